@@ -1,4 +1,5 @@
-//! Compiles `proto/` for feature `grpc`, without protoc. Without that feature it does nothing, and none of what it needs is built.
+//! Compiles `proto/` for feature `grpc`, without protoc. Without that feature it does nothing, and
+//! none of what it needs is built.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,4 +1,4 @@
-//! What a component's signature says: that these bytes are this version of this handler.
+//! Signatures of handler components: they bind a digest to a name and a version.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use tensorgate_policy::{hex, unhex};
 use crate::envelope::{open, seal};
 use crate::key::{PrivateKey, PublicKey};
 
-/// What a signature's file is called: the component's name and this, which is what Sigstore's tools call theirs.
+/// Suffix of a signature file, as in Sigstore's tools.
 pub const SUFFIX: &str = ".sigstore.json";
 
-/// Where a component's signature lies.
+/// Path of a component's signature.
 pub fn signature_of(component: &Path) -> PathBuf {
     let mut file = component.to_owned().into_os_string();
     file.push(SUFFIX);
@@ -21,41 +21,41 @@ pub fn signature_of(component: &Path) -> PathBuf {
 }
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
-/// A signature over a component says nothing of anything else that the same key signs.
+/// Predicate type: a signature over a component is not valid for anything else.
 const PREDICATE: &str = "urn:tensorgate:component:v1";
 
-/// Characters of somebody else's text in one of ours.
-const MAX_TOLD: usize = 200;
+/// Maximum length of quoted foreign text, in characters.
+const MAX_QUOTED_CHARS: usize = 200;
 
-/// Why a signature does not let a component in. Every text is for the operator.
+/// Why a signature is rejected. All texts are for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
-    /// The file is larger than any signature.
+    /// The file is too large.
     #[error("the signature is larger than {} bytes", crate::MAX_SIGNATURE_BYTES)]
     TooLarge,
-    /// The file is another one than `sign` makes.
+    /// The file is not in the form that `sign` writes.
     #[error("not a signature: {0}")]
     Form(String),
-    /// A key of the policy that none is.
+    /// An invalid key in the policy.
     #[error("key {0} {1}")]
     Key(String, crate::KeyFault),
-    /// No key that counts has signed it.
+    /// Not signed by a trusted key.
     #[error("signed by none of the keys that count ({0})")]
     Unsigned(String),
-    /// Signed, but not of these bytes.
+    /// Signed, but for other bytes.
     #[error("signs another component: sha256 {signed}, the policy says {expected}")]
     Digest {
-        /// What was signed, hex.
+        /// The signed digest, hex.
         signed: String,
-        /// What is to run, hex.
+        /// The component's digest, hex.
         expected: String,
     },
-    /// Signed, but as something else.
+    /// Signed with another name or version.
     #[error("signs {signed}, the policy says {expected}")]
     Name {
-        /// What was signed.
+        /// The signed name.
         signed: String,
-        /// What is to run.
+        /// The expected name.
         expected: String,
     },
 }
@@ -89,16 +89,16 @@ struct Predicate {
     version: String,
 }
 
-/// What a verified signature says.
+/// Contents of a verified signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
-    /// The policy's name for the key.
+    /// The policy's name of the key.
     pub key: String,
-    /// Under which name and version.
+    /// Signed name and version.
     pub signed_as: SignedAs,
 }
 
-/// A signature over a component's digest, its name and its version: the content of its file.
+/// Signs a component's digest, name and version. Returns the content of the signature file.
 pub fn sign(sha256: &[u8; 32], signed_as: &SignedAs, key: &PrivateKey) -> String {
     let statement = Statement {
         kind: STATEMENT.to_owned(),
@@ -113,14 +113,14 @@ pub fn sign(sha256: &[u8; 32], signed_as: &SignedAs, key: &PrivateKey) -> String
             version: signed_as.version().to_owned(),
         },
     };
-    // Texts: there is nothing in it that JSON could not say.
+    // Only texts, so serialization cannot fail.
     seal(&serde_json::to_string(&statement).unwrap_or_default(), key)
 }
 
-/// Whether a signature's file lets the component of a digest in, by what a policy asks for.
+/// Verifies a signature file for a component's digest and a policy's requirements.
 ///
 /// # Errors
-/// Why not: no key that counts has signed it, or signed something else.
+/// Why it is rejected: no trusted key has signed it, or it signs something else.
 pub fn verify(
     signature: &[u8],
     sha256: &[u8; 32],
@@ -148,7 +148,7 @@ pub fn verify(
     }
 }
 
-/// A statement about the component of a digest.
+/// Reads the statement about a component's digest.
 fn read(payload: &[u8], sha256: &[u8; 32]) -> Result<SignedAs, SignatureFault> {
     let form = |what: &str| SignatureFault::Form(what.to_owned());
     let Statement {
@@ -175,17 +175,18 @@ fn read(payload: &[u8], sha256: &[u8; 32]) -> Result<SignedAs, SignatureFault> {
 }
 
 impl SignatureFault {
-    /// What a reader of JSON says, cut off where a name of a file's own would go on for ever.
+    /// A JSON error, truncated because it may quote the file.
     pub(crate) fn unread(what: &str, error: &serde_json::Error) -> Self {
-        let error: String = error.to_string().chars().take(MAX_TOLD).collect();
+        let error: String = error.to_string().chars().take(MAX_QUOTED_CHARS).collect();
         Self::Form(format!("{what}: {error}"))
     }
 }
 
-/// What a signature says of a component that it is for, whoever signed it: for those who pass both on, and trust neither.
+/// Reads the name and version from a signature without verifying the signer, for tools that only
+/// forward both.
 ///
 /// # Errors
-/// If it is no signature, or one of other bytes.
+/// It is not a signature, or one of other bytes.
 pub fn says(signature: &[u8], component: &[u8]) -> Result<SignedAs, SignatureFault> {
     let payload = crate::envelope::unverified(signature)?;
     let sha256: [u8; 32] = sha2::Sha256::digest(component).into();

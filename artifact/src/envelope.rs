@@ -1,5 +1,5 @@
-//! A bundle with a DSSE envelope in it. What is signed is the pre-authentication encoding of type and payload; the payload is parsed once a
-//! key has verified it, never before.
+//! A Sigstore bundle with a DSSE envelope. The signature covers the pre-authentication encoding of
+//! type and payload. The payload is parsed only after verification.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::component::SignatureFault;
 use crate::key::{PrivateKey, PublicKey};
 
-/// Largest signature file, bytes. One of ours is about 800.
+/// Maximum size of a signature file. The usual size is about 800 bytes.
 pub const MAX_SIGNATURE_BYTES: usize = 16 << 10;
 
 const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
-/// Every member that a bundle made with a key has. Others are refused: what nobody here has checked is not to be taken for checked.
+/// All members of a bundle that is made with a key. Others are rejected, because they would not be
+/// verified.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Bundle {
@@ -27,11 +28,11 @@ struct Bundle {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Material {
     public_key: KeyHint,
-    /// None: there is no log. Readers of the format want the list to be there.
+    /// Empty, because there is no transparency log; readers require the list.
     tlog_entries: [(); 0],
 }
 
-/// Says which key it was. Nothing is decided by it: the policy names the keys.
+/// Identifies the key. The value is not trusted: the policy names the keys.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyHint {
@@ -52,7 +53,7 @@ struct Signature {
     sig: String,
 }
 
-/// A bundle around a payload, signed.
+/// Signs a payload and returns the bundle.
 pub fn seal(payload: &str, key: &PrivateKey) -> String {
     let signature = key.sign(&pae(payload.as_bytes()));
     let bundle = Bundle {
@@ -71,11 +72,11 @@ pub fn seal(payload: &str, key: &PrivateKey) -> String {
             }],
         },
     };
-    // Texts and lists of texts: there is nothing in it that JSON could not say.
+    // Only texts and lists, so serialization cannot fail.
     serde_json::to_string(&bundle).unwrap_or_default()
 }
 
-/// The payload of a bundle, and by which of the keys it is signed.
+/// The payload of a bundle, and the key that signed it.
 pub fn open<'k>(
     bundle: &[u8],
     keys: impl IntoIterator<Item = (&'k str, PublicKey)>,
@@ -92,7 +93,7 @@ pub fn open<'k>(
     Err(SignatureFault::Unsigned(asked.join(", ")))
 }
 
-/// The payload of a bundle, which nobody has verified.
+/// The payload of a bundle, without verification.
 pub fn unverified(bundle: &[u8]) -> Result<Vec<u8>, SignatureFault> {
     Ok(parts(bundle)?.0)
 }

@@ -1,4 +1,5 @@
-//! Keys, as OpenSSL writes them: PEM around PKCS #8 for the private half, around SPKI for the public one (RFC 8410).
+//! Ed25519 keys in OpenSSL's formats: PEM with PKCS #8 for private keys, SPKI for public keys (RFC
+//! 8410).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,35 +7,35 @@ use ed25519_compact::{KeyPair, Seed, Signature};
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
 
-/// What stands before an Ed25519 seed in PKCS #8, version 1.
+/// Prefix of an Ed25519 seed in PKCS #8, version 1.
 const PRIVATE: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
-/// What stands before an Ed25519 key in a SubjectPublicKeyInfo.
+/// Prefix of an Ed25519 key in a SubjectPublicKeyInfo.
 const PUBLIC: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
-/// A text that is no key of ours. No message repeats any of it.
+/// Why a text is not a supported key. No message quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    /// Not one block of PEM with this label.
+    /// Not exactly one PEM block with this label.
     #[error("is not one PEM block `{0}`")]
     Pem(&'static str),
-    /// Another algorithm's, encrypted, or with more in it than a key.
+    /// Another algorithm, encrypted, or with additional data.
     #[error(
         "is not an Ed25519 key as `openssl genpkey -algorithm ed25519` writes it, without a passphrase"
     )]
     Algorithm,
-    /// A public key by which anything could be signed.
+    /// A public key that verifies forged signatures.
     #[error("is no point of the curve that a signature could be of")]
     Weak,
 }
 
-/// The half that signs. Never printed.
+/// Private key; never printed.
 pub struct PrivateKey(KeyPair);
 
-/// The half that verifies.
+/// Public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicKey([u8; 32]);
 
@@ -45,15 +46,15 @@ impl std::fmt::Debug for PrivateKey {
 }
 
 impl PrivateKey {
-    /// From 32 random bytes.
+    /// Creates a key from 32 random bytes.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(KeyPair::from_seed(Seed::new(seed)))
     }
 
-    /// From a PEM block `PRIVATE KEY`.
+    /// Parses a PEM block `PRIVATE KEY`.
     ///
     /// # Errors
-    /// If it is another key, or encrypted.
+    /// It is another key, or encrypted.
     pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
         let der = pem(text, "PRIVATE KEY")?;
         let seed = der
@@ -62,32 +63,32 @@ impl PrivateKey {
         seed.map(Self::from_seed).ok_or(KeyFault::Algorithm)
     }
 
-    /// Its public half.
+    /// The public key.
     pub fn public(&self) -> PublicKey {
         PublicKey(*self.0.pk)
     }
 
-    /// Signs; the same message gives the same signature.
+    /// Signs a message deterministically.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         *self.0.sk.sign(message, None)
     }
 }
 
 impl PublicKey {
-    /// From its 32 bytes, as a policy has it.
+    /// Creates a key from its 32 bytes, as in a policy.
     ///
     /// # Errors
-    /// If it is no point of the curve, or one of small order.
+    /// It is not a point of the curve, or one of small order.
     pub fn new(bytes: [u8; 32]) -> Result<Self, KeyFault> {
         let key = ed25519_compact::PublicKey::new(bytes);
         key.validate().map_err(|_| KeyFault::Weak)?;
         Ok(Self(bytes))
     }
 
-    /// From a PEM block `PUBLIC KEY`.
+    /// Parses a PEM block `PUBLIC KEY`.
     ///
     /// # Errors
-    /// If it is another key.
+    /// It is another key.
     pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
         let der = pem(text, "PUBLIC KEY")?;
         let key = der
@@ -96,18 +97,18 @@ impl PublicKey {
         Self::new(key.ok_or(KeyFault::Algorithm)?)
     }
 
-    /// A PEM block `PUBLIC KEY`.
+    /// Encodes a PEM block `PUBLIC KEY`.
     pub fn to_pem(self) -> String {
         let der = STANDARD.encode(self.der());
         format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n")
     }
 
-    /// As a policy writes it: 64 hex digits.
+    /// Encodes 64 hex digits, as in a policy.
     pub fn to_hex(self) -> String {
         hex(&self.0)
     }
 
-    /// How a bundle says which key it was made with: base64 of the SHA-256 of its SubjectPublicKeyInfo. Nobody is to believe it.
+    /// Key hint of a bundle: base64 of the SHA-256 of its SubjectPublicKeyInfo. It is not trusted.
     pub(crate) fn hint(self) -> String {
         STANDARD.encode(Sha256::digest(self.der()))
     }
@@ -116,7 +117,7 @@ impl PublicKey {
         [PUBLIC.as_slice(), &self.0].concat()
     }
 
-    /// Whether a signature is this key's over that message.
+    /// Verifies a signature over a message.
     pub(crate) fn verifies(self, message: &[u8], signature: &[u8; 64]) -> bool {
         ed25519_compact::PublicKey::new(self.0)
             .verify(message, &Signature::new(*signature))
@@ -124,7 +125,7 @@ impl PublicKey {
     }
 }
 
-/// What one block holds; nothing may stand around it.
+/// Contents of a single PEM block without surrounding text.
 fn pem(text: &str, label: &'static str) -> Result<Vec<u8>, KeyFault> {
     let body = text
         .trim_ascii()

@@ -1,9 +1,10 @@
-//! Signatures over what a gate runs: who signed which component, under which name and version.
+//! Signatures of handler components: who signed which component, under which name and version.
 //!
-//! A signature is a file of its own, in the form that Sigstore's tools use for one that was made with a key: a bundle with a DSSE envelope
-//! around an in-toto statement. Reads no file and no clock, and asks nobody: a key is what a policy says it is.
+//! A signature is a separate file in the format of Sigstore's tools for key-based signatures: a
+//! bundle with a DSSE envelope around an in-toto statement. This crate reads no file and no clock,
+//! and makes no network calls; the policy lists the keys.
 //!
-//! One algorithm, Ed25519. Nothing that is read says with which one to verify, so that nobody can choose another.
+//! Ed25519 is the only algorithm. Signature files cannot select another one.
 
 pub mod component;
 mod envelope;

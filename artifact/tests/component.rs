@@ -1,4 +1,5 @@
-//! Signatures over components: what OpenSSL signs is what is signed here, and nothing else than what a policy asks for gets in.
+//! ! Signatures over components: a signature by OpenSSL equals one made here, and only components
+//! that satisfy the policy are accepted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use tensorgate_policy::{hex, validate};
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// RFC 8410, 10.3.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
-/// Made with that key by `openssl pkeyutl -sign -rawin` over DSSE's encoding.
+/// / Made with that key by `openssl pkeyutl -sign -rawin` over the DSSE encoding.
 const BY_OPENSSL: &str = include_str!("data/openssl.sigstore.json");
 
 fn key() -> PrivateKey {
@@ -32,7 +33,7 @@ fn scale(version: &str) -> SignedAs {
     SignedAs::parse(&format!("scale@{version}")).unwrap()
 }
 
-/// What a policy asks for.
+/// / The policy's requirements.
 fn asked(keys: &[(&str, PublicKey)], signed_as: Option<&str>) -> SignedBy {
     let listed: serde_json::Map<_, _> = (keys.iter())
         .map(|(name, key)| ((*name).to_owned(), json!({"ed25519": key.to_hex()})))
@@ -50,14 +51,14 @@ fn verdict(signature: &str, asked: &SignedBy) -> Result<Signed, String> {
     verify(signature.as_bytes(), &digest(), asked).map_err(|fault| fault.to_string())
 }
 
-/// A genuine bundle with something changed in it.
+/// / A valid bundle with one change.
 fn bent(change: impl FnOnce(&mut Value)) -> String {
     let mut bundle: Value = serde_json::from_str(BY_OPENSSL).unwrap();
     change(&mut bundle);
     bundle.to_string()
 }
 
-/// A bundle over another statement, by a key that counts.
+/// / A bundle over another statement, signed with a trusted key.
 fn stating(change: impl FnOnce(&mut Value)) -> String {
     let bundle: Value = serde_json::from_str(BY_OPENSSL).unwrap();
     let payload = STANDARD
@@ -125,13 +126,13 @@ fn a_key_counts_if_the_policy_names_it_and_no_longer() {
         &[old],
         Err("signed by none of the keys that count (old)"),
     );
-    // Taken back.
+    // Revoked.
     check(
         BY_OPENSSL,
         &[new],
         Err("signed by none of the keys that count (new)"),
     );
-    // A point of small order verifies nothing, whatever the signature.
+    // A point of small order is not a valid key, whatever the signature.
     let mut weak = asked(&[old], None);
     assert!(verdict(BY_OPENSSL, &weak).is_ok());
     let zero = json!({"version": 1, "keys": {"zero": {"ed25519": "00".repeat(32)}},
@@ -227,7 +228,7 @@ fn whatever_is_changed_of_a_signature_it_lets_nothing_in() {
             "signed by none",
         ),
         (envelope("payload", json!("%")), "not base64"),
-        // Genuinely signed, and about something else.
+        // Validly signed, but with other content.
         (
             signed_text("{}", "application/vnd.in-toto+json"),
             "what was signed: missing field",
@@ -276,7 +277,7 @@ fn whatever_is_changed_of_a_signature_it_lets_nothing_in() {
         assert!(fault.contains(expected), "{signature}: {fault}");
         assert!(fault.len() < 400, "{fault}");
     }
-    // A hint is nobody's word: a wrong one changes nothing.
+    // The hint is not trusted: a wrong hint changes nothing.
     let misled = bent(|bundle| bundle["verificationMaterial"]["publicKey"]["hint"] = json!("x"));
     assert!(verdict(&misled, &asked).is_ok());
 }

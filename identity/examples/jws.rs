@@ -1,9 +1,12 @@
-//! Runs published sets of JSON web signatures against the reader, the choice of a key and the verifier that tokens pass: `cargo run -p tensorgate-identity
-//! --features jwt-simple --example jws -- FILE…`. It reads Project Wycheproof's form (`testGroups`, each with its key and `tests`) and that of the JOSE
-//! cookbook (`input`, `output`), and says of each set how many cases came to what is published, and of each other one why.
+//! Runs published sets of JSON web signatures against the reader, the choice of a key and the
+//! verifier that tokens pass: `cargo run -p tensorgate-identity --features jwt-simple --example jws
+//! -- FILE…`. It reads Project Wycheproof's form (`testGroups`, each with its key and `tests`) and
+//! that of the JOSE cookbook (`input`, `output`), and says of each set how many cases came to what
+//! is published, and of each other one why.
 //!
-//! It ends with 1 if a signature is taken that is published as wrong. One that is published as right and not taken is told: what is not checked here (shared
-//! secrets, P-521, detached and JSON forms) is refused with its cause.
+//! It ends with 1 if a signature is taken that is published as wrong. One that is published as
+//! right and not taken is told: what is not checked here (shared secrets, P-521, detached and JSON
+//! forms) is refused with its cause.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -28,7 +31,7 @@ struct Case {
 
 /// What became of a set's cases.
 #[derive(Default)]
-struct Told {
+struct MetadataOwner {
     /// Taken as published.
     right: Vec<String>,
     /// Refused as published.
@@ -66,12 +69,12 @@ fn main() -> ExitCode {
     code
 }
 
-fn run(path: &str) -> Result<Told, Box<dyn Error>> {
+fn run(path: &str) -> Result<MetadataOwner, Box<dyn Error>> {
     let set: Value = serde_json::from_slice(&std::fs::read(path)?)?;
     let cases = wycheproof(&set)
         .or_else(|| cookbook(&set))
         .ok_or("neither of the two forms")?;
-    let mut told = Told::default();
+    let mut told = MetadataOwner::default();
     for case in cases {
         match (judge(&case), case.right) {
             (Ok(()), true) => told.right.push(case.name),
@@ -120,8 +123,9 @@ fn wycheproof(set: &Value) -> Option<Vec<Case>> {
     Some(cases)
 }
 
-/// Each form of the signature, under the key, and under each where there are several. The book's keys are whole, and an RSA key of its
-/// signs in several ways: what is taken of one is what its owner would publish, with the algorithm of the case.
+/// Each form of the signature, under the key, and under each where there are several. The book's
+/// keys are whole, and an RSA key of its signs in several ways: what is taken of one is what its
+/// owner would publish, with the algorithm of the case.
 fn cookbook(set: &Value) -> Option<Vec<Case>> {
     let title = set.get("title").and_then(Value::as_str).unwrap_or_default();
     let input = set.get("input")?;

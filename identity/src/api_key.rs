@@ -1,38 +1,50 @@
-//! API keys: made, recognised, and looked up by digest.
+//! API keys: creation, syntax check and lookup by digest.
 //!
-//! A key is `tg_`, 27 base-62 digits (160 random bits) and a checksum of 6 (CRC-32 of everything before it). The checksum
-//! is no secret: it lets a scanner tell a leaked key from noise, and lets a typo or a guess of the wrong form be refused
-//! before anything is hashed.
+//! A key is `tg_`, 27 base-62 digits (160 random bits) and a checksum of 6 digits (CRC-32 of
+//! everything before it). The checksum is not secret. It lets scanners recognize leaked keys, and
+//! it rejects typos before hashing.
 //!
-//! Nothing here compares a secret byte by byte. A key is hashed and its SHA-256 is looked up: how long a lookup takes
-//! depends on how many digits of a *digest* agree with a stored one, and whoever can choose digests can already break
-//! SHA-256. A key that is unknown, revoked or expired costs as many comparisons as a right one. Stored digests need no salt or slow hash, since 160 random bits cannot be guessed.
+//! A policy may also list keys of other systems (`format: any`, see [`parse_foreign`]). They have
+//! no checksum, so every text of an allowed form is hashed. A policy without such keys rejects
+//! these texts before hashing.
+//!
+//! Secrets are never compared byte by byte. The SHA-256 of a key is looked up, so the lookup time
+//! depends on digests only, which callers cannot choose. Unknown, revoked and expired keys need as
+//! many comparisons as valid ones. Stored digests need no salt or slow hash, because 160 random
+//! bits cannot be guessed. [`MIN_FOREIGN_CHARS`] covers other keys.
 
 mod text;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+use core::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
+use tensorgate_policy::raw::KeyFormat;
 use tensorgate_policy::request::Identity;
 use tensorgate_policy::{Policy, hex};
 
 use crate::evidence::Identified;
 
-pub use text::{KEY_CHARS, KeyFault, format_key, parse_key};
+pub use text::{
+    ForeignFault, KEY_CHARS, KeyFault, MAX_FOREIGN_CHARS, MIN_FOREIGN_CHARS, format_key,
+    parse_foreign, parse_key,
+};
 
-/// Every key of a policy, by digest. Lookup cost does not grow with a client's position, and a digest leaks nothing useful
-/// by the time its comparison takes.
+/// All keys of a policy, by digest. Lookups take the same time for every client, and comparison
+/// times of digests reveal nothing useful.
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing {
-    /// In order: a search of a list takes as many steps wherever it ends.
+    /// Sorted; a binary search takes the same number of steps everywhere.
     keys: Vec<(Slot, Owner)>,
-    /// In order.
+    /// Sorted.
     revoked: Vec<Slot>,
+    /// Whether any key has format `any`.
+    any_format: bool,
 }
 
-/// A digest's place in the index. A comparison is all that a lookup costs beside the hash, so tests count them.
+/// A digest in the index. Lookups cost only comparisons, so tests count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slot([u8; 32]);
 
@@ -50,11 +62,12 @@ impl PartialOrd for Slot {
     }
 }
 
-/// Whose key it is, and until when.
+/// Client and expiry of a key.
 #[derive(Clone, Debug)]
 struct Owner {
     client: String,
-    expires_unix_s: Option<u64>,
+    expires_unix_s: Option<NonZeroU64>,
+    format: KeyFormat,
 }
 
 impl KeyRing {
@@ -69,20 +82,24 @@ impl KeyRing {
                 let owner = Owner {
                     client: client.name().into(),
                     expires_unix_s: key.expires_unix_s(),
+                    format: key.format(),
                 };
                 (Slot(*key.sha256()), owner)
             })
             .collect();
         keys.sort_unstable_by_key(|(slot, _)| *slot);
         Self {
+            any_format: (keys.iter()).any(|(_, owner)| owner.format == KeyFormat::Any),
             keys,
             revoked: policy.revoked().keys().iter().copied().map(Slot).collect(),
         }
     }
 
-    /// Whose a key is at a wall-clock time.
+    /// The client of a key at a wall-clock time.
     pub fn identify(&self, text: &str, now_unix_s: u64) -> Identified {
-        if parse_key(text).is_err() {
+        let own = parse_key(text).is_ok();
+        let foreign = !own && self.any_format && parse_foreign(text).is_ok();
+        if !own && !foreign {
             return Identified::refused("api key is malformed");
         }
         let digest = digest(text);
@@ -90,34 +107,40 @@ impl KeyRing {
         let at = self.keys.binary_search_by(|(known, _)| known.cmp(&slot));
         let owner = at.ok().and_then(|at| self.keys.get(at));
         let owner = owner.map(|(_, owner)| owner);
-        // Looked for whether or not it is known: nobody learns that by the time it takes.
+        // Also looked up for unknown keys, so the time reveals nothing.
         let revoked = self.revoked.binary_search(&slot).is_ok();
+        let expires = owner.and_then(|owner| owner.expires_unix_s);
         let identity = match owner {
             None => Identity::Refused("unknown api key"),
+            Some(owner) if foreign && owner.format != KeyFormat::Any => {
+                Identity::Refused("api key is not of tensorgate's format, which its entry requires")
+            }
             Some(_) if revoked => Identity::Refused("api key is revoked"),
-            Some(Owner {
-                expires_unix_s: Some(expires),
-                ..
-            }) if now_unix_s >= *expires => Identity::Refused("api key has expired"),
+            Some(_) if expires.is_some_and(|expires| now_unix_s >= expires.get()) => {
+                Identity::Refused("api key has expired")
+            }
             Some(owner) => Identity::Client(owner.client.clone()),
         };
+        // Unknown text may be another system's secret: logs get no part of its digest.
+        let named = own || owner.is_some();
         Identified {
-            until_unix_s: owner.and_then(|owner| owner.expires_unix_s),
-            ..Identified::new(identity, Some(name(&digest)))
+            until_unix_s: expires.map(NonZeroU64::get),
+            ..Identified::new(identity, named.then(|| name(&digest)))
         }
     }
 }
 
-/// Bytes of a digest that name a key.
+/// Bytes of a digest in a key's log name.
 const NAME_BYTES: usize = 8;
 
-/// What logs call a key: `key:` and the first 16 hex digits of its digest. A key of the right form has 160 random bits, which these do not tell.
+/// Log name of a key: `key:` and the first 16 hex digits of its digest. They do not reveal a key of
+/// 160 random bits, or of the 112 that [`MIN_FOREIGN_CHARS`] requires.
 fn name(digest: &[u8; 32]) -> String {
     let first = digest.get(..NAME_BYTES).unwrap_or_default();
     ["key:", &hex(first)].concat()
 }
 
-/// SHA-256 of a key's whole text, as a policy stores it.
+/// SHA-256 of a key's whole text, as in a policy.
 pub fn digest(key: &str) -> [u8; 32] {
     Sha256::digest(key).into()
 }

@@ -1,55 +1,59 @@
-//! The port behind which wrong credentials are counted, and what a credential is called there. It counts nothing and keeps nothing.
+//! The port for counting failed credentials, and their keys there. This module counts nothing
+//! itself.
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::request::Credential;
 
-/// Characters of an API key, or of whatever came in its place, that make its prefix: `tg_` and five more.
+/// Characters of an API key's prefix for counting: `tg_` and five more. Keys of one provider may
+/// share a prefix; a lock never rejects a valid key, so that does no harm.
 const KEY_PREFIX_CHARS: usize = 8;
 
-/// A credential that is not known to be right, as its failures are counted. Digests: what came is an attacker's to choose, or a secret.
+/// A credential that is not known to be valid, as its failures are counted. It contains digests
+/// only, because the credential is secret or chosen by an attacker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Of what is tried again and again with other secrets: a key's first characters; a token's issuer, key and subject, as far as it says them.
+    /// Digest of the part that stays the same over many attempts: a key's first characters; a
+    /// token's issuer, key and subject.
     pub prefix: [u8; 32],
-    /// Of the whole.
+    /// Digest of the whole credential.
     pub whole: [u8; 32],
 }
 
-/// What a credential that nobody knows may cost.
+/// How much work an unknown credential may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
+pub enum CheckBudget {
     /// It may be checked.
     Check,
-    /// It may not, and is to cost as much: whoever sent it is not to learn that.
+    /// It may not be checked, but must take as long, so that the response time reveals nothing.
     Decoy,
-    /// Nothing: too many came from there of late, and their sender knows how many.
+    /// No work: the source has failed too often, and knows that.
     Nothing,
 }
 
-/// Counts wrong credentials by where they come from.
+/// Counts failed credentials by source.
 pub trait Attempts {
-    /// What a credential that nobody knows may cost.
-    fn worth(&mut self, _: &Attempt) -> Worth {
-        Worth::Check
+    /// How much work an unknown credential may cost.
+    fn check_budget(&mut self, _: &Attempt) -> CheckBudget {
+        CheckBudget::Check
     }
 
-    /// It cost something, and was right.
-    fn was_right(&mut self, _: &Attempt) {}
+    /// Records a valid credential that was checked.
+    fn record_valid(&mut self, _: &Attempt) {}
 
-    /// It was wrong. Whether it came from where too many came before.
-    fn was_wrong(&mut self, _: &Attempt) -> bool {
+    /// Records a failure. Returns whether the source was locked before.
+    fn record_failure(&mut self, _: &Attempt) -> bool {
         false
     }
 }
 
 impl Attempt {
-    /// What came in the header fields, as far as it is nothing more than a text; `None` if nothing came.
+    /// The credential in the header fields as plain text; `None` if there is none.
     pub(crate) fn of(credential: Credential<'_>) -> Option<Self> {
         let (kind, text) = match credential {
             Credential::None => return None,
             Credential::Unknown => ("unknown", ""),
             Credential::ApiKey(text) => ("key", text),
-            // One that says what it is gets a prefix of its own.
+            // A token without claims gets its own prefix.
             Credential::Token(text) => return Some(Self::token(text, [None; 3])),
         };
         let end = text.floor_char_boundary(KEY_PREFIX_CHARS);
@@ -59,7 +63,7 @@ impl Attempt {
         })
     }
 
-    /// A token, and its `iss`, `kid` and `sub` as it says them: nobody has to believe them to count by them.
+    /// A token with its claimed `iss`, `kid` and `sub`, which need not be verified for counting.
     pub(crate) fn token(text: &str, says: [Option<&str>; 3]) -> Self {
         Self {
             prefix: digest("token", &says),
@@ -68,7 +72,7 @@ impl Attempt {
     }
 }
 
-/// Texts in an order, none of which can run into another.
+/// Hashes texts in order, with unambiguous boundaries.
 fn digest(kind: &str, texts: &[Option<&str>]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(kind);

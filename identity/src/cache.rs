@@ -1,96 +1,97 @@
-//! What tokens came to, so that a signature is checked once, and the keys that issuers published. Pure: the time is an argument.
+//! Cache of token verification results, and the fetched key sets. Pure: time is an argument.
 //!
-//! A token is known by the SHA-256 of the policy's generation and its whole text: nothing that differs in one bit is taken for it, and what another
-//! policy said of it is never found. Good and bad ones have bounds of their own, so that a flood of bad ones drives no good one out. Only what time
-//! cannot heal is remembered as bad; of the rest, that it cost what a bad one costs: none is dearer than others when it comes again. What a key that was fetched said of a token counts for as long as the issuer publishes that key.
+//! A token's key is the SHA-256 of the policy version and its whole text. Results of other policies
+//! are therefore never found. Valid and rejected tokens have separate limits, so a flood of invalid
+//! tokens evicts no valid ones. Only permanent rejections are stored as such. Other rejections are
+//! stored as already charged, so that repeating them costs the same. A result from a fetched key is
+//! valid as long as the issuer publishes that key.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use crate::attempts::Attempt;
 use crate::claim_headers::Fields;
-use crate::key_sets::{KeySets, Mark};
+use crate::key_sets::{KeyMark, KeySets};
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::request::Operations;
 
-/// Good tokens at once: as many callers with tokens as one worker serves in a while. About 2 MiB, and what their claims take that go on as
-/// header fields: up to 4 KiB each.
+/// Maximum number of valid tokens: about 2 MiB, plus up to 4 KiB each for forwarded claims.
 const MAX_GOOD: usize = 4096;
-/// Refused tokens at once. About 2 MiB: a name of one is as long as its subject may be.
-const MAX_SPENT: usize = 4096;
+/// Maximum number of rejected tokens: about 2 MiB; log names are as long as their subjects.
+const MAX_REJECTED: usize = 4096;
 
-/// A token's name in the cache.
+/// Key of a token in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenId([u8; 32]);
 
 impl TokenId {
-    /// Names a token under a policy.
-    pub fn new(generation: &str, token: &str) -> Self {
+    /// Computes the key of a token under a policy.
+    pub fn new(policy_version: &str, token: &str) -> Self {
         let mut hash = Sha256::new();
-        // The length first, so that no generation and token run into each other.
-        hash.update(generation.len().to_be_bytes());
-        hash.update(generation);
+        // The length first, so that the boundary is unambiguous.
+        hash.update(policy_version.len().to_be_bytes());
+        hash.update(policy_version);
         hash.update(token);
         Self(hash.finalize().into())
     }
 }
 
-/// A token whose signature was right.
+/// A token with a valid signature.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Proven {
-    /// Whose it is.
+pub struct VerifiedToken {
+    /// Its client.
     pub client: String,
-    /// The log's name of it.
+    /// Its log name.
     pub credential: String,
-    /// From when it counts, Unix seconds.
+    /// Start of validity, in Unix seconds.
     pub from_unix_s: f64,
-    /// Until when, Unix seconds; then no more.
+    /// End of validity, in Unix seconds.
     pub until_unix_s: f64,
     /// Operations whose scope it lacks.
     pub withheld: Operations,
-    /// Its claims that go on as header fields.
+    /// Claims to forward as header fields.
     pub claims: Fields,
-    /// The key that it was checked with, if that was fetched.
-    pub key: Option<Mark>,
+    /// The fetched key that verified it, if any.
+    pub key: Option<KeyMark>,
 }
 
-/// A token that was worth its work once, and whatever that came to.
+/// A token that was checked or charged before, and the result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Spent {
-    /// It can never be good.
-    Bad(Refusal),
-    /// Nothing is known of it. It was refused without a look at its signature, and cost as much.
+enum RejectedToken {
+    /// Permanently rejected.
+    Bad(TokenRejection),
+    /// Rejected without a signature check, at the same cost.
     Unknown,
 }
 
-/// What is known of a token.
+/// Known result of a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Known {
-    /// It was good. It counts now only if its time says so.
-    Good(Proven),
-    /// It can never be good under this policy.
-    Bad(Refusal),
+    /// It was verified; its validity period still matters.
+    Good(VerifiedToken),
+    /// Permanently rejected under this policy.
+    Bad(TokenRejection),
 }
 
-/// A token that can never be good.
+/// A permanent rejection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why, for the log.
+pub struct TokenRejection {
+    /// Cause, for the log.
     pub cause: &'static str,
-    /// The log's name of it, if its signature was right.
+    /// Its log name, if its signature is valid.
     pub credential: Option<String>,
-    /// What its failures are counted under.
+    /// The key for counting its failures.
     pub attempt: Attempt,
-    /// The key that it was checked with, if that was fetched.
-    pub key: Option<Mark>,
+    /// The fetched key that verified it, if any.
+    pub key: Option<KeyMark>,
 }
 
-/// Tokens of one worker, and the keys that it has of issuers who publish them.
+/// Tokens of one worker, and its fetched key sets.
 #[derive(Debug)]
 pub struct TokenCache {
-    good: Recent<Proven>,
-    /// Those that are bad, and those that cost what a bad one does: in one place, so that each is forgotten as soon as the other.
-    spent: Recent<Spent>,
+    good: Recent<VerifiedToken>,
+    /// Rejected and charged tokens together, so that they are evicted alike.
+    rejected: Recent<RejectedToken>,
     keys: KeySets,
 }
 
@@ -98,24 +99,24 @@ impl Default for TokenCache {
     fn default() -> Self {
         Self {
             good: Recent::new(MAX_GOOD),
-            spent: Recent::new(MAX_SPENT),
+            rejected: Recent::new(MAX_REJECTED),
             keys: KeySets::default(),
         }
     }
 }
 
 impl TokenCache {
-    /// Keys of issuers who publish them.
+    /// Fetched key sets.
     pub const fn keys(&self) -> &KeySets {
         &self.keys
     }
 
-    /// The same, to be changed.
+    /// Fetched key sets, mutable.
     pub const fn keys_mut(&mut self) -> &mut KeySets {
         &mut self.keys
     }
 
-    /// What is known of a token. A good one whose time is over is forgotten, and told once more.
+    /// The known result of a token. An expired token is returned once more and removed.
     pub fn get(&mut self, id: TokenId, now_unix_s: u64) -> Option<Known> {
         if let Some(proven) = self.good.get(id) {
             if !self.keys.counts(proven.key) {
@@ -128,42 +129,43 @@ impl TokenCache {
             }
             return Some(Known::Good(proven));
         }
-        let Spent::Bad(refusal) = self.spent.get(id)? else {
+        let RejectedToken::Bad(refusal) = self.rejected.get(id)? else {
             return None;
         };
         if !self.keys.counts(refusal.key) {
-            self.spent.remove(id);
+            self.rejected.remove(id);
             return None;
         }
         Some(Known::Bad(refusal.clone()))
     }
 
-    /// Whether a token was refused before, and cost what one costs.
-    pub fn is_spent(&mut self, id: TokenId) -> bool {
-        self.spent.get(id).is_some()
+    /// Whether a token was rejected and charged before.
+    pub fn was_rejected(&mut self, id: TokenId) -> bool {
+        self.rejected.get(id).is_some()
     }
 
-    /// Remembers that a token of which nothing is known was refused, and cost what one costs.
-    pub fn spend(&mut self, id: TokenId) {
-        self.spent.put(id, Spent::Unknown);
+    /// Stores that a token was rejected and charged without a check.
+    pub fn remember_rejected(&mut self, id: TokenId) {
+        self.rejected.put(id, RejectedToken::Unknown);
     }
 
-    /// Remembers a good one.
-    pub fn remember(&mut self, id: TokenId, proven: Proven) {
+    /// Stores a verified token.
+    pub fn remember(&mut self, id: TokenId, proven: VerifiedToken) {
         self.good.put(id, proven);
     }
 
-    /// Remembers one that time cannot heal.
-    pub fn remember_bad(&mut self, id: TokenId, refusal: Refusal) {
-        self.spent.put(id, Spent::Bad(refusal));
+    /// Stores a permanent rejection.
+    pub fn remember_bad(&mut self, id: TokenId, refusal: TokenRejection) {
+        self.rejected.put(id, RejectedToken::Bad(refusal));
     }
 }
 
-/// The entries that were used last, up to a bound: one is there until three quarters as many others have come since it was used.
+/// A bounded cache of recently used entries: an entry survives three quarters of its capacity of
+/// newer entries.
 #[derive(Debug)]
 struct Recent<T> {
     most: usize,
-    /// Counts what came, and uses that moved something.
+    /// Counts insertions and refreshing uses.
     clock: u64,
     entries: BTreeMap<TokenId, (u64, T)>,
     by_use: BTreeMap<u64, TokenId>,
@@ -181,7 +183,8 @@ impl<T> Recent<T> {
 
     fn get(&mut self, id: TokenId) -> Option<&T> {
         let (used, value) = self.entries.get_mut(&id)?;
-        // One of the youngest quarter is far from its end, and stays where it is: where nothing new comes, using one moves nothing.
+        // An entry of the newest quarter is not moved, so that repeated use without insertions
+        // moves nothing.
         let fresh = u64::try_from(self.most / 4).unwrap_or(u64::MAX);
         if self.clock.saturating_sub(*used) > fresh {
             self.by_use.remove(used);
@@ -223,8 +226,8 @@ mod tests {
         TokenId::new("g", &format!("{number}"))
     }
 
-    fn proven(until_unix_s: f64) -> Proven {
-        Proven {
+    fn proven(until_unix_s: f64) -> VerifiedToken {
+        VerifiedToken {
             client: "c".into(),
             credential: "jwt:i:s".into(),
             from_unix_s: 0.0,
@@ -235,8 +238,8 @@ mod tests {
         }
     }
 
-    fn refusal() -> Refusal {
-        Refusal {
+    fn refusal() -> TokenRejection {
+        TokenRejection {
             cause: "bad",
             credential: Some("jwt:i:s".into()),
             attempt: Attempt::token("t", [None; 3]),
@@ -248,15 +251,15 @@ mod tests {
     fn a_flood_of_bad_tokens_drives_no_good_one_out() {
         let mut cache = TokenCache::default();
         cache.remember(id(0), proven(100.0));
-        for number in 1..=3 * MAX_SPENT {
+        for number in 1..=3 * MAX_REJECTED {
             cache.remember_bad(id(number), refusal());
         }
         assert_eq!(cache.get(id(0), 50), Some(Known::Good(proven(100.0))));
-        assert_eq!(cache.spent.entries.len(), MAX_SPENT);
-        assert_eq!(cache.spent.by_use.len(), MAX_SPENT);
+        assert_eq!(cache.rejected.entries.len(), MAX_REJECTED);
+        assert_eq!(cache.rejected.by_use.len(), MAX_REJECTED);
         assert_eq!(cache.get(id(1), 50), None);
         assert_eq!(
-            cache.get(id(3 * MAX_SPENT), 50),
+            cache.get(id(3 * MAX_REJECTED), 50),
             Some(Known::Bad(refusal()))
         );
     }
@@ -306,11 +309,11 @@ mod tests {
 
     #[test]
     fn a_token_is_known_under_its_own_generation_only() {
-        for (generation, token) in [("g", "ab"), ("ga", "b"), ("", "gab"), ("h", "ab")] {
+        for (policy_version, token) in [("g", "ab"), ("ga", "b"), ("", "gab"), ("h", "ab")] {
             for (other_generation, other) in [("g", "ab"), ("ga", "b"), ("", "gab"), ("h", "ab")] {
                 assert_eq!(
-                    TokenId::new(generation, token) == TokenId::new(other_generation, other),
-                    (generation, token) == (other_generation, other)
+                    TokenId::new(policy_version, token) == TokenId::new(other_generation, other),
+                    (policy_version, token) == (other_generation, other)
                 );
             }
         }

@@ -1,9 +1,11 @@
-//! Certificates to clients: the one that the connection has shown, or, where a proxy in front is one that the policy names, the one that this
-//! proxy says its own client has shown.
+//! Maps certificates to clients: the connection's certificate, or the one that a trusted proxy in
+//! front reports.
 //!
-//! What a proxy in front writes is believed as far as nobody but it can have written it. Of its elements the one counts that stands as many places from
-//! the right as there are trusted proxies. Names are read off the certificate itself where the element holds it. Where it does not, a URI
-//! counts if the element is the only one and has no other name: a name without quotes could hold further keys, or further elements.
+//! Elements of `x-forwarded-client-cert` are trusted only if a trusted proxy must have written
+//! them: the element at the position of the number of trusted proxies, from the right. Names are
+//! read from the certificate itself if the element contains it. Otherwise a URI is accepted only
+//! from a single element without other names, because unquoted names could contain further keys or
+//! elements.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -17,29 +19,29 @@ use crate::evidence::{Certificate, PeerNames};
 use crate::x509;
 use crate::xfcc::{self, ForwardedNames};
 
-/// Whose each certificate is, under one policy.
+/// Clients of certificates under one policy.
 #[derive(Debug)]
 pub struct Certificates {
     clients: BTreeMap<PeerName, String>,
-    /// Proxies in front whose word on certificates counts.
+    /// Trusted proxies in front.
     forwarders: BTreeSet<PeerName>,
-    /// Elements of such proxies, beside the one whose connection it is.
+    /// Number of elements of such proxies, besides the connection's own.
     between: usize,
     revoked: Revoked,
 }
 
-/// What a certificate proves.
+/// Result for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proven {
-    /// Nobody has shown one.
-    Nothing,
-    /// A client, and the log's name of the certificate.
+pub enum CertificateProof {
+    /// No certificate.
+    None,
+    /// A client, and the certificate's log name.
     Client(String, String),
-    /// Nobody, and why.
-    Nobody(&'static str),
+    /// No client, and the cause.
+    Rejected(&'static str),
 }
 
-/// The names of a certificate that may be somebody's: its only URI and its first DNS name.
+/// Names of a certificate that may identify a client: its only URI and its first DNS name.
 type Names = Vec<PeerName>;
 
 const ODD: &str = "the certificate's header is odd, or it has several uris";
@@ -51,7 +53,7 @@ impl Certificates {
     pub fn new(policy: &Policy) -> Self {
         let listen = policy.listen();
         let mut clients = BTreeMap::new();
-        // Without a question for certificates the header, if there is one, is nobody's word.
+        // If Envoy does not request certificates, a header from the client is not trusted.
         if listen.asks_for_certificates() {
             let named = policy.clients().iter();
             clients.extend(
@@ -68,15 +70,16 @@ impl Certificates {
         }
     }
 
-    /// Whether proxies in front may speak of certificates: then the proxy has to say which one the connection has shown.
+    /// Whether proxies in front may forward certificates. Then the connection's certificate is
+    /// needed too.
     pub fn are_forwarded(&self) -> bool {
         !self.forwarders.is_empty()
     }
 
-    /// Whose a certificate is.
-    pub fn judge(&self, shown: &Certificate<'_>) -> Proven {
+    /// The client of a certificate.
+    pub fn judge(&self, shown: &Certificate<'_>) -> CertificateProof {
         if self.clients.is_empty() {
-            return Proven::Nothing;
+            return CertificateProof::None;
         }
         let judged = if self.are_forwarded() {
             self.behind_others(shown)
@@ -86,15 +89,15 @@ impl Certificates {
                 .and_then(|own| self.of_connection(&own, &shown.names))
                 .and_then(|names| self.client(&names))
         };
-        judged.unwrap_or_else(Proven::Nobody)
+        judged.unwrap_or_else(CertificateProof::Rejected)
     }
 
-    fn behind_others(&self, shown: &Certificate<'_>) -> Result<Proven, &'static str> {
+    fn behind_others(&self, shown: &Certificate<'_>) -> Result<CertificateProof, &'static str> {
         let (before, own) = xfcc::split_own(shown.header, &shown.names.sha256).ok_or(ODD)?;
         let own = xfcc::parse(own).ok_or(ODD)?;
         let names = self.of_connection(&own, &shown.names)?;
         if !self.is_forwarder(&names) {
-            // What came before is a client's own word.
+            // Earlier elements come from the client.
             return self.client(&names);
         }
         let elements = xfcc::parse_all(before).ok_or("the certificates' header is odd")?;
@@ -109,9 +112,9 @@ impl Certificates {
                 return Err("another proxy than those that the policy names");
             }
         }
-        // A proxy in front proves nobody by itself: its own client has shown nothing.
+        // A proxy in front is not a client itself: its own client showed no certificate.
         let Some(client) = rest.last() else {
-            return Ok(Proven::Nothing);
+            return Ok(CertificateProof::None);
         };
         self.client(&self.of_element(client)?)
     }
@@ -120,10 +123,11 @@ impl Certificates {
         names.iter().any(|name| self.forwarders.contains(name))
     }
 
-    /// The certificate of the connection: its only URI and its first DNS name count, as the header and the connection's own properties agree on
-    /// them. Further DNS names stand in the header alone, where a name that holds `;DNS=` would be two.
+    /// Names of the connection's certificate: its only URI and its first DNS name, on which the
+    /// header and the connection's properties agree. Further DNS names are only in the header,
+    /// where a name with `;DNS=` would look like two.
     fn of_connection(&self, own: &ForwardedNames, told: &PeerNames) -> Result<Names, &'static str> {
-        // What it is called is told elsewhere: it is read only where its number matters.
+        // The certificate's text is only needed for its serial number.
         let is_needed = self.revoked.serials().is_some();
         self.read(own, is_needed)?;
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
@@ -134,7 +138,7 @@ impl Certificates {
         Ok(names(uri, dns))
     }
 
-    /// A certificate that a proxy in front speaks of.
+    /// Names of a certificate that a proxy in front reports.
     fn of_element(&self, element: &ForwardedNames) -> Result<Names, &'static str> {
         match self.read(element, true)? {
             Some(read) => {
@@ -152,7 +156,7 @@ impl Certificates {
         }
     }
 
-    /// The certificate itself, if it `is_needed` and the header holds it. A revoked one is nobody's.
+    /// Parses the certificate, if it `is_needed` and present. A revoked one is rejected.
     fn read(
         &self,
         shown: &ForwardedNames,
@@ -181,7 +185,7 @@ impl Certificates {
         }
     }
 
-    fn client(&self, names: &Names) -> Result<Proven, &'static str> {
+    fn client(&self, names: &Names) -> Result<CertificateProof, &'static str> {
         let mut found: Option<(&String, &PeerName)> = None;
         for name in names {
             let Some(client) = self.clients.get(name) else {
@@ -196,9 +200,9 @@ impl Certificates {
             }
         }
         match found {
-            Some((client, PeerName::Uri(name) | PeerName::Dns(name))) => {
-                Ok(Proven::Client(client.clone(), format!("mtls:{name}")))
-            }
+            Some((client, PeerName::Uri(name) | PeerName::Dns(name))) => Ok(
+                CertificateProof::Client(client.clone(), format!("mtls:{name}")),
+            ),
             None => Err("the certificate proves no client"),
         }
     }

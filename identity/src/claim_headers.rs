@@ -1,5 +1,5 @@
-//! Claims of a verified token as header fields. A claim that a field cannot hold in one way only is left out: whoever stands behind then
-//! knows less of the caller, and nothing wrong.
+//! Claims of a verified token as header fields. A claim without an unambiguous field value is
+//! omitted.
 
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
@@ -9,17 +9,17 @@ use tensorgate_policy::policy::{ClaimHeader, Issuer};
 
 use crate::json::{Json, Object};
 
-/// One field's value, bytes.
+/// Maximum size of a value.
 const MAX_VALUE_BYTES: usize = 2048;
-/// Names and values of all fields together, bytes: what a signed context has room for, and what a remembered token may take.
+/// Maximum size of all names and values, for the signed context and the token cache.
 pub const MAX_BYTES: usize = 4096;
-/// Up to here every whole number is a double of its own.
+/// Up to this number every integer is an exact double.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// Header fields, in the policy's order.
 pub type Fields = Vec<(Arc<str>, String)>;
 
-/// An issuer's rules.
+/// Claim rules of an issuer.
 #[derive(Debug)]
 pub struct ClaimHeaders(Vec<(ClaimHeader, Arc<str>)>);
 
@@ -34,7 +34,7 @@ impl ClaimHeaders {
         )
     }
 
-    /// What a token's claims come to.
+    /// Header fields of a token's claims.
     pub fn fields(&self, claims: &Object) -> Fields {
         let mut left = MAX_BYTES;
         let mut fields = Vec::new();
@@ -53,7 +53,7 @@ impl ClaimHeaders {
     }
 }
 
-/// The claim of that name, or the one to which its parts lead. A token that has both says two things.
+/// The claim with that name, or at that path. A token with both is ambiguous.
 fn find<'c>(claims: &'c Object, rule: &ClaimHeader) -> Option<&'c Json> {
     let whole = claims.get(rule.claim());
     if rule.keys().len() == 1 {
@@ -72,20 +72,20 @@ fn find<'c>(claims: &'c Object, rule: &ClaimHeader) -> Option<&'c Json> {
     }
 }
 
-/// A claim as a field's value.
+/// A claim as a field value.
 fn value(claim: &Json) -> Option<String> {
     let value = match claim {
-        // One with a comma would read like a list.
+        // A text with a comma would look like a list.
         Json::Text(text) if text.contains(',') => return None,
         Json::Text(text) => text.clone(),
         Json::Bool(truth) => truth.to_string(),
         Json::Whole(number) => number.to_string(),
         Json::Float(number) if number % 1.0 == 0.0 && number.abs() <= MAX_WHOLE => {
-            // No zero with a sign.
+            // No negative zero.
             (number + 0.0).to_string()
         }
         Json::List(list) => {
-            // An entry with a comma would be two.
+            // An entry with a comma would look like two.
             let is_one = |text: &&str| fits(text) && !text.contains(',');
             let entries = list.iter().map(|entry| entry.text().filter(is_one));
             entries.collect::<Option<Vec<_>>>()?.join(",")
@@ -95,7 +95,7 @@ fn value(claim: &Json) -> Option<String> {
     fits(&value).then_some(value)
 }
 
-/// Whether a text reads the same for everybody: printable ASCII, no blank at an end (RFC 9110, 5.5).
+/// Whether a text is unambiguous: printable ASCII without outer blanks (RFC 9110, 5.5).
 fn fits(text: &str) -> bool {
     (1..=MAX_VALUE_BYTES).contains(&text.len())
         && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))

@@ -1,4 +1,4 @@
-//! Keys and signatures in the DER forms that a proxy's library takes. It encodes what is already checked, and decodes nothing.
+//! DER encoding of keys and signatures for the proxy's library. Inputs are already validated.
 
 use alloc::vec::Vec;
 
@@ -24,7 +24,7 @@ const P384: [u8; 18] = [
 /// An uncompressed point (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
-/// `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7); `None` for a kind of key that no proxy checks signatures with.
+/// `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7); `None` for a key type that no proxy supports.
 pub fn public_key(key: &KeyMaterial) -> Option<Vec<u8>> {
     let (algorithm, key): (&[u8], Vec<u8>) = match key {
         KeyMaterial::Rsa { n, e, .. } => (&RSA, sequence(&[integer(n), integer(e)])),
@@ -37,7 +37,8 @@ pub fn public_key(key: &KeyMaterial) -> Option<Vec<u8>> {
     Some(sequence(&[algorithm.to_vec(), bits]))
 }
 
-/// `Ecdsa-Sig-Value` (RFC 3279, 2.2.3) of a JWS signature, `r` and `s` of so many octets each; `None` if it is none.
+/// `Ecdsa-Sig-Value` (RFC 3279, 2.2.3) of a JWS signature with `octets` each for `r` and `s`;
+/// `None` if it is malformed.
 pub fn ecdsa_signature(signature: &[u8], octets: usize) -> Option<Vec<u8>> {
     let (r, s) = signature.split_at_checked(octets)?;
     (s.len() == octets).then(|| sequence(&[integer(r), integer(s)]))
@@ -47,7 +48,7 @@ fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     element(SEQUENCE, &parts.concat())
 }
 
-/// A number from 0 on, in its shortest form.
+/// A non-negative integer in its shortest form.
 fn integer(bytes: &[u8]) -> Vec<u8> {
     let start = bytes.iter().position(|byte| *byte != 0);
     let digits = start.and_then(|start| bytes.get(start..)).unwrap_or(&[0]);

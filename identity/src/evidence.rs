@@ -1,4 +1,4 @@
-//! What came as proof of who calls, and what it came to. No judgement: [`crate::Identifier`] judges.
+//! Evidence of a caller's identity, and the result. [`crate::Identifier`] evaluates it.
 
 use alloc::string::String;
 use core::net::IpAddr;
@@ -7,42 +7,44 @@ use tensorgate_policy::request::{Credential, Identity, Operations, Proofs};
 
 use crate::claim_headers::Fields;
 
-/// Everything that a proxy knows of a caller.
+/// Everything that a proxy knows about a caller.
 #[derive(Clone, Debug)]
 pub struct Evidence<'a> {
-    /// What came in the request's own header fields.
+    /// Credential in the request's header fields.
     pub credential: Credential<'a>,
-    /// The certificate that it has shown and that the proxy has verified.
+    /// The client certificate that the proxy verified.
     pub certificate: Option<Certificate<'a>>,
-    /// What stands at each of [`crate::Identifier::metadata_places`], in their order.
+    /// Values at [`crate::Identifier::metadata_paths`], in order.
     pub metadata: &'a [Option<String>],
-    /// The caller's address; `None` if the proxy does not know it.
+    /// The caller's address; `None` if unknown.
     pub source: Option<IpAddr>,
 }
 
-/// A certificate that the proxy has verified.
+/// A certificate that the proxy verified.
 #[derive(Clone, Debug)]
 pub struct Certificate<'a> {
-    /// `x-forwarded-client-cert` as the proxy itself made it; where [`crate::Identifier::hears_of_certificates`], behind what came to it. Whoever passes on
-    /// a client's own otherwise gives identities away.
+    /// `x-forwarded-client-cert` as the proxy wrote it, after received elements if
+    /// [`crate::Identifier::needs_certificate_digest`]. A proxy that forwards a client's own value
+    /// would allow forged identities.
     pub header: &'a str,
-    /// What the proxy says of it elsewhere. The header's names are not quoted: a name with `;` in it would be several there, and is one here.
+    /// Names from the proxy's properties. The header's names are not quoted: a name with `;` looks
+    /// like several there, but is one here.
     pub names: PeerNames,
 }
 
-/// The first name of each kind among a certificate's subject alternative names, and which certificate it is.
+/// First subject alternative name of each kind, and the digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerNames {
     /// The first URI.
     pub uri: Option<String>,
     /// The first DNS name.
     pub dns: Option<String>,
-    /// Its SHA-256, hex digits in lower case. Looked at only where [`crate::Identifier::hears_of_certificates`].
+    /// SHA-256 in lower-case hex. Used only if [`crate::Identifier::needs_certificate_digest`].
     pub sha256: String,
 }
 
 impl<'a> Evidence<'a> {
-    /// A credential and nothing else.
+    /// Evidence with a credential only.
     pub const fn of(credential: Credential<'a>) -> Self {
         Self {
             credential,
@@ -53,28 +55,29 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// Who calls, and by which credential.
+/// Result of identification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identified {
-    /// Who.
+    /// The identity.
     pub identity: Identity,
-    /// The log's name of the credential that was judged: `key:<first 16 hex digits of its sha-256>`, `jwt:<issuer>:<sub>`,
-    /// `mtls:<uri or dns name>`, `metadata:<filter>`. `None` where none came that has a name, such as a token that is not an issuer's.
+    /// Log name of the evaluated credential: `key:<first 16 hex digits of its sha-256>`,
+    /// `jwt:<issuer>:<sub>`, `mtls:<uri or dns name>`, `metadata:<filter>`. `None` if it has no
+    /// name.
     pub credential: Option<String>,
-    /// By what, of all that came; none unless it is a client.
+    /// The kinds of proof; none unless a client was identified.
     pub proofs: Proofs,
-    /// Operations that the credential does not extend to.
+    /// Operations that the credential does not allow.
     pub withheld: Operations,
-    /// What a token says of its client that goes on as header fields.
+    /// Claims to forward as header fields.
     pub claims: Fields,
-    /// The issuer whose key set has not the token's key, and may have it after another look.
+    /// The issuer whose key set lacks the token's key, if another fetch may help.
     pub awaits: Option<String>,
-    /// When the credential counts no more, Unix seconds; `None` for one that does not end by itself. A request was let in before; a stream goes on.
+    /// Expiry of the credential, in Unix seconds; `None` without expiry. Streams check it later.
     pub until_unix_s: Option<u64>,
 }
 
 impl Identified {
-    /// Without a proof; whatever credential there was extends to all that its client is granted.
+    /// An identity without proof or restrictions.
     pub fn new(identity: Identity, credential: Option<String>) -> Self {
         Self {
             identity,

@@ -1,8 +1,8 @@
-//! Everything that came as proof to one client, or to none.
+//! Combines all evidence into one client or a rejection.
 //!
-//! A credential in the header fields is judged first, and a refused one is refused: no certificate is looked at in its stead. A certificate that
-//! proves nobody stands beside a good credential unheeded; two proofs of two clients are a conflict. Who is proven in one of these ways must
-//! still call from where the policy says.
+//! A credential in the header fields is evaluated first; if it is rejected, no certificate replaces
+//! it. A certificate of no client is ignored beside a valid credential. Proofs of two clients are a
+//! conflict. An identified client must also call from its allowed networks.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -23,56 +23,56 @@ use crate::key_sets::KeySource;
 use crate::token::Tokens;
 use crate::verifier::Verifier;
 
-/// Who is who under one policy.
+/// Identifies callers under one policy.
 #[derive(Debug)]
 pub struct Identifier {
     keys: KeyRing,
     tokens: Tokens,
     certificates: Certificates,
-    places: Vec<Place>,
-    /// Networks of clients that have any.
+    places: Vec<MetadataLocation>,
+    /// Networks of clients with restrictions.
     sources: BTreeMap<String, Vec<Network>>,
 }
 
-/// A place in the proxy's dynamic metadata, and whom its texts prove.
+/// A location in the proxy's dynamic metadata, and its clients.
 #[derive(Debug)]
-struct Place {
+struct MetadataLocation {
     filter: String,
     claim: Vec<String>,
-    /// Where its issuer stands, if any rule names one.
+    /// Location of the issuer, if any rule names one.
     issuer: Option<Vec<String>>,
-    clients: BTreeMap<String, Vec<Told>>,
+    clients: BTreeMap<String, Vec<MetadataOwner>>,
 }
 
-/// A client, by what one issuer says, or any.
+/// Client of a value, for one issuer or any.
 #[derive(Debug)]
-struct Told {
+struct MetadataOwner {
     issuer: Option<String>,
     client: String,
 }
 
-/// One proof, judged by itself.
-enum Judged {
+/// Result of a single proof.
+enum ProofResult {
     Absent,
-    Client(Known),
+    Client(KnownClient),
     Refused(Identified),
 }
 
-/// A client that one proof proves.
-struct Known {
+/// A client identified by one proof.
+struct KnownClient {
     client: String,
-    /// The log's name of the proof.
+    /// Log name of the proof.
     credential: String,
     withheld: Operations,
     claims: Fields,
-    /// When it counts no more, Unix seconds.
+    /// Expiry, in Unix seconds.
     until_unix_s: Option<u64>,
 }
 
-impl Known {
-    /// By a proof that extends to all that its client is granted, and says nothing of it.
-    fn by(client: &str, credential: String) -> Judged {
-        Judged::Client(Self {
+impl KnownClient {
+    /// A proof without restrictions or claims.
+    fn by(client: &str, credential: String) -> ProofResult {
+        ProofResult::Client(Self {
             client: client.into(),
             credential,
             withheld: Operations::default(),
@@ -85,7 +85,7 @@ impl Known {
 impl Identifier {
     /// Indexes a policy's rules.
     pub fn new(policy: &Policy) -> Self {
-        let mut places: Vec<Place> = Vec::new();
+        let mut places: Vec<MetadataLocation> = Vec::new();
         let mut sources = BTreeMap::new();
         for client in policy.clients() {
             let name = || String::from(client.name());
@@ -93,12 +93,12 @@ impl Identifier {
                 let at = places
                     .iter()
                     .position(|place| place.filter == rule.filter() && place.claim == rule.claim());
-                let told = Told {
+                let told = MetadataOwner {
                     issuer: rule.issuer().map(Into::into),
                     client: name(),
                 };
                 let at = at.unwrap_or_else(|| {
-                    places.push(Place {
+                    places.push(MetadataLocation {
                         filter: rule.filter().into(),
                         claim: rule.claim().to_vec(),
                         issuer: None,
@@ -127,8 +127,8 @@ impl Identifier {
         }
     }
 
-    /// Where to look in the proxy's dynamic metadata before [`Self::identify`]: the filter's namespace, and the keys that lead to a text.
-    pub fn metadata_places(&self) -> impl Iterator<Item = (&str, &[String])> {
+    /// Metadata locations to read before [`Self::identify`]: the filter's namespace and the keys.
+    pub fn metadata_paths(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.places.iter().flat_map(|place| {
             let keys = [place.claim.as_slice()].into_iter();
             let keys = keys.chain(place.issuer.as_deref());
@@ -136,45 +136,48 @@ impl Identifier {
         })
     }
 
-    /// Whether proxies in front may speak of certificates, so that [`crate::PeerNames::sha256`] is needed.
-    pub fn hears_of_certificates(&self) -> bool {
+    /// Whether proxies in front may forward certificates, so that [`crate::PeerNames::sha256`] is
+    /// needed.
+    pub fn needs_certificate_digest(&self) -> bool {
         self.certificates.are_forwarded()
     }
 
-    /// Whether any client may call from some addresses only: where none does, nobody need know the caller's.
-    pub fn looks_at_sources(&self) -> bool {
+    /// Whether any client is restricted to networks, so that the caller's address is needed.
+    pub fn uses_sources(&self) -> bool {
         !self.sources.is_empty()
     }
 
-    /// Who calls.
+    /// Identifies the caller.
     ///
-    /// `generation` names the policy in the cache; the cache may outlive it. Every wrong credential in the header fields is told to the port, right
-    /// ones from a wrong place among them: whoever guesses learns nothing from the time that takes.
+    /// `policy_version` is part of cache keys, because the cache may outlive the policy. Every
+    /// wrong credential in the header fields is reported to the port, including valid ones from a
+    /// wrong network, so response times reveal nothing.
     pub fn identify<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
         evidence: &Evidence<'_>,
         now_unix_s: u64,
-        generation: &str,
+        policy_version: &str,
         port: &mut P,
         cache: &mut TokenCache,
     ) -> Identified {
-        let (mut identified, attempt) = self.judge(evidence, now_unix_s, generation, port, cache);
-        // Under a lock nothing is counted, and as many calls are made.
+        let (mut identified, attempt) =
+            self.judge(evidence, now_unix_s, policy_version, port, cache);
+        // During a lock nothing is counted, but the same number of calls is made.
         if let Identity::Refused(cause) | Identity::LockedOut(cause) = identified.identity
             && let Some(attempt) = attempt.or_else(|| Attempt::of(evidence.credential))
-            && port.was_wrong(&attempt)
+            && port.record_failure(&attempt)
         {
             identified.identity = Identity::LockedOut(cause);
         }
         identified
     }
 
-    /// Who calls, and what a failure is counted under where that is more than a text.
+    /// The result, and the key for counting a failure if it is more than plain text.
     fn judge<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
         evidence: &Evidence<'_>,
         now_unix_s: u64,
-        generation: &str,
+        policy_version: &str,
         port: &mut P,
         cache: &mut TokenCache,
     ) -> (Identified, Option<Attempt>) {
@@ -184,32 +187,32 @@ impl Identifier {
             Credential::ApiKey(_) | Credential::None | Credential::Unknown => Proof::ApiKey,
         };
         let header = match evidence.credential {
-            Credential::None => Judged::Absent,
+            Credential::None => ProofResult::Absent,
             Credential::Unknown => {
-                Judged::Refused(Identified::refused("unknown authorization scheme"))
+                ProofResult::Refused(Identified::refused("unknown authorization scheme"))
             }
             Credential::ApiKey(text) => self.keys.identify(text, now_unix_s).into(),
             Credential::Token(token) => {
-                let (identified, its) = self
-                    .tokens
-                    .identify(token, now_unix_s, generation, port, cache);
+                let (identified, its) =
+                    self.tokens
+                        .identify(token, now_unix_s, policy_version, port, cache);
                 attempt = its;
                 identified.into()
             }
         };
-        // A token extends as far as it says, whatever certificate comes with it.
+        // A token's restrictions hold with any certificate.
         let (mut withheld, mut claims) = (Operations::default(), Fields::new());
         let mut until_unix_s = None;
         let mut proofs = Proofs::NONE;
         let (mut client, mut credential) = match header {
-            Judged::Refused(refused) => return (refused, attempt),
-            Judged::Client(known) => {
+            ProofResult::Refused(refused) => return (refused, attempt),
+            ProofResult::Client(known) => {
                 (withheld, claims) = (known.withheld, known.claims);
                 until_unix_s = known.until_unix_s;
                 proofs = proofs.with(kind);
                 (Some(known.client), Some(known.credential))
             }
-            Judged::Absent => (None, None),
+            ProofResult::Absent => (None, None),
         };
         let mut cause = None;
         for (kind, proof) in [
@@ -217,10 +220,10 @@ impl Identifier {
             (Proof::Metadata, self.metadata(evidence.metadata)),
         ] {
             match proof {
-                Judged::Absent => {}
-                // It is told only if nothing else proves anybody.
-                Judged::Refused(refused) => cause = cause.or(Some(refused)),
-                Judged::Client(other) => {
+                ProofResult::Absent => {}
+                // Reported only if there is no other proof.
+                ProofResult::Refused(refused) => cause = cause.or(Some(refused)),
+                ProofResult::Client(other) => {
                     match &client {
                         None => {
                             (client, credential) = (Some(other.client), Some(other.credential));
@@ -237,8 +240,8 @@ impl Identifier {
             }
         }
         let Some(client) = client else {
-            let nobody = cause.unwrap_or_else(|| Identified::new(Identity::Missing, None));
-            return (nobody, attempt);
+            let unidentified = cause.unwrap_or_else(|| Identified::new(Identity::Missing, None));
+            return (unidentified, attempt);
         };
         if !self.may_call_from(&client, evidence) {
             let elsewhere = Identity::Refused("the client does not call from this address");
@@ -255,7 +258,7 @@ impl Identifier {
         (identified, attempt)
     }
 
-    /// An address that is not known is no place that a rule names.
+    /// Whether a client may call from its address. An unknown address matches no network.
     fn may_call_from(&self, client: &str, evidence: &Evidence<'_>) -> bool {
         self.sources.get(client).is_none_or(|networks| {
             evidence
@@ -264,20 +267,20 @@ impl Identifier {
         })
     }
 
-    fn certificate(&self, shown: Option<&Certificate<'_>>) -> Judged {
+    fn certificate(&self, shown: Option<&Certificate<'_>>) -> ProofResult {
         match shown.map(|shown| self.certificates.judge(shown)) {
-            None | Some(certificates::Proven::Nothing) => Judged::Absent,
-            Some(certificates::Proven::Client(client, credential)) => {
-                Known::by(&client, credential)
+            None | Some(certificates::CertificateProof::None) => ProofResult::Absent,
+            Some(certificates::CertificateProof::Client(client, credential)) => {
+                KnownClient::by(&client, credential)
             }
-            Some(certificates::Proven::Nobody(cause)) => {
-                Judged::Refused(Identified::refused(cause))
+            Some(certificates::CertificateProof::Rejected(cause)) => {
+                ProofResult::Refused(Identified::refused(cause))
             }
         }
     }
 
-    fn metadata(&self, texts: &[Option<String>]) -> Judged {
-        let mut found: Option<(&String, &Place)> = None;
+    fn metadata(&self, texts: &[Option<String>]) -> ProofResult {
+        let mut found: Option<(&String, &MetadataLocation)> = None;
         let mut unknown = false;
         let mut texts = texts.iter().map(Option::as_deref);
         for place in &self.places {
@@ -290,21 +293,25 @@ impl Identifier {
             match (told.next().map(|told| &told.client), &found) {
                 (None, _) => unknown = true,
                 (Some(client), Some((first, _))) if *first != client => {
-                    return Judged::Refused(Identified::refused("metadata proves two clients"));
+                    return ProofResult::Refused(Identified::refused(
+                        "metadata proves two clients",
+                    ));
                 }
                 (Some(client), None) => found = Some((client, place)),
                 (Some(_), Some(_)) => {}
             }
         }
         match found {
-            Some((client, place)) => Known::by(client, format!("metadata:{}", place.filter)),
-            None if unknown => Judged::Refused(Identified::refused("metadata proves no client")),
-            None => Judged::Absent,
+            Some((client, place)) => KnownClient::by(client, format!("metadata:{}", place.filter)),
+            None if unknown => {
+                ProofResult::Refused(Identified::refused("metadata proves no client"))
+            }
+            None => ProofResult::Absent,
         }
     }
 }
 
-impl From<Identified> for Judged {
+impl From<Identified> for ProofResult {
     fn from(identified: Identified) -> Self {
         match identified {
             Identified {
@@ -314,7 +321,7 @@ impl From<Identified> for Judged {
                 claims,
                 until_unix_s,
                 ..
-            } => Self::Client(Known {
+            } => Self::Client(KnownClient {
                 client,
                 credential: credential.unwrap_or_default(),
                 withheld,

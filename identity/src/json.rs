@@ -1,4 +1,5 @@
-//! JSON objects of a token, read so that no two parsers could differ on them: a member once, nesting bounded, nothing behind the end.
+//! Strict parser for JSON objects in tokens: unique members, bounded depth, no trailing data. Any
+//! two parsers agree on such objects.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -6,9 +7,9 @@ use core::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// Nesting, the outermost object being 1. Claims such as `realm_access: {roles: [...]}` take 3.
+/// Maximum depth; the outermost object is 1. Claims such as `realm_access: {roles: [...]}` need 3.
 const MAX_DEPTH: usize = 8;
-/// Members of one object: each is compared with those before it.
+/// Maximum members of an object: each is compared with the earlier ones.
 const MAX_MEMBERS: usize = 128;
 
 /// A value.
@@ -18,7 +19,7 @@ pub enum Json {
     Other,
     /// `true`, `false`.
     Bool(bool),
-    /// A whole number from 0 on.
+    /// A non-negative integer.
     Whole(u64),
     /// Any other number; finite.
     Float(f64),
@@ -30,12 +31,12 @@ pub enum Json {
     Object(Object),
 }
 
-/// Members, each name once.
+/// Members with unique names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Object(Vec<(String, Json)>);
 
 impl Object {
-    /// Reads a whole document; `None` if it is not one object, or breaks a bound.
+    /// Parses a document; `None` if it is not one object within the limits.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut document = serde_json::Deserializer::from_slice(bytes);
         let value = At(MAX_DEPTH).deserialize(&mut document).ok()?;
@@ -46,7 +47,7 @@ impl Object {
         }
     }
 
-    /// A member.
+    /// The member with this name.
     pub fn get(&self, name: &str) -> Option<&Json> {
         self.0
             .iter()
@@ -56,7 +57,7 @@ impl Object {
 }
 
 impl Json {
-    /// A text.
+    /// The text, if it is one.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -64,7 +65,7 @@ impl Json {
         }
     }
 
-    /// Whether this is a text, or a list with that text in it.
+    /// Whether this is a text, or a list that contains it.
     pub fn holds(&self, wanted: &str) -> bool {
         match self {
             Self::Text(text) => text == wanted,
@@ -74,7 +75,7 @@ impl Json {
     }
 }
 
-/// Reads a value that may nest so deep.
+/// Parses a value at a depth.
 struct At(usize);
 
 impl<'de> DeserializeSeed<'de> for At {
@@ -105,7 +106,7 @@ impl<'de> Visitor<'de> for At {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-        // Below zero, or it would have come as `u64`. Nothing here needs it to the last digit.
+        // Negative, because others are `u64`. Full precision is not needed here.
         Ok(u64::try_from(value).map_or(Json::Float(value as f64), Json::Whole))
     }
 

@@ -1,10 +1,11 @@
-//! A compact JWS (RFC 7515, 7.1) taken apart. It says what a token claims to be; nothing in it is believed before its signature is checked.
+//! Parser for a compact JWS (RFC 7515, 7.1). Its contents are untrusted until the signature is
+//! verified.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use base64::Engine as _;
-// Strict: no padding, no bits behind the last octet, so that a token has one spelling.
+// Strict: no padding and no unused bits, so a token has one spelling.
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tensorgate_policy::policy::{Algorithm, KeyMaterial, PublicKey};
 
@@ -12,24 +13,24 @@ use crate::attempts::Attempt;
 use crate::json::{Json, Object};
 use crate::verifier::{Verifier, VerifyFault};
 
-/// A whole token, characters. A policy's bound on header fields is at most four times this.
+/// Maximum length of a token. A policy's limit on headers is at most four times this.
 pub const MAX_TOKEN_BYTES: usize = 16 << 10;
-/// The first part, characters: an algorithm, a type, a key's name.
+/// Maximum length of the header part.
 const MAX_HEADER_CHARS: usize = 2048;
-/// A signature, characters: RSA's, of 4096 bits.
+/// Maximum length of a signature: RSA with 4096 bits.
 const MAX_SIGNATURE_CHARS: usize = 683;
-/// A key's name, bytes; a policy's are held to the same.
+/// Maximum length of a key's name, as in policies.
 const MAX_KID_BYTES: usize = 256;
-/// Members that bring or point to a key, change what is signed, or say that the token is of another kind
-/// (RFC 7515, 4.1; RFC 7797; RFC 7516, 4.1). Whoever honoured one would let the token vouch for itself.
+/// Header members that provide a key, change the signed data or declare another kind of token (RFC
+/// 7515, 4.1; RFC 7797; RFC 7516, 4.1). They are rejected, because a token could vouch for itself.
 const REFUSED: [&str; 10] = [
     "crit", "b64", "jku", "jwk", "x5u", "x5c", "enc", "zip", "epk", "cty",
 ];
 
-/// A token's parts.
+/// Parts of a token.
 #[derive(Debug)]
 pub struct Parts<'a> {
-    /// What is signed.
+    /// The signed data.
     pub signed: &'a [u8],
     /// `alg`.
     pub algorithm: Algorithm,
@@ -41,7 +42,7 @@ pub struct Parts<'a> {
     pub signature: Vec<u8>,
 }
 
-/// Any JWS's parts, the octets that it carries unread.
+/// Parts of any JWS with undecoded payload.
 struct Compact<'a> {
     signed: &'a [u8],
     algorithm: Algorithm,
@@ -51,17 +52,17 @@ struct Compact<'a> {
 }
 
 impl Parts<'_> {
-    /// What the token's failures are counted under.
+    /// The key for counting the token's failures.
     pub fn attempt(&self, token: &str) -> Attempt {
         let claim = |name| self.claims.get(name).and_then(Json::text);
         Attempt::token(token, [claim("iss"), self.kid.as_deref(), claim("sub")])
     }
 }
 
-/// Takes a token apart.
+/// Parses a token.
 ///
 /// # Errors
-/// The log's cause.
+/// The cause, for the log.
 pub fn parse(token: &str) -> Result<Parts<'_>, &'static str> {
     let Compact {
         signed,
@@ -93,7 +94,7 @@ fn compact(token: &str) -> Result<Compact<'_>, &'static str> {
         return Err(form);
     }
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| form);
-    // A fourth part would stand in the claims, whose alphabet has no dot.
+    // A fourth part is rejected, because base64url has no dot.
     let (header, payload, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
     let header = Object::parse(&header).ok_or("token's header is not one plain JSON object")?;
     let (algorithm, kid) = self::header(&header)?;
@@ -106,18 +107,18 @@ fn compact(token: &str) -> Result<Compact<'_>, &'static str> {
     })
 }
 
-/// Why no key of several is the one to check a signature with.
+/// Why no key can be selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoKey {
-    /// None is of that name, or without a name of that algorithm.
+    /// No key has this name, or, without a name, this algorithm.
     Unknown,
-    /// The one of that name is of another algorithm.
+    /// The key with this name has another algorithm.
     OtherAlgorithm,
-    /// No name, and several are of that algorithm.
+    /// Without a name, several keys have this algorithm.
     Several,
 }
 
-/// The key that a signature names; without a name, the only one of its algorithm.
+/// Selects the key that a signature names, or else the only one of its algorithm.
 pub fn choose<'k, M>(
     keys: impl Iterator<Item = (M, &'k PublicKey)>,
     kid: Option<&str>,
@@ -128,7 +129,7 @@ pub fn choose<'k, M>(
         None => key.material().algorithm() == algorithm,
     });
     match (fitting.next(), fitting.next()) {
-        // The header's algorithm chooses nothing: it must be that of the key.
+        // The header's algorithm must equal the key's and never selects one.
         (Some((mark, key)), None) if key.material().algorithm() == algorithm => {
             Ok((mark, key.material()))
         }
@@ -138,11 +139,11 @@ pub fn choose<'k, M>(
     }
 }
 
-/// What a compact JWS carries, if it is read as tokens are, whatever it carries, and one of these keys has signed it. Says nothing of issuers, dates or
-/// audiences: what carries claims is judged by [`crate::Identifier`].
+/// The payload of a compact JWS with the strictness of tokens, if one of these keys signed it.
+/// Issuers, dates and audiences are not checked; [`crate::Identifier`] does that for tokens.
 ///
 /// # Errors
-/// The log's cause.
+/// The cause, for the log.
 pub fn verify_jws<V: Verifier + ?Sized>(
     jws: &str,
     keys: &[PublicKey],
@@ -197,5 +198,5 @@ fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> 
     Ok((algorithm, kid))
 }
 
-/// What a media type may leave out here (RFC 7515, 4.1.9).
+/// Optional prefix of media types here (RFC 7515, 4.1.9).
 const APPLICATION: &str = "application/";

@@ -1,5 +1,4 @@
-//! Keys of issuers that publish them, as they were fetched last. It fetches nothing: whoever does puts them here, and takes them away when they are
-//! too old.
+//! Fetched key sets of issuers. The caller fetches, stores and removes them.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -7,41 +6,41 @@ use alloc::vec::Vec;
 
 use tensorgate_policy::policy::PublicKey;
 
-/// One key's name among all that ever were in these sets: what came of it can be told from what came of a later key of the same name.
+/// Unique id of a key among all fetched keys. A later key with the same name has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark(u64);
+pub struct KeyMark(u64);
 
-/// Sets by the issuers' names in the policy.
+/// Key sets by issuer name.
 #[derive(Debug, Default)]
 pub struct KeySets {
-    sets: BTreeMap<String, Vec<(Mark, PublicKey)>>,
+    sets: BTreeMap<String, Vec<(KeyMark, PublicKey)>>,
     last: u64,
 }
 
-/// What can be said of a key that an issuer's set does not hold.
+/// What is known about a key that is not in its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// The set is what the issuer publishes: there is no such key.
+    /// The set is current: the key does not exist.
     Unknown,
-    /// It may have been published since. Whoever asks may wait for another look.
+    /// It may have been published since; the caller may wait for another fetch.
     Awaited,
-    /// Nothing is known: why, for the log.
-    Unjudged(&'static str),
+    /// Unknown; the cause, for the log.
+    Unverifiable(&'static str),
 }
 
-/// Whoever fetches key sets.
+/// Provider of fetched key sets.
 pub trait KeySource {
-    /// What is known of a key that an issuer's set, as it is here, does not hold.
+    /// What is known about a key that is not in an issuer's set.
     fn missing(&mut self, _issuer: &str) -> Missing {
-        Missing::Unjudged(NOT_FETCHED)
+        Missing::Unverifiable(NOT_FETCHED)
     }
 }
 
-/// Where nobody fetches.
+/// Cause if nothing is fetched.
 pub const NOT_FETCHED: &str = "the issuer's keys have not been fetched";
 
 impl KeySets {
-    /// Puts keys in the place of those that an issuer had. A key that it had is the same key.
+    /// Replaces an issuer's keys. An unchanged key keeps its id.
     pub fn put(&mut self, issuer: &str, keys: Vec<PublicKey>) {
         let before = self.sets.remove(issuer).unwrap_or_default();
         let marked = keys
@@ -55,27 +54,27 @@ impl KeySets {
         self.sets.insert(issuer.into(), marked);
     }
 
-    /// Takes an issuer's keys away.
+    /// Removes an issuer's keys.
     pub fn remove(&mut self, issuer: &str) {
         self.sets.remove(issuer);
     }
 
-    /// An issuer's keys; none, too, where nothing is known of them.
-    pub(crate) fn of(&self, issuer: &str) -> &[(Mark, PublicKey)] {
+    /// An issuer's keys; empty if unknown.
+    pub(crate) fn of(&self, issuer: &str) -> &[(KeyMark, PublicKey)] {
         self.sets.get(issuer).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a key is still published; one that the policy lists always counts.
-    pub(crate) fn counts(&self, mark: Option<Mark>) -> bool {
+    /// Whether a key is still published; keys of the policy always are.
+    pub(crate) fn counts(&self, mark: Option<KeyMark>) -> bool {
         mark.is_none_or(|mark| {
             let mut keys = self.sets.values().flatten();
             keys.any(|(known, _)| *known == mark)
         })
     }
 
-    const fn next(&mut self) -> Mark {
+    const fn next(&mut self) -> KeyMark {
         self.last = self.last.saturating_add(1);
-        Mark(self.last)
+        KeyMark(self.last)
     }
 }
 
@@ -118,12 +117,14 @@ mod tests {
         );
         sets.put("a", keys(&[("2", 2), ("3", 3)]));
         assert_eq!(marks(&sets, "a"), [2, 4]);
-        assert!(!sets.counts(Some(Mark(1))) && sets.counts(Some(Mark(2))));
-        // The same name for another key, and the same key under another name.
+        assert!(!sets.counts(Some(KeyMark(1))) && sets.counts(Some(KeyMark(2))));
+        // The same name with another key, and the same key with another name.
         sets.put("a", keys(&[("2", 9), ("9", 2)]));
         assert_eq!(marks(&sets, "a"), [5, 6]);
         sets.remove("a");
-        assert!(!sets.counts(Some(Mark(5))) && sets.counts(Some(Mark(3))) && sets.counts(None));
+        assert!(
+            !sets.counts(Some(KeyMark(5))) && sets.counts(Some(KeyMark(3))) && sets.counts(None)
+        );
         sets.put("a", keys(&[("2", 9)]));
         assert_eq!(marks(&sets, "a"), [7]);
     }

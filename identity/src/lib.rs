@@ -1,6 +1,8 @@
-//! Credentials to clients: API keys by digest, tokens of issuers, certificates that the proxy has verified.
+//! Maps credentials to clients: API keys by digest, tokens of issuers, verified client
+//! certificates.
 //!
-//! It tells who is calling and never what they may do; it reads no clock: the time is an argument.
+//! This crate authenticates callers; it does not authorize them. It reads no clock: time is an
+//! argument.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -25,7 +27,7 @@ pub mod x509;
 pub mod xfcc;
 
 pub use api_key::{KeyRing, digest, format_key};
-pub use attempts::{Attempt, Attempts, Worth};
+pub use attempts::{Attempt, Attempts, CheckBudget};
 pub use cache::TokenCache;
 pub use claim_headers::{Fields as ClaimFields, MAX_BYTES as MAX_CLAIM_BYTES};
 pub use evidence::{Certificate, Evidence, Identified, PeerNames};

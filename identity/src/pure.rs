@@ -1,8 +1,9 @@
-//! Signatures checked in Rust: keys are `jwt-simple`'s, which refuses weak ones once more, on the primitives that it stands on.
+//! Signature verification in Rust, with `jwt-simple`'s keys, which reject weak ones, and its
+//! primitives.
 //!
-//! `jwt-simple` reads whole tokens in its own way; tokens are read here ([`crate::jws`]), so that one strict reader decides in every place.
-//! Of RustCrypto's `rsa` only the public operation is used: RUSTSEC-2023-0071 is about the time that private-key operations take,
-//! and there is no private key anywhere near.
+//! `jwt-simple` has its own token parser, which is not used: [`crate::jws`] is the only, strict
+//! parser. Of RustCrypto's `rsa` only the public operation is used. RUSTSEC-2023-0071 concerns the
+//! timing of private-key operations, and there are no private keys here.
 
 use alloc::vec::Vec;
 
@@ -21,14 +22,14 @@ use crate::attempts::Attempts;
 use crate::key_sets::KeySource;
 use crate::verifier::{Verifier, VerifyFault};
 
-/// The key itself is no key: a point that is not on its curve, an Ed25519 key of small order.
+/// Fault of an invalid key: a point off its curve, or an Ed25519 key of small order.
 const NO_KEY: VerifyFault = VerifyFault("the issuer's key is not one");
 
-/// Checks signatures without help.
+/// Verifies signatures without the proxy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PureVerifier;
 
-/// Nothing is counted where nobody has to be kept out.
+/// Without a proxy no failures are counted.
 impl Attempts for PureVerifier {}
 
 /// It fetches nothing.
@@ -59,7 +60,7 @@ fn rsa(
 ) -> Result<bool, VerifyFault> {
     let (padding, hash) = match scheme {
         RsaScheme::Pkcs1(hash) => (Padding::PKCS1, hash),
-        // The salt is as long as the hash unless one says otherwise, as RFC 7518 has it.
+        // The default salt length is the hash length, as RFC 7518 requires.
         RsaScheme::Pss(hash) => (Padding::PKCS1_PSS, hash),
     };
     let hash = match hash {
@@ -67,14 +68,14 @@ fn rsa(
         Hash::Sha384 => MessageDigest::sha384(),
         Hash::Sha512 => MessageDigest::sha512(),
     };
-    // Nothing in the key's type but its name is of RS256: it is the one that refuses weak keys.
+    // The RS256 type differs from others in its name only; it rejects weak keys.
     let key = RS256PublicKey::from_components(n, e).map_err(|_| NO_KEY)?;
     let fault = |_| VerifyFault("rsa failed");
     let key = PKey::from_rsa(key.public_key().as_ref().clone()).map_err(fault)?;
     let mut check = sign::Verifier::new(hash, &key).map_err(fault)?;
     check.set_rsa_padding(padding).map_err(fault)?;
     check.update(signed).map_err(fault)?;
-    // A signature of another length than the modulus is an error there, and no signature here.
+    // A signature with another length than the modulus is an error there and invalid here.
     Ok(check.verify(signature).unwrap_or(false))
 }
 
@@ -92,7 +93,7 @@ fn es384(x: &[u8; 48], y: &[u8; 48], signed: &[u8], signature: &[u8]) -> Result<
         .is_ok_and(|signature| key.public_key().as_ref().verify(signed, &signature).is_ok()))
 }
 
-/// What an uncompressed point begins with (SEC 1, 2.3.3).
+/// Prefix of an uncompressed point (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
 fn ed25519(key: &[u8; 32], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {

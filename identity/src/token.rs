@@ -1,8 +1,9 @@
-//! Tokens of issuers (RFC 7519) to clients.
+//! Maps tokens of issuers (RFC 7519) to clients.
 //!
-//! What costs nothing comes first: form, issuer, audience, time, key. Then the signature. Whose the token is, and whether it was revoked, is looked at last, so
-//! that how long a forged token takes says nothing of which subjects a policy knows. What is refused before its signature is looked at costs what
-//! a look at it does ([`decoy`]): how long that takes says nothing either.
+//! Cheap checks come first: form, issuer, audience, time, key. Then the signature is verified. The
+//! client and the revocation are looked up last, so the response time for a forged token does not
+//! reveal known subjects. A token that is rejected before the signature check costs the same time
+//! ([`decoy`]).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -13,13 +14,13 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial};
 use tensorgate_policy::request::{Identity, Operations};
 
-use crate::attempts::{Attempt, Attempts, Worth};
-use crate::cache::{Known, Proven, Refusal, TokenCache, TokenId};
+use crate::attempts::{Attempt, Attempts, CheckBudget};
+use crate::cache::{Known, TokenCache, TokenId, TokenRejection, VerifiedToken};
 use crate::claim_headers::ClaimHeaders;
 use crate::evidence::Identified;
 use crate::json::{Json, Object};
 use crate::jws::{self, Parts};
-use crate::key_sets::{KeySets, KeySource, Mark, Missing};
+use crate::key_sets::{KeyMark, KeySets, KeySource, Missing};
 use crate::verifier::Verifier;
 
 mod decoy;
@@ -27,10 +28,10 @@ mod window;
 
 use window::{Window, window};
 
-/// `sub`, bytes (OpenID Connect Core, 2: 255 characters of ASCII).
+/// Maximum length of `sub` (OpenID Connect Core, 2: 255 ASCII characters).
 const MAX_SUBJECT_BYTES: usize = 256;
 
-/// Issuers of one policy, and whom their tokens prove.
+/// Issuers of one policy, and the clients of their tokens.
 #[derive(Debug)]
 pub struct Tokens {
     /// By `iss`.
@@ -38,18 +39,18 @@ pub struct Tokens {
     revoked: BTreeSet<String>,
 }
 
-/// An issuer with the clients that its tokens prove. A lookup costs as much as the token's subject has rules, and as the issuer has rules
-/// without a subject: whether one of those holds, only its claims say.
+/// An issuer and its clients. A lookup tests the rules of the token's subject and all rules without
+/// a subject, which depend on claims.
 #[derive(Debug)]
 struct Rules {
     issuer: Issuer,
     claim_headers: ClaimHeaders,
     by_subject: BTreeMap<String, Vec<Owner>>,
-    /// Rules without a subject, each of which is looked at.
+    /// Rules without a subject; each is tested.
     by_claims: Vec<Owner>,
 }
 
-/// A client and what a token must hold to be its.
+/// A client and its requirements.
 #[derive(Debug)]
 struct Owner {
     client: String,
@@ -95,13 +96,13 @@ impl Tokens {
         }
     }
 
-    /// Whose a token is at a wall-clock time, and what its failure is counted under if it is nobody's. Only the last of its steps asks
-    /// `attempts` first.
+    /// The client of a token at a wall-clock time, and the key for counting a failure. Only the
+    /// last step asks for the check budget first.
     pub fn identify<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
         token: &str,
         now_unix_s: u64,
-        generation: &str,
+        policy_version: &str,
         port: &mut P,
         cache: &mut TokenCache,
     ) -> (Identified, Option<Attempt>) {
@@ -111,7 +112,7 @@ impl Tokens {
         if token.len() > jws::MAX_TOKEN_BYTES {
             return (Identified::refused("token is too long"), None);
         }
-        let id = TokenId::new(generation, token);
+        let id = TokenId::new(policy_version, token);
         let mut over = None;
         match cache.get(id, now_unix_s) {
             Some(Known::Good(proven)) => {
@@ -129,12 +130,12 @@ impl Tokens {
         }
         let parts = match jws::parse(token) {
             Ok(parts) => parts,
-            // Cheap to find again: not worth a place in the cache.
+            // Cheap to repeat, so it is not cached.
             Err(cause) => return (Identified::refused(cause), None),
         };
         let attempt = parts.attempt(token);
         let identified = if let Some(over) = over {
-            self.pay(&parts, &attempt, id, port, cache);
+            self.charge_decoy(&parts, &attempt, id, port, cache);
             over
         } else {
             self.judge(&parts, attempt, now_unix_s, id, port, cache)
@@ -142,7 +143,7 @@ impl Tokens {
         (identified, Some(attempt))
     }
 
-    /// Whose a token is that nobody knows yet.
+    /// The client of a token that is not cached.
     fn judge<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
         parts: &Parts<'_>,
@@ -161,18 +162,18 @@ impl Tokens {
                 });
         let (claimed, found) = match weighed {
             Ok(weighed) => weighed,
-            // Cheap to find again, and some of it heals.
+            // Cheap to repeat, and partly temporary.
             Err(cause) => {
-                self.pay(parts, &attempt, id, port, cache);
+                self.charge_decoy(parts, &attempt, id, port, cache);
                 return Identified::refused(cause);
             }
         };
-        // Another look at what the issuer publishes costs more than a signature.
-        match port.worth(&attempt) {
-            Worth::Check => {}
+        // Another key fetch costs more than a signature check.
+        match port.check_budget(&attempt) {
+            CheckBudget::Check => {}
             worth => {
-                if worth == Worth::Decoy {
-                    self.feign(parts, id, port, cache);
+                if worth == CheckBudget::Decoy {
+                    self.run_decoy(parts, id, port, cache);
                 }
                 return Identified::new(Identity::LockedOut(UNCHECKED), None);
             }
@@ -180,15 +181,15 @@ impl Tokens {
         let Some((mark, key)) = found else {
             let missing = missing(&claimed.rules.issuer, port);
             if matches!(missing.identity, Identity::Refused(_)) {
-                self.feign(parts, id, port, cache);
+                self.run_decoy(parts, id, port, cache);
             }
             return missing;
         };
         match port.verify(key, parts.signed, &parts.signature) {
             Ok(true) => {}
             Ok(false) => {
-                // What it claims is nobody's word: it has no name.
-                let refusal = Refusal {
+                // Its claims are untrusted, so it has no log name.
+                let refusal = TokenRejection {
                     cause: WRONG_SIGNATURE,
                     credential: None,
                     attempt,
@@ -197,14 +198,14 @@ impl Tokens {
                 cache.remember_bad(id, refusal.clone());
                 return refusal.into();
             }
-            // Nothing is known of it: neither that it is bad, nor for the next time.
+            // The result is unknown, now and for the next time.
             Err(fault) => {
-                return Identified::new(Identity::Unjudged(fault.0), None);
+                return Identified::new(Identity::Unverifiable(fault.0), None);
             }
         }
         match self.owner(&claimed) {
             Ok(client) => {
-                let proven = Proven {
+                let proven = VerifiedToken {
                     client: client.into(),
                     credential: claimed.credential(),
                     from_unix_s: claimed.window.from,
@@ -215,11 +216,11 @@ impl Tokens {
                 };
                 let identified = proven.at(now_unix_s);
                 cache.remember(id, proven);
-                port.was_right(&attempt);
+                port.record_valid(&attempt);
                 identified
             }
             Err(cause) => {
-                let refusal = Refusal {
+                let refusal = TokenRejection {
                     cause,
                     credential: Some(claimed.credential()),
                     attempt,
@@ -231,7 +232,7 @@ impl Tokens {
         }
     }
 
-    /// What a token claims, as far as it can be seen without its signature.
+    /// Claims of a token, as far as they can be checked without its signature.
     fn claims<'s, 'a>(
         &'s self,
         parts: &'a Parts<'a>,
@@ -275,7 +276,7 @@ impl Tokens {
         })
     }
 
-    /// Whose a token with the right signature is.
+    /// The client of a token with a valid signature.
     fn owner<'s>(&self, claimed: &Claimed<'s, '_>) -> Result<&'s str, &'static str> {
         match claimed.parts.claims.get("jti") {
             None => {}
@@ -306,14 +307,14 @@ impl Tokens {
     }
 }
 
-/// Remembered: the same token cannot get a better one.
+/// Cached: the same token never gets a valid signature.
 const WRONG_SIGNATURE: &str = "token's signature is wrong";
 
-/// It may be right. Answered like a wrong one all the same, so that nobody is told that there is a lock.
+/// The token may be valid. The response is that for a wrong signature, so a lock is not revealed.
 const UNCHECKED: &str =
     "too many wrong credentials came from there: the token's signature was not checked";
 
-/// A token that claims what can be accepted, its signature yet to be checked.
+/// A token with acceptable claims whose signature is not verified yet.
 struct Claimed<'s, 'a> {
     rules: &'s Rules,
     subject: String,
@@ -322,7 +323,7 @@ struct Claimed<'s, 'a> {
 }
 
 impl Claimed<'_, '_> {
-    /// What logs call it: issuer as the policy names it, and subject.
+    /// Log name: the policy's name of the issuer, and the subject.
     fn credential(&self) -> String {
         format!("jwt:{}:{}", self.rules.issuer.name(), self.subject)
     }
@@ -337,8 +338,8 @@ impl Claimed<'_, '_> {
     }
 }
 
-impl Proven {
-    /// Whose it is at a time.
+impl VerifiedToken {
+    /// Its client at a time.
     fn at(&self, now_unix_s: u64) -> Identified {
         let now = now_unix_s as f64;
         let identity = if now >= self.until_unix_s {
@@ -357,7 +358,7 @@ impl Proven {
     }
 }
 
-/// The first whole second that is not before a moment.
+/// The first whole second at or after a moment.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -372,8 +373,8 @@ fn whole(unix_s: f64) -> u64 {
     }
 }
 
-impl From<Refusal> for Identified {
-    fn from(refusal: Refusal) -> Self {
+impl From<TokenRejection> for Identified {
+    fn from(refusal: TokenRejection) -> Self {
         Self::new(Identity::Refused(refusal.cause), refusal.credential)
     }
 }
@@ -381,7 +382,7 @@ impl From<Refusal> for Identified {
 const EXPIRED: &str = "token has expired";
 const NOT_YET: &str = "token is not valid yet";
 
-/// Whether claims are what they must be, or hold it.
+/// Whether claims equal or contain the required values.
 fn hold(claims: &Object, wanted: &BTreeMap<String, Vec<String>>) -> bool {
     wanted.iter().all(|(name, texts)| {
         let claim = claims.get(name);
@@ -389,8 +390,8 @@ fn hold(claims: &Object, wanted: &BTreeMap<String, Vec<String>>) -> bool {
     })
 }
 
-/// Whether a token carries a scope: in `scope`, texts with a blank between any two (RFC 8693, 4.2), or in `scp`, as some issuers have it. Either may be
-/// a list.
+/// Whether a token has a scope: in `scope`, separated by blanks (RFC 8693, 4.2), or in `scp`.
+/// Either may be a list.
 fn carries(claims: &Object, scope: &str) -> bool {
     ["scope", "scp"]
         .iter()
@@ -401,19 +402,19 @@ fn carries(claims: &Object, scope: &str) -> bool {
         })
 }
 
-/// Why there is no key to check a token with.
+/// Why there is no key for a token.
 enum NoKey {
-    /// There can be none under this policy, or among those that are known.
+    /// There is none under this policy, or among the known keys.
     Never(&'static str),
-    /// Its issuer publishes its keys, and this is none of those that were fetched.
+    /// The issuer publishes its keys, and the fetched set lacks this one.
     Unpublished,
 }
 
-/// The key to check a token with, of its issuer's.
+/// The key of its issuer for a token.
 fn key<'k>(
     claimed: &Claimed<'k, '_>,
     fetched: &'k KeySets,
-) -> Result<(Option<Mark>, &'k KeyMaterial), NoKey> {
+) -> Result<(Option<KeyMark>, &'k KeyMaterial), NoKey> {
     let (issuer, parts) = (&claimed.rules.issuer, &claimed.parts);
     let listed = issuer.keys().iter().map(|key| (None, key));
     let fetched = fetched.of(issuer.name()).iter();
@@ -427,20 +428,21 @@ fn key<'k>(
     })
 }
 
-/// Whose a token is that no known key of its issuer has signed.
+/// The result for a token without a known key.
 fn missing<S: KeySource + ?Sized>(issuer: &Issuer, source: &mut S) -> Identified {
     match source.missing(issuer.name()) {
         Missing::Unknown => Identified::refused("token's key is not in its issuer's key set"),
-        Missing::Unjudged(cause) => Identified::new(Identity::Unjudged(cause), None),
+        Missing::Unverifiable(cause) => Identified::new(Identity::Unverifiable(cause), None),
         Missing::Awaited => Identified {
             awaits: Some(issuer.name().into()),
-            ..Identified::new(Identity::Unjudged(NOT_AWAITED), None)
+            ..Identified::new(Identity::Unverifiable(NOT_AWAITED), None)
         },
     }
 }
 
-/// Told where nobody can wait.
-const NOT_AWAITED: &str = "token's key may be in its issuer's key set, and nobody waited for that";
+/// Reported where waiting is not possible.
+const NOT_AWAITED: &str =
+    "token's key may be in its issuer's key set, and the request did not wait for that";
 
 #[cfg(all(test, feature = "jwt-simple"))]
 mod tests;

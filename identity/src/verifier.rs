@@ -1,18 +1,19 @@
-//! The port behind which signatures are checked: in Rust everywhere, by the proxy's own library where that is faster.
+//! The port for signature verification: in Rust, or by the proxy's library if that is faster.
 
 use tensorgate_policy::policy::KeyMaterial;
 
-/// The verifier could not do its work: nothing is known of the signature.
+/// The verifier failed: nothing is known about the signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("signature cannot be checked: {0}")]
 pub struct VerifyFault(pub &'static str);
 
-/// Checks signatures. The key says which algorithm: there is no way to ask for one that is not the key's.
+/// Verifies signatures. The key determines the algorithm; no other can be requested.
 pub trait Verifier {
-    /// Whether `signature`, in the form that JWS gives it (RFC 7518, 3.3 and 3.4; RFC 8037, 3.1), is the key's over `signed`.
+    /// Whether `signature`, in JWS form (RFC 7518, 3.3 and 3.4; RFC 8037, 3.1), is the key's over
+    /// `signed`.
     ///
     /// # Errors
-    /// Nothing is known. A signature of the wrong length or form is `Ok(false)`.
+    /// Nothing is known. A signature with a wrong length or form is `Ok(false)`.
     fn verify(
         &mut self,
         key: &KeyMaterial,

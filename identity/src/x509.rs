@@ -1,7 +1,8 @@
-//! What a certificate says of itself, read off its DER form (RFC 5280, 4.1): serial number, the key of its authority, names. It verifies nothing: a
-//! certificate here is one that a proxy has verified.
+//! Reads serial number, authority key id and names from a certificate in DER form (RFC 5280, 4.1).
+//! Nothing is verified: a proxy has verified the certificate.
 //!
-//! The reader takes one spelling of everything, looks at each byte once and refuses what is odd. Of extensions it knows the two that it needs.
+//! The reader accepts one encoding only, reads each byte once and rejects anything unusual. It
+//! knows the two extensions that are needed.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,15 +13,16 @@ use sha2::{Digest as _, Sha256};
 
 pub mod list;
 
-/// A certificate, DER, bytes. Those of workloads have one or two thousand.
+/// Maximum size of a DER certificate. Workload certificates have one or two thousand bytes.
 const MAX_DER_BYTES: usize = 16 << 10;
-/// A certificate as text: base64 of its DER in lines of 64, each character that is none of URLs' as three.
+/// Maximum size of a certificate as URL-escaped PEM.
 const MAX_TEXT_BYTES: usize = 40 << 10;
-/// A serial number, octets. RFC 5280, 4.1.2.2, has 20; some authorities write a sign before that.
+/// Maximum length of a serial number. RFC 5280, 4.1.2.2, allows 20; some authorities add a sign
+/// octet.
 const MAX_SERIAL_BYTES: usize = 21;
-/// An authority's key's name, octets: a digest.
+/// Maximum length of an authority key identifier: a digest.
 const MAX_KEY_ID_BYTES: usize = 64;
-/// Names of one certificate.
+/// Maximum names of a certificate.
 const MAX_NAMES: usize = 64;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -44,22 +46,22 @@ const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 /// `id-ce-authorityKeyIdentifier`, 2.5.29.35.
 const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
 
-/// What a certificate says of itself.
+/// Contents of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     /// SHA-256 of its DER form.
     pub sha256: [u8; 32],
     /// Its serial number, big-endian, without leading zeros.
     pub serial: Vec<u8>,
-    /// The name of the key that signed it, if it says so.
+    /// Identifier of the key that signed it, if present.
     pub authority_key: Option<Vec<u8>>,
-    /// URIs among its subject alternative names, in order.
+    /// URI subject alternative names, in order.
     pub uris: Vec<String>,
-    /// DNS names among them.
+    /// DNS subject alternative names.
     pub dns: Vec<String>,
 }
 
-/// Reads the one certificate of a text in PEM form (RFC 7468), as a proxy passes it on: nothing before it, nothing behind.
+/// Parses a text that is exactly one PEM certificate (RFC 7468).
 pub fn from_pem(text: &str) -> Option<Read> {
     if text.len() > MAX_TEXT_BYTES {
         return None;
@@ -72,7 +74,7 @@ pub fn from_pem(text: &str) -> Option<Read> {
     from_der(&STANDARD.decode(digits).ok()?)
 }
 
-/// The same with escapes as of URLs, which is how Envoy puts one into a header field.
+/// As [`from_pem`], for a URL-escaped text as in Envoy's header field.
 pub fn from_escaped_pem(text: &str) -> Option<Read> {
     if text.len() > MAX_TEXT_BYTES {
         return None;
@@ -92,7 +94,7 @@ pub fn from_escaped_pem(text: &str) -> Option<Read> {
     from_pem(&plain)
 }
 
-/// Reads a certificate; `None` if anything about it is odd.
+/// Parses a certificate; `None` if anything is unusual.
 pub fn from_der(bytes: &[u8]) -> Option<Read> {
     if bytes.len() > MAX_DER_BYTES {
         return None;
@@ -100,7 +102,7 @@ pub fn from_der(bytes: &[u8]) -> Option<Read> {
     let mut body = signed(bytes)?;
     body.take_if(VERSION)?;
     let serial = serial(body.take(INTEGER)?)?;
-    // How it is signed, by whom, from when to when, whose it is and with which key: nothing of it is needed.
+    // Signature algorithm, issuer, validity, subject and public key are not needed.
     for _ in 0..5 {
         body.take(SEQUENCE)?;
     }
@@ -166,7 +168,7 @@ impl Read {
     }
 }
 
-/// A sequence with nothing behind it.
+/// A sequence without trailing data.
 fn only(bytes: &[u8]) -> Option<Der<'_>> {
     let mut outer = Der(bytes);
     let inner = Der(outer.take(SEQUENCE)?);
@@ -174,7 +176,7 @@ fn only(bytes: &[u8]) -> Option<Der<'_>> {
     Some(inner)
 }
 
-/// What an authority has signed, a certificate's or a list's: its algorithm and its signature stand behind.
+/// The signed part of a certificate or revocation list; algorithm and signature follow it.
 fn signed(bytes: &[u8]) -> Option<Der<'_>> {
     let mut whole = only(bytes)?;
     let body = Der(whole.take(SEQUENCE)?);
@@ -184,7 +186,7 @@ fn signed(bytes: &[u8]) -> Option<Der<'_>> {
     Some(body)
 }
 
-/// Hands on the name and the value of each extension, until one is broken or not taken.
+/// Passes each extension's id and value to `each`, until one is invalid or rejected.
 fn each_extension<'a>(
     bytes: &'a [u8],
     mut take: impl FnMut(&'a [u8], &'a [u8]) -> Option<()>,
@@ -201,7 +203,7 @@ fn each_extension<'a>(
     Some(())
 }
 
-/// A number from 0 on in its shortest form.
+/// A non-negative integer in its shortest form.
 fn serial(bytes: &[u8]) -> Option<Vec<u8>> {
     if bytes.len() > MAX_SERIAL_BYTES {
         return None;
@@ -213,11 +215,11 @@ fn serial(bytes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// What is left to be read.
+/// Remaining data.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The next element's tag and content: one octet of tag, a length in its shortest form.
+    /// Tag and content of the next element: one octet of tag, shortest form of the length.
     fn any(&mut self) -> Option<(u8, &'a [u8])> {
         let (&tag, rest) = self.0.split_first()?;
         if tag & 0x1f == 0x1f {
@@ -228,7 +230,7 @@ impl<'a> Der<'a> {
             (usize::from(first), rest)
         } else {
             let octets = usize::from(first & 0x7f);
-            // Three say more than any certificate here has.
+            // Three octets suffice for any certificate here.
             if !(1..=3).contains(&octets) {
                 return None;
             }
@@ -249,13 +251,13 @@ impl<'a> Der<'a> {
         Some((tag, content))
     }
 
-    /// The next element, which has this tag.
+    /// The next element, with this tag.
     fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, content) = self.any()?;
         (found == tag).then_some(content)
     }
 
-    /// The next element if it has this tag; `None` for one that is broken.
+    /// The next element if it has this tag; `None` if it is invalid.
     fn take_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
         if self.0.first() == Some(&tag) {
             self.take(tag).map(Some)

@@ -1,41 +1,41 @@
-//! `x-forwarded-client-cert`: an element of Envoy's own, as it writes it for the certificate of a connection
-//! (`Hash=…;Cert="…";URI=…;DNS=…;DNS=…`), and elements that proxies in front wrote before it.
+//! Parser for `x-forwarded-client-cert`: Envoy's own element for the connection's certificate
+//! (`Hash=…;Cert="…";URI=…;DNS=…;DNS=…`), and elements of proxies in front.
 //!
-//! It reads names off a header, and believes nothing: whose word an element is, [`crate::Identifier`] asks. An element that is odd in any way has
-//! no names: an unknown or repeated key, keys in another order, a quote that does not close. A certificate with several URIs is nobody's
-//! (X509-SVID, 2).
+//! The parser decides nothing about trust; [`crate::Identifier`] does. An unusual element has no
+//! names: unknown or repeated keys, keys in another order, an unclosed quote. A certificate with
+//! several URIs identifies no client (X509-SVID, 2).
 //!
-//! Envoy quotes no URI and no DNS name, so that one with `;` or `,` in it reads as several keys, or as several elements. What is quoted or
-//! escaped (a certificate, a subject) cannot.
+//! Envoy does not quote URIs and DNS names, so a name with `;` or `,` looks like several keys or
+//! elements. Quoted or escaped values (a certificate, a subject) cannot.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use tensorgate_policy::unhex;
 
-/// One element, bytes: a certificate of a workload with its names, as text; a chain beside it.
+/// Maximum size of an element: a workload's certificate with names, and a chain.
 const MAX_BYTES: usize = 48 << 10;
-/// DNS names of one certificate.
+/// Maximum DNS names of a certificate.
 const MAX_DNS_NAMES: usize = 32;
-/// Elements of proxies in front: more than any path has, and what clients may have made up before.
+/// Maximum elements of proxies in front, including ones that clients invented.
 const MAX_ELEMENTS: usize = 32;
 
-/// What an element says of a certificate.
+/// Contents of an element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForwardedNames {
     /// SHA-256 of the certificate.
     pub sha256: [u8; 32],
-    /// The one URI, if there is one.
+    /// The only URI, if any.
     pub uri: Option<String>,
     /// Every DNS name.
     pub dns: Vec<String>,
-    /// The certificate itself, PEM with the escapes of URLs.
+    /// The certificate as URL-escaped PEM.
     pub certificate: Option<String>,
-    /// Whether it has names, which nobody has quoted.
+    /// Whether it has names, which are unquoted.
     pub named: bool,
 }
 
-/// Where a key may stand: Envoy writes them in this order. A value that holds `;` or `,` and were not quoted could only add what comes later.
+/// Keys in Envoy's order. An unquoted value with `;` or `,` can only add later keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     By,
@@ -64,13 +64,14 @@ impl Key {
     }
 }
 
-/// Reads one element, and nothing behind it; `None` if anything about it is odd.
+/// Parses exactly one element; `None` if anything is unusual.
 pub fn parse(text: &str) -> Option<ForwardedNames> {
     let (names, rest) = element(text)?;
     rest.is_empty().then_some(names)
 }
 
-/// Reads elements with a comma between any two; `None` if anything about one of them is odd, or there are too many. Without any text there are none.
+/// Parses elements separated by commas; `None` if any is unusual, or if there are too many. An
+/// empty text has none.
 pub fn parse_all(text: &str) -> Option<Vec<ForwardedNames>> {
     let mut elements = Vec::new();
     let mut rest = text;
@@ -83,7 +84,7 @@ pub fn parse_all(text: &str) -> Option<Vec<ForwardedNames>> {
         if after.is_empty() {
             break;
         }
-        // A comma with nothing behind it would be another proxy's word that is lost.
+        // A trailing comma would hide another proxy's element.
         rest = after
             .strip_prefix(',')
             .map(|rest| rest.trim_start_matches(' '))
@@ -92,12 +93,13 @@ pub fn parse_all(text: &str) -> Option<Vec<ForwardedNames>> {
     Some(elements)
 }
 
-/// Parts what Envoy has written for the certificate of the connection, whose digest it tells elsewhere too, from what came before it. Nothing
-/// that a client, or whoever had a certificate signed, has chosen can look like it and stand behind it: no certificate holds its own digest.
+/// Splits Envoy's own element, identified by the connection's digest, from earlier ones. Data
+/// chosen by a client or in a certificate cannot imitate it after that point, because no
+/// certificate contains its own digest.
 pub fn split_own<'a>(text: &'a str, sha256: &str) -> Option<(&'a str, &'a str)> {
     const HASH: &str = "Hash=";
     const BY: &str = "By=";
-    // Ends of what may come before a key.
+    // Characters that may precede a key.
     let begins = |at: usize| {
         text.get(..at)
             .is_some_and(|it| it.is_empty() || it.ends_with([',', ';']))
@@ -110,7 +112,7 @@ pub fn split_own<'a>(text: &'a str, sha256: &str) -> Option<(&'a str, &'a str)> 
             own.is_some_and(|own| own.starts_with(sha256)) && begins(*at)
         })
         .filter(|_| !sha256.is_empty())?;
-    // What this proxy is called itself comes first: names of its own certificate, which no client has chosen.
+    // The proxy's own names (By) come first; clients cannot choose them.
     while text.get(..at).is_some_and(|before| before.ends_with(';')) {
         at = text.get(..at)?.rfind(BY).filter(|at| begins(*at))?;
     }
@@ -121,7 +123,7 @@ pub fn split_own<'a>(text: &'a str, sha256: &str) -> Option<(&'a str, &'a str)> 
     }
 }
 
-/// The first element of a text, and what follows it.
+/// The first element of a text, and the rest.
 fn element(text: &str) -> Option<(ForwardedNames, &str)> {
     let mut names = ForwardedNames::default();
     let mut rest = text;
@@ -131,18 +133,18 @@ fn element(text: &str) -> Option<(ForwardedNames, &str)> {
     loop {
         let (name, after) = rest.split_once('=')?;
         let key = Key::read(name)?;
-        // Names, and what the proxy's own certificate is called (By), may come several times.
+        // Names, and the proxy's own names (By), may be repeated.
         let repeats = matches!(key, Key::Dns | Key::By | Key::Uri);
         if last.is_some_and(|last| key < last || (key == last && !repeats)) {
             return None;
         }
         last = Some(key);
         let quoted = after.starts_with('"');
-        // A subject is escaped in ways of its own (RFC 4514); nobody reads it here.
+        // Subjects have their own escapes (RFC 4514) and are not read here.
         let read = matches!(key, Key::Hash | Key::Cert | Key::Uri | Key::Dns);
         let (value, after) = value(after, read)?;
         match key {
-            // Envoy quotes no name: a quote is the name's own first character, and without it would be another's.
+            // Envoy does not quote names: a quote would be the name's own first character.
             Key::Uri | Key::Dns if quoted => return None,
             Key::By => {}
             Key::Hash => {
@@ -150,13 +152,14 @@ fn element(text: &str) -> Option<(ForwardedNames, &str)> {
                 digits.make_ascii_lowercase();
                 hash = unhex(digits.as_bytes());
             }
-            // Never written without quotes.
+            // Always quoted.
             Key::Cert | Key::Chain | Key::Subject if !quoted => return None,
             Key::Cert => names.certificate = Some(value),
             Key::Chain | Key::Subject => {}
             Key::Uri => {
                 uris = uris.saturating_add(1);
-                // An empty one too: a name that begins with `,` ends there, and goes on as the next element.
+                // An empty one counts too: a name that begins with `,` ends there and continues as
+                // the next element.
                 names.named = true;
                 names.uri = (!value.is_empty()).then_some(value);
             }
@@ -177,12 +180,13 @@ fn element(text: &str) -> Option<(ForwardedNames, &str)> {
     if text.len().saturating_sub(rest.len()) > MAX_BYTES {
         return None;
     }
-    // Envoy always says which certificate.
+    // Envoy always writes the digest.
     names.sha256 = hash.filter(|_| uris <= 1)?;
     Some((names, rest))
 }
 
-/// A value and what follows it. Inside quotes a backslash takes the next character as it is; where the value is to be `read`, only one that needs it.
+/// A value and the rest. In quotes a backslash escapes the next character; if the value is `read`,
+/// only characters that need it.
 fn value(text: &str, read: bool) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ',']).unwrap_or(text.len());
@@ -372,7 +376,7 @@ mod tests {
                 Some((other.as_str(), own.as_str())),
             ),
             (format!("{other},By=spiffe://gate;{own}"), None),
-            // Another's claim to be this certificate stands before what the proxy wrote.
+            // A forged element with the same digest comes before the proxy's own.
             (format!("{own},{own}"), Some((own.as_str(), own.as_str()))),
             (other.clone(), None),
             (format!("{other}{own}"), None),
@@ -390,7 +394,7 @@ mod tests {
         }
         let twice = format!("By=spiffe://gate;By=spiffe://b;{own}");
         assert_eq!(split_own(&twice, &digest("1")), Some(("", twice.as_str())));
-        // Whoever chose these names has not written the proxy's element.
+        // Names chosen by a client do not form the proxy's element.
         let names = format!("{own},Hash={};DNS=a", digest("2"));
         assert_eq!(split_own(&names, &digest("1")), Some(("", names.as_str())));
         assert_eq!(split_own(&own, ""), None);

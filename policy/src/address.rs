@@ -1,33 +1,35 @@
-//! Which addresses a host that fetches for others may connect to. Everything is refused that is not plainly a public unicast address: whoever answers
-//! for a name may answer with any address, and some addresses hide another one.
+//! Classifies IP addresses that the host may connect to on behalf of a handler. Only public unicast
+//! addresses are allowed by default. A name may resolve to any address, and some addresses embed
+//! another one.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::policy::Network;
 
-/// What an address is good for.
+/// Class of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum AddressClass {
     /// A public unicast address.
     Public,
-    /// One of a private network, by what it is called: for who is allowed that very network.
+    /// An address of a private network, with the network's name. A policy may allow that network.
     Private(&'static str),
-    /// Nobody's to connect to, by what it is called.
+    /// An address that is never allowed, with its name.
     Never(&'static str),
 }
 
-use Standing::{Never, Private, Public};
+use AddressClass::{Never, Private, Public};
 
-/// A block: its first address, how many bits all of its addresses share, what they are good for.
-type Block = (u128, u8, Standing);
+/// A block: its first address, its prefix length and its class.
+type Block = (u128, u8, AddressClass);
 
-const fn v4(address: [u8; 4], bits: u8, standing: Standing) -> Block {
+const fn v4(address: [u8; 4], bits: u8, classify: AddressClass) -> Block {
     let [a, b, c, d] = address;
     let wide = u128::from_be_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]);
-    (wide, bits, standing)
+    (wide, bits, classify)
 }
 
-/// Blocks of IPv4, the more exact first: IANA's registry of special-purpose addresses (RFC 6890), and what clouds put elsewhere.
+/// IPv4 blocks, more specific ones first: IANA's registry of special-purpose addresses (RFC 6890)
+/// and addresses with a special meaning in clouds.
 const V4: [Block; 21] = [
     v4([168, 63, 129, 16], 32, Never("metadata")),
     v4([100, 100, 100, 200], 32, Never("metadata")),
@@ -52,13 +54,13 @@ const V4: [Block; 21] = [
     v4([240, 0, 0, 0], 4, Never("reserved")),
 ];
 
-const fn v6(segments: [u16; 8], bits: u8, standing: Standing) -> Block {
+const fn v6(segments: [u16; 8], bits: u8, classify: AddressClass) -> Block {
     let [a, b, c, d, e, f, g, h] = segments;
     let address = Ipv6Addr::new(a, b, c, d, e, f, g, h);
-    (address.to_bits(), bits, standing)
+    (address.to_bits(), bits, classify)
 }
 
-/// Blocks of IPv6, the more exact first. Beside global unicast, which comes last, nothing is let through.
+/// IPv6 blocks, more specific ones first. Only global unicast, the last block, is allowed.
 const V6: [Block; 22] = [
     v6([0, 0, 0, 0, 0, 0, 0, 0], 128, Never("unspecified")),
     v6([0, 0, 0, 0, 0, 0, 0, 1], 128, Private("loopback")),
@@ -96,13 +98,13 @@ const V6: [Block; 22] = [
     v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3, Public),
 ];
 
-/// What an address is good for.
-pub fn standing(address: IpAddr) -> Standing {
+/// Classifies an address.
+pub fn classify(address: IpAddr) -> AddressClass {
     match address {
-        IpAddr::V4(address) => look(&V4, bits_of(address), V4_BITS, Public),
-        // Whatever network it is in, its lower half may hide an IPv4 address (ISATAP, RFC 5214, 6.1).
+        IpAddr::V4(address) => find_class(&V4, bits_of(address), V4_BITS, Public),
+        // In any network, the lower half may embed an IPv4 address (ISATAP, RFC 5214, 6.1).
         IpAddr::V6(address) if is_isatap(address) => Never("ISATAP"),
-        IpAddr::V6(address) => look(&V6, address.to_bits(), V6_BITS, Never("unassigned")),
+        IpAddr::V6(address) => find_class(&V6, address.to_bits(), V6_BITS, Never("unassigned")),
     }
 }
 
@@ -117,11 +119,11 @@ const fn is_isatap(address: Ipv6Addr) -> bool {
     matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, _, _])
 }
 
-fn look(blocks: &[Block], address: u128, width: u8, other: Standing) -> Standing {
+fn find_class(blocks: &[Block], address: u128, width: u8, other: AddressClass) -> AddressClass {
     blocks
         .iter()
         .find(|(base, bits, _)| same(*base, address, width, *bits))
-        .map_or(other, |(_, _, standing)| *standing)
+        .map_or(other, |(_, _, classify)| *classify)
 }
 
 fn same(left: u128, right: u128, width: u8, bits: u8) -> bool {
@@ -130,25 +132,25 @@ fn same(left: u128, right: u128, width: u8, bits: u8) -> bool {
     left.checked_shr(shift) == right.checked_shr(shift)
 }
 
-/// Whether a network lies in one private block, whole: what a policy may allow.
+/// Whether a whole network lies in one private block, so that a policy may allow it.
 pub(crate) fn is_private(network: &Network) -> bool {
     let (blocks, address, width): (&[Block], u128, u8) = match network.address {
         IpAddr::V4(address) => (&V4, bits_of(address), V4_BITS),
         IpAddr::V6(address) => (&V6, address.to_bits(), V6_BITS),
     };
-    blocks.iter().any(|(base, bits, standing)| {
-        matches!(standing, Private(_))
+    blocks.iter().any(|(base, bits, classify)| {
+        matches!(classify, Private(_))
             && network.prefix_bits >= *bits
             && same(*base, address, width, *bits)
     })
 }
 
-/// Refuses an address that is neither public nor, where it is private, in an allowed network.
+/// Checks that an address is public, or private and in an allowed network.
 ///
 /// # Errors
-/// What the address is called.
-pub fn admit(address: IpAddr, private: &[Network]) -> Result<(), &'static str> {
-    match standing(address) {
+/// The name of the address's class.
+pub fn check(address: IpAddr, private: &[Network]) -> Result<(), &'static str> {
+    match classify(address) {
         Public => Ok(()),
         Private(_) if private.iter().any(|network| network.contains(address)) => Ok(()),
         Private(what) | Never(what) => Err(what),

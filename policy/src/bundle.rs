@@ -1,4 +1,4 @@
-//! What `render` hands to every enforcement point: one policy and the generation that names it.
+//! The bundle that `render` passes to every enforcement point: one policy and its version.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -8,44 +8,85 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::raw;
 
-/// A policy as it travels to a filter's configuration and to the sandbox host; JSON. Models that are held once ([`raw::Shared`]) are written
-/// once, under the first of their names, with the others beside the policy: `"alike": {"first": ["another", …]}`.
+/// A policy as it is sent to filters and to the sandbox host, as JSON. Models with equal contents
+/// ([`raw::Shared`]) are written once, under the first name. The other names are in `"alike":
+/// {"first": ["another", …]}` beside the policy.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Bundle {
-    /// Names this policy: the first 16 hex digits of the SHA-256 of `policy`'s canonical JSON, in which every model is written out. Gate and
-    /// host must agree on it.
+    /// Policy version: the first 16 hex digits of the SHA-256 of `policy`'s canonical JSON, with
+    /// every model written out. Filter and host must agree on it.
     pub generation: String,
-    /// The policy, includes merged and key files inlined.
+    /// The policy, with includes merged and key files inlined.
     pub policy: raw::Policy,
+    /// How a filter treats headers while it evaluates a body. The host ignores this field.
+    pub headers: HeaderMode,
+    /// The version that this policy only restricts. The host then reuses everything it has loaded
+    /// for that version, so an unreadable file cannot delay a revocation.
+    pub tightens: Option<String>,
+}
+
+/// How a filter treats request headers while it evaluates the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeaderMode {
+    /// Forwards headers at once and sends the verdict with the end of the body. Works in every
+    /// proxy.
+    #[default]
+    Forward,
+    /// Holds headers until the verdict. In Envoy this needs `allow_on_headers_stop_iteration`;
+    /// otherwise Envoy delivers no body while headers are held.
+    Hold,
+}
+
+/// A bundle as a filter's configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct FilterConfiguration<'a> {
+    /// The policy and its version.
+    pub bundle: &'a Bundle,
+    /// Replaces [`Bundle::headers`].
+    pub headers: HeaderMode,
 }
 
 impl Bundle {
-    /// The largest that a filter takes as its configuration, bytes of JSON: it bounds one copy in each VM. A hundred thousand clients are 12 MiB, a
-    /// hundred thousand models of a few contracts 3 MiB.
+    /// Maximum configuration size of a filter, in bytes of JSON: it bounds one copy in each VM. A
+    /// hundred thousand clients take 12 MiB; a hundred thousand models with a few contracts take 3
+    /// MiB.
     pub const MAX_BYTES: usize = 16 << 20;
 }
 
-/// The other names of models, by the first.
+/// Other names of models, by the first name.
 type Alike<T> = BTreeMap<T, Vec<T>>;
 
-/// As it is read.
+/// The format for reading.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
     generation: String,
     policy: raw::Policy,
     #[serde(default)]
+    tightens: Option<String>,
+    #[serde(default)]
     alike: Alike<String>,
+    #[serde(default)]
+    headers: HeaderMode,
 }
 
-/// As it is written.
+/// The format for writing.
 #[derive(Serialize)]
 struct Writing<'a> {
     generation: &'a str,
     policy: &'a raw::Policy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tightens: Option<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     alike: Alike<&'a str>,
+    #[serde(skip_serializing_if = "is_default")]
+    headers: HeaderMode,
+}
+
+fn is_default(headers: &HeaderMode) -> bool {
+    *headers == HeaderMode::default()
 }
 
 impl TryFrom<Written> for Bundle {
@@ -55,9 +96,11 @@ impl TryFrom<Written> for Bundle {
         let Written {
             generation,
             mut policy,
+            tightens,
             alike,
+            headers,
         } = written;
-        // Before any of them is joined: a name stands for a model that is written out.
+        // Names are resolved before any are joined: each refers to a model that is written out.
         let firsts = alike.into_iter().map(|(first, others)| {
             let model = policy.models.get(&first).cloned();
             let model = model.ok_or_else(|| format!("alike: no model {first:?} is written"))?;
@@ -72,16 +115,33 @@ impl TryFrom<Written> for Bundle {
                 policy.models.insert(name, model.clone());
             }
         }
-        Ok(Self { generation, policy })
+        Ok(Self {
+            generation,
+            policy,
+            headers,
+            tightens,
+        })
     }
 }
 
 impl Serialize for Bundle {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let headers = self.headers;
+        FilterConfiguration {
+            bundle: self,
+            headers,
+        }
+        .serialize(to)
+    }
+}
+
+impl Serialize for FilterConfiguration<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self { bundle, headers } = *self;
         let mut firsts = BTreeMap::new();
         let mut alike = Alike::new();
-        for (name, model) in &self.policy.models {
-            let first = *firsts.entry(model.place()).or_insert(name.as_str());
+        for (name, model) in &bundle.policy.models {
+            let first = *firsts.entry(model.as_ptr()).or_insert(name.as_str());
             if first != name {
                 alike
                     .entry(first)
@@ -91,15 +151,17 @@ impl Serialize for Bundle {
         }
         let mut apart = None;
         if !alike.is_empty() {
-            let mut policy = self.policy.clone();
+            let mut policy = bundle.policy.clone();
             (policy.models)
-                .retain(|name, model| firsts.get(&model.place()) == Some(&name.as_str()));
+                .retain(|name, model| firsts.get(&model.as_ptr()) == Some(&name.as_str()));
             apart = Some(policy);
         }
         let writing = Writing {
-            generation: &self.generation,
-            policy: apart.as_ref().unwrap_or(&self.policy),
+            generation: &bundle.generation,
+            policy: apart.as_ref().unwrap_or(&bundle.policy),
+            tightens: bundle.tightens.as_deref(),
             alike,
+            headers,
         };
         writing.serialize(to)
     }

@@ -1,18 +1,19 @@
-//! What every tensor must look like, and the check of a request against it.
+//! The contract of a model and the validation of requests against it.
 //!
-//! One pass a [`Reason`] over the whole request, in the reasons' order, so that of two faults the earlier reason is given
-//! wherever in the request they stand. It never decodes: the bytes that it checks are the bytes that are sent on.
+//! Each [`Reason`] is one pass over the whole request, in the order of the reasons. With several
+//! faults, the earliest reason wins wherever the faults are. Validation never decodes: it checks
+//! the same bytes that are forwarded.
 
 mod agreement;
-mod carried;
+mod cost;
 mod items;
 mod kernels;
 mod media;
 mod numbers;
 pub mod openai;
 mod parameters;
-mod passing;
 mod pattern;
+mod streaming;
 mod tensors;
 mod url;
 
@@ -27,26 +28,26 @@ use crate::release::Release;
 use crate::tensor::{InferRequest, Tensor};
 
 pub use agreement::{agree, check_structure};
-pub use carried::Carried;
-pub(crate) use carried::most_of;
+pub use cost::RequestCost;
+pub(crate) use cost::most_of;
 pub(crate) use items::{Items, MAX_LISTED_BYTES};
 pub(crate) use kernels::{
     Channels, Listed, bounds, holds_a_value, keep_greatest, listed_bits, round,
 };
 pub(crate) use media::{MediaRule, MediaType};
 pub(crate) use numbers::Numbers;
-pub(crate) use passing::Passing;
-pub use passing::{Elements, Part};
 pub(crate) use pattern::Pattern;
+pub(crate) use streaming::StreamingCheck;
+pub use streaming::{Elements, Part};
 pub(crate) use url::{MAX_URL_BYTES, UrlRule, default_port, has_encoded_control, is_name, number};
 
-/// Most dims a rule or a tensor can have; numpy's own limit is 32, serving stacks stop earlier.
+/// Maximum rank of a rule or tensor. numpy's limit is 32; serving stacks allow less.
 pub const MAX_RANK: usize = 16;
 
-/// Characters of a caller's name that an answer or a log line repeats.
+/// Maximum length of a caller's name in a response or log line, in characters.
 const MAX_QUOTED_CHARS: usize = 64;
 
-/// What a request to a model must look like.
+/// Contract of a request to a model.
 #[derive(Clone, Debug)]
 pub struct Contract {
     pub(crate) inputs: Vec<TensorRule>,
@@ -55,34 +56,39 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// The input tensors' rules.
+    /// Rules of the input tensors.
     pub fn inputs(&self) -> &[TensorRule] {
         &self.inputs
     }
 
-    /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order.
-    /// A grant may let its clients have some of the outputs only.
+    /// Validates a decoded request and reports the first fault in [`crate::Reason`]'s order. A
+    /// grant may restrict its clients to some outputs.
     pub(crate) fn check(
         &self,
-        asked: &Asked<'_>,
+        asked: &OutputScope<'_>,
         request: &InferRequest<'_>,
-        unkept: &mut Unkept<'_>,
+        on_value_fault: &mut OnValueFault<'_>,
     ) -> Result<(), Denial> {
         self.check_all_but_tensors(asked, request)?;
-        tensors::check("input", &self.inputs, &request.inputs, unkept)
+        tensors::check("input", &self.inputs, &request.inputs, on_value_fault)
     }
 
     fn check_all_but_tensors(
         &self,
-        asked: &Asked<'_>,
+        asked: &OutputScope<'_>,
         request: &InferRequest<'_>,
     ) -> Result<(), Denial> {
         parameters::check(&self.parameters, request)?;
         self.check_outputs(asked, request)
     }
 
-    /// Outputs that are asked for must be published ones, to this grant's clients, each once. None means all of these.
-    fn check_outputs(&self, of: &Asked<'_>, request: &InferRequest<'_>) -> Result<(), Denial> {
+    /// Requested outputs must be published to this grant's clients, each once. No request means
+    /// all.
+    fn check_outputs(
+        &self,
+        of: &OutputScope<'_>,
+        request: &InferRequest<'_>,
+    ) -> Result<(), Denial> {
         let published = |name: &str| match of.returns {
             Some(returns) => returns.iter().any(|rule| rule.name == name),
             None => self.output_names.iter().any(|published| published == name),
@@ -97,7 +103,8 @@ impl Contract {
             } else if asked.contains(&name) {
                 "the output is asked for twice"
             } else {
-                // At most as many as the contract publishes: a longer list has a repetition among its first ones.
+                // The list cannot be longer than the published outputs: a longer list repeats a
+                // name earlier.
                 asked.push(name);
                 continue;
             };
@@ -112,17 +119,17 @@ impl Contract {
     }
 }
 
-/// What of an answer a caller may ask for; without anything, all that the contract publishes.
+/// Outputs that a caller may request; by default all that the contract publishes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Asked<'a> {
-    /// The caller's grant, which may give some of the outputs only.
+pub(crate) struct OutputScope<'a> {
+    /// The caller's grant, which may restrict the outputs.
     pub(crate) grant: Option<&'a Grant>,
-    /// What the grant's own handlers make of the outputs, if they do.
+    /// Outputs of the grant's own handlers, if it has any.
     pub(crate) returns: Option<&'a [TensorRule]>,
 }
 
-impl<'a> Asked<'a> {
-    /// What the caller can get of a model's answer: the rules of what is returned, without what its grant does not give.
+impl<'a> OutputScope<'a> {
+    /// Rules of the outputs that the caller may get.
     pub(crate) fn published(self, model: &'a Model) -> impl Iterator<Item = &'a TensorRule> {
         let returns = self.returns.unwrap_or_else(|| model.returns());
         let given = move |rule: &&TensorRule| {
@@ -133,25 +140,26 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Told of a value that breaks its rule (`not-finite`, `out-of-range`): `Err` refuses for it, `Ok` lets it pass. Whatever else is wrong never
-/// comes here, nor a value that was not decoded: there is nothing that could pass.
-pub type Unkept<'f> = dyn FnMut(Denial) -> Result<(), Denial> + 'f;
+/// Callback for a value that violates its rule (`not-finite`, `out-of-range`). `Err` rejects the
+/// request, `Ok` lets the value pass. Other faults, and values that cannot be decoded, are always
+/// rejected.
+pub type OnValueFault<'f> = dyn FnMut(Denial) -> Result<(), Denial> + 'f;
 
-/// Checks tensors against rules, symbolic dims included: the request's inputs, a handler's output, a backend's answer.
-/// The denial carries a contract reason (`datatype`, `shape`, …) in [`crate::Reason`]'s order; a caller that checks a handler or a backend
-/// maps it to that party's own reason and keeps the cause.
+/// Validates tensors against rules, including symbolic dimensions: request inputs, handler outputs
+/// and backend responses. The denial has a contract reason (`datatype`, `shape`, …). A caller that
+/// validates a handler or backend maps the reason to its own and keeps the cause.
 ///
 /// # Errors
 /// The first fault, in the order of the reasons.
 pub fn check_tensors(
     rules: &[TensorRule],
     tensors: &[Tensor<'_>],
-    unkept: &mut Unkept<'_>,
+    on_value_fault: &mut OnValueFault<'_>,
 ) -> Result<(), Denial> {
-    tensors::check("tensor", rules, tensors, unkept)
+    tensors::check("tensor", rules, tensors, on_value_fault)
 }
 
-/// A name from outside as text that is safe to repeat: quoted, printable ASCII only, of bounded length.
+/// Quotes an untrusted name for logs and responses: printable ASCII of bounded length.
 pub(crate) fn quote(name: &str) -> String {
     let mut quoted = String::from("\"");
     let mut characters = name.chars();
@@ -165,7 +173,7 @@ pub(crate) fn quote(name: &str) -> String {
     quoted
 }
 
-/// One tensor's rules.
+/// Rules of one tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorRule {
     pub(crate) name: String,
@@ -181,33 +189,33 @@ pub struct TensorRule {
 }
 
 impl TensorRule {
-    /// Its name.
+    /// Name of the tensor.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its element type.
+    /// Element type.
     pub const fn datatype(&self) -> Datatype {
         self.datatype
     }
 
-    /// Its dims.
+    /// Rules of the dimensions.
     pub fn shape(&self) -> &[DimRule] {
         &self.shape
     }
 
-    /// Whether it may be left out.
+    /// Whether the tensor may be omitted.
     pub const fn optional(&self) -> bool {
         self.optional
     }
 
-    /// `BYTES`: the longest element, bytes.
+    /// `BYTES`: maximum length of an element, in bytes.
     pub const fn max_item_bytes(&self) -> Option<usize> {
         self.max_item_bytes
     }
 }
 
-/// Whether tensors can be said row by row: there is a size that the first dim of each can have.
+/// Whether the tensors can be sent row by row: the first dimensions have a common size.
 pub(crate) fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> bool {
     let sizes = rules.try_fold((0, u64::MAX), |(least, most), rule| {
         let dim = rule.shape.first()?;
@@ -217,17 +225,18 @@ pub(crate) fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> 
     sizes.is_some()
 }
 
-/// One dim's rule.
+/// Rule of one dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DimRule {
     pub(crate) min: u64,
     pub(crate) max: u64,
-    /// Dims of one symbol are equal within a request: an index shared by every rule of one model.
+    /// Dimensions with the same symbol are equal within a request. The index is shared by all rules
+    /// of one model.
     pub(crate) symbol: Option<u32>,
 }
 
 impl DimRule {
-    /// The one size it may have, or `None` where it may vary (`-1` in metadata).
+    /// The only allowed size, or `None` for a variable dimension (`-1` in metadata).
     pub const fn fixed(&self) -> Option<u64> {
         if self.min == self.max {
             Some(self.min)
@@ -236,18 +245,18 @@ impl DimRule {
         }
     }
 
-    /// The smallest size it may have.
+    /// Minimum size.
     pub const fn min(&self) -> u64 {
         self.min
     }
 
-    /// The largest size it may have.
+    /// Maximum size.
     pub const fn max(&self) -> u64 {
         self.max
     }
 }
 
-/// A request parameter's bounds.
+/// Bounds of a request parameter.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the raw type says what each is")]
 pub enum ParameterBound {

@@ -1,4 +1,5 @@
-//! The element types of the Open Inference Protocol (plus Triton's `BF16`), by their protocol names.
+//! The element types of the Open Inference Protocol (plus Triton's `BF16`), by their protocol
+//! names.
 
 use core::fmt;
 
@@ -61,14 +62,14 @@ impl Datatype {
         }
     }
 
-    /// The datatype that a protocol name spells, case-sensitively; `None` for anything else.
+    /// The datatype with this protocol name, case-sensitive.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|datatype| datatype.name() == name)
     }
 
-    /// Bytes an element takes in the raw form; `None` for `BYTES`, whose elements carry their own length.
+    /// Size of an element in raw form; `None` for `BYTES`, whose elements have their own length.
     pub const fn size_bytes(self) -> Option<usize> {
         match self {
             Self::Bool | Self::Uint8 | Self::Int8 => Some(1),

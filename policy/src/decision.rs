@@ -1,76 +1,80 @@
-//! One request's decision, as a machine without I/O: `begin → body → message → check`, with `charged` and `acquired` in between. A request is
-//! charged once its grant is known, and for what it carries once that is checked.
+//! The decision on one request, as a state machine without I/O: `begin → body → message → check`,
+//! with `charged` and `acquired` in between. A request is charged once its grant is known, and its
+//! content once that is validated.
 //!
-//! A driver feeds facts in and carries steps out:
+//! A driver feeds facts in and executes steps:
 //!
 //! | step | what the driver does | then calls |
 //! |---|---|---|
-//! | [`Step::Deny`] | answers, logs | – |
-//! | [`Step::Answer`] | answers a server-level question itself | – |
-//! | [`Step::Charge`] | spends from limits | [`Decision::charged`] |
-//! | [`Step::Acquire`] | takes places in flight | [`Decision::acquired`] |
-//! | [`Step::ReadBody`] | buffers the whole body up to its bound, looks whom it is for | [`Decision::body`] |
-//! | [`Step::ReadMessages`] | sends the head on, reads a stream message by message | [`Decision::of_message`] |
+//! | [`Step::Deny`] | responds, logs | – |
+//! | [`Step::Answer`] | answers a server-level request itself | – |
+//! | [`Step::Charge`] | charges limits | [`Decision::charged`] |
+//! | [`Step::Acquire`] | acquires concurrency permits | [`Decision::acquired`] |
+//! | [`Step::ReadBody`] | buffers the body, finds the addressee | [`Decision::body`] |
+//! | [`Step::ReadMessages`] | forwards the head, reads messages | [`Decision::of_message`] |
 //! | [`Step::Decode`] | decodes the body | [`Decision::message`] |
 //! | [`Step::Check`] | – | [`Decision::check`] |
-//! | [`Step::Forward`] | sends the request on | – |
+//! | [`Step::Forward`] | forwards the request | – |
 //!
-//! A body larger than [`BodyPlan::hold_bytes`] is not held: once its head is there, the same steps are taken with what that
-//! announces, with [`Decision::head_of_body`] in place of `body` and [`Decision::check_head`] in place of `check`; a charge that is
-//! [`ChargeOutcome::Later`] is told by [`Decision::charged_late`] before the end. Its [`Step::Forward`] means that the head may go on; then
-//! every part that passes is judged by [`Decision::pass`], and the end by [`Decision::passed`], whose [`Step::Forward`] is the verdict.
+//! A body larger than [`BodyPlan::hold_bytes`] is streamed. Once its head has arrived, the same
+//! steps use the announced sizes, with [`Decision::head_of_body`] in place of `body` and
+//! [`Decision::check_head`] in place of `check`. Their [`Step::Forward`] means that the head may be
+//! forwarded. Then [`Decision::pass`] validates each part, and [`Decision::passed`] gives the
+//! verdict at the end. The outcome of a [`ChargeOutcome::Pending`] charge is passed to
+//! [`Decision::charged_late`] before the end.
 //!
-//! A stream of inferences is many requests under one head: that is judged once, and every message by a decision of its own that begins where
-//! the head's ended, with its own charges and its own verdict. Its body is the message.
+//! A stream of inferences is many requests with one head. The head is evaluated once. Each message
+//! has its own decision, which continues from the head's, with its own charges and verdict. The
+//! message is its body.
 //!
-//! Once denied, always denied: every later call answers the same denial. A call that comes out of order is a driver's
-//! fault; the machine cannot decide then and so denies with `overloaded`, the reason of every failure of the gate itself.
+//! A denial is final: every later call returns the same denial. A call out of order is a bug of the
+//! driver; the decision then denies with `overloaded`, the reason for every internal failure.
 //!
-//! It never reads a clock, spends, decodes or answers: those are the driver's.
+//! The decision never reads a clock, charges, decodes or responds; the driver does.
 
+mod charges;
+mod checks;
 mod content;
 mod drive;
 mod driver_fault;
 mod facts;
-mod gate;
-mod passing;
-mod places;
+mod permits;
 mod plan;
 mod shadow;
-mod spend;
 mod step;
 mod stream;
+mod streaming;
 
 use alloc::vec::Vec;
 
-use crate::contract::{Carried, Passing};
+use crate::contract::{RequestCost, StreamingCheck};
 use crate::denial::{Denial, Reason};
-use crate::draw::Draw;
-use crate::policy::{Allowance, ClientId, GrantId, Level, ModelId, Policy};
+use crate::policy::{Allowance, ClientId, GrantId, ModelId, Policy, RemainingQuota};
 use crate::raw::Scope;
 use crate::request::{Head, Operation, Operations, Proofs, Protocol, Route};
+use crate::request_hash::RequestHash;
 use crate::tensor::InferRequest;
 
 use driver_fault::{foreign_policy, out_of_order};
-use plan::{grpc_plan, held_plan};
+use plan::{buffered_plan, grpc_plan};
 
 pub use drive::{decide_body, decide_head, decide_message};
 pub use facts::ReadBy;
 pub use step::{
-    Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Debit,
-    Expansion, Place, PlaceScope, PlaceUnit, Step,
+    Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Expansion,
+    LimitCharge, PermitRequest, PermitScope, PermitUnit, Step,
 };
 
-/// One request's decision. Belongs to one [`Policy`], which every call takes again.
+/// Decision on one request. It belongs to one [`Policy`], which every call must pass.
 #[derive(Clone, Debug)]
 pub struct Decision {
     client: Option<ClientId>,
-    /// By what the caller has proven that it is the client.
+    /// Proofs that the caller has provided.
     proofs: Proofs,
-    /// What its credential does not extend to.
+    /// Operations that the credential does not allow.
     withheld: Operations,
-    /// What picks among versions.
-    draw: Draw,
+    /// Selects among versions.
+    request_hash: RequestHash,
     grant: Option<GrantId>,
     model: Option<ModelId>,
     version: Option<u32>,
@@ -78,66 +82,67 @@ pub struct Decision {
     protocol: Protocol,
     denial: Option<Denial>,
     stage: Stage,
-    /// How the body is read, once nothing stands before it.
+    /// How the body is read, once that is known.
     plan: BodyPlan,
-    /// The body's declared length, bytes.
+    /// Declared length of the body, in bytes.
     declared: Option<u64>,
-    /// The body's length, once it is whole, or announced by its head.
+    /// Length of the body, once it is complete or announced by its head.
     body_bytes: u64,
-    /// Whether the body passes in pieces, its head judged first.
-    in_pieces: bool,
-    /// The elements that are passing, in [`Stage::Passing`].
-    passing: Option<Passing>,
-    /// What the limits had that were charged.
-    levels: Vec<(Allowance, Level)>,
-    /// Charges whose outcome is still to be told, of a body that passes: for the request, or for what it carries.
-    later: Vec<Option<Carried>>,
-    /// What would have refused it but for its grant's mode.
+    /// Whether the body is streamed, with its head evaluated first.
+    streamed: bool,
+    /// Validation of streamed elements, in [`Stage::Streaming`].
+    streaming: Option<StreamingCheck>,
+    /// Quotas of the charged limits.
+    charged_quotas: Vec<(Allowance, RemainingQuota)>,
+    /// Charges of a streamed body whose outcome is pending: for the request (`None`) or for its
+    /// content.
+    pending_charges: Vec<Option<RequestCost>>,
+    /// Denials that the grant's shadow mode let pass.
     shadowed: Vec<Denial>,
 }
 
-/// Which call may come next. A denial is kept apart: it answers every call.
+/// The call that may come next. A denial is stored separately: it answers every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// [`Decision::charged`], for the request, with limits of one scope.
     Charge(After, Scope),
-    /// [`Decision::charged`], for what it carries, which is checked; then it is sent on.
-    ChargeContent(Carried, Scope),
+    /// [`Decision::charged`], for validated content; then the request is forwarded.
+    ChargeContent(RequestCost, Scope),
     /// [`Decision::acquired`].
     Acquire(After),
     /// [`Decision::body`].
     Body,
-    /// [`Decision::of_message`], as often as one comes.
+    /// [`Decision::of_message`], once per message.
     Messages,
     /// [`Decision::message`].
     Message,
     /// [`Decision::check`] or [`Decision::check_head`].
     Check,
     /// [`Decision::pass`] or [`Decision::passed`].
-    Passing,
-    /// None: forwarded, answered or refused.
+    Streaming,
+    /// None: forwarded, answered or denied.
     Over,
 }
 
-/// What named the model, and so what is charged after it.
+/// What named the model, and thus what follows the charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     /// The head; then the body is read.
     Head,
     /// The whole body; then it is decoded.
     Body,
-    /// The decoded message; then it is checked.
+    /// The decoded message; then it is validated.
     Message,
 }
 
 impl Decision {
-    /// Judges a head.
+    /// Evaluates a head.
     pub fn begin(policy: &Policy, head: &Head<'_>) -> (Self, Step) {
         let mut decision = Self {
             client: None,
             proofs: head.proofs,
             withheld: head.withheld,
-            draw: head.draw,
+            request_hash: head.request_hash,
             grant: None,
             model: None,
             version: None,
@@ -145,13 +150,13 @@ impl Decision {
             protocol: head.route.protocol(),
             denial: None,
             stage: Stage::Over,
-            plan: held_plan(policy, BodyFormat::Empty),
+            plan: buffered_plan(policy, BodyFormat::Empty),
             declared: head.content_length,
             body_bytes: 0,
-            in_pieces: false,
-            passing: None,
-            levels: Vec::new(),
-            later: Vec::new(),
+            streamed: false,
+            streaming: None,
+            charged_quotas: Vec::new(),
+            pending_charges: Vec::new(),
             shadowed: Vec::new(),
         };
         let step = decision.head(policy, head);
@@ -159,29 +164,30 @@ impl Decision {
         (decision, step)
     }
 
-    /// Goes on after a charge.
+    /// Continues after a charge.
     pub fn charged(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
         let step = match self.stage {
             Stage::Charge(after, Scope::Local) => self
-                .spent(policy, Scope::Local, None, outcome)
-                .and_then(|()| self.enter(policy, after)),
+                .apply_charge(policy, Scope::Local, None, outcome)
+                .and_then(|()| self.acquire_permits(policy, after)),
             Stage::Charge(after, Scope::Global) => self
-                .spent(policy, Scope::Global, None, outcome)
+                .apply_charge(policy, Scope::Global, None, outcome)
                 .and_then(|()| self.proceed(after)),
-            Stage::ChargeContent(carried, scope) => self
-                .spent(policy, scope, Some(carried), outcome)
-                .and_then(|()| self.paid_content(policy, carried, scope)),
+            Stage::ChargeContent(cost, scope) => self
+                .apply_charge(policy, scope, Some(cost), outcome)
+                .and_then(|()| self.content_charged(policy, cost, scope)),
             _ => Err(out_of_order("charged")),
         };
         self.latch(Some(policy), step)
     }
 
-    /// Whether a charge is not told yet that was [`ChargeOutcome::Later`].
-    pub fn owes(&self) -> bool {
-        !self.later.is_empty()
+    /// Whether a [`ChargeOutcome::Pending`] charge has no outcome yet.
+    pub fn has_pending_charges(&self) -> bool {
+        !self.pending_charges.is_empty()
     }
 
-    /// What a charge came to that was [`ChargeOutcome::Later`]. [`Step::Forward`]: as far as that goes, the rest may pass.
+    /// Handles the outcome of a [`ChargeOutcome::Pending`] charge. [`Step::Forward`]: this charge
+    /// allows the rest of the request.
     pub fn charged_late(
         &mut self,
         policy: &Policy,
@@ -189,11 +195,11 @@ impl Decision {
         outcome: ChargeOutcome,
     ) -> Step {
         let content = charge.is_of_content();
-        let mut later = self.later.iter();
-        let step = match later.position(|carried| carried.is_some() == content) {
-            Some(place) if outcome != ChargeOutcome::Later => {
-                let carried = self.later.remove(place);
-                self.spent(policy, Scope::Global, carried, outcome)
+        let mut pending = self.pending_charges.iter();
+        let step = match pending.position(|cost| cost.is_some() == content) {
+            Some(index) if outcome != ChargeOutcome::Pending => {
+                let cost = self.pending_charges.remove(index);
+                self.apply_charge(policy, Scope::Global, cost, outcome)
                     .map(|()| Step::Forward)
             }
             _ => Err(out_of_order("charged_late")),
@@ -201,19 +207,20 @@ impl Decision {
         self.latch(Some(policy), step)
     }
 
-    /// Goes on after places in flight were asked for.
+    /// Continues after an acquisition of concurrency permits.
     pub fn acquired(&mut self, policy: &Policy, outcome: &AcquireOutcome) -> Step {
         let step = match self.stage {
             Stage::Acquire(after) => {
-                places::placed(outcome).and_then(|()| self.pay_globally(policy, after))
+                permits::acquire_result(outcome).and_then(|()| self.charge_globally(policy, after))
             }
             _ => Err(out_of_order("acquired")),
         };
         self.latch(Some(policy), step)
     }
 
-    /// Goes on once the body is whole: `bytes` of it, framing included. `addressee` is whom it is for, where the body names the
-    /// model and that can be told without decoding it: then nothing is decoded for whom no grant or no bucket lets in.
+    /// Continues once the body is complete: `bytes` of it, framing included. `addressee` is the
+    /// model that the body names, if that is known without decoding. Then nothing is decoded for a
+    /// request without a grant or quota.
     pub fn body(
         &mut self,
         policy: &Policy,
@@ -222,7 +229,7 @@ impl Decision {
     ) -> Step {
         let step = match self.stage {
             Stage::Body => {
-                // Of a compressed one, what it may become: that is what stands behind the gate while it is in flight.
+                // For a compressed body, its maximum expanded size counts as in flight.
                 let becomes = self
                     .plan
                     .expansion
@@ -235,25 +242,25 @@ impl Decision {
         self.latch(Some(policy), step)
     }
 
-    /// The same for a body that is too large to be held, once its head is in: `bytes` is what that announces, and the rest is to pass in
-    /// pieces.
+    /// As [`Self::body`], for a body that is too large to buffer, once its head has arrived.
+    /// `bytes` is the announced size; the rest is streamed.
     pub fn head_of_body(
         &mut self,
         policy: &Policy,
         bytes: usize,
         addressee: Option<Addressee<'_>>,
     ) -> Step {
-        self.in_pieces = true;
+        self.streamed = true;
         self.body(policy, bytes, addressee)
     }
 
-    /// Refuses for a cause that the driver found (a body over its bound, bytes that do not decode). The first refusal
-    /// stays.
+    /// Denies for a cause that the driver found, such as a body over its limit or an undecodable
+    /// body. The first denial stays.
     pub fn refuse(&mut self, policy: &Policy, denial: Denial) -> Step {
         self.latch(Some(policy), Err(denial))
     }
 
-    /// Judges whom a decoded message is for: gRPC names the model there.
+    /// Evaluates the addressee of a decoded message, for gRPC.
     pub fn message(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Step {
         let step = match self.stage {
             Stage::Message => self.addressee(policy, request),
@@ -262,7 +269,7 @@ impl Decision {
         self.latch(Some(policy), step)
     }
 
-    /// Checks the decoded message against the model's contract.
+    /// Validates the decoded message against the model's contract.
     pub fn check(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Step {
         let step = match self.stage {
             Stage::Check => self.content(policy, request),
@@ -271,7 +278,7 @@ impl Decision {
         self.latch(Some(policy), step)
     }
 
-    /// The first denial answers for good. It tells of every limit that was charged before it.
+    /// Stores the first denial. It reports every limit that was charged before.
     fn latch(&mut self, policy: Option<&Policy>, step: Result<Step, Denial>) -> Step {
         if let Some(denial) = &self.denial {
             return Step::Deny(denial.clone());
@@ -288,7 +295,7 @@ impl Decision {
         }
     }
 
-    /// Statistics, and a path of a model's own, are no route to whom they are not granted, as they are none where nobody grants them.
+    /// Statistics and custom model paths look like unknown routes to clients without a grant.
     fn unlisted(&self, denial: Denial) -> Denial {
         let hidden = self.operation == Some(Operation::Statistics)
             || (self.protocol, self.operation) == (Protocol::Json, Some(Operation::Infer));
@@ -301,10 +308,10 @@ impl Decision {
         denial
     }
 
-    /// What the headers decide, in the order of [`Reason`].
+    /// Evaluates the headers, in the order of [`Reason`].
     fn head(&mut self, policy: &Policy, head: &Head<'_>) -> Result<Step, Denial> {
-        gate::readable(policy, head)?;
-        self.client = gate::client(policy, head)?;
+        checks::readable(policy, head)?;
+        self.client = checks::client(policy, head)?;
         match &head.route {
             Route::Unknown { .. } => Err(Denial::new(
                 Reason::NotAnInferenceRoute,
@@ -318,10 +325,10 @@ impl Decision {
                 )
             }),
             Route::Server { protocol, question } => {
-                gate::media_type(policy, head, *protocol, None)?;
-                gate::encoding(policy, head, None)?;
-                gate::no_binary_data(head)?;
-                gate::may_ask(policy, head, self.client, *question)?;
+                checks::media_type(policy, head, *protocol, None)?;
+                checks::encoding(policy, head, None)?;
+                checks::no_binary_data(head)?;
+                checks::may_ask(policy, head, self.client, *question)?;
                 if !protocol.is_grpc() {
                     self.fits()?;
                 }
@@ -336,24 +343,24 @@ impl Decision {
             } => {
                 self.operation = Some(*operation);
                 if *operation == Operation::Statistics {
-                    gate::reaches(policy, self.client, *protocol, *operation)?;
+                    checks::reaches(policy, self.client, *protocol, *operation)?;
                 }
                 if let (Protocol::Json, Some(model)) = (protocol, model) {
-                    gate::in_scope(head.withheld, *operation)?;
+                    checks::in_scope(head.withheld, *operation)?;
                     self.resolve(policy, model, version.as_deref())?;
                 }
-                gate::media_type(policy, head, *protocol, Some(*operation))?;
-                gate::encoding(policy, head, Some(*operation))?;
-                gate::binary_data(head, *protocol, *operation)?;
-                gate::in_scope(head.withheld, *operation)?;
+                checks::media_type(policy, head, *protocol, Some(*operation))?;
+                checks::encoding(policy, head, Some(*operation))?;
+                checks::binary_data(head, *protocol, *operation)?;
+                checks::in_scope(head.withheld, *operation)?;
                 match (protocol.is_grpc(), model, version) {
                     (false, Some(model), version) => {
                         self.resolve(policy, model, version.as_deref())?;
                         self.plan = self.rest_plan(policy, head)?;
-                        self.pay(policy, After::Head)
+                        self.charge_request(policy, After::Head)
                     }
                     (true, None, None) => {
-                        gate::reaches(policy, self.client, *protocol, *operation)?;
+                        checks::reaches(policy, self.client, *protocol, *operation)?;
                         self.plan = grpc_plan(policy, head, *protocol, *operation)?;
                         if head.route.is_stream() {
                             return self.open(policy);
@@ -369,13 +376,13 @@ impl Decision {
         }
     }
 
-    /// Whom a whole body is for.
+    /// Evaluates the addressee of a whole body.
     fn whole(&mut self, policy: &Policy, addressee: Option<Addressee<'_>>) -> Result<Step, Denial> {
         match (self.protocol.body_names_model(), addressee) {
-            (false, None) => self.enter(policy, After::Body),
+            (false, None) => self.acquire_permits(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
-            // Nothing is decoded for which nobody pays.
-            (true, None) if self.protocol == Protocol::OpenAi => Err(nobody()),
+            // Nothing is decoded before it is charged.
+            (true, None) if self.protocol == Protocol::OpenAi => Err(no_model_named()),
             (true, None) => self.proceed(After::Body),
             (
                 true,
@@ -387,17 +394,17 @@ impl Decision {
             ) => {
                 self.asks_pieces(streams)?;
                 self.resolve(policy, &model, version.as_deref())?;
-                self.pay(policy, After::Body)
+                self.charge_request(policy, After::Body)
             }
         }
     }
 
-    /// Whom the message is for.
+    /// Evaluates the addressee of the message.
     fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
         let named = (request.model.as_deref(), request.version.as_deref());
         match (self.protocol.body_names_model(), named, self.model) {
             (false, (None, None), _) => self.proceed(After::Message),
-            // It may say again what the path says, as KServe's client does, and nothing else.
+            // The body may repeat the path's model, as KServe's client does, but not name another.
             (false, (Some(name), None), Some(known))
                 if policy
                     .model(known)
@@ -406,11 +413,11 @@ impl Decision {
                 self.proceed(After::Message)
             }
             (false, ..) => Err(named_twice()),
-            (true, (None, _), _) => Err(nobody()),
+            (true, (None, _), _) => Err(no_model_named()),
             (true, (Some(model), version), None) => {
                 self.asks_pieces(request.streams())?;
                 self.resolve(policy, model, version)?;
-                self.pay(policy, After::Message)
+                self.charge_request(policy, After::Message)
             }
             (true, (Some(model), version), Some(known)) => {
                 let known = (Some(known), self.version, self.grant, self.operation);
@@ -427,11 +434,11 @@ impl Decision {
         }
     }
 
-    /// All is judged that there is so far: sends on the whole, or the head of a body that passes in pieces.
-    fn paid(&mut self) -> Result<Step, Denial> {
-        self.stage = if self.passing.is_some() {
-            Stage::Passing
-        } else if self.later.is_empty() {
+    /// Accepts what has arrived: the whole request, or the head of a streamed body.
+    fn accept(&mut self) -> Result<Step, Denial> {
+        self.stage = if self.streaming.is_some() {
+            Stage::Streaming
+        } else if self.pending_charges.is_empty() {
             Stage::Over
         } else {
             return Err(out_of_order("the end of a request that is not charged"));
@@ -439,7 +446,7 @@ impl Decision {
         Ok(Step::Forward)
     }
 
-    /// Finds the one grant for this client, model, version and operation.
+    /// Finds the single grant for this client, model, version and operation.
     fn resolve(
         &mut self,
         policy: &Policy,
@@ -450,13 +457,20 @@ impl Decision {
             return Err(foreign_policy());
         };
         let named = (model, version);
-        let granted = gate::grant(policy, client, self.protocol, operation, named, self.draw)?;
-        gate::proven(policy, granted.model, self.proofs)?;
-        gate::takes(policy, granted.model, self.plan.format)?;
+        let granted = checks::grant(
+            policy,
+            client,
+            self.protocol,
+            operation,
+            named,
+            self.request_hash,
+        )?;
+        checks::proven(policy, granted.model, self.proofs)?;
+        checks::takes(policy, granted.model, self.plan.format)?;
         self.model = Some(granted.model);
         self.version = Some(granted.version);
         self.grant = Some(granted.grant);
-        gate::coded(policy, granted.model, self.plan.expansion)
+        checks::coded(policy, granted.model, self.plan.expansion)
     }
 
     fn read_body(&mut self) -> Result<Step, Denial> {
@@ -465,7 +479,7 @@ impl Decision {
         Ok(Step::ReadBody(self.plan))
     }
 
-    /// What comes after the charges.
+    /// The step after the charges.
     fn proceed(&mut self, after: After) -> Result<Step, Denial> {
         match after {
             After::Head if self.of_stream() => Ok(self.opened()),
@@ -483,11 +497,11 @@ impl Decision {
 }
 
 /// The body must name a model and does not.
-fn nobody() -> Denial {
+fn no_model_named() -> Denial {
     Denial::new(Reason::NotGranted, "the message names no model")
 }
 
-/// A route and a body that both name a model could name two.
+/// The route and the body both name a model, possibly two different ones.
 fn named_twice() -> Denial {
     Denial::with_field(
         Reason::Malformed,

@@ -1,4 +1,4 @@
-//! Why a request is refused: one reason for the caller, the whole cause for the log.
+//! Denials: one reason for the caller, the full cause for the log.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::policy::Unit;
 use crate::request::Codings;
 
-/// A reason, as callers see it. The order of the variants is the order of precedence: of two causes
-/// in one request, the earlier is given.
+/// A reason, as callers see it. The variants are in order of precedence: with several causes in one
+/// request, the earliest reason is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the variants are the answer table's own names")]
 pub enum Reason {
@@ -65,7 +65,7 @@ pub enum GrpcStatus {
     Unauthenticated = 16,
 }
 
-/// What whoever proves nothing reads, for whatever reason.
+/// Title for every caller that is not authenticated, for any reason.
 const UNKNOWN_CALLER: &str = "a valid credential is required";
 
 impl Reason {
@@ -107,7 +107,7 @@ impl Reason {
         Self::BackendFault,
     ];
 
-    /// The reason's row: its name, HTTP status, gRPC status and the title a caller reads.
+    /// Name, HTTP status, gRPC status and title of the reason.
     const fn row(self) -> (&'static str, u16, GrpcStatus, &'static str) {
         use GrpcStatus as G;
         match self {
@@ -308,15 +308,15 @@ impl Reason {
         self.row().0
     }
 
-    /// The reason that the caller is told: whether it is locked out is for the log.
-    pub const fn told(self) -> Self {
+    /// The reason that the caller sees: a lockout is visible in the log only.
+    pub const fn public_reason(self) -> Self {
         match self {
             Self::LockedOut => Self::Unauthenticated,
             other => other,
         }
     }
 
-    /// The HTTP status of a REST answer.
+    /// HTTP status of a REST response.
     pub const fn http_status(self) -> u16 {
         self.row().1
     }
@@ -326,12 +326,12 @@ impl Reason {
         self.row().2
     }
 
-    /// One calm sentence for the caller; names nothing that stands behind the gate.
+    /// One sentence for the caller that reveals nothing about the upstream.
     pub const fn title(self) -> &'static str {
         self.row().3
     }
 
-    /// The reason that a name spells.
+    /// The reason with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
@@ -343,29 +343,30 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A refusal.
+/// A denial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
-    /// What the caller is told.
+    /// The reason.
     pub reason: Reason,
-    /// What the caller may also read about its own request, after authentication only: which of its
-    /// fields is wrong (`input "image"`, `input "image": dim 2`). Never a limit's source, never a name that the caller did not send
-    /// or that its contract does not publish.
+    /// The invalid field of the caller's own request (`input "image"`, `input "image": dim 2`), for
+    /// authenticated callers only. It never contains the source of a limit, or names that are
+    /// neither in the request nor in the published contract.
     pub field: Option<String>,
-    /// The whole cause, for the log.
+    /// Full cause, for the log.
     pub cause: String,
-    /// For `rate-limited` and `cost-exceeded`: what the caller's limits have left.
+    /// For `rate-limited` and `cost-exceeded`: remaining quota of the caller's limits.
     pub rates: Vec<RateNote>,
-    /// For these: whole seconds, rounded up, after which the same request passes; `None` if it never does, however long the caller waits.
+    /// For these: whole seconds, rounded up, after which the same request is allowed; `None` if
+    /// never.
     pub retry_after_s: Option<u64>,
-    /// For `method-not-allowed`: the method that is.
+    /// For `method-not-allowed`: the allowed method.
     pub allow: Option<&'static str>,
-    /// For `unsupported-encoding` of a content coding: those that would be read, beside none.
+    /// For `unsupported-encoding` of a content coding: the supported codings.
     pub codings: Option<Codings>,
 }
 
 impl Denial {
-    /// A refusal with a cause for the log and nothing more for the caller.
+    /// A denial with a cause for the log only.
     pub fn new(reason: Reason, cause: impl Into<String>) -> Self {
         Self {
             reason,
@@ -378,7 +379,7 @@ impl Denial {
         }
     }
 
-    /// The same, naming the field of the caller's own request that is wrong.
+    /// A denial that names the invalid field of the caller's own request.
     pub fn with_field(reason: Reason, field: impl Into<String>, cause: impl Into<String>) -> Self {
         Self {
             field: Some(field.into()),
@@ -387,23 +388,23 @@ impl Denial {
     }
 }
 
-/// The cause of one denial in shadow, as logs tell it, bytes: it names limits and tensors of the policy's own.
+/// Maximum size of a shadow denial's cause in logs; it contains names of limits and tensors.
 pub const MAX_SHADOW_DETAIL_BYTES: usize = 256;
-/// Denials in shadow that logs tell of one request: there is one for each reason that may be, at the gate and at the host.
+/// Maximum number of shadow denials of one request in logs: one per reason, at filter and host.
 pub const MAX_SHADOWED: usize = 8;
 
-/// A denial that a grant's mode let pass, as logs tell of it.
+/// A denial that shadow mode let pass, as logs show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Shadowed {
-    /// The reason that it would have had, by name.
+    /// Name of its reason.
     pub reason: String,
     /// The cause, at most [`MAX_SHADOW_DETAIL_BYTES`].
     pub detail: String,
 }
 
 impl Shadowed {
-    /// What is told of a denial: the beginning of its cause that ends between two characters.
+    /// The log form of a denial, with its cause cut at a character boundary.
     pub fn of(denial: &Denial) -> Self {
         let end = denial.cause.floor_char_boundary(MAX_SHADOW_DETAIL_BYTES);
         Self {
@@ -413,20 +414,20 @@ impl Shadowed {
     }
 }
 
-/// What an answer says of one limit: an item of `RateLimit` and of `RateLimit-Policy`.
+/// Quota of one limit in a response: an item of `RateLimit` and of `RateLimit-Policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateNote {
     /// The limit's public name.
     pub policy: String,
-    /// What it counts.
+    /// The counted unit.
     pub unit: Unit,
-    /// Units a window.
+    /// Units per window.
     pub quota: u64,
     /// The window, seconds.
     pub window_s: u64,
-    /// Units left.
+    /// Remaining units.
     pub left: u64,
-    /// Whole seconds, rounded up, until this request passes where it is refused for this limit, else until all units are there again; `None`
-    /// where it never passes.
+    /// Whole seconds, rounded up, until the rejected request is allowed, or else until all units
+    /// are available; `None` if never.
     pub reset_s: Option<u64>,
 }

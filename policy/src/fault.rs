@@ -1,9 +1,9 @@
-//! Faults in a policy: every one at once, each with where and what to do.
+//! Faults of a policy: all at once, each with location and fix.
 
 use alloc::string::String;
 use core::fmt;
 
-/// How bad a fault is.
+/// Severity of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The policy can be enforced but is weaker than it looks.
@@ -15,14 +15,14 @@ pub enum Severity {
 /// One fault in a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// How bad.
+    /// Severity.
     pub severity: Severity,
-    /// Where, as a path from the document's root: `models.digits.inputs[0].shape[1]`.
-    /// Keys that hold `.` or `[` are quoted: `models."a.b"`.
+    /// Location, as a path from the document's root: `models.digits.inputs[0].shape[1]`. Keys with
+    /// `.` or `[` are quoted: `models."a.b"`.
     pub path: String,
-    /// What is wrong, lowercase, without a full stop.
+    /// Description, lowercase, without a full stop.
     pub message: String,
-    /// What to write instead, if there is one answer.
+    /// Suggested replacement, if there is exactly one.
     pub fix: Option<String>,
 }
 

@@ -7,13 +7,14 @@ use crate::policy::Policy;
 use crate::raw;
 use crate::validate::validate;
 
-/// A digest that differs by its number.
+/// A digest that depends on a number.
 pub(crate) fn digest(number: u8) -> alloc::string::String {
     alloc::format!("{number:02x}").repeat(32)
 }
 
-/// A policy that uses every section: `digits` takes tensors in either protocol, `picture` a PNG through a handler, `twice` has two
-/// versions. `scorer` may do everything at 2 requests a second and 4 MiB a minute in `scoring`, `reader` only look.
+/// A policy with every section: `digits` takes tensors in two protocols, `picture` a PNG through a
+/// handler, `twice` has two versions. `scorer` may do everything at 2 requests per second and 4 MiB
+/// per minute in `scoring`; `reader` may only read metadata.
 pub(crate) fn document() -> Value {
     let image = json!({
         "name": "image", "datatype": "FP32", "range": [0, 16], "shape": [{"name": "n", "max": 32}, 1, 8, 8]

@@ -1,65 +1,67 @@
-//! A limit that gateways share, in the numbers of a counter outside that computes with doubles: whole microseconds and parts of one,
-//! each below 2^53, so that sums and comparisons are all it needs and all of them are exact.
+//! Arithmetic of shared limits for an external counter that computes with doubles: whole
+//! microseconds and fractions, each below 2^53, so that sums and comparisons are exact.
 //!
-//! A counter keeps when a bucket is full again, or what was spent of a day, and says what it found before it spent. What that comes to
-//! is computed here a second time, from what it said: a counter that says something else than it did is no counter. With the same spends at
-//! the same microseconds it comes to what [`crate::gcra`] and [`crate::budget`] do.
+//! A counter stores when a bucket is full again, or the usage of a day, and reports the state
+//! before the charge. The result is computed here a second time from that report, so a counter with
+//! inconsistent results is detected. For equal charges at equal microseconds the result is that of
+//! [`crate::gcra`] and [`crate::budget`].
 
 mod settlement;
 
 use alloc::vec::Vec;
 
 use crate::budget::DAY_S;
-use crate::decision::{ChargeOutcome, Debit};
-use crate::policy::{Allowance, Level, Limit, Wait};
+use crate::decision::{ChargeOutcome, LimitCharge};
+use crate::policy::{Allowance, Limit, RemainingQuota, Wait};
 
 pub use settlement::{Change, Stands};
 
-/// Nanoseconds a microsecond.
+/// Nanoseconds per microsecond.
 const MICRO_NS: u64 = 1_000;
-/// Microseconds a second.
+/// Microseconds per second.
 pub const SECOND_US: u64 = 1_000_000;
-/// The longest that an empty bucket may take to fill, seconds: added to any date of this century it is below 2^53 microseconds.
+/// Maximum refill time of an empty bucket, in seconds: with any date of this century it stays below
+/// 2^53 microseconds.
 pub const MAX_FILL_S: u64 = 1_000_000_000;
 
-/// An amount of one limit, as a counter is told of it.
+/// A charge to one limit, in the counter's units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terms {
-    /// Of a bucket that fills steadily.
+    /// A bucket that refills steadily.
     Bucket {
-        /// The pace: so many microseconds …
+        /// The refill interval in microseconds …
         interval: u64,
-        /// … for so many units. Parts of a microsecond are counted in this many.
+        /// … for this many units. Fractions of a microsecond are in 1 / `per`.
         per: u64,
-        /// The time in which the amount comes back.
+        /// Refill time of the amount.
         cost: Span,
-        /// The time in which an empty bucket fills.
+        /// Refill time of an empty bucket.
         room: Span,
     },
-    /// Of a day.
+    /// A daily limit.
     Day {
         /// Units.
         cost: u64,
-        /// Units of a day.
+        /// Units per day.
         limit: u64,
     },
 }
 
-/// A time: microseconds, and parts of one, fewer than make a whole.
+/// A time: microseconds, and a fraction below one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
-    /// Whole ones.
+    /// Whole microseconds.
     pub us: u64,
-    /// Parts.
+    /// Fraction.
     pub part: u64,
 }
 
-/// What a counter found before it spent.
+/// State that a counter found before the charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// What a bucket owed.
+    /// Debt of a bucket.
     Owed(Span),
-    /// What was spent of a day.
+    /// Usage of a day.
     Spent {
         /// Days since the Unix epoch.
         day: u64,
@@ -69,9 +71,9 @@ pub enum Found {
 }
 
 impl Terms {
-    /// The terms of a debit; `None` for one that no bucket and no day ever has.
-    pub fn of(debit: &Debit) -> Option<Self> {
-        let Debit { allowance, amount } = debit;
+    /// Terms of a charge; `None` if it exceeds the limit's maximum.
+    pub fn of(limit_charge: &LimitCharge) -> Option<Self> {
+        let LimitCharge { allowance, amount } = limit_charge;
         if *amount > allowance.most() {
             return None;
         }
@@ -82,7 +84,8 @@ impl Terms {
             }),
             Limit::Window(rate) => {
                 let bucket = rate.bucket;
-                // `interval_ns` for `per` units is `interval` microseconds for `per` units, in lowest terms of a thousand.
+                // `interval_ns` for `per` units is `interval` microseconds for `per` units, as a
+                // reduced fraction.
                 let common = common_divisor(bucket.interval_ns, MICRO_NS);
                 let interval = bucket.interval_ns.checked_div(common)?;
                 let per = bucket.per.checked_mul(MICRO_NS.checked_div(common)?)?;
@@ -97,42 +100,50 @@ impl Terms {
     }
 }
 
-/// What a charge comes to by what a counter found at a moment; `None` if it cannot have found that.
-pub fn outcome(debits: &[Debit], found: &[Found], now_us: u64) -> Option<ChargeOutcome> {
-    if debits.len() != found.len() {
+/// Outcome of a charge from the counter's report; `None` if the report is impossible.
+pub fn outcome(
+    limit_charges: &[LimitCharge],
+    found: &[Found],
+    now_us: u64,
+) -> Option<ChargeOutcome> {
+    if limit_charges.len() != found.len() {
         return None;
     }
-    let levels = debits
+    let levels = limit_charges
         .iter()
         .zip(found)
-        .map(|(debit, found)| levels(debit, *found, now_us))
+        .map(|(limit_charge, found)| levels(limit_charge, *found, now_us))
         .collect::<Option<Vec<_>>>()?;
     let passes = levels.iter().all(|(before, _)| before.wait == Wait::None);
     Some(if passes {
-        ChargeOutcome::Spent(levels.into_iter().map(|(_, after)| after).collect())
+        ChargeOutcome::Charged(levels.into_iter().map(|(_, after)| after).collect())
     } else {
-        ChargeOutcome::Refused(levels.into_iter().map(|(before, _)| before).collect())
+        ChargeOutcome::Exceeded(levels.into_iter().map(|(before, _)| before).collect())
     })
 }
 
-/// What a charge comes to that no counter needs to be asked about: more than some limit ever has.
-pub fn never(debits: &[Debit]) -> Option<ChargeOutcome> {
-    let level = |debit: &Debit| Level {
-        left: debit.allowance.most(),
+/// Outcome of a charge that exceeds some limit's maximum, without asking a counter.
+pub fn never(limit_charges: &[LimitCharge]) -> Option<ChargeOutcome> {
+    let level = |limit_charge: &LimitCharge| RemainingQuota {
+        left: limit_charge.allowance.most(),
         full_after_ns: 0,
-        wait: if debit.amount > debit.allowance.most() {
+        wait: if limit_charge.amount > limit_charge.allowance.most() {
             Wait::Forever
         } else {
             Wait::None
         },
     };
-    let outcome = ChargeOutcome::told(debits.iter().map(level).collect());
-    matches!(outcome, ChargeOutcome::Refused(_)).then_some(outcome)
+    let outcome = ChargeOutcome::from_quotas(limit_charges.iter().map(level).collect());
+    matches!(outcome, ChargeOutcome::Exceeded(_)).then_some(outcome)
 }
 
-/// A limit before a spend, with the wait for it, and after it.
-fn levels(debit: &Debit, found: Found, now_us: u64) -> Option<(Level, Level)> {
-    match (Terms::of(debit)?, found) {
+/// Quota of a limit before a charge, with the required wait, and after it.
+fn levels(
+    limit_charge: &LimitCharge,
+    found: Found,
+    now_us: u64,
+) -> Option<(RemainingQuota, RemainingQuota)> {
+    match (Terms::of(limit_charge)?, found) {
         (
             Terms::Bucket {
                 interval,
@@ -152,7 +163,7 @@ fn levels(debit: &Debit, found: Found, now_us: u64) -> Option<(Level, Level)> {
             };
             let level = |owed: u128, wait| {
                 let left = ticks(room).saturating_sub(owed);
-                Some(Level {
+                Some(RemainingQuota {
                     left: u64::try_from(left.checked_div(u128::from(interval))?).ok()?,
                     full_after_ns: nanoseconds(owed, per)?,
                     wait,
@@ -178,7 +189,7 @@ fn levels(debit: &Debit, found: Found, now_us: u64) -> Option<(Level, Level)> {
                 .saturating_mul(SECOND_US)
                 .saturating_sub(now_us)
                 .saturating_mul(MICRO_NS);
-            let level = |units: u64, wait| Level {
+            let level = |units: u64, wait| RemainingQuota {
                 left: limit.saturating_sub(units),
                 full_after_ns,
                 wait,
@@ -195,7 +206,7 @@ fn levels(debit: &Debit, found: Found, now_us: u64) -> Option<(Level, Level)> {
     }
 }
 
-/// The time in which so many units come back.
+/// Refill time of so many units.
 fn span(interval: u64, per: u64, units: u64) -> Option<Span> {
     let ticks = u128::from(interval).checked_mul(u128::from(units))?;
     let us = ticks.checked_div(u128::from(per))?;
@@ -206,7 +217,7 @@ fn span(interval: u64, per: u64, units: u64) -> Option<Span> {
     })
 }
 
-/// Whole nanoseconds of a time in parts of a microsecond, rounded up.
+/// Whole nanoseconds of a time in fractions of a microsecond, rounded up.
 fn nanoseconds(ticks: u128, per: u64) -> Option<u64> {
     let ns = ticks
         .checked_mul(u128::from(MICRO_NS))?
@@ -214,7 +225,7 @@ fn nanoseconds(ticks: u128, per: u64) -> Option<u64> {
     u64::try_from(ns).ok()
 }
 
-/// Euclid's.
+/// Euclid's algorithm.
 fn common_divisor(mut left: u64, mut right: u64) -> u64 {
     while let Some(rest) = left.checked_rem(right) {
         (left, right) = (right, rest);
@@ -223,7 +234,7 @@ fn common_divisor(mut left: u64, mut right: u64) -> u64 {
 }
 
 impl Allowance {
-    /// Whether gateways share it.
+    /// Whether the limit has global scope.
     pub const fn is_global(&self) -> bool {
         !self.scope.is_local()
     }

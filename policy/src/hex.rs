@@ -1,4 +1,4 @@
-//! Bytes as text and back, as digests and keys are written everywhere.
+//! Hex encoding and decoding of digests and keys.
 
 use alloc::string::String;
 
@@ -10,7 +10,7 @@ pub fn hex(bytes: &[u8]) -> String {
             _ => value.wrapping_add(b'a' - 10),
         })
     };
-    // Every request has a few of these: one allocation, and no more than is asked of each digit.
+    // Used several times per request: one allocation and little work per digit.
     let mut text = String::with_capacity(bytes.len().saturating_mul(2));
     for byte in bytes {
         text.push(digit(byte >> 4));
@@ -19,7 +19,7 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Exactly `N` bytes in lower-case hex digits. Whoever takes capitals too lowers them first.
+/// Decodes exactly `N` bytes of lower-case hex digits.
 pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let (pairs, rest) = text.as_chunks::<2>();
     if pairs.len() != N || !rest.is_empty() {

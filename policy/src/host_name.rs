@@ -1,11 +1,12 @@
-//! What the name of a host looks like. Nothing is looked up here.
+//! Syntax of host names. Nothing is resolved here.
 
-/// Bytes of a name, as text (RFC 1035 §2.3.4).
+/// Maximum length of a name (RFC 1035 §2.3.4).
 const MAX_NAME_BYTES: usize = 253;
-/// Bytes of one of its labels.
+/// Maximum length of a label.
 const MAX_LABEL_BYTES: usize = 63;
 
-/// Whether a name is labels with a dot between any two (RFC 1123 §2.1): of these bytes, and of hyphens but at their ends.
+/// Whether a name consists of labels separated by dots (RFC 1123 §2.1), with these bytes and inner
+/// hyphens.
 pub(crate) fn is_host_name(name: &str, allows: impl Fn(u8) -> bool) -> bool {
     let is_label = |label: &str| {
         (1..=MAX_LABEL_BYTES).contains(&label.len())

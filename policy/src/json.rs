@@ -1,10 +1,10 @@
-//! A JSON document as `wire` has read it, for protocols that say no tensors: nothing in it has been checked against a contract.
+//! A parsed JSON document, for protocols without tensors. It is not validated against a contract.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A value. Its depth and the number of values in it are bounded by whoever reads it.
+/// A value. The parser limits depth and number of values.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
     /// `null`.
@@ -19,7 +19,7 @@ pub enum Value<'a> {
     String(Cow<'a, str>),
     /// A list.
     Array(Vec<Value<'a>>),
-    /// An object: names are distinct, in the order they came.
+    /// An object with distinct names, in original order.
     Object(Members<'a>),
 }
 
@@ -27,12 +27,12 @@ pub enum Value<'a> {
 pub type Members<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
 impl<'a> Value<'a> {
-    /// A text that outlives whatever it was read from.
+    /// A text that borrows.
     pub const fn text(text: &'a str) -> Self {
         Self::String(Cow::Borrowed(text))
     }
 
-    /// The string that it is.
+    /// The string, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -40,7 +40,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The members that it has.
+    /// The members, if it is an object.
     pub fn as_object(&self) -> Option<&[(Cow<'a, str>, Value<'a>)]> {
         match self {
             Self::Object(members) => Some(members),
@@ -48,7 +48,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The elements that it has.
+    /// The elements, if it is an array.
     pub fn as_array(&self) -> Option<&[Value<'a>]> {
         match self {
             Self::Array(elements) => Some(elements),
@@ -56,16 +56,17 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The member of a name.
+    /// The member with this name.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
         member(self.as_object()?, name)
     }
 
-    /// At least as many bytes as it takes as text without blanks, escapes included. Bounded by the depth that it was read with.
+    /// Upper bound of its size as compact text, escapes included. The recursion is limited by the
+    /// parser's depth.
     pub fn text_bytes(&self) -> usize {
-        /// A number, at most, as it is written.
+        /// Maximum size of a number as text.
         const NUMBER_BYTES: usize = 25;
-        /// A character that has to be escaped takes six bytes.
+        /// Size of an escaped character.
         const ESCAPED_BYTES: usize = 6;
         let text = |text: &str| {
             let bytes = text.chars().map(|character| match character {
@@ -89,7 +90,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same, owning its texts.
+    /// The value with owned texts.
     pub fn into_owned(self) -> Value<'static> {
         let owned = |text: Cow<'_, str>| Cow::Owned(String::from(text));
         match self {
@@ -111,7 +112,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The member of a name.
+/// The member with this name.
 pub fn member<'m, 'a>(
     members: &'m [(Cow<'a, str>, Value<'a>)],
     name: &str,
@@ -122,7 +123,7 @@ pub fn member<'m, 'a>(
         .map(|(_, value)| value)
 }
 
-/// An object of these members.
+/// An object with these members.
 pub fn object<'a, const N: usize>(members: [(&str, Value<'a>); N]) -> Value<'a> {
     Value::Object(
         members

@@ -1,8 +1,8 @@
-//! The pure core of tensorgate: what a policy says, and what it decides.
+//! The pure core of tensorgate: policies and decisions.
 //!
-//! Raw configuration ([`raw`]) becomes a validated [`Policy`]; facts about one request go through the
-//! steps of a [`Decision`]. Nothing here reads a clock, a file or a socket: time is an argument
-//! ([`Now`]), and effects (a charge, an answer) are plain data for a driver to carry out.
+//! Raw configuration ([`raw`]) becomes a validated [`Policy`]; facts about one request go through
+//! the steps of a [`Decision`]. Nothing here reads a clock, a file or a socket: time is an argument
+//! ([`Now`]), and effects (a charge, a response) are plain data that a driver executes.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,6 @@ pub mod contract;
 pub mod datatype;
 pub mod decision;
 pub mod denial;
-pub mod draw;
 pub mod fault;
 #[cfg(test)]
 mod fixture;
@@ -30,18 +29,19 @@ pub mod policy;
 pub mod raw;
 pub mod release;
 pub mod request;
+pub mod request_hash;
 pub mod tensor;
 pub mod time;
 pub mod validate;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, FilterConfiguration, HeaderMode};
 pub use datatype::Datatype;
 pub use decision::{Charge, ChargeOutcome, Decision, Step};
 pub use denial::{Denial, Reason};
-pub use draw::Draw;
 pub use fault::{Fault, Severity};
 pub use hex::{hex, unhex};
 pub use policy::Policy;
 pub use request::{Credential, Head, Operation, Protocol, Route};
+pub use request_hash::RequestHash;
 pub use tensor::{InferRequest, Tensor};
 pub use time::Now;

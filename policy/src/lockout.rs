@@ -1,30 +1,35 @@
-//! How many wrong credentials a source may send before the gate stops spending work on the next one.
+//! Limits the work that failed credentials of a source may cost.
 //!
-//! A *mark* counts the failures of one thing: a source with one credential prefix, or a source. It is locked by its last failure allowed and opens by
-//! itself. Locked means that what costs something to check (a token that nobody has seen) is checked a bounded number of times a second: never none, so that
-//! nobody who shares an address with an attacker is shut out, and never more. What is known to be right is not this module's to refuse.
+//! A *mark* counts failures of a source with one credential prefix, or of a source. The last
+//! allowed failure locks it, and the lock expires. While it is locked, an expensive check (a token
+//! that was not seen before) is made at a limited rate. The rate is never zero, so a client that
+//! shares an address with an attacker is not locked out. Known valid credentials are never rejected
+//! here.
 //!
-//! Marks lie in pages of a fixed size under the first bytes of a keyed digest: memory is bounded whoever calls, and nobody can choose whose mark
-//! to push out. Pure: the caller reads the clock, makes the digests and stores the pages.
+//! Marks lie in pages of a fixed size, located by a keyed digest. Memory is limited for any number
+//! of callers, and callers cannot choose which mark they evict. Pure: the caller reads the clock,
+//! computes digests and stores pages.
 
 use alloc::vec::Vec;
 
-/// Marks of one page.
+/// Marks per page.
 pub const WAYS: usize = 16;
-/// Bytes of a mark: its tag, then five numbers, little-endian.
+/// Size of a mark: its tag, then five numbers, little-endian.
 const MARK_BYTES: usize = 28;
-/// Bytes of a page.
+/// Size of a page.
 pub const PAGE_BYTES: usize = WAYS * MARK_BYTES;
-/// Checks a second of what is locked. One takes up to half a millisecond (Ed25519 in Envoy's VM): a locked source costs a hundredth of a core.
+/// Checks per second while locked. One takes up to half a millisecond (Ed25519 in Envoy's VM), so a
+/// locked source costs a hundredth of a core.
 pub const CHECKS_PER_S: u32 = 20;
-/// What is locked and not checked costs as much as what is checked this often a second, so that nobody learns of a lock by an answer's time who does
-/// not flood; then it costs nothing, or a flood would be as dear with a lockout as without.
+/// Decoy checks per second while locked. They take as long as a check, so response times do not
+/// reveal a lock below this rate. Beyond it nothing is computed; otherwise a flood would cost as
+/// much as without a lockout.
 pub const DECOYS_PER_S: u32 = 100;
 
-/// Both together.
+/// Sum of both.
 const MOST_PER_S: u32 = CHECKS_PER_S + DECOYS_PER_S;
 
-/// A policy's rule.
+/// A policy's lockout rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lockout {
     pub(crate) failures: u32,
@@ -33,28 +38,28 @@ pub struct Lockout {
 }
 
 impl Lockout {
-    /// Failures within a window that lock.
+    /// Failures within a window that cause a lock.
     pub const fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// The window, seconds.
+    /// The window, in seconds.
     pub const fn window_s(&self) -> u32 {
         self.window_s
     }
 
-    /// How long a lock holds, seconds.
+    /// Duration of a lock, in seconds.
     pub const fn for_s(&self) -> u32 {
         self.for_s
     }
 }
 
-/// What a mark is called: never 0, which is a free place's.
+/// Tag of a mark; never 0, which marks a free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tag(u64);
 
 impl Tag {
-    /// The tag of a digest's first bytes.
+    /// Tag from the first bytes of a digest.
     pub const fn new(digest: u64) -> Self {
         Self(if digest == 0 { 1 } else { digest })
     }
@@ -67,51 +72,52 @@ pub struct Page(Vec<Mark>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     tag: u64,
-    /// When the first of the failures was that count.
+    /// Time of the first counted failure.
     since_s: u32,
     /// Failures since then.
     failures: u32,
     /// Locked until then.
     until_s: u32,
-    /// The last second in which something was checked in spite of the lock, and how often, decoys too; of a mark that only says that something was seen, when.
+    /// Last second with a check during a lock, and the number of checks and decoys in it. For a
+    /// mark of a valid token: when it was seen.
     second: u32,
     checks: u32,
 }
 
-/// Whether something that costs may be checked.
+/// Whether an expensive check may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing is locked.
+    /// Not locked.
     Open,
-    /// It is locked, and this check is one of those that are left in this second: the page is to be stored.
+    /// Locked, and a check of this second is used: store the page.
     Spared,
-    /// It is locked, no check is left in this second, and one of the decoys is, which take as long: the page is to be stored.
+    /// Locked without checks left, and a decoy of this second is used: store the page.
     Decoy,
-    /// It is locked, and nothing is left in this second.
+    /// Locked, and nothing is left in this second.
     Shut,
 }
 
-/// What a failure came to.
+/// Result of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// Locked already; nothing to store.
+    /// Already locked; nothing to store.
     Locked,
-    /// Counted: the page is to be stored.
+    /// Counted: store the page.
     Counted {
-        /// It is the first of its window.
+        /// The first failure of its window.
         first: bool,
-        /// It was the last one allowed.
+        /// The last allowed failure.
         locks: bool,
     },
 }
 
 impl Page {
-    /// A page without marks, as it is stored.
+    /// An encoded page without marks.
     pub fn fresh() -> Vec<u8> {
         alloc::vec![0; PAGE_BYTES]
     }
 
-    /// Reads a stored page; `None` if it is not one.
+    /// Decodes a stored page; `None` if the bytes are invalid.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (marks, rest) = bytes.as_chunks::<MARK_BYTES>();
         if !rest.is_empty() || marks.len() != WAYS {
@@ -138,7 +144,7 @@ impl Page {
             .map(Self)
     }
 
-    /// The page as it is stored.
+    /// Encodes the page for storage.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PAGE_BYTES);
         for mark in &self.0 {
@@ -158,24 +164,24 @@ impl Page {
         bytes
     }
 
-    /// Whether something is locked.
+    /// Whether a mark is locked.
     pub fn locked(&self, tag: Tag, now_s: u32) -> bool {
         self.find(tag).is_some_and(|mark| mark.locked(now_s))
     }
 
-    /// Whether something is in the page at all.
+    /// Whether a mark is in the page.
     pub fn knows(&self, tag: Tag) -> bool {
         self.find(tag).is_some()
     }
 
-    /// Puts something in, as it was seen now.
+    /// Adds a mark, seen now.
     pub fn note(&mut self, tag: Tag, now_s: u32) {
         if let Some(mark) = self.claim(tag, now_s, 0) {
             mark.second = now_s;
         }
     }
 
-    /// Whether something may be checked that costs.
+    /// Whether an expensive check may be made.
     pub fn check(&mut self, tag: Tag, now_s: u32) -> Check {
         let Some(mark) = self
             .0
@@ -184,7 +190,7 @@ impl Page {
         else {
             return Check::Open;
         };
-        // A worker whose clock was read a moment before another's spends from that one's second.
+        // A worker with a slightly older clock uses the other worker's second.
         if now_s > mark.second {
             mark.second = now_s;
             mark.checks = 0;
@@ -228,8 +234,8 @@ impl Page {
         self.0.iter().find(|mark| mark.tag == tag.0)
     }
 
-    /// The mark of that tag, made if there is none: in a free place, in one that says nothing more, else in that of whoever was seen longest ago,
-    /// what is locked last.
+    /// Finds or creates the mark of a tag: in a free slot, an expired one, else the least recently
+    /// seen one, locked ones last.
     fn claim(&mut self, tag: Tag, now_s: u32, window_s: u32) -> Option<&mut Mark> {
         let place = self
             .0
@@ -261,7 +267,7 @@ impl Mark {
         now_s < self.until_s
     }
 
-    /// Whether its window is over. For a worker whose clock was read before the window began it has just begun.
+    /// Whether its window is over. For a worker with an older clock the window has just begun.
     const fn idle(&self, now_s: u32, window_s: u32) -> bool {
         now_s.saturating_sub(self.since_s) >= window_s
     }

@@ -1,5 +1,5 @@
-//! A validated policy. Every name resolves, every bound is finite, every grant is unambiguous: fields are
-//! private, and only [`crate::validate`] makes one.
+//! A validated policy. All names resolve, all limits are finite, and all grants are unambiguous.
+//! Fields are private, and only [`crate::validate`] creates a policy.
 
 mod credentials;
 
@@ -7,24 +7,25 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 use crate::lockout::Lockout;
-use crate::raw::Health;
+use crate::raw::{Health, KeyFormat};
 use crate::request::{Codings, Operation, Proof, Proofs, Protocol};
 
 mod allowance;
 mod audit;
 mod backend;
 mod capture;
+mod egress;
 mod ensemble;
 mod grant;
 mod handler;
-mod key_places;
+mod key_locations;
 mod key_set;
-mod listed;
 mod lookup;
 mod model;
-mod reach;
+mod model_list;
 mod role;
 mod routing;
 mod service;
@@ -32,7 +33,9 @@ mod shadow;
 mod signing;
 mod template;
 
-pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
+pub use allowance::{
+    Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Unit, Wait,
+};
 pub use audit::Audit;
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
 pub use capture::Capture;
@@ -40,22 +43,22 @@ pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
     PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
-pub use ensemble::{Ensemble, EnsembleStep, Joint};
+pub use egress::{Fetch, Target};
+pub use ensemble::{Ensemble, EnsembleStep, TensorMapping};
 pub use grant::{Grant, OwnHandlers};
 pub use handler::{BUILTIN, Handler};
-pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
+pub use key_locations::{KeyLocations, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub(crate) use lookup::KEY_PLACE;
 pub use lookup::Lookup;
 pub(crate) use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
-pub use reach::{Fetch, Target};
 pub(crate) use role::{Granted, RoleId};
 pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
 pub use signing::{SignedAs, SignedBy};
-pub use template::{Place, Pointer, Step, Template, Templates, is_taken};
+pub use template::{Pointer, Step, Template, Templates, TensorPointer, is_taken};
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
@@ -66,15 +69,15 @@ macro_rules! index {
 }
 
 index!(
-    /// A client of one [`Policy`].
+    /// Id of a client of one [`Policy`].
     ClientId
 );
 index!(
-    /// A model of one [`Policy`].
+    /// Id of a model of one [`Policy`].
     ModelId
 );
 index!(
-    /// A grant of one [`Policy`].
+    /// Id of a grant of one [`Policy`].
     GrantId
 );
 
@@ -93,11 +96,12 @@ pub struct Policy {
     pub(crate) handlers: BTreeMap<String, Handler>,
     pub(crate) models_by_name: BTreeMap<String, ModelId>,
     pub(crate) granted: Granted,
-    /// What clients of a role may do with some model or other, where a body is yet to name it.
+    /// Operations that clients of a role may perform on any model, for bodies that name the model
+    /// later.
     pub(crate) reachable: BTreeSet<(RoleId, Protocol, Operation)>,
-    /// Types of which some model takes bodies as they are.
+    /// Content types of raw bodies that any model accepts.
     pub(crate) raw_types: BTreeSet<String>,
-    /// Codings of which some model takes bodies.
+    /// Content codings that any model accepts.
     pub(crate) codings: Codings,
     pub(crate) lockout: Option<Lockout>,
     pub(crate) audit: Audit,
@@ -105,32 +109,32 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The listener and its bounds.
+    /// The listener and its limits.
     pub const fn listen(&self) -> &Listen {
         &self.listen
     }
 
-    /// Who may sign tokens, in name order.
+    /// Token issuers, in name order.
     pub fn issuers(&self) -> &[Issuer] {
         &self.issuers
     }
 
-    /// What counts no more.
+    /// Revoked credentials.
     pub const fn revoked(&self) -> &Revoked {
         &self.revoked
     }
 
-    /// Every client, in name order.
+    /// All clients, in name order.
     pub fn clients(&self) -> &[Client] {
         &self.clients
     }
 
-    /// Every model, in name order.
+    /// All models, in name order.
     pub fn models(&self) -> &[Model] {
         &self.models
     }
 
-    /// Every grant, in the order written.
+    /// All grants, in document order.
     pub fn grants(&self) -> &[Grant] {
         &self.grants
     }
@@ -145,17 +149,17 @@ impl Policy {
         &self.handlers
     }
 
-    /// Who counts limits of scope `global`: there is one where a grant has such a limit.
+    /// The rate-limit service for limits of scope `global`; present if any grant has such a limit.
     pub const fn rate_limit_service(&self) -> Option<&RateLimitService> {
         self.rate_limit_service.as_ref()
     }
 
-    /// What wrong credentials come to, if anything.
+    /// The lockout rule for failed credentials.
     pub const fn lockout(&self) -> Option<&Lockout> {
         self.lockout.as_ref()
     }
 
-    /// Which calls of handlers are kept.
+    /// Which handler calls are captured.
     pub const fn capture(&self) -> Option<&Capture> {
         self.capture.as_ref()
     }
@@ -165,19 +169,19 @@ impl Policy {
         &self.audit
     }
 
-    /// The models that have a route of their own.
+    /// Models with their own routes.
     pub const fn templates(&self) -> &Templates {
         &self.templates
     }
 
-    /// A client by its name.
+    /// The client with this name.
     pub fn client_id(&self, name: &str) -> Option<ClientId> {
         let clients = &self.clients;
         let place = clients.binary_search_by(|client| client.name.as_str().cmp(name));
         u32::try_from(place.ok()?).ok().map(ClientId)
     }
 
-    /// A model by its public name.
+    /// The model with this public name.
     pub fn model_id(&self, name: &str) -> Option<ModelId> {
         self.models_by_name.get(name).copied()
     }
@@ -202,14 +206,15 @@ impl Policy {
         self.grants.get(usize::try_from(id.0).ok()?)
     }
 
-    /// Who may do what: client, model, index of the version, operation, and the one grant by which.
+    /// All permissions: client, model, index of the version, operation and grant.
     pub fn granted(
         &self,
     ) -> impl Iterator<Item = (ClientId, ModelId, u32, Operation, GrantId)> + '_ {
         self.granted.iter()
     }
 
-    /// The one grant by which a client may do this with a version of a model, by its index.
+    /// The grant by which a client may perform an operation on a version of a model, given its
+    /// index.
     pub fn grant_for(
         &self,
         client: ClientId,
@@ -220,7 +225,7 @@ impl Policy {
         self.granted.get(client, model, version, operation)
     }
 
-    /// Whether a client may do this over a protocol with any model at all.
+    /// Whether a client may perform an operation over a protocol on any model.
     pub(crate) fn reaches(
         &self,
         client: ClientId,
@@ -231,8 +236,8 @@ impl Policy {
         role.is_some_and(|role| self.reachable.contains(&(role, protocol, operation)))
     }
 
-    /// What this policy can charge, so that a driver can make the slots before the first request: every limit of every grant, for each of
-    /// its clients by itself.
+    /// All limits of all grants for each of their clients, so that a driver can create their slots
+    /// before the first request.
     pub fn allowances(&self) -> impl Iterator<Item = (&Grant, &Client, Allowance)> {
         self.grants.iter().flat_map(move |grant| {
             let clients = grant.clients.iter().filter_map(|id| self.client(*id));
@@ -250,49 +255,49 @@ pub struct Listen {
     pub(crate) address: core::net::SocketAddr,
     pub(crate) trusted_hops: u32,
     pub(crate) tls: Option<Tls>,
-    pub(crate) key_places: KeyPlaces,
+    pub(crate) key_locations: KeyLocations,
     pub(crate) health: Health,
     pub(crate) limits: Limits,
 }
 
 impl Listen {
-    /// Where the gate listens.
+    /// Listening address.
     pub const fn address(&self) -> core::net::SocketAddr {
         self.address
     }
 
-    /// Proxies in front of the gate whose `x-forwarded-for` is believed.
+    /// Number of trusted proxies in front, for `x-forwarded-for`.
     pub const fn trusted_hops(&self) -> u32 {
         self.trusted_hops
     }
 
-    /// TLS; plain text without it.
+    /// TLS; plain text if absent.
     pub const fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
 
-    /// Whether Envoy asks clients for certificates, and so makes `x-forwarded-client-cert` itself.
+    /// Whether Envoy requests client certificates, and so writes `x-forwarded-client-cert` itself.
     pub fn asks_for_certificates(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
     }
 
     /// Where a request may carry an API key.
-    pub const fn key_places(&self) -> &KeyPlaces {
-        &self.key_places
+    pub const fn key_locations(&self) -> &KeyLocations {
+        &self.key_locations
     }
 
-    /// Who may ask for liveness and readiness.
+    /// Who may query liveness and readiness.
     pub const fn health(&self) -> Health {
         self.health
     }
 
-    /// Bounds on what is read.
+    /// Limits of requests and connections.
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 }
 
-/// Bounds on what is read; see [`crate::raw::Limits`] for what each bounds.
+/// Limits of requests and connections; see [`crate::raw::Limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the raw type says what each bounds")]
 pub struct Limits {
@@ -300,7 +305,7 @@ pub struct Limits {
     pub headers: usize,
     pub body_bytes: usize,
     pub hold_bytes: usize,
-    /// Most bytes that one byte of a compressed body may stand for.
+    /// Maximum ratio of expanded to compressed bytes.
     pub max_expansion: usize,
     pub buffered_bytes: usize,
     pub timeout_ms: u64,
@@ -318,7 +323,7 @@ pub struct Client {
     pub(crate) name: String,
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) concurrency: Option<u64>,
-    /// Few clients have what is in a box: it takes no room in the others.
+    /// Rare fields are boxed to keep other clients small.
     pub(crate) jwt: Option<Box<JwtRule>>,
     pub(crate) mtls: Option<PeerName>,
     pub(crate) metadata: Option<Box<MetadataRule>>,
@@ -326,37 +331,37 @@ pub struct Client {
 }
 
 impl Client {
-    /// Its name: logs, buckets and the context carry it.
+    /// Name of the client in logs, buckets and the context.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its keys' digests.
+    /// Digests of its keys.
     pub fn api_keys(&self) -> &[ApiKey] {
         &self.api_keys
     }
 
-    /// Requests to models that it may have in flight at once, whatever the grant.
+    /// Maximum requests in flight over all grants.
     pub const fn concurrency(&self) -> Option<u64> {
         self.concurrency
     }
 
-    /// Tokens that prove it.
+    /// Tokens that authenticate it.
     pub fn jwt(&self) -> Option<&JwtRule> {
         self.jwt.as_deref()
     }
 
-    /// Certificates that prove it.
+    /// Certificates that authenticate it.
     pub const fn mtls(&self) -> Option<&PeerName> {
         self.mtls.as_ref()
     }
 
-    /// Another filter's word for it.
+    /// Metadata of another filter that authenticates it.
     pub fn metadata(&self) -> Option<&MetadataRule> {
         self.metadata.as_deref()
     }
 
-    /// Kinds of proof that it has a rule for.
+    /// Kinds of proof for which it has a rule.
     pub fn proofs(&self) -> Proofs {
         [
             (Proof::ApiKey, !self.api_keys.is_empty()),
@@ -369,7 +374,7 @@ impl Client {
         .collect()
     }
 
-    /// Networks that it calls from; empty for anywhere.
+    /// Networks that it may call from; empty for any.
     pub fn sources(&self) -> &[Network] {
         &self.sources
     }
@@ -379,7 +384,9 @@ impl Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApiKey {
     pub(crate) sha256: [u8; 32],
-    pub(crate) expires_unix_s: Option<u64>,
+    /// Not an `Option<u64>`, which is twice as large: a policy may have a hundred thousand keys.
+    pub(crate) expires_unix_s: Option<NonZeroU64>,
+    pub(crate) format: KeyFormat,
 }
 
 impl ApiKey {
@@ -388,8 +395,13 @@ impl ApiKey {
         &self.sha256
     }
 
-    /// The first Unix second at which it no longer counts.
-    pub const fn expires_unix_s(&self) -> Option<u64> {
+    /// First Unix second at which the key is expired.
+    pub const fn expires_unix_s(&self) -> Option<NonZeroU64> {
         self.expires_unix_s
+    }
+
+    /// Format of the key.
+    pub const fn format(&self) -> KeyFormat {
+        self.format
     }
 }

@@ -1,7 +1,7 @@
-//! What users write, field by field, before anything has been checked.
+//! The policy document, before validation.
 //!
-//! Unknown keys are refused. Fields that a policy must have are still optional here, so that validation
-//! can report every missing one at once instead of the first. Serialising gives the canonical form.
+//! Unknown keys are rejected. Required fields are optional here, so that validation can report all
+//! missing ones at once. Serializing gives the canonical form.
 
 mod audit;
 mod backend;
@@ -9,13 +9,13 @@ mod capture;
 mod composition;
 mod credentials;
 mod decoupled;
+mod egress;
 mod json;
 mod limits;
 mod listen;
 mod lookup;
 mod mode;
 mod openai;
-mod reach;
 mod shared;
 mod signing;
 mod spelling;
@@ -37,11 +37,12 @@ pub use composition::{
     Chain, Ensemble, EnsembleStep, GrantHandlers, Sticky, VersionRule, Versions,
 };
 pub use credentials::{
-    ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
+    ApiKeyLocations, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
     MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
 pub use decoupled::Decoupled;
-pub use json::{BytesAs, Json, Place};
+pub use egress::Fetch;
+pub use json::{BytesAs, Json, TensorPointer};
 pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
 pub use listen::{Health, Limits, Listen};
 pub use lookup::{KeyType, Lookup, LookupKind};
@@ -49,7 +50,6 @@ pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{
     Chat, CompiledTexts, Completions, Constraints, Embeddings, Grammars, Images, OpenAi, Tools,
 };
-pub use reach::Fetch;
 pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
@@ -62,45 +62,45 @@ pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
 pub struct Policy {
     /// The format's version: 1.
     pub version: Option<u64>,
-    /// Where the gate listens and the bounds on what it reads.
+    /// Address and limits of the listener.
     pub listen: Listen,
-    /// Who may sign tokens, by name.
+    /// Token issuers, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub issuers: BTreeMap<String, Issuer>,
-    /// Who may call, by name.
+    /// Clients, by name.
     pub clients: BTreeMap<String, Client>,
     /// Named sets of clients.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, Vec<String>>,
-    /// What counts no more.
+    /// Revoked credentials.
     #[serde(skip_serializing_if = "Revoked::is_empty")]
     pub revoked: Revoked,
     /// Inference servers, by name.
     pub backends: BTreeMap<String, Backend>,
-    /// Who may sign components, by name.
+    /// Keys that sign components, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, SigningKey>,
     /// Sandboxed handlers, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub handlers: BTreeMap<String, Handler>,
-    /// Feature services that handlers may have asked, by name.
+    /// Feature services that handlers may query, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub lookups: BTreeMap<String, Lookup>,
     /// Models and their contracts, by public name.
     #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Model>"))]
     pub models: BTreeMap<String, Shared<Model>>,
-    /// Who may do what with which model, and how often.
+    /// Permissions of clients to use models, with limits.
     pub grants: Vec<Grant>,
-    /// Who counts what grants limit across gateways.
+    /// Service that counts limits of scope `global`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit_service: Option<RateLimitService>,
-    /// What wrong credentials come to; without it each is judged like the first.
+    /// Lockout after wrong credentials; none if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lockout: Option<Lockout>,
-    /// The audit log. It is always written: without this section, with the section's defaults.
+    /// The audit log. It is always written; without this section, with the defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
-    /// Calls of handlers that are kept, to be run again; none without this section.
+    /// Captured handler calls for replay; none if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,
 }
@@ -110,30 +110,31 @@ pub struct Policy {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Client {
-    /// API keys that prove it; several while one is rotated out.
+    /// API keys of the client; several during a rotation.
     #[serde(deserialize_with = "exact")]
     pub api_keys: Vec<ApiKey>,
-    /// Requests to models in flight at once, whatever the grant.
+    /// Maximum requests in flight, over all grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
-    /// A file of further ones, relative to the policy: a line is a digest and, after a blank, its last day.
+    /// A file of further keys, relative to the policy. A line is a digest, optionally followed by
+    /// the last valid day and `any` for the format, separated by blanks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_keys_file: Option<String>,
-    /// Tokens that prove it.
+    /// Tokens that authenticate the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Box<JwtRule>>,
-    /// Certificates that prove it.
+    /// Certificates that authenticate the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtls: Option<Box<MtlsRule>>,
-    /// Another filter's word for it.
+    /// Metadata of another filter that authenticates the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Box<MetadataRule>>,
-    /// Networks that it calls from; anywhere unless given.
+    /// Networks that it may call from; any if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<String>>,
 }
 
-/// A list without room for more: there is one for each of a hundred thousand clients.
+/// A list without spare capacity: there is one for each of a hundred thousand clients.
 fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     let mut list = Vec::deserialize(from)?;
     list.shrink_to_fit();
@@ -147,9 +148,31 @@ fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<
 pub struct ApiKey {
     /// SHA-256 of the whole key, `tg_` included, 64 lower-case hex digits.
     pub sha256: Option<String>,
-    /// The last day on which it counts, `YYYY-MM-DD`, UTC.
+    /// Last valid day, `YYYY-MM-DD`, UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<String>,
+    pub not_after: Option<Box<str>>,
+    /// Format of the key: `tensorgate`, or `any` for keys of another system.
+    #[serde(skip_serializing_if = "KeyFormat::is_tensorgate")]
+    pub format: KeyFormat,
+}
+
+/// Format of an API key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum KeyFormat {
+    /// `tg_`, 27 base-62 digits and a checksum, as `tensorgate keys new` makes it.
+    #[default]
+    Tensorgate,
+    /// 20 to 512 visible ASCII characters without `"`, `,`, `;` and `\`, not like a JWT.
+    Any,
+}
+
+impl KeyFormat {
+    /// Whether it is tensorgate's own.
+    pub const fn is_tensorgate(&self) -> bool {
+        matches!(self, Self::Tensorgate)
+    }
 }
 
 /// A sandboxed handler.
@@ -157,29 +180,31 @@ pub struct ApiKey {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Handler {
-    /// The component's file, relative to the policy, or `builtin:` and the name of one that is installed with the host.
+    /// The component's file, relative to the policy, or `builtin:` and the name of an installed
+    /// one.
     pub component: Option<String>,
     /// SHA-256 of that file, 64 lower-case hex digits.
     pub sha256: Option<String>,
-    /// Keys of which one must have signed the component; its signature lies beside it, as `FILE.sigstore.json`.
+    /// Keys of which one must have signed the component; the signature is in `FILE.sigstore.json`
+    /// beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<Vec<String>>,
-    /// What that signature must call the component, `name@version`; whatever its signer says unless given.
+    /// Required `name@version` in the signature; any if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_as: Option<String>,
-    /// Instructions a call, in wasmtime's fuel units.
+    /// Fuel per call, in wasmtime's units.
     pub fuel: Option<u64>,
-    /// Linear memory an instance.
+    /// Linear memory per instance.
     pub memory_bytes: Option<ByteSize>,
-    /// A call, instantiation included.
+    /// Timeout of a call, including instantiation.
     pub timeout_ms: Option<u64>,
-    /// What the handler's `config` import answers.
+    /// Values of the handler's `config` import.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
-    /// Files that the host fetches for it. A component that asks for any is loaded with this alone.
+    /// Files that the host fetches for it. Components that import fetching need this section.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetch: Option<Fetch>,
-    /// Lookups that it may ask for.
+    /// Lookups that it may request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lookups: Vec<String>,
 }
@@ -189,62 +214,64 @@ pub struct Handler {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Model {
-    /// Which backend serves it.
+    /// Name of its backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    /// In place of a backend: the models that answer together.
+    /// Instead of a backend: models that answer together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<Ensemble>,
-    /// Its name there, if another.
+    /// Its name at the backend, if different.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_model: Option<String>,
-    /// Versions that may be named; a request that names none means the single one, or one by weight.
+    /// Public versions. A request without a version uses the only one, or one by weight.
     pub versions: Versions,
-    /// With weights: what keeps to the version that it got. Each request is by itself unless given.
+    /// With weights: what stays on its version. By default each request is routed separately.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
-    /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`, `torchserve-rest`, `torchserve-grpc`, `json`, or `openai` alone. A backend is spoken to in its own.
+    /// Protocols of clients: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`,
+    /// `torchserve-rest`, `torchserve-grpc`, `json`, or `openai` alone. The backend uses its own
+    /// protocol.
     pub protocols: Vec<String>,
-    /// Content codings in which inferences may come beside plain ones: `gzip`, `deflate`.
+    /// Accepted content codings of inferences besides plain: `gzip`, `deflate`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub encodings: Vec<String>,
-    /// What the backend gets.
+    /// Inputs of the backend.
     pub inputs: Vec<Input>,
-    /// What the backend answers.
+    /// Outputs of the backend.
     pub outputs: Vec<Output>,
-    /// Request parameters that may be sent, by name.
+    /// Allowed request parameters, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterRule>,
-    /// With `json`: its route, and where its tensors sit.
+    /// With `json`: its route and the locations of its tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json: Option<Json>,
-    /// With `openai`, in place of inputs and outputs: what may be asked for.
+    /// With `openai`, instead of inputs and outputs: allowed requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub openai: Option<OpenAi>,
-    /// It may answer one message of a stream several times.
+    /// The model may answer one message of a stream several times.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decoupled: Option<Decoupled>,
-    /// What may be in flight to it at once.
+    /// Limits of requests in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ModelLimits>,
-    /// Which kinds of proof it asks callers for, beside a grant.
+    /// Required kinds of proof, in addition to a grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires: Option<Requires>,
-    /// The handlers that make `inputs` of what the client sent, one after another.
+    /// Handlers that convert the client's input to `inputs`, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<Chain>,
-    /// With `preprocess`: what the client sends.
+    /// With `preprocess`: the client's input.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepts: Option<Accepts>,
-    /// The handlers that make `returns` of `outputs`, one after another.
+    /// Handlers that convert `outputs` to `returns`, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postprocess: Option<Chain>,
-    /// With `postprocess`: what the client gets.
+    /// With `postprocess`: the client's outputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returns: Option<Returns>,
 }
 
-/// What may be in flight to a model at once, all clients together.
+/// Limits of requests in flight to a model, over all clients.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -252,12 +279,12 @@ pub struct ModelLimits {
     /// Inferences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
-    /// Bytes of their bodies as they came; of a compressed one, what it may become.
+    /// Bytes of bodies as received; for a compressed body, its maximum expanded size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight_bytes: Option<ByteSize>,
 }
 
-/// What a client sends to a model with a preprocess handler: exactly one of the two.
+/// Input of clients for a preprocess handler: exactly one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -265,26 +292,26 @@ pub struct Accepts {
     /// Tensors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
-    /// A body as it is.
+    /// A raw body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw: Option<RawBody>,
 }
 
-/// A body, or the one file in it, that a handler takes as it is: over REST, and with TorchServe's protocols.
+/// A raw body, or a single file in it, for a handler: over REST and with TorchServe's protocols.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RawBody {
     /// Media types, lower-case, without parameters.
     pub content_types: Vec<String>,
-    /// Its size.
+    /// Maximum size.
     pub max_bytes: Option<ByteSize>,
-    /// It is a file of these kinds and sizes.
+    /// Allowed file types and sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media: Option<Media>,
 }
 
-/// What a client gets from a model with a postprocess handler.
+/// Outputs for clients from a postprocess handler.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -293,7 +320,7 @@ pub struct Returns {
     pub outputs: Vec<Output>,
 }
 
-/// A request parameter's type and bounds: exactly one of these.
+/// Type and bounds of a request parameter: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -312,44 +339,44 @@ pub struct ParameterRule {
     pub one_of: Option<Vec<String>>,
 }
 
-/// Who may do what with which model, and how often.
+/// Permission of clients to use models, with limits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Grant {
-    /// Its name: buckets, logs and rate answers carry it.
+    /// Name of the grant in buckets, logs and rate headers.
     pub name: Option<String>,
     /// Client names and `group:` names.
     pub clients: Vec<String>,
-    /// Model names, `name@version` for one version.
+    /// Model names; `name@version` for one version.
     pub models: Vec<String>,
-    /// `infer`, `stream` (inference over a stream of messages, or answered in pieces), `metadata`, `ready`.
+    /// `infer`, `stream` (a stream of messages, or a streamed response), `metadata`, `ready`.
     pub operations: Vec<String>,
-    /// How often, for each client by itself.
+    /// Request rate of each client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// What inferences may cost, for each client by itself: charged once a request is checked, and before it is sent on.
+    /// Cost limits of each client, charged after validation and before dispatch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
-    /// What each client has a day.
+    /// Daily limits of each client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// Requests in flight at once, for each client by itself.
+    /// Maximum requests in flight of each client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
-    /// Whether rates, costs and rules on values refuse or only tell.
+    /// Whether rates, costs and value rules are enforced or in shadow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Handlers of these clients' own, by model.
+    /// The grant's own handlers, by model.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub handlers: BTreeMap<String, GrantHandlers>,
-    /// The outputs that these clients may ask for and get; all of the contract's unless given.
+    /// Outputs that the grant's clients may get; all if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
-    /// Decimals of the floats that these clients get, where the contract has more.
+    /// Decimals of floats for the grant's clients, if fewer than in the contract.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_decimals: Option<u64>,
-    /// Class scores that these clients get of each row, where the contract has more.
+    /// Class scores per row for the grant's clients, if fewer than in the contract.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u64>,
 }

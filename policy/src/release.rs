@@ -1,6 +1,8 @@
-//! What of an answer a client gets: which outputs, how many decimals, how many scores. The whole of it is what a copy of the model is trained on.
+//! The part of a response that a client gets: outputs, decimals and scores. Full responses would
+//! help clients to train a copy of the model.
 //!
-//! The host applies it to every answer that has kept its contract, behind the postprocess handler and before any protocol is written. A tensor keeps its shape.
+//! The host applies this to every valid response, after the postprocess handler and before
+//! encoding. Shapes are unchanged.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,25 +11,25 @@ use crate::contract::{TensorRule, keep_greatest, round};
 use crate::policy::Grant;
 use crate::tensor::Tensor;
 
-/// What an output's rule says of that.
+/// Release rule of an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Release {
-    /// Whether its values are scores of classes, along the last dim.
+    /// Whether its values are class scores along the last dimension.
     pub(crate) scores: bool,
     pub(crate) round_decimals: Option<u32>,
     pub(crate) top_k: Option<usize>,
 }
 
-/// What a grant says of it, for its clients.
+/// Restrictions of a grant for its clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Narrowed {
-    /// The outputs that they get; all unless given.
+    /// Allowed outputs; all by default.
     pub(crate) outputs: Option<Vec<String>>,
     pub(crate) round_decimals: Option<u32>,
     pub(crate) top_k: Option<usize>,
 }
 
-/// The narrower of two bounds.
+/// The smaller of two limits.
 fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -35,16 +37,16 @@ fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// How much of an output's values a client gets.
+/// The part of an output's values that a client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// Of class scores: the greatest of each row; all unless given.
+    /// Class scores: the largest of each row; all by default.
     pub top_k: Option<usize>,
-    /// Of floats: all unless given.
+    /// Floats: decimals; all by default.
     pub round_decimals: Option<u32>,
 }
 
-/// How much of an output a grant's clients get; `None` for nothing.
+/// The part of an output that a grant's clients get; `None` for nothing.
 pub fn given(rule: &TensorRule, grant: &Grant) -> Option<Given> {
     let (own, narrowed) = (rule.release, &grant.narrowed);
     let top_k = least(own.top_k, narrowed.top_k).filter(|_| own.scores);
@@ -55,7 +57,8 @@ pub fn given(rule: &TensorRule, grant: &Grant) -> Option<Given> {
     })
 }
 
-/// The outputs of an answer that a client gets under a grant, as it gets them. `rules` are those that the answer was checked against.
+/// Restricts the outputs of a response for a client of a grant. `rules` are those that validated
+/// it.
 pub fn release(rules: &[TensorRule], grant: &Grant, outputs: &mut Vec<Tensor<'static>>) {
     outputs.retain(|output| grant.publishes(&output.name));
     for output in outputs {

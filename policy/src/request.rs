@@ -1,11 +1,12 @@
-//! Facts about a request's head, as `wire` and `identity` establish them and as a [`crate::Decision`] reads them.
+//! Facts about a request's head, established by `wire` and `identity` and read by a
+//! [`crate::Decision`].
 
 mod boundary;
 mod proofs;
 
 use alloc::borrow::Cow;
 
-use crate::draw::Draw;
+use crate::request_hash::RequestHash;
 
 pub use boundary::Boundary;
 pub use proofs::{Proof, Proofs, Requires};
@@ -13,7 +14,7 @@ pub use proofs::{Proof, Proofs, Requires};
 /// An inference protocol, as a policy names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
-    /// Open Inference Protocol v2 over REST, JSON or a raw body that a handler accepts.
+    /// Open Inference Protocol v2 over REST: JSON, or a raw body for a handler.
     OipRest,
     /// Open Inference Protocol v2 over gRPC.
     OipGrpc,
@@ -21,18 +22,18 @@ pub enum Protocol {
     TfRest,
     /// TensorFlow Serving's predict API over gRPC.
     TfGrpc,
-    /// OpenAI's completions, chat completions and embeddings over REST, as vLLM and its like serve them.
+    /// OpenAI's completions, chat completions and embeddings over REST, as vLLM serves them.
     OpenAi,
-    /// TorchServe's predictions over REST: JSON, a form of parts, or a raw body that a handler accepts.
+    /// TorchServe's predictions over REST: JSON, a multipart form, or a raw body for a handler.
     TorchRest,
     /// TorchServe's predictions over gRPC.
     TorchGrpc,
-    /// JSON over a route of the model's own, tensors where its template has them.
+    /// JSON on a model's own route, with tensors at its template's locations.
     Json,
 }
 
 impl Protocol {
-    /// Every protocol.
+    /// All protocols.
     pub const ALL: [Self; 8] = [
         Self::OipRest,
         Self::OipGrpc,
@@ -58,14 +59,14 @@ impl Protocol {
         }
     }
 
-    /// The protocol that a name spells.
+    /// The protocol with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|protocol| protocol.name() == name)
     }
 
-    /// Whether it travels over gRPC: a frame around each message, the status in trailers.
+    /// Whether it uses gRPC: message frames, status in trailers.
     pub const fn is_grpc(self) -> bool {
         match self {
             Self::OipRest | Self::TfRest | Self::OpenAi | Self::TorchRest | Self::Json => false,
@@ -73,7 +74,7 @@ impl Protocol {
         }
     }
 
-    /// Whether the body names the model, and not the path.
+    /// Whether the body and not the path names the model.
     pub const fn body_names_model(self) -> bool {
         match self {
             Self::OipRest | Self::TfRest | Self::TorchRest | Self::Json => false,
@@ -82,18 +83,18 @@ impl Protocol {
     }
 }
 
-/// What a caller wants done with a model; grants list these.
+/// An operation on a model; grants list these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// Inference, answered in one piece.
+    /// Inference with a single response.
     Infer,
-    /// Inference that is answered in pieces (OpenAI's API), or over a stream of messages, each a request by itself (OIP over gRPC).
+    /// Inference with a streamed response (OpenAI's API), or a stream of messages (OIP over gRPC).
     Stream,
     /// The model's signature.
     Metadata,
     /// Whether the model can serve.
     Ready,
-    /// How often the model was run, and how long that took.
+    /// How often the model ran, and how long that took.
     Statistics,
 }
 
@@ -118,14 +119,14 @@ impl Operation {
         }
     }
 
-    /// The operation that a name spells.
+    /// The operation with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|operation| operation.name() == name)
     }
 
-    /// Whether the model runs: what it is given is held against its contract, and costs.
+    /// Whether the model runs: its input is validated and charged.
     pub const fn infers(self) -> bool {
         match self {
             Self::Infer | Self::Stream => true,
@@ -134,12 +135,12 @@ impl Operation {
     }
 }
 
-/// Operations, as a set.
+/// A set of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Operations(u8);
 
 impl Operations {
-    /// Whether an operation is in it.
+    /// Whether the set contains an operation.
     pub const fn contains(self, operation: Operation) -> bool {
         self.0 & Self::bit(operation) != 0
     }
@@ -162,7 +163,7 @@ impl FromIterator<Operation> for Operations {
     }
 }
 
-/// What of OpenAI's API a request is to.
+/// An endpoint of OpenAI's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Api {
     /// `/v1/chat/completions`.
@@ -174,10 +175,10 @@ pub enum Api {
 }
 
 impl Api {
-    /// Every one.
+    /// All endpoints.
     pub const ALL: [Self; 3] = [Self::Chat, Self::Completions, Self::Embeddings];
 
-    /// Its one path, the same at the gate and behind it.
+    /// Its path, the same for clients and backends.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Chat => "/v1/chat/completions",
@@ -186,7 +187,7 @@ impl Api {
         }
     }
 
-    /// Whether what it answers may come in pieces.
+    /// Whether its response may be streamed.
     pub const fn streams(self) -> bool {
         match self {
             Self::Chat | Self::Completions => true,
@@ -204,63 +205,63 @@ impl Api {
     }
 }
 
-/// A question about the server as a whole, which the gate answers by itself.
+/// A request about the whole server, which the gate answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerQuestion {
+pub enum ServerQuery {
     /// `/v2/health/live`, ServerLive.
     Live,
     /// `/v2/health/ready`, ServerReady.
     Ready,
-    /// grpc.health.v1's Check: readiness, in words of its own.
+    /// grpc.health.v1's Check: readiness in its own message.
     Health,
     /// `/v2`, ServerMetadata.
     Metadata,
-    /// OpenAI's `/v1/models`: which models the caller may use.
+    /// OpenAI's `/v1/models`: the models that the caller may use.
     Models,
 }
 
-/// Where a request's method and path lead. Everything that is not listed by a rule is [`Route::Unknown`].
+/// Route of a method and path. Anything without a rule is [`Route::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// An operation on a model. `model` is `None` where the body names it (gRPC).
+    /// An operation on a model. `model` is `None` if the body names it (gRPC).
     Model {
-        /// Which protocol the path belongs to.
+        /// Protocol of the path.
         protocol: Protocol,
-        /// What is asked.
+        /// The operation.
         operation: Operation,
-        /// The model that the path names.
+        /// The model in the path.
         model: Option<Cow<'a, str>>,
-        /// The version that the path names.
+        /// The version in the path.
         version: Option<Cow<'a, str>>,
     },
     /// An inference of OpenAI's API; the body names the model.
     OpenAi {
-        /// Which.
+        /// The endpoint.
         api: Api,
     },
-    /// A question that the gate answers.
+    /// A request that the gate answers itself.
     Server {
-        /// Which protocol the path belongs to.
+        /// Protocol of the path.
         protocol: Protocol,
-        /// Which question.
-        question: ServerQuestion,
+        /// The request.
+        question: ServerQuery,
     },
-    /// A known path with another method than its own.
+    /// A known path with another method.
     WrongMethod {
-        /// Which protocol the path belongs to.
+        /// Protocol of the path.
         protocol: Protocol,
-        /// The one method it allows, for the `Allow` header.
+        /// The allowed method, for the `Allow` header.
         allow: &'static str,
     },
-    /// Management routes, other servers' routes and anything else.
+    /// Any other route, such as management routes.
     Unknown {
-        /// The protocol that an answer should speak, judged by content type alone.
+        /// Protocol of the response, by content type alone.
         protocol: Protocol,
     },
 }
 
 impl Route<'_> {
-    /// The protocol in which to answer.
+    /// Protocol of the response.
     pub const fn protocol(&self) -> Protocol {
         match self {
             Self::Model { protocol, .. }
@@ -271,7 +272,7 @@ impl Route<'_> {
         }
     }
 
-    /// Whether a body on it is a stream of messages, each a request by itself. OpenAI's routes do not say it.
+    /// Whether the body is a stream of messages, each a request. OpenAI's routes do not tell.
     pub const fn is_stream(&self) -> bool {
         matches!(
             self,
@@ -283,55 +284,67 @@ impl Route<'_> {
     }
 }
 
-/// What a head carries as proof of who is calling. At most one kind: two credentials make a head ambiguous.
+/// The credential in a head. There is at most one kind: two make a head ambiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential<'a> {
     /// None.
     None,
-    /// The text of `x-api-key`, or of `authorization: Bearer` where it begins with `tg_`. Untrusted.
+    /// Text of an API key location, or of `authorization: Bearer` if it begins with `tg_`. If the
+    /// policy has keys of any format, any bearer text that is not like a JWT. Untrusted.
     ApiKey(&'a str),
-    /// The text of `authorization: Bearer` where it begins otherwise. Untrusted.
+    /// Any other text of `authorization: Bearer`. Untrusted.
     Token(&'a str),
-    /// An `authorization` header of a scheme that no rule knows.
+    /// An `authorization` header of an unknown scheme.
     Unknown,
 }
 
-/// Who a request's credential says is calling. The `&str` of a fault is the log's cause.
+/// Whether a text has the form of a JWT (RFC 7519, 3; RFC 7515, 7.1): three parts of base64url. No
+/// API key has this form, so each text in `authorization` is either a key or a token.
+pub fn looks_like_jwt(text: &str) -> bool {
+    let base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let mut parts = 0_usize;
+    text.split('.').all(|part| {
+        parts = parts.saturating_add(1);
+        part.bytes().all(base64url)
+    }) && parts == 3
+}
+
+/// The identity of a caller. The `&str` of a fault is the cause for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// A client of the policy, by name.
     Client(alloc::string::String),
-    /// No credential came.
+    /// No credential.
     Missing,
-    /// A credential came and is wrong, unknown, expired, or right and from a wrong place.
+    /// A wrong, unknown or expired credential, or one from a wrong network.
     Refused(&'static str),
-    /// The same from where too many wrong ones came.
+    /// The same from a locked-out source.
     LockedOut(&'static str),
-    /// A credential came, and what judges it could not do its work: nothing is known of it.
-    Unjudged(&'static str),
-    /// Two credentials came that prove two clients.
+    /// A credential that could not be verified because of an internal failure.
+    Unverifiable(&'static str),
+    /// Two credentials of two clients.
     Conflicting(&'static str),
 }
 
-/// A declared content type, brought into the classes that matter.
+/// A declared content type, classified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContentType<'a> {
     /// No header.
     Absent,
-    /// `application/json`, parameters such as `charset=utf-8` apart.
+    /// `application/json` with any parameters.
     Json,
     /// `application/grpc` or `application/grpc+proto`.
     Grpc,
     /// `multipart/form-data` with the boundary between its parts.
     Form(Boundary),
-    /// Another well-formed type, lower-cased, without parameters.
+    /// Another valid type, lower-cased, without parameters.
     Other(Cow<'a, str>),
     /// Not a media type.
     Malformed,
 }
 
 impl ContentType<'_> {
-    /// The type as a rule for raw bodies may name it; `None` for those that no rule can name.
+    /// The type for rules of raw bodies; `None` if no rule can name it.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Form(_) => Some(FORM),
@@ -341,9 +354,9 @@ impl ContentType<'_> {
     }
 }
 
-/// The media type of a form of parts (RFC 7578).
+/// Media type of a multipart form (RFC 7578).
 pub const FORM: &str = "multipart/form-data";
-/// The media type of plain bytes, and of a body that does not say its own (RFC 9110, 8.3).
+/// Media type of plain bytes, and of a body without a type (RFC 9110, 8.3).
 pub const OCTET_STREAM: &str = "application/octet-stream";
 
 /// A content coding, as `content-encoding` or `grpc-encoding` declares it.
@@ -356,7 +369,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// Every one.
+    /// All codings.
     pub const ALL: [Self; 2] = [Self::Gzip, Self::Deflate];
 
     /// Its name on the wire and in a policy.
@@ -367,13 +380,13 @@ impl Coding {
         }
     }
 
-    /// The coding that a name spells.
+    /// The coding with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|coding| coding.name() == name)
     }
 }
 
-/// Some of the content codings.
+/// A set of content codings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Codings {
     gzip: bool,
@@ -381,7 +394,7 @@ pub struct Codings {
 }
 
 impl Codings {
-    /// Whether this is one of them.
+    /// Whether the set contains a coding.
     pub const fn contains(self, coding: Coding) -> bool {
         match coding {
             Coding::Gzip => self.gzip,
@@ -389,7 +402,7 @@ impl Codings {
         }
     }
 
-    /// Each of them.
+    /// The codings in the set.
     pub fn iter(self) -> impl Iterator<Item = Coding> {
         Coding::ALL
             .into_iter()
@@ -410,46 +423,71 @@ impl FromIterator<Coding> for Codings {
     }
 }
 
-/// How a body is declared to be coded.
+/// Declared coding of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// Not at all.
+    /// No coding.
     #[default]
     Identity,
-    /// By one coding that can be read.
+    /// One supported coding.
     Coded(Coding),
-    /// Otherwise: by another coding, by several, or by a name that is none.
+    /// Another coding, several codings, or an invalid name.
     Unknown,
 }
 
-/// What is known when the headers are in.
+/// Facts known from the headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// Bytes of all header names and values together, pseudo-headers included.
+    /// Size of all header names and values, including pseudo-headers.
     pub header_bytes: usize,
     /// Number of header fields, pseudo-headers included.
     pub header_count: usize,
-    /// Why the head can be read in two ways, if it can: repeated or conflicting credentials, lengths,
-    /// types; a header in our own name; a missing pseudo-header; a value that is not text.
+    /// Why the head is ambiguous, if it is: repeated or conflicting credentials, lengths or types;
+    /// a reserved header; a missing pseudo-header; a value that is not text.
     pub ambiguous: Option<&'static str>,
-    /// Who is calling.
+    /// The caller.
     pub identity: Identity,
-    /// By what it has proven that.
+    /// Proofs that the caller provided.
     pub proofs: Proofs,
-    /// What its credential does not extend to, whatever is granted: operations whose scope a token lacks.
+    /// Operations whose scope the caller's token lacks, whatever is granted.
     pub withheld: Operations,
-    /// What picks among versions for it.
-    pub draw: Draw,
-    /// Where to.
+    /// Selects among versions.
+    pub request_hash: RequestHash,
+    /// The route.
     pub route: Route<'a>,
-    /// The body's declared type.
+    /// Declared type of the body.
     pub content_type: ContentType<'a>,
     /// The declared content coding (`content-encoding`, and with gRPC `grpc-encoding`).
     pub encoding: Encoding,
-    /// Bytes of JSON that the body begins with, binary tensors behind it, if declared (`inference-header-content-length`).
+    /// Declared bytes of JSON before binary tensors (`inference-header-content-length`).
     pub json_length: Option<u64>,
-    /// Declared body length in bytes, if declared.
+    /// Declared length of the body, in bytes.
     pub content_length: Option<u64>,
     /// Whether the request ends with its headers.
     pub end_of_stream: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::looks_like_jwt;
+
+    #[test]
+    fn three_parts_of_base64url_look_like_a_jwt() {
+        for (text, expected) in [
+            ("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln", true),
+            ("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", true),
+            ("a-_.b.c", true),
+            ("..", true),
+            ("", false),
+            ("a", false),
+            ("a.b", false),
+            ("a.b.c.d", false),
+            ("a.b.c.d.e", false),
+            ("a.b.c=", false),
+            ("a.b+.c", false),
+            ("a.b.c\u{e9}", false),
+        ] {
+            assert_eq!(looks_like_jwt(text), expected, "{text:?}");
+        }
+    }
 }

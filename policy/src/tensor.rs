@@ -1,53 +1,55 @@
-//! One view of an inference request, whatever protocol carried it.
+//! Protocol-independent inference requests and responses.
 //!
-//! `wire` fills these in. Element data is always in OIP's raw form: row-major, little-endian, `BYTES`
-//! elements as a 4-byte little-endian length and that many bytes. Raw contents are borrowed from the body;
-//! JSON and typed contents are converted once. So one check serves every protocol, and handlers and
-//! backends get the bytes that were checked.
+//! `wire` decodes into these types. Element data is always in OIP's raw form: row-major,
+//! little-endian; `BYTES` elements have a 4-byte little-endian length prefix. Raw contents are
+//! borrowed from the body; JSON and typed contents are converted once. One validation therefore
+//! serves all protocols, and handlers and backends get the validated bytes.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A decoded inference request. Nothing in it has been checked against a contract.
+/// A decoded inference request, not yet validated against a contract.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InferRequest<'a> {
-    /// The model named in the body (gRPC); `None` where the path names it (REST).
+    /// Model named in the body (gRPC); `None` if the path names it (REST).
     pub model: Option<Cow<'a, str>>,
-    /// The version named in the body; an absent or empty one is `None`.
+    /// Version named in the body; `None` if absent or empty.
     pub version: Option<Cow<'a, str>>,
-    /// The caller's own request id, echoed in the answer; absent or empty is `None`.
+    /// The caller's request id, echoed in the response; `None` if absent or empty.
     pub id: Option<Cow<'a, str>>,
-    /// Request parameters, in the order they came; names are distinct.
+    /// Request parameters in order; names are unique.
     pub parameters: Vec<Parameter<'a>>,
-    /// Input tensors, in the order they came; names may repeat (a contract's check refuses that).
+    /// Input tensors in order; the contract rejects repeated names.
     pub inputs: Vec<Tensor<'a>>,
-    /// Outputs asked for; empty means all.
+    /// Requested outputs; empty means all.
     pub outputs: Vec<RequestedOutput<'a>>,
-    /// A file that is no tensors, as it came: a preprocess handler reads it.
+    /// A raw file for a preprocess handler.
     pub body: Option<&'a [u8]>,
-    /// Its media type, where the file is a part of the body that says one of its own.
+    /// Media type of the file, if it is a part of the body with its own type.
     pub body_type: Option<Cow<'a, str>>,
-    /// Whether outputs come back as binary data where they do not say so themselves (OIP REST's `binary_data_output`).
+    /// Whether outputs are binary data by default (OIP REST's `binary_data_output`).
     pub binary_data_output: bool,
-    /// The members of a JSON document that says no tensors (OpenAI's), but for the model's name, in the order they came; names are distinct.
+    /// Members of a JSON document without tensors (OpenAI), except the model's name, in order;
+    /// names are unique.
     pub document: Vec<(Cow<'a, str>, crate::json::Value<'a>)>,
-    /// Whether the answer is written output by output rather than row by row (TF Serving's REST and TorchServe, which answer as they were asked).
+    /// Whether the response is written by output instead of by row. TF Serving's REST and
+    /// TorchServe respond in the form of the request.
     pub by_column: bool,
 }
 
 impl InferRequest<'_> {
-    /// Whether a document asks for an answer in pieces.
+    /// Whether a document requests a streamed response.
     pub fn streams(&self) -> bool {
         crate::json::member(&self.document, "stream") == Some(&crate::json::Value::Bool(true))
     }
 
-    /// Whether an output is among those that come back.
+    /// Whether an output is requested.
     pub fn asks_for(&self, output: &str) -> bool {
         self.outputs.is_empty() || self.outputs.iter().any(|asked| asked.name == output)
     }
 
-    /// Whether an output comes back as binary data: its own word goes before the request's.
+    /// Whether an output is sent as binary data: its own setting, or else the request's.
     pub fn wants_binary(&self, output: &str) -> bool {
         let own = self.outputs.iter().find_map(|asked| {
             let binary = asked.binary_data?;
@@ -60,23 +62,24 @@ impl InferRequest<'_> {
 /// One tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor<'a> {
-    /// Its name in the model's signature.
+    /// Name in the model's signature.
     pub name: Cow<'a, str>,
-    /// The datatype as spelled by the sender: an unknown one is a contract's `datatype` refusal.
+    /// Datatype as received; the contract rejects an unknown one.
     pub datatype: Cow<'a, str>,
-    /// Dims as sent: a negative one is a contract's `shape` refusal.
+    /// Dimensions as received; the contract rejects negative ones.
     pub shape: Vec<i64>,
-    /// Tensor parameters, in the order they came; names are distinct.
+    /// Tensor parameters in order; names are unique.
     pub parameters: Vec<Parameter<'a>>,
-    /// Elements in raw form, or why they could not be brought into it.
+    /// Elements in raw form, or why they could not be converted.
     pub data: Result<Cow<'a, [u8]>, DataFault>,
 }
 
-/// Why elements could not be brought into raw form. The request is well-formed; the values are not the datatype's.
+/// Why elements could not be converted to raw form. The request is well-formed; the values do not
+/// fit the datatype.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DataFault {
-    /// A value of another kind than the datatype's (a string or a fraction for an integer, a number for BOOL,
-    /// contents in another datatype's field, a datatype that this protocol cannot carry in this form).
+    /// A value of another kind (a string or fraction for an integer, a number for BOOL), contents
+    /// in another datatype's field, or a datatype that this protocol form does not support.
     #[error("element {index} is not of the tensor's datatype")]
     Kind {
         /// Position of the element, row-major.
@@ -94,18 +97,19 @@ pub enum DataFault {
         /// Position of the element, row-major.
         index: usize,
     },
-    /// Nested JSON data whose nesting is ragged or disagrees with `shape`.
+    /// Ragged JSON data, or nesting that disagrees with `shape`.
     #[error("nesting of data disagrees with shape")]
     Nesting,
-    /// No contents were sent for this input.
+    /// No contents for this input.
     #[error("no contents")]
     Missing,
-    /// A `BYTES` blob whose length prefixes do not add up to it.
+    /// A `BYTES` blob whose length prefixes do not match its size.
     #[error("element lengths do not add up to the contents")]
     Framing,
 }
 
-/// The items of a `BYTES` blob in raw form, without their lengths; an `Err` ([`DataFault::Framing`]) is the last.
+/// Elements of a `BYTES` blob in raw form, without their prefixes; an `Err`
+/// ([`DataFault::Framing`]) is the last item.
 pub fn items(mut blob: &[u8]) -> impl Iterator<Item = Result<&[u8], DataFault>> {
     core::iter::from_fn(move || {
         if blob.is_empty() {
@@ -144,25 +148,26 @@ pub enum ParameterValue<'a> {
     String(Cow<'a, str>),
 }
 
-/// An output that the caller asks for by name.
+/// An output requested by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestedOutput<'a> {
     /// The output's name.
     pub name: Cow<'a, str>,
     /// Its parameters.
     pub parameters: Vec<Parameter<'a>>,
-    /// Whether it comes back as binary data; `None` as the request says (OIP REST's `binary_data`).
+    /// Whether it is sent as binary data; `None` for the request's setting (OIP REST's
+    /// `binary_data`).
     pub binary_data: Option<bool>,
 }
 
-/// An inference answer, from a backend or a handler, on its way to the caller.
+/// An inference response from a backend or a handler.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InferResponse {
     /// The model's public name.
     pub model: String,
     /// The version that answered.
     pub version: String,
-    /// The caller's own id, if it sent one.
+    /// The caller's own id, if any.
     pub id: Option<String>,
     /// Output tensors with data in raw form.
     pub outputs: Vec<Tensor<'static>>,

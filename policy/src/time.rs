@@ -1,14 +1,14 @@
-//! Time as an argument: a driver reads its clocks once a step and passes both readings in.
+//! Time is an argument: a driver reads its clocks once per step and passes both readings.
 
-/// Nanoseconds a second.
+/// Nanoseconds per second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
 /// Two clock readings taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Wall clock, seconds since the Unix epoch. Decides expiry.
+    /// Wall clock, in seconds since the Unix epoch; used for expiry.
     pub unix_s: u64,
-    /// Monotonic clock, nanoseconds since an arbitrary start that all workers of one process share.
-    /// Decides buckets.
+    /// Monotonic clock, in nanoseconds since an arbitrary start that all workers of a process
+    /// share; used for buckets.
     pub monotonic_ns: u64,
 }

@@ -1,28 +1,32 @@
-//! Raw configuration to a [`Policy`], every fault at once.
+//! Validates raw configuration into a [`Policy`] and reports all faults at once.
 //!
-//! It decides whether a policy can be enforced, and says where and why not. It never opens a file, resolves a host or
-//! reads a clock: what a policy says is the same everywhere it is loaded, on 32-bit targets too.
+//! Validation never opens a file, resolves a host or reads a clock. Its result is the same
+//! everywhere, including 32-bit targets.
 
 mod accepts;
 mod audit;
+mod backend_json;
+mod backend_protocols;
 mod backend_tls;
 mod backends;
 mod capture;
-mod chains;
 mod claim_headers;
 mod clients;
+mod concurrency;
 mod date;
 mod decoupled;
 mod dims;
+mod egress;
 mod ensemble;
-mod flight;
+mod grant_handlers;
 mod grants;
+mod handler_chains;
 mod handlers;
+mod interfaces;
 mod issuers;
 mod items;
-mod joints;
 mod jwks;
-mod key_places;
+mod key_locations;
 mod key_url;
 mod listen;
 mod lockout;
@@ -31,21 +35,17 @@ mod mode;
 mod models;
 mod names;
 mod openai;
-mod own_handlers;
 mod parameters;
 mod proofs;
+mod protocols;
 mod rates;
-mod reach;
 mod release;
 mod report;
 mod requires;
 mod revoked;
 mod roles;
-mod served;
 mod service;
-mod serving;
 mod signing;
-mod spoken;
 mod template;
 mod tensors;
 mod usage;
@@ -62,8 +62,9 @@ use crate::request::{Coding, Codings};
 use report::{Path, Report};
 
 pub use jwks::{Published, TooManyKeys, published};
+pub use revoked::keep_well_formed;
 
-/// The one format so far.
+/// The only format version so far.
 const FORMAT_VERSION: u64 = 1;
 
 /// Validates a policy. `Ok` carries the warnings.
@@ -86,7 +87,7 @@ pub fn validate(raw: &raw::Policy) -> Result<(Policy, Vec<Fault>), Vec<Fault>> {
     }
 }
 
-/// Every section in document order; whatever is missing afterwards has left an error in the report.
+/// Validates all sections in document order; a missing part has left an error in the report.
 fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let root = Path::root();
     let fix = "version: 1";

@@ -1,5 +1,5 @@
-//! The one place that maps a refusal to a response. What a caller reads is the reason's own sentence and, of its own request, the
-//! field that is wrong; the cause never leaves for anywhere but the log.
+//! The only place that maps a denial to a response. The caller sees the reason's title and the
+//! invalid field of its own request; the cause is only logged.
 
 use core::fmt::Write as _;
 
@@ -13,36 +13,36 @@ use tensorgate_policy::{Denial, Reason};
 use crate::json_text::member;
 use crate::protobuf::Message;
 
-/// A refusal in the caller's own protocol.
+/// A denial in the caller's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// RFC 9457 problem details plus the `error` member that the route's own clients decode: an object for OpenAI, a string
-    /// for all others.
+    /// RFC 9457 problem details plus the `error` member that the route's clients expect: an object
+    /// for OpenAI, a string for others.
     Rest {
         /// HTTP status.
         status: u16,
-        /// Header fields, lower-case names; `content-type` included, `content-length` not.
+        /// Header fields with lower-case names, including `content-type` but not `content-length`.
         headers: Vec<(&'static str, String)>,
         /// The body.
         body: Vec<u8>,
     },
-    /// A trailers-only gRPC answer.
+    /// A trailers-only gRPC response.
     Grpc {
         /// gRPC status.
         status: GrpcStatus,
         /// `grpc-message`, not yet [`percent_encoded`].
         message: String,
-        /// Further fields: `grpc-status-details-bin` (base64), `x-request-id`, rate fields.
+        /// Further fields: `grpc-status-details-bin` (base64), `x-request-id`, rate limit fields.
         headers: Vec<(&'static str, String)>,
     },
 }
 
 impl Answer {
-    /// The answer to a refused request. Every cause of one reason gives the caller the same text, but for the caller's own field.
-    /// `request_id` is ours; an empty one is left out.
+    /// The response to a denied request. All causes of one reason give the same text, except for
+    /// the caller's own field. `request_id` is the gate's id; an empty one is omitted.
     pub fn to_denial(denial: &Denial, protocol: Protocol, request_id: &str) -> Self {
         let message = message(denial);
-        let reason = denial.reason.told();
+        let reason = denial.reason.public_reason();
         let mut headers = Vec::new();
         if protocol.is_grpc() {
             headers.push((
@@ -79,7 +79,7 @@ impl Answer {
     }
 }
 
-/// The field that says which content codings are read: RFC 9110's (12.5.3), or gRPC's own.
+/// The field that lists supported content codings: RFC 9110's (12.5.3), or gRPC's own.
 fn codings(protocol: Protocol, read: Codings) -> (&'static str, String) {
     let name = if protocol.is_grpc() {
         "grpc-accept-encoding"
@@ -90,14 +90,14 @@ fn codings(protocol: Protocol, read: Codings) -> (&'static str, String) {
     (name, names.collect::<Vec<_>>().join(", "))
 }
 
-/// No coding at all.
+/// Name of no coding.
 const IDENTITY: &str = "identity";
 
-/// The reason's sentence and, where the request was the caller's to get right, its field.
+/// The reason's title and, if the caller's request is invalid, the field.
 fn message(denial: &Denial) -> String {
     let title = denial.reason.title();
     match &denial.field {
-        // What comes earlier is said to callers whom nobody knows yet, what comes later is not the caller's doing.
+        // Earlier reasons are for unauthenticated callers; later ones are not the caller's fault.
         Some(field) if (Reason::Malformed..=Reason::UrlBlocked).contains(&denial.reason) => {
             format!("{title}: {field}")
         }
@@ -105,7 +105,8 @@ fn message(denial: &Denial) -> String {
     }
 }
 
-/// A `grpc-message` as it travels: everything but printable ASCII without `%` is percent-encoded (gRPC over HTTP/2, "Percent-Byte-Encoded").
+/// Encodes a `grpc-message`: everything except printable ASCII without `%` is percent-encoded (gRPC
+/// over HTTP/2, "Percent-Byte-Encoded").
 pub fn percent_encoded(message: &str) -> String {
     let mut encoded = String::with_capacity(message.len());
     for byte in message.bytes() {
@@ -146,7 +147,7 @@ fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) 
     body
 }
 
-/// What OpenAI's API calls errors of a status.
+/// OpenAI's error type for a status.
 fn error_type(reason: Reason) -> &'static str {
     match reason.http_status() {
         401 => "authentication_error",
@@ -157,12 +158,12 @@ fn error_type(reason: Reason) -> &'static str {
     }
 }
 
-/// The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers): an item for each limit, none without limits. Where no
-/// wait helps, `t` is left out.
+/// The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers): one item
+/// per limit, no fields without limits. `t` is omitted if waiting never helps.
 pub fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
-    /// The largest integer of a structured field (RFC 9651, 3.3.1).
+    /// Largest integer of a structured field (RFC 9651, 3.3.1).
     const MAX_INTEGER: u64 = 999_999_999_999_999;
-    /// What an item of most limits takes, bytes: what is made room for.
+    /// Usual size of an item, for preallocation.
     const USUAL_ITEM_BYTES: usize = 64;
     if rates.is_empty() {
         return Vec::new();
@@ -174,7 +175,7 @@ pub fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
         let name = structured_string(&rate.policy);
         let [quota, window_s, left] =
             [rate.quota, rate.window_s, rate.left].map(|number| number.min(MAX_INTEGER));
-        // Requests are what is counted where nothing is said. Nobody has registered our other units.
+        // Requests are the default unit. The other units are not registered.
         let unit = match rate.unit {
             Unit::Requests => "",
             Unit::Elements => ";qu=\"tensor-elements\"",
@@ -191,7 +192,7 @@ pub fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
     vec![("ratelimit-policy", policies), ("ratelimit", limits)]
 }
 
-/// A string of a structured field: printable ASCII, quoted.
+/// A string of a structured field: printable ASCII in quotes.
 fn structured_string(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len().saturating_add(2));
     quoted.push('"');
@@ -206,7 +207,7 @@ fn structured_string(text: &str) -> String {
     quoted
 }
 
-/// `google.rpc.Status` with an `ErrorInfo` and, where waiting helps, a `RetryInfo`.
+/// `google.rpc.Status` with an `ErrorInfo` and, if waiting helps, a `RetryInfo`.
 fn details(denial: &Denial, message: &str) -> Vec<u8> {
     let any = |kind: &str, value: Message| {
         Message::default()
@@ -214,7 +215,7 @@ fn details(denial: &Denial, message: &str) -> Vec<u8> {
             .bytes(2, value.into_bytes())
     };
     let info = Message::default()
-        .bytes(1, denial.reason.told().name())
+        .bytes(1, denial.reason.public_reason().name())
         .bytes(2, "tensorgate");
     let status = denial.reason.grpc_status();
     let mut details = Message::default()
@@ -316,7 +317,9 @@ mod tests {
                 .unwrap();
             let holds = |text: &[u8]| details.windows(text.len()).any(|window| window == text);
             assert!(
-                holds(reason.told().name().as_bytes()) && holds(b"tensorgate") && !holds(b"CAUSE"),
+                holds(reason.public_reason().name().as_bytes())
+                    && holds(b"tensorgate")
+                    && !holds(b"CAUSE"),
                 "{reason}"
             );
             assert_eq!(header(&headers, "x-request-id"), Some("0f3c"));

@@ -1,12 +1,14 @@
-//! The one header of our own: who is calling, signed by the gate for the sandbox host.
+//! The signed context: the caller's identity, sent by the filter to the sandbox host in a header.
 //!
-//! `v6.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
-//! contexts share an encoding; the MAC is HMAC-SHA256 over everything before its dot, version included. It carries no verdict, only
-//! whether there is one about the body, and what limits have left.
+//! `v7.<fields>.<mac>`, both parts base64url without padding. Fields are length-prefixed in a fixed
+//! order, so encodings are unique. The MAC is HMAC-SHA256 over everything before its dot, including
+//! the version. The context contains no verdict. It says whether verdicts on the body follow, and
+//! the remaining quota of limits.
 
+mod envelope;
 mod key;
-mod levels;
-mod mark;
+mod quotas;
+pub mod verdict;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,51 +17,55 @@ use tensorgate_policy::request::Proofs;
 
 use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
 
+pub(crate) use envelope::MAX_ENVELOPE_BYTES;
+pub use envelope::{EnvelopeCodec, EnvelopeFault, MessageEnvelope, Refusal};
 pub use key::Key;
-pub use levels::Levels;
-pub(crate) use mark::MAX_MARK_BYTES;
-pub use mark::{Mark, MarkFault, Marker, Refusal};
+pub use quotas::RemainingQuotas;
 
-/// Its name.
+/// Name of the header field.
 pub const HEADER: &str = "x-tensorgate-context";
 
-/// How far a context may lie in the future, seconds: gate and host may run on two machines, each kept by NTP.
+/// Tolerated clock difference, in seconds: filter and host may run on different machines with NTP.
 pub const CLOCK_SKEW_S: u64 = 5;
 
-/// What the fields of most contexts take, bytes: what is made room for.
+/// Usual size of the fields, for preallocation.
 const USUAL_FIELD_BYTES: usize = 256;
 
-/// What every context of this form begins with.
-const VERSION: &str = "v6.";
+/// Version prefix.
+const VERSION: &str = "v7.";
 
-/// What crosses from the gate to the host. Identity does; verdicts do not.
+/// Contents of the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The client's name; `None` only for the public server-level questions.
+    /// Name of the client; `None` for public server-level requests only.
     pub client: Option<String>,
-    /// The log's name of the credential that proved it; never the credential itself.
+    /// Log name of the credential, never the credential itself.
     pub credential: Option<String>,
-    /// By what it has proven who it is: models may ask for some.
+    /// Kinds of proof that the caller provided.
     pub proofs: Proofs,
-    /// Our request id.
+    /// The gate's request id.
     pub request_id: String,
     /// The request's method.
     pub method: String,
     /// The request's path with its query.
     pub path: String,
-    /// The policy generation that judged it.
+    /// The policy version.
     pub generation: String,
-    /// When, Unix seconds.
+    /// Time of signing, in Unix seconds.
     pub issued_unix_s: u64,
-    /// Whether whoever signs holds bodies against contracts. Where nobody does, the host's refusal of one contradicts nobody.
+    /// Whether the signing filter validates bodies. Otherwise a rejection by the host does not
+    /// contradict the filter.
     pub checked: bool,
-    /// What the grant's limits had left.
-    pub levels: Levels,
-    /// Claims of its token that go on as header fields: names, lower-case, and values.
+    /// Number of verdicts on the body that follow ([`verdict`]); 0 if the body was evaluated before
+    /// the head was forwarded.
+    pub verdicts: u8,
+    /// Remaining quota of the grant's limits.
+    pub quotas: RemainingQuotas,
+    /// Claims to forward as header fields: lower-case names and values.
     pub claims: Vec<(String, String)>,
 }
 
-/// Why a context is not accepted; for the log.
+/// Why a context is rejected; for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ContextFault {
@@ -74,7 +80,7 @@ pub enum ContextFault {
 }
 
 impl Context {
-    /// The header's value.
+    /// Encodes and signs the header's value.
     pub fn sign(&self, key: &Key) -> String {
         let mut fields = Vec::with_capacity(USUAL_FIELD_BYTES);
         fields.extend_from_slice(&self.issued_unix_s.to_be_bytes());
@@ -82,6 +88,7 @@ impl Context {
             fields.push(u8::from(named.is_some()));
         }
         fields.push(u8::from(self.checked) | self.proofs.to_bits() << 1);
+        fields.push(self.verdicts);
         for field in [
             self.client.as_deref().unwrap_or_default(),
             self.credential.as_deref().unwrap_or_default(),
@@ -92,8 +99,8 @@ impl Context {
         ] {
             put_text(&mut fields, field);
         }
-        self.levels.write(&mut fields);
-        // More than there may be would be beyond the header's bound too.
+        self.quotas.write(&mut fields);
+        // A larger number would exceed the header's limit too.
         fields.push(u8::try_from(self.claims.len()).unwrap_or(u8::MAX));
         for (name, value) in &self.claims {
             put_text(&mut fields, name);
@@ -108,11 +115,11 @@ impl Context {
         value
     }
 
-    /// Reads a header's value; the signature is compared in constant time before anything else is looked at.
-    /// `max_age_s` bounds the age; [`CLOCK_SKEW_S`] how far it may lie in the future.
+    /// Verifies a header's value. The signature is compared in constant time first. `max_age_s`
+    /// limits the age, [`CLOCK_SKEW_S`] the time in the future.
     ///
     /// # Errors
-    /// What does not hold, in the order form, signature, request, age.
+    /// The first failure, in the order form, signature, request, age.
     pub fn verify(
         value: &str,
         key: &Key,
@@ -154,6 +161,7 @@ impl Context {
         let named: [u8; 2] = take_chunk(&mut rest)?;
         let [flags] = take_chunk(&mut rest)?;
         let (checked, proofs) = (flags & 1 == 1, Proofs::from_bits(flags >> 1)?);
+        let [verdicts] = take_chunk(&mut rest)?;
         let mut optional = |named: u8| {
             let text = take_text(&mut rest)?;
             match named {
@@ -174,7 +182,8 @@ impl Context {
             generation: take_text(&mut rest)?,
             issued_unix_s,
             checked,
-            levels: Levels::read(&mut rest)?,
+            verdicts,
+            quotas: RemainingQuotas::read(&mut rest)?,
             claims: read_claims(&mut rest)?,
         };
         rest.is_empty().then_some(context)
@@ -192,7 +201,7 @@ fn read_claims(rest: &mut &[u8]) -> Option<Vec<(String, String)>> {
 }
 
 fn put_text(fields: &mut Vec<u8>, text: &str) {
-    // A text beyond 32 bits would be beyond the header's bound too, which `verify` holds to.
+    // A longer text would exceed the header's limit too, which `verify` checks.
     fields.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
     fields.extend_from_slice(text.as_bytes());
 }

@@ -1,29 +1,30 @@
-//! Where a head carries its credential: a header field for keys, `authorization`, a cookie or a query. It never judges one.
+//! Finds the credential of a head: a header field for keys, `authorization`, a cookie or the query.
+//! It verifies nothing.
 //!
-//! A credential is read character for character: nothing is unescaped, so that a key has one spelling. What another reader could
-//! take for the same place (a name escaped or in other letters, `;` between parameters, quotes around a cookie's neighbours) makes the head
-//! ambiguous.
+//! A credential is compared literally, without unescaping, so a key has one spelling. Anything that
+//! another parser could read as the same location makes the head ambiguous: escaped names, other
+//! letter case, `;` between parameters, quotes around other cookies.
 
 use std::borrow::Cow;
 
-use tensorgate_policy::policy::KeyPlaces;
-use tensorgate_policy::request::Credential;
+use tensorgate_policy::policy::KeyLocations;
+use tensorgate_policy::request::{Credential, looks_like_jwt};
 
-/// What every API key begins with; a bearer token that begins otherwise is an issuer's.
+/// Prefix of tensorgate's own keys.
 const API_KEY_PREFIX: &str = "tg_";
 
-/// A key that came beside the header fields.
+/// A key outside of the header fields for keys.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Beside<'a> {
+pub(crate) struct KeyBeside<'a> {
     /// Untrusted.
     pub key: Option<&'a str>,
     /// The path without the key.
     pub path: Cow<'a, str>,
 }
 
-/// The credential of a head that has at most one of the two fields.
+/// The credential of a head with at most one of the two fields.
 pub(crate) fn read<'a>(
-    places: &KeyPlaces,
+    places: &KeyLocations,
     api_key: Option<&'a str>,
     authorization: Option<&'a str>,
 ) -> Credential<'a> {
@@ -31,14 +32,17 @@ pub(crate) fn read<'a>(
         (None, None) => Credential::None,
         (Some(key), None) => Credential::ApiKey(key),
         (None, Some(value)) => match bearer(value) {
-            Some(key) if places.bearer() && key.starts_with(API_KEY_PREFIX) => {
-                Credential::ApiKey(key)
-            }
+            Some(text) if places.bearer() && is_key(places, text) => Credential::ApiKey(text),
             Some(token) => Credential::Token(token),
             None => Credential::Unknown,
         },
         (Some(_), Some(_)) => Credential::Unknown,
     }
+}
+
+/// Whether a bearer text is an API key and not a token.
+fn is_key(places: &KeyLocations, text: &str) -> bool {
+    text.starts_with(API_KEY_PREFIX) || (places.any_format() && !looks_like_jwt(text))
 }
 
 /// The token of `Bearer` (RFC 6750, 2.1: the scheme, spaces, one token).
@@ -49,7 +53,8 @@ fn bearer(value: &str) -> Option<&str> {
         .then_some(token)
 }
 
-/// The value of the one cookie of a name, in all `cookie` fields together: over HTTP/2 each pair may have a field of its own (RFC 9113, 8.2.3).
+/// Value of the only cookie with a name, over all `cookie` fields: HTTP/2 allows one field per pair
+/// (RFC 9113, 8.2.3).
 pub(crate) fn in_cookies<'a>(
     fields: &[&'a [u8]],
     name: &str,
@@ -60,7 +65,7 @@ pub(crate) fn in_cookies<'a>(
         .iter()
         .flat_map(|field| field.split(|byte| *byte == b';'))
     {
-        // Who knows RFC 2109 takes a semicolon between quotes for a part of the value.
+        // By RFC 2109 a semicolon in quotes is part of the value.
         quoted |= pair.iter().filter(|byte| **byte == b'"').count() % 2 == 1;
         let (own, value) = split(pair);
         let own = own.trim_ascii();
@@ -80,9 +85,10 @@ pub(crate) fn in_cookies<'a>(
     Ok(found)
 }
 
-/// The value of the one parameter of a name, and the path without it. The others stay as they are, in their order.
-pub(crate) fn in_query<'a>(path: &'a str, name: &str) -> Result<Beside<'a>, &'static str> {
-    let absent = Beside {
+/// Value of the only parameter with a name, and the path without it. Other parameters are
+/// unchanged.
+pub(crate) fn in_query<'a>(path: &'a str, name: &str) -> Result<KeyBeside<'a>, &'static str> {
+    let absent = KeyBeside {
         key: None,
         path: Cow::Borrowed(path),
     };
@@ -112,10 +118,10 @@ pub(crate) fn in_query<'a>(path: &'a str, name: &str) -> Result<Beside<'a>, &'st
     } else {
         Cow::Owned(format!("{bare}?{}", rest.join("&")))
     };
-    Ok(Beside { key, path })
+    Ok(KeyBeside { key, path })
 }
 
-/// A name and what follows its first `=`.
+/// A name and the text after its first `=`.
 fn split(pair: &[u8]) -> (&[u8], &[u8]) {
     match pair.iter().position(|byte| *byte == b'=') {
         Some(at) => (
@@ -126,10 +132,11 @@ fn split(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Times that escapes are undone in one name. What has more of them inside one another has no honest sender, and each time reads all of it.
+/// Maximum levels of escapes in one name. Deeper nesting has no legitimate use.
 const MAX_ESCAPES_DEEP: usize = 4;
 
-/// Whether some reader takes one name for another: one that undoes escapes, once or again and again, passes over blanks, or looks at no case.
+/// Whether some parser could read one name as the other: by unescaping, ignoring blanks or ignoring
+/// case.
 fn is_like(own: &[u8], name: &str) -> bool {
     let mut own = own.to_vec();
     let mut deep = 0;
@@ -149,7 +156,7 @@ fn is_like(own: &[u8], name: &str) -> bool {
     own.eq_ignore_ascii_case(name.as_bytes())
 }
 
-/// Percent escapes undone, as far as they are some.
+/// The text with valid percent escapes decoded.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     let mut plain = Vec::with_capacity(text.len());
@@ -175,6 +182,11 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, reason = "tests")]
+
+    use tensorgate_policy::raw;
+    use tensorgate_policy::validate::validate;
+
     use super::*;
 
     #[test]
@@ -205,10 +217,43 @@ mod tests {
             (Some("tg_a"), Some("Bearer tg_a"), Credential::Unknown),
         ] {
             assert_eq!(
-                read(&KeyPlaces::USUAL, api_key, authorization),
+                read(&KeyLocations::USUAL, api_key, authorization),
                 expected,
                 "{api_key:?} {authorization:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_bearer_text_is_a_key_or_a_token_where_keys_have_any_format() {
+        let key = raw::ApiKey {
+            sha256: Some("00".repeat(32)),
+            format: raw::KeyFormat::Any,
+            ..raw::ApiKey::default()
+        };
+        let client = raw::Client {
+            api_keys: vec![key],
+            ..raw::Client::default()
+        };
+        let raw = raw::Policy {
+            version: Some(1),
+            clients: [("c".into(), client)].into(),
+            ..raw::Policy::default()
+        };
+        let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:?}"));
+        for (text, expected) in [
+            ("Bearer sk-live-0123", Credential::ApiKey("sk-live-0123")),
+            ("Bearer a", Credential::ApiKey("a")),
+            ("Bearer tg_a.b.c", Credential::ApiKey("tg_a.b.c")),
+            ("Bearer a.b", Credential::ApiKey("a.b")),
+            ("Bearer a.b.c.d.e", Credential::ApiKey("a.b.c.d.e")),
+            ("Bearer a.b.c", Credential::Token("a.b.c")),
+            ("Bearer a.b.", Credential::Token("a.b.")),
+            ("Bearer a b", Credential::Unknown),
+            ("Basic sk-live-0123", Credential::Unknown),
+        ] {
+            let places = policy.listen().key_locations();
+            assert_eq!(read(places, None, Some(text)), expected, "{text}");
         }
     }
 
@@ -228,7 +273,7 @@ mod tests {
             (&[b"k=a=b"], Ok(Some("a=b"))),
             (&[b"k="], Ok(Some(""))),
             (&[b"k"], Ok(Some(""))),
-            // Read as they are: neither is a key.
+            // Read literally: neither is a key.
             (&[b"k=\"a\""], Ok(Some("\"a\""))),
             (&[b"k=%61"], Ok(Some("%61"))),
             (&[b"a=1, k=a"], Ok(None)),
@@ -245,7 +290,7 @@ mod tests {
             (&[b"%256b=a"], like),
             (&[b"%25256B=a; k=a"], like),
             (&[b"+k=a"], like),
-            // Whoever undoes five of them may find the key: nobody goes on looking.
+            // Five levels of escapes could hide the name: treated as ambiguous.
             (&[b"%252525252561=a"], like),
             (&[b"a=\"x; k=a; b=y\""], open),
             (&[b"a=\"x", b"k=a", b"b=y\""], open),

@@ -1,4 +1,4 @@
-//! Bodies to requests, by format. It never judges a request: names, parameters, datatypes and sizes are a contract's business.
+//! Decodes bodies by format. Names, parameters, datatypes and sizes are validated by the contract.
 
 use tensorgate_policy::decision::{Addressee, BodyFormat, ReadBy};
 use tensorgate_policy::{Denial, InferRequest};
@@ -7,11 +7,11 @@ use crate::fault::BodyFault;
 use crate::raw::Budget;
 use crate::{grpc, json, multipart, torch};
 
-/// Whom a body is for, where it names the model and that can be told by a short look; `None` leaves it to [`decode`]. A document of OpenAI's API is looked
-/// through whole, and keeps nothing: `None` is for nobody.
+/// The addressee that a body names, by a quick scan; `None` leaves it to [`decode`]. A document of
+/// OpenAI's API is scanned completely, and `None` means that it names no model.
 ///
 /// # Errors
-/// Such a document whose form [`decode`] would refuse as well: `malformed`, `duplicate-key`, `too-deep`. Nobody pays for its decoding.
+/// A document that [`decode`] would reject too: `malformed`, `duplicate-key`, `too-deep`.
 pub fn addressee(format: BodyFormat, body: &[u8]) -> Result<Option<Addressee<'_>>, Denial> {
     Ok(match format {
         BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel | BodyFormat::TorchGrpc => {
@@ -32,14 +32,15 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Result<Option<Addressee<'_>
     })
 }
 
-/// Decodes a whole body. Refusals are `malformed`, `duplicate-key`, `too-deep` or `unsupported-encoding` (gRPC's compressed
-/// flag); the caller's field is named where there is one. [`BodyFormat::Raw`] gives a request of the body alone.
+/// Decodes a whole body. Denials are `malformed`, `duplicate-key`, `too-deep` or
+/// `unsupported-encoding` (gRPC's compressed flag), with the caller's field if there is one.
+/// [`BodyFormat::Raw`] gives a request with only the body.
 ///
-/// `by` is what the model has to say ([`tensorgate_policy::Decision::read_by`]): TF Serving's JSON, TorchServe's formats and a model's own JSON say
-/// no datatypes, and are read by the contract's. The other formats say all of it themselves.
+/// `by` comes from the model ([`tensorgate_policy::Decision::read_by`]): TF Serving's JSON,
+/// TorchServe's formats and JSON templates contain no datatypes and use the contract's.
 ///
 /// # Errors
-/// The body is none of its format: the reason, with the field where it is the caller's.
+/// The body does not have its format: the reason, with the caller's field.
 pub fn decode<'a, 'p>(
     format: BodyFormat,
     body: &'a [u8],

@@ -1,5 +1,6 @@
-//! Answers of the sandbox host in each protocol: inference, metadata, readiness, server questions. They are built from the
-//! contract and from checked tensors, and name nothing that stands behind the host.
+//! Responses of the sandbox host in each protocol: inference, metadata, readiness and server-level
+//! requests. They are built from the contract and validated tensors, and reveal nothing about the
+//! backend.
 
 mod elements;
 mod form;
@@ -9,7 +10,7 @@ mod stream;
 pub(crate) mod template;
 
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::request::{Protocol, ServerQuestion};
+use tensorgate_policy::request::{Protocol, ServerQuery};
 use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
@@ -21,39 +22,40 @@ use crate::json_text::{list, member, string};
 use crate::protobuf::Message;
 use crate::raw;
 
-/// What a caller reads where the protocol asks for a server or a platform. No version: it would only help to choose an attack.
+/// Name of server and platform. There is no version, which would only help attackers.
 const NAME: &str = "tensorgate";
 
-/// An inference answer in bytes.
+/// An encoded inference response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// The body.
     pub body: Vec<u8>,
-    /// Where binary data stands behind JSON, the bytes of JSON: `inference-header-content-length`.
+    /// Bytes of JSON before binary data: `inference-header-content-length`.
     pub json_bytes: Option<usize>,
 }
 
-/// Why an answer is not written.
+/// Why a response cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsayable {
-    /// It was asked for by row, and its outputs have not as many rows as each other.
+pub enum Unencodable {
+    /// It was requested by row, but its outputs have different numbers of rows.
     Rows,
-    /// It is to be JSON, and has an element that JSON cannot say: a float that is not finite or of 16 bits, bytes that are no text.
+    /// JSON cannot represent an element: a non-finite or 16-bit float, or bytes that are not text.
     Value,
-    /// A tensor that is not what it says: its data disagrees with its datatype or shape.
+    /// A tensor's data disagrees with its datatype or shape.
     Tensor,
 }
 
-/// An inference answer: OIP's JSON, with those outputs behind it that are wanted as binary data, or TF Serving's and TorchServe's, by row or
-/// whole; for gRPC one frame, with raw contents, TF Serving's typed lists or TorchServe's JSON.
+/// Encodes an inference response: OIP's JSON with binary outputs after it, or TF Serving's and
+/// TorchServe's JSON, by row or as a whole; for gRPC one frame with raw contents, typed lists or
+/// JSON.
 ///
 /// # Errors
-/// It cannot be said in the protocol.
+/// The protocol cannot represent it.
 pub fn infer_response(
     protocol: Protocol,
     response: &InferResponse,
     form: &AnswerForm,
-) -> Result<Encoded, Unsayable> {
+) -> Result<Encoded, Unencodable> {
     let body = match protocol {
         Protocol::OipRest => return infer_json(response, form),
         Protocol::OipGrpc => infer_message(response).and_then(frame),
@@ -68,17 +70,17 @@ pub fn infer_response(
         Protocol::OpenAi => None,
     };
     Ok(Encoded {
-        body: body.ok_or(Unsayable::Tensor)?,
+        body: body.ok_or(Unencodable::Tensor)?,
         json_bytes: None,
     })
 }
 
-/// The most characters of JSON for one byte of raw data: `false,` for a BOOL, `\u0001` in a string.
+/// Maximum characters of JSON per byte of raw data: `false,` for a BOOL, `\u0001` in a string.
 const JSON_GROWTH: usize = 6;
-/// What an encoded answer holds beside its data, bytes: names, dims, framing of every output.
+/// Size of names, dimensions and framing of all outputs.
 const OVERHEAD_BYTES: usize = 16 << 10;
 
-/// The most bytes that an inference answer can take, for who must find room before it is written.
+/// Maximum size of an encoded inference response, for reserving memory.
 pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerForm) -> usize {
     response.outputs.iter().fold(OVERHEAD_BYTES, |sum, output| {
         let (growth, beside) = match protocol {
@@ -104,7 +106,8 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
     })
 }
 
-/// A model's signature as its contract has it; `-1` for a dim that may vary. Inputs are empty for a raw body.
+/// Metadata of a model from its contract; `-1` for a variable dimension. Inputs are empty for a raw
+/// body.
 pub fn model_metadata(
     protocol: Protocol,
     model: &str,
@@ -116,9 +119,9 @@ pub fn model_metadata(
     match protocol {
         Protocol::TfRest => predict::metadata_json(model, version, inputs, outputs).into_bytes(),
         Protocol::TfGrpc => small_frame(predict::metadata_message(model, version, inputs, outputs)),
-        // It asks about all models at once: [`crate::openai::models`].
+        // OpenAI's request covers all models: [`crate::openai::models`].
         Protocol::OpenAi => crate::openai::models([model]),
-        // TorchServe's protocols and a model's own JSON have no such question.
+        // TorchServe's protocols and JSON templates have no such request.
         Protocol::OipRest | Protocol::TorchRest | Protocol::Json => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
@@ -165,7 +168,7 @@ pub fn model_metadata(
     }
 }
 
-/// That a version of a model can, or cannot, serve.
+/// Readiness of a version of a model.
 pub fn model_ready(protocol: Protocol, model: &str, version: &str, ready: bool) -> Vec<u8> {
     match protocol {
         Protocol::TfRest => predict::status_json(version, ready).into_bytes(),
@@ -191,10 +194,10 @@ const SERVING: u64 = 1;
 /// grpc.health.v1's `NOT_SERVING`.
 const NOT_SERVING: u64 = 2;
 
-/// The answer to a server-level question; `yes` is liveness or readiness. REST has no route to
-/// [`ServerQuestion::Health`]: it would read as readiness. TF Serving's protocols have no route to any, OpenAI's
-/// only to [`ServerQuestion::Models`], TorchServe's only to [`ServerQuestion::Ready`].
-pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) -> Vec<u8> {
+/// The response to a server-level request; `yes` is liveness or readiness. REST has no route to
+/// [`ServerQuery::Health`]. TF Serving's protocols have none of these routes, OpenAI's only
+/// [`ServerQuery::Models`], TorchServe's only [`ServerQuery::Ready`].
+pub fn server_answer(protocol: Protocol, question: ServerQuery, yes: bool) -> Vec<u8> {
     match (protocol, question) {
         (Protocol::TorchRest, _) => return torch_health(yes).into_bytes(),
         (Protocol::TorchGrpc, _) => {
@@ -203,30 +206,30 @@ pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) ->
         _ => {}
     }
     match (protocol.is_grpc(), question) {
-        (false, ServerQuestion::Live) => format!("{{\"live\":{yes}}}").into_bytes(),
-        (false, ServerQuestion::Ready | ServerQuestion::Health) => {
+        (false, ServerQuery::Live) => format!("{{\"live\":{yes}}}").into_bytes(),
+        (false, ServerQuery::Ready | ServerQuery::Health) => {
             format!("{{\"ready\":{yes}}}").into_bytes()
         }
-        (false, ServerQuestion::Metadata) => {
+        (false, ServerQuery::Metadata) => {
             let mut json = String::from("{");
             member(&mut json, "name", NAME);
             // The protocol requires all three.
             json.push_str(",\"version\":\"\",\"extensions\":[]}");
             json.into_bytes()
         }
-        (true, ServerQuestion::Live | ServerQuestion::Ready) => {
+        (true, ServerQuery::Live | ServerQuery::Ready) => {
             small_frame(Message::default().varint(1, u64::from(yes)))
         }
-        (true, ServerQuestion::Health) => {
+        (true, ServerQuery::Health) => {
             small_frame(Message::default().varint(1, if yes { SERVING } else { NOT_SERVING }))
         }
-        // Whoever knows the caller answers this.
-        (_, ServerQuestion::Models) => crate::openai::models([]),
-        (true, ServerQuestion::Metadata) => small_frame(Message::default().bytes(1, NAME)),
+        // Answered elsewhere, because the caller must be known.
+        (_, ServerQuery::Models) => crate::openai::models([]),
+        (true, ServerQuery::Metadata) => small_frame(Message::default().bytes(1, NAME)),
     }
 }
 
-/// The answer to TorchServe's `ping`.
+/// The response to TorchServe's `ping`.
 fn torch_health(yes: bool) -> String {
     let mut json = String::from("{");
     let status = if yes { "Healthy" } else { "Unhealthy" };
@@ -243,7 +246,7 @@ fn dims(rule: &TensorRule) -> impl Iterator<Item = i64> {
     })
 }
 
-/// One gRPC frame; `None` beyond the 4 GiB that its length can say.
+/// One gRPC frame; `None` beyond 4 GiB.
 fn frame(message: Message) -> Option<Vec<u8>> {
     let message = message.into_bytes();
     let length = u32::try_from(message.len()).ok()?;
@@ -254,13 +257,13 @@ fn frame(message: Message) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-/// One gRPC frame of a message made of names out of a policy: never near 4 GiB. An empty body would be no frame at all,
-/// which a client takes for a failure.
+/// One gRPC frame of a small message. An empty body would not be a frame, which clients treat as a
+/// failure.
 fn small_frame(message: Message) -> Vec<u8> {
     frame(message).unwrap_or_default()
 }
 
-/// A tensor's datatype, dims and data, if all three agree.
+/// Datatype and data of a tensor, if they agree with its shape.
 pub(crate) fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
     let datatype = Datatype::from_name(&tensor.datatype)?;
     let data: &[u8] = tensor.data.as_deref().ok()?;
@@ -296,7 +299,7 @@ fn infer_message(response: &InferResponse) -> Option<Message> {
     Some(message)
 }
 
-fn infer_json(response: &InferResponse, form: &AnswerForm) -> Result<Encoded, Unsayable> {
+fn infer_json(response: &InferResponse, form: &AnswerForm) -> Result<Encoded, Unencodable> {
     let mut json = String::from("{");
     member(&mut json, "model_name", &response.model);
     json.push(',');
@@ -329,8 +332,8 @@ fn output<'a>(
     tensor: &'a Tensor<'_>,
     form: &AnswerForm,
     blobs: &mut Vec<&'a [u8]>,
-) -> Result<(), Unsayable> {
-    let (datatype, data) = whole(tensor).ok_or(Unsayable::Tensor)?;
+) -> Result<(), Unencodable> {
+    let (datatype, data) = whole(tensor).ok_or(Unencodable::Tensor)?;
     json.push('{');
     member(json, "name", &tensor.name);
     json.push(',');

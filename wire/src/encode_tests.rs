@@ -1,4 +1,4 @@
-//! Tests of what the host's answers look like in each protocol.
+//! ! Tests of the host's responses in each protocol.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn response(outputs: Vec<Tensor<'static>>) -> InferResponse {
     }
 }
 
-/// The body of an answer without binary data.
+/// / The body of a response without binary data.
 fn encode(protocol: Protocol, response: &InferResponse) -> Option<Vec<u8>> {
     let encoded = infer_response(protocol, response, &AnswerForm::default()).ok()?;
     assert_eq!(encoded.json_bytes, None);
@@ -203,7 +203,7 @@ fn a_grpc_answer_is_one_frame_with_raw_contents() {
 #[test]
 fn small_answers_are_the_protocols_and_name_nothing_behind() {
     use Protocol::{OipGrpc, OipRest};
-    use ServerQuestion::{Health, Live, Metadata, Ready};
+    use ServerQuery::{Health, Live, Metadata, Ready};
     for (answer, expected) in [
         (server_answer(OipRest, Live, true), &b"{\"live\":true}"[..]),
         (server_answer(OipRest, Ready, false), b"{\"ready\":false}"),
@@ -316,7 +316,7 @@ fn outputs_come_as_binary_data_where_they_are_asked_for_so() {
         );
         assert_eq!(blobs, b"\0\x3c\0\x7c\x01\0\0\0\xff", "{name}");
     }
-    // What JSON cannot say is no answer where JSON was asked for.
+    // Values that JSON cannot represent are an error where JSON was requested.
     for binary in [
         asked(false, &[]),
         asked(true, &[("half", false)]),
@@ -324,10 +324,10 @@ fn outputs_come_as_binary_data_where_they_are_asked_for_so() {
     ] {
         assert_eq!(
             infer_response(Protocol::OipRest, &answer, &binary),
-            Err(Unsayable::Value)
+            Err(Unencodable::Value)
         );
     }
-    // An answer over gRPC is raw whatever a request says.
+    // A gRPC response always has raw contents, whatever the request asks for.
     let grpc = infer_response(Protocol::OipGrpc, &answer, &asked(true, &[])).unwrap();
     assert_eq!(
         Ok(grpc),

@@ -1,7 +1,8 @@
-//! Compressed bodies to plain ones, within the bounds that the plan states. A body is one stream in one coding, checked to its last byte: what
-//! two readers could expand to two things (a second member, bytes behind the end, a wrong sum) is refused.
+//! Expands compressed bodies within the plan's limits. A body is a single stream in one coding,
+//! checked to its last byte: a second member, trailing bytes or a wrong checksum is rejected.
 //!
-//! What is spent on a body is bounded by what came of it ([`Expansion::most`]). Nothing is expanded beyond the bound to find out how much more there is.
+//! The work is proportional to the received bytes ([`Expansion::most`]). Expansion stops at the
+//! limit.
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -15,16 +16,17 @@ use tensorgate_policy::{Denial, Reason};
 use crate::fault::BodyFault;
 use crate::grpc;
 
-/// What an expanded body has room for at first, bytes a compressed one: JSON of floats takes three to five.
+/// Initial expansion ratio: JSON of floats compresses three to five times.
 const FIRST_GUESS: usize = 4;
 
-/// What room grows by at least, bytes.
+/// Minimum growth of the buffer.
 const LEAST_GROWTH: usize = 4096;
 
-/// The body as its format has it: expanded if its plan says that it is compressed, else as it came. Refusals are `body-too-large` and `malformed`.
+/// Returns the body in its format: expanded if the plan says so, else unchanged. Denials are
+/// `body-too-large` and `malformed`.
 ///
 /// # Errors
-/// It is none of its coding, or larger than may be.
+/// It is not in its coding, or too large.
 pub fn expand<'a>(
     plan: &BodyPlan,
     body: impl Into<Cow<'a, [u8]>>,
@@ -32,7 +34,7 @@ pub fn expand<'a>(
     let body = body.into();
     match plan.expansion {
         None => Ok(body),
-        // Where nothing is, nothing is compressed: whether that is a request is for its decoder to say.
+        // An empty body is not compressed; the decoder decides whether it is valid.
         Some(_) if body.is_empty() => Ok(body),
         Some(expansion) if grpc::is_framed(plan.format) => message(&expansion, body),
         Some(expansion) => {
@@ -43,7 +45,7 @@ pub fn expand<'a>(
     }
 }
 
-/// The one message of a gRPC body in a frame that says it is plain. Each message says by itself whether it is compressed.
+/// The only message of a gRPC body in a plain frame. Each message has its own compression flag.
 fn message<'a>(expansion: &Expansion, body: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, Denial> {
     let Some(compressed) = grpc::compressed(&body)? else {
         return Ok(body);
@@ -51,7 +53,7 @@ fn message<'a>(expansion: &Expansion, body: Cow<'a, [u8]>) -> Result<Cow<'a, [u8
     let mut plain = grpc::PLAIN_FRAME.to_vec();
     stream(expansion, compressed, &mut plain)?;
     let bytes = plain.len().saturating_sub(grpc::PLAIN_FRAME.len());
-    // Bounded by the largest body of a policy, which is less than what a frame can say.
+    // A policy's maximum body is smaller than a frame's.
     let length = u32::try_from(bytes).map_err(|_| too_large(expansion.max_bytes))?;
     if let Some(at) = plain.get_mut(1..grpc::PLAIN_FRAME.len()) {
         at.copy_from_slice(&length.to_be_bytes());
@@ -59,7 +61,7 @@ fn message<'a>(expansion: &Expansion, body: Cow<'a, [u8]>) -> Result<Cow<'a, [u8
     Ok(Cow::Owned(plain))
 }
 
-/// Expands one whole stream behind what `plain` holds already, which counts as expanded.
+/// Expands one stream after the contents of `plain`, which count as expanded.
 fn stream(expansion: &Expansion, body: &[u8], plain: &mut Vec<u8>) -> Result<(), Denial> {
     let most = expansion.most(body.len()).saturating_add(plain.len());
     plain.reserve_exact(body.len().saturating_mul(FIRST_GUESS).min(most));
@@ -72,7 +74,8 @@ fn stream(expansion: &Expansion, body: &[u8], plain: &mut Vec<u8>) -> Result<(),
 fn gzip(body: &[u8], plain: &mut Vec<u8>, most: usize) -> Result<(), Denial> {
     let mut decoder = GzDecoder::new(body);
     let room = most.saturating_sub(plain.len());
-    // One byte more than may be there: then the last look at the decoder is at its end, where it has compared sum and length.
+    // One byte more than allowed, so that the decoder reaches its end and checks checksum and
+    // length.
     let one_more = u64::try_from(room).map_or(u64::MAX, |room| room.saturating_add(1));
     (&mut decoder)
         .take(one_more)
@@ -88,7 +91,7 @@ fn zlib(body: &[u8], plain: &mut Vec<u8>, most: usize) -> Result<(), Denial> {
     let mut decoder = Decompress::new(true);
     loop {
         if plain.len() == plain.capacity() {
-            // One byte more than may be there, so that a body of just as many comes to its end.
+            // One byte more than allowed, so that a body of the maximum size reaches its end.
             let room = most.saturating_add(1).saturating_sub(plain.len());
             plain.reserve_exact(room.min(plain.len().max(LEAST_GROWTH)));
         }
@@ -107,13 +110,13 @@ fn zlib(body: &[u8], plain: &mut Vec<u8>, most: usize) -> Result<(), Denial> {
                 return ends(body.len().saturating_sub(read), body.len());
             }
             Status::Ok | Status::BufError if progressed => {}
-            // All is read, and there is no end.
+            // All input was read without an end.
             Status::Ok | Status::BufError => return Err(broken(body.len())),
         }
     }
 }
 
-/// Whether a stream's end is the body's.
+/// Checks that the stream ends with the body.
 fn ends(left: usize, bytes: usize) -> Result<(), Denial> {
     if left == 0 {
         return Ok(());

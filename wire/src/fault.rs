@@ -1,32 +1,31 @@
-//! Why a body does not decode, and which reason that is. The one place in this crate that maps faults to reasons; it never
-//! looks at a body itself.
+//! Decoding faults and their reasons. The only place in this crate that maps faults to reasons.
 
 use tensorgate_policy::{Denial, Reason};
 
 use crate::limits::{MAX_JSON_DEPTH, MAX_QUOTED_CHARS};
 
-/// A body that is not one request, read in one way.
+/// A body that is not exactly one unambiguous request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyFault {
-    /// Bytes that are not the format's.
+    /// Bytes that violate the format.
     #[error("{what} at byte {at}")]
     Form { what: &'static str, at: usize },
-    /// A field that is there, known, and wrong.
+    /// A known field with an invalid value.
     #[error("{place} {what}")]
     Field { place: String, what: &'static str },
-    /// A field that the message does not have.
+    /// An unknown field.
     #[error("{0} is not a field of the message")]
     Unknown(String),
-    /// A key or a singular field that comes twice.
+    /// A repeated key or singular field.
     #[error("{0} is given twice")]
     Duplicate(String),
-    /// Nesting beyond its bound.
+    /// Nesting beyond the limit.
     #[error("nesting is deeper than {MAX_JSON_DEPTH} levels at byte {at}")]
     Deep { at: usize },
-    /// A count beyond its bound.
+    /// A count beyond the limit.
     #[error("more than {max} {what}")]
     TooMany { what: &'static str, max: usize },
-    /// A gRPC frame whose flag says that it is compressed.
+    /// A gRPC frame with the compressed flag.
     #[error("the frame is compressed")]
     Compressed,
 }
@@ -57,7 +56,7 @@ impl From<BodyFault> for Denial {
     }
 }
 
-/// A caller's name, quoted, cut and escaped: fit for one line of a log or an answer.
+/// Quotes a caller's name: truncated and escaped for one line.
 pub(crate) fn quote(name: &str) -> String {
     let mut quoted = String::from("\"");
     let mut chars = name.chars();

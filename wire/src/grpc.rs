@@ -1,4 +1,5 @@
-//! Inference over gRPC, OIP's, TF Serving's and TorchServe's: one frame, one protobuf message, read without a copy.
+//! Inference over gRPC for OIP, TF Serving and TorchServe: one frame with one protobuf message,
+//! read without copying.
 
 mod addressee;
 mod contents;

@@ -1,10 +1,10 @@
-//! Header fields to facts: route, types, credential, and whatever makes a head ambiguous. It never decides: a head that can be
-//! read in two ways is reported as such, with a cause that holds nothing of the caller's.
+//! Extracts facts from header fields: route, types, credential, and ambiguities. An ambiguous head
+//! is reported as such, with a cause that contains no client data.
 
 use std::borrow::Cow;
 
-use tensorgate_policy::Draw;
-use tensorgate_policy::policy::{KeyPlaces, MAX_KEY_HEADER_BYTES, Templates};
+use tensorgate_policy::RequestHash;
+use tensorgate_policy::policy::{KeyLocations, MAX_KEY_HEADER_BYTES, Templates};
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operations, Proofs, Protocol, Route,
 };
@@ -12,35 +12,35 @@ use tensorgate_policy::request::{
 use crate::limits::MAX_REQUEST_ID_BYTES;
 use crate::{credential, media_type, route};
 
-/// Our own headers begin so; a client that sends one is refused.
+/// Prefix of reserved headers, which clients must not send.
 pub const OWN_PREFIX: &[u8] = b"x-tensorgate-";
 
-/// The binary data extension: how many bytes of JSON a body begins with, on requests and answers.
+/// Binary data extension: bytes of JSON at the beginning of a request or response body.
 pub const JSON_LENGTH: &str = "inference-header-content-length";
 
-/// The field in which a proxy says what certificate it was shown.
+/// Field with the proxy's information on client certificates.
 pub const CERTIFICATE: &[u8] = b"x-forwarded-client-cert";
 
-/// The longest field name that means anything here, bytes.
+/// Maximum length of a known field name.
 const LONGEST_NAME: usize = 32;
 const _: () = assert!(MAX_KEY_HEADER_BYTES <= LONGEST_NAME);
 
-/// A head, read once.
+/// A parsed head.
 #[derive(Debug)]
 pub struct ReadHead<'a> {
     /// `:method`; empty if absent.
     pub method: &'a str,
-    /// `:path` with its query, less the key in it; empty if absent.
+    /// `:path` with its query, without the key; empty if absent.
     pub path: Cow<'a, str>,
     /// `x-request-id` as the proxy set it; empty if absent.
     pub request_id: &'a str,
-    /// What came as proof of identity.
+    /// The credential.
     pub credential: Credential<'a>,
-    /// Whether the path came with a key, or with what may be one: [`Self::path`] is what it is without.
+    /// Whether the path contained a key, or something like one; [`Self::path`] is without it.
     pub key_in_path: bool,
-    /// Whether a key came in a cookie, or what may be one.
+    /// Whether a cookie contained a key, or something like one.
     pub key_in_cookie: bool,
-    /// `x-forwarded-client-cert`. Only a proxy that makes it itself gives it a meaning.
+    /// `x-forwarded-client-cert`. Only meaningful if the proxy writes it itself.
     pub certificate: Option<&'a str>,
     header_bytes: usize,
     header_count: usize,
@@ -54,24 +54,24 @@ pub struct ReadHead<'a> {
 }
 
 impl<'a> ReadHead<'a> {
-    /// Reads every field once, keys in their usual places. Names are compared without case; values are bytes and may be anything.
-    /// `end_of_stream`: no body follows.
+    /// Parses all fields once, with keys at the default locations. Names are case-insensitive;
+    /// values are any bytes. `end_of_stream`: no body follows.
     pub fn read<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &'a [(N, V)], end_of_stream: bool) -> Self {
-        Self::read_keys(fields, end_of_stream, &KeyPlaces::USUAL)
+        Self::read_keys(fields, end_of_stream, &KeyLocations::USUAL)
     }
 
-    /// The same with keys in places that a policy names.
+    /// As [`Self::read`], with keys at a policy's locations.
     pub fn read_keys<N: AsRef<[u8]>, V: AsRef<[u8]>>(
         fields: &'a [(N, V)],
         end_of_stream: bool,
-        places: &KeyPlaces,
+        places: &KeyLocations,
     ) -> Self {
         let mut known = Known::default();
         let mut header_bytes = 0_usize;
         let mut doubt = Doubt(None);
         for (name, value) in fields {
             let (name, value) = (name.as_ref(), value.as_ref());
-            // The proxy's own word, and as long as a certificate, counts with what a client sent as little as that.
+            // The proxy's own field is large and is not counted as client data.
             let value_bytes = if name.eq_ignore_ascii_case(CERTIFICATE) {
                 0
             } else {
@@ -130,7 +130,7 @@ impl<'a> ReadHead<'a> {
         };
         let route = match path {
             Cow::Borrowed(path) => route::resolve(method, path, unknown),
-            // A query is left, and no route takes one.
+            // A remaining query, which no route accepts.
             Cow::Owned(_) => Route::Unknown { protocol: unknown },
         };
         let encoding = known.encoding(route.protocol());
@@ -156,18 +156,18 @@ impl<'a> ReadHead<'a> {
         }
     }
 
-    /// Whether it can be read in two ways, and so is refused whoever it is from.
+    /// Whether the head is ambiguous, and so rejected for every caller.
     pub const fn is_ambiguous(&self) -> bool {
         self.ambiguous.is_some()
     }
 
-    /// Whether its body is a stream of messages, each a request by itself.
+    /// Whether its body is a stream of messages.
     pub const fn is_stream(&self) -> bool {
         self.route.is_stream()
     }
 
-    /// The facts that a decision reads, with the identity that the credential came to. A path that no protocol has may be a model's own, by one of
-    /// the `templates`.
+    /// The facts for a decision, with the caller's identity. An unknown path may be a route of the
+    /// `templates`.
     pub fn into_head(self, identity: Identity, templates: &Templates) -> Head<'a> {
         let route = match self.route {
             Route::Unknown { protocol } => route::own(self.method, &self.path, templates, protocol),
@@ -180,7 +180,7 @@ impl<'a> ReadHead<'a> {
             identity,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
-            draw: Draw::of(self.request_id),
+            request_hash: RequestHash::from_request_id(self.request_id),
             route,
             content_type: self.content_type,
             encoding: self.encoding,
@@ -191,7 +191,7 @@ impl<'a> ReadHead<'a> {
     }
 }
 
-/// What a field's text names; names are compared without case (RFC 9110, 8.4.1).
+/// The coding that a value names; names are case-insensitive (RFC 9110, 8.4.1).
 fn named(text: Option<&str>) -> Encoding {
     let Some(text) = text.map(|text| text.trim_matches(' ')) else {
         return Encoding::Identity;
@@ -206,7 +206,7 @@ fn named(text: Option<&str>) -> Encoding {
     coding.map_or(Encoding::Unknown, Encoding::Coded)
 }
 
-/// The first cause of doubt.
+/// The first cause of ambiguity.
 struct Doubt(Option<&'static str>);
 
 impl Doubt {
@@ -217,7 +217,7 @@ impl Doubt {
     }
 }
 
-/// The fields that are used, each at most once.
+/// Known fields, each at most once.
 #[derive(Default)]
 struct Known<'a> {
     method: Option<&'a str>,
@@ -232,9 +232,9 @@ struct Known<'a> {
     grpc_encoding: Option<&'a str>,
     json_length: Option<&'a str>,
     authorization: Option<&'a str>,
-    /// Of whatever field holds keys.
+    /// From any field that holds keys.
     api_key: Option<&'a str>,
-    /// Kept only where one of them may be a key.
+    /// Only kept if a cookie may be a key.
     cookies: Vec<&'a [u8]>,
     certificate: Option<&'a str>,
     request_id: Option<&'a str>,
@@ -246,14 +246,14 @@ impl<'a> Known<'a> {
         &mut self,
         name: &[u8],
         value: &'a [u8],
-        places: &KeyPlaces,
+        places: &KeyLocations,
     ) -> Result<(), &'static str> {
         let pseudo = name.first() == Some(&b':');
         let token = name.strip_prefix(b":").unwrap_or(name);
         if token.is_empty() || !token.iter().copied().all(media_type::is_token_byte) {
             return Err("a field name is not a token");
         }
-        // RFC 9110, 5.5: dangerous in any field, used or not.
+        // RFC 9110, 5.5: dangerous in any field.
         if value
             .iter()
             .any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
@@ -297,7 +297,7 @@ impl<'a> Known<'a> {
             }
             b"x-request-id" => (&mut self.request_id, "x-request-id is repeated"),
             b"expect" => (&mut self.expect, "expect is repeated"),
-            // Another protocol on this connection, or another method on this request: what stands behind might obey.
+            // Another protocol or method, which an upstream might obey.
             b"upgrade" | b"http2-settings" => return Err("an upgrade is asked for"),
             b"x-http-method-override" | b"x-http-method" | b"x-method-override" => {
                 return Err("a method override is asked for");
@@ -323,7 +323,7 @@ impl<'a> Known<'a> {
         Ok(())
     }
 
-    /// How the body is coded, as the field says that the protocol has for it. The other one has no meaning there, and says nothing else.
+    /// Coding of the body, from the protocol's own field.
     fn encoding(&self, protocol: Protocol) -> Encoding {
         let (own, other) = if protocol.is_grpc() {
             (self.grpc_encoding, self.content_encoding)
@@ -336,7 +336,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// The declared lengths of the body and of the JSON that it begins with, if every length agrees.
+    /// Declared lengths of the body and of its JSON, if consistent.
     fn lengths(&self, end_of_stream: bool) -> Result<(Option<u64>, Option<u64>), &'static str> {
         let length = self.content_length.map(digits).transpose()?;
         if let Some(coding) = self.transfer_encoding {
@@ -350,7 +350,7 @@ impl<'a> Known<'a> {
         if end_of_stream && length.is_some_and(|length| length > 0) {
             return Err("content-length declares a body that does not come");
         }
-        // Triton reads this one with stoi: signs, blanks and what follows the digits pass there.
+        // Triton parses this one with stoi, which accepts signs, blanks and trailing text.
         let json_length = self.json_length.map(digits).transpose()?;
         if self
             .json_length
@@ -358,7 +358,8 @@ impl<'a> Known<'a> {
         {
             return Err("inference-header-content-length begins with a zero");
         }
-        // The JSON's length counts plain bytes, the body's those that come: of a compressed body the decoder compares them.
+        // The JSON's length counts plain bytes. For a compressed body the decoder compares the
+        // lengths.
         let body_end = match (end_of_stream, named(self.content_encoding)) {
             (true, _) => Some(0),
             (false, Encoding::Identity) => length,
@@ -408,15 +409,15 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Whether a host or authority can name one host only. A proxy joins repeated ones with a comma (RFC 9112, 3.2 has them
-/// refused); user information is none of HTTP's. Nothing here routes by it.
+/// Whether a host or authority names exactly one host. Proxies join repeated fields with a comma
+/// (RFC 9112, 3.2 requires rejection); user information is not allowed in HTTP.
 fn one_host(text: &str) -> bool {
     text.bytes().all(|byte| {
         byte.is_ascii_graphic() && !matches!(byte, b',' | b'@' | b'/' | b'\\' | b'?' | b'#')
     })
 }
 
-/// One or more digits within 64 bits: no sign, blank, list or anything after.
+/// One or more digits within 64 bits, without signs, blanks or other text.
 fn digits(text: &str) -> Result<u64, &'static str> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().map_err(|_| "a length is beyond 64 bits")

@@ -1,8 +1,8 @@
-//! Tests of what a head is read as, and of what makes it ambiguous.
+//! ! Tests of reading request heads, and of ambiguous heads.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use tensorgate_policy::Draw;
+use tensorgate_policy::RequestHash;
 use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Operations, Proofs,
@@ -62,7 +62,7 @@ fn a_plain_head_is_read_whole() {
             identity: Identity::Client("c".into()),
             proofs: Proofs::NONE,
             withheld: Operations::default(),
-            draw: Draw::of("0f3c"),
+            request_hash: RequestHash::from_request_id("0f3c"),
             route: Route::Model {
                 protocol: Protocol::OipRest,
                 operation: Operation::Infer,

@@ -1,5 +1,5 @@
-//! Inference over REST, OIP's, TF Serving's, TorchServe's and OpenAI's: one JSON document, scanned strictly; a tree is built of what has no tensors
-//! only.
+//! Inference over REST for OIP, TF Serving, TorchServe and OpenAI: one strictly scanned JSON
+//! document. A tree is only built for documents without tensors.
 
 mod binary;
 mod column;

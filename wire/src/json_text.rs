@@ -1,4 +1,4 @@
-//! Writes JSON text: strings and lists. What goes in is escaped whole, so that nothing of a caller's can end a string.
+//! Writes JSON strings and lists. Input is fully escaped, so client data cannot end a string.
 
 use core::fmt::Write as _;
 
@@ -10,7 +10,7 @@ pub(crate) fn string(out: &mut String, text: &str) {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
-            // Line separators too: a log viewer may break a line there.
+            // Also line separators, at which log viewers may break lines.
             '\0'..='\x1f' | '\x7f' | '\u{2028}' | '\u{2029}' => {
                 // Writing to a String does not fail.
                 let _ = write!(out, "\\u{:04x}", u32::from(character));

@@ -1,9 +1,9 @@
-//! Inference protocols to bounded tensor views, and answers back.
+//! Decodes inference protocols to bounded tensor views, and encodes responses.
 //!
-//! The one decoder of the gate and of the sandbox host. It refuses whatever two parsers could read in two
-//! ways: duplicate keys and singular fields, unknown fields, trailing bytes. Every read is checked and
-//! every size, depth and count has a bound in [`limits`]. Wire types never leave their modules: what comes
-//! out is [`tensorgate_policy::InferRequest`].
+//! Filter and sandbox host share this decoder. It rejects input that two parsers could read
+//! differently: duplicate keys and singular fields, unknown fields, trailing bytes. Every size,
+//! depth and count has a limit in [`limits`]. Protocol types stay inside their modules; the result
+//! is [`tensorgate_policy::InferRequest`].
 
 pub mod answer;
 pub mod context;
@@ -41,10 +41,10 @@ pub use expand::expand;
 pub use route::refused_in;
 pub use stream::BodyStream;
 
-/// The members of one JSON object: a tree of bounded depth and size, names distinct.
+/// The members of one JSON object: a tree of limited depth and size with unique names.
 ///
 /// # Errors
-/// What is wrong with it, as a request's body would be refused.
+/// The fault, as for a request body.
 pub fn json_members(
     body: &[u8],
 ) -> Result<tensorgate_policy::json::Members<'_>, tensorgate_policy::Denial> {

@@ -1,12 +1,11 @@
-//! A `content-type` value to the class that matters. It never guesses: what is not a media type, or says a charset that the
-//! decoder does not read, is malformed.
+//! Classifies `content-type` values. Invalid media types and unsupported charsets are malformed.
 
 use std::borrow::Cow;
 
 use tensorgate_policy::request::{Boundary, ContentType, FORM};
 
-/// Whether a byte may stand in a token (RFC 9110, 5.6.2).
-// Asked of each byte of every field's name.
+/// Whether a byte is allowed in a token (RFC 9110, 5.6.2).
+// Used for each byte of every field name.
 #[inline(always)]
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
     matches!(byte,
@@ -18,12 +17,12 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
-/// What a `charset` says.
+/// Class of a `charset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Charset {
-    /// UTF-8, or nothing.
+    /// UTF-8, or none.
     Utf8,
-    /// One that is UTF-8 as far as it is ASCII.
+    /// One that equals UTF-8 for ASCII.
     Ascii,
 }
 
@@ -37,7 +36,8 @@ impl Charset {
     }
 }
 
-/// Classifies a value. Parameters must be well-formed; `charset` must be UTF-8, and a form has the one boundary between its parts.
+/// Classifies a value. Parameters must be well-formed; `charset` must be UTF-8, and a form needs
+/// exactly one boundary.
 pub(crate) fn classify(value: &str) -> ContentType<'_> {
     match classify_text(value) {
         (known, Charset::Utf8) => known,
@@ -45,7 +45,7 @@ pub(crate) fn classify(value: &str) -> ContentType<'_> {
     }
 }
 
-/// The same where a text may be in another character set.
+/// The same for a text that may have another character set.
 pub(crate) fn classify_text(value: &str) -> (ContentType<'_>, Charset) {
     let (known, charset) = split(value);
     match Charset::read(charset) {
@@ -65,7 +65,7 @@ fn split(value: &str) -> (ContentType<'_>, Option<&str>) {
     }
     let (mut charset, mut boundary) = (None, None);
     for part in parts {
-        // A quoted value may hold a `;` of its own; none of the types here needs one, so such a value is refused.
+        // A quoted value may contain a `;`; no type here needs one, so such a value is rejected.
         let Some((name, text)) = part.trim_matches(' ').split_once('=') else {
             return MALFORMED;
         };
@@ -103,7 +103,7 @@ fn split(value: &str) -> (ContentType<'_>, Option<&str>) {
     (known, charset)
 }
 
-/// Whether an answer to this type should be gRPC's: the type begins `application/grpc`, whatever follows.
+/// Whether a response to this type should be gRPC: the type begins with `application/grpc`.
 pub(crate) fn speaks_grpc(value: &str) -> bool {
     const PREFIX: &str = "application/grpc";
     value

@@ -1,118 +1,119 @@
-//! The messages of a gRPC stream, one after the other: as a client frames them, or each behind the gate's mark.
+//! Messages of a gRPC stream, as framed by a client, or each after a signed envelope.
 //!
-//! A client's stream is frames: a flag, a length, a message. Between our filters, and from the gate to the host, each message comes behind a mark
-//! ([`crate::context::Mark`]), which is framed in the same way under a flag that no gRPC peer has a use for; a mark that refuses stands alone. Whoever reads
-//! keeps what has not ended, and says how much of that is needed to go on: never more than one message and its mark.
+//! A client's stream consists of frames: flag, length, message. Between filters, and to the host,
+//! each message follows an envelope ([`crate::context::MessageEnvelope`]), which is framed with a
+//! flag that gRPC does not use. The envelope of a rejection stands alone. The reader returns how
+//! many bytes it needs to continue: at most one message and its envelope.
 
 use tensorgate_policy::{Denial, Reason};
 
-use crate::context::{MAX_MARK_BYTES, Mark, Marker, Refusal};
+use crate::context::{EnvelopeCodec, MAX_ENVELOPE_BYTES, MessageEnvelope, Refusal};
 use crate::fault::BodyFault;
 use crate::grpc::FRAME_HEADER_BYTES;
 
-/// The flag of a mark's frame. gRPC has 0 and 1, gRPC-Web 128.
-const MARK: u8 = 0x21;
+/// Flag of an envelope's frame. gRPC uses 0 and 1, gRPC-Web 128.
+const ENVELOPE_FLAG: u8 = 0x21;
 
-/// What was taken off the front of a stream.
+/// Result of reading the beginning of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Taken<'b> {
-    /// Nothing: it takes so many bytes in all to go on.
-    Wants(usize),
+pub enum NextMessage<'b> {
+    /// Incomplete: so many bytes are needed in all.
+    Incomplete(usize),
     /// A message.
     Message {
-        /// What the gate says of it, where there is a gate.
-        mark: Option<Mark>,
+        /// Its envelope, if the stream has envelopes.
+        envelope: Option<MessageEnvelope>,
         /// Its frame.
         frame: &'b [u8],
-        /// Bytes that it and its mark take.
+        /// Bytes of message and envelope.
         used: usize,
     },
-    /// A message that the gate has refused.
+    /// A message that the filter has rejected.
     Refused {
-        /// Why.
+        /// The rejection.
         refusal: Box<Refusal>,
-        /// Bytes that its mark takes.
+        /// Bytes of the envelope.
         used: usize,
     },
 }
 
-/// Reads a stream.
+/// Reader of a stream.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    /// Who has marked them; nobody has marked a client's.
-    marker: Option<Marker>,
-    /// The longest frame, bytes.
+    /// Codec of envelopes; `None` for a client's stream.
+    codec: Option<EnvelopeCodec>,
+    /// Maximum size of a frame.
     max_bytes: usize,
 }
 
 impl Messages {
-    /// A stream as a client sends it. `max_bytes`: of a message with its frame.
-    pub const fn of_client(max_bytes: usize) -> Self {
+    /// A stream from a client. `max_bytes`: maximum size of a message with its frame.
+    pub const fn from_client(max_bytes: usize) -> Self {
         Self {
-            marker: None,
+            codec: None,
             max_bytes,
         }
     }
 
-    /// A stream that a gate has marked.
-    pub const fn marked(marker: Marker, max_bytes: usize) -> Self {
+    /// A stream with envelopes.
+    pub const fn from_gate(codec: EnvelopeCodec, max_bytes: usize) -> Self {
         Self {
-            marker: Some(marker),
+            codec: Some(codec),
             max_bytes,
         }
     }
 
-    /// Takes the next message off the front of what has come and was not yet taken. After a fault the stream is over: where its next message
-    /// begins nobody knows.
+    /// Reads the next message from `came`. After a fault the stream ends, because message
+    /// boundaries are unknown.
     ///
     /// # Errors
-    /// `malformed`, `body-too-large`; `unauthenticated` for a mark that no gate has written for this message.
-    pub fn take<'b>(&mut self, came: &'b [u8]) -> Result<Taken<'b>, Denial> {
-        let Some(marker) = &mut self.marker else {
+    /// `malformed`, `body-too-large`; `unauthenticated` for an invalid envelope.
+    pub fn take<'b>(&mut self, came: &'b [u8]) -> Result<NextMessage<'b>, Denial> {
+        let Some(codec) = &mut self.codec else {
             return Ok(match frame(came, 0, self.max_bytes)? {
-                Ok(frame) => Taken::Message {
-                    mark: None,
+                Ok(frame) => NextMessage::Message {
+                    envelope: None,
                     frame,
                     used: frame.len(),
                 },
-                Err(wants) => Taken::Wants(wants),
+                Err(wants) => NextMessage::Incomplete(wants),
             });
         };
         let Some(header) = header(came, 0) else {
-            return Ok(Taken::Wants(FRAME_HEADER_BYTES));
+            return Ok(NextMessage::Incomplete(FRAME_HEADER_BYTES));
         };
         let (flag, length) = header;
         let behind = FRAME_HEADER_BYTES.saturating_add(length);
-        if flag != MARK || length > MAX_MARK_BYTES {
-            return Err(unmarked("a message came without a mark"));
+        if flag != ENVELOPE_FLAG || length > MAX_ENVELOPE_BYTES {
+            return Err(not_enveloped("a message came without an envelope"));
         }
-        let Some(mark) = came.get(FRAME_HEADER_BYTES..behind) else {
-            return Ok(Taken::Wants(behind));
+        let Some(envelope) = came.get(FRAME_HEADER_BYTES..behind) else {
+            return Ok(NextMessage::Incomplete(behind));
         };
-        // Read only once all that belongs to it is there: it counts then.
-        let mut after = marker.clone();
-        let mark = after
-            .read(mark)
-            .map_err(|fault| unmarked(&fault.to_string()))?;
-        let taken = match mark {
-            Mark::Refused(refusal) => Taken::Refused {
+        // Read only once the whole message is there, because reading advances the counter.
+        let mut after = codec.clone();
+        let envelope = after
+            .read(envelope)
+            .map_err(|fault| not_enveloped(&fault.to_string()))?;
+        let taken = match envelope {
+            MessageEnvelope::Refused(refusal) => NextMessage::Refused {
                 refusal,
                 used: behind,
             },
-            mark => match frame(came, behind, self.max_bytes)? {
-                Ok(frame) => Taken::Message {
-                    mark: Some(mark),
+            envelope => match frame(came, behind, self.max_bytes)? {
+                Ok(frame) => NextMessage::Message {
+                    envelope: Some(envelope),
                     frame,
                     used: behind.saturating_add(frame.len()),
                 },
-                Err(wants) => return Ok(Taken::Wants(wants)),
+                Err(wants) => return Ok(NextMessage::Incomplete(wants)),
             },
         };
-        *marker = after;
+        *codec = after;
         Ok(taken)
     }
 
-    /// The stream is over, and so many bytes were never taken.
+    /// Ends the stream with `left` unread bytes.
     ///
     /// # Errors
     /// `malformed` if there are any.
@@ -125,16 +126,20 @@ impl Messages {
     }
 }
 
-/// A mark, framed.
-pub fn framed(mark: &[u8]) -> Vec<u8> {
-    let mut framed = Vec::with_capacity(FRAME_HEADER_BYTES.saturating_add(mark.len()));
-    framed.push(MARK);
-    framed.extend_from_slice(&u32::try_from(mark.len()).unwrap_or_default().to_be_bytes());
-    framed.extend_from_slice(mark);
+/// Frames an envelope.
+pub fn framed(envelope: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::with_capacity(FRAME_HEADER_BYTES.saturating_add(envelope.len()));
+    framed.push(ENVELOPE_FLAG);
+    framed.extend_from_slice(
+        &u32::try_from(envelope.len())
+            .unwrap_or_default()
+            .to_be_bytes(),
+    );
+    framed.extend_from_slice(envelope);
     framed
 }
 
-/// Flag and length of the frame at this place.
+/// Flag and length of the frame at this offset.
 fn header(came: &[u8], at: usize) -> Option<(u8, usize)> {
     let rest = came.get(at..)?;
     let (&[flag, a, b, c, d], _) = rest.split_first_chunk::<FRAME_HEADER_BYTES>()?;
@@ -142,7 +147,7 @@ fn header(came: &[u8], at: usize) -> Option<(u8, usize)> {
     Some((flag, length))
 }
 
-/// The frame at this place, or how many bytes there must be for it. Whether a compressed one may be is for its decoder to say.
+/// The frame at this offset, or the bytes needed for it. The decoder checks compression.
 fn frame(came: &[u8], at: usize, max_bytes: usize) -> Result<Result<&[u8], usize>, Denial> {
     let Some((flag, length)) = header(came, at) else {
         return Ok(Err(at.saturating_add(FRAME_HEADER_BYTES)));
@@ -160,7 +165,7 @@ fn frame(came: &[u8], at: usize, max_bytes: usize) -> Result<Result<&[u8], usize
     Ok(came.get(at..end).ok_or(end))
 }
 
-fn unmarked(cause: &str) -> Denial {
+fn not_enveloped(cause: &str) -> Denial {
     Denial::new(Reason::Unauthenticated, cause)
 }
 
@@ -174,10 +179,10 @@ mod tests {
         reason = "tests"
     )]
     use super::*;
-    use crate::context::{Key, Levels};
+    use crate::context::{Key, RemainingQuotas};
 
-    fn marker() -> Marker {
-        Marker::new(
+    fn codec() -> EnvelopeCodec {
+        EnvelopeCodec::new(
             &Key::from_hex(&"07".repeat(32)).unwrap(),
             "v5.AAAA.signature",
         )
@@ -188,15 +193,15 @@ mod tests {
         [&[flag][..], &length, message].concat()
     }
 
-    fn let_through() -> Mark {
-        Mark::Message {
+    fn let_through() -> MessageEnvelope {
+        MessageEnvelope::Message {
             checked: true,
-            levels: Levels::default(),
+            quotas: RemainingQuotas::default(),
         }
     }
 
-    fn refused(ends: bool) -> Mark {
-        Mark::Refused(Box::new(Refusal {
+    fn refused(ends: bool) -> MessageEnvelope {
+        MessageEnvelope::Refused(Box::new(Refusal {
             denial: Denial::new(Reason::Shape, "no"),
             model: None,
             rule: None,
@@ -206,7 +211,7 @@ mod tests {
         }))
     }
 
-    /// Everything that is taken of a stream of which so many bytes come at a time.
+    /// All messages of a stream that arrives in chunks of this size.
     fn all(
         mut messages: Messages,
         stream: &[u8],
@@ -215,7 +220,7 @@ mod tests {
         let (mut from, mut came, mut taken) = (0, 0, Vec::new());
         loop {
             match messages.take(&stream[from..came]).map_err(|it| it.reason)? {
-                Taken::Wants(bytes) => {
+                NextMessage::Incomplete(bytes) => {
                     assert!(bytes > came - from, "it has what it wants");
                     if came == stream.len() {
                         messages.end(came - from).map_err(|it| it.reason)?;
@@ -223,11 +228,11 @@ mod tests {
                     }
                     came = (came + at_a_time).min(stream.len());
                 }
-                Taken::Message { frame, used, .. } => {
+                NextMessage::Message { frame, used, .. } => {
                     taken.push(frame.to_vec());
                     from += used;
                 }
-                Taken::Refused { used, .. } => {
+                NextMessage::Refused { used, .. } => {
                     taken.push(Vec::new());
                     from += used;
                 }
@@ -243,7 +248,7 @@ mod tests {
             frame_of(0, &[7; 300]),
         ];
         let plain = frames.concat();
-        let mut gate = marker();
+        let mut gate = codec();
         let marked: Vec<u8> = frames
             .iter()
             .flat_map(|frame| {
@@ -256,9 +261,9 @@ mod tests {
             .flat_map(|frame| [Vec::new(), frame.clone()])
             .collect();
         for at_a_time in (1..40).chain([999]) {
-            let client = Messages::of_client(305);
+            let client = Messages::from_client(305);
             assert_eq!(all(client, &plain, at_a_time), Ok(frames.to_vec()));
-            let host = Messages::marked(marker(), 305);
+            let host = Messages::from_gate(codec(), 305);
             assert_eq!(all(host, &marked, at_a_time), Ok(with_refusals.clone()));
         }
     }
@@ -269,7 +274,7 @@ mod tests {
         for end in 1..good.len() {
             let stream = [&good[..], &good[..end]].concat();
             assert_eq!(
-                all(Messages::of_client(99), &stream, 3),
+                all(Messages::from_client(99), &stream, 3),
                 Err(Reason::Malformed),
                 "cut at {end}"
             );
@@ -282,7 +287,7 @@ mod tests {
             (b"\0\xff\xff\xff\xff".to_vec(), Reason::BodyTooLarge),
         ] {
             let stream = [&good[..], &next].concat();
-            let read = all(Messages::of_client(99), &stream, 2);
+            let read = all(Messages::from_client(99), &stream, 2);
             assert_eq!(read, Err(expected), "{next:?}");
         }
     }
@@ -290,9 +295,9 @@ mod tests {
     #[test]
     fn only_what_a_gate_has_marked_is_taken_behind_it() {
         let good = frame_of(0, b"abc");
-        let mark = |mark: &Mark| framed(&marker().write(mark));
-        let whole = [mark(&let_through()), good.clone()].concat();
-        let host = || Messages::marked(marker(), 99);
+        let envelope = |envelope: &MessageEnvelope| framed(&codec().write(envelope));
+        let whole = [envelope(&let_through()), good.clone()].concat();
+        let host = || Messages::from_gate(codec(), 99);
         assert_eq!(all(host(), &whole, 1), Ok(vec![good.clone()]));
         for (stream, expected) in [
             (good.clone(), Reason::Unauthenticated),
@@ -309,14 +314,14 @@ mod tests {
                 Reason::Unauthenticated,
             ),
             (
-                // A refused message never comes.
-                [mark(&refused(false)), good.clone()].concat(),
+                // A rejected message is never forwarded.
+                [envelope(&refused(false)), good.clone()].concat(),
                 Reason::Unauthenticated,
             ),
-            (mark(&let_through()), Reason::Malformed),
+            (envelope(&let_through()), Reason::Malformed),
             (whole[..whole.len() - 1].to_vec(), Reason::Malformed),
             (
-                [mark(&let_through()), frame_of(0, &[0; 95])].concat(),
+                [envelope(&let_through()), frame_of(0, &[0; 95])].concat(),
                 Reason::BodyTooLarge,
             ),
             (b"\x21\xff\xff\xff\xff".to_vec(), Reason::Unauthenticated),
@@ -328,12 +333,15 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_once_however_often_its_message_is_waited_for() {
-        let whole = [framed(&marker().write(&let_through())), frame_of(0, b"abc")].concat();
-        let mut host = Messages::marked(marker(), 99);
+        let whole = [framed(&codec().write(&let_through())), frame_of(0, b"abc")].concat();
+        let mut host = Messages::from_gate(codec(), 99);
         for end in 0..whole.len() {
-            assert!(matches!(host.take(&whole[..end]), Ok(Taken::Wants(_))));
+            assert!(matches!(
+                host.take(&whole[..end]),
+                Ok(NextMessage::Incomplete(_))
+            ));
         }
-        let Ok(Taken::Message { used, .. }) = host.take(&whole) else {
+        let Ok(NextMessage::Message { used, .. }) = host.take(&whole) else {
             panic!("it is whole")
         };
         assert_eq!(used, whole.len());

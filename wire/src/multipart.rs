@@ -1,6 +1,6 @@
-//! A form of parts (RFC 7578, in the framing of RFC 2046) to names and bytes. Of that framing only what every reader reads alike is read:
-//! nothing before the first delimiter and nothing behind the last, the delimiter nowhere but at the beginning of a line of its own, heads of few
-//! fields without folding or escapes, contents as they are. It judges no name and looks at no content.
+//! Parser for multipart forms (RFC 7578, framing of RFC 2046). Only unambiguous framing is
+//! accepted: nothing before the first delimiter or after the last, delimiters at line beginnings
+//! only, few header fields without folding or escapes.
 
 use memchr::memmem::{Finder, find};
 use tensorgate_policy::request::{Boundary, ContentType};
@@ -12,10 +12,11 @@ use crate::torch::Named;
 
 const LINE_END: &[u8] = b"\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
-/// What a part's `content-transfer-encoding` says of content that is as it is (RFC 2045, 6.2). Java's clients write it.
+/// Values of `content-transfer-encoding` for unencoded content (RFC 2045, 6.2), which Java clients
+/// send.
 const NO_ENCODINGS: [&str; 3] = ["7bit", "8bit", "binary"];
 
-/// Reads every part of a form.
+/// Reads all parts of a form.
 pub(crate) fn parts<'a>(body: &'a [u8], boundary: &Boundary) -> Result<Vec<Named<'a>>, BodyFault> {
     let delimiter = ["--", boundary.as_str()].concat();
     let delimiters = Finder::new(delimiter.as_bytes());
@@ -55,7 +56,7 @@ pub(crate) fn parts<'a>(body: &'a [u8], boundary: &Boundary) -> Result<Vec<Named
     }
 }
 
-/// Reads one part: its head, an empty line, its content.
+/// Reads one part: head, empty line, content.
 fn one<'a>(
     part: &'a [u8],
     form: impl Fn(&'static str) -> BodyFault,
@@ -120,7 +121,7 @@ fn once<T>(slot: &mut Option<T>, field: &str, value: T) -> Result<(), BodyFault>
     Ok(())
 }
 
-/// What a part says of its content. Of another character set than UTF-8 a text may be where every reader reads it alike.
+/// Type of a part. Another charset than UTF-8 is allowed for ASCII content.
 fn type_of<'a>(value: &'a str, content: &[u8]) -> Result<ContentType<'a>, BodyFault> {
     let nested = |name: &str| name.starts_with("multipart/") || name.starts_with("message/");
     let (known, charset) = classify_text(value);
@@ -146,9 +147,9 @@ fn type_of<'a>(value: &'a str, content: &[u8]) -> Result<ContentType<'a>, BodyFa
     }
 }
 
-/// The name that `form-data; name="…"` says; a file's own is read over. Values are quoted or plain words; what escapes in them is read in
-/// more ways than one. So is what names a character set (`name*`, `filename*`): RFC 7578, 4.2, forbids it, some readers decode it, others take it for a
-/// parameter that they do not know, and beside the plain one either counts.
+/// The name in `form-data; name="…"`; a file name is ignored. Values are quoted or plain tokens;
+/// escapes are ambiguous and rejected. So are charset parameters (`name*`, `filename*`), which RFC
+/// 7578, 4.2, forbids and parsers treat differently.
 fn disposition(value: &str) -> Result<&str, BodyFault> {
     const FIELD: &str = "content-disposition of a part";
     let wrong = |what| BodyFault::field(FIELD, what);

@@ -1,4 +1,4 @@
-//! What goes out in OpenAI's API: the document for a backend, written from what was checked, and the list of models.
+//! Output for OpenAI's API: the document for a backend, and the list of models.
 
 use core::fmt::Write as _;
 use std::borrow::Cow;
@@ -8,18 +8,19 @@ use tensorgate_policy::json::Value;
 use crate::json_text::{list, member, string};
 use crate::limits::MAX_JSON_VALUES;
 
-/// At least as many bytes as a document takes beside the text that it is read from: as a tree of values, and written anew.
+/// Upper bound of the memory of a document besides its text: as a tree, and as rewritten text.
 pub fn tree_bytes(text: &[u8]) -> usize {
-    /// A member in a list that has doubled, its name among others', and a number as it is written.
+    /// A member in a list with doubled capacity, its name in a set, and a number as text.
     const VALUE_BYTES: usize =
         2 * size_of::<(Cow<'_, str>, Value<'_>)>() + 2 * size_of::<Cow<'_, str>>() + 25;
-    /// What a host adds: names of its own, and numbers.
+    /// Members that a host adds.
     const ADDED_BYTES: usize = 1 << 10;
     let (mut values, mut escaped) = (1_usize, 0_usize);
     for byte in text {
         match byte {
             b'[' | b'{' | b',' | b':' => values = values.saturating_add(1),
-            // Written with six characters: a tabulator that came with two, a line separator with three, a delete with one.
+            // Escapes with six characters: a tab from two, a line separator from three, a delete
+            // from one.
             b'\\' => escaped = escaped.saturating_add(4),
             b'\xe2' => escaped = escaped.saturating_add(3),
             b'\x7f' => escaped = escaped.saturating_add(5),
@@ -29,20 +30,20 @@ pub fn tree_bytes(text: &[u8]) -> usize {
     let values = values.min(MAX_JSON_VALUES.saturating_add(1));
     values
         .saturating_mul(VALUE_BYTES)
-        // Texts without their escapes, and with them again.
+        // Texts without their escapes, and escaped again.
         .saturating_add(text.len().saturating_mul(2))
         .saturating_add(escaped)
         .saturating_add(ADDED_BYTES)
 }
 
-/// A document as text: no blanks, every name and string escaped in one way.
+/// Writes a document as compact text with one form of escapes.
 pub fn to_json(value: &Value<'_>) -> String {
     let mut out = String::new();
     write(&mut out, value);
     out
 }
 
-/// The recursion is as deep as the document that was read.
+/// The recursion is as deep as the parsed document.
 fn write(out: &mut String, value: &Value<'_>) {
     match value {
         Value::Null => out.push_str("null"),
@@ -51,7 +52,7 @@ fn write(out: &mut String, value: &Value<'_>) {
         Value::Int(value) => {
             let _ = write!(out, "{value}");
         }
-        // With an exponent where it is far from one; finite, as it was read.
+        // With an exponent for large and small values; always finite.
         Value::Float(value) => {
             let _ = write!(out, "{value:?}");
         }
@@ -72,7 +73,7 @@ fn write(out: &mut String, value: &Value<'_>) {
     }
 }
 
-/// The answer to `/v1/models`. When a model was made and whose it is are nobody's business, and clients want a value all the same.
+/// The response to `/v1/models`. Creation time and owner are constants that clients require.
 pub fn models<'m>(names: impl IntoIterator<Item = &'m str>) -> Vec<u8> {
     let mut json = String::from("{\"object\":\"list\",\"data\":");
     list(&mut json, names, |json, name| {

@@ -1,11 +1,11 @@
-//! Lists of named scalars, the same bound and the same refusal of a second value in every protocol.
+//! Lists of named scalars, with the same limit and uniqueness in every protocol.
 
 use tensorgate_policy::tensor::Parameter;
 
 use crate::fault::{BodyFault, quote};
 use crate::limits::MAX_PARAMETERS;
 
-/// Adds a parameter whose name is new.
+/// Adds a parameter with a new name.
 pub(crate) fn add<'a>(
     parameters: &mut Vec<Parameter<'a>>,
     parameter: Parameter<'a>,

@@ -1,5 +1,5 @@
-//! Generated messages, client and server of the Open Inference Protocol's gRPC service. For what talks to backends, and for
-//! the embedded backend; the gate's own decoder is [`crate::decode()`].
+//! Generated messages, client and server of the Open Inference Protocol's gRPC service, for
+//! backends and the embedded server. Requests of clients are decoded by [`crate::decode()`].
 #![allow(
     missing_docs,
     unused_qualifications,

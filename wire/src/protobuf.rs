@@ -1,12 +1,12 @@
-//! Writes protobuf: the few messages that the gate and the host answer with. Reading is [`crate::grpc`]'s, and stricter.
+//! Writer for protobuf responses. The stricter parser is in [`crate::grpc`].
 
-/// A message in the making. Defaults are left out, as proto3 has it.
+/// A message in progress. Default values are omitted, as in proto3.
 #[derive(Default)]
 pub(crate) struct Message(Vec<u8>);
 
 const VARINT: u32 = 0;
 const BYTES: u32 = 2;
-/// What stands before a value at most, bytes: a tag of 32 bits and a length of 64, as varints.
+/// Maximum size before a value: a 32-bit tag and a 64-bit length, as varints.
 const PREFIX_BYTES: usize = 15;
 
 impl Message {
@@ -26,7 +26,7 @@ impl Message {
         self.push_varint(u64::from(field) << 3 | u64::from(wire_type));
     }
 
-    /// What stands before a message of so many bytes in a field.
+    /// The bytes before a message of this size in a field.
     pub(crate) fn prefix(mut self, field: u32, bytes: usize) -> Vec<u8> {
         self.tag(field, BYTES);
         self.push_varint(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -41,7 +41,7 @@ impl Message {
         self
     }
 
-    /// A boolean of a choice: present even if it is false.
+    /// A boolean of a oneof: present even if false.
     pub(crate) fn flag(mut self, field: u32, value: bool) -> Self {
         self.tag(field, VARINT);
         self.push_varint(u64::from(value));
@@ -57,12 +57,12 @@ impl Message {
         }
     }
 
-    /// A repeated string or bytes field's element, or a message: present even if empty.
+    /// An element of a repeated field, or a message: present even if empty.
     pub(crate) fn element(mut self, field: u32, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         self.0.reserve(value.len().saturating_add(PREFIX_BYTES));
         self.tag(field, BYTES);
-        // A slice's length fits in 64 bits on every target.
+        // Lengths fit 64 bits on every target.
         self.push_varint(u64::try_from(value.len()).unwrap_or(u64::MAX));
         self.0.extend_from_slice(value);
         self

@@ -1,53 +1,54 @@
-//! Envoy's rate limit protocol, `envoy.service.ratelimit.v3` and its descriptors: what a gate asks and what a service answers, the fields
-//! that are used here by their numbers in Envoy 1.40. Unknown fields are skipped, as the protocol grows; counts and lengths are bounded.
+//! Envoy's rate limit protocol, `envoy.service.ratelimit.v3`: requests and responses with the
+//! fields that are used here, as of Envoy 1.40. Unknown fields are skipped; counts and lengths are
+//! limited.
 //!
-//! A descriptor names a limit and a client, says how much is asked for, and carries the limit itself, so that a server that takes limits
-//! from its callers needs none of its own. What an answer means is decided in [`Answer::outcome`]: one that contradicts itself, knows no such
-//! limit or a looser one, means nothing.
+//! A descriptor names a limit and a client, has the amount, and carries the limit itself for
+//! servers that accept limits from callers. [`RateLimitResponse::outcome`] interprets a response. A
+//! contradictory response, or one for an unknown or looser limit, is invalid.
 
 mod message;
 
-use tensorgate_policy::decision::Debit;
-use tensorgate_policy::policy::{Allowance, Level, Limit, Wait};
+use tensorgate_policy::decision::LimitCharge;
+use tensorgate_policy::policy::{Allowance, Limit, RemainingQuota, Wait};
 use tensorgate_policy::{Charge, ChargeOutcome};
 
 pub use message::MessageFault;
 
-/// The service.
+/// Name of the service.
 pub const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
-/// Its one method.
+/// Its method.
 pub const METHOD: &str = "ShouldRateLimit";
-/// The entry of a descriptor that names the limit, as answers do.
+/// Descriptor entry with the name of the limit.
 pub const LIMIT_KEY: &str = "limit";
-/// The entry that names the client.
+/// Descriptor entry with the client.
 pub const CLIENT_KEY: &str = "client";
-/// The entry of a descriptor, for our own service alone, by which it knows a reservation until that is settled.
+/// Descriptor entry for tensorgate's own service: the id of a reservation until it is settled.
 pub const RESERVES_KEY: &str = "reserves";
-/// The entry of one that settles the reservation of that name, whose amount are its hits.
+/// Descriptor entry that settles the reservation with this id; its hits are the reserved amount.
 pub const SETTLES_KEY: &str = "settles";
-/// The entry beside it: units that were used of the reservation, in decimal digits.
+/// Descriptor entry beside it: used units of the reservation, in decimal digits.
 pub const USED_KEY: &str = "used";
-/// The longest name of a reservation, bytes.
+/// Maximum length of a reservation id.
 pub const MAX_RESERVATION_BYTES: usize = 64;
-/// A message, bytes.
+/// Maximum size of a message.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 10;
-/// Descriptors of one message: a grant has six limits on what a request carries.
+/// Maximum descriptors of a message: a grant has six content limits.
 pub const MAX_DESCRIPTORS: usize = 16;
-/// Entries of one descriptor.
+/// Maximum entries of a descriptor.
 pub const MAX_ENTRIES: usize = 8;
-/// A key, a value or a domain, bytes: a grant's name with what it limits, and room.
+/// Maximum length of a key, value or domain.
 pub const MAX_TEXT_BYTES: usize = 256;
-/// How long a refused caller waits where nobody says, ns.
-const UNTOLD_WAIT_NS: u64 = 1_000_000_000;
+/// Wait for a rejected caller if the response has none, in ns.
+const DEFAULT_WAIT_NS: u64 = 1_000_000_000;
 
 /// `RateLimitRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Question {
-    /// Whose limits.
+pub struct RateLimitRequest {
+    /// Domain of the limits.
     pub domain: String,
-    /// The limits that are asked.
+    /// The limits to charge.
     pub descriptors: Vec<Descriptor>,
-    /// What each is asked for that says nothing of its own; 0 stands for 1.
+    /// Default amount of descriptors; 0 means 1.
     pub hits: u64,
 }
 
@@ -56,27 +57,27 @@ pub struct Question {
 pub struct Descriptor {
     /// Keys and values, in order.
     pub entries: Vec<(String, String)>,
-    /// The limit, for servers that take it from here.
-    pub limit: Option<Told>,
-    /// What is asked for.
+    /// The limit, for servers that accept it.
+    pub limit: Option<LimitOverride>,
+    /// The amount.
     pub hits: Option<u64>,
 }
 
-/// `RateLimitOverride`, and the `RateLimit` of an answer: so many a unit of time, or a multiple of one.
+/// `RateLimitOverride`, and `RateLimit` of a response: units per time unit or a multiple of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// How many.
+pub struct LimitOverride {
+    /// Units.
     pub quota: u32,
-    /// In which unit of time.
+    /// Time unit.
     pub unit: TimeUnit,
-    /// Of how many such units; 0 stands for 1.
+    /// Number of time units; 0 means 1.
     pub multiplier: u32,
 }
 
 /// `RateLimitUnit`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeUnit {
-    /// None that is known here.
+    /// Unknown unit.
     #[default]
     Unknown,
     /// 1 s.
@@ -89,42 +90,42 @@ pub enum TimeUnit {
     Day,
 }
 
-/// A verdict.
+/// Result code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Code {
-    /// None.
+    /// Unknown code.
     #[default]
     Unknown,
-    /// Spent.
+    /// Charged.
     Ok,
-    /// Refused.
+    /// Limit exceeded.
     OverLimit,
 }
 
 /// `RateLimitResponse`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Of all of them.
+pub struct RateLimitResponse {
+    /// Overall code.
     pub code: Code,
-    /// Of each descriptor in its place; some servers tell none.
+    /// Status of each descriptor in order; some servers omit them.
     pub statuses: Vec<Status>,
 }
 
 /// `DescriptorStatus`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Whether it passes.
+    /// Code of the descriptor.
     pub code: Code,
-    /// The limit that it was held against; a server that knows none tells none.
-    pub limit: Option<Told>,
-    /// Units left, as many as the protocol can say.
+    /// The applied limit; absent if the server does not report it.
+    pub limit: Option<LimitOverride>,
+    /// Remaining units, within the protocol's range.
     pub left: u32,
-    /// Until there are more, ns.
+    /// Time until more units are available, in ns.
     pub reset_ns: Option<u64>,
 }
 
 impl TimeUnit {
-    /// Units of time, the longest first, in seconds.
+    /// Time units with their seconds, longest first.
     const LENGTHS: [(Self, u64); 4] = [
         (Self::Day, 86_400),
         (Self::Hour, 3_600),
@@ -133,8 +134,8 @@ impl TimeUnit {
     ];
 }
 
-impl Told {
-    /// So many a window, where the protocol can say it.
+impl LimitOverride {
+    /// Units per window, if the protocol can represent them.
     pub fn of(quota: u64, window_s: u64) -> Option<Self> {
         let (unit, length) = TimeUnit::LENGTHS
             .into_iter()
@@ -146,46 +147,47 @@ impl Told {
         })
     }
 
-    /// Its window, seconds; `None` where the unit of time is none that is known.
+    /// The window in seconds; `None` for an unknown unit.
     fn window_s(&self) -> Option<u64> {
         let known = |(unit, _): &(TimeUnit, u64)| *unit == self.unit;
         let (_, length) = TimeUnit::LENGTHS.into_iter().find(known)?;
         Some(length.saturating_mul(u64::from(self.multiplier.max(1))))
     }
 
-    /// Whether it lets no more pass than a limit of the policy, neither in one of its windows nor in a long time. A server that reads no
-    /// multiplier would count in seconds what is meant for minutes.
-    fn is_within(&self, debit: &Debit) -> bool {
-        let (quota, allowance) = (u64::from(self.quota), &debit.allowance);
+    /// Whether it is at most as permissive as the policy's limit, per window and in the long run. A
+    /// server that ignores the multiplier would count in seconds instead of minutes.
+    fn is_within(&self, limit_charge: &LimitCharge) -> bool {
+        let (quota, allowance) = (u64::from(self.quota), &limit_charge.allowance);
         let most = (allowance.quota(), allowance.window_s());
         self.window_s()
             .is_some_and(|window_s| no_looser((quota, window_s), most))
     }
 }
 
-/// Whether so many in a window are no more than so many in another, neither in one of the windows nor in a long time.
+/// Whether one limit is at most as permissive as another, per window and in the long run.
 fn no_looser((quota, window_s): (u64, u64), (most, most_window_s): (u64, u64)) -> bool {
     let pace = |quota: u64, window_s: u64| u128::from(quota).saturating_mul(u128::from(window_s));
     quota <= most && pace(quota, most_window_s) <= pace(most, window_s)
 }
 
 impl Descriptor {
-    /// An amount of a limit, for a client.
-    fn of(charge: &Charge, debit: &Debit) -> Self {
-        let allowance = &debit.allowance;
+    /// A charge to a limit, for a client.
+    fn of(charge: &Charge, limit_charge: &LimitCharge) -> Self {
+        let allowance = &limit_charge.allowance;
         let entry = |key: &str, value: String| (key.to_owned(), value);
         Self {
             entries: vec![
                 entry(LIMIT_KEY, allowance.public_name(&charge.grant)),
                 entry(CLIENT_KEY, charge.client.clone()),
             ],
-            limit: Told::of(allowance.quota(), allowance.window_s()),
-            hits: Some(debit.amount),
+            limit: LimitOverride::of(allowance.quota(), allowance.window_s()),
+            hits: Some(limit_charge.amount),
         }
     }
 
-    /// Whether an answer by a limit of the policy is one that whoever asks can use: it says by which limit it goes, and none that lets more pass is its
-    /// limit. One that says nothing, or in a unit of time that is not known here, takes any.
+    /// Whether a response for the policy's limit is usable by its requester: it reports its limit,
+    /// which is not more permissive. A descriptor without a limit, or with an unknown unit, accepts
+    /// any.
     pub fn takes(&self, allowance: &Allowance) -> bool {
         let said = self
             .limit
@@ -194,34 +196,37 @@ impl Descriptor {
     }
 }
 
-impl Question {
-    /// What a charge asks. `reservation`: by what our own service is to know what the answer may leave unused; another service is told of none.
+impl RateLimitRequest {
+    /// The request for a charge. `reservation`: the id for tensorgate's own service; other services
+    /// get none.
     pub fn of(domain: &str, charge: &Charge, reservation: Option<&str>) -> Self {
-        let descriptor = |debit: &Debit| {
-            let mut descriptor = Descriptor::of(charge, debit);
-            let reserves = reservation.filter(|_| debit.allowance.is_reserved());
+        let descriptor = |limit_charge: &LimitCharge| {
+            let mut descriptor = Descriptor::of(charge, limit_charge);
+            let reserves = reservation.filter(|_| limit_charge.allowance.is_reserved());
             let reserves = reserves.map(|name| (RESERVES_KEY.to_owned(), name.to_owned()));
             descriptor.entries.extend(reserves);
             descriptor
         };
         Self {
             domain: domain.to_owned(),
-            descriptors: charge.debits.iter().map(descriptor).collect(),
-            // A server that reads no descriptor's own amount takes the largest from each.
+            descriptors: charge.limit_charges.iter().map(descriptor).collect(),
+            // A server without per-descriptor amounts charges the largest to each.
             hits: charge
-                .debits
+                .limit_charges
                 .iter()
-                .map(|debit| debit.amount)
+                .map(|limit_charge| limit_charge.amount)
                 .max()
                 .unwrap_or(0),
         }
     }
 
-    /// That so many units were used of what a charge has reserved; `None` if that is all of it, and no more.
+    /// A request to settle a reservation to its used units; `None` if exactly all were used.
     pub fn settling(domain: &str, charge: &Charge, reservation: &str, used: u64) -> Option<Self> {
-        let settles = |debit: &&Debit| debit.allowance.is_reserved() && debit.amount != used;
-        let descriptor = |debit: &Debit| {
-            let mut descriptor = Descriptor::of(charge, debit);
+        let settles = |limit_charge: &&LimitCharge| {
+            limit_charge.allowance.is_reserved() && limit_charge.amount != used
+        };
+        let descriptor = |limit_charge: &LimitCharge| {
+            let mut descriptor = Descriptor::of(charge, limit_charge);
             let entries = [
                 (SETTLES_KEY.to_owned(), reservation.to_owned()),
                 (USED_KEY.to_owned(), used.to_string()),
@@ -230,7 +235,7 @@ impl Question {
             descriptor
         };
         let descriptors: Vec<_> = charge
-            .debits
+            .limit_charges
             .iter()
             .filter(settles)
             .map(descriptor)
@@ -243,7 +248,7 @@ impl Question {
     }
 }
 
-/// Whether a text may be a reservation's name: part of a key in Redis.
+/// Whether a text is a valid reservation id, which becomes part of a Redis key.
 pub fn is_reservation(text: &str) -> bool {
     (1..=MAX_RESERVATION_BYTES).contains(&text.len())
         && text
@@ -251,42 +256,42 @@ pub fn is_reservation(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-impl Answer {
-    /// What a charge came to as a service of our own tells it.
-    pub fn of(debits: &[Debit], outcome: &ChargeOutcome) -> Option<Self> {
-        let (code, levels) = match outcome {
-            ChargeOutcome::Spent(levels) => (Code::Ok, levels),
-            ChargeOutcome::Refused(levels) => (Code::OverLimit, levels),
-            ChargeOutcome::Failed | ChargeOutcome::Later => return None,
+impl RateLimitResponse {
+    /// The response of tensorgate's own service.
+    pub fn of(limit_charges: &[LimitCharge], outcome: &ChargeOutcome) -> Option<Self> {
+        let (code, quotas) = match outcome {
+            ChargeOutcome::Charged(quotas) => (Code::Ok, quotas),
+            ChargeOutcome::Exceeded(quotas) => (Code::OverLimit, quotas),
+            ChargeOutcome::Failed | ChargeOutcome::Pending => return None,
         };
-        let status = |(debit, level): (&Debit, &Level)| Status {
-            code: if level.wait == Wait::None {
+        let status = |(limit_charge, quota): (&LimitCharge, &RemainingQuota)| Status {
+            code: if quota.wait == Wait::None {
                 Code::Ok
             } else {
                 Code::OverLimit
             },
-            limit: Some(told(debit)),
-            left: u32::try_from(level.left).unwrap_or(u32::MAX),
-            reset_ns: Some(match level.wait {
-                Wait::None => level.full_after_ns,
+            limit: Some(told(limit_charge)),
+            left: u32::try_from(quota.left).unwrap_or(u32::MAX),
+            reset_ns: Some(match quota.wait {
+                Wait::None => quota.full_after_ns,
                 Wait::Ns(wait) => wait,
                 Wait::Forever => u64::MAX,
             }),
         };
-        (levels.len() == debits.len()).then(|| Self {
+        (quotas.len() == limit_charges.len()).then(|| Self {
             code,
-            statuses: debits.iter().zip(levels).map(status).collect(),
+            statuses: limit_charges.iter().zip(quotas).map(status).collect(),
         })
     }
 
-    /// What it says of a charge; the cause where it says nothing that can be believed.
+    /// The outcome of a charge, or why the response is invalid.
     ///
     /// # Errors
-    /// It does not answer the question.
-    pub fn outcome(&self, debits: &[Debit]) -> Result<ChargeOutcome, &'static str> {
+    /// It does not match the request.
+    pub fn outcome(&self, limit_charges: &[LimitCharge]) -> Result<ChargeOutcome, &'static str> {
         let over = |status: &Status| status.code == Code::OverLimit;
         let told = !self.statuses.is_empty();
-        if told && self.statuses.len() != debits.len() {
+        if told && self.statuses.len() != limit_charges.len() {
             return Err("it answers another number of limits than were asked");
         }
         let refused = match self.code {
@@ -301,42 +306,47 @@ impl Answer {
             Code::Unknown => return Err("it comes to no verdict"),
         };
         match (told, refused) {
-            (false, true) => return Ok(ChargeOutcome::Refused(vec![UNTOLD; debits.len()])),
+            (false, true) => {
+                return Ok(ChargeOutcome::Exceeded(vec![
+                    UNKNOWN_QUOTA;
+                    limit_charges.len()
+                ]));
+            }
             (false, false) => return Err("it does not say which limits it has held it against"),
             (true, _) => {}
         }
-        for (status, debit) in self.statuses.iter().zip(debits) {
+        for (status, limit_charge) in self.statuses.iter().zip(limit_charges) {
             let limit = status.limit.ok_or("it knows no such limit")?;
-            if !limit.is_within(debit) {
+            if !limit.is_within(limit_charge) {
                 return Err("it counts by another limit, which lets more pass");
             }
         }
-        let levels = self
+        let quotas = self
             .statuses
             .iter()
-            .zip(debits)
-            .map(|(status, debit)| level(status, debit))
+            .zip(limit_charges)
+            .map(|(status, limit_charge)| quota(status, limit_charge))
             .collect();
         Ok(if refused {
-            ChargeOutcome::Refused(levels)
+            ChargeOutcome::Exceeded(quotas)
         } else {
-            ChargeOutcome::Spent(levels)
+            ChargeOutcome::Charged(quotas)
         })
     }
 }
 
-/// What is known of a limit that refuses and says no more.
-const UNTOLD: Level = Level {
+/// Quota of an exceeded limit without details.
+const UNKNOWN_QUOTA: RemainingQuota = RemainingQuota {
     left: 0,
-    full_after_ns: UNTOLD_WAIT_NS,
-    wait: Wait::Ns(UNTOLD_WAIT_NS),
+    full_after_ns: DEFAULT_WAIT_NS,
+    wait: Wait::Ns(DEFAULT_WAIT_NS),
 };
 
-fn level(status: &Status, debit: &Debit) -> Level {
+fn quota(status: &Status, limit_charge: &LimitCharge) -> RemainingQuota {
     let over = status.code == Code::OverLimit;
-    let reset_ns = status.reset_ns.unwrap_or(UNTOLD_WAIT_NS);
-    Level {
-        left: u64::from(status.left).min(debit.allowance.quota()),
+    let reset_ns = status.reset_ns.unwrap_or(DEFAULT_WAIT_NS);
+    RemainingQuota {
+        left: u64::from(status.left).min(limit_charge.allowance.quota()),
         full_after_ns: reset_ns,
         wait: if over {
             Wait::Ns(reset_ns.max(1))
@@ -346,13 +356,13 @@ fn level(status: &Status, debit: &Debit) -> Level {
     }
 }
 
-/// A limit as answers tell it: beyond what the protocol can say, the most that it can.
-fn told(debit: &Debit) -> Told {
-    let allowance = &debit.allowance;
+/// A limit for responses, capped to the protocol's range.
+fn told(limit_charge: &LimitCharge) -> LimitOverride {
+    let allowance = &limit_charge.allowance;
     let quota = allowance.quota().min(u64::from(u32::MAX));
     let window_s = match allowance.limit {
         Limit::Window(rate) => rate.window_s(),
         Limit::Day(_) => allowance.window_s(),
     };
-    Told::of(quota, window_s).unwrap_or_default()
+    LimitOverride::of(quota, window_s).unwrap_or_default()
 }

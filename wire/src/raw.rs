@@ -1,5 +1,5 @@
-//! Elements in OIP's raw form: row-major, little-endian, `BYTES` items length-prefixed. It says how items are framed and which
-//! blobs are not what their datatype says; sizes against shapes are a contract's business.
+//! Elements in OIP's raw form: row-major, little-endian, length-prefixed `BYTES`. The contract
+//! compares sizes and shapes.
 
 use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::{DataFault, items};
@@ -7,15 +7,16 @@ use tensorgate_policy::tensor::{DataFault, items};
 use crate::fault::BodyFault;
 use crate::limits::{MAX_CONVERTED_ELEMENTS, MAX_LONG_NUMBERS};
 
-/// Appends one `BYTES` item: a 4-byte little-endian length and the item. `None` if the length does not fit.
+/// Appends one `BYTES` element: a 4-byte little-endian length and the data. `None` if the length
+/// does not fit.
 pub(crate) fn push_item(framed: &mut Vec<u8>, item: &[u8]) -> Option<()> {
     framed.extend_from_slice(&u32::try_from(item.len()).ok()?.to_le_bytes());
     framed.extend_from_slice(item);
     Some(())
 }
 
-/// Refuses a blob that is not of its datatype: `BYTES` lengths that do not add up, and BOOL bytes other than 0 and 1, which
-/// some servers take for true and others keep.
+/// Rejects invalid blobs: wrong `BYTES` lengths, and BOOL bytes other than 0 and 1, which servers
+/// treat differently.
 pub(crate) fn check(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), DataFault> {
     match datatype {
         Some(Datatype::Bool) => blob
@@ -27,7 +28,8 @@ pub(crate) fn check(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), DataF
     }
 }
 
-/// What is left of [`MAX_CONVERTED_ELEMENTS`] and [`MAX_LONG_NUMBERS`] in one request, and whether to spend it early.
+/// Remaining [`MAX_CONVERTED_ELEMENTS`] and [`MAX_LONG_NUMBERS`] of one request, and whether early
+/// conversion is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
     elements: usize,
@@ -35,9 +37,9 @@ pub(crate) struct Budget {
     early: bool,
 }
 
-/// A part of a budget.
+/// A used part of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spent {
+pub(crate) struct BudgetUse {
     elements: usize,
     long_numbers: usize,
 }
@@ -51,13 +53,14 @@ impl Budget {
         }
     }
 
-    /// Whether elements may be converted before all of the document is known to be well formed.
+    /// Whether elements may be converted before the document is known to be well-formed.
     pub(crate) const fn allows_early(&self) -> bool {
         self.early
     }
 
-    /// What is left after an early conversion that failed, and will be paid for or made again in its turn: all that was left before, so that key order
-    /// changes no verdict, and no second try, so that a body of many such inputs costs no more than twice what it may.
+    /// The budget after a failed early conversion that will be repeated: the full budget, so that
+    /// key order does not change the verdict, but without another early conversion, so that the
+    /// work at most doubles.
     pub(crate) const fn after_failure(self) -> Self {
         Self {
             early: false,
@@ -65,16 +68,16 @@ impl Budget {
         }
     }
 
-    /// What was taken since.
-    pub(crate) const fn spent_since(&self, before: &Self) -> Spent {
-        Spent {
+    /// The part used since `before`.
+    pub(crate) const fn spent_since(&self, before: &Self) -> BudgetUse {
+        BudgetUse {
             elements: before.elements.saturating_sub(self.elements),
             long_numbers: before.long_numbers.saturating_sub(self.long_numbers),
         }
     }
 
-    /// Takes what was spent elsewhere; `false` and nothing, if there is not so much.
-    pub(crate) fn pay(&mut self, spent: Spent) -> bool {
+    /// Charges a part used elsewhere; `false` if the budget does not suffice.
+    pub(crate) fn charge(&mut self, spent: BudgetUse) -> bool {
         let elements = self.elements.checked_sub(spent.elements);
         let long_numbers = self.long_numbers.checked_sub(spent.long_numbers);
         let (Some(elements), Some(long_numbers)) = (elements, long_numbers) else {
@@ -84,7 +87,7 @@ impl Budget {
         true
     }
 
-    /// Elements that may still be taken.
+    /// Remaining elements.
     pub(crate) const fn elements(&self) -> usize {
         self.elements
     }
@@ -101,7 +104,7 @@ impl Budget {
         Ok(())
     }
 
-    /// A float whose text costs much to round.
+    /// Charges a float that is expensive to round.
     pub(crate) fn take_long_number(&mut self) -> Result<(), BodyFault> {
         let what = "floats of more than 19 significant digits";
         self.long_numbers = self.long_numbers.checked_sub(1).ok_or(BodyFault::TooMany {

@@ -1,37 +1,34 @@
-//! Method and path to a route. Only exact paths lead anywhere: nothing is decoded, folded or normalised here, so that no
-//! server behind can read a path in another way than this.
+//! Resolves method and path to a route. Only exact paths match: nothing is decoded or normalised,
+//! so no server can read an accepted path differently.
 
 use std::borrow::Cow;
 
 use tensorgate_policy::policy::Templates;
-use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuestion};
+use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuery};
 
 use crate::grpc::is_number;
 use crate::limits::MAX_NAME_BYTES;
 
-/// Where a method and a path lead. `unknown` is the protocol in which to refuse a path that leads nowhere.
+/// Route of a method and path. `unknown` is the protocol for rejecting unknown paths.
 ///
-/// A query string leads nowhere either: no route takes one, and what nobody reads here may be read behind.
+/// A path with a query has no route, because servers might interpret the query.
 pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Route<'a> {
     let (route, allow) = if let Some(call) = path.strip_prefix("/inference.GRPCInferenceService/") {
         (grpc_call(call), "POST")
     } else if path == "/grpc.health.v1.Health/Check" {
-        (
-            Some(server(Protocol::OipGrpc, ServerQuestion::Health)),
-            "POST",
-        )
+        (Some(server(Protocol::OipGrpc, ServerQuery::Health)), "POST")
     } else if let Some(call) = path.strip_prefix("/tensorflow.serving.") {
         (tf_grpc_call(call), "POST")
     } else if let Some(call) = path.strip_prefix(TORCH_GRPC) {
         (torch_grpc_call(call), "POST")
     } else if path == "/ping" {
-        let question = ServerQuestion::Ready;
+        let question = ServerQuery::Ready;
         (Some(server(Protocol::TorchRest, question)), "GET")
     } else if let Some(place) = path.strip_prefix("/predictions/") {
-        // curl's `-T` puts a file, and its server takes it by any method.
+        // curl's `-T` uses PUT, and the server accepts any method.
         (torch_rest_path(place), "POST, PUT")
     } else if path == "/v1/models" {
-        let question = ServerQuestion::Models;
+        let question = ServerQuery::Models;
         (Some(server(Protocol::OpenAi, question)), "GET")
     } else if let Some(api) = Api::ALL.into_iter().find(|api| api.path() == path) {
         (Some(Route::OpenAi { api }), "POST")
@@ -47,7 +44,8 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
         (route, if infer { "POST" } else { "GET" })
     };
     match route {
-        // To most callers these are no route, so nothing else may tell that they are one: neither another method nor another protocol's type.
+        // Most callers must not learn that these routes exist, so no other method or type is
+        // distinguished.
         Some(Route::Model {
             protocol,
             operation: Operation::Statistics,
@@ -67,8 +65,8 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
     }
 }
 
-/// The protocol in which to refuse a path that leads nowhere, or to a model's own. Below `/v1/`, the questions to a model apart, OpenAI's API has its
-/// own, and its clients read a refusal as an object. Both kinds of path are refused alike, so that no refusal tells which are there.
+/// Protocol for rejecting unknown paths and custom routes. Below `/v1/`, except for model routes,
+/// it is OpenAI's, whose clients expect an object. Both kinds of paths are rejected alike.
 pub fn refused_in(path: &str, unknown: Protocol) -> Protocol {
     let of_openai = path.starts_with("/v1/") && !path.starts_with("/v1/models/");
     if of_openai && matches!(unknown, Protocol::OipRest | Protocol::Json) {
@@ -78,8 +76,8 @@ pub fn refused_in(path: &str, unknown: Protocol) -> Protocol {
     }
 }
 
-/// The same for a path that no protocol has: a model's own, or `unknown`. To most callers a model's own is no route, so neither another method nor
-/// gRPC's type may tell that it is one.
+/// A custom route of a model, or `unknown`. Another method or gRPC's type must not reveal that a
+/// custom route exists.
 pub(crate) fn own<'a>(
     method: &str,
     path: &str,
@@ -97,21 +95,21 @@ pub(crate) fn own<'a>(
     }
 }
 
-const fn server<'a>(protocol: Protocol, question: ServerQuestion) -> Route<'a> {
+const fn server<'a>(protocol: Protocol, question: ServerQuery) -> Route<'a> {
     Route::Server { protocol, question }
 }
 
 fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
     let protocol = Protocol::OipGrpc;
     let operation = match call {
-        "ServerLive" => return Some(server(protocol, ServerQuestion::Live)),
-        "ServerReady" => return Some(server(protocol, ServerQuestion::Ready)),
-        "ServerMetadata" => return Some(server(protocol, ServerQuestion::Metadata)),
+        "ServerLive" => return Some(server(protocol, ServerQuery::Live)),
+        "ServerReady" => return Some(server(protocol, ServerQuery::Ready)),
+        "ServerMetadata" => return Some(server(protocol, ServerQuery::Metadata)),
         "ModelReady" => Operation::Ready,
         "ModelMetadata" => Operation::Metadata,
         "ModelInfer" => Operation::Infer,
         "ModelStreamInfer" => Operation::Stream,
-        // Triton's, not the protocol's own.
+        // Triton's extension.
         "ModelStatistics" => Operation::Statistics,
         _ => return None,
     };
@@ -123,8 +121,8 @@ fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
     })
 }
 
-/// TF Serving's calls to a model. Its others work on several models (MultiInference), on examples (Classify, Regress), or manage the
-/// server (HandleReloadConfigRequest).
+/// TF Serving's calls for a model. Others concern several models (MultiInference), examples
+/// (Classify, Regress) or management (HandleReloadConfigRequest).
 fn tf_grpc_call<'a>(call: &str) -> Option<Route<'a>> {
     let operation = match call {
         "PredictionService/Predict" => Operation::Infer,
@@ -143,11 +141,11 @@ fn tf_grpc_call<'a>(call: &str) -> Option<Route<'a>> {
 /// TorchServe's inference service.
 const TORCH_GRPC: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/";
 
-/// TorchServe's calls. Its others are streams.
+/// TorchServe's calls. Others are streams.
 fn torch_grpc_call<'a>(call: &str) -> Option<Route<'a>> {
     let protocol = Protocol::TorchGrpc;
     match call {
-        "Ping" => Some(server(protocol, ServerQuestion::Ready)),
+        "Ping" => Some(server(protocol, ServerQuery::Ready)),
         "Predictions" => Some(Route::Model {
             protocol,
             operation: Operation::Infer,
@@ -158,7 +156,8 @@ fn torch_grpc_call<'a>(call: &str) -> Option<Route<'a>> {
     }
 }
 
-/// TorchServe's predictions: a model, and a version if one is named. What comes behind those it hands to handlers as a header.
+/// TorchServe's predictions: a model and an optional version. Further segments are passed to
+/// handlers there, and rejected here.
 fn torch_rest_path(place: &str) -> Option<Route<'_>> {
     let (model, version) = match place.split_once('/') {
         Some((model, version)) => (model, Some(name(version)?)),
@@ -172,7 +171,7 @@ fn torch_rest_path(place: &str) -> Option<Route<'_>> {
     })
 }
 
-/// TF Serving's paths, as it writes them: it reads them without regard to case, and so would reach a model by many.
+/// TF Serving's paths in their canonical form; TF Serving itself ignores case.
 fn tf_rest_path(path: &str) -> Option<Route<'_>> {
     let rest = path.strip_prefix("/v1/models/")?;
     let (place, infer) = match rest.strip_suffix(":predict") {
@@ -185,7 +184,7 @@ fn tf_rest_path(path: &str) -> Option<Route<'_>> {
         (Some("versions"), Some(version), question) if is_version(version) => {
             (Some(name(version)?), question)
         }
-        // A label that is a number would be another spelling of a version.
+        // A numeric label would be another spelling of a version.
         (Some("labels"), Some(label), question) if !is_number(label) => {
             (Some(name(label)?), question)
         }
@@ -209,7 +208,7 @@ fn tf_rest_path(path: &str) -> Option<Route<'_>> {
     })
 }
 
-/// A version as TF Serving counts them, in its one spelling.
+/// A version number of TF Serving in canonical form.
 fn is_version(text: &str) -> bool {
     is_number(text) && (text == "0" || !text.starts_with('0'))
 }
@@ -217,9 +216,9 @@ fn is_version(text: &str) -> bool {
 fn rest_path(path: &str) -> Option<Route<'_>> {
     let protocol = Protocol::OipRest;
     match path {
-        "/v2" => return Some(server(protocol, ServerQuestion::Metadata)),
-        "/v2/health/live" => return Some(server(protocol, ServerQuestion::Live)),
-        "/v2/health/ready" => return Some(server(protocol, ServerQuestion::Ready)),
+        "/v2" => return Some(server(protocol, ServerQuery::Metadata)),
+        "/v2/health/live" => return Some(server(protocol, ServerQuery::Live)),
+        "/v2/health/ready" => return Some(server(protocol, ServerQuery::Ready)),
         _ => {}
     }
     let mut segments = path.strip_prefix("/v2/models/")?.split('/');
@@ -247,7 +246,7 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
     })
 }
 
-/// A name as a path may hold it: no escapes, no separators, no way up.
+/// A name in a path: no escapes, separators or dot segments.
 fn name(segment: &str) -> Option<Cow<'_, str>> {
     let plain = segment
         .bytes()

@@ -1,4 +1,4 @@
-//! Tests of paths that a model has of its own.
+//! ! Tests of a model's own paths.
 
 use tensorgate_policy::policy::is_taken;
 

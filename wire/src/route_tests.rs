@@ -1,4 +1,4 @@
-//! Tests of where methods and paths lead.
+//! ! Tests of routing by method and path.
 
 use super::*;
 
@@ -44,12 +44,12 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
         (
             "GET",
             "/v2",
-            server(Protocol::OipRest, ServerQuestion::Metadata),
+            server(Protocol::OipRest, ServerQuery::Metadata),
         ),
         (
             "GET",
             "/v1/models",
-            server(Protocol::OpenAi, ServerQuestion::Models),
+            server(Protocol::OpenAi, ServerQuery::Models),
         ),
         (
             "POST",
@@ -73,12 +73,12 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
         (
             "GET",
             "/v2/health/live",
-            server(Protocol::OipRest, ServerQuestion::Live),
+            server(Protocol::OipRest, ServerQuery::Live),
         ),
         (
             "GET",
             "/v2/health/ready",
-            server(Protocol::OipRest, ServerQuestion::Ready),
+            server(Protocol::OipRest, ServerQuery::Ready),
         ),
         (
             "GET",
@@ -128,17 +128,17 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
         (
             "POST",
             "/inference.GRPCInferenceService/ServerLive",
-            server(Protocol::OipGrpc, ServerQuestion::Live),
+            server(Protocol::OipGrpc, ServerQuery::Live),
         ),
         (
             "POST",
             "/inference.GRPCInferenceService/ServerReady",
-            server(Protocol::OipGrpc, ServerQuestion::Ready),
+            server(Protocol::OipGrpc, ServerQuery::Ready),
         ),
         (
             "POST",
             "/inference.GRPCInferenceService/ServerMetadata",
-            server(Protocol::OipGrpc, ServerQuestion::Metadata),
+            server(Protocol::OipGrpc, ServerQuery::Metadata),
         ),
         (
             "POST",
@@ -158,7 +158,7 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
         (
             "POST",
             "/grpc.health.v1.Health/Check",
-            server(Protocol::OipGrpc, ServerQuestion::Health),
+            server(Protocol::OipGrpc, ServerQuery::Health),
         ),
         ("GET", "/v1/models/digits", tf(Operation::Ready, None)),
         (
@@ -209,7 +209,7 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
         (
             "GET",
             "/ping",
-            server(Protocol::TorchRest, ServerQuestion::Ready),
+            server(Protocol::TorchRest, ServerQuery::Ready),
         ),
         ("POST", "/predictions/digits", torch(None)),
         ("PUT", "/predictions/digits", torch(None)),
@@ -217,7 +217,7 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
         (
             "POST",
             "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping",
-            server(Protocol::TorchGrpc, ServerQuestion::Ready),
+            server(Protocol::TorchGrpc, ServerQuery::Ready),
         ),
         (
             "POST",

@@ -1,6 +1,7 @@
-//! What an answer used, signed by the sandbox host for the gate that reserved it.
+//! Settlement of a token reservation, signed by the sandbox host for the filter.
 //!
-//! `s1.<fields>.<mac>`, in the form of [`crate::context`] and under its key; the two begin in different ways, so that none can pass for the other.
+//! `s1.<fields>.<mac>`, in the form of [`crate::context`] with the same key. The version prefixes
+//! differ, so neither can be used as the other.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,25 +9,25 @@ use hmac::Mac as _;
 
 use crate::context::Key;
 
-/// The answer's trailer that carries it. The gate takes it away.
+/// Response trailer with the settlement. The filter removes it.
 pub const TRAILER: &str = "x-tensorgate-settlement";
 
-/// What every settlement of this form begins with.
+/// Version prefix.
 const VERSION: &str = "s1.";
 
-/// Longest that is read, bytes: a request id is a UUID.
+/// Maximum size: a request id is a UUID.
 const MAX_BYTES: usize = 512;
 
-/// What a request used.
+/// Tokens that a request used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// Our request id.
+    /// The gate's request id.
     pub request_id: String,
-    /// Tokens, of its texts and of its answer.
+    /// Tokens of request and response.
     pub tokens: u64,
 }
 
-/// Why a settlement is not believed; for the log.
+/// Why a settlement is rejected; for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum SettlementFault {
@@ -37,7 +38,7 @@ pub enum SettlementFault {
 }
 
 impl Settlement {
-    /// The trailer's value.
+    /// Encodes and signs the trailer's value.
     pub fn sign(&self, key: &Key) -> String {
         let mut fields = self.tokens.to_be_bytes().to_vec();
         fields.extend_from_slice(self.request_id.as_bytes());
@@ -49,10 +50,10 @@ impl Settlement {
         value
     }
 
-    /// Reads a trailer's value; the signature is compared in constant time before anything else is looked at.
+    /// Verifies a trailer's value. The signature is compared in constant time first.
     ///
     /// # Errors
-    /// What does not hold.
+    /// The failure.
     pub fn verify(value: &str, key: &Key) -> Result<Self, SettlementFault> {
         if value.len() > MAX_BYTES {
             return Err(SettlementFault::Form);
@@ -82,7 +83,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::context::{Context, Levels};
+    use crate::context::{Context, RemainingQuotas};
     use tensorgate_policy::request::Proofs;
 
     fn key(byte: u8) -> Key {
@@ -134,7 +135,8 @@ mod tests {
             generation: "ab12".into(),
             issued_unix_s: 1,
             checked: true,
-            levels: Levels::default(),
+            verdicts: 0,
+            quotas: RemainingQuotas::default(),
             claims: Vec::new(),
         };
         let value = context.sign(&key(7));

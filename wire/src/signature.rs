@@ -1,17 +1,17 @@
-//! TF Serving's `signature_name`: a model has one contract, so that the default says nothing, and any other is a parameter like
-//! any other, which a rule must name.
+//! TF Serving's `signature_name`. A model has one contract, so the default signature is ignored,
+//! and any other is a parameter that needs a rule.
 
 use std::borrow::Cow;
 
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 
-/// Its name, as a key in JSON and as a parameter.
+/// Its name as a JSON key and as a parameter.
 pub(crate) const NAME: &str = "signature_name";
-/// The one that a request means which names none.
+/// The default signature.
 pub(crate) const DEFAULT: &str = "serving_default";
 
-/// The parameter that a name is.
+/// The parameter for a signature name.
 pub(crate) fn parameter(name: Cow<'_, str>) -> Option<Parameter<'_>> {
     let says_something = !name.is_empty() && name != DEFAULT;
     says_something.then_some(Parameter {
@@ -25,7 +25,7 @@ pub(crate) fn of<'r>(request: &'r InferRequest<'_>) -> &'r str {
     among(&request.parameters)
 }
 
-/// The signature that parameters name.
+/// The signature among parameters.
 pub(crate) fn among<'r>(parameters: &'r [Parameter<'_>]) -> &'r str {
     parameters
         .iter()

@@ -1,9 +1,10 @@
-//! Bodies that are too large to be held, decoded as they come: the head of a message whole, the elements of its tensors in pieces.
+//! Streaming decoder for bodies that are too large to buffer: the head of a message is buffered,
+//! tensor elements pass in chunks.
 //!
-//! Two forms can be read so, because they say everything else before the first element: OIP's binary data extension, and gRPC
-//! with raw contents at the message's end, where every protobuf library puts them. What may not be larger than the bound on a head
-//! is refused as too large: JSON, typed contents. The same strictness holds as for whole bodies, byte for byte, and the same faults
-//! have the same names. Nothing is kept but a head that has not ended, and a few bytes.
+//! Two formats can be streamed, because everything else precedes the first element: OIP's binary
+//! data extension, and gRPC with raw contents at the message's end, as protobuf libraries write it.
+//! Other formats must fit the head's limit. The strictness and the faults equal those for whole
+//! bodies. Only an incomplete head and a few bytes are kept.
 
 use tensorgate_policy::contract::{Elements, Part};
 use tensorgate_policy::decision::BodyFormat;
@@ -12,30 +13,30 @@ use tensorgate_policy::{Denial, InferRequest, Reason};
 use crate::grpc::GrpcStream;
 use crate::json::BinaryStream;
 
-/// What a body turned out to hold, in order: one head, then the parts of every tensor that it announces.
+/// Decoded part of a body, in order: one head, then the parts of every tensor.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
-    /// All but the elements that are coming.
+    /// Everything except streamed elements.
     Head {
-        /// What it says.
+        /// The decoded request.
         request: &'e InferRequest<'e>,
         /// Where each input's elements are.
         elements: &'e [Elements],
-        /// How long the whole body is, by what its head says; what comes is held to that.
+        /// Size of the whole body according to its head; the rest must match.
         body_bytes: usize,
     },
     /// Elements.
     Part(Part<'e>),
 }
 
-/// Who is told. A refusal ends the stream.
+/// Receiver of events. A denial ends the stream.
 pub type Sink<'s> = dyn FnMut(Event<'_>) -> Result<(), Denial> + 's;
 
-/// A body on its way.
+/// A body in progress.
 #[derive(Debug)]
 pub struct BodyStream {
     form: Form,
-    /// It was refused: nothing that comes later is looked at.
+    /// Whether it was rejected; further data is ignored.
     broken: bool,
 }
 
@@ -46,8 +47,9 @@ enum Form {
 }
 
 impl BodyStream {
-    /// A stream of a form that can be read in pieces; `None` for the others. `max_head_bytes` bounds all that comes before the first
-    /// element; `declared`, the body's declared length, lets a sum that is wrong be told before its elements have passed.
+    /// A decoder for a streamable format; `None` for others. `max_head_bytes` limits everything
+    /// before the first element. `declared`, the body's declared length, allows an early check of
+    /// its sizes.
     pub fn new(format: BodyFormat, max_head_bytes: usize, declared: Option<u64>) -> Option<Self> {
         let declared = declared.and_then(|bytes| usize::try_from(bytes).ok());
         let form = match format {
@@ -74,10 +76,10 @@ impl BodyStream {
         })
     }
 
-    /// Takes the next bytes and tells `sink` what they bring. The first refusal, of the sink or of this, is the last word.
+    /// Decodes the next bytes and passes events to `sink`. The first denial is final.
     ///
     /// # Errors
-    /// What has come is wrong.
+    /// The data is invalid.
     pub fn feed(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
         self.latched(|form| match form {
             Form::Binary(stream) => stream.feed(piece, sink),
@@ -85,10 +87,10 @@ impl BodyStream {
         })
     }
 
-    /// The body is over: refuses one that should have gone on.
+    /// Ends the body.
     ///
     /// # Errors
-    /// It is not whole.
+    /// It is incomplete.
     pub fn end(&mut self) -> Result<(), Denial> {
         self.latched(|form| match form {
             Form::Binary(stream) => stream.end(),
@@ -112,7 +114,7 @@ impl BodyStream {
     }
 }
 
-/// The refusal of a head that does not end within its bound.
+/// Denial of a head that exceeds its limit.
 pub(crate) fn head_too_large(what: &str, max_bytes: usize) -> Denial {
     Denial::new(
         Reason::BodyTooLarge,

@@ -1,37 +1,38 @@
-//! What a backend in JSON of its own is asked and answers: tensors where their template has them. An answer is read as untrusted input.
+//! Requests and responses of backends with JSON templates. Responses are parsed as untrusted input.
 
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::policy::{Place, Step, Template};
+use tensorgate_policy::policy::{Step, Template, TensorPointer};
 use tensorgate_policy::{Datatype, Tensor};
 
 use crate::encode::template::{document, most_bytes};
 use crate::json;
 use crate::upstream::owned;
 
-/// What a document holds beside its tensors, bytes; of an answer, what is not read.
+/// Size of a document besides its tensors; in responses, also of ignored members.
 pub(crate) const OVERHEAD_BYTES: usize = 64 << 10;
-/// A number and what stands between it and the next, bytes: writers have 24 characters for a float, and blanks.
+/// Size of a number with separators: a float has up to 24 characters, plus blanks.
 const NUMBER_BYTES: usize = 32;
-/// A list's brackets, a comma, and blanks.
+/// Brackets of a list, a comma and blanks.
 const LIST_BYTES: usize = 8;
-/// A character that is escaped.
+/// An escaped character.
 const ESCAPED_BYTES: usize = 6;
-/// A `BYTES` element without a bound of its own, bytes.
+/// Size of a `BYTES` element without a limit.
 const DEFAULT_ITEM_BYTES: usize = 64 << 10;
 
-/// The most bytes that [`request`] can take.
+/// Maximum size of [`request`].
 pub fn most_request_bytes(template: &Template, inputs: &[Tensor<'_>]) -> usize {
     inputs.iter().fold(OVERHEAD_BYTES, |sum, input| {
         sum.saturating_add(most_bytes(input, template.inputs()))
     })
 }
 
-/// A request of these inputs. `None` where JSON cannot say one of them: no number, no text, or elements that its shape does not count.
+/// A request with these inputs. `None` if JSON cannot represent one: not finite, not text, or
+/// inconsistent with its shape.
 pub fn request(template: &Template, inputs: &[Tensor<'_>]) -> Option<Vec<u8>> {
     document(inputs, template.inputs()).ok()
 }
 
-/// The most bytes that an answer within the rules can be, as writers of JSON lay it out.
+/// Maximum size of a valid response, with usual JSON formatting.
 pub fn most_answer_bytes(template: &Template, rules: &[TensorRule]) -> usize {
     rules.iter().fold(OVERHEAD_BYTES, |sum, rule| {
         let place = template
@@ -42,8 +43,8 @@ pub fn most_answer_bytes(template: &Template, rules: &[TensorRule]) -> usize {
     })
 }
 
-/// The same of one tensor.
-pub(crate) fn most_of(rule: &TensorRule, place: Option<&Place>) -> usize {
+/// The same for one tensor.
+pub(crate) fn most_of(rule: &TensorRule, place: Option<&TensorPointer>) -> usize {
     let (mut elements, mut lists) = (1_usize, 1_usize);
     for dim in rule.shape() {
         lists = lists.saturating_add(elements);
@@ -76,7 +77,7 @@ pub(crate) fn most_of(rule: &TensorRule, place: Option<&Place>) -> usize {
         .saturating_add(way.saturating_mul(ways))
 }
 
-/// The tensors of an answer. Whether they keep the contract is the caller's to check; the error is for the log.
+/// Tensors of a response. The caller validates them against the contract; the error is for the log.
 pub fn answer(
     template: &Template,
     rules: &[TensorRule],

@@ -1,9 +1,9 @@
-//! What TorchServe's clients send by name, as parts of a form or entries of a message, to a request: files for `BYTES`, JSON for everything
-//! else. How the names came is not its business, and neither is what a file holds.
+//! Converts TorchServe's named values (form parts or map entries) to a request: files for `BYTES`,
+//! JSON for other datatypes.
 //!
-//! Which of the two a value is, the contract's datatype says, never its bytes: of `BYTES` it is one element, as it came, unless its type is
-//! JSON's; of everything else it is JSON. A value named `data` or `body`, where no input is, is a whole body: TorchServe's handlers look for
-//! it under these names.
+//! The contract's datatype decides, never the bytes. For `BYTES` a value is one element, unless its
+//! content type is JSON. A value named `data` or `body` that is not an input is a whole body, as
+//! for TorchServe's handlers.
 
 use std::borrow::Cow;
 
@@ -16,10 +16,10 @@ use crate::fault::{BodyFault, quote};
 use crate::json;
 use crate::raw::{Budget, push_item};
 
-/// A value under a name.
+/// A named value.
 pub(crate) struct Named<'a> {
     pub(crate) name: &'a str,
-    /// As it declares it; absent in messages.
+    /// Declared content type; absent in messages.
     pub(crate) content_type: ContentType<'a>,
     pub(crate) bytes: &'a [u8],
 }
@@ -27,7 +27,7 @@ pub(crate) struct Named<'a> {
 /// Names of a whole body.
 const WHOLE: [&str; 2] = ["data", "body"];
 
-/// The request that values are, to a model with these rules; without any it takes a file as it is.
+/// The request of these values for a model with these rules; without rules it is a single file.
 pub(crate) fn request<'a>(
     values: Vec<Named<'a>>,
     rules: &[TensorRule],
@@ -70,7 +70,7 @@ fn rule<'r>(name: &str, rules: &'r [TensorRule]) -> Option<&'r TensorRule> {
     rules.iter().find(|rule| rule.name() == name)
 }
 
-/// The one file that comes for a model that takes it as it is.
+/// The only file, for a model with a raw body.
 fn file(values: Vec<Named<'_>>) -> Result<InferRequest<'_>, BodyFault> {
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
@@ -116,7 +116,7 @@ fn is_element(value: &Named<'_>, rule: &TensorRule) -> bool {
     rule.datatype() == Datatype::Bytes && value.content_type != ContentType::Json
 }
 
-/// The only element of an input, whose dims are all 1.
+/// The only element of an input whose dimensions are all 1.
 fn element<'a>(rule: &TensorRule, value: &Named<'_>) -> Result<Tensor<'a>, BodyFault> {
     let mut framed = Vec::with_capacity(value.bytes.len().saturating_add(4));
     push_item(&mut framed, value.bytes)
@@ -130,7 +130,7 @@ fn element<'a>(rule: &TensorRule, value: &Named<'_>) -> Result<Tensor<'a>, BodyF
     })
 }
 
-/// That a value can be JSON by its type: JSON's, none, or one that clients give to files whose kind they do not know.
+/// Whether the type allows JSON: JSON's, none, or one that clients use for unknown files.
 fn is_text(value: &Named<'_>) -> Result<(), BodyFault> {
     let text = match &value.content_type {
         ContentType::Absent | ContentType::Json => true,

@@ -1,5 +1,6 @@
-//! Protocols of inference servers from their clients' side: what a server gets is written from checked tensors, and what it says is read as untrusted
-//! input. Whether an answer's tensors keep the contract is the caller's to check.
+//! Client side of inference servers' protocols: requests are written from validated tensors, and
+//! responses are parsed as untrusted input. The caller validates response tensors against the
+//! contract.
 
 pub mod open_inference;
 pub mod tf_serving;
@@ -9,7 +10,7 @@ use std::borrow::Cow;
 
 use tensorgate_policy::Tensor;
 
-/// A tensor that owns what it holds; the error is for the log.
+/// A tensor with owned data; the error is for the log.
 pub(crate) fn owned(tensor: Tensor<'_>) -> Result<Tensor<'static>, String> {
     let Tensor {
         name,

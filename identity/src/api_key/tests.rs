@@ -1,4 +1,4 @@
-//! Who a credential belongs to.
+//! ! Which client an API key belongs to.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -17,7 +17,7 @@ use tensorgate_policy::request::Identity;
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Policy, raw};
 
-use super::{KeyRing, Owner, Slot, digest, format_key};
+use super::{KeyFormat, KeyRing, Owner, Slot, digest, format_key};
 
 extern crate std;
 
@@ -25,19 +25,20 @@ std::thread_local! {
     static COMPARISONS: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
 }
 
-/// Called for every comparison of two digests on this thread.
+/// / Called for every comparison of two digests on this thread.
 pub(super) fn compared() {
     COMPARISONS.with(|count| count.set(count.get() + 1));
 }
 
-/// `2027-01-31` ends so.
+/// / The end of `2027-01-31`.
 const EXPIRES: u64 = 1_801_440_000;
 
 fn hex(key: &str) -> String {
     tensorgate_policy::hex(&digest(key))
 }
 
-/// `old` counts until 2027-01-31, `new` for good, both `alpha`'s; `other` is `beta`'s.
+/// / `old` is valid until 2027-01-31, `new` has no expiry; both belong to `alpha`. `other` belongs
+/// to `beta`.
 fn policy() -> (Policy, [String; 3]) {
     let keys = [
         format_key(&[1; 20]),
@@ -47,6 +48,7 @@ fn policy() -> (Policy, [String; 3]) {
     let key = |index: usize, not_after: Option<&str>| raw::ApiKey {
         sha256: keys.get(index).map(|key| hex(key)),
         not_after: not_after.map(Into::into),
+        ..raw::ApiKey::default()
     };
     let raw = raw::Policy {
         version: Some(1),
@@ -118,8 +120,8 @@ fn what_is_no_key_is_nobodys() {
     );
 }
 
-/// A digest is of the key's own text: a well-formed text whose digest is listed under no client stays unknown, and a
-/// malformed one is not looked up even where its digest is listed.
+/// / A digest is of the key's own text. A well-formed key that no client lists is unknown. A
+/// malformed key is not looked up, even if its digest is listed.
 #[test]
 fn a_listed_digest_of_a_malformed_text_opens_nothing() {
     let raw = raw::Policy {
@@ -129,7 +131,7 @@ fn a_listed_digest_of_a_malformed_text_opens_nothing() {
             raw::Client {
                 api_keys: vec![raw::ApiKey {
                     sha256: Some(hex("password")),
-                    not_after: None,
+                    ..raw::ApiKey::default()
                 }],
                 ..raw::Client::default()
             },
@@ -154,7 +156,7 @@ fn a_revoked_key_is_nobodys_whatever_else_lists_it() {
             raw::Client {
                 api_keys: vec![raw::ApiKey {
                     sha256: Some(hex(&key)),
-                    not_after: None,
+                    ..raw::ApiKey::default()
                 }],
                 ..raw::Client::default()
             },
@@ -190,11 +192,12 @@ fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
             let owner = Owner {
                 client: "c".into(),
                 expires_unix_s: None,
+                format: KeyFormat::Tensorgate,
             };
             ring.keys.push((Slot(digest(&format!("{number}"))), owner));
         }
         ring.keys.sort_unstable_by_key(|(slot, _)| *slot);
-        // Known and unknown ones alike.
+        // Known and unknown keys alike.
         let cost = |seed: u8| {
             COMPARISONS.with(|count| count.set(0));
             let _ = ring.identify(&format_key(&[seed; 20]), 0);
@@ -203,7 +206,7 @@ fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
         (0..=255).map(cost).max().unwrap()
     };
     let (few, many) = (most(10), most(100_000));
-    // Beside one SHA-256, which is some hundred times a comparison.
+    // In addition to one SHA-256, which costs about a hundred comparisons.
     assert!(
         few >= 1 && many <= 64,
         "{few} among 10, {many} among 100,000"
@@ -212,10 +215,22 @@ fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
 
 #[test]
 fn a_wrong_key_costs_as_many_comparisons_as_a_right_one() {
-    let keys: Vec<_> = (0..100).map(|seed| format_key(&[seed; 20])).collect();
+    // Every fifth key is of another system. Of these, the even ones are listed without their
+    // format.
+    let keys: Vec<_> = (0..100)
+        .map(|seed| match seed % 5 {
+            0 => format!("sk-live-{seed:024}"),
+            _ => format_key(&[seed; 20]),
+        })
+        .collect();
     let listed = |key: &String| raw::ApiKey {
         sha256: Some(hex(key)),
         not_after: Some("2027-01-31".into()),
+        format: if key.ends_with('5') {
+            KeyFormat::Any
+        } else {
+            KeyFormat::Tensorgate
+        },
     };
     let client = raw::Client {
         api_keys: keys.iter().take(8).map(listed).collect(),
@@ -250,13 +265,109 @@ fn a_wrong_key_costs_as_many_comparisons_as_a_right_one() {
     };
     let mut costs = alloc::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
     let unknown = (100..=255).map(|seed| format_key(&[seed; 20]));
+    let unknown = unknown.chain((100..=255).map(|seed| format!("sk-live-{seed:024}")));
     for key in keys.iter().cloned().chain(unknown) {
         for now in [0, EXPIRES] {
             let (cause, count) = cost(&key, now);
             costs.entry(cause).or_default().insert(count);
         }
     }
-    assert_eq!(costs.len(), 4, "{costs:?}");
+    assert_eq!(costs.len(), 5, "{costs:?}");
     let all: std::collections::BTreeSet<_> = costs.values().flatten().collect();
     assert_eq!(all.len(), 1, "{costs:?}");
+}
+
+/// / A policy whose only client has these keys, each with its format.
+fn ring(keys: &[(&str, KeyFormat)]) -> KeyRing {
+    let key = |(text, format): &(&str, KeyFormat)| raw::ApiKey {
+        sha256: Some(hex(text)),
+        format: *format,
+        ..raw::ApiKey::default()
+    };
+    let client = raw::Client {
+        api_keys: keys.iter().map(key).collect(),
+        ..raw::Client::default()
+    };
+    let raw = raw::Policy {
+        version: Some(1),
+        clients: [("alpha".into(), client)].into(),
+        ..raw::Policy::default()
+    };
+    let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    KeyRing::new(&policy)
+}
+
+const FOREIGN: &str = "sk-live-4f9aK2mQx7Lw0Zr8Vb3Nd6Tc";
+const UNNAMED: &str = "sk-live-9Zr8Vb3Nd6Tc4f9aK2mQx7Lw";
+
+#[test]
+fn a_key_of_another_system_counts_only_where_its_entry_says_any() {
+    let ours = format_key(&[1; 20]);
+    let ring = ring(&[
+        (FOREIGN, KeyFormat::Any),
+        (UNNAMED, KeyFormat::Tensorgate),
+        (&ours, KeyFormat::Any),
+    ]);
+    let named = |text: &str| Some(format!("key:{}", &hex(text)[..16]));
+    let of_another = "api key is not of tensorgate's format, which its entry requires";
+    for (text, expected, credential) in [
+        (FOREIGN, Identity::Client("alpha".into()), named(FOREIGN)),
+        (&*ours, Identity::Client("alpha".into()), named(&ours)),
+        (UNNAMED, Identity::Refused(of_another), named(UNNAMED)),
+        // It may be a secret of another system: no part of its digest is logged.
+        (
+            "sk-live-0000000000000000unknown0",
+            Identity::Refused("unknown api key"),
+            None,
+        ),
+        ("password", Identity::Refused("api key is malformed"), None),
+    ] {
+        let identified = ring.identify(text, 0);
+        assert_eq!(identified.identity, expected, "{text}");
+        assert_eq!(identified.credential, credential, "{text}");
+    }
+}
+
+#[test]
+fn a_policy_without_keys_of_other_systems_hashes_none() {
+    let own = ring(&[(FOREIGN, KeyFormat::Tensorgate)]);
+    let any = ring(&[(FOREIGN, KeyFormat::Any)]);
+    let comparisons = |ring: &KeyRing| {
+        COMPARISONS.with(|count| count.set(0));
+        let _ = ring.identify(FOREIGN, 0);
+        COMPARISONS.with(core::cell::Cell::get)
+    };
+    assert_eq!(comparisons(&own), 0);
+    assert!(comparisons(&any) > 0);
+}
+
+#[test]
+fn a_listed_digest_of_a_text_that_cannot_be_a_key_opens_nothing() {
+    let long = "x".repeat(513);
+    for text in [
+        "a-key-with-19-chars",
+        &long,
+        "sk-live-4f9aK2mQ x7Lw0Zr8Vb3N",
+        "sk-live-4f9aK2mQ,x7Lw0Zr8Vb3N",
+        "sk-live-4f9aK2mQ\tx7Lw0Zr8Vb3N",
+        "sk-live-4f9aK2mQ\u{e9}x7Lw0Zr8Vb3N",
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln",
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.",
+        "tg_4f9aK2mQx7Lw0Zr8Vb3Nd6Tc1Hd6Jf8L0",
+    ] {
+        let identity = ring(&[(text, KeyFormat::Any)]).identify(text, 0).identity;
+        assert_eq!(
+            identity,
+            Identity::Refused("api key is malformed"),
+            "{text}"
+        );
+    }
+}
+
+/// / A policy may have a hundred thousand keys, in every worker.
+#[test]
+fn a_key_takes_no_more_room_for_its_format() {
+    assert_eq!(size_of::<tensorgate_policy::policy::ApiKey>(), 48);
+    assert_eq!(size_of::<raw::ApiKey>(), 2 * size_of::<String>());
+    assert_eq!(size_of::<Owner>(), size_of::<String>() + 16);
 }

@@ -1,8 +1,10 @@
-//! A key's text: `tg_`, base-62 digits, checksum.
+//! Syntax of API keys: `tg_`, base-62 digits and checksum; or keys of other systems.
 
 use alloc::string::String;
 
-/// What every key begins with.
+use tensorgate_policy::request::looks_like_jwt;
+
+/// Prefix of every tensorgate key.
 const PREFIX: &str = "tg_";
 
 /// Base-62 digits of the random part: 62^27 is just over 2^160.
@@ -11,16 +13,72 @@ const RANDOM_CHARS: usize = 27;
 /// Base-62 digits of the checksum: 62^6 is over 2^32.
 const CHECKSUM_CHARS: usize = 6;
 
-/// Bytes in front of the checksum: what it is computed over.
+/// Length of the checksummed part.
 const BODY_CHARS: usize = PREFIX.len() + RANDOM_CHARS;
 
-/// Characters of a whole key.
+/// Length of a key.
 pub const KEY_CHARS: usize = BODY_CHARS + CHECKSUM_CHARS;
 
-/// The digits, in the order of their values and of ASCII.
+/// Base-62 digits in the order of their values and of ASCII.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Why a text is no key. For the log: callers get one answer for all of them.
+/// Minimum length of a key of another system.
+///
+/// Its digest is stored without salt or slow hash, which NIST SP 800-63B-3 (5.1.2.2) allows from
+/// 112 random bits. Twenty random letters and digits have 119 bits, twenty base64 characters 120.
+/// Hex needs 28 characters. The randomness cannot be checked, because a policy contains only the
+/// digest.
+pub const MIN_FOREIGN_CHARS: usize = 20;
+
+/// Maximum length of a key of another system. It limits the work of hashing and is longer than the
+/// keys of large providers.
+pub const MAX_FOREIGN_CHARS: usize = 512;
+
+/// Why a text cannot be a key of another system. For the log: callers get the same response for
+/// all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ForeignFault {
+    #[error("it has fewer than {MIN_FOREIGN_CHARS} characters")]
+    TooShort,
+    #[error("it has more than {MAX_FOREIGN_CHARS} characters")]
+    TooLong,
+    #[error("it has a character other than visible ASCII without `\"`, `,`, `;` and `\\`")]
+    Character,
+    #[error("it has three parts of base64url, as a JWT has")]
+    Jwt,
+    #[error("it begins with `{PREFIX}` as tensorgate's own keys do, but is none: {0}")]
+    Own(KeyFault),
+}
+
+/// Whether a text may be a key of another system. The length is checked first.
+///
+/// The characters are those of a cookie value (RFC 6265, 4.1.1), so a key is the same in a header
+/// field, a cookie and a query. A text that looks like a JWT is treated as a token.
+///
+/// # Errors
+/// It cannot be such a key.
+pub fn parse_foreign(text: &str) -> Result<(), ForeignFault> {
+    if text.len() < MIN_FOREIGN_CHARS {
+        return Err(ForeignFault::TooShort);
+    }
+    if text.len() > MAX_FOREIGN_CHARS {
+        return Err(ForeignFault::TooLong);
+    }
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\');
+    if !text.bytes().all(fits) {
+        return Err(ForeignFault::Character);
+    }
+    if looks_like_jwt(text) {
+        return Err(ForeignFault::Jwt);
+    }
+    match parse_key(text) {
+        Err(fault) if text.starts_with(PREFIX) => Err(ForeignFault::Own(fault)),
+        _ => Ok(()),
+    }
+}
+
+/// Why a text is not a key. For the log: callers get the same response for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum KeyFault {
@@ -32,7 +90,7 @@ pub enum KeyFault {
     Checksum,
 }
 
-/// Makes a key's text from 20 random bytes: `tg_` + base-62 + checksum.
+/// Formats a key from 20 random bytes: `tg_` + base-62 + checksum.
 pub fn format_key(random: &[u8; 20]) -> String {
     let mut text = String::with_capacity(KEY_CHARS);
     text.push_str(PREFIX);
@@ -42,7 +100,7 @@ pub fn format_key(random: &[u8; 20]) -> String {
     text
 }
 
-/// Whether a text has a key's form and checksum. Its length is looked at before anything else: the text is a caller's.
+/// Checks the form and checksum of a key. The length is checked first.
 ///
 /// # Errors
 /// It is not of that form.
@@ -68,11 +126,12 @@ pub fn parse_key(text: &str) -> Result<(), KeyFault> {
     }
 }
 
-/// Appends a big-endian number in base 62, `digits` of them, leading zeros included.
+/// Appends a big-endian number as `digits` base-62 digits with leading zeros.
 fn push_base62<const N: usize>(text: &mut String, mut number: [u8; N], digits: usize) {
     let mut reversed = String::with_capacity(digits);
     for _ in 0..digits {
-        // Schoolbook division by 62, a byte at a time; a step's dividend is under 62 * 256, so its quotient is a byte.
+        // Schoolbook division by 62, byte by byte; a dividend is below 62 * 256, so its quotient is
+        // a byte.
         let mut remainder = 0_u16;
         for byte in &mut number {
             let dividend = (remainder << 8) | u16::from(*byte);
@@ -88,7 +147,7 @@ fn push_base62<const N: usize>(text: &mut String, mut number: [u8; N], digits: u
     text.extend(reversed.chars().rev());
 }
 
-/// CRC-32 as in IEEE 802.3 and zlib, bit by bit: it runs over 30 bytes a key, so a table would cost more than it saves.
+/// CRC-32 as in IEEE 802.3 and zlib, bit by bit: for 30 bytes a table would not pay off.
 fn crc32(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0xedb8_8320;
     !bytes.iter().fold(u32::MAX, |crc, byte| {
@@ -129,7 +188,7 @@ mod tests {
             bytes
         };
         assert_eq!(&format_key(&one)[3..30], "000000000000000000000000011");
-        // 2^160 - 1, computed apart.
+        // 2^160 - 1, computed independently.
         assert_eq!(
             &format_key(&[0xff; 20])[3..30],
             "aWgEPTl1tmebfsQzFP4bxwgy80V"
@@ -183,7 +242,8 @@ mod tests {
         );
         check(&key.replace("tg_", "TG_"), KeyFault::Form);
         check(&"t".repeat(1 << 20), KeyFault::Length);
-        // As many bytes as a key has, but not as many characters; a character boundary falls inside the checksum.
+        // As many bytes as a key but fewer characters; a character boundary lies inside the
+        // checksum.
         check(
             &alloc::format!("{}é", &key[..KEY_CHARS - 2]),
             KeyFault::Form,

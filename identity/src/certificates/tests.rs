@@ -1,4 +1,5 @@
-//! Whose certificate it is, from the connection and from proxies in front; what nobody's word can make it.
+//! Which client a certificate belongs to, from the connection and from trusted proxies; headers
+//! from other sources that must not be trusted.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +27,7 @@ const EDGE: &str = "spiffe://mesh/edge";
 const URI: u8 = 0x86;
 const DNS: u8 = 0x82;
 
-/// Clients `engine` by URI and `batch` by DNS name, behind so many proxies in front.
+/// / Clients `engine` by URI and `batch` by DNS name, with `hops` trusted proxies.
 fn certificates(hops: u32, revoked: Value) -> Certificates {
     let forwarders = if hops == 0 {
         json!([])
@@ -47,7 +48,7 @@ fn certificates(hops: u32, revoked: Value) -> Certificates {
     Certificates::new(&policy)
 }
 
-/// A certificate of these names, its serial number and its authority's key.
+/// / A certificate: its names, serial number and authority key.
 struct Leaf {
     uris: Vec<String>,
     dns: Vec<String>,
@@ -88,17 +89,17 @@ impl Leaf {
             .replace('=', "%3D")
     }
 
-    /// `Hash=…;Cert="…"`: nothing in it that a name could break.
+    /// / `Hash=…;Cert="…"`: no part of it that a name could break.
     fn bare(&self) -> String {
         format!("Hash={};Cert=\"{}\"", self.sha256, self.escaped())
     }
 
-    /// The same with names, as Envoy writes them.
+    /// / The same with names, in Envoy's form.
     fn full(&self) -> String {
         format!("{}{}", self.bare(), self.names())
     }
 
-    /// Names alone.
+    /// / Names only.
     fn plain(&self) -> String {
         format!("Hash={}{}", self.sha256, self.names())
     }
@@ -117,8 +118,9 @@ impl Leaf {
         text
     }
 
-    /// What a proxy says of a connection with it, behind what came.
-    fn shows(&self, certificates: &Certificates, before: &str) -> Proven {
+    /// / The header of a proxy for a connection with this certificate, appended to the header that
+    /// arrived.
+    fn shows(&self, certificates: &Certificates, before: &str) -> CertificateProof {
         let comma = if before.is_empty() { "" } else { "," };
         let header = format!("{before}{comma}{}", self.full());
         certificates.judge(&Certificate {
@@ -132,28 +134,30 @@ impl Leaf {
     }
 }
 
-fn is(client: &str, name: &str) -> Proven {
-    Proven::Client(client.into(), format!("mtls:{name}"))
+fn is(client: &str, name: &str) -> CertificateProof {
+    CertificateProof::Client(client.into(), format!("mtls:{name}"))
 }
 
-fn engine() -> Proven {
+fn engine() -> CertificateProof {
     is("engine", ENGINE)
 }
 
-fn batch() -> Proven {
+fn batch() -> CertificateProof {
     is("batch", "batch.example.com")
 }
 
 #[track_caller]
-fn nobody(proven: Proven, why: &str) {
+fn assert_rejected(proven: CertificateProof, why: &str) {
     match proven {
-        Proven::Nobody(cause) => assert!(cause.contains(why), "{cause:?}, and not {why:?}"),
+        CertificateProof::Rejected(cause) => {
+            assert!(cause.contains(why), "{cause:?}, and not {why:?}")
+        }
         other => panic!("{other:?}, and not {why:?}"),
     }
 }
 
 #[test]
-fn a_proxy_in_front_speaks_for_its_client_and_nobody_else_does() {
+fn only_a_trusted_proxy_may_name_the_client_certificate() {
     let certificates = certificates(1, json!({}));
     let (gateway, load_balancer) = (named(&[GATEWAY], &[]), named(&[], &["lb.example.com"]));
     let own = named(&[ENGINE], &[]);
@@ -172,31 +176,31 @@ fn a_proxy_in_front_speaks_for_its_client_and_nobody_else_does() {
         for text in [other.bare(), other.full()] {
             assert_eq!(said(&text), batch(), "{text}");
         }
-        // Its client has shown nothing; and itself it is nobody.
-        assert_eq!(said(""), Proven::Nothing);
-        nobody(said(&stranger.bare()), "proves no client");
-        nobody(said(&gateway.bare()), "proves no client");
-        // Without the certificate a name may hold further keys.
-        nobody(said(&other.plain()), "names without quotes");
-        // What a client made up stands further left.
+        // The client sent no certificate, and the proxy itself is not a client.
+        assert_eq!(said(""), CertificateProof::None);
+        assert_rejected(said(&stranger.bare()), "proves no client");
+        assert_rejected(said(&gateway.bare()), "proves no client");
+        // Without the certificate, a name could contain further keys.
+        assert_rejected(said(&other.plain()), "names without quotes");
+        // Elements that the client invented stand further left.
         let forged = format!("{},{}", own.bare(), stranger.bare());
-        nobody(said(&forged), "proves no client");
+        assert_rejected(said(&forged), "proves no client");
         let forged = format!("{},{}", stranger.bare(), own.bare());
         assert_eq!(said(&forged), engine());
     }
-    // Whoever is no proxy speaks for itself alone.
+    // A peer that is not a trusted proxy is identified by its own certificate only.
     assert_eq!(own.shows(&certificates, ""), engine());
     assert_eq!(own.shows(&certificates, &other.bare()), engine());
     assert_eq!(own.shows(&certificates, "nonsense"), engine());
-    nobody(
+    assert_rejected(
         stranger.shows(&certificates, &own.bare()),
         "proves no client",
     );
-    nobody(
+    assert_rejected(
         stranger.shows(&certificates, &gateway.bare()),
         "proves no client",
     );
-    nobody(
+    assert_rejected(
         stranger.shows(&certificates, &format!("{},{}", own.bare(), gateway.bare())),
         "proves no client",
     );
@@ -214,20 +218,20 @@ fn what_a_proxy_says_is_read_in_one_way_or_not_at_all() {
         &own.bare().replace("Cert=\"", "Cert="),
         &format!("{},", own.bare()),
     ] {
-        nobody(said(text), "odd");
+        assert_rejected(said(text), "odd");
     }
-    nobody(
+    assert_rejected(
         said(&format!("Hash={};URI={ENGINE};URI={ENGINE}", own.sha256)),
         "odd",
     );
-    // The digest, the certificate and the names are of one certificate.
+    // The digest, the certificate and the names belong to one certificate.
     let mixed = format!("Hash={};Cert=\"{}\"", stranger.sha256, own.escaped());
-    nobody(said(&mixed), "is another");
+    assert_rejected(said(&mixed), "is another");
     let mixed = format!("Hash={};Cert=\"\"", own.sha256);
-    nobody(said(&mixed), "cannot be read");
+    assert_rejected(said(&mixed), "cannot be read");
     let mixed = format!("{};URI={ENGINE}", stranger.bare());
-    nobody(said(&mixed), "not what its header says");
-    // Names of a certificate that its authority did not look at.
+    assert_rejected(said(&mixed), "not what its header says");
+    // Names of a certificate that its authority did not check.
     for uri in [
         &format!("{ENGINE};DNS=a"),
         &format!("{ENGINE},Hash={}", own.sha256),
@@ -242,18 +246,24 @@ fn what_a_proxy_says_is_read_in_one_way_or_not_at_all() {
         let evil = named(&[uri], &[]);
         for text in [evil.full(), evil.plain(), evil.bare()] {
             let proven = said(&text);
-            assert!(matches!(proven, Proven::Nobody(_)), "{text}: {proven:?}");
+            assert!(
+                matches!(proven, CertificateProof::Rejected(_)),
+                "{text}: {proven:?}"
+            );
         }
     }
     let evil = named(&["spiffe://prod/x"], &["a;DNS=batch.example.com", "b"]);
     for text in [evil.full(), evil.plain(), evil.bare()] {
-        assert!(matches!(said(&text), Proven::Nobody(_)), "{text}");
+        assert!(
+            matches!(said(&text), CertificateProof::Rejected(_)),
+            "{text}"
+        );
     }
-    nobody(
+    assert_rejected(
         said(&named(&[ENGINE, "spiffe://prod/x"], &[]).bare()),
         "several uris",
     );
-    nobody(
+    assert_rejected(
         said(&named(&[ENGINE], &["batch.example.com"]).bare()),
         "two clients",
     );
@@ -271,22 +281,22 @@ fn of_several_proxies_each_is_one_that_the_policy_names() {
     let said = |elements: &[String]| gateway.shows(&certificates, &elements.join(","));
     assert_eq!(said(&[own.bare(), edge.bare()]), engine());
     assert_eq!(said(&[other.bare(), own.bare(), edge.bare()]), engine());
-    // The client of the first proxy has shown nothing, or nobody knows of the second.
-    assert_eq!(said(&[edge.bare()]), Proven::Nothing);
-    assert_eq!(said(&[edge.full()]), Proven::Nothing);
-    assert_eq!(said(&[]), Proven::Nothing);
-    nobody(said(&[own.bare()]), "another proxy");
-    nobody(said(&[own.bare(), other.bare()]), "another proxy");
-    nobody(said(&[edge.bare(), own.bare()]), "another proxy");
-    nobody(
+    // The client of the first proxy sent no certificate, or the second proxy is unknown.
+    assert_eq!(said(&[edge.bare()]), CertificateProof::None);
+    assert_eq!(said(&[edge.full()]), CertificateProof::None);
+    assert_eq!(said(&[]), CertificateProof::None);
+    assert_rejected(said(&[own.bare()]), "another proxy");
+    assert_rejected(said(&[own.bare(), other.bare()]), "another proxy");
+    assert_rejected(said(&[edge.bare(), own.bare()]), "another proxy");
+    assert_rejected(
         said(&[own.bare(), edge.bare(), edge.bare()]),
         "proves no client",
     );
-    // A name without quotes could be the rest of the row.
-    nobody(said(&[own.plain(), edge.plain()]), "without quotes");
-    nobody(said(&[own.bare(), edge.full()]), "without quotes");
+    // A name without quotes could be the rest of the list.
+    assert_rejected(said(&[own.plain(), edge.plain()]), "without quotes");
+    assert_rejected(said(&[own.bare(), edge.full()]), "without quotes");
     let evil = named(&[&format!("{ENGINE},{}", edge.bare())], &[]);
-    nobody(said(&[evil.plain()]), "without quotes");
+    assert_rejected(said(&[evil.plain()]), "without quotes");
 }
 
 #[test]
@@ -301,7 +311,7 @@ fn a_certificate_is_revoked_by_its_number_wherever_it_is_shown() {
             (1, 1, true),
             (2, 1, false),
             (2, 2, true),
-            // Whoever does not say whose it is may be listed.
+            // A certificate without a serial number may be a revoked one.
             (2, 0, false),
             (3, 1, false),
             (3, 2, false),
@@ -319,11 +329,11 @@ fn a_certificate_is_revoked_by_its_number_wherever_it_is_shown() {
                 if expected {
                     assert_eq!(proven, engine(), "{what}");
                 } else {
-                    assert_eq!(proven, Proven::Nobody(REVOKED), "{what}");
+                    assert_eq!(proven, CertificateProof::Rejected(REVOKED), "{what}");
                 }
             }
         }
-        // A proxy that does not say the number is not believed on it.
+        // A proxy that omits the serial number is not trusted about revocation.
         let header = own.plain();
         let names = PeerNames {
             uri: Some(ENGINE.into()),
@@ -334,30 +344,30 @@ fn a_certificate_is_revoked_by_its_number_wherever_it_is_shown() {
             header: &header,
             names,
         };
-        nobody(certificates.judge(&shown), "no serial number");
+        assert_rejected(certificates.judge(&shown), "no serial number");
     }
     let certificates = certificates(1, revoked);
-    nobody(
+    assert_rejected(
         gateway.shows(&certificates, &own.plain()),
         "no serial number",
     );
-    // A proxy whose own certificate is revoked speaks for nobody.
+    // A proxy whose own certificate is revoked is not trusted.
     let lost = leaf(3, 1, &[GATEWAY], &[]);
     assert_eq!(
         lost.shows(&certificates, &own.bare()),
-        Proven::Nobody(REVOKED)
+        CertificateProof::Rejected(REVOKED)
     );
     let certificates = self::certificates(1, json!({"certificates": [gateway.sha256]}));
     assert_eq!(
         gateway.shows(&certificates, &own.bare()),
-        Proven::Nobody(REVOKED)
+        CertificateProof::Rejected(REVOKED)
     );
     let certificates = self::certificates(1, json!({"certificates": [own.sha256]}));
     assert_eq!(
         gateway.shows(&certificates, &own.bare()),
-        Proven::Nobody(REVOKED)
+        CertificateProof::Rejected(REVOKED)
     );
-    // A list without entries asks for numbers all the same.
+    // An empty revocation list also requires serial numbers.
     let certificates = self::certificates(0, json!({"serials": []}));
     assert_eq!(own.shows(&certificates, ""), engine());
 }
@@ -377,7 +387,7 @@ fn a_connection_whose_certificate_nobody_tells_is_nobodys() {
         })
     };
     assert_eq!(shown(&own.full(), &own.sha256), engine());
-    nobody(shown(&own.full(), ""), "odd");
-    nobody(shown(&own.full(), &"0".repeat(64)), "odd");
-    nobody(shown("", &own.sha256), "odd");
+    assert_rejected(shown(&own.full(), ""), "odd");
+    assert_rejected(shown(&own.full(), &"0".repeat(64)), "odd");
+    assert_rejected(shown("", &own.sha256), "odd");
 }

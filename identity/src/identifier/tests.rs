@@ -1,4 +1,4 @@
-//! What several proofs come to together, and where they count.
+//! ! How several proofs combine, and from which networks they are valid.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -55,7 +55,7 @@ fn identifier(client_ca: bool) -> Identifier {
     Identifier::new(&policy)
 }
 
-/// A certificate as Envoy tells of it, header and properties.
+/// / A certificate as Envoy reports it, in the header and in properties.
 struct Shown {
     header: String,
     names: PeerNames,
@@ -95,7 +95,7 @@ const ODD: &str = "the certificate's names are not what its header says";
 #[test]
 fn a_refused_credential_is_refused_and_two_proofs_of_two_clients_conflict() {
     let identifier = identifier(true);
-    let nobody = key(9);
+    let unknown = key(9);
     let conflict = Identity::Conflicting("two credentials prove two clients");
     let client = |name: &str| Identity::Client(name.into());
     let none = || {
@@ -141,7 +141,7 @@ fn a_refused_credential_is_refused_and_two_proofs_of_two_clients_conflict() {
             Credential::None,
             Identity::Refused("the certificate's header is odd, or it has several uris"),
         ),
-        // A name that would be two in the header is one to the proxy.
+        // One name for the proxy that would be two names in the header.
         (
             &["spiffe://evil;DNS=batch.example.com"],
             &[],
@@ -172,7 +172,7 @@ fn a_refused_credential_is_refused_and_two_proofs_of_two_clients_conflict() {
         (
             &[ENGINE],
             &[],
-            Credential::ApiKey(&nobody),
+            Credential::ApiKey(&unknown),
             Identity::Refused("unknown api key"),
         ),
         (
@@ -274,7 +274,7 @@ fn a_right_credential_counts_from_the_clients_own_networks() {
 fn another_filters_word_proves_the_client_whose_text_it_is() {
     let identifier = identifier(true);
     let places: Vec<_> = identifier
-        .metadata_places()
+        .metadata_paths()
         .map(|(filter, keys)| (filter, keys.join(".")))
         .collect();
     assert_eq!(places, [("f", "payload.sub".into()), ("g", "user".into())]);
@@ -342,24 +342,27 @@ fn a_text_proves_its_client_by_the_word_of_its_issuer_alone() {
     let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
     let identifier = Identifier::new(&policy);
     let places: Vec<_> = identifier
-        .metadata_places()
+        .metadata_paths()
         .map(|(_, keys)| keys.join("."))
         .collect();
     assert_eq!(places, ["payload.sub", "payload.iss", "user"]);
     let (one, two) = (Some("https://one.example"), Some("https://two.example"));
     let client = |name: &str| Identity::Client(name.into());
-    let nobody = || Identity::Refused("metadata proves no client");
+    let no_client = || Identity::Refused("metadata proves no client");
     for (texts, expected) in [
         ([Some("v"), one, None], client("one")),
         ([Some("v"), two, None], client("two")),
         ([Some("w"), None, None], client("any")),
         ([Some("w"), one, None], client("any")),
-        ([Some("v"), None, None], nobody()),
-        ([Some("v"), Some("https://three.example"), None], nobody()),
-        ([Some("v"), Some(""), None], nobody()),
-        ([Some("https://one.example"), Some("v"), None], nobody()),
+        ([Some("v"), None, None], no_client()),
+        (
+            [Some("v"), Some("https://three.example"), None],
+            no_client(),
+        ),
+        ([Some("v"), Some(""), None], no_client()),
+        ([Some("https://one.example"), Some("v"), None], no_client()),
         ([None, one, None], Identity::Missing),
-        // Each text is read for its own place.
+        // Each text is read from its own location.
         ([None, None, Some("user")], client("user")),
         ([Some("v"), None, Some("user")], client("user")),
         ([None, Some("user"), None], Identity::Missing),

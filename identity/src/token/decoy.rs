@@ -1,15 +1,16 @@
-//! What a token costs that is refused without a look at its signature: one check of its signature under a key that it is not said to be of. Whoever sends it
-//! learns by the time of the answer neither which issuers, keys, audiences and claims a policy knows, nor that a token was right and is over, nor that
-//! nobody looks at what comes from there any longer.
+//! Decoy checks: a token that is rejected without a signature check costs one check with an
+//! unrelated key. Response times therefore do not reveal known issuers, keys, audiences and claims,
+//! expired valid tokens, or a lock.
 //!
-//! What the check comes to is thrown away where it is made: no word of a decoy's can let anybody in. It costs no more than a wrong token's: its key is one
-//! of the policy's, of the token's own algorithm; where the policy has none of that algorithm, no token of it is ever checked. A token that is sent
-//! again costs nothing, as a wrong one does not.
+//! The result of a decoy check is discarded, so it can never accept a token. It costs as much as
+//! the check of a wrong token: the key has the token's algorithm and belongs to the policy. Without
+//! such a key, no token of that algorithm is ever checked. A repeated token costs nothing, like a
+//! repeated wrong one.
 
 use tensorgate_policy::policy::{KeyMaterial, PublicKey};
 
 use super::{Rules, Tokens};
-use crate::attempts::{Attempt, Attempts, Worth};
+use crate::attempts::{Attempt, Attempts, CheckBudget};
 use crate::cache::{TokenCache, TokenId};
 use crate::json::Json;
 use crate::jws::Parts;
@@ -17,8 +18,8 @@ use crate::key_sets::KeySets;
 use crate::verifier::Verifier;
 
 impl Tokens {
-    /// Has a token cost what a wrong one costs, as far as anything may be spent on it.
-    pub(super) fn pay<P: Verifier + Attempts + ?Sized>(
+    /// Charges a token the cost of a wrong one, within its check budget.
+    pub(super) fn charge_decoy<P: Verifier + Attempts + ?Sized>(
         &self,
         parts: &Parts<'_>,
         attempt: &Attempt,
@@ -26,30 +27,30 @@ impl Tokens {
         port: &mut P,
         cache: &mut TokenCache,
     ) {
-        if !cache.is_spent(id) && port.worth(attempt) != Worth::Nothing {
-            self.feign(parts, id, port, cache);
+        if !cache.was_rejected(id) && port.check_budget(attempt) != CheckBudget::Nothing {
+            self.run_decoy(parts, id, port, cache);
         }
     }
 
-    /// The same of one that something may be spent on.
-    pub(super) fn feign<P: Verifier + ?Sized>(
+    /// Runs a decoy check for a token.
+    pub(super) fn run_decoy<P: Verifier + ?Sized>(
         &self,
         parts: &Parts<'_>,
         id: TokenId,
         port: &mut P,
         cache: &mut TokenCache,
     ) {
-        if cache.is_spent(id) {
+        if cache.was_rejected(id) {
             return;
         }
-        cache.spend(id);
+        cache.remember_rejected(id);
         if let Some(key) = self.decoy(parts, cache.keys()) {
-            // A fault, too, is nobody's to know.
+            // A fault is discarded too.
             let _ = port.verify(key, parts.signed, &parts.signature);
         }
     }
 
-    /// A key of the token's algorithm: of the issuer that it names, or else of any.
+    /// A key of the token's algorithm: of its claimed issuer, or else of any.
     fn decoy<'k>(&'k self, parts: &Parts<'_>, fetched: &'k KeySets) -> Option<&'k KeyMaterial> {
         let named = parts.claims.get("iss").and_then(Json::text);
         let named = named.and_then(|iss| self.issuers.get(iss));
@@ -65,7 +66,8 @@ impl Tokens {
     }
 }
 
-/// Of keys the one that a check costs something under: a signature of RSA that is not as long as the key's modulus costs nothing.
+/// Prefers a key for which the check costs time: RSA signatures of another length than the modulus
+/// are rejected at once.
 fn as_dear<'k, K: Iterator<Item = &'k PublicKey>>(
     parts: &Parts<'_>,
     keys: impl Fn() -> K,

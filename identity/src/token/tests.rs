@@ -1,4 +1,5 @@
-//! Which tokens prove a client, which never do, and that no byte of a good one can be changed.
+//! ! Which tokens prove a client and which never do. A good token with any byte changed is
+//! rejected.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -55,7 +56,7 @@ fn policy(document: &Value) -> Policy {
     policy
 }
 
-/// Claims of a token for `web`, with some put in, or taken out for `null`.
+/// / Claims of a token for `web` with these changes. A `null` value removes the claim.
 fn claims(changes: Value) -> String {
     let mut claims = json!({
         "iss": ISSUER, "sub": "svc-web", "aud": "tensorgate", "exp": NOW + 600, "iat": NOW - 60
@@ -101,14 +102,14 @@ fn a_token_of_each_algorithm_proves_its_client() {
         (r#"{"alg":"RS256","kid":"rsa"}"#, Signer::Rsa),
         (r#"{"alg":"ES256","kid":"ec"}"#, Signer::Ec),
         (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::Ed),
-        // No name, and one key of that algorithm.
+        // No key ID, and one key of that algorithm.
         (r#"{"alg":"RS256"}"#, Signer::Rsa),
         (r#"{"alg":"ES256"}"#, Signer::Ec),
         (r#"{"alg":"EdDSA"}"#, Signer::Ed),
         (r#"{"alg":"EdDSA","typ":"at+jwt"}"#, Signer::Ed),
         (r#"{"alg":"EdDSA","typ":"jWt"}"#, Signer::Ed),
         (r#"{"alg":"EdDSA","typ":"application/AT+JWT"}"#, Signer::Ed),
-        // What means nothing here is passed over (RFC 7515, 4).
+        // Unknown header members are ignored (RFC 7515, 4).
         (
             r#"{"alg":"EdDSA","x5t":"a","x5t#S256":"b","nonce":1}"#,
             Signer::Ed,
@@ -157,7 +158,7 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
         (r#"{"alg":null}"#.into(), Signer::Ed, ALG),
         (r#"{"kid":"ed"}"#.into(), Signer::Ed, ALG),
         ("{}".into(), Signer::Ed, ALG),
-        // The header chooses no algorithm for a key.
+        // The header does not choose the algorithm for a key.
         (r#"{"alg":"RS256","kid":"ed"}"#.into(), Signer::Ed, KEY),
         (r#"{"alg":"EdDSA","kid":"rsa"}"#.into(), Signer::Rsa, KEY),
         (r#"{"alg":"ES256","kid":"rsa"}"#.into(), Signer::Rsa, KEY),

@@ -1,21 +1,21 @@
-//! When a token counts, by the dates that it bears and the rules of its issuer. Reads no clock.
+//! Validity period of a token from its dates and its issuer's rules. Reads no clock.
 
 use tensorgate_policy::policy::Issuer;
 
 use super::{EXPIRED, NOT_YET};
 use crate::json::{Json, Object};
 
-/// The last second that a date may name: 9999-12-31T23:59:59Z. Up to here a double is exact.
+/// Maximum date: 9999-12-31T23:59:59Z. Doubles are exact up to here.
 const MAX_DATE_UNIX_S: f64 = 253_402_300_799.0;
 
-/// When a token counts, Unix seconds.
+/// Validity period, in Unix seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     pub(super) from: f64,
     pub(super) until: f64,
 }
 
-/// When a token counts by its own word and its issuer's rules, if that is now.
+/// Validity period of a token, if it includes `now`.
 pub(super) fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Window, &'static str> {
     let skew = issuer.clock_skew_s() as f64;
     let longest = issuer.max_lifetime_s() as f64;
@@ -43,7 +43,7 @@ pub(super) fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Windo
             return Err("token expires before it was issued");
         }
     }
-    // Without `iat` a token's life is what is left of it.
+    // Without `iat`, the remaining lifetime counts.
     if expires - issued.unwrap_or(now) > longest {
         return Err("token lives longer than its issuer may grant");
     }

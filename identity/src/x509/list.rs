@@ -1,5 +1,5 @@
-//! What a list of revoked certificates says of itself, read off its DER form (RFC 5280, 5.1): whose it is, since when it holds, which number it has. It
-//! verifies nothing, and does not read whom the list names: that is for whoever verifies certificates.
+//! Reads issuer, date and number from a certificate revocation list in DER form (RFC 5280, 5.1).
+//! Nothing is verified, and revoked entries are only counted.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,23 +14,23 @@ const NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
 /// `id-ce-deltaCRLIndicator`, 2.5.29.27.
 const DELTA: &[u8] = &[0x55, 0x1d, 0x1b];
 
-/// What a list says of itself.
+/// Contents of a revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
-    /// Its authority's name: the content of the DER form.
+    /// Name of its authority, as DER content.
     pub issuer: Vec<u8>,
-    /// Since when it holds, `YYYYMMDDHHMMSSZ`.
+    /// Date of issue, `YYYYMMDDHHMMSSZ`.
     pub since: String,
-    /// Its number among its authority's lists, big-endian, without leading zeros; lists of the first version have none.
+    /// Its number, big-endian, without leading zeros; version 1 lists have none.
     pub number: Option<Vec<u8>>,
-    /// How many certificates it names.
+    /// Number of revoked certificates.
     pub revoked: usize,
-    /// Whether it says only what changed since another list.
+    /// Whether it only contains changes since another list.
     pub delta: bool,
 }
 
 impl List {
-    /// Whether its authority made it before another of its lists, by the numbers, or where one has none by the times.
+    /// Whether it is older than another list of its authority, by number or else by date.
     pub fn is_older_than(&self, other: &Self) -> bool {
         match (&self.number, &other.number) {
             (Some(own), Some(other)) => (own.len(), own) < (other.len(), other),
@@ -39,11 +39,11 @@ impl List {
     }
 }
 
-/// Reads a list; `None` if anything about it is odd.
+/// Parses a list; `None` if anything is unusual.
 pub fn from_der(bytes: &[u8]) -> Option<List> {
     let mut body = signed(bytes)?;
     body.take_if(INTEGER)?;
-    // How it is signed.
+    // Signature algorithm.
     body.take(SEQUENCE)?;
     let mut list = List {
         issuer: body.take(SEQUENCE)?.into(),
@@ -80,7 +80,7 @@ impl List {
                 let mut value = Der(value);
                 let number = serial(value.take(INTEGER)?)?;
                 value.end()?;
-                // Once (RFC 5280, 4.2).
+                // At most once (RFC 5280, 4.2).
                 if self.number.replace(number).is_some() {
                     return None;
                 }
@@ -92,7 +92,7 @@ impl List {
     }
 }
 
-/// A time as four digits of a year and two of everything else (RFC 5280, 4.1.2.5).
+/// A time with a four-digit year (RFC 5280, 4.1.2.5).
 fn time(from: &mut Der<'_>) -> Option<String> {
     let (tag, digits) = from.any()?;
     let digits = str::from_utf8(digits).ok()?;
@@ -131,7 +131,7 @@ mod tests {
         )
     }
 
-    /// A list with these parts behind its issuer.
+    /// A list with these parts after its issuer.
     fn list(parts: &[&[u8]]) -> Vec<u8> {
         let start = [
             der(INTEGER, &[&[1]]),
@@ -170,7 +170,7 @@ mod tests {
         let bare = from_der(&list(&[&der(UTC_TIME, &[b"991231235959Z"])])).unwrap();
         assert_eq!((bare.revoked, &*bare.since), (0, "19991231235959Z"));
         assert!(bare.is_older_than(&read) && !read.is_older_than(&bare));
-        // Numbers count before times, as numbers and not as texts.
+        // Numbers are compared before dates, as numbers and not as texts.
         let before = from_der(&list(&[&until, &numbered(&[0, 0xff])])).unwrap();
         assert!(before.is_older_than(&read) && !read.is_older_than(&before));
         assert!(!read.is_older_than(&read));

@@ -76,7 +76,7 @@ fn an_address_is_what_its_most_exact_block_says() {
         ("4000::1", Never("unassigned")),
         ("1::1", Never("unassigned")),
     ] {
-        assert_eq!(standing(text.parse().unwrap()), expected, "{text}");
+        assert_eq!(classify(text.parse().unwrap()), expected, "{text}");
     }
 }
 
@@ -105,7 +105,7 @@ fn a_private_network_that_is_allowed_opens_itself_and_nothing_else() {
         ("::ffff:10.1.2.3", Err("IPv4-mapped")),
         ("64:ff9b::a01:203", Err("NAT64")),
     ] {
-        assert_eq!(admit(text.parse().unwrap(), &allowed), expected, "{text}");
+        assert_eq!(check(text.parse().unwrap(), &allowed), expected, "{text}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Models that are one: written once, read as they were, judged as if each were written out.
+//! ! Identical models: written once, read back unchanged, and enforced as if each were written in
+//! full.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -6,12 +7,12 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use serde_json::{Value, json};
 
-use super::Bundle;
+use super::{Bundle, HeaderMode};
 use crate::fault::Severity;
 use crate::raw::{self, Shared};
 use crate::validate::validate;
 
-/// A policy whose models `a` and `c` are one, and `b` another that says nearly the same.
+/// / A policy whose models `a` and `c` are identical. `b` differs slightly.
 fn policy() -> raw::Policy {
     let model = json!({
         "backend": "b", "versions": ["1"], "protocols": ["oip-rest"],
@@ -34,11 +35,17 @@ fn policy() -> raw::Policy {
 
 fn written(policy: raw::Policy) -> Value {
     let generation = "0123456789abcdef".into();
-    serde_json::to_value(Bundle { generation, policy }).unwrap()
+    let bundle = Bundle {
+        generation,
+        policy,
+        headers: HeaderMode::default(),
+        tightens: None,
+    };
+    serde_json::to_value(bundle).unwrap()
 }
 
 fn read(written: &Value) -> Result<raw::Policy, String> {
-    // From text, as a filter does.
+    // From text, as a filter reads it.
     serde_json::from_slice(&serde_json::to_vec(written).unwrap())
         .map(|Bundle { policy, .. }| policy)
         .map_err(|error| error.to_string())
@@ -62,8 +69,8 @@ fn models_that_are_one_are_written_once_and_read_as_they_were() {
         serde_json::to_string(&policy).unwrap(),
         "the canonical form"
     );
-    assert_eq!(back.models["a"].place(), back.models["c"].place());
-    assert_ne!(back.models["a"].place(), back.models["b"].place());
+    assert_eq!(back.models["a"].as_ptr(), back.models["c"].as_ptr());
+    assert_ne!(back.models["a"].as_ptr(), back.models["b"].as_ptr());
 }
 
 #[test]
@@ -86,7 +93,7 @@ fn a_name_that_stands_for_nothing_or_for_two_is_no_bundle() {
     };
     for (alike, expected) in [
         (json!({"x": ["c"]}), "no model \"x\" is written"),
-        // What is joined is nothing to be joined to.
+        // A shared model must not refer to another shared model.
         (json!({"a": ["c"], "c": ["d"]}), "no model \"c\" is written"),
         (json!({"a": ["b"]}), "model \"b\" is there twice"),
         (json!({"a": ["a"]}), "model \"a\" is there twice"),

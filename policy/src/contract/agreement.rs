@@ -1,4 +1,5 @@
-//! Tensors without a rule of their own: whether they can be tensors at all, and whether two answers are the same.
+//! Checks for tensors without a rule: whether they are well-formed, and whether two responses are
+//! equal.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -10,11 +11,12 @@ use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::tensor::{Tensor, items};
 
-/// Whether tensors can be tensors at all, where no rule says what they are: what one handler of a chain gives to the next. Each has a name of its
-/// own, a datatype that there is, and as many elements as its shape says.
+/// Checks that tensors without rules are well-formed: the data between the handlers of a chain.
+/// Names are unique, datatypes exist, and the number of elements matches the shape.
 ///
 /// # Errors
-/// The first thing wrong with the first tensor that something is wrong with: `duplicate-input`, `datatype`, `shape` or `size-mismatch`.
+/// The first fault of the first invalid tensor: `duplicate-input`, `datatype`, `shape` or
+/// `size-mismatch`.
 pub fn check_structure(tensors: &[Tensor<'_>]) -> Result<(), Denial> {
     let mut names = BTreeSet::new();
     for tensor in tensors {
@@ -59,10 +61,11 @@ pub fn check_structure(tensors: &[Tensor<'_>]) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Whether two answers are the same: tensors by name, datatype and shape, floats no farther apart than `tolerance` of the larger of two, or of 1.
+/// Compares two responses by tensor name, datatype and shape. Floats may differ by `tolerance` of
+/// the larger value, or of 1.
 ///
 /// # Errors
-/// Where they first differ, without a value.
+/// The first difference, without a value.
 pub fn agree(one: &[Tensor<'_>], other: &[Tensor<'_>], tolerance: f64) -> Result<(), String> {
     if one.len() != other.len() {
         return Err(format!("{} tensors, not {}", other.len(), one.len()));

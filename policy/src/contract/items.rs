@@ -1,5 +1,6 @@
-//! What an item of `BYTES` may be: its least length, its text, its list, the file or the URL that it is. Checked as it passes: what is kept of an item
-//! is a few dozen bytes, of one that is compared as a whole at most [`MAX_URL_BYTES`].
+//! Rules of `BYTES` elements: minimum length, text, allowed values, file type or URL. Elements are
+//! checked as a stream: a few dozen bytes of state, or at most [`MAX_URL_BYTES`] for an element
+//! that is compared as a whole.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,69 +12,70 @@ use super::pattern::{self, Pattern};
 use super::url::{MAX_URL_BYTES, UrlRule};
 use crate::denial::Reason;
 
-/// Bytes of an item that is listed.
+/// Maximum size of an allowed value.
 pub(crate) const MAX_LISTED_BYTES: usize = 256;
 
-/// Rules for a tensor's items; a default one lets every item through.
+/// Rules of a tensor's elements; the default allows all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Items {
-    /// Bytes of an item at least.
+    /// Minimum size of an element, in bytes.
     pub(crate) min_bytes: usize,
-    /// Whether it must be UTF-8.
+    /// Whether elements must be UTF-8.
     pub(crate) utf8: bool,
-    /// The only ones that may be, ascending; none is longer than [`MAX_LISTED_BYTES`].
+    /// Allowed values in ascending order; none is longer than [`MAX_LISTED_BYTES`].
     pub(crate) allowed: Option<Vec<Vec<u8>>>,
-    /// What its text looks like; what has one is UTF-8.
+    /// Pattern of the text; an element with a pattern is UTF-8.
     pub(crate) pattern: Option<Arc<Pattern>>,
-    /// Which files it may be.
+    /// Allowed file types.
     pub(crate) media: Option<MediaRule>,
-    /// Where it leads.
+    /// Allowed URLs.
     pub(crate) url: Option<UrlRule>,
 }
 
-/// A reason and its cause; the field is the tensor's.
+/// A reason and its cause; the caller adds the field.
 pub(super) type Fault = (Reason, String);
 
-/// [`super::Unkept`], of one tensor.
+/// [`super::OnValueFault`] for one tensor.
 pub(super) type Values<'f> = dyn FnMut(Fault) -> Result<(), Fault> + 'f;
 
-/// An item on its way.
+/// An element in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     index: usize,
-    /// What its length says against it.
+    /// Fault of its length.
     length: Option<String>,
-    /// Whether something against it was told, and it passes all the same: then only where it leads is looked at.
-    told: bool,
-    /// A character that a cut has split.
+    /// Whether a fault was reported and allowed to pass. After that only URLs are still checked.
+    reported: bool,
+    /// A character that is split between chunks.
     split: [u8; 4],
     split_bytes: usize,
-    /// The pattern's.
+    /// State of the pattern.
     state: u16,
     probe: Option<Probe>,
-    /// All of it, where it is compared as a whole.
+    /// The whole element, if it is compared as a whole.
     whole: Option<Vec<u8>>,
 }
 
 impl Items {
-    /// Whether an item's bytes need not be looked at.
+    /// Whether the bytes of elements need no check.
     pub(super) fn are_any(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether nothing of an item is looked at once something was `told` of its tensor.
-    pub(super) const fn is_over(&self, told: bool) -> bool {
-        told && self.url.is_none()
+    /// Whether no more checks are needed after a fault of the tensor was `reported`.
+    pub(super) const fn is_over(&self, reported: bool) -> bool {
+        reported && self.url.is_none()
     }
 
-    /// Begins with an item of so many bytes. `told`: whether something against an earlier one of the tensor was told, and it passes all the same.
-    pub(super) fn begin(&self, index: usize, bytes: usize, told: bool) -> Result<Item, Fault> {
+    /// Begins an element of `bytes` bytes. `reported`: a fault of the tensor was already allowed to
+    /// pass.
+    pub(super) fn begin(&self, index: usize, bytes: usize, reported: bool) -> Result<Item, Fault> {
         if self.url.is_some() && bytes > MAX_URL_BYTES {
             return Err(of_element(index, Reason::UrlBlocked, "the URL is too long"));
         }
         let listed = self.allowed.is_none() || bytes <= MAX_LISTED_BYTES;
         let least = self.min_bytes;
-        let length = if told {
+        let length = if reported {
             None
         } else if bytes < least {
             Some(format!("has {bytes} bytes, at least {least} must be"))
@@ -82,18 +84,18 @@ impl Items {
         } else {
             Some(NOT_LISTED.into())
         };
-        let compared = (!told && self.allowed.is_some() && listed) || self.url.is_some();
+        let compared = (!reported && self.allowed.is_some() && listed) || self.url.is_some();
         Ok(Item {
             index,
             length,
-            told,
+            reported,
             split: [0; 4],
             split_bytes: 0,
             state: pattern::START,
             probe: self
                 .media
                 .as_ref()
-                .filter(|_| !told)
+                .filter(|_| !reported)
                 .map(|_| Probe::new(bytes)),
             whole: compared.then(|| Vec::with_capacity(bytes.min(MAX_URL_BYTES))),
         })
@@ -109,30 +111,34 @@ fn of_element(index: usize, reason: Reason, cause: &str) -> Fault {
 }
 
 impl Item {
-    /// Whether something against it was told.
-    pub(super) const fn told(&self) -> bool {
-        self.told
+    /// Whether a fault was reported.
+    pub(super) const fn is_reported(&self) -> bool {
+        self.reported
     }
 
-    /// The next bytes of it.
+    /// Checks the next bytes.
     pub(super) fn take(
         &mut self,
         rule: &Items,
         piece: &[u8],
-        unkept: &mut Values<'_>,
+        on_value_fault: &mut Values<'_>,
     ) -> Result<(), Fault> {
         if let Some(whole) = &mut self.whole {
-            // Its length was looked at when it began.
+            // The length was checked at the beginning.
             whole.extend_from_slice(piece);
         }
         let judged = self.look(rule, piece);
-        self.tell(judged, unkept)
+        self.tell(judged, on_value_fault)
     }
 
-    /// That was all of it.
-    pub(super) fn end(&mut self, rule: &Items, unkept: &mut Values<'_>) -> Result<(), Fault> {
+    /// Ends the element.
+    pub(super) fn end(
+        &mut self,
+        rule: &Items,
+        on_value_fault: &mut Values<'_>,
+    ) -> Result<(), Fault> {
         let judged = self.last_look(rule);
-        self.tell(judged, unkept)?;
+        self.tell(judged, on_value_fault)?;
         let Some(url) = &rule.url else {
             return Ok(());
         };
@@ -141,19 +147,23 @@ impl Item {
             .map_err(|cause| of_element(self.index, Reason::UrlBlocked, cause))
     }
 
-    /// Tells of the first thing that is wrong.
-    fn tell(&mut self, judged: Result<(), String>, unkept: &mut Values<'_>) -> Result<(), Fault> {
+    /// Reports the first fault.
+    fn tell(
+        &mut self,
+        judged: Result<(), String>,
+        on_value_fault: &mut Values<'_>,
+    ) -> Result<(), Fault> {
         match judged {
-            Err(cause) if !self.told => {
-                self.told = true;
-                unkept(of_element(self.index, Reason::OutOfRange, &cause))
+            Err(cause) if !self.reported => {
+                self.reported = true;
+                on_value_fault(of_element(self.index, Reason::OutOfRange, &cause))
             }
             _ => Ok(()),
         }
     }
 
     fn look(&mut self, rule: &Items, piece: &[u8]) -> Result<(), String> {
-        if self.told {
+        if self.reported {
             return Ok(());
         }
         if let Some(cause) = self.length.take() {
@@ -169,7 +179,7 @@ impl Item {
     }
 
     fn last_look(&self, rule: &Items) -> Result<(), String> {
-        if self.told {
+        if self.reported {
             return Ok(());
         }
         if self.split_bytes > 0 {

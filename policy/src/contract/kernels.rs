@@ -1,13 +1,15 @@
-//! Scans over element data: is every value finite, is every value in range.
+//! Scans over element data: whether all values are finite and in range.
 //!
-//! A scan folds a block of elements into one flag without a branch an element, which the compiler turns into vector code,
-//! and looks at the flag once a block. A range is brought into the element's own type once a scan:
+//! A scan folds a block of elements into one flag without a branch per element, which the compiler
+//! turns into vector code. The flag is tested once per block. A range is converted to the element's
+//! type once per scan:
 //!
-//! - Integers: the least and greatest integers in the range, exactly; nothing is rounded into it, beyond 2^53 either.
-//! - Floats: the bound is read as that datatype reads it, so that `0.1` on FP32 is the FP32 nearest to 0.1 and includes it. A
-//!   bound beyond the datatype's largest finite value never lets an infinity in.
+//! - Integers: the smallest and largest integers in the range, exactly; nothing is rounded, even
+//!   beyond 2^53.
+//! - Floats: the bound is rounded to the datatype, so `0.1` for FP32 is the FP32 nearest to 0.1 and
+//!   includes it. A bound beyond the largest finite value never includes infinity.
 //!
-//! NaN lies in no range. It never decides which reason is given.
+//! NaN is in no range. The scans never choose the denial reason.
 
 mod agreement;
 mod channels;
@@ -21,22 +23,23 @@ use crate::datatype::Datatype;
 
 pub(in crate::contract) use agreement::first_difference;
 pub(crate) use channels::Channels;
-pub(in crate::contract) use channels::Place;
+pub(in crate::contract) use channels::DataPosition;
 pub(crate) use element::{Listed, bounds, listed_bits};
 pub(crate) use release::{keep_greatest, round};
 pub(in crate::contract) use tally::Tally;
 
-/// Elements a block: large enough to vectorise, small enough to stop early on a bad value.
+/// Elements per block: large enough to vectorise, small enough to stop early at a bad value.
 const BLOCK: usize = 1024;
 
-/// How a scan answers.
+/// How a scan reports its result.
 trait Scan: Copy {
     type Answer;
 
-    /// No element is bad.
+    /// The result if no element is bad.
     const CLEAN: Self::Answer;
 
-    /// Tests every element of `SIZE` bytes. Bytes that are left over at the end are bad: nobody has tested them.
+    /// Tests every element of `SIZE` bytes. Remaining bytes at the end are bad, because they are
+    /// not tested.
     fn run<const SIZE: usize>(self, data: &[u8], bad: impl Fn([u8; SIZE]) -> bool) -> Self::Answer;
 }
 
@@ -55,8 +58,8 @@ impl Scan for Any {
     }
 }
 
-/// Whether every element is good, looked at in four places of a block at once: one alone leaves most of a core's vector units idle, and
-/// the compiler unrolls no loop for a proxy's VM.
+/// Whether every element is good. The scan uses four positions of a block at once, because one
+/// alone leaves most vector units idle and the compiler unrolls no loops for a proxy's VM.
 #[inline(always)]
 fn every<T>(elements: &[T], good: impl Fn(&T) -> bool) -> bool {
     let mut blocks = elements.chunks_exact(BLOCK);
@@ -74,7 +77,7 @@ fn every<T>(elements: &[T], good: impl Fn(&T) -> bool) -> bool {
         .fold(true, |flag, element| flag & good(element))
 }
 
-/// Where the first bad element is.
+/// Index of the first bad element.
 #[derive(Clone, Copy)]
 struct First;
 
@@ -97,8 +100,8 @@ impl Scan for First {
     }
 }
 
-/// Whether every value is one that its rule allows. One scan: a value in range, or listed, is finite.
-pub(super) fn clean(rule: &TensorRule, place: Place, data: &[u8]) -> bool {
+/// Whether the rule allows every value, in one scan: a value in range or in the list is finite.
+pub(super) fn clean(rule: &TensorRule, place: DataPosition, data: &[u8]) -> bool {
     if let Some(channels) = &rule.numbers.channels {
         return channels::clean(rule.datatype, channels, place, data);
     }
@@ -113,7 +116,7 @@ pub(super) fn clean(rule: &TensorRule, place: Place, data: &[u8]) -> bool {
     }
 }
 
-/// Where the first NaN or infinity is, if the rule refuses them.
+/// Index of the first NaN or infinity, if the rule rejects them.
 pub(super) fn first_not_finite(rule: &TensorRule, data: &[u8]) -> Option<usize> {
     if rule.finite {
         not_finite(First, rule.datatype, data)
@@ -122,8 +125,13 @@ pub(super) fn first_not_finite(rule: &TensorRule, data: &[u8]) -> Option<usize> 
     }
 }
 
-/// Where the first value is that is out of the rule's range, of its channel's, or not listed; of BOOL, the first that is neither 0 nor 1.
-pub(super) fn first_out_of_range(rule: &TensorRule, place: Place, data: &[u8]) -> Option<usize> {
+/// Index of the first value outside its range, its channel's range or the allowed list; for BOOL,
+/// the first value other than 0 and 1.
+pub(super) fn first_out_of_range(
+    rule: &TensorRule,
+    place: DataPosition,
+    data: &[u8],
+) -> Option<usize> {
     if let Some(channels) = &rule.numbers.channels {
         return channels::first_out(rule.datatype, channels, place, data);
     }
@@ -138,7 +146,7 @@ pub(super) fn first_out_of_range(rule: &TensorRule, place: Place, data: &[u8]) -
     }
 }
 
-/// Whether a byte of BOOL is neither 0 nor 1: no value of the datatype, whatever the rule's range.
+/// Whether a BOOL byte is neither 0 nor 1, which is invalid for any range.
 pub(super) fn holds_no_boolean(rule: &TensorRule, data: &[u8]) -> bool {
     rule.datatype == Datatype::Bool && no_boolean(Any, data)
 }
@@ -147,7 +155,7 @@ fn no_boolean<S: Scan>(scan: S, data: &[u8]) -> S::Answer {
     scan.run(data, |[byte]: [u8; 1]| byte > 1)
 }
 
-/// By the exponent's bits: all ones is NaN or an infinity.
+/// Tests the exponent bits: all ones mean NaN or infinity.
 fn not_finite<S: Scan>(scan: S, datatype: Datatype, data: &[u8]) -> S::Answer {
     match datatype {
         Datatype::Fp16 => scan.run(data, |bytes| {
@@ -180,7 +188,7 @@ fn out_of_range<S: Scan>(scan: S, datatype: Datatype, range: (f64, f64), data: &
                     let value = <$type>::from_le_bytes(bytes);
                     (value < least) | (value > greatest)
                 }),
-                // The range holds none of the datatype's values.
+                // The range contains no value of the datatype.
                 _ => scan.run(data, |_: [u8; size_of::<$type>()]| true),
             }
         }};
@@ -221,18 +229,18 @@ fn out_of_range<S: Scan>(scan: S, datatype: Datatype, range: (f64, f64), data: &
                 !((no & (byte == 0)) | (yes & (byte == 1)))
             })
         }
-        // Validation gives these no range: whoever wrote one anyway gets nothing through.
+        // Validation gives these no range; if one exists anyway, everything is rejected.
         Datatype::Bytes => scan.run(data, |_: [u8; 1]| true),
     }
 }
 
 /// A 16-bit float format.
 struct Half {
-    /// Bits of the mantissa.
+    /// Number of mantissa bits.
     mantissa_bits: u32,
-    /// The exponent's bias.
+    /// Exponent bias.
     bias: u64,
-    /// Positive infinity, which is the exponent's bits.
+    /// Positive infinity, which is also the exponent mask.
     infinity: u16,
 }
 
@@ -248,9 +256,9 @@ const BF16: Half = Half {
 };
 
 impl Half {
-    /// The value of a finite magnitude's bits, exactly.
+    /// The exact value of a finite magnitude.
     fn value(&self, magnitude: u16) -> f64 {
-        /// An FP64's exponent bias and mantissa width.
+        /// Exponent bias and mantissa width of an FP64.
         const BIAS: u64 = 1023;
         const MANTISSA_BITS: u32 = 52;
         let bits = u64::from(magnitude);
@@ -275,16 +283,17 @@ impl Half {
         (f64::from(leading) + mantissa / unit) * power(exponent)
     }
 
-    /// The greatest finite magnitude's bits.
+    /// Bits of the largest finite magnitude.
     const fn max(&self) -> u16 {
         self.infinity.wrapping_sub(1)
     }
 
-    /// The bits of the finite value nearest to a number within the format's range; ties to even.
+    /// Bits of the finite value nearest to a number within the format's range; ties to even.
     fn nearest(&self, number: f64) -> u16 {
         let target = number.abs();
         let (mut below, mut above) = (0_u16, self.max());
-        // Finite magnitudes are in the order of their bits: `below` stays at or under the target, `above` at or over it.
+        // Finite magnitudes are ordered like their bits: `below` stays at or under the target,
+        // `above` at or over it.
         while above.wrapping_sub(below) > 1 {
             let middle = below.midpoint(above);
             if self.value(middle) <= target {
@@ -308,10 +317,10 @@ impl Half {
     }
 }
 
-/// A 16-bit float's sign.
+/// Sign bit of a 16-bit float.
 const SIGN: u16 = 0x8000;
 
-/// A 16-bit float's place in the order of all of them, NaNs outermost, -0 just under +0.
+/// Rank of a 16-bit float in the order of all values: NaNs outermost, -0 just below +0.
 const fn place(bits: u16) -> i16 {
     let negative = bits & SIGN != 0;
     (if negative { bits ^ !SIGN } else { bits }).cast_signed()
@@ -322,7 +331,7 @@ fn half_out_of_range<S: Scan>(scan: S, format: &Half, range: (f64, f64), data: &
         return scan.run(data, |_: [u8; 2]| true);
     };
     let (least, greatest) = (format.nearest(least), format.nearest(greatest));
-    // The two zeros are one number: a bound of either lets both in.
+    // Both zeros are the same number: a bound at either includes both.
     let least = place(if least == 0 { SIGN } else { least });
     let greatest = place(if greatest == SIGN { 0 } else { greatest });
     scan.run(data, |bytes| {
@@ -331,7 +340,8 @@ fn half_out_of_range<S: Scan>(scan: S, format: &Half, range: (f64, f64), data: &
     })
 }
 
-/// The part of a range that a float format with this greatest finite value can reach; `None` if there is none.
+/// The part of a range that a float format with this largest finite value can represent; `None` if
+/// empty.
 fn float_bounds((least, greatest): (f64, f64), max: f64) -> Option<(f64, f64)> {
     if least <= greatest && least <= max && greatest >= -max {
         Some((least.max(-max), greatest.min(max)))
@@ -349,7 +359,7 @@ const fn nearest_f32(number: f64) -> f32 {
     number as f32
 }
 
-/// The least and the greatest integer in a range; least > greatest if there is none.
+/// Smallest and largest integer in a range; smallest > largest if there is none.
 fn integer_bounds((least, greatest): (f64, f64)) -> (i128, i128) {
     (
         toward_zero(least).map_or(i128::MAX, |whole| {
@@ -382,12 +392,13 @@ const fn toward_zero(number: f64) -> Option<i128> {
     }
 }
 
-/// Compares a number with itself without its fraction: that is exact, since what is left of a float is a float again.
+/// Compares a number with its integer part. This is exact, because the fraction of a float is a
+/// float.
 fn is_below(whole: i128, number: f64) -> bool {
     (whole as f64) < number
 }
 
-/// As [`is_below`], the other way.
+/// As [`is_below`], in the other direction.
 fn is_above(whole: i128, number: f64) -> bool {
     (whole as f64) > number
 }
@@ -397,19 +408,19 @@ const fn nearest_f64(number: i128) -> f64 {
     number as f64
 }
 
-/// A double that is a whole number, as one.
+/// A whole double as an integer.
 pub(super) fn whole(number: f64) -> Option<i128> {
     let whole = toward_zero(number)?;
     (number.is_finite() && !is_below(whole, number) && !is_above(whole, number)).then_some(whole)
 }
 
-/// Whether a whole number lies in a range, exactly.
+/// Whether an integer lies in a range, exactly.
 pub(super) fn whole_between(number: i128, least: f64, greatest: f64) -> bool {
     let (least, greatest) = integer_bounds((least, greatest));
     least <= number && number <= greatest
 }
 
-/// Whether a range holds any value of a datatype; without one, every request would be refused.
+/// Whether a range contains any value of a datatype; otherwise every request would be rejected.
 pub(crate) fn holds_a_value(datatype: Datatype, range: (f64, f64)) -> bool {
     let (least, greatest) = integer_bounds(range);
     let integers = |min: i128, max: i128| least.max(min) <= greatest.min(max);

@@ -1,8 +1,10 @@
-//! What a picture or a recording says of itself, before anybody decodes it: its kind by its first bytes, its size by its header.
+//! Reads headers of images and recordings without decoding: the type from the first bytes, the size
+//! from the header.
 //!
-//! Read as it passes, a few bytes at a time: what lies between two fields is skipped by its length, and every length is held against what the item has
-//! left. Strict where decoders are lenient, since of a file that two decoders read in two ways no size can be said. Only headers are read: that the
-//! rest decodes, nobody knows yet.
+//! Headers are read as a stream, a few bytes at a time. Data between fields is skipped by its
+//! length, and every length is checked against the rest of the file. The reader is stricter than
+//! decoders, because a file that two decoders read differently has no well-defined size. Only
+//! headers are checked, so the remaining data may still fail to decode.
 
 mod gif;
 mod jpeg;
@@ -13,10 +15,10 @@ mod tiff;
 use alloc::format;
 use alloc::string::String;
 
-/// Bytes of the longest stretch that is looked at as one.
+/// Maximum number of bytes that are read as a unit.
 const STRETCH: usize = 24;
 
-/// A kind of file.
+/// A file type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MediaType {
     Png,
@@ -28,7 +30,7 @@ pub(crate) enum MediaType {
 }
 
 impl MediaType {
-    /// Every kind.
+    /// All types.
     pub(crate) const ALL: [Self; 6] = [
         Self::Png,
         Self::Jpeg,
@@ -38,7 +40,7 @@ impl MediaType {
         Self::Wav,
     ];
 
-    /// Its name.
+    /// Name of the type.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -50,7 +52,7 @@ impl MediaType {
         }
     }
 
-    /// The kind that a media type declares, if it declares one of these: as registered, and as is usual.
+    /// The file type that a media type declares: registered and common names.
     pub(crate) fn declared(content_type: &str) -> Option<Self> {
         match content_type {
             "image/png" => Some(Self::Png),
@@ -64,22 +66,22 @@ impl MediaType {
     }
 }
 
-/// What a file may be.
+/// Rules of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MediaRule {
     pub(crate) types: alloc::vec::Vec<MediaType>,
     pub(crate) max_width: u64,
     pub(crate) max_height: u64,
-    /// Of one frame.
+    /// Pixels of one frame.
     pub(crate) max_pixels: u64,
-    /// Frames of an animation, pages of a document.
+    /// Frames of an animation or pages of a document.
     pub(crate) max_frames: u32,
-    /// Of a recording.
+    /// Duration of a recording.
     pub(crate) max_duration_ms: u64,
 }
 
 impl MediaRule {
-    /// Judges a whole file.
+    /// Checks a whole file.
     pub(crate) fn check(&self, file: &[u8]) -> Result<(), String> {
         let mut probe = Probe::new(file.len());
         probe.take(self, file)?;
@@ -121,12 +123,12 @@ enum Step {
     Tiff(tiff::Step),
 }
 
-/// What a step comes to.
+/// Result of a step.
 #[derive(Clone, Copy, Debug)]
 enum Next {
-    /// Passes over some bytes, then reads some.
+    /// Skip some bytes, then read some.
     Read { skip: u64, bytes: usize, step: Step },
-    /// All is known that the header says.
+    /// The header is complete.
     Known,
 }
 
@@ -136,36 +138,36 @@ impl Next {
     }
 }
 
-/// A file on its way.
+/// A file in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     step: Option<Step>,
-    /// Bytes to pass over before the next stretch.
+    /// Bytes to skip before the next unit.
     skip: u64,
-    /// The next stretch, as far as it is here.
+    /// The next unit, as far as it has arrived.
     stretch: [u8; STRETCH],
     have: usize,
     wanted: usize,
-    /// Bytes of the file, or of the part of it that counts, behind the next stretch.
+    /// Bytes of the file, or of its relevant part, after the next unit.
     left: u64,
     /// Bytes of the file before `left`.
     at: u64,
-    /// What formats count or remember from step to step.
+    /// State that formats keep between steps.
     notes: Notes,
 }
 
-/// What formats count or remember from step to step.
+/// State that formats keep between steps.
 #[derive(Clone, Copy, Debug, Default)]
 struct Notes {
     frames: u32,
     width: u64,
     height: u64,
-    /// TIFF: width and height of a tile, where there are any.
+    /// TIFF: width and height of a tile, if any.
     tile: (u64, u64),
-    /// A format's own mark: PNG's that it is an animation, WebP's too, TIFF's that its numbers are big-endian,
-    /// JPEG's and WAV's that the frame or the samples were found.
+    /// PNG and WebP: the file is animated. TIFF: numbers are big-endian. JPEG and WAV: the frame or
+    /// the samples were found.
     flag: bool,
-    /// WAV: bytes a second, once its format was read.
+    /// WAV: bytes per second, once the format was read.
     bytes_per_s: u64,
 }
 
@@ -189,7 +191,7 @@ fn truncated() -> String {
 }
 
 impl Probe {
-    /// The beginning of a file of so many bytes.
+    /// The beginning of a file of `bytes` bytes.
     pub(super) fn new(bytes: usize) -> Self {
         let mut probe = Self {
             step: None,
@@ -202,14 +204,14 @@ impl Probe {
             notes: Notes::default(),
         };
         if probe.plan(Next::read(0, 4, Step::Kind)).is_err() {
-            // Shorter than any file: its end says so.
+            // Too short for any file; `end` reports it.
             probe.step = Some(Step::Kind);
             probe.wanted = STRETCH;
         }
         probe
     }
 
-    /// Sets out for the next stretch, if the file has it.
+    /// Prepares to read the next unit, if the file is long enough.
     fn plan(&mut self, next: Next) -> Result<(), String> {
         let Next::Read { skip, bytes, step } = next else {
             self.step = None;
@@ -225,7 +227,7 @@ impl Probe {
         Ok(())
     }
 
-    /// Reads what passes.
+    /// Reads the next bytes.
     pub(super) fn take(&mut self, rule: &MediaRule, mut piece: &[u8]) -> Result<(), String> {
         while let Some(step) = self.step {
             let skip = usize::try_from(self.skip)
@@ -263,7 +265,7 @@ impl Probe {
         Ok(())
     }
 
-    /// That the header was whole.
+    /// Checks that the header was complete.
     pub(super) fn end(&self) -> Result<(), String> {
         match self.step {
             Some(_) => Err(truncated()),
@@ -271,13 +273,13 @@ impl Probe {
         }
     }
 
-    /// Which kind it is, by its first four bytes.
+    /// Determines the type from the first four bytes.
     fn kind(&mut self, rule: &MediaRule, read: &[u8]) -> Result<Next, String> {
         let (kind, next) = match read {
             [0x89, b'P', b'N', b'G'] => (MediaType::Png, png::begin()),
             [0xff, 0xd8, 0xff, marker] => (MediaType::Jpeg, jpeg::begin(*marker)?),
             [b'G', b'I', b'F', b'8'] => (MediaType::Gif, gif::begin()),
-            // What is in a RIFF file is known when more of it is.
+            // The type of a RIFF file follows later.
             [b'R', b'I', b'F', b'F'] => return Ok(riff::begin()),
             [b'I', b'I', 42, 0] | [b'M', b'M', 0, 42] => {
                 self.notes.flag = read.first() == Some(&b'M');

@@ -1,18 +1,20 @@
-//! What numbers may be beyond one range for all of them. Only [`crate::validate`] makes these; the scans are in `kernels`.
+//! Rules of numbers beyond a single range. Only [`crate::validate`] creates them; the scans are in
+//! `kernels`.
 
 use alloc::vec::Vec;
 
 use super::kernels::Channels;
 
-/// Rules for a tensor's numbers. Where channels have ranges, or values are listed, the rule's own range is among these and no more looked at.
+/// Rules of a tensor's numbers. With channel ranges or allowed values, the rule's own range is
+/// already included and not checked separately.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Numbers {
-    /// A range for each channel.
+    /// Range of each channel.
     pub(crate) channels: Option<Channels>,
-    /// The values that may be, as bits, ascending.
+    /// Allowed values as bits, in ascending order.
     pub(crate) allowed: Option<Vec<u64>>,
-    /// Values that must differ, over the whole tensor.
+    /// Minimum number of distinct values in the tensor.
     pub(crate) min_distinct: Option<usize>,
-    /// The part of all elements that may be zero.
+    /// Maximum fraction of zeros.
     pub(crate) max_zero_fraction: Option<f64>,
 }

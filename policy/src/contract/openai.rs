@@ -1,7 +1,8 @@
-//! What a request of OpenAI's API must look like, and what it may cost. Everything that no rule names is refused; what passes is written
-//! anew for the backend, with the bounds in it that the caller left out.
+//! Contract of OpenAI API requests and their cost. Members without a rule are rejected. Accepted
+//! documents are rewritten for the backend, with the limits that the caller omitted.
 //!
-//! Like tensors, a whole document is looked through, and of several faults the one that comes first in [`Reason`]'s order is told.
+//! As for tensors, the whole document is checked. With several faults, the first one in
+//! [`Reason`]'s order is reported.
 
 mod chat;
 pub(crate) mod constraints;
@@ -19,7 +20,7 @@ use alloc::vec::Vec;
 
 use super::media::MediaRule;
 use super::url::UrlRule;
-use super::{Carried, ParameterBound, Unkept, parameters, quote};
+use super::{OnValueFault, ParameterBound, RequestCost, parameters, quote};
 use crate::denial::{Denial, Reason};
 use crate::json::{Members, Value};
 use crate::request::Api;
@@ -29,14 +30,14 @@ use constraints::{Bytes, Constraints};
 pub use rebuild::rebuild;
 use tokens::Held;
 
-/// What a model takes of OpenAI's API: at least one of the three.
+/// Allowed kinds of requests; at least one of the three.
 #[derive(Clone, Debug)]
 pub struct OpenAi {
     pub(crate) chat: Option<Chat>,
     pub(crate) completions: Option<Completions>,
     pub(crate) embeddings: Option<Embeddings>,
     pub(crate) parameters: Vec<(String, ParameterBound)>,
-    /// The longest answer that is read.
+    /// Maximum response size.
     pub(crate) max_answer_bytes: usize,
 }
 
@@ -70,17 +71,17 @@ pub struct Embeddings {
     pub(crate) max_item_bytes: usize,
 }
 
-/// How much may be generated.
+/// Limits of generation.
 #[derive(Clone, Debug)]
 pub struct Generation {
     pub(crate) max_tokens: u64,
     pub(crate) n: u64,
     pub(crate) stop: usize,
-    /// Whether answers may come in pieces.
+    /// Whether responses may be streamed.
     pub(crate) stream: bool,
-    /// Likely tokens that are told beside each; `None`: none, not even their number.
+    /// Maximum number of alternative tokens with log probabilities; `None`: no log probabilities.
     pub(crate) logprobs: Option<u64>,
-    /// What an answer may be held to beside a format; `None`: nothing, and schemas have no patterns.
+    /// Allowed output constraints besides a format; `None`: none, and schemas have no patterns.
     pub(crate) constraints: Option<Constraints>,
 }
 
@@ -91,21 +92,21 @@ pub struct Tools {
     pub(crate) max_bytes: usize,
 }
 
-/// Pictures.
+/// Images.
 #[derive(Clone, Debug)]
 pub struct Images {
     pub(crate) max: usize,
     pub(crate) max_bytes: usize,
-    /// Tokens that the model makes of one.
+    /// Tokens per image.
     pub(crate) max_tokens: u64,
-    /// What each inside the request may be.
+    /// Rules of images inside the request.
     pub(crate) media: MediaRule,
-    /// Where the URLs of others lead, which the server fetches itself; none else are taken.
+    /// Allowed URLs of images that the server fetches; `None`: no URLs.
     pub(crate) url: Option<UrlRule>,
 }
 
 impl OpenAi {
-    /// Whether requests of this kind are taken.
+    /// Whether requests of this kind are allowed.
     pub const fn takes(&self, api: Api) -> bool {
         match api {
             Api::Chat => self.chat.is_some(),
@@ -114,7 +115,7 @@ impl OpenAi {
         }
     }
 
-    /// Whether any answer may come in pieces.
+    /// Whether any response may be streamed.
     pub(crate) fn streams(&self) -> bool {
         let chat = self.chat.as_ref().map(|rule| &rule.generation);
         let completions = self.completions.as_ref().map(|rule| &rule.generation);
@@ -123,32 +124,32 @@ impl OpenAi {
             .any(|generation| generation.stream)
     }
 
-    /// The longest answer that is read, bytes.
+    /// Maximum response size, in bytes.
     pub const fn max_answer_bytes(&self) -> usize {
         self.max_answer_bytes
     }
 
-    /// Checks a document, and says what it carries. What `unkept` lets pass of values passes.
+    /// Validates a document and returns its cost. Value faults may pass by `on_value_fault`.
     pub(crate) fn check(
         &self,
         api: Api,
         document: &Members<'_>,
-        unkept: &mut Unkept<'_>,
-    ) -> Result<Carried, Denial> {
+        on_value_fault: &mut OnValueFault<'_>,
+    ) -> Result<RequestCost, Denial> {
         let mut faults = Faults::default();
         let faults_of = &mut faults;
-        let carried = match api {
+        let cost = match api {
             Api::Chat => self.chat.as_ref().map(|rule| {
                 let held = rule.check(self, document, faults_of);
-                rule.carried(held, document)
+                rule.cost(held, document)
             }),
             Api::Completions => self.completions.as_ref().map(|rule| {
                 let held = rule.check(self, document, faults_of);
-                rule.carried(held, document)
+                rule.cost(held, document)
             }),
             Api::Embeddings => self.embeddings.as_ref().map(|rule| {
                 let held = rule.check(self, document, faults_of);
-                rule.carried(held)
+                rule.cost(held)
             }),
         };
         let Faults { first, value } = faults;
@@ -158,11 +159,11 @@ impl OpenAi {
                 .is_none_or(|first| value.reason < first.reason)
         };
         if let Some(value) = value.filter(earlier) {
-            unkept(value)?;
+            on_value_fault(value)?;
         }
-        match (first, carried) {
+        match (first, cost) {
             (Some(denial), _) => Err(denial),
-            (None, Some(carried)) => Ok(carried),
+            (None, Some(cost)) => Ok(cost),
             (None, None) => Err(Denial::new(
                 Reason::NotGranted,
                 "the model takes none of it",
@@ -170,7 +171,8 @@ impl OpenAi {
         }
     }
 
-    /// A member that only the model's parameters can allow: a scalar within its bounds. `null` leaves it out.
+    /// A member that only the model's parameters can allow: a scalar within bounds. `null` means
+    /// absent.
     fn parameter(&self, name: &str, value: &Value<'_>, faults: &mut Faults) {
         let field = || format!("parameter {}", quote(name));
         let Some((_, bound)) = self.parameters.iter().find(|(known, _)| known == name) else {
@@ -229,7 +231,7 @@ impl Completions {
             let field = || "parameter \"best_of\"".into();
             faults.add(Reason::Parameter, field, "fewer than n");
         }
-        // No template is around a prompt: of a schema, too, it is told nothing.
+        // Prompts have no template, so the model never sees a schema.
         Held {
             constraints: constraints.schema.saturating_add(constraints.other),
             ..prompts.unwrap_or_else(|| missing("prompt", faults))
@@ -268,11 +270,11 @@ fn missing(name: &str, faults: &mut Faults) -> Held {
     Held::default()
 }
 
-/// The fault that is to be told: the first of the earliest reason.
+/// The fault to report: the first one of the earliest reason.
 #[derive(Debug, Default)]
 struct Faults {
     first: Option<Denial>,
-    /// The first one of a value, which a grant's mode may let pass.
+    /// The first value fault, which a grant's shadow mode may let pass.
     value: Option<Denial>,
 }
 

@@ -1,7 +1,8 @@
-//! Parameters: every one that a request carries is listed by the contract, with a type and bounds, or refused.
+//! Request parameters: each must be listed by the contract with a type and bounds.
 //!
-//! A whole number is one by its type, not by its value: `5.0` goes on as a double, and what stands behind reads another value than a whole one, or
-//! none. Over JSON it is written without a fraction and without an exponent. Where any number will do, a whole one is judged by its value.
+//! An integer is one by its type, not by its value: `5.0` would be forwarded as a double, which
+//! backends read differently. In JSON an integer has no fraction and no exponent. Where any number
+//! is allowed, an integer is checked by its value.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +11,7 @@ use super::{ParameterBound, kernels, quote};
 use crate::denial::{Denial, Reason};
 use crate::tensor::{InferRequest, Parameter, ParameterValue};
 
-/// Refuses parameters that are not listed or out of bounds, and all that a tensor or an output carries.
+/// Rejects unlisted parameters, values out of bounds, and all parameters of tensors and outputs.
 pub(super) fn check(
     bounds: &[(String, ParameterBound)],
     request: &InferRequest<'_>,
@@ -37,8 +38,8 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Shared-memory regions, classification, binary sizes: what a tensor's or an output's parameters ask for is a side door
-/// into the server, and no rule names any.
+/// Parameters of tensors and outputs (shared memory, classification, binary sizes) are never
+/// allowed, because they bypass the contract.
 fn none(parameters: &[Parameter<'_>], kind: &str, owner: &str) -> Result<(), Denial> {
     match parameters.first() {
         Some(parameter) => refuse(
@@ -59,7 +60,7 @@ fn refuse(owner: &str, name: &str, cause: &str) -> Result<(), Denial> {
     ))
 }
 
-/// Whether a value is of a bound's type and within it.
+/// Whether a value has a bound's type and lies within it.
 pub(super) fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool {
     match (bound, value) {
         (ParameterBound::Bool, ParameterValue::Bool(_)) => true,

@@ -1,7 +1,9 @@
-//! What the text of an item looks like: an expression that matches all of it or nothing, compiled to a table when the policy is read.
+//! Patterns of text elements: an anchored expression, compiled to a table when the policy is
+//! loaded.
 //!
-//! One step a character, whatever the expression and whatever the text: there is nothing to go back to. What would need a large table is
-//! refused with the policy. The alphabet is Unicode's characters, cut into the classes that the expression tells apart.
+//! Matching takes one step per character and never backtracks. An expression with a large table is
+//! rejected with the policy. The alphabet is Unicode, split into the classes that the expression
+//! distinguishes.
 
 mod foreign;
 mod loops;
@@ -17,33 +19,33 @@ pub(super) use foreign::{Expression, Fault, MAX_REPEATS, MAX_WEIGHT, Meter};
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Pattern {
     text: String,
-    /// Where each class of characters begins, ascending, the first at 0.
+    /// First character of each class in ascending order, beginning at 0.
     classes: Vec<u32>,
-    /// The class of every ASCII character.
+    /// Class of every ASCII character.
     ascii: Vec<u16>,
-    /// State and class → state; row after row.
+    /// Next state by state and class, row by row.
     moves: Vec<u16>,
-    /// Whether a text may end in a state.
+    /// Whether a state accepts.
     ends: Vec<bool>,
 }
 
-/// From which no text matches any more.
+/// State from which no text matches.
 pub(super) const DEAD: u16 = 0;
-/// In which every text begins.
+/// Start state.
 pub(super) const START: u16 = 1;
 
-/// Why an expression is none.
+/// Why an expression is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PatternFault {
-    /// It is longer than is read.
+    /// Too long.
     #[error("the pattern has more than {} characters", parse::MAX_CHARS)]
     Long,
-    /// Something at a character is not understood.
+    /// Syntax error at a character.
     #[error("at character {at}: {what}")]
     Syntax {
-        /// The character's place, from 1.
+        /// Position of the character, from 1.
         at: usize,
-        /// What is wrong with it.
+        /// The error.
         what: &'static str,
     },
     /// Its table would be too large.
@@ -54,7 +56,7 @@ pub(crate) enum PatternFault {
 }
 
 impl PatternFault {
-    /// What is wrong, without where.
+    /// The error without its position.
     const fn cause(self) -> &'static str {
         match self {
             Self::Long => "a pattern is longer than is read",
@@ -65,7 +67,7 @@ impl PatternFault {
 }
 
 impl Pattern {
-    /// Reads and compiles an expression.
+    /// Parses and compiles an expression.
     pub(crate) fn compile(text: &str) -> Result<Self, PatternFault> {
         let node = parse::parse(text)?;
         table::compile(text, &node).ok_or(PatternFault::Large)
@@ -94,7 +96,7 @@ impl Pattern {
     }
 }
 
-/// By its text: nobody reads the table.
+/// Shows the text only.
 impl core::fmt::Debug for Pattern {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_tuple("Pattern").field(&self.text).finish()

@@ -1,4 +1,5 @@
-//! Tensors against rules: names, datatypes, shapes, sizes and, last and dearest, every value.
+//! Validates tensors against rules: names, datatypes, shapes, sizes and, last and most expensive,
+//! all values.
 
 use alloc::format;
 use alloc::string::String;
@@ -6,14 +7,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::items::Fault;
-use super::kernels::{Place, Tally};
-use super::passing::{Coming, Elements};
-use super::{DimRule, TensorRule, Unkept, kernels, quote};
+use super::kernels::{DataPosition, Tally};
+use super::streaming::{Elements, StreamedTensor};
+use super::{DimRule, OnValueFault, TensorRule, kernels, quote};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::tensor::{DataFault, Tensor, items};
 
-/// A tensor and the rule of its name.
+/// A tensor and its rule.
 #[derive(Clone, Copy)]
 struct Pair<'r, 't> {
     noun: &'static str,
@@ -35,7 +36,7 @@ impl Pair<'_, '_> {
         Denial::with_field(Reason::Shape, field.as_str(), format!("{field}: {cause}"))
     }
 
-    /// How many elements the shape says.
+    /// Number of elements of the shape.
     fn elements(&self) -> Result<usize, Denial> {
         let elements = self.tensor.shape.iter().try_fold(1_usize, |elements, dim| {
             elements.checked_mul(usize::try_from(*dim).ok()?)
@@ -48,56 +49,57 @@ impl Pair<'_, '_> {
         })
     }
 
-    /// Where its elements lie, all of them.
-    fn place(&self) -> Place {
-        Place {
+    /// Position of its elements: the whole tensor.
+    fn place(&self) -> DataPosition {
+        DataPosition {
             first: 0,
             run: run(self.rule, self.tensor),
         }
     }
 
-    /// What is wrong with its elements as a whole.
+    /// Fault of the tensor as a whole.
     fn tally(&self) -> Option<String> {
         let mut tally = Tally::default();
         tally.take(self.rule, self.data());
         tally.fault(self.rule)
     }
 
-    /// The elements, once no pass before has refused them. An error that no pass knows gives nothing, and so a refusal.
+    /// The elements, if no earlier pass has rejected them. An unexpected fault gives no data and
+    /// thus a rejection.
     fn data(&self) -> &[u8] {
         self.tensor.data.as_deref().unwrap_or(&[])
     }
 }
 
-/// Checks tensors against rules, one pass a reason. `noun` is what the caller calls a tensor.
+/// Validates tensors, one pass per reason. `noun` is the caller's word for a tensor.
 pub(super) fn check(
     noun: &'static str,
     rules: &[TensorRule],
     tensors: &[Tensor<'_>],
-    unkept: &mut Unkept<'_>,
+    on_value_fault: &mut OnValueFault<'_>,
 ) -> Result<(), Denial> {
     let pairs = pair(noun, rules, tensors)?;
     for pass in [datatypes, shapes, sizes, item_lengths] {
         pass(&pairs)?;
     }
-    values(&pairs, unkept)?;
-    contents(&pairs, unkept)
+    values(&pairs, on_value_fault)?;
+    contents(&pairs, on_value_fault)
 }
 
-/// Checks tensors of which some have their elements behind them, as far as can be said before these come; gives what is to
-/// come, in order. `elements` has one entry a tensor.
+/// Validates tensors of which some elements follow later, as far as possible now. Returns the
+/// streamed tensors in order. `elements` has one entry per tensor.
 pub(super) fn check_head(
     noun: &'static str,
     rules: &[TensorRule],
     tensors: &[Tensor<'_>],
     elements: &[Elements],
-    unkept: &mut Unkept<'_>,
-) -> Result<Vec<Coming>, Denial> {
+    on_value_fault: &mut OnValueFault<'_>,
+) -> Result<Vec<StreamedTensor>, Denial> {
     let pairs = pair(noun, rules, tensors)?;
     for pass in [datatypes, shapes] {
         pass(&pairs)?;
     }
-    // No tensor comes twice, so that pairs are in the tensors' order.
+    // Tensors are unique, so pairs are in the order of the tensors.
     let places: Vec<_> = pairs.iter().zip(elements).collect();
     if places.len() != tensors.len() {
         return Err(Denial::new(
@@ -109,12 +111,12 @@ pub(super) fn check_head(
     let mut coming = Vec::with_capacity(places.len());
     for (pair, place) in places {
         let bytes = match place {
-            Elements::Here => {
+            Elements::Inline => {
                 sizes(core::slice::from_ref(pair))?;
                 here.push(*pair);
                 continue;
             }
-            Elements::Coming(bytes) => *bytes,
+            Elements::Streamed(bytes) => *bytes,
         };
         let elements = pair.elements()?;
         if let Some(bytes) = bytes {
@@ -123,15 +125,15 @@ pub(super) fn check_head(
         }
         let rule = rules.iter().position(|rule| rule.name == pair.rule.name);
         let run = run(pair.rule, pair.tensor);
-        coming.extend(rule.map(|rule| Coming {
+        coming.extend(rule.map(|rule| StreamedTensor {
             rule,
             elements,
             run,
         }));
     }
     item_lengths(&here)?;
-    values(&here, unkept)?;
-    contents(&here, unkept)?;
+    values(&here, on_value_fault)?;
+    contents(&here, on_value_fault)?;
     Ok(coming)
 }
 
@@ -139,7 +141,7 @@ fn field(noun: &str, rule: &TensorRule) -> String {
     format!("{noun} {}", quote(&rule.name))
 }
 
-/// The refusal of a tensor.
+/// The denial of a tensor.
 pub(super) fn deny(
     noun: &str,
     rule: &TensorRule,
@@ -150,7 +152,8 @@ pub(super) fn deny(
     Denial::with_field(reason, field.as_str(), format!("{field}: {cause}"))
 }
 
-/// Elements of one channel that lie side by side: the dims behind the axis. Where there are no channels, none.
+/// Consecutive elements of one channel: the product of the dimensions after the axis; 0 without
+/// channels.
 fn run(rule: &TensorRule, tensor: &Tensor<'_>) -> usize {
     let Some(channels) = &rule.numbers.channels else {
         return 0;
@@ -161,7 +164,7 @@ fn run(rule: &TensorRule, tensor: &Tensor<'_>) -> usize {
     })
 }
 
-/// Whether so many bytes are what so many elements take; of `BYTES`, whose elements have a length of their own, any may be.
+/// Checks that a size matches a number of elements; `BYTES` elements have their own lengths.
 pub(super) fn fits(datatype: Datatype, elements: usize, bytes: usize) -> Result<(), String> {
     match datatype.size_bytes() {
         Some(size) if elements.checked_mul(size) != Some(bytes) => Err(format!(
@@ -171,7 +174,7 @@ pub(super) fn fits(datatype: Datatype, elements: usize, bytes: usize) -> Result<
     }
 }
 
-/// `unknown-input`, `duplicate-input`, `missing-input`: brings tensors and rules together.
+/// `unknown-input`, `duplicate-input`, `missing-input`: matches tensors and rules.
 fn pair<'r, 't>(
     noun: &'static str,
     rules: &'r [TensorRule],
@@ -217,7 +220,7 @@ fn pair<'r, 't>(
     Ok(pairs)
 }
 
-/// `datatype`: spelled as the contract has it, and data of that kind.
+/// `datatype`: the contract's name, and data of that kind.
 fn datatypes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     for pair in pairs {
         if pair.tensor.datatype != pair.rule.datatype.name() {
@@ -235,11 +238,11 @@ fn datatypes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     Ok(())
 }
 
-/// `shape`: rank, every dim within its bounds, dims of one symbol equal across the tensors.
+/// `shape`: rank, bounds of every dimension, equal dimensions per symbol.
 fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     let mut symbols: Vec<(u32, u64)> = Vec::new();
     for pair in pairs {
-        // Lists that disagree with their shape, or with each other where nothing else says one, leave no dims to look at.
+        // Lists that disagree with their shape, or with each other, leave no dimensions to check.
         if pair.tensor.data == Err(DataFault::Nesting) {
             return Err(pair.deny(Reason::Shape, DataFault::Nesting));
         }
@@ -273,13 +276,13 @@ fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     Ok(())
 }
 
-/// `size-mismatch`: as many bytes, or length-prefixed elements, as the shape says.
+/// `size-mismatch`: bytes or length-prefixed elements as the shape requires.
 fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     for pair in pairs {
         let data = match &pair.tensor.data {
             Ok(data) => data.as_ref(),
             Err(fault @ DataFault::Framing) => return Err(pair.deny(Reason::SizeMismatch, fault)),
-            // The values could not be brought into raw form; the last passes say so.
+            // The values could not be converted to raw form; later passes report that.
             Err(_) => continue,
         };
         let elements = pair.elements()?;
@@ -302,13 +305,13 @@ fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     Ok(())
 }
 
-/// `item-too-long`: the length of every element of `BYTES`.
+/// `item-too-long`: length of every `BYTES` element.
 fn item_lengths(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     for pair in pairs
         .iter()
         .filter(|pair| pair.rule.datatype == Datatype::Bytes)
     {
-        // A rule without a bound lets no byte through: validation gives every rule of BYTES one.
+        // A rule without a limit allows no byte; validation gives every `BYTES` rule one.
         let most = pair.rule.max_item_bytes.unwrap_or(0);
         for (index, item) in items(pair.data()).enumerate() {
             let length = item
@@ -323,9 +326,9 @@ fn item_lengths(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     Ok(())
 }
 
-/// `not-finite`, `out-of-range`: every value. A clean request costs one scan a tensor; only a refused one is scanned again
-/// to find which value it was.
-fn values(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial> {
+/// `not-finite`, `out-of-range`: every value. A valid request needs one scan per tensor; only a
+/// rejected one is scanned again to find the value.
+fn values(pairs: &[Pair<'_, '_>], on_value_fault: &mut OnValueFault<'_>) -> Result<(), Denial> {
     if pairs.iter().all(|pair| {
         pair.tensor
             .data
@@ -341,7 +344,7 @@ fn values(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial>
             return Err(pair.deny(Reason::NotFinite, fault));
         }
         if let Some(index) = kernels::first_not_finite(pair.rule, pair.data()) {
-            unkept(pair.deny(Reason::NotFinite, format!("element {index} is not finite")))?;
+            on_value_fault(pair.deny(Reason::NotFinite, format!("element {index} is not finite")))?;
             passing = true;
         }
     }
@@ -357,31 +360,31 @@ fn values(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial>
             if kernels::holds_no_boolean(pair.rule, pair.data()) {
                 return Err(denial);
             }
-            unkept(denial)?;
+            on_value_fault(denial)?;
             passing = true;
         }
         if let Some(cause) = pair.tally() {
-            unkept(pair.deny(Reason::OutOfRange, cause))?;
+            on_value_fault(pair.deny(Reason::OutOfRange, cause))?;
             passing = true;
         }
     }
     if passing {
         return Ok(());
     }
-    // Unclean, and neither scan says why: a fault of ours, so nothing passes.
+    // A bad result without a cause is an internal error, so it is rejected.
     Err(Denial::new(
         Reason::OutOfRange,
         "internal: a value is unclean and no scan finds it",
     ))
 }
 
-/// `out-of-range`, `url-blocked`: what the items of `BYTES` say.
-fn contents(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial> {
+/// `out-of-range`, `url-blocked`: contents of `BYTES` elements.
+fn contents(pairs: &[Pair<'_, '_>], on_value_fault: &mut OnValueFault<'_>) -> Result<(), Denial> {
     let mut blocked = None;
     let looked_at = |pair: &&Pair<'_, '_>| !pair.rule.items.are_any();
     for pair in pairs.iter().filter(looked_at) {
         let rule = &pair.rule.items;
-        // Of a tensor that passes all the same one fault is told, however many items have one.
+        // If a tensor's fault is allowed to pass, only one fault is reported.
         let mut passing = false;
         for (index, item) in items(pair.data()).enumerate() {
             let item = item.map_err(|fault| pair.deny(Reason::SizeMismatch, fault))?;
@@ -389,14 +392,14 @@ fn contents(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denia
                 break;
             }
             let before = passing;
-            let mut told = |(reason, cause): Fault| {
-                unkept(pair.deny(reason, &cause)).map_err(|_| (reason, cause))?;
+            let mut reported = |(reason, cause): Fault| {
+                on_value_fault(pair.deny(reason, &cause)).map_err(|_| (reason, cause))?;
                 passing = true;
                 Ok(())
             };
             let judged = rule.begin(index, item.len(), before).and_then(|mut state| {
-                state.take(rule, item, &mut told)?;
-                state.end(rule, &mut told)
+                state.take(rule, item, &mut reported)?;
+                state.end(rule, &mut reported)
             });
             match judged {
                 Ok(()) => {}

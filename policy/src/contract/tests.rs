@@ -1,4 +1,4 @@
-//! A request against its contract: every reason, and which of two comes first.
+//! ! A request against its contract: every reason, and which of two has priority.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
-use super::{Asked, Contract, Elements, Items, Numbers, TensorRule, check_tensors, quote};
+use super::{Contract, Elements, Items, Numbers, OutputScope, TensorRule, check_tensors, quote};
 use crate::datatype::Datatype;
 use crate::denial::Reason;
 use crate::fixture;
@@ -25,7 +25,8 @@ use crate::tensor::{DataFault, InferRequest, Parameter, ParameterValue, Requeste
 
 mod order;
 
-/// The contract of a model with these inputs, outputs `probabilities` and `label`, and a parameter of each kind.
+/// / The contract of a model with these inputs, outputs `probabilities` and `label`, and a
+/// parameter of each type.
 fn contract(inputs: Value) -> Contract {
     let mut document = fixture::document();
     let model = &mut document["models"]["digits"];
@@ -45,7 +46,8 @@ fn contract(inputs: Value) -> Contract {
     contract.clone()
 }
 
-/// `a`: FP32 `[n ≤ 4, 2]` in [-1, 1]; `b`: INT64 `[n]` in [0, 9]; `text`: BYTES `[n]` of 5 bytes, optional.
+/// `a`: FP32 `[n ≤ 4, 2]` in [-1, 1]; `b`: INT64 `[n]` in [0, 9]; `text`: BYTES `[n]` of 5 bytes,
+/// optional.
 fn standard() -> Contract {
     contract(json!([
         {"name": "a", "datatype": "FP32", "shape": [{"name": "n", "max": 4}, 2], "range": [-1, 1]},
@@ -134,7 +136,7 @@ fn parameter(name: &'static str, value: ParameterValue<'static>) -> Parameter<'s
 }
 
 fn outcome(contract: &Contract, request: &InferRequest<'_>) -> Option<(Reason, String)> {
-    let checked = contract.check(&Asked::default(), request, &mut Err);
+    let checked = contract.check(&OutputScope::default(), request, &mut Err);
     checked.err().map(|denial| {
         let field = denial.field.as_deref().unwrap_or("-");
         assert!(
@@ -201,7 +203,7 @@ fn shapes_are_judged_dim_by_dim() {
     check(&shape("a", &[]), at(r#"input "a""#));
     check(&shape("a", &[2, 2, 1]), at(r#"input "a""#));
     check(&shape("a", &[1; 4096]), at(r#"input "a""#));
-    // One symbol, two sizes: the later tensor is the one that disagrees.
+    // One symbolic dimension, two sizes: the later tensor is reported.
     check(&shape("b", &[3]), at(r#"input "b": dim 0"#));
     check(&shape("text", &[1]), at(r#"input "text": dim 0"#));
     let mut request = good();
@@ -267,7 +269,7 @@ fn byte_strings_are_walked_by_their_lengths() {
         (&[0, 0, 0, 0, 0, 0, 0, 0, 0], Reason::SizeMismatch),
         (&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Reason::SizeMismatch),
         (&[0, 0, 0, 0, 1, 0, 0, 0], Reason::SizeMismatch),
-        // A length that would wrap a 32-bit position.
+        // A length that would overflow a 32-bit position.
         (
             &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0],
             Reason::SizeMismatch,
@@ -486,10 +488,10 @@ fn text_that_is_still_to_pass_is_charged_as_its_body_up_to_the_most_that_the_con
     let mut request = good();
     request.inputs = vec![tensor("text", "BYTES", &[8], vec![])];
     let check = |body_bytes: u64, expected: u64| {
-        let carried = contract.cost_of_head(&request, &[Elements::Coming(None)], body_bytes);
-        assert_eq!((carried.elements, carried.bytes), (8, expected));
+        let cost = contract.cost_of_head(&request, &[Elements::Streamed(None)], body_bytes);
+        assert_eq!((cost.elements, cost.bytes), (8, expected));
         assert!(
-            carried.bytes <= contract.most().bytes,
+            cost.bytes <= contract.most().bytes,
             "a limit that this fits could never be kept"
         );
     };

@@ -1,28 +1,29 @@
-//! Where a URL that a request carries may lead. Whoever fetches it reads it anew, so only what every reader reads alike passes: one spelling of a
-//! scheme, a host by name from a list, a port from a list, no user. Nothing is looked up here.
+//! Rules for URLs in requests. The server that fetches a URL parses it again, so only URLs that
+//! every parser reads alike are accepted: a scheme, a host name and a port from lists, no user.
+//! Nothing is resolved here.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::host_name::is_host_name;
 
-/// Bytes of a URL at most.
+/// Maximum length of a URL.
 pub(crate) const MAX_URL_BYTES: usize = 2048;
-/// What a label begins with that stands for characters beyond ASCII (RFC 5890).
+/// Prefix of an internationalized label (RFC 5890).
 const ACE_PREFIX: &str = "xn--";
 
-/// Where URLs may lead.
+/// Allowed URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UrlRule {
     /// Schemes, lower-case.
     pub(crate) schemes: Vec<String>,
-    /// Hosts, lower-case; `*.` in front means any name below.
+    /// Hosts, lower-case; the prefix `*.` allows any subdomain.
     pub(crate) hosts: Vec<String>,
-    /// Ports, for the schemes that have some.
+    /// Ports, for schemes that have one.
     pub(crate) ports: Vec<u16>,
 }
 
-/// A scheme's own port; of object stores, whose host is a bucket, there is none.
+/// Default port of a scheme; none for object stores, whose host is a bucket.
 pub(crate) fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "https" => Some(443),
@@ -32,12 +33,13 @@ pub(crate) fn default_port(scheme: &str) -> Option<u16> {
 }
 
 impl UrlRule {
-    /// Judges a URL, giving the cause of a refusal.
+    /// Checks a URL; the error is the cause.
     pub(crate) fn check(&self, url: &[u8]) -> Result<(), &'static str> {
         if url.len() > MAX_URL_BYTES {
             return Err("the URL is too long");
         }
-        // Readers differ over all of these: they skip blanks and controls, and take \ for /.
+        // Parsers treat these characters differently: some skip blanks and controls, or read \ as
+        // /.
         let strange = |byte: &u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(byte);
         if url.iter().any(strange) {
             return Err("the URL has a character that stands in none");
@@ -55,7 +57,7 @@ impl UrlRule {
             .ok_or("the URL's scheme is not allowed")?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, behind) = rest.split_at_checked(end).unwrap_or((rest, ""));
-        // Some readers look for the host's end at a slash alone: what stands before an @ behind these is a user to them.
+        // Some parsers end the host only at a slash: for them, text before an @ is a user.
         if behind.starts_with(['?', '#']) {
             return Err("the URL's host does not end in a slash");
         }
@@ -88,7 +90,7 @@ impl UrlRule {
     }
 }
 
-/// A port as everybody writes it: no sign, no zeros in front.
+/// A port in normal form: no sign, no leading zeros.
 pub(crate) fn number(text: &str) -> Option<u16> {
     let plain = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
@@ -96,7 +98,7 @@ pub(crate) fn number(text: &str) -> Option<u16> {
         .filter(|port| plain && *port > 0 && !text.starts_with('0'))
 }
 
-/// Whether a `%` is followed by no two digits, or by those of a control character.
+/// Whether a `%` is not followed by two hex digits, or encodes a control character.
 pub(crate) fn has_encoded_control(url: &[u8]) -> bool {
     let mut parts = url.split(|byte| *byte == b'%');
     parts.next();
@@ -111,17 +113,19 @@ pub(crate) fn has_encoded_control(url: &[u8]) -> bool {
     })
 }
 
-/// Whether a host is a name in ASCII (RFC 1123 §2.1), and in no spelling an address: some readers take `0x7f.1`, `2130706433` and `127.1` for one.
+/// Whether a host is an ASCII name (RFC 1123 §2.1) and no spelling of an address. Some parsers
+/// accept `0x7f.1`, `2130706433` and `127.1` as addresses.
 pub(crate) fn is_name(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
     is_host_name(host, |byte| byte.is_ascii_alphanumeric())
-        // A name's last label is not a number (the URL standard's "ends in a number").
+        // The last label of a name is not a number (the URL standard's "ends in a number").
         && last.bytes().any(|byte| !byte.is_ascii_digit())
         && !last.starts_with("0x")
         && !last.starts_with("0X")
 }
 
-/// Whether a host is the one of a rule, or below it. A name for characters beyond ASCII must be in the rule as it is.
+/// Whether a rule matches a host, exactly or as a subdomain. Internationalized labels must match
+/// exactly.
 fn matches(rule: &str, host: &str) -> bool {
     let Some(parent) = rule.strip_prefix('*') else {
         return rule.eq_ignore_ascii_case(host);

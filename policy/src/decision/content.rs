@@ -1,9 +1,9 @@
-//! What a decoded body says, held against what its model takes. Which contract that is, the format and the model say together.
+//! Validates a decoded body against its model. The format and the model determine the contract.
 
 use alloc::format;
 
 use super::{BodyFormat, Decision, Step, foreign_policy, shadow};
-use crate::contract::{Asked, Carried, TensorRule, have_rows, quote};
+use crate::contract::{OutputScope, RequestCost, TensorRule, have_rows, quote};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Media, Model, Policy};
@@ -11,14 +11,14 @@ use crate::request::OCTET_STREAM;
 use crate::tensor::InferRequest;
 
 impl Decision {
-    /// What the caller may ask for.
-    pub(super) fn asked<'p>(&self, policy: &'p Policy) -> Asked<'p> {
+    /// Outputs that the caller may request.
+    pub(super) fn asked<'p>(&self, policy: &'p Policy) -> OutputScope<'p> {
         let grant = self.grant.and_then(|id| policy.grant(id));
         let returns = (grant.zip(self.model)).and_then(|(grant, id)| grant.own_returns(id));
-        Asked { grant, returns }
+        OutputScope { grant, returns }
     }
 
-    /// What the message says.
+    /// Validates the message.
     pub(super) fn content(
         &mut self,
         policy: &Policy,
@@ -49,20 +49,20 @@ impl Decision {
                 }
                 answered_in_json(format, &asked, model, request)?;
                 contract.check(&asked, request, &mut |denial| {
-                    shadow::hold(shadow, &mut self.shadowed, denial)
+                    shadow::deny_or_note(shadow, &mut self.shadowed, denial)
                 })?;
-                self.pay_content(policy, contract.cost(request))
+                self.charge_content(policy, contract.cost(request))
             }
             (BodyFormat::OpenAi(api), Accepts::OpenAi(rules)) => {
-                let carried = rules.check(api, &request.document, &mut |denial| {
-                    shadow::hold(shadow, &mut self.shadowed, denial)
+                let cost = rules.check(api, &request.document, &mut |denial| {
+                    shadow::deny_or_note(shadow, &mut self.shadowed, denial)
                 })?;
-                self.pay_content(policy, carried)
+                self.charge_content(policy, cost)
             }
             (BodyFormat::Raw, Accepts::Raw { media, .. }) => {
                 raw_body(media.as_ref(), request)
-                    .or_else(|denial| shadow::hold(shadow, &mut self.shadowed, denial))?;
-                self.pay_content(policy, Carried::raw(self.body_bytes))
+                    .or_else(|denial| shadow::deny_or_note(shadow, &mut self.shadowed, denial))?;
+                self.charge_content(policy, RequestCost::raw(self.body_bytes))
             }
             (
                 BodyFormat::TorchForm(_) | BodyFormat::TorchGrpc,
@@ -74,12 +74,12 @@ impl Decision {
             ) => {
                 let bytes = file_in_body(request, content_types, *max_bytes)?;
                 raw_body(media.as_ref(), request)
-                    .or_else(|denial| shadow::hold(shadow, &mut self.shadowed, denial))?;
-                self.pay_content(policy, Carried::raw(bytes))
+                    .or_else(|denial| shadow::deny_or_note(shadow, &mut self.shadowed, denial))?;
+                self.charge_content(policy, RequestCost::raw(bytes))
             }
             (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
                 no_content(request)?;
-                self.paid()
+                self.accept()
             }
             _ => Err(foreign_policy()),
         }
@@ -97,8 +97,9 @@ const fn by_row(format: BodyFormat, request: &InferRequest<'_>) -> bool {
     }
 }
 
-/// Whether what a caller gets can be said row by row. A request whose answer never can is refused before anything runs for it.
-fn answered_in_rows(asked: &Asked<'_>, model: &Model) -> Result<(), Denial> {
+/// Whether the caller's outputs can be sent row by row. Otherwise the request is rejected before
+/// the model runs.
+fn answered_in_rows(asked: &OutputScope<'_>, model: &Model) -> Result<(), Denial> {
     if have_rows(asked.published(model)) {
         return Ok(());
     }
@@ -112,11 +113,12 @@ fn answered_in_rows(asked: &Asked<'_>, model: &Model) -> Result<(), Denial> {
     ))
 }
 
-/// Whether what a caller gets can be said in the JSON that it asks for: 16-bit floats are binary data there or nothing. Such a request is
-/// refused before anything runs for it. Formats that have no binary data have no such outputs either (see `validate`).
+/// Whether the caller's outputs can be sent in the requested JSON: 16-bit floats need binary data.
+/// Otherwise the request is rejected before the model runs. Formats without binary data have no
+/// such outputs (see `validate`).
 pub(super) fn answered_in_json(
     format: BodyFormat,
-    asked: &Asked<'_>,
+    asked: &OutputScope<'_>,
     model: &Model,
     request: &InferRequest<'_>,
 ) -> Result<(), Denial> {
@@ -142,7 +144,7 @@ pub(super) fn answered_in_json(
     }
 }
 
-/// A message that no contract reads must say nothing: whatever it says would go unchecked.
+/// A message without a contract must be empty, because its contents would not be validated.
 fn no_content(request: &InferRequest<'_>) -> Result<(), Denial> {
     let tensors = !request.inputs.is_empty() || !request.outputs.is_empty();
     if !tensors && request.parameters.is_empty() && request.document.is_empty() {
@@ -154,7 +156,7 @@ fn no_content(request: &InferRequest<'_>) -> Result<(), Denial> {
     ))
 }
 
-/// The size of a file that came inside a body, if it is one that its model takes.
+/// The size of a file inside a body, if its model accepts it.
 fn file_in_body(
     request: &InferRequest<'_>,
     content_types: &[alloc::string::String],
@@ -173,7 +175,7 @@ fn file_in_body(
     Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
 }
 
-/// A body as it is, for a handler: no tensors, and a file of the kinds and sizes that its model takes.
+/// A raw body for a handler: no tensors, and a file of an allowed type and size.
 fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Result<(), Denial> {
     no_content(request)?;
     let Some(Media(rule)) = media else {

@@ -1,12 +1,13 @@
-//! The loop that every driver would write: carry charges out and hand their outcomes back, until something is left that only
-//! the driver can do. Places in flight count as taken: these are for drivers behind the one that takes them.
+//! The loop of a driver: executes charges and returns their outcomes until another step is left.
+//! Permits count as acquired: this is for drivers behind the one that acquires them.
 
 use super::{AcquireOutcome, Addressee, Charge, ChargeOutcome, Decision, Step};
 use crate::policy::Policy;
 use crate::request::Head;
 use crate::tensor::InferRequest;
 
-/// Judges a head, spending what it asks for. Ends in [`Step::Deny`], [`Step::Answer`], [`Step::ReadBody`] or [`Step::ReadMessages`].
+/// Evaluates a head with its charges. Ends in [`Step::Deny`], [`Step::Answer`], [`Step::ReadBody`]
+/// or [`Step::ReadMessages`].
 pub fn decide_head(
     policy: &Policy,
     head: &Head<'_>,
@@ -17,7 +18,8 @@ pub fn decide_head(
     (decision, step)
 }
 
-/// Judges whom a whole body is for after [`Step::ReadBody`]. Ends in [`Step::Deny`] or [`Step::Decode`].
+/// Evaluates the addressee of a whole body after [`Step::ReadBody`]. Ends in [`Step::Deny`] or
+/// [`Step::Decode`].
 pub fn decide_body(
     decision: &mut Decision,
     policy: &Policy,
@@ -29,7 +31,7 @@ pub fn decide_body(
     pay(decision, policy, step, spend)
 }
 
-/// Judges a decoded message after [`Step::Decode`], spending what it asks for. Ends in [`Step::Deny`] or
+/// Evaluates a decoded message with its charges after [`Step::Decode`]. Ends in [`Step::Deny`] or
 /// [`Step::Forward`].
 pub fn decide_message(
     decision: &mut Decision,
@@ -48,7 +50,7 @@ pub fn decide_message(
     }
 }
 
-/// Charges and places, until something else is left. The machine goes through each of its stages once, so that this ends.
+/// Executes charges and acquisitions. Each stage occurs once, so the loop ends.
 fn pay(
     decision: &mut Decision,
     policy: &Policy,

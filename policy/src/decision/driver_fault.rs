@@ -1,8 +1,8 @@
-//! What a decision answers to a driver that does not drive it as it should: nothing can be decided then.
+//! Denials for a driver that violates the protocol of the decision.
 
 use crate::denial::{Denial, Reason};
 
-/// A driver called the machine out of order: it cannot decide, so it denies.
+/// The driver called the decision out of order.
 pub(super) fn out_of_order(call: &str) -> Denial {
     Denial::new(
         Reason::Overloaded,
@@ -10,7 +10,7 @@ pub(super) fn out_of_order(call: &str) -> Denial {
     )
 }
 
-/// A driver mixed up policies, so that an id names nothing: the machine cannot decide, so it denies.
+/// The driver mixed policies, so an id is unknown.
 pub(super) fn foreign_policy() -> Denial {
     Denial::new(
         Reason::Overloaded,

@@ -1,19 +1,21 @@
-//! What a decision has established so far: for answers, logs and whoever decodes. Decides nothing.
+//! Facts that a decision has established: for responses, logs and decoders.
 
 use alloc::vec::Vec;
 
 use super::Decision;
 use crate::contract::TensorRule;
 use crate::denial::Denial;
-use crate::policy::{Accepts, ClientId, GrantId, Level, Model, ModelId, Policy, Template, Unit};
+use crate::policy::{
+    Accepts, ClientId, GrantId, Model, ModelId, Policy, RemainingQuota, Template, Unit,
+};
 use crate::request::{Operation, Proofs, Protocol};
 
-/// What a body is read by that does not say everything itself.
+/// Information of the model that a decoder needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadBy<'p> {
-    /// The model's input tensors, for datatypes; none where it takes a file.
+    /// The model's input tensors, for their datatypes; empty for a model that takes a file.
     pub inputs: &'p [TensorRule],
-    /// Where they sit in JSON of its own.
+    /// Locations of tensors in the model's own JSON.
     pub template: Option<&'p Template>,
 }
 
@@ -44,7 +46,7 @@ impl Decision {
         self.client
     }
 
-    /// By what the caller has proven that it is the client.
+    /// Proofs that the caller has provided.
     pub const fn proofs(&self) -> Proofs {
         self.proofs
     }
@@ -59,28 +61,28 @@ impl Decision {
         self.model
     }
 
-    /// The version, once granted: always an explicit one.
+    /// The version, once granted; always explicit.
     pub fn version<'p>(&self, policy: &'p Policy) -> Option<&'p str> {
         let index = usize::try_from(self.version?).ok()?;
         Some(policy.model(self.model?)?.versions().get(index)?.as_str())
     }
 
-    /// What is asked, once the route is known.
+    /// The operation, once the route is known.
     pub const fn operation(&self) -> Option<Operation> {
         self.operation
     }
 
-    /// The protocol in which to answer.
+    /// Protocol of the response.
     pub const fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// The body's declared length, bytes.
+    /// Declared length of the body, in bytes.
     pub const fn declared(&self) -> Option<u64> {
         self.declared
     }
 
-    /// By what of the model a body is decoded that does not say everything itself, once the model is known.
+    /// Information of the model that a decoder needs, once the model is known.
     pub fn read_by<'p>(&self, policy: &'p Policy) -> ReadBy<'p> {
         let model = self.model.and_then(|id| policy.model(id));
         ReadBy {
@@ -92,21 +94,21 @@ impl Decision {
         }
     }
 
-    /// Why it was refused, if it was.
+    /// The denial, if any.
     pub const fn denial(&self) -> Option<&Denial> {
         self.denial.as_ref()
     }
 
-    /// Why it would have been refused but for its grant's mode: the first denial of each reason.
+    /// Denials that the grant's shadow mode let pass: the first of each reason.
     pub fn shadowed(&self) -> &[Denial] {
         &self.shadowed
     }
 
-    /// What the limits had that were charged for the request, or for what it carries, in their order.
-    pub fn levels(&self, content: bool) -> impl Iterator<Item = Level> + '_ {
-        self.levels
+    /// Quotas of the charged limits in order: those on content, or those on requests.
+    pub fn remaining_quotas(&self, content: bool) -> impl Iterator<Item = RemainingQuota> + '_ {
+        self.charged_quotas
             .iter()
             .filter(move |(allowance, _)| (allowance.unit != Unit::Requests) == content)
-            .map(|(_, level)| *level)
+            .map(|(_, quota)| *quota)
     }
 }

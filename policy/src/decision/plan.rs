@@ -1,15 +1,15 @@
-//! How a body is read: what its bytes are, how many may come, how many of them are held. Reads none.
+//! The plan for reading a body: its format, its maximum size and how much of it is buffered.
 
-use super::{BodyFormat, BodyPlan, Decision, Expansion, Step, foreign_policy, gate};
+use super::{BodyFormat, BodyPlan, Decision, Expansion, Step, checks, foreign_policy};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Model, Policy};
 use crate::request::{Api, ContentType, Encoding, Head, OCTET_STREAM, Operation, Protocol};
 
-/// Bytes of a form around the one file that it brings: two delimiters and the part's head.
+/// Size of a form around its one file: two delimiters and the part's head.
 const FORM_BYTES: usize = 4096;
 
 impl Decision {
-    /// Refuses a declared length that the plan has no room for, before a byte of it is held.
+    /// Rejects a declared length over the plan's limit before the body is read.
     pub(super) fn fits(&self) -> Result<(), Denial> {
         let Some(declared) = self.declared else {
             return Ok(());
@@ -32,7 +32,7 @@ impl Decision {
         Ok(())
     }
 
-    /// What the head of a request of OpenAI's API decides. Whom it is for, its body says.
+    /// Evaluates the head of an OpenAI request. The body names the model.
     pub(super) fn open_ai(
         &mut self,
         policy: &Policy,
@@ -41,24 +41,24 @@ impl Decision {
     ) -> Result<Step, Denial> {
         let (protocol, operation) = (Protocol::OpenAi, Operation::Infer);
         self.operation = Some(operation);
-        gate::media_type(policy, head, protocol, Some(operation))?;
-        // No model of this API takes compressed bodies.
-        gate::encoding(policy, head, None)?;
-        gate::no_binary_data(head)?;
+        checks::media_type(policy, head, protocol, Some(operation))?;
+        // No model of this API accepts compressed bodies.
+        checks::encoding(policy, head, None)?;
+        checks::no_binary_data(head)?;
         let may = |operation| {
-            gate::in_scope(head.withheld, operation)?;
-            gate::reaches(policy, self.client, protocol, operation)
+            checks::in_scope(head.withheld, operation)?;
+            checks::reaches(policy, self.client, protocol, operation)
         };
-        // Which of the two it is, the body says.
+        // The body determines which of the two it is.
         may(operation).or_else(|denial| match api.streams() {
             true => may(Operation::Stream).map_err(|_| denial),
             false => Err(denial),
         })?;
-        self.plan = held_plan(policy, BodyFormat::OpenAi(api));
+        self.plan = buffered_plan(policy, BodyFormat::OpenAi(api));
         self.read_body()
     }
 
-    /// What is asked of a model where the body says whether its answer comes in pieces.
+    /// Sets the operation of a request whose body requests a streamed response.
     pub(super) fn asks_pieces(&mut self, streams: bool) -> Result<(), Denial> {
         let BodyFormat::OpenAi(api) = self.plan.format else {
             return Ok(());
@@ -69,10 +69,11 @@ impl Decision {
             Operation::Infer
         };
         self.operation = Some(operation);
-        gate::in_scope(self.withheld, operation)
+        checks::in_scope(self.withheld, operation)
     }
 
-    /// How a REST body is read, the model being known; refuses a content type that this model does not take.
+    /// Format of a REST body for a known model; rejects content types that the model does not
+    /// accept.
     pub(super) fn rest_plan(&self, policy: &Policy, head: &Head<'_>) -> Result<BodyPlan, Denial> {
         let model = self
             .model
@@ -80,21 +81,21 @@ impl Decision {
             .ok_or_else(foreign_policy)?;
         match (self.operation, model.accepts(), &head.content_type) {
             (Some(Operation::Metadata | Operation::Ready | Operation::Statistics), _, _) => {
-                Ok(held_plan(policy, BodyFormat::Empty))
+                Ok(buffered_plan(policy, BodyFormat::Empty))
             }
             (Some(Operation::Infer), Accepts::Tensors(_), declared)
-                if gate::says_tensors(self.protocol, declared) =>
+                if checks::says_tensors(self.protocol, declared) =>
             {
-                let plan = match gate::tensor_format(self.protocol, head.json_length)? {
-                    format @ BodyFormat::OipBinary { .. } => passing_plan(policy, format),
-                    format => held_plan(policy, format),
+                let plan = match checks::tensor_format(self.protocol, head.json_length)? {
+                    format @ BodyFormat::OipBinary { .. } => streaming_plan(policy, format),
+                    format => buffered_plan(policy, format),
                 };
                 self.coded(policy, head, plan)
             }
             (Some(Operation::Infer), Accepts::Tensors(_), ContentType::Form(boundary))
                 if self.protocol == Protocol::TorchRest =>
             {
-                let plan = held_plan(policy, BodyFormat::TorchForm(*boundary));
+                let plan = buffered_plan(policy, BodyFormat::TorchForm(*boundary));
                 self.coded(policy, head, plan)
             }
             (Some(Operation::Infer), Accepts::Raw { .. }, _)
@@ -119,7 +120,7 @@ impl Decision {
                 Accepts::Raw { max_bytes, .. },
                 ContentType::Form(boundary),
             ) if self.protocol == Protocol::TorchRest => {
-                let plan = held_plan(policy, BodyFormat::TorchForm(*boundary));
+                let plan = buffered_plan(policy, BodyFormat::TorchForm(*boundary));
                 Ok(BodyPlan {
                     max_bytes: plan.max_bytes.min(max_bytes.saturating_add(FORM_BYTES)),
                     ..plan
@@ -137,7 +138,7 @@ impl Decision {
                 content_types.iter().any(|accepted| accepted == declared)
             }) =>
             {
-                let plan = held_plan(policy, BodyFormat::Raw);
+                let plan = buffered_plan(policy, BodyFormat::Raw);
                 Ok(BodyPlan {
                     max_bytes: plan.max_bytes.min(*max_bytes),
                     ..plan
@@ -155,7 +156,7 @@ impl Decision {
 }
 
 impl Decision {
-    /// The type of a body that goes to its handler as it came. Clients of TorchServe send files without any.
+    /// Type of a raw body for a handler. Clients of TorchServe send files without a type.
     fn raw_type<'h>(&self, declared: &'h ContentType<'_>) -> Option<&'h str> {
         match declared {
             ContentType::Absent if self.protocol == Protocol::TorchRest => Some(OCTET_STREAM),
@@ -163,16 +164,16 @@ impl Decision {
         }
     }
 
-    /// The same plan for a body of tensors that may be compressed, if its model takes it so.
+    /// The plan for a compressed body of tensors, if its model accepts that.
     fn coded(&self, policy: &Policy, head: &Head<'_>, plan: BodyPlan) -> Result<BodyPlan, Denial> {
         let plan = expanding(policy, head, plan);
         let model = self.model.ok_or_else(foreign_policy)?;
-        gate::coded(policy, model, plan.expansion)?;
+        checks::coded(policy, model, plan.expansion)?;
         Ok(plan)
     }
 }
 
-/// How a gRPC body is read: the route alone says it.
+/// Format of a gRPC body, which depends on the route only.
 pub(super) fn grpc_plan(
     policy: &Policy,
     head: &Head<'_>,
@@ -180,20 +181,21 @@ pub(super) fn grpc_plan(
     operation: Operation,
 ) -> Result<BodyPlan, Denial> {
     let plan = match (protocol, operation) {
-        (Protocol::OipGrpc, Operation::Infer) => passing_plan(policy, BodyFormat::OipGrpcInfer),
-        // Each message of a stream: the next one comes behind it, and is nobody's before this one is judged.
-        (Protocol::OipGrpc, Operation::Stream) => held_plan(policy, BodyFormat::OipGrpcInfer),
+        (Protocol::OipGrpc, Operation::Infer) => streaming_plan(policy, BodyFormat::OipGrpcInfer),
+        // Each message of a stream: the next one is not read before this one is evaluated.
+        (Protocol::OipGrpc, Operation::Stream) => buffered_plan(policy, BodyFormat::OipGrpcInfer),
         (Protocol::OipGrpc, Operation::Metadata | Operation::Ready | Operation::Statistics) => {
-            held_plan(policy, BodyFormat::OipGrpcModel)
+            buffered_plan(policy, BodyFormat::OipGrpcModel)
         }
-        // Elements stand inside the inputs' map, with whatever comes behind them still to be judged: nothing of it passes before the whole is here.
-        (Protocol::TfGrpc, Operation::Infer) => held_plan(policy, BodyFormat::TfGrpcPredict),
+        // Elements lie inside the inputs' map and are followed by fields to check, so the body is
+        // buffered.
+        (Protocol::TfGrpc, Operation::Infer) => buffered_plan(policy, BodyFormat::TfGrpcPredict),
         (Protocol::TfGrpc, Operation::Metadata | Operation::Ready) => {
             let metadata = operation == Operation::Metadata;
-            held_plan(policy, BodyFormat::TfGrpcModel { metadata })
+            buffered_plan(policy, BodyFormat::TfGrpcModel { metadata })
         }
-        (Protocol::TorchGrpc, Operation::Infer) => held_plan(policy, BodyFormat::TorchGrpc),
-        // It has no questions to a model.
+        (Protocol::TorchGrpc, Operation::Infer) => buffered_plan(policy, BodyFormat::TorchGrpc),
+        // This protocol has no such requests.
         (Protocol::TorchGrpc, Operation::Metadata | Operation::Ready)
         | (Protocol::TfGrpc | Protocol::TorchGrpc, Operation::Stream | Operation::Statistics)
         | (
@@ -210,13 +212,13 @@ pub(super) fn grpc_plan(
     Ok(expanding(policy, head, plan))
 }
 
-/// The same plan for a body that is declared to be compressed: held whole, whatever its format, and expanded to no more than a plain one may have
-/// that is held.
+/// The plan for a declared compressed body: it is buffered in any format, and expands to at most
+/// the buffer size of a plain one.
 fn expanding(policy: &Policy, head: &Head<'_>, plan: BodyPlan) -> BodyPlan {
     let Encoding::Coded(coding) = head.encoding else {
         return plan;
     };
-    let held = held_plan(policy, plan.format);
+    let held = buffered_plan(policy, plan.format);
     BodyPlan {
         expansion: Some(Expansion {
             coding,
@@ -227,8 +229,8 @@ fn expanding(policy: &Policy, head: &Head<'_>, plan: BodyPlan) -> BodyPlan {
     }
 }
 
-/// The plan of a body that is held whole or refused.
-pub(super) fn held_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
+/// The plan of a body that is buffered or rejected.
+pub(super) fn buffered_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
     let limits = policy.listen().limits();
     BodyPlan {
         max_bytes: limits.body_bytes.min(limits.hold_bytes),
@@ -238,16 +240,16 @@ pub(super) fn held_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
     }
 }
 
-/// The plan of a body that passes in pieces where it is too large to be held.
-pub(super) fn passing_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
+/// The plan of a body that is streamed if it is too large to buffer.
+pub(super) fn streaming_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
     BodyPlan {
         max_bytes: policy.listen().limits().body_bytes,
-        ..held_plan(policy, format)
+        ..buffered_plan(policy, format)
     }
 }
 
 impl Decision {
-    /// Whether the bytes of a raw body are looked at: its model says which files it may be.
+    /// Whether the bytes of a raw body are checked, because its model restricts the file types.
     pub fn reads_raw(&self, policy: &Policy) -> bool {
         let model = self.model.and_then(|id| policy.model(id));
         let ruled = |model: &Model| matches!(model.accepts(), Accepts::Raw { media: Some(_), .. });

@@ -1,4 +1,5 @@
-//! What a grant's mode lets pass: noted, and the decision goes on. Which reasons may, [`Shadow`] says.
+//! Shadow mode: a denial is recorded, and the decision continues. [`Shadow`] determines which
+//! reasons may pass.
 
 use alloc::vec::Vec;
 
@@ -7,7 +8,7 @@ use crate::denial::Denial;
 use crate::policy::{Policy, Shadow, note};
 
 impl Decision {
-    /// What is in shadow for this request: nothing until its grant is found.
+    /// The shadow mode of this request; none until its grant is found.
     pub(super) fn shadow(&self, policy: &Policy) -> Shadow {
         self.grant
             .and_then(|id| policy.grant(id))
@@ -16,8 +17,12 @@ impl Decision {
     }
 }
 
-/// Refuses, unless that is in shadow: then the first denial of each reason is noted, of which there are few.
-pub(super) fn hold(shadow: Shadow, noted: &mut Vec<Denial>, denial: Denial) -> Result<(), Denial> {
+/// Denies, unless the reason is in shadow. Then the first denial of each reason is recorded.
+pub(super) fn deny_or_note(
+    shadow: Shadow,
+    noted: &mut Vec<Denial>,
+    denial: Denial,
+) -> Result<(), Denial> {
     if !shadow.lets_pass(denial.reason) {
         return Err(denial);
     }

@@ -1,65 +1,65 @@
-//! What a decision asks of its driver, and what the driver hands back: plain data, no behaviour.
+//! Steps that a decision requests from its driver, and their outcomes: plain data.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::denial::Denial;
-use crate::policy::{Allowance, Level, Unit, Wait};
+use crate::policy::{Allowance, RemainingQuota, Unit, Wait};
 use crate::raw::Scope;
-use crate::request::{Api, Boundary, Coding, Protocol, ServerQuestion};
+use crate::request::{Api, Boundary, Coding, Protocol, ServerQuery};
 
-/// What a driver does next.
+/// The next step of a driver.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Refuse.
+    /// Deny the request.
     Deny(Denial),
     /// Answer from the gate itself.
-    Answer(Protocol, ServerQuestion),
-    /// Spend, then tell.
+    Answer(Protocol, ServerQuery),
+    /// Charge limits, then report the outcome.
     Charge(Charge),
-    /// Take every one of these places in flight or none, then tell.
+    /// Acquire all of these permits or none, then report the outcome.
     Acquire(Acquire),
     /// Read the whole body.
     ReadBody(BodyPlan),
-    /// Send the head on, then read messages, each framed and bounded as the plan says, and judge each of them by a decision of its own
-    /// ([`super::Decision::of_message`]).
+    /// Forward the head, then read messages in the plan's framing. Each message has its own
+    /// decision ([`super::Decision::of_message`]).
     ReadMessages(BodyPlan),
-    /// Decode the body, go on with [`super::Decision::message`].
+    /// Decode the body, then call [`super::Decision::message`].
     Decode,
-    /// Go on with [`super::Decision::check`].
+    /// Call [`super::Decision::check`].
     Check,
-    /// Allowed: send it on.
+    /// Allowed: forward the request.
     Forward,
 }
 
 /// How to read a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyPlan {
-    /// Most bytes, framing included; more is `body-too-large`.
+    /// Maximum bytes, framing included; more is `body-too-large`.
     pub max_bytes: usize,
-    /// Most bytes that are held before they are judged. A larger body passes in pieces, if its format can; others have a
-    /// `max_bytes` that is not beyond this.
+    /// Maximum bytes to buffer before evaluation. A larger body is streamed if its format allows
+    /// that; other formats have a `max_bytes` of at most this.
     pub hold_bytes: usize,
-    /// What the bytes are, once they are expanded.
+    /// Format of the bytes after decompression.
     pub format: BodyFormat,
-    /// How they are compressed, if they may be. Such a body is held whole.
+    /// Compression, if allowed. A compressed body is buffered.
     pub expansion: Option<Expansion>,
 }
 
-/// How a compressed body is expanded before it is decoded.
+/// How a compressed body is expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expansion {
-    /// How it is compressed. Of a gRPC message its frame says whether it is.
+    /// The compression. For gRPC the frame says whether a message is compressed.
     pub coding: Coding,
-    /// Most bytes that it may expand to; more is `body-too-large`.
+    /// Maximum expanded bytes; more is `body-too-large`.
     pub max_bytes: usize,
-    /// Most bytes that one compressed byte may stand for; more is `body-too-large`.
+    /// Maximum ratio of expanded to compressed bytes; more is `body-too-large`.
     pub max_ratio: usize,
 }
 
 impl Expansion {
-    /// The most that so many compressed bytes may expand to, bytes.
+    /// Maximum expanded size of so many compressed bytes.
     pub const fn most(&self, compressed_bytes: usize) -> usize {
         let by_ratio = compressed_bytes.saturating_mul(self.max_ratio);
         if by_ratio < self.max_bytes {
@@ -70,62 +70,63 @@ impl Expansion {
     }
 }
 
-/// What a body's bytes are, for `wire` to decode.
+/// Format of a body, for `wire` to decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFormat {
     /// An OIP JSON inference request.
     OipJson,
-    /// An OIP inference request in the binary data extension: so many bytes of JSON, then tensors in raw form.
+    /// An OIP inference request in the binary data extension: JSON, then tensors in raw form.
     OipBinary {
-        /// Bytes of JSON, as declared.
+        /// Declared bytes of JSON.
         json_bytes: usize,
     },
     /// One gRPC frame with a `ModelInferRequest`.
     OipGrpcInfer,
     /// One gRPC frame with a `ModelMetadataRequest` or `ModelReadyRequest`: name and version only.
     OipGrpcModel,
-    /// A TF Serving JSON predict request, by row or by column. It names no datatype: the model's contract does.
+    /// A TF Serving JSON predict request, by row or by column. The model's contract gives the
+    /// datatypes.
     TfJson,
     /// One gRPC frame with a `PredictRequest`.
     TfGrpcPredict,
-    /// One gRPC frame with a `GetModelMetadataRequest` or, where no field may be asked for, a `GetModelStatusRequest`.
+    /// One gRPC frame with a `GetModelMetadataRequest` or a `GetModelStatusRequest`.
     TfGrpcModel {
-        /// Whether it asks for metadata.
+        /// Whether it requests metadata.
         metadata: bool,
     },
     /// A JSON request of OpenAI's API.
     OpenAi(Api),
-    /// A JSON request to TorchServe, in one of its envelopes or in none. It names no datatype.
+    /// A JSON request to TorchServe, with or without an envelope. The contract gives the datatypes.
     TorchJson,
-    /// A form to TorchServe, a part an input.
+    /// A form to TorchServe, one part per input.
     TorchForm(Boundary),
-    /// One gRPC frame with a `PredictionsRequest`, an entry an input.
+    /// One gRPC frame with a `PredictionsRequest`, one entry per input.
     TorchGrpc,
-    /// JSON of a model's own route, tensors where its template has them.
+    /// JSON of a model's own route, with tensors at the template's locations.
     Template,
-    /// Bytes for a handler; not decoded. `message` is called with a default request.
+    /// Bytes for a handler, not decoded. `message` is called with a default request.
     Raw,
-    /// No body may come; a byte of one is `malformed`.
+    /// The body must be empty; any byte is `malformed`.
     Empty,
 }
 
-/// Spends from one client's limits under one grant: all of them or none, as far as can be told before the first. Limits of one scope
-/// alone: what this gateway counts itself is charged first, and what the rate limit service counts is asked for after it.
+/// A charge to one client's limits under one grant: all or none, as far as that is possible. All
+/// limits have the same scope: local limits are charged first, global ones after them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
-    /// Who counts.
+    /// Where the limits are counted.
     pub scope: Scope,
     /// The grant's name.
     pub grant: String,
     /// The client's name.
     pub client: String,
-    /// At least one, no limit twice.
-    pub debits: Vec<Debit>,
+    /// At least one; limits are unique.
+    pub limit_charges: Vec<LimitCharge>,
 }
 
-/// Units to spend from one limit.
+/// Units to charge to one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Debit {
+pub struct LimitCharge {
     /// The limit.
     pub allowance: Allowance,
     /// Units, at least 1.
@@ -133,96 +134,96 @@ pub struct Debit {
 }
 
 impl Charge {
-    /// Whether it is for what a request carries, and not for the request.
+    /// Whether it is for a request's content, not for the request.
     pub fn is_of_content(&self) -> bool {
-        let of_request = |debit: &Debit| debit.allowance.unit == Unit::Requests;
-        !self.debits.iter().all(of_request)
+        let of_request = |limit_charge: &LimitCharge| limit_charge.allowance.unit == Unit::Requests;
+        !self.limit_charges.iter().all(of_request)
     }
 
-    /// The key of a debit's state.
-    pub fn key(&self, debit: &Debit) -> String {
-        debit.allowance.key(&self.grant, &self.client)
+    /// Key of the state of a limit.
+    pub fn key(&self, limit_charge: &LimitCharge) -> String {
+        limit_charge.allowance.key(&self.grant, &self.client)
     }
 }
 
-/// What a charge came to.
+/// Outcome of a charge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChargeOutcome {
-    /// Spent; what each limit has left, in the charge's order, or nothing where somebody else spends.
-    Spent(Vec<Level>),
-    /// Refused; what each limit has, in the charge's order. At least one of them says that the request has to wait.
-    Refused(Vec<Level>),
-    /// The store failed; the gate cannot decide and so denies (`overloaded`).
+    /// Charged, with the remaining quota of each limit in order; empty if charged elsewhere.
+    Charged(Vec<RemainingQuota>),
+    /// Exceeded, with the quota of each limit in order. At least one requires a wait.
+    Exceeded(Vec<RemainingQuota>),
+    /// The store failed; the gate cannot decide and denies (`overloaded`).
     Failed,
-    /// Of a body that passes in pieces only: it is not known yet, and told by [`super::Decision::charged_late`]. Until then the request is not
-    /// allowed, whatever has passed of it.
-    Later,
+    /// Only for a streamed body: the outcome follows by [`super::Decision::charged_late`]. Until
+    /// then the request is not allowed, even if parts of it were forwarded.
+    Pending,
 }
 
 impl ChargeOutcome {
-    /// Spent by somebody else: for drivers behind the one that spends.
-    pub const SPENT: Self = Self::Spent(Vec::new());
+    /// Charged elsewhere: for drivers behind the one that charges.
+    pub const CHARGED: Self = Self::Charged(Vec::new());
 
-    /// What somebody else's charge came to, as far as that is told.
-    pub fn told(levels: Vec<Level>) -> Self {
-        if levels.iter().all(|level| level.wait == Wait::None) {
-            Self::Spent(levels)
+    /// The outcome of a charge made elsewhere, from its reported quotas.
+    pub fn from_quotas(quotas: Vec<RemainingQuota>) -> Self {
+        if quotas.iter().all(|quota| quota.wait == Wait::None) {
+            Self::Charged(quotas)
         } else {
-            Self::Refused(levels)
+            Self::Exceeded(quotas)
         }
     }
 }
 
-/// Whom a body is for, as it says itself.
+/// The addressee that a body names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addressee<'a> {
     /// The model's name.
     pub model: Cow<'a, str>,
-    /// Its version, if one is named; the text of a number where the protocol numbers versions.
+    /// Its version, if named; decimal text where the protocol numbers versions.
     pub version: Option<Cow<'a, str>>,
-    /// Whether it asks for an answer in pieces, where the body says so and not the route.
+    /// Whether it requests a streamed response, if the body and not the route says so.
     pub streams: bool,
 }
 
-/// Places in flight that a request needs from now on until its stream ends. They are taken in this order and
-/// given back if a later one is refused.
+/// Concurrency permits that a request needs until its stream ends. They are acquired in order and
+/// released if a later one is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acquire {
     /// At least one.
-    pub places: Vec<Place>,
+    pub permits: Vec<PermitRequest>,
 }
 
-/// A place, or several, in one count.
+/// One or more permits of one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Whose count.
-    pub scope: PlaceScope,
-    /// Of what.
-    pub unit: PlaceUnit,
-    /// How much of it.
+pub struct PermitRequest {
+    /// The counter.
+    pub scope: PermitScope,
+    /// The unit.
+    pub unit: PermitUnit,
+    /// The amount.
     pub amount: u64,
-    /// The most that may be in flight at once, this included.
+    /// Maximum in flight, this request included.
     pub limit: u64,
 }
 
-/// Whose requests are counted together.
+/// Which requests share a counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlaceScope {
-    /// One client's.
+pub enum PermitScope {
+    /// Requests of one client.
     Client(String),
-    /// One client's under one grant.
+    /// Requests of one client under one grant.
     Grant {
         /// The grant's name.
         grant: String,
         /// The client's name.
         client: String,
     },
-    /// All clients' at one model.
+    /// Requests of all clients at one model.
     Model(String),
-    /// One client's streams of inferences.
+    /// Streams of inferences of one client.
     Streams(String),
-    /// One client's at one model, of requests whose bodies pass in pieces, and of streams.
-    Passing {
+    /// Streamed bodies and streams of one client at one model.
+    Streaming {
         /// The model's name.
         model: String,
         /// The client's name.
@@ -230,48 +231,48 @@ pub enum PlaceScope {
     },
 }
 
-/// What is counted.
+/// The counted unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlaceUnit {
+pub enum PermitUnit {
     /// Requests.
     Requests,
     /// Body bytes.
     Bytes,
 }
 
-impl Place {
-    /// The count's key, the same in every worker, generation and driver; no two counts share one.
+impl PermitRequest {
+    /// Key of the counter, unique and the same in every worker, policy version and driver.
     pub fn key(&self) -> String {
         let unit = match self.unit {
-            PlaceUnit::Requests => "requests",
-            PlaceUnit::Bytes => "bytes",
+            PermitUnit::Requests => "requests",
+            PermitUnit::Bytes => "bytes",
         };
         match &self.scope {
-            PlaceScope::Client(client) => alloc::format!("flight:{unit}:client:{client}"),
-            PlaceScope::Grant { grant, client } => {
+            PermitScope::Client(client) => alloc::format!("flight:{unit}:client:{client}"),
+            PermitScope::Grant { grant, client } => {
                 alloc::format!("flight:{unit}:grant:{}:{grant}:{client}", grant.len())
             }
-            PlaceScope::Model(model) => alloc::format!("flight:{unit}:model:{model}"),
-            PlaceScope::Streams(client) => alloc::format!("flight:{unit}:streams:{client}"),
-            PlaceScope::Passing { model, client } => {
+            PermitScope::Model(model) => alloc::format!("flight:{unit}:model:{model}"),
+            PermitScope::Streams(client) => alloc::format!("flight:{unit}:streams:{client}"),
+            PermitScope::Streaming { model, client } => {
                 alloc::format!("flight:{unit}:passing:{}:{model}:{client}", model.len())
             }
         }
     }
 }
 
-/// What a request for places came to.
+/// Outcome of an acquisition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AcquireOutcome {
-    /// All are taken.
+    /// All permits are acquired.
     Acquired,
-    /// None is taken: this one was refused.
+    /// None is acquired: this counter is full.
     Refused {
-        /// Whose count is full.
-        scope: PlaceScope,
-        /// Of what.
-        unit: PlaceUnit,
+        /// The full counter.
+        scope: PermitScope,
+        /// Its unit.
+        unit: PermitUnit,
     },
-    /// None is taken: the store failed; the gate cannot decide and so denies (`overloaded`).
+    /// None is acquired: the store failed. The gate cannot decide and denies (`overloaded`).
     Failed,
 }

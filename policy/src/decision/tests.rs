@@ -1,4 +1,4 @@
-//! The machine: its steps, its order of reasons, its latch.
+//! ! The state machine: its steps, the priority of its reasons, and the verdict that is set once.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -17,19 +17,19 @@ use super::{
     decide_head, decide_message,
 };
 use crate::denial::{Denial, Reason};
-use crate::draw::Draw;
 use crate::fixture;
-use crate::policy::{Level, Policy, Wait};
+use crate::policy::{Policy, RemainingQuota, Wait};
 use crate::request::{
     ContentType, Encoding, Head, Identity, Operation, Operations, Proof, Proofs, Protocol, Route,
-    ServerQuestion,
+    ServerQuery,
 };
+use crate::request_hash::RequestHash;
 use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
 mod costs;
 mod global;
 mod order;
-mod places;
+mod permits;
 mod shadow;
 mod steps;
 mod streams;
@@ -37,7 +37,7 @@ mod versions;
 
 const BODY_BYTES: usize = 1 << 20;
 
-/// The fixture without its cost: most of these tests are about what comes before.
+/// / The fixture without its cost: most of these tests are about the steps before it.
 fn unpriced() -> serde_json::Value {
     let mut document = fixture::document();
     document["grants"][0]
@@ -51,7 +51,7 @@ fn policy() -> Policy {
     fixture::policy(unpriced())
 }
 
-/// A head that nothing is wrong with: `scorer` infers on a model by REST.
+/// / A valid head: `scorer` runs inference on a model over REST.
 fn rest(model: &'static str) -> Head<'static> {
     Head {
         header_bytes: 1024,
@@ -60,7 +60,7 @@ fn rest(model: &'static str) -> Head<'static> {
         identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE.with(Proof::ApiKey),
         withheld: Operations::default(),
-        draw: Draw::default(),
+        request_hash: RequestHash::default(),
         route: Route::Model {
             protocol: Protocol::OipRest,
             operation: Operation::Infer,
@@ -75,7 +75,7 @@ fn rest(model: &'static str) -> Head<'static> {
     }
 }
 
-/// The same by gRPC, where the message names the model.
+/// / The same over gRPC, where the message names the model.
 fn grpc(operation: Operation) -> Head<'static> {
     Head {
         route: Route::Model {
@@ -90,7 +90,7 @@ fn grpc(operation: Operation) -> Head<'static> {
     }
 }
 
-fn server(protocol: Protocol, question: ServerQuestion) -> Head<'static> {
+fn server(protocol: Protocol, question: ServerQuery) -> Head<'static> {
     let content_type = if protocol == Protocol::OipGrpc {
         ContentType::Grpc
     } else {
@@ -111,7 +111,7 @@ fn as_client(client: &str, head: Head<'static>) -> Head<'static> {
     }
 }
 
-/// An operation on a model by REST.
+/// / An operation on a model over REST.
 fn asked(
     operation: Operation,
     model: &'static str,
@@ -135,7 +135,7 @@ fn asked(
     }
 }
 
-/// A message that the contract of `digits` takes.
+/// / A message that satisfies the contract of `digits`.
 fn message(model: Option<&'static str>, version: Option<&'static str>) -> InferRequest<'static> {
     let image = Tensor {
         name: "image".into(),
@@ -152,7 +152,7 @@ fn message(model: Option<&'static str>, version: Option<&'static str>) -> InferR
     }
 }
 
-/// A message that only names a model.
+/// / A message that only names a model.
 fn naming(model: &'static str, version: Option<&'static str>) -> InferRequest<'static> {
     InferRequest {
         inputs: vec![],
@@ -161,27 +161,27 @@ fn naming(model: &'static str, version: Option<&'static str>) -> InferRequest<'s
 }
 
 fn spent(_: &Charge) -> ChargeOutcome {
-    ChargeOutcome::SPENT
+    ChargeOutcome::CHARGED
 }
 
-/// What a charge spends: the key of each limit, and how much of it.
+/// / What a charge consumes: the key of each limit, and the amount.
 fn amounts(charge: &Charge) -> Vec<(String, u64)> {
-    let debits = charge.debits.iter();
-    debits
-        .map(|debit| (charge.key(debit), debit.amount))
+    let limit_charges = charge.limit_charges.iter();
+    limit_charges
+        .map(|limit_charge| (charge.key(limit_charge), limit_charge.amount))
         .collect()
 }
 
-/// An empty limit.
-const fn level(wait: Wait) -> Level {
-    Level {
+/// / A limit without quota.
+const fn quota(wait: Wait) -> RemainingQuota {
+    RemainingQuota {
         left: 0,
         full_after_ns: 7_000_000_000,
         wait,
     }
 }
 
-/// What a head comes to if every charge is spent.
+/// / The step after a head if every charge succeeds.
 fn head_step(head: &Head<'_>) -> Step {
     decide_head(&policy(), head, spent).1
 }
@@ -202,7 +202,7 @@ fn read(max_bytes: usize, format: BodyFormat) -> Step {
     })
 }
 
-/// A decision that waits for its message, nothing being known of whom its body is for.
+/// / A decision that waits for its message. The body's addressee is not known yet.
 fn held(policy: &Policy, head: &Head<'_>) -> Decision {
     let (mut decision, step) = decide_head(policy, head, spent);
     assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
@@ -210,7 +210,7 @@ fn held(policy: &Policy, head: &Head<'_>) -> Decision {
     decision
 }
 
-/// Goes on to the message.
+/// / Continues to the message.
 fn whole(policy: &Policy, decision: &mut Decision) {
     let step = decide_body(decision, policy, 100, None, spent);
     assert_eq!(step, Step::Decode);

@@ -1,4 +1,4 @@
-//! Buckets: what they hold, when they refill, and that no extreme of state, time or cost lets more through.
+//! ! GCRA buckets: their capacity and refill. No extreme state, time or cost allows more.
 #![allow(clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
 
 use super::*;
@@ -9,7 +9,7 @@ const BUCKET: Bucket = Bucket {
     burst: 3,
 };
 
-/// A state at this test's pace.
+/// / A state at this test's rate.
 fn at(full_ns: u64) -> State {
     State {
         full_ns,
@@ -20,17 +20,17 @@ fn at(full_ns: u64) -> State {
     }
 }
 
-fn refused(retry_after_ns: u64) -> Spend {
-    Spend::Refused {
+fn refused(retry_after_ns: u64) -> ConsumeResult {
+    ConsumeResult::Refused {
         retry_after_ns: Some(retry_after_ns),
     }
 }
 
-/// When a bucket from which that was spent is full again.
-fn full_at(spend: &Spend) -> Option<u64> {
+/// / When a bucket is full again after this consumption.
+fn full_at(spend: &ConsumeResult) -> Option<u64> {
     match spend {
-        Spend::Allowed(state) => Some(state.full_ns),
-        Spend::Refused { .. } => None,
+        ConsumeResult::Allowed(state) => Some(state.full_ns),
+        ConsumeResult::Refused { .. } => None,
     }
 }
 
@@ -38,31 +38,31 @@ fn full_at(spend: &Spend) -> Option<u64> {
 fn a_fresh_bucket_holds_its_burst_and_no_more() {
     let mut state = State::default();
     for left in (0..3).rev() {
-        let Spend::Allowed(next) = BUCKET.spend(&state, 1_000, 1) else {
+        let ConsumeResult::Allowed(next) = BUCKET.consume(&state, 1_000, 1) else {
             panic!("within the burst")
         };
         state = next;
         assert_eq!(BUCKET.level(&state, 1_000), (left, 300 - 100 * left));
     }
-    assert_eq!(BUCKET.spend(&state, 1_000, 1), refused(100));
-    assert_eq!(BUCKET.spend(&state, 1_099, 1), refused(1));
+    assert_eq!(BUCKET.consume(&state, 1_000, 1), refused(100));
+    assert_eq!(BUCKET.consume(&state, 1_099, 1), refused(1));
     assert_eq!(BUCKET.level(&state, 1_099), (0, 201));
     assert_eq!(BUCKET.level(&state, 1_100), (1, 200));
-    assert_eq!(full_at(&BUCKET.spend(&state, 1_100, 1)), Some(1_400));
+    assert_eq!(full_at(&BUCKET.consume(&state, 1_100, 1)), Some(1_400));
     assert_eq!(BUCKET.level(&state, 9_999), (3, 0));
 }
 
 #[test]
 fn a_cost_above_the_burst_never_passes() {
     assert_eq!(
-        BUCKET.spend(&State::default(), u64::MAX, 4),
-        Spend::Refused {
+        BUCKET.consume(&State::default(), u64::MAX, 4),
+        ConsumeResult::Refused {
             retry_after_ns: None
         }
     );
     assert_eq!(
-        BUCKET.spend(&State::default(), 0, u64::MAX),
-        Spend::Refused {
+        BUCKET.consume(&State::default(), 0, u64::MAX),
+        ConsumeResult::Refused {
             retry_after_ns: None
         }
     );
@@ -71,41 +71,41 @@ fn a_cost_above_the_burst_never_passes() {
 #[test]
 fn a_cost_is_spent_whole_or_not_at_all() {
     assert_eq!(
-        full_at(&BUCKET.spend(&State::default(), 1_000, 3)),
+        full_at(&BUCKET.consume(&State::default(), 1_000, 3)),
         Some(1_300)
     );
-    assert_eq!(BUCKET.spend(&at(1_100), 1_000, 3), refused(100));
-    assert_eq!(full_at(&BUCKET.spend(&at(1_100), 1_000, 2)), Some(1_300));
-    assert_eq!(full_at(&BUCKET.spend(&at(1_300), 1_000, 0)), Some(1_300));
+    assert_eq!(BUCKET.consume(&at(1_100), 1_000, 3), refused(100));
+    assert_eq!(full_at(&BUCKET.consume(&at(1_100), 1_000, 2)), Some(1_300));
+    assert_eq!(full_at(&BUCKET.consume(&at(1_300), 1_000, 0)), Some(1_300));
 }
 
 #[test]
 fn an_idle_bucket_holds_no_more_than_its_burst() {
-    // An hour later as after a moment: three pass, the fourth does not.
+    // The same after an hour as after a moment: three are allowed, the fourth is not.
     assert_eq!(
-        full_at(&BUCKET.spend(&at(1_300), 3_600_000_000_000, 3)),
+        full_at(&BUCKET.consume(&at(1_300), 3_600_000_000_000, 3)),
         Some(3_600_000_000_300)
     );
     assert_eq!(
-        BUCKET.spend(&at(3_600_000_000_300), 3_600_000_000_000, 1),
+        BUCKET.consume(&at(3_600_000_000_300), 3_600_000_000_000, 1),
         refused(100)
     );
 }
 
 #[test]
 fn a_clock_that_goes_back_gives_nothing_away() {
-    let Spend::Allowed(state) = BUCKET.spend(&State::default(), 10_000, 3) else {
+    let ConsumeResult::Allowed(state) = BUCKET.consume(&State::default(), 10_000, 3) else {
         panic!("a full bucket")
     };
     for now in [9_999, 5_000, 0] {
         assert!(
-            matches!(BUCKET.spend(&state, now, 1), Spend::Refused { retry_after_ns: Some(wait) } if wait >= 100),
+            matches!(BUCKET.consume(&state, now, 1), ConsumeResult::Refused { retry_after_ns: Some(wait) } if wait >= 100),
             "{now}"
         );
     }
 }
 
-/// Numbers where arithmetic goes wrong.
+/// / Numbers at which arithmetic may overflow or round.
 const EXTREMES: [u64; 10] = [
     0,
     1,
@@ -119,7 +119,7 @@ const EXTREMES: [u64; 10] = [
     u64::MAX,
 ];
 
-/// What a spend should be, in integers that cannot overflow.
+/// / The expected result of a consume, in integers that cannot overflow.
 fn exact(bucket: Bucket, state: u64, now: u64, cost: u64) -> Option<u128> {
     let (interval, burst) = (u128::from(bucket.interval_ns), u128::from(bucket.burst));
     let next = u128::from(state.max(now)) + interval * u128::from(cost);
@@ -148,44 +148,45 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
                     for cost in EXTREMES {
                         let shown = (bucket, state, now, cost);
                         match (
-                            bucket.spend(&state, now, cost),
+                            bucket.consume(&state, now, cost),
                             exact(bucket, full_ns, now, cost),
                         ) {
-                            (Spend::Allowed(next), exact) => {
+                            (ConsumeResult::Allowed(next), exact) => {
                                 assert_eq!(Some(u128::from(next.full_ns)), exact, "{shown:?}");
                                 allowed += 1;
                             }
                             (
-                                Spend::Refused {
+                                ConsumeResult::Refused {
                                     retry_after_ns: Some(wait),
                                 },
                                 _,
                             ) => {
-                                // Waiting as told is enough, and a nanosecond less is not.
+                                // Waiting for the reported time is enough, and one nanosecond less
+                                // is not.
                                 if let Some(later) = now.checked_add(wait) {
                                     assert!(
                                         matches!(
-                                            bucket.spend(&state, later, cost),
-                                            Spend::Allowed(_)
+                                            bucket.consume(&state, later, cost),
+                                            ConsumeResult::Allowed(_)
                                         ),
                                         "{shown:?}"
                                     );
                                     assert!(
                                         matches!(
-                                            bucket.spend(&state, later - 1, cost),
-                                            Spend::Refused { .. }
+                                            bucket.consume(&state, later - 1, cost),
+                                            ConsumeResult::Refused { .. }
                                         ),
                                         "{shown:?}"
                                     );
                                 }
                             }
                             (
-                                Spend::Refused {
+                                ConsumeResult::Refused {
                                     retry_after_ns: None,
                                 },
                                 exact,
                             ) => {
-                                // Never only where it can never be, or where 64 bits end.
+                                // "Never" only where it is impossible, or beyond 64 bits.
                                 let never = cost > burst || interval_ns.checked_mul(cost).is_none();
                                 let end_of_time = exact.is_none_or(|next| next > u64::MAX.into())
                                     && interval_ns
@@ -203,7 +204,7 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
     assert!(allowed > 1_000, "{allowed}");
 }
 
-/// A million elements a minute.
+/// / A million elements a minute.
 const AMOUNTS: Bucket = Bucket {
     interval_ns: 60_000_000_000,
     per: 1_000_000,
@@ -216,7 +217,7 @@ fn amounts_of_any_size_fill_a_bucket_to_the_last_unit() {
         (60_000_000_000, 1_000_000, 1_000_000),
         (60_000_000_000, 1_000_000, 64),
         (60_000_000_000, 1_000_000, 3),
-        // Paces of no whole number of nanoseconds a unit.
+        // Rates with a fractional number of nanoseconds per unit.
         (60_000_000_000, 999_983, 1),
         (1_000_000_000, 700_000_001, 1_000_001),
         (1, 1_000_003, 7),
@@ -229,7 +230,7 @@ fn amounts_of_any_size_fill_a_bucket_to_the_last_unit() {
         };
         let mut state = State::default();
         let mut spent = 0;
-        while let Spend::Allowed(next) = bucket.spend(&state, 1_000, cost) {
+        while let ConsumeResult::Allowed(next) = bucket.consume(&state, 1_000, cost) {
             state = next;
             spent += cost;
         }
@@ -240,13 +241,13 @@ fn amounts_of_any_size_fill_a_bucket_to_the_last_unit() {
 
 #[test]
 fn a_pace_beyond_one_unit_a_nanosecond_is_kept() {
-    // Seven units a nanosecond and none lost to rounding but for what a nanosecond holds.
+    // Seven units per nanosecond. Rounding loses at most the units of one nanosecond.
     let bucket = Bucket {
         interval_ns: 1_000_000_000,
         per: 7_000_000_000,
         burst: 7_000_000_000,
     };
-    let Spend::Allowed(state) = bucket.spend(&State::default(), 0, 7_000_000_000) else {
+    let ConsumeResult::Allowed(state) = bucket.consume(&State::default(), 0, 7_000_000_000) else {
         panic!("a full bucket")
     };
     assert_eq!(state.full_ns, 1_000_000_000);
@@ -255,7 +256,7 @@ fn a_pace_beyond_one_unit_a_nanosecond_is_kept() {
         (3_500_000_000, 500_000_000)
     );
     assert_eq!(
-        bucket.spend(&state, 0, 700),
+        bucket.consume(&state, 0, 700),
         refused(100),
         "700 units are back after 100 ns"
     );
@@ -268,14 +269,15 @@ fn amounts_beyond_64_bits_of_time_are_neither_free_nor_a_panic() {
         per: 999_999_999_999_999,
         burst: 999_999_999_999_999,
     };
-    let Spend::Allowed(state) = bucket.spend(&State::default(), 5, 999_999_999_999_999) else {
+    let ConsumeResult::Allowed(state) = bucket.consume(&State::default(), 5, 999_999_999_999_999)
+    else {
         panic!("a full bucket")
     };
     assert_eq!(state.full_ns, 2_678_400_000_000_005);
     assert_eq!(bucket.level(&state, 5), (0, 2_678_400_000_000_000));
     assert_eq!(
-        bucket.spend(&state, 5, u64::MAX),
-        Spend::Refused {
+        bucket.consume(&state, 5, u64::MAX),
+        ConsumeResult::Refused {
             retry_after_ns: None
         }
     );
@@ -288,12 +290,15 @@ fn another_pace_keeps_the_units_that_are_owed() {
         ..AMOUNTS
     };
     let check = |from: Bucket, spent: u64, to: Bucket, left: u64| {
-        let Spend::Allowed(state) = from.spend(&State::default(), 1_000, spent) else {
+        let ConsumeResult::Allowed(state) = from.consume(&State::default(), 1_000, spent) else {
             panic!("within the bucket")
         };
         assert_eq!(to.level(&state, 1_000).0, left, "{spent} of {from:?}");
         assert!(
-            matches!(to.spend(&state, 1_000, left + 1), Spend::Refused { .. }),
+            matches!(
+                to.consume(&state, 1_000, left + 1),
+                ConsumeResult::Refused { .. }
+            ),
             "{spent} of {from:?}: nothing is gained"
         );
     };
@@ -301,8 +306,9 @@ fn another_pace_keeps_the_units_that_are_owed() {
         check(AMOUNTS, spent, slower, 1_000_000 - spent);
         check(slower, spent, AMOUNTS, 1_000_000 - spent);
     }
-    // What is owed comes back at the new pace from when that is first looked at, whether that spends or not.
-    let Spend::Allowed(state) = slower.spend(&State::default(), 1_000, 1_000_000) else {
+    // The debt refills at the new rate from the time at which the new rate is first used, with or
+    // without a consume.
+    let ConsumeResult::Allowed(state) = slower.consume(&State::default(), 1_000, 1_000_000) else {
         panic!("a full bucket")
     };
     assert_eq!(slower.rebased(&state, 1_000), None);
@@ -312,7 +318,7 @@ fn another_pace_keeps_the_units_that_are_owed() {
         Some((0, 60_000_000_000))
     );
     assert_eq!(AMOUNTS.rebased(&State::default(), 1_000), None);
-    // More is owed than the new bucket holds: it is empty, and fills as any does.
+    // The debt exceeds the new capacity: the bucket is empty and refills as usual.
     let smaller = Bucket {
         per: 1_000,
         burst: 1_000,
@@ -334,7 +340,7 @@ fn a_state_is_read_as_it_was_written_and_nothing_else_is_one() {
         part: 2,
         interval_ns: 3,
         per: 4,
-        returned_ns: 5,
+        refunded_ns: 5,
         reservation: 6,
         ..State::default()
     };
@@ -342,7 +348,7 @@ fn a_state_is_read_as_it_was_written_and_nothing_else_is_one() {
     assert_eq!(state.to_bytes().len(), STATE_BYTES);
     let (mut reserved, mut longest) = (State::default(), 0);
     for units in 1..100 {
-        let Spend::Allowed(next) = AMOUNTS.reserve(&reserved, 1_000, units) else {
+        let ConsumeResult::Allowed(next) = AMOUNTS.reserve(&reserved, 1_000, units) else {
             panic!("room")
         };
         reserved = next;
@@ -364,7 +370,7 @@ fn a_state_is_read_as_it_was_written_and_nothing_else_is_one() {
     ] {
         assert_eq!(State::from_bytes(bytes), None, "{bytes:?}");
     }
-    // Nothing of ours: it owes something, at no pace. The bucket counts as empty.
+    // Not a state of ours: a debt without a rate. The bucket counts as empty.
     let strange = State {
         full_ns: 2_000,
         ..State::default()

@@ -1,31 +1,31 @@
-//! What was reserved of a limit that gateways share, once it is known what was used of it: the change that a counter is told of, and whether what it
-//! says that it did fits that. How much of it time has given back already only the counter knows (`crate::gcra` says how).
+//! Settlement of reserved units of a shared limit: the change for the counter, and validation of
+//! its report. Only the counter knows how much has refilled meanwhile (see `crate::gcra`).
 
 use super::{Span, Terms};
-use crate::decision::Debit;
+use crate::decision::LimitCharge;
 
-/// A change of what was reserved.
+/// A change of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// How much, as an amount of the limit.
+    /// The amount, in the counter's units.
     pub terms: Terms,
-    /// What was not used comes back; else more was, and that is spent.
+    /// `true`: unused units are refunded. `false`: additional units are charged.
     pub back: bool,
 }
 
-/// How a limit stands before and after it.
+/// State of a limit before and after the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stands {
-    /// What a bucket owes.
+    /// Debt of a bucket.
     Owes {
         /// Before.
         before: Span,
-        /// Whole microseconds that it has owed at any time since it was reserved.
+        /// Minimum debt since the reservation, in whole microseconds.
         least_us: u64,
         /// After.
         after: Span,
     },
-    /// What is spent of a day.
+    /// Usage of a day.
     Spent {
         /// Before, units.
         before: u64,
@@ -35,13 +35,14 @@ pub enum Stands {
 }
 
 impl Change {
-    /// The change of a debit of which so many units were used; `None` if there is none, or no such amount was ever reserved.
-    pub fn of(reserved: &Debit, used: u64) -> Option<Self> {
-        let Debit { allowance, amount } = reserved;
+    /// The change for a charge of which `used` units were used; `None` if nothing changes, or if
+    /// the reservation is impossible.
+    pub fn of(reserved: &LimitCharge, used: u64) -> Option<Self> {
+        let LimitCharge { allowance, amount } = reserved;
         let most = allowance.most();
-        let changed = Debit {
+        let changed = LimitCharge {
             allowance: *allowance,
-            // What is used beyond all that there is empties it.
+            // Usage beyond the maximum empties the bucket.
             amount: amount.abs_diff(used).min(most),
         };
         (*amount <= most && changed.amount > 0).then_some(())?;
@@ -51,7 +52,7 @@ impl Change {
         })
     }
 
-    /// Whether a counter that was told of it can have come from the one to the other.
+    /// Whether a counter with this change can have made this transition.
     pub fn fits(&self, stands: &Stands) -> bool {
         match (self.terms, *stands) {
             (
@@ -89,7 +90,7 @@ impl Change {
                 }
             }
             (Terms::Day { cost, .. }, Stands::Spent { before, after }) => {
-                // None comes back of a day that is over.
+                // There is no refund for a past day.
                 after == before && self.back
                     || after
                         == if self.back {
@@ -113,17 +114,17 @@ mod tests {
     use crate::raw::Scope;
     use crate::time::SECOND_NS;
 
-    fn reserved(limit: Limit, amount: u64) -> Debit {
+    fn reserved(limit: Limit, amount: u64) -> LimitCharge {
         let allowance = Allowance {
             unit: Unit::Tokens,
             limit,
             scope: Scope::Global,
         };
-        Debit { allowance, amount }
+        LimitCharge { allowance, amount }
     }
 
-    /// Seven in a second: a unit is 142,857 microseconds and one of seven parts.
-    fn sevenths(amount: u64) -> Debit {
+    /// Seven per second: a unit is 142,857 microseconds and one seventh.
+    fn sevenths(amount: u64) -> LimitCharge {
         let rate = Rate {
             quota: 7,
             window_s: 1,
@@ -166,13 +167,13 @@ mod tests {
             least_us,
             after,
         };
-        // Two of seven come back: 285,714 microseconds and two parts.
+        // Two of seven are refunded: 285,714 microseconds and two sevenths.
         let back = Change::of(&sevenths(3), 1).unwrap();
         for (stands, expected) in [
             (owes(span(428_571, 3), 428_571, span(142_857, 1)), true),
-            // The parts are borrowed.
+            // The fraction borrows.
             (owes(span(428_571, 0), 428_571, span(142_856, 5)), true),
-            // Time has given some of it back.
+            // Part of it has refilled.
             (owes(span(428_571, 3), 100_000, span(328_571, 3)), true),
             (owes(span(428_571, 3), 0, span(428_571, 3)), true),
             (owes(span(428_571, 3), 428_571, span(142_857, 0)), false),

@@ -1,5 +1,5 @@
-//! The shared counter's numbers: exact, below 2^53, and the same verdicts as a gateway's own buckets. A counter that cannot have found
-//! what it says is not believed.
+//! ! The numbers of the shared counter: exact, below 2^53, with the same verdicts as local buckets.
+//! Impossible values from the counter are rejected.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -17,25 +17,26 @@ use crate::policy::{Rate, Unit};
 use crate::raw::Scope;
 use crate::time::{Now, SECOND_NS};
 
-/// A day in this century, at noon.
+/// / A day in this century, at noon.
 const NOON_US: u64 = (20_000 * DAY_S + DAY_S / 2) * SECOND_US;
-/// What a double holds every whole number below.
+/// / A double represents every whole number below this one.
 const EXACT: u64 = 1 << 53;
 
-/// What a counter stores: for a bucket its pace and when it is full again, for a day what was spent of it.
+/// / The stored state of a counter. For a bucket: its rate and the time when it is full again. For
+/// a day: the amount consumed.
 #[derive(Clone, Copy)]
 enum Stored {
     Bucket { pace: (u64, u64), full: Span },
     Day { day: u64, units: u64 },
 }
 
-/// The counter that Redis is made into, in Rust: additions and comparisons of whole numbers below 2^53.
+/// / The counter script of Redis, in Rust: additions and comparisons of whole numbers below 2^53.
 #[derive(Default)]
 struct Counter(BTreeMap<usize, Stored>);
 
 impl Counter {
-    /// All of them or none; what was found, and whether it passes.
-    fn spend(&mut self, terms: &[Terms], now_us: u64) -> (Vec<Found>, bool) {
+    /// / All or none are charged. Returns the state found and whether the charge is allowed.
+    fn consume(&mut self, terms: &[Terms], now_us: u64) -> (Vec<Found>, bool) {
         let mut passes = true;
         let (mut found, mut next) = (Vec::new(), Vec::new());
         for (key, terms) in terms.iter().enumerate() {
@@ -126,7 +127,7 @@ fn allowance(limit: Limit) -> Allowance {
     }
 }
 
-/// A sequence of numbers that looks like none.
+/// / A pseudo-random sequence of numbers.
 struct Numbers(u64);
 
 impl Numbers {
@@ -166,26 +167,28 @@ fn a_shared_counter_comes_to_what_a_gateways_own_buckets_come_to() {
                 _ => most,
             };
             let amount = 1 + numbers.below(bound);
-            let debits = [Debit { allowance, amount }];
-            let terms = [Terms::of(&debits[0]).unwrap()];
-            let (found, passes) = counter.spend(&terms, now_us);
-            let outcome = outcome(&debits, &found, now_us).unwrap();
-            assert_eq!(passes, matches!(outcome, ChargeOutcome::Spent(_)));
+            let limit_charges = [LimitCharge { allowance, amount }];
+            let terms = [Terms::of(&limit_charges[0]).unwrap()];
+            let (found, passes) = counter.consume(&terms, now_us);
+            let outcome = outcome(&limit_charges, &found, now_us).unwrap();
+            assert_eq!(passes, matches!(outcome, ChargeOutcome::Charged(_)));
             let now = Now {
                 unix_s: now_us / SECOND_US,
                 monotonic_ns: now_us * MICRO_NS,
             };
-            let drawn = allowance.spend(&own, now, amount).unwrap();
+            let drawn = allowance.consume(&own, now, amount).unwrap();
             let mut expected = match drawn.after {
                 Some((level, state)) => {
                     own = state;
-                    ChargeOutcome::Spent(vec![level])
+                    ChargeOutcome::Charged(vec![level])
                 }
-                None => ChargeOutcome::Refused(vec![drawn.before]),
+                None => ChargeOutcome::Exceeded(vec![drawn.before]),
             };
-            // A day's end is told to the second there, to the microsecond here.
-            if let (Limit::Day(_), ChargeOutcome::Spent(levels) | ChargeOutcome::Refused(levels)) =
-                (allowance.limit, &mut expected)
+            // The end of a day is rounded to the second there, to the microsecond here.
+            if let (
+                Limit::Day(_),
+                ChargeOutcome::Charged(levels) | ChargeOutcome::Exceeded(levels),
+            ) = (allowance.limit, &mut expected)
             {
                 let early_ns = now_us % SECOND_US * MICRO_NS;
                 levels[0].full_after_ns -= early_ns;
@@ -201,25 +204,25 @@ fn a_shared_counter_comes_to_what_a_gateways_own_buckets_come_to() {
 #[test]
 fn of_several_limits_all_are_spent_or_none() {
     let (small, large) = (bucket(SECOND_NS, 1, 2), allowance(Limit::Day(10)));
-    let debits = |amount| {
-        [small, large].map(|allowance| Debit {
+    let limit_charges = |amount| {
+        [small, large].map(|allowance| LimitCharge {
             allowance,
             amount: if allowance == small { 1 } else { amount },
         })
     };
     let mut counter = Counter::default();
     let mut spend = |amount| {
-        let debits = debits(amount);
-        let terms: Vec<_> = debits
+        let limit_charges = limit_charges(amount);
+        let terms: Vec<_> = limit_charges
             .iter()
-            .map(|debit| Terms::of(debit).unwrap())
+            .map(|limit_charge| Terms::of(limit_charge).unwrap())
             .collect();
-        let (found, _) = counter.spend(&terms, NOON_US);
-        outcome(&debits, &found, NOON_US).unwrap()
+        let (found, _) = counter.consume(&terms, NOON_US);
+        outcome(&limit_charges, &found, NOON_US).unwrap()
     };
     let left = |outcome: &ChargeOutcome| match outcome {
-        ChargeOutcome::Spent(levels) => (true, levels[0].left, levels[1].left),
-        ChargeOutcome::Refused(levels) => (false, levels[0].left, levels[1].left),
+        ChargeOutcome::Charged(levels) => (true, levels[0].left, levels[1].left),
+        ChargeOutcome::Exceeded(levels) => (false, levels[0].left, levels[1].left),
         other => panic!("{other:?}"),
     };
     assert_eq!(left(&spend(6)), (true, 1, 4));
@@ -230,17 +233,17 @@ fn of_several_limits_all_are_spent_or_none() {
 
 #[test]
 fn what_a_counter_cannot_have_found_is_not_believed() {
-    let debit = |allowance| Debit {
+    let limit_charge = |allowance| LimitCharge {
         allowance,
         amount: 1,
     };
     let (bucket, day) = (
-        debit(bucket(SECOND_NS, 1, 2)),
-        debit(allowance(Limit::Day(10))),
+        limit_charge(bucket(SECOND_NS, 1, 2)),
+        limit_charge(allowance(Limit::Day(10))),
     );
     let owed = |us, part| Found::Owed(Span { us, part });
     let spent = |day, units| Found::Spent { day, units };
-    for (debits, found, believed) in [
+    for (limit_charges, found, believed) in [
         (&[bucket][..], &[owed(0, 0)][..], true),
         (&[bucket], &[owed(2_000_000, 0)], true),
         (&[bucket], &[owed(2_000_001, 0)], false),
@@ -256,24 +259,24 @@ fn what_a_counter_cannot_have_found_is_not_believed() {
         (&[day], &[owed(0, 0)], false),
         (&[bucket, day], &[owed(0, 0), spent(20_000, 0)], true),
     ] {
-        let outcome = outcome(debits, found, NOON_US);
+        let outcome = outcome(limit_charges, found, NOON_US);
         assert_eq!(outcome.is_some(), believed, "{found:?}");
     }
 }
 
 #[test]
 fn what_no_bucket_ever_has_needs_no_counter() {
-    let debit = |amount| Debit {
+    let limit_charge = |amount| LimitCharge {
         allowance: bucket(SECOND_NS, 1, 2),
         amount,
     };
-    assert_eq!(never(&[debit(2)]), None);
-    let Some(ChargeOutcome::Refused(levels)) = never(&[debit(1), debit(3)]) else {
+    assert_eq!(never(&[limit_charge(2)]), None);
+    let Some(ChargeOutcome::Exceeded(levels)) = never(&[limit_charge(1), limit_charge(3)]) else {
         panic!("it never passes")
     };
     assert_eq!(levels[0].wait, Wait::None);
     assert_eq!((levels[1].left, levels[1].wait), (2, Wait::Forever));
-    assert_eq!(Terms::of(&debit(3)), None);
+    assert_eq!(Terms::of(&limit_charge(3)), None);
 }
 
 #[test]
@@ -281,7 +284,7 @@ fn every_limit_that_a_policy_may_have_is_exact_in_doubles() {
     let longest = bucket(MAX_FILL_S * SECOND_NS, 1, 1);
     let end_of_century_us = 4_102_444_800 * SECOND_US;
     for allowance in [longest, bucket(1, 1, 1), bucket(999, 1, 1_000_000)] {
-        let debit = Debit {
+        let limit_charge = LimitCharge {
             allowance,
             amount: allowance.most(),
         };
@@ -290,7 +293,7 @@ fn every_limit_that_a_policy_may_have_is_exact_in_doubles() {
             per,
             cost,
             room,
-        }) = Terms::of(&debit)
+        }) = Terms::of(&limit_charge)
         else {
             panic!("a bucket")
         };

@@ -1,4 +1,4 @@
-//! Counts: how many fit, what is given back, what lapses and when.
+//! ! Concurrency permits: how many fit, how they are released, and when they expire.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,26 +10,26 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{DIVISIONS, InFlight, MAX_ENTRIES, Take};
+use super::{AcquireResult, DIVISIONS, InFlight, MAX_ENTRIES};
 
 const SECOND: u64 = 1_000_000_000;
-/// The longest stream of these tests.
+/// / The longest stream of these tests.
 const LONGEST: u64 = 60 * SECOND;
 
-/// Takes, or says that there is no room.
+/// / Acquires, or returns that there is no room.
 fn take(state: &mut InFlight, now_ns: u64, amount: u64, limit: u64) -> Option<u64> {
-    match state.take(now_ns, LONGEST, amount, limit) {
-        Take::Taken {
+    match state.acquire(now_ns, LONGEST, amount, limit) {
+        AcquireResult::Acquired {
             state: next,
-            lapses_ns,
+            expires_ns,
         } => {
-            // What is stored is what is read.
+            // The stored state is read back unchanged.
             *state = InFlight::from_bytes(&next.to_bytes()).unwrap();
             assert_eq!(*state, next);
-            Some(lapses_ns)
+            Some(expires_ns)
         }
-        Take::Full => None,
-        Take::NoEntry => panic!("one length of streams never runs out of entries"),
+        AcquireResult::Full => None,
+        AcquireResult::NoEntry => panic!("one length of streams never runs out of entries"),
     }
 }
 
@@ -61,15 +61,15 @@ fn a_place_given_back_is_free_again_and_no_other() {
     let second = take(&mut state, 30 * SECOND, 1, 2).unwrap();
     assert_ne!(first, second);
     assert_eq!(take(&mut state, 30 * SECOND, 1, 2), None);
-    state = state.give_back(31 * SECOND, first, 1).unwrap();
+    state = state.release(31 * SECOND, first, 1).unwrap();
     assert_eq!(state.total(31 * SECOND), 1);
-    // Given back twice, it takes nobody else's.
-    assert_eq!(state.give_back(31 * SECOND, first, 1), None);
-    assert_eq!(state.give_back(31 * SECOND, 12345, 1), None);
+    // A second release of the same permit does not free another permit.
+    assert_eq!(state.release(31 * SECOND, first, 1), None);
+    assert_eq!(state.release(31 * SECOND, 12345, 1), None);
     assert!(take(&mut state, 31 * SECOND, 1, 2).is_some());
     assert_eq!(take(&mut state, 31 * SECOND, 1, 2), None);
-    // More than was taken is no more than all of it.
-    state = state.give_back(31 * SECOND, second, u64::MAX).unwrap();
+    // Releasing more than was acquired releases all of it, and no more.
+    state = state.release(31 * SECOND, second, u64::MAX).unwrap();
     assert!(state.total(31 * SECOND) <= 1);
 }
 
@@ -77,21 +77,21 @@ fn a_place_given_back_is_free_again_and_no_other() {
 fn a_place_that_nobody_gives_back_lapses_after_the_longest_stream_and_not_before() {
     for taken_ns in [0, 1, SECOND, 59 * SECOND + 7, 123_456_789_012_345] {
         let mut state = InFlight::default();
-        let lapses_ns = take(&mut state, taken_ns, 1, 1).unwrap();
+        let expires_ns = take(&mut state, taken_ns, 1, 1).unwrap();
         let (earliest, latest) = (
             taken_ns + LONGEST,
             taken_ns + LONGEST + LONGEST / DIVISIONS + 1,
         );
         assert!(
-            (earliest..=latest).contains(&lapses_ns),
-            "{taken_ns}: {lapses_ns}"
+            (earliest..=latest).contains(&expires_ns),
+            "{taken_ns}: {expires_ns}"
         );
-        assert_eq!(take(&mut state, lapses_ns - 1, 1, 1), None, "{taken_ns}");
+        assert_eq!(take(&mut state, expires_ns - 1, 1, 1), None, "{taken_ns}");
         let held = state.clone();
-        assert!(take(&mut state, lapses_ns, 1, 1).is_some(), "{taken_ns}");
-        // A late gift takes nothing from whoever came after.
-        assert_eq!(state.give_back(lapses_ns, lapses_ns, 1), None);
-        assert_eq!(held.give_back(lapses_ns, lapses_ns, 1), None);
+        assert!(take(&mut state, expires_ns, 1, 1).is_some(), "{taken_ns}");
+        // A late release does not free a later permit.
+        assert_eq!(state.release(expires_ns, expires_ns, 1), None);
+        assert_eq!(held.release(expires_ns, expires_ns, 1), None);
     }
 }
 
@@ -101,17 +101,17 @@ fn a_busy_count_has_few_entries_however_many_places_it_has() {
     let mut open = Vec::new();
     for step in 0..10_000_u64 {
         let now_ns = step * SECOND / 7;
-        open.retain(|(lapses_ns, given_back_at): &(u64, u64)| {
+        open.retain(|(expires_ns, given_back_at): &(u64, u64)| {
             if *given_back_at > now_ns {
                 return true;
             }
-            state = state.give_back(now_ns, *lapses_ns, 3).unwrap();
+            state = state.release(now_ns, *expires_ns, 3).unwrap();
             false
         });
-        let lapses_ns = take(&mut state, now_ns, 3, u64::MAX).unwrap();
-        // Some are never given back.
+        let expires_ns = take(&mut state, now_ns, 3, u64::MAX).unwrap();
+        // Some are never released.
         if step % 5 != 0 {
-            open.push((lapses_ns, now_ns + (step % 59) * SECOND));
+            open.push((expires_ns, now_ns + (step % 59) * SECOND));
         }
         assert!(state.to_bytes().len() <= 16 * (usize::try_from(DIVISIONS).unwrap() + 2));
     }
@@ -123,20 +123,20 @@ fn a_busy_count_has_few_entries_however_many_places_it_has() {
 fn another_longest_stream_keeps_what_is_in_flight() {
     let mut state = InFlight::default();
     let mut taken = Vec::new();
-    for longest_ns in [LONGEST, LONGEST / 3, 2 * LONGEST] {
-        let Take::Taken {
+    for max_stream_ns in [LONGEST, LONGEST / 3, 2 * LONGEST] {
+        let AcquireResult::Acquired {
             state: next,
-            lapses_ns,
-        } = state.take(SECOND, longest_ns, 1, 3)
+            expires_ns,
+        } = state.acquire(SECOND, max_stream_ns, 1, 3)
         else {
             panic!("there is room")
         };
         state = next;
-        taken.push(lapses_ns);
+        taken.push(expires_ns);
     }
-    assert_eq!(state.take(SECOND, LONGEST, 1, 3), Take::Full);
-    for lapses_ns in taken {
-        state = state.give_back(2 * SECOND, lapses_ns, 1).unwrap();
+    assert_eq!(state.acquire(SECOND, LONGEST, 1, 3), AcquireResult::Full);
+    for expires_ns in taken {
+        state = state.release(2 * SECOND, expires_ns, 1).unwrap();
     }
     assert_eq!(state.total(2 * SECOND), 0);
 }
@@ -146,8 +146,8 @@ fn lengths_that_change_without_end_are_refused_not_forgotten() {
     let mut state = InFlight::default();
     let full =
         (0..100).find_map(
-            |step| match state.take(SECOND, LONGEST + step * SECOND, 1, 100) {
-                Take::Taken { state: next, .. } => {
+            |step| match state.acquire(SECOND, LONGEST + step * SECOND, 1, 100) {
+                AcquireResult::Acquired { state: next, .. } => {
                     state = next;
                     None
                 }
@@ -155,7 +155,7 @@ fn lengths_that_change_without_end_are_refused_not_forgotten() {
             },
         );
     let (step, refused) = full.unwrap();
-    assert_eq!(refused, Take::NoEntry);
+    assert_eq!(refused, AcquireResult::NoEntry);
     assert!(usize::try_from(step).unwrap() >= MAX_ENTRIES);
     assert_eq!(state.total(SECOND), step);
 }
@@ -163,14 +163,20 @@ fn lengths_that_change_without_end_are_refused_not_forgotten() {
 #[test]
 fn the_ends_of_the_clock_and_of_numbers_refuse_without_overflow() {
     let empty = InFlight::default();
-    assert_eq!(empty.take(u64::MAX, LONGEST, 1, 1), Take::Full);
-    assert_eq!(empty.take(0, u64::MAX, 1, 1), Take::Full);
-    assert_eq!(empty.take(u64::MAX - LONGEST, LONGEST, 1, 1), Take::Full);
-    assert!(matches!(empty.take(0, 0, 1, 1), Take::Taken { .. }));
+    assert_eq!(empty.acquire(u64::MAX, LONGEST, 1, 1), AcquireResult::Full);
+    assert_eq!(empty.acquire(0, u64::MAX, 1, 1), AcquireResult::Full);
+    assert_eq!(
+        empty.acquire(u64::MAX - LONGEST, LONGEST, 1, 1),
+        AcquireResult::Full
+    );
+    assert!(matches!(
+        empty.acquire(0, 0, 1, 1),
+        AcquireResult::Acquired { .. }
+    ));
     let mut bytes = u64::MAX.to_le_bytes().repeat(4);
     let two = InFlight::from_bytes(&bytes).unwrap();
     assert_eq!(two.total(0), u64::MAX);
-    assert_eq!(two.take(0, LONGEST, 1, u64::MAX), Take::Full);
+    assert_eq!(two.acquire(0, LONGEST, 1, u64::MAX), AcquireResult::Full);
     bytes.push(0);
     assert_eq!(InFlight::from_bytes(&bytes), None);
 }

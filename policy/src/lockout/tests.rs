@@ -1,4 +1,4 @@
-//! Marks under failures, time and crowding.
+//! ! Lockout entries under failures, over time and when the table is full.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -34,7 +34,7 @@ fn the_last_failure_allowed_locks_for_its_time_and_no_longer() {
     assert_eq!(page.fail(&RULE, A, 159), counted(false, true));
     assert!(page.locked(A, 159) && page.locked(A, 458));
     assert!(!page.locked(B, 200), "another's is its own");
-    // What fails under a lock neither counts nor makes it longer.
+    // A failure during a lockout does not count and does not extend it.
     assert_eq!(page.fail(&RULE, A, 458), Failed::Locked);
     assert!(!page.locked(A, 459));
     assert_eq!(
@@ -50,7 +50,8 @@ fn failures_further_apart_than_the_window_never_lock() {
     for at in 0..100 {
         assert_eq!(page.fail(&RULE, A, at * 60), counted(true, false));
     }
-    // A clock that was read a moment earlier begins nothing anew: two workers count together.
+    // A clock that was read slightly earlier does not start a new window: two workers count
+    // together.
     assert_eq!(page.fail(&RULE, A, 99 * 60 - 1), counted(false, false));
     assert_eq!(page.fail(&RULE, A, 99 * 60 - 1), counted(false, true));
 }
@@ -73,7 +74,7 @@ fn what_is_locked_is_checked_so_often_a_second_never_less_and_never_more() {
             assert_eq!(page.check(A, second), Check::Shut);
         }
         assert_eq!(page.check(B, second), Check::Open);
-        // Two workers on both sides of a second's end have one second's checks between them.
+        // Two workers on both sides of a second boundary share the checks of one second.
         assert_eq!(page.check(A, second - 1), Check::Shut);
     }
     assert_eq!(page.check(A, 301), Check::Open);
@@ -105,7 +106,7 @@ fn a_crowd_pushes_out_what_says_nothing_before_what_counts_and_that_before_what_
     for _ in 0..3 {
         page.fail(&RULE, A, 1_000);
     }
-    // One whose window is long over, and others that count.
+    // One entry whose window ended long ago, and others that are active.
     page.fail(&RULE, B, 900);
     for (tag, at) in (100..).zip(1_000..).take(WAYS - 2) {
         page.fail(&RULE, Tag::new(tag), at);
@@ -119,7 +120,7 @@ fn a_crowd_pushes_out_what_says_nothing_before_what_counts_and_that_before_what_
         page.fail(&RULE, Tag::new(1_000 + tag), 1_040);
     }
     assert!(page.locked(A, 1_040), "what is locked stays");
-    // A page of locks takes a newcomer all the same.
+    // A page full of lockouts still accepts a new entry.
     for tag in 0..2 * WAYS as u64 {
         for _ in 0..3 {
             page.fail(&RULE, Tag::new(5_000 + tag), 1_050);

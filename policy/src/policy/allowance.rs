@@ -1,25 +1,26 @@
-//! What a grant allows each of its clients: units in a window or a day, and what spending them comes to. Pure: the caller reads the clocks and
-//! stores the state.
+//! Limits that a grant gives each of its clients: units per window or per day, and the arithmetic
+//! of charges. Pure: the caller reads the clocks and stores the state.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::budget::{self, DAY_S, Spent};
+use crate::budget::{self, DAY_S, DailyUsage};
 use crate::gcra::{self, Bucket};
 use crate::raw::Scope;
 use crate::time::{Now, SECOND_NS};
 
-/// What is counted.
+/// The counted unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
-    /// Requests, whatever they carry.
+    /// Requests.
     Requests,
     /// Elements of a request's input tensors.
     Elements,
     /// Bytes of a request's input tensors in OIP's raw form, or of a raw body.
     Bytes,
-    /// Tokens of a request's texts, and those that it lets be generated: reserved, whatever is generated then.
+    /// Tokens of a request's texts plus the tokens that it may generate. They are reserved in
+    /// advance.
     Tokens,
 }
 
@@ -35,7 +36,7 @@ impl Unit {
     }
 }
 
-/// So many units a window.
+/// Units per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub(crate) quota: u64,
@@ -45,7 +46,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Units a window.
+    /// Units per window.
     pub const fn quota(&self) -> u64 {
         self.quota
     }
@@ -55,13 +56,13 @@ impl Rate {
         self.window_s
     }
 
-    /// The bucket that enforces it.
+    /// The bucket that enforces the rate.
     pub const fn bucket(&self) -> Bucket {
         self.bucket
     }
 }
 
-/// What inferences may cost.
+/// Limits on the cost of inferences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Elements.
@@ -72,7 +73,7 @@ pub struct Cost {
     pub tokens: Option<Rate>,
 }
 
-/// What a calendar day has, UTC.
+/// Limits per calendar day (UTC).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
     /// Requests.
@@ -83,65 +84,65 @@ pub struct Budget {
     pub bytes: Option<u64>,
     /// Tokens.
     pub tokens: Option<u64>,
-    /// Who counts all of them.
+    /// Where they are counted.
     pub scope: Scope,
 }
 
 /// One limit of a grant on one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// What is counted.
+    /// The counted unit.
     pub unit: Unit,
-    /// How much of it.
+    /// Amount and period.
     pub limit: Limit,
-    /// Who counts it.
+    /// Where it is counted.
     pub scope: Scope,
 }
 
-/// How much, in which time.
+/// Amount and period of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// A bucket that fills steadily.
+    /// A bucket that refills steadily.
     Window(Rate),
-    /// So many units between midnight and midnight, UTC.
+    /// Units between two midnights, UTC.
     Day(u64),
 }
 
-/// What an allowance has at a moment.
+/// Quota of a limit at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level {
-    /// Units left.
+pub struct RemainingQuota {
+    /// Remaining units.
     pub left: u64,
-    /// Until all of them are there again, ns.
+    /// Time until all units are available, in ns.
     pub full_after_ns: u64,
-    /// Whether the amount that was asked for passes.
+    /// Whether the requested amount is allowed.
     pub wait: Wait,
 }
 
-/// Whether and when an amount passes.
+/// When an amount is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Now.
     None,
     /// After this many nanoseconds.
     Ns(u64),
-    /// Never: it is more than there ever is.
+    /// Never: the amount exceeds the limit's maximum.
     Forever,
 }
 
-/// What a spend comes to.
+/// Result of a charge that is not stored yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drawn {
-    /// What the allowance has as long as nothing is spent.
-    pub before: Level,
-    /// What it has afterwards, and the state to store; `None` if it is refused.
-    pub after: Option<(Level, Vec<u8>)>,
-    /// If it is refused: what to store all the same, after a reload that changed the limit.
+pub struct ChargePreview {
+    /// Quota before the charge.
+    pub before: RemainingQuota,
+    /// Quota after the charge, and the state to store; `None` if rejected.
+    pub after: Option<(RemainingQuota, Vec<u8>)>,
+    /// If rejected: a state to store anyway, after a reload that changed the limit.
     pub rebased: Option<Vec<u8>>,
 }
 
 impl Allowance {
-    /// Units of a window or a day.
+    /// Units per window or per day.
     pub const fn quota(&self) -> u64 {
         match self.limit {
             Limit::Window(rate) => rate.quota,
@@ -149,7 +150,7 @@ impl Allowance {
         }
     }
 
-    /// Whether what is spent of it is a reservation, of which an answer says what was used.
+    /// Whether charges are reservations that are settled by the response.
     pub fn is_reserved(&self) -> bool {
         self.unit == Unit::Tokens
     }
@@ -162,7 +163,7 @@ impl Allowance {
         }
     }
 
-    /// The most that one request can ever have of it.
+    /// Maximum amount of one request.
     pub const fn most(&self) -> u64 {
         match self.limit {
             Limit::Window(rate) => rate.bucket.burst,
@@ -170,8 +171,9 @@ impl Allowance {
         }
     }
 
-    /// The state's key, the same in every worker, generation and driver. Names are length-prefixed, so that no two pairs share one; what
-    /// the limit is does not matter, so that a reload that changes it goes on from what was spent.
+    /// Key of the state, the same in every worker, policy version and driver. Names are
+    /// length-prefixed, so keys are unique. The limit is not part of the key, so usage survives a
+    /// change of the limit.
     pub fn key(&self, grant: &str, client: &str) -> String {
         let (kind, unit) = match (self.limit, self.unit) {
             (Limit::Window(_), Unit::Requests) => ("rate:", None),
@@ -180,11 +182,11 @@ impl Allowance {
         };
         let (unit, behind) = unit.map_or(("", ""), |unit| (unit, ":"));
         let length = grant.len().to_string();
-        // Made for each request: put together at once, without a formatter.
+        // Built for each request, so without a formatter.
         [kind, unit, behind, &length, ":", grant, ":", client].concat()
     }
 
-    /// The name that answers give it. Names of grants have no colon.
+    /// Public name in responses. Names of grants contain no colon.
     pub fn public_name(&self, grant: &str) -> String {
         match (self.limit, self.unit) {
             (Limit::Window(_), Unit::Requests) => grant.into(),
@@ -193,40 +195,40 @@ impl Allowance {
         }
     }
 
-    /// The state of which nothing was spent.
+    /// The initial state.
     pub fn fresh(&self) -> Vec<u8> {
         match self.limit {
             Limit::Window(_) => gcra::State::default().to_bytes(),
-            Limit::Day(_) => Spent::default().to_bytes().to_vec(),
+            Limit::Day(_) => DailyUsage::default().to_bytes().to_vec(),
         }
     }
 
-    /// Spends `amount` from what is stored; `None` if that is no state.
-    pub fn spend(&self, stored: &[u8], now: Now, amount: u64) -> Option<Drawn> {
+    /// Computes a charge of `amount` on the stored state; `None` if that is invalid.
+    pub fn consume(&self, stored: &[u8], now: Now, amount: u64) -> Option<ChargePreview> {
         match self.limit {
             Limit::Window(rate) => {
                 let (bucket, now_ns) = (rate.bucket, now.monotonic_ns);
                 let state = gcra::State::from_bytes(stored)?;
                 let level = |state: &gcra::State, wait| {
                     let (left, full_after_ns) = bucket.level(state, now_ns);
-                    Level {
+                    RemainingQuota {
                         left,
                         full_after_ns,
                         wait,
                     }
                 };
-                // Of nothing else is it known only later what was used.
+                // Only tokens are settled later.
                 let spend = match self.unit {
                     Unit::Tokens => bucket.reserve(&state, now_ns, amount),
-                    _ => bucket.spend(&state, now_ns, amount),
+                    _ => bucket.consume(&state, now_ns, amount),
                 };
                 Some(match spend {
-                    gcra::Spend::Allowed(after) => Drawn {
+                    gcra::ConsumeResult::Allowed(after) => ChargePreview {
                         before: level(&state, Wait::None),
                         after: Some((level(&after, Wait::None), after.to_bytes())),
                         rebased: None,
                     },
-                    gcra::Spend::Refused { retry_after_ns } => Drawn {
+                    gcra::ConsumeResult::Refused { retry_after_ns } => ChargePreview {
                         before: level(&state, retry_after_ns.map_or(Wait::Forever, Wait::Ns)),
                         after: None,
                         rebased: bucket.rebased(&state, now_ns).map(|state| state.to_bytes()),
@@ -234,23 +236,23 @@ impl Allowance {
                 })
             }
             Limit::Day(units) => {
-                let spent = Spent::from_bytes(stored)?;
-                let level = |spent: &Spent, wait| {
+                let spent = DailyUsage::from_bytes(stored)?;
+                let level = |spent: &DailyUsage, wait| {
                     let (left, full_after_s) = spent.level(units, now.unix_s);
-                    Level {
+                    RemainingQuota {
                         left,
                         full_after_ns: full_after_s.saturating_mul(SECOND_NS),
                         wait,
                     }
                 };
                 let ns = |wait_s: u64| Wait::Ns(wait_s.saturating_mul(SECOND_NS));
-                Some(match spent.spend(units, now.unix_s, amount) {
-                    budget::Spend::Allowed(after) => Drawn {
+                Some(match spent.consume(units, now.unix_s, amount) {
+                    budget::ConsumeResult::Allowed(after) => ChargePreview {
                         before: level(&spent, Wait::None),
                         after: Some((level(&after, Wait::None), after.to_bytes().to_vec())),
                         rebased: None,
                     },
-                    budget::Spend::Refused { retry_after_s } => Drawn {
+                    budget::ConsumeResult::Refused { retry_after_s } => ChargePreview {
                         before: level(&spent, retry_after_s.map_or(Wait::Forever, ns)),
                         after: None,
                         rebased: None,
@@ -260,8 +262,8 @@ impl Allowance {
         }
     }
 
-    /// Settles an amount that was reserved, once it is known what was used of it. `reserved` is the state that its spending left, `stored` what is
-    /// there now. `None`: that stays.
+    /// Settles a reserved amount once its usage is known. `reserved` is the state after the
+    /// reservation, `stored` the current state. `None`: nothing changes.
     pub fn settle(
         &self,
         stored: &[u8],
@@ -279,18 +281,21 @@ impl Allowance {
                 let state = gcra::State::from_bytes(stored)?;
                 let reserved = gcra::State::from_bytes(reserved)?;
                 let settled = if more > 0 {
-                    bucket.take(&state, now_ns, more)
+                    bucket.force_consume(&state, now_ns, more)
                 } else {
-                    bucket.give_back(&state, &reserved, now_ns, unused)
+                    bucket.refund(&state, &reserved, now_ns, unused)
                 };
                 Some(settled?.to_bytes())
             }
             Limit::Day(_) => {
-                let (spent, reserved) = (Spent::from_bytes(stored)?, Spent::from_bytes(reserved)?);
+                let (spent, reserved) = (
+                    DailyUsage::from_bytes(stored)?,
+                    DailyUsage::from_bytes(reserved)?,
+                );
                 let settled = if more > 0 {
-                    Some(spent.take(now.unix_s, more))
+                    Some(spent.force_consume(now.unix_s, more))
                 } else {
-                    spent.give_back(&reserved, unused)
+                    spent.refund(&reserved, unused)
                 };
                 Some(settled?.to_bytes().to_vec())
             }

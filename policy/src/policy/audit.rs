@@ -1,4 +1,4 @@
-//! The audit log's section, validated.
+//! The validated audit section.
 
 use alloc::string::String;
 
@@ -26,22 +26,22 @@ impl Audit {
         self.chain
     }
 
-    /// The signing key's file, if the policy names one.
+    /// File of the signing key, if the policy names one.
     pub fn key_file(&self) -> Option<&str> {
         self.key_file.as_deref()
     }
 
-    /// Size at which a file is closed, bytes.
+    /// Maximum size of a file, in bytes.
     pub const fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
 
-    /// Closed files that are kept.
+    /// Number of closed files to keep.
     pub const fn files(&self) -> u32 {
         self.files
     }
 
-    /// Whether another policy's log is the same, kept in the same way.
+    /// Whether another policy has the same log with the same settings.
     pub fn same_log(&self, other: &Self) -> bool {
         let on_failure = self.on_failure;
         *self
@@ -51,7 +51,7 @@ impl Audit {
             }
     }
 
-    /// What becomes of a request whose line cannot be written.
+    /// What happens to a request whose line cannot be written.
     pub const fn on_failure(&self) -> AuditFailure {
         self.on_failure
     }

@@ -1,4 +1,4 @@
-//! Inference servers, validated.
+//! Validated inference servers.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -24,7 +24,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// What it speaks.
+    /// Protocol of the backend.
     pub const fn kind(&self) -> BackendKind {
         self.kind
     }
@@ -34,57 +34,57 @@ impl Backend {
         &self.endpoints
     }
 
-    /// The embedded server's folder of models.
+    /// Model folder of the embedded server.
     pub fn models(&self) -> Option<&str> {
         self.models.as_deref()
     }
 
-    /// Whom to trust at `https` endpoints.
+    /// TLS settings of `https` endpoints.
     pub const fn tls(&self) -> Option<&BackendTls> {
         self.tls.as_ref()
     }
 
-    /// Requests at the backend at once.
+    /// Maximum requests in flight at the backend.
     pub const fn max_in_flight(&self) -> usize {
         self.max_in_flight
     }
 
-    /// Requests that wait for a place.
+    /// Maximum queued requests.
     pub const fn queue(&self) -> usize {
         self.queue
     }
 
-    /// A dispatch, the wait and every retry included, milliseconds.
+    /// Timeout of a dispatch including queue and retries, in milliseconds.
     pub const fn timeout_ms(&self) -> u64 {
         self.timeout_ms
     }
 
-    /// Sending a request again.
+    /// Retry settings.
     pub const fn retry(&self) -> Retry {
         self.retry
     }
 
-    /// Between two probes of a backend that is ready, milliseconds.
+    /// Interval between health checks of a ready backend, in milliseconds.
     pub const fn health_interval_ms(&self) -> u64 {
         self.health_interval_ms
     }
 
-    /// The path that says whether a server of `http-json` is ready.
+    /// Readiness path of an `http-json` server.
     pub fn health_path(&self) -> Option<&str> {
         self.health_path.as_deref()
     }
 
-    /// Requests that may be at the backend in any case, where how many is learnt up to [`Self::max_in_flight`].
+    /// Minimum concurrency limit, if the limit is adaptive up to [`Self::max_in_flight`].
     pub const fn min_in_flight(&self) -> Option<usize> {
         self.min_in_flight
     }
 
-    /// When an endpoint is left alone for a while.
+    /// Outlier detection of endpoints.
     pub const fn outliers(&self) -> OutlierDetection {
         self.outliers
     }
 
-    /// When the backend is left alone for a while, whole.
+    /// Circuit breaker of the backend.
     pub const fn breaker(&self) -> CircuitBreaker {
         self.breaker
     }
@@ -97,22 +97,22 @@ pub struct BackendTls {
     pub(crate) spiffe: Option<String>,
 }
 
-/// Where it is known from whom to trust at a backend, and who the gate is there.
+/// Trusted authorities and the gate's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// PEM files, relative to the policy.
     Files {
-        /// Authorities that may vouch for a server.
+        /// Authorities of server certificates.
         ca: String,
-        /// The certificate chain that the gate shows, and its key.
+        /// Certificate chain and key of the gate.
         identity: Option<(String, String)>,
     },
-    /// The agent of SPIFFE's Workload API at `unix:/path`. A server's SPIFFE ID is always known beside it.
+    /// SPIFFE Workload API at `unix:/path`. The server's SPIFFE ID is then always configured too.
     WorkloadApi(String),
 }
 
 impl BackendTls {
-    /// Whoever these authorities, a PEM file, vouch for by name; nothing is shown in turn.
+    /// Trust in the authorities of a PEM file, by host name, without a client certificate.
     pub fn of_authorities(ca: &str) -> Self {
         Self {
             trust: Trust::Files {
@@ -123,18 +123,18 @@ impl BackendTls {
         }
     }
 
-    /// Whom to trust, and who the gate is.
+    /// Trusted authorities and the gate's identity.
     pub const fn trust(&self) -> &Trust {
         &self.trust
     }
 
-    /// The SPIFFE ID of every server, in place of host names.
+    /// SPIFFE ID of every server, instead of host names.
     pub fn spiffe(&self) -> Option<&str> {
         self.spiffe.as_deref()
     }
 }
 
-/// Sending a request again.
+/// Retry settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     pub(crate) attempts: u32,
@@ -142,24 +142,24 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Never.
+    /// No retries.
     pub(crate) const NONE: Self = Self {
         attempts: 0,
         budget_percent: 0,
     };
 
-    /// Times that one request is sent again at most.
+    /// Maximum retries of one request.
     pub const fn attempts(self) -> u32 {
         self.attempts
     }
 
-    /// Retries to the backend, in percent of the requests to it.
+    /// Retry budget in percent of the requests to the backend.
     pub const fn budget_percent(self) -> u32 {
         self.budget_percent
     }
 }
 
-/// Leaving an endpoint alone that fails in a row.
+/// Ejection of endpoints after consecutive failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutlierDetection {
     pub(crate) consecutive_failures: u32,
@@ -168,23 +168,23 @@ pub struct OutlierDetection {
 }
 
 impl OutlierDetection {
-    /// Failures in a row that eject an endpoint.
+    /// Consecutive failures that eject an endpoint.
     pub const fn consecutive_failures(self) -> u32 {
         self.consecutive_failures
     }
 
-    /// How long for the first time, milliseconds.
+    /// Duration of the first ejection, in milliseconds.
     pub const fn base_ejection_ms(self) -> u64 {
         self.base_ejection_ms
     }
 
-    /// Endpoints that may be ejected at once, in percent.
+    /// Maximum percentage of ejected endpoints.
     pub const fn max_ejection_percent(self) -> u32 {
         self.max_ejection_percent
     }
 }
 
-/// Leaving a whole backend alone that fails in a row.
+/// Circuit breaker of a backend after consecutive failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CircuitBreaker {
     pub(crate) consecutive_failures: u32,
@@ -192,12 +192,12 @@ pub struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// Failures in a row, of whichever endpoints, that open it.
+    /// Consecutive failures of any endpoints that open the circuit.
     pub const fn consecutive_failures(self) -> u32 {
         self.consecutive_failures
     }
 
-    /// How long nothing is sent for the first time, milliseconds.
+    /// Duration of the first open state, in milliseconds.
     pub const fn open_ms(self) -> u64 {
         self.open_ms
     }

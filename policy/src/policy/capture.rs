@@ -1,11 +1,11 @@
-//! Which calls of handlers are kept, validated.
+//! Validated rules for capturing handler calls.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::raw::CallOutcome;
 
-/// Calls that are kept.
+/// Which handler calls are captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
     pub(crate) folder: String,
@@ -20,44 +20,44 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Where they lie, relative to the policy.
+    /// Folder, relative to the policy.
     pub fn folder(&self) -> &str {
         &self.folder
     }
 
-    /// The keys' file, relative to the policy.
+    /// Key file, relative to the policy.
     pub fn key_file(&self) -> &str {
         &self.key_file
     }
 
-    /// Whether calls for a model and a client are kept at all.
+    /// Whether calls for a model and a client are captured.
     pub fn wants(&self, model: &str, client: &str) -> bool {
         let listed =
             |list: &[String], name: &str| list.is_empty() || list.iter().any(|it| it == name);
         listed(&self.models, model) && listed(&self.clients, client)
     }
 
-    /// Whether calls that end so are kept.
+    /// Whether calls with this outcome are captured.
     pub fn wants_outcome(&self, outcome: CallOutcome) -> bool {
         self.outcomes.contains(&outcome)
     }
 
-    /// Whether the request of this number is one of those that are kept.
+    /// Whether the request with this number is sampled.
     pub const fn samples(&self, number: u64) -> bool {
         number.is_multiple_of(self.one_in)
     }
 
-    /// The largest call, bytes.
+    /// Maximum size of a call, in bytes.
     pub const fn max_bytes(&self) -> usize {
         self.max_bytes
     }
 
-    /// Calls that are kept.
+    /// Maximum number of captured calls.
     pub const fn keep(&self) -> usize {
         self.keep
     }
 
-    /// Bytes that they take on disk.
+    /// Maximum disk space, in bytes.
     pub const fn keep_bytes(&self) -> u64 {
         self.keep_bytes
     }

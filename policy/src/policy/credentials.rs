@@ -1,4 +1,4 @@
-//! What proves a client, validated. Nothing here is secret: digests, public keys and names.
+//! Validated rules for client credentials. Nothing here is secret: digests, public keys and names.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use super::key_set::KeySetUrl;
 use crate::request::Operation;
 
-/// Who may sign tokens.
+/// A token issuer.
 #[derive(Clone, Debug)]
 pub struct Issuer {
     pub(crate) name: String,
@@ -24,7 +24,7 @@ pub struct Issuer {
     pub(crate) claim_headers: Vec<ClaimHeader>,
 }
 
-/// A claim that goes on as a header field.
+/// A claim that is forwarded as a header field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimHeader {
     pub(crate) claim: String,
@@ -33,29 +33,29 @@ pub struct ClaimHeader {
 }
 
 impl ClaimHeader {
-    /// The claim's name, whole.
+    /// Full name of the claim.
     pub fn claim(&self) -> &str {
         &self.claim
     }
 
-    /// The same as keys that lead to it, outermost first; at least one.
+    /// The name as a path of keys, outermost first; at least one.
     pub fn keys(&self) -> &[String] {
         &self.keys
     }
 
-    /// The field, lower-case.
+    /// Name of the field, lower-case.
     pub fn header(&self) -> &str {
         &self.header
     }
 }
 
 impl super::Policy {
-    /// Whether any claim goes on as a header field.
+    /// Whether any claim is forwarded as a header field.
     pub fn passes_claims_on(&self) -> bool {
         self.issuers.iter().any(|it| !it.claim_headers.is_empty())
     }
 
-    /// Whether a header field is for claims: whoever sends one from outside is not believed.
+    /// Whether a header field is reserved for claims; clients cannot send it.
     pub fn is_for_claims(&self, name: &[u8]) -> bool {
         let mut rules = self.issuers.iter().flat_map(|it| &it.claim_headers);
         rules.any(|rule| name.eq_ignore_ascii_case(rule.header.as_bytes()))
@@ -73,47 +73,47 @@ impl Issuer {
         &self.issuer
     }
 
-    /// What `aud` must name one of; at least one.
+    /// Accepted values of `aud`; at least one.
     pub fn audiences(&self) -> &[String] {
         &self.audiences
     }
 
-    /// Algorithms that its tokens may be signed with; at least one.
+    /// Accepted signature algorithms; at least one.
     pub fn algorithms(&self) -> &[Algorithm] {
         &self.algorithms
     }
 
-    /// Its keys, names distinct; at least one, unless they are to be fetched.
+    /// Its keys with unique names; at least one, unless they are fetched.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
     }
 
-    /// Where its keys are to be fetched, if the policy does not list them.
+    /// URL of its keys, if the policy does not list them.
     pub const fn key_set(&self) -> Option<&KeySetUrl> {
         self.key_set.as_ref()
     }
 
-    /// The longest life of a token, seconds.
+    /// Maximum lifetime of a token, in seconds.
     pub const fn max_lifetime_s(&self) -> u64 {
         self.max_lifetime_s
     }
 
-    /// How far its clock and ours may differ, seconds.
+    /// Tolerated clock difference, in seconds.
     pub const fn clock_skew_s(&self) -> u64 {
         self.clock_skew_s
     }
 
-    /// Claims of every token, and the texts each of which must be the claim or be in it.
+    /// Required claims of every token, and values of which the claim must be or contain each.
     pub const fn required_claims(&self) -> &BTreeMap<String, Vec<String>> {
         &self.required_claims
     }
 
-    /// Claims that go on as header fields; no field twice.
+    /// Claims that are forwarded as header fields; fields are unique.
     pub fn claim_headers(&self) -> &[ClaimHeader] {
         &self.claim_headers
     }
 
-    /// Operations that ask for a scope, each once.
+    /// Operations that need a scope, each once.
     pub fn scopes(&self) -> &[(Operation, String)] {
         &self.scopes
     }
@@ -122,7 +122,7 @@ impl Issuer {
 /// A signature algorithm of RFC 7518 and RFC 8037.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// RSA's.
+    /// RSA.
     Rsa(RsaScheme),
     /// ECDSA on P-256 with SHA-256.
     Es256,
@@ -132,7 +132,7 @@ pub enum Algorithm {
     EdDsa,
 }
 
-/// How RSA signs. A key signs in one way only (RFC 8725, 3.1).
+/// RSA signature scheme. A key has exactly one (RFC 8725, 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RsaScheme {
     /// RSASSA-PKCS1-v1_5.
@@ -141,7 +141,7 @@ pub enum RsaScheme {
     Pss(Hash),
 }
 
-/// What is signed is hashed first.
+/// Hash of the signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hash {
     /// SHA-256.
@@ -153,7 +153,7 @@ pub enum Hash {
 }
 
 impl Algorithm {
-    /// Every algorithm.
+    /// All algorithms.
     pub const ALL: [Self; 9] = [
         Self::Rsa(RsaScheme::Pkcs1(Hash::Sha256)),
         Self::Rsa(RsaScheme::Pkcs1(Hash::Sha384)),
@@ -181,7 +181,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm that `alg` names, character for character.
+    /// The algorithm with this `alg`, case-sensitive.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -208,12 +208,13 @@ impl PublicKey {
     }
 }
 
-/// A key in the form of its kind. Lengths are right; whether a point lies on its curve is the verifier's to see.
+/// A key in the form of its type. Lengths are correct; the verifier checks that points lie on their
+/// curves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyMaterial {
     /// 2048 to 4096 bits.
     Rsa {
-        /// The one way in which it signs.
+        /// Its only signature scheme.
         scheme: RsaScheme,
         /// The modulus, big-endian, without leading zeros.
         n: Vec<u8>,
@@ -239,7 +240,7 @@ pub enum KeyMaterial {
 }
 
 impl KeyMaterial {
-    /// The one algorithm that such a key verifies. A key of one kind is never used for another's algorithm.
+    /// The only algorithm that the key verifies.
     pub const fn algorithm(&self) -> Algorithm {
         match self {
             Self::Rsa { scheme, .. } => Algorithm::Rsa(*scheme),
@@ -250,7 +251,7 @@ impl KeyMaterial {
     }
 }
 
-/// A token that proves a client: all of it must hold.
+/// Rule for tokens of a client: all parts must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtRule {
     pub(crate) issuer: String,
@@ -270,27 +271,27 @@ impl JwtRule {
         self.subject.as_deref()
     }
 
-    /// Further claims, and the texts each of which must be the claim or be in it.
+    /// Further claims, and values of which the claim must be or contain each.
     pub const fn claims(&self) -> &BTreeMap<String, Vec<String>> {
         &self.claims
     }
 
-    /// Scopes, all of which it must carry.
+    /// Required scopes.
     pub fn scopes(&self) -> &[String] {
         &self.scopes
     }
 }
 
-/// A certificate's name that proves a client.
+/// Name in a certificate of a client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerName {
-    /// The only URI among its subject alternative names.
+    /// The only URI subject alternative name.
     Uri(String),
-    /// The first DNS name among them, lower-case.
+    /// The first DNS subject alternative name, lower-case.
     Dns(String),
 }
 
-/// What another filter of the same proxy has proven of a client.
+/// Rule for metadata of another filter of the same proxy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MetadataRule {
     pub(crate) filter: String,
@@ -300,27 +301,27 @@ pub struct MetadataRule {
 }
 
 impl MetadataRule {
-    /// The namespace of its dynamic metadata.
+    /// Namespace of the dynamic metadata.
     pub fn filter(&self) -> &str {
         &self.filter
     }
 
-    /// The keys that lead to the claim, outermost first; at least one.
+    /// Keys that lead to the claim, outermost first; at least one.
     pub fn claim(&self) -> &[String] {
         &self.claim
     }
 
-    /// The text that must stand there.
+    /// Required text.
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// The text that must stand beside it, at `iss`; any if there is none.
+    /// Required text of `iss` beside it, if any.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// The keys that lead to who has said so: `iss`, beside the claim.
+    /// Path of `iss` beside the claim.
     pub fn issuer_place(&self) -> Vec<String> {
         let beside = self
             .claim
@@ -330,7 +331,7 @@ impl MetadataRule {
     }
 }
 
-/// Addresses that share a prefix. IPv4 addresses in IPv6's form (RFC 4291, 2.5.5.2) count as what they stand for.
+/// Addresses with a common prefix. IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) count as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network {
     pub(crate) address: IpAddr,
@@ -355,7 +356,7 @@ impl Network {
     }
 }
 
-/// What counts no more.
+/// Revoked credentials.
 #[derive(Clone, Debug, Default)]
 pub struct Revoked {
     pub(crate) jti: BTreeSet<String>,
@@ -369,8 +370,8 @@ pub struct Revoked {
 pub struct Serials(pub(crate) BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>);
 
 impl Serials {
-    /// Whether a certificate is listed: by its number, big-endian without leading zeros, and the name of the key that signed it, if it says so. One that
-    /// does not say counts as any authority's.
+    /// Whether a certificate is listed: by serial number (big-endian without leading zeros) and the
+    /// id of the authority's key. A certificate without that id matches any authority.
     pub fn hold(&self, serial: &[u8], authority_key: Option<&[u8]>) -> bool {
         self.0.get(serial).is_some_and(|authorities| {
             authorities.iter().any(|authority| {
@@ -382,7 +383,7 @@ impl Serials {
 }
 
 impl Revoked {
-    /// Tokens, by `jti`, whoever issued them.
+    /// Tokens, by `jti`, of any issuer.
     pub const fn jti(&self) -> &BTreeSet<String> {
         &self.jti
     }
@@ -397,13 +398,14 @@ impl Revoked {
         &self.certificates
     }
 
-    /// The same by serial number; `None` where the policy names no such list, and numbers need not be known.
+    /// Client certificates by serial number; `None` without such a list, so that numbers need not
+    /// be read.
     pub const fn serials(&self) -> Option<&Serials> {
         self.serials.as_ref()
     }
 }
 
-/// TLS of the listener; files relative to the policy.
+/// TLS of the listener; files are relative to the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     pub(crate) cert: String,
@@ -414,12 +416,12 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// The certificate chain.
+    /// Certificate chain.
     pub fn cert(&self) -> &str {
         &self.cert
     }
 
-    /// Its private key.
+    /// Private key.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -429,12 +431,12 @@ impl Tls {
         self.client_ca.as_deref()
     }
 
-    /// Proxies in front whose word on their own clients' certificates counts.
+    /// Trusted proxies in front that may forward client certificates.
     pub fn forwarders(&self) -> &[PeerName] {
         &self.forwarders
     }
 
-    /// Their revocation lists.
+    /// Revocation lists of the authorities.
     pub fn client_crl(&self) -> Option<&str> {
         self.client_crl.as_deref()
     }

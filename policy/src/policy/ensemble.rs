@@ -1,17 +1,17 @@
-//! Models that answer one request together: a graph of calls without a cycle, each of which waits for what it is given and for nothing else. So
-//! several models with the same inputs are called at once, and one that takes what another gives after it.
+//! Ensembles: several models that answer one request, as an acyclic graph of calls. Each call waits
+//! for its inputs only, so independent models run at the same time.
 //!
-//! | of a request | is |
+//! | of a request | rule |
 //! |---|---|
-//! | what a client sends | held against the ensemble's contract, like any model's |
-//! | what a step is given | held against that model's inputs: what came to the ensemble before the first call, a client's own fault; what a step made when it is there, that one's |
-//! | a parameter | given to the steps whose models list it, within their bounds |
-//! | what a step gives | held against that model's outputs |
-//! | a step that fails | the request's failure, by that step's reason; what others do for it is cancelled |
-//! | places in flight | the ensemble's, and each step's model's, as often as it is called |
-//! | grant, rate | the ensemble's alone |
-//! | cost | what came, once for each step: that many models work for it |
-//! | proofs | the ensemble's, which are none less than what each model asks for |
+//! | client inputs | validated against the ensemble's contract |
+//! | step inputs | validated against the model's inputs: client inputs before the first call |
+//! | parameters | passed to the steps whose models list them, within their bounds |
+//! | step outputs | validated against the model's outputs |
+//! | failing step | the request fails with that step's reason; other steps are cancelled |
+//! | permits | the ensemble's, and each step's model's, once per call |
+//! | grant, rate | the ensemble's |
+//! | cost | the client's inputs, once per step |
+//! | proofs | the ensemble's, which imply those of each model |
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,33 +30,33 @@ pub struct Ensemble {
 pub struct EnsembleStep {
     pub(crate) model: ModelId,
     pub(crate) version: String,
-    pub(crate) inputs: Vec<Joint>,
-    pub(crate) outputs: Vec<Joint>,
-    /// The steps, by their place, that it waits for: earlier ones all.
+    pub(crate) inputs: Vec<TensorMapping>,
+    pub(crate) outputs: Vec<TensorMapping>,
+    /// Indices of the steps that it waits for; all are earlier.
     pub(crate) after: Vec<usize>,
-    /// The model's rules for those of its inputs that came to the ensemble.
-    pub(crate) came: Vec<TensorRule>,
-    /// Bytes of all other inputs together, at most.
-    pub(crate) made_bytes: u64,
+    /// The model's rules for inputs that come from the client.
+    pub(crate) client_inputs: Vec<TensorRule>,
+    /// Maximum bytes of all other inputs.
+    pub(crate) intermediate_bytes: u64,
 }
 
-/// A model's tensor, and its name in the ensemble.
+/// Mapping of a model's tensor to its name in the ensemble.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joint {
+pub struct TensorMapping {
     pub(crate) own: String,
     pub(crate) shared: String,
     pub(crate) from_client: bool,
 }
 
 impl Ensemble {
-    /// Its calls, each behind those that it waits for.
+    /// Its calls in topological order.
     pub fn steps(&self) -> &[EnsembleStep] {
         &self.steps
     }
 }
 
 impl EnsembleStep {
-    /// The model that is called; neither an ensemble nor one with handlers.
+    /// The called model; neither an ensemble nor a model with handlers.
     pub const fn model(&self) -> ModelId {
         self.model
     }
@@ -66,34 +66,34 @@ impl EnsembleStep {
         &self.version
     }
 
-    /// What it is given.
-    pub fn inputs(&self) -> &[Joint] {
+    /// Its inputs.
+    pub fn inputs(&self) -> &[TensorMapping] {
         &self.inputs
     }
 
-    /// What of its answer goes on.
-    pub fn outputs(&self) -> &[Joint] {
+    /// Its outputs that are used.
+    pub fn outputs(&self) -> &[TensorMapping] {
         &self.outputs
     }
 
-    /// The places of the steps that it waits for.
+    /// Indices of the steps that it waits for.
     pub fn after(&self) -> &[usize] {
         &self.after
     }
 
-    /// The model's rules for those of its inputs that came to the ensemble, under the model's names.
-    pub fn came(&self) -> &[TensorRule] {
-        &self.came
+    /// The model's rules for inputs that come from the client, under the model's names.
+    pub fn client_inputs(&self) -> &[TensorRule] {
+        &self.client_inputs
     }
 
-    /// Whether every input came to the ensemble.
-    pub fn is_given_what_came(&self) -> bool {
-        self.inputs.iter().all(Joint::from_client)
+    /// Whether every input comes from the client.
+    pub fn has_only_client_inputs(&self) -> bool {
+        self.inputs.iter().all(TensorMapping::from_client)
     }
 }
 
-impl Joint {
-    /// Its name at the model.
+impl TensorMapping {
+    /// Name at the model.
     pub fn own(&self) -> &str {
         &self.own
     }
@@ -103,7 +103,7 @@ impl Joint {
         &self.shared
     }
 
-    /// Whether it is what came to the ensemble, and not what a step made.
+    /// Whether it comes from the client and not from a step.
     pub const fn from_client(&self) -> bool {
         self.from_client
     }

@@ -1,4 +1,4 @@
-//! A grant as a policy has it: whom it is for, how much they may have, what of answers they get.
+//! A validated grant: its clients, their limits and their outputs.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -8,7 +8,7 @@ use super::{Allowance, Budget, ClientId, Cost, Limit, Model, ModelId, Rate, Shad
 use crate::contract::TensorRule;
 use crate::release::Narrowed;
 
-/// Who may do what with which model, and how often.
+/// Permission of clients to use models, with limits.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub(crate) name: String,
@@ -23,17 +23,17 @@ pub struct Grant {
     pub(crate) messages_wait: bool,
 }
 
-/// Handlers of a grant's own for one model.
+/// A grant's own handlers for one model.
 #[derive(Clone, Debug, Default)]
 pub struct OwnHandlers {
     pub(crate) preprocess: Option<Vec<String>>,
     pub(crate) postprocess: Option<Vec<String>>,
-    /// What its clients get of that; with `postprocess` only.
+    /// Its clients' outputs; with `postprocess` only.
     pub(crate) returns: Option<Vec<TensorRule>>,
 }
 
 impl OwnHandlers {
-    /// What the grant's clients get, where that is not what others do.
+    /// Outputs of the grant's clients, if they differ from other clients' outputs.
     pub(crate) fn returns(&self) -> Option<&[TensorRule]> {
         self.returns.as_deref()
     }
@@ -45,7 +45,7 @@ impl Grant {
         &self.name
     }
 
-    /// Whether messages of its clients' streams wait for who counts its limits for all gateways.
+    /// Whether messages of its clients' streams wait for the rate-limit service.
     pub const fn messages_wait(&self) -> bool {
         self.messages_wait
     }
@@ -55,22 +55,22 @@ impl Grant {
         &self.clients
     }
 
-    /// How often each of them may call.
+    /// Request rate of each client.
     pub const fn rate(&self) -> Option<&Rate> {
         self.rate.as_ref()
     }
 
-    /// What inferences of each of them may cost.
+    /// Cost limits of each client.
     pub const fn cost(&self) -> &Cost {
         &self.cost
     }
 
-    /// What each of them has a day.
+    /// Daily limits of each client.
     pub const fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// The limits that every request spends one unit of.
+    /// Limits that every request charges with one unit.
     pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
         limits(
             Unit::Requests,
@@ -80,7 +80,7 @@ impl Grant {
         )
     }
 
-    /// The limits on what an inference carries.
+    /// Limits on the content of inferences.
     pub fn per_content(&self) -> impl Iterator<Item = Allowance> + use<> {
         let (cost, budget) = (&self.cost, &self.budget);
         limits(Unit::Elements, cost.elements, budget, budget.elements)
@@ -88,36 +88,37 @@ impl Grant {
             .chain(limits(Unit::Tokens, cost.tokens, budget, budget.tokens))
     }
 
-    /// Requests that each of them may have in flight at once.
+    /// Maximum requests in flight of each client.
     pub const fn concurrency(&self) -> Option<u64> {
         self.concurrency
     }
 
-    /// Which of its rules refuse nobody.
+    /// Its shadow mode.
     pub const fn shadow(&self) -> Shadow {
         self.shadow
     }
 
-    /// The handlers before dispatch of one of its models, in order; keys of [`crate::Policy::handlers`].
+    /// Handlers before dispatch for one of its models, in order; keys of
+    /// [`crate::Policy::handlers`].
     pub fn preprocess<'p>(&'p self, id: ModelId, model: &'p Model) -> &'p [String] {
         let own = self.handlers.get(&id);
         own.and_then(|own| own.preprocess.as_deref())
             .unwrap_or_else(|| model.preprocess())
     }
 
-    /// The handlers after it.
+    /// Handlers after dispatch.
     pub fn postprocess<'p>(&'p self, id: ModelId, model: &'p Model) -> &'p [String] {
         let own = self.handlers.get(&id);
         own.and_then(|own| own.postprocess.as_deref())
             .unwrap_or_else(|| model.postprocess())
     }
 
-    /// What its clients get of one of its models, before it is narrowed.
+    /// Outputs of one of its models for its clients, before narrowing.
     pub fn returns<'p>(&'p self, id: ModelId, model: &'p Model) -> &'p [TensorRule] {
         self.own_returns(id).unwrap_or_else(|| model.returns())
     }
 
-    /// The same where that is not what the model's other clients get.
+    /// The same if it differs from the model's other clients.
     pub(crate) fn own_returns(&self, id: ModelId) -> Option<&[TensorRule]> {
         self.handlers.get(&id)?.returns()
     }
@@ -134,7 +135,7 @@ impl Grant {
     }
 }
 
-/// A window's limit and a day's.
+/// The limits per window and per day.
 fn limits(
     unit: Unit,
     window: Option<Rate>,

@@ -1,11 +1,11 @@
-//! Sandboxed handlers, validated.
+//! Validated sandboxed handlers.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use super::{Fetch, Lookup, SignedBy};
 
-/// What the name of a component begins with that is installed with the host, instead of lying beside the policy.
+/// Prefix of a component that is installed with the host instead of a file beside the policy.
 pub const BUILTIN: &str = "builtin:";
 
 /// A sandboxed handler.
@@ -33,33 +33,33 @@ impl Handler {
         &self.sha256
     }
 
-    /// Whose signature the component must carry; `None` where its digest is enough.
+    /// Required signature; `None` if the digest is enough.
     pub const fn signed_by(&self) -> Option<&SignedBy> {
         self.signed_by.as_ref()
     }
 
-    /// Fuel a call.
+    /// Fuel per call.
     pub const fn fuel(&self) -> u64 {
         self.fuel
     }
 
-    /// Linear memory an instance, bytes.
+    /// Linear memory per instance, in bytes.
     pub const fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
 
-    /// A call, instantiation included, milliseconds.
+    /// Timeout of a call including instantiation, in milliseconds.
     pub const fn timeout_ms(&self) -> u64 {
         self.timeout_ms
     }
 
-    /// What its `config` import answers.
+    /// Values of its `config` import.
     pub const fn config(&self) -> &BTreeMap<String, String> {
         &self.config
     }
 
-    /// What can be brought into memory for one call, bytes.
-    pub fn most_brought_bytes(&self) -> usize {
+    /// Maximum size of the resources that are fetched for one call, in bytes.
+    pub fn max_resolved_bytes(&self) -> usize {
         let fetched = self
             .fetch
             .iter()
@@ -72,12 +72,12 @@ impl Handler {
             })
     }
 
-    /// Lookups that it may ask for, by name.
+    /// Lookups that it may request, by name.
     pub const fn lookups(&self) -> &BTreeMap<String, Lookup> {
         &self.lookups
     }
 
-    /// Files that the host fetches for it, if it may ask for any.
+    /// Files that the host fetches for it, if allowed.
     pub const fn fetch(&self) -> Option<&Fetch> {
         self.fetch.as_ref()
     }

@@ -1,10 +1,10 @@
-//! A key set that an issuer publishes at a URL: where it is, whom to believe there, and how long what it said counts.
+//! A key set that an issuer publishes at a URL: its location, trust and validity.
 
 use alloc::format;
 use alloc::string::String;
 use core::net::IpAddr;
 
-/// Seconds between two fetches that tokens bring about, whatever they name, unless the set is fetched more often anyway.
+/// Seconds between two fetches that tokens cause, unless the regular interval is shorter.
 const COOL_DOWN_S: u64 = 10;
 
 /// Where an issuer publishes its keys.
@@ -29,7 +29,7 @@ pub enum Server {
 }
 
 impl KeySetUrl {
-    /// Whether it is asked over TLS; without only on loopback.
+    /// Whether it uses TLS; plain text is for loopback only.
     pub const fn tls(&self) -> bool {
         self.tls
     }
@@ -44,7 +44,7 @@ impl KeySetUrl {
         self.port
     }
 
-    /// Server and port as a request names them: a scheme's own port goes without saying.
+    /// Server and port for a request; default ports are omitted.
     pub fn authority(&self) -> String {
         let server = match &self.server {
             Server::Name(name) => name.clone(),
@@ -63,28 +63,28 @@ impl KeySetUrl {
         &self.path
     }
 
-    /// The whole.
+    /// The whole URL.
     pub fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}{}", self.authority(), self.path)
     }
 
-    /// Authorities of the server's certificate, a file relative to the policy; the system's if there is none.
+    /// CA file of the server's certificate, relative to the policy; the system's if absent.
     pub fn ca(&self) -> Option<&str> {
         self.ca.as_deref()
     }
 
-    /// How often it is fetched, seconds.
+    /// Fetch interval, in seconds.
     pub const fn refresh_s(&self) -> u64 {
         self.refresh_s
     }
 
-    /// How long keys count after they were fetched last, seconds.
+    /// Validity of keys after the last fetch, in seconds.
     pub const fn stale_s(&self) -> u64 {
         self.stale_s
     }
 
-    /// Seconds between two fetches that tokens bring about.
+    /// Seconds between two fetches that tokens cause.
     pub fn cool_down_s(&self) -> u64 {
         COOL_DOWN_S.min(self.refresh_s)
     }

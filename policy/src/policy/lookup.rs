@@ -1,4 +1,4 @@
-//! Feature services that the host asks for handlers, validated.
+//! Validated feature services that the host queries for handlers.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -30,16 +30,16 @@ pub struct Lookup {
     pub(crate) bearer_file: Option<String>,
 }
 
-/// What stands for the key in a path.
+/// Placeholder of the key in a path.
 pub(crate) const KEY_PLACE: &str = "{key}";
 
 impl Lookup {
-    /// What it speaks.
+    /// Protocol of the service.
     pub const fn kind(&self) -> LookupKind {
         self.kind
     }
 
-    /// Whether it is asked over TLS.
+    /// Whether it uses TLS.
     pub const fn tls(&self) -> bool {
         self.tls
     }
@@ -49,22 +49,22 @@ impl Lookup {
         (&self.host, self.port)
     }
 
-    /// The path at which it is asked for a key. A key that [`Self::takes`] holds nothing that means something in a path.
+    /// Path for a key. Keys that pass [`Self::takes`] need no escaping.
     pub fn path(&self, key: &str) -> String {
         self.path.replace(KEY_PLACE, key)
     }
 
-    /// The entity's join key, of Feast.
+    /// Join key of the entity, for Feast.
     pub fn entity(&self) -> &str {
         &self.entity
     }
 
-    /// What a key is.
+    /// Type of a key.
     pub const fn key(&self) -> KeyType {
         self.key
     }
 
-    /// Whether these may be asked for: features of the list, keys of the type.
+    /// Whether a query is allowed: listed features, keys of the type.
     ///
     /// # Errors
     /// Why not.
@@ -83,58 +83,58 @@ impl Lookup {
         }
     }
 
-    /// Whether an address that stands for the host may be connected to.
+    /// Whether the host may connect to an address of the service.
     ///
     /// # Errors
-    /// What the address is.
+    /// The class of the address.
     pub fn admits(&self, address: IpAddr) -> Result<(), &'static str> {
-        address::admit(address, &self.allow_private)
+        address::check(address, &self.allow_private)
     }
 
-    /// Features that may be asked for.
+    /// Allowed features.
     pub fn features(&self) -> &[String] {
         &self.features
     }
 
-    /// Lookups for one call.
+    /// Maximum lookups per call.
     pub const fn max_requests(&self) -> usize {
         self.max_requests
     }
 
-    /// The largest answer, bytes.
+    /// Maximum size of a response, in bytes.
     pub const fn max_bytes(&self) -> usize {
         self.max_bytes
     }
 
-    /// One lookup, milliseconds.
+    /// Timeout of a lookup, in milliseconds.
     pub const fn timeout_ms(&self) -> u64 {
         self.timeout_ms
     }
 
-    /// Lookups at once.
+    /// Maximum concurrent lookups.
     pub const fn concurrency(&self) -> usize {
         self.concurrency
     }
 
-    /// Whom to trust; the machine's own authorities where none is named.
+    /// Trusted authorities; the system's if absent.
     pub const fn authorities(&self) -> Option<&BackendTls> {
         self.authorities.as_ref()
     }
 
-    /// The file of the token that goes along.
+    /// File of the bearer token.
     pub fn bearer_file(&self) -> Option<&str> {
         self.bearer_file.as_deref()
     }
 }
 
-/// A key says one thing in a path, in JSON and in a log.
+/// Whether a key is unambiguous in a path, in JSON and in a log.
 fn is_key(key_type: KeyType, key: &str) -> bool {
     match key_type {
-        // One spelling for each number.
+        // One spelling per number.
         KeyType::Int => (key.parse::<i64>()).is_ok_and(|number| number.to_string() == key),
         KeyType::String => {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
-            // A path's `.` and `..` lead elsewhere.
+            // `.` and `..` have a special meaning in paths.
             !key.is_empty() && key.bytes().all(plain) && !key.bytes().all(|byte| byte == b'.')
         }
     }

@@ -1,4 +1,4 @@
-//! A model as a policy has it: where it is served, what it takes and answers, how much of it may be in flight.
+//! A validated model: its backend, inputs, outputs and limits.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -10,20 +10,21 @@ use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
 
-/// A model and its contract. What models have alike that one policy writes once is held once: a policy may have a hundred thousand.
+/// A model and its contract. Equal contents are stored once, because a policy may have a hundred
+/// thousand models.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(crate) name: String,
     pub(crate) rules: Arc<Rules>,
-    /// In place of a backend.
+    /// Instead of a backend.
     pub(crate) ensemble: Option<Ensemble>,
 }
 
-/// All of a model but its name, and but what others make of it.
+/// All of a model except its name and its ensemble.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) backend: String,
-    /// The model's own name where it has no other there.
+    /// `None` if it has the same name there.
     pub(crate) backend_model: Option<String>,
     pub(crate) versions: Vec<String>,
     pub(crate) routing: Routing,
@@ -48,23 +49,23 @@ impl Model {
         &self.name
     }
 
-    /// The models that answer in its place, if it is an ensemble.
+    /// Its ensemble, if it is one.
     pub const fn ensemble(&self) -> Option<&Ensemble> {
         self.ensemble.as_ref()
     }
 
-    /// Whether others answer in its place.
+    /// Whether it is an ensemble.
     pub const fn is_ensemble(&self) -> bool {
         self.ensemble.is_some()
     }
 
-    /// How many calls of models one request leads to.
+    /// Number of model calls per request.
     pub(crate) fn calls(&self) -> u64 {
         let steps = self.ensemble.as_ref().map_or(1, |it| it.steps.len());
         u64::try_from(steps).unwrap_or(u64::MAX).max(1)
     }
 
-    /// The backend that serves it; a key of [`crate::Policy::backends`], or nothing of an ensemble.
+    /// Its backend, a key of [`crate::Policy::backends`]; empty for an ensemble.
     pub fn backend(&self) -> &str {
         &self.rules.backend
     }
@@ -74,62 +75,63 @@ impl Model {
         self.rules.backend_model.as_ref().unwrap_or(&self.name)
     }
 
-    /// Versions that may be named, at least one, distinct.
+    /// Public versions; at least one, unique.
     pub fn versions(&self) -> &[String] {
         &self.rules.versions
     }
 
-    /// Which of them a request gets that names none, and which others get copies.
+    /// Version routing: which version serves requests without one, and which get mirrored requests.
     pub fn routing(&self) -> &Routing {
         &self.rules.routing
     }
 
-    /// Protocols it may be called by.
+    /// Protocols of its clients.
     pub fn protocols(&self) -> &[Protocol] {
         &self.rules.protocols
     }
 
-    /// What the client sends.
+    /// What clients send.
     pub fn accepts(&self) -> &Accepts {
         &self.rules.accepts
     }
 
-    /// What the backend gets.
+    /// Inputs of the backend.
     pub fn backend_inputs(&self) -> &[TensorRule] {
         &self.rules.backend_inputs
     }
 
-    /// What the backend must answer.
+    /// Required outputs of the backend.
     pub fn backend_outputs(&self) -> &[TensorRule] {
         &self.rules.backend_outputs
     }
 
-    /// What the client gets: the postprocess handler's outputs, else the backend's.
+    /// Outputs for the client: the postprocess handler's, or the backend's.
     pub fn returns(&self) -> &[TensorRule] {
         &self.rules.returns
     }
 
-    /// Whether inferences may come compressed so.
+    /// Whether inferences may have this content coding.
     pub fn takes(&self, coding: Coding) -> bool {
         self.rules.encodings.contains(&coding)
     }
 
-    /// How often and for how long it may answer one message of a stream; `None` for a model that answers once.
+    /// Limits of multiple responses per message; `None` for a model with one response.
     pub fn decoupled(&self) -> Option<&Decoupled> {
         self.rules.decoupled.as_ref()
     }
 
-    /// What may be in flight to it at once.
+    /// Limits of requests in flight.
     pub fn limits(&self) -> &ModelLimits {
         &self.rules.limits
     }
 
-    /// Which kinds of proof it asks for, if it asks.
+    /// Required kinds of proof, if any.
     pub fn requires(&self) -> Option<Requires> {
         self.rules.requires
     }
 
-    /// Whether its requests lean on one another, as those of a sequence do that a server keeps state for: one more of them is another answer.
+    /// Whether requests depend on each other, as for sequences with server state. Such requests are
+    /// not repeated or mirrored.
     pub fn keeps_state(&self) -> bool {
         match &self.rules.accepts {
             Accepts::Tensors(contract) => contract
@@ -140,44 +142,44 @@ impl Model {
         }
     }
 
-    /// The handlers before dispatch, in order; keys of [`crate::Policy::handlers`].
+    /// Handlers before dispatch, in order; keys of [`crate::Policy::handlers`].
     pub fn preprocess(&self) -> &[String] {
         &self.rules.preprocess
     }
 
-    /// The handlers after it, in order; keys of [`crate::Policy::handlers`].
+    /// Handlers after dispatch, in order; keys of [`crate::Policy::handlers`].
     pub fn postprocess(&self) -> &[String] {
         &self.rules.postprocess
     }
 
-    /// Its JSON, where it has a route of its own.
+    /// Its JSON template, if it has its own route.
     pub fn template(&self) -> Option<&Arc<Template>> {
         self.rules.template.as_ref()
     }
 
-    /// The JSON that its backend is spoken to in; `None` where that speaks another protocol.
+    /// JSON template of its backend; `None` for other protocols.
     pub fn backend_template(&self) -> Option<&Arc<Template>> {
         self.rules.backend_template.as_ref()
     }
 }
 
-/// By which parameter a client asks a decoupled model to say even where it has nothing more to say that its answers are over.
+/// Parameter by which a client of a decoupled model requests an empty final response.
 pub const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
 
-/// What all answers to one message may come to.
+/// Limits of all responses to one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoupled {
-    /// Answers.
+    /// Responses.
     pub max_answers: u64,
-    /// Bytes of all of them, as the backend sends them.
+    /// Bytes of all responses, as the backend sends them.
     pub max_bytes: u64,
-    /// Between two of them, milliseconds.
+    /// Maximum gap between two responses, in milliseconds.
     pub gap_ms: u64,
-    /// From the message to the last of them, milliseconds.
+    /// Maximum time from the message to the last response, in milliseconds.
     pub max_ms: u64,
 }
 
-/// What may be in flight to one model at once, all clients together.
+/// Limits of requests in flight to one model, over all clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModelLimits {
     /// Inferences.
@@ -186,24 +188,24 @@ pub struct ModelLimits {
     pub in_flight_bytes: Option<u64>,
 }
 
-/// What a client sends to a model.
+/// Input of a model's clients.
 #[derive(Clone, Debug)]
 pub enum Accepts {
     /// Tensors under a contract.
     Tensors(Contract),
-    /// A body as it is, or the one file in it, for the preprocess handler.
+    /// A raw body, or a single file in it, for the preprocess handler.
     Raw {
         /// Media types, lower-case, without parameters.
         content_types: Vec<String>,
-        /// Its size, at most the listener's.
+        /// Maximum size, at most the listener's.
         max_bytes: usize,
-        /// Which files it may be.
+        /// Allowed file types.
         media: Option<Media>,
     },
     /// A JSON document of OpenAI's API.
     OpenAi(Box<OpenAi>),
 }
 
-/// Which files a body may be.
+/// Allowed file types of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Media(pub(crate) MediaRule);

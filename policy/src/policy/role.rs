@@ -1,5 +1,5 @@
-//! Who may do what. Clients that have the same grants are one role: what they may do is kept once for all of them, since each worker of a
-//! proxy holds all of it.
+//! Roles: clients with the same grants. Permissions are stored once per role, because each worker
+//! of a proxy holds all of them.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -11,22 +11,22 @@ use crate::request::Operation;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RoleId(pub(crate) u32);
 
-/// The grants of every client.
+/// Permissions of all clients.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Granted {
-    /// Each client's role, in the clients' order.
+    /// Role of each client, in client order.
     pub(crate) roles: Vec<RoleId>,
-    /// The one grant for a role, model, version index and operation.
+    /// The grant for a role, model, version index and operation.
     pub(crate) by_role: BTreeMap<(RoleId, ModelId, u32, Operation), GrantId>,
 }
 
 impl Granted {
-    /// A client's role; `None` only for an id of another policy.
+    /// Role of a client; `None` only for an id of another policy.
     pub(crate) fn role(&self, client: ClientId) -> Option<RoleId> {
         self.roles.get(usize::try_from(client.0).ok()?).copied()
     }
 
-    /// The one grant for a client, model, version index and operation.
+    /// The grant for a client, model, version index and operation.
     pub(crate) fn get(
         &self,
         client: ClientId,
@@ -44,7 +44,7 @@ impl Granted {
     ) -> impl Iterator<Item = (ClientId, ModelId, u32, Operation, GrantId)> + '_ {
         let clients = (0..).map(ClientId).zip(&self.roles);
         clients.flat_map(|(client, &role)| {
-            // The least that there is.
+            // The smallest key.
             let first = (role, ModelId(0), 0, Operation::Infer);
             let entries = self.by_role.range(first..);
             entries.take_while(move |((of, ..), _)| *of == role).map(

@@ -1,32 +1,33 @@
-//! Which version of a model a request gets that names none, and which versions get copies of what others were asked.
+//! Version routing: which version of a model serves a request without a version, and which versions
+//! get mirrored requests.
 //!
-//! | versions | a request that names none |
+//! | versions | a request without a version |
 //! |---|---|
-//! | one | that one |
-//! | several without weights | is refused |
-//! | weights | one of those that its client is granted, by weight: for each request by itself, or the same for each client |
+//! | one | uses that one |
+//! | several without weights | is rejected |
+//! | weights | uses a granted version by weight, per request or per client |
 //!
-//! What asks and runs nothing (metadata, readiness, statistics) is about the version with the most weight: an answer that changed from one
-//! question to the next would be of no use.
+//! Requests that do not run the model (metadata, readiness, statistics) use the version with the
+//! largest weight, so that repeated requests get the same response.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use crate::draw::Draw;
 use crate::request::Operation;
+use crate::request_hash::RequestHash;
 
-/// How requests are shared among a model's versions.
+/// Routing among a model's versions.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
-    /// One for each version, in their order; none where versions are called by name alone.
+    /// One weight per version in order; empty if versions are called by name only.
     pub(crate) weights: Vec<u32>,
-    /// Whether each client keeps to one version.
+    /// Whether each client stays on one version.
     pub(crate) by_client: bool,
     pub(crate) shadows: Vec<ShadowVersion>,
 }
 
-/// A version that gets copies and answers nobody.
+/// A version that gets mirrored requests only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShadowVersion {
     pub(crate) version: String,
@@ -35,20 +36,21 @@ pub struct ShadowVersion {
 }
 
 impl Routing {
-    /// Whether a request that names no version gets one by weight.
+    /// Whether requests without a version are routed by weight.
     pub const fn has_weights(&self) -> bool {
         !self.weights.is_empty()
     }
 
-    /// Versions that get copies, in order; none of them is among [`super::Model::versions`].
+    /// Shadow versions in order; none is among [`super::Model::versions`].
     pub fn shadows(&self) -> &[ShadowVersion] {
         &self.shadows
     }
 
-    /// The place of the version for a request that names none, among those that may be picked; `None` where none of these has weight.
+    /// Index of the version for a request without one, among the allowed versions; `None` if none
+    /// has weight.
     pub(crate) fn pick(
         &self,
-        (draw, client, model): (Draw, &str, &str),
+        (request_hash, client, model): (RequestHash, &str, &str),
         operation: Operation,
         may: impl Fn(u32) -> bool + Copy,
     ) -> Option<u32> {
@@ -56,16 +58,16 @@ impl Routing {
             .zip(self.weights.iter().copied())
             .filter(move |(place, weight)| *weight > 0 && may(*place));
         if !operation.infers() {
-            // Of equals the first.
+            // The first one of equal weights.
             let heaviest = weighed.max_by_key(|(place, weight)| (*weight, Reverse(*place)));
             return heaviest.map(|(place, _)| place);
         }
-        let draw = if self.by_client {
-            Draw::of(client)
+        let request_hash = if self.by_client {
+            RequestHash::from_request_id(client)
         } else {
-            draw
+            request_hash
         };
-        let picked = draw
+        let picked = request_hash
             .with(model)
             .pick(weighed.clone().map(|(_, weight)| weight))?;
         weighed.clone().nth(picked).map(|(place, _)| place)
@@ -78,15 +80,16 @@ impl ShadowVersion {
         &self.version
     }
 
-    /// Whether what was asked with this draw is copied.
-    pub fn copies(&self, draw: Draw) -> bool {
+    /// Whether a request with this hash is mirrored.
+    pub fn mirrors(&self, request_hash: RequestHash) -> bool {
         let rest = 100_u32.saturating_sub(self.percent);
-        draw.with(&self.version)
+        request_hash
+            .with(&self.version)
             .pick([self.percent, rest].into_iter())
             == Some(0)
     }
 
-    /// How far floats may be apart, of the larger of two or of 1.
+    /// Tolerated difference of floats, relative to the larger value or to 1.
     pub const fn tolerance(&self) -> f64 {
         self.tolerance
     }

@@ -1,4 +1,4 @@
-//! Who counts limits of scope `global`, validated.
+//! The validated rate-limit service for limits of scope `global`.
 
 use alloc::string::String;
 
@@ -13,14 +13,14 @@ pub struct RateLimitService {
     pub(crate) on_failure: ServiceFailure,
 }
 
-/// Where counts are kept.
+/// Where counters are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// In a Redis, by the sandbox host.
+    /// In Redis, by the sandbox host.
     Redis(Redis),
-    /// By another server, of whose answers alone anything is known.
+    /// In another server of the same protocol.
     Endpoint {
-        /// A DNS name or an address; IPv6 without brackets.
+        /// DNS name or address; IPv6 without brackets.
         host: String,
         /// Its port.
         port: u16,
@@ -39,29 +39,29 @@ pub struct Redis {
 }
 
 impl RateLimitService {
-    /// Where counts are kept.
+    /// Where counters are stored.
     pub const fn counter(&self) -> &Counter {
         &self.counter
     }
 
-    /// What keeps these limits apart from those of others.
+    /// Domain of these limits in a shared service.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// How long a request waits, milliseconds.
+    /// Timeout of a call, in milliseconds.
     pub const fn timeout_ms(&self) -> u64 {
         self.timeout_ms
     }
 
-    /// What holds while it does not answer.
+    /// Fallback while the service fails.
     pub const fn on_failure(&self) -> ServiceFailure {
         self.on_failure
     }
 }
 
 impl Redis {
-    /// A DNS name or an address; IPv6 without brackets.
+    /// DNS name or address; IPv6 without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -76,17 +76,17 @@ impl Redis {
         self.database
     }
 
-    /// TLS, by the authorities of this file, relative to the policy; plain text without it.
+    /// CA file for TLS, relative to the policy; plain text if absent.
     pub fn ca(&self) -> Option<&str> {
         self.ca.as_deref()
     }
 
-    /// Whom the gate is to it.
+    /// User name.
     pub fn username(&self) -> Option<&str> {
         self.username.as_deref()
     }
 
-    /// The password's file, relative to the policy.
+    /// Password file, relative to the policy.
     pub fn password_file(&self) -> Option<&str> {
         self.password_file.as_deref()
     }

@@ -1,31 +1,36 @@
-//! Which rules of a grant are in shadow: judged, told and counted, and refusing nobody.
+//! Shadow mode of a grant: rules that are evaluated, logged and counted, but do not reject.
 //!
-//! | field of `mode` | reasons that it lets pass | what of them holds all the same |
+//! | field of `mode` | reasons that may pass | what is still enforced |
 //! |---|---|---|
-//! | `rate` | `rate-limited`: requests a window and a day | a store of limits that fails: `overloaded` |
-//! | `cost` | `cost-exceeded`: elements and bytes a window and a day | the same |
-//! | `values` | `not-finite`, `out-of-range` of an input or a raw body, and of what a preprocess handler makes of it | a value that the datatype cannot hold: there is nothing to send on |
-//! | `outputs` | the same of a backend's answer, and of what a postprocess handler makes of it | a value that the caller's protocol cannot say |
+//! | `rate` | `rate-limited` | a failing store of limits: `overloaded` |
+//! | `cost` | `cost-exceeded` | the same |
+//! | `values` | `not-finite`, `out-of-range` of inputs | values outside the datatype |
+//! | `outputs` | the same of outputs | values that the caller's protocol cannot represent |
 //!
-//! Every other reason holds in any mode: who asks and what for (`unauthenticated`, `not-granted`, routes, types), how many at once (`concurrency`,
-//! which keeps memory), and all that says how bytes are read or how many there are (`malformed`, `parameter`, names, `datatype`, `shape`, `size-mismatch`,
-//! `item-too-long`, `body-too-large`), and where a URL leads (`url-blocked`).
+//! `values` covers inputs, raw bodies and the outputs of preprocess handlers. `outputs` covers
+//! backend responses and the outputs of postprocess handlers.
 //!
-//! What a limit in shadow refuses is not charged, as if it had refused it; answers do not tell of it.
+//! All other reasons are always enforced: authentication and authorization (`unauthenticated`,
+//! `not-granted`, routes, types), `concurrency`, which protects memory, structure and size
+//! (`malformed`, `parameter`, names, `datatype`, `shape`, `size-mismatch`, `item-too-long`,
+//! `body-too-large`), and URLs (`url-blocked`).
+//!
+//! A limit in shadow that is exceeded is not charged, as if it had rejected. Responses do not
+//! mention it.
 
 use super::Unit;
 use alloc::vec::Vec;
 
 use crate::denial::{Denial, Reason};
 
-/// Notes what was let pass: the first denial of each reason, of which there are few.
+/// Records a denial that was allowed to pass: the first one of each reason.
 pub fn note(noted: &mut Vec<Denial>, denial: Denial) {
     if noted.iter().all(|known| known.reason != denial.reason) {
         noted.push(denial);
     }
 }
 
-/// Which rules are in shadow. None, unless a grant says so.
+/// Rules in shadow; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shadow {
     pub(crate) rate: bool,
@@ -35,7 +40,7 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Every reason that may be in shadow, in order of precedence.
+    /// All reasons that may be in shadow, in order of precedence.
     pub const REASONS: [Reason; 4] = [
         Reason::RateLimited,
         Reason::NotFinite,
@@ -43,18 +48,18 @@ impl Shadow {
         Reason::CostExceeded,
     ];
 
-    /// Whether a request passes that a rule refuses for this reason.
+    /// Whether a request with this denial may pass.
     pub const fn lets_pass(self, reason: Reason) -> bool {
         match reason {
             Reason::RateLimited => self.rate,
             Reason::CostExceeded => self.cost,
             Reason::NotFinite | Reason::OutOfRange => self.values,
-            // Whatever comes to be a reason holds.
+            // New reasons are enforced.
             _ => false,
         }
     }
 
-    /// Whether an answer passes whose values a rule refuses for this reason.
+    /// Whether a response with this denial may pass.
     pub const fn lets_answer_pass(self, reason: Reason) -> bool {
         self.outputs && matches!(reason, Reason::NotFinite | Reason::OutOfRange)
     }

@@ -1,15 +1,15 @@
-//! Whose signature a component must carry, and as what.
+//! Required signatures of components.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::fmt;
 
-/// Bytes of a component's name.
+/// Maximum length of a component's name.
 const MAX_NAME_BYTES: usize = 128;
-/// Bytes of its version.
+/// Maximum length of its version.
 const MAX_VERSION_BYTES: usize = 64;
 
-/// The keys of which any one must have signed.
+/// Keys of which one must have signed the component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedBy {
     pub(crate) keys: BTreeMap<String, [u8; 32]>,
@@ -22,13 +22,13 @@ impl SignedBy {
         &self.keys
     }
 
-    /// What the signature must call the component; whatever its signer says unless given.
+    /// Required name and version in the signature; any if absent.
     pub const fn signed_as(&self) -> Option<&SignedAs> {
         self.signed_as.as_ref()
     }
 }
 
-/// A component's name and version, as its signer says them.
+/// Name and version of a component in its signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedAs {
     name: String,
@@ -36,8 +36,9 @@ pub struct SignedAs {
 }
 
 impl SignedAs {
-    /// Reads `name@version`. A name is letters, digits and `. _ - /`, with no part empty or beginning with a dot, at most 128 bytes; a
-    /// version letters, digits and `. _ -`, beginning with a letter or a digit, at most 64 bytes.
+    /// Parses `name@version`. A name has letters, digits and `. _ - /`, at most 128 bytes, and no
+    /// part is empty or begins with a dot. A version has letters, digits and `. _ -`, at most 64
+    /// bytes, and begins with a letter or digit.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, version) = text.split_once('@')?;
         let of = |text: &str, marks: &[u8]| {

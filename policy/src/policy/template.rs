@@ -1,43 +1,44 @@
-//! A model's own JSON: where in a request each input sits, and in an answer each output. Routes lead to models by whole paths.
+//! JSON templates of models: the location of each input in a request and of each output in a
+//! response. Routes are whole paths.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The JSON of one model.
+/// JSON template of one model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     pub(crate) route: String,
-    pub(crate) inputs: Vec<Place>,
-    pub(crate) outputs: Vec<Place>,
+    pub(crate) inputs: Vec<TensorPointer>,
+    pub(crate) outputs: Vec<TensorPointer>,
     pub(crate) ignored: Vec<Pointer>,
 }
 
 impl Template {
-    /// Its one path.
+    /// Its path.
     pub fn route(&self) -> &str {
         &self.route
     }
 
-    /// Where inputs sit; none is within another, or within what is ignored.
-    pub fn inputs(&self) -> &[Place] {
+    /// Locations of inputs; none lies inside another or inside ignored members.
+    pub fn inputs(&self) -> &[TensorPointer] {
         &self.inputs
     }
 
-    /// Where outputs go; none is within another.
-    pub fn outputs(&self) -> &[Place] {
+    /// Locations of outputs; none lies inside another.
+    pub fn outputs(&self) -> &[TensorPointer] {
         &self.outputs
     }
 
-    /// What may come and is not read.
+    /// Members that are allowed and ignored.
     pub fn ignored(&self) -> &[Pointer] {
         &self.ignored
     }
 }
 
-/// Where a tensor sits.
+/// Location of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TensorPointer {
     pub(crate) name: String,
     pub(crate) at: Pointer,
     pub(crate) base64: bool,
@@ -45,39 +46,40 @@ pub struct Place {
     pub(crate) bare: bool,
 }
 
-impl Place {
+impl TensorPointer {
     /// The tensor's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where.
+    /// The location.
     pub const fn at(&self) -> &Pointer {
         &self.at
     }
 
-    /// Whether its bytes are strings in base64.
+    /// Whether its bytes are base64 strings.
     pub const fn base64(&self) -> bool {
         self.base64
     }
 
-    /// Whether it may come as one element without a list: it has one dim, or one behind its rows.
+    /// Whether a single element without a list is accepted: the tensor has one dimension besides
+    /// rows.
     pub const fn scalar(&self) -> bool {
         self.scalar
     }
 
-    /// Whether it is written so: that dim is 1.
+    /// Whether it is written as a single element: that dimension is 1.
     pub const fn bare(&self) -> bool {
         self.bare
     }
 }
 
-/// A step on the way to a place.
+/// A step of a pointer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Into a member of an object.
     Member(String),
-    /// Into every element of a list: its rows. Of what sits there the first dim counts them.
+    /// Into every element of a list of rows. The first dimension of the tensor is their number.
     Rows,
 }
 
@@ -86,7 +88,7 @@ pub enum Step {
 pub struct Pointer(pub(crate) Vec<Step>);
 
 impl Pointer {
-    /// The steps, outermost first; none for the whole document.
+    /// The steps, outermost first; empty for the whole document.
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
@@ -96,13 +98,13 @@ impl Pointer {
         self.0.contains(&Step::Rows)
     }
 
-    /// The way to the list that it goes through.
+    /// The path to its list.
     pub(crate) fn list(&self) -> Option<&[Step]> {
         let at = self.0.iter().position(|step| *step == Step::Rows)?;
         self.0.get(..at)
     }
 
-    /// Why a document cannot have both; `None` where it can.
+    /// Why a document cannot contain both pointers; `None` if it can.
     pub(crate) fn against(&self, other: &Self) -> Option<&'static str> {
         for (one, other) in self.0.iter().zip(&other.0) {
             match (one, other) {
@@ -119,20 +121,20 @@ impl Pointer {
     }
 }
 
-/// The models that have a route of their own, by it.
+/// Models with their own routes, by route.
 #[derive(Clone, Debug, Default)]
 pub struct Templates(pub(crate) BTreeMap<String, String>);
 
 impl Templates {
-    /// The model to which a whole path leads.
+    /// The model of a path.
     pub fn model(&self, path: &str) -> Option<&str> {
         self.0.get(path).map(String::as_str)
     }
 }
 
-/// Whether a path is one that another protocol has, or could have.
+/// Whether another protocol has or may have this path.
 pub fn is_taken(path: &str) -> bool {
-    /// Paths of REST, and all below them.
+    /// Reserved REST paths and their subpaths.
     const PATHS: [&str; 7] = [
         "/v2",
         "/v1/models",
@@ -142,7 +144,7 @@ pub fn is_taken(path: &str) -> bool {
         "/ping",
         "/predictions",
     ];
-    /// Services of gRPC.
+    /// Reserved gRPC services.
     const SERVICES: [&str; 4] = ["/inference.", "/grpc.", "/tensorflow.", "/org.pytorch."];
     let below = |start: &str| {
         let rest = path.strip_prefix(start);

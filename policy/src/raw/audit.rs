@@ -1,30 +1,31 @@
-//! The audit log's section.
+//! The audit section.
 
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
 
-/// The audit log: one JSON line for every request, however it ended.
+/// The audit log: one JSON line for every request with any outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Audit {
-    /// The log's file; a relative path is below the folder in which the gate keeps its state.
+    /// The log's file; a relative path is below the gate's state folder.
     pub path: String,
-    /// How a line looks: `json`.
+    /// Format of a line: `json`.
     pub format: String,
-    /// Every line carries the hash of the line before it, and signed checkpoints stand between them.
+    /// Every line carries the hash of the previous one, with signed checkpoints in between.
     pub chain: bool,
-    /// The file with the key that signs checkpoints, 64 hex digits; made beside the log unless given. Relative as `path` is.
+    /// File of the key that signs checkpoints, 64 hex digits; created beside the log by default.
+    /// Relative like `path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<String>,
     /// Size at which a file is closed and the next one begun.
     pub file_bytes: ByteSize,
-    /// Closed files that are kept; the oldest goes when there are more.
+    /// Closed files to keep; the oldest are deleted.
     pub files: u64,
-    /// What becomes of a request whose line cannot be written: `refuse` answers it with `overloaded`, `allow` answers it
-    /// and counts the line as dropped.
+    /// What happens to a request whose line cannot be written: `refuse` rejects it with
+    /// `overloaded`, `allow` answers it and counts the line as dropped.
     pub on_failure: AuditFailure,
 }
 
@@ -42,12 +43,12 @@ impl Default for Audit {
     }
 }
 
-/// What becomes of a request whose line cannot be written.
+/// What happens to a request whose line cannot be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum AuditFailure {
-    /// It is refused.
+    /// It is rejected.
     #[default]
     Refuse,
     /// It is answered, and the line is counted as dropped.

@@ -1,4 +1,4 @@
-//! Inference servers, as they are written.
+//! Inference servers in the policy document.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,134 +9,140 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Backend {
-    /// `open-inference` (OIP over gRPC), `tf-serving` and `torchserve` (their own over gRPC), `openai` (its API over HTTP/1.1), `http-json` (JSON of its own over HTTP/1.1, by its models' `json`) or `embedded` (the CPU server that comes along).
+    /// `open-inference` (OIP over gRPC), `tf-serving` and `torchserve` (their own gRPC), `openai`
+    /// (HTTP/1.1), `http-json` (JSON over HTTP/1.1, by its models' `json`) or `embedded` (the
+    /// included CPU server).
     pub kind: Option<BackendKind>,
-    /// For all but `embedded`: `http://host:port` or, with `tls`, `https://host:port`; up to 64, all serving the same models.
+    /// For all but `embedded`: `http://host:port` or, with `tls`, `https://host:port`; up to 64,
+    /// all serving the same models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
     /// For `embedded`: the folder of models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models: Option<String>,
-    /// For `https` endpoints: whom to trust there, and who the gate is to them.
+    /// For `https` endpoints: trusted authorities and the gate's identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<BackendTls>,
-    /// Requests at the backend at once, over all of its endpoints.
+    /// Maximum requests in flight, over all endpoints.
     pub max_in_flight: Option<u64>,
-    /// Learning how many of those the backend is quickest with; not done unless given.
+    /// Adaptive concurrency limit; off if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
-    /// Requests that wait for a place; more are shed.
+    /// Maximum queued requests; more are rejected.
     pub queue: Option<u64>,
-    /// A dispatch, the wait for a place and every retry included.
+    /// Timeout of a dispatch, including queue and retries.
     pub timeout_ms: Option<u64>,
-    /// Sending a request again that found no server; not done unless given.
+    /// Retries of requests that found no server; off if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// How often each endpoint is asked whether it is ready.
+    /// Health checks of each endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
-    /// When an endpoint that fails is left alone for a while.
+    /// Ejection of failing endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
-    /// When nothing is sent to any endpoint for a while.
+    /// Circuit breaker for all endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
 }
 
-/// TLS to a backend. Files are read again for a new connection once they were replaced.
+/// TLS to a backend. Replaced files are read again for new connections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BackendTls {
-    /// PEM certificates of the authorities that may vouch for a server.
+    /// PEM certificates of the authorities that servers are verified with.
     pub ca: Option<String>,
-    /// PEM certificate chain that the gate shows; with `key`.
+    /// PEM certificate chain of the gate; with `key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert: Option<String>,
     /// PEM private key of `cert`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The SPIFFE ID that a server's certificate must hold, in place of the endpoint's host name.
+    /// SPIFFE ID of the server's certificate, instead of the endpoint's host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<String>,
-    /// `unix:/path` of an agent of SPIFFE's Workload API, in place of `ca`, `cert` and `key`: it says whom to trust and who the gate is, and renews both. With `spiffe`.
+    /// `unix:/path` of a SPIFFE Workload API agent, instead of `ca`, `cert` and `key`. It provides
+    /// and renews trust and identity. With `spiffe`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_api: Option<String>,
 }
 
-/// Sending a request again, to another endpoint where there is one.
+/// Retries, to another endpoint if possible.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Retry {
-    /// Times that one request is sent again at most.
+    /// Maximum retries of one request.
     pub attempts: Option<u64>,
-    /// Retries to the backend, in percent of the requests to it.
+    /// Retry budget in percent of the requests to the backend.
     pub budget_percent: Option<u64>,
 }
 
-/// Fewer requests at a backend at once than `max_in_flight`, as long as it gets as much done.
+/// A concurrency limit below `max_in_flight` that keeps the throughput.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AdaptiveConcurrency {
-    /// Requests that may be there in any case.
+    /// Minimum concurrency limit.
     pub min_in_flight: Option<u64>,
 }
 
-/// Asking whether endpoints are ready.
+/// Health checks of endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthCheck {
-    /// Between two questions to a backend that is ready.
+    /// Interval for a ready backend.
     pub interval_s: Option<u64>,
-    /// For `http-json`: the path whose GET answers 200 while the server is ready, such as `/readyz`. Unless given, one that takes connections counts as ready.
+    /// For `http-json`: a path whose GET answers 200 while the server is ready, such as `/readyz`.
+    /// By default a server that accepts connections is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
 
-/// Leaving an endpoint alone that fails in a row.
+/// Ejection of an endpoint after consecutive failures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OutlierDetection {
-    /// Failures in a row that eject an endpoint.
+    /// Consecutive failures that eject an endpoint.
     pub consecutive_failures: Option<u64>,
-    /// How long for the first time; twice as long the second time in a row, three times the third, at most 5 minutes.
+    /// Duration of the first ejection; twice as long the second time in a row, three times the
+    /// third, at most 5 minutes.
     pub base_ejection_s: Option<u64>,
-    /// Endpoints that may be ejected at once, in percent.
+    /// Maximum percentage of ejected endpoints.
     pub max_ejection_percent: Option<u64>,
 }
 
-/// Sending nothing at all to a backend whose endpoints fail in a row, each or all of them.
+/// Circuit breaker of a backend after consecutive failures of any endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CircuitBreaker {
-    /// Failures with no answer between them, of whichever endpoints, that open it.
+    /// Consecutive failures without an answer, of any endpoints, that open the circuit.
     pub consecutive_failures: Option<u64>,
-    /// How long for the first time; twice as long each time that the request after it fails too, at most a minute.
+    /// Duration of the first open state; doubled each time the next probe fails, at most a minute.
     pub open_s: Option<u64>,
 }
 
-/// What a backend speaks.
+/// Protocol of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BackendKind {
-    /// OIP over gRPC: Triton and its like.
+    /// OIP over gRPC, such as Triton.
     OpenInference,
     /// TF Serving's own protocol over gRPC.
     TfServing,
     /// TorchServe's own protocol over gRPC.
     #[serde(rename = "torchserve")]
     TorchServe,
-    /// OpenAI's API over HTTP/1.1: vLLM and its like.
+    /// OpenAI's API over HTTP/1.1, such as vLLM.
     #[serde(rename = "openai")]
     OpenAi,
-    /// JSON of a server's own over HTTP/1.1: BentoML, Ray Serve and home-made ones.
+    /// A server's own JSON over HTTP/1.1, such as BentoML and Ray Serve.
     HttpJson,
-    /// The CPU server that comes along; OIP over gRPC too.
+    /// The included CPU server; OIP over gRPC.
     Embedded,
 }

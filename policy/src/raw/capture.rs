@@ -1,4 +1,4 @@
-//! Which calls of handlers are kept.
+//! Captured handler calls.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -6,48 +6,49 @@ use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
 
-/// Calls of handlers that are kept, to be run again. Each holds what a client sent, and is encrypted.
+/// Captured handler calls for replay. They contain client data and are encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Capture {
-    /// Where they lie, a folder of its owner's alone; the host makes it.
+    /// Folder of the captures, private to its owner; the host creates it.
     pub folder: Option<String>,
-    /// A file of its owner's alone with a key a line, 64 hex digits each: the first encrypts, the others are older.
+    /// Private key file with one key per line, 64 hex digits each: the first encrypts, the others
+    /// are older.
     pub key_file: Option<String>,
-    /// Of which models; of all unless given.
+    /// Models; all if absent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
-    /// Of whose requests; of everybody's unless given.
+    /// Clients; all if absent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<String>,
-    /// How they ended; `fault` unless given.
+    /// Outcomes of calls; `fault` by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<CallOutcome>,
-    /// One request in so many; every one unless given.
+    /// Sampling: one request in so many; every one by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_in: Option<u64>,
-    /// The largest call: what came in, what was brought for it and what it answered. 1 MiB unless given.
+    /// Maximum size of a call: input, fetched resources and output. 1 MiB by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<ByteSize>,
-    /// Calls that are kept at most; the oldest goes first. 1000 unless given.
+    /// Maximum number of captures; the oldest are deleted. 1000 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<u64>,
-    /// Bytes that they take on disk at most; the oldest goes first. 256 MiB unless given.
+    /// Maximum disk space; the oldest are deleted. 256 MiB by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_bytes: Option<ByteSize>,
 }
 
-/// How a handler's call ends.
+/// Outcome of a handler's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum CallOutcome {
-    /// With tensors that keep the contract.
+    /// Tensors that satisfy the contract.
     Answered,
-    /// The handler said that the input is bad.
+    /// The handler rejected the input.
     Rejected,
-    /// It broke a bound, trapped, failed, or answered what the contract does not allow.
+    /// A limit was exceeded, or the handler trapped, failed or violated its contract.
     Fault,
 }
 

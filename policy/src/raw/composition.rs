@@ -1,4 +1,4 @@
-//! What a model is put together from: chains of handlers, and versions that share its requests.
+//! Composition of models: handler chains, versions and ensembles.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -10,56 +10,57 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Returns;
 
-/// Handlers that are called one after another: a name, or a list of them.
+/// Handlers that run in order: a name, or a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain(pub Vec<String>);
 
-/// A model's versions: a list, or each with what it is for.
+/// Versions of a model: a list, or a map with rules.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Versions {
-    /// Versions that are called by name; a single one is what a request means that names none.
+    /// Versions that are called by name; a request without a version uses a single one.
     Listed(Vec<String>),
-    /// Versions that share the requests that name none, and copies of them.
+    /// Versions that share requests without a version, and shadow versions.
     Ruled(BTreeMap<String, VersionRule>),
 }
 
-/// What one version is for.
+/// Rule of one version.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VersionRule {
-    /// Its share of the requests that name no version, against the other versions' weights. With 0 it is called by name alone.
+    /// Weight for requests without a version. With 0 it is only called by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u64>,
-    /// It gets copies of what others were asked and answered, and answers nobody.
+    /// The version gets mirrored requests and never answers clients.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub shadow: bool,
-    /// With `shadow`: of a hundred answered requests, how many are copied; all unless given.
+    /// With `shadow`: percentage of answered requests that are mirrored; all by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u64>,
-    /// With `shadow`: how far its floats may be from those that were answered, of the larger of the two or of 1; 0.001 unless given.
+    /// With `shadow`: tolerated difference of floats, relative to the larger value or to 1; 0.001
+    /// by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
 }
 
-/// A grant's own handlers for one of its models, in place of the model's. What is left out stays the model's.
+/// A grant's own handlers for one of its models. Absent fields keep the model's handlers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrantHandlers {
-    /// What makes the model's `inputs` of what it accepts.
+    /// Handlers that convert the accepted input to the model's `inputs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<Chain>,
-    /// What makes `returns` of the model's `outputs`; none with `[]`.
+    /// Handlers that convert the model's `outputs` to `returns`; none with `[]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::chain_or_none"))]
     pub postprocess: Option<Chain>,
-    /// With `postprocess`: what these clients get; the model's own `returns` unless given.
+    /// With `postprocess`: outputs for these clients; the model's own `returns` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returns: Option<Returns>,
 }
 
-/// Models that answer one request together, each step once what it is given is there.
+/// Models that answer one request together; each step starts once its inputs exist.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -73,21 +74,22 @@ pub struct Ensemble {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnsembleStep {
-    /// Which model of the policy, `name@version` where it has several.
+    /// `name@version` of a model of the policy; the version is needed if it has several.
     pub model: Option<String>,
-    /// By the model's input: the ensemble's input, or what a step gives, that goes there; the ensemble's inputs of the same names unless given.
+    /// By model input: the ensemble input or step output to use; ensemble inputs of the same names
+    /// by default.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, String>,
-    /// By the model's output: the name under which it goes to other steps and into the answer.
+    /// By model output: its name for other steps and for the response.
     pub outputs: BTreeMap<String, String>,
 }
 
-/// What keeps to a version once it got one.
+/// What stays on a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Sticky {
-    /// Each client, as long as the weights stay.
+    /// Each client, as long as the weights stay the same.
     Client,
 }
 
@@ -98,7 +100,7 @@ impl Default for Versions {
 }
 
 impl Versions {
-    /// Those that clients can call, in order.
+    /// Versions that clients can call, in order.
     pub fn called(&self) -> Vec<&str> {
         match self {
             Self::Listed(versions) => versions.iter().map(String::as_str).collect(),
@@ -110,7 +112,7 @@ impl Versions {
         }
     }
 
-    /// Whether a version is there, and answers nobody.
+    /// Whether a version is a shadow version.
     pub fn is_shadow(&self, version: &str) -> bool {
         match self {
             Self::Listed(_) => false,

@@ -1,8 +1,9 @@
-//! What users write about who is who: issuers of tokens, certificates, places that a client calls from, and what was revoked.
+//! Credentials in the policy document: issuers, certificates, client networks and revocations.
 //!
-//! Files that are named here (`jwks.file`, `api_keys_file`, `jti_file`, `keys_file`, `certificates_file`) are read where the policy is loaded, and what they hold
-//! takes the place of their names: no enforcement point reads a file. Certificates and keys of the listener are Envoy's
-//! own to read, and stay names; so are those of the authorities of a key set's server (`jwks.ca`).
+//! Files named here (`jwks.file`, `api_keys_file`, `jti_file`, `keys_file`, `certificates_file`)
+//! are read when the policy is loaded, and their contents replace the names: no enforcement point
+//! reads a file. The listener's certificates and keys, and `jwks.ca`, are read by Envoy and stay
+//! names.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -11,47 +12,49 @@ use core::fmt;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Who may sign tokens, and with which keys.
+/// A token issuer and its keys.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Issuer {
-    /// `iss` of its tokens, character for character.
+    /// `iss` of its tokens, case-sensitive.
     pub issuer: Option<String>,
-    /// What `aud` must name one of.
+    /// Accepted values of `aud`.
     pub audiences: Vec<String>,
     /// `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
     pub algorithms: Vec<String>,
     /// Its public keys.
     pub jwks: Option<Jwks>,
-    /// The longest life of a token, `exp` less `iat`.
+    /// Maximum lifetime of a token, `exp` minus `iat`.
     pub max_lifetime_s: Option<u64>,
-    /// How far its clock and ours may differ; 30 unless given.
+    /// Tolerated clock difference; 30 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_skew_s: Option<u64>,
-    /// What claims of every token must hold, whoever it proves: a text or a list of texts, each of which must be the claim or be in it.
+    /// Claims that every token must carry: a text or a list of texts, each of which must equal the
+    /// claim or be in it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub required_claims: BTreeMap<String, Texts>,
-    /// Which scope a token must carry for an operation.
+    /// Scopes that operations require.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Scopes>,
-    /// Claims that go on as header fields to whatever stands behind, once the token is verified.
+    /// Claims of verified tokens that are forwarded as header fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claim_to_headers: Vec<ClaimToHeader>,
 }
 
-/// A claim and its header field. A field of that name that comes from outside never goes on.
+/// A claim and its header field. Fields of that name from clients are never forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimToHeader {
-    /// The claim: a text, a number, `true`, `false`, or a list of texts, which are joined by commas and so have none. Further keys behind dots.
+    /// The claim: a text, number, boolean or list of texts without commas, joined by commas. Nested
+    /// keys are separated by dots.
     pub claim: Option<String>,
-    /// The field, `x-…`. It is left out where the token has no such claim, or one that a field cannot hold.
+    /// The field, `x-…`. It is omitted if the token has no such claim or an unsuitable value.
     pub header: Option<String>,
 }
 
-/// A scope for each operation; an operation without one asks for none.
+/// A scope per operation; operations without one require none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -59,7 +62,7 @@ pub struct Scopes {
     /// For inference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infer: Option<String>,
-    /// For inference over a stream of messages, and for inference that is answered in pieces.
+    /// For streams of messages and streamed responses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
     /// For a model's metadata.
@@ -81,16 +84,16 @@ pub struct Jwks {
     /// A JSON Web Key Set (RFC 7517), relative to the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Where the issuer publishes one; https, or http on loopback. The gate fetches it through Envoy.
+    /// URL of the key set; https, or http on loopback. The gate fetches it through Envoy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Of a URL: the authorities that its server's certificate may come from, PEM, relative to the policy; the system's unless given.
+    /// Of a URL: CA file of its server, PEM, relative to the policy; the system's by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// Of a URL: how often it is fetched; 300 unless given.
+    /// Of a URL: fetch interval; 300 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_s: Option<u64>,
-    /// Of a URL: how long keys count after they were fetched last; 3600 unless given.
+    /// Of a URL: validity of keys after the last fetch; 3600 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_s: Option<u64>,
     /// Its keys.
@@ -98,14 +101,14 @@ pub struct Jwks {
     pub keys: Vec<Jwk>,
 }
 
-/// A JSON Web Key Set (RFC 7517, 5), as an issuer publishes it. Other members are passed over.
+/// A JSON Web Key Set (RFC 7517, 5), as an issuer publishes it. Other members are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct KeySet {
     /// Its keys.
     pub keys: Vec<Jwk>,
 }
 
-/// One JSON Web Key (RFC 7517). Members that mean nothing here, certificates among them, are passed over (4 of that RFC).
+/// One JSON Web Key (RFC 7517). Other members, including certificates, are ignored (section 4).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -115,7 +118,7 @@ pub struct Jwk {
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
-    /// The one algorithm that it is for.
+    /// Its only algorithm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alg: Option<String>,
     /// `sig`.
@@ -165,7 +168,7 @@ pub struct Jwk {
     pub k: Secret,
 }
 
-/// Whether a secret stood here. What it was is not kept.
+/// Whether a secret was present. The secret is not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Secret(pub bool);
 
@@ -175,70 +178,73 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// A token that proves a client.
+/// Token that authenticates a client.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JwtRule {
     /// A key of `issuers`.
     pub issuer: Option<String>,
-    /// `sub`, character for character.
+    /// `sub`, case-sensitive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// What further claims must hold: a text or a list of texts, each of which must be the claim or be in it.
+    /// Further required claims: a text or a list of texts, each of which must equal the claim or be
+    /// in it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, Texts>,
-    /// Scopes that the token must carry, all of them (`scope` or `scp`).
+    /// Required scopes (`scope` or `scp`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
 }
 
-/// A client certificate that proves a client: exactly one of these.
+/// Client certificate that authenticates a client: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MtlsRule {
-    /// The one URI of its subject alternative names, `spiffe://trust-domain/path`.
+    /// The only URI subject alternative name, `spiffe://trust-domain/path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<String>,
-    /// The first DNS name of its subject alternative names; no wildcards.
+    /// The first DNS subject alternative name; no wildcards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<String>,
 }
 
-/// What another filter of the same proxy has proven of a client.
+/// Metadata of another filter of the same proxy that authenticates a client.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MetadataRule {
-    /// The namespace of its dynamic metadata, `envoy.filters.http.jwt_authn`.
+    /// Namespace of the dynamic metadata, such as `envoy.filters.http.jwt_authn`.
     pub filter: Option<String>,
-    /// The key in it; further keys behind dots.
+    /// Key in the metadata; nested keys are separated by dots.
     pub claim: Option<String>,
-    /// The text that must stand there; the client's name unless given.
+    /// Required text; the client's name by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// The text that must stand beside it, at `iss`: needed where that filter believes several issuers, of which each names its own subjects.
+    /// Required text of `iss` beside it, if that filter trusts several issuers with their own
+    /// subjects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
 }
 
-/// What counts no more, whatever else says it does.
+/// Revoked credentials, which are never accepted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Revoked {
-    /// A file of tokens' `jti`, one a line, relative to the policy.
+    /// File of tokens' `jti`, one per line, relative to the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jti_file: Option<String>,
-    /// A file of API keys' SHA-256 digests, one a line, relative to the policy.
+    /// File of API keys' SHA-256 digests, one per line, relative to the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys_file: Option<String>,
-    /// A file of client certificates' SHA-256 fingerprints, one a line, relative to the policy.
+    /// File of client certificates' SHA-256 fingerprints, one per line, relative to the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificates_file: Option<String>,
-    /// A file of client certificates' serial numbers, one a line in hex digits, relative to the policy. Behind a blank the identifier of the authority's
-    /// key, which the certificate has too; without it, of every authority.
+    /// File of client certificates' serial numbers in hex, one per line, relative to the policy.
+    /// The identifier of the authority's key may follow after a blank; without it, all authorities
+    /// match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serials_file: Option<String>,
     /// Tokens, by `jti`.
@@ -250,7 +256,8 @@ pub struct Revoked {
     /// Client certificates, by the SHA-256 of their DER form.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<String>,
-    /// The same by serial number, in lower-case hex digits, and behind a blank the identifier of the authority's key.
+    /// Client certificates by serial number in lower-case hex, optionally with the identifier of
+    /// the authority's key after a blank.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serials: Option<Vec<String>>,
 }
@@ -269,40 +276,41 @@ pub struct Requires {
     /// One of these is enough.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub any_of: Vec<String>,
-    /// Every one of these must prove the same client.
+    /// All of these must authenticate the same client.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub all_of: Vec<String>,
 }
 
-/// After how many wrong credentials a source's next ones are checked at a bounded pace only: each source with one credential prefix by itself, and a
-/// source whose wrong ones are all different.
+/// Number of wrong credentials after which further checks of a source are rate-limited. Counted per
+/// source and credential prefix, and per source if all credentials differ.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lockout {
-    /// Wrong ones within a window; 10 unless given.
+    /// Failures within a window; 10 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<u64>,
-    /// The window; 60 unless given.
+    /// The window; 60 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_s: Option<u64>,
-    /// How long a lock holds; 300 unless given.
+    /// Duration of a lock; 300 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_s: Option<u64>,
 }
 
-/// Where a request may carry its API key: in one of these places, or it is refused. The gate takes it away before the request goes on.
+/// Allowed locations of API keys; others are rejected. The key is removed before the request is
+/// forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ApiKeyPlaces {
-    /// Header fields; `x-api-key` and `authorization` (`Bearer tg_…`) unless given.
+pub struct ApiKeyLocations {
+    /// Header fields; `x-api-key` and `authorization` (`Bearer tg_…`) by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<String>>,
     /// A cookie's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
-    /// The name of a parameter of the query.
+    /// The name of a query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
 }
@@ -316,14 +324,14 @@ pub struct Tls {
     pub cert: Option<String>,
     /// Its private key, PEM.
     pub key: Option<String>,
-    /// Authorities that client certificates may come from, PEM.
+    /// Authorities of client certificates, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<String>,
     /// Revocation lists of these authorities, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_crl: Option<String>,
-    /// Proxies in front, `trusted_hops` of them, whose certificates have one of these names: what they say of their own clients' certificates in
-    /// `x-forwarded-client-cert` is believed.
+    /// Names of `trusted_hops` proxies in front. Their `x-forwarded-client-cert` about their own
+    /// clients is trusted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forwarded_by: Vec<MtlsRule>,
 }
@@ -367,7 +375,7 @@ impl<'de> Deserialize<'de> for Texts {
     }
 }
 
-/// The schemas of what is written in several ways or not kept.
+/// Schemas of types with several forms.
 #[cfg(feature = "schema")]
 mod schema {
     use super::{Secret, Texts};

@@ -1,22 +1,24 @@
-//! What a policy may say of a model that answers one message any number of times.
+//! Models that answer one message several times.
 
 use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
 
-/// A decoupled model, as Triton calls one: it answers one message of a stream any number of times.
+/// A decoupled model in Triton's sense: it answers one message of a stream any number of times.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Decoupled {
-    /// Answers to one message, at most.
+    /// Maximum responses to one message.
     pub max_answers: Option<u64>,
-    /// All answers to one message together, as the backend sends them.
+    /// Maximum size of all responses to one message, as the backend sends them.
     pub max_bytes: Option<ByteSize>,
-    /// Between two answers, milliseconds; the listener's `timeout_ms` if it is left out, and no more than that.
+    /// Maximum gap between two responses, in milliseconds; the listener's `timeout_ms` by default
+    /// and at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_ms: Option<u64>,
-    /// From a message to its last answer, milliseconds; the listener's `timeout_ms` if it is left out, and no more than its `stream_ms`.
+    /// Maximum time from a message to its last response, in milliseconds; the listener's
+    /// `timeout_ms` by default, at most its `stream_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ms: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! A route of JSON by template, as users write it: where in a request each input sits, and in an answer each output.
+//! JSON templates in the policy document: locations of inputs and outputs.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -7,33 +7,34 @@ use core::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A route of its own for a model that is called by `json`, in the form that its clients have it: BentoML's, Ray Serve's, a server's of one's
-/// own. A member of a request that is named nowhere here is refused.
+/// A model's own JSON route, in the form of its clients, such as BentoML's or Ray Serve's. Request
+/// members that are not named here are rejected.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Json {
     /// The path, such as `/classify`; requests are POSTs to it.
     pub route: Option<String>,
-    /// Where each input sits, by its name.
-    pub inputs: BTreeMap<String, Place>,
-    /// Where each output goes, by its name; what has no place is not answered.
-    pub outputs: BTreeMap<String, Place>,
-    /// Members that may come and are not read, each a JSON Pointer, with `*` as above.
+    /// Location of each input, by name.
+    pub inputs: BTreeMap<String, TensorPointer>,
+    /// Location of each output, by name; outputs without a location are omitted.
+    pub outputs: BTreeMap<String, TensorPointer>,
+    /// Allowed members that are ignored, each a JSON Pointer, with `*` as above.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
 }
 
-/// Where a tensor sits: `/image`, or `{pointer: /image, bytes: base64}`.
+/// Location of a tensor: `/image`, or `{pointer: /image, bytes: base64}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// A JSON Pointer (RFC 6901) through objects, with `*` for every element of a list; empty for the whole document.
+pub struct TensorPointer {
+    /// A JSON Pointer (RFC 6901) through objects, with `*` for every element of a list; empty for
+    /// the whole document.
     pub pointer: String,
-    /// `BYTES`: how they are strings.
+    /// `BYTES`: encoding of strings.
     pub bytes: BytesAs,
 }
 
-/// How `BYTES` are strings of JSON.
+/// Encoding of `BYTES` as JSON strings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -45,7 +46,7 @@ pub enum BytesAs {
     Base64,
 }
 
-impl Serialize for Place {
+impl Serialize for TensorPointer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Both<'a> {
@@ -63,7 +64,7 @@ impl Serialize for Place {
     }
 }
 
-impl<'de> Deserialize<'de> for Place {
+impl<'de> Deserialize<'de> for TensorPointer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -74,37 +75,37 @@ impl<'de> Deserialize<'de> for Place {
         }
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = Place;
+            type Value = TensorPointer;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON Pointer, or {pointer, bytes}")
             }
 
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Place, E> {
-                Ok(Place {
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<TensorPointer, E> {
+                Ok(TensorPointer {
                     pointer: value.into(),
                     bytes: BytesAs::Text,
                 })
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Place, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TensorPointer, A::Error> {
                 let Both { pointer, bytes } =
                     Both::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(Place { pointer, bytes })
+                Ok(TensorPointer { pointer, bytes })
             }
         }
         deserializer.deserialize_any(Any)
     }
 }
 
-/// The schema of what is written in two ways.
+/// Schema of a type with two forms.
 #[cfg(feature = "schema")]
 mod schema {
-    use super::Place;
+    use super::TensorPointer;
     use alloc::borrow::Cow;
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-    impl JsonSchema for Place {
+    impl JsonSchema for TensorPointer {
         fn schema_name() -> Cow<'static, str> {
             "Place".into()
         }

@@ -1,4 +1,4 @@
-//! How often, at what cost and how much a day; and who counts it where several gateways share a limit.
+//! Rates, costs and daily budgets, and the service for shared limits.
 
 use alloc::string::String;
 
@@ -10,40 +10,43 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rate {
-    /// Requests a window.
+    /// Requests per window.
     pub quota: Option<u64>,
     /// The window.
     pub window_s: Option<u64>,
-    /// Requests at once; the quota unless given.
+    /// Maximum burst; the quota by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
-    /// `global`: shared by all gateways over `rate_limit_service`; `local`, this gateway's own, unless given.
+    /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
+    /// gateway.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
 }
 
-/// A rate of what requests hold: one of the amounts or several.
+/// A rate of request contents: one or more amounts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cost {
-    /// Elements a window, and at once.
+    /// Elements per window and per burst.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elements: Option<u64>,
-    /// Bytes in OIP's raw form a window, and at once; of a raw body, its bytes.
+    /// Bytes in OIP's raw form per window and per burst; for a raw body, its bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<ByteSize>,
-    /// With `openai`: tokens a window, and at once: as many as a request's texts can come to, and all that it lets be generated.
+    /// With `openai`: tokens per window and per burst: the maximum of a request's texts plus the
+    /// tokens that it may generate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
     /// The window.
     pub window_s: Option<u64>,
-    /// `global`: shared by all gateways over `rate_limit_service`; `local`, this gateway's own, unless given.
+    /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
+    /// gateway.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
 }
 
-/// What a day has: one of the amounts or several.
+/// Daily limits: one or more amounts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -54,20 +57,21 @@ pub struct Budget {
     /// Elements of input tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elements: Option<u64>,
-    /// Bytes of input tensors in OIP's raw form; of a raw body, its bytes.
+    /// Bytes of input tensors in OIP's raw form; for a raw body, its bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<ByteSize>,
-    /// With `openai`: tokens, as a cost counts them.
+    /// With `openai`: tokens, counted as for a cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
-    /// `day`: from midnight to midnight, UTC.
+    /// `day`: between two midnights, UTC.
     pub per: Option<Period>,
-    /// `global`: shared by all gateways over `rate_limit_service`; `local`, this gateway's own, unless given.
+    /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
+    /// gateway.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
 }
 
-/// How long a budget lasts.
+/// Period of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -76,43 +80,44 @@ pub enum Period {
     Day,
 }
 
-/// Who counts a limit.
+/// Where a limit is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Scope {
-    /// This gateway, for itself.
+    /// In each gateway.
     #[default]
     Local,
-    /// The rate limit service, for all gateways that ask it.
+    /// In the rate-limit service, for all its gateways.
     Global,
 }
 
 impl Scope {
-    /// Whether it is this gateway's own.
+    /// Whether it is counted locally.
     pub const fn is_local(&self) -> bool {
         matches!(self, Self::Local)
     }
 }
 
-/// Who counts limits of scope `global`: exactly one of `redis` and `endpoint`.
+/// Service for limits of scope `global`: exactly one of `redis` and `endpoint`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RateLimitService {
-    /// Ours, in the sandbox host, with its counts in a Redis that all gateways share.
+    /// tensorgate's own service in the sandbox host, with counters in a shared Redis.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
-    /// Another server of Envoy's rate limit protocol (`envoy.service.ratelimit.v3`): `http://host:port`.
+    /// Another server of Envoy's rate limit protocol (`envoy.service.ratelimit.v3`):
+    /// `http://host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// What keeps these limits apart from those of others at the same service; `tensorgate` unless given.
+    /// Domain of these limits in a shared service; `tensorgate` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// How long a request waits for the service; 20 unless given.
+    /// Timeout of a call; 20 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// What holds while the service does not answer; `local` unless given.
+    /// Fallback while the service fails; `local` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<ServiceFailure>,
 }
@@ -122,27 +127,28 @@ pub struct RateLimitService {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Redis {
-    /// `redis://host:port/database` or, over TLS, `rediss://…`; the port is 6379 and the database 0 unless given.
+    /// `redis://host:port/database` or, over TLS, `rediss://…`; port 6379 and database 0 by
+    /// default.
     pub url: Option<String>,
-    /// With `rediss`: the authorities that its certificate may be from, PEM.
+    /// With `rediss`: CA file, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// Whom the gate is to Redis; its default user unless given.
+    /// User name; Redis's default user if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// The file with the password; read again at each connection.
+    /// Password file; read again for each connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
 }
 
-/// What holds while the rate limit service does not answer.
+/// Fallback while the rate-limit service fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ServiceFailure {
-    /// The same limit, counted by each gateway for itself.
+    /// The same limit, counted in each gateway.
     #[default]
     Local,
-    /// Nothing passes that such a limit is over: `overloaded`.
+    /// Requests under such a limit are rejected: `overloaded`.
     Deny,
 }

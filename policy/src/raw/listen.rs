@@ -1,29 +1,29 @@
-//! Where the gate listens, and what of a connection and a request it reads.
+//! The listener and its limits.
 
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiKeyPlaces, ByteSize, Tls};
+use super::{ApiKeyLocations, ByteSize, Tls};
 
 /// The listener.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Listen {
-    /// `address:port` of the gate.
+    /// Listening `address:port`.
     pub address: String,
-    /// Proxies in front of the gate whose `x-forwarded-for` is believed, counted from the gate outwards.
+    /// Number of trusted proxies in front, for `x-forwarded-for`, counted from the gate outwards.
     #[serde(skip_serializing_if = "is_zero")]
     pub trusted_hops: u64,
-    /// TLS; plain text without it.
+    /// TLS; plain text if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Where a request may carry an API key.
+    /// Allowed locations of API keys.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_key: Option<ApiKeyPlaces>,
-    /// `public` lets live and ready through without a credential; `clients` asks for one.
+    pub api_key: Option<ApiKeyLocations>,
+    /// `public` allows liveness and readiness queries without a credential; `clients` requires one.
     pub health: Health,
-    /// Bounds on what is read.
+    /// Limits of requests and connections.
     pub limits: Limits,
 }
 
@@ -44,79 +44,80 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Who may ask whether the gate is alive.
+/// Who may query liveness and readiness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Health {
-    /// Anybody.
+    /// Everyone.
     Public,
     /// Known clients.
     #[default]
     Clients,
 }
 
-/// Bounds on what the gate reads.
+/// Limits of requests and connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Limits {
-    /// All header names and values of a request together.
+    /// Size of all header names and values of a request.
     pub header_bytes: ByteSize,
-    /// Header fields a request.
+    /// Header fields per request.
     pub headers: u64,
-    /// A request's body. Larger ones than `hold_bytes` are checked as they pass, which binary tensors can be: OIP's binary data
-    /// extension, and gRPC with raw contents.
+    /// Size of a request body. Bodies larger than `hold_bytes` are streamed, which is possible for
+    /// binary tensors: OIP's binary data extension, and gRPC with raw contents.
     pub body_bytes: ByteSize,
-    /// What is held of one body until it is judged: what is not binary, and what is compressed, whole; `body_bytes`, but at most 8 MiB, unless given.
+    /// Maximum buffered size of one body. Other formats and compressed bodies must fit.
+    /// `body_bytes`, but at most 8 MiB, by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_bytes: Option<ByteSize>,
-    /// Bytes that one byte of a compressed body may stand for, where a model takes `encodings`. What it expands to is bounded by
-    /// `hold_bytes` too.
+    /// Maximum expansion ratio of compressed bodies, for models with `encodings`. `hold_bytes`
+    /// limits the expanded size too.
     #[serde(skip_serializing_if = "is_default_expansion")]
     pub max_expansion: u64,
-    /// Bodies held at once, all streams together.
+    /// Buffered bodies of all streams together.
     pub buffered_bytes: ByteSize,
-    /// From the last byte of a request to its answer.
+    /// From the last byte of a request to its response.
     pub timeout_ms: u64,
-    /// A whole stream, the slow upload of a body included.
+    /// A whole stream, including a slow upload.
     pub stream_ms: u64,
-    /// A connection's TLS handshake, from its first packet on.
+    /// TLS handshake of a connection.
     #[serde(skip_serializing_if = "is_default_handshake")]
     pub handshake_ms: u64,
-    /// A connection without a request, one over which nothing ever came included.
+    /// A connection without a request, including one that never sent any.
     #[serde(skip_serializing_if = "is_default_idle")]
     pub idle_ms: u64,
     /// Open connections.
     pub connections: u64,
-    /// HTTP/2 streams a connection.
+    /// HTTP/2 streams per connection.
     pub streams_per_connection: u64,
-    /// Streams of inferences (`ModelStreamInfer`) that one client may have open, idle ones included.
+    /// Open inference streams (`ModelStreamInfer`) per client, including idle ones.
     #[serde(skip_serializing_if = "is_default_streams")]
     pub streams_per_client: u64,
 }
 
-/// What is held of one body unless a policy says otherwise: an image of 224 x 224 x 3 floats is 600 KB in raw form and up to five times
-/// that as JSON.
+/// Default buffered size of one body: an image of 224 x 224 x 3 floats is 600 KB in raw form and up
+/// to five times that as JSON.
 const DEFAULT_HOLD_BYTES: u64 = 8 << 20;
 
-/// What one byte may stand for unless a policy says otherwise: JSON of floats is compressed three to five times, a mask or a sparse tensor
-/// some ten.
+/// Default expansion ratio: JSON of floats compresses three to five times, a mask or a sparse
+/// tensor about ten times.
 const DEFAULT_MAX_EXPANSION: u64 = 20;
 
 const fn is_default_expansion(ratio: &u64) -> bool {
     *ratio == DEFAULT_MAX_EXPANSION
 }
 
-/// Streams of inferences that one client may have open unless a policy says otherwise: each takes one of the proxy's streams to the sandbox host,
-/// of which there are some thousands for everybody, whether or not anything comes over it.
+/// Default inference streams per client. Each uses one of the proxy's few thousand streams to the
+/// sandbox host, even while idle.
 const DEFAULT_STREAMS_PER_CLIENT: u64 = 16;
 
 const fn is_default_streams(streams: &u64) -> bool {
     *streams == DEFAULT_STREAMS_PER_CLIENT
 }
 
-/// A handshake that goes over a slow network with losses, twice.
+/// Twice a handshake over a slow network with losses.
 const DEFAULT_HANDSHAKE_MS: u64 = 10_000;
 
 const fn is_default_handshake(ms: &u64) -> bool {
@@ -130,7 +131,7 @@ const fn is_default_idle(ms: &u64) -> bool {
 }
 
 impl Limits {
-    /// What is held of one body.
+    /// Maximum buffered size of one body.
     pub fn hold_bytes(&self) -> ByteSize {
         self.hold_bytes
             .unwrap_or(ByteSize(self.body_bytes.0.min(DEFAULT_HOLD_BYTES)))

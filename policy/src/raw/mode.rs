@@ -1,4 +1,4 @@
-//! Whether a grant's rules refuse or only tell: `enforce`, `shadow`, or a choice for each kind of rule.
+//! Enforcement mode of a grant: `enforce`, `shadow`, or a choice per kind of rule.
 
 use core::fmt;
 
@@ -8,43 +8,44 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// `enforce`, `shadow`, or `{default: enforce, rate: shadow, …}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// One for all rules that can be in shadow.
+    /// One mode for all rules that can be in shadow.
     All(Enforcement),
-    /// One for each kind.
+    /// One mode per kind.
     Each(Modes),
 }
 
-/// What a rule does.
+/// Effect of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Enforcement {
-    /// Refuses.
+    /// Rejects.
     #[default]
     Enforce,
-    /// Is logged and counted, and lets pass.
+    /// Logs and counts, and lets pass.
     Shadow,
 }
 
-/// What each kind of rule does. Identity, route, structure, size and grant always hold.
+/// Mode per kind of rule. Authentication, routes, structure, size and grants are always enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Modes {
-    /// Kinds that are not named; `enforce` unless given.
+    /// Kinds that are not named; `enforce` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<Enforcement>,
-    /// Requests a window and a day.
+    /// Requests per window and per day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Enforcement>,
-    /// Elements and bytes a window and a day.
+    /// Elements and bytes per window and per day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Enforcement>,
-    /// Values of inputs: `finite`, `range`, `max_abs`, `channel_ranges`, `allowed`, `min_distinct`, `max_zero_fraction`, `pattern`, `utf8`,
-    /// `min_item_bytes`, `media`. A `url` always holds.
+    /// Values of inputs: `finite`, `range`, `max_abs`, `channel_ranges`, `allowed`, `min_distinct`,
+    /// `max_zero_fraction`, `pattern`, `utf8`, `min_item_bytes`, `media`. A `url` is always
+    /// enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Enforcement>,
-    /// Values of outputs: `finite`, and class scores below 0.
+    /// Values of outputs: `finite`, and negative class scores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Enforcement>,
 }

@@ -1,4 +1,4 @@
-//! What a model takes of OpenAI's API, as users write it.
+//! OpenAI API rules in the policy document.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, Media, Url};
 
-/// A model that is called by `openai`: at least one of the three kinds of request. Scalars of a request that none of them names are allowed by the model's
-/// `parameters` (`temperature: {float: [0, 2]}`); whatever is named nowhere is refused.
+/// A model that is called by `openai`: at least one of the three kinds of requests. Other scalars
+/// are allowed by the model's `parameters` (`temperature: {float: [0, 2]}`); all other members are
+/// rejected.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -21,7 +22,7 @@ pub struct OpenAi {
     /// `/v1/embeddings`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embeddings: Option<Embeddings>,
-    /// The longest answer that is read from the backend; 8 MiB unless given.
+    /// Maximum response size of the backend; 8 MiB by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_answer_bytes: Option<ByteSize>,
 }
@@ -31,77 +32,79 @@ pub struct OpenAi {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Chat {
-    /// Messages of a request.
+    /// Maximum messages of a request.
     pub max_messages: Option<u64>,
-    /// CompiledTexts of one message.
+    /// Maximum text of one message.
     pub max_message_bytes: Option<ByteSize>,
-    /// CompiledTexts of all messages together.
+    /// Maximum text of all messages together.
     pub max_prompt_bytes: Option<ByteSize>,
-    /// Who may be quoted: of `system`, `developer`, `user`, `assistant`, `tool`; `[system, user, assistant]` unless given.
+    /// Allowed roles: of `system`, `developer`, `user`, `assistant`, `tool`; `[system, user,
+    /// assistant]` by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// Tokens of one choice; the backend is told this where a request gives no bound.
+    /// Maximum tokens of one choice; sent to the backend if a request has no limit.
     pub max_tokens: Option<u64>,
-    /// Choices of one request; 1 unless given.
+    /// Maximum choices of one request; 1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
-    /// Stop sequences; none unless given.
+    /// Maximum stop sequences; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<u64>,
-    /// Answers in pieces (`stream: true`), as server-sent events.
+    /// Whether streamed responses (`stream: true`) as server-sent events are allowed.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub stream: bool,
-    /// Likely tokens told beside each (`top_logprobs`); no log probabilities at all unless given.
+    /// Maximum alternative tokens (`top_logprobs`); no log probabilities by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u64>,
-    /// Functions that the model may call; none unless given.
+    /// Functions that the model may call; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<Tools>,
-    /// Forms of the answer: of `text`, `json_object`, `json_schema`; none may be asked for unless given.
+    /// Allowed response formats: of `text`, `json_object`, `json_schema`; none by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub response_format: Vec<String>,
-    /// With `json_schema`: its size.
+    /// With `json_schema`: its maximum size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_schema_bytes: Option<ByteSize>,
-    /// What an answer may be held to beside its format, and patterns in schemas; nothing, and none, unless given.
+    /// Output constraints beside the format, and patterns in schemas; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constraints: Option<Constraints>,
-    /// Pictures; none unless given.
+    /// Images; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<Images>,
 }
 
-/// What callers may send for a server to compile. A request has one constraint at most, and none beside tools.
+/// Constraints that a server compiles. A request has at most one, and none beside tools.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Constraints {
-    /// Members that the server knows: of `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` (vLLM), `regex`, `ebnf`
-    /// (SGLang), `grammar`, `json_schema` (llama.cpp). None unless given; each needs the rule for what it holds.
+    /// Members that the server supports: of `structured_outputs`, `guided_json`, `guided_regex`,
+    /// `guided_choice`, `guided_grammar` (vLLM), `regex`, `ebnf` (SGLang), `grammar`, `json_schema`
+    /// (llama.cpp). None by default; each needs the rule for its content.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// Patterns: those of members, and those in schemas of tools and formats.
+    /// Patterns of members, and patterns in schemas of tools and formats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patterns: Option<CompiledTexts>,
-    /// Answers to choose from.
+    /// Choices for the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choices: Option<CompiledTexts>,
-    /// Grammars, without rules that reach themselves.
+    /// Grammars without recursive rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grammars: Option<Grammars>,
-    /// A schema that comes in one of the members.
+    /// Maximum size of a schema in one of the members.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_schema_bytes: Option<ByteSize>,
 }
 
-/// CompiledTexts of a request.
+/// Texts of a request that a server compiles.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CompiledTexts {
-    /// How many.
+    /// Maximum number.
     pub max: Option<u64>,
-    /// Each of them.
+    /// Maximum size of each.
     pub max_bytes: Option<ByteSize>,
 }
 
@@ -110,9 +113,9 @@ pub struct CompiledTexts {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Grammars {
-    /// The whole grammar.
+    /// Maximum size of the grammar.
     pub max_bytes: Option<ByteSize>,
-    /// Rules of it.
+    /// Maximum number of rules.
     pub max_rules: Option<u64>,
 }
 
@@ -121,26 +124,26 @@ pub struct Grammars {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tools {
-    /// How many.
+    /// Maximum number.
     pub max: Option<u64>,
-    /// All of them together, as JSON.
+    /// Maximum size of all as JSON.
     pub max_bytes: Option<ByteSize>,
 }
 
-/// Pictures.
+/// Images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Images {
-    /// How many.
+    /// Maximum number.
     pub max: Option<u64>,
-    /// Each of them, in base64.
+    /// Maximum size of each in base64.
     pub max_bytes: Option<ByteSize>,
-    /// Tokens that the model makes of one, at most: for costs and budgets of tokens.
+    /// Maximum tokens of one image, for costs and budgets.
     pub max_tokens: Option<u64>,
-    /// What they may be: `png`, `jpeg`, `gif`, `webp`, and how many pixels.
+    /// Allowed types (`png`, `jpeg`, `gif`, `webp`) and sizes.
     pub media: Option<Media>,
-    /// Pictures that the server fetches itself, and where from; unless given only those inside the request (`data:` URLs) are taken.
+    /// Allowed URLs of images that the server fetches; by default only `data:` URLs are accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
 }
@@ -150,29 +153,29 @@ pub struct Images {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Completions {
-    /// Prompts of one request; 1 unless given. They are texts, never numbers of tokens.
+    /// Maximum prompts of one request; 1 by default. Prompts are texts, never token numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_prompts: Option<u64>,
-    /// Each of them.
+    /// Maximum size of each.
     pub max_prompt_bytes: Option<ByteSize>,
-    /// Tokens of one choice; the backend is told this where a request gives no bound.
+    /// Maximum tokens of one choice; sent to the backend if a request has no limit.
     pub max_tokens: Option<u64>,
-    /// Choices for one prompt; 1 unless given.
+    /// Maximum choices per prompt; 1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
-    /// Choices to choose from; 1 unless given.
+    /// Maximum candidates (`best_of`); 1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_of: Option<u64>,
-    /// Stop sequences; none unless given.
+    /// Maximum stop sequences; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<u64>,
-    /// Answers in pieces (`stream: true`), as server-sent events.
+    /// Whether streamed responses (`stream: true`) as server-sent events are allowed.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub stream: bool,
-    /// Likely tokens told beside each; no log probabilities at all unless given.
+    /// Maximum alternative tokens; no log probabilities by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u64>,
-    /// What an answer may be held to; nothing unless given.
+    /// Output constraints; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constraints: Option<Constraints>,
 }
@@ -182,9 +185,9 @@ pub struct Completions {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Embeddings {
-    /// CompiledTexts of one request; 1 unless given. They are texts, never numbers of tokens.
+    /// Maximum texts of one request; 1 by default. They are texts, never token numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u64>,
-    /// Each of them.
+    /// Maximum size of each.
     pub max_item_bytes: Option<ByteSize>,
 }

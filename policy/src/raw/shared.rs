@@ -1,17 +1,17 @@
-//! A value that several names stand for: held once, and changed for one of them alone.
+//! A copy-on-write value that several names share.
 
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value that is held once however many stand for it. Whoever changes theirs gets a copy of its own first.
+/// A value that is stored once for all its owners. Changing it copies it first.
 #[derive(Default)]
 pub struct Shared<T>(Arc<T>);
 
 impl<T> Shared<T> {
-    /// Where it is held: the same for all that stand for one value, while any of them is there.
-    pub fn place(&self) -> *const T {
+    /// Address of the value: equal for all owners of one value while any exists.
+    pub fn as_ptr(&self) -> *const T {
         Arc::as_ptr(&self.0)
     }
 }

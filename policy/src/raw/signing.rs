@@ -1,10 +1,10 @@
-//! Keys that sign what a gate runs.
+//! Keys that sign components.
 
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-/// Who may sign, by public key.
+/// A signer, by public key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

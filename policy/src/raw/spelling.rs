@@ -1,32 +1,32 @@
-//! The types that are written in several ways: a size, a dim, a value.
+//! Types with several forms: sizes, dimensions and values.
 
 use alloc::string::String;
 use core::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A dim: `8`, `n` (a name bound elsewhere), `{max: 32}` or `{name: n, min: 1, max: 32}`.
+/// A dimension: `8`, `n` (a name bound elsewhere), `{max: 32}` or `{name: n, min: 1, max: 32}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dim {
     /// Exactly this many.
     Fixed(u64),
-    /// As many as the dim of this name elsewhere in the model.
+    /// Equal to the dimension of this name elsewhere in the model.
     Same(String),
-    /// Between two bounds, and the same wherever the name recurs.
+    /// A bounded size, equal wherever the name recurs.
     Bounded {
         /// Its name.
         name: Option<String>,
-        /// Least; 1 unless given.
+        /// Minimum; 1 by default.
         min: Option<u64>,
-        /// Greatest; a dim without one is a fault.
+        /// Maximum; required.
         max: Option<u64>,
     },
 }
 
-/// A value: a whole number, kept exactly, any other number, or a text.
+/// A value: an integer, kept exactly, any other number, or a text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scalar {
-    /// A whole number without a fraction, within 64 bits, signed or not.
+    /// An integer without a fraction, within 64 bits, signed or unsigned.
     Integer(i128),
     /// Any other number.
     Float(f64),
@@ -39,7 +39,7 @@ pub enum Scalar {
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    /// Reads `65536`, `64KiB`, `8MiB` or `2GiB`.
+    /// Parses `65536`, `64KiB`, `8MiB` or `2GiB`.
     fn parse(text: &str) -> Option<Self> {
         const UNITS: [(&str, u32); 3] = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
         let (digits, shift) = UNITS
@@ -195,7 +195,7 @@ impl<'de> Deserialize<'de> for Dim {
     }
 }
 
-/// The schemas of the types that are written in several ways.
+/// Schemas of types with several forms.
 #[cfg(feature = "schema")]
 mod schema {
     use super::{ByteSize, Dim, Scalar};

@@ -1,9 +1,9 @@
-//! The boundary between the parts of a form, as a head declares it.
+//! The boundary of a multipart form, as declared in the head.
 
-/// The most characters of one (RFC 2046, 5.1.1).
+/// Maximum length (RFC 2046, 5.1.1).
 const MAX_BYTES: usize = 70;
 
-/// A boundary: letters, digits and what else stands in one unquoted. It is small, and copied.
+/// A boundary: letters, digits and other characters that need no quotes. It is small and copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boundary {
     text: [u8; MAX_BYTES],
@@ -11,7 +11,7 @@ pub struct Boundary {
 }
 
 impl Boundary {
-    /// A boundary of this text; `None` for none, for one that is too long, and for characters that clients quote.
+    /// A boundary with this text; `None` if it is empty, too long or needs quotes.
     pub fn new(text: &str) -> Option<Self> {
         let plain = |byte: u8| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'\'' | b'+' | b'_' | b'-' | b'.')
@@ -32,7 +32,7 @@ impl Boundary {
     /// Its text.
     pub fn as_str(&self) -> &str {
         let text = self.text.get(..usize::from(self.bytes));
-        // It was text when it came.
+        // The bytes came from a text.
         text.and_then(|text| core::str::from_utf8(text).ok())
             .unwrap_or_default()
     }

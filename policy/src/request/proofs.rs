@@ -1,4 +1,4 @@
-//! By what a caller has proven who it is.
+//! Kinds of proof of a caller's identity.
 
 /// A kind of proof, as a policy names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,12 +9,12 @@ pub enum Proof {
     Jwt,
     /// A client certificate.
     Mtls,
-    /// Another filter's word.
+    /// Metadata of another filter.
     Metadata,
 }
 
 impl Proof {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::ApiKey, Self::Jwt, Self::Mtls, Self::Metadata];
 
     /// The policy's spelling.
@@ -27,7 +27,7 @@ impl Proof {
         }
     }
 
-    /// The kind that a name spells.
+    /// The kind with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|proof| proof.name() == name)
     }
@@ -42,36 +42,36 @@ impl Proof {
     }
 }
 
-/// Kinds of proof, as a set.
+/// A set of kinds of proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Proofs(u8);
 
 impl Proofs {
-    /// None.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// The set with one kind more.
+    /// The set with one more kind.
     #[must_use]
     pub const fn with(self, proof: Proof) -> Self {
         Self(self.0 | proof.bit())
     }
 
-    /// Whether there is one kind at least that is in both.
+    /// Whether the sets have a common kind.
     pub const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Whether every kind of `other` is in it.
+    /// Whether the set contains all kinds of `other`.
     pub const fn holds(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// As four bits, for whoever passes it on.
+    /// Encodes the set as four bits.
     pub const fn to_bits(self) -> u8 {
         self.0
     }
 
-    /// The set of four bits; `None` for more.
+    /// Decodes four bits; `None` for more.
     pub const fn from_bits(bits: u8) -> Option<Self> {
         if bits < 16 { Some(Self(bits)) } else { None }
     }
@@ -83,17 +83,17 @@ impl FromIterator<Proof> for Proofs {
     }
 }
 
-/// What a model asks of a caller's proofs, beside a grant.
+/// Proofs that a model requires, in addition to a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requires {
-    /// One of these at least.
+    /// At least one of these.
     AnyOf(Proofs),
-    /// All of these, and all of the same client.
+    /// All of these, for the same client.
     AllOf(Proofs),
 }
 
 impl Requires {
-    /// Whether these are enough.
+    /// Whether these proofs suffice.
     pub const fn met_by(self, proofs: Proofs) -> bool {
         match self {
             Self::AnyOf(wanted) => proofs.meets(wanted),
@@ -101,7 +101,7 @@ impl Requires {
         }
     }
 
-    /// Whether whatever is enough for this is enough for the other.
+    /// Whether all proofs that suffice for this also suffice for the other.
     pub(crate) fn implies(self, other: Self) -> bool {
         let sets = (0..=u8::MAX).map_while(Proofs::from_bits);
         sets.filter(|proofs| self.met_by(*proofs))

@@ -1,4 +1,4 @@
-//! What the client sends: the model's own inputs, other tensors for a preprocess handler, or a raw body for it.
+//! Input of clients: the model's own inputs, other tensors for a preprocess handler, or a raw body.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +10,7 @@ use super::{items, tensors};
 use crate::contract::{MediaRule, MediaType, TensorRule};
 use crate::raw::{self, ByteSize};
 
-/// What the client sends, still without what the rest of the model says about it.
+/// Input of clients, before it is combined with the rest of the model.
 #[derive(Debug)]
 pub(super) enum Sent {
     Tensors(Vec<TensorRule>),
@@ -78,7 +78,8 @@ fn raw_body(
     })
 }
 
-/// Content types under which every file is refused, and kinds of files that no content type declares: one of the two lists is not as it was meant.
+/// Warns of content types that no allowed file type matches, and of file types without a content
+/// type.
 fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &MediaRule) {
     let kinds: Vec<_> = raw
         .content_types
@@ -101,7 +102,7 @@ fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &
             );
         }
     }
-    // A form, plain bytes or another type may bring any file.
+    // A form, plain bytes or another type may contain any file.
     let Some(kinds) = kinds.into_iter().collect::<Option<Vec<_>>>() else {
         return;
     };
@@ -116,7 +117,7 @@ fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &
     }
 }
 
-/// A media type that is neither of those that mean a decoded request.
+/// A media type other than those of decoded requests.
 fn content_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     media_type(report, path, text)?;
     if text == "application/json" || text.starts_with("application/grpc") {
@@ -128,7 +129,7 @@ fn content_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
 
 /// RFC 9110 §8.3.1, lower-case, without parameters.
 pub(super) fn media_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
-    /// RFC 6838 §4.2: 127 characters on either side.
+    /// RFC 6838 §4.2: 127 characters for type and subtype.
     const MAX_PART_BYTES: usize = 127;
     let is_token = |part: &str| {
         (1..=MAX_PART_BYTES).contains(&part.len())

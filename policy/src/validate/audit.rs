@@ -1,4 +1,4 @@
-//! The audit log's section. It can be shaped, not switched off.
+//! The audit section. The log can be configured but not disabled.
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;
@@ -8,15 +8,15 @@ use super::report::{Path, Report, quote};
 use crate::policy::Audit;
 use crate::raw::{self, AuditFailure};
 
-/// The one format so far.
+/// The only format so far.
 const FORMAT: &str = "json";
-/// The least size of a file, bytes: an opening line, a checkpoint and some records.
+/// Minimum size of a file: an opening line, a checkpoint and some records.
 const MIN_FILE_BYTES: u64 = 64 << 10;
-/// The most, bytes: a file that tools still open.
+/// Maximum size of a file that tools still open.
 const MAX_FILE_BYTES: u64 = 16 << 30;
-/// Most files that are kept: what a folder listing still shows at once.
+/// Maximum number of files, so that a folder listing stays usable.
 const MAX_FILES: u64 = 10_000;
-/// Longest path, bytes: `PATH_MAX` less what the log's own companions add to the name.
+/// Maximum length of the path: `PATH_MAX` minus the suffixes of companion files.
 const MAX_PATH_BYTES: usize = 4_000;
 
 pub(super) fn audit(report: &mut Report, at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
@@ -72,7 +72,7 @@ pub(super) fn audit(report: &mut Report, at: &Path, raw: Option<&raw::Audit>) ->
     })
 }
 
-/// A file's path: not a folder's, and one that stays below the folder that a relative path is relative to.
+/// A file path that does not name a folder and, if relative, stays below the state folder.
 fn path(report: &mut Report, at: &Path, text: &str) -> Option<String> {
     let fix = "audit/decisions.jsonl";
     let fault = if text.is_empty() || text.ends_with('/') {

@@ -1,4 +1,4 @@
-//! TLS to servers: whom to trust there, and who the gate is.
+//! TLS to servers: trusted authorities and the gate's identity.
 
 use alloc::format;
 use alloc::string::String;
@@ -9,10 +9,11 @@ use super::report::{Path, Report, quote};
 use crate::policy::{BackendTls, Trust};
 use crate::raw;
 
-/// A Unix socket's path, bytes: what the kernel's address has room for.
+/// Maximum length of a Unix socket's path, as in the kernel's address structure.
 const MAX_SOCKET_BYTES: usize = 107;
 
-/// Authorities for `https` endpoints, and only for them: plain text beside encrypted would be what a request falls back to.
+/// TLS settings for `https` endpoints only. Mixing plain and encrypted endpoints would allow a
+/// downgrade.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
@@ -57,7 +58,8 @@ pub(super) fn tls(
     }))
 }
 
-/// An agent says all that files would. Its authorities vouch for everybody in a trust domain: who a server must be is for the policy to say.
+/// An agent replaces the files. Its authorities cover a whole trust domain, so the policy must name
+/// the server's SPIFFE ID.
 fn agent(report: &mut Report, path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
     let mut good = true;
     for (name, there) in [

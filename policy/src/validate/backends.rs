@@ -13,43 +13,44 @@ use crate::host_name::is_host_name;
 use crate::policy::{Backend, CircuitBreaker, OutlierDetection, Retry};
 use crate::raw::{self, BackendKind};
 
-/// Requests at a backend at once, unless the policy says: what one GPU keeps busy with.
+/// Default maximum of requests in flight: enough to keep one GPU busy.
 const DEFAULT_MAX_IN_FLIGHT: u64 = 64;
-/// Requests that wait, unless the policy says: twice as many as run.
+/// Default queue length: twice the requests in flight.
 const DEFAULT_QUEUE: u64 = 128;
-/// A dispatch, milliseconds, unless the policy says.
+/// Default dispatch timeout, in milliseconds.
 const DEFAULT_TIMEOUT_MS: u64 = 2_000;
-/// Requests in flight or waiting: each holds a body.
+/// Maximum requests in flight or queued: each holds a body.
 const MAX_REQUESTS: u64 = 65_536;
-/// A dispatch, milliseconds: one hour.
+/// Maximum dispatch timeout: one hour.
 const MAX_TIMEOUT_MS: u64 = 3_600_000;
-/// Servers of one backend: each has a connection and is probed.
+/// Maximum endpoints of a backend: each has a connection and health checks.
 const MAX_ENDPOINTS: usize = 64;
-/// Retries of one request, unless the policy says.
+/// Default retries of one request.
 const DEFAULT_ATTEMPTS: u64 = 1;
-/// Retries of one request.
+/// Maximum retries of one request.
 const MAX_ATTEMPTS: u64 = 5;
-/// Retries for each hundred requests, unless the policy says: as Envoy has it.
+/// Default retry budget in percent, as in Envoy.
 const DEFAULT_BUDGET_PERCENT: u64 = 20;
-/// Between two probes, seconds, unless the policy says.
+/// Default health check interval, in seconds.
 const DEFAULT_HEALTH_INTERVAL_S: u64 = 5;
-/// Between two probes, seconds: what was found counts for three of them.
+/// Maximum health check interval, in seconds: a result is valid for three intervals.
 const MAX_HEALTH_INTERVAL_S: u64 = 300;
-/// Failures in a row, unless the policy says: as Envoy has it.
+/// Default consecutive failures, as in Envoy.
 const DEFAULT_FAILURES: u64 = 5;
-/// The first ejection, seconds.
+/// Default first ejection, in seconds.
 const DEFAULT_EJECTION_S: u64 = 30;
-/// Endpoints out at once. Envoy has 10; of two servers one must be able to go.
+/// Default percentage of ejected endpoints. Envoy's default is 10, but one of two servers must be
+/// ejectable.
 const DEFAULT_EJECTION_PERCENT: u64 = 50;
-/// Failures in a row.
+/// Maximum consecutive failures.
 const MAX_FAILURES: u64 = 1_000;
-/// The first ejection, seconds: one hour.
+/// Maximum first ejection: one hour.
 const MAX_EJECTION_S: u64 = 3_600;
-/// Failures in a row, of whichever endpoints, unless the policy says: those of one endpoint that is left alone, twice.
+/// Default consecutive failures that open the circuit: twice those that eject an endpoint.
 const DEFAULT_BREAKING_FAILURES: u64 = 10;
-/// How long nothing is sent for the first time, seconds, unless the policy says: a backend that is back is used again within it.
+/// Default first open state, in seconds: a recovered backend is used again within that time.
 const DEFAULT_OPEN_S: u64 = 1;
-/// How long nothing is sent for the first time, seconds.
+/// Maximum first open state, in seconds.
 const MAX_OPEN_S: u64 = 3_600;
 const MS_PER_S: u64 = 1_000;
 
@@ -79,7 +80,7 @@ pub(super) fn backends(
     backends.into_iter().collect()
 }
 
-/// A backend's own time must end before the request's, or it never ends anything.
+/// A backend's timeout must end before the request's, or it has no effect.
 fn outlived(report: &mut Report, path: &Path, backend: &Backend, whole_ms: u64) {
     if backend.timeout_ms >= whole_ms {
         report.warn(
@@ -249,7 +250,7 @@ fn outliers(
     })
 }
 
-/// The path at which a server is asked; the other kinds have questions of their own.
+/// The health check path; other protocols have their own health checks.
 fn health_path(
     report: &mut Report,
     path: &Path,
@@ -294,7 +295,7 @@ fn breaker(
     })
 }
 
-/// Servers elsewhere.
+/// Backends with endpoints.
 fn remote(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
     let mut good = report.not_empty(&endpoints_path, &raw.endpoints, "http://host:port");
@@ -329,7 +330,7 @@ fn remote(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
     good
 }
 
-/// The server that comes along: a folder of models and no endpoint.
+/// The embedded server: a model folder and no endpoint.
 fn embedded(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
     let models_path = path.field("models");
     let folder = report.required(&models_path, raw.models.as_deref(), "the folder of models");
@@ -345,7 +346,7 @@ fn embedded(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> 
     good
 }
 
-/// `http(s)://host:port` and not a byte more: no user, path or query that could mean something to a client library.
+/// Exactly `http(s)://host:port`: no user, path or query that a client library could interpret.
 fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     let good = text
         .strip_prefix("http://")
@@ -376,6 +377,6 @@ pub(super) fn is_host(host: &str) -> bool {
     {
         return address.parse::<core::net::Ipv6Addr>().is_ok();
     }
-    // Names within a cluster have underscores.
+    // Names within a cluster may contain underscores.
     is_host_name(host, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

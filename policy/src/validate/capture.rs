@@ -1,4 +1,4 @@
-//! Which calls of handlers are kept: of known models and clients, so many and so much, and nowhere without a key.
+//! Capture rules: known models and clients, limited size, and a key.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,23 +8,24 @@ use super::report::{Path, Report, unknown};
 use crate::policy::Capture;
 use crate::raw::{self, ByteSize, CallOutcome};
 
-/// Requests of which one is kept.
+/// Maximum sampling interval.
 const MAX_ONE_IN: u64 = 1_000_000_000;
-/// The largest call, unless the policy says, bytes: an image and what was made of it.
+/// Default maximum size of a call: an image and its tensors.
 const DEFAULT_MAX_BYTES: ByteSize = ByteSize(1 << 20);
-/// The largest call that a policy may keep, bytes.
+/// Maximum size of a captured call, in bytes.
 const MAX_CALL_BYTES: u64 = 64 << 20;
-/// Calls that are kept, unless the policy says.
+/// Default number of captures.
 const DEFAULT_KEEP: u64 = 1_000;
-/// Calls that may be kept: what a folder listing still shows at once.
+/// Maximum number of captures, so that a folder listing stays usable.
 const MAX_KEEP: u64 = 10_000;
-/// Bytes on disk, unless the policy says.
+/// Default disk space.
 const DEFAULT_KEEP_BYTES: ByteSize = ByteSize(256 << 20);
-/// Bytes on disk that a policy may ask for.
+/// Maximum disk space.
 const MAX_KEEP_BYTES: u64 = 1 << 40;
-/// What a call's bytes take on disk, at most, of themselves: they are base64.
+/// Disk space per byte of a call, for base64.
 const ON_DISK: u64 = 2;
-/// What stands beside them, a handler's configuration for one, bytes; a file that is still larger than all may be is not kept.
+/// Additional disk space per call, such as a handler's configuration. A larger file is not
+/// captured.
 const FACTS_BYTES: u64 = 1 << 20;
 
 #[expect(
@@ -96,7 +97,7 @@ pub(super) fn capture(
         MAX_KEEP,
         "calls",
     );
-    // One call at least has to fit.
+    // At least one call must fit.
     let largest = raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES).0;
     let keep_bytes = report.within(
         &path.field("keep_bytes"),

@@ -1,4 +1,5 @@
-//! Claims that go on as header fields: from a claim that there can be, in a field that is nobody else's.
+//! Claims that are forwarded as header fields: valid claims, and field names without another
+//! meaning.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -11,15 +12,15 @@ use super::report::{Path, Report, quote};
 use crate::policy::ClaimHeader;
 use crate::raw;
 
-/// Header fields of one issuer's claims.
+/// Maximum header fields of one issuer.
 const MAX_HEADERS: usize = 16;
-/// Bytes of a field's name.
+/// Maximum length of a field's name.
 const MAX_NAME_BYTES: usize = 64;
-/// Keys that lead to a claim; a token's JSON nests no deeper.
+/// Maximum depth of a claim, as in the token parser.
 const MAX_CLAIM_DEPTH: usize = 8;
-/// How their names begin: no other field can be meant.
+/// Required prefix of the names, which avoids standard fields.
 const PREFIX: &str = "x-";
-/// Where a key is unless the policy says.
+/// Default location of API keys.
 const USUAL_KEY: &str = "x-api-key";
 
 pub(super) fn claim_headers(
@@ -91,10 +92,10 @@ fn claim_header(
     })
 }
 
-/// A name that can mean nothing else to whoever stands behind.
+/// A name without another meaning for upstream servers.
 fn field(report: &mut Report, path: &Path, name: &str, listen: &raw::Listen) -> Option<()> {
     names::header(report, path, name, MAX_NAME_BYTES)?;
-    // gRPC reads fields with this end as base64.
+    // gRPC decodes fields with this suffix as base64.
     if !name.starts_with(PREFIX) || name.ends_with("-bin") {
         report.error_with_fix(
             path,

@@ -1,20 +1,21 @@
-//! Clients, their keys, and groups of them.
+//! Clients, their keys and groups.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 use super::date::end_of_day_unix_s;
 use super::proofs::{self, Owners};
 use super::report::{Path, Report, quote, unknown};
 use super::usage::{GROUP_PREFIX, Usage};
-use super::{flight, names};
+use super::{concurrency, names};
 use crate::policy::{ApiKey, Client};
 use crate::raw;
 
-/// Where the first of equal keys stands: whose it is, and which of its keys. A path for each of a hundred thousand would be most of what
-/// validation needs.
+/// Client and index of the first of equal keys. Paths for a hundred thousand keys would dominate
+/// the memory of validation.
 type KeyOwners<'r> = BTreeMap<[u8; 32], (&'r str, usize)>;
 
 /// Clients, in name order; `None` if any of them is faulty.
@@ -39,7 +40,7 @@ pub(super) fn clients(
             .map(|(index, key)| api_key(report, all, (name, index), key, &mut key_owners))
             .collect();
         if client.api_keys_file.is_some() {
-            // Whoever loads a policy puts the keys in the file's place.
+            // The loader replaces the file's name by its keys.
             report.error(&path.field("api_keys_file"), "the file has not been read");
         }
         let jwt = client
@@ -71,8 +72,9 @@ pub(super) fn clients(
             );
         }
         let api_keys: Option<Vec<ApiKey>> = keys.into_iter().collect();
-        let concurrency = flight::requests(report, &path.field("concurrency"), client.concurrency);
-        // A rule that is there and faulty is `Some(None)`: it leaves no client.
+        let concurrency =
+            concurrency::requests(report, &path.field("concurrency"), client.concurrency);
+        // A present but invalid rule is `Some(None)`; then the client is invalid.
         let client = || {
             named?;
             Some(Client {
@@ -90,7 +92,7 @@ pub(super) fn clients(
     clients.into_iter().collect()
 }
 
-/// Where a client's key stands.
+/// Path of a client's key.
 fn key_path(clients: &Path, (client, index): (&str, usize)) -> Path {
     clients.key(client).field("api_keys").index(index)
 }
@@ -107,7 +109,7 @@ fn api_key<'r>(
     let text = report.required(
         &digest_path,
         raw.sha256.as_deref(),
-        "the digest that `tensorgate keys new` prints",
+        "the digest that `tensorgate keys new` or `tensorgate keys hash` prints",
     );
     let sha256 = text.and_then(|text| names::sha256(report, &digest_path, text));
     let mut own = Some(());
@@ -141,11 +143,13 @@ fn api_key<'r>(
     own?;
     Some(ApiKey {
         sha256: sha256?,
-        expires_unix_s: expires_unix_s?,
+        // A day always ends after 1970-01-01.
+        expires_unix_s: expires_unix_s?.and_then(NonZeroU64::new),
+        format: raw.format,
     })
 }
 
-/// Groups hold clients that exist, each once, and no groups.
+/// Groups contain existing clients, each once, and no groups.
 pub(super) fn groups(report: &mut Report, path: &Path, raw: &raw::Policy, used: &Usage<'_>) {
     for (name, members) in &raw.groups {
         let path = path.key(name);

@@ -1,10 +1,10 @@
-//! Calendar dates, by arithmetic: no time zone, no clock.
+//! Calendar dates without time zones or clocks.
 
-/// Seconds a day; Unix time knows no leap seconds.
+/// Seconds per day; Unix time has no leap seconds.
 const DAY_S: u64 = 86_400;
 
-/// The first Unix second after a day `YYYY-MM-DD` in UTC; `None` for anything that is not a day of the Gregorian calendar
-/// from 1970 to 9999.
+/// First Unix second after a day `YYYY-MM-DD` in UTC; `None` if this is not a Gregorian date from
+/// 1970 to 9999.
 pub(super) fn end_of_day_unix_s(text: &str) -> Option<u64> {
     let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text.as_bytes() else {
         return None;
@@ -29,7 +29,7 @@ pub(super) fn end_of_day_unix_s(text: &str) -> Option<u64> {
     let before_month = (1..month).try_fold(0_u64, |days, month| {
         days.checked_add(days_in_month(year, month)?)
     })?;
-    // `day` counts from 1, so this is already the day after.
+    // `day` counts from 1, so this is the next day.
     before_year
         .checked_add(before_month)?
         .checked_add(day)?

@@ -1,4 +1,4 @@
-//! Models that answer one message any number of times: only streams can carry that, and somebody has to say how much and how long.
+//! Decoupled models need streams, and limits for the number and duration of responses.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,12 +10,12 @@ use crate::policy::{Decoupled, EMPTY_FINAL_RESPONSE, Model};
 use crate::raw;
 use crate::request::{Operation, Protocol};
 
-/// Answers to one message: more than anybody waits for.
+/// Maximum responses to one message.
 const MAX_ANSWERS: u64 = 1_000_000;
-/// All answers to one message, bytes.
+/// Maximum bytes of all responses to one message.
 const MAX_BYTES: u64 = 1 << 40;
 
-/// What the answers to one message may come to; `Some(None)` for a model that answers once.
+/// Limits of the responses to one message; `Some(None)` for a model with one response.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
@@ -67,7 +67,7 @@ pub(super) fn decoupled(
         Some(ms) => report.within(&path.field(name), ms, 1, most, "ms"),
         None => Some(limits.timeout_ms.min(most)),
     };
-    // A stream over which nothing moves for much longer than this is ended by the proxy.
+    // The proxy ends a stream that is idle for much longer than this.
     let gap_ms = within("gap_ms", decoupled.gap_ms, limits.timeout_ms);
     let max_ms = within("max_ms", decoupled.max_ms, limits.stream_ms);
     good?;
@@ -79,7 +79,7 @@ pub(super) fn decoupled(
     }))
 }
 
-/// The parameters of a decoupled model: clients may always ask for an empty last answer, beside what the policy lists.
+/// Parameters of a decoupled model: those of the policy, plus the one for an empty final response.
 pub(super) fn parameters(
     report: &mut Report,
     path: &Path,
@@ -102,7 +102,7 @@ pub(super) fn parameters(
     Some(own)
 }
 
-/// Refuses a grant by which a decoupled model could be asked outside of a stream: one answer cannot be several.
+/// Rejects a grant that allows calling a decoupled model without a stream.
 pub(super) fn asked(
     report: &mut Report,
     path: &Path,

@@ -1,4 +1,4 @@
-//! Dims: every one bounded, every named one bound in one place of its model and equal wherever it recurs.
+//! Dimensions: each is bounded, and each named one is bound once per model and equal everywhere.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -10,12 +10,12 @@ use super::report::{Path, Report, quote};
 use crate::contract::{DimRule, MAX_RANK};
 use crate::raw::{self, Dim};
 
-/// A dim's size: what the protocols' signed 64-bit dims can say.
+/// Maximum size: the protocols use signed 64-bit dimensions.
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
-/// Least size of a dim that does not say.
+/// Default minimum size.
 const DEFAULT_MIN: u64 = 1;
 
-/// The dims of one model that have a name.
+/// Named dimensions of one model.
 #[derive(Debug, Default)]
 pub(super) struct Symbols<'a> {
     by_name: BTreeMap<&'a str, Symbol>,
@@ -24,12 +24,12 @@ pub(super) struct Symbols<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
     id: u32,
-    /// As the first place that names it has them; `None` if they are faulty there.
+    /// Bounds where the name first occurs; `None` if they are invalid.
     bounds: Option<(u64, u64)>,
 }
 
 impl<'a> Symbols<'a> {
-    /// Collects the names that a model binds; the first place counts.
+    /// Collects the names that a model binds; the first occurrence counts.
     pub(super) fn of(model: &'a raw::Model) -> Self {
         let inputs = model
             .inputs
@@ -61,7 +61,7 @@ impl<'a> Symbols<'a> {
     }
 }
 
-/// Why two bounds are none: the message and the fix.
+/// Why bounds are invalid: message and fix.
 type Unbounded = (String, &'static str);
 
 fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
@@ -84,7 +84,7 @@ fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
     Ok((min, max))
 }
 
-/// A shape's rules.
+/// Rules of a shape.
 pub(super) fn shape(
     report: &mut Report,
     path: &Path,
@@ -129,7 +129,7 @@ fn dim(report: &mut Report, path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Op
                 );
                 return None;
             };
-            // If the place that binds it is faulty, that place says so.
+            // If the binding is invalid, its own location has an error.
             let (min, max) = symbol.bounds?;
             Some(DimRule {
                 min,

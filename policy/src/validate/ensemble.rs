@@ -1,21 +1,22 @@
-//! Ensembles: whether their calls make a graph without a cycle in which every model is given what it takes, and every output is made once.
+//! Ensembles: the calls form an acyclic graph, every model gets its inputs, and every output is
+//! made once.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::joints::{self, fits, gives_more, lets_in_more};
+use super::interfaces::{self, fits, gives_more, lets_in_more};
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Selector;
 use crate::contract::{TensorRule, most_of};
-use crate::policy::{Accepts, Ensemble, EnsembleStep, Joint, Model, ModelId};
+use crate::policy::{Accepts, Ensemble, EnsembleStep, Model, ModelId, TensorMapping};
 use crate::raw::{self, EnsembleStep as RawStep};
 
-/// Calls of one request: each takes a place at its backend.
+/// Maximum calls per request: each needs a permit at its backend.
 const MAX_STEPS: usize = 16;
 
-/// What of a model's own fields an ensemble has no use for.
+/// Rejects model fields that have no meaning for an ensemble.
 pub(super) fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
     let mut good = Some(());
     let versions = match &raw.versions {
@@ -41,7 +42,7 @@ pub(super) fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) ->
     good
 }
 
-/// Where a tensor of an ensemble comes from.
+/// Source of an ensemble's tensor.
 #[derive(Clone, Copy)]
 enum Source<'m> {
     Client(&'m TensorRule),
@@ -56,7 +57,7 @@ impl<'m> Source<'m> {
     }
 }
 
-/// A step whose model is known.
+/// A step with a known model.
 struct Step<'m> {
     id: ModelId,
     model: &'m Model,
@@ -65,7 +66,7 @@ struct Step<'m> {
     path: Path,
 }
 
-/// An ensemble's calls. `path` is its model's, `models` are all.
+/// Validates an ensemble's calls. `path` is its model's; `models` are all models.
 pub(super) fn ensemble(
     report: &mut Report,
     path: &Path,
@@ -95,10 +96,10 @@ pub(super) fn ensemble(
     }
     good = good.and(answered(report, path, own, &sources));
     let models = steps.iter().map(|step| step.model);
-    good = good.and(joints::parameters(report, path, own, models));
+    good = good.and(interfaces::parameters(report, path, own, models));
     for step in &steps {
         let path = step.path.field("model");
-        good = good.and(joints::proofs(report, &path, own, step.model));
+        good = good.and(interfaces::proofs(report, &path, own, step.model));
     }
     good?;
     idle(report, path, own, &steps, &joined);
@@ -114,13 +115,13 @@ pub(super) fn ensemble(
         after.sort_unstable();
         after.dedup();
         Some(EnsembleStep {
-            came: given(step, inputs, true).cloned().collect(),
-            made_bytes: made_bytes(step, inputs),
+            client_inputs: given(step, inputs, true).cloned().collect(),
+            intermediate_bytes: intermediate_bytes(step, inputs),
             model: step.id,
             version: step.version.clone(),
             inputs: inputs.iter().map(|(joint, _)| joint.clone()).collect(),
             outputs: (step.raw.outputs.iter())
-                .map(|(own, shared)| Joint {
+                .map(|(own, shared)| TensorMapping {
                     own: own.clone(),
                     shared: shared.clone(),
                     from_client: false,
@@ -203,7 +204,7 @@ fn step<'m>(
     })
 }
 
-/// Every tensor by its name in the ensemble.
+/// All tensors by their names in the ensemble.
 fn sources<'m>(
     report: &mut Report,
     own: &'m Model,
@@ -237,7 +238,7 @@ fn sources<'m>(
     good.map(|()| sources)
 }
 
-/// What a step is given, and from which steps.
+/// Inputs of a step and their source steps.
 fn join(
     report: &mut Report,
     step: &Step<'_>,
@@ -296,7 +297,7 @@ fn join(
             Source::Client(_) => None,
             Source::Step(index, _) => Some(*index),
         };
-        let joint = Joint {
+        let joint = TensorMapping {
             own: input.clone(),
             shared: shared.clone(),
             from_client: from.is_none(),
@@ -320,7 +321,7 @@ fn join(
     good.map(|()| inputs)
 }
 
-/// That every output of the ensemble is made by a step, as it says.
+/// Every output of the ensemble is made by a step and fits its rule.
 fn answered(
     report: &mut Report,
     path: &Path,
@@ -356,29 +357,29 @@ fn answered(
     good
 }
 
-/// A step's inputs and the steps, by their place, that they come from.
-type Joined = Vec<(Joint, Option<usize>)>;
+/// Inputs of a step with the indices of their source steps.
+type Joined = Vec<(TensorMapping, Option<usize>)>;
 
-/// The rules of what a step is given, of what came to the ensemble or of what steps make.
+/// Rules of a step's inputs from the client, or from other steps.
 fn given<'s>(
     step: &'s Step<'_>,
     inputs: &'s Joined,
-    came: bool,
+    client_inputs: bool,
 ) -> impl Iterator<Item = &'s TensorRule> {
     let rules = step.model.backend_inputs().iter();
     rules.filter(move |rule| {
         let mut joints = inputs.iter().map(|(joint, _)| joint);
-        joints.any(|joint| joint.own == rule.name && joint.from_client == came)
+        joints.any(|joint| joint.own == rule.name && joint.from_client == client_inputs)
     })
 }
 
-/// The most that steps make for a step, bytes.
-fn made_bytes(step: &Step<'_>, inputs: &Joined) -> u64 {
+/// Maximum bytes of a step's inputs from other steps.
+fn intermediate_bytes(step: &Step<'_>, inputs: &Joined) -> u64 {
     let rules = given(step, inputs, false);
     rules.fold(0, |sum, rule| sum.saturating_add(most_of(rule).bytes))
 }
 
-/// Warns of what a request brings or a model does for nobody.
+/// Warns of unused inputs and outputs.
 fn idle(report: &mut Report, path: &Path, own: &Model, steps: &[Step<'_>], joined: &[Joined]) {
     let taken: BTreeSet<&str> = joined
         .iter()
@@ -395,20 +396,21 @@ fn idle(report: &mut Report, path: &Path, own: &Model, steps: &[Step<'_>], joine
     for step in steps {
         let mut outputs = step.raw.outputs.values();
         if !outputs.any(|name| taken.contains(name.as_str()) || answers(name)) {
-            let message = "is called for nothing: nobody takes what it answers";
+            let message = "is called for nothing: its answer is not used";
             report.warn(&step.path, message, "remove it");
         }
     }
 }
 
-/// That a model lets in as much at once as its steps need: all of them take their places before the first is called.
+/// Checks that each model's limits allow all its steps at once: all permits are acquired before the
+/// first call.
 fn places(report: &mut Report, steps: &[Step<'_>], joined: &[Joined]) -> Option<()> {
     let mut good = Some(());
     let mut sums = BTreeMap::<ModelId, (u64, u64)>::new();
     for (step, inputs) in steps.iter().zip(joined) {
         let (calls, bytes) = sums.entry(step.id).or_default();
         *calls = calls.saturating_add(1);
-        *bytes = bytes.saturating_add(made_bytes(step, inputs));
+        *bytes = bytes.saturating_add(intermediate_bytes(step, inputs));
         let limits = step.model.limits();
         let name = quote(step.model.name());
         let message = if limits.concurrency.is_some_and(|limit| *calls > limit) {
@@ -429,11 +431,11 @@ fn places(report: &mut Report, steps: &[Step<'_>], joined: &[Joined]) -> Option<
     good
 }
 
-/// The steps' places in an order in which each comes after what it is given.
+/// Indices of the steps in topological order.
 fn order(report: &mut Report, path: &Path, joined: &[Joined]) -> Option<Vec<usize>> {
     let mut done = BTreeSet::new();
     let mut order = Vec::new();
-    // Each round places a step at least, or none is left that could be.
+    // Each round adds at least one step, or none can be added.
     while order.len() < joined.len() {
         let next = joined.iter().enumerate().find(|(index, inputs)| {
             let met = |from: &Option<usize>| from.is_none_or(|from| done.contains(&from));

@@ -1,4 +1,4 @@
-//! Grants: who may do what, unambiguously, and how often.
+//! Grants: unambiguous permissions and their limits.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -8,15 +8,16 @@ use alloc::vec::Vec;
 use super::report::{Path, Report, quote, unknown};
 use super::roles::{Overlap, Part, Roles};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{decoupled, flight, mode, names, own_handlers, rates, release, service};
+use super::{concurrency, decoupled, grant_handlers, mode, names, rates, release, service};
 use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId, OwnHandlers};
 use crate::raw;
 use crate::request::{Operation, Protocol};
 
-/// Entries of client × model × version × operation: each worker of a proxy holds them all where no two clients have the same grants.
+/// Maximum combinations of client, model, version and operation. Each worker of a proxy holds all
+/// of them if no two clients have the same grants.
 const MAX_ENTRIES: usize = 1_000_000;
 
-/// What the grants come to.
+/// The validated grants.
 #[derive(Debug)]
 pub(super) struct Granted {
     pub(super) grants: Vec<Grant>,
@@ -24,14 +25,14 @@ pub(super) struct Granted {
     pub(super) granted: policy::Granted,
 }
 
-/// A model that a grant names, by its place.
+/// A model named by a grant, by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Target {
     pub(super) model: ModelId,
     pub(super) version: u32,
 }
 
-/// `models` are the validated ones, if none of them has a fault.
+/// `models` are the validated ones, if all are valid.
 pub(super) fn grants(
     report: &mut Report,
     path: &Path,
@@ -104,9 +105,10 @@ pub(super) fn grants(
         if let Some(Some(rate)) = &rate {
             good = good.and(service::tellable(report, &path.field("rate"), rate, raw));
         }
-        let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
+        let concurrency =
+            concurrency::requests(report, &path.field("concurrency"), grant.concurrency);
         let shadow = mode::shadow(report, &path, grant, infers);
-        let handlers = own_handlers::handlers(report, &path, grant, (infers, &granted), raw);
+        let handlers = grant_handlers::handlers(report, &path, grant, (infers, &granted), raw);
         let own = handlers.clone().unwrap_or_default();
         let given: Vec<release::Given<'_>> = (granted.iter())
             .map(|(id, model)| {
@@ -198,7 +200,7 @@ pub(super) fn grants(
     })
 }
 
-/// Whether somebody counts each limit of a grant; and whether messages of streams wait for who does.
+/// Whether each limit has a counter, and whether messages of streams wait for the service.
 fn scopes(
     report: &mut Report,
     path: &Path,
@@ -226,12 +228,12 @@ fn scopes(
     good.map(|()| streams && shared)
 }
 
-/// Entries of so many clients, versions of models and operations.
+/// Number of combinations.
 const fn combinations(clients: usize, targets: usize, operations: usize) -> usize {
     clients.saturating_mul(targets).saturating_mul(operations)
 }
 
-/// A client's place among all in name order.
+/// Index of a client in name order.
 fn client_id(clients_in_order: &[&str], name: &str) -> Option<ClientId> {
     let place = clients_in_order.binary_search(&name).ok()?;
     u32::try_from(place).ok().map(ClientId)
@@ -251,7 +253,7 @@ fn clients(
         let path = path.index(index);
         if let Some(group) = name.strip_prefix(GROUP_PREFIX) {
             match raw.groups.get(group) {
-                // A member that is not there is a fault of the group's.
+                // A missing member is a fault of the group.
                 Some(members) => {
                     clients.extend(
                         members
@@ -327,7 +329,7 @@ fn targets(
             if let (Selector::Version(_, version), false) = (selector, matched) {
                 if model.versions.is_shadow(version) {
                     let message = format!(
-                        "version {} of model {} is a shadow, which nobody can call",
+                        "version {} of model {} is a shadow, which clients cannot call",
                         quote(version),
                         quote(name)
                     );
@@ -378,7 +380,7 @@ fn operations(report: &mut Report, path: &Path, grant: &raw::Grant) -> Option<Ve
     good.map(|()| operations)
 }
 
-/// Statistics of a model that is called by no protocol that has the question.
+/// Statistics of a model without a protocol that supports them.
 fn unasked(
     report: &mut Report,
     path: &Path,
@@ -401,7 +403,7 @@ fn unasked(
         report.warn(
             path,
             format!(
-                "nobody can ask for statistics of {}: its protocols have no such question",
+                "clients cannot ask for statistics of {}: its protocols have no such question",
                 quote(model.name())
             ),
             "protocols: [oip-rest], or no statistics",
@@ -409,7 +411,7 @@ fn unasked(
     }
 }
 
-/// What is said of two grants for the same.
+/// Message for two overlapping grants.
 fn told(raw: &raw::Policy, overlap: &Overlap) -> String {
     let Overlap {
         id,

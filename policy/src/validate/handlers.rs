@@ -1,35 +1,35 @@
-//! Sandboxed handlers and their budgets.
+//! Sandboxed handlers and their limits.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::egress;
 use super::names;
-use super::reach;
 use super::report::{Path, Report, quote, unknown};
 use super::signing;
 use super::usage::Usage;
 use crate::policy::{Handler, Lookup};
 use crate::raw::{self, ByteSize};
 
-/// Fuel a call, unless the policy says: tens of milliseconds of computing.
+/// Default fuel per call: tens of milliseconds of computation.
 const DEFAULT_FUEL: u64 = 50_000_000;
-/// Fuel a call; the deadline ends a call long before.
+/// Maximum fuel per call; the deadline ends a call much earlier.
 const MAX_FUEL: u64 = 1_000_000_000_000;
-/// Linear memory, unless the policy says.
+/// Default linear memory.
 const DEFAULT_MEMORY_BYTES: ByteSize = ByteSize(64 << 20);
-/// Linear memory: one page of WebAssembly.
+/// Minimum linear memory: one WebAssembly page.
 const MIN_MEMORY_BYTES: u64 = 64 << 10;
-/// Linear memory; times the calls at once it must fit the host.
+/// Maximum linear memory; all concurrent calls must fit into the host.
 const MAX_MEMORY_BYTES: u64 = 1 << 30;
-/// A call, milliseconds, unless the policy says.
+/// Default timeout of a call, in milliseconds.
 const DEFAULT_TIMEOUT_MS: u64 = 50;
-/// A call, milliseconds: one minute.
+/// Maximum timeout of a call: one minute.
 const MAX_TIMEOUT_MS: u64 = 60_000;
-/// Entries of a handler's configuration.
+/// Maximum configuration entries.
 const MAX_CONFIG_ENTRIES: usize = 256;
-/// Bytes of one value; it is copied into the guest at each call.
+/// Maximum size of a value; it is copied into the guest at each call.
 const MAX_CONFIG_BYTES: usize = 64 << 10;
 
 pub(super) fn handlers(
@@ -62,7 +62,7 @@ pub(super) fn handlers(
     handlers.into_iter().collect()
 }
 
-/// Handlers with the lookups that they name; a name that is none was told of where it stands.
+/// Adds lookups to handlers; an unknown name has been reported at its location.
 pub(super) fn with(
     mut handlers: BTreeMap<String, Handler>,
     raw: &raw::Policy,
@@ -78,7 +78,7 @@ pub(super) fn with(
     handlers
 }
 
-/// What a handler has brought must have room.
+/// Resources fetched for a handler must fit into memory.
 pub(super) fn fit(
     report: &mut Report,
     path: &Path,
@@ -86,7 +86,7 @@ pub(super) fn fit(
     buffered_bytes: u64,
 ) {
     for (name, handler) in handlers {
-        reach::fits(report, &path.key(name), handler, buffered_bytes);
+        egress::fits(report, &path.key(name), handler, buffered_bytes);
     }
 }
 
@@ -137,7 +137,7 @@ fn handler(
     );
     let config = config(report, &path.field("config"), &raw.config);
     let fetch = match &raw.fetch {
-        Some(raw) => reach::fetch(report, &path.field("fetch"), raw).map(Some),
+        Some(raw) => egress::fetch(report, &path.field("fetch"), raw).map(Some),
         None => Some(None),
     };
     config?;

@@ -1,4 +1,4 @@
-//! Issuers of tokens.
+//! Token issuers.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -11,21 +11,21 @@ use crate::policy::{Algorithm, Issuer, KeySetUrl, PublicKey, RsaScheme};
 use crate::raw;
 use crate::request::Operation;
 
-/// Seconds by which clocks differ, unless the policy says.
+/// Default clock skew, in seconds.
 const DEFAULT_CLOCK_SKEW_S: u64 = 30;
-/// Seconds by which clocks may differ: past it, `exp` and `nbf` mean little.
+/// Maximum clock skew: beyond it `exp` and `nbf` have little meaning.
 const MAX_CLOCK_SKEW_S: u64 = 300;
-/// A token's life, seconds: a hundred years. No life is unbounded.
+/// Maximum lifetime of a token: a hundred years. There is always a limit.
 const MAX_LIFETIME_S: u64 = 36_525 * 86_400;
-/// A token's life that deserves a second thought, seconds: whoever steals one has it so long.
+/// Lifetime that causes a warning: a stolen token is valid that long.
 const LONG_LIFETIME_S: u64 = 86_400;
-/// Bytes of an issuer's or an audience's name; a token's own is held to the same.
+/// Maximum length of issuer and audience, as in tokens.
 const MAX_TEXT_BYTES: usize = 512;
-/// Issuers whose keys are fetched: each has a place in every worker's memory and a way out of Envoy.
+/// Maximum issuers with fetched keys: each needs memory in every worker and a cluster in Envoy.
 const MAX_FETCHED: usize = 16;
 /// Audiences of one issuer.
 const MAX_AUDIENCES: usize = 64;
-/// Algorithms that the field has and this gate does not check.
+/// Known algorithms that are not supported.
 const NOT_CHECKED: [&str; 2] = ["ES512", "ES256K"];
 
 pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
@@ -74,7 +74,7 @@ pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Op
     issuers.into_iter().collect()
 }
 
-/// `iss` picks the issuer, so no two have the same.
+/// `iss` selects the issuer, so it is unique.
 fn distinct<'r>(
     report: &mut Report,
     path: &Path,
@@ -161,7 +161,7 @@ fn issuer(
     })
 }
 
-/// Where an issuer's keys come from.
+/// Source of an issuer's keys.
 enum Keys {
     Listed(Vec<PublicKey>),
     Fetched(KeySetUrl),
@@ -183,7 +183,8 @@ fn keys_of(
     }
 }
 
-/// What no proxy's library checks is checked in the filter's VM, for milliseconds of a core: whoever can send tokens can spend those.
+/// Warns of algorithms that the proxy's library does not support. The filter's VM then needs
+/// milliseconds per token, also for attackers.
 fn unbounded(report: &mut Report, path: &Path, issuer: &Issuer) {
     let in_vm = |algorithm: &&Algorithm| {
         matches!(
@@ -209,7 +210,7 @@ fn unbounded(report: &mut Report, path: &Path, issuer: &Issuer) {
     }
 }
 
-/// A scope for inference keeps no token from it that a grant lets ask by another operation.
+/// Warns of a scope for inference if a grant also allows streaming without that scope.
 fn unasked(report: &mut Report, path: &Path, issuer: &Issuer, grants: &[raw::Grant]) {
     let asked = |operation: Operation| issuer.scopes.iter().find(|(known, _)| *known == operation);
     let given = |grant: &raw::Grant| {
@@ -263,7 +264,7 @@ fn scopes(
         .collect()
 }
 
-/// One scope (RFC 6749, 3.3): printable, and nothing that would end it in a list of them.
+/// One scope (RFC 6749, 3.3): printable, without separators.
 pub(super) fn scope(report: &mut Report, path: &Path, scope: &str) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if scope.is_empty() || scope.len() > MAX_TEXT_BYTES || !scope.bytes().all(plain) {
@@ -278,7 +279,7 @@ pub(super) fn scope(report: &mut Report, path: &Path, scope: &str) -> Option<()>
 }
 
 fn audiences(report: &mut Report, path: &Path, raw: &[String]) -> Option<()> {
-    // Without one, a token for any other service would open this one too.
+    // Without an audience, a token for any other service would be accepted.
     report.not_empty(path, raw, "what `aud` calls this gate")?;
     if raw.len() > MAX_AUDIENCES {
         report.error_with_fix(
@@ -312,7 +313,7 @@ fn algorithms(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Al
                     format!("{name_shown} signs nothing")
                 } else if name.starts_with("HS") {
                     format!(
-                        "{name_shown} needs a shared secret: whoever checks a token could make one"
+                        "{name_shown} needs a shared secret: any verifier of a token could create one"
                     )
                 } else {
                     format!("{name_shown} is not an algorithm of signatures")
@@ -327,7 +328,7 @@ fn algorithms(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Al
     distinct.and(algorithms)
 }
 
-/// A text that a token must hold character for character.
+/// A text that a token must contain exactly.
 pub(super) fn text(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
         report.error_with_fix(

@@ -1,4 +1,4 @@
-//! What the items of `BYTES` may be: their length, their text, the files and URLs that they are.
+//! Rules of `BYTES` elements: length, text, files and URLs.
 
 use alloc::format;
 use alloc::string::String;
@@ -16,16 +16,16 @@ use crate::contract::{
 use crate::datatype::Datatype;
 use crate::raw::{self, ByteSize, Scalar};
 
-/// Hosts that can be named.
+/// Maximum number of hosts.
 const MAX_HOSTS: usize = 256;
-/// Ports that can be named.
+/// Maximum number of ports.
 const MAX_PORTS: usize = 16;
-/// The largest size that can be asked for: no format says a larger one.
+/// Maximum size: no format can declare a larger one.
 const MAX_SIZE: u64 = u32::MAX as u64;
 
 const SCHEMES: [&str; 4] = ["https", "http", "s3", "gs"];
 
-/// What is written about the items of a tensor.
+/// Element rules of a tensor in the document.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written<'a> {
     pub(super) max_bytes: Option<ByteSize>,
@@ -37,7 +37,7 @@ pub(super) struct Written<'a> {
     pub(super) url: Option<&'a raw::Url>,
 }
 
-/// The rules of `BYTES`, the greatest length of an item among them; of anything else, that nothing is written.
+/// The rules of `BYTES`, including the maximum length; other datatypes must have none.
 pub(super) fn items(
     report: &mut Report,
     path: &Path,
@@ -129,7 +129,7 @@ pub(super) fn items(
     ))
 }
 
-/// Whether nothing is written that only `BYTES` has.
+/// Whether no `BYTES` rule is present.
 fn no_items(report: &mut Report, path: &Path, raw: Written<'_>, datatype: Datatype) -> bool {
     let written = [
         ("max_item_bytes", raw.max_bytes.is_some()),
@@ -208,7 +208,7 @@ fn pattern(report: &mut Report, path: &Path, text: &str) -> Option<Arc<Pattern>>
     }
 }
 
-/// The rules of a file.
+/// Rules of a file.
 pub(super) fn media(report: &mut Report, path: &Path, raw: &raw::Media) -> Option<MediaRule> {
     let raw::Media {
         types,
@@ -346,7 +346,7 @@ pub(super) fn url(report: &mut Report, path: &Path, raw: &raw::Url) -> Option<Ur
         } else if scheme == "http" {
             report.warn(
                 &schemes_path.index(index),
-                "whoever is on the way can change what http fetches",
+                "http responses can be changed on the network",
                 "https",
             );
         }

@@ -1,5 +1,5 @@
-//! An issuer's public keys. A key that says two things, is too weak or has no business in public is a fault; one that is for something
-//! else (encryption, an algorithm that is not checked here) is passed over with a warning.
+//! Public keys of an issuer. Contradictory, weak or private keys are faults; keys for other
+//! purposes (encryption, unsupported algorithms) are skipped with a warning.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,16 +15,16 @@ use crate::fault::Fault;
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
 use crate::raw::{Jwk, Jwks, KeySet};
 
-/// Keys of one issuer. Issuers publish two or three while they rotate.
+/// Maximum keys of one issuer. Issuers publish two or three during a rotation.
 const MAX_KEYS: usize = 64;
-/// Bytes of a `kid`; a token's own is held to the same.
+/// Maximum length of a `kid`, as in tokens.
 const MAX_KID_BYTES: usize = 256;
-/// Bits of an RSA modulus: less is weak (RFC 7518, 3.3), more is not verified here.
+/// Size of an RSA modulus: less is weak (RFC 7518, 3.3), more is not supported.
 const RSA_BITS: core::ops::RangeInclusive<usize> = 2048..=4096;
-/// The one RSA exponent in use, 65537.
+/// The RSA exponent in use, 65537.
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
-/// Every key that can be used; `None` if one is faulty or none is left.
+/// All usable keys; `None` if one is invalid or none is left.
 pub(super) fn jwks(
     report: &mut Report,
     path: &Path,
@@ -32,7 +32,7 @@ pub(super) fn jwks(
     algorithms: &[Algorithm],
 ) -> Option<Vec<PublicKey>> {
     if raw.file.is_some() {
-        // Whoever loads a policy puts the keys in the file's place.
+        // The loader replaces the file's name by its keys.
         let message = if raw.keys.is_empty() {
             "the file has not been read"
         } else {
@@ -98,20 +98,20 @@ pub(super) fn jwks(
     Some(keys)
 }
 
-/// What an issuer's set, as it publishes it, comes to.
+/// Usable and skipped keys of a published set.
 #[derive(Debug)]
 pub struct Published {
-    /// Keys that can be used.
+    /// Usable keys.
     pub keys: Vec<PublicKey>,
-    /// What the others lack, by their place in the set.
+    /// Faults of the skipped keys, by their index in the set.
     pub passed_over: Vec<Fault>,
 }
 
-/// The keys of a set as its issuer publishes it now. Nobody is there to mend it, and one odd key must not keep a good one out or a revoked one in:
-/// what a policy would have to mend is passed over, and so is every key of a name that several have.
+/// Reads a published key set. One invalid key must not exclude valid keys or keep revoked ones, so
+/// faults skip a key instead of failing. Keys with the same name are all skipped.
 ///
 /// # Errors
-/// The set has more keys than are looked at.
+/// The set has too many keys.
 pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, TooManyKeys> {
     if set.keys.len() > MAX_KEYS {
         return Err(TooManyKeys(set.keys.len()));
@@ -147,12 +147,12 @@ pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, To
     })
 }
 
-/// A set of more keys than any issuer has.
+/// A set with too many keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} keys are too many: at most {MAX_KEYS}")]
 pub struct TooManyKeys(usize);
 
-/// What became of a key.
+/// Result for a key.
 enum Key {
     Usable(KeyMaterial),
     NotForUs,
@@ -170,7 +170,7 @@ fn key(report: &mut Report, path: &Path, raw: &Jwk, algorithms: &[Algorithm]) ->
     if kty == "oct" {
         report.error_with_fix(
             &path.field("kty"),
-            "is a shared secret: whoever can check a token with it can make one",
+            "is a shared secret: any verifier of a token could create one",
             "a public key",
         );
         return Key::Faulty;
@@ -237,7 +237,7 @@ fn not_for_us(report: &mut Report, path: &Path, message: &str) -> Key {
     Key::NotForUs
 }
 
-/// Whoever publishes a private key has lost it, and a policy is no place to keep one.
+/// A published private key is compromised, and a policy must not contain one.
 fn no_secret(report: &mut Report, path: &Path, raw: &Jwk) -> Option<()> {
     let secrets = [
         ("d", raw.d),
@@ -261,7 +261,7 @@ fn no_secret(report: &mut Report, path: &Path, raw: &Jwk) -> Option<()> {
     good
 }
 
-/// What a key says it is for. `None`: it contradicts itself. `Some(Some(…))`: something else, and what.
+/// Purpose of a key. `None`: contradictory. `Some(Some(…))`: another purpose.
 fn purpose(report: &mut Report, path: &Path, raw: &Jwk, own: Algorithm) -> Option<Option<String>> {
     let verifies = raw
         .key_ops
@@ -304,7 +304,7 @@ fn purpose(report: &mut Report, path: &Path, raw: &Jwk, own: Algorithm) -> Optio
     }
 }
 
-/// The one way in which an RSA key signs: what it says, else what the issuer's tokens may be signed with, if that is one.
+/// Signature scheme of an RSA key: its own, or else the issuer's if there is exactly one.
 fn rsa_scheme(
     report: &mut Report,
     path: &Path,
@@ -317,7 +317,7 @@ fn rsa_scheme(
         _ => None,
     };
     if let Some(alg) = &raw.alg {
-        // Another kind's algorithm, or one that is none: told where purposes are.
+        // An algorithm of another type, or an unknown one, is reported with the purposes.
         let said = Algorithm::from_name(alg);
         return Some(said.as_ref().and_then(scheme).unwrap_or(USUAL));
     }
@@ -364,7 +364,7 @@ fn rsa(report: &mut Report, path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option
     if weak_rsa::is_marked(&n) {
         report.error_with_fix(
             &path.field("n"),
-            "this modulus can be factored by whoever sees it (CVE-2017-15361)",
+            "this modulus can be factored by anyone (CVE-2017-15361)",
             "a key made elsewhere",
         );
         return None;

@@ -1,5 +1,5 @@
-//! Key sets that issuers publish at a URL. Whoever answers there decides who the callers are, so the URL says one thing to every reader, and says it
-//! over TLS.
+//! URLs of published key sets. The server at the URL decides who the callers are, so the URL must
+//! be unambiguous and use TLS.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,22 +11,22 @@ use crate::contract::{MAX_URL_BYTES, has_encoded_control, is_name, number};
 use crate::policy::{Algorithm, KeySetUrl, Server};
 use crate::raw::Jwks;
 
-/// Seconds between two fetches, unless the policy says.
+/// Default fetch interval, in seconds.
 const DEFAULT_REFRESH_S: u64 = 300;
-/// Seconds for which keys count after they were fetched last, unless the policy says.
+/// Default validity after the last fetch, in seconds.
 const DEFAULT_STALE_S: u64 = 3_600;
-/// Seconds between two fetches at most: a key that an issuer takes back counts so long.
+/// Maximum fetch interval: a revoked key stays valid that long.
 const MAX_REFRESH_S: u64 = 86_400;
-/// Seconds for which keys may count without a word of their issuer: a week.
+/// Maximum validity without contact to the issuer: a week.
 const MAX_STALE_S: u64 = 604_800;
-/// Seconds of them that deserve a second thought.
+/// Validity that causes a warning, in seconds.
 const LONG_STALE_S: u64 = 86_400;
-/// What a user writes who has not looked for it.
+/// Example URL for fixes.
 const EXAMPLE: &str = "https://login.example.com/keys";
-/// Documents that name a key set and are none (OpenID Connect Discovery, 4; RFC 8414, 3).
+/// Discovery documents, which are not key sets (OpenID Connect Discovery, 4; RFC 8414, 3).
 const DISCOVERY: [&str; 2] = ["openid-configuration", "oauth-authorization-server"];
 
-/// What is said of a URL where there is none.
+/// Rejects URL settings without a URL.
 pub(super) fn only_of_url(report: &mut Report, path: &Path, raw: &Jwks) -> Option<()> {
     let said = [
         ("ca", raw.ca.is_some()),
@@ -66,13 +66,13 @@ pub(super) fn key_set(
     if place.as_ref().is_some_and(|place| !place.tls) {
         report.warn(
             &url_path,
-            "whoever can listen there on this machine can sign tokens",
+            "any process that can listen there on this machine can sign tokens",
             "https://",
         );
     }
     let ca_path = path.field("ca");
     let ca = match (&raw.ca, &place) {
-        (Some(_), Some(Place { tls: false, .. })) => {
+        (Some(_), Some(ParsedUrl { tls: false, .. })) => {
             report.error_with_fix(&ca_path, "there is no certificate to check", "remove it");
             None
         }
@@ -91,7 +91,7 @@ pub(super) fn key_set(
             "the one that it signs with",
         );
     }
-    let Place {
+    let ParsedUrl {
         tls,
         server,
         port,
@@ -115,7 +115,7 @@ fn stale(
     raw: Option<u64>,
     refresh_s: Option<u64>,
 ) -> Option<u64> {
-    // A refresh that is rarer than an hour is given another try before keys are dropped.
+    // A fetch interval above an hour gets a second attempt before keys expire.
     let usual = refresh_s.map_or(DEFAULT_STALE_S, |refresh_s| {
         DEFAULT_STALE_S.max(refresh_s.saturating_mul(2))
     });
@@ -138,17 +138,17 @@ fn stale(
     Some(stale_s)
 }
 
-/// A URL taken apart.
+/// A parsed URL.
 #[derive(Debug)]
-struct Place {
+struct ParsedUrl {
     tls: bool,
     server: Server,
     port: u16,
     path: String,
 }
 
-/// Takes a URL apart, or says what is wrong with it and how to mend it.
-fn parse(text: &str) -> Result<Place, (&'static str, &'static str)> {
+/// Parses a URL, or returns the fault and its fix.
+fn parse(text: &str) -> Result<ParsedUrl, (&'static str, &'static str)> {
     let strange = |byte: u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(&byte);
     if text.len() > MAX_URL_BYTES || text.bytes().any(strange) {
         return Err((
@@ -163,7 +163,7 @@ fn parse(text: &str) -> Result<Place, (&'static str, &'static str)> {
         ));
     }
     if text.contains('#') {
-        return Err(("has a fragment, which nobody sends", "remove it"));
+        return Err(("has a fragment, which is never sent", "remove it"));
     }
     let (tls, rest) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest),
@@ -180,12 +180,12 @@ fn parse(text: &str) -> Result<Place, (&'static str, &'static str)> {
     if let Server::Address(address) = &server
         && (address.is_unspecified() || address.is_multicast())
     {
-        return Err(("names an address that is nobody's", EXAMPLE));
+        return Err(("names an address of no host", EXAMPLE));
     }
     let loopback = matches!(&server, Server::Address(address) if address.is_loopback());
     if !tls && !loopback {
         return Err((
-            "is read without TLS: whoever is on the way can sign tokens",
+            "is read without TLS: keys can be replaced on the network",
             "https://, or 127.0.0.1",
         ));
     }
@@ -199,7 +199,7 @@ fn parse(text: &str) -> Result<Place, (&'static str, &'static str)> {
             "the jwks_uri that it names",
         ));
     }
-    Ok(Place {
+    Ok(ParsedUrl {
         tls,
         server,
         port: port.unwrap_or(if tls { 443 } else { 80 }),
@@ -213,7 +213,7 @@ fn authority(text: &str) -> Option<(Server, Option<u16>)> {
         Some(rest) => {
             let (address, rest) = rest.split_once(']')?;
             let address: Ipv6Addr = address.parse().ok()?;
-            // One address has one form: IPv4's stands on its own.
+            // IPv4 addresses must not be written in IPv6 form.
             if address.to_ipv4_mapped().is_some() {
                 return None;
             }
@@ -308,9 +308,9 @@ mod tests {
             ("https://[::ffff:127.0.0.1]/k", Err("no server")),
             ("https://[fe80::1%25eth0]/k", Err("no server")),
             ("https://[::1]8443/k", Err("no server")),
-            ("https://0.0.0.0/k", Err("nobody's")),
-            ("https://[::]/k", Err("nobody's")),
-            ("https://224.0.0.1/k", Err("nobody's")),
+            ("https://0.0.0.0/k", Err("of no host")),
+            ("https://[::]/k", Err("of no host")),
+            ("https://224.0.0.1/k", Err("of no host")),
             ("https://a.example/k k", Err("stands in no url")),
             ("https://a.example\\@b.example/k", Err("stands in no url")),
             ("https://\u{e4}.example/k", Err("stands in no url")),

@@ -1,38 +1,41 @@
-//! The listener and its bounds.
+//! The listener and its limits.
 
 use alloc::format;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
-use super::{key_places, names, proofs};
+use super::{key_locations, names, proofs};
 use crate::policy::{Limits, Listen, PeerName, Tls};
 use crate::raw::{self, Health};
 
-/// Bytes of all headers: past this, header tables of proxies and servers behind us misbehave first.
+/// Maximum size of all headers: beyond it, proxies and servers misbehave.
 const MAX_HEADER_BYTES: u64 = 64 << 10;
-/// Header fields.
+/// Maximum header fields.
 const MAX_HEADERS: u64 = 1_000;
-/// Bytes of a body. It passes in pieces beyond what is held; the sandbox host holds it whole, and 1 GiB is what the tensors of
-/// one request can sensibly be (gRPC itself ends at 4 GiB, most servers at 2).
+/// Maximum body size. Larger bodies than the buffer are streamed by the filter, but the sandbox
+/// host buffers them. 1 GiB suffices for the tensors of a request (gRPC's limit is 4 GiB, most
+/// servers' 2).
 pub(super) const MAX_BODY_BYTES: u64 = 1 << 30;
-/// Bytes of a body that are held. A proxy gives a filter's VM 1 GiB: the body stands in it once, converted elements take up to 256 MiB
-/// beside it (`wire`'s limit on elements), and a growing buffer holds its old half too. 128 MiB leaves room for other streams.
+/// Maximum buffered body size. A filter's VM has 1 GiB: the body once, up to 256 MiB of converted
+/// elements (`wire`'s limit) and the old half of a growing buffer. 128 MiB leaves room for other
+/// streams.
 const MAX_HOLD_BYTES: u64 = 128 << 20;
-/// Bytes of all bodies together: more than any machine that runs a gate has.
+/// Maximum of all buffered bodies: more than any machine has.
 const MAX_BUFFERED_BYTES: u64 = 1 << 40;
-/// Bytes that a byte may stand for: 1,032 is the most that deflate can say.
+/// Maximum expansion ratio: deflate's limit is 1,032.
 const MAX_EXPANSION: u64 = 1_032;
-/// A request or a stream, milliseconds: one day.
+/// Maximum duration of a request or stream: one day.
 const MAX_STREAM_MS: u64 = 86_400_000;
-/// A TLS handshake, milliseconds: whoever needs a minute for two round trips will not get through a request.
+/// Maximum TLS handshake: a client that needs a minute for two round trips cannot complete a
+/// request.
 const MAX_HANDSHAKE_MS: u64 = 60_000;
-/// Connections; what one machine's ports allow several times over.
+/// Maximum connections: several times the ports of one machine.
 const MAX_CONNECTIONS: u64 = 1_000_000;
-/// HTTP/2 streams a connection: what RFC 9113 §6.5.2 lets a setting say, far less than 2^31.
+/// Maximum HTTP/2 streams per connection (RFC 9113 §6.5.2).
 const MAX_STREAMS: u64 = 65_536;
-/// Proxies in front of the gate: more than any path through a mesh and a load balancer has.
+/// Maximum proxies in front: more than any mesh and load balancer has.
 const MAX_TRUSTED_HOPS: u64 = 16;
-/// Names of proxies that are believed on certificates: for every request each is compared with.
+/// Maximum names of trusted proxies: each is compared for every request.
 const MAX_FORWARDERS: usize = 16;
 
 pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> Option<Listen> {
@@ -59,11 +62,11 @@ pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> 
     if raw.tls.is_none() {
         plain_text(report, &path.field("tls"), policy, address);
     }
-    let key_places = key_places::key_places(report, &path.field("api_key"), raw.api_key.as_ref());
+    let key_locations = key_locations::key_locations(report, &path.field("api_key"), policy);
     if raw.health == Health::Public {
         report.warn(
             &path.field("health"),
-            "anybody may ask whether the gate is alive",
+            "any caller may ask whether the gate is alive",
             "clients",
         );
     }
@@ -84,13 +87,13 @@ pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> 
         address: address?,
         trusted_hops: u32::try_from(trusted_hops?).ok()?,
         tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
-        key_places: key_places?,
+        key_locations: key_locations?,
         health: raw.health,
         limits: limits?,
     })
 }
 
-/// Credentials that whoever reads them can use, without TLS.
+/// Warns of credentials that are readable without TLS.
 fn plain_text(
     report: &mut Report,
     path: &Path,
@@ -127,7 +130,7 @@ fn tls(report: &mut Report, path: &Path, raw: &raw::Tls, trusted_hops: u64) -> O
     if raw.client_crl.is_some() && raw.client_ca.is_none() {
         report.error_with_fix(
             &path.field("client_crl"),
-            "revokes certificates that nobody asks for",
+            "revokes certificates that are not requested",
             "client_ca",
         );
         good = None;
@@ -143,7 +146,7 @@ fn tls(report: &mut Report, path: &Path, raw: &raw::Tls, trusted_hops: u64) -> O
     })
 }
 
-/// Proxies in front that are believed on certificates.
+/// Proxies in front that may forward client certificates.
 fn forwarders(
     report: &mut Report,
     path: &Path,
@@ -297,7 +300,7 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
         body_bytes: body_bytes?,
         hold_bytes: hold_bytes?,
         max_expansion: usize::try_from(max_expansion?).ok()?,
-        // What a 32-bit machine cannot address, it cannot hold either: there the bound is its memory.
+        // On a 32-bit machine the limit is its address space.
         buffered_bytes: usize::try_from(buffered_bytes?).unwrap_or(usize::MAX),
         timeout_ms: timeout_ms?,
         stream_ms: stream_ms?,

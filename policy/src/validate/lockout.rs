@@ -1,16 +1,16 @@
-//! What wrong credentials come to.
+//! The lockout rule for wrong credentials.
 
 use super::report::{Path, Report};
 use crate::lockout::Lockout;
 use crate::raw;
 
-/// Unless the policy says.
+/// Defaults.
 const DEFAULT: [u64; 3] = [10, 60, 300];
-/// Failures that lock: beyond this nothing would ever.
+/// Maximum failures: beyond it a lock would never occur.
 const MAX_FAILURES: u64 = 10_000;
-/// A window, seconds: an hour.
+/// Maximum window: an hour.
 const MAX_WINDOW_S: u64 = 3_600;
-/// A lock, seconds: a day.
+/// Maximum lock: a day.
 const MAX_FOR_S: u64 = 86_400;
 
 pub(super) fn lockout(
@@ -19,7 +19,7 @@ pub(super) fn lockout(
     raw: &raw::Lockout,
     listen: &raw::Listen,
 ) -> Option<Lockout> {
-    // Who ends TLS here is called by its callers themselves.
+    // A gate that terminates TLS is called directly by its clients.
     if listen.trusted_hops == 0 && listen.tls.is_none() {
         report.warn(
             path,

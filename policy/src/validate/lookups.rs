@@ -1,4 +1,4 @@
-//! Feature services: one place, one way of asking, and a list of what may be asked for.
+//! Feature services: endpoint, protocol and allowed features.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -6,21 +6,21 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::backend_tls;
+use super::egress::{allow_private, concurrency};
 use super::names;
-use super::reach::{allow_private, concurrency};
 use super::report::{Path, Report, quote};
 use super::usage::Usage;
 use crate::contract::is_name;
 use crate::policy::{KEY_PLACE, Lookup};
 use crate::raw::{self, ByteSize, LookupKind};
 
-/// Features that can be named.
+/// Maximum features.
 const MAX_FEATURES: usize = 256;
-/// Bytes of a feature's or an entity's name.
+/// Maximum length of a feature or entity name.
 const MAX_NAME_BYTES: usize = 128;
-/// Bytes of a path.
+/// Maximum length of a path.
 const MAX_PATH_BYTES: usize = 1_024;
-/// Where Feast's feature server is asked.
+/// Path of Feast's feature server.
 const FEAST_PATH: &str = "/get-online-features";
 
 pub(super) fn lookups(
@@ -90,7 +90,7 @@ fn lookup(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<Lookup>
         let fix = "https://";
         report.warn(
             &path.field("endpoint"),
-            "whoever is on the way sees the token",
+            "the token can be read on the network",
             fix,
         );
     }
@@ -116,7 +116,7 @@ fn lookup(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<Lookup>
     })
 }
 
-/// Over TLS or not, the host, the port.
+/// Whether TLS is used, host and port.
 fn place(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<(bool, String, u16)> {
     let path = path.field("endpoint");
     let fix = "https://features.example.com:443";
@@ -138,7 +138,7 @@ fn place(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<(bool, S
     place
 }
 
-/// The path, whose bytes are the policy's own but for a key.
+/// The path; only the key is variable.
 fn asked_at(
     report: &mut Report,
     path: &Path,
@@ -208,7 +208,7 @@ fn features(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Stri
     good.map(|()| raw.to_vec())
 }
 
-/// A name that a service knows: `view:feature`.
+/// A feature name: `view:feature`.
 fn named(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.-".contains(&byte);
     let good = (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(plain);
@@ -223,7 +223,7 @@ fn named(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     Some(())
 }
 
-/// Whom to trust: as a backend's, but that the machine's own authorities will do.
+/// Trusted authorities, as for a backend, with the system's as default.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"

@@ -1,4 +1,5 @@
-//! Which rules of a grant are in shadow. To name a rule that the grant does not have is a fault: whoever wrote it means something else.
+//! The enforcement mode of a grant. Naming a rule that the grant does not have is a fault, because
+//! it must be a mistake.
 
 use alloc::format;
 
@@ -6,7 +7,7 @@ use super::report::{Path, Report};
 use crate::policy::Shadow;
 use crate::raw::{self, Enforcement, Mode, Modes};
 
-/// What a grant's mode comes to.
+/// The shadow mode of a grant.
 pub(super) fn shadow(
     report: &mut Report,
     grant_path: &Path,
@@ -35,8 +36,18 @@ pub(super) fn shadow(
     for (name, given, is_there, what) in [
         ("rate", rate, rated, "the grant limits no requests"),
         ("cost", cost, priced, "the grant limits no cost"),
-        ("values", values, infers, "the grant lets nobody infer"),
-        ("outputs", outputs, infers, "the grant lets nobody infer"),
+        (
+            "values",
+            values,
+            infers,
+            "the grant does not allow inference",
+        ),
+        (
+            "outputs",
+            outputs,
+            infers,
+            "the grant does not allow inference",
+        ),
     ] {
         if given.is_some() && !is_there {
             report.error(&path.field(name), format!("changes nothing: {what}"));
@@ -59,7 +70,7 @@ pub(super) fn shadow(
         report.warn(
             path,
             format!(
-                "{} refuse nobody while they are in shadow",
+                "{} do not reject while they are in shadow",
                 names.join(", ")
             ),
             "enforce",

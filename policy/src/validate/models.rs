@@ -1,4 +1,4 @@
-//! Models: where each is served, what it takes and what it answers.
+//! Models: backend, inputs and outputs.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -11,16 +11,16 @@ use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
 use super::{
-    chains, decoupled, ensemble, flight, names, openai, parameters, release, requires, served,
-    serving, template, tensors, versions,
+    backend_protocols, concurrency, decoupled, ensemble, handler_chains, names, openai, parameters,
+    protocols, release, requires, template, tensors, versions,
 };
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Ensemble, Media, Model, Rules};
 use crate::raw;
 use crate::request::Protocol;
 
-/// Models, in name order; `None` if any of them is faulty. One that several names stand for is judged once, and its faults are told at the first of
-/// them.
+/// Models in name order; `None` if any is invalid. A model with several names is validated once,
+/// and its faults are reported at the first name.
 pub(super) fn models(
     report: &mut Report,
     path: &Path,
@@ -32,7 +32,7 @@ pub(super) fn models(
     for (name, written) in &raw.models {
         let path = path.key(name);
         let named = names::name(report, &path, name);
-        let rules = judged.entry(written.place()).or_insert_with(|| {
+        let rules = judged.entry(written.as_ptr()).or_insert_with(|| {
             let rules = if openai::is(written) {
                 openai::rules(report, &path, written, raw)
             } else {
@@ -44,10 +44,10 @@ pub(super) fn models(
             report.warn(
                 &path,
                 format!("model {} is in no grant", quote(name)),
-                "grant it to somebody or remove it",
+                "grant it to a client or remove it",
             );
         }
-        // The graph is joined once all models are known.
+        // Ensembles are joined once all models are known.
         let graph = written.ensemble.as_ref().filter(|_| !openai::is(written));
         let graph = graph.map(|_| Ensemble { steps: Vec::new() });
         models.push(named.and(rules.clone()).map(|rules| Model {
@@ -57,7 +57,7 @@ pub(super) fn models(
         }));
     }
     let mut models: Vec<Model> = models.into_iter().collect::<Option<_>>()?;
-    // The graph of each is judged by what its models are.
+    // Each ensemble is validated against its models.
     let mut graphs = Vec::new();
     let mut good = Some(());
     for (index, (name, raw)) in raw.models.iter().enumerate() {
@@ -77,7 +77,7 @@ pub(super) fn models(
     good.map(|()| models)
 }
 
-/// What it says whatever its name is.
+/// Everything except its name.
 fn rules(
     report: &mut Report,
     path: &Path,
@@ -96,7 +96,7 @@ fn rules(
     let backend_model = backend_model(report, path, raw);
     let versions = versions::versions(report, path, raw, kind);
     let protocols = protocols(report, &path.field("protocols"), raw);
-    let encodings = serving::encodings(report, &path.field("encodings"), raw);
+    let encodings = protocols::encodings(report, &path.field("encodings"), raw);
     let inputs_path = path.field("inputs");
     let inputs = tensors::rules(report, &inputs_path, &raw.inputs, &symbols);
     if let (Some(rules), None) = (&inputs, &raw.accepts) {
@@ -120,7 +120,7 @@ fn rules(
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
     let bodies = &policy.listen.limits;
-    let limits = flight::model(report, &limits_path, raw.limits.as_ref(), bodies, takes_raw);
+    let limits = concurrency::model(report, &limits_path, raw.limits.as_ref(), bodies, takes_raw);
     let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
     if takes_raw && !raw.parameters.is_empty() {
         report.error_with_fix(
@@ -129,7 +129,7 @@ fn rules(
             "remove them",
         );
     }
-    let preprocess = chains::chain(
+    let preprocess = handler_chains::chain(
         report,
         &path.field("preprocess"),
         raw.preprocess.as_ref(),
@@ -158,7 +158,7 @@ fn rules(
         }
         (None, None) => Some(None),
     };
-    let postprocess = chains::chain(
+    let postprocess = handler_chains::chain(
         report,
         &path.field("postprocess"),
         raw.postprocess.as_ref(),
@@ -177,14 +177,14 @@ fn rules(
         None => (&inputs, &[]),
     };
     let versions::Found { versions, routing } = versions;
-    let to_carry = serving::Carried {
+    let to_carry = protocols::ProtocolView {
         versions: &versions,
         written: &raw.versions,
         inputs: asked,
         outputs: &returns,
         content_types,
     };
-    let carried = serving::carried(report, path, &protocols, &to_carry);
+    let carried = protocols::check(report, path, &protocols, &to_carry);
     let sides = template::Sides {
         protocols: &protocols,
         versions: &versions,
@@ -200,12 +200,12 @@ fn rules(
         handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
     };
     let template = template::template(report, path, raw.json.as_ref(), &sides);
-    let to_serve = served::Served {
+    let to_serve = backend_protocols::Served {
         kind,
         inputs: &inputs,
         outputs: &outputs,
     };
-    let served = served::served(report, path, raw, &to_serve);
+    let served = backend_protocols::served(report, path, raw, &to_serve);
     let called = protocols.contains(&Protocol::Json);
     let accepts = match sent {
         Some(Sent::Raw {
@@ -241,7 +241,7 @@ fn rules(
     })
 }
 
-/// Its name at the backend, if another.
+/// Its name at the backend, if different.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
@@ -330,7 +330,7 @@ fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<P
     distinct.and(protocols)
 }
 
-/// Whether a body can go to a handler as it came.
+/// Whether a raw body can be sent with this protocol.
 const fn carries_raw(protocol: Protocol) -> bool {
     match protocol {
         Protocol::OipRest | Protocol::TorchRest | Protocol::TorchGrpc => true,
@@ -342,7 +342,7 @@ const fn carries_raw(protocol: Protocol) -> bool {
     }
 }
 
-/// What the client gets, where a postprocess handler makes it.
+/// Outputs for clients, if a postprocess handler makes them.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"

@@ -1,7 +1,8 @@
-//! What a name, a version, a digest and a file name may look like.
+//! Syntax of names, versions, digests and file names.
 //!
-//! Names travel through paths, header fields, log lines, metric labels and bucket keys. The characters that are
-//! left mean nothing in any of these; `@` and `:` are kept for `model@version` and `group:name`.
+//! Names occur in paths, header fields, log lines, metric labels and bucket keys. The allowed
+//! characters have no special meaning in any of these; `@` and `:` are reserved for `model@version`
+//! and `group:name`.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,21 +11,21 @@ use super::report::{Path, Report, quote};
 use crate::hex::unhex;
 use crate::policy::BUILTIN;
 
-/// Bytes of a name; what the decoders read at most of one.
+/// Maximum length of a name, as in the decoders.
 pub(super) const MAX_NAME_BYTES: usize = 128;
-/// Bytes of a version.
+/// Maximum length of a version.
 const MAX_VERSION_BYTES: usize = 64;
-/// Bytes of a file name; Linux's `PATH_MAX`, less its end.
+/// Maximum length of a file name: Linux's `PATH_MAX` without the terminator.
 const MAX_FILE_BYTES: usize = 4095;
 
-/// A name of a client, group, model, backend, handler or grant.
+/// Name of a client, group, model, backend, handler or grant.
 pub(super) fn name(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     characters(report, path, text, MAX_NAME_BYTES, b"._/-")?;
     if text
         .split('/')
         .any(|part| part.is_empty() || part.starts_with('.'))
     {
-        // A path's `.`, `..` and empty segments are rewritten by whatever stands between us and the client.
+        // Intermediaries normalize `.`, `..` and empty segments of paths.
         report.error(
             path,
             format!(
@@ -37,13 +38,13 @@ pub(super) fn name(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     Some(())
 }
 
-/// A tensor's or a parameter's name: a model brings its own, such as TensorFlow's `input:0`.
+/// Name of a tensor or parameter, as the model has it, such as TensorFlow's `input:0`.
 pub(super) fn tensor_name(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     characters(report, path, text, MAX_NAME_BYTES, b"._/-:")?;
     no_leading_dot(report, path, text)
 }
 
-/// A model's version: a path's segment.
+/// Version of a model: a path segment.
 pub(super) fn version(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     characters(report, path, text, MAX_VERSION_BYTES, b"._-")?;
     no_leading_dot(report, path, text)
@@ -57,10 +58,10 @@ fn no_leading_dot(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     Some(())
 }
 
-/// Bytes of a route.
+/// Maximum length of a route.
 const MAX_ROUTE_BYTES: usize = 256;
 
-/// A path that only one reader of paths could read: plain segments.
+/// A path of plain segments, which every server reads alike.
 pub(super) fn route(report: &mut Report, path: &Path, text: &str, fix: &str) -> Option<String> {
     let plain = |segment: &str| {
         let unreserved =
@@ -130,7 +131,7 @@ fn characters(
     Some(())
 }
 
-/// Header fields that mean something to a protocol, to the proxy or to what stands around it.
+/// Header fields with a meaning for protocols, the proxy or its environment.
 const TAKEN_FIELDS: [&str; 29] = [
     "accept",
     "accept-encoding",
@@ -162,7 +163,7 @@ const TAKEN_FIELDS: [&str; 29] = [
     "x-method-override",
     "x-request-id",
 ];
-/// How the names of further ones begin.
+/// Prefixes of further such fields.
 const TAKEN_FAMILIES: [&str; 10] = [
     "access-control-",
     "grpc-",
@@ -176,7 +177,8 @@ const TAKEN_FAMILIES: [&str; 10] = [
     "x-tensorgate-",
 ];
 
-/// A header field of the policy's own, in lower case. No underscore: what stands around takes it for a dash.
+/// A custom header field in lower case. Underscores are excluded, because some servers read them as
+/// dashes.
 pub(super) fn header(report: &mut Report, path: &Path, name: &str, max_bytes: usize) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let good = (1..=max_bytes).contains(&name.len())
@@ -216,10 +218,10 @@ pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8
     digest
 }
 
-/// Builtin handlers that are none before they are configured: no policy names them as they are installed.
+/// Installed handlers that need configuration and cannot be used directly.
 const TO_CONFIGURE: [&str; 1] = ["text-classifier"];
 
-/// A component: a file, relative to the policy, or `builtin:` and the name of one that is installed with the host.
+/// A component: a file, relative to the policy, or `builtin:` and the name of an installed one.
 pub(super) fn component(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     let Some(name) = text.strip_prefix(BUILTIN) else {
         return file(report, path, text);

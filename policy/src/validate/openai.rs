@@ -1,4 +1,4 @@
-//! Models that are called by OpenAI's API: what each kind of request may ask for, and what of a model has no meaning then.
+//! Models of OpenAI's API: rules per kind of request, and model fields without meaning.
 
 mod generation;
 
@@ -9,9 +9,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
-use generation::Asked;
+use generation::GenerationSpec;
 
-use super::{flight, items, models, names, parameters, requires};
+use super::{concurrency, items, models, names, parameters, requires};
 use crate::contract::MediaRule;
 use crate::contract::openai::constraints;
 use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
@@ -19,26 +19,26 @@ use crate::policy::{Accepts, Model, ModelId, Routing, Rules};
 use crate::raw::{self, BackendKind, ByteSize};
 use crate::request::{Operation, Protocol};
 
-/// Messages, prompts or texts of a request; the API's own bound on texts to embed.
+/// Maximum messages, prompts or texts of a request; the API's own limit for embeddings.
 const MAX_ITEMS: u64 = 2_048;
-/// Tokens of one choice: more than any model's context.
+/// Maximum tokens of one choice: more than any model's context.
 const MAX_TOKENS: u64 = 100_000_000;
-/// Choices to choose from; the API's own bound is 20.
+/// Maximum candidates; the API's own limit is 20.
 const MAX_BEST_OF: u64 = 128;
-/// Functions; the API's own bound.
+/// Maximum functions; the API's own limit.
 const MAX_TOOLS: u64 = 128;
-/// Pictures.
+/// Maximum images.
 const MAX_IMAGES: u64 = 64;
-/// An answer, unless the policy says.
+/// Default response size.
 const DEFAULT_ANSWER_BYTES: ByteSize = ByteSize(8 << 20);
-/// An answer: as much as a request.
+/// Maximum response size, as for a request.
 const MAX_ANSWER_BYTES: u64 = 1 << 30;
 
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 const DEFAULT_ROLES: [&str; 3] = ["system", "user", "assistant"];
 const FORMATS: [&str; 3] = ["text", "json_object", "json_schema"];
 
-/// Members that have rules of their own: `parameters` cannot lift these.
+/// Members with their own rules, which `parameters` cannot allow.
 const NAMED: [&str; 22] = [
     "model",
     "messages",
@@ -64,7 +64,7 @@ const NAMED: [&str; 22] = [
     "prompt_embeds",
 ];
 
-/// Whether a model is of this kind, or says that it is.
+/// Whether a model is of this kind.
 pub(super) fn is(raw: &raw::Model) -> bool {
     raw.openai.is_some()
         || raw
@@ -73,7 +73,7 @@ pub(super) fn is(raw: &raw::Model) -> bool {
             .any(|name| name == Protocol::OpenAi.name())
 }
 
-/// A model that takes documents in place of tensors.
+/// A model with documents instead of tensors.
 pub(super) fn rules(
     report: &mut Report,
     path: &Path,
@@ -107,7 +107,7 @@ pub(super) fn rules(
     let rules = report
         .required(&rules_path, raw.openai.as_ref(), fix)
         .and_then(|raw| askable(report, &rules_path, raw, hold_bytes));
-    let limits = flight::model(
+    let limits = concurrency::model(
         report,
         &path.field("limits"),
         raw.limits.as_ref(),
@@ -145,7 +145,7 @@ pub(super) fn rules(
     })
 }
 
-/// Warns of models whose answers may come in pieces, and nobody may ask for them.
+/// Warns of models with streamed responses that no grant allows.
 pub(super) fn streams(
     report: &mut Report,
     path: &Path,
@@ -207,7 +207,7 @@ fn protocols(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Pro
     }
 }
 
-/// What belongs to tensors and to handlers.
+/// Rejects fields for tensors and handlers.
 fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
     for (name, is_there) in [
         ("inputs", !raw.inputs.is_empty()),
@@ -232,7 +232,7 @@ fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
     }
 }
 
-/// Scalars that may be sent beside what has rules of its own.
+/// Scalars that are allowed besides members with their own rules.
 fn own_parameters(
     report: &mut Report,
     path: &Path,
@@ -280,7 +280,7 @@ fn askable(
     let answer = raw.max_answer_bytes.unwrap_or(DEFAULT_ANSWER_BYTES);
     let answer_path = path.field("max_answer_bytes");
     let answer = report.bytes_within(&answer_path, answer, 1, MAX_ANSWER_BYTES);
-    // The outer one is validity, as everywhere in these modules.
+    // The outer `Option` is validity, as everywhere in these modules.
     let chat = chat.map_or(Some(None), |chat| chat.map(Some));
     let completions = completions.map_or(Some(None), |rule| rule.map(Some));
     let embeddings = embeddings.map_or(Some(None), |rule| rule.map(Some));
@@ -302,7 +302,7 @@ impl Reader<'_> {
             raw.tools.is_some() || raw.response_format.iter().any(|word| word == "json_schema");
         let generation = self.generation(
             path,
-            &Asked {
+            &GenerationSpec {
                 max_tokens: raw.max_tokens,
                 n: raw.n,
                 stop: raw.stop,
@@ -387,7 +387,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Kinds that the API takes.
+    /// File types that the API accepts.
     fn pictures(&mut self, path: &Path, raw: &raw::Media) -> Option<MediaRule> {
         let mut good = Some(());
         for (index, name) in raw.types.iter().enumerate() {
@@ -412,7 +412,7 @@ impl Reader<'_> {
             .within(&best_of_path, best_of, 1, MAX_BEST_OF, "choices");
         let generation = self.generation(
             path,
-            &Asked {
+            &GenerationSpec {
                 max_tokens: raw.max_tokens,
                 n: raw.n,
                 stop: raw.stop,
@@ -454,7 +454,7 @@ impl Reader<'_> {
         self.report.bytes_within(path, size, 1, self.hold_bytes)
     }
 
-    /// Words of a fixed list, each once.
+    /// Keywords of a fixed list, each once.
     fn words(&mut self, path: &Path, raw: &[String], known: &[&str]) -> Option<Vec<String>> {
         let mut good = self.report.distinct(path, raw);
         for (index, word) in raw.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Request parameters that a model takes.
+//! Request parameters of a model.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -10,11 +10,11 @@ use super::report::{Path, Report};
 use crate::contract::ParameterBound;
 use crate::raw::ParameterRule;
 
-/// Parameters of a request; what the decoders read at most.
+/// Maximum parameters of a request, as in the decoders.
 const MAX_PARAMETERS: usize = 32;
-/// Bytes of a string that a parameter may be; what the decoders read at most.
+/// Maximum length of a string value, as in the decoders.
 const MAX_STRING_BYTES: usize = 4096;
-/// Strings that one parameter may be.
+/// Maximum allowed strings of a parameter.
 const MAX_CHOICES: usize = 1024;
 
 pub(super) fn parameters(

@@ -1,4 +1,4 @@
-//! What proves a client beside API keys, and where it may call from. No proof may prove two clients.
+//! Proofs of clients besides API keys, and client networks. No proof may authenticate two clients.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -12,26 +12,25 @@ use crate::host_name::is_host_name;
 use crate::policy::{JwtRule, MetadataRule, Network, PeerName};
 use crate::raw;
 
-/// Bytes of a SPIFFE id (its specification, 2.3).
+/// Maximum length of a SPIFFE ID (its specification, 2.3).
 const MAX_SPIFFE_BYTES: usize = 2048;
-/// Claims that a client's rule names, and texts of one.
+/// Maximum claims of a client's rule, and texts per claim.
 const MAX_CLAIMS: usize = 32;
-/// Networks of a client: each is looked at, one after the other.
+/// Maximum networks of a client, which are searched linearly.
 const MAX_SOURCES: usize = 256;
-/// Keys that lead to a claim of dynamic metadata.
+/// Maximum depth of a claim in dynamic metadata.
 const MAX_CLAIM_DEPTH: usize = 8;
-/// Places in dynamic metadata, whichever clients they prove. For every request the proxy is asked for each of them, a call of the
-/// host's that copies a text.
+/// Maximum different metadata claims of all clients. Each costs a host call per request.
 const MAX_METADATA_PLACES: usize = 16;
-/// Claims that have fields or meanings of their own.
+/// Claims with their own fields or meaning.
 const RESERVED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
-/// Whose each proof is, so that a second owner is seen.
+/// Owners of all proofs, to detect a second owner.
 #[derive(Default)]
 pub(super) struct Owners {
     names: BTreeMap<PeerName, Path>,
     metadata: Vec<(MetadataRule, Path)>,
-    /// Filters, and the keys that lead to a claim of theirs.
+    /// Filters with the path of a claim.
     places: BTreeSet<(String, Vec<String>)>,
     tokens: Vec<(JwtRule, Path)>,
 }
@@ -91,7 +90,7 @@ pub(super) fn jwt(
     owned.map(|()| rule)
 }
 
-/// Claims that a token must have, by name.
+/// Required claims by name.
 pub(super) fn claims(
     report: &mut Report,
     path: &Path,
@@ -141,7 +140,7 @@ fn required_claim(report: &mut Report, path: &Path, claim: &str, texts: &[String
     good
 }
 
-/// A token proves one client. A rule that holds whenever another does would make it two.
+/// A token authenticates one client, so no rule may imply another client's rule.
 fn not_another_clients(
     report: &mut Report,
     path: &Path,
@@ -181,7 +180,7 @@ fn not_another_clients(
     good
 }
 
-/// Whether every token that satisfies `strict` satisfies `loose` too.
+/// Whether every token that satisfies `strict` also satisfies `loose`.
 fn implies(strict: &JwtRule, loose: &JwtRule) -> bool {
     (loose.subject.is_none() || loose.subject == strict.subject)
         && loose.claims.iter().all(|(claim, texts)| {
@@ -210,7 +209,7 @@ pub(super) fn mtls(
     if !asked {
         report.error_with_fix(
             path,
-            "nobody asks for a certificate",
+            "certificates are not requested",
             "listen.tls.client_ca",
         );
     }
@@ -236,7 +235,7 @@ pub(super) fn mtls(
     (asked && first.is_none()).then_some(name)
 }
 
-/// A certificate's name.
+/// Name in a certificate.
 pub(super) fn peer_name(report: &mut Report, path: &Path, raw: &raw::MtlsRule) -> Option<PeerName> {
     match (&raw.spiffe, &raw.dns) {
         (Some(id), None) => {
@@ -283,7 +282,7 @@ pub(super) fn spiffe(report: &mut Report, path: &Path, id: &str) -> Option<()> {
     good.then_some(())
 }
 
-/// A host name, lower-case, whole.
+/// A full host name, lower-case.
 fn dns(report: &mut Report, path: &Path, name: &str) -> Option<()> {
     let good = is_host_name(name, |byte| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
@@ -357,7 +356,7 @@ pub(super) fn metadata(
         );
         return None;
     }
-    // Whatever any issuer says, one of them may say.
+    // A rule without an issuer matches every issuer.
     let same = |(other, _): &&(MetadataRule, Path)| {
         (&other.filter, &other.claim, &other.value) == (&rule.filter, &rule.claim, &rule.value)
             && (other.issuer.is_none() || rule.issuer.is_none() || other.issuer == rule.issuer)
@@ -399,7 +398,7 @@ pub(super) fn sources(
     distinct.and(networks.into_iter().collect())
 }
 
-/// `10.0.0.0/8`, `2001:db8::/32`, or one address.
+/// `10.0.0.0/8`, `2001:db8::/32`, or a single address.
 pub(super) fn network(report: &mut Report, path: &Path, text: &str) -> Option<Network> {
     let Some((written, bits)) = read_network(text) else {
         report.error_with_fix(
@@ -409,7 +408,7 @@ pub(super) fn network(report: &mut Report, path: &Path, text: &str) -> Option<Ne
         );
         return None;
     };
-    // An IPv4 network may be written in IPv6's form, whole.
+    // An IPv4 network may be written in IPv6 form as a whole.
     let (address, bits) = match (written, written.to_canonical()) {
         (IpAddr::V6(_), address @ IpAddr::V4(_)) => {
             let Some(bits) = bits.checked_sub(96) else {

@@ -1,25 +1,26 @@
-//! How often, at what cost, and how much a day. A limit that some request within a model's contract could never pass is a fault.
+//! Rates, costs and budgets. A limit that some valid request could never pass is a fault.
 
 use alloc::format;
 use alloc::string::String;
 
 use super::report::{Path, Report, quote};
-use crate::contract::Carried;
+use crate::contract::RequestCost;
 use crate::gcra::Bucket;
 use crate::policy::{Accepts, Budget, Cost, Model, Rate, Unit};
 use crate::raw;
 use crate::time::SECOND_NS;
 
-/// Requests a window.
+/// Maximum requests per window.
 const MAX_QUOTA: u64 = 1_000_000_000;
-/// Requests at once.
+/// Maximum burst.
 const MAX_BURST: u64 = 1_000_000;
-/// A window, seconds: 31 days.
+/// Maximum window: 31 days.
 const MAX_WINDOW_S: u64 = 2_678_400;
-/// Units of a cost or a budget: the largest whole number that a header field can say (RFC 9651, 3.3.1).
+/// Maximum units of a cost or budget: the largest integer in a structured header field (RFC 9651,
+/// 3.3.1).
 const MAX_UNITS: u64 = 999_999_999_999_999;
 
-/// How often; the outer `None` is a fault.
+/// The request rate; the outer `None` is a fault.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
@@ -59,7 +60,7 @@ pub(super) fn rate(
             format!("{quota}"),
         );
     }
-    // Rounded up, so that a window never holds more than its quota.
+    // Rounded up, so that a window never exceeds its quota.
     let interval_ns = window_s
         .checked_mul(SECOND_NS)
         .map(|window_ns| window_ns.div_ceil(quota))?;
@@ -82,7 +83,7 @@ pub(super) fn rate(
     }))
 }
 
-/// At what cost.
+/// Cost limits.
 pub(super) fn cost(
     report: &mut Report,
     grant_path: &Path,
@@ -129,7 +130,7 @@ pub(super) fn cost(
             quota,
             window_s,
             bucket: Bucket {
-                // Within 64 bits, as the window's bound says.
+                // Fits 64 bits because of the maximum window.
                 interval_ns: window_s.saturating_mul(SECOND_NS),
                 per: quota,
                 burst: quota,
@@ -151,7 +152,7 @@ pub(super) fn cost(
     })
 }
 
-/// How much a day.
+/// Daily limits.
 pub(super) fn budget(
     report: &mut Report,
     grant_path: &Path,
@@ -207,7 +208,7 @@ fn window(report: &mut Report, path: &Path, window_s: Option<u64>) -> Option<u64
         .and_then(|window| report.within(&path, window, 1, MAX_WINDOW_S, "s"))
 }
 
-/// Only inferences carry tensors.
+/// Only inferences have tensors.
 fn charges_nothing(report: &mut Report, path: &Path, infers: bool) {
     if !infers {
         report.warn(
@@ -218,7 +219,7 @@ fn charges_nothing(report: &mut Report, path: &Path, infers: bool) {
     }
 }
 
-/// An amount that every request within the models' contracts can pass at least once.
+/// An amount that every valid request can pass at least once.
 fn units(
     report: &mut Report,
     path: &Path,
@@ -264,7 +265,7 @@ fn units(
                 continue;
             }
             (Unit::Bytes, Accepts::Raw { max_bytes, .. }) => {
-                Carried::raw(u64::try_from(*max_bytes).unwrap_or(u64::MAX)).bytes
+                RequestCost::raw(u64::try_from(*max_bytes).unwrap_or(u64::MAX)).bytes
             }
         };
         let most = most.saturating_mul(model.calls());

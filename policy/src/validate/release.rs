@@ -1,4 +1,4 @@
-//! What of an answer clients get: an output's own rule, and what a grant narrows.
+//! Restrictions of outputs: an output's own rule, and a grant's restrictions.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,12 +10,12 @@ use crate::policy::{Accepts, Model};
 use crate::raw::{self, Role};
 use crate::release::{Narrowed, Release};
 
-/// Decimals that can be asked for: a double has no more.
+/// Maximum decimals: a double has no more.
 const MAX_DECIMALS: u64 = 15;
-/// Scores that can be asked for.
+/// Maximum scores.
 const MAX_TOP: u64 = u32::MAX as u64;
 
-/// What is written about an output.
+/// Release settings of an output in the document.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pub(super) role: Option<Role>,
@@ -57,7 +57,7 @@ fn top(report: &mut Report, path: &Path, raw: Option<u64>) -> Option<Option<usiz
     usize::try_from(top).ok().map(Some)
 }
 
-/// An output's rule. `shape` is there unless it is faulty.
+/// Rule of an output. `shape` is absent if it is invalid.
 pub(super) fn output(
     report: &mut Report,
     path: &Path,
@@ -119,7 +119,7 @@ pub(super) fn output(
     })
 }
 
-/// Outputs whose rule no answer meets, since a postprocess handler makes others of them.
+/// Outputs whose rule has no effect, because a postprocess handler replaces them.
 pub(super) fn unmet(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
     let mut good = Some(());
     if raw.returns.is_none() {
@@ -148,10 +148,10 @@ pub(super) fn unmet(report: &mut Report, path: &Path, raw: &raw::Model) -> Optio
     good
 }
 
-/// A model, and what clients of the grant get of it.
+/// A model and its outputs for clients of the grant.
 pub(super) type Given<'m> = (&'m Model, &'m [TensorRule]);
 
-/// What a grant narrows of the answers of its models.
+/// A grant's restrictions of outputs.
 pub(super) fn grant(
     report: &mut Report,
     path: &Path,
@@ -170,7 +170,7 @@ pub(super) fn grant(
         (&top_path, raw.top_k.is_some()),
     ] {
         if written && !infers {
-            let message = "is for answers: the grant lets nobody infer";
+            let message = "is for answers: the grant does not allow inference";
             report.error_with_fix(path, message, "remove it");
             good = None;
         }
@@ -186,7 +186,7 @@ pub(super) fn grant(
         good = None;
     }
     let rules = || models.iter().flat_map(|(_, returns)| *returns);
-    // Without models their own faults are told, or that nobody infers.
+    // Without models, their own faults or the missing operation are reported.
     if !models.is_empty() {
         if raw.top_k.is_some() && !rules().any(|rule| rule.release.scores) {
             let message = "none of the models has an output of class scores";
@@ -214,7 +214,7 @@ pub(super) fn grant(
     })
 }
 
-/// That every name is some model's output, and that every model has one of them.
+/// Every name is an output of some model, and every model has at least one of them.
 fn named(report: &mut Report, path: &Path, outputs: &[String], models: &[Given<'_>]) -> Option<()> {
     let mut good = Some(());
     let has = |returns: &[TensorRule], name: &str| returns.iter().any(|rule| rule.name == name);

@@ -1,4 +1,4 @@
-//! Where faults are collected, and how a place in the document is spelled.
+//! The fault report and paths in the document.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::fault::{Fault, Severity};
 use crate::raw::ByteSize;
 
-/// A place in the document: `models.digits.inputs[0].shape[1]`.
+/// A path in the document: `models.digits.inputs[0].shape[1]`.
 #[derive(Clone, Debug)]
 pub(super) struct Path(String);
 
@@ -17,7 +17,7 @@ impl Path {
         Self(String::new())
     }
 
-    /// A key that this crate names.
+    /// A key defined by the schema.
     pub(super) fn field(&self, name: &str) -> Self {
         if self.0.is_empty() {
             Self(name.into())
@@ -26,7 +26,7 @@ impl Path {
         }
     }
 
-    /// A key that the user names: quoted where a bare one could be read in another way.
+    /// A key defined by the user, quoted if necessary.
     pub(super) fn key(&self, name: &str) -> Self {
         let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'/');
         if !name.is_empty() && name.bytes().all(bare) {
@@ -53,11 +53,11 @@ impl Path {
     }
 }
 
-/// A place in a report.
+/// A position in a report.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark(usize);
 
-/// Faults in the order in which they are found, which is the document's.
+/// Faults in document order.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     faults: Vec<Fault>,
@@ -68,12 +68,12 @@ impl Report {
         self.faults
     }
 
-    /// Where the report stands.
+    /// The current position.
     pub(super) const fn mark(&self) -> Mark {
         Mark(self.faults.len())
     }
 
-    /// Errors of one place that were found later than its turn.
+    /// Inserts errors at an earlier position.
     pub(super) fn errors_at(&mut self, mark: Mark, path: &Path, messages: Vec<String>) {
         let errors = messages.into_iter().map(|message| Fault {
             severity: Severity::Error,
@@ -111,7 +111,7 @@ impl Report {
         self.push(Severity::Warning, path, message.into(), Some(fix.into()));
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub(super) fn required<T>(&mut self, path: &Path, value: Option<T>, fix: &str) -> Option<T> {
         if value.is_none() {
             self.error_with_fix(path, "is missing", fix);
@@ -119,7 +119,7 @@ impl Report {
         value
     }
 
-    /// A list that must hold something.
+    /// A non-empty list.
     pub(super) fn not_empty<T>(&mut self, path: &Path, list: &[T], fix: &str) -> Option<()> {
         if list.is_empty() {
             self.error_with_fix(path, "lists nothing", fix);
@@ -128,7 +128,7 @@ impl Report {
         Some(())
     }
 
-    /// A number between two bounds, both included.
+    /// A number within inclusive bounds.
     pub(super) fn within(
         &mut self,
         path: &Path,
@@ -156,7 +156,7 @@ impl Report {
         Some(value)
     }
 
-    /// Bytes between two bounds, as this machine's `usize`; the bounds themselves fit 32 bits.
+    /// Bytes within bounds, as this machine's `usize`; the bounds fit 32 bits.
     pub(super) fn bytes_within(
         &mut self,
         path: &Path,
@@ -167,7 +167,7 @@ impl Report {
         usize::try_from(self.within(path, value.0, least, greatest, "bytes")?).ok()
     }
 
-    /// Texts that must differ from each other; the later of two is the fault.
+    /// Texts that must be unique; the later of two is the fault.
     pub(super) fn distinct<T: Ord + core::fmt::Display>(
         &mut self,
         path: &Path,
@@ -188,17 +188,17 @@ impl Report {
     }
 }
 
-/// A text of the document inside a message.
+/// Quotes a text of the document for a message.
 pub(super) fn quote(text: &str) -> String {
     crate::contract::quote(text)
 }
 
-/// The entry of a list that a name looks most like, for a fix.
+/// The most similar entry of a list, for a fix.
 pub(super) fn nearest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    /// Edits beyond which two names are not alike.
+    /// Maximum edit distance of similar names.
     const MOST_EDITS: usize = 2;
     candidates
         .filter(|candidate| {
@@ -232,7 +232,7 @@ fn edits(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// A reference to a name that is not there.
+/// A reference to an unknown name.
 pub(super) fn unknown<'a>(
     report: &mut Report,
     path: &Path,

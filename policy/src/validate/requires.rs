@@ -1,4 +1,4 @@
-//! Which kinds of proof a model asks for.
+//! Required kinds of proof of a model.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -12,7 +12,7 @@ use crate::request::{Proof, Proofs, Requires};
 
 const KINDS: &str = "api_key, jwt, mtls, metadata";
 
-/// What a model asks for; the outer `None` is a fault.
+/// The requirement; the outer `None` is a fault.
 pub(super) fn requires(
     report: &mut Report,
     path: &Path,
@@ -65,7 +65,7 @@ pub(super) fn requires(
     }))
 }
 
-/// Warns of clients that are granted a model and have no rule by which they could ever prove what it asks for.
+/// Warns of clients with a grant but without a rule for the required proofs.
 pub(super) fn reachable(
     report: &mut Report,
     path: &Path,
@@ -76,7 +76,7 @@ pub(super) fn reachable(
     let mut last = None;
     let mut shut: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (client, model) in granted {
-        // A pair's entries come one after another.
+        // Entries of a pair are consecutive.
         if last.replace((client, model)) == Some((client, model)) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What counts no more.
+//! Revoked credentials.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -11,9 +11,9 @@ use crate::hex::unhex;
 use crate::policy::{Revoked, Serials};
 use crate::raw;
 
-/// A serial number, octets (RFC 5280, 4.1.2.2), and one more that some tools print before it.
+/// Maximum length of a serial number (RFC 5280, 4.1.2.2), plus one octet that some tools add.
 const MAX_SERIAL_BYTES: usize = 21;
-/// An authority's key's identifier, octets: a digest.
+/// Maximum length of an authority key identifier: a digest.
 const MAX_KEY_ID_BYTES: usize = 64;
 
 pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
@@ -25,7 +25,7 @@ pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> O
         ("serials_file", &raw.serials_file),
     ] {
         if file.is_some() {
-            // Whoever loads a policy puts the entries in the file's place.
+            // The loader replaces the file's name by its entries.
             report.error(&path.field(field), "the file has not been read");
             good = None;
         }
@@ -33,7 +33,7 @@ pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> O
     let jti_path = path.field("jti");
     let mut jti = BTreeSet::new();
     for (index, text) in raw.jti.iter().enumerate() {
-        // Listed twice is revoked all the same: such lists are joined from several.
+        // Duplicates are allowed, because lists are often merged.
         good = good.and(issuers::text(report, &jti_path.index(index), text));
         jti.insert(text.clone());
     }
@@ -50,6 +50,21 @@ pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> O
         certificates: certificates?,
         serials: numbers.map_or(Some(None), |serials| serials.map(Some))?,
     })
+}
+
+/// Keeps only valid entries.
+pub fn keep_well_formed(revoked: &mut raw::Revoked) {
+    let path = Path::root();
+    let report = Report::default;
+    revoked
+        .jti
+        .retain(|text| issuers::text(&mut report(), &path, text).is_some());
+    for digests in [&mut revoked.keys, &mut revoked.certificates] {
+        digests.retain(|text| names::sha256(&mut report(), &path, text).is_some());
+    }
+    if let Some(numbers) = &mut revoked.serials {
+        numbers.retain(|text| serials(&mut report(), &path, core::slice::from_ref(text)).is_some());
+    }
 }
 
 fn serials(report: &mut Report, path: &Path, raw: &[String]) -> Option<Serials> {
@@ -81,7 +96,7 @@ fn serials(report: &mut Report, path: &Path, raw: &[String]) -> Option<Serials> 
     good.map(|()| serials)
 }
 
-/// Hex digits, two an octet, in lower case.
+/// Hex digits, two per octet, in lower case.
 fn octets(digits: &str, most: usize) -> Option<Vec<u8>> {
     if digits.is_empty() || digits.len() > most.saturating_mul(2) {
         return None;

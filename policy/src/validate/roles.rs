@@ -1,5 +1,5 @@
-//! Clients that have the same grants are one role, whose combinations of model, version and operation are entered once. A combination that two
-//! grants have is a fault, since buckets key on the grant.
+//! Roles: clients with the same grants share their combinations of model, version and operation. A
+//! combination in two grants is a fault, because buckets depend on the grant.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -10,35 +10,35 @@ use super::report::{Mark, Path, Report};
 use crate::policy::{ClientId, GrantId, Granted, RoleId};
 use crate::request::Operation;
 
-/// What a grant gives to each of its clients.
+/// Permissions of one grant for each of its clients.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) id: GrantId,
     pub(super) targets: Vec<Target>,
     pub(super) operations: Vec<Operation>,
-    /// Where in the report a fault of the grant as a whole belongs.
+    /// Position in the report for faults of the whole grant.
     pub(super) reported: Mark,
 }
 
-/// Two grants that give the same.
+/// Two grants with a common permission.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Overlap {
     pub(super) id: GrantId,
-    /// The earlier one.
+    /// The earlier grant.
     pub(super) other: GrantId,
-    /// The first client that has both, and the first thing that it may do by both.
+    /// The first client with both grants, and the first common permission.
     pub(super) client: ClientId,
     pub(super) target: Target,
     pub(super) operation: Operation,
 }
 
-/// Clients by the grants that they have so far.
+/// Clients grouped by their grants so far.
 #[derive(Debug)]
 pub(super) struct Roles {
     parts: Vec<Part>,
-    /// Lists of grants, each as the place of the list that it continues and of the part that comes last. The first is empty.
+    /// Lists of grants, each as the index of its prefix and of its last part. The first is empty.
     lists: Vec<Option<(usize, usize)>>,
-    /// Each client's list, in the clients' order.
+    /// List of each client, in client order.
     of: Vec<usize>,
 }
 
@@ -51,7 +51,7 @@ impl Roles {
         }
     }
 
-    /// Gives these clients one grant more.
+    /// Adds a grant to these clients.
     pub(super) fn join(&mut self, clients: &BTreeSet<ClientId>, part: Part) {
         let place = self.parts.len();
         self.parts.push(part);
@@ -69,7 +69,8 @@ impl Roles {
         }
     }
 
-    /// What every client may do; `None` if two grants overlap. That is told once for each pair of grants, as `tell` has it.
+    /// Permissions of all clients; `None` if two grants overlap. Each overlapping pair is reported
+    /// once.
     pub(super) fn enter(
         &self,
         report: &mut Report,
@@ -82,7 +83,7 @@ impl Roles {
         let mut overlaps: BTreeMap<usize, Vec<Overlap>> = BTreeMap::new();
         let mut pairs = BTreeSet::new();
         for (list, client) in self.of.iter().zip((0..).map(ClientId)) {
-            // Never more roles than clients, which a number of 32 bits counts.
+            // There are at most as many roles as clients, which fit 32 bits.
             let next = RoleId(u32::try_from(known.len()).unwrap_or(u32::MAX));
             let role = *known.entry(*list).or_insert(next);
             granted.roles.push(role);
@@ -111,7 +112,7 @@ impl Roles {
             }
         }
         let good = overlaps.is_empty();
-        // From the last, so that what was marked stays where it is.
+        // In reverse order, so that earlier positions stay valid.
         for (place, overlaps) in overlaps.iter().rev() {
             let Some(part) = self.parts.get(*place) else {
                 continue;
@@ -123,7 +124,7 @@ impl Roles {
         good.then_some(granted)
     }
 
-    /// The parts of a list, in their order.
+    /// Parts of a list in order.
     fn parts_of(&self, list: usize) -> Vec<usize> {
         let mut parts = Vec::new();
         let mut at = self.lists.get(list).copied().flatten();

@@ -1,4 +1,4 @@
-//! Who counts limits of scope `global`, and whether it can.
+//! The rate-limit service for limits of scope `global`.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,16 +11,16 @@ use crate::policy::{Counter, Rate, RateLimitService, Redis};
 use crate::raw::{self, Scope};
 use crate::time::SECOND_NS;
 
-/// How long a request waits, ms, unless the policy says: as long as Envoy's own filter does.
+/// Default timeout, as in Envoy's own filter.
 const DEFAULT_TIMEOUT_MS: u64 = 20;
-/// The longest that a request may wait, ms.
+/// Maximum timeout, in ms.
 const MAX_TIMEOUT_MS: u64 = 1_000;
-/// Whose limits they are, unless the policy says.
+/// Default domain.
 const DEFAULT_DOMAIN: &str = "tensorgate";
-/// Redis's own port.
+/// Default port of Redis.
 const REDIS_PORT: u16 = 6379;
 
-/// The service, if there is one: the outer `None` is a fault.
+/// The service, if any; the outer `None` is a fault.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
@@ -59,7 +59,7 @@ pub(super) fn service(
     }))
 }
 
-/// The scope of one of a grant's limits: a fault where nobody counts it.
+/// Scope of a limit: a fault if no service counts it.
 pub(super) fn scope(
     report: &mut Report,
     limit_path: &Path,
@@ -77,7 +77,7 @@ pub(super) fn scope(
     None
 }
 
-/// A rate that is counted elsewhere must be one that can be told exactly there.
+/// A global rate must be exact in the counter's arithmetic.
 pub(super) fn tellable(
     report: &mut Report,
     rate_path: &Path,
@@ -110,7 +110,7 @@ pub(super) fn tellable(
     None
 }
 
-/// Tokens are reserved: with a service of somebody else's all of them are spent, whatever an answer used.
+/// Warns of token limits with another service: reservations are not settled there.
 pub(super) fn unreturned(
     report: &mut Report,
     grant_path: &Path,
@@ -148,11 +148,7 @@ fn counter(report: &mut Report, path: &Path, raw: &raw::RateLimitService) -> Opt
         (Some(one), None) => redis(report, &path.field("redis"), one).map(Counter::Redis),
         (None, Some(text)) => endpoint(report, &path.field("endpoint"), text),
         (None, None) => {
-            report.error_with_fix(
-                path,
-                "names nobody who counts",
-                "redis: {url: redis://127.0.0.1}",
-            );
+            report.error_with_fix(path, "names no counter", "redis: {url: redis://127.0.0.1}");
             None
         }
         (Some(_), Some(_)) => {
@@ -162,7 +158,7 @@ fn counter(report: &mut Report, path: &Path, raw: &raw::RateLimitService) -> Opt
     }
 }
 
-/// `http://host:port`: another server of Envoy's protocol.
+/// `http://host:port` of another server with Envoy's protocol.
 fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<Counter> {
     let place = text
         .strip_prefix("http://")
@@ -220,7 +216,7 @@ fn redis(report: &mut Report, path: &Path, raw: &raw::Redis) -> Option<Redis> {
         }
         (None, false) if !is_loopback(&place.host) => report.warn(
             &url_path,
-            "whoever stands between can read and change what is left of limits",
+            "remaining quota can be read and changed on the network",
             "rediss://… with ca",
         ),
         _ => {}
@@ -228,7 +224,7 @@ fn redis(report: &mut Report, path: &Path, raw: &raw::Redis) -> Option<Redis> {
     if raw.password_file.is_none() && !is_loopback(&place.host) {
         report.warn(
             path,
-            "whoever reaches this Redis can change what is left of limits",
+            "any client of this Redis can change remaining quota",
             "password_file: the file with its password",
         );
     }
@@ -243,19 +239,19 @@ fn redis(report: &mut Report, path: &Path, raw: &raw::Redis) -> Option<Redis> {
     })
 }
 
-/// What a Redis's URL says.
-struct Place {
+/// A parsed Redis URL.
+struct RedisAddress {
     host: String,
     port: u16,
     database: u8,
     tls: bool,
 }
 
-fn place(report: &mut Report, path: &Path, url: &str) -> Option<Place> {
+fn place(report: &mut Report, path: &Path, url: &str) -> Option<RedisAddress> {
     if url.contains('@') {
         report.error_with_fix(
             path,
-            "whoever reads the policy would read the password",
+            "readers of the policy would see the password",
             "username and password_file beside the url",
         );
         return None;
@@ -273,12 +269,12 @@ fn place(report: &mut Report, path: &Path, url: &str) -> Option<Place> {
             digits if is_number(digits) => digits.parse().ok()?,
             _ => return None,
         };
-        // The last colon, unless that stands within an IPv6 address.
+        // The last colon, unless it is inside an IPv6 address.
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, port_of(port)?),
             _ => (authority, REDIS_PORT),
         };
-        Some(Place {
+        Some(RedisAddress {
             host: host_of(host)?,
             port,
             database,

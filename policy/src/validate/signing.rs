@@ -1,4 +1,4 @@
-//! Keys, and which handlers must be signed by which of them.
+//! Signing keys, and required signatures of handlers.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -11,10 +11,10 @@ use crate::hex::unhex;
 use crate::policy::{SignedAs, SignedBy};
 use crate::raw;
 
-/// Keys that one handler names: the old and the new one while a team rotates, times a few teams.
+/// Maximum keys of a handler: an old and a new one per team.
 const MAX_KEYS: usize = 16;
 
-/// Whether every key can be one. Handlers take theirs from the document.
+/// Validates all keys. Handlers read theirs from the document.
 pub(super) fn keys(
     report: &mut Report,
     path: &Path,
@@ -33,7 +33,7 @@ pub(super) fn keys(
         if text.is_some() && key.is_none() {
             report.error_with_fix(&field, "is not an Ed25519 public key", fix);
         }
-        // Taking one name back would leave the key in force under the other.
+        // Revoking one name would leave the key valid under the other.
         let twin = key.and_then(|key| keys.get(&key));
         if let Some(twin) = twin {
             report.error(&field, format!("is the key of {} already", quote(twin)));
@@ -56,7 +56,7 @@ pub(super) fn keys(
     good.then_some(())
 }
 
-/// What one handler's component must be signed by. The outer `None` is a fault, the inner one a handler that needs no signature.
+/// Required signers of a handler. The outer `None` is a fault, the inner one means no signature.
 pub(super) fn signed_by(
     report: &mut Report,
     path: &Path,
@@ -82,7 +82,7 @@ pub(super) fn signed_by(
     let Some(names) = &raw.signed_by else {
         if signed_as.is_some() {
             let fix = "name the keys with signed_by";
-            report.error_with_fix(&as_path, "asks for a signature by nobody", fix);
+            report.error_with_fix(&as_path, "asks for a signature but names no key", fix);
             return None;
         }
         if !policy.keys.is_empty() {
@@ -105,7 +105,7 @@ pub(super) fn signed_by(
             unknown(report, &by_path.index(index), "key", name, known);
             return None;
         };
-        // What is wrong with a key is told of where it stands.
+        // An invalid key is reported at its own location.
         keys.insert(name.clone(), unhex(key.ed25519.as_ref()?.as_bytes())?);
     }
     Some(Some(SignedBy { keys, signed_as }))

@@ -1,4 +1,4 @@
-//! A model's own JSON: a route that is nobody else's, and a place for every tensor that no other is within.
+//! JSON templates: a unique route, and separate locations for all tensors.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -7,44 +7,45 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote, unknown};
-use super::{names, spoken};
+use super::{backend_json, names};
 use crate::contract::TensorRule;
 use crate::datatype::Datatype;
-use crate::policy::{Model, Place, Pointer, Step, Template, Templates, is_taken};
+use crate::policy::{Model, Pointer, Step, Template, Templates, TensorPointer, is_taken};
 use crate::raw;
 use crate::request::Protocol;
 
-/// Bytes of a pointer.
+/// Maximum length of a pointer.
 const MAX_POINTER_BYTES: usize = 256;
-/// The element of a pointer that is every element of a list.
+/// The pointer element for every element of a list.
 const ROWS: &str = "*";
-/// Names of a pointer: with the lists of every rank below it, within a document's bound on depth.
+/// Maximum names of a pointer: with lists of every rank below it, documents stay within the depth
+/// limit.
 const MAX_NAMES: usize = 6;
-/// Members that are not read.
+/// Maximum ignored members.
 const MAX_IGNORED: usize = 64;
 
-/// What a template is held against.
+/// The model's side of a template.
 pub(super) struct Sides<'m> {
     pub(super) protocols: &'m [Protocol],
     pub(super) versions: &'m [String],
-    /// Whether a request gets one that names none.
+    /// Whether requests without a version are routed by weight.
     pub(super) has_weights: bool,
-    /// What clients send and get.
+    /// Inputs and outputs of clients.
     pub(super) clients: Side<'m>,
-    /// What a backend gets and gives that is spoken to by the template.
+    /// Inputs and outputs of a backend that uses the template.
     pub(super) backend: Option<Side<'m>>,
-    /// Whether handlers stand between the two.
+    /// Whether handlers convert between the two.
     pub(super) handled: bool,
 }
 
-/// What goes one way, and what comes back.
+/// Inputs and outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Side<'m> {
     pub(super) inputs: &'m [TensorRule],
     pub(super) outputs: &'m [TensorRule],
 }
 
-/// The template of a model.
+/// Template of a model.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
@@ -110,7 +111,7 @@ pub(super) fn template(
     let outputs_path = path.field("outputs");
     let outputs = places(report, &outputs_path, &raw.outputs, output_rules);
     good = good.and(match sides.backend {
-        Some(side) => spoken::spoken(report, &path, raw, side),
+        Some(side) => backend_json::spoken(report, &path, raw, side),
         None => complete(report, &path, raw, sides.clients.inputs),
     });
     let ignored = ignored(report, &path.field("ignored"), &raw.ignored);
@@ -148,7 +149,7 @@ pub(super) fn template(
     })))
 }
 
-/// That what clients must send has its place, and so has some output.
+/// Every required input has a location, and at least one output.
 fn complete(
     report: &mut Report,
     path: &Path,
@@ -172,11 +173,11 @@ fn complete(
     good
 }
 
-/// That a tensor has a place.
+/// A tensor has a location.
 pub(super) fn placed(
     report: &mut Report,
     path: &Path,
-    places: &BTreeMap<String, raw::Place>,
+    places: &BTreeMap<String, raw::TensorPointer>,
     rule: &TensorRule,
     why: &str,
 ) -> Option<()> {
@@ -191,7 +192,7 @@ pub(super) fn placed(
     None
 }
 
-/// Every model's route; none is another's.
+/// Routes of all models; they are unique.
 pub(super) fn templates(report: &mut Report, path: &Path, models: &[Model]) -> Option<Templates> {
     let mut templates = BTreeMap::new();
     let mut good = Some(());
@@ -212,11 +213,11 @@ pub(super) fn templates(report: &mut Report, path: &Path, models: &[Model]) -> O
     good.map(|()| Templates(templates))
 }
 
-/// A path that no other protocol has.
+/// A path that no other protocol uses.
 fn route(report: &mut Report, path: &Path, raw: Option<&str>, called: bool) -> Option<String> {
     let text = report.required(path, raw, "route: /classify")?;
     let route = names::route(report, path, text, "/classify")?;
-    // Whether a server behind has it is its own business.
+    // Routes of backends are not restricted.
     if called && is_taken(text) {
         report.error_with_fix(
             path,
@@ -228,13 +229,13 @@ fn route(report: &mut Report, path: &Path, raw: Option<&str>, called: bool) -> O
     Some(route)
 }
 
-/// Places of tensors, in the contract's order.
+/// Locations of tensors, in the contract's order.
 fn places(
     report: &mut Report,
     path: &Path,
-    raw: &BTreeMap<String, raw::Place>,
+    raw: &BTreeMap<String, raw::TensorPointer>,
     rules: &[TensorRule],
-) -> Option<Vec<Place>> {
+) -> Option<Vec<TensorPointer>> {
     let mut good = Some(());
     for (name, place) in raw {
         let path = path.key(name);
@@ -273,7 +274,7 @@ fn places(
                 }
                 (false, shape) => shape,
             };
-            Some(Place {
+            Some(TensorPointer {
                 name: rule.name().to_string(),
                 at,
                 base64: place.bytes == raw::BytesAs::Base64,
@@ -308,7 +309,8 @@ fn ignored(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Point
     pointers
 }
 
-/// A JSON Pointer (RFC 6901): empty, or names behind slashes, `~0` and `~1` for `~` and `/`; a name that is `*` is every element of a list.
+/// A JSON Pointer (RFC 6901): empty, or names after slashes, with `~0` and `~1` for `~` and `/`;
+/// the name `*` means every element of a list.
 fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
     let wrong = |report: &mut Report, what: String| {
         report.error_with_fix(path, what, "a JSON Pointer such as /image");
@@ -377,9 +379,14 @@ fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
     Some(Pointer(read))
 }
 
-/// That tensors of one list have as many rows as each other.
-fn even(report: &mut Report, path: &Path, places: &[Place], rules: &[TensorRule]) -> Option<()> {
-    let first_dim = |place: &Place| {
+/// Tensors in the same list have the same number of rows.
+fn even(
+    report: &mut Report,
+    path: &Path,
+    places: &[TensorPointer],
+    rules: &[TensorRule],
+) -> Option<()> {
+    let first_dim = |place: &TensorPointer| {
         let rule = rules.iter().find(|rule| rule.name() == place.name);
         rule.and_then(|rule| rule.shape().first())
     };
@@ -412,7 +419,7 @@ fn even(report: &mut Report, path: &Path, places: &[Place], rules: &[TensorRule]
     good
 }
 
-/// That a place is not within another, nor another within it.
+/// No location lies inside another.
 fn apart<'p>(
     report: &mut Report,
     path: &Path,

@@ -1,4 +1,4 @@
-//! A list of tensors: names, datatypes, shapes, value rules.
+//! Lists of tensors: names, datatypes, shapes and value rules.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -15,12 +15,12 @@ use crate::contract::TensorRule;
 use crate::datatype::Datatype;
 use crate::raw;
 
-/// Tensors of one list; what the decoders read at most of a request.
+/// Maximum tensors of a list, as in the decoders.
 const MAX_TENSORS: usize = 64;
-/// Bytes before each element of `BYTES`: its length.
+/// Size of the length prefix of a `BYTES` element.
 const PREFIX_BYTES: u64 = 4;
 
-/// What inputs and outputs have in common.
+/// Common fields of inputs and outputs.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     name: Option<&'a str>,
@@ -112,7 +112,7 @@ impl<'a> From<&'a raw::Output> for Entry<'a> {
     }
 }
 
-/// A list of tensors that must not be empty.
+/// A non-empty list of tensors.
 pub(super) fn rules<'a, E: 'a>(
     report: &mut Report,
     path: &Path,
@@ -182,7 +182,7 @@ fn rule(
     } = values?;
     let (max_item_bytes, items) = items?;
     let release = release?;
-    // A score below zero would be under those that are put to zero.
+    // Negative scores would sort below zeroed ones.
     let range = range.or_else(|| release.scores.then_some((0.0, f64::MAX)));
     let rule = TensorRule {
         name: name?.into(),
@@ -231,7 +231,7 @@ fn datatype(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<Datat
     datatype
 }
 
-/// Bytes of the largest tensor that a rule allows, in raw form; `None` beyond 64 bits.
+/// Maximum size of a tensor in raw form; `None` beyond 64 bits.
 fn max_bytes(rule: &TensorRule) -> Option<u64> {
     let elements = rule
         .shape
@@ -244,7 +244,7 @@ fn max_bytes(rule: &TensorRule) -> Option<u64> {
     elements.checked_mul(element)
 }
 
-/// Warns where the largest request that a contract allows does not fit a body.
+/// Warns if the largest valid request exceeds the body limit.
 pub(super) fn fit(report: &mut Report, path: &Path, rules: &[TensorRule], body_bytes: u64) {
     let total = rules
         .iter()

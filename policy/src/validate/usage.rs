@@ -1,4 +1,4 @@
-//! What refers to what, read off the raw document: names that nothing refers to are weak spots or left-overs.
+//! References in the document; unused names are weak spots or left-overs.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -6,10 +6,10 @@ use core::ops::Bound;
 
 use crate::raw;
 
-/// How a grant spells a group among its clients.
+/// Prefix of a group among a grant's clients.
 pub(super) const GROUP_PREFIX: &str = "group:";
 
-/// Names that something refers to.
+/// Names with references.
 #[derive(Debug)]
 pub(super) struct Usage<'a> {
     pub(super) clients: BTreeSet<&'a str>,
@@ -81,12 +81,12 @@ impl<'a> Usage<'a> {
     }
 }
 
-/// How a grant names models: `digits`, `digits@1`, `risk/*`.
+/// A grant's reference to models: `digits`, `digits@1`, `risk/*`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Selector<'a> {
     Model(&'a str),
     Version(&'a str, &'a str),
-    /// Every model under a prefix that ends in `/`.
+    /// All models under a prefix that ends in `/`.
     Under(&'a str),
 }
 
@@ -99,7 +99,8 @@ impl<'a> Selector<'a> {
         }
     }
 
-    /// The models that it names, in name order: found, not searched for, since grants may name a hundred thousand.
+    /// The referenced models in name order, found by lookup, because there may be a hundred
+    /// thousand.
     pub(super) fn models<'r>(
         self,
         raw: &'r raw::Policy,

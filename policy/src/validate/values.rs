@@ -1,4 +1,4 @@
-//! What the numbers of a tensor may be: a range for all or for each channel, a list, and what is counted over the whole.
+//! Rules of numbers: ranges, channel ranges, allowed values, and counts over the tensor.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -8,17 +8,17 @@ use crate::contract::{Channels, DimRule, Listed, Numbers, bounds, holds_a_value,
 use crate::datatype::Datatype;
 use crate::raw::{ChannelRanges, Scalar};
 
-/// Channels that can have ranges of their own.
+/// Maximum channels with ranges.
 const MAX_CHANNELS: usize = 1024;
-/// Values that can be listed.
+/// Maximum allowed values.
 const MAX_LISTED: usize = 1024;
-/// Distinct values that can be asked for: the filter keeps as many for each tensor that passes.
+/// Maximum distinct values: a filter keeps that many per streamed tensor.
 const MAX_DISTINCT: u64 = 64;
 
-/// What is written about the values of a tensor.
+/// Value rules of a tensor in the document.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Values<'a> {
-    /// Whether rules can be written at all: what a client sends has some, what a model answers has not.
+    /// Whether rules are allowed: inputs may have them, outputs not.
     pub(super) ruled: bool,
     pub(super) finite: Option<bool>,
     pub(super) range: Option<(f64, f64)>,
@@ -29,7 +29,7 @@ pub(super) struct Values<'a> {
     pub(super) max_zero_fraction: Option<f64>,
 }
 
-/// The same as rules.
+/// The validated rules.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) finite: bool,
@@ -37,7 +37,7 @@ pub(super) struct Checked {
     pub(super) numbers: Numbers,
 }
 
-/// The rules of a tensor of numbers; of `BYTES`, which has none, that nothing is written. `shape` is there unless it is faulty.
+/// Rules of numbers; `BYTES` must have none. `shape` is absent if it is invalid.
 pub(super) fn values(
     report: &mut Report,
     path: &Path,
@@ -96,7 +96,7 @@ pub(super) fn values(
     })
 }
 
-/// Warns of a `finite` that says nothing, and of a float that takes every value.
+/// Warns of a `finite` without effect, and of floats without a limit.
 fn finite(report: &mut Report, path: &Path, raw: Values<'_>, datatype: Datatype) {
     let bounded = raw.range.is_some()
         || raw.max_abs.is_some()
@@ -123,7 +123,7 @@ fn finite(report: &mut Report, path: &Path, raw: Values<'_>, datatype: Datatype)
     }
 }
 
-/// Whether nothing is written that only numbers have.
+/// Whether no rule for numbers is present.
 fn no_numbers(report: &mut Report, path: &Path, raw: Values<'_>) -> bool {
     let written = [
         ("range", raw.range.is_some()),
@@ -147,7 +147,7 @@ fn no_numbers(report: &mut Report, path: &Path, raw: Values<'_>) -> bool {
     good
 }
 
-/// A range with bounds in order that holds some value of the datatype.
+/// An ordered range that contains a value of the datatype.
 fn range(report: &mut Report, path: &Path, range: (f64, f64), datatype: Datatype) -> Option<()> {
     let (least, greatest) = range;
     if !least.is_finite() || !greatest.is_finite() {
@@ -169,7 +169,7 @@ fn range(report: &mut Report, path: &Path, range: (f64, f64), datatype: Datatype
     None
 }
 
-/// What `range` and `max_abs` come to together, `Some(None)` where there is neither.
+/// Combination of `range` and `max_abs`; `Some(None)` without either.
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
@@ -319,7 +319,7 @@ fn listed(
     good.map(|()| bits)
 }
 
-/// A list of values that is neither empty nor too long.
+/// A list of allowed values, neither empty nor too long.
 pub(super) fn few(report: &mut Report, path: &Path, list: &[Scalar]) -> Option<()> {
     report.not_empty(path, list, "[0, 1]")?;
     if list.len() > MAX_LISTED {
@@ -365,7 +365,8 @@ fn distinct(
     usize::try_from(least).ok().map(Some)
 }
 
-/// Whether a list or a range has as many values as are to differ: without them every tensor would be refused.
+/// The list or range has enough values for the required distinct ones; otherwise every tensor would
+/// be rejected.
 fn can_differ(
     report: &mut Report,
     path: &Path,
@@ -385,12 +386,13 @@ fn can_differ(
             return false;
         }
     }
-    // Whole numbers between two bounds are at most so many; floats are as good as without number, unless the bounds are one.
+    // Integers between two bounds are countable; floats count as unlimited unless the bounds are
+    // equal.
     let few = range.is_some_and(|(from, to)| {
         if datatype.is_float() {
             from >= to
         } else {
-            // `least` is small: a float holds it.
+            // `least` is small enough for a float.
             #[expect(clippy::cast_precision_loss, reason = "at most 64")]
             let wanted = least as f64;
             to - from + 1.0 < wanted

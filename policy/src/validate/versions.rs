@@ -1,4 +1,4 @@
-//! Versions of a model: which of them clients can call, how those share requests that name none, and which get copies.
+//! Versions of a model: callable versions, weights and shadow versions.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -10,22 +10,22 @@ use super::report::{Path, Report};
 use crate::policy::{Routing, ShadowVersion};
 use crate::raw::{self, BackendKind, Sticky, VersionRule, Versions};
 
-/// Versions of one model that a policy can name.
+/// Maximum versions of one model.
 const MAX_VERSIONS: usize = 256;
-/// A weight: thousandths of a percent can be said.
+/// Maximum weight, which allows thousandths of a percent.
 const MAX_WEIGHT: u64 = 100_000;
-/// Versions that get copies: each of them costs as much as an answer does.
+/// Maximum shadow versions: each costs as much as an answer.
 const MAX_SHADOWS: usize = 4;
-/// How far a shadow's floats may be, unless the policy says.
+/// Default tolerance of a shadow version.
 const DEFAULT_TOLERANCE: f64 = 0.001;
 
-/// A model's versions that can be called, and how they are come by.
+/// Callable versions of a model and their routing.
 pub(super) struct Found {
     pub(super) versions: Vec<String>,
     pub(super) routing: Routing,
 }
 
-/// The place of one of the versions that can be called.
+/// Path of a callable version.
 pub(super) fn place(path: &Path, raw: &Versions, version: &str) -> Path {
     match raw {
         Versions::Ruled(_) => path.key(version),
@@ -160,7 +160,7 @@ fn ruled(report: &mut Report, path: &Path, raw: &BTreeMap<String, VersionRule>) 
         weights.push((weight_path, weight.flatten()));
     }
     if versions.is_empty() {
-        report.error_with_fix(path, "no version answers anybody", "\"1\": {weight: 1}");
+        report.error_with_fix(path, "no version answers clients", "\"1\": {weight: 1}");
         return None;
     }
     if shadows.len() > MAX_SHADOWS {
@@ -179,7 +179,7 @@ fn ruled(report: &mut Report, path: &Path, raw: &BTreeMap<String, VersionRule>) 
     })
 }
 
-/// All of them or none: what has no weight beside others that have one could mean nothing, or a share.
+/// All or none: a version without weight beside others would be ambiguous.
 fn weights(report: &mut Report, path: &Path, raw: &[(Path, Option<u32>)]) -> Option<Vec<u32>> {
     if raw.iter().all(|(_, weight)| weight.is_none()) {
         return Some(Vec::new());
@@ -213,7 +213,7 @@ fn shadow(
     if rule.weight.is_some() {
         report.error_with_fix(
             &path.field("weight"),
-            "a version with shadow: true answers nobody",
+            "a version with shadow: true never answers clients",
             "remove it",
         );
         good = None;

@@ -1,11 +1,11 @@
-//! The key that gate and host share, and what is made with it. Never printed, never written.
+//! The key that filter and host share, and values derived from it. Never printed or stored.
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use tensorgate_policy::unhex;
 
-/// The HMAC-SHA256 key that gate and host share, 32 bytes. Never printed. Kept as HMAC's state after both of its paddings, which would
-/// otherwise be half of a signature's cost.
+/// The shared HMAC-SHA256 key, 32 bytes. Never printed. Stored as HMAC's state after both paddings,
+/// which saves half of the cost of a signature.
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
@@ -16,14 +16,15 @@ impl core::fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads 64 hex digits, surrounding white space apart.
+    /// Parses 64 hex digits with optional surrounding white space.
     pub fn from_hex(text: &str) -> Option<Self> {
         let key: [u8; 32] = unhex(text.trim_ascii().to_ascii_lowercase().as_bytes())?;
-        // HMAC takes a key of any length.
+        // HMAC accepts keys of any length.
         Hmac::new_from_slice(&key).ok().map(Self)
     }
 
-    /// A name that nobody without the key can compute, for `parts` in their order. Contexts begin otherwise, so that none is ever such a name.
+    /// A name for `parts` that only holders of the key can compute. Its input differs from that of
+    /// every context.
     pub fn name(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.mac("name");
         for part in parts {

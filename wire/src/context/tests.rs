@@ -1,4 +1,4 @@
-//! What is signed comes back whole, and nothing else is believed.
+//! ! A signed context is read back unchanged, and every other text is rejected.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -24,7 +24,8 @@ fn context() -> Context {
         generation: "ab12".into(),
         issued_unix_s: NOW,
         checked: true,
-        levels: Levels::default(),
+        verdicts: 2,
+        quotas: RemainingQuotas::default(),
         claims: Vec::new(),
     }
 }
@@ -33,7 +34,7 @@ fn verify(value: &str) -> Result<Context, ContextFault> {
     Context::verify(value, &key(7), "POST", "/v2/models/m/infer", NOW, 30)
 }
 
-/// `signed` under the right key, whatever it says.
+/// / `signed` with a valid signature, whatever it contains.
 fn signed(signed: &str) -> String {
     let mac = key(7).mac(signed).finalize().into_bytes();
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
@@ -111,10 +112,10 @@ fn every_other_context_is_refused_with_its_fault() {
             ContextFault::Signature,
         ),
         ("empty", String::new(), ContextFault::Form),
-        ("no signature", "v6.AAAA".into(), ContextFault::Form),
+        ("no signature", "v7.AAAA".into(), ContextFault::Form),
         (
             "an empty signature",
-            "v6.AAAA.".into(),
+            "v7.AAAA.".into(),
             ContextFault::Signature,
         ),
         (
@@ -135,17 +136,17 @@ fn every_other_context_is_refused_with_its_fault() {
         ),
         (
             "a signature that is right, over no fields",
-            signed("v6."),
+            signed("v7."),
             ContextFault::Form,
         ),
         (
             "a signature that is right, over no base64",
-            signed("v6.!!"),
+            signed("v7.!!"),
             ContextFault::Form,
         ),
         (
             "a signature that is right, over fields with a rest",
-            signed(&format!("v6.{fields}")),
+            signed(&format!("v7.{fields}")),
             ContextFault::Form,
         ),
         (
@@ -224,7 +225,7 @@ fn every_other_context_is_refused_with_its_fault() {
 fn a_client_is_named_or_not_but_not_both() {
     let of = |named: u8, client: &str, checked: u8| {
         let mut fields = NOW.to_be_bytes().to_vec();
-        fields.extend([named, 1, checked]);
+        fields.extend([named, 1, checked, 2]);
         let credential = "key:0123456789abcdef";
         for field in [
             client,
@@ -238,17 +239,17 @@ fn a_client_is_named_or_not_but_not_both() {
             fields.extend_from_slice(field.as_bytes());
         }
         fields.extend([0, 0, 0]);
-        signed(&format!("v6.{}", URL_SAFE_NO_PAD.encode(fields)))
+        signed(&format!("v7.{}", URL_SAFE_NO_PAD.encode(fields)))
     };
-    // Checked, and by proofs 9; beyond four bits of proofs there is nothing.
+    // Checked, with credential kinds 9. Bits beyond the four kinds are rejected.
     let fields = |named: u8, client: &str| of(named, client, 1 | 9 << 1);
     assert_eq!(verify(&fields(1, "ocr")), Ok(context()));
     assert_eq!(verify(&of(1, "ocr", 32)), Err(ContextFault::Form));
-    let nobody = Context {
+    let no_client = Context {
         client: None,
         ..context()
     };
-    assert_eq!(verify(&fields(0, "")), Ok(nobody));
+    assert_eq!(verify(&fields(0, "")), Ok(no_client));
     assert_eq!(verify(&fields(0, "ocr")), Err(ContextFault::Form));
     assert_eq!(verify(&fields(2, "ocr")), Err(ContextFault::Form));
 }

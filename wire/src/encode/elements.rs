@@ -1,17 +1,17 @@
-//! Elements in raw form to a flat JSON list. Floats are written as the shortest text that reads back as the same value of their
-//! own datatype; what JSON cannot say (NaN, infinities, bytes that are no text, 16-bit floats) is not written at all, and told apart from a
-//! tensor that is not what it says.
+//! Converts elements in raw form to a flat JSON list. Floats are written as the shortest text with
+//! the same value. Values without a JSON form (NaN, infinities, non-text bytes, 16-bit floats) are
+//! an error, distinct from an inconsistent tensor.
 
 use core::fmt::{Debug, Write as _};
 
 use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::items;
 
-use super::Unsayable;
+use super::Unencodable;
 use crate::json_text::string;
 
-/// Appends the list. An error leaves half of one behind: the caller throws it away.
-pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Result<(), Unsayable> {
+/// Appends the list. After an error the output is incomplete and must be discarded.
+pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Result<(), Unencodable> {
     json.push('[');
     let mut first = true;
     let mut next = |json: &mut String| {
@@ -44,25 +44,25 @@ pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Resul
         Datatype::Bytes => {
             for item in items(data) {
                 next(json);
-                let item = item.map_err(|_| Unsayable::Tensor)?;
-                string(json, str::from_utf8(item).map_err(|_| Unsayable::Value)?);
+                let item = item.map_err(|_| Unencodable::Tensor)?;
+                string(json, str::from_utf8(item).map_err(|_| Unencodable::Value)?);
             }
         }
-        Datatype::Fp16 | Datatype::Bf16 => return Err(Unsayable::Value),
+        Datatype::Fp16 | Datatype::Bf16 => return Err(Unencodable::Value),
     }
     json.push(']');
     Ok(())
 }
 
-/// Appends one element, and no list. Errors as for [`write`].
+/// Appends one element without a list. Errors as for [`write`].
 pub(super) fn scalar(
     json: &mut String,
     datatype: Datatype,
     element: &[u8],
-) -> Result<(), Unsayable> {
+) -> Result<(), Unencodable> {
     let start = json.len();
     write(json, datatype, element)?;
-    // A list of one, without its brackets.
+    // A list of one without its brackets.
     json.pop();
     json.remove(start);
     Ok(())
@@ -73,13 +73,13 @@ fn numbers<T: Debug, const N: usize>(
     data: &[u8],
     mut next: impl FnMut(&mut String),
     value: impl Fn([u8; N]) -> Option<T>,
-) -> Result<(), Unsayable> {
+) -> Result<(), Unencodable> {
     let (elements, rest) = data.as_chunks::<N>();
     for element in elements {
         next(json);
-        // `Debug` writes large and small floats with an exponent, where `Display` would write 300 digits.
-        let value = value(*element).ok_or(Unsayable::Value)?;
-        write!(json, "{value:?}").map_err(|_| Unsayable::Tensor)?;
+        // `Debug` writes large and small floats with an exponent, `Display` with up to 300 digits.
+        let value = value(*element).ok_or(Unencodable::Value)?;
+        write!(json, "{value:?}").map_err(|_| Unencodable::Tensor)?;
     }
-    rest.is_empty().then_some(()).ok_or(Unsayable::Tensor)
+    rest.is_empty().then_some(()).ok_or(Unencodable::Tensor)
 }

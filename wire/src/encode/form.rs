@@ -1,4 +1,4 @@
-//! How an answer is to be written, as its request says. It never looks at an answer.
+//! The requested form of a response.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use tensorgate_policy::policy::Template;
 
 use crate::signature;
 
-/// What a request says of its answer's form.
+/// The requested form of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerForm {
-    /// Whether outputs are wanted as binary data: the request's word.
+    /// Whether outputs are binary data by default.
     all: bool,
-    /// The outputs' own, which goes before it.
+    /// Settings of single outputs, which take precedence.
     named: Vec<(String, bool)>,
-    /// Output by output rather than row by row, where the protocol has both.
+    /// By output instead of by row, if the protocol has both.
     pub(super) by_column: bool,
-    /// The signature that was asked for; empty for the default.
+    /// The requested signature; empty for the default.
     pub(super) signature: String,
-    /// Where outputs go in JSON of a model's own.
+    /// Locations of outputs in a JSON template.
     pub(super) template: Option<Arc<Template>>,
 }
 
 impl AnswerForm {
-    /// What a request asks for.
+    /// The form that a request asks for.
     pub fn of(request: &InferRequest<'_>) -> Self {
         Self {
             all: request.binary_data_output,
@@ -38,13 +38,13 @@ impl AnswerForm {
         }
     }
 
-    /// The same by a model's own template.
+    /// The same with a JSON template.
     #[must_use]
     pub fn in_template(self, template: Option<Arc<Template>>) -> Self {
         Self { template, ..self }
     }
 
-    /// Whether an output is wanted as binary data.
+    /// Whether an output is sent as binary data.
     pub fn wants(&self, output: &str) -> bool {
         self.named
             .iter()

@@ -1,5 +1,5 @@
-//! Answers as TF Serving writes them: JSON by row or by column, `PredictResponse`, a model's signature and its status. TorchServe's are the same
-//! JSON, by row or as it is.
+//! Responses in TF Serving's form: JSON by row or by column, `PredictResponse`, signature and
+//! status. TorchServe's JSON is the same, by row or as a whole.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,29 +10,29 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::elements::scalar;
-use super::{AnswerForm, Unsayable, dims, whole};
+use super::{AnswerForm, Unencodable, dims, whole};
 use crate::grpc::{is_number, list_of, number_of};
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;
 use crate::signature;
 
-/// Outputs of strings with such a name are bytes, and written in base64.
+/// String outputs with this suffix are bytes, written in base64.
 const BYTES_SUFFIX: &str = "_bytes";
-/// The method of a signature that takes and gives tensors by name.
+/// Method of a signature with named tensors.
 const PREDICT: &str = "tensorflow/serving/predict";
 
-/// How `BYTES` are said.
+/// How `BYTES` are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Texts {
     /// As text.
     Plain,
     /// In base64.
     Base64,
-    /// In base64, in an object that says so.
+    /// In base64, in an object with a key.
     Tagged,
 }
 
-/// One output's elements, row-major, on their way into JSON.
+/// Elements of one output, row-major, during encoding.
 pub(super) struct Elements<'a> {
     datatype: Datatype,
     rest: &'a [u8],
@@ -40,9 +40,9 @@ pub(super) struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// Those of an output whose data is what it says.
-    pub(super) fn of(output: &'a Tensor<'_>, texts: Texts) -> Result<Self, Unsayable> {
-        let (datatype, rest) = whole(output).ok_or(Unsayable::Tensor)?;
+    /// Elements of a consistent output.
+    pub(super) fn of(output: &'a Tensor<'_>, texts: Texts) -> Result<Self, Unencodable> {
+        let (datatype, rest) = whole(output).ok_or(Unencodable::Tensor)?;
         Ok(Self {
             datatype,
             rest,
@@ -50,7 +50,7 @@ impl<'a> Elements<'a> {
         })
     }
 
-    /// Takes the next one.
+    /// Takes the next element.
     fn take(&mut self) -> Option<&'a [u8]> {
         let size = match self.datatype.size_bytes() {
             Some(size) => size,
@@ -61,24 +61,24 @@ impl<'a> Elements<'a> {
         Some(element)
     }
 
-    /// Writes the next one.
-    fn next(&mut self, json: &mut String) -> Result<(), Unsayable> {
-        let element = self.take().ok_or(Unsayable::Tensor)?;
+    /// Writes the next element.
+    fn next(&mut self, json: &mut String) -> Result<(), Unencodable> {
+        let element = self.take().ok_or(Unencodable::Tensor)?;
         if self.datatype == Datatype::Bytes && self.texts != Texts::Plain {
             let (before, after) = match self.texts {
                 Texts::Tagged => ("{\"b64\":\"", "\"}"),
                 Texts::Base64 | Texts::Plain => ("\"", "\""),
             };
             json.push_str(before);
-            STANDARD.encode_string(element.get(4..).ok_or(Unsayable::Tensor)?, json);
+            STANDARD.encode_string(element.get(4..).ok_or(Unencodable::Tensor)?, json);
             json.push_str(after);
             return Ok(());
         }
         scalar(json, self.datatype, element)
     }
 
-    /// Writes a value of these dims, at most [`MAX_RANK`] of them.
-    pub(super) fn value(&mut self, json: &mut String, shape: &[i64]) -> Result<(), Unsayable> {
+    /// Writes a value with these dimensions, at most [`MAX_RANK`].
+    pub(super) fn value(&mut self, json: &mut String, shape: &[i64]) -> Result<(), Unencodable> {
         let Some((dim, inner)) = shape.split_first() else {
             return self.next(json);
         };
@@ -92,7 +92,8 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// A tensor's elements in lists of its dims. `None` where JSON cannot say one, or the tensor is not what it says.
+/// Elements of a tensor in nested lists. `None` if JSON cannot represent one, or if the tensor is
+/// inconsistent.
 pub(crate) fn lists(tensor: &Tensor<'_>) -> Option<String> {
     if tensor.shape.len() > MAX_RANK {
         return None;
@@ -103,24 +104,25 @@ pub(crate) fn lists(tensor: &Tensor<'_>) -> Option<String> {
     Some(json)
 }
 
-/// The member of an answer that is by column.
+/// Member of a response by column.
 pub(super) const OUTPUTS: &str = "outputs";
 
-/// `{"predictions": …}`, where an answer by row was asked for. Else the outputs as they are, in a member of this name or in none.
+/// `{"predictions": …}` for a response by row. Otherwise the outputs as a whole, in a member with
+/// this name or without one.
 pub(super) fn infer_json(
     response: &InferResponse,
     form: &AnswerForm,
     member: Option<&str>,
-) -> Result<Vec<u8>, Unsayable> {
+) -> Result<Vec<u8>, Unencodable> {
     let outputs = &response.outputs;
     let rows = match form.by_column {
         true => None,
-        false => Some(rows_in_common(outputs).ok_or(Unsayable::Rows)?),
+        false => Some(rows_in_common(outputs).ok_or(Unencodable::Rows)?),
     };
     document(outputs, rows, member)
 }
 
-/// How many rows all tensors have; `None` where they differ.
+/// Common number of rows; `None` if tensors differ.
 fn rows_in_common(outputs: &[Tensor<'_>]) -> Option<i64> {
     let mut rows = outputs.iter().map(|output| output.shape.first().copied());
     let first = rows.next()??;
@@ -131,9 +133,9 @@ fn document(
     outputs: &[Tensor<'_>],
     rows: Option<i64>,
     member: Option<&str>,
-) -> Result<Vec<u8>, Unsayable> {
+) -> Result<Vec<u8>, Unencodable> {
     if outputs.is_empty() || outputs.iter().any(|output| output.shape.len() > MAX_RANK) {
-        return Err(Unsayable::Tensor);
+        return Err(Unencodable::Tensor);
     }
     let mut elements = outputs
         .iter()
@@ -168,31 +170,31 @@ fn document(
     Ok(json.into_bytes())
 }
 
-/// Writes the next value of each output: by name where there are several.
+/// Writes the next value of each output, with names if there are several.
 fn named(
     json: &mut String,
     outputs: &[Tensor<'_>],
     elements: &mut [Elements<'_>],
     part: impl Fn(&[i64]) -> Option<&[i64]>,
-) -> Result<(), Unsayable> {
+) -> Result<(), Unencodable> {
     if let ([output], [elements]) = (outputs, &mut *elements) {
-        return elements.value(json, part(&output.shape).ok_or(Unsayable::Tensor)?);
+        return elements.value(json, part(&output.shape).ok_or(Unencodable::Tensor)?);
     }
     for (index, (output, elements)) in outputs.iter().zip(elements).enumerate() {
         json.push(if index == 0 { '{' } else { ',' });
         string(json, &output.name);
         json.push(':');
-        elements.value(json, part(&output.shape).ok_or(Unsayable::Tensor)?)?;
+        elements.value(json, part(&output.shape).ok_or(Unencodable::Tensor)?)?;
     }
     json.push('}');
     Ok(())
 }
 
-/// The most bytes that an output takes in JSON beyond its elements' own text: every list that is opened, and its name in every row.
+/// Maximum JSON overhead of an output: every opened list, and its name in every row.
 pub(super) fn json_overhead(output: &Tensor<'_>) -> usize {
     /// Brackets and a comma.
     const LIST_BYTES: usize = 3;
-    /// Quotes, a colon, a comma, a brace; and a character of a name may take six in JSON.
+    /// Quotes, a colon, a comma, a brace; a character of a name may take six in JSON.
     const NAME_BYTES: usize = 5;
     let mut lists = 1_usize;
     let mut total = 0_usize;
@@ -212,7 +214,7 @@ pub(super) fn json_overhead(output: &Tensor<'_>) -> usize {
         .saturating_add(rows.saturating_mul(name))
 }
 
-/// A `PredictResponse`, elements in typed lists, as TF Serving has them unless it is told otherwise.
+/// A `PredictResponse` with typed lists, TF Serving's default.
 pub(super) fn infer_message(response: &InferResponse, form: &AnswerForm) -> Option<Message> {
     let mut message = Message::default();
     for output in &response.outputs {
@@ -238,7 +240,7 @@ pub(crate) fn spec(model: &str, version: &str, signature: &str) -> Message {
     spec.bytes(3, signature)
 }
 
-/// A version as TF Serving counts them.
+/// A version as TF Serving's number.
 fn number(version: &str) -> Option<u64> {
     let number: i64 = Some(version).filter(|text| is_number(text))?.parse().ok()?;
     u64::try_from(number).ok()
@@ -251,7 +253,7 @@ fn tensor_proto(output: &Tensor<'_>) -> Option<Message> {
         .message(2, shape_proto(output.shape.iter().copied()));
     let field = list_of(datatype);
     Some(match datatype {
-        // Packed, these are the same bytes.
+        // The packed form equals the raw form.
         Datatype::Fp32 | Datatype::Fp64 | Datatype::Bool => proto.bytes(field, data),
         Datatype::Bytes => {
             let mut proto = proto;
@@ -290,7 +292,7 @@ fn packed<const N: usize>(
     message.packed(field, elements.iter().map(|element| value(*element)))
 }
 
-/// The most bytes that a byte of raw data takes in typed lists: a negative INT8 is ten bytes of varint.
+/// Maximum growth in typed lists: a negative INT8 is a varint of ten bytes.
 pub(super) const LIST_GROWTH: usize = 10;
 
 /// A `TensorShapeProto`.
@@ -300,7 +302,7 @@ pub(crate) fn shape_proto(dims: impl Iterator<Item = i64>) -> Message {
     })
 }
 
-/// A `GetModelMetadataResponse`: the one signature that a contract is.
+/// A `GetModelMetadataResponse` with the contract as the only signature.
 pub(super) fn metadata_message(
     model: &str,
     version: &str,
@@ -338,7 +340,7 @@ pub(super) fn metadata_message(
         )
 }
 
-/// The same in JSON, 64-bit integers as strings, as protobuf's mapping has them.
+/// The same in JSON, with 64-bit integers as strings, as protobuf's JSON mapping requires.
 pub(super) fn metadata_json(
     model: &str,
     version: &str,
@@ -378,7 +380,7 @@ pub(super) fn metadata_json(
     json
 }
 
-/// A datatype in TensorFlow's own words.
+/// TensorFlow's name of a datatype.
 const fn name_of(datatype: Datatype) -> &'static str {
     match datatype {
         Datatype::Bool => "DT_BOOL",

@@ -1,4 +1,5 @@
-//! Tests of answers as TF Serving writes them. The messages are read by prost in `wire/tests/tf_prost.rs`.
+//! ! Tests of responses in TF Serving's form. `wire/tests/tf_prost.rs` reads the messages with
+//! prost.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -41,7 +42,7 @@ fn said(
     protocol: Protocol,
     outputs: &[Tensor<'static>],
     by_column: bool,
-) -> Result<String, Unsayable> {
+) -> Result<String, Unencodable> {
     let response = InferResponse {
         model: "m".into(),
         version: "1".into(),
@@ -69,33 +70,33 @@ fn an_answer_of_torchserve_is_the_value_itself_unless_rows_were_asked_for() {
             false,
             Ok(r#"{"predictions":[{"z":5,"y":[1,2]},{"z":6,"y":[3,4]}]}"#),
         ),
-        (vec![one()], false, Err(Unsayable::Rows)),
+        (vec![one()], false, Err(Unencodable::Rows)),
         (
             vec![y(), tensor("w", "INT8", &[1], &[0])],
             false,
-            Err(Unsayable::Rows),
+            Err(Unencodable::Rows),
         ),
         (
             vec![tensor("h", "FP16", &[1], &[0, 0])],
             true,
-            Err(Unsayable::Value),
+            Err(Unencodable::Value),
         ),
         (
             vec![tensor("f", "FP32", &[1], &f32::NAN.to_le_bytes())],
             false,
-            Err(Unsayable::Value),
+            Err(Unencodable::Value),
         ),
         (
             vec![tensor("b", "BYTES", &[1], b"\x01\0\0\0\xff")],
             true,
-            Err(Unsayable::Value),
+            Err(Unencodable::Value),
         ),
         (
             vec![tensor("s", "INT8", &[2], &[1])],
             true,
-            Err(Unsayable::Tensor),
+            Err(Unencodable::Tensor),
         ),
-        (vec![], true, Err(Unsayable::Tensor)),
+        (vec![], true, Err(Unencodable::Tensor)),
     ] {
         let answer = said(Protocol::TorchRest, &outputs, by_column);
         let answer = answer.as_deref().map_err(|why| *why);
@@ -151,7 +152,7 @@ fn an_answer_is_by_row_or_by_column_as_it_was_asked_for() {
             false,
             Some(r#"{"predictions":[{"b64":"YQ=="},{"b64":"/w=="}]}"#),
         ),
-        // Bytes that are no text, under a name that does not say so.
+        // Bytes that are not text, under a name that does not mark them as binary.
         (vec![s("image")], false, None),
         (
             vec![tensor("t", "BYTES", &[1], b"\x02\0\0\0\xc3\xa9")],
@@ -173,7 +174,7 @@ fn an_answer_is_by_row_or_by_column_as_it_was_asked_for() {
             true,
             Some(r#"{"outputs":true}"#),
         ),
-        // A scalar has no rows, and outputs of different batches have none in common.
+        // A scalar has no rows, and outputs of different batch sizes have no common rows.
         (vec![tensor("b", "BOOL", &[], &[1])], false, None),
         (vec![y(), tensor("z", "INT8", &[1], &[1])], false, None),
         (vec![tensor("n", "FP32", &[1], &f(&[f32::NAN]))], true, None),

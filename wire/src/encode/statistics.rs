@@ -1,5 +1,4 @@
-//! How often a model was run and how long that took, in the words of Triton's statistics extension: counts and times of one version of one model, and
-//! nothing of anything else.
+//! Statistics of one version of one model in the form of Triton's extension: counts and times.
 
 use core::fmt::Write as _;
 
@@ -9,16 +8,16 @@ use super::small_frame;
 use crate::json_text::{member, string};
 use crate::protobuf::Message;
 
-/// So many times, and so long together.
+/// A count and a total time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// How often.
+pub struct Timing {
+    /// Count.
     pub count: u64,
     /// Nanoseconds.
     pub ns: u64,
 }
 
-/// Parts of an inference, in the order in which [`Statistics::parts`] has them: Triton's names.
+/// Parts of an inference with Triton's names, in the order of [`Statistics::parts`].
 pub const PARTS: [&str; 8] = [
     "success",
     "fail",
@@ -30,20 +29,20 @@ pub const PARTS: [&str; 8] = [
     "cache_miss",
 ];
 
-/// Of one version of one model, since counting began.
+/// Statistics of one version of one model, since counting began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// When it was last asked to infer, milliseconds since 1970; 0 for never.
+    /// Time of the last inference request, in Unix milliseconds; 0 for never.
     pub last_inference_ms: u64,
-    /// Inferences that were answered.
+    /// Answered inferences.
     pub inference_count: u64,
     /// Runs of the model.
     pub execution_count: u64,
     /// Of each of [`PARTS`].
-    pub parts: [Spent; 8],
+    pub parts: [Timing; 8],
 }
 
-/// The answer for one version of one model, in OIP's protocols. No other has the question.
+/// The response for one version of one model, in OIP's protocols. Others have no such request.
 pub fn model_statistics(
     protocol: Protocol,
     model: &str,
@@ -59,8 +58,8 @@ pub fn model_statistics(
 
 fn message(model: &str, version: &str, statistics: &Statistics) -> Message {
     let mut inference = Message::default();
-    for (field, spent) in (1..).zip(&statistics.parts) {
-        inference = inference.message(field, duration(*spent));
+    for (field, timing) in (1..).zip(&statistics.parts) {
+        inference = inference.message(field, duration(*timing));
     }
     Message::default()
         .bytes(1, model)
@@ -71,10 +70,10 @@ fn message(model: &str, version: &str, statistics: &Statistics) -> Message {
         .message(6, inference)
 }
 
-fn duration(spent: Spent) -> Message {
+fn duration(timing: Timing) -> Message {
     Message::default()
-        .varint(1, spent.count)
-        .varint(2, spent.ns)
+        .varint(1, timing.count)
+        .varint(2, timing.ns)
 }
 
 fn json(model: &str, version: &str, statistics: &Statistics) -> String {
@@ -93,18 +92,18 @@ fn json(model: &str, version: &str, statistics: &Statistics) -> String {
     }
     json.push_str(",\"inference_stats\":{");
     parts(&mut json, PARTS.iter().zip(&statistics.parts));
-    // Nobody here puts requests into batches.
+    // There is no batching here.
     json.push_str("},\"batch_stats\":[]}]}");
     json
 }
 
-fn parts<'s>(json: &mut String, parts: impl Iterator<Item = (&'s &'s str, &'s Spent)>) {
-    for (index, (name, spent)) in parts.enumerate() {
+fn parts<'s>(json: &mut String, parts: impl Iterator<Item = (&'s &'s str, &'s Timing)>) {
+    for (index, (name, timing)) in parts.enumerate() {
         if index > 0 {
             json.push(',');
         }
         string(json, name);
-        let _ = write!(json, ":{{\"count\":{},\"ns\":{}}}", spent.count, spent.ns);
+        let _ = write!(json, ":{{\"count\":{},\"ns\":{}}}", timing.count, timing.ns);
     }
 }
 
@@ -120,7 +119,7 @@ mod tests {
     use super::*;
 
     fn statistics() -> Statistics {
-        let spent = |number: u64| Spent {
+        let timing = |number: u64| Timing {
             count: number,
             ns: number * 1_000,
         };
@@ -128,7 +127,7 @@ mod tests {
             last_inference_ms: 1_780_000_000_000,
             inference_count: 70,
             execution_count: 10,
-            parts: [1, 2, 3, 4, 5, 6, 7, 0].map(spent),
+            parts: [1, 2, 3, 4, 5, 6, 7, 0].map(timing),
         }
     }
 

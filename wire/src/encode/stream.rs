@@ -1,4 +1,5 @@
-//! `ModelStreamInferResponse`: an answer over a stream, or the refusal of one message of it, after which the stream goes on.
+//! `ModelStreamInferResponse`: a response in a stream, or the rejection of one message, after which
+//! the stream continues.
 
 use tensorgate_policy::{Denial, Protocol};
 
@@ -20,17 +21,18 @@ const ID: u32 = 3;
 /// `ModelInferResponse.parameters`.
 const PARAMETERS: u32 = 4;
 
-/// The parameters of a refusal: its reason's name, and after how many seconds the same message passes.
+/// Parameters of a rejection: the reason, and the seconds to wait.
 pub const REASON: &str = "tensorgate_reason";
 const RETRY_AFTER_S: &str = "tensorgate_retry_after_s";
 
-/// Of an answer of a decoupled model, whether it is the last one to its message.
+/// Whether a response of a decoupled model is the last one to its message.
 pub const FINAL_RESPONSE: &str = "triton_final_response";
 
-/// An answer, as it stands in its frame by itself, as one of a stream. `last`: whether it is the last one to its message, where there may be several.
+/// Converts a unary response frame to one of a stream. `last`: whether it is the last one to its
+/// message, if there may be several.
 pub fn stream_answer(mut unary: Vec<u8>, last: Option<bool>) -> Option<Vec<u8>> {
     if let Some(last) = last {
-        // Fields of a message stand in any order.
+        // Fields of a message may be in any order.
         let said = Message::default().message(PARAMETERS, final_response(last));
         unary.extend_from_slice(&said.into_bytes());
     }
@@ -42,7 +44,7 @@ pub fn stream_answer(mut unary: Vec<u8>, last: Option<bool>) -> Option<Vec<u8>> 
     Some(unary)
 }
 
-/// A last answer with nothing in it: the answers to a message are over.
+/// An empty last response to a message.
 pub fn stream_end(model: &str, version: &str, id: Option<&str>) -> Vec<u8> {
     let response = Message::default()
         .bytes(MODEL_NAME, model)
@@ -58,18 +60,18 @@ fn parameter(name: &str, value: Message) -> Message {
 }
 
 fn final_response(last: bool) -> Message {
-    // A choice is there even where its value is the default.
+    // A oneof member is present even with its default value.
     let value = Message::default().flag(1, last);
     parameter(FINAL_RESPONSE, value)
 }
 
-/// The refusal of one message: the same text that a caller gets to a request by itself, its own id, and the reason by name.
+/// The rejection of one message: the text as for a unary request, its own id and the reason.
 pub fn stream_refusal(denial: &Denial, id: Option<&str>) -> Vec<u8> {
     let text = match Answer::to_denial(denial, Protocol::OipGrpc, "") {
         Answer::Grpc { message, .. } => message,
         Answer::Rest { .. } => String::new(),
     };
-    let reason = Message::default().bytes(3, denial.reason.told().name());
+    let reason = Message::default().bytes(3, denial.reason.public_reason().name());
     let mut response = Message::default()
         .bytes(ID, id.unwrap_or_default())
         .message(PARAMETERS, parameter(REASON, reason));

@@ -1,17 +1,18 @@
-//! Tensors in JSON of a model's own: each where its template has it, and nothing else.
+//! Encodes tensors at the locations of a JSON template.
 
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::MAX_RANK;
-use tensorgate_policy::policy::{Place, Step};
+use tensorgate_policy::policy::{Step, TensorPointer};
 use tensorgate_policy::tensor::InferResponse;
 
 use super::predict::{Elements, Texts, json_overhead};
-use super::{AnswerForm, JSON_GROWTH, Unsayable};
+use super::{AnswerForm, JSON_GROWTH, Unencodable};
 use crate::json_text::{list, string};
 
-/// The most bytes that a tensor takes in a document, its ways included: one for each of its rows, if it goes through a list.
-pub(crate) fn most_bytes(tensor: &Tensor<'_>, places: &[Place]) -> usize {
-    /// Quotes, a colon, a brace or bracket at each end, a comma; and a character of a name may take six in JSON.
+/// Maximum size of a tensor in a document, including the path to it in each row.
+pub(crate) fn most_bytes(tensor: &Tensor<'_>, places: &[TensorPointer]) -> usize {
+    /// Quotes, a colon, a brace or bracket at each end, a comma; a character of a name may take six
+    /// in JSON.
     const STEP_BYTES: usize = 6;
     let bytes = tensor.data.as_ref().map_or(0, |data| data.len());
     let elements = bytes
@@ -31,54 +32,57 @@ pub(crate) fn most_bytes(tensor: &Tensor<'_>, places: &[Place]) -> usize {
         true => tensor.shape.first().copied().unwrap_or_default(),
         false => 0,
     };
-    // An empty list has its way too.
+    // The path to an empty list counts too.
     let ways = usize::try_from(rows)
         .unwrap_or(usize::MAX)
         .saturating_add(1);
     elements.saturating_add(way.saturating_mul(ways))
 }
 
-/// An answer's document; outputs without a place are none of it.
+/// Document of a response; outputs without a location are omitted.
 pub(super) fn infer_json(
     response: &InferResponse,
     form: &AnswerForm,
-) -> Result<Vec<u8>, Unsayable> {
-    let template = form.template.as_deref().ok_or(Unsayable::Tensor)?;
+) -> Result<Vec<u8>, Unencodable> {
+    let template = form.template.as_deref().ok_or(Unencodable::Tensor)?;
     document(&response.outputs, template.outputs())
 }
 
-/// A document of tensors, each of which is what it says, and can be said in JSON; those without a place are none of it.
-pub(crate) fn document(tensors: &[Tensor<'_>], places: &[Place]) -> Result<Vec<u8>, Unsayable> {
+/// Document of consistent tensors; those without a location are omitted.
+pub(crate) fn document(
+    tensors: &[Tensor<'_>],
+    places: &[TensorPointer],
+) -> Result<Vec<u8>, Unencodable> {
     let mut targets: Vec<Target<'_, '_>> = Vec::new();
     for place in places {
         if let Some(tensor) = tensors.iter().find(|tensor| tensor.name == place.name()) {
             targets.push((place.at().steps(), place, tensor));
         }
     }
-    // Names that are alike come together.
+    // Equal names become adjacent.
     targets.sort_by_key(|(steps, ..)| *steps);
     let mut json = String::new();
     node(&targets)?.write(&mut json)?;
     Ok(json.into_bytes())
 }
 
-/// The steps that are left of the way to a place, and what goes there.
-type Target<'p, 'r> = (&'p [Step], &'p Place, &'r Tensor<'r>);
+/// Remaining steps to a location, and its tensor.
+type Target<'p, 'r> = (&'p [Step], &'p TensorPointer, &'r Tensor<'r>);
 
-/// What the document has at one point of it.
+/// A node of the document.
 enum Node<'p, 'r> {
-    /// A tensor, or one row's part of it, in lists of these dims.
+    /// A tensor, or the part of it in one row, with these dimensions.
     Tensor(Elements<'r>, &'r [i64]),
     Object(Vec<(&'p str, Self)>),
     Rows(i64, Box<Self>),
 }
 
-/// What the document has where these targets' ways have come together. They are in order, so that those of one name stand together; the
-/// recursion is as deep as a pointer has steps.
-fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
+/// The node for these targets, which are sorted, so that equal names are adjacent. The recursion is
+/// as deep as a pointer.
+fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unencodable> {
     if let [([], place, output)] = targets {
         if output.shape.len() > MAX_RANK {
-            return Err(Unsayable::Tensor);
+            return Err(Unencodable::Tensor);
         }
         let texts = if place.base64() {
             Texts::Base64
@@ -89,7 +93,7 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
         let in_rows = usize::from(place.at().by_row());
         let shape = match place.bare() {
             true => &[],
-            false => output.shape.get(in_rows..).ok_or(Unsayable::Tensor)?,
+            false => output.shape.get(in_rows..).ok_or(Unencodable::Tensor)?,
         };
         return Ok(Node::Tensor(elements, shape));
     }
@@ -99,9 +103,9 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
             .iter()
             .any(|(_, _, output)| output.shape.first().copied() != rows)
         {
-            return Err(Unsayable::Tensor);
+            return Err(Unencodable::Tensor);
         }
-        let rows = rows.ok_or(Unsayable::Tensor)?;
+        let rows = rows.ok_or(Unencodable::Tensor)?;
         return Ok(Node::Rows(rows, Box::new(node(&below(targets))?)));
     }
     let mut members = Vec::new();
@@ -115,7 +119,7 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
     Ok(Node::Object(members))
 }
 
-/// The same, one step on.
+/// The targets after one step.
 fn below<'p, 'r>(targets: &[Target<'p, 'r>]) -> Vec<Target<'p, 'r>> {
     let below = targets
         .iter()
@@ -124,8 +128,8 @@ fn below<'p, 'r>(targets: &[Target<'p, 'r>]) -> Vec<Target<'p, 'r>> {
 }
 
 impl Node<'_, '_> {
-    /// Writes it, and of tensors what is next of them.
-    fn write(&mut self, json: &mut String) -> Result<(), Unsayable> {
+    /// Writes the node with the next values of its tensors.
+    fn write(&mut self, json: &mut String) -> Result<(), Unencodable> {
         let mut written = Ok(());
         match self {
             Self::Tensor(elements, shape) => return elements.value(json, shape),

@@ -1,23 +1,23 @@
-//! Whom a message is for, without decoding it: the model's name and version, fields 1 and 2 of every request of OIP's inference service, the
-//! message in field 1 of TF Serving's.
+//! The addressee of a message without decoding it: model and version are fields 1 and 2 of every
+//! OIP inference request, and of the message in field 1 of TF Serving's.
 //!
-//! A look at the top level only, in a bounded number of steps. Whatever makes it doubt, it leaves to the decoder, which then has
-//! the fault to tell. It judges nothing.
+//! Only the top level is scanned, in a limited number of steps. Faults are left to the decoder.
 
 use std::borrow::Cow;
 
 use tensorgate_policy::decision::Addressee;
 
 use super::predict::Spec;
-use super::protobuf::{Place, Value, read};
+use super::protobuf::{FieldRef, Value, read};
 use super::request::named;
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETERS};
 
-/// Fields at the top level of the largest message that decodes: model, version, id, parameters, inputs with raw contents, outputs.
+/// Maximum fields of a valid message: model, version, id, parameters, inputs with raw contents,
+/// outputs.
 const MAX_FIELDS: usize = 3 + MAX_PARAMETERS + 2 * MAX_INPUTS + MAX_OUTPUTS;
 
-/// The model and version that a message names; `None` if that cannot be told without decoding it.
+/// Model and version of a message; `None` if decoding is needed.
 pub(crate) fn addressee(message: &[u8]) -> Option<Addressee<'_>> {
     let (mut model, mut version) = (None, None);
     look(message, |place, value| match place.field {
@@ -28,7 +28,7 @@ pub(crate) fn addressee(message: &[u8]) -> Option<Addressee<'_>> {
     named_model(model, named(version))
 }
 
-/// The same of a request whose first field is a `ModelSpec`.
+/// The same for a request whose first field is a `ModelSpec`.
 pub(crate) fn addressee_in_spec(message: &[u8]) -> Option<Addressee<'_>> {
     let mut spec = None;
     look(message, |place, value| match place.field {
@@ -39,10 +39,10 @@ pub(crate) fn addressee_in_spec(message: &[u8]) -> Option<Addressee<'_>> {
     named_model(model, version)
 }
 
-/// Looks at every field of the top level; nothing if there are too many, or one is not in order.
+/// Scans all fields of the top level; `None` if there are too many or one is invalid.
 fn look<'a>(
     message: &'a [u8],
-    mut field: impl FnMut(Place, Value<'a>) -> Result<(), BodyFault>,
+    mut field: impl FnMut(FieldRef, Value<'a>) -> Result<(), BodyFault>,
 ) -> Option<()> {
     let mut fields = 0_usize;
     read("the request", message, |place, value| {
@@ -58,7 +58,7 @@ fn look<'a>(
     .ok()
 }
 
-/// A message that names no model is for nobody.
+/// A message without a model has no addressee.
 fn named_model<'a>(model: Option<&'a str>, version: Option<Cow<'a, str>>) -> Option<Addressee<'a>> {
     Some(Addressee {
         model: model.filter(|model| !model.is_empty())?.into(),
@@ -88,9 +88,9 @@ mod tests {
             (&b"\x0a\x01m"[..], named("m", None)),
             (b"\x0a\x01m\x12\x011", named("m", Some("1"))),
             (b"\x12\x011\x2a\x03abc\x0a\x01m", named("m", Some("1"))),
-            // An empty string is an absent one.
+            // An empty string counts as absent.
             (b"\x0a\x01m\x12\0", named("m", None)),
-            // What is inside a tensor is not looked at, what is unknown is the decoder's to refuse.
+            // Tensors are not scanned; unknown fields are left to the decoder.
             (b"\x0a\x01m\x2a\x02\xff\xff\x78\x01", named("m", None)),
             (b"", None),
             (b"\x0a\0", None),
@@ -118,7 +118,7 @@ mod tests {
             (b"\x0a\x05\x0a\x01m\x12\0", named("m", Some("0"))),
             (b"\x0a\x09\x0a\x01m\x22\x04beta", named("m", Some("beta"))),
             (b"\x12\x02\xff\xff\x0a\x03\x0a\x01m", named("m", None)),
-            // A number by two names, both kinds of name, two specs, none: the decoder's to refuse.
+            // Two versions, both kinds of version, two specs, none: left to the decoder.
             (b"\x0a\x06\x0a\x01m\x22\x017", None),
             (b"\x0a\x0a\x0a\x01m\x12\x02\x08\x01\x22\x01b", None),
             (b"\x0a\x03\x0a\x01m\x0a\x03\x0a\x01m", None),

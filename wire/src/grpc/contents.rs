@@ -1,27 +1,27 @@
-//! Elements in protobuf's typed lists, a field for each kind, to the raw form. A single packed run of floats is borrowed;
-//! everything else is converted once, into memory that its count bounds.
+//! Converts protobuf's typed lists to raw form. A single packed run of floats is borrowed;
+//! everything else is converted once, into memory that its count limits.
 
 use std::borrow::Cow;
 
 use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::DataFault;
 
-use super::protobuf::{Place, Value, read, take_varint};
+use super::protobuf::{FieldRef, Value, read, take_varint};
 use crate::fault::BodyFault;
 use crate::raw::{Budget, push_item};
 
-/// Which of a message's fields hold elements.
+/// Which fields of a message contain elements.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The message's name.
+    /// Name of the message.
     pub(super) message: &'static str,
-    /// How a field spells elements; `None` for one that holds none.
+    /// Encoding of a field's elements; `None` for other fields.
     pub(super) kind: fn(u32) -> Option<Kind>,
-    /// The field that carries a datatype; `None` for those that only raw form can carry.
+    /// Field of a datatype; `None` for those that need raw form.
     pub(super) field: fn(Datatype) -> Option<u32>,
 }
 
-/// How a field spells elements.
+/// Encoding of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Varints that are 0 or 1.
@@ -36,20 +36,20 @@ pub(super) enum Kind {
     Items,
 }
 
-/// Typed contents: well-formed, all in one field, not yet held against a datatype.
+/// Typed contents in a single field, well-formed but not matched with a datatype yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contents<'a> {
     layout: &'static Layout,
     bytes: &'a [u8],
-    /// The field that holds the elements; 0 if none does.
+    /// The field with the elements; 0 if there is none.
     field: u32,
     elements: usize,
-    /// The elements of the one packed run, if there is exactly one and nothing else.
+    /// The single packed run, if there is nothing else.
     run: Option<&'a [u8]>,
 }
 
 impl<'a> Contents<'a> {
-    /// None yet, of a message whose fields these bytes are.
+    /// Empty contents of a message with these bytes.
     pub(super) const fn none(layout: &'static Layout, bytes: &'a [u8]) -> Self {
         Self {
             layout,
@@ -60,7 +60,7 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// The contents of a message that holds nothing else.
+    /// Contents of a message without other fields.
     pub(super) fn read(layout: &'static Layout, bytes: &'a [u8]) -> Result<Self, BodyFault> {
         let mut contents = Self::none(layout, bytes);
         read(layout.message, bytes, |place, value| {
@@ -70,7 +70,7 @@ impl<'a> Contents<'a> {
     }
 
     /// Adds a field of the message.
-    pub(super) fn add(&mut self, place: Place, value: Value<'a>) -> Result<(), BodyFault> {
+    pub(super) fn add(&mut self, place: FieldRef, value: Value<'a>) -> Result<(), BodyFault> {
         let kind = (self.layout.kind)(place.field).ok_or_else(|| place.unknown())?;
         let first = self.field == 0;
         if !first && self.field != place.field {
@@ -83,12 +83,12 @@ impl<'a> Contents<'a> {
         Ok(())
     }
 
-    /// Whether no field of elements has come.
+    /// Whether there is no field with elements.
     pub(super) const fn is_empty(&self) -> bool {
         self.field == 0
     }
 
-    /// The elements in raw form. The outer error is the request's, the inner one the values'.
+    /// Elements in raw form. The outer error concerns the request, the inner one the values.
     pub(super) fn convert(
         self,
         datatype: Option<Datatype>,
@@ -123,7 +123,7 @@ impl<'a> Contents<'a> {
             }),
             Datatype::Int64 | Datatype::Uint64 => self.varints(|value| Some(value.to_le_bytes())),
             Datatype::Uint8 => self.varints(|value| u8::try_from(value).ok().map(u8::to_le_bytes)),
-            // Half floats travel as the number that their bits are.
+            // Half floats are sent as the integer of their bits.
             Datatype::Uint16 | Datatype::Fp16 | Datatype::Bf16 => {
                 self.varints(|value| u16::try_from(value).ok().map(u16::to_le_bytes))
             }
@@ -136,10 +136,10 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// Hands on every field of elements.
+    /// Passes every field with elements to a callback.
     fn each(
         self,
-        mut element: impl FnMut(Place, Value<'a>) -> Result<(), BodyFault>,
+        mut element: impl FnMut(FieldRef, Value<'a>) -> Result<(), BodyFault>,
     ) -> Result<(), BodyFault> {
         read(self.layout.message, self.bytes, |place, value| {
             if place.field == self.field {
@@ -202,7 +202,7 @@ impl<'a> Contents<'a> {
     }
 
     fn items(self) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
-        // An item takes two bytes or more here and four bytes of length there.
+        // An item takes at least two bytes here, and four bytes of length in raw form.
         let mut raw = Vec::with_capacity(
             self.bytes
                 .len()
@@ -239,8 +239,13 @@ pub(super) static INFER_CONTENTS: Layout = Layout {
     },
 };
 
-/// Elements in one field, and its packed run if it is one. Checks all that does not depend on the datatype.
-fn count(place: Place, kind: Kind, value: Value<'_>) -> Result<(usize, Option<&[u8]>), BodyFault> {
+/// Counts elements in one field and finds its packed run. Checks everything that is independent of
+/// the datatype.
+fn count(
+    place: FieldRef,
+    kind: Kind,
+    value: Value<'_>,
+) -> Result<(usize, Option<&[u8]>), BodyFault> {
     match (kind, value) {
         (Kind::Flags, Value::Varint(flag)) if flag > 1 => Err(place.wrong("is neither 0 nor 1")),
         (Kind::Flags | Kind::Varints, Value::Varint(_))

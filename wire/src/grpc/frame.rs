@@ -1,4 +1,4 @@
-//! gRPC's framing of a unary body: exactly one message, which its flag says is compressed or not.
+//! gRPC framing of a unary body: exactly one message, with a compressed flag.
 
 use tensorgate_policy::decision::BodyFormat;
 
@@ -30,7 +30,7 @@ pub(crate) const fn is_framed(format: BodyFormat) -> bool {
     }
 }
 
-/// The compressed message of a body that is one frame; `None` if the frame does not say that it is compressed.
+/// The compressed message of a framed body; `None` if its flag says plain.
 pub(crate) fn compressed(body: &[u8]) -> Result<Option<&[u8]>, BodyFault> {
     let Some((&[1, a, b, c, d], message)) = body.split_first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
@@ -42,7 +42,7 @@ pub(crate) fn compressed(body: &[u8]) -> Result<Option<&[u8]>, BodyFault> {
     }
 }
 
-/// The message of a body that is one frame.
+/// The message of a framed body.
 pub(crate) fn open(body: &[u8]) -> Result<&[u8], BodyFault> {
     let length = plain(body)?.ok_or(BodyFault::Form {
         what: "the body ends inside a frame's header",
@@ -56,13 +56,13 @@ pub(crate) fn open(body: &[u8]) -> Result<&[u8], BodyFault> {
     }
 }
 
-/// A body that ends before or after its frame does.
+/// A body that does not end with its frame.
 pub(crate) const NOT_THE_BODY: BodyFault = BodyFault::Form {
     what: "the frame's length is not the body's",
     at: 1,
 };
 
-/// The length of the plain message that a frame announces; `None` before the whole header is there.
+/// Length of the plain message in a frame's header; `None` until the header is complete.
 pub(crate) fn plain(body: &[u8]) -> Result<Option<usize>, BodyFault> {
     let Some((&[flag, a, b, c, d], _)) = body.split_first_chunk::<HEADER_BYTES>() else {
         return Ok(None);

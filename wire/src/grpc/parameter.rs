@@ -1,10 +1,10 @@
-//! `map<string, InferParameter>` to named scalars. It never judges a parameter.
+//! Decodes `map<string, InferParameter>` to named scalars, which the contract validates.
 
 use std::borrow::Cow;
 
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 
-use super::protobuf::{Place, Value, read};
+use super::protobuf::{FieldRef, Value, read};
 use crate::fault::{BodyFault, quote};
 use crate::limits::{MAX_NAME_BYTES, MAX_PARAMETER_BYTES};
 use crate::parameters::add;
@@ -12,7 +12,7 @@ use crate::parameters::add;
 /// Adds one entry of a parameter map.
 pub(super) fn push<'a>(
     parameters: &mut Vec<Parameter<'a>>,
-    place: Place,
+    place: FieldRef,
     entry: Value<'a>,
 ) -> Result<(), BodyFault> {
     let mut name = None;
@@ -39,7 +39,7 @@ pub(super) fn push<'a>(
     )
 }
 
-/// An `InferParameter`: its one choice, or `None` if it makes none.
+/// The value of an `InferParameter`, or `None` without one.
 fn scalar(message: &[u8]) -> Result<Option<ParameterValue<'_>>, BodyFault> {
     let mut choice = None;
     read("InferParameter", message, |place, value| {

@@ -1,11 +1,12 @@
-//! TF Serving's `PredictRequest`, `GetModelMetadataRequest` and `GetModelStatusRequest` to requests. Field numbers are the protocol's.
+//! Decodes TF Serving's `PredictRequest`, `GetModelMetadataRequest` and `GetModelStatusRequest`.
+//! Field numbers are the protocol's.
 
 use std::borrow::Cow;
 
 use tensorgate_policy::tensor::{Parameter, RequestedOutput};
 use tensorgate_policy::{InferRequest, Tensor};
 
-use super::protobuf::{Place, Value, read};
+use super::protobuf::{FieldRef, Value, read};
 use super::request::{named, push};
 use super::tensor_proto;
 use crate::fault::BodyFault;
@@ -13,10 +14,10 @@ use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
 use crate::raw::Budget;
 use crate::signature;
 
-/// The one thing that a client may ask of a model's metadata.
+/// The only supported metadata field.
 const SIGNATURES: &str = "signature_def";
 
-/// `ModelSpec`: whom a request is for.
+/// `ModelSpec`: the addressee of a request.
 #[derive(Debug, Default)]
 pub(super) struct Spec<'a> {
     pub(super) model: Option<&'a str>,
@@ -39,7 +40,7 @@ impl<'a> Spec<'a> {
                 return Err(BodyFault::field("version_label", "comes beside version"));
             }
             (Some(number), None) => Some(Cow::Owned(number.to_string())),
-            // What is a number is a version, or two spellings would mean one.
+            // A label that is a number would be a second spelling of a version.
             (None, Some(label)) if is_number(label) => {
                 return Err(BodyFault::field("version_label", "is a number"));
             }
@@ -64,7 +65,7 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// Whether a version is a number and no label.
+/// Whether a version is a number and not a label.
 pub(crate) fn is_number(version: &str) -> bool {
     !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -113,8 +114,9 @@ pub(crate) fn predict(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     })
 }
 
-/// One entry of the inputs' map: a name and the tensor's message. That a name comes twice is for the contract to say, as in every protocol.
-fn entry<'a>(place: Place, value: Value<'a>) -> Result<(&'a str, Option<&'a [u8]>), BodyFault> {
+/// One entry of the inputs' map: a name and the tensor's message. The contract rejects repeated
+/// names.
+fn entry<'a>(place: FieldRef, value: Value<'a>) -> Result<(&'a str, Option<&'a [u8]>), BodyFault> {
     let (mut name, mut tensor) = (None, None);
     read(
         "an inputs map's entry",
@@ -128,7 +130,7 @@ fn entry<'a>(place: Place, value: Value<'a>) -> Result<(&'a str, Option<&'a [u8]
     Ok((name.unwrap_or_default(), tensor))
 }
 
-/// Reads a question about a model: its spec and, where it asks for `metadata`, that it asks for signatures and nothing else.
+/// Reads a request about a model: its spec and, for `metadata`, the single supported field.
 pub(crate) fn question(message: &[u8], metadata: bool) -> Result<InferRequest<'_>, BodyFault> {
     let (mut spec, mut field) = (None, None);
     read("the model's request", message, |place, value| {

@@ -1,9 +1,9 @@
-//! A strict, bounded reader of the protobuf wire format. It knows no messages. What another parser might read in a second way
-//! is refused: padded or over-long varints, groups, field number 0, lengths past the end.
+//! A strict, bounded parser of the protobuf wire format. Ambiguous input is rejected: padded or
+//! overlong varints, groups, field number 0, lengths beyond the end.
 
 use crate::fault::BodyFault;
 
-/// Bytes of the longest varint, of 64 bits.
+/// Maximum size of a 64-bit varint.
 pub(crate) const MAX_VARINT_BYTES: usize = 10;
 /// The largest field number.
 const MAX_FIELD: u64 = (1 << 29) - 1;
@@ -21,14 +21,14 @@ pub(crate) enum Value<'a> {
     Fixed32([u8; 4]),
 }
 
-/// Where a field stands: its message and number.
+/// A field's message and number.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct FieldRef {
     pub(crate) message: &'static str,
     pub(crate) field: u32,
 }
 
-impl Place {
+impl FieldRef {
     fn text(self) -> String {
         format!("field {} of {}", self.field, self.message)
     }
@@ -41,7 +41,7 @@ impl Place {
         BodyFault::Unknown(self.text())
     }
 
-    /// Fills a singular field, which may come once only: parsers agree neither on first, last nor merged.
+    /// Sets a singular field, which must not repeat: parsers disagree on first, last or merged.
     pub(crate) fn once<T>(self, slot: &mut Option<T>, value: T) -> Result<(), BodyFault> {
         if slot.is_some() {
             return Err(BodyFault::Duplicate(self.text()));
@@ -77,18 +77,18 @@ impl Place {
     }
 }
 
-/// Hands every field of a message to `field`, in order.
+/// Passes every field of a message to `field`, in order.
 pub(crate) fn read<'a>(
     message: &'static str,
     bytes: &'a [u8],
-    mut field: impl FnMut(Place, Value<'a>) -> Result<(), BodyFault>,
+    mut field: impl FnMut(FieldRef, Value<'a>) -> Result<(), BodyFault>,
 ) -> Result<(), BodyFault> {
     let mut rest = bytes;
     while !rest.is_empty() {
         let at = bytes.len().saturating_sub(rest.len());
         let (number, value) = take_field(&mut rest).map_err(|what| BodyFault::Form { what, at })?;
         field(
-            Place {
+            FieldRef {
                 message,
                 field: number,
             },
@@ -126,8 +126,8 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Value<'a>), &'static str>
     Ok((number, value))
 }
 
-/// How many bytes the field takes that `rest` begins with, of a message that has `left` bytes from there on; `None` where `rest` does
-/// not say so yet.
+/// Size of the field at the beginning of `rest`, in a message with `left` remaining bytes; `None`
+/// if more data is needed.
 pub(crate) fn skip_field(rest: &[u8], left: usize) -> Result<Option<usize>, &'static str> {
     let Some(tag_bytes) = varint_bytes(rest, left) else {
         return Ok(None);
@@ -160,7 +160,7 @@ pub(crate) fn skip_field(rest: &[u8], left: usize) -> Result<Option<usize>, &'st
     Ok((bytes <= value.len()).then(|| tag_bytes.saturating_add(bytes)))
 }
 
-/// How many bytes a varint takes, right or wrong; `None` where its end is still to come.
+/// Size of a varint, valid or not; `None` if more data is needed.
 fn varint_bytes(rest: &[u8], left: usize) -> Option<usize> {
     let end = rest
         .iter()
@@ -181,7 +181,7 @@ fn take_chunk<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str>
     Ok(*chunk)
 }
 
-/// Takes one canonical varint: as few bytes as its value needs.
+/// Reads one canonical (shortest) varint.
 pub(crate) fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
     let mut value = 0_u64;
     let mut shift = 0_u32;
@@ -189,7 +189,7 @@ pub(crate) fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
     for _ in 0..MAX_VARINT_BYTES {
         let byte = *bytes.next().ok_or("the message ends inside a varint")?;
         let group = u64::from(byte & 0x7f);
-        // The tenth byte has room for one bit.
+        // The tenth byte may contain one bit.
         if shift == 63 && byte > 1 {
             break;
         }

@@ -1,4 +1,5 @@
-//! `ModelInferRequest`, `ModelMetadataRequest` and `ModelReadyRequest` to requests. Field numbers are the protocol's.
+//! Decodes `ModelInferRequest`, `ModelMetadataRequest` and `ModelReadyRequest`. Field numbers are
+//! the protocol's.
 
 use std::borrow::Cow;
 
@@ -8,12 +9,12 @@ use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
 use super::contents::{Contents, INFER_CONTENTS};
 use super::parameter;
-use super::protobuf::{Place, Value, read, take_varint};
+use super::protobuf::{FieldRef, Value, read, take_varint};
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
 use crate::raw::{self, Budget};
 
-/// An input as its message has it: contents may be typed here, or raw in the request.
+/// An input as received: contents are typed here or raw in the request.
 #[derive(Default)]
 struct Input<'a> {
     name: Option<&'a str>,
@@ -23,14 +24,14 @@ struct Input<'a> {
     contents: Option<Contents<'a>>,
 }
 
-/// The field of the raw contents, for who is told what is wrong with it.
+/// Name of the raw contents field, for faults.
 pub(super) const RAW: &str = "raw_input_contents";
-/// What is wrong with it where inputs and entries are not one to one.
+/// Fault if inputs and entries do not match.
 pub(super) const ONE_EACH: &str = "has not one entry an input";
-/// What is wrong with it where an input has typed contents.
+/// Fault if an input also has typed contents.
 const BESIDE_TYPED: &str = "comes beside typed contents";
 
-/// The parameter of an input by which some clients (KServe's) say how long its raw contents are, as they do in JSON.
+/// Parameter by which some clients (KServe's) declare the size of raw contents, as in JSON.
 const SIZE: &str = "binary_data_size";
 
 /// Reads a `ModelInferRequest`.
@@ -42,16 +43,16 @@ pub(crate) fn infer(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     })
 }
 
-/// What a `ModelInferRequest` has before its raw contents.
+/// A `ModelInferRequest` before its raw contents.
 pub(super) struct InferHead<'a> {
     pub(super) request: InferRequest<'a>,
-    /// Where its inputs' elements are.
+    /// Where the inputs' elements are.
     pub(super) elements: Vec<Elements>,
-    /// The raw contents that follow, one an input.
+    /// Declared sizes of the following raw contents, one per input.
     pub(super) announced: Vec<Announced>,
 }
 
-/// Reads that; `raws_follow`: there are some.
+/// Reads such a head; `raws_follow`: raw contents follow.
 pub(super) fn infer_head(message: &[u8], raws_follow: bool) -> Result<InferHead<'_>, BodyFault> {
     let Message {
         rest,
@@ -59,9 +60,9 @@ pub(super) fn infer_head(message: &[u8], raws_follow: bool) -> Result<InferHead<
         raws,
     } = read_infer(message)?;
     let place = if raws_follow {
-        Elements::Coming(None)
+        Elements::Streamed(None)
     } else {
-        Elements::Here
+        Elements::Inline
     };
     let elements = vec![place; inputs.len()];
     let mut announced = Vec::new();
@@ -84,16 +85,16 @@ pub(super) fn infer_head(message: &[u8], raws_follow: bool) -> Result<InferHead<
     })
 }
 
-/// What an input says of the size of its raw contents. What their server would make of another size than they have, nobody knows.
+/// Declared size of an input's raw contents. A wrong size is rejected, because servers may use it.
 #[derive(Debug)]
 pub(super) enum Announced {
     Nothing,
-    /// So many bytes; `None` for what is no such number.
+    /// A declared size; `None` if it is not a valid number.
     Size(Option<usize>),
 }
 
 impl Announced {
-    /// Takes it out of an input's parameters.
+    /// Removes the declaration from an input's parameters.
     fn take(input: &mut Input<'_>) -> Self {
         let parameters = &mut input.parameters;
         let Some(index) = parameters
@@ -109,7 +110,7 @@ impl Announced {
         })
     }
 
-    /// That contents are of this size.
+    /// Checks the actual size.
     pub(super) fn holds(&self, bytes: usize) -> Result<(), BodyFault> {
         match self {
             Self::Nothing => Ok(()),
@@ -122,9 +123,9 @@ impl Announced {
     }
 }
 
-/// A `ModelInferRequest` field by field.
+/// Fields of a `ModelInferRequest`.
 struct Message<'a> {
-    /// All but the inputs.
+    /// Everything except the inputs.
     rest: InferRequest<'a>,
     inputs: Vec<Input<'a>>,
     raws: Vec<&'a [u8]>,
@@ -178,7 +179,7 @@ fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
 }
 
 impl<'a> Input<'a> {
-    /// The tensor, its elements being these.
+    /// The tensor with these elements.
     fn with(self, data: Result<Cow<'a, [u8]>, DataFault>) -> Tensor<'a> {
         Tensor {
             name: Cow::Borrowed(self.name.unwrap_or_default()),
@@ -207,7 +208,7 @@ pub(crate) fn model(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     })
 }
 
-/// Protobuf does not tell an empty string from an absent one, so neither do we.
+/// Protobuf does not distinguish empty and absent strings.
 pub(super) fn named(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.filter(|text| !text.is_empty()).map(Cow::Borrowed)
 }
@@ -262,8 +263,9 @@ fn output(message: &[u8]) -> Result<RequestedOutput<'_>, BodyFault> {
     })
 }
 
-/// Adds dims, packed or one by one. Their count is bounded before they are stored: one byte here is eight there.
-fn dims(shape: &mut Vec<i64>, place: Place, value: Value<'_>) -> Result<(), BodyFault> {
+/// Adds dimensions, packed or single. Their number is limited first: one byte here takes eight in
+/// memory.
+fn dims(shape: &mut Vec<i64>, place: FieldRef, value: Value<'_>) -> Result<(), BodyFault> {
     let mut dim = |dim: u64| push(shape, dim.cast_signed(), "dims", MAX_RANK);
     match value {
         Value::Varint(value) => dim(value),
@@ -277,7 +279,8 @@ fn dims(shape: &mut Vec<i64>, place: Place, value: Value<'_>) -> Result<(), Body
     }
 }
 
-/// Brings every input's elements into raw form. Raw contents are for all inputs or for none: servers disagree on a mix.
+/// Converts all inputs to raw form. Raw contents are for all inputs or none, because servers
+/// disagree on a mix.
 fn tensors<'a>(
     mut inputs: Vec<Input<'a>>,
     raws: &[&'a [u8]],

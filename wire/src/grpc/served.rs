@@ -1,11 +1,12 @@
-//! What TF Serving says, as its client reads it: `PredictResponse`, `GetModelStatusResponse`, `GetModelMetadataResponse`. Fields that a later
-//! version of it may add beside these are not read; within them tensors are read as strictly as a client's.
+//! Responses of TF Serving: `PredictResponse`, `GetModelStatusResponse`,
+//! `GetModelMetadataResponse`. Unknown fields of later versions are ignored; tensors are parsed as
+//! strictly as a client's.
 
 use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::predict::{Spec, is_number};
-use super::protobuf::{Place, Value, read};
+use super::protobuf::{FieldRef, Value, read};
 use super::request::push;
 use super::tensor_proto::{number_of, tensor};
 use crate::fault::BodyFault;
@@ -14,12 +15,12 @@ use crate::raw::Budget;
 
 /// `ModelVersionStatus.State`.
 const AVAILABLE: u64 = 30;
-/// What signatures are packed as.
+/// Type name of packed signatures.
 const SIGNATURE_MAP: &str = "/tensorflow.serving.SignatureDefMap";
-/// Signatures of a model, and kinds of metadata.
+/// Maximum signatures and kinds of metadata.
 const MAX_SIGNATURES: usize = 256;
 
-/// An answer whose tensors borrow from it.
+/// A response whose tensors borrow from it.
 pub(crate) struct Predicted<'a> {
     pub(crate) model: Option<&'a str>,
     pub(crate) version: Option<String>,
@@ -29,31 +30,31 @@ pub(crate) struct Predicted<'a> {
 /// A tensor of a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
-    /// Its name in requests and answers.
+    /// Name in requests and responses.
     pub name: String,
-    /// OIP's name of its datatype, or what nothing here is called.
+    /// OIP name of its datatype, or an unknown name.
     pub datatype: String,
-    /// Its dims, -1 for any size; none where any rank will do.
+    /// Dimensions, -1 for any size; `None` for any rank.
     pub shape: Option<Vec<i64>>,
 }
 
-/// What a signature takes and gives.
+/// Inputs and outputs of a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// The model that it is of.
+    /// Its model.
     pub model: Option<String>,
-    /// The version that it is of.
+    /// Its version.
     pub version: Option<String>,
-    /// What it takes.
+    /// Inputs.
     pub inputs: Vec<Described>,
-    /// What it gives.
+    /// Outputs.
     pub outputs: Vec<Described>,
 }
 
-/// A map's entry: its name, and a message.
+/// An entry of a map: name and message.
 type Entry<'a> = (&'a str, &'a [u8]);
 
-fn entry<'a>(place: Place, value: Value<'a>) -> Result<Entry<'a>, BodyFault> {
+fn entry<'a>(place: FieldRef, value: Value<'a>) -> Result<Entry<'a>, BodyFault> {
     let (mut name, mut message) = (None, None);
     read(
         "a map's entry",
@@ -67,7 +68,7 @@ fn entry<'a>(place: Place, value: Value<'a>) -> Result<Entry<'a>, BodyFault> {
     Ok((name.unwrap_or_default(), message.unwrap_or_default()))
 }
 
-/// The version that a spec names by its number.
+/// The version number of a spec.
 fn version_of(spec: &Spec<'_>) -> Option<String> {
     let version = spec.version.as_deref();
     version
@@ -99,7 +100,7 @@ pub(crate) fn predicted(message: &[u8]) -> Result<Predicted<'_>, BodyFault> {
     })
 }
 
-/// Whether a `GetModelStatusResponse` says that a version can be used.
+/// Whether a `GetModelStatusResponse` says that a version is available.
 pub(crate) fn is_available(message: &[u8], asked: &str) -> Result<bool, BodyFault> {
     let mut available = false;
     read("GetModelStatusResponse", message, |place, value| {
@@ -122,7 +123,7 @@ pub(crate) fn is_available(message: &[u8], asked: &str) -> Result<bool, BodyFaul
     Ok(available)
 }
 
-/// Reads the signature of that name out of a `GetModelMetadataResponse`; `kind` is what the response calls signatures.
+/// The signature with this name in a `GetModelMetadataResponse`; `kind` is the metadata's key.
 pub(crate) fn signature(
     message: &[u8],
     kind: &str,
@@ -238,7 +239,7 @@ fn described((name, info): Entry<'_>) -> Result<Described, BodyFault> {
     })
 }
 
-/// Reads a `TensorShapeProto`; none of an unknown rank.
+/// Reads a `TensorShapeProto`; `None` for an unknown rank.
 fn dims(message: &[u8]) -> Result<Option<Vec<i64>>, BodyFault> {
     let (mut dims, mut unknown) = (Vec::new(), false);
     read("TensorShapeProto", message, |place, value| {

@@ -1,5 +1,6 @@
-//! A `ModelInferRequest` in pieces: every field before the raw contents is held, and these pass. They must be the message's last
-//! field, where protobuf libraries write them: what came behind them could not be judged before they had passed.
+//! Streaming decoder of a `ModelInferRequest`: fields before the raw contents are buffered, and the
+//! raw contents pass through. They must be the last field, as protobuf libraries write it, because
+//! later fields could not be validated in time.
 
 use std::borrow::Cow;
 
@@ -15,30 +16,30 @@ use crate::stream::{Event, Sink, head_too_large};
 /// The tag of `raw_input_contents`: field 7, length-delimited.
 const RAW_TAG: u8 = 7 << 3 | 2;
 
-/// A body on its way.
+/// A body in progress.
 #[derive(Debug)]
 pub(crate) struct GrpcStream {
     max_head_bytes: usize,
     declared: Option<usize>,
-    place: Place,
+    place: State,
 }
 
 #[derive(Debug)]
-enum Place {
-    /// Before the raw contents: what is held, and up to where whole fields of it were stepped over.
+enum State {
+    /// Before the raw contents: the buffer, and the offset up to which fields were scanned.
     Head { held: Vec<u8>, at: usize },
-    /// In them.
+    /// In the raw contents.
     Raws(Raws),
 }
 
-/// The raw contents on their way.
+/// Progress in the raw contents.
 #[derive(Debug)]
 struct Raws {
-    /// Bytes left of the message.
+    /// Remaining bytes of the message.
     left: usize,
-    /// Entries still to come.
+    /// Missing entries.
     missing: std::vec::IntoIter<Announced>,
-    /// The one whose length comes.
+    /// Declared size of the next entry.
     announced: Announced,
     next: Next,
 }
@@ -47,20 +48,20 @@ struct Raws {
 enum Next {
     /// The tag of an entry, or the end.
     Tag,
-    /// An entry's length, of which these bytes have come.
+    /// The length of an entry, with the bytes so far.
     Length {
         bytes: [u8; MAX_VARINT_BYTES],
         count: usize,
     },
-    /// Bytes left of an entry.
+    /// Remaining bytes of an entry.
     Data(usize),
 }
 
-/// Where a head ends.
+/// End of a head.
 struct HeadEnd {
-    /// The first byte behind it.
+    /// Offset after the head.
     at: usize,
-    /// The first byte behind the message.
+    /// Offset after the message.
     message: usize,
 }
 
@@ -69,7 +70,7 @@ impl GrpcStream {
         Self {
             max_head_bytes,
             declared,
-            place: Place::Head {
+            place: State::Head {
                 held: Vec::new(),
                 at: HEADER_BYTES,
             },
@@ -77,10 +78,10 @@ impl GrpcStream {
     }
 
     pub(crate) fn feed(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
-        let Place::Head { held, at } = &mut self.place else {
+        let State::Head { held, at } = &mut self.place else {
             return self.pass(piece, sink);
         };
-        // A head that lies in one piece is read where it lies.
+        // A head in one chunk is read without copying.
         let room = self.max_head_bytes.saturating_sub(held.len());
         let (now, later) = piece.split_at(room.min(piece.len()));
         let window = if held.is_empty() {
@@ -113,7 +114,7 @@ impl GrpcStream {
             body_bytes: end.message,
         })?;
         drop(request);
-        self.place = Place::Raws(Raws {
+        self.place = State::Raws(Raws {
             left,
             missing: announced.into_iter(),
             announced: Announced::Nothing,
@@ -126,24 +127,25 @@ impl GrpcStream {
 
     fn pass(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
         match &mut self.place {
-            Place::Raws(raws) => raws.pass(piece, sink),
-            Place::Head { .. } => Ok(()),
+            State::Raws(raws) => raws.pass(piece, sink),
+            State::Head { .. } => Ok(()),
         }
     }
 
     pub(crate) fn end(&self) -> Result<(), Denial> {
         match &self.place {
-            Place::Raws(Raws {
+            State::Raws(Raws {
                 left: 0,
                 next: Next::Tag,
                 ..
             }) => Ok(()),
-            Place::Raws(_) | Place::Head { .. } => Err(not_the_body()),
+            State::Raws(_) | State::Head { .. } => Err(not_the_body()),
         }
     }
 }
 
-/// Steps over whole fields from `at` on, up to the first raw contents or the message's end; `None` where more must come.
+/// Scans whole fields from `at` to the first raw contents or the end of the message; `None` if more
+/// data is needed.
 fn head_end(
     window: &[u8],
     at: &mut usize,
@@ -174,7 +176,7 @@ fn head_end(
     Ok(Some(HeadEnd { at: *at, message }))
 }
 
-/// An entry's length, of a message of which `left` bytes are left, this length's last one included.
+/// Length of an entry, in a message with `left` remaining bytes including the length's last one.
 fn entry(mut length: &[u8], left: usize) -> Result<usize, BodyFault> {
     let form = |what| BodyFault::Form { what, at: 0 };
     let length = take_varint(&mut length).map_err(form)?;
@@ -222,7 +224,7 @@ impl Raws {
                 }
                 Next::Data(left) => {
                     let (now, _) = piece.split_at((*left).min(piece.len()));
-                    sink(Event::Part(Part::Piece(now)))?;
+                    sink(Event::Part(Part::Chunk(now)))?;
                     *left = left.saturating_sub(now.len());
                     now.len()
                 }
@@ -240,7 +242,7 @@ impl Raws {
         Ok(())
     }
 
-    /// The message is over: that nothing of it is missing.
+    /// Checks that the message is complete.
     fn whole(&self) -> Result<(), BodyFault> {
         match self.next {
             Next::Tag if self.missing.as_slice().is_empty() => Ok(()),

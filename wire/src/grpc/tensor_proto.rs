@@ -1,5 +1,5 @@
-//! TensorFlow's `TensorProto` to a tensor. Its elements stand in `tensor_content`, as they are in memory, or in one typed list, as many as the
-//! shape says: that a short list repeats its last element to fill the shape is TensorFlow's, and is refused as a wrong size.
+//! Decodes TensorFlow's `TensorProto`. Elements are in `tensor_content` or in one typed list.
+//! TensorFlow fills a short list with its last element; here that is rejected as a wrong size.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,13 @@ use tensorgate_policy::tensor::DataFault;
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::contents::{Contents, Kind, Layout};
-use super::protobuf::{Place, Value, read};
+use super::protobuf::{FieldRef, Value, read};
 use super::request::push;
 use crate::fault::BodyFault;
 use crate::raw::{self, Budget};
 
-/// Its typed lists. Those of complex numbers, resources, variants and 8-bit floats are no fields here: no contract has such a datatype.
+/// Its typed lists. Complex numbers, resources, variants and 8-bit floats are unknown fields,
+/// because no contract has such a datatype.
 static TENSOR_PROTO: Layout = Layout {
     message: "TensorProto",
     kind: |field| match field {
@@ -43,7 +44,7 @@ static TENSOR_PROTO: Layout = Layout {
     },
 };
 
-/// The typed list that an answer carries a datatype in.
+/// The typed list of a datatype in responses.
 pub(crate) fn list_of(datatype: Datatype) -> u32 {
     (TENSOR_PROTO.field)(datatype).unwrap_or_default()
 }
@@ -68,16 +69,16 @@ pub(crate) const fn number_of(datatype: Datatype) -> u64 {
     }
 }
 
-/// The content of a tensor's message, not yet in raw form.
+/// Fields of a tensor's message.
 struct Proto<'a> {
-    /// Its number in `tensorflow.DataType`.
+    /// Its `tensorflow.DataType` number.
     datatype: u64,
     shape: Vec<i64>,
     content: Option<&'a [u8]>,
     lists: Contents<'a>,
 }
 
-/// Reads the tensor of that name; `None` is one that its map's entry left out.
+/// Reads the tensor with a name; `None` if the map entry has no value.
 pub(super) fn tensor<'a>(
     name: &'a str,
     message: Option<&'a [u8]>,
@@ -108,7 +109,7 @@ pub(super) fn tensor<'a>(
                 "comes beside a typed list",
             ));
         }
-        // TensorFlow has a framing of its own for strings here, which no client writes.
+        // TensorFlow's own framing of strings, which no client uses.
         Some(_) if known == Some(Datatype::Bytes) => Err(DataFault::Kind { index: 0 }),
         Some(content) => raw::check(known, content).map(|()| Cow::Borrowed(content)),
         None => lists.convert(known, budget)?,
@@ -134,7 +135,7 @@ fn proto(message: &[u8]) -> Result<Proto<'_>, BodyFault> {
             1 => place.once(&mut datatype, place.varint(value)?),
             2 => place.once(&mut shape, self::shape(place.bytes(value)?)?),
             3 if place.varint(value)? == 0 => place.once(&mut version, ()),
-            3 => Err(place.wrong("is a version that nobody knows")),
+            3 => Err(place.wrong("is an unknown version")),
             4 => place.once(&mut content, place.bytes(value)?),
             _ => lists.add(place, value),
         }
@@ -142,13 +143,13 @@ fn proto(message: &[u8]) -> Result<Proto<'_>, BodyFault> {
     Ok(Proto {
         datatype: datatype.unwrap_or_default(),
         shape: shape.unwrap_or_default(),
-        // proto3 does not tell an empty one from none.
+        // proto3 does not distinguish empty and absent bytes.
         content: content.filter(|content| !content.is_empty()),
         lists,
     })
 }
 
-/// Reads a `TensorShapeProto`. Dims have no names here, and a rank.
+/// Reads a `TensorShapeProto` without dimension names and with a known rank.
 fn shape(message: &[u8]) -> Result<Vec<i64>, BodyFault> {
     let mut dims = Vec::new();
     let mut unknown_rank = None;
@@ -177,7 +178,7 @@ fn dim(message: &[u8]) -> Result<i64, BodyFault> {
     Ok(size.unwrap_or_default())
 }
 
-fn empty(place: Place, value: Value<'_>) -> Result<(), BodyFault> {
+fn empty(place: FieldRef, value: Value<'_>) -> Result<(), BodyFault> {
     if place.bytes(value)?.is_empty() {
         Ok(())
     } else {

@@ -1,16 +1,16 @@
-//! TorchServe's `PredictionsRequest` to names and bytes. Field numbers are the protocol's.
+//! Decodes TorchServe's `PredictionsRequest` to names and bytes. Field numbers are the protocol's.
 
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::ContentType;
 
-use super::protobuf::{Place, Value, read};
+use super::protobuf::{FieldRef, Value, read};
 use super::request::{named, push};
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES};
 use crate::torch::{self, Named};
 
-/// Reads a `PredictionsRequest`. A `sequence_id` is for streams, which are none of ours.
+/// Reads a `PredictionsRequest`. A `sequence_id` is for streams, which are not supported.
 pub(crate) fn predictions<'a>(
     message: &'a [u8],
     rules: &[TensorRule],
@@ -26,7 +26,7 @@ pub(crate) fn predictions<'a>(
         }
     })?;
     let (model, version) = (named(model), named(version));
-    // For nobody: there are no rules to read its values by.
+    // Without a model there are no rules for its values.
     let read = match model {
         Some(_) => torch::request(values, rules)?,
         None => InferRequest::default(),
@@ -38,8 +38,8 @@ pub(crate) fn predictions<'a>(
     })
 }
 
-/// One entry of the input's map. That a name comes twice is for the contract to say, as in every protocol.
-fn entry<'a>(place: Place, value: Value<'a>) -> Result<Named<'a>, BodyFault> {
+/// One entry of the input's map. The contract rejects repeated names.
+fn entry<'a>(place: FieldRef, value: Value<'a>) -> Result<Named<'a>, BodyFault> {
     let (mut name, mut bytes) = (None, None);
     read(
         "an input map's entry",

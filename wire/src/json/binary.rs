@@ -1,5 +1,5 @@
-//! OIP's binary data extension: a JSON document, and behind it the elements of those inputs that say so, in raw form and in the
-//! inputs' order. It judges no tensor; what it refuses is a body whose parts do not add up to it exactly.
+//! OIP's binary data extension: a JSON document, followed by the raw elements of inputs that
+//! declare a size, in order. A body whose parts do not add up is rejected.
 
 use std::borrow::Cow;
 
@@ -11,20 +11,20 @@ use crate::fault::{BodyFault, quote};
 use crate::headers::JSON_LENGTH;
 use crate::raw::{self, Budget};
 
-/// The parameter of an input that says how long its elements are.
+/// Parameter with the size of an input's elements.
 const SIZE: &str = "binary_data_size";
 
-/// The field of a request without any JSON, as its caller reads it.
+/// Field in the fault of a request without JSON.
 const NO_JSON: &str = "inference-header-content-length is 0, and the name, datatype and shape of the input must be said in JSON";
 
-/// Reads a request of `json_bytes` of JSON and the blobs behind them. Raw elements are borrowed from the body.
+/// Reads a request with `json_bytes` of JSON and the blobs after it. Raw elements are borrowed.
 pub(crate) fn infer_binary(body: &[u8], json_bytes: usize) -> Result<InferRequest<'_>, BodyFault> {
     let (json, mut blobs) = body
         .split_at_checked(json_bytes)
         .ok_or_else(|| BodyFault::field(JSON_LENGTH, "is past the end of the body"))?;
     let mut budget = Budget::new();
     let (Document { inputs, rest }, sizes) = head(json, &mut budget)?;
-    // Before a blob is looked at: which bytes are whose must not depend on what is in them.
+    // Before blobs are read: their boundaries must not depend on their contents.
     add_up(&sizes, blobs.len())?;
     let mut tensors = Vec::with_capacity(inputs.len());
     for (input, size) in inputs.into_iter().zip(sizes) {
@@ -41,7 +41,7 @@ pub(crate) fn infer_binary(body: &[u8], json_bytes: usize) -> Result<InferReques
     Ok(rest.with(tensors))
 }
 
-/// Reads the JSON part, and of each input the bytes that its elements take behind it; `None` where they are in the JSON.
+/// Reads the JSON part and the sizes of the inputs' blobs; `None` for elements in the JSON.
 pub(super) fn head<'a>(
     json: &'a [u8],
     budget: &mut Budget,
@@ -58,13 +58,13 @@ pub(super) fn head<'a>(
     Ok((document, sizes))
 }
 
-/// Triton's all-raw form: a body without a word on name, datatype and shape, which the server then makes up from its size. The caller is
-/// told what is missing, since such a request is right elsewhere.
+/// Triton's raw-only form, without name, datatype and shape. The fault says what is missing,
+/// because such a request is valid for Triton.
 pub(super) fn no_json() -> BodyFault {
     BodyFault::field(NO_JSON, "rather than follow from the body's size")
 }
 
-/// That blobs of these sizes are all that follows the JSON.
+/// Checks that blobs of these sizes are all that follows the JSON.
 pub(super) fn add_up(sizes: &[Option<usize>], blob_bytes: usize) -> Result<(), BodyFault> {
     let total = sizes
         .iter()
@@ -77,17 +77,17 @@ pub(super) fn add_up(sizes: &[Option<usize>], blob_bytes: usize) -> Result<(), B
     }
 }
 
-/// Bytes follow the last tensor.
+/// Bytes after the last tensor.
 pub(super) fn left_over() -> BodyFault {
     BodyFault::field(SIZE, "leaves bytes of the body over")
 }
 
-/// The body ends before the last tensor does.
+/// The body ends before the last tensor.
 pub(super) fn short() -> BodyFault {
     BodyFault::field(SIZE, "runs past the end of the body")
 }
 
-/// Takes the size of an input's blob out of its parameters. Elements are in one place only.
+/// Removes the size of an input's blob from its parameters. Elements must be in one place only.
 fn take_size(input: &mut Input<'_>) -> Result<Option<usize>, BodyFault> {
     let Some(index) = input
         .parameters

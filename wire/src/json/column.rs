@@ -1,5 +1,5 @@
-//! Tensors whose shapes are what their lists say and whose datatypes the contract's rules name: by row or whole, under a name or without
-//! one. In which member of a document they stand, its protocol says.
+//! Tensors whose shapes follow from their lists and whose datatypes come from the contract: by row
+//! or as a whole, with or without names.
 
 use std::borrow::Cow;
 
@@ -13,13 +13,13 @@ use crate::fault::{BodyFault, quote};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES};
 use crate::raw::Budget;
 
-/// A tensor that is read by its name.
+/// A tensor that is read by name.
 pub(super) struct Column<'a> {
     name: Cow<'a, str>,
-    /// As its rule has it; `None` for one that no rule names, which is not read.
+    /// From its rule; `None` without a rule, and then it is not read.
     datatype: Option<&'static str>,
     tree: Tree,
-    /// Rows that it came in.
+    /// Number of rows so far.
     rows: i64,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Column<'a> {
         Self::of(name, rules, Texts::Tagged)
     }
 
-    /// The same, its bytes being said so.
+    /// The same with a given encoding of bytes.
     pub(super) fn of(name: Cow<'a, str>, rules: &[TensorRule], texts: Texts) -> Self {
         let datatype = rules
             .iter()
@@ -54,12 +54,12 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// How many values were read.
+    /// Number of values read.
     pub(super) const fn rows(&self) -> i64 {
         self.rows
     }
 
-    /// The tensor; `in_rows`: with a dim for them.
+    /// The tensor; `in_rows`: with a dimension for rows.
     pub(super) fn finish(self, in_rows: bool) -> Tensor<'a> {
         let (mut shape, data) = self.tree.finish();
         if in_rows {
@@ -79,7 +79,7 @@ impl<'a> Column<'a> {
     }
 }
 
-/// The one tensor that values without a name are for.
+/// The only tensor, for values without a name.
 pub(super) fn only<'a>(place: &'static str, rules: &[TensorRule]) -> Result<Column<'a>, BodyFault> {
     match rules {
         [rule] => Ok(Column::new(Cow::Owned(rule.name().to_owned()), rules)),
@@ -90,7 +90,7 @@ pub(super) fn only<'a>(place: &'static str, rules: &[TensorRule]) -> Result<Colu
     }
 }
 
-/// Takes rows, at this place of the document: a list of values of the only input, or of objects with a value for every input.
+/// Reads rows: a list of values of the only input, or of objects with a value per input.
 pub(super) fn rows<'a>(
     scanner: &mut Scanner<'a>,
     place: &'static str,
@@ -104,7 +104,7 @@ pub(super) fn rows<'a>(
     scanner.step();
     let named = match scanner.token() {
         Some(b'{') => !is_base64(scanner),
-        // No rows, and so no tensor by name.
+        // Without rows there are no named tensors.
         Some(b']') => rules.len() != 1,
         _ => false,
     };
@@ -146,7 +146,8 @@ pub(super) fn rows<'a>(
         .collect())
 }
 
-/// The place of a column: `next` if the rows have one order, as writers have it. A new one only where `first` says so.
+/// Index of a column: `next` if rows have the same order. A new column is only added in the `first`
+/// row.
 fn find<'a>(
     columns: &mut Vec<Column<'a>>,
     place: &'static str,
@@ -186,12 +187,12 @@ fn add<'a>(
     Ok(place)
 }
 
-/// Rows with different inputs have no tensor that holds them.
+/// Rows with different inputs are rejected.
 fn uneven(place: &'static str) -> BodyFault {
     BodyFault::field(place, "has not the same inputs in every row")
 }
 
-/// Takes whole tensors, at this place of the document: the value of the only input, or an object with a value for every input.
+/// Reads whole tensors: the value of the only input, or an object with a value per input.
 pub(super) fn columns<'a>(
     scanner: &mut Scanner<'a>,
     place: &'static str,
@@ -211,7 +212,7 @@ pub(super) fn columns<'a>(
     Ok(columns.finish())
 }
 
-/// Tensors by their names, each whole.
+/// Whole tensors by name.
 pub(super) struct Columns<'a, 'r> {
     rules: &'r [TensorRule],
     columns: Vec<Column<'a>>,
@@ -229,7 +230,7 @@ impl<'a, 'r> Columns<'a, 'r> {
         self.columns.is_empty()
     }
 
-    /// Takes the value of a member.
+    /// Reads the value of a member.
     pub(super) fn read(
         &mut self,
         scanner: &mut Scanner<'a>,

@@ -1,6 +1,5 @@
-//! A tensor's `data` to the raw form: one pass over its text, no allocation an element. Numbers are read by the
-//! datatype's own rules, so that a float is rounded once. The pass holds the list to JSON's grammar as it goes: usually nothing has looked
-//! at the text before.
+//! Converts a tensor's `data` to raw form in one pass without allocation per element. Numbers are
+//! parsed for the datatype, so a float is rounded once. The pass also checks JSON's grammar.
 
 use tensorgate_policy::Datatype;
 use tensorgate_policy::contract::MAX_RANK;
@@ -13,11 +12,11 @@ use crate::fault::BodyFault;
 use crate::limits::MAX_JSON_DEPTH;
 use crate::raw::{Budget, push_item};
 
-/// Why a conversion stopped: the text is no JSON, the values are not the datatype's, or they are more than may be converted.
+/// Why a conversion stopped: invalid JSON, values of another datatype, or the budget is exhausted.
 enum Stop {
     Body(BodyFault),
     Data(DataFault),
-    Spent(BodyFault),
+    BudgetUse(BodyFault),
 }
 
 impl From<BodyFault> for Stop {
@@ -32,12 +31,11 @@ impl From<DataFault> for Stop {
     }
 }
 
-// Lists of every rank fit into a document's bound on depth, with the document, `inputs` and the input around them: a list that converts is
-// never too deep.
+// Lists of every rank fit into the depth limit, together with the document, `inputs` and the input.
 const _: () = assert!(MAX_RANK + 3 <= MAX_JSON_DEPTH);
 
-/// Converts the `data` list that is next, and stands behind it. The outer error is the request's, the inner
-/// one the values'; after either the scanner stands anywhere.
+/// Converts the next `data` list. The outer error concerns the request, the inner one the values;
+/// after an error the scanner's position is undefined.
 pub(super) fn convert(
     scanner: &mut Scanner<'_>,
     datatype: Option<Datatype>,
@@ -47,21 +45,23 @@ pub(super) fn convert(
     match List::new(scanner, shape, budget).convert(datatype) {
         Ok(raw) => Ok(Ok(raw)),
         Err(Stop::Data(fault)) => Ok(Err(fault)),
-        Err(Stop::Body(fault) | Stop::Spent(fault)) => Err(fault),
+        Err(Stop::Body(fault) | Stop::BudgetUse(fault)) => Err(fault),
     }
 }
 
-/// What a list came to that was read before the document behind it.
+/// Result for a list that was converted before the rest of the document.
 pub(super) enum Early {
     /// In raw form.
     Raw(Vec<u8>),
-    /// Its values are not the datatype's. All of it is JSON, and whether there is an object in it is said.
+    /// Values of another datatype. The list is valid JSON; `objects` says whether it contains
+    /// objects.
     Fault { fault: DataFault, objects: bool },
-    /// It has more than may be converted; the scanner stands anywhere.
-    Spent,
+    /// The budget is exhausted; the scanner's position is undefined.
+    Exhausted,
 }
 
-/// The same, and where the values are at fault, what is left of the list is held to JSON's grammar from there on: nothing is read again.
+/// Converts a list early. After a value fault, the rest of the list is only checked for JSON's
+/// grammar.
 pub(super) fn early(
     scanner: &mut Scanner<'_>,
     datatype: Option<Datatype>,
@@ -74,26 +74,26 @@ pub(super) fn early(
         Err(Stop::Data(fault)) => {
             let (level, next) = (list.level, list.next);
             let objects = match level {
-                // Nothing of it was read.
+                // Nothing was read.
                 0 => scanner.value()?,
                 _ => scanner.rest_of_lists(level, next)?,
             };
             Ok(Early::Fault { fault, objects })
         }
-        Err(Stop::Spent(_)) => Ok(Early::Spent),
+        Err(Stop::BudgetUse(_)) => Ok(Early::Exhausted),
         Err(Stop::Body(fault)) => Err(fault),
     }
 }
 
-/// For elements that are no numbers.
+/// For elements other than numbers.
 const NO_RUNS: fn(&mut Scanner<'_>, usize, &mut Vec<u8>) -> usize = |_, _, _| 0;
 
-/// A `data` list on its way: flat, or nested exactly as the shape says.
+/// A `data` list in progress: flat, or nested exactly like the shape.
 struct List<'a, 'b> {
     scanner: &'b mut Scanner<'a>,
     shape: &'b [i64],
     budget: &'b mut Budget,
-    /// Lists that are open.
+    /// Number of open lists.
     level: usize,
     next: Next,
 }
@@ -149,14 +149,14 @@ impl<'a, 'b> List<'a, 'b> {
                 push_item(raw, item.as_bytes())
                     .ok_or_else(|| scanner.form("an element is too long").into())
             }),
-            // JSON has no 16-bit floats; servers refuse them too.
+            // JSON has no 16-bit floats; servers reject them too.
             Some(Datatype::Fp16 | Datatype::Bf16) | None => {
                 Err(DataFault::Kind { index: 0 }.into())
             }
         }
     }
 
-    /// Floats: `plain` is the fast path, whose values are finite, and `finite` the way to any finite value.
+    /// Floats: `plain` is the fast path for finite values, and `finite` handles all finite values.
     fn floats<T, const N: usize>(
         &mut self,
         plain: impl Fn(Plain) -> Option<T>,
@@ -164,11 +164,11 @@ impl<'a, 'b> List<'a, 'b> {
         le: impl Fn(T) -> [u8; N],
     ) -> Result<Vec<u8>, Stop> {
         self.numbers(
-            // What is plain is not long: no budget is asked.
+            // Plain numbers are short and need no budget.
             |read| plain(read.plain?).or_else(|| finite(*read)).map(&le),
             |read, index, budget| {
                 if read.is_long() {
-                    budget.take_long_number().map_err(Stop::Spent)?;
+                    budget.take_long_number().map_err(Stop::BudgetUse)?;
                 }
                 let value = finite(read).ok_or(DataFault::NotFinite { index })?;
                 Ok(le(value))
@@ -176,8 +176,8 @@ impl<'a, 'b> List<'a, 'b> {
         )
     }
 
-    /// Integer datatypes take integer literals only: `1.0` and `1e2` are floats to every typed parser. None is rounded, however long it is: no
-    /// budget is asked.
+    /// Integer datatypes accept integer literals only: `1.0` and `1e2` are floats to typed parsers.
+    /// Integers are never rounded and need no budget.
     fn integers<T: TryFrom<i64> + core::str::FromStr, const N: usize>(
         &mut self,
         le: impl Fn(T) -> [u8; N],
@@ -191,14 +191,14 @@ impl<'a, 'b> List<'a, 'b> {
                 if !read.integer {
                     return Err(DataFault::Kind { index }.into());
                 }
-                // The text is an integer's; only its range can be wrong.
+                // The text is an integer; only its range can be wrong.
                 let value = read.to_integer();
                 Ok(value.map(&le).ok_or(DataFault::Overflow { index })?)
             },
         )
     }
 
-    /// Numbers: `plain` gives the raw form of nearly all, and says nothing of the others; `element` judges any.
+    /// Numbers: `plain` converts nearly all; `element` handles the rest.
     fn numbers<const N: usize>(
         &mut self,
         plain: impl Fn(&Number<'_>) -> Option<[u8; N]>,
@@ -218,7 +218,7 @@ impl<'a, 'b> List<'a, 'b> {
         )
     }
 
-    /// Walks the list; `run` takes as many plain scalars as it can, a bounded number of them, and `element` one of any kind.
+    /// Walks the list; `run` reads a limited number of plain scalars, and `element` any single one.
     fn elements(
         &mut self,
         size_bytes: usize,
@@ -234,7 +234,7 @@ impl<'a, 'b> List<'a, 'b> {
         if nested && rank < 2 {
             return Err(DataFault::Nesting.into());
         }
-        // Elements seen so far in the open list of each level, outermost first.
+        // Elements in the open list of each level, outermost first.
         let mut seen = [0_u64; MAX_RANK];
         loop {
             let token = self.scanner.token();
@@ -262,7 +262,7 @@ impl<'a, 'b> List<'a, 'b> {
                 self.next = Next::Separator;
                 self.level = level;
                 if level == 0 {
-                    // What a shape promised and the list did not keep is not kept either.
+                    // Frees memory that the shape promised and the list did not need.
                     if raw.capacity() > raw.len().saturating_mul(2) {
                         raw.shrink_to_fit();
                     }
@@ -291,7 +291,7 @@ impl<'a, 'b> List<'a, 'b> {
             }
             self.next = Next::Value;
             let before = index;
-            // What a run stopped at is not plain: whoever reads any element takes it.
+            // A run stops before a number that is not plain, which `element` reads next.
             let mut stopped = false;
             loop {
                 let taken = match stopped {
@@ -299,10 +299,10 @@ impl<'a, 'b> List<'a, 'b> {
                     false => run(self.scanner, self.budget.elements(), &mut raw),
                 };
                 stopped = taken > 0;
-                self.budget.take(taken).map_err(Stop::Spent)?;
+                self.budget.take(taken).map_err(Stop::BudgetUse)?;
                 index = index.wrapping_add(taken);
                 if taken == 0 {
-                    self.budget.take(1).map_err(Stop::Spent)?;
+                    self.budget.take(1).map_err(Stop::BudgetUse)?;
                     let at = self.scanner.at;
                     if let Err(stop) = element(self.scanner, self.budget, &mut raw, index) {
                         if self.scanner.at != at {
@@ -312,7 +312,7 @@ impl<'a, 'b> List<'a, 'b> {
                     }
                     index = index.wrapping_add(1);
                 }
-                // A comma and a scalar right behind it, as most writers have it, need none of the above.
+                // The usual case: a comma directly followed by a scalar.
                 if !self.scanner.next_scalar() {
                     break;
                 }
@@ -323,7 +323,7 @@ impl<'a, 'b> List<'a, 'b> {
         }
     }
 
-    /// How many elements to make room for: what the shape says, but never more than the text can hold (a digit and a comma each).
+    /// Elements to preallocate: the shape's number, limited by the length of the text.
     fn likely_elements(&self) -> usize {
         let most = self.scanner.text.len().saturating_sub(self.scanner.at) / 2;
         let said = self.shape.iter().try_fold(1_usize, |product, dim| {

@@ -1,16 +1,16 @@
-//! Decimal digits to their value, eight bytes at a time. Knows no grammar: what stands before and behind them is somebody else's business.
+//! Converts decimal digits to their value, eight bytes at a time. The grammar is checked elsewhere.
 
-/// Ten to the eighth.
+/// Ten to the power of eight.
 const EIGHT_PLACES: u64 = 100_000_000;
 
-/// The value of a byte that is a digit.
+/// Value of a digit byte.
 #[inline(always)]
 pub(super) fn digit_value(digit: u8) -> u64 {
     u64::from(digit & 0xf)
 }
 
-/// The digits that a text begins with, appended to a value: what it is then, wrapping, by how many places it was moved, and what is behind
-/// them. Places may be more than digits came, as if zeros did; without any digit they are none.
+/// Appends leading digits of a text to a value: returns the value (wrapping), the number of places,
+/// and the rest. Places may exceed the digits, as if zeros followed; without digits there are none.
 #[inline(always)]
 pub(super) fn fraction(text: &[u8], value: u64) -> (u64, usize, &[u8]) {
     let Some((eight, behind)) = text.split_first_chunk() else {
@@ -27,13 +27,13 @@ pub(super) fn fraction(text: &[u8], value: u64) -> (u64, usize, &[u8]) {
     (moved.wrapping_add(eight.padded().value()), places, rest)
 }
 
-/// Eight bytes of text, the first of them lowest, looked at in one register as the fast parsers of numbers do (Lemire, "Quickly parsing eight
+/// Eight bytes of text in one register, the first one lowest (Lemire, "Quickly parsing eight
 /// digits", 2018).
 #[derive(Clone, Copy)]
 struct Eight {
-    /// A digit's byte is its value, and any other's is above 9.
+    /// A digit's byte is its value; other bytes are above 9.
     values: u64,
-    /// The highest bit of every byte that is no digit, up to the first of them; those behind it may be any.
+    /// The highest bit of the first non-digit byte; bits after it are undefined.
     others: u64,
 }
 
@@ -41,21 +41,21 @@ impl Eight {
     #[inline(always)]
     const fn new(text: &[u8; 8]) -> Self {
         let values = u64::from_le_bytes(*text) ^ 0x3030_3030_3030_3030;
-        // A byte of 0x8a or more carries into the one behind it, which is behind the first that is no digit.
+        // A byte of 0x8a or more carries into the next one, which is after the first non-digit.
         let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
         Self { values, others }
     }
 
-    /// How many digits it begins with.
+    /// Number of leading digits.
     #[inline(always)]
     fn size(self) -> usize {
         usize::try_from(self.others.trailing_zeros() >> 3).unwrap_or_default()
     }
 
-    /// With zeros in place of the first other byte and of all behind it; there is one.
+    /// With zeros from the first non-digit on; there is one.
     #[inline(always)]
     const fn padded(self) -> Self {
-        // All bits below the lowest that is set, which is a byte's highest.
+        // All bits below the lowest set bit, which is a byte's highest.
         let below = (self.others & self.others.wrapping_neg()).wrapping_sub(1);
         Self {
             values: self.values & (below >> 7),
@@ -66,8 +66,8 @@ impl Eight {
     /// The value of eight digits.
     #[inline(always)]
     const fn value(self) -> u64 {
-        // Ten times a digit and its right neighbour, at most 99, in every other byte; then those of four (9999) and of eight. What a lane
-        // cannot hold is above it, and is masked or shifted away.
+        // Pairs of digits (at most 99) in every other byte; then groups of four (9999) and eight.
+        // Overflow of a lane is masked or shifted out.
         let pairs = self.values.wrapping_mul(10).wrapping_add(self.values >> 8);
         let left = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(0x000f_4240_0000_0064);
         let right = ((pairs >> 16) & 0x0000_00ff_0000_00ff).wrapping_mul(0x0000_2710_0000_0001);
@@ -75,7 +75,7 @@ impl Eight {
     }
 }
 
-/// The same where nothing is padded: behind eight digits, or where fewer bytes are left of all the text.
+/// The same without padding: after eight digits, or for fewer remaining bytes.
 #[inline(never)]
 fn more(mut text: &[u8], mut value: u64, mut places: usize) -> (u64, usize, &[u8]) {
     while let Some((eight, behind)) = text.split_first_chunk() {
@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// Against byte by byte, behind a value of 7.
+    /// Compares with byte-wise parsing, after a value of 7.
     fn check(text: &[u8]) {
         let size = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (value, places, rest) = fraction(text, 7);
@@ -153,7 +153,7 @@ mod tests {
         ] {
             check(text.as_bytes());
         }
-        // Every byte in every place of two looks.
+        // Every byte at every position of two registers.
         for place in 0..16 {
             for byte in 0..=u8::MAX {
                 let mut text = *b"98765432198765432198765432";

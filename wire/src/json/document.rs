@@ -1,5 +1,5 @@
-//! A request of OpenAI's API: one object that names the model, read whole into a tree of bounded size. What its members mean is a contract's
-//! business.
+//! A request of OpenAI's API: one object with the model's name, parsed to a tree of limited size.
+//! The contract validates its members.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,11 +14,11 @@ use crate::fault::{BodyFault, quote};
 use crate::limits::{MAX_JSON_MEMBERS, MAX_JSON_VALUES};
 use crate::raw::Budget;
 
-/// The member that names the model.
+/// Member with the model's name.
 const MODEL: &str = "model";
-/// The member that asks for an answer in pieces.
+/// Member that requests a streamed response.
 const STREAM: &str = "stream";
-/// Members of an object whose names are compared each with each.
+/// Maximum members of an object that are compared pairwise.
 const FEW_MEMBERS: usize = 16;
 
 /// Reads a request.
@@ -42,7 +42,7 @@ pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     })
 }
 
-/// One object, read whole into a tree of the same bounds.
+/// One object, parsed to a tree with the same limits.
 pub(crate) fn members(body: &[u8]) -> Result<Members<'_>, BodyFault> {
     let mut scanner = Scanner::over(body)?;
     let mut reader = Reader {
@@ -55,7 +55,7 @@ pub(crate) fn members(body: &[u8]) -> Result<Members<'_>, BodyFault> {
     Ok(members)
 }
 
-/// The model that a request names, if it names one. Nothing else of it is kept.
+/// The addressee of a request, if it names a model. Nothing else is kept.
 pub(crate) fn named(body: &[u8]) -> Result<Option<Addressee<'_>>, BodyFault> {
     let mut scanner = Scanner::over(body)?;
     let (mut model, mut stream) = (None, None);
@@ -64,7 +64,7 @@ pub(crate) fn named(body: &[u8]) -> Result<Option<Addressee<'_>>, BodyFault> {
         STREAM if matches!(scanner.token(), Some(b't' | b'f' | b'n')) => {
             once(&mut stream, STREAM, scanner.word())
         }
-        // Of another kind it asks for nothing, as for whoever decodes it.
+        // Another type means no streaming, as in the decoder.
         STREAM => once(&mut stream, STREAM, scanner.value().map(|_| None)),
         _ => scanner.value().map(drop),
     })?;
@@ -76,7 +76,7 @@ pub(crate) fn named(body: &[u8]) -> Result<Option<Addressee<'_>>, BodyFault> {
     }))
 }
 
-/// What a document may still hold.
+/// Remaining limits of a document.
 struct Reader {
     values: usize,
     budget: Budget,
@@ -97,7 +97,7 @@ impl Reader {
             });
         }
         let value = self.value(scanner)?;
-        // Names may be as long as the body and begin alike: of many of them not each is compared with each.
+        // Long names with common prefixes make comparisons expensive, so many members use a set.
         let twice = if members.len() < FEW_MEMBERS {
             members.iter().any(|(known, _)| *known == key)
         } else {
@@ -113,7 +113,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The recursion is as deep as the scanner lets a document be.
+    /// The recursion is as deep as the scanner allows.
     fn value<'a>(&mut self, scanner: &mut Scanner<'a>) -> Result<Value<'a>, BodyFault> {
         self.values = self.values.saturating_add(1);
         if self.values > MAX_JSON_VALUES {

@@ -1,27 +1,28 @@
-//! JSON numbers, held to RFC 8259's grammar and read as they are walked over, once: most are short enough that one multiplication or
-//! division of two exact floats is their value, rounded once. The others are rounded from their text.
+//! JSON numbers, parsed once with RFC 8259's grammar. Most are short enough that one multiplication
+//! or division of two exact floats gives the correctly rounded value. Others are rounded from their
+//! text.
 
 use super::digits::{digit_value, fraction};
 use super::scan::Scanner;
 use crate::fault::BodyFault;
 use crate::limits::PLAIN_DIGITS;
 
-/// The powers of ten that a double holds exactly.
+/// Powers of ten that are exact doubles.
 const POWERS_OF_TEN: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
-/// Integers up to here are doubles.
+/// Integers up to this value are exact doubles.
 const MAX_EXACT_DIGITS: u64 = 1 << 53;
-/// Digits of an exponent that are read; more are a number beyond every datatype, or zero.
+/// Maximum digits of an exponent; longer ones overflow every datatype, or give zero.
 const MAX_EXPONENT_DIGITS: usize = 4;
 
 /// A number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Number<'a> {
-    /// As written, ASCII: an optional minus, digits without a leading zero, then fraction and exponent.
+    /// ASCII text: optional minus, digits without a leading zero, fraction and exponent.
     text: &'a [u8],
-    /// Neither fraction nor exponent, and not `-0`, which is a float to some parsers.
+    /// Neither fraction nor exponent, and not `-0`, which some parsers read as a float.
     pub(super) integer: bool,
     /// Its value, if it has few digits.
     pub(super) plain: Option<Plain>,
@@ -32,14 +33,15 @@ pub(super) struct Number<'a> {
 pub(super) struct Plain {
     negative: bool,
     digits: u64,
-    /// Digits of it that are behind the point.
+    /// Digits after the point.
     places: usize,
     exponent: i32,
 }
 
-/// The number that a text begins with, and what is behind it; `Err` is where in the text a digit is missing. What follows is checked by
-/// whoever takes the next token: a leading zero's second digit is no comma.
-// Inlined so that what its caller does not ask for is never made.
+/// Parses the number at the beginning of a text, and returns the rest; `Err` is the position of a
+/// missing digit. The next token's parser rejects text that directly follows, such as a digit after
+/// a leading zero.
+// Inlined, so that unused results are never computed.
 #[inline(always)]
 pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
     #[cfg(test)]
@@ -53,7 +55,8 @@ pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
     let mut value = 0_u64;
     match unsigned {
         [b'0', behind @ ..] => rest = behind,
-        // Few as a rule, and as many as in the number before: a branch that is guessed right is faster than eight bytes at once.
+        // Usually few, and as many as before: a predicted branch is faster than eight bytes at
+        // once.
         [b'1'..=b'9', ..] => {
             while let [digit @ b'0'..=b'9', behind @ ..] = rest {
                 value = value.wrapping_mul(10).wrapping_add(digit_value(*digit));
@@ -100,13 +103,14 @@ std::thread_local! {
     static WALKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// How many numbers this thread has walked over, and places where it found none.
+/// Numbers parsed by this thread, including failures.
 #[cfg(test)]
 pub(super) fn walked() -> usize {
     WALKED.with(std::cell::Cell::get)
 }
 
-/// The exponent behind an `e`, if it has few digits, and what is behind it; `Err` is what is there in place of a digit.
+/// The exponent after `e`, if it has few digits, and the rest; `Err` is the text at a missing
+/// digit.
 #[cold]
 fn walk_exponent(text: &[u8]) -> Result<(Option<i32>, &[u8]), &[u8]> {
     let (negative, digits) = match text {
@@ -132,8 +136,8 @@ fn walk_exponent(text: &[u8]) -> Result<(Option<i32>, &[u8]), &[u8]> {
 }
 
 impl Number<'_> {
-    /// Whether it has more significant digits than an integer of 64 bits holds: a float's rounding then leaves its fast path, and
-    /// one number can cost as much as a thousand.
+    /// Whether it has more significant digits than a 64-bit integer. Rounding then leaves its fast
+    /// path and can cost as much as a thousand numbers.
     pub(super) fn is_long(&self) -> bool {
         self.plain.is_none()
             && self
@@ -147,17 +151,17 @@ impl Number<'_> {
                 > PLAIN_DIGITS
     }
 
-    /// The nearest FP32, infinity if it is beyond them all.
+    /// The nearest FP32; infinity on overflow.
     pub(super) fn to_f32(self) -> Option<f32> {
         self.plain.and_then(Plain::to_f32).or_else(|| self.parse())
     }
 
-    /// The nearest FP64, infinity if it is beyond them all.
+    /// The nearest FP64; infinity on overflow.
     pub(super) fn to_f64(self) -> Option<f64> {
         self.plain.and_then(Plain::to_f64).or_else(|| self.parse())
     }
 
-    /// An integer literal's value, if the type holds it.
+    /// Value of an integer literal, if the type can represent it.
     pub(super) fn to_integer<T: TryFrom<i64> + core::str::FromStr>(self) -> Option<T> {
         match self.plain.and_then(Plain::to_i64) {
             Some(value) => T::try_from(value).ok(),
@@ -171,8 +175,8 @@ impl Number<'_> {
 }
 
 impl Plain {
-    /// The nearest FP64 of exact operands and one operation: what IEEE 754 rounds once (Clinger 1990, the fast path of every parser of
-    /// floats).
+    /// The nearest FP64 of exact operands and one operation, which IEEE 754 rounds once (Clinger
+    /// 1990).
     #[inline(always)]
     pub(super) fn to_f64(self) -> Option<f64> {
         if self.digits > MAX_EXACT_DIGITS {
@@ -181,18 +185,19 @@ impl Plain {
         self.near_f64()
     }
 
-    /// The nearest FP32, through a double that two roundings may have brought there: of the digits, and of the one operation. That is off by
-    /// less than two of the double's steps, and rounding it once more goes wrong only where the middle between two singles is as near:
-    /// anywhere else the double is on the same side of it as the number itself.
+    /// The nearest FP32 by way of a double with at most two roundings. That double is off by less
+    /// than two steps. Rounding it again is wrong only near the middle between two singles, which
+    /// is detected.
     #[inline(always)]
     pub(super) fn to_f32(self) -> Option<f32> {
-        /// What a double has below a single's last bit, and the middle of that.
+        /// Bits of a double below a single's last bit, and their middle.
         const BELOW: u64 = (1 << 29) - 1;
         const MIDDLE: u64 = 1 << 28;
-        /// Twice as far as the double can be off.
+        /// Twice the maximum error of the double.
         const MARGIN: u64 = 4;
         let value = self.near_f64()?;
-        // The least but zero is 1e-22, which is a normal single, and the greatest without an exponent is 19 digits.
+        // The smallest non-zero value is 1e-22, a normal single; without an exponent the largest
+        // has 19 digits.
         let beyond = self.exponent != 0 && value.abs() > f64::from(f32::MAX);
         let above = value.to_bits().wrapping_sub(MIDDLE.wrapping_sub(MARGIN)) & BELOW;
         if beyond || above <= 2 * MARGIN {
@@ -206,10 +211,10 @@ impl Plain {
         Some(value)
     }
 
-    /// The digits' nearest double, divided or multiplied by a power of ten that is one.
+    /// The digits' nearest double, divided or multiplied by an exact power of ten.
     #[inline(always)]
     fn near_f64(self) -> Option<f64> {
-        // From a signed integer: machines have an instruction for that.
+        // From a signed integer, for which machines have an instruction.
         #[expect(clippy::cast_precision_loss, reason = "its callers know")]
         let digits = i64::try_from(self.digits).ok()? as f64;
         let value = if self.exponent == 0 {
@@ -220,7 +225,7 @@ impl Plain {
         Some(if self.negative { -value } else { value })
     }
 
-    /// The same where an exponent is said.
+    /// The same with an exponent.
     #[cold]
     fn scale(self, digits: f64) -> Option<f64> {
         let exponent = self.exponent.wrapping_sub(i32::try_from(self.places).ok()?);
@@ -246,7 +251,7 @@ impl Plain {
 }
 
 impl<'a> Scanner<'a> {
-    /// Takes a number.
+    /// Reads a number.
     pub(super) fn number(&mut self) -> Result<Number<'a>, BodyFault> {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         match walk(rest) {
@@ -281,7 +286,7 @@ mod tests {
         number
     }
 
-    /// Against the standard library, which rounds every text right.
+    /// Compares with the standard library, which rounds correctly.
     fn check(text: &str) {
         let number = read(text);
         let (single, double): (f32, f64) = (text.parse().unwrap(), text.parse().unwrap());
@@ -349,7 +354,7 @@ mod tests {
             "18446744073709551616",
             "9999999999999999999",
             "99999999999999999999",
-            // Between two singles: exactly, a little above, a little below.
+            // Between two singles: exactly, slightly above, slightly below.
             "16777217",
             "16777217.000000001",
             "16777216.999999999",
@@ -359,12 +364,12 @@ mod tests {
             "1.00000005960464478",
             "8388608.5",
             "8388609.5",
-            // A double that is in the middle though the number is not.
+            // A double in the middle although the number is not.
             "1.0000000596046447",
             "1.0000000596046448",
             "33554433.000000001",
             "33554434.99999999999",
-            // Where singles have fewer bits, end, and begin.
+            // Subnormal, largest and smallest singles.
             "1e-38",
             "1.17549435e-38",
             "1.1754943e-38",

@@ -1,5 +1,5 @@
-//! A predict request of TF Serving's REST API: `instances`, a list of rows, or `inputs`, tensor by tensor. Datatypes are not said there, so that
-//! the rules of the model's contract name them; nothing else is asked of the rules here.
+//! A predict request of TF Serving's REST API: `instances`, a list of rows, or `inputs`, by tensor.
+//! The model's contract gives the datatypes.
 
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::contract::TensorRule;

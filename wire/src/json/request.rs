@@ -1,5 +1,5 @@
-//! The fields of an OIP inference request. Keys may come in any order: `data` is read at once where datatype and shape came before it, as
-//! every client writes them, and waits for them as a span of text where they did not.
+//! Fields of an OIP inference request. Keys may be in any order: `data` is converted at once if
+//! datatype and shape came before it, as usual, and otherwise kept as text.
 
 use std::borrow::Cow;
 
@@ -12,9 +12,9 @@ use super::scan::Scanner;
 use crate::fault::{BodyFault, quote};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETER_BYTES};
 use crate::parameters::add;
-use crate::raw::{Budget, Spent};
+use crate::raw::{Budget, BudgetUse};
 
-/// Reads a request whose elements are all in it.
+/// Reads a request with all elements in it.
 pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     let mut budget = Budget::new();
     let document = document(body, &mut budget)?;
@@ -26,15 +26,15 @@ pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     Ok(document.rest.with(inputs))
 }
 
-/// A request as it is written, its elements read where datatype and shape came before them.
+/// A parsed request, with elements converted if datatype and shape came first.
 pub(super) struct Document<'a> {
     pub(super) inputs: Vec<Input<'a>>,
     pub(super) rest: Rest<'a>,
 }
 
-/// All of a request but its inputs.
+/// A request without its inputs.
 pub(super) struct Rest<'a> {
-    /// The protocol has it in the path; KServe's client says it again.
+    /// The path names the model; KServe's client repeats it.
     model: Option<Cow<'a, str>>,
     id: Option<Cow<'a, str>>,
     parameters: Vec<Parameter<'a>>,
@@ -93,7 +93,7 @@ pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Docume
     scanner.end()?;
     let inputs = inputs.ok_or_else(|| BodyFault::field("inputs", "is missing"))?;
     let mut parameters: Vec<Parameter<'_>> = parameters.unwrap_or_default();
-    // How the answer is to be written is this gate's own business: no backend hears of it.
+    // The form of the response concerns the gate only, not the backend.
     let binary_data_output = take_flag(&mut parameters, "binary_data_output").unwrap_or(false);
     Ok(Document {
         inputs,
@@ -107,8 +107,8 @@ pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Docume
     })
 }
 
-/// Takes a flag of the binary data extension out of a list. One that is not a boolean stays, and is judged as any other
-/// parameter is.
+/// Removes a boolean flag of the binary data extension from a list. Other types stay and are
+/// validated as parameters.
 fn take_flag(parameters: &mut Vec<Parameter<'_>>, name: &str) -> Option<bool> {
     let (index, flag) =
         parameters
@@ -122,7 +122,7 @@ fn take_flag(parameters: &mut Vec<Parameter<'_>>, name: &str) -> Option<bool> {
     Some(flag)
 }
 
-/// An input as it is written.
+/// An input as received.
 pub(super) struct Input<'a> {
     pub(super) name: Cow<'a, str>,
     pub(super) datatype: Cow<'a, str>,
@@ -132,27 +132,27 @@ pub(super) struct Input<'a> {
     pub(super) data: Option<Data<'a>>,
 }
 
-/// The elements of an input as they were found.
+/// Elements of an input.
 pub(super) enum Data<'a> {
     /// In raw form.
     Raw(Vec<u8>),
-    /// A list that JSON allows, not yet read as the datatype says.
+    /// A valid JSON list, not converted yet.
     Text(&'a str),
-    /// A list that JSON allows and the datatype does not, and what it took of the budget to find that out.
+    /// A valid JSON list that violates the datatype, and the budget used to detect that.
     Faulty {
         text: &'a str,
         fault: DataFault,
-        spent: Spent,
+        spent: BudgetUse,
     },
 }
 
 impl<'a> Input<'a> {
-    /// The tensor; elements that are still text are read now.
+    /// The tensor; elements that are still text are converted now.
     pub(super) fn convert(mut self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
         let data = match self.data.take() {
             Some(Data::Raw(raw)) => Ok(Cow::Owned(raw)),
-            Some(Data::Faulty { fault, spent, .. }) if budget.pay(spent) => Err(fault),
-            // What the budget does not suffice for ends where it does, which is another fault.
+            Some(Data::Faulty { fault, spent, .. }) if budget.charge(spent) => Err(fault),
+            // If the budget does not suffice, the fault is another one.
             Some(Data::Text(text) | Data::Faulty { text, .. }) => data::convert(
                 &mut Scanner::new(text),
                 Datatype::from_name(&self.datatype),
@@ -247,7 +247,7 @@ fn output<'a>(scanner: &mut Scanner<'a>) -> Result<RequestedOutput<'a>, BodyFaul
     })
 }
 
-/// Fills a field that may come once only.
+/// Sets a field that must not repeat.
 pub(super) fn once<T>(
     slot: &mut Option<T>,
     field: &'static str,
@@ -261,7 +261,7 @@ pub(super) fn once<T>(
     Ok(())
 }
 
-/// The fault of a key that the protocol does not have. Its value is scanned first, as in [`Scanner::other`].
+/// The fault of an unknown key. Its value is scanned first, as in [`Scanner::other`].
 pub(super) fn unknown(scanner: &mut Scanner<'_>, whose: &str, key: &str) -> BodyFault {
     let fault = BodyFault::Unknown(format!("{}{whose}", quote(key)));
     scanner.value().err().unwrap_or(fault)
@@ -367,8 +367,8 @@ fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'
     }
 }
 
-/// Takes a `data` list: in raw form if datatype and shape are known and it is what they say. What is wrong with it instead is told once all of
-/// the document is known to be JSON.
+/// Reads a `data` list: in raw form if datatype and shape are known and match. Other faults are
+/// reported after the whole document is known to be JSON.
 fn elements<'a>(
     scanner: &mut Scanner<'a>,
     known: Option<(&str, &[i64])>,
@@ -386,7 +386,7 @@ fn elements<'a>(
                 let text = list_text(scanner, at, objects)?;
                 return Ok(Data::Faulty { text, fault, spent });
             }
-            Early::Spent => {
+            Early::Exhausted => {
                 scanner.at = at;
                 *budget = before.after_failure();
             }
@@ -395,7 +395,7 @@ fn elements<'a>(
     span(scanner).map(Data::Text)
 }
 
-/// Scans a `data` list and gives its text.
+/// Scans a `data` list and returns its text.
 fn span<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, BodyFault> {
     if scanner.token() != Some(b'[') {
         return Err(scanner.other("data is not a list"));
@@ -405,7 +405,7 @@ fn span<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, BodyFault> {
     list_text(scanner, start, objects)
 }
 
-/// The text of a list that the scanner stands behind.
+/// Text of a list that ends at the scanner's position.
 fn list_text<'a>(scanner: &Scanner<'a>, start: usize, objects: bool) -> Result<&'a str, BodyFault> {
     if objects {
         return Err(BodyFault::field("data of an input", "holds an object"));

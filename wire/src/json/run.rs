@@ -1,13 +1,12 @@
-//! Runs of plain elements: a list's numbers as nearly all of them are written, with a comma between any two and at most one blank behind
-//! it. One loop in registers from text to raw bytes. It decides about nothing: in front of whatever is not plain it stops, and whoever reads any
-//! element takes that one.
+//! Fast path for runs of plain numbers, separated by a comma and at most one blank. It stops before
+//! anything else, which the general parser reads.
 
 use super::number::{Number, walk};
 use super::scan::Scanner;
 
-/// Takes elements from where the scanner stands, at most `max` of them, and stands behind the last; with none taken it stays. `element` gives
-/// the raw form of a number that is plainly one of the datatype's, and costs nobody's budget.
-// A function of its own: what it keeps in registers is not its caller's to spill.
+/// Reads at most `max` elements and returns their number. `element` gives the raw form of a plain
+/// number of the datatype, without using the budget.
+// A separate function, so that the compiler keeps its state in registers.
 #[inline(never)]
 pub(super) fn take<const N: usize>(
     scanner: &mut Scanner<'_>,

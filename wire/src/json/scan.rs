@@ -1,27 +1,27 @@
-//! A strict scanner of RFC 8259 over valid UTF-8: blanks, punctuation, nesting, whole values. It knows no fields. Depth is bounded
-//! as it goes; strings and numbers have files of their own.
+//! A strict scanner of RFC 8259 over valid UTF-8: blanks, punctuation, nesting, whole values. The
+//! depth is limited; strings and numbers have their own files.
 
 use std::borrow::Cow;
 
 use crate::fault::BodyFault;
 use crate::limits::MAX_JSON_DEPTH;
 
-/// A place in a document.
+/// A position in a document.
 pub(super) struct Scanner<'a> {
     pub(super) text: &'a str,
-    /// The next byte; never past the end, so that stepping over a byte that was seen cannot overflow.
+    /// The next byte; never beyond the end, so stepping over a seen byte cannot overflow.
     pub(super) at: usize,
     depth: usize,
 }
 
-/// What may be next in a list.
+/// What may follow in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Its first value, or its end.
+    /// The first value, or the end.
     First,
     /// A value.
     Value,
-    /// A comma, or its end.
+    /// A comma, or the end.
     Separator,
 }
 
@@ -51,12 +51,12 @@ impl<'a> Scanner<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Steps over a byte that [`Self::peek`] has seen.
+    /// Steps over a byte that [`Self::peek`] has returned.
     pub(super) const fn step(&mut self) {
         self.at = self.at.wrapping_add(1);
     }
 
-    /// The next byte that is not blank.
+    /// The next non-blank byte.
     pub(super) fn token(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.step();
@@ -64,7 +64,7 @@ impl<'a> Scanner<'a> {
         self.peek()
     }
 
-    /// Steps over a comma that a number, a string, `true` or `false` follows without a blank; anything else stays.
+    /// Steps over a comma if a scalar follows directly; otherwise stays.
     pub(super) fn next_scalar(&mut self) -> bool {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         let next = matches!(rest, [b',', b'-' | b'0'..=b'9' | b'"' | b't' | b'f', ..]);
@@ -82,7 +82,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// That nothing follows.
+    /// Checks that nothing follows.
     pub(super) fn end(&mut self) -> Result<(), BodyFault> {
         if self.token().is_some() {
             return Err(self.form("something follows the document"));
@@ -104,7 +104,7 @@ impl<'a> Scanner<'a> {
         self.step();
     }
 
-    /// Hands every member of an object to `member`, which takes the value.
+    /// Passes every member of an object to `member`, which reads the value.
     pub(super) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), BodyFault>,
@@ -132,7 +132,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Hands every element of an array to `element`, which takes it.
+    /// Passes every element of an array to `element`, which reads it.
     pub(super) fn array(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), BodyFault>,
@@ -162,13 +162,14 @@ impl<'a> Scanner<'a> {
         self.enter()
     }
 
-    /// The fault of a value of another kind than expected. It is scanned first, so that what is also too deep is called so.
+    /// The fault of a value of the wrong type. It is scanned first, so that excessive depth is
+    /// reported as such.
     pub(super) fn other(&mut self, what: &'static str) -> BodyFault {
         let fault = self.form(what);
         self.value().err().unwrap_or(fault)
     }
 
-    /// Scans one value of any kind and says whether there is an object in it.
+    /// Scans one value of any type and returns whether it contains an object.
     pub(super) fn value(&mut self) -> Result<bool, BodyFault> {
         match self.token() {
             Some(b'[') => {
@@ -189,8 +190,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Scans what is left of so many lists, each but the first in the one before, and says whether there is an object in it. Whoever opened them
-    /// did not count them; `next` is of the innermost.
+    /// Scans the rest of `open` nested lists and returns whether it contains an object. `next` is
+    /// the state of the innermost list.
     pub(super) fn rest_of_lists(&mut self, open: usize, mut next: Next) -> Result<bool, BodyFault> {
         let outside = self.depth;
         self.depth = outside.wrapping_add(open);
@@ -218,7 +219,7 @@ impl<'a> Scanner<'a> {
         Ok(objects)
     }
 
-    /// Takes `true`, `false` or `null`; the last is `None`.
+    /// Reads `true`, `false` or `null`; the last is `None`.
     pub(super) fn word(&mut self) -> Result<Option<bool>, BodyFault> {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         for (word, value) in [("true", Some(true)), ("false", Some(false)), ("null", None)] {

@@ -1,4 +1,5 @@
-//! The binary data extension in pieces: the JSON is held, and every blob behind it passes.
+//! Streaming decoder of the binary data extension: the JSON is buffered, and the blobs pass
+//! through.
 
 use std::borrow::Cow;
 
@@ -11,24 +12,24 @@ use crate::headers::JSON_LENGTH;
 use crate::raw::Budget;
 use crate::stream::{Event, Sink, head_too_large};
 
-/// A body on its way.
+/// A body in progress.
 #[derive(Debug)]
 pub(crate) struct BinaryStream {
     json_bytes: usize,
     max_head_bytes: usize,
     declared: Option<usize>,
-    place: Place,
+    place: State,
 }
 
 #[derive(Debug)]
-enum Place {
-    /// In the JSON, this much of it held.
+enum State {
+    /// In the JSON, with the buffered part.
     Json(Vec<u8>),
-    /// Behind it.
+    /// After the JSON.
     Blobs {
-        /// Sizes of the blobs that have not begun.
+        /// Sizes of the remaining blobs.
         sizes: std::vec::IntoIter<usize>,
-        /// Bytes left of the one that has.
+        /// Remaining bytes of the current blob.
         left: Option<usize>,
     },
 }
@@ -43,12 +44,12 @@ impl BinaryStream {
             json_bytes,
             max_head_bytes,
             declared,
-            place: Place::Json(Vec::new()),
+            place: State::Json(Vec::new()),
         }
     }
 
     pub(crate) fn feed(&mut self, mut piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
-        if let Place::Json(held) = &mut self.place {
+        if let State::Json(held) = &mut self.place {
             if self.json_bytes > self.max_head_bytes {
                 return Err(head_too_large("the JSON", self.max_head_bytes));
             }
@@ -65,18 +66,18 @@ impl BinaryStream {
                 let json = core::mem::take(held);
                 self.head(&json, sink)?
             };
-            self.place = Place::Blobs {
+            self.place = State::Blobs {
                 sizes: sizes.into_iter(),
                 left: None,
             };
         }
         match &mut self.place {
-            Place::Json(_) => Ok(()),
-            Place::Blobs { sizes, left } => pass(sizes, left, piece, sink),
+            State::Json(_) => Ok(()),
+            State::Blobs { sizes, left } => pass(sizes, left, piece, sink),
         }
     }
 
-    /// Reads the JSON and tells of it; gives the sizes of the blobs.
+    /// Decodes the JSON and reports it; returns the sizes of the blobs.
     fn head(&self, json: &[u8], sink: &mut Sink<'_>) -> Result<Vec<usize>, Denial> {
         let mut budget = Budget::new();
         let (document, sizes) = head(json, &mut budget)?;
@@ -90,7 +91,7 @@ impl BinaryStream {
                 Some(_) => input.with(Ok(Cow::Borrowed(&[]))),
                 None => input.convert(&mut budget)?,
             });
-            elements.push(size.map_or(Elements::Here, |bytes| Elements::Coming(Some(bytes))));
+            elements.push(size.map_or(Elements::Inline, |bytes| Elements::Streamed(Some(bytes))));
         }
         let coming = sizes
             .iter()
@@ -106,18 +107,18 @@ impl BinaryStream {
 
     pub(crate) fn end(&self) -> Result<(), Denial> {
         match &self.place {
-            // Nothing was fed at all: the same fault as for an empty piece.
-            Place::Json(_) if self.json_bytes == 0 => Err(no_json().into()),
-            Place::Json(_) => {
+            // No data at all: the same fault as for an empty chunk.
+            State::Json(_) if self.json_bytes == 0 => Err(no_json().into()),
+            State::Json(_) => {
                 Err(BodyFault::field(JSON_LENGTH, "is past the end of the body").into())
             }
-            Place::Blobs { left: None, sizes } if sizes.as_slice().is_empty() => Ok(()),
-            Place::Blobs { .. } => Err(short().into()),
+            State::Blobs { left: None, sizes } if sizes.as_slice().is_empty() => Ok(()),
+            State::Blobs { .. } => Err(short().into()),
         }
     }
 }
 
-/// Hands a piece on, blob by blob.
+/// Passes a chunk on, blob by blob.
 fn pass(
     sizes: &mut std::vec::IntoIter<usize>,
     open: &mut Option<usize>,
@@ -139,7 +140,7 @@ fn pass(
         };
         let (now, rest) = piece.split_at(left.min(piece.len()));
         if !now.is_empty() {
-            sink(Event::Part(Part::Piece(now)))?;
+            sink(Event::Part(Part::Chunk(now)))?;
         }
         piece = rest;
         let left = left.saturating_sub(now.len());

@@ -1,4 +1,4 @@
-//! JSON strings: scanned, and unescaped only where there are escapes.
+//! JSON strings: scanned, and unescaped only if necessary.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::scan::Scanner;
 use crate::fault::BodyFault;
 
 impl<'a> Scanner<'a> {
-    /// Takes a string whose quote is next.
+    /// Reads a string; its quote is next.
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>, BodyFault> {
         let start = self.at.wrapping_add(1);
         if !self.plain_string()? {
@@ -20,7 +20,7 @@ impl<'a> Scanner<'a> {
             .ok_or_else(|| self.form("a string is expected"))
     }
 
-    /// Steps over a string whose quote is next.
+    /// Skips a string; its quote is next.
     pub(super) fn skip_string(&mut self) -> Result<(), BodyFault> {
         let start = self.at.wrapping_add(1);
         if !self.plain_string()? {
@@ -30,7 +30,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Steps over a string, or up to its first escape: then `false`.
+    /// Skips a string, or up to its first escape: then `false`.
     fn plain_string(&mut self) -> Result<bool, BodyFault> {
         self.step();
         loop {
@@ -53,7 +53,8 @@ impl<'a> Scanner<'a> {
         Ok(text)
     }
 
-    /// Hands the pieces of a string to `push`, from after its opening quote to after its closing one.
+    /// Passes the parts of a string to `push`, from after its opening quote to after its closing
+    /// one.
     fn unescape(&mut self, mut push: impl FnMut(&str)) -> Result<(), BodyFault> {
         let mut start = self.at;
         loop {
@@ -77,7 +78,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes what follows a backslash.
+    /// Reads an escape after the backslash.
     fn escape(&mut self) -> Result<char, BodyFault> {
         let character = match self.peek() {
             Some(same @ (b'"' | b'\\' | b'/')) => char::from(same),
@@ -96,7 +97,8 @@ impl<'a> Scanner<'a> {
         Ok(character)
     }
 
-    /// Takes the digits of `\u`, and the second half of a pair. Half a pair alone is no character: parsers keep, replace or drop it.
+    /// Reads the digits of `\u` and of a surrogate pair. A lone surrogate is rejected, because
+    /// parsers treat it differently.
     fn code_point(&mut self) -> Result<char, BodyFault> {
         const LONE: &str = "a lone surrogate";
         let first = self.hex()?;

@@ -1,10 +1,10 @@
-//! A JSON body of a model's own route: tensors where its template has them, and nothing that it does not name. Objects lead to places, a list
-//! to the rows of all that sits in it; any other list is a tensor's. Datatypes are the contract's.
+//! Decodes JSON with a template: tensors at its locations, and nothing else. Objects lead to
+//! locations, one list to rows; other lists belong to tensors. The contract gives the datatypes.
 
 use std::borrow::Cow;
 
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::policy::{Place, Pointer, Step, Template};
+use tensorgate_policy::policy::{Pointer, Step, Template, TensorPointer};
 use tensorgate_policy::{InferRequest, Tensor};
 
 use super::column::Column;
@@ -33,7 +33,7 @@ pub(crate) fn template<'a>(
     })
 }
 
-/// Reads an answer. What it has beside its outputs is not read.
+/// Reads a response. Other members are ignored.
 pub(crate) fn template_answer<'a>(
     body: &'a [u8],
     template: &Template,
@@ -42,17 +42,17 @@ pub(crate) fn template_answer<'a>(
     tensors(body, template.outputs(), &[], rules, Others::Skipped)
 }
 
-/// What becomes of a member that no place is at.
+/// What happens to members without a location.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
     Refused,
     Skipped,
 }
 
-/// Reads the tensors that came, in the order in which they did.
+/// Reads the tensors in order of appearance.
 fn tensors<'a>(
     body: &'a [u8],
-    places: &[Place],
+    places: &[TensorPointer],
     ignored: &[Pointer],
     rules: &[TensorRule],
     others: Others,
@@ -76,34 +76,34 @@ fn tensors<'a>(
     Ok(came.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
-/// The steps that are left of the way to a place, and what sits there; nothing that is read.
-type Target<'p> = (&'p [Step], Option<&'p Place>);
+/// Remaining steps to a location, and its tensor; `None` for ignored members.
+type Target<'p> = (&'p [Step], Option<&'p TensorPointer>);
 
-/// What a document has at one point of it.
+/// A node of the document.
 enum Node<'a, 'p> {
-    /// A tensor, or what a row has of it.
+    /// A tensor, or its part in one row.
     Tensor {
         column: Column<'a>,
-        place: &'p Place,
-        /// How many tensors came before it.
+        place: &'p TensorPointer,
+        /// Number of tensors before it.
         turn: usize,
     },
-    /// What is not read.
+    /// Ignored.
     Ignored,
     Object(Vec<Member<'a, 'p>>),
-    /// What every row has.
+    /// Contents of every row.
     Rows(Box<Self>),
 }
 
 /// A member of an object.
 struct Member<'a, 'p> {
     name: &'p str,
-    /// The last object that it was in, by number; 0 for none.
+    /// Number of the last object with this member; 0 for none.
     object: u64,
     node: Node<'a, 'p>,
 }
 
-/// What a document has where these targets' ways have come together. The recursion is as deep as a pointer has steps.
+/// The node for these targets. The recursion is as deep as a pointer.
 fn node<'a, 'p>(targets: &[Target<'p>], rules: &[TensorRule]) -> Node<'a, 'p> {
     match targets {
         [([], Some(place))] => {
@@ -150,7 +150,7 @@ fn node<'a, 'p>(targets: &[Target<'p>], rules: &[TensorRule]) -> Node<'a, 'p> {
 }
 
 impl<'a> Node<'a, '_> {
-    /// Whether every tensor came in all of these rows or in none.
+    /// Whether every tensor occurs in all of these rows or in none.
     fn is_even(&self, rows: i64) -> bool {
         match self {
             Self::Tensor { column, .. } => column.rows() == 0 || column.rows() == rows,
@@ -160,7 +160,7 @@ impl<'a> Node<'a, '_> {
         }
     }
 
-    /// Hands over the tensors that came.
+    /// Collects the tensors.
     fn finish(self, in_rows: bool, came: &mut Vec<(usize, Tensor<'a>)>) {
         match self {
             Self::Tensor {
@@ -169,7 +169,7 @@ impl<'a> Node<'a, '_> {
                 turn,
             } if column.rows() > 0 => {
                 let mut tensor = column.finish(in_rows);
-                // One element needs no list.
+                // A single element needs no list.
                 if tensor.shape.len() == usize::from(in_rows) && place.scalar() {
                     tensor.shape.push(1);
                 }
@@ -186,7 +186,7 @@ impl<'a> Node<'a, '_> {
     }
 }
 
-/// A document on its way.
+/// A document in progress.
 struct Walk {
     budget: Budget,
     /// Objects so far.
@@ -197,7 +197,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Takes the value that is next. The recursion is as deep as a pointer has steps.
+    /// Reads the next value. The recursion is as deep as a pointer.
     fn take<'a>(
         &mut self,
         scanner: &mut Scanner<'a>,
@@ -215,7 +215,7 @@ impl Walk {
             Node::Object(members) => {
                 self.objects = self.objects.wrapping_add(1);
                 let object = self.objects;
-                // Rows have one order, as writers have it.
+                // Rows usually have the same order.
                 let mut next = 0_usize;
                 scanner.object(|scanner, key| {
                     let ordered = members.get(next).is_some_and(|member| member.name == key);

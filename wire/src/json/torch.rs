@@ -1,14 +1,14 @@
-//! A JSON body of TorchServe's predictions, whose form is its handlers' business there. Read are the forms of the envelopes that come with
-//! it, and tensors without any:
+//! A JSON body of TorchServe's predictions. TorchServe leaves the form to handlers. Supported are
+//! the forms of its envelopes, and tensors without an envelope:
 //!
-//! | document | what it says |
+//! | document | meaning |
 //! |---|---|
-//! | `{"instances": […]}` | rows, as TF Serving and KServe have them; answered by row |
-//! | `{"data": …}`, `{"body": …}` | whole tensors: the value of the only input, or an object with a value for every input |
-//! | `{"NAME": …, …}` | an object with a value for every input |
+//! | `{"instances": […]}` | rows, as in TF Serving and KServe; answered by row |
+//! | `{"data": …}`, `{"body": …}` | whole tensors: a single value, or an object |
+//! | `{"NAME": …, …}` | an object with a value per input |
 //! | any other value | the value of the only input |
 //!
-//! A key that is the name of an input means that input. Datatypes are the contract's, here as there.
+//! A key that is an input's name means that input. The contract gives the datatypes.
 
 use std::borrow::Cow;
 
@@ -23,10 +23,10 @@ use crate::raw::Budget;
 
 /// The key of a request by row.
 const ROWS: &str = "instances";
-/// Keys of requests whose tensors are whole.
+/// Keys of requests with whole tensors.
 const WHOLE: [&str; 2] = ["data", "body"];
 
-/// The envelope that a key is; `None` where it names an input, or may.
+/// The envelope of a key; `None` if the key is or may be an input.
 fn envelope(key: &str, rules: &[TensorRule]) -> Option<&'static str> {
     if rules.iter().any(|rule| rule.name() == key) {
         return None;
@@ -35,7 +35,7 @@ fn envelope(key: &str, rules: &[TensorRule]) -> Option<&'static str> {
     envelopes.find(|envelope| *envelope == key)
 }
 
-/// Reads a whole body: its tensors, and whether its answer is to be whole too, rather than by row.
+/// Reads a whole body: its tensors, and whether the response is whole instead of by row.
 pub(crate) fn predictions<'a>(
     body: &'a [u8],
     rules: &[TensorRule],
@@ -89,7 +89,7 @@ fn beside(envelope: &'static str) -> BodyFault {
     )
 }
 
-/// Reads the value of one input, the whole of a text.
+/// Reads the value of one input from a whole text.
 pub(crate) fn tensor<'a>(
     name: &'a str,
     text: &'a [u8],

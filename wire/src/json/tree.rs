@@ -1,5 +1,6 @@
-//! A value whose shape is what its lists say, read by a datatype that somebody else names: TF Serving's JSON. Scalars all stand at one depth,
-//! and every list of a level is as long as the first. One pass over the text; several values of one tensor may come one by one, as rows do.
+//! A value whose shape follows from its lists, with a given datatype, as in TF Serving's JSON. All
+//! scalars have the same depth, and lists of a level the same length. One pass over the text;
+//! values of one tensor may come row by row.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,13 +14,14 @@ use crate::fault::BodyFault;
 use crate::limits::MAX_JSON_DEPTH;
 use crate::raw::{Budget, push_item};
 
-/// The one key of an object that stands for bytes.
+/// Key of an object that represents bytes.
 const BASE64_KEY: &str = "b64";
 
-// The document, `instances`, a row and the lists of every rank fit into a document's bound on depth, and so does an object of bytes inside.
+// The document, `instances`, a row, lists of every rank and an object of bytes fit into the depth
+// limit.
 const _: () = assert!(MAX_RANK + 4 <= MAX_JSON_DEPTH);
 
-/// How bytes are said.
+/// Encoding of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Texts {
     /// A string is text; an object of base64 is bytes.
@@ -30,11 +32,11 @@ pub(super) enum Texts {
     Base64,
 }
 
-/// Why a walk stopped: the request is malformed, or the values are not the datatype's.
+/// Why reading stopped: the request is malformed, or the values have another datatype.
 enum Stop {
     Body(BodyFault),
     Data(DataFault),
-    /// More lists in each other than any tensor has dims.
+    /// Lists nest deeper than any tensor.
     Dims,
 }
 
@@ -50,18 +52,18 @@ impl From<DataFault> for Stop {
     }
 }
 
-/// A tensor in the making.
+/// A tensor in progress.
 pub(super) struct Tree {
     datatype: Option<Datatype>,
     texts: Texts,
     raw: Vec<u8>,
     /// Elements so far.
     index: usize,
-    /// The length of each level's lists, outermost first; `None` while the first of them is open.
+    /// Length of the lists at each level, outermost first; `None` while the first one is open.
     dims: Vec<Option<i64>>,
-    /// The depth at which scalars stand, once there is one.
+    /// Depth of scalars, once known.
     rank: Option<usize>,
-    /// A value beyond its datatype. The rest is walked all the same: a wrong shape would be told first.
+    /// A value out of range. Reading continues, because a wrong shape takes precedence.
     beyond: Option<DataFault>,
     /// Another fault, after which values are only scanned.
     stopped: Option<DataFault>,
@@ -81,7 +83,7 @@ impl Tree {
         }
     }
 
-    /// The shape of one value, and the elements of all of them in raw form.
+    /// Shape of one value, and all elements in raw form.
     pub(super) fn finish(self) -> (Vec<i64>, Result<Vec<u8>, DataFault>) {
         let shape = self
             .dims
@@ -95,7 +97,8 @@ impl Tree {
         (shape, data)
     }
 
-    /// Takes the value that is next. What is wrong with the values is kept for [`Self::finish`]; the error is the request's.
+    /// Reads the next value. Value faults are kept for [`Self::finish`]; the error concerns the
+    /// request.
     pub(super) fn read(
         &mut self,
         scanner: &mut Scanner<'_>,
@@ -117,7 +120,7 @@ impl Tree {
                     return Err(scanner.value().err().unwrap_or(fault));
                 }
             }
-            // The rest of the document must still be JSON, or that is what is wrong with it.
+            // The rest of the document must still be valid JSON, which takes precedence.
             scanner.at = start;
             self.raw = Vec::new();
         }
@@ -125,7 +128,7 @@ impl Tree {
     }
 
     fn walk(&mut self, scanner: &mut Scanner<'_>, budget: &mut Budget) -> Result<(), Stop> {
-        // Elements seen so far in the open list of each level, outermost first.
+        // Elements in the open list of each level, outermost first.
         let mut seen = [0_i64; MAX_RANK];
         let mut level = 0_usize;
         loop {
@@ -149,7 +152,7 @@ impl Tree {
                     continue;
                 }
             } else {
-                // A scalar where a list stood before, or at another depth than the first.
+                // A scalar in place of a list, or at another depth than the first one.
                 if *self.rank.get_or_insert(level) != level || self.dims.len() != level {
                     return Err(DataFault::Nesting.into());
                 }
@@ -158,13 +161,13 @@ impl Tree {
                     self.element(scanner, budget)?;
                     self.index = self.index.wrapping_add(1);
                     count(&mut seen, level);
-                    // A comma and a scalar right behind it, as most writers have it, need none of the rest.
+                    // The usual case: a comma directly followed by a scalar.
                     if level == 0 || !scanner.next_scalar() {
                         break;
                     }
                 }
             }
-            // Behind a value: the ends of lists, up to a comma.
+            // After a value: ends of lists, up to a comma.
             loop {
                 if level == 0 {
                     return Ok(());
@@ -194,7 +197,7 @@ impl Tree {
         }
     }
 
-    /// Takes one scalar.
+    /// Reads one scalar.
     fn element(&mut self, scanner: &mut Scanner<'_>, budget: &mut Budget) -> Result<(), Stop> {
         let index = self.index;
         if scanner.peek() == Some(b'{') {
@@ -271,7 +274,7 @@ impl Tree {
         Ok(scanner.number()?)
     }
 
-    /// A number that is to be rounded.
+    /// A number that needs rounding.
     fn float<'t>(
         &self,
         scanner: &mut Scanner<'t>,
@@ -284,7 +287,7 @@ impl Tree {
         Ok(number)
     }
 
-    /// Integer datatypes take integer literals only, as in every other protocol. None is rounded: no budget is asked.
+    /// Integer datatypes accept integer literals only. They are never rounded and need no budget.
     fn integer<T: TryFrom<i64> + core::str::FromStr, const N: usize>(
         &mut self,
         scanner: &mut Scanner<'_>,
@@ -316,7 +319,7 @@ fn count(seen: &mut [i64; MAX_RANK], level: usize) {
     }
 }
 
-/// Whether the object that is next is bytes in base64: one that says so in its first key. The scanner stays where it is.
+/// Whether the next object is base64 bytes, by its first key. The scanner does not move.
 pub(super) fn is_base64(scanner: &mut Scanner<'_>) -> bool {
     let start = scanner.at;
     let said = scanner.token() == Some(b'{') && {
@@ -327,7 +330,7 @@ pub(super) fn is_base64(scanner: &mut Scanner<'_>) -> bool {
     said
 }
 
-/// Takes `{"b64": "…"}`: one key, and text that encodes its bytes in the one canonical way. Any other object is none that a tensor holds.
+/// Reads `{"b64": "…"}`: one key with canonical base64. Any other object is invalid.
 fn base64(scanner: &mut Scanner<'_>) -> Result<Vec<u8>, BodyFault> {
     let start = scanner.at;
     let no_base64 = "holds an object that is not {\"b64\": \"…\"}";
@@ -352,7 +355,7 @@ fn base64(scanner: &mut Scanner<'_>) -> Result<Vec<u8>, BodyFault> {
     Err(BodyFault::field("a tensor", no_base64))
 }
 
-/// The bytes that a text encodes.
+/// Decodes base64 text.
 fn bytes_of(text: &str) -> Result<Vec<u8>, BodyFault> {
     STANDARD
         .decode(text)

@@ -1,19 +1,19 @@
-//! The messages of the rate limit protocol as bytes, both ways.
+//! Encoding and decoding of the rate limit protocol's messages.
 
 use super::{
-    Answer, Code, Descriptor, MAX_DESCRIPTORS, MAX_ENTRIES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES,
-    Question, Status, TimeUnit, Told,
+    Code, Descriptor, LimitOverride, MAX_DESCRIPTORS, MAX_ENTRIES, MAX_MESSAGE_BYTES,
+    MAX_TEXT_BYTES, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
 };
 use crate::fault::BodyFault;
-use crate::grpc::protobuf::{Place, Value, read};
+use crate::grpc::protobuf::{FieldRef, Value, read};
 use crate::protobuf::Message;
 
-/// Nanoseconds a second.
+/// Nanoseconds per second.
 const SECOND_NS: u64 = 1_000_000_000;
-/// Seconds of the longest protobuf duration.
+/// Maximum seconds of a protobuf duration.
 const MAX_DURATION_S: u64 = 315_576_000_000;
 
-/// Bytes that are no message of the protocol; for the log.
+/// An invalid message; for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MessageFault(String);
@@ -35,13 +35,13 @@ fn too_many(what: &'static str, max: usize) -> BodyFault {
     BodyFault::TooMany { what, max }
 }
 
-/// A number that the field has no more bits for.
-fn short(place: Place, value: Value<'_>) -> Result<u32, BodyFault> {
+/// A number within 32 bits.
+fn short(place: FieldRef, value: Value<'_>) -> Result<u32, BodyFault> {
     u32::try_from(place.varint(value)?).map_err(|_| place.wrong("is more than 32 bits"))
 }
 
-/// `google.protobuf.UInt32Value` and its like.
-fn wrapped(place: Place, value: Value<'_>) -> Result<u64, BodyFault> {
+/// `google.protobuf.UInt32Value` and similar wrappers.
+fn wrapped(place: FieldRef, value: Value<'_>) -> Result<u64, BodyFault> {
     let mut number = None;
     read(
         "a wrapped number",
@@ -98,8 +98,8 @@ impl Code {
     }
 }
 
-impl Question {
-    /// As bytes.
+impl RateLimitRequest {
+    /// Encodes the message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let message = Message::default().bytes(1, &self.domain);
         let message = self
@@ -111,10 +111,10 @@ impl Question {
             .into_bytes()
     }
 
-    /// From bytes.
+    /// Decodes the message.
     ///
     /// # Errors
-    /// It is no message of that type, or beyond a bound.
+    /// It is invalid or exceeds a limit.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageFault> {
         fits(bytes)?;
         let (mut domain, mut descriptors, mut hits) = (None, Vec::new(), None);
@@ -169,7 +169,7 @@ impl Descriptor {
                     entries.push(entry(place.bytes(value)?)?);
                     Ok(())
                 }
-                2 => place.once(&mut limit, Told::read(place.bytes(value)?, 3)?),
+                2 => place.once(&mut limit, LimitOverride::read(place.bytes(value)?, 3)?),
                 3 => place.once(&mut hits, wrapped(place, value)?),
                 4 => {
                     gives_back |= place.varint(value)? != 0;
@@ -205,8 +205,8 @@ fn entry(bytes: &[u8]) -> Result<(String, String), BodyFault> {
     Ok((key.unwrap_or_default(), text.unwrap_or_default()))
 }
 
-impl Told {
-    /// `multiplier`: the field in which it stands.
+impl LimitOverride {
+    /// `multiplier`: number of that field.
     fn message(&self, multiplier: u32) -> Message {
         let message = Message::default()
             .varint(1, u64::from(self.quota))
@@ -238,8 +238,8 @@ impl Told {
     }
 }
 
-impl Answer {
-    /// As bytes.
+impl RateLimitResponse {
+    /// Encodes the message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let message = Message::default().varint(1, self.code.number());
         let statuses = self.statuses.iter();
@@ -248,10 +248,10 @@ impl Answer {
             .into_bytes()
     }
 
-    /// From bytes.
+    /// Decodes the message.
     ///
     /// # Errors
-    /// It is no message of that type, or beyond a bound.
+    /// It is invalid or exceeds a limit.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageFault> {
         fits(bytes)?;
         let (mut code, mut statuses) = (None, Vec::new());
@@ -294,7 +294,7 @@ impl Status {
         read("DescriptorStatus", bytes, |place, value| {
             match place.field {
                 1 => place.once(&mut code, Code::from_number(place.varint(value)?)),
-                2 => place.once(&mut limit, Told::read(place.bytes(value)?, 4)?),
+                2 => place.once(&mut limit, LimitOverride::read(place.bytes(value)?, 4)?),
                 3 => place.once(&mut left, short(place, value)?),
                 4 => place.once(&mut reset_ns, nanoseconds(place, place.bytes(value)?)?),
                 _ => Ok(()),
@@ -316,7 +316,7 @@ fn duration(ns: u64) -> Message {
         .varint(2, ns.checked_rem(SECOND_NS).unwrap_or(0))
 }
 
-fn nanoseconds(place: Place, bytes: &[u8]) -> Result<u64, BodyFault> {
+fn nanoseconds(place: FieldRef, bytes: &[u8]) -> Result<u64, BodyFault> {
     let (mut seconds, mut nanos) = (None, None);
     read("a duration", bytes, |place, value| match place.field {
         1 => place.once(&mut seconds, place.varint(value)?),
@@ -324,7 +324,7 @@ fn nanoseconds(place: Place, bytes: &[u8]) -> Result<u64, BodyFault> {
         _ => Ok(()),
     })?;
     let (seconds, nanos) = (seconds.unwrap_or(0), nanos.unwrap_or(0));
-    // A negative one is a large number here.
+    // Negative values appear as large numbers here.
     if seconds > MAX_DURATION_S || nanos >= SECOND_NS {
         return Err(place.wrong("is no time to come"));
     }

@@ -1,4 +1,4 @@
-//! Tests of what is no route although it looks like one.
+//! ! Tests of paths that look like a route but are not.
 
 use super::*;
 

@@ -1,35 +1,36 @@
-//! An answer in the Open Inference Protocol, weighed before a generated message is made of it: two bytes of it can become three hundred of a
-//! struct.
+//! Size check of an Open Inference Protocol response before it is decoded to generated messages:
+//! two bytes can become three hundred in memory.
 
 use tensorgate_policy::contract::MAX_RANK;
 
 use crate::fault::BodyFault;
-use crate::grpc::protobuf::{Place, Value, read};
+use crate::grpc::protobuf::{FieldRef, Value, read};
 use crate::limits::{MAX_OUTPUTS, MAX_PARAMETERS};
 
-/// One inference.
+/// Unary inference.
 pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
-/// Inferences over a stream.
+/// Streamed inference.
 pub const INFER_STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
-/// What an element of bytes takes beside its own, bytes: a `Bytes`.
+/// Overhead of an element of bytes in memory.
 const ITEM_BYTES: usize = 32;
 
-/// How many bytes the strings and elements of a `ModelInferResponse` take once they are decoded; the error is for the log. What else it can hold is
-/// bounded here: [`MAX_OUTPUTS`], [`MAX_PARAMETERS`] for each and for the whole, and [`MAX_RANK`].
+/// Memory for strings and elements of a decoded `ModelInferResponse`; the error is for the log.
+/// Other contents are limited here: [`MAX_OUTPUTS`], [`MAX_PARAMETERS`] for each and for the whole,
+/// and [`MAX_RANK`].
 pub fn answer_bytes(message: &[u8]) -> Result<usize, String> {
     let mut weight = Weight::default();
     weight.answer(message).map_err(|fault| fault.to_string())?;
     Ok(weight.bytes)
 }
 
-/// The same of a `ModelStreamInferResponse`.
+/// The same for a `ModelStreamInferResponse`.
 pub fn streamed_bytes(message: &[u8]) -> Result<usize, String> {
     let mut weight = Weight::default();
     let streamed = read("ModelStreamInferResponse", message, |place, value| {
         match place.field {
             1 => weight.add(place.bytes(value)?.len()),
-            // One that comes twice is merged.
+            // A repeated message is merged.
             2 => weight.answer(place.bytes(value)?)?,
             _ => {}
         }
@@ -89,7 +90,7 @@ impl Weight {
                     count(&mut parameters, MAX_PARAMETERS, place)?;
                     self.add(place.bytes(value)?.len());
                 }
-                // One that comes twice is merged.
+                // A repeated message is merged.
                 5 => self.contents(place.bytes(value)?)?,
                 _ => {}
             }
@@ -103,7 +104,7 @@ impl Weight {
                 1 => varints(value),
                 2 | 4 => varints(value).saturating_mul(4),
                 3 | 5 => varints(value).saturating_mul(8),
-                // Of a fixed width: as long in memory as in the message.
+                // Fixed width: the same size in memory as in the message.
                 6 | 7 => match value {
                     Value::Bytes(run) => run.len(),
                     Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => 8,
@@ -117,16 +118,16 @@ impl Weight {
     }
 }
 
-/// Varints of a packed run, or the one of a field by itself.
+/// Number of varints in a packed run, or one for a single value.
 fn varints(value: Value<'_>) -> usize {
     match value {
-        // The last byte of each has no bit that says that more come.
+        // The last byte of each varint has no continuation bit.
         Value::Bytes(run) => run.iter().filter(|byte| **byte < 0x80).count(),
         Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => 1,
     }
 }
 
-fn count(so_far: &mut usize, most: usize, place: Place) -> Result<(), BodyFault> {
+fn count(so_far: &mut usize, most: usize, place: FieldRef) -> Result<(), BodyFault> {
     *so_far = so_far.saturating_add(1);
     if *so_far > most {
         return Err(place.wrong("comes too often"));
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_makes_much_of_few_bytes_comes_so_often_and_no_more() {
-        // An output, raw contents, a parameter: each empty, and the message twice over a stream.
+        // An output, raw contents, a parameter: each empty, and the message twice in a stream.
         for (field, most) in [(5_u8, MAX_OUTPUTS), (6, MAX_OUTPUTS), (4, MAX_PARAMETERS)] {
             let empty = [field << 3 | 2, 0];
             assert_eq!(answer_bytes(&empty.repeat(most)), Ok(0));

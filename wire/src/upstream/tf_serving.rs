@@ -1,4 +1,4 @@
-//! TF Serving: `Predict`, and what it says of a model's status and signature.
+//! TF Serving: `Predict`, model status and signature.
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::{Parameter, items};
@@ -12,29 +12,29 @@ use crate::grpc::{list_of, number_of, served};
 use crate::protobuf::Message;
 use crate::signature;
 
-/// The method of an inference.
+/// Method of an inference.
 pub const PREDICT: &str = "/tensorflow.serving.PredictionService/Predict";
-/// That of what a model takes and gives.
+/// Method for a model's metadata.
 pub const METADATA: &str = "/tensorflow.serving.PredictionService/GetModelMetadata";
-/// That of whether its versions can be used.
+/// Method for a model's status.
 pub const STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 
-/// What it is asked for of a model's metadata.
+/// Requested metadata field.
 const SIGNATURES: &str = "signature_def";
 
-/// What a `PredictResponse` says.
+/// Contents of a `PredictResponse`.
 #[derive(Debug)]
 pub struct Predicted {
-    /// The model that it says it is of.
+    /// Model named in the response.
     pub model: Option<String>,
-    /// The version that it says it is of.
+    /// Version named in the response.
     pub version: Option<String>,
     /// Its tensors.
     pub outputs: Vec<Tensor<'static>>,
 }
 
-/// A `PredictRequest` for one version of a model, of its default signature unless a parameter names another. `None` where an input is not what
-/// it says.
+/// A `PredictRequest` for one version of a model, with the default signature unless a parameter
+/// names another. `None` if an input is inconsistent.
 pub fn request(
     (model, version): (&str, &str),
     parameters: &[Parameter<'_>],
@@ -55,7 +55,7 @@ pub fn request(
     Some(message.into_bytes())
 }
 
-/// A `TensorProto`: elements as they are in memory, and strings as a list.
+/// A `TensorProto`: elements as in memory, strings as a list.
 fn tensor_proto(input: &Tensor<'_>) -> Option<Message> {
     let (datatype, data) = whole(input)?;
     let mut proto = Message::default()
@@ -81,19 +81,19 @@ pub fn answer(message: &[u8]) -> Result<Predicted, String> {
     })
 }
 
-/// A `GetModelStatusRequest` about one version; about nothing with two empty names.
+/// A `GetModelStatusRequest` for one version; empty names address nothing.
 pub fn status_request(model: &str, version: &str) -> Vec<u8> {
     Message::default()
         .message(1, spec(model, version, ""))
         .into_bytes()
 }
 
-/// Whether a `GetModelStatusResponse` says that a version can be used; the error is for the log.
+/// Whether a `GetModelStatusResponse` says that a version is available; the error is for the log.
 pub fn is_available(message: &[u8], version: &str) -> Result<bool, String> {
     served::is_available(message, version).map_err(|fault| fault.to_string())
 }
 
-/// A `GetModelMetadataRequest` about one version.
+/// A `GetModelMetadataRequest` for one version.
 pub fn metadata_request(model: &str, version: &str) -> Vec<u8> {
     Message::default()
         .message(1, spec(model, version, ""))
@@ -101,7 +101,7 @@ pub fn metadata_request(model: &str, version: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Reads a `GetModelMetadataResponse`: the default signature, if it has one. The error is for the log.
+/// The default signature in a `GetModelMetadataResponse`, if any. The error is for the log.
 pub fn signature(message: &[u8]) -> Result<Option<Signature>, String> {
     served::signature(message, SIGNATURES, signature::DEFAULT).map_err(|fault| fault.to_string())
 }
@@ -176,7 +176,7 @@ mod tests {
         for (message, expected) in [
             (proto(1, &[2]).bytes(4, &floats), Ok(&floats[..])),
             (proto(1, &[2]).bytes(5, &floats), Ok(&floats[..])),
-            // A list that is too short is what it is: the contract finds the size wrong.
+            // A short list is not extended: the contract rejects its size.
             (proto(1, &[2]).bytes(5, &floats[..4]), Ok(&floats[..4])),
             (
                 proto(1, &[2]).bytes(4, &floats).bytes(5, &floats),

@@ -1,6 +1,7 @@
-//! TorchServe: `Predictions`, whose inputs are names and bytes and whose answer is bytes. What the bytes are is its handlers' business there, and
-//! the contract's here: a `BYTES` tensor of one element is that element as it is, everything else is JSON, nested as its shape. An answer of several
-//! outputs is an object of them by name, that of one output may be its value alone.
+//! TorchServe: `Predictions`, with named bytes as inputs and bytes as response. The contract
+//! determines the encoding: a `BYTES` tensor with one element is sent unchanged; everything else is
+//! JSON, nested like its shape. Several outputs form an object by name; a single output may be its
+//! value alone.
 
 use std::borrow::Cow;
 
@@ -19,20 +20,20 @@ use crate::protobuf::Message;
 use crate::raw::{Budget, push_item};
 use crate::template::{OVERHEAD_BYTES, most_of};
 
-/// The method of an inference.
+/// Method of an inference.
 pub const PREDICTIONS: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions";
-/// That of whether the server is well.
+/// Method of the health check.
 pub const PING: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping";
 
-/// What it says of itself where no model of it can be used.
+/// Response if no model is available.
 const UNHEALTHY: &str = "\"Unhealthy\"";
 
-/// Whether a tensor is one element of bytes, which goes as it is.
+/// Whether a tensor is a single `BYTES` element, which is sent unchanged.
 pub fn is_file(rule: &TensorRule) -> bool {
     rule.datatype() == Datatype::Bytes && rule.shape().iter().all(|dim| dim.fixed() == Some(1))
 }
 
-/// The most bytes that [`request`] can take.
+/// Maximum size of [`request`].
 pub fn most_request_bytes(inputs: &[Tensor<'_>]) -> usize {
     inputs.iter().fold(OVERHEAD_BYTES, |sum, input| {
         sum.saturating_add(most_bytes(input, &[]))
@@ -40,7 +41,8 @@ pub fn most_request_bytes(inputs: &[Tensor<'_>]) -> usize {
     })
 }
 
-/// A `PredictionsRequest` for one version of a model. `None` where JSON cannot say one of its inputs, or it is not what it says.
+/// A `PredictionsRequest` for one version of a model. `None` if JSON cannot represent an input, or
+/// if it is inconsistent.
 pub fn request(
     (model, version): (&str, &str),
     inputs: &[Tensor<'_>],
@@ -61,7 +63,7 @@ pub fn request(
     Some(message.into_bytes())
 }
 
-/// The most bytes that an answer within the rules can be, as writers of JSON lay it out.
+/// Maximum size of a valid response, with usual JSON formatting.
 pub fn most_answer_bytes(rules: &[TensorRule]) -> usize {
     /// A character of a name may take six in JSON.
     const NAME_GROWTH: usize = 6;
@@ -87,7 +89,7 @@ pub fn answer(message: &[u8], rules: &[TensorRule]) -> Result<Vec<Tensor<'static
     tensors.into_iter().map(owned).collect()
 }
 
-/// The bytes of an answer.
+/// Bytes of a response.
 fn prediction(message: &[u8]) -> Result<&[u8], BodyFault> {
     let (mut prediction, mut code) = (None, None);
     read("PredictionResponse", message, |place, value| {
@@ -121,7 +123,8 @@ fn file(rule: &TensorRule, bytes: &[u8]) -> Result<Tensor<'static>, String> {
     })
 }
 
-/// Whether a `TorchServeHealthResponse` says that the server can be used, some of its models at least; the error is for the log.
+/// Whether a `TorchServeHealthResponse` says that the server is available, at least with some
+/// models; the error is for the log.
 pub fn is_healthy(message: &[u8]) -> Result<bool, String> {
     let mut health = None;
     let found = read(

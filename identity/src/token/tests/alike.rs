@@ -1,27 +1,28 @@
-//! Tokens that whoever sends them must not be able to tell apart by the time that their refusals take: each costs one check of a signature of its own
-//! algorithm at first sight, none when it comes again, and as many questions to the port.
+//! The time to reject a token must not tell the sender why it was rejected. The first time, each
+//! token costs one signature check of its own algorithm. The second time, it costs none. Each
+//! token makes the same number of calls to the port.
 
 use super::*;
 use crate::verifier::VerifyFault;
 use tensorgate_policy::policy::{Algorithm, Hash, RsaScheme};
 
-/// What was done for a token.
+/// / The work done for one token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Work {
     checked: Vec<Algorithm>,
     worth: usize,
 }
 
-/// Says what a credential may cost, and what a signature is, and notes what was asked.
+/// / Answers with preset results for the budget and the signature, and records the calls.
 struct Port {
-    says: Worth,
-    /// Instead of what it is.
+    says: CheckBudget,
+    /// / Replaces the real result of the signature check.
     verdict: Option<Result<bool, VerifyFault>>,
     work: Work,
 }
 
 impl Attempts for Port {
-    fn worth(&mut self, _: &Attempt) -> Worth {
+    fn check_budget(&mut self, _: &Attempt) -> CheckBudget {
         self.work.worth += 1;
         self.says
     }
@@ -46,7 +47,7 @@ impl Verifier for Port {
     }
 }
 
-/// An algorithm, its key's name, who signs with it and who signs something else.
+/// / An algorithm, its key's name, the signer that has this key, and a signer that has another.
 const SIGNERS: [(&str, &str, Signer, Algorithm); 3] = [
     (
         "RS256",
@@ -58,16 +59,17 @@ const SIGNERS: [(&str, &str, Signer, Algorithm); 3] = [
     ("EdDSA", "ed", Signer::Ed, Algorithm::EdDsa),
 ];
 
-/// A token that is refused, why, and whether it is before its signature is looked at: then no port's word of a signature changes anything.
+/// / A token that is rejected, the reason, and whether it is rejected before the signature check.
+/// If so, the result of the signature check changes nothing.
 type Refused = (String, &'static str, bool);
 
-/// One of each kind of refusal that is none of form.
+/// / One token of each kind of rejection, except malformed tokens.
 fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
     let head = |alg: &str, kid: &str| json!({"alg": alg, "kid": kid}).to_string();
     let named =
         |kid: &str, changes: Value| token(&head(alg, kid), &claims(changes), signer).unwrap();
     let of = |changes: Value| named(kid, changes);
-    // The last digit of a signature stays: it may have bits to spare.
+    // The last digit of a signature is not changed: it may have unused bits.
     let good = of(json!({}));
     let at = good.rfind('.').unwrap() + 1;
     let digit = if good[at..].starts_with('A') {
@@ -127,10 +129,11 @@ fn every_refusal_costs_one_check_of_its_algorithm_and_none_when_it_comes_again()
     for (alg, kid, signer, algorithm) in SIGNERS {
         for (text, cause, early) in refused(alg, kid, signer) {
             for (says, expected, checks) in [
-                (Worth::Check, Identity::Refused(cause), 1),
-                // What is refused in any case is refused for what it is, and is locked out by its failure (`Identifier`).
-                (Worth::Decoy, Identity::LockedOut(UNCHECKED), 1),
-                (Worth::Nothing, Identity::LockedOut(UNCHECKED), 0),
+                (CheckBudget::Check, Identity::Refused(cause), 1),
+                // A token that is rejected in any case keeps its reason. Its failure counts towards
+                // the lockout (`Identifier`).
+                (CheckBudget::Decoy, Identity::LockedOut(UNCHECKED), 1),
+                (CheckBudget::Nothing, Identity::LockedOut(UNCHECKED), 0),
             ] {
                 let expected = if early {
                     Identity::Refused(cause)
@@ -171,7 +174,7 @@ fn nothing_that_is_said_of_a_decoy_lets_anybody_in_or_is_remembered() {
         for (alg, kid, signer, _) in SIGNERS {
             for (text, cause, _) in refused(alg, kid, signer).into_iter().filter(|it| it.2) {
                 let mut cache = TokenCache::default();
-                for says in [Worth::Check, Worth::Decoy, Worth::Nothing] {
+                for says in [CheckBudget::Check, CheckBudget::Decoy, CheckBudget::Nothing] {
                     let mut port = Port {
                         says,
                         verdict: Some(verdict),
@@ -182,7 +185,7 @@ fn nothing_that_is_said_of_a_decoy_lets_anybody_in_or_is_remembered() {
                 }
             }
         }
-        // A right one that is locked out is right at its turn, whatever its decoy came to.
+        // A valid token that was locked out is accepted later, whatever its decoy check returned.
         let good = ed(json!({}));
         let mut cache = TokenCache::default();
         let mut ask = |says, verdict| {
@@ -197,9 +200,12 @@ fn nothing_that_is_said_of_a_decoy_lets_anybody_in_or_is_remembered() {
                 .identity
         };
         let locked = Identity::LockedOut(UNCHECKED);
-        assert_eq!(ask(Worth::Decoy, Some(verdict)), locked);
-        assert_eq!(ask(Worth::Nothing, Some(verdict)), locked);
-        assert_eq!(ask(Worth::Check, None), Identity::Client("web".into()));
+        assert_eq!(ask(CheckBudget::Decoy, Some(verdict)), locked);
+        assert_eq!(ask(CheckBudget::Nothing, Some(verdict)), locked);
+        assert_eq!(
+            ask(CheckBudget::Check, None),
+            Identity::Client("web".into())
+        );
     }
 }
 
@@ -222,7 +228,7 @@ fn what_is_no_token_or_of_an_algorithm_that_nobody_signs_with_costs_nothing() {
         "a".repeat(jws::MAX_TOKEN_BYTES + 1),
     ] {
         let mut port = Port {
-            says: Worth::Check,
+            says: CheckBudget::Check,
             verdict: Some(Ok(true)),
             work: Work::default(),
         };

@@ -1,9 +1,9 @@
-//! What a token costs: one signature check, whatever becomes of it, and none when it comes again.
+//! ! The cost of a token: one signature check, whatever the result, and none when it is seen again.
 
 use super::*;
 use crate::verifier::VerifyFault;
 
-/// Counts what a signature check costs, and can fail.
+/// / Counts signature checks, and can fail.
 #[derive(Default)]
 struct Counting {
     checks: usize,
@@ -34,9 +34,9 @@ fn a_signature_is_checked_once_whatever_becomes_of_its_token() {
     let tokens = Tokens::new(&policy(&document()));
     let mut verifier = Counting::default();
     let mut cache = TokenCache::default();
-    let mut ask = |text: &str, now: u64, generation: &str, checks: usize| {
+    let mut ask = |text: &str, now: u64, policy_version: &str, checks: usize| {
         let identity = tokens
-            .identify(text, now, generation, &mut verifier, &mut cache)
+            .identify(text, now, policy_version, &mut verifier, &mut cache)
             .0
             .identity;
         assert_eq!(verifier.checks, checks, "{text}");
@@ -46,14 +46,14 @@ fn a_signature_is_checked_once_whatever_becomes_of_its_token() {
     let good = ed(json!({"nbf": NOW}));
     assert_eq!(ask(&good, NOW, "g", 1), web);
     assert_eq!(ask(&good, NOW + 1, "g", 1), web);
-    // Remembered, and still held to its time, clocks that go back included.
-    // The first refusal costs what one of an unknown token does.
+    // Cached, but the times are still checked, also when the clock goes back. The first rejection
+    // costs the same as an unknown token.
     assert_eq!(ask(&good, NOW - 31, "g", 2), Identity::Refused(NOT_YET));
     assert_eq!(ask(&good, NOW + 630, "g", 2), Identity::Refused(EXPIRED));
     assert_eq!(ask(&good, NOW + 631, "g", 2), Identity::Refused(EXPIRED));
-    // Another policy has said nothing of it.
+    // A new policy starts without cached results.
     assert_eq!(ask(&good, NOW, "h", 3), web);
-    // A wrong signature is remembered, a revoked token too.
+    // A wrong signature is cached, and so is a revoked token.
     let forged = token(ED, &claims(json!({})), Signer::Ec).unwrap();
     for _ in 0..2 {
         assert_eq!(
@@ -68,7 +68,7 @@ fn a_signature_is_checked_once_whatever_becomes_of_its_token() {
             Identity::Refused("token is revoked")
         );
     }
-    // What time heals is not held against it.
+    // A token that is not valid yet becomes valid later.
     let early = ed(json!({"nbf": NOW + 100}));
     for _ in 0..2 {
         assert_eq!(ask(&early, NOW, "g", 6), Identity::Refused(NOT_YET));
@@ -88,7 +88,10 @@ fn a_verifier_that_fails_is_no_word_on_the_token_and_is_asked_again() {
     let refused = tokens
         .identify(&good, NOW, "g", &mut verifier, &mut cache)
         .0;
-    assert_eq!(refused.identity, Identity::Unjudged("the library is gone"));
+    assert_eq!(
+        refused.identity,
+        Identity::Unverifiable("the library is gone")
+    );
     assert_eq!(refused.credential, None);
     verifier.fails = false;
     let identified = tokens
@@ -112,7 +115,7 @@ fn a_refusal_that_is_remembered_keeps_its_name() {
             "token proves no client",
             Some("jwt:corp:nobody"),
         ),
-        // Whoever wrote it may claim anything.
+        // The signature is forged, so the claims are not trusted.
         (forged, WRONG_SIGNATURE, None),
     ] {
         let mut cache = TokenCache::default();

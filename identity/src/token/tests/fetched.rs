@@ -1,4 +1,5 @@
-//! Tokens of an issuer that publishes its keys: what a set that was fetched proves, and what it no longer proves once it changes.
+//! ! Tokens of an issuer that publishes its keys: what a fetched key set proves, and what it no
+//! longer proves after it changes.
 
 use super::*;
 use crate::verifier::VerifyFault;
@@ -8,7 +9,7 @@ use tensorgate_policy::validate::published;
 
 const UNKNOWN: Identity = Identity::Refused("token's key is not in its issuer's key set");
 
-/// Counts signatures, and says what it is told to of a key that is missing.
+/// / Counts signature checks, and returns a preset result for a missing key.
 struct Source {
     says: Missing,
     asked: Vec<String>,
@@ -28,11 +29,11 @@ impl Source {
 }
 
 impl Attempts for Source {
-    fn worth(&mut self, _: &Attempt) -> Worth {
+    fn check_budget(&mut self, _: &Attempt) -> CheckBudget {
         if self.locked_out {
-            Worth::Decoy
+            CheckBudget::Decoy
         } else {
-            Worth::Check
+            CheckBudget::Check
         }
     }
 }
@@ -56,14 +57,14 @@ impl Verifier for Source {
     }
 }
 
-/// The same policy, its issuer's keys at a URL.
+/// / The same policy, with the issuer's keys at a URL.
 fn by_url() -> Tokens {
     let mut document = document();
     document["issuers"]["corp"]["jwks"] = json!({"url": "https://login.example.com/keys"});
     Tokens::new(&policy(&document))
 }
 
-/// The published keys of these names.
+/// / The published keys of these names.
 fn keys(kids: &[&str]) -> Vec<PublicKey> {
     let mut set: KeySet = serde_json::from_value(jwks()).unwrap();
     set.keys
@@ -90,28 +91,29 @@ fn a_key_proves_while_it_is_published_and_what_it_proved_goes_with_it() {
         Signer::Ec,
     )
     .unwrap();
-    // It costs a check all the same, once: of a key of its algorithm that another issuer has.
+    // It still costs one check, with a key of the same algorithm of another issuer.
     assert_eq!(ask(&mut cache, &by_ed, 1), UNKNOWN);
     assert_eq!(ask(&mut cache, &by_ed, 1), UNKNOWN);
     cache.keys_mut().put("corp", keys(&["ed", "ec"]));
     assert_eq!(ask(&mut cache, &by_ed, 2), web);
     assert_eq!(ask(&mut cache, &by_ed, 2), web);
     assert_eq!(ask(&mut cache, &by_ec, 3), web);
-    // Fetched again, and the same: nothing is checked anew.
+    // Fetched again without a change: nothing is checked again.
     cache.keys_mut().put("corp", keys(&["ec", "ed"]));
     assert_eq!(ask(&mut cache, &by_ed, 3), web);
-    // One is taken back: its tokens go, remembered or not, and those of the other stay.
+    // One key is withdrawn: its tokens are rejected, cached or not. Tokens of the other key stay
+    // valid.
     cache.keys_mut().put("corp", keys(&["ec"]));
     assert_eq!(ask(&mut cache, &by_ed, 3), UNKNOWN);
     assert_eq!(ask(&mut cache, &by_ec, 3), web);
-    // And comes back.
+    // The key is published again.
     cache.keys_mut().put("corp", keys(&["ed", "ec"]));
     assert_eq!(ask(&mut cache, &by_ed, 4), web);
     cache.keys_mut().remove("corp");
     assert_eq!(ask(&mut cache, &by_ed, 4), UNKNOWN);
-    // Nobody has a key of that algorithm now.
+    // No issuer has a key of that algorithm now.
     assert_eq!(ask(&mut cache, &by_ec, 4), UNKNOWN);
-    // Another issuer's set proves nothing here.
+    // Another issuer's key set proves nothing here.
     cache.keys_mut().put("narrow", keys(&["ed"]));
     assert_eq!(ask(&mut cache, &by_ed, 4), UNKNOWN);
 }
@@ -149,26 +151,26 @@ fn another_look_is_asked_for_only_by_what_could_be_right() {
             ed(json!({})),
             Missing::Awaited,
             1,
-            Identity::Unjudged(NOT_AWAITED),
+            Identity::Unverifiable(NOT_AWAITED),
             Some("corp"),
         ),
         (ed(json!({})), Missing::Unknown, 1, UNKNOWN, None),
         (
             ed(json!({})),
-            Missing::Unjudged("down"),
+            Missing::Unverifiable("down"),
             1,
-            Identity::Unjudged("down"),
+            Identity::Unverifiable("down"),
             None,
         ),
-        // No name, and no key of its algorithm.
+        // No key ID, and no key of its algorithm.
         (
             of(r#"{"alg":"EdDSA"}"#, json!({})),
             Missing::Awaited,
             1,
-            Identity::Unjudged(NOT_AWAITED),
+            Identity::Unverifiable(NOT_AWAITED),
             Some("corp"),
         ),
-        // Whatever the key is, these are refused.
+        // These are rejected with any key.
         (
             ed(json!({"aud": "other"})),
             Missing::Awaited,
@@ -214,7 +216,7 @@ fn another_look_is_asked_for_only_by_what_could_be_right() {
             Identity::Refused("token's header brings a key, an extension or another kind of token"),
             None,
         ),
-        // An issuer whose keys the policy lists has no others.
+        // An issuer whose keys are in the policy has no other keys.
         (
             of(
                 r#"{"alg":"EdDSA","kid":"x"}"#,
@@ -231,7 +233,7 @@ fn another_look_is_asked_for_only_by_what_could_be_right() {
         let (identified, _) = tokens.identify(&text, NOW, "g", &mut source, &mut cache);
         assert_eq!(identified.identity, identity, "{text}");
         assert_eq!(identified.awaits.as_deref(), awaits, "{text}");
-        // What is told to wait or to come again is no refusal, and nobody signs with ES384 here.
+        // A request that must wait or retry is not rejected, and no key here is for ES384.
         let checks = usize::from(
             matches!(identity, Identity::Refused(_))
                 && !text.starts_with("eyJhbGciOiJFUzM4NCIs")

@@ -1,9 +1,10 @@
-//! Whether two runs of elements are the same, floats within a distance.
+//! Compares two runs of elements, floats within a tolerance.
 
 use super::{BF16, FP16, Half, SIGN};
 use crate::datatype::Datatype;
 
-/// The place of the first element that differs; `None` where none does. Runs of two lengths differ where the shorter one ends.
+/// Index of the first difference; `None` if equal. Runs of different lengths differ at the end of
+/// the shorter one.
 pub(in crate::contract) fn first_difference(
     datatype: Datatype,
     one: &[u8],
@@ -52,7 +53,8 @@ fn floats<const N: usize>(
     differ.or(end)
 }
 
-/// Whether two values are no farther apart than this, of the larger of them or of 1. A NaN is like another, an infinity like itself.
+/// Whether two values differ by at most the tolerance, relative to the larger one or to 1. A NaN
+/// equals another, an infinity itself.
 fn near(one: f64, other: f64, tolerance: f64) -> bool {
     if one.is_nan() || other.is_nan() {
         return one.is_nan() && other.is_nan();

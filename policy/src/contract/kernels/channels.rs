@@ -1,7 +1,9 @@
-//! A range for each channel: what lies along one axis has bounds of its own.
+//! Per-channel ranges: each index along one axis has its own bounds.
 //!
-//! Elements of one channel lie in runs: as many as the dims behind the axis say. Long runs are scanned one by one; short ones against a tile
-//! of bounds that repeats, so that both become vector code. What is shorter than a tile, and what is refused, is walked.
+//! Elements of one channel lie in runs whose length is the product of the dimensions after the
+//! axis. Long runs are scanned one by one; short ones are compared with a repeating tile of bounds.
+//! Both become vector code. Data shorter than a tile, and rejected data, is scanned element by
+//! element.
 
 use alloc::vec::Vec;
 
@@ -9,9 +11,9 @@ use super::element::{Element, by_element};
 use super::every;
 use crate::datatype::Datatype;
 
-/// Elements a run from which on runs are scanned one by one.
+/// Minimum run length for scanning runs one by one.
 const LONG_RUN: usize = 64;
-/// Elements a tile at least.
+/// Minimum number of elements in a tile.
 const TILE: usize = 256;
 
 /// Bounds along an axis.
@@ -19,31 +21,37 @@ const TILE: usize = 256;
 pub(crate) struct Channels {
     /// The axis.
     pub(crate) axis: usize,
-    /// The bounds of each, as the element type's bits.
+    /// Bounds of each channel, as bits of the element type.
     pub(crate) bounds: Vec<(u64, u64)>,
 }
 
-/// Where in its tensor a piece of data begins, and how the tensor lies.
+/// Position of a chunk of data in its tensor, and the tensor's layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::contract) struct Place {
-    /// The first element's index.
+pub(in crate::contract) struct DataPosition {
+    /// Index of the first element.
     pub(in crate::contract) first: usize,
-    /// Elements a run: of one channel, side by side.
+    /// Length of a run: consecutive elements of one channel.
     pub(in crate::contract) run: usize,
 }
 
-/// Where the first element is that is out of its channel's bounds; bytes left over at the end count as one.
+/// Index of the first element outside its channel's bounds; remaining bytes at the end count as
+/// one.
 pub(super) fn first_out(
     datatype: Datatype,
     channels: &Channels,
-    place: Place,
+    place: DataPosition,
     data: &[u8],
 ) -> Option<usize> {
     by_element!(datatype, E => walk::<E>(channels, place, data), Some(0))
 }
 
 /// Whether every element is within its channel's bounds.
-pub(super) fn clean(datatype: Datatype, channels: &Channels, place: Place, data: &[u8]) -> bool {
+pub(super) fn clean(
+    datatype: Datatype,
+    channels: &Channels,
+    place: DataPosition,
+    data: &[u8],
+) -> bool {
     by_element!(datatype, E => scan::<E>(channels, place, data), false)
 }
 
@@ -53,8 +61,9 @@ fn outside<E: Element>(element: E::Bytes, least: E::Key, greatest: E::Key) -> bo
     !((key >= least) & (key <= greatest))
 }
 
-/// The channel of an element, and how many of its run are still to come, itself included. `None` where there are no channels.
-fn channel(channels: &Channels, place: Place, index: usize) -> Option<(usize, usize)> {
+/// Channel of an element and the remaining length of its run, including the element. `None` without
+/// channels.
+fn channel(channels: &Channels, place: DataPosition, index: usize) -> Option<(usize, usize)> {
     let at = place.first.checked_add(index)?;
     let channel = at
         .checked_div(place.run)?
@@ -63,11 +72,11 @@ fn channel(channels: &Channels, place: Place, index: usize) -> Option<(usize, us
     Some((channel, left))
 }
 
-fn walk<E: Element>(channels: &Channels, place: Place, data: &[u8]) -> Option<usize> {
+fn walk<E: Element>(channels: &Channels, place: DataPosition, data: &[u8]) -> Option<usize> {
     let (elements, rest) = E::split(data);
     let mut index = 0_usize;
     while let Some(left) = elements.get(index..).filter(|left| !left.is_empty()) {
-        // Elements without a channel: nobody can say that they are in range.
+        // Elements without a channel cannot be in range.
         let Some((number, run)) = channel(channels, place, index) else {
             return Some(index);
         };
@@ -85,7 +94,7 @@ fn walk<E: Element>(channels: &Channels, place: Place, data: &[u8]) -> Option<us
     (!rest.is_empty()).then_some(elements.len())
 }
 
-fn scan<E: Element>(channels: &Channels, place: Place, data: &[u8]) -> bool {
+fn scan<E: Element>(channels: &Channels, place: DataPosition, data: &[u8]) -> bool {
     let (elements, rest) = E::split(data);
     if !rest.is_empty() {
         return false;
@@ -103,7 +112,7 @@ fn scan<E: Element>(channels: &Channels, place: Place, data: &[u8]) -> bool {
     }
 }
 
-fn runs<E: Element>(channels: &Channels, place: Place, mut left: &[E::Bytes]) -> bool {
+fn runs<E: Element>(channels: &Channels, place: DataPosition, mut left: &[E::Bytes]) -> bool {
     let mut index = 0_usize;
     while !left.is_empty() {
         let bounds = channel(channels, place, index)
@@ -124,7 +133,7 @@ fn runs<E: Element>(channels: &Channels, place: Place, mut left: &[E::Bytes]) ->
 
 fn tiles<E: Element>(
     channels: &Channels,
-    place: Place,
+    place: DataPosition,
     tile: usize,
     elements: &[E::Bytes],
 ) -> bool {
@@ -139,7 +148,7 @@ fn tiles<E: Element>(
         least.resize(end, E::kept(*low));
         greatest.resize(end, E::kept(*high));
     }
-    // A tile is whole periods, so that each block begins where the tile does.
+    // A tile consists of whole periods, so every block begins like the tile.
     elements.chunks(tile).all(|block| {
         let bounds = least.iter().zip(&greatest);
         !block

@@ -1,4 +1,4 @@
-//! Element types as the scans see them: how bytes become something that compares, and how a bound is kept between scans.
+//! Element types for the scans: conversion from bytes to comparable keys, and storage of bounds.
 
 use super::{
     BF16, FP16, Half, SIGN, float_bounds, integer_bounds, nearest_f32, nearest_f64, place,
@@ -9,16 +9,16 @@ use crate::datatype::Datatype;
 pub(super) trait Element {
     /// An element as it is sent.
     type Bytes: Copy;
-    /// What compares as the values do; NaN is in no range.
+    /// A key that compares like the value; NaN is in no range.
     type Key: Copy + PartialOrd;
 
-    /// Whole elements, and what is left over.
+    /// Whole elements and the remaining bytes.
     fn split(data: &[u8]) -> (&[Self::Bytes], &[u8]);
 
-    /// An element's key.
+    /// Key of an element.
     fn key(bytes: Self::Bytes) -> Self::Key;
 
-    /// A key from the bits that [`bounds`] keeps it as.
+    /// Key from the bits that [`bounds`] returned.
     fn kept(bits: u64) -> Self::Key;
 }
 
@@ -59,7 +59,7 @@ number!(I64, i64);
 number!(F32, f32);
 number!(F64, f64);
 
-/// A 16-bit float of either format, by its place in the order of all of them.
+/// A 16-bit float of either format, by its rank in the order of all values.
 pub(super) struct F16;
 
 impl Element for F16 {
@@ -79,7 +79,7 @@ impl Element for F16 {
     }
 }
 
-/// Runs an expression with the element type of a datatype, or gives what `BYTES` gets.
+/// Evaluates an expression with the element type of a datatype, or the alternative for `BYTES`.
 macro_rules! by_element {
     ($datatype:expr, $element:ident => $body:expr, $bytes:expr) => {{
         use $crate::contract::kernels::element::*;
@@ -134,8 +134,8 @@ macro_rules! by_element {
 }
 pub(super) use by_element;
 
-/// The least and the greatest value of a datatype that lie in a range, as bits that [`Element::kept`] reads; `None` if there is none. As the
-/// scans for one range have them: integers exactly, floats as that datatype reads the bound.
+/// Smallest and largest value of a datatype in a range, as bits for [`Element::kept`]; `None` if
+/// empty. Integers are exact; floats round the bound as the datatype does.
 pub(crate) fn bounds(datatype: Datatype, range: (f64, f64)) -> Option<(u64, u64)> {
     macro_rules! integers {
         ($type:ty) => {{
@@ -150,7 +150,7 @@ pub(crate) fn bounds(datatype: Datatype, range: (f64, f64)) -> Option<(u64, u64)
     let half = |format: &Half| {
         let (least, greatest) = float_bounds(range, format.value(format.max()))?;
         let (least, greatest) = (format.nearest(least), format.nearest(greatest));
-        // The two zeros are one number: a bound of either lets both in.
+        // Both zeros are the same number: a bound at either includes both.
         let least = place(if least == 0 { SIGN } else { least });
         let greatest = place(if greatest == SIGN { 0 } else { greatest });
         Some((integer_bits(least.into())?, integer_bits(greatest.into())?))
@@ -179,7 +179,7 @@ pub(crate) fn bounds(datatype: Datatype, range: (f64, f64)) -> Option<(u64, u64)
     }
 }
 
-/// The low 64 bits of an integer that is within 64 bits, signed or not.
+/// Low 64 bits of an integer within 64 bits, signed or unsigned.
 fn integer_bits(number: i128) -> Option<u64> {
     match u64::try_from(number) {
         Ok(bits) => Some(bits),
@@ -187,15 +187,15 @@ fn integer_bits(number: i128) -> Option<u64> {
     }
 }
 
-/// A number that a policy lists.
+/// A number in a policy's list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Listed {
     Integer(i128),
     Float(f64),
 }
 
-/// The bits of every element that is this number: both zeros of a float. `None` if the datatype cannot say it: a fraction of an integer, what is
-/// out of its range. A float is read as that datatype reads it.
+/// Bits of every element equal to this number (both zeros of a float). `None` if the datatype
+/// cannot represent it, such as a fraction for an integer. Floats are rounded as the datatype does.
 pub(crate) fn listed_bits(datatype: Datatype, number: Listed) -> Option<(u64, Option<u64>)> {
     let integer = || match number {
         Listed::Integer(number) => Some(number),

@@ -1,8 +1,8 @@
-//! Values that a contract lists: everything else is out of range. Compared by their bits, which the list has of each.
+//! Allowed values: any other value is out of range. Values are compared by their bits.
 
 use super::Scan;
 
-/// Values that are looked for one after the other, in vector code; longer lists are searched.
+/// Maximum list length for linear search in vector code; longer lists use binary search.
 const FEW: usize = 8;
 
 /// Tests every element of `size` bytes against a list in ascending order.
@@ -11,7 +11,7 @@ pub(super) fn listed<S: Scan>(scan: S, size: usize, bits: &[u64], data: &[u8]) -
         ($type:ty) => {{
             let mut values = bits.iter().map(|bits| <$type>::try_from(*bits).ok());
             let least = values.next().flatten();
-            // A list of a few is filled up with its first.
+            // A short list is padded with its first value.
             match (least, bits.len() <= FEW) {
                 (Some(least), true) => {
                     let mut few = [least; FEW];

@@ -1,26 +1,27 @@
-//! What is done to the values of an answer: rounded to so many decimals, and all but the greatest of a row put to zero.
+//! Transformations of response values: rounding to decimals, and zeroing all but the largest values
+//! of a row.
 
 use alloc::vec::Vec;
 
 use super::{BF16, FP16, Half, SIGN, nearest_f32, nearest_f64, toward_zero};
 use crate::datatype::Datatype;
 
-/// From where on a double has no fraction.
+/// Doubles of this size and above have no fraction.
 const WHOLE: f64 = 4_503_599_627_370_496.0;
 
-/// A finite number rounded to `1 / scale`, halves away from zero; another one as it is.
+/// A finite number rounded to `1 / scale`, halves away from zero; other values are unchanged.
 fn rounded(number: f64, scale: f64) -> f64 {
     let scaled = number * scale;
     if scaled.abs() < WHOLE {
         let half = if scaled < 0.0 { -0.5 } else { 0.5 };
-        // A whole number has no minus zero: a sign would tell of what was rounded away.
+        // Integers have no minus zero: a sign would reveal the rounded part.
         toward_zero(scaled + half).map_or(number, |whole| nearest_f64(whole) / scale)
     } else {
         number
     }
 }
 
-/// Rounds every element of a float datatype; of another one none.
+/// Rounds every element of a float datatype; other datatypes are unchanged.
 pub(crate) fn round(datatype: Datatype, decimals: u32, data: &mut [u8]) {
     let scale = (0..decimals).fold(1.0, |scale, _| scale * 10.0);
     let half = |format: &Half, bytes: &mut [u8; 2]| {
@@ -59,8 +60,8 @@ pub(crate) fn round(datatype: Datatype, decimals: u32, data: &mut [u8]) {
     }
 }
 
-/// Puts all but the `k` greatest elements of each row to zero; of equal ones the earlier stays. For floats that are zero or more, whose bits are in the order of
-/// their values.
+/// Zeroes all but the `k` largest elements of each row; of equal ones the earlier stays. Requires
+/// floats of zero or more, whose bits are ordered like their values.
 pub(crate) fn keep_greatest(datatype: Datatype, row: usize, k: usize, data: &mut [u8]) {
     let Some(size) = datatype.size_bytes().filter(|_| datatype.is_float()) else {
         return;
@@ -77,7 +78,8 @@ pub(crate) fn keep_greatest(datatype: Datatype, row: usize, k: usize, data: &mut
                     let bits = element.iter().rev();
                     let bits =
                         bits.fold(0_u64, |bits, byte| bits.wrapping_shl(8) | u64::from(*byte));
-                    // Minus zero is zero; so is what is below it, which only an answer in shadow has.
+                    // Minus zero is zero. Negative values, possible only in shadow mode, become
+                    // zero too.
                     let sign = 1_u64.wrapping_shl(
                         u32::try_from(size)
                             .unwrap_or(0)

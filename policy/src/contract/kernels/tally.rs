@@ -1,5 +1,5 @@
-//! What is counted over a whole tensor: how many values differ, how many are zero. A few dozen values are kept and no more, however
-//! large the tensor and however it is cut.
+//! Counts over a whole tensor: distinct values and zeros. At most a few dozen values are kept, for
+//! any tensor size and any split into chunks.
 
 use alloc::format;
 use alloc::string::String;
@@ -8,19 +8,19 @@ use alloc::vec::Vec;
 use super::TensorRule;
 use crate::datatype::Datatype;
 
-/// Elements that are counted in 32 bits before the sum is carried over.
+/// Elements counted in 32 bits before the sum is carried over.
 const BLOCK: usize = 4096;
 
-/// A count on its way.
+/// A count in progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::contract) struct Tally {
-    /// Elements that were counted.
+    /// Elements counted.
     elements: u64,
-    /// Of these, zeros.
+    /// Zeros among them.
     zeros: u64,
-    /// Values that differ, ascending, as bits; at most as many as are asked for.
+    /// Distinct values in ascending order, as bits; at most as many as required.
     distinct: Vec<u64>,
-    /// The value before, which the next one most often is.
+    /// The previous value, which often repeats.
     last: Option<u64>,
 }
 
@@ -73,7 +73,7 @@ impl Tally {
         }
     }
 
-    /// What is wrong with the whole, if anything.
+    /// The fault of the whole tensor.
     pub(in crate::contract) fn fault(&self, rule: &TensorRule) -> Option<String> {
         let (distinct, elements) = (self.distinct.len(), self.elements);
         if let Some(least) = rule.numbers.min_distinct
@@ -85,7 +85,7 @@ impl Tally {
         }
         let most = rule.numbers.max_zero_fraction?;
         let zeros = self.zeros;
-        // Divided, so that 29 of 100 are exactly 0.29.
+        // Division, so that 29 of 100 are exactly 0.29.
         let above = elements > 0 && as_f64(zeros) / as_f64(elements) > most;
         above.then(|| format!("{zeros} of {elements} elements are zero, {most} of all may be"))
     }
@@ -103,11 +103,11 @@ const fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// How a datatype spells values that are one: the two zeros, the many NaNs.
+/// Normal form of values with several encodings: the two zeros, the many NaNs.
 struct Form {
-    /// All bits but a float's sign.
+    /// All bits except a float's sign.
     magnitude: u64,
-    /// A float's infinity, beyond which is NaN; of integers nothing is.
+    /// A float's infinity; larger values are NaN. Integers have none.
     infinity: u64,
 }
 
@@ -129,7 +129,7 @@ impl Form {
         }
     }
 
-    /// One spelling of a value.
+    /// The normal form of a value.
     const fn one(&self, bits: u64) -> u64 {
         let magnitude = bits & self.magnitude;
         if magnitude == 0 {

@@ -1,4 +1,4 @@
-//! Every scan against a plain restatement of what it should say, at the edges of every datatype.
+//! ! Every scan compared with a simple reference implementation, at the limits of every datatype.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,7 +11,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{BF16, BLOCK, Channels, FP16, Place, bounds, first_not_finite, holds_a_value};
+use super::{BF16, BLOCK, Channels, DataPosition, FP16, bounds, first_not_finite, holds_a_value};
 use crate::contract::{Items, Numbers, TensorRule};
 use crate::datatype::Datatype;
 use crate::release::Release;
@@ -34,14 +34,14 @@ fn rule(datatype: Datatype, finite: bool, range: Option<(f64, f64)>) -> TensorRu
 }
 
 fn clean(rule: &TensorRule, data: &[u8]) -> bool {
-    super::clean(rule, Place::default(), data)
+    super::clean(rule, DataPosition::default(), data)
 }
 
 fn first_out_of_range(rule: &TensorRule, data: &[u8]) -> Option<usize> {
-    super::first_out_of_range(rule, Place::default(), data)
+    super::first_out_of_range(rule, DataPosition::default(), data)
 }
 
-/// One value against one range: whether it is in.
+/// / One value and one range: whether the value is in the range.
 #[track_caller]
 fn check(datatype: Datatype, range: (f64, f64), value: &[u8], inside: bool) {
     let rule = rule(datatype, false, Some(range));
@@ -87,7 +87,7 @@ fn integers_are_compared_exactly() {
             inside,
         );
     }
-    // 2^64 as a double is over u64's greatest, which is therefore in.
+    // 2^64 as a double is above the maximum of u64, so the maximum is in range.
     check(
         Datatype::Uint64,
         (0.0, 18_446_744_073_709_551_616.0),
@@ -176,7 +176,7 @@ fn a_float_bound_is_read_as_its_datatype_reads_it() {
         &f64::from(0.1_f32).to_le_bytes(),
         false,
     );
-    // 0.3 in FP16 is 0x34cd, a little over 0.3; in BF16 0x3e9a, a little over too.
+    // 0.3 in FP16 is 0x34cd, slightly above 0.3; in BF16 0x3e9a, also slightly above.
     check(Datatype::Fp16, (0.0, 0.3), &0x34cd_u16.to_le_bytes(), true);
     check(Datatype::Fp16, (0.0, 0.3), &0x34ce_u16.to_le_bytes(), false);
     check(Datatype::Bf16, (0.0, 0.3), &0x3e9a_u16.to_le_bytes(), true);
@@ -238,7 +238,8 @@ fn neither_nan_nor_an_infinity_is_in_any_range() {
             );
         }
     }
-    // A bound just under infinity, or that a narrower format would round to it, still keeps infinity out.
+    // A bound just below infinity, or one that a narrower format rounds to infinity, still excludes
+    // infinity.
     check(
         Datatype::Fp32,
         (0.0, 3.5e38),
@@ -267,7 +268,7 @@ fn neither_nan_nor_an_infinity_is_in_any_range() {
     check(Datatype::Fp32, (f64::NAN, 1.0), &0_f32.to_le_bytes(), false);
 }
 
-/// All 65 536 values of both 16-bit formats against exact decoding.
+/// / All 65 536 values of both 16-bit formats compared with exact decoding.
 #[test]
 fn every_16_bit_float_is_judged_by_its_value() {
     let exact_fp16 = |bits: u16| {
@@ -286,7 +287,7 @@ fn every_16_bit_float_is_judged_by_its_value() {
         if sign == 1 { -magnitude } else { magnitude }
     };
     let exact_bf16 = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
-    // Bounds that both formats hold exactly, so that plain comparison is the whole truth.
+    // Bounds that both formats represent exactly, so that a plain comparison is correct.
     let ranges = [
         (-1.0, 1.0),
         (0.5, 0.75),
@@ -384,14 +385,14 @@ fn floats_are_finite_unless_their_exponent_is_all_ones() {
         &f64::from_bits(0xfff0_0000_0000_0001).to_le_bytes(),
         false,
     );
-    // The bits of a NaN are just a number to an integer.
+    // The bits of a NaN are an ordinary number for an integer datatype.
     check(Datatype::Int32, &f32::NAN.to_le_bytes(), true);
 }
 
 #[test]
 fn one_bad_value_is_found_wherever_it_stands() {
     let length = BLOCK * 2 + 3;
-    // Both sides of every edge at which a block is looked at from another place.
+    // Both sides of every boundary at which the scan changes blocks.
     let edges = (1..=8).flat_map(|quarter| [quarter * BLOCK / 4 - 1, quarter * BLOCK / 4]);
     for place in edges.chain([0, 1, length - 1]) {
         let mut values = vec![0.5_f32; length];
@@ -410,7 +411,7 @@ fn one_bad_value_is_found_wherever_it_stands() {
             axis: 0,
             bounds: vec![bounds],
         });
-        let whole = Place {
+        let whole = DataPosition {
             first: 0,
             run: length,
         };
@@ -423,7 +424,7 @@ fn one_bad_value_is_found_wherever_it_stands() {
     }
     let zeros = vec![0_u8; length * 4];
     assert!(clean(&rule(Datatype::Fp32, true, Some((0.0, 1.0))), &zeros));
-    // A cut-off element is never clean.
+    // An incomplete element is never valid.
     assert!(!clean(&rule(Datatype::Fp32, true, None), &zeros[..5]));
     assert_eq!(
         first_not_finite(&rule(Datatype::Fp32, true, None), &zeros[..5]),

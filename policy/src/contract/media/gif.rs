@@ -1,4 +1,4 @@
-//! GIF (87a, 89a): the screen's size is in front; frames are counted by walking over the whole file, block by block.
+//! GIF (87a, 89a): the screen size is in the header; frames are counted by walking all blocks.
 
 use alloc::string::String;
 
@@ -9,7 +9,7 @@ pub(super) enum Step {
     Screen,
     Block,
     Image,
-    /// The length of a part of data; 0 for none.
+    /// Length of a data sub-block; 0 ends the data.
     Part,
 }
 
@@ -21,7 +21,7 @@ const fn step(skip: u64, bytes: usize, step: Step) -> Next {
     Next::read(skip, bytes, super::Step::Gif(step))
 }
 
-/// Bytes of the colours that a flag byte announces.
+/// Size of the colour table that a flag byte announces.
 fn colours(flags: u8) -> u64 {
     if flags & 0x80 == 0 {
         return 0;
@@ -48,17 +48,17 @@ pub(super) fn read(
             rule.frames(probe.notes.frames)?;
             Ok(step(0, 9, Step::Image))
         }
-        // An extension: its label, then its parts.
+        // An extension: its label, then sub-blocks.
         (Step::Block, [0x21]) => Ok(step(1, 1, Step::Part)),
         (Step::Block, [0x3b]) => rule.frames(probe.notes.frames).map(|()| Next::Known),
         (Step::Image, [x0, x1, y0, y1, w0, w1, h0, h1, flags]) => {
             let right = le(&[*x0, *x1]).saturating_add(le(&[*w0, *w1]));
             let bottom = le(&[*y0, *y1]).saturating_add(le(&[*h0, *h1]));
-            // Some decoders make the screen larger then.
+            // Some decoders enlarge the screen in this case.
             if right > probe.notes.width || bottom > probe.notes.height {
                 return Err("a GIF frame is larger than its screen".into());
             }
-            // Behind the colours the code's size, a byte.
+            // The code size, one byte, follows the colour table.
             Ok(step(colours(*flags).saturating_add(1), 1, Step::Part))
         }
         (Step::Part, [0]) => Ok(step(0, 1, Step::Block)),

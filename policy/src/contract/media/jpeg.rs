@@ -1,4 +1,6 @@
-//! JPEG (ITU-T T.81 annex B): segments up to the first scan. The one that begins the frame has the size; a second one would have another. Decoders skip rubbish between segments; here it is refused.
+//! JPEG (ITU-T T.81 annex B): segments up to the first scan. The start-of-frame segment has the
+//! size; a second one could have another. Decoders skip garbage between segments; here it is
+//! rejected.
 
 use alloc::string::String;
 
@@ -8,11 +10,11 @@ use super::{MediaRule, Next, Probe, be};
 pub(super) enum Step {
     /// `FF` and a marker.
     Marker,
-    /// A marker behind one or more `FF`.
+    /// A marker after one or more `FF`.
     Filled,
-    /// A segment's length.
+    /// Length of a segment.
     Length,
-    /// The beginning of the frame.
+    /// Start of the frame.
     Frame,
 }
 
@@ -24,11 +26,11 @@ const fn step(skip: u64, bytes: usize, step: Step) -> Next {
     Next::read(skip, bytes, super::Step::Jpeg(step))
 }
 
-/// `framed`: whether the frame has begun.
+/// `framed`: whether the frame has started.
 fn segment(marker: u8, framed: bool) -> Result<Next, String> {
     match marker {
         0xff => Ok(step(0, 1, Step::Filled)),
-        // DHT, JPG and DAC are in the midst of the frames' markers.
+        // DHT, JPG and DAC lie among the start-of-frame markers.
         0xc0..=0xcf if !framed && !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
             Ok(step(0, 7, Step::Frame))
         }
@@ -54,7 +56,7 @@ pub(super) fn read(
             None => Err("a JPEG segment is shorter than its length".into()),
         },
         (Step::Frame, [l0, l1, _, high, low, wide, narrow]) => {
-            // A height of 0 comes after the data (DNL): nobody knows it in time.
+            // With a height of 0 the real height comes after the data (DNL), which is too late.
             rule.picture(be(&[*wide, *narrow]), be(&[*high, *low]))?;
             rule.frames(1)?;
             probe.notes.flag = true;

@@ -1,4 +1,5 @@
-//! PNG (RFC 2083's chunks, W3C PNG third edition's animation): the size is in the first chunk, the number of frames before the first data.
+//! PNG (RFC 2083 chunks, animation of the W3C PNG third edition): the size is in the first chunk,
+//! the number of frames before the first data.
 
 use alloc::string::String;
 
@@ -71,7 +72,7 @@ pub(super) fn read(
         }
         (Step::Animation, frames) => {
             probe.notes.frames = u32::try_from(be(frames)).unwrap_or(u32::MAX);
-            // How often it is played.
+            // The number of plays.
             Ok(chunk(CHECKSUM.saturating_add(4)))
         }
         _ => Err("the PNG header is not one".into()),

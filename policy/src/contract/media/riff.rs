@@ -1,4 +1,5 @@
-//! RIFF's two kinds: WebP (RFC 9649), whose size is in its first chunk and whose frames are chunks, and WAV, whose length is its data's by what a second takes.
+//! RIFF files: WebP (RFC 9649), with the size in its first chunk and frames as chunks, and WAV,
+//! whose duration follows from the data size and the byte rate.
 
 use alloc::format;
 use alloc::string::String;
@@ -7,27 +8,27 @@ use super::{MediaRule, MediaType, Next, Probe, allowed, le, truncated};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The file's size and kind.
+    /// Size and type of the file.
     Form,
     /// WebP's first chunk.
     First,
-    /// A lossy picture's header.
+    /// Header of a lossy image.
     Lossy,
-    /// A lossless one's.
+    /// Header of a lossless image.
     Lossless,
-    /// That of a file with more than a picture; its chunk's length.
+    /// Header of an extended file; the length of its chunk.
     Extended(u32),
     /// WebP's next chunk.
     Chunk,
     /// WAV's next chunk.
     WavChunk,
-    /// How WAV's samples are written; the chunk's length.
+    /// Format of WAV samples; the length of the chunk.
     Format(u32),
-    /// More said of them behind; the chunk's length.
+    /// Extended format; the length of the chunk.
     Extensible(u32),
 }
 
-/// The end of every sub-format that is one of the formats by number.
+/// Suffix of every sub-format that equals a numbered format.
 const SUB_FORMAT: &[u8] = &[0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
 
 pub(super) const fn begin() -> Next {
@@ -38,7 +39,7 @@ const fn step(skip: u64, bytes: usize, step: Step) -> Next {
     Next::read(skip, bytes, super::Step::Riff(step))
 }
 
-/// A chunk's bytes with the one that makes them even.
+/// Length of a chunk with its padding byte.
 const fn even(length: u64) -> u64 {
     length.saturating_add(length & 1)
 }
@@ -68,7 +69,7 @@ pub(super) fn read(
             if inside > probe.left {
                 return Err(truncated());
             }
-            // What lies behind the file's own end, but for the byte that makes it even, some players play.
+            // Some players play data beyond the file's own end; only one padding byte is allowed.
             if probe.left > inside.saturating_add(1) {
                 return Err("the file goes on behind its own end".into());
             }
@@ -91,7 +92,7 @@ pub(super) fn read(
             _ => Err(not_one("WebP")),
         },
         Step::Lossy => {
-            // A frame tag whose lowest bit says key frame, a start code, two sizes of 14 bits.
+            // A key frame tag (lowest bit 0), a start code, two sizes of 14 bits.
             let &[tag, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1] = read else {
                 return Err(not_one("WebP"));
             };
@@ -104,7 +105,7 @@ pub(super) fn read(
             let Some((0x2f, sizes)) = read.split_first() else {
                 return Err(not_one("WebP"));
             };
-            // Width and height less one, 14 bits each.
+            // Width and height minus one, 14 bits each.
             let sizes = le(sizes);
             let width = (sizes & 0x3fff).saturating_add(1);
             let height = (sizes.wrapping_shr(14) & 0x3fff).saturating_add(1);
@@ -176,7 +177,8 @@ pub(super) fn read(
             let (channels, bits) = (le(&[c0, c1]), le(&[s0, s1]));
             let (rate, bytes_per_s) = (le(&[r0, r1, r2, r3]), le(&[b0, b1, b2, b3]));
             let sample = le(&[a0, a1]);
-            // Whole numbers, floats, and either with more said behind; what a second takes follows from the rest.
+            // Integers, floats, and either in extended form; the byte rate must match the other
+            // fields.
             let format = le(&[f0, f1]);
             let plain = matches!(format, 1 | 3 | 0xfffe)
                 && channels.saturating_mul(bits) == sample.saturating_mul(8)
@@ -203,7 +205,7 @@ pub(super) fn read(
     }
 }
 
-/// The next chunk of a WAV, or the end of one whose samples were found. The last chunk's length may be odd all the same.
+/// The next chunk of a WAV, or the end after its samples. The last chunk may have an odd length.
 fn behind(probe: &Probe, length: u64) -> Next {
     if probe.notes.flag && (probe.left == length || probe.left == even(length)) {
         return Next::Known;
@@ -211,7 +213,7 @@ fn behind(probe: &Probe, length: u64) -> Next {
     step(even(length), 8, Step::WavChunk)
 }
 
-/// A picture that does not move; within a file that says a size, of that size.
+/// A still image; within a file that declares a size, it must have that size.
 fn still(probe: &Probe, rule: &MediaRule, width: u64, height: u64) -> Result<Next, String> {
     let said = (probe.notes.width, probe.notes.height);
     if said != (0, 0) && said != (width, height) {
@@ -225,12 +227,12 @@ fn recording(probe: &mut Probe, rule: &MediaRule, bytes: u64) -> Result<Next, St
     if bytes > probe.left {
         return Err(truncated());
     }
-    // Players take it as: up to the end of the file.
+    // Players read such a file up to its end.
     if bytes == 0 {
         return Err("the WAV says that it has no samples".into());
     }
     probe.notes.flag = true;
-    // A millisecond that has begun counts; the format was read, so that this is no division by zero.
+    // A started millisecond counts. The format was read, so there is no division by zero.
     let ms = bytes
         .saturating_mul(1_000)
         .div_ceil(probe.notes.bytes_per_s.max(1));

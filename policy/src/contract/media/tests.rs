@@ -1,4 +1,4 @@
-//! Headers of every kind: good ones, lying ones, cut ones; whole and in pieces.
+//! ! Headers of every media type: valid, contradictory and truncated; whole and in chunks.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -190,7 +190,8 @@ fn wav(rate: u32, seconds_10th: u32, lie: bool) -> Vec<u8> {
     )
 }
 
-/// Whole, in pieces of every size, and cut short: each must give the same, and no part of a good file is one unless its header is whole.
+/// / Whole, in chunks of every size, and truncated. The result must be the same, and a prefix of a
+/// valid file is accepted only if its header is complete.
 #[track_caller]
 fn check(file: &[u8], expected: Result<(), &str>) {
     let rule = rule();
@@ -201,11 +202,11 @@ fn check(file: &[u8], expected: Result<(), &str>) {
         _ => panic!("{whole:?} is not {expected:?}: {file:02x?}"),
     }
     for size in [1, 2, 3, 5, 7, 16, 33] {
-        assert_eq!(in_pieces(&rule, file, size), whole, "in pieces of {size}");
+        assert_eq!(streamed(&rule, file, size), whole, "in pieces of {size}");
     }
 }
 
-fn in_pieces(rule: &MediaRule, file: &[u8], size: usize) -> Result<(), String> {
+fn streamed(rule: &MediaRule, file: &[u8], size: usize) -> Result<(), String> {
     let mut probe = Probe::new(file.len());
     for piece in file.chunks(size) {
         probe.take(rule, piece)?;
@@ -358,7 +359,7 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
         Err("where it must not"),
     );
     check(&join(&[&[0xff, 0xd8], &frame]), Err("ends within"));
-    // A directory that names itself, and one before it.
+    // A directory that refers to itself, and one that refers to an earlier one.
     let mut ring = tiff(false, &[(1, 1)]);
     let end = ring.len() - 4;
     ring[end] = 14;
@@ -367,7 +368,7 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
     check(b"%PDF-1.7 and more", Err("no kind"));
     check(b"", Err("ends within"));
     check(b"\x89PN", Err("ends within"));
-    // Lengths that would wrap.
+    // Lengths that would overflow.
     let mut long = png(1, 1, &[chunk(b"tEXt", b"")]);
     long[33..37].copy_from_slice(&[0xff; 4]);
     check(&long, Err("ends within"));
@@ -378,7 +379,7 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
     check(b"RIFF\0\0\0\0WEBPVP8 \xff\xff\xff\xff", Err("ends within"));
 }
 
-/// A WAV of the format and its fields behind the first 16 bytes.
+/// / A WAV with this format and its fields after the first 16 bytes.
 fn wave(format: u16, more: &[u8], chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
     let fields = join(&[
         &format.to_le_bytes(),

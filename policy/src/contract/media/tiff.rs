@@ -1,5 +1,5 @@
-//! TIFF 6.0: a chain of directories, one a page, each with its page's size. They may lie anywhere; here each lies behind the one before, so that the chain
-//! ends and can be read as it passes.
+//! TIFF 6.0: a chain of directories, one per page, each with the size of its page. TIFF allows any
+//! order; here each directory must follow the previous one, so the chain ends and can be streamed.
 
 use alloc::string::String;
 
@@ -7,11 +7,11 @@ use super::{MediaRule, Next, Probe, be, le};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Where the next directory is, if there is one.
+    /// Offset of the next directory, if any.
     Offset,
-    /// How many entries it has.
+    /// Number of entries.
     Count,
-    /// An entry; so many come behind it.
+    /// An entry, and how many follow.
     Entry(u16),
 }
 
@@ -20,14 +20,14 @@ const HEIGHT: u64 = 257;
 const SAMPLES: u64 = 277;
 const TILE_WIDTH: u64 = 322;
 const TILE_HEIGHT: u64 = 323;
-/// Directories below a directory, which are pictures that no chain names.
+/// Tag of sub-directories, which are images outside the chain.
 const BELOW: u64 = 330;
-/// Samples that a pixel may have.
+/// Maximum samples of a pixel.
 const MAX_SAMPLES: u64 = 8;
-/// Types of a number of 16 bits and of one of 32.
+/// Types of a 16-bit and a 32-bit number.
 const SHORT: u64 = 3;
 const LONG: u64 = 4;
-/// Bytes of an entry.
+/// Size of an entry.
 const ENTRY: usize = 12;
 
 pub(super) const fn begin() -> Next {
@@ -101,7 +101,7 @@ pub(super) fn read(
                 return Ok(step(0, ENTRY, Step::Entry(behind)));
             }
             rule.picture(probe.notes.width, probe.notes.height)?;
-            // A tile may be larger than its picture, and is what is decoded.
+            // A tile may be larger than its image, and is what decoders allocate.
             let (width, height) = probe.notes.tile;
             if (width, height) != (0, 0) {
                 rule.picture(width, height)?;

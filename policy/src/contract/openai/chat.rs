@@ -1,4 +1,4 @@
-//! A conversation: who says what, in texts and pictures, and which functions were called.
+//! Chat conversations: roles, texts, images and function calls.
 
 use alloc::format;
 
@@ -11,9 +11,9 @@ use super::{Chat, Faults, OpenAi, missing};
 use crate::denial::Reason;
 use crate::json::{Members, Value};
 
-/// Calls of functions in one message.
+/// Maximum number of function calls in one message.
 pub(super) const MAX_CALLS: usize = 32;
-/// Whose messages have them.
+/// The role whose messages may have calls.
 pub(super) const CALLER: &str = "assistant";
 
 impl Chat {
@@ -143,12 +143,12 @@ impl Chat {
     }
 }
 
-/// One message on its way.
+/// A message in progress.
 struct Message<'r, 'f> {
     rule: &'r Chat,
     index: usize,
     faults: &'f mut Faults,
-    /// What it came to.
+    /// Contents so far.
     said: Held,
 }
 
@@ -231,7 +231,7 @@ impl Message<'_, '_> {
     }
 
     fn part(&mut self, part: &Value<'_>, role: &str) {
-        // Every part costs a server something, however short its text.
+        // Every part costs the server something, however short its text is.
         self.said.texts = self.said.texts.saturating_add(1);
         let kind = part.get("type").and_then(Value::as_str);
         let two = part.as_object().is_some_and(|members| members.len() == 2);
@@ -259,7 +259,7 @@ impl Message<'_, '_> {
             })
         });
         let url = image.get("url").and_then(Value::as_str);
-        // Whatever else a URL names, the server goes and fetches it.
+        // For any other URL the server fetches the image.
         if let Some(url) = url.filter(|url| !url.starts_with(DATA)) {
             let led = match &rule.url {
                 Some(rule) => rule.check(url.as_bytes()),
@@ -336,11 +336,11 @@ fn has_calls(value: &Value<'_>) -> bool {
     value.as_array().is_some_and(|calls| !calls.is_empty())
 }
 
-/// Whether a message's member says nothing: clients send an answer back as they got it, with every member that it could have had. A server never
-/// gets to see it.
+/// Whether a member means absent. Clients send a response back with all its members; the server
+/// does not receive these.
 pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
     match (name, value) {
-        // Beside calls there is none; where there has to be some, null is none.
+        // A message with calls needs no content; otherwise null is not content.
         ("role" | "content", _) => false,
         (_, Value::Null) => true,
         ("tool_calls" | "annotations", Value::Array(none)) => role == CALLER && none.is_empty(),

@@ -1,15 +1,17 @@
-//! What an answer may be held to beside a schema in `response_format`: the members by which servers take expressions, choices and grammars, each by its
-//! own rule. Whoever sends one has the server compile it, so that all of it is looked through before it gets there.
+//! Output constraints beside a schema in `response_format`: members for expressions, choices and
+//! grammars, each with its own rule. The server compiles them, so they are fully checked here
+//! first.
 //!
-//! | member | server | what it holds |
+//! | member | server | content |
 //! |---|---|---|
-//! | `structured_outputs` | vLLM (docs.vllm.ai, "Structured Outputs") | an object with one of `json`, `regex`, `choice`, `grammar`, `json_object` |
-//! | `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` | vLLM before 0.12 | a schema, an expression, choices, a grammar |
-//! | `regex`, `ebnf` | SGLang (docs.sglang.io, "Structured Outputs") | an expression, a grammar |
-//! | `grammar`, `json_schema` | llama.cpp (tools/server/README.md) | a grammar, a schema |
+//! | `structured_outputs` | vLLM | one of `json`, `regex`, `choice`, `grammar`, `json_object` |
+//! | `guided_json`, `guided_regex` | vLLM before 0.12 | a schema, an expression |
+//! | `guided_choice`, `guided_grammar` | vLLM before 0.12 | choices, a grammar |
+//! | `regex`, `ebnf` | SGLang | an expression, a grammar |
+//! | `grammar`, `json_schema` | llama.cpp | a grammar, a schema |
 //!
-//! A schema that comes as a text is none: two readers could read two things. What a whitespace is, which compiler a server takes, and tags inside a
-//! text (`structural_tag`) are nobody's but the server's.
+//! A schema as a text is rejected, because readers could parse it differently. Whitespace rules,
+//! the server's compiler and structural tags (`structural_tag`) are not supported.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,19 +22,19 @@ use crate::contract::pattern::{Fault, Meter};
 use crate::denial::Reason;
 use crate::json::{Members, Value};
 
-/// What a caller may ask for beside a format.
+/// Constraints that a caller may use.
 #[derive(Clone, Debug, Default)]
 pub struct Constraints {
-    /// Members that are taken.
+    /// Allowed members.
     pub(crate) members: Vec<String>,
     pub(crate) patterns: Option<PatternRule>,
     pub(crate) choices: Option<Choices>,
     pub(crate) grammars: Option<Grammars>,
-    /// A schema; 0: none.
+    /// Maximum size of a schema; 0: none.
     pub(crate) max_schema_bytes: usize,
 }
 
-/// Expressions, those of schemas among them.
+/// Expressions, including those in schemas.
 #[derive(Clone, Copy, Debug)]
 pub struct PatternRule {
     pub(crate) max: usize,
@@ -53,17 +55,17 @@ pub struct Grammars {
     pub(crate) max_rules: usize,
 }
 
-/// What a member holds.
+/// Content of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Schema,
     Pattern,
     Choices,
-    /// In either notation, or in EBNF alone.
+    /// In either notation, or in EBNF only.
     Grammar {
         lark: bool,
     },
-    /// One of these, by its own member.
+    /// One of the listed members.
     OneOf,
 }
 
@@ -80,17 +82,17 @@ pub(crate) const MEMBERS: [(&str, Kind); 9] = [
     ("json_schema", Kind::Schema),
 ];
 
-/// Members of `structured_outputs`, of which there is one.
+/// Members of `structured_outputs`; exactly one is present.
 const ONE_OF: [(&str, Kind); 4] = [
     ("json", Kind::Schema),
     ("regex", Kind::Pattern),
     ("choice", Kind::Choices),
     ("grammar", Kind::Grammar { lark: true }),
 ];
-/// Switches beside it.
+/// Options beside it.
 const SWITCHES: [&str; 2] = ["disable_any_whitespace", "disable_additional_properties"];
 
-/// What a member of this name holds, if it is one of these.
+/// Content of the member with this name, if known.
 pub(crate) fn kind(name: &str) -> Option<Kind> {
     kind_in(&MEMBERS, name)
 }
@@ -100,7 +102,7 @@ fn kind_in(members: &[(&str, Kind)], name: &str) -> Option<Kind> {
     found.map(|(_, kind)| *kind)
 }
 
-/// The patterns of a request, on their way.
+/// The patterns of a request so far.
 #[derive(Debug)]
 pub(super) struct Patterns<'r> {
     rule: Option<&'r PatternRule>,
@@ -117,7 +119,7 @@ impl<'r> Patterns<'r> {
         }
     }
 
-    /// What a pattern comes to. `searched`: it need not match all of a text.
+    /// Checks a pattern and returns its weight. `searched`: it need not match the whole text.
     pub(super) fn check(&mut self, text: &str, searched: bool) -> Result<u64, Fault> {
         let rule = self.rule.ok_or("the contract allows no patterns")?;
         if text.len() > rule.max_bytes {
@@ -132,12 +134,12 @@ impl<'r> Patterns<'r> {
 }
 
 impl Constraints {
-    /// Whether a member is one that the contract takes.
+    /// Whether the contract allows a member.
     pub(super) fn takes(&self, name: &str) -> bool {
         self.members.iter().any(|member| member == name)
     }
 
-    /// Checks a member that is taken. Answers with the bytes of it, those of a schema apart.
+    /// Checks an allowed member. Returns its size, with schemas separate.
     pub(super) fn check(
         &self,
         name: &str,
@@ -147,7 +149,7 @@ impl Constraints {
     ) -> Bytes {
         let held = match kind(name) {
             _ if *value == Value::Null => Ok(Bytes::default()),
-            // Servers refuse the second, overlook it, or stop.
+            // Servers reject a second constraint, ignore it, or fail.
             _ if document.iter().any(|other| is_another(name, other)) => {
                 Err("comes beside another constraint, or beside tools")
             }
@@ -229,7 +231,7 @@ impl Constraints {
         let mut bytes = 0_usize;
         for choice in choices {
             let text = choice.as_str().ok_or("a choice is no text")?;
-            // A server makes a grammar of them, in which a line's end is one.
+            // A server converts choices to a grammar, in which a line break is a line break.
             if text.is_empty() || text.chars().any(char::is_control) {
                 return Err("a choice is empty, or has a control character");
             }
@@ -241,7 +243,7 @@ impl Constraints {
         Ok(bytes)
     }
 
-    /// The most that a request can hold of them.
+    /// Maximum size of constraints in a request.
     pub(super) fn most(&self) -> Bytes {
         let patterns = self.patterns.map_or(0, |rule| rule.max_bytes);
         let choices = self
@@ -255,12 +257,12 @@ impl Constraints {
     }
 }
 
-/// Bytes of constraints.
+/// Sizes of constraints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bytes {
-    /// Of a schema, which a server's template may write out.
+    /// Size of a schema, which a server's template may include.
     pub(super) schema: usize,
-    /// Of everything else, which no template gets to see.
+    /// Size of everything else, which templates do not include.
     pub(super) other: usize,
 }
 
@@ -272,7 +274,7 @@ impl Bytes {
     }
 }
 
-/// Whether a member of a request holds its answer to something too, or lets the server do so.
+/// Whether another member of the request also constrains the response.
 fn is_another(name: &str, (other, value): &(alloc::borrow::Cow<'_, str>, Value<'_>)) -> bool {
     let text = || value.get("type").and_then(Value::as_str) == Some("text");
     match other.as_ref() {

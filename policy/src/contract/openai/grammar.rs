@@ -1,9 +1,11 @@
-//! A caller's grammar: the EBNF of llama.cpp (GBNF), xgrammar and SGLang, and of Lark's notation what is rules, texts and expressions. A server compiles
-//! it, so that it is read whole and held to what it comes to once every rule stands where it is named and every repeat is written out.
+//! A caller's grammar: the EBNF of llama.cpp (GBNF), xgrammar and SGLang, and a subset of Lark's
+//! notation (rules, texts, expressions). A server compiles the grammar, so it is limited by its
+//! size after all rules and repetitions are expanded.
 //!
-//! A rule that reaches itself is refused, whichever way round: what it comes to has no end, and servers may follow it until their stack is used up
-//! or keep a stack for each way to read what was generated. So is everything that reaches out of a grammar or that
-//! servers read differently: directives (`%import`, `%ignore`, `%json`), tokens of a vocabulary (`<think>`), look-aheads, templates, priorities, flags.
+//! Recursive rules are rejected: their expansion has no end, and servers may exhaust their stack.
+//! Features that refer outside the grammar or that servers read differently are rejected too:
+//! directives (`%import`, `%ignore`, `%json`), vocabulary tokens (`<think>`), look-aheads,
+//! templates, priorities and flags.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -11,16 +13,16 @@ use alloc::vec::Vec;
 use super::constraints::Grammars;
 use crate::contract::pattern::{Expression, Fault, MAX_REPEATS, Meter};
 
-/// Groups inside groups.
+/// Maximum depth of groups.
 const MAX_DEPTH: usize = 16;
-/// Expressions inside expressions, rules followed: this much stack is there in a filter's VM too.
+/// Maximum depth of expressions with rules expanded; a filter's VM has that much stack.
 const MAX_HEIGHT: usize = 64;
-/// Expressions, once every rule stands where it is named.
+/// Maximum number of expressions with rules expanded.
 const MAX_EXPRESSIONS: usize = 16_384;
 /// Bytes of a rule's name.
 const MAX_NAME_BYTES: usize = 64;
 
-/// A way to write grammars.
+/// A grammar notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notation {
     /// `root ::= "yes" | "no"`.
@@ -30,7 +32,7 @@ pub(super) enum Notation {
 }
 
 impl Notation {
-    /// What servers that take both take a text for.
+    /// The notation that servers with both choose for a text.
     pub(super) fn of(text: &str) -> Self {
         if text.contains(Self::Ebnf.defines()) {
             Self::Ebnf
@@ -90,7 +92,7 @@ pub(super) fn check(
         rules,
         left: MAX_EXPRESSIONS,
     };
-    // Those that nothing names are compiled all the same.
+    // Unused rules are compiled too.
     for name in names {
         let expression = whole.of(name, 0)?;
         reader
@@ -100,7 +102,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// What a rule says.
+/// Body of a rule.
 #[derive(Clone, Debug)]
 enum Body<'t> {
     Said(Expression),
@@ -110,19 +112,19 @@ enum Body<'t> {
     Repeat(alloc::boxed::Box<Self>, u32, Option<u32>),
 }
 
-/// What is known of a rule.
+/// State of a rule.
 #[derive(Clone, Debug)]
 enum Known {
     Unknown,
-    /// It is being put together: whoever names it now is reached by itself.
+    /// The rule is being expanded: a reference now is recursive.
     Open,
     Whole(Expression),
 }
 
-/// Rules, each put together once.
+/// Rules, each expanded once.
 struct Rules<'t> {
     rules: BTreeMap<&'t str, (Body<'t>, Known)>,
-    /// Expressions that may still be made.
+    /// Remaining number of expressions.
     left: usize,
 }
 
@@ -143,7 +145,8 @@ impl<'t> Rules<'t> {
         Ok(expression)
     }
 
-    /// Goes no deeper than [`MAX_HEIGHT`]; that what it makes is no higher makes the verdict the same in whatever order rules are looked at.
+    /// Expands at most [`MAX_HEIGHT`] levels. The height limit makes the verdict independent of the
+    /// order of rules.
     fn put(&mut self, body: Body<'t>, depth: usize) -> Result<Expression, Fault> {
         let deeper = depth.saturating_add(1);
         let expression = match body {
@@ -187,7 +190,7 @@ struct Reader<'t, 'm> {
 }
 
 impl<'t> Reader<'t, '_> {
-    /// Passes over blanks, and EBNF's comments: to others `#` is no comment everywhere.
+    /// Skips blanks and EBNF comments; other notations treat `#` differently.
     fn blanks(&mut self) {
         loop {
             self.text = self.text.trim_start_matches([' ', '\t', '\n', '\r']);
@@ -214,7 +217,7 @@ impl<'t> Reader<'t, '_> {
         character
     }
 
-    /// A name, if one stands here.
+    /// Reads a name, if there is one.
     fn name(&mut self) -> Option<&'t str> {
         let ebnf = self.notation == Notation::Ebnf;
         let part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || ebnf && byte == b'-';
@@ -228,7 +231,7 @@ impl<'t> Reader<'t, '_> {
         Some(name)
     }
 
-    /// The name that a rule begins with, if one begins here; what makes it a rule is passed over.
+    /// Reads the beginning of a rule and returns its name.
     fn definition(&mut self) -> Option<&'t str> {
         self.blanks();
         let before = self.text;
@@ -266,7 +269,7 @@ impl<'t> Reader<'t, '_> {
         loop {
             self.blanks();
             let before = self.text;
-            // The last of these: the next rule begins here.
+            // The sequence ends where the next rule begins.
             if self.text.is_empty()
                 || self.text.starts_with(['|', ')'])
                 || self.definition().is_some()
@@ -331,7 +334,7 @@ impl<'t> Reader<'t, '_> {
         self.once(Body::Repeat(body.into(), min, max))
     }
 
-    /// A repeat that is not repeated again.
+    /// An expression that is not repeated again.
     fn once(&self, body: Body<'t>) -> Result<Body<'t>, Fault> {
         if self.text.starts_with(['?', '*', '+', '{', '~']) {
             return Err("in a grammar, a repeat is repeated");
@@ -339,7 +342,7 @@ impl<'t> Reader<'t, '_> {
         Ok(body)
     }
 
-    /// The rest of a text in quotation marks.
+    /// Reads the rest of a quoted text.
     fn literal(&mut self) -> Result<Body<'t>, Fault> {
         let mut parts = Vec::new();
         loop {
@@ -351,7 +354,7 @@ impl<'t> Reader<'t, '_> {
             let point = u32::from(character);
             parts.push(Expression::one([(point, point)].into(), false));
         }
-        // To some, a letter behind it says how it is to be read.
+        // Some servers read a letter after the quote as a flag.
         if self
             .text
             .starts_with(|next: char| next.is_alphanumeric() || next == '_')
@@ -361,7 +364,7 @@ impl<'t> Reader<'t, '_> {
         Ok(Body::Said(Expression::all(parts)))
     }
 
-    /// A character of a text or a class, escaped or not.
+    /// A character of a text or class, escaped or not.
     fn character(&mut self, first: char) -> Result<char, Fault> {
         const UNKNOWN: Fault = "a grammar has an escape that servers read differently";
         if first.is_control() {
@@ -386,7 +389,7 @@ impl<'t> Reader<'t, '_> {
         point.and_then(char::from_u32).ok_or(UNKNOWN)
     }
 
-    /// The rest of a class.
+    /// Reads the rest of a character class.
     fn class(&mut self) -> Result<Body<'t>, Fault> {
         const OPEN: Fault = "a class of a grammar is not closed";
         let others = self.takes('^');
@@ -415,7 +418,7 @@ impl<'t> Reader<'t, '_> {
         Ok(Body::Said(Expression::one(set, others)))
     }
 
-    /// The rest of an expression between slashes.
+    /// Reads the rest of an expression between slashes.
     fn expression(&mut self) -> Result<Body<'t>, Fault> {
         let mut escaped = false;
         let end = self.text.find(|character| {
@@ -438,7 +441,7 @@ impl<'t> Reader<'t, '_> {
 
 const BOUNDS: Fault = "a repeat of a grammar is not {m}, {m,} or {m,n} within the bounds";
 
-/// A bound of a repeat.
+/// Reads a repetition bound.
 fn number(digits: &str) -> Result<u32, Fault> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.parse().ok().filter(|_| plain);

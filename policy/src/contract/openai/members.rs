@@ -1,5 +1,5 @@
-//! Members that several requests have: texts, numbers of choices and tokens, stops, functions, formats. Each is known by name; here its value is
-//! held against the rule.
+//! Members that several kinds of requests share: texts, numbers of choices and tokens, stop
+//! sequences, functions, formats.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,18 +11,18 @@ use super::{Chat, Faults, Generation, schema};
 use crate::denial::Reason;
 use crate::json::{Members, Value, member};
 
-/// A stop sequence, bytes: longer than any word of a template.
+/// Maximum size of a stop sequence: longer than any word of a template.
 const MAX_STOP_BYTES: usize = 256;
-/// A name of a function, a participant or a call, bytes; the API's own bound.
+/// Maximum length of a function, participant or call name; the API's own limit.
 const MAX_ID_BYTES: usize = 64;
-/// What a function does, bytes: of its share of the rule's bytes no more than this is prose.
+/// Maximum size of a function description.
 const MAX_DESCRIPTION_BYTES: usize = 4096;
 
-/// The words of a `tool_choice` that names no function.
+/// Values of a `tool_choice` that names no function.
 const CHOICES: [&str; 3] = ["none", "auto", "required"];
 
 impl Generation {
-    /// Whether a member is one of those that [`Self::check`] checks.
+    /// Whether [`Self::check`] checks this member.
     pub(super) fn knows(&self, name: &str) -> bool {
         matches!(
             name,
@@ -30,7 +30,7 @@ impl Generation {
         )
     }
 
-    /// Whether a member is a constraint that [`Self::constraint`] checks.
+    /// Whether [`Self::constraint`] checks this member.
     pub(super) fn constrains(&self, name: &str) -> bool {
         self.constraints
             .as_ref()
@@ -84,7 +84,7 @@ impl Generation {
                     );
                 }
             }
-            // One bound by two names: of two values nobody could say which counts.
+            // Two names for one limit would be ambiguous.
             "max_completion_tokens" if member(document, "max_tokens").is_some() => faults.add(
                 Reason::Parameter,
                 || "parameter \"max_completion_tokens\"".into(),
@@ -115,7 +115,7 @@ impl Generation {
     }
 }
 
-/// A whole number between two bounds; `null` leaves it out. A float is none, whatever its value: parsers differ over it.
+/// An integer between two limits; `null` means absent. Floats are rejected, because parsers differ.
 pub(super) fn count(name: &str, value: &Value<'_>, least: u64, most: u64, faults: &mut Faults) {
     let allowed = match value {
         Value::Null => true,
@@ -133,7 +133,7 @@ pub(super) fn count(name: &str, value: &Value<'_>, least: u64, most: u64, faults
     }
 }
 
-/// A number of likely tokens.
+/// A number of alternative tokens.
 pub(super) fn likely(name: &str, value: &Value<'_>, rule: &Generation, faults: &mut Faults) {
     match (rule.logprobs, value) {
         (_, Value::Null) => {}
@@ -146,8 +146,8 @@ pub(super) fn likely(name: &str, value: &Value<'_>, rule: &Generation, faults: &
     }
 }
 
-/// A text, or a list of as many as the rule allows. Token numbers are none: a server may fail on one that its vocabulary does not have, and nobody
-/// can read them here.
+/// A text, or a list of at most as many as the rule allows. Token numbers are rejected: a server
+/// may fail on unknown ones, and they cannot be checked here.
 pub(super) fn texts(
     name: &str,
     value: &Value<'_>,
@@ -191,14 +191,14 @@ pub(super) fn texts(
     }
 }
 
-/// A name that means nothing in any text around it.
+/// A name without special characters.
 pub(super) fn is_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(plain)
 }
 
 impl Chat {
-    /// `tools`: functions with a schema each. Answers with the bytes that they take as text.
+    /// `tools`: functions with a schema each. Returns their size as text.
     pub(super) fn tools(
         &self,
         value: &Value<'_>,
@@ -236,7 +236,7 @@ impl Chat {
         bytes
     }
 
-    /// `tool_choice`: a word, or one of the functions that are sent along.
+    /// `tool_choice`: a keyword, or one of the request's functions.
     pub(super) fn tool_choice(
         &self,
         value: &Value<'_>,
@@ -270,7 +270,7 @@ impl Chat {
         }
     }
 
-    /// `response_format`. Answers with the bytes of its schema.
+    /// `response_format`. Returns the size of its schema.
     pub(super) fn response_format(
         &self,
         value: &Value<'_>,
@@ -325,18 +325,18 @@ impl Chat {
     }
 }
 
-/// Whether an object says that it is a function.
+/// Whether an object declares a function.
 pub(super) fn is_function(value: &Value<'_>) -> bool {
     value.get("type").and_then(Value::as_str) == Some("function")
 }
 
-/// The name that is all an object says.
+/// The name, if it is the object's only member.
 fn only_name<'v>(value: &'v Value<'_>) -> Option<&'v str> {
     let single = value.as_object()?.len() == 1;
     value.get("name")?.as_str().filter(|_| single)
 }
 
-/// A function's definition.
+/// A function definition.
 fn function(tool: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(), &'static str> {
     let members = tool.as_object().ok_or("is not an object")?;
     let function = tool.get("function").and_then(Value::as_object);

@@ -1,11 +1,13 @@
-//! How long a text can become before a tokenizer splits it: many models' tokenizers normalise first (Unicode's NFC or NFKC), and that makes some characters
-//! longer. What they become is counted, so that a bound in bytes is one in tokens for these tokenizers too.
+//! Maximum length of a text after Unicode normalization. Many tokenizers normalize first (NFC or
+//! NFKC), which makes some characters longer. Counting the longest form keeps the bound in bytes
+//! valid as a bound in tokens.
 //!
-//! Nearly nothing grows. Under NFC it is what is excluded from composition, and under NFKC ligatures, fractions, units and the like. A few marks that stand
-//! below a letter take it apart from the mark above it ("\u{e9}" and U+0323 become U+1EB9 and U+0301): each of them bears what that can cost. Composition never
-//! makes a text longer, so that the sum over a text's characters bounds it, whatever stands beside what.
+//! Few characters grow. Under NFC these are composition exclusions; under NFKC also ligatures,
+//! fractions and units. Some marks below a letter separate it from a mark above ("\u{e9}" and
+//! U+0323 become U+1EB9 and U+0301); each such mark is counted with that cost. Composition never
+//! makes a text longer, so the sum over all characters is an upper bound.
 
-/// Characters that become longer: from, to, and the bytes of the longest of what each becomes.
+/// Characters that grow: first, last, and the maximum size after normalization.
 #[rustfmt::skip]
 const LONGER: [(u32, u32, u8); 120] = [
     (0xa8, 0xa8, 3),
@@ -130,7 +132,7 @@ const LONGER: [(u32, u32, u8); 120] = [
     (0x1f240, 0x1f248, 9),
 ];
 
-/// Bytes of a text as no normaliser makes it longer.
+/// Maximum size of a text after normalization.
 pub(super) fn longest(text: &str) -> usize {
     if text.is_ascii() {
         return text.len();
@@ -157,17 +159,17 @@ mod tests {
         for (text, expected) in [
             ("", 0),
             ("plain", 5),
-            // What is composed stays so, Hangul too.
+            // Composed characters stay composed, including Hangul.
             ("\u{e9}\u{1ebf}\u{d55c}\u{4e00}\u{304c}", 2 + 3 + 3 + 3 + 3),
             ("\u{1f600}", 4),
-            // Excluded from composition: three of four bytes each.
+            // Composition exclusions: three characters of four bytes each.
             ("\u{1d1c0}", 12),
             ("\u{1d15f}", 12),
             ("\u{958}", 6),
             // NFKC: a fraction, a unit, a ligature of eighteen letters.
             ("\u{bd}", 5),
             ("\u{fdfa}", 33),
-            // e, a dot below, an acute: five bytes of four.
+            // e, a dot below, an acute: five bytes instead of four.
             ("\u{e9}\u{323}", 7),
             ("a\u{fdfa}b", 35),
         ] {

@@ -1,4 +1,4 @@
-//! A picture inside a request: its `data:` URL (RFC 2397) in its one spelling, and what its header says of it.
+//! An image inside a request: a `data:` URL (RFC 2397) in one spelling, and the image header.
 
 use alloc::string::String;
 
@@ -7,34 +7,34 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::contract::media::{MediaRule, Probe};
 
-/// How the URL of what is inside a request begins.
+/// Prefix of such a URL.
 pub(super) const DATA: &str = "data:";
-/// Types that are pictures and nothing else: SVG is a program.
+/// Allowed image types; SVG is excluded because it is a program.
 const TYPES: [&str; 4] = ["png", "jpeg", "webp", "gif"];
-/// Characters that are decoded at once, a multiple of four; and the bytes that they are.
+/// Characters decoded at once, a multiple of four, and the resulting bytes.
 const CHARACTERS: usize = 1024;
 const BYTES: usize = CHARACTERS / 4 * 3;
 
-/// A picture in base64.
+/// A base64 image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Picture<'a> {
     data: &'a str,
     padding: usize,
 }
 
-/// What a picture came to.
+/// Result of the header check.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// It keeps the rule.
+    /// The image satisfies the rule.
     Keeps,
-    /// It does not, for this.
+    /// The image violates the rule.
     Breaks(String),
-    /// Bits that belong to no byte: another spelling of the same.
+    /// Unused bits are set: another spelling of the same data.
     NotBase64,
 }
 
 impl<'a> Picture<'a> {
-    /// Reads a URL: padded, without blanks, of a type that is known.
+    /// Parses a URL: padded, without blanks, of a known type.
     pub(super) fn read(url: &'a str) -> Option<Self> {
         let rest = url.strip_prefix(DATA)?.strip_prefix("image/")?;
         let (kind, data) = rest.split_once(";base64,")?;
@@ -47,14 +47,14 @@ impl<'a> Picture<'a> {
         (TYPES.contains(&kind) && plain && whole).then_some(Self { data, padding })
     }
 
-    /// Its length in base64.
+    /// Length in base64.
     pub(super) const fn bytes(&self) -> usize {
         self.data.len()
     }
 
-    /// Looks at its header.
+    /// Checks the header.
     pub(super) fn look(&self, rule: &MediaRule) -> Look {
-        // Whole groups of four are three bytes each, less those that the padding stands for.
+        // Groups of four characters are three bytes each, minus the padding.
         let groups = self.data.len().checked_div(4).unwrap_or(0);
         let bytes = groups.saturating_mul(3).saturating_sub(self.padding);
         let mut probe = Probe::new(bytes);

@@ -1,4 +1,5 @@
-//! What the backend gets of a document that kept the contract: its model by the name that it has there, and bounds that the caller left out.
+//! Rewrites an accepted document for the backend: the backend's model name, and limits that the
+//! caller omitted.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -9,8 +10,8 @@ use super::tokens::max_tokens;
 use crate::json::{Members, Value, object};
 use crate::request::Api;
 
-/// The document for the backend. What a caller may say in two ways is said in one: how many tokens there may be at most is always
-/// there, as `max_tokens`, so that no server falls back on a bound of its own.
+/// The document for the backend. Equivalent members are unified. `max_tokens` is always present, so
+/// the server never uses its own limit.
 pub fn rebuild<'a>(
     rules: &OpenAi,
     api: Api,
@@ -31,7 +32,7 @@ pub fn rebuild<'a>(
     ));
     for (name, value) in document {
         match (name.as_ref(), value) {
-            // Left out is what it means.
+            // Null means absent.
             (_, Value::Null) => {}
             ("max_tokens" | "max_completion_tokens", _) => {}
             ("stream", Value::Bool(true)) => stream = true,
@@ -53,14 +54,14 @@ pub fn rebuild<'a>(
     }
     if stream {
         members.push((Cow::Borrowed("stream"), Value::Bool(true)));
-        // Asked for whoever asked: what was generated is counted.
+        // Always requested, because generated tokens are counted.
         let options = object([("include_usage", Value::Bool(true))]);
         members.push((Cow::Borrowed("stream_options"), options));
     }
     Value::Object(members)
 }
 
-/// A message without what it leaves out.
+/// A message without absent members.
 fn said(message: Value<'_>) -> Value<'_> {
     let role = message.get("role").and_then(Value::as_str);
     let role = String::from(role.unwrap_or_default());

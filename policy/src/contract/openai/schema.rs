@@ -1,6 +1,7 @@
-//! JSON schemas that a caller sends for tools and formats: servers compile them into grammars. Keywords are known by name; what a
-//! grammar could explode on is bounded: repetitions, choices, and all of it by what it comes to once every reference is followed and every repetition written out. Patterns
-//! need a rule of the contract, and are weighed as what they come to; definitions that reach themselves are refused.
+//! JSON schemas for tools and formats, which servers compile to grammars. Only known keywords are
+//! allowed. Repetitions and choices are limited, and the whole schema by its weight after all
+//! references and repetitions are expanded. Patterns need a rule of the contract and count with
+//! their own weight. Recursive definitions are rejected.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -9,15 +10,16 @@ use super::constraints::Patterns;
 use crate::contract::pattern::{Fault, MAX_WEIGHT};
 use crate::json::Value;
 
-/// Schemas inside schemas, references followed: a document nests 24 deep, and this much stack is there in a filter's VM too.
+/// Maximum depth with references expanded. A document nests 24 deep, and a filter's VM has that
+/// much stack.
 const MAX_DEPTH: usize = 64;
-/// A repetition's bound: each may become a state of a grammar.
+/// Maximum repetition count: each may become a state of a grammar.
 const MAX_REPEATED: i64 = 1_024;
 /// Definitions.
 const MAX_DEFINITIONS: usize = 64;
 /// Values of an `enum`.
 const MAX_CHOICES: usize = 256;
-/// `title`, `format` and their like, bytes.
+/// Maximum size of `title`, `format` and similar members.
 const MAX_WORD_BYTES: usize = 128;
 
 const TYPES: [&str; 7] = [
@@ -36,7 +38,7 @@ pub(super) fn check(schema: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(
         };
         let definitions = definitions.as_object().ok_or("definitions are no object")?;
         for (name, schema) in definitions {
-            // A name that holds `/` or an escape is another place to whoever walks a reference step by step.
+            // A name with `/` or an escape is ambiguous in a reference.
             if !is_word(name) {
                 return Err("a definition's name is no plain word");
             }
@@ -47,7 +49,7 @@ pub(super) fn check(schema: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(
     if weights.definitions.len() > MAX_DEFINITIONS {
         return Err("a schema has too many definitions");
     }
-    // Those that nothing refers to are compiled all the same.
+    // Unused definitions are compiled too.
     let paths: alloc::vec::Vec<_> = weights.definitions.keys().cloned().collect();
     for path in paths {
         weights.of_reference(&path, 0)?;
@@ -56,17 +58,17 @@ pub(super) fn check(schema: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(
     Ok(())
 }
 
-/// What a schema comes to.
+/// Expanded size of a schema.
 #[derive(Clone, Copy, Default)]
 struct Size {
-    /// Schemas in it, each as often as it may repeat, and the characters of texts.
+    /// Schemas including repetitions, plus characters of texts.
     weight: u64,
-    /// Schemas inside schemas.
+    /// Depth of schemas.
     height: usize,
 }
 
 impl Size {
-    /// Both beside each other.
+    /// Size of two schemas side by side.
     fn and(self, other: Self) -> Self {
         Self {
             weight: self.weight.saturating_add(other.weight),
@@ -74,7 +76,7 @@ impl Size {
         }
     }
 
-    /// Both at once: a server that meets them pairs each of the one's choices with each of the other's.
+    /// Size of an intersection: a server pairs each choice of one with each of the other.
     fn met(self, other: Self) -> Self {
         Self {
             weight: self.weight.max(1).saturating_mul(other.weight.max(1)),
@@ -90,16 +92,16 @@ impl Size {
     }
 }
 
-/// What is known of a definition.
+/// State of a definition.
 #[derive(Clone, Copy)]
 enum Known {
     Unknown,
-    /// It is being weighed: whoever asks for it now is reached by itself.
+    /// The definition is being expanded: a reference now is recursive.
     Open,
     Size(Size),
 }
 
-/// Schemas that each definition comes to.
+/// Sizes of the definitions.
 struct Weights<'v, 'a, 'p, 'r> {
     definitions: BTreeMap<alloc::string::String, (&'v Value<'a>, Known)>,
     patterns: &'p mut Patterns<'r>,
@@ -122,8 +124,8 @@ impl<'v, 'a> Weights<'v, 'a, '_, '_> {
         Ok(size)
     }
 
-    /// The schemas in a schema, itself included. The recursion goes no deeper than [`MAX_DEPTH`], references followed; the height makes the verdict the
-    /// same in whatever order definitions are looked at.
+    /// Size of a schema, itself included. The recursion is limited to [`MAX_DEPTH`], references
+    /// included. The height makes the verdict independent of the order of definitions.
     fn of(&mut self, schema: &'v Value<'a>, root: bool, depth: usize) -> Result<Size, Fault> {
         let depth = depth.saturating_add(1);
         if depth > MAX_DEPTH {
@@ -188,7 +190,7 @@ impl<'v, 'a> Weights<'v, 'a, '_, '_> {
         if met.weight > 0 {
             sum = sum.met(met);
         }
-        // A text of so many characters is as many states, and so are so many elements or members of which nothing is said.
+        // A text of n characters has n states, and so do n unspecified elements or members.
         let unsaid = |bounds: [&str; 2], said: &str| match schema.get(said) {
             Some(_) => 0,
             None => often(bounds).saturating_sub(1),
@@ -201,7 +203,7 @@ impl<'v, 'a> Weights<'v, 'a, '_, '_> {
             ));
         let weight = match (schema.get("pattern"), schema.get("format")) {
             (Some(_), Some(_)) => return Err("a schema has a pattern beside a format"),
-            // Both at once: as many states of the one for each of the other's.
+            // An intersection: the states are multiplied.
             (Some(_), None) => sum.weight.saturating_mul(own),
             (None, _) => sum.weight.saturating_add(own),
         };
@@ -226,8 +228,8 @@ impl<'v, 'a> Weights<'v, 'a, '_, '_> {
         })
     }
 
-    /// What names of members come to where patterns say what they are: which of them a name keeps has to be told at every character, beside
-    /// the names that are known.
+    /// Size of member names that patterns constrain. Which pattern matches must be known at every
+    /// character, together with the known names.
     fn names(&mut self, schema: &'v Value<'a>) -> Result<u64, Fault> {
         let Some(patterns) = schema.get("patternProperties") else {
             return Ok(0);
@@ -261,7 +263,8 @@ fn listed<'v, 'a>(value: &'v Value<'a>) -> Result<&'v [Value<'a>], Fault> {
     value.as_array().ok_or("no list of schemas")
 }
 
-/// The dialects that JSON Schema has published, as `$schema` names them. An address of anybody's own is one that a server may fetch.
+/// The published dialects of JSON Schema, as `$schema` names them. A server might fetch any other
+/// address.
 fn is_draft(text: &str) -> bool {
     const DRAFTS: [&str; 5] = [
         "draft-04/schema",
@@ -276,7 +279,7 @@ fn is_draft(text: &str) -> bool {
     place.is_some_and(|place| DRAFTS.contains(&place.strip_suffix('#').unwrap_or(place)))
 }
 
-/// A name that is no address, nor a way to one.
+/// A name that is not an address or path.
 fn is_word(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(plain)
@@ -288,7 +291,7 @@ fn named<'v, 'a>(value: &'v Value<'a>) -> Result<impl Iterator<Item = &'v Value<
     Ok(members.iter().map(|(_, schema)| schema))
 }
 
-/// A keyword that holds no schema.
+/// A keyword without a schema.
 fn plain(name: &str, value: &Value<'_>) -> Result<(), Fault> {
     let is_text = |value: &Value<'_>| matches!(value, Value::String(_));
     let is_type = |value: &Value<'_>| value.as_str().is_some_and(|text| TYPES.contains(&text));

@@ -1,4 +1,5 @@
-//! Tests of what a request cannot show: the most that a contract lets through, and what the backend gets.
+//! ! Tests of the limits of a request: the maximum that a contract accepts, and what the backend
+//! gets.
 
 #![allow(
     clippy::unwrap_used,
@@ -90,7 +91,7 @@ fn what_passes_carries_no_more_than_the_contract_says_it_can() {
     let mut rules = rules();
     assert_eq!(rules.most().bytes, 300 + 1_000 + 500 + 2 * 40);
     let tools = 512 + 4 * (1_000 + 500);
-    // 32 calls a message, each with an id and a name of a byte, and the rest as arguments.
+    // 32 calls per message, each with an ID and a name of one byte, and arguments for the rest.
     let calls = 4 * 32;
     let texts = 2 * calls + 4 * (300 - 2 * calls) + 32 * calls;
     let tokens = 64 + texts + 4 * 16 + tools + 2 * 1_000 + 64 * 2;
@@ -113,7 +114,7 @@ fn what_passes_carries_no_more_than_the_contract_says_it_can() {
 #[test]
 fn every_text_counts() {
     let rules = rules();
-    let carried = |api, document| rules.check(api, &document, &mut Err).unwrap().bytes;
+    let cost = |api, document| rules.check(api, &document, &mut Err).unwrap().bytes;
     let picture = |digits: &'static str| {
         object([
             ("type", Value::text("image_url")),
@@ -124,7 +125,7 @@ fn every_text_counts() {
     for (content, bytes) in [
         (Value::text("hello"), 5),
         (Value::text(""), 0),
-        // One for each part, and the digits of the picture.
+        // One for each part, and the digits of the image.
         (
             Value::Array(vec![
                 text,
@@ -134,12 +135,12 @@ fn every_text_counts() {
         ),
     ] {
         let document = members([("messages", said(content))]);
-        assert_eq!(carried(Api::Chat, document), bytes);
+        assert_eq!(cost(Api::Chat, document), bytes);
     }
     let prompts = Value::Array(vec![Value::text("ab"), Value::text("c")]);
-    assert_eq!(carried(Api::Completions, members([("prompt", prompts)])), 3);
+    assert_eq!(cost(Api::Completions, members([("prompt", prompts)])), 3);
     let input = members([("input", Value::text("abcd"))]);
-    assert_eq!(carried(Api::Embeddings, input), 4);
+    assert_eq!(cost(Api::Embeddings, input), 4);
 }
 
 #[test]
@@ -172,11 +173,11 @@ fn a_text_that_a_normaliser_makes_longer_costs_what_it_becomes() {
     let tokens = |text: &'static str| {
         let document = members([("messages", said(Value::text(text)))]);
         let checked = rules.check(Api::Chat, &document, &mut Err);
-        checked.map(|carried| carried.tokens - 64 - 16 - 64)
+        checked.map(|cost| cost.tokens - 64 - 16 - 64)
     };
     assert_eq!(tokens("\u{1d1c0}\u{1d1c0}").unwrap(), 24);
     assert_eq!(tokens("\u{e9}\u{d55c}").unwrap(), 5);
-    // Of a hundred bytes, whatever they come as.
+    // A hundred bytes each, in any encoding.
     let long = "\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}";
     assert_eq!(tokens(long).unwrap(), 96);
     let beyond = "\u{fdfa}\u{fdfa}\u{fdfa}\u{fdfa}";
@@ -203,14 +204,14 @@ fn calls_cost_what_a_template_writes_around_them_and_of_their_arguments() {
             ("tool_calls", Value::Array(calls)),
         ]);
         let document = members([("messages", Value::Array(vec![message]))]);
-        let carried = rules.check(Api::Chat, &document, &mut Err).unwrap();
-        (carried.tokens - 64 - 16 - 64, carried.bytes)
+        let cost = rules.check(Api::Chat, &document, &mut Err).unwrap();
+        (cost.tokens - 64 - 16 - 64, cost.bytes)
     };
     assert_eq!(tokens(vec![call("")]), (2 + 32, 2));
     assert_eq!(tokens(vec![call("{}")]), (2 + 32 + 4 * 2, 4));
     let (most, _) = tokens(vec![call("[1,2]"), call(""), call("{}")]);
     assert_eq!(most, 3 * (2 + 32) + 4 * (5 + 2));
-    // As many as one message has, which is no more than a conversation can come to.
+    // As many as one message has, which is the maximum of a conversation.
     let (most, _) = tokens(vec![call(""); 32]);
     assert_eq!(most, 32 * (2 + 32));
     assert!(most + 64 + 16 + 64 < rules.most().tokens);
@@ -273,7 +274,7 @@ fn the_backend_sees_nothing_of_what_a_message_leaves_out() {
     let built = rebuild(&rules, Api::Chat, "m", whole);
     let plain = Value::Array(vec![message("assistant", vec![])]);
     assert_eq!(built.get("messages"), Some(&plain));
-    // Of others than who calls, a list of calls is one, however short.
+    // From other roles than the assistant, a list of calls counts as one, however short.
     let others = document(message("user", dumped()));
     let denial = rules.check(Api::Chat, &others, &mut Err).unwrap_err();
     assert_eq!(denial.reason, Reason::Parameter);
@@ -305,7 +306,7 @@ fn definition(name: &'static str) -> Value<'static> {
     object([("$ref", Value::text(name))])
 }
 
-/// So many schemas, each the items of the one around it, the last a reference.
+/// / This many nested schemas, each the `items` of the one around it. The last is a reference.
 fn nested(levels: usize, reference: Value<'static>) -> Value<'static> {
     (0..levels).fold(reference, |inner, _| object([("items", inner)]))
 }
@@ -447,18 +448,18 @@ fn constraints_cost_bytes_and_of_a_schema_what_a_template_writes() {
     let chat = rules.chat.as_mut().unwrap();
     chat.generation.constraints = Some(held.clone());
     rules.completions.as_mut().unwrap().generation.constraints = Some(held);
-    // A schema of 700 bytes in place of a format's 500, and 300 of choices.
+    // A schema of 700 bytes instead of a format's 500, and 300 of choices.
     let most = rules.most();
     assert_eq!(most.bytes, before.bytes + 200 + 300);
     assert_eq!(most.tokens, before.tokens + 4 * 200);
-    let carried = |api, more: (&'static str, Value<'static>)| {
+    let cost = |api, more: (&'static str, Value<'static>)| {
         let mut document = match api {
             Api::Chat => members([("messages", said(Value::text("hi")))]),
             _ => members([("prompt", Value::text("hi"))]),
         };
         document.push((more.0.into(), more.1));
-        let carried = rules.check(api, &document, &mut Err).unwrap();
-        (carried.bytes, carried.tokens)
+        let cost = rules.check(api, &document, &mut Err).unwrap();
+        (cost.bytes, cost.tokens)
     };
     let schema = || object([("type", Value::text("null"))]);
     let pattern = || Value::text("[a-z]{4}");
@@ -466,9 +467,9 @@ fn constraints_cost_bytes_and_of_a_schema_what_a_template_writes() {
         (Api::Chat, 2, 64 + 16 + 2 + 64),
         (Api::Completions, 2, 2 + 4 + 64),
     ] {
-        let regex = carried(api, ("regex", pattern()));
+        let regex = cost(api, ("regex", pattern()));
         assert_eq!(regex, (bytes + 8, tokens));
-        let (schema_bytes, written) = carried(api, ("json_schema", schema()));
+        let (schema_bytes, written) = cost(api, ("json_schema", schema()));
         let size = u64::try_from(schema().text_bytes()).unwrap();
         assert_eq!(schema_bytes, bytes + size);
         let anew = if api == Api::Chat { 4 * size } else { 0 };

@@ -1,48 +1,50 @@
-//! How many tokens a request can come to, without a tokenizer: a bound that holds for any that splits texts into bytes or longer pieces (byte-level BPE,
-//! SentencePiece with byte fallback), since none of these makes more tokens than a text has bytes once it is normalised. What a server's
-//! template adds is stated here.
+//! Upper bound on the tokens of a request, without a tokenizer. The bound holds for every tokenizer
+//! that splits texts into bytes or longer pieces (byte-level BPE, SentencePiece with byte
+//! fallback): a normalized text has at most as many tokens as bytes. Allowances for the server's
+//! template are constants here.
 
 use super::chat::{CALLER, MAX_CALLS};
 use super::constraints::{Bytes, Constraints};
 use super::{Chat, Completions, Embeddings, OpenAi};
-use crate::contract::Carried;
+use crate::contract::RequestCost;
 use crate::json::{Members, Value, member};
 
-/// What a template puts around a conversation: a date, a default instruction, where the answer begins.
+/// Template tokens per conversation: a date, a default instruction, the start of the response.
 const TOKENS_AROUND: u64 = 64;
-/// What it puts around a message: a role, its beginning and its end.
+/// Template tokens per message: role, begin and end.
 const TOKENS_A_MESSAGE: u64 = 16;
-/// What it says about tools, once.
+/// Template tokens for tools, once.
 const TOKENS_ABOUT_TOOLS: u64 = 512;
-/// What it puts around a call of a function: the words of an object, its beginning and its end.
+/// Template tokens per function call.
 const TOKENS_A_CALL: u64 = 32;
-/// Schemas are written out indented, arguments of calls are read and written anew: each byte of them can become so many.
+/// Expansion of rewritten JSON: schemas are indented, and call arguments are parsed and written
+/// again.
 const BYTES_WRITTEN_ANEW: u64 = 4;
-/// The shortest id and the shortest name, bytes.
+/// Minimum size of a call's id and name.
 const BYTES_OF_A_CALL: usize = 2;
-/// What is put around a text by itself: its beginning and its end.
+/// Template tokens per single text: begin and end.
 const TOKENS_A_TEXT: u64 = 4;
 
-/// What a request holds, as it was checked.
+/// Contents of a checked request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Held {
-    /// Bytes of texts at their longest, those of calls among them.
+    /// Bytes of texts at their maximum length, including calls.
     pub(super) texts: usize,
-    /// Of these, bytes of calls' arguments.
+    /// Bytes of call arguments among them.
     pub(super) arguments: usize,
-    /// Calls of functions.
+    /// Function calls.
     pub(super) calls: usize,
     /// Messages, prompts or texts.
     pub(super) items: usize,
     /// Bytes of tools and schemas.
     pub(super) schemas: usize,
-    /// Bytes of patterns, choices and grammars, of which no template gets to see anything.
+    /// Bytes of patterns, choices and grammars, which no template includes.
     pub(super) constraints: usize,
-    /// Bytes of pictures.
+    /// Bytes of images.
     pub(super) pictures: usize,
-    /// How many of them.
+    /// Number of images.
     pub(super) images: usize,
-    /// Whether tools came along.
+    /// Whether the request has tools.
     pub(super) tools: bool,
 }
 
@@ -51,7 +53,7 @@ fn number(count: usize) -> u64 {
 }
 
 impl Held {
-    /// What a message of it came to comes to the rest.
+    /// Adds the contents of one message.
     pub(super) fn add(&mut self, message: Self) {
         let Self {
             texts,
@@ -79,7 +81,7 @@ impl Held {
         self.tools |= tools;
     }
 
-    /// All bytes of it.
+    /// All bytes.
     fn bytes(&self) -> u64 {
         [self.texts, self.schemas, self.constraints, self.pictures]
             .into_iter()
@@ -87,7 +89,7 @@ impl Held {
             .fold(0, u64::saturating_add)
     }
 
-    /// Tokens that a conversation comes to.
+    /// Tokens of a conversation.
     fn conversation(&self, rule: &Chat) -> u64 {
         let images = rule.images.as_ref().map_or(0, |images| images.max_tokens);
         let about = if self.tools { TOKENS_ABOUT_TOOLS } else { 0 };
@@ -105,14 +107,14 @@ impl Held {
         .fold(TOKENS_AROUND, u64::saturating_add)
     }
 
-    /// Tokens that texts by themselves come to.
+    /// Tokens of single texts.
     fn texts(&self) -> u64 {
         let around = number(self.items).saturating_mul(TOKENS_A_TEXT);
         number(self.texts).saturating_add(around)
     }
 }
 
-/// What of a request says how much is generated.
+/// Members that determine how much is generated.
 #[derive(Clone, Copy, Debug)]
 struct Generated {
     max_tokens: u64,
@@ -125,7 +127,7 @@ impl Generated {
     }
 }
 
-/// A whole number that was checked, if it was given.
+/// A checked integer, if present.
 fn asked(document: &Members<'_>, name: &str) -> Option<u64> {
     match member(document, name) {
         Some(Value::Int(number)) => u64::try_from(*number).ok(),
@@ -133,7 +135,7 @@ fn asked(document: &Members<'_>, name: &str) -> Option<u64> {
     }
 }
 
-/// The bound that a request gives, or the contract's: what is charged is what the backend is told.
+/// The request's limit, or the contract's: the charge equals what the backend receives.
 pub(super) fn max_tokens(document: &Members<'_>, most: u64) -> u64 {
     asked(document, "max_tokens")
         .or_else(|| asked(document, "max_completion_tokens"))
@@ -141,7 +143,7 @@ pub(super) fn max_tokens(document: &Members<'_>, most: u64) -> u64 {
 }
 
 impl Chat {
-    pub(super) fn carried(&self, held: Held, document: &Members<'_>) -> Carried {
+    pub(super) fn cost(&self, held: Held, document: &Members<'_>) -> RequestCost {
         let generated = Generated {
             max_tokens: max_tokens(document, self.generation.max_tokens),
             choices: asked(document, "n").unwrap_or(1),
@@ -149,14 +151,15 @@ impl Chat {
         self.sum(held, generated)
     }
 
-    fn most(&self) -> Carried {
+    fn most(&self) -> RequestCost {
         let tools = self.tools.as_ref().map_or(0, |tools| tools.max_bytes);
         let constraints = self.generation.constraints.as_ref();
         let constraints = constraints.map_or_else(Bytes::default, Constraints::most);
-        // A schema is a format's or a constraint's.
+        // The schema of a format or of a constraint.
         let schema = self.max_schema_bytes.max(constraints.schema);
         let images = self.images.as_ref();
-        // A call costs more than its bytes do as arguments, and arguments more than a text: as many calls as there can be, and arguments.
+        // A call costs more than its argument bytes, and arguments more than text: the maximum
+        // number of calls, and arguments.
         let calls = self.most_calls();
         let named = calls.saturating_mul(BYTES_OF_A_CALL);
         let arguments = if calls == 0 {
@@ -182,7 +185,7 @@ impl Chat {
         self.sum(held, generated)
     }
 
-    /// Calls that a conversation can have at most: so many a message, and each has an id and a name.
+    /// Maximum number of calls in a conversation: each has an id and a name.
     fn most_calls(&self) -> usize {
         let called = self.roles.iter().any(|role| role == CALLER);
         if self.tools.is_none() || !called {
@@ -193,23 +196,23 @@ impl Chat {
         all.min(self.max_prompt_bytes / BYTES_OF_A_CALL)
     }
 
-    fn sum(&self, held: Held, generated: Generated) -> Carried {
-        Carried {
+    fn sum(&self, held: Held, generated: Generated) -> RequestCost {
+        RequestCost {
             tokens: held.conversation(self).saturating_add(generated.tokens()),
-            ..Carried::raw(held.bytes())
+            ..RequestCost::raw(held.bytes())
         }
     }
 }
 
 impl Completions {
-    pub(super) fn carried(&self, held: Held, document: &Members<'_>) -> Carried {
+    pub(super) fn cost(&self, held: Held, document: &Members<'_>) -> RequestCost {
         let n = asked(document, "n").unwrap_or(1);
         let choices = n.max(asked(document, "best_of").unwrap_or(1));
         let max_tokens = max_tokens(document, self.generation.max_tokens);
         sum(held, max_tokens, choices)
     }
 
-    fn most(&self) -> Carried {
+    fn most(&self) -> RequestCost {
         let constraints = self.generation.constraints.as_ref();
         let constraints = constraints.map_or_else(Bytes::default, Constraints::most);
         let held = Held {
@@ -223,25 +226,25 @@ impl Completions {
     }
 }
 
-/// Every prompt has as many choices as it is asked for.
-fn sum(held: Held, max_tokens: u64, choices: u64) -> Carried {
+/// Every prompt has the requested number of choices.
+fn sum(held: Held, max_tokens: u64, choices: u64) -> RequestCost {
     let generated = Generated {
         max_tokens,
         choices: choices.saturating_mul(number(held.items)),
     };
-    Carried {
+    RequestCost {
         tokens: held.texts().saturating_add(generated.tokens()),
-        ..Carried::raw(held.bytes())
+        ..RequestCost::raw(held.bytes())
     }
 }
 
 impl Embeddings {
-    pub(super) fn carried(&self, held: Held) -> Carried {
+    pub(super) fn cost(&self, held: Held) -> RequestCost {
         sum(held, 0, 0)
     }
 
-    fn most(&self) -> Carried {
-        self.carried(Held {
+    fn most(&self) -> RequestCost {
+        self.cost(Held {
             texts: self.max_items.saturating_mul(self.max_item_bytes),
             items: self.max_items,
             ..Held::default()
@@ -250,8 +253,8 @@ impl Embeddings {
 }
 
 impl OpenAi {
-    /// The most that a request can carry within the contract.
-    pub(crate) fn most(&self) -> Carried {
+    /// Maximum cost of a request that satisfies the contract.
+    pub(crate) fn most(&self) -> RequestCost {
         let all = [
             self.chat.as_ref().map(Chat::most),
             self.completions.as_ref().map(Completions::most),
@@ -259,7 +262,7 @@ impl OpenAi {
         ];
         all.into_iter()
             .flatten()
-            .fold(Carried::default(), |most, one| Carried {
+            .fold(RequestCost::default(), |most, one| RequestCost {
                 elements: 0,
                 bytes: most.bytes.max(one.bytes),
                 tokens: most.tokens.max(one.tokens),

@@ -1,10 +1,11 @@
-//! What a caller's expression comes to in a server that compiles it, of which nobody here knows what it is: a backtracking matcher, an automaton with all
-//! its states, a grammar. So only what they all read alike is taken, and what every one of them can afford: `vLLM` and llama.cpp have stopped
-//! on an empty alternative, a repeat of nothing and groups in groups (vllm-project/vllm#17313, #37642, ggml-org/llama.cpp#25308).
+//! Weight of a caller's expression in an unknown server, which may use a backtracking matcher, a
+//! full automaton or a grammar. Only syntax that all of them read alike is accepted, within limits
+//! that all can afford. vLLM and llama.cpp have crashed on empty alternatives, repeated empty
+//! expressions and nested groups (vllm-project/vllm#17313, #37642, ggml-org/llama.cpp#25308).
 //!
-//! Three bounds, of which none is enough by itself: characters once every repeat is written out; the states of the automaton that knows at once
-//! where it is (`[ab]*a[ab]{20}` is short, and has a million); and no repeat without an end that could take a text apart in two ways
-//! (`(a+)+` has two states, and takes whoever goes back an age).
+//! Three limits apply together: characters after expansion of repetitions; states of the
+//! deterministic automaton (`[ab]*a[ab]{20}` is short but has a million); and no ambiguous
+//! unbounded repetition (`(a+)+` has two states but makes backtracking exponential).
 
 use alloc::vec::Vec;
 
@@ -12,11 +13,11 @@ use super::loops;
 use super::parse::{Dialect, LAST, Node, Set, parse_as};
 use super::table::{Graph, Limits, make};
 
-/// Characters that an expression, a grammar or a schema comes to once all of it is written out.
+/// Maximum number of characters of an expanded expression, grammar or schema.
 pub(in crate::contract) const MAX_WEIGHT: u64 = 16_384;
-/// Times that something may be asked for.
+/// Maximum repetition count.
 pub(in crate::contract) const MAX_REPEATS: u32 = 1024;
-/// A caller's expression, and all of a request's together: a few milliseconds in a filter.
+/// Limits for all expressions of a request: a few milliseconds in a filter.
 const REQUEST: Limits = Limits {
     places: 2048,
     stretches: 1 << 14,
@@ -25,59 +26,59 @@ const REQUEST: Limits = Limits {
     visits: 1 << 18,
 };
 
-/// A grammar, of which no table is made.
+/// Limits of a grammar, for which no table is built.
 const GRAMMAR: Limits = Limits {
     places: 1 << 15,
     stretches: 1 << 16,
     ..REQUEST
 };
 
-/// Bytes of a character beyond ASCII: servers' automata run over UTF-8.
+/// Weight of a non-ASCII character: servers' automata run over UTF-8.
 const POINT_WEIGHT: u64 = 4;
-/// States of a stretch of such characters.
+/// States of a range of such characters.
 const STRETCH_WEIGHT: u64 = 16;
-/// States of all that Unicode calls a letter, a digit or a blank.
+/// States of all Unicode letters, digits or blanks.
 const KIND_WEIGHT: u64 = 256;
 
-/// Beyond ASCII, a digit, a letter and a blank stand for all that an engine may count as such; everything else stands for the rest.
+/// Beyond ASCII, one digit, one letter and one blank represent their classes.
 const KINDS: [&[(u32, u32)]; 3] = [
     &[(0x660, 0x660)],
     &[(0xe9, 0xe9), (0x660, 0x660)],
     &[(0xa0, 0xa0)],
 ];
-/// What engines take `.` not to be: nothing; a line's end; llama.cpp, which of a line's end and a return.
+/// Characters that `.` excludes in different engines: none; a line feed; a line feed and a return.
 const NOT_DOT: [&[(u32, u32)]; 3] = [&[], &[(0x0a, 0x0a)], &[(0x0a, 0x0a), (0x0d, 0x0d)]];
 
-/// Why an expression is refused, for the log.
+/// Why an expression is rejected, for the log.
 pub(in crate::contract) type Fault = &'static str;
 
-/// What looking at a request's expressions has taken.
+/// Work spent on a request's expressions.
 #[derive(Debug, Default)]
 pub(in crate::contract) struct Meter {
     visits: usize,
 }
 
-/// An expression that is not written as one text: a grammar's.
+/// An expression that is part of a grammar.
 #[derive(Clone, Debug)]
 pub(in crate::contract) struct Expression(Node);
 
 impl Expression {
-    /// One character of these, or of all others.
+    /// One character of a set, or of its complement.
     pub(in crate::contract) fn one(set: Vec<(u32, u32)>, others: bool) -> Self {
         Self(Node::One(super::parse::set(set, others)))
     }
 
-    /// One after the other.
+    /// A sequence.
     pub(in crate::contract) fn all(parts: Vec<Self>) -> Self {
         Self(Node::All(parts.into_iter().map(|part| part.0).collect()))
     }
 
-    /// One of several.
+    /// An alternative.
     pub(in crate::contract) fn any(ways: Vec<Self>) -> Self {
         Self(Node::Any(ways.into_iter().map(|way| way.0).collect()))
     }
 
-    /// Again and again; without a bound if `max` is `None`.
+    /// A repetition; unbounded if `max` is `None`.
     pub(in crate::contract) fn repeated(self, min: u32, max: Option<u32>) -> Self {
         Self(Node::Repeat {
             node: self.0.into(),
@@ -86,7 +87,7 @@ impl Expression {
         })
     }
 
-    /// Expressions in it, itself included.
+    /// Number of subexpressions, itself included.
     pub(in crate::contract) fn size(&self) -> usize {
         fn of(node: &Node) -> usize {
             let inner = match node {
@@ -101,7 +102,7 @@ impl Expression {
         of(&self.0)
     }
 
-    /// Expressions inside expressions.
+    /// Depth of subexpressions.
     pub(in crate::contract) fn height(&self) -> usize {
         fn of(node: &Node) -> usize {
             let inner = match node {
@@ -114,18 +115,18 @@ impl Expression {
         of(&self.0)
     }
 
-    /// Whether it may come to nothing at all.
+    /// Whether it matches the empty text.
     pub(in crate::contract) fn may_be_empty(&self) -> bool {
         loops::may_be_empty(&self.0)
     }
 }
 
 impl Meter {
-    /// What an expression comes to. `searched`: it need not match all of a text, as in a schema.
+    /// Weight of an expression. `searched`: it need not match the whole text, as in a schema.
     ///
     /// # Errors
     ///
-    /// Why it is refused.
+    /// Why it is rejected.
     pub(in crate::contract) fn pattern(
         &mut self,
         text: &str,
@@ -160,11 +161,11 @@ impl Meter {
         Ok(weight)
     }
 
-    /// The expression that a pattern is, as part of another.
+    /// Parses a pattern as part of another expression.
     ///
     /// # Errors
     ///
-    /// Why it is refused.
+    /// Why it is rejected.
     pub(in crate::contract) fn read(&mut self, text: &str) -> Result<Expression, Fault> {
         self.pattern(text, false)?;
         let dialect = Dialect {
@@ -175,12 +176,12 @@ impl Meter {
         Ok(Expression(node))
     }
 
-    /// What an expression comes to for a server that keeps more than one place in mind. `kinds`: it may hold letters, digits or blanks as
-    /// Unicode has them.
+    /// Weight of an expression for a server that tracks several positions. `kinds`: it may contain
+    /// Unicode letters, digits or blanks.
     ///
     /// # Errors
     ///
-    /// Why it is refused.
+    /// Why it is rejected.
     pub(in crate::contract) fn expression(
         &mut self,
         expression: &Expression,
@@ -207,7 +208,7 @@ impl Meter {
     }
 }
 
-/// States that a set of characters comes to.
+/// States of a set of characters.
 fn weight(set: &Set, kinds: bool) -> u64 {
     let beyond = set.iter().filter(|(_, to)| *to >= 0x80);
     let all = beyond.map(|(from, to)| {
@@ -224,15 +225,15 @@ fn weight(set: &Set, kinds: bool) -> u64 {
     }
 }
 
-/// What a first look at an expression finds.
+/// Result of a first scan of an expression.
 struct Seen {
-    /// A `.`.
+    /// Contains `.`.
     dot: bool,
-    /// A `\d`, a `\w`, a `\s` or an opposite.
+    /// Contains `\d`, `\w`, `\s` or a complement.
     kinds: bool,
 }
 
-/// Refuses what engines read differently.
+/// Rejects syntax that engines read differently.
 fn look(text: &str) -> Result<Seen, Fault> {
     let mut seen = Seen {
         dot: false,
@@ -257,7 +258,7 @@ fn look(text: &str) -> Result<Seen, Fault> {
             '[' => class = true,
             ']' => class = false,
             '.' if !class => seen.dot = true,
-            // Sets of sets to some engines, characters to others.
+            // Set operations in some engines, characters in others.
             '&' | '-' | '~' | '|' if class && twice => {
                 return Err("a class of a pattern has an operator of some engines");
             }
@@ -270,7 +271,7 @@ fn look(text: &str) -> Result<Seen, Fault> {
     Ok(seen)
 }
 
-/// Refuses an expression in which somewhere nothing stands.
+/// Rejects an empty subexpression.
 fn whole(node: &Node) -> Result<(), Fault> {
     match node {
         Node::One(set) if set.is_empty() => Err("a class of a pattern has no characters"),
@@ -284,7 +285,7 @@ fn whole(node: &Node) -> Result<(), Fault> {
     }
 }
 
-/// An expression that may stand anywhere, as servers make it of one without anchors.
+/// An expression that may match anywhere, as servers treat one without anchors.
 fn wherever(node: Node, begins: bool, ends: bool) -> Node {
     let anything = || Node::Repeat {
         node: Node::One([(0, LAST)].into()).into(),

@@ -1,21 +1,22 @@
-//! Repeats without an end: each must know at every character where in it that character stands, so that nothing it takes can be taken in two ways.
-//! Without that, whoever goes back tries all of them, which are as many as there are ways to cut a text.
+//! Unbounded repetitions must be unambiguous: at every character it is known which part of the
+//! expression matches. Otherwise a backtracking matcher tries exponentially many ways.
 //!
-//! A repeat keeps the rule if no two of the characters that may come next, wherever it is, can be the same (as XML asks of its content models, "one-unambiguous").
+//! The check requires that no two possible next characters overlap (as XML content models,
+//! "one-unambiguous").
 
 use alloc::vec::Vec;
 
 use super::foreign::Fault;
 use super::parse::{Node, Set};
 
-/// Characters of one repeat without an end, once all of it is written out.
+/// Maximum expanded characters of one unbounded repetition.
 const MAX_PLACES: usize = 1024;
-/// Pairs of them of which one may come behind the other.
+/// Maximum pairs of characters that may follow each other.
 const MAX_PAIRS: usize = 1 << 14;
 
 const LARGE: Fault = "in a pattern, too much is repeated without an end";
 
-/// Whether an expression may match nothing at all.
+/// Whether an expression matches the empty text.
 pub(super) fn may_be_empty(node: &Node) -> bool {
     match node {
         Node::One(_) => false,
@@ -25,13 +26,13 @@ pub(super) fn may_be_empty(node: &Node) -> bool {
     }
 }
 
-/// Checks every repeat without an end. The recursion goes as deep as the expression does.
+/// Checks every unbounded repetition. The recursion is as deep as the expression.
 pub(super) fn check(node: &Node) -> Result<(), Fault> {
     match node {
         Node::One(_) => Ok(()),
         Node::All(nodes) | Node::Any(nodes) => nodes.iter().try_for_each(check),
         Node::Repeat { node, max, .. } if max.is_some() => check(node),
-        // Those inside are looked at with it.
+        // Inner repetitions are checked with it.
         Node::Repeat { .. } => {
             let mut places = Places::default();
             places.put(node)?;
@@ -40,19 +41,19 @@ pub(super) fn check(node: &Node) -> Result<(), Fault> {
     }
 }
 
-/// What an expression begins and ends with.
+/// First and last characters of an expression.
 struct Part {
     empty: bool,
     first: Vec<usize>,
     last: Vec<usize>,
 }
 
-/// Characters of an expression, and which may come behind which.
+/// Characters of an expression, and which may follow which.
 #[derive(Default)]
 struct Places<'n> {
     sets: Vec<(&'n Set, Vec<usize>)>,
     pairs: usize,
-    /// Expressions put: what repeats nothing is work all the same.
+    /// Number of expressions visited; empty repetitions count too.
     work: usize,
 }
 
@@ -108,7 +109,7 @@ impl<'n> Places<'n> {
                 let (min, times) = (*min, max.unwrap_or((*min).max(1)));
                 for done in 1..times {
                     let part = self.put(node)?;
-                    // Behind the one before alone: who stops stops for good.
+                    // Follows the previous one only: after a stop, nothing follows.
                     self.join(&latest, &part.first)?;
                     latest.clone_from(&part.last);
                     if done < min && !part.empty {
@@ -121,7 +122,7 @@ impl<'n> Places<'n> {
                     head = part.first;
                 }
                 if max.is_none() {
-                    // Back to the last of those that are asked for.
+                    // Back to the last required repetition.
                     self.join(&latest, &head)?;
                 }
                 whole.empty |= min == 0;
@@ -157,7 +158,7 @@ impl<'n> Places<'n> {
         Ok(())
     }
 
-    /// Whether of what may come behind any character no two can be the same.
+    /// Whether the possible next characters never overlap.
     fn told_apart(&self) -> Result<(), Fault> {
         for (_, next) in &self.sets {
             let sets = next.iter().filter_map(|place| self.sets.get(*place));

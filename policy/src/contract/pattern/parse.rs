@@ -1,5 +1,6 @@
-//! Reads an expression: literals, `.`, classes, `\d \w \s` (ASCII) and their opposites, groups, `|`, and the repeats `? * + {m} {m,} {m,n}`. It is
-//! anchored as it is; a `^` in front and a `$` at the end say so and may stay away.
+//! Parser for expressions: literals, `.`, classes, `\d \w \s` (ASCII) and their complements,
+//! groups, `|`, and the repetitions `? * + {m} {m,} {m,n}`. Expressions are anchored; `^` and `$`
+//! are optional.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -9,48 +10,48 @@ use core::str::Chars;
 
 use super::PatternFault;
 
-/// Characters of an expression.
+/// Maximum characters of an expression.
 pub(super) const MAX_CHARS: usize = 512;
-/// Groups inside groups.
+/// Maximum depth of groups.
 const MAX_DEPTH: usize = 16;
-/// Times that something can be asked for.
+/// Maximum repetition count.
 const MAX_REPEATS: u32 = 1024;
 /// The last character.
 pub(super) const LAST: u32 = 0x10_ffff;
 
-/// Characters, first and last of each stretch; ascending, no two stretches overlap.
+/// Character ranges in ascending order without overlaps.
 pub(super) type Set = Vec<(u32, u32)>;
 
 /// An expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
-    /// One character of these.
+    /// One character of a set.
     One(Set),
-    /// One after the other.
+    /// A sequence.
     All(Vec<Node>),
-    /// One of several.
+    /// An alternative.
     Any(Vec<Node>),
-    /// Again and again; without a bound if `max` is `None`.
+    /// A repetition; unbounded if `max` is `None`.
     Repeat {
-        /// What.
+        /// The repeated expression.
         node: Box<Node>,
-        /// At least so many times.
+        /// Minimum count.
         min: u32,
-        /// At most.
+        /// Maximum count.
         max: Option<u32>,
     },
 }
 
-/// What engines differ in.
+/// Differences between engines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialect {
-    /// Characters that `.` is not.
+    /// Characters that `.` excludes.
     pub(super) not_dot: &'static [(u32, u32)],
-    /// What `\d`, `\w` and `\s` have beyond ASCII.
+    /// Non-ASCII members of `\d`, `\w` and `\s`.
     pub(super) beyond: [&'static [(u32, u32)]; 3],
 }
 
-/// Ours.
+/// tensorgate's own dialect.
 const OURS: Dialect = Dialect {
     not_dot: &[(0x0a, 0x0a)],
     beyond: [&[]; 3],
@@ -58,17 +59,17 @@ const OURS: Dialect = Dialect {
 
 struct Parser<'a> {
     chars: Peekable<Chars<'a>>,
-    /// Characters that were taken.
+    /// Characters consumed.
     at: usize,
     dialect: Dialect,
 }
 
-/// Reads an expression.
+/// Parses an expression.
 pub(super) fn parse(text: &str) -> Result<Node, PatternFault> {
     parse_as(text, OURS)
 }
 
-/// Reads an expression as another engine does.
+/// Parses an expression in another dialect.
 pub(super) fn parse_as(text: &str, dialect: Dialect) -> Result<Node, PatternFault> {
     if text.chars().nth(MAX_CHARS).is_some() {
         return Err(PatternFault::Long);
@@ -179,7 +180,7 @@ impl Parser<'_> {
                 } else {
                     Some(self.number()?)
                 };
-                // The brace itself is taken below, as the one character of the other repeats is.
+                // The brace is consumed below, like the character of the other repetitions.
                 if self.chars.peek() != Some(&'}') {
                     return Err(self.wrong("a repeat is {m}, {m,} or {m,n}"));
                 }
@@ -215,7 +216,7 @@ impl Parser<'_> {
         number.ok_or_else(|| self.wrong("a repeat is {m}, {m,} or {m,n}"))
     }
 
-    /// What stands behind a `\`.
+    /// Parses an escape after `\`.
     fn escape(&mut self) -> Result<Set, PatternFault> {
         let Some(character) = self.take() else {
             return Err(self.wrong("a \\ with nothing behind it"));
@@ -243,7 +244,7 @@ impl Parser<'_> {
         })
     }
 
-    /// What stands between brackets.
+    /// Parses a bracket class.
     fn class(&mut self) -> Result<Set, PatternFault> {
         let negative = self.takes('^');
         let mut set = Set::new();
@@ -270,7 +271,7 @@ impl Parser<'_> {
             }
             self.take();
             let second = match self.take() {
-                // A - in front of the end is itself.
+                // A `-` before the end is literal.
                 Some(']') => {
                     set.extend(first);
                     set.push(point('-'));
@@ -296,7 +297,7 @@ impl Parser<'_> {
     }
 }
 
-/// The set of some characters, or of all others.
+/// A set of ranges, or its complement.
 pub(super) fn set(stretches: Set, others: bool) -> Set {
     let set = merged(stretches);
     if others { opposite(&set) } else { set }
@@ -306,7 +307,7 @@ fn point(character: char) -> (u32, u32) {
     (character.into(), character.into())
 }
 
-/// The same characters, in ascending order and each in one stretch.
+/// Sorts and merges ranges.
 fn merged(mut set: Set) -> Set {
     set.sort_unstable();
     let mut stretches = Set::new();
@@ -319,7 +320,7 @@ fn merged(mut set: Set) -> Set {
     stretches
 }
 
-/// Every character that is not in a set in ascending order.
+/// Complement of sorted ranges.
 fn opposite(set: &[(u32, u32)]) -> Set {
     let mut rest = Set::new();
     let mut next = 0;

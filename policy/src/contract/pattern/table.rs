@@ -1,5 +1,6 @@
-//! From an expression to a table: first a graph whose edges without a character are followed, then each set of places in it that some text leads to is a
-//! state. Bounded in places, states and work, so that no policy takes a worker's memory or time.
+//! Compiles an expression to a table: first a graph with empty transitions, then its subset
+//! construction. Nodes, states and work are limited, so no policy exhausts a worker's memory or
+//! time.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -9,22 +10,23 @@ use alloc::vec::Vec;
 use super::parse::{Node, Set};
 use super::{DEAD, Pattern, START};
 
-/// What an expression may come to.
+/// Limits of compilation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Places of the graph.
+    /// Nodes of the graph.
     pub(super) places: usize,
-    /// Stretches of characters that its places name.
+    /// Character ranges of the nodes.
     pub(super) stretches: usize,
     /// States of the table.
     pub(super) states: usize,
-    /// Moves of the table, of two bytes each.
+    /// Transitions of the table, two bytes each.
     pub(super) moves: usize,
-    /// Places that are visited while both are made.
+    /// Nodes visited during construction.
     pub(super) visits: usize,
 }
 
-/// A policy's: a table of 128 KiB, made in some tens of milliseconds in a filter.
+/// Limits of a policy's pattern: a table of 128 KiB, built in some tens of milliseconds in a
+/// filter.
 const POLICY: Limits = Limits {
     places: 4096,
     stretches: 1 << 16,
@@ -33,35 +35,35 @@ const POLICY: Limits = Limits {
     visits: 1 << 21,
 };
 
-/// Places that are put down at once, as unseen, for the work of visiting one.
+/// Nodes that can be marked as unseen for the work of one visit.
 const PLACES_A_VISIT: usize = 64;
-/// The place that is the end: the first one.
+/// The final node, which is the first one.
 const END: u16 = 0;
-/// ASCII's characters.
+/// Number of ASCII characters.
 const ASCII: u32 = 128;
 
-/// A place of the graph.
+/// A node of the graph.
 #[derive(Debug)]
 enum Place {
-    /// A character of the set leads on.
+    /// A transition on a character of the set.
     One(Set, u16),
-    /// All of these are the same place.
+    /// Empty transitions to these nodes.
     Fork(Vec<u16>),
-    /// The end.
+    /// The final node.
     End,
 }
 
 #[derive(Debug)]
 pub(super) struct Graph {
     places: Vec<Place>,
-    /// Expressions put so far. What repeats nothing takes no place and is work all the same.
+    /// Expressions visited so far; empty repetitions count too.
     work: usize,
     stretches: usize,
     limits: Limits,
 }
 
 impl Graph {
-    /// An expression's, and where it begins; `None` if it would be too large.
+    /// Builds the graph and its start node; `None` if too large.
     pub(super) fn of(node: &Node, limits: Limits) -> Option<(Self, u16)> {
         let mut graph = Self {
             places: Vec::new(),
@@ -74,12 +76,12 @@ impl Graph {
         Some((graph, begin))
     }
 
-    /// What it took to make it, in visits.
+    /// Work of construction, in visits.
     pub(super) const fn work(&self) -> usize {
         self.work
     }
 
-    /// The sets of characters that its places take.
+    /// Character sets of the nodes.
     pub(super) fn sets(&self) -> impl Iterator<Item = &Set> {
         self.places.iter().filter_map(|place| match place {
             Place::One(set, _) => Some(set),
@@ -96,7 +98,7 @@ impl Graph {
         Some(id)
     }
 
-    /// Puts an expression before a place; gives where it begins.
+    /// Inserts an expression before a node; returns its start.
     fn before(&mut self, node: &Node, next: u16) -> Option<u16> {
         let most = self.limits.visits;
         self.work = self.work.checked_add(1).filter(|all| *all <= most)?;
@@ -140,7 +142,7 @@ impl Graph {
         }
     }
 
-    /// The places of characters, and the end, that can be reached from these without one; ascending.
+    /// Character and final nodes that are reachable by empty transitions, in ascending order.
     fn reach(&self, from: &[u16], visits: &mut usize) -> Option<Vec<u16>> {
         let most = self.limits.visits;
         let cleared = self.places.len() / PLACES_A_VISIT;
@@ -164,7 +166,7 @@ impl Graph {
     }
 }
 
-/// Where each class of characters begins that the sets tell apart.
+/// First character of each class that the sets distinguish.
 fn classes(graph: &Graph) -> Vec<u32> {
     let edges = graph
         .sets()
@@ -176,14 +178,14 @@ fn classes(graph: &Graph) -> Vec<u32> {
     classes
 }
 
-/// The table; `None` if it would be too large.
+/// Compiles the table; `None` if too large.
 pub(super) fn compile(text: &str, node: &Node) -> Option<Pattern> {
     let (graph, begin) = Graph::of(node, POLICY)?;
     let mut visits = 0;
     make(text, &graph, begin, &mut visits)
 }
 
-/// The table of a graph, within the graph's limits. Adds to `visits`.
+/// Builds the table of a graph within its limits. Adds to `visits`.
 pub(super) fn make(text: &str, graph: &Graph, begin: u16, visits: &mut usize) -> Option<Pattern> {
     let limits = graph.limits;
     let classes = classes(graph);
@@ -196,7 +198,7 @@ pub(super) fn make(text: &str, graph: &Graph, begin: u16, visits: &mut usize) ->
     let mut done = 0_usize;
     let mut moves = vec![DEAD; classes.len()];
     let mut ends = vec![false];
-    // States are numbered in the order in which they are found, and their rows written in it.
+    // States are numbered in discovery order, and rows are written in that order.
     while let Some(places) = open.get(done).cloned() {
         done = done.checked_add(1)?;
         ends.push(places.contains(&END));

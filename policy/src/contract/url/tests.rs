@@ -1,4 +1,4 @@
-//! URLs that lead where they may, and the spellings that attackers use for the others.
+//! ! Allowed URLs, and the spellings that attackers use for blocked ones.
 
 use alloc::string::String;
 use alloc::vec;

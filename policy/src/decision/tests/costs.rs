@@ -1,4 +1,4 @@
-//! What is charged, when, and what a refusal says.
+//! ! What is charged, when, and what a rejection reports.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::contract::{Elements, Part};
 use crate::decision::Addressee;
 
-/// The fixture with costs and budgets of every unit.
+/// / The fixture with costs and budgets of every unit.
 fn priced() -> Policy {
     let mut document = unpriced();
     let text = json!({"name": "text", "datatype": "BYTES", "shape": [{"max": 4}], "max_item_bytes": 8, "optional": true});
@@ -31,7 +31,7 @@ const BY_REQUEST: [(&str, u64); 2] = [
     ("budget:requests:7:scoring:scorer", 1),
 ];
 
-/// The limits on content, and what each is charged.
+/// / The limits on content, and the charge for each.
 fn by_content(elements: u64, bytes: u64) -> Vec<(String, u64)> {
     [
         ("cost:elements:7:scoring:scorer", elements),
@@ -54,7 +54,7 @@ fn paid_head(policy: &Policy) -> Decision {
     let (mut decision, step) = Decision::begin(policy, &rest("digits"));
     let expected = BY_REQUEST.map(|(key, amount)| (key.to_owned(), amount));
     assert_eq!(charge(&step), expected);
-    let step = decision.charged(policy, ChargeOutcome::SPENT);
+    let step = decision.charged(policy, ChargeOutcome::CHARGED);
     assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
     whole(policy, &mut decision);
     assert_eq!(decision.message(policy, &message(None, None)), Step::Check);
@@ -68,11 +68,11 @@ fn content_is_charged_once_it_is_checked_and_before_it_is_sent_on() {
     let step = decision.check(&policy, &message(None, None));
     assert_eq!(charge(&step), by_content(64, 256));
     assert_eq!(
-        decision.charged(&policy, ChargeOutcome::SPENT),
+        decision.charged(&policy, ChargeOutcome::CHARGED),
         Step::Forward
     );
 
-    // What does not keep the contract is not charged for what it carries.
+    // A request that violates the contract is not charged for its content.
     let mut decision = paid_head(&policy);
     let mut wrong = message(None, None);
     wrong.inputs[0].shape[0] = 33;
@@ -170,7 +170,7 @@ fn looking_at_a_model_costs_no_elements() {
     assert_eq!(decision.check(&policy, &nothing), Step::Forward);
 }
 
-/// The charge for a body that passes in pieces, once its head is judged.
+/// / The charge for a streamed body after its head is checked.
 fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64)> {
     let policy = priced();
     let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
@@ -182,14 +182,14 @@ fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64
     let step = decision.head_of_body(&policy, 9_000, Some(whom));
     assert_eq!(charge(&step).len(), 2);
     assert_eq!(
-        decision.charged(&policy, ChargeOutcome::SPENT),
+        decision.charged(&policy, ChargeOutcome::CHARGED),
         Step::Decode
     );
     let mut request = message(Some("digits"), None);
     request.inputs[0].data = Ok(vec![].into());
     request.inputs[0].shape[0] = 16;
     let mut elements = vec![image];
-    if let Some((items, place)) = text {
+    if let Some((items, permit)) = text {
         request.inputs.push(Tensor {
             name: "text".into(),
             datatype: "BYTES".into(),
@@ -197,12 +197,12 @@ fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64
             parameters: vec![],
             data: Ok(vec![].into()),
         });
-        elements.push(place);
+        elements.push(permit);
     }
     assert_eq!(decision.message(&policy, &request), Step::Check);
     let step = decision.check_head(&policy, &request, &elements);
     let charged = charge(&step);
-    // Nothing passes before it is paid for.
+    // Nothing is forwarded before it is charged.
     let mut unpaid = decision.clone();
     let part = Part::Begin { bytes: 4096 };
     assert_eq!(
@@ -210,7 +210,7 @@ fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64
         Some(Reason::Overloaded)
     );
     assert_eq!(
-        decision.charged(&policy, ChargeOutcome::SPENT),
+        decision.charged(&policy, ChargeOutcome::CHARGED),
         Step::Forward
     );
     assert_eq!(decision.pass(&policy, part), Step::Forward);
@@ -219,16 +219,17 @@ fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64
 
 #[test]
 fn a_body_that_passes_in_pieces_is_charged_at_its_head() {
-    use Elements::Coming;
-    assert_eq!(of_head(None, Coming(None)), by_content(1024, 4096));
-    assert_eq!(of_head(None, Coming(Some(4096))), by_content(1024, 4096));
+    use Elements::Streamed;
+    assert_eq!(of_head(None, Streamed(None)), by_content(1024, 4096));
+    assert_eq!(of_head(None, Streamed(Some(4096))), by_content(1024, 4096));
     assert_eq!(
-        of_head(Some((2, Coming(Some(15)))), Coming(Some(4096))),
+        of_head(Some((2, Streamed(Some(15)))), Streamed(Some(4096))),
         by_content(1026, 4096 + 15)
     );
-    // How long the items are is not known yet: as if all of the body's 9,000 bytes were theirs, up to the most that the contract lets through.
+    // The lengths of the items are not known yet. The charge assumes all 9,000 bytes of the body,
+    // up to the maximum of the contract.
     assert_eq!(
-        of_head(Some((2, Coming(None))), Coming(None)),
+        of_head(Some((2, Streamed(None))), Streamed(None)),
         by_content(1026, 8_240)
     );
 }
@@ -237,7 +238,7 @@ fn a_body_that_passes_in_pieces_is_charged_at_its_head() {
 fn a_refused_charge_says_when_to_come_back() {
     let policy = priced();
     let check = |waits: &[Wait], expected: Option<u64>| {
-        let levels: Vec<_> = waits.iter().map(|wait| level(*wait)).collect();
+        let quotas: Vec<_> = waits.iter().map(|wait| quota(*wait)).collect();
         for content in [false, true] {
             let mut decision = if content {
                 let mut decision = paid_head(&policy);
@@ -246,7 +247,7 @@ fn a_refused_charge_says_when_to_come_back() {
             } else {
                 Decision::begin(&policy, &rest("digits")).0
             };
-            let step = decision.charged(&policy, ChargeOutcome::Refused(levels.clone()));
+            let step = decision.charged(&policy, ChargeOutcome::Exceeded(quotas.clone()));
             let Step::Deny(denial) = step else {
                 panic!("{step:?}")
             };
@@ -265,10 +266,10 @@ fn a_refused_charge_says_when_to_come_back() {
     check(&[Wait::Ns(1_000_000_000)], Some(1));
     check(&[Wait::Ns(1_000_000_001)], Some(2));
     check(&[Wait::Ns(u64::MAX)], Some(18_446_744_074));
-    // All of them have to have enough.
+    // Every limit must have enough quota.
     check(&[Wait::Ns(1), Wait::Ns(5_000_000_000)], Some(5));
     check(&[Wait::None, Wait::Ns(2_000_000_000)], Some(2));
-    // No wait helps.
+    // Waiting does not help.
     check(&[Wait::Forever], None);
     check(&[Wait::Ns(1), Wait::Forever], None);
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
@@ -282,7 +283,7 @@ fn a_refused_charge_says_when_to_come_back() {
 fn an_answer_tells_of_every_limit_that_was_charged() {
     let policy = priced();
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
-    let had = |left, full_after_ns, wait| Level {
+    let had = |left, full_after_ns, wait| RemainingQuota {
         left,
         full_after_ns,
         wait,
@@ -291,7 +292,7 @@ fn an_answer_tells_of_every_limit_that_was_charged() {
         had(2, 500_000_000, Wait::None),
         had(49, 3_600_000_000_000, Wait::None),
     ];
-    decision.charged(&policy, ChargeOutcome::Spent(spent));
+    decision.charged(&policy, ChargeOutcome::Charged(spent));
     whole(&policy, &mut decision);
     decision.message(&policy, &message(None, None));
     decision.check(&policy, &message(None, None));
@@ -301,7 +302,7 @@ fn an_answer_tells_of_every_limit_that_was_charged() {
         had(16_384, 0, Wait::None),
         had(1, 3_600_000_000_000, Wait::Forever),
     ];
-    let step = decision.charged(&policy, ChargeOutcome::Refused(refused));
+    let step = decision.charged(&policy, ChargeOutcome::Exceeded(refused));
     let Step::Deny(denial) = step else {
         panic!("{step:?}")
     };

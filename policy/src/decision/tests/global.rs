@@ -1,4 +1,5 @@
-//! What the rate limit service counts: asked for after this gateway's own limits and places, once, and never told to be allowed before it is.
+//! ! Limits of the rate limit service: charged once, after the local limits and permits, and never
+//! treated as allowed before the service answers.
 
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use crate::contract::{Elements, Part};
 use crate::decision::Addressee;
 use crate::raw::Scope;
 
-/// The fixture with a limit of either scope on requests, and on what they carry.
+/// / The fixture with a limit of each scope on requests and on their content.
 fn shared() -> Policy {
     let mut document = unpriced();
     document["listen"]["limits"]["hold_bytes"] = 1024.into();
@@ -26,13 +27,18 @@ fn shared() -> Policy {
     fixture::policy(document)
 }
 
-/// A charge's scope and public names.
+/// / A charge's scope and public names.
 fn named(step: &Step) -> (Scope, Vec<String>) {
     let Step::Charge(charge) = step else {
         panic!("{step:?}")
     };
-    let name = |debit: &crate::decision::Debit| debit.allowance.public_name(&charge.grant);
-    (charge.scope, charge.debits.iter().map(name).collect())
+    let name = |limit_charge: &crate::decision::LimitCharge| {
+        limit_charge.allowance.public_name(&charge.grant)
+    };
+    (
+        charge.scope,
+        charge.limit_charges.iter().map(name).collect(),
+    )
 }
 
 fn charges(step: &Step, scope: Scope, names: &[&str]) {
@@ -40,8 +46,8 @@ fn charges(step: &Step, scope: Scope, names: &[&str]) {
     assert_eq!(named(step), (scope, names));
 }
 
-fn level(left: u64) -> Level {
-    Level {
+fn quota(left: u64) -> RemainingQuota {
+    RemainingQuota {
         left,
         full_after_ns: 1,
         wait: Wait::None,
@@ -49,11 +55,11 @@ fn level(left: u64) -> Level {
 }
 
 fn spent(left: u64) -> ChargeOutcome {
-    ChargeOutcome::Spent(vec![level(left)])
+    ChargeOutcome::Charged(vec![quota(left)])
 }
 
-/// A request whose head is paid for here, and has its places.
-fn placed(policy: &Policy, head: &Head<'_>) -> (Decision, Step) {
+/// / A request that is charged locally for its head and has its permits.
+fn acquire_result(policy: &Policy, head: &Head<'_>) -> (Decision, Step) {
     let (mut decision, step) = Decision::begin(policy, head);
     charges(&step, Scope::Local, &["scoring:requests:day"]);
     let step = decision.charged(policy, spent(49));
@@ -66,7 +72,7 @@ fn placed(policy: &Policy, head: &Head<'_>) -> (Decision, Step) {
 #[test]
 fn what_all_gateways_share_is_charged_after_what_is_cheap_to_refuse() {
     let policy = shared();
-    let (mut decision, _) = placed(&policy, &rest("digits"));
+    let (mut decision, _) = acquire_result(&policy, &rest("digits"));
     let step = decision.charged(&policy, spent(7));
     assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
     whole(&policy, &mut decision);
@@ -75,10 +81,16 @@ fn what_all_gateways_share_is_charged_after_what_is_cheap_to_refuse() {
     charges(&step, Scope::Local, &["scoring:elements:day"]);
     let step = decision.charged(&policy, spent(8));
     charges(&step, Scope::Global, &["scoring:elements", "scoring:bytes"]);
-    let both = ChargeOutcome::Spent(vec![level(1), level(2)]);
+    let both = ChargeOutcome::Charged(vec![quota(1), quota(2)]);
     assert_eq!(decision.charged(&policy, both), Step::Forward);
-    // In each half this gateway's own come first, so that whoever tells of fewer has not told of the service's.
-    let left = |content| -> Vec<u64> { decision.levels(content).map(|it| it.left).collect() };
+    // In each half the local quotas come first: a caller that shows only the first few leaves out
+    // the quotas of the service.
+    let left = |content| -> Vec<u64> {
+        decision
+            .remaining_quotas(content)
+            .map(|it| it.left)
+            .collect()
+    };
     assert_eq!((left(false), left(true)), (vec![49, 7], vec![8, 1, 2]));
 }
 
@@ -110,13 +122,13 @@ fn where_the_body_names_the_model_they_are_charged_once_as_well() {
 #[test]
 fn a_refusal_says_whose_limit_it_was_and_when_there_is_more() {
     let policy = shared();
-    let (mut decision, _) = placed(&policy, &rest("digits"));
-    let empty = Level {
+    let (mut decision, _) = acquire_result(&policy, &rest("digits"));
+    let empty = RemainingQuota {
         left: 0,
         full_after_ns: 9,
         wait: Wait::Ns(1_500_000_000),
     };
-    let Step::Deny(denial) = decision.charged(&policy, ChargeOutcome::Refused(vec![empty])) else {
+    let Step::Deny(denial) = decision.charged(&policy, ChargeOutcome::Exceeded(vec![empty])) else {
         panic!("it is refused")
     };
     assert_eq!(denial.reason, Reason::RateLimited);
@@ -136,20 +148,20 @@ fn a_refusal_says_whose_limit_it_was_and_when_there_is_more() {
 #[test]
 fn a_service_that_fails_where_that_denies_is_no_fault_of_the_callers() {
     let policy = shared();
-    let (mut decision, _) = placed(&policy, &rest("digits"));
+    let (mut decision, _) = acquire_result(&policy, &rest("digits"));
     let step = decision.charged(&policy, ChargeOutcome::Failed);
     assert_eq!(reason(&step), Some(Reason::Overloaded));
 }
 
-/// What a limit of each has that has not enough.
+/// / The limit of each kind that has too little quota.
 fn full() -> ChargeOutcome {
-    ChargeOutcome::Refused(vec![Level {
+    ChargeOutcome::Exceeded(vec![RemainingQuota {
         wait: Wait::Ns(1),
-        ..level(0)
+        ..quota(0)
     }])
 }
 
-/// The charge of a step.
+/// / The charge of a step.
 fn charge_of(step: &Step) -> Charge {
     match step {
         Step::Charge(charge) => charge.clone(),
@@ -157,7 +169,7 @@ fn charge_of(step: &Step) -> Charge {
     }
 }
 
-/// A large body whose head is in: charged for the request, and for what it announces.
+/// / A large body after its head: charged for the request and for the announced content.
 fn passing(
     policy: &Policy,
     request: ChargeOutcome,
@@ -168,13 +180,13 @@ fn passing(
         content_length: Some(9_000),
         ..rest("digits")
     };
-    let (mut decision, first) = placed(policy, &head);
+    let (mut decision, first) = acquire_result(policy, &head);
     decision.charged(policy, request);
     assert_eq!(decision.head_of_body(policy, 9_000, None), Step::Decode);
     let mut request = message(None, None);
     request.inputs[0].data = Ok(vec![].into());
     assert_eq!(decision.message(policy, &request), Step::Check);
-    let elements = [Elements::Coming(Some(256))];
+    let elements = [Elements::Streamed(Some(256))];
     let step = decision.check_head(policy, &request, &elements);
     charges(&step, Scope::Local, &["scoring:elements:day"]);
     let step = decision.charged(policy, spent(1));
@@ -187,7 +199,7 @@ fn passing(
 fn pass(policy: &Policy, decision: &mut Decision) {
     for part in [
         Part::Begin { bytes: 256 },
-        Part::Piece(&[0; 256]),
+        Part::Chunk(&[0; 256]),
         Part::End,
     ] {
         assert_eq!(decision.pass(policy, part), Step::Forward);
@@ -197,9 +209,9 @@ fn pass(policy: &Policy, decision: &mut Decision) {
 #[test]
 fn a_body_that_passes_is_not_allowed_before_every_charge_is_told() {
     let policy = shared();
-    let later = || ChargeOutcome::Later;
-    let both = || ChargeOutcome::Spent(vec![level(1), level(2)]);
-    // In whichever order they are told.
+    let later = || ChargeOutcome::Pending;
+    let both = || ChargeOutcome::Charged(vec![quota(1), quota(2)]);
+    // In any order of the answers.
     for first in [0, 1] {
         let (mut decision, step, charges) = passing(&policy, later(), later());
         assert_eq!(step, Step::Forward, "the head may go");
@@ -213,7 +225,7 @@ fn a_body_that_passes_is_not_allowed_before_every_charge_is_told() {
         }
     }
 
-    // The first that is refused is the verdict, whatever has passed.
+    // The first rejection is the verdict, whatever was allowed before.
     let (mut decision, _, [request, _]) = passing(&policy, later(), later());
     pass(&policy, &mut decision);
     let step = decision.charged_late(&policy, &request, full());
@@ -227,24 +239,24 @@ fn a_body_that_passes_is_not_allowed_before_every_charge_is_told() {
 #[test]
 fn nothing_is_told_late_of_a_body_that_is_held_or_of_what_was_told() {
     let policy = shared();
-    let (mut decision, step) = placed(&policy, &rest("digits"));
+    let (mut decision, step) = acquire_result(&policy, &rest("digits"));
     let charge = charge_of(&step);
-    decision.charged(&policy, ChargeOutcome::Later);
+    decision.charged(&policy, ChargeOutcome::Pending);
     whole(&policy, &mut decision);
     decision.message(&policy, &message(None, None));
     decision.check(&policy, &message(None, None));
-    decision.charged(&policy, ChargeOutcome::SPENT);
-    let step = decision.charged(&policy, ChargeOutcome::SPENT);
+    decision.charged(&policy, ChargeOutcome::CHARGED);
+    let step = decision.charged(&policy, ChargeOutcome::CHARGED);
     assert_eq!(reason(&step), Some(Reason::Overloaded), "{step:?}");
 
-    let (mut decision, _) = placed(&policy, &rest("digits"));
+    let (mut decision, _) = acquire_result(&policy, &rest("digits"));
     let step = decision.charged_late(&policy, &charge, spent(1));
     assert_eq!(reason(&step), Some(Reason::Overloaded));
-    let (mut decision, _, [_, content]) = passing(&policy, ChargeOutcome::Later, spent(1));
+    let (mut decision, _, [_, content]) = passing(&policy, ChargeOutcome::Pending, spent(1));
     let step = decision.charged_late(&policy, &content, spent(1));
     assert_eq!(reason(&step), Some(Reason::Overloaded), "it was told");
 
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
-    let step = decision.charged(&policy, ChargeOutcome::Later);
+    let step = decision.charged(&policy, ChargeOutcome::Pending);
     assert_eq!(reason(&step), Some(Reason::Overloaded), "its own is known");
 }

@@ -1,11 +1,11 @@
-//! Which of two causes is given, and that a decision never changes its mind.
+//! ! Which of two causes is reported. A decision never changes its verdict.
 
 use super::*;
 
-/// A cause in a head, with its reason.
+/// / A cause in a head, with its reason.
 type Cause = (Reason, &'static str, fn(&mut Head<'static>));
 
-/// Everything that can be wrong with one REST head, no two of them in one field.
+/// / Everything that can be wrong with one REST head, each in its own field.
 const CAUSES: [Cause; 11] = [
     (Reason::HeaderTooLarge, "bytes", |head| {
         head.header_bytes = 1025
@@ -52,7 +52,7 @@ const CAUSES: [Cause; 11] = [
     }),
 ];
 
-/// The field that a cause writes: two causes in one field cannot both be there.
+/// / The field that a cause sets: two causes of one field exclude each other.
 fn field(name: &str) -> &str {
     match name {
         "missing" | "refused" | "gone" => "identity",
@@ -61,18 +61,23 @@ fn field(name: &str) -> &str {
     }
 }
 
-/// The head with its declared length within or beyond the bound, the outcome of a charge, what it comes to.
+/// / The head with its declared length within or beyond the limit, the result of a charge, and the
+/// resulting step.
 fn outcome(head: &Head<'static>, charge: ChargeOutcome) -> Option<Reason> {
     reason(&decide_head(&policy(), head, |_| charge.clone()).1)
 }
 
 #[test]
 fn each_cause_alone_has_its_reason() {
-    assert_eq!(outcome(&rest("digits"), ChargeOutcome::SPENT), None);
+    assert_eq!(outcome(&rest("digits"), ChargeOutcome::CHARGED), None);
     for (reason, name, cause) in CAUSES {
         let mut head = rest("digits");
         cause(&mut head);
-        assert_eq!(outcome(&head, ChargeOutcome::SPENT), Some(reason), "{name}");
+        assert_eq!(
+            outcome(&head, ChargeOutcome::CHARGED),
+            Some(reason),
+            "{name}"
+        );
     }
 }
 
@@ -88,7 +93,7 @@ fn of_two_causes_in_a_head_the_earlier_reason_is_given() {
             one(&mut head);
             two(&mut head);
             assert_eq!(
-                outcome(&head, ChargeOutcome::SPENT),
+                outcome(&head, ChargeOutcome::CHARGED),
                 Some(first.min(second)),
                 "{first_name} {second_name}"
             );
@@ -100,7 +105,7 @@ fn of_two_causes_in_a_head_the_earlier_reason_is_given() {
 
 #[test]
 fn every_cause_in_a_head_comes_before_rate_and_size() {
-    let refused = ChargeOutcome::Refused(vec![level(Wait::Ns(1))]);
+    let refused = ChargeOutcome::Exceeded(vec![quota(Wait::Ns(1))]);
     for (reason, name, cause) in CAUSES {
         let mut head = Head {
             content_length: Some(u64::MAX),
@@ -115,7 +120,7 @@ fn every_cause_in_a_head_comes_before_rate_and_size() {
     };
     assert_eq!(outcome(&large, refused), Some(Reason::RateLimited));
     assert_eq!(
-        outcome(&large, ChargeOutcome::SPENT),
+        outcome(&large, ChargeOutcome::CHARGED),
         Some(Reason::BodyTooLarge)
     );
 }
@@ -128,7 +133,7 @@ fn nothing_is_charged_for_what_is_refused_before() {
         let mut charges = 0;
         decide_head(&policy(), &head, |_| {
             charges += 1;
-            ChargeOutcome::SPENT
+            ChargeOutcome::CHARGED
         });
         assert_eq!(charges, 0, "{name}");
     }
@@ -146,7 +151,7 @@ fn an_unknown_caller_gets_one_answer_on_every_route() {
         },
         Route::Server {
             protocol: Protocol::OipRest,
-            question: ServerQuestion::Metadata,
+            question: ServerQuery::Metadata,
         },
         rest("digits").route,
         rest("hidden").route,
@@ -220,7 +225,7 @@ fn once_denied_always_denied() {
         },
     );
     assert_eq!(reason(&first), Some(Reason::AmbiguousRequest));
-    assert_eq!(decision.charged(&policy, ChargeOutcome::SPENT), first);
+    assert_eq!(decision.charged(&policy, ChargeOutcome::CHARGED), first);
     assert_eq!(decision.message(&policy, &message(None, None)), first);
     assert_eq!(decision.check(&policy, &message(None, None)), first);
     assert_eq!(
@@ -233,7 +238,7 @@ fn once_denied_always_denied() {
     );
 
     let mut decision = held(&policy, &rest("digits"));
-    let refused = decision.refuse(&policy, Denial::new(Reason::TooDeep, "200 levels"));
+    let refused = decision.refuse(&policy, Denial::new(Reason::TooDeep, "200 quotas"));
     assert_eq!(reason(&refused), Some(Reason::TooDeep));
     assert_eq!(
         decide_message(&mut decision, &policy, &message(None, None), spent),
@@ -260,7 +265,7 @@ fn a_forwarded_request_can_still_be_refused_but_never_forwarded_again() {
     );
 }
 
-/// A call that a driver can make.
+/// / A call that a driver can make.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Call {
     Charged,
@@ -282,7 +287,7 @@ fn a_call_out_of_order_denies() {
         let (mut decision, mut step) = Decision::begin(&policy, &rest("digits"));
         for call in calls {
             step = match call {
-                Charged => decision.charged(&policy, ChargeOutcome::SPENT),
+                Charged => decision.charged(&policy, ChargeOutcome::CHARGED),
                 Acquired => decision.acquired(&policy, &AcquireOutcome::Acquired),
                 Body => decision.body(&policy, 100, None),
                 Message => decision.message(&policy, &request),
@@ -293,7 +298,8 @@ fn a_call_out_of_order_denies() {
     };
     let order = [Charged, Acquired, Body, Acquired, Message, Check];
     assert_eq!(play(&order), Step::Forward);
-    // Every sequence of up to six calls that leaves the one right order is refused, and none ends in a forward.
+    // Every sequence of up to six calls that differs from the only correct order is rejected, and
+    // none ends in a forward.
     let mut sequences: Vec<Vec<Call>> = vec![vec![]];
     for _ in 0..6 {
         sequences = sequences
@@ -327,7 +333,7 @@ fn a_decision_of_another_policy_denies() {
     let policy = policy();
     let other = fixture::policy(serde_json::json!({"version": 1}));
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
-    let refused = decision.charged(&other, ChargeOutcome::Refused(vec![level(Wait::Forever)]));
+    let refused = decision.charged(&other, ChargeOutcome::Exceeded(vec![quota(Wait::Forever)]));
     assert_eq!(reason(&refused), Some(Reason::Overloaded));
     let mut decision = held(&policy, &rest("digits"));
     assert_eq!(

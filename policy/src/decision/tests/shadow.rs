@@ -1,11 +1,11 @@
-//! What a grant's mode lets pass, and what it never does.
+//! ! What a grant's shadow mode allows, and what is still enforced.
 
 use serde_json::json;
 
 use super::*;
 use crate::contract::{Elements, Part};
 
-/// The fixture under a mode, with every limit.
+/// / The fixture under a mode, with every limit.
 fn under(mode: serde_json::Value) -> Policy {
     let mut document = unpriced();
     let grant = &mut document["grants"][0];
@@ -23,10 +23,10 @@ fn under(mode: serde_json::Value) -> Policy {
 }
 
 fn full() -> ChargeOutcome {
-    ChargeOutcome::Refused(vec![level(Wait::Ns(1)), level(Wait::Forever)])
+    ChargeOutcome::Exceeded(vec![quota(Wait::Ns(1)), quota(Wait::Forever)])
 }
 
-/// A message with one value that is not a number and one beyond the range.
+/// / A message with one value that is not a number and one out of range.
 fn bad_values() -> InferRequest<'static> {
     let mut request = message(None, None);
     let mut data = vec![0; 256];
@@ -36,7 +36,7 @@ fn bad_values() -> InferRequest<'static> {
     request
 }
 
-/// Every limit refuses and every value is wrong: what that comes to, and what is noted.
+/// / Every limit is exceeded and every value is wrong: the resulting step, and what is recorded.
 fn worst(mode: serde_json::Value) -> (Step, Vec<Reason>) {
     let policy = &under(mode);
     let (mut decision, mut step) = Decision::begin(policy, &rest("digits"));
@@ -94,14 +94,14 @@ fn a_store_that_fails_and_places_that_are_taken_hold_in_shadow() {
 
     let (mut decision, _) = Decision::begin(policy, &rest("digits"));
     let Step::Acquire(acquire) = decision.charged(policy, full()) else {
-        panic!("a rate in shadow goes on to the places")
+        panic!("a rate in shadow goes on to the permits")
     };
-    let place = acquire.places[0].clone();
+    let permit = acquire.permits[0].clone();
     let step = decision.acquired(
         policy,
         &AcquireOutcome::Refused {
-            scope: place.scope,
-            unit: place.unit,
+            scope: permit.scope,
+            unit: permit.unit,
         },
     );
     assert_eq!(reason(&step), Some(Reason::Concurrency));
@@ -114,7 +114,11 @@ fn answers_tell_of_no_limit_in_shadow() {
     let (mut decision, _) = Decision::begin(policy, &rest("digits"));
     decision.charged(policy, full());
     assert_eq!(decision.rate_notes(policy), []);
-    assert_eq!(decision.levels(false).count(), 2, "the host is told");
+    assert_eq!(
+        decision.remaining_quotas(false).count(),
+        2,
+        "the host is told"
+    );
     decision.acquired(policy, &AcquireOutcome::Acquired);
     whole(policy, &mut decision);
     decision.message(policy, &message(None, None));
@@ -132,16 +136,19 @@ fn answers_tell_of_no_limit_in_shadow() {
 
 #[test]
 fn a_driver_that_is_told_of_a_charge_comes_to_the_same() {
-    let levels = vec![level(Wait::None), level(Wait::None)];
+    let quotas = vec![quota(Wait::None), quota(Wait::None)];
     assert_eq!(
-        ChargeOutcome::told(levels.clone()),
-        ChargeOutcome::Spent(levels)
+        ChargeOutcome::from_quotas(quotas.clone()),
+        ChargeOutcome::Charged(quotas)
     );
-    assert_eq!(ChargeOutcome::told(Vec::new()), ChargeOutcome::SPENT);
-    let levels = vec![level(Wait::None), level(Wait::Forever)];
     assert_eq!(
-        ChargeOutcome::told(levels.clone()),
-        ChargeOutcome::Refused(levels)
+        ChargeOutcome::from_quotas(Vec::new()),
+        ChargeOutcome::CHARGED
+    );
+    let quotas = vec![quota(Wait::None), quota(Wait::Forever)];
+    assert_eq!(
+        ChargeOutcome::from_quotas(quotas.clone()),
+        ChargeOutcome::Exceeded(quotas)
     );
 }
 
@@ -158,16 +165,16 @@ fn elements_that_pass_in_pieces_are_noted_once_a_kind_wherever_they_are_cut() {
         for _ in 0..8 {
             step = match step {
                 Step::Acquire(_) => decision.acquired(policy, &AcquireOutcome::Acquired),
-                Step::Charge(_) => decision.charged(policy, ChargeOutcome::SPENT),
+                Step::Charge(_) => decision.charged(policy, ChargeOutcome::CHARGED),
                 Step::Decode => decision.message(policy, &request),
-                Step::Check => decision.check_head(policy, &request, &[Elements::Coming(None)]),
+                Step::Check => decision.check_head(policy, &request, &[Elements::Streamed(None)]),
                 _ => break,
             };
         }
         assert_eq!(step, Step::Forward);
         let mut pass = |part| assert_eq!(decision.pass(policy, part), Step::Forward, "{cut}");
         pass(Part::Begin { bytes: 256 });
-        data.chunks(cut).for_each(|piece| pass(Part::Piece(piece)));
+        data.chunks(cut).for_each(|piece| pass(Part::Chunk(piece)));
         pass(Part::End);
         assert_eq!(decision.passed(), Step::Forward);
         let mut noted: Vec<_> = decision

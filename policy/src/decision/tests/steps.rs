@@ -1,4 +1,4 @@
-//! Every step, and who gets it.
+//! ! Every step, and which requests reach it.
 
 use super::*;
 
@@ -14,9 +14,9 @@ fn a_rest_inference_is_charged_before_its_body_is_read() {
         ("scoring", "scorer")
     );
     assert_eq!(amounts(&charge), [("rate:7:scoring:scorer".to_owned(), 1)]);
-    assert_eq!(charge.debits[0].allowance.most(), 3);
+    assert_eq!(charge.limit_charges[0].allowance.most(), 3);
     assert_eq!(
-        decision.charged(&policy, ChargeOutcome::SPENT),
+        decision.charged(&policy, ChargeOutcome::CHARGED),
         read(BODY_BYTES, BodyFormat::OipJson)
     );
     whole(&policy, &mut decision);
@@ -55,7 +55,10 @@ fn a_grpc_inference_is_charged_once_its_message_names_the_model() {
         decision.message(&policy, &request),
         Step::Charge(_)
     ));
-    assert_eq!(decision.charged(&policy, ChargeOutcome::SPENT), Step::Check);
+    assert_eq!(
+        decision.charged(&policy, ChargeOutcome::CHARGED),
+        Step::Check
+    );
     assert_eq!(decision.check(&policy, &request), Step::Forward);
     assert_eq!(decision.version(&policy), Some("2"));
 }
@@ -83,7 +86,7 @@ fn metadata_and_readiness_read_no_tensors() {
         );
         assert_eq!(decision.operation(), Some(operation));
 
-        // What no contract checks must not be there.
+        // Content that no contract checks is rejected.
         let mut decision = held(&policy, &grpc(operation));
         let step = decide_message(
             &mut decision,
@@ -119,7 +122,8 @@ fn statistics_that_are_not_granted_are_no_route() {
     };
     let asks = |model, version| asked(Operation::Statistics, model, version);
     let nowhere = Some(Reason::NotAnInferenceRoute);
-    // Nobody has the operation, another client has, this client has it for another model: the same answer.
+    // The response is the same whether no client, another client, or this client for another model
+    // has the operation.
     check(&policy(), asks("digits", None), nowhere);
     check(&policy(), grpc(Operation::Statistics), nowhere);
     check(&counted, as_client("reader", asks("digits", None)), nowhere);
@@ -204,13 +208,13 @@ fn a_content_type_is_accepted_where_a_model_takes_it() {
     check("digits", ContentType::Grpc, refused);
     check("digits", ContentType::Malformed, refused);
     check("digits", ContentType::Other("text/plain".into()), refused);
-    // Another model takes it; this one does not.
+    // Another model accepts it; this model does not.
     check("digits", ContentType::Other("image/png".into()), refused);
     check("picture", ContentType::Other("image/jpeg".into()), refused);
     check("picture", ContentType::Json, refused);
-    // Nobody can tell what an undeclared body is for.
+    // The protocol of a body without a content type is unknown.
     check("picture", ContentType::Absent, refused);
-    // A model that the client has no grant for does not tell what it takes.
+    // The response for a model without a grant does not reveal what the model accepts.
     check(
         "hidden",
         ContentType::Other("image/png".into()),
@@ -253,7 +257,7 @@ fn a_request_without_a_body_may_declare_none() {
     );
     let health = |content_length| Head {
         content_length,
-        ..server(Protocol::OipRest, ServerQuestion::Live)
+        ..server(Protocol::OipRest, ServerQuery::Live)
     };
     assert_eq!(
         reason(&head_step(&health(Some(1)))),
@@ -261,7 +265,7 @@ fn a_request_without_a_body_may_declare_none() {
     );
     assert_eq!(
         head_step(&health(Some(0))),
-        Step::Answer(Protocol::OipRest, ServerQuestion::Live)
+        Step::Answer(Protocol::OipRest, ServerQuery::Live)
     );
 }
 
@@ -289,8 +293,8 @@ fn a_declared_length_is_refused_only_beyond_the_bound() {
 fn a_credential_that_nobody_could_judge_is_no_fault_of_the_callers() {
     let policy = policy();
     let head = Head {
-        identity: Identity::Unjudged("the library is gone"),
-        ..server(Protocol::OipRest, ServerQuestion::Metadata)
+        identity: Identity::Unverifiable("the library is gone"),
+        ..server(Protocol::OipRest, ServerQuery::Metadata)
     };
     let (decision, step) = Decision::begin(&policy, &head);
     assert_eq!(reason(&step), Some(Reason::Overloaded));
@@ -299,7 +303,7 @@ fn a_credential_that_nobody_could_judge_is_no_fault_of_the_callers() {
 
 #[test]
 fn server_questions_are_the_gates_own() {
-    use ServerQuestion::{Health, Live, Metadata, Ready};
+    use ServerQuery::{Health, Live, Metadata, Ready};
     let mut public = unpriced();
     public["listen"]["health"] = "public".into();
     let (public, closed) = (fixture::policy(public), policy());
@@ -310,9 +314,9 @@ fn server_questions_are_the_gates_own() {
             (&public, Identity::Missing, Ready, true),
             (&public, Identity::Missing, Health, true),
             (&public, Identity::Missing, Metadata, false),
-            // Whoever may ask without a credential may ask with a wrong one.
+            // A request that needs no credential is also allowed with a wrong one.
             (&public, Identity::Refused("unknown api key"), Live, true),
-            (&public, Identity::Unjudged("no verifier"), Live, true),
+            (&public, Identity::Unverifiable("no verifier"), Live, true),
             (&public, known.clone(), Metadata, true),
             (&closed, Identity::Missing, Live, false),
             (&closed, Identity::Missing, Ready, false),
@@ -361,7 +365,7 @@ fn only_what_is_granted_passes() {
     check(asked(Infer, "digits", Some("")), false);
     check(asked(Infer, "digits", Some("01")), false);
     check(asked(Infer, "twice", Some("2")), true);
-    // Two versions and none is named.
+    // Two versions, and the request names none.
     check(asked(Infer, "twice", None), false);
     check(asked(Ready, "hidden", None), false);
     check(asked(Infer, "nowhere", None), false);
@@ -399,7 +403,7 @@ fn a_message_is_granted_as_a_path_is() {
     ] {
         check(&message(model, version), Some(Reason::NotGranted));
     }
-    // A raw body is REST's alone.
+    // Raw bodies exist over REST only.
     check(&message(Some("picture"), None), Some(Reason::NotGranted));
 }
 
@@ -480,7 +484,7 @@ fn a_refused_coding_is_told_with_those_that_would_be_read() {
     let question = || Head {
         route: Route::Server {
             protocol: Protocol::OipRest,
-            question: ServerQuestion::Metadata,
+            question: ServerQuery::Metadata,
         },
         ..rest("")
     };
@@ -488,7 +492,8 @@ fn a_refused_coding_is_told_with_those_that_would_be_read() {
         let codings = codings.iter().copied().collect();
         (Reason::UnsupportedEncoding, Some(codings))
     };
-    // As far as is known where it is refused: what some model takes, what this one does, nothing where no body is read.
+    // As far as known when it is rejected: what some model accepts, what this model accepts, or
+    // nothing where no body is read.
     let unknown = coded(rest("digits"), Encoding::Unknown);
     assert_eq!(unknown, refused(&[Gzip, Deflate]));
     let digits = coded(rest("digits"), Encoding::Coded(Deflate));

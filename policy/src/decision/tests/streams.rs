@@ -1,9 +1,9 @@
-//! Streams of inferences: one head, and a decision for each message.
+//! ! Inference streams: one head, and a decision for each message.
 
 use super::*;
 use crate::decision::Addressee;
 
-/// The fixture, whose first grant streams too, with every limit that a stream has.
+/// / The fixture with streams in its first grant and every limit that a stream can have.
 fn streaming() -> Policy {
     let mut document = unpriced();
     document["listen"]["limits"]["streams_per_client"] = 3.into();
@@ -20,10 +20,10 @@ fn keys(step: &Step) -> Vec<String> {
     let Step::Acquire(acquire) = step else {
         return vec![];
     };
-    let text = |place: &crate::decision::Place| {
-        format!("{} {}/{}", place.key(), place.amount, place.limit)
+    let text = |permit: &crate::decision::PermitRequest| {
+        format!("{} {}/{}", permit.key(), permit.amount, permit.limit)
     };
-    acquire.places.iter().map(text).collect()
+    acquire.permits.iter().map(text).collect()
 }
 
 fn digits() -> Option<Addressee<'static>> {
@@ -67,7 +67,7 @@ fn each_message_has_a_decision_of_its_own() {
         let mut message = stream.of_message();
         let step = message.body(&policy, 100, digits());
         assert!(matches!(step, Step::Charge(_)), "{step:?}");
-        let step = message.charged(&policy, ChargeOutcome::SPENT);
+        let step = message.charged(&policy, ChargeOutcome::CHARGED);
         assert_eq!(
             keys(&step),
             [
@@ -123,9 +123,9 @@ fn who_may_infer_may_not_stream_and_the_other_way_round() {
 #[test]
 fn every_count_of_a_stream_has_a_slot() {
     let keys: Vec<String> = streaming()
-        .places()
+        .permit_counters()
         .iter()
-        .map(|place| place.key())
+        .map(|permit| permit.key())
         .collect();
     for key in [
         "flight:requests:streams:scorer",

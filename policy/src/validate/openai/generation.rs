@@ -1,4 +1,4 @@
-//! How much may be generated, and what it may be held to: constraints that a server compiles, each with its rule.
+//! Limits of generation and output constraints, each with its rule.
 
 use alloc::format;
 
@@ -10,39 +10,43 @@ use crate::contract::openai::constraints::{
 };
 use crate::raw;
 
-/// Choices; the API's own bound.
+/// Maximum choices; the API's own limit.
 const MAX_N: u64 = 128;
-/// Stop sequences: the API has 4, servers have more.
+/// Maximum stop sequences: the API's limit is 4, servers allow more.
 const MAX_STOP: u64 = 64;
-/// Likely tokens beside each; the API's own bound.
+/// Maximum alternative tokens; the API's own limit.
 const MAX_LOGPROBS: u64 = 20;
-/// Patterns of a request: each is looked through within its head's time.
+/// Maximum patterns of a request: all are checked for each request.
 const MAX_PATTERNS: u64 = 64;
-/// A pattern: as many characters as are read of one.
+/// Maximum size of a pattern, as in its parser.
 const MAX_PATTERN_BYTES: u64 = 512;
-/// Answers to choose from: as many as an `enum` of a schema has.
+/// Maximum choices for the response, as for an `enum` in a schema.
 const MAX_CHOICES: u64 = 256;
-/// One of them.
+/// Maximum size of one.
 const MAX_CHOICE_BYTES: u64 = 4096;
-/// A grammar.
+/// Maximum size of a grammar.
 const MAX_GRAMMAR_BYTES: u64 = 64 << 10;
-/// Rules of a grammar.
+/// Maximum rules of a grammar.
 const MAX_RULES: u64 = 256;
 
-/// What a part of the policy says of it.
-pub(super) struct Asked<'r> {
+/// Generation settings in a section of the policy.
+pub(super) struct GenerationSpec<'r> {
     pub(super) max_tokens: Option<u64>,
     pub(super) n: Option<u64>,
     pub(super) stop: Option<u64>,
     pub(super) stream: bool,
     pub(super) logprobs: Option<u64>,
     pub(super) constraints: Option<&'r raw::Constraints>,
-    /// Whether requests have schemas otherwise: of tools or formats.
+    /// Whether requests contain schemas of tools or formats.
     pub(super) schemas: bool,
 }
 
 impl Reader<'_> {
-    pub(super) fn generation(&mut self, path: &Path, raw: &Asked<'_>) -> Option<Generation> {
+    pub(super) fn generation(
+        &mut self,
+        path: &Path,
+        raw: &GenerationSpec<'_>,
+    ) -> Option<Generation> {
         let tokens_path = path.field("max_tokens");
         let max_tokens = self
             .report
@@ -138,7 +142,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Whether every member has its rule, and every rule something that it bounds.
+    /// Every member needs its rule, and every rule a member that it limits.
     fn bounded(&mut self, path: &Path, raw: &raw::Constraints, schemas: bool) -> Option<()> {
         let rules = [
             (

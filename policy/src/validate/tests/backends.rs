@@ -107,7 +107,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         ("outlier_detection", "max_ejection_percent", 101, "too much"),
         ("circuit_breaker", "consecutive_failures", 0, "too little"),
         ("adaptive_concurrency", "min_in_flight", 0, "too little"),
-        // No more than may be there at all.
+        // One more than the maximum number.
         (
             "adaptive_concurrency",
             "min_in_flight",

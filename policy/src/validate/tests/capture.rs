@@ -1,4 +1,4 @@
-//! Which calls are kept.
+//! ! Which calls are captured.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Chains of handlers, and versions that share requests or get copies.
+//! ! Chains of handlers, and versions that share requests or get copies.
 
 use alloc::borrow::ToOwned as _;
 use alloc::vec;
@@ -95,11 +95,11 @@ fn versions_that_nobody_could_get_are_faults() {
     let versions = |value: Value, path: &str, text: &str| {
         check(VERSIONS, value, &format!("models.twice.{path}"), text);
     };
-    versions(json!({}), "versions", "no version answers anybody");
+    versions(json!({}), "versions", "no version answers clients");
     versions(
         json!({"3": {"shadow": true}}),
         "versions",
-        "no version answers anybody",
+        "no version answers clients",
     );
     versions(
         json!({"1": {"weight": 0}}),
@@ -124,7 +124,7 @@ fn versions_that_nobody_could_get_are_faults() {
     versions(
         json!({"1": {}, "3": {"shadow": true, "weight": 1}}),
         "versions.3.weight",
-        "answers nobody (remove it)",
+        "never answers clients (remove it)",
     );
     versions(
         json!({"1": {"percent": 5}}),
@@ -172,7 +172,7 @@ fn nobody_is_granted_a_shadow() {
     };
     assert_eq!(
         error,
-        "grants[0].models[1]: version \"3\" of model \"twice\" is a shadow, which nobody can call (remove it)"
+        "grants[0].models[1]: version \"3\" of model \"twice\" is a shadow, which clients cannot call (remove it)"
     );
 }
 

@@ -1,10 +1,11 @@
-//! What numbers, items and answers may be: each rule where it means something, and nowhere else.
+//! ! Rules on numbers, items and responses: each is accepted where it applies, and rejected
+//! elsewhere.
 
 use alloc::vec;
 
 use super::*;
 
-/// One change to `hidden`'s only input gives one error there.
+/// / One change to the only input of `hidden` gives one error there.
 fn input(field: &str, value: Value, path: &str, text: &str) {
     check(
         &format!("/models/hidden/inputs/0/{field}"),
@@ -14,7 +15,7 @@ fn input(field: &str, value: Value, path: &str, text: &str) {
     );
 }
 
-/// One change to a model of texts, which takes one input of BYTES.
+/// / One change to a text model with one BYTES input.
 fn text(rules: Value, path: &str, told: &str) {
     let shown = rules.to_string();
     let errors = errors(texts(rules));
@@ -366,7 +367,7 @@ fn urls_lead_to_named_hosts() {
     assert!(
         warnings(http)
             .iter()
-            .any(|warning| warning.contains("what http fetches"))
+            .any(|warning| warning.contains("http responses can be changed"))
     );
 }
 
@@ -454,7 +455,7 @@ fn a_grant_narrows_what_its_models_have() {
             &format!("/grants/1/{field}"),
             value,
             &format!("grants[1].{field}"),
-            "is for answers: the grant lets nobody infer",
+            "is for answers: the grant does not allow inference",
         );
     }
 }

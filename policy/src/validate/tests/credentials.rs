@@ -1,4 +1,4 @@
-//! Issuers and their keys, proofs of clients, sources, what is revoked, TLS.
+//! ! Issuers and their keys, credentials of clients, sources, revocation, TLS.
 
 use super::*;
 
@@ -12,7 +12,8 @@ const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
 const Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
 const ED: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-/// The fixture with an issuer, TLS with client certificates, and a client proven in each way.
+/// / The fixture with an issuer, TLS with client certificates, and a client with each kind of
+/// credential.
 fn proven() -> Value {
     let mut document = document();
     document["listen"]["tls"] = json!({"cert": "c.pem", "key": "k.pem", "client_ca": "ca.pem"});
@@ -51,7 +52,7 @@ fn check(at: &str, value: Value, path: &str, text: &str) {
     assert!(error.contains(text), "{at} = {value}: {error}");
 }
 
-/// One change to it leaves it valid; some warning has this path and this text.
+/// / One change to that document leaves it valid; a warning has this path and this text.
 fn warn(at: &str, value: Value, path: &str, text: &str) {
     let mut document = proven();
     put(&mut document, at, value.clone());
@@ -141,7 +142,7 @@ fn no_proof_proves_two_clients() {
         "clients.stranger.metadata",
         "proves this client and the one at clients.scorer.metadata",
     );
-    // What any issuer may say, one may.
+    // A subject that any issuer may assert can be asserted by one issuer.
     check(
         "/clients/scorer/metadata",
         json!({"filter": "envoy.filters.http.jwt_authn", "claim": "payload.sub", "value": "stranger", "issuer": "https://a.example"}),
@@ -411,7 +412,7 @@ fn tls_names_its_files_and_asks_before_it_revokes() {
     tls(
         json!({"cert": "c", "key": "k", "client_crl": "r"}),
         "client_crl",
-        "nobody asks for",
+        "are not requested",
     );
     check(
         "/clients/reader/mtls",
@@ -430,7 +431,7 @@ fn tls_names_its_files_and_asks_before_it_revokes() {
     assert!(
         errors
             .iter()
-            .all(|error| error.contains("nobody asks for a certificate")),
+            .all(|error| error.contains("certificates are not requested")),
         "{errors:#?}"
     );
     check(

@@ -1,11 +1,11 @@
-//! Ensembles: graphs that can be called, and each way in which one cannot.
+//! ! Ensembles: valid graphs, and each way in which a graph is invalid.
 
 use alloc::vec;
 
 use super::*;
-use crate::policy::{Ensemble, EnsembleStep, Joint};
+use crate::policy::{Ensemble, EnsembleStep, TensorMapping};
 
-/// The fixture and an ensemble `both` of `digits` and `twice@2` with these steps and outputs.
+/// / The fixture and an ensemble `both` of `digits` and `twice@2` with these steps and outputs.
 fn both(steps: Value, outputs: Value) -> Value {
     let mut document = document();
     let digits = document["models"]["digits"].clone();
@@ -17,7 +17,7 @@ fn both(steps: Value, outputs: Value) -> Value {
             "inputs": digits["inputs"], "outputs": outputs
         }),
     );
-    // Takes what `digits` answers.
+    // Takes the outputs of `digits`.
     put(
         &mut document,
         "/models/scores",
@@ -62,13 +62,13 @@ fn models_with_the_same_inputs_are_called_at_once_and_others_after_what_they_tak
     let parallel = steps(&ensemble(fan_out(), outputs));
     assert!(parallel.iter().all(|step| step.after().is_empty()));
     assert_eq!(parallel[1].version(), "2");
-    let joint = Joint {
+    let joint = TensorMapping {
         own: "image".into(),
         shared: "image".into(),
         from_client: true,
     };
     assert!(parallel.iter().all(|step| step.inputs() == [joint.clone()]));
-    // Written the other way round.
+    // In reverse order.
     let chained = steps(&ensemble(chain(), best()));
     assert_eq!(
         chained.iter().map(EnsembleStep::after).collect::<Vec<_>>(),
@@ -257,7 +257,7 @@ fn a_model_that_lets_in_fewer_than_it_has_steps_is_a_fault() {
     );
 }
 
-/// Two models at once, with one change, and what is said of it.
+/// / Two models at once, with one change, and the reported errors.
 fn told(at: &str, value: Value, faults: fn(Value) -> Vec<String>) -> Vec<String> {
     let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
     put(&mut document, at, value);
@@ -392,7 +392,7 @@ fn what_an_ensemble_opens_beyond_its_models_is_told() {
 #[test]
 fn what_a_request_carries_is_charged_for_each_step() {
     let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
-    // One request of 32 pictures of 64 floats, at two models.
+    // One request of 32 images of 64 floats, at two models.
     let cost = |bytes: u64| json!({"bytes": bytes, "window_s": 60});
     put(&mut document, "/grants/0/models", json!(["both"]));
     put(&mut document, "/grants/0/cost", cost(16_384));

@@ -173,7 +173,7 @@ fn clients_with_the_same_grants_are_entered_once() {
         .iter()
         .map(|(operation, model)| json!({"name": model, "models": [model], "operations": [operation]}))
         .collect();
-    // Every way in which three clients can have three grants, each of which somebody has.
+    // Every assignment of three grants to three clients in which each grant has a client.
     for ways in 0..512_usize {
         let mut expected = BTreeSet::new();
         for (at, (operation, model)) in grants.into_iter().enumerate() {
@@ -308,7 +308,7 @@ fn statistics_that_nobody_can_ask_for_are_told() {
         put(&mut document, "/models/digits/protocols", protocols);
         let warnings = warnings(document);
         warnings.iter().any(|it| {
-            it.starts_with("grants[0].operations: nobody can ask for statistics of \"digits\":")
+            it.starts_with("grants[0].operations: clients cannot ask for statistics of \"digits\":")
         })
     };
     assert!(told(json!(["tf-serving-rest", "tf-serving-grpc"])));

@@ -1,5 +1,5 @@
-//! Documents that nobody would write: everything wrong at once, everything at its extreme. Validation answers, in order, and
-//! never panics.
+//! Extreme documents: everything wrong at once, every value at its limit. Validation reports the
+//! errors in order and never panics.
 
 use alloc::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ fn messages_are_lowercase_and_without_a_full_stop() {
             let message = &fault.message;
             assert!(!message.is_empty() && !message.ends_with('.'), "{fault}");
             let first = message.chars().next().unwrap();
-            // A datatype's name may begin a sentence.
+            // A datatype's name may start a sentence.
             assert!(
                 !first.is_uppercase()
                     || message.starts_with("BYTES")
@@ -125,7 +125,8 @@ fn no_document_makes_validation_panic_or_pass_an_unbounded_contract() {
     }
 }
 
-/// The fixture with one field after another at each of its extremes, in place and all models over.
+/// / The fixture with one field after another at each of its extreme values, in one place and in
+/// all models.
 fn extremes() -> Vec<crate::raw::Policy> {
     const NUMBERS: [u64; 6] = [0, 1, 2, u32::MAX as u64, i64::MAX as u64 + 1, u64::MAX];
     const FLOATS: [f64; 8] = [
@@ -277,7 +278,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
     for text in texts() {
         push(&|p| p.listen.address = text.clone());
         push(&|p| {
-            p.clients.values_mut().for_each(|c| c.api_keys = alloc::vec![ApiKey { sha256: Some(text.clone()), not_after: Some(text.clone()) }; 2])
+            p.clients.values_mut().for_each(|c| c.api_keys = alloc::vec![ApiKey { sha256: Some(text.clone()), not_after: Some(text.as_str().into()), ..ApiKey::default() }; 2])
         });
         push(&|p| p.groups = [(text.clone(), alloc::vec![text.clone(), text.clone()])].into());
         push(&|p| {

@@ -8,12 +8,12 @@ fn a_mode_is_one_word_or_one_for_each_kind_that_the_grant_has() {
     at(
         json!({"values": "shadow", "cost": "shadow"}),
         "grants[0].mode",
-        "cost, values refuse nobody while they are in shadow",
+        "cost, values do not reject while they are in shadow",
     );
     at(
         json!("shadow"),
         "grants[0].mode",
-        "rate, cost, values, outputs refuse nobody while they are in shadow",
+        "rate, cost, values, outputs do not reject while they are in shadow",
     );
     let looks_only = |mode: Value, path: &str, text: &str| {
         check(
@@ -26,8 +26,14 @@ fn a_mode_is_one_word_or_one_for_each_kind_that_the_grant_has() {
     for (kind, text) in [
         ("rate", "changes nothing: the grant limits no requests"),
         ("cost", "changes nothing: the grant limits no cost"),
-        ("values", "changes nothing: the grant lets nobody infer"),
-        ("outputs", "changes nothing: the grant lets nobody infer"),
+        (
+            "values",
+            "changes nothing: the grant does not allow inference",
+        ),
+        (
+            "outputs",
+            "changes nothing: the grant does not allow inference",
+        ),
     ] {
         looks_only(json!({kind: "shadow"}), kind, text);
         looks_only(json!({kind: "enforce"}), kind, text);

@@ -1,8 +1,8 @@
-//! Models of OpenAI's API.
+//! ! Models of the OpenAI API.
 
 use super::*;
 
-/// The fixture with a model of the API's, granted.
+/// / The fixture with a granted model of that API.
 fn with_model() -> Value {
     let mut document = document();
     put(
@@ -225,7 +225,7 @@ fn constrained(at: &str, value: Value) -> Value {
 #[test]
 fn constraints_are_valid_where_each_is_bounded() {
     assert_eq!(warnings(constrained("/n", json!(1))), Vec::<String>::new());
-    // In schemas of tools and formats, without a member of their own.
+    // In the schemas of tools and formats, which have no member of their own.
     let patterns = json!({"patterns": {"max": 2, "max_bytes": 128}});
     let document = constrained("/constraints", patterns);
     assert_eq!(warnings(document), Vec::<String>::new());

@@ -1,6 +1,10 @@
 //! Version, listener, clients, groups, handlers.
 
+use core::num::NonZeroU64;
+
 use super::*;
+use crate::policy::Policy;
+use crate::raw::KeyFormat;
 
 #[test]
 fn the_format_version_is_1() {
@@ -91,7 +95,7 @@ fn the_listener_has_sane_bounds() {
         "/listen/health",
         json!("public"),
         "listen.health",
-        "anybody",
+        "any caller",
     );
 }
 
@@ -164,6 +168,26 @@ fn keys_that_could_be_read_in_another_way_are_quoted_in_paths() {
 }
 
 #[test]
+fn bearer_tokens_may_be_keys_of_any_format_where_a_client_has_one() {
+    let format = |policy: &Policy| {
+        let client = policy.client(policy.client_id("scorer").unwrap());
+        client.unwrap().api_keys()[1].format()
+    };
+    let usual = policy(document());
+    assert_eq!(format(&usual), KeyFormat::Tensorgate);
+    assert!(!usual.listen().key_locations().any_format());
+    for places in [json!(null), json!({"headers": ["authorization"]})] {
+        let mut document = document();
+        document["clients"]["scorer"]["api_keys"][1]["format"] = json!("any");
+        document["listen"]["api_key"] = places;
+        let any = policy(document);
+        assert_eq!(format(&any), KeyFormat::Any);
+        assert!(any.listen().key_locations().any_format());
+        assert!(any.listen().key_locations().bearer());
+    }
+}
+
+#[test]
 fn an_api_key_is_a_digest_that_one_client_has_once() {
     let key = "/clients/scorer/api_keys/0/sha256";
     let path = "clients.scorer.api_keys[0].sha256";
@@ -188,6 +212,12 @@ fn an_api_key_is_a_digest_that_one_client_has_once() {
         json!(digest(1)),
         "clients.scorer.api_keys[1].sha256",
         "clients.scorer.api_keys[0]",
+    );
+    check(
+        "/clients/scorer/api_keys/1",
+        json!({"sha256": digest(1), "format": "any"}),
+        "clients.scorer.api_keys[1].sha256",
+        "the same key stands at clients.scorer.api_keys[0]",
     );
     check(
         "/clients/stranger/api_keys/0/sha256",
@@ -216,7 +246,7 @@ fn an_api_key_is_a_digest_that_one_client_has_once() {
     assert_eq!(keys[0].sha256(), &[1; 32]);
     assert_eq!(
         (keys[0].expires_unix_s(), keys[1].expires_unix_s()),
-        (None, Some(1_801_440_000))
+        (None, NonZeroU64::new(1_801_440_000))
     );
     warn(
         "/clients/reader/api_keys",

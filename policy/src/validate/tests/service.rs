@@ -1,10 +1,10 @@
-//! Who counts for all gateways: what may be said of it, and that every limit that asks for it has it.
+//! ! The rate limit service: its settings, and that every limit of global scope has one.
 
 use super::*;
 use crate::policy::Counter;
 use crate::raw::ServiceFailure;
 
-/// The fixture with a rate that gateways share, and this service.
+/// / The fixture with a rate that gateways share, and this service.
 fn shared(service: Value) -> Value {
     let mut document = with("/grants/0/rate/scope", json!("global"));
     put(&mut document, "/rate_limit_service", service);
@@ -96,7 +96,7 @@ fn faults_of_a_service_have_their_place() {
     };
     let local = "redis://127.0.0.1";
     let endpoint = "http://127.0.0.1:8081";
-    check(json!({}), "", "names nobody");
+    check(json!({}), "", "names no counter");
     check(
         json!({"redis": {"url": local}, "endpoint": endpoint}),
         "",
@@ -106,7 +106,7 @@ fn faults_of_a_service_have_their_place() {
     check(
         redis("redis://me:secret@host"),
         ".redis.url",
-        "would read the password",
+        "would see the password",
     );
     check(redis("rediss://127.0.0.1"), ".redis.ca", "is missing");
     check(
@@ -218,12 +218,12 @@ fn what_is_weak_is_warned_of() {
     check(
         redis("redis://redis.example"),
         ".redis.url",
-        "can read and change",
+        "can be read and changed",
     );
     check(
         redis("redis://redis.example"),
         ".redis",
-        "can change what is left",
+        "can change remaining quota",
     );
     check(
         json!({"endpoint": "http://limits.example:8081"}),

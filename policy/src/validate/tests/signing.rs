@@ -1,8 +1,8 @@
-//! Keys, and handlers that must be signed.
+//! ! Keys, and handlers that must be signed.
 
 use super::*;
 
-/// The fixture with two keys, and a handler that one of them must have signed.
+/// / The fixture with two keys, and a handler that must be signed with one of them.
 fn signed() -> Value {
     let mut document = document();
     document["keys"] = json!({"release": {"ed25519": digest(7)}, "old": {"ed25519": digest(8)}});
@@ -33,7 +33,7 @@ fn a_handler_names_its_keys_and_what_it_is_signed_as() {
         ("team/png", "1.4.0")
     );
     assert!(policy.handlers()["labels"].signed_by().is_none());
-    // The other handler's component needs no signature, and somebody may have thought that it does.
+    // The other handler's component needs no signature. The warning says so.
     let warnings = warnings(signed());
     assert!(
         warnings.iter().any(
@@ -68,7 +68,7 @@ fn what_would_be_no_signature_at_all_is_a_fault() {
             "/handlers/png/signed_by",
             Value::Null,
             "handlers.png.signed_as",
-            "by nobody",
+            "names no key",
         ),
         (
             "/handlers/png/signed_as",

@@ -1,8 +1,8 @@
-//! JSON of a model's own: its route and its places.
+//! ! JSON templates: their route and their pointers.
 
 use super::*;
 
-/// A model of two inputs and two outputs with this JSON.
+/// / A model of two inputs and two outputs with this JSON template.
 fn document(json: Value) -> Value {
     json!({
         "backend": "cpu", "versions": ["1"], "protocols": ["oip-rest", "json"], "json": json,
@@ -21,7 +21,7 @@ fn good() -> Value {
     json!({"route": "/classify", "inputs": {"a": "/a"}, "outputs": {"y": "/y"}})
 }
 
-/// The model's JSON with one member changed.
+/// / The model's JSON template with one member changed.
 fn but(at: &str, value: Value) -> Value {
     let mut json = good();
     put(&mut json, at, value);
@@ -210,7 +210,8 @@ fn a_route_is_of_one_model_and_one_version_and_of_the_protocol() {
     );
 }
 
-/// Two inputs and two outputs in rows, with these first dims, and places of theirs in place of what is good.
+/// / Two inputs and two outputs in rows, with these first dimensions, and with these pointers
+/// instead of the valid ones.
 fn in_rows(dims: [Value; 2], at: &str, value: Value) -> Value {
     let [one, other] = dims;
     let mut json = json!({
@@ -233,7 +234,7 @@ fn what_sits_in_one_list_has_one_number_of_rows() {
     let named = || [json!({"name": "n", "max": 4}), json!("n")];
     accept(AT, in_rows(named(), "/route", json!("/r")));
     accept(AT, in_rows([json!(3), json!(3)], "/route", json!("/r")));
-    // In lists of their own they need not agree.
+    // In separate lists they need not have the same length.
     let mut apart = in_rows(
         [json!({"max": 4}), json!(3)],
         "/inputs/b",
@@ -269,7 +270,7 @@ fn what_sits_in_one_list_has_one_number_of_rows() {
         ("/rows/*/id/b", "is where another place is"),
         ("/rows", "is where another place is"),
     ] {
-        // Places come before what is not read, which is then what is too much.
+        // Pointers are counted before ignored members, so the error may name an ignored member.
         let at = match pointer {
             "/rows/*/id/b" => "ignored[0]",
             _ => "inputs.b",

@@ -1,11 +1,11 @@
-//! Tensors: names, datatypes, dims, ranges.
+//! ! Tensors: names, datatypes, dimensions, ranges.
 
 use alloc::vec;
 
 use super::*;
 use crate::contract::DimRule;
 
-/// One change to `hidden`'s first input gives one error there.
+/// / One change to the first input of `hidden` gives one error there.
 fn input(field: &str, value: Value, path: &str, text: &str) {
     check(
         &format!("/models/hidden/inputs/0/{field}"),
@@ -133,7 +133,7 @@ fn a_named_dim_is_one_dim() {
         "/models/hidden/outputs/0/shape",
         json!([{"name": "n", "max": 32}, "n"]),
     );
-    // The place that binds a name is faulty: places that use it are not told again.
+    // The definition of a symbol is invalid: its uses are not reported again.
     let faulty = errors(with(
         "/models/hidden/inputs/0/shape/0",
         json!({"name": "n"}),
@@ -162,7 +162,7 @@ fn a_named_dim_is_one_dim() {
             symbol: None
         }
     );
-    // Another model's `n` is another dim: only models bind names.
+    // Another model's `n` is another dimension: symbols are per model.
     let mut document = document();
     document["models"]["twice"]["inputs"][0]["shape"][0]["max"] = json!(7);
     assert_eq!(

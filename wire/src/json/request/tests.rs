@@ -1,4 +1,5 @@
-//! Lists that are read before the document behind them: judged as those that are read after it, and once.
+//! ! Lists that are read before the rest of the document: the result is the same as reading them
+//! after it, and each is read once.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +24,7 @@ const SHAPES: [&[i64]; 8] = [
     &[2, 2, 2],
     &[-1, 2],
 ];
-/// Lists of which each character is once left out and once another.
+/// / Lists, each with every character once left out and once replaced.
 const LISTS: [&str; 14] = [
     "[]",
     "[1,2]",
@@ -41,10 +42,11 @@ const LISTS: [&str; 14] = [
     "[[1],{},[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[2]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
 ];
 
-/// What becomes of a list, and where the scanner is then: the fault of the document at once, or that of the values in its turn.
+/// / The result of a list and the scanner's position after it: the fault of the document at once,
+/// or the fault of the values later.
 type Outcome = Result<(Result<Vec<u8>, DataFault>, usize, Budget), BodyFault>;
 
-/// Reads a list behind some text, early or not before all of it was scanned.
+/// / Reads a list after some text, either early or after all of it is scanned.
 fn read(early: bool, datatype: &str, shape: &[i64], list: &str, budget: Budget) -> Outcome {
     let text = format!("{{\"data\":{list},1]");
     let mut scanner = Scanner::new(&text);
@@ -112,7 +114,8 @@ fn a_list_with_a_fault_is_read_once() {
             r#"{{"inputs":[{{"name":"x","datatype":"UINT8","shape":[1000],"data":[{list}]}}]}}"#
         )
     };
-    // One dim, and the elements; the one number at which a run of plain ones stops is read by whoever reads any.
+    // One dimension and the elements. The number that ends a run of plain numbers is read by the
+    // general parser.
     let most = 1 + NUMBERS + 1;
     for at in [0, 1, NUMBERS / 2, NUMBERS - 1] {
         for (fault, expected) in [

@@ -1,4 +1,5 @@
-//! Channels, lists and counts against plain restatements, in one piece and in many.
+//! ! Channels, value lists and counts compared with simple reference implementations, in one chunk
+//! and in many.
 #![allow(
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
@@ -10,7 +11,7 @@ use alloc::collections::BTreeSet;
 use super::super::{Listed, Tally, listed_bits};
 use super::*;
 
-/// Numbers that look like chance and are the same every time.
+/// / Pseudo-random numbers, the same on every run.
 struct Chance(u64);
 
 impl Chance {
@@ -30,7 +31,7 @@ fn with(datatype: Datatype, numbers: Numbers) -> TensorRule {
     }
 }
 
-/// A small whole number in raw form.
+/// / A small whole number in raw form.
 fn raw(datatype: Datatype, number: i64) -> Vec<u8> {
     let float = number as f64;
     match datatype {
@@ -92,7 +93,7 @@ fn every_channel_has_its_own_range_wherever_a_piece_begins() {
                     .collect()
             };
             let first = chance.below(length as u64) as usize;
-            let from = |at: usize| Place { first: at, run };
+            let from = |at: usize| DataPosition { first: at, run };
             let size = datatype.size_bytes().unwrap();
             let good = bytes(&values);
             assert!(
@@ -119,7 +120,7 @@ fn every_channel_has_its_own_range_wherever_a_piece_begins() {
                 super::super::first_out_of_range(&rule, from(start), &data[start * size..]),
                 Some(bad - start)
             );
-            // Bytes that are no whole element, and elements without a channel.
+            // Bytes that are not a whole element, and elements without a channel.
             if size > 1 {
                 assert!(!super::super::clean(
                     &rule,
@@ -127,7 +128,7 @@ fn every_channel_has_its_own_range_wherever_a_piece_begins() {
                     &good[..good.len() - 1]
                 ));
             }
-            assert!(!super::super::clean(&rule, Place::default(), &good));
+            assert!(!super::super::clean(&rule, DataPosition::default(), &good));
         }
     }
 }
@@ -151,7 +152,7 @@ fn nan_and_infinities_are_in_no_channels_range() {
                 ..Numbers::default()
             },
         );
-        let place = Place { first: 0, run: 1 };
+        let place = DataPosition { first: 0, run: 1 };
         assert!(!super::super::clean(&rule, place, &bad), "{datatype}");
         let many = bad.repeat(1_000);
         assert!(!super::super::clean(&rule, place, &many), "{datatype}");
@@ -198,7 +199,7 @@ fn what_is_listed_passes_and_nothing_else() {
     assert_eq!(listed_bits(Datatype::Fp32, Listed::Float(1e39)), None);
     assert_eq!(listed_bits(Datatype::Fp16, Listed::Float(1e5)), None);
     assert_eq!(listed_bits(Datatype::Fp64, Listed::Float(f64::NAN)), None);
-    // Both zeros are the one number.
+    // Both zeros are the same number.
     let zero = listed_bits(Datatype::Fp32, Listed::Integer(0)).unwrap();
     assert_eq!(zero, (0, Some(0x8000_0000)));
 }

@@ -1,4 +1,4 @@
-//! Issuers of tokens, and the keys that they publish.
+//! ! Token issuers, and the keys that they publish.
 
 use super::*;
 
@@ -326,7 +326,7 @@ fn what_every_token_must_hold_and_carry_is_bounded() {
         "clients.scorer.jwt.scopes[0]",
         "is not one scope",
     );
-    // A rule that asks for more holds only where the other does.
+    // A stricter rule matches only where the other one does.
     let mut document = proven();
     let rule = |scopes: Value| json!({"issuer": "corp", "subject": "svc", "scopes": scopes});
     put(&mut document, "/clients/scorer/jwt", rule(json!(["a"])));
@@ -398,7 +398,7 @@ fn what_forged_tokens_may_cost_is_warned_of_where_nothing_bounds_it() {
         (json!(["PS256", "ES256"]), true),
         (json!(["RS256", "ES256"]), false),
     ] {
-        // A key that says its algorithm is passed over, where another is asked for.
+        // A key that names another algorithm than the required one is skipped.
         assert_eq!(
             told(algorithms.clone(), Value::Null),
             expected,
@@ -442,7 +442,7 @@ fn a_scope_that_holds_inference_but_no_streams_is_told_where_streams_are_granted
     ));
 }
 
-/// The product of two primes as the flawed library made them, made here.
+/// / The product of two primes of the form that the flawed library generated, made here.
 const MARKED: &str = "tiC8HyBc4b5d70F_j2ObULAD6_FxgPb7hulG3hA_I9dWh1IW8zNzLsOZsLifDLryb0P0VNUIZm6KnQQmC2WeAlEYy0NzXKTeQCjB253SwvrLgVd9emBjND-vlhe0tcvqs0uoZSJm_qwlLkogZLRiDX01shLA5WBcBRjEdcOCFsQzWsXkpC3VUVSfNeltSy3BTwV8xDAAb8bbvmgu2e6v7hi8YbqP9_SJjtCfZxH75VYuXO-iMAkKnCQeULWY4O4mjW9Q3MdkXQoHMpDoh9IzZwZy5c7Qz4IZ5w4TdO1ikiewHI48FZtpmBZTKKBhhIvrlO5RIBQkTD9Ty9Qc71_faw";
 
 #[test]
@@ -459,6 +459,6 @@ fn a_modulus_that_can_be_factored_is_no_key() {
         matches!(told.as_slice(), [one] if one.starts_with("issuers.corp.jwks.keys[0].n") && one.contains("CVE-2017-15361")),
         "{told:?}"
     );
-    // A number near it is none of that library's.
+    // A nearby number is not of that form.
     policy(with(&MARKED.replace("_faw", "_fbw")));
 }

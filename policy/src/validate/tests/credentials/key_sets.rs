@@ -1,10 +1,11 @@
-//! What is said of an issuer's keys beside each key and beside the URL itself: which of the ways to give them, how often and how long, whose word.
+//! ! Settings of an issuer's keys: the source of the keys, the refresh times, and the trust in the
+//! URL.
 
 use super::*;
 
 const URL: &str = "https://login.example.com/keys";
 
-/// One change to the issuer's `jwks` gives exactly one error.
+/// / One change to the issuer's `jwks` gives exactly one error.
 fn fault(jwks: Value, path: &str, text: &str) {
     check(
         "/issuers/corp/jwks",
@@ -14,7 +15,7 @@ fn fault(jwks: Value, path: &str, text: &str) {
     );
 }
 
-/// The same gives a warning.
+/// / The same gives a warning.
 fn doubt(jwks: Value, path: &str, text: &str) {
     warn(
         "/issuers/corp/jwks",
@@ -46,7 +47,7 @@ fn keys_are_a_file_or_a_url_or_themselves() {
         })
         .collect();
     fault(json!({"keys": many}), ".keys", "65 keys are too many");
-    // What only a URL has is said of nothing elsewhere.
+    // Settings of a URL are rejected for other sources.
     for (name, value) in [
         ("ca", json!("ca.pem")),
         ("refresh_s", json!(300)),
@@ -79,7 +80,7 @@ fn a_fetched_set_is_fetched_often_enough_and_counts_no_longer_than_it_should() {
         );
     }
     doubt(set("stale_s", json!(86_401)), ".stale_s", "more than a day");
-    // A rare refresh brings its own patience along.
+    // A slow refresh raises its own maximum age.
     let mut document = proven();
     put(
         &mut document,
@@ -124,7 +125,7 @@ fn so_many_sets_are_fetched_and_one_more_is_told_at_its_place() {
     let with = |count: usize| {
         let mut document = proven();
         let issuer = document["issuers"]["corp"].clone();
-        // In the order of their names; the first is there already.
+        // In the order of their names; the first is already there.
         put(&mut document, "/issuers/corp/jwks", json!({"url": URL}));
         for number in 1..count {
             let mut next = issuer.clone();

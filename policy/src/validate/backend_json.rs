@@ -1,0 +1,105 @@
+//! JSON templates of backends: all tensors have a location, and JSON can represent all their
+//! values.
+
+use alloc::format;
+
+use super::report::{Path, Report, quote};
+use super::template::{Side, placed};
+use crate::contract::TensorRule;
+use crate::datatype::Datatype;
+use crate::raw;
+
+/// The kind of backend.
+const HTTP_JSON: &str = "http-json";
+
+/// Validates a backend's inputs and outputs against its template.
+pub(super) fn spoken(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Json,
+    side: Side<'_>,
+) -> Option<()> {
+    let mut good = Some(());
+    let at = path.field("inputs");
+    for rule in side.inputs {
+        let base64 = raw
+            .inputs
+            .get(rule.name())
+            .is_some_and(|place| place.bytes == raw::BytesAs::Base64);
+        let there = placed(report, &at, &raw.inputs, rule, "which the backend gets");
+        good = good.and(there).and(no_half(report, &at, rule, HTTP_JSON));
+        // The location determines the encoding.
+        if there.is_some() {
+            good = good.and(sayable(report, &at, rule, base64));
+        }
+    }
+    let at = path.field("outputs");
+    for rule in side.outputs {
+        good = good
+            .and(placed(
+                report,
+                &at,
+                &raw.outputs,
+                rule,
+                "which the backend gives",
+            ))
+            .and(no_half(report, &at, rule, HTTP_JSON));
+    }
+    good
+}
+
+/// Half floats have no common JSON representation.
+pub(super) fn no_half(
+    report: &mut Report,
+    path: &Path,
+    rule: &TensorRule,
+    kind: &str,
+) -> Option<()> {
+    if !matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16) {
+        return Some(());
+    }
+    report.error_with_fix(
+        path,
+        format!(
+            "{kind} cannot carry {}, which {} has",
+            rule.datatype(),
+            quote(rule.name())
+        ),
+        "a backend of kind open-inference",
+    );
+    None
+}
+
+/// Whether JSON can represent all values of a rule; `as_bytes`: `BYTES` are encoded.
+pub(super) fn sayable(
+    report: &mut Report,
+    path: &Path,
+    rule: &TensorRule,
+    as_bytes: bool,
+) -> Option<()> {
+    let (what, fix) = match rule.datatype() {
+        Datatype::Fp32 | Datatype::Fp64 if !rule.finite => (
+            "may be no number, and JSON has numbers alone",
+            "finite: true",
+        ),
+        Datatype::Bytes if !as_bytes && !is_text(rule) => (
+            "may be no text",
+            "utf8: true, or bytes: base64 beside its pointer",
+        ),
+        _ => return Some(()),
+    };
+    report.error_with_fix(path, format!("{} {what}", quote(rule.name())), fix);
+    None
+}
+
+/// Whether a rule allows only UTF-8.
+fn is_text(rule: &TensorRule) -> bool {
+    let items = &rule.items;
+    let listed = |all: &alloc::vec::Vec<alloc::vec::Vec<u8>>| {
+        all.iter().all(|item| core::str::from_utf8(item).is_ok())
+    };
+    items.utf8
+        || items.pattern.is_some()
+        || items.url.is_some()
+        || items.allowed.as_ref().is_some_and(listed)
+}

@@ -1,0 +1,86 @@
+//! Limits of requests in flight.
+
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+
+use super::report::{Path, Report};
+use crate::policy::ModelLimits;
+use crate::raw;
+
+/// Maximum requests in flight: more than any proxy supports.
+const MAX_REQUESTS: u64 = 1_000_000;
+/// Maximum bytes in flight: as many as all bodies together.
+const MAX_BYTES: u64 = 1 << 40;
+
+/// Maximum requests at once; the outer `None` is a fault.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+pub(super) fn requests(report: &mut Report, path: &Path, raw: Option<u64>) -> Option<Option<u64>> {
+    match raw {
+        None => Some(None),
+        Some(limit) => report
+            .within(path, limit, 1, MAX_REQUESTS, "requests")
+            .map(Some),
+    }
+}
+
+/// Limits of requests in flight to a model.
+pub(super) fn model(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<&raw::ModelLimits>,
+    bodies: &raw::Limits,
+    takes_raw: bool,
+) -> Option<ModelLimits> {
+    let Some(raw) = raw else {
+        return Some(ModelLimits::default());
+    };
+    let body_bytes = bodies.body_bytes.0;
+    // A client gets half of a limit for streamed bodies, but always one body.
+    let passes = !takes_raw && bodies.hold_bytes().0 < body_bytes;
+    let mut alone = |path: &Path, fix: String| {
+        report.warn(
+            path,
+            "one body that passes in pieces can take all of it, for as long as its client dawdles",
+            fix,
+        );
+    };
+    if passes && raw.concurrency == Some(1) {
+        alone(&path.field("concurrency"), "at least 2".to_owned());
+    }
+    let two_bodies = body_bytes.saturating_mul(2);
+    if passes
+        && raw
+            .in_flight_bytes
+            .is_some_and(|limit| (body_bytes..two_bodies).contains(&limit.0))
+    {
+        alone(
+            &path.field("in_flight_bytes"),
+            format!("at least {two_bodies}, two bodies of listen.limits.body_bytes"),
+        );
+    }
+    let concurrency = requests(report, &path.field("concurrency"), raw.concurrency);
+    let bytes_path = path.field("in_flight_bytes");
+    let in_flight_bytes = match raw.in_flight_bytes {
+        None => Some(None),
+        Some(limit) => report
+            .within(&bytes_path, limit.0, 1, MAX_BYTES, "bytes")
+            .map(Some),
+    };
+    if let Some(Some(limit)) = in_flight_bytes
+        && limit < body_bytes
+    {
+        report.warn(
+            &bytes_path,
+            format!("a body of more than {limit} bytes is refused however few are in flight"),
+            format!("at least the {body_bytes} of listen.limits.body_bytes"),
+        );
+    }
+    Some(ModelLimits {
+        concurrency: concurrency?,
+        in_flight_bytes: in_flight_bytes?,
+    })
+}

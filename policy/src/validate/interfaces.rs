@@ -1,0 +1,152 @@
+//! Compatibility of an ensemble with its models: tensor shapes and values, proofs and parameters.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::report::{Path, Report, quote};
+use crate::contract::{Items, Numbers, ParameterBound, TensorRule};
+use crate::policy::{Accepts, Model};
+
+/// Whether every tensor under one rule satisfies the form of another; values are checked at run
+/// time.
+pub(super) fn fits(given: &TensorRule, taken: &TensorRule) -> Result<(), String> {
+    if given.datatype() != taken.datatype() {
+        return Err(format!("is {}, not {}", given.datatype(), taken.datatype()));
+    }
+    if given.shape().len() != taken.shape().len() {
+        return Err(format!(
+            "has {} dims, not {}",
+            given.shape().len(),
+            taken.shape().len()
+        ));
+    }
+    for (axis, (given, taken)) in given.shape().iter().zip(taken.shape()).enumerate() {
+        if given.min() < taken.min() || given.max() > taken.max() {
+            return Err(format!(
+                "dim {axis} may be {} to {}, {} to {} are taken",
+                given.min(),
+                given.max(),
+                taken.min(),
+                taken.max()
+            ));
+        }
+    }
+    match (given.max_item_bytes(), taken.max_item_bytes()) {
+        (Some(given), Some(taken)) if given > taken => Err(format!(
+            "may have items of {given} bytes, of {taken} are taken"
+        )),
+        (None, Some(taken)) => Err(format!(
+            "may have items of any length, of {taken} bytes are taken (max_item_bytes)"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Values that one rule allows and another rejects, as far as this can be compared.
+pub(super) fn lets_in_more(given: &TensorRule, taken: &TensorRule) -> Option<&'static str> {
+    let within = |(least, greatest): (f64, f64)| {
+        given
+            .range
+            .is_some_and(|range| least <= range.0 && range.1 <= greatest)
+    };
+    let plain = |rule: &TensorRule| rule.numbers == Numbers::default();
+    let listed = |rule: &TensorRule| rule.items == Items::default();
+    if taken.finite && !given.finite && taken.datatype.is_float() {
+        Some("finite")
+    } else if taken.range.is_some_and(|range| !within(range)) {
+        Some("range")
+    } else if !plain(taken) && given.numbers != taken.numbers {
+        Some("rules for numbers")
+    } else if !listed(taken) && given.items != taken.items {
+        Some("rules for items")
+    } else {
+        None
+    }
+}
+
+/// The ensemble must require the proofs of each of its models, so that its grants do not bypass
+/// them.
+pub(super) fn proofs(report: &mut Report, path: &Path, own: &Model, member: &Model) -> Option<()> {
+    let met = |asked| own.requires().is_some_and(|own| own.implies(asked));
+    if member.requires().is_none_or(met) {
+        return Some(());
+    }
+    report.error_with_fix(
+        path,
+        format!(
+            "model {} asks for proofs that the ensemble does not ask for",
+            quote(member.name())
+        ),
+        "the same requires for the ensemble",
+    );
+    None
+}
+
+/// Each parameter of the ensemble goes to at least one model, within the bounds of all that list
+/// it.
+pub(super) fn parameters<'m>(
+    report: &mut Report,
+    path: &Path,
+    own: &Model,
+    members: impl Iterator<Item = &'m Model> + Clone,
+) -> Option<()> {
+    let bounds = |model: &'m Model, name: &str| match model.accepts() {
+        Accepts::Tensors(contract) => contract
+            .parameters
+            .iter()
+            .find(|(listed, _)| listed == name)
+            .map(|(_, bound)| bound),
+        Accepts::Raw { .. } | Accepts::OpenAi(_) => None,
+    };
+    let Accepts::Tensors(contract) = own.accepts() else {
+        return Some(());
+    };
+    let mut good = Some(());
+    for (name, bound) in &contract.parameters {
+        let path = path.field("parameters").key(name);
+        let mut listed = members
+            .clone()
+            .filter_map(|member| Some((member, bounds(member, name)?)))
+            .peekable();
+        if listed.peek().is_none() {
+            report.error_with_fix(&path, "no model of the ensemble lists it", "remove it");
+            good = None;
+        }
+        if let Some((member, _)) = listed.find(|(_, taken)| !bounds_fit(bound, taken)) {
+            let message = format!(
+                "model {} does not take all that it may be",
+                quote(member.name())
+            );
+            report.error_with_fix(&path, message, "the model's own bounds, or narrower ones");
+            good = None;
+        }
+    }
+    good
+}
+
+fn bounds_fit(given: &ParameterBound, taken: &ParameterBound) -> bool {
+    use ParameterBound::{Bool, Float, Int, OneOf};
+    match (given, taken) {
+        (Int(least, greatest), Int(from, to)) => from <= least && greatest <= to,
+        (Float(least, greatest), Float(from, to)) => from <= least && greatest <= to,
+        (Bool, Bool) => true,
+        (OneOf(given), OneOf(taken)) => given.iter().all(|text| taken.contains(text)),
+        _ => false,
+    }
+}
+
+/// Warns of an output that a model restricts but the ensemble does not.
+pub(super) fn gives_more(given: &TensorRule, made: &TensorRule) -> Option<String> {
+    let (own, theirs) = (given.release, made.release);
+    let decimals = theirs.round_decimals;
+    let top = theirs.top_k;
+    if let Some(most) = decimals
+        && own.round_decimals.is_none_or(|own| own > most)
+    {
+        return Some(format!("round_decimals: {most}"));
+    }
+    let most = top?;
+    own.top_k
+        .is_none_or(|own| own > most)
+        .then(|| format!("role: class-scores, top_k: {most}"))
+}

@@ -1,0 +1,122 @@
+//! ! What protocols require of the models that are called with them.
+
+use super::*;
+
+#[test]
+fn a_version_has_one_spelling_in_every_protocol_of_its_model() {
+    let model = |protocol: &str, version: &str| {
+        json!({
+            "backend": "cpu", "versions": ["1", version], "protocols": ["oip-rest", protocol],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}]
+        })
+    };
+    for protocol in ["tf-serving-rest", "tf-serving-grpc"] {
+        for (version, fix) in [
+            ("007", "(7)"),
+            ("00", "(0)"),
+            ("9223372036854775808", "(v9223372036854775808)"),
+        ] {
+            let text = format!(
+                "{protocol} cannot name version \"{version}\": its versions are numbers of 64 bits, without leading zeros {fix}"
+            );
+            check(
+                "/models/hidden",
+                model(protocol, version),
+                "models.hidden.versions[1]",
+                &text,
+            );
+        }
+        for version in ["7", "0", "9223372036854775807", "v007", "0x1", "1.0"] {
+            accept("/models/hidden", model(protocol, version));
+        }
+    }
+    accept("/models/hidden", model("torchserve-rest", "007"));
+}
+
+#[test]
+fn outputs_without_a_common_first_dim_are_warned_of_where_they_may_be_asked_for_by_row() {
+    let model = |protocol: &str, one: Value, other: Value| {
+        json!({
+            "backend": "cpu", "versions": ["1"], "protocols": [protocol],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
+            "outputs": [
+                {"name": "y", "datatype": "FP32", "shape": one},
+                {"name": "z", "datatype": "FP32", "shape": other}
+            ]
+        })
+    };
+    for (one, other, warned) in [
+        (json!([]), json!([1]), true),
+        (json!([2]), json!([3]), true),
+        (json!([{"min": 4, "max": 8}]), json!([{"max": 3}]), true),
+        (json!([{"max": 8}]), json!([{"max": 3}]), false),
+        (json!([2, 3]), json!([2]), false),
+    ] {
+        for (protocol, warned) in [("tf-serving-rest", warned), ("oip-rest", false)] {
+            let faults = warnings(with(
+                "/models/hidden",
+                model(protocol, one.clone(), other.clone()),
+            ));
+            let told = faults.iter().any(|fault| {
+                fault.starts_with("models.hidden.outputs: have no first dim in common")
+            });
+            assert_eq!(told, warned, "{protocol} {one} {other}: {faults:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_over_a_protocol_that_says_no_type_counts_as_plain_bytes() {
+    let at = "/models/picture/protocols";
+    for protocols in [
+        json!(["oip-rest", "torchserve-rest"]),
+        json!(["torchserve-rest"]),
+    ] {
+        accept(at, protocols);
+    }
+    check(
+        at,
+        json!(["torchserve-grpc"]),
+        "models.picture.accepts.raw.content_types",
+        "says no type of a file, which counts as application/octet-stream, and that is not among them",
+    );
+    let mut typed = with(at, json!(["torchserve-grpc"]));
+    put(
+        &mut typed,
+        "/models/picture/accepts/raw/content_types/1",
+        json!("application/octet-stream"),
+    );
+    assert_eq!(errors(typed), Vec::<String>::new());
+}
+
+#[test]
+fn types_that_are_declared_and_kinds_that_are_let_in_go_together() {
+    let at = "/models/picture/accepts/raw";
+    let raw = |types: Value, kinds: Value| {
+        json!({
+            "content_types": types, "max_bytes": "64KiB",
+            "media": {"types": kinds, "max_width": 9, "max_height": 9, "max_duration_ms": 9}
+        })
+    };
+    warn(
+        at,
+        raw(json!(["image/png", "image/jpeg"]), json!(["png", "wav"])),
+        "models.picture.accepts.raw.content_types[1]",
+        "files of image/jpeg are refused: media.types has png, wav only",
+    );
+    warn(
+        at,
+        raw(json!(["image/png"]), json!(["png", "wav"])),
+        "models.picture.accepts.raw.media.types[1]",
+        "none of content_types declares wav",
+    );
+    for types in [
+        json!(["image/png", "audio/x-wav"]),
+        json!(["image/png", "application/octet-stream"]),
+        json!(["image/x-own"]),
+    ] {
+        let told = warnings(with(at, raw(types.clone(), json!(["png", "wav"]))));
+        assert_eq!(told, Vec::<String>::new(), "{types}");
+    }
+}

@@ -1,0 +1,80 @@
+//! ! A token without a required scope gets no access to the OpenAI API, whatever its client's
+//! grants allow.
+
+use std::path::Path;
+
+use tensorgate_policy::decision::Addressee;
+use tensorgate_policy::request::{
+    Api, ContentType, Encoding, Identity, Operations, Proofs, ServerQuery,
+};
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{
+    Decision, Head, Operation, Protocol, Reason, RequestHash, Route, Step, raw,
+};
+
+const BODY_BYTES: usize = 100;
+
+#[test]
+fn what_a_token_does_not_extend_to_is_not_granted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/policies/openai.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let policy: raw::Policy = serde_json::from_str(&text).unwrap();
+    let (policy, _) = validate(&policy).unwrap();
+    let chat = Route::OpenAi { api: Api::Chat };
+    let embeddings = Route::OpenAi {
+        api: Api::Embeddings,
+    };
+    let models = Route::Server {
+        protocol: Protocol::OpenAi,
+        question: ServerQuery::Models,
+    };
+    let body = |streams| Some((BODY_BYTES, streams));
+    for (route, body, withheld, refused) in [
+        (&chat, body(false), &[][..], false),
+        (&chat, body(true), &[], false),
+        (&chat, None, &[Operation::Infer], false),
+        (&chat, body(false), &[Operation::Infer], true),
+        (&chat, body(true), &[Operation::Infer], false),
+        (&chat, None, &[Operation::Stream], false),
+        (&chat, body(false), &[Operation::Stream], false),
+        (&chat, body(true), &[Operation::Stream], true),
+        (&chat, None, &[Operation::Infer, Operation::Stream], true),
+        (&chat, body(true), &[Operation::Metadata], false),
+        (&embeddings, None, &[Operation::Infer], true),
+        (&embeddings, None, &[Operation::Stream], false),
+        (&models, None, &[], false),
+        (&models, None, &[Operation::Metadata], true),
+        (&models, None, &[Operation::Infer, Operation::Stream], false),
+    ] {
+        let head = Head {
+            header_bytes: 100,
+            header_count: 4,
+            ambiguous: None,
+            identity: Identity::Client("scorer".to_owned()),
+            proofs: Proofs::NONE,
+            withheld: withheld.iter().copied().collect::<Operations>(),
+            request_hash: RequestHash::default(),
+            route: route.clone(),
+            content_type: ContentType::Json,
+            encoding: Encoding::Identity,
+            json_length: None,
+            content_length: None,
+            end_of_stream: false,
+        };
+        let (mut decision, mut step) = Decision::begin(&policy, &head);
+        if let Some((bytes, streams)) = body {
+            let addressee = Addressee {
+                model: "llama".into(),
+                version: None,
+                streams,
+            };
+            step = decision.body(&policy, bytes, Some(addressee));
+        }
+        let denied = match step {
+            Step::Deny(denial) => Some(denial.reason),
+            _ => None,
+        };
+        let expected = refused.then_some(Reason::NotGranted);
+        assert_eq!(denied, expected, "{route:?} {body:?} without {withheld:?}");
+    }
+}

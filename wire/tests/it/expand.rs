@@ -1,0 +1,86 @@
+//! ! Compressed bodies: every missing or changed byte is detected, and no size limit is exceeded.
+
+use std::io::Read as _;
+
+use flate2::Compression;
+use flate2::bufread::{GzEncoder, ZlibEncoder};
+use tensorgate_policy::Reason;
+use tensorgate_policy::decision::{BodyFormat, BodyPlan, Expansion};
+use tensorgate_policy::request::Coding;
+use tensorgate_wire::expand;
+
+const PLAIN: &[u8] = br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[4],"data":[1,1,1,1]}]}"#;
+
+fn plan(coding: Coding, max_bytes: usize, max_ratio: usize) -> BodyPlan {
+    BodyPlan {
+        max_bytes: 1 << 20,
+        hold_bytes: 1 << 20,
+        format: BodyFormat::OipJson,
+        expansion: Some(Expansion {
+            coding,
+            max_bytes,
+            max_ratio,
+        }),
+    }
+}
+
+fn coded(coding: Coding, plain: &[u8]) -> Vec<u8> {
+    let mut coded = Vec::new();
+    match coding {
+        Coding::Gzip => GzEncoder::new(plain, Compression::default()).read_to_end(&mut coded),
+        Coding::Deflate => ZlibEncoder::new(plain, Compression::default()).read_to_end(&mut coded),
+    }
+    .unwrap();
+    coded
+}
+
+const BOTH: [Coding; 2] = [Coding::Gzip, Coding::Deflate];
+
+#[test]
+fn no_cut_and_no_other_bit_expands_to_something_else() {
+    for coding in BOTH {
+        let plan = plan(coding, 1 << 20, 20);
+        let whole = coded(coding, PLAIN);
+        assert_eq!(expand(&plan, &whole).unwrap(), PLAIN);
+        for end in 1..whole.len() {
+            let refused = expand(&plan, &whole[..end]).unwrap_err();
+            assert_eq!(refused.reason, Reason::Malformed, "{coding:?} {end}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut other = whole.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            // Some bits are not read: fields of the gzip header that describe a file, and unused bits
+            // of the last byte before the checksum.
+            if let Ok(plain) = expand(&plan, &other) {
+                assert_eq!(plain, PLAIN, "{coding:?} {bit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_may_expand_to_its_bound_and_not_a_byte_beyond() {
+    for coding in BOTH {
+        for bytes in [1, 4095, 4096, 4097, 32_768, 100_000] {
+            let plain = vec![b' '; bytes];
+            let coded = coded(coding, &plain);
+            let check = |max_bytes, max_ratio, passes: bool| {
+                let expanded = expand(&plan(coding, max_bytes, max_ratio), &coded);
+                match expanded {
+                    Ok(expanded) => assert!(passes && expanded == plain, "{coding:?} {bytes}"),
+                    Err(denial) => {
+                        assert!(!passes, "{coding:?} {bytes} {max_bytes} {max_ratio}");
+                        assert_eq!(denial.reason, Reason::BodyTooLarge);
+                    }
+                }
+            };
+            check(bytes, usize::MAX, true);
+            check(bytes - 1, usize::MAX, false);
+            let ratio = bytes.div_ceil(coded.len());
+            check(usize::MAX, ratio, true);
+            if (ratio - 1) * coded.len() < bytes {
+                check(usize::MAX, ratio - 1, false);
+            }
+        }
+    }
+}
