@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components builtins handler-tools demo up test soak test-clients test-triton test-servers test-examples bench bench-quick fuzz lint ci clean
+.PHONY: help setup build filters components builtins handler-tools demo up test soak test-clients test-triton test-servers test-examples bench bench-quick fuzz reference lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -13,7 +13,7 @@ help: ## This list
 setup: ## Install what is needed: Rust toolchain and wasm targets, Envoy (cached, idempotent)
 	@$(STAGE) setup tools/setup.sh
 
-filters: setup ## Build the Envoy filters into target/filters/
+filters: setup ## Build the Envoy filters, as they are shipped, into target/filters/
 	@$(STAGE) filters tools/filters.sh
 
 build: setup ## Build everything that runs on this machine
@@ -36,17 +36,17 @@ demo: filters build components ## Start the whole gate, send good and hostile re
 up: filters build components ## Start the same gate and keep it running until Ctrl-C
 	@exec target/debug/tensorgate up -c examples/policies/digits/gate.yaml --state target/up
 
-test: filters build components handler-tools ## Pass every test, the ones on a real Envoy included
+# Many tests wait for a process or a deadline: three at once keep two cores busy.
+test: filters build components handler-tools ## Pass every test, the ones on a real Envoy included; ends with a list of what failed
 	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
-	@$(STAGE) test cargo test --locked
+	@$(STAGE) test env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} tools/suite.py --locked
 
 soak: filters components ## Keep a host, then a whole gate, at saturation for SOAK_SECONDS (900) each; fail if anything grows or an answer is wrong
-	@$(STAGE) soak env SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --quiet --locked --test soak -- --nocapture
+	@$(STAGE) soak env SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --quiet --locked --test it soak:: -- --nocapture
 
-bench: components handler-tools ## Measure against bare Envoy and the peers, and write bench/results.md (release builds; about half an hour the first time)
+bench: filters components handler-tools ## Measure against bare Envoy and the peers, and write bench/results.md (release builds; about half an hour the first time)
 	@tools/bench-peers.sh
 	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-host -p tensorgate-bench
-	@$(STAGE) bench-wasm tools/filters.sh --release
 	@$(STAGE) bench target/release/tensorgate-bench --out bench/results.md
 
 # With what `make build` built, so that features are the same and nothing heavy is compiled twice.
@@ -55,7 +55,7 @@ BUILT = $(shell sed -n '/^default-members/,/^]/s/^ *"\(.*\)",.*/\1/p' Cargo.toml
 bench-quick: filters build components handler-tools ## Whether every scenario of the bench works; measures nothing
 	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-bench
 	@$(STAGE) bench-test cargo test --quiet --locked $(BUILT) -p tensorgate-bench --bin tensorgate-bench
-	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick --filters target/filters
+	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick
 
 test-clients: filters build ## Drive unmodified clients of every protocol through the gate, compare with direct answers, print the table
 	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && exec "$$made/bin/python" tests/clients/run.py'
@@ -72,12 +72,16 @@ test-examples: build components ## Compare the example handlers with Pillow, tok
 fuzz: setup ## Run the fuzz targets: their seeds, then FUZZ_SECONDS (60) in all
 	@$(STAGE) fuzz tools/fuzz.sh
 
-lint: setup filters components ## Formatting, clippy and documentation without warnings
+reference: build ## Write the generated pages of docs/reference
+	@tools/reference.py --write
+
+lint: setup filters components ## Commit subjects, formatting, clippy and documentation without warnings
+	@$(STAGE) commits tools/commits.sh
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) fmt-fuzz cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
 	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
-	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-glue -p tensorgate-gate -p tensorgate-auth -p tensorgate-rate-limit -p tensorgate-tensor-guard -p tensorgate-faulty-gate -- -D warnings
+	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-filter-core -p tensorgate-gate -p tensorgate-auth -p tensorgate-rate-limit -p tensorgate-tensor-guard -p tensorgate-faulty-gate -- -D warnings
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p passthrough -p image-classifier -p class-labels -p text-tokens -p text-classifier -p tabular -p audio-features -p detection -p tensorgate-kit -p hostile-fetch -p hostile-lookup -p hostile-loop -p hostile-memory-bomb -p hostile-behaviours -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 

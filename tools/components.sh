@@ -18,12 +18,10 @@ unset "${!CARGO_PROFILE_@}"
 # Not incremental, and with flags that no RUSTFLAGS of the caller's displaces: what was built before, where, and by whom
 # must not show in the bytes, whose digest policies name. Encoded flags may hold spaces. Only a target's own build sees them: what
 # runs on this machine keeps its build cache.
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-# A stack of 256 KiB: rustc's own 1 MiB would be cleared after every call. Vectors, which the sandbox runs as well as anything else and counts as one instruction each.
-flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
-    "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=rust")
-# The folder of a registry's sources is named after the registry.
-for registry in "$cargo_home"/registry/src/*; do flags+=("--remap-path-prefix=$registry=crates"); done
+. tools/remap.sh
+# A stack of 256 KiB: rustc's own 1 MiB would be cleared after every call. Vectors, which the sandbox
+# runs as well as anything else and counts as one instruction each.
+flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "${remap[@]}")
 CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --profile "$profile" --target wasm32-unknown-unknown "${packages[@]/#/--package=}"
 

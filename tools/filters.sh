@@ -1,34 +1,82 @@
 #!/usr/bin/env bash
-# Builds the proxy-wasm filters into target/filters/*.wasm; with `--release` as they would be shipped, into
-# target/filters-release/, without symbols. Each is trimmed to the callbacks that it has a use for.
-# Without `--release` also the gate with faults in it, for tests only, into target/filters-faulty/gate.wasm.
+# Builds the Envoy filters as they are shipped, into target/filters/. Each is trimmed to the callbacks
+# that it uses. The gate with faults in it, which tests load, goes into target/filters-faulty/.
+#
+# Modules are kept in the user's cache folder, in a folder for each digest of what they are built of
+# (tools/filters-key.py). A clean clone of sources that were built before compiles nothing.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
-profile=dev folder=debug into=$out/filters
-if [ "${1:-}" = --release ]; then
-    profile=release folder=release into=$out/filters-release
-    export CARGO_PROFILE_RELEASE_STRIP=symbols
-fi
-# Scans over elements are vector code: whatever runs WebAssembly in a proxy has had SIMD for years.
-export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="-C target-feature=+simd128"
-filters=(gate auth rate-limit tensor-guard)
-packages=("${filters[@]/#/-ptensorgate-}")
-if [ "$profile" = dev ]; then packages+=(-ptensorgate-faulty-gate); fi
-cargo build --quiet --locked --profile "$profile" --target wasm32-wasip1 "${packages[@]}"
-# trimmed MODULE FILE: one that is the same stays as it is, so that whoever watches it sees no change.
-trimmed() {
-    tools/trim-filter.py "$1" "$2.new"
-    if cmp -s "$2.new" "$2"; then rm "$2.new"; else mv "$2.new" "$2"; fi
-}
-mkdir -p "$into"
-for filter in "${filters[@]}"; do
-    # Cargo names a module as Rust names a crate.
-    built=$out/wasm32-wasip1/$folder/${filter//-/_}.wasm
-    trimmed "$built" "$into/$filter.wasm"
-    printf 'filters: %s.wasm, %s bytes\n' "$filter" "$(stat -c %s "$into/$filter.wasm")"
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate/filters
+# Sets of modules that are kept. One is 16 MB.
+KEPT=5
+filters=(gate auth rate-limit tensor-guard faulty-gate)
+packages=("${filters[@]/#/tensorgate-}")
+
+# Settings in the caller's environment would change the modules, and are not part of the digest.
+for name in $(compgen -e); do
+    case $name in
+        CARGO_HOME | CARGO_TARGET_DIR | CARGO_BUILD_JOBS | CARGO_HTTP_* | CARGO_NET_* | CARGO_REGISTR* | CARGO_TERM_* | RUSTUP_*) ;;
+        CARGO_* | RUST*) unset "$name" ;;
+    esac
 done
-if [ "$profile" = dev ]; then
-    mkdir -p "$out/filters-faulty"
-    trimmed "$out/wasm32-wasip1/debug/faulty_gate.wasm" "$out/filters-faulty/gate.wasm"
+export CARGO_INCREMENTAL=0
+# Vector code for scans over elements, and no path of this machine.
+. tools/remap.sh
+flags=(-Ctarget-feature=+simd128 "${remap[@]}")
+
+# build FOLDER: the modules of this tree, trimmed, with their checksums beside them.
+build() {
+    local filter built dep_infos=()
+    CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
+        cargo build --quiet --locked --profile filter --target wasm32-wasip1 "${packages[@]/#/--package=}"
+    for filter in "${filters[@]}"; do
+        # Cargo names a module as Rust names a crate.
+        built=$out/wasm32-wasip1/filter/${filter//-/_}
+        tools/trim-filter.py "$built.wasm" "$1/$filter.wasm"
+        dep_infos+=("$built.d")
+    done
+    tools/filters-key.py "${packages[@]}" --covers "${dep_infos[@]}"
+    (cd "$1" && sha256sum -- *.wasm >sums)
+}
+
+# kept FOLDER: a copy of the set of this digest, if there is a whole one.
+kept() {
+    cp "$cache/$key"/* "$1/" 2>/dev/null && (cd "$1" && sha256sum --check --status sums 2>/dev/null) && touch "$cache/$key"
+}
+
+# keep FOLDER: puts a set into the cache, whole or not at all, and removes the oldest ones.
+keep() {
+    local new=$cache/.new-$$
+    mkdir -p "$cache"
+    cp -r "$1" "$new"
+    # One that is there is broken, or another build's of the same sources.
+    rm -rf "${cache:?}/$key"
+    mv -T "$new" "$cache/$key" 2>/dev/null || rm -rf "$new"
+    # What a build left behind that was killed.
+    find "$cache" -maxdepth 1 -name '.new-*' -mmin +60 -exec rm -rf {} +
+    (cd "$cache" && ls -1td -- */ | tail -n +$((KEPT + 1)) | xargs -r rm -rf --)
+}
+
+# placed MODULE FILE: a file that is the same stays as it is, so that its watchers see no change.
+placed() {
+    mkdir -p "$(dirname "$2")"
+    cmp -s "$1" "$2" || { cp "$1" "$2.new" && mv "$2.new" "$2"; }
+}
+
+made=$(mktemp -d)
+trap 'rm -rf "$made"' EXIT
+key=$(tools/filters-key.py "${packages[@]}")
+if kept "$made"; then
+    echo "filters: built before, from $cache/${key:0:16}…"
+else
+    build "$made"
+    # Sources that were changed meanwhile are of another digest.
+    if [ "$(tools/filters-key.py "${packages[@]}")" = "$key" ]; then keep "$made"; fi
 fi
+placed "$made/faulty-gate.wasm" "$out/filters-faulty/gate.wasm"
+for filter in "${filters[@]}"; do
+    [ "$filter" = faulty-gate ] && continue
+    placed "$made/$filter.wasm" "$out/filters/$filter.wasm"
+    printf 'filters: %s.wasm, %s bytes\n' "$filter" "$(stat -c %s "$out/filters/$filter.wasm")"
+done

@@ -42,9 +42,9 @@ impl Host {
         let admin = Address::Tcp(admin);
         process
             .until(async || {
-                crate::admin::ask(&admin, http::Method::GET, "/readyz")
-                    .await
-                    .ok()
+                let said = crate::admin::ask(&admin, http::Method::GET, "/readyz").await;
+                // Without a line about a model.
+                said.ok().filter(|said| said.as_ref() == b"ready\n")
             })
             .await?;
         Ok(Self { process })

@@ -35,7 +35,7 @@ use scenario::SCENARIOS;
 
 /// Measures tensorgate against its peers on this machine.
 ///
-/// Example: tensorgate-bench --only small --filters target/filters-release
+/// Example: tensorgate-bench --only small --filters target/filters
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Flags {
@@ -46,7 +46,7 @@ struct Flags {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// The folder of the filters' modules.
-    #[arg(long, default_value = "target/filters-release")]
+    #[arg(long, default_value = "target/filters")]
     filters: PathBuf,
     /// The folder of the handlers' components.
     #[arg(long, default_value = "target/components")]

@@ -140,7 +140,8 @@ pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, Unfit> {
     for certificate in &chain {
         ParsedCertificate::try_from(certificate).map_err(|error| cert.unfit(error, OWN_FIX))?;
     }
-    let secret = tls::secret(&key.file()).map_err(|error| key.unfit(error.cause(), KEY_FIX))?;
+    let secret =
+        tls::private_key(&key.file()).map_err(|error| key.unfit(error.cause(), KEY_FIX))?;
     let laid = Identity {
         chain: chain.iter().map(|one| pem("CERTIFICATE", one)).collect(),
         key: pem(key_label(&secret), secret.secret_der()),
@@ -184,6 +185,18 @@ pub fn authorities(tls: &Tls, root: &Path) -> Option<Result<Authorities, Vec<Unf
 }
 
 impl Authorities {
+    /// These, with the revocation lists as they stand now; `None` if there are none that can be used.
+    pub fn with_lists(&self, tls: &Tls, root: &Path) -> Option<Self> {
+        let name = tls.client_crl()?;
+        let path = CRL;
+        let (crl, lists) = lists_of(&Named { root, name, path }).ok()?;
+        Some(Self {
+            crl: Some(crl),
+            lists,
+            ..self.clone()
+        })
+    }
+
     /// How many certificates count no more.
     pub fn revoked(&self) -> usize {
         self.lists

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tensorgate_glue::filter::{Duties, Filter, check_chain};
-use tensorgate_policy::Policy;
+use tensorgate_filter_core::filter::{Capabilities, Filter, check_chain};
 use tensorgate_policy::policy::{Allowance, Unit};
+use tensorgate_policy::{HeaderMode, Policy};
 
 /// Filters that make a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,14 +19,16 @@ impl Chain {
 
     /// What of a policy no filter of the chain keeps, each as a sentence: it must be somebody else's business.
     pub fn leaves_open(&self, policy: &Policy) -> Vec<String> {
-        let has = |duty: fn(Duties) -> bool| self.0.iter().any(|filter| duty(filter.duties()));
+        let has = |duty: fn(Capabilities) -> bool| {
+            self.0.iter().any(|filter| duty(filter.capabilities()))
+        };
         let by_request = |allowance: Allowance| allowance.unit == Unit::Requests;
-        let counts = !policy.places().is_empty()
+        let counts = !policy.permit_counters().is_empty()
             || policy
                 .allowances()
                 .any(|(_, _, allowance)| by_request(allowance));
         let mut open = Vec::new();
-        if !has(|duties| duties.identify) {
+        if !has(|capabilities| capabilities.identify) {
             open.push(format!(
                 "{self} reads no credentials: another filter in front has to prove who is calling"
             ));
@@ -48,12 +50,12 @@ impl Chain {
             let told = by_credential.into_iter().filter(|(is_there, _)| *is_there);
             open.extend(told.map(|(_, what)| format!("{self} {what}")));
         }
-        if counts && !has(|duties| duties.charge) {
+        if counts && !has(|capabilities| capabilities.charge) {
             open.push(format!(
                 "{self} counts no requests: the policy's rates and concurrency are not kept here"
             ));
         }
-        if !has(|duties| duties.check) {
+        if !has(|capabilities| capabilities.check) {
             open.push(format!(
                 "{self} checks no tensors: only the sandbox host keeps the contracts"
             ));
@@ -74,21 +76,32 @@ impl Chain {
 ///
 /// # Errors
 /// What they cannot.
-pub fn can_keep(filters: &[Filter], policy: &Policy) -> Result<(), String> {
+pub fn can_keep(filters: &[Filter], headers: HeaderMode, policy: &Policy) -> Result<(), String> {
+    let parts = filters != [Filter::Gate];
+    if parts && headers == HeaderMode::Forward && policy.rate_limit_service().is_some() {
+        return Err(format!(
+            "limits of scope global need the filter {} where headers are sent on before the body is judged, and not its parts",
+            Filter::Gate.name()
+        ));
+    }
     let waits = policy.grants().iter().find(|grant| grant.messages_wait());
-    if let Some(grant) = waits.filter(|_| filters != [Filter::Gate]) {
+    if let Some(grant) = waits.filter(|_| parts) {
         return Err(format!(
             "grant {:?} has messages of streams wait for limits of scope global, which {} does and its parts in a row do not",
             grant.name(),
             Filter::Gate.name()
         ));
     }
-    let has = |duty: fn(Duties) -> bool| filters.iter().any(|filter| duty(filter.duties()));
+    let has =
+        |duty: fn(Capabilities) -> bool| filters.iter().any(|filter| duty(filter.capabilities()));
     let cost = policy
         .allowances()
         .find(|(_, _, allowance)| allowance.unit != Unit::Requests);
     match cost {
-        Some((grant, ..)) if has(|duties| duties.charge) && !has(|duties| duties.check) => {
+        Some((grant, ..))
+            if has(|capabilities| capabilities.charge)
+                && !has(|capabilities| capabilities.check) =>
+        {
             Err(format!(
                 "grant {:?} limits what tensors cost, which {} has to charge: no such filter is in the chain",
                 grant.name(),
@@ -155,7 +168,7 @@ mod tests {
             ("rate-limit", "daily-requests", true),
         ] {
             let chain = chain.parse::<Chain>().unwrap();
-            let kept_here = can_keep(chain.filters(), &policy(grant));
+            let kept_here = can_keep(chain.filters(), HeaderMode::Hold, &policy(grant));
             assert_eq!(kept_here.is_ok(), kept, "{chain} {grant}: {kept_here:?}");
         }
     }

@@ -1,15 +1,14 @@
-//! Files that a policy names become what they hold, so that neither the filter nor the host ever reads one: key sets of issuers, digests of API
-//! keys, lists of what was revoked. What the entries say is validation's to judge; here they are only read and bounded.
+//! Files that a policy names become what they hold, so that neither the filter nor the host ever reads one: key sets
+//! of issuers, digests of API keys, lists of what was revoked. Validation judges what the entries say; here they are
+//! only read and bounded.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tensorgate_policy::{Fault, Severity, raw};
 
+use crate::lists::{KeysFile, List, MAX_FILE_BYTES, Named, api_key, lines};
 use crate::load::read_at_most;
-
-/// Largest file of these, bytes. A hundred thousand keys' digests are 7 MiB.
-const MAX_FILE_BYTES: u64 = 8 << 20;
 
 /// A JSON Web Key Set (RFC 7517, 5). Other members are passed over.
 #[derive(Deserialize)]
@@ -17,12 +16,26 @@ struct KeySet {
     keys: Vec<raw::Jwk>,
 }
 
-/// Puts every file's content in its place. Returns the files, for whoever watches them, and what is wrong with them.
-pub fn inline(policy: &mut raw::Policy, root: &Path) -> (Vec<PathBuf>, Vec<Fault>) {
+/// What became of a policy's files.
+pub struct Inlined {
+    /// The files, as the policy names them.
+    pub read: Vec<PathBuf>,
+    /// What is wrong with them.
+    pub faults: Vec<Fault>,
+    /// What the policy named, of what may take effect apart from the rest.
+    pub named: Named,
+}
+
+/// Puts every file's content in its place.
+pub fn inline(policy: &mut raw::Policy, root: &Path) -> Inlined {
     let mut reader = Reader {
         root,
         files: Vec::new(),
         faults: Vec::new(),
+    };
+    let mut named = Named {
+        revoked: policy.revoked.clone(),
+        ..Named::default()
     };
     for (name, issuer) in &mut policy.issuers {
         let path = format!("issuers.{}.jwks.file", quoted(name));
@@ -38,52 +51,31 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> (Vec<PathBuf>, Vec<Fault
         }
     }
     for (name, client) in &mut policy.clients {
+        if let Some(file) = &client.api_keys_file {
+            let own = client.api_keys.iter().filter_map(|key| key.sha256.clone());
+            let file = KeysFile {
+                file: file.into(),
+                own: own.collect(),
+            };
+            named.keys.insert(name.clone(), file);
+        }
         let path = format!("clients.{}.api_keys_file", quoted(name));
         if let Some(text) = reader.take(&mut client.api_keys_file, &path) {
-            for line in lines(&text) {
-                let (sha256, not_after) = match line.split_once(char::is_whitespace) {
-                    Some((sha256, day)) => (sha256, Some(day.trim().to_owned())),
-                    None => (line, None),
-                };
-                client.api_keys.push(raw::ApiKey {
-                    sha256: Some(sha256.to_owned()),
-                    not_after,
-                });
-            }
+            client.api_keys.extend(lines(&text).map(api_key));
         }
     }
     let revoked = &mut policy.revoked;
-    if let Some(text) = reader.take(&mut revoked.jti_file, "revoked.jti_file") {
-        revoked.jti.extend(lines(&text).map(str::to_owned));
+    for list in List::ALL {
+        if let Some(text) = reader.take(list.file(revoked), list.field()) {
+            let entries = lines(&text).map(|line| list.entry(line));
+            list.entries(revoked).extend(entries);
+        }
     }
-    if let Some(text) = reader.take(&mut revoked.keys_file, "revoked.keys_file") {
-        // What follows the digest is a note: whose it was, when it was revoked.
-        let digests = lines(&text).filter_map(|line| line.split_whitespace().next());
-        revoked.keys.extend(digests.map(str::to_owned));
+    Inlined {
+        read: reader.files,
+        faults: reader.faults,
+        named,
     }
-    if let Some(text) = reader.take(&mut revoked.certificates_file, "revoked.certificates_file") {
-        // As `openssl x509 -fingerprint -sha256` writes one, too.
-        let digests = lines(&text).filter_map(|line| line.split_whitespace().next());
-        let plain = digests.map(|digest| digest.replace(':', "").to_ascii_lowercase());
-        revoked.certificates.extend(plain);
-    }
-    if let Some(text) = reader.take(&mut revoked.serials_file, "revoked.serials_file") {
-        // As `openssl x509 -serial -ext authorityKeyIdentifier` writes them, too.
-        let plain = lines(&text).map(|line| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            words.join(" ").replace(':', "").to_ascii_lowercase()
-        });
-        // A list without entries is one: it is looked at from the first request on.
-        revoked.serials.get_or_insert_default().extend(plain);
-    }
-    (reader.files, reader.faults)
-}
-
-/// Entries of a list, one a line; empty lines and those that begin with `#` are none.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 struct Reader<'r> {
@@ -122,17 +114,4 @@ fn quoted(name: &str) -> String {
     let mut path = String::new();
     crate::source::path::push_key(&mut path, name);
     path
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-
-    #[test]
-    fn an_entry_is_a_line_that_says_something() {
-        let read: Vec<_> = lines("# note\n\n a \r\nb\n#c\n").collect();
-        assert_eq!(read, ["a", "b"]);
-    }
 }

@@ -9,10 +9,11 @@ use tensorgate_host::config::{Folders, at_most, canonical_digest};
 use tensorgate_host::signed;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::raw::Shared;
-use tensorgate_policy::{Bundle, Fault, Policy, Severity, hex, raw, validate};
+use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, validate};
 
 use crate::files;
-use crate::inline::inline;
+use crate::inline::{Inlined, inline};
+use crate::lists::Named;
 use crate::source::typed::Hole;
 use crate::source::{Located, Span, parse, path, typed};
 
@@ -39,6 +40,8 @@ pub struct Loaded {
     pub warnings: Vec<Located>,
     /// Files that it names and that were read into the bundle, as it names them.
     pub read: Vec<PathBuf>,
+    /// What it named, of what may take effect apart from the rest.
+    pub named: Named,
 }
 
 /// Why there is none.
@@ -119,6 +122,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         policy,
         warnings,
         read,
+        named,
     } = match judge(&source.text, root) {
         Ok(judged) => judged,
         Err(faults) => return Err(LoadError::Faults(source, faults)),
@@ -127,6 +131,8 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
     let bundle = Bundle {
         generation: generation(&raw)?,
         policy: raw,
+        headers: HeaderMode::default(),
+        tightens: None,
     };
     let bytes = written_bytes(&bundle)?;
     if bytes > Bundle::MAX_BYTES {
@@ -139,11 +145,20 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         bundle,
         warnings,
         read,
+        named,
     })
 }
 
+/// What a policy's file revokes, as far as that can be read, whatever else is wrong with the file: entries, and
+/// the names of lists.
+pub fn revoked_section(file: &Path) -> Option<raw::Revoked> {
+    let text = String::from_utf8(read_bounded(file).ok()?).ok()?;
+    let mut tree = parse::parse(&text).0?;
+    Some(typed::typed(&mut tree).policy.revoked)
+}
+
 /// The first 16 hex digits of the SHA-256 of a policy's canonical JSON.
-fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
+pub fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
     let mut digits = hex(&canonical_digest(policy)?);
     digits.truncate(16);
     Ok(digits)
@@ -154,7 +169,7 @@ fn once(policy: &mut raw::Policy) -> serde_json::Result<()> {
     let mut places = HashMap::new();
     let mut contents: HashMap<Vec<u8>, Shared<raw::Model>> = HashMap::new();
     for model in policy.models.values_mut() {
-        let one = match places.entry(model.place()) {
+        let one = match places.entry(model.as_ptr()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let content = serde_json::to_vec(&**model)?;
@@ -254,6 +269,7 @@ struct Judged {
     policy: Policy,
     warnings: Vec<Located>,
     read: Vec<PathBuf>,
+    named: Named,
 }
 
 /// Text to a policy and its warnings, or every fault in the order of the text. `root`: the folder of the files that it names.
@@ -268,7 +284,11 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
         mut holes,
     } = typed::typed(&mut tree);
     faults.extend(mistyped);
-    let (read, unread) = inline(&mut raw, root);
+    let Inlined {
+        read,
+        faults: unread,
+        named,
+    } = inline(&mut raw, root);
     holes.extend(
         unread
             .iter()
@@ -302,6 +322,7 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
                 policy,
                 warnings: faults,
                 read,
+                named,
             })
         }
         _ => Err(faults),

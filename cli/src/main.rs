@@ -5,12 +5,14 @@ mod chain;
 mod files;
 mod handler;
 mod inline;
+mod lists;
 mod load;
 mod message;
 mod render;
 mod replace;
 mod source;
 mod stack;
+mod tighten;
 mod ui;
 mod verbs;
 

@@ -1,8 +1,8 @@
 //! A raw HTTP/1.1 message, read as strictly as the Envoy that `render` configures, and handed on as that Envoy would hand it
 //! to the filter. What Envoy would refuse by itself is refused here for the same reason; nothing else is judged.
 
-use tensorgate_glue::host::Field;
-use tensorgate_glue::native::Request;
+use tensorgate_filter_core::host::Field;
+use tensorgate_filter_core::native::Request;
 use tensorgate_policy::Reason;
 
 use crate::render::envoy::bounds::Bounds;

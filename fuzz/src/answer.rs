@@ -87,7 +87,10 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
                 let value: Value = serde_json::from_slice(&body).expect("JSON");
                 assert_eq!(
                     value.get("type").and_then(Value::as_str),
-                    Some(&*format!("urn:tensorgate:{}", reason.told().name()))
+                    Some(&*format!(
+                        "urn:tensorgate:{}",
+                        reason.public_reason().name()
+                    ))
                 );
                 assert!(value.get("error").is_some_and(Value::is_string), "{value}");
             }

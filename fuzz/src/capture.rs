@@ -1,18 +1,20 @@
-//! A captured call's file, as whoever runs it again gets it: taking a file apart loses nothing, whatever it is; and of a text behind a key what is
-//! accepted serde_json accepts, and both read the same; its tensors have the elements that their shapes say; written again it is the same call.
+//! A captured call's file, as whoever runs it again gets it: taking a file apart loses nothing,
+//! whatever it is; and of a text behind a key what is accepted serde_json accepts, and both read
+//! the same; its tensors have the elements that their shapes say; written again it is the same
+//! call.
 
 use serde_json::Value;
 use tensorgate_policy::contract::check_structure;
 
 use crate::capture_envelope::{Envelope, HEAD_BYTES, MAGIC, TAG_BYTES, head};
 use crate::capture_record::{
-    Blob, Came, Captured, FORMAT, HandlerFacts, Input, Named, Outcome, VALUE_BYTES, packed,
-    unpacked,
+    Blob, Captured, CapturedResource, FORMAT, HandlerFacts, Input, Named, Outcome, VALUE_BYTES,
+    packed, unpacked,
 };
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
-    match Envelope::of(data) {
+    match Envelope::parse(data) {
         Some(envelope) => {
             let again = [
                 &head(envelope.id, envelope.salt, envelope.nonce),
@@ -45,7 +47,7 @@ pub fn run(data: &[u8]) {
         assert!(check_structure(&tensors).is_ok());
     }
     for came in &call.brought {
-        let Came::Columns {
+        let CapturedResource::Columns {
             features,
             keys,
             missing,
@@ -107,20 +109,20 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
         input: Input::Tensors(tensors),
         ..plain.clone()
     };
-    let file = |missing: Option<&str>, data: &[u8]| Came::File {
+    let file = |missing: Option<&str>, data: &[u8]| CapturedResource::File {
         url: "https://a.example/x".to_owned(),
         missing: missing.map(str::to_owned),
         content_type: "image/png".to_owned(),
         data: Blob(data.to_vec()),
     };
-    let columns = |missing: Option<&str>, values: Vec<Blob>| Came::Columns {
+    let columns = |missing: Option<&str>, values: Vec<Blob>| CapturedResource::Columns {
         lookup: "users".to_owned(),
         features: vec!["age".to_owned(), "score".to_owned()],
         keys: vec!["k1".to_owned(), "k2".to_owned()],
         missing: missing.map(str::to_owned),
         values,
     };
-    let brought = |brought: Vec<Came>| Captured {
+    let brought = |brought: Vec<CapturedResource>| Captured {
         brought,
         ..plain.clone()
     };

@@ -1,9 +1,9 @@
 //! The signed context: what was not signed never verifies, what was comes back whole, and no byte of it can be changed.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use tensorgate_policy::policy::{Level, Wait};
+use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::request::Proofs;
-use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
+use tensorgate_wire::context::{Context, ContextFault, Key, RemainingQuotas};
 
 use crate::support::{CONTEXT_KEY, NOW_UNIX_S};
 
@@ -20,12 +20,12 @@ pub fn run(data: &[u8]) {
     let _ = signed(&mut Unstructured::new(data), &key);
 }
 
-fn levels(data: &mut Unstructured<'_>) -> Result<Levels> {
-    let mut list = || -> Result<Vec<Level>> {
+fn levels(data: &mut Unstructured<'_>) -> Result<RemainingQuotas> {
+    let mut list = || -> Result<Vec<RemainingQuota>> {
         let count = data.int_in_range(0..=8_usize)?;
         (0..count)
             .map(|_| {
-                Ok(Level {
+                Ok(RemainingQuota {
                     left: data.arbitrary()?,
                     full_after_ns: data.arbitrary()?,
                     wait: match data.int_in_range(0..=2_u8)? {
@@ -37,7 +37,7 @@ fn levels(data: &mut Unstructured<'_>) -> Result<Levels> {
             })
             .collect()
     };
-    Ok(Levels {
+    Ok(RemainingQuotas {
         request: list()?,
         content: list()?,
     })
@@ -56,7 +56,8 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
         generation: data.arbitrary()?,
         issued_unix_s: NOW_UNIX_S - age,
         checked: data.arbitrary()?,
-        levels: levels(data)?,
+        verdicts: data.arbitrary()?,
+        quotas: levels(data)?,
         claims: (0..data.int_in_range(0..=16)?)
             .map(|_| data.arbitrary())
             .collect::<Result<_>>()?,

@@ -1,31 +1,43 @@
-//! Whatever stands in the credential headers: only the very text of a configured key is a client, and of all texts only those of a key's
-//! form are hashed at all. The first byte chooses the header.
+//! Credential header fields: only the exact text of a configured key is a client. This is checked
+//! under a policy whose keys are tensorgate's own, and under one that has keys of other systems. The
+//! first byte chooses the header field.
 
 use std::sync::LazyLock;
 
-use tensorgate_identity::api_key::{format_key, parse_key};
+use tensorgate_identity::api_key::{format_key, parse_foreign, parse_key};
 use tensorgate_identity::{
     Attempts, Evidence, Identifier, KeySource, TokenCache, Verifier, VerifyFault,
 };
+use tensorgate_policy::Policy;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::Identity;
 use tensorgate_wire::headers::ReadHead;
 
-use crate::support::{KEYS, NOW_UNIX_S, POLICIES};
+use crate::support::{FOREIGN_KEYS, MAIN, NOW_UNIX_S, policy};
 
-static IDENTIFIER: LazyLock<Identifier> = LazyLock::new(|| Identifier::new(&POLICIES[0]));
+/// The policies' texts, and what is made of each.
+static POLICIES: LazyLock<[(&str, Policy, Identifier); 2]> = LazyLock::new(|| {
+    [MAIN, FOREIGN_KEYS].map(|text| {
+        let policy = policy(text);
+        let identifier = Identifier::new(&policy);
+        (text, policy, identifier)
+    })
+});
 
-/// There is no issuer in this policy, so nobody's signature is ever asked for.
-struct Unasked;
+/// Checks no signature: without an issuer in the policy, none is asked for.
+struct Signatures {
+    issuers: bool,
+}
 
-impl Attempts for Unasked {}
+impl Attempts for Signatures {}
 
-impl KeySource for Unasked {}
+impl KeySource for Signatures {}
 
-impl Verifier for Unasked {
+impl Verifier for Signatures {
     fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
-        panic!("a signature without an issuer")
+        assert!(self.issuers, "a signature without an issuer");
+        Ok(false)
     }
 }
 
@@ -42,41 +54,10 @@ pub fn run(data: &[u8]) {
     let fields = [
         (b":method".to_vec(), b"GET".to_vec()),
         (b":path".to_vec(), b"/v2".to_vec()),
-        (name.as_bytes().to_vec(), value.clone()),
+        (name.as_bytes().to_vec(), value),
     ];
-    let read = ReadHead::read(&fields, true);
-    let identified = IDENTIFIER.identify(
-        &Evidence::of(read.credential),
-        NOW_UNIX_S,
-        "generation",
-        &mut Unasked,
-        &mut TokenCache::default(),
-    );
-    if let Some(name) = &identified.credential {
-        let said = String::from_utf8_lossy(text);
-        assert!(
-            said.len() < 8 || !name.contains(&*said),
-            "the log holds {name}"
-        );
-    }
-    let identity = identified.identity;
-    let ambiguous = read
-        .into_head(Identity::Missing, &Templates::default())
-        .ambiguous
-        .is_some();
-    if let Identity::Client(client) = &identity
-        && !ambiguous
-    {
-        let said = String::from_utf8_lossy(&value);
-        let own = said
-            .get(.."Bearer ".len())
-            .filter(|scheme| name == "authorization" && scheme.eq_ignore_ascii_case("bearer "))
-            .map_or(&*said, |scheme| said.trim_start_matches(scheme));
-        let own = own.trim_matches(' ');
-        assert!(
-            is_configured(own),
-            "client {client} by {own:?}, which is no key of the policy"
-        );
+    for under in &*POLICIES {
+        judge(under, &fields, text);
     }
     if let Ok(text) = str::from_utf8(text)
         && parse_key(text).is_ok()
@@ -94,11 +75,54 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// The vectors' keys are the only ones with a configured digest; most of them are in [`KEYS`], the rest by digest.
-fn is_configured(text: &str) -> bool {
-    let digest: String = tensorgate_identity::digest(text)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    KEYS.contains(&text) || crate::support::MAIN.contains(&digest)
+/// What a credential comes to under one policy.
+fn judge(
+    (configured, policy, identifier): &(&str, Policy, Identifier),
+    fields: &[(Vec<u8>, Vec<u8>); 3],
+    text: &[u8],
+) {
+    let [.., (name, value)] = fields;
+    let read = ReadHead::read_keys(fields, true, policy.listen().key_locations());
+    let mut signatures = Signatures {
+        issuers: !policy.issuers().is_empty(),
+    };
+    let identified = identifier.identify(
+        &Evidence::of(read.credential),
+        NOW_UNIX_S,
+        "generation",
+        &mut signatures,
+        &mut TokenCache::default(),
+    );
+    if let Some(name) = &identified.credential {
+        let said = String::from_utf8_lossy(text);
+        assert!(
+            said.len() < 8 || !name.contains(&*said),
+            "the log holds {name}"
+        );
+    }
+    let identity = identified.identity;
+    let ambiguous = read
+        .into_head(Identity::Missing, &Templates::default())
+        .ambiguous
+        .is_some();
+    if let Identity::Client(client) = &identity
+        && !ambiguous
+    {
+        let said = String::from_utf8_lossy(value);
+        let own = said
+            .get(.."Bearer ".len())
+            .filter(|scheme| name == b"authorization" && scheme.eq_ignore_ascii_case("bearer "))
+            .map_or(&*said, |scheme| said.trim_start_matches(scheme));
+        let own = own.trim_matches(' ');
+        let digest = tensorgate_policy::hex(&tensorgate_identity::digest(own));
+        assert!(
+            configured.contains(&digest),
+            "client {client} by {own:?}, which is no key of the policy"
+        );
+        let any = policy.listen().key_locations().any_format();
+        assert!(
+            parse_key(own).is_ok() || (any && parse_foreign(own).is_ok()),
+            "client {client} by {own:?}, which is of no key's form"
+        );
+    }
 }

@@ -52,7 +52,7 @@ fn keys(fields: &[Field], end_of_stream: bool) {
     static POLICY: LazyLock<Policy> = LazyLock::new(|| {
         policy(r#"{"version": 1, "listen": {"api_key": {"cookie": "k", "query": "k"}}}"#)
     });
-    let read = ReadHead::read_keys(fields, end_of_stream, POLICY.listen().key_places());
+    let read = ReadHead::read_keys(fields, end_of_stream, POLICY.listen().key_locations());
     let plain = ReadHead::read(fields, end_of_stream);
     let (key, in_path, path) = (read.credential, read.key_in_path, read.path.clone());
     let (whole, of_field) = (plain.path.clone(), plain.credential);

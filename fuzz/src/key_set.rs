@@ -13,7 +13,7 @@ const MAX_KEYS: usize = 64;
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
-    // As `filters/glue/src/keys/document.rs` reads it.
+    // As `filters/core/src/keys/document.rs` reads it.
     let Ok(set) = serde_json::from_slice::<KeySet>(data) else {
         return;
     };

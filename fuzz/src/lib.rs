@@ -46,7 +46,7 @@ pub mod stream;
 mod support;
 // TF Serving's messages, as the decoder's own tests have them.
 pub mod template;
-#[path = "../../wire/tests/common/tensorflow.rs"]
+#[path = "../../wire/tests/it/common/tensorflow.rs"]
 mod tensorflow;
 pub mod token;
 pub mod tokenizer;

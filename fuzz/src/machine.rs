@@ -2,15 +2,14 @@
 //! was not begun, charged and checked, equal calls give equal steps, and of two causes the earlier is given.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use tensorgate_policy::decision::{AcquireOutcome, Addressee, PlaceScope, PlaceUnit};
-use tensorgate_policy::policy::{Level, Wait};
+use tensorgate_policy::decision::{AcquireOutcome, Addressee, PermitScope, PermitUnit};
+use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::request::{
-    Coding, ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Route,
-    ServerQuestion,
+    Coding, ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Route, ServerQuery,
 };
 use tensorgate_policy::tensor::{Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{
-    ChargeOutcome, Decision, Denial, Draw, InferRequest, Policy, Reason, Step, Tensor,
+    ChargeOutcome, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step, Tensor,
 };
 
 use crate::support::POLICIES;
@@ -66,7 +65,7 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
         let before = decision.denial().cloned();
         let step = match call {
             Call::Charged(outcome) => {
-                charged = charged.map(|_| matches!(outcome, ChargeOutcome::Spent(_)));
+                charged = charged.map(|_| matches!(outcome, ChargeOutcome::Charged(_)));
                 decision.charged(policy, outcome.clone())
             }
             Call::Acquired(outcome) => {
@@ -86,12 +85,17 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
         }
         match &step {
             Step::Charge(charge) => {
-                let debits = &charge.debits;
-                assert!(!debits.is_empty() && debits.iter().all(|debit| debit.amount > 0));
+                let limit_charges = &charge.limit_charges;
+                assert!(
+                    !limit_charges.is_empty()
+                        && limit_charges
+                            .iter()
+                            .all(|limit_charge| limit_charge.amount > 0)
+                );
                 charged = Some(false);
             }
             Step::Acquire(acquire) => {
-                let places = &acquire.places;
+                let places = &acquire.permits;
                 assert!(!places.is_empty() && places.iter().all(|place| place.amount > 0));
                 placed = Some(false);
             }
@@ -191,10 +195,10 @@ fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
         2 => Route::Server {
             protocol,
             question: *data.choose(&[
-                ServerQuestion::Live,
-                ServerQuestion::Ready,
-                ServerQuestion::Health,
-                ServerQuestion::Metadata,
+                ServerQuery::Live,
+                ServerQuery::Ready,
+                ServerQuery::Health,
+                ServerQuery::Metadata,
             ])?,
         },
         _ => Route::Model {
@@ -222,7 +226,7 @@ fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
             .into_iter()
             .take(data.int_in_range(0..=2)?)
             .collect(),
-        draw: Draw::of(data.choose(&["a", "b", "c"])?),
+        request_hash: RequestHash::from_request_id(data.choose(&["a", "b", "c"])?),
         route,
         content_type: match data.int_in_range(0..=4)? {
             0 => ContentType::Absent,
@@ -253,8 +257,8 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
         7 => Call::Acquired(match data.int_in_range(0..=3)? {
             0 => AcquireOutcome::Failed,
             1 => AcquireOutcome::Refused {
-                scope: PlaceScope::Client("scorer".to_owned()),
-                unit: PlaceUnit::Requests,
+                scope: PermitScope::Client("scorer".to_owned()),
+                unit: PermitUnit::Requests,
             },
             _ => AcquireOutcome::Acquired,
         }),
@@ -271,9 +275,9 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
             },
         ),
         0 | 1 => Call::Charged(match data.int_in_range(0..=3)? {
-            0 => ChargeOutcome::Refused(levels(data)?),
+            0 => ChargeOutcome::Exceeded(levels(data)?),
             1 => ChargeOutcome::Failed,
-            _ => ChargeOutcome::Spent(levels(data)?),
+            _ => ChargeOutcome::Charged(levels(data)?),
         }),
         2 | 3 => Call::Message(Box::new(request(data)?)),
         4 | 5 => Call::Check(Box::new(request(data)?)),
@@ -282,10 +286,10 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
 }
 
 /// What limits might have, as many as there are or not.
-fn levels(data: &mut Unstructured<'_>) -> Result<Vec<Level>> {
+fn levels(data: &mut Unstructured<'_>) -> Result<Vec<RemainingQuota>> {
     let mut levels = Vec::new();
     for _ in 0..data.int_in_range(0..=5_u8)? {
-        levels.push(Level {
+        levels.push(RemainingQuota {
             left: data.arbitrary()?,
             full_after_ns: data.arbitrary()?,
             wait: match data.int_in_range(0..=2_u8)? {

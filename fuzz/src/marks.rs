@@ -2,8 +2,8 @@
 //! and behind a gate nothing that it has not marked.
 
 use tensorgate_policy::Reason;
-use tensorgate_wire::context::{Key, Levels, Mark, Marker, Refusal};
-use tensorgate_wire::messages::{Messages, Taken, framed};
+use tensorgate_wire::context::{EnvelopeCodec, Key, MessageEnvelope, Refusal, RemainingQuotas};
+use tensorgate_wire::messages::{Messages, NextMessage, framed};
 
 use crate::support::CONTEXT_KEY;
 
@@ -21,7 +21,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     let step = usize::from(cut) + 1;
-    let client = || Messages::of_client(MAX_BYTES);
+    let client = || Messages::from_client(MAX_BYTES);
     let (frames, fault) = read(client(), stream, stream.len().max(1));
     assert_eq!(read(client(), stream, step), (frames.clone(), fault));
     assert!(frames.iter().all(|frame| frame.len() <= MAX_BYTES));
@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
         "what is taken is what came"
     );
 
-    let (nothing, fault) = read(Messages::marked(marker(), MAX_BYTES), stream, step);
+    let (nothing, fault) = read(Messages::from_gate(marker(), MAX_BYTES), stream, step);
     assert!(nothing.is_empty(), "a message that no gate has marked");
     assert!(stream.is_empty() || fault.is_some());
 
@@ -41,13 +41,15 @@ pub fn run(data: &[u8]) {
     for frame in &frames {
         if frame.len() % 3 == 0 {
             let refusal = Refusal::of(tensorgate_policy::Denial::new(Reason::Shape, "no"), false);
-            marked.extend(framed(&gate.write(&Mark::Refused(Box::new(refusal)))));
+            marked.extend(framed(
+                &gate.write(&MessageEnvelope::Refused(Box::new(refusal))),
+            ));
             expected.push(Vec::new());
         }
-        let levels = Levels::default();
-        let mark = gate.write(&Mark::Message {
+        let levels = RemainingQuotas::default();
+        let mark = gate.write(&MessageEnvelope::Message {
             checked: cut & 1 == 1,
-            levels,
+            quotas: levels,
         });
         let start = marked.len();
         marked.extend(framed(&mark));
@@ -57,16 +59,16 @@ pub fn run(data: &[u8]) {
         let at = start + (usize::from(cut) % (end - start));
         let mut changed = marked.clone();
         changed[at] ^= 1;
-        let (kept, fault) = read(Messages::marked(marker(), MAX_BYTES), &changed, step);
+        let (kept, fault) = read(Messages::from_gate(marker(), MAX_BYTES), &changed, step);
         assert!(fault.is_some() && kept.len() < expected.len());
     }
-    let host = Messages::marked(marker(), MAX_BYTES);
+    let host = Messages::from_gate(marker(), MAX_BYTES);
     assert_eq!(read(host, &marked, step), (expected, None));
 }
 
-fn marker() -> Marker {
+fn marker() -> EnvelopeCodec {
     let key = Key::from_hex(CONTEXT_KEY).expect("a key");
-    Marker::new(&key, "v5.AAAA.signature")
+    EnvelopeCodec::new(&key, "v5.AAAA.signature")
 }
 
 fn read(mut messages: Messages, stream: &[u8], step: usize) -> Read {
@@ -74,7 +76,7 @@ fn read(mut messages: Messages, stream: &[u8], step: usize) -> Read {
     loop {
         match messages.take(&stream[from..came]) {
             Err(denial) => return (taken, Some(denial.reason)),
-            Ok(Taken::Wants(bytes)) => {
+            Ok(NextMessage::Incomplete(bytes)) => {
                 assert!(bytes > came - from && bytes <= MOST_WANTED, "{bytes}");
                 if came == stream.len() {
                     let fault = messages.end(came - from).err();
@@ -82,11 +84,11 @@ fn read(mut messages: Messages, stream: &[u8], step: usize) -> Read {
                 }
                 came = (came + step).min(stream.len());
             }
-            Ok(Taken::Message { frame, used, .. }) => {
+            Ok(NextMessage::Message { frame, used, .. }) => {
                 taken.push(frame.to_vec());
                 from += used;
             }
-            Ok(Taken::Refused { used, .. }) => {
+            Ok(NextMessage::Refused { used, .. }) => {
                 taken.push(Vec::new());
                 from += used;
             }

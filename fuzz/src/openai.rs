@@ -11,7 +11,7 @@ use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::request::{
     Api, ContentType, Encoding, Head, Identity, Operations, Proofs, Route,
 };
-use tensorgate_policy::{ChargeOutcome, Draw, Policy, Step, raw, validate};
+use tensorgate_policy::{ChargeOutcome, Policy, RequestHash, Step, raw, validate};
 use tensorgate_wire::openai::to_json;
 use tensorgate_wire::{addressee, decode};
 
@@ -82,7 +82,7 @@ fn allowed(api: Api, body: &[u8]) -> bool {
         identity: Identity::Client("scorer".to_owned()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
-        draw: Draw::default(),
+        request_hash: RequestHash::default(),
         route: Route::OpenAi { api },
         content_type: ContentType::Json,
         encoding: Encoding::Identity,
@@ -90,7 +90,7 @@ fn allowed(api: Api, body: &[u8]) -> bool {
         content_length: None,
         end_of_stream: false,
     };
-    let spent = |_: &_| ChargeOutcome::SPENT;
+    let spent = |_: &_| ChargeOutcome::CHARGED;
     let (mut decision, step) = decide_head(policy(), &head, spent);
     let Step::ReadBody(plan) = step else {
         panic!("{step:?}");

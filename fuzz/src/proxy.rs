@@ -7,22 +7,24 @@ mod upstream;
 use std::rc::Rc;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use tensorgate_glue::filter::Filter;
-use tensorgate_glue::gate::Gate;
-use tensorgate_glue::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
-use tensorgate_glue::native::{Limiter, Store};
-use tensorgate_glue::record::Verdict;
-use tensorgate_glue::root::GateRoot;
-use tensorgate_glue::shared_limits::make_breaker;
-use tensorgate_glue::spend::make_slots;
+use tensorgate_filter_core::filter::Filter;
+use tensorgate_filter_core::gate::Gate;
+use tensorgate_filter_core::host::{
+    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
+};
+use tensorgate_filter_core::native::{Limiter, Store};
+use tensorgate_filter_core::quota::make_slots;
+use tensorgate_filter_core::rate_limit_service::make_circuit_breaker;
+use tensorgate_filter_core::record::Verdict;
+use tensorgate_filter_core::root::GateRoot;
 use tensorgate_identity::api_key::format_key;
-use tensorgate_policy::Now;
+use tensorgate_policy::{HeaderMode, Now};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::HEADER;
 
-use upstream::{behind_marks, marked};
+use upstream::{behind_marks, marked, with_verdicts};
 
-use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, bundle, frame};
+use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, frame};
 
 /// Keys of clients `scorer`, `reader` and `rate-1` in the vectors' policies: what each policy knows is another's stranger.
 const CLIENT_KEYS: [&str; 3] = [KEYS[0], KEYS[1], "tg_JcF3NDuQ56QHz2eQO0oBseO5tXT1eukUp"];
@@ -42,7 +44,7 @@ const TOKEN: u32 = 1;
 /// whichever secret a fuzzer, which sees compared strings, has put into the request's open parts.
 struct World {
     /// A configured gate a policy; what a play changes is in its store.
-    roots: [Rc<GateRoot>; 4],
+    roots: Vec<Rc<GateRoot>>,
     keys: [String; 3],
     context_key: &'static str,
 }
@@ -56,15 +58,25 @@ thread_local! {
 
 impl World {
     fn new(keys: [String; 3], context_key: &'static str) -> Self {
-        let roots = [MAIN, RATES, RAW, &shared_rates()].map(|policy| {
+        let policies = [MAIN, RATES, RAW, &shared_rates()].map(|policy| {
             let mut policy = policy.to_owned();
             for (known, key) in CLIENT_KEYS.iter().zip(&keys) {
                 policy = policy.replace(&digest(known), &digest(key));
             }
-            let (root, _) = GateRoot::configure(Filter::Gate, bundle(&policy), Some(context_key))
-                .expect("a policy of the vectors");
-            Rc::new(root)
+            policy
         });
+        let roots = ["hold", "forward"].into_iter().flat_map(|headers| {
+            policies.iter().map(move |policy| {
+                let generation = "0123456789abcdef";
+                let bundle = format!(
+                    r#"{{"generation": "{generation}", "headers": "{headers}", "policy": {policy}}}"#
+                );
+                let (root, _) = GateRoot::configure(Filter::Gate, bundle, Some(context_key))
+                    .expect("a policy of the vectors");
+                Rc::new(root)
+            })
+        });
+        let roots = roots.collect();
         Self {
             roots,
             keys,
@@ -96,6 +108,7 @@ struct Faulty {
     calls: u32,
     store: Store,
     headers: Vec<Field>,
+    trailers: Vec<Field>,
     held: Vec<u8>,
     answers: usize,
     counted: usize,
@@ -193,8 +206,25 @@ impl Proxy for Faulty {
         self.call("get_header_map_value", None)
     }
 
-    fn clear_request_trailers(&mut self) -> std::result::Result<(), HostFault> {
+    fn request_trailers(&mut self) -> std::result::Result<Vec<Field>, HostFault> {
+        let trailers = self.trailers.clone();
+        self.call("get_header_map_pairs", trailers)
+    }
+
+    fn set_request_trailers(
+        &mut self,
+        fields: &[(&str, &str)],
+    ) -> std::result::Result<(), HostFault> {
+        let fields = fields.iter();
+        let fields =
+            fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        self.trailers = fields.collect();
         self.call("set_header_map_pairs", ())
+    }
+
+    fn append_request_body(&mut self, data: &[u8]) -> std::result::Result<(), HostFault> {
+        self.held.extend_from_slice(data);
+        self.call("set_buffer_bytes", ())
     }
 
     fn request_body(
@@ -243,13 +273,17 @@ impl Proxy for Faulty {
 
     fn count_shadow(&mut self, _: &str) {}
 
-    fn ask_limits(&mut self, question: &[u8], _: u64) -> std::result::Result<u32, HostFault> {
+    fn call_rate_limit_service(
+        &mut self,
+        question: &[u8],
+        _: u64,
+    ) -> std::result::Result<u32, HostFault> {
         self.told.push(format!("{question:?}"));
         self.asked = question.to_vec();
         self.call("grpc_call", TOKEN)
     }
 
-    fn count_asked(&mut self, _: Asked) {}
+    fn count_limit_call(&mut self, _: LimitCallOutcome) {}
 
     fn property(&mut self, _: &[&str]) -> std::result::Result<Option<Vec<u8>>, HostFault> {
         self.call("get_property", None)
@@ -260,10 +294,10 @@ impl Proxy for Faulty {
         self.call("set_property", ())
     }
 
-    fn next_entry(&mut self) -> Option<String> {
+    fn next_sequence_number(&mut self) -> Option<String> {
         self.entries += 1;
         let entry = format!("{:016x}.{}", 0, self.entries);
-        self.call("next_entry", entry).ok()
+        self.call("next_sequence_number", entry).ok()
     }
 }
 
@@ -295,7 +329,7 @@ fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> R
     let root = Rc::clone(data.choose(&world.roots)?);
     let mut store = Store::default();
     make_slots(&mut store, root.policy()).expect("a store that works");
-    make_breaker(&mut store, root.policy()).expect("a store that works");
+    make_circuit_breaker(&mut store, root.policy()).expect("a store that works");
     let mut proxy = Faulty {
         // Most plays meet a proxy that works.
         failing: if data.ratio(3, 4)? {
@@ -306,6 +340,7 @@ fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> R
         calls: 0,
         store,
         headers: Vec::new(),
+        trailers: Vec::new(),
         held: Vec::new(),
         answers: 0,
         counted: 0,
@@ -334,14 +369,15 @@ fn calls(
     let (headers, body) = request(data, &world.keys)?;
     let path = headers.iter().find(|(name, _)| name == b":path");
     let streams = path.is_some_and(|(_, path)| path == STREAM.as_bytes());
-    let (mut sent, mut ended) = (Vec::new(), false);
+    let (mut sent, mut ended, mut complete) = (Vec::new(), false, false);
+    let forwards = root.headers() == HeaderMode::Forward;
     proxy.headers = headers;
     let mut rest = body.as_slice();
     // In order mostly; any order otherwise.
     let ordered = data.ratio(7, 8)?;
     for turn in 0..data.int_in_range(1..=8_usize)? {
         // The rate limit service answers whenever it likes.
-        let kind = if gate.asks() && data.arbitrary()? {
+        let kind = if gate.has_pending_call() && data.arbitrary()? {
             ANSWERED
         } else if !ordered {
             data.int_in_range(0..=3_u8)?
@@ -360,7 +396,7 @@ fn calls(
                     _ => Limiter::default().answer(root.policy(), &proxy.asked, proxy.now),
                 };
                 let before = proxy.resumed;
-                gate.on_limits_answer(proxy, TOKEN, answer);
+                gate.on_rate_limit_response(proxy, TOKEN, answer);
                 if proxy.resumed > before {
                     Action::Continue
                 } else {
@@ -383,7 +419,7 @@ fn calls(
             assert_eq!(action, Action::Pause, "let through after an answer");
         }
         // Nothing of a stream comes behind its end.
-        if action == Action::Continue && forwarded && !ended {
+        if action == Action::Continue && forwarded && !complete && (forwards || !ended) {
             sent.append(&mut proxy.held);
         }
         ended |= last || kind == 3;
@@ -398,12 +434,22 @@ fn calls(
             }
             assert_eq!(gate.record().reason, None);
             // The proxy sends on what it held.
-            proxy.held.clear();
+            sent.append(&mut proxy.held);
+            if !streams && !forwards {
+                sent.clear();
+            }
+        }
+        if forwards && ordered && !streams && action == Action::Continue && ended && !complete {
+            complete = true;
+            with_verdicts(&proxy.headers, world.context_key, &proxy.trailers, &sent);
+            assert_eq!(proxy.answers, 0, "complete and refused");
         }
         assert!(proxy.answers <= 1, "{} answers", proxy.answers);
         // A stream that is on its way is cut off by an answer where no mark can say why.
-        let cut_off = streams || !(forwarded && proxy.answers > 0);
+        // So is a request whose headers went on before its verdict.
+        let cut_off = streams || forwards || !(forwarded && proxy.answers > 0);
         assert!(cut_off, "forwarded and refused");
+        assert!(!(complete && proxy.answers > 0), "complete and refused");
     }
     if streams {
         behind_marks(&proxy.headers, world.context_key, &sent);

@@ -5,14 +5,16 @@ use std::sync::LazyLock;
 
 use prost::Message;
 use tensorgate_policy::ChargeOutcome;
-use tensorgate_policy::decision::Debit;
+use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::policy::Wait;
-use tensorgate_wire::rate_limit::{Answer, Code, Question, Status, TimeUnit, Told};
+use tensorgate_wire::rate_limit::{
+    Code, LimitOverride, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
+};
 
 use crate::support::{COSTS, RATES, policy};
 
 #[derive(Clone, PartialEq, Message)]
-struct RateLimitRequest {
+struct ProstRequest {
     #[prost(string, tag = "1")]
     domain: String,
     #[prost(message, repeated, tag = "2")]
@@ -53,7 +55,7 @@ struct RateLimitOverride {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct RateLimitResponse {
+struct ProstResponse {
     #[prost(uint64, tag = "1")]
     overall_code: u64,
     #[prost(message, repeated, tag = "2")]
@@ -91,16 +93,16 @@ struct Duration {
 }
 
 /// One limit, and several.
-static DEBITS: LazyLock<[Vec<Debit>; 2]> = LazyLock::new(|| {
+static DEBITS: LazyLock<[Vec<LimitCharge>; 2]> = LazyLock::new(|| {
     [RATES, COSTS].map(|text| {
         let policy = policy(text);
         let grant = policy.grants().first().expect("a grant");
         let limits = grant.per_request().chain(grant.per_content());
-        let debit = |allowance| Debit {
+        let limit_charge = |allowance| LimitCharge {
             allowance,
             amount: 1,
         };
-        limits.map(debit).collect()
+        limits.map(limit_charge).collect()
     })
 });
 
@@ -114,21 +116,21 @@ pub fn run(data: &[u8]) {
 }
 
 fn question(bytes: &[u8]) {
-    let Ok(ours) = Question::from_bytes(bytes) else {
+    let Ok(ours) = RateLimitRequest::from_bytes(bytes) else {
         return;
     };
-    let theirs = RateLimitRequest::decode(bytes)
+    let theirs = ProstRequest::decode(bytes)
         .unwrap_or_else(|error| panic!("accepted what prost refuses: {error}"));
     compare(&ours, &theirs);
     let written = ours.to_bytes();
-    assert_eq!(Question::from_bytes(&written).as_ref(), Ok(&ours));
-    let again = RateLimitRequest::decode(&*written).expect("prost reads what is written here");
+    assert_eq!(RateLimitRequest::from_bytes(&written).as_ref(), Ok(&ours));
+    let again = ProstRequest::decode(&*written).expect("prost reads what is written here");
     compare(&ours, &again);
     let canonical = theirs.encode_to_vec();
-    assert_eq!(Question::from_bytes(&canonical).as_ref(), Ok(&ours));
+    assert_eq!(RateLimitRequest::from_bytes(&canonical).as_ref(), Ok(&ours));
 }
 
-fn compare(ours: &Question, theirs: &RateLimitRequest) {
+fn compare(ours: &RateLimitRequest, theirs: &ProstRequest) {
     assert_eq!(
         (&ours.domain, ours.hits),
         (&theirs.domain, u64::from(theirs.hits_addend))
@@ -148,7 +150,7 @@ fn compare(ours: &Question, theirs: &RateLimitRequest) {
     }
 }
 
-fn told(quota: u32, unit: u64, multiplier: Option<u32>) -> Told {
+fn told(quota: u32, unit: u64, multiplier: Option<u32>) -> LimitOverride {
     let units = [
         TimeUnit::Unknown,
         TimeUnit::Second,
@@ -157,7 +159,7 @@ fn told(quota: u32, unit: u64, multiplier: Option<u32>) -> Told {
         TimeUnit::Day,
     ];
     let unit = usize::try_from(unit).ok().and_then(|unit| units.get(unit));
-    Told {
+    LimitOverride {
         quota,
         unit: unit.copied().unwrap_or_default(),
         multiplier: multiplier.unwrap_or(1).max(1),
@@ -173,10 +175,10 @@ fn code(number: u64) -> Code {
 }
 
 fn answer(bytes: &[u8]) {
-    let Ok(ours) = Answer::from_bytes(bytes) else {
+    let Ok(ours) = RateLimitResponse::from_bytes(bytes) else {
         return;
     };
-    let theirs = RateLimitResponse::decode(bytes)
+    let theirs = ProstResponse::decode(bytes)
         .unwrap_or_else(|error| panic!("accepted what prost refuses: {error}"));
     let status = |status: &DescriptorStatus| {
         let limit = status.current_limit.as_ref();
@@ -193,40 +195,40 @@ fn answer(bytes: &[u8]) {
             }),
         }
     };
-    let same = Answer {
+    let same = RateLimitResponse {
         code: code(theirs.overall_code),
         statuses: theirs.statuses.iter().map(status).collect(),
     };
     assert_eq!(ours, same);
-    let again = Answer::from_bytes(&ours.to_bytes());
+    let again = RateLimitResponse::from_bytes(&ours.to_bytes());
     assert_eq!(again.as_ref(), Ok(&ours));
-    for debits in &*DEBITS {
-        means(&ours, debits);
+    for limit_charges in &*DEBITS {
+        means(&ours, limit_charges);
     }
 }
 
 /// What an answer comes to is what it says.
-fn means(answer: &Answer, debits: &[Debit]) {
-    let Ok(outcome) = answer.outcome(debits) else {
+fn means(answer: &RateLimitResponse, limit_charges: &[LimitCharge]) {
+    let Ok(outcome) = answer.outcome(limit_charges) else {
         return;
     };
     let levels = match &outcome {
-        ChargeOutcome::Spent(levels) => {
+        ChargeOutcome::Charged(levels) => {
             assert_eq!(answer.code, Code::Ok);
             assert!(levels.iter().all(|level| level.wait == Wait::None));
             let passes = |status: &Status| status.code != Code::OverLimit && status.limit.is_some();
             assert!(answer.statuses.iter().all(passes), "of every limit");
             levels
         }
-        ChargeOutcome::Refused(levels) => {
+        ChargeOutcome::Exceeded(levels) => {
             assert_eq!(answer.code, Code::OverLimit);
             assert!(levels.iter().any(|level| level.wait != Wait::None));
             levels
         }
-        ChargeOutcome::Failed | ChargeOutcome::Later => panic!("an answer is an answer"),
+        ChargeOutcome::Failed | ChargeOutcome::Pending => panic!("an answer is an answer"),
     };
-    assert_eq!(levels.len(), debits.len());
-    for (level, debit) in levels.iter().zip(debits) {
-        assert!(level.left <= debit.allowance.quota(), "{level:?}");
+    assert_eq!(levels.len(), limit_charges.len());
+    for (level, limit_charge) in levels.iter().zip(limit_charges) {
+        assert!(level.left <= limit_charge.allowance.quota(), "{level:?}");
     }
 }

@@ -10,7 +10,9 @@ use tensorgate_fuzz::{template, torch_form};
 use tensorgate_policy::Protocol;
 use tensorgate_policy::request::Api;
 use tensorgate_vectors::{RawRequest, load, vectors_dir};
-use tensorgate_wire::rate_limit::{Answer, Code, Descriptor, Question, Status, TimeUnit, Told};
+use tensorgate_wire::rate_limit::{
+    Code, Descriptor, LimitOverride, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
+};
 
 /// Seeds of one target; a fuzzer needs examples, not the whole table.
 const MAX_SEEDS: usize = 100;
@@ -234,14 +236,14 @@ fn json_bytes(headers: &[tensorgate_vectors::Field]) -> Option<u16> {
 fn rate_limits() -> Vec<(&'static str, Vec<u8>)> {
     let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let told = |quota, unit, multiplier| {
-        Some(Told {
+        Some(LimitOverride {
             quota,
             unit,
             multiplier,
         })
     };
     let limit = told(3, TimeUnit::Minute, 1);
-    let asks = |limit, hits, names: &[&str]| Question {
+    let asks = |limit, hits, names: &[&str]| RateLimitRequest {
         domain: "tensorgate".to_owned(),
         descriptors: names
             .iter()
@@ -259,7 +261,7 @@ fn rate_limits() -> Vec<(&'static str, Vec<u8>)> {
         left,
         reset_ns: Some(1_500_000_000),
     };
-    let says = |code, statuses: &[Status]| Answer {
+    let says = |code, statuses: &[Status]| RateLimitResponse {
         code,
         statuses: statuses.to_vec(),
     };
@@ -280,7 +282,7 @@ fn rate_limits() -> Vec<(&'static str, Vec<u8>)> {
                 &["a", "b", "c"],
             ),
         ),
-        ("question-of-nothing", Question::default()),
+        ("question-of-nothing", RateLimitRequest::default()),
     ];
     let answers = [
         ("ok", says(Code::Ok, &[ok])),
@@ -293,7 +295,7 @@ fn rate_limits() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("contradicts-itself", says(Code::Ok, &[over])),
         ("of-no-limit", says(Code::Ok, &[status(Code::Ok, None, 0)])),
-        ("unknown", Answer::default()),
+        ("unknown", RateLimitResponse::default()),
     ];
     let questions = questions.map(|(name, it)| (name, [&[0], &*it.to_bytes()].concat()));
     let answers = answers.map(|(name, it)| (name, [&[1], &*it.to_bytes()].concat()));

@@ -11,7 +11,7 @@ use tensorgate_policy::request::{
     ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
 };
 use tensorgate_policy::{
-    Charge, ChargeOutcome, Decision, Denial, Draw, InferRequest, Policy, Reason, Step,
+    Charge, ChargeOutcome, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step,
 };
 use tensorgate_wire::stream::Event;
 use tensorgate_wire::{BodyStream, addressee, decode};
@@ -165,7 +165,7 @@ fn told(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Told, Denial> {
                 assert_eq!(open, None, "a tensor within a tensor");
                 open = Some(bytes);
             }
-            Event::Part(Part::Piece(piece)) => {
+            Event::Part(Part::Chunk(piece)) => {
                 let tensor = *coming.last().expect("a tensor that was announced");
                 let left = open.as_mut().expect("a tensor that has begun");
                 assert!(!piece.is_empty(), "an empty piece");
@@ -226,7 +226,7 @@ fn head(request: &InferRequest<'_>, body_bytes: usize) -> Told {
 /// Which inputs' elements come behind the head, the last of them first.
 fn behind(elements: &[Elements]) -> Vec<usize> {
     let mut coming: Vec<usize> = (0..elements.len())
-        .filter(|index| elements.get(*index) != Some(&Elements::Here))
+        .filter(|index| elements.get(*index) != Some(&Elements::Inline))
         .collect();
     coming.reverse();
     coming
@@ -287,7 +287,7 @@ fn beside_the_decoder(play: &Play<'_>, stream: &Result<Told, Denial>) {
 }
 
 fn spent(_: &Charge) -> ChargeOutcome {
-    ChargeOutcome::SPENT
+    ChargeOutcome::CHARGED
 }
 
 /// The decision up to its body.
@@ -307,7 +307,7 @@ fn begin(play: &Play<'_>) -> Decision {
         identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
-        draw: Draw::default(),
+        request_hash: RequestHash::default(),
         route: Route::Model {
             protocol,
             operation: Operation::Infer,
@@ -382,13 +382,13 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
                 step => step,
             };
             outcome(match step {
-                Step::Charge(_) => decision.charged(policy, ChargeOutcome::SPENT),
+                Step::Charge(_) => decision.charged(policy, ChargeOutcome::CHARGED),
                 step => step,
             })
         }
         Event::Part(part) => {
             match part {
-                Part::Piece(piece) => {
+                Part::Chunk(piece) => {
                     if let Some((_, data)) = coming
                         .last()
                         .and_then(|tensor: &usize| told.tensors.get_mut(*tensor))

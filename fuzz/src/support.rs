@@ -14,6 +14,8 @@ pub const COSTS: &str = include_str!("../../policy/vectors/policies/costs.json")
 /// One with bodies that a handler takes as they are.
 pub const RAW: &str = include_str!("../../policy/vectors/policies/raw.json");
 
+/// One with keys of other systems.
+pub const FOREIGN_KEYS: &str = include_str!("../../policy/vectors/policies/foreign-keys.json");
 /// One whose contracts say what tensors may hold.
 pub const CONTENTS: &str = include_str!("../../policy/vectors/policies/contents.json");
 

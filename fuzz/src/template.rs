@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tensorgate_policy::decision::{BodyFormat, ReadBy};
-use tensorgate_policy::policy::{Accepts, Place, Step, Template};
+use tensorgate_policy::policy::{Accepts, Step, Template, TensorPointer};
 use tensorgate_policy::{InferRequest, Tensor};
 use tensorgate_wire::decode;
 
@@ -90,7 +90,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn compare_tensor(tensor: &Tensor<'_>, value: &Value, place: &Place) {
+fn compare_tensor(tensor: &Tensor<'_>, value: &Value, place: &TensorPointer) {
     let Ok(data) = &tensor.data else { return };
     let mut shape = Vec::new();
     let mut first = value;

@@ -1,11 +1,13 @@
-//! How many requests may come in at once. A host that takes on all that is sent to it works on everything and finishes nothing in
-//! time: each request waits behind more than its client has patience for. So what comes beyond what is finished in good time is refused
-//! while it costs least, at its head.
+//! Admission control: limits the number of requests that are being read and checked.
 //!
-//! How many that is, the host learns: as long as a body that the gate has held whole is read and judged within a fifth of a second, one
-//! more may come in now and then; when one takes longer, a tenth fewer may (additive increase, multiplicative decrease, as TCP does it). The
-//! time at handlers and backends is not in it: those have queues of their own, and a slow one must not close the door to the others. Nor does one client:
-//! it leaves some of the places to others that ask (`sharing`).
+//! An overloaded host that accepts everything finishes nothing in time. So excess requests are
+//! rejected at their head, where a rejection costs least.
+//!
+//! The limit adapts (additive increase, multiplicative decrease, as in TCP). While a body that the
+//! gate has buffered is read and checked within a fifth of a second, the limit grows by one now and
+//! then. When one takes longer, the limit shrinks by a tenth. Time in handlers and backends does
+//! not count: they have queues of their own, and a slow one must not block the others. One client
+//! leaves some slots to other active clients (`sharing`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,29 +15,30 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use crate::dispatch::Whose;
+use crate::client_key::ClientKey;
+use crate::fair_share::Shares;
 use crate::metrics::Metrics;
-use crate::sharing::Shares;
 
-/// The time in which a body that lies ready next door is read and judged. One that takes a millisecond of work waited for many others
-/// by then; a client that waits for a second still gets its answer.
-const GOOD_TIME: Duration = Duration::from_millis(200);
-/// Requests that may come in at first.
+/// The target time for reading and checking a buffered body. It needs about a millisecond of work,
+/// so at this value it waited for many others. A client with a timeout of one second still gets its
+/// response.
+const TARGET_TIME: Duration = Duration::from_millis(200);
+/// The initial limit.
 pub const FIRST_LIMIT: usize = 256;
-/// Requests that may come in always, so that a host that was slow once can find out that it no longer is.
-const LEAST_LIMIT: usize = 16;
-/// Requests that may ever come in at once: as many streams as several connections of a gate carry.
-const MOST_LIMIT: usize = 4_096;
-/// Of the limit, the part that it shrinks by, and grows by again.
+/// The minimum, so that a host that was slow once can find out that it no longer is.
+const MIN_LIMIT: usize = 16;
+/// The maximum: the streams of several connections of a gate.
+const MAX_LIMIT: usize = 4_096;
+/// A step is this fraction of the limit.
 const STEP: usize = 10;
-/// After so long without a change, a limit that shrank grows by a step, up to what it was at first: a crowd that has gone says nothing
-/// about the next one.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(1);
-/// Bytes of a body that lie at the gate for certain, whatever its policy says: past them a body may come at its client's pace, or take long
-/// to be read for its size alone, and neither says that the host is slow.
+/// After this time without a change, a reduced limit grows by a step, up to the initial limit. A
+/// past burst says nothing about the next one.
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
+/// The body size up to which the gate has buffered the whole body under any policy. A longer body
+/// may arrive slowly or take long because of its size, which does not show that the host is slow.
 pub const HELD_BYTES: usize = 256 << 10;
 
-/// The door.
+/// The admission control of a host.
 #[derive(Debug)]
 pub struct Admission {
     state: Mutex<State>,
@@ -46,16 +49,16 @@ pub struct Admission {
 struct State {
     limit: usize,
     inside: Shares,
-    /// Finished in good time since the limit last changed, while the limit was in use.
+    /// Requests that met the target time at high utilisation since the last change of the limit.
     good: usize,
-    /// When the limit last shrank. Who came in before says nothing about the smaller limit.
+    /// When the limit last shrank. Requests from before say nothing about the smaller limit.
     shrank: Option<Instant>,
-    /// When it last shrank, or grew again for having been left alone.
+    /// When the limit last shrank, or last grew without load.
     stepped: Option<Instant>,
 }
 
 impl Admission {
-    /// A door that has learnt nothing yet.
+    /// Creates an admission control with the initial limit.
     pub fn new(metrics: &Metrics) -> Arc<Self> {
         let state = State {
             limit: FIRST_LIMIT,
@@ -72,44 +75,45 @@ impl Admission {
         })
     }
 
-    /// A client's request comes in; nothing if as many are in as may be.
-    pub fn enter(self: &Arc<Self>, whose: Whose, now: Instant) -> Option<Entered> {
+    /// Admits a client's request. Returns `None` if the limit is reached.
+    pub fn admit(self: &Arc<Self>, client_key: ClientKey, now: Instant) -> Option<AdmissionPermit> {
         let mut state = self.lock();
-        if state.forgive(now) {
-            self.show(&state);
+        if state.recover(now) {
+            self.publish(&state);
         }
         let limit = state.limit;
-        if !state.inside.give(whose, (0, 1), limit, now) {
+        if !state.inside.acquire(client_key, (0, 1), limit, now) {
             return None;
         }
-        Some(Entered {
+        Some(AdmissionPermit {
             admission: Arc::clone(self),
-            whose,
+            client_key,
             since: now,
         })
     }
 
-    /// How many are in.
+    /// The number of admitted requests.
     pub fn inside(&self) -> usize {
         self.lock().inside.used()
     }
 
-    /// Under the lock, so that what is shown last is what holds.
-    fn show(&self, state: &State) {
+    /// Called under the lock, so that the latest value is shown.
+    fn publish(&self, state: &State) {
         self.shown
             .set(i64::try_from(state.limit).unwrap_or(i64::MAX));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the state.
+        // No code panics while it holds this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
     /// Whether the limit grew.
-    fn forgive(&mut self, now: Instant) -> bool {
-        let long_ago = |stepped: Instant| now.saturating_duration_since(stepped) >= FORGIVEN_AFTER;
+    fn recover(&mut self, now: Instant) -> bool {
+        let long_ago =
+            |stepped: Instant| now.saturating_duration_since(stepped) >= RECOVERY_INTERVAL;
         let grows = self.limit < FIRST_LIMIT && self.stepped.is_some_and(long_ago);
         if grows {
             let more = self.limit.div_euclid(STEP).max(1);
@@ -119,12 +123,12 @@ impl State {
         grows
     }
 
-    fn learn(&mut self, since: Instant, now: Instant) {
-        if now.saturating_duration_since(since) > GOOD_TIME {
-            // One step for all who were in when it was too many.
+    fn adapt(&mut self, since: Instant, now: Instant) {
+        if now.saturating_duration_since(since) > TARGET_TIME {
+            // One step for all requests that were admitted together.
             if self.shrank.is_none_or(|shrank| since >= shrank) {
                 let fewer = self.limit.div_euclid(STEP).max(1);
-                self.limit = self.limit.saturating_sub(fewer).max(LEAST_LIMIT);
+                self.limit = self.limit.saturating_sub(fewer).max(MIN_LIMIT);
                 self.shrank = Some(now);
                 self.stepped = Some(now);
                 self.good = 0;
@@ -132,34 +136,34 @@ impl State {
         } else if self.inside.used().saturating_mul(2) >= self.limit {
             self.good = self.good.saturating_add(1);
             if self.good >= self.limit {
-                self.limit = self.limit.saturating_add(1).min(MOST_LIMIT);
+                self.limit = self.limit.saturating_add(1).min(MAX_LIMIT);
                 self.good = 0;
             }
         }
     }
 }
 
-/// A request that came in. It leaves when this is dropped.
+/// An admitted request, until dropped.
 #[derive(Debug)]
-pub struct Entered {
+pub struct AdmissionPermit {
     admission: Arc<Admission>,
-    whose: Whose,
+    client_key: ClientKey,
     since: Instant,
 }
 
-impl Entered {
-    /// Its body is read and judged. What it took says how many may come in.
-    pub fn judged(self, now: Instant) {
+impl AdmissionPermit {
+    /// The body was read and checked. The time that this took adapts the limit.
+    pub fn finish(self, now: Instant) {
         let mut state = self.admission.lock();
-        state.learn(self.since, now);
-        self.admission.show(&state);
+        state.adapt(self.since, now);
+        self.admission.publish(&state);
     }
 }
 
-impl Drop for Entered {
+impl Drop for AdmissionPermit {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
-        state.inside.take_back(self.whose, (1, 1));
+        state.inside.release(self.client_key, (1, 1));
     }
 }
 
@@ -168,17 +172,17 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
     use super::*;
 
-    fn one() -> Whose {
-        Whose::of(Some("one"))
+    fn one() -> ClientKey {
+        ClientKey::from_name(Some("one"))
     }
 
-    /// Fills the door, then lets everybody be judged after so long; says how many came in.
+    /// Admits as many requests as possible, and finishes them after `took`. Returns their number.
     fn wave(admission: &Arc<Admission>, now: &mut Instant, took: Duration) -> usize {
-        let inside: Vec<_> = std::iter::from_fn(|| admission.enter(one(), *now)).collect();
+        let inside: Vec<_> = std::iter::from_fn(|| admission.admit(one(), *now)).collect();
         let count = inside.len();
         *now += took;
         for entered in inside {
-            entered.judged(*now);
+            entered.finish(*now);
         }
         count
     }
@@ -186,21 +190,21 @@ mod tests {
     #[test]
     fn the_door_closes_at_its_limit_and_opens_when_one_leaves() {
         let (admission, now) = (Admission::new(&Metrics::new()), Instant::now());
-        let mut inside: Vec<_> = std::iter::from_fn(|| admission.enter(one(), now)).collect();
+        let mut inside: Vec<_> = std::iter::from_fn(|| admission.admit(one(), now)).collect();
         assert_eq!(inside.len(), FIRST_LIMIT);
-        assert!(admission.enter(one(), now).is_none());
+        assert!(admission.admit(one(), now).is_none());
         drop(inside.pop());
-        assert!(admission.enter(one(), now).is_some(), "one has left");
+        assert!(admission.admit(one(), now).is_some(), "one has left");
     }
 
     #[test]
     fn one_client_that_fills_the_door_leaves_it_open_to_another() {
         let (admission, now) = (Admission::new(&Metrics::new()), Instant::now());
-        let other = Whose::of(Some("other"));
-        drop(admission.enter(other, now));
-        let inside: Vec<_> = std::iter::from_fn(|| admission.enter(one(), now)).collect();
+        let other = ClientKey::from_name(Some("other"));
+        drop(admission.admit(other, now));
+        let inside: Vec<_> = std::iter::from_fn(|| admission.admit(one(), now)).collect();
         assert_eq!(inside.len(), FIRST_LIMIT / 8 * 7);
-        let others: Vec<_> = std::iter::from_fn(|| admission.enter(other, now)).collect();
+        let others: Vec<_> = std::iter::from_fn(|| admission.admit(other, now)).collect();
         assert!(others.len() >= FIRST_LIMIT / 16, "{}", others.len());
         drop((inside, others));
         assert_eq!(admission.inside(), 0);
@@ -209,7 +213,7 @@ mod tests {
     #[test]
     fn a_slow_wave_is_one_step_down_and_good_ones_lead_up_again() {
         let (admission, mut now) = (Admission::new(&Metrics::new()), Instant::now());
-        let (slow, quick) = (GOOD_TIME * 2, GOOD_TIME / 2);
+        let (slow, quick) = (TARGET_TIME * 2, TARGET_TIME / 2);
         assert_eq!(wave(&admission, &mut now, slow), 256);
         assert_eq!(wave(&admission, &mut now, slow), 231, "a tenth fewer, once");
         assert_eq!(wave(&admission, &mut now, quick), 208);
@@ -220,14 +224,14 @@ mod tests {
         for _ in 0..100 {
             wave(&admission, &mut now, slow);
         }
-        assert_eq!(wave(&admission, &mut now, slow), LEAST_LIMIT);
+        assert_eq!(wave(&admission, &mut now, slow), MIN_LIMIT);
     }
 
     #[test]
     fn a_door_that_is_hardly_used_learns_nothing_from_quick_ones() {
         let (admission, now) = (Admission::new(&Metrics::new()), Instant::now());
         for _ in 0..FIRST_LIMIT * 3 {
-            admission.enter(one(), now).unwrap().judged(now);
+            admission.admit(one(), now).unwrap().finish(now);
         }
         assert_eq!(admission.lock().limit, FIRST_LIMIT);
     }
@@ -236,12 +240,12 @@ mod tests {
     fn a_limit_that_shrank_comes_back_with_time_alone() {
         let (admission, mut now) = (Admission::new(&Metrics::new()), Instant::now());
         for _ in 0..100 {
-            wave(&admission, &mut now, GOOD_TIME * 2);
+            wave(&admission, &mut now, TARGET_TIME * 2);
         }
-        assert_eq!(admission.lock().limit, LEAST_LIMIT);
+        assert_eq!(admission.lock().limit, MIN_LIMIT);
         for _ in 0..60 {
-            now += FORGIVEN_AFTER;
-            drop(admission.enter(one(), now));
+            now += RECOVERY_INTERVAL;
+            drop(admission.admit(one(), now));
         }
         assert_eq!(admission.lock().limit, FIRST_LIMIT, "and no further");
     }
@@ -249,7 +253,7 @@ mod tests {
     #[test]
     fn a_request_that_leaves_unjudged_teaches_nothing() {
         let (admission, now) = (Admission::new(&Metrics::new()), Instant::now());
-        drop(admission.enter(one(), now));
+        drop(admission.admit(one(), now));
         let state = admission.lock();
         assert_eq!((state.limit, state.inside.used()), (FIRST_LIMIT, 0));
     }

@@ -1,10 +1,12 @@
-//! Turns a policy into the parts that run it: handlers loaded, backends addressed, every model routed. A policy that cannot be
-//! served is refused here with all its faults, before anything of it is in force. What did not change is taken from the policies
-//! that are held already: a handler is not compiled again, a backend keeps its places, its health and its connections.
+//! Builds the runtime parts of a policy: loaded handlers, backend dispatchers and model routes. A
+//! policy that cannot be served is rejected with all its faults before any part is active.
+//! Unchanged parts are reused from loaded policies: handlers are not compiled again, and backends
+//! keep their permits, health and connections.
 
-mod reread;
+mod parallel;
+mod reload_secrets;
+mod restrict;
 mod routes;
-mod several;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,26 +16,26 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Backend, Handler};
 use tensorgate_policy::raw::BackendKind;
 
-use crate::audit::cut_offs::CutOffs;
+use crate::audit::breaker_records::BreakerRecords;
+use crate::backends::backend_request::ProtocolAdapter;
 use crate::backends::oip::{Endpoint, EndpointError};
-use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
 use crate::capture::{CaptureError, Capturer};
 use crate::config::{self, Candidate, ConfigError, Folders};
-use crate::copies;
 use crate::dispatch::Dispatcher;
-use crate::generations::Generation;
+use crate::egress::{Egress, Resolve, SystemResolver};
 use crate::health::{self, BackendHealth, Prober};
-use crate::limits::{ConnectFault, Limits};
+use crate::limits::{ConnectFault, SharedLimits};
 use crate::metrics::{BackendLabels, Metrics};
+use crate::mirroring;
 use crate::pipeline::{Pipeline, Stage};
-use crate::reach::{Reach, Resolve, SystemResolver};
-use crate::request::Judge;
-use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
+use crate::policy_versions::PolicyVersion;
+use crate::request::Verifier;
+use crate::sandbox::{CompilerConfig, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use crate::signed::{self, UnsignedFault};
+use parallel::parallel_map;
 pub use routes::{BeyondBudget, beyond_budget};
 use routes::{routes, used};
-use several::several;
 use tensorgate_artifact::component::Signed;
 use tensorgate_wire::context::Key;
 
@@ -73,26 +75,28 @@ pub enum PolicyFault {
     Taken(String),
     #[error("audit: only on_failure can change while the host runs: restart it for another log")]
     Audit,
+    #[error("{0} is another than in the version that this one only takes away from")]
+    Tighter(String),
 }
 
-/// What a generation is made of, by the names of its policy.
+/// The parts of a policy version, by their names in the policy.
 pub(crate) struct Parts {
     pub(crate) handlers: HashMap<(String, Role), LoadedStage>,
     pub(crate) backends: HashMap<String, Arc<Server>>,
-    /// What keeps calls of handlers, if any are kept.
+    /// Captures handler calls, if enabled.
     pub(crate) capturer: Option<Arc<Capturer>>,
-    /// What gateways share, if anything and if it is for us to count.
-    pub(crate) limits: Option<Arc<Limits>>,
+    /// The shared limits, if the policy has some that this host counts.
+    pub(crate) limits: Option<Arc<SharedLimits>>,
 }
 
-/// A loaded handler, and the rule that it was loaded by.
+/// A loaded handler, and the policy entry from which it was loaded.
 #[derive(Clone)]
 pub(crate) struct LoadedStage {
     rule: Handler,
     stage: Stage,
 }
 
-/// A backend at work, and what it was made from. Its prober ends with it.
+/// A running backend, and its configuration. Its prober stops when this is dropped.
 pub(crate) struct Server {
     rule: Backend,
     addresses: Vec<String>,
@@ -102,9 +106,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Reads its certificates again if their files were replaced. Those that cannot be used are a fault, and leave the ones before in force.
-    fn reread(&self, name: &str) -> Result<(), PolicyFault> {
-        let read = self.tls.as_ref().map_or(Ok(()), |tls| tls.reread());
+    /// Reads replaced certificate files again. Files that cannot be used are a fault, and the
+    /// previous ones stay active.
+    fn reload_secrets(&self, name: &str) -> Result<(), PolicyFault> {
+        let read = self.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
         read.map_err(|source| PolicyFault::Tls {
             name: name.to_owned(),
             source,
@@ -112,20 +117,20 @@ impl Server {
     }
 }
 
-/// Makes generations. It holds what they all stand on.
+/// Builds policy versions. It holds what all of them share.
 pub(crate) struct Loader {
     folders: Folders,
     endpoints: BTreeMap<String, String>,
     key: Key,
     metrics: Arc<Metrics>,
-    compiling: Compiling,
-    /// Made when a policy first has a handler.
+    compiling: CompilerConfig,
+    /// Created with the first policy that has a handler.
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     resolver: SystemResolver,
-    /// Where it is told that handlers are left alone.
-    pub(crate) cut_offs: Arc<CutOffs>,
-    /// What copies for versions in shadow may take, under whichever policies.
-    copies: copies::Room,
+    /// Writes audit records when the circuit breaker of a handler changes.
+    pub(crate) cut_offs: Arc<BreakerRecords>,
+    /// The resources for mirrored requests under all policies.
+    copies: mirroring::MirrorSlots,
 }
 
 impl Loader {
@@ -140,33 +145,29 @@ impl Loader {
             endpoints,
             key,
             metrics,
-            compiling: Compiling::default(),
+            compiling: CompilerConfig::default(),
             sandbox: Mutex::new(None),
             resolver: SystemResolver::default(),
             cut_offs: Arc::default(),
-            copies: copies::Room::default(),
+            copies: mirroring::MirrorSlots::default(),
         }
     }
 
-    /// The same, which has its handlers compiled so.
-    pub(crate) fn compiling(self, compiling: Compiling) -> Self {
+    /// Sets how handlers are compiled.
+    pub(crate) fn with_compiler(self, compiling: CompilerConfig) -> Self {
         Self { compiling, ..self }
     }
 
-    /// A generation of a policy, or every fault of it. `held` is where unchanged parts are taken from. Compiles, so it takes
-    /// a while; requests go on meanwhile.
+    /// Builds a policy version, or returns every fault. Unchanged parts are taken from `held`. This
+    /// may compile components and take long; requests are served meanwhile.
     pub(crate) async fn load(
         self: &Arc<Self>,
         candidate: &Candidate,
-        held: &[Arc<Generation>],
-    ) -> Result<Generation, Vec<PolicyFault>> {
-        let Candidate {
-            policy,
-            generation,
-            digest,
-        } = candidate;
-        let (loader, loading, known) = (Arc::clone(self), Arc::clone(policy), held.to_vec());
-        // Files are read and keys parsed beside requests, not before them.
+        in_force: &[Arc<PolicyVersion>],
+    ) -> Result<PolicyVersion, Vec<PolicyFault>> {
+        let policy = &candidate.policy;
+        let (loader, loading, known) = (Arc::clone(self), Arc::clone(policy), in_force.to_vec());
+        // Files are read on a separate thread, so that requests do not wait.
         let loaded = tokio::task::spawn_blocking(move || {
             let mut faults = Vec::new();
             let handlers = loader.handlers(&loading, &known, &mut faults);
@@ -180,20 +181,46 @@ impl Loader {
         let (handlers, backends, capturer, mut faults) = loaded
             .await
             .map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
-        let known: Vec<_> = (held.iter())
+        let known: Vec<_> = (in_force.iter())
             .filter_map(|generation| generation.parts.limits.clone())
             .collect();
-        let limits = Limits::of(policy, &self.folders.root, &known, &self.metrics.redis_up);
-        let limits = limits.unwrap_or_else(|fault| {
-            faults.push(fault.into());
-            None
-        });
-        // What could not be made above is no second fault of the models that use it.
+        let limits = self.limits(policy, &known, &mut faults);
+        let parts = Parts {
+            handlers,
+            backends,
+            capturer,
+            limits,
+        };
+        self.generation(candidate, parts, faults)
+    }
+
+    /// The shared limits. Those in `known` are reused if they are unchanged.
+    fn limits(
+        &self,
+        policy: &Arc<Policy>,
+        known: &[Arc<SharedLimits>],
+        faults: &mut Vec<PolicyFault>,
+    ) -> Option<Arc<SharedLimits>> {
+        SharedLimits::from_policy(policy, &self.folders.root, known, &self.metrics.redis_up)
+            .unwrap_or_else(|fault| {
+                faults.push(fault.into());
+                None
+            })
+    }
+
+    /// Builds a policy version from its parts, or returns every fault.
+    fn generation(
+        &self,
+        candidate: &Candidate,
+        parts: Parts,
+        mut faults: Vec<PolicyFault>,
+    ) -> Result<PolicyVersion, Vec<PolicyFault>> {
+        let policy = &candidate.policy;
+        // A part that failed is not reported again for each model that uses it.
         let complete = faults.is_empty();
-        let parts = (&backends, &handlers);
         let routes = routes(
             policy,
-            parts,
+            (&parts.backends, &parts.handlers),
             complete,
             (&self.metrics, &self.copies),
             &mut faults,
@@ -201,64 +228,61 @@ impl Loader {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let judge = Judge::new(Arc::clone(policy), generation.clone(), self.key.clone());
-        Ok(Generation {
+        let generation = candidate.generation.clone();
+        let judge = Verifier::new(Arc::clone(policy), generation, self.key.clone());
+        Ok(PolicyVersion {
             judge: Arc::new(judge),
             pipeline: Pipeline::new(
                 Arc::clone(policy),
                 routes,
                 Arc::clone(&self.metrics),
-                capturer.clone(),
+                parts.capturer.clone(),
             ),
-            parts: Parts {
-                handlers,
-                backends,
-                capturer,
-                limits,
-            },
-            digest: *digest,
+            parts,
+            digest: candidate.digest,
         })
     }
 
-    /// What keeps calls: the same one as long as its rule is, with its keys read anew. Reads files.
+    /// The capture of handler calls. An existing one with the same configuration is reused, with
+    /// its keys read again. Reads files.
     fn capturer(
         &self,
         policy: &Policy,
-        held: &[Arc<Generation>],
+        in_force: &[Arc<PolicyVersion>],
     ) -> Result<Option<Arc<Capturer>>, CaptureError> {
         let Some(rule) = policy.capture() else {
             return Ok(None);
         };
-        let mut known = (held.iter()).filter_map(|held| held.parts.capturer.as_ref());
+        let mut known = (in_force.iter()).filter_map(|in_force| in_force.parts.capturer.as_ref());
         if let Some(known) = known.find(|known| known.rule() == rule) {
-            known.reread()?;
+            known.reload_keys()?;
             return Ok(Some(Arc::clone(known)));
         }
         Capturer::start(rule, &self.folders.root, self.metrics.capture_counts()).map(Some)
     }
 
-    /// Loads every handler that a model uses, in the roles in which it is used.
+    /// Loads every handler that a model uses, in each role.
     fn handlers(
         &self,
         policy: &Policy,
-        held: &[Arc<Generation>],
+        in_force: &[Arc<PolicyVersion>],
         faults: &mut Vec<PolicyFault>,
     ) -> HashMap<(String, Role), LoadedStage> {
         let used = used(policy);
-        let (signed, unsigned) = signed::of(policy, &used, &self.folders);
+        let (signed, unsigned) = signed::signers_of(policy, &used, &self.folders);
         faults.extend(unsigned.into_iter().map(PolicyFault::from));
         let (mut handlers, mut wanted) = (HashMap::new(), Vec::new());
         for key in used {
-            // A name that does not resolve is told of by the models that use it.
+            // The models that use an unknown name report it.
             let Some(rule) = policy.handlers().get(&key.0) else {
                 continue;
             };
             let by = signed.get(&key.0);
-            // Told of above, and not even read.
+            // Reported above. The component is not read.
             if rule.signed_by().is_some() && by.is_none() {
                 continue;
             }
-            let known = held
+            let known = in_force
                 .iter()
                 .filter_map(|generation| generation.parts.handlers.get(&key))
                 .find(|known| known.rule == *rule);
@@ -268,7 +292,7 @@ impl Loader {
             }
             wanted.push((key, rule, by));
         }
-        let made = several(self.compiling.at_once(), &wanted, |(key, rule, by)| {
+        let made = parallel_map(self.compiling.max_parallel(), &wanted, |(key, rule, by)| {
             self.handler(&key.0, rule, key.1, *by)
         });
         for ((key, rule, _), made) in wanted.into_iter().zip(made) {
@@ -293,13 +317,13 @@ impl Loader {
         let component = config::component(&self.folders, rule.component())?;
         let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
         let resolver: Arc<dyn Resolve> = Arc::new(self.resolver.share());
-        let reach = Reach::of(name, rule, &self.folders.root, &resolver, &self.metrics);
+        let reach = Egress::from_policy(name, rule, &self.folders.root, &resolver, &self.metrics);
         let reach = reach.map_err(|source| PolicyFault::Fetch {
             name: name.to_owned(),
             source,
         })?;
         if let Some(reach) = reach {
-            handler = handler.with(reach);
+            handler = handler.with_resolver(reach);
         }
         tracing::info!(
             handler = name,
@@ -309,39 +333,41 @@ impl Loader {
             signed_as = signed.map(|signed| tracing::field::display(&signed.signed_as)),
             "handler loaded"
         );
-        handler.show(
-            self.metrics
-                .cut_off(name, role, Arc::<CutOffs>::clone(&self.cut_offs)),
-        );
+        handler.set_breaker_reporting(self.metrics.circuit_open(
+            name,
+            role,
+            Arc::<BreakerRecords>::clone(&self.cut_offs),
+        ));
         Ok(Stage {
             name: name.to_owned(),
             handler,
         })
     }
 
-    /// The one sandbox. Its default size gives a handler as much memory as any policy may ask for, so that no reload outgrows it.
+    /// The sandbox. Its default size allows the largest memory of any policy, so no reload needs a
+    /// larger one.
     fn sandbox(&self) -> Result<Arc<Sandbox>, SandboxError> {
         let mut sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sandbox) = &*sandbox {
             return Ok(Arc::clone(sandbox));
         }
         let made = Arc::new(Sandbox::new(SandboxConfig {
-            compiling: self.compiling.clone(),
+            compiler: self.compiling.clone(),
             ..SandboxConfig::default()
         })?);
         Ok(Arc::clone(sandbox.insert(made)))
     }
 
-    /// A dispatcher for every backend, and its prober at work. Reads files.
+    /// Creates a dispatcher for every backend, and starts its prober. Reads files.
     fn backends(
         &self,
         policy: &Policy,
-        held: &[Arc<Generation>],
+        in_force: &[Arc<PolicyVersion>],
         faults: &mut Vec<PolicyFault>,
     ) -> HashMap<String, Arc<Server>> {
         let mut servers = HashMap::new();
         for (name, rule) in policy.backends() {
-            match self.backend(name, rule, policy, held) {
+            match self.backend(name, rule, policy, in_force) {
                 Ok(server) => {
                     servers.insert(name.clone(), server);
                 }
@@ -356,15 +382,15 @@ impl Loader {
         name: &str,
         rule: &Backend,
         policy: &Policy,
-        held: &[Arc<Generation>],
+        in_force: &[Arc<PolicyVersion>],
     ) -> Result<Arc<Server>, PolicyFault> {
         let addresses = config::addresses(name, rule, &self.endpoints)?;
-        let known = held
+        let known = in_force
             .iter()
             .filter_map(|generation| generation.parts.backends.get(name))
             .find(|known| known.rule == *rule && known.addresses == addresses);
         if let Some(known) = known {
-            known.reread(name)?;
+            known.reload_secrets(name)?;
             return Ok(Arc::clone(known));
         }
         let protocol: &[u8] = match rule.kind() {
@@ -385,16 +411,16 @@ impl Loader {
         let endpoints = addresses
             .iter()
             .map(|uri| match rule.kind() {
-                BackendKind::OpenAi => Endpoint::of_openai(uri, tls.clone()).map(Arc::new),
+                BackendKind::OpenAi => Endpoint::new_openai(uri, tls.clone()).map(Arc::new),
                 BackendKind::HttpJson => {
-                    Endpoint::of_json(uri, tls.clone(), rule.health_path()).map(Arc::new)
+                    Endpoint::new_http_json(uri, tls.clone(), rule.health_path()).map(Arc::new)
                 }
                 BackendKind::OpenInference
                 | BackendKind::TfServing
                 | BackendKind::TorchServe
                 | BackendKind::Embedded => {
-                    let dialect = Dialect::of(rule.kind());
-                    Endpoint::speaking(dialect, uri, tls.clone()).map(Arc::new)
+                    let dialect = ProtocolAdapter::for_kind(rule.kind());
+                    Endpoint::with_protocol(dialect, uri, tls.clone()).map(Arc::new)
                 }
             })
             .collect::<Result<Vec<_>, _>>()
@@ -432,7 +458,7 @@ impl Loader {
     }
 }
 
-/// The models that a policy has served by a backend, by their names there, each with its versions.
+/// The models that a policy serves with a backend, by their names there, each with its versions.
 pub(crate) fn models_at<'p>(
     policy: &'p Policy,
     backend: &'p str,

@@ -1,23 +1,24 @@
-//! Reads a request's body: never more than its plan allows, never longer than a stream may take, every byte accounted for.
+//! Reads a request's body within its size limit, time limit and memory budget.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 
-use crate::budget::Held;
+use crate::budget::MemoryPermit;
 
 /// Why a body was not read to its end.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyFault {
-    /// More than its plan allows.
+    /// It exceeds the size limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
-    /// The host holds too many bytes.
+    /// The memory budget is exhausted.
     #[error("no room for the body within the host's bytes")]
     NoRoom,
-    /// It came too slowly.
+    /// It arrived too slowly.
     #[error("the body did not end in time")]
     TimedOut,
     /// The connection failed.
@@ -25,32 +26,51 @@ pub enum BodyFault {
     Broken(String),
 }
 
-/// A gRPC message's length stands behind a flag at its beginning.
+/// A gRPC message starts with a flag and its length.
 const PREFIX_BYTES: usize = 5;
-/// As much as is got ready for because a message says that it is so long, bytes.
-const MOST_FORETOLD_BYTES: usize = 1 << 20;
+/// The most memory that is reserved at once because a message announces its length.
+const MAX_PREALLOCATED_BYTES: usize = 1 << 20;
 
-/// How long a body says that it is, if it is one gRPC message.
-fn foretold(body: &[u8]) -> Option<usize> {
+/// The length that a gRPC message announces.
+fn declared_bytes(body: &[u8]) -> Option<usize> {
     let [_, length @ ..] = *body.first_chunk::<PREFIX_BYTES>()?;
     let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
-    Some(length.saturating_add(PREFIX_BYTES).min(MOST_FORETOLD_BYTES))
+    Some(
+        length
+            .saturating_add(PREFIX_BYTES)
+            .min(MAX_PREALLOCATED_BYTES),
+    )
 }
 
-/// Reads a whole body of at most `max_bytes` within `time`; `framed`: a gRPC message. What is in memory is held against the budget first; `grew` is told of it.
-/// Trailers are dropped: nothing of a request is forwarded, and no field is read from them.
+/// A body that was read to its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CollectedBody {
+    /// The content.
+    pub bytes: Bytes,
+    /// The trailers. Only the gate's verdicts are read from them.
+    pub trailers: Option<HeaderMap>,
+}
+
+/// Reads a body of at most `max_bytes` within `time`. `framed` marks a gRPC message. Memory is
+/// reserved in the budget before it is allocated. `grew` is called with the number of bytes read so
+/// far.
 pub async fn read<B>(
     body: B,
     (max_bytes, framed): (usize, bool),
     time: Duration,
-    held: &mut Held,
+    memory_permit: &mut MemoryPermit,
     grew: impl FnMut(usize),
-) -> Result<Bytes, BodyFault>
+) -> Result<CollectedBody, BodyFault>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    match tokio::time::timeout(time, collect(body, (max_bytes, framed), held, grew)).await {
+    match tokio::time::timeout(
+        time,
+        collect(body, (max_bytes, framed), memory_permit, grew),
+    )
+    .await
+    {
         Ok(read) => read,
         Err(_) => Err(BodyFault::TimedOut),
     }
@@ -59,14 +79,15 @@ where
 async fn collect<B>(
     mut body: B,
     (max_bytes, framed): (usize, bool),
-    held: &mut Held,
+    memory_permit: &mut MemoryPermit,
     mut grew: impl FnMut(usize),
-) -> Result<Bytes, BodyFault>
+) -> Result<CollectedBody, BodyFault>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    // A declared length saves growing; it is a hint of the peer's, so it only counts within the bound.
+    // A declared length avoids reallocations. The peer chooses it, so it only counts within the
+    // limit.
     let mut declared = body
         .size_hint()
         .exact()
@@ -75,24 +96,29 @@ where
         return Err(BodyFault::TooLarge(max_bytes));
     }
     let mut read: Vec<u8> = Vec::new();
+    let mut trailers = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| BodyFault::Broken(error.to_string()))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                continue;
+            }
         };
         let bytes = read.len().saturating_add(data.len());
         if bytes > max_bytes {
             return Err(BodyFault::TooLarge(max_bytes));
         }
         if framed && read.is_empty() {
-            declared = declared.or_else(|| foretold(&data));
+            declared = declared.or_else(|| declared_bytes(&data));
         }
         if bytes > read.capacity() {
             let grown = bytes
                 .max(declared.unwrap_or(0))
                 .max(read.capacity().saturating_mul(2))
                 .min(max_bytes);
-            if !held.resize(grown) {
+            if !memory_permit.resize(grown) {
                 return Err(BodyFault::NoRoom);
             }
             read.reserve_exact(grown.saturating_sub(read.len()));
@@ -100,7 +126,10 @@ where
         read.extend_from_slice(&data);
         grew(read.len());
     }
-    Ok(Bytes::from(read))
+    Ok(CollectedBody {
+        bytes: Bytes::from(read),
+        trailers,
+    })
 }
 
 #[cfg(test)]
@@ -124,18 +153,18 @@ mod tests {
             .map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))))
             .collect();
         let budget = Budget::new(budget);
-        let mut held = budget.hold();
+        let mut memory_permit = budget.permit();
         let body = StreamBody::new(tokio_stream::iter(frames));
-        let read = read(body, (max_bytes, false), LONG, &mut held, |_| {}).await;
+        let read = read(body, (max_bytes, false), LONG, &mut memory_permit, |_| {}).await;
         assert_eq!(
-            read,
+            read.map(|read| read.bytes),
             expected.map(Bytes::from),
             "{pieces:?} within {max_bytes}"
         );
         assert!(
-            held.bytes() <= max_bytes,
+            memory_permit.bytes() <= max_bytes,
             "held {} of {max_bytes}",
-            held.bytes()
+            memory_permit.bytes()
         );
     }
 
@@ -151,10 +180,13 @@ mod tests {
     #[tokio::test]
     async fn a_declared_length_over_the_bound_is_refused_before_a_byte_is_held() {
         let budget = Budget::new(100);
-        let mut held = budget.hold();
+        let mut memory_permit = budget.permit();
         let body = Full::new(Bytes::from_static(b"abcdef"));
-        let read = read(body, (5, false), LONG, &mut held, |_| {}).await;
-        assert_eq!((read, held.bytes()), (Err(BodyFault::TooLarge(5)), 0));
+        let read = read(body, (5, false), LONG, &mut memory_permit, |_| {}).await;
+        assert_eq!(
+            (read.err(), memory_permit.bytes()),
+            (Some(BodyFault::TooLarge(5)), 0)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,7 +194,7 @@ mod tests {
         let budget = Budget::new(100);
         let body = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
         assert_eq!(
-            read(body, (5, false), LONG, &mut budget.hold(), |_| {}).await,
+            read(body, (5, false), LONG, &mut budget.permit(), |_| {}).await,
             Err(BodyFault::TimedOut)
         );
     }
@@ -174,10 +206,11 @@ mod tests {
         });
         let (budget, mut told) = (Budget::new(100), Vec::new());
         let body = StreamBody::new(tokio_stream::iter(frames));
-        let read = read(body, (9, false), LONG, &mut budget.hold(), |bytes| {
+        let read = read(body, (9, false), LONG, &mut budget.permit(), |bytes| {
             told.push(bytes)
         })
         .await;
+        let read = read.map(|read| read.bytes);
         assert_eq!((read, told), (Ok("abcde".into()), vec![3, 3, 5]));
     }
 
@@ -186,19 +219,19 @@ mod tests {
         for (says, framed, expected) in [
             (20, true, 25),
             (20, false, 7),
-            (1 << 30, true, MOST_FORETOLD_BYTES),
+            (1 << 30, true, MAX_PREALLOCATED_BYTES),
             (0, true, 7),
         ] {
             let mut text = vec![0];
             text.extend(u32::to_be_bytes(says));
             text.extend(b"ab");
             let budget = Budget::new(8 << 20);
-            let mut held = budget.hold();
+            let mut memory_permit = budget.permit();
             let frame = Ok::<_, std::io::Error>(Frame::data(Bytes::from(text)));
             let body = StreamBody::new(tokio_stream::iter([frame]));
-            let read = read(body, (4 << 20, framed), LONG, &mut held, |_| {}).await;
-            assert_eq!(read.map(|body| body.len()), Ok(7));
-            assert_eq!(held.bytes(), expected, "{says} {framed}");
+            let read = read(body, (4 << 20, framed), LONG, &mut memory_permit, |_| {}).await;
+            assert_eq!(read.map(|body| body.bytes.len()), Ok(7));
+            assert_eq!(memory_permit.bytes(), expected, "{says} {framed}");
         }
     }
 }

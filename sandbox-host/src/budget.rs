@@ -1,31 +1,32 @@
-//! Bytes that all requests together may hold (`limits.buffered_bytes`). Nobody waits for bytes: whoever cannot have them is
-//! refused, so two half-read bodies cannot starve each other. A client that holds many leaves some to others, as `sharing` has it.
+//! The memory budget of all requests together (`limits.buffered_bytes`). A request never waits for
+//! memory. It is rejected if there is none, so two half-read bodies cannot block each other. A
+//! client that holds much leaves some to others (`sharing`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::dispatch::Whose;
-use crate::sharing::Shares;
+use crate::client_key::ClientKey;
+use crate::fair_share::Shares;
 
-/// The bytes that are left.
+/// The memory budget.
 #[derive(Debug)]
 pub struct Budget {
     total: AtomicUsize,
     shares: Mutex<Shares>,
 }
 
-/// What one request holds; given back when dropped.
+/// The memory that one request holds, until dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct MemoryPermit {
     budget: Arc<Budget>,
-    whose: Whose,
+    client_key: ClientKey,
     bytes: usize,
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// Creates a budget of `total` bytes.
     pub fn new(total: usize) -> Arc<Self> {
         Arc::new(Self {
             total: AtomicUsize::new(total),
@@ -33,38 +34,40 @@ impl Budget {
         })
     }
 
-    /// Sets how many there are. What is held beyond a smaller number stays held until it is given back; nobody gets more meanwhile.
+    /// Sets the total. Memory beyond a smaller total stays held until it is released, and no
+    /// request gets more meanwhile.
     pub fn set_total(&self, total: usize) {
         self.total.store(total, Ordering::Relaxed);
     }
 
-    /// Starts with nothing held, for a client.
-    pub fn hold_for(self: &Arc<Self>, whose: Whose) -> Held {
-        Held {
+    /// Creates an empty permit for a client.
+    pub fn permit_for(self: &Arc<Self>, client_key: ClientKey) -> MemoryPermit {
+        MemoryPermit {
             budget: Arc::clone(self),
-            whose,
+            client_key,
             bytes: 0,
         }
     }
 
-    /// The same for nobody in particular.
-    pub fn hold(self: &Arc<Self>) -> Held {
-        self.hold_for(Whose::of(None))
+    /// Creates an empty permit without a client.
+    pub fn permit(self: &Arc<Self>) -> MemoryPermit {
+        self.permit_for(ClientKey::from_name(None))
     }
 
-    /// Bytes held by all.
+    /// The bytes that all requests hold.
     pub fn used(&self) -> usize {
         self.lock().used()
     }
 
     fn lock(&self) -> MutexGuard<'_, Shares> {
-        // Nothing panics while it holds them.
+        // No code panics while it holds this lock.
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
-    /// Holds exactly so many bytes from now on; `false`, and nothing changes, if the budget does not have them for this client.
+impl MemoryPermit {
+    /// Sets the held memory to `bytes`. Returns `false` and changes nothing if the budget does not
+    /// allow it for this client.
     #[must_use]
     pub fn resize(&mut self, bytes: usize) -> bool {
         let had = self.bytes;
@@ -73,11 +76,11 @@ impl Held {
             Some(more) => {
                 let total = self.budget.total.load(Ordering::Relaxed);
                 let mut shares = self.budget.lock();
-                shares.give(self.whose, (had, more), total, Instant::now())
+                shares.acquire(self.client_key, (had, more), total, Instant::now())
             }
             None => {
                 let less = had.saturating_sub(bytes);
-                self.budget.lock().take_back(self.whose, (had, less));
+                self.budget.lock().release(self.client_key, (had, less));
                 true
             }
         };
@@ -87,16 +90,16 @@ impl Held {
         enough
     }
 
-    /// Bytes held.
+    /// The held bytes.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         let had = self.bytes;
-        self.budget.lock().take_back(self.whose, (had, had));
+        self.budget.lock().release(self.client_key, (had, had));
     }
 }
 
@@ -107,8 +110,8 @@ mod tests {
     #[test]
     fn a_budget_gives_what_it_has_and_takes_back_what_is_dropped() {
         let budget = Budget::new(10);
-        let mut first = budget.hold();
-        let mut second = budget.hold();
+        let mut first = budget.permit();
+        let mut second = budget.permit();
         let steps = [
             (1, 6, true, 6),
             (2, 5, false, 6),
@@ -131,13 +134,13 @@ mod tests {
     #[test]
     fn a_budget_that_shrinks_takes_nothing_away_and_gives_nothing_more() {
         let budget = Budget::new(10);
-        let mut held = budget.hold();
+        let mut held = budget.permit();
         assert!(held.resize(8));
         budget.set_total(5);
         assert!(held.resize(8), "what it has it keeps");
-        assert!(!held.resize(9) && !budget.hold().resize(1));
+        assert!(!held.resize(9) && !budget.permit().resize(1));
         assert!(held.resize(4));
-        assert!(budget.hold().resize(1));
+        assert!(budget.permit().resize(1));
         budget.set_total(20);
         assert!(held.resize(20));
     }
@@ -145,21 +148,24 @@ mod tests {
     #[test]
     fn a_client_that_holds_many_leaves_some_to_another_that_asked() {
         let budget = Budget::new(80);
-        let (many, few) = (Whose::of(Some("many")), Whose::of(Some("few")));
+        let (many, few) = (
+            ClientKey::from_name(Some("many")),
+            ClientKey::from_name(Some("few")),
+        );
         let fill = || {
             let one = || {
-                let mut held = budget.hold_for(many);
+                let mut held = budget.permit_for(many);
                 held.resize(10).then_some(held)
             };
             std::iter::from_fn(one).collect::<Vec<_>>()
         };
         let alone = fill();
         assert_eq!(alone.len(), 8);
-        assert!(!budget.hold_for(few).resize(10));
+        assert!(!budget.permit_for(few).resize(10));
         drop(alone);
         let flood = fill();
         assert_eq!(flood.len(), 7);
-        let mut held = budget.hold_for(few);
+        let mut held = budget.permit_for(few);
         assert!(held.resize(10), "what is left is there");
         drop((flood, held));
         assert_eq!(budget.used(), 0);

@@ -1,4 +1,4 @@
-//! What the host is started with, read and checked: the bundle, the key, endpoints, components. Nothing runs yet.
+//! Reads and checks the host's settings: bundle, key, endpoints and components.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -17,53 +17,60 @@ use tensorgate_policy::raw::{self, BackendKind};
 use tensorgate_policy::{Bundle, Fault, Policy};
 use tensorgate_wire::context::Key;
 
-use crate::sandbox::Compiling;
+use crate::sandbox::CompilerConfig;
 
-/// A bundle, bytes: a policy with thousands of models is a few MiB.
+/// The largest bundle in bytes. A policy with thousands of models has a few MiB.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
-/// A key file, bytes: 64 hex digits and white space.
+/// The largest key file in bytes: 64 hex digits and white space.
 const MAX_KEY_BYTES: u64 = 1 << 10;
-/// A component, bytes; the sandbox has a bound of its own on what it compiles.
+/// The largest component in bytes. The sandbox has a limit of its own for compilation.
 const MAX_COMPONENT_BYTES: u64 = 256 << 20;
 
-/// A policy that is valid, by the name under which the gate signs what it lets in.
+/// A valid policy, with the version that gates sign.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The policy.
     pub policy: Arc<Policy>,
-    /// Its name.
+    /// The version of the policy.
     pub generation: String,
-    /// SHA-256 of its canonical JSON: what two policies of one name differ in.
+    /// The SHA-256 digest of its canonical JSON, which distinguishes two policies of the same
+    /// version.
     pub digest: [u8; 32],
+    /// The version that this one restricts, or is identical to.
+    pub tightens: Option<String>,
 }
 
-/// Everything that a host is made of.
+/// All settings of a host.
 #[derive(Clone)]
 pub struct Settings {
-    /// The policy to start with.
+    /// The initial policy.
     pub policy: Candidate,
     /// The key that gate and host share.
     pub key: Key,
-    /// Component paths are relative to it.
+    /// The folder for relative component paths.
     pub root: PathBuf,
-    /// The data plane's socket.
+    /// The socket of the data plane.
     pub socket: PathBuf,
-    /// Where Envoy sends its access log.
+    /// The socket for Envoy's access log.
     pub audit_socket: PathBuf,
-    /// Where gates ask for what all of them share.
+    /// The socket of the rate-limit service.
     pub limits_socket: PathBuf,
-    /// The folder that the audit log's relative paths are below.
+    /// The folder for relative paths of the audit log.
     pub audit_folder: PathBuf,
-    /// Where the admin listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
-    /// Addresses of embedded backends, by name.
+    /// The addresses of embedded backends, by name.
     pub endpoints: BTreeMap<String, String>,
-    /// How long in-flight requests may take to end.
+    /// The time that in-flight requests get to finish at shutdown.
     pub drain: Duration,
-    /// Where the components are that are installed with the host.
+    /// The folder of bundled components.
     pub builtins: PathBuf,
     /// How handlers are compiled.
-    pub compiling: Compiling,
+    pub compiler: CompilerConfig,
+    /// Whether the host is not ready before a request has passed the filter.
+    pub wait_for_filter: bool,
+    /// The file that describes the policy's source files ([`crate::sources`]). It may be missing.
+    pub sources: PathBuf,
 }
 
 /// Why the settings cannot be used.
@@ -72,17 +79,17 @@ pub enum ConfigError {
     /// A file cannot be read.
     #[error("cannot read {path}: {cause}")]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         cause: String,
     },
-    /// The bundle is not one.
+    /// The file is not a bundle.
     #[error("{path} is not a bundle: {cause}")]
     Bundle {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         cause: String,
     },
     /// The policy has faults.
@@ -96,7 +103,7 @@ pub enum ConfigError {
         "{path} has mode {mode:04o}: the context key must be for its owner alone (0600 or 0400)"
     )]
     KeyMode {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
@@ -104,24 +111,24 @@ pub enum ConfigError {
     /// The key is not 64 hex digits.
     #[error("{0} does not hold 64 hex digits")]
     KeyForm(PathBuf),
-    /// The admin would listen to the world.
+    /// The admin server would listen on a public address.
     #[error(
         "{0} is not a loopback address: the admin stays on loopback unless --admin-public is given"
     )]
     AdminPublic(SocketAddr),
-    /// An endpoint that is not `NAME=URI`.
+    /// An endpoint is not `NAME=URI`.
     #[error("--endpoint {0:?} is not NAME=URI")]
     EndpointForm(String),
-    /// One backend got two addresses.
+    /// A backend has two addresses.
     #[error("backend {0:?} has two --endpoint addresses")]
     EndpointTwice(String),
-    /// An endpoint for a backend that takes none.
+    /// An address for a backend that takes none.
     #[error("--endpoint {0:?}: the policy has no embedded backend of this name")]
     EndpointUnknown(String),
-    /// An embedded backend without an address.
+    /// An embedded backend has no address.
     #[error("backend {0:?} is embedded: give its address with --endpoint {0}=URI")]
     EndpointMissing(String),
-    /// A component outside the root.
+    /// A component path leads outside its folder.
     #[error("component {0:?} is not a relative path below its folder")]
     ComponentPath(String),
 }
@@ -134,7 +141,7 @@ fn list(faults: &[Fault]) -> String {
         .join("; ")
 }
 
-/// Reads and validates a bundle. Warnings go to the log.
+/// Reads and validates a bundle. Warnings are logged.
 pub fn bundle(path: &Path) -> Result<Candidate, ConfigError> {
     let file = open(path).map_err(|error| ConfigError::File {
         path: path.to_owned(),
@@ -143,7 +150,7 @@ pub fn bundle(path: &Path) -> Result<Candidate, ConfigError> {
     candidate(&read_bundle(path, &file)?)
 }
 
-/// Reads a bundle from its opened file; its policy is not validated yet.
+/// Reads a bundle from its opened file. Its policy is not validated.
 pub fn read_bundle(path: &Path, file: &File) -> Result<Bundle, ConfigError> {
     let (json, _) = read_opened(path, file, MAX_BUNDLE_BYTES)?;
     let bundle: Bundle = serde_json::from_slice(&json).map_err(|error| ConfigError::Bundle {
@@ -159,7 +166,7 @@ pub fn read_bundle(path: &Path, file: &File) -> Result<Bundle, ConfigError> {
     Ok(bundle)
 }
 
-/// Validates a bundle. Warnings go to the log.
+/// Validates a bundle. Warnings are logged.
 pub fn candidate(bundle: &Bundle) -> Result<Candidate, ConfigError> {
     let digest = canonical_digest(&bundle.policy)
         .map_err(|error| ConfigError::Canonical(error.to_string()))?;
@@ -172,14 +179,15 @@ pub fn candidate(bundle: &Bundle) -> Result<Candidate, ConfigError> {
         policy: Arc::new(policy),
         generation: bundle.generation.clone(),
         digest,
+        tightens: bundle.tightens.clone(),
     })
 }
 
-/// SHA-256 of a policy's canonical JSON, in which every model is written out: it is digested as it is written, and never held, since of a bundle's
-/// size it may be many times as much.
+/// The SHA-256 digest of a policy's canonical JSON, with every model written in full. The JSON is
+/// digested as a stream, because it can be many times as large as the bundle.
 ///
 /// # Errors
-/// It has something that JSON has no spelling for.
+/// Returns an error if the policy has a value that JSON cannot represent.
 pub fn canonical_digest(policy: &raw::Policy) -> serde_json::Result<[u8; 32]> {
     struct Digested(Sha256);
     impl io::Write for Digested {
@@ -192,7 +200,7 @@ pub fn canonical_digest(policy: &raw::Policy) -> serde_json::Result<[u8; 32]> {
             Ok(())
         }
     }
-    // The writer gives a few bytes at a time.
+    // The serializer writes a few bytes at a time.
     let mut to = io::BufWriter::new(Digested(Sha256::new()));
     serde_json::to_writer(&mut to, policy)?;
     let digested = to
@@ -201,7 +209,7 @@ pub fn canonical_digest(policy: &raw::Policy) -> serde_json::Result<[u8; 32]> {
     Ok(digested.0.finalize().into())
 }
 
-/// Reads the context key. The mode that counts is that of the file that was opened.
+/// Reads the context key. The mode of the opened file counts.
 pub fn context_key(path: &Path) -> Result<Key, ConfigError> {
     let (text, mode) = read(path, MAX_KEY_BYTES)?;
     if mode & 0o077 != 0 {
@@ -214,7 +222,7 @@ pub fn context_key(path: &Path) -> Result<Key, ConfigError> {
     key.ok_or_else(|| ConfigError::KeyForm(path.to_owned()))
 }
 
-/// Where the admin may listen.
+/// Checks the address of the admin server.
 pub fn admin(address: SocketAddr, public: bool) -> Result<SocketAddr, ConfigError> {
     if public || address.ip().is_loopback() {
         Ok(address)
@@ -223,7 +231,7 @@ pub fn admin(address: SocketAddr, public: bool) -> Result<SocketAddr, ConfigErro
     }
 }
 
-/// Reads `NAME=URI` pairs, for the embedded backends of a policy and for no other.
+/// Reads `NAME=URI` pairs, only for the embedded backends of a policy.
 pub fn endpoints(
     pairs: &[String],
     policy: &Policy,
@@ -269,17 +277,18 @@ pub fn addresses(
     }
 }
 
-/// Where components lie.
+/// The folders of components.
 #[derive(Clone, Debug)]
 pub struct Folders {
-    /// What a policy's paths are relative to.
+    /// The folder for relative paths of a policy.
     pub root: PathBuf,
-    /// Those that are installed with the host.
+    /// The folder of bundled components.
     pub builtins: PathBuf,
 }
 
 impl Folders {
-    /// A policy's folder, and `$TENSORGATE_BUILTINS` or the folder `builtins` beside this program.
+    /// Returns a policy's folder, and `$TENSORGATE_BUILTINS` or the folder `builtins` beside this
+    /// program.
     pub fn below(root: &Path) -> Self {
         let named = std::env::var_os("TENSORGATE_BUILTINS").filter(|named| !named.is_empty());
         let beside = || {
@@ -292,10 +301,10 @@ impl Folders {
         }
     }
 
-    /// A component's file; never one outside its folder by its name.
+    /// The path of a component's file. It never leads outside its folder by name.
     ///
     /// # Errors
-    /// If its name leads elsewhere.
+    /// Returns an error if the name leads elsewhere.
     pub fn file(&self, component: &str) -> Result<PathBuf, ConfigError> {
         let (folder, name) = match component.strip_prefix(BUILTIN) {
             Some(name) => (&self.builtins, format!("{name}.wasm")),
@@ -312,19 +321,19 @@ impl Folders {
     }
 }
 
-/// Reads a component. Its digest is the sandbox's to check.
+/// Reads a component. The sandbox checks its digest.
 pub fn component(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigError> {
     Ok(read(&folders.file(component)?, MAX_COMPONENT_BYTES)?.0)
 }
 
-/// Reads the signature that lies beside a component. Whether it lets the component in is [`crate::signed`]'s to say.
+/// Reads the signature file of a component. [`crate::signed`] verifies it.
 pub fn signature(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigError> {
     let file = signature_of(&folders.file(component)?);
     let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
     Ok(read(&file, most)?.0)
 }
 
-/// A regular file's content within a bound, and its mode.
+/// Reads a regular file within a size limit, with its mode.
 fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
     let failed = |cause: String| ConfigError::File {
         path: path.to_owned(),
@@ -334,7 +343,7 @@ fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
     read_opened(path, &file, max_bytes)
 }
 
-/// Opens a file for reading, and waits for nobody: a pipe in its place would have its opener wait for a writer.
+/// Opens a file for reading without blocking. Opening a pipe would wait for a writer.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -342,7 +351,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The same of a file that is open.
+/// Reads an opened file, as [`read`] does.
 fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
     let failed = |cause: String| ConfigError::File {
         path: path.to_owned(),
@@ -358,13 +367,13 @@ fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<(Vec<u8>, u32
     Ok((content, metadata.permissions().mode() & 0o7777))
 }
 
-/// All that a reader gives; `None` if that is more than so many bytes.
+/// Reads everything. Returns `None` if it exceeds `max_bytes`.
 ///
 /// # Errors
-/// It cannot be read.
+/// Returns an error if it cannot be read.
 pub fn at_most(from: impl Read, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     let mut content = Vec::new();
-    // One byte more tells what is at the bound from what is beyond it.
+    // One byte more distinguishes a file at the limit from a larger one.
     let read = from
         .take(max_bytes.saturating_add(1))
         .read_to_end(&mut content)?;

@@ -1,19 +1,22 @@
-//! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
-//! covers the wait, the call and its retries. Dropping a dispatch gives its place back and cancels its call.
+//! Request dispatch: sends an inference request to one endpoint of a backend.
+//!
+//! The number of requests in flight at a backend is limited, and so is its queue. Requests beyond
+//! both limits are rejected. One deadline covers queueing, the call and its retries. Dropping a
+//! dispatch releases its permit and cancels its call.
 
+mod adaptive_concurrency;
 mod attempts;
 mod breaker;
 mod call;
-mod copies;
 mod decoupled;
-mod fair;
+mod fair_queue;
 mod http_json;
-mod knee;
+mod mirror;
 mod openai;
-mod places;
+mod outlier_detection;
+mod permits;
 mod pool;
 mod retries;
-mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,65 +27,67 @@ use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::time::Instant;
 
-use crate::backends::oip::{Endpoint, Line};
-use crate::backends::question::{Dialect, Question};
+use crate::backends::backend_request::{BackendRequest, ProtocolAdapter};
+use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::{BackendError, Call};
+use crate::client_key::ClientKey;
 use crate::health::BackendHealth;
-use crate::metrics::{BackendLabels, Metrics, Raised};
+use crate::metrics::{BackendLabels, GaugeGuard, Metrics};
 use breaker::Breaker;
-pub use call::{Latest, Whose};
-use call::{Underway, Witness};
-use copies::Looks;
-pub use decoupled::Replies;
-pub use places::Place;
-use places::Places;
-pub use pool::Load;
-use pool::Pool;
-use retries::{Retries, Tries};
+pub use call::Deadline;
+use call::{CallObserver, InFlightCall};
+pub use decoupled::ResponseStream;
+use mirror::ContractChecks;
+use permits::ConcurrencyLimiter;
+pub use permits::Permit;
+use pool::EndpointPool;
+pub use pool::LoadGuard;
+use retries::{RetryBudget, RetryState};
 
-/// One backend.
+/// Dispatches requests to the endpoints of one backend.
 #[derive(Debug)]
 pub struct Dispatcher {
-    pool: Arc<Pool>,
+    pool: Arc<EndpointPool>,
     health: Arc<BackendHealth>,
-    retries: Retries,
+    retries: RetryBudget,
     timeout: Duration,
-    dialect: Dialect,
+    dialect: ProtocolAdapter,
     in_flight: Gauge,
     retried: Counter,
-    witness: Witness,
-    looks: Looks,
+    observer: CallObserver,
+    mirror_checks: ContractChecks,
 }
 
-/// The server that a call goes to, and its mark there.
+/// The endpoint selected for a call, with the guards that the call holds.
 #[derive(Debug)]
-struct Chosen {
-    place: usize,
+struct SelectedEndpoint {
+    index: usize,
     endpoint: Arc<Endpoint>,
-    /// The line over which it was looked at.
-    line: Arc<Line>,
-    load: Load,
-    /// Its call, as long as nobody knows what became of it.
-    call: Underway,
+    /// The channel over which the endpoint was probed.
+    channel: Arc<Channel>,
+    load: LoadGuard,
+    /// The call, until its outcome is reported.
+    call: InFlightCall,
 }
 
-/// An answer, and the call that it is of.
+/// A response, together with the call that it answers.
 #[derive(Debug)]
 #[must_use = "whether its server did well is known once it was held against the contract"]
-pub struct Answered {
-    /// Its tensors, not yet held against the contract.
+pub struct BackendResponse {
+    /// The output tensors, not yet validated against the contract.
     pub outputs: Vec<Tensor<'static>>,
-    call: Underway,
+    call: InFlightCall,
 }
 
-impl Answered {
-    /// Whether it keeps the contract is known. One that breaks it counts as a refusal of its server's.
-    pub fn judged(self, broken: Option<&Denial>) -> Vec<Tensor<'static>> {
+impl BackendResponse {
+    /// Reports whether the response keeps the contract. A response that breaks it counts as a
+    /// rejection by the endpoint.
+    pub fn validated(self, broken: Option<&Denial>) -> Vec<Tensor<'static>> {
         match broken {
-            None => self.call.answered(),
+            None => self.call.report_success(),
             Some(denial) => {
                 let error = BackendError::Fault(denial.cause.clone());
-                self.call.refused(&error);
+                self.call.report_rejection(&error);
             }
         }
         self.outputs
@@ -90,7 +95,7 @@ impl Answered {
 }
 
 impl Dispatcher {
-    /// A dispatcher to a backend's endpoints, as its policy bounds it.
+    /// Creates a dispatcher to a backend's endpoints, with the limits of its policy.
     pub fn new(
         name: &str,
         rule: &Backend,
@@ -101,133 +106,145 @@ impl Dispatcher {
         let labels = BackendLabels {
             backend: name.to_owned(),
         };
-        let pool = Arc::new(Pool::new(endpoints, rule.outliers()));
+        let pool = Arc::new(EndpointPool::new(endpoints, rule.outliers()));
         let breaker = Breaker::new(
             rule.breaker(),
             name.into(),
             metrics.breaker_open.get_or_create(&labels).clone(),
             metrics.breaker_opened.get_or_create(&labels).clone(),
         );
-        let witness = Witness {
+        let witness = CallObserver {
             pool: Arc::clone(&pool),
             breaker: Arc::new(breaker),
-            places: Places::new(rule, &labels, metrics),
+            limiter: ConcurrencyLimiter::new(rule, &labels, metrics),
             backend: name.into(),
             ejected: metrics.ejected.get_or_create(&labels).clone(),
         };
         Self {
             pool,
             health,
-            retries: Retries::new(rule.retry()),
+            retries: RetryBudget::new(rule.retry()),
             timeout: Duration::from_millis(rule.timeout_ms()),
-            dialect: Dialect::of(rule.kind()),
+            dialect: ProtocolAdapter::for_kind(rule.kind()),
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
-            witness,
-            looks: Looks::default(),
+            observer: witness,
+            mirror_checks: ContractChecks::default(),
         }
     }
 
-    /// What it speaks, where that is over gRPC.
-    pub const fn dialect(&self) -> Dialect {
+    /// The gRPC protocol of the backend.
+    pub const fn dialect(&self) -> ProtocolAdapter {
         self.dialect
     }
 
-    /// Whether the backend, or one version of a model at it, answered its last probe.
+    /// The health of the backend and of its model versions, as last probed.
     pub fn health(&self) -> &BackendHealth {
         &self.health
     }
 
-    /// Sends one inference and reads its answer, all before `latest` and within the backend's own bound. `waited`: for a place.
+    /// Sends one inference request and reads its response before `request_deadline` and within the
+    /// backend's own timeout. Sets `waited` to the time spent waiting for a permit.
     ///
     /// # Errors
-    /// No server answered, in time or at all, or what it said breaks the contract.
+    /// Returns an error if no endpoint answers in time, or if the response breaks the contract.
     pub async fn dispatch(
         &self,
         call: Call<'_>,
-        latest: Latest,
+        request_deadline: Deadline,
         waited: &mut Duration,
-    ) -> Result<Answered, Denial> {
+    ) -> Result<BackendResponse, Denial> {
         if let Some(template) = call.contract.backend_template() {
-            return self.post(call, template, latest, waited).await;
+            return self.post(call, template, request_deadline, waited).await;
         }
-        let (mut place, _raised, deadline) = self.enter(latest, waited).await?;
+        let (mut endpoint_index, _raised, deadline) =
+            self.acquire(request_deadline, waited).await?;
         let (contract, version) = (call.contract, call.version);
-        let question = Question::new(self.dialect, call)
+        let question = BackendRequest::new(self.dialect, call)
             .await
             .map_err(|error| denial(&error, self.health.name()))?;
-        let mut attempts = self.attempts((contract, version), (deadline, latest));
+        let mut attempts = self.attempts((contract, version), (deadline, request_deadline));
         loop {
-            let chosen = attempts.server().await?;
-            let answered = question.ask(&chosen.line, deadline).await;
-            if let Some(answered) = attempts.tensors(chosen, answered)? {
-                place.served();
+            let chosen = attempts.next_endpoint().await?;
+            let answered = question.send(&chosen.channel, deadline).await;
+            if let Some(answered) = attempts.finish_tensors(chosen, answered)? {
+                endpoint_index.mark_answered();
                 return Ok(answered);
             }
         }
     }
 
-    fn begin(
+    fn start_call(
         &self,
-        place: usize,
+        endpoint_index: usize,
         endpoint: &Arc<Endpoint>,
-        latest: Latest,
-    ) -> Result<Underway, BackendError> {
-        let whole = self.timeout.min(latest.whole);
-        let mark = (latest.whose, whole);
-        Underway::new(self.witness.clone(), place, Arc::clone(endpoint), mark)
+        request_deadline: Deadline,
+    ) -> Result<InFlightCall, BackendError> {
+        let whole = self.timeout.min(request_deadline.listener_timeout);
+        let mark = (request_deadline.client, whole);
+        InFlightCall::new(
+            self.observer.clone(),
+            endpoint_index,
+            Arc::clone(endpoint),
+            mark,
+        )
     }
 
-    /// Keeps what became of a call: whether it is made again, with another server where there is one. `deadline` is the dispatch's, `latest` that of
-    /// whoever wants it.
-    fn again(
+    /// Reports the outcome of an attempt and decides whether the request is sent again. `deadline`
+    /// is the dispatch's own, `request_deadline` that of the request.
+    fn finish_attempt(
         &self,
-        tries: &mut Tries,
-        chosen: &Chosen,
+        tries: &mut RetryState,
+        chosen: &SelectedEndpoint,
         error: Option<&BackendError>,
-        (deadline, latest): (Instant, Latest),
+        (deadline, request_deadline): (Instant, Deadline),
     ) -> bool {
-        let place = chosen.place;
+        let endpoint_index = chosen.index;
         let Some(error) = error else {
-            chosen.call.answered();
+            chosen.call.report_success();
             return false;
         };
         match error {
-            // The server is looked at over another connection before the request goes there.
-            BackendError::Unsent(_) if chosen.endpoint.has_line() => {
-                chosen.call.void();
+            // The endpoint is probed over its new connection before the request goes there.
+            BackendError::Unsent(_) if chosen.endpoint.has_channel() => {
+                chosen.call.report_unknown();
                 return true;
             }
-            // Nobody took a connection. Whether the server is gone is the prober's to say; another gets the request.
+            // No connection could be opened. The prober decides whether the endpoint is down; the
+            // request goes to another endpoint.
             BackendError::Unsent(_) => {
-                self.health.doubt(place);
-                chosen.call.lost(error);
-                return tries.unsent(place, self.pool.len());
+                self.health.request_reprobe(endpoint_index);
+                chosen.call.report_connection_failure(error);
+                return tries.retry_unsent(endpoint_index, self.pool.len());
             }
-            BackendError::Unavailable(_) if chosen.endpoint.has_line() => {
-                // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
-                // The next request tries another endpoint before the prober has looked.
-                self.health.failed(place);
-                chosen.call.lost(error);
+            BackendError::Unavailable(_) if chosen.endpoint.has_channel() => {
+                // Only a broken connection marks the endpoint as failed. A "busy" response does
+                // not, so one client's load cannot make the host unready. The next request tries
+                // another endpoint before the next probe.
+                self.health.failed(endpoint_index);
+                chosen.call.report_connection_failure(error);
             }
-            // One request's connection broke: others have theirs.
+            // Only this request's connection broke. Other requests have connections of their own.
             BackendError::Unavailable(_) => {
-                self.health.doubt(place);
-                chosen.call.failed(error);
+                self.health.request_reprobe(endpoint_index);
+                chosen.call.report_request_failure(error);
             }
-            // Whoever brings a short deadline says nothing of the server, and neither does one that was spent in our own queue.
-            BackendError::Timeout(_) if chosen.call.is_late(deadline, latest) => {
-                chosen.call.failed(error);
-                // Its connection may be dead without a word: a look finds out, and opens another.
-                self.health.doubt(place);
+            // A timeout counts against the endpoint only if the endpoint had most of the time. A
+            // short client deadline or a long wait in the queue does not count.
+            BackendError::Timeout(_) if chosen.call.is_too_slow(deadline, request_deadline) => {
+                chosen.call.report_request_failure(error);
+                // The connection may be dead without an error. A new probe detects this and opens
+                // another connection.
+                self.health.request_reprobe(endpoint_index);
             }
-            BackendError::Timeout(_) if Instant::now() >= deadline => chosen.call.void(),
-            // Its own word that it will not be in time, which costs it nothing.
+            BackendError::Timeout(_) if Instant::now() >= deadline => chosen.call.report_unknown(),
+            // The endpoint itself rejected the request, for example because the deadline is too
+            // short.
             BackendError::Timeout(_) | BackendError::Busy(_) | BackendError::Fault(_) => {
-                chosen.call.refused(error);
+                chosen.call.report_rejection(error);
             }
         }
-        let again = self.retries.again(tries, place, error);
+        let again = self.retries.try_retry(tries, endpoint_index, error);
         if again {
             self.retried.inc();
             tracing::debug!(
@@ -240,65 +257,78 @@ impl Dispatcher {
         again
     }
 
-    /// When a dispatch has to be over that came now.
-    fn deadline(&self, came: Instant, latest: Latest) -> Instant {
+    /// The deadline of a dispatch that arrived at `arrived`.
+    fn deadline(&self, came: Instant, request_deadline: Deadline) -> Instant {
         let own = came.checked_add(self.timeout);
-        own.map_or(latest.at, |own| own.min(latest.at))
+        own.map_or(request_deadline.at, |own| own.min(request_deadline.at))
     }
 
-    /// Waits for a place: it, its mark among those in flight, and when a call from there has to be over. `waited`: how long that was.
-    async fn enter(
+    /// Waits for a permit. Returns the permit, the in-flight gauge guard and the deadline of the
+    /// call. Sets `waited` to the time spent waiting.
+    async fn acquire(
         &self,
-        latest: Latest,
+        request_deadline: Deadline,
         waited: &mut Duration,
-    ) -> Result<(Place, Raised, Instant), Denial> {
+    ) -> Result<(Permit, GaugeGuard, Instant), Denial> {
         let came = Instant::now();
-        let deadline = self.deadline(came, latest);
-        let place = self.place(latest.whose, deadline).await;
+        let deadline = self.deadline(came, request_deadline);
+        let endpoint_index = self.acquire_permit(request_deadline.client, deadline).await;
         *waited = came.elapsed();
-        Ok((place?, Raised::new(&self.in_flight), deadline))
+        Ok((endpoint_index?, GaugeGuard::new(&self.in_flight), deadline))
     }
 
-    /// A place at the backend, if it is asked at all.
-    async fn place(&self, whose: Whose, deadline: Instant) -> Result<Place, Denial> {
-        let passed = self.witness.breaker.pass(whose);
+    /// Acquires a permit, unless the circuit is open.
+    async fn acquire_permit(
+        &self,
+        client_key: ClientKey,
+        deadline: Instant,
+    ) -> Result<Permit, Denial> {
+        let passed = self.observer.breaker.check(client_key);
         passed.map_err(|error| denial(&error, self.health.name()))?;
-        self.witness.places.take(whose, deadline).await
+        self.observer.limiter.acquire(client_key, deadline).await
     }
 
-    /// The best endpoint whose server was seen to fit the model's contract, over the connection that it has now. One
-    /// that is not yet looked at, or that has another connection since, is waited for; nothing is sent to it before.
-    async fn choose(
+    /// Selects the best endpoint whose server fits the model's contract over its current
+    /// connection. An endpoint that was not probed over that connection yet is waited for, and gets
+    /// no request before.
+    async fn select_endpoint(
         &self,
         model: &Model,
         version: &str,
-        (deadline, latest): (Instant, Latest),
-        tries: &Tries,
-    ) -> Result<Chosen, BackendError> {
-        let mut sightings = self.health.sightings();
+        (deadline, request_deadline): (Instant, Deadline),
+        tries: &RetryState,
+    ) -> Result<SelectedEndpoint, BackendError> {
+        let mut sightings = self.health.probe_results();
         loop {
             let (mut waits, mut unfit) = (false, None);
             {
                 let known = sightings.borrow_and_update();
-                for (place, endpoint) in self.pool.ranked(latest.whose, tries.turn, &tries.tried) {
-                    let line = endpoint.line();
-                    let sighting = known.get(place);
-                    match sighting.and_then(|known| known.of(model, version, &line)) {
+                for (endpoint_index, endpoint) in
+                    self.pool
+                        .ranked(request_deadline.client, tries.sequence, &tries.tried)
+                {
+                    let line = endpoint.channel();
+                    let sighting = known.get(endpoint_index);
+                    match sighting.and_then(|known| known.for_channel(model, version, &line)) {
                         None => {
-                            self.health.doubt(place);
+                            self.health.request_reprobe(endpoint_index);
                             waits = true;
                         }
                         Some(Ok(())) => {
-                            return Ok(Chosen {
-                                place,
+                            return Ok(SelectedEndpoint {
+                                index: endpoint_index,
                                 endpoint: Arc::clone(endpoint),
-                                line,
-                                load: self.pool.enter(place),
-                                call: self.begin(place, endpoint, latest)?,
+                                channel: line,
+                                load: self.pool.start_request(endpoint_index),
+                                call: self.start_call(
+                                    endpoint_index,
+                                    endpoint,
+                                    request_deadline,
+                                )?,
                             });
                         }
                         Some(Err(error)) => {
-                            self.health.tell(model, version, &error);
+                            self.health.log_mismatch(model, version, &error);
                             unfit = Some(error);
                         }
                     }
@@ -321,7 +351,8 @@ impl Dispatcher {
     }
 }
 
-/// A failure as a refusal; `at` is where it happened.
+/// Converts a backend error to a denial. `at` names the backend or endpoint where the error
+/// happened.
 pub(crate) fn denial(error: &BackendError, at: &str) -> Denial {
     let reason = match error {
         BackendError::Unavailable(_) | BackendError::Unsent(_) | BackendError::Busy(_) => {
@@ -338,7 +369,7 @@ mod tests {
     use serde_json::{Value, json};
     use tensorgate_policy::{Policy, raw, validate};
 
-    /// A policy of one model with these parameters at one backend with these settings.
+    /// A policy with one model with these parameters, at one backend with these settings.
     pub(super) fn policy(backend: &Value, parameters: &Value) -> Policy {
         let mut policy = json!({
             "version": 1,

@@ -1,4 +1,5 @@
-//! A checked document of OpenAI's API on its way to the backend: written anew, with what its answer will be held against.
+//! A checked document of the OpenAI API on its way to the backend: encoded anew, with the limits
+//! for its response.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -10,32 +11,33 @@ use tensorgate_policy::policy::{Accepts, ModelId};
 use tensorgate_policy::request::Api;
 use tensorgate_wire::openai::to_json;
 
-/// What the backend gets.
+/// The document for the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// To which of its paths.
+    /// The API path.
     pub api: Api,
-    /// The body.
+    /// The encoded body.
     pub json: Bytes,
-    /// Choices, or embeddings, that the answer may have at most.
+    /// The most choices or embeddings in the response.
     pub choices: usize,
-    /// Choices that may be generated at most: those among which the best are chosen included.
+    /// The most choices that may be generated, including those from which the best are chosen.
     pub generated: usize,
-    /// Tokens that each choice may have at most; `None` where nothing is generated.
+    /// The most tokens of each choice. `None` if nothing is generated.
     pub max_tokens: Option<u64>,
-    /// Likely tokens beside each that the answer may tell of; `None` where no log probabilities were asked for.
+    /// The most likely tokens at each position. `None` if no log probabilities were requested.
     pub likely: Option<usize>,
-    /// Whether it comes in pieces.
+    /// Whether the response is streamed.
     pub stream: bool,
-    /// Whether the caller wants to be told of counts then.
+    /// Whether the caller requested usage in a streamed response.
     pub include_usage: bool,
-    /// What the caller's token says of it, as header fields that the policy names.
+    /// The claims of the caller's token, as header fields that the policy names.
     pub claims: HeaderMap,
 }
 
 impl Document {
-    /// Writes a document that was checked under a policy; `None` where the body was of another kind.
-    pub fn of(
+    /// Encodes a document that was checked under a policy. Returns `None` for other kinds of
+    /// bodies.
+    pub fn from_body(
         policy: &Policy,
         model: ModelId,
         format: BodyFormat,

@@ -1,5 +1,6 @@
-//! A deadline, as gRPC over HTTP/2 says it: `grpc-timeout`, up to eight digits and a unit. The gate lets only one
-//! well-formed value of a client's through; it is read as strictly here, and anything else is no deadline, as there.
+//! The `grpc-timeout` header: up to eight digits and a unit. The gate passes only one well-formed
+//! value of a client. It is parsed as strictly here, and anything else is no deadline, as in the
+//! gate.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,13 +8,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The field's name.
+/// The name of the field.
 pub(crate) const NAME: HeaderName = HeaderName::from_static("grpc-timeout");
-/// Digits of a value (gRPC over HTTP/2, "TimeoutValue").
+/// The most digits of a value (gRPC over HTTP/2, "TimeoutValue").
 const MAX_DIGITS: usize = 8;
-/// The largest number of as many digits.
+/// The largest value with that many digits.
 const MAX_AMOUNT: u64 = 99_999_999;
-/// Units from fine to coarse, and their lengths in nanoseconds.
+/// The units from fine to coarse, with their lengths in nanoseconds.
 const UNITS: [(char, u64); 6] = [
     ('n', 1),
     ('u', 1_000),
@@ -23,15 +24,15 @@ const UNITS: [(char, u64); 6] = [
     ('H', 3_600_000_000_000),
 ];
 
-/// How long somebody else has, in the finest unit that can say it. Never less than it is: whoever keeps this field must not give up before
-/// the one who wrote it.
-pub(crate) fn field(left: Duration) -> HeaderValue {
+/// Encodes a timeout in the finest unit that fits. It is rounded up, so that the receiver does not
+/// give up before the sender.
+pub(crate) fn header(left: Duration) -> HeaderValue {
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
     let said = UNITS.iter().find_map(|(unit, length)| {
         let amount = nanos.div_ceil(*length);
         (amount <= MAX_AMOUNT).then_some((amount, *unit))
     });
-    // Sixty-four bits of nanoseconds are fewer hours than eight digits hold.
+    // 64 bits of nanoseconds are fewer hours than eight digits can hold.
     let (amount, unit) = said.unwrap_or((MAX_AMOUNT, 'H'));
     let mut text = BytesMut::with_capacity(MAX_DIGITS.saturating_add(1));
     // Writing to memory does not fail.
@@ -39,8 +40,8 @@ pub(crate) fn field(left: Duration) -> HeaderValue {
     HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static("99999999H"))
 }
 
-/// How long a client waits; `None` if it does not say so, or not in one well-formed value.
-pub(crate) fn of(headers: &HeaderMap) -> Option<Duration> {
+/// The client's timeout. `None` without exactly one well-formed value.
+pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     let mut values = headers.get_all(NAME).iter();
     let (value, None) = (values.next()?, values.next()) else {
         return None;
@@ -56,7 +57,7 @@ fn parse(value: &[u8]) -> Option<Duration> {
         return None;
     }
     let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    // Eight digits of hours are far from what 64 bits of seconds hold.
+    // Eight digits of hours are far below 64 bits of seconds.
     match unit {
         b'H' => Some(Duration::from_secs(amount.saturating_mul(3_600))),
         b'M' => Some(Duration::from_secs(amount.saturating_mul(60))),
@@ -80,14 +81,14 @@ mod tests {
             (99_999_999, "99999999n"),
             (100_000_001, "100001u"),
             (99_999_999_001, "100000m"),
-            // What is cut off here would end a call up to a millisecond too soon.
+            // Rounding down here would end a call up to a millisecond too soon.
             (150_000_000_001, "150001m"),
             (100_000_000_000_000, "100000S"),
             (u64::MAX, "5124096H"),
         ] {
-            assert_eq!(field(Duration::from_nanos(nanos)), expected, "{nanos}");
+            assert_eq!(header(Duration::from_nanos(nanos)), expected, "{nanos}");
         }
-        assert_eq!(field(Duration::MAX), "5124096H");
+        assert_eq!(header(Duration::MAX), "5124096H");
     }
 
     #[test]
@@ -115,7 +116,7 @@ mod tests {
             for value in values {
                 headers.append(NAME, value.parse().unwrap());
             }
-            assert_eq!(of(&headers), expected, "{values:?}");
+            assert_eq!(from_headers(&headers), expected, "{values:?}");
         }
     }
 }

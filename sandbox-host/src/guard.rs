@@ -1,18 +1,20 @@
-//! Keeps a request's trouble its own: a panic becomes an answer, long computation leaves the threads that serve sockets.
+//! Isolates requests from each other: a panic becomes an error response, and long computations run
+//! on separate threads.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
-/// Bytes up to which decoding or encoding runs where it is: about a millisecond of JSON.
+/// The most bytes that are decoded or encoded on the current thread: about a millisecond of JSON.
 const INLINE_BYTES: usize = 256 << 10;
 
-/// Awaits a future; a panic in it becomes its message. What it owned is dropped before this returns.
-pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+/// Awaits a future and converts a panic to its message. What the future owned is dropped before
+/// this returns.
+pub async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
-        // The future is never polled again after a panic, so nothing half-changed is seen.
+        // The future is never polled again after a panic, so no partial state is seen.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
             Ok(Poll::Pending) => Poll::Pending,
@@ -22,7 +24,8 @@ pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
     .await
 }
 
-/// Runs a computation over so many bytes, on a thread of its own if they are many. `None` if it panicked there.
+/// Runs a computation over this many bytes, on a separate thread if they are many. Returns `None`
+/// if it panicked there.
 pub async fn offload<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
@@ -52,16 +55,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_its_message() {
-        assert_eq!(caught(async { 1 }).await, Ok(1));
+        assert_eq!(catch_panic(async { 1 }).await, Ok(1));
         assert_eq!(
-            caught(async { panic!("at {}", 7) }).await,
+            catch_panic(async { panic!("at {}", 7) }).await,
             Err::<(), _>("at 7".to_owned())
         );
         let late = async {
             tokio::task::yield_now().await;
             panic!("late")
         };
-        assert_eq!(caught(late).await, Err::<(), _>("late".to_owned()));
+        assert_eq!(catch_panic(late).await, Err::<(), _>("late".to_owned()));
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
-//! Whether backends are ready and what they say of their models, asked in the background and remembered for a while. A client's
-//! question is answered from memory: it never reaches a backend. Nothing is dispatched to a server before its own description
-//! of the model was held against the contract, over the connection that is in use. Each endpoint is asked by a task of its own.
+//! Health checks of backends, run in the background and cached. A client's readiness request is
+//! answered from the cache and never reaches a backend. No request is sent to a server before its
+//! description of the model was compared with the contract over the current connection. Each
+//! endpoint has a prober task of its own.
 
-mod look;
-mod served;
-mod sighting;
+mod native_protocols;
+mod probe;
+mod probe_result;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,21 +20,21 @@ use tokio::time::Instant;
 
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
-pub use sighting::Sighting;
+pub use probe_result::ProbeResult;
 
-/// Between two probes of one that is not: it is found soon after it comes up.
+/// The interval of probes while something is not ready, so that it is found soon after it comes up.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// One question's deadline.
+/// The timeout of one probe request.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Probes missed until an answer counts no more.
+/// The number of missed probes after which a result expires.
 const MISSED: u32 = 3;
 
-/// When something was last seen ready, milliseconds since the start.
+/// The time when something was last ready, in milliseconds since the start.
 #[derive(Debug, Default)]
-struct Seen(AtomicU64);
+struct Freshness(AtomicU64);
 
-impl Seen {
-    /// Kept one up, so that zero means never.
+impl Freshness {
+    /// Stored plus one, so that zero means never.
     fn set(&self, ready: bool, now_ms: u64) {
         self.0.store(
             if ready { now_ms.saturating_add(1) } else { 0 },
@@ -47,51 +48,52 @@ impl Seen {
     }
 }
 
-/// One backend's readiness.
+/// The health of one backend.
 #[derive(Debug)]
 pub struct BackendHealth {
     name: String,
     start: Instant,
-    /// Between two probes while it is ready.
+    /// The interval of probes while the backend is ready.
     interval: Duration,
-    endpoints: Vec<Probed>,
-    /// Those that some policy has served here.
+    endpoints: Vec<ProbedBackend>,
+    /// The models that loaded policies serve with this backend.
     models: RwLock<Models>,
-    /// What the last look at each endpoint found.
-    sightings: watch::Sender<Vec<Arc<Sighting>>>,
-    /// What was told of drifts, so that each is told once: by the model's name in its policy, and its version.
-    told: Mutex<BTreeMap<Key, String>>,
-    /// Whether it was ready when that was last told.
+    /// The result of the last probe of each endpoint.
+    probe_results: watch::Sender<Vec<Arc<ProbeResult>>>,
+    /// The contract mismatches that were logged, so that each is logged once. The key is the
+    /// model's name in its policy and its version.
+    logged: Mutex<BTreeMap<Key, String>>,
+    /// The readiness that was logged last.
     told_ready: Mutex<Option<bool>>,
 }
 
-/// One endpoint's prober.
+/// The prober of one endpoint.
 #[derive(Debug, Default)]
-struct Probed {
+struct ProbedBackend {
     /// When the endpoint itself last answered.
-    seen: Seen,
-    /// Wakes the prober when a request has failed.
+    seen: Freshness,
+    /// Wakes the prober after a failed request.
     doubted: Notify,
-    /// Wakes the prober, without a pause, when there are models that it has not looked at.
+    /// Wakes the prober at once when there are models that were not probed yet.
     followed: Notify,
-    /// Looks that are over.
+    /// The number of finished probes.
     looks: AtomicU64,
 }
 
-impl Probed {
-    fn looks(&self) -> u64 {
+impl ProbedBackend {
+    fn probe_count(&self) -> u64 {
         self.looks.load(Ordering::Acquire)
     }
 }
 
-/// By the model's name at the backend, and its version.
-type Models = BTreeMap<Key, Arc<Seen>>;
+/// The models, by name at the backend and version.
+type Models = BTreeMap<Key, Arc<Freshness>>;
 
 /// A model's name and a version.
 type Key = (String, String);
 
 impl BackendHealth {
-    /// Nothing seen yet.
+    /// Creates the health state without results.
     pub fn new(
         name: &str,
         interval: Duration,
@@ -102,7 +104,7 @@ impl BackendHealth {
             name: name.to_owned(),
             start: Instant::now(),
             interval,
-            endpoints: std::iter::repeat_with(Probed::default)
+            endpoints: std::iter::repeat_with(ProbedBackend::default)
                 .take(endpoints)
                 .collect(),
             models: RwLock::new(
@@ -111,17 +113,17 @@ impl BackendHealth {
                     .map(|key| (key, Arc::default()))
                     .collect(),
             ),
-            sightings: watch::Sender::new(
+            probe_results: watch::Sender::new(
                 std::iter::repeat_with(Arc::default)
                     .take(endpoints)
                     .collect(),
             ),
-            told: Mutex::default(),
+            logged: Mutex::default(),
             told_ready: Mutex::default(),
         }
     }
 
-    /// Looks after these models from now on. What is known of one that was looked after before stays known.
+    /// Sets the models to probe. Results of models that stay are kept.
     pub fn follow(&self, wanted: BTreeSet<(String, String)>) {
         let more = {
             let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
@@ -143,17 +145,17 @@ impl BackendHealth {
         }
     }
 
-    /// Looks after these models too, and waits until some endpoint is known to serve each, every endpoint was asked for all of them, or a probe's
-    /// time is over.
-    pub async fn look_at(&self, wanted: impl IntoIterator<Item = Key>) {
+    /// Adds models to probe. Waits until some endpoint serves each, every endpoint was probed for
+    /// all of them, or a probe's timeout passed.
+    pub async fn probe_models(&self, wanted: impl IntoIterator<Item = Key>) {
         let wanted: BTreeSet<_> = wanted.into_iter().collect();
-        let mut sightings = self.sightings();
+        let mut sightings = self.probe_results();
         let mut all: BTreeSet<_> = self.models().into_keys().collect();
         let before = all.len();
         all.extend(wanted.iter().cloned());
         let more = all.len() > before;
-        // One look may be under way without them; the next has them all.
-        let asked = |endpoint: &Probed| match endpoint.looks() {
+        // A probe without the new models may be running. The next one has them all.
+        let asked = |endpoint: &ProbedBackend| match endpoint.probe_count() {
             0 if !more => 1,
             looks => looks.saturating_add(if more { 2 } else { 0 }),
         };
@@ -165,7 +167,7 @@ impl BackendHealth {
                     let known = sightings.borrow_and_update();
                     let served = |key| known.iter().any(|sighting| sighting.ready(key));
                     let mut behind = self.endpoints.iter().zip(&enough);
-                    let behind = behind.any(|(endpoint, enough)| endpoint.looks() < *enough);
+                    let behind = behind.any(|(endpoint, enough)| endpoint.probe_count() < *enough);
                     if wanted.iter().all(served) || !behind {
                         return;
                     }
@@ -173,9 +175,9 @@ impl BackendHealth {
                 if sightings.changed().await.is_err() {
                     return;
                 }
-                // The look that was under way is over: the one that counts begins now.
+                // The running probe is finished. The one that counts starts now.
                 for (endpoint, enough) in self.endpoints.iter().zip(&enough) {
-                    if endpoint.looks() < *enough {
+                    if endpoint.probe_count() < *enough {
                         endpoint.followed.notify_one();
                     }
                 }
@@ -195,13 +197,13 @@ impl BackendHealth {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long an answer counts, milliseconds.
+    /// How long a result is valid, in milliseconds.
     fn fresh_ms(&self) -> u64 {
         u64::try_from(self.interval.saturating_mul(MISSED).as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether a server and every model version answered lately that they are ready.
-    pub fn ready(&self) -> bool {
+    /// Whether a server and every model version were ready recently.
+    fn ready(&self) -> bool {
         let (now_ms, fresh_ms) = (self.now_ms(), self.fresh_ms());
         self.reachable()
             && self
@@ -210,58 +212,51 @@ impl BackendHealth {
                 .all(|seen| seen.fresh(now_ms, fresh_ms))
     }
 
-    /// Whether a server did.
-    pub fn reachable(&self) -> bool {
+    /// Whether a server answered recently.
+    fn reachable(&self) -> bool {
         let (now_ms, fresh_ms) = (self.now_ms(), self.fresh_ms());
         self.endpoints
             .iter()
             .any(|endpoint| endpoint.seen.fresh(now_ms, fresh_ms))
     }
 
-    /// Its name in the policy.
+    /// The name in the policy.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether some server says that a model version is ready, and describes it as its contract has it.
-    pub fn model_ready(&self, model: &Model, version: &str) -> bool {
-        let key = (model.backend_model().to_owned(), version.to_owned());
-        let ready = self
-            .models
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-            .is_some_and(|seen| seen.fresh(self.now_ms(), self.fresh_ms()));
-        ready && self.unready(model, version).is_empty()
-    }
-
-    /// Why no server can be sent a model version, a line each; none if one can.
+    /// Why no server can receive requests for a model version, one line for each server. Empty if
+    /// some server is ready and its description fits the contract.
     pub fn unready(&self, model: &Model, version: &str) -> Vec<String> {
+        let key = (model.backend_model().to_owned(), version.to_owned());
+        let fresh = {
+            let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+            let seen = models.get(&key);
+            seen.is_some_and(|seen| seen.fresh(self.now_ms(), self.fresh_ms()))
+        };
         let mut lines = Vec::new();
-        for sighting in self.sightings.borrow().iter() {
-            match sighting.fits(model, version) {
-                Some(Ok(())) => return Vec::new(),
+        for sighting in self.probe_results.borrow().iter() {
+            let cause = match sighting.matches_policy(model, version) {
+                Some(Ok(())) if fresh => return Vec::new(),
+                Some(Ok(())) => "its last health check is too old".to_owned(),
                 Some(Err(error)) => {
-                    self.tell(model, version, &error);
-                    lines.push(error.to_string());
+                    self.log_mismatch(model, version, &error);
+                    error.to_string()
                 }
-                None => lines.push("not looked at yet".to_owned()),
-            }
-        }
-        let (backend, name) = (&self.name, model.name());
-        for line in &mut lines {
-            *line = format!("backend {backend:?}: model {name:?} version {version:?}: {line}");
+                None => "no health check has ended yet".to_owned(),
+            };
+            lines.push(format!("backend {:?}: {cause}", self.name));
         }
         lines
     }
 
-    /// Tells operators of a drift, once.
-    pub(crate) fn tell(&self, model: &Model, version: &str, error: &BackendError) {
+    /// Logs a contract mismatch once.
+    pub(crate) fn log_mismatch(&self, model: &Model, version: &str, error: &BackendError) {
         let BackendError::Fault(cause) = error else {
             return;
         };
         let key = (model.name().to_owned(), version.to_owned());
-        let mut told = lock(&self.told);
+        let mut told = lock(&self.logged);
         if told.get(&key) != Some(cause) {
             tracing::error!(
                 backend = self.name,
@@ -274,56 +269,57 @@ impl BackendHealth {
         }
     }
 
-    /// What looks find, one sighting an endpoint.
-    pub fn sightings(&self) -> watch::Receiver<Vec<Arc<Sighting>>> {
-        self.sightings.subscribe()
+    /// The probe results, one for each endpoint.
+    pub fn probe_results(&self) -> watch::Receiver<Vec<Arc<ProbeResult>>> {
+        self.probe_results.subscribe()
     }
 
-    /// Asks for a look at an endpoint soon.
-    pub fn doubt(&self, index: usize) {
+    /// Requests a probe of an endpoint soon.
+    pub fn request_reprobe(&self, index: usize) {
         if let Some(endpoint) = self.endpoints.get(index) {
             endpoint.doubted.notify_one();
         }
     }
 
-    fn saw(&self, index: usize, sighting: Sighting) {
-        self.sightings.send_modify(|sightings| {
+    fn record_probe(&self, index: usize, sighting: ProbeResult) {
+        self.probe_results.send_modify(|sightings| {
             if let Some(place) = sightings.get_mut(index) {
                 *place = Arc::new(sighting);
             }
         });
     }
 
-    /// A server could not be reached: it counts as not ready until it is probed again, which is soon.
+    /// Records that a server could not be reached. It is not ready until the next probe, which is
+    /// soon.
     pub fn failed(&self, index: usize) {
         if let Some(endpoint) = self.endpoints.get(index) {
             endpoint.seen.set(false, 0);
         }
-        self.saw(index, Sighting::default());
-        self.doubt(index);
+        self.record_probe(index, ProbeResult::default());
+        self.request_reprobe(index);
     }
 
-    /// A look is over.
-    fn found(&self, index: usize, found: Sighting) {
-        let before = self.sightings.borrow().get(index).map(Arc::clone);
+    /// Records the result of a probe.
+    fn apply_result(&self, index: usize, found: ProbeResult) {
+        let before = self.probe_results.borrow().get(index).map(Arc::clone);
         if before.is_none_or(|before| before.found != found.found) {
-            self.forget_drifts();
+            self.clear_mismatches();
         }
         if let Some(endpoint) = self.endpoints.get(index) {
-            endpoint.seen.set(found.answers(), self.now_ms());
+            endpoint.seen.set(found.is_reachable(), self.now_ms());
             endpoint.looks.fetch_add(1, Ordering::AcqRel);
         }
-        self.saw(index, found);
-        let sightings = self.sightings.borrow();
+        self.record_probe(index, found);
+        let sightings = self.probe_results.borrow();
         for (key, seen) in self.models() {
             let ready = sightings.iter().any(|sighting| sighting.ready(&key));
             seen.set(ready, self.now_ms());
         }
     }
 
-    /// A server says something else than before: what drifts now is told again.
-    fn forget_drifts(&self) {
-        let mut told = lock(&self.told);
+    /// The server's description changed, so mismatches are logged again.
+    fn clear_mismatches(&self) {
+        let mut told = lock(&self.logged);
         if !told.is_empty() {
             tracing::info!(
                 backend = self.name,
@@ -333,13 +329,13 @@ impl BackendHealth {
         }
     }
 
-    /// Tells whether the backend is ready, where that is news.
-    fn tell_ready(&self, gauge: &Gauge) {
+    /// Logs a change of the backend's readiness.
+    fn set_gauge(&self, gauge: &Gauge) {
         let mut told = lock(&self.told_ready);
         let ready = self.ready();
-        let sightings = self.sightings.borrow();
-        // One that has not been asked everywhere may be ready yet.
-        if told.is_none() && !ready && sightings.iter().any(|sighting| !sighting.looked()) {
+        let sightings = self.probe_results.borrow();
+        // While an endpoint was not probed yet, the backend may still be ready.
+        if told.is_none() && !ready && sightings.iter().any(|sighting| !sighting.is_known()) {
             return;
         }
         gauge.set(i64::from(ready));
@@ -357,12 +353,12 @@ impl BackendHealth {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one of these.
+    // No code panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Probes one backend for ever, each of its endpoints at its own pace: one that never answers keeps no other from being looked at. Dropping the
-/// future ends it.
+/// Probes one backend forever, each endpoint in a task of its own. An endpoint that never answers
+/// does not delay the others. Dropping the future stops the probes.
 pub async fn probe(health: Arc<BackendHealth>, endpoints: Vec<Arc<Endpoint>>, gauge: Gauge) {
     let mut probers = JoinSet::new();
     for (index, endpoint) in endpoints.into_iter().enumerate() {
@@ -387,15 +383,15 @@ async fn probe_one(
     };
     loop {
         let began = Instant::now();
-        let found = look::ask(health.models().keys(), &endpoint).await;
-        let answers = found.answers();
-        let before = health.sightings.borrow().get(index).map(Arc::clone);
-        found.tell(&health.name, endpoint.uri(), before.as_deref());
-        health.found(index, found);
-        health.tell_ready(&gauge);
+        let found = probe::ask(health.models().keys(), &endpoint).await;
+        let answers = found.is_reachable();
+        let before = health.probe_results.borrow().get(index).map(Arc::clone);
+        found.log_changes(&health.name, endpoint.uri(), before.as_deref());
+        health.apply_result(index, found);
+        health.set_gauge(&gauge);
         let pause = async {
             if answers && health.ready() {
-                // A failed request shortens the wait, never below the retry's.
+                // A failed request shortens the pause, but not below the retry interval.
                 let _ = tokio::time::timeout(health.interval, probed.doubted.notified()).await;
             }
             let next = began.checked_add(RETRY_INTERVAL).unwrap_or(began);
@@ -408,11 +404,11 @@ async fn probe_one(
     }
 }
 
-/// A prober at work; it ends with this.
+/// A running prober, until dropped.
 pub struct Prober(JoinHandle<()>);
 
 impl Prober {
-    /// Starts it.
+    /// Starts the prober.
     pub fn start(probe: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(probe))
     }

@@ -1,8 +1,8 @@
-//! A whole host: starts its parts in order, runs them, and ends them in order.
+//! A complete host: starts its parts in order, runs them, and stops them in order.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper_util::service::TowerToHyperService;
@@ -11,21 +11,22 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::admission::Admission;
 use crate::assemble::{Loader, PolicyFault};
-use crate::audit::{self, AuditPlane};
+use crate::audit::{self, AuditServer};
 use crate::budget::Budget;
 use crate::config::{Folders, Settings};
-use crate::generations::Generations;
-use crate::limits::LimitsPlane;
+use crate::limits::RateLimitServer;
 use crate::metrics::Metrics;
+use crate::policy_versions::PolicyVersions;
+use crate::readiness;
 use crate::reload::{self, Reloader};
 use crate::serve::{App, serve};
-use crate::server::{self, Peers};
+use crate::server::{self, CheckedPeers};
 use crate::socket::{Socket, SocketError};
 
-/// How long the admin's own requests may take to end.
+/// The time that admin requests get to finish at shutdown.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
 /// Why a host does not start.
@@ -37,7 +38,7 @@ pub enum StartError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error(transparent)]
-    Audit(#[from] audit::plane::StartError),
+    Audit(#[from] audit::server::StartError),
     #[error("cannot listen at {address}: {source}")]
     Admin {
         address: SocketAddr,
@@ -45,15 +46,15 @@ pub enum StartError {
     },
 }
 
-/// A server and the signal that ends it.
-struct Plane {
+/// A server and its stop signal.
+struct ListenerTask {
     stop: watch::Sender<bool>,
     task: JoinHandle<bool>,
 }
 
-impl Plane {
+impl ListenerTask {
     async fn end(self) -> bool {
-        // A plane that ended by itself hears no signal.
+        // A server that has already ended has no receiver.
         let _ = self.stop.send(true);
         match self.task.await {
             Ok(ended) => ended,
@@ -67,23 +68,102 @@ impl Plane {
 
 /// A running host.
 pub struct Host {
+    admin: SocketAddr,
+    admin_plane: ListenerTask,
+    serving: Tasks,
+}
+
+/// The parts that run once a policy is active.
+struct Tasks {
     app: Arc<App>,
     socket: PathBuf,
-    admin: SocketAddr,
-    data_plane: Plane,
-    audit: AuditPlane,
-    limits: LimitsPlane,
-    admin_plane: Plane,
+    data_plane: ListenerTask,
+    audit: AuditServer,
+    limits: RateLimitServer,
     reloader: Arc<Reloader>,
-    sweeper: JoinHandle<()>,
+    /// Background tasks: dropping older policies, and watching the models.
+    chores: [JoinHandle<()>; 2],
 }
 
 impl Host {
-    /// Loads every handler, starts probing the backends, and listens. `dropped_lines` tells how many lines the log has lost.
+    /// Starts the admin server, loads every handler, probes each backend once, and listens.
+    /// Backends may be down. `dropped_lines` returns the number of lost log lines.
     pub async fn start(
         settings: Settings,
         dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Result<Self, StartError> {
+        let address = settings.admin;
+        let failed = |source| StartError::Admin { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let admin = Admin {
+            app: Arc::new(OnceLock::new()),
+            metrics: Arc::new(Metrics::new()),
+            dropped_lines,
+            sources: settings.sources.clone(),
+        };
+        let router = TowerToHyperService::new(admin::router(admin.clone()));
+        let handler = move |request| hyper::service::Service::call(&router, request);
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(server::run(
+            listener,
+            watch::channel(admin::BOUNDS).1,
+            Gauge::default(),
+            handler,
+            stopped,
+            ADMIN_DRAIN,
+        ));
+        let admin_plane = ListenerTask { stop, task };
+        tracing::info!(admin = %bound, "the admin listens, the policy is being loaded");
+        match Tasks::start(settings, &admin.metrics).await {
+            Ok(serving) => {
+                // Set only here.
+                let _ = admin.app.set(Arc::clone(&serving.app));
+                Ok(Self {
+                    admin: bound,
+                    admin_plane,
+                    serving,
+                })
+            }
+            Err(error) => {
+                admin_plane.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The socket of the data plane.
+    pub fn socket(&self) -> &Path {
+        &self.serving.socket
+    }
+
+    /// The address of the admin server.
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The state that all requests share.
+    pub const fn app(&self) -> &Arc<App> {
+        &self.serving.app
+    }
+
+    /// Loads new policies.
+    pub const fn reloader(&self) -> &Arc<Reloader> {
+        &self.serving.reloader
+    }
+
+    /// Stops the host: it becomes not ready, accepts nothing new, and waits for in-flight requests
+    /// within the drain timeout. Then it removes the socket. The admin server runs until the end.
+    /// Returns whether no request was cut off.
+    pub async fn shutdown(self) -> bool {
+        let ended = self.serving.end().await;
+        self.admin_plane.end().await;
+        ended
+    }
+}
+
+impl Tasks {
+    async fn start(settings: Settings, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let Settings {
             policy,
             key,
@@ -93,129 +173,93 @@ impl Host {
             audit_socket,
             limits_socket,
             audit_folder,
-            admin,
+            admin: _,
             endpoints,
             drain,
-            compiling,
+            compiler: compiling,
+            wait_for_filter,
+            sources: _,
         } = settings;
-        let metrics = Arc::new(Metrics::new());
         let folders = Folders { root, builtins };
-        let loader = Loader::new(folders, endpoints, key.clone(), Arc::clone(&metrics));
-        let loader = Arc::new(loader.compiling(compiling));
+        let loader = Loader::new(folders, endpoints, key.clone(), Arc::clone(metrics));
+        let loader = Arc::new(loader.with_compiler(compiling));
         let first = loader
             .load(&policy, &[])
             .await
             .map_err(StartError::Policy)?;
+        // Models of backends that are up are ready when the host is.
+        reload::probe_new_models(&first).await;
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
-        let audit = audit::plane::settings(&audit_folder, policy.policy.audit());
-        let audit = AuditPlane::start(audit, &audit_socket, &policy.generation, &metrics).await?;
+        let audit = audit::server::settings(&audit_folder, policy.policy.audit());
+        let audit = AuditServer::start(audit, &audit_socket, &policy.generation, metrics).await?;
         loader.cut_offs.write_to(audit.outcomes().audit());
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),
-            generations: Generations::new(
+            policy_versions: PolicyVersions::new(
                 Arc::new(first),
                 key,
                 Arc::clone(&budget),
-                Arc::clone(&metrics),
+                Arc::clone(metrics),
             ),
-            admission: Admission::new(&metrics),
+            admission: Admission::new(metrics),
             budget,
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(metrics),
             draining: watch::Sender::new(false),
+            wait_for_filter,
         });
         let asked = Arc::clone(&app);
-        let shared = move || asked.generations.limits();
-        let limits = LimitsPlane::start(&limits_socket, shared, &metrics)?;
-        let failed = |source| StartError::Admin {
-            address: admin,
-            source,
-        };
-        let admin_listener = TcpListener::bind(admin).await.map_err(failed)?;
-        let admin = admin_listener.local_addr().map_err(failed)?;
+        let shared = move || asked.policy_versions.limits();
+        let limits = RateLimitServer::start(&limits_socket, shared, metrics)?;
         let bound = Socket::bind(&socket)?;
 
         let serving = Arc::clone(&app);
         let handler = move |request| serve(Arc::clone(&serving), request);
         let (stop, stopped) = watch::channel(false);
         let open = metrics.connections.clone();
-        let peers = Peers::new(bound, metrics);
+        let peers = CheckedPeers::new(bound, Arc::clone(metrics));
         let task = tokio::spawn(server::run(
             peers,
-            app.generations.bounds(),
+            app.policy_versions.bounds(),
             open,
             handler,
             stopped,
             drain,
         ));
-        let data_plane = Plane { stop, task };
-
-        let router = TowerToHyperService::new(admin::router(Arc::clone(&app), dropped_lines));
-        let handler = move |request| hyper::service::Service::call(&router, request);
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(server::run(
-            admin_listener,
-            watch::channel(admin::BOUNDS).1,
-            Gauge::default(),
-            handler,
-            stopped,
-            ADMIN_DRAIN,
-        ));
-        let admin_plane = Plane { stop, task };
-        let sweeper = tokio::spawn(reload::sweep(Arc::clone(&app)));
+        let data_plane = ListenerTask { stop, task };
+        let chores = [
+            tokio::spawn(reload::sweep(Arc::clone(&app))),
+            tokio::spawn(readiness::watch(Arc::clone(&app))),
+        ];
         let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader));
         Ok(Self {
             app,
             socket,
-            admin,
             data_plane,
             audit,
             limits,
-            admin_plane,
             reloader,
-            sweeper,
+            chores,
         })
     }
 
-    /// Where the data plane listens.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    /// Where the admin listens.
-    pub const fn admin(&self) -> SocketAddr {
-        self.admin
-    }
-
-    /// What all requests share.
-    pub const fn app(&self) -> &Arc<App> {
-        &self.app
-    }
-
-    /// What loads another policy.
-    pub const fn reloader(&self) -> &Arc<Reloader> {
-        &self.reloader
-    }
-
-    /// Ends: not ready, nothing new, what is in flight ends within the drain's bound, the socket's file goes. The admin answers
-    /// until the end. True if no request was cut.
-    pub async fn shutdown(self) -> bool {
+    /// Stops after in-flight requests have finished. Returns whether no request was cut off.
+    async fn end(self) -> bool {
         let Self {
             app,
             socket: _,
-            admin: _,
             data_plane,
             audit,
             limits,
-            admin_plane,
             reloader: _,
-            sweeper,
+            chores,
         } = self;
-        sweeper.abort();
+        for chore in chores {
+            chore.abort();
+        }
         app.draining.send_replace(true);
         let ended = data_plane.end().await;
         limits.end().await;
         audit.end().await;
-        admin_plane.end().await;
         ended
     }
 }

@@ -1,5 +1,6 @@
-//! The host's log: one line an event on standard error, as text or JSON. Lines go through a bounded queue to a thread of
-//! their own: a reader that stalls costs lines, which are counted, and never a request.
+//! The host's log: one line for each event on standard error, as text or JSON. Lines pass a bounded
+//! queue to a separate thread. A slow reader loses lines, which are counted, and never delays a
+//! request.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,24 +14,24 @@ use tracing_subscriber::fmt::{self, MakeWriter};
 
 use crate::audit::time::rfc3339;
 
-/// Lines that wait for the reader.
+/// The most queued lines.
 const QUEUED_LINES: usize = 4_096;
-/// How long a first line waits for others to be written with it: too short for a reader to notice, and long enough that a busy host's
-/// requests share their writes, and the waking of the thread that writes.
+/// How long the first line waits for others to be written with it. A reader does not notice the
+/// delay, but the requests of a busy host share writes and wake-ups.
 const GATHER_TIME: Duration = Duration::from_millis(20);
-/// Bytes that are written at once, about: some more where the last line ends.
+/// The approximate size of one write in bytes.
 const BATCH_BYTES: usize = 64 << 10;
 /// How long the end of the process waits for the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// How often it looks for a place in a full queue meanwhile.
+/// The interval of attempts to queue a flush in a full queue.
 const FLUSH_RETRY: Duration = Duration::from_millis(5);
 
-/// How a line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object for each line.
     Json,
 }
 
@@ -39,7 +40,7 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
-/// The queue's sending end.
+/// The sender of the queue.
 #[derive(Clone)]
 pub struct Log {
     queue: SyncSender<Message>,
@@ -55,7 +56,7 @@ impl std::fmt::Debug for Log {
 }
 
 impl Log {
-    /// A log into `sink`, with a thread that writes it.
+    /// Creates a log that writes to `sink` on a separate thread.
     pub fn new(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUED_LINES);
         std::thread::Builder::new()
@@ -67,18 +68,18 @@ impl Log {
         })
     }
 
-    /// Lines lost so far.
+    /// The number of lost lines.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits, within a bound, until what is queued has been written.
+    /// Waits, with a timeout, until queued lines are written.
     pub fn flush(&self) {
         let started = Instant::now();
         let left = || FLUSH_TIME.saturating_sub(started.elapsed());
         let (done, wait) = sync_channel(1);
         let mut message = Message::Flush(done);
-        // A full queue before a reader that stalls never has a place: nothing here may wait for one without a bound.
+        // A full queue with a blocked reader never gets free, so the wait needs a timeout.
         while let Err(TrySendError::Full(unsent)) = self.queue.try_send(message) {
             if left().is_zero() {
                 return;
@@ -86,11 +87,11 @@ impl Log {
             message = unsent;
             std::thread::sleep(FLUSH_RETRY);
         }
-        // Past the bound the reader is stuck: the lines are lost.
+        // After the timeout the reader is stuck, and the lines are lost.
         let _ = wait.recv_timeout(left());
     }
 
-    /// Makes this the process's log. `RUST_LOG` filters it; `info` unless given.
+    /// Makes this the log of the process. `RUST_LOG` filters it; the default is `info`.
     pub fn install(&self, format: LogFormat) {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
         let builder = tracing_subscriber::fmt()
@@ -109,7 +110,7 @@ fn write_lines(lines: &Receiver<Message>, mut sink: impl Write) {
     let mut batch = Vec::with_capacity(BATCH_BYTES);
     while let Ok(first) = lines.recv() {
         if let Message::Line(_) = first {
-            // Nobody who sends a line meanwhile has anybody to wake.
+            // Lines that are sent meanwhile need not wake this thread.
             std::thread::sleep(GATHER_TIME);
         }
         for message in std::iter::once(first).chain(lines.try_iter()) {
@@ -132,12 +133,12 @@ fn write_lines(lines: &Receiver<Message>, mut sink: impl Write) {
 }
 
 fn put(sink: &mut impl Write, batch: &mut Vec<u8>) {
-    // A log that cannot be written has nobody to tell.
+    // If the log cannot be written, there is no one to inform.
     let _ = sink.write_all(batch);
     batch.clear();
 }
 
-/// When a line was written: as the audit log has it.
+/// The timestamp of a line, in the format of the audit log.
 #[derive(Clone, Copy, Debug)]
 struct Clock;
 
@@ -147,7 +148,7 @@ impl FormatTime for Clock {
     }
 }
 
-/// One event's writer.
+/// The writer of one event.
 #[derive(Debug)]
 pub struct Line<'a>(&'a Log);
 
@@ -179,12 +180,12 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
 
-    /// Writes once it is let.
+    /// A sink that writes when permitted.
     struct Slow(Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
     impl Write for Slow {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            // Once the test has dropped its end, nothing holds it back.
+            // After the test drops its end, nothing blocks the sink.
             let _ = self.0.recv();
             self.1.lock().unwrap().extend_from_slice(line);
             Ok(line.len())
@@ -200,7 +201,7 @@ mod tests {
         let (go, wait) = channel();
         let written = Arc::new(Mutex::new(Vec::new()));
         let log = Log::new(Slow(wait, Arc::clone(&written))).unwrap();
-        // As many as the thread may have in its hands, beside those that wait.
+        // The lines that the thread may hold, in addition to those in the queue.
         let held = BATCH_BYTES / 5 + 1;
         let lines = QUEUED_LINES + held + 100;
         for _ in 0..lines {

@@ -1,4 +1,4 @@
-//! The host's process: flags in, a host until a signal, an exit code out.
+//! The host process: it parses the flags, runs the host until a signal and exits with a code.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -11,87 +11,104 @@ use clap::{Parser, ValueEnum};
 use serde_json::Value;
 use tensorgate_host::config::{self, Folders, Settings};
 use tensorgate_host::logging::{Log, LogFormat};
-use tensorgate_host::sandbox::{CompilerProcess, Compiling, compiler_process};
-use tensorgate_host::wall::{self, Reach};
+use tensorgate_host::os_sandbox::{self, Access};
+use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
+use tensorgate_host::sources::Sources;
 use tensorgate_host::{Host, StartError, admin, heap, reload};
 use tensorgate_policy::raw::Audit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Exit code of bad use or input, as for every tensorgate verb.
+/// The exit code for wrong usage or input, as for every `tensorgate` command.
 const BAD_INPUT: u8 = 2;
-/// Exit code of a start that the machine refused, or of a drain that had to cut requests.
+/// The exit code for a failed start, or for a drain that had to abort requests.
 const FAILED: u8 = 1;
 
-/// How long the end waits for what cannot be cancelled, a component that compiles for one; then the process goes all the same.
+/// The time that a shutdown waits for work that cannot be cancelled, such as a compilation. Then the
+/// process exits.
 const RUNTIME_END: Duration = Duration::from_secs(1);
 
 /// Runs tensorgate's sandbox host.
 ///
-/// SIGHUP, or another bundle renamed over the one given, loads that policy: requests that the gate let in under the one before are judged by it
-/// to their end. A bundle with faults changes nothing; /generations at the admin says what became of it.
+/// To load a new policy, rename another bundle over the current one, or send SIGHUP. Requests that
+/// the gate admitted under the previous policy end under it. A bundle with faults changes nothing.
+/// /generations of the admin server shows the result of each attempt.
 ///
-/// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock --audit-folder /var/lib/tensorgate --context-key-file run/context.key
+/// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock
+/// --audit-folder /var/lib/tensorgate --context-key-file run/context.key
 /// --endpoint cpu=unix:/run/tensorgate/cpu.sock
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Flags {
-    /// The policy bundle, JSON, as `tensorgate render` writes it. Replace it by renaming, never in place.
+    /// The policy bundle (JSON), as `tensorgate render` writes it. To replace it, rename another file
+    /// over it; never write it in place.
     #[arg(long, env = "TENSORGATE_BUNDLE")]
     bundle: PathBuf,
     /// The folder that component paths are relative to.
     #[arg(long, env = "TENSORGATE_ROOT", default_value = ".")]
     root: PathBuf,
-    /// The folder of the components that a policy names as `builtin:NAME`; `builtins` beside this program unless given.
+    /// The folder of the bundled handlers, which a policy names as `builtin:NAME`. The default is
+    /// `builtins` beside this program.
     #[arg(long, env = "TENSORGATE_BUILTINS")]
     builtins: Option<PathBuf>,
-    /// The Unix socket on which the gate calls; made with mode 0600.
+    /// The Unix socket for requests of the gate, created with mode 0600.
     #[arg(long, env = "TENSORGATE_SOCKET")]
     socket: PathBuf,
-    /// The Unix socket on which Envoy tells its access log, made with mode 0600; `audit.sock` beside --socket unless given.
+    /// The Unix socket for Envoy's access log, created with mode 0600. The default is `audit.sock`
+    /// beside --socket.
     #[arg(long, env = "TENSORGATE_AUDIT_SOCKET")]
     audit_socket: Option<PathBuf>,
-    /// The Unix socket of the rate limit service, made with mode 0600; `limits.sock` beside --socket unless given.
+    /// The Unix socket of the rate limit service, created with mode 0600. The default is
+    /// `limits.sock` beside --socket.
     #[arg(long, env = "TENSORGATE_LIMITS_SOCKET")]
     limits_socket: Option<PathBuf>,
-    /// The folder that a relative path of the policy's audit log is below: one that lasts. The folder of --socket unless given.
+    /// The base folder for a relative audit log path of the policy. Its files should survive a
+    /// restart. The default is the folder of --socket.
     #[arg(long, env = "TENSORGATE_AUDIT_FOLDER")]
     audit_folder: Option<PathBuf>,
-    /// A file with the key that gate and host share: 64 hex digits, readable by its owner alone.
+    /// The file with the key that the gate and the host share: 64 hex digits, readable only by its
+    /// owner.
     #[arg(long, env = "TENSORGATE_CONTEXT_KEY_FILE")]
     context_key_file: PathBuf,
-    /// Where /healthz, /readyz and /metrics are; loopback only unless --admin-public.
+    /// The address for /healthz, /readyz and /metrics. It must be a loopback address unless
+    /// --admin-public is set.
     #[arg(long, env = "TENSORGATE_ADMIN", default_value_t = admin::DEFAULT_ADDRESS)]
     admin: SocketAddr,
-    /// Lets --admin be an address that others can reach.
+    /// Permits a non-loopback address for --admin.
     #[arg(long)]
     admin_public: bool,
     /// The address of an embedded backend: NAME=unix:/path or NAME=http://host:port. Repeatable.
     #[arg(long = "endpoint", value_name = "NAME=URI")]
     endpoints: Vec<String>,
-    /// How lines of the log look.
+    /// The format of log lines.
     #[arg(long, env = "TENSORGATE_LOG", value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
-    /// A folder of this host's own in which compiled handlers are kept, made with mode 0700: the next start and the next reload load them in
-    /// milliseconds. What others could have written there is not used.
+    /// The folder where this host caches compiled handlers, created with mode 0700. The next start or
+    /// reload loads them in milliseconds. Files that other users could have written are not used.
     #[arg(long, env = "TENSORGATE_CACHE_FOLDER")]
     cache_folder: Option<PathBuf>,
-    /// A second wall around the process, by the kernel: no privileges, no programs, no files and ports but those that it needs. What is in
-    /// force is in the log. `required` ends the start where the kernel lacks any of it.
+    /// Restricts this process by the kernel (Landlock, seccomp): no privileges, no new programs, and
+    /// only the files and ports that it needs. The log shows the restrictions in force. With
+    /// `required`, the host does not start if the kernel cannot enforce all of them.
     #[arg(long, env = "TENSORGATE_HARDEN", value_enum, default_value_t = Harden::Off)]
     harden: Harden,
-    /// Seconds that in-flight requests get to end after SIGTERM.
+    /// Stay unready until the filter has forwarded a request. This is for a supervisor that starts
+    /// Envoy and sends that request, as `tensorgate up` does. It is not for a mesh, where no request
+    /// arrives before the host is ready.
+    #[arg(long)]
+    wait_for_filter: bool,
+    /// The seconds that in-flight requests have to end after SIGTERM.
     #[arg(long, default_value_t = 10)]
     drain_s: u64,
 }
 
-/// Whether the second wall is raised.
+/// Whether the OS sandbox is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Harden {
-    /// Not at all.
+    /// It is not applied.
     Off,
-    /// As far as the kernel goes.
+    /// Apply what the kernel supports.
     BestEffort,
-    /// Whole, or the host does not start.
+    /// Apply all of it, or do not start.
     Required,
 }
 
@@ -99,12 +116,13 @@ fn main() -> ExitCode {
     if let Some(code) = compiler_process(std::env::args_os().skip(1)) {
         return code;
     }
-    // Where the heap is another one, it has ways of its own.
-    let _ = heap::keep();
+    // Other allocators than glibc's need no setting.
+    let _ = heap::keep_freed_memory();
     let flags = Flags::parse();
-    // Before the wall, behind which nothing is started; both before there is a second thread.
+    // Start the compiler before the OS sandbox forbids new processes. Do both before a second thread
+    // exists.
     let compiler = CompilerProcess::start(flags.harden == Harden::Required);
-    let wall = (flags.harden != Harden::Off).then(|| wall::raise(&reach(&flags)));
+    let sandbox = (flags.harden != Harden::Off).then(|| os_sandbox::apply(&access(&flags)));
     let log = match Log::new(std::io::stderr()) {
         Ok(log) => log,
         Err(error) => {
@@ -113,19 +131,19 @@ fn main() -> ExitCode {
         }
     };
     log.install(flags.log);
-    if let Some(wall) = wall {
-        let (whole, told) = (wall.is_whole(), wall.told());
-        if whole {
-            tracing::info!(wall = told, "the second wall stands");
+    if let Some(sandbox) = sandbox {
+        let (is_full, restrictions) = (sandbox.is_full(), sandbox.describe());
+        if is_full {
+            tracing::info!(wall = restrictions, "the second wall stands");
         } else if flags.harden == Harden::Required {
             tracing::error!(
-                wall = told,
+                wall = restrictions,
                 "cannot start: the second wall is required, and this kernel cannot give all of it"
             );
             log.flush();
             return ExitCode::from(FAILED);
         } else {
-            tracing::warn!(wall = told, "the second wall has gaps");
+            tracing::warn!(wall = restrictions, "the second wall has gaps");
         }
     }
     let process = match compiler {
@@ -146,13 +164,13 @@ fn main() -> ExitCode {
             None
         }
     };
-    let compiling = Compiling {
+    let compiler_config = CompilerConfig {
         folder: flags.cache_folder.clone(),
         process,
     };
     let code = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
-            let code = runtime.block_on(run(flags, compiling, &log));
+            let code = runtime.block_on(run(flags, compiler_config, &log));
             runtime.shutdown_timeout(RUNTIME_END);
             code
         }
@@ -165,8 +183,8 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
-    // Before anything else, so that a signal during the start ends the start in order.
+async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
+    // Install the handlers first, so that a signal during the start ends the start in order.
     let (mut term, mut interrupt, hangup) = match (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -179,10 +197,10 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
         }
     };
     let bundle = flags.bundle.clone();
-    let settings = match settings(flags, compiling) {
+    let settings = match settings(flags, compiler_config) {
         Ok(settings) => settings,
         Err(error) => {
-            let cause = wall::told_of(&error.to_string());
+            let cause = os_sandbox::with_hint(&error.to_string());
             tracing::error!(cause, "bad input");
             return BAD_INPUT;
         }
@@ -200,7 +218,7 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
     let host = match started {
         Ok(host) => host,
         Err(error) => {
-            let cause = wall::told_of(&error.to_string());
+            let cause = os_sandbox::with_hint(&error.to_string());
             tracing::error!(cause, "cannot start");
             return if matches!(
                 error,
@@ -222,13 +240,13 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
     if ended { 0 } else { FAILED }
 }
 
-/// What the host reaches when it stands behind its wall.
-fn reach(flags: &Flags) -> Reach {
-    // Another bundle is renamed over this one; the key is read once.
+/// The files and ports that the host may access in its OS sandbox.
+fn access(flags: &Flags) -> Access {
+    // A new bundle is renamed over this one, so the folder is needed. The key is read once.
     let mut read = vec![
         flags.root.clone(),
         flags.builtins.clone().unwrap_or_else(installed),
-        wall::beside(&flags.bundle),
+        os_sandbox::beside(&flags.bundle),
         flags.context_key_file.clone(),
     ];
     let sockets = [
@@ -236,27 +254,27 @@ fn reach(flags: &Flags) -> Reach {
         flags.audit_socket.as_ref(),
         flags.limits_socket.as_ref(),
     ];
-    // A bundle that is none is told of when it is read to be used.
+    // An invalid bundle is reported when it is loaded.
     let bundle: Value = std::fs::read(&flags.bundle)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    let below = (flags.audit_folder.clone()).unwrap_or_else(|| wall::beside(&flags.socket));
+    let below = (flags.audit_folder.clone()).unwrap_or_else(|| os_sandbox::beside(&flags.socket));
     let named =
         |member| (bundle.pointer(member).and_then(Value::as_str)).map(|file| below.join(file));
     let log = named("/policy/audit/path").unwrap_or_else(|| below.join(Audit::default().path));
     let mut write: Vec<_> = (sockets.into_iter().flatten())
-        .map(|socket| wall::beside(socket))
-        // Not the whole folder that logs are below, which may hold others' files.
-        .chain([wall::beside(&log)])
+        .map(|socket| os_sandbox::beside(socket))
+        // Do not permit the whole base folder, which may contain files of other programs.
+        .chain([os_sandbox::beside(&log)])
         .collect();
     match named("/policy/audit/key_file") {
         Some(key) if key.exists() => read.push(key),
-        // It is about to be made.
-        Some(key) => write.push(wall::beside(&key)),
+        // The host will create it.
+        Some(key) => write.push(os_sandbox::beside(&key)),
         None => {}
     }
-    // A folder that is not there has no rule. Whether it can be used is told when it is.
+    // Landlock has no rule for a folder that does not exist. Errors are reported on first use.
     for folder in &write {
         let _ = std::fs::DirBuilder::new()
             .recursive(true)
@@ -277,7 +295,7 @@ fn reach(flags: &Flags) -> Reach {
         let _ = std::fs::DirBuilder::new().mode(0o700).create(folder);
     }
     let write = write.into_iter().chain(private);
-    Reach::of_host(
+    Access::of_host(
         &flags.root,
         read,
         write,
@@ -287,7 +305,10 @@ fn reach(flags: &Flags) -> Reach {
     )
 }
 
-fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::ConfigError> {
+fn settings(
+    flags: Flags,
+    compiler_config: CompilerConfig,
+) -> Result<Settings, config::ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
     let key = config::context_key(&flags.context_key_file)?;
     let policy = config::bundle(&flags.bundle)?;
@@ -306,15 +327,17 @@ fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::Conf
         limits_socket: flags
             .limits_socket
             .unwrap_or_else(|| flags.socket.with_file_name("limits.sock")),
-        audit_folder: (flags.audit_folder).unwrap_or_else(|| wall::beside(&flags.socket)),
+        audit_folder: (flags.audit_folder).unwrap_or_else(|| os_sandbox::beside(&flags.socket)),
         admin,
         endpoints,
         drain,
-        compiling,
+        compiler: compiler_config,
+        wait_for_filter: flags.wait_for_filter,
+        sources: Sources::beside(&flags.bundle),
     })
 }
 
-/// Where builtin components are unless told otherwise.
+/// The default folder of the bundled handlers.
 fn installed() -> PathBuf {
     Folders::below(Path::new("")).builtins
 }

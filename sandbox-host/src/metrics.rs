@@ -1,9 +1,9 @@
-//! What the host counts, as OpenMetrics. Labels come from the policy and from fixed tables, never from a request: the
-//! number of series is bounded by the policy's size.
+//! The host's metrics in OpenMetrics format. Labels come from the policy and fixed tables, never
+//! from a request. So the size of the policy bounds the number of series.
 
 mod handlers;
 mod labels;
-mod planes;
+mod limits_and_audit;
 
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::statistics::Counted;
+use crate::statistics::ModelStatistics;
 
-pub(crate) use handlers::AskCounts;
+pub(crate) use handlers::CapabilityMetrics;
 pub use labels::{
-    AskLabels, BackendLabels, BroughtLabels, CaptureLabels, CopyLabels, FaultLabels,
-    GenerationLabels, HandlerLabels, LimitLabels, ModelLabels, ReasonLabels, ReloadLabels,
-    RequestLabels, SettlementLabels, ShadowLabels, VersionLabels,
+    BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GenerationLabels, HandlerLabels,
+    LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, ReasonLabels, ReloadLabels,
+    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels,
 };
 
-/// Upper bounds of latency buckets, seconds: 100 µs doubling to 13 s, around the microseconds of a small model and the
-/// seconds of a stuck one.
+/// Latency buckets in seconds: 100 µs, doubling to 13 s, from a small model's microseconds to a
+/// stuck one's seconds.
 const LATENCY_BUCKETS: (f64, f64, u16) = (0.000_1, 2.0, 18);
-/// Upper bounds of fuel buckets: 10 thousand to 10 billion, four a decade being more than a policy's author needs.
+/// Fuel buckets: 10 thousand to 10 billion, one for each decade.
 const FUEL_BUCKETS: (f64, f64, u16) = (10_000.0, 10.0, 7);
 
 type Latency = Family<ModelLabels, Histogram>;
@@ -35,128 +35,139 @@ type Latency = Family<ModelLabels, Histogram>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// What clients may be told of models.
-    pub statistics: Counted,
+    /// Model statistics that clients may request.
+    pub statistics: ModelStatistics,
     /// Requests by outcome.
     pub requests: Family<RequestLabels, Counter>,
-    /// Inferences by the version that they went to.
+    /// Inferences by model version.
     pub inferences: Family<VersionLabels, Counter>,
-    /// Copies to versions in shadow, by outcome.
-    pub copies: Family<CopyLabels, Counter>,
-    /// From a request's head to its answer.
+    /// Mirrored requests to versions in shadow, by outcome.
+    pub mirrored_requests: Family<MirrorLabels, Counter>,
+    /// The time from a request's head to its response.
     pub request_seconds: Latency,
-    /// In handlers, the wait for a guest thread included.
+    /// The time in handlers, including the wait for a guest thread.
     pub handler_seconds: Family<HandlerLabels, Histogram>,
-    /// At a backend, the wait for a place included.
+    /// The time at a backend, including the wait for a permit.
     pub dispatch_seconds: Latency,
-    /// Fuel a call.
+    /// Fuel for each call.
     pub fuel: Family<HandlerLabels, Histogram>,
     /// Handler faults by cause.
     pub handler_faults: Family<FaultLabels, Counter>,
-    /// Whether all are cut off from a handler.
+    /// Whether the circuit of a handler is open for all clients.
     pub handler_cut_off: Family<HandlerLabels, Gauge>,
-    /// Times that all were.
+    /// How often that circuit opened.
     pub handler_cut_offs: Family<HandlerLabels, Counter>,
-    /// Times that one client was.
+    /// How often the circuit of one client opened.
     pub handler_client_cut_offs: Family<HandlerLabels, Counter>,
-    /// What became of calls of handlers that were to be kept.
+    /// Captured handler calls, by outcome.
     pub captures: Family<CaptureLabels, Counter>,
-    /// What handlers asked for, by what came of it.
-    pub brought: Family<BroughtLabels, Counter>,
-    /// How long that took.
-    pub brought_seconds: Family<AskLabels, Histogram>,
+    /// Capability requests of handlers, by outcome.
+    pub resolved_resources: Family<ResolvedLabels, Counter>,
+    /// The duration of capability requests.
+    pub brought_seconds: Family<CapabilityLabels, Histogram>,
     /// Requests in the host.
     pub in_flight: Gauge,
-    /// Requests that may come in at once.
+    /// The limit of admission control.
     pub admission_limit: Gauge,
-    /// Requests refused because as many were coming in.
+    /// Requests that admission control rejected.
     pub admission_refused: Counter,
     /// Connections from the gate.
     pub connections: Gauge,
-    /// Bytes of bodies, tensors and answers.
+    /// Bytes of bodies, tensors and responses.
     pub buffered_bytes: Gauge,
-    /// Requests at a backend.
+    /// Requests in flight at a backend.
     pub backend_in_flight: Family<BackendLabels, Gauge>,
-    /// Requests that may be at a backend at once.
+    /// The concurrency limit of a backend.
     pub backend_limit: Family<BackendLabels, Gauge>,
-    /// Requests that wait for a place at a backend.
+    /// Requests that wait for a permit.
     pub backend_queue: Family<BackendLabels, Gauge>,
-    /// Clients whose requests do.
+    /// Clients with requests that wait for a permit.
     pub backend_queue_clients: Family<BackendLabels, Gauge>,
-    /// Requests shed because a backend's queue was full.
-    pub shed: Family<BackendLabels, Counter>,
-    /// Those of them that had waited, and gave way to another client's.
-    pub gave_way: Family<BackendLabels, Counter>,
-    /// Requests sent again to a backend.
+    /// Requests that were rejected because a backend's queue was full.
+    pub rejected: Family<BackendLabels, Counter>,
+    /// Those of them that were queued and preempted by another client's request.
+    pub preempted: Family<BackendLabels, Counter>,
+    /// Retries.
     pub retried: Family<BackendLabels, Counter>,
-    /// Endpoints left alone because they failed in a row.
+    /// Endpoints ejected after consecutive failures.
     pub ejected: Family<BackendLabels, Counter>,
-    /// How many of a backend's circuits are open because it failed in a row: everybody's, and single clients' own.
+    /// The number of a backend's open circuits, the shared one and those of clients.
     pub breaker_open: Family<BackendLabels, Gauge>,
-    /// Times that it came to that.
+    /// How often such a circuit opened.
     pub breaker_opened: Family<BackendLabels, Counter>,
     /// Whether a backend answered its last probe, 0 or 1.
     pub backend_ready: Family<BackendLabels, Gauge>,
-    /// Refusals of what the gate let through. Not zero: a bug.
+    /// Whether a model version is ready, 0 or 1.
+    pub model_ready: Family<ModelReadyLabels, Gauge>,
+    /// Requests that the gate accepted and the host denied. Not zero means a bug.
     pub disagreement: Family<ReasonLabels, Counter>,
-    /// Denials that a grant's mode let pass.
+    /// Denials that were not enforced because of a grant's mode.
     pub shadowed: Family<ShadowLabels, Counter>,
-    /// Requests without a valid context: not from our gate.
-    pub strangers: Counter,
-    /// Connections closed because of who connected.
+    /// Requests without a valid context, which do not come from the gate.
+    pub unknown_senders: Counter,
+    /// Connections that were closed because of the peer's user.
     pub peers_refused: Counter,
-    /// Requests judged by another policy than this host's.
+    /// Requests under a policy version that this host does not have.
     pub other_generation: Counter,
-    /// Requests refused because the newest policy no longer knows who asks.
+    /// Requests denied because the newest policy no longer has the client or credential.
     pub revoked: Counter,
-    /// Looks at a new policy, by outcome.
+    /// Attempts to load a policy, by outcome.
     pub reloads: Family<ReloadLabels, Counter>,
-    /// 1 for the newest policy; the only series there is.
+    /// 1 for the newest policy, the only series.
     pub generation: Family<GenerationLabels, Gauge>,
-    /// Policies that are held.
+    /// The number of loaded policies.
     pub generations: Gauge,
-    /// Panics caught on request tasks. Not zero: a bug.
+    /// Policy files with changes that are not active.
+    pub held: Gauge,
+    /// 1 while the files revoke credentials that are not revoked everywhere yet.
+    pub revocations_held: Gauge,
+    /// Panics that were caught on request tasks. Not zero means a bug.
     pub panics: Counter,
-    /// Lines that handlers wrote past their bound.
+    /// Log lines of handlers beyond their limits.
     pub handler_log_lines_dropped: Counter,
-    /// Lines of the host's own log that its reader was too slow for.
+    /// Lines of the host's log that were lost because of a slow reader.
     pub log_lines_dropped: Gauge<i64, AtomicI64>,
-    /// Lines of the audit log.
+    /// Records of the audit log.
     pub audit_lines: Counter,
-    /// Lines of the audit log that were lost. Not zero: somebody should know.
+    /// Lost records of the audit log. Not zero needs attention.
     pub audit_dropped: Counter,
-    /// Outcomes of which only Envoy's access log told, and whose entries never came.
+    /// Outcomes that only Envoy's access log knows, and whose entries were lost.
     pub audit_lost: Counter,
-    /// Writes of the audit log that failed and were tried again.
+    /// Failed writes of the audit log that were retried.
     pub audit_failures: Counter,
-    /// Lines that wait to be written.
+    /// 1 while the last write of the audit log failed.
+    pub audit_failing: Gauge,
+    /// How often the audit log's file was removed, replaced or changed by another program. If it is
+    /// not zero, records may be missing.
+    pub audit_file_losses: Counter,
+    /// Records that wait to be written.
     pub audit_queue: Gauge,
     /// Entries of Envoy's access log.
     pub audit_entries: Counter,
-    /// Streams of Envoy's access log that were given up.
+    /// Streams of Envoy's access log that failed.
     pub audit_streams_broken: Counter,
-    /// Connections that carry Envoy's access log.
+    /// Connections for Envoy's access log.
     pub audit_connections: Gauge,
-    /// Questions to the rate limit service, by outcome.
+    /// Queries to the rate-limit service, by outcome.
     pub limit_questions: Family<LimitLabels, Counter>,
-    /// Questions that settle what was reserved of shared limits.
+    /// Queries that settle reservations of shared limits.
     pub limit_settlements: Family<SettlementLabels, Counter>,
-    /// Connections that carry them.
+    /// Connections to the rate-limit service.
     pub limit_connections: Gauge,
-    /// Whether there is a connection to the Redis of shared limits, 0 or 1.
+    /// Whether there is a connection to Redis, 0 or 1.
     pub redis_up: Gauge,
 }
 
 impl Metrics {
-    /// Every metric at zero.
+    /// Creates every metric at zero.
     pub fn new() -> Self {
         let latency = || Histogram::new(buckets(LATENCY_BUCKETS));
         let mut metrics = Self {
             registry: Registry::default(),
-            statistics: Counted::default(),
+            statistics: ModelStatistics::default(),
             requests: Family::default(),
             inferences: Family::default(),
-            copies: Family::default(),
+            mirrored_requests: Family::default(),
             request_seconds: Family::new_with_constructor(latency),
             handler_seconds: Family::new_with_constructor(latency),
             dispatch_seconds: Family::new_with_constructor(latency),
@@ -166,7 +177,7 @@ impl Metrics {
             handler_cut_offs: Family::default(),
             handler_client_cut_offs: Family::default(),
             captures: Family::default(),
-            brought: Family::default(),
+            resolved_resources: Family::default(),
             brought_seconds: Family::new_with_constructor(latency),
             in_flight: Gauge::default(),
             admission_limit: Gauge::default(),
@@ -177,22 +188,25 @@ impl Metrics {
             backend_limit: Family::default(),
             backend_queue: Family::default(),
             backend_queue_clients: Family::default(),
-            gave_way: Family::default(),
-            shed: Family::default(),
+            preempted: Family::default(),
+            rejected: Family::default(),
             retried: Family::default(),
             ejected: Family::default(),
             breaker_open: Family::default(),
             breaker_opened: Family::default(),
             backend_ready: Family::default(),
+            model_ready: Family::default(),
             disagreement: Family::default(),
             shadowed: Family::default(),
-            strangers: Counter::default(),
+            unknown_senders: Counter::default(),
             peers_refused: Counter::default(),
             other_generation: Counter::default(),
             revoked: Counter::default(),
             reloads: Family::default(),
             generation: Family::default(),
             generations: Gauge::default(),
+            held: Gauge::default(),
+            revocations_held: Gauge::default(),
             panics: Counter::default(),
             handler_log_lines_dropped: Counter::default(),
             log_lines_dropped: Gauge::default(),
@@ -200,6 +214,8 @@ impl Metrics {
             audit_dropped: Counter::default(),
             audit_lost: Counter::default(),
             audit_failures: Counter::default(),
+            audit_failing: Gauge::default(),
+            audit_file_losses: Counter::default(),
             audit_queue: Gauge::default(),
             audit_entries: Counter::default(),
             audit_streams_broken: Counter::default(),
@@ -228,7 +244,7 @@ impl Metrics {
         registry.register(
             "tensorgate_host_copies",
             "Copies of answered requests to versions in shadow, by what became of them",
-            self.copies.clone(),
+            self.mirrored_requests.clone(),
         );
         registry.register(
             "tensorgate_host_request_seconds",
@@ -318,12 +334,12 @@ impl Metrics {
         registry.register(
             "tensorgate_host_shed",
             "Requests shed at a full queue",
-            self.shed.clone(),
+            self.rejected.clone(),
         );
         registry.register(
             "tensorgate_host_gave_way",
             "Requests shed from a full queue for one of a client that had fewer",
-            self.gave_way.clone(),
+            self.preempted.clone(),
         );
         registry.register(
             "tensorgate_host_backend_retries",
@@ -351,6 +367,11 @@ impl Metrics {
             self.backend_ready.clone(),
         );
         registry.register(
+            "tensorgate_host_model_ready",
+            "Whether some backend of a model version is ready to serve it",
+            self.model_ready.clone(),
+        );
+        registry.register(
             "tensorgate_host_shadowed",
             "Denials that a grant's mode let pass, by the reason that they would have had",
             self.shadowed.clone(),
@@ -363,7 +384,7 @@ impl Metrics {
         registry.register(
             "tensorgate_host_strangers",
             "Requests without a valid context",
-            self.strangers.clone(),
+            self.unknown_senders.clone(),
         );
         registry.register(
             "tensorgate_host_peers_refused",
@@ -396,6 +417,16 @@ impl Metrics {
             self.generations.clone(),
         );
         registry.register(
+            "tensorgate_policy_held",
+            "Files of the policy whose changes are not in force",
+            self.held.clone(),
+        );
+        registry.register(
+            "tensorgate_policy_revocations_held",
+            "1 while the policy's files revoke what is not revoked everywhere",
+            self.revocations_held.clone(),
+        );
+        registry.register(
             "tensorgate_host_panics",
             "Panics caught on request tasks",
             self.panics.clone(),
@@ -415,7 +446,7 @@ impl Metrics {
         self.register_limits();
     }
 
-    /// All of it in OpenMetrics text.
+    /// All metrics in OpenMetrics text format.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
@@ -429,19 +460,19 @@ impl Default for Metrics {
     }
 }
 
-/// A gauge that is one higher while this lives.
+/// Increments a gauge until dropped.
 #[derive(Debug)]
-pub struct Raised(Gauge);
+pub struct GaugeGuard(Gauge);
 
-impl Raised {
-    /// Raises it.
+impl GaugeGuard {
+    /// Increments the gauge.
     pub fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Raised {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,4 +1,4 @@
-//! Borrowed views to values that outlive the body they came from: one copy each, of what was checked.
+//! Converts borrowed values to ones that outlive their body, with one copy each.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub(crate) fn parameter(parameter: Parameter<'_>) -> Parameter<'static> {
     }
 }
 
-/// A tensor that owns its data. Its own parameters are dropped: no rule can name one.
+/// A tensor that owns its data. Its parameters are dropped, because no rule can name one.
 pub(crate) fn tensor(tensor: Tensor<'_>) -> Tensor<'static> {
     let Tensor {
         name,
@@ -45,8 +45,8 @@ pub(crate) fn tensor(tensor: Tensor<'_>) -> Tensor<'static> {
     }
 }
 
-/// A part of a body that keeps the body alive; a copy of what is none.
-pub(crate) fn part(body: &Bytes, part: &[u8]) -> Bytes {
+/// A slice of a body that shares its memory. Anything else is copied.
+pub(crate) fn slice_of(body: &Bytes, part: &[u8]) -> Bytes {
     let start = part.as_ptr().addr().checked_sub(body.as_ptr().addr());
     let range = start.and_then(|start| Some((start, start.checked_add(part.len())?)));
     match range {
@@ -55,7 +55,7 @@ pub(crate) fn part(body: &Bytes, part: &[u8]) -> Bytes {
     }
 }
 
-/// Bytes of data that tensors hold, names and dims apart.
+/// The data bytes of tensors, without names and dimensions.
 pub(crate) fn data_bytes(tensors: &[Tensor<'_>]) -> usize {
     tensors
         .iter()
@@ -72,10 +72,10 @@ mod tests {
     fn a_part_is_the_same_memory_and_anything_else_a_copy() {
         let body = Bytes::from(b"abcdef".to_vec());
         for range in [0..6, 2..4, 6..6, 0..0] {
-            let one = part(&body, &body[range.clone()]);
+            let one = slice_of(&body, &body[range.clone()]);
             assert_eq!(one, body[range.clone()]);
             assert_eq!(one.as_ptr(), body[range].as_ptr());
         }
-        assert_eq!(part(&body.slice(2..4), b"xyz"), "xyz");
+        assert_eq!(slice_of(&body.slice(2..4), b"xyz"), "xyz");
     }
 }

@@ -1,14 +1,15 @@
-//! From a checked request to an answer: preprocess, dispatch, postprocess, each party's output checked against the contract
-//! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory, statistics from what was counted here.
+//! The pipeline of a checked request: preprocessing, dispatch, postprocessing. Each output is
+//! checked against the contract before the next stage sees it. Metadata comes from the contract,
+//! readiness from the health checks, statistics from the host's own counts.
 
 mod chain;
 pub(crate) mod decoupled;
 mod ensemble;
+mod fault_attribution;
 pub(crate) mod openai;
-mod repute;
+mod prepared;
 mod route;
 mod stage;
-mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,30 +21,35 @@ use tensorgate_policy::release::release;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
 use tensorgate_wire::encode::statistics::model_statistics;
-use tensorgate_wire::encode::{self, Encoded, Unsayable};
+use tensorgate_wire::encode::{self, Encoded, Unencodable};
 use tokio::time::Instant;
 
 use crate::audit::Audit;
 use crate::backends::Call;
-use crate::budget::Held;
+use crate::budget::MemoryPermit;
 use crate::capture::Capturer;
-use crate::copies::Kept;
-use crate::dispatch::{Dispatcher, Latest};
+use crate::dispatch::Deadline;
 use crate::guard::offload;
+use crate::memory_budget::out_of_memory;
 use crate::metrics::{Metrics, ModelLabels};
+use crate::mirroring::PendingMirror;
 use crate::owned;
 use crate::request::ModelRequest;
-use crate::room::no_room;
-use crate::sandbox::{Behalf, Payload, Role};
+use crate::sandbox::{CallContext, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
-use chain::Asked;
-use ensemble::{Own, Together};
-pub use route::{Links, ModelRoute, Target};
+use chain::CallContents;
+use ensemble::{EnsembleContext, EnsembleRun};
+use prepared::{BackendInputs, ResponseContext};
+pub use route::{HandlerChain, ModelRoute, Target};
 pub use stage::Stage;
-use wanted::{Sent, Wanted};
 
-/// Every model's route.
+/// The name of a model version for operators.
+pub fn model_version(model: &Model, version: &str) -> String {
+    format!("model {:?} version {version:?}", model.name())
+}
+
+/// The routes of all models.
 pub struct Pipeline {
     policy: Arc<Policy>,
     routes: HashMap<ModelId, ModelRoute>,
@@ -52,7 +58,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline over routes for the models of a policy.
+    /// Creates a pipeline with routes for the models of a policy.
     pub fn new(
         policy: Arc<Policy>,
         routes: HashMap<ModelId, ModelRoute>,
@@ -74,70 +80,52 @@ impl Pipeline {
             .ok_or_else(|| Denial::new(Reason::BackendUnavailable, "the model has no route"))
     }
 
-    /// Whether every backend answers, and every version of every model at it is ready.
-    pub fn ready(&self) -> bool {
-        self.routes.iter().all(|(id, route)| {
-            let served = |model: &Model| {
-                let versions = self.served(model, route);
-                versions.iter().all(|(model, version, backend)| {
-                    let health = backend.health();
-                    health.reachable() && health.model_ready(model, version)
-                })
-            };
-            self.policy.model(*id).is_some_and(served)
+    /// Every model version with the causes why it is not ready. It is ready if there are none.
+    pub fn readiness(&self) -> impl Iterator<Item = (&Model, &str, Vec<String>)> {
+        self.policy.models().iter().flat_map(move |model| {
+            let id = self.policy.model_id(model.name());
+            let route = id.and_then(|id| self.routes.get(&id));
+            let versions = model.versions().iter();
+            versions.filter_map(move |version| {
+                Some((
+                    model,
+                    version.as_str(),
+                    self.unready(model, version, route?),
+                ))
+            })
         })
     }
 
-    /// What of the models is not ready, and why, a line each: for operators.
-    pub fn unready(&self) -> Vec<String> {
-        let lines = self.policy.models().iter().flat_map(|model| {
-            let id = self.policy.model_id(model.name());
-            let route = id.and_then(|id| self.routes.get(&id));
-            route.into_iter().flat_map(|route| {
-                let versions = self.served(model, route).into_iter();
-                versions
-                    .flat_map(|(model, version, backend)| backend.health().unready(model, version))
-            })
+    /// Why a model version is not ready. An ensemble needs every model of its steps.
+    fn unready(&self, model: &Model, version: &str, route: &ModelRoute) -> Vec<String> {
+        let backends = match &route.target {
+            Target::Backend(backend) => return backend.health().unready(model, version),
+            Target::Ensemble(backends) => backends,
+        };
+        let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
+        let members = steps.iter().zip(backends).filter_map(|(step, backend)| {
+            let member = self.policy.model(step.model())?;
+            let causes = backend.health().unready(member, step.version());
+            let name = model_version(member, step.version());
+            Some(
+                causes
+                    .into_iter()
+                    .map(move |cause| format!("{name}: {cause}")),
+            )
         });
-        lines.collect()
+        members.flatten().collect()
     }
 
-    /// What clients of a grant get of a model.
+    /// The outputs of a model for clients of a grant.
     fn returns<'p>(&'p self, grant: GrantId, id: ModelId, model: &'p Model) -> &'p [TensorRule] {
         let grant = self.policy.grant(grant);
         grant.map_or_else(|| model.returns(), |grant| grant.returns(id, model))
     }
 
-    /// What a model's requests lead to: each model version, and its backend.
-    fn served<'p>(
-        &'p self,
-        model: &'p Model,
-        route: &'p ModelRoute,
-    ) -> Vec<(&'p Model, &'p str, &'p Dispatcher)> {
-        match &route.target {
-            Target::Backend(backend) => {
-                let versions = model.versions().iter();
-                versions
-                    .map(|version| (model, version.as_str(), &**backend))
-                    .collect()
-            }
-            Target::Ensemble(backends) => {
-                let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
-                let members = steps.iter().zip(backends);
-                members
-                    .filter_map(|(step, backend)| {
-                        let member = self.policy.model(step.model())?;
-                        Some((member, step.version(), &**backend))
-                    })
-                    .collect()
-            }
-        }
-    }
-
-    /// A model's signature, from its contract.
+    /// The model's metadata, from its contract.
     ///
     /// # Errors
-    /// The model has no route, or its answer cannot be said in the protocol.
+    /// Returns an error if the model has no route, or if the protocol cannot express the response.
     pub fn metadata(&self, request: &ModelRequest) -> Result<Vec<u8>, Denial> {
         let (model, _) = self.route(request.model)?;
         let inputs = match model.accepts() {
@@ -151,7 +139,7 @@ impl Pipeline {
             |grant| self.returns(grant, request.model, model),
         );
         let outputs: Vec<_> = returns.iter().filter(published).cloned().collect();
-        // Only the version that was asked for: others may not be granted.
+        // Only the requested version, because others may not be granted.
         let versions = std::slice::from_ref(&request.version);
         Ok(encode::model_metadata(
             request.protocol,
@@ -162,34 +150,29 @@ impl Pipeline {
         ))
     }
 
-    /// Whether a model can serve, and how to say so.
+    /// Whether a model is ready, with the response.
     ///
     /// # Errors
-    /// The model has no route, or its answer cannot be said in the protocol.
+    /// Returns an error if the model has no route, or if the protocol cannot express the response.
     pub fn model_ready(&self, request: &ModelRequest) -> Result<(bool, Vec<u8>), Denial> {
         let (model, route) = self.route(request.model)?;
-        let ready = match &route.target {
-            Target::Backend(backend) => backend.health().model_ready(model, &request.version),
-            Target::Ensemble(_) => {
-                let members = self.served(model, route);
-                members
-                    .iter()
-                    .all(|(member, version, backend)| backend.health().model_ready(member, version))
-            }
-        };
+        let ready = self.unready(model, &request.version, route).is_empty();
         Ok((
             ready,
             encode::model_ready(request.protocol, model.name(), &request.version, ready),
         ))
     }
 
-    /// How often a version of a model was run for anybody, and how long that took.
+    /// The number of inferences of a model version for all clients, and their duration.
     ///
     /// # Errors
-    /// The model has no route.
+    /// Returns an error if the model has no route.
     pub fn statistics(&self, request: &ModelRequest) -> Result<Vec<u8>, Denial> {
         let (model, _) = self.route(request.model)?;
-        let counted = self.metrics.statistics.of(model.name(), &request.version);
+        let counted = self
+            .metrics
+            .statistics
+            .for_model(model.name(), &request.version);
         Ok(model_statistics(
             request.protocol,
             model.name(),
@@ -198,71 +181,89 @@ impl Pipeline {
         ))
     }
 
-    /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends; what only the grant's mode
-    /// lets pass goes to `shadow`; what becomes of its copies is told to `audit`.
+    /// Runs one inference. `held` follows the memory in use. `request_deadline` is the deadline of
+    /// the request. `shadow` collects denials that are not enforced. `audit` gets the outcomes of
+    /// mirrored requests.
     ///
     /// # Errors
-    /// A handler, the backend or what either gave back failed: which, is the reason.
+    /// Returns the denial if a handler or the backend failed, or if its output is invalid.
     pub async fn infer(
         &self,
         request: ModelRequest,
-        held: &mut Held,
-        latest: Latest,
+        memory_permit: &mut MemoryPermit,
+        request_deadline: Deadline,
         timings: &mut Timings,
         shadow: &mut InShadow,
         audit: &Audit,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
         let room = |inputs: &[Tensor<'_>]| match &route.target {
-            Target::Backend(backend) => backend.dialect().room(model, inputs),
-            Target::Ensemble(backends) => self.room(model, backends),
+            Target::Backend(backend) => backend.dialect().request_memory(model, inputs),
+            Target::Ensemble(backends) => self.memory_bytes(model, backends),
         };
         let (sent, wanted) = self
-            .prepared(request, room, held, latest.at, timings, shadow)
+            .prepared(
+                request,
+                room,
+                memory_permit,
+                request_deadline.at,
+                timings,
+                shadow,
+            )
             .await?;
-        let mut copies = route
-            .copies
-            .keep(&wanted.request_id, &sent.inputs, &wanted.claims, model);
+        let mut copies =
+            route
+                .mirrors
+                .start(&wanted.request_id, &sent.inputs, &wanted.claims, model);
         let started = Instant::now();
         let outputs = match &route.target {
             Target::Backend(backend) => {
                 let call = Call {
-                    kept: copies.as_ref().map(Kept::message),
+                    sent_message: copies.as_ref().map(PendingMirror::message),
                     ..sent.call(model, &wanted)
                 };
-                let dispatched = backend.dispatch(call, latest, &mut timings.queue).await;
-                self.waited(model, started, timings);
+                let dispatched = backend
+                    .dispatch(call, request_deadline, &mut timings.queue)
+                    .await;
+                self.count_queue_time(model, started, timings);
                 let answered = dispatched?;
-                let kept = keeps(model, &answered.outputs, shadow);
-                let outputs = answered.judged(kept.as_ref().err());
+                let kept = check_outputs(model, &answered.outputs, shadow);
+                let outputs = answered.validated(kept.as_ref().err());
                 kept?;
                 outputs
             }
             Target::Ensemble(backends) => {
-                let request = Together {
+                let request = EnsembleRun {
                     model,
                     backends,
                     wanted: &wanted,
-                    latest,
-                    handled: !route.links(wanted.grant).preprocess.is_empty(),
+                    request_deadline,
+                    handled: !route.chain(wanted.grant).preprocess.is_empty(),
                 };
-                let own = Own {
-                    held: &mut *held,
+                let own = EnsembleContext {
+                    memory_permit: &mut *memory_permit,
                     timings: &mut *timings,
                     shadow: &mut *shadow,
                 };
-                let answered = self.together(request, sent, own).await;
-                self.waited(model, started, timings);
+                let answered = self.run_ensemble(request, sent, own).await;
+                self.count_queue_time(model, started, timings);
                 let outputs = answered?;
-                keeps(model, &outputs, shadow)?;
+                check_outputs(model, &outputs, shadow)?;
                 outputs
             }
         };
         if let Some(copies) = &mut copies {
-            copies.answered(&outputs);
+            copies.record_answer(&outputs);
         }
         let encoded = self
-            .answer(&wanted, outputs, held, latest.at, timings, shadow)
+            .answer(
+                &wanted,
+                outputs,
+                memory_permit,
+                request_deadline.at,
+                timings,
+                shadow,
+            )
             .await?;
         if let (Some(copies), Target::Backend(backend)) = (copies, &route.target) {
             copies.send(&self.policy, wanted.model, backend, audit);
@@ -270,16 +271,17 @@ impl Pipeline {
         Ok(encoded)
     }
 
-    /// What the backend gets, and what becomes of its answer. `room`: bytes that inputs and answers take at the backend, beside the inputs themselves.
+    /// Prepares the inputs for the backend, and what is needed for the response. `room` returns the
+    /// memory of inputs and responses at the backend, in addition to the inputs.
     async fn prepared(
         &self,
         request: ModelRequest,
         room: impl Fn(&[Tensor<'_>]) -> usize,
-        held: &mut Held,
-        latest: Instant,
+        memory_permit: &mut MemoryPermit,
+        request_deadline: Instant,
         timings: &mut Timings,
         shadow: &mut InShadow,
-    ) -> Result<(Sent, Wanted), Denial> {
+    ) -> Result<(BackendInputs, ResponseContext), Denial> {
         let (model, route) = self.route(request.model)?;
         let ModelRequest {
             caller,
@@ -293,31 +295,31 @@ impl Pipeline {
             outputs,
             form,
             payload,
-            rates: _,
+            remaining_quota: _,
             shadowed: _,
             document: _,
             claims,
-            reserved: _,
+            has_reservation: _,
         } = request;
         let request_id = caller.request_id;
         let client = caller.client.as_deref().unwrap_or_default();
         let grant = grant
             .filter(|id| self.policy.grant(*id).is_some())
-            .ok_or_else(under_no_grant)?;
-        let links = route.links(grant);
+            .ok_or_else(no_grant)?;
+        let links = route.chain(grant);
         let handled = !(links.preprocess.is_empty() && links.postprocess.is_empty());
         let capturer = self.capturer.as_ref().filter(|_| handled);
-        let behalf = Behalf {
+        let behalf = CallContext {
             client: client.into(),
             request_id: request_id.as_str().into(),
-            ledger: timings.reached.clone(),
-            keep: capturer.and_then(|capturer| capturer.of(model.name(), client)),
+            egress_log: timings.reached.clone(),
+            capture: capturer.and_then(|capturer| capturer.for_request(model.name(), client)),
         };
-        let mut asked = Asked {
+        let mut asked = CallContents {
             request_id: &request_id,
             behalf: &behalf,
-            latest,
-            held,
+            request_deadline,
+            memory_permit,
             timings,
             shadow,
         };
@@ -325,12 +327,13 @@ impl Pipeline {
         let inputs = self
             .chain(links, Role::Preprocess, payload, rules, &mut asked)
             .await?;
-        // The answer's room is taken before it is asked for: a backend cannot fill the host.
-        if !held.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
-            return Err(no_room("the answer"));
+        // Memory for the response is reserved before the request is sent, so a backend cannot fill
+        // the host.
+        if !memory_permit.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
+            return Err(out_of_memory("the answer"));
         }
-        let sent = Sent { parameters, inputs };
-        let wanted = Wanted {
+        let sent = BackendInputs { parameters, inputs };
+        let wanted = ResponseContext {
             request_id,
             behalf,
             protocol,
@@ -345,15 +348,15 @@ impl Pipeline {
         Ok((sent, wanted))
     }
 
-    /// The backend has answered, or failed to.
-    fn waited(&self, model: &Model, started: Instant, timings: &mut Timings) {
+    /// Records the time at the backend, successful or not.
+    fn count_queue_time(&self, model: &Model, started: Instant, timings: &mut Timings) {
         let took = started.elapsed();
         timings.dispatch = timings.dispatch.saturating_add(took);
-        self.dispatched(model, took);
+        self.count_dispatch(model, took);
     }
 
-    /// A model answered, or failed to, after so long.
-    fn dispatched(&self, model: &Model, took: Duration) {
+    /// Records the duration of a model's response, successful or not.
+    fn count_dispatch(&self, model: &Model, took: Duration) {
         let labels = ModelLabels {
             model: model.name().to_owned(),
         };
@@ -363,28 +366,29 @@ impl Pipeline {
             .observe(took.as_secs_f64());
     }
 
-    /// What the backend answered within the contract, handled, cut to what the caller may have and written.
+    /// Postprocesses a valid response, selects the outputs that the caller may have, and encodes
+    /// them.
     async fn answer(
         &self,
-        wanted: &Wanted,
+        wanted: &ResponseContext,
         outputs: Vec<Tensor<'static>>,
-        held: &mut Held,
-        latest: Instant,
+        memory_permit: &mut MemoryPermit,
+        request_deadline: Instant,
         timings: &mut Timings,
         shadow: &mut InShadow,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(wanted.model)?;
         let request_id = wanted.request_id.as_str();
-        let mut asked = Asked {
+        let mut asked = CallContents {
             request_id,
             behalf: &wanted.behalf,
-            latest,
-            held: &mut *held,
+            request_deadline,
+            memory_permit: &mut *memory_permit,
             timings,
             shadow,
         };
         let returns = self.returns(wanted.grant, wanted.model, model);
-        let links = route.links(wanted.grant);
+        let links = route.chain(wanted.grant);
         let made = Payload::Tensors(outputs);
         let outputs = self
             .chain(links, Role::Postprocess, made, returns, &mut asked)
@@ -400,10 +404,10 @@ impl Pipeline {
         };
         let data_bytes = owned::data_bytes(&response.outputs);
         let encoded_bytes = encode::most_bytes(protocol, &response, &form);
-        // Tensors and their encoding are in memory together.
+        // Tensors and their encoding are in memory at the same time.
         let both_bytes = encoded_bytes.saturating_add(data_bytes);
-        if !held.resize(both_bytes) {
-            return Err(no_room("the encoded answer"));
+        if !memory_permit.resize(both_bytes) {
+            return Err(out_of_memory("the encoded answer"));
         }
         let policy = Arc::clone(&self.policy);
         offload(data_bytes, move || {
@@ -414,23 +418,28 @@ impl Pipeline {
         })
         .await
         .flatten()
-        .unwrap_or(Err(Unsayable::Tensor))
-        .map_err(|why| unsayable(why, protocol))
+        .unwrap_or(Err(Unencodable::Tensor))
+        .map_err(|why| unencodable(why, protocol))
     }
 }
 
-/// Whether a backend's answer keeps the contract.
-fn keeps(model: &Model, outputs: &[Tensor<'static>], shadow: &mut InShadow) -> Result<(), Denial> {
+/// Whether a backend's response keeps the contract.
+fn check_outputs(
+    model: &Model,
+    outputs: &[Tensor<'static>],
+    shadow: &mut InShadow,
+) -> Result<(), Denial> {
     shadow.check(
         Values::Outputs,
         model.backend_outputs(),
         outputs,
-        |denial| broken(Reason::BackendFault, "the backend's answer", &denial),
+        |denial| contract_denial(Reason::BackendFault, "the backend's answer", &denial),
     )
 }
 
-/// What some party made breaks the contract. The reason becomes that party's own; the log keeps the whole cause.
-fn broken(reason: Reason, who: &str, denial: &Denial) -> Denial {
+/// An output breaks the contract. The denial has the reason of its producer. The log has the whole
+/// cause.
+fn contract_denial(reason: Reason, who: &str, denial: &Denial) -> Denial {
     let Denial {
         reason: what,
         cause,
@@ -442,16 +451,16 @@ fn broken(reason: Reason, who: &str, denial: &Denial) -> Denial {
     )
 }
 
-/// An answer that cannot be written. In which form it was asked for is the caller's own word: another one carries what the contract lets
-/// its outputs hold, so that this is none of the backend's faults.
-fn unsayable(why: Unsayable, protocol: Protocol) -> Denial {
+/// A response that cannot be encoded. The client chose the format, and another format could express
+/// the outputs. So this is not the backend's fault.
+fn unencodable(why: Unencodable, protocol: Protocol) -> Denial {
     match why {
-        Unsayable::Rows => Denial::with_field(
+        Unencodable::Rows => Denial::with_field(
             Reason::Malformed,
             "instances",
             "the answer has no rows in common",
         ),
-        Unsayable::Value => Denial::with_field(
+        Unencodable::Value => Denial::with_field(
             Reason::Malformed,
             match protocol {
                 Protocol::OipRest => "binary_data_output",
@@ -459,19 +468,20 @@ fn unsayable(why: Unsayable, protocol: Protocol) -> Denial {
             },
             "the answer has a value that JSON cannot say",
         ),
-        Unsayable::Tensor => Denial::new(
+        Unencodable::Tensor => Denial::new(
             Reason::BackendFault,
             format!("the answer cannot be said in {}", protocol.name()),
         ),
     }
 }
 
-/// A request that was judged has a grant: whoever finds none has mixed up policies.
-fn under_no_grant() -> Denial {
+/// A checked request has a grant. Without one, policies were mixed up.
+fn no_grant() -> Denial {
     Denial::new(Reason::Overloaded, "internal: an answer under no grant")
 }
 
-/// The outputs that were asked for, in the contract's order; all if none was named. Which of them the grant gives, [`release`] sees to.
+/// The requested outputs in the contract's order, or all if none was requested. [`release`] removes
+/// those that the grant does not allow.
 fn select(
     rules: &[TensorRule],
     wanted: &[String],

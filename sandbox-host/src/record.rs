@@ -1,7 +1,8 @@
-//! One line, one count and one audit record a request, however it ends: answered, refused, or left by its client.
+//! The log line, metrics and audit record of a request, whether it is answered, denied or abandoned
+//! by its client.
 
+mod audit_record;
 mod stream;
-mod told;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,9 +16,9 @@ use tokio::time::Instant;
 use crate::audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
 use crate::audit::{Audit, Ending, Outcomes, Unwritten};
 use crate::metrics::{
-    Metrics, ModelLabels, Raised, RequestLabels, ShadowLabels, VersionLabels, micros,
+    GaugeGuard, Metrics, ModelLabels, RequestLabels, ShadowLabels, VersionLabels, micros,
 };
-use crate::request::{Caller, ModelRequest, Refused, Standing};
+use crate::request::{Caller, DenialOrigin, DeniedRequest, ModelRequest};
 use crate::shadow::InShadow;
 use crate::timings::Timings;
 pub use stream::StreamEnd;
@@ -27,9 +28,9 @@ pub use stream::StreamEnd;
 pub struct Record {
     metrics: Arc<Metrics>,
     outcomes: Arc<Outcomes>,
-    /// The audit record is handed over.
-    told: bool,
-    /// Of a stream's message, the stream's id.
+    /// Whether the audit record was handed over.
+    audited: bool,
+    /// The stream's ID, for a message of a stream.
     stream: Option<String>,
     began: SystemTime,
     method: Method,
@@ -37,33 +38,33 @@ pub struct Record {
     source: Option<String>,
     rule: String,
     started: Instant,
-    _in_flight: Raised,
+    _in_flight: GaugeGuard,
     ended: bool,
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// In which protocol to answer.
+    /// The protocol of the response.
     pub protocol: Protocol,
     model: String,
     version: String,
     operation: &'static str,
     infers: bool,
-    /// Bytes of the request's body.
+    /// The size of the request body in bytes.
     pub request_bytes: usize,
-    /// How long its parts took.
+    /// The durations of its parts.
     pub timings: Timings,
-    /// What the caller's limits have left, for the answer.
+    /// The remaining quota of the caller's limits, for the response.
     pub rates: Vec<RateNote>,
-    /// What only its grant's mode lets pass.
+    /// Denials that are not enforced because of the grant's mode.
     pub shadow: InShadow,
 }
 
 impl Record {
-    /// A request has come.
+    /// Creates the record of an arrived request.
     pub fn new<B>(metrics: &Arc<Metrics>, outcomes: &Arc<Outcomes>, request: &Request<B>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             outcomes: Arc::clone(outcomes),
-            told: false,
+            audited: false,
             stream: None,
             began: SystemTime::now(),
             method: request.method().clone(),
@@ -71,7 +72,7 @@ impl Record {
             source: source(request.headers()),
             rule: String::new(),
             started: Instant::now(),
-            _in_flight: Raised::new(&metrics.in_flight),
+            _in_flight: GaugeGuard::new(&metrics.in_flight),
             ended: false,
             caller: Caller::default(),
             protocol: Protocol::OipRest,
@@ -86,8 +87,8 @@ impl Record {
         }
     }
 
-    /// It is for a model of the policy.
-    pub fn asks(&mut self, policy: &Policy, request: &ModelRequest) {
+    /// Records the model, version and grant of the request.
+    pub fn set_request(&mut self, policy: &Policy, request: &ModelRequest) {
         self.model = policy
             .model(request.model)
             .map(|model| model.name().to_owned())
@@ -99,24 +100,25 @@ impl Record {
         self.rule = grant
             .map(|grant| grant.name().to_owned())
             .unwrap_or_default();
-        self.rates.clone_from(&request.rates);
+        self.rates.clone_from(&request.remaining_quota);
         self.shadow = InShadow::new(
             grant.map(Grant::shadow).unwrap_or_default(),
             request.shadowed.clone(),
         );
     }
 
-    /// Hands over the audit record of an answer. Returns once it is written.
+    /// Writes the audit record of a response. Returns once it is written.
     ///
     /// # Errors
-    /// It is not: [`Self::untold`] or [`Self::let_go`] says what becomes of the request.
+    /// Returns an error if it is not written. [`Self::deny_unaudited`] or [`Self::allow_unaudited`]
+    /// then completes the request.
     pub async fn audit_answer(
         &mut self,
         status: u16,
         response_bytes: usize,
     ) -> Result<(), Unwritten> {
-        self.told = true;
-        let decision = self.answer(status, response_bytes);
+        self.audited = true;
+        let decision = self.answer_decision(status, response_bytes);
         self.write(decision).await
     }
 
@@ -124,43 +126,47 @@ impl Record {
         if self.stream.is_some() {
             self.outcomes.message(self.began, decision).await
         } else {
-            self.outcomes.answered(self.began, decision).await
+            self.outcomes.record_response(self.began, decision).await
         }
     }
 
-    /// What nobody waits for: of a message nobody else tells.
-    fn leave(&self, decision: Decision) {
+    /// Hands over an audit record without waiting. Messages of a stream are recorded only here.
+    fn hand_to_envoy(&self, decision: Decision) {
         if self.stream.is_some() {
             let event = Event::Decision(Box::new(decision));
             self.outcomes.audit().write(self.began, event);
         } else {
-            self.outcomes.waits(self.began, decision);
+            self.outcomes.wait_for_envoy(self.began, decision);
         }
     }
 
-    /// What is told of an answer in pieces that breaks off, once its audit record is written.
+    /// The recorder for an early end of a streamed response, once its audit record is written.
     pub fn ending(&self, status: u16) -> Ending {
-        Ending::new(&self.outcomes, self.answer(status, 0), self.started)
+        Ending::new(
+            &self.outcomes,
+            self.answer_decision(status, 0),
+            self.started,
+        )
     }
 
-    /// It was answered.
+    /// Records that the request was answered.
     pub fn allowed(&mut self, status: u16, response_bytes: usize) {
         self.end("allow", "", status, response_bytes);
     }
 
-    /// It was refused by the judge.
-    pub async fn refused(&mut self, refused: &Refused) {
+    /// Records that verification denied the request.
+    pub async fn refused(&mut self, refused: &DeniedRequest) {
         self.caller.clone_from(&refused.caller);
         self.protocol = refused.protocol;
         let reason = refused.denial.reason.name();
         let cause = refused.denial.cause.as_str();
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
-        match refused.standing {
-            Standing::Stranger => {
-                self.metrics.strangers.inc();
+        match refused.origin {
+            DenialOrigin::UnknownSender => {
+                self.metrics.unknown_senders.inc();
                 tracing::error!(reason, cause, "a request that did not come from our gate");
             }
-            Standing::OtherGeneration => {
+            DenialOrigin::OtherPolicyVersion => {
                 self.metrics.other_generation.inc();
                 tracing::warn!(
                     request_id,
@@ -170,7 +176,7 @@ impl Record {
                     "a request judged by another policy"
                 );
             }
-            Standing::Revoked => {
+            DenialOrigin::Revoked => {
                 self.metrics.revoked.inc();
                 tracing::warn!(
                     request_id,
@@ -180,9 +186,9 @@ impl Record {
                     "a request of a revoked client"
                 );
             }
-            // A refusal like any other.
-            Standing::FirstJudged => {}
-            Standing::Disagreement => {
+            // A regular denial.
+            DenialOrigin::FirstCheck => {}
+            DenialOrigin::Disagreement => {
                 self.metrics
                     .disagreement
                     .get_or_create(&crate::metrics::ReasonLabels { reason })
@@ -201,51 +207,54 @@ impl Record {
         self.denied(&refused.denial).await;
     }
 
-    /// It was refused for what only the host can see. What is refused stays so, whether or not the audit record can be written in time.
+    /// Records a denial for a reason that only the host knows. The request stays denied whether or
+    /// not its audit record is written in time.
     pub async fn denied(&mut self, denial: &Denial) {
         self.denied_by(By::Host, denial).await;
     }
 
     async fn denied_by(&mut self, by: By, denial: &Denial) {
-        self.told = true;
+        self.audited = true;
         let decision = Decision {
             by,
-            ..self.refusal(denial)
+            ..self.denial_decision(denial)
         };
         if let Err(Unwritten::Never) = self.write(decision.clone()).await {
-            self.leave(decision);
+            self.hand_to_envoy(decision);
         }
-        self.said(denial);
+        self.log_denial(denial);
     }
 
-    /// Its body broke off: it was refused before the host, or its caller has left. Which of the two, Envoy knows.
+    /// Records that the body ended early: the request was denied before the host, or its client has
+    /// left. Envoy knows which.
     pub fn broken_off(&mut self, denial: &Denial) {
-        self.told = true;
-        self.outcomes.waits(self.began, self.refusal(denial));
-        self.said(denial);
+        self.audited = true;
+        self.outcomes
+            .wait_for_envoy(self.began, self.denial_decision(denial));
+        self.log_denial(denial);
     }
 
-    /// It was answered, and is refused after all: its audit record is not written.
-    pub fn untold(&mut self, denial: &Denial, why: Unwritten) {
-        let decision = self.refusal(denial);
+    /// Denies a request that was answered, because its audit record is not written.
+    pub fn deny_unaudited(&mut self, denial: &Denial, why: Unwritten) {
+        let decision = self.denial_decision(denial);
         match why {
-            Unwritten::Never => self.leave(decision),
-            Unwritten::Late => self.outcomes.ends_otherwise(decision),
+            Unwritten::Never => self.hand_to_envoy(decision),
+            Unwritten::Late => self.outcomes.amend_outcome(decision),
         }
-        self.said(denial);
+        self.log_denial(denial);
     }
 
-    /// It was answered and stays so, although its audit record is not written.
-    pub fn let_go(&mut self, status: u16, response_bytes: usize, why: Unwritten) {
+    /// Completes a request as answered although its audit record is not written.
+    pub fn allow_unaudited(&mut self, status: u16, response_bytes: usize, why: Unwritten) {
         if let Unwritten::Never = why {
-            let decision = self.answer(status, response_bytes);
-            self.leave(decision);
+            let decision = self.answer_decision(status, response_bytes);
+            self.hand_to_envoy(decision);
         }
         self.allowed(status, response_bytes);
     }
 
-    /// A refusal's line and count.
-    fn said(&mut self, denial: &Denial) {
+    /// Logs and counts a denial.
+    fn log_denial(&mut self, denial: &Denial) {
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
         let (model, reason, cause) = (
             self.model.as_str(),
@@ -256,8 +265,8 @@ impl Record {
         self.end("deny", denial.reason.name(), denial.reason.http_status(), 0);
     }
 
-    /// Counts and logs what only its grant's mode let pass.
-    fn said_in_shadow(&self) {
+    /// Logs and counts denials that were not enforced.
+    fn log_shadowed(&self) {
         for denial in self.shadow.noted() {
             let reason = denial.reason.name();
             let labels = ShadowLabels {
@@ -278,12 +287,12 @@ impl Record {
         }
     }
 
-    /// The log that it is told to.
+    /// The audit log of this record.
     pub fn audit(&self) -> &Audit {
         self.outcomes.audit()
     }
 
-    /// Whether it asks something of a model.
+    /// Whether the request is for a model.
     pub fn for_a_model(&self) -> bool {
         !self.operation.is_empty()
     }
@@ -328,7 +337,7 @@ impl Record {
             };
             self.metrics.inferences.get_or_create(&labels).inc();
         }
-        self.said_in_shadow();
+        self.log_shadowed();
         tracing::info!(
             request_id = self.caller.request_id,
             client = self.client(),
@@ -353,15 +362,15 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.told {
+        if !self.audited {
             let decision = Decision {
                 verdict: Verdict::Aborted,
                 reason: "incomplete".to_owned(),
                 ..self.facts()
             };
-            self.leave(decision);
+            self.hand_to_envoy(decision);
         }
-        // 499: nginx's number for a client that closed its request; nobody is answered with it.
+        // 499 is nginx's status for a client that closed its request. No response has it.
         self.end("aborted", "", 499, 0);
     }
 }
@@ -370,7 +379,7 @@ fn wide(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// An address, or nothing.
+/// The client's address, if it is valid.
 fn source(headers: &HeaderMap) -> Option<String> {
     let address = headers.get(SOURCE_HEADER)?.to_str().ok()?;
     let address: std::net::IpAddr = address.parse().ok()?;

@@ -1,13 +1,15 @@
-//! Another policy while requests run: who asks for it, how its bundle is read, and what is told of it. A bundle with any fault changes
-//! nothing.
+//! Policy reloads at run time: watches the bundle, reads it, and reports the outcome. A bundle with
+//! any fault changes nothing.
 //!
-//! A bundle is replaced by renaming another over it: what a look reads is then whole, and a file that somebody is still writing in
-//! place is never taken for one. SIGHUP reads whatever stands there; half a bundle is no JSON, and is refused.
+//! A bundle is replaced by renaming another file over it. So the file that is read is complete, and
+//! a file that is still being written in place is never read. SIGHUP reads the current file; half a
+//! bundle is invalid JSON and is rejected.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_policy::{Bundle, Severity};
@@ -18,30 +20,56 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::assemble::{Loader, PolicyFault, models_at};
 use crate::config::{self, Candidate, ConfigError};
-use crate::generations::{Announced, Attempt, Generation, Outcome};
 use crate::metrics::ReloadLabels;
+use crate::os_sandbox;
+use crate::policy_versions::{Attempt, Outcome, PendingPolicy, PolicyVersion};
 use crate::serve::App;
-use crate::wall;
 
-/// Between two looks at whether the bundle's file was replaced.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks at whether an older policy's time is over.
+/// The interval of checks whether the bundle's file was replaced.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval of checks for expired policies.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Puts policies in force.
+/// Why a bundle was discarded.
+const LATE: &str = "a later bundle takes away what this one still has";
+
+/// Activates policies.
 pub struct Reloader {
     app: Arc<App>,
     loader: Arc<Loader>,
-    /// One at a time.
+    /// Serializes loading.
     turn: Mutex<()>,
+    /// The number of bundles so far.
+    come: AtomicU64,
+    /// The number of the last bundle that only restricts the active policy. Locked while one is
+    /// promoted: an earlier bundle would undo the restriction.
+    tightened: std::sync::Mutex<u64>,
 }
 
-/// A bundle that was read, and is to be put in force.
-struct Coming<'r> {
-    /// Its name, where it has one.
+/// A bundle that was read and is to be activated.
+struct AnnouncedBundle<'r> {
+    /// Its number.
+    number: u64,
+    /// Its version, if it has one.
     generation: Option<String>,
     candidate: Result<Candidate, ConfigError>,
-    _announced: Option<Announced<'r>>,
+    /// The loaded version that it restricts.
+    tightens: Option<Arc<PolicyVersion>>,
+    _announced: Option<PendingPolicy<'r>>,
+}
+
+/// Why a bundle was not activated.
+enum Refusal {
+    /// Its faults.
+    Faults(Vec<PolicyFault>),
+    /// A later bundle restricts what this one still allows.
+    Late,
+}
+
+impl From<Vec<PolicyFault>> for Refusal {
+    fn from(faults: Vec<PolicyFault>) -> Self {
+        Self::Faults(faults)
+    }
 }
 
 /// The texts of faults.
@@ -49,7 +77,7 @@ pub fn texts(faults: &[PolicyFault]) -> Vec<String> {
     faults.iter().flat_map(text).collect()
 }
 
-/// A policy's own faults are told one by one; what merely weakens it is none.
+/// The faults of a policy are listed one by one. Warnings are left out.
 fn text(fault: &PolicyFault) -> Vec<String> {
     match fault {
         PolicyFault::Config(ConfigError::Policy(faults)) => faults
@@ -67,47 +95,78 @@ impl Reloader {
             app,
             loader,
             turn: Mutex::new(()),
+            come: AtomicU64::new(0),
+            tightened: std::sync::Mutex::new(0),
         }
     }
 
-    /// Puts a bundle in force, or tells every fault. What is in force stays so until the new one is complete.
+    /// Activates a bundle, or returns every fault. The active policy stays active until the new one
+    /// is complete.
     pub async fn reload(&self, bundle: Result<Bundle, ConfigError>) -> Attempt {
         self.load(self.announce(bundle)).await
     }
 
-    /// Has bundles wait for their turn, as behind one that is being loaded, as long as what this gives lives.
+    /// Makes bundles wait, as if one were being loaded, until the guard is dropped.
     pub async fn hold(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
 
-    /// A bundle that has come: whom it does not let in is out from now on, whatever takes long before it is in force.
-    fn announce(&self, bundle: Result<Bundle, ConfigError>) -> Coming<'_> {
+    /// Registers a bundle. Clients that it does not admit are rejected from now on, however long it
+    /// takes to load.
+    fn announce(&self, bundle: Result<Bundle, ConfigError>) -> AnnouncedBundle<'_> {
+        let generations = &self.app.policy_versions;
         let generation = bundle.as_ref().ok().map(|bundle| bundle.generation.clone());
         let candidate = bundle.and_then(|bundle| config::candidate(&bundle));
-        let announced = candidate.as_ref().ok();
-        let announced = announced.map(|candidate| self.app.generations.announce(&candidate.policy));
-        Coming {
+        let number = self.come.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let (mut tightens, mut announced) = (None, None);
+        if let Ok(candidate) = &candidate {
+            announced = Some(generations.announce(&candidate.policy));
+            if let Some(of) = &candidate.tightens {
+                *self.tightened() = number;
+                tightens = generations.find(of);
+                if *of != candidate.generation {
+                    generations.tighten(of, &candidate.policy);
+                }
+            }
+        }
+        AnnouncedBundle {
+            number,
             generation,
             candidate,
+            tightens,
             _announced: announced,
         }
     }
 
-    async fn load(&self, coming: Coming<'_>) -> Attempt {
-        let Coming {
+    fn tightened(&self) -> std::sync::MutexGuard<'_, u64> {
+        self.tightened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn load(&self, coming: AnnouncedBundle<'_>) -> Attempt {
+        let AnnouncedBundle {
+            number,
             generation,
             candidate,
+            tightens,
             _announced,
         } = coming;
-        let _turn = self.turn.lock().await;
+        // A restriction has nothing to load and does not wait for other bundles.
+        let _turn = match tightens {
+            Some(_) => None,
+            None => Some(self.turn.lock().await),
+        };
         let started = Instant::now();
         let put = match candidate {
-            Ok(candidate) => self.put(&candidate).await,
-            Err(error) => Err(vec![error.into()]),
+            Ok(candidate) => self.put(&candidate, number, tightens.as_ref()).await,
+            Err(error) => Err(Refusal::Faults(vec![error.into()])),
         };
+        let late = matches!(put, Err(Refusal::Late));
         let (outcome, faults) = match put {
             Ok(outcome) => (outcome, Vec::new()),
-            Err(faults) => (Outcome::Refused, texts(&faults)),
+            Err(Refusal::Faults(faults)) => (Outcome::Refused, texts(&faults)),
+            Err(Refusal::Late) => (Outcome::Refused, vec![LATE.to_owned()]),
         };
         let attempt = Attempt {
             outcome,
@@ -118,44 +177,79 @@ impl Reloader {
             took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             faults,
         };
-        self.tell(&attempt);
-        self.app.generations.note(attempt.clone());
+        if late {
+            // The writer of this bundle has discarded it and waits for the later one.
+            let generation = attempt.generation.as_deref().unwrap_or_default();
+            tracing::info!(generation, cause = LATE, "policy given up");
+        } else {
+            self.log_attempt(&attempt);
+            self.app.policy_versions.record_attempt(attempt.clone());
+        }
         attempt
     }
 
-    async fn put(&self, candidate: &Candidate) -> Result<Outcome, Vec<PolicyFault>> {
-        let generations = &self.app.generations;
+    async fn put(
+        &self,
+        candidate: &Candidate,
+        number: u64,
+        tightens: Option<&Arc<PolicyVersion>>,
+    ) -> Result<Outcome, Refusal> {
+        let generations = &self.app.policy_versions;
         let held = generations.all();
         let known = held
             .iter()
             .find(|generation| generation.name() == candidate.generation);
-        let generation = match known {
-            Some(known) if known.digest != candidate.digest => {
-                return Err(vec![PolicyFault::Taken(candidate.generation.clone())]);
+        let loaded = match (known, tightens) {
+            (Some(known), _) if known.digest != candidate.digest => {
+                Err(vec![PolicyFault::Taken(candidate.generation.clone())])
             }
-            Some(known) => {
-                // The files that it names may be others by now.
-                self.loader.reread(known).await?;
-                if known.name() == generations.newest().name() {
-                    return Ok(Outcome::Unchanged);
-                }
-                // One that was superseded a moment ago comes back as it was.
-                Arc::clone(known)
+            (Some(known), Some(_)) => Ok(Arc::clone(known)),
+            // Files that it names may have changed. A version that was superseded recently is
+            // activated again.
+            (Some(known), None) => {
+                let reread = self.loader.reload_secrets(known).await;
+                reread.map(|()| Arc::clone(known))
             }
-            None => Arc::new(self.loader.load(candidate, &held).await?),
+            (None, Some(base)) => self.loader.restrict(candidate, base).map(Arc::new),
+            (None, None) => self.loader.load(candidate, &held).await.map(Arc::new),
         };
+        let generation = loaded.map_err(|faults| self.refusal(faults, number))?;
         let (now, next) = (generations.newest(), generation.policy().audit());
         if !next.same_log(now.policy().audit()) {
-            return Err(vec![PolicyFault::Audit]);
+            return Err(self.refusal(vec![PolicyFault::Audit], number));
         }
-        look_at_new_models(&generation).await;
+        let unchanged = generation.name() == now.name();
+        if tightens.is_none() && !unchanged {
+            probe_new_models(&generation).await;
+        }
         let name = generation.name().to_owned();
-        generations.promote(generation);
+        {
+            let tightened = self.tightened();
+            if *tightened > number {
+                return Err(Refusal::Late);
+            }
+            generations.promote(generation);
+            if candidate.tightens.is_none() {
+                generations.loosen(&name);
+            }
+        }
+        if unchanged {
+            return Ok(Outcome::Unchanged);
+        }
         self.app.outcomes.policy(&name);
         Ok(Outcome::Loaded)
     }
 
-    fn tell(&self, attempt: &Attempt) {
+    /// The outcome of a bundle with faults. They are not reported if it was discarded meanwhile.
+    fn refusal(&self, faults: Vec<PolicyFault>, number: u64) -> Refusal {
+        if *self.tightened() > number {
+            Refusal::Late
+        } else {
+            Refusal::Faults(faults)
+        }
+    }
+
+    fn log_attempt(&self, attempt: &Attempt) {
         let Attempt {
             outcome,
             generation,
@@ -172,9 +266,9 @@ impl Reloader {
             .inc();
         let generation = generation.as_deref().unwrap_or_default();
         if *outcome == Outcome::Refused {
-            let serving = self.app.generations.newest();
+            let serving = self.app.policy_versions.newest();
             let serving = serving.name();
-            for cause in faults.iter().map(|cause| wall::told_of(cause)) {
+            for cause in faults.iter().map(|cause| os_sandbox::with_hint(cause)) {
                 tracing::error!(generation, serving, cause, "policy refused");
             }
         } else {
@@ -184,34 +278,35 @@ impl Reloader {
     }
 }
 
-/// Has the probers ask for what they have not asked for yet, so that a reload makes no ready gate unready. Backends that do not
-/// answer, however many, hold nothing up for longer than a probe.
-async fn look_at_new_models(generation: &Generation) {
+/// Probes models that were not probed yet, so that models of backends that are up are ready after a
+/// start or reload. Backends that do not answer delay it by at most one probe timeout.
+pub(crate) async fn probe_new_models(generation: &PolicyVersion) {
     let mut looks = JoinSet::new();
     for (name, backend) in &generation.parts.backends {
         let models: Vec<_> = models_at(generation.policy(), name).collect();
         if !models.is_empty() {
             let dispatcher = Arc::clone(&backend.dispatcher);
-            looks.spawn(async move { dispatcher.health().look_at(models).await });
+            looks.spawn(async move { dispatcher.health().probe_models(models).await });
         }
     }
     while looks.join_next().await.is_some() {}
 }
 
-/// Lets older policies go when their time is over, for ever.
+/// Drops expired policies, forever.
 pub(crate) async fn sweep(app: Arc<App>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        app.generations.sweep();
+        app.policy_versions.sweep();
     }
 }
 
-/// Follows a bundle's file for ever: reads it when another was renamed over it, and when `hangup` says so. It goes on to look while one is loaded, which
-/// may take as long as handlers take to compile: the next one waits for its turn, but whom that no longer lets in is out.
+/// Watches a bundle's file forever. Reads it when another file was renamed over it, and after
+/// `hangup`. It continues while a bundle is loaded, which may take as long as compiling handlers.
+/// The next bundle waits, but clients that it does not admit are rejected at once.
 pub async fn follow(reloader: Arc<Reloader>, path: PathBuf, hangup: Signal) {
-    let mut ticks = interval(LOOK_EVERY);
+    let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut followed = Followed {
         path,
@@ -231,26 +326,34 @@ pub async fn follow(reloader: Arc<Reloader>, path: PathBuf, hangup: Signal) {
         loop {
             tokio::select! {
                 _ = &mut loading => break,
-                // Of several that wait the last one counts, as it would if they had been there at once.
-                bundle = followed.next() => next = Some(reloader.announce(bundle)),
+                bundle = followed.next() => {
+                    let coming = reloader.announce(bundle);
+                    // Of several waiting bundles only the last one counts.
+                    next = if coming.tightens.is_some() {
+                        reloader.load(coming).await;
+                        None
+                    } else {
+                        Some(coming)
+                    };
+                }
             }
         }
     }
 }
 
-/// A bundle's file, and when it is looked at.
+/// The bundle's file and the events to read it.
 struct Followed {
     path: PathBuf,
     hangup: Signal,
     ticks: Interval,
-    /// Whether it is to be read, replaced or not.
+    /// Whether to read it even if it was not replaced.
     asked: bool,
     /// The file that was read last.
     seen: Option<File>,
 }
 
 impl Followed {
-    /// The next bundle. Where this is dropped it is read the next time.
+    /// The next bundle. It is not lost if this future is dropped.
     async fn next(&mut self) -> Result<Bundle, ConfigError> {
         loop {
             tokio::select! {
@@ -259,7 +362,8 @@ impl Followed {
             }
             let (path, asked) = (self.path.clone(), self.asked);
             let before = self.seen.as_ref().and_then(|seen| seen.try_clone().ok());
-            let looked = tokio::task::spawn_blocking(move || look(&path, before, asked)).await;
+            let looked =
+                tokio::task::spawn_blocking(move || check_file(&path, before, asked)).await;
             let Ok((now, bundle)) = looked else { continue };
             (self.seen, self.asked) = (now, false);
             if let Some(bundle) = bundle {
@@ -269,15 +373,15 @@ impl Followed {
     }
 }
 
-type Looked = (Option<File>, Option<Result<Bundle, ConfigError>>);
+type FileCheck = (Option<File>, Option<Result<Bundle, ConfigError>>);
 
-/// The file as it stands, and its bundle if it is another than the one before or was asked for. The file that was read stays open:
-/// while it is, no other can have its number.
-fn look(path: &Path, before: Option<File>, asked: bool) -> Looked {
+/// The current file, and its bundle if the file was replaced or `asked` is set. The previous file
+/// stays open, so that no other file can get its inode number.
+fn check_file(path: &Path, before: Option<File>, asked: bool) -> FileCheck {
     let same = |before: &File| {
         let (was, is) = (before.metadata(), std::fs::metadata(path));
         was.ok().zip(is.ok()).is_none_or(|(was, is)| {
-            // A file that is gone for a moment is no other file.
+            // A file that is missing for a moment was not replaced.
             (was.dev(), was.ino()) == (is.dev(), is.ino())
         })
     };
@@ -317,7 +421,7 @@ mod tests {
         };
         let mut seen = None;
         let mut check = |asked: bool, expected: Option<Result<&str, &str>>, what: &str| {
-            let (now, bundle) = look(&path, seen.take(), asked);
+            let (now, bundle) = check_file(&path, seen.take(), asked);
             seen = now;
             match (bundle, expected) {
                 (None, None) => {}

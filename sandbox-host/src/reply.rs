@@ -1,7 +1,8 @@
-//! Answers to HTTP responses: REST with a body, gRPC with a frame and trailers, refusals in the caller's own protocol.
+//! Converts responses to HTTP: REST with a body, gRPC with frames and trailers, denials in the
+//! caller's protocol.
 
-mod pieces;
-mod settling;
+mod chunks;
+mod settlement;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,60 +18,62 @@ use tensorgate_wire::answer::{percent_encoded, rate_fields};
 use tensorgate_wire::headers::JSON_LENGTH;
 
 use crate::audit::Ending;
-use crate::backends::openai::Streamed;
-use crate::budget::Held;
-use pieces::Pieces;
-pub(crate) use pieces::Source;
-pub use settling::Settling;
+use crate::backends::openai::EventStream;
+use crate::budget::MemoryPermit;
+use chunks::ChunkStream;
+pub(crate) use chunks::Source;
+pub use settlement::TokenSettlement;
 
-/// gRPC's status of a success.
+/// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
 
-/// A whole answer in memory, with trailers where the protocol ends in them, or one that comes in pieces.
+/// A response body: complete in memory, with trailers if the protocol needs them, or streamed.
 #[derive(Debug, Default)]
 pub struct ReplyBody {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
-    /// What comes in pieces, in place of data.
-    pieces: Option<Pieces>,
-    /// How to say what it used, where tokens were reserved for it.
-    settling: Option<Settling>,
-    /// Whether its length is not announced: whoever knows it waits for nothing that comes behind, and may leave before that is there.
+    /// The stream, instead of data.
+    pieces: Option<ChunkStream>,
+    /// Signs the number of used tokens, if some were reserved.
+    settling: Option<TokenSettlement>,
+    /// Whether the length is not announced. A client that knows the length may leave before the
+    /// trailers.
     open: bool,
 }
 
-/// Data that keeps its place in the budget: whoever sends it may hold it longer than the body it came in.
-struct Kept {
+/// Data with its memory permit. The connection may hold the data longer than the body.
+struct MeteredBytes {
     data: Bytes,
-    _held: Held,
+    _held: MemoryPermit,
 }
 
-/// Data that keeps these bytes held until nobody has it any more.
-pub(crate) fn kept(data: Bytes, held: Held) -> Bytes {
-    Bytes::from_owner(Kept { data, _held: held })
+/// Data that holds its memory permit until the last reference is dropped.
+pub(crate) fn metered(data: Bytes, held: MemoryPermit) -> Bytes {
+    Bytes::from_owner(MeteredBytes { data, _held: held })
 }
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for MeteredBytes {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
 }
 
 impl ReplyBody {
-    /// Keeps bytes held until nobody has the answer's data any more: not the body, and not the connection that sends it.
-    pub fn hold(&mut self, held: Held) {
-        self.data = self.data.take().map(|data| kept(data, held));
+    /// Holds a memory permit as long as the data is referenced, also by the connection.
+    pub fn hold(&mut self, held: MemoryPermit) {
+        self.data = self.data.take().map(|data| metered(data, held));
     }
 
-    /// Whom to tell if what comes in pieces breaks off.
-    pub fn tell(&mut self, ending: impl FnOnce() -> Ending) {
+    /// Sets the recorder of an early end of a streamed response.
+    pub fn set_ending(&mut self, ending: impl FnOnce() -> Ending) {
         if let Some(pieces) = &mut self.pieces {
-            pieces.tell(ending());
+            pieces.set_ending(ending());
         }
     }
 
-    /// Says in a trailer how many tokens were used: at once where that is known, else when the last piece has come.
-    pub fn settle(&mut self, settling: Settling, tokens: Option<u64>) {
+    /// Sends the number of used tokens in a trailer: at once if it is known, otherwise after the
+    /// last chunk.
+    pub fn settle(&mut self, settling: TokenSettlement, tokens: Option<u64>) {
         if self.pieces.is_some() {
             self.settling = Some(settling);
         } else {
@@ -79,7 +82,7 @@ impl ReplyBody {
         }
     }
 
-    /// Bytes of data.
+    /// The number of data bytes.
     pub fn len(&self) -> usize {
         self.data.as_ref().map_or(0, Bytes::len)
     }
@@ -127,7 +130,7 @@ impl Body for ReplyBody {
     }
 }
 
-/// A success. `status` is what REST answers; gRPC carries its own in the trailers.
+/// A successful response. `status` is for REST; gRPC has its status in the trailers.
 pub fn success(
     protocol: Protocol,
     status: StatusCode,
@@ -159,25 +162,25 @@ pub fn success(
     response
 }
 
-/// A success that comes in pieces, as server-sent events.
-pub fn events(streamed: Streamed, request_id: &str) -> Response<ReplyBody> {
+/// A successful response that is streamed as server-sent events.
+pub fn events(streamed: EventStream, request_id: &str) -> Response<ReplyBody> {
     let mut response = success(Protocol::OpenAi, StatusCode::OK, Vec::new(), request_id);
     put(response.headers_mut(), "content-type", "text/event-stream");
     put(response.headers_mut(), "cache-control", "no-cache");
-    response.body_mut().pieces = Some(Pieces::new(streamed));
+    response.body_mut().pieces = Some(ChunkStream::new(streamed));
     response
 }
 
-/// A stream of gRPC messages. Whoever sends them sends the trailers, too.
+/// A stream of gRPC messages. The source also sends the trailers.
 pub(crate) fn messages<S: Source>(source: S, request_id: &str) -> Response<ReplyBody> {
     let mut response = success(Protocol::OipGrpc, StatusCode::OK, Vec::new(), request_id);
     let body = response.body_mut();
     body.trailers = None;
-    body.pieces = Some(Pieces::new(source));
+    body.pieces = Some(ChunkStream::new(source));
     response
 }
 
-/// The end of a stream: gRPC's status, and why if it is none of success.
+/// The trailers at the end of a stream, with the gRPC status.
 pub(crate) fn trailers(denial: Option<&Denial>, request_id: &str) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     match denial.map(|denial| Answer::to_denial(denial, Protocol::OipGrpc, request_id)) {
@@ -186,7 +189,7 @@ pub(crate) fn trailers(denial: Option<&Denial>, request_id: &str) -> HeaderMap {
             message,
             headers,
         }) => grpc_fields(&mut trailers, status, &message, headers),
-        // A denial of that protocol is one of gRPC's.
+        // Denials of this protocol are always gRPC.
         Some(Answer::Rest { .. }) => {
             grpc_fields(&mut trailers, GrpcStatus::Internal, "", Vec::new());
         }
@@ -210,21 +213,21 @@ fn grpc_fields(
     }
 }
 
-/// Says that an answer is of the binary data extension, as Triton says it.
+/// Marks a response of the binary data extension, as Triton does.
 pub fn mark_binary(response: &mut Response<ReplyBody>, json_bytes: usize) {
     let headers = response.headers_mut();
     put(headers, "content-type", "application/octet-stream");
     put(headers, JSON_LENGTH, &json_bytes.to_string());
 }
 
-/// Says what the caller's limits have left; of a gRPC answer, in its initial metadata.
-pub fn tell_rates(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
+/// Adds the remaining quota of the caller's limits. In gRPC it is initial metadata.
+pub fn add_rate_headers(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
     for (name, value) in rate_fields(rates) {
         put(response.headers_mut(), name, &value);
     }
 }
 
-/// A refusal.
+/// A denial.
 pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::default());
     match Answer::to_denial(denial, protocol, request_id) {
@@ -253,7 +256,7 @@ pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Respons
     response
 }
 
-/// Sets a field. One whose value is not a header value is left out: an answer without it is better than none.
+/// Sets a field. An invalid value is left out, because a response without it is better than none.
 fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     match HeaderValue::from_str(value) {
         Ok(value) => {
@@ -272,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn an_answers_bytes_are_held_as_long_as_its_data() {
         let budget = crate::budget::Budget::new(100);
-        let mut held = budget.hold();
+        let mut held = budget.permit();
         assert!(held.resize(60));
         let mut response = success(Protocol::OipRest, StatusCode::OK, b"x".to_vec(), "id-1");
         response.body_mut().hold(held);
@@ -284,7 +287,7 @@ mod tests {
         assert_eq!(budget.used(), 0);
 
         let mut empty = success(Protocol::OipRest, StatusCode::OK, Vec::new(), "id-1");
-        let mut held = budget.hold();
+        let mut held = budget.permit();
         assert!(held.resize(60));
         empty.body_mut().hold(held);
         assert_eq!(budget.used(), 0, "there is nothing to hold them for");

@@ -1,14 +1,18 @@
-//! Judges one request again, as if the gate had not: context, head, body, contract. Pure: bytes and a time go in, an
-//! allowed request or a refusal comes out, so that offline tools and decision vectors run the host's own code.
+//! Verifies one request again, independently of the gate: context, headers, body and contract.
 //!
-//! What it never does: it opens no socket, reads no clock and spends from no bucket: the gate has charged, and a charge comes here
-//! to what it came to there; every place in flight counts as taken. A client's name is believed only from a context that the gate signed.
+//! The module is pure. Bytes and a time go in, and an allowed request or a denial comes out. So
+//! offline tools and decision vectors run the host's own code.
+//!
+//! It opens no socket, reads no clock and charges no limit. The gate has charged the limits; here
+//! each charge has the outcome that the gate reports. A client's name is accepted only from a
+//! context that the gate signed.
 
-mod arrival;
+mod charges;
 mod claims;
-mod limits;
-mod refused;
+mod denied;
+mod head;
 mod stream;
+mod verdicts;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,75 +22,81 @@ use http::HeaderMap;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::RateNote;
 use tensorgate_policy::policy::{GrantId, Model, ModelId};
-use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuestion};
+use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuery};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
-    Charge, Decision, Denial, Draw, InferRequest, Operation, Policy, Protocol, Reason, Step,
+    Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, RequestHash, Step,
 };
-use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
+use tensorgate_wire::context::{Context, ContextFault, Key, RemainingQuotas};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
 use tensorgate_wire::settlement::Settlement;
 
+use crate::body::CollectedBody;
 use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;
-use limits::{charged, has_charged_content, reserves_tokens};
+use charges::{has_charged_content, next_outcome, reserves_tokens};
 
-pub use arrival::arrive;
-pub use refused::{Caller, Refused, Standing};
-pub use stream::Opened;
+pub use denied::{Caller, DenialOrigin, DeniedRequest};
+pub use head::read_head;
+pub use stream::StreamHead;
+pub use verdicts::AnnouncedVerdicts;
 
-/// Seconds that a context may be older than the longest stream: scheduling and the hop between gate and host.
+/// Seconds that a context may be older than the longest stream, for scheduling and the hop from
+/// gate to host.
 const CONTEXT_MARGIN_S: u64 = 5;
 
-/// Header fields in the order they came, pseudo-headers included.
+/// Header fields in the order of arrival, with pseudo-headers.
 pub type Fields = [(Vec<u8>, Vec<u8>)];
 
-/// The host's own decision under one policy.
+/// Verifies requests under one policy.
 #[derive(Clone)]
-pub struct Judge {
+pub struct Verifier {
     policy: Arc<Policy>,
-    generation: String,
+    policy_version: String,
     key: Key,
     max_age_s: u64,
 }
 
-/// A head that was let through.
+/// The verdict on an accepted head.
 #[derive(Debug)]
-pub enum Begun {
-    /// A question about the server as a whole.
+pub enum HeadVerdict {
+    /// A request about the server as a whole.
     Server {
-        /// Who asks.
+        /// The caller.
         caller: Caller,
-        /// By what it has proven that.
+        /// The credentials that the caller has proven.
         proofs: Proofs,
-        /// In which protocol to answer.
+        /// The protocol of the response.
         protocol: Protocol,
-        /// What is asked.
-        question: ServerQuestion,
+        /// The kind of request.
+        question: ServerQuery,
+        /// Verdicts on the body that must arrive before the response.
+        announced: AnnouncedVerdicts,
     },
-    /// A question to a model; its body comes next.
-    Model(Box<Admitted>),
-    /// A stream of inferences; its messages come next, each of which is a question by itself.
-    Stream(Box<Opened>),
+    /// A request to a model. Its body comes next.
+    Model(Box<AcceptedHead>),
+    /// A stream of inferences. Each message that follows is a request of its own.
+    Stream(Box<StreamHead>),
 }
 
-/// A head for a model, its body still to come.
+/// An accepted head of a model request. Its body is still to come.
 #[derive(Debug)]
-pub struct Admitted {
+pub struct AcceptedHead {
     caller: Caller,
     decision: Decision,
     plan: BodyPlan,
     content_type: Option<String>,
-    /// Whether a filter has held the body against the contract, or does so while it passes.
+    /// Whether a filter checks the body against the contract.
     checked: bool,
-    levels: Levels,
+    announced: AnnouncedVerdicts,
+    remaining_quota: RemainingQuotas,
     claims: HeaderMap,
 }
 
-impl Admitted {
-    /// Who asks.
+impl AcceptedHead {
+    /// The caller.
     pub const fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -96,81 +106,89 @@ impl Admitted {
         self.plan
     }
 
-    /// Whether its body lies at the gate already, all of it: a filter has checked it, and holds bodies up to so many bytes for that.
-    pub const fn held_by_the_gate(&self) -> bool {
-        self.checked
+    /// Whether the gate has buffered the whole body. A filter has then checked it, and buffers
+    /// bodies up to a limit.
+    pub const fn is_buffered_by_gate(&self) -> bool {
+        self.checked && self.announced.is_empty()
     }
 
-    /// In which protocol to answer.
+    /// Verdicts that must arrive with the body.
+    pub const fn announced(&self) -> &AnnouncedVerdicts {
+        &self.announced
+    }
+
+    /// The protocol of the response.
     pub const fn protocol(&self) -> Protocol {
         self.decision.protocol()
     }
 
-    /// What its head was charged for had left.
-    pub fn rates(&self, policy: &Policy) -> Vec<RateNote> {
+    /// The remaining quota of the limits that the head was charged to.
+    pub fn remaining_quota(&self, policy: &Policy) -> Vec<RateNote> {
         self.decision.rate_notes(policy)
     }
 
-    /// What it says about gate and host if its body is refused. Every filter judges whom a body is for; what is in it only some.
-    const fn standing(checked: bool, reason: Reason) -> Standing {
+    /// What a denial of the body says about gate and host. Every filter checks the model of a body;
+    /// only some check its content.
+    const fn denial_origin(checked: bool, reason: Reason) -> DenialOrigin {
         if checked || matches!(reason, Reason::NotGranted) {
-            Standing::Disagreement
+            DenialOrigin::Disagreement
         } else {
-            Standing::FirstJudged
+            DenialOrigin::FirstCheck
         }
     }
 }
 
-/// A request that passed.
+/// A request that passed every check.
 #[derive(Debug)]
 pub enum Allowed {
-    /// A question about the server as a whole.
-    Server(Protocol, ServerQuestion),
-    /// A question to a model.
+    /// A request about the server as a whole.
+    Server(Protocol, ServerQuery),
+    /// A request to a model.
     Model(Box<ModelRequest>),
     /// Every message of a stream.
     Stream(Vec<ModelRequest>),
 }
 
-/// A checked request to one version of one model. It owns what it holds: the body it came from can go.
+/// A checked request to one version of one model. It owns its data, so the body that it came from
+/// can be dropped.
 #[derive(Debug)]
 pub struct ModelRequest {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// In which protocol to answer.
+    /// The protocol of the response.
     pub protocol: Protocol,
-    /// What is asked.
+    /// The operation.
     pub operation: Operation,
-    /// Of which model.
+    /// The model.
     pub model: ModelId,
-    /// The grant that allows it.
+    /// The grant that allows the request.
     pub grant: Option<GrantId>,
-    /// Of which version; always explicit.
+    /// The version, always explicit.
     pub version: String,
-    /// The caller's own id, echoed in the answer and nowhere else.
+    /// The caller's own ID. It is echoed in the response and used nowhere else.
     pub id: Option<String>,
     /// Request parameters that a rule allows.
     pub parameters: Vec<Parameter<'static>>,
-    /// Outputs asked for; empty means all.
+    /// The requested outputs. Empty means all.
     pub outputs: Vec<String>,
-    /// How the answer is written.
+    /// The format of the response.
     pub form: AnswerForm,
-    /// What the model, or its preprocess handler, gets.
+    /// The input of the model or of its preprocess handler.
     pub payload: Payload,
-    /// What the caller's limits have left.
-    pub rates: Vec<RateNote>,
-    /// What would have refused it but for its grant's mode.
+    /// The remaining quota of the caller's limits.
+    pub remaining_quota: Vec<RateNote>,
+    /// Denials that were not enforced because their grant is in shadow mode.
     pub shadowed: Vec<Denial>,
-    /// What the backend gets in place of it, where the protocol has no tensors.
+    /// The document for the backend, in protocols without tensors.
     pub document: Option<Document>,
-    /// What the caller's token says of it, for the backend.
+    /// The claims of the caller's token for the backend.
     pub claims: HeaderMap,
-    /// Whether the gate has reserved what it can come to.
-    pub reserved: bool,
+    /// Whether the gate has reserved tokens for this request.
+    pub has_reservation: bool,
 }
 
-impl Judge {
-    /// A judge under a policy, its generation, and the key that the gate signs with.
+impl Verifier {
+    /// Creates a verifier for a policy, its version, and the key with which the gate signs.
     pub fn new(policy: Arc<Policy>, generation: String, key: Key) -> Self {
         let max_age_s = policy
             .listen()
@@ -180,7 +198,7 @@ impl Judge {
             .saturating_add(CONTEXT_MARGIN_S);
         Self {
             policy,
-            generation,
+            policy_version: generation,
             key,
             max_age_s,
         }
@@ -191,76 +209,89 @@ impl Judge {
         &self.policy
     }
 
-    /// Judges a whole request at once. `now_unix_s`: the wall clock.
+    /// Verifies a complete request. `now_unix_s` is the wall clock.
     ///
     /// # Errors
-    /// The refusal.
-    pub fn judge(
+    /// Returns the denial.
+    pub fn verify(
         &self,
         fields: &Fields,
         body: Bytes,
         now_unix_s: u64,
-    ) -> Result<Allowed, Box<Refused>> {
-        match self.head(fields, body.is_empty(), now_unix_s)? {
-            Begun::Server {
-                protocol, question, ..
-            } => Ok(Allowed::Server(protocol, question)),
-            Begun::Model(admitted) if body.len() > admitted.plan.max_bytes => {
-                let max_bytes = admitted.plan.max_bytes;
-                Err(self.too_large(*admitted, max_bytes))
+    ) -> Result<Allowed, Box<DeniedRequest>> {
+        match self.verify_fields(fields, body.is_empty(), now_unix_s)? {
+            HeadVerdict::Server {
+                caller,
+                protocol,
+                question,
+                announced,
+                ..
+            } => {
+                if !announced.is_empty() {
+                    self.read_verdicts(&caller, &announced, protocol, without_trailers(body))?;
+                }
+                Ok(Allowed::Server(protocol, question))
             }
-            Begun::Model(admitted) => self
-                .body(*admitted, body)
-                .map(|request| Allowed::Model(Box::new(request))),
-            Begun::Stream(opened) => self.every_message(&opened, &body).map(Allowed::Stream),
+            HeadVerdict::Model(mut admitted) => {
+                let body = self.take_verdicts(&mut admitted, without_trailers(body))?;
+                if body.len() > admitted.plan.max_bytes {
+                    let max_bytes = admitted.plan.max_bytes;
+                    return Err(self.too_large(*admitted, max_bytes));
+                }
+                self.verify_body(*admitted, body)
+                    .map(|request| Allowed::Model(Box::new(request)))
+            }
+            HeadVerdict::Stream(opened) => {
+                self.verify_messages(&opened, &body).map(Allowed::Stream)
+            }
         }
     }
 
-    /// What a request used of the tokens that were reserved for it, signed for the gate.
-    pub fn settlement(&self, request_id: &str, tokens: u64) -> String {
+    /// The number of tokens that a request used of its reservation, signed for the gate.
+    pub fn sign_settlement(&self, request_id: &str, tokens: u64) -> String {
         let request_id = request_id.to_owned();
         Settlement { request_id, tokens }.sign(&self.key)
     }
 
-    /// Judges a head. `end_of_stream`: no body follows.
+    /// Verifies a head. `end_of_stream` means that no body follows.
     ///
     /// # Errors
-    /// The refusal.
-    pub fn head(
+    /// Returns the denial.
+    pub fn verify_fields(
         &self,
         fields: &Fields,
         end_of_stream: bool,
         now_unix_s: u64,
-    ) -> Result<Begun, Box<Refused>> {
-        arrive(
+    ) -> Result<HeadVerdict, Box<DeniedRequest>> {
+        read_head(
             fields,
             end_of_stream,
             &self.key,
             now_unix_s,
-            |read, context| self.begin(read, context, now_unix_s),
+            |read, context| self.verify_head(read, context, now_unix_s),
         )
     }
 
-    /// The longest that a context of this policy counts, seconds.
+    /// The maximum age of a context under this policy, in seconds.
     pub const fn max_age_s(&self) -> u64 {
         self.max_age_s
     }
 
-    /// The policy's name.
-    pub fn generation(&self) -> &str {
-        &self.generation
+    /// The version of the policy.
+    pub fn policy_version(&self) -> &str {
+        &self.policy_version
     }
 
-    /// Judges a head that [`arrive`] has read, with the context that came with it.
+    /// Verifies a head that [`read_head`] has read, with the context that came with it.
     ///
     /// # Errors
-    /// The refusal.
-    pub fn begin(
+    /// Returns the denial.
+    pub fn verify_head(
         &self,
         read: ReadHead<'_>,
         context: Result<Context, String>,
         now_unix_s: u64,
-    ) -> Result<Begun, Box<Refused>> {
+    ) -> Result<HeadVerdict, Box<DeniedRequest>> {
         let context = context.and_then(|context| {
             if now_unix_s.saturating_sub(context.issued_unix_s) > self.max_age_s {
                 Err(ContextFault::Age.to_string())
@@ -277,16 +308,22 @@ impl Judge {
         };
         let mut head = read.into_head(identity, self.policy.templates());
         head.proofs = context.as_ref().map_or(Proofs::NONE, |one| one.proofs);
-        // The gate's own id picks the version, as it did there.
-        head.draw =
-            (context.as_ref()).map_or_else(|_| Draw::default(), |one| Draw::of(&one.request_id));
+        // The gate's request ID selects the version, as it did in the gate.
+        head.request_hash = (context.as_ref()).map_or_else(
+            |_| RequestHash::default(),
+            |one| RequestHash::from_request_id(&one.request_id),
+        );
         let protocol = head.route.protocol();
+        let announced = context.as_ref().map_or_else(
+            |_| AnnouncedVerdicts::default(),
+            |context| AnnouncedVerdicts::new(context.verdicts, &context.method, &context.path),
+        );
         let refused = |denial, caller, standing| {
-            Err(Box::new(Refused {
+            Err(Box::new(DeniedRequest {
                 denial,
                 protocol,
                 caller,
-                standing,
+                origin: standing,
             }))
         };
 
@@ -296,7 +333,7 @@ impl Judge {
                 return refused(
                     Denial::new(Reason::Unauthenticated, cause),
                     Caller::default(),
-                    Standing::Stranger,
+                    DenialOrigin::UnknownSender,
                 );
             }
         };
@@ -304,78 +341,87 @@ impl Judge {
             request_id: context.request_id,
             client: context.client,
             credential: context.credential,
-            generation: context.generation.clone(),
+            policy_version: context.generation.clone(),
         };
-        if context.generation != self.generation {
+        if context.generation != self.policy_version {
             let cause = format!(
                 "the gate judged by policy {}, this host holds {}",
-                context.generation, self.generation
+                context.generation, self.policy_version
             );
             return refused(
                 Denial::new(Reason::Overloaded, cause),
                 caller,
-                Standing::OtherGeneration,
+                DenialOrigin::OtherPolicyVersion,
             );
         }
 
-        let Some(claims) = claims::fields(&context.claims) else {
+        let Some(claims) = claims::header_fields(&context.claims) else {
             let denial = Denial::new(Reason::Overloaded, "a claim that no header field can hold");
-            return refused(denial, caller, Standing::Disagreement);
+            return refused(denial, caller, DenialOrigin::Disagreement);
         };
-        claims::uncount(&mut head, &context.claims);
+        claims::subtract_from_size(&mut head, &context.claims);
         let content_type = match &head.content_type {
             ContentType::Json => Some("application/json".to_owned()),
             declared => declared.name().map(str::to_owned),
         };
-        let mut levels = context.levels;
-        match decide_head(&self.policy, &head, |charge| charged(&mut levels, charge)) {
-            (decision, Step::Answer(protocol, question)) => Ok(Begun::Server {
+        let mut levels = context.quotas;
+        match decide_head(&self.policy, &head, |charge| {
+            next_outcome(&mut levels, charge)
+        }) {
+            (decision, Step::Answer(protocol, question)) => Ok(HeadVerdict::Server {
                 caller,
                 proofs: decision.proofs(),
                 protocol,
                 question,
+                announced,
             }),
-            (decision, Step::ReadBody(plan)) => Ok(Begun::Model(Box::new(Admitted {
+            (decision, Step::ReadBody(plan)) => Ok(HeadVerdict::Model(Box::new(AcceptedHead {
                 caller,
                 decision,
                 plan,
                 content_type,
                 checked: context.checked,
-                levels,
+                announced,
+                remaining_quota: levels,
                 claims,
             }))),
             (decision, Step::ReadMessages(plan)) => {
-                let opened = Opened::new(caller, decision, plan, claims);
-                Ok(Begun::Stream(Box::new(opened)))
+                let opened = StreamHead::new(caller, decision, plan, claims);
+                Ok(HeadVerdict::Stream(Box::new(opened)))
             }
-            (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
+            (_, Step::Deny(denial)) => refused(denial, caller, DenialOrigin::Disagreement),
             (
                 _,
                 Step::Charge(_) | Step::Acquire(_) | Step::Decode | Step::Check | Step::Forward,
-            ) => refused(unfinished(), caller, Standing::Disagreement),
+            ) => refused(unfinished(), caller, DenialOrigin::Disagreement),
         }
     }
 
-    /// Judges the body of an admitted head. Copies out what the request keeps, once.
+    /// Verifies the body of an accepted head. Copies the data that the request keeps, once.
     ///
     /// # Errors
-    /// The refusal.
-    pub fn body(&self, admitted: Admitted, body: Bytes) -> Result<ModelRequest, Box<Refused>> {
-        let Admitted {
+    /// Returns the denial.
+    pub fn verify_body(
+        &self,
+        admitted: AcceptedHead,
+        body: Bytes,
+    ) -> Result<ModelRequest, Box<DeniedRequest>> {
+        let AcceptedHead {
             caller,
             mut decision,
             plan,
             content_type,
             checked,
-            mut levels,
+            announced: _,
+            remaining_quota: mut levels,
             claims,
         } = admitted;
         let content_is_charged = has_charged_content(&levels);
-        let mut charged = |charge: &Charge| charged(&mut levels, charge);
+        let mut charged = |charge: &Charge| next_outcome(&mut levels, charge);
         let protocol = decision.protocol();
         let refused = |denial: Denial, caller| {
-            Err(Box::new(Refused {
-                standing: Admitted::standing(checked, denial.reason),
+            Err(Box::new(DeniedRequest {
+                origin: AcceptedHead::denial_origin(checked, denial.reason),
                 denial,
                 protocol,
                 caller,
@@ -434,7 +480,7 @@ impl Judge {
             by_column: _,
             document,
         } = request;
-        let document = Document::of(&self.policy, model, plan.format, document, &claims);
+        let document = Document::from_body(&self.policy, model, plan.format, document, &claims);
         let version = version.to_owned();
         let id = id.map(Cow::into_owned);
         let parameters = parameters.into_iter().map(owned::parameter).collect();
@@ -447,10 +493,10 @@ impl Judge {
                 content_type: content_type.unwrap_or_else(|| OCTET_STREAM.to_owned()),
                 data: body,
             },
-            // TorchServe's, with a file in it.
+            // A TorchServe request with a file.
             (_, Some(file)) => Payload::Raw {
                 content_type: file_type.map_or_else(|| OCTET_STREAM.to_owned(), Cow::into_owned),
-                data: owned::part(&body, file),
+                data: owned::slice_of(&body, file),
             },
             (_, None) => Payload::Tensors(inputs.into_iter().map(owned::tensor).collect()),
         };
@@ -466,11 +512,11 @@ impl Judge {
             outputs,
             form,
             payload,
-            rates: decision.rate_notes(&self.policy),
+            remaining_quota: decision.rate_notes(&self.policy),
             shadowed: decision.shadowed().to_vec(),
             document,
             claims,
-            reserved: content_is_charged
+            has_reservation: content_is_charged
                 && decision
                     .grant()
                     .and_then(|grant| self.policy.grant(grant))
@@ -478,19 +524,26 @@ impl Judge {
         })
     }
 
-    /// The refusal of an admitted head whose body runs over its bound.
-    pub fn too_large(&self, admitted: Admitted, max_bytes: usize) -> Box<Refused> {
+    /// The denial of a body that exceeds its limit.
+    pub fn too_large(&self, admitted: AcceptedHead, max_bytes: usize) -> Box<DeniedRequest> {
         let denial = Denial::new(
             Reason::BodyTooLarge,
             format!("the body is larger than {max_bytes} bytes"),
         );
         let protocol = admitted.protocol();
-        Box::new(Refused {
-            standing: Admitted::standing(admitted.checked, denial.reason),
+        Box::new(DeniedRequest {
+            origin: AcceptedHead::denial_origin(admitted.checked, denial.reason),
             denial,
             protocol,
             caller: admitted.caller,
         })
+    }
+}
+
+fn without_trailers(bytes: Bytes) -> CollectedBody {
+    CollectedBody {
+        bytes,
+        trailers: None,
     }
 }
 

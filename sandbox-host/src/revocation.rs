@@ -1,23 +1,25 @@
-//! Whether a policy still lets in whom an older one did: by the client's name, and by the name of the credential that proved it.
+//! Whether a policy still admits a client of an older policy, by the client's name and the name of
+//! its credential.
 //!
-//! Only names are looked at, since the credential itself ended at the gate: an API key by the first digits of its digest, a token by
-//! issuer and subject, a certificate by its name, another filter's word by that filter. So a token that is revoked by its `jti` is
-//! the filter's to refuse, not this one's. A name in no known form is nobody's.
+//! Only names are compared, because the credential itself ended at the gate: an API key by the
+//! first digits of its digest, a token by issuer and subject, a certificate by its name, metadata
+//! by the filter that set it. A token that is revoked by its `jti` is the filter's task. A name in
+//! an unknown form belongs to no client.
 
 use tensorgate_policy::policy::{Client, PeerName, Policy};
 
-/// Whether a policy still lets in whom a context names. Public questions name nobody.
-pub fn lets_in(policy: &Policy, client: Option<&str>, credential: Option<&str>) -> bool {
+/// Whether a policy still admits the client of a context. Public requests have no client.
+pub fn is_admitted(policy: &Policy, client: Option<&str>, credential: Option<&str>) -> bool {
     let Some(name) = client else {
         return true;
     };
     let client = policy.client_id(name).and_then(|id| policy.client(id));
     client.is_some_and(|client| {
-        credential.is_none_or(|credential| proves(policy, client, credential))
+        credential.is_none_or(|credential| has_credential(policy, client, credential))
     })
 }
 
-fn proves(policy: &Policy, client: &Client, credential: &str) -> bool {
+fn has_credential(policy: &Policy, client: &Client, credential: &str) -> bool {
     match credential.split_once(':') {
         Some(("key", digits)) => client
             .api_keys()
@@ -40,7 +42,7 @@ fn proves(policy: &Policy, client: &Client, credential: &str) -> bool {
     }
 }
 
-/// Whether a name's digits, two an octet in lower case, are a digest's first.
+/// Whether a name's digits (two lower-case digits for each byte) are the start of a digest.
 fn is_named(digest: &[u8; 32], digits: &str) -> bool {
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     let is = |(octet, pair): (&u8, &[u8; 2])| *pair == [digit(octet >> 4), digit(octet & 0xf)];
@@ -75,7 +77,7 @@ mod tests {
         let (policy, _) = tensorgate_policy::validate::validate(&raw.unwrap()).unwrap();
         let check = |client: Option<&str>, credential: Option<&str>, expected: bool| {
             assert_eq!(
-                lets_in(&policy, client, credential),
+                is_admitted(&policy, client, credential),
                 expected,
                 "{client:?} {credential:?}"
             );

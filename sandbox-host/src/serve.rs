@@ -1,4 +1,5 @@
-//! One request from its head to its answer: reads, judges, runs, answers. Judging (`request`) meets no clock, budget or log; what does begins here.
+//! Serves one request from its head to its response. Verification (`request`) uses no clock, budget
+//! or log; this module does.
 
 mod models;
 mod stream;
@@ -11,83 +12,73 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Body;
+use tensorgate_policy::policy::Limits;
 use tensorgate_policy::raw::AuditFailure;
-use tensorgate_policy::request::ServerQuestion;
+use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::{Denial, Operation, Protocol, Reason};
 use tensorgate_wire::encode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::{Admission, Entered, HELD_BYTES};
+use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
-use crate::body::{self, BodyFault};
-use crate::budget::{Budget, Held};
-use crate::dispatch::{Latest, Whose};
+use crate::body::{self, BodyFault, CollectedBody};
+use crate::budget::{Budget, MemoryPermit};
+use crate::client_key::ClientKey;
+use crate::dispatch::Deadline;
 use crate::document::Document;
-use crate::generations::{Generation, Generations};
 use crate::grpc_timeout;
-use crate::guard::{caught, offload};
+use crate::guard::{catch_panic, offload};
+use crate::memory_budget::{reserve_decoded, reserve_expanded, reserve_parsed};
 use crate::metrics::Metrics;
+use crate::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::record::Record;
-use crate::reply::{self, ReplyBody, Settling};
-use crate::request::{Admitted, Begun, ModelRequest, Refused};
-use crate::room::{hold_decoded, hold_expanded, hold_read};
+use crate::reply::{self, ReplyBody, TokenSettlement};
+use crate::request::{
+    AcceptedHead, AnnouncedVerdicts, Caller, DeniedRequest, HeadVerdict, ModelRequest,
+};
 
-/// What every request shares.
+/// The largest body of a request about the server, in bytes: a gRPC frame with a service name.
+const MAX_QUERY_BODY_BYTES: usize = 1024;
+
+/// The state that all requests share.
 pub struct App {
-    /// The policies that it judges by, and where requests go under each.
-    pub generations: Generations,
-    /// Where outcomes are told.
+    /// The loaded policy versions, with their routes.
+    pub policy_versions: PolicyVersions,
+    /// Records outcomes in the audit log.
     pub outcomes: Arc<Outcomes>,
-    /// How many may come in at once.
+    /// Admission control.
     pub admission: Arc<Admission>,
-    /// Bytes that all of them may hold.
+    /// The memory budget.
     pub budget: Arc<Budget>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Set once the host ends: it is no longer ready.
+    /// Set when the host shuts down and is no longer ready.
     pub draining: watch::Sender<bool>,
+    /// Whether the host is not ready before a request has passed the filter.
+    pub wait_for_filter: bool,
 }
 
 impl App {
-    /// Whether the host takes requests and every backend is ready.
-    pub fn ready(&self) -> bool {
-        let told = !self.must_be_told() || !self.outcomes.audit().failing();
-        !*self.draining.borrow() && told && self.generations.newest().pipeline.ready()
-    }
-
-    /// Whether an answer whose audit record cannot be written is refused.
-    fn must_be_told(&self) -> bool {
-        self.generations.newest().policy().audit().on_failure() == AuditFailure::Refuse
-    }
-
-    /// Why not, a line each: for operators, never for callers.
-    pub fn unready(&self) -> Vec<String> {
-        let draining = *self.draining.borrow();
-        let ending = draining.then(|| "the host is ending".to_owned());
-        let untold = self.must_be_told() && self.outcomes.audit().failing();
-        let untold = untold.then(|| "the audit log cannot be written".to_owned());
-        ending
-            .into_iter()
-            .chain(untold)
-            .chain(self.generations.newest().pipeline.unready())
-            .collect()
+    /// Whether a response without an audit record is denied.
+    pub(crate) fn must_audit(&self) -> bool {
+        self.policy_versions.newest().policy().audit().on_failure() == AuditFailure::Refuse
     }
 }
 
-/// Why a request is not answered with what it asked for.
+/// Why a request gets no regular response.
 enum Failure {
-    /// The judge refused it.
-    Refused(Box<Refused>),
-    /// Something that only the host can see.
+    /// Verification denied it.
+    Refused(Box<DeniedRequest>),
+    /// The host denied it for another reason.
     Denied(Denial),
-    /// Its body broke off.
+    /// Its body ended early.
     BrokenOff(Denial),
 }
 
-impl From<Box<Refused>> for Failure {
-    fn from(refused: Box<Refused>) -> Self {
+impl From<Box<DeniedRequest>> for Failure {
+    fn from(refused: Box<DeniedRequest>) -> Self {
         Self::Refused(refused)
     }
 }
@@ -98,15 +89,15 @@ impl From<Denial> for Failure {
     }
 }
 
-/// Answers one request, whatever happens: a panic is a `handler-fault` and one line in the log.
+/// Serves one request. A panic becomes a `handler-fault` and a log line.
 pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::fmt::Display,
 {
     let mut record = Record::new(&app.metrics, &app.outcomes, &request);
-    let response = match caught(handle(&app, request, &mut record)).await {
-        Ok(Ok(response)) => told(&app, record, response).await,
+    let response = match catch_panic(handle(&app, request, &mut record)).await {
+        Ok(Ok(response)) => audit_response(&app, record, response).await,
         Ok(Err(Failure::Refused(refused))) => {
             record.refused(&refused).await;
             let (denial, caller) = (&refused.denial, &refused.caller);
@@ -114,11 +105,11 @@ where
         }
         Ok(Err(Failure::Denied(denial))) => {
             record.denied(&denial).await;
-            refusal_of(&denial, &record)
+            denial_response(&denial, &record)
         }
         Ok(Err(Failure::BrokenOff(denial))) => {
             record.broken_off(&denial);
-            refusal_of(&denial, &record)
+            denial_response(&denial, &record)
         }
         Err(panic) => {
             app.metrics.panics.inc();
@@ -126,14 +117,14 @@ where
             tracing::error!(request_id, cause = panic.as_str(), "a request panicked");
             let denial = Denial::new(Reason::HandlerFault, panic);
             record.denied(&denial).await;
-            refusal_of(&denial, &record)
+            denial_response(&denial, &record)
         }
     };
     Ok(response)
 }
 
-/// A refusal of what was found here. It was paid for all the same, and tells what the caller's limits have left.
-fn refusal_of(denial: &Denial, record: &Record) -> Response<ReplyBody> {
+/// A denial by the host. The request was charged, so the response has the remaining quota.
+fn denial_response(denial: &Denial, record: &Record) -> Response<ReplyBody> {
     refusal(denial, record.protocol, &record.caller.request_id, record)
 }
 
@@ -145,33 +136,34 @@ fn refusal(
 ) -> Response<ReplyBody> {
     let mut response = reply::refusal(denial, protocol, request_id);
     if denial.rates.is_empty() {
-        reply::tell_rates(&mut response, &record.rates);
+        reply::add_rate_headers(&mut response, &record.rates);
     }
     response
 }
 
-/// An answer leaves once its audit record is written. If that cannot be, the policy says whether it leaves at all; what asks
-/// about the server as a whole is answered in any case: a gate whose disk is full is alive.
-async fn told(
+/// A response is sent once its audit record is written. If that fails, the policy decides whether
+/// it is sent. Requests about the server are always answered, because a host with a full disk is
+/// alive.
+async fn audit_response(
     app: &App,
     mut record: Record,
     mut response: Response<ReplyBody>,
 ) -> Response<ReplyBody> {
-    reply::tell_rates(&mut response, &record.rates);
+    reply::add_rate_headers(&mut response, &record.rates);
     let (status, bytes) = (response.status().as_u16(), response.body().len());
     let written = record.audit_answer(status, bytes).await;
     let Err(why) = written else {
-        response.body_mut().tell(|| record.ending(status));
+        response.body_mut().set_ending(|| record.ending(status));
         record.allowed(status, bytes);
         return response;
     };
-    if record.for_a_model() && app.must_be_told() {
+    if record.for_a_model() && app.must_audit() {
         let denial = Denial::new(Reason::Overloaded, why.to_string());
-        record.untold(&denial, why);
-        return refusal_of(&denial, &record);
+        record.deny_unaudited(&denial, why);
+        return denial_response(&denial, &record);
     }
-    response.body_mut().tell(|| record.ending(status));
-    record.let_go(status, bytes, why);
+    response.body_mut().set_ending(|| record.ending(status));
+    record.allow_unaudited(status, bytes, why);
     response
 }
 
@@ -186,21 +178,30 @@ where
 {
     let arrived = Instant::now();
     let (parts, body) = request.into_parts();
-    // The policy that the gate judged by is this request's to its end, whatever is loaded meanwhile.
+    // The policy of the gate applies to the end of the request, whatever is loaded meanwhile.
     let (generation, begun) =
-        app.generations
-            .begin(&fields(&parts), body.is_end_stream(), now_unix_s())?;
+        app.policy_versions
+            .verify_head(&fields(&parts), body.is_end_stream(), now_unix_s())?;
+    // Only the filter can sign the context that was just verified.
+    app.outcomes.saw_filter();
     let limits = *generation.policy().listen().limits();
-    let admitted = match begun {
-        Begun::Server {
+    let mut admitted = match begun {
+        HeadVerdict::Server {
             caller,
             proofs,
             protocol,
             question,
+            announced,
         } => {
             record.caller = caller;
             record.protocol = protocol;
-            if question == ServerQuestion::Models {
+            if !announced.is_empty() {
+                let caller = &record.caller;
+                let whole = query_body(app, body, caller, &announced, &limits).await?;
+                let judge = &generation.judge;
+                judge.read_verdicts(caller, &announced, protocol, whole)?;
+            }
+            if question == ServerQuery::Models {
                 return Ok(models::answer(generation.policy(), &record.caller, proofs));
             }
             return Ok(server_answer(
@@ -210,30 +211,32 @@ where
                 &record.caller.request_id,
             ));
         }
-        Begun::Stream(opened) => {
+        HeadVerdict::Stream(opened) => {
             let opened = stream::open(app, generation, *opened, &parts, body, arrived, record);
             return Ok(opened);
         }
-        Begun::Model(admitted) => *admitted,
+        HeadVerdict::Model(admitted) => *admitted,
     };
     record.caller.clone_from(admitted.caller());
     record.protocol = admitted.protocol();
-    record.rates = admitted.rates(generation.policy());
+    record.rates = admitted.remaining_quota(generation.policy());
 
-    let whose = Whose::of(admitted.caller().client.as_deref());
-    // What lies ready at the gate comes as fast as it is taken; who sends at its own pace keeps nobody waiting.
-    let mut entered = match admitted.held_by_the_gate() {
-        true => Some(enter(app, whose, arrived)?),
+    let client_key = ClientKey::from_name(admitted.caller().client.as_deref());
+    // A buffered body arrives as fast as it is read. A client that sends slowly does not delay
+    // others.
+    let mut entered = match admitted.is_buffered_by_gate() {
+        true => Some(admit(app, client_key, arrived)?),
         false => None,
     };
-    let mut held = app.budget.hold_for(whose);
+    let mut memory_permit = app.budget.permit_for(client_key);
     let max_bytes = admitted.plan().max_bytes;
+    let behind_bytes = admitted.announced().max_bytes();
     let framed = admitted.protocol().is_grpc();
     let body = match body::read(
         body,
-        (max_bytes, framed),
+        (max_bytes.saturating_add(behind_bytes), framed),
         Duration::from_millis(limits.stream_ms),
-        &mut held,
+        &mut memory_permit,
         |bytes| {
             if bytes > HELD_BYTES {
                 entered = None;
@@ -243,33 +246,41 @@ where
     .await
     {
         Ok(body) => body,
-        Err(BodyFault::TooLarge(max_bytes)) => {
+        Err(BodyFault::TooLarge(_)) => {
             return Err(generation.judge.too_large(admitted, max_bytes).into());
         }
-        Err(fault @ BodyFault::NoRoom) => {
-            return Err(Denial::new(Reason::Overloaded, fault.to_string()).into());
-        }
-        Err(fault @ BodyFault::TimedOut) => {
-            return Err(Denial::new(Reason::Malformed, fault.to_string()).into());
-        }
-        Err(fault @ BodyFault::Broken(_)) => {
-            let denial = Denial::new(Reason::Malformed, fault.to_string());
-            return Err(Failure::BrokenOff(denial));
-        }
+        Err(fault) => return Err(unread(&fault)),
     };
+    if !admitted.announced().is_empty() {
+        // The body was not buffered and arrived at the client's pace. Its check is admitted from
+        // now on.
+        entered = Some(admit(app, client_key, Instant::now())?);
+    }
+    let body = generation.judge.take_verdicts(&mut admitted, body)?;
+    if body.len() > max_bytes {
+        return Err(generation.judge.too_large(admitted, max_bytes).into());
+    }
     record.request_bytes = body.len();
     let read = Instant::now();
     let whole = Duration::from_millis(limits.timeout_ms);
-    // The client's own patience began when it sent its head.
+    // The client's deadline counts from its head.
     let theirs = if admitted.protocol().is_grpc() {
-        grpc_timeout::of(&parts.headers)
+        grpc_timeout::from_headers(&parts.headers)
     } else {
         None
     };
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
-    let latest = Latest::of(whose, read, whole, theirs);
+    let request_deadline = Deadline::new(client_key, read, whole, theirs);
 
-    let request = judged(&generation, admitted, body, &mut held, entered, record).await?;
+    let request = verify_body(
+        &generation,
+        admitted,
+        body,
+        &mut memory_permit,
+        entered,
+        record,
+    )
+    .await?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     match request.operation {
         Operation::Metadata => Ok(reply::success(
@@ -294,14 +305,54 @@ where
             &request_id,
         )),
         Operation::Infer | Operation::Stream => {
-            infer(&generation, request, held, latest, record).await
+            infer(
+                &generation,
+                request,
+                memory_permit,
+                request_deadline,
+                record,
+            )
+            .await
         }
     }
 }
 
-/// Comes in, if as many are in as may be.
-fn enter(app: &App, whose: Whose, arrived: Instant) -> Result<Entered, Denial> {
-    app.admission.enter(whose, arrived).ok_or_else(|| {
+/// Reads the body of a request about the server, which is nearly empty, and the verdicts on it.
+async fn query_body<B>(
+    app: &App,
+    body: B,
+    caller: &Caller,
+    announced: &AnnouncedVerdicts,
+    limits: &Limits,
+) -> Result<CollectedBody, Failure>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let max_bytes = MAX_QUERY_BODY_BYTES.saturating_add(announced.max_bytes());
+    let time = Duration::from_millis(limits.stream_ms);
+    let mut memory_permit = app
+        .budget
+        .permit_for(ClientKey::from_name(caller.client.as_deref()));
+    body::read(body, (max_bytes, false), time, &mut memory_permit, |_| {})
+        .await
+        .map_err(|fault| unread(&fault))
+}
+
+/// Converts a body error to a failure.
+fn unread(fault: &BodyFault) -> Failure {
+    let cause = fault.to_string();
+    match fault {
+        BodyFault::TooLarge(_) => Denial::new(Reason::BodyTooLarge, cause).into(),
+        BodyFault::NoRoom => Denial::new(Reason::Overloaded, cause).into(),
+        BodyFault::TimedOut => Denial::new(Reason::Malformed, cause).into(),
+        BodyFault::Broken(_) => Failure::BrokenOff(Denial::new(Reason::Malformed, cause)),
+    }
+}
+
+/// Passes admission control, or denies the request.
+fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<AdmissionPermit, Denial> {
+    app.admission.admit(client_key, arrived).ok_or_else(|| {
         app.metrics.admission_refused.inc();
         Denial::new(
             Reason::Overloaded,
@@ -310,48 +361,64 @@ fn enter(app: &App, whose: Whose, arrived: Instant) -> Result<Entered, Denial> {
     })
 }
 
-/// Judges a body that is in memory, and takes room for what it becomes.
-async fn judged(
-    generation: &Generation,
-    admitted: Admitted,
+/// Verifies a body in memory, and reserves memory for its decoded form.
+async fn verify_body(
+    generation: &PolicyVersion,
+    admitted: AcceptedHead,
     body: Bytes,
-    held: &mut Held,
-    entered: Option<Entered>,
+    memory_permit: &mut MemoryPermit,
+    entered: Option<AdmissionPermit>,
     record: &mut Record,
 ) -> Result<ModelRequest, Failure> {
-    let becomes = hold_expanded(held, &admitted.plan(), body.len())?;
-    hold_read(held, &admitted.plan(), &body)?;
+    let becomes = reserve_expanded(memory_permit, &admitted.plan(), body.len())?;
+    reserve_parsed(memory_permit, &admitted.plan(), &body)?;
     let judge = Arc::clone(&generation.judge);
-    let judged = offload(body.len().max(becomes), move || judge.body(admitted, body)).await;
+    let judged = offload(body.len().max(becomes), move || {
+        judge.verify_body(admitted, body)
+    })
+    .await;
     if let Some(entered) = entered {
-        entered.judged(Instant::now());
+        entered.finish(Instant::now());
     }
     let request =
         judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
-    record.asks(generation.policy(), &request);
+    record.set_request(generation.policy(), &request);
     let document = request.document.as_ref();
-    hold_decoded(held, record.request_bytes, &request.payload, document)?;
+    reserve_decoded(
+        memory_permit,
+        record.request_bytes,
+        &request.payload,
+        document,
+    )?;
     Ok(request)
 }
 
 async fn infer(
-    generation: &Generation,
+    generation: &PolicyVersion,
     mut request: ModelRequest,
-    mut held: Held,
-    latest: Latest,
+    mut memory_permit: MemoryPermit,
+    request_deadline: Deadline,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     if let Some(document) = request.document.take() {
-        return complete(generation, request, document, held, latest, record).await;
+        return complete(
+            generation,
+            request,
+            document,
+            memory_permit,
+            request_deadline,
+            record,
+        )
+        .await;
     }
     let audit = record.audit().clone();
     let answer = generation
         .pipeline
         .infer(
             request,
-            &mut held,
-            latest,
+            &mut memory_permit,
+            request_deadline,
             &mut record.timings,
             &mut record.shadow,
             &audit,
@@ -361,34 +428,41 @@ async fn infer(
     if let Some(json_bytes) = answer.json_bytes {
         reply::mark_binary(&mut response, json_bytes);
     }
-    response.body_mut().hold(held);
+    response.body_mut().hold(memory_permit);
     Ok(response)
 }
 
-/// An inference of OpenAI's API, in one piece or in several. What it used of the tokens that the gate has reserved is told to the gate.
+/// An inference of the OpenAI API, complete or streamed. The gate learns how many of the reserved
+/// tokens were used.
 async fn complete(
-    generation: &Generation,
+    generation: &PolicyVersion,
     request: ModelRequest,
     document: Document,
-    mut held: Held,
-    latest: Latest,
+    mut memory_permit: MemoryPermit,
+    request_deadline: Deadline,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
-    let settling = Settling::new(&generation.judge, &request_id);
-    let settling = request.reserved.then_some(settling);
+    let settling = TokenSettlement::new(&generation.judge, &request_id);
+    let settling = request.has_reservation.then_some(settling);
     let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
     let (mut response, tokens) = if document.stream {
         let streamed = pipeline
-            .stream(request, document, held, latest, timings)
+            .stream(request, document, memory_permit, request_deadline, timings)
             .await?;
         (reply::events(streamed, &request_id), None)
     } else {
         let answer = pipeline
-            .complete(request, document, &mut held, latest, timings)
+            .complete(
+                request,
+                document,
+                &mut memory_permit,
+                request_deadline,
+                timings,
+            )
             .await?;
         let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
-        response.body_mut().hold(held);
+        response.body_mut().hold(memory_permit);
         (response, answer.tokens)
     };
     if let Some(settling) = settling {
@@ -400,12 +474,12 @@ async fn complete(
 fn server_answer(
     app: &App,
     protocol: Protocol,
-    question: ServerQuestion,
+    question: ServerQuery,
     request_id: &str,
 ) -> Response<ReplyBody> {
     let yes = match question {
-        ServerQuestion::Live | ServerQuestion::Metadata | ServerQuestion::Models => true,
-        ServerQuestion::Ready | ServerQuestion::Health => app.ready(),
+        ServerQuery::Live | ServerQuery::Metadata | ServerQuery::Models => true,
+        ServerQuery::Ready | ServerQuery::Health => app.ready(),
     };
     reply::success(
         protocol,
@@ -415,7 +489,7 @@ fn server_answer(
     )
 }
 
-/// What REST answers to a question about a model: TF Serving's clients read the state in the answer.
+/// The REST status of a model's readiness. TF Serving's clients read the state in the body.
 const fn model_readiness(protocol: Protocol, ready: bool) -> StatusCode {
     match protocol {
         Protocol::TfRest => StatusCode::OK,
@@ -423,7 +497,7 @@ const fn model_readiness(protocol: Protocol, ready: bool) -> StatusCode {
     }
 }
 
-/// What REST answers: clients of the protocol look at the status alone.
+/// The REST status of readiness. Clients only check the status.
 const fn readiness(ready: bool) -> StatusCode {
     if ready {
         StatusCode::OK
@@ -432,8 +506,8 @@ const fn readiness(ready: bool) -> StatusCode {
     }
 }
 
-/// A head as header fields, pseudo-headers first, as a proxy shows it. HTTP/1.1's `host` is `:authority`; a head with both,
-/// or with several, keeps them all, so that the judge can see it.
+/// The header fields of a head, pseudo-headers first, as a proxy shows them. The `host` of HTTP/1.1
+/// is `:authority`. A head with both or several keeps them all, so that verification sees them.
 fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
     const fn field<'a>(name: &'a str, value: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         (name.as_bytes(), value)
@@ -442,7 +516,7 @@ fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
         .uri
         .path_and_query()
         .map_or("", http::uri::PathAndQuery::as_str);
-    // Beside them what a proxy shows of the first line: four at most.
+    // At most four pseudo-headers are added.
     let mut fields = Vec::with_capacity(parts.headers.len().saturating_add(4));
     fields.extend([
         field(":method", parts.method.as_str().as_bytes()),
@@ -466,14 +540,16 @@ fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
     let rest = parts
         .headers
         .iter()
-        // What the proxy adds for the audit record is no part of the request: by the gate's own names it would be a forgery.
+        // The proxy adds this field for the audit record. It is not part of the request, and with
+        // one of the gate's own names it would be a forgery.
         .filter(|(name, _)| name.as_str() != SOURCE_HEADER)
         .filter(|(name, _)| !host || *name != http::header::HOST);
     fields.extend(rest.map(|(name, value)| field(name.as_str(), value.as_bytes())));
     fields
 }
 
-/// The wall clock. One before 1970 reads as 1970: every context is then from the future, and refused.
+/// The wall clock. A time before 1970 counts as 1970: every context is then from the future and is
+/// denied.
 fn now_unix_s() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,5 +1,6 @@
-//! Accepts connections and serves HTTP on them, within bounds of their own: connections, streams a connection, bytes of a
-//! head, time for a first request. Draining stops accepting, lets requests end, and cuts what takes too long.
+//! Accepts connections and serves HTTP on them, with limits on connections, streams for each
+//! connection, head size, and time until the first request. Draining stops accepting, lets requests
+//! finish, and cuts off those that take too long.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,40 +20,44 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::metrics::{Metrics, Raised};
+use crate::metrics::{GaugeGuard, Metrics};
 use crate::socket::Socket;
 
-/// Time for a connection's first request, and for each HTTP/1.1 head; a peer next door needs none of it.
+/// The timeout of a connection's first request and of each HTTP/1.1 head. A local peer never needs
+/// it.
 const HEAD_TIME: Duration = Duration::from_secs(30);
-/// After a failed accept (out of file descriptors, for one), so that the loop does not spin.
+/// The pause after a failed accept, for example without free file descriptors, so that the loop
+/// does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A stream's receive window, bytes: enough for a tensor of common size in one go.
+/// The receive window of a stream in bytes: enough for a common tensor at once.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// A frame that a peer may send, bytes: what it has ready of a stream in one, within the window, so that a long body is not read in pieces of 16 KiB.
+/// The largest frame in bytes. A long body then arrives in frames of this size instead of 16 KiB.
 const FRAME_BYTES: u32 = STREAM_WINDOW_BYTES;
-/// A connection's receive window, bytes: what a peer can make us buffer unread, beside one frame that is not whole yet.
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// Streams that a peer may reset before we have looked at them; beyond, the connection is closed (CVE-2023-44487). The peer is
-/// our own gate, whose connection carries every client's streams: all of them may go away at once, several times over.
+/// The most streams that a peer may reset before they are processed. Beyond it the connection is
+/// closed (CVE-2023-44487). The peer is the gate, and its connection carries the streams of all
+/// clients. All of them may leave at once, several times.
 const MAX_RESET_STREAMS: usize = 8_192;
-/// Fields that the gate adds to a client's: the context, claims of its token, and what a proxy writes.
+/// The fields that the gate adds to a client's: the context, token claims, and what a proxy adds.
 const OWN_FIELDS: usize = 32;
-/// Bytes of those fields. The context repeats the path, hence twice the policy's header bytes, and this: claims, and these again in the context.
+/// The bytes of those fields. The context repeats the path, so twice the policy's header limit is
+/// added. This is for the claims, which the context repeats too.
 const OWN_FIELD_BYTES: usize = 24 << 10;
-/// Connections that the data plane takes. A proxy's worker keeps its own to us, whatever clients have open, and some more
-/// while it drains old ones. Memory is bounded by the byte budget, work by the queues of backends and handlers.
+/// The most connections of the data plane. A worker of a proxy keeps its own connections,
+/// independent of its clients, and some more while it drains old ones. The memory budget and the
+/// queues of backends and handlers limit the rest.
 const HOP_CONNECTIONS: usize = 1_024;
-/// Streams on each of those. Every client of a worker shares one, so a client's own bound says nothing here.
+/// The most streams of each of these connections. All clients of a worker share one, so a client's
+/// own limit does not apply.
 const HOP_STREAMS_PER_CONNECTION: u32 = 1_024;
-/// The least buffer that hyper's HTTP/1.1 can work with.
+/// The smallest buffer that hyper accepts for HTTP/1.1.
 const MIN_BUFFER_BYTES: usize = 8 << 10;
 
-/// Bounds on a listener's connections.
+/// The limits on a listener's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Open connections.
     pub connections: usize,
-    /// Streams on one.
+    /// Streams of each connection.
     pub streams: u32,
     /// Bytes of a request's head.
     pub head_bytes: usize,
@@ -61,9 +66,9 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// For requests that a gate under these limits sends. Its connections are a proxy's, not a client's: the limits bound
-    /// the heads alone.
-    pub fn of(limits: &Limits) -> Self {
+    /// The limits for requests from a gate with these limits. Connections belong to a proxy, not to
+    /// a client, so the policy only limits the heads.
+    pub fn from_limits(limits: &Limits) -> Self {
         Self {
             connections: HOP_CONNECTIONS,
             streams: HOP_STREAMS_PER_CONNECTION,
@@ -75,7 +80,7 @@ impl Bounds {
         }
     }
 
-    /// What keeps within either.
+    /// The wider of both limits.
     #[must_use]
     pub fn widest(self, other: Self) -> Self {
         Self {
@@ -87,29 +92,30 @@ impl Bounds {
     }
 }
 
-/// Where connections come from.
+/// A source of connections.
 pub trait Listener: Send + Sync + 'static {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// The next connection; `None` for one that was turned away.
+    /// The next connection. `None` if it was rejected.
     fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>> + Send;
 }
 
-/// The data plane: only our own user or root may connect, and the kernel says who does.
+/// The listener of the data plane. Only the host's own user or root may connect, as the kernel
+/// reports it.
 #[derive(Debug)]
-pub struct Peers {
+pub struct CheckedPeers {
     socket: Socket,
     metrics: Arc<Metrics>,
 }
 
-impl Peers {
-    /// Peers of a socket.
+impl CheckedPeers {
+    /// Creates a listener for a socket.
     pub const fn new(socket: Socket, metrics: Arc<Metrics>) -> Self {
         Self { socket, metrics }
     }
 }
 
-impl Listener for Peers {
+impl Listener for CheckedPeers {
     type Stream = UnixStream;
 
     async fn accept(&self) -> io::Result<Option<UnixStream>> {
@@ -139,9 +145,10 @@ impl Listener for TcpListener {
     }
 }
 
-/// Serves until `shutdown` turns true, then drains for at most `drain`. `open` counts connections. When the bounds change, a new
-/// connection keeps the new ones, and one that is open ends its requests and is closed: its peer opens another. True if every
-/// connection ended by itself.
+/// Serves until `shutdown` turns true, then drains for at most `drain`. `open` counts connections.
+/// When the limits change, new connections use the new ones. An open connection finishes its
+/// requests and closes, and its peer opens another. Returns whether every connection ended by
+/// itself.
 pub async fn run<L, H, F, B>(
     listener: L,
     bounds: watch::Receiver<Bounds>,
@@ -158,11 +165,11 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // The number of connections is the listener's own: no policy changes it.
+    // The number of connections belongs to the listener. No policy changes it.
     let places = Arc::new(Semaphore::new(bounds.borrow().connections));
     let mut connections = JoinSet::new();
     loop {
-        // A place first: connections beyond the bound wait in the kernel's backlog.
+        // Acquired first, so that excess connections wait in the kernel's backlog.
         let accepted = tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,
             accepted = async {
@@ -175,7 +182,7 @@ where
             Ok(Some((stream, place))) => {
                 let (bounds, handler, shutdown) =
                     (bounds.clone(), handler.clone(), shutdown.clone());
-                let raised = Raised::new(&open);
+                let raised = GaugeGuard::new(&open);
                 connections.spawn(async move {
                     connection(bounds, stream, handler, shutdown).await;
                     drop((place, raised));
@@ -188,7 +195,7 @@ where
             }
         }
     }
-    // Nobody can connect any more; what is open may end.
+    // No more connections are accepted. Open ones may finish.
     drop(listener);
     let ended = tokio::time::timeout(drain, async {
         while connections.join_next().await.is_some() {}
@@ -233,7 +240,8 @@ async fn connection<S, H, F, B>(
         tokio::select! {
             ended = serving.as_mut() => {
                 if let Err(error) = ended {
-                    // A peer that leaves mid-request, or speaks no HTTP: each request has its own line.
+                    // A peer that disconnects mid-request or does not speak HTTP. Each request has
+                    // a log line of its own.
                     tracing::debug!(cause = error.to_string(), "a connection ended in an error");
                 }
                 return;
@@ -242,7 +250,8 @@ async fn connection<S, H, F, B>(
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
             }
-            // Nobody changes an admin's bounds: the branch is off once there is nobody who could.
+            // The limits of an admin server never change. The branch is disabled once the sender is
+            // gone.
             Ok(()) = bounds.changed(), if !stopping => {
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
@@ -255,6 +264,16 @@ async fn connection<S, H, F, B>(
             }
         }
     }
+}
+
+/// The receive window of a connection in bytes: the windows of all its streams.
+///
+/// Streams of many clients share a connection. With a smaller window, a few streams that wait to be
+/// read would stop all others. h2 derives from it how many small unread frames it accepts before it
+/// closes the connection, so a client that sends single bytes would end the requests of others.
+fn connection_window_bytes(streams: u32) -> u32 {
+    const MAX_BYTES: u32 = u32::MAX >> 1;
+    streams.saturating_mul(STREAM_WINDOW_BYTES).min(MAX_BYTES)
 }
 
 fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
@@ -273,6 +292,6 @@ fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
         .max_frame_size(FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        .initial_connection_window_size(connection_window_bytes(bounds.streams));
     builder
 }

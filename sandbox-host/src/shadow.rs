@@ -1,41 +1,43 @@
-//! What is in shadow for one request: what the gate and the judge let pass, and what handlers and backends make beside that. Which reasons
-//! may pass, [`Shadow`] says; here they are noted, the first of each.
+//! Denials of one request that are not enforced: those of gate and verification, and those of
+//! handler and backend outputs. [`Shadow`] says which reasons are not enforced. The first denial of
+//! each reason is recorded here.
 
 use tensorgate_policy::contract::{TensorRule, check_tensors};
 use tensorgate_policy::policy::{Shadow, note};
 use tensorgate_policy::{Denial, Reason, Tensor};
 
-/// A request's.
+/// The shadow mode of a request.
 #[derive(Debug, Default)]
 pub struct InShadow {
     shadow: Shadow,
     noted: Vec<Denial>,
 }
 
-/// Whose values are checked.
+/// The kind of values that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// What the backend gets.
+    /// The inputs of the backend.
     Inputs,
-    /// What it answers, or a postprocess handler makes of that.
+    /// The outputs of the backend, or of a postprocess handler.
     Outputs,
 }
 
 impl InShadow {
-    /// Under a grant, with what is noted already.
+    /// Creates the shadow mode of a grant, with the denials so far.
     pub const fn new(shadow: Shadow, noted: Vec<Denial>) -> Self {
         Self { shadow, noted }
     }
 
-    /// What would have refused the request.
+    /// The denials that were not enforced.
     pub fn noted(&self) -> &[Denial] {
         &self.noted
     }
 
-    /// Checks what some party made. `own` gives a denial that party's own reason; the log keeps the whole cause.
+    /// Checks an output. `own` converts a denial to one with the producer's reason; the log has the
+    /// whole cause.
     ///
     /// # Errors
-    /// The first thing that breaks the rules and may not pass.
+    /// Returns the first denial that is enforced.
     pub fn check(
         &mut self,
         values: Values,
@@ -85,7 +87,8 @@ mod tests {
         validate::validate(&raw).unwrap().0
     }
 
-    /// What a handler makes, checked as inputs or as outputs: how it ends, and what is noted.
+    /// Checks a handler's output as inputs or outputs. Returns the enforced reason and the recorded
+    /// ones.
     fn check(mode: &str, values: Values, x: [f32; 2], shape: i64) -> (Option<Reason>, Vec<Reason>) {
         let policy = policy(mode);
         let Accepts::Tensors(contract) = policy.models()[0].accepts() else {

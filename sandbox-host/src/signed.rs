@@ -1,7 +1,8 @@
-//! Who signed a component: looked at before anything of it is parsed, and again at each reload, where nothing of it is loaded anew.
+//! Verifies component signatures, before a component is parsed, and again at each reload.
 //!
-//! What is verified is that a key has signed the digest that the policy names; the sandbox takes no bytes but those of that digest. So what
-//! was verified is what is compiled, whatever becomes of the files in between.
+//! A signature covers the digest that the policy names, and the sandbox only accepts a component
+//! with that digest. So the verified component is the compiled one, even if files change in
+//! between.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use tensorgate_policy::policy::Handler;
 use crate::config::{self, ConfigError, Folders};
 use crate::sandbox::Role;
 
-/// A component that its policy wants signed, and is not.
+/// A component without a signature that its policy requires.
 #[derive(Debug, thiserror::Error)]
 #[error("handler {handler}: {cause}")]
 pub struct UnsignedFault {
@@ -29,16 +30,17 @@ enum Cause {
 }
 
 impl UnsignedFault {
-    /// Without the handler's name.
+    /// The cause, without the handler's name.
     pub fn cause(&self) -> String {
         self.cause.to_string()
     }
 }
 
-/// Who signed a handler's component, `None` where its policy does not ask. Reads the signature that lies beside it.
+/// Verifies the signature file of a handler's component. Returns `None` if its policy requires
+/// none.
 ///
 /// # Errors
-/// If it is not there, or is not one that the policy lets in.
+/// Returns an error if the file is missing, or its key is not one that the policy accepts.
 pub fn verify(
     name: &str,
     rule: &Handler,
@@ -56,8 +58,9 @@ pub fn verify(
     })
 }
 
-/// Who signed which of the handlers in use, by their names, and those whose component is not signed as the policy asks.
-pub(crate) fn of(
+/// Verifies the handlers in use. Returns the signers by handler name, and the components without a
+/// required signature.
+pub(crate) fn signers_of(
     policy: &Policy,
     used: &BTreeSet<(String, Role)>,
     folders: &Folders,

@@ -1,4 +1,4 @@
-//! The data plane's Unix socket: only its owner can connect, from its first moment on.
+//! The Unix socket of the data plane. Only its owner can connect, from the moment it exists.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -8,31 +8,31 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-/// Why the socket cannot be made.
+/// Why the socket cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another process answers there.
+    /// Another process listens there.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
-    /// Something else lies there; it is not ours to remove.
+    /// The path exists and is not a socket, so it must not be removed.
     #[error("{0} exists and is not a socket")]
     NotASocket(PathBuf),
     /// The path has no folder and name.
     #[error("{0} is not a path to a socket")]
     Path(PathBuf),
-    /// The operating system refuses.
+    /// An operation failed.
     #[error("cannot {what} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
 }
 
-/// A listening socket; its file is removed when this is dropped, if it is still the one that was made.
+/// A listening socket. Its file is removed on drop, if it is still the one that was created.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
@@ -42,8 +42,9 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens at `path`, mode 0600. The socket is made in a folder that only we can enter and then moved into place, so that at no
-    /// moment anybody else can connect; the move also replaces the stale file of a process that died.
+    /// Listens at `path` with mode 0600. The socket is created in a private folder and then
+    /// renamed, so that no other user can ever connect. The rename also replaces the stale socket
+    /// of a process that died.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |what, path: &Path| {
             let path = path.to_owned();
@@ -58,7 +59,7 @@ impl Socket {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(SocketError::NotASocket(path.to_owned()));
             }
-            // Whoever still listens keeps it; only a refused connection proves that nobody does.
+            // A live listener keeps the path. Only a refused connection proves that there is none.
             Ok(_) => match UnixStream::connect(path) {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Ok(_) => return Err(SocketError::InUse(path.to_owned())),
@@ -68,7 +69,7 @@ impl Socket {
             Err(error) => return Err(failed("look at", path)(error)),
         }
 
-        // Short names: a socket's path holds at most 107 bytes.
+        // A short name, because a socket path has at most 107 bytes.
         let private = Private::new(folder)?;
         let made = private.0.join("s");
         let listener = UnixListener::bind(&made).map_err(failed("listen at", &made))?;
@@ -89,12 +90,12 @@ impl Socket {
         &self.listener
     }
 
-    /// Where it is.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether a peer may talk to us: our own user or root.
+    /// Whether a peer may connect: the socket's owner or root.
     pub const fn admits(&self, uid: u32) -> bool {
         uid == self.owner || uid == 0
     }
@@ -110,11 +111,11 @@ impl Drop for Socket {
     }
 }
 
-/// A folder that only we can enter, for a moment.
+/// A temporary private folder.
 struct Private(PathBuf);
 
 impl Private {
-    /// Names tried before giving up: only a process with our number that died here leaves one.
+    /// The number of names to try. Only a dead process with the same ID leaves one behind.
     const ATTEMPTS: u32 = 16;
 
     fn new(folder: &Path) -> Result<Self, SocketError> {
@@ -142,7 +143,8 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // What is left in it on a failed start would keep the folder; both are ours and empty of data.
+        // A leftover socket of a failed start would keep the folder. Both are private and have no
+        // data.
         drop(fs::remove_file(self.0.join("s")));
         drop(fs::remove_dir(&self.0));
     }

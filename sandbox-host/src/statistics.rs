@@ -1,20 +1,20 @@
-//! How often each version of each model was run, for clients that may know: what Triton's statistics extension tells, counted here. So it is there for every
-//! backend, and says nothing of what reached a server by another way.
+//! Inference statistics of each model version, as in Triton's statistics extension. They are
+//! counted here, so they exist for every backend and cover only requests through this host.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tensorgate_wire::encode::statistics::{Spent, Statistics};
+use tensorgate_wire::encode::statistics::{Statistics, Timing};
 
 use crate::timings::Timings;
 
-/// By version and model. Both are the policy's names, so there are no more than policies have had.
+/// Statistics by model and version. Both are policy names, so their number is bounded.
 #[derive(Debug, Default)]
-pub struct Counted(Mutex<BTreeMap<String, BTreeMap<String, Statistics>>>);
+pub struct ModelStatistics(Mutex<BTreeMap<String, BTreeMap<String, Statistics>>>);
 
-impl Counted {
-    /// An inference is over: it was answered, or it was not.
+impl ModelStatistics {
+    /// Counts a finished inference, answered or not.
     pub fn count(
         &self,
         model: &str,
@@ -26,7 +26,7 @@ impl Counted {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked up first: names are copied once.
+        // Looked up first, so that names are copied once.
         if !models.contains_key(model) {
             models.insert(model.to_owned(), BTreeMap::new());
         }
@@ -41,8 +41,8 @@ impl Counted {
         }
     }
 
-    /// What was counted so far.
-    pub fn of(&self, model: &str, version: &str) -> Statistics {
+    /// The statistics so far.
+    pub fn for_model(&self, model: &str, version: &str) -> Statistics {
         let models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let versions = models.get(model);
         versions
@@ -62,21 +62,21 @@ fn add(
     statistics.last_inference_ms = statistics.last_inference_ms.max(now_ms);
     let [success, fail, parts @ ..] = &mut statistics.parts;
     if !answered {
-        spend(fail, took);
+        add_duration(fail, took);
         return;
     }
-    spend(success, took);
+    add_duration(success, took);
     statistics.inference_count = statistics.inference_count.saturating_add(1);
     statistics.execution_count = statistics.execution_count.saturating_add(1);
-    // Parts are told of what was answered alone, as Triton tells them. There is no cache.
+    // As in Triton, parts are counted only for answered requests. There is no cache.
     let [queue, input, infer, output, ..] = parts;
-    spend(queue, timings.queue);
-    spend(input, timings.handler.saturating_sub(timings.postprocess));
-    spend(infer, timings.dispatch.saturating_sub(timings.queue));
-    spend(output, timings.postprocess);
+    add_duration(queue, timings.queue);
+    add_duration(input, timings.handler.saturating_sub(timings.postprocess));
+    add_duration(infer, timings.dispatch.saturating_sub(timings.queue));
+    add_duration(output, timings.postprocess);
 }
 
-fn spend(spent: &mut Spent, took: Duration) {
+fn add_duration(spent: &mut Timing, took: Duration) {
     let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     spent.count = spent.count.saturating_add(1);
     spent.ns = spent.ns.saturating_add(ns);
@@ -97,12 +97,12 @@ mod tests {
             fuel: 0,
             ..Timings::default()
         };
-        let counted = Counted::default();
+        let counted = ModelStatistics::default();
         counted.count("m", "1", true, ms(30), &timings);
         counted.count("m", "1", true, ms(30), &timings);
         counted.count("m", "1", false, ms(4), &timings);
         counted.count("m", "2", false, ms(4), &timings);
-        let told = counted.of("m", "1");
+        let told = counted.for_model("m", "1");
         assert_eq!((told.inference_count, told.execution_count), (2, 2));
         assert!(told.last_inference_ms > 1_700_000_000_000);
         let spent = told.parts.map(|part| (part.count, part.ns / 1_000_000));
@@ -117,8 +117,8 @@ mod tests {
             (0, 0),
         ];
         assert_eq!(spent, expected);
-        assert_eq!(counted.of("m", "2").inference_count, 0);
-        assert_eq!(counted.of("m", "3"), Statistics::default());
-        assert_eq!(counted.of("n", "1"), Statistics::default());
+        assert_eq!(counted.for_model("m", "2").inference_count, 0);
+        assert_eq!(counted.for_model("m", "3"), Statistics::default());
+        assert_eq!(counted.for_model("n", "1"), Statistics::default());
     }
 }

@@ -1,22 +1,22 @@
-//! Where a request spent its time, and what was brought for it.
+//! Where a request spent its time, and its egress records.
 
 use std::time::Duration;
 
-use crate::sandbox::Ledger;
+use crate::sandbox::EgressLog;
 
-/// How long the parts of a request took, for its log line.
+/// The durations of a request's parts, for its log line.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
-    /// In handlers.
+    /// The time in handlers.
     pub handler: Duration,
-    /// Of that, after the backend's answer.
+    /// The part of it after the backend's response.
     pub postprocess: Duration,
-    /// At the backend.
+    /// The time at the backend.
     pub dispatch: Duration,
-    /// Of that, the wait for a place.
+    /// The part of it spent waiting for a permit.
     pub queue: Duration,
-    /// Fuel of all handler calls.
+    /// The fuel of all handler calls.
     pub fuel: u64,
-    /// What handlers had brought from elsewhere.
-    pub reached: Ledger,
+    /// The egress records of its handlers.
+    pub reached: EgressLog,
 }

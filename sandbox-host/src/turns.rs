@@ -1,26 +1,27 @@
-//! Who of several clients that wait for the same thing is next, and who gives way where too many do. A table: it knows no clock, no lock, no task, and
-//! nothing of what is waited for.
+//! The order in which clients are served (max-min fairness), and preemption when the queue is full.
+//! It is a plain table without clock, lock or task, and independent of the resource.
 //!
-//! Next is whoever waits and has the fewest, of those with as many the one whose turn is the longest ago (max-min fairness); one client's wait in the
-//! order in which they came. Where as many wait as may, the newest of the client that has and wants most gives way to one of a client that has and wants less. No step looks at
-//! more than one client, or takes longer than finding that one among all of them.
+//! The next client is the waiting one that holds the fewest units. Among equals it is the one whose
+//! last turn is longest ago. One client's entries are served in order of arrival. When the queue is
+//! full, the newest entry of the client that holds and waits for most is preempted by a client that
+//! has less. Each step looks at one client and takes logarithmic time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::dispatch::Whose;
+use crate::client_key::ClientKey;
 
-/// What clients have, and what they wait for; `T` is whoever or whatever waits.
+/// What clients hold and wait for. `T` is a queue entry.
 #[derive(Debug)]
 pub(crate) struct Turns<T> {
     taken: usize,
     waiting: usize,
-    /// Those who have something or wait for it.
-    clients: HashMap<Whose, Client<T>>,
-    /// Those who wait: by what they have, and by their turn.
-    next: BTreeSet<(usize, u64, Whose)>,
-    /// The same by what they have and want together.
-    heaviest: BTreeSet<(usize, Whose)>,
-    /// Numbers turns and those that wait.
+    /// Clients that hold or wait for something.
+    clients: HashMap<ClientKey, Client<T>>,
+    /// Clients that wait, by what they hold and by their turn.
+    next: BTreeSet<(usize, u64, ClientKey)>,
+    /// Clients that wait, by what they hold and wait for together.
+    heaviest: BTreeSet<(usize, ClientKey)>,
+    /// A counter for turns and entries.
     count: u64,
 }
 
@@ -28,23 +29,23 @@ pub(crate) struct Turns<T> {
 struct Client<T> {
     taken: usize,
     turn: u64,
-    /// The oldest first, by their numbers.
+    /// The entries with their numbers, the oldest first.
     waiting: VecDeque<(u64, T)>,
 }
 
-/// One of a client's that waits: it leaves by this.
+/// The position of an entry, with which it can be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Waits {
-    whose: Whose,
+pub(crate) struct Ticket {
+    client_key: ClientKey,
     number: u64,
 }
 
-/// One that waits now.
+/// The result of adding an entry.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Joined<T> {
-    pub(crate) waits: Waits,
-    /// Who waits no more, so that it can.
-    pub(crate) gave_way: Option<T>,
+pub(crate) struct Enqueued<T> {
+    pub(crate) waits: Ticket,
+    /// The preempted entry, if any.
+    pub(crate) preempted: Option<T>,
 }
 
 impl<T> Default for Client<T> {
@@ -77,155 +78,164 @@ impl<T> Default for Turns<T> {
 }
 
 impl<T> Turns<T> {
-    /// How many are taken, by all.
+    /// The number of units that all clients hold.
     pub(crate) const fn taken(&self) -> usize {
         self.taken
     }
 
-    /// How many wait, of all.
+    /// The number of entries of all clients.
     pub(crate) const fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Clients that have something or wait for it.
+    /// The number of clients that hold or wait for something.
     pub(crate) fn clients(&self) -> usize {
         self.clients.len()
     }
 
-    /// Clients that wait.
+    /// The number of clients that wait.
     pub(crate) fn clients_waiting(&self) -> usize {
         self.next.len()
     }
 
-    /// What a client has, and how many of its wait.
-    pub(crate) fn of(&self, whose: Whose) -> (usize, usize) {
+    /// What a client holds, and the number of its entries.
+    pub(crate) fn usage(&self, client_key: ClientKey) -> (usize, usize) {
         self.clients
-            .get(&whose)
+            .get(&client_key)
             .map_or((0, 0), |client| (client.taken, client.waiting.len()))
     }
 
-    /// The newest of a client's that waits.
-    pub(crate) fn newest(&self, whose: Whose) -> Option<&T> {
-        let (_, newest) = self.clients.get(&whose)?.waiting.back()?;
+    /// The newest entry of a client.
+    pub(crate) fn newest(&self, client_key: ClientKey) -> Option<&T> {
+        let (_, newest) = self.clients.get(&client_key)?.waiting.back()?;
         Some(newest)
     }
 
-    /// Whether a client has or wants something.
-    pub(crate) fn knows(&self, whose: Whose) -> bool {
-        self.clients.contains_key(&whose)
+    /// Whether a client holds or waits for something.
+    pub(crate) fn contains(&self, client_key: ClientKey) -> bool {
+        self.clients.contains_key(&client_key)
     }
 
-    /// Who is next, and what it has.
-    pub(crate) fn next(&self) -> Option<(usize, Whose)> {
-        self.next.first().map(|(taken, _, whose)| (*taken, *whose))
+    /// The next client, and what it holds.
+    pub(crate) fn next(&self) -> Option<(usize, ClientKey)> {
+        self.next
+            .first()
+            .map(|(taken, _, client_key)| (*taken, *client_key))
     }
 
-    /// The oldest of its that waits.
+    /// The oldest entry of the next client.
     pub(crate) fn peek(&self) -> Option<&T> {
-        let (_, whose) = self.next()?;
-        let (_, oldest) = self.clients.get(&whose)?.waiting.front()?;
+        let (_, client_key) = self.next()?;
+        let (_, oldest) = self.clients.get(&client_key)?.waiting.front()?;
         Some(oldest)
     }
 
-    /// A client takes one, whoever waits.
-    pub(crate) fn take(&mut self, whose: Whose) {
-        self.change(whose, |client| {
+    /// Gives a client one unit, without regard to the order.
+    pub(crate) fn acquire(&mut self, client_key: ClientKey) {
+        self.change(client_key, |client| {
             client.taken = client.taken.saturating_add(1);
         });
         self.taken = self.taken.saturating_add(1);
     }
 
-    /// One more waits, of at most so many in all. Who waits itself comes back where there is no room, for this client least of all.
-    pub(crate) fn wait(&mut self, whose: Whose, most: usize, who: T) -> Result<Joined<T>, T> {
+    /// Adds an entry, with at most `most` entries in total. Returns the entry if the queue is full
+    /// and no client has more.
+    pub(crate) fn enqueue(
+        &mut self,
+        client_key: ClientKey,
+        most: usize,
+        who: T,
+    ) -> Result<Enqueued<T>, T> {
         let gave_way = if self.waiting < most {
             None
         } else {
-            let (taken, waits) = self.of(whose);
+            let (taken, waits) = self.usage(client_key);
             let load = taken.saturating_add(waits);
-            // Of two that are as heavy both would only change places.
+            // A preemption between equal clients would only swap them.
             match self.heaviest.last() {
                 Some((most, heaviest)) if *most > load.saturating_add(1) => {
                     let newest = self.change(*heaviest, |client| client.waiting.pop_back());
-                    self.left(newest)
+                    self.finish_removal(newest)
                 }
                 _ => return Err(who),
             }
         };
         let (number, turn) = (self.number(), self.number());
-        self.change(whose, |client| {
+        self.change(client_key, |client| {
             if client.waiting.is_empty() {
                 client.turn = turn;
             }
             client.waiting.push_back((number, who));
         });
         self.waiting = self.waiting.saturating_add(1);
-        Ok(Joined {
-            waits: Waits { whose, number },
-            gave_way,
+        Ok(Enqueued {
+            waits: Ticket { client_key, number },
+            preempted: gave_way,
         })
     }
 
-    /// Waits no more, if it still did.
-    pub(crate) fn leave(&mut self, waits: Waits) -> Option<T> {
-        let left = self.change(waits.whose, |client| {
+    /// Removes an entry, if it still waits.
+    pub(crate) fn remove(&mut self, waits: Ticket) -> Option<T> {
+        let left = self.change(waits.client_key, |client| {
             let place = client
                 .waiting
                 .binary_search_by_key(&waits.number, |(number, _)| *number);
             place.ok().and_then(|place| client.waiting.remove(place))
         });
-        self.left(left)
+        self.finish_removal(left)
     }
 
-    /// Who is next takes one.
-    pub(crate) fn grant(&mut self) -> Option<(Whose, T)> {
-        let (_, whose) = self.next()?;
+    /// Gives the next client one unit.
+    pub(crate) fn grant_next(&mut self) -> Option<(ClientKey, T)> {
+        let (_, client_key) = self.next()?;
         let turn = self.number();
-        let oldest = self.change(whose, |client| {
+        let oldest = self.change(client_key, |client| {
             client.turn = turn;
             client.taken = client.taken.saturating_add(1);
             client.waiting.pop_front()
         });
         self.taken = self.taken.saturating_add(1);
-        self.left(oldest).map(|who| (whose, who))
+        self.finish_removal(oldest).map(|who| (client_key, who))
     }
 
-    /// The oldest of the client that is next, if it is to wait no more; the turn is that client's still.
-    pub(crate) fn dismiss_if(&mut self, vain: impl FnOnce(&T) -> bool) -> Option<T> {
+    /// Removes the oldest entry of the next client if `vain` returns true. The client keeps its
+    /// turn.
+    pub(crate) fn dismiss_next_if(&mut self, vain: impl FnOnce(&T) -> bool) -> Option<T> {
         if !vain(self.peek()?) {
             return None;
         }
-        let (_, whose) = self.next()?;
-        let oldest = self.change(whose, |client| client.waiting.pop_front());
-        self.left(oldest)
+        let (_, client_key) = self.next()?;
+        let oldest = self.change(client_key, |client| client.waiting.pop_front());
+        self.finish_removal(oldest)
     }
 
-    /// A client gives one back.
-    pub(crate) fn give_back(&mut self, whose: Whose) {
+    /// Takes one unit back from a client.
+    pub(crate) fn release(&mut self, client_key: ClientKey) {
         self.taken = self.taken.saturating_sub(1);
-        self.change(whose, |client| {
+        self.change(client_key, |client| {
             client.taken = client.taken.saturating_sub(1);
         });
     }
 
-    fn left(&mut self, left: Option<(u64, T)>) -> Option<T> {
+    fn finish_removal(&mut self, left: Option<(u64, T)>) -> Option<T> {
         let (_, who) = left?;
         self.waiting = self.waiting.saturating_sub(1);
         Some(who)
     }
 
-    /// Changes a client, and where it stands.
-    fn change<R>(&mut self, whose: Whose, change: impl FnOnce(&mut Client<T>) -> R) -> R {
-        let client = self.clients.entry(whose).or_default();
+    /// Changes a client and updates its position in both orders.
+    fn change<R>(&mut self, client_key: ClientKey, change: impl FnOnce(&mut Client<T>) -> R) -> R {
+        let client = self.clients.entry(client_key).or_default();
         if !client.waiting.is_empty() {
-            self.next.remove(&(client.taken, client.turn, whose));
-            self.heaviest.remove(&(client.load(), whose));
+            self.next.remove(&(client.taken, client.turn, client_key));
+            self.heaviest.remove(&(client.load(), client_key));
         }
         let changed = change(client);
         if !client.waiting.is_empty() {
-            self.next.insert((client.taken, client.turn, whose));
-            self.heaviest.insert((client.load(), whose));
+            self.next.insert((client.taken, client.turn, client_key));
+            self.heaviest.insert((client.load(), client_key));
         } else if client.taken == 0 {
-            self.clients.remove(&whose);
+            self.clients.remove(&client_key);
         }
         changed
     }

@@ -1,4 +1,4 @@
-//! Whose turn it is, beside a plain list that is searched from its beginning.
+//! Compares the table with a plain list that is searched from its start.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -8,7 +8,7 @@
 use super::*;
 
 impl<T> Turns<T> {
-    /// What is counted beside the table.
+    /// Checks the counters against the entries.
     pub(crate) fn sound(&self) {
         let clients = || self.clients.values();
         let taken: usize = clients().map(|client| client.taken).sum();
@@ -18,22 +18,22 @@ impl<T> Turns<T> {
         assert_eq!(waits.count(), self.next.len());
         assert_eq!(self.next.len(), self.heaviest.len());
         let idle = |client: &Client<T>| client.taken == 0 && client.waiting.is_empty();
-        assert!(!clients().any(idle), "nobody who has nothing");
+        assert!(!clients().any(idle), "no idle client");
     }
 }
 
 const CLIENTS: usize = 5;
 const MOST: usize = 9;
 
-fn who(client: usize) -> Whose {
-    Whose::of(Some(&client.to_string()))
+fn who(client: usize) -> ClientKey {
+    ClientKey::from_name(Some(&client.to_string()))
 }
 
-/// One that waits.
+/// A waiting entry.
 struct Waiting {
     client: usize,
     name: u32,
-    waits: Waits,
+    waits: Ticket,
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn nobody_who_has_nothing_is_passed_twice_by_the_same_and_who_has_most_gives_way
     let mut turns = Turns::default();
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut has = [0_usize; CLIENTS];
-    // How often each client went before another that waits and has nothing.
+    // How often each client was served before another that waits and holds nothing.
     let mut passed = [[0_usize; CLIENTS]; CLIENTS];
     let mut state = 7_u64;
     let mut dice = |sides: usize| {
@@ -51,7 +51,7 @@ fn nobody_who_has_nothing_is_passed_twice_by_the_same_and_who_has_most_gives_way
         usize::try_from(state >> 33).unwrap() % sides
     };
     for name in 0..50_000_u32 {
-        // The first floods.
+        // The first client floods.
         let client = [0, 0, 0, 0, 1, 2, 3, 4][dice(8)];
         let wants =
             |waiting: &[Waiting], client| waiting.iter().filter(|one| one.client == client).count();
@@ -63,9 +63,13 @@ fn nobody_who_has_nothing_is_passed_twice_by_the_same_and_who_has_most_gives_way
                     .map(|other| has[other] + wants(&waiting, other))
                     .max();
                 let room = waiting.len() < MOST || heaviest.is_some_and(|most| most > load + 1);
-                let joined = turns.wait(who(client), MOST, name);
+                let joined = turns.enqueue(who(client), MOST, name);
                 assert_eq!(joined.is_ok(), room, "{name}");
-                let Ok(Joined { waits, gave_way }) = joined else {
+                let Ok(Enqueued {
+                    waits,
+                    preempted: gave_way,
+                }) = joined
+                else {
                     assert_eq!(joined, Err(name));
                     continue;
                 };
@@ -84,29 +88,29 @@ fn nobody_who_has_nothing_is_passed_twice_by_the_same_and_who_has_most_gives_way
             }
             3 if !waiting.is_empty() => {
                 let one = waiting.remove(dice(waiting.len()));
-                assert_eq!(turns.leave(one.waits), Some(one.name));
-                assert_eq!(turns.leave(one.waits), None);
+                assert_eq!(turns.remove(one.waits), Some(one.name));
+                assert_eq!(turns.remove(one.waits), None);
             }
             4 if has[client] > 0 => {
                 has[client] -= 1;
-                turns.give_back(who(client));
+                turns.release(who(client));
             }
             _ => {
                 let vain = dice(4) == 0;
-                let gone = turns.dismiss_if(|_| vain);
+                let gone = turns.dismiss_next_if(|_| vain);
                 assert_eq!(gone.is_some(), vain && !waiting.is_empty());
                 if let Some(gone) = gone {
                     let place = waiting.iter().position(|one| one.name == gone).unwrap();
                     let client = waiting.remove(place).client;
                     assert_eq!(wants(&waiting[..place], client), 0, "{name}: its oldest");
                 }
-                let Some((whose, granted)) = turns.grant() else {
+                let Some((client_key, granted)) = turns.grant_next() else {
                     assert!(waiting.is_empty());
                     continue;
                 };
                 let place = waiting.iter().position(|one| one.name == granted).unwrap();
                 let one = waiting.remove(place);
-                assert_eq!(whose, who(one.client));
+                assert_eq!(client_key, who(one.client));
                 assert_eq!(wants(&waiting[..place], one.client), 0, "{name}: in order");
                 let least = waiting.iter().map(|other| has[other.client]).min();
                 assert!(least.is_none_or(|least| has[one.client] <= least), "{name}");

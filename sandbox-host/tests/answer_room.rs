@@ -1,4 +1,5 @@
-//! What an answer of OpenAI's API takes in memory while it is checked and written anew: never more than is held for it, whatever it is made of.
+//! What an answer of OpenAI's API takes in memory while it is checked and written anew: never more
+//! than is held for it, whatever it is made of.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tensorgate_host::backends::openai::{check, needs};
+use tensorgate_host::backends::openai::{check, required_bytes};
 use tensorgate_host::document::Document;
 use tensorgate_policy::request::Api;
 
@@ -19,7 +20,8 @@ static MOST: AtomicUsize = AtomicUsize::new(0);
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call goes to the system's allocator as it came. What grows is there twice for a moment, as the default has it.
+// SAFETY: every call goes to the system's allocator as it came. What grows is there twice for a
+// moment, as the default has it.
 #[expect(unsafe_code, reason = "an allocator")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -200,7 +202,7 @@ fn an_answer_takes_no_more_than_is_held_for_it() {
         MOST.store(before, Ordering::SeqCst);
         let checked = check(&asked, answer.as_bytes(), "m", "id");
         let most = MOST.load(Ordering::SeqCst) - before + answer.len();
-        let held = needs(api, answer.as_bytes());
+        let held = required_bytes(api, answer.as_bytes());
         let checked = checked.map(|answered| answered.body.len());
         assert!(checked.is_ok(), "{what}: {checked:?}");
         assert!(

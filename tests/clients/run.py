@@ -120,7 +120,7 @@ def main():
         gates = {name: kept(Gate(folder / f"{name}.yaml", folder, name, serving=False)) for name in ("plain", "tls")}
         places |= {name: gate.ready_address() for name, gate in gates.items()}
         for gate in gates.values():
-            wait("every backend is ready", lambda: (fetch(gate.readyz) or (0,))[0] == 200, gate.process)
+            wait("every model is ready", gate.all_ready, gate.process)
         spend(places)
         (folder / "places.json").write_text(json.dumps(places))
         print(f"Servers and gates are up after {time.monotonic() - started:.1f} s", flush=True)

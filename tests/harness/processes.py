@@ -139,6 +139,10 @@ class Gate(Process):
         super().__init__(name, arguments, folder / f"{name}.log", os.environ, subprocess.PIPE)
         self.address = self.ready_address() if serving else None
 
+    def all_ready(self):
+        """Whether the gate and every model of it are ready."""
+        return fetch(self.readyz) == (200, "ready\n")
+
     def ready_address(self):
         """Where it answers, as its readiness line says."""
         for line in self.process.stdout:

@@ -268,7 +268,7 @@ def same(one, other):
 
 
 def unready(readyz, name, says=""):
-    """What /readyz says of a server that is not as it must be, once it does."""
+    """What /readyz says of a model that is not ready, once it does. The gate stays ready."""
     status, text = fetch(readyz) or (0, "")
     lines = [line for line in text.splitlines() if name in line and says in line]
-    return lines[0] if status == 503 and lines else None
+    return lines[0] if status == 200 and lines else None

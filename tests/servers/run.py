@@ -15,7 +15,7 @@ import management
 import processes
 import sides
 from faults import Case, Matrix
-from processes import TOP, fetch, wait
+from processes import TOP, wait
 from servers import KINDS
 from table import Table
 
@@ -75,7 +75,7 @@ def main(made, names):
         file.write_text(policy((TOP / "tests/servers/gate.yaml").read_text(), servers))
         up = processes.Gate(file, folder)
         stack.callback(up.stop)
-        wait("every server is ready", lambda: (fetch(up.readyz) or (0,))[0] == 200, up.process)
+        wait("every model is ready", up.all_ready, up.process)
         print(f"servers and gate are up after {time.monotonic() - begun:.1f} s", flush=True)
         gate, nobody = sides.Gate(up.address, key), sides.Gate(up.address)
         cases = [Case(matrix, server, gate, up.readyz) for server in servers]

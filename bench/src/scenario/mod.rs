@@ -3,6 +3,7 @@
 mod checks;
 mod crowds;
 mod forms;
+mod headers;
 mod languages;
 mod metering;
 mod modes;
@@ -38,6 +39,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("tokens", |lab, report| Box::pin(tokens::run(lab, report))),
     ("tensors", |lab, report| Box::pin(tensors::run(lab, report))),
     ("modes", |lab, report| Box::pin(modes::run(lab, report))),
+    ("headers", |lab, report| Box::pin(headers::run(lab, report))),
     ("scale", |lab, report| Box::pin(scale::run(lab, report))),
     ("sources", |lab, report| Box::pin(sources::run(lab, report))),
     ("reload", |lab, report| Box::pin(reload::run(lab, report))),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::sandbox::{
-    Called, HandlerError, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
+    HandlerError, HandlerOutput, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
 };
 use tensorgate_policy::{Tensor, hex, raw, validate};
 use tokio::runtime::Handle;
@@ -279,7 +279,7 @@ fn attackers_of(
     sandbox: &Sandbox,
     attack: Attack,
     crowd: &Handle,
-) -> Outcome<Vec<JoinHandle<Result<Called, HandlerError>>>> {
+) -> Outcome<Vec<JoinHandle<Result<HandlerOutput, HandlerError>>>> {
     let config = BTreeMap::from([("behaviour".to_owned(), attack.behaviour.to_owned())]);
     let hostile = load(lab, sandbox, attack.component, &config)?;
     let bad = if attack.raw {

@@ -13,7 +13,7 @@ use tensorgate_policy::validate::validate;
 use tensorgate_policy::{
     Bundle, Charge, ChargeOutcome, Decision, Denial, Now, Policy, Reason, Step,
 };
-use tensorgate_wire::context::{Context, Key, Levels};
+use tensorgate_wire::context::{Context, Key, RemainingQuotas};
 use tensorgate_wire::headers::ReadHead;
 use tensorgate_wire::{addressee, decode, expand};
 
@@ -114,7 +114,8 @@ impl State {
             generation: self.generation.clone(),
             issued_unix_s: now.unix_s,
             checked: true,
-            levels: Levels::default(),
+            verdicts: 0,
+            quotas: RemainingQuotas::default(),
             claims: (identified.claims.iter())
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect(),
@@ -164,9 +165,9 @@ impl State {
             Step::Deny(denial) => return Err(denial),
             _ => return Err(overloaded("the decision took a step out of its order")),
         }
-        context.levels = Levels {
-            request: decision.levels(false).collect(),
-            content: decision.levels(true).collect(),
+        context.quotas = RemainingQuotas {
+            request: decision.remaining_quotas(false).collect(),
+            content: decision.remaining_quotas(true).collect(),
         };
         Ok(context.sign(&self.key))
     }
@@ -174,22 +175,25 @@ impl State {
 
 /// Spends from this process's own buckets: nobody else has any.
 fn spend(buckets: &mut HashMap<String, Vec<u8>>, charge: &Charge, now: Now) -> ChargeOutcome {
-    let mut levels = Vec::with_capacity(charge.debits.len());
-    for debit in &charge.debits {
+    let mut levels = Vec::with_capacity(charge.limit_charges.len());
+    for limit_charge in &charge.limit_charges {
         let stored = buckets
-            .entry(charge.key(debit))
-            .or_insert_with(|| debit.allowance.fresh());
-        let Some(drawn) = debit.allowance.spend(stored, now, debit.amount) else {
+            .entry(charge.key(limit_charge))
+            .or_insert_with(|| limit_charge.allowance.fresh());
+        let Some(drawn) = limit_charge
+            .allowance
+            .consume(stored, now, limit_charge.amount)
+        else {
             return ChargeOutcome::Failed;
         };
         let Some((level, after)) = drawn.after else {
             levels.push(drawn.before);
-            return ChargeOutcome::Refused(levels);
+            return ChargeOutcome::Exceeded(levels);
         };
         *stored = after;
         levels.push(level);
     }
-    ChargeOutcome::Spent(levels)
+    ChargeOutcome::Charged(levels)
 }
 
 fn overloaded(cause: &'static str) -> Denial {

@@ -192,18 +192,14 @@ fn no_list_follows_a_later_one_and_none_is_lost() {
     assert_eq!(follows(&before), Ok(()));
 }
 
-#[test]
-fn a_list_of_which_envoy_says_nothing_stays_laid() {
-    let files = Files::new();
+/// What becomes of the clients' authorities once their files have settled, with an Envoy that says nothing; and what is
+/// laid before it then.
+fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<News>, [String; 2]) {
     let folder = files.folder.path();
     let laid = || std::fs::read_to_string(folder.join("client-authorities.yaml")).unwrap();
     let mut certificates = Certificates::lay(&files.tls, folder, folder).unwrap();
     let before = laid();
-    files.put(
-        "crl.new",
-        &files.authority.revoke(8, &[&files.leaf]).unwrap(),
-    );
-    std::fs::rename(folder.join("crl.new"), folder.join("crl.pem")).unwrap();
+    change();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -211,9 +207,32 @@ fn a_list_of_which_envoy_says_nothing_stays_laid() {
         .unwrap();
     let news = runtime.block_on(async {
         assert_eq!(certificates.changed().await, What::Authorities);
-        let nobody = Target::Unix(folder.join("no-such-socket"));
-        certificates.renew(What::Authorities, &nobody).await
+        let silent = Target::Unix(folder.join("no-such-socket"));
+        certificates.renew(What::Authorities, &silent).await
     });
-    assert!(matches!(news, Some(News::Laid { .. })), "{news:?}");
-    assert_ne!(laid(), before, "it revokes once Envoy reads it");
+    (news, [before, laid()])
+}
+
+#[test]
+fn a_list_of_which_envoy_says_nothing_stays_laid() {
+    let files = Files::new();
+    let list = files.authority.revoke(8, &[&files.leaf]).unwrap();
+    let (news, [before, after]) = renewed(&files, || files.put("crl.pem", &list));
+    assert!(matches!(news[..], [News::Laid { .. }]), "{news:?}");
+    assert_ne!(before, after, "it revokes once Envoy reads it");
+}
+
+#[test]
+fn authorities_that_cannot_be_used_keep_no_list_back() {
+    let files = Files::new();
+    let list = files.authority.revoke(8, &[&files.leaf]).unwrap();
+    let (news, [before, after]) = renewed(&files, || {
+        files.put("ca.pem", "junk");
+        files.put("crl.pem", &list);
+    });
+    assert!(
+        matches!(&news[..], [News::Laid { .. }, News::Kept { why, .. }] if why.contains("client_ca")),
+        "{news:?}"
+    );
+    assert_ne!(before, after);
 }

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tensorgate_host::sandbox::{FaultCause, File, Payload};
+use tensorgate_host::sandbox::{FaultCause, FetchedFile, Payload};
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
@@ -81,7 +81,7 @@ pub struct Case {
     /// Entries of the configuration that it replaces.
     pub config: BTreeMap<String, String>,
     /// What it finds where it fetches, by URL.
-    pub files: BTreeMap<String, File>,
+    pub files: BTreeMap<String, FetchedFile>,
     /// What it finds where it looks up.
     pub features: Features,
     /// What the handler gets.
@@ -154,7 +154,7 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
     let files = files
         .into_iter()
         .map(|(url, body)| {
-            let fetched = File {
+            let fetched = FetchedFile {
                 data: raw_data(file, &body)?.into(),
                 content_type: body.content_type,
             };

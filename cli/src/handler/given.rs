@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
-use tensorgate_host::sandbox::{Ask, Behalf, Bring, Brought, Busy, Column, File, Missing};
+use tensorgate_host::sandbox::{
+    CallContext, CapabilityRequest, EgressBusy, FeatureColumn, FetchedFile, ResolveFailure,
+    ResolvedResource, ResourceResolver,
+};
 use tensorgate_policy::policy::Handler;
 use tokio::time::Instant;
 
@@ -15,20 +18,20 @@ pub struct Given {
     /// What may be asked for.
     pub rule: Handler,
     /// Files by URL.
-    pub files: BTreeMap<String, File>,
+    pub files: BTreeMap<String, FetchedFile>,
     /// Values by lookup, feature and key.
     pub features: Features,
 }
 
 impl Given {
-    fn file(&self, url: &str) -> Result<File, Missing> {
-        let rule = self.rule.fetch().ok_or(Missing::Refused)?;
-        rule.target(url).map_err(|_| Missing::Refused)?;
-        let file = self.files.get(url).ok_or(Missing::NotFound)?;
+    fn file(&self, url: &str) -> Result<FetchedFile, ResolveFailure> {
+        let rule = self.rule.fetch().ok_or(ResolveFailure::Refused)?;
+        rule.target(url).map_err(|_| ResolveFailure::Refused)?;
+        let file = self.files.get(url).ok_or(ResolveFailure::NotFound)?;
         if file.data.len() > rule.max_bytes() {
-            Err(Missing::TooLarge)
+            Err(ResolveFailure::TooLarge)
         } else if !rule.content_types().contains(&file.content_type) {
-            Err(Missing::WrongType)
+            Err(ResolveFailure::WrongType)
         } else {
             Ok(file.clone())
         }
@@ -41,14 +44,19 @@ impl Given {
         lookup: &str,
         features: &[String],
         keys: &[String],
-    ) -> Result<Vec<Column>, Missing> {
-        let rule = self.rule.lookups().get(lookup).ok_or(Missing::Refused)?;
-        rule.takes(features, keys).map_err(|_| Missing::Refused)?;
+    ) -> Result<Vec<FeatureColumn>, ResolveFailure> {
+        let rule = self
+            .rule
+            .lookups()
+            .get(lookup)
+            .ok_or(ResolveFailure::Refused)?;
+        rule.takes(features, keys)
+            .map_err(|_| ResolveFailure::Refused)?;
         let known = self.features.get(lookup);
         let columns = features.iter().map(|feature| {
             let known = known.and_then(|features| features.get(feature));
             let value = |key| known.and_then(|keys| keys.get(key)).copied();
-            Column {
+            FeatureColumn {
                 feature: feature.clone(),
                 values: keys.iter().map(value).collect(),
             }
@@ -57,22 +65,22 @@ impl Given {
     }
 }
 
-impl Bring for Given {
-    fn bring<'b>(
+impl ResourceResolver for Given {
+    fn resolve<'b>(
         &'b self,
-        asks: &'b [Ask],
-        _: &'b Behalf,
+        asks: &'b [CapabilityRequest],
+        _: &'b CallContext,
         _: Option<Instant>,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Brought>, Busy>> + Send + 'b>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<ResolvedResource>, EgressBusy>> + Send + 'b>> {
         let brought = asks
             .iter()
             .map(|ask| match ask {
-                Ask::File(url) => Brought::File(self.file(url)),
-                Ask::Columns {
+                CapabilityRequest::File(url) => ResolvedResource::File(self.file(url)),
+                CapabilityRequest::Columns {
                     lookup,
                     features,
                     keys,
-                } => Brought::Columns(self.columns(lookup, features, keys)),
+                } => ResolvedResource::Columns(self.columns(lookup, features, keys)),
             })
             .collect();
         Box::pin(std::future::ready(Ok(brought)))

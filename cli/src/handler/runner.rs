@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::sandbox::{
-    Called, HandlerError, LoadedHandler, Payload, Sandbox, SandboxConfig, SandboxError,
+    HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox, SandboxConfig, SandboxError,
 };
 use tensorgate_policy::policy::Handler;
 use tokio::runtime::Runtime;
@@ -97,13 +97,17 @@ impl<'p> Runner<'p> {
     ///
     /// # Errors
     /// As the host's.
-    pub fn call(&self, handler: &LoadedHandler, case: &Case) -> Result<Called, HandlerError> {
+    pub fn call(
+        &self,
+        handler: &LoadedHandler,
+        case: &Case,
+    ) -> Result<HandlerOutput, HandlerError> {
         let given = Given {
             rule: self.rule.clone(),
             files: case.files.clone(),
             features: case.features.clone(),
         };
-        let handler = handler.with(Arc::new(given));
+        let handler = handler.with_resolver(Arc::new(given));
         self.runtime.block_on(async {
             match (self.project.world.role(), case.input.clone()) {
                 (tensorgate_host::sandbox::Role::Postprocess, Payload::Tensors(outputs)) => {

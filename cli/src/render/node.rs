@@ -85,6 +85,14 @@ impl From<&serde_json::Value> for Node {
     }
 }
 
+/// The entries of a mapping; none of another node.
+pub fn entries(map: Node) -> Vec<(String, Node)> {
+    match map {
+        Node::Map(entries) => entries,
+        _ => Vec::new(),
+    }
+}
+
 /// A mapping, in the order written.
 macro_rules! map {
     ($($key:literal => $value:expr),* $(,)?) => {

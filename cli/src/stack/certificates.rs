@@ -168,25 +168,27 @@ impl Certificates {
     pub async fn changed(&mut self) -> What {
         let clients = async {
             match &mut self.authorities {
-                Some(authorities) => authorities.watch.changed().await,
+                Some(authorities) => authorities.watch.settled().await,
                 None => std::future::pending().await,
             }
         };
-        // However they came there: what is half of itself does not fit, or is followed by the rest.
         tokio::select! {
-            _ = self.identity.watch.changed() => What::Identity,
+            () = self.identity.watch.settled() => What::Identity,
             _ = clients => What::Authorities,
         }
     }
 
     /// Reads the files of one of the two, and has Envoy take them if they fit and are others than those in force.
-    pub async fn renew(&mut self, what: What, envoy: &Target) -> Option<News> {
-        let kept = |why: String| Some(News::Kept { what, why });
+    /// Authorities that do not fit keep no revocation list back that does.
+    pub async fn renew(&mut self, what: What, envoy: &Target) -> Vec<News> {
+        let kept = |why: String| vec![News::Kept { what, why }];
+        let mut unfit_authorities = None;
         let (fresh, before, revoked) = match what {
             What::Identity => {
+                self.identity.watch.begin();
                 let read = certificates::identity(&self.tls, &self.root);
                 if !self.identity.watch.stands() {
-                    return None;
+                    return Vec::new();
                 }
                 let fresh = match read {
                     Ok(fresh) => fresh,
@@ -197,16 +199,23 @@ impl Certificates {
                 (laid, Before::Identity(before), None)
             }
             What::Authorities => {
-                let read = certificates::authorities(&self.tls, &self.root);
-                let (Some(read), Some(laid)) = (read, &mut self.authorities) else {
-                    return None;
+                let Some(laid) = &mut self.authorities else {
+                    return Vec::new();
                 };
+                laid.watch.begin();
+                let read = certificates::authorities(&self.tls, &self.root);
+                let lists = laid.in_force.with_lists(&self.tls, &self.root);
                 if !laid.watch.stands() {
-                    return None;
+                    return Vec::new();
                 }
-                let fresh = match read {
-                    Ok(fresh) => fresh,
-                    Err(unfit) => return kept(told(&unfit)),
+                let fresh = match (read, lists) {
+                    (Some(Ok(fresh)), _) => fresh,
+                    (Some(Err(unfit)), Some(lists)) => {
+                        unfit_authorities = Some(told(&unfit));
+                        lists
+                    }
+                    (Some(Err(unfit)), None) => return kept(told(&unfit)),
+                    (None, _) => return Vec::new(),
                 };
                 if let Err(unfit) = fresh.may_follow(&laid.in_force, &self.tls, &self.root) {
                     return kept(told(&[unfit]));
@@ -217,9 +226,10 @@ impl Certificates {
                 (fresh, Before::Authorities(before), revoked)
             }
         };
+        let unfit = unfit_authorities.map(|why| News::Kept { what, why });
         let old = before.laid();
         if old == fresh {
-            return None;
+            return unfit.into_iter().collect();
         }
         let counts = secret_counts(envoy, what.secret()).await;
         let arrived = match (self.put(&fresh), counts) {
@@ -231,12 +241,13 @@ impl Certificates {
                 Err(Doubt::Silence(format!("{}: {why}", what.fields())))
             }
         };
-        match arrived {
-            Ok(()) => Some(News::Taken { what, revoked }),
+        let news = match arrived {
+            Ok(()) => News::Taken { what, revoked },
             // It may take them at any moment: those before would let in again whom these keep out.
-            Err(Doubt::Silence(why)) => Some(News::Laid { what, why }),
-            Err(Doubt::Refused(why)) => Some(self.put_back(what, before, &old, why)),
-        }
+            Err(Doubt::Silence(why)) => News::Laid { what, why },
+            Err(Doubt::Refused(why)) => self.put_back(what, before, &old, why),
+        };
+        std::iter::once(news).chain(unfit).collect()
     }
 
     /// Envoy goes on with what it has; a listener that is made later reads the file anew.
@@ -258,12 +269,7 @@ impl Certificates {
 
     /// Reads all of them, whether they changed or not.
     pub async fn renew_all(&mut self, envoy: &Target) -> Vec<News> {
-        self.identity.watch.renew();
-        let authorities = self.authorities.as_mut();
-        let authorities = authorities.map(|laid| {
-            laid.watch.renew();
-            What::Authorities
-        });
+        let authorities = self.authorities.as_ref().map(|_| What::Authorities);
         let mut news = Vec::new();
         for what in std::iter::once(What::Identity).chain(authorities) {
             news.extend(self.renew(what, envoy).await);

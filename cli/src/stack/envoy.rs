@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use crate::Failure;
 use crate::render::envoy::RenderError;
-use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
+use crate::render::envoy::control_plane::ControlPlane;
+use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::hex;
 
 use super::private_dir::PrivateDir;
@@ -123,6 +124,18 @@ pub fn arguments(bootstrap: &Path, concurrency: Option<u16>, dev: bool) -> Vec<O
     arguments
 }
 
+/// How control planes have Envoy end the connections of a listener that has changed: with the next
+/// answer, and those without one after this time.
+pub fn drain_arguments(plane: ControlPlane) -> Vec<OsString> {
+    let Some(seconds) = plane.drain_s() else {
+        return Vec::new();
+    };
+    let seconds = seconds.to_string();
+    ["--drain-strategy", "immediate", "--drain-time-s", &seconds]
+        .map(OsString::from)
+        .into()
+}
+
 /// Where the gate listens, as Envoy says it: the policy may leave the port to the system.
 pub async fn gate_address(admin: &Target) -> Option<SocketAddr> {
     let listeners: serde_json::Value =
@@ -133,6 +146,26 @@ pub async fn gate_address(admin: &Target) -> Option<SocketAddr> {
         ip,
         socket.get("port_value")?.as_u64()?.try_into().ok()?,
     ))
+}
+
+/// What Envoy has rejected of the configuration that it follows. It runs on without.
+pub async fn rejected(admin: &Target) -> Vec<String> {
+    let said = ask(admin, "GET", "/stats?filter=\\.update_rejected$").await;
+    let said = said.unwrap_or_default();
+    let counters = said.lines().filter_map(|line| line.split_once(": "));
+    let rejected = counters.filter(|(_, count)| *count != "0");
+    let names = rejected.filter_map(|(counter, _)| {
+        let subject = counter.strip_suffix(".update_rejected")?;
+        let filter = subject.strip_prefix("extension_config_discovery.http_filter.");
+        match (subject, filter) {
+            (_, Some(filter)) => Some(format!("the filter {filter}")),
+            ("listener_manager.lds", None) => Some("the listener".to_owned()),
+            ("cluster_manager.cds", None) => Some("the clusters".to_owned()),
+            // Secrets have words of their own: see `certificates`.
+            _ => None,
+        }
+    });
+    names.collect()
 }
 
 /// How often Envoy was told of a secret, and what became of it.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_host::config::Folders;
 use tensorgate_policy::raw::BackendKind;
 
@@ -19,6 +19,7 @@ use super::site::{ENVOYS, Site};
 use crate::Failure;
 use crate::chain::Chain;
 use crate::load::Loaded;
+use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::{Places, key_sets};
 
 /// What the user chose.
@@ -32,6 +33,8 @@ pub struct Options {
     pub filters: PathBuf,
     /// Which of them stand in front of the host, in order.
     pub chain: Chain,
+    /// What Envoy is to be configured as if by.
+    pub control_plane: ControlPlane,
     /// Where the gate listens, if not where the policy says.
     pub listen: Option<SocketAddr>,
     /// The host's admin address.
@@ -62,10 +65,12 @@ pub struct Part {
     pub ready: Ready,
 }
 
-/// All of them, in the order of starting; Envoy is the last and the host the one before.
+/// All of them.
 #[derive(Debug)]
 pub struct Plan {
-    /// The processes.
+    /// Embedded backends.
+    pub backends: Vec<Part>,
+    /// The processes without which there is no gate, in the order of starting: the host, and Envoy.
     pub parts: Vec<Part>,
     /// What is in force, and where another policy goes.
     pub site: Site,
@@ -111,7 +116,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     folder(&hosts)?;
     let hosts = |name: &str| hosts.join(name);
 
-    let mut parts = Vec::new();
+    let mut backends = Vec::new();
     let mut endpoints: Vec<OsString> = Vec::new();
     let embedded = loaded
         .policy
@@ -132,7 +137,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
             "--listen".into(),
             concat("unix:", &path),
         ];
-        parts.push(Part {
+        backends.push(Part {
             spec,
             ready: Ready::Accepts(Target::Unix(path.clone())),
         });
@@ -144,6 +149,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     write(&key_file, &key)?;
     own_folder(loaded, &options.state)?;
     let places = Places {
+        control_plane: options.control_plane,
         listen: options.listen,
         filters: options.filters.clone(),
         chain: options.chain.filters().to_vec(),
@@ -192,6 +198,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         options.admin.to_string().into(),
         "--log".into(),
         "json".into(),
+        "--wait-for-filter".into(),
     ]);
     host.arguments.extend(
         options
@@ -203,30 +210,34 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         host.environment
             .push(("RUST_LOG".into(), "info,tensorgate_host=debug".into()));
     }
-    let (host_number, host_admin) = (parts.len(), Target::Tcp(options.admin));
-    parts.push(Part {
+    let host_admin = Target::Tcp(options.admin);
+    let host = Part {
         spec: host,
-        ready: Ready::Answers(host_admin.clone(), "/readyz"),
-    });
+        // It answers once a policy is in force; it is ready once a request has come through Envoy.
+        ready: Ready::Answers(host_admin.clone(), "/generations"),
+    };
 
     let envoy_admin = Target::Unix(site.places.admin_socket.clone());
+    let mut arguments = envoy::arguments(&site.envoy_file(), options.concurrency, options.dev);
+    arguments.extend(envoy::drain_arguments(options.control_plane));
     let spec = Spec {
         name: "Envoy".into(),
         program: envoy_binary,
-        arguments: envoy::arguments(&site.envoy_file(), options.concurrency, options.dev),
+        arguments,
         environment: vec![(CONTEXT_KEY_VARIABLE.into(), key.into())],
         log: options.state.join("envoy.log"),
     };
     let envoy_log = spec.log.clone();
-    parts.push(Part {
+    let envoy = Part {
         spec,
         ready: Ready::Answers(envoy_admin.clone(), "/ready"),
-    });
+    };
     Ok(Plan {
-        parts,
+        backends,
+        parts: vec![host, envoy],
         site,
         certificates,
-        host: host_number,
+        host: 0,
         host_admin,
         envoy_admin,
         envoy_log,

@@ -1,6 +1,6 @@
-//! Another policy while the processes run: the host first, so that it knows whatever a filter signs; then what Envoy follows. Whoever
-//! refuses it, everything is put back, the host first again, and each part is waited for: a policy is in force in both places or in neither,
-//! or it is said which of them could not be put back ([`ReloadError::Stuck`]).
+//! Puts another version of the policy in force while the processes run: in the host first, so that it knows what a
+//! filter signs; then in what Envoy follows. If one of them refuses it, everything is put back, the host first again.
+//! So a version is in force in both or in neither, or [`ReloadError::Stuck`] says which could not be put back.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
+use super::plan::Plan;
 use super::probe::{self, Target};
-use super::site::{InForce, Restart, Site};
+use super::site::{InForce, Laid, Restart, Site};
 use crate::Failure;
-use crate::load::Loaded;
 use crate::render::envoy::dynamic::{Kind, Resource};
+use crate::tighten::Version;
 
 /// Time for the host to load a policy: it compiles new handlers.
 const HOST_PATIENCE: Duration = Duration::from_secs(60);
@@ -74,21 +75,27 @@ fn lines(texts: &[impl ToString]) -> String {
     texts.join("\n")
 }
 
+/// How a version differs from the one in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It is all that the policy's files say.
+    Whole,
+    /// It only takes away from the version in force.
+    Tighter,
+}
+
 /// The processes, and what is in force in them.
 #[derive(Debug)]
 pub struct Processes<'p> {
-    /// Where the files are.
-    pub site: &'p Site,
-    /// Envoy's admin.
-    pub envoy: &'p Target,
-    /// Envoy's log.
-    pub envoy_log: &'p Path,
-    /// The host's admin.
-    pub host: &'p Target,
-    /// The host's process.
-    pub host_pid: Pid,
-    /// The policy.
-    pub in_force: InForce,
+    site: &'p Site,
+    envoy: &'p Target,
+    envoy_log: &'p Path,
+    host: &'p Target,
+    host_pid: Pid,
+    in_force: InForce,
+    /// Whether the host is known to have the version in force.
+    host_follows: bool,
+    laid: Laid,
 }
 
 /// What the host says of its policies; it says more.
@@ -106,21 +113,35 @@ struct Attempt {
     faults: Vec<String>,
 }
 
-impl Processes<'_> {
-    /// Puts a policy in force, or leaves everything as it was.
-    pub async fn put(&mut self, loaded: &Loaded) -> Result<Reloaded, ReloadError> {
+impl<'p> Processes<'p> {
+    /// The processes of a plan, as they were started.
+    pub fn new(plan: &'p Plan, host_pid: Pid) -> Self {
+        let in_force = plan.site.started().clone();
+        Self {
+            site: &plan.site,
+            envoy: &plan.envoy_admin,
+            envoy_log: &plan.envoy_log,
+            host: &plan.host_admin,
+            host_pid,
+            laid: Laid::taken(&in_force),
+            in_force,
+            host_follows: true,
+        }
+    }
+
+    /// Puts a version in force, or leaves everything as it was. Cancelled, it leaves a part of the version in some
+    /// places; the next one that is put replaces all of it.
+    pub async fn put(&mut self, version: &Version, how: How) -> Result<Reloaded, ReloadError> {
         let started = Instant::now();
-        let next = self.site.next(loaded)?;
+        let next = self.site.next(version)?;
         let was = self.in_force.generation.clone();
-        if next.generation != was {
+        if next.generation != was || !self.follows() {
             let obstacles = self.site.obstacles(&next);
             if !obstacles.is_empty() {
                 return Err(ReloadError::Restart(obstacles));
             }
-            let mut replaced = Vec::new();
-            let done = self.carry_out(&next, &mut replaced).await;
-            if let Err(error) = done {
-                return Err(match self.take_back(&replaced).await {
+            if let Err(error) = self.carry_out(&next, how).await {
+                return Err(match self.take_back(&next).await {
                     Ok(()) => error,
                     Err(why) => ReloadError::Stuck {
                         first: Box::new(error),
@@ -128,7 +149,7 @@ impl Processes<'_> {
                     },
                 });
             }
-            self.in_force = next;
+            (self.in_force, self.host_follows) = (next, true);
         }
         Ok(Reloaded {
             generation: self.in_force.generation.clone(),
@@ -137,40 +158,56 @@ impl Processes<'_> {
         })
     }
 
-    /// `replaced` gets what stood where something was written.
-    async fn carry_out(
-        &self,
-        next: &InForce,
-        replaced: &mut Vec<Resource>,
-    ) -> Result<(), ReloadError> {
-        self.host_takes(next).await?;
-        for (resource, before) in next.changes(&self.in_force) {
-            replaced.extend(before.cloned());
+    /// Whether the processes are known to have the version in force, and nothing else.
+    fn follows(&self) -> bool {
+        self.host_follows && self.laid.is(&self.in_force)
+    }
+
+    async fn carry_out(&mut self, next: &InForce, how: How) -> Result<(), ReloadError> {
+        self.host_follows = false;
+        let tightens = (how == How::Tighter).then_some(self.in_force.generation.as_str());
+        self.host_takes(next, tightens).await?;
+        for resource in next.changes(&self.laid, &self.in_force, how) {
             self.put_resource(resource, &next.generation).await?;
         }
         Ok(())
     }
 
-    /// Puts back what stood there, the last first. The host keeps the policy that it gives up for as long as its requests may come.
-    async fn take_back(&self, replaced: &[Resource]) -> Result<(), ReloadError> {
-        let mut back = self.host_takes(&self.in_force).await;
-        for resource in replaced.iter().rev() {
+    /// Puts back what is in force where a part of another version is. The host takes it as it had it, and keeps the
+    /// version that it gives up for as long as its requests may come.
+    async fn take_back(&mut self, from: &InForce) -> Result<(), ReloadError> {
+        let before = self.in_force.clone();
+        let mut back = self.host_takes(&before, Some(&before.generation)).await;
+        self.host_follows = back.is_ok();
+        for resource in before.changes(&self.laid, from, How::Whole) {
             // What cannot be put back leaves Envoy with what it took; the rest is put back all the same.
-            let one = self.put_resource(resource, &self.in_force.generation).await;
+            let one = self.put_resource(resource, &before.generation).await;
             back = back.and(one);
         }
         back
     }
 
     /// Has Envoy follow one resource in this version, and waits until it does.
-    async fn put_resource(&self, resource: &Resource, version: &str) -> Result<(), ReloadError> {
+    async fn put_resource(
+        &mut self,
+        resource: &Resource,
+        version: &str,
+    ) -> Result<(), ReloadError> {
         let rejected = self.envoy_rejected(&resource.kind).await;
+        self.laid.put(resource, false);
         self.site.put_resource(resource)?;
-        self.envoy_takes(resource, rejected, version).await
+        self.envoy_takes(resource, rejected, version).await?;
+        self.laid.put(resource, true);
+        Ok(())
     }
 
-    /// Has the host load a policy, and waits until it says that it has.
-    async fn host_takes(&self, policy: &InForce) -> Result<(), ReloadError> {
+    /// Has the host load a version, and waits until it says that it has. `tightens`: the version that it only takes
+    /// away from.
+    async fn host_takes(
+        &self,
+        version: &InForce,
+        tightens: Option<&str>,
+    ) -> Result<(), ReloadError> {
         let give_up = Instant::now().checked_add(HOST_PATIENCE);
         // A host that did not say how often it has tried could be believed what it said of an earlier try.
         let before = loop {
@@ -182,7 +219,7 @@ impl Processes<'_> {
             }
             sleep(LOOK_EVERY).await;
         };
-        self.site.put_bundle(policy)?;
+        self.site.put_bundle(version, tightens)?;
         kill_process(self.host_pid, Signal::HUP)
             .map_err(|error| Failure::Failed(format!("cannot signal the host: {error}")))?;
         let give_up = Instant::now().checked_add(HOST_PATIENCE);
@@ -190,12 +227,12 @@ impl Processes<'_> {
             if let Some(status) = self.host_status().await
                 && status.attempts > before
             {
-                if status.serving == policy.generation {
+                if status.serving == version.generation {
                     return Ok(());
                 }
                 let refused = status.last.filter(|last| {
                     let ours = last.generation.as_ref();
-                    last.outcome == "refused" && ours.is_none_or(|ours| *ours == policy.generation)
+                    last.outcome == "refused" && ours.is_none_or(|ours| *ours == version.generation)
                 });
                 if let Some(refused) = refused {
                     return Err(ReloadError::Host(refused.faults));

@@ -1,28 +1,36 @@
 //! Starting, watching, stopping. Whatever happens in between, [`run`] ends with every process ended.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
+use tensorgate_host::admin::COMPILING;
 use tensorgate_host::audit::als::service::FLUSH_MS;
+use tensorgate_host::sources::SourceState;
 
-use super::certificates::{Certificates, News, What};
+use super::backends::Backends;
+use super::board::Board;
+use super::certificates::{Certificates, News};
 use super::child::Child;
+use super::follow::{Following, Sources};
 use super::plan::{Plan, Ready};
+use super::probe::Target;
 use super::reload::{Processes, ReloadError, Reloaded};
 use super::terminal::Terminal;
-use super::watch::{Change, Watch};
-use super::{envoy, probe};
+use super::{envoy, probe, proof};
 use crate::Failure;
 use crate::load::{LoadError, Loaded};
 
-/// Time for one process to get ready. The host compiles its handlers, Envoy the filter; on a busy machine that takes a while.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Time for one process to get ready, or to say that it still compiles handlers. Envoy compiles the
+/// filter; on a busy machine that takes a while.
+pub(super) const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at whether a process is ready or a request still under way.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time for requests under way to end before Envoy is told to.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// Time for the last entries of Envoy's access log to leave it: two of its intervals.
@@ -32,36 +40,56 @@ const SAME_WISH: Duration = Duration::from_millis(500);
 /// Time for a process to end by itself. The host drains for at most 10 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(12);
 
-/// The one who started it: is told things, and has the policy.
+/// The user interface of `up`: reads the policy, and reports what became of it.
 pub trait Front {
-    /// The gate answers.
-    fn ready(&mut self, address: SocketAddr);
+    /// The policy's file.
+    fn policy(&self) -> &Path;
+    /// The gate answers. `unready`: a line for each cause for which a model is not ready.
+    fn ready(&mut self, address: SocketAddr, unready: &[String]);
     /// The policy as it stands in its files now.
     fn load(&self) -> Result<Loaded, LoadError>;
     /// The files that a change of this policy would be in.
     fn files(&self, loaded: &Loaded) -> Vec<PathBuf>;
-    /// What was read has faults, and changes nothing.
-    fn faulty(&mut self, error: LoadError);
+    /// What was read has faults. `serving` goes on.
+    fn faulty(&mut self, error: LoadError, serving: &str);
     /// This is about to be put in force.
     fn loaded(&mut self, loaded: &Loaded);
-    /// Files that were rewritten in place, and are not taken in for that. `held`: nor is another that was replaced meanwhile.
-    fn rewritten(&mut self, files: &[PathBuf], held: bool);
+    /// What became of a whole policy. `serving` is in force.
+    fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str);
+    /// What became of a version that only takes away from the one in force: it is, or why it cannot be.
+    fn tightened(&mut self, outcome: Result<Reloaded, &str>);
+    /// The files whose changes are not in force, now others than before.
+    fn held(&mut self, held: &[SourceState]);
     /// What became of the listener's certificates, whose files changed.
     fn certificates(&mut self, news: &News);
-    /// What became of another policy.
-    fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str);
+    /// What is in force cannot be shown to others.
+    fn failed(&mut self, failure: &Failure);
 }
 
 /// Starts a plan, says once that it is ready, and holds it up until a signal or the end of one of its
-/// processes. `Ok` is a stop that was asked for. `watch` is over the files of the policy that the plan was made of, and has been since
-/// before they were read.
-pub async fn run(plan: &mut Plan, watch: Watch, front: &mut impl Front) -> Result<(), Failure> {
+/// processes. `Ok` is a stop that was asked for. `sources` are what the plan was made of. `note` gets a text whenever an
+/// embedded backend ends: the gate goes on.
+pub async fn run(
+    plan: &mut Plan,
+    sources: Sources,
+    front: &mut impl Front,
+    note: &dyn Fn(&str),
+) -> Result<(), Failure> {
     let mut certificates = plan.certificates.take();
     let plan = &*plan;
     let mut stop = Stop::new()?;
     let mut children = Vec::new();
+    let mut backends = Backends::start(&plan.backends);
+    let terminal = stop.terminal;
+    let holding = async {
+        backends.settle().await;
+        tokio::select! {
+            failure = hold(plan, &mut children, (sources, &mut certificates), front, terminal) => failure,
+            never = backends.follow(note) => match never {},
+        }
+    };
     let outcome = tokio::select! {
-        failure = hold(plan, &mut children, (watch, &mut certificates), front, stop.terminal) => Err(failure),
+        failure = holding => Err(failure),
         () = stop.asked() => Ok(()),
     };
     tokio::select! {
@@ -72,6 +100,7 @@ pub async fn run(plan: &mut Plan, watch: Watch, front: &mut impl Front) -> Resul
     for child in &mut children {
         child.kill().await;
     }
+    backends.end().await;
     outcome
 }
 
@@ -124,7 +153,7 @@ impl Stop {
 async fn hold(
     plan: &Plan,
     children: &mut Vec<Child>,
-    (watch, certificates): (Watch, &mut Option<Certificates>),
+    (sources, certificates): (Sources, &mut Option<Certificates>),
     front: &mut impl Front,
     terminal: Terminal,
 ) -> Failure {
@@ -155,120 +184,88 @@ async fn hold(
         let log = children.last().map_or_else(String::new, Child::log_tail);
         return Failure::Failed(format!("{why}; {log}"));
     }
-    match address {
-        Some(address) => front.ready(address),
+    let Some(address) = address else {
         // It runs without a listener that it has refused: a port that is taken, for one.
-        None => {
+        let log = children.last().map_or_else(String::new, Child::log_tail);
+        return Failure::Failed(format!("Envoy does not listen; {log}"));
+    };
+    let listener = match certificates {
+        Some(_) => Target::Tls(address),
+        None => Target::Tcp(address),
+    };
+    let proved = tokio::select! {
+        proved = proof::a_request_went_through_the_filter(plan, &listener) => proved,
+        obituary = first_death(children) => return Failure::Failed(obituary),
+    };
+    match proved {
+        Ok(unready) => front.ready(address, &unready),
+        Err(why) => {
             let log = children.last().map_or_else(String::new, Child::log_tail);
-            return Failure::Failed(format!("Envoy does not listen; {log}"));
+            return Failure::Failed(format!("{why}; {log}"));
         }
     }
-    match follow(plan, children, front, (watch, certificates), terminal).await {
+    match follow(plan, children, front, (sources, certificates), terminal).await {
         Ok(obituary) => Failure::Failed(obituary),
         Err(failure) => failure,
     }
 }
 
-/// Puts every change of the policy in force. Ends with the end of a process.
+/// Puts every change of the policy and of the certificates in force. Ends with the end of a process.
 async fn follow(
     plan: &Plan,
     children: &mut [Child],
     front: &mut impl Front,
-    (mut watch, certificates): (Watch, &mut Option<Certificates>),
+    (sources, certificates): (Sources, &mut Option<Certificates>),
     terminal: Terminal,
 ) -> Result<String, Failure> {
-    let mut hangup = listen(SignalKind::hangup())?;
     let host_pid = children
         .get(plan.host)
         .and_then(Child::pid)
         .ok_or_else(|| Failure::Failed("the host does not run".into()))?;
-    let mut processes = Processes {
-        site: &plan.site,
-        envoy: &plan.envoy_admin,
-        envoy_log: &plan.envoy_log,
-        host: &plan.host_admin,
-        host_pid,
-        in_force: plan.site.started().clone(),
-    };
-    loop {
-        let asked = tokio::select! {
-            obituary = first_death(children) => return Ok(obituary),
-            _ = hangup.recv() => if terminal.is_gone() { continue } else { true },
-            what = changed(certificates) => {
-                renew(plan, certificates, front, Some(what)).await;
-                continue;
-            }
-            change = watch.changed() => match change {
-                Change::Whole => false,
-                Change::InPlace(files) => {
-                    front.rewritten(&files, false);
-                    continue;
-                }
-                Change::Beside(files) => {
-                    front.rewritten(&files, true);
-                    continue;
-                }
-            },
-        };
-        if asked {
-            watch.renew();
-            renew(plan, certificates, front, None).await;
-        }
-        let loaded = watch.settle(|| front.load(), |loaded| front.files(loaded));
-        // Nobody asked for what came there while it was read.
-        if !asked && !watch.stands() {
-            continue;
-        }
-        let loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                front.faulty(error);
-                continue;
-            }
-        };
-        front.loaded(&loaded);
-        let outcome = tokio::select! {
-            obituary = first_death(children) => return Ok(obituary),
-            outcome = processes.put(&loaded) => outcome,
-        };
-        front.reloaded(outcome, &processes.in_force.generation);
+    let processes = Processes::new(plan, host_pid);
+    let front = RefCell::new(front);
+    let board = Board::new(&plan.site, &front);
+    let root = &plan.site.places.root;
+    let mut following = Following::new(sources, processes, root, (&front, &board));
+    let hangups = (listen(SignalKind::hangup())?, listen(SignalKind::hangup())?);
+    tokio::select! {
+        obituary = first_death(children) => Ok(obituary),
+        never = following.run(hangups.0, terminal) => match never {},
+        never = renew(plan, certificates, (&front, &board), (hangups.1, terminal)) => match never {},
     }
 }
 
-/// Waits until some of the listener's certificates are others; for ever without TLS.
-async fn changed(certificates: &mut Option<Certificates>) -> What {
-    match certificates {
-        Some(certificates) => certificates.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Puts certificates in force that changed, or all, as far as they fit, and tells of it.
-async fn renew(
+/// Puts certificates in force whenever they change, as far as they fit; all of them, whether they changed or not,
+/// when that is asked for. They do not wait for the policy, nor does the policy for them.
+async fn renew<F: Front>(
     plan: &Plan,
     certificates: &mut Option<Certificates>,
-    front: &mut impl Front,
-    what: Option<What>,
-) {
+    (front, board): (&RefCell<&mut F>, &Board<'_, F>),
+    (mut hangup, terminal): (Signal, Terminal),
+) -> Infallible {
     let Some(certificates) = certificates else {
-        return;
+        return std::future::pending().await;
     };
-    let news = match what {
-        Some(what) => certificates
-            .renew(what, &plan.envoy_admin)
-            .await
-            .into_iter()
-            .collect(),
-        None => certificates.renew_all(&plan.envoy_admin).await,
-    };
-    for news in &news {
-        front.certificates(news);
+    loop {
+        let what = tokio::select! {
+            _ = hangup.recv() => if terminal.is_gone() { continue } else { None },
+            what = certificates.changed() => Some(what),
+        };
+        let news = match what {
+            Some(what) => certificates.renew(what, &plan.envoy_admin).await,
+            None => certificates.renew_all(&plan.envoy_admin).await,
+        };
+        board.certificates(what, &news);
+        for news in &news {
+            front.borrow_mut().certificates(news);
+        }
     }
 }
 
-/// Looks until a process is ready; the last reason if it never was.
-async fn get_ready(ready: &Ready) -> Result<(), String> {
-    let give_up = Instant::now().checked_add(START_PATIENCE);
+/// Looks until a process is ready; the last reason if it never was. A host may compile its handlers
+/// for as long as that takes.
+pub(super) async fn get_ready(ready: &Ready) -> Result<(), String> {
+    let mut give_up = Instant::now().checked_add(START_PATIENCE);
     loop {
         let why = match ready {
             Ready::Accepts(target) if probe::accepts(target).await => return Ok(()),
@@ -278,6 +275,9 @@ async fn get_ready(ready: &Ready) -> Result<(), String> {
                 Err(error) => error.to_string(),
             },
         };
+        if why.ends_with(COMPILING) {
+            give_up = Instant::now().checked_add(START_PATIENCE);
+        }
         if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
             return Err(why);
         }

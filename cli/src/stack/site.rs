@@ -1,17 +1,22 @@
 //! What one `up` has in force, as files: the host's bundle and what Envoy follows. Puts another policy there and takes it back; whether
 //! anybody took it up is [`super::reload`]'s to see.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tensorgate_host::sources::Sources;
 use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::{Bundle, Policy};
 
 use super::plan::Options;
+use super::reload::How;
 use crate::Failure;
 use crate::load::Loaded;
-use crate::render::envoy::dynamic::{Form, Resource, in_order};
+use crate::render::envoy::dynamic::{Form, Kind, Resource, in_order};
 use crate::render::envoy::{Places, Rendered, render};
 use crate::replace::{Mode, replace};
+use crate::tighten::Version;
 
 /// Configuration names clients and digests: it is its owner's.
 const MODE: u32 = 0o600;
@@ -27,7 +32,7 @@ pub const ENVOYS: [&str; 2] = [DYNAMIC, BUNDLE];
 pub struct InForce {
     /// Its name.
     pub generation: String,
-    bundle: String,
+    bundle: Bundle,
     rendered: Rendered,
     address: SocketAddr,
     /// The names of the listener's files of certificates.
@@ -80,7 +85,7 @@ impl Site {
     /// Writes a first policy down.
     pub fn new(loaded: &Loaded, options: &Options, places: Places) -> Result<Self, Failure> {
         let state = options.state.clone();
-        let started = in_force(loaded, &places, &state)?;
+        let started = in_force(&loaded.policy, &loaded.bundle, &places, &state)?;
         for folder in ENVOYS {
             std::fs::create_dir_all(state.join(folder)).map_err(|error| {
                 Failure::Failed(format!("cannot use {}: {error}", state.display()))
@@ -95,7 +100,8 @@ impl Site {
             &site.envoy_file(),
             &site.started.rendered.bootstrap.to_yaml(),
         )?;
-        site.put_bundle(&site.started)?;
+        site.put_bundle(&site.started, None)?;
+        site.put_sources(&Sources::default())?;
         for resource in &site.started.rendered.resources {
             site.put_resource(resource)?;
         }
@@ -117,9 +123,9 @@ impl Site {
         &self.started
     }
 
-    /// Another policy, as these processes would read it.
-    pub fn next(&self, loaded: &Loaded) -> Result<InForce, Failure> {
-        in_force(loaded, &self.places, &self.state)
+    /// Another version, as these processes would read it.
+    pub fn next(&self, version: &Version) -> Result<InForce, Failure> {
+        in_force(&version.policy, &version.bundle, &self.places, &self.state)
     }
 
     /// Why these processes cannot take it, every reason.
@@ -146,9 +152,18 @@ impl Site {
         obstacles
     }
 
-    /// Has the host's file say this policy.
-    pub fn put_bundle(&self, policy: &InForce) -> Result<(), Failure> {
-        self.put(&self.bundle_file(), &policy.bundle)
+    /// Has the host's file say this version, and which one it only takes away from, if it does.
+    pub fn put_bundle(&self, version: &InForce, tightens: Option<&str>) -> Result<(), Failure> {
+        let bundle = Bundle {
+            tightens: tightens.map(str::to_owned),
+            ..version.bundle.clone()
+        };
+        self.put(&self.bundle_file(), &json(&bundle)?)
+    }
+
+    /// Has the host show this of the policy's sources.
+    pub fn put_sources(&self, sources: &Sources) -> Result<(), Failure> {
+        self.put(&Sources::beside(&self.bundle_file()), &json(sources)?)
     }
 
     /// Has one of Envoy's files say this.
@@ -163,38 +178,73 @@ impl Site {
     }
 }
 
+/// Envoy's files as they stand, by name, each with whether Envoy is known to have taken it.
+#[derive(Debug)]
+pub struct Laid(BTreeMap<String, (Resource, bool)>);
+
+impl Laid {
+    /// The files of a version that Envoy has taken.
+    pub fn taken(version: &InForce) -> Self {
+        let mut laid = Self(BTreeMap::new());
+        for resource in &version.rendered.resources {
+            laid.put(resource, true);
+        }
+        laid
+    }
+
+    /// A file was written, or Envoy has taken it.
+    pub fn put(&mut self, resource: &Resource, taken: bool) {
+        let laid = (resource.clone(), taken);
+        self.0.insert(resource.file.clone(), laid);
+    }
+
+    /// Whether Envoy is known to have all of a version.
+    pub fn is(&self, version: &InForce) -> bool {
+        let mut resources = version.rendered.resources.iter();
+        resources.all(|resource| self.has(resource))
+    }
+
+    fn has(&self, resource: &Resource) -> bool {
+        let laid = self.0.get(&resource.file);
+        laid.is_some_and(|(laid, taken)| *taken && laid.says_what(resource))
+    }
+}
+
 impl InForce {
-    /// Envoy's files that say something else than another policy's, in the order in which they must reach it, each with what
-    /// stands there now.
-    pub fn changes<'a>(&'a self, from: &'a Self) -> Vec<(&'a Resource, Option<&'a Resource>)> {
-        let before = |resource: &Resource| {
-            let resources = from.rendered.resources.iter();
-            resources.clone().find(|old| old.file == resource.file)
-        };
+    /// The files of this version that Envoy is not known to have, in the order in which they must reach it. `from`
+    /// is the version that they replace. What only takes away waits for nothing: the filters come first.
+    pub fn changes(&self, laid: &Laid, from: &Self, how: How) -> Vec<&Resource> {
         let resources = self.rendered.resources.iter();
-        let mut changes: Vec<_> = resources
-            .map(|resource| (resource, before(resource)))
-            .filter(|(resource, before)| !before.is_some_and(|old| old.says_what(resource)))
-            .collect();
+        let mut changes: Vec<_> = resources.filter(|resource| !laid.has(resource)).collect();
         let shrinks = self.rendered.buffer_bytes < from.rendered.buffer_bytes;
-        in_order(&mut changes, shrinks, |(resource, _)| &resource.kind);
+        in_order(&mut changes, shrinks, |resource| &resource.kind);
+        if how == How::Tighter {
+            changes.sort_by_key(|resource| !matches!(resource.kind, Kind::Filter(_)));
+        }
         changes
     }
 }
 
-fn in_force(loaded: &Loaded, places: &Places, state: &Path) -> Result<InForce, Failure> {
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn in_force(
+    policy: &Policy,
+    bundle: &Bundle,
+    places: &Places,
+    state: &Path,
+) -> Result<InForce, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
     let form = Form::Watched(&state.join(DYNAMIC));
-    let rendered =
-        render(&loaded.policy, &loaded.bundle, places, form).map_err(|error| failed(&error))?;
-    let embedded = loaded
-        .policy
+    let rendered = render(policy, bundle, places, form).map_err(|error| failed(&error))?;
+    let embedded = policy
         .backends()
         .iter()
         .filter(|(_, backend)| backend.kind() == BackendKind::Embedded)
         .map(|(name, backend)| (name.clone(), backend.models().map(str::to_owned)))
         .collect();
-    let certificates = loaded.policy.listen().tls().map(|tls| {
+    let certificates = policy.listen().tls().map(|tls| {
         let files = [
             Some(tls.cert()),
             Some(tls.key()),
@@ -205,10 +255,10 @@ fn in_force(loaded: &Loaded, places: &Places, state: &Path) -> Result<InForce, F
     });
     Ok(InForce {
         certificates,
-        generation: loaded.bundle.generation.clone(),
-        bundle: serde_json::to_string(&loaded.bundle).map_err(|error| failed(&error))?,
+        generation: bundle.generation.clone(),
+        bundle: bundle.clone(),
         rendered,
-        address: places.listen.unwrap_or(loaded.policy.listen().address()),
+        address: places.listen.unwrap_or(policy.listen().address()),
         embedded,
     })
 }

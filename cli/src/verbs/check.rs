@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use tensorgate_policy::Policy;
+use tensorgate_policy::raw::KeyFormat;
+
 use crate::Failure;
 use crate::load::load;
 use crate::ui::Ui;
@@ -43,12 +46,30 @@ impl Check {
                 1 => ", with 1 file that it names".into(),
                 count => format!(", with {count} files that it names"),
             };
+            let keys = keys(&loaded.policy);
             ui.line(&format!(
-                "{}: ok, generation {}{files}{warnings}",
+                "{}: ok, generation {}{files}{keys}{warnings}",
                 self.file.display(),
                 loaded.bundle.generation
             ));
         }
         Ok(())
+    }
+}
+
+/// How many API keys a policy has, and how they must look: a digest does not show it.
+fn keys(policy: &Policy) -> String {
+    let all = || policy.clients().iter().flat_map(|client| client.api_keys());
+    let any = all().filter(|key| key.format() == KeyFormat::Any).count();
+    match (all().count(), any) {
+        (0, _) => String::new(),
+        (1, 0) => ", 1 API key (made by tensorgate: tg_…)".into(),
+        (1, _) => ", 1 API key (of any format)".into(),
+        (count, 0) => format!(", {count} API keys (made by tensorgate: tg_…)"),
+        (count, any) if any == count => format!(", {count} API keys (of any format)"),
+        (count, any) => {
+            let own = count.saturating_sub(any);
+            format!(", {count} API keys ({own} made by tensorgate: tg_…, {any} of any format)")
+        }
     }
 }

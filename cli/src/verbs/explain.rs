@@ -11,10 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_glue::keys::document::MAX_DOCUMENT_BYTES;
-use tensorgate_glue::native::{NativeProxy, Outcome, Peer, Request, Store};
-use tensorgate_glue::record::Record;
-use tensorgate_host::request::{self as host, Judge};
+use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
+use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, Request, Store};
+use tensorgate_filter_core::record::Record;
+use tensorgate_host::request::{self as host, Verifier};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
 use tensorgate_policy::{Denial, Now, Protocol};
@@ -222,7 +222,7 @@ struct Halves<'l> {
     peer: Peer,
     /// What issuers publish, by their names.
     key_sets: Vec<(String, Vec<u8>)>,
-    host: Judge,
+    host: Verifier,
 }
 
 impl<'l> Halves<'l> {
@@ -237,7 +237,7 @@ impl<'l> Halves<'l> {
         let context_key = context_key()?;
         let key = Key::from_hex(&context_key)
             .ok_or_else(|| Failure::Failed("a key of ours is no key".into()))?;
-        let host = Judge::new(
+        let host = Verifier::new(
             Arc::new(loaded.policy.clone()),
             loaded.bundle.generation.clone(),
             key,
@@ -294,7 +294,7 @@ impl<'l> Halves<'l> {
         let explained = match outcome {
             Outcome::Denied(answer) => denied(file, &answer, record),
             Outcome::Forwarded { headers, body } => {
-                match self.host.judge(&headers, body.into(), now.unix_s) {
+                match self.host.verify(&headers, body.into(), now.unix_s) {
                     Ok(judged) => allowed(file, &request, with_the_hosts(record, &judged)),
                     Err(refused) => refused_by_host(file, &refused, record),
                 }
@@ -341,7 +341,7 @@ fn with_the_hosts(record: Record, judged: &host::Allowed) -> Record {
 }
 
 /// What the gate lets through and the host does not: a bug in one of them, and told as such.
-fn refused_by_host(file: String, refused: &host::Refused, record: Record) -> Explained {
+fn refused_by_host(file: String, refused: &host::DeniedRequest, record: Record) -> Explained {
     let answer = Answer::to_denial(&refused.denial, refused.protocol, "");
     let detail = format!(
         "the gate let it through, the host does not: {}",

@@ -4,11 +4,13 @@ mod revoke;
 
 use std::io::Read as _;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tensorgate_identity::api_key::{format_key, parse_key};
+use tensorgate_identity::api_key::{MAX_FOREIGN_CHARS, format_key, parse_foreign, parse_key};
 use tensorgate_policy::hex;
+use tensorgate_policy::raw::KeyFormat;
 
 use crate::Failure;
 use crate::ui::Ui;
@@ -51,17 +53,24 @@ struct Made<'a> {
 /// Print the digest of a key that is read from standard input, with the policy lines that hold it.
 #[derive(Args)]
 #[command(
-    after_help = "The key is read from standard input, so that it stands in no history and no list of processes.\n\nExample: tensorgate keys hash ocr-batch < ocr-batch.key"
+    after_help = "The key is read from standard input, so that it stands in no history and no list of processes.\n\n\
+With --format any the key may be one that another system has made, as long as it is random: 20 to 512 visible ASCII characters. \
+Letters of both cases and digits need 20, hex digits 28.\n\nExample: tensorgate keys hash ocr-batch < ocr-batch.key"
 )]
 struct Hash {
     /// The client it is for.
     #[arg(default_value = "CLIENT")]
     client: String,
+    /// How the key looks: made by tensorgate, or by any system.
+    #[arg(long, value_parser = format(), default_value = "tensorgate")]
+    format: KeyFormat,
 }
 
 #[derive(Serialize)]
 struct Hashed<'a> {
     sha256: &'a str,
+    #[serde(skip_serializing_if = "KeyFormat::is_tensorgate")]
+    format: KeyFormat,
 }
 
 impl Keys {
@@ -93,55 +102,79 @@ impl New {
         }
         ui.line(&key);
         ui.note("add to the policy (the key itself is shown only now):");
-        ui.note(&snippet(&self.client, &sha256, self.not_after.as_deref())?);
+        let not_after = self.not_after.map(|day| format!(", not_after: {day}"));
+        let more = not_after.unwrap_or_default();
+        ui.note(&snippet(&self.client, &sha256, &more)?);
         Ok(())
     }
 }
 
 impl Hash {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let sha256 = digest_of_input()?;
+        let Self { client, format } = self;
+        let sha256 = digest_of_input(format)?;
         if ui.json {
-            ui.json_line(&Hashed { sha256: &sha256 });
+            ui.json_line(&Hashed {
+                sha256: &sha256,
+                format,
+            });
             return Ok(());
         }
         ui.line(&sha256);
         ui.note("add to the policy:");
-        ui.note(&snippet(&self.client, &sha256, None)?);
+        let more = match format {
+            KeyFormat::Tensorgate => "",
+            KeyFormat::Any => ", format: any",
+        };
+        ui.note(&snippet(&client, &sha256, more)?);
         Ok(())
     }
 }
 
-/// The policy lines that hold a key's digest.
-fn snippet(client: &str, sha256: &str, not_after: Option<&str>) -> Result<String, Failure> {
+/// The policy lines that hold a key's digest, with more members behind it.
+fn snippet(client: &str, sha256: &str, more: &str) -> Result<String, Failure> {
     let client =
         serde_json::to_string(client).map_err(|error| Failure::Input(error.to_string()))?;
-    let not_after = not_after
-        .map(|day| format!(", not_after: {day}"))
-        .unwrap_or_default();
     Ok(format!(
-        "clients:\n  {client}:\n    api_keys:\n      - {{sha256: \"{sha256}\"{not_after}}}"
+        "clients:\n  {client}:\n    api_keys:\n      - {{sha256: \"{sha256}\"{more}}}"
     ))
 }
 
-/// The digest of the key on standard input. What is no key is refused: its digest would let nobody in. No message repeats it.
-fn digest_of_input() -> Result<String, Failure> {
-    /// A key and the end of its line; what is longer is no key.
-    const MAX_INPUT_BYTES: u64 = 128;
+/// The digest of the key on standard input. A text that is no key of that format is refused, since
+/// its digest would let no client in. No message repeats the text.
+fn digest_of_input(format: KeyFormat) -> Result<String, Failure> {
+    /// Twice the longest key: the end of its line, and enough to see that a text is too long.
+    const MAX_INPUT_BYTES: usize = 2 * MAX_FOREIGN_CHARS;
     let mut text = String::new();
     std::io::stdin()
-        .take(MAX_INPUT_BYTES)
+        .take(u64::try_from(MAX_INPUT_BYTES).unwrap_or(u64::MAX))
         .read_to_string(&mut text)
         .map_err(|error| {
             Failure::Input(format!("cannot read a key from standard input: {error}"))
         })?;
     let key = text.trim();
-    parse_key(key).map_err(|fault| {
-        Failure::Input(format!(
-            "standard input holds no key: {fault}; a key is what `tensorgate keys new` prints"
-        ))
-    })?;
+    let fault = match format {
+        KeyFormat::Tensorgate => parse_key(key).err().map(|fault| {
+            format!(
+                "{fault}; a key is what `tensorgate keys new` prints, or with --format any one that another system has made"
+            )
+        }),
+        KeyFormat::Any => parse_foreign(key).err().map(|fault| fault.to_string()),
+    };
+    if let Some(fault) = fault {
+        return Err(Failure::Input(format!(
+            "standard input holds no key: {fault}"
+        )));
+    }
     Ok(hex(&Sha256::digest(key.as_bytes())))
+}
+
+/// Reads the value of `--format`, as a policy spells it.
+fn format() -> impl TypedValueParser<Value = KeyFormat> {
+    PossibleValuesParser::new(["tensorgate", "any"]).map(|name| match name.as_str() {
+        "any" => KeyFormat::Any,
+        _ => KeyFormat::Tensorgate,
+    })
 }
 
 /// A day's form; whether the calendar has it is the policy's question.

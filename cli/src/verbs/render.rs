@@ -10,6 +10,7 @@ use tensorgate_policy::policy::Tls;
 use crate::certificates;
 use crate::chain::Chain;
 use crate::load::{Loaded, load};
+use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{Places, key_sets, render, tls};
 use crate::render::node::Node;
@@ -52,6 +53,9 @@ struct Envoy {
     /// With -o: the folder of dynamic/ on Envoy's machine, if it is not the one that is written.
     #[arg(long, value_name = "DIR", requires = "output")]
     dynamic: Option<PathBuf>,
+    /// Load the filters as this control plane does.
+    #[arg(long = "as", value_name = "CONTROL_PLANE", default_value = "plain")]
+    control_plane: ControlPlane,
     /// Listen here instead of where the policy says.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
@@ -118,6 +122,7 @@ impl Envoy {
             ui.note(&format!("warning: {open}"));
         }
         let places = Places {
+            control_plane: self.control_plane,
             listen: self.listen,
             filters: self.filters,
             chain: self.chain.filters().to_vec(),

@@ -1,14 +1,19 @@
 //! `up`: Envoy with the gate, the sandbox host and the embedded backends, until asked to stop.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use tensorgate_host::admin::DEFAULT_ADDRESS;
+use tensorgate_host::sources::SourceState;
 
 use crate::chain::Chain;
 use crate::load::{LoadError, Loaded, load};
+use crate::render::envoy::control_plane::ControlPlane;
 use crate::stack::certificates::News;
+use crate::stack::follow::Sources;
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::{Front, run};
@@ -16,13 +21,10 @@ use crate::stack::watch::Watch;
 use crate::ui::{Ui, printable, printable_lines};
 use crate::{Failure, report};
 
-/// The host's admin port.
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9902);
-
 /// Start the gate with a policy and hold it up until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when it is ready. A file of the policy that is replaced by renaming, or SIGHUP, puts the policy in force that stands there then: requests under way end as they began, one line says so, and a policy with faults changes nothing. A file that is rewritten in place is taken in at SIGHUP only: it may be half of a change. The listener's certificates, authorities and revocation lists are read when they change, and in force if they fit; if not, that is told and those before stay. SIGHUP from a terminal that closes ends it instead.\n\nEnvoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
+    after_help = "Prints one line when a request has gone through the filter, and one for what became of each change of the policy. A backend that is down delays nothing: the models that need it are named. A change of any of its files counts once they have read the same for 0.4 seconds, however they were saved, and at once with SIGHUP. Requests under way end as they began. A policy with faults, or one that Envoy or the host refuses, is held: the policy in force goes on, and what the change revokes takes effect all the same (entries of revocation lists; clients, keys and grants that a valid policy no longer has). The listener's certificates, authorities and revocation lists are read when they change, and in force if they fit; if not, those before stay. SIGHUP from a terminal that closes ends it instead.\n\nEnvoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
 )]
 pub struct Up {
     /// The policy.
@@ -34,6 +36,9 @@ pub struct Up {
     /// Logs and rendered configuration; one running gate a folder.
     #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
     state: Option<PathBuf>,
+    /// Have Envoy load the filters as this control plane does.
+    #[arg(long = "as", value_name = "CONTROL_PLANE", default_value = "plain")]
+    control_plane: ControlPlane,
     /// Filters in order: gate, or auth, rate-limit and tensor-guard, all or some of them.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
@@ -44,7 +49,7 @@ pub struct Up {
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_LISTEN")]
     listen: Option<SocketAddr>,
     /// The host's /healthz, /readyz and /metrics.
-    #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = ADMIN)]
+    #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
     admin: SocketAddr,
     /// Let --admin be an address that others can reach.
     #[arg(long)]
@@ -60,6 +65,8 @@ struct ReadyLine<'a> {
     generation: &'a str,
     admin: String,
     state: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unready: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -71,9 +78,21 @@ struct ReloadedLine<'a> {
 }
 
 #[derive(Serialize)]
-struct RewrittenLine<'a> {
-    rewritten: String,
-    why: &'a str,
+struct TightenedLine<'a> {
+    tightened: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    took_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct HeldLine<'a> {
+    held: &'a [SourceState],
 }
 
 #[derive(Serialize)]
@@ -98,10 +117,15 @@ impl Up {
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let root = self.root()?;
         let mut watch = Watch::new([self.config.clone()]);
-        let loaded = watch.settle(
-            || load(&self.config)?.signed(&root),
-            |loaded| loaded.files(&root),
-        )?;
+        let loaded = loop {
+            watch.begin();
+            let loaded = load(&self.config)?.signed(&root)?;
+            // Read again with those that were not watched: they may have changed before they were.
+            if watch.follow(loaded.files(&root)) {
+                break loaded;
+            }
+        };
+        watch.accept();
         let loaded = loaded.fitting(&root)?;
         ui.faults(&loaded.source, &loaded.warnings);
         let options = self.options(&loaded, root)?;
@@ -125,7 +149,9 @@ impl Up {
                 "http"
             },
         };
-        runtime.block_on(run(&mut plan, watch, &mut front))
+        let note = |text: &str| ui.note(&printable_lines(text));
+        let sources = Sources { watch, loaded };
+        runtime.block_on(run(&mut plan, sources, &mut front, &note))
     }
 
     /// What the policy's paths are relative to.
@@ -163,6 +189,7 @@ impl Up {
             state: absolute(&state)?,
             filters: absolute(&filters)?,
             chain: self.chain.clone(),
+            control_plane: self.control_plane,
             listen: self.listen,
             admin: self.admin,
             admin_public: self.admin_public,
@@ -230,9 +257,18 @@ impl Operator<'_> {
     }
 }
 
+/// Milliseconds.
+fn ms(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Front for Operator<'_> {
-    /// The one readiness line.
-    fn ready(&mut self, address: SocketAddr) {
+    fn policy(&self) -> &Path {
+        self.config
+    }
+
+    /// The one readiness line, and a note for each cause for which a model is not ready.
+    fn ready(&mut self, address: SocketAddr, unready: &[String]) {
         let (ui, options) = (self.ui, self.options);
         let (generation, state) = (&self.generation, options.state.display());
         let scheme = self.scheme;
@@ -242,9 +278,13 @@ impl Front for Operator<'_> {
                 generation,
                 admin: format!("http://{}", options.admin),
                 state: state.to_string(),
+                unready,
             });
         } else {
             ui.line(&format!("tensorgate ready: {scheme}://{address} (policy {generation}, admin http://{}, logs in {state})", options.admin));
+            for cause in unready {
+                ui.note(&format!("warning: not ready: {}", printable(cause)));
+            }
         }
     }
 
@@ -256,34 +296,65 @@ impl Front for Operator<'_> {
         loaded.files(&self.options.root)
     }
 
-    fn faulty(&mut self, error: LoadError) {
+    fn faulty(&mut self, error: LoadError, serving: &str) {
         let _ = report(self.ui, &error.into());
-        self.refused(&self.generation, "");
+        self.refused(serving, "");
     }
 
     fn loaded(&mut self, loaded: &Loaded) {
         self.ui.faults(&loaded.source, &loaded.warnings);
     }
 
-    fn rewritten(&mut self, files: &[PathBuf], held: bool) {
-        const WHY: &str = "was rewritten in place, which may be half of a change: send SIGHUP to take it, or rename a whole file over it";
-        let mut whys = Vec::new();
-        for file in files {
+    fn tightened(&mut self, outcome: Result<Reloaded, &str>) {
+        let ui = self.ui;
+        match outcome {
+            Ok(Reloaded {
+                generation,
+                was,
+                took,
+            }) if ui.json => ui.json_line(&TightenedLine {
+                tightened: true,
+                generation: Some(&generation),
+                was: Some(&was),
+                took_ms: Some(ms(took)),
+                why: None,
+            }),
+            Ok(Reloaded {
+                generation,
+                was,
+                took,
+            }) => ui.line(&format!(
+                "tightened: policy {generation} instead of {was} ({} ms)",
+                ms(took)
+            )),
+            Err(why) if ui.json => ui.json_line(&TightenedLine {
+                tightened: false,
+                generation: None,
+                was: None,
+                took_ms: None,
+                why: Some(why),
+            }),
+            Err(why) => ui.note(&format!(
+                "{}: revocations are NOT in force everywhere, and are tried again every 5 seconds:\n{}",
+                ui.paint("1;31", "error"),
+                printable_lines(why)
+            )),
+        }
+    }
+
+    fn held(&mut self, held: &[SourceState]) {
+        if self.ui.json {
+            return self.ui.json_line(&HeldLine { held });
+        }
+        for SourceState { file, why } in held {
             let file = printable(&file.display().to_string());
-            if held {
-                whys.push(format!("{file} {WHY}"));
-            } else if self.ui.json {
-                self.ui.json_line(&RewrittenLine {
-                    rewritten: file,
-                    why: WHY,
-                });
-            } else {
-                self.ui.note(&format!("{file} {WHY}"));
-            }
+            let why = printable(why.lines().next().unwrap_or_default());
+            self.ui.note(&format!("held: {file}: {why}"));
         }
-        if held {
-            self.refused(&self.generation, &whys.join("\n"));
-        }
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        let _ = report(self.ui, failure);
     }
 
     fn certificates(&mut self, news: &News) {
@@ -319,7 +390,6 @@ impl Front for Operator<'_> {
     }
 
     fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str) {
-        serving.clone_into(&mut self.generation);
         let Reloaded {
             generation,
             was,
@@ -328,7 +398,7 @@ impl Front for Operator<'_> {
             Ok(reloaded) => reloaded,
             Err(error) => return self.refused(serving, &error.to_string()),
         };
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let took_ms = ms(took);
         if self.ui.json {
             self.ui.json_line(&ReloadedLine {
                 reloaded: true,

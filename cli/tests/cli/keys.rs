@@ -1,18 +1,12 @@
 //! `keys`: a new key that its own snippet lets in, its digest, and the list of those that count no more.
 
+use std::path::PathBuf;
+
 use crate::program::{Scratch, digits, key, run, run_with};
 
-#[test]
-fn a_new_key_is_let_in_by_the_lines_that_come_with_it() {
-    let scratch = Scratch::new();
-    let made = run(&["keys", "new", "app", "--not-after", "2030-01-31"]);
-    assert_eq!(made.code, 0, "{}", made.stderr);
-    let key = made.stdout.trim();
-    assert!(
-        key.starts_with("tg_") && !made.stderr.contains(key),
-        "{key}"
-    );
-    let snippet = made.stderr.split_once("clients:\n").unwrap().1;
+/// A policy with the lines that a verb has printed for client `app`.
+fn policy(scratch: &Scratch, printed: &str) -> PathBuf {
+    let snippet = printed.split_once("clients:\n").unwrap().1;
     let rest = r#"
 backends: {gpu: {kind: open-inference, endpoints: ["http://127.0.0.1:8001"], max_in_flight: 1, queue: 1, timeout_ms: 9}}
 models:
@@ -24,10 +18,23 @@ models:
     outputs: [{name: y, datatype: FP32, shape: [2]}]
 grants: [{name: g, clients: [app], models: [m], operations: [ready]}]
 "#;
-    let policy = scratch.file(
+    scratch.file(
         "gate.yaml",
         format!("version: 1\nclients:\n{snippet}{rest}"),
+    )
+}
+
+#[test]
+fn a_new_key_is_let_in_by_the_lines_that_come_with_it() {
+    let scratch = Scratch::new();
+    let made = run(&["keys", "new", "app", "--not-after", "2030-01-31"]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let key = made.stdout.trim();
+    assert!(
+        key.starts_with("tg_") && !made.stderr.contains(key),
+        "{key}"
     );
+    let policy = policy(&scratch, &made.stderr);
     let explain = |key: &str, now: &str| {
         let message = scratch.file(
             "m.http",
@@ -113,6 +120,90 @@ fn a_key_on_standard_input_is_hashed_and_never_repeated() {
     }
 }
 
+/// A key that another system has made.
+const FOREIGN: &str = "sk-live-4f9aK2mQx7Lw0Zr8Vb3Nd6Tc";
+
+#[test]
+fn a_key_of_another_system_is_let_in_by_the_line_that_is_printed_for_it() {
+    let unasked = run_with(&["keys", "hash", "app"], FOREIGN);
+    assert_eq!((unasked.code, unasked.stdout.as_str()), (2, ""));
+    assert!(
+        unasked.stderr.contains("--format any"),
+        "{}",
+        unasked.stderr
+    );
+    let hash = ["keys", "hash", "app", "--format", "any"];
+    let hashed = run_with(&hash, &format!("{FOREIGN}\n"));
+    assert_eq!(hashed.code, 0, "{}", hashed.stderr);
+    let sha256 = hashed.stdout.trim();
+    let line = format!("- {{sha256: \"{sha256}\", format: any}}");
+    assert!(hashed.stderr.contains(&line), "{}", hashed.stderr);
+    assert!(!hashed.stderr.contains(FOREIGN));
+    let json = run_with(&[&hash[..], &["--json"]].concat(), FOREIGN);
+    let expected = format!("{{\"sha256\":\"{sha256}\",\"format\":\"any\"}}");
+    assert_eq!(json.stdout.trim(), expected);
+    let revoked = run_with(&["keys", "revoke", "--format", "any"], FOREIGN);
+    assert_eq!((revoked.code, revoked.stdout.trim()), (0, sha256));
+
+    let without = hashed.stderr.replace(", format: any", "");
+    let file = "clients:\n  app: {api_keys_file: app.keys}\n".to_owned();
+    let check = |printed: &str, expected: i32, told: &str| {
+        let scratch = Scratch::new();
+        scratch.file("app.keys", format!("{sha256} 2030-01-31 any\n"));
+        let policy = policy(&scratch, printed);
+        let ran = run(&["check".as_ref(), policy.as_os_str()]);
+        assert_eq!(ran.code, 0, "{}", ran.stdout);
+        assert!(ran.stdout.contains(told), "{told}: {}", ran.stdout);
+        for field in ["x-api-key: ", "authorization: Bearer "] {
+            let message = scratch.file(
+                "m.http",
+                format!("GET /v2/models/m/ready HTTP/1.1\r\nHost: x\r\n{field}{FOREIGN}\r\n\r\n"),
+            );
+            let ran = run(&[
+                "explain".as_ref(),
+                "-c".as_ref(),
+                policy.as_os_str(),
+                "--http".as_ref(),
+                message.as_os_str(),
+                "--now".as_ref(),
+                "1800000000".as_ref(),
+            ]);
+            assert_eq!(ran.code, expected, "{field}{}", ran.stdout);
+        }
+    };
+    check(&hashed.stderr, 0, ", 1 API key (of any format)");
+    check(&without, 1, ", 1 API key (made by tensorgate: tg_…)");
+    check(&file, 0, ", 1 API key (of any format)");
+    let two = format!(
+        "{}\n      - {{sha256: {SCORER}}}\n",
+        hashed.stderr.trim_end()
+    );
+    let told = ", 2 API keys (1 made by tensorgate: tg_…, 1 of any format)";
+    check(&two, 0, told);
+}
+
+#[test]
+fn a_text_that_cannot_be_a_key_of_any_system_is_not_hashed() {
+    for (text, cause) in [
+        ("", "fewer than 20 characters"),
+        ("a-key-with-19-chars", "fewer than 20 characters"),
+        (&*"x".repeat(513), "more than 512 characters"),
+        (&*"x".repeat(5_000), "more than 512 characters"),
+        ("sk-live-4f9aK2mQ x7Lw0Zr8Vb3N", "visible ASCII"),
+        ("sk-live-4f9aK2mQ,x7Lw0Zr8Vb3N", "visible ASCII"),
+        (
+            "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln",
+            "three parts of base64url",
+        ),
+        (&*format!("{}x", key("scorer")), "tensorgate's own keys"),
+    ] {
+        let refused = run_with(&["keys", "hash", "--format", "any"], text);
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{text}");
+        assert!(refused.stderr.contains(cause), "{text}: {}", refused.stderr);
+        assert!(text.is_empty() || !refused.stderr.contains(text));
+    }
+}
+
 #[test]
 fn a_revoked_key_is_on_the_list_once_and_the_list_is_its_owners() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -129,6 +220,7 @@ fn a_revoked_key_is_on_the_list_once_and_the_list_is_its_owners() {
             sha256.as_ref(),
             "--note".as_ref(),
             note.as_ref(),
+            "--no-wait".as_ref(),
             "--json".as_ref(),
         ])
     };
@@ -203,6 +295,7 @@ fn revocations_at_once_are_all_kept() {
                     "revoke".as_ref(),
                     "-c".as_ref(),
                     policy.as_os_str(),
+                    "--no-wait".as_ref(),
                     "--sha256".as_ref(),
                     std::ffi::OsStr::new(sha256.as_str()),
                 ]);

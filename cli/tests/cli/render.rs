@@ -1,5 +1,7 @@
 //! `render envoy`: the same bytes each time, validated by a real Envoy, and Envoy's own replies in the gate's words.
 
+mod control_planes;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;

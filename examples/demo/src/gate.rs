@@ -24,9 +24,9 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Starts it on free ports, so that a gate that runs already is not in the way, and waits until it is ready. `workers`: what `up` is
-    /// told of them, if anything.
-    pub async fn start(policy: &Path, state: &Path, workers: &[&str]) -> Result<Self> {
+    /// Starts it on free ports, so that a gate that runs already is not in the way, and waits until it is ready. `more`: further
+    /// arguments of `up`.
+    pub async fn start(policy: &Path, state: &Path, more: &[&str]) -> Result<Self> {
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let binary = std::env::current_exe()?.with_file_name("tensorgate");
         let mut child = Command::new(&binary)
@@ -38,7 +38,7 @@ impl Gate {
                 state.as_os_str(),
             ])
             .args(["--listen", "127.0.0.1:0", "--admin", &admin.to_string()])
-            .args(workers)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

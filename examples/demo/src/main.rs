@@ -1,8 +1,9 @@
-//! Starts two whole gates, sends good and hostile requests, prints the table and stops everything. Exits 0 only if
+//! Starts whole gates, sends good and hostile requests, prints the table and stops everything. Exits 0 only if
 //! every answer was the expected one. The first gate has the policy that the README shows; the second asks for TLS, tokens and certificates,
-//! which are made here.
+//! which are made here. Two more are loaded as Istio and as Envoy Gateway load them.
 
 mod gate;
+mod meshes;
 mod request;
 mod rows;
 mod secured;
@@ -17,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::gate::Gate;
 use crate::request::Request;
-use crate::rows::{CUT, Expect, Row};
+use crate::rows::{CUT, Expect, Row, Server};
 
 /// Paths, seen from the top of the tree.
 const POLICY: &str = "examples/policies/digits/gate.yaml";
@@ -30,6 +31,8 @@ const SECURED: &str = "secured";
 struct Gates {
     plain: Gate,
     secured: Gate,
+    istio: Gate,
+    envoy_gateway: Gate,
 }
 
 #[tokio::main]
@@ -62,11 +65,23 @@ async fn demo() -> Result<bool> {
         .with_context(|| format!("looking for {MODELS}"))?;
     let secured = secured::Secured::make(&folder.join("policy"), &models)?;
     let rows = rows::rows(&split, &secured)?;
-    let (plain, secured) = tokio::try_join!(
+    let (istio, envoy_gateway) = (state.join("istio"), state.join("envoy-gateway"));
+    let meshed = meshes::policy(&state.join("meshes"), &models)?;
+    let one = ["--concurrency", "1"];
+    let as_istio = ["--concurrency", "1", "--as", "istio"];
+    let as_envoy_gateway = ["--concurrency", "1", "--as", "envoy-gateway"];
+    let (plain, secured, istio, envoy_gateway) = tokio::try_join!(
         Gate::start(Path::new(POLICY), &state, &[]),
-        Gate::start(&secured.policy, &folder, &["--concurrency", "1"]),
+        Gate::start(&secured.policy, &folder, &one),
+        Gate::start(&meshed, &istio, &as_istio),
+        Gate::start(&meshed, &envoy_gateway, &as_envoy_gateway),
     )?;
-    let gates = Gates { plain, secured };
+    let gates = Gates {
+        plain,
+        secured,
+        istio,
+        envoy_gateway,
+    };
 
     let mut terminated = signal(SignalKind::terminate())?;
     let outcome = tokio::select! {
@@ -74,8 +89,13 @@ async fn demo() -> Result<bool> {
         _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    let (plain, secured) = tokio::join!(gates.plain.stop(), gates.secured.stop());
-    plain.and(secured)?;
+    let stopped = tokio::join!(
+        gates.plain.stop(),
+        gates.secured.stop(),
+        gates.istio.stop(),
+        gates.envoy_gateway.stop(),
+    );
+    (stopped.0.and(stopped.1).and(stopped.2)).and(stopped.3)?;
     let wrong = outcome?;
     println!(
         "\n{} requests, {wrong} wrong; logs and rendered configuration in {}",
@@ -113,7 +133,7 @@ fn print_line(request: &str, expected: &str, answer: &str, reason: &str, verdict
 async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
     let mut last = None;
     for _ in 0..row.times {
-        last = Some(send(&row.request, gates).await);
+        last = Some(send(row, gates).await);
     }
     match last {
         Some(Ok(reply)) => judge(row, &reply),
@@ -130,9 +150,14 @@ async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
     }
 }
 
-async fn send(request: &Request, gates: &Gates) -> Result<Reply> {
-    let (gate, secured) = (gates.plain.address(), gates.secured.address());
-    Ok(match request {
+async fn send(row: &Row, gates: &Gates) -> Result<Reply> {
+    let gate = match row.server {
+        Server::Usual => &gates.plain,
+        Server::Istio => &gates.istio,
+        Server::EnvoyGateway => &gates.envoy_gateway,
+    };
+    let (gate, secured) = (gate.address(), gates.secured.address());
+    Ok(match &row.request {
         Request::Rest {
             method,
             path,

@@ -5,6 +5,7 @@ mod callers;
 mod certificates;
 mod contained;
 mod framing;
+mod meshes;
 mod places;
 mod read;
 mod routes;
@@ -25,8 +26,21 @@ use crate::split::Split;
 /// The demo's public keys, one file a client.
 const KEYS: &str = "examples/policies/digits/keys";
 
+/// A gate of the demo, where the request itself does not say which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The one whose policy the README shows; requests over TLS go to the secured one.
+    Usual,
+    /// As Istio loads it.
+    Istio,
+    /// As Envoy Gateway loads it.
+    EnvoyGateway,
+}
+
 /// One request and its answer.
 pub struct Row {
+    /// Where it goes.
+    pub server: Server,
     /// What it is.
     pub title: &'static str,
     /// What must come back.
@@ -82,6 +96,7 @@ pub fn rows(split: &Split, secured: &Secured) -> Result<Vec<Row>> {
     rows.extend(framing::rows(&keys, split));
     rows.extend(contained::rows(&keys, split));
     rows.extend(places::rows(secured, split)?);
+    rows.extend(meshes::rows(&keys, split));
     Ok(rows)
 }
 
@@ -101,6 +116,7 @@ fn key(client: &str) -> Result<String> {
 
 fn deny(title: &'static str, reason: &'static str, request: Request) -> Row {
     Row {
+        server: Server::Usual,
         title,
         expect: Expect::Denied(reason),
         request,
@@ -115,6 +131,7 @@ fn serve(
     request: Request,
 ) -> Row {
     Row {
+        server: Server::Usual,
         title,
         expect: Expect::Served {
             says: says.into(),

@@ -1,11 +1,11 @@
-//! The auth filter as a module that a proxy loads. All of it lives in [`tensorgate_glue`]; here is the entry point only, and only
-//! for wasm: on the machine itself this crate is empty.
+//! The auth filter as a module that a proxy loads. The code lives in [`tensorgate_filter_core`];
+//! this crate holds the entry point, for wasm only. On native targets this crate is empty.
 
 #[cfg(target_family = "wasm")]
 mod entry {
     #![allow(missing_docs, reason = "the macro's own item")]
 
     proxy_wasm::main! {{
-        tensorgate_glue::sdk::start(tensorgate_glue::filter::Filter::Auth);
+        tensorgate_filter_core::sdk::start(tensorgate_filter_core::filter::Filter::Auth);
     }}
 }

@@ -1,8 +1,9 @@
 //! What the upstream may see, whatever was sent.
 
-use tensorgate_glue::host::Field;
-use tensorgate_wire::context::{Context, HEADER, Key, Marker};
-use tensorgate_wire::messages::{Messages, Taken};
+use tensorgate_filter_core::host::Field;
+use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject};
+use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Key};
+use tensorgate_wire::messages::{Messages, NextMessage};
 
 use crate::support::{MAIN, NOW_UNIX_S, RATES, RAW};
 
@@ -44,12 +45,39 @@ pub(super) fn behind_marks(headers: &[Field], context_key: &str, sent: &[u8]) {
     let (_, context) = context.expect("the head went on with a context");
     let context = str::from_utf8(context).expect("made by the gate");
     let key = Key::from_hex(context_key).expect("a key");
-    let mut messages = Messages::marked(Marker::new(&key, context), usize::MAX);
+    let mut messages = Messages::from_gate(EnvelopeCodec::new(&key, context), usize::MAX);
     let mut rest = sent;
-    while let Taken::Message { used, .. } | Taken::Refused { used, .. } =
+    while let NextMessage::Message { used, .. } | NextMessage::Refused { used, .. } =
         messages.take(rest).expect("a mark of the gate's own")
     {
         rest = &rest[used..];
     }
     assert!(rest.is_empty(), "a piece of a message goes on");
+}
+
+/// What the host accepts as a whole request: every verdict that the context announces.
+pub(super) fn with_verdicts(headers: &[Field], context_key: &str, trailers: &[Field], sent: &[u8]) {
+    let text = |name: &str| {
+        let mut values = headers.iter().filter(|(known, _)| known == name.as_bytes());
+        let (_, value) = values.next().expect("made by the gate");
+        str::from_utf8(value).expect("made by the gate")
+    };
+    let (method, path) = (text(":method"), text(":path"));
+    let key = Key::from_hex(context_key).expect("a key");
+    let context = Context::verify(text(HEADER), &key, method, path, NOW_UNIX_S, 0);
+    let context = context.expect("the gate's own context");
+    let request = VerdictSubject {
+        client: context.client.as_deref(),
+        request_id: &context.request_id,
+        method,
+        path,
+        generation: &context.generation,
+    };
+    let verdicts = trailers
+        .iter()
+        .filter(|(name, _)| name == TRAILER.as_bytes());
+    let verdicts: Vec<_> = verdicts.map(|(_, value)| value.as_slice()).collect();
+    assert_eq!(verdicts.len(), trailers.len(), "a client's trailer goes on");
+    let read = request.read_all(&key, context.verdicts, &verdicts, sent);
+    assert!(read.is_ok(), "{read:?}");
 }

@@ -1,4 +1,4 @@
-//! Where each model's requests go, from what a policy names and what was made of it. Loads and opens nothing.
+//! Builds the routes of all models from a policy and its parts. It loads and opens nothing.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Accepts, EnsembleStep, Grant, GrantId, Model, ModelId};
 
 use super::{LoadedStage, PolicyFault, Server};
-use crate::backends::openai::room::ANSWER_COPIES;
-use crate::backends::question::Dialect;
-use crate::copies::{self, Copies};
+use crate::backends::backend_request::ProtocolAdapter;
+use crate::backends::openai::response_memory::ANSWER_COPIES;
 use crate::metrics::Metrics;
-use crate::pipeline::{Links, ModelRoute, Target};
+use crate::mirroring::{self, Mirrors};
+use crate::pipeline::{HandlerChain, ModelRoute, Target};
 use crate::sandbox::Role;
 
-/// The grants that have handlers of their own for a model.
-pub(super) fn of_grants(
+/// The grants with handlers of their own for a model.
+pub(super) fn grant_handlers(
     policy: &Policy,
     id: ModelId,
 ) -> impl Iterator<Item = (ModelId, GrantId, &Grant)> {
@@ -25,12 +25,12 @@ pub(super) fn of_grants(
         .map(move |(grant_id, grant)| (id, grant_id, grant))
 }
 
-/// Every handler that a model uses, or a grant of it, by name and in the role in which it is used.
+/// Every handler that a model or a grant uses, by name and role.
 pub(super) fn used(policy: &Policy) -> BTreeSet<(String, Role)> {
     let used = policy.models().iter().flat_map(|model| {
         let own = (policy.model_id(model.name()))
             .into_iter()
-            .flat_map(|id| of_grants(policy, id))
+            .flat_map(|id| grant_handlers(policy, id))
             .map(move |(id, _, grant)| (grant.preprocess(id, model), grant.postprocess(id, model)));
         let own = own.chain([(model.preprocess(), model.postprocess())]);
         own.flat_map(|(before, after)| {
@@ -42,23 +42,23 @@ pub(super) fn used(policy: &Policy) -> BTreeSet<(String, Role)> {
 }
 
 /// Backends by name, and handlers by name and role.
-pub(super) type Made<'m> = (
+pub(super) type LoadedHandlers<'m> = (
     &'m HashMap<String, Arc<Server>>,
     &'m HashMap<(String, Role), LoadedStage>,
 );
 
-/// Every model's route. `complete`: every part that the policy names was made.
+/// Builds the route of every model. `complete` says whether every part could be built.
 pub(super) fn routes(
     policy: &Policy,
-    parts: Made<'_>,
+    parts: LoadedHandlers<'_>,
     complete: bool,
-    (metrics, room): (&Metrics, &copies::Room),
+    (metrics, room): (&Metrics, &mirroring::MirrorSlots),
     faults: &mut Vec<PolicyFault>,
 ) -> HashMap<ModelId, ModelRoute> {
     faults.extend(beyond_budget(policy).into_iter().map(PolicyFault::from));
     let mut routes = HashMap::new();
     for model in policy.models() {
-        let copies = Copies::of(model, room, metrics);
+        let copies = Mirrors::for_model(model, room, metrics);
         match route(policy, model, parts, copies) {
             Ok((id, route)) => {
                 routes.insert(id, route);
@@ -70,17 +70,18 @@ pub(super) fn routes(
     routes
 }
 
-/// A model of which one answer within its contract takes more than all requests together may hold: each would be refused, whatever came.
+/// A model whose largest valid response exceeds the memory budget, so that each request would be
+/// denied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
 )]
 pub struct BeyondBudget {
-    /// Its name.
+    /// The model's name.
     pub model: String,
-    /// The largest answer, with its copies while it is read, bytes.
+    /// The largest response with its copies while it is read, in bytes.
     pub needs: usize,
-    /// What all requests together may hold, bytes.
+    /// The memory budget in bytes.
     pub gives: usize,
 }
 
@@ -92,13 +93,13 @@ pub fn beyond_budget(policy: &Policy) -> Vec<BeyondBudget> {
         let needs = match model.accepts() {
             Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
             Accepts::Tensors(_) | Accepts::Raw { .. } => match model.ensemble() {
-                None => answer_room(policy, model),
-                // All of them may be there at once.
+                None => answer_bytes(policy, model),
+                // All of them may be in memory at once.
                 Some(ensemble) => {
                     let members = ensemble.steps().iter();
                     let members = members.filter_map(|step| policy.model(step.model()));
                     members.fold(0_usize, |sum, member| {
-                        sum.saturating_add(answer_room(policy, member))
+                        sum.saturating_add(answer_bytes(policy, member))
                     })
                 }
             },
@@ -114,16 +115,18 @@ pub fn beyond_budget(policy: &Policy) -> Vec<BeyondBudget> {
     faults
 }
 
-fn answer_room(policy: &Policy, model: &Model) -> usize {
+fn answer_bytes(policy: &Policy, model: &Model) -> usize {
     let backend = policy.backends().get(model.backend());
-    backend.map_or(0, |rule| Dialect::of(rule.kind()).answer_room(model))
+    backend.map_or(0, |rule| {
+        ProtocolAdapter::for_kind(rule.kind()).response_memory(model)
+    })
 }
 
 fn route(
     policy: &Policy,
     model: &Model,
-    (backends, handlers): Made<'_>,
-    copies: Copies,
+    (backends, handlers): LoadedHandlers<'_>,
+    copies: Mirrors,
 ) -> Result<(ModelId, ModelRoute), PolicyFault> {
     let unresolved = |what, name: &str| PolicyFault::Unresolved {
         model: model.name().to_owned(),
@@ -163,21 +166,21 @@ fn route(
     };
     let links = |before: &[String], after: &[String]| {
         let before = chain(before, Role::Preprocess)?;
-        Ok::<_, PolicyFault>(Links::new(before, chain(after, Role::Postprocess)?))
+        Ok::<_, PolicyFault>(HandlerChain::new(before, chain(after, Role::Postprocess)?))
     };
     let id = policy
         .model_id(model.name())
         .ok_or_else(|| unresolved("model", model.name()))?;
     let route = ModelRoute {
         links: links(model.preprocess(), model.postprocess())?,
-        own: of_grants(policy, id)
+        own: grant_handlers(policy, id)
             .map(|(model_id, id, grant)| {
                 let before = grant.preprocess(model_id, model);
                 Ok((id, links(before, grant.postprocess(model_id, model))?))
             })
             .collect::<Result<_, PolicyFault>>()?,
         target,
-        copies,
+        mirrors: copies,
     };
     Ok((id, route))
 }

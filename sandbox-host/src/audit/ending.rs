@@ -1,4 +1,5 @@
-//! An answer that goes out in pieces: its line is written before the first of them, and amended if it breaks off.
+//! The end of a streamed response. Its record is written before the first chunk, and amended if it
+//! ends early.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::Outcomes;
 use super::record::{Decision, Verdict};
 use crate::metrics::micros;
 
-/// A request whose answer is on its way, piece by piece.
+/// A request with a streamed response.
 #[derive(Debug)]
 pub struct Ending {
     outcomes: Arc<Outcomes>,
@@ -18,7 +19,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Of a request that came when it `started` and whose line says this `decision`.
+    /// Creates it for a request that arrived at `started` and has this record.
     pub fn new(outcomes: &Arc<Outcomes>, decision: Decision, started: Instant) -> Self {
         Self {
             outcomes: Arc::clone(outcomes),
@@ -27,9 +28,9 @@ impl Ending {
         }
     }
 
-    /// It broke off for this, when its caller had so many bytes of it: its line says something else, and another one amends that.
+    /// Amends the record: the response ended early for this reason, after this many bytes.
     pub fn broke_off(self, denial: &Denial, response_bytes: usize) {
-        self.outcomes.ends_otherwise(Decision {
+        self.outcomes.amend_outcome(Decision {
             verdict: Verdict::Aborted,
             reason: denial.reason.name().to_owned(),
             response_bytes: u64::try_from(response_bytes).unwrap_or(u64::MAX),

@@ -1,28 +1,28 @@
-//! Which of Envoy's own replies is which reason. One table: the rendered `local_reply_config` answers by it, the audit log
-//! names by it.
+//! Maps Envoy's own replies to denial reasons. The rendered `local_reply_config` and the audit log
+//! use the same table.
 
 use tensorgate_policy::Reason;
 
-/// Details of the filter's own replies.
+/// The details of the filter's own replies.
 pub const OURS: &str = "tensorgate";
 
-/// Which of Envoy's response code details a row is for.
+/// The response code details of Envoy that a row matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Details {
     /// One of these.
     Are(&'static [&'static str]),
-    /// Beginning so, or one of these.
+    /// With this prefix, or one of these.
     Begin(&'static str, &'static [&'static str]),
-    /// Beginning so, whatever comes after.
+    /// With this prefix.
     Of(&'static str),
-    /// Any with a status that blames the client.
+    /// Any, with a client error status.
     OfTheClient,
     /// Any.
     Any,
 }
 
-/// The first row that matches counts. The last takes whatever is left: a trapped VM, a full Envoy, and what later versions
-/// may think of.
+/// The first matching row counts. The last one matches the rest: a trapped VM, an overloaded Envoy,
+/// and details of later versions.
 pub const REASONS: [(Reason, Details); 9] = [
     (
         Reason::HeaderTooLarge,
@@ -36,7 +36,7 @@ pub const REASONS: [(Reason, Details); 9] = [
         Reason::BackendTimeout,
         Details::Are(&["response_timeout", "upstream_per_try_timeout"]),
     ),
-    // A request that does not arrive in time is not a whole one.
+    // A request that does not arrive in time is not complete.
     (
         Reason::Malformed,
         Details::Are(&[
@@ -54,17 +54,17 @@ pub const REASONS: [(Reason, Details); 9] = [
         Reason::NotAnInferenceRoute,
         Details::Are(&["route_not_found", "absolute_path_rejected"]),
     ),
-    // Envoy's own filter in front of ours, where somebody put it there.
+    // Envoy's own filter, if it is installed before the gate.
     (
         Reason::Unauthenticated,
         Details::Of("jwt_authn_access_denied"),
     ),
-    // Framing, hosts, paths and header names that two readers could take in two ways; upgrades; HTTP/1.0.
+    // Framing, hosts, paths and header names that are ambiguous; upgrades; HTTP/1.0.
     (Reason::AmbiguousRequest, Details::OfTheClient),
     (Reason::Overloaded, Details::Any),
 ];
 
-/// Details of refusals that come before Envoy has given a request an id of ours: these, and all of its codecs'.
+/// The details of rejections before Envoy creates the request ID: these, and all of its codecs'.
 pub const NAMELESS: [&str; 7] = [
     "overload",
     "missing_path_rejected",
@@ -75,15 +75,15 @@ pub const NAMELESS: [&str; 7] = [
     "request_header_timeout",
 ];
 
-/// What the codecs' details begin with.
+/// The prefixes of the codecs' details.
 pub const CODECS: [&str; 2] = ["http1.", "http2."];
 
-/// Whether a request with these details may carry an id that is not ours.
+/// Whether a request with these details may have an ID that the gate did not create.
 pub fn nameless(details: &str) -> bool {
     NAMELESS.contains(&details) || CODECS.iter().any(|codec| details.starts_with(codec))
 }
 
-/// The reason of a reply of Envoy's own.
+/// The reason for one of Envoy's own replies.
 pub fn reason(details: &str, status: u16) -> Reason {
     let row = REASONS.iter().find(|(_, matches)| match matches {
         Details::Are(all) => all.contains(&details),

@@ -1,26 +1,31 @@
-//! The log's files: the one that is written, closed ones named by their first line's number, and what stands beside them.
+//! The files of an audit log: the current one, closed ones named by the number of their first
+//! record, and auxiliary files.
 //!
-//! `decisions.jsonl` is written; `decisions.jsonl.00000000000042` was, and begins with line 42. `.head` says where the log ends,
-//! `.pub` is the key to verify with, `.key` the one that signs (unless the policy keeps it elsewhere), `.lock` keeps a second
-//! host away.
+//! `decisions.jsonl` is the current file. `decisions.jsonl.00000000000042` is closed and starts
+//! with record 42. `.head` says where the log ends, `.pub` is the public key, `.key` the signing
+//! key (unless the policy keeps it elsewhere), and `.lock` excludes a second host.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-/// Digits of a closed file's number: enough for a line each microsecond of a year and more, and names sort as numbers do.
+use super::record::Found;
+use super::recover::first;
+
+/// The digits of a closed file's number: enough for a record each microsecond of a year. Names then
+/// sort like numbers.
 pub const SEQ_DIGITS: usize = 14;
 
-/// Where a log is.
+/// The paths of a log.
 #[derive(Clone, Debug)]
 pub struct Paths {
     log: PathBuf,
 }
 
 impl Paths {
-    /// Of a log that is written here.
+    /// Creates the paths of a log.
     pub fn new(log: &Path) -> Self {
         Self {
             log: log.to_owned(),
@@ -33,12 +38,12 @@ impl Paths {
         name.into()
     }
 
-    /// The file that is written.
+    /// The current file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Where the log ends.
+    /// The head file, which says where the log ends.
     pub fn head(&self) -> PathBuf {
         self.beside(".head")
     }
@@ -48,12 +53,12 @@ impl Paths {
         self.beside(".key")
     }
 
-    /// The verifying key.
+    /// The public key.
     pub fn public(&self) -> PathBuf {
         self.beside(".pub")
     }
 
-    /// What keeps a second host away.
+    /// The lock file.
     pub fn lock(&self) -> PathBuf {
         self.beside(".lock")
     }
@@ -63,17 +68,17 @@ impl Paths {
         self.beside(&format!(".{first_seq:0SEQ_DIGITS$}"))
     }
 
-    /// Bytes that a crash left after the last whole line, set apart before line `seq`.
+    /// The bytes that a crash left after the last complete record, moved aside before record `seq`.
     pub fn torn(&self, seq: u64) -> PathBuf {
         self.beside(&format!(".torn-{seq:0SEQ_DIGITS$}"))
     }
 
-    /// A file whose first line cannot be read, set apart before line `seq`.
+    /// A file with an unreadable first record, moved aside before record `seq`.
     pub fn damaged(&self, seq: u64) -> PathBuf {
         self.beside(&format!(".damaged-{seq:0SEQ_DIGITS$}"))
     }
 
-    /// The closed files with their first lines' numbers, oldest first.
+    /// The closed files with the numbers of their first records, oldest first.
     pub fn all_closed(&self) -> io::Result<Vec<(u64, PathBuf)>> {
         let mut closed = Vec::new();
         for entry in std::fs::read_dir(self.folder())? {
@@ -93,7 +98,8 @@ impl Paths {
         Ok(closed)
     }
 
-    /// Files that begin with the log's name and end in a number that is none of its own, as copies that another program has rotated do.
+    /// Files with the log's name and a number in another format, as rotations of another program
+    /// create them.
     pub fn strangers(&self) -> io::Result<Vec<PathBuf>> {
         let mut strangers = Vec::new();
         for entry in std::fs::read_dir(self.folder())? {
@@ -121,17 +127,44 @@ impl Paths {
     }
 }
 
-/// Where lines go. The file system's in a host; a test's own where a disk must fail.
+/// Why records were not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The open file is not at the log's path any more, or does not have the expected content.
+    #[error("the file was found {}: {}", .0.what, .0.detail)]
+    Displaced(Found),
+    /// The file system failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<AppendError> for io::Error {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Displaced(_) => Self::other(error),
+            AppendError::Io(error) => error,
+        }
+    }
+}
+
+/// The storage of a log: a folder in a host, or a fake that fails in tests.
 pub trait Store: Send + 'static {
-    /// Writes whole lines, or nothing: what was half written is taken back before the next try.
-    fn append(&mut self, lines: &[u8]) -> io::Result<()>;
-    /// Bytes of the file that is written.
+    /// Appends complete records or nothing. Partial records are removed before the next attempt.
+    ///
+    /// Before and after the write it checks that the open file is at the log's path and has the
+    /// records so far. Without records, only that check is done.
+    fn append(&mut self, lines: &[u8]) -> Result<(), AppendError>;
+    /// Moves aside the file at the log's path and creates a new one for records from `next_seq` on.
+    /// Returns the number of the oldest record that is kept.
+    fn reopen(&mut self, next_seq: u64) -> io::Result<u64>;
+    /// The size of the current file in bytes.
     fn bytes(&self) -> u64;
-    /// Says where the log ends, at once or not at all.
+    /// Writes where the log ends, completely or not at all.
     fn head(&mut self, text: &str) -> io::Result<()>;
-    /// Closes the file that began with line `first_seq`, begins a new one, and lets go of what is more than is kept. Says
-    /// which line is then the oldest.
-    fn rotate(&mut self, first_seq: u64) -> io::Result<u64>;
+    /// Closes the file that starts with record `first_seq`, creates a new one for records from
+    /// `next_seq` on, and removes closed files beyond the limit. Returns the number of the oldest
+    /// record that is kept.
+    fn rotate(&mut self, first_seq: u64, next_seq: u64) -> io::Result<u64>;
 }
 
 /// A log on disk.
@@ -140,19 +173,17 @@ pub struct Folder {
     paths: Paths,
     keep: usize,
     file: File,
-    /// Bytes of whole lines.
+    /// The bytes of complete records.
     whole: u64,
-    /// More than that may stand in the file.
+    /// Whether the file may have more than that.
     dirty: bool,
-    /// The file that was closed last, by its first line.
-    closed: Option<u64>,
-    /// Forces that file to the disk, which the lines that follow do not wait for.
+    /// Flushes the last closed file to the disk, in the background.
     syncing: Option<JoinHandle<()>>,
-    _lock: File,
+    lock: File,
 }
 
 impl Folder {
-    /// Locks a log; its folder is made, for its owner alone, if it is not there.
+    /// Locks a log. Its folder is created if it is missing, accessible by its owner only.
     pub fn lock(paths: &Paths) -> io::Result<File> {
         if let Some(folder) = paths.log().parent().filter(|it| !it.as_os_str().is_empty()) {
             DirBuilder::new()
@@ -170,7 +201,7 @@ impl Folder {
         }
     }
 
-    /// Opens the file that is written, made if it is not there. `keep`: closed files.
+    /// Opens or creates the current file. `keep` is the number of closed files.
     pub fn open(paths: Paths, keep: usize, lock: File) -> io::Result<Self> {
         let file = append_to(paths.log())?;
         let whole = file.metadata()?.len();
@@ -180,49 +211,113 @@ impl Folder {
             file,
             whole,
             dirty: false,
-            closed: None,
             syncing: None,
-            _lock: lock,
+            lock,
         })
     }
 }
 
+/// Whether both are the same file. The inode number of an open file is not reused.
+fn same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// The metadata of a path, without following a link. `None` if nothing exists there.
+fn lstat(path: &Path) -> io::Result<Option<Metadata>> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::symlink_metadata(path) {
+        Ok(there) => Ok(Some(there)),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a regular file for reading. A pipe is an error, because opening one may block forever.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(not_regular(path))
+    }
+}
+
+fn not_regular(path: &Path) -> io::Error {
+    io::Error::other(format!("{} is not a regular file", path.display()))
+}
+
+/// Moves aside what exists at a log's path, so that a file for records from `next_seq` on can be
+/// created there.
+///
+/// An empty file is removed. A file that starts with an earlier record becomes a closed file.
+/// Anything else (another program's file, a link, a pipe, a folder) gets a `.damaged-` name.
+pub fn move_aside(paths: &Paths, next_seq: u64) -> io::Result<()> {
+    let Some(there) = lstat(paths.log())? else {
+        return Ok(());
+    };
+    if there.is_file() && there.len() == 0 {
+        return std::fs::remove_file(paths.log());
+    }
+    // An unreadable file is moved aside too.
+    let line = first(paths.log()).ok().flatten();
+    let line = line.filter(|line| there.is_file() && line.seq < next_seq);
+    let closed = line.map(|line| paths.closed(line.seq));
+    // No existing file is replaced.
+    let damaged = (next_seq..).map(|seq| paths.damaged(seq));
+    for aside in closed.into_iter().chain(damaged) {
+        if lstat(&aside)?.is_none() {
+            return std::fs::rename(paths.log(), aside);
+        }
+    }
+    Ok(())
+}
+
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    // Lines name clients and what they ask for: they are their owner's. What a link leads to is none of these files.
+    // Records name clients and their requests, so only the owner may read the file. Links are not
+    // followed, and opening a pipe without a reader fails instead of blocking.
     options
         .write(true)
         .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
 }
 
-/// A regular file and nothing else: a pipe's reader could hold the log up, and with it the gate.
+/// Opens or creates a regular file for appending. The reader of a pipe could block the log, and
+/// with it the gate.
 fn append_to(path: &Path) -> io::Result<File> {
-    if std::fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
-        return Err(io::Error::other(format!(
-            "{} is not a regular file",
-            path.display()
-        )));
+    if lstat(path)?.is_some_and(|there| !there.is_file()) {
+        return Err(not_regular(path));
     }
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
+    private(OpenOptions::new().append(true).create(true)).open(path)
 }
 
 impl Store for Folder {
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.dirty {
-            self.file.set_len(self.whole)?;
-            self.dirty = false;
+    fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
+        self.remove_partial()?;
+        self.check(self.whole)?;
+        if lines.is_empty() {
+            return Ok(());
         }
         self.dirty = true;
         self.file.write_all(lines)?;
-        self.dirty = false;
         let written = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        self.whole = self.whole.saturating_add(written);
+        let whole = self.whole.saturating_add(written);
+        self.check(whole)?;
+        (self.whole, self.dirty) = (whole, false);
         Ok(())
+    }
+
+    fn reopen(&mut self, next_seq: u64) -> io::Result<u64> {
+        // Incomplete records go to the new file only.
+        self.remove_partial()?;
+        let lock = lstat(&self.paths.lock())?;
+        let own = self.lock.metadata()?;
+        if !lock.is_some_and(|lock| same_file(&lock, &own)) {
+            self.lock = Self::lock(&self.paths)?;
+        }
+        self.create(next_seq)
     }
 
     fn bytes(&self) -> u64 {
@@ -233,29 +328,81 @@ impl Store for Folder {
         write_whole(&self.paths.head(), text)
     }
 
-    fn rotate(&mut self, first_seq: u64) -> io::Result<u64> {
-        // A try that failed further down has closed the file already: a second rename would put the new one in its place.
-        if self.closed != Some(first_seq) {
+    fn rotate(&mut self, first_seq: u64, next_seq: u64) -> io::Result<u64> {
+        // If an earlier attempt failed below, the file already has its closed name.
+        let there = lstat(self.paths.log())?;
+        let own = self.file.metadata()?;
+        if there.is_some_and(|there| same_file(&there, &own)) {
             let closed = self.paths.closed(first_seq);
-            if closed.try_exists()? {
+            if lstat(&closed)?.is_some() {
                 return Err(io::Error::other(format!(
                     "{} is in the way",
                     closed.display()
                 )));
             }
             std::fs::rename(self.paths.log(), closed)?;
-            self.closed = Some(first_seq);
         }
-        let full = std::mem::replace(&mut self.file, append_to(self.paths.log())?);
-        self.whole = self.file.metadata()?.len();
-        self.sync(full);
-        Ok(self.prune(first_seq))
+        self.create(next_seq)
     }
 }
 
 impl Folder {
-    /// Forces a closed file to the disk beside the writing of the next: a disk may take seconds for it, and answers wait for their lines.
-    /// One at a time: where a disk takes longer for a file than the next takes to fill, writing waits for it.
+    /// Checks that the open file is at the log's path and has this length.
+    fn check(&self, bytes: u64) -> Result<(), AppendError> {
+        let own = self.file.metadata()?;
+        let (what, detail) = match lstat(self.paths.log())? {
+            None => ("gone", "no file is left at its path".to_owned()),
+            Some(there) if !same_file(&there, &own) => {
+                ("replaced", "another file stands at its path".to_owned())
+            }
+            // The length comes from the open file, because on some file systems that of a path lags
+            // behind.
+            Some(_) if own.len() < bytes => {
+                let detail = format!("{} of its {bytes} bytes are left", own.len());
+                ("truncated", detail)
+            }
+            Some(_) if own.len() > bytes => {
+                let detail = format!("it has {} bytes, of which {bytes} were written", own.len());
+                ("grown", detail)
+            }
+            Some(_) => return Ok(()),
+        };
+        let what = what.to_owned();
+        Err(AppendError::Displaced(Found { what, detail }))
+    }
+
+    /// Removes what a failed write left after the complete records.
+    fn remove_partial(&mut self) -> io::Result<()> {
+        if self.dirty {
+            // The file may have become shorter. It must not grow.
+            if self.file.metadata()?.len() > self.whole {
+                self.file.set_len(self.whole)?;
+            }
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Creates a new file at the log's path. Returns the number of the oldest record that is kept.
+    fn create(&mut self, next_seq: u64) -> io::Result<u64> {
+        move_aside(&self.paths, next_seq)?;
+        let log = self.paths.log();
+        let new = private(OpenOptions::new().append(true).create_new(true)).open(log)?;
+        // On a file system without stable inode numbers every check would fail, and every batch
+        // would create a file.
+        let own = new.metadata()?;
+        if !lstat(log)?.is_some_and(|there| same_file(&there, &own)) {
+            return Err(io::Error::other("a new file does not stay at its path"));
+        }
+        let full = std::mem::replace(&mut self.file, new);
+        self.whole = 0;
+        self.sync(full);
+        Ok(self.prune(next_seq))
+    }
+
+    /// Flushes a closed file to the disk while the next one is written. A disk may take seconds for
+    /// it, and responses wait for their records. At most one flush runs: if it takes longer than
+    /// the next file takes to fill, writing waits.
     fn sync(&mut self, full: File) {
         self.synced();
         let sync = move || {
@@ -276,16 +423,17 @@ impl Folder {
         }
     }
 
-    /// Waits for the file that was closed last.
+    /// Waits for the last closed file.
     fn synced(&mut self) {
         if let Some(syncing) = self.syncing.take() {
-            // It cannot panic, and has told what went wrong.
+            // The thread cannot panic, and has logged errors.
             let _ = syncing.join();
         }
     }
 
-    /// Lets go of what is more than is kept; what cannot be removed stays, and writing goes on. Says which line is then the oldest.
-    fn prune(&self, first_seq: u64) -> u64 {
+    /// Removes closed files beyond the limit. Files that cannot be removed stay, and writing
+    /// continues. Returns the number of the oldest record.
+    fn prune(&self, next_seq: u64) -> u64 {
         let failed = |error: &io::Error| {
             tracing::warn!(
                 cause = error.to_string(),
@@ -304,7 +452,7 @@ impl Folder {
                 _ => {}
             }
         }
-        closed.first().map_or(first_seq, |(oldest, _)| *oldest)
+        closed.first().map_or(next_seq, |(oldest, _)| *oldest)
     }
 }
 
@@ -314,7 +462,7 @@ impl Drop for Folder {
     }
 }
 
-/// Writes a file so that a reader sees the old content or the new, and nothing between.
+/// Replaces a file atomically, so that a reader sees the old or the new content.
 pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.to_owned().into_os_string();
     name.push(".new");
@@ -326,54 +474,4 @@ pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-
-    fn folder(keep: usize) -> (PathBuf, Folder) {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let root = std::env::temp_dir().join(format!("tg-files-{}-{number}", std::process::id()));
-        let paths = Paths::new(&root.join("log.jsonl"));
-        let lock = Folder::lock(&paths).unwrap();
-        (root, Folder::open(paths, keep, lock).unwrap())
-    }
-
-    #[test]
-    fn a_rotation_that_is_tried_again_destroys_nothing() {
-        let (root, mut log) = folder(4);
-        log.append(b"one\n").unwrap();
-        assert_eq!(log.rotate(1).unwrap(), 1);
-        log.append(b"two\n").unwrap();
-        assert_eq!(log.rotate(1).unwrap(), 1);
-        assert_eq!(std::fs::read(log.paths.closed(1)).unwrap(), b"one\n");
-        assert_eq!(std::fs::read(log.paths.log()).unwrap(), b"two\n");
-        assert_eq!(log.bytes(), 4);
-        std::fs::remove_dir_all(root).unwrap();
-    }
-
-    #[test]
-    fn an_old_file_that_cannot_be_removed_holds_nothing_up() {
-        let (root, mut log) = folder(1);
-        // A folder of that name: `remove_file` refuses it.
-        std::fs::create_dir(log.paths.closed(1)).unwrap();
-        log.append(b"two\n").unwrap();
-        assert_eq!(log.rotate(2).unwrap(), 2);
-        log.append(b"three\n").unwrap();
-        assert_eq!(std::fs::read(log.paths.closed(2)).unwrap(), b"two\n");
-        assert_eq!(std::fs::read(log.paths.log()).unwrap(), b"three\n");
-        std::fs::remove_dir_all(root).unwrap();
-    }
-
-    #[test]
-    fn a_file_that_is_in_the_way_is_not_written_over() {
-        let (root, mut log) = folder(4);
-        std::fs::write(log.paths.closed(1), "kept").unwrap();
-        log.append(b"one\n").unwrap();
-        assert!(log.rotate(1).is_err());
-        assert_eq!(std::fs::read(log.paths.closed(1)).unwrap(), b"kept");
-        assert_eq!(std::fs::read(log.paths.log()).unwrap(), b"one\n");
-        std::fs::remove_dir_all(root).unwrap();
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! The key that signs checkpoints: Ed25519, so that whoever verifies a log needs nothing secret and cannot forge one.
+//! The key that signs checkpoints: Ed25519, so that a verifier of a log needs no secret and cannot
+//! forge a log.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -9,43 +10,43 @@ use ed25519_compact::{KeyPair, PublicKey, Seed, Signature};
 use sha2::{Digest as _, Sha256};
 pub use tensorgate_policy::{hex, unhex};
 
-/// A key file, bytes: a label, 64 hex digits and white space.
+/// The largest key file in bytes: a label, 64 hex digits and white space.
 const MAX_FILE_BYTES: u64 = 1 << 10;
-/// What a public key's file begins with: a seed, 64 hex digits as well, is not taken for one.
+/// The start of a public key's file. A seed, which also has 64 hex digits, cannot be taken for one.
 const PUBLIC_LABEL: &str = "tensorgate-audit-ed25519 ";
-/// What is signed begins with this: no other program's signature is one of ours.
+/// The prefix of signed content, which separates these signatures from those of other programs.
 const CONTEXT: &[u8] = b"tensorgate audit v1\n";
 
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("cannot use the audit key {path}: {source}")]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: std::io::Error,
     },
     /// Others can read it.
     #[error("{path} has mode {mode:04o}: the audit key must be for its owner alone (0600 or 0400)")]
     Mode {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
     },
-    /// It holds something else.
+    /// It has another content.
     #[error("{path} does not hold {expected}")]
     Form {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         expected: &'static str,
     },
 }
 
-/// The signing key. Never printed.
+/// The signing key. It is never printed.
 #[derive(Clone)]
 pub struct SigningKey(KeyPair);
 
@@ -57,17 +58,17 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-/// A key to verify with.
+/// A public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyingKey(PublicKey);
 
 impl SigningKey {
-    /// A key of 32 random bytes.
+    /// Creates a key from 32 random bytes.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(KeyPair::from_seed(Seed::new(seed)))
     }
 
-    /// Reads a key file, or makes one, mode 0600, where there is none.
+    /// Reads a key file, or creates one with mode 0600.
     pub fn read_or_make(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File {
             path: path.to_owned(),
@@ -99,36 +100,36 @@ impl SigningKey {
         })
     }
 
-    /// Its public half.
+    /// The public key.
     pub fn public(&self) -> VerifyingKey {
         VerifyingKey(self.0.pk)
     }
 
-    /// Signs; the same content gives the same signature.
+    /// Signs content. The same content gives the same signature.
     pub fn sign(&self, content: &[u8]) -> [u8; 64] {
         *self.0.sk.sign([CONTEXT, content].concat(), None)
     }
 }
 
 impl VerifyingKey {
-    /// From 64 hex digits.
+    /// Parses 64 hex digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         Some(Self(PublicKey::new(unhex::<32>(text.as_bytes())?)))
     }
 
-    /// As 64 hex digits.
+    /// Formats the key as 64 hex digits.
     pub fn to_hex(&self) -> String {
         hex(self.0.as_ref())
     }
 
-    /// A short name: the first 16 hex digits of its SHA-256.
+    /// A short name: the first 16 hex digits of its SHA-256 digest.
     pub fn id(&self) -> String {
         let mut id = hex(&Sha256::digest(self.0.as_ref()));
         id.truncate(16);
         id
     }
 
-    /// Reads a public key's file, as [`Self::write`] makes it.
+    /// Reads the file of a public key, as [`Self::write`] creates it.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File {
             path: path.to_owned(),
@@ -143,7 +144,7 @@ impl VerifyingKey {
         })
     }
 
-    /// Writes the file that verifiers get, unless it is there.
+    /// Writes the file for verifiers, unless it exists.
     pub fn write(&self, path: &Path) -> Result<(), KeyError> {
         if Self::read(path).is_ok_and(|there| there == *self) {
             return Ok(());
@@ -163,7 +164,7 @@ impl VerifyingKey {
         })
     }
 
-    /// Whether a signature is this key's over that content.
+    /// Verifies a signature of content.
     pub fn verifies(&self, content: &[u8], signature: &[u8; 64]) -> bool {
         self.0
             .verify([CONTEXT, content].concat(), &Signature::new(*signature))

@@ -1,9 +1,11 @@
-//! One line, sealed: `{"v":1,"seq":…,"time":…,"type":…, … ,"prev":"…","hash":"…"}`.
+//! A sealed record: `{"v":1,"seq":…,"time":…,"type":…, … ,"prev":"…","hash":"…"}`.
 //!
-//! `hash` is SHA-256 over every byte of the line before `,"hash":`; `prev` is the hash of the line before. A signed line has a
-//! `signature` between the two, over every byte before `,"signature":`. The seals stand at the end at fixed widths, so that a
-//! verifier finds them without parsing what they cover, and no two readings of a line can differ about what was covered.
+//! `hash` is the SHA-256 digest of every byte of the line before `,"hash":`. `prev` is the hash of
+//! the previous line. A signed line has a `signature` between the two, over every byte before
+//! `,"signature":`. The seals are at the end with fixed widths. So a verifier finds them without
+//! parsing what they cover, and the covered bytes are never ambiguous.
 
+use std::borrow::Borrow;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -13,17 +15,17 @@ use super::key::{SigningKey, VerifyingKey, hex, unhex};
 use super::record::{Event, FORMAT};
 use super::time::rfc3339;
 
-/// A line, bytes: far more than its fields' own bounds come to.
+/// The longest line in bytes, far more than the limits of its fields.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// What most lines are shorter than, bytes.
+/// The size of most lines in bytes.
 const USUAL_LINE_BYTES: usize = 1 << 10;
 
 const HASH_MEMBER: &str = ",\"hash\":\"";
 const SIGNATURE_MEMBER: &str = ",\"signature\":\"";
 const END: &str = "\"}";
 
-/// SHA-256 of a line.
+/// The SHA-256 digest of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hash(pub [u8; 32]);
 
@@ -34,27 +36,27 @@ impl std::fmt::Display for Hash {
 }
 
 impl Hash {
-    /// From 64 hex digits.
+    /// Parses 64 hex digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         unhex(text.as_bytes()).map(Self)
     }
 }
 
-/// A line with its place in a log.
+/// A record with its position in a log. Its event may be borrowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// The version of its fields.
+pub struct Line<E = Event> {
+    /// The version of the fields.
     pub v: u64,
-    /// Its number, from 1, without a gap.
+    /// The number, from 1 without gaps.
     pub seq: u64,
-    /// When: a request's beginning, or the moment of writing. RFC 3339, UTC, microseconds.
+    /// The time: a request's start, or the time of writing. RFC 3339, UTC, microseconds.
     pub time: String,
-    /// What it says.
+    /// The content.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: E,
 }
 
-/// How lines of a log are sealed.
+/// How the records of a log are sealed.
 #[derive(Clone, Debug)]
 pub enum Seal {
     /// Chained, and some signed.
@@ -63,11 +65,15 @@ pub enum Seal {
     None,
 }
 
-/// Writes one line without its end, and says its hash.
+/// Formats a record without its line end. Returns its hash.
 ///
 /// # Errors
-/// It has no JSON form.
-pub fn seal(line: &Line, prev: Hash, seal: &Seal) -> Result<(String, Hash), serde_json::Error> {
+/// Returns an error if it has no JSON form.
+pub fn seal<E: Borrow<Event> + Serialize>(
+    line: &Line<E>,
+    prev: Hash,
+    seal: &Seal,
+) -> Result<(String, Hash), serde_json::Error> {
     let mut text = Vec::new();
     let hash = append(&mut text, line, prev, seal)?;
     // JSON is UTF-8.
@@ -75,13 +81,13 @@ pub fn seal(line: &Line, prev: Hash, seal: &Seal) -> Result<(String, Hash), serd
     Ok((text, hash))
 }
 
-/// The same behind other lines. What has no JSON form leaves nothing there.
+/// Appends a record to others. On an error nothing is appended.
 ///
 /// # Errors
-/// It has no JSON form.
-pub fn append(
+/// Returns an error if it has no JSON form.
+pub fn append<E: Borrow<Event> + Serialize>(
     into: &mut Vec<u8>,
-    line: &Line,
+    line: &Line<E>,
     prev: Hash,
     seal: &Seal,
 ) -> Result<Hash, serde_json::Error> {
@@ -94,12 +100,12 @@ pub fn append(
     let Seal::Chain(key) = seal else {
         return Ok(Hash::default());
     };
-    // The closing brace comes back at the very end.
+    // The closing brace is added at the end.
     into.pop();
     into.extend_from_slice(b",\"prev\":\"");
     into.extend_from_slice(hex(&prev.0).as_bytes());
     into.push(b'"');
-    if signed(&line.event) {
+    if signed(line.event.borrow()) {
         let signature = key.sign(into.get(start..).unwrap_or_default());
         into.extend_from_slice(SIGNATURE_MEMBER.as_bytes());
         into.extend_from_slice(hex(&signature).as_bytes());
@@ -112,7 +118,7 @@ pub fn append(
     Ok(hash)
 }
 
-/// Which lines are signed.
+/// Whether a record is signed.
 pub const fn signed(event: &Event) -> bool {
     matches!(
         event,
@@ -120,8 +126,8 @@ pub const fn signed(event: &Event) -> bool {
     )
 }
 
-/// A line of the present.
-pub fn line(seq: u64, time: SystemTime, event: Event) -> Line {
+/// A record of the current format.
+pub fn line<E>(seq: u64, time: SystemTime, event: E) -> Line<E> {
     Line {
         v: FORMAT,
         seq,
@@ -130,7 +136,7 @@ pub fn line(seq: u64, time: SystemTime, event: Event) -> Line {
     }
 }
 
-/// Why text is no sealed line.
+/// Why text is not a sealed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum LineFault {
@@ -144,23 +150,23 @@ pub enum LineFault {
     Hash,
 }
 
-/// A sealed line that was read; its own hash is right.
+/// A sealed record whose own hash is correct.
 #[derive(Clone, Debug)]
 pub struct Sealed<'l> {
     /// Its number.
     pub seq: u64,
-    /// What kind it is.
+    /// Its type.
     pub kind: String,
-    /// The hash of the line before.
+    /// The hash of the previous record.
     pub prev: Hash,
-    /// Its own.
+    /// Its own hash.
     pub hash: Hash,
-    /// What a signature covers, and the signature.
+    /// The signed content and the signature.
     pub signature: Option<(&'l [u8], [u8; 64])>,
 }
 
 #[derive(Deserialize)]
-struct Place {
+struct Position {
     v: u64,
     seq: u64,
     #[serde(rename = "type")]
@@ -168,9 +174,9 @@ struct Place {
     prev: Option<String>,
 }
 
-/// Reads one line without its end.
+/// Parses a record without its line end.
 pub fn open(text: &[u8]) -> Result<Sealed<'_>, LineFault> {
-    let place: Place = serde_json::from_slice(text).map_err(|_| LineFault::Form)?;
+    let place: Position = serde_json::from_slice(text).map_err(|_| LineFault::Form)?;
     if place.v != FORMAT {
         return Err(LineFault::Version);
     }
@@ -190,14 +196,14 @@ pub fn open(text: &[u8]) -> Result<Sealed<'_>, LineFault> {
 }
 
 impl Sealed<'_> {
-    /// Whether it is signed by this key.
+    /// Whether it is signed with this key.
     pub fn signed_by(&self, key: &VerifyingKey) -> bool {
         self.signature
             .is_some_and(|(content, signature)| key.verifies(content, &signature))
     }
 }
 
-/// What stands before a member at the end of a text, and the member's bytes.
+/// Splits a member of fixed width from the end of a text.
 fn tail<'t, const N: usize>(
     text: &'t [u8],
     member: &str,

@@ -1,41 +1,45 @@
-//! Two tell of one request: the host, before it answers, and Envoy, once all is over. Here they meet by our request id, so
-//! that one request is one line.
+//! Joins the two reports on a request: the host's, before it responds, and Envoy's, after the
+//! request has ended. They are joined by the request ID, so that one request has one audit record.
 //!
-//! What the host answered is written before it is answered; Envoy's entry then only settles whether it ended that way, and if
-//! not, one amending line says how. What the host could not end (its caller left, its body broke off) or could not write waits a moment for
-//! Envoy's word. Where Envoy tells first, its line stands, and what the host says later adds no second one. Entries that Envoy lost are
-//! told as lost by the numbers of those that came ([`super::heard`]), and entries that it sends again are passed over.
+//! The host writes its record before it responds. Envoy's entry then only confirms how the request
+//! ended, or an amending record says how it did. If the host cannot complete a request (its client
+//! left, its body ended early) or cannot write its record, the record waits shortly for Envoy's
+//! entry. If Envoy reports first, its record stands, and the host adds no second one. Entries that
+//! Envoy lost are detected by the numbers of later ones ([`super::sequence`]), and repeated entries
+//! are ignored.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::als::Entry;
-use super::heard::{Heard, Marks, Told};
 use super::record::{Amend, By, Decision, Event, Verdict};
+use super::sequence::{Marks, SequenceCheck, SequenceTracker};
 use super::writer::{Audit, Unwritten};
 
-/// Requests that are remembered: of a thousand a second, the last minute.
+/// The most requests in the table: the last minute at a thousand requests a second.
 const MAX_KNOWN: usize = 65_536;
-/// How long the host's half waits for Envoy's: Envoy's buffer is flushed twenty times in it.
-const HALF_WAIT: Duration = Duration::from_secs(2);
-/// Halves that are looked at while the table is held: an answer may wait for it.
+/// How long the host's report waits for Envoy's. Envoy flushes its buffer twenty times in this
+/// time.
+const JOIN_WAIT: Duration = Duration::from_secs(2);
+/// The most waiting reports that are checked under one lock, because a response may wait for it.
 const SWEEP_AT_ONCE: usize = 256;
 
-/// What is known of a request.
-enum Known {
-    /// Its line is written, or about to be; Envoy has not told of it yet.
+/// The state of a request.
+enum KnownRequest {
+    /// Its record is written, or will be. Envoy has not reported it yet.
     Answered {
         status: u16,
         grpc_status: Option<u8>,
     },
-    /// The host's half, and since when it waits.
+    /// The host's report, waiting since this time.
     Half {
         decision: Box<Decision>,
         time: SystemTime,
         since: Instant,
     },
-    /// Envoy has told of it, and its line is written.
+    /// Envoy has reported it, and its record is written.
     Told,
 }
 
@@ -43,18 +47,20 @@ type Halves = Vec<(SystemTime, Decision)>;
 
 #[derive(Default)]
 struct Table {
-    known: HashMap<Arc<str>, Known>,
-    /// Ids in the order in which they came; some may have left.
+    known: HashMap<Arc<str>, KnownRequest>,
+    /// The request IDs in order of arrival. Some may have been removed.
     order: VecDeque<Arc<str>>,
-    /// Halves in the order in which they came; some may have been joined.
+    /// The waiting reports in order of arrival. Some may have been joined.
     waiting: VecDeque<(Instant, String)>,
-    heard: Heard,
+    sequence: SequenceTracker,
 }
 
-/// Requests between their two halves, and the log that they end in.
+/// Requests with one of two reports, and the audit log for their records.
 pub struct Outcomes {
     audit: Audit,
     table: Mutex<Table>,
+    /// Whether the filter has accepted or denied a request since this host started.
+    filter_seen: AtomicBool,
 }
 
 impl std::fmt::Debug for Outcomes {
@@ -66,17 +72,17 @@ impl std::fmt::Debug for Outcomes {
 }
 
 impl Outcomes {
-    /// Into a log. `recent`: requests whose lines a former host has written, and of which Envoy may yet tell. `heard`: what Envoy has told
-    /// of.
+    /// Creates the table. `recent` has requests that a previous host has recorded and Envoy may
+    /// still report. `received` has the entries that Envoy has reported.
     pub fn new(audit: Audit, recent: Vec<Decision>, heard: &Marks) -> Self {
         let mut table = Table {
-            heard: Heard::new(heard),
+            sequence: SequenceTracker::new(heard),
             ..Table::default()
         };
         for decision in recent {
             let known = match decision.by {
                 By::Host => answered(&decision),
-                By::Gate | By::Envoy => Known::Told,
+                By::Gate | By::Envoy => KnownRequest::Told,
             };
             if let Some(id) = decision.request_id {
                 table.insert(&id, known);
@@ -85,31 +91,50 @@ impl Outcomes {
         Self {
             audit,
             table: Mutex::new(table),
+            filter_seen: AtomicBool::new(false),
         }
     }
 
-    /// The log.
+    /// The audit log.
     pub const fn audit(&self) -> &Audit {
         &self.audit
     }
 
+    /// Whether the filter has accepted or denied a request since this host started.
+    pub fn filter_seen(&self) -> bool {
+        self.filter_seen.load(Ordering::Relaxed)
+    }
+
+    /// Records that a request passed the filter.
+    pub fn saw_filter(&self) {
+        // Read first, because all requests share this cache line.
+        if !self.filter_seen() {
+            self.filter_seen.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing panics while it holds the table.
+        // No code panics while it holds this lock.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The host is about to answer: returns once the line is written.
+    /// Writes the record of a request before the host responds. Returns once the record is written.
     ///
     /// # Errors
-    /// It is not written. The caller decides what the request gets then, and says so: by [`Self::waits`] if the line never will be
-    /// written, by [`Self::ends_otherwise`] if it will be and says something else.
-    pub async fn answered(&self, time: SystemTime, decision: Decision) -> Result<(), Unwritten> {
+    /// Returns an error if it is not written. The caller then decides about the request and reports
+    /// it: with [`Self::wait_for_envoy`] if the record will never be written, with
+    /// [`Self::amend_outcome`] if it will be and is wrong.
+    pub async fn record_response(
+        &self,
+        time: SystemTime,
+        decision: Decision,
+    ) -> Result<(), Unwritten> {
         let id = decision.request_id.clone();
         if let Some(id) = &id {
-            // Known before it is written: Envoy can tell of it the moment it is answered.
+            // Inserted before the record is written, because Envoy may report the request at once.
             let mut table = self.table();
-            if let Some(Known::Told) = table.known.get(id.as_str()) {
-                // Envoy gave up on it first; nobody waits for the answer any more.
+            if let Some(KnownRequest::Told) = table.known.get(id.as_str()) {
+                // Envoy gave up on the request first, and the response is not needed any more.
                 return Ok(());
             }
             let displaced = table.insert(id, answered(&decision));
@@ -120,26 +145,29 @@ impl Outcomes {
         let written = self.audit.written(time, event).await;
         if let (Err(Unwritten::Never), Some(id)) = (&written, id) {
             let mut table = self.table();
-            if let Some(Known::Answered { .. }) = table.known.get(id.as_str()) {
+            if let Some(KnownRequest::Answered { .. }) = table.known.get(id.as_str()) {
                 table.known.remove(id.as_str());
             }
         }
         written
     }
 
-    /// The host is about to answer a message of a stream, of which nobody else tells: returns once the line is written.
+    /// Writes the record of a stream's message before the host responds. Envoy does not report
+    /// messages. Returns once the record is written.
     ///
     /// # Errors
-    /// As [`Self::answered`].
+    /// As [`Self::record_response`].
     pub async fn message(&self, time: SystemTime, decision: Decision) -> Result<(), Unwritten> {
         let event = Event::Decision(Box::new(decision));
         self.audit.written(time, event).await
     }
 
-    /// A stream is over, after so many messages. Its line was written when it was opened.
+    /// Records the end of a stream and the number of its messages. Its first record was written
+    /// when it was opened.
     pub fn closed(&self, decision: &Decision, messages: u64) {
         if let Some(id) = &decision.request_id
-            && let Some(known @ Known::Answered { .. }) = self.table().known.get_mut(id.as_str())
+            && let Some(known @ KnownRequest::Answered { .. }) =
+                self.table().known.get_mut(id.as_str())
         {
             *known = answered(decision);
         }
@@ -150,7 +178,8 @@ impl Outcomes {
         self.audit.write(SystemTime::now(), Event::Amend(amend));
     }
 
-    /// A message's several answers are over, so many of them. Its line was written before the first.
+    /// Records the end of a message with several responses, and their number. Its first record was
+    /// written before the first response.
     pub fn answers(&self, decision: &Decision, answers: u64) {
         let amend = Amend {
             answers: Some(answers),
@@ -159,21 +188,22 @@ impl Outcomes {
         self.audit.write(SystemTime::now(), Event::Amend(amend));
     }
 
-    /// The host could not end the request, or not write its line: what it says waits for Envoy's word.
-    pub fn waits(&self, time: SystemTime, decision: Decision) {
+    /// The host could not complete the request or write its record. The report waits for Envoy's
+    /// entry.
+    pub fn wait_for_envoy(&self, time: SystemTime, decision: Decision) {
         let Some(id) = decision.request_id.clone() else {
             self.audit.write(time, Event::Decision(Box::new(decision)));
             return;
         };
         let mut table = self.table();
         let displaced = match table.known.get(id.as_str()) {
-            // Its line is there.
-            Some(Known::Told | Known::Answered { .. }) => Vec::new(),
-            Some(Known::Half { .. }) | None => {
+            // Its record is written.
+            Some(KnownRequest::Told | KnownRequest::Answered { .. }) => Vec::new(),
+            Some(KnownRequest::Half { .. }) | None => {
                 let since = Instant::now();
                 table.waiting.push_back((since, id.clone()));
                 let decision = Box::new(decision);
-                let half = Known::Half {
+                let half = KnownRequest::Half {
                     decision,
                     time,
                     since,
@@ -185,28 +215,34 @@ impl Outcomes {
         self.write_halves(displaced);
     }
 
-    /// The request's line is in the writer's hands and says something else than what its caller gets.
-    pub fn ends_otherwise(&self, decision: Decision) {
+    /// Amends a record that the writer has already taken and that differs from what the client
+    /// gets.
+    pub fn amend_outcome(&self, decision: Decision) {
         let Some(id) = decision.request_id.clone() else {
             return;
         };
-        if let Some(known @ Known::Answered { .. }) = self.table().known.get_mut(id.as_str()) {
+        if let Some(known @ KnownRequest::Answered { .. }) = self.table().known.get_mut(id.as_str())
+        {
             *known = answered(&decision);
         }
         let amend = Event::Amend(amend(&decision));
         self.audit.write(SystemTime::now(), amend);
     }
 
-    /// Envoy tells how a request ended.
+    /// Handles Envoy's entry of how a request ended.
     pub async fn ended(&self, entry: Entry) {
         let told = match &entry.decision.entry {
-            Some(number) => self.table().heard.take(number),
-            None => Told::Next,
+            Some(number) => {
+                // Only the filter numbers entries, with filter state that no client can set.
+                self.saw_filter();
+                self.table().sequence.observe(number)
+            }
+            None => SequenceCheck::Next,
         };
         match told {
-            Told::Next => {}
-            Told::Again => return,
-            Told::After { first, count } => self.lost(&entry.decision, first, count).await,
+            SequenceCheck::Next => {}
+            SequenceCheck::Again => return,
+            SequenceCheck::After { first, count } => self.lost(&entry.decision, first, count).await,
         }
         let (time, event, displaced) = self.joined(entry);
         self.write_halves(displaced);
@@ -215,7 +251,7 @@ impl Outcomes {
         }
     }
 
-    /// What an entry adds to the log.
+    /// The record that an entry adds to the log.
     fn joined(&self, entry: Entry) -> (SystemTime, Option<Event>, Halves) {
         let Entry {
             time,
@@ -224,39 +260,41 @@ impl Outcomes {
             from_host,
         } = entry;
         let line = |decision| Some(Event::Decision(Box::new(decision)));
-        // An id is ours only on requests that the gate let through: on others it may be what a client sent.
+        // The request ID is trusted only if the gate accepted the request. Otherwise a client may
+        // have sent it.
         let Some(id) = decision.request_id.clone().filter(|_| forwarded) else {
             return (time, line(decision), Vec::new());
         };
         let mut table = self.table();
         let Some(known) = table.known.get_mut(id.as_str()) else {
-            // What the host answers, it tells itself or counts; what it refuses before it can read it, it does not know.
+            // The host records its own responses. It does not know requests that it rejected before
+            // it could read them.
             if from_host && decision.status < 400 {
                 return (time, None, Vec::new());
             }
-            let displaced = table.insert(&id, Known::Told);
+            let displaced = table.insert(&id, KnownRequest::Told);
             return (time, line(decision), displaced);
         };
-        match std::mem::replace(known, Known::Told) {
-            Known::Answered {
+        match std::mem::replace(known, KnownRequest::Told) {
+            KnownRequest::Answered {
                 status,
                 grpc_status,
             } => {
                 let amend = amendment(&decision, status, grpc_status);
                 (time, amend.map(Event::Amend), Vec::new())
             }
-            Known::Half {
+            KnownRequest::Half {
                 decision: hosts,
                 time,
                 ..
             } => (time, line(joined(*hosts, decision, from_host)), Vec::new()),
-            Known::Told => (time, None, Vec::new()),
+            KnownRequest::Told => (time, None, Vec::new()),
         }
     }
 
-    /// Entries before this one never came.
+    /// Records that entries before this one were lost.
     async fn lost(&self, after: &Decision, first: u64, count: u64) {
-        let number = after.entry.as_deref().and_then(super::heard::read);
+        let number = after.entry.as_deref().and_then(super::sequence::read);
         let vm = number.map_or_else(String::new, |(vm, _)| vm.to_owned());
         tracing::error!(vm, first, count, "entries of Envoy's access log were lost");
         self.audit.count_lost(count);
@@ -264,7 +302,7 @@ impl Outcomes {
         self.audit.write_when_room(SystemTime::now(), event).await;
     }
 
-    /// Writes halves that have waited long enough; `all` of them at the end.
+    /// Writes reports that have waited long enough, or all of them at the end.
     pub fn sweep(&self, all: bool) {
         loop {
             let (halves, more) = self.table().late(all);
@@ -283,8 +321,8 @@ impl Outcomes {
 }
 
 impl Table {
-    /// Remembers a request; says which halves had to leave for it.
-    fn insert(&mut self, id: &str, known: Known) -> Halves {
+    /// Inserts a request. Returns the waiting reports that were removed for it.
+    fn insert(&mut self, id: &str, known: KnownRequest) -> Halves {
         let id: Arc<str> = id.into();
         self.known.insert(Arc::clone(&id), known);
         self.order.push_back(id);
@@ -293,27 +331,28 @@ impl Table {
             let Some(oldest) = self.order.pop_front() else {
                 break;
             };
-            if let Some(Known::Half { decision, time, .. }) = self.known.remove(&oldest) {
+            if let Some(KnownRequest::Half { decision, time, .. }) = self.known.remove(&oldest) {
                 left.push((time, *decision));
             }
         }
         left
     }
 
-    /// Halves that have waited long enough, at most [`SWEEP_AT_ONCE`], and whether there may be more.
+    /// Reports that have waited long enough, at most [`SWEEP_AT_ONCE`], and whether there may be
+    /// more.
     fn late(&mut self, all: bool) -> (Halves, bool) {
         let mut late = Vec::new();
         for _ in 0..SWEEP_AT_ONCE {
-            let due = |(since, _): &mut (Instant, String)| all || since.elapsed() >= HALF_WAIT;
+            let due = |(since, _): &mut (Instant, String)| all || since.elapsed() >= JOIN_WAIT;
             let Some((since, id)) = self.waiting.pop_front_if(due) else {
                 return (late, false);
             };
             match self.known.get_mut(id.as_str()) {
-                Some(known) if known.is_since(since) => {
-                    if let Known::Half { decision, time, .. } =
-                        std::mem::replace(known, Known::Told)
+                Some(known) if known.is_older_than(since) => {
+                    if let KnownRequest::Half { decision, time, .. } =
+                        std::mem::replace(known, KnownRequest::Told)
                     {
-                        // Envoy may still tell of it, and of another end.
+                        // Envoy may still report the request, with another outcome.
                         *known = answered(&decision);
                         late.push((time, *decision));
                     }
@@ -325,21 +364,21 @@ impl Table {
     }
 }
 
-impl Known {
-    fn is_since(&self, then: Instant) -> bool {
+impl KnownRequest {
+    fn is_older_than(&self, then: Instant) -> bool {
         matches!(self, Self::Half { since, .. } if *since == then)
     }
 }
 
-fn answered(decision: &Decision) -> Known {
-    Known::Answered {
+fn answered(decision: &Decision) -> KnownRequest {
+    KnownRequest::Answered {
         status: decision.status,
         grpc_status: decision.grpc_status,
     }
 }
 
-/// What both say of a request: who and what is the host's to say as far as it came, how it ended is Envoy's. Only where the caller got the
-/// host's own answer does the host say that too.
+/// Joins both reports: the identity of the request from the host as far as known, and its end from
+/// Envoy. The verdict is the host's only if the client got the host's own response.
 fn joined(hosts: Decision, envoys: Decision, from_host: bool) -> Decision {
     let (by, verdict, reason) = if from_host {
         (hosts.by, hosts.verdict, hosts.reason)
@@ -374,12 +413,13 @@ fn joined(hosts: Decision, envoys: Decision, from_host: bool) -> Decision {
     }
 }
 
-/// How a request ended, if not in the way that its line says.
+/// The amendment if a request did not end as recorded.
 fn amendment(envoys: &Decision, status: u16, grpc_status: Option<u8>) -> Option<Amend> {
-    // An answer's trailers are lost with the rest of it: where there is no gRPC status, the flags say why.
+    // Trailers are lost with the rest of a response. Without a gRPC status the flags say why.
     let same_grpc = envoys.grpc_status.is_none() || envoys.grpc_status == grpc_status;
     let ended_well = envoys.verdict != Verdict::Aborted && envoys.flags.is_empty();
-    // A numbered entry is one of a request that did not get the host's answer; its number must be in the log.
+    // A numbered entry belongs to a request without the host's response. Its number must be in the
+    // log.
     if envoys.entry.is_none() && envoys.status == status && same_grpc && ended_well {
         return None;
     }

@@ -1,145 +1,155 @@
-//! What a line says. Field names are stable: tools read them. Whatever a client chose is bounded and cleaned here, so that no
-//! line can be as long as a client likes, begin a second one, or drive a terminal.
+//! The content of audit records. Field names are stable, because tools read them. Values that a
+//! client chooses are shortened and cleaned here, so that no record can grow without limit, start a
+//! second one, or control a terminal.
 
 use serde::{Deserialize, Serialize};
 
 use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
 
-use super::heard::Marks;
-use crate::sandbox::Reached;
+use super::sequence::Marks;
+use crate::sandbox::EgressRecord;
 
-/// The version of these fields.
+/// The version of the fields.
 pub const FORMAT: u64 = 1;
-/// Where the proxy says from which address a request came. It is believed for this log alone: nothing is decided by it.
+/// The `why` of a file that was created because the previous one was removed, replaced or changed.
+pub const REOPEN: &str = "reopen";
+/// The field with the source address of a request, set by the proxy. It is used for this log only
+/// and decides nothing.
 pub const SOURCE_HEADER: &str = "x-tensorgate-source";
-/// A path, bytes; its query is never written.
+/// The longest path in bytes. The query is never written.
 pub const MAX_PATH_BYTES: usize = 512;
-/// A method, bytes: longer than any that is registered.
+/// The longest method in bytes, longer than any registered one.
 pub const MAX_METHOD_BYTES: usize = 32;
-/// A cause, bytes: as in the filter's own log.
+/// The longest cause in bytes, as in the filter's own log.
 pub const MAX_DETAIL_BYTES: usize = 1024;
-/// A name of the policy's, a credential's name or a detail of Envoy's, bytes.
+/// The longest policy name, credential name or detail of Envoy, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;
-/// A request id, bytes: ours are UUIDs.
+/// The longest request ID in bytes. The gate's are UUIDs.
 pub const MAX_ID_BYTES: usize = 64;
 
-/// One line's content.
+/// The content of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Event {
-    /// A file begins: a host has started, or the file before is full.
+    /// The start of a file: a host has started, or the previous file is full or was removed.
     Open(Open),
-    /// A policy is in force from here on.
+    /// A policy is active from here on.
     Policy {
-        /// Its generation.
+        /// Its version.
         generation: String,
     },
-    /// A request and what became of it.
+    /// A request and its outcome.
     Decision(Box<Decision>),
-    /// A request ended in another way than its line says.
+    /// A request ended differently than its record says.
     Amend(Amend),
-    /// What became of a copy of a request, at a version in shadow. Its request has a line of its own.
+    /// The outcome of a mirrored request to a version in shadow. The request itself has a record of
+    /// its own.
     Copy(Copied),
-    /// A handler is left alone for a while because it failed, or is not any more.
+    /// The circuit breaker of a handler opened or closed.
     CutOff(CutOff),
-    /// Lines that could not be written.
+    /// Records that could not be written.
     Dropped {
-        /// How many.
+        /// Their number.
         count: u64,
         /// Where they were lost.
         cause: String,
     },
-    /// Outcomes of which only Envoy's access log told, and whose entries never came: of one filter VM, in a row.
+    /// Consecutive outcomes of one filter VM that only Envoy's access log knows, and whose entries
+    /// were lost.
     Lost {
         /// The VM's name.
         vm: String,
         /// The first number.
         first: u64,
-        /// How many.
+        /// Their number.
         count: u64,
     },
-    /// A line that is signed where the log has a chain: what stands before it is as the host wrote it.
+    /// A record that is signed if the log has a chain. It proves that the records before it are as
+    /// the host wrote them.
     Checkpoint {
-        /// Requests that this host has written since it started.
+        /// The number of requests that this host has recorded since it started.
         decisions: u64,
-        /// Lines that it dropped.
+        /// The number of records that it dropped.
         dropped: u64,
-        /// The last entry of each filter VM that stands before this line, or is told as lost.
+        /// The last entry of each filter VM that is recorded before this record, or reported as
+        /// lost.
         #[serde(default, skip_serializing_if = "Marks::is_empty")]
         heard: Marks,
     },
-    /// The host has ended in order.
+    /// The host has stopped regularly.
     Stop,
-    /// Not a line of a log: the file beside it that says where the log ends.
+    /// Not a record of a log: the content of the file beside it that says where the log ends.
     Head {
-        /// The log's id.
+        /// The log's ID.
         log: String,
     },
 }
 
-/// The first line of a file, and of a host's life.
+/// The first record of a file, and of a host's run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
-    /// The log's id, 32 hex digits; the same in all its files.
+    /// The log's ID, 32 hex digits, the same in all its files.
     pub log: String,
-    /// `start` or `rotate`.
+    /// `start`, `rotate`, or [`REOPEN`].
     pub why: String,
-    /// The public key that checkpoints verify under, 64 hex digits; none for a log without a chain.
+    /// The public key for checkpoints, 64 hex digits. Absent for a log without a chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The first line that is still kept.
+    /// The number of the first record that is kept.
     pub oldest_seq: u64,
-    /// What a host that started found wrong with the log that it goes on with.
+    /// The damage that the host found in the log that it continues.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<Found>,
-    /// The last entry of each filter VM that stands before this line, or is told as lost.
+    /// The last entry of each filter VM that is recorded before this record, or reported as lost.
     #[serde(default, skip_serializing_if = "Marks::is_empty")]
     pub heard: Marks,
 }
 
-/// What became of a copy.
+/// The outcome of a mirrored request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
-    /// Our id of the request that it is of.
+    /// The gate's ID of the original request.
     pub request_id: String,
     /// The model's public name.
     pub model: String,
-    /// The version that got it.
+    /// The version in shadow.
     pub version: String,
     /// `agree`, `differ` or `fail`.
     pub outcome: String,
-    /// Where it first differs, or why it failed.
+    /// The first difference, or why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Until it was answered and compared, microseconds.
+    /// The time until the response was compared, in microseconds.
     pub total_us: u64,
 }
 
-/// That a handler is left alone, or is not any more.
+/// A change of a handler's circuit breaker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutOff {
     /// The handler.
     pub handler: String,
-    /// For this client alone, whose name is empty if it has none; for all if there is none.
+    /// The client whose circuit changed, empty for one without a name. Absent if the circuit for
+    /// all clients changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// `open` while it is left alone, then `closed`.
+    /// `open`, then `closed`.
     pub state: String,
-    /// The time until a call finds out whether it still fails, milliseconds.
+    /// The time until the next probe, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
 }
 
-/// Something wrong that a host found at its start.
+/// Damage that a host found, at its start or while it wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// `torn`, `truncated`, `damaged`, `rewritten`, `head-missing` or `head-invalid`.
+    /// At a start `torn`, `truncated`, `damaged`, `rewritten`, `head-missing` or `head-invalid`.
+    /// For the current file: `gone`, `replaced`, `truncated` or `grown`.
     pub what: String,
-    /// In words.
+    /// A description.
     pub detail: String,
 }
 
-/// Who settled what a request got.
+/// What decided the outcome of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
@@ -152,21 +162,21 @@ pub enum By {
     Envoy,
 }
 
-/// What a request got.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// What it asked for.
+    /// It was answered.
     Allow,
-    /// A refusal.
+    /// It was denied.
     #[default]
     Deny,
-    /// Nothing, or not all of it: it ended before its answer did.
+    /// It ended before its response was complete.
     Aborted,
 }
 
 impl Verdict {
-    /// As it is written.
+    /// The name in records.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -176,124 +186,124 @@ impl Verdict {
     }
 }
 
-/// A request and what became of it. Absent fields are unknown or do not apply.
+/// A request and its outcome. Absent fields are unknown or do not apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Decision {
-    /// Our id; absent where Envoy refused before it made one.
+    /// The gate's ID. Absent if Envoy rejected the request before it created one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// Of a stream's message, the id of the stream.
+    /// The stream's ID, for a message of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// Who settled it.
+    /// What decided the outcome.
     pub by: By,
-    /// What it got.
+    /// The outcome.
     pub verdict: Verdict,
-    /// `ok`, the refusal's reason, or `incomplete`.
+    /// `ok`, the reason of the denial, or `incomplete`.
     pub reason: String,
-    /// The client's name, once proven.
+    /// The client's verified name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// Which of its credentials, by name.
+    /// The name of the verified credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// The address that it came from.
+    /// The source address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// `HTTP/1.1`, `HTTP/2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
-    /// As a policy names it: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`.
+    /// As in a policy: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     /// The method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The path without its query, cut at [`MAX_PATH_BYTES`].
+    /// The path without its query, shortened to [`MAX_PATH_BYTES`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The model's public name, once granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Its version.
+    /// The model's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// `infer`, `metadata`, `ready`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
-    /// The grant that it was judged by.
+    /// The grant that was applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// The policy that it was judged under.
+    /// The policy version that was applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
     /// The whole cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What would have refused it but for its grant's mode.
+    /// Denials that were not enforced because of the grant's mode.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shadow: Vec<Shadowed>,
-    /// The HTTP status; 0 where none was sent.
+    /// The HTTP status, 0 if none was sent.
     pub status: u16,
-    /// gRPC's.
+    /// The gRPC status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<u8>,
-    /// The request's body.
+    /// The size of the request body.
     pub request_bytes: u64,
-    /// The answer's body; 0 where the host refused.
+    /// The size of the response body, 0 if the host denied the request.
     pub response_bytes: u64,
-    /// From the head to the answer, where it was settled.
+    /// The time from the head to the response, where the outcome was decided.
     pub total_us: u64,
-    /// In handlers.
+    /// The time in handlers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handler_us: Option<u64>,
-    /// At the backend, the wait for a place included.
+    /// The time at the backend, including the wait for a permit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dispatch_us: Option<u64>,
-    /// Of that, the wait for a place.
+    /// The part of it spent waiting for a permit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_us: Option<u64>,
-    /// Fuel of all handler calls.
+    /// The fuel of all handler calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
-    /// What handlers had the host bring from elsewhere.
+    /// The egress records of handlers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub reached: Vec<Reached>,
+    pub reached: Vec<EgressRecord>,
     /// Envoy's response flags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
     /// Envoy's response code details.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub envoy: Option<String>,
-    /// The number of Envoy's entry, `VM.NUMBER`, where the line was made of one that has a number.
+    /// The number of Envoy's entry, `VM.NUMBER`, if the record comes from a numbered one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
 }
 
-/// How a request ended after its line was written.
+/// How a request ended after its record was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Amend {
-    /// Our id.
+    /// The gate's ID.
     pub request_id: String,
-    /// Who settled it then.
+    /// What decided the outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
-    /// What it got.
+    /// The outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// Why.
+    /// The reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The status that the client got; 0 for none.
+    /// The status that the client got, 0 for none.
     pub status: u16,
-    /// gRPC's.
+    /// The gRPC status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<u8>,
-    /// Bytes of the answer that were sent.
+    /// The response bytes that were sent.
     pub response_bytes: u64,
-    /// From Envoy's first byte to its last.
+    /// The time from Envoy's first byte to its last.
     pub total_us: u64,
     /// Envoy's response flags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -301,46 +311,46 @@ pub struct Amend {
     /// Envoy's response code details.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub envoy: Option<String>,
-    /// The number of Envoy's entry, where it has one.
+    /// The number of Envoy's entry, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
-    /// Of a stream that is over: its messages, each of which has a line of its own.
+    /// The number of messages of a finished stream. Each has a record of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<u64>,
-    /// Of a message that was answered several times: how often.
+    /// The number of responses to a message with several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<u64>,
 }
 
-/// Text that may stand in a line: within its bound, on one line, in one direction.
+/// Cleans text for a record: limited in length, one line, one direction.
 pub fn clean(text: &str, max_bytes: usize) -> String {
     let cut = text
         .get(..text.floor_char_boundary(max_bytes))
         .unwrap_or_default();
-    // Nearly every text is what it was.
-    if !cut.chars().any(misleads) {
+    // Most text is clean.
+    if !cut.chars().any(is_misleading) {
         return cut.to_owned();
     }
     cut.chars()
-        .map(|c| if misleads(c) { '\u{fffd}' } else { c })
+        .map(|c| if is_misleading(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
-/// Control characters, line separators, and what turns the direction of writing or cannot be seen (CVE-2021-42574).
-fn misleads(c: char) -> bool {
+/// Control characters, line separators, and invisible or bidirectional characters (CVE-2021-42574).
+fn is_misleading(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// What was in shadow, as it is written.
-pub fn in_shadow(told: &Shadowed) -> Shadowed {
+/// Cleans a denial in shadow mode for a record.
+pub fn clean_shadowed(told: &Shadowed) -> Shadowed {
     Shadowed {
         reason: clean(&told.reason, MAX_NAME_BYTES),
         detail: clean(&told.detail, MAX_SHADOW_DETAIL_BYTES),
     }
 }
 
-/// A path as it is written: what follows it, a query with whatever a client put there, is left out.
+/// Cleans a path for a record. The query may have anything and is removed.
 pub fn path(text: &str) -> String {
     let end = text.find(['?', '#']).unwrap_or(text.len());
     clean(text.get(..end).unwrap_or_default(), MAX_PATH_BYTES)

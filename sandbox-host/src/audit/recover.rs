@@ -1,6 +1,6 @@
-//! What a host finds of the log that it goes on with: where it ended, and whether that is where its head says. Whatever is
-//! wrong is set apart and told in the next line, never mended in silence; the log goes on, because a gate that an attacker
-//! could keep from starting would be his.
+//! Recovers a log at the start of a host: finds its end and compares it with the head file. Damage
+//! is moved aside and reported in the next record, never repaired silently. The log continues,
+//! because an attacker must not be able to prevent the gate from starting.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -10,16 +10,16 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-use super::files::{Folder, Paths, write_whole};
-use super::heard::{Heard, Marks};
+use super::files::{Folder, Paths, move_aside, open_regular, write_whole};
 use super::key::{KeyError, SigningKey, VerifyingKey, hex};
 use super::line::{self, Hash, Line, MAX_LINE_BYTES, Seal};
 use super::record::{Decision, Event, Found, Open};
+use super::sequence::{Marks, SequenceTracker};
 
-/// How much of a log's end is read at a start, bytes: the requests of its last moments, and more than the lines between two checkpoints,
-/// a thousand of which, as long as they get, are less.
+/// How much of a log's end is read at a start, in bytes: the requests of its last moments, and more
+/// than a thousand records of the largest size, the distance between two checkpoints.
 const TAIL_BYTES: usize = 4 << 20;
-/// A head, bytes.
+/// The largest head file in bytes.
 const MAX_HEAD_BYTES: u64 = 4 << 10;
 
 /// Why a log cannot be written.
@@ -28,57 +28,57 @@ pub enum AuditError {
     /// Its key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Its files cannot.
+    /// Its files cannot be used.
     #[error("cannot write the audit log {path}: {source}")]
     File {
-        /// The log.
+        /// The path of the log.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
 }
 
-/// How a log is kept.
+/// The settings of a log.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The file that is written.
+    /// The current file.
     pub path: PathBuf,
-    /// The signing key's file; beside the log unless given.
+    /// The signing key's file. The default is beside the log.
     pub key_file: Option<PathBuf>,
-    /// Whether lines are chained.
+    /// Whether records are chained.
     pub chain: bool,
-    /// Size at which a file is closed, bytes.
+    /// The size at which a file is closed, in bytes.
     pub file_bytes: u64,
-    /// Closed files that are kept.
+    /// The number of closed files that are kept.
     pub files: u32,
 }
 
-/// A log to go on with.
+/// A log that can be continued.
 #[derive(Debug)]
 pub struct Recovered {
     /// Its files.
     pub store: Folder,
-    /// Its id.
+    /// Its ID.
     pub log: String,
-    /// How its lines are sealed.
+    /// How its records are sealed.
     pub seal: Seal,
-    /// The number of the last line.
+    /// The number of the last record.
     pub seq: u64,
-    /// The last line's hash.
+    /// The hash of the last record.
     pub last: Hash,
-    /// The number of the first line that is kept.
+    /// The number of the first record that is kept.
     pub oldest_seq: u64,
-    /// Where the file that is written begins; nothing for one that is empty.
+    /// The number of the first record of the current file. `None` if the file is empty.
     pub first_seq: Option<u64>,
-    /// What is wrong with it.
+    /// The damage that was found.
     pub found: Vec<Found>,
-    /// The requests of its last moments: Envoy may yet tell of them.
+    /// The last requests, which Envoy may still report.
     pub recent: Vec<Decision>,
-    /// Which of Envoy's entries its lines are made of.
+    /// The entries of Envoy that are recorded.
     pub heard: Marks,
 }
 
-/// The last whole line of a file and what came before it.
+/// The end of a file: its complete lines and the rest.
 #[derive(Default)]
 struct Tail {
     lines: Vec<Vec<u8>>,
@@ -86,7 +86,7 @@ struct Tail {
     whole_bytes: u64,
 }
 
-/// Looks at a log, sets apart what is broken, and opens it.
+/// Checks a log, moves damage aside, and opens it.
 pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
     let failed = |source| AuditError::File {
         path: settings.path.clone(),
@@ -105,7 +105,7 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
     let mut found = Vec::new();
     let closed = paths.all_closed().map_err(failed)?;
     let live = tail(paths.log()).map_err(failed)?;
-    let live = set_torn_apart(&paths, live, &mut found).map_err(failed)?;
+    let live = move_torn(&paths, live, &mut found).map_err(failed)?;
     let empty = live.lines.is_empty();
     let end = if empty {
         match closed.last() {
@@ -115,19 +115,15 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
     } else {
         live
     };
-    let mut state = State::of(&end, &seal, &mut found);
+    let mut state = State::from_tail(&end, &seal, &mut found);
     let first_line = first(paths.log()).map_err(failed)?;
     if let Seal::Chain(key) = &seal {
         let anything = !end.lines.is_empty() || !closed.is_empty();
-        state.hold_against_head(&paths, &key.public(), anything, &mut found);
+        state.check_head(&paths, &key.public(), anything, &mut found);
     }
     if state.damaged && !empty {
-        // Its last line is not one: nothing can be chained to it, and nothing may be written behind it.
-        let aside = match first_line.as_ref() {
-            Some(line) => paths.closed(line.seq),
-            None => paths.damaged(state.seq.saturating_add(1)),
-        };
-        std::fs::rename(paths.log(), aside).map_err(failed)?;
+        // The last record is unreadable, so no record can be chained to it or written after it.
+        move_aside(&paths, state.seq.saturating_add(1)).map_err(failed)?;
     }
     let log = state
         .log
@@ -140,7 +136,7 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
     if let Seal::Chain(_) = &seal
         && !paths.head().exists()
     {
-        // Before the first line, so that a log without a head is always one that lost it.
+        // Before the first record, so that a log without a head file has always lost it.
         let text = head(&log, state.seq, state.last, &seal).map_err(failed)?;
         write_whole(&paths.head(), &text).map_err(failed)?;
     }
@@ -168,7 +164,7 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
     })
 }
 
-/// Where a log ends.
+/// The end of a log.
 struct State {
     seq: u64,
     last: Hash,
@@ -177,7 +173,7 @@ struct State {
 }
 
 impl State {
-    fn of(end: &Tail, seal: &Seal, found: &mut Vec<Found>) -> Self {
+    fn from_tail(end: &Tail, seal: &Seal, found: &mut Vec<Found>) -> Self {
         let nothing = Self {
             seq: 0,
             last: Hash::default(),
@@ -205,7 +201,7 @@ impl State {
                 note(found, "damaged", format!("the last line: {fault}"));
                 Self {
                     damaged: true,
-                    // As far as it can be told; the head knows better, if there is one.
+                    // As far as known. The head file is more reliable if it exists.
                     seq: end
                         .lines
                         .iter()
@@ -219,8 +215,9 @@ impl State {
         }
     }
 
-    /// The head says where the log ended: what is missing is told, and numbers go on behind it.
-    fn hold_against_head(
+    /// Compares the end with the head file. Missing records are reported, and numbering continues
+    /// after them.
+    fn check_head(
         &mut self,
         paths: &Paths,
         key: &VerifyingKey,
@@ -262,7 +259,8 @@ impl State {
     }
 }
 
-fn note(found: &mut Vec<Found>, what: &str, detail: String) {
+/// Adds damage to the list and logs it.
+pub(super) fn note(found: &mut Vec<Found>, what: &str, detail: String) {
     tracing::error!(what, detail, "the audit log is not as it was left");
     found.push(Found {
         what: what.to_owned(),
@@ -270,19 +268,19 @@ fn note(found: &mut Vec<Found>, what: &str, detail: String) {
     });
 }
 
-/// Where a log ends, signed.
+/// The signed end of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The log's id.
+    /// The log's ID.
     pub log: String,
-    /// The last line's number.
+    /// The number of the last record.
     pub seq: u64,
-    /// The last line's hash.
+    /// The hash of the last record.
     pub last: Hash,
 }
 
 impl Head {
-    /// Reads a head. With a key, it must be signed by it.
+    /// Parses a head file. With a key, its signature is verified.
     pub fn read(text: &[u8], key: Option<&VerifyingKey>) -> Result<Self, &'static str> {
         let text = text.trim_ascii_end();
         let sealed = line::open(text).map_err(|_| "it is not a head")?;
@@ -301,7 +299,7 @@ impl Head {
     }
 }
 
-/// A head's text.
+/// The text of a head file.
 pub fn head(log: &str, seq: u64, last: Hash, seal: &Seal) -> io::Result<String> {
     let event = Event::Head {
         log: log.to_owned(),
@@ -311,10 +309,10 @@ pub fn head(log: &str, seq: u64, last: Hash, seal: &Seal) -> io::Result<String> 
     Ok(text + "\n")
 }
 
-/// A head's file; nothing if there is none.
+/// Reads a head file. `None` if it is missing.
 pub fn read_head(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let mut text = Vec::new();
-    match File::open(path) {
+    match open_regular(path) {
         Ok(file) => file
             .take(MAX_HEAD_BYTES)
             .read_to_end(&mut text)
@@ -325,7 +323,7 @@ pub fn read_head(path: &Path) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-/// The first line that a new or going-on host writes.
+/// The first record of a new or restarted host.
 pub fn opening(recovered: &Recovered, why: &str) -> Open {
     Open {
         log: recovered.log.clone(),
@@ -340,8 +338,9 @@ pub fn opening(recovered: &Recovered, why: &str) -> Open {
     }
 }
 
-/// Bytes after the last whole line: a crash in the middle of writing. They go to a file of their own.
-fn set_torn_apart(paths: &Paths, mut tail: Tail, found: &mut Vec<Found>) -> io::Result<Tail> {
+/// Moves bytes after the last complete line to a file of their own. A crash during a write leaves
+/// them.
+fn move_torn(paths: &Paths, mut tail: Tail, found: &mut Vec<Found>) -> io::Result<Tail> {
     if tail.torn.is_empty() {
         return Ok(tail);
     }
@@ -373,9 +372,9 @@ fn set_torn_apart(paths: &Paths, mut tail: Tail, found: &mut Vec<Found>) -> io::
     Ok(tail)
 }
 
-/// The end of a file, in lines; what is before [`TAIL_BYTES`] is not looked at.
+/// The lines at the end of a file. What comes before [`TAIL_BYTES`] is not read.
 fn tail(path: &Path) -> io::Result<Tail> {
-    let mut file = match File::open(path) {
+    let mut file = match open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tail::default()),
         Err(error) => return Err(error),
@@ -388,7 +387,7 @@ fn tail(path: &Path) -> io::Result<Tail> {
     file.take(reach).read_to_end(&mut bytes)?;
     let mut pieces: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let torn = pieces.pop().unwrap_or_default().to_vec();
-    // The first piece is the end of a line whose beginning was skipped.
+    // The first part is the end of a skipped line.
     let whole = pieces.into_iter().skip(usize::from(skipped > 0));
     let torn_bytes = u64::try_from(torn.len()).unwrap_or(u64::MAX);
     Ok(Tail {
@@ -398,10 +397,10 @@ fn tail(path: &Path) -> io::Result<Tail> {
     })
 }
 
-/// A file's first line.
-fn first(path: &Path) -> io::Result<Option<Line>> {
+/// The first record of a file.
+pub(super) fn first(path: &Path) -> io::Result<Option<Line>> {
     let mut bytes = Vec::new();
-    match File::open(path) {
+    match open_regular(path) {
         Ok(file) => file
             .take(u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX))
             .read_to_end(&mut bytes)?,
@@ -412,14 +411,14 @@ fn first(path: &Path) -> io::Result<Option<Line>> {
     Ok(line.and_then(|line| serde_json::from_slice(line).ok()))
 }
 
-/// The requests of a log's end, and which entries it is made of.
+/// The requests at the end of a log, and the entries that are recorded.
 fn last_moments(end: &Tail) -> (Vec<Decision>, Marks) {
-    let (mut recent, mut heard) = (Vec::new(), Heard::default());
+    let (mut recent, mut heard) = (Vec::new(), SequenceTracker::default());
     for text in &end.lines {
         let Ok(line) = serde_json::from_slice::<Line>(text) else {
             continue;
         };
-        note_heard(&mut heard, &line.event);
+        note_sequence(&mut heard, &line.event);
         if let Event::Decision(decision) = line.event {
             recent.push(*decision);
         }
@@ -427,25 +426,25 @@ fn last_moments(end: &Tail) -> (Vec<Decision>, Marks) {
     (recent, heard.marks())
 }
 
-/// Marks the entries that a line is made of, or says are settled.
-pub fn note_heard(heard: &mut Heard, event: &Event) {
+/// Marks the entries that a record contains or settles.
+pub fn note_sequence(heard: &mut SequenceTracker, event: &Event) {
     match event {
         Event::Decision(decision) => {
             if let Some(entry) = &decision.entry {
-                heard.mark_entry(entry);
+                heard.set_entry(entry);
             }
         }
         Event::Amend(amend) => {
             if let Some(entry) = &amend.entry {
-                heard.mark_entry(entry);
+                heard.set_entry(entry);
             }
         }
         Event::Lost { vm, first, count } => {
-            heard.mark(vm, first.saturating_add(*count).saturating_sub(1));
+            heard.set(vm, first.saturating_add(*count).saturating_sub(1));
         }
         Event::Open(Open { heard: marks, .. }) | Event::Checkpoint { heard: marks, .. } => {
             for (vm, last) in marks {
-                heard.mark(vm, *last);
+                heard.set(vm, *last);
             }
         }
         Event::Policy { .. }

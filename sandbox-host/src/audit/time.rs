@@ -1,16 +1,17 @@
-//! Instants as RFC 3339 in UTC with microseconds, and back. Nothing else of a calendar.
+//! Timestamps as RFC 3339 in UTC with microseconds, in both directions.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds of a day.
+/// The seconds of a day.
 const DAY_S: u64 = 86_400;
-/// The last instant that four digits of a year can say, Unix seconds.
+/// The last second of the year 9999, in Unix time.
 const LAST_S: u64 = 253_402_300_799;
 
-/// Bytes of an instant.
+/// The length of a timestamp in bytes.
 const TEXT_BYTES: usize = 27;
 
-/// `2026-11-20T11:04:33.123456Z`. Before 1970 it says 1970, after 9999 the end of 9999.
+/// Formats as `2026-11-20T11:04:33.123456Z`. Times before 1970 are 1970, times after 9999 are the
+/// end of 9999.
 pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs().min(LAST_S);
@@ -26,7 +27,7 @@ pub fn rfc3339(time: SystemTime) -> String {
             .unwrap_or_default()
     };
     let micros = u64::from(since.subsec_micros());
-    // One a line of two logs: without the formatter's machinery.
+    // Each line of two logs has one, so the formatting machinery is avoided.
     let mut text = String::with_capacity(TEXT_BYTES);
     for (value, digits, then) in [
         (year, 4, '-'),
@@ -43,7 +44,7 @@ pub fn rfc3339(time: SystemTime) -> String {
     text
 }
 
-/// The last so many decimal digits of a number, at most six.
+/// Appends the last `digits` decimal digits of a number, at most six.
 fn put(text: &mut String, value: u64, digits: usize) {
     let units = [100_000, 10_000, 1_000, 100, 10, 1];
     for unit in units.into_iter().skip(units.len().saturating_sub(digits)) {
@@ -57,7 +58,8 @@ fn put(text: &mut String, value: u64, digits: usize) {
     }
 }
 
-/// Reads an instant in UTC: what [`rfc3339`] writes, with any number of digits for the fraction, or a day alone.
+/// Parses a timestamp in UTC: the format of [`rfc3339`] with any number of fraction digits, or a
+/// date.
 pub fn parse(text: &str) -> Option<SystemTime> {
     let (day, clock) = match text.split_once('T') {
         Some((day, clock)) => (day, clock.strip_suffix('Z')?),
@@ -81,7 +83,7 @@ pub fn parse(text: &str) -> Option<SystemTime> {
     }
     let nanos: u64 = format!("{fraction:0<9}").parse().ok()?;
     let days = days(year, month, day)?;
-    // A day that its month does not have would come back as another one.
+    // A day that its month does not have would be normalised to another one.
     if civil(days) != (year, month, day) {
         return None;
     }
@@ -98,13 +100,14 @@ fn number(text: &str, digits: usize) -> Option<u64> {
     plain.then(|| text.parse().ok())?
 }
 
-/// Days since 1970 to year, month and day of the Gregorian calendar; years counted from March, so that the leap day ends one.
+/// Converts days since 1970 to year, month and day of the Gregorian calendar. Years start in March,
+/// so that the leap day is the last.
 #[expect(
     clippy::arithmetic_side_effects,
     reason = "days are at most those of the year 9999, every divisor is a constant"
 )]
 const fn civil(days: u64) -> (u64, u64, u64) {
-    // From 0000-03-01; an era is the 400 years after which the calendar repeats.
+    // From 0000-03-01. An era is the 400 years after which the calendar repeats.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era =
@@ -121,7 +124,7 @@ const fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-/// The other way; `None` before 1970.
+/// The inverse. `None` before 1970.
 fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     let year = if month <= 2 {
         year.checked_sub(1)?

@@ -1,55 +1,55 @@
-//! Reads a log and names what was done to it: which line was removed, edited, moved, repeated or forged, and what was cut
-//! off its end. Needs nothing secret; holds one line at a time.
+//! Verifies an audit log and reports what was done to it: which record was removed, edited, moved,
+//! repeated or forged, and whether its end was cut off. It needs no secret and holds one record in
+//! memory.
 //!
-//! What it proves: with the public key from a safe place, every line up to the last signature is as this log's host wrote it,
-//! and none is missing between. What it cannot prove: that the host wrote the truth, or that somebody with its signing key did
-//! not write all of it anew.
+//! With the public key from a safe place, it proves that every record up to the last signature is
+//! as the host wrote it, and that none is missing in between. It cannot prove that the host wrote
+//! the truth, or that a holder of the signing key did not rewrite all of it.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::files::Paths;
+use super::files::{Paths, open_regular};
 use super::key::VerifyingKey;
 use super::line::{self, Hash, Line, LineFault, MAX_LINE_BYTES};
-use super::record::{Event, Open};
+use super::record::{Event, Open, REOPEN};
 use super::recover::{Head, read_head};
 
-/// Faults that are told one by one; the rest are counted.
+/// The most faults that are listed. Further ones are counted.
 const MAX_FAULTS: usize = 1_000;
 
-/// What was done.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Lines are missing between two others, or before the first.
+    /// Records are missing between two others, or before the first.
     Removed,
-    /// A line is not the one that was written there.
+    /// A record differs from the one that was written.
     Edited,
-    /// A line stands in another place than its number says.
+    /// A record is not at the position of its number.
     Swapped,
-    /// A line stands there twice.
+    /// A record exists twice.
     Repeated,
-    /// Lines are missing at the end.
+    /// Records are missing at the end.
     Truncated,
-    /// A signature is not this log's.
+    /// A signature is not from this log's key.
     Forged,
-    /// A closed file ends in the middle of a line.
+    /// A closed file ends in the middle of a record.
     Torn,
-    /// A line of another log.
+    /// A record of another log.
     Foreign,
-    /// Nothing says where the log ends, or what does cannot be believed.
+    /// The head file, which says where the log ends, is missing or invalid.
     Head,
-    /// The host itself found the log not as it had left it.
+    /// The host itself found the log changed.
     Found,
-    /// The log has no chain.
+    /// The log has no hash chain.
     Unchained,
 }
 
 impl Kind {
-    /// As it is told.
+    /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Removed => "removed",
@@ -67,53 +67,54 @@ impl Kind {
     }
 }
 
-/// One thing that is wrong.
+/// A fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// In which file.
+    /// The file.
     pub file: String,
-    /// At which of its lines, from 1.
+    /// The line in the file, from 1.
     pub line: u64,
-    /// The number that the line bears, or should.
+    /// The number that the record has, or should have.
     pub seq: Option<u64>,
-    /// What was done.
+    /// The kind of the fault.
     pub kind: Kind,
-    /// In words.
+    /// A description.
     pub detail: String,
 }
 
-/// What a log is like.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The log's id.
+    /// The log's ID.
     pub log: Option<String>,
-    /// Its key's short name.
+    /// The short name of its key.
     pub key: Option<String>,
-    /// Whether the key was given, and not found beside the log.
+    /// Whether the key was given, and not read from beside the log.
     pub key_given: bool,
-    /// Lines read.
+    /// The number of records.
     pub lines: u64,
-    /// Of which tell of requests.
+    /// The number of request records.
     pub decisions: u64,
-    /// Lines that the host says were dropped.
+    /// The number of records that the host reports as dropped.
     pub dropped: u64,
-    /// Outcomes that Envoy alone knew, and whose entries never came.
+    /// The number of outcomes that only Envoy knew, and whose entries were lost.
     pub lost: u64,
-    /// The first line's number.
+    /// The number of the first record.
     pub first_seq: Option<u64>,
-    /// The last line's number.
+    /// The number of the last record.
     pub last_seq: Option<u64>,
-    /// Up to here, a signature vouches for every line; the head's included.
+    /// The number of the last record that a signature covers, including the head file's.
     pub signed_seq: Option<u64>,
-    /// What is wrong.
+    /// The faults.
     pub faults: Vec<Fault>,
-    /// Faults beyond those.
+    /// The number of further faults.
     pub more_faults: u64,
-    /// What is odd and proves nothing.
+    /// Unusual findings that prove nothing.
     pub notes: Vec<String>,
 }
 
-/// Verifies a whole log, closed files included. `key`: from a safe place; else the one beside the log, or in it, is taken.
+/// Verifies a whole log with its closed files. `key` comes from a safe place. Without it, the key
+/// beside the log, or in it, is used.
 pub fn verify(paths: &Paths, key: Option<VerifyingKey>) -> io::Result<Report> {
     let files = files(paths)?;
     let key_given = key.is_some();
@@ -152,7 +153,7 @@ pub fn verify(paths: &Paths, key: Option<VerifyingKey>) -> io::Result<Report> {
     Ok(walk.report)
 }
 
-/// A log's files in order: closed ones, then the one that is written.
+/// The files of a log in order: closed ones, then the current one.
 pub fn files(paths: &Paths) -> io::Result<Vec<PathBuf>> {
     let closed = paths.all_closed()?.into_iter().map(|(_, path)| path);
     let live = Some(paths.log().to_owned()).filter(|log| log.exists());
@@ -164,7 +165,8 @@ pub fn files(paths: &Paths) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The next line of a file without its end, and whether it has one. Of a line past its bound, only the beginning.
+/// Reads the next line of a file without its line end, and whether it has one. Of an oversized
+/// line, only the start.
 pub fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
     let bound = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
@@ -174,7 +176,7 @@ pub fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Op
     if line.pop_if(|byte| *byte == b'\n').is_some() {
         return Ok(Some(true));
     }
-    // Too long, or the file's end: what is left of it is skipped in pieces.
+    // An oversized line, or the end of the file. The rest is skipped in parts.
     let mut rest = Vec::new();
     loop {
         rest.clear();
@@ -188,7 +190,7 @@ pub fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Op
     }
 }
 
-/// Lines whose numbers were jumped over; they may yet turn up.
+/// Records whose numbers were skipped. They may follow later.
 struct Gap {
     from: u64,
     to: u64,
@@ -201,13 +203,13 @@ struct Walk {
     key: Option<VerifyingKey>,
     head: Option<Head>,
     headless: bool,
-    /// The highest line so far.
+    /// The highest record so far.
     last: Option<(u64, Hash)>,
-    /// Lines since then that cannot be read.
+    /// The number of unreadable records since then.
     unreadable: u64,
     gaps: Vec<Gap>,
     oldest_seq: u64,
-    /// Files in the order in which they were read.
+    /// The files in the order in which they were read.
     read: Vec<String>,
     report: Report,
 }
@@ -227,10 +229,10 @@ impl Walk {
         });
     }
 
-    /// `false`: there is no sense in reading on.
+    /// Verifies a file. Returns `false` if there is no use in reading on.
     fn file(&mut self, file: &Path, last: bool) -> io::Result<bool> {
         self.read.push(file.display().to_string());
-        let mut reader = BufReader::new(File::open(file)?);
+        let mut reader = BufReader::new(open_regular(file)?);
         let mut text = Vec::new();
         let mut number = 0_u64;
         while let Some(whole) = next_line(&mut reader, &mut text)? {
@@ -282,6 +284,8 @@ impl Walk {
                 detail.to_owned(),
             );
         }
+        let before = sealed.seq.checked_sub(1).map(|seq| (seq, sealed.prev));
+        let continues = before.is_some() && self.last == before;
         let in_place = self.place(file, number, sealed.seq, sealed.prev);
         let parsed = serde_json::from_slice::<Line>(text)
             .ok()
@@ -296,20 +300,20 @@ impl Walk {
             Some(Event::Lost { count, .. }) => {
                 self.report.lost = self.report.lost.saturating_add(*count);
             }
-            Some(Event::Open(open)) => self.opening(file, number, sealed.seq, open),
+            Some(Event::Open(open)) => self.opening(file, (number, sealed.seq), open, continues),
             _ => {}
         }
         if parsed.as_ref().is_some_and(line::signed) {
             let key = self.key.as_ref();
             if key.is_some_and(|key| sealed.signed_by(key)) {
-                // Beyond a fault no signature vouches for what is before it.
+                // After a fault, no signature covers the records before it.
                 if self.report.faults.is_empty() {
                     self.report.signed_seq = self.report.signed_seq.max(Some(sealed.seq));
                 }
             } else {
                 let since = self.report.signed_seq.unwrap_or_default();
                 let detail = format!(
-                    "its signature is not this log's: it, or a line between {since} and it, was written by somebody else"
+                    "its signature is not this log's: it, or a line between {since} and it, was written with another key"
                 );
                 self.fault(file, number, Some(sealed.seq), Kind::Forged, detail);
             }
@@ -338,7 +342,7 @@ impl Walk {
         true
     }
 
-    /// Whether a line continues the log.
+    /// Whether a record continues the log.
     fn place(&mut self, file: &Path, number: u64, seq: u64, prev: Hash) -> bool {
         let Some((last, hash)) = self.last else {
             self.report.first_seq = Some(seq);
@@ -358,7 +362,7 @@ impl Walk {
             return true;
         }
         if seq > expected {
-            // Lines that cannot be read stand where these numbers were.
+            // Unreadable records had these numbers.
             let from = expected.saturating_add(self.unreadable);
             if from < seq {
                 self.gaps.push(Gap {
@@ -400,7 +404,8 @@ impl Walk {
         false
     }
 
-    fn opening(&mut self, file: &Path, number: u64, seq: u64, open: &Open) {
+    /// Checks an opening record. `continues` says whether the previous record is in the log.
+    fn opening(&mut self, file: &Path, (number, seq): (u64, u64), open: &Open, continues: bool) {
         self.oldest_seq = open.oldest_seq;
         let log = self.report.log.get_or_insert_with(|| open.log.clone());
         if *log != open.log {
@@ -413,7 +418,8 @@ impl Walk {
         }
         for found in &open.found {
             let told = format!("the host found it {}: {}", found.what, found.detail);
-            if found.what == "torn" {
+            // If the records of a removed file are back in their place, nothing is missing.
+            if found.what == "torn" || (continues && open.why == REOPEN) {
                 let note = format!("{}:{number}: {told}", file.display());
                 self.report.notes.push(note);
             } else {
@@ -452,7 +458,7 @@ impl Walk {
             None => {}
         }
         self.report.key = self.key.as_ref().map(VerifyingKey::id);
-        // As they were read; what has no place in a file comes last.
+        // In the order of the files. Faults without a position in a file come last.
         let read = std::mem::take(&mut self.read);
         self.report.faults.sort_by_key(|fault| {
             let file = read.iter().position(|file| *file == fault.file);

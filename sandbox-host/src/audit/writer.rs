@@ -1,10 +1,21 @@
-//! The one thread that writes, behind a bounded queue. Whoever hands it a line may wait for it to be written, within a bound;
-//! nobody waits without one. Answers that are ready at the same time put their lines down before the thread is woken, once for all of them.
-//! What does not fit into the queue is dropped and counted, and the count is itself a line once there is room again. A write that fails is tried again, whole, until it succeeds or the host ends.
+//! The writer thread of the audit log, behind a bounded queue.
 //!
-//! A line whose request was meanwhile told that it could not be written is not written; one that the writer has taken by then is, and
-//! whoever waited is told which of the two it is. Answers and Envoy's entries have places of their own: a flood of the one cannot keep the
-//! other out. Nor can a client that has many answers while the disk stands still: it leaves places to others that ask (`sharing`).
+//! A caller may wait until its record is written, always with a timeout. Concurrent responses queue
+//! their records first, and the thread is woken once for all of them. Records that do not fit in
+//! the queue are dropped and counted, and the count is recorded later. A failed write is retried
+//! completely until it succeeds or the host stops.
+//!
+//! Before and after each write the thread checks that the open file is still at the log's path. If
+//! another program removed, moved, replaced, truncated or wrote the file, the batch goes to a new
+//! file at that path. The first record of the new file says what was found. So a record counts as
+//! written only when it is in the file at the path. A change after the second check is found by the
+//! next write, or within a second. Records that the change removed stay lost, and [`super::verify`]
+//! reports them.
+//!
+//! If a caller stops waiting, its record is withdrawn unless the writer has taken it already. The
+//! caller learns which of the two happened. Responses and Envoy's entries have separate slots, so
+//! that neither can displace the other. A client with many responses on a slow disk leaves slots to
+//! other active clients (`sharing`).
 
 mod chain;
 mod queue;
@@ -18,101 +29,116 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::files::Store;
-use super::heard::Heard;
 use super::record::{Event, Open};
 use super::recover::{Recovered, opening};
-use crate::dispatch::Whose;
+use super::sequence::SequenceTracker;
+use crate::client_key::ClientKey;
+use crate::fair_share::Shares;
 use crate::metrics::Metrics;
-use crate::sharing::Shares;
 
-pub(super) use chain::Chain;
+pub(super) use chain::{Chain, End};
 use queue::Queue;
 use thread::Writer;
 
-/// Lines of one sort that wait for the disk. At two KiB each, which is a long one, 8 MiB, and there are two sorts.
+/// The most queued records of one kind: 8 MiB at two KiB each, which is long. There are two kinds.
 const QUEUED_LINES: usize = 4_096;
-/// Lines that are written at once.
+/// The most records in one write.
 const BATCH_LINES: usize = 1_024;
-/// How long an answer waits for its line: as long as a disk may take that is only busy.
+/// How long a response waits for its record: as long as a busy disk may take.
 pub const WRITE_WAIT: Duration = Duration::from_secs(3);
-/// Between two tries to write.
+/// The pause between two attempts to write.
 const RETRY: Duration = Duration::from_millis(50);
-/// Lines between two checkpoints.
+/// The most records between two checkpoints.
 const CHECKPOINT_LINES: u64 = 1_000;
-/// Time between two checkpoints, if there were lines.
+/// The longest time between two checkpoints, if there were records.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(10);
-/// How far the head may lag behind the log.
+/// How far the head file may lag behind the log.
 const HEAD_TIME: Duration = Duration::from_millis(100);
-/// How long the end of the host waits for the last lines.
+/// The interval of file checks while there are no records.
+const IDLE_TIME: Duration = Duration::from_secs(1);
+/// How long the host waits for the last records at shutdown.
 const END_TIME: Duration = Duration::from_secs(3);
 
-/// Why a line was not written in time.
+/// Why a record was not written in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritten {
-    /// It is not in the log and will not be. Nobody has counted it: whoever waited for it may try another way.
+    /// It is not in the log and will not be. It is not counted, so its caller may try another way.
     #[error("the audit log cannot be written")]
     Never,
-    /// It is in the writer's hands, and will be in the log: what else becomes of its request must be said by another line.
+    /// The writer has taken it, and it will be in the log. A different outcome needs another
+    /// record.
     #[error("the audit log is written too slowly")]
     Late,
 }
 
-/// Whose places a line takes.
+/// The kind of slot that a record uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
-    /// Somebody waits for it with a client's answer.
-    Answer(Whose),
-    /// Nobody waits, or Envoy's stream can be held back.
+enum SlotKind {
+    /// A client's response waits for it.
+    Answer(ClientKey),
+    /// Nothing waits, or Envoy's stream can be slowed down.
     Entry,
 }
 
-/// A line whose writing somebody may still call off.
+/// The record can still be withdrawn.
 const WAITING: u8 = 0;
-/// It is in the writer's hands.
+/// The writer has taken it.
 const TAKEN: u8 = 1;
-/// It is not to be written.
+/// It is withdrawn.
 const CALLED_OFF: u8 = 2;
 
 struct Item {
     time: SystemTime,
     event: Event,
-    sort: Sort,
-    fate: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
+    sort: SlotKind,
+    state: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
 }
 
 struct Shared {
     answers: Mutex<Shares>,
     entries: Semaphore,
-    /// Dropped and not yet told in the log.
+    /// The number of dropped records that were not recorded yet.
     untold: AtomicU64,
-    /// The last write failed.
-    failing: AtomicBool,
+    /// Why the last write failed, if it did.
+    failure: Mutex<Option<String>>,
     ending: AtomicBool,
     metrics: Arc<Metrics>,
     queue: Queue,
 }
 
 impl Shared {
-    /// Places of answers' lines, by whose they are.
+    /// The slots for responses, by client.
     fn answers(&self) -> MutexGuard<'_, Shares> {
-        // Nothing panics while it holds them.
+        // No code panics while it holds this lock.
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the last write failed, if it did.
+    fn failure(&self) -> MutexGuard<'_, Option<String>> {
+        // No code panics while it holds this lock.
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the result of the last write. Returns whether the write before it failed.
+    fn set_failure(&self, cause: Option<String>) -> bool {
+        self.metrics.audit_failing.set(i64::from(cause.is_some()));
+        std::mem::replace(&mut *self.failure(), cause).is_some()
     }
 }
 
-/// The log, for whoever has something to say in it.
+/// A handle to the audit log.
 #[derive(Clone)]
 pub struct Audit {
     shared: Arc<Shared>,
-    _speaks: Arc<Speaks>,
+    _speaks: Arc<Sender>,
 }
 
-/// Somebody has something to say. Once nobody has, the log is ended.
-struct Speaks(Arc<Shared>);
+/// Shared by all handles. The log is closed when the last one is dropped.
+struct Sender(Arc<Shared>);
 
-impl Drop for Speaks {
+impl Drop for Sender {
     fn drop(&mut self) {
-        self.0.queue.leave();
+        self.0.queue.sender_dropped();
     }
 }
 
@@ -125,7 +151,7 @@ impl std::fmt::Debug for Audit {
 }
 
 impl Audit {
-    /// Starts writing a log where a former host left it.
+    /// Starts the writer of a log that a previous host left.
     pub fn start(
         recovered: Recovered,
         file_bytes: u64,
@@ -135,14 +161,16 @@ impl Audit {
         let chain = Chain {
             log: recovered.log,
             seal: recovered.seal,
-            seq: recovered.seq,
-            last: recovered.last,
-            first_seq: recovered.first_seq,
+            end: End {
+                seq: recovered.seq,
+                last: recovered.last,
+                first_seq: recovered.first_seq,
+            },
         };
         Self::with_store(recovered.store, chain, opening, file_bytes, metrics)
     }
 
-    /// Starts writing into a store.
+    /// Starts the writer of a store.
     pub(super) fn with_store(
         store: impl Store,
         chain: Chain,
@@ -154,7 +182,7 @@ impl Audit {
             answers: Mutex::default(),
             entries: Semaphore::new(QUEUED_LINES),
             untold: AtomicU64::new(0),
-            failing: AtomicBool::new(false),
+            failure: Mutex::default(),
             ending: AtomicBool::new(false),
             metrics,
             queue: Queue::default(),
@@ -162,11 +190,12 @@ impl Audit {
         let writer = Writer {
             store,
             chain,
+            sequence: SequenceTracker::new(&opening.heard),
+            opening: Some(opening),
             file_bytes,
             shared: Arc::clone(&shared),
             decisions: 0,
             dropped: 0,
-            heard: Heard::new(&opening.heard),
             unsigned: 0,
             checkpoint_at: Instant::now(),
             head_at: Instant::now(),
@@ -174,56 +203,62 @@ impl Audit {
         };
         let writer = std::thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run(opening))?;
+            .spawn(move || writer.run())?;
         shared.queue.taken_by(writer.thread());
-        let speaks = Speaks(Arc::clone(&shared));
+        let speaks = Sender(Arc::clone(&shared));
         Ok(Self {
             shared,
             _speaks: Arc::new(speaks),
         })
     }
 
-    /// Whether the last write failed. It is tried again all the while.
+    /// Whether the last write failed. It is retried meanwhile.
     pub fn failing(&self) -> bool {
-        self.shared.failing.load(Ordering::Relaxed)
+        self.shared.failure().is_some()
     }
 
-    /// Hands a line over; what finds no room is counted.
+    /// Why the last write failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.failure().clone()
+    }
+
+    /// Queues a record. Without a slot it is counted as dropped.
     pub fn write(&self, time: SystemTime, event: Event) {
         match self.shared.entries.try_acquire() {
             Ok(place) => {
                 place.forget();
-                self.put(time, event, Sort::Entry, None);
+                self.put(time, event, SlotKind::Entry, None);
                 self.shared.queue.wake();
             }
             Err(_) => self.drop_lines(1),
         }
     }
 
-    /// Hands a line over once there is room, for at most [`WRITE_WAIT`]: for whoever can be held back. What finds none is counted.
+    /// Queues a record once there is a slot, within [`WRITE_WAIT`]. For callers that can be slowed
+    /// down. Without a slot it is counted as dropped.
     pub async fn write_when_room(&self, time: SystemTime, event: Event) {
         let place = tokio::time::timeout(WRITE_WAIT, self.shared.entries.acquire()).await;
         match place {
             Ok(Ok(place)) => {
                 place.forget();
-                self.put(time, event, Sort::Entry, None);
+                self.put(time, event, SlotKind::Entry, None);
                 self.shared.queue.wake();
             }
             Ok(Err(_)) | Err(_) => self.drop_lines(1),
         }
     }
 
-    /// Writes a line and waits until it is written.
+    /// Writes a record and waits until it is written.
     ///
     /// # Errors
-    /// It was not written within [`WRITE_WAIT`].
+    /// Returns an error if it was not written within [`WRITE_WAIT`].
     pub async fn written(&self, time: SystemTime, event: Event) -> Result<(), Unwritten> {
         let client = match &event {
             Event::Decision(decision) => decision.client.as_deref(),
             _ => None,
         };
-        let (whose, now) = (Whose::of(client), tokio::time::Instant::now());
-        let has_place = (self.shared.answers()).give(whose, (0, 1), QUEUED_LINES, now);
+        let (client_key, now) = (ClientKey::from_name(client), tokio::time::Instant::now());
+        let has_place = (self.shared.answers()).acquire(client_key, (0, 1), QUEUED_LINES, now);
         if !has_place {
             return Err(Unwritten::Never);
         }
@@ -232,14 +267,15 @@ impl Audit {
         self.put(
             time,
             event,
-            Sort::Answer(whose),
+            SlotKind::Answer(client_key),
             Some((Arc::clone(&fate), done)),
         );
-        // Others that are as far put theirs down first, and the thread is woken for all of them; by whoever leaves meanwhile, too.
-        let wakes = Wakes(&self.shared.queue);
+        // Other tasks queue their records first, and the thread is woken once for all of them.
+        // Dropping this future wakes it too.
+        let wakes = WakeOnDrop(&self.shared.queue);
         tokio::task::yield_now().await;
         drop(wakes);
-        // While writes fail, waiting helps nobody: one more try or two, and no more.
+        // While writes fail, a long wait is useless. One or two more attempts suffice.
         let wait = if self.failing() {
             RETRY.saturating_mul(2)
         } else {
@@ -258,7 +294,7 @@ impl Audit {
         }
     }
 
-    /// Counts lines that were lost before they came here.
+    /// Counts records that were lost before they were queued.
     pub fn drop_lines(&self, count: u64) {
         self.shared.untold.fetch_add(count, Ordering::Relaxed);
         self.shared.metrics.audit_dropped.inc_by(count);
@@ -273,7 +309,7 @@ impl Audit {
         &self,
         time: SystemTime,
         event: Event,
-        sort: Sort,
+        sort: SlotKind,
         fate: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
     ) {
         self.shared.metrics.audit_queue.inc();
@@ -281,28 +317,28 @@ impl Audit {
             time,
             event,
             sort,
-            fate,
+            state: fate,
         };
         if !self.shared.queue.put(item) {
-            // The writer has ended, and so does the host.
+            // The writer has ended, as the host is stopping.
             self.shared.metrics.audit_dropped.inc();
         }
     }
 
-    /// Writes what is queued, a last signed line and the head, within a bound.
+    /// Writes queued records, a last signed record and the head file, with a timeout.
     pub fn stop(&self) {
         self.shared.ending.store(true, Ordering::Relaxed);
         let (done, wait) = sync_channel(1);
         self.shared.queue.stop(done);
-        // A writer that has ended already drops the sender.
+        // A writer that has ended drops the sender.
         let _ = wait.recv_timeout(END_TIME.saturating_mul(2));
     }
 }
 
-/// Wakes the thread when it is dropped.
-struct Wakes<'a>(&'a Queue);
+/// Wakes the thread on drop.
+struct WakeOnDrop<'a>(&'a Queue);
 
-impl Drop for Wakes<'_> {
+impl Drop for WakeOnDrop<'_> {
     fn drop(&mut self) {
         self.0.wake();
     }

@@ -1,6 +1,6 @@
-//! A backend's answer to tensors. Read as untrusted input: it must be the answer to our question (id, model, version), and
-//! every output must be carried in exactly one form. Whether the tensors fit the contract is the pipeline's to check.
-//! Parameters of an answer are dropped: no rule can name one.
+//! A backend's response to tensors, read as untrusted input. It must match the request (ID, model,
+//! version), and each output must have exactly one form. The pipeline checks whether the tensors
+//! fit the contract. Response parameters are dropped, because no rule can name one.
 
 use std::borrow::Cow;
 
@@ -12,14 +12,16 @@ use tensorgate_wire::proto::{InferTensorContents, ModelInferResponse};
 
 use super::BackendError;
 
-/// What an output takes beside its data, bytes: name, datatype, dims, parameters, framing.
+/// The overhead of an output beside its data, in bytes: name, datatype, dimensions, parameters,
+/// framing.
 const OUTPUT_OVERHEAD_BYTES: usize = 4 << 10;
-/// What an answer takes beside its outputs, bytes: model, version, id, parameters.
+/// The overhead of a response beside its outputs, in bytes: model, version, ID, parameters.
 const ANSWER_OVERHEAD_BYTES: usize = 16 << 10;
-/// A `BYTES` element without a bound of its own, bytes.
+/// The size of a `BYTES` element without a limit of its own.
 const DEFAULT_ITEM_BYTES: usize = 64 << 10;
 
-/// The largest message that an answer within the rules can be, bytes, in whichever form its elements are sent.
+/// The size of the largest message that a response within the rules can have, in any of the element
+/// encodings.
 pub fn max_bytes(rules: &[TensorRule]) -> usize {
     rules.iter().fold(ANSWER_OVERHEAD_BYTES, |sum, rule| {
         let elements = rule.shape().iter().fold(1_usize, |product, dim| {
@@ -27,18 +29,18 @@ pub fn max_bytes(rules: &[TensorRule]) -> usize {
         });
         let element_bytes = match rule.datatype() {
             Datatype::Bool => 1,
-            // A varint of protobuf: negative 32-bit integers take ten bytes.
+            // A protobuf varint. Negative 32-bit integers take ten bytes.
             Datatype::Int8
             | Datatype::Int16
             | Datatype::Int32
             | Datatype::Int64
             | Datatype::Uint64 => 10,
             Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32 => 5,
-            // TF Serving has them in varints.
+            // TF Serving encodes them as varints.
             Datatype::Fp16 | Datatype::Bf16 => 3,
             Datatype::Fp32 => 4,
             Datatype::Fp64 => 8,
-            // A length of four bytes raw; a tag and a varint typed.
+            // A length of four bytes in raw form; a tag and a varint in typed form.
             Datatype::Bytes => rule
                 .max_item_bytes()
                 .unwrap_or(DEFAULT_ITEM_BYTES)
@@ -49,7 +51,7 @@ pub fn max_bytes(rules: &[TensorRule]) -> usize {
     })
 }
 
-/// The tensors of an answer to the question `id` to `model` at `version`.
+/// The tensors of a response to the request `id` for `model` at `version`.
 pub fn tensors(
     answer: ModelInferResponse,
     id: &str,
@@ -72,7 +74,8 @@ pub fn tensors(
             "answers for model {model_name:?}, not {model:?}"
         )));
     }
-    // Servers without versions leave it empty; one that names another version answered another question.
+    // Servers without versions leave the version empty. A different version means a response to
+    // another request.
     if !model_version.is_empty() && model_version != version {
         return Err(fault(format!(
             "answers for version {model_version:?}, not {version:?}"
@@ -100,7 +103,7 @@ fn fault(cause: String) -> BackendError {
 }
 
 fn raw(output: InferOutputTensor, data: Bytes) -> Result<Tensor<'static>, BackendError> {
-    // MLServer sets the message of typed contents beside raw ones too, with nothing in it.
+    // MLServer also sets an empty message of typed contents beside raw ones.
     if output
         .contents
         .as_ref()
@@ -114,7 +117,7 @@ fn raw(output: InferOutputTensor, data: Bytes) -> Result<Tensor<'static>, Backen
     Ok(tensor(output, Vec::from(data)))
 }
 
-/// Typed contents to raw form. Only the field of the output's datatype may hold elements.
+/// Converts typed contents to raw form. Only the field of the output's datatype may have elements.
 fn typed(mut output: InferOutputTensor) -> Result<Tensor<'static>, BackendError> {
     let contents = output.contents.take().unwrap_or_default();
     let total = count(&contents);
@@ -136,53 +139,53 @@ fn typed(mut output: InferOutputTensor) -> Result<Tensor<'static>, BackendError>
         ),
         Some(Datatype::Int8) => (
             int_contents.len(),
-            narrow(int_contents, |value| {
+            to_le_bytes(int_contents, |value| {
                 i8::try_from(value).ok().map(i8::to_le_bytes)
             }),
         ),
         Some(Datatype::Int16) => (
             int_contents.len(),
-            narrow(int_contents, |value| {
+            to_le_bytes(int_contents, |value| {
                 i16::try_from(value).ok().map(i16::to_le_bytes)
             }),
         ),
         Some(Datatype::Int32) => (
             int_contents.len(),
-            narrow(int_contents, |value| Some(value.to_le_bytes())),
+            to_le_bytes(int_contents, |value| Some(value.to_le_bytes())),
         ),
         Some(Datatype::Int64) => (
             int64_contents.len(),
-            narrow(int64_contents, |value| Some(value.to_le_bytes())),
+            to_le_bytes(int64_contents, |value| Some(value.to_le_bytes())),
         ),
         Some(Datatype::Uint8) => (
             uint_contents.len(),
-            narrow(uint_contents, |value| {
+            to_le_bytes(uint_contents, |value| {
                 u8::try_from(value).ok().map(u8::to_le_bytes)
             }),
         ),
         Some(Datatype::Uint16) => (
             uint_contents.len(),
-            narrow(uint_contents, |value| {
+            to_le_bytes(uint_contents, |value| {
                 u16::try_from(value).ok().map(u16::to_le_bytes)
             }),
         ),
         Some(Datatype::Uint32) => (
             uint_contents.len(),
-            narrow(uint_contents, |value| Some(value.to_le_bytes())),
+            to_le_bytes(uint_contents, |value| Some(value.to_le_bytes())),
         ),
         Some(Datatype::Uint64) => (
             uint64_contents.len(),
-            narrow(uint64_contents, |value| Some(value.to_le_bytes())),
+            to_le_bytes(uint64_contents, |value| Some(value.to_le_bytes())),
         ),
         Some(Datatype::Fp32) => (
             fp32_contents.len(),
-            narrow(fp32_contents, |value| Some(value.to_le_bytes())),
+            to_le_bytes(fp32_contents, |value| Some(value.to_le_bytes())),
         ),
         Some(Datatype::Fp64) => (
             fp64_contents.len(),
-            narrow(fp64_contents, |value| Some(value.to_le_bytes())),
+            to_le_bytes(fp64_contents, |value| Some(value.to_le_bytes())),
         ),
-        Some(Datatype::Bytes) => (bytes_contents.len(), framed(&bytes_contents)),
+        Some(Datatype::Bytes) => (bytes_contents.len(), length_prefixed(&bytes_contents)),
         // The protocol has no typed field for the 16-bit floats.
         Some(Datatype::Fp16 | Datatype::Bf16) | None => (0, None),
     };
@@ -199,7 +202,7 @@ fn typed(mut output: InferOutputTensor) -> Result<Tensor<'static>, BackendError>
     }
 }
 
-/// Elements in all fields together.
+/// The number of elements in all fields.
 fn count(contents: &InferTensorContents) -> usize {
     [
         contents.bool_contents.len(),
@@ -215,8 +218,8 @@ fn count(contents: &InferTensorContents) -> usize {
     .fold(0, usize::saturating_add)
 }
 
-/// Elements to little-endian bytes; `None` if one does not fit.
-fn narrow<T, const N: usize>(
+/// Converts elements to little-endian bytes. Returns `None` if one does not fit.
+fn to_le_bytes<T, const N: usize>(
     values: Vec<T>,
     bytes: impl Fn(T) -> Option<[u8; N]>,
 ) -> Option<Vec<u8>> {
@@ -227,8 +230,8 @@ fn narrow<T, const N: usize>(
     Some(data)
 }
 
-/// Byte strings to their raw form, each behind its length.
-fn framed(items: &[Bytes]) -> Option<Vec<u8>> {
+/// Converts byte strings to raw form, each with its length before it.
+fn length_prefixed(items: &[Bytes]) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     for item in items {
         data.extend_from_slice(&u32::try_from(item.len()).ok()?.to_le_bytes());

@@ -1,7 +1,9 @@
-//! A line's one HTTP/2 connection, as the channel that gRPC calls go over. A call puts its frames into the connection's own queues and is woken by what
-//! comes back for its stream: between the two stands no task and no queue of anybody else's, of which each would be a hop a request.
+//! The HTTP/2 connection of a channel, over which gRPC calls go. A call writes its frames directly
+//! to the connection's queues and is woken by frames for its stream. There is no task and no queue
+//! in between, which would add latency to each request.
 //!
-//! There is one connection, made when first used. Whoever finds it closed to further calls is told that nothing was sent ([`DialError::Spent`]).
+//! Each channel has one connection, opened on first use. A call that finds the connection closed
+//! fails as not sent ([`DialError::Closed`]).
 
 mod exchange;
 
@@ -20,31 +22,32 @@ use tonic::codec::Decoder;
 use tonic::codegen::Service;
 use tonic::{Code, Status, Streaming};
 
-use super::link::{CONNECT_TIMEOUT, Connector, DialError};
+use super::connection::{CONNECT_TIMEOUT, Connector, DialError};
 use exchange::Exchange;
 pub(super) use exchange::Incoming;
 
-/// What we call ourselves.
+/// The user agent of the host.
 const USER_AGENT: HeaderValue = HeaderValue::from_static("tensorgate");
-/// Header fields of an answer, bytes; a gRPC server sends a handful.
+/// The most bytes of header fields in a response. A gRPC server sends a handful.
 const MAX_ANSWER_HEADER_BYTES: u32 = 16 << 10;
-/// What a server may send us unread, bytes: of one answer, and of all together.
+/// The flow-control windows in bytes: for one response, and for all of a connection.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 5 << 20;
-/// Calls that may be open before the server has said how many it takes.
+/// The most open calls before the server has sent its own limit.
 const FIRST_STREAMS: usize = 100;
-/// Streams that we may reset for a server's faults; beyond, the connection is closed (CVE-2025-8671).
+/// The most streams that may be reset because of server errors. Beyond it the connection is closed
+/// (CVE-2025-8671).
 const MAX_RESET_STREAMS: usize = 1_024;
-/// Fields that gRPC has for answers, and that no claim of a caller's can stand for.
+/// Header fields that gRPC uses in responses. No claim of a caller may set them.
 const OWN_FIELDS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-message-type"];
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-/// How messages are compressed. We say of none that we read it.
+/// The header field for message compression. The client accepts none.
 const ENCODING: &str = "grpc-encoding";
-/// What a server behind a Unix socket is called.
+/// The authority of a server behind a Unix socket.
 const LOCAL: &str = "localhost";
 
-/// To whom calls are addressed.
+/// The scheme and authority of calls.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     scheme: Scheme,
@@ -52,11 +55,11 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Of `http://host:port`, `https://host:port` or `unix:/path`.
+    /// Parses `http://host:port`, `https://host:port` or `unix:/path`.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub(super) fn of(uri: &str) -> Result<Self, String> {
+    /// Returns what is wrong with the URI.
+    pub(super) fn parse(uri: &str) -> Result<Self, String> {
         if uri.starts_with("unix:") {
             return Ok(Self {
                 scheme: Scheme::HTTP,
@@ -72,7 +75,7 @@ impl Origin {
         Ok(Self { scheme, authority })
     }
 
-    /// A method's path as a whole address.
+    /// The full URI of a method's path.
     fn address(&self, method: Uri) -> Result<Uri, Status> {
         let mut parts = method.into_parts();
         parts.scheme = Some(self.scheme.clone());
@@ -81,24 +84,24 @@ impl Origin {
     }
 }
 
-/// What calls go over.
+/// A channel for gRPC calls.
 #[derive(Clone, Debug)]
-pub(super) struct Channel {
-    shared: Arc<Shared>,
+pub(super) struct Http2Channel {
+    shared: Arc<ChannelState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ChannelState {
     origin: Origin,
     connector: Connector,
     requests: OnceCell<SendRequest<Bytes>>,
 }
 
-impl Channel {
-    /// Over a connection that is made when first used.
+impl Http2Channel {
+    /// Creates a channel. Its connection is opened on first use.
     pub(super) fn new(origin: Origin, connector: Connector) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ChannelState {
                 origin,
                 connector,
                 requests: OnceCell::new(),
@@ -106,10 +109,11 @@ impl Channel {
         }
     }
 
-    /// Calls a method by its path with a message that is written already, under these fields; what comes back has at most `max_answer_bytes`.
+    /// Calls a method with an encoded message and these header fields. The response has at most
+    /// `max_answer_bytes`.
     ///
     /// # Errors
-    /// What the server says, or why nothing came of it.
+    /// Returns the server's status, or why there is no response.
     pub(super) async fn unary<D>(
         &self,
         (method, mut fields, message): (&'static str, HeaderMap, Body),
@@ -144,7 +148,7 @@ impl Channel {
         };
         let answer = answers.message().await?;
         let answer = answer.ok_or_else(|| Status::internal("an answer without a message"))?;
-        // Whether it is one stands behind it.
+        // The trailers have the status.
         answers.trailers().await?;
         Ok(tonic::Response::new(answer))
     }
@@ -152,26 +156,26 @@ impl Channel {
     async fn send(self, request: Request<Body>) -> Result<Response<Incoming>, Status> {
         let shared = &*self.shared;
         let requests = shared.requests.get_or_try_init(|| shared.open()).await;
-        let mut requests = requests.map_err(not_sent)?.clone();
+        let mut requests = requests.map_err(not_sent_status)?.clone();
         let (mut head, body) = request.into_parts();
         head.uri = shared.origin.address(head.uri)?;
         head.headers.insert(http::header::USER_AGENT, USER_AGENT);
-        // A connection that takes no more says so here, or as the head is handed over.
+        // A closed connection is reported here, or when the head is sent.
         let ready = poll_fn(|context| requests.poll_ready(context)).await;
         if ready.is_err() {
-            return Err(shared.spent());
+            return Err(shared.closed());
         }
         match requests.send_request(Request::from_parts(head, ()), false) {
             Ok((response, stream)) => Exchange::new(response, stream, body).await,
-            Err(error) if error.is_io() || error.is_go_away() => Err(shared.spent()),
-            // The head is none, and no server is to blame.
+            Err(error) if error.is_io() || error.is_go_away() => Err(shared.closed()),
+            // The head is invalid, and no server is to blame.
             Err(error) => Err(Status::internal(error.to_string())),
         }
     }
 }
 
-impl Shared {
-    /// Makes the connection, and has it served by a task for as long as it or a call over it lives.
+impl ChannelState {
+    /// Opens the connection. A task serves it as long as it or one of its calls lives.
     async fn open(&self) -> Result<SendRequest<Bytes>, DialError> {
         let connection = self.connector.connect().await?;
         let handshake = h2::client::Builder::new()
@@ -194,15 +198,15 @@ impl Shared {
         Ok(requests)
     }
 
-    /// The connection takes no more calls, and this one was not sent.
-    fn spent(&self) -> Status {
-        // Known before the connection is dropped: calls may still run over it.
-        self.connector.fate.lose();
-        not_sent(DialError::Spent)
+    /// The connection accepts no more calls, and this call was not sent.
+    fn closed(&self) -> Status {
+        // Recorded before the connection is dropped, because calls may still use it.
+        self.connector.state.mark_lost();
+        not_sent_status(DialError::Closed)
     }
 }
 
-impl Service<Request<Body>> for Channel {
+impl Service<Request<Body>> for Http2Channel {
     type Response = Response<Incoming>;
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, Status>> + Send>>;
@@ -216,15 +220,15 @@ impl Service<Request<Body>> for Channel {
     }
 }
 
-/// There was no connection to send anything over.
-fn not_sent(error: DialError) -> Status {
+/// There was no connection.
+fn not_sent_status(error: DialError) -> Status {
     let mut status = Status::unavailable(error.to_string());
     status.set_source(Arc::new(error));
     status
 }
 
-/// The connection broke, or this stream of it was reset: which, is its source.
-fn broken(error: h2::Error) -> Status {
+/// The connection or the stream failed. The source of the status tells which.
+fn connection_error(error: h2::Error) -> Status {
     let mut status = Status::unknown(error.to_string());
     status.set_source(Arc::new(error));
     status

@@ -1,5 +1,6 @@
-//! Several answers to one request, over a stream of its own to the server: the request goes out, the stream's other half is closed, and answers come
-//! until one says that it is the last. Each is read as untrusted input, as a single answer is. Dropping the stream cancels the request at the server.
+//! Several responses to one request, over a stream of their own. The request is sent and its half
+//! of the stream closed. Responses arrive until one is marked as the last. Each is read as
+//! untrusted input. Dropping the stream cancels the request at the server.
 
 use http::HeaderMap;
 use http::uri::PathAndQuery;
@@ -13,70 +14,72 @@ use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::codegen::tokio_stream;
 
-use super::oip::{Line, MAX_MESSAGE_CHARS, sort, timed, within};
-use super::unary::Weighed;
+use super::oip::{Channel, MAX_MESSAGE_CHARS, classify, with_deadline, within};
+use super::unary::SizeCheckedCodec;
 use super::{BackendError, answer};
 
-/// What the answers must be answers to.
+/// The request that the responses must match.
 #[derive(Clone, Debug)]
-pub struct Question {
-    /// Our own request id.
+pub struct RequestIdentity {
+    /// The host's request ID.
     pub id: String,
     /// The model's name at the backend.
     pub model: String,
-    /// Its version.
+    /// The model's version.
     pub version: String,
 }
 
-/// One answer.
+/// One response.
 #[derive(Debug)]
-pub struct Answered {
-    /// What it says; not yet held against the contract. Nothing, where it only says that it is the last.
+pub struct StreamedResponse {
+    /// The tensors, not yet validated against the contract. `None` if the message only ends the
+    /// stream.
     pub tensors: Option<Vec<Tensor<'static>>>,
-    /// Whether it is the last.
+    /// Whether this is the last response.
     pub last: bool,
-    /// How long it was, bytes.
+    /// The encoded size in bytes.
     pub bytes: u64,
 }
 
-/// A request's answers on their way.
+/// The response stream of a request.
 #[derive(Debug)]
-pub struct Answers {
+pub struct DecoupledStream {
     stream: Streaming<proto::ModelStreamInferResponse>,
-    question: Question,
+    question: RequestIdentity,
 }
 
-impl Line {
-    /// Sends a request that may be answered several times, and reads the head of what comes: `deadline` is for that, and `until` for all of it.
+impl Channel {
+    /// Sends a request that may have several responses, and reads the response head. `deadline`
+    /// applies to the head, and `until` to the whole stream.
     pub async fn infer_decoupled(
         &self,
         request: proto::ModelInferRequest,
-        question: Question,
+        question: RequestIdentity,
         claims: &HeaderMap,
         max_answer_bytes: usize,
         (deadline, until): (Instant, Instant),
-    ) -> Result<Answers, BackendError> {
-        let mut request = timed(tokio_stream::once(request), until);
+    ) -> Result<DecoupledStream, BackendError> {
+        let mut request = with_deadline(tokio_stream::once(request), until);
         request.metadata_mut().as_mut().extend(claims.clone());
         let answers = async {
-            let mut caller = self.caller(max_answer_bytes).await?;
-            let codec = Weighed::new(open_inference::streamed_bytes, max_answer_bytes);
+            let mut caller = self.grpc_client(max_answer_bytes).await?;
+            let codec = SizeCheckedCodec::new(open_inference::streamed_bytes, max_answer_bytes);
             let method = PathAndQuery::from_static(open_inference::INFER_STREAM);
             caller.streaming(request, method, codec).await
         };
         let stream = within(deadline, answers).await?;
-        Ok(Answers { stream, question })
+        Ok(DecoupledStream { stream, question })
     }
 }
 
-impl Answers {
-    /// The next answer, which is there before the deadline.
-    pub async fn next(&mut self, deadline: Instant) -> Result<Answered, BackendError> {
+impl DecoupledStream {
+    /// The next response, which must arrive before the deadline.
+    pub async fn next(&mut self, deadline: Instant) -> Result<StreamedResponse, BackendError> {
         let next = tokio::time::timeout_at(deadline, self.stream.message()).await;
         let next = next.map_err(|_| {
             BackendError::Timeout("no further answer within the deadline".to_owned())
         })?;
-        match next.map_err(|status| sort(&status, Instant::now() >= deadline))? {
+        match next.map_err(|status| classify(&status, Instant::now() >= deadline))? {
             Some(response) => read(response, &self.question),
             None => Err(BackendError::Fault(
                 "the answers ended, and none was the last".to_owned(),
@@ -87,8 +90,8 @@ impl Answers {
 
 fn read(
     response: proto::ModelStreamInferResponse,
-    question: &Question,
-) -> Result<Answered, BackendError> {
+    question: &RequestIdentity,
+) -> Result<StreamedResponse, BackendError> {
     let bytes = u64::try_from(response.encoded_len()).unwrap_or(u64::MAX);
     let proto::ModelStreamInferResponse {
         error_message,
@@ -115,7 +118,7 @@ fn read(
     };
     let empty = answer.outputs.is_empty() && answer.raw_output_contents.is_empty();
     let tensors = answer::tensors(answer, &question.id, &question.model, &question.version)?;
-    Ok(Answered {
+    Ok(StreamedResponse {
         tensors: (!(last && empty)).then_some(tensors),
         last,
         bytes,
@@ -147,7 +150,7 @@ mod tests {
     }
 
     fn check(response: proto::ModelStreamInferResponse, expected: Result<(bool, bool), &str>) {
-        let question = Question {
+        let question = RequestIdentity {
             id: "q".into(),
             model: "m".into(),
             version: "1".into(),
@@ -168,7 +171,8 @@ mod tests {
         let flag = |last| Some(ParameterChoice::BoolParam(last));
         check(said("q", None), Ok((true, false)));
         check(said("q", flag(false)), Ok((true, false)));
-        // The last one may say nothing else; any other that says nothing is held against the contract.
+        // Only the last message may be empty. Any other empty message is checked against the
+        // contract.
         check(said("q", flag(true)), Ok((false, true)));
         let mut whole = said("q", flag(true));
         let output = proto::model_infer_response::InferOutputTensor {

@@ -1,5 +1,6 @@
-//! JSON of a server's own over HTTP/1.1: BentoML, Ray Serve and home-made ones. Requests are written from validated tensors by the model's template,
-//! and answers read by it; connections are OpenAI's way, one a request.
+//! Backends with a JSON format of their own over HTTP/1.1, such as BentoML and Ray Serve. Requests
+//! and responses are converted with the model's template. Each request has a connection of its own,
+//! as with the OpenAI API.
 
 use std::sync::Arc;
 
@@ -15,20 +16,20 @@ use super::openai::Upstream;
 use super::{BackendError, Call};
 use crate::guard::offload;
 
-/// What a server may say to the question whether it is ready, bytes.
+/// The most bytes of a readiness response.
 const MAX_READY_BYTES: usize = 64 << 10;
 
-/// One server.
+/// A client for one server.
 #[derive(Debug)]
 pub struct HttpJson {
     upstream: Upstream,
-    /// The path that says whether it is ready.
-    ready: Option<String>,
+    /// The path of the readiness check.
+    ready_path: Option<String>,
 }
 
-/// One inference, as it is sent; as often as it is sent again.
+/// An encoded inference request, reused for retries.
 #[derive(Debug)]
-pub struct Question {
+pub struct TemplateRequest {
     template: Arc<Template>,
     body: Bytes,
     id: String,
@@ -36,20 +37,20 @@ pub struct Question {
     max_answer_bytes: usize,
 }
 
-impl Question {
-    /// Writes one, on a thread of its own if it is long.
+impl TemplateRequest {
+    /// Encodes a request, on a separate thread if it is large.
     pub async fn new(call: Call<'_>, template: &Arc<Template>) -> Result<Self, BackendError> {
         let Call {
             contract: _,
             id,
             model: _,
             version: _,
-            // None can have a rule: they have no place in JSON of a model's own.
+            // The JSON format has no place for parameters, so no rule can allow one.
             parameters: _,
             inputs,
             outputs,
             claims,
-            kept: _,
+            sent_message: _,
         } = call;
         let writer = Arc::clone(template);
         let bytes = template::most_request_bytes(template, &inputs);
@@ -68,8 +69,9 @@ impl Question {
         })
     }
 
-    /// Reads its answer, on a thread of its own if it is long. Whether the tensors fit the contract is the pipeline's to check.
-    pub async fn answered(
+    /// Decodes a response, on a separate thread if it is large. The pipeline checks whether the
+    /// tensors fit the contract.
+    pub async fn decode_response(
         &self,
         outputs: &[TensorRule],
         answer: Bytes,
@@ -84,15 +86,19 @@ impl Question {
 }
 
 impl HttpJson {
-    /// A server at an address, which is asked at a path whether it is ready.
+    /// Creates a client for a server with this readiness path.
     pub(super) const fn new(upstream: Upstream, ready: Option<String>) -> Self {
-        Self { upstream, ready }
+        Self {
+            upstream,
+            ready_path: ready,
+        }
     }
 
-    /// Sends an inference and reads the bytes of its answer, all before the deadline. Dropping this drops the connection.
+    /// Sends an inference request and reads its response before the deadline. Dropping the future
+    /// closes the connection.
     pub async fn infer(
         &self,
-        question: &Question,
+        question: &TemplateRequest,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
         let mut request = Request::post(question.template.route())
@@ -108,9 +114,10 @@ impl HttpJson {
             .await
     }
 
-    /// Whether it is ready. One that has no path for this is once it takes connections.
+    /// Checks whether the server is ready. Without a readiness path it is ready if it accepts
+    /// connections.
     pub async fn is_ready(&self, deadline: Instant) -> Result<(), BackendError> {
-        let Some(path) = &self.ready else {
+        let Some(path) = &self.ready_path else {
             return self.upstream.connects(deadline).await;
         };
         let request = Request::get(path.as_str());

@@ -1,8 +1,9 @@
-//! The Open Inference Protocol over gRPC: Triton and its like, and the embedded CPU server.
+//! The Open Inference Protocol over gRPC: Triton and similar servers, and the embedded CPU server.
 //!
-//! Requests are built field by field from validated values; nothing of the client's message is copied. HTTP/2 keepalive pings
-//! stay off: gRPC C-core servers (Triton) answer them with GOAWAY `too_many_pings` once a call is silent for longer than
-//! a few of them. The prober's regular calls find dead connections instead, and replace them ([`Endpoint::reconnect`]).
+//! Requests are built field by field from validated values. Nothing of the client's message is
+//! copied. HTTP/2 keepalive pings are disabled: gRPC C-core servers (Triton) reject several pings
+//! during a silent call with GOAWAY `too_many_pings`. The prober detects and replaces dead
+//! connections instead ([`Endpoint::reconnect`]).
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -19,21 +20,21 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
-use super::channel::{Channel, Origin};
+use super::backend_request::ProtocolAdapter;
+use super::channel::{Http2Channel, Origin};
+use super::connection::{ConnectionState, Connector, DialError, Dialer};
+use super::encoded::MessageChunks;
 use super::http_json::HttpJson;
-use super::link::{Connector, DialError, Dialer, Fate};
 use super::openai::Upstream;
-use super::question::Dialect;
 use super::tls::Tls;
-use super::unary::Weighed;
-use super::written::Pieces;
+use super::unary::SizeCheckedCodec;
 use super::{BackendError, Call};
 use crate::grpc_timeout;
 
-/// A backend's own error text, characters kept for the log.
+/// The most characters of a backend's error text in the log.
 pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;
 
-/// An address that no endpoint can have.
+/// An invalid endpoint address.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// Neither `http://host:port`, nor `https://host:port` and TLS, nor `unix:/path`.
@@ -46,64 +47,64 @@ pub enum EndpointError {
     Uri {
         /// The text.
         uri: String,
-        /// What is wrong with it.
+        /// The error.
         cause: String,
     },
 }
 
-/// One server's address, and the line to it.
+/// The address of one server, and the channel to it.
 #[derive(Debug)]
 pub struct Endpoint {
     uri: String,
     origin: Origin,
     dialer: Dialer,
-    line: RwLock<Arc<Line>>,
-    /// Where it is spoken to in OpenAI's API, and over no connection of these.
+    channel: RwLock<Arc<Channel>>,
+    /// The OpenAI client, which uses no channel.
     openai: Option<Upstream>,
-    /// The same in JSON of its own.
-    json: Option<HttpJson>,
+    /// The client for a JSON format of its own.
+    http_json: Option<HttpJson>,
 }
 
 impl Endpoint {
-    /// An endpoint at `http://host:port`, `unix:/path` or, with TLS, `https://host:port`.
+    /// Creates an endpoint at `http://host:port`, `unix:/path` or, with TLS, `https://host:port`.
     pub fn new(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
         let dialer = Dialer::new(uri, tls).ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
-        let origin = Origin::of(uri).map_err(|cause| EndpointError::Uri {
+        let origin = Origin::parse(uri).map_err(|cause| EndpointError::Uri {
             uri: uri.to_owned(),
             cause,
         })?;
-        let line = RwLock::new(Arc::new(Line::new(
+        let line = RwLock::new(Arc::new(Channel::new(
             &origin,
             &dialer,
-            Dialect::OpenInference,
+            ProtocolAdapter::OpenInference,
             0,
         )));
         Ok(Self {
             uri: uri.to_owned(),
             origin,
             dialer,
-            line,
+            channel: line,
             openai: None,
-            json: None,
+            http_json: None,
         })
     }
 
-    /// The same for a server that speaks another protocol over gRPC.
-    pub fn speaking(
-        dialect: Dialect,
+    /// Creates an endpoint for another gRPC protocol.
+    pub fn with_protocol(
+        dialect: ProtocolAdapter,
         uri: &str,
         tls: Option<Arc<Tls>>,
     ) -> Result<Self, EndpointError> {
         let endpoint = Self::new(uri, tls)?;
-        let line = Line::new(&endpoint.origin, &endpoint.dialer, dialect, 0);
+        let line = Channel::new(&endpoint.origin, &endpoint.dialer, dialect, 0);
         Ok(Self {
-            line: RwLock::new(Arc::new(line)),
+            channel: RwLock::new(Arc::new(line)),
             ..endpoint
         })
     }
 
-    /// The same for a server that speaks OpenAI's API.
-    pub fn of_openai(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
+    /// Creates an endpoint for the OpenAI API.
+    pub fn new_openai(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
         let endpoint = Self::new(uri, tls)?;
         let upstream = Upstream::new(uri, &endpoint.dialer)
             .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
@@ -113,8 +114,9 @@ impl Endpoint {
         })
     }
 
-    /// The same for a server that speaks JSON of its own; `ready`: the path that says whether it is ready.
-    pub fn of_json(
+    /// Creates an endpoint for a JSON format of its own. `ready` is the path of the readiness
+    /// check.
+    pub fn new_http_json(
         uri: &str,
         tls: Option<Arc<Tls>>,
         ready: Option<&str>,
@@ -123,41 +125,41 @@ impl Endpoint {
         let upstream = Upstream::new(uri, &endpoint.dialer)
             .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
         Ok(Self {
-            json: Some(HttpJson::new(upstream, ready.map(str::to_owned))),
+            http_json: Some(HttpJson::new(upstream, ready.map(str::to_owned))),
             ..endpoint
         })
     }
 
-    /// Whether its calls go over its line, all of them over one connection. Otherwise each has a connection of its own.
-    pub const fn has_line(&self) -> bool {
-        self.json.is_none() && self.openai.is_none()
+    /// Whether calls share the channel's connection. Otherwise each call has its own.
+    pub const fn has_channel(&self) -> bool {
+        self.http_json.is_none() && self.openai.is_none()
     }
 
-    /// How it is spoken to in JSON of its own, if it is.
-    pub const fn json(&self) -> Option<&HttpJson> {
-        self.json.as_ref()
+    /// The client for a JSON format of its own, if any.
+    pub const fn http_json(&self) -> Option<&HttpJson> {
+        self.http_json.as_ref()
     }
 
-    /// How it is spoken to in OpenAI's API, if it is.
+    /// The OpenAI client, if any.
     pub const fn openai(&self) -> Option<&Upstream> {
         self.openai.as_ref()
     }
 
-    /// Its address, for the log.
+    /// The address, for the log.
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// The line that is in use.
-    pub fn line(&self) -> Arc<Line> {
-        // A poisoned lock holds a line all the same.
-        let line = self.line.read().unwrap_or_else(PoisonError::into_inner);
+    /// The current channel.
+    pub fn channel(&self) -> Arc<Channel> {
+        // A poisoned lock still has a valid channel.
+        let line = self.channel.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&line)
     }
 
-    /// A line that has not lost its connection: another, if the one in use has.
-    pub fn fresh(&self) -> Arc<Line> {
-        let line = self.line();
+    /// The current channel, or a new one if its connection is lost.
+    pub fn connected_channel(&self) -> Arc<Channel> {
+        let line = self.channel();
         if line.is_lost() {
             self.reconnect()
         } else {
@@ -165,100 +167,102 @@ impl Endpoint {
         }
     }
 
-    /// Gives up the connection: later calls go over another line. Calls on the old one keep it until they end.
-    pub fn reconnect(&self) -> Arc<Line> {
-        let mut line = self.line.write().unwrap_or_else(PoisonError::into_inner);
+    /// Replaces the channel, so that later calls open a new connection. Running calls keep the old
+    /// one.
+    pub fn reconnect(&self) -> Arc<Channel> {
+        let mut line = self.channel.write().unwrap_or_else(PoisonError::into_inner);
         let number = line.number.saturating_add(1);
         let dialect = line.dialect;
-        *line = Arc::new(Line::new(&self.origin, &self.dialer, dialect, number));
+        *line = Arc::new(Channel::new(&self.origin, &self.dialer, dialect, number));
         Arc::clone(&line)
     }
 }
 
-/// At most one connection to a server, made when first used. Once it is lost nothing more is sent over this: what was learnt of the server over it
-/// holds for every call over it.
+/// At most one connection to a server, opened on first use. After it is lost, the channel sends
+/// nothing more. So probe results over this channel are valid for every call over it.
 #[derive(Debug)]
-pub struct Line {
+pub struct Channel {
     number: u64,
-    dialect: Dialect,
-    channel: Channel,
-    fate: Arc<Fate>,
+    dialect: ProtocolAdapter,
+    http2: Http2Channel,
+    state: Arc<ConnectionState>,
 }
 
-impl Line {
-    fn new(origin: &Origin, dialer: &Dialer, dialect: Dialect, number: u64) -> Self {
-        let fate = Arc::new(Fate::default());
+impl Channel {
+    fn new(origin: &Origin, dialer: &Dialer, dialect: ProtocolAdapter, number: u64) -> Self {
+        let connection_state = Arc::new(ConnectionState::default());
         let connector = Connector {
             dialer: dialer.clone(),
-            fate: Arc::clone(&fate),
+            state: Arc::clone(&connection_state),
         };
         Self {
             number,
             dialect,
-            channel: Channel::new(origin.clone(), connector),
-            fate,
+            http2: Http2Channel::new(origin.clone(), connector),
+            state: connection_state,
         }
     }
 
-    /// Tells it from the endpoint's other lines.
+    /// The number that distinguishes the endpoint's channels.
     pub const fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether its connection was made and is there no more.
+    /// Whether the connection was opened and is gone.
     pub fn is_lost(&self) -> bool {
-        self.fate.is_lost()
+        self.state.is_lost()
     }
 
-    /// What calls go over.
-    pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
+    /// The HTTP/2 channel for calls.
+    pub(super) fn http2(&self) -> Http2Channel {
+        self.http2.clone()
     }
 
-    /// What is spoken over it.
-    pub const fn dialect(&self) -> Dialect {
+    /// The protocol of the server.
+    pub const fn dialect(&self) -> ProtocolAdapter {
         self.dialect
     }
 
-    fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
-        GrpcInferenceServiceClient::new(self.channel())
+    fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Http2Channel> {
+        GrpcInferenceServiceClient::new(self.http2())
             .max_decoding_message_size(max_answer_bytes)
-            // What we send was bounded when it was read.
+            // Requests were bounded when they were read.
             .max_encoding_message_size(usize::MAX)
     }
 
-    /// One inference. `claims` go along as metadata. The answer's messages are bounded by `max_answer_bytes`; what they say is not yet checked.
+    /// Sends one inference request. `claims` are sent as metadata. The response has at most
+    /// `max_answer_bytes` and is not checked yet.
     pub async fn infer(
         &self,
-        message: Pieces,
+        message: MessageChunks,
         claims: &http::HeaderMap,
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<proto::ModelInferResponse, BackendError> {
-        let (fields, _, ()) = timed((), deadline).into_parts();
+        let (fields, _, ()) = with_deadline((), deadline).into_parts();
         let mut fields = fields.into_headers();
         fields.extend(claims.clone());
-        let reader = Weighed::reader(open_inference::answer_bytes, max_answer_bytes);
+        let reader = SizeCheckedCodec::reader(open_inference::answer_bytes, max_answer_bytes);
         let asked = (open_inference::INFER, fields, Body::new(message));
-        let answer = self.channel.unary(asked, reader, max_answer_bytes);
+        let answer = self.http2.unary(asked, reader, max_answer_bytes);
         within(deadline, answer).await
     }
 
-    /// Whether the server says that it is ready.
+    /// Whether the server reports that it is ready.
     pub async fn server_ready(&self, deadline: Instant) -> Result<bool, BackendError> {
-        let request = timed(proto::ServerReadyRequest {}, deadline);
+        let request = with_deadline(proto::ServerReadyRequest {}, deadline);
         let mut client = self.client(MAX_PROBE_ANSWER_BYTES);
         Ok(within(deadline, client.server_ready(request)).await?.ready)
     }
 
-    /// Whether the server says that a model's version is ready.
+    /// Whether the server reports that a model's version is ready.
     pub async fn model_ready(
         &self,
         model: &str,
         version: &str,
         deadline: Instant,
     ) -> Result<bool, BackendError> {
-        let request = timed(
+        let request = with_deadline(
             proto::ModelReadyRequest {
                 name: model.to_owned(),
                 version: version.to_owned(),
@@ -269,14 +273,15 @@ impl Line {
         Ok(within(deadline, client.model_ready(request)).await?.ready)
     }
 
-    /// What the server says of a model's inputs and outputs; none if it does not implement the question.
+    /// The server's description of a model's inputs and outputs. `None` if the server does not
+    /// implement the method.
     pub async fn model_metadata(
         &self,
         model: &str,
         version: &str,
         deadline: Instant,
     ) -> Result<Option<proto::ModelMetadataResponse>, BackendError> {
-        let request = timed(
+        let request = with_deadline(
             proto::ModelMetadataRequest {
                 name: model.to_owned(),
                 version: version.to_owned(),
@@ -296,42 +301,43 @@ impl Line {
     }
 }
 
-/// A readiness answer is one boolean.
+/// The size of a readiness response, which is one boolean.
 const MAX_PROBE_ANSWER_BYTES: usize = 1 << 10;
-/// A signature, bytes: a thousand tensors with long names.
+/// The size of a model description in bytes: a thousand tensors with long names.
 pub(super) const MAX_METADATA_BYTES: usize = 256 << 10;
 
-/// A request that carries its deadline to the server as `grpc-timeout`.
-pub(super) fn timed<T>(message: T, deadline: Instant) -> Request<T> {
+/// Builds a request with its deadline in `grpc-timeout`.
+pub(super) fn with_deadline<T>(message: T, deadline: Instant) -> Request<T> {
     let mut request = Request::new(message);
     let left = deadline.saturating_duration_since(Instant::now());
     let fields = request.metadata_mut().as_mut();
-    fields.insert(grpc_timeout::NAME, grpc_timeout::field(left));
+    fields.insert(grpc_timeout::NAME, grpc_timeout::header(left));
     request
 }
 
-/// Awaits an answer until the deadline and sorts out failures.
+/// Awaits a response until the deadline and classifies failures.
 pub(super) async fn within<T>(
     deadline: Instant,
     answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, BackendError> {
     match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(sort(&status, Instant::now() >= deadline)),
+        Ok(Err(status)) => Err(classify(&status, Instant::now() >= deadline)),
         Err(_) => Err(BackendError::Timeout(
             "no answer within the deadline".to_owned(),
         )),
     }
 }
 
-/// What a status means. One with a source was made on our side of the connection; one without came from the server.
-pub(super) fn sort(status: &Status, late: bool) -> BackendError {
+/// Classifies a status. A status with a source comes from this side of the connection, one without
+/// comes from the server.
+pub(super) fn classify(status: &Status, late: bool) -> BackendError {
     let cause = format!("{:?}: {}", status.code(), describe(status));
     match status.code() {
         _ if late => BackendError::Timeout(cause),
         Code::DeadlineExceeded => BackendError::Timeout(cause),
-        _ if caused_by(status, is_spent) => BackendError::Unsent(cause),
-        // It answers, over a connection that stands, and this call is all that it gave up.
+        _ if caused_by(status, is_closed) => BackendError::Unsent(cause),
+        // The server is reachable over an intact connection, and ended only this call.
         _ if caused_by(status, is_reset) => BackendError::Busy(cause),
         _ if status.source().is_some() => BackendError::Unavailable(cause),
         Code::Unavailable => BackendError::Busy(cause),
@@ -339,7 +345,7 @@ pub(super) fn sort(status: &Status, late: bool) -> BackendError {
     }
 }
 
-/// Whether some cause of an error is one of these.
+/// Whether an error has a cause with this property.
 fn caused_by(
     error: &dyn std::error::Error,
     is: impl Fn(&(dyn std::error::Error + 'static)) -> bool,
@@ -354,18 +360,18 @@ fn caused_by(
     false
 }
 
-/// One stream ended before its time.
+/// A stream was reset.
 fn is_reset(error: &(dyn std::error::Error + 'static)) -> bool {
     let error: Option<&h2::Error> = error.downcast_ref();
     error.is_some_and(h2::Error::is_reset)
 }
 
-/// A line without its connection takes no call.
-fn is_spent(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(DialError::Spent))
+/// The channel has lost its connection.
+fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(DialError::Closed))
 }
 
-/// An error with all of its causes, within a bound: a server chooses part of it.
+/// An error with all of its causes, shortened because a server chooses part of the text.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = match error.downcast_ref::<Status>() {
         Some(status) => status.message().to_owned(),
@@ -379,7 +385,7 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     text.chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
-/// An inference's message, made afresh. Copies of it share the tensors' bytes.
+/// Builds an inference message. Clones share the tensors' bytes.
 pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError> {
     let Call {
         contract: _,
@@ -390,7 +396,7 @@ pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError>
         inputs,
         outputs,
         claims: _,
-        kept: _,
+        sent_message: _,
     } = call;
     let mut described = Vec::with_capacity(inputs.len());
     let mut raw_input_contents = Vec::with_capacity(inputs.len());

@@ -1,4 +1,4 @@
-//! Which addresses are endpoints, and whose fault a status is.
+//! Tests of endpoint addresses and of status classification.
 use super::*;
 
 #[tokio::test]
@@ -50,7 +50,7 @@ fn a_status_of_the_server_is_told_from_one_of_the_connection() {
             BackendError::Timeout("Cancelled: x".to_owned()),
         ),
         (
-            Status::from_error(DialError::Spent.into()),
+            Status::from_error(DialError::Closed.into()),
             false,
             BackendError::Unsent(
                 "Unknown: the connection is lost: the connection is lost".to_owned(),
@@ -58,6 +58,6 @@ fn a_status_of_the_server_is_told_from_one_of_the_connection() {
         ),
     ];
     for (status, late, expected) in cases {
-        assert_eq!(sort(&status, late), expected);
+        assert_eq!(classify(&status, late), expected);
     }
 }

@@ -1,11 +1,12 @@
-//! OpenAI's API over HTTP/1.1: vLLM and its like. One connection a request: dropping it is the one way in which such servers learn that nobody waits
-//! any more, and nothing of one request's answer can be taken for another's.
+//! The OpenAI API over HTTP/1.1: vLLM and similar servers. Each request has a connection of its
+//! own. Closing it is the only way to tell such servers that a response is not needed any more. It
+//! also keeps responses of different requests apart.
 
 mod answer;
 mod chunk;
 mod connection;
 mod events;
-pub(crate) mod room;
+pub(crate) mod response_memory;
 mod stream;
 mod vector;
 
@@ -17,19 +18,19 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::BackendError;
-use super::link::Dialer;
+use super::connection::Dialer;
 use crate::document::Document;
-pub use answer::{Answered, check};
+pub use answer::{CheckedResponse, check};
 use connection::Connection;
-pub use room::{Room, needs};
-pub use stream::{Kept, Streamed};
+pub use response_memory::{ResponseMemory, required_bytes};
+pub use stream::{EventStream, StreamPermits};
 
-/// The type of an answer in pieces.
+/// The media type of a streamed response.
 const EVENTS: &str = "text/event-stream";
-/// A list of models, bytes: thousands of them.
+/// The most bytes of a model list: thousands of models.
 const MAX_MODELS_BYTES: usize = 1 << 20;
 
-/// One server's address.
+/// A client for one server.
 #[derive(Debug)]
 pub struct Upstream {
     /// `host:port`.
@@ -38,7 +39,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// A server at `http://host:port`, or with TLS at `https://host:port`; `None` for another address.
+    /// Creates a client for `http://host:port`, or with TLS for `https://host:port`. Returns `None`
+    /// for another address.
     pub(super) fn new(uri: &str, dialer: &Dialer) -> Option<Self> {
         let (_, authority) = uri.split_once("://")?;
         Some(Self {
@@ -47,24 +49,27 @@ impl Upstream {
         })
     }
 
-    /// Sends a document and reads the answer, all before the deadline; `None`: the host has no room for it. Dropping this drops the connection.
+    /// Sends a document and reads its response before the deadline. Returns `None` if the memory
+    /// budget is exhausted. Dropping the future closes the connection.
     pub async fn complete(
         &self,
         document: &Document,
         request_id: &str,
         max_answer_bytes: usize,
         deadline: Instant,
-        room: &mut Room<'_>,
+        room: &mut ResponseMemory<'_>,
     ) -> Result<Option<Bytes>, BackendError> {
         let request = post(document, "application/json", request_id);
         let json = document.json.clone();
-        let answer = self.ask(request, json, max_answer_bytes, |bytes| room.comes(bytes));
+        let answer = self.request(request, json, max_answer_bytes, |bytes| {
+            room.reserve_received(bytes)
+        });
         let answer = within(deadline, answer).await?;
-        Ok(answer.filter(|answer| room.becomes(document.api, answer)))
+        Ok(answer.filter(|answer| room.reserve_checked(document.api, answer)))
     }
 
-    /// Sends a document whose answer comes in pieces; `model` is the name that the caller used. The head of the answer is there when this is done, and
-    /// the rest comes as it is asked for.
+    /// Sends a document whose response is streamed, and reads the response head. `model` is the
+    /// name that the caller used.
     pub async fn stream(
         &self,
         document: Document,
@@ -72,27 +77,27 @@ impl Upstream {
         request_id: &str,
         max_answer_bytes: usize,
         deadline: Instant,
-    ) -> Result<Streamed, BackendError> {
+    ) -> Result<EventStream, BackendError> {
         let request = post(&document, EVENTS, request_id);
         let (connection, response) =
-            within(deadline, self.begin(request, document.json.clone())).await?;
+            within(deadline, self.send(request, document.json.clone())).await?;
         let events = response.headers().get(http::header::CONTENT_TYPE);
         if !events.is_some_and(|kind| kind.as_bytes().starts_with(EVENTS.as_bytes())) {
             return Err(BackendError::Fault(
                 "an answer that is not in pieces".to_owned(),
             ));
         }
-        let asked = (document, model, request_id);
-        Ok(Streamed::new(
+        let request_document = (document, model, request_id);
+        Ok(EventStream::new(
             connection,
             response.into_body(),
-            asked,
+            request_document,
             max_answer_bytes,
             deadline,
         ))
     }
 
-    /// The models that the server says it serves.
+    /// The models that the server lists.
     pub async fn models(&self, deadline: Instant) -> Result<Vec<String>, BackendError> {
         #[derive(Deserialize)]
         struct Models {
@@ -103,14 +108,14 @@ impl Upstream {
             id: String,
         }
         let request = Request::get("/v1/models");
-        let answer = self.ask(request, Bytes::new(), MAX_MODELS_BYTES, |_| true);
+        let answer = self.request(request, Bytes::new(), MAX_MODELS_BYTES, |_| true);
         let answer = within(deadline, answer).await?.unwrap_or_default();
         let models: Models = serde_json::from_slice(&answer)
             .map_err(|error| BackendError::Fault(format!("its list of models: {error}")))?;
         Ok(models.data.into_iter().map(|named| named.id).collect())
     }
 
-    /// Sends any request and reads an answer that is a success, all before the deadline.
+    /// Sends a request and reads a successful response before the deadline.
     pub(super) async fn exchange(
         &self,
         request: http::request::Builder,
@@ -118,32 +123,32 @@ impl Upstream {
         max_bytes: usize,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
-        // Room for all of it was taken before it was asked for.
-        let answer = self.ask(request, body, max_bytes, |_| true);
+        // The memory for the whole response was reserved before.
+        let answer = self.request(request, body, max_bytes, |_| true);
         let answer = within(deadline, answer).await?;
         answer.ok_or_else(|| BackendError::Fault("an answer without room".to_owned()))
     }
 
-    /// Whether the server takes a connection before the deadline.
+    /// Whether the server accepts a connection before the deadline.
     pub(super) async fn connects(&self, deadline: Instant) -> Result<(), BackendError> {
         within(deadline, Connection::open(&self.dialer))
             .await
             .map(drop)
     }
 
-    async fn ask(
+    async fn request(
         &self,
         request: http::request::Builder,
         body: Bytes,
         max_bytes: usize,
         comes: impl FnMut(usize) -> bool,
     ) -> Result<Option<Bytes>, BackendError> {
-        let (_connection, response) = self.begin(request, body).await?;
+        let (_connection, response) = self.send(request, body).await?;
         read(response.into_body(), max_bytes, comes).await
     }
 
-    /// Sends a request, and reads the head of an answer that is a success.
-    async fn begin(
+    /// Sends a request and reads the head of a successful response.
+    async fn send(
         &self,
         request: http::request::Builder,
         body: Bytes,
@@ -159,7 +164,7 @@ impl Upstream {
         if status == StatusCode::OK {
             return Ok((connection, response));
         }
-        // Its text is not for a log: servers repeat prompts in it.
+        // The error text is not logged, because servers repeat prompts in it.
         let declared = response.headers().get(http::header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok());
         let cause = match declared {
@@ -167,7 +172,7 @@ impl Upstream {
             None => status.to_string(),
         };
         Err(match status.as_u16() {
-            // Its own word that it is busy is none that it is gone.
+            // A busy server is reachable.
             429 | 503 => BackendError::Busy(cause),
             408 | 504 => BackendError::Timeout(cause),
             _ => BackendError::Fault(cause),
@@ -175,7 +180,8 @@ impl Upstream {
     }
 }
 
-/// A document's head: nothing of the client's, but for what its token says of it where the policy names a field for that.
+/// The head of a document. It has nothing of the client's, except for token claims that the policy
+/// maps to fields.
 fn post(document: &Document, accept: &'static str, request_id: &str) -> http::request::Builder {
     let mut request = Request::post(document.api.path())
         .header("content-type", "application/json")
@@ -187,7 +193,8 @@ fn post(document: &Document, accept: &'static str, request_id: &str) -> http::re
     request
 }
 
-/// A whole body within its bound. `comes` says whether there is room for so many bytes of it; `None`: there is not.
+/// Reads a complete body within its limit. `comes` reserves memory for this many bytes. Returns
+/// `None` if there is no memory.
 async fn read(
     mut body: Incoming,
     max_bytes: usize,

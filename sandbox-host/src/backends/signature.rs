@@ -1,10 +1,10 @@
-//! Whether a server's own description of a model fits the contract that its requests are judged by. It decides before
-//! anything is dispatched: a contract that was written for another model protects nothing.
+//! Compares a server's description of a model with the contract. This decides before anything is
+//! sent, because a contract for another model protects nothing.
 //!
-//! Whatever the contract lets through must be possible at the server: an input must have the same name and datatype, and every
-//! size that the contract allows. An answer must be possible within the contract: it is checked one by one anyway. The
-//! protocol cannot say that an input is optional, so one that the contract does not name is a drift; a contract names it with
-//! `optional: true`. Outputs that the contract does not name are never asked for.
+//! Every input that the contract allows must be possible at the server: same name, same datatype,
+//! every allowed size. For outputs, some size must be possible, because each response is checked
+//! anyway. The protocol cannot mark an input as optional, so an input without a rule is a mismatch;
+//! a contract can name it with `optional: true`. Outputs without a rule are never requested.
 
 use std::collections::HashSet;
 
@@ -13,26 +13,26 @@ use tensorgate_policy::policy::Model;
 use tensorgate_wire::proto::ModelMetadataResponse;
 use tensorgate_wire::proto::model_metadata_response::TensorMetadata;
 
-/// What a server says of a name, characters kept for the log.
+/// The most characters of a server's name in the log.
 const MAX_QUOTED_CHARS: usize = 64;
-/// Differences that are told; a model with none in common has many.
+/// The most differences that are reported.
 const MAX_DIFFERENCES: usize = 8;
 
-/// The only dim of a tensor that may have any rank: no protocol has such a size.
+/// The only dimension of a tensor of any rank. No protocol has such a size.
 pub const ANY_RANK: i64 = -2;
 
-/// How a description and a contract compare.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// They agree.
+    /// They match.
     Fits,
-    /// The server names neither inputs nor outputs: it describes nothing.
-    Silent,
-    /// They do not; every difference, for the log.
-    Drifts(String),
+    /// The server lists neither inputs nor outputs.
+    Undescribed,
+    /// They differ. All differences, for the log.
+    Differs(String),
 }
 
-/// Compares what a server says with what one version of one model must be there.
+/// Compares a server's description with one version of a model.
 pub fn compare(model: &Model, version: &str, said: &ModelMetadataResponse) -> Comparison {
     let ModelMetadataResponse {
         name,
@@ -63,7 +63,7 @@ pub fn compare(model: &Model, version: &str, said: &ModelMetadataResponse) -> Co
         ));
     }
     if found.is_empty() && inputs.is_empty() && outputs.is_empty() {
-        return Comparison::Silent;
+        return Comparison::Undescribed;
     }
     tensors(
         "input",
@@ -96,10 +96,11 @@ pub fn compare(model: &Model, version: &str, said: &ModelMetadataResponse) -> Co
     if more > 0 {
         found.push(format!("and {more} more"));
     }
-    Comparison::Drifts(found.join("; "))
+    Comparison::Differs(found.join("; "))
 }
 
-/// Every tensor of the contract must be described once, with its datatype, and with dims that the rule fits.
+/// Checks that every tensor of the contract is described once, with its datatype and matching
+/// dimensions.
 fn tensors(
     kind: &str,
     rules: &[TensorRule],
@@ -107,7 +108,7 @@ fn tensors(
     found: &mut Vec<String>,
     fits: impl Fn(&DimRule, u64) -> bool,
 ) {
-    // Asked before every call: where there is nothing to tell, nothing is made.
+    // This runs before every call, so nothing is allocated without differences.
     if said.len() > 1 {
         let mut names = HashSet::new();
         for tensor in said {
@@ -143,7 +144,7 @@ fn tensors(
             continue;
         }
         for (place, (size, dim)) in tensor.shape.iter().zip(rule.shape()).enumerate() {
-            // -1: any size.
+            // -1 means any size.
             let fits = *size == -1 || u64::try_from(*size).is_ok_and(|size| fits(dim, size));
             if !fits {
                 found.push(format!(
@@ -163,7 +164,7 @@ fn range(dim: &DimRule) -> String {
     }
 }
 
-/// A server's text, safe to repeat.
+/// A server's text, shortened and escaped.
 fn quote(text: &str) -> String {
     let cut: String = text.chars().take(MAX_QUOTED_CHARS).collect();
     format!("{cut:?}")

@@ -1,4 +1,4 @@
-//! Descriptions against contracts.
+//! Tests that compare descriptions with contracts.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,7 +10,8 @@ use tensorgate_policy::{Policy, raw, validate};
 
 use super::*;
 
-/// `image` of 1 to 32 by 8, `mask` of 1 to 4 that may be left out; `scores` of 1 to 32 by 10.
+/// A model with inputs `image` (1 to 32 by 8) and optional `mask` (1 to 4), and output `scores` (1
+/// to 32 by 10).
 fn policy() -> Policy {
     let document = serde_json::json!({
         "version": 1,
@@ -55,7 +56,8 @@ fn every_size_that_the_contract_lets_in_must_be_possible_and_an_answer_must_be()
     let fits: [(&[i64], &[i64], &[i64]); 5] = [
         (&[-1, 8], &[-1], &[-1, 10]),
         (&[-1, -1], &[-1], &[-1, -1]),
-        // An answer is checked when it comes: here each that the server gives can be one that the contract allows.
+        // Each response is checked. Here every size of the server must be one that the contract
+        // allows.
         (&[-1, 8], &[-1], &[1, 10]),
         (&[-1, 8], &[-1], &[32, 10]),
         (&[-1, 8], &[-1], &[32, -1]),
@@ -78,7 +80,7 @@ fn every_size_that_the_contract_lets_in_must_be_possible_and_an_answer_must_be()
     for (image, mask, scores, text) in drifts {
         let said = said(image, mask, scores);
         match compared(&said) {
-            Comparison::Drifts(cause) => assert!(cause.contains(text), "{cause}"),
+            Comparison::Differs(cause) => assert!(cause.contains(text), "{cause}"),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -122,13 +124,13 @@ fn names_are_compared_both_ways_for_inputs_and_one_way_for_outputs() {
         change(&mut said);
         match (compared(&said), expect) {
             (Comparison::Fits, None) => {}
-            (Comparison::Drifts(cause), Some(text)) => assert!(cause.contains(text), "{cause}"),
+            (Comparison::Differs(cause), Some(text)) => assert!(cause.contains(text), "{cause}"),
             (other, expect) => panic!("{expect:?}: {other:?}"),
         }
     }
 }
 
-/// A name is cut where it is repeated.
+/// A name that is shortened in messages.
 const LONG: &str =
     "model \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\", not";
 
@@ -137,7 +139,7 @@ fn a_server_that_names_no_tensor_is_silent_and_one_that_has_many_others_is_told_
     let mut said = said(&[-1, 8], &[-1], &[-1, 10]);
     let many = (0..1000).map(|number| tensor(&format!("t{number}"), "FP32", &[1]));
     said.inputs = many.collect();
-    let Comparison::Drifts(cause) = compared(&said) else {
+    let Comparison::Differs(cause) = compared(&said) else {
         panic!("it drifts");
     };
     assert!(
@@ -146,7 +148,7 @@ fn a_server_that_names_no_tensor_is_silent_and_one_that_has_many_others_is_told_
     );
     said.inputs.clear();
     said.outputs.clear();
-    assert_eq!(compared(&said), Comparison::Silent);
+    assert_eq!(compared(&said), Comparison::Undescribed);
     said.name.clear();
-    assert!(matches!(compared(&said), Comparison::Drifts(_)));
+    assert!(matches!(compared(&said), Comparison::Differs(_)));
 }

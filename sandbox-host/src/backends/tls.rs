@@ -1,5 +1,6 @@
-//! TLS to a server: whom to trust there, and who the gate is. Files are read again before a connection is made once they were replaced; what cannot be used
-//! then leaves what was read before in force, and is told once. An agent of SPIFFE's Workload API tells by itself.
+//! TLS to a backend: trust anchors and the host's own identity. Replaced files are read again
+//! before the next connection. Files that cannot be used leave the previous ones in force and are
+//! logged once. An agent of the SPIFFE Workload API sends updates by itself.
 
 mod workload_api;
 
@@ -32,10 +33,10 @@ use webpki::{
 use crate::config::{at_most, open};
 use workload_api::Agent;
 
-/// A file of certificates or a key, bytes: hundreds of authorities.
+/// The largest file of certificates or keys in bytes: hundreds of authorities.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Files that cannot be used.
+/// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {cause}", path.display())]
 pub struct TlsError {
@@ -44,35 +45,35 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    /// Which file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is wrong with it.
+    /// The error.
     pub fn cause(&self) -> &str {
         &self.cause
     }
 }
 
-/// TLS to one backend's servers.
+/// The TLS settings for one backend.
 #[derive(Debug)]
 pub struct Tls(Source);
 
-/// Where it is known from.
+/// The source of the settings.
 #[derive(Debug)]
 enum Source {
-    Files(Arc<Kept>),
+    Files(Arc<FileSource>),
     Agent(Agent),
 }
 
-/// What files hold.
+/// Settings from files.
 #[derive(Debug)]
-struct Kept {
+struct FileSource {
     files: Files,
     spiffe: Option<String>,
     protocol: &'static [u8],
-    read: Mutex<Read>,
+    read: Mutex<LoadedConfig>,
 }
 
 #[derive(Debug)]
@@ -81,24 +82,25 @@ struct Files {
     identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// What was read last, and of which files.
+/// The settings that were read last.
 #[derive(Debug)]
-struct Read {
+struct LoadedConfig {
     stamps: Vec<Stamp>,
-    /// Whether those could be used; what was read before is in force otherwise.
-    good: bool,
+    /// Whether the latest files could be used. If not, the previous settings are in force.
+    usable: bool,
     config: Arc<ClientConfig>,
 }
 
-/// Tells a file from one that has replaced it; none of one that is not there.
+/// Identifies a version of a file. `None` if the file does not exist.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Tls {
-    /// Reads a backend's files below a folder, or listens to the agent in their place. `protocol` is the one that is spoken, by its ALPN name. Must be called
-    /// within a Tokio runtime.
+    /// Reads a backend's files below a folder, or connects to an agent instead. `protocol` is the
+    /// ALPN name. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// A file cannot be used. An agent is none: it may come later, and nothing is sent before it has.
+    /// Returns an error if a file cannot be used. A missing agent is no error: it may start later,
+    /// and nothing is sent before.
     pub fn new(root: &Path, rule: &BackendTls, protocol: &'static [u8]) -> Result<Self, TlsError> {
         let spiffe = rule.spiffe().map(str::to_owned);
         let (ca, identity) = match rule.trust() {
@@ -112,40 +114,40 @@ impl Tls {
                 return agent.map_err(failed).map(Source::Agent).map(Self);
             }
         };
-        let files = Files::below(root, ca, identity.as_ref());
+        let files = Files::under(root, ca, identity.as_ref());
         let stamps = files.stamps();
         let config = files.read(spiffe.as_deref(), protocol)?;
-        Ok(Self(Source::Files(Arc::new(Kept {
+        Ok(Self(Source::Files(Arc::new(FileSource {
             files,
             spiffe,
             protocol,
-            read: Mutex::new(Read {
+            read: Mutex::new(LoadedConfig {
                 stamps,
-                good: true,
+                usable: true,
                 config,
             }),
         }))))
     }
 
-    /// Whether [`Self::new`] could use the files of a rule. An agent has none.
+    /// Checks whether [`Self::new`] could use the files of a rule. An agent has none.
     ///
     /// # Errors
-    /// A file cannot be used.
+    /// Returns an error if a file cannot be used.
     pub fn check(root: &Path, rule: &BackendTls) -> Result<(), TlsError> {
         match rule.trust() {
             Trust::Files { ca, identity } => {
-                let files = Files::below(root, ca, identity.as_ref());
+                let files = Files::under(root, ca, identity.as_ref());
                 files.read(rule.spiffe(), b"h2").map(drop)
             }
             Trust::WorkloadApi(_) => Ok(()),
         }
     }
 
-    /// What the next connection is made with: files are read on a thread of their own, and an agent is waited for that has not said anything yet. For how
-    /// long is whoever connects to bound.
+    /// The settings for the next connection. Files are read on a separate thread. An agent without
+    /// settings is awaited; the caller must set a timeout.
     ///
     /// # Errors
-    /// Nobody can say it any more.
+    /// Returns an error if the source is gone.
     pub(crate) async fn config(self: &Arc<Self>) -> io::Result<Arc<ClientConfig>> {
         let agent = match &self.0 {
             Source::Agent(agent) => agent,
@@ -159,12 +161,12 @@ impl Tls {
         config.ok_or_else(|| io::Error::other("no agent says who this host is"))
     }
 
-    /// Reads files that were replaced, those too that could not be used when a connection last met them. What cannot be used leaves what was
-    /// read before in force.
+    /// Reads replaced files again, including those that could not be used before. Files that cannot
+    /// be used leave the previous settings in force.
     ///
     /// # Errors
-    /// A file cannot be used.
-    pub fn reread(&self) -> Result<(), TlsError> {
+    /// Returns an error if a file cannot be used.
+    pub fn reload(&self) -> Result<(), TlsError> {
         match &self.0 {
             Source::Files(kept) => kept.reread(),
             Source::Agent(_) => Ok(()),
@@ -172,7 +174,7 @@ impl Tls {
     }
 }
 
-impl Kept {
+impl FileSource {
     fn config(&self) -> Arc<ClientConfig> {
         let mut read = self.lock();
         let stamps = self.files.stamps();
@@ -191,7 +193,7 @@ impl Kept {
     fn reread(&self) -> Result<(), TlsError> {
         let mut read = self.lock();
         let stamps = self.files.stamps();
-        let result = if read.good && read.stamps == stamps {
+        let result = if read.usable && read.stamps == stamps {
             Ok(())
         } else {
             self.renew(&mut read)
@@ -200,22 +202,22 @@ impl Kept {
         result
     }
 
-    // The stamps are taken before: a file that is replaced while it is read is another one the next time.
-    fn renew(&self, read: &mut Read) -> Result<(), TlsError> {
+    // The stamps are taken before: a file that changes while it is read differs the next time.
+    fn renew(&self, read: &mut LoadedConfig) -> Result<(), TlsError> {
         let renewed = self.files.read(self.spiffe.as_deref(), self.protocol);
-        read.good = renewed.is_ok();
+        read.usable = renewed.is_ok();
         read.config = renewed?;
         tracing::info!(ca = %self.files.ca.display(), "certificates for a backend were read again");
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Read> {
+    fn lock(&self) -> MutexGuard<'_, LoadedConfig> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Files {
-    fn below(root: &Path, ca: &str, identity: Option<&(String, String)>) -> Self {
+    fn under(root: &Path, ca: &str, identity: Option<&(String, String)>) -> Self {
         Self {
             ca: root.join(ca),
             identity: identity.map(|(cert, key)| (root.join(cert), root.join(key))),
@@ -230,7 +232,7 @@ impl Files {
     fn stamps(&self) -> Vec<Stamp> {
         let stamp = |path: &PathBuf| {
             let data = fs::metadata(path).ok()?;
-            // The time of the last change of any kind: one that gets other rights is another one too.
+            // The time of the last change of any kind. A change of the file mode counts too.
             Some((data.ino(), data.size(), data.ctime(), data.ctime_nsec()))
         };
         self.all().map(stamp).collect()
@@ -254,20 +256,20 @@ impl Files {
         }
         let mut shown = None;
         if let Some((cert, key)) = &self.identity {
-            shown = Some((certificates(cert)?, secret(key)?));
+            shown = Some((certificates(cert)?, private_key(key)?));
         }
         let cert = self.identity.as_ref().map_or(&self.ca, |(cert, _)| cert);
-        configuration(authorities, spiffe, shown, protocol)
+        client_config(authorities, spiffe, shown, protocol)
             .map(Arc::new)
             .map_err(|error| failed(cert, &error))
     }
 }
 
-/// Who vouches for others.
+/// Trust anchors.
 #[derive(Debug)]
 struct Authorities {
     roots: RootCertStore,
-    /// What some of them take back, for workloads of an id.
+    /// Certificate revocation lists, for servers with a SPIFFE ID.
     revoked: Vec<CertRevocationList<'static>>,
 }
 
@@ -280,8 +282,9 @@ impl Authorities {
     }
 }
 
-/// How to connect to whoever these authorities vouch for, by its host's name or as the workload of an id, and what is shown in turn.
-fn configuration(
+/// Builds the client configuration: servers are verified against these authorities, by host name or
+/// by SPIFFE ID. `shown` is the client certificate.
+fn client_config(
     authorities: Authorities,
     spiffe: Option<&str>,
     shown: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
@@ -294,16 +297,21 @@ fn configuration(
     let builder = match spiffe {
         Some(id) => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Workload::new(id, authorities, &provider))),
+            .with_custom_certificate_verifier(Arc::new(SpiffeVerifier::new(
+                id,
+                authorities,
+                &provider,
+            ))),
         None => builder.with_root_certificates(authorities.roots),
     };
     let mut config = match shown {
-        Some((chain, secret)) => builder.with_client_auth_cert(chain, secret)?,
+        Some((chain, private_key)) => builder.with_client_auth_cert(chain, private_key)?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![protocol.to_vec()];
     if revocable {
-        // A session that is taken up again shows no certificate, which may have been revoked since, or whose list may have lapsed.
+        // A resumed session shows no certificate, which may have been revoked since, or whose list
+        // may have expired.
         config.resumption = Resumption::disabled();
     }
     Ok(config)
@@ -312,7 +320,7 @@ fn configuration(
 /// The certificates of a PEM file, at least one.
 ///
 /// # Errors
-/// The file cannot be read, or holds none, or half of one.
+/// Returns an error if the file cannot be read, or has no complete certificate.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |cause: String| TlsError {
         path: path.to_owned(),
@@ -330,19 +338,19 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
 /// The first private key of a PEM file.
 ///
 /// # Errors
-/// The file cannot be read, or holds none.
-pub fn secret(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let secret = PrivateKeyDer::from_pem_slice(&bytes(path, MAX_FILE_BYTES)?);
-    secret.map_err(|error| TlsError {
+/// Returns an error if the file cannot be read or has no key.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let private_key = PrivateKeyDer::from_pem_slice(&bytes(path, MAX_FILE_BYTES)?);
+    private_key.map_err(|error| TlsError {
         path: path.to_owned(),
         cause: error.to_string(),
     })
 }
 
-/// What a file of at most so many bytes holds.
+/// Reads a file of at most this many bytes.
 ///
 /// # Errors
-/// It cannot be read, is no file, or is larger.
+/// Returns an error if the path cannot be read, is no file, or is larger.
 pub fn bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, TlsError> {
     let read = || -> io::Result<Vec<u8>> {
         let file = open(path)?;
@@ -360,23 +368,24 @@ pub fn bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-/// Whose a workload's certificate is: it holds one URI and no other (X.509-SVID, 2).
-fn workload(leaf: &CertificateDer<'_>) -> Option<String> {
+/// The SPIFFE ID of a certificate, which must have exactly one URI (X.509-SVID, 2).
+fn spiffe_id(leaf: &CertificateDer<'_>) -> Option<String> {
     let leaf = webpki::EndEntityCert::try_from(leaf).ok()?;
     let mut names = leaf.valid_uri_names();
     let name = names.next()?;
     names.next().is_none().then(|| name.to_owned())
 }
 
-/// Knows a server by the SPIFFE ID in its certificate (X.509-SVID): its address says nothing then.
+/// Verifies a server by the SPIFFE ID in its certificate (X.509-SVID). Its address is not checked
+/// then.
 #[derive(Debug)]
-struct Workload {
+struct SpiffeVerifier {
     id: String,
     authorities: Authorities,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl Workload {
+impl SpiffeVerifier {
     fn new(id: &str, authorities: Authorities, provider: &CryptoProvider) -> Self {
         Self {
             id: id.to_owned(),
@@ -385,15 +394,17 @@ impl Workload {
         }
     }
 
-    /// That none of the chain's authorities takes it back. Those that have no list do not; one of whose lists has lapsed may.
-    fn stands(
+    /// Checks that no authority of the chain has revoked the certificate. Authorities without a
+    /// list revoke none. An expired list is an error.
+    fn check_revocation(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), webpki::Error> {
         let leaf = webpki::EndEntityCert::try_from(end_entity)?;
-        // One after the other: of several lists of one authority's name only the first would be asked.
+        // One list at a time: of several lists with the same issuer name, only the first would be
+        // checked.
         for list in &self.authorities.revoked {
             let list = [list];
             let Ok(options) = RevocationOptionsBuilder::new(&list) else {
@@ -414,8 +425,10 @@ impl Workload {
                 None,
             );
             match path {
-                // Another authority's of the same name: one that was replaced. Which of the two signatures is told depends on who of them is tried first; that
-                // the certificate itself is good is known already, and that it is revoked would be told before either.
+                // The list is of another authority with the same name, one that was replaced. Which
+                // of the two signature errors is reported depends on the order of the authorities.
+                // The certificate itself is valid, and a revocation would be reported before
+                // either.
                 Ok(_)
                 | Err(
                     webpki::Error::InvalidCrlSignatureForPublicKey
@@ -428,7 +441,7 @@ impl Workload {
     }
 }
 
-impl ServerCertVerifier for Workload {
+impl ServerCertVerifier for SpiffeVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -445,7 +458,7 @@ impl ServerCertVerifier for Workload {
             now,
             self.algorithms.all,
         )?;
-        self.stands(end_entity, intermediates, now)
+        self.check_revocation(end_entity, intermediates, now)
             .map_err(|error| {
                 let cause = match error {
                     webpki::Error::CertRevoked => CertificateError::Revoked,
@@ -454,7 +467,7 @@ impl ServerCertVerifier for Workload {
                 };
                 Error::InvalidCertificate(cause)
             })?;
-        if workload(end_entity).as_deref() == Some(self.id.as_str()) {
+        if spiffe_id(end_entity).as_deref() == Some(self.id.as_str()) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(Error::InvalidCertificate(CertificateError::NotValidForName))

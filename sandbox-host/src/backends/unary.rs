@@ -1,5 +1,5 @@
-//! Calls of gRPC methods over the one connection of a line where no generated client will do: bytes out, bytes in, for whoever asks to write and to
-//! read; or messages, where what comes back is weighed before it is decoded.
+//! gRPC calls without a generated client: raw bytes in both directions, or messages whose decoded
+//! size is checked before decoding.
 
 use std::marker::PhantomData;
 
@@ -13,14 +13,14 @@ use tonic::client::Grpc;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::BackendError;
-use super::channel::Channel;
-use super::oip::{Line, MAX_METADATA_BYTES, timed, within};
+use super::channel::Http2Channel;
+use super::oip::{Channel, MAX_METADATA_BYTES, with_deadline, within};
 
-/// A message as it is.
+/// A codec for raw bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Raw;
+pub(super) struct RawCodec;
 
-impl Codec for Raw {
+impl Codec for RawCodec {
     type Encode = Bytes;
     type Decode = Bytes;
     type Encoder = Self;
@@ -35,7 +35,7 @@ impl Codec for Raw {
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -45,54 +45,56 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        // All of it is one message: its length stood before it.
+        // The buffer has exactly one message, because its length comes before it.
         Ok(Some(from.copy_to_bytes(from.remaining())))
     }
 }
 
-/// What a message takes once it is decoded, bytes, or why nobody would decode it.
-pub(super) type Weigh = fn(&[u8]) -> Result<usize, String>;
+/// Computes the decoded size of a message in bytes, or why it must not be decoded.
+pub(super) type DecodedSize = fn(&[u8]) -> Result<usize, String>;
 
-/// What an answer is read into at first, bytes: most are shorter, and what is longer says so before it comes.
+/// The initial buffer for a response in bytes. Most are shorter, and longer ones announce their
+/// length.
 const FIRST_BYTES: usize = 512;
-/// Bytes that would be gathered before they are written, of messages in a stream. We write none.
-const GATHERED_BYTES: usize = 32 << 10;
+/// The buffer for streamed request messages. The host sends none.
+const YIELD_THRESHOLD_BYTES: usize = 32 << 10;
 
-/// What comes back may take so many times its longest message once it is decoded: an item of one byte takes seven of a message, and 33 then.
-const DECODED_TIMES: usize = 5;
+/// The most that a decoded response may exceed its largest message. An item of one byte takes seven
+/// bytes encoded and 33 decoded.
+const MAX_DECODED_FACTOR: usize = 5;
 
-/// Generated messages. An answer that would take more than it may is not decoded.
+/// A codec for generated messages. A response whose decoded size exceeds the limit is not decoded.
 #[derive(Debug)]
-pub(super) struct Weighed<Q, A> {
-    weigh: Weigh,
+pub(super) struct SizeCheckedCodec<Q, A> {
+    decoded_size: DecodedSize,
     max_bytes: usize,
-    of: PhantomData<fn(Q) -> A>,
+    messages: PhantomData<fn(Q) -> A>,
 }
 
-impl<Q, A> Weighed<Q, A> {
-    /// For answers whose messages have at most `max_answer_bytes`.
-    pub(super) const fn new(weigh: Weigh, max_answer_bytes: usize) -> Self {
+impl<Q, A> SizeCheckedCodec<Q, A> {
+    /// Creates a codec for response messages of at most `max_answer_bytes`.
+    pub(super) const fn new(weigh: DecodedSize, max_answer_bytes: usize) -> Self {
         Self {
-            weigh,
-            max_bytes: max_answer_bytes.saturating_mul(DECODED_TIMES),
-            of: PhantomData,
+            decoded_size: weigh,
+            max_bytes: max_answer_bytes.saturating_mul(MAX_DECODED_FACTOR),
+            messages: PhantomData,
         }
     }
 }
 
-impl<A> Weighed<(), A> {
-    /// What reads such answers.
-    pub(super) const fn reader(weigh: Weigh, max_answer_bytes: usize) -> Self {
+impl<A> SizeCheckedCodec<(), A> {
+    /// Creates the decoder only.
+    pub(super) const fn reader(weigh: DecodedSize, max_answer_bytes: usize) -> Self {
         Self::new(weigh, max_answer_bytes)
     }
 }
 
-impl<Q, A> Codec for Weighed<Q, A>
+impl<Q, A> Codec for SizeCheckedCodec<Q, A>
 where
     Q: prost::Message + 'static,
     A: prost::Message + Default + 'static,
@@ -111,7 +113,7 @@ where
     }
 }
 
-impl<Q: prost::Message, A> Encoder for Weighed<Q, A> {
+impl<Q: prost::Message, A> Encoder for SizeCheckedCodec<Q, A> {
     type Item = Q;
     type Error = Status;
 
@@ -121,13 +123,13 @@ impl<Q: prost::Message, A> Encoder for Weighed<Q, A> {
     }
 }
 
-impl<Q, A: prost::Message + Default> Decoder for Weighed<Q, A> {
+impl<Q, A: prost::Message + Default> Decoder for SizeCheckedCodec<Q, A> {
     type Item = A;
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<A>, Status> {
         let message = from.copy_to_bytes(from.remaining());
-        let takes = (self.weigh)(&message).map_err(Status::out_of_range)?;
+        let takes = (self.decoded_size)(&message).map_err(Status::out_of_range)?;
         if takes > self.max_bytes {
             let most = self.max_bytes;
             return Err(Status::out_of_range(format!(
@@ -141,23 +143,26 @@ impl<Q, A: prost::Message + Default> Decoder for Weighed<Q, A> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(FIRST_BYTES, GATHERED_BYTES)
+        BufferSettings::new(FIRST_BYTES, YIELD_THRESHOLD_BYTES)
     }
 }
 
-impl Line {
-    /// What calls a method; a message that comes back has at most `max_answer_bytes`.
-    pub(super) async fn caller(&self, max_answer_bytes: usize) -> Result<Grpc<Channel>, Status> {
-        let mut caller = Grpc::new(self.channel())
+impl Channel {
+    /// A gRPC client for responses of at most `max_answer_bytes`.
+    pub(super) async fn grpc_client(
+        &self,
+        max_answer_bytes: usize,
+    ) -> Result<Grpc<Http2Channel>, Status> {
+        let mut caller = Grpc::new(self.http2())
             .max_decoding_message_size(max_answer_bytes)
-            // What we send was bounded when it was read.
+            // Requests were bounded when they were read.
             .max_encoding_message_size(usize::MAX);
         let ready = caller.ready().await;
         ready.map_err(|error| Status::from_error(error.into()))?;
         Ok(caller)
     }
 
-    /// Calls a method. The answer's message is bounded by `max_answer_bytes`; `claims` go along as metadata.
+    /// Calls a method. The response has at most `max_answer_bytes`. `claims` are sent as metadata.
     pub(super) async fn unary(
         &self,
         method: &'static str,
@@ -166,19 +171,19 @@ impl Line {
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
-        let mut request = timed(message, deadline);
+        let mut request = with_deadline(message, deadline);
         if let Some(claims) = claims {
             request.metadata_mut().as_mut().extend(claims.clone());
         }
         let answer = async {
-            let mut caller = self.caller(max_answer_bytes).await?;
+            let mut caller = self.grpc_client(max_answer_bytes).await?;
             let method = PathAndQuery::from_static(method);
-            caller.unary(request, method, Raw).await
+            caller.unary(request, method, RawCodec).await
         };
         within(deadline, answer).await
     }
 
-    /// What TF Serving says of the status of a model's version.
+    /// TF Serving's status of a model's version.
     pub async fn status(
         &self,
         model: &str,
@@ -196,7 +201,7 @@ impl Line {
         .await
     }
 
-    /// What it says of the tensors that a model's version takes and gives.
+    /// TF Serving's description of a model's version.
     pub async fn signature(
         &self,
         model: &str,
@@ -214,7 +219,7 @@ impl Line {
         .await
     }
 
-    /// What TorchServe says of how it is.
+    /// TorchServe's health status.
     pub async fn ping(&self, deadline: Instant) -> Result<Bytes, BackendError> {
         let message = Bytes::new();
         self.unary(

@@ -1,4 +1,4 @@
-//! Between calls as they run and calls as they are kept.
+//! Conversion between calls and their captured form.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,14 +7,17 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_policy::policy::{Handler, Lookup};
 use tensorgate_policy::{Tensor, hex};
 
-use super::record::{Blob, Came, Captured, HandlerFacts, Input, Named, Outcome, packed, unpacked};
+use super::record::{
+    Blob, Captured, CapturedResource, HandlerFacts, Input, Named, Outcome, packed, unpacked,
+};
 use crate::sandbox::{
-    Ask, Brought, Called, Column, File, HandlerError, Known, Missing, Payload, Role,
+    CapabilityRequest, FeatureColumn, FetchedFile, HandlerError, HandlerOutput, Payload,
+    ResolveFailure, ResolvedResource, ResolvedResources, Role,
 };
 
 impl HandlerFacts {
-    /// Of a handler as its policy has it.
-    pub fn of(name: &str, role: Role, rule: &Handler) -> Self {
+    /// Captures a handler's policy.
+    pub fn from_handler(name: &str, role: Role, rule: &Handler) -> Self {
         let lookup = |(name, rule): (&String, &Lookup)| (name.clone(), wide(rule.max_requests()));
         Self {
             name: name.to_owned(),
@@ -29,10 +32,10 @@ impl HandlerFacts {
         }
     }
 
-    /// The role that it was called in.
+    /// The role of the handler.
     ///
     /// # Errors
-    /// If it is none.
+    /// Returns an error if it is unknown.
     pub fn role(&self) -> Result<Role, String> {
         [Role::Preprocess, Role::Postprocess]
             .into_iter()
@@ -46,8 +49,8 @@ fn wide(number: usize) -> u64 {
 }
 
 impl Input {
-    /// Of a call's payload; nothing of one that no checked request has.
-    pub fn of(payload: &Payload) -> Option<Self> {
+    /// Captures a payload. `None` for one that no checked request has.
+    pub fn from_payload(payload: &Payload) -> Option<Self> {
         let named = |tensor: &Tensor<'_>| {
             Some(Named {
                 name: tensor.name.clone().into_owned(),
@@ -67,7 +70,7 @@ impl Input {
         })
     }
 
-    /// The payload again.
+    /// Restores the payload.
     pub fn payload(&self) -> Payload {
         match self {
             Self::Raw { content_type, data } => Payload::Raw {
@@ -89,12 +92,12 @@ fn owned(named: &Named) -> Tensor<'static> {
     }
 }
 
-impl Came {
-    /// Of an ask and its answer; nothing of one that is not of the ask's kind.
-    pub fn of((ask, brought): (&Ask, &Brought)) -> Option<Self> {
-        let why = |missing: &Missing| missing.name().to_owned();
+impl CapturedResource {
+    /// Captures a capability request and its result. `None` if their kinds differ.
+    pub fn from_resource((ask, brought): (&CapabilityRequest, &ResolvedResource)) -> Option<Self> {
+        let why = |missing: &ResolveFailure| missing.name().to_owned();
         Some(match (ask, brought) {
-            (Ask::File(url), Brought::File(file)) => {
+            (CapabilityRequest::File(url), ResolvedResource::File(file)) => {
                 let found = file.as_ref().ok();
                 Self::File {
                     url: url.clone(),
@@ -106,12 +109,12 @@ impl Came {
                 }
             }
             (
-                Ask::Columns {
+                CapabilityRequest::Columns {
                     lookup,
                     features,
                     keys,
                 },
-                Brought::Columns(columns),
+                ResolvedResource::Columns(columns),
             ) => Self::Columns {
                 lookup: lookup.clone(),
                 features: features.clone(),
@@ -125,13 +128,15 @@ impl Came {
         })
     }
 
-    /// The ask and its answer again.
+    /// Restores the capability request and its result.
     ///
     /// # Errors
-    /// If nothing is missing for such a reason.
-    pub fn again(&self) -> Result<(Ask, Brought), String> {
+    /// Returns an error if the failure is unknown.
+    pub fn restore(&self) -> Result<(CapabilityRequest, ResolvedResource), String> {
         let missing = |name: &str| {
-            let known = Missing::ALL.into_iter().find(|why| why.name() == name);
+            let known = ResolveFailure::ALL
+                .into_iter()
+                .find(|why| why.name() == name);
             known.ok_or_else(|| format!("nothing is missing as {name:?}"))
         };
         Ok(match self {
@@ -143,12 +148,15 @@ impl Came {
             } => {
                 let file = match why {
                     Some(name) => Err(missing(name)?),
-                    None => Ok(File {
+                    None => Ok(FetchedFile {
                         content_type: content_type.clone(),
                         data: data.0.clone().into(),
                     }),
                 };
-                (Ask::File(url.clone()), Brought::File(file))
+                (
+                    CapabilityRequest::File(url.clone()),
+                    ResolvedResource::File(file),
+                )
             }
             Self::Columns {
                 lookup,
@@ -157,7 +165,7 @@ impl Came {
                 missing: why,
                 values,
             } => {
-                let column = |(feature, column): (&String, &Blob)| Column {
+                let column = |(feature, column): (&String, &Blob)| FeatureColumn {
                     feature: feature.clone(),
                     values: unpacked(column),
                 };
@@ -165,28 +173,28 @@ impl Came {
                     Some(name) => Err(missing(name)?),
                     None => Ok(features.iter().zip(values).map(column).collect()),
                 };
-                let ask = Ask::Columns {
+                let ask = CapabilityRequest::Columns {
                     lookup: lookup.clone(),
                     features: features.clone(),
                     keys: keys.clone(),
                 };
-                (ask, Brought::Columns(columns))
+                (ask, ResolvedResource::Columns(columns))
             }
         })
     }
 }
 
 impl Captured {
-    /// What was brought then, by what was asked for.
+    /// Restores the resolved resources of the call.
     ///
     /// # Errors
-    /// If something is missing for a reason that there is not.
-    pub fn known(&self) -> Result<Known, String> {
-        self.brought.iter().map(Came::again).collect()
+    /// Returns an error if a failure is unknown.
+    pub fn known(&self) -> Result<ResolvedResources, String> {
+        self.brought.iter().map(CapturedResource::restore).collect()
     }
 }
 
-/// A call's end, before it is anybody's to write: what is hashed of it is hashed later, by a thread that has the time.
+/// The end of a call. The writer thread computes its digest later.
 #[derive(Clone, Debug)]
 pub(super) enum End {
     Answered(Vec<Tensor<'static>>, u64),
@@ -195,8 +203,8 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Of a call; nothing of one that never ran.
-    pub(super) fn of(called: &Result<Called, HandlerError>) -> Option<Self> {
+    /// Captures the end of a call. `None` if it did not run.
+    pub(super) fn from_call(called: &Result<HandlerOutput, HandlerError>) -> Option<Self> {
         Some(match called {
             Ok(called) => Self::Answered(called.tensors.clone(), called.fuel_used),
             Err(HandlerError::Rejected { text, fuel_used }) => {
@@ -205,7 +213,7 @@ impl End {
             Err(HandlerError::Fault {
                 cause, fuel_used, ..
             }) => Self::Fault(cause.name(), *fuel_used),
-            Err(HandlerError::Overloaded(_) | HandlerError::CutOff(_)) => return None,
+            Err(HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_)) => return None,
         })
     }
 
@@ -224,13 +232,13 @@ impl End {
 }
 
 impl Outcome {
-    /// Of a call; nothing of one that never ran.
-    pub fn of(called: &Result<Called, HandlerError>) -> Option<Self> {
-        End::of(called).map(|end| end.outcome())
+    /// Captures the outcome of a call. `None` if it did not run.
+    pub fn from_call(called: &Result<HandlerOutput, HandlerError>) -> Option<Self> {
+        End::from_call(called).map(|end| end.outcome())
     }
 }
 
-/// SHA-256 over everything that tensors are, each part with its length before it.
+/// The SHA-256 digest of tensors, with the length before each part.
 fn digest(tensors: &[Tensor<'_>]) -> String {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -247,16 +255,18 @@ fn digest(tensors: &[Tensor<'_>]) -> String {
     hex(&hash.finalize())
 }
 
-/// Bytes of what was brought, and of what it was asked by.
-pub(super) fn known_bytes(known: &Known) -> usize {
+/// The bytes of resolved resources and their requests.
+pub(super) fn known_bytes(known: &ResolvedResources) -> usize {
     let texts = |texts: &[String]| texts.iter().map(String::len).fold(0, usize::saturating_add);
-    let asked = |ask: &Ask| match ask {
-        Ask::File(url) => url.len(),
-        Ask::Columns { features, keys, .. } => texts(features).saturating_add(texts(keys)),
+    let asked = |ask: &CapabilityRequest| match ask {
+        CapabilityRequest::File(url) => url.len(),
+        CapabilityRequest::Columns { features, keys, .. } => {
+            texts(features).saturating_add(texts(keys))
+        }
     };
-    let brought = |brought: &Brought| match brought {
-        Brought::File(file) => file.as_ref().map_or(0, |file| file.data.len()),
-        Brought::Columns(columns) => (columns.iter().flatten())
+    let brought = |brought: &ResolvedResource| match brought {
+        ResolvedResource::File(file) => file.as_ref().map_or(0, |file| file.data.len()),
+        ResolvedResource::Columns(columns) => (columns.iter().flatten())
             .map(|column| column.values.len().saturating_mul(16))
             .fold(0, usize::saturating_add),
     };
@@ -266,9 +276,9 @@ pub(super) fn known_bytes(known: &Known) -> usize {
         .fold(0, usize::saturating_add)
 }
 
-/// What a call waits for its keeper with: shared with the call where it can be.
+/// A call in the queue. It shares data with the call where possible.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct QueuedCall {
     pub(super) bytes: usize,
     pub(super) engine: Arc<str>,
     pub(super) at_unix_ms: u64,
@@ -279,13 +289,13 @@ pub(super) struct Waiting {
     pub(super) role: Role,
     pub(super) rule: Arc<Handler>,
     pub(super) input: Arc<Payload>,
-    pub(super) known: Arc<Known>,
+    pub(super) known: Arc<ResolvedResources>,
     pub(super) end: End,
     pub(super) broke: bool,
 }
 
-impl Waiting {
-    /// The call as it is kept; nothing of one that no checked request has.
+impl QueuedCall {
+    /// The captured form. `None` for a call that no checked request has.
     pub(super) fn captured(&self) -> Option<Captured> {
         Some(Captured {
             format: super::record::FORMAT,
@@ -294,9 +304,13 @@ impl Waiting {
             request_id: self.request_id.clone(),
             client: self.client.clone(),
             model: self.model.clone(),
-            handler: HandlerFacts::of(&self.handler, self.role, &self.rule),
-            input: Input::of(&self.input)?,
-            brought: self.known.iter().filter_map(Came::of).collect(),
+            handler: HandlerFacts::from_handler(&self.handler, self.role, &self.rule),
+            input: Input::from_payload(&self.input)?,
+            brought: self
+                .known
+                .iter()
+                .filter_map(CapturedResource::from_resource)
+                .collect(),
             outcome: self.end.outcome(),
             broke: self.broke,
         })

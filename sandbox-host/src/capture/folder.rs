@@ -1,5 +1,9 @@
-//! Where captured calls lie: a folder that only its owner may read, with so many files and bytes at most. The oldest goes first. Everything is done by the
-//! opened folder and by plain names in it, and no link is followed: what is put into its place, or into it, leads nowhere else.
+//! The folder of captured calls. Only its owner may read it. The number of files and bytes is
+//! limited, and the oldest file is removed first.
+//!
+//! The name of a file starts with a stamp, so that files sort in the order of writing. All access
+//! is relative to the opened folder, by plain names, and follows no link. So a folder or file that
+//! is replaced by a link leads nowhere else.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,14 +16,20 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use crate::config::at_most;
 
-/// What a captured call's file is called by.
+/// The suffix of a captured call.
 const SUFFIX: &str = ".capture";
-/// What it is called by while it is written. One that was never finished counts and goes as any other.
+/// The suffix of a file that is being written. An unfinished file counts and is removed like any
+/// other.
 const UNFINISHED: &str = ".capture-new";
-/// Files after which the folder is looked at again: another process, or another policy's rule, may write there too.
+/// The folder is listed again after this many files, because other processes, or the captures of
+/// another policy, may write to it.
 const LOOK_EVERY: usize = 64;
-/// The longest name, bytes.
+/// The longest name that a caller may choose, in bytes.
 const MAX_NAME_BYTES: usize = 128;
+/// The digits of a stamp. All stamps have the same length, so that names sort like numbers.
+const STAMP_DIGITS: usize = 16;
+/// The largest stamp with that many digits. As a time it is in the year 2286.
+const MAX_STAMP: u64 = 9_999_999_999_999_999;
 
 /// The folder.
 #[derive(Debug)]
@@ -27,20 +37,23 @@ pub struct Folder {
     folder: OwnedFd,
     keep: usize,
     keep_bytes: u64,
-    /// From the oldest on, by name: names begin with the time.
+    /// Names and sizes, the oldest first.
     files: VecDeque<(String, u64)>,
+    /// The largest known stamp.
+    newest: u64,
     bytes: u64,
     since_look: usize,
 }
 
 impl Folder {
-    /// Makes it if it is not there.
+    /// Opens the folder, or creates it.
     ///
     /// # Errors
-    /// If it cannot be made, is a link, is another's, or others may look into it.
+    /// Returns an error if it cannot be created, is a link, belongs to another user, or is
+    /// accessible by others.
     pub fn open(path: &Path, keep: usize, keep_bytes: u64) -> io::Result<Self> {
         let mut make = std::fs::DirBuilder::new();
-        // What is there already is looked at below.
+        // An existing folder is checked below.
         if let Err(error) = make.mode(0o700).create(path)
             && error.kind() != io::ErrorKind::AlreadyExists
         {
@@ -62,6 +75,7 @@ impl Folder {
             keep,
             keep_bytes,
             files: VecDeque::new(),
+            newest: 0,
             bytes: 0,
             since_look: 0,
         };
@@ -70,20 +84,23 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Writes one, and removes what is too much.
+    /// Writes a file whose name sorts after all earlier ones, and removes the oldest files beyond
+    /// the limits.
     ///
     /// # Errors
-    /// If it cannot be written; nothing of it is left then.
-    pub fn write(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+    /// Returns an error if the file cannot be written. Nothing of it is left then.
+    pub fn write(&mut self, at_unix_ms: u64, name: &str, content: &[u8]) -> io::Result<()> {
+        let stamp = self.stamp(at_unix_ms);
         let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
         let name: String = name.chars().filter(plain).take(MAX_NAME_BYTES).collect();
+        let name = format!("{stamp:0STAMP_DIGITS$}-{name}");
         let (beside, file) = (format!("{name}{UNFINISHED}"), format!("{name}{SUFFIX}"));
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let opened = rustix::fs::openat(&self.folder, &beside, flags, mode)?;
         let written = File::from(opened).write_all(content).and_then(|()| {
-            // A link of this name is replaced, not followed.
+            // A link with this name is replaced, not followed.
             Ok(rustix::fs::renameat(
                 &self.folder,
                 &beside,
@@ -106,7 +123,17 @@ impl Folder {
         Ok(())
     }
 
-    /// What lies there, whoever wrote it.
+    /// The stamp of the next file: the time in microseconds, or the newest stamp plus one if the
+    /// clock has not advanced. A restart continues after existing files. Two writers of one folder
+    /// each keep their own order.
+    fn stamp(&mut self, at_unix_ms: u64) -> u64 {
+        let next = self.newest.saturating_add(1);
+        let stamp = at_unix_ms.saturating_mul(1_000).max(next).min(MAX_STAMP);
+        self.newest = stamp;
+        stamp
+    }
+
+    /// Lists the folder's files, also those of other writers.
     fn look(&mut self) -> io::Result<()> {
         let ours = |name: &str| name.ends_with(SUFFIX) || name.ends_with(UNFINISHED);
         let mut files: Vec<_> = listed(&self.folder)?
@@ -115,6 +142,8 @@ impl Folder {
             .map(|(name, stat)| (name, u64::try_from(stat.st_size).unwrap_or(0)))
             .collect();
         files.sort_unstable();
+        let stamps = files.iter().filter_map(|(name, _)| stamp_of(name));
+        self.newest = stamps.fold(self.newest, u64::max);
         self.bytes = (files.iter()).fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes));
         self.files = files.into();
         self.since_look = 0;
@@ -126,17 +155,18 @@ impl Folder {
             let Some((oldest, bytes)) = self.files.pop_front() else {
                 return;
             };
-            // One that somebody else has removed is gone as well.
+            // Another writer may have removed the file.
             let _ = rustix::fs::unlinkat(&self.folder, &oldest, AtFlags::empty());
             self.bytes = self.bytes.saturating_sub(bytes);
         }
     }
 }
 
-/// The captured calls of a folder by their names, the oldest first. Whose folder it is is not asked: what lies there has to be opened by a key.
+/// The names of a folder's captured calls, the oldest first. The folder's owner is not checked,
+/// because a key authenticates the content.
 ///
 /// # Errors
-/// If it cannot be read.
+/// Returns an error if it cannot be read.
 pub fn names(path: &Path) -> io::Result<Vec<String>> {
     let mut names: Vec<_> = listed(&opened(path)?)?
         .into_iter()
@@ -150,10 +180,10 @@ pub fn names(path: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// One file of at most so many bytes. A link is not followed, and a pipe keeps nobody waiting.
+/// Reads a file of at most this many bytes. Links are not followed, and a pipe does not block.
 ///
 /// # Errors
-/// If it cannot be read, is no file, or is larger.
+/// Returns an error if it cannot be read, is no file, or is larger.
 pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -162,6 +192,13 @@ pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     }
     at_most(file, max_bytes)?
         .ok_or_else(|| io::Error::other("it is larger than a captured call can be"))
+}
+
+/// The stamp at the start of a name.
+fn stamp_of(name: &str) -> Option<u64> {
+    let (digits, rest) = name.split_at_checked(STAMP_DIGITS)?;
+    let whole = rest.starts_with('-') && digits.bytes().all(|byte| byte.is_ascii_digit());
+    whole.then(|| digits.parse().ok()).flatten()
 }
 
 fn opened(path: &Path) -> io::Result<OwnedFd> {
@@ -188,9 +225,9 @@ mod tests {
 
     use super::*;
 
-    struct Place(PathBuf);
+    struct TempFolder(PathBuf);
 
-    impl Place {
+    impl TempFolder {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("tg-{name}-{}", std::process::id()));
             drop(fs::remove_dir_all(&path));
@@ -199,95 +236,143 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for TempFolder {
         fn drop(&mut self) {
             drop(fs::remove_dir_all(&self.0));
         }
     }
 
+    /// The file of a call at a millisecond.
+    fn stamped(at_unix_ms: u64, name: &str) -> String {
+        format!("{:016}-{name}{SUFFIX}", at_unix_ms.saturating_mul(1_000))
+    }
+
     #[test]
     fn the_oldest_goes_first_by_number_and_by_bytes() {
-        let place = Place::new("ring");
-        let path = place.0.join("captures");
+        let folder_path = TempFolder::new("ring");
+        let path = folder_path.0.join("captures");
         let mut folder = Folder::open(&path, 2, 1 << 20).unwrap();
-        for name in ["1-a", "2-b/../x", "3-c"] {
-            folder.write(name, b"x").unwrap();
+        for (at, name) in [(1, "a"), (2, "b/../x"), (3, "c")] {
+            folder.write(at, name, b"x").unwrap();
         }
-        assert_eq!(names(&path).unwrap(), ["2-bx.capture", "3-c.capture"]);
-        // What lies there from before counts, and so does what nobody finished.
+        assert_eq!(names(&path).unwrap(), [stamped(2, "bx"), stamped(3, "c")]);
+        // Files from before count, and so do unfinished ones.
         fs::write(path.join("0-z.capture-new"), "half").unwrap();
         fs::write(path.join("other"), "not ours").unwrap();
         Folder::open(&path, 1, 1 << 20).unwrap();
         let mut left: Vec<_> = fs::read_dir(&path).unwrap().flatten().collect();
         left.sort_by_key(fs::DirEntry::file_name);
         let left: Vec<_> = left.iter().map(fs::DirEntry::file_name).collect();
-        assert_eq!(left, ["3-c.capture", "other"]);
+        assert_eq!(left, [&*stamped(3, "c"), "other"]);
         let mut folder = Folder::open(&path, 100, 10).unwrap();
-        for name in ["4-d", "5-e", "6-f"] {
-            folder.write(name, b"4444").unwrap();
+        for (at, name) in [(4, "d"), (5, "e"), (6, "f")] {
+            folder.write(at, name, b"4444").unwrap();
         }
-        assert_eq!(names(&path).unwrap(), ["5-e.capture", "6-f.capture"]);
+        assert_eq!(names(&path).unwrap(), [stamped(5, "e"), stamped(6, "f")]);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(
-            (mode(&path), mode(&path.join("6-f.capture"))),
+            (mode(&path), mode(&path.join(stamped(6, "f")))),
             (0o700, 0o600)
         );
     }
 
+    /// The calls of a folder in order, each by the letter that it was written with.
+    fn letters(path: &Path) -> String {
+        let letter = |name: String| name.strip_suffix(SUFFIX).unwrap().chars().last().unwrap();
+        names(path).unwrap().into_iter().map(letter).collect()
+    }
+
+    #[test]
+    fn names_keep_the_order_of_writing_whatever_the_clock_says() {
+        let folder_path = TempFolder::new("order");
+        let path = folder_path.0.join("captures");
+        // Within one tick, and with a clock that is set back.
+        let mut folder = Folder::open(&path, 5, 1 << 20).unwrap();
+        for (at, name) in [(9, "z"), (9, "y"), (9, "x"), (3, "w"), (9, "v"), (10, "u")] {
+            folder.write(at, name, b"x").unwrap();
+        }
+        assert_eq!(
+            letters(&path),
+            "yxwvu",
+            "the first was removed as the oldest"
+        );
+        // A restart continues after existing files, and so does a writer that lists the folder.
+        let mut other = Folder::open(&path, 1_000, 1 << 20).unwrap();
+        for _ in 0..LOOK_EVERY {
+            other.write(11, "t", b"x").unwrap();
+        }
+        let mut folder = Folder::open(&path, 5, 1 << 20).unwrap();
+        folder.write(1, "s", b"x").unwrap();
+        assert_eq!(letters(&path), "tttts");
+        // No name prevents later ones from being written.
+        for name in [
+            "9999999999999999-r",
+            "99999999999999999-q",
+            "not-a-number-at-all",
+        ] {
+            fs::write(path.join(format!("{name}{SUFFIX}")), "x").unwrap();
+        }
+        let mut folder = Folder::open(&path, 4, 1 << 20).unwrap();
+        folder.write(u64::MAX, "a", b"x").unwrap();
+        folder.write(12, "b", b"x").unwrap();
+        assert_eq!(names(&path).unwrap().len(), 4);
+        assert!(letters(&path).contains("ab"), "{}", letters(&path));
+    }
+
     #[test]
     fn what_others_write_there_counts_after_a_while() {
-        let place = Place::new("two");
-        let path = place.0.join("captures");
+        let folder_path = TempFolder::new("two");
+        let path = folder_path.0.join("captures");
         let mut own = Folder::open(&path, 10, 1 << 20).unwrap();
         let mut other = Folder::open(&path, 1_000, 1 << 20).unwrap();
         for number in 0..100 {
-            other.write(&format!("{number:04}-other"), b"x").unwrap();
+            other.write(number, "other", b"x").unwrap();
         }
         for number in 0..LOOK_EVERY {
             assert!(names(&path).unwrap().len() > 10, "not yet, at {number}");
-            own.write(&format!("1{number:04}-own"), b"x").unwrap();
+            own.write(1_000, "own", b"x").unwrap();
         }
         assert_eq!(names(&path).unwrap().len(), 10);
     }
 
     #[test]
     fn no_link_is_followed_and_nobody_elses_folder_is_used() {
-        let place = Place::new("links");
-        let (real, link) = (place.0.join("real"), place.0.join("link"));
+        let folder_path = TempFolder::new("links");
+        let (real, link) = (folder_path.0.join("real"), folder_path.0.join("link"));
         let mut folder = Folder::open(&real, 2, 1 << 20).unwrap();
         symlink(&real, &link).unwrap();
         assert!(
             Folder::open(&link, 2, 1 << 20).is_err(),
             "the folder is a link"
         );
-        // A link in the place of a file, half written or whole, is not written through.
-        let target = place.0.join("target");
+        // A link in place of a file, unfinished or complete, is not written through.
+        let target = folder_path.0.join("target");
         fs::write(&target, "untouched").unwrap();
-        symlink(&target, real.join(format!("1-a{UNFINISHED}"))).unwrap();
-        assert!(folder.write("1-a", b"secret").is_err());
-        symlink(&target, real.join(format!("2-a{SUFFIX}"))).unwrap();
-        folder.write("2-a", b"secret").unwrap();
-        assert_eq!(names(&real).unwrap(), ["2-a.capture"]);
-        fs::remove_file(real.join("2-a.capture")).unwrap();
-        // One that lies there is none of the calls, and goes without what it leads to.
+        let (first, second) = (stamped(1, "a"), stamped(2, "a"));
+        let unfinished = first.replace(SUFFIX, UNFINISHED);
+        symlink(&target, real.join(unfinished)).unwrap();
+        assert!(folder.write(1, "a", b"secret").is_err());
+        symlink(&target, real.join(&second)).unwrap();
+        folder.write(2, "a", b"secret").unwrap();
+        assert_eq!(names(&real).unwrap(), [&*second]);
+        fs::remove_file(real.join(second)).unwrap();
+        // An existing link is not a captured call, and is removed without its target.
         symlink(&target, real.join("0.capture")).unwrap();
         assert!(names(&real).unwrap().is_empty());
         assert!(read(&real.join("0.capture"), 100).is_err());
-        Folder::open(&real, 1, 1)
-            .unwrap()
-            .write("2-b", b"")
-            .unwrap();
-        assert_eq!(names(&real).unwrap(), ["2-b.capture"]);
+        let mut folder = Folder::open(&real, 1, 1).unwrap();
+        folder.write(2, "b", b"").unwrap();
+        assert_eq!(names(&real).unwrap(), [stamped(2, "b")]);
         assert_eq!(fs::read_to_string(&target).unwrap(), "untouched");
-        // The folder that was opened is written to, whatever is in its place by then.
+        // The opened folder is written to, whatever is at its path by then.
         let mut folder = Folder::open(&real, 9, 1 << 20).unwrap();
-        fs::rename(&real, place.0.join("moved")).unwrap();
-        symlink(&place.0, &real).unwrap();
-        folder.write("3-c", b"x").unwrap();
-        assert!(!place.0.join("3-c.capture").exists());
-        assert!(place.0.join("moved/3-c.capture").exists());
+        fs::rename(&real, folder_path.0.join("moved")).unwrap();
+        symlink(&folder_path.0, &real).unwrap();
+        folder.write(3, "c", b"x").unwrap();
+        assert!(!folder_path.0.join(stamped(3, "c")).exists());
+        assert!(folder_path.0.join("moved").join(stamped(3, "c")).exists());
         for mode in [0o755, 0o710, 0o702] {
-            let open = place.0.join("open");
+            let open = folder_path.0.join("open");
             drop(fs::create_dir(&open));
             fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
             assert!(Folder::open(&open, 1, 1).is_err(), "{mode:o}");
@@ -297,12 +382,12 @@ mod tests {
 
     #[test]
     fn what_is_too_large_or_no_file_is_not_read() {
-        let place = Place::new("read");
-        let file = place.0.join("file");
+        let folder_path = TempFolder::new("read");
+        let file = folder_path.0.join("file");
         fs::write(&file, "12345").unwrap();
         assert_eq!(read(&file, 5).unwrap(), b"12345");
         assert!(read(&file, 4).is_err());
-        assert!(read(&place.0, 4).is_err());
+        assert!(read(&folder_path.0, 4).is_err());
         assert!(read(Path::new("/dev/zero"), 4).is_err());
     }
 }

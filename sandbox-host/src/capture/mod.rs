@@ -1,6 +1,7 @@
-//! Calls of handlers, kept for who wants to run them again: which, the policy's `capture:` says. They hold what clients sent, so each is
-//! encrypted before it touches a disk. One thread writes, behind a queue that is bounded by calls and by bytes: what does not fit is dropped and
-//! counted, and no request waits or fails. A credential is in none: handlers are given none.
+//! Captures handler calls for a later replay, as the policy's `capture:` configures. They have
+//! client data, so each is encrypted before it reaches a disk. One thread writes, behind a queue
+//! limited by calls and bytes. Calls that do not fit are dropped and counted, and no request waits
+//! or fails. A call has no credential, because handlers get none.
 
 mod convert;
 mod envelope;
@@ -21,70 +22,73 @@ use tensorgate_policy::policy::Capture;
 use tensorgate_policy::raw::CallOutcome;
 
 use crate::owned::data_bytes;
-use crate::sandbox::{HandlerError, Keep, Kept, Ran};
-use convert::{End, Waiting, known_bytes};
+use crate::sandbox::{CallCapture, CapturedCall, FinishedCall, HandlerError};
+use convert::{End, QueuedCall, known_bytes};
 use folder::Folder;
-pub use record::{Blob, Came, Captured, FORMAT, HandlerFacts, Input, Outcome, RecordError};
+pub use record::{
+    Blob, Captured, CapturedResource, FORMAT, HandlerFacts, Input, Outcome, RecordError,
+};
 pub use sealed::{CaptureKeys, SealError};
 
-/// Calls that wait to be written.
+/// The most queued calls.
 const QUEUE_CALLS: usize = 64;
-/// Bytes of what waits to be written, unless the policy keeps larger calls: then one of those.
+/// The most bytes in the queue, or one call if the policy allows larger ones.
 const QUEUE_BYTES: usize = 64 << 20;
-/// A log is no queue either: of what is lost, the first is told and then one in so many.
-const TOLD_EVERY: u64 = 1_000;
-/// Bytes of chance in a file's name: a request can have several calls.
+/// Of lost calls, the first is logged and then one in this many.
+const LOG_EVERY: u64 = 1_000;
+/// The random bytes in a file's name. Two hosts that write to one folder may choose the same stamp
+/// for calls of one request.
 const NAME_BYTES: usize = 4;
 
-/// Why captured calls cannot be kept.
+/// Why calls cannot be captured.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// The keys cannot be used.
     #[error("capture: {0}")]
     Seal(#[from] SealError),
-    /// The folder cannot be.
+    /// The folder cannot be used.
     #[error("capture: cannot use folder {folder}: {cause}")]
     Folder {
-        /// Which.
+        /// The path of the folder.
         folder: PathBuf,
-        /// Why not.
+        /// The error.
         cause: String,
     },
-    /// The machine has no thread for it.
+    /// The thread cannot be started.
     #[error("capture: cannot start the thread that writes: {0}")]
     Thread(std::io::Error),
 }
 
-/// What became of calls that were to be kept.
+/// The metrics of captured calls.
 #[derive(Clone, Debug, Default)]
 pub struct CaptureCounts {
-    /// They were.
+    /// Written.
     pub kept: Counter,
-    /// The disk was too slow.
+    /// Dropped because the disk was too slow.
     pub dropped: Counter,
-    /// They are larger than the policy keeps.
+    /// Larger than the policy allows.
     pub too_large: Counter,
-    /// They could not be written.
+    /// Could not be written.
     pub failed: Counter,
 }
 
-/// Keeps calls, as one policy's rule says.
+/// Captures calls under one policy's configuration.
 #[derive(Debug)]
 pub struct Capturer {
     rule: Capture,
     key_file: PathBuf,
     keys: Arc<RwLock<CaptureKeys>>,
-    queue: SyncSender<Waiting>,
+    queue: SyncSender<QueuedCall>,
     queued_bytes: Arc<AtomicUsize>,
     counts: CaptureCounts,
     seen: AtomicU64,
 }
 
 impl Capturer {
-    /// Files are relative to `root`. The thread ends with this.
+    /// Starts the capture. Files are relative to `root`. The thread ends when this is dropped.
     ///
     /// # Errors
-    /// A key or a folder that cannot be used.
+    /// Returns an error if a key or the folder cannot be used.
     pub fn start(
         rule: &Capture,
         root: &Path,
@@ -99,7 +103,7 @@ impl Capturer {
                 cause: cause.to_string(),
             }
         })?;
-        let (queue, calls) = sync_channel::<Waiting>(QUEUE_CALLS);
+        let (queue, calls) = sync_channel::<QueuedCall>(QUEUE_CALLS);
         let queued_bytes = Arc::<AtomicUsize>::default();
         let mut writer = Writer {
             folder,
@@ -111,7 +115,7 @@ impl Capturer {
             .name("capture".to_owned())
             .spawn(move || {
                 for call in calls {
-                    writer.keep(&call);
+                    writer.write_or_log(&call);
                     waiting.fetch_sub(call.bytes, Ordering::Relaxed);
                 }
             })
@@ -127,23 +131,29 @@ impl Capturer {
         }))
     }
 
-    /// Its rule.
+    /// The configuration.
     pub const fn rule(&self) -> &Capture {
         &self.rule
     }
 
-    /// Reads its keys again: what is written from now on is under the first of them. Those that cannot be used leave the ones before in force.
+    /// Reads the keys again. New calls are sealed with the first one. If they cannot be used, the
+    /// previous ones stay active.
     ///
     /// # Errors
-    /// A key that cannot be used.
-    pub fn reread(&self) -> Result<(), CaptureError> {
+    /// Returns an error if a key cannot be used.
+    pub fn reload_keys(&self) -> Result<(), CaptureError> {
         let keys = CaptureKeys::read(&self.key_file)?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
-    /// What keeps the calls of one request, if they are to be kept. One in so many is, whoever asks: by count, not by chance.
-    pub fn of(self: &Arc<Self>, model: &str, client: &str) -> Option<Arc<dyn Keep>> {
+    /// The capture of one request's calls, if they are to be captured. Requests are sampled by
+    /// count, not at random.
+    pub fn for_request(
+        self: &Arc<Self>,
+        model: &str,
+        client: &str,
+    ) -> Option<Arc<dyn CallCapture>> {
         if !self.rule.wants(model, client) {
             return None;
         }
@@ -151,34 +161,34 @@ impl Capturer {
         if !self.rule.samples(number) {
             return None;
         }
-        Some(Arc::new(Keeper {
+        Some(Arc::new(RequestCapture {
             capturer: Arc::clone(self),
             model: model.to_owned(),
             client: client.to_owned(),
         }))
     }
 
-    fn submit(&self, call: Waiting) {
+    fn submit(&self, call: QueuedCall) {
         let (bytes, room) = (call.bytes, QUEUE_BYTES.max(self.rule.max_bytes()));
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > room || self.queue.try_send(call).is_err() {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            told(&self.counts.dropped, |dropped| {
+            count_and_log(&self.counts.dropped, |dropped| {
                 tracing::warn!(dropped, "captured calls are dropped: the disk is slow");
             });
         }
     }
 }
 
-/// Counts, and tells of one in so many.
-fn told(counter: &Counter, tell: impl FnOnce(u64)) {
+/// Increments a counter, and logs one in every [`LOG_EVERY`].
+fn count_and_log(counter: &Counter, tell: impl FnOnce(u64)) {
     let before = counter.inc();
-    if before.is_multiple_of(TOLD_EVERY) {
+    if before.is_multiple_of(LOG_EVERY) {
         tell(before.saturating_add(1));
     }
 }
 
-/// What the thread has.
+/// The state of the writer thread.
 struct Writer {
     folder: Folder,
     keys: Arc<RwLock<CaptureKeys>>,
@@ -186,19 +196,19 @@ struct Writer {
 }
 
 impl Writer {
-    fn keep(&mut self, call: &Waiting) {
+    fn write_or_log(&mut self, call: &QueuedCall) {
         match self.write(call) {
             Ok(()) => {
                 self.counts.kept.inc();
             }
-            Err(cause) => told(&self.counts.failed, |failed| {
+            Err(cause) => count_and_log(&self.counts.failed, |failed| {
                 let request_id = &*call.request_id;
                 tracing::error!(request_id, failed, cause, "a captured call cannot be kept");
             }),
         }
     }
 
-    fn write(&mut self, call: &Waiting) -> Result<(), String> {
+    fn write(&mut self, call: &QueuedCall) -> Result<(), String> {
         let text = call.captured().ok_or("it has tensors without data")?;
         let text = text.encode().map_err(|error| error.to_string())?;
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
@@ -206,38 +216,38 @@ impl Writer {
         drop(keys);
         let mut chance = [0; NAME_BYTES];
         (SystemRandom::new().fill(&mut chance)).map_err(|_| SealError::Random.to_string())?;
-        let (at, id, chance) = (call.at_unix_ms, &call.request_id, hex(&chance));
+        let name = format!("{}-{}", call.request_id, hex(&chance));
         self.folder
-            .write(&format!("{at:013}-{id}-{chance}"), &sealed)
+            .write(call.at_unix_ms, &name, &sealed)
             .map_err(|error| error.to_string())
     }
 }
 
-/// Keeps the calls of one request.
+/// Captures the calls of one request.
 #[derive(Debug)]
-struct Keeper {
+struct RequestCapture {
     capturer: Arc<Capturer>,
     model: String,
     client: String,
 }
 
-impl Keep for Keeper {
-    fn keep(&self, ran: Ran<'_>) -> Option<Arc<dyn Kept>> {
+impl CallCapture for RequestCapture {
+    fn capture(&self, ran: FinishedCall<'_>) -> Option<Arc<dyn CapturedCall>> {
         let capturer = &self.capturer;
-        let (outcome, made) = match ran.called {
+        let (outcome, made) = match ran.outcome {
             Ok(called) => (CallOutcome::Answered, data_bytes(&called.tensors)),
             Err(HandlerError::Rejected { .. }) => (CallOutcome::Rejected, 0),
             Err(HandlerError::Fault { .. }) => (CallOutcome::Fault, 0),
-            Err(HandlerError::Overloaded(_) | HandlerError::CutOff(_)) => return None,
+            Err(HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_)) => return None,
         };
-        let over = |call| Over {
+        let over = |call| FinishedCapture {
             capturer: Arc::clone(capturer),
             outcome,
             broke: AtomicBool::new(false),
             call,
         };
         let bytes = (ran.input.data_bytes())
-            .saturating_add(known_bytes(ran.known))
+            .saturating_add(known_bytes(ran.resolved))
             .saturating_add(made);
         if bytes > capturer.rule.max_bytes() {
             return Some(Arc::new(over(None)));
@@ -246,7 +256,7 @@ impl Keep for Keeper {
             .duration_since(SystemTime::UNIX_EPOCH)
             .ok()
             .and_then(|since| u64::try_from(since.as_millis()).ok());
-        let call = Waiting {
+        let call = QueuedCall {
             bytes,
             engine: Arc::clone(ran.engine),
             at_unix_ms: at.unwrap_or(0),
@@ -257,31 +267,31 @@ impl Keep for Keeper {
             role: ran.role,
             rule: Arc::clone(ran.rule),
             input: Arc::clone(ran.input),
-            known: Arc::clone(ran.known),
-            end: End::of(ran.called)?,
+            known: Arc::clone(ran.resolved),
+            end: End::from_call(ran.outcome)?,
             broke: false,
         };
         Some(Arc::new(over(Some(call))))
     }
 }
 
-/// A call that is over, and whose answer may still be found to break the contract. It is kept when this goes.
+/// A finished call whose output may still be found to break the contract. It is captured on drop.
 #[derive(Debug)]
-struct Over {
+struct FinishedCapture {
     capturer: Arc<Capturer>,
     outcome: CallOutcome,
     broke: AtomicBool,
-    /// Nothing of one that is too large.
-    call: Option<Waiting>,
+    /// `None` if it is too large.
+    call: Option<QueuedCall>,
 }
 
-impl Kept for Over {
-    fn broke(&self) {
+impl CapturedCall for FinishedCapture {
+    fn mark_contract_broken(&self) {
         self.broke.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for Over {
+impl Drop for FinishedCapture {
     fn drop(&mut self) {
         let broke = self.broke.load(Ordering::Relaxed);
         let outcome = if broke {
@@ -293,7 +303,7 @@ impl Drop for Over {
             return;
         }
         match self.call.take() {
-            Some(call) => self.capturer.submit(Waiting { broke, ..call }),
+            Some(call) => self.capturer.submit(QueuedCall { broke, ..call }),
             None => {
                 self.capturer.counts.too_large.inc();
             }

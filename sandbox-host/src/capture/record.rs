@@ -1,7 +1,9 @@
-//! One call as it is kept: all that it depends on, bit for bit, and what came of it. Guests have no clock and no source of chance, so that input,
-//! configuration, bounds and what was brought are all of it. Fuel is the checksum: a call that burns as much as it did has taken the same way.
+//! A captured handler call: all that it depends on, bit for bit, and its outcome. Guests have no
+//! clock and no randomness, so this is the input, the config, the limits and the resolved
+//! resources. Fuel is the checksum: a replay with the same fuel has taken the same path.
 //!
-//! What is read here was authenticated, but not by whom one may trust: every part is checked before anything is made of it.
+//! A record that is read was authenticated, but its author need not be trusted. So every part is
+//! checked before it is used.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,44 +14,44 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tensorgate_policy::contract::check_structure;
 use tensorgate_policy::{Datatype, Tensor};
 
-/// The version of these fields.
+/// The version of the fields.
 pub const FORMAT: u64 = 1;
-/// Things that were brought for one call: more is never asked for.
-const MAX_BROUGHT: usize = 16;
-/// Tensors of one call.
+/// The most resolved resources of one call, which is also the most that a call may request.
+const MAX_RESOURCES: usize = 16;
+/// The most tensors of one call.
 const MAX_TENSORS: usize = 256;
-/// Bytes of one value of a column: whether there is one, and its bits.
+/// The bytes of one value of a column: whether there is one, and its bits.
 pub const VALUE_BYTES: usize = 9;
 
-/// A call.
+/// A captured call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Captured {
     /// [`FORMAT`].
     pub format: u64,
-    /// What ran it, with its version.
+    /// The engine that ran it, with its version.
     pub engine: String,
-    /// When, Unix milliseconds.
+    /// The time in Unix milliseconds.
     pub at_unix_ms: u64,
-    /// The request's id.
+    /// The request's ID.
     pub request_id: String,
-    /// Whose.
+    /// The client.
     pub client: String,
-    /// To which model.
+    /// The model.
     pub model: String,
     /// The handler.
     pub handler: HandlerFacts,
-    /// What came in.
+    /// The input.
     pub input: Input,
-    /// What was brought, and in answer to what.
-    pub brought: Vec<Came>,
-    /// What came of it.
+    /// The resolved resources with their requests.
+    pub brought: Vec<CapturedResource>,
+    /// The outcome.
     pub outcome: Outcome,
-    /// Whether it answered what the contract does not allow.
+    /// Whether its output broke the contract.
     pub broke: bool,
 }
 
-/// The handler of a call, as its policy had it.
+/// The handler of a call, as its policy defined it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandlerFacts {
@@ -57,23 +59,23 @@ pub struct HandlerFacts {
     pub name: String,
     /// `preprocess` or `postprocess`.
     pub role: String,
-    /// SHA-256 of its component, hex.
+    /// The SHA-256 digest of its component, in hex.
     pub sha256: String,
-    /// Fuel a call.
+    /// The fuel limit of a call.
     pub fuel: u64,
-    /// Linear memory, bytes.
+    /// The limit of linear memory in bytes.
     pub memory_bytes: u64,
-    /// A call, milliseconds.
+    /// The timeout of a call in milliseconds.
     pub timeout_ms: u64,
-    /// What `config` answered.
+    /// The config.
     pub config: BTreeMap<String, String>,
-    /// Files that a call might ask for; nothing if it was granted none.
+    /// The most files that a call might request. `None` without a grant.
     pub files: Option<u64>,
-    /// How often a call might ask for each lookup.
+    /// The most requests of each lookup in a call.
     pub lookups: BTreeMap<String, u64>,
 }
 
-/// What came in.
+/// The input of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Input {
@@ -81,7 +83,7 @@ pub enum Input {
     Tensors(Vec<Named>),
     /// A body.
     Raw {
-        /// Its type.
+        /// Its media type.
         content_type: String,
         /// Its bytes.
         data: Blob,
@@ -94,9 +96,9 @@ pub enum Input {
 pub struct Named {
     /// Its name.
     pub name: String,
-    /// Its datatype, as OIP spells it.
+    /// Its datatype, with OIP's name.
     pub datatype: String,
-    /// Its dims.
+    /// Its dimensions.
     pub shape: Vec<i64>,
     /// Its elements in raw form.
     pub data: Blob,
@@ -105,7 +107,7 @@ pub struct Named {
 impl Named {
     /// The tensor itself, borrowed.
     pub fn tensor(&self) -> Tensor<'_> {
-        // An unknown datatype stays what it is, and is refused with a reason.
+        // An unknown datatype is kept, and rejected with a reason.
         let known = Datatype::from_name(&self.datatype).map(Datatype::name);
         Tensor {
             name: Cow::Borrowed(&self.name),
@@ -117,49 +119,50 @@ impl Named {
     }
 }
 
-/// Something that was brought, or not.
+/// A resolved resource, or why it is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Came {
+pub enum CapturedResource {
     /// A file.
     File {
-        /// Of which URL.
+        /// Its URL.
         url: String,
-        /// Why there is none, if there is none.
+        /// Why it is missing, if it is.
         missing: Option<String>,
-        /// Its type.
+        /// Its media type.
         content_type: String,
         /// Its bytes.
         data: Blob,
     },
     /// Columns.
     Columns {
-        /// Of which lookup.
+        /// The lookup.
         lookup: String,
-        /// Of which features.
+        /// The features.
         features: Vec<String>,
-        /// Of which keys.
+        /// The keys.
         keys: Vec<String>,
-        /// Why there are none, if there are none.
+        /// Why they are missing, if they are.
         missing: Option<String>,
-        /// The values of each feature, nine bytes each: 1 and the bits of a value, little-endian, or zeros where there is none.
+        /// The values of each feature, nine bytes each: 1 and the bits of a value, little-endian,
+        /// or zeros for none.
         values: Vec<Blob>,
     },
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
-    /// `answered`, `rejected`, or the fault's cause.
+    /// `answered`, `rejected`, or the cause of the fault.
     pub what: String,
-    /// Of an answer: SHA-256 over its tensors, hex. Of a rejection: SHA-256 over its text.
+    /// The SHA-256 digest in hex: of the output tensors, or of a rejection's text.
     pub sha256: Option<String>,
-    /// Fuel that it burnt.
+    /// The fuel that was used.
     pub fuel_used: u64,
 }
 
-/// Bytes, in base64.
+/// Bytes, encoded in base64.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blob(pub Vec<u8>);
 
@@ -177,33 +180,34 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
-/// Why a text is no call.
+/// Why a text is not a captured call.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// It is not what is written here.
+    /// It has another format.
     #[error("not a captured call: {0}")]
     Text(#[from] serde_json::Error),
-    /// It is of another version.
+    /// It has another version.
     #[error("of format {0}, which is not known here")]
     Format(u64),
-    /// No call can be so.
+    /// No call can have these values.
     #[error("not a call that can have been: {0}")]
     Impossible(String),
 }
 
 impl Captured {
-    /// The text that is sealed.
+    /// Encodes the text to be sealed.
     ///
     /// # Errors
-    /// None that this type can have.
+    /// This type always encodes.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// Reads it back.
+    /// Decodes the text. The result has well-formed tensors, and columns with as many values as
+    /// keys.
     ///
     /// # Errors
-    /// [`RecordError`]; what is read has tensors that are some, and columns of as many values as there were keys.
+    /// Returns a [`RecordError`].
     pub fn decode(text: &[u8]) -> Result<Self, RecordError> {
         let call: Self = serde_json::from_slice(text)?;
         if call.format != FORMAT {
@@ -221,14 +225,14 @@ impl Captured {
             let tensors: Vec<_> = tensors.iter().map(Named::tensor).collect();
             check_structure(&tensors).map_err(|denial| denial.cause)?;
         }
-        if self.brought.len() > MAX_BROUGHT {
+        if self.brought.len() > MAX_RESOURCES {
             return Err(format!("{} things were brought", self.brought.len()));
         }
-        self.brought.iter().try_for_each(Came::check)
+        self.brought.iter().try_for_each(CapturedResource::check)
     }
 }
 
-impl Came {
+impl CapturedResource {
     fn check(&self) -> Result<(), String> {
         let Self::Columns {
             features,
@@ -255,7 +259,7 @@ impl Came {
     }
 }
 
-/// A column's values as they are kept.
+/// Encodes a column's values.
 pub fn packed(values: &[Option<f64>]) -> Blob {
     let value = |value: &Option<f64>| {
         let [a, b, c, d, e, f, g, h] = value.unwrap_or_default().to_bits().to_le_bytes();
@@ -264,7 +268,7 @@ pub fn packed(values: &[Option<f64>]) -> Blob {
     Blob(values.iter().flat_map(value).collect())
 }
 
-/// A kept column's values.
+/// Decodes a column's values.
 pub fn unpacked(column: &Blob) -> Vec<Option<f64>> {
     let (values, _) = column.0.as_chunks::<VALUE_BYTES>();
     let value = |[there, bits @ ..]: &[u8; VALUE_BYTES]| {

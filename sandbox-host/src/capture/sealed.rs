@@ -1,6 +1,7 @@
-//! A kept call on disk: encrypted and authenticated (AES-256-GCM), under keys that only their file has. Whoever finds a file learns its length and
-//! which key it is of. Each file has a key of its own, made of the named one and 32 random bytes (HKDF-SHA256): however many files a key has, on
-//! however many hosts, no two of them share key and nonce.
+//! The encryption of captured calls on disk (AES-256-GCM), under keys from a key file. A file
+//! without its key reveals its length and the key's ID. Each file has a key of its own, derived
+//! from the named key and 32 random bytes (HKDF-SHA256). So no two files share a key and nonce,
+//! however many files and hosts a key has.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -15,54 +16,54 @@ use tensorgate_policy::{hex, unhex};
 
 use super::envelope::{Envelope, HEAD_BYTES, ID_BYTES, NONCE_BYTES, SALT_BYTES, TAG_BYTES, head};
 
-/// Keys of one file: the one in use, and those that still have files.
+/// The most keys of a key file: the current one, and those of existing files.
 const MAX_KEYS: usize = 64;
-/// A keys' file, bytes: a line each, comments and white space.
+/// The largest key file in bytes: one key a line, comments and white space.
 const MAX_KEY_FILE_BYTES: u64 = 16 << 10;
-/// What a key's id is a digest of, before the key.
+/// The prefix of the digest that is a key's ID.
 const ID_CONTEXT: &[u8] = b"tensorgate capture key id 1\n";
-/// What a file's own key is made for.
+/// The context of a file's own key.
 const FILE_CONTEXT: &[u8] = b"tensorgate capture file key 1\n";
 
-/// Why something cannot be sealed or opened.
+/// Why a call cannot be sealed or opened.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The keys' file cannot be read.
+    /// The key file cannot be read.
     #[error("cannot read {path}: {cause}")]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         cause: String,
     },
     /// Others can read the keys.
     #[error("{path} has mode {mode:04o}: the key must be for its owner alone (0600 or 0400)")]
     Mode {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
     },
-    /// It holds no keys.
+    /// It has no keys.
     #[error(
         "{0} does not hold keys, 64 lower-case hex digits a line (`openssl rand -hex 32` makes one)"
     )]
     Form(PathBuf),
-    /// No captured call, or half of one.
+    /// The file is not a captured call, or is truncated.
     #[error("not a captured call, or cut off")]
     Envelope,
-    /// It was captured under a key that is not at hand.
+    /// The key of the file is not available.
     #[error("captured under key {0}, which is not among the keys given")]
     Key(String),
-    /// It was changed, or cut off.
+    /// The file was changed or truncated.
     #[error("changed since it was captured, or cut off")]
     Open,
-    /// The machine gave no random bytes.
+    /// The system has no random bytes.
     #[error("no random bytes")]
     Random,
 }
 
-/// A key, by the id that its files carry.
+/// A key with its ID.
 struct Key {
     id: [u8; ID_BYTES],
     secret: [u8; 32],
@@ -80,7 +81,7 @@ impl Key {
         Self { id, secret }
     }
 
-    /// The key of one file.
+    /// Derives the key of one file.
     fn of_file(&self, salt: &[u8; SALT_BYTES]) -> Result<LessSafeKey, SealError> {
         let pseudo_random = Salt::new(HKDF_SHA256, salt).extract(&self.secret);
         let key = pseudo_random.expand(&[FILE_CONTEXT], &AES_256_GCM);
@@ -89,27 +90,27 @@ impl Key {
     }
 }
 
-/// Keys: the first seals, each opens.
+/// Keys. The first one seals, and each one opens.
 pub struct CaptureKeys(Vec<Key>);
 
 impl std::fmt::Debug for CaptureKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Ids alone: whoever reads a log has no use for more.
+        // Only IDs, because a log must not contain keys.
         f.debug_list().entries(self.ids()).finish()
     }
 }
 
 impl CaptureKeys {
-    /// Reads them, a line each; empty lines and those that begin with `#` are none.
+    /// Reads keys, one a line. Empty lines and lines with `#` are skipped.
     ///
     /// # Errors
-    /// If the file is not for its owner alone, or holds anything but keys.
+    /// Returns an error if others can read the file, or if it has anything but keys.
     pub fn read(path: &Path) -> Result<Self, SealError> {
         let failed = |cause: std::io::Error| SealError::File {
             path: path.to_owned(),
             cause: cause.to_string(),
         };
-        // A pipe in its place must not keep anybody waiting.
+        // Opening a pipe must not block.
         let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
         let mut open = File::options();
         let file = (open.read(true).custom_flags(nonblock).open(path)).map_err(failed)?;
@@ -139,21 +140,21 @@ impl CaptureKeys {
             .ok_or_else(|| SealError::Form(path.to_owned()))
     }
 
-    /// Of 32 bytes each; nothing of none, or of too many.
+    /// Creates keys of 32 bytes each. `None` without a key or with too many.
     pub fn new(secrets: &[[u8; 32]]) -> Option<Self> {
         let some = (1..=MAX_KEYS).contains(&secrets.len());
         some.then(|| Self(secrets.iter().copied().map(Key::new).collect()))
     }
 
-    /// What files of each key carry, the one that seals first.
+    /// The IDs of the keys, the one that seals first.
     pub fn ids(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|key| hex(&key.id))
     }
 
-    /// A file's content for a text.
+    /// Encrypts a text to the content of a file.
     ///
     /// # Errors
-    /// If the machine has no random bytes.
+    /// Returns an error if the system has no random bytes.
     pub fn seal(&self, mut text: Vec<u8>) -> Result<Vec<u8>, SealError> {
         let key = self.0.first().ok_or(SealError::Random)?;
         let (mut salt, mut nonce) = ([0; SALT_BYTES], [0; NONCE_BYTES]);
@@ -175,12 +176,12 @@ impl CaptureKeys {
         Ok(content)
     }
 
-    /// The text of a file's content.
+    /// Decrypts the content of a file.
     ///
     /// # Errors
-    /// If it is none of these keys', or not as it was written.
+    /// Returns an error if no key matches, or if the content was changed.
     pub fn open(&self, mut content: Vec<u8>) -> Result<Vec<u8>, SealError> {
-        let envelope = Envelope::of(&content).ok_or(SealError::Envelope)?;
+        let envelope = Envelope::parse(&content).ok_or(SealError::Envelope)?;
         let known = self.0.iter().find(|key| key.id == *envelope.id);
         let key = known.ok_or_else(|| SealError::Key(hex(envelope.id)))?;
         let nonce = Nonce::assume_unique_for_key(*envelope.nonce);
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    /// Where what differs in each file begins.
+    /// The start of the random part of a file.
     const RANDOM: usize = HEAD_BYTES - SALT_BYTES - NONCE_BYTES;
 
     fn keys(secrets: &[u8]) -> CaptureKeys {
@@ -249,7 +250,8 @@ mod tests {
         assert_eq!(keys(&[1]).open(new), Err(SealError::Key(id)));
     }
 
-    /// Of another implementation: Python's `cryptography`, with HKDF(SHA256, salt, info) and AESGCM.
+    /// Created by another implementation: Python's `cryptography`, with HKDF(SHA256, salt, info)
+    /// and AESGCM.
     #[test]
     fn a_file_of_another_implementation_opens() {
         let file = include_str!("sealed_vector.hex");

@@ -1,64 +1,68 @@
-//! One call after another until one is the last: each at the best server of those that are left, as retries allow.
+//! The attempt loop: calls one endpoint after another, as far as the retry policy allows.
 
 use tensorgate_policy::policy::Model;
 use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
-use super::retries::Tries;
-use super::{Answered, Chosen, Dispatcher, Latest, denial};
+use super::retries::RetryState;
+use super::{BackendResponse, Deadline, Dispatcher, SelectedEndpoint, denial};
 use crate::backends::BackendError;
 
-/// The attempts at one call.
+/// The attempts of one request.
 pub(super) struct Attempts<'d> {
     dispatcher: &'d Dispatcher,
     model: &'d Model,
     version: &'d str,
-    /// When all of it has to be over, for the dispatch and for whoever wants it.
-    until: (Instant, Latest),
-    tries: Tries,
+    /// The deadlines of the dispatch and of the request.
+    deadlines: (Instant, Deadline),
+    retry: RetryState,
 }
 
 impl Dispatcher {
-    /// Begins with a call of one version of a model.
+    /// Starts the attempts for one version of a model.
     pub(super) fn attempts<'d>(
         &'d self,
         (model, version): (&'d Model, &'d str),
-        until: (Instant, Latest),
+        until: (Instant, Deadline),
     ) -> Attempts<'d> {
         Attempts {
             dispatcher: self,
             model,
             version,
-            until,
-            tries: self.retries.begin(model, until.1.whose, self.pool.turn()),
+            deadlines: until,
+            retry: self
+                .retries
+                .start_request(model, until.1.client, self.pool.next_sequence()),
         }
     }
 }
 
 impl Attempts<'_> {
-    /// The server that is called next.
-    pub(super) async fn server(&self) -> Result<Chosen, Denial> {
+    /// Selects the endpoint for the next attempt.
+    pub(super) async fn next_endpoint(&self) -> Result<SelectedEndpoint, Denial> {
         let Self {
             dispatcher,
             model,
             version,
-            until,
-            tries,
+            deadlines: until,
+            retry: tries,
         } = self;
-        let chosen = dispatcher.choose(model, version, *until, tries).await;
+        let chosen = dispatcher
+            .select_endpoint(model, version, *until, tries)
+            .await;
         chosen.map_err(|error| denial(&error, dispatcher.health.name()))
     }
 
-    /// What came of the call there; `None`: another one is made.
-    pub(super) fn over<T>(
+    /// Reports the outcome of an attempt. Returns `None` if the request is sent again.
+    pub(super) fn finish<T>(
         &mut self,
-        chosen: &Chosen,
+        chosen: &SelectedEndpoint,
         came: Result<T, BackendError>,
     ) -> Result<Option<T>, Denial> {
         let error = came.as_ref().err();
         if self
             .dispatcher
-            .again(&mut self.tries, chosen, error, self.until)
+            .finish_attempt(&mut self.retry, chosen, error, self.deadlines)
         {
             return Ok(None);
         }
@@ -66,18 +70,19 @@ impl Attempts<'_> {
             .map_err(|error| denial(&error, chosen.endpoint.uri()))
     }
 
-    /// The same of tensors. How their server did is not told before they were held against the contract.
-    pub(super) fn tensors(
+    /// As [`Self::finish`], for tensors. The outcome of a successful call is reported later, when
+    /// its tensors were validated against the contract.
+    pub(super) fn finish_tensors(
         &mut self,
-        chosen: Chosen,
+        chosen: SelectedEndpoint,
         came: Result<Vec<Tensor<'static>>, BackendError>,
-    ) -> Result<Option<Answered>, Denial> {
+    ) -> Result<Option<BackendResponse>, Denial> {
         match came {
-            Ok(outputs) => Ok(Some(Answered {
+            Ok(outputs) => Ok(Some(BackendResponse {
                 outputs,
                 call: chosen.call,
             })),
-            Err(error) => self.over::<Answered>(&chosen, Err(error)),
+            Err(error) => self.finish::<BackendResponse>(&chosen, Err(error)),
         }
     }
 }

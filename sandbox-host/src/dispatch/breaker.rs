@@ -1,10 +1,14 @@
-//! Whether a backend is asked at all. Endpoints that fail are left alone one by one, and never the last; where every one of them fails, a request
-//! would wait for nothing, and keep others waiting. So after several failures in a row, whichever endpoints they were of, nothing is sent for a
-//! while; then one request at a time finds out whether the backend is back. A server that is seen to be gone is no matter of this: nothing is sent to
-//! it before it was looked at again.
+//! Circuit breaker of a backend.
 //!
-//! One client has at most half of the failures that stop a backend for everybody, or whoever sends what takes a server too long would stop it for
-//! all. What is left of a client's failures is its own: as many in a row stop that client alone.
+//! Outlier detection ejects endpoints one by one and never ejects the last one. When every endpoint
+//! fails, requests would wait in vain and delay others. So after several failures in a row, at any
+//! endpoint, the circuit opens and nothing is sent for a while. Then one request at a time probes
+//! whether the backend is back. An endpoint that is known to be down is not counted here: nothing
+//! is sent to it before its next successful probe.
+//!
+//! One client may contribute at most half of the failures that open the shared circuit. Otherwise a
+//! client whose requests are too slow for a server could stop all others. Its further failures
+//! count on a circuit of its own, which stops that client only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,92 +19,93 @@ use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_policy::policy::CircuitBreaker;
 use tokio::time::Instant;
 
-use super::call::Whose;
 use crate::backends::BackendError;
+use crate::client_key::ClientKey;
 
-/// Clients whose failures are known at once. Policies name fewer, as a rule; of those beyond, everybody's circuit knows.
+/// The most clients that have a circuit of their own. The failures of further clients count on the
+/// shared circuit only.
 const MAX_CLIENTS: usize = 1_024;
-/// The longest time for which it stays open, unless the first is longer already.
+/// The longest time for which a circuit stays open, unless the configured time is longer.
 const MAX_OPEN: Duration = Duration::from_secs(60);
 
-/// One backend's.
+/// The circuit breaker of one backend.
 #[derive(Debug)]
 pub(super) struct Breaker {
     rule: CircuitBreaker,
     backend: Arc<str>,
     circuits: Mutex<Circuits>,
-    /// How many circuits are open.
-    shown: Gauge,
+    /// The number of open circuits.
+    open_circuits: Gauge,
     opened: Counter,
 }
 
-/// Everybody's circuit, and each client's own.
+/// The shared circuit, and one circuit for each client.
 #[derive(Debug)]
 struct Circuits {
-    all: State,
-    /// What each client has of the failures in a row that `all` counts.
-    shares: HashMap<Whose, u32>,
-    /// Of clients that failed since they were last answered.
-    own: HashMap<Whose, State>,
+    shared: State,
+    /// The share of each client in the consecutive failures that `shared` counts.
+    failures_by_client: HashMap<ClientKey, u32>,
+    /// The circuits of clients with failures since their last success.
+    by_client: HashMap<ClientKey, State>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Everything is sent.
+    /// All requests are sent.
     Closed {
-        /// Failures in a row.
+        /// Consecutive failures.
         failures: u32,
-        /// The last one.
+        /// The time of the last failure.
         last: Option<Instant>,
     },
-    /// Nothing is sent before `until`, and one request at a time from then on.
+    /// No request is sent before `until`. After it, one request at a time probes the backend.
     Open {
         until: Instant,
-        /// Times in a row that it opened.
-        times: u32,
-        /// Whether that request is under way.
-        trial: bool,
+        /// How often the circuit opened in a row.
+        openings: u32,
+        /// Whether a probe is in flight.
+        probing: bool,
     },
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The server said something, whatever it was.
+    /// The server answered, whatever the answer was.
     Answered,
     /// The server did not answer in time.
-    Late,
-    /// The connection broke.
-    Broken,
-    /// Nobody knows.
-    Void,
+    TimedOut,
+    /// The connection failed.
+    ConnectionFailed,
+    /// The outcome is unknown.
+    Unknown,
 }
 
-/// Leave to make one call, of everybody's circuit and of the client's own.
+/// The permission to make one call, from the shared circuit and from the client's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leave {
-    whose: Whose,
-    all: Turn,
-    own: Turn,
+pub(super) struct BreakerPermit {
+    client_key: ClientKey,
+    shared: CallKind,
+    client_circuit: CallKind,
 }
 
-/// One circuit's part of it.
+/// The kind of call that a circuit permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// As everyone has it.
-    Plain,
-    /// Of the one that finds out.
-    Trial,
+enum CallKind {
+    /// A regular call through a closed circuit.
+    Regular,
+    /// The call that probes whether the backend is back.
+    Probe,
 }
 
 impl State {
-    const START: Self = Self::Closed {
+    const CLOSED: Self = Self::Closed {
         failures: 0,
         last: None,
     };
 
-    /// Whether it refuses calls at this time, and for how long still.
-    fn closed_for(&self, now: Instant) -> Option<Duration> {
+    /// How long the circuit still rejects calls, if it does.
+    fn open_for(&self, now: Instant) -> Option<Duration> {
         match self {
             Self::Open { until, .. } if now < *until => Some(until.saturating_duration_since(now)),
             Self::Open { .. } | Self::Closed { .. } => None,
@@ -111,7 +116,7 @@ impl State {
         matches!(self, Self::Open { .. })
     }
 
-    /// Failures in a row, while everything is sent.
+    /// Consecutive failures while the circuit is closed.
     const fn failures(&self) -> u32 {
         match self {
             Self::Closed { failures, .. } => *failures,
@@ -119,37 +124,38 @@ impl State {
         }
     }
 
-    /// Whether a call may be made; the time that is left until one may if not.
-    fn admit(&mut self, now: Instant) -> Result<Turn, Duration> {
+    /// Permits a call, or returns the time until one may be permitted.
+    fn admit(&mut self, now: Instant) -> Result<CallKind, Duration> {
         match self {
-            Self::Closed { .. } => Ok(Turn::Plain),
+            Self::Closed { .. } => Ok(CallKind::Regular),
             Self::Open { until, .. } if now < *until => Err(until.saturating_duration_since(now)),
-            Self::Open { trial, .. } if *trial => Err(Duration::ZERO),
-            Self::Open { trial, .. } => {
+            Self::Open { probing: trial, .. } if *trial => Err(Duration::ZERO),
+            Self::Open { probing: trial, .. } => {
                 *trial = true;
-                Ok(Turn::Trial)
+                Ok(CallKind::Probe)
             }
         }
     }
 
-    /// A call that began at `began` is over. Says for how long nothing is sent, if it opened.
-    fn over(
+    /// Records the outcome of a call that started at `started`. Returns how long the circuit stays
+    /// open if it opened.
+    fn record(
         &mut self,
         rule: CircuitBreaker,
-        (turn, began): (Turn, Instant),
+        (turn, started): (CallKind, Instant),
         outcome: Outcome,
         now: Instant,
     ) -> Option<Duration> {
         let opens = match (&mut *self, turn, outcome) {
-            // One connection that breaks takes all of its calls along: those are one failure.
+            // A broken connection fails all of its calls. They count as one failure.
             (
                 Self::Closed {
                     last: Some(last), ..
                 },
                 _,
-                Outcome::Broken,
-            ) if began < *last => None,
-            (Self::Closed { failures, last }, _, Outcome::Late | Outcome::Broken) => {
+                Outcome::ConnectionFailed,
+            ) if started < *last => None,
+            (Self::Closed { failures, last }, _, Outcome::TimedOut | Outcome::ConnectionFailed) => {
                 *failures = failures.saturating_add(1);
                 *last = Some(now);
                 (*failures >= rule.consecutive_failures()).then_some(1)
@@ -158,19 +164,24 @@ impl State {
                 *failures = 0;
                 None
             }
-            (Self::Open { times, .. }, Turn::Trial, Outcome::Late | Outcome::Broken) => {
-                Some(times.saturating_add(1))
-            }
-            (Self::Open { .. }, Turn::Trial, Outcome::Answered) => {
-                *self = Self::START;
+            (
+                Self::Open {
+                    openings: times, ..
+                },
+                CallKind::Probe,
+                Outcome::TimedOut | Outcome::ConnectionFailed,
+            ) => Some(times.saturating_add(1)),
+            (Self::Open { .. }, CallKind::Probe, Outcome::Answered) => {
+                *self = Self::CLOSED;
                 None
             }
-            (Self::Open { trial, .. }, Turn::Trial, Outcome::Void) => {
+            (Self::Open { probing: trial, .. }, CallKind::Probe, Outcome::Unknown) => {
                 *trial = false;
                 None
             }
-            // What was sent before it opened says nothing about now.
-            (Self::Open { .. }, Turn::Plain, _) | (Self::Closed { .. }, _, Outcome::Void) => None,
+            // Calls from before the circuit opened say nothing about the present.
+            (Self::Open { .. }, CallKind::Regular, _)
+            | (Self::Closed { .. }, _, Outcome::Unknown) => None,
         };
         let times = opens?;
         let first = Duration::from_millis(rule.open_ms());
@@ -180,8 +191,8 @@ impl State {
             .min(MAX_OPEN.max(first));
         *self = Self::Open {
             until: now.checked_add(long).unwrap_or(now),
-            times,
-            trial: false,
+            openings: times,
+            probing: false,
         };
         Some(long)
     }
@@ -190,91 +201,106 @@ impl State {
 impl Circuits {
     fn new() -> Self {
         Self {
-            all: State::START,
-            shares: HashMap::new(),
-            own: HashMap::new(),
+            shared: State::CLOSED,
+            failures_by_client: HashMap::new(),
+            by_client: HashMap::new(),
         }
     }
 
-    fn admit(&mut self, whose: Whose, now: Instant) -> Result<Leave, BackendError> {
-        let mut own = self.own.get(&whose).copied();
-        let turn = own.as_mut().map_or(Ok(Turn::Plain), |own| own.admit(now));
-        let turn = turn.map_err(|left| refusal(left, "for this client"))?;
-        let all = self.all.admit(now);
-        let all = all.map_err(|left| refusal(left, "for everybody"))?;
+    fn admit(
+        &mut self,
+        client_key: ClientKey,
+        now: Instant,
+    ) -> Result<BreakerPermit, BackendError> {
+        let mut own = self.by_client.get(&client_key).copied();
+        let turn = own
+            .as_mut()
+            .map_or(Ok(CallKind::Regular), |own| own.admit(now));
+        let turn = turn.map_err(|left| rejection(left, "for this client"))?;
+        let all = self.shared.admit(now);
+        let all = all.map_err(|left| rejection(left, "for everybody"))?;
         if let Some(own) = own {
-            self.own.insert(whose, own);
+            self.by_client.insert(client_key, own);
         }
-        Ok(Leave {
-            whose,
-            all,
-            own: turn,
+        Ok(BreakerPermit {
+            client_key,
+            shared: all,
+            client_circuit: turn,
         })
     }
 
-    /// A call is over. Says for how long nothing is sent, if everybody's circuit opened, and if the client's own did.
-    fn over(
+    /// Records the outcome of a call. Returns how long the shared circuit and the client's own stay
+    /// open if they opened.
+    fn record(
         &mut self,
         rule: CircuitBreaker,
-        (leave, began): (Leave, Instant),
+        (permit, started): (BreakerPermit, Instant),
         outcome: Outcome,
         now: Instant,
     ) -> (Option<Duration>, Option<Duration>) {
-        let all = self.over_for_all(rule, (leave, began), outcome, now);
-        let own = self.over_for_one(rule, (leave, began), outcome, now);
+        let all = self.record_shared(rule, (permit, started), outcome, now);
+        let own = self.record_client(rule, (permit, started), outcome, now);
         (all, own)
     }
 
-    fn over_for_all(
+    fn record_shared(
         &mut self,
         rule: CircuitBreaker,
-        (leave, began): (Leave, Instant),
+        (permit, started): (BreakerPermit, Instant),
         outcome: Outcome,
         now: Instant,
     ) -> Option<Duration> {
-        let failed = matches!(outcome, Outcome::Late | Outcome::Broken);
-        let share = self.shares.get(&leave.whose).copied().unwrap_or_default();
+        let failed = matches!(outcome, Outcome::TimedOut | Outcome::ConnectionFailed);
+        let share = self
+            .failures_by_client
+            .get(&permit.client_key)
+            .copied()
+            .unwrap_or_default();
         let most = rule.consecutive_failures().div_ceil(2);
-        if failed && leave.all == Turn::Plain && share >= most {
+        if failed && permit.shared == CallKind::Regular && share >= most {
             return None;
         }
-        let before = self.all.failures();
-        let opened = self.all.over(rule, (leave.all, began), outcome, now);
-        match self.all.failures() {
-            0 => self.shares.clear(),
+        let before = self.shared.failures();
+        let opened = self
+            .shared
+            .record(rule, (permit.shared, started), outcome, now);
+        match self.shared.failures() {
+            0 => self.failures_by_client.clear(),
             failures if failures > before => {
-                self.shares.insert(leave.whose, share.saturating_add(1));
+                self.failures_by_client
+                    .insert(permit.client_key, share.saturating_add(1));
             }
             _ => {}
         }
         opened
     }
 
-    fn over_for_one(
+    fn record_client(
         &mut self,
         rule: CircuitBreaker,
-        (leave, began): (Leave, Instant),
+        (permit, started): (BreakerPermit, Instant),
         outcome: Outcome,
         now: Instant,
     ) -> Option<Duration> {
-        let whose = leave.whose;
-        if !self.own.contains_key(&whose) && self.own.len() >= MAX_CLIENTS {
-            self.own.retain(|_, state| state.is_open());
-            if self.own.len() >= MAX_CLIENTS {
+        let client_key = permit.client_key;
+        if !self.by_client.contains_key(&client_key) && self.by_client.len() >= MAX_CLIENTS {
+            self.by_client.retain(|_, state| state.is_open());
+            if self.by_client.len() >= MAX_CLIENTS {
                 return None;
             }
         }
-        let state = self.own.entry(whose).or_insert(State::START);
-        let opened = state.over(rule, (leave.own, began), outcome, now);
+        let state = self.by_client.entry(client_key).or_insert(State::CLOSED);
+        let opened = state.record(rule, (permit.client_circuit, started), outcome, now);
         if !state.is_open() && state.failures() == 0 {
-            self.own.remove(&whose);
+            self.by_client.remove(&client_key);
         }
         opened
     }
 
-    fn open(&self) -> usize {
-        let own = self.own.values().filter(|state| state.is_open());
-        own.count().saturating_add(usize::from(self.all.is_open()))
+    fn open_count(&self) -> usize {
+        let own = self.by_client.values().filter(|state| state.is_open());
+        own.count()
+            .saturating_add(usize::from(self.shared.is_open()))
     }
 }
 
@@ -289,36 +315,37 @@ impl Breaker {
             rule,
             backend,
             circuits: Mutex::new(Circuits::new()),
-            shown,
+            open_circuits: shown,
             opened,
         }
     }
 
-    /// Whether a client's request would be refused now: it need not wait for a place to learn that.
-    pub(super) fn pass(&self, whose: Whose) -> Result<(), BackendError> {
+    /// Checks whether a request of a client would be rejected now, so that it need not wait for a
+    /// permit.
+    pub(super) fn check(&self, client_key: ClientKey) -> Result<(), BackendError> {
         let now = Instant::now();
         let circuits = self.lock();
-        let own = circuits.own.get(&whose);
-        if let Some(left) = own.and_then(|own| own.closed_for(now)) {
-            return Err(refusal(left, "for this client"));
+        let own = circuits.by_client.get(&client_key);
+        if let Some(left) = own.and_then(|own| own.open_for(now)) {
+            return Err(rejection(left, "for this client"));
         }
-        let all = circuits.all.closed_for(now);
-        all.map_or(Ok(()), |left| Err(refusal(left, "for everybody")))
+        let all = circuits.shared.open_for(now);
+        all.map_or(Ok(()), |left| Err(rejection(left, "for everybody")))
     }
 
-    /// Leave for a client to make a call, which [`Self::over`] gives back.
-    pub(super) fn admit(&self, whose: Whose) -> Result<Leave, BackendError> {
-        self.lock().admit(whose, Instant::now())
+    /// Permits a call of a client. [`Self::record`] takes the permission back.
+    pub(super) fn admit(&self, client_key: ClientKey) -> Result<BreakerPermit, BackendError> {
+        self.lock().admit(client_key, Instant::now())
     }
 
-    /// A call that began at `began` is over.
-    pub(super) fn over(&self, leave: Leave, outcome: Outcome, began: Instant) {
+    /// Records the outcome of a call that started at `started`.
+    pub(super) fn record(&self, permit: BreakerPermit, outcome: Outcome, started: Instant) {
         let mut circuits = self.lock();
-        let was_open = circuits.all.is_open();
-        let (all, own) = circuits.over(self.rule, (leave, began), outcome, Instant::now());
-        let is_open = circuits.all.is_open();
-        self.shown
-            .set(i64::try_from(circuits.open()).unwrap_or(i64::MAX));
+        let was_open = circuits.shared.is_open();
+        let (all, own) = circuits.record(self.rule, (permit, started), outcome, Instant::now());
+        let is_open = circuits.shared.is_open();
+        self.open_circuits
+            .set(i64::try_from(circuits.open_count()).unwrap_or(i64::MAX));
         drop(circuits);
         let openings = u64::from(all.is_some()).saturating_add(own.is_some().into());
         self.opened.inc_by(openings);
@@ -341,12 +368,12 @@ impl Breaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Circuits> {
-        // Nothing panics while it holds them.
+        // No code panics while it holds this lock.
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn refusal(left: Duration, of: &str) -> BackendError {
+fn rejection(left: Duration, of: &str) -> BackendError {
     BackendError::Unavailable(format!(
         "its circuit is open {of}: it failed in a row, and is asked again in {} ms",
         left.as_millis()

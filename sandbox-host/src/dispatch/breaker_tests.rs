@@ -1,4 +1,4 @@
-//! When circuits open, for whom, and when they close.
+//! Tests of when circuits open and close, and for which clients.
 use super::super::tests::policy;
 use super::*;
 use serde_json::json;
@@ -13,18 +13,18 @@ fn breaker(failures: u32, open_s: u32) -> Breaker {
     Breaker::new(rule, "b".into(), Gauge::default(), Counter::default())
 }
 
-/// A client by a number.
-fn client(number: usize) -> Whose {
-    Whose::of(Some(&number.to_string()))
+/// The key of a client with this number.
+fn client(number: usize) -> ClientKey {
+    ClientKey::from_name(Some(&number.to_string()))
 }
 
-/// Whether a client's call could be made that came to this at once.
+/// Makes a call with this outcome, if the circuit permits it.
 fn call(breaker: &Breaker, number: usize, outcome: Outcome) -> bool {
-    let leave = breaker.admit(client(number)).ok();
-    if let Some(leave) = leave {
-        breaker.over(leave, outcome, Instant::now());
+    let permit = breaker.admit(client(number)).ok();
+    if let Some(permit) = permit {
+        breaker.record(permit, outcome, Instant::now());
     }
-    leave.is_some()
+    permit.is_some()
 }
 
 async fn pass(seconds: u64) {
@@ -35,51 +35,52 @@ async fn pass(seconds: u64) {
 async fn failures_in_a_row_open_it_and_an_answer_between_does_not() {
     let breaker = breaker(3, 5);
     for (number, outcome) in [
-        Outcome::Late,
-        Outcome::Broken,
+        Outcome::TimedOut,
+        Outcome::ConnectionFailed,
         Outcome::Answered,
-        Outcome::Late,
-        // Says nothing, and ends no row.
-        Outcome::Void,
-        Outcome::Broken,
+        Outcome::TimedOut,
+        // An unknown outcome neither counts as a failure nor resets the count.
+        Outcome::Unknown,
+        Outcome::ConnectionFailed,
     ]
     .into_iter()
     .enumerate()
     {
         assert!(call(&breaker, number % 3, outcome));
     }
-    assert_eq!(breaker.pass(client(2)), Ok(()));
-    assert!(call(&breaker, 3, Outcome::Late));
-    let refused = Err(refusal(Duration::from_secs(5), "for everybody"));
-    assert_eq!(breaker.pass(client(4)), refused);
+    assert_eq!(breaker.check(client(2)), Ok(()));
+    assert!(call(&breaker, 3, Outcome::TimedOut));
+    let refused = Err(rejection(Duration::from_secs(5), "for everybody"));
+    assert_eq!(breaker.check(client(4)), refused);
     assert!(!call(&breaker, 4, Outcome::Answered));
-    assert_eq!((breaker.shown.get(), breaker.opened.get()), (1, 1));
+    assert_eq!((breaker.open_circuits.get(), breaker.opened.get()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_clients_failures_stop_that_client_alone() {
-    for outcome in [Outcome::Late, Outcome::Broken] {
+    for outcome in [Outcome::TimedOut, Outcome::ConnectionFailed] {
         let breaker = breaker(10, 5);
         for _ in 0..10 {
             assert!(call(&breaker, 1, outcome));
             pass(1).await;
         }
         assert!(!call(&breaker, 1, Outcome::Answered));
-        assert_eq!(breaker.pass(client(2)), Ok(()));
-        assert_eq!((breaker.shown.get(), breaker.opened.get()), (1, 1));
-        // Half of a row are one client's at most; with as many of another it is a row.
+        assert_eq!(breaker.check(client(2)), Ok(()));
+        assert_eq!((breaker.open_circuits.get(), breaker.opened.get()), (1, 1));
+        // One client contributes at most half of the failures. Another client must contribute the
+        // rest.
         for _ in 0..4 {
             assert!(call(&breaker, 2, outcome));
         }
-        assert_eq!(breaker.pass(client(3)), Ok(()));
+        assert_eq!(breaker.check(client(3)), Ok(()));
         assert!(call(&breaker, 2, outcome));
-        assert!(breaker.pass(client(3)).is_err(), "a row of two clients");
-        assert_eq!((breaker.shown.get(), breaker.opened.get()), (2, 2));
+        assert!(breaker.check(client(3)).is_err(), "a row of two clients");
+        assert_eq!((breaker.open_circuits.get(), breaker.opened.get()), (2, 2));
         pass(5).await;
         assert!(call(&breaker, 3, Outcome::Answered));
         assert!(call(&breaker, 1, Outcome::Answered), "it finds out itself");
-        assert_eq!(breaker.shown.get(), 0);
-        assert!(breaker.lock().shares.is_empty());
+        assert_eq!(breaker.open_circuits.get(), 0);
+        assert!(breaker.lock().failures_by_client.is_empty());
     }
 }
 
@@ -89,17 +90,17 @@ async fn no_more_clients_are_known_than_there_is_room_for() {
     let begun: Vec<_> = (0..MAX_CLIENTS + 10)
         .filter_map(|number| breaker.admit(client(number)).ok())
         .collect();
-    for leave in begun {
-        breaker.over(leave, Outcome::Late, Instant::now());
+    for permit in begun {
+        breaker.record(permit, Outcome::TimedOut, Instant::now());
     }
-    assert_eq!(breaker.lock().own.len(), MAX_CLIENTS);
-    assert!(breaker.pass(client(MAX_CLIENTS + 5)).is_err());
+    assert_eq!(breaker.lock().by_client.len(), MAX_CLIENTS);
+    assert!(breaker.check(client(MAX_CLIENTS + 5)).is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_one_connection_that_breaks_are_one_failure() {
     let breaker = breaker(2, 5);
-    let began = Instant::now();
+    let started = Instant::now();
     let leaves = |numbers: std::ops::Range<usize>| {
         let leaves = numbers.map(|number| breaker.admit(client(number)).ok());
         leaves.flatten().collect::<Vec<_>>()
@@ -107,23 +108,23 @@ async fn calls_of_one_connection_that_breaks_are_one_failure() {
     let crowd = leaves(0..50);
     assert_eq!(crowd.len(), 50);
     pass(1).await;
-    for leave in &crowd {
-        breaker.over(*leave, Outcome::Broken, began);
+    for permit in &crowd {
+        breaker.record(*permit, Outcome::ConnectionFailed, started);
     }
-    assert_eq!(breaker.pass(client(60)), Ok(()));
-    // Each that was waited for in vain is one.
-    for leave in crowd {
-        breaker.over(leave, Outcome::Late, began);
+    assert_eq!(breaker.check(client(60)), Ok(()));
+    // Each probe that fails counts.
+    for permit in crowd {
+        breaker.record(permit, Outcome::TimedOut, started);
     }
-    assert!(breaker.pass(client(60)).is_err());
+    assert!(breaker.check(client(60)).is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_at_a_time_finds_out_and_longer_each_time() {
     let breaker = breaker(1, 5);
     let early = breaker.admit(client(0));
-    assert!(call(&breaker, 1, Outcome::Late));
-    // Others of everybody: the client that failed is stopped by its own circuit too.
+    assert!(call(&breaker, 1, Outcome::TimedOut));
+    // The client that failed is stopped by its own circuit too, so other clients probe here.
     for (number, seconds) in [5, 10, 20, 40, 60, 60].into_iter().enumerate() {
         let number = number + 10;
         pass(seconds - 1).await;
@@ -133,26 +134,26 @@ async fn one_at_a_time_finds_out_and_longer_each_time() {
         );
         pass(1).await;
         let trial = breaker.admit(client(number));
-        let turn = trial.as_ref().map(|leave| leave.all).ok();
-        assert_eq!(turn, Some(Turn::Trial), "after {seconds} s");
+        let turn = trial.as_ref().map(|permit| permit.shared).ok();
+        assert_eq!(turn, Some(CallKind::Probe), "after {seconds} s");
         assert!(breaker.admit(client(2)).is_err(), "one at a time");
-        if let Ok(leave) = trial {
-            breaker.over(leave, Outcome::Broken, Instant::now());
+        if let Ok(permit) = trial {
+            breaker.record(permit, Outcome::ConnectionFailed, Instant::now());
         }
     }
-    if let Ok(leave) = early {
-        breaker.over(leave, Outcome::Answered, Instant::now());
+    if let Ok(permit) = early {
+        breaker.record(permit, Outcome::Answered, Instant::now());
     }
     assert!(
-        breaker.pass(client(2)).is_err(),
+        breaker.check(client(2)).is_err(),
         "an old answer closes nothing"
     );
     pass(60).await;
-    assert!(call(&breaker, 2, Outcome::Void));
+    assert!(call(&breaker, 2, Outcome::Unknown));
     assert!(
         call(&breaker, 2, Outcome::Answered),
         "the next one finds out"
     );
     assert!(call(&breaker, 2, Outcome::Answered) && call(&breaker, 3, Outcome::Answered));
-    assert!(!breaker.lock().all.is_open());
+    assert!(!breaker.lock().shared.is_open());
 }

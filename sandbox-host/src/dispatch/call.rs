@@ -1,7 +1,8 @@
-//! One call to a server, and what it says of that server: an answer, a failure, a refusal, nothing. A call that is given up says something too,
-//! where its server had most of the time that the policy gives.
+//! One call to an endpoint, and the report of its outcome: success, failure, rejection or unknown.
+//!
+//! An abandoned call counts as a failure if its endpoint had most of the time that the policy
+//! gives.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,159 +10,163 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
-use super::Pool;
-use super::breaker::{Breaker, Leave, Outcome};
-use super::places::Places;
-use super::standing::{Ejection, Fault};
+use super::EndpointPool;
+use super::breaker::{Breaker, BreakerPermit, Outcome};
+use super::outlier_detection::{Ejection, FailureSource};
+use super::permits::ConcurrencyLimiter;
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
+use crate::client_key::ClientKey;
 
-/// Whose a call is: all of one client's have one mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Whose(u64);
-
-impl Whose {
-    /// A client's, by its name in the policy; whoever is asked of by nobody in particular has one too.
-    pub fn of(client: Option<&str>) -> Self {
-        let mut hasher = DefaultHasher::new();
-        client.hash(&mut hasher);
-        Self(hasher.finish())
-    }
-}
-
-/// When a request's time is over, and whose it is.
+/// The deadline of a request, and the client that it belongs to.
 #[derive(Clone, Copy, Debug)]
-pub struct Latest {
-    /// Who waits.
-    pub whose: Whose,
-    /// The moment, whether the listener or its client says so.
+pub struct Deadline {
+    /// The client whose request it is.
+    pub client: ClientKey,
+    /// The earlier of the listener's and the client's deadline.
     pub at: Instant,
-    /// What the listener gives any request.
-    pub whole: Duration,
-    /// Whether its client gives it less.
-    pub by_client: bool,
+    /// The listener's timeout for any request.
+    pub listener_timeout: Duration,
+    /// Whether the client's deadline is the earlier one.
+    pub set_by_client: bool,
 }
 
-impl Latest {
-    /// Of a request that was read at `read`: by what the listener gives any, or by when its client leaves.
-    pub fn of(whose: Whose, read: Instant, whole: Duration, theirs: Option<Instant>) -> Self {
-        let ours = read.checked_add(whole).unwrap_or(read);
+impl Deadline {
+    /// The deadline of a request that was received at `received`.
+    pub fn new(
+        client: ClientKey,
+        received: Instant,
+        listener_timeout: Duration,
+        client_deadline: Option<Instant>,
+    ) -> Self {
+        let listener_deadline = received.checked_add(listener_timeout).unwrap_or(received);
         Self {
-            whose,
-            at: theirs.map_or(ours, |theirs| ours.min(theirs)),
-            whole,
-            by_client: theirs.is_some_and(|theirs| theirs < ours),
+            client,
+            at: client_deadline.map_or(listener_deadline, |theirs| listener_deadline.min(theirs)),
+            listener_timeout,
+            set_by_client: client_deadline.is_some_and(|theirs| theirs < listener_deadline),
         }
     }
 }
 
-/// Whom a call's fate is told.
+/// The parts of a dispatcher that learn of a call's outcome.
 #[derive(Clone, Debug)]
-pub(super) struct Witness {
-    pub(super) pool: Arc<Pool>,
+pub(super) struct CallObserver {
+    pub(super) pool: Arc<EndpointPool>,
     pub(super) breaker: Arc<Breaker>,
-    pub(super) places: Arc<Places>,
+    pub(super) limiter: Arc<ConcurrencyLimiter>,
     pub(super) backend: Arc<str>,
     pub(super) ejected: Counter,
 }
 
-/// A call whose fate is not known yet.
+/// A call whose outcome is not reported yet.
 #[derive(Debug)]
-pub(super) struct Underway {
-    witness: Witness,
-    leave: Leave,
-    whose: Whose,
-    place: usize,
+pub(super) struct InFlightCall {
+    observer: CallObserver,
+    breaker_permit: BreakerPermit,
+    client_key: ClientKey,
+    endpoint_index: usize,
     endpoint: Arc<Endpoint>,
-    since: Instant,
-    /// What a server may take at most.
+    started: Instant,
+    /// The timeout of the call.
     whole: Duration,
-    open: AtomicBool,
+    unreported: AtomicBool,
 }
 
-impl Underway {
-    /// A call begins, if the backend is asked at all.
+impl InFlightCall {
+    /// Starts a call, unless the circuit is open.
     pub(super) fn new(
-        witness: Witness,
-        place: usize,
+        witness: CallObserver,
+        endpoint_index: usize,
         endpoint: Arc<Endpoint>,
-        (whose, whole): (Whose, Duration),
+        (client_key, whole): (ClientKey, Duration),
     ) -> Result<Self, BackendError> {
-        let leave = witness.breaker.admit(whose)?;
+        let leave = witness.breaker.admit(client_key)?;
         Ok(Self {
-            witness,
-            leave,
-            whose,
-            place,
+            observer: witness,
+            breaker_permit: leave,
+            client_key,
+            endpoint_index,
             endpoint,
-            since: Instant::now(),
+            started: Instant::now(),
             whole,
-            open: AtomicBool::new(true),
+            unreported: AtomicBool::new(true),
         })
     }
 
-    /// Whether this is the first that is told of it.
-    fn close(&self, outcome: Outcome) -> bool {
-        let first = self.open.swap(false, Ordering::AcqRel);
+    /// Reports the outcome to the circuit breaker. Returns whether this is the first report.
+    fn report(&self, outcome: Outcome) -> bool {
+        let first = self.unreported.swap(false, Ordering::AcqRel);
         if first {
-            self.witness.breaker.over(self.leave, outcome, self.since);
+            self.observer
+                .breaker
+                .record(self.breaker_permit, outcome, self.started);
         }
         first
     }
 
-    /// It says nothing of the server.
-    pub(super) fn void(&self) {
-        self.close(Outcome::Void);
+    /// Reports that the outcome says nothing about the endpoint.
+    pub(super) fn report_unknown(&self) {
+        self.report(Outcome::Unknown);
     }
 
-    /// The server answered.
-    pub(super) fn answered(&self) {
-        if self.close(Outcome::Answered) {
-            self.witness.pool.succeeded(self.place, self.whose);
-            self.witness.places.answered();
+    /// Reports that the endpoint answered.
+    pub(super) fn report_success(&self) {
+        if self.report(Outcome::Answered) {
+            self.observer
+                .pool
+                .on_success(self.endpoint_index, self.client_key);
+            self.observer.limiter.on_response();
         }
     }
 
-    /// The server answers, and does not want it.
-    pub(super) fn refused(&self, error: &BackendError) {
-        if self.close(Outcome::Answered) {
-            self.witness.pool.refused(self.place, self.since);
+    /// Reports that the endpoint rejected the request.
+    pub(super) fn report_rejection(&self, error: &BackendError) {
+        if self.report(Outcome::Answered) {
+            self.observer
+                .pool
+                .on_rejection(self.endpoint_index, self.started);
             if matches!(error, BackendError::Busy(_)) {
-                self.witness.places.overloaded();
+                self.observer.limiter.on_overload();
             }
         }
     }
 
-    /// The server failed by itself at this request.
-    pub(super) fn failed(&self, error: &BackendError) {
-        self.fails(error, Fault::Request(self.whose));
+    /// Reports that the endpoint failed to process this request.
+    pub(super) fn report_request_failure(&self, error: &BackendError) {
+        self.report_failure(error, FailureSource::Request(self.client_key));
     }
 
-    /// The connection to the server broke, or there was none: nobody's request is to blame.
-    pub(super) fn lost(&self, error: &BackendError) {
-        self.fails(error, Fault::Connection);
+    /// Reports that the connection failed. No client's request is to blame.
+    pub(super) fn report_connection_failure(&self, error: &BackendError) {
+        self.report_failure(error, FailureSource::Connection);
     }
 
-    fn fails(&self, error: &BackendError, fault: Fault) {
+    fn report_failure(&self, error: &BackendError, fault: FailureSource) {
         let outcome = match error {
-            BackendError::Timeout(_) => Outcome::Late,
-            _ => Outcome::Broken,
+            BackendError::Timeout(_) => Outcome::TimedOut,
+            _ => Outcome::ConnectionFailed,
         };
-        if !self.close(outcome) {
+        if !self.report(outcome) {
             return;
         }
-        if outcome == Outcome::Late {
-            self.witness.places.overloaded();
+        if outcome == Outcome::TimedOut {
+            self.observer.limiter.on_overload();
         }
-        let whose = (self.whose, fault);
-        let (time, of) = match self.witness.pool.failed(self.place, whose, self.since) {
-            None => return,
-            Some(Ejection::All(time)) => (time, "everybody"),
-            Some(Ejection::One(time)) => (time, "one client"),
-        };
-        self.witness.ejected.inc();
+        let client_key = (self.client_key, fault);
+        let (time, of) =
+            match self
+                .observer
+                .pool
+                .on_failure(self.endpoint_index, client_key, self.started)
+            {
+                None => return,
+                Some(Ejection::AllClients(time)) => (time, "everybody"),
+                Some(Ejection::OneClient(time)) => (time, "one client"),
+            };
+        self.observer.ejected.inc();
         tracing::warn!(
-            backend = &*self.witness.backend,
+            backend = &*self.observer.backend,
             endpoint = self.endpoint.uri(),
             seconds = time.as_secs(),
             of,
@@ -170,29 +175,34 @@ impl Underway {
         );
     }
 
-    /// Whether the server is to blame for an answer that was not there at its deadline.
-    pub(super) fn is_late(&self, deadline: Instant, latest: Latest) -> bool {
-        let had = deadline.saturating_duration_since(self.since);
-        let by_policy = deadline < latest.at || !latest.by_client;
-        is_late(had, self.whole, by_policy)
+    /// Whether the endpoint is to blame for a missed deadline.
+    pub(super) fn is_too_slow(&self, deadline: Instant, request_deadline: Deadline) -> bool {
+        let had = deadline.saturating_duration_since(self.started);
+        let by_policy = deadline < request_deadline.at || !request_deadline.set_by_client;
+        is_too_slow(had, self.whole, by_policy)
     }
 }
 
-impl Drop for Underway {
+impl Drop for InFlightCall {
     fn drop(&mut self) {
-        // The proxy counts the same time as this host, and may be the first to be done.
-        if self.open.load(Ordering::Acquire) && is_late(self.since.elapsed(), self.whole, false) {
-            self.failed(&BackendError::Timeout(
-                "no answer until nobody waited any more".to_owned(),
+        // The proxy applies the same timeout as this host and may end the request first.
+        if self.unreported.load(Ordering::Acquire)
+            && is_too_slow(self.started.elapsed(), self.whole, false)
+        {
+            self.report_request_failure(&BackendError::Timeout(
+                "no answer before every caller left".to_owned(),
             ));
         }
-        self.void();
+        self.report_unknown();
     }
 }
 
-/// Whether a server is late that had so much of the whole time. Where the policy ended it, half of it is enough: our own queue or another server
-/// took the rest. Where a client did, three quarters: one that brings a short deadline, or leaves, could take servers out otherwise.
-fn is_late(had: Duration, whole: Duration, by_policy: bool) -> bool {
+/// Whether an endpoint that had `had` of the timeout counts as too slow.
+///
+/// If the policy's timeout ended the call, half of the timeout is enough: the queue or another
+/// endpoint took the rest. If the client ended it, three quarters are needed. Otherwise clients
+/// with short deadlines could eject endpoints.
+fn is_too_slow(had: Duration, whole: Duration, by_policy: bool) -> bool {
     let (had, whole) = if by_policy {
         (had.saturating_mul(2), whole)
     } else {
@@ -217,7 +227,7 @@ mod tests {
             (0, false, false),
         ] {
             assert_eq!(
-                is_late(ms(had), ms(100), by_policy),
+                is_too_slow(ms(had), ms(100), by_policy),
                 expected,
                 "{had} of 100, by the policy: {by_policy}"
             );

@@ -1,6 +1,9 @@
-//! A request that a backend answers several times, within the same places and queue as others. Its answers are read by a task of their own, one ahead of
-//! whoever takes them: so a caller that dawdles keeps its place at the backend for no longer than all answers may take, and one that goes away has its
-//! request cancelled there at once.
+//! Dispatch of a decoupled request, which a backend answers with several responses. It uses the
+//! same permits and queue as other requests.
+//!
+//! A task of its own reads the responses, one ahead of the consumer. A slow consumer therefore
+//! holds its permit no longer than the time limit for all responses. When the consumer goes away,
+//! the request is cancelled at the backend at once.
 
 use std::time::Duration;
 
@@ -9,78 +12,79 @@ use tensorgate_policy::{Denial, Reason};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::call::Witness;
-use super::{Chosen, Dispatcher, Latest, Place, denial};
-use crate::backends::decoupled::{Answered, Answers, Question};
+use super::call::CallObserver;
+use super::{Deadline, Dispatcher, Permit, SelectedEndpoint, denial};
+use crate::backends::decoupled::{DecoupledStream, RequestIdentity, StreamedResponse};
 use crate::backends::{BackendError, Call, answer, oip};
-use crate::metrics::Raised;
+use crate::metrics::GaugeGuard;
 
-/// Answers that are read before the one in front of them is taken.
-const AHEAD: usize = 1;
+/// The number of responses that are read ahead of the consumer.
+const READ_AHEAD: usize = 1;
 
-/// The answers to one request, in their order.
+/// The responses to one request, in order.
 #[derive(Debug)]
-pub struct Replies {
-    witness: Witness,
-    /// Which server answers, and since when it does.
-    of: (usize, Instant),
-    came: mpsc::Receiver<Result<Answered, Denial>>,
+pub struct ResponseStream {
+    witness: CallObserver,
+    /// The index of the endpoint that answers, and the time when the call started.
+    call: (usize, Instant),
+    responses: mpsc::Receiver<Result<StreamedResponse, Denial>>,
 }
 
-impl Replies {
-    /// The next one. After the last one, or a refusal, there is none.
-    pub async fn next(&mut self) -> Result<Answered, Denial> {
-        self.came.recv().await.unwrap_or_else(|| {
+impl ResponseStream {
+    /// The next response. There is none after the last response or after a denial.
+    pub async fn next(&mut self) -> Result<StreamedResponse, Denial> {
+        self.responses.recv().await.unwrap_or_else(|| {
             let cause = "the answers did not end within their time";
             Err(Denial::new(Reason::BackendTimeout, cause))
         })
     }
 
-    /// One that was given breaks the contract: its server counts as one that refused.
-    pub fn broken(&self) {
-        let (place, since) = self.of;
-        self.witness.pool.refused(place, since);
+    /// Reports that a response breaks the contract. This counts as a rejection by the endpoint.
+    pub fn report_contract_violation(&self) {
+        let (endpoint_index, since) = self.call;
+        self.witness.pool.on_rejection(endpoint_index, since);
     }
 }
 
-/// What the answers keep while they are read.
-struct Kept {
-    _place: Place,
-    _raised: Raised,
-    chosen: Chosen,
+/// The resources that are held while responses are read.
+struct StreamResources {
+    _place: Permit,
+    _raised: GaugeGuard,
+    chosen: SelectedEndpoint,
 }
 
-/// How much of it there may still be.
-struct Left {
+/// The number of responses and bytes that may still come.
+struct RemainingBounds {
     answers: u64,
     bytes: u64,
 }
 
 impl Dispatcher {
-    /// Sends a request that may be answered several times, and waits for its first answer as for one that is answered once, until `latest`. All of them are
-    /// there within the model's own bounds and before `until`. `waited`: for a place.
-    pub async fn converse(
+    /// Sends a request that may have several responses, and waits for the first one until the
+    /// request's deadline. All responses must arrive within the model's own bounds and before
+    /// `until`. Sets `waited` to the time spent waiting for a permit.
+    pub async fn dispatch_decoupled(
         &self,
         call: Call<'_>,
         bounds: &Decoupled,
-        (latest, until): (Latest, Instant),
+        (request_deadline, until): (Deadline, Instant),
         waited: &mut Duration,
-    ) -> Result<Replies, Denial> {
-        let (mut place, raised, deadline) = self.enter(latest, waited).await?;
+    ) -> Result<ResponseStream, Denial> {
+        let (mut endpoint_index, raised, deadline) = self.acquire(request_deadline, waited).await?;
         let deadline = deadline.min(until);
         let (contract, version, claims) = (call.contract, call.version, call.claims);
         let max_answer_bytes = answer::max_bytes(call.outputs);
-        let question = Question {
+        let question = RequestIdentity {
             id: call.id.to_owned(),
             model: call.model.to_owned(),
             version: version.to_owned(),
         };
         let request = oip::request(call).map_err(|error| denial(&error, self.health.name()))?;
-        let mut attempts = self.attempts((contract, version), (deadline, latest));
+        let mut attempts = self.attempts((contract, version), (deadline, request_deadline));
         loop {
-            let chosen = attempts.server().await?;
+            let chosen = attempts.next_endpoint().await?;
             let since = Instant::now();
-            let begun = begin(
+            let begun = start(
                 &chosen,
                 request.clone(),
                 question.clone(),
@@ -89,62 +93,64 @@ impl Dispatcher {
                 (deadline, until),
             )
             .await;
-            let Some((answers, first)) = attempts.over(&chosen, begun)? else {
+            let Some((answers, first)) = attempts.finish(&chosen, begun)? else {
                 continue;
             };
-            place.served();
-            let of = (chosen.place, since);
-            let (to, came) = mpsc::channel(AHEAD);
-            let kept = Kept {
-                _place: place,
+            endpoint_index.mark_answered();
+            let of = (chosen.index, since);
+            let (to, came) = mpsc::channel(READ_AHEAD);
+            let kept = StreamResources {
+                _place: endpoint_index,
                 _raised: raised,
                 chosen,
             };
             tokio::spawn(read(answers, first, *bounds, until, kept, to));
-            return Ok(Replies {
-                witness: self.witness.clone(),
-                of,
-                came,
+            return Ok(ResponseStream {
+                witness: self.observer.clone(),
+                call: of,
+                responses: came,
             });
         }
     }
 }
 
-/// Sends it, and waits for its first answer.
-async fn begin(
-    chosen: &Chosen,
+/// Sends the request and waits for its first response.
+async fn start(
+    chosen: &SelectedEndpoint,
     request: tensorgate_wire::proto::ModelInferRequest,
-    question: Question,
+    question: RequestIdentity,
     claims: &http::HeaderMap,
     max_answer_bytes: usize,
     (deadline, until): (Instant, Instant),
-) -> Result<(Answers, Answered), BackendError> {
+) -> Result<(DecoupledStream, StreamedResponse), BackendError> {
     let times = (deadline, until);
     let mut answers = chosen
-        .line
+        .channel
         .infer_decoupled(request, question, claims, max_answer_bytes, times)
         .await?;
     let first = answers.next(deadline).await?;
     Ok((answers, first))
 }
 
-/// Reads answers until the last one is taken, nobody takes them any more, or their time is over. What it holds is given back then.
+/// Reads responses until the last one, until the consumer goes away, or until the time limit. Then
+/// it releases the held resources.
 async fn read(
-    mut answers: Answers,
-    first: Answered,
+    mut answers: DecoupledStream,
+    first: StreamedResponse,
     bounds: Decoupled,
     until: Instant,
-    kept: Kept,
-    to: mpsc::Sender<Result<Answered, Denial>>,
+    kept: StreamResources,
+    to: mpsc::Sender<Result<StreamedResponse, Denial>>,
 ) {
-    let left = Left {
+    let left = RemainingBounds {
         answers: bounds.max_answers,
         bytes: bounds.max_bytes,
     };
     let gap = Duration::from_millis(bounds.gap_ms);
     let at = kept.chosen.endpoint.uri();
-    let all = pass_on(&mut answers, first, left, gap, until, at, &to);
-    // A sleep, not a deadline on each step: whoever does not take an answer is bounded by it too.
+    let all = forward(&mut answers, first, left, gap, until, at, &to);
+    // One sleep bounds the whole loop, not each step. It also bounds a consumer that does not take
+    // a response.
     tokio::select! {
         () = all => {}
         () = tokio::time::sleep_until(until) => {}
@@ -152,14 +158,14 @@ async fn read(
     }
 }
 
-async fn pass_on(
-    answers: &mut Answers,
-    first: Answered,
-    mut left: Left,
+async fn forward(
+    answers: &mut DecoupledStream,
+    first: StreamedResponse,
+    mut left: RemainingBounds,
     gap: Duration,
     until: Instant,
     at: &str,
-    to: &mpsc::Sender<Result<Answered, Denial>>,
+    to: &mpsc::Sender<Result<StreamedResponse, Denial>>,
 ) {
     let mut next = Ok(first);
     loop {
@@ -176,11 +182,11 @@ async fn pass_on(
     }
 }
 
-impl Left {
-    /// Counts an answer.
-    fn take(&mut self, answer: Answered) -> Result<Answered, BackendError> {
+impl RemainingBounds {
+    /// Counts a response against the bounds.
+    fn take(&mut self, answer: StreamedResponse) -> Result<StreamedResponse, BackendError> {
         let fault = |what: &str| Err(BackendError::Fault(what.to_owned()));
-        // One that only says that they are over is none.
+        // A message that only ends the stream is not a response.
         let one = u64::from(answer.tensors.is_some());
         let (answers, bytes) = (
             self.answers.checked_sub(one),
@@ -203,7 +209,7 @@ mod tests {
 
     #[test]
     fn answers_are_counted_by_number_and_bytes() {
-        let answer = |says: bool, bytes| Answered {
+        let answer = |says: bool, bytes| StreamedResponse {
             tensors: says.then(Vec::new),
             last: !says,
             bytes,
@@ -214,7 +220,7 @@ mod tests {
             (vec![(true, 20), (false, 2)], 1),
             (vec![(true, 22)], 0),
         ] {
-            let mut left = Left {
+            let mut left = RemainingBounds {
                 answers: 2,
                 bytes: 21,
             };

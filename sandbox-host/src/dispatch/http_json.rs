@@ -1,4 +1,5 @@
-//! Tensors to a backend in JSON of its own, within the same places, queue and deadline as to any other.
+//! Dispatch of tensors to a backend with its own JSON format. It uses the same permits, queue and
+//! deadline as other backends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,38 +7,40 @@ use std::time::Duration;
 use tensorgate_policy::Denial;
 use tensorgate_policy::policy::Template;
 
-use super::{Answered, Dispatcher, Latest, denial};
-use crate::backends::http_json::Question;
+use super::{BackendResponse, Deadline, Dispatcher, denial};
+use crate::backends::http_json::TemplateRequest;
 use crate::backends::{BackendError, Call};
 
 impl Dispatcher {
-    /// Sends one inference by a template and reads its answer, all before `latest` and within the backend's own bound. `waited`: for a place.
+    /// Sends one inference request by a template and reads its response before `request_deadline`
+    /// and within the backend's own timeout. Sets `waited` to the time spent waiting for a permit.
     pub(super) async fn post(
         &self,
         call: Call<'_>,
         template: &Arc<Template>,
-        latest: Latest,
+        request_deadline: Deadline,
         waited: &mut Duration,
-    ) -> Result<Answered, Denial> {
-        let (mut place, _raised, deadline) = self.enter(latest, waited).await?;
+    ) -> Result<BackendResponse, Denial> {
+        let (mut endpoint_index, _raised, deadline) =
+            self.acquire(request_deadline, waited).await?;
         let (contract, version, outputs) = (call.contract, call.version, call.outputs);
-        let question = Question::new(call, template)
+        let question = TemplateRequest::new(call, template)
             .await
             .map_err(|error| denial(&error, self.health.name()))?;
-        let mut attempts = self.attempts((contract, version), (deadline, latest));
+        let mut attempts = self.attempts((contract, version), (deadline, request_deadline));
         loop {
-            let chosen = attempts.server().await?;
-            let answered = match chosen.endpoint.json() {
+            let chosen = attempts.next_endpoint().await?;
+            let answered = match chosen.endpoint.http_json() {
                 None => Err(BackendError::Fault(
                     "the backend does not speak JSON of its own".to_owned(),
                 )),
                 Some(server) => match server.infer(&question, deadline).await {
-                    Ok(answer) => question.answered(outputs, answer).await,
+                    Ok(answer) => question.decode_response(outputs, answer).await,
                     Err(error) => Err(error),
                 },
             };
-            if let Some(answered) = attempts.tensors(chosen, answered)? {
-                place.served();
+            if let Some(answered) = attempts.finish_tensors(chosen, answered)? {
+                endpoint_index.mark_answered();
                 return Ok(answered);
             }
         }

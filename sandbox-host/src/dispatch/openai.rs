@@ -1,4 +1,5 @@
-//! A document to a backend of OpenAI's API, within the same places, queue and deadline as tensors.
+//! Dispatch of a document to a backend with the OpenAI API. It uses the same permits, queue and
+//! deadline as tensors.
 
 use std::time::Duration;
 
@@ -6,31 +7,34 @@ use bytes::Bytes;
 use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 
-use super::{Chosen, Dispatcher, Latest};
-use crate::backends::openai::{Answered, Kept, Room, Streamed, Upstream, check};
-use crate::budget::Held;
+use super::{Deadline, Dispatcher, SelectedEndpoint};
+use crate::backends::openai::{
+    CheckedResponse, EventStream, ResponseMemory, StreamPermits, Upstream, check,
+};
+use crate::budget::MemoryPermit;
 use crate::document::Document;
-use crate::room::no_room;
+use crate::memory_budget::out_of_memory;
 
 impl Dispatcher {
-    /// Sends a document whose answer comes in pieces. What it keeps, its place here included, goes with the answer.
+    /// Sends a document whose response is streamed. The response keeps the permit and the other
+    /// resources of the request.
     ///
     /// # Errors
-    /// No server answered, in time or at all.
+    /// Returns an error if no endpoint answers in time.
     pub async fn stream(
         &self,
         (model, version): (&Model, &str),
         document: Document,
         request_id: &str,
-        latest: Latest,
+        request_deadline: Deadline,
         waited: &mut Duration,
-        held: Held,
-    ) -> Result<Streamed, Denial> {
-        let (mut place, raised, deadline) = self.enter(latest, waited).await?;
+        held: MemoryPermit,
+    ) -> Result<EventStream, Denial> {
+        let (mut endpoint_index, raised, deadline) = self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
-        let mut attempts = self.attempts((model, version), (deadline, latest));
+        let mut attempts = self.attempts((model, version), (deadline, request_deadline));
         loop {
-            let chosen = attempts.server().await?;
+            let chosen = attempts.next_endpoint().await?;
             let begun = upstream(&chosen)?
                 .stream(
                     document.clone(),
@@ -40,39 +44,41 @@ impl Dispatcher {
                     deadline,
                 )
                 .await;
-            if let Some(mut streamed) = attempts.over(&chosen, begun)? {
-                place.served();
+            if let Some(mut streamed) = attempts.finish(&chosen, begun)? {
+                endpoint_index.mark_answered();
                 let load = chosen.load;
-                let kept = Kept {
-                    place,
-                    raised,
+                let kept = StreamPermits {
+                    permit: endpoint_index,
+                    in_flight: raised,
                     load,
                 };
-                streamed.keep(kept, held);
+                streamed.hold(kept, held);
                 return Ok(streamed);
             }
         }
     }
 
-    /// Sends a document and reads its answer, all before `latest` and within the backend's own bound. What comes back was checked and is written
-    /// anew. `waited`: for a place; `room`: what it may take of the host's bytes.
+    /// Sends a document and reads its response before `request_deadline` and within the backend's
+    /// own timeout. The returned response was checked and encoded anew. Sets `waited` to the time
+    /// spent waiting for a permit. `memory` reserves memory within the host's budget.
     ///
     /// # Errors
-    /// No server answered, in time or at all, or what it said breaks the contract.
+    /// Returns an error if no endpoint answers in time, or if the response breaks the contract.
     pub async fn complete(
         &self,
         (model, version): (&Model, &str),
         document: Document,
         request_id: &str,
-        latest: Latest,
+        request_deadline: Deadline,
         waited: &mut Duration,
-        room: &mut Room<'_>,
-    ) -> Result<Answered, Denial> {
-        let (mut place, _raised, deadline) = self.enter(latest, waited).await?;
+        room: &mut ResponseMemory<'_>,
+    ) -> Result<CheckedResponse, Denial> {
+        let (mut endpoint_index, _raised, deadline) =
+            self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
-        let mut attempts = self.attempts((model, version), (deadline, latest));
+        let mut attempts = self.attempts((model, version), (deadline, request_deadline));
         loop {
-            let chosen = attempts.server().await?;
+            let chosen = attempts.next_endpoint().await?;
             let answered = upstream(&chosen)?
                 .complete(&document, request_id, max_answer_bytes, deadline, room)
                 .await
@@ -80,20 +86,20 @@ impl Dispatcher {
                     let check = |answer: Bytes| check(&document, &answer, model.name(), request_id);
                     answer.map(check).transpose()
                 });
-            if let Some(answered) = attempts.over(&chosen, answered)? {
-                place.served();
-                return answered.ok_or_else(|| no_room("the answer"));
+            if let Some(answered) = attempts.finish(&chosen, answered)? {
+                endpoint_index.mark_answered();
+                return answered.ok_or_else(|| out_of_memory("the answer"));
             }
         }
     }
 }
 
-/// How a server is spoken to in OpenAI's API.
-fn upstream(chosen: &Chosen) -> Result<&Upstream, Denial> {
+/// The OpenAI client of an endpoint.
+fn upstream(chosen: &SelectedEndpoint) -> Result<&Upstream, Denial> {
     chosen.endpoint.openai().ok_or_else(other)
 }
 
-/// How long an answer of a model may be, bytes.
+/// The maximum length of a model's response in bytes.
 fn longest_answer(model: &Model) -> Result<usize, Denial> {
     match model.accepts() {
         Accepts::OpenAi(rules) => Ok(rules.max_answer_bytes()),

@@ -1,6 +1,9 @@
-//! The servers of one backend: which of them a request goes to, and which of them is left alone for a while. The one with the least in flight is chosen;
-//! one that failed several times in a row, for everybody or for the client that asks, is chosen last until its time is over. What a server refused counts
-//! as in flight there for a while longer: whoever refuses fastest has the least to do, and would get the most.
+//! The endpoints of one backend, and their ranking for a request.
+//!
+//! The endpoint with the fewest requests in flight is selected. An endpoint that is ejected, for
+//! all clients or for the requesting one, is selected last. Rejected requests count as in flight
+//! for some time. Otherwise the endpoint that rejects fastest would look least loaded and receive
+//! most requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,72 +11,75 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tensorgate_policy::policy::OutlierDetection;
 use tokio::time::Instant;
 
-use super::Whose;
-use super::standing::{CALL, Ejection, Fault, Standing};
+use super::outlier_detection::{Ejection, FailureSource, OutlierState, REQUEST_WEIGHT};
 use crate::backends::oip::Endpoint;
+use crate::client_key::ClientKey;
 
-/// The servers.
+/// The endpoints of one backend.
 #[derive(Debug)]
-pub(super) struct Pool {
-    members: Vec<Member>,
-    turn: AtomicUsize,
+pub(super) struct EndpointPool {
+    members: Vec<PoolMember>,
+    sequence: AtomicUsize,
     rule: OutlierDetection,
 }
 
 #[derive(Debug)]
-struct Member {
+struct PoolMember {
     endpoint: Arc<Endpoint>,
-    /// Calls in flight.
+    /// Requests in flight.
     load: AtomicUsize,
-    standing: Mutex<Standing>,
+    outliers: Mutex<OutlierState>,
 }
 
-/// What a choice looks at.
+/// The sort key of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Merit {
+struct Preference {
     tried: bool,
-    out: bool,
+    ejected: bool,
     load: u64,
 }
 
-/// Places of the best first. Of equals the one whose turn it is comes first.
-fn ranked(merits: &[Merit], turn: usize) -> Vec<usize> {
+/// The indexes of the endpoints, best first. Among equals the round-robin order decides.
+fn ranked(merits: &[Preference], turn: usize) -> Vec<usize> {
     let count = merits.len();
     let start = turn.checked_rem(count).unwrap_or(0);
     let mut places: Vec<_> = (start..count).chain(0..start).collect();
-    // Stable: equals stay in their turn.
-    places.sort_by_key(|place| merits.get(*place).copied());
+    // The sort is stable, so equal endpoints stay in round-robin order.
+    places.sort_by_key(|endpoint_index| merits.get(*endpoint_index).copied());
     places
 }
 
-impl Pool {
+impl EndpointPool {
     pub(super) fn new(endpoints: Vec<Arc<Endpoint>>, rule: OutlierDetection) -> Self {
-        let members = endpoints.into_iter().map(|endpoint| Member {
+        let members = endpoints.into_iter().map(|endpoint| PoolMember {
             endpoint,
             load: AtomicUsize::new(0),
-            standing: Mutex::default(),
+            outliers: Mutex::default(),
         });
         Self {
             members: members.collect(),
-            turn: AtomicUsize::new(0),
+            sequence: AtomicUsize::new(0),
             rule,
         }
     }
 
-    /// The turn of a request, which it keeps when it is sent again: a retry that took another one would have every request begin at the same server.
-    pub(super) fn turn(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+    /// The next number in the round-robin order. A request keeps its number for its retries.
+    /// Otherwise each retry would advance the order, and every request would start at the same
+    /// endpoint.
+    pub(super) fn next_sequence(&self) -> usize {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// How many servers there are.
+    /// The number of endpoints.
     pub(super) const fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// The servers, the one to choose first for a client; `tried` are the places of those that had their chance.
+    /// The endpoints in the order of preference for a client. `tried` has the indexes of endpoints
+    /// that were already tried.
     pub(super) fn ranked(
         &self,
-        whose: Whose,
+        client_key: ClientKey,
         turn: usize,
         tried: &[usize],
     ) -> impl Iterator<Item = (usize, &Arc<Endpoint>)> {
@@ -82,87 +88,90 @@ impl Pool {
             .members
             .iter()
             .enumerate()
-            .map(|(place, member)| {
-                let (out, refused) =
-                    member.with(|standing| (standing.is_out(whose, now), standing.refused));
+            .map(|(endpoint_index, member)| {
+                let (out, refused) = member
+                    .with(|standing| (standing.is_ejected(client_key, now), standing.refused));
                 let calls = member.load.load(Ordering::Relaxed);
                 let calls = u64::try_from(calls).unwrap_or(u64::MAX);
-                Merit {
-                    tried: tried.contains(&place),
-                    out,
+                Preference {
+                    tried: tried.contains(&endpoint_index),
+                    ejected: out,
                     load: calls
-                        .saturating_mul(CALL)
+                        .saturating_mul(REQUEST_WEIGHT)
                         .saturating_add(refused.weight(now)),
                 }
             })
             .collect();
         ranked(&merits, turn)
             .into_iter()
-            .filter_map(|place| Some((place, &self.members.get(place)?.endpoint)))
+            .filter_map(|endpoint_index| {
+                Some((endpoint_index, &self.members.get(endpoint_index)?.endpoint))
+            })
     }
 
-    /// Counts a call to a server until what this gives is dropped.
-    pub(super) fn enter(self: &Arc<Self>, place: usize) -> Load {
-        if let Some(member) = self.members.get(place) {
+    /// Counts a request at an endpoint until the returned guard is dropped.
+    pub(super) fn start_request(self: &Arc<Self>, endpoint_index: usize) -> LoadGuard {
+        if let Some(member) = self.members.get(endpoint_index) {
             member.load.fetch_add(1, Ordering::Relaxed);
         }
-        Load {
+        LoadGuard {
             pool: Arc::clone(self),
-            place,
+            endpoint_index,
         }
     }
 
-    /// A server answered a client's request.
-    pub(super) fn succeeded(&self, place: usize, whose: Whose) {
-        if let Some(member) = self.members.get(place) {
-            member.with(|standing| standing.succeeded(whose, Instant::now()));
+    /// Records that an endpoint answered a client's request.
+    pub(super) fn on_success(&self, endpoint_index: usize, client_key: ClientKey) {
+        if let Some(member) = self.members.get(endpoint_index) {
+            member.with(|standing| standing.on_success(client_key, Instant::now()));
         }
     }
 
-    /// A server answered that it does not want a call that began at `began`.
-    pub(super) fn refused(&self, place: usize, began: Instant) {
-        if let Some(member) = self.members.get(place) {
+    /// Records that an endpoint rejected a call that started at `started`.
+    pub(super) fn on_rejection(&self, endpoint_index: usize, began: Instant) {
+        if let Some(member) = self.members.get(endpoint_index) {
             member.with(|standing| standing.refused.add(began, Instant::now()));
         }
     }
 
-    /// A server failed by itself at a client's call that began at `began`. Says for whom it is left alone from now on, if this was once too often.
-    pub(super) fn failed(
+    /// Records that an endpoint failed on a client's call that started at `started`. Returns the
+    /// ejection that this caused, if any.
+    pub(super) fn on_failure(
         &self,
-        place: usize,
-        (whose, fault): (Whose, Fault),
+        endpoint_index: usize,
+        (client_key, fault): (ClientKey, FailureSource),
         began: Instant,
     ) -> Option<Ejection> {
         let now = Instant::now();
-        let member = self.members.get(place)?;
+        let member = self.members.get(endpoint_index)?;
         let out = self
             .members
             .iter()
-            .filter(|member| member.with(|standing| standing.is_out(whose, now)))
+            .filter(|member| member.with(|standing| standing.is_ejected(client_key, now)))
             .count();
         let percent = usize::try_from(self.rule.max_ejection_percent()).unwrap_or(0);
         let most = self.members.len().saturating_mul(percent) / 100;
-        member.with(|standing| standing.failed(self.rule, fault, out < most, (began, now)))
+        member.with(|standing| standing.on_failure(self.rule, fault, out < most, (began, now)))
     }
 }
 
-impl Member {
-    fn with<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
-        // A poisoned lock holds it all the same.
-        change(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner))
+impl PoolMember {
+    fn with<T>(&self, change: impl FnOnce(&mut OutlierState) -> T) -> T {
+        // The state stays valid if another thread panicked.
+        change(&mut self.outliers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A call in flight at a server.
+/// A guard that counts one request in flight at an endpoint.
 #[derive(Debug)]
-pub struct Load {
-    pool: Arc<Pool>,
-    place: usize,
+pub struct LoadGuard {
+    pool: Arc<EndpointPool>,
+    endpoint_index: usize,
 }
 
-impl Drop for Load {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
-        if let Some(member) = self.pool.members.get(self.place) {
+        if let Some(member) = self.pool.members.get(self.endpoint_index) {
             member.load.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -178,7 +187,7 @@ mod tests {
     use serde_json::json;
     use std::time::Duration;
 
-    /// So many failures in a row, for ten seconds at first.
+    /// A rule with this many consecutive failures and a first ejection of ten seconds.
     pub(in crate::dispatch) fn rule(failures: u32, percent: u32) -> OutlierDetection {
         let outliers = json!({"consecutive_failures": failures, "base_ejection_s": 10, "max_ejection_percent": percent});
         let policy = policy(&json!({"outlier_detection": outliers}), &json!({}));
@@ -188,36 +197,47 @@ mod tests {
             .unwrap_or_else(|| unreachable!("the policy has it"))
     }
 
-    /// Whose all requests are here.
-    fn one() -> Whose {
-        Whose::of(Some("one"))
+    /// The client of all requests in these tests.
+    fn one() -> ClientKey {
+        ClientKey::from_name(Some("one"))
     }
 
-    fn pool(servers: u16, failures: u32, percent: u32) -> Arc<Pool> {
+    fn pool(servers: u16, failures: u32, percent: u32) -> Arc<EndpointPool> {
         let endpoints = (1..=servers)
             .filter_map(|port| Endpoint::new(&format!("http://127.0.0.1:{port}"), None).ok())
             .map(Arc::new);
-        Arc::new(Pool::new(endpoints.collect(), rule(failures, percent)))
+        Arc::new(EndpointPool::new(
+            endpoints.collect(),
+            rule(failures, percent),
+        ))
     }
 
-    fn first(pool: &Pool, tried: &[usize]) -> Option<usize> {
-        pool.ranked(one(), pool.turn(), tried)
+    fn first(pool: &EndpointPool, tried: &[usize]) -> Option<usize> {
+        pool.ranked(one(), pool.next_sequence(), tried)
             .next()
-            .map(|(place, _)| place)
+            .map(|(endpoint_index, _)| endpoint_index)
     }
 
-    fn failed(pool: &Pool, place: usize) -> Option<Ejection> {
-        pool.failed(place, (one(), Fault::Connection), Instant::now())
+    fn failed(pool: &EndpointPool, endpoint_index: usize) -> Option<Ejection> {
+        pool.on_failure(
+            endpoint_index,
+            (one(), FailureSource::Connection),
+            Instant::now(),
+        )
     }
 
-    /// For everybody.
+    /// An ejection for all clients.
     fn out_for(seconds: u64) -> Option<Ejection> {
-        Some(Ejection::All(Duration::from_secs(seconds)))
+        Some(Ejection::AllClients(Duration::from_secs(seconds)))
     }
 
     #[test]
     fn the_best_is_not_tried_not_ejected_and_least_loaded() {
-        let merit = |tried, out, load| Merit { tried, out, load };
+        let merit = |tried, out, load| Preference {
+            tried,
+            ejected: out,
+            load,
+        };
         let merits = [
             merit(false, true, 0),
             merit(false, false, 2),
@@ -233,9 +253,9 @@ mod tests {
     #[tokio::test]
     async fn load_is_counted_while_a_call_lasts() {
         let pool = pool(2, 5, 50);
-        let load = pool.enter(0);
+        let load = pool.start_request(0);
         assert_eq!(first(&pool, &[]), Some(1));
-        assert_eq!(first(&pool, &[]), Some(1), "whoever's turn it is");
+        assert_eq!(first(&pool, &[]), Some(1), "in any turn");
         assert_eq!(first(&pool, &[1]), Some(0), "one that was tried comes last");
         drop(load);
         assert_eq!(first(&pool, &[1]), Some(0));
@@ -245,29 +265,29 @@ mod tests {
     async fn one_that_fails_in_a_row_is_left_alone_and_longer_each_time() {
         let pool = pool(2, 2, 50);
         assert_eq!(failed(&pool, 0), None);
-        pool.succeeded(0, one());
+        pool.on_success(0, one());
         assert_eq!(failed(&pool, 0), None, "not in a row");
         assert_eq!(failed(&pool, 0), out_for(10));
-        pool.succeeded(0, one());
+        pool.on_success(0, one());
         for _ in 0..4 {
             assert_eq!(first(&pool, &[]), Some(1), "an old answer ends nothing");
         }
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!((failed(&pool, 0), failed(&pool, 0)), (None, out_for(20)));
         tokio::time::advance(Duration::from_secs(20)).await;
-        pool.succeeded(0, one());
+        pool.on_success(0, one());
         assert_eq!((failed(&pool, 0), failed(&pool, 0)), (None, out_for(10)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_refused_counts_as_in_flight_for_a_while() {
         let pool = pool(2, 1_000, 50);
-        let refuse = || pool.refused(0, Instant::now());
+        let refuse = || pool.on_rejection(0, Instant::now());
         refuse();
         for _ in 0..4 {
-            assert_eq!(first(&pool, &[]), Some(1), "whoever's turn it is");
+            assert_eq!(first(&pool, &[]), Some(1), "in any turn");
         }
-        let busy = [pool.enter(1), pool.enter(1)];
+        let busy = [pool.start_request(1), pool.start_request(1)];
         assert_eq!(first(&pool, &[]), Some(0), "the other has more to do");
         refuse();
         refuse();
@@ -285,18 +305,18 @@ mod tests {
     async fn one_that_refuses_at_once_gets_next_to_nothing_beside_one_that_works() {
         let pool = pool(2, 1_000, 50);
         let (mut refused, mut working) = (0_u32, std::collections::VecDeque::new());
-        // Each call takes a second at the one that works; one comes every ten milliseconds.
+        // A call to the working endpoint takes a second. A request comes every ten milliseconds.
         for _ in 0..3_000 {
             tokio::time::advance(Duration::from_millis(10)).await;
             if working.len() >= 100 {
                 working.pop_front();
-                pool.succeeded(1, one());
+                pool.on_success(1, one());
             }
             if first(&pool, &[]) == Some(0) {
-                pool.refused(0, Instant::now());
+                pool.on_rejection(0, Instant::now());
                 refused = refused.saturating_add(1);
             } else {
-                working.push_back(pool.enter(1));
+                working.push_back(pool.start_request(1));
             }
         }
         assert!(refused < 60, "{refused} of 3000");
@@ -307,8 +327,8 @@ mod tests {
         let pool = pool(2, 1_000, 50);
         let began = Instant::now();
         tokio::time::advance(Duration::from_millis(1)).await;
-        (0..50).for_each(|_| pool.refused(0, began));
-        let busy: Vec<_> = (0..51).map(|_| pool.enter(1)).collect();
+        (0..50).for_each(|_| pool.on_rejection(0, began));
+        let busy: Vec<_> = (0..51).map(|_| pool.start_request(1)).collect();
         assert_eq!(first(&pool, &[]), Some(0));
         drop(busy);
     }
@@ -326,14 +346,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_client_can_take_no_server_from_others_and_not_all_from_itself() {
         let pool = pool(3, 2, 67);
-        let mine = Fault::Request(one());
-        for place in 0..3 {
-            let ejected = [(); 4].map(|()| pool.failed(place, (one(), mine), Instant::now()));
-            let out = ejected.contains(&Some(Ejection::One(Duration::from_secs(10))));
-            assert_eq!(out, place < 2, "{place}: {ejected:?}");
+        let mine = FailureSource::Request(one());
+        for endpoint_index in 0..3 {
+            let ejected =
+                [(); 4].map(|()| pool.on_failure(endpoint_index, (one(), mine), Instant::now()));
+            let out = ejected.contains(&Some(Ejection::OneClient(Duration::from_secs(10))));
+            assert_eq!(out, endpoint_index < 2, "{endpoint_index}: {ejected:?}");
         }
         assert_eq!(first(&pool, &[]), Some(2), "the last one is left to it");
-        let other = Whose::of(Some("other"));
+        let other = ClientKey::from_name(Some("other"));
         tokio::time::advance(Duration::from_secs(9)).await;
         let firsts = (0..3).filter_map(|turn| Some(pool.ranked(other, turn, &[]).next()?.0));
         assert_eq!(firsts.collect::<Vec<_>>(), [0, 1, 2]);

@@ -1,136 +1,153 @@
-//! Sending a request again: when, and how often for all of a backend's requests together. A bucket that requests fill and retries empty keeps a backend that
-//! is down from getting its load several times over. Each client has one of its own beside it, half as deep, which its own requests fill: whoever sends
-//! what makes servers fail leaves others what they put in.
+//! Retry budget of a backend.
+//!
+//! Requests fill a token bucket and retries empty it. This keeps a failing backend from receiving
+//! its load several times over. Each client also has a bucket of its own, half as deep, which its
+//! own requests fill. So a client whose requests make servers fail leaves the rest of the budget to
+//! others.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use tensorgate_policy::policy::{Model, Retry};
 
-use super::Whose;
 use crate::backends::BackendError;
+use crate::client_key::ClientKey;
 
-/// What one retry takes. A request puts in its percentage of it.
-const ONE: u32 = 100;
-/// The most that is saved up: a short burst, after any quiet.
-const MOST: u32 = 10 * ONE;
-/// The most of it that is one client's.
-const OWN: u32 = MOST / 2;
-/// Clients that are not known to have all of theirs. Policies name fewer, as a rule; of those beyond, who has the most left is taken to have all.
+/// The tokens that one retry costs. A request adds the configured percentage of it.
+const RETRY_COST: u32 = 100;
+/// The capacity of the shared bucket: a short burst after any idle time.
+const MAX_TOKENS: u32 = 10 * RETRY_COST;
+/// The capacity of a client's own bucket.
+const MAX_CLIENT_TOKENS: u32 = MAX_TOKENS / 2;
+/// The most clients with a bucket that is not full. Beyond it, the fullest bucket is dropped and
+/// counts as full.
 const MAX_CLIENTS: usize = 1_024;
 
-/// Retries that a backend may still get.
+/// The retry budget of one backend.
 #[derive(Debug)]
-pub(super) struct Retries {
+pub(super) struct RetryBudget {
     rule: Retry,
-    saved: Mutex<Saved>,
+    buckets: Mutex<Buckets>,
 }
 
 #[derive(Debug)]
-struct Saved {
-    all: u32,
-    /// Of clients that have less than [`OWN`].
-    own: HashMap<Whose, u32>,
+struct Buckets {
+    shared: u32,
+    /// The buckets of clients with less than [`MAX_CLIENT_TOKENS`].
+    by_client: HashMap<ClientKey, u32>,
 }
 
-impl Saved {
-    fn fill(&mut self, whose: Whose, share: u32) {
-        self.all = self.all.saturating_add(share).min(MOST);
-        if let Some(own) = self.own.get_mut(&whose) {
+impl Buckets {
+    fn add_tokens(&mut self, client_key: ClientKey, share: u32) {
+        self.shared = self.shared.saturating_add(share).min(MAX_TOKENS);
+        if let Some(own) = self.by_client.get_mut(&client_key) {
             *own = own.saturating_add(share);
-            if *own >= OWN {
-                self.own.remove(&whose);
+            if *own >= MAX_CLIENT_TOKENS {
+                self.by_client.remove(&client_key);
             }
         }
     }
 
-    fn pay(&mut self, whose: Whose) -> Option<()> {
-        let all = self.all.checked_sub(ONE)?;
-        let known = self.own.get(&whose).copied();
-        let own = known.unwrap_or(OWN).checked_sub(ONE)?;
-        if known.is_none() && self.own.len() >= MAX_CLIENTS {
-            let most = self.own.iter().max_by_key(|(_, own)| **own);
-            let most = most.map(|(whose, _)| *whose)?;
-            self.own.remove(&most);
+    fn take_retry(&mut self, client_key: ClientKey) -> Option<()> {
+        let all = self.shared.checked_sub(RETRY_COST)?;
+        let known = self.by_client.get(&client_key).copied();
+        let own = known.unwrap_or(MAX_CLIENT_TOKENS).checked_sub(RETRY_COST)?;
+        if known.is_none() && self.by_client.len() >= MAX_CLIENTS {
+            let most = self.by_client.iter().max_by_key(|(_, own)| **own);
+            let most = most.map(|(client_key, _)| *client_key)?;
+            self.by_client.remove(&most);
         }
-        self.own.insert(whose, own);
-        self.all = all;
+        self.by_client.insert(client_key, own);
+        self.shared = all;
         Some(())
     }
 }
 
-/// One request's tries.
+/// The retry state of one request.
 #[derive(Debug)]
-pub(super) struct Tries {
-    /// Places of the servers that it was sent to.
+pub(super) struct RetryState {
+    /// The indexes of the endpoints that were tried.
     pub(super) tried: Vec<usize>,
-    /// Its turn among the backend's requests.
-    pub(super) turn: usize,
-    whose: Whose,
-    left: u32,
-    /// Times that there was no connection to send it over.
-    unsent: usize,
+    /// The request's number in the round-robin order.
+    pub(super) sequence: usize,
+    client_key: ClientKey,
+    attempts_left: u32,
+    /// How often no connection could be opened.
+    unsent_attempts: usize,
 }
 
-impl Tries {
-    /// Whether a request that there was no connection for is sent at all: to each of so many servers once, or once more to one that is alone.
-    /// Nothing was sent before, so that nothing is paid.
-    pub(super) fn unsent(&mut self, place: usize, servers: usize) -> bool {
-        self.tried.push(place);
-        self.unsent = self.unsent.saturating_add(1);
-        self.unsent < servers.max(2)
+impl RetryState {
+    /// Whether a request that could not be sent is tried again: once at each endpoint, or twice if
+    /// there is only one. This costs no tokens, because nothing was sent.
+    pub(super) fn retry_unsent(&mut self, endpoint_index: usize, servers: usize) -> bool {
+        self.tried.push(endpoint_index);
+        self.unsent_attempts = self.unsent_attempts.saturating_add(1);
+        self.unsent_attempts < servers.max(2)
     }
 }
 
-impl Retries {
+impl RetryBudget {
     pub(super) fn new(rule: Retry) -> Self {
         Self {
             rule,
-            saved: Mutex::new(Saved {
-                all: MOST,
-                own: HashMap::new(),
+            buckets: Mutex::new(Buckets {
+                shared: MAX_TOKENS,
+                by_client: HashMap::new(),
             }),
         }
     }
 
-    /// A client's request comes, and has its turn.
-    pub(super) fn begin(&self, model: &Model, whose: Whose, turn: usize) -> Tries {
+    /// Starts a client's request and adds its tokens to the buckets.
+    pub(super) fn start_request(
+        &self,
+        model: &Model,
+        client_key: ClientKey,
+        turn: usize,
+    ) -> RetryState {
         let left = if model.keeps_state() {
             0
         } else {
             self.rule.attempts()
         };
         if left > 0 {
-            self.saved(|saved| saved.fill(whose, self.rule.budget_percent()));
+            self.with_buckets(|saved| saved.add_tokens(client_key, self.rule.budget_percent()));
         }
-        Tries {
+        RetryState {
             tried: Vec::new(),
-            turn,
-            whose,
-            left,
-            unsent: 0,
+            sequence: turn,
+            client_key,
+            attempts_left: left,
+            unsent_attempts: 0,
         }
     }
 
-    /// Whether a request that failed so at a server is sent again, which is paid for.
-    pub(super) fn again(&self, tries: &mut Tries, place: usize, error: &BackendError) -> bool {
-        // A deadline that is over leaves no time, and a fault is an answer.
+    /// Whether a failed request is sent again. A retry takes tokens from the buckets.
+    pub(super) fn try_retry(
+        &self,
+        tries: &mut RetryState,
+        endpoint_index: usize,
+        error: &BackendError,
+    ) -> bool {
+        // A missed deadline leaves no time, and a fault is an answer.
         if !matches!(error, BackendError::Unavailable(_) | BackendError::Busy(_)) {
             return false;
         }
-        let Some(left) = tries.left.checked_sub(1) else {
+        let Some(left) = tries.attempts_left.checked_sub(1) else {
             return false;
         };
-        if self.saved(|saved| saved.pay(tries.whose)).is_none() {
+        if self
+            .with_buckets(|saved| saved.take_retry(tries.client_key))
+            .is_none()
+        {
             return false;
         }
-        tries.left = left;
-        tries.tried.push(place);
+        tries.attempts_left = left;
+        tries.tried.push(endpoint_index);
         true
     }
 
-    fn saved<T>(&self, step: impl FnOnce(&mut Saved) -> T) -> T {
-        step(&mut self.saved.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_buckets<T>(&self, step: impl FnOnce(&mut Buckets) -> T) -> T {
+        step(&mut self.buckets.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -146,17 +163,17 @@ mod tests {
         policy(&json!({"retry": retry}), parameters)
     }
 
-    fn retries(policy: &Policy) -> (Retries, &Model) {
+    fn retries(policy: &Policy) -> (RetryBudget, &Model) {
         let rule = policy.backends().get("b").map(|backend| backend.retry());
         let model = policy.models().first();
         let (Some(rule), Some(model)) = (rule, model) else {
             unreachable!("the policy has both");
         };
-        (Retries::new(rule), model)
+        (RetryBudget::new(rule), model)
     }
 
-    fn who(name: &str) -> Whose {
-        Whose::of(Some(name))
+    fn who(name: &str) -> ClientKey {
+        ClientKey::from_name(Some(name))
     }
 
     fn gone() -> BackendError {
@@ -167,25 +184,28 @@ mod tests {
     fn only_what_found_no_server_is_sent_again_and_so_often() {
         let policy = twice(&json!({}));
         let (retries, model) = retries(&policy);
-        let mut tries = retries.begin(model, who("a"), 0);
+        let mut tries = retries.start_request(model, who("a"), 0);
         for error in [
             BackendError::Timeout(String::new()),
             BackendError::Fault(String::new()),
         ] {
-            assert!(!retries.again(&mut tries, 0, &error), "{error}");
+            assert!(!retries.try_retry(&mut tries, 0, &error), "{error}");
         }
-        assert!(retries.again(&mut tries, 0, &gone()));
-        assert!(retries.again(&mut tries, 1, &BackendError::Busy(String::new())));
+        assert!(retries.try_retry(&mut tries, 0, &gone()));
+        assert!(retries.try_retry(&mut tries, 1, &BackendError::Busy(String::new())));
         assert_eq!(tries.tried, [0, 1]);
-        assert!(!retries.again(&mut tries, 0, &gone()), "twice is enough");
+        assert!(
+            !retries.try_retry(&mut tries, 0, &gone()),
+            "twice is enough"
+        );
     }
 
-    /// Retries that so many requests of a client have.
-    fn again(retries: &Retries, model: &Model, name: &str, requests: u32) -> u32 {
+    /// The number of retries that this many requests of a client get.
+    fn again(retries: &RetryBudget, model: &Model, name: &str, requests: u32) -> u32 {
         let mut again = 0_u32;
         for _ in 0..requests {
-            let mut tries = retries.begin(model, who(name), 0);
-            while retries.again(&mut tries, 0, &gone()) {
+            let mut tries = retries.start_request(model, who(name), 0);
+            while retries.try_retry(&mut tries, 0, &gone()) {
                 again = again.saturating_add(1);
             }
         }
@@ -197,7 +217,7 @@ mod tests {
         let policy = twice(&json!({}));
         let (retries, model) = retries(&policy);
         let turns = (0..100).map(|turn| again(&retries, model, &(turn % 4).to_string(), 1));
-        // What was saved at first, and half a retry of each request.
+        // The initial tokens, and half a retry for each request.
         let all: u32 = turns.sum();
         assert!((59..=60).contains(&all), "{all}");
     }
@@ -206,15 +226,15 @@ mod tests {
     fn a_client_has_what_its_own_requests_put_in_and_leaves_others_theirs() {
         let policy = twice(&json!({}));
         let (retries, model) = retries(&policy);
-        // Half of what was saved at first, and half a retry of each request.
+        // Half of the initial tokens, and half a retry for each request.
         let flood = again(&retries, model, "flood", 100);
         assert!((54..=55).contains(&flood), "{flood}");
         assert_eq!(again(&retries, model, "other", 1), 2);
-        // Whose bucket is full again is not kept.
-        let kept = || retries.saved(|saved| saved.own.len());
+        // A full bucket is not kept.
+        let kept = || retries.with_buckets(|saved| saved.by_client.len());
         assert_eq!(kept(), 2);
         for _ in 0..10 {
-            retries.begin(model, who("other"), 0);
+            retries.start_request(model, who("other"), 0);
         }
         assert_eq!(kept(), 1);
     }
@@ -226,9 +246,12 @@ mod tests {
         for client in 0..3_000 {
             again(&retries, model, &client.to_string(), 1);
         }
-        assert_eq!(retries.saved(|saved| saved.own.len()), MAX_CLIENTS);
+        assert_eq!(
+            retries.with_buckets(|saved| saved.by_client.len()),
+            MAX_CLIENTS
+        );
         for _ in 0..4 {
-            retries.begin(model, who("quiet"), 0);
+            retries.start_request(model, who("quiet"), 0);
         }
         assert_eq!(again(&retries, model, "one more", 1), 2);
     }
@@ -237,12 +260,12 @@ mod tests {
     fn a_sequence_is_never_sent_again_and_what_was_not_sent_goes_to_each_server_once() {
         let policy = twice(&json!({"sequence_id": {"int": [0, 10]}}));
         let (retries, model) = retries(&policy);
-        let mut tries = retries.begin(model, who("a"), 0);
-        assert!(!retries.again(&mut tries, 0, &gone()));
+        let mut tries = retries.start_request(model, who("a"), 0);
+        assert!(!retries.try_retry(&mut tries, 0, &gone()));
         for (servers, expected) in [(3, 3), (2, 2), (1, 2)] {
-            let mut tries = retries.begin(model, who("a"), 0);
+            let mut tries = retries.start_request(model, who("a"), 0);
             let mut sent = 1;
-            while tries.unsent(0, servers) {
+            while tries.retry_unsent(0, servers) {
                 sent = i32::saturating_add(sent, 1);
             }
             assert_eq!(sent, expected, "{servers}");

@@ -1,8 +1,13 @@
--- Charges several limits, all of them or none. One key a limit, no two the same, behind them one for each reservation, and nine words a limit:
---   bucket: 'b' or 't', pace (microseconds, for so many units), cost and room (whole microseconds and parts of one)
+-- Charges several limits: all of them or none.
+-- KEYS: one different key per limit, then one key per reservation.
+-- ARGV: nine words per limit:
+--   bucket: 'b' or 't', rate (microseconds, units), cost and capacity (each in whole microseconds
+--           and a fraction)
 --   day:    'd', 0, 0, cost, 0, limit, 0
---   and of each the units that are reserved and for how long that is known, milliseconds: 0, 0 for what is spent for good.
--- Answers 'passes now_us found...': what was there before, two numbers a limit; or '!n' where the n-th key holds something else.
+--   then, for both: the reserved units and how long to keep the reservation, in milliseconds.
+--           These are 0, 0 for a final charge.
+-- Returns 'passes now_us found...', where found is the state before the charge, two numbers per
+-- limit. Returns '!n' if the n-th key has another format.
 local WORDS = 9
 local count = #ARGV / WORDS
 local passes, found, states, rebased, reserved = 1, {}, {}, {}, {}
@@ -26,13 +31,14 @@ for n = 1, count do
   else
     local s = bucket(kind, stored, interval, per)
     if not s then return '!' .. n end
-    -- A smaller bucket, or a clock that went back: nobody owes more than all of it. What is owed to a larger one stays written down: a gate that
-    -- still has the larger one goes by it, and must not find it forgotten.
+    -- A bucket may have become smaller, or the clock may have gone back. Then the used quota is
+    -- capped at the capacity. The stored value is not reduced, because a gate with the previous,
+    -- larger limit still needs it.
     if longer(s.was, s.part, room, room_part) then
       s.was, s.part, s.rebased = room, room_part, false
     end
     found[n] = string.format('%.0f %.0f', s.was, s.part)
-    -- Of a refused charge only a change of pace is kept, so that what is owed comes back at the new one from now on.
+    -- A refused charge stores only a change of rate, so that quota refills at the new rate from now.
     if s.rebased then rebased[n] = { written(kind, s, interval, per, s.was, s.part) } end
     local whole, part = s.was + cost, s.part + cost_part
     if part >= per then whole, part = whole + 1, part - per end
@@ -51,7 +57,7 @@ for n = 1, count do
   if state then set(KEYS[n], state[1], state[2]) end
 end
 if passes == 1 then
-  -- One that is known stays: whoever reserves under its name again has nothing to give back.
+  -- A reservation that exists is kept. A second one under the same name cannot be refunded.
   for _, one in ipairs(reserved) do set(one[1], one[2], one[3], 'NX') end
 end
 return passes .. ' ' .. string.format('%.0f', now) .. ' ' .. table.concat(found, ' ')

@@ -1,12 +1,12 @@
-//! Counts in a Redis: what a charge is there, and what its answer comes to. The script charges; here its answer is computed a second time
-//! from what it says that it found, so that a Redis that answers something else is found out.
+//! Counts limits in Redis. A script charges the limits. The result is computed a second time here
+//! from the values that the script found, so that a wrong answer of Redis is detected.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::ChargeOutcome;
-use tensorgate_policy::decision::Debit;
+use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::global::{self, Found, Span, Terms};
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::{Allowance, Limit, Unit};
@@ -15,14 +15,14 @@ use super::redis::{Redis, RedisFault, Script};
 
 mod settle;
 
-pub use settle::Reserved;
+pub use settle::TokenReservation;
 
-/// Before every key. The number changes with what is stored there.
+/// The prefix of every key. The number changes with the stored format.
 const KEY_PREFIX: &str = "tensorgate:1:";
-/// Bytes of the digest that names a grant and a client.
+/// The length of the digest that names a grant and a client, in bytes.
 const NAME_BYTES: usize = 16;
-/// Words that a script takes for each limit; see there.
-const WORDS: usize = 9;
+/// The number of arguments that a script takes for each limit.
+const ARGS_PER_LIMIT: usize = 9;
 
 /// Why a charge was not counted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,50 +33,51 @@ pub enum CounterFault {
     #[error("redis holds something else under {0:?}")]
     State(String),
     #[error("redis answered what cannot be: {0:?}")]
-    Lies(String),
+    Inconsistent(String),
     #[error("a limit beyond what can be counted there")]
-    Beyond,
+    OutOfRange,
 }
 
-/// One limit of one client, and how much of it.
+/// A charge to one limit of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line<'a> {
+pub struct CounterCharge<'a> {
     /// The grant's name.
     pub grant: &'a str,
-    /// The client's.
+    /// The client's name.
     pub client: &'a str,
-    /// The limit, and how much.
-    pub debit: Debit,
-    /// What the amount is known by until it is settled; nothing for one that is spent for good.
+    /// The limit and the amount.
+    pub debit: LimitCharge,
+    /// The ID under which the amount can be refunded later. `None` if it cannot be refunded.
     pub reservation: Option<&'a str>,
 }
 
-/// Limits of one domain in a Redis.
+/// Counts the limits of one domain in Redis.
 #[derive(Clone, Debug)]
 pub struct Counter {
     redis: Arc<Redis>,
     domain: String,
-    within: Duration,
-    keeps: Duration,
+    timeout: Duration,
+    reservation_ttl: Duration,
 }
 
 impl Counter {
-    /// Counts for a domain, and takes no longer than so long. Reservations are known for as long as `keeps`.
+    /// Creates a counter for a domain. A charge times out after `within`. Reservations are kept for
+    /// `keeps`.
     pub const fn new(redis: Arc<Redis>, domain: String, within: Duration, keeps: Duration) -> Self {
         Self {
             redis,
             domain,
-            within,
-            keeps,
+            timeout: within,
+            reservation_ttl: keeps,
         }
     }
 
-    /// Spends from all of them or from none.
+    /// Charges all limits or none.
     ///
     /// # Errors
-    /// Redis failed or was late, or its answer cannot be believed.
-    pub async fn charge(&self, lines: &[Line<'_>]) -> Result<ChargeOutcome, CounterFault> {
-        let debits: Vec<Debit> = lines.iter().map(|line| line.debit).collect();
+    /// Returns an error if Redis failed, timed out, or gave an impossible answer.
+    pub async fn charge(&self, lines: &[CounterCharge<'_>]) -> Result<ChargeOutcome, CounterFault> {
+        let debits: Vec<LimitCharge> = lines.iter().map(|line| line.debit).collect();
         if let Some(never) = global::never(&debits) {
             return Ok(never);
         }
@@ -84,27 +85,27 @@ impl Counter {
             .iter()
             .map(Terms::of)
             .collect::<Option<_>>()
-            .ok_or(CounterFault::Beyond)?;
+            .ok_or(CounterFault::OutOfRange)?;
         let mut keys: Vec<String> = lines.iter().map(|line| key(&self.domain, line)).collect();
         let reserved = keys.iter().zip(lines);
         let reserved =
             reserved.filter_map(|(key, line)| Some(reserved_key(key, line.reservation?)));
         let reserved: Vec<String> = reserved.collect();
         keys.extend(reserved);
-        let keeps_ms = u64::try_from(self.keeps.as_millis()).unwrap_or(u64::MAX);
+        let keeps_ms = u64::try_from(self.reservation_ttl.as_millis()).unwrap_or(u64::MAX);
         let numbers = terms.iter().zip(lines).flat_map(|(terms, line)| {
             let reserves = line.reservation.map(|_| (line.debit.amount, keeps_ms));
             let (units, keeps_ms) = reserves.unwrap_or_default();
-            Numbers::of(terms, line.debit.allowance.unit).words([text(units), text(keeps_ms)])
+            LimitArgs::new(terms, line.debit.allowance.unit).to_args([text(units), text(keeps_ms)])
         });
         let numbers = numbers.collect();
         let answer = self
-            .run(Script::Charge, &keys, numbers, self.within)
+            .run(Script::Charge, &keys, numbers, self.timeout)
             .await?;
-        read(&answer, &debits, &terms).ok_or(CounterFault::Lies(answer))
+        parse_outcome(&answer, &debits, &terms).ok_or(CounterFault::Inconsistent(answer))
     }
 
-    /// Runs a script on keys; its answer, unless it is that one of them holds something else.
+    /// Runs a script on keys. Fails if a key holds another type of value.
     async fn run(
         &self,
         script: Script,
@@ -127,7 +128,8 @@ impl Counter {
     }
 }
 
-/// The key of what was reserved of a limit: on the same node of a cluster, and no limit's own.
+/// The key of a reservation: on the same node of a cluster as the limit, and different from every
+/// limit's key.
 fn reserved_key(limit: &str, reservation: &str) -> String {
     format!("{limit}:reserved:{reservation}")
 }
@@ -136,29 +138,30 @@ fn text(number: u64) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-/// A limit's key: which limit it is in the open, whose it is as a digest, so that no name, whatever it holds, is another's. What stands in
-/// braces puts one client's limits under one grant onto one node of a cluster.
-fn key(domain: &str, line: &Line<'_>) -> String {
+/// The key of a limit. The kind of limit is readable; the client is a digest, so that no name can
+/// collide with another. The part in braces puts one client's limits under one grant on one node of
+/// a cluster.
+fn key(domain: &str, line: &CounterCharge<'_>) -> String {
     let mut digest = Sha256::new();
     for part in [domain, line.grant, line.client] {
         digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         digest.update(part.as_bytes());
     }
     let digest = digest.finalize();
-    let whose = hex(digest.get(..NAME_BYTES).unwrap_or_default());
+    let client_hash = hex(digest.get(..NAME_BYTES).unwrap_or_default());
     let Allowance { unit, limit, .. } = line.debit.allowance;
     let what = match (limit, unit) {
         (Limit::Window(_), Unit::Requests) => "rate".to_owned(),
-        // Of these more is stored than of others.
+        // Token limits store more than others.
         (Limit::Window(_), Unit::Tokens) => "tokens".to_owned(),
         (Limit::Window(_), unit) => format!("cost:{}", unit.name()),
         (Limit::Day(_), unit) => format!("budget:{}", unit.name()),
     };
-    format!("{KEY_PREFIX}{{{whose}}}:{what}")
+    format!("{KEY_PREFIX}{{{client_hash}}}:{what}")
 }
 
-/// A limit's numbers, by the names that the script gives them.
-struct Numbers {
+/// The numbers of a limit, with the names that the script uses.
+struct LimitArgs {
     kind: &'static str,
     interval: u64,
     per: u64,
@@ -166,8 +169,8 @@ struct Numbers {
     room: Span,
 }
 
-impl Numbers {
-    fn of(terms: &Terms, unit: Unit) -> Self {
+impl LimitArgs {
+    fn new(terms: &Terms, unit: Unit) -> Self {
         let whole = |us| Span { us, part: 0 };
         match *terms {
             Terms::Bucket {
@@ -192,8 +195,8 @@ impl Numbers {
         }
     }
 
-    /// In the order in which the scripts take them, and two more.
-    fn words(&self, more: [Vec<u8>; 2]) -> [Vec<u8>; WORDS] {
+    /// The arguments in the order of the scripts, and two more.
+    fn to_args(&self, more: [Vec<u8>; 2]) -> [Vec<u8>; ARGS_PER_LIMIT] {
         let Self {
             kind,
             interval,
@@ -216,8 +219,8 @@ impl Numbers {
     }
 }
 
-/// `passes now_us found…`; `None` if it does not fit together.
-fn read(answer: &str, debits: &[Debit], terms: &[Terms]) -> Option<ChargeOutcome> {
+/// Reads `passes now_us found…`. Returns `None` if the values are inconsistent.
+fn parse_outcome(answer: &str, debits: &[LimitCharge], terms: &[Terms]) -> Option<ChargeOutcome> {
     let mut words = answer.split(' ');
     let passes = match words.next()? {
         "1" => true,
@@ -250,7 +253,7 @@ fn read(answer: &str, debits: &[Debit], terms: &[Terms]) -> Option<ChargeOutcome
         return None;
     }
     let outcome = global::outcome(debits, &found, now_us)?;
-    (passes == matches!(outcome, ChargeOutcome::Spent(_))).then_some(outcome)
+    (passes == matches!(outcome, ChargeOutcome::Charged(_))).then_some(outcome)
 }
 
 #[cfg(test)]
@@ -295,9 +298,9 @@ mod tests {
             .0
     }
 
-    fn debits() -> Vec<Debit> {
+    fn debits() -> Vec<LimitCharge> {
         let policy = policy();
-        let debit = |allowance| Debit {
+        let debit = |allowance| LimitCharge {
             allowance,
             amount: 1,
         };
@@ -314,7 +317,7 @@ mod tests {
             for grant in names {
                 for client in names {
                     for debit in &debits {
-                        let line = Line {
+                        let line = CounterCharge {
                             grant,
                             client,
                             debit: *debit,
@@ -341,12 +344,12 @@ mod tests {
             .iter()
             .map(|debit| Terms::of(debit).unwrap())
             .collect();
-        let read = |answer: &str| read(answer, &debits, &terms);
-        let Some(ChargeOutcome::Spent(levels)) = read(&format!("1 {NOON_US} 0 0 20000 0")) else {
+        let read = |answer: &str| parse_outcome(answer, &debits, &terms);
+        let Some(ChargeOutcome::Charged(levels)) = read(&format!("1 {NOON_US} 0 0 20000 0")) else {
             panic!("it passes")
         };
         assert_eq!((levels[0].left, levels[1].left), (1, 9));
-        let Some(ChargeOutcome::Refused(levels)) = read(&format!("0 {NOON_US} 1500000 0 20000 3"))
+        let Some(ChargeOutcome::Exceeded(levels)) = read(&format!("0 {NOON_US} 1500000 0 20000 3"))
         else {
             panic!("it is refused")
         };
@@ -361,11 +364,11 @@ mod tests {
             "1 1728043200000000 0 0 20000 -1",
             "1 1728043200000000 0 0 20000 1e3",
             "1 1728043200000000  0 0 20000 0",
-            // It says that it passes, and what it found says that it does not; and the other way about.
+            // The verdict contradicts the values, in both directions.
             "1 1728043200000000 1500000 0 20000 0",
             "0 1728043200000000 0 0 20000 0",
             "1 1728043200000000 0 0 20000 10",
-            // What it cannot have found: more than the bucket, another day.
+            // Impossible values: more than the bucket holds, another day.
             "0 1728043200000000 2000001 0 20000 0",
             "1 1728043200000000 0 0 19990 0",
             "1 18446744073709551616 0 0 20000 0",

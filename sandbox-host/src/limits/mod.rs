@@ -1,15 +1,16 @@
-//! Our rate limit service: counts in a Redis what several gateways share, and speaks Envoy's protocol for it. It decides nothing that the
-//! policy does not: which limits there are, and what a count comes to, `tensorgate_policy` says.
+//! The rate-limit service: counts in Redis the limits that several gateways share, over Envoy's
+//! rate-limit protocol. `tensorgate_policy` defines the limits and computes the outcome of a
+//! charge.
 
 mod counter;
-mod index;
-mod plane;
 mod redis;
+mod server;
 mod service;
+mod shared_limits;
 
 pub use counter::CounterFault;
-pub use plane::LimitsPlane;
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
+pub use server::RateLimitServer;
 pub use service::PATH;
 
-pub(crate) use index::Limits;
+pub(crate) use shared_limits::SharedLimits;

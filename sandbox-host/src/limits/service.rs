@@ -1,5 +1,5 @@
-//! `envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`: one question, one answer. A question that is not answered is an error of gRPC's,
-//! never a verdict: what holds then is for whoever asks to decide.
+//! Implements `envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`. A query that cannot be
+//! answered fails with a gRPC error and never has a verdict. The gate decides what to do then.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,31 +11,34 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Body;
 use tensorgate_policy::ChargeOutcome;
-use tensorgate_policy::decision::Debit;
-use tensorgate_wire::rate_limit::{Answer, Code, MAX_MESSAGE_BYTES, MessageFault, Question};
+use tensorgate_policy::decision::LimitCharge;
+use tensorgate_wire::rate_limit::{
+    Code, MAX_MESSAGE_BYTES, MessageFault, RateLimitRequest, RateLimitResponse,
+};
 
 use super::counter::CounterFault;
-use super::index::{AskFault, Asked, Limits};
 use super::redis::RedisFault;
+use super::shared_limits::{LimitQuery, QueryFault, SharedLimits};
 use crate::metrics::{LimitLabels, Metrics, SettlementLabels};
 
-/// The one method.
+/// The path of the only method.
 pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
-/// A gRPC frame's head: a flag and the length.
+/// The prefix of a gRPC frame: a flag and the length.
 const FRAME_HEAD_BYTES: usize = 5;
 
-/// What the service needs.
+/// The state of the service.
 pub struct Service {
-    /// The shared limits of every policy that is held, the newest first.
-    pub limits: Box<dyn Fn() -> Vec<Arc<Limits>> + Send + Sync>,
-    /// What is counted.
+    /// The shared limits of every loaded policy, the newest first.
+    pub limits: Box<dyn Fn() -> Vec<Arc<SharedLimits>> + Send + Sync>,
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// When the log was last told of limits that nobody has: gates that have another policy ask for them as often as they are asked.
-    pub(super) told: Mutex<Option<Instant>>,
+    /// When unknown limits were last logged. A gate with another policy asks for them with each
+    /// request.
+    pub(super) last_logged: Mutex<Option<Instant>>,
 }
 
-/// Between two such lines.
-const TELL: Duration = Duration::from_secs(10);
+/// The interval of those log lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -51,23 +54,23 @@ enum Fault {
     #[error("{0}")]
     Message(#[from] MessageFault),
     #[error(transparent)]
-    Ask(#[from] AskFault),
+    Ask(#[from] QueryFault),
     #[error("a settlement: {0}")]
     Settlement(CounterFault),
     #[error("a settlement of what is not reserved, or settled already")]
     Settled,
 }
 
-/// What a question came to.
-enum Answered {
+/// The result of a query.
+enum QueryResult {
     /// A charge.
     Charged(ChargeOutcome, Vec<u8>),
-    /// Reservations were settled.
+    /// The reservations were settled.
     Settled,
 }
 
 impl Fault {
-    /// The code by gRPC's own rules.
+    /// The gRPC status code.
     const fn code(&self) -> &'static str {
         match self {
             Self::Method => "12",
@@ -75,9 +78,9 @@ impl Fault {
             | Self::TooLong
             | Self::Broken
             | Self::Message(_)
-            | Self::Ask(AskFault::Form(_)) => "3",
-            Self::Ask(AskFault::Unknown) | Self::Settled => "5",
-            Self::Ask(AskFault::Counter(fault)) | Self::Settlement(fault) => match fault {
+            | Self::Ask(QueryFault::Form(_)) => "3",
+            Self::Ask(QueryFault::Unknown) | Self::Settled => "5",
+            Self::Ask(QueryFault::Counter(fault)) | Self::Settlement(fault) => match fault {
                 CounterFault::Redis(RedisFault::Late) => "4",
                 CounterFault::Redis(RedisFault::Busy) => "8",
                 CounterFault::Redis(_) => "14",
@@ -86,13 +89,13 @@ impl Fault {
         }
     }
 
-    /// Whether the log is told each time: what a Redis that is down comes to is told once by whoever waits for it.
-    const fn is_news(&self) -> bool {
+    /// Whether each occurrence is logged. An unavailable Redis is logged once by its client.
+    const fn is_logged(&self) -> bool {
         !matches!(
             self,
             Self::Broken
                 | Self::Settled
-                | Self::Ask(AskFault::Counter(CounterFault::Redis(
+                | Self::Ask(QueryFault::Counter(CounterFault::Redis(
                     RedisFault::Down | RedisFault::Late | RedisFault::Busy
                 )))
                 | Self::Settlement(CounterFault::Redis(
@@ -103,7 +106,7 @@ impl Fault {
 }
 
 impl Service {
-    /// Answers one call.
+    /// Handles one call.
     pub async fn serve<B>(
         self: Arc<Self>,
         request: Request<B>,
@@ -115,10 +118,10 @@ impl Service {
         let answered = self.answer(request).await;
         self.count(&answered);
         Ok(match answered {
-            Ok(Answered::Charged(_, answer)) => message(&answer),
-            Ok(Answered::Settled) => message(&settled()),
+            Ok(QueryResult::Charged(_, answer)) => message(&answer),
+            Ok(QueryResult::Settled) => message(&settled()),
             Err(fault) => {
-                if fault.is_news() && self.tells(&fault) {
+                if fault.is_logged() && self.should_log(&fault) {
                     tracing::error!(cause = fault.to_string(), "a question about a limit");
                 }
                 error(fault.code())
@@ -126,9 +129,9 @@ impl Service {
         })
     }
 
-    fn count(&self, answered: &Result<Answered, Fault>) {
+    fn count(&self, answered: &Result<QueryResult, Fault>) {
         let settled = match answered {
-            Ok(Answered::Settled) => Some("settled"),
+            Ok(QueryResult::Settled) => Some("settled"),
             Err(Fault::Settled) => Some("unknown"),
             Err(Fault::Settlement(_)) => Some("failed"),
             _ => None,
@@ -139,7 +142,7 @@ impl Service {
             return;
         }
         let outcome = match answered {
-            Ok(Answered::Charged(ChargeOutcome::Spent(_), _)) => "ok",
+            Ok(QueryResult::Charged(ChargeOutcome::Charged(_), _)) => "ok",
             Ok(_) => "over-limit",
             Err(_) => "failed",
         };
@@ -147,61 +150,64 @@ impl Service {
         self.metrics.limit_questions.get_or_create(&labels).inc();
     }
 
-    /// Whether the log is told of a fault now.
-    fn tells(&self, fault: &Fault) -> bool {
-        if !matches!(fault, Fault::Ask(AskFault::Unknown)) {
+    /// Whether this fault is logged now.
+    fn should_log(&self, fault: &Fault) -> bool {
+        if !matches!(fault, Fault::Ask(QueryFault::Unknown)) {
             return true;
         }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let tells = told.is_none_or(|told| told.elapsed() >= TELL);
+        let mut told = self
+            .last_logged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let tells = told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL);
         if tells {
             *told = Some(Instant::now());
         }
         tells
     }
 
-    async fn answer<B>(&self, request: Request<B>) -> Result<Answered, Fault>
+    async fn answer<B>(&self, request: Request<B>) -> Result<QueryResult, Fault>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         if request.method() != Method::POST || request.uri().path() != PATH {
             return Err(Fault::Method);
         }
-        let question = Question::from_bytes(&take(request.into_body()).await?)?;
+        let question = RateLimitRequest::from_bytes(&read_message(request.into_body()).await?)?;
         for limits in (self.limits)() {
-            let lines = match limits.find(&question)? {
+            let lines = match limits.resolve(&question)? {
                 None => continue,
-                Some(Asked::Settle(reserved)) => {
+                Some(LimitQuery::Settle(reserved)) => {
                     let settled = limits.counter().settle(&reserved).await;
                     return match settled.map_err(Fault::Settlement)? {
                         0 => Err(Fault::Settled),
-                        _ => Ok(Answered::Settled),
+                        _ => Ok(QueryResult::Settled),
                     };
                 }
-                Some(Asked::Charge(lines)) => lines,
+                Some(LimitQuery::Charge(lines)) => lines,
             };
             let charged = limits.counter().charge(&lines).await;
-            let outcome = charged.map_err(AskFault::Counter)?;
-            let debits: Vec<Debit> = lines.iter().map(|line| line.debit).collect();
-            let answer = Answer::of(&debits, &outcome);
-            let answer = answer.ok_or(AskFault::Counter(CounterFault::Beyond))?;
-            return Ok(Answered::Charged(outcome, answer.to_bytes()));
+            let outcome = charged.map_err(QueryFault::Counter)?;
+            let debits: Vec<LimitCharge> = lines.iter().map(|line| line.debit).collect();
+            let answer = RateLimitResponse::of(&debits, &outcome);
+            let answer = answer.ok_or(QueryFault::Counter(CounterFault::OutOfRange))?;
+            return Ok(QueryResult::Charged(outcome, answer.to_bytes()));
         }
-        Err(AskFault::Unknown.into())
+        Err(QueryFault::Unknown.into())
     }
 }
 
-/// That reservations are settled: there is no verdict on any limit.
+/// The answer to a settlement, which has no verdict on a limit.
 fn settled() -> Vec<u8> {
-    let answer = Answer {
+    let answer = RateLimitResponse {
         code: Code::Ok,
         statuses: Vec::new(),
     };
     answer.to_bytes()
 }
 
-/// The one message of a body.
-async fn take<B>(mut body: B) -> Result<Bytes, Fault>
+/// Reads the single message of a body.
+async fn read_message<B>(mut body: B) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -236,7 +242,7 @@ fn head() -> Response<()> {
     response
 }
 
-/// An answer with a message, and the status behind it.
+/// A response with a message, and its status in trailers.
 fn message(bytes: &[u8]) -> Response<BoxBody<Bytes, Infallible>> {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
     let frame = Bytes::from([&[0][..], &length, bytes].concat());
@@ -246,7 +252,7 @@ fn message(bytes: &[u8]) -> Response<BoxBody<Bytes, Infallible>> {
     head().map(|()| Full::new(frame).with_trailers(trailers).boxed())
 }
 
-/// An answer that is a status alone.
+/// A response with only a status.
 fn error(grpc_status: &'static str) -> Response<BoxBody<Bytes, Infallible>> {
     let mut response = head().map(|()| Empty::new().boxed());
     let status = HeaderValue::from_static(grpc_status);

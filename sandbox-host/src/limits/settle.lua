@@ -1,11 +1,14 @@
--- Settles reservations, each once: what was not used of one comes back, as far as time has not given it back already, and what was used beyond it
--- is spent. One key a limit, behind them one for each reservation, and nine words a limit, as for a charge: the cost is the change; then what was
--- reserved, and '-' for what comes back or '+'.
--- Answers a word for each of them: 'u' for one that is not known (any more), 'd,day,units,after', 'b,owed,part,least,after,part'; or '!n' where the
--- n-th key holds something else. Nothing is written then.
+-- Settles reservations, each once. Unused quota is refunded, unless it has already refilled with
+-- time. Use beyond the reservation is charged.
+-- KEYS: one key per limit, then one key per reservation.
+-- ARGV: nine words per limit, as for a charge. The cost is the difference. The last two words are
+--   the reserved units, and '-' for a refund or '+' for a charge.
+-- Returns one word per reservation: 'u' if it is unknown or expired, 'd,day,units,after' or
+-- 'b,used,fraction,least,after,fraction'. Returns '!n' if the n-th key has another format; then
+-- nothing is written.
 local WORDS = 9
 local count = #ARGV / WORDS
-local told, writes = {}, {}
+local results, writes = {}, {}
 for n = 1, count do
   local at = (n - 1) * WORDS
   local kind, interval, per = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
@@ -16,7 +19,7 @@ for n = 1, count do
   if type(stored) == 'table' or type(record) == 'table' then return '!' .. n end
   local reserved, rest = string.match(record or '', '^' .. kind .. ' (%d+) (.+)$')
   if reserved ~= units then
-    told[n] = 'u'
+    results[n] = 'u'
   elseif kind == 'd' then
     local day, spent = day_of(stored)
     if not day then return '!' .. n end
@@ -26,10 +29,10 @@ for n = 1, count do
     elseif day == tonumber(rest) then
       after = math.max(spent - change, 0)
     else
-      -- That day is over.
+      -- The day of the reservation is over.
       change = 0
     end
-    told[n] = string.format('d,%.0f,%.0f,%.0f', day, spent, after)
+    results[n] = string.format('d,%.0f,%.0f,%.0f', day, spent, after)
     writes[n] = after ~= spent and { written_day(day, after) }
   else
     local s = bucket(kind, stored, interval, per)
@@ -37,7 +40,8 @@ for n = 1, count do
     if not s or not born then return '!' .. n end
     local least, whole, part = 0, s.was, s.part
     if back then
-      -- No more than the bucket has owed at any time since: `gcra::State::least_since`.
+      -- The refund is at most the least used quota since the reservation:
+      -- `gcra::State::least_since`.
       if not s.rebased and s.born == tonumber(born) then
         local periods = s.period - tonumber(period)
         local by_period = periods == 0 and s.least or periods == 1 and s.before or 0
@@ -47,7 +51,7 @@ for n = 1, count do
       if longer(change, change_part, least, 0) then change, change_part = least, 0 end
       whole, part = whole - change, part - change_part
       if part < 0 then whole, part = whole - 1, part + per end
-      -- Rounded so that nobody gets more by it.
+      -- Round so that a refund is never too large.
       local set_back = change + (change_part > 0 and 1 or 0)
       s.returned = s.returned + set_back
       s.least, s.before = math.min(s.least, least - set_back), math.min(s.before, least - set_back)
@@ -58,7 +62,7 @@ for n = 1, count do
       if longer(s.was, s.part, whole, part) then whole, part = s.was, s.part end
       grown(s, whole)
     end
-    told[n] = string.format('b,%.0f,%.0f,%.0f,%.0f,%.0f', s.was, s.part, least, whole, part)
+    results[n] = string.format('b,%.0f,%.0f,%.0f,%.0f,%.0f', s.was, s.part, least, whole, part)
     if whole ~= s.was or part ~= s.part then
       writes[n] = { written(kind, s, interval, per, whole, part) }
     end
@@ -66,6 +70,6 @@ for n = 1, count do
 end
 for n = 1, count do
   if writes[n] then set(KEYS[n], writes[n][1], writes[n][2]) end
-  if told[n] ~= 'u' then redis.call('DEL', KEYS[count + n]) end
+  if results[n] ~= 'u' then redis.call('DEL', KEYS[count + n]) end
 end
-return table.concat(told, ' ')
+return table.concat(results, ' ')

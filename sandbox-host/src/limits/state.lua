@@ -1,13 +1,17 @@
--- Put before each of the scripts: what is stored of a limit, and what that owes. Every number is whole and below 2^53, so that doubles add and
--- compare them exactly.
---   'b' pace full                                         a bucket: microseconds for so many units; when it is full again, and parts of one
---   't' pace full born returned period least before       one of which reservations come back: `gcra::State`, in microseconds. What was
---                                                         reserved before it was `born` is none of its own: its pace was another, or it lapsed
---   'd' day units                                         what was spent of a day
+-- The prefix of each script: the stored format of a limit, and how to read and write it. Every
+-- number is an integer below 2^53, so that doubles add and compare it exactly.
+--   'b' rate full
+--       A bucket. The rate is microseconds and units. `full` is when all quota is available again,
+--       in microseconds and a fraction.
+--   't' rate full born returned period least before
+--       A bucket with reservations that can be refunded: `gcra::State`, in microseconds.
+--       Reservations from before `born` cannot be refunded: the rate was another, or they expired.
+--   'd' day units
+--       The units used on a day.
 local DAY_US = 86400000000
--- A bucket that has been set back by so much begins anew, so that all of it stays below 2^53.
+-- A bucket restarts after refunds of this amount, so that every number stays below 2^53.
 local MOST_RETURNED_US = 4503599627370496
--- How many times what a bucket has owed at the least it may come to owe within one period: `gcra::GROWTH`.
+-- The growth of the used quota within one period, as a factor of its minimum: `gcra::GROWTH`.
 local GROWTH = 8
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -16,7 +20,7 @@ local function begin(s)
   s.born, s.returned, s.period, s.least, s.before = now, 0, 0, 0, 0
 end
 
--- What a key holds of a bucket; nil for something else.
+-- Parses a stored bucket. Returns nil for another format.
 local function bucket(kind, stored, interval, per)
   local s = { was = 0, part = 0 }
   begin(s)
@@ -38,7 +42,7 @@ local function bucket(kind, stored, interval, per)
   end
   if full >= now then
     s.was, s.part = full - now, part
-    -- What is owed at another pace: the same units at this one, rounded up.
+    -- After a change of rate, the same units at the new rate, rounded up.
     if s.rebased then
       s.was, s.part = math.floor((s.was + 1) / (i / p) * (interval / per)) + 1, 0
     end
@@ -46,7 +50,7 @@ local function bucket(kind, stored, interval, per)
   return s
 end
 
--- A bucket has come to owe so much more.
+-- Updates the periods after the used quota has grown to `whole`.
 local function grown(s, whole)
   if s.returned > MOST_RETURNED_US then begin(s) end
   if whole > s.least * GROWTH then
@@ -54,7 +58,7 @@ local function grown(s, whole)
   end
 end
 
--- What is written of a bucket that owes so much, and for how long, milliseconds.
+-- Encodes a bucket with this used quota. Also returns its time to live in milliseconds.
 local function written(kind, s, interval, per, whole, part)
   local text = string.format('%s %.0f %.0f %.0f %.0f', kind, interval, per, now + whole, part)
   if kind == 't' then
@@ -63,7 +67,8 @@ local function written(kind, s, interval, per, whole, part)
   return text, math.floor(whole / 1000) + 1000
 end
 
--- What a key holds of a day; nil for something else. A clock that went back over midnight goes on in the day that it had reached.
+-- Parses a stored day. Returns nil for another format. If the clock went back over midnight, the
+-- later day stays in use.
 local function day_of(stored)
   local today = math.floor(now / DAY_US)
   if not stored then return today, 0 end

@@ -1,26 +1,26 @@
-//! What is counted of handlers beside their calls: what they had brought, whose calls were kept, and where they were cut off.
+//! Metrics of handlers besides their calls: capability requests, captures and circuit breakers.
 
 use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::{AskLabels, BroughtLabels, CaptureLabels, HandlerLabels, Metrics};
+use super::{CapabilityLabels, CaptureLabels, HandlerLabels, Metrics, ResolvedLabels};
 use crate::capture::CaptureCounts;
-use crate::sandbox::{Hears, Missing, Role, Shown};
+use crate::sandbox::{BreakerListener, BreakerReporting, ResolveFailure, Role};
 
-/// What came of asks of one kind by one handler.
+/// The metrics of one kind of capability request by one handler.
 #[derive(Clone, Debug)]
-pub(crate) struct AskCounts {
+pub(crate) struct CapabilityMetrics {
     brought: Counter,
-    missing: [(Missing, Counter); Missing::ALL.len()],
+    missing: [(ResolveFailure, Counter); ResolveFailure::ALL.len()],
     abandoned: Counter,
     seconds: Histogram,
 }
 
-impl AskCounts {
-    /// Counts one that ended so, or that nobody waited for any more.
-    pub(crate) fn count(&self, ended: Option<Result<(), Missing>>, seconds: f64) {
+impl CapabilityMetrics {
+    /// Counts a finished request, or an abandoned one.
+    pub(crate) fn count(&self, ended: Option<Result<(), ResolveFailure>>, seconds: f64) {
         self.seconds.observe(seconds);
         let counter = match ended {
             None => Some(&self.abandoned),
@@ -47,7 +47,7 @@ impl Metrics {
         registry.register(
             "handler_asks",
             "Fetches and lookups for handlers, by what came of them; a fetch has no lookup",
-            self.brought.clone(),
+            self.resolved_resources.clone(),
         );
         registry.register(
             "handler_ask_seconds",
@@ -56,28 +56,29 @@ impl Metrics {
         );
     }
 
-    /// Where a handler's fetches are counted, or those of its asks that are for one lookup.
-    pub(crate) fn asks(&self, handler: &str, lookup: &str) -> AskCounts {
+    /// The metrics of a handler's fetches, or of one of its lookups.
+    pub(crate) fn capability_metrics(&self, handler: &str, lookup: &str) -> CapabilityMetrics {
         let outcome = |outcome| {
-            self.brought.get_or_create_owned(&BroughtLabels {
-                handler: handler.to_owned(),
-                lookup: lookup.to_owned(),
-                outcome,
-            })
+            self.resolved_resources
+                .get_or_create_owned(&ResolvedLabels {
+                    handler: handler.to_owned(),
+                    lookup: lookup.to_owned(),
+                    outcome,
+                })
         };
-        let labels = AskLabels {
+        let labels = CapabilityLabels {
             handler: handler.to_owned(),
             lookup: lookup.to_owned(),
         };
-        AskCounts {
+        CapabilityMetrics {
             brought: outcome("ok"),
-            missing: Missing::ALL.map(|why| (why, outcome(why.name()))),
+            missing: ResolveFailure::ALL.map(|why| (why, outcome(why.name()))),
             abandoned: outcome("abandoned"),
             seconds: self.brought_seconds.get_or_create_owned(&labels),
         }
     }
 
-    /// Where what becomes of captured calls is counted.
+    /// The metrics of captured calls.
     pub(crate) fn capture_counts(&self) -> CaptureCounts {
         let of = |outcome| {
             let labels = CaptureLabels { outcome };
@@ -91,17 +92,22 @@ impl Metrics {
         }
     }
 
-    /// Where the breaker of a handler shows.
-    pub(crate) fn cut_off(&self, handler: &str, role: Role, hears: Arc<dyn Hears>) -> Shown {
+    /// The metrics and the listener of a handler's circuit breaker.
+    pub(crate) fn circuit_open(
+        &self,
+        handler: &str,
+        role: Role,
+        hears: Arc<dyn BreakerListener>,
+    ) -> BreakerReporting {
         let labels = HandlerLabels {
             handler: handler.to_owned(),
             role: role.export(),
         };
-        Shown {
-            cut: self.handler_cut_off.get_or_create_owned(&labels),
-            cuts: self.handler_cut_offs.get_or_create_owned(&labels),
-            client_cuts: self.handler_client_cut_offs.get_or_create_owned(&labels),
-            hears: Some(hears),
+        BreakerReporting {
+            open: self.handler_cut_off.get_or_create_owned(&labels),
+            opened: self.handler_cut_offs.get_or_create_owned(&labels),
+            client_opened: self.handler_client_cut_offs.get_or_create_owned(&labels),
+            listener: Some(hears),
         }
     }
 }

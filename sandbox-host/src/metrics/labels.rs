@@ -1,32 +1,51 @@
-//! What each series is told apart by: names of the policy and words of fixed tables.
+//! The labels of each metric: policy names and words of fixed tables.
 
 use prometheus_client::encoding::EncodeLabelSet;
 
 /// A request's outcome.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// The model's public name; empty while no model is known.
+    /// The model's public name. Empty if no model is known.
     pub model: String,
-    /// `allow`, `deny`, or `aborted` for a client that left first, as the audit log says it.
+    /// `allow`, `deny`, or `aborted` for a client that left first, as in the audit log.
     pub verdict: &'static str,
-    /// The reason of a denial; empty otherwise.
+    /// The reason of a denial. Empty otherwise.
     pub reason: &'static str,
 }
 
-/// A version of a model.
+/// A model version, with a verdict.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct VersionLabels {
     /// The model's public name.
     pub model: String,
-    /// The version that answered, or was to.
+    /// The version that answered, or should have.
     pub version: String,
     /// `allow`, `deny` or `aborted`.
     pub verdict: &'static str,
 }
 
-/// A copy to a version in shadow.
+/// A model version.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct CopyLabels {
+pub struct ModelReadyLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version.
+    pub version: String,
+}
+
+impl ModelReadyLabels {
+    /// Labels for a model's name and a version.
+    pub fn for_version((model, version): &(String, String)) -> Self {
+        Self {
+            model: model.clone(),
+            version: version.clone(),
+        }
+    }
+}
+
+/// A mirrored request to a version in shadow.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct MirrorLabels {
     /// The model's public name.
     pub model: String,
     /// The version in shadow.
@@ -38,7 +57,7 @@ pub struct CopyLabels {
 /// A model.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ModelLabels {
-    /// Its public name; empty while no model is known.
+    /// The public name. Empty if no model is known.
     pub model: String,
 }
 
@@ -56,86 +75,87 @@ pub struct HandlerLabels {
 pub struct FaultLabels {
     /// The handler's name.
     pub handler: String,
-    /// Which bound it broke, or how it failed.
+    /// The cause of the fault.
     pub cause: &'static str,
 }
 
-/// What a handler asks for.
+/// A kind of capability request.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct AskLabels {
+pub struct CapabilityLabels {
     /// The handler's name.
     pub handler: String,
-    /// The lookup's; empty of a file.
+    /// The lookup's name. Empty for a file.
     pub lookup: String,
 }
 
-/// What came of that.
+/// The outcome of a capability request.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct BroughtLabels {
+pub struct ResolvedLabels {
     /// The handler's name.
     pub handler: String,
-    /// The lookup's; empty of a file.
+    /// The lookup's name. Empty for a file.
     pub lookup: String,
-    /// `ok`, why nothing came, or `abandoned` where nobody waited any more.
+    /// `ok`, why there is no result, or `abandoned` if the caller left.
     pub outcome: &'static str,
 }
 
-/// A call that was to be kept.
+/// A captured call.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct CaptureLabels {
-    /// `kept`, `dropped` where the disk was too slow, `too-large`, or `failed` where it could not be written.
+    /// `kept`, `dropped` if the disk was too slow, `too-large`, or `failed` if it could not be
+    /// written.
     pub outcome: &'static str,
 }
 
 /// A backend.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct BackendLabels {
-    /// Its name.
+    /// The backend's name.
     pub backend: String,
 }
 
-/// A look at a new policy.
+/// An attempt to load a policy.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReloadLabels {
     /// `loaded`, `unchanged` or `refused`.
     pub outcome: &'static str,
 }
 
-/// A policy.
+/// A policy version.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct GenerationLabels {
-    /// Its name.
+    /// The version's name.
     pub generation: String,
 }
 
-/// A refusal after the gate's yes.
+/// A denial of a request that the gate accepted.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReasonLabels {
     /// The reason.
     pub reason: &'static str,
 }
 
-/// A question to the rate limit service.
+/// A query to the rate-limit service.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct LimitLabels {
     /// `ok`, `over-limit` or `failed`.
     pub outcome: &'static str,
 }
 
-/// Reservations of shared limits, settled by one question.
+/// A query that settles reservations.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct SettlementLabels {
     /// `settled`, `unknown` or `failed`.
     pub outcome: &'static str,
 }
 
-/// A denial in shadow.
+/// A denial that was not enforced.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ShadowLabels {
     /// The model's public name.
     pub model: String,
     /// The grant.
     pub grant: String,
-    /// The reason that it would have had.
+    /// The reason of the denial.
     pub reason: &'static str,
 }

@@ -1,6 +1,7 @@
-//! Handlers in a row: each is given what the one before made. What stands between two of them has no rule but that it can be tensors within
-//! the sandbox's bounds; what the last one makes is held against the contract. Fuel, memory and time count for each call, the request's own
-//! deadline for all of them.
+//! Handlers in a row, each with the output of the previous one. Between two handlers, tensors only
+//! have to be well-formed and within the sandbox's limits. The last output is checked against the
+//! contract. Fuel, memory and timeout apply to each call, and the request's deadline to all of
+//! them.
 
 use std::cell::Cell;
 
@@ -8,60 +9,66 @@ use tensorgate_policy::contract::{TensorRule, check_structure};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::time::Instant;
 
-use super::repute::Fault;
-use super::{Links, Pipeline, Stage, broken};
-use crate::budget::Held;
+use super::fault_attribution::Fault;
+use super::{HandlerChain, Pipeline, Stage, contract_denial};
+use crate::budget::MemoryPermit;
+use crate::memory_budget::out_of_memory;
 use crate::metrics::{FaultLabels, HandlerLabels};
 use crate::owned;
-use crate::room::no_room;
-use crate::sandbox::{Behalf, Called, HandlerError, Payload, Role};
+use crate::sandbox::{CallContext, HandlerError, HandlerOutput, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 
-/// What each call of a request's handlers has in common.
-pub(super) struct Asked<'a> {
+/// The common inputs of a request's handler calls.
+pub(super) struct CallContents<'a> {
     pub(super) request_id: &'a str,
-    pub(super) behalf: &'a Behalf,
-    /// When the request's time is over.
-    pub(super) latest: Instant,
-    pub(super) held: &'a mut Held,
+    pub(super) behalf: &'a CallContext,
+    /// The request's deadline.
+    pub(super) request_deadline: Instant,
+    pub(super) memory_permit: &'a mut MemoryPermit,
     pub(super) timings: &'a mut Timings,
     pub(super) shadow: &'a mut InShadow,
 }
 
 impl Pipeline {
-    /// Calls every link; `rules` are what the last one's tensors have to keep.
+    /// Calls every handler. `rules` are for the output of the last one.
     pub(super) async fn chain(
         &self,
-        links: &Links,
+        chain: &HandlerChain,
         role: Role,
         payload: Payload,
         rules: &[TensorRule],
-        asked: &mut Asked<'_>,
+        contents: &mut CallContents<'_>,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let mut payload = payload;
-        let beside = asked.held.bytes();
-        let stages = links.of(role);
+        let beside = contents.memory_permit.bytes();
+        let stages = chain.for_role(role);
         for (number, stage) in (1_usize..).zip(stages) {
             let started = Instant::now();
-            let handler = stage.for_one(asked.latest, asked.behalf, asked.held)?;
+            let handler = stage.for_request(
+                contents.request_deadline,
+                contents.behalf,
+                contents.memory_permit,
+            )?;
             let called = match (role, payload) {
-                (Role::Preprocess, payload) => handler.preprocess(asked.request_id, payload).await,
+                (Role::Preprocess, payload) => {
+                    handler.preprocess(contents.request_id, payload).await
+                }
                 (Role::Postprocess, Payload::Tensors(tensors)) => {
-                    handler.postprocess(asked.request_id, tensors).await
+                    handler.postprocess(contents.request_id, tensors).await
                 }
                 (Role::Postprocess, Payload::Raw { .. }) => return Err(no_tensors()),
             };
             let is_last = number == stages.len();
-            let rules = is_last.then_some((rules, links));
-            let tensors = self.made(stage, role, started, called, rules, asked)?;
+            let rules = is_last.then_some((rules, chain));
+            let tensors = self.check_made(stage, role, started, called, rules, contents)?;
             if is_last {
                 return Ok(tensors);
             }
-            // What goes on to the next link is in memory beside whatever else is.
+            // An intermediate output is in memory in addition to everything else.
             let bytes = owned::data_bytes(&tensors).saturating_add(beside);
-            if !asked.held.resize(bytes) {
-                return Err(no_room("what a handler hands on"));
+            if !contents.memory_permit.resize(bytes) {
+                return Err(out_of_memory("what a handler hands on"));
             }
             payload = Payload::Tensors(tensors);
         }
@@ -71,17 +78,18 @@ impl Pipeline {
         }
     }
 
-    /// What a handler made; counted, and its failures sorted. Without `rules` another handler is to read it.
-    fn made(
+    /// Records a handler's output and classifies its failures. Without `rules` another handler
+    /// follows.
+    fn check_made(
         &self,
         stage: &Stage,
         role: Role,
         started: Instant,
-        called: Result<Called, HandlerError>,
-        rules: Option<(&[TensorRule], &Links)>,
-        asked: &mut Asked<'_>,
+        called: Result<HandlerOutput, HandlerError>,
+        rules: Option<(&[TensorRule], &HandlerChain)>,
+        contents: &mut CallContents<'_>,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
-        let timings = &mut *asked.timings;
+        let timings = &mut *contents.timings;
         let took = started.elapsed();
         timings.handler = timings.handler.saturating_add(took);
         if role == Role::Postprocess {
@@ -119,7 +127,7 @@ impl Pipeline {
                     format!("handler {:?}: {overload}", stage.name),
                 ));
             }
-            Err(HandlerError::CutOff(cut_off)) => {
+            Err(HandlerError::CircuitOpen(cut_off)) => {
                 return Err(Denial::new(
                     Reason::BackendUnavailable,
                     format!("handler {:?}: {cut_off}", stage.name),
@@ -152,7 +160,7 @@ impl Pipeline {
                 .handler_log_lines_dropped
                 .inc_by(called.log_lines_dropped);
             tracing::warn!(
-                request_id = asked.request_id,
+                request_id = contents.request_id,
                 handler = stage.name,
                 lines = called.log_lines_dropped,
                 "handler log lines dropped"
@@ -163,35 +171,36 @@ impl Pipeline {
             Role::Preprocess => Values::Inputs,
             Role::Postprocess => Values::Outputs,
         };
-        let Some((rules, links)) = rules else {
-            let torn = |denial| broken(Reason::HandlerFault, &who, &denial);
+        let Some((rules, chain)) = rules else {
+            let torn = |denial| contract_denial(Reason::HandlerFault, &who, &denial);
             check_structure(&called.tensors)
                 .map_err(torn)
                 .inspect_err(|_| {
                     fault("contract");
-                    called.standing.broke();
+                    called.verdict.report_fault();
                 })?;
             return Ok(called.tensors);
         };
-        let asks = links.of(role).iter().any(Stage::asks);
-        // Of the last thing that broke the rules: what is in shadow passes, and the first that may not is the last that is looked at.
-        let whose = Cell::new(None);
+        let asks = chain.for_role(role).iter().any(Stage::uses_capabilities);
+        // The attribution of the last broken rule. Rules in shadow mode pass, and the first
+        // enforced one ends the check.
+        let attribution = Cell::new(None);
         let own = |denial: Denial| {
-            let of = links.repute.fault(role, asks, denial.reason);
-            whose.set(Some(of));
-            of.denial(&who, &denial)
+            let fault = chain.history.fault(role, asks, denial.reason);
+            attribution.set(Some(fault));
+            fault.denial(&who, &denial)
         };
-        let checked = asked.shadow.check(values, rules, &called.tensors, own);
-        match (checked, whose.get()) {
-            (Ok(()), None) => links.repute.keeps(role),
+        let checked = contents.shadow.check(values, rules, &called.tensors, own);
+        match (checked, attribution.get()) {
+            (Ok(()), None) => chain.history.record_kept(role),
             (Ok(()), Some(_)) => {}
             (Err(denial), Some(Fault::Input)) => {
-                called.standing.unkept();
+                called.verdict.report_input_fault();
                 return Err(denial);
             }
             (Err(denial), _) => {
                 fault("contract");
-                called.standing.broke();
+                called.verdict.report_fault();
                 return Err(denial);
             }
         }
@@ -199,7 +208,7 @@ impl Pipeline {
     }
 }
 
-/// A raw body that no handler read.
+/// A raw body without a handler for it.
 fn no_tensors() -> Denial {
     Denial::new(
         Reason::HandlerFault,

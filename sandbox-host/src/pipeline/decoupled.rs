@@ -1,5 +1,5 @@
-//! A message that is answered several times: the model, and its handlers' part, as for one that is answered once; every answer checked, handled and
-//! written by itself.
+//! Decoupled requests: preprocessing as for a single response. Each response is checked,
+//! postprocessed and encoded separately.
 
 use bytes::Bytes;
 use tensorgate_policy::policy::{Decoupled, EMPTY_FINAL_RESPONSE, ModelId};
@@ -8,88 +8,97 @@ use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
-use super::wanted::Wanted;
-use super::{Pipeline, keeps};
+use super::prepared::ResponseContext;
+use super::{Pipeline, check_outputs};
 use crate::backends::answer;
-use crate::budget::Held;
-use crate::dispatch::{Latest, Replies};
+use crate::budget::MemoryPermit;
+use crate::dispatch::{Deadline, ResponseStream};
 use crate::reply;
 use crate::request::ModelRequest;
 use crate::shadow::InShadow;
 use crate::timings::Timings;
 
-/// Answers that are in memory at once before the caller's: one that comes, one that waits, one that is looked at.
+/// The responses in memory before the caller's: one that arrives, one that waits, one that is
+/// processed.
 const ANSWERS_AT_ONCE: usize = 3;
 
-/// A message that the backend is answering.
-pub(crate) struct Conversation {
-    replies: Replies,
-    wanted: Wanted,
-    /// Whether the caller wants to be told that it is over where there is nothing else to say.
+/// A request that the backend is answering.
+pub(crate) struct DecoupledRequest {
+    replies: ResponseStream,
+    wanted: ResponseContext,
+    /// Whether the caller requested an empty final message.
     says_end: bool,
-    /// When it has to be over.
+    /// The deadline of the whole stream.
     until: Instant,
-    /// The bytes of answers that nobody looks at yet.
-    _held: Held,
+    /// The memory of responses that are not processed yet.
+    _held: MemoryPermit,
 }
 
-/// What came of waiting for an answer.
-pub(crate) struct Piece {
-    /// What the caller gets.
+/// The result of waiting for a response.
+pub(crate) struct DecoupledAnswer {
+    /// The encoded response for the caller.
     pub(crate) answer: Option<Bytes>,
-    /// Whether nothing comes after it.
+    /// Whether it is the last one.
     pub(crate) last: bool,
 }
 
 impl Pipeline {
-    /// How a model's several answers are bounded, if it gives several.
+    /// The bounds of a decoupled model. `None` for other models.
     pub(crate) fn decoupled(&self, model: ModelId) -> Option<Decoupled> {
         self.policy.model(model)?.decoupled().copied()
     }
 
-    /// Asks for answers; the first of them is there when this is done, before `latest`. All of them are before `until`.
-    pub(crate) async fn converse(
+    /// Sends the request and waits for the first response until the request's deadline. All
+    /// responses arrive before `until`.
+    pub(crate) async fn open_decoupled(
         &self,
         mut request: ModelRequest,
         bounds: &Decoupled,
-        mut held: Held,
-        (latest, until): (Latest, Instant),
+        mut memory_permit: MemoryPermit,
+        (request_deadline, until): (Deadline, Instant),
         timings: &mut Timings,
         shadow: &mut InShadow,
-    ) -> Result<Conversation, Denial> {
+    ) -> Result<DecoupledRequest, Denial> {
         let (model, route) = self.route(request.model)?;
-        let says_end = ask_for_the_end(&mut request.parameters);
+        let says_end = request_final_flag(&mut request.parameters);
         let room = answer::max_bytes(model.backend_outputs()).saturating_mul(ANSWERS_AT_ONCE);
         let (sent, wanted) = self
-            .prepared(request, |_| room, &mut held, until, timings, shadow)
+            .prepared(
+                request,
+                |_| room,
+                &mut memory_permit,
+                until,
+                timings,
+                shadow,
+            )
             .await?;
         let started = Instant::now();
         let call = sent.call(model, &wanted);
         let replies = route
             .backend()?
-            .converse(call, bounds, (latest, until), &mut timings.queue)
+            .dispatch_decoupled(call, bounds, (request_deadline, until), &mut timings.queue)
             .await;
-        self.waited(model, started, timings);
-        // Less than was taken: the inputs have gone.
-        let _ = held.resize(room);
-        Ok(Conversation {
+        self.count_queue_time(model, started, timings);
+        // Shrinking never fails. The inputs are released.
+        let _ = memory_permit.resize(room);
+        Ok(DecoupledRequest {
             replies: replies?,
             wanted,
             says_end,
             until,
-            _held: held,
+            _held: memory_permit,
         })
     }
 
-    /// The next answer as the caller gets it. `held` is for that one, and goes with it.
+    /// The next response for the caller. `held` is the memory for it and is released with it.
     pub(crate) async fn reply(
         &self,
-        conversation: &mut Conversation,
-        mut held: Held,
+        conversation: &mut DecoupledRequest,
+        mut memory_permit: MemoryPermit,
         timings: &mut Timings,
         shadow: &mut InShadow,
-    ) -> Result<Piece, Denial> {
-        let Conversation {
+    ) -> Result<DecoupledAnswer, Denial> {
+        let DecoupledRequest {
             replies,
             wanted,
             says_end,
@@ -104,19 +113,19 @@ impl Pipeline {
         let answer = match answered.tensors {
             Some(outputs) => {
                 let (model, _) = self.route(wanted.model)?;
-                let kept = keeps(model, &outputs, shadow);
+                let kept = check_outputs(model, &outputs, shadow);
                 if kept.is_err() {
-                    replies.broken();
+                    replies.report_contract_violation();
                 }
                 kept?;
                 let answer = self
-                    .answer(wanted, outputs, &mut held, *until, timings, shadow)
+                    .answer(wanted, outputs, &mut memory_permit, *until, timings, shadow)
                     .await?;
                 let answer = encode::stream_answer(answer.body, Some(last)).ok_or_else(|| {
                     let cause = "the answer cannot be said in a stream";
                     Denial::new(Reason::BackendFault, cause)
                 })?;
-                Some(reply::kept(answer.into(), held))
+                Some(reply::metered(answer.into(), memory_permit))
             }
             None if *says_end => {
                 let (model, _) = self.route(wanted.model)?;
@@ -125,12 +134,12 @@ impl Pipeline {
             }
             None => None,
         };
-        Ok(Piece { answer, last })
+        Ok(DecoupledAnswer { answer, last })
     }
 }
 
-/// Has the backend say in any case that its answers are over; whether the caller wants to be told.
-fn ask_for_the_end(parameters: &mut Vec<Parameter<'static>>) -> bool {
+/// Makes the backend always send the final message. Returns whether the caller requested it.
+fn request_final_flag(parameters: &mut Vec<Parameter<'static>>) -> bool {
     let asked = |parameter: &Parameter<'_>| parameter.name == EMPTY_FINAL_RESPONSE;
     let says_end = parameters
         .iter()
@@ -164,7 +173,7 @@ mod tests {
                 .filter(|parameter| parameter.name == "other")
                 .count();
             let mut sent = parameters;
-            assert_eq!(ask_for_the_end(&mut sent), expected);
+            assert_eq!(request_final_flag(&mut sent), expected);
             assert_eq!(sent.last(), Some(&said(EMPTY_FINAL_RESPONSE, true)));
             assert_eq!(sent.len(), others.saturating_add(1));
         }

@@ -1,5 +1,7 @@
-//! Models that answer one request together. Each step is called once what it is given is there, and no later; what it is given and what it
-//! answers is held against its model's contract. The first that fails fails the request by its own reason, and ends the others.
+//! Runs ensembles: several models that answer one request together. Each step is called once, as
+//! soon as its inputs are available. Inputs and outputs are checked against the contract of the
+//! step's model. The first failure fails the request with its own reason and cancels the other
+//! steps.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,61 +14,61 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::wanted::{Sent, Wanted};
-use super::{Pipeline, broken, keeps};
+use super::prepared::{BackendInputs, ResponseContext};
+use super::{Pipeline, check_outputs, contract_denial};
 use crate::backends::Call;
-use crate::budget::Held;
-use crate::dispatch::{Answered, Dispatcher, Latest};
+use crate::budget::MemoryPermit;
+use crate::dispatch::{BackendResponse, Deadline, Dispatcher};
+use crate::memory_budget::out_of_memory;
 use crate::metrics::Metrics;
 use crate::owned;
-use crate::room::no_room;
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 
-/// What a step came to.
+/// The response of a step.
 struct Answer {
-    place: usize,
-    answered: Answered,
+    step_index: usize,
+    answered: BackendResponse,
     queue: Duration,
     took: Duration,
 }
 
-/// The calls that are under way; they end with it.
+/// The calls in flight. They are cancelled on drop.
 type Running = JoinSet<Result<Answer, Denial>>;
 
-/// A request as all of its steps see it.
-pub(super) struct Together<'a> {
+/// The parts of a request that all steps share.
+pub(super) struct EnsembleRun<'a> {
     pub(super) model: &'a Model,
-    /// Where each step goes.
+    /// The dispatcher of each step.
     pub(super) backends: &'a [Arc<Dispatcher>],
-    pub(super) wanted: &'a Wanted,
-    pub(super) latest: Latest,
-    /// Whether a handler made what came.
+    pub(super) wanted: &'a ResponseContext,
+    pub(super) request_deadline: Deadline,
+    /// Whether a handler produced the inputs.
     pub(super) handled: bool,
 }
 
-/// What a request has of its own while its steps are called.
-pub(super) struct Own<'a> {
-    pub(super) held: &'a mut Held,
+/// The mutable state of a request while its steps run.
+pub(super) struct EnsembleContext<'a> {
+    pub(super) memory_permit: &'a mut MemoryPermit,
     pub(super) timings: &'a mut Timings,
     pub(super) shadow: &'a mut InShadow,
 }
 
-/// What is there to be given to steps, by its name in the ensemble.
+/// The tensors that are available to steps, by name in the ensemble.
 type Known = HashMap<String, Tensor<'static>>;
 
 impl Pipeline {
-    /// Calls every step; the outputs are those that the model's contract names, unchecked.
-    pub(super) async fn together(
+    /// Runs every step. Returns the outputs of the model's contract, unchecked.
+    pub(super) async fn run_ensemble(
         &self,
-        request: Together<'_>,
-        sent: Sent,
-        mut own: Own<'_>,
+        request: EnsembleRun<'_>,
+        sent: BackendInputs,
+        mut own: EnsembleContext<'_>,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
-        self.admits(&request, &sent.inputs, own.shadow)?;
+        self.check_input(&request, &sent.inputs, own.shadow)?;
         let mut running = Running::new();
         let answered = self.calls(&request, sent, &mut own, &mut running).await;
-        // Whoever waits for the answer holds what the others still have.
+        // The memory permit covers what cancelled steps still hold.
         running.shutdown().await;
         let mut known = answered?;
         let rules = request.model.backend_outputs().iter();
@@ -75,12 +77,12 @@ impl Pipeline {
 
     async fn calls(
         &self,
-        request: &Together<'_>,
-        sent: Sent,
-        own: &mut Own<'_>,
+        request: &EnsembleRun<'_>,
+        sent: BackendInputs,
+        own: &mut EnsembleContext<'_>,
         running: &mut Running,
     ) -> Result<Known, Denial> {
-        let Sent { parameters, inputs } = sent;
+        let BackendInputs { parameters, inputs } = sent;
         let steps = request.model.ensemble().map_or(&[][..], Ensemble::steps);
         let inputs = inputs.into_iter();
         let mut known: Known = inputs
@@ -89,36 +91,40 @@ impl Pipeline {
         let mut waiting: Vec<_> = steps.iter().zip(request.backends).enumerate().collect();
         let mut done = vec![false; steps.len()];
         loop {
-            let is_done = |place: &usize| done.get(*place).copied().unwrap_or(false);
+            let is_done = |step_index: &usize| done.get(*step_index).copied().unwrap_or(false);
             let (ready, later): (Vec<_>, Vec<_>) = waiting
                 .into_iter()
                 .partition(|(_, (step, _))| step.after().iter().all(is_done));
             waiting = later;
-            for (place, (step, backend)) in ready {
+            for (step_index, (step, backend)) in ready {
                 let member = self.policy.model(step.model()).ok_or_else(no_member)?;
-                let inputs = given(step, &known);
-                if !step.is_given_what_came() {
-                    let who = format!("step {place}: what model {:?} is given", member.name());
-                    let by_steps = |denial| broken(Reason::BackendFault, &who, &denial);
+                let inputs = step_inputs(step, &known);
+                if !step.has_only_client_inputs() {
+                    let who = format!("step {step_index}: what model {:?} is given", member.name());
+                    let by_steps = |denial| contract_denial(Reason::BackendFault, &who, &denial);
                     let rules = member.backend_inputs();
                     own.shadow.check(Values::Inputs, rules, &inputs, by_steps)?;
                 }
                 let dialect = backend.dialect();
                 let written = dialect
-                    .room(member, &inputs)
-                    .saturating_sub(dialect.answer_room(member));
+                    .request_memory(member, &inputs)
+                    .saturating_sub(dialect.response_memory(member));
                 let bytes = owned::data_bytes(&inputs).saturating_add(written);
-                if !own.held.resize(own.held.bytes().saturating_add(bytes)) {
-                    return Err(no_room("what a step is given"));
+                if !own
+                    .memory_permit
+                    .resize(own.memory_permit.bytes().saturating_add(bytes))
+                {
+                    return Err(out_of_memory("what a step is given"));
                 }
-                let sent = Sent {
-                    parameters: listed(member, &parameters),
+                let sent = BackendInputs {
+                    parameters: allowed_parameters(member, &parameters),
                     inputs,
                 };
                 let claims = request.wanted.claims.clone();
-                let id = format!("{}-{place}", request.wanted.request_id);
+                let id = format!("{}-{step_index}", request.wanted.request_id);
                 let (policy, metrics) = (Arc::clone(&self.policy), Arc::clone(&self.metrics));
-                let (step, backend, latest) = (step.clone(), Arc::clone(backend), request.latest);
+                let (step, backend, request_deadline) =
+                    (step.clone(), Arc::clone(backend), request.request_deadline);
                 running.spawn(async move {
                     let member = policy.model(step.model()).ok_or_else(no_member)?;
                     let call = Call {
@@ -130,17 +136,17 @@ impl Pipeline {
                         inputs: sent.inputs,
                         outputs: member.backend_outputs(),
                         claims: &claims,
-                        kept: None,
+                        sent_message: None,
                     };
                     let (began, mut queue) = (Instant::now(), Duration::ZERO);
-                    let answered = backend.dispatch(call, latest, &mut queue).await;
+                    let answered = backend.dispatch(call, request_deadline, &mut queue).await;
                     let took = began.elapsed();
                     if answered.is_err() {
                         count(&metrics, member, &step, false, (queue, took));
                     }
                     Ok(Answer {
-                        place,
-                        answered: answered.map_err(|denial| of_step(place, member, denial))?,
+                        step_index,
+                        answered: answered.map_err(|denial| at_step(step_index, member, denial))?,
                         queue,
                         took,
                     })
@@ -149,38 +155,40 @@ impl Pipeline {
             let Some(answer) = running.join_next().await else {
                 return Ok(known);
             };
-            let answer = answer.map_err(|error| broken_off(&error))??;
-            if let (Some(step), Some(done)) = (steps.get(answer.place), done.get_mut(answer.place))
-            {
+            let answer = answer.map_err(|error| join_failure(&error))??;
+            if let (Some(step), Some(done)) = (
+                steps.get(answer.step_index),
+                done.get_mut(answer.step_index),
+            ) {
                 *done = true;
-                self.gives(step, answer, &mut known, own)?;
+                self.check_output(step, answer, &mut known, own)?;
             }
         }
     }
 
-    /// Bytes of every step's answer. What is written for a step is held when it is.
-    pub(super) fn room(&self, model: &Model, backends: &[Arc<Dispatcher>]) -> usize {
+    /// The memory of all responses. The encoded request of a step is reserved when the step starts.
+    pub(super) fn memory_bytes(&self, model: &Model, backends: &[Arc<Dispatcher>]) -> usize {
         let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
         steps
             .iter()
             .zip(backends)
             .fold(0_usize, |bytes, (step, backend)| {
                 let member = self.policy.model(step.model());
-                let answer = member.map_or(0, |member| backend.dialect().answer_room(member));
+                let answer = member.map_or(0, |member| backend.dialect().response_memory(member));
                 bytes.saturating_add(answer)
             })
     }
 
-    /// Whether every model that is given some of what came takes it, before the first is called. What it refuses is a fault of whoever made it; a
-    /// client is told the reason, and no model's names.
-    fn admits(
+    /// Checks the request's tensors against the models that receive them, before the first step.
+    /// The producer of a tensor is at fault. A client gets the reason, without model names.
+    fn check_input(
         &self,
-        request: &Together<'_>,
+        request: &EnsembleRun<'_>,
         inputs: &[Tensor<'static>],
         shadow: &mut InShadow,
     ) -> Result<(), Denial> {
         let steps = request.model.ensemble().map_or(&[][..], Ensemble::steps);
-        for (place, step) in steps.iter().enumerate() {
+        for (step_index, step) in steps.iter().enumerate() {
             let member = self.policy.model(step.model()).ok_or_else(no_member)?;
             let joints = step.inputs().iter().filter(|joint| joint.from_client());
             let tensors: Vec<Tensor<'_>> = joints
@@ -189,46 +197,47 @@ impl Pipeline {
                     Some(renamed(tensor, joint.own()))
                 })
                 .collect();
-            let whose = |denial: Denial| {
-                let denial = of_step(place, member, denial);
+            let at_member = |denial: Denial| {
+                let denial = at_step(step_index, member, denial);
                 if request.handled {
-                    broken(Reason::HandlerFault, "what preprocessing made", &denial)
+                    contract_denial(Reason::HandlerFault, "what preprocessing made", &denial)
                 } else {
                     Denial::new(denial.reason, denial.cause)
                 }
             };
-            shadow.check(Values::Inputs, step.came(), &tensors, whose)?;
+            shadow.check(Values::Inputs, step.client_inputs(), &tensors, at_member)?;
         }
         Ok(())
     }
 
-    /// Holds a step's answer against its model's outputs, and keeps what goes on of it.
-    fn gives(
+    /// Checks a step's response against its model's outputs, and keeps the tensors that other steps
+    /// need.
+    fn check_output(
         &self,
         step: &EnsembleStep,
         answer: Answer,
         known: &mut Known,
-        own: &mut Own<'_>,
+        own: &mut EnsembleContext<'_>,
     ) -> Result<(), Denial> {
         let member = self.policy.model(step.model()).ok_or_else(no_member)?;
         let Answer {
-            place,
+            step_index,
             answered,
             queue,
             took,
         } = answer;
         own.timings.queue = own.timings.queue.max(queue);
-        self.dispatched(member, took);
-        let kept = keeps(member, &answered.outputs, own.shadow);
+        self.count_dispatch(member, took);
+        let kept = check_outputs(member, &answered.outputs, own.shadow);
         count(&self.metrics, member, step, kept.is_ok(), (queue, took));
-        let mut tensors = answered.judged(kept.as_ref().err());
-        kept.map_err(|denial| of_step(place, member, denial))?;
+        let mut tensors = answered.validated(kept.as_ref().err());
+        kept.map_err(|denial| at_step(step_index, member, denial))?;
         for joint in step.outputs() {
-            let place = tensors.iter().position(|tensor| tensor.name == joint.own());
-            if let Some(place) = place {
+            let step_index = tensors.iter().position(|tensor| tensor.name == joint.own());
+            if let Some(step_index) = step_index {
                 let tensor = Tensor {
                     name: Cow::Owned(joint.shared().to_owned()),
-                    ..tensors.swap_remove(place)
+                    ..tensors.swap_remove(step_index)
                 };
                 known.insert(joint.shared().to_owned(), tensor);
             }
@@ -237,8 +246,8 @@ impl Pipeline {
     }
 }
 
-/// What a step is given, under its model's names. What may be left out is not there.
-fn given(step: &EnsembleStep, known: &Known) -> Vec<Tensor<'static>> {
+/// The inputs of a step, with its model's names. Optional ones may be missing.
+fn step_inputs(step: &EnsembleStep, known: &Known) -> Vec<Tensor<'static>> {
     let joints = step.inputs().iter();
     let tensors = joints.filter_map(|joint| {
         let tensor = known.get(joint.shared())?;
@@ -250,7 +259,7 @@ fn given(step: &EnsembleStep, known: &Known) -> Vec<Tensor<'static>> {
     tensors.collect()
 }
 
-/// The same elements under another name.
+/// The same tensor with another name.
 fn renamed<'a>(tensor: &'a Tensor<'static>, name: &'a str) -> Tensor<'a> {
     Tensor {
         name: Cow::Borrowed(name),
@@ -265,8 +274,11 @@ fn renamed<'a>(tensor: &'a Tensor<'static>, name: &'a str) -> Tensor<'a> {
     }
 }
 
-/// The parameters that a model's contract lists; the ensemble's bounds are within its.
-fn listed(member: &Model, parameters: &[Parameter<'static>]) -> Vec<Parameter<'static>> {
+/// The parameters that a model's contract lists. The ensemble's bounds are within the model's.
+fn allowed_parameters(
+    member: &Model,
+    parameters: &[Parameter<'static>],
+) -> Vec<Parameter<'static>> {
     let Accepts::Tensors(contract) = member.accepts() else {
         return Vec::new();
     };
@@ -294,20 +306,20 @@ fn count(
         .count(model, version, answered, dispatch, &timings);
 }
 
-fn of_step(place: usize, member: &Model, denial: Denial) -> Denial {
+fn at_step(step_index: usize, member: &Model, denial: Denial) -> Denial {
     let name = member.name();
     Denial {
-        cause: format!("step {place}, model {name:?}: {}", denial.cause),
+        cause: format!("step {step_index}, model {name:?}: {}", denial.cause),
         ..denial
     }
 }
 
-/// A policy's ensembles name its own models.
+/// The validated policy's ensembles only name its own models.
 fn no_member() -> Denial {
     Denial::new(Reason::Overloaded, "internal: a step without a model")
 }
 
-fn broken_off(error: &JoinError) -> Denial {
+fn join_failure(error: &JoinError) -> Denial {
     Denial::new(
         Reason::Overloaded,
         format!("internal: a step ended: {error}"),

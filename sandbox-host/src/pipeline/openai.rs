@@ -1,67 +1,75 @@
-//! A document of OpenAI's API from check to answer. There are no handlers on its way.
+//! Runs a document of the OpenAI API. It has no handlers.
 
 use tensorgate_policy::Denial;
 use tokio::time::Instant;
 
 use super::Pipeline;
-use crate::backends::openai::{Answered, Room, Streamed};
-use crate::budget::Held;
-use crate::dispatch::Latest;
+use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory};
+use crate::budget::MemoryPermit;
+use crate::dispatch::Deadline;
 use crate::document::Document;
+use crate::memory_budget::out_of_memory;
 use crate::metrics::ModelLabels;
 use crate::request::ModelRequest;
-use crate::room::no_room;
 use crate::timings::Timings;
 
-/// What a piece of an answer takes: an event as it came, as what was read, and written anew.
-const PIECE_BYTES: usize = 1 << 20;
+/// The memory for a chunk of a response: an event as received, decoded, and encoded anew.
+const CHUNK_BYTES: usize = 1 << 20;
 
 impl Pipeline {
-    /// A request whose answer comes in pieces. The time at the backend is counted up to the head of the answer.
+    /// Runs a request with a streamed response. The time at the backend counts until the response
+    /// head.
     ///
     /// # Errors
-    /// The backend failed, or there is no room for the answer.
+    /// Returns an error if the backend failed, or if there is no memory for the response.
     pub async fn stream(
         &self,
         request: ModelRequest,
         document: Document,
-        mut held: Held,
-        latest: Latest,
+        mut memory_permit: MemoryPermit,
+        request_deadline: Deadline,
         timings: &mut Timings,
-    ) -> Result<Streamed, Denial> {
+    ) -> Result<EventStream, Denial> {
         let (model, route) = self.route(request.model)?;
-        if !held.resize(document.json.len().saturating_add(PIECE_BYTES)) {
-            return Err(no_room("the answer"));
+        if !memory_permit.resize(document.json.len().saturating_add(CHUNK_BYTES)) {
+            return Err(out_of_memory("the answer"));
         }
         let started = Instant::now();
         let (version, request_id) = (request.version.as_str(), request.caller.request_id.as_str());
         let queue = &mut timings.queue;
         let streamed = route
             .backend()?
-            .stream((model, version), document, request_id, latest, queue, held)
+            .stream(
+                (model, version),
+                document,
+                request_id,
+                request_deadline,
+                queue,
+                memory_permit,
+            )
             .await;
         timings.dispatch = started.elapsed();
         streamed
     }
 
-    /// A request whose answer comes in one piece. `held` grows and shrinks with what is in memory.
+    /// Runs a request with a complete response. `held` follows the memory in use.
     ///
     /// # Errors
-    /// The backend failed, or there is no room for the answer.
+    /// Returns an error if the backend failed, or if there is no memory for the response.
     pub async fn complete(
         &self,
         request: ModelRequest,
         document: Document,
-        held: &mut Held,
-        latest: Latest,
+        memory_permit: &mut MemoryPermit,
+        request_deadline: Deadline,
         timings: &mut Timings,
-    ) -> Result<Answered, Denial> {
+    ) -> Result<CheckedResponse, Denial> {
         let (model, route) = self.route(request.model)?;
         let (version, request_id) = (request.version.as_str(), request.caller.request_id.as_str());
-        // A backend cannot fill the host: an answer's room is taken before it is read.
-        let mut room = Room::new(held, document.json.len());
-        if !room.begins() {
-            return Err(no_room("the answer"));
+        // Memory for the response is reserved before it is read, so a backend cannot fill the host.
+        let mut room = ResponseMemory::new(memory_permit, document.json.len());
+        if !room.reserve_first() {
+            return Err(out_of_memory("the answer"));
         }
         let started = Instant::now();
         let answered = route
@@ -70,7 +78,7 @@ impl Pipeline {
                 (model, version),
                 document,
                 request_id,
-                latest,
+                request_deadline,
                 &mut timings.queue,
                 &mut room,
             )
@@ -84,7 +92,7 @@ impl Pipeline {
             .get_or_create(&labels)
             .observe(timings.dispatch.as_secs_f64());
         let answered = answered?;
-        room.keeps(answered.body.len());
+        room.shrink_to(answered.body.len());
         Ok(answered)
     }
 }

@@ -1,4 +1,4 @@
-//! Where a model's requests go: which handlers are around it for whom, and who answers.
+//! The route of a model's requests: the handlers for each grant, and the backend.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,45 +7,45 @@ use tensorgate_policy::policy::GrantId;
 use tensorgate_policy::{Denial, Reason};
 
 use super::Stage;
-use super::repute::Repute;
-use crate::copies::Copies;
+use super::fault_attribution::ContractHistory;
 use crate::dispatch::Dispatcher;
+use crate::mirroring::Mirrors;
 use crate::sandbox::Role;
 
-/// Where one model's requests go.
+/// The route of one model.
 pub struct ModelRoute {
     /// The model's handlers.
-    pub links: Links,
-    /// Those of grants that have their own.
-    pub own: HashMap<GrantId, Links>,
-    /// Who answers.
+    pub links: HandlerChain,
+    /// The handlers of grants that have their own.
+    pub own: HashMap<GrantId, HandlerChain>,
+    /// The backend or ensemble.
     pub target: Target,
-    /// To versions in shadow.
-    pub(crate) copies: Copies,
+    /// The versions in shadow.
+    pub(crate) mirrors: Mirrors,
 }
 
-/// Handlers around a model, each list in the order in which they are called.
-pub struct Links {
+/// The handlers of a model, in the order of their calls.
+pub struct HandlerChain {
     /// Before dispatch.
     pub(super) preprocess: Vec<Stage>,
     /// After dispatch.
     pub(super) postprocess: Vec<Stage>,
-    /// What those before dispatch have shown.
-    pub(super) repute: Repute,
+    /// The fault attribution of the handlers before dispatch.
+    pub(super) history: ContractHistory,
 }
 
-impl Links {
-    /// Of which nothing is known yet.
+impl HandlerChain {
+    /// Creates a chain without history.
     pub fn new(preprocess: Vec<Stage>, postprocess: Vec<Stage>) -> Self {
         Self {
             preprocess,
             postprocess,
-            repute: Repute::default(),
+            history: ContractHistory::default(),
         }
     }
 
-    /// Those of a role, in the order in which they are called.
-    pub(super) fn of(&self, role: Role) -> &[Stage] {
+    /// The handlers of a role, in the order of their calls.
+    pub(super) fn for_role(&self, role: Role) -> &[Stage] {
         match role {
             Role::Preprocess => &self.preprocess,
             Role::Postprocess => &self.postprocess,
@@ -53,16 +53,16 @@ impl Links {
     }
 }
 
-/// Who answers for a model.
+/// What answers a model's requests.
 pub enum Target {
     /// A backend.
     Backend(Arc<Dispatcher>),
-    /// The backends of an ensemble's steps, in their order.
+    /// The backends of an ensemble's steps, in order.
     Ensemble(Vec<Arc<Dispatcher>>),
 }
 
 impl ModelRoute {
-    /// The one backend of what is not answered by an ensemble.
+    /// The backend of a model that is not an ensemble.
     pub(super) fn backend(&self) -> Result<&Arc<Dispatcher>, Denial> {
         match &self.target {
             Target::Backend(backend) => Ok(backend),
@@ -74,7 +74,7 @@ impl ModelRoute {
     }
 
     /// The handlers for clients of a grant.
-    pub(super) fn links(&self, grant: GrantId) -> &Links {
+    pub(super) fn chain(&self, grant: GrantId) -> &HandlerChain {
         self.own.get(&grant).unwrap_or(&self.links)
     }
 }

@@ -1,40 +1,43 @@
-//! A handler on its way into a request.
+//! A handler in the pipeline of a model.
 
 use tensorgate_policy::Denial;
 use tokio::time::Instant;
 
-use crate::budget::Held;
-use crate::room::no_room;
-use crate::sandbox::{Behalf, LoadedHandler};
+use crate::budget::MemoryPermit;
+use crate::memory_budget::out_of_memory;
+use crate::sandbox::{CallContext, LoadedHandler};
 
-/// A loaded handler and its name in the policy.
+/// A loaded handler with its name in the policy.
 #[derive(Clone)]
 pub struct Stage {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The component.
+    /// The handler.
     pub handler: LoadedHandler,
 }
 
 impl Stage {
-    /// Whether it may ask for something outside.
-    pub(super) fn asks(&self) -> bool {
-        self.handler.most_brought_bytes() > 0
+    /// Whether it may make capability requests.
+    pub(super) fn uses_capabilities(&self) -> bool {
+        self.handler.max_resolved_bytes() > 0
     }
 
-    /// The handler for one request; what it may have brought is in `held`.
-    pub(super) fn for_one(
+    /// The handler for one request. Reserves memory in `held` for resolved resources.
+    pub(super) fn for_request(
         &self,
-        latest: Instant,
-        behalf: &Behalf,
-        held: &mut Held,
+        request_deadline: Instant,
+        behalf: &CallContext,
+        memory_permit: &mut MemoryPermit,
     ) -> Result<LoadedHandler, Denial> {
-        let brought_bytes = self.handler.most_brought_bytes();
-        if !held.resize(held.bytes().saturating_add(brought_bytes)) {
-            return Err(no_room("what a handler may ask for"));
+        let brought_bytes = self.handler.max_resolved_bytes();
+        if !memory_permit.resize(memory_permit.bytes().saturating_add(brought_bytes)) {
+            return Err(out_of_memory("what a handler may ask for"));
         }
         let client = (!behalf.client.is_empty()).then_some(&*behalf.client);
-        let handler = self.handler.by(latest).of(client);
-        Ok(handler.on_behalf_of(behalf.clone()))
+        let handler = self
+            .handler
+            .with_deadline(request_deadline)
+            .for_client(client);
+        Ok(handler.with_context(behalf.clone()))
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a stream and of its messages, each of which is a request of its own.
+//! The records of a stream and of its messages, each of which is a request of its own.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use tensorgate_policy::{Denial, Operation, Reason};
 use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
 
-use super::{Raised, Record, wide};
+use super::{GaugeGuard, Record, wide};
 use crate::audit::Unwritten;
 use crate::audit::record::{By, Decision, Verdict};
 use crate::request::Caller;
@@ -18,34 +18,34 @@ use crate::timings::Timings;
 /// How a stream ends.
 #[derive(Clone, Copy, Debug)]
 pub enum StreamEnd<'d> {
-    /// Every message of it was answered.
+    /// Every message was answered.
     Whole,
-    /// It was ended.
+    /// It was denied.
     Refused(&'d Denial),
-    /// Nobody waits for its answers any more.
+    /// The client disconnected.
     Left,
 }
 
 impl Record {
-    /// It opened a stream.
-    pub fn opens_a_stream(&mut self) {
+    /// Records that the request opened a stream.
+    pub fn open_stream(&mut self) {
         self.operation = Operation::Stream.name();
     }
 
-    /// The same stream, for who tells how it ends: its line is this one's to write.
-    pub fn of_stream(&self) -> Self {
-        let mut record = self.of_message(self.caller.clone());
+    /// The record for the end of the same stream. The audit record of its start is this one's.
+    pub fn for_stream(&self) -> Self {
+        let mut record = self.for_message(self.caller.clone());
         (record.began, record.started) = (self.began, self.started);
-        (record.told, record.ended, record.stream) = (true, true, None);
+        (record.audited, record.ended, record.stream) = (true, true, None);
         record
     }
 
-    /// A message has come over the stream that this is of.
-    pub fn of_message(&self, caller: Caller) -> Self {
+    /// The record of a message of this stream.
+    pub fn for_message(&self, caller: Caller) -> Self {
         Self {
             metrics: Arc::clone(&self.metrics),
             outcomes: Arc::clone(&self.outcomes),
-            told: false,
+            audited: false,
             stream: Some(self.caller.request_id.clone()),
             began: SystemTime::now(),
             method: self.method.clone(),
@@ -53,7 +53,7 @@ impl Record {
             source: self.source.clone(),
             rule: String::new(),
             started: Instant::now(),
-            _in_flight: Raised::new(&self.metrics.in_flight),
+            _in_flight: GaugeGuard::new(&self.metrics.in_flight),
             ended: false,
             caller,
             protocol: self.protocol,
@@ -68,60 +68,60 @@ impl Record {
         }
     }
 
-    /// It will be answered several times: returns once its line is written, before the first answer leaves.
+    /// Writes the audit record of a message with several responses, before the first one is sent.
     ///
     /// # Errors
-    /// It is not written, and `must_be_told`.
-    pub async fn opens(&mut self, must_be_told: bool) -> Result<(), Denial> {
+    /// Returns a denial if the record is not written and `must_audit` is set.
+    pub async fn audit_opening(&mut self, must_be_told: bool) -> Result<(), Denial> {
         let Err(why) = self.audit_answer(200, 0).await else {
             return Ok(());
         };
         if must_be_told {
             let denial = Denial::new(Reason::Overloaded, why.to_string());
-            self.untold(&denial, why);
+            self.deny_unaudited(&denial, why);
             return Err(denial);
         }
         if let Unwritten::Never = why {
-            self.leave(self.answer(200, 0));
+            self.hand_to_envoy(self.answer_decision(200, 0));
         }
         Ok(())
     }
 
-    /// It is a message that the gate refused. The gate's own log has it too; the audit log has it from here alone.
-    pub async fn refused_by_the_gate(&mut self, refusal: &Refusal) {
+    /// Records a message that the gate denied. The audit log has it only from here.
+    pub async fn refused_by_verifier(&mut self, refusal: &Refusal) {
         self.model = refusal.model.clone().unwrap_or_default();
         self.rule = refusal.rule.clone().unwrap_or_default();
         self.shadow = InShadow::new(Shadow::default(), refusal.shadowed.clone());
         self.denied_by(By::Gate, &refusal.denial).await;
     }
 
-    /// The stream that it opened is over.
+    /// Records the end of the stream.
     pub fn closed(&self, end: StreamEnd<'_>, messages: u64, response_bytes: u64) {
         let decision = Decision {
             response_bytes,
-            ..self.ended_so(end)
+            ..self.end_decision(end)
         };
         self.outcomes.closed(&decision, messages);
     }
 
-    /// The several answers to it are over.
+    /// Records the end of several responses.
     pub fn answered(&mut self, end: StreamEnd<'_>, answers: u64, response_bytes: usize) {
         let decision = Decision {
             response_bytes: wide(response_bytes),
-            ..self.ended_so(end)
+            ..self.end_decision(end)
         };
         self.outcomes.answers(&decision, answers);
         match end {
             StreamEnd::Whole => self.allowed(200, response_bytes),
-            StreamEnd::Refused(denial) => self.said(denial),
+            StreamEnd::Refused(denial) => self.log_denial(denial),
             StreamEnd::Left => {}
         }
     }
 
-    fn ended_so(&self, end: StreamEnd<'_>) -> Decision {
+    fn end_decision(&self, end: StreamEnd<'_>) -> Decision {
         match end {
-            StreamEnd::Whole => self.answer(200, 0),
-            StreamEnd::Refused(denial) => self.refusal(denial),
+            StreamEnd::Whole => self.answer_decision(200, 0),
+            StreamEnd::Refused(denial) => self.denial_decision(denial),
             StreamEnd::Left => Decision {
                 verdict: Verdict::Aborted,
                 reason: "incomplete".to_owned(),

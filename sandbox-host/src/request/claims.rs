@@ -1,11 +1,11 @@
-//! What a caller's token says of it, from the signed context to header fields. A client's own fields of these names are not looked at: the
-//! gate lets none through, and the context is what it signed.
+//! The claims of a caller's token, from the signed context to header fields. A client's own fields
+//! of these names are ignored: the gate removes them, and the signed context has the values.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tensorgate_policy::request::Head;
 
-/// The fields; `None` for what no gate of ours writes.
-pub(super) fn fields(claims: &[(String, String)]) -> Option<HeaderMap> {
+/// Converts claims to header fields. Returns `None` for values that the gate never writes.
+pub(super) fn header_fields(claims: &[(String, String)]) -> Option<HeaderMap> {
     claims
         .iter()
         .map(|(name, value)| {
@@ -15,8 +15,9 @@ pub(super) fn fields(claims: &[(String, String)]) -> Option<HeaderMap> {
         .collect()
 }
 
-/// Takes what the gate has added out of what a head counts: its bounds are for what the client sent.
-pub(super) fn uncount(head: &mut Head<'_>, claims: &[(String, String)]) {
+/// Subtracts the fields that the gate has added from the size of a head. The limits apply to what
+/// the client sent.
+pub(super) fn subtract_from_size(head: &mut Head<'_>, claims: &[(String, String)]) {
     head.header_count = head.header_count.saturating_sub(claims.len());
     for (name, value) in claims {
         let bytes = name.len().saturating_add(value.len());
@@ -39,7 +40,7 @@ mod tests {
             ("x-user", "a\r\nb", false),
             ("x-user", "a\0", false),
         ] {
-            let fields = fields(&[(name.to_owned(), value.to_owned())]);
+            let fields = header_fields(&[(name.to_owned(), value.to_owned())]);
             assert_eq!(fields.is_some(), expected, "{name:?} {value:?}");
         }
     }

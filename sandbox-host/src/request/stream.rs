@@ -1,25 +1,28 @@
-//! A stream of inferences: its head is judged once, and each of its messages as a request of its own under that head.
+//! A stream of inferences. Its head is verified once. Each message is then verified as a request of
+//! its own under that head.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::Decision;
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_wire::context::Levels;
-use tensorgate_wire::messages::{Messages, Taken};
+use tensorgate_wire::context::RemainingQuotas;
+use tensorgate_wire::messages::{Messages, NextMessage};
 
-use super::{Admitted, Caller, Judge, ModelRequest, Refused, Standing};
+use super::{
+    AcceptedHead, AnnouncedVerdicts, Caller, DenialOrigin, DeniedRequest, ModelRequest, Verifier,
+};
 
-/// A head that opened a stream.
+/// The accepted head of a stream.
 #[derive(Debug)]
-pub struct Opened {
+pub struct StreamHead {
     caller: Caller,
     decision: Decision,
     plan: BodyPlan,
-    /// What the caller's token says of it; it goes along with each message.
+    /// The claims of the caller's token, which go with each message.
     claims: HeaderMap,
 }
 
-impl Opened {
+impl StreamHead {
     pub(super) const fn new(
         caller: Caller,
         decision: Decision,
@@ -34,7 +37,7 @@ impl Opened {
         }
     }
 
-    /// Who asks.
+    /// The caller.
     pub const fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -44,55 +47,62 @@ impl Opened {
         self.plan
     }
 
-    /// Who asks by one message: the stream's id and the message's number tell it from every other request.
-    pub fn asks(&self, number: u64) -> Caller {
+    /// The caller of one message. The stream's ID and the message's number form a unique request
+    /// ID.
+    pub fn caller_of_message(&self, number: u64) -> Caller {
         Caller {
             request_id: format!("{}-{number}", self.caller.request_id),
             ..self.caller.clone()
         }
     }
 
-    /// A message as a request whose head was let through. `checked` and `levels` are what the gate says of it.
-    pub fn message(&self, number: u64, checked: bool, levels: Levels) -> Admitted {
-        Admitted {
-            caller: self.asks(number),
+    /// A message as a request with an accepted head. `checked` and `quota` come from the gate.
+    pub fn message_head(
+        &self,
+        number: u64,
+        checked: bool,
+        levels: RemainingQuotas,
+    ) -> AcceptedHead {
+        AcceptedHead {
+            caller: self.caller_of_message(number),
             decision: self.decision.of_message(),
             plan: self.plan,
             content_type: None,
             checked,
-            levels,
+            announced: AnnouncedVerdicts::default(),
+            remaining_quota: levels,
             claims: self.claims.clone(),
         }
     }
 }
 
-impl Judge {
-    /// Judges every message of a stream that is whole and was not marked, up to the first that is refused.
-    pub(super) fn every_message(
+impl Verifier {
+    /// Verifies every message of a complete stream without envelopes, up to the first denial.
+    pub(super) fn verify_messages(
         &self,
-        opened: &Opened,
+        opened: &StreamHead,
         body: &Bytes,
-    ) -> Result<Vec<ModelRequest>, Box<Refused>> {
+    ) -> Result<Vec<ModelRequest>, Box<DeniedRequest>> {
         let refused = |denial| {
-            Box::new(Refused {
+            Box::new(DeniedRequest {
                 denial,
                 protocol: opened.decision.protocol(),
                 caller: opened.caller.clone(),
-                standing: Standing::Disagreement,
+                origin: DenialOrigin::Disagreement,
             })
         };
-        let mut messages = Messages::of_client(opened.plan.max_bytes);
+        let mut messages = Messages::from_client(opened.plan.max_bytes);
         let (mut requests, mut at, mut number) = (Vec::new(), 0_usize, 0_u64);
         loop {
             let rest = body.get(at..).unwrap_or_default();
             match messages.take(rest).map_err(refused)? {
-                Taken::Message { frame, used, .. } => {
+                NextMessage::Message { frame, used, .. } => {
                     at = at.saturating_add(used);
                     number = number.saturating_add(1);
-                    let admitted = opened.message(number, true, Levels::default());
-                    requests.push(self.body(admitted, body.slice_ref(frame))?);
+                    let admitted = opened.message_head(number, true, RemainingQuotas::default());
+                    requests.push(self.verify_body(admitted, body.slice_ref(frame))?);
                 }
-                Taken::Wants(_) | Taken::Refused { .. } => {
+                NextMessage::Incomplete(_) | NextMessage::Refused { .. } => {
                     messages.end(rest.len()).map_err(refused)?;
                     return Ok(requests);
                 }

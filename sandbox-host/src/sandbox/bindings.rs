@@ -1,5 +1,5 @@
-//! What `bindgen!` makes of `handler.wit`, arguments borrowed: a tensor's bytes go from where they are into the guest's
-//! memory in one copy, and come back in one.
+//! The bindings that `bindgen!` generates from `handler.wit`. Arguments are borrowed, so tensor
+//! data is copied once into the guest's memory and once out of it.
 #![allow(
     missing_docs,
     clippy::indexing_slicing,
@@ -9,7 +9,7 @@
     reason = "generated code"
 )]
 
-/// The world before the model.
+/// The world of handlers before the model.
 pub mod preprocess {
     wasmtime::component::bindgen!({
         path: "../wit/handler.wit",
@@ -18,7 +18,7 @@ pub mod preprocess {
     });
 }
 
-/// The world after it; its types are those of [`preprocess`].
+/// The world of handlers after the model. Its types are those of [`preprocess`].
 pub mod postprocess {
     wasmtime::component::bindgen!({
         path: "../wit/handler.wit",

@@ -1,76 +1,81 @@
-//! One call: a fresh store and instance, every bound in place before the guest's first instruction, and nothing of it
-//! left afterwards. Runs on a guest thread, blocks it, and ends within the deadline and a tick or two.
+//! One run of a handler call: a fresh store and instance, with every limit in place before the
+//! guest's first instruction. Nothing is kept afterwards. The run blocks a guest thread and ends
+//! within two ticks of its deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use super::asks::{Ask, Asked, Known};
 use super::bindings::preprocess as abi;
 use super::bindings::preprocess::tensorgate::handler::types;
-use super::bounds::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, SHORT_CALL};
-use super::breaker::Standing;
+use super::bounds::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL};
+use super::breaker::CallVerdict;
+use super::capabilities::{CapabilityRequest, CapabilityState, ResolvedResources};
 use super::cause::{self, Phase};
-use super::compiled::Compiled;
+use super::compiled::CompiledComponent;
+use super::guest_log::{GuestLog, cut, escape};
+use super::job_handle::JobHandle;
 use super::limits::Limits;
-use super::load::{Allowance, Export};
-use super::logbook::{Logbook, cut, escape};
-use super::outcome::{Called, FaultCause, HandlerError, Payload};
-use super::priority::{self, Rank, Stint};
+use super::load::{Export, HandlerLimits};
+use super::outcome::{FaultCause, HandlerError, HandlerOutput, Payload};
+use super::priority::{self, CpuTimer, Priority};
 use super::state::CallState;
 use super::tensors::{self, Dims};
-use super::ticket::Ticket;
 
-/// A handler as a call needs it.
+/// A handler with all that a call needs.
 pub(super) struct Callee {
     pub(super) engine: Engine,
     pub(super) name: Arc<str>,
     pub(super) export: Export,
-    /// Keeps the component to be found by other handlers that name it.
-    pub(super) _compiled: Arc<Compiled>,
-    pub(super) allowance: Allowance,
-    /// The largest answer, data and names, bytes.
+    /// Keeps the component alive in the cache for other handlers that name it.
+    pub(super) _compiled: Arc<CompiledComponent>,
+    pub(super) allowance: HandlerLimits,
+    /// The limit for the output's data and names, in bytes.
     pub(super) max_output_bytes: usize,
 }
 
-/// What earlier runs of a call have spent and brought. The first run has spent nothing.
+/// What earlier runs of a call have used and resolved. Empty for the first run.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Before {
+pub(super) struct PreviousRuns {
     pub(super) fuel: u64,
     pub(super) ran: Duration,
     pub(super) logged: u32,
-    pub(super) known: Arc<Known>,
+    pub(super) known: Arc<ResolvedResources>,
 }
 
-/// How a run of a call ends.
+/// How a run ends.
 pub(super) enum Run {
-    /// With an answer.
-    Called(Called),
-    /// With something that is to be brought first; then it runs again from its beginning.
-    Wants { asks: Vec<Ask>, before: Before },
+    /// With the handler's output.
+    Finished(HandlerOutput),
+    /// With unresolved capability requests. The call runs again once they are resolved.
+    NeedsResources {
+        asks: Vec<CapabilityRequest>,
+        before: PreviousRuns,
+    },
 }
 
-/// What a call's export answers, if the guest comes to its end.
+/// The result of the export, if the guest returns.
 type Answer = Result<Vec<types::TensorResult>, types::Error>;
 
 impl Callee {
-    /// Calls the export. The deadline counts from here: the wait before is bounded by itself.
+    /// Calls the export. The deadline counts from here; the time in the queue has a limit of its
+    /// own.
     pub(super) fn call(
         &self,
         request_id: String,
         input: &Payload,
-        ticket: Arc<Ticket>,
+        job_handle: Arc<JobHandle>,
         queued: Duration,
-        stint: Stint,
-        before: Before,
+        cpu_timer: CpuTimer,
+        before: PreviousRuns,
     ) -> Result<Run, HandlerError> {
         let started = Instant::now();
         let ran_before = before.ran;
-        let mut store = self.store(request_id, started, ticket, Some(stint), before)?;
+        let mut store = self.store(request_id, started, job_handle, Some(cpu_timer), before)?;
         let answer = match input {
             Payload::Tensors(tensors) => {
-                let dims = Dims::of(tensors).map_err(input_fault)?;
+                let dims = Dims::from_tensors(tensors).map_err(input_fault)?;
                 let tensors = tensors::arguments(tensors, &dims).map_err(input_fault)?;
                 self.answer(&mut store, abi::Payload::Tensors(&tensors))
             }
@@ -85,46 +90,46 @@ impl Callee {
             .saturating_sub(store.get_fuel().unwrap_or(0));
         let mut state = store.into_data();
         let ran = ran_before.saturating_add(started.elapsed());
-        let beyond = state.asked.is_beyond();
-        let asks = std::mem::take(&mut state.asked.wanted);
+        let beyond = state.capabilities.exceeds_limits();
+        let asks = std::mem::take(&mut state.capabilities.pending);
         if !asks.is_empty() && !beyond {
-            let before = Before {
+            let before = PreviousRuns {
                 fuel: fuel_used,
                 ran,
-                logged: state.logbook.lines(),
-                known: state.asked.known,
+                logged: state.log.lines(),
+                known: state.capabilities.resolved,
             };
-            return Ok(Run::Wants { asks, before });
+            return Ok(Run::NeedsResources { asks, before });
         }
         let answer = answer
             .map_err(|(error, phase)| cause::fault(&error, phase, &state.limits, fuel_used))?;
         let tensors = answer
-            .map_err(|error| reported(error, fuel_used))
+            .map_err(|error| handler_error(error, fuel_used))
             .and_then(|returned| {
                 tensors::results(returned).map_err(|detail| bad_output(detail, fuel_used))
             })?;
-        Ok(Run::Called(Called {
+        Ok(Run::Finished(HandlerOutput {
             tensors,
             fuel_used,
-            log_lines_dropped: state.logbook.dropped(),
+            log_lines_dropped: state.log.dropped(),
             memory_peak_bytes: state.limits.peak_bytes(),
             memory_grows: state.limits.grows(),
             memory_grown_bytes: state.limits.grown_bytes(),
             queued_us: micros(queued),
             ran_us: micros(ran),
-            standing: Standing::default(),
+            verdict: CallVerdict::default(),
         }))
     }
 
-    /// Instantiates, and nothing more.
+    /// Instantiates the component without calling it.
     pub(super) fn instantiate(&self) -> Result<(), HandlerError> {
         let mut store = self.store(
             String::new(),
             Instant::now(),
             Arc::default(),
-            // Whose thread this is, is not for a guest to say.
+            // The priority of the calling thread must not change.
             None,
-            Before::default(),
+            PreviousRuns::default(),
         )?;
         let made = match &self.export {
             Export::Preprocess(export) => export.instantiate(&mut store).map(drop),
@@ -133,32 +138,32 @@ impl Callee {
         made.map_err(|error| cause::fault(&error, Phase::Instantiate, &store.data().limits, 0))
     }
 
-    /// A store with every bound set.
+    /// Creates a store with every limit set.
     fn store(
         &self,
         request_id: String,
         started: Instant,
-        ticket: Arc<Ticket>,
-        stint: Option<Stint>,
-        before: Before,
+        job_handle: Arc<JobHandle>,
+        cpu_timer: Option<CpuTimer>,
+        before: PreviousRuns,
     ) -> Result<Store<CallState>, HandlerError> {
         let state = CallState {
             limits: Limits::new(self.allowance.memory_bytes),
             handler: Arc::clone(&self.name),
             request_id,
             config: Arc::clone(&self.allowance.config),
-            logbook: Logbook::after(before.logged),
-            // A timeout too long for the clock to express is none: fuel still ends the call.
+            log: GuestLog::resume_after(before.logged),
+            // A timeout beyond the range of the clock counts as none. Fuel still ends the call.
             deadline: started
                 .checked_add(self.allowance.timeout.saturating_sub(before.ran))
                 .unwrap_or(started),
-            ticket,
-            stint,
+            handle: job_handle,
+            cpu_timer,
             host_calls: 0,
-            asked: Asked {
-                may: self.allowance.asking.clone(),
-                known: before.known,
-                wanted: Vec::new(),
+            capabilities: CapabilityState {
+                limits: self.allowance.capabilities.clone(),
+                resolved: before.known,
+                pending: Vec::new(),
             },
         };
         let mut store = Store::new(&self.engine, state);
@@ -170,30 +175,32 @@ impl Callee {
                 detail: format!("{error:#}"),
                 fuel_used: 0,
             })?;
-        // What the guest can make the host copy at once; 128 MiB if not said.
+        // Limits what the guest can make the host copy at once. The default is 128 MiB.
         store.set_hostcall_fuel(self.max_output_bytes);
-        // 100,000 if not said.
+        // The default is 100,000.
         store.set_max_component_handles(MAX_HANDLES);
         store.epoch_deadline_callback(|mut store| {
             let state = store.data_mut();
-            state.may_go_on()?;
-            let had = state.stint.map_or(Duration::ZERO, |stint| stint.so_far());
-            if had > SHORT_CALL {
-                priority::step_to(Rank::Back);
+            state.check_may_continue()?;
+            let had = state
+                .cpu_timer
+                .map_or(Duration::ZERO, |cpu_timer| cpu_timer.elapsed());
+            if had > MAX_SHORT_CALL {
+                priority::lower_to(Priority::Low);
             }
-            // A guest that has had a core for a tick lets others on before it goes on: they wait for a tick, not for a slice. One that
-            // a tick has merely come upon has not.
+            // A guest that used a full tick yields to other threads before it goes on. They then
+            // wait for a tick instead of a slice.
             if had >= EPOCH_TICK {
                 std::thread::yield_now();
             }
             Ok(UpdateDeadline::Continue(1))
         });
-        // Before instantiation: a start function can loop.
+        // Set before instantiation, because a start function can loop.
         store.set_epoch_deadline(1);
         Ok(store)
     }
 
-    /// Instantiates and calls; an error comes with where it came up.
+    /// Instantiates and calls. An error comes with the phase in which it occurred.
     fn answer(
         &self,
         store: &mut Store<CallState>,
@@ -226,8 +233,8 @@ impl Callee {
     }
 }
 
-/// What the handler says of its own failure; its text is cut and escaped, because it goes to the log.
-fn reported(error: types::Error, fuel_used: u64) -> HandlerError {
+/// Converts the handler's own error. The text is shortened and escaped because it is logged.
+fn handler_error(error: types::Error, fuel_used: u64) -> HandlerError {
     let printable = |text: String| escape(cut(&text, MAX_MESSAGE_BYTES));
     match error {
         types::Error::BadInput(text) => HandlerError::Rejected {

@@ -1,4 +1,5 @@
-//! Who waits for a call: until when, and what becomes of the call when nobody does any more.
+//! The caller's side of a handler call: how long it waits, and what happens to the call when it
+//! leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,40 +9,41 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Workers;
 use super::bounds::DEADLINE_GRACE;
-use super::lanes::Place;
+use super::handler_queue::QueuePosition;
+use super::job_handle::JobHandle;
 use super::outcome::Overload;
-use super::ticket::Ticket;
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waits {
-    /// Until when for a thread; `None` is for ever.
-    pub(super) to_start: Option<Instant>,
-    /// How long a run may take. It is stopped then; one that is not has no core on which it could be.
-    pub(super) runs: Duration,
-    /// Until when for anything.
-    pub(super) latest: Option<Instant>,
+pub(super) struct WaitLimits {
+    /// The deadline for starting. `None` means no limit.
+    pub(super) start_by: Option<Instant>,
+    /// The timeout of a run. A run that exceeds it by much has no core on which it could be
+    /// stopped.
+    pub(super) run_timeout: Duration,
+    /// The deadline of the request.
+    pub(super) deadline: Option<Instant>,
 }
 
-/// Why a caller waits no more.
+/// Why a caller stops waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswer {
-    /// It got no thread, and never will.
+    /// The call got no thread and will not run.
     NeverRan(Overload),
-    /// Nobody waits any more; it runs.
+    /// The request is over while the call runs.
     RequestOver,
-    /// It runs, and has not noticed that its time is up.
+    /// The call runs past its deadline and has not been stopped.
     Overdue,
-    /// Its thread is gone.
+    /// The call's thread is gone.
     Lost,
 }
 
-/// The earlier of two instants; `None` is never.
+/// The earlier of two instants. `None` means never.
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
 
-/// What a future makes by then; `None` if it made nothing.
+/// Awaits a future until a deadline. Returns `None` if the deadline comes first.
 async fn until<T>(latest: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
     match latest {
         Some(latest) => timeout_at(latest, future).await.ok(),
@@ -49,49 +51,53 @@ async fn until<T>(latest: Option<Instant>, future: impl Future<Output = T>) -> O
     }
 }
 
-/// The caller's end of a call. When it goes, a job that waits gives its place and its payload back, and one that runs hears
-/// that nobody waits; after the answer it tells nobody.
-pub(super) struct CallerEnd {
-    pub(super) ticket: Arc<Ticket>,
+/// The caller's side of a call. Dropping it removes a waiting job from the queue and tells a
+/// running call that its result is not needed.
+pub(super) struct CallWaiter {
+    pub(super) handle: Arc<JobHandle>,
     pub(super) workers: Arc<Workers>,
-    pub(super) place: Place,
+    pub(super) position: QueuePosition,
 }
 
-impl CallerEnd {
-    /// What the call answers.
-    pub(super) async fn answer<T>(
+impl CallWaiter {
+    /// Waits for the result of the call.
+    pub(super) async fn wait<T>(
         &self,
-        waits: Waits,
+        waits: WaitLimits,
         mut answered: oneshot::Receiver<T>,
     ) -> Result<T, NoAnswer> {
         let over = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
-        // A time too long for the clock to express is none.
-        let after = |start: Instant| start.checked_add(waits.runs)?.checked_add(DEADLINE_GRACE);
+        // A timeout beyond the range of the clock counts as none.
+        let after = |start: Instant| {
+            start
+                .checked_add(waits.run_timeout)?
+                .checked_add(DEADLINE_GRACE)
+        };
         loop {
-            let started = self.ticket.started().map(Instant::from_std);
+            let started = self.handle.started().map(Instant::from_std);
             let overdue = after(started.unwrap_or_else(Instant::now));
             let look = match started {
                 Some(_) => overdue,
-                // It may start at any time, and nobody says so.
-                None => earlier(overdue, waits.to_start),
+                // The call may start at any time without notice.
+                None => earlier(overdue, waits.start_by),
             };
-            if let Some(outcome) = until(earlier(look, waits.latest), &mut answered).await {
-                // Nobody but the pool withdraws a call whose caller is still here.
+            if let Some(outcome) = until(earlier(look, waits.deadline), &mut answered).await {
+                // Only the pool withdraws a call while its caller still waits.
                 return outcome.map_err(|_| {
-                    (self.ticket.withdrawn()).map_or(NoAnswer::Lost, NoAnswer::NeverRan)
+                    (self.handle.withdrawn()).map_or(NoAnswer::Lost, NoAnswer::NeverRan)
                 });
             }
-            if over(earlier(waits.to_start, waits.latest)) {
-                self.withdraw(if over(waits.latest) {
+            if over(earlier(waits.start_by, waits.deadline)) {
+                self.withdraw(if over(waits.deadline) {
                     Overload::RequestOver
                 } else {
                     Overload::NoThread
                 });
-                if let Some(why) = self.ticket.withdrawn() {
+                if let Some(why) = self.handle.withdrawn() {
                     return Err(NoAnswer::NeverRan(why));
                 }
             }
-            if over(waits.latest) {
+            if over(waits.deadline) {
                 return Err(NoAnswer::RequestOver);
             }
             if started.is_some() && over(overdue) {
@@ -100,73 +106,77 @@ impl CallerEnd {
         }
     }
 
-    /// If the call has not started, it never will, and holds nothing.
+    /// Withdraws the call if it has not started, and frees its slot in the queue.
     fn withdraw(&self, why: Overload) {
-        if self.ticket.withdraw(why) {
-            self.workers.pool.forget(self.place);
+        if self.handle.withdraw(why) {
+            self.workers.pool.remove(self.position);
         }
     }
 }
 
-impl Drop for CallerEnd {
+impl Drop for CallWaiter {
     fn drop(&mut self) {
-        // Whoever left had no more time for it, as far as anybody can tell.
+        // A caller that leaves is taken to have no time left.
         self.withdraw(Overload::RequestOver);
-        self.ticket.abandon();
+        self.handle.abandon();
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
-    use super::super::clock::Ticker;
     use super::super::engine::compiler;
-    use super::super::lanes::Patience;
-    use super::super::pool::Pool;
-    use super::super::priority::Rank;
-    use super::super::spare::SpareCores;
+    use super::super::epoch_ticker::Ticker;
+    use super::super::handler_queue::QueueDelayLimits;
+    use super::super::low_priority_slots::LowPrioritySlots;
+    use super::super::pool::ThreadPool;
+    use super::super::priority::Priority;
     use super::*;
-    use crate::dispatch::Whose;
+    use crate::client_key::ClientKey;
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// The end of a call that waits in a pool whose only thread is taken, until that is let go.
-    fn waiting() -> (CallerEnd, std::sync::mpsc::Sender<()>) {
+    /// A call that waits in a pool whose only thread is busy until released.
+    fn waiting() -> (CallWaiter, std::sync::mpsc::Sender<()>) {
         let engine = compiler().unwrap();
         let workers = Arc::new(Workers {
-            pool: Pool::start(1, 1, 9, Patience::of(MS * 3_600_000)).unwrap(),
+            pool: ThreadPool::start(1, 1, 9, QueueDelayLimits::from_queue_wait(MS * 3_600_000))
+                .unwrap(),
             ticker: Ticker::start(&engine).unwrap(),
-            spare: SpareCores::of(1),
+            low_priority_slots: LowPrioritySlots::new(1),
         });
         let (let_go, held) = std::sync::mpsc::channel::<()>();
-        let lane = workers.pool.lane();
-        let submit = |ticket, job| {
-            let whose = Whose::of(None);
-            (workers.pool.submit(lane, whose, Rank::Usual, ticket, job)).unwrap()
+        let lane = workers.pool.add_handler();
+        let submit = |job_handle, job| {
+            let client_key = ClientKey::from_name(None);
+            (workers
+                .pool
+                .submit(lane, client_key, Priority::Normal, job_handle, job))
+            .unwrap()
         };
         submit(
             Arc::default(),
             Box::new(move || {
-                // Until it is let go.
+                // Blocks until released.
                 let _ = held.recv();
             }),
         );
-        let ticket = Arc::<Ticket>::default();
-        let place = submit(Arc::clone(&ticket), Box::new(|| {}));
-        let caller = CallerEnd {
-            ticket,
+        let job_handle = Arc::<JobHandle>::default();
+        let place = submit(Arc::clone(&job_handle), Box::new(|| {}));
+        let caller = CallWaiter {
+            handle: job_handle,
             workers,
-            place,
+            position: place,
         };
         (caller, let_go)
     }
 
-    fn waits(to_start: Duration, runs: Duration, latest: Option<Duration>) -> Waits {
+    fn waits(to_start: Duration, runs: Duration, latest: Option<Duration>) -> WaitLimits {
         let now = Instant::now();
-        Waits {
-            to_start: Some(now + to_start),
-            runs,
-            latest: latest.map(|latest| now + latest),
+        WaitLimits {
+            start_by: Some(now + to_start),
+            run_timeout: runs,
+            deadline: latest.map(|latest| now + latest),
         }
     }
 
@@ -207,9 +217,9 @@ mod tests {
         ] {
             let (caller, _let_go) = waiting();
             let began = Instant::now();
-            assert!(!starts || caller.ticket.start());
+            assert!(!starts || caller.handle.start());
             let (_answer, answered) = oneshot::channel::<()>();
-            let outcome = caller.answer(waits(to_start, runs, latest), answered).await;
+            let outcome = caller.wait(waits(to_start, runs, latest), answered).await;
             assert_eq!(outcome, Err(expected), "{what}");
             assert!(began.elapsed() >= MS * 50, "{what}: too early");
         }
@@ -219,22 +229,22 @@ mod tests {
     async fn a_call_that_starts_late_has_all_of_its_time() {
         let (caller, _let_go) = waiting();
         let (answer, answered) = oneshot::channel();
-        let ticket = Arc::clone(&caller.ticket);
+        let job_handle = Arc::clone(&caller.handle);
         let starts = tokio::spawn(async move {
             tokio::time::sleep(MS * 200).await;
-            assert!(ticket.start());
+            assert!(job_handle.start());
             tokio::time::sleep(MS * 20).await;
             answer.send("in time").unwrap();
         });
-        // Longer than it may run, and than that is waited for.
-        let outcome = caller.answer(waits(MS * 60_000, MS * 100, None), answered);
+        // The call starts later than its timeout plus the grace period.
+        let outcome = caller.wait(waits(MS * 60_000, MS * 100, None), answered);
         assert_eq!(outcome.await, Ok("in time"));
         starts.await.unwrap();
     }
 
     #[tokio::test]
     async fn a_call_whose_thread_is_gone_is_lost_and_one_that_the_pool_shed_never_ran() {
-        let (shed, gave_way) = (Overload::Shed, Overload::GaveWay);
+        let (shed, gave_way) = (Overload::QueueDelay, Overload::Preempted);
         for (withdrawn, expected) in [
             (None, NoAnswer::Lost),
             (Some(shed), NoAnswer::NeverRan(shed)),
@@ -243,12 +253,12 @@ mod tests {
             let (caller, _let_go) = waiting();
             let (answer, answered) = oneshot::channel::<()>();
             assert!(match withdrawn {
-                Some(why) => caller.ticket.withdraw(why),
-                None => caller.ticket.start(),
+                Some(why) => caller.handle.withdraw(why),
+                None => caller.handle.start(),
             });
             drop(answer);
             let outcome = caller
-                .answer(waits(MS * 60_000, MS * 60_000, None), answered)
+                .wait(waits(MS * 60_000, MS * 60_000, None), answered)
                 .await;
             assert_eq!(outcome, Err(expected));
         }

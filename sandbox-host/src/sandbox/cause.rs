@@ -1,23 +1,23 @@
-//! What an engine's error means: which bound was broken, and the whole story for the log.
+//! Maps engine errors to fault causes, with details for the log.
 
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::bounds::MAX_MESSAGE_BYTES;
+use super::guest_log::{cut, escape};
 use super::limits::Limits;
-use super::logbook::{cut, escape};
 use super::outcome::{FaultCause, HandlerError};
 use super::state::Stop;
 
-/// Where in a call an error came up.
+/// The phase of a call in which an error occurred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Before the export was called.
     Instantiate,
-    /// While it ran, its arguments and results included.
+    /// During the call, with its arguments and results.
     Call,
 }
 
-/// The fault that an engine's error is.
+/// Converts an engine error to a handler fault.
 pub(super) fn fault(
     error: &wasmtime::Error,
     phase: Phase,
@@ -25,7 +25,7 @@ pub(super) fn fault(
     fuel_used: u64,
 ) -> HandlerError {
     let cause = cause(error, phase, limits);
-    let mut detail = told(error);
+    let mut detail = describe(error);
     if let (FaultCause::Memory, Some(refused)) = (cause, limits.refused()) {
         detail = format!("{refused}; then: {detail}");
     }
@@ -36,9 +36,9 @@ pub(super) fn fault(
     }
 }
 
-/// An engine's error for the log, the root of it first. The engine quotes the guest's function names, so they are
-/// escaped and cut as the guest's own lines are.
-pub(super) fn told(error: &wasmtime::Error) -> String {
+/// Formats an engine error for the log, root cause first. The engine quotes the guest's function
+/// names, so the text is escaped and shortened.
+pub(super) fn describe(error: &wasmtime::Error) -> String {
     let (root, whole) = (error.root_cause().to_string(), format!("{error:#}"));
     let text = if root == whole {
         root
@@ -53,15 +53,16 @@ fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
         return match stop {
             Stop::Deadline | Stop::Abandoned => FaultCause::Deadline,
             Stop::HostCalls => FaultCause::HostCalls,
-            // A call that waits is no fault: whoever runs it sees what it wants first.
-            Stop::Asks | Stop::Wants => FaultCause::Asks,
+            // Unresolved requests are not a fault. The caller checks for them first.
+            Stop::CapabilityLimit | Stop::Unresolved => FaultCause::Capabilities,
         };
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => FaultCause::Fuel,
         Some(Trap::Interrupt) => FaultCause::Deadline,
         Some(Trap::StackOverflow) => FaultCause::Stack,
-        // A guest that is refused memory says so by `unreachable`, by an access out of bounds, or by an error.
+        // A guest that is denied memory ends with `unreachable`, an out-of-bounds access or an
+        // error.
         _ if limits.refused().is_some() => FaultCause::Memory,
         Some(
             Trap::StringOutOfBounds
@@ -71,17 +72,17 @@ fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
             | Trap::InvalidChar,
         ) => FaultCause::BadOutput,
         Some(_) => FaultCause::Trap,
-        // What a guest called refused what it was given: a handle that is none, a text that is no text.
+        // A function that the guest called rejected its arguments: an invalid handle or string.
         None if ran(error) => FaultCause::Trap,
         None => match phase {
             Phase::Instantiate => FaultCause::Instantiate,
-            // Not a trap: what the export returned could not be read, or is more than the store's hostcall fuel.
+            // Not a trap: the return value could not be read, or exceeds the store's hostcall fuel.
             Phase::Call => FaultCause::BadOutput,
         },
     }
 }
 
-/// Whether an error came up in the middle of the guest's own code.
+/// Whether an error occurred inside the guest's code.
 fn ran(error: &wasmtime::Error) -> bool {
     error
         .downcast_ref::<WasmBacktrace>()
@@ -182,12 +183,12 @@ mod tests {
     fn a_guest_cannot_write_the_log_by_the_names_of_its_functions() {
         let named = wasmtime::Error::from(Trap::OutOfFuel).context("0: a\nERROR forged");
         assert_eq!(
-            told(&named),
+            describe(&named),
             "wasm trap: all fuel consumed by WebAssembly; 0: a\\nERROR forged: wasm trap: all fuel consumed by WebAssembly"
         );
         let long = wasmtime::Error::from(Trap::OutOfFuel).context("x".repeat(1 << 20));
-        assert_eq!(told(&long).len(), MAX_MESSAGE_BYTES);
-        assert!(told(&long).starts_with("wasm trap: all fuel"));
+        assert_eq!(describe(&long).len(), MAX_MESSAGE_BYTES);
+        assert!(describe(&long).starts_with("wasm trap: all fuel"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Components by their digest, each compiled once: handlers that name one component share its code, whatever their limits, their
-//! configuration and the policy that they come from. What no handler uses any more is dropped.
+//! Compiled components by digest. Handlers that name the same component share its code, whatever
+//! their limits, configuration and policy. A component without handlers is dropped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,38 +8,40 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::state::CallState;
 
-/// SHA-256 of a component's file.
+/// The SHA-256 digest of a component's file.
 pub(super) type Digest = [u8; 32];
 
-/// A component that passed every check which no policy has a say in.
-pub(super) struct Compiled {
+/// A component that passed every check that does not depend on a policy.
+pub(super) struct CompiledComponent {
     pub(super) component: Component,
-    /// Its imports linked: nothing of it is a call's or a policy's.
+    /// The component with its imports linked. It has no state of a call or policy.
     pub(super) linked: InstancePre<CallState>,
-    /// Whether it may ask the host to fetch.
-    pub(super) fetches: bool,
-    /// Whether it may ask for lookups.
-    pub(super) looks_up: bool,
+    /// Whether it imports the fetch interface.
+    pub(super) needs_fetch: bool,
+    /// Whether it imports the lookup interface.
+    pub(super) needs_lookup: bool,
 }
 
-/// Where one component is compiled. Whoever asks for it meanwhile waits here, and nobody else does.
+/// The entry of one component. Threads that need the component wait here while it is compiled;
+/// other components are not blocked.
 #[derive(Default)]
-struct Place(Mutex<Weak<Compiled>>);
+struct CacheEntry(Mutex<Weak<CompiledComponent>>);
 
-/// The components that handlers use now.
+/// The components in use.
 #[derive(Default)]
-pub(super) struct Compilations {
-    places: Mutex<HashMap<Digest, Arc<Place>>>,
+pub(super) struct ComponentCache {
+    entries: Mutex<HashMap<Digest, Arc<CacheEntry>>>,
 }
 
-impl Compilations {
-    /// The component of that digest; `compile` makes it if no handler has it. What fails is kept by nobody.
+impl ComponentCache {
+    /// The component with this digest, compiled with `compile` if it is not in use yet. Failures
+    /// are not cached.
     pub(super) fn get<E>(
         &self,
         digest: Digest,
-        compile: impl FnOnce() -> Result<Compiled, E>,
-    ) -> Result<Arc<Compiled>, E> {
-        let place = self.place(digest);
+        compile: impl FnOnce() -> Result<CompiledComponent, E>,
+    ) -> Result<Arc<CompiledComponent>, E> {
+        let place = self.entry(digest);
         let mut known = lock(&place.0);
         if let Some(compiled) = known.upgrade() {
             return Ok(compiled);
@@ -49,15 +51,15 @@ impl Compilations {
         Ok(compiled)
     }
 
-    fn place(&self, digest: Digest) -> Arc<Place> {
-        let mut places = lock(&self.places);
-        // A place that somebody holds is at work, or about to be. One that cannot be looked into is too.
+    fn entry(&self, digest: Digest) -> Arc<CacheEntry> {
+        let mut places = lock(&self.entries);
+        // An entry with another reference, or one that is locked, is in use.
         places.retain(|_, place| Arc::strong_count(place) > 1 || place.is_used());
         Arc::clone(places.entry(digest).or_default())
     }
 }
 
-impl Place {
+impl CacheEntry {
     fn is_used(&self) -> bool {
         self.0
             .try_lock()
@@ -65,7 +67,7 @@ impl Place {
     }
 }
 
-/// A compiler that panicked has left a component's place as it was: empty.
+/// A compiler that panicked left the entry empty, which is a valid state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

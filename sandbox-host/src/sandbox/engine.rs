@@ -1,4 +1,4 @@
-//! The wasm engine: what guests may be made of, and how much of them there may be at once.
+//! The wasm engine: its features, and the number of instances that can exist at once.
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
@@ -8,7 +8,8 @@ use super::bounds::{
 };
 use super::fault::SandboxError;
 
-/// An engine with room for `slots` instances at once, each with at most `max_memory_bytes` a memory.
+/// Creates an engine for `slots` concurrent instances, each with at most `max_memory_bytes` in a
+/// memory.
 pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, SandboxError> {
     let slots =
         u32::try_from(slots).map_err(|_| SandboxError::Engine(format!("{slots} threads")))?;
@@ -29,12 +30,12 @@ pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, Sa
     Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
 }
 
-/// An engine that only compiles, what the other one runs.
+/// Creates an engine that only compiles code for the other one.
 pub(super) fn compiler() -> wasmtime::Result<Engine> {
     Engine::new(&config())
 }
 
-/// What code depends on.
+/// The settings that compiled code depends on.
 fn config() -> Config {
     let mut config = Config::new();
     config
@@ -44,12 +45,12 @@ fn config() -> Config {
         .max_wasm_stack(MAX_WASM_STACK_BYTES)
         .cranelift_opt_level(OptLevel::Speed)
         .parallel_compilation(true)
-        // Where a component's own parts pass texts to each other, the engine makes modules with the memories of both, and panics if it may
-        // not. `MAX_MEMORIES` bounds them all the same.
+        // The engine needs this to pass strings between a component's own parts, and panics without
+        // it. `MAX_MEMORIES` limits the memories anyway.
         .wasm_multi_memory(true)
-        // No guest toolchain of ours needs these: what is off cannot have a bug.
+        // No supported guest toolchain needs these. A disabled feature cannot have bugs.
         .wasm_memory64(false)
-        // Its results differ by machine; a replay must not.
+        // Its results differ between machines, and a replay must not.
         .wasm_relaxed_simd(false);
     config
 }

@@ -1,42 +1,42 @@
-//! Why the sandbox does not start, and why it refuses a component.
+//! Errors of starting the sandbox and of loading components.
 
-/// The sandbox cannot be made.
+/// The sandbox cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The engine refuses its configuration, or the machine cannot give it the address space.
+    /// The engine rejects its configuration, or the machine cannot provide the address space.
     #[error("cannot make the wasm engine: {0}")]
     Engine(String),
     /// A thread cannot be started.
     #[error("cannot start thread {name}: {source}")]
     Thread {
-        /// Which.
+        /// The name of the thread.
         name: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
-/// A component is refused. Every text is for the operator.
+/// A component is rejected. Every text is for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadFault {
-    /// The file is not the one that the policy names. Nothing of it was parsed.
+    /// The file's digest differs from the policy's. The file was not parsed.
     #[error("handler {handler}: sha256 is {found}, the policy says {expected}")]
     Digest {
         /// The handler's name.
         handler: String,
-        /// The policy's digest, hex.
+        /// The digest in the policy, in hex.
         expected: String,
-        /// The file's digest, hex.
+        /// The digest of the file, in hex.
         found: String,
     },
-    /// The file is larger than a component may be.
+    /// The file exceeds the size limit for components.
     #[error("handler {handler}: {bytes} bytes, at most {max} are compiled")]
     TooLarge {
         /// The handler's name.
         handler: String,
-        /// The file's size.
+        /// The size of the file.
         bytes: usize,
-        /// The bound.
+        /// The limit.
         max: usize,
     },
     /// The file does not compile as a component.
@@ -44,49 +44,49 @@ pub enum LoadFault {
     Compile {
         /// The handler's name.
         handler: String,
-        /// What the compiler says.
+        /// The compiler's error.
         detail: String,
     },
-    /// The component asks for something that no handler gets.
+    /// The component imports an interface that no handler gets.
     #[error(
         "handler {handler}: imports {import}, which no handler gets (only tensorgate:handler/{{types,config,log}}@0.1.0 exist)"
     )]
     Import {
         /// The handler's name.
         handler: String,
-        /// What it asks for.
+        /// The name of the import.
         import: String,
     },
-    /// The component asks for what its policy does not give it.
+    /// The component imports an interface that its policy does not grant.
     #[error(
         "handler {handler}: needs {grant} (it imports {import}), which its policy does not give it: say what it may have with `{grant}:`, or build it without"
     )]
     Ungranted {
         /// The handler's name.
         handler: String,
-        /// What of a policy would give it that.
+        /// The policy key that would grant it.
         grant: &'static str,
-        /// What it asks for.
+        /// The name of the import.
         import: &'static str,
     },
-    /// The component has no export of its role, or one of another type.
+    /// The component lacks the export of its role, or the export has another type.
     #[error("handler {handler}: does not implement world {role}: {detail}")]
     World {
         /// The handler's name.
         handler: String,
-        /// The world's name.
+        /// The name of the world.
         role: &'static str,
-        /// What is wrong.
+        /// The error.
         detail: String,
     },
-    /// The component could not be instantiated even once within the policy's bounds.
+    /// The component needs more resources to start than the policy allows.
     #[error("handler {handler}: needs {needs}, the policy gives {gives}")]
     Resources {
         /// The handler's name.
         handler: String,
-        /// What it declares.
+        /// What the component declares.
         needs: String,
-        /// What it may have.
+        /// What the policy allows.
         gives: String,
     },
 }

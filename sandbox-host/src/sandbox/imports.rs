@@ -1,25 +1,25 @@
-//! The whole of what a guest can call. Nothing else is in the linker, so nothing else can be linked.
+//! All functions that a guest can import. The linker has no others.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, WasmStr};
 
 use super::bindings::preprocess::tensorgate::handler::log::Level;
 use super::bounds::MAX_CONFIG_KEY_BYTES;
-use super::logbook::longest;
+use super::guest_log::longest;
 use super::state::CallState;
 
-/// The interfaces that exist, versions included. `types` has no functions.
+/// The interfaces that exist, with versions. `types` has no functions.
 pub(super) const INTERFACES: [&str; 5] =
     ["tensorgate:handler/types@0.1.0", CONFIG, LOG, FETCH, LOOKUP];
 
 const CONFIG: &str = "tensorgate:handler/config@0.1.0";
 const LOG: &str = "tensorgate:handler/log@0.1.0";
-/// For those handlers alone whose policy says what may be fetched.
+/// Only for handlers with `fetch` in their policy.
 pub(super) const FETCH: &str = "tensorgate:handler/fetch@0.1.0";
-/// For those alone whose policy names lookups.
+/// Only for handlers with `lookups` in their policy.
 pub(super) const LOOKUP: &str = "tensorgate:handler/lookup@0.1.0";
 
-/// Fills a linker. Strings are read where they lie: bounds come before copies.
+/// Adds the imports to a linker. Strings are checked in the guest's memory before they are copied.
 pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     for interface in INTERFACES {
         linker.instance(interface)?;
@@ -39,23 +39,23 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
         "write",
         |mut store: StoreContextMut<'_, CallState>, (level, message): (Level, WasmStr)| {
             store.data_mut().enter_host()?;
-            // Owned, because the logbook lies in the same store, and no more of it than a line can have; the store's hostcall fuel bounds
-            // what is looked at.
+            // Copied because the log is in the same store, and only as much as a line may have. The
+            // store's hostcall fuel limits what is read.
             let (line, bytes) = {
                 let message = message.to_str(&store)?;
                 (longest(&message).to_owned(), message.len())
             };
             let state = store.data_mut();
-            if let Some(line) = state.logbook.accept(&line, bytes) {
+            if let Some(line) = state.log.accept(&line, bytes) {
                 write(level, &state.handler, &state.request_id, &line);
             }
             Ok(())
         },
     )?;
-    super::brought::link(linker)
+    super::capability_imports::link(linker)
 }
 
-/// One line, at the level that the handler gave it.
+/// Writes one line at the level that the handler chose.
 fn write(level: Level, handler: &str, request_id: &str, line: &str) {
     match level {
         Level::Debug => {

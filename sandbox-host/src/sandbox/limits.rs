@@ -1,26 +1,27 @@
-//! How much memory, and how many tables and instances, one call may have. It also remembers having said no: a guest
-//! that is refused memory ends in `unreachable`, and only this knows why.
+//! Limits on the memory, tables and instances of one call. The limiter remembers its first
+//! rejection: a guest that is denied memory ends with `unreachable`, and only the limiter knows
+//! why.
 
 use wasmtime::ResourceLimiter;
 
 use super::bounds::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 
-/// The limiter of one store.
+/// The resource limiter of one store.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// Linear memory, all memories together, bytes.
+    /// The limit for all linear memories together, in bytes.
     memory_bytes: usize,
-    /// Linear memory in use, bytes. It never shrinks: wasm memories do not.
+    /// The linear memory in use, in bytes. It never shrinks, because wasm memories do not.
     used_bytes: usize,
-    /// How often a memory that was not empty grew, and by how many bytes in all.
+    /// How often a non-empty memory grew, and by how many bytes in total.
     grows: u32,
     grown_bytes: usize,
-    /// The first refusal.
+    /// The first rejection.
     refused: Option<String>,
 }
 
 impl Limits {
-    /// Limits of a call with this much linear memory, bytes.
+    /// The limits of a call with this much linear memory in bytes.
     pub(super) const fn new(memory_bytes: usize) -> Self {
         Self {
             memory_bytes,
@@ -31,22 +32,22 @@ impl Limits {
         }
     }
 
-    /// What was refused first, if anything was.
+    /// The first rejection, if any.
     pub(super) fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
     }
 
-    /// The most linear memory that was in use, bytes.
+    /// The peak linear memory in bytes.
     pub(super) const fn peak_bytes(&self) -> usize {
         self.used_bytes
     }
 
-    /// How often memory grew after it was made.
+    /// How often a memory grew after its creation.
     pub(super) const fn grows(&self) -> u32 {
         self.grows
     }
 
-    /// By how many bytes in all.
+    /// By how many bytes memories grew in total.
     pub(super) const fn grown_bytes(&self) -> usize {
         self.grown_bytes
     }
@@ -72,11 +73,11 @@ impl ResourceLimiter for Limits {
             return Ok(self.refuse(|| format!("wanted {wanted} bytes of memory, may have {limit}")));
         }
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // The module's own maximum: it fails whatever is said here, and must not be counted.
+            // The module's own maximum. The growth fails anyway and must not be counted.
             return Ok(false);
         }
         self.used_bytes = wanted;
-        // From nothing it is made.
+        // Growth from zero is the creation.
         if current > 0 && desired > current {
             self.grows = self.grows.saturating_add(1);
             self.grown_bytes = (self.grown_bytes).saturating_add(desired.saturating_sub(current));

@@ -1,5 +1,5 @@
-//! From bytes to a component that can be called, or a fault that says why not. The digest comes first: nothing of a
-//! file that the policy does not name is parsed, let alone compiled.
+//! Loads components: from a file's bytes to an export that can be called. The digest is checked
+//! first. A file that the policy does not name is neither parsed nor compiled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::asks::Asking;
 use super::bindings::postprocess::PostprocessPre;
 use super::bindings::preprocess::PreprocessPre;
 use super::bounds::{MAX_COMPONENT_BYTES, PAGE_BYTES};
+use super::capabilities::CapabilityLimits;
 use super::cause;
-use super::compile::Forge;
-use super::compiled::{self, Compilations, Compiled};
+use super::compile::Compiler;
+use super::compiled::{self, CompiledComponent, ComponentCache};
 use super::fault::LoadFault;
 use super::imports;
 use super::outcome::Role;
 use super::state::CallState;
 
-/// A compiled component's export, found.
+/// The export of a compiled component.
 pub(super) enum Export {
-    /// Of the world before the model.
+    /// The export of a preprocess handler.
     Preprocess(PreprocessPre<CallState>),
-    /// Of the world after it.
+    /// The export of a postprocess handler.
     Postprocess(PostprocessPre<CallState>),
 }
 
 impl Export {
-    /// The role that it was loaded for.
+    /// The role of the handler.
     pub(super) const fn role(&self) -> Role {
         match self {
             Self::Preprocess(_) => Role::Preprocess,
@@ -41,26 +41,26 @@ impl Export {
     }
 }
 
-/// What one handler may have, as its policy says.
+/// The limits of one handler, from its policy.
 #[derive(Clone, Debug)]
-pub(super) struct Allowance {
+pub(super) struct HandlerLimits {
     pub(super) fuel: u64,
     pub(super) memory_bytes: usize,
     pub(super) timeout: Duration,
     pub(super) config: Arc<std::collections::BTreeMap<String, String>>,
-    pub(super) asking: Asking,
-    pub(super) most_brought_bytes: usize,
+    pub(super) capabilities: CapabilityLimits,
+    pub(super) max_resolved_bytes: usize,
 }
 
-impl Allowance {
-    pub(super) fn of(rule: &Handler) -> Self {
+impl HandlerLimits {
+    pub(super) fn from_policy(rule: &Handler) -> Self {
         Self {
             fuel: rule.fuel(),
             memory_bytes: rule.memory_bytes(),
             timeout: Duration::from_millis(rule.timeout_ms()),
             config: Arc::new(rule.config().clone()),
-            asking: Asking::of(rule),
-            most_brought_bytes: rule.most_brought_bytes(),
+            capabilities: CapabilityLimits::from_policy(rule),
+            max_resolved_bytes: rule.max_resolved_bytes(),
         }
     }
 }
@@ -68,19 +68,19 @@ impl Allowance {
 /// A handler's export, and the component that it keeps in use.
 pub(super) struct Loaded {
     pub(super) export: Export,
-    pub(super) compiled: Arc<Compiled>,
+    pub(super) compiled: Arc<CompiledComponent>,
 }
 
-/// What every load stands on.
-pub(super) struct Workshop {
+/// The engine, linker and cache that every load uses.
+pub(super) struct ComponentLoader {
     pub(super) engine: Engine,
     pub(super) linker: Linker<CallState>,
-    pub(super) compilations: Compilations,
-    pub(super) forge: Forge,
+    pub(super) component_cache: ComponentCache,
+    pub(super) compiler: Compiler,
 }
 
-impl Workshop {
-    /// Checks, and compiles what no handler has compiled yet.
+impl ComponentLoader {
+    /// Checks a component, and compiles it unless it is in use already.
     pub(super) fn load(
         &self,
         name: &str,
@@ -105,18 +105,18 @@ impl Workshop {
             });
         }
         let compiled = self
-            .compilations
+            .component_cache
             .get(found, || self.compile(name, &found, file))
-            .map_err(|unfit| unfit.of(name, role))?;
+            .map_err(|unfit| unfit.into_load_fault(name, role))?;
         for (needed, granted, grant, import) in [
             (
-                compiled.fetches,
+                compiled.needs_fetch,
                 rule.fetch().is_some(),
                 "fetch",
                 imports::FETCH,
             ),
             (
-                compiled.looks_up,
+                compiled.needs_lookup,
                 !rule.lookups().is_empty(),
                 "lookups",
                 imports::LOOKUP,
@@ -130,70 +130,71 @@ impl Workshop {
                 });
             }
         }
-        fits(name, rule, &compiled.component)?;
+        check_memory(name, rule, &compiled.component)?;
         let export = export(role, compiled.linked.clone())
-            .map_err(|error| Unfit::World(error).of(name, role))?;
+            .map_err(|error| ComponentError::World(error).into_load_fault(name, role))?;
         Ok(Loaded { export, compiled })
     }
 
-    /// All that takes a file and no policy.
+    /// The steps that depend on the file only, not on a policy.
     fn compile(
         &self,
         name: &str,
         digest: &compiled::Digest,
         file: &[u8],
-    ) -> Result<Compiled, Unfit> {
-        let component = (self.forge.component(name, digest, file)).map_err(Unfit::Compile)?;
+    ) -> Result<CompiledComponent, ComponentError> {
+        let component =
+            (self.compiler.component(name, digest, file)).map_err(ComponentError::Compile)?;
         let whole = component.component_type();
         let asks = |of: &str| (whole.imports(&self.engine)).any(|(import, _)| import == of);
         let (fetches, looks_up) = (asks(imports::FETCH), asks(imports::LOOKUP));
         let foreign = whole
             .imports(&self.engine)
-            // A world names the types that it uses: a name for something is not something to call.
+            // Type imports are not functions, so a world may name any.
             .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
             .map(|(import, _)| import.to_owned())
             .find(|import| !imports::INTERFACES.contains(&import.as_str()));
         if let Some(import) = foreign {
-            return Err(Unfit::Import(import));
+            return Err(ComponentError::Import(import));
         }
         let linked = self
             .linker
             .instantiate_pre(&component)
-            .map_err(Unfit::World)?;
-        // Now rather than in the first call, which has a deadline.
+            .map_err(ComponentError::World)?;
+        // Done now instead of in the first call, which has a deadline.
         component
             .initialize_copy_on_write_image()
-            .map_err(Unfit::Compile)?;
-        Ok(Compiled {
+            .map_err(ComponentError::Compile)?;
+        Ok(CompiledComponent {
             component,
             linked,
-            fetches,
-            looks_up,
+            needs_fetch: fetches,
+            needs_lookup: looks_up,
         })
     }
 }
 
-/// Why a file is no handler, whoever names it.
-enum Unfit {
+/// Why a file is not a usable handler, for any policy.
+enum ComponentError {
     Compile(wasmtime::Error),
     Import(String),
     World(wasmtime::Error),
 }
 
-impl Unfit {
-    /// As the fault of one handler that names it.
-    fn of(self, name: &str, role: Role) -> LoadFault {
+impl ComponentError {
+    /// Converts the error to the fault of a handler that names the file.
+    fn into_load_fault(self, name: &str, role: Role) -> LoadFault {
         let handler = name.to_owned();
         match self {
             Self::Compile(error) => LoadFault::Compile {
                 handler,
-                detail: cause::told(&error),
+                detail: cause::describe(&error),
             },
             Self::Import(import) => LoadFault::Import { handler, import },
             Self::World(error) => LoadFault::World {
                 handler,
                 role: role.export(),
-                detail: cause::told(&error),
+                detail: cause::describe(&error),
             },
         }
     }
@@ -206,9 +207,9 @@ fn export(role: Role, linked: InstancePre<CallState>) -> wasmtime::Result<Export
     })
 }
 
-/// Refuses a component that wants more memory at its start than its policy gives: each of its calls would fail. The
-/// engine's own bounds (memories, tables, instances) were checked when it compiled.
-fn fits(name: &str, rule: &Handler, component: &Component) -> Result<(), LoadFault> {
+/// Rejects a component whose initial memory exceeds its policy's limit, because each call would
+/// fail. The engine checked its own limits (memories, tables, instances) during compilation.
+fn check_memory(name: &str, rule: &Handler, component: &Component) -> Result<(), LoadFault> {
     let beyond = |needs: String, gives: String| LoadFault::Resources {
         handler: name.to_owned(),
         needs,

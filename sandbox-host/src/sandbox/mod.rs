@@ -1,45 +1,48 @@
-//! Runs handler components that nobody trusts: a fresh instance for every call, on threads of its own, within bounds
-//! that the policy names.
+//! Runs untrusted handler components: a fresh instance for each call, on threads of its own, within
+//! the limits of the policy.
 //!
-//! Only `tensorgate:handler/{types,config,log}@0.1.0` can be imported, and `fetch` and `lookup` by whom the policy grants them. No WASI is linked, neither `wasi-common` (which
-//! upstream retired in favour of `wasmtime-wasi`) nor its successor: a handler written in Rust needs none of it, and a
-//! language runtime that does not start without WASI has it stubbed in its own component, where a call of it traps.
+//! A component may import `tensorgate:handler/{types,config,log}@0.1.0`, and also `fetch` and
+//! `lookup` if the policy grants them. WASI is not linked, neither `wasi-common` nor its successor
+//! `wasmtime-wasi`. A handler in Rust needs none of it. A language runtime that needs WASI to start
+//! has it stubbed in its own component, where a call of it traps.
 //!
-//! What it never does: it checks no contract (a handler's tensors are checked by whoever dispatches them), keeps
-//! nothing from one call to the next, and never runs guest code on an async runtime's thread.
+//! The sandbox does not check contracts; the caller checks a handler's tensors. It keeps no state
+//! between calls. It never runs guest code on a thread of an async runtime.
 //!
-//! What a handler asks the host to bring ([`Bring`]) it gets in a run of its own: no guest waits for a network.
+//! A guest never waits for the network. The host resolves capability requests
+//! ([`ResourceResolver`]) between two runs of the same call.
 //!
-//! A call passes through these, in this order: `load` has checked the component, `compile` made code of it and `compiled` keeps that, `pool` finds it a
-//! thread, `call` gives it a store with every bound set, `imports` is all that it can reach, `cause` says what
-//! its failure means, `tensors` what it returned.
+//! A call passes these modules: `load` checked the component, `compile` compiled it and `compiled`
+//! caches it. `pool` assigns a thread, `call` creates a store with every limit. `imports` has all
+//! functions that the guest can call. `cause` interprets errors, and `tensors` converts the
+//! results.
 
-mod asks;
 mod bindings;
 mod bounds;
 mod breaker;
-mod brought;
 mod call;
+mod call_history;
 mod caller;
+mod capabilities;
+mod capability_imports;
 mod cause;
-mod clock;
 mod compile;
 mod compiled;
 mod engine;
+mod epoch_ticker;
 mod fault;
+mod guest_log;
+mod handler_queue;
 mod imports;
-mod lanes;
+mod job_handle;
 mod limits;
 mod load;
-mod logbook;
+mod low_priority_slots;
 mod outcome;
-mod pace;
 mod pool;
 mod priority;
-mod spare;
 mod state;
 mod tensors;
-mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,68 +53,72 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmtime::component::Linker;
 
-pub use self::asks::{
-    Ask, Behalf, Bring, Brought, Busy, Column, File, Known, Ledger, Missing, Reached,
+use self::bounds::MAX_RESERVED_THREADS;
+use self::breaker::{Breaker, ClientName};
+pub use self::breaker::{BreakerListener, BreakerReporting, CallVerdict};
+use self::call::{Callee, PreviousRuns, Run};
+use self::call_history::{CallHistories, CallKind};
+use self::caller::{CallWaiter, NoAnswer, WaitLimits};
+pub use self::capabilities::{
+    CallContext, CapabilityRequest, EgressBusy, EgressLog, EgressRecord, FeatureColumn,
+    FetchedFile, ResolveFailure, ResolvedResource, ResolvedResources, ResourceResolver,
 };
-use self::bounds::MAX_KEPT_THREADS;
-use self::breaker::{Breaker, Who};
-pub use self::breaker::{Hears, Shown, Standing};
-use self::call::{Before, Callee, Run};
-use self::caller::{CallerEnd, NoAnswer, Waits};
-use self::clock::Ticker;
-use self::compile::Forge;
-pub use self::compile::{CompilerProcess, Compiling, compiler_process};
-use self::compiled::Compilations;
+use self::compile::Compiler;
+pub use self::compile::{CompilerConfig, CompilerProcess, compiler_process};
+use self::compiled::ComponentCache;
+use self::epoch_ticker::Ticker;
 pub use self::fault::{LoadFault, SandboxError};
-use self::lanes::{LaneId, Patience};
-use self::load::{Allowance, Workshop};
+use self::handler_queue::{HandlerId, QueueDelayLimits};
+use self::job_handle::JobHandle;
+use self::load::{ComponentLoader, HandlerLimits};
+use self::low_priority_slots::LowPrioritySlots;
 pub use self::outcome::{
-    Called, CutOff, FaultCause, HandlerError, Keep, Kept, Overload, Payload, Ran, Role,
+    CallCapture, CapturedCall, FaultCause, FinishedCall, HandlerError, HandlerOutput,
+    OpenCircuitError, Overload, Payload, Role,
 };
-use self::pace::{Paces, Went};
-use self::pool::Pool;
-use self::priority::{Rank, Stint};
-use self::spare::SpareCores;
-use self::ticket::Ticket;
-use crate::dispatch::Whose;
+use self::pool::ThreadPool;
+use self::priority::{CpuTimer, Priority};
+use crate::client_key::ClientKey;
 
-/// How large the sandbox is.
+/// The size of the sandbox.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
-    /// Threads that one handler may have at once.
+    /// The most concurrent calls of one handler.
     pub threads: usize,
-    /// Handlers that will be loaded: each has a thread that no other takes.
+    /// The number of handlers that will be loaded. Each gets a reserved thread.
     pub handlers: usize,
-    /// Calls of one handler that wait for a thread; more are shed, of the client that has the most.
+    /// The most queued calls of one handler. When the queue is full, the client with the most calls
+    /// loses its newest one.
     pub queue: usize,
-    /// How long a call waits for a thread before it is shed, milliseconds.
+    /// How long a call waits for a thread before it is rejected, in milliseconds.
     pub queue_wait_ms: u64,
-    /// The largest linear memory that any policy may give, bytes.
+    /// The largest linear memory that any policy may give, in bytes.
     pub max_memory_bytes: usize,
-    /// The largest answer of one call, data and names, bytes.
+    /// The largest output of one call, data and names, in bytes.
     pub max_output_bytes: usize,
     /// How components are compiled.
-    pub compiling: Compiling,
+    pub compiler: CompilerConfig,
 }
 
 impl Default for SandboxConfig {
-    /// As many threads as cores; a queue that a healthy handler (100 µs a call) empties in a fraction of the wait.
+    /// As many threads as cores. The queue is one that a healthy handler (100 µs a call) empties in
+    /// a fraction of the wait.
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
-            handlers: MAX_KEPT_THREADS,
+            handlers: MAX_RESERVED_THREADS,
             queue: 256,
             queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,
             max_output_bytes: 64 << 20,
-            compiling: Compiling::default(),
+            compiler: CompilerConfig::default(),
         }
     }
 }
 
-/// The engine, its clock and its threads.
+/// The engine, its epoch ticker and its threads.
 pub struct Sandbox {
-    workshop: Workshop,
+    loader: ComponentLoader,
     workers: Arc<Workers>,
     queue_wait: Duration,
     max_output_bytes: usize,
@@ -119,18 +126,19 @@ pub struct Sandbox {
     engine: Arc<str>,
 }
 
-/// What runs calls. Handlers share it, so that one that outlives its sandbox still has a thread and a deadline.
+/// The threads and the ticker. Handlers share them, so a handler that outlives its sandbox still
+/// works.
 struct Workers {
-    pool: Pool,
+    pool: ThreadPool,
     ticker: Ticker,
-    spare: SpareCores,
+    low_priority_slots: LowPrioritySlots,
 }
 
 impl Sandbox {
-    /// Makes the engine and starts its threads.
+    /// Creates the engine and starts its threads.
     ///
     /// # Errors
-    /// If the machine cannot give the address space or a thread.
+    /// Returns an error if the machine cannot provide the address space or a thread.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let SandboxConfig {
             threads,
@@ -139,28 +147,28 @@ impl Sandbox {
             queue_wait_ms,
             max_memory_bytes,
             max_output_bytes,
-            compiling,
+            compiler: compiling,
         } = config;
         let threads = threads.max(1);
-        let engine = engine::engine(lanes::threads(threads, handlers), max_memory_bytes)?;
+        let engine = engine::engine(handler_queue::threads(threads, handlers), max_memory_bytes)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
         let queue_wait = Duration::from_millis(queue_wait_ms);
-        let patience = Patience::of(queue_wait);
+        let patience = QueueDelayLimits::from_queue_wait(queue_wait);
         let workers = Arc::new(Workers {
             ticker: Ticker::start(&engine)?,
-            spare: SpareCores::of(threads),
-            pool: Pool::start(threads, handlers, queue.max(1), patience)?,
+            low_priority_slots: LowPrioritySlots::new(threads),
+            pool: ThreadPool::start(threads, handlers, queue.max(1), patience)?,
         });
         let identity = hex(&compile::identity(&engine));
         let engine_name = format!("tensorgate {} {identity:.16}", env!("CARGO_PKG_VERSION"));
         Ok(Self {
             engine: engine_name.into(),
-            workshop: Workshop {
-                forge: Forge::new(&engine, compiling),
+            loader: ComponentLoader {
+                compiler: Compiler::new(&engine, compiling),
                 engine,
                 linker,
-                compilations: Compilations::default(),
+                component_cache: ComponentCache::default(),
             },
             workers,
             queue_wait,
@@ -168,11 +176,11 @@ impl Sandbox {
         })
     }
 
-    /// Checks a component, its digest first, and compiles it unless a handler that is loaded has the same. Takes as long as a compiler
-    /// takes: not for an async thread.
+    /// Checks a component, its digest first. Compiles it unless a loaded handler has the same. This
+    /// takes as long as the compiler and must not run on an async thread.
     ///
     /// # Errors
-    /// [`LoadFault`], each for the operator to read.
+    /// Returns a [`LoadFault`], with a text for the operator.
     pub fn load(
         &self,
         name: &str,
@@ -180,174 +188,182 @@ impl Sandbox {
         role: Role,
         component: &[u8],
     ) -> Result<LoadedHandler, LoadFault> {
-        let loaded = self.workshop.load(name, rule, role, component)?;
+        let loaded = self.loader.load(name, rule, role, component)?;
         let callee = Callee {
-            engine: self.workshop.engine.clone(),
+            engine: self.loader.engine.clone(),
             name: Arc::from(name),
             export: loaded.export,
             _compiled: loaded.compiled,
-            allowance: Allowance::of(rule),
+            allowance: HandlerLimits::from_policy(rule),
             max_output_bytes: self.max_output_bytes,
         };
         Ok(LoadedHandler {
             callee: Arc::new(callee),
-            lane: self.workers.pool.lane(),
+            queue: self.workers.pool.add_handler(),
             workers: Arc::clone(&self.workers),
             queue_wait: self.queue_wait,
-            latest: None,
-            bring: None,
+            deadline: None,
+            resolver: None,
             rule: Arc::new(rule.clone()),
             engine: Arc::clone(&self.engine),
-            behalf: Behalf::default(),
+            context: CallContext::default(),
             breaker: Breaker::new(Arc::from(name)),
-            paces: Arc::new(Paces::new()),
+            call_histories: Arc::new(CallHistories::new()),
             client: None,
-            whose: Whose::of(None),
+            client_key: ClientKey::from_name(None),
         })
     }
 
-    /// What runs calls: this crate's version, and a digest of its engine's, with the engine's configuration and what the processor can do.
+    /// The version of this crate, and a digest of the engine's version, its configuration and the
+    /// processor's features.
     pub fn engine(&self) -> &str {
         &self.engine
     }
 
-    /// How often a component was compiled. Handlers that name one component share what was made of it once.
+    /// How often a component was compiled. Handlers with the same component share one compilation.
     pub fn compilations(&self) -> u64 {
-        self.workshop.forge.count()
+        self.loader.compiler.count()
     }
 }
 
-/// A component that is ready to be called. Clones share its place in the queue.
+/// A component that is ready to be called. Clones share its queue.
 #[derive(Clone)]
 pub struct LoadedHandler {
     callee: Arc<Callee>,
     workers: Arc<Workers>,
-    lane: LaneId,
+    queue: HandlerId,
     queue_wait: Duration,
-    latest: Option<Instant>,
-    bring: Option<Arc<dyn Bring>>,
+    deadline: Option<Instant>,
+    resolver: Option<Arc<dyn ResourceResolver>>,
     rule: Arc<Handler>,
     engine: Arc<str>,
-    behalf: Behalf,
+    context: CallContext,
     breaker: Arc<Breaker>,
-    paces: Arc<Paces>,
-    /// For whom it is called; whoever calls it for nobody is never cut off.
-    client: Option<Who>,
-    /// Whose turn its calls wait for.
-    whose: Whose,
+    call_histories: Arc<CallHistories>,
+    /// The client of the call. Calls without a client bypass the circuit breaker.
+    client: Option<ClientName>,
+    /// The client whose turn the call takes in the queue.
+    client_key: ClientKey,
 }
 
 impl LoadedHandler {
-    /// The same handler, its asks answered by this. Without it nothing is brought: every ask is [`Missing::Unavailable`].
+    /// Returns the same handler with this resolver. Without one, every capability request fails
+    /// with [`ResolveFailure::Unavailable`].
     #[must_use]
-    pub fn with(&self, bring: Arc<dyn Bring>) -> Self {
+    pub fn with_resolver(&self, bring: Arc<dyn ResourceResolver>) -> Self {
         Self {
-            bring: Some(bring),
+            resolver: Some(bring),
             ..self.clone()
         }
     }
 
-    /// The same handler for one client's request: what it asks for is asked on that client's behalf.
+    /// Returns the same handler for one client's request. Capability requests are made for that
+    /// client.
     #[must_use]
-    pub fn on_behalf_of(&self, behalf: Behalf) -> Self {
+    pub fn with_context(&self, behalf: CallContext) -> Self {
         Self {
-            behalf,
+            context: behalf,
             ..self.clone()
         }
     }
 
-    /// What can be brought into memory for one call, bytes.
-    pub fn most_brought_bytes(&self) -> usize {
-        self.callee.allowance.most_brought_bytes
+    /// The most bytes that can be resolved into memory for one call.
+    pub fn max_resolved_bytes(&self) -> usize {
+        self.callee.allowance.max_resolved_bytes
     }
 
-    /// The same handler for one request, whose time ends then. A call that has not started by then is
-    /// [`HandlerError::Overloaded`], one that runs is stopped as a [`FaultCause::RequestDeadline`].
+    /// Returns the same handler with the deadline of a request. A call that has not started by then
+    /// is [`HandlerError::Overloaded`]. A running call is stopped with
+    /// [`FaultCause::RequestDeadline`].
     #[must_use]
-    pub fn by(&self, latest: Instant) -> Self {
+    pub fn with_deadline(&self, latest: Instant) -> Self {
         Self {
-            latest: Some(latest),
+            deadline: Some(latest),
             ..self.clone()
         }
     }
 
-    /// The same handler for one client, or one that has no name: clients' calls wait in turn. Who calls it so is told [`HandlerError::CutOff`] once it failed too often.
+    /// Returns the same handler for a client, which may have no name. Calls of clients take turns.
+    /// The call fails with [`HandlerError::CircuitOpen`] once the handler failed too often.
     #[must_use]
-    pub fn of(&self, client: Option<&str>) -> Self {
+    pub fn for_client(&self, client: Option<&str>) -> Self {
         Self {
             client: Some(client.map(Arc::from)),
-            whose: Whose::of(client),
+            client_key: ClientKey::from_name(client),
             ..self.clone()
         }
     }
 
-    /// Where operators see that it was cut off; said once.
-    pub fn show(&self, shown: Shown) {
-        self.breaker.show(shown);
+    /// Sets the metrics and the listener of the circuit breaker. Only the first call counts.
+    pub fn set_breaker_reporting(&self, shown: BreakerReporting) {
+        self.breaker.set_reporting(shown);
     }
 
-    /// Calls the `preprocess` export on a fresh instance. Dropping the future stops the call within a tick or two.
+    /// Calls the `preprocess` export on a fresh instance. Dropping the future stops the call within
+    /// two ticks.
     ///
     /// # Errors
-    /// [`HandlerError`]; a component that was loaded for the other role is not called.
+    /// Returns a [`HandlerError`]. A component that was loaded for the other role is not called.
     pub async fn preprocess(
         &self,
         request_id: &str,
         input: Payload,
-    ) -> Result<Called, HandlerError> {
+    ) -> Result<HandlerOutput, HandlerError> {
         self.call(Role::Preprocess, request_id, input).await
     }
 
-    /// Calls the `postprocess` export on a fresh instance. Dropping the future stops the call within a tick or two.
+    /// Calls the `postprocess` export on a fresh instance. Dropping the future stops the call
+    /// within two ticks.
     ///
     /// # Errors
-    /// [`HandlerError`]; a component that was loaded for the other role is not called.
+    /// Returns a [`HandlerError`]. A component that was loaded for the other role is not called.
     pub async fn postprocess(
         &self,
         request_id: &str,
         outputs: Vec<Tensor<'static>>,
-    ) -> Result<Called, HandlerError> {
+    ) -> Result<HandlerOutput, HandlerError> {
         self.call(Role::Postprocess, request_id, Payload::Tensors(outputs))
             .await
     }
 
-    /// Makes an instance as a call would, with every bound set, and drops it: on this thread, and nothing but its start function runs.
-    /// What a call costs before the guest's first line, and whether a component can start at all.
+    /// Creates an instance with every limit set, on this thread, and drops it. Only its start
+    /// function runs. This shows the cost of a call before the guest's first line, and whether a
+    /// component can start.
     ///
     /// # Errors
-    /// [`HandlerError`], as a call's.
+    /// Returns a [`HandlerError`], as a call does.
     pub fn instantiate(&self) -> Result<(), HandlerError> {
         let _ticking = self.workers.ticker.run();
         self.callee.instantiate()
     }
 
-    /// Calls if its breaker lets it, and tells it what became of it.
+    /// Calls the handler if the circuit breaker permits it, and records the outcome.
     async fn call(
         &self,
         role: Role,
         request_id: &str,
         input: Payload,
-    ) -> Result<Called, HandlerError> {
+    ) -> Result<HandlerOutput, HandlerError> {
         let Some(client) = &self.client else {
-            return self.runs(role, request_id, input).await;
+            return self.run_until_resolved(role, request_id, input).await;
         };
-        // Dropped with this future, it says nothing.
+        // If this future is dropped, the outcome is unknown.
         let mut call = self.breaker.admit(client)?;
-        let outcome = self.runs(role, request_id, input).await;
-        call.came_to(outcome.as_ref().err());
-        outcome.map(|called| Called {
-            standing: called.standing.clone().of(call),
+        let outcome = self.run_until_resolved(role, request_id, input).await;
+        call.set_outcome(outcome.as_ref().err());
+        outcome.map(|called| HandlerOutput {
+            verdict: called.verdict.clone().with_call(call),
             ..called
         })
     }
 
-    /// Runs until nothing is asked for any more.
-    async fn runs(
+    /// Runs the call until no capability request is unresolved.
+    async fn run_until_resolved(
         &self,
         role: Role,
         request_id: &str,
         input: Payload,
-    ) -> Result<Called, HandlerError> {
+    ) -> Result<HandlerOutput, HandlerError> {
         if role != self.callee.export.role() {
             let detail = format!(
                 "loaded as {}, called as {}",
@@ -361,15 +377,16 @@ impl LoadedHandler {
             });
         }
         let input = Arc::new(input);
-        let keep = self.behalf.keep.as_ref();
-        let (mut before, mut known) = (Before::default(), Arc::<Known>::default());
+        let keep = self.context.capture.as_ref();
+        let (mut before, mut known) =
+            (PreviousRuns::default(), Arc::<ResolvedResources>::default());
         let mut called = loop {
             let (asks, so_far) = match self.run(request_id, &input, before).await {
-                Ok(Run::Called(called)) => break Ok(called),
-                Ok(Run::Wants { asks, before }) => (asks, before),
+                Ok(Run::Finished(called)) => break Ok(called),
+                Ok(Run::NeedsResources { asks, before }) => (asks, before),
                 Err(error) => break Err(error),
             };
-            match self.bring((asks, so_far)).await {
+            match self.resolve((asks, so_far)).await {
                 Ok(brought) => {
                     if keep.is_some() {
                         known = Arc::clone(&brought.known);
@@ -380,36 +397,40 @@ impl LoadedHandler {
             }
         };
         let kept = keep.and_then(|keep| {
-            keep.keep(Ran {
+            keep.capture(FinishedCall {
                 engine: &self.engine,
                 handler: &self.callee.name,
                 rule: &self.rule,
                 role,
                 request_id,
                 input: &input,
-                known: &known,
-                called: &called,
+                resolved: &known,
+                outcome: &called,
             })
         });
         if let Ok(called) = &mut called {
-            called.standing = Standing::kept(kept);
+            called.verdict = CallVerdict::captured(kept);
         }
         called
     }
 
-    /// What a run asked for, beside what was brought before. The number of runs is bounded by how much a call may ask for.
-    async fn bring(&self, (asks, before): (Vec<Ask>, Before)) -> Result<Before, HandlerError> {
-        let brought = match &self.bring {
+    /// Resolves the requests of a run, in addition to earlier ones. The limit on capability
+    /// requests also limits the number of runs.
+    async fn resolve(
+        &self,
+        (asks, before): (Vec<CapabilityRequest>, PreviousRuns),
+    ) -> Result<PreviousRuns, HandlerError> {
+        let brought = match &self.resolver {
             Some(bring) => bring
-                .bring(&asks, &self.behalf, self.latest)
+                .resolve(&asks, &self.context, self.deadline)
                 .await
-                .map_err(|Busy| HandlerError::Overloaded(Overload::Bringing))?,
+                .map_err(|EgressBusy| HandlerError::Overloaded(Overload::Egress))?,
             None => asks
                 .iter()
-                .map(|ask| Brought::nothing(ask, Missing::Unavailable))
+                .map(|ask| ResolvedResource::failed(ask, ResolveFailure::Unavailable))
                 .collect(),
         };
-        // Whatever is not answered would be asked for again.
+        // A request without a result would be made again and again.
         if brought.len() != asks.len() {
             return Err(HandlerError::Fault {
                 cause: FaultCause::Input,
@@ -419,7 +440,7 @@ impl LoadedHandler {
         }
         let mut known = Arc::unwrap_or_clone(before.known);
         known.extend(asks.into_iter().zip(brought));
-        Ok(Before {
+        Ok(PreviousRuns {
             known: Arc::new(known),
             ..before
         })
@@ -430,51 +451,61 @@ impl LoadedHandler {
         &self,
         request_id: &str,
         input: &Arc<Payload>,
-        before: Before,
+        before: PreviousRuns,
     ) -> Result<Run, HandlerError> {
-        let ticket = Arc::new(Ticket::default());
-        let waits = Waits {
-            to_start: Instant::now().checked_add(self.queue_wait),
-            runs: (self.callee.allowance.timeout).saturating_sub(before.ran),
-            latest: self.latest,
+        let job_handle = Arc::new(JobHandle::default());
+        let waits = WaitLimits {
+            start_by: Instant::now().checked_add(self.queue_wait),
+            run_timeout: (self.callee.allowance.timeout).saturating_sub(before.ran),
+            deadline: self.deadline,
         };
         let (answer, answered) = oneshot::channel();
         let job = {
-            let (callee, workers, ticket) = (
+            let (callee, workers, job_handle) = (
                 Arc::clone(&self.callee),
                 Arc::clone(&self.workers),
-                Arc::clone(&ticket),
+                Arc::clone(&job_handle),
             );
             let (request_id, submitted) = (request_id.to_owned(), Instant::now());
             let input = Arc::clone(input);
-            let (paces, client) = (Arc::clone(&self.paces), self.client.clone());
+            let (paces, client) = (Arc::clone(&self.call_histories), self.client.clone());
             move || {
-                let pace = paces.of(client.as_ref());
-                priority::step_to(pace.rank());
-                // Its turn has come only then.
-                let last = priority::rank() == Rank::Last;
-                let _core = last.then(|| workers.spare.enter(&ticket));
-                if ticket.start() {
+                let pace = paces.for_client(client.as_ref());
+                priority::lower_to(pace.priority());
+                // The call waits here for a low-priority slot.
+                let last = priority::current() == Priority::Lowest;
+                let _core = last.then(|| workers.low_priority_slots.acquire(&job_handle));
+                if job_handle.start() {
                     let _ticking = workers.ticker.run();
-                    let (queued, stint) = (submitted.elapsed(), Stint::begin());
-                    let outcome = callee.call(request_id, &input, ticket, queued, stint, before);
-                    pace.note(Went::of(&outcome, stint.is_long()));
-                    // Nobody may be waiting any more.
+                    let (queued, cpu_timer) = (submitted.elapsed(), CpuTimer::start());
+                    let outcome =
+                        callee.call(request_id, &input, job_handle, queued, cpu_timer, before);
+                    pace.record(CallKind::from_outcome(&outcome, cpu_timer.is_long()));
+                    // The caller may have left.
                     let _ = answer.send(outcome);
                 }
             }
         };
         let (pool, job) = (&self.workers.pool, Box::new(job));
-        let rank = self.paces.of(self.client.as_ref()).rank();
-        let Some(place) = pool.submit(self.lane, self.whose, rank, Arc::clone(&ticket), job) else {
+        let rank = self
+            .call_histories
+            .for_client(self.client.as_ref())
+            .priority();
+        let Some(place) = pool.submit(
+            self.queue,
+            self.client_key,
+            rank,
+            Arc::clone(&job_handle),
+            job,
+        ) else {
             return Err(HandlerError::Overloaded(Overload::Full));
         };
-        let caller = CallerEnd {
-            ticket,
+        let caller = CallWaiter {
+            handle: job_handle,
             workers: Arc::clone(&self.workers),
-            place,
+            position: place,
         };
-        let (cause, detail) = match caller.answer(waits, answered).await {
+        let (cause, detail) = match caller.wait(waits, answered).await {
             Ok(outcome) => return outcome,
             Err(NoAnswer::NeverRan(why)) => return Err(HandlerError::Overloaded(why)),
             Err(NoAnswer::RequestOver) => {
@@ -490,7 +521,7 @@ impl LoadedHandler {
         Err(HandlerError::Fault {
             cause,
             detail: detail.to_owned(),
-            // It may run on for a tick or two.
+            // The call may still run for two ticks.
             fuel_used: 0,
         })
     }

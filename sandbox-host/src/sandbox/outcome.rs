@@ -1,4 +1,4 @@
-//! What goes into a call and what comes out of it: plain data, no engine type among it.
+//! The inputs and outcomes of a handler call: plain data, without engine types.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::policy::Handler;
 
-use super::asks::Known;
-use super::breaker::Standing;
+use super::breaker::CallVerdict;
+use super::capabilities::ResolvedResources;
 
-/// Which of the two worlds a component implements.
+/// The world that a component implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Before the model.
@@ -20,7 +20,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The world's name, which is also its export's.
+    /// The name of the world, which is also the name of its export.
     pub const fn export(self) -> &'static str {
         match self {
             Self::Preprocess => "preprocess",
@@ -29,22 +29,22 @@ impl Role {
     }
 }
 
-/// What a preprocess handler receives.
+/// The input of a preprocess handler.
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// Tensors that passed the policy's contract.
     Tensors(Vec<Tensor<'static>>),
-    /// A body as it is.
+    /// A body as received.
     Raw {
-        /// Lower-case, without parameters, one that the policy lists.
+        /// The media type in lower case and without parameters. The policy lists it.
         content_type: String,
-        /// At most the policy's `max_bytes`.
+        /// The body, at most the policy's `max_bytes`.
         data: Bytes,
     },
 }
 
 impl Payload {
-    /// Bytes of data in it.
+    /// The number of data bytes.
     pub fn data_bytes(&self) -> usize {
         match self {
             Self::Raw { data, .. } => data.len(),
@@ -56,165 +56,167 @@ impl Payload {
     }
 }
 
-/// A call that is over: what it depended on, and what came of it.
+/// A finished call: its inputs and its outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct Ran<'c> {
-    /// What runs calls, with its version and configuration.
+pub struct FinishedCall<'c> {
+    /// The version and configuration of the engine.
     pub engine: &'c Arc<str>,
     /// The handler's name.
     pub handler: &'c str,
-    /// Its rule.
+    /// The handler's policy.
     pub rule: &'c Arc<Handler>,
-    /// In which role.
+    /// The role in which the handler was called.
     pub role: Role,
-    /// For which request.
+    /// The ID of the request.
     pub request_id: &'c str,
-    /// What came in.
+    /// The input.
     pub input: &'c Arc<Payload>,
-    /// What was brought.
-    pub known: &'c Arc<Known>,
-    /// What came of it.
-    pub called: &'c Result<Called, HandlerError>,
+    /// The resolved resources.
+    pub resolved: &'c Arc<ResolvedResources>,
+    /// The outcome.
+    pub outcome: &'c Result<HandlerOutput, HandlerError>,
 }
 
-/// Keeps calls for who wants to run them again. Told of each when it is over; it must not make anybody wait.
-pub trait Keep: Send + Sync + std::fmt::Debug {
-    /// What is told once more if the answer breaks the contract; nothing of what is not kept.
-    fn keep(&self, ran: Ran<'_>) -> Option<Arc<dyn Kept>>;
+/// Captures calls for a later replay. It is called after each call and must not block.
+pub trait CallCapture: Send + Sync + std::fmt::Debug {
+    /// Captures a call. Returns a handle for the verdict if the call is captured.
+    fn capture(&self, ran: FinishedCall<'_>) -> Option<Arc<dyn CapturedCall>>;
 }
 
-/// A call that is kept once this goes.
-pub trait Kept: Send + Sync + std::fmt::Debug {
-    /// Its answer breaks the contract.
-    fn broke(&self);
+/// A captured call. It is written when this is dropped.
+pub trait CapturedCall: Send + Sync + std::fmt::Debug {
+    /// Marks that the output breaks the contract.
+    fn mark_contract_broken(&self);
 }
 
-/// A call that answered. Its tensors are well-formed; whether they fit the contract is the caller's to check.
+/// The output of a successful call. Its tensors are well-formed; the caller checks the contract.
 #[derive(Clone, Debug)]
-pub struct Called {
-    /// What the handler made, data in raw form.
+pub struct HandlerOutput {
+    /// The tensors with raw data.
     pub tensors: Vec<Tensor<'static>>,
-    /// Fuel burnt, instantiation included: equal for equal input, whatever the machine.
+    /// The fuel that was used, instantiation included. It is equal for equal input on every
+    /// machine.
     pub fuel_used: u64,
-    /// Lines that the handler wrote past its bound.
+    /// The number of log lines beyond the limits.
     pub log_lines_dropped: u64,
-    /// The largest that its linear memory was, bytes.
+    /// The peak size of the linear memory in bytes.
     pub memory_peak_bytes: usize,
-    /// How often a linear memory grew during the call. Each costs it calls of the kernel, for all pages of what it grew by.
+    /// How often a linear memory grew during the call. Each growth costs system calls for the pages
+    /// that it adds.
     pub memory_grows: u32,
-    /// By how much in all, bytes: what an instance would need to have from its start.
+    /// The total growth in bytes, which an instance would have to reserve from its start.
     pub memory_grown_bytes: usize,
-    /// The wait for a guest thread, microseconds.
+    /// The time in the queue in microseconds.
     pub queued_us: u64,
-    /// The call itself, instantiation included, microseconds.
+    /// The run time in microseconds, instantiation included.
     pub ran_us: u64,
-    /// Where its caller says what its answer is worth.
-    pub standing: Standing,
+    /// Where the caller reports whether the output keeps the contract.
+    pub verdict: CallVerdict,
 }
 
-/// A call that did not answer.
+/// A call without output.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandlerError {
-    /// The handler says that the input is bad.
+    /// The handler rejected its input.
     #[error("handler rejected the input: {text}")]
     Rejected {
-        /// Why, for the log.
+        /// The reason, for the log.
         text: String,
-        /// Fuel that it burnt.
+        /// The fuel that was used.
         fuel_used: u64,
     },
-    /// The handler broke a bound, trapped or failed.
+    /// The handler exceeded a limit, trapped or failed.
     #[error("handler fault ({cause}): {detail}")]
     Fault {
-        /// Which.
+        /// The cause.
         cause: FaultCause,
-        /// The whole story, for the log.
+        /// The details, for the log.
         detail: String,
-        /// Instructions' worth of fuel that it burnt, where that is known.
+        /// The fuel that was used, if known.
         fuel_used: u64,
     },
-    /// Others have what it would need: the call never ran.
+    /// A resource is exhausted. The call did not run.
     #[error("overloaded: {0}")]
     Overloaded(Overload),
-    /// It failed too often: the call never ran.
+    /// The handler failed too often. The call did not run.
     #[error("{0}")]
-    CutOff(CutOff),
+    CircuitOpen(OpenCircuitError),
 }
 
-/// What there was too little of for a call.
+/// The resource that is exhausted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Overload {
-    /// As many of the handler's calls wait as may, and no client has more of them than this one.
+    /// The handler's queue is full, and no client has more calls in it than this one.
     #[error("its queue is full")]
     Full,
-    /// It waited, and the queue was needed for a client that had less in it.
+    /// The call was queued, and was preempted by a client with fewer calls.
     #[error("its queue is full, and it gave way to a client that has less in it")]
-    GaveWay,
-    /// The queue does not become empty, and the call had waited too long in it when its turn came.
+    Preempted,
+    /// The queue is overloaded, and the call had waited too long when its turn came.
     #[error("its queue stands, and the call had waited too long when its turn came")]
-    Shed,
-    /// The time for which a call waits went by.
+    QueueDelay,
+    /// The limit for the time in the queue passed.
     #[error("no guest thread came free in time")]
     NoThread,
-    /// The time that the request had went by.
+    /// The request's deadline passed.
     #[error("the request's time ran out before a guest thread came free")]
     RequestOver,
-    /// As much is being fetched and looked up for handlers as may be, or for this client.
+    /// The limit on concurrent egress is reached, for all or for this client.
     #[error("too much is being brought for handlers already")]
-    Bringing,
+    Egress,
 }
 
-/// That a handler is left alone for a while.
+/// The circuit breaker of a handler is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CutOff {
-    /// For this client alone; others are served.
+pub struct OpenCircuitError {
+    /// Whether it is open for this client only.
     pub client: bool,
-    /// The time until it is tried again.
-    pub left: Duration,
+    /// The time until the next attempt.
+    pub retry_after: Duration,
 }
 
-impl std::fmt::Display for CutOff {
+impl std::fmt::Display for OpenCircuitError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (whom, left) = if self.client {
-            ("this client's requests in a row: it is", self.left)
+            ("this client's requests in a row: it is", self.retry_after)
         } else {
-            ("several clients in a row: all are", self.left)
+            ("several clients in a row: all are", self.retry_after)
         };
         write!(f, "it failed at {whom} cut off for {} ms", left.as_millis())
     }
 }
 
-/// Why a handler faulted: the label of its metric, too.
+/// Why a handler faulted. This is also the label of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FaultCause {
-    /// It burnt its fuel.
+    /// It used up its fuel.
     Fuel,
-    /// It asked for more memory, tables or instances than it may have.
+    /// It needed more memory, tables or instances than it may have.
     Memory,
-    /// It ran past its deadline.
+    /// It exceeded its deadline.
     Deadline,
-    /// It ran when the request that it served had no time left.
+    /// It was still running at the deadline of its request.
     RequestDeadline,
-    /// It recursed past its stack.
+    /// It overflowed its stack.
     Stack,
-    /// It trapped: `unreachable` (a panic), an access out of bounds, a division by zero.
+    /// It trapped: `unreachable` (a panic), an out-of-bounds access, a division by zero.
     Trap,
-    /// Its answer is too large, malformed or impossible.
+    /// Its output is too large or malformed.
     BadOutput,
-    /// It says itself that it failed.
+    /// It reported a failure of its own.
     Reported,
-    /// It could not be instantiated, for a reason that is none of the above.
+    /// It could not be instantiated, for a reason other than those above.
     Instantiate,
-    /// It called the host more often than it may.
+    /// It made too many calls to the host.
     HostCalls,
-    /// It asked the host to bring more than its policy lets it.
-    Asks,
-    /// The host gave it something that cannot be expressed as its input: a bug on this side.
+    /// It made more capability requests than its policy allows.
+    Capabilities,
+    /// The host passed an invalid input, which is a bug of the host.
     Input,
 }
 
 impl FaultCause {
-    /// Every cause, so that a metric can have all of its labels from the start.
+    /// Every cause, so that all labels of the metric exist from the start.
     pub const ALL: [Self; 12] = [
         Self::Fuel,
         Self::Memory,
@@ -226,11 +228,11 @@ impl FaultCause {
         Self::Reported,
         Self::Instantiate,
         Self::HostCalls,
-        Self::Asks,
+        Self::Capabilities,
         Self::Input,
     ];
 
-    /// Its name in logs and metrics.
+    /// The name in logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fuel => "fuel",
@@ -243,7 +245,7 @@ impl FaultCause {
             Self::Reported => "reported",
             Self::Instantiate => "instantiate",
             Self::HostCalls => "host-calls",
-            Self::Asks => "asks",
+            Self::Capabilities => "asks",
             Self::Input => "input",
         }
     }

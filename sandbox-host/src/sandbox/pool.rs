@@ -1,5 +1,6 @@
-//! The threads that run guests. A guest blocks its thread, so it never runs on an async runtime's. Which job a thread takes is for
-//! [`super::lanes`] to say; this starts threads, wakes them, and replaces those that stepped back.
+//! The threads that run guests. A guest blocks its thread, so it never runs on a thread of an async
+//! runtime. [`super::handler_queue`] decides which job comes next. This module starts and wakes
+//! threads, and replaces threads with lowered priority.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Sender, SyncSender};
@@ -9,54 +10,58 @@ use std::time::{Duration, Instant};
 
 use super::bounds::THREAD_STACK_BYTES;
 use super::fault::SandboxError;
-use super::lanes::{Job, LaneId, Lanes, Patience, Place, Queued, Seat, threads};
-use super::priority::{self, Rank};
-use super::ticket::Ticket;
-use crate::dispatch::Whose;
+use super::handler_queue::{
+    HandlerId, HandlerQueues, Job, QueueDelayLimits, QueuePosition, QueuedJob, RunningJob, threads,
+};
+use super::job_handle::JobHandle;
+use super::priority::{self, Priority};
+use crate::client_key::ClientKey;
 
-/// The threads. They end when this is dropped, each after the job that it runs.
-pub(super) struct Pool(Arc<Shared>);
+/// The thread pool. The threads end when this is dropped, each after its current job.
+pub(super) struct ThreadPool(Arc<PoolState>);
 
-struct Shared {
-    lanes: Mutex<Lanes>,
-    keeper: Sender<Vacancy>,
+struct PoolState {
+    queues: Mutex<HandlerQueues>,
+    keeper: Sender<ReplacementRequest>,
 }
 
-/// A thread that is wanted in the place of another.
-struct Vacancy {
+/// A request to replace a thread.
+struct ReplacementRequest {
     name: String,
-    /// Which job the other has done, and how long that took.
-    seat: Seat,
+    /// The job that the thread has finished, and how long the job took.
+    job: RunningJob,
     took: Duration,
-    /// How far back it is.
-    rank: Rank,
-    reply: SyncSender<Relief>,
+    /// The lowered priority of the thread.
+    priority: Priority,
+    reply: SyncSender<NextStep>,
 }
 
-/// What becomes of a thread that stepped back, once its job is done.
-enum Relief {
-    /// It goes on with a job that would start as far back.
-    Job(Seat, Job),
-    /// Another has its place.
+/// What a thread with lowered priority does after its job.
+enum NextStep {
+    /// It runs another job that would start at the same priority.
+    RunJob(RunningJob, Job),
+    /// Another thread has replaced it, and it ends.
     Replaced,
-    /// None could be started in its place: it goes on as it is.
+    /// No replacement could be started. It goes on as it is.
     Kept,
 }
 
-impl Pool {
-    /// Threads that run one job of each of `handlers` lanes at once, and up to `width` of one; `queue` jobs of a lane wait, with this patience.
+impl ThreadPool {
+    /// Starts threads for one job of each of `handlers` queues and up to `width` jobs of one. At
+    /// most `queue` jobs wait in a queue.
     pub(super) fn start(
         width: usize,
         handlers: usize,
         queue: usize,
-        patience: Patience,
+        patience: QueueDelayLimits,
     ) -> Result<Self, SandboxError> {
-        let (keeper, vacancies) = mpsc::channel::<Vacancy>();
-        let shared = Arc::new(Shared {
-            lanes: Mutex::new(Lanes::new(width, queue, patience)),
+        let (keeper, vacancies) = mpsc::channel::<ReplacementRequest>();
+        let shared = Arc::new(PoolState {
+            queues: Mutex::new(HandlerQueues::new(width, queue, patience)),
             keeper,
         });
-        // A thread has the niceness of the one that starts it: only one that never runs a guest may start those that do.
+        // A new thread inherits the niceness of its creator. So only a thread that never runs
+        // guests may start those that do.
         let weak = Arc::downgrade(&shared);
         let name = "guest-keeper".to_owned();
         thread::Builder::new()
@@ -64,55 +69,61 @@ impl Pool {
             .spawn(move || {
                 for vacancy in vacancies {
                     if let Some(shared) = weak.upgrade() {
-                        shared.relieve(vacancy);
+                        shared.decide_next_step(vacancy);
                     }
                 }
             })
             .map_err(|source| SandboxError::Thread { name, source })?;
-        // Made first, so that the threads already started end if one cannot be.
+        // Created first, so that the threads that were started end if a later one fails to start.
         let pool = Self(Arc::clone(&shared));
         for number in 0..threads(width, handlers) {
             let name = format!("guest-{number}");
             shared
-                .staff(name.clone())
+                .start_worker(name.clone())
                 .map_err(|source| SandboxError::Thread { name, source })?;
         }
         Ok(pool)
     }
 
-    /// A lane for one more handler.
-    pub(super) fn lane(&self) -> LaneId {
-        self.0.lock().lane()
+    /// Creates a queue for one more handler.
+    pub(super) fn add_handler(&self) -> HandlerId {
+        self.0.lock().add_handler()
     }
 
-    /// Queues a client's job, which will start at this rank; nothing if its lane is full, and of no client that has more there.
+    /// Queues a client's job that will start at this priority. Returns `None` if the queue is full
+    /// and no client has more jobs in it.
     pub(super) fn submit(
         &self,
-        lane: LaneId,
-        whose: Whose,
-        rank: Rank,
-        ticket: Arc<Ticket>,
+        handler: HandlerId,
+        client_key: ClientKey,
+        rank: Priority,
+        job_handle: Arc<JobHandle>,
         job: Job,
-    ) -> Option<Place> {
+    ) -> Option<QueuePosition> {
         let since = Instant::now();
-        let mut lanes = self.0.lock();
-        let pushed = lanes.push(lane, whose, Queued::new(ticket, rank, job, since));
-        self.0.pass_on(lanes);
-        // What gave way or found no room is dropped after the lock: a payload may be large.
-        pushed.ok().map(|(place, _)| place)
+        let mut queues = self.0.lock();
+        let pushed = queues.push(
+            handler,
+            client_key,
+            QueuedJob::new(job_handle, rank, job, since),
+        );
+        self.0.release(queues);
+        // A preempted or rejected job is dropped after the lock is released, because its payload
+        // may be large.
+        pushed.ok().map(|(position, _)| position)
     }
 
-    /// Takes a call's job out of its lane, if it is still there: its place is free and what it holds is dropped.
-    pub(super) fn forget(&self, place: Place) {
-        let forgotten = self.0.lock().take(place);
-        // After the lock: a payload may be large.
+    /// Removes a job from its queue, if it still waits, and drops it.
+    pub(super) fn remove(&self, position: QueuePosition) {
+        let forgotten = self.0.lock().remove(position);
+        // After the lock is released, because a payload may be large.
         drop(forgotten);
     }
 }
 
-impl Drop for Pool {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
-        // Threads are not joined: the last handle may be dropped by one of them.
+        // Threads are not joined: one of them may drop the last handle.
         let idle = self.0.lock().stop();
         for thread in idle {
             thread.unpark();
@@ -120,14 +131,14 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Lanes> {
-        // A panic under the lock would be in the few lines of `Lanes`, which leave no half-made state.
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+impl PoolState {
+    fn lock(&self) -> MutexGuard<'_, HandlerQueues> {
+        // The few lines of `HandlerQueues` under this lock leave no partial state if they panic.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a thread that works.
-    fn staff(self: &Arc<Self>, name: String) -> std::io::Result<()> {
+    /// Starts a worker thread.
+    fn start_worker(self: &Arc<Self>, name: String) -> std::io::Result<()> {
         let shared = Arc::clone(self);
         thread::Builder::new()
             .name(name)
@@ -136,86 +147,87 @@ impl Shared {
             .map(drop)
     }
 
-    /// A thread whose call made it step back is no use to short ones: it goes on with others that are none, or another takes its place. What comes
-    /// next is found for it: had it to wait for a core while it holds the lock, all would wait with it.
-    fn relieved(&self, seat: Seat, took: Duration) -> Option<Relief> {
+    /// A thread with lowered priority cannot run short calls. It takes another low-priority job, or
+    /// is replaced. The keeper looks for the job: if this thread held the lock while it waited for
+    /// a core, all threads would wait.
+    fn request_replacement(&self, running: RunningJob, took: Duration) -> Option<NextStep> {
         let name = thread::current().name().unwrap_or("guest").to_owned();
         let (reply, replied) = mpsc::sync_channel(1);
-        let vacancy = Vacancy {
+        let vacancy = ReplacementRequest {
             name,
-            seat,
+            job: running,
             took,
-            rank: priority::rank(),
+            priority: priority::current(),
             reply,
         };
         self.keeper.send(vacancy).ok()?;
         replied.recv().ok()
     }
 
-    /// For the keeper: what a thread that stepped back does next.
-    fn relieve(self: &Arc<Self>, vacancy: Vacancy) {
-        let Vacancy {
+    /// Decides what a thread with lowered priority does next. Runs on the keeper thread.
+    fn decide_next_step(self: &Arc<Self>, vacancy: ReplacementRequest) {
+        let ReplacementRequest {
             name,
-            seat,
+            job: running,
             took,
-            rank,
+            priority: rank,
             reply,
         } = vacancy;
-        let mut lanes = self.lock();
-        lanes.done(seat, took);
-        let next = lanes.pop(Instant::now(), rank);
-        self.pass_on(lanes);
+        let mut queues = self.lock();
+        queues.finish(running, took);
+        let next = queues.pop(Instant::now(), rank);
+        self.release(queues);
         let relief = next.map_or_else(
-            || match self.staff(name) {
-                Ok(()) => Relief::Replaced,
+            || match self.start_worker(name) {
+                Ok(()) => NextStep::Replaced,
                 Err(error) => {
                     tracing::error!(
                         cause = error.to_string(),
                         "a guest thread that stepped back cannot be replaced, and goes on"
                     );
-                    Relief::Kept
+                    NextStep::Kept
                 }
             },
-            |(seat, job)| Relief::Job(seat, job),
+            |(running, job)| NextStep::RunJob(running, job),
         );
-        // It waits for this.
+        // The thread waits for this.
         let _ = reply.send(relief);
     }
 
-    /// Lets the lock go, and drops jobs that are withdrawn. Wakes a thread where one is idle and a lane has work: one that was at its width has, when a job of it is done. Whoever wakes goes first at
-    /// a core, so that it is told without the lock: it would only wait for it, and all others with it.
-    fn pass_on(&self, mut lanes: MutexGuard<'_, Lanes>) {
-        let (told, late) = (lanes.tell(), std::mem::take(&mut lanes.late));
-        drop(lanes);
+    /// Releases the lock, wakes an idle thread if there is a job for it, and drops withdrawn jobs.
+    /// The thread is woken after the lock is released. It would run at once, and wait for the lock.
+    fn release(&self, mut queues: MutexGuard<'_, HandlerQueues>) {
+        let (told, late) = (queues.thread_to_wake(), std::mem::take(&mut queues.expired));
+        drop(queues);
         if let Some(thread) = told {
             thread.unpark();
         }
-        // After the lock: payloads may be large.
+        // After the lock is released, because payloads may be large.
         drop(late);
     }
 
     fn work(self: &Arc<Self>) {
-        let mut lanes = self.lock();
+        let mut queues = self.lock();
         loop {
-            if let Some((seat, job)) = lanes.pop(Instant::now(), Rank::Usual) {
-                self.pass_on(lanes);
-                match self.runs(seat, job) {
-                    Some(held) => lanes = held,
+            if let Some((running, job)) = queues.pop(Instant::now(), Priority::Normal) {
+                self.release(queues);
+                match self.run_jobs(running, job) {
+                    Some(held) => queues = held,
                     None => return,
                 }
-            } else if lanes.is_stopped() {
+            } else if queues.is_stopped() {
                 return;
-            } else if !lanes.late.is_empty() {
-                self.pass_on(lanes);
-                lanes = self.lock();
+            } else if !queues.expired.is_empty() {
+                self.release(queues);
+                queues = self.lock();
             } else {
                 let this = thread::current();
-                lanes.wait(this.clone());
+                queues.park(this.clone());
                 loop {
-                    drop(lanes);
+                    drop(queues);
                     thread::park();
-                    lanes = self.lock();
-                    if lanes.wakes(this.id()) {
+                    queues = self.lock();
+                    if queues.try_wake(this.id()) {
                         break;
                     }
                 }
@@ -223,10 +235,16 @@ impl Shared {
         }
     }
 
-    /// Runs a job, and if it made this thread step back, those that it is given then; nothing if another has its place.
-    fn runs(&self, mut seat: Seat, mut job: Job) -> Option<MutexGuard<'_, Lanes>> {
+    /// Runs a job, and further low-priority jobs if the job lowered this thread's priority. Returns
+    /// `None` if another thread has replaced this one.
+    fn run_jobs(
+        &self,
+        mut running: RunningJob,
+        mut job: Job,
+    ) -> Option<MutexGuard<'_, HandlerQueues>> {
         loop {
-            // A job answers through a channel of its own: a panic drops it, and its caller sees that.
+            // A job responds through a channel of its own. A panic drops the channel, which its
+            // caller notices.
             let began = Instant::now();
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!(
@@ -234,19 +252,19 @@ impl Shared {
                 );
             }
             let took = began.elapsed();
-            let relief = if priority::rank() == Rank::Usual {
+            let relief = if priority::current() == Priority::Normal {
                 None
             } else {
-                self.relieved(seat, took)
+                self.request_replacement(running, took)
             };
             match relief {
-                Some(Relief::Job(its_seat, its_job)) => (seat, job) = (its_seat, its_job),
-                Some(Relief::Replaced) => return None,
-                Some(Relief::Kept) => return Some(self.lock()),
+                Some(NextStep::RunJob(its_seat, its_job)) => (running, job) = (its_seat, its_job),
+                Some(NextStep::Replaced) => return None,
+                Some(NextStep::Kept) => return Some(self.lock()),
                 None => {
-                    let mut lanes = self.lock();
-                    lanes.done(seat, took);
-                    return Some(lanes);
+                    let mut queues = self.lock();
+                    queues.finish(running, took);
+                    return Some(queues);
                 }
             }
         }
@@ -265,31 +283,37 @@ mod tests {
 
     use super::*;
 
-    /// Nobody waits for longer than this here.
-    fn patient() -> Patience {
-        Patience::of(Duration::from_secs(3_600))
+    /// Limits that no job reaches in these tests.
+    fn patient() -> QueueDelayLimits {
+        QueueDelayLimits::from_queue_wait(Duration::from_secs(3_600))
     }
 
-    /// Whether a job of nobody's is queued.
-    fn submit(pool: &Pool, lane: LaneId, job: Job) -> bool {
-        submit_at(pool, lane, Rank::Usual, job)
+    /// Queues a job without a client. Returns whether it was accepted.
+    fn submit(pool: &ThreadPool, handler: HandlerId, job: Job) -> bool {
+        submit_at(pool, handler, Priority::Normal, job)
     }
 
-    fn submit_at(pool: &Pool, lane: LaneId, rank: Rank, job: Job) -> bool {
-        pool.submit(lane, Whose::of(None), rank, Arc::default(), job)
-            .is_some()
+    fn submit_at(pool: &ThreadPool, handler: HandlerId, rank: Priority, job: Job) -> bool {
+        pool.submit(
+            handler,
+            ClientKey::from_name(None),
+            rank,
+            Arc::default(),
+            job,
+        )
+        .is_some()
     }
 
     #[test]
     fn a_job_that_panics_leaves_its_thread() {
-        let pool = Pool::start(1, 1, 16, patient()).unwrap();
-        let lane = pool.lane();
+        let pool = ThreadPool::start(1, 1, 16, patient()).unwrap();
+        let handler = pool.add_handler();
         let (answer, answers) = mpsc::channel();
         for number in 0..10 {
             let answer = answer.clone();
             assert!(submit(
                 &pool,
-                lane,
+                handler,
                 Box::new(move || if number % 2 == 0 {
                     panic!("a test's own")
                 } else {
@@ -303,23 +327,23 @@ mod tests {
 
     #[test]
     fn a_thread_that_stepped_back_leaves_its_place_to_another() {
-        let pool = Pool::start(1, 1, 16, patient()).unwrap();
-        let lane = pool.lane();
+        let pool = ThreadPool::start(1, 1, 16, patient()).unwrap();
+        let handler = pool.add_handler();
         let (answer, answers) = mpsc::channel();
         for number in 0..3 {
             let answer = answer.clone();
             assert!(submit(
                 &pool,
-                lane,
+                handler,
                 Box::new(move || {
                     assert!(
-                        priority::rank() == Rank::Usual,
+                        priority::current() == Priority::Normal,
                         "a thread that is back was kept"
                     );
                     let niceness = rustix::process::getpriority_process(None).unwrap();
                     let named = thread::current().name().unwrap_or_default().to_owned();
                     if number == 1 {
-                        priority::step_to(Rank::Last);
+                        priority::lower_to(Priority::Lowest);
                     }
                     answer
                         .send((thread::current().id(), named, niceness))
@@ -344,25 +368,31 @@ mod tests {
 
     #[test]
     fn a_thread_that_stepped_back_goes_on_with_jobs_that_start_there_and_with_no_others() {
-        let pool = Pool::start(1, 1, 16, patient()).unwrap();
-        let lane = pool.lane();
+        let pool = ThreadPool::start(1, 1, 16, patient()).unwrap();
+        let handler = pool.add_handler();
         let (answer, answers) = mpsc::channel();
         let (open, opened) = mpsc::channel::<()>();
         let mut gate = Some(opened);
-        for rank in [Rank::Last, Rank::Last, Rank::Back, Rank::Last, Rank::Usual] {
+        for rank in [
+            Priority::Lowest,
+            Priority::Lowest,
+            Priority::Low,
+            Priority::Lowest,
+            Priority::Normal,
+        ] {
             let (answer, gate) = (answer.clone(), gate.take());
             assert!(submit_at(
                 &pool,
-                lane,
+                handler,
                 rank,
                 Box::new(move || {
-                    // Until all are queued.
+                    // Waits until all jobs are queued.
                     if let Some(gate) = gate {
                         gate.recv().unwrap();
                     }
-                    priority::step_to(rank);
+                    priority::lower_to(rank);
                     answer
-                        .send((thread::current().id(), priority::rank()))
+                        .send((thread::current().id(), priority::current()))
                         .unwrap();
                 })
             ));
@@ -370,7 +400,13 @@ mod tests {
         open.send(()).unwrap();
         drop(answer);
         let (threads, ranks): (Vec<_>, Vec<_>) = answers.iter().unzip();
-        let expected = [Rank::Last, Rank::Last, Rank::Back, Rank::Last, Rank::Usual];
+        let expected = [
+            Priority::Lowest,
+            Priority::Lowest,
+            Priority::Low,
+            Priority::Lowest,
+            Priority::Normal,
+        ];
         assert_eq!(ranks, expected, "none runs further back than it is");
         let same: Vec<_> = threads.windows(2).map(|pair| pair[0] == pair[1]).collect();
         assert_eq!(same, [true, false, true, false]);
@@ -378,23 +414,23 @@ mod tests {
 
     #[test]
     fn a_job_that_waits_while_its_thread_is_replaced_is_run() {
-        let pool = Pool::start(1, 2, 16, patient()).unwrap();
-        let lane = pool.lane();
+        let pool = ThreadPool::start(1, 2, 16, patient()).unwrap();
+        let handler = pool.add_handler();
         let (answer, answers) = mpsc::channel();
         for round in 0..100 {
             let answer = answer.clone();
             assert!(submit(
                 &pool,
-                lane,
-                Box::new(|| priority::step_to(Rank::Back))
+                handler,
+                Box::new(|| priority::lower_to(Priority::Low))
             ));
             assert!(submit(
                 &pool,
-                lane,
+                handler,
                 Box::new(move || answer.send(round).unwrap())
             ));
             let ran = answers.recv_timeout(Duration::from_secs(30));
-            assert_eq!(ran, Ok(round), "nobody was told of it");
+            assert_eq!(ran, Ok(round), "the notification was lost");
         }
     }
 }

@@ -1,48 +1,52 @@
-//! Who goes first at a core: short calls. A thread whose call runs on steps back: where others want the same core it has a small part of what
-//! they have, and whoever wakes there goes first at once. It can never step forward again (that takes a privilege that a host should not
-//! have), so it ends with its call, and another thread takes its place.
+//! Scheduling priority of guest threads: short calls go first. A thread whose call runs for long
+//! lowers its priority. Under contention it then gets a small part of the CPU time, and waking
+//! threads preempt it. Raising the priority again needs a privilege that the host should not have.
+//! So the thread ends with its call, and another replaces it.
 
 use std::cell::Cell;
 use std::io;
 use std::sync::Once;
 use std::time::Duration;
 
-use super::bounds::{LONG_SLICE, SHORT_CALL, SHORT_SLICE, STEP_BACK};
+use super::bounds::{LOW_PRIORITY_NICENESS, LOW_PRIORITY_SLICE, MAX_SHORT_CALL, SHORT_SLICE};
 
-/// Where a thread stands among those that want a core, later ones further back.
+/// The priority of a thread. Later variants are lower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
-    /// Among all others.
+pub(super) enum Priority {
+    /// The normal priority.
     #[default]
-    Usual,
-    /// It gets a small part of what others get, and lets whoever wakes go first.
-    Back,
-    /// It gets next to nothing where others want the core. No idle policy (`SCHED_IDLE`): that would be nothing, for a thread that may hold a lock
-    /// of the whole process' memory.
-    Last,
+    Normal,
+    /// A small part of the CPU time under contention, and preempted by waking threads.
+    Low,
+    /// Almost no CPU time under contention. `SCHED_IDLE` is not used: such a thread might never
+    /// run, and it may hold a process-wide memory lock.
+    Lowest,
 }
 
-/// The niceness of who is last: none is nicer.
-const LEAST: i32 = 19;
+/// The niceness of the lowest priority, which is the maximum.
+const MAX_NICENESS: i32 = 19;
 
 thread_local! {
-    static RANK: Cell<Rank> = const { Cell::new(Rank::Usual) };
+    static PRIORITY: Cell<Priority> = const { Cell::new(Priority::Normal) };
 }
 
-/// This thread steps back to there, for good. Where the kernel refuses, it goes on as it is: the call's deadline bounds it in any case.
-pub(super) fn step_to(rank: Rank) {
-    if RANK.get() >= rank {
+/// Lowers this thread's priority for good. If the kernel refuses, the thread goes on as it is, and
+/// the call's deadline still limits it.
+pub(super) fn lower_to(rank: Priority) {
+    if PRIORITY.get() >= rank {
         return;
     }
-    RANK.set(rank);
-    // On Linux the priority is a thread's own, and no process is this thread.
+    PRIORITY.set(rank);
+    // On Linux each thread has its own priority, and `None` means this thread.
     let stepped = rustix::process::getpriority_process(None).and_then(|niceness| {
         let niceness = match rank {
-            Rank::Last => LEAST,
-            _ => niceness.saturating_add(STEP_BACK).min(LEAST),
+            Priority::Lowest => MAX_NICENESS,
+            _ => niceness
+                .saturating_add(LOW_PRIORITY_NICENESS)
+                .min(MAX_NICENESS),
         };
-        // What only newer kernels know is asked for first.
-        sliced(niceness, LONG_SLICE)
+        // Slices need a newer kernel, so they are tried first.
+        set_slice(niceness, LOW_PRIORITY_SLICE)
             .or_else(|_| rustix::process::setpriority_process(None, niceness))
     });
     if let Err(error) = stepped {
@@ -56,11 +60,12 @@ pub(super) fn step_to(rank: Rank) {
     }
 }
 
-/// This thread has little to do at a time, and goes first when it wakes: for what others wait for. It gets no more of a core for it. Kernels
-/// before 6.12 ignore it, and nothing depends on it.
-pub(super) fn be_prompt() {
+/// Requests short slices for this thread, so that it runs at once when it wakes. For threads with
+/// little work that others wait for. It gets no more CPU time. Kernels before 6.12 ignore the
+/// request, and nothing depends on it.
+pub(super) fn use_short_slices() {
     let prompt = rustix::process::getpriority_process(None)
-        .and_then(|niceness| sliced(niceness, SHORT_SLICE));
+        .and_then(|niceness| set_slice(niceness, SHORT_SLICE));
     if let Err(error) = prompt {
         tracing::debug!(
             cause = error.to_string(),
@@ -69,15 +74,16 @@ pub(super) fn be_prompt() {
     }
 }
 
-/// This thread's niceness, and the length of its slices. Niceness alone says how much of a core it gets, not when: the kernel (EEVDF, since Linux
-/// 6.6) lets a slice that has begun come to its end before a thread that wakes, however nice the one that runs is. Only a wish for
-/// longer slices than the others have (since 6.12; kernels before that ignore it) lets whoever wakes go first, and costs it nothing of its part.
-fn sliced(niceness: i32, slice: Duration) -> Result<(), rustix::io::Errno> {
+/// Sets this thread's niceness and the length of its slices. Niceness alone sets the share of CPU
+/// time, not the order. The kernel's EEVDF scheduler (since Linux 6.6) finishes a running slice
+/// before a waking thread runs. Only a request for longer slices (since 6.12, ignored before) lets
+/// waking threads go first. It does not change the share.
+fn set_slice(niceness: i32, slice: Duration) -> Result<(), rustix::io::Errno> {
     let wish = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>())
             .map_err(|_| rustix::io::Errno::OVERFLOW)?,
         sched_policy: 0,
-        // Whatever policy the host was started with.
+        // Keeps the policy with which the host was started.
         sched_flags: libc::SCHED_FLAG_KEEP_POLICY.unsigned_abs().into(),
         sched_nice: niceness,
         sched_priority: 0,
@@ -87,7 +93,7 @@ fn sliced(niceness: i32, slice: Duration) -> Result<(), rustix::io::Errno> {
     };
     let own_thread = 0_i32;
     let no_flags = 0_u32;
-    // SAFETY: the kernel reads as many bytes as `size` says, which is what `wish` has, and keeps no pointer.
+    // SAFETY: the kernel reads `size` bytes, which is the size of `wish`, and keeps no pointer.
     #[expect(unsafe_code, reason = "no library has this call")]
     let outcome = unsafe {
         libc::syscall(
@@ -107,37 +113,37 @@ fn sliced(niceness: i32, slice: Duration) -> Result<(), rustix::io::Errno> {
     }
 }
 
-/// Where this thread stands.
-pub(super) fn rank() -> Rank {
-    RANK.get()
+/// The priority of this thread.
+pub(super) fn current() -> Priority {
+    PRIORITY.get()
 }
 
-/// What a call has had of a core since it began, on the thread that it began on. Not the time that passed: one that had to wait for others has
-/// taken nothing from them meanwhile.
+/// The CPU time of a call on its thread. Wall-clock time is not used, because a waiting call takes
+/// nothing from others.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stint(Option<Duration>);
+pub(super) struct CpuTimer(Option<Duration>);
 
-impl Stint {
-    /// It begins now.
-    pub(super) fn begin() -> Self {
-        Self(of_this_thread())
+impl CpuTimer {
+    /// Starts now.
+    pub(super) fn start() -> Self {
+        Self(thread_cpu_time())
     }
 
-    /// So far. Unless the kernel says how much it is, all there is.
-    pub(super) fn so_far(&self) -> Duration {
+    /// The CPU time so far. Counts as the maximum if the kernel does not report it.
+    pub(super) fn elapsed(&self) -> Duration {
         self.0
-            .zip(of_this_thread())
+            .zip(thread_cpu_time())
             .map_or(Duration::MAX, |(began, now)| now.saturating_sub(began))
     }
 
-    /// Whether it is longer than any short call's.
+    /// Whether the CPU time exceeds that of any short call.
     pub(super) fn is_long(&self) -> bool {
-        self.so_far() > SHORT_CALL
+        self.elapsed() > MAX_SHORT_CALL
     }
 }
 
-/// Time that this thread had of a core.
-fn of_this_thread() -> Option<Duration> {
+/// The CPU time of this thread.
+fn thread_cpu_time() -> Option<Duration> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -162,11 +168,12 @@ fn of_this_thread() -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// What the kernel has noted of this thread: its niceness, and the length of its slices where it keeps one.
+    /// This thread's niceness and slice length, as the kernel reports them.
     fn noted() -> (i32, u64) {
         let niceness = rustix::process::getpriority_process(None).unwrap();
         let mut bytes = [0_u64; 7];
-        // SAFETY: the kernel writes at most as many bytes as it is told, which is what `bytes` has.
+        // SAFETY: the kernel writes at most the given number of bytes, which is the size of
+        // `bytes`.
         #[expect(unsafe_code, reason = "no library has this call")]
         let outcome = unsafe {
             libc::syscall(
@@ -181,7 +188,7 @@ mod tests {
         (niceness, bytes[3])
     }
 
-    /// The kernel's version: whether it has slices of a thread's own.
+    /// Whether the kernel's version supports slices per thread.
     fn slices_are_kept() -> bool {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut parts = release.split('.').map(|part| part.parse::<u32>());
@@ -191,7 +198,7 @@ mod tests {
         (major, minor) >= (6, 12)
     }
 
-    /// Whether the kernel has kept a wish.
+    /// Whether the kernel has accepted a slice length.
     fn is_kept(slice: u64, wish: Duration) -> bool {
         !slices_are_kept() || u128::from(slice) == wish.as_nanos()
     }
@@ -201,16 +208,24 @@ mod tests {
         std::thread::spawn(|| {
             let (before, _) = noted();
             for (rank, expected, niceness) in [
-                (Rank::Usual, Rank::Usual, before),
-                (Rank::Back, Rank::Back, (before + STEP_BACK).min(LEAST)),
-                (Rank::Back, Rank::Back, (before + STEP_BACK).min(LEAST)),
-                (Rank::Last, Rank::Last, LEAST),
-                (Rank::Back, Rank::Last, LEAST),
+                (Priority::Normal, Priority::Normal, before),
+                (
+                    Priority::Low,
+                    Priority::Low,
+                    (before + LOW_PRIORITY_NICENESS).min(MAX_NICENESS),
+                ),
+                (
+                    Priority::Low,
+                    Priority::Low,
+                    (before + LOW_PRIORITY_NICENESS).min(MAX_NICENESS),
+                ),
+                (Priority::Lowest, Priority::Lowest, MAX_NICENESS),
+                (Priority::Low, Priority::Lowest, MAX_NICENESS),
             ] {
-                step_to(rank);
+                lower_to(rank);
                 let (is, slice) = noted();
-                assert_eq!((super::rank(), is), (expected, niceness), "{rank:?}");
-                assert!(rank == Rank::Usual || is_kept(slice, LONG_SLICE));
+                assert_eq!((current(), is), (expected, niceness), "{rank:?}");
+                assert!(rank == Priority::Normal || is_kept(slice, LOW_PRIORITY_SLICE));
             }
         })
         .join()
@@ -221,9 +236,9 @@ mod tests {
     fn a_prompt_thread_wishes_for_short_slices_and_gets_no_more_than_others() {
         std::thread::spawn(|| {
             let (before, _) = noted();
-            be_prompt();
+            use_short_slices();
             let (after, slice) = noted();
-            assert_eq!((after, rank()), (before, Rank::Usual));
+            assert_eq!((after, current()), (before, Priority::Normal));
             assert!(is_kept(slice, SHORT_SLICE));
         })
         .join()
@@ -232,12 +247,12 @@ mod tests {
 
     #[test]
     fn a_stint_counts_what_it_had_of_a_core_and_no_time_that_passed() {
-        let stint = Stint::begin();
-        std::thread::sleep(SHORT_CALL * 5);
+        let stint = CpuTimer::start();
+        std::thread::sleep(MAX_SHORT_CALL * 5);
         assert!(!stint.is_long(), "it slept");
         while !stint.is_long() {
             std::hint::spin_loop();
         }
-        assert!(Stint(None).is_long(), "what is not known is long");
+        assert!(CpuTimer(None).is_long(), "what is not known is long");
     }
 }

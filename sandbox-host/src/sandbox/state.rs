@@ -1,65 +1,65 @@
-//! What the host knows of the call that a store runs.
+//! The state of a call in its store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::asks::Asked;
 use super::bounds::MAX_HOST_CALLS;
+use super::capabilities::CapabilityState;
+use super::guest_log::GuestLog;
+use super::job_handle::JobHandle;
 use super::limits::Limits;
-use super::logbook::Logbook;
-use super::priority::Stint;
-use super::ticket::Ticket;
+use super::priority::CpuTimer;
 
-/// A store's data.
+/// The data of a store.
 pub(super) struct CallState {
-    /// Memory, tables, instances.
+    /// Memory, tables and instances.
     pub(super) limits: Limits,
     /// The handler's name.
     pub(super) handler: Arc<str>,
-    /// The request that it runs for.
+    /// The ID of the request.
     pub(super) request_id: String,
-    /// What `config.get` answers.
+    /// The values of `config.get`.
     pub(super) config: Arc<BTreeMap<String, String>>,
-    /// Its log lines.
-    pub(super) logbook: Logbook,
-    /// When it must be done.
+    /// The log lines of the call.
+    pub(super) log: GuestLog,
+    /// The deadline of the call.
     pub(super) deadline: Instant,
-    /// Whether anybody still waits for it.
-    pub(super) ticket: Arc<Ticket>,
-    /// What it has had of a core, on a thread that may step back.
-    pub(super) stint: Option<Stint>,
-    /// Calls to the host so far.
+    /// The handle of the call, which shows whether its caller has left.
+    pub(super) handle: Arc<JobHandle>,
+    /// The CPU time of the call. `None` if the thread's priority must not change.
+    pub(super) cpu_timer: Option<CpuTimer>,
+    /// The number of calls to the host so far.
     pub(super) host_calls: u32,
-    /// What it asks the host to bring.
-    pub(super) asked: Asked,
+    /// The capability requests of the call.
+    pub(super) capabilities: CapabilityState,
 }
 
-/// Why the host stopped a call by itself.
+/// Why the host stopped a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Stop {
-    /// Its time is up.
+    /// The deadline passed.
     #[error("the deadline passed")]
     Deadline,
-    /// Nobody waits for its answer any more.
+    /// The caller has left.
     #[error("the caller went away")]
     Abandoned,
-    /// It called the host too often.
+    /// The call made too many calls to the host.
     #[error("more than {MAX_HOST_CALLS} calls to the host")]
     HostCalls,
-    /// It asked for more than it may.
+    /// The call made too many capability requests.
     #[error("asked the host to bring more than the policy lets it")]
-    Asks,
-    /// It asked for something that is still to be brought.
+    CapabilityLimit,
+    /// The call made a capability request that is not resolved yet.
     #[error("waits for what the host brings")]
-    Wants,
+    Unresolved,
 }
 
 impl CallState {
-    /// Whether the call may go on. Asked at every tick of the epoch, and before every host function: a guest could
-    /// otherwise spend its time in calls to the host, between which no epoch is looked at.
-    pub(super) fn may_go_on(&self) -> Result<(), Stop> {
-        if self.ticket.is_abandoned() {
+    /// Checks whether the call may continue, at every tick and before every host function.
+    /// Otherwise a guest could spend its time in host functions, where the epoch is not checked.
+    pub(super) fn check_may_continue(&self) -> Result<(), Stop> {
+        if self.handle.is_abandoned() {
             Err(Stop::Abandoned)
         } else if Instant::now() >= self.deadline {
             Err(Stop::Deadline)
@@ -70,7 +70,7 @@ impl CallState {
 
     /// Counts a call to the host.
     pub(super) fn enter_host(&mut self) -> Result<(), Stop> {
-        self.may_go_on()?;
+        self.check_may_continue()?;
         self.host_calls = self.host_calls.saturating_add(1);
         if self.host_calls > MAX_HOST_CALLS {
             Err(Stop::HostCalls)

@@ -1,5 +1,5 @@
-//! Between the policy's tensors and the ABI's: names and dims are converted, element data is borrowed on the way in
-//! and moved on the way out.
+//! Conversion between the policy's tensors and those of the handler interface. Names and dimensions
+//! are converted. Element data is borrowed for arguments and moved for results.
 
 use std::borrow::Cow;
 
@@ -9,12 +9,14 @@ use super::bindings::preprocess::tensorgate::handler::types;
 use super::bounds::{MAX_NAME_BYTES, MAX_OUTPUT_TENSORS};
 use tensorgate_policy::contract::MAX_RANK;
 
-/// Tensors' dims as the ABI has them, held apart so that tensors can borrow them.
+/// The dimensions of tensors in the interface's type, stored here so that arguments can borrow
+/// them.
 pub(super) struct Dims(Vec<Vec<u64>>);
 
 impl Dims {
-    /// The dims of checked tensors; fails on a negative one, which a checked tensor has not.
-    pub(super) fn of(tensors: &[Tensor<'_>]) -> Result<Self, String> {
+    /// Converts the dimensions of checked tensors. Fails on a negative one, which a checked tensor
+    /// does not have.
+    pub(super) fn from_tensors(tensors: &[Tensor<'_>]) -> Result<Self, String> {
         let dims = |tensor: &Tensor<'_>| {
             let dims = tensor
                 .shape
@@ -27,7 +29,7 @@ impl Dims {
     }
 }
 
-/// Checked tensors as arguments; fails on what a checked tensor cannot be.
+/// Converts checked tensors to arguments. Fails on values that a checked tensor cannot have.
 pub(super) fn arguments<'a>(
     tensors: &'a [Tensor<'_>],
     dims: &'a Dims,
@@ -53,7 +55,8 @@ pub(super) fn arguments<'a>(
     tensors.iter().zip(&dims.0).map(argument).collect()
 }
 
-/// What a call returned, as tensors. Whether they fit a contract is not asked here, only whether they can be tensors at all.
+/// Converts the results of a call. Checks that they can be tensors at all, not that they fit a
+/// contract.
 pub(super) fn results(returned: Vec<types::TensorResult>) -> Result<Vec<Tensor<'static>>, String> {
     if returned.len() > MAX_OUTPUT_TENSORS {
         return Err(format!(
@@ -217,7 +220,8 @@ mod tests {
             ),
         ] {
             let tensors = [tensor];
-            let found = Dims::of(&tensors).and_then(|dims| arguments(&tensors, &dims).map(|_| ()));
+            let found = Dims::from_tensors(&tensors)
+                .and_then(|dims| arguments(&tensors, &dims).map(|_| ()));
             assert_eq!(found.unwrap_err(), expected);
         }
     }

@@ -1,4 +1,4 @@
-//! The models of OpenAI's API that a caller may ask about, and no others.
+//! The model list of the OpenAI API, limited to the models that the caller may ask about.
 
 use http::{Response, StatusCode};
 use tensorgate_policy::request::Proofs;

@@ -1,15 +1,16 @@
-//! A stream of inferences: its messages one after the other, each judged, run, told and answered as a request by itself before the next one is
-//! looked at. So a stream holds one message and one answer at most, however fast it comes and however slowly its answers are taken, and its
-//! answers have its messages' order.
+//! A stream of inferences. Its messages are handled one after the other, each verified, run,
+//! recorded and answered like a request. So a stream holds at most one message and one response in
+//! memory, and its responses have the order of its messages. The responses of a decoupled model are
+//! all sent before the next message is read.
 //!
-//! What a decoupled model answers comes answer by answer before the next message is looked at.
-//!
-//! A message that is refused, here or at the gate, gets an answer that says why, and the stream goes on. It ends with its last message; with what
-//! leaves unsaid where the next message begins, or a refusal that the gate made its last; and where it must not go on: its caller is no longer let in, its
-//! policy is no longer the newest, its deadline is over, the host ends.
+//! A denied message gets a response with the reason, and the stream continues. The stream ends
+//! - with its last message,
+//! - with a framing error or a denial that the gate marked as the last,
+//! - when it must not continue: its caller is no longer admitted, its policy is no longer the
+//!   newest, its deadline has passed, or the host shuts down.
 
 mod answering;
-mod goes_on;
+mod conditions;
 mod running;
 
 use std::sync::Arc;
@@ -20,51 +21,51 @@ use http::request::Parts;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
 use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::context::{HEADER, Marker};
+use tensorgate_wire::context::{EnvelopeCodec, HEADER};
 use tensorgate_wire::encode;
-use tensorgate_wire::messages::{Messages, Taken};
+use tensorgate_wire::messages::{Messages, NextMessage};
 use tokio::time::Instant;
 
 use super::App;
-use crate::budget::Held;
-use crate::dispatch::Whose;
-use crate::generations::Generation;
+use crate::budget::MemoryPermit;
+use crate::client_key::ClientKey;
 use crate::grpc_timeout;
+use crate::memory_budget::out_of_memory;
+use crate::policy_versions::PolicyVersion;
 use crate::record::{Record, StreamEnd};
 use crate::reply::{self, ReplyBody, Source};
-use crate::request::Opened;
-use crate::room::no_room;
+use crate::request::StreamHead;
 use answering::{Answered, Answering};
-use goes_on::GoesOn;
-use running::Running;
+use conditions::StreamConditions;
+use running::RunningAnswer;
 
-/// A stream that is open.
+/// An open stream.
 struct Stream<B> {
     answering: Answering,
-    /// The message that is being answered several times.
-    running: Option<Box<Running>>,
-    goes_on: GoesOn,
+    /// The message with several responses that is being answered.
+    running: Option<Box<RunningAnswer>>,
+    goes_on: StreamConditions,
     messages: Messages,
     body: B,
-    /// What has come and was not yet taken, and room for what it wants.
+    /// Received bytes that are not parsed yet, and space for more.
     came: BytesMut,
-    reading: Held,
-    /// Messages that have come.
+    reading: MemoryPermit,
+    /// The number of received messages.
     number: u64,
-    /// Bytes of answers.
+    /// The bytes of responses.
     answered: u64,
-    /// The stream's own.
+    /// The record of the stream.
     record: Record,
     over: bool,
-    /// Its caller went away.
+    /// Whether the client disconnected.
     left: bool,
 }
 
-/// Opens a stream: its head is judged, and the answer's head goes out.
+/// Opens a stream whose head is verified, and sends the response head.
 pub(super) fn open<B>(
     app: &Arc<App>,
-    generation: Arc<Generation>,
-    opened: Opened,
+    generation: Arc<PolicyVersion>,
+    opened: StreamHead,
     parts: &Parts,
     body: B,
     arrived: Instant,
@@ -76,29 +77,29 @@ where
 {
     record.caller.clone_from(opened.caller());
     record.protocol = tensorgate_policy::Protocol::OipGrpc;
-    record.opens_a_stream();
+    record.open_stream();
     let context = parts.headers.get(HEADER).and_then(|it| it.to_str().ok());
-    let marker = Marker::new(app.generations.key(), context.unwrap_or_default());
-    let timeout = grpc_timeout::of(&parts.headers);
-    let whose = Whose::of(opened.caller().client.as_deref());
+    let marker = EnvelopeCodec::new(app.policy_versions.key(), context.unwrap_or_default());
+    let timeout = grpc_timeout::from_headers(&parts.headers);
+    let client_key = ClientKey::from_name(opened.caller().client.as_deref());
     let stream = Stream {
-        goes_on: GoesOn {
+        goes_on: StreamConditions {
             app: Arc::clone(app),
             generation: Arc::clone(&generation),
             caller: opened.caller().clone(),
-            changes: app.generations.changes(),
+            changes: app.policy_versions.changes(),
             draining: app.draining.subscribe(),
             superseded: None,
             deadline: timeout.and_then(|timeout| arrived.checked_add(timeout)),
         },
-        messages: Messages::marked(marker, opened.plan().max_bytes),
+        messages: Messages::from_gate(marker, opened.plan().max_bytes),
         body,
         came: BytesMut::new(),
-        reading: app.budget.hold_for(whose),
+        reading: app.budget.permit_for(client_key),
         number: 0,
         answered: 0,
         running: None,
-        record: record.of_stream(),
+        record: record.for_stream(),
         over: false,
         left: false,
         answering: Answering {
@@ -159,19 +160,20 @@ where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::fmt::Display,
 {
-    /// The next answer; `None` once every message has one. A refusal is the stream's own, and its end.
+    /// The next response, `None` after the last message. An error is a denial of the stream and
+    /// ends it.
     async fn turn(&mut self) -> Result<Option<Bytes>, Denial> {
         loop {
             if let Some(running) = &mut self.running {
                 let answer = tokio::select! {
                     biased;
-                    denial = self.goes_on.ends() => {
+                    denial = self.goes_on.until_ended() => {
                         running.ends(StreamEnd::Refused(&denial));
                         return Err(denial);
                     }
                     answer = running.next() => answer,
                 };
-                if running.over() {
+                if running.is_done() {
                     self.running = None;
                 }
                 if answer.is_some() {
@@ -180,37 +182,43 @@ where
                 continue;
             }
             let taken = self.messages.take(&self.came).inspect_err(|denial| {
-                // A gate frames what it lets through.
+                // A gate frames the messages that it accepts.
                 let request_id = self.answering.opened.caller().request_id.as_str();
                 let cause = denial.cause.as_str();
                 tracing::error!(request_id, cause, "a stream that no gate has marked");
-                self.answering.app.metrics.strangers.inc();
+                self.answering.app.metrics.unknown_senders.inc();
             })?;
             let (message, used, frame_bytes) = match taken {
-                Taken::Wants(bytes) => {
+                NextMessage::Incomplete(bytes) => {
                     if !self.more(bytes).await? {
                         self.messages.end(self.came.len())?;
                         return Ok(None);
                     }
                     continue;
                 }
-                Taken::Message { mark, frame, used } => (Ok(mark), used, frame.len()),
-                Taken::Refused { refusal, used } => (Err(refusal), used, 0),
+                NextMessage::Message {
+                    envelope: mark,
+                    frame,
+                    used,
+                } => (Ok(mark), used, frame.len()),
+                NextMessage::Refused { refusal, used } => (Err(refusal), used, 0),
             };
             self.number = self.number.saturating_add(1);
             let taken = self.came.split_to(used).freeze();
             let frame = taken.slice(used.saturating_sub(frame_bytes)..);
-            if let Some(denial) = self.goes_on.now() {
+            if let Some(denial) = self.goes_on.check() {
                 return Err(denial);
             }
             let mut record = self
                 .record
-                .of_message(self.answering.opened.asks(self.number));
+                .for_message(self.answering.opened.caller_of_message(self.number));
             record.request_bytes = frame.len();
             return match message {
                 Ok(mark) => {
-                    let (number, latest) = (self.number, self.goes_on.deadline);
-                    let answer = self.answering.answer(number, mark, frame, latest, record);
+                    let (number, request_deadline) = (self.number, self.goes_on.deadline);
+                    let answer =
+                        self.answering
+                            .answer(number, mark, frame, request_deadline, record);
                     match answer.await {
                         Answered::Once(answer) => Ok(Some(answer)),
                         Answered::Several(running) => {
@@ -220,7 +228,7 @@ where
                     }
                 }
                 Err(refusal) => {
-                    record.refused_by_the_gate(&refusal).await;
+                    record.refused_by_verifier(&refusal).await;
                     if refusal.ends {
                         return Err(refusal.denial);
                     }
@@ -231,16 +239,16 @@ where
         }
     }
 
-    /// Reads on until so many bytes are there in all; `false` if the body ends before.
+    /// Reads until this many bytes are buffered. Returns `false` if the body ends before.
     async fn more(&mut self, bytes: usize) -> Result<bool, Denial> {
         if !self.reading.resize(bytes.max(self.came.len())) {
-            return Err(no_room("the message"));
+            return Err(out_of_memory("the message"));
         }
         self.came.reserve(bytes.saturating_sub(self.came.len()));
         while self.came.len() < bytes {
             let frame = tokio::select! {
                 biased;
-                denial = self.goes_on.ends() => return Err(denial),
+                denial = self.goes_on.until_ended() => return Err(denial),
                 frame = self.body.frame() => frame,
             };
             match frame {
@@ -250,7 +258,7 @@ where
                     let cause = format!("the stream broke off: {error}");
                     return Err(Denial::new(Reason::Malformed, cause));
                 }
-                // Trailers are nobody's.
+                // Trailers are ignored.
                 Some(Ok(frame)) => {
                     let data = frame.into_data().unwrap_or_default();
                     self.came.extend_from_slice(&data);

@@ -1,4 +1,4 @@
-//! Tests of how a head is read.
+//! Tests of reading a head.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;

@@ -70,7 +70,10 @@ async fn exchange(
     pieces: &[Vec<u8>],
     trailers: Option<&Fields>,
 ) -> Result<Reply, ClientError> {
-    let (client, connection) = h2::client::handshake(TcpStream::connect(gate).await?).await?;
+    let stream = TcpStream::connect(gate).await?;
+    // Otherwise the end of each window waits for the other side's delayed acknowledgement.
+    stream.set_nodelay(true)?;
+    let (client, connection) = h2::client::handshake(stream).await?;
     let driver = tokio::spawn(connection);
     let reply = converse(client, request, pieces, trailers).await;
     driver.abort();

@@ -1,5 +1,5 @@
 //! What the end-to-end tests stand on: a whole gate as processes ([`Stack`]), a stand-in for the inference server behind it
-//! ([`backend`]), vectors over a socket ([`ask`]), and the comparison of an answer with what a vector expects ([`verdict`]). Decides
+//! ([`backend`]), the documentation's pages ([`book`]), vectors over a socket ([`ask`]), and the comparison of an answer with what a vector expects ([`verdict`]). Decides
 //! nothing about requests.
 #![allow(
     clippy::unwrap_used,
@@ -12,8 +12,9 @@
 
 pub mod ask;
 pub mod backend;
+pub mod book;
 pub mod held;
-#[path = "../../../sandbox-host/tests/support/openai.rs"]
+#[path = "../../../sandbox-host/tests/it/support/openai.rs"]
 pub mod openai;
 pub mod policy;
 pub mod rls;
@@ -22,4 +23,4 @@ pub mod stack;
 pub mod streams;
 pub mod verdict;
 
-pub use stack::Stack;
+pub use stack::{Setup, Stack};

@@ -2,6 +2,7 @@
 //! inference server. Stops everything when dropped; on a failed test it prints the processes' logs, and
 //! keeps them.
 
+mod setup;
 mod threads;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::Policy;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -19,24 +21,25 @@ use tokio::sync::mpsc;
 use crate::ask;
 use crate::backend::Backend;
 use crate::policy;
+pub use setup::Setup;
+use setup::WORKERS;
 
 /// From start to the readiness line. Envoy compiles the filter and the host its handlers in this time.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// Starts of one stack: its admin port is chosen before it is bound, and another process may take it in between.
 const ATTEMPTS: u32 = 3;
-/// Envoy's workers unless a test asks for more.
-const WORKERS: u16 = 2;
 /// Bytes of a log that a failed test prints.
 const LOG_TAIL: usize = 8 << 10;
 
-/// Whether a gate's filter is one that traps where a request asks for it.
-#[derive(Clone, Copy)]
-struct Faulty(bool);
+/// The path of the request that `up` sends itself. Its line in the audit log is no test's.
+pub const OWN_PATH: &str = "/v2/health/live";
 
 /// A running gate.
 pub struct Stack {
     /// Where it answers.
     pub gate: SocketAddr,
+    /// Where its sandbox host's admin answers.
+    pub admin: SocketAddr,
     /// What stands behind it.
     pub backend: Backend,
     state: PathBuf,
@@ -44,6 +47,8 @@ pub struct Stack {
     up: Child,
     /// Whether its filter is one that traps where a request asks for it.
     faulty: bool,
+    /// The readiness line of `up`.
+    pub ready: Value,
     /// What `up` says after its readiness line.
     said: mpsc::UnboundedReceiver<Value>,
 }
@@ -51,27 +56,40 @@ pub struct Stack {
 impl Stack {
     /// Starts a gate with a policy whose backends and handlers are replaced by real ones.
     pub async fn start(name: &str, policy: Policy) -> Self {
-        Self::start_with(name, policy, &[]).await
+        Self::start_as(name, policy, Setup::default()).await
     }
 
     /// The same, with files that the policy names beside it.
     pub async fn start_with(name: &str, policy: Policy, files: &[(&str, &str)]) -> Self {
-        Self::start_as(name, policy, files, "gate", Faulty(false), WORKERS).await
+        let setup = Setup {
+            files,
+            ..Setup::default()
+        };
+        Self::start_as(name, policy, setup).await
     }
 
     /// The same with other filters than the gate, as `--chain` takes them.
     pub async fn start_chain(name: &str, policy: Policy, chain: &str) -> Self {
-        Self::start_as(name, policy, &[], chain, Faulty(false), WORKERS).await
+        Self::start_workers(name, policy, chain, WORKERS).await
     }
 
     /// The same with a gate that traps at the end of the body of a request that has the field `x-test-trap`.
     pub async fn start_faulty(name: &str, policy: Policy) -> Self {
-        Self::start_as(name, policy, &[], "gate", Faulty(true), WORKERS).await
+        let setup = Setup {
+            faulty: true,
+            ..Setup::default()
+        };
+        Self::start_as(name, policy, setup).await
     }
 
     /// The same as [`Self::start_chain`], with another number of Envoy's workers.
     pub async fn start_workers(name: &str, policy: Policy, chain: &str, workers: u16) -> Self {
-        Self::start_as(name, policy, &[], chain, Faulty(false), workers).await
+        let setup = Setup {
+            chain,
+            workers,
+            ..Setup::default()
+        };
+        Self::start_as(name, policy, setup).await
     }
 
     /// The same as [`Self::start_with`], with another number of Envoy's workers.
@@ -81,20 +99,19 @@ impl Stack {
         files: &[(&str, &str)],
         workers: u16,
     ) -> Self {
-        Self::start_as(name, policy, files, "gate", Faulty(false), workers).await
+        let setup = Setup {
+            files,
+            workers,
+            ..Setup::default()
+        };
+        Self::start_as(name, policy, setup).await
     }
 
-    async fn start_as(
-        name: &str,
-        policy: Policy,
-        files: &[(&str, &str)],
-        chain: &str,
-        faulty: Faulty,
-        workers: u16,
-    ) -> Self {
+    /// The same, set up so.
+    pub async fn start_as(name: &str, policy: Policy, setup: Setup<'_>) -> Self {
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
-            match Self::attempt(name, policy.clone(), files, chain, faulty, workers).await {
+            match Self::attempt(name, policy.clone(), setup).await {
                 Ok(stack) => return stack,
                 Err(why) => failure = why,
             }
@@ -102,14 +119,14 @@ impl Stack {
         panic!("{failure}");
     }
 
-    async fn attempt(
-        name: &str,
-        mut policy: Policy,
-        files: &[(&str, &str)],
-        chain: &str,
-        Faulty(faulty): Faulty,
-        workers: u16,
-    ) -> Result<Self, String> {
+    async fn attempt(name: &str, mut policy: Policy, setup: Setup<'_>) -> Result<Self, String> {
+        let Setup {
+            files,
+            chain,
+            workers,
+            faulty,
+            ..
+        } = setup;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bin = bin();
         let tensorgate = program(&bin, "tensorgate");
@@ -131,6 +148,7 @@ impl Stack {
         let file = state.join("gate.yaml");
         write(&file, &policy);
 
+        let admin = free_address();
         let mut up = Command::new(&tensorgate)
             .args([
                 "--json",
@@ -141,8 +159,10 @@ impl Stack {
                 &workers.to_string(),
                 "--chain",
                 chain,
+                "--as",
+                &setup.control_plane(),
                 "--admin",
-                &free_address().to_string(),
+                &admin.to_string(),
             ])
             .arg("-c")
             .arg(&file)
@@ -164,13 +184,13 @@ impl Stack {
                     .get("ready")
                     .and_then(|ready| ready.as_str()?.split_once("://")?.1.parse().ok())
                 {
-                    return Some(address);
+                    return Some((address, line));
                 }
             }
             None
         };
         match tokio::time::timeout(START_LIMIT, ready).await {
-            Ok(Some(gate)) => {
+            Ok(Some((gate, ready))) => {
                 // Read on to the end, so that nothing the processes say can block them.
                 let mut said = up.stderr.take().unwrap();
                 tokio::spawn(
@@ -185,11 +205,13 @@ impl Stack {
                 });
                 Ok(Self {
                     gate,
+                    admin,
                     backend,
                     state,
                     components: target.join("components"),
                     up,
                     faulty,
+                    ready,
                     said,
                 })
             }
@@ -207,6 +229,17 @@ impl Stack {
                 Err(format!("tensorgate up {how}:\n{said}\n{}", logs(&state)))
             }
         }
+    }
+
+    /// Asks the host's admin: status and body.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        let address = self.ready["admin"].as_str().unwrap();
+        let address = address.trim_start_matches("http://").parse().unwrap();
+        let no_fields: [(&str, &str); 0] = [];
+        let reply = http1::send(address, "GET", path, &no_fields, b"", Framing::Length)
+            .await
+            .unwrap();
+        (reply.status, String::from_utf8(reply.body).unwrap())
     }
 
     /// Puts another policy where the running gate's stands.
@@ -259,6 +292,37 @@ impl Stack {
         let fresh = self.state.join(format!("{name}.new"));
         std::fs::write(&fresh, text).unwrap();
         std::fs::rename(fresh, self.state.join(name)).unwrap();
+    }
+
+    /// Rewrites one of the policy's files in place, as some editors save: truncated, then written.
+    pub fn rewrite(&self, name: &str, text: &str) {
+        std::fs::write(self.state.join(name), text).unwrap();
+    }
+
+    /// Runs `tensorgate keys revoke` for this gate's policy: its exit code and all that it printed.
+    pub async fn revoke(&self, sha256: &str) -> (Option<i32>, String) {
+        let ran = Command::new(program(&bin(), "tensorgate"))
+            .args(["keys", "revoke", "--sha256", sha256, "-c"])
+            .arg(self.state.join("gate.yaml"))
+            .env("TENSORGATE_ADMIN", self.admin.to_string())
+            .output()
+            .await
+            .unwrap();
+        let said = [ran.stdout, ran.stderr].concat();
+        (ran.status.code(), String::from_utf8(said).unwrap())
+    }
+
+    /// What the sandbox host's admin answers at a path.
+    pub async fn ask_admin(&self, path: &str) -> String {
+        let mut admin = tokio::net::TcpStream::connect(self.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        tokio::io::AsyncWriteExt::write_all(&mut admin, request.as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        admin.read_to_string(&mut answer).await.unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        body.to_owned()
     }
 
     /// Kills the sandbox host as a crash would. Whoever watches it is stopped first, so that Envoy stays and has to answer for it.

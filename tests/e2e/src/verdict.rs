@@ -71,7 +71,7 @@ fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
 
 /// A refusal carries its reason, and the status that belongs to it, in the caller's protocol.
 fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), String> {
-    let reason = reason.told();
+    let reason = reason.public_reason();
     if reply.reason().as_deref() != Some(reason.name()) {
         return Err(format!("expected {reason}, got {}", told(reply)));
     }

@@ -7,14 +7,14 @@ mod entry {
 
     use proxy_wasm::traits::{Context, HttpContext, RootContext};
     use proxy_wasm::types::{Action, ContextType};
-    use tensorgate_glue::filter::Filter;
-    use tensorgate_glue::sdk;
+    use tensorgate_filter_core::filter::Filter;
+    use tensorgate_filter_core::sdk;
 
     /// Traps at the end of the body of a request that has it.
     const TRAP: &str = "x-test-trap";
 
     proxy_wasm::main! {{
-        sdk::tell_panics();
+        sdk::log_panics();
         proxy_wasm::set_root_context(|context| Box::new(Root(sdk::root(context, Some(Filter::Gate)))));
     }}
 

@@ -4,6 +4,7 @@
 //! spelling it names. The encoders here are written for this and share nothing with the decoders under test, so that
 //! a mistake in one does not hide a mistake in the other. Decides nothing, sends nothing.
 
+pub mod alone;
 mod coding;
 mod file;
 mod json;

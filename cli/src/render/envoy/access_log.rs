@@ -68,11 +68,11 @@ fn texts(texts: &[&str]) -> Vec<Node> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tensorgate_glue::record::property;
+    use tensorgate_filter_core::record::property;
 
     #[test]
     fn the_host_reads_what_the_filter_says() {
-        let said = [property::OUTCOME, property::FORWARDED, property::ENTRY];
+        let said = [property::OUTCOME, property::FORWARDED, property::SEQUENCE];
         assert_eq!(
             PROPERTIES.map(str::to_owned),
             said.map(|name| format!("wasm.{name}"))

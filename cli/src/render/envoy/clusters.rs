@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use tensorgate_glue::host::RATE_LIMIT_CLUSTER;
+use tensorgate_filter_core::host::RATE_LIMIT_CLUSTER;
 
-use super::bounds::{Bounds, READ_BYTES, STREAM_WINDOW_BYTES};
+use super::bounds::{Bounds, STREAM_WINDOW_BYTES};
+use super::control_plane::ControlPlane;
 use super::duration;
-use crate::render::node::{Node, list, map};
+use crate::render::node::{Node, entries, list, map};
 
 /// The cluster's name.
 pub const HOST: &str = "tensorgate-host";
@@ -87,15 +88,20 @@ fn to_limits(kind: &str, address: Node) -> Node {
 }
 
 /// The sandbox host.
-pub fn host(bounds: &Bounds, address: Node) -> Node {
+pub fn host(bounds: &Bounds, plane: ControlPlane, address: Node) -> Node {
     let requests = HOST_CONNECTIONS
         .saturating_mul(HOST_STREAMS)
         .min(bounds.connections.saturating_mul(bounds.streams));
-    map! {
-        "name" => HOST,
-        "type" => "STATIC",
-        "connect_timeout" => duration(CONNECT_MS),
-        "per_connection_buffer_limit_bytes" => u64::from(READ_BYTES),
+    let mut cluster = vec![
+        ("name".to_owned(), HOST.into()),
+        ("type".to_owned(), "STATIC".into()),
+        ("connect_timeout".to_owned(), duration(CONNECT_MS).into()),
+    ];
+    if let Some(bytes) = plane.connection_buffer_bytes() {
+        let limit = "per_connection_buffer_limit_bytes";
+        cluster.push((limit.to_owned(), bytes.into()));
+    }
+    cluster.extend(entries(map! {
         "circuit_breakers" => map! {
             "thresholds" => list![map! {
                 "max_connections" => HOST_CONNECTIONS,
@@ -121,5 +127,6 @@ pub fn host(bounds: &Bounds, address: Node) -> Node {
             "cluster_name" => HOST,
             "endpoints" => list![map! {"lb_endpoints" => list![map! {"endpoint" => map! {"address" => address}}]}],
         },
-    }
+    }));
+    Node::Map(cluster)
 }

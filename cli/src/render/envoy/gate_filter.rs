@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::{Bundle, Policy};
+use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode, Policy};
 
 use super::dynamic::Filter;
 use super::{Places, RenderError, key_sets, text};
@@ -70,28 +70,22 @@ const ASKING: [&str; 5] = [
 const OUTWARD_VM: &str = "outward";
 const ASKING_VM: &str = "asking";
 
-/// One filter: its name in the chain, and what Envoy makes it of.
+/// The filter at this position of the chain: its name there, and what Envoy makes it of.
 pub fn filter(
-    filter: tensorgate_glue::filter::Filter,
+    filter: tensorgate_filter_core::filter::Filter,
+    position: usize,
     policy: &Policy,
     bundle: &Bundle,
     places: &Places,
 ) -> Result<Filter, RenderError> {
+    let plane = places.control_plane;
     let name = format!("tensorgate.{}", filter.name());
     let module = places.filters.join(format!("{}.wasm", filter.name()));
-    let fetches = filter.duties().identify && key_sets::of(policy).next().is_some();
-    let duties = filter.duties();
-    let asks = policy.rate_limit_service().is_some() && (duties.charge || duties.check);
-    let allowed: BTreeSet<&str> = (OUTWARD.iter().filter(|_| fetches))
-        .chain(ASKING.iter().filter(|_| asks))
-        .copied()
-        .collect();
-    let capabilities = (CAPABILITIES.into_iter().chain(allowed))
-        .map(|name| (name.to_owned(), map! {}))
-        .collect();
-    let mut vm = vec![
-        // Buckets and counts are kept by this name: a chain has the gate's.
-        ("vm_id".to_owned(), "tensorgate".into()),
+    let mut vm = Vec::new();
+    if let Some(id) = plane.vm_id(position) {
+        vm.push(("vm_id".to_owned(), id.into()));
+    }
+    vm.extend([
         ("runtime".to_owned(), "envoy.wasm.runtime.v8".into()),
         (
             "code".to_owned(),
@@ -102,33 +96,61 @@ pub fn filter(
             "environment_variables".to_owned(),
             map! {"host_env_keys" => list![CONTEXT_KEY_VARIABLE]},
         ),
+    ]);
+    let headers = plane.headers();
+    let (kind, capabilities) = capabilities(filter, policy);
+    // Only a proxy that can be told to holds headers, and restricts what a VM may do.
+    let mut restrictions = Vec::new();
+    if headers == HeaderMode::Hold {
+        if !kind.is_empty() {
+            vm.push(("configuration".to_owned(), string(&kind)));
+        }
+        restrictions = vec![
+            // Marked deprecated without a successor, and still enforced: Envoy 1.40 says so in its log at every start.
+            (
+                "capability_restriction_config".to_owned(),
+                map! {"allowed_capabilities" => capabilities},
+            ),
+            // Without it Envoy delivers no body while headers are held.
+            ("allow_on_headers_stop_iteration".to_owned(), true.into()),
+        ];
+    }
+    let mut config = vec![
+        ("name".to_owned(), name.as_str().into()),
+        ("root_id".to_owned(), name.as_str().into()),
+        ("vm_config".to_owned(), Node::Map(vm)),
     ];
+    config.extend(plane.failure());
+    config.extend(restrictions);
+    let configuration = FilterConfiguration { bundle, headers };
+    let configuration = serde_json::to_string(&configuration)?;
+    config.push(("configuration".to_owned(), string(&configuration)));
+    Ok(Filter {
+        name: plane.entry_name(filter.name(), position),
+        typed_config: map! {
+            "@type" => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config" => Node::Map(config),
+        },
+    })
+}
+
+/// What a filter's VM may do under this policy, and the name of VMs that may do so.
+fn capabilities(filter: tensorgate_filter_core::filter::Filter, policy: &Policy) -> (String, Node) {
+    let duties = filter.capabilities();
+    let fetches = duties.identify && key_sets::of(policy).next().is_some();
+    let asks = policy.rate_limit_service().is_some() && (duties.charge || duties.check);
+    let allowed: BTreeSet<&str> = (OUTWARD.iter().filter(|_| fetches))
+        .chain(ASKING.iter().filter(|_| asks))
+        .copied()
+        .collect();
+    let capabilities = (CAPABILITIES.into_iter().chain(allowed))
+        .map(|name| (name.to_owned(), map! {}))
+        .collect();
     let kinds = [(fetches, OUTWARD_VM), (asks, ASKING_VM)];
     let kind: Vec<&str> = (kinds.into_iter())
         .filter_map(|(is, kind)| is.then_some(kind))
         .collect();
-    if !kind.is_empty() {
-        vm.push(("configuration".to_owned(), string(&kind.join(","))));
-    }
-    Ok(Filter {
-        name: name.clone(),
-        typed_config: map! {
-            "@type" => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config" => map! {
-                "name" => name.as_str(),
-                "root_id" => name.as_str(),
-                "vm_config" => Node::Map(vm),
-                // A trap answers 503 until the VM is built anew, at most this much later; never unfiltered.
-                "failure_policy" => "FAIL_RELOAD",
-                "reload_config" => map! {"backoff" => map! {"base_interval" => "0.2s"}},
-                // Marked deprecated without a successor, and still enforced: Envoy 1.40 says so in its log at every start.
-                "capability_restriction_config" => map! {"allowed_capabilities" => Node::Map(capabilities)},
-                // Holds the headers back while the body is judged: nothing reaches the host before the verdict.
-                "allow_on_headers_stop_iteration" => true,
-                "configuration" => string(&serde_json::to_string(bundle)?),
-            },
-        },
-    })
+    (kind.join(","), Node::Map(capabilities))
 }
 
 fn string(value: &str) -> Node {

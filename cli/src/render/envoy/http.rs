@@ -3,10 +3,11 @@
 use tensorgate_host::audit::record::SOURCE_HEADER;
 use tensorgate_policy::policy::Listen;
 
-use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES};
+use super::bounds::Bounds;
+use super::control_plane::ControlPlane;
 use super::dynamic::{Filter, Form};
 use super::{RenderError, access_log, clusters, duration, local_reply};
-use crate::render::node::{Node, list, map};
+use crate::render::node::{Node, entries, list, map};
 
 /// Where streams of inferences go.
 const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
@@ -16,15 +17,16 @@ const CERTIFICATE_CONNECTION_MS: u64 = 900_000;
 const DRAIN_MS: u64 = 5_000;
 
 /// To the host, within so much time from the last byte of the request; without a bound if it is 0.
-fn route(matched: Node, bounds: &Bounds, timeout_ms: u64) -> Node {
-    map! {
-        "match" => matched,
-        "request_body_buffer_limit" => bounds.buffer_bytes,
-        "route" => map! {
-            "cluster" => clusters::HOST,
-            "timeout" => duration(timeout_ms),
-        },
-    }
+fn route(matched: Node, own: Vec<(String, Node)>, plane: ControlPlane, timeout_ms: u64) -> Node {
+    let mut target = vec![
+        ("cluster".to_owned(), clusters::HOST.into()),
+        ("timeout".to_owned(), duration(timeout_ms).into()),
+    ];
+    target.extend(plane.route_upgrades());
+    let mut route = vec![("match".to_owned(), matched)];
+    route.extend(own);
+    route.push(("route".to_owned(), Node::Map(target)));
+    Node::Map(route)
 }
 
 /// The connection manager's configuration.
@@ -32,11 +34,12 @@ pub fn connection_manager(
     listen: &Listen,
     bounds: &Bounds,
     filters: &[Filter],
+    plane: ControlPlane,
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
     let mut chain = filters
         .iter()
-        .map(|filter| filter.entry(form))
+        .map(|filter| plane.filter_entry(filter, form))
         .collect::<Result<Vec<_>, _>>()?;
     chain.push(map! {
         "name" => "envoy.filters.http.router",
@@ -47,27 +50,26 @@ pub fn connection_manager(
     });
     let certificates = listen.asks_for_certificates();
     let forwarded = listen.tls().is_some_and(|tls| !tls.forwarders().is_empty());
-    let mut lifetimes = vec![
-        (
-            "idle_timeout".to_owned(),
-            duration(bounds.connection_idle_ms).into(),
-        ),
-        (
-            "max_stream_duration".to_owned(),
-            duration(bounds.stream_ms).into(),
-        ),
-        ("max_headers_count".to_owned(), bounds.headers.into()),
+    let mut lifetimes = vec![(
+        "idle_timeout".to_owned(),
+        duration(bounds.connection_idle_ms).into(),
+    )];
+    if let Some(stream_ms) = plane.stream_ms(bounds) {
+        let most = duration(stream_ms).into();
+        lifetimes.push(("max_stream_duration".to_owned(), most));
+    }
+    lifetimes.push(("max_headers_count".to_owned(), bounds.headers.into()));
+    if plane.rejects_underscores() {
         // `x_api_key` is `x-api-key` to some servers.
-        (
-            "headers_with_underscores_action".to_owned(),
-            "REJECT_REQUEST".into(),
-        ),
-    ];
+        let action = "headers_with_underscores_action";
+        lifetimes.push((action.to_owned(), "REJECT_REQUEST".into()));
+    }
     if certificates {
         let most = duration(CERTIFICATE_CONNECTION_MS);
         lifetimes.push(("max_connection_duration".to_owned(), most.into()));
     }
-    let mut manager = map! {
+    let own = || plane.route(filters, bounds);
+    let mut manager = entries(map! {
         "@type" => "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix" => "gate",
         "codec_type" => "AUTO",
@@ -89,28 +91,13 @@ pub fn connection_manager(
             (true, true) => "APPEND_FORWARD",
         },
         "server_header_transformation" => "PASS_THROUGH",
-        // One id for each request, ours: a client's own is written over. Before that it would be the client's that Envoy puts into its
-        // answer, so every answer has its id from whoever makes it: the filter, the host, or `local_reply_config`.
-        "generate_request_id" => true,
-        "preserve_external_request_id" => false,
-        "always_set_request_id_in_response" => false,
-        "request_id_extension" => map! {
-            "typed_config" => map! {
-                "@type" => "type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
-                "pack_trace_reason" => false,
-                "use_request_id_for_trace_sampling" => false,
-            },
-        },
-        // Paths are judged as they came. Routes are an allow-list of exact spellings, so a path with dot segments, doubled or
-        // escaped slashes is no route; normalising it first could make a route of it that the client did not write, and
-        // the gate would judge another path than `explain`, the host and whatever stands in front.
-        "normalize_path" => false,
-        "merge_slashes" => false,
-        "path_with_escaped_slashes_action" => "KEEP_UNCHANGED",
+    });
+    manager.extend(plane.requests());
+    manager.extend(entries(map! {
         "max_request_headers_kb" => bounds.header_kib,
-        "request_headers_timeout" => duration(bounds.headers_ms),
-        "request_timeout" => duration(bounds.stream_ms),
-        "stream_idle_timeout" => duration(bounds.idle_ms),
+    }));
+    manager.extend(plane.time_limits(bounds));
+    manager.extend(entries(map! {
         "drain_timeout" => duration(DRAIN_MS),
         "common_http_protocol_options" => Node::Map(lifetimes),
         "http_protocol_options" => map! {
@@ -118,12 +105,9 @@ pub fn connection_manager(
             "allow_chunked_length" => false,
             "enable_trailers" => false,
         },
-        "http2_protocol_options" => map! {
-            "max_concurrent_streams" => bounds.streams,
-            "initial_stream_window_size" => bounds.stream_window_bytes,
-            "initial_connection_window_size" => CONNECTION_WINDOW_BYTES,
-            "allow_connect" => false,
-        },
+    }));
+    manager.extend(plane.http2(bounds));
+    manager.extend(entries(map! {
         "local_reply_config" => local_reply::config(),
         "access_log" => access_log::http(),
         "http_filters" => chain,
@@ -141,19 +125,19 @@ pub fn connection_manager(
                 "domains" => list!["*"],
                 "routes" => list![
                     // The host bounds each message of a stream by itself; what bounds the whole is how long any stream may last.
-                    route(map! {"path" => STREAM_PATH}, bounds, 0),
+                    route(map! {"path" => STREAM_PATH}, own(), plane, 0),
                     // From the last byte of the request.
-                    route(map! {"prefix" => "/"}, bounds, bounds.timeout_ms),
+                    route(map! {"prefix" => "/"}, own(), plane, bounds.timeout_ms),
                 ],
             }],
         },
-    };
-    if certificates && let Node::Map(entries) = &mut manager {
-        entries.push((
+    }));
+    if certificates {
+        manager.push((
             "set_current_client_cert_details".to_owned(),
             // The certificate itself has what no other word of Envoy's says: its serial number.
             map! {"cert" => true, "uri" => true, "dns" => true},
         ));
     }
-    Ok(manager)
+    Ok(Node::Map(manager))
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use tensorgate_glue::keys::cluster;
-use tensorgate_glue::keys::document::MAX_DOCUMENT_BYTES;
+use tensorgate_filter_core::keys::cluster;
+use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{KeySetUrl, Server};
 

@@ -7,6 +7,7 @@
 mod access_log;
 pub mod bounds;
 mod clusters;
+pub mod control_plane;
 pub mod dynamic;
 mod gate_filter;
 mod http;
@@ -18,24 +19,27 @@ pub mod tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tensorgate_glue::enforced::Enforced;
+use tensorgate_filter_core::listener_bounds::ListenerBounds;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::{Bundle, Policy};
 
 use super::node::{Node, list, map};
 use crate::chain::can_keep;
 use bounds::Bounds;
+use control_plane::ControlPlane;
 use dynamic::{Filter, Form, Resource};
 
 /// Where things are on the machine that Envoy runs on.
 #[derive(Clone, Debug)]
 pub struct Places {
+    /// What configures that Envoy.
+    pub control_plane: ControlPlane,
     /// Where the gate listens, if not where the policy says.
     pub listen: Option<SocketAddr>,
     /// The folder of the filters' modules.
     pub filters: PathBuf,
     /// Which of them stand in front of the host, in order.
-    pub chain: Vec<tensorgate_glue::filter::Filter>,
+    pub chain: Vec<tensorgate_filter_core::filter::Filter>,
     /// The sandbox host's socket.
     pub host_socket: PathBuf,
     /// Envoy's own admin socket.
@@ -102,16 +106,16 @@ pub fn render(
     places: &Places,
     form: Form<'_>,
 ) -> Result<Rendered, RenderError> {
-    can_keep(&places.chain, policy).map_err(RenderError::Chain)?;
+    let plane = places.control_plane;
+    can_keep(&places.chain, plane.headers(), policy).map_err(RenderError::Chain)?;
     let bounds = Bounds::of(policy.listen().limits());
     let address = places.listen.unwrap_or(policy.listen().address());
-    let filters = places
-        .chain
-        .iter()
-        .map(|filter| gate_filter::filter(*filter, policy, bundle, places))
+    let chain = places.chain.iter().enumerate();
+    let filters = chain
+        .map(|(position, filter)| gate_filter::filter(*filter, position, policy, bundle, places))
         .collect::<Result<Vec<_>, _>>()?;
     let mut clusters = vec![
-        clusters::host(&bounds, pipe(&places.host_socket)?),
+        clusters::host(&bounds, plane, pipe(&places.host_socket)?),
         clusters::audit(pipe(&places.audit_socket)?),
         limits_way(policy, places)?,
     ];
@@ -119,7 +123,12 @@ pub fn render(
         clusters.push(key_sets::way(issuer, url, places)?);
     }
     let listeners = vec![listener(policy, address, &bounds, &filters, places, form)?];
-    let (sources, resources) = form.place(clusters, listeners, filters, &bundle.generation)?;
+    let apart = if plane.filters_in_listener() {
+        Vec::new()
+    } else {
+        filters
+    };
+    let (sources, resources) = form.place(clusters, listeners, apart, &bundle.generation)?;
     let mut entries = vec![
         // Nothing of the policy's: a bootstrap that a change of policy leaves as it is needs no restart.
         (
@@ -138,7 +147,7 @@ pub fn render(
     Ok(Rendered {
         bootstrap: Node::Map(entries),
         resources,
-        buffer_bytes: bounds.buffer_bytes,
+        buffer_bytes: plane.held_bytes(&bounds),
     })
 }
 
@@ -182,9 +191,13 @@ fn listener(
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
     let limits = policy.listen().limits();
-    // Filters of a later policy run on connections of this listener, and read here what it enforces.
-    let name = Enforced::name(limits.stream_ms, limits.hold_bytes);
-    let mut chain = vec![("name".to_owned(), Node::from(name))];
+    let plane = places.control_plane;
+    let mut chain = Vec::new();
+    if plane.stream_ms(bounds).is_some() {
+        // Filters of a later policy run on connections of this listener, and read here what it enforces.
+        let name = ListenerBounds::name(limits.stream_ms, limits.hold_bytes);
+        chain.push(("name".to_owned(), Node::from(name)));
+    }
     if let Some(tls) = policy.listen().tls() {
         chain.push((
             "transport_socket".to_owned(),
@@ -198,27 +211,29 @@ fn listener(
         "filters".to_owned(),
         list![map! {
             "name" => "envoy.filters.network.http_connection_manager",
-            "typed_config" => http::connection_manager(policy.listen(), bounds, filters, form)?,
+            "typed_config" => http::connection_manager(policy.listen(), bounds, filters, plane, form)?,
         }],
     ));
-    let listener = map! {
-        "name" => "gate",
-        "address" => map! {
-            "socket_address" => map! {"address" => address.ip().to_string(), "port_value" => u32::from(address.port())},
-        },
-        // What one read brings. How much of a body a filter may hold is the route's to say.
-        "per_connection_buffer_limit_bytes" => u64::from(bounds::READ_BYTES),
-        // Off, so that nobody else can bind the same port and take a share of its connections.
-        "enable_reuse_port" => false,
-        "filter_chains" => list![Node::Map(chain)],
-    };
-    Ok(match listener {
-        Node::Map(mut entries) if policy.listen().tls().is_some() => {
-            entries.push(("access_log".to_owned(), access_log::tls()));
-            Node::Map(entries)
-        }
-        listener => listener,
-    })
+    let socket =
+        map! {"address" => address.ip().to_string(), "port_value" => u32::from(address.port())};
+    let mut listener = vec![
+        ("name".to_owned(), Node::from("gate")),
+        ("address".to_owned(), map! {"socket_address" => socket}),
+    ];
+    // What one read brings. How much of a body a filter may hold is the route's to say.
+    if let Some(bytes) = plane.connection_buffer_bytes() {
+        let limit = "per_connection_buffer_limit_bytes";
+        listener.push((limit.to_owned(), bytes.into()));
+    }
+    listener.extend([
+        // Off, so that no other process can bind the same port and take a share of its connections.
+        ("enable_reuse_port".to_owned(), false.into()),
+        ("filter_chains".to_owned(), list![Node::Map(chain)]),
+    ]);
+    if policy.listen().tls().is_some() {
+        listener.push(("access_log".to_owned(), access_log::tls()));
+    }
+    Ok(Node::Map(listener))
 }
 
 /// A Unix socket's address.

@@ -1,14 +1,58 @@
-//! What counts as a change, file by file.
-#![allow(clippy::unwrap_used, reason = "tests")]
+//! What counts as a change, look by look.
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::stack::private_dir::PrivateDir;
 
-/// What is told once nothing moves any more.
-fn told(watch: &mut Watch) -> Option<Change> {
-    (0..3).find_map(|_| watch.step())
+/// A watch, and the time at which it looks.
+struct Looks {
+    watch: Watch,
+    now: Instant,
+}
+
+impl Looks {
+    fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self {
+            watch: Watch::new(files),
+            now: Instant::now(),
+        }
+    }
+
+    /// What the next look says.
+    fn next(&mut self) -> Option<Change> {
+        self.now += LOOK_EVERY;
+        self.watch.step(self.now)
+    }
+
+    /// What all looks say while a file could settle, and one more.
+    fn all(&mut self) -> Vec<Change> {
+        let looks = SETTLE.as_millis() / LOOK_EVERY.as_millis() + 2;
+        (0..looks).filter_map(|_| self.next()).collect()
+    }
+
+    /// Whether nothing is to be read.
+    fn is_quiet(&mut self) -> bool {
+        self.all().is_empty()
+    }
+
+    /// Waits until the files have settled, and reads them.
+    fn settle(&mut self, what: &str) {
+        assert_eq!(self.next(), Some(Change::Fresh), "{what}");
+        let later = self.all();
+        assert!(
+            !later.is_empty() && later.iter().all(|change| *change == Change::Settled),
+            "{what}: {later:?}"
+        );
+        self.read();
+    }
+
+    fn read(&mut self) {
+        self.watch.begin();
+        assert!(self.watch.stands());
+        assert!(self.is_quiet());
+    }
 }
 
 fn replace(path: &Path, text: &str) {
@@ -18,51 +62,24 @@ fn replace(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_file_renamed_over_counts_and_one_rewritten_in_place_is_told_once() {
+fn a_change_is_other_contents_however_they_came() {
     let folder = PrivateDir::new().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     std::fs::write(&a, "1").unwrap();
     std::fs::write(&b, "1").unwrap();
-    let mut watch = Watch::new([b.clone(), a.clone(), a.clone()]);
-    assert_eq!(told(&mut watch), None, "nothing changed");
-
-    replace(&a, "22");
-    assert_eq!(told(&mut watch), Some(Change::Whole));
-    assert_eq!(told(&mut watch), None, "once");
-
-    std::fs::write(&a, "333").unwrap();
-    assert_eq!(told(&mut watch), Some(Change::InPlace(vec![a.clone()])));
-    std::fs::write(&a, "4444").unwrap();
-    assert_eq!(told(&mut watch), None, "told once, and not taken");
-    replace(&b, "22");
-    let beside = Some(Change::Beside(vec![a.clone()]));
-    assert_eq!(told(&mut watch), beside, "half of a change beside it");
-    replace(&a, "55555");
-    assert_eq!(told(&mut watch), Some(Change::Whole), "both whole");
-
-    std::fs::write(&a, "666666").unwrap();
-    watch.renew();
-    assert_eq!(told(&mut watch), None, "taken in as it stands");
-    std::fs::write(&a, "7").unwrap();
-    assert_eq!(
-        told(&mut watch),
-        Some(Change::InPlace(vec![a.clone()])),
-        "the next one is told again"
-    );
-}
-
-#[test]
-fn what_came_where_nothing_stood_may_still_be_written() {
-    let folder = PrivateDir::new().unwrap();
-    let a = folder.path().join("a");
+    let mut looks = Looks::new([b.clone(), a.clone(), a.clone()]);
+    assert!(looks.is_quiet(), "nothing changed");
     std::fs::write(&a, "1").unwrap();
-    let mut watch = Watch::new([a.clone()]);
+    replace(&b, "1");
+    assert!(looks.is_quiet(), "the same bytes");
+    replace(&a, "2");
+    looks.settle("renamed over");
+    std::fs::write(&a, "3").unwrap();
+    looks.settle("rewritten in place, with the same size");
     std::fs::remove_file(&a).unwrap();
-    assert_eq!(told(&mut watch), Some(Change::Whole), "it is gone");
-    std::fs::write(&a, "1").unwrap();
-    assert_eq!(told(&mut watch), Some(Change::InPlace(vec![a.clone()])));
-    replace(&a, "1");
-    assert_eq!(told(&mut watch), Some(Change::Whole));
+    looks.settle("gone");
+    std::fs::write(&a, "4").unwrap();
+    looks.settle("there again");
 }
 
 #[test]
@@ -72,62 +89,146 @@ fn a_swapped_link_on_the_way_to_a_file_counts() {
     // As kubelet mounts a ConfigMap: gate.yaml -> ..data/gate.yaml, ..data -> ..1.
     for version in ["..1", "..2"] {
         std::fs::create_dir(at(version)).unwrap();
-        std::fs::write(at(version).join("gate.yaml"), "1").unwrap();
+        std::fs::write(at(version).join("gate.yaml"), version).unwrap();
     }
     symlink("..1", at("..data")).unwrap();
     symlink("..data/gate.yaml", at("gate.yaml")).unwrap();
-    let mut watch = Watch::new([at("gate.yaml")]);
-    assert_eq!(told(&mut watch), None);
+    let mut looks = Looks::new([at("gate.yaml")]);
     symlink("..2", at("..data_tmp")).unwrap();
     std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
-    assert_eq!(told(&mut watch), Some(Change::Whole));
+    looks.settle("swapped");
 }
 
 #[test]
-fn what_changed_while_it_was_read_is_looked_at_again() {
+fn a_file_settles_when_it_reads_the_same_for_a_while_and_keeps_others_waiting() {
     let folder = PrivateDir::new().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     std::fs::write(&a, "1").unwrap();
     std::fs::write(&b, "1").unwrap();
-    let mut watch = Watch::new([a.clone(), b.clone()]);
-    assert!(watch.stands());
-    replace(&a, "1");
-    assert_eq!(told(&mut watch), Some(Change::Whole));
-    std::fs::write(&b, "").unwrap();
-    assert!(!watch.stands(), "rewritten while the other was read");
-    let in_place = vec![b.clone()];
-    assert_eq!(told(&mut watch), Some(Change::InPlace(in_place.clone())));
-    assert_eq!(told(&mut watch), Some(Change::Beside(in_place)));
-    replace(&a, "1");
-    assert_eq!(told(&mut watch), Some(Change::Beside(vec![b.clone()])));
-    replace(&b, "1");
-    assert_eq!(told(&mut watch), Some(Change::Whole));
-    assert!(watch.stands());
-    replace(&b, "1");
-    assert!(!watch.stands(), "replaced while it was read");
-    assert_eq!(told(&mut watch), Some(Change::Whole));
+    let mut looks = Looks::new([a.clone(), b.clone()]);
+    replace(&b, "2");
+    let contents = |text: &str| Sha256::digest(text).into();
+    for half in ["", "x", "xx", "xxx"] {
+        std::fs::write(&a, half).unwrap();
+        assert_eq!(looks.next(), Some(Change::Fresh));
+        assert!(!looks.watch.is_whole(&a, &contents(half)), "{half}");
+        assert_eq!(looks.next(), None, "{half}");
+    }
+    assert!(
+        !looks.watch.is_whole(&a, &contents("x")),
+        "not as it stands"
+    );
+    assert!(looks.all().contains(&Change::Settled));
+    looks.read();
+    assert!(looks.watch.is_whole(&a, &contents("xxx")));
+    assert!(looks.watch.is_whole(&b, &contents("2")));
 }
 
 #[test]
-fn a_file_that_is_named_for_the_first_time_was_watched_before_it_was_read() {
+fn a_file_that_is_rewritten_with_the_same_bytes_over_and_over_holds_nothing() {
     let folder = PrivateDir::new().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     std::fs::write(&a, "1").unwrap();
-    std::fs::write(&b, "old").unwrap();
-    let mut watch = Watch::new([a.clone()]);
-    let mut reads = 0;
-    let read = || -> Result<String, io::Error> {
-        let text = std::fs::read_to_string(&b)?;
-        reads += 1;
-        if reads == 1 {
-            // After its first look at it, before anybody watches it.
-            replace(&b, "new");
+    std::fs::write(&b, "1").unwrap();
+    let mut looks = Looks::new([a.clone(), b.clone()]);
+    replace(&b, "2");
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        for text in ["", "1"] {
+            std::fs::write(&a, text).unwrap();
+            said.extend(looks.next());
+            said.extend(looks.next());
         }
-        Ok(text)
-    };
-    let settled = watch.settle(read, |_| vec![a.clone(), b.clone()]);
-    assert_eq!((settled.unwrap().as_str(), reads), ("new", 2));
-    assert_eq!(told(&mut watch), None, "it was taken in");
-    replace(&b, "newer");
-    assert_eq!(told(&mut watch), Some(Change::Whole));
+    }
+    assert!(said.contains(&Change::Settled), "{said:?}");
+    looks.watch.begin();
+    assert_eq!(looks.watch.differing().collect::<Vec<_>>(), [b]);
+    assert_eq!(looks.watch.restless().count(), 0);
+}
+
+#[test]
+fn what_changed_while_it_was_read_is_read_again() {
+    let folder = PrivateDir::new().unwrap();
+    let a = folder.path().join("a");
+    std::fs::write(&a, "1").unwrap();
+    let mut looks = Looks::new([a.clone()]);
+    looks.watch.begin();
+    std::fs::write(&a, "2").unwrap();
+    assert!(!looks.watch.stands());
+    assert!(looks.all().contains(&Change::Settled));
+    looks.read();
+    looks.watch.again();
+    assert!(looks.all().contains(&Change::Settled), "given up");
+    looks.read();
+}
+
+#[test]
+fn what_is_in_force_is_what_was_read_when_it_was_accepted() {
+    let folder = PrivateDir::new().unwrap();
+    let a = folder.path().join("a");
+    std::fs::write(&a, "1").unwrap();
+    let mut watch = Watch::new([a.clone()]);
+    let differing = |watch: &Watch| watch.differing().count();
+    std::fs::write(&a, "2").unwrap();
+    watch.begin();
+    assert_eq!(differing(&watch), 1);
+    std::fs::write(&a, "3").unwrap();
+    watch.stands();
+    watch.accept();
+    assert_eq!(differing(&watch), 0, "what was read of it");
+    watch.begin();
+    assert_eq!(differing(&watch), 1, "and not what came after");
+}
+
+#[test]
+fn a_file_that_goes_on_changing_is_reported_until_it_has_settled() {
+    let folder = PrivateDir::new().unwrap();
+    let a = folder.path().join("a");
+    std::fs::write(&a, "0").unwrap();
+    let mut looks = Looks::new([a.clone()]);
+    let begun = looks.now;
+    let mut number = 0_u32;
+    while looks.watch.restless_at(looks.now).count() == 0 {
+        number += 1;
+        assert!(number < 100, "never");
+        std::fs::write(&a, number.to_string()).unwrap();
+        assert_eq!(looks.next(), Some(Change::Fresh));
+    }
+    assert!(looks.now - begun >= RESTLESS);
+    looks.watch.begin();
+    looks.next();
+    assert_eq!(looks.watch.restless_at(looks.now).count(), 0, "it was read");
+}
+
+#[test]
+fn a_pipe_is_no_file_and_nothing_waits_for_it() {
+    let folder = PrivateDir::new().unwrap();
+    let a = folder.path().join("a");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &a,
+        rustix::fs::FileType::Fifo,
+        Mode::RUSR | Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let mut looks = Looks::new([a.clone()]);
+    assert!(looks.is_quiet());
+    replace(&a, "1");
+    looks.settle("a file in its place");
+}
+
+#[test]
+fn what_is_known_of_a_file_stays_known_when_others_are_followed() {
+    let folder = PrivateDir::new().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    std::fs::write(&a, "1").unwrap();
+    std::fs::write(&b, "1").unwrap();
+    let mut looks = Looks::new([a.clone()]);
+    std::fs::write(&a, "2").unwrap();
+    assert!(!looks.watch.follow([a.clone(), b.clone()]), "one is new");
+    assert!(looks.watch.follow([b.clone(), a.clone()]));
+    looks.settle("a change of the one that was known");
+    std::fs::write(&b, "2").unwrap();
+    looks.settle("a change of the new one");
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use tensorgate_glue::native::{Peer, PeerCertificate};
+use tensorgate_filter_core::native::{Peer, PeerCertificate};
 use tensorgate_policy::{Policy, unhex};
 
 use crate::Failure;

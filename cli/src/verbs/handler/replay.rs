@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_host::capture::{CaptureKeys, Captured, HandlerFacts, Outcome, folder};
 use tensorgate_host::config::Folders;
 use tensorgate_host::sandbox::{
-    Ask, Behalf, Bring, Brought, Busy, FaultCause, Known, LoadedHandler, Missing, Payload, Role,
-    Sandbox,
+    CallContext, CapabilityRequest, EgressBusy, FaultCause, LoadedHandler, Payload, ResolveFailure,
+    ResolvedResource, ResolvedResources, ResourceResolver, Role, Sandbox,
 };
 use tensorgate_policy::policy::Handler;
 use tensorgate_policy::{hex, raw, validate};
@@ -302,10 +302,10 @@ impl Runner {
             .sandbox
             .load(&facts.name, &rule, role, &component)
             .map_err(|fault| fault.to_string())?
-            .with(Arc::new(Then(call.known()?)));
+            .with_resolver(Arc::new(Then(call.known()?)));
         self.compiled.insert(digest, loaded.clone());
         let called = self.runtime.block_on(called(&loaded, role, call));
-        Outcome::of(&called).ok_or_else(|| "it did not run".to_owned())
+        Outcome::from_call(&called).ok_or_else(|| "it did not run".to_owned())
     }
 }
 
@@ -313,7 +313,7 @@ async fn called(
     handler: &LoadedHandler,
     role: Role,
     call: &Captured,
-) -> Result<tensorgate_host::sandbox::Called, tensorgate_host::sandbox::HandlerError> {
+) -> Result<tensorgate_host::sandbox::HandlerOutput, tensorgate_host::sandbox::HandlerError> {
     match (role, call.input.payload()) {
         (Role::Postprocess, Payload::Tensors(outputs)) => {
             handler.postprocess(&call.request_id, outputs).await
@@ -350,19 +350,19 @@ fn rule(facts: &HandlerFacts, digest: &str) -> Result<Handler, String> {
 }
 
 /// What was brought then.
-struct Then(Known);
+struct Then(ResolvedResources);
 
-impl Bring for Then {
-    fn bring<'b>(
+impl ResourceResolver for Then {
+    fn resolve<'b>(
         &'b self,
-        asks: &'b [Ask],
-        _: &'b Behalf,
+        asks: &'b [CapabilityRequest],
+        _: &'b CallContext,
         _: Option<Instant>,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Brought>, Busy>> + Send + 'b>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<ResolvedResource>, EgressBusy>> + Send + 'b>> {
         // What was not asked for then is not there: whoever asks for it differs.
         let brought = asks.iter().map(|ask| {
             let known = self.0.get(ask).cloned();
-            known.unwrap_or_else(|| Brought::nothing(ask, Missing::Unavailable))
+            known.unwrap_or_else(|| ResolvedResource::failed(ask, ResolveFailure::Unavailable))
         });
         Box::pin(std::future::ready(Ok(brought.collect())))
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_host::sandbox::{Called, HandlerError};
+use tensorgate_host::sandbox::{HandlerError, HandlerOutput};
 
 use crate::Failure;
 use crate::handler::case::{self, Case, Expected};
@@ -84,7 +84,7 @@ impl Test {
 }
 
 /// In what a call did not come out as expected.
-fn judge(expected: &Expected, outcome: &Result<Called, HandlerError>) -> Vec<String> {
+fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> Vec<String> {
     match (expected, outcome) {
         (Expected::Tensors { tensors, tolerance }, Ok(called)) => {
             differences(tensors, &called.tensors, *tolerance)
@@ -100,7 +100,7 @@ fn judge(expected: &Expected, outcome: &Result<Called, HandlerError>) -> Vec<Str
             let found = match error {
                 HandlerError::Rejected { text, .. } => Some((None, text)),
                 HandlerError::Fault { cause, detail, .. } => Some((Some(*cause), detail)),
-                HandlerError::Overloaded(_) | HandlerError::CutOff(_) => None,
+                HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_) => None,
             };
             match found {
                 Some((found, text)) if found == *cause && text.contains(says) => Vec::new(),

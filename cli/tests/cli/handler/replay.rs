@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tensorgate_host::capture::{Came, CaptureCounts, CaptureKeys, Captured, Capturer, folder};
+use tensorgate_host::capture::{
+    CaptureCounts, CaptureKeys, Captured, CapturedResource, Capturer, folder,
+};
 use tensorgate_host::sandbox::{
-    Ask, Behalf, Bring, Brought, Busy, Column, File, Missing, Payload, Role, Sandbox, SandboxConfig,
+    CallContext, CapabilityRequest, EgressBusy, FeatureColumn, FetchedFile, Payload,
+    ResolveFailure, ResolvedResource, ResourceResolver, Role, Sandbox, SandboxConfig,
 };
 use tensorgate_policy::{hex, raw, validate};
 
@@ -18,21 +21,25 @@ use crate::program::{Ran, Scratch};
 /// One file at every URL but one, and a number for every key and feature but one.
 struct World;
 
-impl Bring for World {
-    fn bring<'b>(
+impl ResourceResolver for World {
+    fn resolve<'b>(
         &'b self,
-        asks: &'b [Ask],
-        _: &'b Behalf,
+        asks: &'b [CapabilityRequest],
+        _: &'b CallContext,
         _: Option<tokio::time::Instant>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<Brought>, Busy>> + Send + 'b>> {
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Vec<ResolvedResource>, EgressBusy>> + Send + 'b>,
+    > {
         let brought = asks.iter().map(|ask| match ask {
-            Ask::File(url) if url.ends_with("none") => Brought::nothing(ask, Missing::NotFound),
-            Ask::File(_) => Brought::File(Ok(File {
+            CapabilityRequest::File(url) if url.ends_with("none") => {
+                ResolvedResource::failed(ask, ResolveFailure::NotFound)
+            }
+            CapabilityRequest::File(_) => ResolvedResource::File(Ok(FetchedFile {
                 content_type: "image/png".to_owned(),
                 data: vec![0, 255, 7].into(),
             })),
-            Ask::Columns { features, keys, .. } => {
-                let column = |(number, feature): (u32, &String)| Column {
+            CapabilityRequest::Columns { features, keys, .. } => {
+                let column = |(number, feature): (u32, &String)| FeatureColumn {
                     feature: feature.clone(),
                     values: (1..)
                         .zip(keys)
@@ -41,7 +48,7 @@ impl Bring for World {
                         })
                         .collect(),
                 };
-                Brought::Columns(Ok((1..).zip(features).map(column).collect()))
+                ResolvedResource::Columns(Ok((1..).zip(features).map(column).collect()))
             }
         });
         Box::pin(std::future::ready(Ok(brought.collect())))
@@ -108,18 +115,18 @@ impl Gate {
             sandbox
                 .unwrap()
                 .load("h", &policy.handlers()["h"], Role::Preprocess, &component);
-        let loaded = loaded.unwrap().with(Arc::new(World));
+        let loaded = loaded.unwrap().with_resolver(Arc::new(World));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .unwrap();
         let expected = inputs.len();
         for (number, input) in inputs.into_iter().enumerate() {
-            let behalf = Behalf {
-                keep: capturer.of("m", "scorer"),
-                ..Behalf::default()
+            let behalf = CallContext {
+                capture: capturer.for_request("m", "scorer"),
+                ..CallContext::default()
             };
-            let handler = loaded.on_behalf_of(behalf);
+            let handler = loaded.with_context(behalf);
             drop(runtime.block_on(handler.preprocess(&format!("r{number}"), input)));
             // One after the other: files are in the order of their times.
             let began = std::time::Instant::now();
@@ -442,7 +449,7 @@ fn lookups_come_again_as_they_came() {
     let last = |call: &Captured| {
         let mut call = call.clone();
         for came in &mut call.brought {
-            if let Came::Columns { values, .. } = came {
+            if let CapturedResource::Columns { values, .. } = came {
                 values[0].0[1] ^= 1;
             }
         }

@@ -1,7 +1,7 @@
 //! Certificates of clients: one that proves a client, and those that prove nobody.
 
 use super::read::best_of_json;
-use super::{Expect, Row, deny, serve};
+use super::{Expect, Row, Server, deny, serve};
 use crate::request::{Request, infer_text};
 use crate::secured::Secured;
 use crate::split::Split;
@@ -17,6 +17,7 @@ pub fn rows(secured: &Secured, split: &Split) -> Vec<Row> {
         bytes: infer_text(fields, split, 1),
     };
     let cut = |title, request| Row {
+        server: Server::Usual,
         title,
         expect: Expect::Cut,
         request,

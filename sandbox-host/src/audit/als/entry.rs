@@ -1,5 +1,6 @@
-//! An entry of Envoy's access log as what became of a request. Nothing in it is believed further than it can be: what the
-//! gate said of a request comes as filter state, which no client can set; a request id only counts where it is ours.
+//! Converts an entry of Envoy's access log to a request's outcome. Its values are trusted only as
+//! far as possible. The gate's outcome is filter state, which no client can set. A request ID
+//! counts only if the gate created it.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,24 +13,26 @@ use tensorgate_policy::{Protocol, Reason};
 
 use super::message::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use crate::audit::envoy_reply::{self, OURS};
-use crate::audit::heard;
 use crate::audit::record::{
     By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, Verdict, clean,
-    in_shadow, path,
+    clean_shadowed, path,
 };
+use crate::audit::sequence;
 use crate::metrics::micros;
 
-/// The gate's word on a request, as filter state; the names are `tensorgate_glue`'s, as Envoy shows them.
+/// The filter state of a request's outcome. The names are those of `tensorgate_filter_core`, as Envoy
+/// shows them.
 pub const PROPERTIES: [&str; 3] = ["wasm.tg_outcome", "wasm.tg_forwarded", "wasm.tg_entry"];
-/// Bytes of what the gate says that a request came to; a longer one says nothing. A cause of 1 KiB in which each byte is escaped, and names.
+/// The largest outcome in bytes: a cause of 1 KiB in which each byte is escaped, and names. A
+/// longer one is ignored.
 const MAX_OUTCOME_BYTES: usize = 16 << 10;
-/// Request headers that Envoy is asked to tell.
+/// The request headers that Envoy logs.
 pub const REQUEST_HEADERS: [&str; 2] = [":method", "content-type"];
-/// Response headers and trailers.
+/// The response headers and trailers that Envoy logs.
 pub const RESPONSE_HEADERS: [&str; 1] = ["grpc-status"];
-/// Details of an answer that came from the host.
+/// The details of a response from the host.
 const FROM_THE_HOST: &str = "via_upstream";
-/// Where gRPC's paths begin, and whose they are.
+/// The path prefixes of gRPC, with their protocols.
 const GRPC_PATHS: [(&str, Protocol); 4] = [
     ("/inference.", Protocol::OipGrpc),
     ("/grpc.", Protocol::OipGrpc),
@@ -37,20 +40,21 @@ const GRPC_PATHS: [(&str, Protocol); 4] = [
     ("/org.pytorch.serve.grpc.", Protocol::TorchGrpc),
 ];
 
-/// A request, as Envoy tells of it.
+/// A request, as Envoy reports it.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// When it began.
+    /// The time when it started.
     pub time: SystemTime,
-    /// What became of it.
+    /// Its outcome.
     pub decision: Decision,
-    /// The gate let it through, its head at least: the host may have seen it, and its id is ours.
+    /// Whether the gate forwarded at least its head. The host may have seen it, and its ID is the
+    /// gate's.
     pub forwarded: bool,
-    /// The host answered it, and the answer arrived.
+    /// Whether the host answered it and the response arrived.
     pub from_host: bool,
 }
 
-/// What an entry holds. `None`: it is none, or tells of a request that still runs.
+/// Parses an entry. Returns `None` for an intermediate entry of a running request.
 pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let HttpEntry {
         common_properties,
@@ -64,14 +68,14 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     }
     let (request, response) = (request.unwrap_or_default(), response.unwrap_or_default());
     let details = text(&response.response_code_details, MAX_NAME_BYTES);
-    let said = Said::of(&common.filter_state_objects);
+    let said = GateState::from_state(&common.filter_state_objects);
     let status = response.response_code.map_or(0, |code| code.value);
     let status = u16::try_from(status).unwrap_or_default();
     let flags = common
         .response_flags
         .map(|it| it.names())
         .unwrap_or_default();
-    let outcome = Outcome::of(&said, &details, status, &flags);
+    let outcome = Outcome::from_state(&said, &details, status, &flags);
     let named = !said.outcome.verdict.is_empty() || !envoy_reply::nameless(&details);
     let id = text(&request.request_id, MAX_ID_BYTES);
     let forwarded = said.outcome.verdict == "allow" || said.forwarded;
@@ -110,7 +114,7 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     }))
 }
 
-/// What an entry of a connection without a request holds: TLS that failed.
+/// Parses an entry of a connection without a request: a failed TLS handshake.
 pub fn tcp(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let common = TcpEntry::decode(bytes)?
         .common_properties
@@ -139,18 +143,18 @@ pub fn tcp(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     }))
 }
 
-/// What the gate said.
+/// The filter state of a request.
 #[derive(Default)]
-struct Said {
-    outcome: Told,
+struct GateState {
+    outcome: GateOutcome,
     forwarded: bool,
     entry: Option<String>,
 }
 
-/// What the gate said that a request came to; empty texts while it said nothing.
+/// The gate's outcome of a request. Texts are empty if there is none.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct GateOutcome {
     verdict: String,
     reason: String,
     client: Option<String>,
@@ -161,8 +165,8 @@ struct Told {
     shadow: Vec<Shadowed>,
 }
 
-impl Said {
-    fn of(state: &HashMap<String, Any>) -> Self {
+impl GateState {
+    fn from_state(state: &HashMap<String, Any>) -> Self {
         let read = |name: &str| {
             Wrapped::decode(state.get(name)?.value.as_slice())
                 .ok()
@@ -172,18 +176,18 @@ impl Said {
         let [outcome, forwarded, entry] = PROPERTIES.map(read);
         let outcome = outcome
             .filter(|json| json.len() <= MAX_OUTCOME_BYTES)
-            .and_then(|json| serde_json::from_slice::<Told>(&json).ok());
+            .and_then(|json| serde_json::from_slice::<GateOutcome>(&json).ok());
         Self {
             outcome: outcome.unwrap_or_default().cleaned(),
             forwarded: forwarded.is_some(),
             entry: entry
                 .map(|entry| text(&entry, MAX_NAME_BYTES))
-                .filter(|entry| heard::read(entry).is_some()),
+                .filter(|entry| sequence::read(entry).is_some()),
         }
     }
 }
 
-impl Told {
+impl GateOutcome {
     fn cleaned(self) -> Self {
         let bounded = |text: Option<String>, max_bytes: usize| {
             text.map(|text| clean(&text, max_bytes))
@@ -202,7 +206,7 @@ impl Told {
                 .shadow
                 .iter()
                 .take(MAX_SHADOWED)
-                .map(in_shadow)
+                .map(clean_shadowed)
                 .collect(),
         }
     }
@@ -215,7 +219,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(said: &Said, details: &str, status: u16, flags: &[String]) -> Self {
+    fn from_state(said: &GateState, details: &str, status: u16, flags: &[String]) -> Self {
         let is = |by, verdict, reason: &str| Self {
             by,
             verdict,
@@ -224,7 +228,7 @@ impl Outcome {
         if said.outcome.verdict == "deny" {
             return is(By::Gate, Verdict::Deny, &said.outcome.reason);
         }
-        // Nobody was there to be answered.
+        // The client was not there any more.
         let left = details.starts_with("downstream_remote_disconnect")
             || flags
                 .iter()
@@ -233,7 +237,7 @@ impl Outcome {
             return is(By::Envoy, Verdict::Aborted, "incomplete");
         }
         if said.outcome.verdict == "allow" && details == FROM_THE_HOST {
-            // Joined with what the host says; alone only where that is lost.
+            // Usually joined with the host's report. Used alone only if that is lost.
             return if status < 400 {
                 is(By::Envoy, Verdict::Allow, "ok")
             } else {
@@ -256,7 +260,7 @@ fn header(headers: &HashMap<String, Vec<u8>>, name: &str, max_bytes: usize) -> O
     Some(text(headers.get(name)?, max_bytes))
 }
 
-/// In whose protocol a request was refused: by its path, as far as that says it.
+/// The protocol of a rejected request, by its path as far as possible.
 fn protocol(request: &HttpRequest) -> Option<String> {
     let path = String::from_utf8_lossy(&request.path);
     let typed = request
@@ -278,7 +282,7 @@ fn protocol(request: &HttpRequest) -> Option<String> {
     Some(protocol.name().to_owned())
 }
 
-/// `HTTPVersion`, as Envoy's `%PROTOCOL%` says it.
+/// `HTTPVersion`, in the format of Envoy's `%PROTOCOL%`.
 fn version(number: i32) -> Option<String> {
     let name = match number {
         1 => "HTTP/1.0",

@@ -1,6 +1,7 @@
-//! Envoy's access log messages: of `envoy.service.accesslog.v3` and `envoy.data.accesslog.v3`, the fields that are read here, by
-//! their numbers. Fields that are not named are skipped. Texts that a client can influence are bytes here, whatever Envoy
-//! declares: one that is no UTF-8 must not cost the entry, and one broken entry must not cost its neighbours.
+//! The messages of Envoy's access log (`envoy.service.accesslog.v3` and `envoy.data.accesslog.v3`),
+//! with the fields that are used here. Other fields are skipped. Strings that a client can
+//! influence are bytes here, whatever Envoy declares: invalid UTF-8 must not lose the entry, and a
+//! malformed entry must not lose its neighbours.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ pub struct Message {
 /// `HTTPAccessLogEntries`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HttpLogs {
-    /// [`HttpEntry`], each read by itself.
+    /// [`HttpEntry`] messages, each decoded separately.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub log_entry: Vec<Vec<u8>>,
 }
@@ -24,7 +25,7 @@ pub struct HttpLogs {
 /// `TCPAccessLogEntries`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TcpLogs {
-    /// [`TcpEntry`], each read by itself.
+    /// [`TcpEntry`] messages, each decoded separately.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub log_entry: Vec<Vec<u8>>,
 }
@@ -155,7 +156,7 @@ pub struct Number {
     pub value: u32,
 }
 
-/// `ResponseFlags`; a name for each in [`Flags::names`].
+/// `ResponseFlags`, with a name for each in [`Flags::names`].
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Flags {
     #[prost(bool, tag = "1")]
@@ -201,7 +202,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Those that are set, in Envoy's own abbreviations.
+    /// The names of the flags that are set, in Envoy's abbreviations.
     pub fn names(&self) -> Vec<String> {
         let flags = [
             (self.failed_local_healthcheck, "LH"),

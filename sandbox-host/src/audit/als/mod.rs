@@ -1,5 +1,6 @@
-//! Envoy's gRPC access log: how it looks (`message`), what an entry says ([`entry`]), and the service that takes it
-//! ([`service`]), on a socket of its own: what carries requests cannot write the log.
+//! Envoy's gRPC access log: its messages (`message`), the content of an entry ([`entry`]), and the
+//! service that receives it ([`service`]). The service has a socket of its own, so that request
+//! connections cannot write the log.
 
 pub mod entry;
 mod message;

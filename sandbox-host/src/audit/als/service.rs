@@ -1,6 +1,7 @@
-//! Takes Envoy's access log: one client-streaming gRPC call for each of its workers, for as long as both live. Messages are
-//! bounded, and read one at a time: a disk that is slow holds the stream back, Envoy's own bounded buffer fills, and what it
-//! then drops it counts (`access_logs.grpc_access_log.logs_dropped`).
+//! Receives Envoy's access log: one client-streaming gRPC call for each Envoy worker, as long as
+//! both live. Messages are limited in size and read one at a time. A slow disk slows down the
+//! stream, Envoy's own bounded buffer fills, and Envoy counts what it drops
+//! (`access_logs.grpc_access_log.logs_dropped`).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,29 +18,29 @@ use super::message::Message;
 use crate::audit::Outcomes;
 use crate::metrics::Metrics;
 
-/// The one method.
+/// The path of the only method.
 pub const PATH: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
-/// A message, bytes. Envoy's buffer holds [`BUFFER_BYTES`] and one entry more, whose largest part is a path within the bound
-/// on a request's headers.
+/// The largest message in bytes. Envoy's buffer holds [`BUFFER_BYTES`] plus one entry, whose
+/// largest part is a path within the limit on request headers.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// What Envoy is told to buffer at most, bytes.
+/// The buffer size that Envoy is configured with, in bytes.
 pub const BUFFER_BYTES: u64 = 256 << 10;
-/// How long Envoy may keep an entry, milliseconds.
+/// The flush interval that Envoy is configured with, in milliseconds.
 pub const FLUSH_MS: u64 = 100;
-/// A gRPC frame's head: a flag and the length.
+/// The prefix of a gRPC frame: a flag and the length.
 const FRAME_HEAD_BYTES: usize = 5;
 
-/// What the service needs.
+/// The state of the service.
 pub struct Service {
-    /// Where entries go.
+    /// Receives the entries.
     pub outcomes: Arc<Outcomes>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Turns true when the host ends: a stream never ends by itself.
+    /// Turns true when the host stops, because a stream never ends by itself.
     pub ending: watch::Receiver<bool>,
 }
 
-/// Why a stream is given up; Envoy then opens another.
+/// Why a stream is ended. Envoy then opens another.
 #[derive(Debug, thiserror::Error)]
 enum StreamFault {
     #[error("a message of {0} bytes")]
@@ -53,7 +54,7 @@ enum StreamFault {
 }
 
 impl Service {
-    /// Answers one call.
+    /// Handles one call.
     pub async fn serve<B>(
         self: Arc<Self>,
         request: Request<B>,
@@ -92,7 +93,7 @@ impl Service {
         while let Some(frame) = body.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
-                // Envoy went away, or reset the stream: what was whole is taken.
+                // Envoy disconnected or reset the stream. Complete messages were processed.
                 Err(error) => return Err(StreamFault::Broken(error.to_string())),
             };
             let Ok(data) = frame.into_data() else {
@@ -133,7 +134,7 @@ impl Service {
     }
 }
 
-/// The next whole message of a buffer.
+/// Removes the next complete message from a buffer.
 fn take_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, StreamFault> {
     let Some(head) = buffer.first_chunk::<FRAME_HEAD_BYTES>() else {
         return Ok(None);
@@ -153,7 +154,7 @@ fn take_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, StreamFault> {
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-/// A gRPC answer without a message.
+/// A gRPC response without a message.
 fn answer(grpc_status: &'static str) -> Response<Empty<Bytes>> {
     let mut response = Response::new(Empty::new());
     *response.status_mut() = StatusCode::OK;

@@ -1,4 +1,4 @@
-//! Two tellers, every order of arrival, and what is missing between.
+//! Tests of both reports in every order of arrival, and of missing ones.
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
@@ -16,30 +16,30 @@ use crate::metrics::Metrics;
 const ID: &str = "3f4f210a-5359-4f12-a75a-c92ea0dcc6fa";
 const VM: &str = "00000000000000aa";
 
-/// What one of the two tells.
+/// A report.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The host has answered with 200.
+    /// The host responded with 200.
     Answered,
-    /// The host has seen the body break off.
+    /// The host saw the body end early.
     BrokenOff,
-    /// The host's own refusal, whose line could not be written.
+    /// The host denied the request, and its record could not be written.
     Untold,
-    /// Envoy passed the host's answer on, with this status.
+    /// Envoy forwarded the host's response, with this status.
     Passed(u16),
-    /// Envoy answered by itself, with this number.
+    /// Envoy replied itself, with this entry number.
     Refused(u64),
-    /// The gate refused while the body passed, with this number.
+    /// The gate denied the request while its body passed, with this entry number.
     Denied(u64),
-    /// The gate refused before the host knew of it.
+    /// The gate denied the request before the host knew it.
     Stopped(u64),
     /// The client left.
     Left(u64),
-    /// Whatever waits has waited long enough.
+    /// Everything that waits has waited long enough.
     Swept,
 }
 
-fn said(by: By, verdict: Verdict, reason: &str, status: u16) -> Decision {
+fn decision(by: By, verdict: Verdict, reason: &str, status: u16) -> Decision {
     Decision {
         request_id: Some(ID.into()),
         by,
@@ -50,7 +50,7 @@ fn said(by: By, verdict: Verdict, reason: &str, status: u16) -> Decision {
     }
 }
 
-async fn tell(outcomes: &Outcomes, step: Step) {
+async fn apply_step(outcomes: &Outcomes, step: Step) {
     let now = SystemTime::now();
     let envoys = async |decision: Decision, number: u64, forwarded, from_host| {
         let entry = (number > 0).then(|| format!("{VM}.{number}"));
@@ -65,41 +65,51 @@ async fn tell(outcomes: &Outcomes, step: Step) {
     };
     match step {
         Step::Answered => {
-            let allowed = said(By::Host, Verdict::Allow, "ok", 200);
-            // Slow is not wrong: the line is there in the end.
-            let _ = outcomes.answered(now, allowed).await;
+            let allowed = decision(By::Host, Verdict::Allow, "ok", 200);
+            // A slow disk is no error. The record is there in the end.
+            let _ = outcomes.record_response(now, allowed).await;
         }
-        Step::BrokenOff => outcomes.waits(now, said(By::Host, Verdict::Deny, "malformed", 400)),
-        Step::Untold => outcomes.waits(now, said(By::Host, Verdict::Deny, "overloaded", 503)),
+        Step::BrokenOff => {
+            outcomes.wait_for_envoy(now, decision(By::Host, Verdict::Deny, "malformed", 400))
+        }
+        Step::Untold => {
+            outcomes.wait_for_envoy(now, decision(By::Host, Verdict::Deny, "overloaded", 503))
+        }
         Step::Passed(status) => {
             let verdict = if status < 400 {
                 Verdict::Allow
             } else {
                 Verdict::Deny
             };
-            envoys(said(By::Envoy, verdict, "unknown", status), 0, true, true).await;
+            envoys(
+                decision(By::Envoy, verdict, "unknown", status),
+                0,
+                true,
+                true,
+            )
+            .await;
         }
         Step::Refused(number) => {
-            let timed_out = said(By::Envoy, Verdict::Deny, "backend-timeout", 504);
+            let timed_out = decision(By::Envoy, Verdict::Deny, "backend-timeout", 504);
             envoys(timed_out, number, true, false).await;
         }
         Step::Denied(number) => {
-            let denied = said(By::Gate, Verdict::Deny, "not-finite", 400);
+            let denied = decision(By::Gate, Verdict::Deny, "not-finite", 400);
             envoys(denied, number, true, false).await;
         }
         Step::Stopped(number) => {
-            let denied = said(By::Gate, Verdict::Deny, "unauthenticated", 401);
+            let denied = decision(By::Gate, Verdict::Deny, "unauthenticated", 401);
             envoys(denied, number, false, false).await;
         }
         Step::Left(number) => {
-            let left = said(By::Envoy, Verdict::Aborted, "incomplete", 0);
+            let left = decision(By::Envoy, Verdict::Aborted, "incomplete", 0);
             envoys(left, number, true, false).await;
         }
         Step::Swept => outcomes.sweep(true),
     }
 }
 
-/// The lines of a log that tell of requests, in few words.
+/// The request records of a log, abbreviated.
 fn words(events: impl IntoIterator<Item = Event>) -> Vec<String> {
     let words = events.into_iter().filter_map(|event| match event {
         Event::Decision(it) => Some(format!(
@@ -131,7 +141,7 @@ async fn a_request_is_one_line_in_whatever_order_it_is_told() {
         let (audit, _) = start(&disk);
         let outcomes = Outcomes::new(audit, Vec::new(), &Marks::new());
         for step in steps {
-            tell(&outcomes, *step).await;
+            apply_step(&outcomes, *step).await;
         }
         outcomes.sweep(true);
         outcomes.audit().stop();
@@ -166,16 +176,16 @@ async fn a_request_is_one_line_in_whatever_order_it_is_told() {
     check(&[Refused(1), Answered], &["Envoy deny backend-timeout 504"]).await;
     check(&[Untold, Passed(503)], &["Host deny overloaded 503"]).await;
     check(&[Untold, Swept, Passed(503)], &["Host deny overloaded 503"]).await;
-    // Sent again: by number, or by an id that is told of.
+    // Repeated entries: by number, or by a known ID.
     check(
         &[Stopped(1), Stopped(1)],
         &["Gate deny unauthenticated 401"],
     )
     .await;
     check(&[Denied(1), Denied(1), BrokenOff], &[denied]).await;
-    // The host's answers are the host's to tell: of one that it wrote before it crashed there is a line.
+    // The host records its own responses. A record exists for one that it wrote before a crash.
     check(&[Passed(200)], &[]).await;
-    // Another's id that a client sent joins nothing.
+    // An ID that a client sent joins nothing.
     check(
         &[Answered, Stopped(1), Passed(200)],
         &[allowed, "Gate deny unauthenticated 401"],
@@ -190,21 +200,25 @@ async fn a_line_that_is_written_too_late_is_amended_by_what_its_caller_got() {
     let outcomes = Outcomes::new(audit, Vec::new(), &Marks::new());
     let allowed = |id: &str| Decision {
         request_id: Some(id.to_owned()),
-        ..said(By::Host, Verdict::Allow, "ok", 200)
+        ..decision(By::Host, Verdict::Allow, "ok", 200)
     };
     let refused = |id: &str| Decision {
         request_id: Some(id.to_owned()),
-        ..said(By::Host, Verdict::Deny, "overloaded", 503)
+        ..decision(By::Host, Verdict::Deny, "overloaded", 503)
     };
     let now = SystemTime::now();
     let mut expected = Vec::new();
-    // A machine without time may keep the writer from taking a line within its time: then it is called off, and another one tries.
+    // On a slow machine the writer may not take a record in time. It is then withdrawn, and another
+    // one is tried.
     for number in 0_u32.. {
         let id = format!("late-{number}");
         disk.full.store(true, Ordering::Relaxed);
-        let why = outcomes.answered(now, allowed(&id)).await.unwrap_err();
+        let why = outcomes
+            .record_response(now, allowed(&id))
+            .await
+            .unwrap_err();
         if why == Unwritten::Late {
-            outcomes.ends_otherwise(refused(&id));
+            outcomes.amend_outcome(refused(&id));
             expected.extend(["Host allow ok 200", "amend Host deny overloaded 503"]);
             break;
         }
@@ -212,10 +226,11 @@ async fn a_line_that_is_written_too_late_is_amended_by_what_its_caller_got() {
         until("it is written again", || !outcomes.audit().failing());
     }
     until("the writer fails", || outcomes.audit().failing());
-    // Behind it nothing is taken: this one is never written, and what its caller gets is its line.
-    let why = outcomes.answered(now, allowed("never")).await;
+    // Nothing after it is taken. This one is never written, and its record says what the client
+    // gets.
+    let why = outcomes.record_response(now, allowed("never")).await;
     assert_eq!(why, Err(Unwritten::Never));
-    outcomes.waits(now, refused("never"));
+    outcomes.wait_for_envoy(now, refused("never"));
     disk.full.store(false, Ordering::Relaxed);
     let entry = |id: &str| Entry {
         time: now,
@@ -244,7 +259,7 @@ fn settings(folder: &std::path::Path, chain: bool, file_bytes: u64) -> Settings 
     }
 }
 
-/// A host's life.
+/// The run of a host.
 fn live(settings: &Settings) -> Outcomes {
     let recovered = recover(settings).unwrap();
     let (recent, heard) = (recovered.recent.clone(), recovered.heard.clone());
@@ -266,7 +281,7 @@ async fn what_envoy_lost_is_counted_once_whoever_writes_the_log_meanwhile() {
             let decision = Decision {
                 entry: Some(format!("{vm:016x}.{number}")),
                 detail: Some("x".repeat(900)),
-                ..said(By::Gate, Verdict::Deny, "unauthenticated", 401)
+                ..decision(By::Gate, Verdict::Deny, "unauthenticated", 401)
             };
             let entry = Entry {
                 time: SystemTime::now(),
@@ -276,7 +291,8 @@ async fn what_envoy_lost_is_counted_once_whoever_writes_the_log_meanwhile() {
             };
             outcomes.ended(entry).await;
         };
-        // A VM that is silent from here on, and one that fills files and more than is read of a log at a start.
+        // A VM that is silent from here on, and one that fills files and more than a start reads of
+        // the log.
         let outcomes = live(&settings);
         for number in [1, 2, 5] {
             stopped(&outcomes, 0xaa, number).await;
@@ -285,7 +301,8 @@ async fn what_envoy_lost_is_counted_once_whoever_writes_the_log_meanwhile() {
             stopped(&outcomes, 0xbb, number).await;
         }
         outcomes.audit().stop();
-        // Sent again to the next host, and then on: nothing is missing, and nothing is told twice.
+        // Repeated to the next host, then continued: nothing is missing, and nothing is recorded
+        // twice.
         let outcomes = live(&settings);
         stopped(&outcomes, 0xbb, 4_500).await;
         stopped(&outcomes, 0xaa, 5).await;

@@ -1,5 +1,6 @@
-//! Lines on their way to the thread that writes, in their order. Who puts one down need not wake the thread at once: it takes all that are there whenever
-//! it comes. How many there may be, [`super::Audit`]'s places say.
+//! The queue of records to the writer thread, in order. A producer need not wake the thread at
+//! once, because the thread takes all records that are there. The slots of [`super::Audit`] limit
+//! their number.
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,35 +13,35 @@ use super::{BATCH_LINES, Item};
 #[derive(Default)]
 pub(super) struct Queue {
     lines: Mutex<Lines>,
-    /// Who takes them.
+    /// The writer thread.
     writer: OnceLock<Thread>,
 }
 
 #[derive(Default)]
 struct Lines {
     items: Vec<Item>,
-    /// Whom to tell once all of them are written and the log is ended.
+    /// The channel to signal once all records are written and the log is closed.
     stop: Option<SyncSender<()>>,
-    /// Nobody puts down any more.
+    /// Whether all producers are gone.
     left: bool,
-    /// Nobody takes any more.
+    /// Whether the writer is gone.
     over: bool,
 }
 
-/// What the thread takes.
+/// What the writer takes.
 pub(super) enum Taken {
-    /// Lines, of which there may be more.
+    /// Records. There may be more.
     Lines(Vec<Item>),
-    /// There were none in its time.
+    /// None arrived in time.
     Nothing,
-    /// There are none, and the log is to be ended.
+    /// There are none, and the log must be closed.
     Stop(SyncSender<()>),
-    /// The same, and nobody waits for that.
+    /// There are none, and all producers are gone.
     Left,
 }
 
 impl Queue {
-    /// Puts a line down. False, and it is lost, if nobody takes any more.
+    /// Adds a record. Returns `false` if the writer is gone, and the record is lost.
     pub(super) fn put(&self, item: Item) -> bool {
         let mut lines = self.lines();
         if !lines.over {
@@ -49,14 +50,14 @@ impl Queue {
         !lines.over
     }
 
-    /// Has what is there taken: costs next to nothing while the thread is awake.
+    /// Wakes the writer. This is cheap while it is awake.
     pub(super) fn wake(&self) {
         if let Some(writer) = self.writer.get() {
             writer.unpark();
         }
     }
 
-    /// Has the log ended behind what is there.
+    /// Requests that the log is closed after the queued records.
     pub(super) fn stop(&self, done: SyncSender<()>) {
         let mut lines = self.lines();
         if !lines.over {
@@ -66,19 +67,19 @@ impl Queue {
         self.wake();
     }
 
-    /// Nobody puts down any more.
-    pub(super) fn leave(&self) {
+    /// Marks that all producers are gone.
+    pub(super) fn sender_dropped(&self) {
         self.lines().left = true;
         self.wake();
     }
 
-    /// Says who takes them.
+    /// Sets the writer thread.
     pub(super) fn taken_by(&self, writer: &Thread) {
-        // Once: there is one thread.
+        // Called once, because there is one thread.
         let _ = self.writer.set(writer.clone());
     }
 
-    /// Waits for lines, as long as that.
+    /// Waits for records, up to a timeout.
     pub(super) fn take(&self, patience: Duration) -> Taken {
         let began = Instant::now();
         loop {
@@ -91,7 +92,7 @@ impl Queue {
         }
     }
 
-    /// Nobody takes any more: whoever waits for a line hears that it is not written.
+    /// Closes the queue. Callers that wait for a record learn that it is not written.
     pub(super) fn close(&self) {
         let mut lines = self.lines();
         *lines = Lines {
@@ -101,7 +102,7 @@ impl Queue {
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        // Nothing panics while it holds them.
+        // No code panics while it holds this lock.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

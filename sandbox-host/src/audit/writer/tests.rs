@@ -1,4 +1,4 @@
-//! Lines written, late, twice tried, dropped: with a store that fails on demand.
+//! Tests of written, late, retried and dropped records, with a store that fails on demand.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,28 +10,44 @@
 use std::io;
 
 use super::*;
+use crate::audit::files::AppendError;
 use crate::audit::key::SigningKey;
 use crate::audit::line::open;
 use crate::audit::line::{self, Hash, Seal};
-use crate::audit::record::Decision;
+use crate::audit::record::{Decision, Found};
 
-/// A disk that takes nothing while it is full.
+/// A disk that can be full, and whose file can be removed.
 #[derive(Clone, Default)]
 pub(in crate::audit) struct Disk {
     pub(in crate::audit) full: Arc<AtomicBool>,
+    displaced: Arc<AtomicBool>,
     lines: Arc<Mutex<Vec<u8>>>,
     heads: Arc<AtomicU64>,
     writes: Arc<AtomicU64>,
 }
 
 impl Store for Disk {
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
+        if self.displaced.load(Ordering::Relaxed) {
+            return Err(AppendError::Displaced(Found {
+                what: "gone".into(),
+                detail: "no file is left".into(),
+            }));
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
         if self.full.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.lines.lock().unwrap().extend_from_slice(lines);
         Ok(())
+    }
+
+    fn reopen(&mut self, next_seq: u64) -> io::Result<u64> {
+        self.displaced.store(false, Ordering::Relaxed);
+        Ok(next_seq)
     }
 
     fn bytes(&self) -> u64 {
@@ -43,7 +59,7 @@ impl Store for Disk {
         Ok(())
     }
 
-    fn rotate(&mut self, first_seq: u64) -> io::Result<u64> {
+    fn rotate(&mut self, first_seq: u64, _: u64) -> io::Result<u64> {
         Ok(first_seq)
     }
 }
@@ -81,9 +97,7 @@ pub(in crate::audit) fn start(disk: &Disk) -> (Audit, Arc<Metrics>) {
     let chain = Chain {
         log: "log".into(),
         seal: Seal::Chain(SigningKey::from_seed([1; 32])),
-        seq: 0,
-        last: Hash::default(),
-        first_seq: None,
+        end: End::default(),
     };
     let audit = Audit::with_store(
         disk.clone(),
@@ -142,7 +156,7 @@ async fn answers_that_are_ready_together_are_written_together() {
     while let Some(written) = answers.join_next().await {
         written.unwrap().unwrap();
     }
-    // Its head's time may wake the thread amid them, once.
+    // The head file's interval may wake the thread once in between.
     let took = writes() - before;
     assert!(took <= 2, "{took} writes");
     assert_eq!(disk.ids().len(), 50);
@@ -175,7 +189,7 @@ async fn a_full_disk_refuses_whoever_waits_and_what_was_called_off_is_never_writ
         .await
         .unwrap();
     disk.full.store(true, Ordering::Relaxed);
-    // In the writer's hands: whoever comes now waits behind it, and is called off.
+    // The writer has taken it. Later records wait behind it and are withdrawn.
     audit.write(SystemTime::now(), decision("taken"));
     until("the writer fails", || audit.failing());
     let refused = audit
@@ -195,6 +209,46 @@ async fn a_full_disk_refuses_whoever_waits_and_what_was_called_off_is_never_writ
 }
 
 #[tokio::test]
+async fn a_new_file_says_what_became_of_the_old_one_even_after_a_failed_write() {
+    let disk = Disk::default();
+    let (audit, metrics) = start(&disk);
+    audit
+        .written(SystemTime::now(), decision("before"))
+        .await
+        .unwrap();
+    disk.full.store(true, Ordering::Relaxed);
+    disk.displaced.store(true, Ordering::Relaxed);
+    audit.write(SystemTime::now(), decision("after"));
+    until("the writer fails", || {
+        audit
+            .failure()
+            .is_some_and(|cause| cause.contains("no storage space"))
+    });
+    assert_eq!(metrics.audit_failing.get(), 1);
+    // Once more, before anything is written.
+    disk.displaced.store(true, Ordering::Relaxed);
+    until("it is created again", || {
+        metrics.audit_file_losses.get() == 2
+    });
+    disk.full.store(false, Ordering::Relaxed);
+    until("it is written again", || !audit.failing());
+    assert_eq!(metrics.audit_failing.get(), 0);
+    audit.stop();
+    assert_eq!(disk.ids(), ["before", "after"]);
+    let found: Vec<Vec<String>> = disk
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Open(open) => Some(open.found.into_iter().map(|it| it.detail).collect()),
+            _ => None,
+        })
+        .collect();
+    let lost = "no file is left; lines 1 to 2 stood in it";
+    let none = "no file is left; no line stood in it";
+    assert_eq!(found, [vec![], vec![lost.to_owned(), none.to_owned()]]);
+}
+
+#[tokio::test]
 async fn a_flood_of_entries_leaves_answers_their_places() {
     let disk = Disk::default();
     let (audit, metrics) = start(&disk);
@@ -206,7 +260,7 @@ async fn a_flood_of_entries_leaves_answers_their_places() {
         let audit = audit.clone();
         async move { audit.written(SystemTime::now(), decision("answer")).await }
     });
-    // Its place is taken, and nothing but the disk keeps its line.
+    // Its slot is in use, and only the disk delays its record.
     let queued = || audit.shared.answers().used() > 0;
     while !queued() && !waiting.is_finished() {
         tokio::task::yield_now().await;
@@ -223,7 +277,7 @@ async fn a_client_with_many_answers_leaves_others_their_places() {
     let disk = Disk::default();
     let (audit, _) = start(&disk);
     disk.full.store(true, Ordering::Relaxed);
-    // Whether a client's line has a place: whoever waits for it is gone at once.
+    // Whether a client's record gets a slot. Its caller leaves at once.
     let offer = |client: &str| {
         let Event::Decision(mut line) = decision(client) else {
             panic!("a decision")
@@ -236,7 +290,7 @@ async fn a_client_with_many_answers_leaves_others_their_places() {
     let fill = |client| std::iter::from_fn(|| offer(client).then_some(())).count();
     assert!(offer("few"));
     let many = fill("many");
-    // One batch may be with the writer beside what is queued.
+    // The writer may hold one batch in addition to the queue.
     assert!((3_580..3_590 + BATCH_LINES).contains(&many), "{many}");
     assert!((0..100).all(|_| offer("few")), "they are left to it");
     disk.full.store(false, Ordering::Relaxed);
@@ -253,7 +307,7 @@ async fn a_queue_that_is_full_drops_and_counts_and_says_so_later() {
         .unwrap();
     disk.full.store(true, Ordering::Relaxed);
     let mut offered = 0_u64;
-    // One batch may be with the writer beside what is queued.
+    // The writer may hold one batch in addition to the queue.
     while metrics.audit_dropped.get() < 10 {
         audit.write(SystemTime::now(), decision("x"));
         offered += 1;

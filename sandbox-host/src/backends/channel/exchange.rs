@@ -1,4 +1,5 @@
-//! One call over a connection: its request goes out while its answer is waited for. Dropped before it is over, it is reset at the server.
+//! One call over a connection: the request is sent while the response is awaited. Dropping an
+//! unfinished call resets its stream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,27 +12,28 @@ use hyper::body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::broken;
+use super::connection_error;
 
-/// A piece that is handed over without asking for room in the server's window first, bytes: the connection keeps it until there is some. What is longer
-/// asks, so that a stream which waits lays no claim to a window that others could use.
-const SMALL_BYTES: usize = 16 << 10;
+/// A chunk up to this size is sent without waiting for the server's window. The connection queues
+/// it. Longer chunks wait, so that a blocked stream does not reserve window that other streams
+/// could use.
+const MAX_UNRESERVED_CHUNK_BYTES: usize = 16 << 10;
 
-/// A call whose answer has not begun.
+/// A call whose response has not started.
 #[derive(Debug)]
 pub(super) struct Exchange {
     response: ResponseFuture,
-    sending: Option<Sending>,
+    sending: Option<RequestBody>,
 }
 
 impl Exchange {
-    /// A call whose head is on its way.
+    /// A call whose head was sent.
     pub(super) const fn new(
         response: ResponseFuture,
         stream: SendStream<Bytes>,
         body: Body,
     ) -> Self {
-        let sending = Some(Sending {
+        let sending = Some(RequestBody {
             stream,
             body,
             next: None,
@@ -45,35 +47,36 @@ impl Future for Exchange {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         send(&mut self.sending, context)?;
-        let response = ready!(Pin::new(&mut self.response).poll(context)).map_err(broken)?;
+        let response =
+            ready!(Pin::new(&mut self.response).poll(context)).map_err(connection_error)?;
         let sending = self.sending.take();
         Poll::Ready(Ok(response.map(|stream| Incoming {
             stream,
             sending,
-            data_is_over: false,
+            data_finished: false,
         })))
     }
 }
 
-/// A request's body on its way out.
+/// The body of a request that is being sent.
 #[derive(Debug)]
-struct Sending {
+struct RequestBody {
     stream: SendStream<Bytes>,
     body: Body,
-    /// The piece that comes next, if it is there already.
+    /// The next chunk, if it is available already.
     next: Option<Bytes>,
 }
 
-/// Hands over what is there and what there is room for. Nothing is left to be sent once the last piece is handed over, or the server takes no more; of that
-/// its answer says why.
+/// Sends what is available and fits in the window. Sending ends after the last chunk, or when the
+/// server stops reading. In that case its response has the reason.
 ///
 /// # Errors
-/// The body cannot be made.
-fn send(sending: &mut Option<Sending>, context: &mut Context<'_>) -> Result<(), Status> {
+/// Returns an error if the body fails.
+fn send(sending: &mut Option<RequestBody>, context: &mut Context<'_>) -> Result<(), Status> {
     while let Some(left) = sending {
-        match left.piece(context) {
-            Poll::Ready(Ok(Sent::More)) => {}
-            Poll::Ready(Ok(Sent::Last)) => *sending = None,
+        match left.send_chunk(context) {
+            Poll::Ready(Ok(SendState::More)) => {}
+            Poll::Ready(Ok(SendState::Last)) => *sending = None,
             Poll::Ready(Err(status)) => {
                 left.stream.send_reset(Reason::CANCEL);
                 return Err(status);
@@ -84,44 +87,44 @@ fn send(sending: &mut Option<Sending>, context: &mut Context<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Whether more is to be sent.
+/// Whether more data follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+enum SendState {
     More,
     Last,
 }
 
-impl Sending {
-    /// Hands over one piece.
-    fn piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Sent, Status>> {
+impl RequestBody {
+    /// Sends one chunk.
+    fn send_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<SendState, Status>> {
         let piece = match self.next.take() {
             Some(piece) => piece,
-            None => match ready!(self.more(context)?) {
+            None => match ready!(self.next_chunk(context)?) {
                 Some(piece) => piece,
                 None => {
-                    // Nobody hears of a stream that has ended: its answer says so.
+                    // An error here is ignored. The response reports it.
                     let _ = self.stream.send_data(Bytes::new(), true);
-                    return Poll::Ready(Ok(Sent::Last));
+                    return Poll::Ready(Ok(SendState::Last));
                 }
             },
         };
-        if piece.len() > SMALL_BYTES && self.stream.capacity() == 0 {
+        if piece.len() > MAX_UNRESERVED_CHUNK_BYTES && self.stream.capacity() == 0 {
             self.stream.reserve_capacity(1);
             match self.stream.poll_capacity(context) {
                 Poll::Ready(Some(Ok(1..))) => {}
                 Poll::Ready(Some(Ok(0))) => {
                     self.next = Some(piece);
-                    return Poll::Ready(Ok(Sent::More));
+                    return Poll::Ready(Ok(SendState::More));
                 }
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(Sent::Last)),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(SendState::Last)),
                 Poll::Pending => {
                     self.next = Some(piece);
                     return Poll::Pending;
                 }
             }
         }
-        // Whether it is the last is asked first, so that the end needs no frame of its own.
-        let last = match self.more(context)? {
+        // Checks for the last chunk before sending, so that the end needs no frame of its own.
+        let last = match self.next_chunk(context)? {
             Poll::Ready(next) => {
                 self.next = next;
                 self.next.is_none()
@@ -129,14 +132,14 @@ impl Sending {
             Poll::Pending => false,
         };
         let sent = match self.stream.send_data(piece, last) {
-            Ok(()) if !last => Sent::More,
-            Ok(()) | Err(_) => Sent::Last,
+            Ok(()) if !last => SendState::More,
+            Ok(()) | Err(_) => SendState::Last,
         };
         Poll::Ready(Ok(sent))
     }
 
-    /// The next piece of the body; `None` at its end. Requests have no trailers.
-    fn more(&mut self, context: &mut Context<'_>) -> Result<Poll<Option<Bytes>>, Status> {
+    /// The next chunk of the body, `None` at its end. Requests have no trailers.
+    fn next_chunk(&mut self, context: &mut Context<'_>) -> Result<Poll<Option<Bytes>>, Status> {
         Ok(match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(frame)) => Poll::Ready(frame?.into_data().ok()),
             Poll::Ready(None) => Poll::Ready(None),
@@ -145,12 +148,12 @@ impl Sending {
     }
 }
 
-/// What comes back: data, then trailers. What is left of the request goes out meanwhile.
+/// A response body: data, then trailers. The rest of the request is sent meanwhile.
 #[derive(Debug)]
 pub(in crate::backends) struct Incoming {
     stream: RecvStream,
-    sending: Option<Sending>,
-    data_is_over: bool,
+    sending: Option<RequestBody>,
+    data_finished: bool,
 }
 
 impl hyper::body::Body for Incoming {
@@ -162,20 +165,21 @@ impl hyper::body::Body for Incoming {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         send(&mut self.sending, context)?;
-        if !self.data_is_over {
+        if !self.data_finished {
             match ready!(self.stream.poll_data(context)) {
                 Some(Ok(data)) => {
-                    // It is ours now, and counted where it is kept. A stream that is over has no window to give back.
+                    // The data is counted elsewhere from here on. A finished stream has no window
+                    // to release.
                     let _ = self.stream.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(ended(error)),
-                None => self.data_is_over = true,
+                Some(Err(error)) => return Poll::Ready(stream_end(error)),
+                None => self.data_finished = true,
             }
         }
         match ready!(self.stream.poll_trailers(context)) {
             Ok(trailers) => Poll::Ready(trailers.map(|fields| Ok(Frame::trailers(fields)))),
-            Err(error) => Poll::Ready(ended(error)),
+            Err(error) => Poll::Ready(stream_end(error)),
         }
     }
 
@@ -184,7 +188,7 @@ impl hyper::body::Body for Incoming {
     }
 }
 
-/// A stream that is reset without an error is one that was answered before its request was over (RFC 9113, 8.1).
-fn ended<T>(error: h2::Error) -> Option<Result<T, Status>> {
-    (error.reason() != Some(Reason::NO_ERROR)).then(|| Err(broken(error)))
+/// A stream that is reset without an error was answered before its request ended (RFC 9113, 8.1).
+fn stream_end<T>(error: h2::Error) -> Option<Result<T, Status>> {
+    (error.reason() != Some(Reason::NO_ERROR)).then(|| Err(connection_error(error)))
 }

@@ -1,7 +1,7 @@
-//! A channel against a server that is spoken to frame by frame.
+//! Tests of a channel against a server that works frame by frame.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
-use super::super::link::{Dialer, Fate};
+use super::super::connection::{ConnectionState, Dialer};
 use super::*;
 
 use h2::Reason;
@@ -13,13 +13,15 @@ use tokio::sync::mpsc;
 
 type Asked = (Request<h2::RecvStream>, SendResponse<Bytes>);
 
-/// Shorter than what asks for room.
+/// Short enough to be sent without waiting for the window.
 const SHORT: usize = 1 << 10;
-/// Longer than the windows that a server gives unless it says otherwise.
+/// Longer than the default windows of a server.
 const LONG: usize = 300 << 10;
 
-/// A channel to a server that has each request seen to.
-async fn channel<F>(see_to: impl Fn(Asked) -> F + Send + 'static) -> (Channel, Arc<Fate>)
+/// A channel to a server with this request handler.
+async fn channel<F>(
+    see_to: impl Fn(Asked) -> F + Send + 'static,
+) -> (Http2Channel, Arc<ConnectionState>)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -35,24 +37,32 @@ where
             tokio::spawn(see_to(asked));
         }
     });
-    let fate = Arc::new(Fate::default());
+    let connection_state = Arc::new(ConnectionState::default());
     let connector = Connector {
         dialer: Dialer::new(&uri, None).unwrap(),
-        fate: Arc::clone(&fate),
+        state: Arc::clone(&connection_state),
     };
-    (Channel::new(Origin::of(&uri).unwrap(), connector), fate)
+    (
+        Http2Channel::new(Origin::parse(&uri).unwrap(), connector),
+        connection_state,
+    )
 }
 
-async fn call(channel: &Channel, path: &str, bytes: usize) -> Result<Response<Incoming>, Status> {
+async fn call(
+    channel: &Http2Channel,
+    path: &str,
+    bytes: usize,
+) -> Result<Response<Incoming>, Status> {
     let body = Body::new(Full::new(Bytes::from(vec![7; bytes])));
     let request = Request::post(path).body(body).unwrap();
     channel.clone().call(request).await
 }
 
-/// Reads a request to its end, and answers with how long it was and whether its last byte was its end, too.
+/// Reads a whole request. Responds with its length, and whether its last data frame ended the
+/// stream.
 async fn echo((request, mut respond): Asked) {
     let mut body = request.into_body();
-    // The head of the answer does not wait for the request.
+    // The response head does not wait for the request.
     let mut answer = respond.send_response(Response::new(()), false).unwrap();
     let (mut bytes, mut ended) = (0, false);
     while let Some(data) = body.data().await {
@@ -70,7 +80,7 @@ async fn echo((request, mut respond): Asked) {
 
 #[tokio::test]
 async fn a_request_of_any_length_goes_out_while_its_answer_comes_in() {
-    let (channel, fate) = channel(echo).await;
+    let (channel, connection_state) = channel(echo).await;
     for bytes in [1, SHORT, LONG] {
         let answer = call(&channel, "/", bytes).await.unwrap().into_body();
         let collected = answer.collect().await.unwrap();
@@ -79,13 +89,13 @@ async fn a_request_of_any_length_goes_out_while_its_answer_comes_in() {
         assert_eq!(collected.to_bytes(), ended);
         assert_eq!(trailers.get("grpc-status").unwrap(), "0");
     }
-    assert!(!fate.is_lost());
+    assert!(!connection_state.is_lost());
 }
 
 #[tokio::test]
 async fn a_call_that_is_dropped_is_reset_at_the_server() {
     let (tells, mut hears) = mpsc::unbounded_channel();
-    let (channel, fate) = channel(move |(request, mut respond): Asked| {
+    let (channel, connection_state) = channel(move |(request, mut respond): Asked| {
         let tells = tells.clone();
         async move {
             tells.send(None).unwrap();
@@ -96,23 +106,23 @@ async fn a_call_that_is_dropped_is_reset_at_the_server() {
     })
     .await;
     tokio::select! {
-        _ = call(&channel, "/", SHORT) => unreachable!("nobody answers"),
+        _ = call(&channel, "/", SHORT) => unreachable!("there is no response"),
         come = hears.recv() => assert_eq!(come, Some(None)),
     }
     assert_eq!(hears.recv().await, Some(Some(Reason::CANCEL)));
-    assert!(!fate.is_lost(), "the others' calls go on");
+    assert!(!connection_state.is_lost(), "the others' calls go on");
 }
 
 #[tokio::test]
 async fn a_connection_that_takes_no_more_sends_nothing_and_is_not_made_anew() {
-    let (channel, fate) = channel(echo).await;
+    let (channel, connection_state) = channel(echo).await;
     let last = call(&channel, "/last", SHORT).await.unwrap();
     assert_eq!(
         last.into_body().collect().await.unwrap().to_bytes(),
         "1024 true"
     );
     let refused = loop {
-        // Its word may come behind the answer.
+        // The notice may arrive after the response.
         match call(&channel, "/", SHORT).await {
             Ok(answer) => drop(answer.into_body().collect().await),
             Err(status) => break status,
@@ -121,8 +131,8 @@ async fn a_connection_that_takes_no_more_sends_nothing_and_is_not_made_anew() {
     };
     let source = std::error::Error::source(&refused).unwrap();
     assert!(
-        matches!(source.downcast_ref(), Some(DialError::Spent)),
+        matches!(source.downcast_ref(), Some(DialError::Closed)),
         "{refused:?}"
     );
-    assert!(fate.is_lost());
+    assert!(connection_state.is_lost());
 }

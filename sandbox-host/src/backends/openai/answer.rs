@@ -1,27 +1,29 @@
-//! A backend's answer, read as untrusted input and written anew: members that the API has, as many choices as were asked for, numbers that can be. Ids,
-//! names and whatever else a server adds are left behind.
+//! A complete response, read as untrusted input and encoded anew: known members, as many choices as
+//! requested, and possible numbers. IDs, names and other members of the server are dropped.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_policy::request::Api;
 
-use super::room::longest;
-use super::vector::{Likely, Vector};
+use super::response_memory::max_encoded_bytes;
+use super::vector::{TokenProbabilities, Vector};
 use crate::backends::BackendError;
 use crate::document::Document;
 
-/// Why a choice ended, and what called things are named: short words.
+/// The longest finish reason, tool call ID or function name in bytes.
 pub(super) const MAX_WORD_BYTES: usize = 128;
-/// The largest whole number that every JSON parser reads alike.
+/// The largest integer that every JSON parser reads exactly.
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
-/// Tokens of a choice beyond what was asked for that a server may count: the end of a text is one.
-const TOKENS_BESIDE: u64 = 1;
-/// Likely tokens of a completion beyond those asked for: the token that was picked is told whether it is among them or not.
-const LIKELY_BESIDE: usize = 1;
+/// The tokens of a choice that a server may count beyond the requested ones. The end of a text is
+/// one.
+const EXTRA_TOKENS: u64 = 1;
+/// The likely tokens of a completion beyond the requested ones. The chosen token is always
+/// reported.
+const EXTRA_LIKELY_TOKENS: usize = 1;
 
-/// A chat completion, or a completion.
+/// A chat completion or a text completion.
 #[derive(Deserialize)]
 struct Completion<C> {
-    #[serde(default, deserialize_with = "left_out")]
+    #[serde(default, deserialize_with = "default_if_null")]
     created: u64,
     choices: Vec<C>,
     usage: Option<Usage>,
@@ -65,13 +67,13 @@ struct Message {
     reasoning_content: Option<String>,
     #[serde(
         default,
-        deserialize_with = "left_out",
+        deserialize_with = "default_if_null",
         skip_serializing_if = "Vec::is_empty"
     )]
     tool_calls: Vec<ToolCall>,
 }
 
-/// Nobody else answers.
+/// The only role of a response.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Assistant {
@@ -82,7 +84,7 @@ pub(super) enum Assistant {
 struct ToolCall {
     id: String,
     r#type: Function,
-    function: Called,
+    function: CalledFunction,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -92,7 +94,7 @@ pub(super) enum Function {
 }
 
 #[derive(Deserialize, Serialize)]
-struct Called {
+struct CalledFunction {
     name: String,
     arguments: String,
 }
@@ -108,7 +110,7 @@ struct TokenLogprob {
     logprob: f64,
     #[serde(default)]
     bytes: Option<Vec<u8>>,
-    #[serde(default, deserialize_with = "left_out")]
+    #[serde(default, deserialize_with = "default_if_null")]
     top_logprobs: Vec<TopLogprob>,
 }
 
@@ -133,18 +135,18 @@ struct TextChoice {
 pub(super) struct TextLogprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<Option<f64>>,
-    top_logprobs: Option<Vec<Option<Likely>>>,
+    top_logprobs: Option<Vec<Option<TokenProbabilities>>>,
     text_offset: Vec<u64>,
 }
 
 #[derive(Deserialize)]
-struct Embedded {
+struct EmbeddingList {
     data: Vec<Embedding>,
     usage: Option<Usage>,
 }
 
 #[derive(Serialize)]
-struct EmbeddedOut {
+struct EmbeddingListOut {
     object: &'static str,
     data: Vec<EmbeddingOut>,
     model: String,
@@ -165,21 +167,21 @@ struct EmbeddingOut {
     embedding: Vector,
 }
 
-/// `null` is as left out.
-pub(super) fn left_out<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+/// Reads `null` as the default value.
+pub(super) fn default_if_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Log probabilities of either kind.
+/// Log probabilities of chat or text completions.
 pub(super) trait Logprobs {
-    /// Leaves at most so many likely tokens beside each.
-    fn hold(&mut self, most: usize) -> Result<(), BackendError>;
+    /// Keeps at most this many likely tokens at each position.
+    fn keep_requested(&mut self, most: usize) -> Result<(), BackendError>;
 }
 
 impl Logprobs for ChatLogprobs {
-    fn hold(&mut self, most: usize) -> Result<(), BackendError> {
+    fn keep_requested(&mut self, most: usize) -> Result<(), BackendError> {
         for token in self.content.iter_mut().flatten() {
             token.top_logprobs.truncate(most);
         }
@@ -188,9 +190,9 @@ impl Logprobs for ChatLogprobs {
 }
 
 impl Logprobs for TextLogprobs {
-    fn hold(&mut self, most: usize) -> Result<(), BackendError> {
-        let most = most.saturating_add(LIKELY_BESIDE);
-        // By their names nobody can tell which was picked, and so which may go.
+    fn keep_requested(&mut self, most: usize) -> Result<(), BackendError> {
+        let most = most.saturating_add(EXTRA_LIKELY_TOKENS);
+        // It is not known which token was chosen, and so which one to drop.
         let mut likely = self.top_logprobs.iter().flatten().flatten();
         if likely.any(|likely| likely.len() > most) {
             return fault("more likely tokens than were asked for");
@@ -199,13 +201,13 @@ impl Logprobs for TextLogprobs {
     }
 }
 
-/// Leaves of log probabilities what was asked for: nothing, where none were.
-pub(super) fn held<L: Logprobs>(
+/// Keeps only the requested log probabilities.
+pub(super) fn keep_requested_logprobs<L: Logprobs>(
     logprobs: &mut Option<L>,
-    asked: &Document,
+    request_document: &Document,
 ) -> Result<(), BackendError> {
-    match (asked.likely, logprobs.as_mut()) {
-        (Some(most), Some(told)) => told.hold(most),
+    match (request_document.likely, logprobs.as_mut()) {
+        (Some(most), Some(told)) => told.keep_requested(most),
         (Some(_), None) => Ok(()),
         (None, _) => {
             *logprobs = None;
@@ -214,24 +216,24 @@ pub(super) fn held<L: Logprobs>(
     }
 }
 
-/// An answer as the caller gets it.
+/// A response for the caller.
 #[derive(Debug)]
-pub struct Answered {
-    /// Written anew.
+pub struct CheckedResponse {
+    /// The encoded body.
     pub body: Vec<u8>,
-    /// Tokens that were used in all, if the server counts them.
+    /// The total number of tokens, if the server reports it.
     pub tokens: Option<u64>,
 }
 
-/// A choice of either kind.
+/// A choice of a chat or text completion.
 trait Choice {
     fn index(&self) -> u64;
     fn finish_reason(&self) -> Option<&str>;
     fn fits(&self) -> bool {
         true
     }
-    /// Leaves what was asked for.
-    fn hold(&mut self, asked: &Document) -> Result<(), BackendError>;
+    /// Keeps only what was requested.
+    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError>;
 }
 
 impl Choice for ChatChoice {
@@ -249,8 +251,8 @@ impl Choice for ChatChoice {
         })
     }
 
-    fn hold(&mut self, asked: &Document) -> Result<(), BackendError> {
-        held(&mut self.logprobs, asked)
+    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
+        keep_requested_logprobs(&mut self.logprobs, request_document)
     }
 }
 
@@ -263,31 +265,31 @@ impl Choice for TextChoice {
         self.finish_reason.as_deref()
     }
 
-    fn hold(&mut self, asked: &Document) -> Result<(), BackendError> {
-        held(&mut self.logprobs, asked)
+    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
+        keep_requested_logprobs(&mut self.logprobs, request_document)
     }
 }
 
-/// Checks an answer to a document and writes it anew. `model` is the name that the caller used.
+/// Checks a response to a document and encodes it anew. `model` is the name that the caller used.
 pub fn check(
-    asked: &Document,
+    request_document: &Document,
     answer: &[u8],
     model: &str,
     request_id: &str,
-) -> Result<Answered, BackendError> {
-    let longest = longest(answer);
-    match asked.api {
+) -> Result<CheckedResponse, BackendError> {
+    let longest = max_encoded_bytes(answer);
+    match request_document.api {
         Api::Chat => {
             let answer: Completion<ChatChoice> = parse(answer)?;
             let around = ("chatcmpl", "chat.completion");
-            completion(asked, answer, model, request_id, around, longest)
+            completion(request_document, answer, model, request_id, around, longest)
         }
         Api::Completions => {
             let answer: Completion<TextChoice> = parse(answer)?;
             let around = ("cmpl", "text_completion");
-            completion(asked, answer, model, request_id, around, longest)
+            completion(request_document, answer, model, request_id, around, longest)
         }
-        Api::Embeddings => embeddings(asked, parse(answer)?, model, longest),
+        Api::Embeddings => embeddings(request_document, parse(answer)?, model, longest),
     }
 }
 
@@ -296,19 +298,19 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T, Backe
 }
 
 fn completion<C: Choice + Serialize>(
-    asked: &Document,
+    request_document: &Document,
     answer: Completion<C>,
     model: &str,
     request_id: &str,
     (prefix, object): (&str, &'static str),
     longest: usize,
-) -> Result<Answered, BackendError> {
+) -> Result<CheckedResponse, BackendError> {
     let Completion {
         created,
         mut choices,
         usage,
     } = answer;
-    indexes(asked, choices.iter().map(Choice::index))?;
+    check_indexes(request_document, choices.iter().map(Choice::index))?;
     let short = |choice: &C| {
         let reason = choice.finish_reason();
         reason.is_none_or(|reason| reason.len() <= MAX_WORD_BYTES) && choice.fits()
@@ -318,8 +320,8 @@ fn completion<C: Choice + Serialize>(
     }
     choices
         .iter_mut()
-        .try_for_each(|choice| choice.hold(asked))?;
-    let tokens = counted(asked, usage.as_ref())?;
+        .try_for_each(|choice| choice.hold(request_document))?;
+    let tokens = check_usage(request_document, usage.as_ref())?;
     let answer = CompletionOut {
         id: format!("{prefix}-{request_id}"),
         object,
@@ -332,21 +334,24 @@ fn completion<C: Choice + Serialize>(
 }
 
 fn embeddings(
-    asked: &Document,
-    answer: Embedded,
+    request_document: &Document,
+    answer: EmbeddingList,
     model: &str,
     longest: usize,
-) -> Result<Answered, BackendError> {
-    let Embedded { data, usage } = answer;
-    indexes(asked, data.iter().map(|embedding| embedding.index))?;
-    if data.len() != asked.choices {
+) -> Result<CheckedResponse, BackendError> {
+    let EmbeddingList { data, usage } = answer;
+    check_indexes(
+        request_document,
+        data.iter().map(|embedding| embedding.index),
+    )?;
+    if data.len() != request_document.choices {
         return fault("not as many embeddings as texts");
     }
-    if !data.iter().all(|embedding| embedding.embedding.is_one()) {
+    if !data.iter().all(|embedding| embedding.embedding.is_valid()) {
         return fault("an embedding that is none");
     }
-    let tokens = counted(asked, usage.as_ref())?;
-    let answer = EmbeddedOut {
+    let tokens = check_usage(request_document, usage.as_ref())?;
+    let answer = EmbeddingListOut {
         object: "list",
         data: data
             .into_iter()
@@ -362,13 +367,16 @@ fn embeddings(
     write(&answer, tokens, longest)
 }
 
-/// At least one, at most as many as were asked for, each once.
-fn indexes(asked: &Document, indexes: impl Iterator<Item = u64>) -> Result<(), BackendError> {
-    let most = u64::try_from(asked.choices).unwrap_or(u64::MAX);
+/// Checks that the indexes are unique, at least one, and at most as many as requested.
+fn check_indexes(
+    request_document: &Document,
+    indexes: impl Iterator<Item = u64>,
+) -> Result<(), BackendError> {
+    let most = u64::try_from(request_document.choices).unwrap_or(u64::MAX);
     let mut seen = std::collections::BTreeSet::new();
     for index in indexes {
         if index >= most || !seen.insert(index) {
-            return fault("a choice that nobody asked for");
+            return fault("a choice that was not requested");
         }
     }
     if seen.is_empty() {
@@ -377,9 +385,9 @@ fn indexes(asked: &Document, indexes: impl Iterator<Item = u64>) -> Result<(), B
     Ok(())
 }
 
-/// Counts that can be: whole numbers that add up, and no more tokens than may have been generated. How many it is in all.
-pub(super) fn counted(
-    asked: &Document,
+/// Checks that the token counts add up and do not exceed the requested maximum. Returns the total.
+pub(super) fn check_usage(
+    request_document: &Document,
     usage: Option<&Usage>,
 ) -> Result<Option<u64>, BackendError> {
     let Some(usage) = usage else {
@@ -390,9 +398,9 @@ pub(super) fn counted(
     if sum != Some(usage.total_tokens) || usage.total_tokens > MAX_NUMBER {
         return fault("its usage does not add up");
     }
-    let generated = u64::try_from(asked.generated).unwrap_or(u64::MAX);
-    let most = asked.max_tokens.map(|tokens| {
-        let each = tokens.saturating_add(TOKENS_BESIDE);
+    let generated = u64::try_from(request_document.generated).unwrap_or(u64::MAX);
+    let most = request_document.max_tokens.map(|tokens| {
+        let each = tokens.saturating_add(EXTRA_TOKENS);
         each.saturating_mul(generated)
     });
     if most.is_some_and(|most| completion > most) {
@@ -405,12 +413,12 @@ fn write(
     answer: &impl Serialize,
     tokens: Option<u64>,
     longest: usize,
-) -> Result<Answered, BackendError> {
+) -> Result<CheckedResponse, BackendError> {
     let mut body = Vec::with_capacity(longest);
     serde_json::to_writer(&mut body, answer)
         .map_err(|error| BackendError::Fault(format!("answer: {error}")))?;
     body.shrink_to_fit();
-    Ok(Answered { body, tokens })
+    Ok(CheckedResponse { body, tokens })
 }
 
 pub(super) fn fault<T>(what: &str) -> Result<T, BackendError> {

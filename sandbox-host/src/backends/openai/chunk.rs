@@ -1,18 +1,19 @@
-//! One chunk of an answer in pieces, read as untrusted input and written anew, as [`super::answer`] does with a whole one.
+//! One chunk of a streamed response, read as untrusted input and encoded anew, as in
+//! [`super::answer`].
 
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::request::Api;
 
 use super::answer::{
-    Assistant, ChatLogprobs, Function, MAX_NUMBER, MAX_WORD_BYTES, TextLogprobs, Usage, counted,
-    fault, held, left_out, parse,
+    Assistant, ChatLogprobs, Function, MAX_NUMBER, MAX_WORD_BYTES, TextLogprobs, Usage,
+    check_usage, default_if_null, fault, keep_requested_logprobs, parse,
 };
 use crate::backends::BackendError;
 use crate::document::Document;
 
 #[derive(Deserialize)]
 struct Chunk<C> {
-    #[serde(default, deserialize_with = "left_out")]
+    #[serde(default, deserialize_with = "default_if_null")]
     created: u64,
     choices: Vec<C>,
     #[serde(default)]
@@ -31,7 +32,7 @@ struct ChunkOut<'a, C> {
 }
 
 #[derive(Deserialize, Serialize)]
-struct ChatPiece {
+struct ChatChunk {
     index: u64,
     delta: Delta,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,22 +52,22 @@ struct Delta {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    tool_calls: Option<Vec<CallPiece>>,
+    tool_calls: Option<Vec<ToolCallChunk>>,
 }
 
 #[derive(Deserialize, Serialize)]
-struct CallPiece {
+struct ToolCallChunk {
     index: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     r#type: Option<Function>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    function: Option<CalledPiece>,
+    function: Option<FunctionChunk>,
 }
 
 #[derive(Deserialize, Serialize)]
-struct CalledPiece {
+struct FunctionChunk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +75,7 @@ struct CalledPiece {
 }
 
 #[derive(Deserialize, Serialize)]
-struct TextPiece {
+struct TextChunk {
     index: u64,
     text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,16 +84,16 @@ struct TextPiece {
     finish_reason: Option<String>,
 }
 
-/// A choice's piece of either kind.
-trait Piece {
-    /// Which choice, and every word of it that is bounded.
-    fn words(&self) -> (u64, Vec<&str>);
-    /// Leaves what was asked for.
-    fn hold(&mut self, asked: &Document) -> Result<(), BackendError>;
+/// The part of a choice in a chunk.
+trait ChoiceChunk {
+    /// The index of the choice, and its words of limited length.
+    fn bounded_words(&self) -> (u64, Vec<&str>);
+    /// Keeps only what was requested.
+    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError>;
 }
 
-impl Piece for ChatPiece {
-    fn words(&self) -> (u64, Vec<&str>) {
+impl ChoiceChunk for ChatChunk {
+    fn bounded_words(&self) -> (u64, Vec<&str>) {
         let calls = self.delta.tool_calls.iter().flatten().flat_map(|call| {
             let name = call
                 .function
@@ -104,64 +105,65 @@ impl Piece for ChatPiece {
         (self.index, words.flatten().collect())
     }
 
-    fn hold(&mut self, asked: &Document) -> Result<(), BackendError> {
-        held(&mut self.logprobs, asked)
+    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
+        keep_requested_logprobs(&mut self.logprobs, request_document)
     }
 }
 
-impl Piece for TextPiece {
-    fn words(&self) -> (u64, Vec<&str>) {
+impl ChoiceChunk for TextChunk {
+    fn bounded_words(&self) -> (u64, Vec<&str>) {
         (
             self.index,
             self.finish_reason.iter().map(String::as_str).collect(),
         )
     }
 
-    fn hold(&mut self, asked: &Document) -> Result<(), BackendError> {
-        held(&mut self.logprobs, asked)
+    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
+        keep_requested_logprobs(&mut self.logprobs, request_document)
     }
 }
 
-/// Checks the chunks of one answer.
+/// Checks the chunks of one response.
 #[derive(Debug)]
-pub(super) struct Chunks {
-    asked: Document,
+pub(super) struct ChunkChecker {
+    request_document: Document,
     /// The name that the caller used.
     model: String,
     id: String,
-    /// Tokens that were used in all, once they are counted.
+    /// The total number of tokens, once it is reported.
     tokens: Option<u64>,
 }
 
-impl Chunks {
-    pub(super) fn new(asked: Document, model: &str, request_id: &str) -> Self {
-        let prefix = match asked.api {
+impl ChunkChecker {
+    pub(super) fn new(request_document: Document, model: &str, request_id: &str) -> Self {
+        let prefix = match request_document.api {
             Api::Chat => "chatcmpl",
             Api::Completions | Api::Embeddings => "cmpl",
         };
         Self {
-            asked,
+            request_document,
             model: model.to_owned(),
             id: format!("{prefix}-{request_id}"),
             tokens: None,
         }
     }
 
-    /// Tokens that were used in all, as far as that was told.
+    /// The total number of tokens, if it was reported.
     pub(super) const fn tokens(&self) -> Option<u64> {
         self.tokens
     }
 
-    /// A chunk as the caller gets it; `None` for one that only counts, where the caller did not ask for counts.
+    /// Encodes a chunk for the caller. Returns `None` for a usage chunk that the caller did not
+    /// request.
     pub(super) fn check(&mut self, data: &str) -> Result<Option<Vec<u8>>, BackendError> {
-        match self.asked.api {
-            Api::Chat => self.chunk::<ChatPiece>(parse(data.as_bytes())?, "chat.completion.chunk"),
-            Api::Completions => self.chunk::<TextPiece>(parse(data.as_bytes())?, "text_completion"),
+        match self.request_document.api {
+            Api::Chat => self.chunk::<ChatChunk>(parse(data.as_bytes())?, "chat.completion.chunk"),
+            Api::Completions => self.chunk::<TextChunk>(parse(data.as_bytes())?, "text_completion"),
             Api::Embeddings => fault("embeddings do not come in pieces"),
         }
     }
 
-    fn chunk<C: Piece + Serialize>(
+    fn chunk<C: ChoiceChunk + Serialize>(
         &mut self,
         chunk: Chunk<C>,
         object: &'static str,
@@ -171,19 +173,19 @@ impl Chunks {
             mut choices,
             usage,
         } = chunk;
-        let most = u64::try_from(self.asked.choices).unwrap_or(u64::MAX);
+        let most = u64::try_from(self.request_document.choices).unwrap_or(u64::MAX);
         for choice in &mut choices {
-            choice.hold(&self.asked)?;
-            let (index, words) = choice.words();
+            choice.hold(&self.request_document)?;
+            let (index, words) = choice.bounded_words();
             if index >= most {
-                return fault("a choice that nobody asked for");
+                return fault("a choice that was not requested");
             }
             if words.iter().any(|word| word.len() > MAX_WORD_BYTES) {
                 return fault("a word of the answer is too long");
             }
         }
-        self.tokens = counted(&self.asked, usage.as_ref())?.or(self.tokens);
-        let usage = usage.filter(|_| self.asked.include_usage);
+        self.tokens = check_usage(&self.request_document, usage.as_ref())?.or(self.tokens);
+        let usage = usage.filter(|_| self.request_document.include_usage);
         if choices.is_empty() && usage.is_none() {
             return Ok(None);
         }

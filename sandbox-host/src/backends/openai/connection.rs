@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection for one request. It ends with this, whatever is still to come over it.
+//! An HTTP/1.1 connection for one request. Dropping it closes the connection.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,14 +9,14 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
 use crate::backends::BackendError;
-use crate::backends::link::Dialer;
+use crate::backends::connection::Dialer;
 
-/// Header fields of an answer; servers send a dozen.
+/// The most header fields of a response. Servers send a dozen.
 const MAX_HEADERS: usize = 64;
-/// What is read ahead of an answer's head, bytes: its header fields fit in.
+/// The read buffer in bytes, which must hold the header fields.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
 
-/// The connection.
+/// A connection.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     task: JoinHandle<()>,
@@ -35,13 +35,13 @@ impl Connection {
             .await
             .map_err(|error| none(&error))?;
         let task = tokio::spawn(async move {
-            // What broke is told to whoever waits for the answer.
+            // The pending response reports a failure.
             let _ = connection.await;
         });
         Ok(Self { sender, task })
     }
 
-    /// Sends the one request.
+    /// Sends the request.
     pub(super) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,

@@ -1,7 +1,7 @@
-//! Server-sent events out of whatever pieces they come in. Of an event only its data counts, as it is all that this API uses; comments, names and ids are
-//! passed over.
+//! Parses server-sent events from chunks of any size. Only the data of an event is used, as in this
+//! API. Comments, names and IDs are ignored.
 
-/// An event that is not one, or that no server of the API sends.
+/// A malformed or oversized event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EventFault {
     #[error("an event is larger than {0} bytes")]
@@ -10,47 +10,47 @@ pub(super) enum EventFault {
     Text,
 }
 
-/// One event's data, bytes: a chunk with the likely tokens of some dozen tokens.
+/// The most bytes of an event's data: a chunk with the likely tokens of some dozen positions.
 pub(super) const MAX_EVENT_BYTES: usize = 256 << 10;
 
-/// What has come and is no whole event yet.
+/// An incremental parser.
 #[derive(Debug, Default)]
-pub(super) struct Events {
-    /// Bytes that have come and are not yet read.
-    rest: Vec<u8>,
-    /// Bytes of it that are read.
-    read: usize,
-    /// Bytes of it that hold no line's end beyond what is read.
-    looked: usize,
-    /// Data of the event that is coming; none where no line of it came.
+pub(super) struct EventParser {
+    /// Bytes that were received.
+    buffer: Vec<u8>,
+    /// The number of bytes that were parsed.
+    parsed: usize,
+    /// The number of bytes that were searched for a line end.
+    searched: usize,
+    /// The data of the current event. `None` before its first data line.
     data: Option<String>,
 }
 
-impl Events {
-    /// Takes what came.
+impl EventParser {
+    /// Adds received bytes.
     pub(super) fn feed(&mut self, piece: &[u8]) {
-        self.rest.drain(..self.read);
-        self.looked = self.looked.saturating_sub(self.read);
-        self.read = 0;
-        self.rest.extend_from_slice(piece);
+        self.buffer.drain(..self.parsed);
+        self.searched = self.searched.saturating_sub(self.parsed);
+        self.parsed = 0;
+        self.buffer.extend_from_slice(piece);
     }
 
-    /// The data of the next event, if it is whole.
+    /// The data of the next complete event.
     pub(super) fn next(&mut self) -> Result<Option<String>, EventFault> {
         loop {
-            let from = self.looked.max(self.read);
-            let new = self.rest.get(from..).unwrap_or_default();
+            let from = self.searched.max(self.parsed);
+            let new = self.buffer.get(from..).unwrap_or_default();
             let Some(end) = new.iter().position(|byte| *byte == b'\n') else {
-                self.looked = self.rest.len();
-                return if self.rest.len().saturating_sub(self.read) > MAX_EVENT_BYTES {
+                self.searched = self.buffer.len();
+                return if self.buffer.len().saturating_sub(self.parsed) > MAX_EVENT_BYTES {
                     Err(EventFault::Large(MAX_EVENT_BYTES))
                 } else {
                     Ok(None)
                 };
             };
             let end = from.saturating_add(end);
-            let line = self.rest.get(self.read..end).unwrap_or_default();
-            self.read = end.saturating_add(1);
+            let line = self.buffer.get(self.parsed..end).unwrap_or_default();
+            self.parsed = end.saturating_add(1);
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.is_empty() {
                 if let Some(data) = self.data.take() {
@@ -87,7 +87,7 @@ mod tests {
     fn events_are_the_same_however_they_are_cut() {
         let text = b": ping\r\n\r\ndata: a\n\nevent: x\ndata:b\ndata: c\r\n\r\n\n\nid: 1\ndata: \xc3\xa9\n\ndata: half";
         for size in 1..text.len() {
-            let mut events = Events::default();
+            let mut events = EventParser::default();
             let mut found = Vec::new();
             for piece in text.chunks(size) {
                 events.feed(piece);
@@ -101,11 +101,11 @@ mod tests {
 
     #[test]
     fn an_event_is_bounded_and_text() {
-        let mut events = Events::default();
+        let mut events = EventParser::default();
         events.feed(b"data: \xff\n\n");
         assert_eq!(events.next(), Err(EventFault::Text));
         for line in [&b"x"[..], b"data: xxxxxxx\n"] {
-            let mut events = Events::default();
+            let mut events = EventParser::default();
             let mut outcome = Ok(None);
             for _ in 0..MAX_EVENT_BYTES {
                 events.feed(line);

@@ -1,5 +1,5 @@
-//! An answer in pieces, passed on as it comes: nothing is read ahead of what the caller takes, and whoever drops it drops the connection to the
-//! backend, its place there and what it holds of memory.
+//! A streamed response, forwarded as it arrives. Nothing is read ahead of the consumer. Dropping it
+//! closes the connection to the backend and releases its permit and memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,136 +11,145 @@ use tensorgate_wire::Answer;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::chunk::Chunks;
+use super::chunk::ChunkChecker;
 use super::connection::Connection;
-use super::events::Events;
+use super::events::EventParser;
 use crate::audit::Ending;
 use crate::backends::BackendError;
-use crate::budget::Held;
+use crate::budget::MemoryPermit;
 use crate::dispatch;
 use crate::document::Document;
-use crate::metrics::Raised;
+use crate::metrics::GaugeGuard;
 
-/// The end of every answer.
+/// The data of the last event.
 const DONE: &str = "[DONE]";
 
-/// An answer on its way.
-pub struct Streamed {
+/// A streamed response.
+pub struct EventStream {
     body: Incoming,
-    events: Events,
-    chunks: Chunks,
+    events: EventParser,
+    chunks: ChunkChecker,
     request_id: String,
-    /// When it has to be over.
+    /// The deadline of the whole response.
     deadline: Instant,
-    /// Bytes that may still come.
-    left: usize,
-    /// Bytes that the caller got.
+    /// The bytes that may still arrive.
+    remaining_bytes: usize,
+    /// The bytes that were sent to the caller.
     sent: usize,
-    over: bool,
-    /// Whether it came to its end.
-    whole: bool,
-    /// Whom to tell if it breaks off.
+    finished: bool,
+    /// Whether the response was complete.
+    complete: bool,
+    /// Records an early end in the audit log.
     ending: Option<Ending>,
-    /// What is given back when it is over.
-    lease: Lease,
-    /// Its bytes in the host's budget.
-    held: Option<Held>,
+    /// The backend resources, which are released at the end.
+    lease: BackendLease,
+    /// The memory in the host's budget.
+    memory: Option<MemoryPermit>,
 }
 
-/// A connection, and what is kept beside it.
-type Leased = Mutex<Option<(Connection, Option<Kept>)>>;
+/// A connection with the resources for it.
+type LeasedResources = Mutex<Option<(Connection, Option<StreamPermits>)>>;
 
-/// What an answer has of the backend, until it is over or its time is: whoever dawdles over the pieces keeps no place there for longer.
-struct Lease {
-    kept: Arc<Leased>,
+/// The backend resources of a response. They are released at its end or deadline, so that a slow
+/// consumer does not hold a permit for longer.
+struct BackendLease {
+    resources: Arc<LeasedResources>,
     timer: JoinHandle<()>,
 }
 
-impl Lease {
+impl BackendLease {
     fn until(connection: Connection, deadline: Instant) -> Self {
         let kept = Arc::new(Mutex::new(Some((connection, None))));
         let late = Arc::clone(&kept);
         let timer = tokio::spawn(async move {
             tokio::time::sleep_until(deadline).await;
-            end(&late);
+            release(&late);
         });
-        Self { kept, timer }
+        Self {
+            resources: kept,
+            timer,
+        }
     }
 
-    /// Keeps these too; gives them back at once where the time is over.
-    fn keep(&self, kept: Kept) {
-        let mut lease = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Adds resources. Releases them at once if the deadline has passed.
+    fn hold(&self, kept: StreamPermits) {
+        let mut lease = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((_, place)) = lease.as_mut() {
             *place = Some(kept);
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for BackendLease {
     fn drop(&mut self) {
         self.timer.abort();
-        end(&self.kept);
+        release(&self.resources);
     }
 }
 
-fn end(lease: &Leased) {
+fn release(lease: &LeasedResources) {
     drop(lease.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// What an answer keeps while it is on its way.
-pub struct Kept {
-    /// Its place at the backend.
-    pub place: dispatch::Place,
-    /// Its mark among those in flight there.
-    pub raised: Raised,
-    /// Its mark at the server that it was sent to.
-    pub load: dispatch::Load,
+/// The resources that a response holds.
+pub struct StreamPermits {
+    /// The concurrency permit.
+    pub permit: dispatch::Permit,
+    /// The in-flight gauge guard.
+    pub in_flight: GaugeGuard,
+    /// The load guard of the endpoint.
+    pub load: dispatch::LoadGuard,
 }
 
-impl Streamed {
+impl EventStream {
     pub(super) fn new(
         connection: Connection,
         body: Incoming,
-        asked: (Document, &str, &str),
+        request_document: (Document, &str, &str),
         max_bytes: usize,
         deadline: Instant,
     ) -> Self {
-        let (document, model, request_id) = asked;
+        let (document, model, request_id) = request_document;
         Self {
             body,
-            events: Events::default(),
-            chunks: Chunks::new(document, model, request_id),
+            events: EventParser::default(),
+            chunks: ChunkChecker::new(document, model, request_id),
             request_id: request_id.to_owned(),
             deadline,
-            left: max_bytes,
+            remaining_bytes: max_bytes,
             sent: 0,
-            over: false,
-            whole: false,
+            finished: false,
+            complete: false,
             ending: None,
-            lease: Lease::until(connection, deadline),
-            held: None,
+            lease: BackendLease::until(connection, deadline),
+            memory: None,
         }
     }
 
-    /// Keeps these until it is over, and `held` until the caller has all of it.
-    pub fn keep(&mut self, kept: Kept, held: Held) {
-        self.lease.keep(kept);
-        self.held = Some(held);
+    /// Holds `kept` until the response ends, and `held` until the caller has received it.
+    pub fn hold(&mut self, kept: StreamPermits, held: MemoryPermit) {
+        self.lease.hold(kept);
+        self.memory = Some(held);
     }
 
-    /// Whom to tell if it breaks off.
-    pub fn tell(&mut self, ending: Ending) {
+    /// Sets the recorder of an early end.
+    pub fn set_ending(&mut self, ending: Ending) {
         self.ending = Some(ending);
     }
 
-    /// Tokens that it used in all, once it is over; `None` if it broke off, or its server does not count.
+    /// The total number of tokens of a complete response. `None` if it ended early or the server
+    /// does not report it.
     pub fn tokens(&self) -> Option<u64> {
-        self.chunks.tokens().filter(|_| self.whole)
+        self.chunks.tokens().filter(|_| self.complete)
     }
 
-    /// The next event for the caller; `None` once it is over. A fault is told as the last event, and without the end's own.
+    /// The next event for the caller, `None` after the end. A failure is sent as the last event,
+    /// without the regular end.
     pub async fn next(&mut self) -> Option<Bytes> {
-        if self.over {
+        if self.finished {
             return None;
         }
         let event = match self.event().await {
@@ -149,7 +158,7 @@ impl Streamed {
                 return Some(Bytes::from(event));
             }
             Ok(None) => {
-                self.whole = true;
+                self.complete = true;
                 format!("data: {DONE}\n\n").into_bytes()
             }
             Err(error) => {
@@ -159,15 +168,15 @@ impl Streamed {
                 if let Some(ending) = self.ending.take() {
                     ending.broke_off(&denial, self.sent);
                 }
-                told(&denial, request_id)
+                denial_event(&denial, request_id)
             }
         };
-        self.over = true;
-        end(&self.lease.kept);
+        self.finished = true;
+        release(&self.lease.resources);
         Some(Bytes::from(event))
     }
 
-    /// The next chunk, written anew; `None` at the end.
+    /// The next encoded chunk, `None` at the end.
     async fn event(&mut self) -> Result<Option<Vec<u8>>, BackendError> {
         loop {
             let event = self.events.next();
@@ -196,18 +205,21 @@ impl Streamed {
                 }
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             };
-            self.left = self.left.checked_sub(piece.len()).ok_or_else(|| {
-                BackendError::Fault(
-                    "an answer of more bytes than the policy lets it have".to_owned(),
-                )
-            })?;
+            self.remaining_bytes =
+                self.remaining_bytes
+                    .checked_sub(piece.len())
+                    .ok_or_else(|| {
+                        BackendError::Fault(
+                            "an answer of more bytes than the policy lets it have".to_owned(),
+                        )
+                    })?;
             self.events.feed(&piece);
         }
     }
 }
 
-/// A refusal as an event: the same text that a caller gets as a whole answer.
-fn told(denial: &Denial, request_id: &str) -> Vec<u8> {
+/// Encodes a denial as an event, with the same text as in a complete response.
+fn denial_event(denial: &Denial, request_id: &str) -> Vec<u8> {
     let denial = Denial::new(denial.reason, denial.cause.as_str());
     let body = match Answer::to_denial(&denial, Protocol::OpenAi, request_id) {
         Answer::Rest { body, .. } => body,

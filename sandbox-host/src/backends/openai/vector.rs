@@ -1,4 +1,4 @@
-//! Lists of numbers in an answer, read without anything between their text and themselves.
+//! Number lists and token maps of a response, decoded without intermediate values.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ pub(super) enum Vector {
 }
 
 impl Vector {
-    /// Whether every number is one, and all of a text is base64.
-    pub(super) fn is_one(&self) -> bool {
+    /// Whether all numbers are finite, or the text is base64.
+    pub(super) fn is_valid(&self) -> bool {
         let digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
         match self {
             Self::Floats(floats) => floats.iter().all(|float| float.is_finite()),
@@ -53,37 +53,40 @@ impl<'de> Deserialize<'de> for Vector {
     }
 }
 
-/// Likely tokens by their texts, each once, with their probabilities.
+/// Likely tokens with their log probabilities, each token once.
 #[derive(Debug, PartialEq)]
-pub(super) struct Likely(Vec<(String, f64)>);
+pub(super) struct TokenProbabilities(Vec<(String, f64)>);
 
-impl Likely {
-    /// How many.
+impl TokenProbabilities {
+    /// The number of tokens.
     pub(super) const fn len(&self) -> usize {
         self.0.len()
     }
 }
 
-impl<'de> Deserialize<'de> for Likely {
+impl<'de> Deserialize<'de> for TokenProbabilities {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Tokens;
 
         impl<'de> Visitor<'de> for Tokens {
-            type Value = Likely;
+            type Value = TokenProbabilities;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("tokens with their probabilities")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Likely, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<TokenProbabilities, A::Error> {
                 let mut tokens: Vec<(String, f64)> = Vec::new();
                 while let Some(token) = map.next_entry()? {
                     tokens.push(token);
                 }
                 tokens.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-                // Servers that name a token by its text may have several of one.
+                // Servers that name tokens by their text may repeat one.
                 tokens.dedup_by(|(one, _), (other, _)| one == other);
-                Ok(Likely(tokens))
+                Ok(TokenProbabilities(tokens))
             }
         }
 
@@ -91,7 +94,7 @@ impl<'de> Deserialize<'de> for Likely {
     }
 }
 
-impl Serialize for Likely {
+impl Serialize for TokenProbabilities {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (token, probability) in &self.0 {

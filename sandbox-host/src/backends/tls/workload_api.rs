@@ -1,13 +1,13 @@
-//! An agent of SPIFFE's Workload API: over a Unix socket it says who this host is and whom to trust, and says it anew before that lapses. What it says is
-//! read as untrusted input.
+//! A client for the SPIFFE Workload API. Over a Unix socket, an agent sends the host's identity and
+//! its trust bundles, and updates before they expire. Its messages are read as untrusted input.
 //!
 //! | the agent | new connections |
 //! |---|---|
-//! | says who this host is, and whom to trust where the server is | are made with that |
-//! | says something without its form, or goes away | are made with what it said before |
-//! | says it all, and names no authorities any more where the server is | are not made |
-//! | denies this host an identity | are not made |
-//! | has a list of what an authority revokes | are not made with a server on it, or once the list has lapsed |
+//! | sends an identity, and a bundle for the server's trust domain | use them |
+//! | sends a malformed message, or disconnects | use the previous settings |
+//! | sends an update without a bundle for the server's trust domain | fail |
+//! | denies this host an identity | fail |
+//! | sends a certificate revocation list | fail for a revoked server, or if the list has expired |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,33 +23,34 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 use tonic::{Code, Request, Status};
 use webpki::OwnedCertRevocationList;
 
-use super::{Authorities, configuration, workload};
+use super::{Authorities, client_config, spiffe_id};
 use crate::backends::oip::Endpoint;
-use crate::backends::unary::Raw;
+use crate::backends::unary::RawCodec;
 
 /// The method (SPIFFE Workload API, 4.1).
 const METHOD: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
-/// The field without which an agent must refuse (SPIFFE Workload Endpoint, 4): whoever can be made to send requests elsewhere cannot set it.
+/// The field that an agent requires (SPIFFE Workload Endpoint, 4). It protects against server-side
+/// request forgery.
 const SECURITY_FIELD: (&str, &str) = ("workload.spiffe.io", "true");
-/// What an agent may say at once, bytes: bundles of hundreds of authorities.
+/// The most bytes of a message: bundles of hundreds of authorities.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// Certificates of one chain, authorities of one bundle, and lists of revoked certificates.
+/// The most certificates of a chain, authorities of a bundle, or revocation lists.
 const MAX_CERTIFICATES: usize = 256;
-/// How long an agent may take to say who this is.
+/// How long an agent may take for its first message.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
-/// Between two tries to ask an agent: at first, and at most.
+/// The first and the longest pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// `X509SVIDResponse`.
 #[derive(Clone, PartialEq, Message)]
-struct Said {
+struct X509SvidResponse {
     #[prost(message, repeated, tag = "1")]
     svids: Vec<Svid>,
-    /// What authorities take back, DER each.
+    /// Revocation lists in DER.
     #[prost(bytes = "vec", repeated, tag = "2")]
     crl: Vec<Vec<u8>>,
-    /// By the trust domain's id.
+    /// Bundles by the ID of their trust domain.
     #[prost(map = "string, bytes", tag = "3")]
     federated_bundles: HashMap<String, Vec<u8>>,
 }
@@ -60,13 +61,13 @@ struct Said {
 struct Svid {
     #[prost(string, tag = "1")]
     spiffe_id: String,
-    /// Certificates one after the other, DER.
+    /// Concatenated certificates in DER.
     #[prost(bytes = "vec", tag = "2")]
     x509_svid: Vec<u8>,
-    /// PKCS#8, DER.
+    /// A PKCS#8 key in DER.
     #[prost(bytes = "vec", tag = "3")]
     x509_svid_key: Vec<u8>,
-    /// Authorities of its own trust domain, one after the other, DER.
+    /// The authorities of its own trust domain, concatenated, in DER.
     #[prost(bytes = "vec", tag = "4")]
     bundle: Vec<u8>,
 }
@@ -79,28 +80,33 @@ impl std::fmt::Debug for Svid {
     }
 }
 
-/// What connections are made with; none before the agent has said who this host is.
-type Known = Option<Arc<ClientConfig>>;
+/// The current settings. `None` before the agent has sent an identity.
+type CurrentConfig = Option<Arc<ClientConfig>>;
 
-/// An agent that is listened to as long as this is there.
+/// A connection to an agent, until dropped.
 #[derive(Debug)]
 pub(super) struct Agent {
-    known: watch::Receiver<Known>,
-    listening: JoinHandle<()>,
+    current: watch::Receiver<CurrentConfig>,
+    listener: JoinHandle<()>,
 }
 
 impl Agent {
-    /// Listens to the agent at `unix:/path`, for connections to the workload of an id over a protocol. Must be called within a Tokio runtime.
+    /// Connects to the agent at `unix:/path`. The settings are for connections to the server with
+    /// this SPIFFE ID. Must be called within a Tokio runtime.
     pub(super) fn new(address: &str, id: &str, protocol: &'static [u8]) -> Result<Self, String> {
         let endpoint = Endpoint::new(address, None).map_err(|error| error.to_string())?;
         let (tell, known) = watch::channel(None);
         let listening = tokio::spawn(listen(endpoint, id.to_owned(), protocol, tell));
-        Ok(Self { known, listening })
+        Ok(Self {
+            current: known,
+            listener: listening,
+        })
     }
 
-    /// What the next connection is made with, once the agent has said who this host is; `None`: nobody listens to it any more.
-    pub(super) async fn config(&self) -> Known {
-        let mut known = self.known.clone();
+    /// The settings for the next connection, once the agent has sent an identity. `None` if the
+    /// listener is gone.
+    pub(super) async fn config(&self) -> CurrentConfig {
+        let mut known = self.current.clone();
         let config = known.wait_for(Option::is_some).await;
         config.ok().and_then(|config| config.clone())
     }
@@ -108,42 +114,42 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        self.listening.abort();
+        self.listener.abort();
     }
 }
 
-/// Why nothing can be made of what an agent says.
+/// Why a message cannot be used.
 #[derive(Debug, PartialEq, Eq)]
-enum Unused {
-    /// A message is not what it must be: it is passed over (SPIFFE Workload API, 4.5).
+enum UnusableMessage {
+    /// The message is malformed and is ignored (SPIFFE Workload API, 4.5).
     Malformed(String),
-    /// A message is all that there is: what it does not say any more is not to be used any more (4.4).
+    /// A message is complete: what it lacks must not be used any more (4.4).
     Withdrawn(String),
 }
 
-/// Asks for ever: an agent that is gone is asked again, less and less often.
+/// Connects to the agent again and again, with backoff.
 async fn listen(
     endpoint: Endpoint,
     id: String,
     protocol: &'static [u8],
-    known: watch::Sender<Known>,
+    known: watch::Sender<CurrentConfig>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
         let heard = &mut false;
-        let ended = hear(&endpoint, heard, |said| {
+        let ended = read_stream(&endpoint, heard, |said| {
             let agent = endpoint.uri();
-            match configured(said, &id, protocol) {
+            match build_config(said, &id, protocol) {
                 Ok((who, config)) => {
                     known.send_replace(Some(Arc::new(config)));
                     tracing::info!(agent, id = who, "an agent says who this host is");
                 }
-                Err(Unused::Malformed(cause)) => tracing::error!(
+                Err(UnusableMessage::Malformed(cause)) => tracing::error!(
                     agent,
                     cause,
                     "what an agent says of this host cannot be used: what it said before stays in force"
                 ),
-                Err(Unused::Withdrawn(cause)) => {
+                Err(UnusableMessage::Withdrawn(cause)) => {
                     known.send_replace(None);
                     tracing::error!(agent, cause, "an agent takes back what it said of this host");
                 }
@@ -154,9 +160,10 @@ async fn listen(
             pause = FIRST_PAUSE;
         }
         match ended.code() {
-            // It has no identity for this host, or none any more (SPIFFE Workload API, 5.2.1).
+            // The agent has no identity for this host, or none any more (SPIFFE Workload API,
+            // 5.2.1).
             Code::PermissionDenied => drop(known.send_replace(None)),
-            // What is asked is wrong, not when: seldom is enough to find an agent that was replaced (SPIFFE Workload Endpoint, 6).
+            // A retry does not help, but the agent may be replaced (SPIFFE Workload Endpoint, 6).
             Code::InvalidArgument | Code::Unimplemented => pause = LONGEST_PAUSE,
             _ => {}
         }
@@ -170,17 +177,25 @@ async fn listen(
     }
 }
 
-/// Asks once, and hears until the agent has no more to say; `heard`: whether it said anything. Why it ended.
-async fn hear(endpoint: &Endpoint, heard: &mut bool, mut tell: impl FnMut(&Said)) -> Status {
+/// Connects once and reads messages until the stream ends. Sets `heard` if there was one. Returns
+/// why the stream ended.
+async fn read_stream(
+    endpoint: &Endpoint,
+    heard: &mut bool,
+    mut tell: impl FnMut(&X509SvidResponse),
+) -> Status {
     let late = || Status::deadline_exceeded("it says nothing");
     let first = async {
-        let mut client = endpoint.fresh().caller(MAX_MESSAGE_BYTES).await?;
+        let mut client = endpoint
+            .connected_channel()
+            .grpc_client(MAX_MESSAGE_BYTES)
+            .await?;
         let mut request = Request::new(Bytes::new());
         let (name, value) = SECURITY_FIELD;
         let value = tonic::metadata::MetadataValue::from_static(value);
         request.metadata_mut().insert(name, value);
         let method = PathAndQuery::from_static(METHOD);
-        let answers = client.server_streaming(request, method, Raw).await?;
+        let answers = client.server_streaming(request, method, RawCodec).await?;
         let mut answers = answers.into_inner();
         let first = answers.message().await?;
         Ok((answers, first))
@@ -191,7 +206,7 @@ async fn hear(endpoint: &Endpoint, heard: &mut bool, mut tell: impl FnMut(&Said)
         Err(_) => return late(),
     };
     while let Some(message) = next {
-        let said = match Said::decode(message) {
+        let said = match X509SvidResponse::decode(message) {
             Ok(said) => said,
             Err(error) => return Status::internal(error.to_string()),
         };
@@ -205,13 +220,13 @@ async fn hear(endpoint: &Endpoint, heard: &mut bool, mut tell: impl FnMut(&Said)
     Status::ok("it has no more to say")
 }
 
-/// Who this host is, and how it connects to the workload of an id.
-fn configured(
-    said: &Said,
+/// The host's identity, and the settings for connections to the server with this ID.
+fn build_config(
+    said: &X509SvidResponse,
     id: &str,
     protocol: &'static [u8],
-) -> Result<(String, ClientConfig), Unused> {
-    let malformed = |what: &str| Unused::Malformed(what.to_owned());
+) -> Result<(String, ClientConfig), UnusableMessage> {
+    let malformed = |what: &str| UnusableMessage::Malformed(what.to_owned());
     let whole = |svid: &Svid| {
         !svid.spiffe_id.is_empty()
             && [&svid.x509_svid, &svid.x509_svid_key, &svid.bundle]
@@ -221,12 +236,12 @@ fn configured(
     if !said.svids.iter().all(whole) {
         return Err(malformed("an identity lacks what each must have"));
     }
-    // The first is the default one (SPIFFE Workload API, 5.3).
+    // The first identity is the default one (SPIFFE Workload API, 5.3).
     let Some(own) = said.svids.first() else {
         return Err(malformed("it names no identity of this host"));
     };
     let chain = certificates(&own.x509_svid).map_err(unusable("its certificate"))?;
-    if chain.first().and_then(|leaf| workload(leaf)).as_deref() != Some(own.spiffe_id.as_str()) {
+    if chain.first().and_then(|leaf| spiffe_id(leaf)).as_deref() != Some(own.spiffe_id.as_str()) {
         return Err(malformed("its certificate is not of the id that it names"));
     }
     let domain =
@@ -235,7 +250,9 @@ fn configured(
         &own.bundle
     } else {
         let theirs = said.federated_bundles.get(domain);
-        theirs.ok_or_else(|| Unused::Withdrawn(format!("it has no authorities of {domain}")))?
+        theirs.ok_or_else(|| {
+            UnusableMessage::Withdrawn(format!("it has no authorities of {domain}"))
+        })?
     };
     let mut authorities = Authorities::none();
     for authority in certificates(bundle).map_err(unusable("its authorities"))? {
@@ -251,17 +268,17 @@ fn configured(
         authorities.revoked.push(list.into());
     }
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.x509_svid_key.clone()));
-    let config = configuration(authorities, Some(id), Some((chain, key)), protocol)
+    let config = client_config(authorities, Some(id), Some((chain, key)), protocol)
         .map_err(unusable("its certificate"))?;
     Ok((own.spiffe_id.clone(), config))
 }
 
-/// A part of a message of which nothing can be made.
-fn unusable<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> Unused {
-    move |cause| Unused::Malformed(format!("{part}: {cause}"))
+/// Marks a part of a message as malformed.
+fn unusable<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> UnusableMessage {
+    move |cause| UnusableMessage::Malformed(format!("{part}: {cause}"))
 }
 
-/// `spiffe://domain` of a workload's id.
+/// The trust domain of a SPIFFE ID, as `spiffe://domain`.
 fn trust_domain(id: &str) -> Option<&str> {
     let scheme = "spiffe://";
     let rest = id.strip_prefix(scheme)?;
@@ -269,7 +286,7 @@ fn trust_domain(id: &str) -> Option<&str> {
     id.get(..scheme.len().checked_add(name.len())?)
 }
 
-/// Certificates that stand one after the other, at least one.
+/// Splits concatenated certificates, at least one.
 fn certificates(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let mut found = Vec::new();
     while !der.is_empty() {
@@ -286,7 +303,7 @@ fn certificates(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static
     Ok(found)
 }
 
-/// The first value of a text, which is a SEQUENCE, and what comes behind it (X.690, 8.1: tag, length, contents).
+/// Splits the first value, a SEQUENCE, from the rest (X.690, 8.1: tag, length, contents).
 fn sequence(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;

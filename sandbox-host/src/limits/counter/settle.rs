@@ -1,46 +1,46 @@
-//! Reservations that are settled: what a script is told, and whether what it says that it did can be.
+//! Refunds for token reservations: the arguments of the script, and the check of its answer.
 
 use std::time::Duration;
 
-use tensorgate_policy::decision::Debit;
+use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::global::{Change, Span, Stands};
 
 use super::super::redis::Script;
-use super::{Counter, CounterFault, Line, Numbers, key, reserved_key, text};
+use super::{Counter, CounterCharge, CounterFault, LimitArgs, key, reserved_key, text};
 
-/// Nobody waits for it: it may take as long as a Redis may before it is given up.
-const WITHIN: Duration = Duration::from_secs(1);
+/// The timeout. No request waits for a refund, so it may be as long as Redis may take.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was reserved of one limit by one client, and what was used of it.
+/// A reservation of one client under one limit, and the amount that was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reserved<'a> {
+pub struct TokenReservation<'a> {
     /// The grant's name.
     pub grant: &'a str,
-    /// The client's.
+    /// The client's name.
     pub client: &'a str,
-    /// The limit, and how much was reserved.
-    pub debit: Debit,
-    /// What the reservation is known by.
+    /// The limit and the reserved amount.
+    pub debit: LimitCharge,
+    /// The ID of the reservation.
     pub reservation: &'a str,
-    /// How much was used.
+    /// The amount that was used.
     pub used: u64,
 }
 
 impl Counter {
-    /// Settles all of them that are known and not settled yet: how many those were.
+    /// Settles all reservations that are known and not settled yet. Returns their number.
     ///
     /// # Errors
-    /// Redis failed or was late, or its answer cannot be believed.
-    pub async fn settle(&self, reserved: &[Reserved<'_>]) -> Result<usize, CounterFault> {
+    /// Returns an error if Redis failed, timed out, or gave an impossible answer.
+    pub async fn settle(&self, reserved: &[TokenReservation<'_>]) -> Result<usize, CounterFault> {
         let (mut keys, mut records, mut numbers, mut changes) = (vec![], vec![], vec![], vec![]);
         for one in reserved {
-            let line = Line {
+            let line = CounterCharge {
                 grant: one.grant,
                 client: one.client,
                 debit: one.debit,
                 reservation: None,
             };
-            // What was used as it was reserved lapses.
+            // A reservation that was used exactly needs no change and expires.
             let Some(change) = Change::of(&one.debit, one.used) else {
                 continue;
             };
@@ -48,21 +48,22 @@ impl Counter {
             records.push(reserved_key(&key, one.reservation));
             keys.push(key);
             let sign = if change.back { b"-" } else { b"+" };
-            let words = Numbers::of(&change.terms, one.debit.allowance.unit);
-            numbers.extend(words.words([text(one.debit.amount), sign.to_vec()]));
+            let words = LimitArgs::new(&change.terms, one.debit.allowance.unit);
+            numbers.extend(words.to_args([text(one.debit.amount), sign.to_vec()]));
             changes.push(change);
         }
         if changes.is_empty() {
             return Ok(0);
         }
         keys.append(&mut records);
-        let answer = self.run(Script::Settle, &keys, numbers, WITHIN).await?;
-        read(&answer, &changes).ok_or(CounterFault::Lies(answer))
+        let answer = self.run(Script::Settle, &keys, numbers, TIMEOUT).await?;
+        parse_changes(&answer, &changes).ok_or(CounterFault::Inconsistent(answer))
     }
 }
 
-/// A word for each change; how many of them were made. `None` if they cannot have been.
-fn read(answer: &str, changes: &[Change]) -> Option<usize> {
+/// Reads one word for each change. Returns the number of changes, or `None` if the answer is
+/// impossible.
+fn parse_changes(answer: &str, changes: &[Change]) -> Option<usize> {
     let words: Vec<&str> = answer.split(' ').collect();
     if words.len() != changes.len() {
         return None;
@@ -117,7 +118,7 @@ mod tests {
             limit: Limit::Day(100),
             scope: Scope::Global,
         };
-        let debit = Debit {
+        let debit = LimitCharge {
             allowance,
             amount: 50,
         };
@@ -139,7 +140,7 @@ mod tests {
             ("b,80,0,80,40,0 u", None),
             ("u d,20000,40,40", None),
         ] {
-            assert_eq!(read(answer, &changes), expected, "{answer:?}");
+            assert_eq!(parse_changes(answer, &changes), expected, "{answer:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A connection to a Redis, over TLS where its policy has an authority, logged in and with the scripts in place.
+//! A connection to Redis: over TLS if the policy names an authority, authenticated, and with the
+//! scripts loaded.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,18 +18,18 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use super::resp::{self, Reply, ReplyFault};
 use crate::backends::tls::{MAX_FILE_BYTES, bytes};
 
-/// A password's file, bytes.
+/// The longest password in bytes.
 const MAX_PASSWORD_BYTES: usize = 4_096;
-/// Hex digits of a script's name: SHA-1, which is Redis's own way to name them.
+/// The length of a script's name: a SHA-1 digest in hex, as Redis names scripts.
 const SCRIPT_NAME_BYTES: usize = 40;
 
-/// What charges, and what settles.
+/// The scripts that charge limits and settle reservations.
 const SCRIPTS: [&str; 2] = [
     concat!(include_str!("../state.lua"), include_str!("../charge.lua")),
     concat!(include_str!("../state.lua"), include_str!("../settle.lua")),
 ];
 
-/// Where a Redis is, and who we are to it.
+/// The address of Redis, and the credentials for it.
 #[derive(Clone)]
 pub struct Settings {
     rule: Rule,
@@ -63,7 +64,8 @@ impl std::fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Reads what can be read before there is a connection: `root` is what the policy's files are relative to.
+    /// Reads all that can be read before connecting. `root` is the folder for relative paths in the
+    /// policy.
     pub fn new(rule: &Rule, root: &Path) -> Result<Self, ConnectFault> {
         let password = rule.password_file().map(|file| root.join(file));
         if let Some(file) = &password {
@@ -81,7 +83,7 @@ impl Settings {
     }
 }
 
-/// One line of a file that only we should read. What ends it is no part of the password.
+/// Reads a file with one line. The line end is not part of the password.
 fn read_password(path: &Path) -> Result<Vec<u8>, ConnectFault> {
     let failed = |cause: String| ConnectFault::File {
         path: path.to_owned(),
@@ -128,35 +130,35 @@ fn tls(ca: &Path, host: &str) -> Result<(TlsConnector, ServerName<'static>), Con
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
-/// A stream to a Redis.
+/// A stream to Redis.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A connection that can charge.
+/// A connection that is ready for charges.
 pub struct Connection {
     pub stream: Box<dyn Stream>,
-    /// What has come and was not taken.
+    /// Bytes that were received and not parsed yet.
     pub read: BytesMut,
-    /// The scripts' names there.
+    /// The names of the scripts.
     pub scripts: Scripts,
 }
 
 /// A script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Script {
-    /// Spends from limits, and reserves.
+    /// Charges limits and reserves tokens.
     Charge,
     /// Settles reservations.
     Settle,
 }
 
-/// The scripts' names in a Redis.
+/// The names of the scripts in Redis.
 #[derive(Debug, Default)]
 pub struct Scripts([Vec<u8>; 2]);
 
 impl Scripts {
-    /// One's name.
+    /// The name of a script.
     pub fn name(&self, script: Script) -> &[u8] {
         let [charge, settle] = &self.0;
         match script {
@@ -167,7 +169,7 @@ impl Scripts {
 }
 
 impl Connection {
-    /// Connects, logs in, and puts the scripts in place. It has no bound on its time: that is the caller's.
+    /// Connects, authenticates and loads the scripts. The caller must set a timeout.
     pub async fn open(settings: &Settings) -> Result<Self, ConnectFault> {
         let rule = &settings.rule;
         let tcp = TcpStream::connect((rule.host(), rule.port())).await?;
@@ -188,18 +190,23 @@ impl Connection {
             let mut words: Vec<&[u8]> = vec![b"AUTH"];
             words.extend(rule.username().map(str::as_bytes));
             words.push(&password);
-            // An old server says what it did not understand, the password included.
-            connection.ask(&words).await.map_err(|fault| match fault {
-                ConnectFault::Refused(text) => {
-                    let code = text.split(' ').next().unwrap_or_default();
-                    ConnectFault::Refused(format!("AUTH: {code}"))
-                }
-                fault => fault,
-            })?;
+            // An old server repeats commands that it does not know, with the password.
+            connection
+                .command(&words)
+                .await
+                .map_err(|fault| match fault {
+                    ConnectFault::Refused(text) => {
+                        let code = text.split(' ').next().unwrap_or_default();
+                        ConnectFault::Refused(format!("AUTH: {code}"))
+                    }
+                    fault => fault,
+                })?;
         }
         let database = rule.database().to_string();
         if rule.database() > 0 {
-            connection.ask(&[b"SELECT", database.as_bytes()]).await?;
+            connection
+                .command(&[b"SELECT", database.as_bytes()])
+                .await?;
         }
         let [charge, settle] = SCRIPTS;
         let charge = connection.load(charge).await?;
@@ -208,9 +215,11 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Puts a script in place; its name.
+    /// Loads a script and returns its name.
     async fn load(&mut self, script: &str) -> Result<Vec<u8>, ConnectFault> {
-        let name = self.ask(&[b"SCRIPT", b"LOAD", script.as_bytes()]).await?;
+        let name = self
+            .command(&[b"SCRIPT", b"LOAD", script.as_bytes()])
+            .await?;
         let is_name =
             name.len() == SCRIPT_NAME_BYTES && name.iter().all(|byte| byte.is_ascii_hexdigit());
         if !is_name {
@@ -219,8 +228,8 @@ impl Connection {
         Ok(name)
     }
 
-    /// One command and its reply.
-    async fn ask(&mut self, words: &[&[u8]]) -> Result<Vec<u8>, ConnectFault> {
+    /// Sends one command and reads its reply.
+    async fn command(&mut self, words: &[&[u8]]) -> Result<Vec<u8>, ConnectFault> {
         let mut bytes = BytesMut::new();
         resp::command(&mut bytes, words.iter().copied());
         self.stream.write_all(&bytes).await?;

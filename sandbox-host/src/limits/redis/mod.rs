@@ -1,7 +1,8 @@
-//! One Redis: a connection that is kept, and commands that wait for their replies on it in the order in which they were sent.
+//! A client for one Redis server, with one persistent connection. Commands are pipelined, and
+//! replies arrive in the order of the commands.
 //!
-//! Whoever asks waits as long as it says and no longer. While there is no connection every question fails at once; one on which a reply
-//! does not come for a second is given up, and another is tried, ever more seldom.
+//! Each caller sets its own timeout. Without a connection every command fails at once. A connection
+//! without a reply for a second is closed, and reconnects are tried with backoff.
 
 mod connect;
 mod resp;
@@ -23,17 +24,17 @@ pub use connect::{ConnectFault, Script, Settings};
 use connect::{Connection, Scripts};
 use resp::Reply;
 
-/// Commands on their way at once; more are refused.
+/// The most commands in flight. Further commands fail.
 const MAX_IN_FLIGHT: usize = 1_024;
-/// Commands that wait to be sent: what comes between two turns of the connection's task.
+/// The most commands that wait to be sent between two iterations of the connection's task.
 const MAX_QUEUED: usize = 256;
-/// A connection on which a reply takes this long is given up.
-const HUNG: Duration = Duration::from_secs(1);
-/// From the first packet to a connection that can charge.
-const CONNECT_TIME: Duration = Duration::from_secs(1);
-/// On a connection on which nothing moves a question is asked this often, so that one that is dead is found out by it.
-const IDLE: Duration = Duration::from_secs(15);
-/// Between two tries to connect, at first and at last.
+/// The time without a reply after which a connection is closed.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+/// The timeout for connecting, authenticating and loading the scripts.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval of pings on an idle connection, which detect a dead one.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// The first and the longest pause between two reconnects.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Why a command has no reply.
@@ -50,16 +51,16 @@ pub enum RedisFault {
     Refused(String),
 }
 
-/// A script's call.
+/// A script call.
 struct Call {
     script: Script,
     /// Keys, then arguments.
-    words: Vec<Vec<u8>>,
+    args: Vec<Vec<u8>>,
     keys: usize,
     reply: oneshot::Sender<Result<Vec<u8>, RedisFault>>,
 }
 
-/// Why a connection is over.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error("{0}")]
@@ -68,18 +69,18 @@ enum Ended {
     Closed,
     #[error("{0}")]
     Reply(#[from] resp::ReplyFault),
-    #[error("a reply that nobody asked for")]
-    Unasked,
-    #[error("no reply came for {HUNG:?}")]
+    #[error("a reply without a request")]
+    UnexpectedReply,
+    #[error("no reply came for {REPLY_TIMEOUT:?}")]
     Hung,
     #[error("it answered {0:?}")]
     Refused(String),
-    /// Nobody asks any more.
-    #[error("nobody asks")]
-    Unused,
+    /// All callers are gone.
+    #[error("no caller is left")]
+    NoCallers,
 }
 
-/// A Redis.
+/// A client for a Redis server.
 #[derive(Debug)]
 pub struct Redis {
     calls: mpsc::Sender<Call>,
@@ -88,15 +89,15 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects, and keeps connecting. `up` says whether there is a connection, 0 or 1.
+    /// Connects, and reconnects as needed. `up` shows whether there is a connection, 0 or 1.
     pub fn start(settings: Settings, up: Gauge) -> Self {
         let (calls, asked) = mpsc::channel(MAX_QUEUED);
-        let connected = Connected {
+        let connected = ConnectionGauge {
             up: Arc::default(),
             gauge: up,
         };
         let flag = Arc::clone(&connected.up);
-        let task = tokio::spawn(keep(settings, asked, connected));
+        let task = tokio::spawn(run(settings, asked, connected));
         Self {
             calls,
             up: flag,
@@ -109,10 +110,11 @@ impl Redis {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// Calls a script with so many keys, and arguments behind them.
+    /// Calls a script. The first `keys` words are keys, the others arguments.
     ///
     /// # Errors
-    /// There is no connection, too many wait, or no answer came within the time.
+    /// Returns an error if there is no connection, too many commands wait, or no reply arrives in
+    /// time.
     pub async fn call(
         &self,
         script: Script,
@@ -126,7 +128,7 @@ impl Redis {
         let (reply, replied) = oneshot::channel();
         let call = Call {
             script,
-            words,
+            args: words,
             keys,
             reply,
         };
@@ -148,45 +150,45 @@ impl Drop for Redis {
     }
 }
 
-/// What is known of the connection.
-struct Connected {
+/// The state of the connection.
+struct ConnectionGauge {
     up: Arc<AtomicBool>,
     gauge: Gauge,
 }
 
-impl Connected {
+impl ConnectionGauge {
     fn set(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
         self.gauge.set(i64::from(up));
     }
 }
 
-impl Drop for Connected {
+impl Drop for ConnectionGauge {
     fn drop(&mut self) {
         self.set(false);
     }
 }
 
-/// A time without answers: told once, however many tries it has.
-struct Spell {
-    told: bool,
+/// An outage. It is logged once, however many reconnects fail.
+struct Outage {
+    logged: bool,
     pause: Duration,
 }
 
-impl Spell {
+impl Outage {
     const NONE: Self = Self {
-        told: false,
+        logged: false,
         pause: BACKOFF.0,
     };
 
-    fn answered(&mut self) {
-        if std::mem::replace(self, Self::NONE).told {
+    fn on_answer(&mut self) {
+        if std::mem::replace(self, Self::NONE).logged {
             tracing::info!("redis answers");
         }
     }
 
-    fn failed(&mut self, cause: &str) {
-        if !std::mem::replace(&mut self.told, true) {
+    fn on_failure(&mut self, cause: &str) {
+        if !std::mem::replace(&mut self.logged, true) {
             tracing::error!(
                 cause,
                 "redis does not answer: limits that gateways share fall back"
@@ -195,25 +197,26 @@ impl Spell {
     }
 }
 
-/// Has a connection for as long as somebody asks.
-async fn keep(settings: Settings, mut asked: mpsc::Receiver<Call>, connected: Connected) {
-    let mut spell = Spell::NONE;
+/// Keeps a connection until all callers are gone.
+async fn run(settings: Settings, mut asked: mpsc::Receiver<Call>, connected: ConnectionGauge) {
+    let mut spell = Outage::NONE;
     loop {
-        let cause = match timeout(CONNECT_TIME, Connection::open(&settings)).await {
+        let cause = match timeout(CONNECT_TIMEOUT, Connection::open(&settings)).await {
             Ok(Ok(connection)) => {
                 connected.set(true);
                 let ended = serve(connection, &mut asked, &mut spell).await;
                 connected.set(false);
-                if matches!(ended, Ended::Unused) {
+                if matches!(ended, Ended::NoCallers) {
                     return;
                 }
                 ended.to_string()
             }
             Ok(Err(fault)) => fault.to_string(),
-            Err(_) => format!("no answer within {CONNECT_TIME:?}"),
+            Err(_) => format!("no answer within {CONNECT_TIMEOUT:?}"),
         };
-        spell.failed(&cause);
-        // Who came between the end and its being known is told so by the end of its channel.
+        spell.on_failure(&cause);
+        // Drops the commands that were queued after the connection ended. Their callers see closed
+        // channels.
         while asked.try_recv().is_ok() {}
         if asked.is_closed() {
             return;
@@ -223,17 +226,17 @@ async fn keep(settings: Settings, mut asked: mpsc::Receiver<Call>, connected: Co
     }
 }
 
-/// A command on its way: who waits for its reply, if anybody, and since when.
-struct Sent {
+/// A command in flight: its caller, if there is one, and the time when it was sent.
+struct PendingCommand {
     reply: Option<oneshot::Sender<Result<Vec<u8>, RedisFault>>>,
     at: Instant,
 }
 
-/// Sends what is asked and hands replies back, until the connection is over.
+/// Sends commands and distributes replies until the connection ends.
 async fn serve(
     connection: Connection,
     asked: &mut mpsc::Receiver<Call>,
-    spell: &mut Spell,
+    spell: &mut Outage,
 ) -> Ended {
     let Connection {
         stream,
@@ -242,23 +245,27 @@ async fn serve(
     } = connection;
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut unsent = BytesMut::new();
-    let mut sent: VecDeque<Sent> = VecDeque::new();
+    let mut sent: VecDeque<PendingCommand> = VecDeque::new();
     loop {
         let oldest = sent.front().map(|one| one.at);
         let due = oldest
             .unwrap_or_else(Instant::now)
-            .checked_add(if oldest.is_some() { HUNG } else { IDLE });
+            .checked_add(if oldest.is_some() {
+                REPLY_TIMEOUT
+            } else {
+                PING_INTERVAL
+            });
         tokio::select! {
             call = asked.recv(), if sent.len() < MAX_IN_FLIGHT => {
-                let Some(call) = call else { return Ended::Unused };
-                put(&mut unsent, &mut sent, &scripts, call);
+                let Some(call) = call else { return Ended::NoCallers };
+                enqueue(&mut unsent, &mut sent, &scripts, call);
                 while sent.len() < MAX_IN_FLIGHT && let Ok(call) = asked.try_recv() {
-                    put(&mut unsent, &mut sent, &scripts, call);
+                    enqueue(&mut unsent, &mut sent, &scripts, call);
                 }
             }
             written = writer.write_buf(&mut unsent), if !unsent.is_empty() => match written {
                 Ok(0) => return Ended::Closed,
-                Ok(_) if unsent.is_empty() => match timeout(HUNG, writer.flush()).await {
+                Ok(_) if unsent.is_empty() => match timeout(REPLY_TIMEOUT, writer.flush()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return error.into(),
                     Err(_) => return Ended::Hung,
@@ -272,7 +279,7 @@ async fn serve(
                     Ok(_) => {}
                     Err(error) => return error.into(),
                 }
-                if let Err(ended) = hand_back(&mut read, &mut sent, spell) {
+                if let Err(ended) = distribute_replies(&mut read, &mut sent, spell) {
                     return ended;
                 }
             }
@@ -281,7 +288,7 @@ async fn serve(
                     return Ended::Hung;
                 }
                 resp::command(&mut unsent, [b"PING".as_slice()].into_iter());
-                sent.push_back(Sent { reply: None, at: Instant::now() });
+                sent.push_back(PendingCommand { reply: None, at: Instant::now() });
             }
         }
     }
@@ -294,8 +301,13 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-fn put(unsent: &mut BytesMut, sent: &mut VecDeque<Sent>, scripts: &Scripts, call: Call) {
-    // Who has stopped waiting has had its answer: nothing is charged for it.
+fn enqueue(
+    unsent: &mut BytesMut,
+    sent: &mut VecDeque<PendingCommand>,
+    scripts: &Scripts,
+    call: Call,
+) {
+    // A caller that timed out has its answer. Nothing is charged for it.
     if call.reply.is_closed() {
         return;
     }
@@ -303,36 +315,37 @@ fn put(unsent: &mut BytesMut, sent: &mut VecDeque<Sent>, scripts: &Scripts, call
     let head: [&[u8]; 3] = [b"EVALSHA", scripts.name(call.script), keys.as_bytes()];
     let words: Vec<&[u8]> = head
         .into_iter()
-        .chain(call.words.iter().map(Vec::as_slice))
+        .chain(call.args.iter().map(Vec::as_slice))
         .collect();
     resp::command(unsent, words.into_iter());
-    sent.push_back(Sent {
+    sent.push_back(PendingCommand {
         reply: Some(call.reply),
         at: Instant::now(),
     });
 }
 
-/// Hands every whole reply to whoever waits for it.
-fn hand_back(
+/// Distributes every complete reply to its caller.
+fn distribute_replies(
     read: &mut BytesMut,
-    sent: &mut VecDeque<Sent>,
-    spell: &mut Spell,
+    sent: &mut VecDeque<PendingCommand>,
+    spell: &mut Outage,
 ) -> Result<(), Ended> {
     while let Some(reply) = resp::take(read)? {
-        let Sent { reply: waits, .. } = sent.pop_front().ok_or(Ended::Unasked)?;
+        let PendingCommand { reply: waits, .. } = sent.pop_front().ok_or(Ended::UnexpectedReply)?;
         let (reply, ended) = match reply {
             Reply::Text(text) => {
-                spell.answered();
+                spell.on_answer();
                 (Ok(text), None)
             }
-            // A script that is gone, a replica that may not write, a server that loads its data: another connection finds out.
+            // The script is gone, the server is a read-only replica, or it is loading its data. A
+            // new connection will show.
             Reply::Error(text) => (
                 Err(RedisFault::Refused(text.clone())),
                 Some(Ended::Refused(text)),
             ),
         };
         if let Some(waits) = waits {
-            // Who has stopped waiting does not hear it.
+            // The caller may have timed out.
             let _ = waits.send(reply);
         }
         if let Some(ended) = ended {

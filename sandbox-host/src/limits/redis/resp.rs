@@ -1,25 +1,25 @@
-//! The form of Redis's protocol (RESP2), as much of it as is spoken here: commands out, and replies that are one line or one text. Whatever
-//! else comes, or more than fits, ends the connection.
+//! The part of the Redis protocol (RESP2) that is used here: commands, and replies of one line or
+//! one string. Any other reply, or one that is too long, ends the connection.
 
 use bytes::{Buf as _, BytesMut};
 
-/// A line, bytes: an error's text, or a number.
+/// The longest line in bytes: an error text or a number.
 const MAX_LINE_BYTES: usize = 512;
-/// A text, bytes: what the script answers for as many limits as a question may have.
+/// The longest string in bytes: a script's answer for the most limits of a query.
 const MAX_TEXT_BYTES: usize = 4_096;
-/// What ends a line.
+/// The end of a line.
 const END: &[u8; 2] = b"\r\n";
 
 /// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// `+OK`, or a text.
+    /// `+OK`, or a string.
     Text(Vec<u8>),
     /// `-ERR …`.
     Error(String),
 }
 
-/// Bytes that are none.
+/// A malformed reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyFault {
     #[error("a reply that is neither a text nor an error")]
@@ -30,7 +30,7 @@ pub enum ReplyFault {
     Form,
 }
 
-/// Adds a command.
+/// Appends a command.
 pub fn command<'a>(to: &mut BytesMut, words: impl ExactSizeIterator<Item = &'a [u8]>) {
     to.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
@@ -40,7 +40,7 @@ pub fn command<'a>(to: &mut BytesMut, words: impl ExactSizeIterator<Item = &'a [
     }
 }
 
-/// Takes the next whole reply off the front.
+/// Removes the next complete reply from the front.
 pub fn take(from: &mut BytesMut) -> Result<Option<Reply>, ReplyFault> {
     let Some((kind, rest)) = from.split_first() else {
         return Ok(None);
@@ -74,7 +74,7 @@ pub fn take(from: &mut BytesMut) -> Result<Option<Reply>, ReplyFault> {
     }
 }
 
-/// `$length`, the text, and an end.
+/// Reads `$length`, the string, and its end.
 fn text(from: &mut BytesMut, head: usize, line: &[u8]) -> Result<Option<Reply>, ReplyFault> {
     let length = std::str::from_utf8(line)
         .ok()

@@ -1,5 +1,8 @@
-//! A handler that keeps failing is left alone for a while, so that its calls take no threads from others; a client whose inputs it keeps
-//! failing at is, before it can spoil it for all. What is decided is in [`state`]; here it is asked, told and shown.
+//! Circuit breaker of a handler, with one circuit for all clients and one for each client.
+//!
+//! A handler that keeps failing is not called for a while, so that it does not occupy threads of
+//! other handlers. A client on whose inputs the handler keeps failing is stopped first. The
+//! decisions are made in [`state`]; this module logs and reports them.
 
 mod state;
 #[cfg(test)]
@@ -13,37 +16,38 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-pub(in crate::sandbox) use self::state::Who;
-use self::state::{Leave, Outcome, Refusal, State, Whom};
-use super::outcome::{CutOff, FaultCause, HandlerError, Kept};
+pub(in crate::sandbox) use self::state::ClientName;
+use self::state::{BreakerState, Outcome, Permit, Rejection, Scope};
+use super::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError};
 
-/// What operators see of a handler's breaker.
+/// The metrics and the listener of a handler's circuit breaker.
 #[derive(Clone, Debug, Default)]
-pub struct Shown {
-    /// Whether everybody is cut off from it; of a handler that several generations have loaded, from how many of them.
-    pub cut: Gauge,
-    /// How often everybody was.
-    pub cuts: Counter,
-    /// How often one client was.
-    pub client_cuts: Counter,
-    /// Who is told each time.
-    pub hears: Option<Arc<dyn Hears>>,
+pub struct BreakerReporting {
+    /// Whether the circuit for all clients is open. If several policy versions have loaded the
+    /// handler, in how many of them.
+    pub open: Gauge,
+    /// How often the circuit for all clients opened.
+    pub opened: Counter,
+    /// How often the circuit of one client opened.
+    pub client_opened: Counter,
+    /// The listener for each change.
+    pub listener: Option<Arc<dyn BreakerListener>>,
 }
 
-/// Who hears that a handler is left alone, or is not any more. Nobody waits for it.
-pub trait Hears: Send + Sync + std::fmt::Debug {
-    /// For one client, or for all; for so long, or no more.
-    fn cut_off(&self, handler: &str, client: Option<&str>, long: Option<Duration>);
+/// A listener for circuits that open or close. It must not block.
+pub trait BreakerListener: Send + Sync + std::fmt::Debug {
+    /// The circuit of one client, or of all, opened for this time or closed.
+    fn circuit_changed(&self, handler: &str, client: Option<&str>, long: Option<Duration>);
 }
 
-/// One handler's.
+/// The circuit breaker of one handler.
 #[derive(Debug)]
 pub(super) struct Breaker {
     handler: Arc<str>,
-    state: Mutex<State>,
-    shown: OnceLock<Shown>,
-    /// Whether this one counts in what is shown: generations of a handler share it.
-    cut: AtomicBool,
+    state: Mutex<BreakerState>,
+    reporting: OnceLock<BreakerReporting>,
+    /// Whether this breaker is counted in the gauge, which policy versions share.
+    is_counted: AtomicBool,
 }
 
 impl Breaker {
@@ -51,51 +55,57 @@ impl Breaker {
         Arc::new(Self {
             handler,
             state: Mutex::default(),
-            shown: OnceLock::new(),
-            cut: AtomicBool::new(false),
+            reporting: OnceLock::new(),
+            is_counted: AtomicBool::new(false),
         })
     }
 
-    /// Where it shows what it does; the first word counts.
-    pub(super) fn show(&self, shown: Shown) {
-        let _ = self.shown.set(shown);
+    /// Sets the metrics and the listener. Only the first call counts.
+    pub(super) fn set_reporting(&self, shown: BreakerReporting) {
+        let _ = self.reporting.set(shown);
     }
 
-    /// Leave to make a call for a client.
-    pub(super) fn admit(self: &Arc<Self>, client: &Who) -> Result<Call, HandlerError> {
-        let refused = |Refusal { whom, left }| {
-            HandlerError::CutOff(CutOff {
-                client: whom == Whom::Client,
-                left,
+    /// Permits a call for a client, unless a circuit is open.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        client: &ClientName,
+    ) -> Result<PermittedCall, HandlerError> {
+        let refused = |Rejection {
+                           scope: whom,
+                           retry_after: left,
+                       }| {
+            HandlerError::CircuitOpen(OpenCircuitError {
+                client: whom == Scope::Client,
+                retry_after: left,
             })
         };
         let leave = self.lock().admit(client, Instant::now()).map_err(refused)?;
-        Ok(Call {
+        Ok(PermittedCall {
             breaker: Arc::clone(self),
             client: client.clone(),
-            leave,
-            outcome: Outcome::Void,
+            permit: leave,
+            outcome: Outcome::Unknown,
         })
     }
 
-    fn over(&self, call: &Call) {
-        let change = (self.lock()).over(&call.client, call.leave, call.outcome, Instant::now());
-        let shown = self.shown.get();
+    fn record(&self, call: &PermittedCall) {
+        let change = (self.lock()).record(&call.client, call.permit, call.outcome, Instant::now());
+        let shown = self.reporting.get();
         let handler = &*self.handler;
         let client = call.client.as_deref().unwrap_or_default();
         let tell = |client, long| {
-            let hears = shown.and_then(|shown| shown.hears.as_ref());
-            hears.inspect(|hears| hears.cut_off(handler, client, long));
+            let hears = shown.and_then(|shown| shown.listener.as_ref());
+            hears.inspect(|hears| hears.circuit_changed(handler, client, long));
         };
-        if change.client.is_some() || change.client_back {
-            tell(Some(client), change.client);
+        if change.client_opened.is_some() || change.client_closed {
+            tell(Some(client), change.client_opened);
         }
-        if change.all.is_some() || change.back {
-            tell(None, change.all);
+        if change.opened.is_some() || change.closed {
+            tell(None, change.opened);
         }
-        if let Some(long) = change.client {
+        if let Some(long) = change.client_opened {
             shown.inspect(|shown| {
-                shown.client_cuts.inc();
+                shown.client_opened.inc();
             });
             let seconds = long.as_secs();
             tracing::warn!(
@@ -105,10 +115,10 @@ impl Breaker {
                 "a handler failed at one client's requests in a row: the client is cut off from it for a while"
             );
         }
-        if let Some(long) = change.all {
-            self.is_cut(true);
+        if let Some(long) = change.opened {
+            self.update_gauge(true);
             shown.inspect(|shown| {
-                shown.cuts.inc();
+                shown.opened.inc();
             });
             let seconds = long.as_secs();
             tracing::error!(
@@ -117,15 +127,15 @@ impl Breaker {
                 "a handler failed for several clients in a row: all are cut off from it for a while"
             );
         }
-        for (client, long) in &change.wrong {
+        for (client, long) in &change.penalized {
             shown.inspect(|shown| {
-                shown.client_cuts.inc();
+                shown.client_opened.inc();
             });
             tell(Some(client.as_deref().unwrap_or_default()), Some(*long));
         }
-        if change.back {
-            self.is_cut(false);
-            let clients = change.wrong.len();
+        if change.closed {
+            self.update_gauge(false);
+            let clients = change.penalized.len();
             tracing::info!(
                 handler,
                 clients,
@@ -134,96 +144,101 @@ impl Breaker {
         }
     }
 
-    /// Shows it, once for each change.
-    fn is_cut(&self, cut: bool) {
-        let Some(shown) = self.shown.get() else {
+    /// Updates the gauge, once for each change.
+    fn update_gauge(&self, cut: bool) {
+        let Some(shown) = self.reporting.get() else {
             return;
         };
-        match (self.cut.swap(cut, Ordering::Relaxed), cut) {
+        match (self.is_counted.swap(cut, Ordering::Relaxed), cut) {
             (false, true) => {
-                shown.cut.inc();
+                shown.open.inc();
             }
             (true, false) => {
-                shown.cut.dec();
+                shown.open.dec();
             }
             (false, false) | (true, true) => {}
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the state.
+    fn lock(&self) -> MutexGuard<'_, BreakerState> {
+        // No code panics while it holds this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Breaker {
     fn drop(&mut self) {
-        // Whoever loads the handler anew starts with one that is closed, and shows what becomes of that.
-        self.is_cut(false);
+        // A handler that is loaded again starts with a closed circuit and its own gauge count.
+        self.update_gauge(false);
     }
 }
 
-/// A call that was let through. What became of it is told when this goes; nothing is known unless it was said.
+/// A permitted call. Its outcome is recorded on drop, and is unknown unless it was set.
 #[derive(Debug)]
-pub struct Call {
+pub struct PermittedCall {
     breaker: Arc<Breaker>,
-    client: Who,
-    leave: Leave,
+    client: ClientName,
+    permit: Permit,
     outcome: Outcome,
 }
 
-impl Call {
-    /// What the call came to, as far as its handler is to blame.
-    pub(super) fn came_to(&mut self, failed: Option<&HandlerError>) {
+impl PermittedCall {
+    /// Sets the outcome of the call, as far as the handler is to blame.
+    pub(super) fn set_outcome(&mut self, failed: Option<&HandlerError>) {
         self.outcome = match failed {
             None | Some(HandlerError::Rejected { .. }) => Outcome::Answered,
             Some(HandlerError::Fault { cause, .. }) => match cause {
-                // The caller's own patience, and a bug on this side.
-                FaultCause::RequestDeadline | FaultCause::Input => Outcome::Void,
+                // A deadline of the caller, or a bug of the host.
+                FaultCause::RequestDeadline | FaultCause::Input => Outcome::Unknown,
                 _ => Outcome::Fault,
             },
-            Some(HandlerError::Overloaded(_) | HandlerError::CutOff(_)) => Outcome::Void,
+            Some(HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_)) => Outcome::Unknown,
         };
     }
 }
 
-impl Drop for Call {
+impl Drop for PermittedCall {
     fn drop(&mut self) {
-        self.breaker.over(self);
+        self.breaker.record(self);
     }
 }
 
-/// What a call's answer is worth is for whoever called to say: the handler's breaker hears it when this goes, and who keeps calls does.
+/// The place where a caller reports that a handler's output breaks the contract. The breaker and
+/// the capture learn of it when this is dropped.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
-    call: Option<Arc<Mutex<Call>>>,
-    kept: Option<Arc<dyn Kept>>,
+pub struct CallVerdict {
+    call: Option<Arc<Mutex<PermittedCall>>>,
+    captured: Option<Arc<dyn CapturedCall>>,
 }
 
-impl Standing {
-    /// Of a call that is kept.
-    pub(super) fn kept(kept: Option<Arc<dyn Kept>>) -> Self {
-        Self { call: None, kept }
+impl CallVerdict {
+    /// The verdict of a call that is captured.
+    pub(super) fn captured(kept: Option<Arc<dyn CapturedCall>>) -> Self {
+        Self {
+            call: None,
+            captured: kept,
+        }
     }
 
-    /// The same, of a call that was let through.
-    pub(super) fn of(self, call: Call) -> Self {
+    /// Adds the breaker permit of the call.
+    pub(super) fn with_call(self, call: PermittedCall) -> Self {
         let call = Some(Arc::new(Mutex::new(call)));
         Self { call, ..self }
     }
 
-    /// The answer breaks the contract, and that is its input's fault: the call is kept as one that does, and an answer to the breaker.
-    pub fn unkept(&self) {
-        if let Some(kept) = &self.kept {
-            kept.broke();
+    /// The output breaks the contract because of the input. The call is captured as such, and
+    /// counts as a success for the breaker.
+    pub fn report_input_fault(&self) {
+        if let Some(kept) = &self.captured {
+            kept.mark_contract_broken();
         }
     }
 
-    /// The answer breaks the contract: the call is a fault after all.
-    pub fn broke(&self) {
-        self.unkept();
+    /// The output breaks the contract. The call counts as a fault.
+    pub fn report_fault(&self) {
+        self.report_input_fault();
         if let Some(call) = &self.call {
-            // Nothing panics while it holds the call.
+            // No code panics while it holds this lock.
             call.lock().unwrap_or_else(PoisonError::into_inner).outcome = Outcome::Fault;
         }
     }

@@ -1,14 +1,23 @@
-//! When a handler is left alone, and for whom: what was seen of its calls in, whether the next may be made out. Time is an argument.
+//! The state of a handler's circuit breaker: outcomes of calls in, permits out. Time is an
+//! argument.
 //!
-//! | a call ends as | its client | all clients |
+//! | a call ends with | circuit of the client | circuit of all clients |
 //! |---|---|---|
-//! | an answer, a rejection of its input, or values that are its input's fault (`pipeline/repute`) | starts anew | start anew |
-//! | a fault | cut off after [`CLIENT_FAULTS`] in a row | cut off once [`CLIENTS`] different clients had one and nobody an answer since |
-//! | neither: it never ran, or its caller's own time ran out | as before | as before |
+//! | success | count restarts | count restarts |
+//! | fault | opens after [`CLIENT_FAULTS`] in a row | opens after faults of [`MIN_CLIENTS`] clients |
+//! | unknown | unchanged | unchanged |
 //!
-//! So one client whose inputs a handler cannot stand cuts off itself and nobody else. Several that are one can cut off all, and gain little:
-//! whoever gets an answer between their faults starts the count anew; whoever had no fault makes the call that finds out, the first one at
-//! once; and where that is answered, those that had brought it about are cut off themselves, each time for longer.
+//! - Success is an output, a rejected input, or invalid values that are the input's fault
+//!   (`pipeline/fault_attribution`).
+//! - The circuit of all clients opens only if there was no success between the faults.
+//! - The result is unknown if the call never ran, or if the caller's own deadline passed.
+//!
+//! So a client with inputs that the handler cannot process stops only itself. Several colluding
+//! clients can open the circuit for all, but gain little:
+//! - A success of any client between their faults restarts the count.
+//! - A client without faults may make the probe call, the first one at once.
+//! - If the probe succeeds, the clients whose faults opened the circuit are stopped themselves,
+//!   each time for longer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,335 +25,360 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Faults in a row after which a client is cut off from a handler.
+/// The consecutive faults that open a client's circuit.
 pub(super) const CLIENT_FAULTS: u32 = 5;
-/// Different clients with a fault, and no answer to anybody between, after which all are.
-pub(super) const CLIENTS: u32 = 3;
-/// For how long at first; twice as long each time that the call which finds out is a fault again.
-pub(super) const OPEN: Duration = Duration::from_secs(5);
-/// The longest.
-pub(super) const MAX_OPEN: Duration = Duration::from_secs(60);
-/// What is older than this is no longer in a row with anything.
-pub(super) const FORGET: Duration = Duration::from_secs(60);
-/// For how long it is remembered of a client that all were cut off by its fault, and wrongly.
-pub(super) const FORGIVE: Duration = Duration::from_secs(600);
-/// Clients that are remembered for one handler: those whose last call was a fault or that had cut off all, the latest.
+/// The number of different clients with a fault, without a success between, that opens the circuit
+/// for all.
+pub(super) const MIN_CLIENTS: u32 = 3;
+/// The initial open time. It doubles each time the probe fails.
+pub(super) const OPEN_TIME: Duration = Duration::from_secs(5);
+/// The longest open time.
+pub(super) const MAX_OPEN_TIME: Duration = Duration::from_secs(60);
+/// Older faults do not count as consecutive.
+pub(super) const FAULT_WINDOW: Duration = Duration::from_secs(60);
+/// How long it is remembered that a client's faults opened the circuit for all without cause.
+pub(super) const PENALTY_MEMORY: Duration = Duration::from_secs(600);
+/// The most clients in the table: those whose last call was a fault, or whose faults opened the
+/// circuit for all. The latest are kept.
 pub(super) const MAX_CLIENTS: usize = 1_024;
 
-/// A client's name; `None` is whoever has none.
-pub(in crate::sandbox) type Who = Option<Arc<str>>;
+/// A client's name, `None` for a client without one.
+pub(in crate::sandbox) type ClientName = Option<Arc<str>>;
 
-/// Nothing is called before `until`, and one call at a time from then on.
+/// An open circuit. No call is made before `until`, then one probe at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cut {
+struct OpenCircuit {
     until: Instant,
-    long: Duration,
-    /// Whether that call is under way.
-    trial: bool,
+    open_time: Duration,
+    /// Whether a probe is in flight.
+    probing: bool,
 }
 
-impl Cut {
+impl OpenCircuit {
     fn new(now: Instant, long: Duration) -> Self {
         Self {
             until: now.checked_add(long).unwrap_or(now),
-            long,
-            trial: false,
+            open_time: long,
+            probing: false,
         }
     }
 
-    /// Another, longer one.
-    fn again(self, now: Instant) -> Self {
-        Self::new(now, self.long.saturating_mul(2).min(MAX_OPEN))
+    /// The circuit opens again, for twice as long.
+    fn reopen(self, now: Instant) -> Self {
+        Self::new(now, self.open_time.saturating_mul(2).min(MAX_OPEN_TIME))
     }
 
-    /// The time that is left until a call may be made; `None` if one may.
-    fn left(&self, now: Instant) -> Option<Duration> {
+    /// The time until a call may be made. `None` if one may be made now.
+    fn remaining(&self, now: Instant) -> Option<Duration> {
         let left = self.until.saturating_duration_since(now);
-        (self.trial || !left.is_zero()).then_some(left)
+        (self.probing || !left.is_zero()).then_some(left)
     }
 }
 
-/// A client whose last call was no answer, or whose faults cut off all.
+/// A client whose last call was a fault, or whose faults opened the circuit for all.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct ClientFaults {
     faults: u32,
     last: Instant,
-    cut: Option<Cut>,
-    /// The count of all clients that it is in.
+    circuit: Option<OpenCircuit>,
+    /// The round of the shared count in which the client's fault was counted.
     round: u64,
-    /// How often it was in a count that cut off all when another was answered all the same.
-    wrongs: u32,
+    /// How often its faults opened the circuit for all although another client succeeded.
+    false_openings: u32,
 }
 
-impl Row {
+impl ClientFaults {
     const fn new(now: Instant) -> Self {
         Self {
             faults: 0,
             last: now,
-            cut: None,
-            // No round is this one.
+            circuit: None,
+            // No round has this number.
             round: u64::MAX,
-            wrongs: 0,
+            false_openings: 0,
         }
     }
 
-    /// It is cut off for what it brought about, each time for twice as long.
-    fn wrong(&mut self, now: Instant) -> Duration {
-        let times = 1_u32.checked_shl(self.wrongs).unwrap_or(u32::MAX);
-        self.wrongs = self.wrongs.saturating_add(1);
+    /// Opens the client's circuit as a penalty, each time for twice as long.
+    fn penalize(&mut self, now: Instant) -> Duration {
+        let times = 1_u32.checked_shl(self.false_openings).unwrap_or(u32::MAX);
+        self.false_openings = self.false_openings.saturating_add(1);
         self.last = now;
-        let long = OPEN.saturating_mul(times).min(MAX_OPEN);
-        self.cut = Some(Cut::new(now, long));
+        let long = OPEN_TIME.saturating_mul(times).min(MAX_OPEN_TIME);
+        self.circuit = Some(OpenCircuit::new(now, long));
         long
     }
 
-    /// For how long nothing more must come of it to be forgotten.
-    const fn forget(&self) -> Duration {
-        if self.wrongs == 0 { FORGET } else { FORGIVE }
+    /// How long the entry is kept after the last event.
+    const fn retention(&self) -> Duration {
+        if self.false_openings == 0 {
+            FAULT_WINDOW
+        } else {
+            PENALTY_MEMORY
+        }
     }
 }
 
-/// Who is left out.
+/// The clients that a circuit stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whom {
-    /// This client.
+pub(super) enum Scope {
+    /// Only the requesting client.
     Client,
-    /// Everybody.
+    /// All clients.
     All,
 }
 
-/// Why a call is not made, and for how long.
+/// Why a call is not permitted, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) whom: Whom,
-    pub(super) left: Duration,
+pub(super) struct Rejection {
+    pub(super) scope: Scope,
+    pub(super) retry_after: Duration,
 }
 
-/// Leave to make one call.
+/// The permission to make one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Leave {
-    /// It finds out whether its client's calls are faults still.
-    of_client: bool,
-    /// It finds out whether everybody's are.
-    of_all: bool,
+pub(super) struct Permit {
+    /// The call probes the client's circuit.
+    probes_client: bool,
+    /// The call probes the circuit for all.
+    probes_shared: bool,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The handler did what it is for, be it that it rejected its input.
+    /// The handler did its work, or rejected its input.
     Answered,
-    /// It broke a bound, trapped, failed, or made what breaks the contract.
+    /// The handler exceeded a limit, trapped, failed, or broke the contract.
     Fault,
-    /// Nobody knows.
-    Void,
+    /// The outcome is unknown.
+    Unknown,
 }
 
-/// What changed, for whoever is to hear of it.
+/// The changes that a call caused, to be reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
-    /// The client was cut off for this long.
-    pub(super) client: Option<Duration>,
-    /// All were.
-    pub(super) all: Option<Duration>,
-    /// All are let in again.
-    pub(super) back: bool,
-    /// Who is cut off by itself for so long, for all were wrongly.
-    pub(super) wrong: Vec<(Who, Duration)>,
-    /// The client is.
-    pub(super) client_back: bool,
+pub(super) struct Transitions {
+    /// The client's circuit opened for this long.
+    pub(super) client_opened: Option<Duration>,
+    /// The circuit for all opened for this long.
+    pub(super) opened: Option<Duration>,
+    /// The circuit for all closed.
+    pub(super) closed: bool,
+    /// The clients whose circuits opened as a penalty, because the circuit for all had opened
+    /// without cause.
+    pub(super) penalized: Vec<(ClientName, Duration)>,
+    /// The client's circuit closed.
+    pub(super) client_closed: bool,
 }
 
-/// What is known of one handler's calls.
+/// The breaker state of one handler.
 #[derive(Debug, Default)]
-pub(super) struct State {
-    clients: HashMap<Who, Row>,
-    cut: Option<Cut>,
-    /// The count that cut off all.
-    tripped: u64,
-    /// Counts the times that the count of all clients began anew.
+pub(super) struct BreakerState {
+    clients: HashMap<ClientName, ClientFaults>,
+    cut: Option<OpenCircuit>,
+    /// The round of the count that opened the circuit for all.
+    opening_round: u64,
+    /// The number of the current round. A round ends when the shared count restarts.
     round: u64,
-    /// Clients in it.
-    different: u32,
-    /// Its last fault.
+    /// The clients with faults in this round.
+    clients_in_round: u32,
+    /// The time of the round's last fault.
     last: Option<Instant>,
 }
 
-impl State {
-    /// Whether a client's call may be made.
-    pub(super) fn admit(&mut self, client: &Who, now: Instant) -> Result<Leave, Refusal> {
-        let refuse = |whom| move |left| Err(Refusal { whom, left });
+impl BreakerState {
+    /// Permits a call of a client, or rejects it.
+    pub(super) fn admit(&mut self, client: &ClientName, now: Instant) -> Result<Permit, Rejection> {
+        let refuse = |whom| {
+            move |left| {
+                Err(Rejection {
+                    scope: whom,
+                    retry_after: left,
+                })
+            }
+        };
         let row = self.clients.get_mut(client);
-        let own = row.as_ref().and_then(|row| row.cut);
-        if let Some(refused) = own.and_then(|cut| cut.left(now)).map(refuse(Whom::Client)) {
+        let own = row.as_ref().and_then(|row| row.circuit);
+        if let Some(refused) = own
+            .and_then(|cut| cut.remaining(now))
+            .map(refuse(Scope::Client))
+        {
             return refused;
         }
         if let Some(cut) = &mut self.cut {
-            // Whose last call was a fault waits once more as long: another's call says more.
+            // A client whose last call was a fault waits twice as long. A probe of another client
+            // says more.
             let wait = if row.is_some() {
-                cut.long
+                cut.open_time
             } else {
                 Duration::ZERO
             };
-            let later = Cut {
+            let later = OpenCircuit {
                 until: cut.until.checked_add(wait).unwrap_or(cut.until),
                 ..*cut
             };
-            if let Some(refused) = later.left(now).map(refuse(Whom::All)) {
+            if let Some(refused) = later.remaining(now).map(refuse(Scope::All)) {
                 return refused;
             }
-            cut.trial = true;
+            cut.probing = true;
         }
-        if let Some(cut) = row.and_then(|row| row.cut.as_mut()) {
-            cut.trial = true;
+        if let Some(cut) = row.and_then(|row| row.circuit.as_mut()) {
+            cut.probing = true;
         }
-        Ok(Leave {
-            of_client: own.is_some(),
-            of_all: self.cut.is_some(),
+        Ok(Permit {
+            probes_client: own.is_some(),
+            probes_shared: self.cut.is_some(),
         })
     }
 
-    /// A client's call is over.
-    pub(super) fn over(
+    /// Records the outcome of a client's call.
+    pub(super) fn record(
         &mut self,
-        client: &Who,
-        leave: Leave,
+        client: &ClientName,
+        leave: Permit,
         outcome: Outcome,
         now: Instant,
-    ) -> Change {
+    ) -> Transitions {
         match outcome {
             Outcome::Answered => self.answered(client, leave, now),
             Outcome::Fault => self.fault(client, leave, now),
-            Outcome::Void => {
+            Outcome::Unknown => {
                 let own = self
                     .clients
                     .get_mut(client)
-                    .and_then(|row| row.cut.as_mut());
-                if let Some(cut) = own.filter(|_| leave.of_client) {
-                    cut.trial = false;
+                    .and_then(|row| row.circuit.as_mut());
+                if let Some(cut) = own.filter(|_| leave.probes_client) {
+                    cut.probing = false;
                 }
-                if let Some(cut) = self.cut.as_mut().filter(|_| leave.of_all) {
-                    cut.trial = false;
-                    // Whoever keeps others from finding out by calls that come to nothing waits longer than they do.
-                    self.row(client, now);
+                if let Some(cut) = self.cut.as_mut().filter(|_| leave.probes_shared) {
+                    cut.probing = false;
+                    // A client whose probes end without a result waits longer than others, so that
+                    // it cannot block their probes.
+                    self.client_faults(client, now);
                 }
-                Change::default()
+                Transitions::default()
             }
         }
     }
 
-    fn answered(&mut self, client: &Who, leave: Leave, now: Instant) -> Change {
-        // What was begun before a cut says nothing about what came after.
+    fn answered(&mut self, client: &ClientName, leave: Permit, now: Instant) -> Transitions {
+        // Calls from before the circuit opened say nothing about the present.
         let mut client_back = false;
         if let Some(row) = self.clients.get_mut(client)
-            && (row.cut.is_none() || leave.of_client)
+            && (row.circuit.is_none() || leave.probes_client)
         {
-            client_back = row.cut.is_some();
-            if row.wrongs == 0 {
+            client_back = row.circuit.is_some();
+            if row.false_openings == 0 {
                 self.clients.remove(client);
             } else {
-                (row.faults, row.cut) = (0, None);
+                (row.faults, row.circuit) = (0, None);
             }
         }
-        let back = leave.of_all && self.cut.is_some();
+        let back = leave.probes_shared && self.cut.is_some();
         let mut wrong = Vec::new();
         if back {
             self.cut = None;
             for (who, row) in &mut self.clients {
-                if row.round == self.tripped && row.cut.is_none() && who != client {
-                    wrong.push((who.clone(), row.wrong(now)));
+                if row.round == self.opening_round && row.circuit.is_none() && who != client {
+                    wrong.push((who.clone(), row.penalize(now)));
                 }
             }
         }
         if self.cut.is_none() {
-            self.anew();
+            self.start_round();
         }
-        Change {
-            back,
-            wrong,
-            client_back,
-            ..Change::default()
+        Transitions {
+            closed: back,
+            penalized: wrong,
+            client_closed: client_back,
+            ..Transitions::default()
         }
     }
 
-    fn fault(&mut self, client: &Who, leave: Leave, now: Instant) -> Change {
-        let recent = |last: Instant| now.saturating_duration_since(last) < FORGET;
+    fn fault(&mut self, client: &ClientName, leave: Permit, now: Instant) -> Transitions {
+        let recent = |last: Instant| now.saturating_duration_since(last) < FAULT_WINDOW;
         if !self.last.is_some_and(recent) {
-            self.anew();
+            self.start_round();
         }
         self.last = Some(now);
         let round = self.round;
-        let row = self.row(client, now);
+        let row = self.client_faults(client, now);
         let quiet = now.saturating_duration_since(row.last);
-        if quiet >= FORGET {
+        if quiet >= FAULT_WINDOW {
             row.faults = 0;
         }
-        if quiet >= row.forget() {
-            row.wrongs = 0;
+        if quiet >= row.retention() {
+            row.false_openings = 0;
         }
         row.faults = row.faults.saturating_add(1);
         row.last = now;
-        let own = match row.cut {
-            Some(cut) if leave.of_client => Some(cut.again(now)),
-            None if row.faults >= CLIENT_FAULTS => Some(Cut::new(now, OPEN)),
+        let own = match row.circuit {
+            Some(cut) if leave.probes_client => Some(cut.reopen(now)),
+            None if row.faults >= CLIENT_FAULTS => Some(OpenCircuit::new(now, OPEN_TIME)),
             Some(_) | None => None,
         };
-        row.cut = own.or(row.cut);
+        row.circuit = own.or(row.circuit);
         if row.round != round {
             row.round = round;
-            self.different = self.different.saturating_add(1);
+            self.clients_in_round = self.clients_in_round.saturating_add(1);
         }
         let all = match self.cut {
-            Some(cut) if leave.of_all => Some(cut.again(now)),
-            None if self.different >= CLIENTS => {
-                self.tripped = round;
-                // Whoever had no fault may find out at once.
-                Some(Cut {
+            Some(cut) if leave.probes_shared => Some(cut.reopen(now)),
+            None if self.clients_in_round >= MIN_CLIENTS => {
+                self.opening_round = round;
+                // A client without faults may probe at once.
+                Some(OpenCircuit {
                     until: now,
-                    ..Cut::new(now, OPEN)
+                    ..OpenCircuit::new(now, OPEN_TIME)
                 })
             }
             Some(_) | None => None,
         };
         self.cut = all.or(self.cut);
-        Change {
-            client: own.map(|cut| cut.long),
-            all: all.map(|cut| cut.long),
-            ..Change::default()
+        Transitions {
+            client_opened: own.map(|cut| cut.open_time),
+            opened: all.map(|cut| cut.open_time),
+            ..Transitions::default()
         }
     }
 
-    /// The count of all clients begins anew.
-    const fn anew(&mut self) {
+    /// Restarts the shared count.
+    const fn start_round(&mut self) {
         self.round = self.round.wrapping_add(1);
-        self.different = 0;
+        self.clients_in_round = 0;
     }
 
-    /// What is remembered of a client, if nothing was until now.
-    fn row(&mut self, client: &Who, now: Instant) -> &mut Row {
+    /// The entry of a client, created if there is none.
+    fn client_faults(&mut self, client: &ClientName, now: Instant) -> &mut ClientFaults {
         self.make_room(client, now);
-        self.clients.entry(client.clone()).or_insert(Row::new(now))
+        self.clients
+            .entry(client.clone())
+            .or_insert(ClientFaults::new(now))
     }
 
-    /// Forgets what is old, and if that is not enough, whoever's fault is the oldest: those that are not cut off first.
-    fn make_room(&mut self, client: &Who, now: Instant) {
+    /// Removes expired entries. If that is not enough, removes the oldest entry, one without an
+    /// open circuit first.
+    fn make_room(&mut self, client: &ClientName, now: Instant) {
         if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(client) {
             return;
         }
-        let over = |row: &Row| {
-            let ended = row.cut.is_none_or(|cut| now >= cut.until && !cut.trial);
-            ended && now.saturating_duration_since(row.last) >= row.forget()
+        let over = |row: &ClientFaults| {
+            let ended = row
+                .circuit
+                .is_none_or(|cut| now >= cut.until && !cut.probing);
+            ended && now.saturating_duration_since(row.last) >= row.retention()
         };
         self.clients.retain(|_, row| !over(row));
         if self.clients.len() >= MAX_CLIENTS {
-            let oldest = (self.clients.iter()).min_by_key(|(_, row)| (row.cut.is_some(), row.last));
+            let oldest =
+                (self.clients.iter()).min_by_key(|(_, row)| (row.circuit.is_some(), row.last));
             if let Some(oldest) = oldest.map(|(client, _)| client.clone()) {
                 self.clients.remove(&oldest);
             }
         }
     }
 
-    /// Clients that are remembered.
+    /// The number of clients in the table.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.clients.len()

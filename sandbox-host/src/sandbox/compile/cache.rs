@@ -1,6 +1,8 @@
-//! What was compiled, kept from one process to the next in a folder that only its owner can write. Compiled code runs as it is: a file is
-//! taken only if the host's own key authenticates it, for this engine and for the digest that was asked for. It is read whole first, and
-//! what was checked is what is used: nothing can change a file in between.
+//! Cache of compiled components in a folder that only its owner can write.
+//!
+//! Compiled code runs without further checks. So a file is used only if the host's own key
+//! authenticates it for this engine and the requested digest. The file is read completely before it
+//! is checked, so it cannot change in between.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,7 +19,7 @@ use tensorgate_policy::hex;
 use super::super::bounds::{MAX_CACHE_BYTES, MAX_CACHE_FILES, MAX_COMPILED_BYTES};
 use super::super::compiled::Digest;
 
-/// The first bytes of a file: what follows, and in which form.
+/// The first bytes of a file, with the version of its format.
 const MAGIC: &[u8; 8] = b"tgcwasm1";
 const TAG_BYTES: usize = 32;
 const HEAD_BYTES: usize = MAGIC.len() + TAG_BYTES;
@@ -25,7 +27,7 @@ const KEY_BYTES: usize = 32;
 const KEY: &str = "key";
 const SUFFIX: &str = ".cwasm";
 
-/// Why what lies in the folder is not used.
+/// Why a file in the cache is not used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CacheFault {
     #[error("{0}: {1}")]
@@ -42,18 +44,19 @@ pub(super) enum CacheFault {
     Tag(String),
 }
 
-/// The folder.
+/// The cache folder.
 #[derive(Debug)]
 pub(super) struct Cache {
     path: PathBuf,
     folder: OwnedFd,
     key: [u8; KEY_BYTES],
-    /// Version and configuration of the engine that compiles.
+    /// The version and configuration of the engine.
     engine: [u8; 32],
 }
 
 impl Cache {
-    /// Opens the folder, or makes it; a key that cannot be trusted any more is replaced, and everything with it.
+    /// Opens or creates the folder. A key that cannot be trusted is replaced, which invalidates all
+    /// files.
     pub(super) fn open(path: &Path, engine: [u8; 32]) -> Result<Self, CacheFault> {
         let named = path.display().to_string();
         let failed = |error: Errno| CacheFault::Io(named.clone(), error.into());
@@ -63,7 +66,7 @@ impl Cache {
         }
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
-        own(&named, &rustix::fs::fstat(&folder).map_err(failed)?)?;
+        check_owner(&named, &rustix::fs::fstat(&folder).map_err(failed)?)?;
         let mut cache = Self {
             path: path.to_owned(),
             folder,
@@ -95,7 +98,7 @@ impl Cache {
         Ok(key)
     }
 
-    /// What was compiled of the component with this digest, if it was and nobody touched it since.
+    /// The compiled code for this digest, if it is in the cache and authentic.
     pub(super) fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, CacheFault> {
         let name = name(digest);
         let Some(mut file) = self.read(&name, MAX_COMPILED_BYTES.saturating_add(HEAD_BYTES))?
@@ -114,7 +117,7 @@ impl Cache {
         Ok(Some(file))
     }
 
-    /// Keeps what was compiled, and lets go of the oldest where that is too much.
+    /// Adds compiled code, and removes the oldest files beyond the limits.
     pub(super) fn put(&self, digest: &Digest, code: &[u8]) -> Result<(), CacheFault> {
         let tag = self.tag(digest, code).finalize().into_bytes();
         self.replace(&name(digest), &[MAGIC, tag.as_slice(), code])?;
@@ -122,10 +125,11 @@ impl Cache {
         Ok(())
     }
 
-    /// Over all that decides whether code may run here: the form, the engine, the component, and the code.
+    /// The MAC covers all that decides whether code may run: the format, the engine, the component
+    /// and the code.
     fn tag(&self, digest: &Digest, code: &[u8]) -> Hmac<Sha256> {
         let bytes = u64::try_from(code.len()).unwrap_or(u64::MAX);
-        // A key of any length is one.
+        // HMAC accepts keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| unreachable!());
         for part in [MAGIC, &self.engine[..], digest, &bytes.to_le_bytes(), code] {
             mac.update(part);
@@ -133,7 +137,7 @@ impl Cache {
         mac
     }
 
-    /// A file's content, if it is there and only its owner, this process, could have written it.
+    /// The content of a file, if it exists and only this process' user could have written it.
     fn read(&self, name: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, CacheFault> {
         let failed = |error: std::io::Error| CacheFault::Io(name.to_owned(), error);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -146,7 +150,7 @@ impl Cache {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(CacheFault::Kind(name.to_owned()));
         }
-        own(name, &stat)?;
+        check_owner(name, &stat)?;
         let bytes = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         if bytes > max_bytes {
             return Err(CacheFault::Size(name.to_owned()));
@@ -160,7 +164,7 @@ impl Cache {
         Ok(Some(content))
     }
 
-    /// Writes beside a file and renames over it: another process reads the one or the other.
+    /// Writes to a temporary file and renames it, so that other processes see a complete file.
     fn replace(&self, name: &str, parts: &[&[u8]]) -> Result<(), CacheFault> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let failed = |error: std::io::Error| CacheFault::Io(name.to_owned(), error);
@@ -168,7 +172,7 @@ impl Cache {
         let beside = format!(".{}-{number}-{name}", std::process::id());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // One that a process of the same number left behind.
+        // Removes the file of a crashed process with the same ID.
         let _ = rustix::fs::unlinkat(&self.folder, &beside, AtFlags::empty());
         let file = rustix::fs::openat(&self.folder, &beside, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| failed(error.into()))?;
@@ -188,7 +192,7 @@ impl Cache {
         })
     }
 
-    /// Lets go of the oldest files past the bounds. What cannot be looked at is left alone.
+    /// Removes the oldest files beyond the limits. Entries that cannot be read are skipped.
     fn prune(&self) {
         let Ok(listed) = rustix::fs::Dir::read_from(self.folder.as_fd()) else {
             return;
@@ -207,7 +211,7 @@ impl Cache {
                 ))
             })
             .collect();
-        // The latest first.
+        // Latest first.
         files.sort_by(|one, other| other.cmp(one));
         let mut bytes = 0_u64;
         for (place, (_, size, name)) in files.iter().enumerate() {
@@ -223,8 +227,8 @@ fn name(digest: &Digest) -> String {
     format!("{}{SUFFIX}", hex(digest))
 }
 
-/// Whether something is this process' own, and nobody else's to read or write.
-fn own(name: &str, stat: &Stat) -> Result<(), CacheFault> {
+/// Checks that a file belongs to this user and that no one else can read or write it.
+fn check_owner(name: &str, stat: &Stat) -> Result<(), CacheFault> {
     let owner = stat.st_uid;
     if owner != rustix::process::geteuid().as_raw() {
         let name = name.to_owned();

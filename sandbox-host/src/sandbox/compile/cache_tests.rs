@@ -1,4 +1,4 @@
-//! A file that anybody could have touched is not used, whichever way it was touched.
+//! Tests that a modified file is never used.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -10,7 +10,7 @@ const OTHER: Digest = [8; 32];
 const ENGINE: [u8; 32] = [1; 32];
 const CODE: &[u8] = b"what a compiler made";
 
-/// A folder with one entry, and its path.
+/// A cache with one entry, and its path.
 fn kept(name: &str) -> (Cache, PathBuf) {
     let path = std::env::temp_dir().join(format!("tg-cache-{name}-{}", std::process::id()));
     drop(std::fs::remove_dir_all(&path));
@@ -114,7 +114,7 @@ fn a_file_that_was_touched_is_not_used() {
         touch(&path.join(name(&DIGEST)), &whole);
         let fault = cache.get(&DIGEST).unwrap_err().to_string();
         assert!(fault.contains(expected), "{what}: {fault}");
-        // And is replaced by what is made anew.
+        // The file is replaced by newly compiled code.
         cache.put(&DIGEST, CODE).unwrap();
         assert_eq!(cache.get(&DIGEST).unwrap().unwrap(), CODE, "{what}");
         std::fs::remove_dir_all(path).unwrap();

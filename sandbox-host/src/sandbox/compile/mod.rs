@@ -1,9 +1,9 @@
-//! From a component's file to code that runs here: found in the folder of compiled components, or compiled, within bounds, away from
-//! requests. The one place where code is taken as it is.
+//! Compiles components, or takes them from the cache, within limits and outside of requests. This
+//! is the only module that accepts compiled code as trusted.
 
-mod anatomy;
-mod apart;
 mod cache;
+mod compiler_process;
+mod size_limits;
 
 use std::hash::{Hash as _, Hasher};
 use std::path::PathBuf;
@@ -16,39 +16,43 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Error};
 
-pub use self::apart::{CompilerProcess, compiler_process};
 use self::cache::Cache;
-use super::bounds::COMPILE_TOLD_EVERY;
+pub use self::compiler_process::{CompilerProcess, compiler_process};
+use super::bounds::COMPILE_LOG_INTERVAL;
 use super::compiled::Digest;
 
-/// Where components are compiled, and where what was made of them is kept.
+/// How components are compiled and cached.
 #[derive(Clone, Debug, Default)]
-pub struct Compiling {
-    /// The folder of compiled components; nothing is kept if none is given.
+pub struct CompilerConfig {
+    /// The folder of the cache. `None` disables the cache.
     pub folder: Option<PathBuf>,
-    /// A process of its own that compiles, bounded in time and memory. Without one, the size of what is compiled is all that bounds it.
+    /// The separate compiler process with limits on time and memory. Without it, only the size of a
+    /// component limits its compilation.
     pub process: Option<Arc<CompilerProcess>>,
 }
 
-impl Compiling {
-    /// How many components are best compiled at once. A compiler within this process has a core for each of its threads already.
-    pub(crate) fn at_once(&self) -> usize {
-        self.process.as_ref().map_or(1, |process| process.at_once())
+impl CompilerConfig {
+    /// The best number of concurrent compilations. A compiler within this process already uses
+    /// every core.
+    pub(crate) fn max_parallel(&self) -> usize {
+        self.process
+            .as_ref()
+            .map_or(1, |process| process.max_parallel())
     }
 }
 
-/// What makes components.
-pub(super) struct Forge {
+/// Compiles components, with a cache.
+pub(super) struct Compiler {
     engine: Engine,
     cache: Option<Cache>,
     process: Option<Arc<CompilerProcess>>,
     count: AtomicU64,
 }
 
-impl Forge {
-    /// A folder that cannot be trusted is told of and not used.
-    pub(super) fn new(engine: &Engine, compiling: Compiling) -> Self {
-        let Compiling { folder, process } = compiling;
+impl Compiler {
+    /// Creates the compiler. A cache folder that cannot be trusted is logged and not used.
+    pub(super) fn new(engine: &Engine, compiling: CompilerConfig) -> Self {
+        let CompilerConfig { folder, process } = compiling;
         let cache = folder.and_then(|folder| {
             Cache::open(&folder, identity(engine))
                 .inspect_err(|fault| {
@@ -64,26 +68,26 @@ impl Forge {
         }
     }
 
-    /// How often something was compiled.
+    /// The number of compilations so far.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The component of a file with that digest. `handler` is who needs it, for the log.
+    /// The component of a file with this digest. `handler` is for the log.
     pub(super) fn component(
         &self,
         handler: &str,
         digest: &Digest,
         file: &[u8],
     ) -> Result<Component, Error> {
-        if let Some(component) = self.kept(handler, digest) {
+        if let Some(component) = self.cached(handler, digest) {
             return Ok(component);
         }
-        anatomy::within_bounds(file).map_err(Error::msg)?;
+        size_limits::within_bounds(file).map_err(Error::msg)?;
         self.count.fetch_add(1, Ordering::Relaxed);
         let (started, bytes) = (Instant::now(), file.len());
         tracing::info!(handler, bytes, "compiling a component");
-        let (component, code) = self.told_of(handler, || self.compile(file))?;
+        let (component, code) = self.with_progress_log(handler, || self.compile(file))?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(handler, bytes, took_ms, "component compiled");
         if let (Some(cache), Some(code)) = (&self.cache, code) {
@@ -98,8 +102,8 @@ impl Forge {
         Ok(component)
     }
 
-    /// What was kept of it, if it can be trusted and still is what this engine makes.
-    fn kept(&self, handler: &str, digest: &Digest) -> Option<Component> {
+    /// The component from the cache, if its file is authentic and fits this engine.
+    fn cached(&self, handler: &str, digest: &Digest) -> Option<Component> {
         let cache = self.cache.as_ref()?;
         let started = Instant::now();
         let kept = cache.get(digest).unwrap_or_else(|fault| {
@@ -110,7 +114,7 @@ impl Forge {
             );
             None
         });
-        let component = self.take(&kept?).inspect_err(|error| {
+        let component = self.deserialize(&kept?).inspect_err(|error| {
             tracing::warn!(
                 handler,
                 cause = format!("{error:#}"),
@@ -122,7 +126,7 @@ impl Forge {
         component.ok()
     }
 
-    /// Compiles, and says what is to be kept.
+    /// Compiles a component. Returns the code for the cache as well.
     fn compile(&self, file: &[u8]) -> Result<(Component, Option<Vec<u8>>), Error> {
         let Some(process) = &self.process else {
             let component = Component::from_binary(&self.engine, file)?;
@@ -130,15 +134,17 @@ impl Forge {
             return Ok((component, code.transpose()?));
         };
         let code = process.compile(file).map_err(Error::msg)?;
-        Ok((self.take(&code)?, Some(code)))
+        Ok((self.deserialize(&code)?, Some(code)))
     }
 
-    /// Code as this engine's compiler wrote it.
-    fn take(&self, code: &[u8]) -> Result<Component, Error> {
-        // SAFETY: whoever can write `code` can run code in this process. It is what this program's own compiler made: it comes either
-        // straight from the process that this one started for that, or from a file that only this user could have written and that this
-        // host's own key authenticates for this engine, this component and every byte. It lies in this process' memory since before it was
-        // checked, where nobody else can change it. The engine looks at its version and configuration once more.
+    /// Loads code that this engine's compiler wrote.
+    fn deserialize(&self, code: &[u8]) -> Result<Component, Error> {
+        // SAFETY: compiled code runs without checks, so `code` must come from this program's own
+        // compiler. It comes either directly from the compiler process that this process started,
+        // or from a cache file. Only this user could have written that file, and the host's key
+        // authenticates it for this engine, this component and every byte. The code was copied to
+        // this process' memory before it was checked, so it cannot change. The engine checks its
+        // version and configuration once more.
         #[expect(
             unsafe_code,
             reason = "compiled code cannot be proven good: what stands behind it is who wrote it"
@@ -148,13 +154,13 @@ impl Forge {
         }
     }
 
-    /// Runs something that takes long, and says from time to time that it does.
-    fn told_of<T>(&self, handler: &str, work: impl FnOnce() -> T) -> T {
+    /// Runs a long operation and logs its progress from time to time.
+    fn with_progress_log<T>(&self, handler: &str, work: impl FnOnce() -> T) -> T {
         let (done, working) = channel::<()>();
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let started = Instant::now();
-                while working.recv_timeout(COMPILE_TOLD_EVERY) == Err(RecvTimeoutError::Timeout) {
+                while working.recv_timeout(COMPILE_LOG_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                     let seconds = started.elapsed().as_secs();
                     tracing::info!(handler, seconds, "a component is being compiled still");
                 }
@@ -166,7 +172,8 @@ impl Forge {
     }
 }
 
-/// What an engine's code depends on: its version, its configuration, and what this machine's processor can do.
+/// A digest of what compiled code depends on: the engine's version and configuration, and the
+/// processor's features.
 pub(super) fn identity(engine: &Engine) -> [u8; 32] {
     struct Sha(Sha256);
     impl Hasher for Sha {

@@ -1,69 +1,72 @@
-//! What one message of a stream gets: an answer or a refusal, or the beginning of several answers.
+//! Answers one message of a stream: with a response or denial, or with the start of several
+//! responses.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::context::Mark;
+use tensorgate_wire::context::MessageEnvelope;
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
-use super::super::{App, Failure, enter, judged};
-use super::running::Running;
+use super::super::{App, Failure, admit, verify_body};
+use super::running::RunningAnswer;
 use crate::admission::HELD_BYTES;
-use crate::dispatch::{Latest, Whose};
-use crate::generations::Generation;
-use crate::guard::caught;
-use crate::pipeline::decoupled::Conversation;
+use crate::client_key::ClientKey;
+use crate::dispatch::Deadline;
+use crate::guard::catch_panic;
+use crate::memory_budget::out_of_memory;
+use crate::pipeline::decoupled::DecoupledRequest;
+use crate::policy_versions::PolicyVersion;
 use crate::record::Record;
 use crate::reply;
-use crate::request::Opened;
-use crate::room::no_room;
+use crate::request::StreamHead;
 
-/// What a message got.
+/// The answer to a message.
 pub(super) enum Answered {
-    /// One answer, or one refusal.
+    /// One response or denial.
     Once(Bytes),
-    /// Several answers, which come as they are asked for.
-    Several(Box<Running>),
+    /// Several responses, produced on demand.
+    Several(Box<RunningAnswer>),
 }
 
-/// What came of an inference.
+/// The result of an inference.
 enum Inferred {
     Once(Bytes),
-    Several(Box<Conversation>),
+    Several(Box<DecoupledRequest>),
 }
 
-/// What answers a stream's messages.
+/// Answers the messages of a stream.
 pub(super) struct Answering {
     pub(super) app: Arc<App>,
-    pub(super) generation: Arc<Generation>,
-    pub(super) opened: Opened,
+    pub(super) generation: Arc<PolicyVersion>,
+    pub(super) opened: StreamHead,
 }
 
 impl Answering {
-    /// The answer to one message that the gate let through, once its line is in the audit log.
+    /// Answers a message that the gate accepted, once its audit record is written.
     pub(super) async fn answer(
         &self,
         number: u64,
-        mark: Option<Mark>,
+        mark: Option<MessageEnvelope>,
         frame: Bytes,
-        latest: Option<Instant>,
+        request_deadline: Option<Instant>,
         mut record: Record,
     ) -> Answered {
         let mut id = None;
-        let infer = self.infer(number, mark, frame, latest, &mut record, &mut id);
-        let failed = match caught(infer).await {
-            Ok(Ok(Inferred::Once(answer))) => match self.told(&mut record, answer).await {
+        let infer = self.infer(number, mark, frame, request_deadline, &mut record, &mut id);
+        let failed = match catch_panic(infer).await {
+            Ok(Ok(Inferred::Once(answer))) => match self.audit_answer(&mut record, answer).await {
                 Ok(answer) => return Answered::Once(answer),
                 Err(denial) => denial,
             },
             Ok(Ok(Inferred::Several(conversation))) => {
-                match record.opens(self.app.must_be_told()).await {
+                match record.audit_opening(self.app.must_audit()).await {
                     Ok(()) => {
                         let (app, generation) = (&self.app, &self.generation);
-                        let running = Running::new(app, generation, *conversation, record, id);
+                        let running =
+                            RunningAnswer::new(app, generation, *conversation, record, id);
                         return Answered::Several(Box::new(running));
                     }
                     Err(denial) => denial,
@@ -89,53 +92,57 @@ impl Answering {
         Answered::Once(encode::stream_refusal(&failed, id.as_deref()).into())
     }
 
-    /// An answer leaves once its line is written, as any other does.
-    async fn told(&self, record: &mut Record, answer: Bytes) -> Result<Bytes, Denial> {
+    /// A response is sent once its audit record is written, as for other requests.
+    async fn audit_answer(&self, record: &mut Record, answer: Bytes) -> Result<Bytes, Denial> {
         match record.audit_answer(200, answer.len()).await {
             Ok(()) => record.allowed(200, answer.len()),
-            Err(why) if self.app.must_be_told() => {
+            Err(why) if self.app.must_audit() => {
                 let denial = Denial::new(Reason::Overloaded, why.to_string());
-                record.untold(&denial, why);
+                record.deny_unaudited(&denial, why);
                 return Err(denial);
             }
-            Err(why) => record.let_go(200, answer.len(), why),
+            Err(why) => record.allow_unaudited(200, answer.len(), why),
         }
         Ok(answer)
     }
 
-    /// One inference.
+    /// Runs one inference.
     async fn infer(
         &self,
         number: u64,
-        mark: Option<Mark>,
+        mark: Option<MessageEnvelope>,
         frame: Bytes,
         patience: Option<Instant>,
         record: &mut Record,
         id: &mut Option<String>,
     ) -> Result<Inferred, Failure> {
-        let Some(Mark::Message { checked, levels }) = mark else {
+        let Some(MessageEnvelope::Message {
+            checked,
+            quotas: levels,
+        }) = mark
+        else {
             let cause = "internal: a message came without a mark";
             return Err(Denial::new(Reason::Unauthenticated, cause).into());
         };
         let came = Instant::now();
         let limits = self.generation.policy().listen().limits();
         let whole = Duration::from_millis(limits.timeout_ms);
-        let whose = Whose::of(self.opened.caller().client.as_deref());
-        let mut held = self.app.budget.hold_for(whose);
-        if !held.resize(frame.len()) {
-            return Err(no_room("the message").into());
+        let client_key = ClientKey::from_name(self.opened.caller().client.as_deref());
+        let mut memory_permit = self.app.budget.permit_for(client_key);
+        if !memory_permit.resize(frame.len()) {
+            return Err(out_of_memory("the message").into());
         }
         let entered = match checked && frame.len() <= HELD_BYTES {
-            true => Some(enter(&self.app, whose, came)?),
+            true => Some(admit(&self.app, client_key, came)?),
             false => None,
         };
-        let admitted = self.opened.message(number, checked, levels);
-        let latest = Latest::of(whose, came, whole, patience);
-        let request = judged(
+        let admitted = self.opened.message_head(number, checked, levels);
+        let request_deadline = Deadline::new(client_key, came, whole, patience);
+        let request = verify_body(
             &self.generation,
             admitted,
             frame,
-            &mut held,
+            &mut memory_permit,
             entered,
             record,
         )
@@ -146,16 +153,17 @@ impl Answering {
             let (timings, shadow) = (&mut record.timings, &mut record.shadow);
             let longest = came.checked_add(Duration::from_millis(bounds.max_ms));
             let until = longest.into_iter().chain(patience).min().unwrap_or(came);
-            let times = (latest, until);
-            let conversation = pipeline.converse(request, &bounds, held, times, timings, shadow);
+            let times = (request_deadline, until);
+            let conversation =
+                pipeline.open_decoupled(request, &bounds, memory_permit, times, timings, shadow);
             return Ok(Inferred::Several(Box::new(conversation.await?)));
         }
         let audit = record.audit().clone();
         let answer = pipeline
             .infer(
                 request,
-                &mut held,
-                latest,
+                &mut memory_permit,
+                request_deadline,
                 &mut record.timings,
                 &mut record.shadow,
                 &audit,
@@ -167,6 +175,6 @@ impl Answering {
                 "the answer cannot be said in a stream",
             )
         })?;
-        Ok(Inferred::Once(reply::kept(answer.into(), held)))
+        Ok(Inferred::Once(reply::metered(answer.into(), memory_permit)))
     }
 }

@@ -1,4 +1,5 @@
-//! A message that is being answered several times. Its line was written before its first answer; another says how it ended, and how many there were.
+//! A message with several responses. Its audit record was written before its first response.
+//! Another one records its end and the number of responses.
 
 use std::sync::Arc;
 
@@ -7,32 +8,32 @@ use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::encode;
 
 use super::super::App;
-use crate::dispatch::Whose;
-use crate::generations::Generation;
-use crate::guard::caught;
-use crate::pipeline::decoupled::Conversation;
+use crate::client_key::ClientKey;
+use crate::guard::catch_panic;
+use crate::pipeline::decoupled::DecoupledRequest;
+use crate::policy_versions::PolicyVersion;
 use crate::record::{Record, StreamEnd};
 
-/// A message on its way.
-pub(super) struct Running {
+/// A message that is being answered.
+pub(super) struct RunningAnswer {
     app: Arc<App>,
-    generation: Arc<Generation>,
-    conversation: Conversation,
+    generation: Arc<PolicyVersion>,
+    conversation: DecoupledRequest,
     record: Record,
-    /// The message's own id.
+    /// The message's own ID.
     id: Option<String>,
-    /// Answers that the caller got.
+    /// The number of responses that the caller got.
     answers: u64,
-    /// And their bytes.
+    /// The bytes of those responses.
     bytes: usize,
     over: bool,
 }
 
-impl Running {
+impl RunningAnswer {
     pub(super) fn new(
         app: &Arc<App>,
-        generation: &Arc<Generation>,
-        conversation: Conversation,
+        generation: &Arc<PolicyVersion>,
+        conversation: DecoupledRequest,
         record: Record,
         id: Option<String>,
     ) -> Self {
@@ -48,19 +49,19 @@ impl Running {
         }
     }
 
-    /// Whether nothing comes after what it gave last.
-    pub(super) const fn over(&self) -> bool {
+    /// Whether no response follows.
+    pub(super) const fn is_done(&self) -> bool {
         self.over
     }
 
-    /// The next answer, or why there is no further one.
+    /// The next response, or the denial that ends the stream.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        let whose = Whose::of(self.record.caller.client.as_deref());
-        let held = self.app.budget.hold_for(whose);
+        let client_key = ClientKey::from_name(self.record.caller.client.as_deref());
+        let memory_permit = self.app.budget.permit_for(client_key);
         let (timings, shadow) = (&mut self.record.timings, &mut self.record.shadow);
         let pipeline = &self.generation.pipeline;
-        let reply = pipeline.reply(&mut self.conversation, held, timings, shadow);
-        let denial = match caught(reply).await {
+        let reply = pipeline.reply(&mut self.conversation, memory_permit, timings, shadow);
+        let denial = match catch_panic(reply).await {
             Ok(Ok(piece)) => {
                 if let Some(answer) = &piece.answer {
                     self.answers = self.answers.saturating_add(1);
@@ -83,7 +84,7 @@ impl Running {
         Some(encode::stream_refusal(&denial, self.id.as_deref()).into())
     }
 
-    /// Nothing comes after what it gave last.
+    /// Records the end. No response follows.
     pub(super) fn ends(&mut self, end: StreamEnd<'_>) {
         if !std::mem::replace(&mut self.over, true) {
             self.record.answered(end, self.answers, self.bytes);
@@ -91,7 +92,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningAnswer {
     fn drop(&mut self) {
         self.ends(StreamEnd::Left);
     }

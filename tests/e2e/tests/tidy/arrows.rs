@@ -1,4 +1,4 @@
-//! Which of our crates may know which: the arrows of ARCHITECTURE.md.
+//! Which of our crates may know which: the arrows of `docs/explanation/architecture.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
     (
-        "tensorgate-glue",
+        "tensorgate-filter-core",
         &[
             "tensorgate-policy",
             "tensorgate-identity",
             "tensorgate-wire",
         ],
     ),
-    ("tensorgate-gate", &["tensorgate-glue"]),
-    ("tensorgate-auth", &["tensorgate-glue"]),
-    ("tensorgate-rate-limit", &["tensorgate-glue"]),
-    ("tensorgate-tensor-guard", &["tensorgate-glue"]),
+    ("tensorgate-gate", &["tensorgate-filter-core"]),
+    ("tensorgate-auth", &["tensorgate-filter-core"]),
+    ("tensorgate-rate-limit", &["tensorgate-filter-core"]),
+    ("tensorgate-tensor-guard", &["tensorgate-filter-core"]),
     // The gate with faults in it, for tests.
-    ("tensorgate-faulty-gate", &["tensorgate-glue"]),
+    ("tensorgate-faulty-gate", &["tensorgate-filter-core"]),
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
     ("tensorgate-kit", &[]),
@@ -43,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-policy",
             "tensorgate-identity",
             "tensorgate-wire",
-            "tensorgate-glue",
+            "tensorgate-filter-core",
             "tensorgate-host",
         ],
     ),
@@ -103,7 +103,7 @@ const TOOLS: [&str; 2] = ["tensorgate-vectors", "tensorgate-client"];
 
 /// Crates that may name the proxy's SDK.
 const PROXY_WASM: [&str; 6] = [
-    "tensorgate-glue",
+    "tensorgate-filter-core",
     "tensorgate-gate",
     "tensorgate-auth",
     "tensorgate-rate-limit",

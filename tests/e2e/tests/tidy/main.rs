@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod arrows;
+mod docs;
 mod lockfile;
+mod scripts;
 mod sources;
 
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 use crate::{none, output, root};
 
-/// Lines of a Rust file: one idea fits.
-const MAX_LINES: usize = 500;
+/// The most lines of a Rust file. A longer one is split at a seam.
+const MAX_LINES: usize = 800;
 
 /// A tracked file, bytes: what is larger is built or fetched.
 const MAX_BYTES: u64 = 1 << 20;

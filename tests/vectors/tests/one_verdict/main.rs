@@ -25,8 +25,8 @@ use tensorgate_policy::request::{
     Protocol, Route,
 };
 use tensorgate_policy::{
-    ChargeOutcome, Datatype, Decision, Denial, Draw, InferRequest, Policy, Reason, Step, raw,
-    validate,
+    ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step,
+    raw, validate,
 };
 use tensorgate_vectors::{Coding as Compressed, RawRequest, Spelling, spell};
 use tensorgate_wire::stream::Event;
@@ -151,9 +151,9 @@ fn spent(charge: &tensorgate_policy::Charge) -> ChargeOutcome {
 }
 
 fn cost(charge: &tensorgate_policy::Charge) -> Cost {
-    match charge.debits.as_slice() {
+    match charge.limit_charges.as_slice() {
         [elements, bytes] => (elements.amount, bytes.amount),
-        debits => panic!("{debits:?}"),
+        limit_charges => panic!("{limit_charges:?}"),
     }
 }
 
@@ -201,7 +201,7 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyPlan) {
         identity: Identity::Client("c".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
-        draw: Draw::default(),
+        request_hash: RequestHash::default(),
         route: Route::Model {
             protocol: request.protocol,
             operation: match request.is_stream() {
@@ -237,7 +237,7 @@ fn held(policy: &Policy, request: &RawRequest) -> Verdict {
     let mut paid = None;
     let spend = |charge: &tensorgate_policy::Charge| {
         assert_eq!(paid.replace(cost(charge)), None, "charged twice");
-        ChargeOutcome::SPENT
+        ChargeOutcome::CHARGED
     };
     match decide_message(&mut decision, policy, &decoded, spend) {
         Step::Forward => Ok((tensors(&decoded), paid.expect("charged"))),
@@ -264,7 +264,7 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
                 told = tensors(head);
                 let places = elements.iter().enumerate();
                 coming = places
-                    .filter(|(_, place)| **place != tensorgate_policy::contract::Elements::Here)
+                    .filter(|(_, place)| **place != tensorgate_policy::contract::Elements::Inline)
                     .map(|(index, _)| index)
                     .rev()
                     .collect();
@@ -287,7 +287,7 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
                 match step {
                     Step::Charge(charge) => {
                         assert_eq!(paid.replace(cost(&charge)), None, "charged twice");
-                        decision.charged(policy, ChargeOutcome::SPENT)
+                        decision.charged(policy, ChargeOutcome::CHARGED)
                     }
                     step => step,
                 }
@@ -295,7 +295,7 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
             Event::Part(part) => {
                 use tensorgate_policy::contract::Part;
                 match part {
-                    Part::Piece(piece) => told[*coming.last().unwrap()].1.extend_from_slice(piece),
+                    Part::Chunk(piece) => told[*coming.last().unwrap()].1.extend_from_slice(piece),
                     Part::End => drop(coming.pop()),
                     Part::Begin { .. } => {}
                 }

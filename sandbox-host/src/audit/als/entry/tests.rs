@@ -1,4 +1,4 @@
-//! Entries as Envoy sends them, and as nobody should.
+//! Tests of valid and invalid entries.
 
 #![allow(
     clippy::unwrap_used,
@@ -148,7 +148,7 @@ fn every_end_has_its_verdict_its_reason_and_whoever_settled_it() {
         true,
         false,
     );
-    // Refused after its head had gone on: the host may have seen it.
+    // Denied after its head was forwarded. The host may have seen it.
     let passing: &[(&str, &[u8])] = &[
         ("verdict", b"deny"),
         ("reason", b"not-finite"),
@@ -285,13 +285,16 @@ fn an_entry_has_the_filters_number_or_none() {
             };
             (format!("wasm.tg_{name}"), any)
         });
-        assert_eq!(Said::of(&state.collect()).entry.as_deref(), expected);
+        assert_eq!(
+            GateState::from_state(&state.collect()).entry.as_deref(),
+            expected
+        );
     }
 }
 
 #[test]
 fn an_id_that_a_client_may_have_chosen_is_not_taken_for_ours() {
-    // Refused before Envoy made one: what stands there came with the request.
+    // Rejected before Envoy created an ID. The value came with the request.
     let entry = read(&Ended {
         details: "http1.unexpected_underscore",
         status: 400,

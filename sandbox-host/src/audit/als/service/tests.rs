@@ -1,4 +1,4 @@
-//! Streams of entries: framing, bounds, ends.
+//! Tests of access log streams: framing, limits, ends.
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 

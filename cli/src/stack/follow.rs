@@ -1,0 +1,429 @@
+//! Follows a policy's files while its processes run, and puts every change in force. A change that cannot be taken
+//! as a whole is held: what it revokes or removes takes effect all the same ([`crate::tighten`]), and the operator
+//! can see which file holds it and why.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tensorgate_host::sources::SourceState;
+use tensorgate_policy::{Fault, Severity, raw};
+use tokio::signal::unix::Signal;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::board::Board;
+use super::reload::{How, Processes, Reloaded};
+use super::run::Front;
+use super::terminal::Terminal;
+use super::watch::{Change, Watch};
+use crate::lists::{KeysFile, List, Named, Revocations, keys_left};
+use crate::load::{LoadError, Loaded, revoked_section};
+use crate::tighten::{Removals, Version};
+
+/// Time that a whole change has to come into force before what it takes away is put in force by itself.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Between two tries to put in force what a process has refused although it only takes away.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// A policy's files, and the policy that was read from them.
+pub struct Sources {
+    /// The files, watched since before they were read.
+    pub watch: Watch,
+    /// The policy.
+    pub loaded: Loaded,
+}
+
+/// Puts changes of the policy in force.
+pub struct Following<'a, F> {
+    front: &'a RefCell<&'a mut F>,
+    board: &'a Board<'a, F>,
+    processes: Processes<'a>,
+    watch: Watch,
+    basis: Basis,
+    /// The last version that was all that the files say.
+    whole: String,
+    /// The files of that version.
+    files: Vec<PathBuf>,
+    /// Why the files, as they were read last, are not in force.
+    why: Option<String>,
+    /// What only takes away, and was refused all the same.
+    stuck: Option<Stuck>,
+}
+
+/// What a tighter version is made of.
+struct Basis {
+    root: PathBuf,
+    in_force: Rc<Version>,
+    /// What the policy in force revokes, as it was written: entries and names of lists. Behind it the same of the
+    /// policy's file as it stands, if that is something else.
+    sections: Vec<raw::Revoked>,
+    /// Files of API keys that the policy in force names.
+    keys: BTreeMap<String, KeysFile>,
+    /// A valid policy that is not in force.
+    pending: Option<Pending>,
+}
+
+/// A valid policy that was read.
+struct Pending {
+    version: Rc<Version>,
+    /// What it names beside itself.
+    named: Named,
+    /// The files that a change of it would be in.
+    files: Vec<PathBuf>,
+}
+
+struct Stuck {
+    generation: String,
+    why: String,
+    retry_at: Instant,
+}
+
+/// Why there is something to do.
+enum Wake {
+    Asked,
+    Changed(Change),
+    Retry,
+}
+
+impl Basis {
+    fn revocations(&self, watch: &Watch) -> Revocations {
+        Revocations::read(&self.sections, &self.root, |file, contents| {
+            watch.is_whole(file, contents)
+        })
+    }
+
+    /// The version in force without what the files take away by now; `None` if they take away nothing.
+    fn tightened(&self, watch: &Watch) -> Result<Option<Version>, Vec<Fault>> {
+        let revoked = self.revocations(watch).revoked;
+        let lists = Removals {
+            revoked: Some(&revoked),
+            ..Removals::default()
+        };
+        let keys = match self.pending {
+            Some(_) => None,
+            None => Some(keys_left(&self.keys, &self.root, |file, contents| {
+                watch.is_whole(file, contents)
+            })),
+        };
+        let all = Removals {
+            keys: keys.as_ref(),
+            next: self.pending.as_ref().map(|pending| &*pending.version),
+            ..lists
+        };
+        // Lists do not wait for the rest, should that leave no valid policy.
+        let tightened = self.in_force.tightened(all);
+        tightened.or_else(|_| self.in_force.tightened(lists))
+    }
+}
+
+impl<'a, F: Front> Following<'a, F> {
+    /// Follows the sources of what the processes were started with.
+    pub fn new(
+        sources: Sources,
+        processes: Processes<'a>,
+        root: &Path,
+        (front, board): (&'a RefCell<&'a mut F>, &'a Board<'a, F>),
+    ) -> Self {
+        let Sources { watch, loaded } = sources;
+        let files = front.borrow().files(&loaded);
+        let Loaded {
+            policy,
+            bundle,
+            named,
+            ..
+        } = loaded;
+        Self {
+            front,
+            board,
+            processes,
+            watch,
+            whole: bundle.generation.clone(),
+            basis: Basis {
+                root: root.to_owned(),
+                in_force: Rc::new(Version { policy, bundle }),
+                sections: vec![named.revoked],
+                keys: named.keys,
+                pending: None,
+            },
+            files,
+            why: None,
+            stuck: None,
+        }
+    }
+
+    /// Follows them for ever.
+    pub async fn run(&mut self, mut hangup: Signal, terminal: Terminal) -> Infallible {
+        self.show();
+        loop {
+            let retry_at = self.stuck.as_ref().map(|stuck| stuck.retry_at);
+            let retry = async {
+                match retry_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let wake = tokio::select! {
+                _ = hangup.recv() => if terminal.is_gone() { continue } else { Wake::Asked },
+                change = self.watch.changed() => Wake::Changed(change),
+                () = retry => Wake::Retry,
+            };
+            match wake {
+                Wake::Asked => self.read(true).await,
+                Wake::Changed(Change::Settled) => self.read(false).await,
+                Wake::Changed(Change::Fresh) => self.tighten(false).await,
+                Wake::Retry => self.tighten(true).await,
+            }
+            self.show();
+        }
+    }
+
+    /// Reads the whole policy, and puts it in force if it has no faults. `asked`: as it stands, whatever is being
+    /// written.
+    async fn read(&mut self, asked: bool) {
+        let (loaded, section) = loop {
+            self.watch.begin();
+            let loaded = self.front.borrow().load();
+            let front = self.front.borrow();
+            let (named, section) = match &loaded {
+                Ok(loaded) => (front.files(loaded), None),
+                Err(_) => {
+                    let section = revoked_section(front.policy());
+                    let lists = section
+                        .iter()
+                        .flat_map(|section| files(section, &self.basis.root));
+                    (lists.collect(), section)
+                }
+            };
+            // Read again with those that were not watched: they may have changed before they were.
+            if self.watch.follow(self.files.iter().cloned().chain(named)) {
+                break (loaded, section);
+            }
+        };
+        if !self.watch.stands() && !asked {
+            return;
+        }
+        match loaded {
+            Ok(loaded) => self.put(loaded).await,
+            Err(error) => {
+                self.basis.pending = None;
+                self.section(section);
+                self.why = Some(reason(&error));
+                self.show();
+                self.front
+                    .borrow_mut()
+                    .faulty(error, &self.basis.in_force.bundle.generation);
+                self.tighten(asked).await;
+            }
+        }
+    }
+
+    /// What the policy's file revokes as it stands.
+    fn section(&mut self, section: Option<raw::Revoked>) {
+        self.basis.sections.truncate(1);
+        let news = section.filter(|section| self.basis.sections.first() != Some(section));
+        self.basis.sections.extend(news);
+    }
+
+    /// Puts a whole policy in force.
+    async fn put(&mut self, loaded: Loaded) {
+        self.front.borrow_mut().loaded(&loaded);
+        let files = self.front.borrow().files(&loaded);
+        let Loaded {
+            policy,
+            bundle,
+            named,
+            ..
+        } = loaded;
+        self.section(Some(named.revoked.clone()));
+        let version = Rc::new(Version { policy, bundle });
+        self.basis.pending = Some(Pending {
+            version: Rc::clone(&version),
+            named,
+            files,
+        });
+        let outcome = loop {
+            let Self {
+                processes,
+                watch,
+                basis,
+                stuck,
+                ..
+            } = self;
+            let stuck = stuck.as_ref().map(|stuck| stuck.generation.as_str());
+            let (tightened, again) = tokio::select! {
+                outcome = processes.put(&version, How::Whole) => break outcome,
+                urgent = urgent(watch, basis, stuck) => urgent,
+            };
+            self.put_tightened(tightened).await;
+            if again {
+                self.watch.again();
+                return;
+            }
+        };
+        match outcome {
+            Ok(reloaded) => {
+                self.basis.in_force = version;
+                self.accept(reloaded);
+            }
+            Err(error) => {
+                self.why = Some(error.to_string());
+                self.show();
+                let serving = &self.basis.in_force.bundle.generation;
+                self.front.borrow_mut().reloaded(Err(error), serving);
+                self.tighten(false).await;
+            }
+        }
+    }
+
+    /// All that the files say is in force.
+    fn accept(&mut self, mut reloaded: Reloaded) {
+        if let Some(Pending { named, files, .. }) = self.basis.pending.take() {
+            self.basis.sections = vec![named.revoked];
+            self.basis.keys = named.keys;
+            self.files = files;
+        }
+        (self.why, self.stuck) = (None, None);
+        self.watch.follow(self.files.iter().cloned());
+        self.watch.accept();
+        let generation = reloaded.generation.clone();
+        reloaded.was = std::mem::replace(&mut self.whole, generation);
+        self.show();
+        self.front.borrow_mut().reloaded(Ok(reloaded), &self.whole);
+    }
+
+    /// Puts in force what the files take away, whatever else is held. What was refused is tried again where that is
+    /// asked for.
+    async fn tighten(&mut self, again: bool) {
+        match self.basis.tightened(&self.watch) {
+            Ok(None) => self.stuck = None,
+            Ok(Some(version)) => {
+                let stuck = self.stuck.as_ref().map(|stuck| &stuck.generation);
+                if again || stuck != Some(&version.bundle.generation) {
+                    self.put_tightened(version).await;
+                }
+            }
+            Err(faults) => {
+                let texts: Vec<_> = faults.iter().map(ToString::to_string).collect();
+                self.stick(String::new(), texts.join("\n"));
+            }
+        }
+    }
+
+    async fn put_tightened(&mut self, version: Version) {
+        match self.processes.put(&version, How::Tighter).await {
+            Ok(reloaded) => {
+                let generation = version.bundle.generation.clone();
+                self.basis.in_force = Rc::new(version);
+                self.stuck = None;
+                self.show();
+                self.front.borrow_mut().tightened(Ok(reloaded.clone()));
+                // A whole policy that was refused before may be no more than that.
+                let pending = self.basis.pending.as_ref();
+                let is_all = |pending: &Pending| pending.version.bundle.generation == generation;
+                if self.why.is_some() && pending.is_some_and(is_all) {
+                    self.accept(reloaded);
+                }
+            }
+            Err(error) => self.stick(version.bundle.generation, error.to_string()),
+        }
+    }
+
+    fn stick(&mut self, generation: String, why: String) {
+        let now = Instant::now();
+        let stuck = Stuck {
+            generation,
+            why,
+            retry_at: now.checked_add(RETRY_EVERY).unwrap_or(now),
+        };
+        let before = self.stuck.replace(stuck);
+        self.show();
+        if let Some(stuck) = &self.stuck
+            && before.is_none_or(|before| before.why != stuck.why)
+        {
+            self.front.borrow_mut().tightened(Err(&stuck.why));
+        }
+    }
+
+    /// Shows what is in force and what is held: before it is reported, so that a report finds it there.
+    fn show(&self) {
+        let in_force = &self.basis.in_force.bundle;
+        let revocations = self.basis.revocations(&self.watch);
+        let mut held = Vec::new();
+        if let Some(why) = &self.why {
+            let in_force: Vec<_> = revocations.same_in(&in_force.policy.revoked).collect();
+            let files = self
+                .watch
+                .differing()
+                .filter(|file| !in_force.contains(file));
+            held.extend(files.map(|file| SourceState::new(file, why)));
+            if held.is_empty() {
+                held.push(SourceState::new(self.front.borrow().policy(), why));
+            }
+        }
+        let why = "it goes on changing: a file counts once it reads the same for a while";
+        held.extend(
+            self.watch
+                .restless()
+                .map(|file| SourceState::new(file, why)),
+        );
+        let lists = revocations
+            .are_in(&in_force.policy.revoked)
+            .then_some(revocations.read);
+        let stuck = self.stuck.as_ref().map(|stuck| stuck.why.as_str());
+        self.board
+            .policy(&in_force.generation, lists.unwrap_or_default(), held, stuck);
+    }
+}
+
+/// Waits until what the files take away has to be put in force by itself, before a whole change that takes long.
+/// Whether it is the files that have changed since that change was read.
+async fn urgent(watch: &mut Watch, basis: &Basis, stuck: Option<&str>) -> (Version, bool) {
+    let mut fresh = false;
+    let patience = sleep(PATIENCE);
+    tokio::pin!(patience);
+    loop {
+        tokio::select! {
+            () = &mut patience, if !patience.is_elapsed() => {}
+            change = watch.changed() => {
+                if change == Change::Settled {
+                    continue;
+                }
+                fresh = true;
+            }
+        }
+        if let Ok(Some(version)) = basis.tightened(watch)
+            && stuck != Some(version.bundle.generation.as_str())
+        {
+            return (version, fresh);
+        }
+    }
+}
+
+/// The lists that a section names.
+fn files(section: &raw::Revoked, root: &Path) -> Vec<PathBuf> {
+    let mut section = section.clone();
+    let names = List::ALL
+        .iter()
+        .filter_map(|list| list.file(&mut section).take());
+    names.map(|name| root.join(name)).collect()
+}
+
+/// Why a policy was not read: every error, a line each.
+fn reason(error: &LoadError) -> String {
+    let LoadError::Faults(_, faults) = error else {
+        return error.to_string();
+    };
+    let errors = faults
+        .iter()
+        .filter(|fault| fault.severity == Severity::Error);
+    let errors = errors.map(|fault| {
+        format!(
+            "line {}: {}: {}",
+            fault.span.line, fault.path, fault.message
+        )
+    });
+    errors.collect::<Vec<_>>().join("\n")
+}

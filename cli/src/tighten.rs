@@ -1,0 +1,209 @@
+//! The part of a change of policy that only takes away.
+//!
+//! A change may be held: one of its files is being written, has faults, or the host or Envoy refuses it. What it
+//! revokes or removes takes effect all the same. [`tighten`] makes the version for that: the policy in force with
+//! less in it. Nothing is ever added: no client, no credential, no grant, nor more of any of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tensorgate_policy::policy::{ClientId, GrantId};
+use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, raw, validate};
+
+use crate::load::generation;
+
+/// How a grant spells a group among its clients.
+const GROUP_PREFIX: &str = "group:";
+
+/// One version of a policy: validated, and as it travels.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Validated.
+    pub policy: Policy,
+    /// As it travels.
+    pub bundle: Bundle,
+}
+
+/// What newly read sources take away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Removals<'a> {
+    /// Well-formed entries of revocation lists, in the lists' order.
+    pub revoked: Option<&'a raw::Revoked>,
+    /// The digests that a file of API keys still has, by client.
+    pub keys: Option<&'a BTreeMap<String, BTreeSet<String>>>,
+    /// A valid policy that is not in force: what it lacks is removed.
+    pub next: Option<&'a Version>,
+}
+
+impl Version {
+    /// This version without what the sources take away; `None` if they take away nothing.
+    ///
+    /// # Errors
+    /// The faults of what would be left.
+    pub fn tightened(&self, removals: Removals<'_>) -> Result<Option<Self>, Vec<Fault>> {
+        let left = tighten(&self.bundle.policy, &self.policy, removals);
+        if left == self.bundle.policy {
+            return Ok(None);
+        }
+        let (policy, _) = validate::validate(&left)?;
+        // A policy that had a canonical form has one with less in it.
+        let Ok(generation) = generation(&left) else {
+            return Err(Vec::new());
+        };
+        let bundle = Bundle {
+            headers: HeaderMode::default(),
+            generation,
+            policy: left,
+            tightens: None,
+        };
+        Ok(Some(Self { policy, bundle }))
+    }
+}
+
+/// The policy in force without what the sources take away. `now` is the same policy, validated.
+fn tighten(in_force: &raw::Policy, now: &Policy, removals: Removals<'_>) -> raw::Policy {
+    let mut left = in_force.clone();
+    if let Some(revoked) = removals.revoked {
+        revoke(&mut left.revoked, revoked);
+    }
+    for (client, digests) in removals.keys.into_iter().flatten() {
+        if let Some(client) = left.clients.get_mut(client) {
+            let is_left = |key: &raw::ApiKey| {
+                let digest = key.sha256.as_ref();
+                digest.is_some_and(|digest| digests.contains(digest))
+            };
+            client.api_keys.retain(is_left);
+        }
+    }
+    if let Some(next) = removals.next {
+        remove_clients(&mut left, &next.bundle.policy);
+        remove_grants(&mut left, now, &next.policy);
+    }
+    left
+}
+
+/// Adds entries to the lists of what is revoked.
+fn revoke(lists: &mut raw::Revoked, more: &raw::Revoked) {
+    add(&mut lists.jti, &more.jti);
+    add(&mut lists.keys, &more.keys);
+    add(&mut lists.certificates, &more.certificates);
+    let serials = more.serials.as_deref().unwrap_or_default();
+    if !serials.is_empty() {
+        add(lists.serials.get_or_insert_default(), serials);
+    }
+}
+
+/// Adds the entries that are not there. Where there are any, they come in the order of the newly read list: what
+/// is read of the whole policy later is then the same version.
+fn add(list: &mut Vec<String>, more: &[String]) {
+    let (known, read): (BTreeSet<_>, BTreeSet<_>) = (list.iter().collect(), more.iter().collect());
+    if read.is_subset(&known) {
+        return;
+    }
+    let missing = list.iter().filter(|entry| !read.contains(entry));
+    *list = more.iter().chain(missing).cloned().collect();
+}
+
+/// Removes the clients that the next policy does not have, and the credentials that it does not have of the others.
+fn remove_clients(left: &mut raw::Policy, next: &raw::Policy) {
+    left.clients.retain(|name, client| {
+        let next = next.clients.get(name);
+        if let Some(next) = next {
+            remove_credentials(client, next);
+        }
+        next.is_some()
+    });
+    let clients = &left.clients;
+    left.groups.retain(|_, members| {
+        members.retain(|member| clients.contains_key(member));
+        !members.is_empty()
+    });
+}
+
+fn remove_credentials(client: &mut raw::Client, next: &raw::Client) {
+    let keys = next.api_keys.iter();
+    let keys: BTreeMap<_, _> = keys.map(|key| (&key.sha256, &key.not_after)).collect();
+    client.api_keys.retain_mut(|key| {
+        let Some(not_after) = keys.get(&key.sha256) else {
+            return false;
+        };
+        // Days of the calendar, `YYYY-MM-DD`: their order is that of their texts.
+        if let Some(day) = not_after
+            && key.not_after.as_ref().is_none_or(|now| day < now)
+        {
+            key.not_after = Some(day.clone());
+        }
+        true
+    });
+    let same_token = |now: &raw::JwtRule| {
+        next.jwt.as_ref().is_some_and(|next| {
+            let subject = next.subject.is_none() || next.subject == now.subject;
+            next.issuer == now.issuer && subject
+        })
+    };
+    client.jwt.take_if(|now| !same_token(now));
+    client.mtls.take_if(|now| next.mtls.as_ref() != Some(now));
+    client
+        .metadata
+        .take_if(|now| next.metadata.as_ref() != Some(now));
+}
+
+/// Takes clients out of grants of which the next policy leaves them nothing: no operation on any model. A grant
+/// that has no client left goes. A grant that was renamed or split up still leaves its clients something.
+fn remove_grants(left: &mut raw::Policy, now: &Policy, next: &Policy) {
+    let kept = kept(now, next);
+    let mut grants = Vec::new();
+    for (mut grant, id) in left
+        .grants
+        .drain(..)
+        .zip(now.grants_by_id().map(|(id, _)| id))
+    {
+        let is_kept = |name: &String| {
+            let client = now.client_id(name);
+            client.is_some_and(|client| kept.contains(&(id, client)))
+        };
+        let mut seen = BTreeSet::new();
+        let mut clients = Vec::new();
+        for name in &grant.clients {
+            let group = name.strip_prefix(GROUP_PREFIX);
+            match group.map(|group| left.groups.get(group)) {
+                Some(Some(members)) if members.iter().all(is_kept) => clients.push(name.clone()),
+                Some(members) => clients.extend(members.into_iter().flatten().cloned()),
+                None => clients.push(name.clone()),
+            }
+        }
+        clients.retain(|name| {
+            let group = name.starts_with(GROUP_PREFIX);
+            (group || is_kept(name)) && seen.insert(name.clone())
+        });
+        if !clients.is_empty() {
+            grant.clients = clients;
+            grants.push(grant);
+        }
+    }
+    left.grants = grants;
+}
+
+/// Grants and clients of a policy to whom the next one leaves something of it.
+fn kept(now: &Policy, next: &Policy) -> BTreeSet<(GrantId, ClientId)> {
+    let mut kept = BTreeSet::new();
+    for (client, model, version, operation, grant) in now.granted() {
+        if kept.contains(&(grant, client)) {
+            continue;
+        }
+        let still = || {
+            let (was, model) = (now.client(client)?, now.model(model)?);
+            let version = model.versions().get(usize::try_from(version).ok()?)?;
+            let (client, id) = (next.client_id(was.name())?, next.model_id(model.name())?);
+            let versions = next.model(id)?.versions();
+            let place = versions.iter().position(|name| name == version)?;
+            next.grant_for(client, id, u32::try_from(place).ok()?, operation)
+        };
+        if still().is_some() {
+            kept.insert((grant, client));
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+//! `keys revoke` while a change of the policy is held: it waits until the gate that runs refuses the key, and says
+//! so if none does. The host is a stand-in that can be made to refuse; Envoy and the filter are real, or stand-ins too.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::program::{Ran, Scratch, filters, free_port, run, tree};
+use crate::reload::{ENVOY, HOST, generation, in_force, rename_over, until_said};
+use crate::up::{ANY, Stack};
+
+/// A key's digest.
+const KEY: &str = "7d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7";
+const LIST: &str = "revoked-keys.txt";
+
+/// A policy that names a list of revoked keys, in a folder of its own.
+struct Listed {
+    mine: Scratch,
+    text: String,
+    policy: PathBuf,
+}
+
+impl Listed {
+    fn new() -> Self {
+        let mine = Scratch::new();
+        let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+        let text = format!("{text}\nrevoked: {{keys_file: {LIST}}}\n");
+        let policy = mine.file("gate.yaml", &text);
+        mine.file(LIST, "# none yet\n");
+        Self { mine, text, policy }
+    }
+
+    /// The same policy, with a longer time for streams: Envoy's listener changes with it.
+    fn other(&self) -> String {
+        let other = self.text.replace("stream_ms: 60000", "stream_ms: 70000");
+        assert_ne!(other, self.text);
+        other
+    }
+
+    fn revoke(&self, admin: &str, sha256: &str, more: &[&str]) -> Ran {
+        let config = self.policy.to_str().unwrap();
+        let command = [
+            "keys", "revoke", "-c", config, "--sha256", sha256, "--admin", admin,
+        ];
+        run(&[command.as_slice(), more].concat())
+    }
+
+    fn listed(&self) -> String {
+        std::fs::read_to_string(self.mine.path().join(LIST)).unwrap()
+    }
+}
+
+/// What the stand-in for the host shows.
+fn sources(stack: &Stack) -> Value {
+    let file = stack.scratch.path().join("state/policy/sources.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+fn until(what: &str, stack: &Stack, condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed().as_secs() < 60,
+            "never: {what}: {}",
+            stack.said()
+        );
+        std::thread::yield_now();
+    }
+}
+
+/// The key is revoked in what the host and Envoy have, and the command has said so.
+fn check_revoked(stack: &Stack, ran: &Ran) {
+    assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
+    assert!(
+        ran.stdout.contains("refused by the gate at"),
+        "{}",
+        ran.stdout
+    );
+    let bundle = in_force(stack);
+    assert_eq!(bundle["policy"]["revoked"]["keys"], json!([KEY]));
+    let filter = stack
+        .scratch
+        .path()
+        .join("state/dynamic/ecds-tensorgate.gate.yaml");
+    assert!(std::fs::read_to_string(filter).unwrap().contains(KEY));
+}
+
+#[test]
+fn a_key_is_revoked_when_the_gate_says_so_and_the_whole_policy_is_the_same_version() {
+    let listed = Listed::new();
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    let first = generation(&stack.line());
+    let ran = listed.revoke(&stack.admin(), KEY, &["--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let tightened = stack.line();
+    let (was, version) = (format!(" instead of {first} "), generation(&tightened));
+    assert!(
+        tightened.starts_with("tightened: ") && tightened.contains(&was),
+        "{tightened}"
+    );
+    assert_eq!(said["confirmed"], true);
+    assert_eq!(said["version"], version.as_str());
+    let line = stack.line();
+    assert!(
+        line.starts_with("reloaded: ") && line.contains(&was),
+        "{line}"
+    );
+    assert_eq!(generation(&line), version, "nothing else changed");
+    let again = listed.revoke(&stack.admin(), KEY, &[]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(sources(&stack)["held"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn what_envoy_refuses_holds_no_revocation() {
+    let listed = Listed::new();
+    listed.mine.file("gate.wasm", "no module");
+    // It takes no change of its listener, and any of its filter.
+    let envoy = ENVOY
+        .replace("\"listener_manager.lds\": 2", "\"listener_manager.lds\": 1")
+        .replace("filter: 1}", "filter: 99}");
+    let folder = listed.mine.path();
+    let mut stack = Stack::start_under(Some(&envoy), HOST, ANY, &listed.policy, folder);
+    stack.line();
+    rename_over(&listed.policy, &listed.other());
+    until_said(&stack, "Envoy refuses the listener");
+    until("it is held", &stack, || {
+        sources(&stack)["held"][0]["file"] == listed.policy.to_str().unwrap()
+    });
+    let ran = listed.revoke(&stack.admin(), KEY, &[]);
+    check_revoked(&stack, &ran);
+}
+
+#[test]
+fn a_host_that_loads_another_policy_holds_no_revocation() {
+    let listed = Listed::new();
+    // A policy with the longer time is never loaded to its end.
+    let host = HOST.replace(
+        "def again(*_):\n",
+        "def again(*_):\n    if bundle()[\"policy\"][\"listen\"][\"limits\"][\"stream_ms\"] == 70000: return\n",
+    );
+    assert_ne!(host, HOST);
+    let mut stack = Stack::start_with(&host, ANY, &listed.policy, &filters());
+    let first = generation(&stack.line());
+    rename_over(&listed.policy, &listed.other());
+    until("it is being loaded", &stack, || {
+        in_force(&stack)["policy"]["listen"]["limits"]["stream_ms"] == 70_000
+    });
+    let ran = listed.revoke(&stack.admin(), KEY, &[]);
+    assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
+    let line = stack.line();
+    assert!(line.contains(&format!(" instead of {first} ")), "{line}");
+    assert!(
+        ran.stdout.contains(&generation(&line)),
+        "{}{line}",
+        ran.stdout
+    );
+    // And then the other policy is loaded again, with the key revoked.
+    until("it is loaded again", &stack, || {
+        let bundle = in_force(&stack);
+        bundle["policy"]["listen"]["limits"]["stream_ms"] == 70_000
+            && bundle["policy"]["revoked"]["keys"] == json!([KEY])
+    });
+}
+
+#[test]
+fn a_revocation_that_no_process_takes_is_never_called_one_and_is_tried_again() {
+    let listed = Listed::new();
+    let host = HOST.replace(
+        "def again(*_):\n",
+        "def again(*_):\n    if os.path.exists(sys.argv[0] + \".refuses\"):\n        state[\"attempts\"] += 1\n        state[\"last\"] = {\"outcome\": \"refused\", \"generation\": bundle()[\"generation\"], \"faults\": [\"no room\"]}\n        return\n",
+    );
+    assert_ne!(host, HOST);
+    let mut stack = Stack::start_with(&host, ANY, &listed.policy, &filters());
+    stack.line();
+    let refuses = stack.scratch.file("tensorgate-host.refuses", "");
+    let ran = listed.revoke(&stack.admin(), KEY, &[]);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.ends_with(&format!("{KEY} added\n")),
+        "{}",
+        ran.stdout
+    );
+    let why = ran.stderr.replace('\n', " ");
+    assert!(
+        why.contains("no gate confirms") && why.contains("no room"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        stack.said().contains("revocations are NOT in force"),
+        "{}",
+        stack.said()
+    );
+    assert!(
+        sources(&stack)["revocations_held"]
+            .as_str()
+            .unwrap()
+            .contains("no room")
+    );
+    std::fs::remove_file(refuses).unwrap();
+    let line = stack.line();
+    assert!(line.starts_with("tightened: "), "{line}{}", stack.said());
+    let ran = listed.revoke(&stack.admin(), KEY, &[]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(sources(&stack)["revocations_held"], Value::Null);
+}
+
+#[test]
+fn a_policy_that_is_no_yaml_holds_no_revocation() {
+    let listed = Listed::new();
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    let first = generation(&stack.line());
+    std::fs::write(&listed.policy, "version: [1\n").unwrap();
+    until_said(&stack, "held: ");
+    let ran = listed.revoke(&stack.admin(), KEY, &[]);
+    check_revoked(&stack, &ran);
+    assert_eq!(in_force(&stack)["tightens"], first.as_str());
+    // Of another gate's policy nothing is known here.
+    let other = Listed::new();
+    std::fs::write(&other.policy, "version: [1\n").unwrap();
+    assert_eq!(other.revoke(&stack.admin(), KEY, &[]).code, 2);
+}
+
+#[test]
+fn a_list_that_only_the_faulty_policy_names_counts() {
+    let listed = Listed::new();
+    let other = listed.mine.file("others.txt", "");
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    stack.line();
+    let faulty = listed
+        .text
+        .replace(LIST, "others.txt")
+        .replace("quota: ", "qota: ");
+    rename_over(&listed.policy, &faulty);
+    until_said(&stack, "held: ");
+    let ran = listed.revoke(&stack.admin(), KEY, &[]);
+    check_revoked(&stack, &ran);
+    assert!(std::fs::read_to_string(other).unwrap().contains(KEY));
+}
+
+#[test]
+fn a_key_of_a_client_that_its_file_no_longer_has_is_out_though_the_policy_has_faults() {
+    let listed = Listed::new();
+    let text = listed.text.replace(
+        "clients:\n",
+        "clients:\n  filed: {api_keys_file: filed.txt}\n",
+    );
+    assert_ne!(text, listed.text);
+    std::fs::write(&listed.policy, &text).unwrap();
+    let other = KEY.replace('a', "b");
+    let keys = listed.mine.file("filed.txt", format!("{KEY}\n{other}\n"));
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    stack.line();
+    rename_over(&listed.policy, &text.replace("quota: ", "qota: "));
+    until_said(&stack, "held: ");
+    std::fs::write(&keys, format!("{other}\n")).unwrap();
+    let line = stack.line();
+    assert!(line.starts_with("tightened: "), "{line}{}", stack.said());
+    let left = in_force(&stack)["policy"]["clients"]["filed"]["api_keys"].clone();
+    assert_eq!(left, json!([{"sha256": other}]));
+}
+
+#[test]
+fn without_a_gate_the_list_is_written_and_the_exit_code_says_that_nothing_confirms_it() {
+    let listed = Listed::new();
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let ran = listed.revoke(&nowhere, KEY, &[]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .contains(&format!("nothing listens at {nowhere}")),
+        "{}",
+        ran.stderr
+    );
+    assert!(listed.listed().contains(KEY));
+    let ran = listed.revoke(&nowhere, KEY, &["--json"]);
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (ran.code, &said["confirmed"], &said["added"]),
+        (1, &json!(false), &json!(false))
+    );
+    let ran = listed.revoke(&nowhere, KEY, &["--no-wait"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("no gate was asked"), "{}", ran.stdout);
+}

@@ -1,0 +1,122 @@
+//! What `up` means by ready. Host and embedded backends are stand-ins, Envoy is real.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::program::{Scratch, filters, tree};
+use crate::up::{ANY, HOST, Stack};
+
+/// An embedded backend that takes connections, unless its folder of models has a file `broken`.
+pub const EMBEDDED: &str = r#"#!/usr/bin/env python3
+import os, socket, sys
+models, listen = (sys.argv[sys.argv.index(flag) + 1] for flag in ("--models", "--listen"))
+if os.path.exists(os.path.join(models, "broken")):
+    sys.exit("this is why")
+path = listen.removeprefix("unix:")
+if os.path.exists(path):
+    os.remove(path)
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+while True:
+    server.accept()
+"#;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A policy whose backend is embedded, and its folder of models, both below this folder.
+fn embedded(scratch: &Scratch) -> (PathBuf, PathBuf) {
+    let policy = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let kind = r#"kind: open-inference, endpoints: ["http://127.0.0.1:8001"]"#;
+    assert!(policy.contains(kind));
+    let policy = policy.replace(kind, "kind: embedded, models: models");
+    let models = scratch.path().join("models");
+    std::fs::create_dir(&models).unwrap();
+    (scratch.file("gate.yaml", policy), models)
+}
+
+fn until<T>(what: &str, stack: &Stack, mut found: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "never: {what}\n{}",
+            stack.said()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_ends() {
+    let folder = Scratch::new();
+    let (policy, models) = embedded(&folder);
+    let broken = models.join("broken");
+    std::fs::write(&broken, "").unwrap();
+    let mut stack = Stack::start_with(HOST, ANY, &policy, &filters());
+    let gate = stack.gate();
+    until("it says why", &stack, || {
+        let said = stack.said();
+        let said = said.contains("backend gpu ended by itself") && said.contains("this is why");
+        said.then_some(())
+    });
+    std::fs::remove_file(broken).unwrap();
+    until("it listens", &stack, || {
+        let listens = |folder: &PathBuf| folder.join("backend-0.sock").exists();
+        stack.sockets().into_iter().find(listens)
+    });
+    let runs = |stack: &Stack| stack.pid_of("tensorgate-embedded");
+    let first = runs(&stack).unwrap();
+    let killed = Command::new("kill").args(["-KILL", &first]).status();
+    assert!(killed.unwrap().success());
+    until("it runs again", &stack, || {
+        runs(&stack).filter(|pid| *pid != first)
+    });
+    assert!(
+        stack
+            .said()
+            .contains("backend gpu ended by itself (signal: 9")
+    );
+    std::net::TcpStream::connect(&gate).unwrap();
+    stack.signal("TERM");
+    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+    stack.check_nothing_is_left(&gate);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_by_envoys_own_words() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let mut stack = Stack::start(HOST, &listen);
+    assert_eq!(stack.line(), "");
+    assert_eq!(stack.wait(), Some(1));
+    assert!(
+        stack.said().contains("Envoy does not listen")
+            && stack.said().contains("ddress already in use"),
+        "{}",
+        stack.said()
+    );
+    stack.check_nothing_is_left("127.0.0.1:1");
+}
+
+#[test]
+fn a_filter_that_envoy_rejects_is_named_and_nothing_is_ready() {
+    let filters = Scratch::new();
+    filters.file("gate.wasm", "no module");
+    let policy = tree().join("envoy/gate.yaml");
+    let mut stack = Stack::start_with(HOST, ANY, &policy, filters.path());
+    assert_eq!(stack.line(), "", "it says that it is ready");
+    assert_eq!(stack.wait(), Some(1));
+    let said = stack.said();
+    assert!(
+        said.contains("Envoy rejected the filter tensorgate.gate")
+            && said.contains("Failed to load Wasm code"),
+        "{said}"
+    );
+    stack.check_nothing_is_left("127.0.0.1:1");
+}

@@ -1,0 +1,269 @@
+//! `render envoy --as`: filters as control planes load them, beside what those publish themselves.
+
+use saphyr_parser::{Event, Parser};
+use serde_json::{Value, json};
+
+use super::render;
+use crate::program::{digits, filters, tree};
+
+/// The only connection manager of a bootstrap.
+const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+/// The folder of Envoy Gateway's published configuration: beside the tree, or where this says.
+const PUBLISHED: &str = "TENSORGATE_XDS";
+
+fn rendered(control_plane: &str, more: &[&str]) -> Value {
+    let arguments = [&["--json", "--as", control_plane], more].concat();
+    let ran = render(&digits(), &arguments);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+fn keys(map: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = map
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// What a filter's configuration says it does with headers.
+fn headers(config: &Value) -> Value {
+    let configuration = &config["configuration"];
+    assert_eq!(keys(configuration), ["@type", "value"]);
+    let bundle = configuration["value"].as_str().unwrap();
+    let bundle: Value = serde_json::from_str(bundle).unwrap();
+    bundle
+        .get("headers")
+        .cloned()
+        .unwrap_or_else(|| json!("forward"))
+}
+
+#[test]
+fn a_filter_has_the_fields_that_istiod_writes_and_no_others() {
+    for control_plane in ["istio", "istio-edge"] {
+        let bootstrap = rendered(control_plane, &[]);
+        let manager = bootstrap.pointer(MANAGER).unwrap();
+        let filter = &manager["http_filters"][0];
+        assert_eq!(keys(filter), ["name", "typed_config"]);
+        let config = &filter["typed_config"]["config"];
+        let expected = [
+            "configuration",
+            "failure_policy",
+            "name",
+            "root_id",
+            "vm_config",
+        ];
+        assert_eq!(keys(config), expected);
+        let expected = ["code", "environment_variables", "runtime"];
+        assert_eq!(keys(&config["vm_config"]), expected);
+        assert_eq!(headers(config), "forward");
+        let routes = manager["route_config"]["virtual_hosts"][0]["routes"].as_array();
+        assert!(
+            routes
+                .unwrap()
+                .iter()
+                .all(|route| keys(route) == ["match", "route"])
+        );
+    }
+    let limit = "/static_resources/listeners/0/per_connection_buffer_limit_bytes";
+    assert_eq!(rendered("istio", &[]).pointer(limit), None);
+    let edge = rendered("istio-edge", &[]);
+    assert_eq!(edge.pointer(limit), Some(&json!(32_768)));
+}
+
+#[test]
+fn what_holds_headers_and_the_field_that_says_so_stand_together() {
+    for (control_plane, expected) in [
+        ("plain", ("hold", true)),
+        ("istio", ("forward", false)),
+        ("istio-edge", ("forward", false)),
+        ("envoy-gateway", ("forward", false)),
+    ] {
+        let bootstrap = rendered(control_plane, &["--chain", "auth,rate-limit,tensor-guard"]);
+        let manager = bootstrap.pointer(MANAGER).unwrap();
+        let filters = manager["http_filters"].as_array().unwrap();
+        let (_router, filters) = filters.split_last().unwrap();
+        assert_eq!(filters.len(), 3);
+        for filter in filters {
+            let config = &filter["typed_config"]["config"];
+            let holds = config["allow_on_headers_stop_iteration"] == true;
+            assert_eq!((headers(config).as_str().unwrap(), holds), expected);
+        }
+    }
+}
+
+#[test]
+fn a_real_envoy_validates_what_every_control_plane_would_send() {
+    let filters = filters();
+    let filters = filters.to_str().unwrap();
+    for control_plane in ["istio", "istio-edge", "envoy-gateway"] {
+        let more = ["--as", control_plane, "--filters", filters, "--validate"];
+        let ran = render(&digits(), &more);
+        assert_eq!(ran.code, 0, "{control_plane}: {}", ran.stderr);
+    }
+}
+
+/// Envoy Gateway's own output: its listeners and its routes. `None` without the files, which CI
+/// always has.
+fn published() -> Option<[Value; 2]> {
+    let beside = || tree().parent().unwrap().join("shared/xds");
+    let folder = std::env::var_os(PUBLISHED).map_or_else(beside, Into::into);
+    let files = ["listeners", "routes"];
+    let files = files.map(|name| folder.join(format!("envoy-gateway-wasm.{name}.yaml")));
+    if let Some(missing) = files.iter().find(|file| !file.is_file()) {
+        let missing = missing.display();
+        let message = format!("no {missing}: name the folder of these files with {PUBLISHED}");
+        assert!(std::env::var_os("CI").is_none(), "{message}");
+        eprintln!("not compared with what Envoy Gateway publishes: {message}");
+        return None;
+    }
+    Some(files.map(|file| yaml(&std::fs::read_to_string(file).unwrap())))
+}
+
+/// A YAML document. Names of fields are turned from protobuf's JSON form into its own.
+fn yaml(text: &str) -> Value {
+    let mut open: Vec<(Value, Option<String>)> = Vec::new();
+    let mut done = Value::Null;
+    for event in Parser::new_from_str(text) {
+        let value = match event.unwrap().0 {
+            Event::SequenceStart(..) => {
+                open.push((json!([]), None));
+                continue;
+            }
+            Event::MappingStart(..) => {
+                open.push((json!({}), None));
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => open.pop().unwrap().0,
+            Event::Scalar(text, ..) => {
+                if let Some((Value::Object(_), key @ None)) = open.last_mut() {
+                    *key = Some(text.into_owned());
+                    continue;
+                }
+                let plain = serde_json::from_str(&text).ok();
+                plain
+                    .filter(|it: &Value| !it.is_string() && !it.is_object() && !it.is_array())
+                    .unwrap_or_else(|| json!(text))
+            }
+            _ => continue,
+        };
+        match open.last_mut() {
+            Some((Value::Object(map), key)) => {
+                map.insert(snake(&key.take().unwrap()), value);
+            }
+            Some((Value::Array(items), _)) => items.push(value),
+            _ => done = value,
+        }
+    }
+    done
+}
+
+/// `vmId` as `vm_id`. A name of a resource stays as it is.
+fn snake(key: &str) -> String {
+    if key.contains(['.', '/', '@']) {
+        return key.to_owned();
+    }
+    let letters = key.chars().flat_map(|letter| {
+        let word = letter.is_ascii_uppercase().then_some('_');
+        word.into_iter().chain([letter.to_ascii_lowercase()])
+    });
+    letters.collect()
+}
+
+#[test]
+fn a_filter_stands_in_the_listener_as_envoy_gateway_publishes_it() {
+    let Some([listeners, routes]) = published() else {
+        return;
+    };
+    let theirs = &listeners[0];
+    let bootstrap = rendered("envoy-gateway", &[]);
+    let ours = &bootstrap["static_resources"]["listeners"][0];
+    let limit = "per_connection_buffer_limit_bytes";
+    assert_eq!(theirs[limit], ours[limit]);
+    let their_manager = &theirs["default_filter_chain"]["filters"][0]["typed_config"];
+    let manager = bootstrap.pointer(MANAGER).unwrap();
+    for field in [
+        "http2_protocol_options",
+        "normalize_path",
+        "merge_slashes",
+        "path_with_escaped_slashes_action",
+        "server_header_transformation",
+        "use_remote_address",
+    ] {
+        assert!(!manager[field].is_null(), "{field}");
+        assert_eq!(their_manager[field], manager[field], "{field}");
+    }
+    let underscores = "/common_http_protocol_options/headers_with_underscores_action";
+    assert_eq!(
+        their_manager.pointer(underscores),
+        manager.pointer(underscores)
+    );
+
+    // One of theirs has a root, another one environment variables; ours has both.
+    let config = |filter: &Value| filter["typed_config"]["config"].clone();
+    let (rooted, environment) = (
+        &their_manager["http_filters"][2],
+        &their_manager["http_filters"][3],
+    );
+    let filter = &manager["http_filters"][0];
+    assert_eq!(keys(rooted), keys(filter));
+    assert_eq!(
+        (&rooted["disabled"], &filter["disabled"]),
+        (&json!(true), &json!(true))
+    );
+    assert_eq!(keys(&config(rooted)), keys(&config(filter)));
+    let vm = |filter: &Value| config(filter)["vm_config"].clone();
+    assert_eq!(keys(&vm(environment)), keys(&vm(filter)));
+    for field in ["environment_variables", "runtime"] {
+        let theirs = &vm(environment)[field];
+        assert_eq!(theirs.is_string(), vm(filter)[field].is_string(), "{field}");
+    }
+    assert_eq!(
+        config(rooted)["configuration"]["@type"],
+        config(filter)["configuration"]["@type"]
+    );
+    for filter in [rooted, filter] {
+        let id = vm(filter)["vm_id"].as_str().unwrap().to_owned();
+        assert_eq!(filter["name"], format!("envoy.filters.http.wasm/{id}"));
+    }
+    assert_eq!(headers(&config(filter)), "forward");
+
+    let their_route = &routes[0]["virtual_hosts"][0]["routes"][1];
+    let name = filter["name"].as_str().unwrap();
+    let all = manager["route_config"]["virtual_hosts"][0]["routes"].as_array();
+    for route in all.unwrap() {
+        let enabled = &route["typed_per_filter_config"];
+        assert_eq!(keys(enabled), [name]);
+        let theirs = &their_route["typed_per_filter_config"][rooted["name"].as_str().unwrap()];
+        assert_eq!(theirs, &enabled[name]);
+        assert_eq!(
+            their_route["route"]["upgrade_configs"],
+            route["route"]["upgrade_configs"]
+        );
+    }
+}
+
+#[test]
+fn shared_limits_need_the_whole_gate_where_headers_go_on_early() {
+    let policy = std::fs::read_to_string(digits()).unwrap();
+    let scratch = crate::program::Scratch::new();
+    let shared = policy.replacen("quota: 600", "scope: global, quota: 600", 1);
+    let service = "rate_limit_service: {redis: {url: \"redis://127.0.0.1:6379\"}}\n";
+    let file = scratch.file("gate.yaml", format!("{shared}\n{service}"));
+    for (control_plane, chain, code) in [
+        ("plain", "auth,rate-limit,tensor-guard", 0),
+        ("istio", "gate", 0),
+        ("istio", "auth,rate-limit,tensor-guard", 2),
+        ("envoy-gateway", "rate-limit,tensor-guard", 2),
+    ] {
+        let ran = render(&file, &["--as", control_plane, "--chain", chain]);
+        assert_eq!(ran.code, code, "{control_plane} {chain}: {}", ran.stderr);
+        let says = ran
+            .stderr
+            .contains("limits of scope global need the filter gate");
+        assert_eq!(says, code == 2, "{}", ran.stderr);
+    }
+}

@@ -1,0 +1,154 @@
+//! How a filter treats a request body: whether the body is buffered, streamed or must be empty, and
+//! how large it may be. This module never reads a body.
+
+use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_policy::{Decision, Denial, Policy, Reason};
+
+use crate::filter::Capabilities;
+use crate::listener_bounds::ListenerBounds;
+
+/// Maximum body of a server-level request (health, metadata), in bytes: a gRPC frame around a
+/// service name, or nothing.
+pub const MAX_SERVER_QUERY_BODY_BYTES: usize = 1024;
+
+/// Body bytes that every listener rendered by tensorgate lets a filter buffer. This is less than
+/// the slack that `render` adds to each policy's `hold_bytes`.
+pub const ALWAYS_BUFFERED_BYTES: usize = 256 << 10;
+
+/// What to do with a buffered body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// Validate the body.
+    Validate(BodyPlan),
+    /// Check the size only: the sandbox host is the only reader.
+    ServerQuery,
+    /// The body must be empty.
+    None,
+}
+
+impl Body {
+    /// Lowers the limits to what the stream's listener lets a filter buffer. A body that cannot be
+    /// streamed must then fit into that buffer.
+    pub(crate) fn within(self, bounds: ListenerBounds) -> Self {
+        match (self, bounds.hold_bytes) {
+            (Self::Validate(plan), Some(hold_bytes)) if hold_bytes < plan.hold_bytes => {
+                let max_bytes = if plan.expansion.is_none() && can_stream(plan.format) {
+                    plan.max_bytes
+                } else {
+                    plan.max_bytes.min(hold_bytes)
+                };
+                Self::Validate(BodyPlan {
+                    max_bytes,
+                    hold_bytes,
+                    ..plan
+                })
+            }
+            (body, _) => body,
+        }
+    }
+
+    /// Checks that so many bytes are allowed. The rejection reason does not depend on how the body
+    /// is split into chunks.
+    pub(crate) fn fits(self, bytes: usize) -> Result<(), Denial> {
+        let max_bytes = match self {
+            Self::Validate(BodyPlan {
+                format: BodyFormat::Empty,
+                ..
+            })
+            | Self::None => {
+                return if bytes == 0 {
+                    Ok(())
+                } else {
+                    Err(Denial::new(Reason::Malformed, "a body came where none may"))
+                };
+            }
+            Self::Validate(plan) => plan.max_bytes,
+            Self::ServerQuery => MAX_SERVER_QUERY_BODY_BYTES,
+        };
+        within(bytes, max_bytes)
+    }
+}
+
+/// Checks a number of body bytes, possibly with more to come, against a maximum.
+pub(crate) fn within(bytes: usize, max_bytes: usize) -> Result<(), Denial> {
+    if bytes > max_bytes {
+        let cause = format!("body has at least {bytes} bytes, {max_bytes} are allowed");
+        return Err(Denial::new(Reason::BodyTooLarge, cause));
+    }
+    Ok(())
+}
+
+/// Whether a filter with these capabilities must buffer the whole body before the verdict.
+/// Otherwise the body is streamed.
+pub(crate) fn needs_whole_body(
+    capabilities: Capabilities,
+    plan: BodyPlan,
+    decision: &Decision,
+    policy: &Policy,
+) -> bool {
+    match plan.format {
+        // The message names the model, which every capability needs.
+        BodyFormat::OipGrpcInfer
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::OpenAi(_)
+        | BodyFormat::TorchGrpc => true,
+        // The body must be empty, and every filter enforces that.
+        BodyFormat::Empty => true,
+        BodyFormat::OipJson
+        | BodyFormat::OipBinary { .. }
+        | BodyFormat::TfJson
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
+        | BodyFormat::Template
+        | BodyFormat::Raw => {
+            capabilities.check || (capabilities.charge && decision.needs_body_size(policy))
+        }
+    }
+}
+
+/// Whether a body in this format can be validated while it streams.
+const fn can_stream(format: BodyFormat) -> bool {
+    match format {
+        BodyFormat::OipBinary { .. } | BodyFormat::OipGrpcInfer => true,
+        BodyFormat::OipJson
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfJson
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::OpenAi(_)
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
+        | BodyFormat::TorchGrpc
+        | BodyFormat::Template
+        | BodyFormat::Raw
+        | BodyFormat::Empty => false,
+    }
+}
+
+/// Whether a filter with these capabilities reads the bytes of such a body.
+pub(crate) fn reads_body(
+    capabilities: Capabilities,
+    format: BodyFormat,
+    decision: &Decision,
+    policy: &Policy,
+) -> bool {
+    match format {
+        BodyFormat::OipGrpcInfer
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::OpenAi(_)
+        | BodyFormat::TorchGrpc => true,
+        BodyFormat::OipJson
+        | BodyFormat::OipBinary { .. }
+        | BodyFormat::TfJson
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
+        | BodyFormat::Template => capabilities.check,
+        // A raw body for a handler is read only if its model restricts the file types.
+        BodyFormat::Raw => capabilities.check && decision.reads_raw(policy),
+        BodyFormat::Empty => false,
+    }
+}

@@ -1,0 +1,582 @@
+//! One request at one filter.
+//!
+//! A [`Gate`] drives a [`Decision`] with the events that the proxy delivers and executes its steps:
+//! charges, reading the body, responses, upstream headers. The gate itself only decides to reject a
+//! request when a step fails. The filter's [`crate::filter::Capabilities`] say which steps the
+//! filter executes; the other steps count as done.
+//!
+//! Headers are held until the verdict. The body stays in the proxy's buffer until it is complete. A
+//! body that is too large to buffer is held until its head is accepted, and the rest is validated
+//! while it streams (`streaming_validation`). The verdict falls:
+//! - with the headers,
+//! - at the end of the body,
+//! - at the trailers, which end a body without a body callback,
+//! - when a pending call completes (`waiting`, `pending_charge`),
+//! - for each message of a stream separately (`messages`).
+//!
+//! A rejection is final: after a response nothing is forwarded, and there is only one response. A
+//! filter that does not need the body forwards it once the head is accepted.
+
+mod body_streaming;
+mod completion;
+mod delivery;
+mod forwarding;
+mod messages;
+mod pending_charge;
+mod settlement;
+mod signing;
+mod waiting;
+
+use std::rc::Rc;
+
+use tensorgate_policy::decision::BodyPlan;
+use tensorgate_policy::request::Protocol;
+use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
+use tensorgate_wire::headers::{self, ReadHead};
+use tensorgate_wire::{addressee, context, decode, expand};
+
+use crate::body::{ALWAYS_BUFFERED_BYTES, Body, needs_whole_body, reads_body};
+use crate::host::{Action, HostFault, Level, Proxy};
+use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
+use crate::keys::AwaitedFetch;
+use crate::listener_bounds::ListenerBounds;
+use crate::message_stream::MessageStream;
+use crate::outcome::Outcome;
+use crate::permits::release as release_permits;
+use crate::quota_steps::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
+use crate::rate_limit_service::cancel_pending_charge;
+use crate::record::Record;
+use crate::rewrite::Rewrite;
+use crate::root::GateRoot;
+use crate::streaming_validation::StreamingValidator;
+use crate::upstream::Upstream;
+pub(crate) use body_streaming::{read_body, read_body_at};
+use completion::Remainder;
+pub(crate) use delivery::Delivery;
+use forwarding::{Forwarded, clear_trailers};
+use settlement::PendingSettlement;
+use waiting::Waiting;
+
+/// State of a request.
+enum Phase {
+    /// No event has arrived.
+    Fresh,
+    /// A call to another server is pending; the data that has arrived is buffered.
+    Waiting(Box<Waiting>),
+    /// Accepted so far; headers and body are buffered.
+    Buffering(Box<PendingRequest>),
+    /// Forwarded completely.
+    Forwarded,
+    /// The head was forwarded, and the body passes through unread.
+    PassThrough,
+    /// As `PassThrough`, but a charge is pending: the end of the body waits for the charge.
+    Charging(Box<PendingRequest>),
+    /// The head was forwarded, and the body is validated while it streams.
+    Validating(Box<PendingRequest>, Box<StreamingValidator>),
+    /// The head was forwarded, and messages follow; each message has its own verdict.
+    Messages(Box<PendingRequest>, Box<MessageStream>),
+    /// The stream ended before its body: the remaining data is discarded.
+    Discarding,
+    /// Rejected with a response. Final.
+    Denied,
+}
+
+/// Maximum size of client headers that stay in the proxy, in bytes of names and values. Rewriting
+/// headers costs a tenth of a small request. About 400 bytes are forwarded, so this limit bounds
+/// the memory per stream.
+const MAX_BUFFERED_HEADER_BYTES: usize = 2048;
+/// Maximum size of certificate information that stays in the proxy in addition, in bytes.
+const MAX_BUFFERED_CERTIFICATE_BYTES: usize = 4096;
+
+/// Smallest chunk of a body that is forwarded before the body's end, in bytes. HTTP/2 servers count
+/// a smaller frame against a connection (h2 0.4.20, `DEFAULT_DATA_FRAME_OVERHEAD_THRESHOLD`).
+const MIN_CHUNK_BYTES: usize = 256;
+
+/// A request whose verdict is pending.
+struct PendingRequest {
+    decision: Decision,
+    previous: PreviousFilters,
+    upstream: Upstream,
+    /// Changes to the proxy's headers that remain, except the signed context.
+    rewrite: Rewrite,
+    /// Size of names and values of the original headers, in bytes.
+    head_bytes: usize,
+    body: Body,
+    /// Body bytes in the proxy's buffer.
+    body_bytes: usize,
+    /// When the credential expires, in Unix seconds.
+    until_unix_s: Option<u64>,
+    /// Set once the headers were forwarded before the verdict.
+    forwarded: Option<Box<Forwarded>>,
+}
+
+/// One request at one filter.
+pub struct Gate {
+    root: Rc<GateRoot>,
+    phase: Phase,
+    outcome: Outcome,
+    /// Permits, reservations and memory to release when the response or the stream ends.
+    resources: RequestResources,
+    /// Tokens reserved for the response.
+    pending_settlement: Option<Box<PendingSettlement>>,
+    /// Whether the end of a streamed request has arrived and is held.
+    ended: bool,
+    /// Body bytes in the proxy's buffer that this filter has not read.
+    unread_bytes: usize,
+    /// Whether a callback other than the request's own is running.
+    late: bool,
+    /// Whether request trailers may carry verdicts of the previous filters.
+    keeps_verdicts: bool,
+    /// Whether request trailers carry the verdict of this filter.
+    gave_verdict: bool,
+}
+
+impl Gate {
+    /// Creates the gate for one request.
+    pub fn new(root: Rc<GateRoot>) -> Self {
+        let outcome = Outcome::new(root.filter);
+        Self {
+            root,
+            phase: Phase::Fresh,
+            outcome,
+            resources: RequestResources::default(),
+            pending_settlement: None,
+            ended: false,
+            unread_bytes: 0,
+            late: false,
+            keeps_verdicts: false,
+            gave_verdict: false,
+        }
+    }
+
+    /// Key that signs contexts and message envelopes.
+    pub(crate) fn context_key(&self) -> Option<&context::Key> {
+        self.root.context_key.as_ref()
+    }
+
+    /// The outcome so far.
+    pub const fn record(&self) -> &Record {
+        &self.outcome.record
+    }
+
+    /// Handles the request headers. `end_of_stream`: nothing follows.
+    pub fn on_request_headers(&mut self, proxy: &mut dyn Proxy, end_of_stream: bool) -> Action {
+        if !matches!(self.phase, Phase::Fresh) {
+            // Headers arrive once. A proxy that repeats them gets no second decision.
+            return Action::Pause;
+        }
+        self.evaluate_head(proxy, end_of_stream, None)
+    }
+
+    /// Evaluates the headers. `awaited`: the key fetch that the request has waited for.
+    fn evaluate_head(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        end_of_stream: bool,
+        awaited: Option<&AwaitedFetch>,
+    ) -> Action {
+        let root = Rc::clone(&self.root);
+        let read = proxy.now().and_then(|now| {
+            let mut fields = proxy.request_headers()?;
+            let previous = PreviousFilters::read(&root, proxy, &mut fields)?;
+            Ok((now, fields, previous))
+        });
+        let (now, fields, previous) = match read {
+            Ok(read) => read,
+            Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, ""),
+        };
+        let read = ReadHead::read_keys(&fields, end_of_stream, root.key_locations());
+        if let Err(fault) = remove_api_key(proxy, &read) {
+            return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, "");
+        }
+        let mut upstream = Upstream::new(read.method, &read.path, read.request_id, &fields);
+        let identified = match identify(proxy, &root, &previous, &read, now, awaited) {
+            CallerState::Known(identified) => identified,
+            CallerState::Awaits(awaited, permit) => {
+                let holds = !read.is_stream();
+                return self.wait_for_key(proxy, awaited, permit, end_of_stream, holds);
+            }
+        };
+        self.outcome.record.credential = identified.credential;
+        upstream.claims = identified.claims;
+        let mut head = read.into_head(identified.identity, root.policy.templates());
+        (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
+        upstream.accept(&head);
+        let (decision, step) = Decision::begin(&root.policy, &head);
+        let rewrite = if root.filter.capabilities().identify {
+            Rewrite::plan(&fields, &upstream.fields())
+        } else {
+            Rewrite::DONE
+        };
+        let pending = Box::new(PendingRequest {
+            decision,
+            previous,
+            upstream,
+            rewrite,
+            head_bytes: fields
+                .iter()
+                // A connection holds one certificate anyway, so a small one is not counted.
+                .filter(|(name, value)| {
+                    name != headers::CERTIFICATE || value.len() > MAX_BUFFERED_CERTIFICATE_BYTES
+                })
+                .map(|(name, value)| name.len().saturating_add(value.len()))
+                .fold(0, usize::saturating_add),
+            body: Body::None,
+            body_bytes: 0,
+            until_unix_s: identified.until_unix_s,
+            forwarded: None,
+        });
+        self.keeps_verdicts = pending.previous.context.is_some();
+        self.advance(proxy, pending, now, step, None, end_of_stream)
+    }
+
+    /// Handles more of the body. `body_bytes` is the total in the proxy's buffer.
+    pub fn on_request_body(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        body_bytes: usize,
+        end_of_stream: bool,
+    ) -> Action {
+        if !end_of_stream && self.gathers(body_bytes) {
+            self.unread_bytes = body_bytes;
+            return Action::Pause;
+        }
+        match self.phase {
+            Phase::Validating(..) => return self.validate_chunk(proxy, body_bytes, end_of_stream),
+            Phase::Waiting(_) => return self.wait_with_body(proxy, body_bytes, end_of_stream),
+            Phase::Charging(_) => {
+                return self.pass_while_charging(proxy, body_bytes, end_of_stream);
+            }
+            Phase::Messages(..) => return self.messages(proxy, body_bytes, end_of_stream),
+            Phase::Discarding => return self.discard(proxy, body_bytes),
+            _ => {}
+        }
+        let Some(mut pending) = self.take_pending() else {
+            // After the verdict no more body is expected; any further data is held.
+            return match self.phase {
+                Phase::PassThrough => Action::Continue,
+                Phase::Forwarded if body_bytes == 0 => Action::Continue,
+                _ => Action::Pause,
+            };
+        };
+        if pending.forwarded.is_some() {
+            self.unread_bytes = 0;
+            return self.collect(proxy, pending, body_bytes, end_of_stream);
+        }
+        self.delivered();
+        let before = core::mem::replace(&mut pending.body_bytes, body_bytes);
+        // Read once, and only for a body that may exceed what the listener of an older policy
+        // buffers.
+        if before <= ALWAYS_BUFFERED_BYTES && body_bytes > ALWAYS_BUFFERED_BYTES {
+            pending.body = pending.body.within(ListenerBounds::read(proxy));
+        }
+        if let Err(denial) = pending.body.fits(body_bytes) {
+            return self.refuse(proxy, pending, denial);
+        }
+        if let Body::Validate(plan) = pending.body
+            && body_bytes > plan.hold_bytes
+        {
+            return self.start_streaming(proxy, pending, plan, end_of_stream);
+        }
+        if end_of_stream {
+            return self.finish(proxy, pending);
+        }
+        self.phase = Phase::Buffering(pending);
+        Action::Pause
+    }
+
+    /// Whether a small chunk of a streamed body waits for more in the proxy's buffer.
+    ///
+    /// Each chunk becomes an HTTP/2 frame of a connection that many clients share. Proxies and
+    /// servers close a connection on which too many small frames wait. A request that waits for the
+    /// rate-limit service is left out, because its answer makes the proxy send all that it has.
+    fn gathers(&self, bytes: usize) -> bool {
+        let is_streamed = match &self.phase {
+            Phase::Buffering(pending) | Phase::Charging(pending) => pending.forwarded.is_some(),
+            Phase::Validating(..) => true,
+            _ => false,
+        };
+        is_streamed && bytes < MIN_CHUNK_BYTES && self.resources.pending_charges.is_empty()
+    }
+
+    /// Handles the trailers: the body is complete, although no body callback said so.
+    pub fn on_request_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
+        match self.phase {
+            Phase::Fresh | Phase::Denied => return Action::Pause,
+            Phase::Waiting(_) => return self.wait_with_trailers(),
+            // Envoy hands this filter its own trailers once the request has waited in its headers.
+            Phase::Forwarded if self.gave_verdict => return Action::Continue,
+            _ => {}
+        }
+        // No inference protocol has request trailers; client trailers would be forwarded unchecked.
+        let cleared = clear_trailers(proxy, self.keeps_verdicts);
+        match (&self.phase, cleared) {
+            (Phase::Validating(..), Ok(())) => {
+                return self.end_validation_in_trailers(proxy);
+            }
+            (Phase::Charging(_), Ok(())) => return self.end_passing(proxy, true),
+            (Phase::Validating(..) | Phase::Charging(_), Err(fault)) => {
+                return self.reject_streamed(proxy, cannot_decide(fault));
+            }
+            (Phase::Messages(..), cleared) => return self.messages_end(proxy, cleared),
+            _ => {}
+        }
+        match (self.take_pending(), cleared) {
+            (Some(mut pending), Ok(())) => {
+                if let Err(denial) = self.collect_trailers(proxy, &mut pending) {
+                    return self.refuse(proxy, pending, denial);
+                }
+                match pending.body {
+                    // The body is too large to validate as a whole; only its end was held.
+                    Body::Validate(plan) if pending.body_bytes > plan.hold_bytes => {
+                        self.start_streaming(proxy, pending, plan, true)
+                    }
+                    _ => self.finish(proxy, pending),
+                }
+            }
+            (Some(pending), Err(fault)) => self.refuse(proxy, pending, cannot_decide(fault)),
+            (None, Ok(())) => Action::Continue,
+            (None, Err(_)) => Action::Pause,
+        }
+    }
+
+    /// Handles the access log callback. It may run more than once, and the stream may continue.
+    pub fn on_log(&mut self, proxy: &mut dyn Proxy) {
+        match &self.phase {
+            Phase::Buffering(pending)
+            | Phase::Validating(pending, _)
+            | Phase::Charging(pending) => {
+                self.outcome.note(&self.root.policy, &pending.decision);
+                self.outcome.aborted(proxy);
+            }
+            Phase::Waiting(waiting) => {
+                if let Some((pending, _)) = waiting.judged() {
+                    self.outcome.note(&self.root.policy, &pending.decision);
+                }
+                self.outcome.aborted(proxy);
+            }
+            Phase::Fresh
+            | Phase::Forwarded
+            | Phase::PassThrough
+            | Phase::Messages(..)
+            | Phase::Discarding
+            | Phase::Denied => {}
+        }
+        self.outcome.number(proxy);
+    }
+
+    /// Handles the end of the stream, for any reason. Called once.
+    pub fn on_done(&mut self, proxy: &mut dyn Proxy) {
+        // The client has gone. A proxy that does not deliver bodies is still worth logging.
+        self.detect_undelivered(proxy);
+        if let Some(pending) = self
+            .take_pending()
+            .or_else(|| self.take_streamed().map(|(pending, _)| pending))
+        {
+            self.outcome.note(&self.root.policy, &pending.decision);
+            self.outcome.aborted(proxy);
+        } else if let Some(waiting) = self.take_waiting() {
+            if let Some((pending, pending_charge)) = waiting.judged() {
+                self.outcome.note(&self.root.policy, &pending.decision);
+                cancel_pending_charge(proxy, pending_charge);
+            }
+            self.outcome.aborted(proxy);
+        } else if let Some((_, stream)) = self.take_messages() {
+            stream.cancel(proxy);
+        } else if matches!(self.phase, Phase::Fresh) {
+            self.outcome.ended_before_head(proxy);
+        }
+        for pending_charge in core::mem::take(&mut self.resources.pending_charges) {
+            cancel_pending_charge(proxy, &pending_charge);
+        }
+        self.resources.body_memory.release(proxy);
+        self.outcome.done(proxy);
+        let places = core::mem::take(&mut self.resources.permits);
+        if places.is_empty() {
+            return;
+        }
+        // Without a clock no permit counts as expired, and all are still released.
+        let now_ns = proxy.now().map_or(0, |now| now.monotonic_ns);
+        for fault in release_permits(proxy, &places, now_ns) {
+            proxy.log(Level::Error, &format!("places in flight: {fault}"));
+        }
+    }
+
+    /// Evaluates a complete body.
+    fn finish(&mut self, proxy: &mut dyn Proxy, mut pending: Box<PendingRequest>) -> Action {
+        let now = match proxy.now() {
+            Ok(now) => now,
+            Err(fault) => return self.refuse(proxy, pending, cannot_decide(fault)),
+        };
+        let Body::Validate(plan) = pending.body else {
+            return self.advance(proxy, pending, now, Step::Forward, None, true);
+        };
+        let body = match self.whole_body(proxy, &pending, plan) {
+            Ok(body) => body,
+            Err(denial) => return self.refuse(proxy, pending, denial),
+        };
+        let body = match expand(&plan, body.as_slice()) {
+            Ok(body) => body,
+            Err(denial) => return self.refuse(proxy, pending, denial),
+        };
+        let addressee = match addressee(plan.format, &body) {
+            Ok(addressee) => addressee,
+            Err(denial) => return self.refuse(proxy, pending, denial),
+        };
+        let bytes = pending.body_bytes;
+        let step = pending.decision.body(&self.root.policy, bytes, addressee);
+        self.advance(proxy, pending, now, step, Some((plan, &body)), true)
+    }
+
+    /// A complete body as it arrived; empty if this filter does not read it.
+    fn whole_body(
+        &self,
+        proxy: &mut dyn Proxy,
+        pending: &PendingRequest,
+        plan: BodyPlan,
+    ) -> Result<Rc<Vec<u8>>, Denial> {
+        if let Some(forwarded) = &pending.forwarded {
+            return Ok(forwarded.body());
+        }
+        let (capabilities, policy) = (self.root.filter.capabilities(), &self.root.policy);
+        let looked_at = if reads_body(capabilities, plan.format, &pending.decision, policy) {
+            pending.body_bytes
+        } else {
+            0
+        };
+        read_body(proxy, looked_at).map(Rc::new)
+    }
+
+    /// Executes steps until the request is answered or forwarded, or waits for its body or for the
+    /// rate-limit service.
+    fn advance(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        mut pending: Box<PendingRequest>,
+        now: Now,
+        first: Step,
+        body: Option<(BodyPlan, &[u8])>,
+        end_of_stream: bool,
+    ) -> Action {
+        let root = Rc::clone(&self.root);
+        let (policy, capabilities) = (&root.policy, root.filter.capabilities());
+        let mut step = first;
+        let mut request = None;
+        for _ in 0..MAX_STEPS {
+            step = match (step, body, &request) {
+                (Step::Deny(denial), ..) => return self.deny_pending(proxy, &pending, &denial),
+                (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => {
+                    let (decision, resources) = (&mut pending.decision, &mut self.resources);
+                    let request_id = &pending.upstream.request_id;
+                    match run_quota_step(&root, proxy, decision, resources, request_id, now, step) {
+                        QuotaStep::Done(step) => step,
+                        QuotaStep::Pending(pending_charge) => {
+                            let whole = body.is_some();
+                            return self.wait_for_rate_limits(
+                                pending,
+                                pending_charge,
+                                whole,
+                                end_of_stream,
+                            );
+                        }
+                    }
+                }
+                (Step::ReadBody(plan), None, _) => {
+                    if !needs_whole_body(capabilities, plan, &pending.decision, policy) {
+                        let rest = match (end_of_stream, self.resources.pending_charges.is_empty())
+                        {
+                            (true, _) => Remainder::None,
+                            (false, true) => Remainder::PassThrough,
+                            (false, false) => Remainder::Charging,
+                        };
+                        return self.forward(proxy, pending, now, rest);
+                    }
+                    return self.hold(proxy, pending, now, Body::Validate(plan), end_of_stream);
+                }
+                (Step::ReadMessages(plan), ..) => {
+                    let rest = if end_of_stream {
+                        Remainder::None
+                    } else {
+                        Remainder::Messages(plan)
+                    };
+                    return self.forward(proxy, pending, now, rest);
+                }
+                // A filter that does not validate needs the message only if nothing else names the
+                // model.
+                (Step::Decode, Some(_), None)
+                    if !capabilities.check && pending.decision.model().is_some() =>
+                {
+                    Step::Forward
+                }
+                (Step::Decode, Some((plan, body)), None) => {
+                    let by = pending.decision.read_by(policy);
+                    match decode(plan.format, body, by) {
+                        Ok(decoded) => pending.decision.message(policy, request.insert(decoded)),
+                        Err(denial) => return self.refuse(proxy, pending, denial),
+                    }
+                }
+                (Step::Check, Some(_), _) if !capabilities.check => Step::Forward,
+                (Step::Check, _, Some(request)) => pending.decision.check(policy, request),
+                // The request was decoded before it waited for shared limits. The result was not
+                // kept, so the body is decoded again.
+                (Step::Check, Some((plan, body)), None) => {
+                    match decode(plan.format, body, pending.decision.read_by(policy)) {
+                        Ok(decoded) => pending.decision.check(policy, request.insert(decoded)),
+                        Err(denial) => return self.refuse(proxy, pending, denial),
+                    }
+                }
+                (Step::Answer(protocol, _), None, _) if protocol.is_grpc() && !end_of_stream => {
+                    return self.hold(proxy, pending, now, Body::ServerQuery, end_of_stream);
+                }
+                (Step::Answer(..) | Step::Forward, None, _) if !end_of_stream => {
+                    return self.hold(proxy, pending, now, Body::None, end_of_stream);
+                }
+                (Step::Answer(..) | Step::Forward, ..) => {
+                    return self.forward(proxy, pending, now, Remainder::None);
+                }
+                (Step::Check | Step::Decode | Step::ReadBody(_), ..) => {
+                    return self.refuse(proxy, pending, out_of_order());
+                }
+            };
+        }
+        self.refuse(proxy, pending, out_of_order())
+    }
+
+    /// Waits for the body, or continues at once if the body is complete.
+    fn hold(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        mut pending: Box<PendingRequest>,
+        now: Now,
+        body: Body,
+        end_of_stream: bool,
+    ) -> Action {
+        pending.body = body;
+        if end_of_stream {
+            return self.finish(proxy, pending);
+        }
+        if self.forwards_headers() {
+            return self.forward_headers(proxy, pending, now);
+        }
+        if let Some(denial) = self.undeliverable_body() {
+            return self.refuse(proxy, pending, denial);
+        }
+        // A held head is memory that a client occupies. For a large head, only the fields to
+        // forward are kept.
+        if pending.head_bytes > MAX_BUFFERED_HEADER_BYTES
+            && self.root.filter.capabilities().identify
+        {
+            if let Err(fault) = proxy.replace_request_headers(&pending.upstream.fields()) {
+                return self.refuse(proxy, pending, cannot_decide(fault));
+            }
+            pending.rewrite = Rewrite::DONE;
+        }
+        self.phase = Phase::Buffering(pending);
+        Action::Pause
+    }
+}
+
+/// Rejection of a request because a host call failed.
+pub(crate) fn cannot_decide(fault: HostFault) -> Denial {
+    Denial::new(Reason::Overloaded, fault.to_string())
+}

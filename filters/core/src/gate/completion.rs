@@ -1,0 +1,183 @@
+//! How a gate completes a request head: it forwards the head or sends a response.
+
+use tensorgate_policy::decision::BodyPlan;
+use tensorgate_policy::request::Protocol;
+use tensorgate_policy::{Denial, Now, Reason, Step};
+use tensorgate_wire::{Answer, context};
+
+use super::signing::Signed;
+use super::{Gate, PendingRequest, Phase, cannot_decide};
+use crate::host::{Action, Level, Proxy};
+use crate::message_stream::MessageStream;
+use crate::shared_identity::SharedIdentity;
+use crate::streaming_validation::StreamingValidator;
+
+impl Gate {
+    /// Forwards the request: its headers, unless they were forwarded before, and the part of the
+    /// body that has arrived.
+    pub(super) fn forward(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        mut pending: Box<PendingRequest>,
+        now: Now,
+        rest: Remainder,
+    ) -> Action {
+        // A request is never forwarded completely while a charge is pending.
+        if matches!(rest, Remainder::None | Remainder::PassThrough)
+            && pending.decision.has_pending_charges()
+        {
+            let cause = "internal: a request whose charge is not told";
+            return self.refuse(proxy, pending, Denial::new(Reason::Overloaded, cause));
+        }
+        self.outcome.note(&self.root.policy, &pending.decision);
+        let mut signed = None;
+        if pending.forwarded.is_none() {
+            let sent = self.send_headers(proxy, &pending, now, false);
+            let sent = sent.and_then(|context| {
+                if let Remainder::Messages(_) = rest {
+                    // The identifying filter has done this already: envelopes make a stream longer.
+                    let removed = proxy.remove_request_header("content-length");
+                    removed.map_err(cannot_decide)?;
+                }
+                Ok(context)
+            });
+            match sent {
+                Ok(context) => signed = context.and_then(|context| context.value),
+                Err(denial) => return self.refuse(proxy, pending, denial),
+            }
+        } else if let Remainder::None = rest
+            && let Err(denial) = self.send_verdict(proxy, &mut pending)
+        {
+            return self.refuse(proxy, pending, denial);
+        }
+        self.keep_reservations(&pending.upstream.request_id);
+        self.phase = match rest {
+            Remainder::None => Phase::Forwarded,
+            Remainder::PassThrough if pending.forwarded.is_none() => Phase::PassThrough,
+            Remainder::PassThrough | Remainder::Charging => {
+                self.outcome.forwarded(proxy);
+                self.outcome.allowed(proxy, &pending.upstream.request_id);
+                self.phase = Phase::Charging(pending);
+                return Action::Continue;
+            }
+            // The verdict is still pending.
+            Remainder::Validated(validator) => {
+                self.phase = Phase::Validating(pending, validator);
+                self.outcome.forwarded(proxy);
+                return Action::Continue;
+            }
+            // Each message has its own verdict.
+            Remainder::Messages(plan) => {
+                let stream = Box::new(MessageStream::new(
+                    plan,
+                    self.root.context_key.as_ref(),
+                    pending.previous.context.as_deref(),
+                    signed.as_deref(),
+                    pending.until_unix_s,
+                ));
+                self.outcome.allowed(proxy, &pending.upstream.request_id);
+                self.phase = Phase::Messages(pending, stream);
+                return Action::Continue;
+            }
+        };
+        self.outcome.allowed(proxy, &pending.upstream.request_id);
+        Action::Continue
+    }
+
+    /// Forwards the headers and passes the caller's identity on. If this filter identifies callers,
+    /// its own header fields replace the client's. A signed context is added unless one exists.
+    /// `verdict_follows`: this filter still evaluates the body. Returns the context; `None` if no
+    /// host reads one.
+    pub(super) fn send_headers(
+        &self,
+        proxy: &mut dyn Proxy,
+        pending: &PendingRequest,
+        now: Now,
+        verdict_follows: bool,
+    ) -> Result<Option<Signed>, Denial> {
+        let signed = self.sign(pending, now, verdict_follows)?;
+        let value = signed.as_ref().and_then(|signed| signed.value.as_deref());
+        let added = value.map(|signed| (context::HEADER, signed));
+        pending
+            .rewrite
+            .carry_out(proxy, &pending.upstream.fields(), added)
+            .map_err(cannot_decide)?;
+        if self.root.filter.shares_identity() && pending.previous.is_empty() {
+            let record = &self.outcome.record;
+            let identity = SharedIdentity {
+                client: record.client.clone(),
+                credential: record.credential.clone(),
+                proofs: pending.decision.proofs(),
+            };
+            identity.publish(proxy).map_err(cannot_decide)?;
+        }
+        Ok(signed)
+    }
+
+    /// Rejects the request for a cause found in the filter.
+    pub(super) fn refuse(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        mut pending: Box<PendingRequest>,
+        denial: Denial,
+    ) -> Action {
+        let fallback = denial.clone();
+        let denial = match pending.decision.refuse(&self.root.policy, denial) {
+            Step::Deny(denial) => denial,
+            // The cause found here stands, whatever else the decision returns.
+            _ => fallback,
+        };
+        self.deny_pending(proxy, &pending, &denial)
+    }
+
+    pub(super) fn deny_pending(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        pending: &PendingRequest,
+        denial: &Denial,
+    ) -> Action {
+        self.outcome.note(&self.root.policy, &pending.decision);
+        let before = self.previous_rates(proxy, pending);
+        let told = Denial {
+            rates: before.into_iter().chain(denial.rates.clone()).collect(),
+            ..denial.clone()
+        };
+        self.deny(
+            proxy,
+            &told,
+            pending.upstream.answer_protocol(),
+            &pending.upstream.request_id,
+        )
+    }
+
+    /// Sends the response. The phase becomes final before any other call can fail.
+    pub(super) fn deny(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        denial: &Denial,
+        protocol: Protocol,
+        request_id: &str,
+    ) -> Action {
+        self.phase = Phase::Denied;
+        self.outcome.denied(proxy, denial, request_id);
+        if let Err(fault) = proxy.respond(&Answer::to_denial(denial, protocol, request_id)) {
+            // The request stays on hold, and the proxy's own timeout ends it.
+            proxy.log(Level::Error, &format!("request {request_id}: {fault}"));
+        }
+        Action::Pause
+    }
+}
+
+/// What follows a forwarded head.
+pub(super) enum Remainder {
+    /// Nothing: the request is complete.
+    None,
+    /// A body that this filter does not read.
+    PassThrough,
+    /// A body that this filter does not read; its end waits for a pending charge.
+    Charging,
+    /// A body that is validated while it streams.
+    Validated(Box<StreamingValidator>),
+    /// Messages in this format.
+    Messages(BodyPlan),
+}

@@ -1,0 +1,283 @@
+//! The narrow port between a filter and its proxy.
+//!
+//! The port contains every call that a filter makes to its proxy. A failing call returns a value:
+//! the filter decides what the failure means for the request. The port makes no decisions.
+
+use tensorgate_identity::VerifyFault;
+#[cfg(feature = "jwt-simple")]
+use tensorgate_identity::{PureVerifier, Verifier as _};
+use tensorgate_policy::Now;
+use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_wire::Answer;
+
+use crate::record::Verdict;
+
+/// Name of the proxy's cluster for the rate-limit service.
+pub const RATE_LIMIT_CLUSTER: &str = "tensorgate-limits";
+
+/// A header field. Name and value are bytes, because neither is known to be text.
+pub type Field = (Vec<u8>, Vec<u8>);
+
+/// A host call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("host call {call} failed with status {status}")]
+pub struct HostFault {
+    /// Name of the call.
+    pub call: &'static str,
+    /// The proxy's status code.
+    pub status: u32,
+}
+
+/// Whether the proxy continues with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Forward the new data and any data held before.
+    Continue,
+    /// Hold the new data: headers are held, body bytes are buffered.
+    Pause,
+}
+
+/// Severity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Normal: a rejection that the caller caused.
+    Info,
+    /// Needs attention: a weak policy, or a rejection that the caller did not cause.
+    Warn,
+    /// The filter cannot do its work.
+    Error,
+}
+
+/// A value of the shared store and its compare-and-swap token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The value.
+    pub value: Vec<u8>,
+    /// Changes with every write.
+    pub token: u32,
+}
+
+/// Shared data of all workers of one proxy process, by key.
+pub trait SharedStore {
+    /// Reads a value; `None` if the key was never written.
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault>;
+
+    /// Writes if no other worker has written since `token` was read. Returns `false` otherwise.
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault>;
+
+    /// Writes unconditionally. This is the only call that can create a key.
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault>;
+}
+
+/// An HTTP request to another server.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpCall<'a> {
+    /// Name of the proxy's cluster for that server.
+    pub cluster: &'a str,
+    /// Header fields of the request, pseudo-headers first.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Timeout, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// Response to an [`HttpCall`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpResponse {
+    /// Header fields, `:status` among them.
+    pub headers: Vec<Field>,
+    /// The body, possibly truncated above the readers' limits.
+    pub body: Vec<u8>,
+}
+
+/// Outcome of a fetch of an issuer's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchOutcome {
+    /// Keys were fetched at this time, in Unix seconds.
+    Good(u64),
+    /// No keys were fetched.
+    Failed,
+}
+
+impl FetchOutcome {
+    /// Name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Good(_) => "fetched",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Outcome of a call to the rate-limit service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitCallOutcome {
+    /// The service answered.
+    Answered,
+    /// The call failed, or the answer is invalid.
+    Failed,
+    /// The service does not know the limit.
+    Unknown,
+    /// No call was made: the circuit is open.
+    Skipped,
+    /// The used part of a reservation was reported.
+    Settling,
+    /// The used part could not be reported: the whole reservation stays charged.
+    Unsettled,
+}
+
+impl LimitCallOutcome {
+    /// All outcomes.
+    pub const ALL: [Self; 6] = [
+        Self::Answered,
+        Self::Failed,
+        Self::Unknown,
+        Self::Skipped,
+        Self::Settling,
+        Self::Unsettled,
+    ];
+
+    /// Name of the counter, in the form that the rendered `stats_tags` parse.
+    pub fn metric(self) -> String {
+        let outcome = match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Skipped => "skipped",
+            Self::Settling => "settling",
+            Self::Unsettled => "unsettled",
+        };
+        format!("tensorgate_rate_limit_service;outcome={outcome};")
+    }
+}
+
+/// Calls that are independent of any request.
+pub trait Outside: SharedStore {
+    /// Reads both clocks together.
+    fn clocks(&mut self) -> Result<Now, HostFault>;
+
+    /// Sends a request to a server. Returns the token of its response; every call gets one, even if
+    /// the call fails.
+    fn http_call(&mut self, call: &HttpCall<'_>) -> Result<u32, HostFault>;
+
+    /// Writes a log line. A line that cannot be written is lost.
+    fn log(&mut self, level: Level, line: &str);
+
+    /// Counts the outcome of a fetch of an issuer's keys.
+    fn count_fetch(&mut self, issuer: &str, fetched: FetchOutcome);
+}
+
+/// Calls on behalf of one request.
+pub trait Proxy: SharedStore {
+    /// All request header fields in order, including pseudo-headers.
+    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault>;
+
+    /// Replaces all request header fields.
+    fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault>;
+
+    /// Replaces all fields of one name with one field.
+    fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
+
+    /// Removes all fields of one name.
+    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault>;
+
+    /// The request's trailers.
+    fn request_trailers(&mut self) -> Result<Vec<Field>, HostFault>;
+
+    /// Replaces the request's trailers. In the callback that ends a body without trailers, this
+    /// adds trailers.
+    fn set_request_trailers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault>;
+
+    /// Removes a trailer field from the response and returns its value.
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault>;
+
+    /// Reads at most `max_bytes` of the buffered body from offset `start`.
+    fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
+
+    /// Inserts bytes before the buffered body.
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
+
+    /// Appends bytes to the buffered body.
+    fn append_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
+
+    /// Replaces the buffered body.
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
+
+    /// Sends a local response. Called at most once per request.
+    fn respond(&mut self, answer: &Answer) -> Result<(), HostFault>;
+
+    /// Resumes a held request with its buffered data, from a callback that is not its own. The
+    /// request's fields are not read after that.
+    fn resume(&mut self) -> Result<(), HostFault>;
+
+    /// Requests an early tick for background work.
+    fn tick_soon(&mut self);
+
+    /// Reads both clocks together.
+    fn now(&mut self) -> Result<Now, HostFault>;
+
+    /// Address and port of the caller as text: the peer's, or the address that trusted proxies
+    /// report.
+    fn source_address(&mut self) -> Option<String>;
+
+    /// Verifies a signature as [`tensorgate_identity::Verifier::verify`] does. Uses the proxy's own
+    /// library if that is faster, otherwise Rust. Without either the result is an error.
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        check_signature(key, signed, signature)
+    }
+
+    /// Writes a log line. A line that cannot be written is lost; no request fails because of it.
+    fn log(&mut self, level: Level, line: &str);
+
+    /// Counts an outcome.
+    fn count(&mut self, verdict: Verdict);
+
+    /// Calls the rate-limit service. Returns the token of its answer; every call gets one, even
+    /// after a timeout.
+    fn call_rate_limit_service(
+        &mut self,
+        question: &[u8],
+        timeout_ms: u64,
+    ) -> Result<u32, HostFault>;
+
+    /// Counts the outcome of such a call.
+    fn count_limit_call(&mut self, asked: LimitCallOutcome);
+
+    /// Counts a denial that the grant's shadow mode let pass.
+    fn count_shadow(&mut self, reason: &str);
+
+    /// Reads a property of the request by its path; `None` if there is none.
+    fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault>;
+
+    /// Sets a property of the request for the access log and for the following filters. The proxy
+    /// rejects a second write to a property that was declared read-only.
+    fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
+
+    /// Next sequence number as `VM.NUMBER`: the VM's unique id in 16 hex digits, and a number that
+    /// counts from 1. `None` for a VM without an id.
+    fn next_sequence_number(&mut self) -> Option<String>;
+}
+
+/// Verifies a signature without the proxy's help.
+///
+/// # Errors
+/// There is no verifier, or the verifier failed.
+pub(crate) fn check_signature(
+    key: &KeyMaterial,
+    signed: &[u8],
+    signature: &[u8],
+) -> Result<bool, VerifyFault> {
+    #[cfg(feature = "jwt-simple")]
+    {
+        PureVerifier.verify(key, signed, signature)
+    }
+    #[cfg(not(feature = "jwt-simple"))]
+    {
+        let _ = (key, signed, signature);
+        Err(VerifyFault("there is no verifier"))
+    }
+}

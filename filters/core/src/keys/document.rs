@@ -1,0 +1,210 @@
+//! Validation of a fetched key set: whether the response is a key set, and which keys are usable.
+//! Responses outside the limits are rejected, and redirects are not followed.
+
+use tensorgate_policy::policy::Algorithm;
+use tensorgate_policy::raw::KeySet;
+use tensorgate_policy::validate::{Published, TooManyKeys, published};
+
+use crate::host::{HostFault, HttpResponse};
+
+/// Maximum size of a key set, in bytes. 64 keys of the largest kind with certificates take about
+/// half.
+pub const MAX_DOCUMENT_BYTES: usize = 64 << 10;
+/// Maximum length of a parser error in the log, in bytes; such an error may quote the document.
+const MAX_CAUSE_BYTES: usize = 200;
+
+/// Why a fetch returned no keys.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FetchFault {
+    /// Envoy could not send the request.
+    #[error(transparent)]
+    Host(#[from] HostFault),
+    /// No connection, an invalid server certificate, a timeout, or a response beyond Envoy's
+    /// limits.
+    #[error("no answer came")]
+    NoAnswer,
+    /// A response with another status; a redirect is one.
+    #[error("the answer's status is {0}")]
+    Status(String),
+    /// An encoded response, although none was requested.
+    #[error("the answer is compressed")]
+    Encoded,
+    /// The response is too large for a key set.
+    #[error("the answer is larger than {MAX_DOCUMENT_BYTES} bytes")]
+    TooLarge,
+    /// The response is not a key set.
+    #[error("the answer is no JSON Web Key Set: {0}")]
+    NoKeySet(String),
+    /// The set has too many keys.
+    #[error(transparent)]
+    TooManyKeys(#[from] TooManyKeys),
+}
+
+/// The document of a response.
+pub(crate) fn body(answered: Option<&HttpResponse>) -> Result<&[u8], FetchFault> {
+    let answered = answered
+        .filter(|answered| !answered.headers.is_empty())
+        .ok_or(FetchFault::NoAnswer)?;
+    let field = |wanted: &[u8]| {
+        let mut fields = answered.headers.iter();
+        let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+        Some(found.1.as_slice())
+    };
+    let status = field(b":status").unwrap_or_default();
+    if status != b"200" {
+        return Err(FetchFault::Status(short(&String::from_utf8_lossy(status))));
+    }
+    if field(b"content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        return Err(FetchFault::Encoded);
+    }
+    if answered.body.len() > MAX_DOCUMENT_BYTES {
+        return Err(FetchFault::TooLarge);
+    }
+    Ok(&answered.body)
+}
+
+/// Keys of a document that are usable with these algorithms.
+pub(crate) fn keys(document: &[u8], algorithms: &[Algorithm]) -> Result<Published, FetchFault> {
+    let set: KeySet = serde_json::from_slice(document)
+        .map_err(|fault| FetchFault::NoKeySet(short(&fault.to_string())))?;
+    Ok(published(&set, algorithms)?)
+}
+
+fn short(text: &str) -> String {
+    let end = text.floor_char_boundary(MAX_CAUSE_BYTES);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tensorgate_vectors::sign::jwks;
+
+    fn answered(status: &str, fields: &[(&str, &str)], body: &[u8]) -> HttpResponse {
+        let field =
+            |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let status = [(":status", status)];
+        HttpResponse {
+            headers: status.iter().chain(fields).map(field).collect(),
+            body: body.to_vec(),
+        }
+    }
+
+    #[test]
+    fn an_answer_is_a_whole_key_set_in_the_clear_or_it_is_none() {
+        let good = jwks().to_string();
+        let large = format!("{}{good}", " ".repeat(MAX_DOCUMENT_BYTES));
+        let status = |status: &str| Err(FetchFault::Status(status.into()));
+        for (answer, expected) in [
+            (None, Err(FetchFault::NoAnswer)),
+            (
+                Some(HttpResponse {
+                    headers: Vec::new(),
+                    body: good.clone().into(),
+                }),
+                Err(FetchFault::NoAnswer),
+            ),
+            (Some(answered("200", &[], good.as_bytes())), Ok(())),
+            (
+                Some(answered(
+                    "200",
+                    &[("content-type", "text/html")],
+                    good.as_bytes(),
+                )),
+                Ok(()),
+            ),
+            (
+                Some(answered(
+                    "200",
+                    &[("Content-Encoding", "identity")],
+                    good.as_bytes(),
+                )),
+                Ok(()),
+            ),
+            (
+                Some(answered(
+                    "200",
+                    &[("content-encoding", "gzip")],
+                    good.as_bytes(),
+                )),
+                Err(FetchFault::Encoded),
+            ),
+            (
+                Some(answered(
+                    "302",
+                    &[("location", "https://evil.example/")],
+                    good.as_bytes(),
+                )),
+                status("302"),
+            ),
+            (Some(answered("204", &[], b"")), status("204")),
+            (Some(answered("206", &[], good.as_bytes())), status("206")),
+            (Some(answered("304", &[], b"")), status("304")),
+            (Some(answered("500", &[], good.as_bytes())), status("500")),
+            (Some(answered("2000", &[], good.as_bytes())), status("2000")),
+            (
+                Some(answered("200", &[], large.as_bytes())),
+                Err(FetchFault::TooLarge),
+            ),
+        ] {
+            assert_eq!(body(answer.as_ref()).map(|_| ()), expected, "{answer:.80?}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_a_key_set_to_every_reader_or_to_none() {
+        let good = jwks().to_string();
+        let key = jwks()
+            .pointer("/keys/2")
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        for (document, expected) in [
+            (good.clone(), Ok(3)),
+            // Members beside the keys are ignored.
+            (good.replacen('{', r#"{"x": [1], "#, 1), Ok(3)),
+            // The issuer has revoked all keys.
+            (r#"{"keys": []}"#.into(), Ok(0)),
+            (
+                format!(r#"{{"keys": [{key}, {{"kty": "oct", "k": "AA"}}]}}"#),
+                Ok(1),
+            ),
+            // Two keys with the same id are both ignored.
+            (format!(r#"{{"keys": [{key}, {key}]}}"#), Ok(0)),
+            (String::new(), Err("no JSON Web Key Set")),
+            ("<html>".into(), Err("no JSON Web Key Set")),
+            ("{}".into(), Err("no JSON Web Key Set")),
+            (format!(r#"{{"keys": {key}}}"#), Err("no JSON Web Key Set")),
+            (format!("{good} {good}"), Err("no JSON Web Key Set")),
+            (
+                format!(r#"{{"keys": [], "keys": [{key}]}}"#),
+                Err("no JSON Web Key Set"),
+            ),
+            (
+                good.replacen(r#""kid":"ed""#, r#""kid":"ed","kid":"ec""#, 1),
+                Err("no JSON Web Key Set"),
+            ),
+            (
+                good.replacen(r#""kid":"ed""#, r#""kid":7"#, 1),
+                Err("no JSON Web Key Set"),
+            ),
+            (
+                format!(r#"{{"keys": [{}]}}"#, "[".repeat(30_000)),
+                Err("no JSON Web Key Set"),
+            ),
+            (
+                format!(r#"{{"keys": [{}]}}"#, vec!["{}"; 65].join(",")),
+                Err("65 keys are too many"),
+            ),
+        ] {
+            let found = keys(document.as_bytes(), &Algorithm::ALL);
+            match (&found, expected) {
+                (Ok(found), Ok(count)) => assert_eq!(found.keys.len(), count, "{document:.80}"),
+                (Err(fault), Err(text)) => {
+                    assert!(fault.to_string().contains(text), "{document:.80}: {fault}");
+                }
+                _ => assert_eq!(found.is_ok(), expected.is_ok(), "{document:.80}"),
+            }
+        }
+        assert!(keys(b"{\"keys\": [{\"kid\": \"\xff\"}]}", &Algorithm::ALL).is_err());
+    }
+}

@@ -1,0 +1,277 @@
+//! Counts of failed credentials in the store that all workers share.
+//!
+//! Pages are created at configuration time and changed by compare-and-swap only; the policy crate
+//! defines their format. A store failure loosens a limit on work and is logged. It never affects
+//! whether a credential is valid.
+
+use std::net::IpAddr;
+
+use tensorgate_identity::{Attempt, CheckBudget};
+use tensorgate_policy::lockout::{Check, Failed, Lockout, Page, Tag};
+use tensorgate_policy::time::SECOND_NS;
+use tensorgate_policy::{Now, Policy};
+use tensorgate_wire::context::Key;
+
+use crate::host::{HostFault, Level, Proxy, SharedStore};
+use crate::quota::{KEY_PREFIX, MAX_SWAP_TRIES};
+use crate::slots::{self, SlotFault};
+
+/// Prefix of an IPv6 address that identifies a source, in bytes: a site has a /64 at least.
+const IPV6_SOURCE_BYTES: usize = 8;
+
+/// What a mark counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Sources, by the number of different failed credentials.
+    Source,
+    /// Credential prefixes of a source.
+    Prefix,
+    /// Valid tokens of a source that were seen.
+    Right,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Source, Self::Prefix, Self::Right];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Prefix => "prefix",
+            Self::Right => "right",
+        }
+    }
+
+    /// Number of pages. A page has 16 marks in about 450 bytes: 2,048 sources, 8,192 prefixes and
+    /// 4,096 tokens in all.
+    const fn pages(self) -> u16 {
+        match self {
+            Self::Source => 128,
+            Self::Prefix => 512,
+            Self::Right => 256,
+        }
+    }
+
+    fn key(self, page: u16) -> String {
+        format!("{KEY_PREFIX}lockout:{}:{page}", self.name())
+    }
+}
+
+/// Creates the pages if the policy uses lockout.
+///
+/// # Errors
+/// The store failed or is full.
+pub fn make_pages(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+    if policy.lockout().is_none() {
+        return Ok(());
+    }
+    for kind in Kind::ALL {
+        for page in 0..kind.pages() {
+            slots::make(store, &kind.key(page), &Page::fresh())?;
+        }
+    }
+    Ok(())
+}
+
+/// Location of a mark.
+#[derive(Clone, Debug)]
+struct MarkLocation {
+    key: String,
+    tag: Tag,
+}
+
+/// Marks of one source, for one request.
+pub(crate) struct Marks<'r> {
+    rule: &'r Lockout,
+    key: &'r Key,
+    source: Vec<u8>,
+    now_s: u32,
+}
+
+impl<'r> Marks<'r> {
+    pub(crate) fn new(rule: &'r Lockout, key: &'r Key, address: Option<IpAddr>, now: Now) -> Self {
+        let source = match address.map(|address| address.to_canonical()) {
+            // Callers without an address share one source.
+            None => Vec::new(),
+            Some(IpAddr::V4(address)) => address.octets().to_vec(),
+            Some(IpAddr::V6(address)) => address
+                .octets()
+                .into_iter()
+                .take(IPV6_SOURCE_BYTES)
+                .collect(),
+        };
+        let now_s = now.monotonic_ns.checked_div(SECOND_NS).unwrap_or(0);
+        Self {
+            rule,
+            key,
+            source,
+            now_s: u32::try_from(now_s).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// How much work an unknown credential may cost.
+    pub(crate) fn check_budget(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> CheckBudget {
+        log_fault(self.check(proxy, attempt), proxy).unwrap_or(CheckBudget::Check)
+    }
+
+    /// Makes the same number of host calls for every result, as [`Self::count`] does.
+    fn check(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> Result<CheckBudget, Fault> {
+        let (source, prefix) = (self.source(), self.prefix(attempt));
+        let right = self.right(attempt);
+        let mut is_locked = |location: &MarkLocation| {
+            read(proxy, location).map(|page| page.locked(location.tag, self.now_s))
+        };
+        // Only one lock counts: the source's, if there is one.
+        let location = match (is_locked(&source)?, is_locked(&prefix)?) {
+            (false, true) => prefix,
+            _ => source,
+        };
+        let is_known = read(proxy, &right)?.knows(right.tag);
+        change(proxy, &location, |page| {
+            if is_known {
+                return (CheckBudget::Check, false);
+            }
+            match page.check(location.tag, self.now_s) {
+                Check::Open => (CheckBudget::Check, false),
+                Check::Spared => (CheckBudget::Check, true),
+                Check::Decoy => (CheckBudget::Decoy, true),
+                Check::Shut => (CheckBudget::Nothing, false),
+            }
+        })
+    }
+
+    /// Remembers a valid token for all workers while others with its prefix fail.
+    pub(crate) fn record_valid(&self, proxy: &mut dyn Proxy, attempt: &Attempt) {
+        let location = self.right(attempt);
+        let noted = change(proxy, &location, |page| {
+            page.note(location.tag, self.now_s);
+            ((), true)
+        });
+        log_fault(noted, proxy);
+    }
+
+    /// Counts a failure; returns whether there is a lock already.
+    pub(crate) fn record_failure(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> bool {
+        log_fault(self.count(proxy, attempt), proxy).unwrap_or(false)
+    }
+
+    /// Makes the same number of host calls for every result, so that the response time does not
+    /// reveal a lock.
+    fn count(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> Result<bool, Fault> {
+        let (source, prefix) = (self.source(), self.prefix(attempt));
+        if read(proxy, &source)?.locked(source.tag, self.now_s) {
+            read_unchanged(proxy, &prefix)?;
+            read_unchanged(proxy, &source)?;
+            return Ok(true);
+        }
+        match self.fail(proxy, &prefix, "credential")? {
+            // A prefix counts once per window against its source: one client with a stale key does
+            // not lock out its neighbours.
+            Failed::Counted { first: true, .. } => {
+                Ok(self.fail(proxy, &source, "source")? == Failed::Locked)
+            }
+            failed => {
+                read_unchanged(proxy, &source)?;
+                Ok(failed == Failed::Locked)
+            }
+        }
+    }
+
+    fn fail(
+        &self,
+        proxy: &mut dyn Proxy,
+        location: &MarkLocation,
+        scope: &'static str,
+    ) -> Result<Failed, Fault> {
+        let failed = change(proxy, location, |page| {
+            let failed = page.fail(self.rule, location.tag, self.now_s);
+            (failed, failed != Failed::Locked)
+        })?;
+        if let Failed::Counted { locks: true, .. } = failed {
+            let source = proxy.source_address();
+            let line = serde_json::json!({
+                "event": "lockout", "scope": scope, "source": source, "for_s": self.rule.for_s()
+            });
+            proxy.log(Level::Warn, &line.to_string());
+        }
+        Ok(failed)
+    }
+
+    fn source(&self) -> MarkLocation {
+        self.location(Kind::Source, &[])
+    }
+
+    fn prefix(&self, attempt: &Attempt) -> MarkLocation {
+        self.location(Kind::Prefix, &attempt.prefix)
+    }
+
+    fn right(&self, attempt: &Attempt) -> MarkLocation {
+        self.location(Kind::Right, &attempt.whole)
+    }
+
+    /// Locates a mark by a keyed digest, so that callers cannot choose which marks share a page.
+    fn location(&self, kind: Kind, what: &[u8]) -> MarkLocation {
+        let name = self
+            .key
+            .name(&[b"lockout", kind.name().as_bytes(), &self.source, what]);
+        let (tag, page) = match name {
+            [a, b, c, d, e, f, g, h, i, j, ..] => (
+                u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+                u16::from_le_bytes([i, j]),
+            ),
+        };
+        MarkLocation {
+            key: kind.key(page.checked_rem(kind.pages()).unwrap_or(0)),
+            tag: Tag::new(tag),
+        }
+    }
+}
+
+/// Why a mark could not be read or written; for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Host(#[from] HostFault),
+    #[error("page has no slot, or something else in it")]
+    NoPage,
+    #[error("page was written by others at each of {MAX_SWAP_TRIES} tries")]
+    Contended,
+}
+
+fn log_fault<T>(outcome: Result<T, Fault>, proxy: &mut dyn Proxy) -> Option<T> {
+    outcome
+        .inspect_err(|fault| proxy.log(Level::Error, &format!("lockout: {fault}")))
+        .ok()
+}
+
+fn read(store: &mut dyn Proxy, location: &MarkLocation) -> Result<Page, Fault> {
+    let slot = store.get(&location.key)?.ok_or(Fault::NoPage)?;
+    Page::from_bytes(&slot.value).ok_or(Fault::NoPage)
+}
+
+/// Makes as many calls as a change without writing. Otherwise every failure would write the same
+/// pages and block other writers.
+fn read_unchanged(store: &mut dyn Proxy, location: &MarkLocation) -> Result<(), Fault> {
+    change(store, location, |_| ((), false))
+}
+
+/// Changes a page with compare-and-swap until no other write interferes. `work` returns whether to
+/// store the page; if not, the page is read once more.
+fn change<T>(
+    store: &mut dyn Proxy,
+    location: &MarkLocation,
+    work: impl Fn(&mut Page) -> (T, bool),
+) -> Result<T, Fault> {
+    for _ in 0..MAX_SWAP_TRIES {
+        let slot = store.get(&location.key)?.ok_or(Fault::NoPage)?;
+        let mut page = Page::from_bytes(&slot.value).ok_or(Fault::NoPage)?;
+        let (result, changed) = work(&mut page);
+        if !changed {
+            read(store, location)?;
+            return Ok(result);
+        }
+        if store.swap(&location.key, &page.to_bytes(), slot.token)? {
+            return Ok(result);
+        }
+    }
+    Err(Fault::Contended)
+}

@@ -1,0 +1,182 @@
+//! A message of a stream whose charge is pending at the rate-limit service. The following data
+//! waits in order in the proxy's buffer, up to a limit. Data beyond that limit ends the wait with a
+//! rejection, so a fast sender cannot bypass a limit.
+
+use tensorgate_policy::{Denial, HeaderMode, Reason, Step};
+use tensorgate_wire::expand;
+
+use super::batch::{Batch, Message, MessageOutcome, Window};
+use super::{MAX_WAITING_BYTES, MessageContext, MessageStream, StreamProgress};
+use crate::body::ALWAYS_BUFFERED_BYTES;
+use crate::gate::{cannot_decide, read_body_at};
+use crate::host::Proxy;
+use crate::listener_bounds::ListenerBounds;
+use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
+
+/// A waiting message.
+#[derive(Debug)]
+pub(super) struct PendingMessage {
+    message: Message,
+    pending_charge: PendingCharge,
+    /// The batch up to this message.
+    batch: Batch,
+}
+
+impl PendingMessage {
+    pub(super) const fn new(message: Message, pending_charge: PendingCharge, batch: Batch) -> Self {
+        Self {
+            message,
+            pending_charge,
+            batch,
+        }
+    }
+}
+
+impl MessageStream {
+    /// Whether a message waits.
+    pub(crate) const fn has_pending_call(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether an answer belongs to the waiting message.
+    pub(crate) fn is_waiting_for(&self, token: u32) -> bool {
+        let pending = self.pending.as_ref();
+        pending.is_some_and(|pending| pending.pending_charge.call.token == token)
+    }
+
+    /// Cancels the charge because the stream ends.
+    pub(crate) fn cancel(&self, proxy: &mut dyn Proxy) {
+        if let Some(pending) = &self.pending {
+            cancel_pending_charge(proxy, &pending.pending_charge);
+        }
+    }
+
+    /// Records that nothing follows the buffered data.
+    pub(crate) fn set_last(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.batch.last = true;
+        }
+    }
+
+    /// Handles more data after the waiting message: `bytes` are buffered now.
+    pub(super) fn buffer_more(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        bytes: usize,
+        last: bool,
+    ) -> Result<StreamProgress, Denial> {
+        let Some(mut pending) = self.pending.take() else {
+            return Ok(StreamProgress::Buffer);
+        };
+        pending.batch.buffered = bytes;
+        pending.batch.last |= last;
+        if bytes <= max_buffered(ctx).max(min_buffered(ctx)) {
+            self.pending = Some(pending);
+            return Ok(StreamProgress::Buffer);
+        }
+        let PendingMessage {
+            message,
+            pending_charge,
+            mut batch,
+        } = *pending;
+        cancel_pending_charge(ctx.proxy, &pending_charge);
+        batch.reject_waiting = true;
+        let denial = Err(queue_full());
+        match self.close(ctx, &mut batch, message, denial, false)? {
+            MessageOutcome::Done { ends: true } => self.end(ctx, &Window::NONE, batch, true),
+            _ => self.process(ctx, Window::NONE, batch),
+        }
+    }
+
+    /// Handles the service's answer: a message or a gRPC status.
+    pub(crate) fn charge_response(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        answer: Result<Vec<u8>, u32>,
+    ) -> Result<StreamProgress, Denial> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(StreamProgress::Buffer);
+        };
+        let PendingMessage {
+            mut message,
+            pending_charge,
+            mut batch,
+        } = *pending;
+        let now = match ctx.proxy.now() {
+            Ok(now) => now,
+            Err(fault) => {
+                cancel_pending_charge(ctx.proxy, &pending_charge);
+                return Err(cannot_decide(fault));
+            }
+        };
+        let (policy, reserved) = (&ctx.root.policy, &mut ctx.resources.reserved);
+        let outcome = charge_outcome(
+            policy,
+            ctx.proxy,
+            &pending_charge.charge,
+            answer,
+            now,
+            reserved,
+        );
+        let step = message.decision.charged(policy, outcome);
+        // The body is read again: no second copy is kept while a message waits.
+        let judged = match &step {
+            Step::Decode | Step::Check => {
+                let place = message.place.clone();
+                let frame = read_body_at(ctx.proxy, place.start, place.len())?;
+                expand(&self.plan, frame)
+                    .and_then(|body| self.steps(ctx, &mut message, &batch, &body, now, step))
+            }
+            _ => self.steps(ctx, &mut message, &batch, &[], now, step),
+        };
+        let judged = match judged {
+            Ok(Some(pending_charge)) => {
+                self.pending = Some(Box::new(PendingMessage::new(
+                    message,
+                    pending_charge,
+                    batch,
+                )));
+                return Ok(StreamProgress::Buffer);
+            }
+            Ok(None) => Ok(()),
+            Err(denial) => Err(denial),
+        };
+        match self.close(ctx, &mut batch, message, judged, false)? {
+            MessageOutcome::Done { ends: true } => self.end(ctx, &Window::NONE, batch, true),
+            _ => self.process(ctx, Window::NONE, batch),
+        }
+    }
+}
+
+/// Maximum bytes of a stream in the proxy's buffer while a message waits: one message and one read.
+fn max_buffered(ctx: &mut MessageContext<'_>) -> usize {
+    if ctx.root.headers == HeaderMode::Forward {
+        return MAX_WAITING_BYTES;
+    }
+    let own = ctx.root.policy.listen().limits().hold_bytes;
+    let bounds = ListenerBounds::read(ctx.proxy).hold_bytes.unwrap_or(own);
+    bounds.min(own).saturating_add(ALWAYS_BUFFERED_BYTES)
+}
+
+/// Bytes of a stream that every proxy buffers.
+fn min_buffered(ctx: &MessageContext<'_>) -> usize {
+    match ctx.root.headers {
+        HeaderMode::Forward => MAX_WAITING_BYTES,
+        HeaderMode::Hold => ALWAYS_BUFFERED_BYTES,
+    }
+}
+
+/// Rejection of a message that is too long to wait in the proxy's buffer.
+pub(super) fn too_long() -> Denial {
+    let cause = format!(
+        "a message and what came behind it have more than {MAX_WAITING_BYTES} bytes, and wait for \
+         the rate limit service"
+    );
+    Denial::new(Reason::Overloaded, cause)
+}
+
+/// Rejection of a message that cannot wait.
+pub(super) fn queue_full() -> Denial {
+    let cause = "more of the stream has come than is held while a message waits for its limits";
+    Denial::new(Reason::Overloaded, cause)
+}

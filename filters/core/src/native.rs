@@ -1,0 +1,311 @@
+//! An in-memory proxy that makes the same callbacks in the same order as Envoy.
+//!
+//! [`NativeProxy::send`] plays one whole request; [`Stream`] plays one callback at a time. Envoy's
+//! own limits (header size, buffer size, timeouts) and normalisations (path, `Host`, hop-by-hop
+//! fields) are not simulated: the input is what Envoy would pass to a filter. Three exceptions
+//! exist because filters rely on them:
+//! - names are lower-cased,
+//! - a client's `x-request-id` is replaced,
+//! - a client's `x-forwarded-client-cert` is replaced, or kept before the proxy's own value if the
+//!   policy trusts proxies in front.
+
+mod limiter;
+mod outside;
+mod peer;
+mod store;
+mod stream;
+
+use std::rc::Rc;
+
+use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason, Severity};
+use tensorgate_wire::Answer;
+use tensorgate_wire::settlement::{Settlement, TRAILER};
+
+use crate::body_memory::make_memory;
+use crate::filter::{Filter, check_chain};
+use crate::host::{Field, HttpResponse};
+use crate::listener_bounds::ListenerBounds;
+use crate::lockout::make_pages;
+use crate::permits::make_counts;
+use crate::quota::make_slots;
+use crate::rate_limit_service::make_circuit_breaker;
+use crate::record::Record;
+use crate::root::GateRoot;
+
+pub use limiter::{Limiter, LimiterMode};
+pub use outside::{PendingHttpCall, World};
+pub use peer::{Peer, PeerCertificate};
+pub use store::{Store, StoreMode};
+pub use stream::{Logged, Stream};
+
+/// Time at which a proxy is configured.
+const START: Now = Now {
+    unix_s: 0,
+    monotonic_ns: 0,
+};
+
+/// A request as a proxy passes it to a filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Header fields in order, pseudo-headers (`:method`, `:path`, `:authority`, `:scheme`) first.
+    pub headers: Vec<Field>,
+    /// The chunks of the body.
+    pub body: Vec<Vec<u8>>,
+    /// Trailer fields; `None` if there are none.
+    pub trailers: Option<Vec<Field>>,
+}
+
+/// Outcome of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Rejected with this response.
+    Denied(Answer),
+    /// Forwarded with these header fields and this body.
+    Forwarded {
+        /// Header fields that the upstream sees.
+        headers: Vec<Field>,
+        /// The body.
+        body: Vec<u8>,
+    },
+}
+
+/// A proxy with the combined filter or a chain of filters, configured with empty buckets.
+pub struct NativeProxy {
+    /// One per filter, in order; at least one.
+    roots: Vec<Rc<GateRoot>>,
+    policy: Policy,
+    store: Store,
+    warnings: Vec<Fault>,
+    /// Requests so far: the source of request ids, so that equal runs give equal ids.
+    requests: u64,
+    peer: Peer,
+    /// Whether no callback runs while a filter holds headers.
+    stops_all: bool,
+    /// Name of the filter chain of its connections; empty if rendered by another tool.
+    chain_name: String,
+    /// State outside of requests.
+    pub world: World,
+    limiter: Limiter,
+}
+
+impl NativeProxy {
+    /// Configures the combined filter with a bundle (JSON) and the context key (hex).
+    ///
+    /// # Errors
+    /// The faults of the policy.
+    pub fn new(bundle_json: &[u8], context_key_hex: &str) -> Result<Self, Vec<Fault>> {
+        Self::worker(bundle_json, context_key_hex, Store::default())
+    }
+
+    /// As [`Self::new`], but as one of several workers or after a reload: buckets are in `store`.
+    ///
+    /// # Errors
+    /// The faults of the policy.
+    pub fn worker(
+        bundle_json: &[u8],
+        context_key_hex: &str,
+        store: Store,
+    ) -> Result<Self, Vec<Fault>> {
+        Self::chain(&[Filter::Gate], bundle_json, Some(context_key_hex), store)
+    }
+
+    /// Configures a chain of filters, in order. Each filter reads the same bundle and key.
+    ///
+    /// # Errors
+    /// The faults of the policy.
+    pub fn chain(
+        filters: &[Filter],
+        bundle_json: &[u8],
+        context_key_hex: Option<&str>,
+        store: Store,
+    ) -> Result<Self, Vec<Fault>> {
+        let headers = HeaderMode::Hold;
+        Self::chain_in(headers, filters, bundle_json, context_key_hex, store)
+    }
+
+    /// As [`Self::chain`], with an explicit header mode.
+    pub fn chain_in(
+        headers: HeaderMode,
+        filters: &[Filter],
+        bundle_json: &[u8],
+        context_key_hex: Option<&str>,
+        mut store: Store,
+    ) -> Result<Self, Vec<Fault>> {
+        check_chain(filters).map_err(|fault| {
+            vec![Fault {
+                severity: Severity::Error,
+                path: String::new(),
+                message: fault.to_string(),
+                fix: None,
+            }]
+        })?;
+        let mut roots = Vec::new();
+        let mut warnings = Vec::new();
+        for filter in filters {
+            let (root, warned) =
+                GateRoot::configure_as(*filter, bundle_json, context_key_hex, Some(headers))?;
+            make_slots(&mut store, root.policy())
+                .and_then(|()| make_counts(&mut store, root.policy()))
+                .and_then(|()| make_memory(&mut store, &root))
+                .and_then(|()| make_pages(&mut store, root.policy()))
+                .and_then(|()| make_circuit_breaker(&mut store, root.policy()))
+                .and_then(|()| root.make_keys(&mut store, START))
+                .map_err(|fault| vec![crate::root::host_fault(fault)])?;
+            warnings = warned;
+            roots.push(Rc::new(root));
+        }
+        // A chain has at least one filter.
+        let policy = roots
+            .first()
+            .map(|root| root.policy().clone())
+            .ok_or_else(Vec::new)?;
+        Ok(Self {
+            roots,
+            policy,
+            world: World::new(store.clone(), START),
+            limiter: Limiter::default(),
+            store,
+            warnings,
+            requests: 0,
+            peer: Peer::default(),
+            stops_all: headers == HeaderMode::Forward,
+            chain_name: String::new(),
+        })
+    }
+
+    /// Sets the rate-limit service; by default a proxy has its own.
+    pub fn set_limiter(&mut self, limiter: Limiter) {
+        self.limiter = limiter;
+    }
+
+    /// Sets the peer of the following requests.
+    pub fn set_peer(&mut self, peer: Peer) {
+        self.peer = peer;
+    }
+
+    /// From now on delivers nothing of a request while a filter holds its headers, as Envoy does
+    /// without `allow_on_headers_stop_iteration`.
+    pub const fn stop_all(&mut self) {
+        self.stops_all = true;
+    }
+
+    /// Sets the limits that the listener enforces. A listener of an older policy keeps its
+    /// connections.
+    pub fn set_listener_bounds(&mut self, stream_ms: u64, hold_bytes: usize) {
+        self.chain_name = ListenerBounds::name(stream_ms, hold_bytes);
+    }
+
+    /// Warnings of the validation.
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// The policy in force.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Plays one request through the filters at a given time.
+    pub fn send(&mut self, request: &Request, now: Now) -> (Outcome, Record) {
+        self.send_settled(request, now, None)
+    }
+
+    /// As [`Self::send`], and the response reports how many tokens it used.
+    pub fn send_settled(
+        &mut self,
+        request: &Request,
+        now: Now,
+        used: Option<u64>,
+    ) -> (Outcome, Record) {
+        let mut stream = self.open(now);
+        stream.send_headers(
+            &request.headers,
+            request.body.is_empty() && request.trailers.is_none(),
+        );
+        let mut pieces = request.body.iter().peekable();
+        while let Some(piece) = pieces.next() {
+            stream.send_body(piece, pieces.peek().is_none() && request.trailers.is_none());
+        }
+        if let Some(trailers) = &request.trailers {
+            stream.send_trailers(trailers);
+        }
+        // Nothing is fetched here, so a wait for a key ends without a result.
+        stream.wake();
+        if let Some(tokens) = used {
+            self.settle(&mut stream, tokens);
+        }
+        let (outcome, record, _) = stream.close();
+        // A filter that neither answers nor continues leaves a request to the proxy's timeout.
+        let outcome = outcome.unwrap_or_else(|| {
+            let denial = Denial::new(Reason::Overloaded, "the filter came to no verdict");
+            Outcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
+        });
+        (outcome, record)
+    }
+
+    /// Ends the response of a stream and reports the used tokens as the sandbox host does. Returns
+    /// the trailers that the client receives.
+    pub fn settle(&self, stream: &mut Stream, tokens: u64) -> Vec<Field> {
+        let key = self
+            .roots
+            .first()
+            .and_then(|root| root.context_key.as_ref());
+        let trailer = key.map(|key| {
+            let request_id = stream.request_id().to_owned();
+            let value = Settlement { request_id, tokens }.sign(key);
+            (TRAILER.as_bytes().to_vec(), value.into_bytes())
+        });
+        stream.end_answer(trailer.as_slice())
+    }
+
+    /// Runs the background work of every filter that is due.
+    pub fn tick(&mut self, now: Now) {
+        self.world.now = now;
+        for root in &self.roots {
+            root.on_tick(&mut self.world);
+        }
+    }
+
+    /// Delivers the response to a filter's HTTP call; `None`: no response.
+    pub fn answer(&mut self, token: u32, answered: Option<&HttpResponse>, now: Now) {
+        self.world.now = now;
+        for root in &self.roots {
+            root.on_answer(&mut self.world, token, answered);
+        }
+    }
+
+    /// Publishes an issuer's key set as if it had been fetched at a time.
+    ///
+    /// # Errors
+    /// What is wrong with the document, or that no such issuer has a key set URL.
+    pub fn publish(&mut self, issuer: &str, document: &[u8], now: Now) -> Result<(), String> {
+        let mut outcome = Err("no filter reads tokens".to_owned());
+        for root in self.roots.iter().filter(|root| root.ticks()) {
+            outcome = root.publish(&mut self.store, issuer, document, now);
+        }
+        outcome
+    }
+
+    /// Shuts the proxy down as a worker does when its configuration is replaced.
+    pub fn close(mut self) {
+        for root in &self.roots {
+            root.close(&mut self.store);
+        }
+    }
+
+    /// Opens a stream, for tests that drive single callbacks or several streams at once.
+    pub fn open(&mut self, now: Now) -> Stream {
+        self.requests = self.requests.saturating_add(1);
+        let request_id = format!("00000000-0000-4000-8000-{:012x}", self.requests);
+        let peer = self.peer.clone();
+        Stream::new(&self.roots, self.store.clone(), request_id, peer, now)
+            .stopping_all(self.stops_all)
+            .carried_by(&self.chain_name)
+            .limited_by(&self.limiter)
+    }
+
+    /// Opens a stream after another proxy's filters; their results for the request are kept.
+    pub fn open_behind(&mut self, now: Now, before: Stream) -> Stream {
+        self.open(now).behind(before)
+    }
+}

@@ -1,0 +1,118 @@
+//! The simulated upstream for streams of inferences: it reads envelopes and answers the first
+//! rejected message.
+
+use tensorgate_policy::{Denial, Protocol, Reason};
+use tensorgate_wire::Answer;
+use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject};
+use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Refusal};
+use tensorgate_wire::messages::{Messages, NextMessage};
+
+use super::{Outcome, Stream};
+use crate::host::Field;
+use crate::record::Record;
+
+/// Path of inference streams.
+pub(super) const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+impl Stream {
+    /// A request as the upstream host reads it: a stream's messages, or a body without its
+    /// verdicts. A missing verdict is rejected.
+    pub(super) fn read_behind(
+        &self,
+        headers: Vec<Field>,
+        mut body: Vec<u8>,
+        record: &mut Record,
+    ) -> Outcome {
+        let value = |name: &str| {
+            let mut fields = headers.iter();
+            let field = fields.find(|(known, _)| known == name.as_bytes());
+            field.and_then(|(_, value)| str::from_utf8(value).ok())
+        };
+        let key = self.hops.first().and_then(|hop| hop.gate.context_key());
+        if let (Some(signed), Some(key)) = (value(HEADER), key) {
+            let (method, path) = (value(":method"), value(":path"));
+            let (method, path) = (method.unwrap_or_default(), path.unwrap_or_default());
+            let now_unix_s = self.io.now.unix_s;
+            let read = Context::verify(signed, key, method, path, now_unix_s, u64::MAX);
+            let trailers = self.io.trailers.iter();
+            let trailers = trailers.filter(|(name, _)| name == TRAILER.as_bytes());
+            let trailers: Vec<_> = trailers.map(|(_, value)| value.as_slice()).collect();
+            let read = read.map_err(|fault| fault.to_string()).and_then(|context| {
+                let request = VerdictSubject {
+                    client: context.client.as_deref(),
+                    request_id: &context.request_id,
+                    method,
+                    path,
+                    generation: &context.generation,
+                };
+                let verdicts = request.read_all(key, context.verdicts, &trailers, &body);
+                verdicts.map_err(|fault| fault.to_string())
+            });
+            match read {
+                Ok((_, length)) => body.truncate(length),
+                Err(cause) => {
+                    let denial = Denial::new(Reason::Unauthenticated, cause);
+                    record.reason = Some(denial.reason);
+                    record.detail.clone_from(&denial.cause);
+                    let request_id = &self.io.request_id;
+                    return Outcome::Denied(Answer::to_denial(
+                        &denial,
+                        Protocol::OipRest,
+                        request_id,
+                    ));
+                }
+            }
+        }
+        self.read_as_stream(headers, body, record)
+    }
+
+    /// A stream as the upstream reads it: its messages without envelopes, or the first rejection.
+    /// Other requests are unchanged.
+    fn read_as_stream(&self, headers: Vec<Field>, body: Vec<u8>, record: &mut Record) -> Outcome {
+        let value = |name: &str| {
+            let mut fields = headers.iter();
+            let field = fields.find(|(known, _)| known == name.as_bytes());
+            field.and_then(|(_, value)| str::from_utf8(value).ok())
+        };
+        let key = self.hops.first().and_then(|hop| hop.gate.context_key());
+        let (Some(STREAM), Some(context), Some(key)) = (value(":path"), value(HEADER), key) else {
+            return Outcome::Forwarded { headers, body };
+        };
+        let mut messages = Messages::from_gate(EnvelopeCodec::new(key, context), usize::MAX);
+        let (mut plain, mut rest) = (Vec::new(), body.as_slice());
+        let refused = loop {
+            match messages.take(rest) {
+                Ok(NextMessage::Message { frame, used, .. }) => {
+                    plain.extend_from_slice(frame);
+                    rest = rest.get(used..).unwrap_or_default();
+                }
+                Ok(NextMessage::Refused { refusal, .. }) => break Some(refusal),
+                Ok(NextMessage::Incomplete(_)) if rest.is_empty() => break None,
+                Ok(NextMessage::Incomplete(_)) => {
+                    break messages
+                        .end(rest.len())
+                        .err()
+                        .map(|it| Refusal::of(it, true).into());
+                }
+                Err(denial) => break Some(Refusal::of(denial, true).into()),
+            }
+        };
+        let Some(refused) = refused else {
+            return Outcome::Forwarded {
+                headers,
+                body: plain,
+            };
+        };
+        let Refusal {
+            denial,
+            model,
+            rule,
+            ..
+        } = *refused;
+        let answer = Answer::to_denial(&denial, Protocol::OipGrpc, &self.io.request_id);
+        record.reason = Some(denial.reason);
+        record.detail = denial.cause;
+        (record.model, record.rule) = (model, rule);
+        Outcome::Denied(answer)
+    }
+}

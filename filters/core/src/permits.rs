@@ -1,0 +1,210 @@
+//! Concurrency permits in the store that all workers share.
+//!
+//! A counter is one slot, created at configuration time and changed by compare-and-swap only.
+//! Several permits are acquired in the decision's order and released if a later one is rejected. A
+//! store failure fails the acquisition, and the request is rejected.
+
+use tensorgate_policy::Policy;
+use tensorgate_policy::decision::{Acquire, AcquireOutcome, PermitRequest};
+use tensorgate_policy::in_flight::{AcquireResult, InFlight};
+use tensorgate_policy::policy::Limits;
+
+use crate::host::{HostFault, SharedStore};
+use crate::listener_bounds::ListenerBounds;
+use crate::quota::{KEY_PREFIX, MAX_SWAP_TRIES};
+use crate::slots::{self, SlotFault};
+
+/// Nanoseconds per millisecond.
+const MILLISECOND_NS: u64 = 1_000_000;
+
+/// How late a proxy's timer may end an expired stream, in ms: many event loop iterations of a busy
+/// worker.
+const LATE_MS: u64 = 5_000;
+
+/// Permits that a request holds in one counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    key: String,
+    amount: u64,
+    expires_ns: u64,
+}
+
+/// Why permits could not be acquired or released; for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PermitFault {
+    /// The store did not answer.
+    #[error(transparent)]
+    Host(#[from] HostFault),
+    /// The slot does not exist: this policy has not created it.
+    #[error("count has no slot")]
+    NoSlot,
+    /// The slot does not hold a counter.
+    #[error("count slot holds {0} bytes that are no count")]
+    State(usize),
+    /// The counter has too many different expiry times.
+    #[error("count is full of other lengths of streams")]
+    NoEntry,
+    /// Another worker's write won every attempt.
+    #[error("count was written by others at each of {MAX_SWAP_TRIES} tries")]
+    Contended,
+}
+
+/// Creates the policy's counters unless they exist; a reload keeps permits in flight.
+///
+/// # Errors
+/// The store failed or is full.
+pub fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+    for permit in policy.permit_counters() {
+        make_count(store, &slot_key(&permit))?;
+    }
+    Ok(())
+}
+
+/// Creates one counter unless it exists.
+///
+/// # Errors
+/// The store failed or is full.
+pub(crate) fn make_count(store: &mut dyn SharedStore, key: &str) -> Result<(), SlotFault> {
+    slots::make(store, key, &InFlight::default().to_bytes())
+}
+
+/// Maximum time that a stream holds permits, in ns: what its listener enforces (possibly of an
+/// older policy), otherwise the policy's limit.
+pub const fn max_stream_ns(limits: &Limits, bounds: ListenerBounds) -> u64 {
+    let stream_ms = match bounds.stream_ms {
+        Some(stream_ms) => stream_ms,
+        None => limits.stream_ms,
+    };
+    stream_ms
+        .saturating_add(LATE_MS)
+        .saturating_mul(MILLISECOND_NS)
+}
+
+/// Acquires all permits or none. Acquired permits are added to `held`. A fault is
+/// [`AcquireOutcome::Failed`] with its cause.
+pub fn acquire(
+    store: &mut dyn SharedStore,
+    request: &Acquire,
+    now_ns: u64,
+    max_stream_ns: u64,
+    held: &mut Vec<Permit>,
+) -> (AcquireOutcome, Vec<PermitFault>) {
+    let mut taken = Vec::new();
+    for permit in &request.permits {
+        match acquire_one(store, permit, now_ns, max_stream_ns) {
+            Ok(Some(one)) => taken.push(one),
+            refused => {
+                let mut faults = release(store, &taken, now_ns);
+                let outcome = match refused {
+                    Err(fault) => {
+                        faults.push(fault);
+                        AcquireOutcome::Failed
+                    }
+                    Ok(_) => AcquireOutcome::Refused {
+                        scope: permit.scope.clone(),
+                        unit: permit.unit,
+                    },
+                };
+                return (outcome, faults);
+            }
+        }
+    }
+    for one in taken {
+        // A stream with growing messages acquires in small amounts; they are released together.
+        let same = |known: &&mut Permit| known.key == one.key && known.expires_ns == one.expires_ns;
+        match held.iter_mut().find(same) {
+            Some(known) => known.amount = known.amount.saturating_add(one.amount),
+            None => held.push(one),
+        }
+    }
+    (AcquireOutcome::Acquired, Vec::new())
+}
+
+/// Reduces a request by the permits that the stream already holds. A slot is acquired once; bytes
+/// are acquired for the largest message.
+pub fn still_needed(acquire: Acquire, held: &[Permit]) -> Acquire {
+    let mut permits = acquire.permits;
+    permits.retain_mut(|permit| {
+        let key = slot_key(permit);
+        let has = held.iter().filter(|one| one.key == key);
+        let has = has.fold(0_u64, |sum, one| sum.saturating_add(one.amount));
+        permit.amount = permit.amount.saturating_sub(has);
+        permit.amount > 0
+    });
+    Acquire { permits }
+}
+
+/// Releases permits. A permit that cannot be released expires.
+pub fn release(store: &mut dyn SharedStore, taken: &[Permit], now_ns: u64) -> Vec<PermitFault> {
+    taken
+        .iter()
+        .rev()
+        .filter_map(|one| {
+            change(store, &one.key, |count| {
+                let next = count.release(now_ns, one.expires_ns, one.amount);
+                Ok(((), next))
+            })
+            .err()
+        })
+        .collect()
+}
+
+/// Acquires one permit; `None` if the limit is reached.
+fn acquire_one(
+    store: &mut dyn SharedStore,
+    permit: &PermitRequest,
+    now_ns: u64,
+    max_stream_ns: u64,
+) -> Result<Option<Permit>, PermitFault> {
+    let (key, amount, limit) = (slot_key(permit), permit.amount, permit.limit);
+    acquire_amount(store, key, amount, limit, now_ns, max_stream_ns)
+}
+
+/// Acquires an amount of one counter; `None` if the limit is reached.
+pub(crate) fn acquire_amount(
+    store: &mut (impl SharedStore + ?Sized),
+    key: String,
+    amount: u64,
+    limit: u64,
+    now_ns: u64,
+    max_stream_ns: u64,
+) -> Result<Option<Permit>, PermitFault> {
+    let expires_ns = change(store, &key, |count| {
+        match count.acquire(now_ns, max_stream_ns, amount, limit) {
+            AcquireResult::Acquired { state, expires_ns } => Ok((Some(expires_ns), Some(state))),
+            AcquireResult::Full => Ok((None, None)),
+            AcquireResult::NoEntry => Err(PermitFault::NoEntry),
+        }
+    })?;
+    Ok(expires_ns.map(|expires_ns| Permit {
+        key,
+        amount,
+        expires_ns,
+    }))
+}
+
+/// Changes a counter with compare-and-swap until no other write interferes.
+fn change<T>(
+    store: &mut (impl SharedStore + ?Sized),
+    key: &str,
+    work: impl Fn(&InFlight) -> Result<(T, Option<InFlight>), PermitFault>,
+) -> Result<T, PermitFault> {
+    for _ in 0..MAX_SWAP_TRIES {
+        let slot = store.get(key)?.ok_or(PermitFault::NoSlot)?;
+        let count =
+            InFlight::from_bytes(&slot.value).ok_or(PermitFault::State(slot.value.len()))?;
+        let (result, next) = work(&count)?;
+        let Some(next) = next else {
+            return Ok(result);
+        };
+        if store.swap(key, &next.to_bytes(), slot.token)? {
+            return Ok(result);
+        }
+    }
+    Err(PermitFault::Contended)
+}
+
+/// The store's key of a counter.
+fn slot_key(permit: &PermitRequest) -> String {
+    format!("{KEY_PREFIX}{}", permit.key())
+}

@@ -1,0 +1,230 @@
+//! Consumes quota from limits in the store that all workers share.
+//!
+//! A limit has one slot per client of its grant, changed by compare-and-swap only; the policy crate
+//! defines its contents. Slots are created at configuration time, because a swap cannot create one.
+//! A store failure fails the charge, and the request is rejected.
+//!
+//! With several limits, all are previewed before the first is charged, so a limit without enough
+//! quota leaves the others unchanged. Only a concurrent charge of another worker can leave a
+//! partial charge for a rejected request.
+
+use tensorgate_policy::decision::{Charge, LimitCharge};
+use tensorgate_policy::policy::{ChargePreview, RemainingQuota, Wait};
+use tensorgate_policy::{ChargeOutcome, Now, Policy};
+
+use crate::host::{self, HostFault, Proxy, SharedStore};
+use crate::slots::{self, SlotFault};
+
+/// Prefix of every key. The store may be shared with other filters under the same `vm_id`, and
+/// outlives a filter update. The number changes with the format of slots.
+pub(crate) const KEY_PREFIX: &str = "tensorgate/v4/";
+
+/// Maximum number of swap attempts. An attempt fails only if another worker's write succeeded in
+/// between.
+pub const MAX_SWAP_TRIES: usize = 64;
+
+/// Why a charge could not be made; for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuotaFault {
+    /// The store did not answer.
+    #[error(transparent)]
+    Host(#[from] HostFault),
+    /// The slot does not exist: this policy has not created it.
+    #[error("bucket has no slot")]
+    NoSlot,
+    /// The slot does not hold a bucket's state.
+    #[error("bucket slot holds {0} bytes that are no state")]
+    State(usize),
+    /// Another worker's write won every attempt.
+    #[error("bucket was written by others at each of {MAX_SWAP_TRIES} tries")]
+    Contended,
+}
+
+/// Creates the slots of a policy's limits unless they exist. All workers configure, the main thread
+/// first. A reload must not refill a slot in use, hence the read before the write.
+///
+/// # Errors
+/// The store failed or is full.
+pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+    for (grant, client, allowance) in policy.allowances() {
+        let key = slot_key(&allowance.key(grant.name(), client.name()));
+        slots::make(store, &key, &allowance.fresh())?;
+    }
+    Ok(())
+}
+
+/// A limit that could not be charged; for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("limit {limit:?}: {fault}")]
+pub struct ChargeFailure {
+    /// Public name of the limit.
+    pub limit: String,
+    /// The cause.
+    pub fault: QuotaFault,
+}
+
+/// Consumes quota. A fault is [`ChargeOutcome::Failed`] with its cause. A reservation leaves a
+/// receipt.
+pub fn consume(
+    store: &mut dyn SharedStore,
+    charge: &Charge,
+    now: Now,
+    receipts: &mut Vec<Receipt>,
+) -> (ChargeOutcome, Option<ChargeFailure>) {
+    match try_consume(store, charge, now, receipts) {
+        Ok(outcome) => (outcome, None),
+        Err((limit_charge, fault)) => {
+            let limit = limit_charge.allowance.public_name(&charge.grant);
+            (ChargeOutcome::Failed, Some(ChargeFailure { limit, fault }))
+        }
+    }
+}
+
+/// Consumes quota and logs a fault.
+pub(crate) fn consume_and_log(
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    now: Now,
+    receipts: &mut Vec<Receipt>,
+) -> ChargeOutcome {
+    let (outcome, fault) = consume(proxy, charge, now, receipts);
+    if let Some(fault) = fault {
+        let Charge { grant, client, .. } = charge;
+        let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
+        proxy.log(host::Level::Error, &line);
+    }
+    outcome
+}
+
+fn try_consume(
+    store: &mut dyn SharedStore,
+    charge: &Charge,
+    now: Now,
+    receipts: &mut Vec<Receipt>,
+) -> Result<ChargeOutcome, (LimitCharge, QuotaFault)> {
+    let slots: Vec<(String, &LimitCharge)> = charge
+        .limit_charges
+        .iter()
+        .map(|limit_charge| (slot_key(&charge.key(limit_charge)), limit_charge))
+        .collect();
+    let mut previews = Vec::new();
+    if slots.len() > 1 {
+        for (key, limit_charge) in &slots {
+            previews.push(
+                preview(store, key, limit_charge, now).map_err(|fault| (**limit_charge, fault))?,
+            );
+        }
+        if previews
+            .iter()
+            .any(|(_, drawn)| drawn.before.wait != Wait::None)
+        {
+            let quotas = previews.into_iter().map(|(_, drawn)| drawn.before);
+            return Ok(ChargeOutcome::Exceeded(quotas.collect()));
+        }
+    }
+    let mut previews = previews.into_iter();
+    let mut quotas = Vec::with_capacity(slots.len());
+    for (key, limit_charge) in &slots {
+        let drawn = commit(store, key, limit_charge, now, previews.next());
+        let (level, state) = drawn.map_err(|fault| (**limit_charge, fault))?;
+        quotas.push(level);
+        if let Some(state) = state.filter(|_| limit_charge.allowance.is_reserved()) {
+            receipts.push(Receipt {
+                key: key.clone(),
+                limit_charge: **limit_charge,
+                state,
+            });
+        }
+        if level.wait != Wait::None {
+            return Ok(ChargeOutcome::Exceeded(quotas));
+        }
+    }
+    Ok(ChargeOutcome::Charged(quotas))
+}
+
+/// Computes the result of a charge and the token for storing it.
+fn preview(
+    store: &mut dyn SharedStore,
+    key: &str,
+    limit_charge: &LimitCharge,
+    now: Now,
+) -> Result<(u32, ChargePreview), QuotaFault> {
+    let slot = store.get(key)?.ok_or(QuotaFault::NoSlot)?;
+    let drawn = limit_charge
+        .allowance
+        .consume(&slot.value, now, limit_charge.amount)
+        .ok_or(QuotaFault::State(slot.value.len()))?;
+    if let Some(rebased) = &drawn.rebased {
+        // A concurrent worker has made the same change.
+        store.swap(key, rebased, slot.token)?;
+    }
+    Ok((slot.token, drawn))
+}
+
+/// Stores the charge. The preview is not read again: a swap detects a concurrent write.
+fn commit(
+    store: &mut dyn SharedStore,
+    key: &str,
+    limit_charge: &LimitCharge,
+    now: Now,
+    mut previews: Option<(u32, ChargePreview)>,
+) -> Result<(RemainingQuota, Option<Vec<u8>>), QuotaFault> {
+    for _ in 0..MAX_SWAP_TRIES {
+        let (token, drawn) = match previews.take() {
+            Some(previews) => previews,
+            None => preview(store, key, limit_charge, now)?,
+        };
+        let Some((level, state)) = drawn.after else {
+            return Ok((drawn.before, None));
+        };
+        if store.swap(key, &state, token)? {
+            return Ok((level, Some(state)));
+        }
+    }
+    Err(QuotaFault::Contended)
+}
+
+/// A reservation; its unused part can be refunded.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    key: String,
+    limit_charge: LimitCharge,
+    /// State of the slot after the charge.
+    state: Vec<u8>,
+}
+
+/// Settles a reservation to the units that were `used`.
+///
+/// # Errors
+/// The store failed: the whole reservation stays charged.
+pub fn settle(
+    store: &mut dyn SharedStore,
+    receipt: &Receipt,
+    now: Now,
+    used: u64,
+) -> Result<(), QuotaFault> {
+    let Receipt {
+        key,
+        limit_charge,
+        state,
+    } = receipt;
+    for _ in 0..MAX_SWAP_TRIES {
+        let slot = store.get(key)?.ok_or(QuotaFault::NoSlot)?;
+        let amounts = (limit_charge.amount, used);
+        let Some(settled) = limit_charge
+            .allowance
+            .settle(&slot.value, state, now, amounts)
+        else {
+            return Ok(());
+        };
+        if store.swap(key, &settled, slot.token)? {
+            return Ok(());
+        }
+    }
+    Err(QuotaFault::Contended)
+}
+
+/// The store's key of a limit.
+fn slot_key(key: &str) -> String {
+    [KEY_PREFIX, key].concat()
+}

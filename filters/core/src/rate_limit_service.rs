@@ -1,0 +1,298 @@
+//! Shared limits: calls the rate-limit service, reads its answers and applies the fallback.
+//!
+//! While the service answers, its charges are also counted locally. When the service fails, the
+//! policy selects the fallback: the local buckets, or rejection. The log reports the change once;
+//! the counters report every call.
+
+use tensorgate_policy::policy::{Counter, RateLimitService};
+use tensorgate_policy::raw::ServiceFailure;
+use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy, global};
+use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse, is_reservation};
+
+use crate::circuit_breaker::{CircuitBreaker, CircuitState};
+use crate::host::{HostFault, Level, LimitCallOutcome, Proxy, SharedStore};
+use crate::quota::{KEY_PREFIX, consume, consume_and_log};
+use crate::reservations::Reservations;
+use crate::slots::{self, SlotFault};
+
+/// Slot of the circuit breaker.
+const SLOT: &str = "limits:breaker";
+/// gRPC status for an unknown limit.
+const NOT_FOUND: u32 = 5;
+/// Timeout for settling a reservation, in milliseconds; no request waits for it.
+const SETTLING_MS: u64 = 1_000;
+/// Maximum number of swap attempts. Another worker's update is as good.
+const MAX_UPDATE_TRIES: usize = 4;
+
+/// Result of a request for a charge.
+#[derive(Debug)]
+pub(crate) enum LimitCall {
+    /// The answer is pending.
+    Pending(PendingCall),
+    /// The outcome is known without a call.
+    Done(ChargeOutcome),
+}
+
+/// A call in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PendingCall {
+    /// Token of the answer.
+    pub(crate) token: u32,
+    /// Set if this call probes an open circuit: the probe's identity.
+    probe: Option<u64>,
+}
+
+/// A charge whose answer is pending.
+#[derive(Debug)]
+pub(crate) struct PendingCharge {
+    pub(crate) call: PendingCall,
+    pub(crate) charge: Charge,
+}
+
+/// Cancels a charge because its request ends. If the call was a probe, the next request may probe;
+/// otherwise clients that reset their streams could keep the circuit open.
+pub(crate) fn cancel_pending_charge(proxy: &mut dyn Proxy, pending_charge: &PendingCharge) {
+    if let Some(due_ns) = pending_charge.call.probe {
+        update(proxy, |breaker| {
+            Some((breaker.probe_abandoned(due_ns)?, false))
+        });
+    }
+}
+
+/// Creates the slot of the circuit breaker.
+///
+/// # Errors
+/// The store failed or is full.
+pub fn make_circuit_breaker(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+    match policy.rate_limit_service() {
+        Some(_) => slots::make(store, &slot(), &CircuitBreaker::default().to_bytes()),
+        None => Ok(()),
+    }
+}
+
+fn slot() -> String {
+    format!("{KEY_PREFIX}{SLOT}")
+}
+
+/// Requests a charge. The service identifies reservations by the request id.
+pub(crate) fn request_charge(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    request_id: &str,
+    now: Now,
+    reserved: &mut Reservations,
+) -> LimitCall {
+    let Some(service) = policy.rate_limit_service() else {
+        // A valid policy has a service if it has shared limits.
+        return LimitCall::Done(ChargeOutcome::Failed);
+    };
+    if let Some(never) = global::never(&charge.limit_charges) {
+        return LimitCall::Done(never);
+    }
+    let Some(probe) = may_call(proxy, now) else {
+        proxy.count_limit_call(LimitCallOutcome::Skipped);
+        return LimitCall::Done(fallback(policy, proxy, charge, now, reserved));
+    };
+    let reservation =
+        (keeps_reservations(service) && is_reservation(request_id)).then_some(request_id);
+    let question = RateLimitRequest::of(service.domain(), charge, reservation).to_bytes();
+    match proxy.call_rate_limit_service(&question, service.timeout_ms()) {
+        Ok(token) => LimitCall::Pending(PendingCall { token, probe }),
+        Err(fault) => LimitCall::Done(failed(
+            policy,
+            proxy,
+            charge,
+            now,
+            reserved,
+            &fault.to_string(),
+        )),
+    }
+}
+
+/// Whether the service supports reservations: tensorgate's own does, others do not.
+const fn keeps_reservations(service: &RateLimitService) -> bool {
+    matches!(service.counter(), Counter::Redis(_))
+}
+
+/// Reports how much of a reservation was used, without waiting for an answer. Without the report
+/// the whole reservation stays charged.
+pub(crate) fn settle_reservation(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    request_id: &str,
+    used: u64,
+    now: Now,
+) {
+    let settling = policy
+        .rate_limit_service()
+        .filter(|service| keeps_reservations(service) && is_reservation(request_id))
+        .and_then(|service| RateLimitRequest::settling(service.domain(), charge, request_id, used));
+    let Some(question) = settling else {
+        return;
+    };
+    // A settlement does not probe an open circuit.
+    let silent = matches!(read(proxy), Ok(Some((breaker, _))) if breaker.state(now.monotonic_ns) != CircuitState::Closed);
+    if silent {
+        return proxy.count_limit_call(LimitCallOutcome::Unsettled);
+    }
+    match proxy.call_rate_limit_service(&question.to_bytes(), SETTLING_MS) {
+        Ok(_) => proxy.count_limit_call(LimitCallOutcome::Settling),
+        Err(fault) => {
+            proxy.count_limit_call(LimitCallOutcome::Unsettled);
+            let line = format!("request {request_id}: a reservation stays spent: {fault}");
+            proxy.log(Level::Warn, &line);
+        }
+    }
+}
+
+/// Converts an answer (a message or a gRPC status) into the outcome of a charge. Reservations are
+/// added to `reserved`.
+pub(crate) fn charge_outcome(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    answer: Result<Vec<u8>, u32>,
+    now: Now,
+    reserved: &mut Reservations,
+) -> ChargeOutcome {
+    if answer == Err(NOT_FOUND) {
+        return unknown(policy, proxy, charge, now, reserved);
+    }
+    let said = answer
+        .map_err(|status| format!("no answer, grpc-status {status}"))
+        .and_then(|bytes| RateLimitResponse::from_bytes(&bytes).map_err(|fault| fault.to_string()))
+        .and_then(|answer| answer.outcome(&charge.limit_charges).map_err(str::to_owned));
+    match said {
+        Ok(outcome) => {
+            proxy.count_limit_call(LimitCallOutcome::Answered);
+            if let Some(true) = update(proxy, |breaker| breaker.record_success()) {
+                proxy.log(Level::Warn, "rate limit service: it answers again");
+            }
+            if matches!(outcome, ChargeOutcome::Charged(_)) {
+                if falls_back(policy) {
+                    // The local result is ignored while the service answers.
+                    let _ = consume(proxy, charge, now, &mut reserved.local);
+                }
+                if charge
+                    .limit_charges
+                    .iter()
+                    .any(|limit_charge| limit_charge.allowance.is_reserved())
+                {
+                    reserved.shared.push(charge.clone());
+                }
+            }
+            outcome
+        }
+        Err(cause) => failed(policy, proxy, charge, now, reserved, &cause),
+    }
+}
+
+fn falls_back(policy: &Policy) -> bool {
+    policy
+        .rate_limit_service()
+        .is_some_and(|service| service.on_failure() == ServiceFailure::Local)
+}
+
+/// The service does not know the limit, or has a looser one: its policy is newer or older. This is
+/// not an outage, and calls for other limits continue.
+fn unknown(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    now: Now,
+    reserved: &mut Reservations,
+) -> ChargeOutcome {
+    proxy.count_limit_call(LimitCallOutcome::Unknown);
+    let logged = update(proxy, |breaker| {
+        Some(breaker.limit_unknown(now.monotonic_ns))
+    });
+    if let Some(true) = logged {
+        let (grant, fallback_text) = (&charge.grant, fallback_text(policy));
+        let line = format!(
+            "rate limit service: it knows no such limits of grant {grant:?}; {fallback_text}"
+        );
+        proxy.log(Level::Error, &line);
+    }
+    fallback(policy, proxy, charge, now, reserved)
+}
+
+/// Description of the fallback, for the log.
+fn fallback_text(policy: &Policy) -> &'static str {
+    if falls_back(policy) {
+        "this gateway counts for itself"
+    } else {
+        "what it limits is refused"
+    }
+}
+
+/// Records a failed call and applies the fallback.
+fn failed(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    now: Now,
+    reserved: &mut Reservations,
+    cause: &str,
+) -> ChargeOutcome {
+    proxy.count_limit_call(LimitCallOutcome::Failed);
+    let logged = update(proxy, |breaker| {
+        Some(breaker.record_failure(now.monotonic_ns))
+    });
+    if let Some(true) = logged {
+        let line = format!("rate limit service: {cause}; {}", fallback_text(policy));
+        proxy.log(Level::Error, &line);
+    }
+    fallback(policy, proxy, charge, now, reserved)
+}
+
+/// Applies the fallback.
+fn fallback(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    now: Now,
+    reserved: &mut Reservations,
+) -> ChargeOutcome {
+    if !falls_back(policy) {
+        return ChargeOutcome::Failed;
+    }
+    consume_and_log(proxy, charge, now, &mut reserved.local)
+}
+
+/// Whether this request may call the service, and the probe's identity if it probes. A failing
+/// store does not prevent the call.
+fn may_call(proxy: &mut dyn Proxy, now: Now) -> Option<Option<u64>> {
+    let Ok(Some((breaker, token))) = read(proxy) else {
+        return Some(None);
+    };
+    match breaker.state(now.monotonic_ns) {
+        CircuitState::Closed => Some(None),
+        CircuitState::Open => None,
+        CircuitState::HalfOpen(probing) => {
+            let swapped = proxy.swap(&slot(), &probing.to_bytes(), token);
+            swapped.unwrap_or(false).then_some(Some(probing.due_ns()))
+        }
+    }
+}
+
+/// Updates the circuit breaker. Returns whether to log the change, if this worker made it.
+fn update(
+    proxy: &mut dyn Proxy,
+    change: impl Fn(&CircuitBreaker) -> Option<(CircuitBreaker, bool)>,
+) -> Option<bool> {
+    for _ in 0..MAX_UPDATE_TRIES {
+        let (breaker, token) = read(proxy).ok()??;
+        let (after, log) = change(&breaker)?;
+        if proxy.swap(&slot(), &after.to_bytes(), token).ok()? {
+            return Some(log);
+        }
+    }
+    None
+}
+
+fn read(proxy: &mut dyn Proxy) -> Result<Option<(CircuitBreaker, u32)>, HostFault> {
+    let slot = proxy.get(&slot())?;
+    Ok(slot.and_then(|slot| Some((CircuitBreaker::from_bytes(&slot.value)?, slot.token))))
+}

@@ -1,0 +1,279 @@
+//! The outcome of a decision for logs, access logs, metrics and `explain`. Never contains a
+//! credential.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tensorgate_policy::Reason;
+use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
+use tensorgate_policy::policy::Shadow;
+
+/// Maximum length of a cause in the log, in bytes. A cause may quote names from the caller, which
+/// are limited themselves ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).
+pub const MAX_DETAIL_BYTES: usize = 1024;
+
+/// Access log properties that a filter sets. Envoy prints one with
+/// `%FILTER_STATE(wasm.tg_outcome:PLAIN)%`.
+pub mod property {
+    /// In a chain: the last filter that wrote an outcome.
+    pub const FILTER: &str = "tg_filter";
+    /// Outcome of the request as JSON: [`super::Record::to_property`]. It is one property because
+    /// each costs a host call.
+    pub const OUTCOME: &str = "tg_outcome";
+    /// Set once the head was forwarded before the verdict on the body: the upstream knows the
+    /// request, whatever the verdict is.
+    pub const FORWARDED: &str = "tg_forwarded";
+    /// VM id and sequence number of this outcome; see `crate::log_sequence`.
+    pub const SEQUENCE: &str = "tg_entry";
+}
+
+/// How a request left the filter. The set of values is fixed, so metrics contain nothing that a
+/// client chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Forwarded.
+    Allow,
+    /// Rejected.
+    Deny(Reason),
+    /// Ended before a verdict: the client disconnected or the proxy gave up.
+    Aborted,
+}
+
+impl Verdict {
+    /// All verdicts.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Allow, Self::Aborted]
+            .into_iter()
+            .chain(Reason::ALL.into_iter().map(Self::Deny))
+    }
+
+    /// `allow`, `deny` or `aborted`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny(_) => "deny",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// `ok`, the reason of the rejection, or `incomplete`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Allow => "ok",
+            Self::Deny(reason) => reason.name(),
+            Self::Aborted => "incomplete",
+        }
+    }
+
+    /// Name of the counter with its labels, in the form that the rendered `stats_tags` parse.
+    pub fn metric(self) -> String {
+        format!(
+            "tensorgate_requests;verdict={};reason={};",
+            self.name(),
+            self.reason()
+        )
+    }
+}
+
+/// Name of the counter for a shadow denial, in the same form.
+pub fn shadow_metric(reason: Reason) -> String {
+    format!("tensorgate_shadowed;reason={reason};")
+}
+
+/// Parses the shadow denials that previous filters wrote to [`property::OUTCOME`]; unknown reasons
+/// are dropped.
+pub fn parse_shadowed(outcome: &[u8]) -> Vec<Shadowed> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Outcome {
+        shadow: Vec<Shadowed>,
+    }
+    let property_json = serde_json::from_slice(outcome)
+        .map_or(Vec::new(), |property_json: Outcome| property_json.shadow);
+    let may_be = |one: &Shadowed| {
+        let mut reasons = Shadow::REASONS.into_iter();
+        reasons.any(|reason| reason.name() == one.reason)
+    };
+    property_json
+        .into_iter()
+        .filter(may_be)
+        .take(MAX_SHADOWED)
+        .collect()
+}
+
+/// Whether [`property::OUTCOME`] says that the request was not allowed.
+pub fn parse_not_allowed(outcome: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Outcome {
+        verdict: String,
+    }
+    let property_json = serde_json::from_slice(outcome);
+    property_json.is_ok_and(|property_json: Outcome| property_json.verdict != Verdict::Allow.name())
+}
+
+/// Outcome of one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Reason of the rejection.
+    pub reason: Option<Reason>,
+    /// Name of the client, once known.
+    pub client: Option<String>,
+    /// Log name of the evaluated credential.
+    pub credential: Option<String>,
+    /// Public name of the model, once granted.
+    pub model: Option<String>,
+    /// Name of the grant, once found.
+    pub rule: Option<String>,
+    /// Full cause, for the log.
+    pub detail: String,
+    /// Denials that the grant's shadow mode let pass.
+    pub shadow: Vec<Shadowed>,
+}
+
+/// Contents of [`property::OUTCOME`].
+#[derive(Serialize)]
+struct OutcomeProperty<'a> {
+    verdict: &'static str,
+    reason: &'static str,
+    /// Unset while unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a str>,
+    /// Unset if no credential was evaluated, or if it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<&'a str>,
+    /// Unset until granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
+    /// Unset until found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    /// Unset unless rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    /// Unset if empty.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    shadow: &'a [Shadowed],
+}
+
+impl Record {
+    /// Cause of a rejection, truncated to its maximum.
+    pub fn cause(&self) -> Option<&str> {
+        self.reason?;
+        Some(truncate(&self.detail, MAX_DETAIL_BYTES))
+    }
+
+    /// [`property::OUTCOME`]: verdict, reason and what else is known.
+    pub fn to_property(&self, verdict: Verdict) -> String {
+        let property_json = OutcomeProperty {
+            verdict: verdict.name(),
+            reason: verdict.reason(),
+            client: self.client.as_deref(),
+            credential: self.credential.as_deref(),
+            model: self.model.as_deref(),
+            rule: self.rule.as_deref(),
+            detail: self.cause(),
+            shadow: &self.shadow,
+        };
+        // Only texts, so serialization cannot fail.
+        serde_json::to_string(&property_json).unwrap_or_default()
+    }
+
+    /// One JSON line for the log. Control characters from the caller are escaped, so one request is
+    /// one line.
+    pub fn to_log_line(&self, verdict: Verdict, request_id: &str, source: Option<&str>) -> String {
+        let mut line = json!({
+            "event": "decision",
+            "verdict": verdict.name(),
+            "reason": verdict.reason(),
+            "request_id": request_id,
+            "source": source,
+            "client": self.client,
+            "credential": self.credential,
+            "model": self.model,
+            "rule": self.rule,
+            "detail": truncate(&self.detail, MAX_DETAIL_BYTES),
+        });
+        if let (false, Some(members)) = (self.shadow.is_empty(), line.as_object_mut()) {
+            members.insert("shadow".to_owned(), json!(self.shadow));
+        }
+        line.to_string()
+    }
+}
+
+/// Longest prefix of at most `max_bytes` that ends at a character boundary.
+fn truncate(text: &str, max_bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(max_bytes))
+        .unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use tensorgate_policy::Denial;
+
+    use super::*;
+
+    #[test]
+    fn a_line_break_in_a_cause_cannot_forge_a_second_log_line() {
+        let record = Record {
+            detail: "unknown input \"a\n{\"verdict\":\"allow\"}\"".into(),
+            ..Record::default()
+        };
+        let line = record.to_log_line(Verdict::Deny(Reason::UnknownInput), "id", None);
+        assert!(!line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn what_was_in_shadow_is_read_back_as_it_was_told() {
+        let record = Record {
+            shadow: Shadow::REASONS
+                .map(|reason| Shadowed::of(&Denial::new(reason, "é\n".repeat(200))))
+                .into(),
+            ..Record::default()
+        };
+        let property_json = record.to_property(Verdict::Allow);
+        assert_eq!(parse_shadowed(property_json.as_bytes()), record.shadow);
+        assert!(property_json.len() < 8 << 10, "{}", property_json.len());
+        for (text, expected) in [
+            (Record::default().to_property(Verdict::Allow), 0),
+            (
+                r#"{"shadow": [{"reason": "shape", "detail": ""}]}"#.into(),
+                0,
+            ),
+            (
+                r#"{"shadow": [{"reason": "out-of-range", "detail": ""}]}"#.into(),
+                1,
+            ),
+            (r#"{"shadow": 1}"#.into(), 0),
+            (String::new(), 0),
+        ] {
+            assert_eq!(parse_shadowed(text.as_bytes()).len(), expected, "{text}");
+        }
+        let line = record.to_log_line(Verdict::Allow, "id", None);
+        assert!(
+            line.contains(r#""shadow":[{"#) && !line.contains('\n'),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_long_cause_is_cut_between_characters() {
+        let record = Record {
+            detail: "é".repeat(MAX_DETAIL_BYTES),
+            ..Record::default()
+        };
+        let line = record.to_log_line(Verdict::Deny(Reason::Malformed), "id", None);
+        assert!(line.len() < MAX_DETAIL_BYTES + 200, "{}", line.len());
+    }
+
+    #[test]
+    fn every_verdict_has_a_counter_of_its_own() {
+        let mut names: Vec<_> = Verdict::all().map(Verdict::metric).collect();
+        assert!(names.contains(&"tensorgate_requests;verdict=allow;reason=ok;".to_owned()));
+        assert!(
+            names.contains(&"tensorgate_requests;verdict=deny;reason=rate-limited;".to_owned())
+        );
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,305 @@
+//! A configured filter: state that all requests of one policy version share.
+//!
+//! The configuration is the JSON of a [`Bundle`]. The context key comes from the environment,
+//! because proxies show plugin configurations in their config dumps. Any error rejects the
+//! configuration; the proxy then keeps the previous one.
+
+use std::cell::{Cell, RefCell};
+
+use tensorgate_identity::{Identifier, TokenCache};
+use tensorgate_policy::policy::{Grant, KeyLocations};
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{Bundle, Fault, HeaderMode, Now, Policy, Severity};
+use tensorgate_wire::context::Key;
+
+use crate::body::ALWAYS_BUFFERED_BYTES;
+use crate::body_memory::SMALL_BODIES_BYTES;
+use crate::filter::Filter;
+use crate::gate::Delivery;
+use crate::host::{HttpResponse, Outside, SharedStore};
+use crate::keys::Keyring;
+use crate::slots::SlotFault;
+use crate::waiting::WaitLimiter;
+
+/// Environment variable with the context key, 64 hex digits.
+pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
+
+/// Maximum bytes to read of a configuration: one more than allowed, so that an oversized
+/// configuration is detected instead of truncated.
+pub const READ_CONFIGURATION_BYTES: usize = Bundle::MAX_BYTES + 1;
+
+/// Maximum number of requests of one worker that wait for a key. Each holds data of a client that
+/// is not authenticated yet.
+const MAX_WAITING_REQUESTS: usize = 64;
+/// Body bytes that these requests may buffer, all of one worker together. Their clients are not
+/// authenticated yet.
+const WAITING_BYTES: usize = 16 * ALWAYS_BUFFERED_BYTES;
+/// Maximum length of a policy version, in bytes; `render` writes 16 hex digits.
+const MAX_GENERATION_BYTES: usize = 64;
+
+/// A configured filter.
+pub struct GateRoot {
+    pub(crate) filter: Filter,
+    pub(crate) policy: Policy,
+    pub(crate) identifier: Identifier,
+    /// Results of token verification. The cache belongs to this configuration; its keys include the
+    /// policy version anyway.
+    pub(crate) tokens: RefCell<TokenCache>,
+    pub(crate) generation: String,
+    /// `None` only if another filter signs the context, or if no host reads it.
+    pub(crate) context_key: Option<Key>,
+    /// Key sets that issuers publish.
+    pub(crate) keys: RefCell<Keyring>,
+    /// Whether request headers wait for the verdict on the body.
+    pub(crate) headers: HeaderMode,
+    /// Whether the proxy delivers bodies while headers are held.
+    pub(crate) delivery: Cell<Delivery>,
+    /// Limit for small bodies that the filter buffers itself.
+    pub(crate) small_bodies: WaitLimiter,
+    /// Limit for requests that wait for a key.
+    pub(crate) key_waiters: WaitLimiter,
+    /// Limit for stream data that arrived after waiting messages.
+    pub(crate) message_waiters: WaitLimiter,
+    /// A request has asked for an early tick.
+    pub(crate) tick_requested: Cell<bool>,
+}
+
+impl GateRoot {
+    /// Reads and validates a configuration. `Ok` carries the warnings, `Err` all faults. No fault
+    /// quotes the context key, which a filter that identifies callers must have. A VM's memory
+    /// never shrinks, so input is freed before the result grows.
+    ///
+    /// # Errors
+    /// The faults of the configuration, if any is an error.
+    pub fn configure(
+        filter: Filter,
+        bundle_json: impl AsRef<[u8]>,
+        context_key_hex: Option<&str>,
+    ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        Self::configure_as(filter, bundle_json, context_key_hex, None)
+    }
+
+    /// As [`Self::configure`], with this header mode.
+    pub(crate) fn configure_as(
+        filter: Filter,
+        bundle_json: impl AsRef<[u8]>,
+        context_key_hex: Option<&str>,
+        mode: Option<HeaderMode>,
+    ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        let mut faults = Vec::new();
+        let context_key = context_key_hex.and_then(Key::from_hex);
+        let needed = filter.capabilities().identify || context_key_hex.is_some();
+        if needed && context_key.is_none() {
+            let message = if context_key_hex.is_none() {
+                "is not set"
+            } else {
+                "is not 64 hex digits"
+            };
+            faults.push(error(CONTEXT_KEY_VARIABLE, message));
+        }
+        if bundle_json.as_ref().len() > Bundle::MAX_BYTES {
+            let cause = format!("configuration is larger than {} bytes", Bundle::MAX_BYTES);
+            faults.push(error("", &cause));
+            return Err(faults);
+        }
+        let read: Result<Bundle, _> = serde_json::from_slice(bundle_json.as_ref());
+        drop(bundle_json);
+        let Bundle {
+            generation,
+            policy,
+            headers,
+            ..
+        } = match read {
+            Ok(bundle) => bundle,
+            Err(fault) => {
+                faults.push(error(
+                    "",
+                    &format!("configuration is not a policy bundle: {fault}"),
+                ));
+                return Err(faults);
+            }
+        };
+        let headers = mode.unwrap_or(headers);
+        if !is_generation(&generation) {
+            faults.push(error(
+                "generation",
+                "must be 1 to 64 letters, digits or dashes",
+            ));
+        }
+        let validated = validate(&policy);
+        drop(policy);
+        match validated {
+            Ok((policy, warnings)) if filter != Filter::Gate && messages_wait(&policy) => {
+                // A proxy has one buffer for all filters: data that one filter holds, another would
+                // forward.
+                let cause = "messages of streams wait for limits of scope global in the filter `gate` alone, not in parts of it";
+                faults.push(error("grants", cause));
+                faults.extend(warnings);
+                Err(faults)
+            }
+            Ok((policy, warnings))
+                if filter != Filter::Gate
+                    && headers == HeaderMode::Forward
+                    && policy.rate_limit_service().is_some() =>
+            {
+                // A verdict after a wait comes after the body, where the next filter would read it
+                // as part of the body.
+                let cause = "limits of scope global need the filter `gate`, or headers: hold";
+                faults.push(error("rate_limit_service", cause));
+                faults.extend(warnings);
+                Err(faults)
+            }
+            Ok((policy, warnings)) if faults.is_empty() => {
+                let identifier = Identifier::new(&policy);
+                let keys = Keyring::new(&policy, filter.capabilities().identify);
+                let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
+                Ok((
+                    Self {
+                        filter,
+                        policy,
+                        identifier,
+                        tokens: RefCell::default(),
+                        keys: RefCell::new(keys),
+                        key_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
+                        message_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
+                        headers,
+                        delivery: Cell::default(),
+                        small_bodies: WaitLimiter::new(usize::MAX, SMALL_BODIES_BYTES),
+                        tick_requested: Cell::new(false),
+                        generation,
+                        context_key,
+                    },
+                    warnings,
+                ))
+            }
+            Ok((_, warnings)) => {
+                faults.extend(warnings);
+                Err(faults)
+            }
+            Err(more) => {
+                faults.extend(more);
+                Err(faults)
+            }
+        }
+    }
+
+    /// How headers are treated while a body is evaluated.
+    pub const fn headers(&self) -> HeaderMode {
+        self.headers
+    }
+
+    /// The filter.
+    pub const fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    /// Where requests may carry API keys, if this filter reads credentials. Other filters read the
+    /// path unchanged: either the first filter has removed a key from it, or the path matches no
+    /// route.
+    pub(crate) fn key_locations(&self) -> &KeyLocations {
+        static USUAL: KeyLocations = KeyLocations::USUAL;
+        if self.filter.capabilities().identify {
+            self.policy.listen().key_locations()
+        } else {
+            &USUAL
+        }
+    }
+
+    /// The policy.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The policy version.
+    pub fn generation(&self) -> &str {
+        &self.generation
+    }
+
+    /// Creates the slots of key sets and imports sets that workers of the previous policy have
+    /// fetched.
+    ///
+    /// # Errors
+    /// The store failed or is full.
+    pub fn make_keys(&self, store: &mut dyn SharedStore, now: Now) -> Result<(), SlotFault> {
+        let mut keys = self.keys.borrow_mut();
+        keys.make_slots(store)?;
+        keys.refresh(store, self.tokens.borrow_mut().keys_mut(), now, true);
+        Ok(())
+    }
+
+    /// Whether there is background work.
+    pub fn ticks(&self) -> bool {
+        !self.keys.borrow().is_empty()
+    }
+
+    /// Whether a request has asked for an early tick since the last call.
+    pub fn was_tick_requested(&self) -> bool {
+        self.tick_requested.take()
+    }
+
+    /// Runs background work that is due.
+    pub fn on_tick(&self, outside: &mut dyn Outside) {
+        let mut tokens = self.tokens.borrow_mut();
+        self.keys.borrow_mut().on_tick(outside, tokens.keys_mut());
+    }
+
+    /// Handles the response to an HTTP call; `None` if there was none.
+    pub fn on_answer(
+        &self,
+        outside: &mut dyn Outside,
+        token: u32,
+        answered: Option<&HttpResponse>,
+    ) {
+        let mut tokens = self.tokens.borrow_mut();
+        let sets = tokens.keys_mut();
+        let mut keys = self.keys.borrow_mut();
+        keys.on_answer(outside, sets, token, answered);
+    }
+
+    /// Shuts this configuration down: no more calls or responses follow.
+    pub fn close(&self, store: &mut dyn SharedStore) {
+        self.keys.borrow_mut().close(store);
+    }
+
+    /// Publishes an issuer's key set as if it had just been fetched.
+    ///
+    /// # Errors
+    /// What is wrong with the document, or that no such issuer has a key set URL.
+    pub fn publish(
+        &self,
+        store: &mut dyn SharedStore,
+        issuer: &str,
+        document: &[u8],
+        now: Now,
+    ) -> Result<(), String> {
+        let mut tokens = self.tokens.borrow_mut();
+        let mut keys = self.keys.borrow_mut();
+        keys.publish(store, tokens.keys_mut(), issuer, document, now)
+    }
+}
+
+/// Whether messages of streams may wait for the rate-limit service.
+fn messages_wait(policy: &Policy) -> bool {
+    policy.grants().iter().any(Grant::messages_wait)
+}
+
+fn is_generation(name: &str) -> bool {
+    (1..=MAX_GENERATION_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn error(path: &str, message: &str) -> Fault {
+    Fault {
+        severity: Severity::Error,
+        path: path.into(),
+        message: message.into(),
+        fix: None,
+    }
+}
+
+/// A failed host call during configuration, as a fault of the configuration.
+pub(crate) fn host_fault(fault: impl core::fmt::Display) -> Fault {
+    error("", &format!("the proxy cannot run the gate: {fault}"))
+}

@@ -1,0 +1,506 @@
+//! The port on the proxy-wasm SDK: callbacks in, host calls out. Only used inside a proxy.
+//!
+//! The SDK dispatches callbacks. Its host calls are not used, with one exception whose tokens the
+//! SDK must know. In 0.2.5 each host call panics on an unexpected status, and header maps are read
+//! with unchecked indexing and `String::from_utf8(…).unwrap()`. A panic here answers 503 to every
+//! request of the worker. [`abi`] makes the same calls and returns failures as values.
+//!
+//! One possible panic remains in the SDK's dispatcher: a callback for a context that the proxy
+//! never created. No client can cause that.
+
+mod abi;
+mod counters;
+mod limits;
+mod outside;
+mod unconfigured;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{self, ContextType};
+use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
+use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::{Fault, Now, Severity};
+use tensorgate_wire::Answer;
+use tensorgate_wire::answer::percent_encoded;
+
+use crate::body_memory::make_memory;
+use crate::filter::Filter;
+use crate::gate::Gate;
+use crate::host::{Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore};
+use crate::lockout::make_pages;
+use crate::log_sequence;
+use crate::permits::make_counts;
+use crate::quota::make_slots;
+use crate::rate_limit_service::make_circuit_breaker;
+use crate::record::Verdict;
+use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
+use crate::shared_identity;
+use crate::signature::{self, SignatureCall};
+use outside::{Outer, SOON_MS, Waiting, answered};
+use unconfigured::Unconfigured;
+
+thread_local! {
+    /// This VM's id and its last sequence number.
+    static ENTRIES: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    /// The filter of this module.
+    static FILTER: Cell<Option<Filter>> = const { Cell::new(None) };
+}
+
+/// Registers the filter with the proxy. Called once per VM, before anything else.
+pub fn start(filter: Filter) {
+    log_panics();
+    // The SDK takes a plain function, which cannot capture the filter.
+    FILTER.with(|cell| cell.set(Some(filter)));
+    proxy_wasm::set_root_context(|context| root(context, FILTER.with(Cell::get)));
+}
+
+/// Creates the root context of one plugin configuration; `context` is the proxy's number for it.
+pub fn root(context: u32, filter: Option<Filter>) -> Box<dyn RootContext> {
+    Box::new(Root {
+        context,
+        filter,
+        declared: false,
+        gate: None,
+        waiting: Waiting::default(),
+        tick_ms: 0,
+    })
+}
+
+/// Logs the location of a panic.
+pub fn log_panics() {
+    // The SDK's own hook prints the panic's message, which may quote client data. The location is
+    // enough to find the cause.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map_or_else(String::new, ToString::to_string);
+        abi::log(abi::LOG_CRITICAL, &format!("tensorgate: panic at {place}"));
+    }));
+}
+
+/// Context of a plugin configuration.
+struct Root {
+    context: u32,
+    filter: Option<Filter>,
+    /// The proxy accepts a declaration once per plugin configuration; this context lives as long.
+    declared: bool,
+    gate: Option<Rc<GateRoot>>,
+    waiting: Waiting,
+    /// Tick period; 0: never.
+    tick_ms: u32,
+}
+
+impl Root {
+    /// Declares the caller's identity as a read-only property, so no later filter can change it.
+    fn declare_identity(&mut self) -> Result<(), HostFault> {
+        let shares = self.filter.is_some_and(Filter::shares_identity);
+        if shares && !self.declared {
+            abi::declare_read_only_text(shared_identity::PROPERTY)?;
+            self.declared = true;
+        }
+        Ok(())
+    }
+
+    /// Sets the tick period.
+    fn tick(&mut self, ms: u32) -> Result<(), HostFault> {
+        if self.tick_ms != ms {
+            abi::set_tick_period(ms)?;
+            self.tick_ms = ms;
+        }
+        Ok(())
+    }
+
+    /// Wakes waiting requests whose result may have arrived.
+    fn go_on(&mut self) {
+        self.waiting.wake(self.context);
+        if self
+            .gate
+            .as_ref()
+            .is_some_and(|gate| gate.was_tick_requested())
+        {
+            self.tick_ms = SOON_MS;
+        }
+        if let Err(fault) = self.tick(self.waiting.tick_ms()) {
+            Host::outside().log(Level::Error, &fault.to_string());
+        }
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, fields: usize, _: usize, _: usize) {
+        if let Some(gate) = &self.gate {
+            gate.on_answer(&mut Outer, token, answered(fields).as_ref());
+        }
+        self.go_on();
+    }
+
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
+        let own = Host {
+            own: self.context,
+            request: self.context,
+        };
+        self.waiting
+            .charge_response(own, token, limits::answer(own, status));
+    }
+
+    fn on_done(&mut self) -> bool {
+        if let Some(gate) = &self.gate {
+            gate.close(&mut Outer);
+        }
+        // The timer would outlive this context.
+        if let Err(fault) = self.tick(0) {
+            Host::outside().log(Level::Error, &fault.to_string());
+        }
+        true
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        let key = std::env::var(CONTEXT_KEY_VARIABLE).ok();
+        let configured = abi::plugin_configuration(READ_CONFIGURATION_BYTES)
+            .map_err(|fault| vec![host_fault(fault)])
+            .and_then(|bundle| {
+                let filter = self.filter.ok_or_else(|| vec![unnamed()])?;
+                GateRoot::configure(filter, bundle, key.as_deref())
+            })
+            .and_then(|(root, warnings)| {
+                self.declare_identity()
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_slots(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_counts(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_memory(&mut Host::outside(), &root)
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_pages(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_circuit_breaker(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                counters::define().map_err(|fault| vec![host_fault(fault)])?;
+                set_vm_id().map_err(|fault| vec![host_fault(fault)])?;
+                let now = Host::outside()
+                    .now()
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                root.make_keys(&mut Host::outside(), now)
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                let tick_ms = if root.ticks() { SOON_MS } else { 0 };
+                self.tick(tick_ms)
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                Ok((root, warnings))
+            });
+        let (root, faults) = match configured {
+            Ok((root, warnings)) => (Some(root), warnings),
+            Err(faults) => (None, faults),
+        };
+        for fault in &faults {
+            let level = if fault.severity == Severity::Error {
+                Level::Error
+            } else {
+                Level::Warn
+            };
+            Host::outside().log(level, &format!("configuration: {fault}"));
+        }
+        self.gate = root.map(Rc::new);
+        self.gate.is_some()
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.on_tick(&mut Outer);
+        }
+        self.go_on();
+    }
+
+    fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
+        Some(match &self.gate {
+            Some(root) => Box::new(Stream {
+                host: Host {
+                    own: self.context,
+                    request: context,
+                },
+                gate: Rc::new(RefCell::new(Gate::new(Rc::clone(root)))),
+                waiting: self.waiting.clone(),
+            }),
+            None => Box::new(Unconfigured),
+        })
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// A module that was started without a filter.
+fn unnamed() -> Fault {
+    host_fault(HostFault {
+        call: "start",
+        status: 0,
+    })
+}
+
+/// Context of a request.
+struct Stream {
+    host: Host,
+    gate: Rc<RefCell<Gate>>,
+    waiting: Waiting,
+}
+
+impl Context for Stream {
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
+        let answer = limits::answer(self.host, status);
+        let mut gate = self.gate.borrow_mut();
+        gate.on_rate_limit_response(&mut self.host, token, answer);
+    }
+
+    fn on_done(&mut self) -> bool {
+        self.gate.borrow_mut().on_done(&mut self.host);
+        true
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> types::Action {
+        let mut gate = self.gate.borrow_mut();
+        let action = gate.on_request_headers(&mut self.host, end_of_stream);
+        drop(gate);
+        self.waiting.note(self.host.request, &self.gate);
+        to_sdk(action)
+    }
+
+    fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> types::Action {
+        let mut gate = self.gate.borrow_mut();
+        to_sdk(gate.on_request_body(&mut self.host, body_size, end_of_stream))
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
+        to_sdk(self.gate.borrow_mut().on_request_trailers(&mut self.host))
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> types::Action {
+        to_sdk(self.gate.borrow_mut().on_response_trailers(&mut self.host))
+    }
+
+    fn on_log(&mut self) {
+        self.gate.borrow_mut().on_log(&mut self.host);
+    }
+}
+
+const fn to_sdk(action: Action) -> types::Action {
+    match action {
+        Action::Continue => types::Action::Continue,
+        Action::Pause => types::Action::Pause,
+    }
+}
+
+/// The proxy during a running callback: host calls act on its request.
+#[derive(Clone, Copy)]
+struct Host {
+    /// Context of the configuration.
+    own: u32,
+    /// Context of the request.
+    request: u32,
+}
+
+impl Host {
+    /// Used outside of requests.
+    const fn outside() -> Self {
+        Self { own: 0, request: 0 }
+    }
+}
+
+impl SharedStore for Host {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        abi::get_shared_data(key)
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        abi::set_shared_data(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        abi::set_shared_data(key, value, abi::NO_CAS).map(|_| ())
+    }
+}
+
+impl Proxy for Host {
+    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
+        abi::get_request_headers()
+    }
+
+    fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
+        abi::set_header_map(abi::REQUEST_HEADERS, fields)
+    }
+
+    fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        abi::replace_header(abi::REQUEST_HEADERS, name, value)
+    }
+
+    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault> {
+        abi::remove_header(abi::REQUEST_HEADERS, name)
+    }
+
+    fn request_trailers(&mut self) -> Result<Vec<Field>, HostFault> {
+        abi::get_request_trailers()
+    }
+
+    fn set_request_trailers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
+        abi::set_header_map(abi::REQUEST_TRAILERS, fields)
+    }
+
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault> {
+        let value = abi::get_header(abi::RESPONSE_TRAILERS, name);
+        abi::remove_header(abi::RESPONSE_TRAILERS, name)?;
+        Ok(value?.and_then(|value| String::from_utf8(value).ok()))
+    }
+
+    fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+        abi::request_body(start, max_bytes)
+    }
+
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::prepend_request_body(data)
+    }
+
+    fn append_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::append_request_body(data)
+    }
+
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::replace_request_body(data)
+    }
+
+    fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
+        match answer {
+            Answer::Rest {
+                status,
+                headers,
+                body,
+            } => {
+                let fields: Vec<_> = headers
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
+                abi::send_local_response(u32::from(*status), &fields, body)
+            }
+            Answer::Grpc {
+                status,
+                message,
+                headers,
+            } => {
+                // Written as a trailers-only response, not through the proxy's own gRPC form. That
+                // form depends on the request's content type and would answer 200 with text on a
+                // gRPC path without one.
+                let status = (*status as u8).to_string();
+                let message = percent_encoded(message);
+                let mut fields = vec![
+                    ("content-type", "application/grpc"),
+                    ("grpc-status", status.as_str()),
+                    ("grpc-message", message.as_str()),
+                ];
+                fields.extend(headers.iter().map(|(name, value)| (*name, value.as_str())));
+                abi::send_local_response(200, &fields, &[])
+            }
+        }
+    }
+
+    fn resume(&mut self) -> Result<(), HostFault> {
+        abi::continue_request()
+    }
+
+    fn tick_soon(&mut self) {
+        // Without it the work waits for the next tick.
+        let _ = abi::set_tick_period(SOON_MS);
+    }
+
+    fn now(&mut self) -> Result<Now, HostFault> {
+        Ok(Now {
+            unix_s: abi::clock_ns(abi::CLOCK_REALTIME)? / 1_000_000_000,
+            monotonic_ns: abi::clock_ns(abi::CLOCK_MONOTONIC)?,
+        })
+    }
+
+    fn source_address(&mut self) -> Option<String> {
+        String::from_utf8(abi::get_property(b"source\0address").ok()??).ok()
+    }
+
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        given: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        match signature::request(key, signed, given) {
+            Some(SignatureCall::Malformed) => Ok(false),
+            Some(SignatureCall::Call(message)) => {
+                match abi::call_foreign_function(signature::FUNCTION, &message) {
+                    Ok(answer) => Ok(signature::is_verified(&answer)),
+                    // A proxy other than Envoy, or an Envoy built without this function.
+                    Err(HostFault { status, .. }) if status == abi::NOT_FOUND => {
+                        PureVerifier.verify(key, signed, given)
+                    }
+                    Err(_) => Err(VerifyFault("the proxy cannot check a signature")),
+                }
+            }
+            None => PureVerifier.verify(key, signed, given),
+        }
+    }
+
+    fn log(&mut self, level: Level, line: &str) {
+        let level = match level {
+            Level::Info => abi::LOG_INFO,
+            Level::Warn => abi::LOG_WARN,
+            Level::Error => abi::LOG_ERROR,
+        };
+        abi::log(level, line);
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        counters::verdict(verdict);
+    }
+
+    fn call_rate_limit_service(
+        &mut self,
+        question: &[u8],
+        timeout_ms: u64,
+    ) -> Result<u32, HostFault> {
+        limits::ask(*self, question, timeout_ms)
+    }
+
+    fn count_limit_call(&mut self, asked: LimitCallOutcome) {
+        counters::asked(asked);
+    }
+
+    fn count_shadow(&mut self, reason: &str) {
+        counters::shadow(reason);
+    }
+
+    fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
+        abi::get_property(path.join("\0").as_bytes())
+    }
+
+    fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        abi::set_property(name, value)
+    }
+
+    fn next_sequence_number(&mut self) -> Option<String> {
+        let (vm, last) = ENTRIES.with(Cell::get)?;
+        let number = last.saturating_add(1);
+        ENTRIES.with(|entries| entries.set(Some((vm, number))));
+        Some(format!("{vm:016x}.{number}"))
+    }
+}
+
+/// Sets this VM's id, once.
+fn set_vm_id() -> Result<(), HostFault> {
+    if ENTRIES.with(Cell::get).is_none() {
+        let vm = log_sequence::allocate_vm_id(
+            &mut Host::outside(),
+            abi::clock_ns(abi::CLOCK_REALTIME)?,
+        )?;
+        ENTRIES.with(|entries| entries.set(Some((vm, 0))));
+    }
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! The header fields for the upstream, created from the evaluated request in one canonical form.
+//!
+//! A client's field is forwarded only if it is named here: the path, declared lengths, an accepted
+//! media type and a deadline, each validated. Claims of a verified token are forwarded in the
+//! fields that the policy names, which no client can send.
+
+use tensorgate_identity::ClaimFields;
+use tensorgate_policy::request::{ContentType, Encoding, FORM, Head, Protocol};
+use tensorgate_wire::headers;
+use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
+use tensorgate_wire::refused_in;
+
+use crate::host::Field;
+
+/// `:authority` for the sandbox host.
+const AUTHORITY: &str = "tensorgate";
+
+/// `:scheme` and `x-forwarded-proto`; the connection to the host is the proxy's own.
+const SCHEME: &str = "http";
+
+/// Usual number of fields without claims, for preallocation.
+const USUAL_FIELDS: usize = 12;
+
+/// Maximum digits of a `grpc-timeout` (gRPC over HTTP/2, "TimeoutValue").
+const MAX_TIMEOUT_DIGITS: usize = 8;
+
+/// Fields to forward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// `:method`.
+    pub method: String,
+    /// `:path` with its query.
+    pub path: String,
+    /// The request id; empty if the proxy set no valid one.
+    pub request_id: String,
+    /// `grpc-timeout`, if it occurs once and is well-formed.
+    pub grpc_timeout: Option<String>,
+    /// Claims of the caller's token.
+    pub claims: ClaimFields,
+    content_type: Option<String>,
+    content_length: Option<String>,
+    json_length: Option<String>,
+    encoding: Encoding,
+    protocol: Protocol,
+    answer_protocol: Protocol,
+}
+
+impl Upstream {
+    /// Collects the fields that may be forwarded; [`Upstream::accept`] adds the rest once the head
+    /// is read.
+    pub fn new(method: &str, path: &str, request_id: &str, fields: &[Field]) -> Self {
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            request_id: if is_request_id(request_id) {
+                request_id.to_owned()
+            } else {
+                String::new()
+            },
+            grpc_timeout: grpc_timeout(fields),
+            claims: ClaimFields::new(),
+            content_type: None,
+            content_length: None,
+            json_length: None,
+            encoding: Encoding::Identity,
+            protocol: Protocol::OipRest,
+            answer_protocol: Protocol::OipRest,
+        }
+    }
+
+    /// Adds what the head declares.
+    pub fn accept(&mut self, head: &Head<'_>) {
+        self.protocol = head.route.protocol();
+        self.content_type = match &head.content_type {
+            ContentType::Json => Some("application/json".to_owned()),
+            ContentType::Grpc => Some("application/grpc".to_owned()),
+            ContentType::Form(boundary) => Some(format!("{FORM}; boundary={}", boundary.as_str())),
+            ContentType::Other(media_type) => Some(media_type.clone().into_owned()),
+            ContentType::Absent | ContentType::Malformed => None,
+        };
+        // Envelopes make a stream longer than declared.
+        let declared = head.content_length.filter(|_| !head.route.is_stream());
+        self.content_length = declared.map(|bytes| bytes.to_string());
+        self.json_length = head.json_length.map(|bytes| bytes.to_string());
+        self.encoding = head.encoding;
+        self.answer_protocol = if is_grpc(&head.content_type) {
+            Protocol::OipGrpc
+        } else if self.protocol == Protocol::Json {
+            refused_in(&self.path, self.protocol)
+        } else {
+            self.protocol
+        };
+    }
+
+    /// Protocol of a rejection: the route's, except for a gRPC content type on another route. Envoy
+    /// converts every local response to such a request into gRPC and would choose its own status
+    /// for an HTTP response.
+    pub const fn answer_protocol(&self) -> Protocol {
+        self.answer_protocol
+    }
+
+    /// Every field except the signed context, in order.
+    pub fn fields(&self) -> Vec<(&str, &str)> {
+        let mut fields = Vec::with_capacity(USUAL_FIELDS);
+        fields.extend([
+            (":method", self.method.as_str()),
+            (":path", self.path.as_str()),
+            (":authority", AUTHORITY),
+            (":scheme", SCHEME),
+            // Envoy finds no route without this field.
+            ("x-forwarded-proto", SCHEME),
+            ("x-request-id", self.request_id.as_str()),
+        ]);
+        fields.extend(
+            self.content_type
+                .as_deref()
+                .map(|value| ("content-type", value)),
+        );
+        fields.extend(
+            self.content_length
+                .as_deref()
+                .map(|value| ("content-length", value)),
+        );
+        fields.extend(
+            self.json_length
+                .as_deref()
+                .map(|value| (headers::JSON_LENGTH, value)),
+        );
+        if let Encoding::Coded(coding) = self.encoding {
+            let name = if self.protocol.is_grpc() {
+                "grpc-encoding"
+            } else {
+                "content-encoding"
+            };
+            fields.push((name, coding.name()));
+        }
+        if self.protocol.is_grpc() {
+            fields.push(("te", "trailers"));
+            fields.extend(
+                self.grpc_timeout
+                    .as_deref()
+                    .map(|value| ("grpc-timeout", value)),
+            );
+        }
+        fields.extend(
+            self.claims
+                .iter()
+                .map(|(name, value)| (&**name, value.as_str())),
+        );
+        fields
+    }
+}
+
+/// Whether a text is a valid request id. A head that is rejected as ambiguous may have an invalid
+/// one.
+fn is_request_id(text: &str) -> bool {
+    (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// What Envoy treats as gRPC: the type alone or with a message format (`+proto`).
+fn is_grpc(content_type: &ContentType<'_>) -> bool {
+    match content_type {
+        ContentType::Grpc => true,
+        ContentType::Other(media_type) => media_type.starts_with("application/grpc+"),
+        ContentType::Absent | ContentType::Json | ContentType::Form(_) | ContentType::Malformed => {
+            false
+        }
+    }
+}
+
+/// The single well-formed `grpc-timeout`; a repeated or malformed one is ignored.
+fn grpc_timeout(fields: &[Field]) -> Option<String> {
+    let mut values = fields
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"grpc-timeout"))
+        .map(|(_, value)| value);
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let text = core::str::from_utf8(value).ok()?;
+    let digits = text.strip_suffix(['H', 'M', 'S', 'm', 'u', 'n'])?;
+    let well_formed = (1..=MAX_TIMEOUT_DIGITS).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit());
+    well_formed.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_crosses_only_once_and_well_formed() {
+        let check = |values: &[&[u8]], expected: Option<&str>| {
+            let fields: Vec<Field> = values
+                .iter()
+                .map(|value| (b"grpc-timeout".to_vec(), value.to_vec()))
+                .collect();
+            assert_eq!(grpc_timeout(&fields).as_deref(), expected, "{values:?}");
+        };
+        check(&[], None);
+        check(&[b"1S"], Some("1S"));
+        check(&[b"99999999n"], Some("99999999n"));
+        check(&[b"100000000n"], None);
+        check(&[b"S"], None);
+        check(&[b"-1S"], None);
+        check(&[b"+1S"], None);
+        check(&[b"1s"], None);
+        check(&[b"1\xff"], None);
+        check(&[b"1S", b"2S"], None);
+    }
+
+    #[test]
+    fn only_a_short_word_of_ascii_is_a_request_id() {
+        let check = |text: &str, kept: bool| {
+            let upstream = Upstream::new("GET", "/v2", text, &[]);
+            assert_eq!(upstream.request_id, if kept { text } else { "" });
+        };
+        check("8f1a2b3c-0000-4000-8000-000000000001", true);
+        check("", false);
+        check("a b", false);
+        check("é", false);
+        check("a\r\nb", false);
+        check(&"a".repeat(MAX_REQUEST_ID_BYTES), true);
+        check(&"a".repeat(MAX_REQUEST_ID_BYTES + 1), false);
+    }
+}

@@ -1,0 +1,359 @@
+//! Filters in a proxy that delivers no body while headers are held: headers are forwarded first,
+//! and the verdict follows. The outcome is that of a filter that holds headers.
+
+use crate::support;
+
+use support::{CONTEXT_KEY, NOW, bundle, close, field, grpc, head, json_body, rest};
+use tensorgate_filter_core::filter::Filter;
+use tensorgate_filter_core::host::SharedStore as _;
+use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, Request, Store, Stream};
+use tensorgate_policy::in_flight::InFlight;
+use tensorgate_policy::{HeaderMode, Reason};
+use tensorgate_wire::context::verdict::TRAILER;
+
+/// How a body ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// With its last chunk, as over HTTP/2.
+    Piece,
+    /// With an empty chunk, as over HTTP/1.1.
+    Empty,
+    Trailers,
+}
+
+const ENDS: [End; 3] = [End::Piece, End::Empty, End::Trailers];
+
+fn proxy(headers: HeaderMode, filters: &[Filter], key: Option<&str>, store: Store) -> NativeProxy {
+    NativeProxy::chain_in(headers, filters, bundle().as_bytes(), key, store).unwrap()
+}
+
+fn forwarding(filters: &[Filter]) -> NativeProxy {
+    proxy(
+        HeaderMode::Forward,
+        filters,
+        Some(CONTEXT_KEY),
+        Store::default(),
+    )
+}
+
+fn deliver(stream: &mut Stream, request: &Request, pieces: &[&[u8]], end: End) {
+    stream.send_headers(&request.headers, false);
+    let last = pieces.len().saturating_sub(1);
+    for (at, piece) in pieces.iter().enumerate() {
+        stream.send_body(piece, at == last && matches!(end, End::Piece));
+        assert!(at == last || !stream.is_complete(), "before its end");
+    }
+    match end {
+        End::Piece => {}
+        End::Empty => stream.send_body(b"", true),
+        End::Trailers => stream.send_trailers(&[field("x-client", "1"), field(TRAILER, "b1.a.b")]),
+    }
+}
+
+/// Valid and invalid requests, each with the body in one chunk.
+fn requests() -> Vec<Request> {
+    let with = |request: Request, body: &[u8]| Request {
+        body: vec![body.to_vec()],
+        ..request
+    };
+    let too_large = vec![b' '; support::BODY_BYTES + 1];
+    let out_of_range = String::from_utf8(json_body())
+        .unwrap()
+        .replace("0.5", "1.5");
+    let spoiled = with(grpc("m"), &[&grpc("m").body[0][..], b"\0"].concat());
+    let mut no_credential = rest("m");
+    no_credential
+        .headers
+        .retain(|(name, _)| name != b"x-api-key");
+    let unary = |method: &str, path: &str, body: &[u8]| Request {
+        headers: head(method, path),
+        body: vec![body.to_vec()],
+        trailers: None,
+    };
+    vec![
+        rest("m"),
+        grpc("m"),
+        rest("limited"),
+        grpc("limited"),
+        rest("unknown"),
+        grpc("unknown"),
+        with(rest("m"), b"{"),
+        with(rest("m"), out_of_range.as_bytes()),
+        with(rest("m"), &too_large),
+        spoiled,
+        no_credential,
+        unary("GET", "/v2/models/m", b""),
+        unary("GET", "/v2/models/m", b"{}"),
+        unary("GET", "/v2/health/live", b""),
+        unary("GET", "/v2/health/live", b"x"),
+    ]
+}
+
+#[test]
+fn however_a_body_comes_it_comes_to_what_it_does_where_headers_are_held() {
+    for filters in [&[Filter::Gate][..], &Filter::THREE] {
+        for request in requests() {
+            let body = request.body.concat();
+            let cuts = (0..=body.len()).step_by(1 + body.len() / 40);
+            for (cut, end) in cuts.flat_map(|cut| ENDS.map(|end| (cut, end))) {
+                let pieces = [&body[..cut], &body[cut..]];
+                let play = |headers| {
+                    let store = Store::default();
+                    let mut proxy = proxy(headers, filters, Some(CONTEXT_KEY), store);
+                    let mut stream = proxy.open(NOW);
+                    deliver(&mut stream, &request, &pieces, end);
+                    let trailers = stream.trailers().to_vec();
+                    let played = close(stream);
+                    let sent = match &played.outcome {
+                        Some(Outcome::Forwarded { body, .. }) => Some(body.clone()),
+                        _ => None,
+                    };
+                    let own = trailers
+                        .iter()
+                        .all(|(name, value)| name == TRAILER.as_bytes() && !value.ends_with(b".b"));
+                    assert!(own || sent.is_none(), "a client's trailers never cross");
+                    (played.reason(), played.status(), sent)
+                };
+                let (held, forwarded) = (play(HeaderMode::Hold), play(HeaderMode::Forward));
+                assert_eq!(
+                    held, forwarded,
+                    "{filters:?} {cut} {end:?} {:?}",
+                    request.headers
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn headers_go_on_at_once_and_the_end_waits_for_the_verdict() {
+    let mut proxy = forwarding(&[Filter::Gate]);
+    let (request, body) = (rest("m"), json_body());
+    let mut stream = proxy.open(NOW);
+    stream.send_headers(&request.headers, false);
+    assert!(stream.dispatched());
+    stream.send_body(&body[..9], false);
+    assert!(stream.sent().is_empty(), "a small chunk waits for more");
+    stream.send_body(&[b' '; 256], false);
+    assert_eq!(stream.sent().len(), 9 + 256, "chunks pass to the host");
+    stream.send_body(&body[9..], false);
+    assert!(!stream.is_complete());
+    stream.send_body(b"", true);
+    assert!(stream.is_complete() && stream.trailers().len() == 1);
+    assert!(close(stream).allowed());
+}
+
+#[test]
+fn without_a_host_a_body_is_withheld_until_its_verdict() {
+    let store = Store::default();
+    let rule = r#""scorer": {"metadata": {"filter": "f", "claim": "sub", "value": "svc"}, "#;
+    let policy = bundle().replacen(r#""scorer": {"#, rule, 1);
+    let (mode, guard) = (HeaderMode::Forward, &[Filter::TensorGuard]);
+    let mut proxy = NativeProxy::chain_in(mode, guard, policy.as_bytes(), None, store).unwrap();
+    proxy.set_peer(Peer {
+        metadata: vec![("f".into(), vec!["sub".into()], "svc".into())],
+        ..Peer::default()
+    });
+    let body = json_body();
+    for (body, allowed) in [(body.clone(), true), (body[1..].to_vec(), false)] {
+        let mut stream = proxy.open(NOW);
+        let mut headers = rest("m").headers;
+        headers.retain(|(name, _)| name != b"x-api-key");
+        stream.send_headers(&headers, false);
+        assert!(stream.dispatched());
+        for piece in body.chunks(7) {
+            stream.send_body(piece, false);
+            assert!(stream.sent().is_empty(), "nothing of it reaches the server");
+        }
+        stream.send_body(b"", true);
+        assert_eq!(stream.is_complete(), allowed);
+        assert_eq!(stream.sent(), if allowed { &body[..] } else { b"" });
+        assert!(stream.trailers().is_empty(), "no server wants a verdict");
+    }
+}
+
+/// Total bytes reserved for bodies.
+fn reserved(store: &mut Store) -> u64 {
+    let slot = store.get("tensorgate/v4/bodies").unwrap().unwrap();
+    let count = InFlight::from_bytes(&slot.value).unwrap();
+    count.total(NOW.monotonic_ns)
+}
+
+/// A policy with one client and this total for bodies.
+fn bounded(buffered_bytes: usize) -> String {
+    let limits = format!(
+        r#""buffered_bytes": {buffered_bytes}, "hold_bytes": 1048576, "body_bytes": 1048576"#
+    );
+    bundle().replace(
+        &format!(r#""body_bytes": {}"#, support::BODY_BYTES),
+        &limits,
+    )
+}
+
+/// A gate in forward mode with two MiB for all bodies.
+fn bounded_proxy(store: &Store) -> NativeProxy {
+    NativeProxy::chain_in(
+        HeaderMode::Forward,
+        &[Filter::Gate],
+        bounded(2 << 20).as_bytes(),
+        Some(CONTEXT_KEY),
+        store.clone(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn bodies_that_are_kept_are_bounded_in_all_and_for_each_client() {
+    let store = Store::default();
+    let mut proxy = bounded_proxy(&store);
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..12 {
+        let mut stream = proxy.open(NOW);
+        stream.send_headers(&rest("m").headers, false);
+        stream.send_body(&vec![b' '; 200 << 10], false);
+        if stream.is_denied() {
+            refused += 1;
+            assert_eq!(close(stream).reason(), Some(Reason::Overloaded));
+        } else {
+            open.push(stream);
+        }
+    }
+    // 256 KiB for each, and one client gets half of two MiB.
+    assert_eq!((open.len(), refused), (4, 8));
+    assert_eq!(reserved(&mut store.clone()), 1 << 20);
+    // The memory is released however a stream ends.
+    let mut open = open.into_iter();
+    drop(open.next().map(Stream::close));
+    let mut whole = open.next().unwrap();
+    whole.send_body(&json_body(), true);
+    assert_eq!(
+        reserved(&mut store.clone()),
+        2 * (256 << 10),
+        "at its verdict"
+    );
+    assert!(close(whole).allowed());
+    let mut bad = open.next().unwrap();
+    bad.send_body(b"}", true);
+    assert_eq!(close(bad).reason(), Some(Reason::Malformed));
+    open.for_each(|stream| drop(stream.close()));
+    assert_eq!(reserved(&mut store.clone()), 0);
+}
+
+#[test]
+fn small_bodies_take_nothing_of_what_workers_share() {
+    let store = Store::default();
+    let mut proxy = bounded_proxy(&store);
+    let small = |proxy: &mut NativeProxy| {
+        let mut stream = proxy.open(NOW);
+        stream.send_headers(&rest("m").headers, false);
+        stream.send_body(&[b' '; 64 << 10], false);
+        stream
+    };
+    let mut open: Vec<_> = (0..64).map(|_| small(&mut proxy)).collect();
+    assert_eq!(reserved(&mut store.clone()), 0);
+    // One worker has 4 MiB for small bodies; the next one counts as large.
+    open.push(small(&mut proxy));
+    assert_eq!(reserved(&mut store.clone()), 64 << 10);
+    open.into_iter().for_each(|stream| drop(stream.close()));
+    assert_eq!(reserved(&mut store.clone()), 0);
+}
+
+#[test]
+fn a_proxy_that_cannot_hold_headers_is_noticed_and_its_requests_rejected() {
+    let store = Store::default();
+    let mut proxy = proxy(HeaderMode::Hold, &[Filter::Gate], Some(CONTEXT_KEY), store);
+    proxy.stop_all();
+    let mut first = proxy.open(NOW);
+    first.send_headers(&rest("m").headers, false);
+    first.wake();
+    assert!(!first.is_denied(), "a slow client has sent nothing yet");
+    first.send_body(&json_body(), true);
+    assert!(!first.is_denied() && !first.dispatched());
+    first.wake();
+    let (outcome, record, logged) = first.close();
+    assert!(matches!(outcome, Some(Outcome::Denied(_))));
+    assert_eq!(record.reason, Some(Reason::Overloaded));
+    let lines = logged.lines.iter();
+    let about: Vec<_> = lines
+        .filter(|(_, line)| line.starts_with("configuration:"))
+        .collect();
+    assert!(about.len() == 1 && about[0].1.contains("allow_on_headers_stop_iteration"));
+    // Later requests are rejected at once, with only their own log line.
+    let mut next = proxy.open(NOW);
+    next.send_headers(&rest("m").headers, false);
+    assert!(next.is_denied());
+    let next = close(next);
+    assert_eq!(
+        (next.reason(), next.logged.lines.len()),
+        (Some(Reason::Overloaded), 1)
+    );
+    // Requests without a body need no support of the proxy.
+    let mut bare = proxy.open(NOW);
+    bare.send_headers(&head("GET", "/v2/models/m"), true);
+    assert!(close(bare).allowed());
+}
+
+/// A stream of `good` valid messages, one invalid message and one valid message.
+fn messages(good: usize) -> Vec<u8> {
+    let message = grpc("m").body.concat();
+    let mut fault = message.clone();
+    let at = fault.len() - 1;
+    fault[at] ^= 0xff;
+    let mut all: Vec<u8> = (0..good).flat_map(|_| message.clone()).collect();
+    all.extend(fault);
+    all.extend(message);
+    all
+}
+
+#[test]
+fn messages_of_a_stream_wait_in_the_filter_and_not_in_the_proxy() {
+    let streams = r#""operations": ["infer", "stream", "metadata", "ready"]"#;
+    let policy = bundle().replacen(
+        r#""operations": ["infer", "metadata", "ready"]"#,
+        streams,
+        1,
+    );
+    let body = messages(2);
+    let play = |headers, piece: usize, end: End| {
+        let (filters, key, store) = (&[Filter::Gate], Some(CONTEXT_KEY), Store::default());
+        let mut proxy =
+            NativeProxy::chain_in(headers, filters, policy.as_bytes(), key, store).unwrap();
+        let mut stream = proxy.open(NOW);
+        let mut fields = grpc("m").headers;
+        fields.retain(|(name, _)| name != b":path");
+        fields.push(field(":path", support::STREAM));
+        stream.send_headers(&fields, false);
+        assert!(stream.dispatched());
+        let mut pieces = body.chunks(piece).peekable();
+        while let Some(piece) = pieces.next() {
+            let last = pieces.peek().is_none() && matches!(end, End::Piece);
+            stream.send_body(piece, last);
+            let held = stream.held_bytes();
+            assert!(
+                headers == HeaderMode::Hold || held == 0,
+                "{held} bytes held"
+            );
+        }
+        match end {
+            End::Piece => {}
+            End::Empty => stream.send_body(b"", true),
+            End::Trailers => stream.send_trailers(&[]),
+        }
+        let (_, record, logged) = stream.close();
+        (record.reason, logged.counted)
+    };
+    for end in ENDS {
+        let expected = play(HeaderMode::Hold, usize::MAX, end);
+        assert_eq!(expected.1.len(), 5, "the stream, and each of its messages");
+        for piece in [1, 7, 64, body.len() / 3, body.len()] {
+            for headers in [HeaderMode::Hold, HeaderMode::Forward] {
+                assert_eq!(
+                    play(headers, piece, end),
+                    expected,
+                    "{headers:?} {piece} {end:?}"
+                );
+            }
+        }
+    }
+}

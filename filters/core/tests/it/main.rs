@@ -1,0 +1,35 @@
+//! Integration tests of the filters in the in-memory proxy.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
+
+mod bodies;
+mod body_streaming;
+mod buckets;
+mod chains;
+mod configuration;
+mod costs;
+mod forwarding;
+mod heads;
+mod host_calls;
+mod key_locations;
+mod keys;
+mod lockout;
+mod lockout_sources;
+mod noise;
+mod outages;
+mod outcomes;
+mod permits;
+mod proofs;
+mod settlement;
+mod shared_limits;
+mod shares;
+mod support;
+mod uncharged;
+mod vectors;

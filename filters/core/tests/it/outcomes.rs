@@ -1,0 +1,243 @@
+//! Shadow denials are reported to the host, the log, the access log and the counters; remaining
+//! quota is forwarded with them.
+
+use crate::support;
+
+use support::{CONTEXT_KEY, NOW, bundle, field, grpc, head, outcome_told, rest};
+use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
+use tensorgate_filter_core::native::{Logged, NativeProxy, Outcome, Request, Store};
+use tensorgate_policy::policy::Wait;
+use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
+
+const RATE: &str = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}"#;
+/// One request per month, and the content of two.
+const LIMITS: &str = r#""rate": {"quota": 1, "window_s": 2678400}, "budget": {"requests": 9, "per": "day"},
+    "cost": {"elements": 128, "window_s": 2678400}"#;
+
+fn chain(filters: &[Filter], mode: &str) -> NativeProxy {
+    let bundle = bundle();
+    assert!(bundle.contains(RATE));
+    let limits = format!("{LIMITS}{mode}");
+    let bundle = bundle.replace(RATE, &limits).replace(
+        "\"body_bytes\": 4096",
+        "\"body_bytes\": 4096, \"hold_bytes\": 300",
+    );
+    let bundle = bundle.replace("\"max_bytes\": 1024", "\"max_bytes\": 300");
+    NativeProxy::chain(
+        filters,
+        bundle.as_bytes(),
+        Some(CONTEXT_KEY),
+        Store::default(),
+    )
+    .unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+/// The combined filter, and its parts in two orders.
+const CHAINS: [&[Filter]; 3] = [&[Gate], &Filter::THREE, &[Auth, TensorGuard, RateLimit]];
+
+fn play(proxy: &mut NativeProxy, request: &Request) -> (Option<Outcome>, Logged) {
+    let mut stream = proxy.open(NOW);
+    stream.send_headers(&request.headers, false);
+    let mut pieces = request.body.iter().peekable();
+    while let Some(piece) = pieces.next() {
+        stream.send_body(piece, pieces.peek().is_none());
+    }
+    let (outcome, _, logged) = stream.close();
+    (outcome, logged)
+}
+
+/// The forwarded context.
+fn context(outcome: &Option<Outcome>) -> Context {
+    context_at(outcome, NOW.unix_s)
+}
+
+fn context_at(outcome: &Option<Outcome>, unix_s: u64) -> Context {
+    let Some(Outcome::Forwarded { headers, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    let of = |name: &str| -> Vec<String> {
+        let named = headers.iter().filter(|(known, _)| known == name.as_bytes());
+        named
+            .map(|(_, value)| String::from_utf8(value.clone()).unwrap())
+            .collect()
+    };
+    let [value] = &of(HEADER)[..] else {
+        panic!("one context: {headers:?}")
+    };
+    let key = Key::from_hex(CONTEXT_KEY).unwrap();
+    let (method, path) = (&of(":method")[0], &of(":path")[0]);
+    Context::verify(value, &key, method, path, unix_s, 5).unwrap()
+}
+
+/// `rows` × 2 floats in the binary data extension, in chunks of `cut` bytes; more than 30 rows
+/// exceed the buffer.
+fn binary(rows: usize, float: f32, cut: usize) -> Request {
+    let blob = float.to_le_bytes().repeat(rows * 2);
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{rows},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
+        blob.len()
+    );
+    let mut headers = head("POST", "/v2/models/limited/infer");
+    headers.push(field(
+        "inference-header-content-length",
+        json.len().to_string(),
+    ));
+    let body = [json.into_bytes(), blob].concat();
+    Request {
+        headers,
+        body: body.chunks(cut).map(<[u8]>::to_vec).collect(),
+        trailers: None,
+    }
+}
+
+fn left(quotas: &[tensorgate_policy::policy::RemainingQuota]) -> Vec<(u64, bool)> {
+    let passes = |wait| wait == Wait::None;
+    quotas
+        .iter()
+        .map(|level| (level.left, passes(level.wait)))
+        .collect()
+}
+
+#[test]
+fn what_limits_have_left_crosses_with_every_request_through_every_chain() {
+    for filters in CHAINS {
+        for request in [rest("limited"), grpc("limited"), binary(64, 0.5, 400)] {
+            let mut proxy = chain(filters, "");
+            let (outcome, logged) = play(&mut proxy, &request);
+            let context = context(&outcome);
+            assert!(context.checked, "{filters:?}");
+            assert_eq!(left(&context.quotas.request), [(0, true), (8, true)]);
+            let carried = if request.body[0].len() > 200 { 128 } else { 2 };
+            assert_eq!(left(&context.quotas.content), [(128 - carried, true)]);
+            assert!(logged.shadowed.is_empty() && logged.lines.is_empty());
+        }
+        let mut proxy = chain(filters, "");
+        let (outcome, _) = play(&mut proxy, &rest("m"));
+        assert_eq!(
+            context(&outcome).quotas,
+            RemainingQuotas::default(),
+            "no limits"
+        );
+    }
+}
+
+#[test]
+fn what_is_left_is_right_at_each_step() {
+    let limits = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}, "budget": {"elements": 256, "per": "day"}"#;
+    let bundle = bundle().replace(RATE, limits);
+    let key = Some(CONTEXT_KEY);
+    let filters = &[Gate];
+    let mut proxy = NativeProxy::chain(filters, bundle.as_bytes(), key, Store::default()).unwrap();
+    let day_s = 86_400 - NOW.unix_s % 86_400;
+    // The time; then the rate's remaining quota and the milliseconds until it is full; the day's
+    // remaining quota.
+    for (at_ms, rate, day) in [
+        (0, Some((2, 1_000)), 254),
+        (0, Some((1, 2_000)), 252),
+        (500, Some((0, 2_500)), 250),
+        (900, None, 250),
+        (1_000, Some((0, 3_000)), 248),
+        (4_000, Some((2, 1_000)), 246),
+        (60_000, Some((2, 1_000)), 244),
+    ] {
+        let now = tensorgate_policy::Now {
+            unix_s: NOW.unix_s + at_ms / 1_000,
+            monotonic_ns: NOW.monotonic_ns + at_ms * 1_000_000,
+        };
+        let (outcome, record) = proxy.send(&rest("limited"), now);
+        let Some((rate_left, full_ms)) = rate else {
+            assert_eq!(record.reason, Some(tensorgate_policy::Reason::RateLimited));
+            continue;
+        };
+        let quotas = context_at(&Some(outcome), now.unix_s).quotas;
+        let told = |quotas: &[tensorgate_policy::policy::RemainingQuota]| {
+            let [level] = quotas else {
+                panic!("{quotas:?}")
+            };
+            (level.left, level.full_after_ns, level.wait)
+        };
+        let expected = (rate_left, full_ms * 1_000_000, Wait::None);
+        assert_eq!(told(&quotas.request), expected, "{at_ms}");
+        let midnight_ns = (day_s - at_ms / 1_000) * 1_000_000_000;
+        let expected = (day, midnight_ns, Wait::None);
+        assert_eq!(told(&quotas.content), expected, "{at_ms}");
+    }
+}
+
+#[test]
+fn what_is_in_shadow_is_told_once_by_whoever_judged_it() {
+    let all = ["rate-limited", "out-of-range", "cost-exceeded"];
+    let sorted = |mut names: Vec<String>| {
+        names.sort_by_key(|name| all.iter().position(|known| known == name));
+        names
+    };
+    for filters in CHAINS {
+        for request in [
+            binary(64, 7.0, 1_000),
+            binary(64, 7.0, 400),
+            binary(64, 7.0, 301),
+        ] {
+            let mut proxy = chain(filters, r#", "mode": "shadow""#);
+            play(&mut proxy, &request);
+            let (outcome, logged) = play(&mut proxy, &request);
+            let context = context(&outcome);
+            assert_eq!(left(&context.quotas.request), [(0, false), (8, true)]);
+            assert_eq!(left(&context.quotas.content), [(0, false)]);
+            let counted = logged.shadowed.iter().cloned();
+            assert_eq!(sorted(counted.collect()), all, "{filters:?}");
+            let told = outcome_told(&logged);
+            let told = told["shadow"].as_array().unwrap().iter();
+            let told = told.map(|it| it["reason"].as_str().unwrap().to_owned());
+            assert_eq!(sorted(told.collect()), all, "{filters:?}");
+            let lines: String = logged.lines.iter().map(|(_, line)| line.as_str()).collect();
+            for reason in all {
+                assert_eq!(lines.matches(reason).count(), 1, "{filters:?}: {lines}");
+            }
+            assert!(lines.contains(r#""verdict":"allow""#), "{lines}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_tells_what_was_in_shadow_before_it() {
+    for filters in CHAINS {
+        let mut proxy = chain(filters, r#", "mode": {"rate": "shadow"}"#);
+        let request = binary(1, 7.0, 1_000);
+        play(&mut proxy, &request);
+        let (outcome, logged) = play(&mut proxy, &request);
+        assert!(matches!(outcome, Some(Outcome::Denied(_))), "{filters:?}");
+        let told = outcome_told(&logged);
+        assert_eq!(told["reason"], "out-of-range", "{filters:?}");
+        // The guard before the rate limiter rejects before that limit is charged.
+        let before = if filters == CHAINS[2] {
+            serde_json::Value::Null
+        } else {
+            "rate-limited".into()
+        };
+        assert_eq!(told["shadow"][0]["reason"], before, "{filters:?}");
+    }
+}
+
+#[test]
+fn what_limits_refuse_in_shadow_is_not_spent() {
+    let mut proxy = chain(&[Gate], r#", "mode": "shadow""#);
+    let quotas = |proxy: &mut NativeProxy, rows| {
+        let (outcome, _) = play(proxy, &binary(rows, 0.5, 4_000));
+        let context = context(&outcome);
+        (left(&context.quotas.request), left(&context.quotas.content))
+    };
+    assert_eq!(
+        quotas(&mut proxy, 60),
+        (vec![(0, true), (8, true)], vec![(8, true)])
+    );
+    for _ in 0..3 {
+        assert_eq!(
+            quotas(&mut proxy, 60),
+            (vec![(0, false), (8, true)], vec![(8, false)])
+        );
+    }
+    assert_eq!(
+        quotas(&mut proxy, 4),
+        (vec![(0, false), (8, true)], vec![(0, true)])
+    );
+}

@@ -1,0 +1,376 @@
+//! Shared limits: charged last, awaited without forwarding a complete request, and replaced by
+//! local limits if the service fails.
+
+mod late;
+mod leaving;
+mod sources;
+mod streams;
+use crate::support;
+
+use support::{CONTEXT_KEY, NOW, bundle, field, grpc, grpc_frame, head, rest};
+use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
+use tensorgate_filter_core::host::{Level, LimitCallOutcome};
+use tensorgate_filter_core::native::{
+    Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store,
+};
+use tensorgate_policy::{Now, Reason};
+use tensorgate_wire::Answer;
+use tensorgate_wire::context::{Context, HEADER, Key};
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// A window long enough that no unit refills during a test.
+const MONTH_S: u64 = 2_678_400;
+const CHAINS: [&[Filter]; 3] = [&[Gate], &Filter::THREE, &[Auth, TensorGuard, RateLimit]];
+/// Five requests per month, global.
+const FIVE: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}"#;
+/// 128 elements per day, global. A small request has two.
+const HUNDRED: &str = r#""budget": {"elements": 128, "per": "day", "scope": "global"}"#;
+
+/// The policy with these limits for `limited` and these service settings.
+fn with(limits: &str, service: &str) -> String {
+    let bundle = bundle();
+    let rate = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}"#;
+    assert!(bundle.contains(rate));
+    let service = format!(
+        r#""version": 1, "rate_limit_service": {{"redis": {{"url": "redis://127.0.0.1"}}{service}}},"#
+    );
+    bundle
+        .replace(
+            "\"body_bytes\": 4096",
+            "\"body_bytes\": 4096, \"hold_bytes\": 300",
+        )
+        .replace("\"max_bytes\": 1024", "\"max_bytes\": 300")
+        .replace("\"version\": 1,", &service)
+        .replace(rate, limits)
+}
+
+/// A gateway with a service.
+fn gateway(filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
+    gateway_on(filters, policy, limiter, Store::default())
+}
+
+fn gateway_on(filters: &[Filter], policy: &str, limiter: &Limiter, store: Store) -> NativeProxy {
+    let key = Some(CONTEXT_KEY);
+    let mut proxy = NativeProxy::chain(filters, policy.as_bytes(), key, store)
+        .unwrap_or_else(|faults| panic!("{faults:#?}"));
+    proxy.set_limiter(limiter.clone());
+    proxy
+}
+
+fn after(ns: u64) -> Now {
+    Now {
+        unix_s: NOW.unix_s + ns / SECOND_NS,
+        monotonic_ns: NOW.monotonic_ns + ns,
+    }
+}
+
+/// `ok`, or the reason of the rejection.
+fn ask(proxy: &mut NativeProxy, request: &Request, now: Now) -> &'static str {
+    let (outcome, record) = proxy.send(request, now);
+    match (outcome, record.reason) {
+        (Outcome::Forwarded { .. }, None) => "ok",
+        (Outcome::Denied(_), Some(reason)) => reason.name(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A request in the binary data extension; more than 37 rows exceed the buffer.
+fn binary(rows: usize) -> Request {
+    let blob = 0.5_f32.to_le_bytes().repeat(rows * 2);
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{rows},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
+        blob.len()
+    );
+    let mut headers = head("POST", "/v2/models/limited/infer");
+    let length = json.len().to_string();
+    headers.push(field("inference-header-content-length", length));
+    Request {
+        headers,
+        body: vec![[json.into_bytes(), blob].concat()],
+        trailers: None,
+    }
+}
+
+/// The same over gRPC.
+fn raw_grpc(rows: usize) -> Request {
+    let varint = |mut number: usize| {
+        let mut bytes = Vec::new();
+        while number >= 128 {
+            bytes.push(u8::try_from(number % 128).unwrap() | 0x80);
+            number /= 128;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
+    };
+    let bytes =
+        |number: u8, bytes: &[u8]| [&[number << 3 | 2], &*varint(bytes.len()), bytes].concat();
+    let shape = [varint(rows), varint(2)].concat();
+    let tensor = [bytes(1, b"x"), bytes(2, b"FP32"), bytes(3, &shape)].concat();
+    let raw = 0.5_f32.to_le_bytes().repeat(rows * 2);
+    let message = [bytes(1, b"limited"), bytes(5, &tensor), bytes(7, &raw)].concat();
+    let mut headers = head("POST", "/inference.GRPCInferenceService/ModelInfer");
+    headers.extend([
+        field("content-type", "application/grpc"),
+        field("te", "trailers"),
+    ]);
+    Request {
+        headers,
+        body: vec![grpc_frame(&message)],
+        trailers: None,
+    }
+}
+
+/// The policy for bodies that are too large to buffer during a wait: more than 256 KiB.
+fn with_large(limits: &str) -> String {
+    with(limits, "")
+        .replace("\"body_bytes\": 4096", "\"body_bytes\": 1048576")
+        .replace("\"max\": 64", "\"max\": 65536")
+}
+
+/// Rows of such a body.
+const LARGE: usize = 40_000;
+
+/// One request of each kind, and its number of elements.
+fn every_kind() -> [(Request, u64); 5] {
+    [
+        (rest("limited"), 2),
+        (grpc("limited"), 2),
+        (binary(8), 16),
+        (binary(60), 120),
+        (raw_grpc(60), 120),
+    ]
+}
+
+#[test]
+fn two_gateways_spend_one_limit_whoever_is_asked() {
+    for chain in CHAINS {
+        for (request, _) in every_kind() {
+            let limiter = Limiter::default();
+            let policy = with(FIVE, "");
+            let mut gateways = [(); 2].map(|()| gateway(chain, &policy, &limiter));
+            let answers: Vec<_> = (0..8)
+                .map(|at| ask(&mut gateways[at % 2], &request, NOW))
+                .collect();
+            let expected = [["ok"; 5].as_slice(), &["rate-limited"; 3]].concat();
+            assert_eq!(answers, expected, "{chain:?} {:?}", request.headers);
+        }
+    }
+}
+
+#[test]
+fn what_requests_carry_is_spent_from_one_limit_too() {
+    for chain in CHAINS {
+        for (request, elements) in every_kind() {
+            let limiter = Limiter::default();
+            let policy = with(HUNDRED, "");
+            let mut gateways = [(); 2].map(|()| gateway(chain, &policy, &limiter));
+            let fits = usize::try_from(128 / elements).unwrap();
+            for at in 0..fits + 2 {
+                let expected = if at < fits { "ok" } else { "cost-exceeded" };
+                let answer = ask(&mut gateways[at % 2], &request, NOW);
+                assert_eq!(answer, expected, "{chain:?} {:?} {at}", request.headers);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_tells_what_all_gateways_have_left() {
+    let limiter = Limiter::default();
+    let mut one = gateway(&[Gate], &with(FIVE, ""), &limiter);
+    for _ in 0..5 {
+        ask(&mut one, &rest("limited"), NOW);
+    }
+    let mut other = gateway(&[Gate], &with(FIVE, ""), &limiter);
+    let (outcome, record) = other.send(&rest("limited"), NOW);
+    let Outcome::Denied(Answer::Rest { headers, .. }) = outcome else {
+        panic!("{record:?}")
+    };
+    let wait_s = MONTH_S / 5;
+    let said = |name: &str| {
+        let field = headers.iter().find(|(known, _)| *known == name);
+        field.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    assert_eq!(said("ratelimit"), format!("\"metered\";r=0;t={wait_s}"));
+    assert_eq!(
+        said("ratelimit-policy"),
+        format!("\"metered\";q=5;w={MONTH_S}")
+    );
+    assert_eq!(said("retry-after"), wait_s.to_string());
+    assert!(
+        record.detail.contains("for all gateways"),
+        "{}",
+        record.detail
+    );
+}
+
+#[test]
+fn what_both_kinds_of_limits_have_left_crosses_to_the_host() {
+    let limits = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"requests": 50, "elements": 128, "per": "day"}"#;
+    let key = Key::from_hex(CONTEXT_KEY).unwrap();
+    for chain in CHAINS {
+        let mut proxy = gateway(chain, &with(limits, ""), &Limiter::default());
+        let (outcome, _) = proxy.send(&rest("limited"), NOW);
+        let Outcome::Forwarded { headers, .. } = outcome else {
+            panic!("it passes")
+        };
+        let (_, value) = headers
+            .iter()
+            .find(|(name, _)| name == HEADER.as_bytes())
+            .unwrap();
+        let value = std::str::from_utf8(value).unwrap();
+        let path = "/v2/models/limited/infer";
+        let context = Context::verify(value, &key, "POST", path, NOW.unix_s, 30).unwrap();
+        let left: Vec<_> = context.quotas.request.iter().map(|it| it.left).collect();
+        // The local limits come first.
+        assert_eq!(left, [49, 4], "{chain:?}");
+        assert_eq!(context.quotas.content[0].left, 126);
+    }
+}
+
+/// Log lines about the service.
+fn lines(logged: &[Logged]) -> Vec<(Level, String)> {
+    let lines = logged.iter().flat_map(|logged| &logged.lines);
+    lines
+        .filter(|(_, line)| line.contains("rate limit service"))
+        .cloned()
+        .collect()
+}
+
+/// Plays a request and returns what it logged.
+fn play(proxy: &mut NativeProxy, request: &Request, now: Now) -> (Option<Reason>, Logged) {
+    let mut stream = proxy.open(now);
+    support::deliver(&mut stream, request);
+    let (_, record, logged) = stream.close();
+    (record.reason, logged)
+}
+
+#[test]
+fn without_the_service_each_gateway_counts_for_itself_from_what_it_has_let_through() {
+    for chain in CHAINS {
+        for broken in [
+            LimiterMode::Fails(14),
+            LimiterMode::Fails(4),
+            LimiterMode::Says(vec![]),
+            LimiterMode::Says(b"\xff".to_vec()),
+            LimiterMode::Unreachable,
+        ] {
+            let limiter = Limiter::default();
+            let policy = with(FIVE, "");
+            let mut gateways = [(); 2].map(|()| gateway(chain, &policy, &limiter));
+            for _ in 0..3 {
+                assert_eq!(ask(&mut gateways[0], &rest("limited"), NOW), "ok");
+            }
+            limiter.set_mode(broken.clone());
+            let mut logged = Vec::new();
+            for (gateway, fits) in [(0, 2), (1, 5)] {
+                for at in 0..fits + 3 {
+                    let (reason, said) = play(&mut gateways[gateway], &rest("limited"), NOW);
+                    let expected = (at >= fits).then_some(Reason::RateLimited);
+                    assert_eq!(reason, expected, "{chain:?} {broken:?} {gateway} {at}");
+                    logged.push(said);
+                }
+                // Five calls fail, and then the circuit is open.
+                let asked: Vec<_> = logged.iter().flat_map(|it| it.asked.clone()).collect();
+                let tried = asked.len().min(5);
+                assert_eq!(asked[..tried], vec![LimitCallOutcome::Failed; tried]);
+                assert!(
+                    asked[tried..]
+                        .iter()
+                        .all(|it| *it == LimitCallOutcome::Skipped)
+                );
+                let lines = lines(&logged);
+                assert_eq!(lines.len(), 1, "{lines:?}");
+                let (level, line) = &lines[0];
+                assert_eq!(*level, Level::Error);
+                assert!(line.ends_with("this gateway counts for itself"), "{line}");
+                logged.clear();
+            }
+        }
+    }
+}
+
+#[test]
+fn where_the_policy_says_so_nothing_passes_without_the_service() {
+    let policy = with(FIVE, r#", "on_failure": "deny""#);
+    for chain in CHAINS {
+        let limiter = Limiter::default();
+        let mut proxy = gateway(chain, &policy, &limiter);
+        assert_eq!(ask(&mut proxy, &rest("limited"), NOW), "ok");
+        limiter.set_mode(LimiterMode::Fails(14));
+        for request in every_kind().map(|(request, _)| request) {
+            for _ in 0..3 {
+                assert_eq!(ask(&mut proxy, &request, NOW), "overloaded", "{chain:?}");
+            }
+        }
+        // A request without a shared limit is not affected.
+        assert_eq!(ask(&mut proxy, &rest("m"), NOW), "ok");
+        limiter.set_mode(LimiterMode::Answers);
+        assert_eq!(ask(&mut proxy, &rest("limited"), after(SECOND_NS)), "ok");
+        let asked = limiter.asked();
+        assert_eq!(ask(&mut proxy, &rest("limited"), after(SECOND_NS)), "ok");
+        assert_eq!(limiter.asked(), asked + 1);
+    }
+}
+
+#[test]
+fn one_request_a_second_looks_whether_the_service_answers_again() {
+    let limiter = Limiter::default();
+    let many = FIVE.replace("\"quota\": 5", "\"quota\": 500");
+    let policy = with(&many, "");
+    let store = Store::default();
+    let mut workers = [(); 2].map(|()| gateway_on(&[Gate], &policy, &limiter, store.clone()));
+    limiter.set_mode(LimiterMode::Fails(14));
+    let mut asked_at = |ns: u64| {
+        let mut asked = Vec::new();
+        for at in 0..10 {
+            let worker = &mut workers[at % 2];
+            let (reason, logged) = play(worker, &rest("limited"), after(ns));
+            assert_eq!(reason, None);
+            asked.extend(logged.asked);
+        }
+        let count = |what| asked.iter().filter(|it| **it == what).count();
+        (
+            count(LimitCallOutcome::Answered),
+            count(LimitCallOutcome::Failed),
+            count(LimitCallOutcome::Skipped),
+        )
+    };
+    assert_eq!(asked_at(0), (0, 5, 5));
+    assert_eq!(asked_at(SECOND_NS - 1), (0, 0, 10));
+    assert_eq!(asked_at(SECOND_NS), (0, 1, 9));
+    assert_eq!(asked_at(2 * SECOND_NS - 1), (0, 0, 10));
+    limiter.set_mode(LimiterMode::Answers);
+    assert_eq!(asked_at(2 * SECOND_NS), (10, 0, 0));
+}
+
+#[test]
+fn an_answer_to_nobodys_question_changes_nothing() {
+    let limiter = Limiter::default();
+    limiter.set_mode(LimiterMode::Waits);
+    let mut proxy = gateway(&[Gate], &with(FIVE, ""), &limiter);
+    let mut stream = proxy.open(NOW);
+    support::deliver(&mut stream, &rest("limited"));
+    assert!(!stream.dispatched());
+    stream.answer_limit_call(7, None);
+    assert!(!stream.dispatched());
+    stream.answer_limit_call(0, None);
+    stream.answer_limit_call(0, None);
+    let (outcome, ..) = stream.close();
+    assert!(matches!(outcome, Some(Outcome::Forwarded { .. })));
+}
+
+#[test]
+fn what_a_grant_has_in_shadow_is_asked_for_and_refuses_nobody() {
+    let limits = format!("{FIVE}, \"mode\": \"shadow\"");
+    for chain in CHAINS {
+        let limiter = Limiter::default();
+        let mut proxy = gateway(chain, &with(&limits, ""), &limiter);
+        for at in 0..7 {
+            let (reason, logged) = play(&mut proxy, &rest("limited"), NOW);
+            assert_eq!(reason, None);
+            let noted: &[_] = if at < 5 { &[] } else { &["rate-limited"] };
+            assert_eq!(logged.shadowed, noted, "{chain:?} {at}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Late answers of the rate-limit service, after any part of a request was delivered.
+
+use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit};
+use tensorgate_filter_core::host::LimitCallOutcome;
+use tensorgate_filter_core::native::{
+    Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store, Stream,
+};
+use tensorgate_policy::{HeaderMode, Reason};
+use tensorgate_wire::context::verdict::TRAILER;
+use tensorgate_wire::rate_limit;
+
+use super::support::{CONTEXT_KEY, NOW, field, property};
+use super::{CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, raw_grpc, with, with_large};
+
+/// A part of a request that is delivered at once.
+#[derive(Clone, Copy)]
+enum Event<'r> {
+    Head(bool),
+    Piece(&'r [u8], bool),
+    Trailers,
+}
+
+/// What ends a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ends {
+    /// The last chunk of its body.
+    Piece,
+    /// An empty chunk after it.
+    Nothing,
+    Trailers,
+}
+
+const ENDS: [Ends; 3] = [Ends::Piece, Ends::Nothing, Ends::Trailers];
+
+/// A request in chunks of this size.
+fn events(request: &Request, piece: usize, ends: Ends) -> Vec<Event<'_>> {
+    let body = &request.body[0];
+    let mut events = vec![Event::Head(false)];
+    let pieces = body.chunks(piece).count();
+    for (at, bytes) in body.chunks(piece).enumerate() {
+        let last = at + 1 == pieces && ends == Ends::Piece;
+        events.push(Event::Piece(bytes, last));
+    }
+    match ends {
+        Ends::Piece => {}
+        Ends::Nothing => events.push(Event::Piece(&[], true)),
+        Ends::Trailers => events.push(Event::Trailers),
+    }
+    events
+}
+
+/// The request with the length of its body in its head.
+fn declared(mut request: Request) -> Request {
+    let length = request.body[0].len().to_string();
+    request.headers.push(field("content-length", length));
+    request
+}
+
+/// The upstream never receives a complete request that is not charged.
+fn holds_back(stream: &Stream, request: &Request) {
+    assert!(!stream.is_complete(), "its end, and not charged");
+    let declares = (request.headers.iter()).any(|(name, _)| name == b"content-length");
+    let whole = stream.sent() == request.body[0];
+    assert!(
+        !(declares && whole),
+        "all that is announced, and not charged"
+    );
+}
+
+fn deliver(stream: &mut Stream, request: &Request, event: Event<'_>) {
+    match event {
+        Event::Head(last) => stream.send_headers(&request.headers, last),
+        Event::Piece(bytes, last) => stream.send_body(bytes, last),
+        Event::Trailers => stream.send_trailers(&[field("x-trailer", "1")]),
+    }
+}
+
+/// Both kinds of limits, so that a request makes two calls.
+const BOTH: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"elements": 128, "per": "day", "scope": "global"}"#;
+
+/// Delivers a request and answers its calls after this many events, but not before everything is
+/// delivered.
+fn play_late(
+    chain: &[Filter],
+    policy: &str,
+    request: &Request,
+    events: &[Event<'_>],
+    late: usize,
+    newest_first: bool,
+    answer: Option<Result<Vec<u8>, u32>>,
+) -> (Option<Outcome>, Option<Reason>, Logged) {
+    let limiter = Limiter::default();
+    limiter.set_mode(LimiterMode::Waits);
+    let mut proxy = gateway(chain, policy, &limiter);
+    let mut stream = proxy.open(NOW);
+    let mut since = 0;
+    let tell = |stream: &mut Stream| {
+        let oldest = 0;
+        let newest = stream.pending_limit_calls().saturating_sub(1);
+        let which = if newest_first { newest } else { oldest };
+        stream.answer_limit_call(which, answer.clone());
+    };
+    for event in events {
+        deliver(&mut stream, request, *event);
+        if stream.pending_limit_calls() == 0 {
+            since = 0;
+            continue;
+        }
+        holds_back(&stream, request);
+        since += 1;
+        if since > late {
+            tell(&mut stream);
+            since = 0;
+        }
+    }
+    while stream.pending_limit_calls() > 0 {
+        holds_back(&stream, request);
+        tell(&mut stream);
+    }
+    let (outcome, record, logged) = stream.close();
+    (outcome, record.reason, logged)
+}
+
+/// Plays a request with every possible answer at that time.
+fn play_every_answer(
+    chain: &[Filter],
+    policy: &str,
+    request: &Request,
+    events: &[Event<'_>],
+    late: usize,
+    newest_first: bool,
+) {
+    let what = format!(
+        "{chain:?} {:?} {} {late} {newest_first}",
+        String::from_utf8_lossy(&request.headers[1].1),
+        events.len()
+    );
+    let play = |answer| play_late(chain, policy, request, events, late, newest_first, answer);
+    let (outcome, reason, logged) = play(None);
+    let Some(Outcome::Forwarded { body, .. }) = outcome else {
+        panic!("{what}: {reason:?}")
+    };
+    assert!(body == request.body[0], "{what}");
+    assert_eq!(logged.asked, [LimitCallOutcome::Answered; 2], "{what}");
+    assert_eq!(logged.counted.len(), 1, "{what}");
+
+    let refusal = rate_limit::RateLimitResponse {
+        code: rate_limit::Code::OverLimit,
+        statuses: vec![],
+    };
+    let (outcome, reason, logged) = play(Some(Ok(refusal.to_bytes())));
+    assert!(matches!(outcome, Some(Outcome::Denied(_))), "{what}");
+    let refused = [Reason::RateLimited, Reason::CostExceeded];
+    assert!(refused.contains(&reason.unwrap()), "{what}");
+    assert_eq!(logged.answers, 1, "{what}");
+
+    let (outcome, reason, _) = play(Some(Err(14)));
+    let passes = matches!(outcome, Some(Outcome::Forwarded { .. }));
+    assert!(passes, "{what}: {reason:?}");
+}
+
+#[test]
+fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
+    let policy = with(BOTH, "");
+    let play = |chain: &[Filter], request: &Request, piece, ends| {
+        let events = events(request, piece, ends);
+        for late in [0, 1, 2, 5, usize::MAX] {
+            for newest_first in [false, true] {
+                play_every_answer(chain, &policy, request, &events, late, newest_first);
+            }
+        }
+    };
+    for chain in CHAINS {
+        for (request, _) in every_kind() {
+            for piece in [1_000, 100, 7] {
+                for ends in ENDS {
+                    play(chain, &request, piece, ends);
+                    play(chain, &declared(request.clone()), piece, ends);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_no_wait_holds_comes_to_the_same() {
+    let policy = with_large(&BOTH.replace("128", "131072"));
+    // A filter that charges content then waits for the body, too.
+    let weighed = policy.replace(
+        r#""limited": {"#,
+        r#""limited": {"limits": {"concurrency": 100}, "#,
+    );
+    assert_ne!(policy, weighed);
+    let play = |chain: &[Filter], policy: &str, request: &Request, piece, ends| {
+        let events = events(request, piece, ends);
+        for late in [0, 1, 3, usize::MAX] {
+            for newest_first in [false, true] {
+                play_every_answer(chain, policy, request, &events, late, newest_first);
+            }
+        }
+    };
+    for chain in CHAINS {
+        let requests = [binary(LARGE), raw_grpc(LARGE)];
+        for request in requests.clone().into_iter().chain(requests.map(declared)) {
+            for ends in ENDS {
+                // Beyond the guaranteed buffer before its last chunk, and with it.
+                for piece in [50_000, 200_000] {
+                    play(chain, &policy, &request, piece, ends);
+                    play(chain, &weighed, &request, piece, ends);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_large_goes_on_and_its_end_does_not() {
+    for (chain, request) in [
+        (&[Gate][..], binary(LARGE)),
+        (&[Gate], raw_grpc(LARGE)),
+        (&Filter::THREE, binary(LARGE)),
+        (&[Auth, RateLimit], raw_grpc(LARGE)),
+    ] {
+        let limiter = Limiter::default();
+        limiter.set_mode(LimiterMode::Waits);
+        let mut proxy = gateway(chain, &with_large(FIVE), &limiter);
+        let mut stream = proxy.open(NOW);
+        let events = events(&request, 8_192, Ends::Piece);
+        for event in &events {
+            deliver(&mut stream, &request, *event);
+        }
+        if !stream.dispatched() {
+            panic!("{chain:?} {:?}", stream.close());
+        }
+        let sent = stream.sent().len();
+        assert!(
+            sent >= 300 && sent < request.body[0].len(),
+            "{chain:?} {sent}"
+        );
+        stream.answer_limit_call(0, None);
+        assert!(stream.sent() == request.body[0], "{chain:?}");
+        let (outcome, record, _) = stream.close();
+        assert!(
+            matches!(outcome, Some(Outcome::Forwarded { .. })),
+            "{record:?}"
+        );
+    }
+}
+
+#[test]
+fn who_goes_away_while_it_waits_leaves_nothing_behind() {
+    let limits = format!("{FIVE}, \"concurrency\": 1");
+    for chain in CHAINS {
+        for (request, _) in every_kind() {
+            let limiter = Limiter::default();
+            let mut proxy = gateway(chain, &with(&limits, ""), &limiter);
+            limiter.set_mode(LimiterMode::Waits);
+            let mut stream = proxy.open(NOW);
+            for event in &events(&request, 50, Ends::Piece)[..] {
+                deliver(&mut stream, &request, *event);
+            }
+            assert_eq!(stream.pending_limit_calls(), 1);
+            let (outcome, record, logged) = stream.close();
+            assert_eq!(outcome, None, "{record:?}");
+            let told: serde_json::Value =
+                serde_json::from_str(property(&logged, "tg_outcome").unwrap()).unwrap();
+            assert_eq!(told["verdict"], "aborted", "{chain:?}");
+            assert_eq!(told["model"], "limited");
+            limiter.set_mode(LimiterMode::Answers);
+            assert_eq!(ask(&mut proxy, &request, NOW), "ok", "its place is free");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_came_while_its_headers_waited_goes_on_with_its_verdict() {
+    let policy = with(FIVE, "");
+    let request = binary(4);
+    for ends in ENDS {
+        let limiter = Limiter::default();
+        limiter.set_mode(LimiterMode::Waits);
+        let (store, key) = (Store::default(), Some(CONTEXT_KEY));
+        let (mode, filters) = (HeaderMode::Forward, &[Gate]);
+        let mut proxy =
+            NativeProxy::chain_in(mode, filters, policy.as_bytes(), key, store).unwrap();
+        proxy.set_limiter(limiter);
+        let mut stream = proxy.open(NOW);
+        for event in events(&request, 64, ends) {
+            deliver(&mut stream, &request, event);
+        }
+        assert!(!stream.dispatched(), "{ends:?}: nothing goes on before");
+        stream.answer_limit_call(0, None);
+        assert_eq!(stream.sent(), request.body[0], "{ends:?}");
+        assert!(stream.is_complete(), "{ends:?}");
+        let trailers: Vec<_> = stream.trailers().iter().map(|(name, _)| name).collect();
+        assert_eq!(trailers, [TRAILER.as_bytes()], "{ends:?}");
+    }
+}

@@ -1,0 +1,214 @@
+//! Clients that disconnect during a call to the rate-limit service: the next request repeats a lost
+//! probe.
+
+use tensorgate_filter_core::filter::Filter::{Auth, Gate, RateLimit};
+use tensorgate_filter_core::host::{Level, LimitCallOutcome};
+use tensorgate_filter_core::native::{Limiter, LimiterMode, NativeProxy, Request, Store, Stream};
+use tensorgate_policy::{Now, Reason};
+
+use super::support::{self, NOW, rest};
+use super::{
+    CHAINS, FIVE, LARGE, SECOND_NS, after, binary, every_kind, gateway, gateway_on, lines, play,
+    with, with_large,
+};
+
+/// A rate that no test uses up.
+fn plenty() -> String {
+    FIVE.replace("\"quota\": 5", "\"quota\": 50000")
+}
+
+/// Opens the circuit with failures, so that one request per second probes and waits.
+fn open_breaker(proxy: &mut NativeProxy, limiter: &Limiter) {
+    limiter.set_mode(LimiterMode::Fails(14));
+    for _ in 0..5 {
+        assert_eq!(
+            play(proxy, &rest("limited"), NOW).1.asked,
+            [LimitCallOutcome::Failed]
+        );
+    }
+    limiter.set_mode(LimiterMode::Waits);
+}
+
+fn open(proxy: &mut NativeProxy, request: &Request, now: Now) -> Stream {
+    let mut stream = proxy.open(now);
+    support::deliver(&mut stream, request);
+    stream
+}
+
+/// Outcomes of calls for one more request.
+fn asked(proxy: &mut NativeProxy, now: Now) -> Vec<LimitCallOutcome> {
+    play(proxy, &rest("limited"), now).1.asked
+}
+
+#[test]
+fn a_client_that_resets_at_once_keeps_nobody_from_asking() {
+    let due = after(SECOND_NS);
+    for chain in CHAINS {
+        let requests = every_kind().map(|(request, _)| request);
+        for request in requests.into_iter().chain([binary(LARGE)]) {
+            let limiter = Limiter::default();
+            let mut proxy = gateway(chain, &with_large(&plenty()), &limiter);
+            open_breaker(&mut proxy, &limiter);
+            for _ in 0..10 {
+                let attacker = open(&mut proxy, &request, due);
+                assert_eq!(attacker.pending_limit_calls(), 1, "{chain:?}");
+                assert_eq!(
+                    asked(&mut proxy, due),
+                    [LimitCallOutcome::Skipped],
+                    "one asks for all"
+                );
+                attacker.close();
+            }
+            limiter.set_mode(LimiterMode::Answers);
+            assert_eq!(
+                asked(&mut proxy, due),
+                [LimitCallOutcome::Answered],
+                "{chain:?}"
+            );
+            assert_eq!(
+                asked(&mut proxy, due),
+                [LimitCallOutcome::Answered],
+                "{chain:?}"
+            );
+        }
+    }
+}
+
+/// Events of a probing request and of the one after it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Event {
+    /// The first leaves.
+    Leaves,
+    /// It is answered.
+    Answered,
+    /// It is not.
+    Fails,
+    /// The other comes, a second later.
+    Comes,
+    /// The other leaves.
+    OtherLeaves,
+    /// The other is answered.
+    OtherAnswered,
+}
+
+/// Whether the next request calls the service after all of these events.
+fn play_events(events: &[Event]) -> bool {
+    let limiter = Limiter::default();
+    let policy = with(&plenty(), "");
+    let store = Store::default();
+    let mut workers = [(); 2].map(|()| gateway_on(&[Gate], &policy, &limiter, store.clone()));
+    open_breaker(&mut workers[0], &limiter);
+    let mut first = Some(open(&mut workers[0], &rest("limited"), after(SECOND_NS)));
+    let mut other = None;
+    let later = after(2 * SECOND_NS);
+    for event in events {
+        match event {
+            Event::Leaves => drop(first.take().map(Stream::close)),
+            Event::Answered => first.as_mut().unwrap().answer_limit_call(0, None),
+            Event::Fails => first.as_mut().unwrap().answer_limit_call(0, Some(Err(14))),
+            Event::Comes => other = Some(open(&mut workers[1], &rest("limited"), later)),
+            Event::OtherLeaves => drop(other.take().map(Stream::close)),
+            Event::OtherAnswered => other.as_mut().unwrap().answer_limit_call(0, None),
+        }
+    }
+    limiter.set_mode(LimiterMode::Answers);
+    asked(&mut workers[0], later) == [LimitCallOutcome::Answered]
+}
+
+#[test]
+fn whoever_leaves_gives_back_its_own_question_for_all_and_nobody_elses() {
+    use Event::{Answered, Comes, Fails, Leaves, OtherAnswered, OtherLeaves};
+    for (events, asks) in [
+        (&[][..], true),
+        (&[Leaves], true),
+        (&[Answered, Leaves], true),
+        (&[Answered, Comes, Leaves, OtherLeaves], true),
+        // The other probes: its answer is awaited, whatever happens to the first.
+        (&[Comes], false),
+        (&[Comes, Leaves], false),
+        (&[Leaves, Comes], false),
+        (&[Comes, Leaves, OtherLeaves], true),
+        (&[Comes, OtherLeaves], true),
+        (&[Comes, OtherLeaves, Leaves], true),
+        (&[Comes, OtherAnswered, Leaves], true),
+        (&[Comes, Answered, OtherLeaves], true),
+        // A later failure has set its own time.
+        (&[Comes, Fails, OtherLeaves], true),
+        (&[Leaves, Comes, OtherAnswered], true),
+    ] {
+        assert_eq!(play_events(events), asks, "{events:?}");
+    }
+}
+
+#[test]
+fn a_refused_requests_answer_is_heard_by_all() {
+    // A body that streams during the call, and is invalid at its end.
+    let due = after(SECOND_NS);
+    let mut request = binary(LARGE);
+    let body = &mut request.body[0];
+    let end = body.len() - 4;
+    body[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    for chain in [&[Gate][..], &[Auth, RateLimit, super::TensorGuard]] {
+        for answers in [false, true] {
+            let limiter = Limiter::default();
+            let mut proxy = gateway(chain, &with_large(&plenty()), &limiter);
+            open_breaker(&mut proxy, &limiter);
+            let mut stream = proxy.open(due);
+            stream.send_headers(&request.headers, false);
+            for piece in request.body[0].chunks(50_000) {
+                stream.send_body(piece, false);
+            }
+            stream.send_body(&[], true);
+            assert_eq!(stream.pending_limit_calls(), 1, "{chain:?}");
+            if answers {
+                stream.force_limits_answer(0);
+                limiter.set_mode(LimiterMode::Waits);
+                let next = open(&mut proxy, &rest("limited"), due);
+                assert_eq!(next.pending_limit_calls(), 1, "everybody asks");
+                let another = open(&mut proxy, &rest("limited"), due);
+                assert_eq!(another.pending_limit_calls(), 1, "everybody asks");
+            }
+            let (_, record, _) = stream.close();
+            assert_eq!(record.reason, Some(Reason::NotFinite), "{chain:?}");
+            limiter.set_mode(LimiterMode::Answers);
+            assert_eq!(
+                asked(&mut proxy, due),
+                [LimitCallOutcome::Answered],
+                "{chain:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_service_that_knows_no_such_limit_is_no_outage() {
+    const NOT_FOUND: u32 = 5;
+    for chain in CHAINS {
+        for (service, passes) in [("", true), (r#", "on_failure": "deny""#, false)] {
+            let limiter = Limiter::default();
+            let mut proxy = gateway(chain, &with(FIVE, service), &limiter);
+            limiter.set_mode(LimiterMode::Fails(NOT_FOUND));
+            let mut logged = Vec::new();
+            for at in 0..8 {
+                let (reason, said) = play(&mut proxy, &rest("limited"), NOW);
+                let expected = match (passes, at < 5) {
+                    (true, true) => None,
+                    (true, false) => Some(Reason::RateLimited),
+                    (false, _) => Some(Reason::Overloaded),
+                };
+                assert_eq!(reason, expected, "{chain:?} {at}");
+                assert_eq!(said.asked, [LimitCallOutcome::Unknown]);
+                logged.push(said);
+            }
+            let mut lines = lines(&logged);
+            lines.retain(|(level, _)| *level == Level::Error);
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(lines[0].1.contains("knows no such limits"), "{lines:?}");
+            // Requests for limits that the service knows still call it.
+            limiter.set_mode(LimiterMode::Answers);
+            for _ in 0..3 {
+                assert_eq!(asked(&mut proxy, NOW), [LimitCallOutcome::Answered]);
+            }
+        }
+    }
+}

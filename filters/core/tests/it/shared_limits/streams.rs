@@ -1,0 +1,348 @@
+//! Messages of a stream under shared limits: each waits for its answer in order, and the following
+//! data waits too. No uncharged message is forwarded, whatever the service and the client do.
+
+use tensorgate_filter_core::filter::Filter::{self, Gate};
+use tensorgate_filter_core::host::LimitCallOutcome;
+use tensorgate_filter_core::native::{Limiter, LimiterMode, NativeProxy, Store, Stream};
+use tensorgate_wire::context::{EnvelopeCodec, HEADER, Key};
+use tensorgate_wire::messages::{Messages, NextMessage};
+
+use super::support::{CONTEXT_KEY, NOW, STREAM, field, grpc_frame, grpc_message, head};
+use super::{FIVE, HUNDRED, SECOND_NS, after, gateway, gateway_on, with};
+
+/// The policy with these limits for streams.
+fn streaming(limits: &str, service: &str) -> String {
+    let policy = with(limits, service);
+    let operations = r#""models": ["limited"], "operations": ["infer"]"#;
+    assert!(policy.contains(operations));
+    policy.replace(
+        operations,
+        r#""models": ["limited"], "operations": ["infer", "stream"]"#,
+    )
+}
+
+fn good() -> Vec<u8> {
+    grpc_frame(&grpc_message("limited"))
+}
+
+/// A message with a tensor that the contract does not have.
+fn wrong() -> Vec<u8> {
+    let mut message = grpc_message("limited");
+    let name = message.iter().position(|byte| *byte == b'x').unwrap();
+    message[name] = b'z';
+    grpc_frame(&message)
+}
+
+fn open(proxy: &mut NativeProxy) -> Stream {
+    let mut stream = proxy.open(NOW);
+    let mut headers = head("POST", STREAM);
+    headers.extend([
+        field("content-type", "application/grpc"),
+        field("te", "trailers"),
+    ]);
+    stream.send_headers(&headers, false);
+    assert!(stream.dispatched(), "its head goes on");
+    stream
+}
+
+/// Result of each forwarded message: `ok`, or the reason of the rejection.
+fn came(stream: &Stream) -> Vec<&'static str> {
+    let headers = stream.headers().iter();
+    let context = headers.clone().find(|(name, _)| name == HEADER.as_bytes());
+    let context = std::str::from_utf8(&context.unwrap().1).unwrap();
+    let key = Key::from_hex(CONTEXT_KEY).unwrap();
+    let mut messages = Messages::from_gate(EnvelopeCodec::new(&key, context), usize::MAX);
+    let (mut rest, mut outcomes) = (stream.sent(), Vec::new());
+    loop {
+        match messages.take(rest).unwrap() {
+            NextMessage::Message { used, .. } => {
+                outcomes.push("ok");
+                rest = &rest[used..];
+            }
+            NextMessage::Refused { refusal, used } => {
+                outcomes.push(refusal.denial.reason.name());
+                rest = &rest[used..];
+            }
+            NextMessage::Incomplete(_) => {
+                assert!(rest.is_empty(), "whole messages alone go on");
+                return outcomes;
+            }
+        }
+    }
+}
+
+fn fallen(ok: usize, refused: usize, reason: &'static str) -> Vec<&'static str> {
+    [vec!["ok"; ok], vec![reason; refused]].concat()
+}
+
+#[test]
+fn messages_of_all_gateways_spend_one_limit() {
+    let limiter = Limiter::default();
+    let policy = streaming(FIVE, "");
+    let mut gateways = [(); 2].map(|()| gateway(&[Gate], &policy, &limiter));
+    let mut streams = gateways.each_mut().map(open);
+    for at in 0..8 {
+        streams[at % 2].send_body(&good(), false);
+    }
+    assert_eq!(came(&streams[0]), ["ok", "ok", "ok", "rate-limited"]);
+    assert_eq!(
+        came(&streams[1]),
+        ["ok", "ok", "rate-limited", "rate-limited"]
+    );
+    // All messages in one chunk give the same result.
+    let limiter = Limiter::default();
+    let mut stream = open(&mut gateway(&[Gate], &policy, &limiter));
+    stream.send_body(&good().repeat(8), true);
+    assert_eq!(came(&stream), fallen(5, 3, "rate-limited"));
+    assert!(stream.is_complete());
+    assert_eq!(stream.close().2.asked, [LimitCallOutcome::Answered; 8]);
+}
+
+#[test]
+fn what_messages_carry_is_spent_from_one_limit_too() {
+    // 64 messages of two elements; the rate is charged separately.
+    let rate = r#""rate": {"quota": 1000, "window_s": 2678400, "scope": "global"}"#;
+    for limits in [HUNDRED.to_owned(), format!("{rate}, {HUNDRED}")] {
+        let limiter = Limiter::default();
+        let policy = streaming(&limits, "");
+        let mut stream = open(&mut gateway(&[Gate], &policy, &limiter));
+        for _ in 0..66 {
+            stream.send_body(&good(), false);
+        }
+        assert_eq!(came(&stream), fallen(64, 2, "cost-exceeded"), "{limits}");
+        let questions = if limits.contains("rate") { 2 } else { 1 };
+        assert_eq!(limiter.asked(), 66 * questions);
+    }
+}
+
+#[test]
+fn a_message_waits_and_all_behind_it_and_nothing_before_it() {
+    let limiter = Limiter::default();
+    let mut stream = open(&mut gateway(&[Gate], &streaming(FIVE, ""), &limiter));
+    limiter.set_mode(LimiterMode::Waits);
+    stream.send_body(&good(), false);
+    assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
+    // Data that arrives meanwhile makes no call.
+    let half = good().len() / 2;
+    stream.send_body(&[wrong(), good()].concat(), false);
+    stream.send_body(&good()[..half], false);
+    assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
+    stream.answer_limit_call(0, None);
+    // The first makes no more calls; the second is charged its rate and then rejected.
+    assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
+    stream.answer_limit_call(0, None);
+    stream.answer_limit_call(0, None);
+    assert_eq!(came(&stream), ["ok", "unknown-input", "ok"]);
+    assert_eq!(stream.pending_limit_calls(), 0);
+    // The remaining half is forwarded with the rest.
+    stream.send_body(&good()[half..], true);
+    assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 3));
+    assert!(!stream.is_complete());
+    stream.answer_limit_call(0, None);
+    assert_eq!(came(&stream), ["ok", "unknown-input", "ok", "ok"]);
+    assert!(stream.is_complete());
+}
+
+/// Pseudo-random numbers.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(bound).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn a_stream_comes_to_the_same_however_it_is_cut_and_whenever_answers_come() {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let messages = [
+        good(),
+        wrong(),
+        good(),
+        good(),
+        wrong(),
+        good(),
+        good(),
+        good(),
+    ];
+    let whole = messages.concat();
+    let limits = format!("{FIVE}, {HUNDRED}");
+    let expected = ["ok", "unknown-input", "ok", "ok", "unknown-input"];
+    let expected = [&expected[..], &["rate-limited"; 3]].concat();
+    for round in 0..90 {
+        let limiter = Limiter::default();
+        limiter.set_mode(LimiterMode::Waits);
+        let mut stream = open(&mut gateway(&[Gate], &streaming(&limits, ""), &limiter));
+        let (mut sent, ends) = (0, round % 3);
+        while sent < whole.len() {
+            let take = 1 + numbers.below((whole.len() - sent).min(90));
+            let last = ends == 0 && sent + take == whole.len();
+            stream.send_body(&whole[sent..sent + take], last);
+            sent += take;
+            for _ in 0..numbers.below(4) {
+                stream.answer_limit_call(0, None);
+            }
+        }
+        match ends {
+            1 => stream.send_body(b"", true),
+            2 => stream.send_trailers(&[field("x-odd", "1")]),
+            _ => {}
+        }
+        while stream.pending_limit_calls() > 0 {
+            assert_eq!(stream.pending_limit_calls(), 1, "one question at a time");
+            stream.answer_limit_call(0, None);
+        }
+        assert_eq!(came(&stream), expected, "{round}");
+        assert!(
+            stream.is_complete() && stream.trailers().is_empty(),
+            "{round}"
+        );
+    }
+}
+
+#[test]
+fn a_stream_that_ends_within_a_message_is_told_so_behind_the_one_that_waits() {
+    for trailers in [false, true] {
+        let limiter = Limiter::default();
+        limiter.set_mode(LimiterMode::Waits);
+        let mut stream = open(&mut gateway(&[Gate], &streaming(FIVE, ""), &limiter));
+        let cut = [good(), good()[..9].to_vec()].concat();
+        stream.send_body(&cut, !trailers);
+        if trailers {
+            stream.send_trailers(&[]);
+        }
+        stream.answer_limit_call(0, None);
+        assert_eq!(came(&stream), ["ok", "malformed"], "{trailers}");
+        assert!(stream.is_complete());
+    }
+}
+
+#[test]
+fn without_the_service_messages_go_by_this_gateways_own_limit_or_none_passes() {
+    for broken in [
+        LimiterMode::Fails(14),
+        LimiterMode::Says(vec![0xff]),
+        LimiterMode::Unreachable,
+    ] {
+        for (on_failure, expected) in [
+            ("local", fallen(5, 3, "rate-limited")),
+            ("deny", fallen(0, 8, "overloaded")),
+        ] {
+            let limiter = Limiter::default();
+            let service = format!(r#", "on_failure": "{on_failure}""#);
+            let mut proxy = gateway(&[Gate], &streaming(FIVE, &service), &limiter);
+            limiter.set_mode(broken.clone());
+            let mut stream = open(&mut proxy);
+            for _ in 0..4 {
+                stream.send_body(&good().repeat(2), false);
+            }
+            assert_eq!(came(&stream), expected, "{broken:?} {on_failure}");
+        }
+    }
+    // A service that fails in between: the local counters know what was allowed.
+    let limiter = Limiter::default();
+    let mut stream = open(&mut gateway(&[Gate], &streaming(FIVE, ""), &limiter));
+    stream.send_body(&good().repeat(3), false);
+    limiter.set_mode(LimiterMode::Fails(14));
+    stream.send_body(&good().repeat(3), false);
+    assert_eq!(came(&stream), fallen(5, 1, "rate-limited"));
+}
+
+#[test]
+fn whoever_sends_more_than_is_held_pays_for_it_and_passes_nothing() {
+    let limiter = Limiter::default();
+    let plenty = FIVE.replace("\"quota\": 5", "\"quota\": 50000");
+    let mut stream = open(&mut gateway(&[Gate], &streaming(&plenty, ""), &limiter));
+    stream.send_body(&good(), false);
+    limiter.set_mode(LimiterMode::Waits);
+    stream.send_body(&good(), false);
+    // The guaranteed buffer and one message more.
+    let flood = good().repeat((256 << 10) / good().len() + 16);
+    let mut sent = 0;
+    for piece in flood.chunks(16 << 10) {
+        stream.send_body(piece, false);
+        sent += piece.len();
+        if came(&stream).len() > 1 {
+            break;
+        }
+    }
+    assert!(sent > 256 << 10, "{sent}");
+    let outcomes = came(&stream);
+    assert_eq!(outcomes[..3], ["ok", "overloaded", "overloaded"]);
+    assert!(
+        !outcomes[1..].contains(&"ok"),
+        "no later message is accepted"
+    );
+    // A flood of rejections ends a stream, and a late answer is ignored.
+    assert_eq!(outcomes.len(), 1 + 32);
+    stream.answer_limit_call(0, None);
+    assert_eq!(came(&stream).len(), 33);
+    let (_, _, logged) = stream.close();
+    assert_eq!(logged.answers, 0);
+}
+
+#[test]
+fn a_client_that_leaves_while_its_message_asks_for_all_keeps_nobody_from_asking() {
+    let (limiter, store) = (Limiter::default(), Store::default());
+    let plenty = FIVE.replace("\"quota\": 5", "\"quota\": 50000");
+    let mut proxy = gateway_on(&[Gate], &streaming(&plenty, ""), &limiter, store);
+    limiter.set_mode(LimiterMode::Fails(14));
+    let mut stream = open(&mut proxy);
+    stream.send_body(&good().repeat(6), false);
+    let asked = stream.close().2.asked;
+    assert_eq!(
+        asked[4..],
+        [LimitCallOutcome::Failed, LimitCallOutcome::Skipped]
+    );
+    limiter.set_mode(LimiterMode::Waits);
+    let due = after(SECOND_NS);
+    for _ in 0..4 {
+        let mut attacker = open(&mut proxy);
+        attacker.set_now(due);
+        attacker.send_body(&good(), false);
+        assert_eq!(attacker.pending_limit_calls(), 1);
+        let mut other = open(&mut proxy);
+        other.set_now(due);
+        other.send_body(&good(), false);
+        assert_eq!(
+            other.close().2.asked,
+            [LimitCallOutcome::Skipped],
+            "one asks for all"
+        );
+        attacker.close();
+    }
+    limiter.set_mode(LimiterMode::Answers);
+    let mut stream = open(&mut proxy);
+    stream.set_now(due);
+    stream.send_body(&good(), true);
+    assert_eq!(stream.close().2.asked, [LimitCallOutcome::Answered]);
+}
+
+#[test]
+fn where_several_filters_hold_one_stream_such_a_policy_is_refused() {
+    for filters in [
+        &Filter::THREE[..],
+        &[Filter::RateLimit],
+        &[Filter::TensorGuard],
+    ] {
+        let policy = streaming(FIVE, "");
+        let faults = NativeProxy::chain(
+            filters,
+            policy.as_bytes(),
+            Some(CONTEXT_KEY),
+            Store::default(),
+        );
+        let faults = faults.err().unwrap();
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault.to_string().contains("the filter `gate` alone")),
+            "{faults:#?}"
+        );
+        // Without streams the configuration is valid.
+        gateway(filters, &with(FIVE, ""), &Limiter::default());
+    }
+}

@@ -1,0 +1,316 @@
+//! A policy, requests for it, and a player that checks the invariants of every request.
+
+pub mod issuer;
+pub mod limited;
+
+use tensorgate_filter_core::host::Field;
+use tensorgate_filter_core::native::{Logged, NativeProxy, Outcome, Request, Store, Stream};
+use tensorgate_filter_core::record::{Record, Verdict};
+use tensorgate_identity::api_key::{digest, format_key};
+use tensorgate_policy::{Now, Reason};
+use tensorgate_wire::Answer;
+
+pub const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub const NOW: Now = Now {
+    unix_s: 1_780_000_000,
+    monotonic_ns: 5_000_000_000,
+};
+pub const BODY_BYTES: usize = 4096;
+pub const BURST: usize = 3;
+
+/// The key of client `scorer`.
+pub fn key() -> String {
+    format_key(&[7; 20])
+}
+
+/// Log name of a key.
+pub fn credential_name(key: &str) -> String {
+    let digest: String = digest(key)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("key:{}", &digest[..16])
+}
+
+/// A well-formed, unknown key.
+pub fn stranger_key() -> String {
+    format_key(&[8; 20])
+}
+
+/// `m`: tensors, no rate. `limited`: tensors, a rate. `png`: a raw body.
+pub fn bundle() -> String {
+    let digest: String = digest(&key())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let input = r#"{"name": "x", "datatype": "FP32", "shape": [{"name": "n", "max": 64}, 2], "range": [0, 1]}"#;
+    let output = r#"{"name": "y", "datatype": "FP32", "shape": [{"max": 64}, 2]}"#;
+    let model = format!(
+        r#""backend": "cpu", "versions": ["1"], "protocols": ["oip-rest", "oip-grpc"], "inputs": [{input}], "outputs": [{output}]"#
+    );
+    let rest_model = model.replace(r#"["oip-rest", "oip-grpc"]"#, r#"["oip-rest"]"#);
+    format!(
+        r#"{{"generation": "0123456789abcdef", "policy": {{
+            "version": 1,
+            "listen": {{"address": "127.0.0.1:8080", "health": "public", "limits": {{"body_bytes": {BODY_BYTES}}}}},
+            "clients": {{"scorer": {{"api_keys": [{{"sha256": "{digest}"}}]}}}},
+            "backends": {{"cpu": {{"kind": "embedded", "models": "models/", "max_in_flight": 8, "queue": 8, "timeout_ms": 1000}}}},
+            "handlers": {{"decode": {{"component": "decode.wasm", "sha256": "{digest}", "fuel": 1000000, "memory_bytes": 1048576,
+                "timeout_ms": 50}}}},
+            "models": {{
+                "m": {{{model}}},
+                "limited": {{{model}}},
+                "png": {{{rest_model}, "preprocess": "decode",
+                    "accepts": {{"raw": {{"content_types": ["image/png"], "max_bytes": 1024}}}}}}
+            }},
+            "grants": [
+                {{"name": "open", "clients": ["scorer"], "models": ["m", "png"], "operations": ["infer", "metadata", "ready"]}},
+                {{"name": "metered", "clients": ["scorer"], "models": ["limited"], "operations": ["infer"],
+                    "rate": {{"quota": 60, "window_s": 60, "burst": {BURST}}}}}
+            ]
+        }}}}"#
+    )
+}
+
+pub fn proxy() -> NativeProxy {
+    proxy_on(Store::default())
+}
+
+pub fn proxy_on(store: Store) -> NativeProxy {
+    NativeProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store)
+        .unwrap_or_else(|faults| panic!("the policy of these tests is valid: {faults:#?}"))
+}
+
+pub fn field(name: &str, value: impl AsRef<[u8]>) -> Field {
+    (name.as_bytes().to_vec(), value.as_ref().to_vec())
+}
+
+/// A request line and a valid credential.
+pub fn head(method: &str, path: &str) -> Vec<Field> {
+    vec![
+        field(":method", method),
+        field(":path", path),
+        field(":authority", "gate.example"),
+        field(":scheme", "http"),
+        field("x-api-key", key()),
+    ]
+}
+
+pub fn json_body() -> Vec<u8> {
+    br#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 1.0]}]}"#
+        .to_vec()
+}
+
+/// An allowed inference over REST, its body in one chunk.
+pub fn rest(model: &str) -> Request {
+    let mut headers = head("POST", &format!("/v2/models/{model}/infer"));
+    headers.push(field("content-type", "application/json; charset=utf-8"));
+    Request {
+        headers,
+        body: vec![json_body()],
+        trailers: None,
+    }
+}
+
+/// An allowed inference over gRPC, its body in one chunk.
+pub fn grpc(model: &str) -> Request {
+    let mut headers = head("POST", "/inference.GRPCInferenceService/ModelInfer");
+    headers.extend([
+        field("content-type", "application/grpc+proto"),
+        field("te", "trailers"),
+        field("grpc-timeout", "250m"),
+    ]);
+    Request {
+        headers,
+        body: vec![grpc_frame(&grpc_message(model))],
+        trailers: None,
+    }
+}
+
+pub fn grpc_message(model: &str) -> Vec<u8> {
+    let shape = bytes_field(3, &[1, 2]);
+    let tensor = [bytes_field(1, b"x"), bytes_field(2, b"FP32"), shape].concat();
+    let raw: Vec<u8> = [0.5_f32, 1.0]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    [
+        bytes_field(1, model.as_bytes()),
+        bytes_field(5, &tensor),
+        bytes_field(7, &raw),
+    ]
+    .concat()
+}
+
+pub fn grpc_frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("small").to_be_bytes();
+    [&[0][..], &length, message].concat()
+}
+
+fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).expect("one-byte length");
+    assert!(length < 0x80, "one-byte length");
+    [&[number << 3 | 2, length], bytes].concat()
+}
+
+/// Result of one request.
+pub struct Played {
+    pub outcome: Option<Outcome>,
+    pub record: Record,
+    pub logged: Logged,
+}
+
+impl Played {
+    pub fn reason(&self) -> Option<Reason> {
+        self.record.reason
+    }
+
+    pub fn allowed(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Forwarded { .. }))
+    }
+
+    pub fn status(&self) -> Option<u16> {
+        match &self.outcome {
+            Some(Outcome::Denied(Answer::Rest { status, .. })) => Some(*status),
+            Some(Outcome::Denied(Answer::Grpc { .. })) => Some(200),
+            _ => None,
+        }
+    }
+
+    pub fn upstream(&self) -> Vec<(String, String)> {
+        let Some(Outcome::Forwarded { headers, .. }) = &self.outcome else {
+            panic!("forwarded: {:?}", self.record)
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("made by the gate");
+        headers
+            .iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
+    }
+}
+
+/// Plays a request, then checks its invariants.
+pub fn play(proxy: &mut NativeProxy, request: &Request) -> Played {
+    let mut stream = proxy.open(NOW);
+    deliver(&mut stream, request);
+    close(stream)
+}
+
+/// Path of inference streams: their heads are forwarded before their messages.
+pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+pub fn deliver(stream: &mut Stream, request: &Request) {
+    let bare = request.body.is_empty() && request.trailers.is_none();
+    stream.send_headers(&request.headers, bare);
+    let streams = request.headers.contains(&field(":path", STREAM));
+    let forwards = stream.forwards_headers();
+    for (position, piece) in request.body.iter().enumerate() {
+        assert!(
+            streams || forwards || !stream.dispatched(),
+            "nothing goes on before the body's end"
+        );
+        assert!(!stream.is_complete(), "the end waits for the verdict");
+        stream.send_body(
+            piece,
+            position + 1 == request.body.len() && request.trailers.is_none(),
+        );
+    }
+    if let Some(trailers) = &request.trailers {
+        assert!(
+            forwards || !stream.dispatched(),
+            "nothing goes on before the trailers"
+        );
+        assert!(!stream.is_complete(), "the end waits for the verdict");
+        stream.send_trailers(trailers);
+    }
+}
+
+/// Value of an access log property.
+pub fn property<'l>(logged: &'l Logged, name: &str) -> Option<&'l str> {
+    let mut properties = logged.properties.iter();
+    properties
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
+}
+
+/// The outcome in the access log; null if there is none.
+pub fn outcome_told(logged: &Logged) -> serde_json::Value {
+    property(logged, "tg_outcome").map_or(serde_json::Value::Null, |told| {
+        serde_json::from_str(told).unwrap()
+    })
+}
+
+/// A stream of inferences has its own outcome and one for each message.
+fn close_stream(stream: Stream) -> Played {
+    let (outcome, record, logged) = stream.close();
+    assert!(logged.counted.contains(&Verdict::Allow));
+    assert_eq!(outcome_told(&logged)["verdict"], "allow");
+    assert_eq!(logged.answers, 0, "the upstream answers");
+    Played {
+        outcome,
+        record,
+        logged,
+    }
+}
+
+pub fn close(stream: Stream) -> Played {
+    let dispatched = stream.dispatched();
+    if dispatched && stream.is_stream() {
+        return close_stream(stream);
+    }
+    let forwards = stream.forwards_headers();
+    let complete = stream.is_complete();
+    let mut trailers = stream.trailers().to_vec();
+    if forwards {
+        trailers.retain(|(name, _)| name != tensorgate_wire::context::verdict::TRAILER.as_bytes());
+    }
+    let (outcome, record, logged) = stream.close();
+    let verdict = match (&outcome, record.reason) {
+        (Some(Outcome::Forwarded { .. }), None) => {
+            assert!(trailers.is_empty(), "no trailer of a client's crosses");
+            Verdict::Allow
+        }
+        (Some(Outcome::Denied(_)), Some(reason)) => Verdict::Deny(reason),
+        (None, None) => Verdict::Aborted,
+        (outcome, reason) => panic!("outcome and record disagree: {outcome:?}, {reason:?}"),
+    };
+    assert_eq!(
+        if forwards { complete } else { dispatched },
+        verdict == Verdict::Allow,
+        "only what is allowed reaches the upstream"
+    );
+    assert_eq!(logged.counted, [verdict], "each request counts once");
+    assert_eq!(
+        logged.answers,
+        usize::from(matches!(verdict, Verdict::Deny(_))),
+        "one answer to what is refused"
+    );
+    let told: serde_json::Value = outcome_told(&logged);
+    let told = |name: &str| {
+        told.get(name)
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+    };
+    assert_eq!(told("verdict").as_deref(), Some(verdict.name()));
+    assert_eq!(told("reason").as_deref(), Some(verdict.reason()));
+    assert_eq!(told("client"), record.client);
+    assert_eq!(told("credential"), record.credential);
+    assert_eq!(told("model"), record.model);
+    assert_eq!(told("rule"), record.rule);
+    let worth_a_line = match verdict {
+        Verdict::Deny(_) => true,
+        Verdict::Allow => !logged.shadowed.is_empty(),
+        Verdict::Aborted => false,
+    };
+    assert_eq!(
+        logged.lines.is_empty(),
+        !worth_a_line,
+        "a refusal is logged, and what is in shadow: {:?}",
+        logged.lines
+    );
+    Played {
+        outcome,
+        record,
+        logged,
+    }
+}

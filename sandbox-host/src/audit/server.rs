@@ -1,0 +1,145 @@
+//! The audit log as part of a host: opened, fed by Envoy over a socket of its own, swept, and
+//! closed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::als::service::Service;
+use super::record::Event;
+use super::recover::{AuditError, Settings, recover};
+use super::{Audit, Outcomes};
+use crate::metrics::Metrics;
+use crate::server::{self, Bounds, CheckedPeers};
+use crate::socket::{Socket, SocketError};
+
+/// Envoy opens one connection for each worker, and more while it drains old ones.
+const BOUNDS: Bounds = Bounds {
+    connections: 256,
+    streams: 16,
+    head_bytes: 16 << 10,
+    head_fields: 64,
+};
+/// The interval of checks for reports that have waited long enough.
+const SWEEP: Duration = Duration::from_millis(250);
+/// How long streams may take to end at shutdown.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Why there is no audit log.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each carries its part's own error")]
+pub enum StartError {
+    #[error(transparent)]
+    Log(#[from] AuditError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error("cannot start the audit log's thread: {0}")]
+    Thread(io::Error),
+}
+
+/// The settings of a policy's audit log, with a folder for its relative paths.
+pub fn settings(folder: &Path, policy: &tensorgate_policy::policy::Audit) -> Settings {
+    Settings {
+        path: folder.join(policy.path()),
+        key_file: policy.key_file().map(|file| folder.join(file)),
+        chain: policy.chain(),
+        file_bytes: policy.file_bytes(),
+        files: policy.files(),
+    }
+}
+
+/// A running audit log.
+#[derive(Debug)]
+pub struct AuditServer {
+    outcomes: Arc<Outcomes>,
+    socket: PathBuf,
+    ending: watch::Sender<bool>,
+    server: JoinHandle<bool>,
+    sweeper: JoinHandle<()>,
+}
+
+impl AuditServer {
+    /// Opens the log and listens for Envoy. `policy_version` is the active policy's.
+    pub async fn start(
+        settings: Settings,
+        socket: &Path,
+        generation: &str,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let file_bytes = settings.file_bytes;
+        let mut recovered = tokio::task::spawn_blocking(move || recover(&settings))
+            .await
+            .map_err(|error| StartError::Thread(io::Error::other(error)))??;
+        let recent = std::mem::take(&mut recovered.recent);
+        let heard = recovered.heard.clone();
+        let audit =
+            Audit::start(recovered, file_bytes, Arc::clone(metrics)).map_err(StartError::Thread)?;
+        let outcomes = Arc::new(Outcomes::new(audit, recent, &heard));
+        outcomes.policy(generation);
+
+        let bound = Socket::bind(socket)?;
+        let peers = CheckedPeers::new(bound, Arc::clone(metrics));
+        let (ending, ended) = watch::channel(false);
+        let service = Arc::new(Service {
+            outcomes: Arc::clone(&outcomes),
+            metrics: Arc::clone(metrics),
+            ending: ended.clone(),
+        });
+        let handler = move |request| Arc::clone(&service).serve(request);
+        let open = metrics.audit_connections.clone();
+        let bounds = watch::channel(BOUNDS).1;
+        let server = tokio::spawn(server::run(peers, bounds, open, handler, ended, DRAIN));
+        let sweeping = Arc::clone(&outcomes);
+        let sweeper = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                sweeping.sweep(false);
+            }
+        });
+        Ok(Self {
+            outcomes,
+            socket: socket.to_owned(),
+            ending,
+            server,
+            sweeper,
+        })
+    }
+
+    /// The socket for Envoy's access log.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Where requests report their outcomes.
+    pub const fn outcomes(&self) -> &Arc<Outcomes> {
+        &self.outcomes
+    }
+
+    /// Stops receiving entries, writes what waits, and closes the log with a signed record.
+    pub async fn end(self) {
+        // A server that has already ended has no receiver.
+        let _ = self.ending.send(true);
+        let _ = self.server.await;
+        self.sweeper.abort();
+        self.outcomes.sweep(true);
+        let outcomes = self.outcomes;
+        let stopped = tokio::task::spawn_blocking(move || outcomes.audit().stop()).await;
+        if let Err(error) = stopped {
+            tracing::error!(cause = error.to_string(), "the audit log was not closed");
+        }
+    }
+}
+
+impl Outcomes {
+    /// Records that a policy is active from here on.
+    pub fn policy(&self, generation: &str) {
+        let event = Event::Policy {
+            generation: generation.to_owned(),
+        };
+        self.audit().write(std::time::SystemTime::now(), event);
+    }
+}

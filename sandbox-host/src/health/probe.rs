@@ -1,0 +1,196 @@
+//! One probe of a server: is it ready, is each model version ready, and how does it describe each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::probe_result::ModelStatus;
+use super::{Key, PROBE_TIMEOUT, ProbeResult, native_protocols};
+use crate::backends::BackendError;
+use crate::backends::backend_request::ProtocolAdapter;
+use crate::backends::http_json::HttpJson;
+use crate::backends::oip::{Channel, Endpoint};
+use crate::backends::openai::Upstream;
+
+/// The models that are probed concurrently. Over a slow network, probing a thousand models in turn
+/// would take longer than a result is valid.
+const MODELS_AT_ONCE: usize = 8;
+/// A model that has not answered for this long does not block the probes of others.
+const SLOW: Duration = Duration::from_millis(500);
+/// The most slow models at once, in addition.
+const SLOW_AT_ONCE: usize = 64;
+
+/// Probes one endpoint and each model. A timeout of the server itself ends the probe.
+pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> ProbeResult {
+    if let Some(upstream) = endpoint.openai() {
+        return listed(keys, upstream, endpoint).await;
+    }
+    if let Some(server) = endpoint.http_json() {
+        return up(keys, server, endpoint).await;
+    }
+    let keys: Vec<_> = keys.collect();
+    let mut line = endpoint.connected_channel();
+    let mut found = over(&keys, &line).await;
+    if line.is_lost() && !matches!(found, Err(BackendError::Timeout(_))) {
+        // The connection was lost before or during this probe. A second attempt shows whether a
+        // server is there.
+        line = endpoint.connected_channel();
+        found = over(&keys, &line).await;
+    }
+    if line.is_lost() && found.is_ok() {
+        // The server behind the next connection is unknown.
+        return ProbeResult::default();
+    }
+    if matches!(found, Err(BackendError::Timeout(_))) {
+        // The connection may be dead without an error, for example after a power failure. Open
+        // another.
+        line = endpoint.reconnect();
+    }
+    ProbeResult {
+        line: line.number(),
+        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+    }
+}
+
+/// All probe requests over one connection.
+async fn over(
+    keys: &[&Key],
+    line: &Arc<Channel>,
+) -> Result<BTreeMap<Key, ModelStatus>, BackendError> {
+    server(line).await?;
+    models(keys, line).await
+}
+
+/// The model list of a server with the OpenAI API. Each request has a connection of its own.
+async fn listed(
+    keys: impl Iterator<Item = &Key>,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+) -> ProbeResult {
+    let found = upstream.models(soon()).await.map(|models| {
+        let said = |key: &Key| {
+            if models.contains(&key.0) {
+                ModelStatus::Listed
+            } else {
+                ModelStatus::Unready("it is not in the list of models".to_owned())
+            }
+        };
+        keys.map(|key| (key.clone(), said(key))).collect()
+    });
+    ProbeResult {
+        line: endpoint.channel().number(),
+        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+    }
+}
+
+/// A server with a JSON format of its own, which reports nothing about models. Each request has a
+/// connection of its own.
+async fn up(
+    keys: impl Iterator<Item = &Key>,
+    server: &HttpJson,
+    endpoint: &Endpoint,
+) -> ProbeResult {
+    let found = server.is_ready(soon()).await;
+    let found = found.map(|()| keys.map(|key| (key.clone(), ModelStatus::Listed)).collect());
+    ProbeResult {
+        line: endpoint.channel().number(),
+        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+    }
+}
+
+fn soon() -> Instant {
+    let now = Instant::now();
+    now.checked_add(PROBE_TIMEOUT).unwrap_or(now)
+}
+
+async fn server(line: &Channel) -> Result<(), BackendError> {
+    match line.dialect() {
+        ProtocolAdapter::OpenInference => {}
+        ProtocolAdapter::TfServing => return native_protocols::tf_server(line, soon()).await,
+        ProtocolAdapter::TorchServe => return native_protocols::torch_server(line, soon()).await,
+    }
+    if line.server_ready(soon()).await? {
+        Ok(())
+    } else {
+        Err(BackendError::Busy(
+            "the server says that it is not ready".to_owned(),
+        ))
+    }
+}
+
+/// Probes each model. A model that times out is not ready and does not affect others, as long as
+/// the server itself answers.
+async fn models(
+    keys: &[&Key],
+    line: &Arc<Channel>,
+) -> Result<BTreeMap<Key, ModelStatus>, BackendError> {
+    let (mut found, mut late) = (BTreeMap::new(), false);
+    let quick = Arc::new(Semaphore::new(MODELS_AT_ONCE));
+    let all = Arc::new(Semaphore::new(MODELS_AT_ONCE.saturating_add(SLOW_AT_ONCE)));
+    let mut keep = |asked: Result<Asked, JoinError>| {
+        let (key, said) =
+            asked.map_err(|error| BackendError::Fault(format!("a question failed: {error}")))?;
+        late = late || matches!(said, Err(BackendError::Timeout(_)));
+        // A failure of one model concerns only that model, because the server itself answers.
+        let said = said.unwrap_or_else(|error| ModelStatus::Unready(error.to_string()));
+        found.insert(key, said);
+        Ok::<_, BackendError>(())
+    };
+    // Probes that are still running when this ends are cancelled with the set.
+    let mut asking = JoinSet::new();
+    for &key in keys {
+        let room = Arc::clone(&all).acquire_owned().await;
+        let turn = Arc::clone(&quick).acquire_owned().await;
+        let (key, line) = (key.clone(), Arc::clone(line));
+        asking.spawn(async move {
+            let _room = room;
+            let said = {
+                let asked = model(&key, &line);
+                tokio::pin!(asked);
+                match tokio::time::timeout(SLOW, &mut asked).await {
+                    Ok(said) => said,
+                    Err(_) => {
+                        drop(turn);
+                        asked.await
+                    }
+                }
+            };
+            (key, said)
+        });
+        while let Some(asked) = asking.try_join_next() {
+            keep(asked)?;
+        }
+    }
+    while let Some(asked) = asking.join_next().await {
+        keep(asked)?;
+    }
+    if late {
+        // The connection may be dead without an error, and no model to blame.
+        server(line).await?;
+    }
+    Ok(found)
+}
+
+type Asked = (Key, Result<ModelStatus, BackendError>);
+
+async fn model((name, version): &Key, line: &Channel) -> Result<ModelStatus, BackendError> {
+    // One deadline for all requests about a model, so that a hanging second request does not extend
+    // the probe.
+    let deadline = soon();
+    match line.dialect() {
+        ProtocolAdapter::OpenInference => {}
+        ProtocolAdapter::TfServing => {
+            return native_protocols::tf_model(line, (name, version), deadline).await;
+        }
+        ProtocolAdapter::TorchServe => return Ok(ModelStatus::Listed),
+    }
+    if !line.model_ready(name, version, deadline).await? {
+        return Ok(ModelStatus::Unready("it is not ready".to_owned()));
+    }
+    let said = line.model_metadata(name, version, deadline).await?;
+    Ok(said.map_or(ModelStatus::Undescribed, ModelStatus::Described))
+}

@@ -1,0 +1,301 @@
+//! The files and ports that a host needs, from its settings and its policy.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+
+/// Files for name resolution, random seeds and system trust anchors.
+const SYSTEM: [&str; 14] = [
+    "/dev/urandom",
+    "/dev/null",
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    // What a runtime reads of its own process. Not all of `/proc/self`, because one file lists all
+    // sockets.
+    "/proc/self/cgroup",
+    "/proc/self/maps",
+    "/proc/self/status",
+    "/sys/fs/cgroup",
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/usr/share/ca-certificates",
+];
+/// Libraries that a resolver loads on first use.
+const LIBRARIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache"];
+/// The port of hosts that are listed without one.
+const HTTPS: u16 = 443;
+/// The DNS port over TCP, for long responses.
+const DOMAIN: u16 = 53;
+
+/// The parents of folders that belong to many users, or hold all files of one user.
+const SHARED_IN: [&str; 2] = ["/", "/home"];
+
+/// Accessible folders, files and TCP ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Readable, with all that is below.
+    pub read: Vec<PathBuf>,
+    /// Readable and writable, with all that is below.
+    pub write: Vec<PathBuf>,
+    /// Ports to connect to, at any address, because the kernel does not distinguish them.
+    pub connect: Vec<u16>,
+    /// Ports to listen at.
+    pub bind: Vec<u16>,
+}
+
+impl Access {
+    /// Collects what a host needs. `policy` is the content of its bundle. Every text in it counts
+    /// that names a file, below `root` or elsewhere, or a server; an invalid policy is rejected
+    /// elsewhere. Links are followed as they are now. For files outside the root the whole folder
+    /// is accessible, because renewed files are renamed over old ones. If the folder is a shared
+    /// one, only the file is. `servers` are additional addresses.
+    pub fn of_host(
+        root: &Path,
+        read: impl IntoIterator<Item = PathBuf>,
+        write: impl IntoIterator<Item = PathBuf>,
+        policy: &Value,
+        servers: &[String],
+        admin: u16,
+    ) -> Self {
+        let mut texts = Vec::new();
+        collect_texts(policy, &mut texts);
+        // The form is `NAME=ADDRESS`.
+        let addresses = servers.iter().map(|server| {
+            server
+                .split_once('=')
+                .map_or(server.as_str(), |(_, address)| address)
+        });
+        texts.extend(addresses);
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let files = (texts.iter()).flat_map(|text| named(root, text, home.as_deref()));
+        let system = SYSTEM.iter().chain(&LIBRARIES).map(PathBuf::from);
+        let read: BTreeSet<_> = read.into_iter().chain(files).chain(system).collect();
+        let write: BTreeSet<_> = write.into_iter().collect();
+        let mut connect: BTreeSet<_> = texts.iter().filter_map(|text| port(text)).collect();
+        connect.insert(DOMAIN);
+        hosts(policy, &mut connect);
+        Self {
+            read: read.into_iter().collect(),
+            write: write.into_iter().collect(),
+            connect: connect.into_iter().collect(),
+            bind: vec![admin],
+        }
+    }
+}
+
+/// Collects every text of a document.
+fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(values) => values.iter().for_each(|value| collect_texts(value, texts)),
+        Value::Object(members) => members
+            .values()
+            .for_each(|value| collect_texts(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Collects the ports of every list of hosts: those beside it, or the one of `https`.
+fn hosts(value: &Value, ports: &mut BTreeSet<u16>) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| hosts(value, ports)),
+        Value::Object(members) => {
+            if members.contains_key("hosts") {
+                let named = members.get("ports").and_then(Value::as_array);
+                let named = named.into_iter().flatten().filter_map(Value::as_u64);
+                let mut named = named.filter_map(|port| u16::try_from(port).ok()).peekable();
+                if named.peek().is_none() {
+                    ports.insert(HTTPS);
+                }
+                ports.extend(named);
+            }
+            members.values().for_each(|value| hosts(value, ports));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The folder of a path.
+#[must_use]
+pub fn beside(path: &Path) -> PathBuf {
+    path.parent()
+        .filter(|folder| *folder != Path::new(""))
+        .unwrap_or(Path::new("."))
+        .to_owned()
+}
+
+/// The paths that a text names outside the root, as written and with links resolved: folders, or
+/// files if their folder must not be accessible.
+fn named(root: &Path, text: &str, home: Option<&Path>) -> Vec<PathBuf> {
+    let path = Path::new(text);
+    let climbs = path
+        .components()
+        .any(|part| matches!(part, Component::ParentDir));
+    if text.is_empty() || climbs {
+        return Vec::new();
+    }
+    let (Ok(root), spelled) = (root.canonicalize(), root.join(path)) else {
+        return Vec::new();
+    };
+    let Some(leads) = spelled.canonicalize().ok().filter(|leads| leads.is_file()) else {
+        return Vec::new();
+    };
+    let spelled = path.is_absolute().then_some(spelled);
+    (spelled.into_iter().chain([leads]))
+        .filter(|file| !file.starts_with(&root))
+        .map(|file| folder(&file, home))
+        .collect()
+}
+
+/// The folder of a file. Only the file if the folder is a system's, holds all files of a user, or
+/// is hidden.
+fn folder(file: &Path, home: Option<&Path>) -> PathBuf {
+    let folder = beside(file);
+    let shared = folder
+        .parent()
+        .is_none_or(|above| (SHARED_IN.iter()).any(|shared| above == Path::new(shared)));
+    let home = home.filter(|home| home.parent().is_some());
+    let of_home = home.is_some_and(|home| {
+        let hidden = |part: Component<'_>| {
+            let name = part.as_os_str().as_encoded_bytes();
+            name.starts_with(b".")
+        };
+        home.starts_with(&folder)
+            || (folder.strip_prefix(home)).is_ok_and(|below| below.components().any(hidden))
+    });
+    if shared || of_home {
+        file.to_owned()
+    } else {
+        folder
+    }
+}
+
+/// The port of a server's address.
+fn port(text: &str) -> Option<u16> {
+    let (scheme, rest) = text.split_once("://")?;
+    let usual = match scheme {
+        "http" => 80,
+        "https" => HTTPS,
+        "redis" | "rediss" => 6379,
+        _ => return None,
+    };
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    match host.rsplit_once(':') {
+        // An IPv6 address without a port ends with a bracket.
+        Some((_, port)) if !port.ends_with(']') => port.parse().ok(),
+        _ => Some(usual),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_port_is_the_one_that_it_names_or_its_schemes() {
+        for (text, expected) in [
+            ("http://127.0.0.1:9", Some(9)),
+            ("https://triton.ml.svc:8001/path", Some(8001)),
+            ("https://triton.ml.svc", Some(443)),
+            ("http://[::1]", Some(80)),
+            ("http://[::1]:8080?x=1", Some(8080)),
+            ("rediss://user:pass@cache", Some(6379)),
+            ("redis://:pass@cache:7000/1", Some(7000)),
+            ("http://host:notaport", None),
+            ("http://host:99999", None),
+            ("unix:/run/x.sock", None),
+            ("a text with ://", None),
+        ] {
+            assert_eq!(port(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_policys_files_are_reached_by_their_folder_and_its_servers_by_their_port() {
+        let folder = std::env::temp_dir().join(format!("tg-reach-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let folder = folder.canonicalize().unwrap();
+        let file = folder.join("ca.pem");
+        std::fs::write(&file, "").unwrap();
+        let policy = serde_json::json!({
+            "backends": {"b": {"endpoints": ["https://one:8001", "https://two:8002"], "tls": {"ca": file}}},
+            "path": "/no/such/file",
+            "handlers": {"h": {"fetch": {"hosts": ["a.example"]}}, "i": {"fetch": {"hosts": ["b.example"], "ports": [8443]}}},
+        });
+        let reach = Access::of_host(
+            Path::new("/usr"),
+            [PathBuf::from("/srv")],
+            [],
+            &policy,
+            &["cpu=http://cpu:7".to_owned()],
+            9902,
+        );
+        assert_eq!(reach.connect, [7, 53, 443, 8001, 8002, 8443]);
+        assert_eq!(reach.bind, [9902]);
+        assert!(reach.read.contains(&folder) && reach.read.contains(&"/srv".into()));
+        assert!(!reach.read.iter().any(|path| path.starts_with("/no")));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_link_out_of_the_root_leads_to_a_folder_that_is_reached() {
+        let there = std::env::temp_dir().join(format!("tg-reach-links-{}", std::process::id()));
+        for folder in ["root/own", "made", "other"] {
+            std::fs::create_dir_all(there.join(folder)).unwrap();
+        }
+        let there = there.canonicalize().unwrap();
+        for file in ["made/one.wasm", "root/own/two.wasm", "other/three.wasm"] {
+            std::fs::write(there.join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(there.join("made"), there.join("root/components")).unwrap();
+        let policy = serde_json::json!({"handlers": {
+            "a": {"component": "components/one.wasm"},
+            "b": {"component": "own/two.wasm"},
+            "c": {"component": "../other/three.wasm"},
+        }});
+        let root = there.join("root");
+        let reach = Access::of_host(&root, [root.clone()], [], &policy, &[], 1);
+        let found: Vec<_> = (reach.read.iter())
+            .filter(|path| path.starts_with(&there))
+            .collect();
+        assert_eq!(found, [&there.join("made"), &root]);
+        std::fs::remove_dir_all(there).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_everything_is_not_reached_for_one_file() {
+        let at = |text: &str| PathBuf::from(text.replace('~', SHARED_IN[1]));
+        let home = Some("~/ann");
+        for (file, home, expected) in [
+            ("~/ann/ca.pem", home, "~/ann/ca.pem"),
+            ("~/ann/gate/ca.pem", home, "~/ann/gate"),
+            ("~/ann/.ssh/ca.pem", home, "~/ann/.ssh/ca.pem"),
+            ("~/bob/ca.pem", home, "~/bob/ca.pem"),
+            ("/etc/ca.pem", home, "/etc/ca.pem"),
+            ("/etc/pki/ca.pem", None, "/etc/pki"),
+            ("/ca.pem", None, "/ca.pem"),
+            (
+                "/srv/users/ann/ca.pem",
+                Some("/srv/users/ann"),
+                "/srv/users/ann/ca.pem",
+            ),
+            (
+                "/srv/users/ca.pem",
+                Some("/srv/users/ann"),
+                "/srv/users/ca.pem",
+            ),
+            ("/srv/gate/ca.pem", Some("/"), "/srv/gate"),
+        ] {
+            let found = folder(&at(file), home.map(at).as_deref());
+            assert_eq!(found, at(expected), "{file}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A client with long calls starts at a lower priority until its calls are short again.
+
+use super::*;
+use tensorgate_vectors::alone::is_alone;
+
+/// Spins for a raw body, answers tensors.
+const MOODY: &str =
+    "(if (local.get $kind) (then (loop $l (br $l)))) (call $ok (i32.const 0) (i32.const 0))";
+
+/// The number of the one thread that runs guests here, once there is one and no other that has yet
+/// to end.
+async fn thread() -> String {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let guests: Vec<_> = tasks
+            .filter_map(|task| {
+                let task = task.ok()?;
+                let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+                (name.trim() == "guest-0").then(|| task.file_name().into_string().unwrap())
+            })
+            .collect();
+        if let [thread] = guests.as_slice() {
+            return thread.clone();
+        }
+        assert!(Instant::now() < patience, "{guests:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The thread that has run another handler's call, which is short: one that stepped back in the
+/// call before has left its place to it.
+async fn thread_after(other: &LoadedHandler) -> String {
+    assert!(other.preprocess("another's", tensors()).await.is_ok());
+    thread().await
+}
+
+/// Whether a call of the handler, a short one, was one of a thread that had stepped back.
+async fn stepped_back(handler: &LoadedHandler, other: &LoadedHandler) -> bool {
+    let before = thread_after(other).await;
+    assert!(handler.preprocess("short", tensors()).await.is_ok());
+    thread_after(other).await != before
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_after_long_ones_start_stepped_back_until_short_ones_have_shown_what_they_are() {
+    if !is_alone(
+        "containment::pace::calls_after_long_ones_start_stepped_back_until_short_ones_have_shown_what_they_are",
+    ) {
+        return;
+    }
+    // One thread in all.
+    let sandbox = Sandbox::new(SandboxConfig {
+        threads: 1,
+        handlers: 1,
+        queue_wait_ms: 30_000,
+        ..SandboxConfig::default()
+    })
+    .unwrap();
+    let wat = preprocess(MOODY);
+    // A thread that stepped back may wait for others on a busy machine.
+    let budget = Budget {
+        timeout_ms: 3_000,
+        ..BUDGET
+    };
+    let load = |name| load(&sandbox, name, &wat, Role::Preprocess, budget, &[]).unwrap();
+    let (handler, neighbour) = (load("moody"), load("neighbour"));
+    let client = handler.for_client(Some("another"));
+
+    assert!(
+        !stepped_back(&handler, &neighbour).await,
+        "nothing is known"
+    );
+    for _ in 0..2 {
+        let outcome = handler.preprocess("long", raw()).await;
+        assert_eq!(cause(&outcome), Some(FaultCause::Deadline), "{outcome:?}");
+    }
+    assert!(
+        !stepped_back(&neighbour, &neighbour).await,
+        "another handler"
+    );
+    assert!(!stepped_back(&client, &neighbour).await, "another client");
+    for short in 0..7 {
+        assert!(stepped_back(&handler, &neighbour).await, "after {short}");
+    }
+    assert!(!stepped_back(&handler, &neighbour).await, "it has shown");
+}

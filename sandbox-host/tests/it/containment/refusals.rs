@@ -1,0 +1,200 @@
+//! Components that are never called.
+
+use super::*;
+
+#[test]
+fn what_no_handler_gets_is_refused_at_load_by_name() {
+    let sandbox = sandbox();
+    let empty = "(module (memory (export \"memory\") 1) (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (unreachable)) IMPORT (func (export \"preprocess\") (param i32 i32 i32 i32 i32) (result i32) (unreachable)))";
+    let own = include_str!("../../../../wit/handler.wit");
+    let with = |wit: &str, import: &str| {
+        // Core imports come before all else in a module.
+        let module = empty
+            .replace("(memory (export", &format!("{import} (memory (export"))
+            .replace("IMPORT", "");
+        component(&module, "preprocess", Some(wit))
+    };
+    let world = |import: &str| {
+        own.replace(
+            "world preprocess {",
+            &format!("world preprocess {{\n    {import}"),
+        )
+    };
+    for (name, component, expected) in [
+        (
+            "a bare function",
+            with(
+                &world("import now: func() -> u64;"),
+                "(import \"$root\" \"now\" (func (result i64)))",
+            ),
+            "now",
+        ),
+        (
+            "an inline interface",
+            with(
+                &world("import clock: interface { now: func() -> u64; }"),
+                "(import \"clock\" \"now\" (func (result i64)))",
+            ),
+            "clock",
+        ),
+        (
+            "another version",
+            with(
+                &own.replace("handler@0.1.0", "handler@0.2.0"),
+                "(import \"tensorgate:handler/log@0.2.0\" \"write\" (func (param i32 i32 i32)))",
+            ),
+            "tensorgate:handler/",
+        ),
+        (
+            "wasi",
+            wasi_component(),
+            "wasi:clocks/monotonic-clock@0.2.0",
+        ),
+    ] {
+        match load(&sandbox, "h", &component, Role::Preprocess, BUDGET, &[]).map(|_| ()) {
+            Err(LoadFault::Import { import, .. }) => {
+                assert!(import.contains(expected), "{name}: {import}")
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+/// A component in text that imports a WASI interface.
+fn wasi_component() -> Vec<u8> {
+    wat::parse_str(
+        r#"(component
+            (import "wasi:clocks/monotonic-clock@0.2.0" (instance (export "now" (func (result u64)))))
+        )"#,
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_component_that_cannot_be_called_is_refused_at_load() {
+    let sandbox = sandbox();
+    let honest = preprocess("(unreachable)");
+    let hungry = wat::parse_str(
+        "(component (core module $m (memory 2000)) (core instance (instantiate $m)))",
+    )
+    .unwrap();
+    let five = wat::parse_str("(component (core module $m (memory 1)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)))").unwrap();
+    let other_type = wat::parse_str(
+        r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+            (func (export "preprocess") (canon lift (core func $i "f"))))"#,
+    )
+    .unwrap();
+    for (name, component, role, expected) in [
+        (
+            "no component",
+            b"\0asm\x01\0\0\0".to_vec(),
+            Role::Preprocess,
+            "not a usable component",
+        ),
+        (
+            "garbage",
+            b"garbage".to_vec(),
+            Role::Preprocess,
+            "not a usable component",
+        ),
+        (
+            "nothing",
+            Vec::new(),
+            Role::Preprocess,
+            "not a usable component",
+        ),
+        (
+            "the other world",
+            honest,
+            Role::Postprocess,
+            "does not implement world postprocess",
+        ),
+        (
+            "another type",
+            other_type,
+            Role::Preprocess,
+            "does not implement world preprocess",
+        ),
+        (
+            "a large memory",
+            hungry,
+            Role::Preprocess,
+            "131072000 bytes of memory",
+        ),
+        (
+            "many memories",
+            five,
+            Role::Preprocess,
+            "5 Wasm linear memories",
+        ),
+    ] {
+        let fault = load(&sandbox, "h", &component, role, BUDGET, &[])
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(fault.contains(expected), "{name}: {fault}");
+    }
+}
+
+/// Two components in one that pass each other a text: what the engine joins them with has both
+/// memories.
+#[test]
+fn parts_of_a_component_may_pass_texts_to_each_other() {
+    let component = wat::parse_str(
+        r#"(component
+            (component $callee
+                (core module $m (memory (export "memory") 1) (func (export "take") (param i32 i32))
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 0))
+                (core instance $i (instantiate $m))
+                (func (export "take") (param "text" string)
+                    (canon lift (core func $i "take") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))
+            (component $caller
+                (import "take" (func $take (param "text" string)))
+                (core module $memory (memory (export "memory") 1))
+                (core instance $m (instantiate $memory))
+                (core func $take (canon lower (func $take) (memory (core memory $m "memory"))))
+                (core module $unused (import "" "take" (func (param i32 i32))))
+                (core instance (instantiate $unused (with "" (instance (export "take" (func $take)))))))
+            (instance $callee (instantiate $callee))
+            (instance (instantiate $caller (with "take" (func $callee "take")))))"#,
+    )
+    .unwrap();
+    let fault = load(&sandbox(), "h", &component, Role::Preprocess, BUDGET, &[])
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    // Everything but a handler's export was fine with it.
+    assert!(
+        fault.contains("does not implement world preprocess"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn a_file_that_the_policy_does_not_name_is_not_even_parsed() {
+    let policy = policy(&[7; 32], BUDGET, &[]);
+    for file in [preprocess("(unreachable)"), b"garbage".to_vec()] {
+        let fault = sandbox()
+            .load("h", &policy.handlers()["h"], Role::Preprocess, &file)
+            .map(|_| ())
+            .unwrap_err();
+        assert!(matches!(fault, LoadFault::Digest { .. }), "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_is_not_called_in_the_other_role() {
+    let guest = load(
+        &sandbox(),
+        "h",
+        &preprocess("(unreachable)"),
+        Role::Preprocess,
+        BUDGET,
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        cause(&guest.postprocess("request", vec![]).await),
+        Some(FaultCause::Input)
+    );
+}

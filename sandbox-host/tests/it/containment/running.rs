@@ -1,0 +1,300 @@
+//! Guests that run on, hoard, trap or chatter.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_built_guests_are_stopped_by_the_bound_that_they_break() {
+    let little_fuel = Budget {
+        fuel: 10_000_000,
+        timeout_ms: 60_000,
+        ..BUDGET
+    };
+    for (name, input, budget, expected) in [
+        ("hostile_loop", tensors(), BUDGET, FaultCause::Deadline),
+        ("hostile_loop", tensors(), little_fuel, FaultCause::Fuel),
+        (
+            "hostile_loop",
+            raw(),
+            Budget {
+                timeout_ms: 60_000,
+                ..BUDGET
+            },
+            FaultCause::HostCalls,
+        ),
+        (
+            "hostile_memory_bomb",
+            tensors(),
+            Budget {
+                timeout_ms: 60_000,
+                ..BUDGET
+            },
+            FaultCause::Memory,
+        ),
+        (
+            "hostile_memory_bomb",
+            raw(),
+            Budget {
+                timeout_ms: 60_000,
+                ..BUDGET
+            },
+            FaultCause::Reported,
+        ),
+    ] {
+        let outcome = call(&built(name), budget, &[], input).await;
+        assert_eq!(cause(&outcome), Some(expected), "{name}: {outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_that_run_on_are_stopped_wherever_they_do() {
+    let little_fuel = Budget {
+        fuel: 1_000_000,
+        timeout_ms: 60_000,
+        ..BUDGET
+    };
+    let start = preprocess_with(
+        "(call $ok (i32.const 0) (i32.const 0))",
+        "(func $spin (loop $l (br $l))) (start $spin)",
+    );
+    check(
+        "start function",
+        &start,
+        BUDGET,
+        FaultCause::Deadline,
+        "deadline",
+    )
+    .await;
+    check(
+        "start function",
+        &start,
+        little_fuel,
+        FaultCause::Fuel,
+        "fuel",
+    )
+    .await;
+    check(
+        "export",
+        &preprocess(SPIN),
+        BUDGET,
+        FaultCause::Deadline,
+        "deadline",
+    )
+    .await;
+    check(
+        "realloc",
+        &preprocess_with_realloc("(unreachable)", SPIN),
+        BUDGET,
+        FaultCause::Deadline,
+        "deadline",
+    )
+    .await;
+    let after = preprocess_with(
+        "(call $ok (i32.const 0) (i32.const 0))",
+        "(func (export \"cabi_post_preprocess\") (param i32) (loop $l (br $l)))",
+    );
+    check(
+        "post-return",
+        &after,
+        BUDGET,
+        FaultCause::Deadline,
+        "deadline",
+    )
+    .await;
+    // No loop and no call: nothing but the fills themselves to stop at.
+    let fills = "(memory.fill (i32.const 65536) (i32.const 1) (i32.const 33554432))".repeat(2_000);
+    let fills = format!(
+        "(drop (memory.grow (i32.const 600))) {fills} (call $ok (i32.const 0) (i32.const 0))"
+    );
+    check(
+        "bulk memory",
+        &preprocess(&fills),
+        BUDGET,
+        FaultCause::Deadline,
+        "deadline",
+    )
+    .await;
+    check(
+        "bulk memory",
+        &preprocess(&fills),
+        Budget {
+            timeout_ms: 60_000,
+            fuel: 1_000_000_000,
+            ..BUDGET
+        },
+        FaultCause::Fuel,
+        "fuel",
+    )
+    .await;
+    let calls =
+        "(loop $l (call $log (i32.const 1) (i32.const 0) (i32.const 1)) (br $l)) (unreachable)";
+    check(
+        "host calls",
+        &preprocess(calls),
+        Budget {
+            timeout_ms: 60_000,
+            ..BUDGET
+        },
+        FaultCause::HostCalls,
+        "10000",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_that_trap_or_hoard_are_told_apart() {
+    let hoard =
+        "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
+    let table = "(drop (table.grow $table (ref.null func) (i32.const 1000000))) (unreachable)";
+    for (name, body, expected, text) in [
+        (
+            "recursion",
+            "(call $recurse (i32.const 0))",
+            FaultCause::Stack,
+            "stack",
+        ),
+        (
+            "unreachable",
+            "(unreachable)",
+            FaultCause::Trap,
+            "unreachable",
+        ),
+        (
+            "division",
+            "(i32.div_u (i32.const 1) (local.get $i))",
+            FaultCause::Trap,
+            "divide by zero",
+        ),
+        (
+            "out of bounds",
+            "(i32.load (i32.const -4))",
+            FaultCause::Trap,
+            "out of bounds",
+        ),
+        ("memory", hoard, FaultCause::Memory, "may have 67108864"),
+        ("table", table, FaultCause::Memory, "may have 20000"),
+    ] {
+        check(
+            name,
+            &preprocess(body),
+            Budget {
+                timeout_ms: 60_000,
+                ..BUDGET
+            },
+            expected,
+            text,
+        )
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_memory_that_a_guest_survives_is_no_fault() {
+    let polite = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (call $ok (i32.const 0) (i32.const 0))";
+    let called = call(&preprocess(polite), BUDGET, &[], tensors())
+        .await
+        .unwrap();
+    assert!(
+        (32 << 20..=64 << 20).contains(&called.memory_peak_bytes),
+        "{called:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_past_the_bound_are_dropped_and_counted() {
+    let flood = "(loop $l
+            (call $log (i32.const 0) (i32.const 0) (i32.const 1))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $l (i32.lt_u (local.get $i) (i32.const 500))))
+        (call $ok (i32.const 0) (i32.const 0))";
+    assert_eq!(
+        call(&preprocess(flood), BUDGET, &[], tensors())
+            .await
+            .unwrap()
+            .log_lines_dropped,
+        400
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_survives_a_call_and_equal_calls_burn_equal_fuel() {
+    // Answers with one UINT8: how often this instance was called, and the same again in memory.
+    let counting = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+        (i32.store8 (i32.const 4096) (global.get $calls))
+        (i32.store8 (i32.const 4097) (i32.add (i32.load8_u (i32.const 4098)) (i32.const 1)))
+        (i32.store8 (i32.const 4098) (i32.const 41))
+        (call $tensor (i32.const 2048) (i32.const 1) (i32.const 4096) (i32.const 2)) (call $ok (i32.const 2048) (i32.const 1))";
+    let sandbox = sandbox();
+    let guest = load(
+        &sandbox,
+        "counting",
+        &preprocess(counting),
+        Role::Preprocess,
+        BUDGET,
+        &[],
+    )
+    .unwrap();
+    let mut fuel = Vec::new();
+    for _ in 0..50 {
+        let called = guest.preprocess("request", tensors()).await.unwrap();
+        assert_eq!(called.tensors[0].data.as_ref().unwrap().as_ref(), [1, 1]);
+        fuel.push(called.fuel_used);
+    }
+    assert!(
+        fuel[0] > 0 && fuel.iter().all(|used| *used == fuel[0]),
+        "{fuel:?}"
+    );
+}
+
+/// Slots are cleared in one way as far as they stay resident, and in another behind it: memory and
+/// tables as large as a call may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_survives_a_call_however_far_up_it_lies() {
+    // Looks at every page of memory and at every place of a table, notes what it finds, and leaves
+    // something behind.
+    let leaving = "
+        (drop (table.grow $table (ref.null func) (i32.const 15000)))
+        (local.set $i (i32.const 131072))
+        (loop $pages
+            (i32.store8 (i32.const 4096) (i32.or (i32.load8_u (i32.const 4096)) (i32.load8_u (local.get $i))))
+            (i32.store8 (local.get $i) (i32.const 1))
+            (local.set $i (i32.add (local.get $i) (i32.const 4096)))
+            (br_if $pages (i32.lt_u (local.get $i) (i32.shl (memory.size) (i32.const 16)))))
+        (local.set $i (i32.const 0))
+        (loop $places
+            (i32.store8 (i32.const 4097) (i32.or (i32.load8_u (i32.const 4097)) (i32.eqz (ref.is_null (table.get $table (local.get $i))))))
+            (table.set $table (local.get $i) (ref.func $recurse))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $places (i32.lt_u (local.get $i) (table.size $table))))
+        (i32.store8 (i32.const 4098) (i32.gt_u (local.get $i) (i32.const 15000)))
+        (call $tensor (i32.const 2048) (i32.const 1) (i32.const 4096) (i32.const 3)) (call $ok (i32.const 2048) (i32.const 1))";
+    let budget = Budget {
+        timeout_ms: 10_000,
+        ..BUDGET
+    };
+    // Memory that grows in each call, and that each instance starts with; both in the same slots by
+    // turns.
+    let sandbox = sandbox();
+    let grown = format!("(drop (memory.grow (i32.const 400))) {leaving}");
+    let guests = [(grown.as_str(), 2), (leaving, 402), (leaving, 20)].map(|(body, pages)| {
+        let component = preprocess_with_pages(body, pages);
+        load(
+            &sandbox,
+            "leaving",
+            &component,
+            Role::Preprocess,
+            budget,
+            &[],
+        )
+        .unwrap()
+    });
+    for _ in 0..20 {
+        for (guest, (pages, grown)) in guests.iter().zip([(402, 400), (402, 0), (20, 0)]) {
+            let called = guest.preprocess("request", tensors()).await.unwrap();
+            // Nothing in memory, nothing in the table, and all of it was looked at.
+            assert_eq!(called.tensors[0].data.as_ref().unwrap().as_ref(), [0, 0, 1]);
+            assert_eq!(called.memory_peak_bytes, pages << 16);
+            assert_eq!(called.memory_grown_bytes, grown << 16);
+            assert_eq!(called.memory_grows, u32::from(grown > 0));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The real host behind its second wall: it serves, compiles and loads another policy, takes
+//! renewed certificates, keeps its audit log; and what its policy has no word of, it cannot even
+//! open.
+
+use crate::support;
+use crate::support::guests;
+use crate::support::secured;
+use crate::support::spawned;
+
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
+
+use secured::Front;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use spawned::{Spawned, replace};
+use support::backend::{Act, Backend};
+use support::{folder, policy};
+use tensorgate_client::pki::Authority;
+
+/// A guest that answers two numbers, and burns a little more for each number of its own.
+fn guest(number: usize) -> Vec<u8> {
+    guests::preprocess(&format!(
+        "{} (i64.store (i32.const 3000) (i64.const 2))
+        (call $tensor (i32.const 2048) (i32.const 11) (i32.const 4096) (i32.const 8))
+        (i32.store8 (i32.const 0) (i32.const 120))
+        (i32.store offset=12 (i32.const 2048) (i32.const 3000)) (i32.store offset=16 (i32.const 2048) (i32.const 1))
+        (call $ok (i32.const 2048) (i32.const 1))",
+        "(drop (i32.const 7))".repeat(number)
+    ))
+}
+
+/// A policy whose model has a handler of this digest.
+fn with_handler(uri: &str, component: &str, sha256: &[u8]) -> Value {
+    let sha256 = tensorgate_policy::hex(sha256);
+    let mut policy = policy(
+        uri,
+        json!({}),
+        json!({"tls": {"ca": "ca.pem"}, "timeout_ms": 1000}),
+    );
+    policy["handlers"] = json!({"h": {"component": component, "sha256": sha256, "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000}});
+    let model = policy["models"]["vec"].as_object_mut().unwrap();
+    model.insert("preprocess".to_owned(), json!("h"));
+    model.insert("accepts".to_owned(), json!({"inputs": model["inputs"]}));
+    policy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certificates() {
+    let (old, new) = (
+        Authority::new("old").unwrap(),
+        Authority::new("new").unwrap(),
+    );
+    let server = Backend::start(Act::Answer);
+    let front = Front::start(
+        "127.0.0.1:0",
+        server.address,
+        &old.issue(1, &["dns:localhost"]).unwrap(),
+        None,
+    );
+    let (address, uri) = (front.address.to_string(), front.uri("localhost"));
+    let there = folder();
+    for name in ["root", "run", "made"] {
+        std::fs::create_dir(there.join(name)).unwrap();
+    }
+    let root = there.join("root");
+    // Components lie behind a link, as where a build puts them.
+    symlink(there.join("made"), root.join("components")).unwrap();
+    for number in [0, 1] {
+        std::fs::write(
+            root.join(format!("components/{number}.wasm")),
+            guest(number),
+        )
+        .unwrap();
+    }
+    std::fs::write(root.join("ca.pem"), &old.pem).unwrap();
+    std::fs::write(root.join("capture.key"), "07".repeat(32)).unwrap();
+    std::fs::set_permissions(root.join("capture.key"), Permissions::from_mode(0o600)).unwrap();
+    let of = |number: usize| {
+        let digest = Sha256::digest(guest(number));
+        let mut policy = with_handler(&uri, &format!("components/{number}.wasm"), &digest);
+        policy["capture"] = json!({"folder": "captures", "key_file": "capture.key", "outcomes": ["answered"], "keep": 1});
+        policy
+    };
+    Spawned::bundle(&there, support::GENERATION, &of(0));
+    let mut host = Spawned::start(there.clone(), "required");
+
+    let wall = host.line("the second wall stands");
+    println!("{}", wall["wall"]);
+    host.line("component compiled");
+    host.line("tensorgate-host is ready");
+    host.comes_to(200).await;
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", host.child.id())).unwrap();
+    let mut threads = 0;
+    for task in tasks {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for expected in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"] {
+            assert!(status.contains(expected), "{expected}: {status}");
+        }
+        threads += 1;
+    }
+    assert!(threads > 3, "{threads} threads");
+
+    // Calls are captured in the one folder below its root that it may write to, and older ones
+    // removed.
+    host.comes_to(200).await;
+    let captured = || {
+        let names = tensorgate_host::capture::folder::names(&root.join("captures"));
+        names.unwrap().len()
+    };
+    support::until("a call is captured", || captured() == 1).await;
+
+    // Another policy, with a handler that is not compiled yet.
+    Spawned::bundle(&there, "1111111111111111", &of(1));
+    host.line("component compiled");
+    assert_eq!(host.reloaded(), "loaded");
+    host.comes_to(200).await;
+
+    // A component that is a way out: the kernel opens nothing beyond what the host was started
+    // with.
+    symlink("/etc/passwd", root.join("way-out.wasm")).unwrap();
+    let out = with_handler(
+        &uri,
+        "way-out.wasm",
+        &Sha256::digest(std::fs::read("/etc/passwd").unwrap()),
+    );
+    Spawned::bundle(&there, "2222222222222222", &out);
+    let refused = host.line("policy refused");
+    assert!(
+        refused["cause"]
+            .as_str()
+            .unwrap()
+            .contains("Permission denied"),
+        "{refused}"
+    );
+    assert!(
+        refused["cause"].as_str().unwrap().contains("second wall"),
+        "{refused}"
+    );
+    host.comes_to(200).await;
+
+    // The server's certificate is another authority's now, and the file of authorities with it.
+    drop(front);
+    let front = Front::start(
+        &address,
+        server.address,
+        &new.issue(2, &["dns:localhost"]).unwrap(),
+        None,
+    );
+    host.comes_to(503).await;
+    replace(&root.join("ca.pem"), &new.pem);
+    Spawned::bundle(&there, "3333333333333333", &of(0));
+    assert_eq!(host.reloaded(), "loaded");
+    host.comes_to(200).await;
+    let log = there.join("run/audit/decisions.jsonl");
+    let audited = std::fs::read_to_string(&log).unwrap();
+    assert!(audited.lines().count() > 3, "{audited}");
+    // The log goes on in a new file after its file was removed or truncated.
+    for cut in [false, true] {
+        if cut {
+            std::fs::write(&log, "").unwrap();
+        } else {
+            std::fs::remove_file(&log).unwrap();
+        }
+        assert_eq!(host.gate().infer(&[1.0]).await.status, 200);
+        let audited = std::fs::read_to_string(&log).unwrap();
+        assert!(audited.contains("\"why\":\"reopen\""), "{audited}");
+    }
+    drop(front);
+
+    // What was compiled is there at the next start.
+    let ended = Command::new("kill")
+        .arg(host.child.id().to_string())
+        .status()
+        .unwrap();
+    assert!(ended.success());
+    host.line("stopped");
+    assert!(host.child.wait().unwrap().success());
+    let mut again = Spawned::start(there.clone(), "best-effort");
+    again.line("component compiled before");
+    again.line("tensorgate-host is ready");
+}

@@ -1,0 +1,302 @@
+//! Many requests at once, some of which leave, and the end of the host. No request waits forever,
+//! and all resources are released.
+
+use crate::support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{Full, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use support::backend::{Act, Backend};
+use support::{INFER, Running, context, infer_body, key, policy, start, until};
+use tensorgate_host::admission::FIRST_LIMIT;
+use tensorgate_wire::context::HEADER;
+use tokio::sync::Semaphore;
+
+fn gauge(running: &Running, name: &str) -> i64 {
+    let metrics = running.metrics();
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with(name))
+        .unwrap_or_default()
+        .to_owned();
+    line.rsplit(' ')
+        .next()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_full_queue_sheds_and_those_who_wait_are_served() {
+    let permits = Arc::new(Semaphore::new(0));
+    let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
+    let running = start(policy(
+        &backend.uri(),
+        json!({"timeout_ms": 20000}),
+        json!({"max_in_flight": 2, "queue": 3}),
+    ))
+    .await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let gate = running.gate.clone();
+        waiting.spawn(async move { gate.infer(&[1.0]).await });
+    }
+    until("two are at the backend", || {
+        backend.seen.inside.load(Ordering::SeqCst) == 2
+    })
+    .await;
+    until("three wait", || {
+        gauge(&running, "tensorgate_host_backend_queue{") == 3
+    })
+    .await;
+    let shed = running.gate.infer(&[1.0]).await;
+    assert_eq!((shed.status, shed.reason().as_str()), (503, "overloaded"));
+    assert_eq!(gauge(&running, "tensorgate_host_shed_total{"), 1);
+    assert_eq!(
+        backend.seen.begun.load(Ordering::SeqCst),
+        2,
+        "the bound holds"
+    );
+
+    permits.add_permits(5);
+    while let Some(answer) = waiting.join_next().await {
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    for name in [
+        "tensorgate_host_backend_queue{",
+        "tensorgate_host_backend_in_flight{",
+    ] {
+        assert_eq!(gauge(&running, name), 0, "{name}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_wait_for_a_place_counts_against_the_deadline() {
+    let backend = Backend::start(Act::Never);
+    let running = start(policy(
+        &backend.uri(),
+        json!({}),
+        json!({"max_in_flight": 1, "queue": 1, "timeout_ms": 150}),
+    ))
+    .await;
+    let (first, second) = tokio::join!(running.gate.infer(&[1.0]), running.gate.infer(&[1.0]));
+    for answer in [first, second] {
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (504, "backend-timeout")
+        );
+    }
+    running.stop().await;
+}
+
+fn request() -> Request<Full<Bytes>> {
+    Request::builder()
+        .method("POST")
+        .uri(format!("http://tensorgate{INFER}"))
+        .header("content-type", "application/json")
+        .header(HEADER, context("POST", INFER).sign(&key()))
+        .body(Full::new(Bytes::from(infer_body(&[1.0]))))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_backend_call_with_it() {
+    let backend = Backend::start(Act::Never);
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    let inside = |count| {
+        let seen = Arc::clone(&backend.seen);
+        move || seen.inside.load(Ordering::SeqCst) == count
+    };
+
+    // HTTP/2: one stream is reset, the connection lives on.
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(running.gate.connect().await),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let pending = tokio::spawn(sender.send_request(request()));
+    until("the call is there", inside(1)).await;
+    pending.abort();
+    until("the call is gone with its stream", inside(0)).await;
+
+    // HTTP/1.1: the connection closes.
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(running.gate.connect().await))
+            .await
+            .unwrap();
+    let connection = tokio::spawn(connection);
+    let mut first = request();
+    *first.uri_mut() = INFER.parse().unwrap();
+    first
+        .headers_mut()
+        .insert("host", "tensorgate".parse().unwrap());
+    let pending = tokio::spawn(async move { sender.send_request(first).await.map(drop) });
+    until("the call is there", inside(1)).await;
+    connection.abort();
+    pending.abort();
+    until("the call is gone with its connection", inside(0)).await;
+
+    until("both are counted", || {
+        running
+            .metrics()
+            .contains("verdict=\"aborted\",reason=\"\"} 2")
+    })
+    .await;
+    until("every byte was given back", || {
+        running.host.app().budget.used() == 0
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_ends_what_is_in_flight_and_takes_nothing_new() {
+    let permits = Arc::new(Semaphore::new(0));
+    let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
+    let running = start(policy(
+        &backend.uri(),
+        json!({"timeout_ms": 20000}),
+        json!({}),
+    ))
+    .await;
+    running.ready().await;
+    let gate = running.gate.clone();
+    let inside = tokio::spawn(async move { gate.infer(&[1.0]).await });
+    until("the call is there", || {
+        backend.seen.inside.load(Ordering::SeqCst) == 1
+    })
+    .await;
+
+    let (socket, app) = (running.gate.socket.clone(), Arc::clone(running.host.app()));
+    let stopping = tokio::spawn(running.stop());
+    until("the socket is gone", || !socket.exists()).await;
+    assert!(!app.ready(), "not ready while it drains");
+    assert!(!stopping.is_finished(), "it waits for the call");
+    permits.add_permits(1);
+    assert_eq!(inside.await.unwrap().status, 200);
+    stopping.await.unwrap();
+}
+
+type Nothing = tokio_stream::Pending<Result<Frame<Bytes>, std::io::Error>>;
+
+/// A request whose body never comes.
+fn endless() -> Request<StreamBody<Nothing>> {
+    request().map(|_| StreamBody::new(tokio_stream::pending()))
+}
+
+#[tokio::test]
+async fn beyond_what_may_come_in_a_request_is_refused_at_its_head_unless_it_comes_at_its_own_pace()
+{
+    let backend = Backend::start(Act::Answer);
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
+    let admission = Arc::clone(&running.host.app().admission);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(running.gate.connect().await),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let mut inside: Vec<_> = (0..FIRST_LIMIT)
+        .map(|_| tokio::spawn(sender.send_request(endless())))
+        .collect();
+    until("all of them are in", || admission.inside() == FIRST_LIMIT).await;
+
+    // Its body never arrives either, and the host does not wait for it.
+    let refused = sender.send_request(endless()).await.unwrap();
+    assert_eq!(refused.status(), 503);
+    let refused = running.gate.infer(&[1.0]).await;
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (503, "overloaded")
+    );
+    assert_eq!(
+        gauge(&running, "tensorgate_host_admission_refused_total"),
+        2
+    );
+    let unheld = tensorgate_wire::context::Context {
+        checked: false,
+        ..context("POST", INFER)
+    };
+    let own_pace = running
+        .gate
+        .send("POST", INFER, &[unheld.sign(&key())], infer_body(&[1.0]))
+        .await;
+    assert_eq!(own_pace.status, 200, "the gate has not held its body");
+
+    inside.pop().unwrap().abort();
+    until("one has left", || admission.inside() < FIRST_LIMIT).await;
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
+    for one in inside {
+        one.abort();
+    }
+    until("all have left", || admission.inside() == 0).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_is_too_much_for_a_backend_is_refused_at_once_and_who_is_let_in_is_answered() {
+    let backend = Backend::start(Act::Slow(Duration::from_millis(20)));
+    // Two at once and ten times as long: of forty-eight who wait in turn, most would wait in vain.
+    // A machine that stands still for a moment makes several late in a row: the circuit is not what
+    // this is about.
+    let settings = json!({
+        "max_in_flight": 2,
+        "queue": 64,
+        "timeout_ms": 200,
+        "circuit_breaker": {"consecutive_failures": 1000}
+    });
+    let running = start(policy(
+        &backend.uri(),
+        json!({"timeout_ms": 5_000}),
+        settings,
+    ))
+    .await;
+    running.ready().await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..48 {
+        let (gate, answered) = (running.gate.clone(), Arc::clone(&answered));
+        crowd.spawn(async move {
+            let (mut late, mut shed) = (0, 0);
+            while answered.load(Ordering::SeqCst) < 300 {
+                let answer = gate.infer(&[1.0]).await;
+                match answer.status {
+                    200 => drop(answered.fetch_add(1, Ordering::SeqCst)),
+                    504 => late += 1,
+                    _ => {
+                        // A server that was late is looked at, and a look that is late as well says
+                        // that it is gone until the next one.
+                        let reason = answer.reason();
+                        let refused = ["overloaded", "backend-unavailable"];
+                        assert!(refused.contains(&reason.as_str()), "{answer:?}");
+                        shed += 1;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            }
+            (late, shed)
+        });
+    }
+    let (mut late, mut shed) = (0, 0);
+    while let Some(counts) = crowd.join_next().await {
+        let (more, turned_away) = counts.unwrap();
+        late += more;
+        shed += turned_away;
+    }
+    let answered = answered.load(Ordering::SeqCst);
+    println!("{answered} answered, {late} late, {shed} refused");
+    assert!(late * 2 <= answered, "{late} late of {answered}");
+    assert!(shed > answered, "{shed} refused, {answered} answered");
+    running.stop().await;
+}

@@ -1,0 +1,53 @@
+//! Integration tests of the host. One binary, because each one is linked with wasmtime.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod admission;
+mod answers;
+mod audit;
+mod backend_faults;
+mod backend_tls;
+mod bulkhead;
+mod capture;
+mod compiled;
+mod composition;
+mod containment;
+mod fault_matrix;
+mod fetch;
+mod generations;
+mod handler_breaker;
+mod hardened;
+mod hostile_answers;
+mod http_json;
+mod killed;
+mod limits;
+mod load;
+mod lookup;
+mod openai;
+mod openai_settled;
+mod pool;
+mod process;
+mod released;
+mod served;
+mod shared_limits;
+mod signature;
+mod signed;
+mod slow_network;
+mod soak;
+mod support;
+mod template;
+mod text;
+mod tf_serving;
+mod torchserve;
+mod vectors;
+mod wall;
+mod workload_api;

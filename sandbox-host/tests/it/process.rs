@@ -1,0 +1,272 @@
+//! The process itself: what it refuses to start with, and how it ends.
+
+use crate::support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use support::{GENERATION, Gate, PATIENCE, admin, folder, mode, policy};
+use tensorgate_host::config::Folders;
+
+/// A bundle, a key and a command that uses them.
+struct Setup {
+    folder: PathBuf,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let folder = folder();
+        let bundle = json!({"generation": GENERATION, "policy": policy("http://127.0.0.1:9", json!({}), json!({}))});
+        std::fs::write(folder.join("bundle.json"), bundle.to_string()).unwrap();
+        let setup = Self { folder };
+        setup.key(&"5a".repeat(32), 0o600);
+        setup
+    }
+
+    fn key(&self, text: &str, mode: u32) {
+        let path = self.folder.join("key");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("host.sock")
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"));
+        command
+            .args(["--log", "json", "--bundle"])
+            .arg(self.folder.join("bundle.json"));
+        command
+            .arg("--root")
+            .arg(&self.folder)
+            .arg("--socket")
+            .arg(self.socket());
+        command
+            .arg("--context-key-file")
+            .arg(self.folder.join("key"));
+        command
+            .args(["--admin", "127.0.0.1:0"])
+            .args(more)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, which must come by itself: the exit code and the log.
+    fn ends(&self, more: &[&str]) -> (Option<i32>, String) {
+        let mut process = Process(self.command(more).spawn().unwrap());
+        let mut stderr = process.0.stderr.take().unwrap();
+        let (done, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            done.send(log).unwrap();
+        });
+        // A host that started after all would run for ever.
+        let Ok(log) = end.recv_timeout(PATIENCE) else {
+            panic!("{more:?}: it runs");
+        };
+        (process.0.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(
+        Command::new("kill")
+            .args(["-s", name, &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+/// The first line of the log with this message.
+fn line(log: &mut impl Iterator<Item = std::io::Result<String>>, message: &str) -> Value {
+    for line in log {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if line["message"] == message {
+            return line;
+        }
+    }
+    panic!("the log ended without {message:?}");
+}
+
+#[test]
+fn a_signal_drains_it_and_nothing_is_left() {
+    for name in ["TERM", "INT"] {
+        let setup = Setup::new();
+        let mut process = Process(setup.command(&[]).spawn().unwrap());
+        let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
+        let ready = line(&mut log, "tensorgate-host is ready");
+        assert_eq!(
+            (&ready["generation"], &ready["models"]),
+            (&json!(GENERATION), &json!(1))
+        );
+        assert_eq!(ready["socket"], json!(setup.socket().display().to_string()));
+        assert!(
+            !ready["admin"].as_str().unwrap().ends_with(":0"),
+            "the real port is said"
+        );
+        assert_eq!(mode(&setup.socket()), 0o600);
+        signal(&process.0, name);
+        line(&mut log, "stopped");
+        assert_eq!(process.0.wait().unwrap().code(), Some(0), "{name}");
+        assert!(!setup.socket().exists());
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_waits_for_its_filter_is_ready_once_a_signed_request_has_come() {
+    let setup = Setup::new();
+    let mut process = Process(setup.command(&["--wait-for-filter"]).spawn().unwrap());
+    let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
+    let said = line(&mut log, "tensorgate-host is ready");
+    let at = said["admin"].as_str().unwrap().parse().unwrap();
+    let gate = Gate {
+        socket: setup.socket(),
+    };
+    let waits = async || {
+        let (status, text) = admin(at, "/readyz").await;
+        let line = "no request has come through the filter yet";
+        assert!(status == 503 && text.contains(line), "{status} {text}");
+        assert_eq!(admin(at, "/healthz").await.0, 200);
+    };
+    waits().await;
+    let path = "/v2/health/live";
+    for contexts in [vec![], vec!["forged".to_owned()]] {
+        assert_ne!(gate.send("GET", path, &contexts, "").await.status, 200);
+        waits().await;
+    }
+    assert_eq!(gate.call("GET", path, "").await.status, 200);
+    assert_eq!(admin(at, "/readyz").await.0, 200);
+    assert_eq!(gate.call("GET", "/v2/health/ready", "").await.status, 200);
+}
+
+#[test]
+fn a_second_host_does_not_take_the_firsts_socket() {
+    let setup = Setup::new();
+    let mut first = Process(setup.command(&[]).spawn().unwrap());
+    let mut log = BufReader::new(first.0.stderr.take().unwrap()).lines();
+    line(&mut log, "tensorgate-host is ready");
+    // With an audit log of its own: what they then both want is the socket.
+    let audit = setup.folder.join("second-audit");
+    let (code, text) = setup.ends(&["--audit-folder", audit.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("in use by another process"), "{text}");
+    assert!(setup.socket().exists(), "the first keeps it");
+    // Killed, it leaves a stale socket; the next one takes its place.
+    first.0.kill().unwrap();
+    first.0.wait().unwrap();
+    let mut second = Process(setup.command(&[]).spawn().unwrap());
+    line(
+        &mut BufReader::new(second.0.stderr.take().unwrap()).lines(),
+        "tensorgate-host is ready",
+    );
+}
+
+#[test]
+fn it_does_not_start_on_bad_input() {
+    let setup = Setup::new();
+    let check = |more: &[&str], expected: &str| {
+        let (code, text) = setup.ends(more);
+        assert_eq!(code, Some(2), "{more:?}: {text}");
+        assert!(text.contains(expected), "{more:?}: {text}");
+        assert!(!text.contains("5a5a5a"), "no key in the log: {text}");
+        assert!(!setup.socket().exists(), "{more:?}");
+    };
+    check(
+        &["--endpoint", "b=http://127.0.0.1:1"],
+        "no embedded backend",
+    );
+    check(&["--endpoint", "nonsense"], "not NAME=URI");
+    // The last --admin counts for clap only once: it refuses a repeated flag.
+    check(&["--admin", "0.0.0.0:0"], "cannot be used multiple times");
+    for mode in [0o640, 0o604, 0o660] {
+        setup.key(&"5a".repeat(32), mode);
+        check(&[], "must be for its owner alone");
+    }
+    setup.key("5a5a5a", 0o600);
+    let (code, text) = setup.ends(&[]);
+    assert!(
+        code == Some(2) && text.contains("does not hold 64 hex digits") && !text.contains("5a5a5a"),
+        "{text}"
+    );
+    setup.key(&"5a".repeat(32), 0o600);
+    let bundle = setup.folder.join("bundle.json");
+    for (content, expected) in [
+        ("{", "is not a bundle"),
+        (r#"{"generation": "", "policy": {}}"#, "no generation"),
+        (
+            r#"{"generation": "a", "policy": {}, "more": 1}"#,
+            "unknown field",
+        ),
+        (r#"{"generation": "a", "policy": {}}"#, "cannot be enforced"),
+    ] {
+        std::fs::write(&bundle, content).unwrap();
+        check(&[], expected);
+    }
+    std::fs::remove_file(&bundle).unwrap();
+    check(&[], "cannot read");
+}
+
+#[test]
+fn the_admin_is_public_only_when_told() {
+    let address = "192.0.2.1:9902".parse().unwrap();
+    assert!(tensorgate_host::config::admin(address, false).is_err());
+    assert!(tensorgate_host::config::admin(address, true).is_ok());
+    assert!(tensorgate_host::config::admin("[::1]:9902".parse().unwrap(), false).is_ok());
+}
+
+#[test]
+fn components_stay_below_their_folder() {
+    let folders = Folders {
+        root: "/nonexistent".into(),
+        builtins: "/installed".into(),
+    };
+    let read = |component: &str| {
+        let read = tensorgate_host::config::component(&folders, component);
+        read.unwrap_err().to_string()
+    };
+    for path in [
+        "../a.wasm",
+        "/etc/passwd",
+        "a/../../b",
+        "",
+        "builtin:../a",
+        "builtin:/a",
+    ] {
+        let error = read(path);
+        assert!(error.contains("not a relative path"), "{path}: {error}");
+    }
+    for (path, file) in [
+        ("./a/b.wasm", "/nonexistent/./a/b.wasm"),
+        ("builtin:tabular", "/installed/tabular.wasm"),
+    ] {
+        let error = read(path);
+        assert!(
+            error.contains("cannot read") && error.contains(file),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! Components that must be signed: which are loaded, which are refused at start and at a reload,
+//! and what goes on serving meanwhile.
+
+use crate::support;
+use crate::support::guests;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use support::backend::{Act, Backend};
+use support::{GENERATION, Running, context, infer_body, key as gate_key, policy, start_with};
+use tensorgate_artifact::PrivateKey;
+use tensorgate_artifact::component::sign;
+use tensorgate_host::policy_versions::Outcome;
+use tensorgate_policy::hex;
+use tensorgate_policy::policy::SignedAs;
+
+const SIGNATURE: &str = "h.wasm.sigstore.json";
+
+/// Answers one tensor of two numbers; the same for any `mark`, and other bytes.
+fn component(mark: u32) -> Vec<u8> {
+    guests::preprocess(&format!(
+        "(drop (i32.const {mark}))
+        (i64.store (i32.const 3000) (i64.const 2))
+        (call $tensor (i32.const 2048) (i32.const 11) (i32.const 4096) (i32.const 8))
+        (i32.store8 (i32.const 0) (i32.const 120))
+        (i32.store offset=12 (i32.const 2048) (i32.const 3000)) (i32.store offset=16 (i32.const 2048) (i32.const 1))
+        (call $ok (i32.const 2048) (i32.const 1))",
+    ))
+}
+
+fn digest(component: &[u8]) -> [u8; 32] {
+    Sha256::digest(component).into()
+}
+
+fn key(number: u8) -> PrivateKey {
+    PrivateKey::from_seed([number; 32])
+}
+
+fn signature(component: &[u8], signed_as: &str, by: u8) -> String {
+    let signed_as = SignedAs::parse(signed_as).unwrap();
+    sign(&digest(component), &signed_as, &key(by))
+}
+
+/// A policy whose handler is this component, signed by these keys as this.
+fn signed(backend: &Backend, component: &[u8], keys: &[u8], signed_as: Option<&str>) -> Value {
+    let mut policy = policy(&backend.uri(), json!({}), json!({}));
+    let names: Vec<_> = keys.iter().map(|number| format!("k{number}")).collect();
+    for (name, number) in names.iter().zip(keys) {
+        policy["keys"][name] = json!({"ed25519": key(*number).public().to_hex()});
+    }
+    policy["handlers"] = json!({"h": {
+        "component": "h.wasm", "sha256": hex(&digest(component)), "signed_by": names, "signed_as": signed_as,
+        "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000
+    }});
+    let model = policy["models"]["vec"].as_object_mut().unwrap();
+    model.insert("preprocess".to_owned(), json!("h"));
+    model.insert("accepts".to_owned(), json!({"inputs": model["inputs"]}));
+    policy
+}
+
+async fn serves(running: &Running, generation: &str) {
+    let mut context = context("POST", support::INFER);
+    context.generation = generation.to_owned();
+    let signed = context.sign(&gate_key());
+    let answer = (running.gate)
+        .send("POST", support::INFER, &[signed], infer_body(&[1.0]))
+        .await;
+    assert_eq!(answer.status, 200, "{generation}");
+}
+
+/// A reload that is refused with this text, and leaves what served before.
+async fn refused(running: &Running, next: &Value, text: &str) {
+    let attempt = running.reload("1111111111111111", next).await;
+    assert_eq!(attempt.outcome, Outcome::Refused, "{text}: {attempt:?}");
+    let [fault] = attempt.faults.as_slice() else {
+        panic!("{text}: {attempt:?}")
+    };
+    assert!(
+        fault.starts_with("handler h: ") && fault.contains(text),
+        "{text}: {fault}"
+    );
+    serves(running, GENERATION).await;
+}
+
+#[tokio::test]
+async fn what_no_key_that_counts_has_signed_is_never_loaded_and_what_served_goes_on() {
+    let backend = Backend::start(Act::Answer);
+    let (old, new) = (component(1), component(2));
+    let by_one = signature(&old, "scale@1.0.0", 1);
+    let first = signed(&backend, &old, &[1], Some("scale@1.0.0"));
+    let running = start_with(first, &[("h.wasm", &old), (SIGNATURE, by_one.as_bytes())]).await;
+    running.ready().await;
+    serves(&running, GENERATION).await;
+
+    running.replace_bytes("h.wasm", &new);
+    let next = signed(&backend, &new, &[1], Some("scale@1.1.0"));
+    let genuine = signature(&new, "scale@1.1.0", 1);
+    // The old component's signature still lies there.
+    refused(&running, &next, "signs another component").await;
+    running.remove(SIGNATURE);
+    refused(&running, &next, "no signature").await;
+    for (signature, text) in [
+        (
+            signature(&new, "scale@1.1.0", 2),
+            "signed by none of the keys that count (k1)",
+        ),
+        (
+            signature(&new, "scale@1.0.9", 1),
+            "signs scale@1.0.9, the policy says scale@1.1.0",
+        ),
+        (signature(&new, "other@1.1.0", 1), "signs other@1.1.0"),
+        (genuine.replace("v0.3", "v0.1"), "another media type"),
+        (genuine.clone() + &" ".repeat(20_000), "larger than"),
+        (String::new(), "not a signature"),
+    ] {
+        running.replace(SIGNATURE, &signature);
+        refused(&running, &next, text).await;
+    }
+    // A folder, and a pipe without a writer, in its place.
+    running.remove(SIGNATURE);
+    std::fs::create_dir(running.folder().join(SIGNATURE)).unwrap();
+    refused(&running, &next, "not a regular file").await;
+    std::fs::remove_dir(running.folder().join(SIGNATURE)).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(running.folder().join(SIGNATURE))
+        .status();
+    assert!(made.unwrap().success());
+    refused(&running, &next, "not a regular file").await;
+    running.remove(SIGNATURE);
+
+    running.replace(SIGNATURE, &genuine);
+    // Signed, and not the bytes that lie there: what is compiled is what was signed, or nothing.
+    running.replace_bytes("h.wasm", &component(3));
+    refused(&running, &next, "sha256 is").await;
+    running.replace_bytes("h.wasm", &new);
+    let attempt = running.reload("1111111111111111", &next).await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    serves(&running, "1111111111111111").await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_and_taken_back_without_touching_the_component() {
+    let backend = Backend::start(Act::Answer);
+    let component = component(1);
+    let by_one = signature(&component, "scale@1.0.0", 1);
+    let files = [
+        ("h.wasm", component.as_slice()),
+        (SIGNATURE, by_one.as_bytes()),
+    ];
+    let running = start_with(signed(&backend, &component, &[1], None), &files).await;
+    running.ready().await;
+    refused(
+        &running,
+        &signed(&backend, &component, &[2], None),
+        "none of the keys that count (k2)",
+    )
+    .await;
+    let both = running
+        .reload(
+            "2222222222222222",
+            &signed(&backend, &component, &[1, 2], None),
+        )
+        .await;
+    assert_eq!(both.outcome, Outcome::Loaded, "{both:?}");
+    running.replace(SIGNATURE, &signature(&component, "scale@1.0.0", 2));
+    let only = running
+        .reload(
+            "3333333333333333",
+            &signed(&backend, &component, &[2], None),
+        )
+        .await;
+    assert_eq!(only.outcome, Outcome::Loaded, "{only:?}");
+    serves(&running, "3333333333333333").await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_signature_that_is_taken_away_is_missed_at_every_reload() {
+    let backend = Backend::start(Act::Answer);
+    let component = component(1);
+    let by_one = signature(&component, "scale@1.0.0", 1);
+    let files = [
+        ("h.wasm", component.as_slice()),
+        (SIGNATURE, by_one.as_bytes()),
+    ];
+    let first = signed(&backend, &component, &[1], None);
+    let running = start_with(first.clone(), &files).await;
+    running.ready().await;
+    let again = async || running.reload(GENERATION, &first).await;
+    assert_eq!(again().await.outcome, Outcome::Unchanged);
+    let mut wider = first.clone();
+    wider["models"]["vec"]["inputs"][0]["range"] = json!([-9, 9]);
+    running.remove(SIGNATURE);
+    // The same policy, and one in which the handler is the same.
+    let same = again().await;
+    assert_eq!(same.outcome, Outcome::Refused, "{same:?}");
+    assert!(same.faults[0].contains("no signature"), "{same:?}");
+    refused(&running, &wider, "no signature").await;
+    running.replace(SIGNATURE, &by_one);
+    assert_eq!(again().await.outcome, Outcome::Unchanged);
+    let attempt = running.reload("1111111111111111", &wider).await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_builtin_handler_lies_with_the_host_and_is_held_to_the_same_rules() {
+    let backend = Backend::start(Act::Answer);
+    let (old, new) = (component(1), component(2));
+    let running = start_with(policy(&backend.uri(), json!({}), json!({})), &[]).await;
+    running.ready().await;
+    let builtin = |component: &[u8], keys: &[u8]| {
+        let mut policy = signed(&backend, component, keys, None);
+        policy["handlers"]["h"]["component"] = json!("builtin:scale");
+        policy
+    };
+    refused(&running, &builtin(&old, &[1]), "no signature").await;
+    std::fs::create_dir(running.folder().join("builtins")).unwrap();
+    running.replace_bytes("builtins/scale.wasm", &new);
+    let by_one = signature(&old, "scale@0.1.0", 1);
+    running.replace("builtins/scale.wasm.sigstore.json", &by_one);
+    // Another release's than the one that the policy names.
+    refused(&running, &builtin(&old, &[1]), "sha256 is").await;
+    refused(&running, &builtin(&new, &[1]), "signs another component").await;
+    running.replace_bytes("builtins/scale.wasm", &old);
+    refused(&running, &builtin(&old, &[2]), "signed by none").await;
+    let attempt = running
+        .reload("1111111111111111", &builtin(&old, &[1]))
+        .await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    serves(&running, "1111111111111111").await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_only_a_grant_names_is_asked_for_its_signature_too() {
+    let backend = Backend::start(Act::Answer);
+    let component = component(1);
+    let mut policy = signed(&backend, &component, &[1], Some("scale@1.0.0"));
+    let model = policy["models"]["vec"].as_object_mut().unwrap();
+    model.remove("preprocess");
+    model.remove("accepts");
+    policy["clients"]["partner"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
+    let mut partners = policy["grants"][0].clone();
+    partners["name"] = json!("partners");
+    partners["clients"] = json!(["partner"]);
+    partners["handlers"] = json!({"vec": {"preprocess": "h"}});
+    policy["grants"].as_array_mut().unwrap().push(partners);
+    let right = signature(&component, "scale@1.0.0", 1);
+    let running = start_with(
+        policy.clone(),
+        &[("h.wasm", &component), (SIGNATURE, right.as_bytes())],
+    )
+    .await;
+    running.ready().await;
+    let asked = async |generation: &str| {
+        let mut context = context("POST", support::INFER);
+        generation.clone_into(&mut context.generation);
+        context.client = Some("partner".to_owned());
+        let contexts = [context.sign(&gate_key())];
+        let body = infer_body(&[1.0]);
+        let answer = running.gate.send("POST", support::INFER, &contexts, body);
+        assert_eq!(answer.await.status, 200, "{generation}");
+    };
+    asked(GENERATION).await;
+    // A reload of the same policy asks again.
+    running.replace(SIGNATURE, &signature(&component, "scale@1.0.0", 2));
+    policy["keys"]["k2"] = json!({"ed25519": key(2).public().to_hex()});
+    refused(
+        &running,
+        &policy,
+        "signed by none of the keys that count (k1)",
+    )
+    .await;
+    asked(GENERATION).await;
+    running.replace(SIGNATURE, &right);
+    let attempt = running.reload("2222222222222222", &policy).await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    asked("2222222222222222").await;
+    running.stop().await;
+}

@@ -1,0 +1,406 @@
+//! A host under test: a policy, a backend with faults to inject, and a gate's side of the socket.
+
+pub mod backend;
+pub mod guests;
+pub mod http_json;
+pub mod openai;
+pub mod origin;
+pub mod relay;
+pub mod secured;
+pub mod served;
+mod served_messages;
+pub mod spawned;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use serde_json::{Value, json};
+use tensorgate_host::Host;
+use tensorgate_host::config::{self, Settings};
+use tensorgate_host::policy_versions::Attempt;
+use tensorgate_host::sandbox::CompilerConfig;
+use tensorgate_policy::request::{Proof, Proofs};
+use tensorgate_policy::{Bundle, HeaderMode};
+use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
+use tensorgate_wire::proto::ModelInferRequest;
+use tensorgate_wire::proto::model_infer_request::InferInputTensor;
+use tokio::net::UnixStream;
+
+pub const GENERATION: &str = "0123456789abcdef";
+pub const REQUEST_ID: &str = "8f1a2b3c-0000-4000-8000-000000000001";
+pub const INFER: &str = "/v2/models/vec/infer";
+/// Longer than anything here takes; a condition that is not met by then never will be.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn key() -> Key {
+    Key::from_hex(&"5a".repeat(32)).unwrap()
+}
+
+/// One model, `vec`: up to 8 floats in, as many out and a count; `limits` and `backend` are laid
+/// over the defaults.
+pub fn policy(uri: &str, limits: Value, backend: Value) -> Value {
+    let mut policy = json!({
+        "version": 1,
+        "listen": {"address": "127.0.0.1:8080", "health": "public", "limits": {"body_bytes": 65536}},
+        "clients": {"scorer": {"api_keys": [{"sha256": "03".repeat(32)}]}},
+        "backends": {"b": {"kind": "open-inference", "endpoints": [uri], "max_in_flight": 4, "queue": 4, "timeout_ms": 20000}},
+        "models": {"vec": {
+            "backend": "b", "backend_model": "vec-at-backend", "versions": ["7"],
+            "protocols": ["oip-rest", "oip-grpc", "tf-serving-rest", "tf-serving-grpc", "torchserve-rest", "torchserve-grpc"],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [{"name": "n", "max": 8}], "range": [-100, 100]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [{"max": 8}]}, {"name": "z", "datatype": "INT64", "shape": [1]}],
+            "parameters": {"priority": {"int": [0, 10]}}
+        }},
+        "grants": [{"name": "g", "clients": ["scorer"], "models": ["vec"], "operations": ["infer", "metadata", "ready"]}]
+    });
+    lay_over(&mut policy["listen"]["limits"], limits);
+    lay_over(&mut policy["backends"]["b"], backend);
+    policy
+}
+
+fn lay_over(under: &mut Value, over: Value) {
+    for (name, value) in over.as_object().unwrap() {
+        under[name] = value.clone();
+    }
+}
+
+/// A folder of this test's own.
+pub fn folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("tg-host-{}-{number}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir(&folder).unwrap();
+    folder
+}
+
+pub struct Running {
+    pub host: Host,
+    pub gate: Gate,
+    folder: PathBuf,
+}
+
+/// Starts a host.
+pub async fn start(policy: Value) -> Running {
+    start_with(policy, &[]).await
+}
+
+/// Starts a host with files below its root.
+pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
+    let folder = folder();
+    for (name, content) in files {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+    let settings = settings(policy, &folder);
+    let socket = settings.socket.clone();
+    let host = Host::start(settings, Arc::new(|| 0)).await.unwrap();
+    Running {
+        host,
+        gate: Gate { socket },
+        folder,
+    }
+}
+
+/// The settings of a host that keeps its files in this folder.
+pub fn settings(policy: Value, folder: &Path) -> Settings {
+    let bundle = Bundle {
+        generation: GENERATION.to_owned(),
+        policy: serde_json::from_value(policy).unwrap(),
+        headers: HeaderMode::default(),
+        tightens: None,
+    };
+    Settings {
+        policy: config::candidate(&bundle).unwrap(),
+        key: key(),
+        root: folder.to_owned(),
+        builtins: folder.join("builtins"),
+        socket: folder.join("host.sock"),
+        audit_socket: folder.join("audit.sock"),
+        limits_socket: folder.join("limits.sock"),
+        audit_folder: folder.to_owned(),
+        admin: "127.0.0.1:0".parse().unwrap(),
+        endpoints: BTreeMap::new(),
+        drain: PATIENCE,
+        compiler: CompilerConfig::default(),
+        sources: folder.join("sources.json"),
+        wait_for_filter: false,
+    }
+}
+
+impl Running {
+    pub async fn stop(self) {
+        assert!(self.host.shutdown().await, "no request was cut");
+        assert!(!self.gate.socket.exists(), "the socket is gone");
+        std::fs::remove_dir_all(self.folder).unwrap();
+    }
+
+    /// The host's root.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes a file below the host's root.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.folder.join(name)).unwrap();
+    }
+
+    /// Puts another file in the place of one below the host's root, as a renewal does.
+    pub fn replace(&self, name: &str, content: &str) {
+        self.replace_bytes(name, content.as_bytes());
+    }
+
+    /// The same of any content.
+    pub fn replace_bytes(&self, name: &str, content: &[u8]) {
+        let fresh = self.folder.join(format!("{name}.new"));
+        std::fs::write(&fresh, content).unwrap();
+        std::fs::rename(fresh, self.folder.join(name)).unwrap();
+    }
+
+    /// Every line of its audit log so far.
+    pub fn audited(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.join("audit/decisions.jsonl")).unwrap();
+        // What is being written is read the next time.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines.collect()
+    }
+
+    /// Another policy under another name.
+    pub async fn reload(&self, generation: &str, policy: &Value) -> Attempt {
+        let bundle = Bundle {
+            generation: generation.to_owned(),
+            policy: serde_json::from_value(policy.clone()).unwrap(),
+            headers: HeaderMode::default(),
+            tightens: None,
+        };
+        self.host.reloader().reload(Ok(bundle)).await
+    }
+
+    /// The same, of which it is said that it only takes away from a version, or is that version.
+    pub async fn tighten(&self, generation: &str, tightens: &str, policy: &Value) -> Attempt {
+        let bundle = Bundle {
+            generation: generation.to_owned(),
+            policy: serde_json::from_value(policy.clone()).unwrap(),
+            headers: HeaderMode::default(),
+            tightens: Some(tightens.to_owned()),
+        };
+        self.host.reloader().reload(Ok(bundle)).await
+    }
+
+    /// What the host counts.
+    pub fn metrics(&self) -> String {
+        self.host.app().metrics.text().unwrap()
+    }
+
+    /// Whether every model is ready.
+    pub fn models_ready(&self) -> bool {
+        self.host.app().unready_models().is_empty()
+    }
+
+    /// Waits until every model is ready.
+    pub async fn ready(&self) {
+        until("every model is ready", || self.models_ready()).await;
+    }
+}
+
+/// Waits for a condition, looking again whenever others have run.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, met).await.is_err() {
+        panic!("never: {what}");
+    }
+}
+
+/// The gate's side: signs what it sends.
+#[derive(Clone)]
+pub struct Gate {
+    pub socket: PathBuf,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The reason of a refusal, by its type.
+    pub fn reason(&self) -> String {
+        self.json()["type"]
+            .as_str()
+            .unwrap_or_default()
+            .trim_start_matches("urn:tensorgate:")
+            .to_owned()
+    }
+}
+
+pub fn now_unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A context as the gate makes it.
+pub fn context(method: &str, path: &str) -> Context {
+    Context {
+        client: Some("scorer".to_owned()),
+        credential: Some("key:0303030303030303".to_owned()),
+        proofs: Proofs::NONE.with(Proof::ApiKey),
+        request_id: REQUEST_ID.to_owned(),
+        method: method.to_owned(),
+        path: path.to_owned(),
+        generation: GENERATION.to_owned(),
+        issued_unix_s: now_unix_s(),
+        checked: true,
+        verdicts: 0,
+        quotas: RemainingQuotas::default(),
+        claims: Vec::new(),
+    }
+}
+
+impl Gate {
+    /// Sends one request with the contexts given, over a connection of its own.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        contexts: &[String],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "tensorgate")
+            .header("x-request-id", REQUEST_ID);
+        for context in contexts {
+            request = request.header(HEADER, context);
+        }
+        let body: Bytes = body.into();
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        answer(self.exchange(request.body(Full::new(body)).unwrap()).await).await
+    }
+
+    /// Sends one request over HTTP/1.1.
+    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.connect().await))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
+    /// The same over gRPC, by a client that waits only so long: what its `grpc-status` is.
+    pub async fn infer_within(&self, timeout: &str, x: &[f32]) -> tonic::Code {
+        let path = "/inference.GRPCInferenceService/ModelInfer";
+        let message = ModelInferRequest {
+            model_name: "vec".to_owned(),
+            inputs: vec![InferInputTensor {
+                name: "x".to_owned(),
+                datatype: "FP32".to_owned(),
+                shape: vec![i64::try_from(x.len()).unwrap()],
+                ..InferInputTensor::default()
+            }],
+            raw_input_contents: vec![x.iter().flat_map(|x| x.to_le_bytes()).collect()],
+            ..ModelInferRequest::default()
+        };
+        let mut frame = vec![0];
+        frame.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+        frame.extend(message.encode_to_vec());
+        let request = Request::builder()
+            .method("POST")
+            .uri(path)
+            .header("host", "tensorgate")
+            .header("x-request-id", REQUEST_ID)
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", timeout)
+            .header(HEADER, context("POST", path).sign(&key()))
+            .body(Full::new(Bytes::from(frame)))
+            .unwrap();
+        let response = self.exchange(request).await;
+        let status = response.headers().get("grpc-status");
+        status.map_or(tonic::Code::Ok, |code| {
+            tonic::Code::from_bytes(code.as_bytes())
+        })
+    }
+
+    pub async fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).await.unwrap()
+    }
+
+    /// The same as a gate would send it.
+    pub async fn call(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.send(method, path, &[context(method, path).sign(&key())], body)
+            .await
+    }
+
+    /// An inference of these numbers.
+    pub async fn infer(&self, x: &[f32]) -> Answer {
+        self.call("POST", INFER, infer_body(x)).await
+    }
+}
+
+pub async fn answer(response: Response<hyper::body::Incoming>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+    }
+}
+
+pub fn infer_body(x: &[f32]) -> Vec<u8> {
+    json!({"id": "mine", "inputs": [{"name": "x", "datatype": "FP32", "shape": [x.len()], "data": x}]}).to_string().into_bytes()
+}
+
+/// Asks the admin.
+pub async fn admin(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .uri(path)
+        .header("host", "admin")
+        .body(Full::new(Bytes::new()))
+        .unwrap();
+    let answer = answer(sender.send_request(request).await.unwrap()).await;
+    (
+        answer.status,
+        String::from_utf8(answer.body.to_vec()).unwrap(),
+    )
+}
+
+pub fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::symlink_metadata(path)
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o7777
+}

@@ -1,0 +1,191 @@
+//! A stand-in for a server of one's own, over sockets and by hand: it answers what it is asked as a
+//! test says, and keeps what it saw.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What it does with a request.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Answers with this status and body.
+    Say(u16, String),
+    /// The same after so long.
+    Slow(Duration, String),
+    /// Answers with a part of what it announces, and closes.
+    BreakOff,
+    /// Never answers.
+    Hang,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Request line and header fields, lower-cased.
+    pub head: String,
+    /// The body.
+    pub text: String,
+}
+
+struct State {
+    act: Act,
+    ready: bool,
+    asked: usize,
+    seen: Vec<Seen>,
+    open: usize,
+}
+
+/// A running stand-in; stops when dropped.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts one.
+    pub async fn start(act: Act) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), act).await
+    }
+
+    /// The same at an address of the test's choice.
+    pub async fn start_at(address: SocketAddr, act: Act) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State {
+            act,
+            ready: true,
+            asked: 0,
+            seen: Vec::new(),
+            open: 0,
+        }));
+        let shared = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self {
+            address,
+            state,
+            task,
+        }
+    }
+
+    /// Its address as a policy has it.
+    pub fn uri(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it does from now on.
+    pub fn set(&self, act: Act) {
+        self.state.lock().unwrap().act = act;
+    }
+
+    /// What it says of itself from now on.
+    pub fn set_ready(&self, ready: bool) {
+        self.state.lock().unwrap().ready = ready;
+    }
+
+    /// How often it was asked whether it is ready.
+    pub fn asked(&self) -> usize {
+        self.state.lock().unwrap().asked
+    }
+
+    /// Every request so far, in order.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().seen.clone()
+    }
+
+    /// Requests that are being answered.
+    pub fn open(&self) -> usize {
+        self.state.lock().unwrap().open
+    }
+}
+
+impl Seen {
+    /// The body as JSON.
+    pub fn body(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let Some((head, text)) = read(&mut stream).await else {
+        return;
+    };
+    if head.starts_with("get /readyz ") {
+        let ready = {
+            let mut state = state.lock().unwrap();
+            state.asked += 1;
+            state.ready
+        };
+        return write(&mut stream, if ready { 200 } else { 503 }, "{}").await;
+    }
+    let act = {
+        let mut state = state.lock().unwrap();
+        state.seen.push(Seen { head, text });
+        state.open += 1;
+        state.act.clone()
+    };
+    match act {
+        Act::Say(status, text) => write(&mut stream, status, &text).await,
+        Act::Slow(time, text) => {
+            tokio::time::sleep(time).await;
+            write(&mut stream, 200, &text).await;
+        }
+        Act::BreakOff => {
+            let head =
+                b"HTTP/1.1 200 x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+            drop(stream.write_all(head).await);
+        }
+        // Until the other side has gone.
+        Act::Hang => drop(stream.read(&mut [0; 1]).await),
+    }
+    state.lock().unwrap().open -= 1;
+}
+
+async fn read(stream: &mut TcpStream) -> Option<(String, String)> {
+    let mut bytes = Vec::new();
+    loop {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+                .unwrap_or(0);
+            let mut body = bytes.split_off(end + 4);
+            while body.len() < length {
+                if stream.read_buf(&mut body).await.ok()? == 0 {
+                    return None;
+                }
+            }
+            return Some((head, String::from_utf8(body).ok()?));
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn write(stream: &mut TcpStream, status: u16, text: &str) {
+    let answer = format!(
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nserver: stand-in\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+        text.len()
+    );
+    drop(stream.write_all(answer.as_bytes()).await);
+    drop(stream.shutdown().await);
+}

@@ -1,0 +1,263 @@
+//! A stand-in for a server of OpenAI's API, over sockets and by hand: it answers what it is asked
+//! as such a server would, or as a test says, and keeps what it saw.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What it does with a request.
+#[derive(Clone, Debug, Default)]
+pub enum Act {
+    /// Answers as the API has it.
+    #[default]
+    Answer,
+    /// Answers with this status and body.
+    Say(u16, String),
+    /// Answers with these events, as they are.
+    Events(String),
+    /// Answers with these events, and no end.
+    EventsAndHang(String),
+    /// Answers with these bytes, the head among them.
+    Raw(String),
+    /// Never answers.
+    Hang,
+    /// Answers after so long.
+    Slow(Duration),
+    /// Breaks the connection.
+    Break,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Request line and header fields, lower-cased.
+    pub head: String,
+    /// The body.
+    pub body: Value,
+}
+
+#[derive(Default)]
+struct State {
+    models: BTreeSet<String>,
+    act: Act,
+    /// What its own whole answers say that they used, if not as usual.
+    usage: Option<Value>,
+    seen: Vec<Seen>,
+    open: usize,
+}
+
+/// A running stand-in; stops when dropped.
+pub struct OpenAi {
+    /// Where it listens.
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl OpenAi {
+    /// Starts one that serves these models.
+    pub async fn start(models: impl IntoIterator<Item = String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State {
+            models: models.into_iter().collect(),
+            ..State::default()
+        }));
+        let shared = Arc::clone(&state);
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self {
+            address,
+            state,
+            server,
+        }
+    }
+
+    /// What it does from now on.
+    pub fn set(&self, act: Act) {
+        self.state.lock().unwrap().act = act;
+    }
+
+    /// How many tokens its own whole answers say they used from now on, one of them generated;
+    /// `None`: they say nothing.
+    pub fn count(&self, tokens: Option<u64>) {
+        self.state.lock().unwrap().usage = Some(tokens.map_or(Value::Null, usage));
+    }
+
+    /// Every document so far, in order.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().seen.clone()
+    }
+
+    /// Documents that are being answered.
+    pub fn open(&self) -> usize {
+        self.state.lock().unwrap().open
+    }
+}
+
+impl Drop for OpenAi {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let Some((head, body)) = read(&mut stream).await else {
+        return;
+    };
+    let (act, models, usage) = {
+        let state = state.lock().unwrap();
+        (state.act.clone(), state.models.clone(), state.usage.clone())
+    };
+    if head.starts_with("get /v1/models ") {
+        let data: Vec<_> = models.iter().map(|id| json!({"id": id})).collect();
+        let list = json!({"object": "list", "data": data});
+        return write(&mut stream, 200, &list.to_string()).await;
+    }
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    {
+        let mut state = state.lock().unwrap();
+        let (head, body) = (head.clone(), body.clone());
+        state.seen.push(Seen { head, body });
+        state.open += 1;
+    }
+    if let Act::Slow(time) = act {
+        tokio::time::sleep(time).await;
+    }
+    match act {
+        Act::Answer if body["stream"] == true => events(&mut stream, &pieces(&body)).await,
+        Act::Events(text) => events(&mut stream, &text).await,
+        Act::EventsAndHang(text) => {
+            drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
+            drop(stream.read(&mut [0; 1]).await);
+        }
+        Act::Answer | Act::Slow(_) => {
+            let mut answer = answer(&head, &body);
+            if let Some(usage) = usage {
+                answer["usage"] = usage;
+            }
+            write(&mut stream, 200, &answer.to_string()).await
+        }
+        Act::Say(status, text) => write(&mut stream, status, &text).await,
+        Act::Raw(text) => {
+            drop(stream.write_all(text.as_bytes()).await);
+            drop(stream.shutdown().await);
+        }
+        // Until the other side has gone.
+        Act::Hang => drop(stream.read(&mut [0; 1]).await),
+        Act::Break => {}
+    }
+    state.lock().unwrap().open -= 1;
+}
+
+async fn read(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    loop {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+                .unwrap_or(0);
+            let mut body = bytes.split_off(end + 4);
+            while body.len() < length {
+                if stream.read_buf(&mut body).await.ok()? == 0 {
+                    return None;
+                }
+            }
+            return Some((head, body));
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn write(stream: &mut TcpStream, status: u16, text: &str) {
+    let answer = format!(
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nserver: stand-in\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+        text.len()
+    );
+    drop(stream.write_all(answer.as_bytes()).await);
+    drop(stream.shutdown().await);
+}
+
+/// The head of an answer in pieces that ends with its connection.
+const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nserver: stand-in\r\nconnection: close\r\n\r\n";
+
+async fn events(stream: &mut TcpStream, text: &str) {
+    drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
+    drop(stream.shutdown().await);
+}
+
+/// Counts of an answer of one token, or of none.
+fn usage(tokens: u64) -> Value {
+    let completion = tokens.min(1);
+    json!({"prompt_tokens": tokens - completion, "completion_tokens": completion, "total_tokens": tokens})
+}
+
+/// An answer in pieces as such servers give it.
+pub fn pieces(asked: &Value) -> String {
+    let chunk = |choices: Value, usage: Value| {
+        let chunk = json!({"id": "theirs-1", "object": "chat.completion.chunk", "created": 1_780_000_000, "model": asked["model"],
+            "system_fingerprint": "their-build", "choices": choices, "usage": usage});
+        format!("data: {chunk}\n\n")
+    };
+    let piece = |delta: Value, reason: Value| {
+        let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason, "stop_reason": null});
+        chunk(json!([choice]), Value::Null)
+    };
+    let counts = json!({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7});
+    [
+        piece(json!({"role": "assistant", "content": ""}), Value::Null),
+        ": ping\n\n".to_owned(),
+        piece(json!({"content": "hel"}), Value::Null),
+        piece(json!({"content": "lo"}), json!("stop")),
+        chunk(json!([]), counts),
+        "data: [DONE]\n\n".to_owned(),
+    ]
+    .concat()
+}
+
+/// An answer as such servers give it, with what they add to the API.
+pub fn answer(head: &str, asked: &Value) -> Value {
+    let many = |name: &str| asked[name].as_array().map_or(1, Vec::len);
+    let usage = json!({"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6, "prompt_tokens_details": null});
+    let around = |object: &str, choices: Vec<Value>| {
+        json!({"id": "theirs-1", "object": object, "created": 1_780_000_000, "model": asked["model"],
+            "system_fingerprint": "their-build", "choices": choices, "usage": usage, "kv_transfer_params": null})
+    };
+    let n = usize::try_from(asked["n"].as_u64().unwrap_or(1)).unwrap();
+    if head.starts_with("post /v1/embeddings ") {
+        let vector = match asked["encoding_format"].as_str() {
+            Some("base64") => json!("AACAPwAAAEA="),
+            _ => json!([1.0, 2.0]),
+        };
+        let data: Vec<_> = (0..many("input"))
+            .map(|index| json!({"object": "embedding", "index": index, "embedding": vector}))
+            .collect();
+        json!({"id": "theirs-1", "object": "list", "model": asked["model"], "data": data,
+            "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+    } else if head.starts_with("post /v1/completions ") {
+        let choices = (0..many("prompt") * n)
+            .map(|index| json!({"index": index, "text": "upon", "logprobs": null, "finish_reason": "stop", "stop_reason": null}))
+            .collect();
+        around("text_completion", choices)
+    } else {
+        let message = json!({"role": "assistant", "content": "hello", "reasoning_content": null, "tool_calls": []});
+        let choices = (0..n)
+            .map(|index| json!({"index": index, "message": message, "logprobs": null, "finish_reason": "stop"}))
+            .collect();
+        around("chat.completion", choices)
+    }
+}

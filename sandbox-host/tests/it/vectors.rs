@@ -1,0 +1,210 @@
+//! Every decision vector through the host's own decision, as the gate would have sent it on.
+//!
+//! The gate tells the host who is calling, so the host cannot come to what only a credential or a
+//! bucket decides: those vectors are left out, and counted, so that the exception cannot grow
+//! unseen.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tensorgate_host::request::{Allowed, DenialOrigin, Verifier};
+use tensorgate_policy::request::{Proof, Proofs};
+use tensorgate_policy::{Reason, raw, validate};
+use tensorgate_vectors::{Driver, Expect, Lowered, load};
+use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
+use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
+
+const GENERATION: &str = "0123456789abcdef";
+/// What the gate takes off before it signs.
+const CREDENTIALS: [&[u8]; 2] = [b"x-api-key", b"authorization"];
+
+fn key() -> Key {
+    Key::from_hex(&"5a".repeat(32)).unwrap()
+}
+
+/// The context that the gate would sign.
+fn context(vector: &Lowered) -> Context {
+    let token = |(name, _): &(Vec<u8>, Vec<u8>)| name.eq_ignore_ascii_case(b"authorization");
+    let kind = if vector.request.headers.iter().any(token) {
+        Proof::Jwt
+    } else {
+        Proof::ApiKey
+    };
+    Context {
+        client: vector.client.clone(),
+        credential: Some("key:0123456789abcdef".to_owned()),
+        proofs: Proofs::NONE.with(kind),
+        request_id: "8f1a2b3c-0000-4000-8000-000000000001".to_owned(),
+        method: vector.request.method.clone(),
+        path: vector.request.path.clone(),
+        generation: GENERATION.to_owned(),
+        issued_unix_s: vector.now_unix_s,
+        checked: true,
+        verdicts: 0,
+        quotas: RemainingQuotas::default(),
+        claims: claims(vector),
+    }
+}
+
+/// What the gate would have read off the token.
+fn claims(vector: &Lowered) -> Vec<(String, String)> {
+    let claims = vector.headers.iter();
+    claims
+        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+        .collect()
+}
+
+/// Whether the host can come to a vector's verdict by itself.
+fn seen_by_the_host(vector: &Lowered) -> bool {
+    let credentials: Vec<_> = vector
+        .request
+        .headers
+        .iter()
+        .filter(|(name, _)| is_credential(name))
+        .collect();
+    // A path so long that no context holds it: the gate never signs it.
+    let signable = Context::verify(
+        &context(vector).sign(&key()),
+        &key(),
+        &vector.request.method,
+        &vector.request.path,
+        vector.now_unix_s,
+        0,
+    );
+    match vector.expect {
+        // The case writes the credential out itself, so the driver does not know its client.
+        Expect::Allow => vector.client.is_some() || credentials.is_empty(),
+        Expect::Deny {
+            reason:
+                Reason::Unauthenticated | Reason::LockedOut | Reason::RateLimited | Reason::CostExceeded,
+            ..
+        } => false,
+        // The gate takes credentials off: neither two of them nor a very long one arrive.
+        Expect::Deny {
+            reason: Reason::AmbiguousRequest | Reason::HeaderTooLarge,
+            ..
+        } => {
+            signable.is_ok()
+                && !vector.id.starts_with("credentials/")
+                && credentials.len() < 2
+                && credentials.iter().all(|(_, value)| value.len() < 256)
+        }
+        Expect::Deny { .. } => true,
+    }
+}
+
+fn is_credential(name: &[u8]) -> bool {
+    CREDENTIALS
+        .iter()
+        .any(|credential| credential.eq_ignore_ascii_case(name))
+}
+
+/// What is wrong with the host's decision, if anything.
+fn check(vector: &Lowered) -> Option<String> {
+    // Without a body nothing is left to judge when the head goes on.
+    let follows = !vector.request.is_stream() && !vector.request.body.is_empty();
+    check_with(vector, 0).or_else(|| follows.then(|| check_with(vector, 1)).flatten())
+}
+
+/// The same where so many of the gate's verdicts come with the body.
+fn check_with(vector: &Lowered, verdicts: u8) -> Option<String> {
+    let raw: raw::Policy = serde_json::from_str(&vector.policy_json).unwrap();
+    let (policy, _) = validate::validate(&raw).unwrap();
+    let judge = Verifier::new(Arc::new(policy), GENERATION.to_owned(), key());
+    let mut fields = vector.request.fields();
+    fields.retain(|(name, _)| !is_credential(name));
+    let context = Context {
+        verdicts,
+        ..context(vector)
+    };
+    fields.push((
+        HEADER.as_bytes().to_vec(),
+        context.sign(&key()).into_bytes(),
+    ));
+    let mut body = vector.request.body.clone();
+    if verdicts > 0 {
+        let request = VerdictSubject {
+            client: context.client.as_deref(),
+            request_id: &context.request_id,
+            method: &context.method,
+            path: &context.path,
+            generation: &context.generation,
+        };
+        body.extend(behind_body(&request.sign(
+            &key(),
+            0,
+            &RemainingQuotas::default(),
+        )));
+    }
+    let judged = judge.verify(&fields, Bytes::from(body), vector.now_unix_s);
+    let (expected, field) = match &vector.expect {
+        Expect::Allow => (None, &None),
+        Expect::Deny { reason, field } => (Some(*reason), field),
+    };
+    match judged {
+        Ok(allowed) if expected.is_none() => {
+            shadow(vector, &allowed).or_else(|| passed_on(vector, &allowed))
+        }
+        Ok(_) => Some(format!("{}: expected {expected:?}, allowed", vector.id)),
+        Err(refused) => {
+            let same = expected == Some(refused.denial.reason)
+                && refused.origin == DenialOrigin::Disagreement
+                && (field.is_none() || *field == refused.denial.field);
+            (!same).then(|| format!("{}: expected {expected:?}, got {refused:?}", vector.id))
+        }
+    }
+}
+
+/// What is wrong with what the host notes as in shadow. It is told of no limits here, so that
+/// values are all that it can see.
+fn shadow(vector: &Lowered, allowed: &Allowed) -> Option<String> {
+    let mut expected = vector.shadow.clone()?;
+    expected.retain(|reason| matches!(reason, Reason::NotFinite | Reason::OutOfRange));
+    let noted: Vec<Reason> = match allowed {
+        Allowed::Server(..) => Vec::new(),
+        Allowed::Model(request) => request.shadowed.iter().map(|it| it.reason).collect(),
+        Allowed::Stream(requests) => {
+            let shadowed = requests.iter().flat_map(|it| &it.shadowed);
+            shadowed.map(|it| it.reason).collect()
+        }
+    };
+    (noted != expected).then(|| format!("{}: in shadow {expected:?}, noted {noted:?}", vector.id))
+}
+
+/// What is wrong with what goes on to a backend beside the message.
+fn passed_on(vector: &Lowered, allowed: &Allowed) -> Option<String> {
+    let Allowed::Model(request) = allowed else {
+        return None;
+    };
+    let fields = request.claims.iter().map(|(name, value)| {
+        let value = value.to_str().unwrap_or_default();
+        (name.to_string(), value.to_owned())
+    });
+    vector.wrong_headers(&fields.collect::<Vec<_>>())
+}
+
+#[test]
+fn the_host_decides_every_vector_that_it_can_see_as_written() {
+    let vectors: Vec<Lowered> = load()
+        .unwrap()
+        .into_iter()
+        .filter(|vector| vector.runs_on(Driver::Host))
+        .collect();
+    let (seen, left): (Vec<_>, Vec<_>) =
+        vectors.iter().partition(|vector| seen_by_the_host(vector));
+    assert!(seen.len() >= 80, "{} vectors", seen.len());
+    assert!(
+        left.len() * 4 <= vectors.len(),
+        "{} of {} vectors are left out",
+        left.len(),
+        vectors.len()
+    );
+    let wrong: Vec<String> = seen.into_iter().filter_map(check).collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} vectors:\n{}",
+        wrong.len(),
+        vectors.len(),
+        wrong.join("\n")
+    );
+}

@@ -1,0 +1,43 @@
+//! How a gate is started for a test.
+
+/// Envoy's workers unless a test asks for more.
+pub(super) const WORKERS: u16 = 2;
+/// The control plane of a test that names none, as `--as` takes it; `plain` unless it is set.
+const CONTROL_PLANE: &str = "TENSORGATE_TEST_AS";
+
+/// How a gate is started.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// Files that the policy names, beside it.
+    pub files: &'a [(&'a str, &'a str)],
+    /// Filters, as `--chain` takes them.
+    pub chain: &'a str,
+    /// The control plane that loads them, as `--as` takes it.
+    pub control_plane: Option<&'a str>,
+    /// Envoy's workers.
+    pub workers: u16,
+    /// Whether the gate traps at the end of the body of a request that has the field `x-test-trap`.
+    pub faulty: bool,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            files: &[],
+            chain: "gate",
+            control_plane: None,
+            workers: WORKERS,
+            faulty: false,
+        }
+    }
+}
+
+impl Setup<'_> {
+    /// The control plane, as `--as` takes it.
+    pub(super) fn control_plane(&self) -> String {
+        let named = self.control_plane.map(str::to_owned);
+        named
+            .or_else(|| std::env::var(CONTROL_PLANE).ok())
+            .unwrap_or_else(|| "plain".to_owned())
+    }
+}

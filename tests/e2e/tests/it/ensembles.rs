@@ -1,0 +1,159 @@
+//! Composition on a real Envoy: one request that several models answer, and handlers that one grant's clients have and others have not.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tensorgate_client::Reply;
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::{ModelLimits, Policy};
+use tensorgate_tests::backend::{Mode, SECRET};
+use tensorgate_tests::{Stack, ask, policy};
+
+fn composed() -> Policy {
+    policy::vectors_policy("composed.json")
+}
+
+async fn infer(stack: &Stack, client: &str, model: &str, body: &Value) -> Reply {
+    let path = format!("/v2/models/{model}/infer");
+    let fields = ask::fields(&policy::key(client));
+    let body = body.to_string();
+    http1::send(
+        stack.gate,
+        "POST",
+        &path,
+        &fields,
+        body.as_bytes(),
+        Framing::Length,
+    )
+    .await
+    .unwrap()
+}
+
+fn good() -> Value {
+    serde_json::from_str(ask::GOOD).unwrap()
+}
+
+/// What was asked of the backend so far: model, version, and the inputs' names.
+fn asked(stack: &Stack) -> Vec<(String, String, Vec<String>)> {
+    let seen = stack.backend.seen().into_iter().map(|seen| {
+        let inputs = seen.message.inputs.into_iter().map(|input| input.name);
+        let (model, version) = (seen.message.model_name, seen.message.model_version);
+        (model, version, inputs.collect())
+    });
+    seen.collect()
+}
+
+fn step(model: &str, version: &str, inputs: &[&str]) -> (String, String, Vec<String>) {
+    let inputs = inputs.iter().map(|name| (*name).to_owned()).collect();
+    (model.to_owned(), version.to_owned(), inputs)
+}
+
+fn names(reply: &Reply) -> Vec<String> {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let outputs = reply.json().unwrap()["outputs"].as_array().unwrap().clone();
+    let names = outputs.iter().map(|it| it["name"].as_str().unwrap().into());
+    names.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_models_answer_one_request_or_none_does() {
+    let stack = Stack::start("ensembles", composed()).await;
+    let reply = infer(&stack, "scorer", "both", &good()).await;
+    assert_eq!(names(&reply), ["a", "z"]);
+    let answer = reply.json().unwrap();
+    let told = (&answer["model_name"], &answer["model_version"]);
+    assert_eq!(told, (&json!("both"), &json!("1")));
+    let both = [
+        step("first", "1", &["x"]),
+        step("second", "2", &["made", "x"]),
+    ];
+    assert_eq!(asked(&stack), both);
+    // Neither model is granted, with the ensemble or beside it.
+    for model in ["first", "second", "second/versions/2"] {
+        let reply = infer(&stack, "scorer", model, &good()).await;
+        assert_eq!(
+            (reply.status, reply.reason().as_deref()),
+            (403, Some("not-granted"))
+        );
+    }
+    // The first fails, and the second is not asked.
+    for (mode, status, reason) in [
+        (Mode::Fails, 502, "backend-fault"),
+        (Mode::BreaksTheContract, 502, "backend-fault"),
+        (Mode::NotFinite, 502, "backend-fault"),
+    ] {
+        let before = asked(&stack).len();
+        stack.backend.set(mode);
+        let reply = infer(&stack, "scorer", "both", &good()).await;
+        let got = (reply.status, reply.reason());
+        assert_eq!(got, (status, Some(reason.to_owned())), "{mode:?}");
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        for inner in [SECRET, "first", "second", "step"] {
+            assert!(!text.contains(inner), "{mode:?}: {text}");
+        }
+        assert_eq!(asked(&stack)[before..], [step("first", "1", &["x"])]);
+    }
+    let told = || {
+        let log = stack.log("audit/decisions.jsonl");
+        log.matches("step 0, model \\\"first\\\"").count() == 3
+    };
+    ask::met("the audit log tells which step failed", told).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
+    let mut policy = composed();
+    policy.listen.limits.timeout_ms = 60_000;
+    policy.listen.limits.stream_ms = 120_000;
+    policy.backends.get_mut("backend").unwrap().timeout_ms = Some(60_000);
+    policy.models.get_mut("second").unwrap().limits = Some(ModelLimits {
+        concurrency: Some(1),
+        in_flight_bytes: None,
+    });
+    let stack = Stack::start("ensembles-places", policy).await;
+    stack.backend.set(Mode::Hangs);
+    let other = async {
+        ask::met("the first is at its model", || !asked(&stack).is_empty()).await;
+        // It waits at `first`, and has its place at `second` already.
+        let reply = infer(&stack, "scorer", "both", &good()).await;
+        let refused = (reply.status, reply.reason());
+        assert_eq!(refused, (429, Some("concurrency".to_owned())));
+        assert_eq!(asked(&stack).len(), 1);
+    };
+    let body = good();
+    tokio::select! {
+        reply = infer(&stack, "scorer", "both", &body) => panic!("{reply:?}"),
+        () = other => {}
+    }
+    // Its caller has left.
+    stack.backend.set(Mode::Zeros);
+    let started = Instant::now();
+    loop {
+        let reply = infer(&stack, "scorer", "both", &good()).await;
+        if reply.status == 200 {
+            break;
+        }
+        let refused = (reply.status, reply.reason());
+        assert_eq!(refused, (429, Some("concurrency".to_owned())));
+        assert!(
+            started.elapsed() < ask::PATIENCE,
+            "the place never came back"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_grant_s_clients_get_what_its_handlers_make() {
+    let stack = Stack::start("ensembles-grants", composed()).await;
+    let image = json!({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": vec![0.5; 64]}]});
+    for (client, outputs) in [
+        ("scorer", &["probabilities"][..]),
+        ("reader", &["label", "confidence"]),
+    ] {
+        let reply = infer(&stack, client, "digits", &image).await;
+        assert_eq!(names(&reply), outputs, "{client}");
+    }
+    let reply = infer(&stack, "reader", "digits", &image).await;
+    let label = &reply.json().unwrap()["outputs"][0];
+    assert_eq!(label["data"], json!(["0"]), "the first of equal scores");
+}

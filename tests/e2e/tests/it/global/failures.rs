@@ -1,0 +1,210 @@
+//! What holds when the service does not answer: the limit that each gate counts for itself, or nothing passes; and nobody pays for it with time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tensorgate_policy::raw::ServiceFailure;
+use tensorgate_tests::Stack;
+use tensorgate_tests::ask::{self, PATIENCE};
+use tokio::task::JoinSet;
+
+use super::{
+    Counter, MONTH_S, PATIENT_MS, answered_again, lines, outcome, policy_with, questions,
+    shared_rate,
+};
+
+/// The service's own time, as policies have it.
+const USUAL_MS: u64 = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_under_load_costs_no_request_and_limits_hold() {
+    let mut counter = Counter::start("killed").await;
+    let many = shared_rate(1_000_000, 60);
+    let policy = policy_with(counter.service(USUAL_MS), many, shared_rate(20, MONTH_S));
+    let stack = Stack::start_workers("global-killed", policy, "gate", 4).await;
+    let (stop, answers) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let mut load = JoinSet::new();
+    for _ in 0..8 {
+        let (gate, stop, answers) = (stack.gate, Arc::clone(&stop), Arc::clone(&answers));
+        load.spawn(async move {
+            let mut seen = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                seen.push(ask::outcome(gate, "rate-1", &[]).await.unwrap());
+                answers.fetch_add(1, Ordering::Relaxed);
+            }
+            seen
+        });
+    }
+    let more = async |count: usize| {
+        let before = answers.load(Ordering::Relaxed);
+        let end = Instant::now() + PATIENCE;
+        while answers.load(Ordering::Relaxed) < before + count {
+            assert!(Instant::now() < end, "requests go on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    more(200).await;
+    for _ in 0..5 {
+        assert_eq!(outcome(&stack, "rate-2").await, "ok");
+    }
+    counter.redis.kill().await.unwrap();
+    more(300).await;
+    // Of twenty, five are spent: this gate knows, whoever counted them.
+    for at in 0..30 {
+        let expected = if at < 15 { "ok" } else { "rate-limited" };
+        assert_eq!(outcome(&stack, "rate-2").await, expected, "{at}");
+    }
+    let [answered, failed, skipped] = questions(&stack).await;
+    assert!(
+        failed >= 5 && skipped > failed,
+        "{answered} {failed} {skipped}"
+    );
+    counter.redis.restart().await.unwrap();
+    answered_again(&stack, "rate-3", answered).await;
+    more(200).await;
+    stop.store(true, Ordering::Relaxed);
+    let seen = load.join_all().await.concat();
+    let wrong: Vec<_> = seen.iter().filter(|outcome| *outcome != "ok").collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {}: {:?}",
+        wrong.len(),
+        seen.len(),
+        wrong.first()
+    );
+    // Told once that it failed, and once that it is back.
+    let lines = lines(&stack);
+    assert!(lines.len() <= 4, "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.contains("counts for itself")),
+        "{lines:#?}"
+    );
+    // The Redis that came back is empty: who was limited by its gate alone has all of it.
+    ask::until(stack.gate, "rate-2", "ok", "its limit is whole again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_policy_says_so_nothing_passes_without_redis_and_is_told_so_in_time() {
+    let mut counter = Counter::start("deny").await;
+    let mut service = counter.service(PATIENT_MS);
+    service.on_failure = Some(ServiceFailure::Deny);
+    let mut policy = policy_with(service, shared_rate(1_000, 60), shared_rate(1, MONTH_S));
+    // One that this gate counts for itself goes on.
+    let mut own = policy.grants[0].clone();
+    own.name = Some("own".into());
+    own.clients = vec!["rate-8".into()];
+    own.rate.as_mut().unwrap().scope = Default::default();
+    policy.grants[0].clients.retain(|client| client != "rate-8");
+    policy.grants.push(own);
+    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+        let stack = Stack::start_chain("global-deny", policy.clone(), chain).await;
+        assert_eq!(outcome(&stack, "rate-1").await, "ok");
+        counter.redis.kill().await.unwrap();
+        let patience = Duration::from_millis(PATIENT_MS);
+        for _ in 0..20 {
+            let began = Instant::now();
+            assert_eq!(outcome(&stack, "rate-1").await, "overloaded", "{chain}");
+            assert!(began.elapsed() < patience * 2, "{:?}", began.elapsed());
+            assert_eq!(outcome(&stack, "rate-8").await, "ok", "{chain}");
+        }
+        counter.redis.restart().await.unwrap();
+        ask::until(stack.gate, "rate-1", "ok", "redis is back").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_hangs_costs_a_few_requests_the_timeout_and_then_none() {
+    const TIMEOUT_MS: u64 = 200;
+    let counter = Counter::start("hangs").await;
+    let policy = policy_with(
+        counter.service(TIMEOUT_MS),
+        shared_rate(1_000, 60),
+        shared_rate(1, MONTH_S),
+    );
+    let stack = Stack::start("global-hangs", policy).await;
+    assert_eq!(outcome(&stack, "rate-1").await, "ok");
+    let [answered, failed, skipped] = questions(&stack).await;
+    counter.redis.freeze().await.unwrap();
+    let began = Instant::now();
+    for _ in 0..60 {
+        assert_eq!(outcome(&stack, "rate-1").await, "ok");
+    }
+    let took = began.elapsed();
+    let now = questions(&stack).await;
+    let (waited, went_on) = (now[1] - failed, now[2] - skipped);
+    assert_eq!((now[0], waited + went_on), (answered, 60));
+    // Five in a row, and one a second that looks whether it is back.
+    let looks = took.as_secs() + 1;
+    assert!((1..=5 + looks).contains(&waited), "{waited} in {took:?}");
+    counter.redis.thaw().await.unwrap();
+    answered_again(&stack, "rate-1", answered).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_body_waits_at_its_end_and_is_refused_all_the_same() {
+    use tensorgate_client::http1::{self, Framing};
+    use tensorgate_policy::raw::{ByteSize, Cost, Dim, Scope};
+    use tensorgate_tests::policy;
+    const FLOATS: usize = 400_000;
+    let counter = Counter::start("large").await;
+    let mut policy = policy_with(
+        counter.service(PATIENT_MS),
+        shared_rate(100, MONTH_S),
+        shared_rate(1, MONTH_S),
+    );
+    policy.listen.limits.body_bytes = ByteSize(4 << 20);
+    policy.listen.limits.hold_bytes = Some(ByteSize(64 << 10));
+    policy.models.get_mut("vec").unwrap().inputs[0].shape = Some(vec![Dim::Bounded {
+        name: None,
+        min: None,
+        max: Some(FLOATS as u64),
+    }]);
+    // Two of them, and half of one.
+    policy.grants[0].cost = Some(Cost {
+        elements: Some(FLOATS as u64 * 5 / 2),
+        window_s: Some(MONTH_S),
+        scope: Scope::Global,
+        ..Cost::default()
+    });
+    policy.grants.truncate(1);
+    let raw = 0.5_f32.to_le_bytes().repeat(FLOATS);
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{FLOATS}],"parameters":{{"binary_data_size":{}}}}}]}}"#,
+        raw.len()
+    );
+    let fields = [
+        ("x-api-key", policy::key("rate-1")),
+        ("inference-header-content-length", json.len().to_string()),
+    ];
+    let body = [json.as_bytes(), &raw].concat();
+    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+        counter.redis.ask("FLUSHALL").await.unwrap();
+        let stack = Stack::start_chain("global-large", policy.clone(), chain).await;
+        for expected in [None, None, Some("cost-exceeded"), Some("cost-exceeded")] {
+            let sent = http1::send(
+                stack.gate,
+                "POST",
+                ask::PATH,
+                &fields,
+                &body,
+                Framing::Length,
+            );
+            // Who is refused in the middle may not have sent all of it.
+            let Ok(reply) = sent.await else {
+                assert!(expected.is_some(), "{chain}");
+                continue;
+            };
+            assert_eq!(reply.reason().as_deref(), expected, "{chain} {reply:?}");
+        }
+        let [answered, failed, skipped] = questions(&stack).await;
+        // Each asks twice. Who is refused by the answer that comes first does not hear the other.
+        assert!(
+            (6..=8).contains(&answered) && failed + skipped == 0,
+            "{chain}: {answered} {failed} {skipped}"
+        );
+    }
+}

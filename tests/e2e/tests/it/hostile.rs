@@ -1,0 +1,221 @@
+//! Hostile handlers behind the whole gate: each breaks its own bound, its caller is told calmly, the log says which bound it was, and
+//! a neighbour's requests are answered all the while. What was captured of them comes out the same when it is run again.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tensorgate_client::Reply;
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::{Accepts, ByteSize, CallOutcome, Capture, Chain, Handler, Policy};
+use tensorgate_tests::{Stack, ask, policy};
+
+/// A handler's file and what the host's log must say of its calls.
+const HOSTILE: [(&str, &str); 3] = [
+    ("hostile_loop", "fuel"),
+    ("hostile_memory_bomb", "memory"),
+    ("hostile_wrong_shape", "breaks the contract: shape"),
+];
+
+/// What they came to, by what is captured of them.
+const CAPTURED: [(&str, &str); 3] = [
+    ("hostile_loop", "fuel"),
+    ("hostile_memory_bomb", "memory"),
+    ("hostile_wrong_shape", "answered"),
+];
+
+/// Calls of each hostile handler, and of the neighbour while they run.
+const CALLS: usize = 4;
+const NEIGHBOURS: usize = 24;
+
+/// The plain model, and beside it, behind each hostile handler, one that wants an image of what the plain one takes.
+fn besieged(captures: &Captures) -> Policy {
+    let mut policy = policy::vectors_policy("raw.json");
+    let inputs = policy.models.get("vec").unwrap().inputs.clone();
+    let images = policy.models.get("digits-png").unwrap().clone();
+    for (name, _) in HOSTILE {
+        let handler = Handler {
+            component: Some(format!("{name}.wasm")),
+            sha256: None,
+            fuel: Some(50_000_000),
+            memory_bytes: Some(ByteSize(8 << 20)),
+            timeout_ms: Some(5_000),
+            ..Handler::default()
+        };
+        policy.handlers.insert(name.to_owned(), handler);
+        let mut model = images.clone();
+        model.preprocess = Some(Chain(vec![name.to_owned()]));
+        model.accepts = Some(Accepts {
+            inputs: inputs.clone(),
+            raw: None,
+        });
+        policy.models.insert(name.to_owned(), model);
+        for grant in &mut policy.grants {
+            grant.models.push(name.to_owned());
+        }
+    }
+    let text = |path: &Path| Some(path.to_str().unwrap().to_owned());
+    policy.capture = Some(Capture {
+        folder: text(&captures.folder),
+        key_file: text(&captures.key),
+        outcomes: vec![CallOutcome::Fault],
+        ..Capture::default()
+    });
+    policy
+}
+
+/// Where calls are captured, and by which key; gone with this.
+struct Captures {
+    place: PathBuf,
+    folder: PathBuf,
+    key: PathBuf,
+}
+
+impl Captures {
+    fn new() -> Self {
+        let place = std::env::temp_dir().join(format!("tg-hostile-{}", std::process::id()));
+        std::fs::create_dir_all(&place).unwrap();
+        let key = place.join("capture.key");
+        std::fs::write(&key, "a7".repeat(32)).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Self {
+            folder: place.join("captures"),
+            place,
+            key,
+        }
+    }
+
+    /// The captured calls, once there are so many.
+    fn files(&self, wanted: usize) -> Vec<PathBuf> {
+        let began = Instant::now();
+        loop {
+            let files: Vec<_> = std::fs::read_dir(&self.folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|it| it == "capture"))
+                .collect();
+            if files.len() >= wanted {
+                return files;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{files:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Runs them again by the policy of a gate.
+    fn replay(&self, gate: &Path) -> Output {
+        let binaries = std::env::current_exe().unwrap();
+        let binaries = binaries.ancestors().nth(2).unwrap();
+        Command::new(binaries.join("tensorgate"))
+            .args(["--json", "handler", "replay"])
+            .arg(&self.folder)
+            .arg("-c")
+            .arg(gate)
+            .arg("--key")
+            .arg(&self.key)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Captures {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.place));
+    }
+}
+
+async fn call(gate: SocketAddr, model: &str) -> Reply {
+    let path = format!("/v2/models/{model}/infer");
+    let fields = ask::fields(&policy::key("scorer"));
+    http1::send(
+        gate,
+        "POST",
+        &path,
+        &fields,
+        ask::GOOD.as_bytes(),
+        Framing::Length,
+    )
+    .await
+    .unwrap()
+}
+
+/// Calls a model until its handler ran: on a busy machine a call may wait for a thread too long.
+async fn call_until_run(gate: SocketAddr, model: &str) -> Reply {
+    let began = Instant::now();
+    loop {
+        let reply = call(gate, model).await;
+        let overloaded = reply.reason().as_deref() == Some("overloaded");
+        if !overloaded || began.elapsed() > ask::PATIENCE {
+            return reply;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_handlers_are_contained_while_a_neighbour_is_answered() {
+    let captures = Captures::new();
+    let stack = Stack::start("hostile", besieged(&captures)).await;
+    let gate = stack.gate;
+    let attacks: Vec<_> = HOSTILE
+        .into_iter()
+        .flat_map(|(name, _)| [name; CALLS])
+        .map(|name| tokio::spawn(async move { (name, call_until_run(gate, name).await) }))
+        .collect();
+    for n in 0..NEIGHBOURS {
+        let reply = call(gate, "vec").await;
+        assert_eq!(reply.status, 200, "neighbour {n}: {reply:?}");
+    }
+    for attack in attacks {
+        let (name, reply) = attack.await.unwrap();
+        assert_eq!(reply.status, 500, "{name}: {reply:?}");
+        assert_eq!(reply.reason().as_deref(), Some("handler-fault"), "{name}");
+        let said = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(!said.contains("hostile"), "{name}: {said}");
+    }
+    for (name, cause) in HOSTILE {
+        let told = || {
+            let log = stack.log("host.log");
+            log.lines()
+                .any(|line| line.contains(name) && line.contains(cause))
+        };
+        // An answer does not wait for the log.
+        for _ in 0..500 {
+            if told() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(told(), "{name}: the log does not say {cause:?}");
+    }
+    assert_eq!(
+        stack.backend.seen().len(),
+        NEIGHBOURS,
+        "nothing of a hostile handler reached the backend"
+    );
+    let files = captures.files(HOSTILE.len().saturating_mul(CALLS));
+    for file in &files {
+        let content = std::fs::read(file).unwrap();
+        for secret in [policy::key("scorer").as_str(), "scorer", "hostile"] {
+            let found = content
+                .windows(secret.len())
+                .any(|bytes| bytes == secret.as_bytes());
+            assert!(!found, "{secret} stands in {}", file.display());
+        }
+    }
+    let ran = captures.replay(&stack.state().join("gate.yaml"));
+    let (told, said) = (&ran.stdout, String::from_utf8_lossy(&ran.stderr));
+    let told = String::from_utf8_lossy(told);
+    assert_eq!(ran.status.code(), Some(0), "{told}\n{said}");
+    let lines: Vec<Value> = (told.lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (name, what) in CAPTURED {
+        let same = |line: &&Value| {
+            line["handler"] == name && line["is"]["what"] == what && line["was"] == line["is"]
+        };
+        assert_eq!(lines.iter().filter(same).count(), CALLS, "{name}: {told}");
+    }
+}

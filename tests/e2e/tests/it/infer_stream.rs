@@ -1,0 +1,336 @@
+//! Streams of inferences on a real Envoy: many messages under one head, each answered by itself, refused ones among them; what ends a stream, and what
+//! it never holds.
+
+use serde_json::Value;
+use tensorgate_client::{Open, grpc};
+use tensorgate_policy::raw::{ByteSize, Policy};
+use tensorgate_tests::backend::Mode;
+use tensorgate_tests::streams::{Streamed, messages};
+use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_wire::proto::ModelInferRequest;
+
+const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+fn main_policy() -> Policy {
+    policy::vectors_policy("main.json")
+}
+
+/// A good message in its frame, for one of two models, with an id of its own.
+fn message(model: &str, id: &str, x: f32) -> Vec<u8> {
+    let mut request: ModelInferRequest = prost::Message::decode(&*ask::message("x")).unwrap();
+    request.model_name = model.into();
+    request.id = id.into();
+    request.inputs[0].shape = vec![1];
+    request.raw_input_contents[0] = x.to_le_bytes().to_vec().into();
+    grpc::frame(&prost::Message::encode_to_vec(&request))
+}
+
+fn good() -> Vec<u8> {
+    message("vec", "", 1.0)
+}
+
+async fn open(stack: &Stack, key: &str) -> Open {
+    let fields = vec![(b"x-api-key".to_vec(), policy::key(key).into_bytes())];
+    Open::new(stack.gate, PATH, &fields).await.unwrap()
+}
+
+fn came(open: &Open) -> Vec<Streamed> {
+    messages(&open.reply().body).unwrap()
+}
+
+/// Waits for so many answers.
+async fn answers(open: &mut Open, count: usize) -> Vec<Streamed> {
+    let enough = |reply: &tensorgate_client::Reply| messages(&reply.body).unwrap().len() >= count;
+    let got = open.until(enough).await.unwrap();
+    assert!(got, "the stream ended: {:?}", open.reply());
+    came(open)
+}
+
+fn outcomes(answers: &[Streamed]) -> Vec<String> {
+    answers.iter().map(Streamed::outcome).collect()
+}
+
+/// The lines of the audit log that tell of a kind of event, once there are so many.
+async fn lines(stack: &Stack, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let read = || -> Vec<Value> {
+        let log = stack.log("audit/decisions.jsonl");
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines.filter(|line| wanted(line)).collect()
+    };
+    ask::met("the audit log tells it", || read().len() >= count).await;
+    read()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
+    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+        let stack = Stack::start_chain("infer-stream", main_policy(), chain).await;
+        let mut stream = open(&stack, "scorer").await;
+        // One at a time: the answer comes before the next message is sent.
+        for number in 0..3 {
+            assert!(
+                stream
+                    .send(&message("vec", &format!("id-{number}"), 1.0), false)
+                    .await
+            );
+            let answers = answers(&mut stream, number + 1).await;
+            let answer = answers[number].infer_response.as_ref().unwrap();
+            assert_eq!(answer.id, format!("id-{number}"), "{chain}");
+            assert_eq!(answer.model_name, "vec");
+        }
+        // Refused ones among good ones, in one piece, and another model's.
+        let pieces = [
+            message("vec", "a", f32::NAN),
+            good(),
+            message("hidden", "b", 1.0),
+            message("grpc-only", "c", 1.0),
+            message("nowhere", "d", 1.0),
+            good(),
+        ];
+        assert!(stream.send(&pieces.concat(), false).await);
+        let answers = answers(&mut stream, 9).await;
+        assert_eq!(
+            outcomes(&answers[3..]),
+            ["not-finite", "ok", "not-granted", "ok", "not-granted", "ok"],
+            "{chain}"
+        );
+        let refused = answers[3].infer_response.as_ref().unwrap();
+        assert_eq!(refused.id, "a", "a refusal says which message it is");
+        assert!(stream.send(b"", true).await);
+        let reply = stream.ended().await.unwrap();
+        assert_eq!(
+            (reply.status, reply.grpc_status()),
+            (200, Some(0)),
+            "{chain}"
+        );
+        assert_eq!(came(&stream).len(), 9);
+        let seen = stack.backend.seen();
+        assert_eq!(seen.len(), 6, "only what was allowed reached the backend");
+
+        // One line for the stream, one a message, one for its end.
+        let of_messages = lines(&stack, 9, |line| line.get("stream").is_some()).await;
+        assert_eq!(of_messages.len(), 9, "{of_messages:#?}");
+        let id = of_messages[0]["stream"].as_str().unwrap();
+        let told: Vec<_> = of_messages
+            .iter()
+            .map(|line| {
+                (
+                    line["request_id"].as_str().unwrap().to_owned(),
+                    line["reason"].as_str().unwrap().to_owned(),
+                    line["by"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect();
+        for (index, (request_id, reason, by)) in told.iter().enumerate() {
+            assert_eq!(*request_id, format!("{id}-{}", index + 1));
+            let expected = outcomes(&answers)[index].clone();
+            assert_eq!(*reason, expected);
+            assert_eq!(by == "host", expected == "ok", "{told:?}");
+        }
+        assert_eq!(of_messages[3]["model"], "vec");
+        assert_eq!(of_messages[3]["client"], "scorer");
+        let of_stream = lines(&stack, 2, |line| line["request_id"] == id).await;
+        assert_eq!(of_stream[0]["operation"], "stream", "{of_stream:#?}");
+        assert_eq!(of_stream[1]["messages"], 9, "{of_stream:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_the_same_however_it_is_cut() {
+    let stack = Stack::start("infer-stream-cuts", main_policy()).await;
+    let pieces = [good(), message("vec", "n", f32::NAN), good()];
+    let whole = pieces.concat();
+    let ends: Vec<usize> = (1..=3)
+        .map(|count| pieces[..count].concat().len())
+        .collect();
+    let expected = ["ok", "not-finite", "ok"];
+    for cut in 0..=whole.len() {
+        let mut stream = open(&stack, "scorer").await;
+        let (first, second) = whole.split_at(cut);
+        assert!(stream.send(first, false).await);
+        // What is whole is answered before the rest comes.
+        let came_whole = ends.iter().filter(|end| **end <= cut).count();
+        answers(&mut stream, came_whole).await;
+        assert!(stream.send(second, true).await);
+        let reply = stream.ended().await.unwrap();
+        assert_eq!(reply.grpc_status(), Some(0), "cut at {cut}: {reply:?}");
+        assert_eq!(outcomes(&came(&stream)), expected, "cut at {cut}");
+    }
+    let mut stream = open(&stack, "scorer").await;
+    for byte in &whole {
+        assert!(stream.send(&[*byte], false).await);
+    }
+    assert!(stream.send(b"", true).await);
+    stream.ended().await.unwrap();
+    assert_eq!(outcomes(&came(&stream)), expected, "byte by byte");
+
+    // A stream that ends within a message, at every byte of it.
+    for cut in 1..good().len() {
+        let mut stream = open(&stack, "scorer").await;
+        let pieces = [good(), good()[..cut].to_vec()].concat();
+        assert!(stream.send(&pieces, true).await);
+        let reply = stream.ended().await.unwrap();
+        assert_eq!(outcomes(&came(&stream)), ["ok"], "cut off at {cut}");
+        assert_eq!(reply.grpc_status(), Some(3), "cut off at {cut}: {reply:?}");
+        assert_eq!(reply.reason().as_deref(), Some("malformed"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_message_ends_the_stream_and_large_ones_pass() {
+    let mut large = main_policy();
+    large.listen.limits.body_bytes = ByteSize(4 << 20);
+    large.listen.limits.hold_bytes = Some(ByteSize(2 << 20));
+    let mut wide = large.models["vec"].clone();
+    // A path of its own is one model's alone.
+    wide.json = None;
+    wide.protocols.retain(|protocol| protocol != "json");
+    wide.inputs[0].shape = serde_json::from_value(serde_json::json!([{"max": 1_000_000}])).unwrap();
+    large.models.insert("wide".into(), wide);
+    large.grants[0].models.push("wide".into());
+    let stack = Stack::start("infer-stream-sizes", large).await;
+    let of_size = |elements: usize| {
+        let mut request: ModelInferRequest = prost::Message::decode(&*ask::message("x")).unwrap();
+        request.model_name = "wide".into();
+        request.inputs[0].shape = vec![i64::try_from(elements).unwrap()];
+        request.raw_input_contents[0] = vec![0; elements * 4].into();
+        grpc::frame(&prost::Message::encode_to_vec(&request))
+    };
+    let mut stream = open(&stack, "scorer").await;
+    for number in 1..=6 {
+        let pieces = [good(), of_size(500_000), good()].concat();
+        assert!(stream.send(&pieces, false).await);
+        let answers = answers(&mut stream, number * 3).await;
+        assert!(outcomes(&answers).iter().all(|outcome| outcome == "ok"));
+    }
+    let sent: Vec<_> = stack.backend.seen();
+    assert_eq!(sent.len(), 18);
+    assert_eq!(sent[1].message.raw_input_contents[0].len(), 2_000_000);
+    assert!(stream.send(&of_size(600_000)[..4096], false).await);
+    let reply = stream.ended().await.unwrap();
+    assert_eq!(
+        reply.reason().as_deref(),
+        Some("body-too-large"),
+        "{:?}",
+        reply.trailers
+    );
+    for (bytes, expected) in [
+        (&b"\x02\0\0\0\0"[..], "malformed"),
+        (b"\x21\0\0\0\x01a", "malformed"),
+        (b"\0\xff\xff\xff\xff", "body-too-large"),
+    ] {
+        let mut stream = open(&stack, "scorer").await;
+        // More of it comes behind, and nobody looks at it.
+        assert!(
+            stream
+                .send(&[&good(), bytes, &good()].concat(), false)
+                .await
+        );
+        let reply = stream.ended().await.unwrap();
+        assert_eq!(outcomes(&came(&stream)), ["ok"], "{bytes:?}");
+        assert_eq!(reply.reason().as_deref(), Some(expected), "{bytes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rates_hold_message_by_message_and_a_flood_of_refused_ones_ends_the_stream() {
+    let mut limited = policy::vectors_policy("rates.json");
+    limited.listen.limits.streams_per_client = 2;
+    let stack = Stack::start("infer-stream-rates", limited).await;
+    let mut stream = open(&stack, "stream-1").await;
+    assert!(stream.send(&good().repeat(5), false).await);
+    let five = answers(&mut stream, 5).await;
+    assert_eq!(
+        outcomes(&five),
+        ["ok", "ok", "ok", "rate-limited", "rate-limited"]
+    );
+    // Another stream of the same client has no bucket of its own.
+    let mut other = open(&stack, "stream-1").await;
+    assert!(other.send(&good(), false).await);
+    assert_eq!(outcomes(&answers(&mut other, 1).await), ["rate-limited"]);
+    // Nor is there a third at once; and there is one when one has ended.
+    let mut third = open(&stack, "stream-1").await;
+    let reply = third.ended().await.unwrap();
+    assert_eq!(reply.reason().as_deref(), Some("concurrency"), "{reply:?}");
+    assert!(other.send(b"", true).await);
+    other.ended().await.unwrap();
+    let mut again = open(&stack, "stream-1").await;
+    assert!(again.send(&good(), true).await);
+    assert_eq!(again.ended().await.unwrap().grpc_status(), Some(0));
+
+    // Refused messages, as many as a client likes: the stream is over long before.
+    let flood = good().repeat(20_000);
+    for piece in flood.chunks(8 << 10) {
+        if !stream.send(piece, false).await {
+            break;
+        }
+    }
+    let reply = stream.ended().await.unwrap();
+    assert_eq!(
+        reply.reason().as_deref(),
+        Some("rate-limited"),
+        "{:?}",
+        reply.trailers
+    );
+    let refused = came(&stream).len() - 3;
+    assert!((30..=33).contains(&refused), "{refused} refusals");
+    assert_eq!(stack.backend.seen().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_away_leaves_nothing_and_who_reads_slowly_holds_nobody_up() {
+    let mut one = main_policy();
+    one.listen.limits.streams_per_client = 1;
+    one.models.get_mut("vec").unwrap().limits =
+        serde_json::from_value(serde_json::json!({"concurrency": 2})).unwrap();
+    let stack = Stack::start("infer-stream-left", one).await;
+    stack.backend.set(Mode::Hangs);
+    for number in 0..5 {
+        let mut stream = open(&stack, "scorer").await;
+        assert!(stream.send(&good(), false).await);
+        ask::met("the backend has it", || stack.backend.seen().len() > number).await;
+        stream.reset();
+        let gone = stream.ended().await;
+        assert!(gone.is_err(), "{gone:?}");
+        stack.active(0).await;
+    }
+    stack.backend.set(Mode::Zeros);
+    // Its places were given back each time.
+    let mut stream = open(&stack, "scorer").await;
+    assert!(stream.send(&good(), true).await);
+    assert_eq!(stream.ended().await.unwrap().grpc_status(), Some(0));
+    assert_eq!(outcomes(&came(&stream)), ["ok"]);
+    let aborted = lines(&stack, 5, |line| {
+        line["verdict"] == "aborted" && line.get("stream").is_some()
+    })
+    .await;
+    assert!(aborted.len() >= 5, "{aborted:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_policy_ends_open_streams_and_a_revoked_client_is_out_at_once() {
+    let mut stack = Stack::start("infer-stream-reload", main_policy()).await;
+    let (mut kept, mut revoked) = (open(&stack, "scorer").await, open(&stack, "reader").await);
+    assert!(kept.send(&good(), false).await);
+    assert!(revoked.send(&message("hidden", "", 1.0), false).await);
+    assert_eq!(outcomes(&answers(&mut kept, 1).await), ["ok"]);
+    assert_eq!(outcomes(&answers(&mut revoked, 1).await), ["ok"]);
+    let mut next = main_policy();
+    next.clients.get_mut("reader").unwrap().api_keys[0].sha256 = Some("00".repeat(32));
+    stack.write_policy(next);
+    stack.hang_up().await;
+    stack.reloaded().await;
+    let reply = revoked.ended().await.unwrap();
+    assert_eq!(
+        reply.reason().as_deref(),
+        Some("unauthenticated"),
+        "{reply:?}"
+    );
+    let reply = kept.ended().await.unwrap();
+    assert_eq!(reply.grpc_status(), Some(14), "{reply:?}");
+    let mut again = open(&stack, "scorer").await;
+    assert!(again.send(&good(), true).await);
+    assert_eq!(again.ended().await.unwrap().grpc_status(), Some(0));
+}

@@ -1,0 +1,280 @@
+//! Our filters in a mesh that has its own: Envoy's `jwt_authn` in front proves who is calling, `rate-limit` and `tensor-guard` stand
+//! behind it without `auth`, or one of them alone, and what stands behind them is any server. And the gate behind what Istio makes of a
+//! `RequestAuthentication`.
+
+mod alone;
+mod control_planes;
+mod istio;
+mod mesh;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mesh::{Mesh, before, manager, meshed, upstream};
+use serde_json::{Value, json};
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::{MetadataRule, Policy, Rate};
+use tensorgate_tests::ask::{GOOD, PATH, PATIENCE};
+use tensorgate_tests::policy;
+
+/// Keys of an issuer that signed nothing but these two tokens, and is gone.
+const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"mesh","alg":"ES256","use":"sig","x":"Ev2LknyG2L3ddjG-bxKmbNm51ebogotCWh1D3wMUHZM","y":"K0k9lIMTBjNNH41e8lk8kEABchjDNPTTIc-oDGyI6sw"}]}"#;
+/// For `svc-web`, whom the policy knows.
+const KNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL21lc2guZXhhbXBsZSIsInN1YiI6InN2Yy13ZWIiLCJhdWQiOlsidGVuc29yZ2F0ZSJdLCJleHAiOjQxMDI0NDQ4MDB9.WPbVtBxBkY4Kzyg_iD1f47bAFodljfimn0GvjZBwAQUVEF3AMrSxvHeFS-RFAR-IJBcKpn4XJPkU-Pqs8CU1Qg";
+/// For `svc-other`, whom it does not.
+const UNKNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL21lc2guZXhhbXBsZSIsInN1YiI6InN2Yy1vdGhlciIsImF1ZCI6WyJ0ZW5zb3JnYXRlIl0sImV4cCI6NDEwMjQ0NDgwMH0.Kx19lJVAcYC5ofxEx2R7k1GDC_oM_loYP86ldVMjt8IOeRPFF9MJcMGaWAEfe-1sAcSanfhF_yxKD8HlQ4N6qg";
+
+/// A policy that believes `jwt_authn`, with so many requests a month for the one whom it knows.
+fn of_the_mesh(quota: u64) -> Policy {
+    let mut policy = policy::vectors_policy("rates.json");
+    policy.clients.get_mut("rate-1").unwrap().metadata = Some(Box::new(MetadataRule {
+        filter: Some("envoy.filters.http.jwt_authn".into()),
+        claim: Some("jwt.sub".into()),
+        value: Some("svc-web".into()),
+        issuer: None,
+    }));
+    policy.grants[0].rate = Some(Rate {
+        quota: Some(quota),
+        window_s: Some(2_678_400),
+        burst: Some(quota),
+        ..Rate::default()
+    });
+    policy
+}
+
+async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, Option<String>) {
+    let mut all = vec![("content-type", "application/json".to_owned())];
+    all.extend_from_slice(fields);
+    let body = body.as_bytes();
+    let reply = http1::send(gate, "POST", PATH, &all, body, Framing::Length)
+        .await
+        .unwrap();
+    (reply.status, reply.reason())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_server() {
+    let policy = serde_json::to_value(of_the_mesh(5)).unwrap();
+    let (behind, seen) = upstream().await;
+    // Without a context key: nobody behind reads a context.
+    let mesh = Mesh::start(
+        "mesh",
+        &policy,
+        "rate-limit,tensor-guard",
+        None,
+        |bootstrap, _| {
+            meshed(
+                bootstrap,
+                &["tensorgate.rate-limit", "tensorgate.tensor-guard"],
+            );
+            before(bootstrap, behind);
+        },
+    )
+    .await;
+    let gate = mesh.gate;
+
+    let bearer = |token: &str| ("authorization", format!("Bearer {token}"));
+    let key = ("x-api-key", policy::key("rate-1"));
+    let wrong = GOOD.replace("[1, 2]", "[1, 2, 3]");
+    let said = ("tg_identity", r#"{"client": "rate-1"}"#.to_owned());
+    let context = ("x-tensorgate-context", "v1.a.b".to_owned());
+    let ok = (200, None);
+    let no = |status: u16, reason: &str| (status, Some(reason.to_owned()));
+    for (what, fields, body, expected) in [
+        ("a known caller", vec![bearer(KNOWN)], GOOD, ok.clone()),
+        (
+            "a caller whom the policy does not know",
+            vec![bearer(UNKNOWN)],
+            GOOD,
+            no(401, "unauthenticated"),
+        ),
+        ("nobody", vec![], GOOD, no(401, "unauthenticated")),
+        (
+            "a key, which is not theirs to read",
+            vec![key],
+            GOOD,
+            no(401, "unauthenticated"),
+        ),
+        (
+            "a token that was changed",
+            vec![bearer(&KNOWN.replace('.', ".A"))],
+            GOOD,
+            no(401, "unauthenticated"),
+        ),
+        (
+            "a caller who says it is another",
+            vec![bearer(UNKNOWN), said],
+            GOOD,
+            no(400, "ambiguous-request"),
+        ),
+        (
+            "a context of a client's own",
+            vec![bearer(KNOWN), context],
+            GOOD,
+            no(400, "ambiguous-request"),
+        ),
+        (
+            "wrong tensors",
+            vec![bearer(KNOWN)],
+            &wrong,
+            no(400, "size-mismatch"),
+        ),
+        ("the second", vec![bearer(KNOWN)], GOOD, ok.clone()),
+        ("the third", vec![bearer(KNOWN)], GOOD, ok.clone()),
+        ("the last of its rate", vec![bearer(KNOWN)], GOOD, ok),
+        (
+            "one more than its rate",
+            vec![bearer(KNOWN)],
+            GOOD,
+            no(429, "rate-limited"),
+        ),
+    ] {
+        assert_eq!(send(gate, &fields, body).await, expected, "{what}");
+    }
+    let heads = seen.lock().unwrap().clone();
+    assert_eq!(heads.len(), 4, "{heads:?}");
+    for head in heads {
+        assert!(!head.contains("x-tensorgate-"), "{head}");
+        assert!(head.starts_with(&format!("POST {PATH} ")), "{head}");
+    }
+}
+
+/// Any key: nobody behind reads a context.
+const CONTEXT_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn auth_alone_hands_claims_to_any_server_and_keys_to_nobody() {
+    let mut policy = serde_json::to_value(policy::vectors_policy("claims.json")).unwrap();
+    policy["listen"]["api_key"] = json!({"cookie": "tg-key", "query": "api_key"});
+    policy["issuers"]["mesh"] = json!({
+        "issuer": "https://mesh.example", "audiences": ["tensorgate"], "algorithms": ["ES256"], "max_lifetime_s": 3_155_760_000_u64,
+        "jwks": serde_json::from_str::<Value>(JWKS).unwrap(),
+        "claim_to_headers": [{"claim": "sub", "header": "x-user"}, {"claim": "iss", "header": "x-user-issuer"}, {"claim": "groups", "header": "x-user-groups"}]
+    });
+    policy["clients"]["mesh"] = json!({"jwt": {"issuer": "mesh", "subject": "svc-web"}});
+    policy["grants"][0]["clients"] = json!(["scorer", "web", "plain", "mesh"]);
+    let (behind, seen) = upstream().await;
+    let mesh = Mesh::start("auth-alone", &policy, "auth", Some(CONTEXT_KEY), |bootstrap, folder| {
+        before(bootstrap, behind);
+        let format = "%REQ(:PATH)%|%REQ(X-ENVOY-ORIGINAL-PATH)%|%REQ(COOKIE)%|%REQ(X-USER)%|%RESPONSE_CODE%\n";
+        manager(bootstrap)["access_log"] = json!([{
+            "name": "envoy.access_loggers.file",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                "path": folder.join("access.log"),
+                "log_format": {"text_format_source": {"inline_string": format}}
+            }
+        }]);
+    })
+    .await;
+    let (right, wrong) = (policy::key("scorer"), policy::key("unknown"));
+    let query = |query: &str| format!("{PATH}?{query}");
+    let forged = ("x-user", "root".to_owned());
+    let token = ("authorization", format!("Bearer {KNOWN}"));
+    let cookie = |key: &str| ("cookie", format!("a=1; tg-key={key}"));
+    for (path, fields, expected) in [
+        (
+            PATH.to_owned(),
+            vec![token, forged.clone(), ("x-user-groups", "admin".to_owned())],
+            200,
+        ),
+        (
+            query(&format!("api_key={right}")),
+            vec![forged.clone()],
+            200,
+        ),
+        (PATH.to_owned(), vec![cookie(&right), forged.clone()], 200),
+        (query(&format!("api_key={wrong}")), vec![], 401),
+        (PATH.to_owned(), vec![cookie(&wrong)], 401),
+        (query(&format!("a=1&api_key={right}")), vec![], 404),
+        (
+            query(&format!("api_key={right}&API_KEY={wrong}")),
+            vec![],
+            400,
+        ),
+    ] {
+        let mut all = vec![("content-type", "application/json".to_owned())];
+        all.extend(fields);
+        let reply = http1::send(
+            mesh.gate,
+            "POST",
+            &path,
+            &all,
+            GOOD.as_bytes(),
+            Framing::Length,
+        )
+        .await
+        .unwrap();
+        assert_eq!(reply.status, expected, "{path}: {reply:?}");
+    }
+    let heads = seen.lock().unwrap().clone();
+    let [by_token, by_query, by_cookie] = heads.as_slice() else {
+        panic!("{heads:#?}")
+    };
+    for (head, user) in [(by_token, true), (by_query, false), (by_cookie, false)] {
+        assert!(head.starts_with(&format!("POST {PATH} ")), "{head}");
+        assert_eq!(head.contains("x-user: svc-web"), user, "{head}");
+        assert_eq!(
+            head.contains("x-user-issuer: https://mesh.example"),
+            user,
+            "{head}"
+        );
+        for gone in [
+            right.as_str(),
+            "root",
+            "x-user-groups",
+            "cookie",
+            "authorization",
+        ] {
+            assert!(!head.contains(gone), "{gone}: {head}");
+        }
+    }
+    let log = mesh.folder.join("access.log");
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+    tensorgate_tests::ask::met("every request is in Envoy's log", || {
+        lines().lines().count() >= 7
+    })
+    .await;
+    assert!(!lines().contains("tg_"), "{}", lines());
+    assert!(
+        lines().contains(&format!("{PATH}|-|-|svc-web|200")),
+        "{}",
+        lines()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_that_cannot_hold_headers_is_noticed_and_serves_no_request() {
+    let policy = serde_json::to_value(policy::vectors_policy("rates.json")).unwrap();
+    let (behind, seen) = upstream().await;
+    let key = Some(CONTEXT_KEY);
+    let mesh = Mesh::start("hold-unset", &policy, "gate", key, |bootstrap, _| {
+        before(bootstrap, behind);
+        let filters = manager(bootstrap)["http_filters"].as_array_mut().unwrap();
+        let config = filters[0]["typed_config"]["config"]
+            .as_object_mut()
+            .unwrap();
+        config.remove("allow_on_headers_stop_iteration").unwrap();
+    })
+    .await;
+    let fields = [("x-api-key", policy::key("rate-1"))];
+    let end = Instant::now() + PATIENCE;
+    // A request hangs until its client leaves. Then its worker knows.
+    let second = Duration::from_secs(1);
+    let answer = loop {
+        let sent = tokio::time::timeout(second, send(mesh.gate, &fields, GOOD));
+        if let Ok(answer) = sent.await {
+            break answer;
+        }
+        assert!(Instant::now() < end, "{}", mesh.log());
+    };
+    assert_eq!(answer, (503, Some("overloaded".to_owned())));
+    let log = mesh.log();
+    let named = "configuration: headers: hold needs allow_on_headers_stop_iteration";
+    let about: Vec<_> = log.lines().filter(|line| line.contains(named)).collect();
+    assert!(
+        (1..=2).contains(&about.len()),
+        "one line for each worker: {log}"
+    );
+    assert!(seen.lock().unwrap().is_empty());
+}

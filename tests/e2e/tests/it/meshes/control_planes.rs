@@ -1,0 +1,88 @@
+//! The gate as control planes load it: headers go on before the body is judged, and Envoy's buffers
+//! are smaller than the bodies. One gate for each control plane goes through every check.
+
+mod bodies;
+mod clients;
+mod heads;
+mod memory;
+
+use serde_json::json;
+use tensorgate_policy::raw::{ByteSize, Dim, Policy};
+use tensorgate_tests::{Setup, Stack, policy};
+
+/// Elements that a tensor may have: 12 MiB of FP32.
+const MOST_ELEMENTS: u64 = 3 << 20;
+/// Bytes that all bodies together may take in the filters of one proxy.
+const BUFFERED_BYTES: u64 = 64 << 20;
+/// What the gate judges of a body at once.
+const HOLD_BYTES: u64 = 4 << 20;
+/// The longest that a request may take.
+const STREAM_MS: u64 = 15_000;
+/// A client that may have so many requests in flight.
+const LIMITED: &str = "nobody";
+const IN_FLIGHT: usize = 8;
+
+/// The vectors' policy with a model for large tensors, and a client with few requests in flight.
+fn loaded_policy() -> Policy {
+    let mut policy = policy::vectors_policy("main.json");
+    let limits = &mut policy.listen.limits;
+    limits.body_bytes = ByteSize(16 << 20);
+    limits.hold_bytes = Some(ByteSize(HOLD_BYTES));
+    limits.buffered_bytes = ByteSize(BUFFERED_BYTES);
+    limits.max_expansion = 200;
+    limits.timeout_ms = STREAM_MS - 5_000;
+    limits.stream_ms = STREAM_MS;
+    let mut big = policy.models["vec"].clone();
+    // A path of its own belongs to one model.
+    big.json = None;
+    big.protocols = vec!["oip-rest".into(), "oip-grpc".into()];
+    big.encodings = vec!["gzip".into()];
+    big.inputs[0].shape = Some(vec![Dim::Bounded {
+        name: None,
+        min: None,
+        max: Some(MOST_ELEMENTS),
+    }]);
+    policy.models.insert("big".into(), big);
+    policy.grants[0].models.push("big".into());
+    let limited = json!({
+        "name": "limited", "clients": [LIMITED], "models": ["vec", "big"],
+        "operations": ["infer"], "concurrency": IN_FLIGHT,
+    });
+    policy.grants.push(serde_json::from_value(limited).unwrap());
+    for backend in policy.backends.values_mut() {
+        backend.timeout_ms = Some(10_000);
+    }
+    policy
+}
+
+/// Starts a gate as a control plane loads it, and puts it through every check.
+async fn check(control_plane: &str) {
+    let setup = Setup {
+        control_plane: Some(control_plane),
+        ..Setup::default()
+    };
+    let name = format!("loaded-{control_plane}");
+    let stack = Stack::start_as(&name, loaded_policy(), setup).await;
+    let slow = clients::begin_slow_bodies(&stack).await;
+    bodies::check(&stack).await;
+    heads::check(&stack, control_plane).await;
+    clients::stream_messages(&stack).await;
+    clients::flood(&stack).await;
+    clients::small_frames(&stack).await;
+    clients::early_answers(&stack).await;
+    clients::end_slow_bodies(slow).await;
+    clients::leave(&stack).await;
+    clients::one_line_each(&stack).await;
+    memory::check(&stack).await;
+    clients::lose_the_host(stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_judged_right_as_istio_loads_the_gate() {
+    check("istio").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_judged_right_as_envoy_gateway_loads_the_gate() {
+    check("envoy-gateway").await;
+}

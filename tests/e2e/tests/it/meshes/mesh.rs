@@ -1,0 +1,242 @@
+//! Somebody's own Envoy with filters of ours, and a server behind it that is nobody's.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tensorgate_tests::ask::GOOD;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+use super::JWKS;
+
+/// Time for Envoy to compile its modules and listen.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server that answers everything, and keeps the heads it saw.
+pub async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let heads = Arc::clone(&heads);
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                let mut piece = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut piece).await {
+                    request.extend_from_slice(&piece[..read]);
+                    let text = String::from_utf8_lossy(&request).into_owned();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                        continue;
+                    };
+                    if body.len() < GOOD.len() {
+                        continue;
+                    }
+                    heads.lock().unwrap().push(head.to_owned());
+                    request.clear();
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                    if stream.write_all(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}
+
+/// The binary as `tensorgate` finds it.
+fn envoy() -> PathBuf {
+    if let Some(named) = std::env::var_os("ENVOY") {
+        return named.into();
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .unwrap();
+    let cached = cache.join("tensorgate/envoy/bin/envoy");
+    if cached.is_file() {
+        cached
+    } else {
+        "envoy".into()
+    }
+}
+
+/// The connection manager of a bootstrap.
+pub fn manager(bootstrap: &mut Value) -> &mut Value {
+    &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+/// Puts `jwt_authn` before our filters.
+pub fn meshed(bootstrap: &mut Value, ours: &[&str]) {
+    let filters = manager(bootstrap)["http_filters"].as_array_mut().unwrap();
+    let names: Vec<_> = filters
+        .iter()
+        .map(|one| one["name"].as_str().unwrap().to_owned())
+        .collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let (last, first) = names.split_last().unwrap();
+    assert_eq!((first, *last), (ours, "envoy.filters.http.router"));
+    let authn = json!({
+        "name": "envoy.filters.http.jwt_authn",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+            "providers": {"mesh": {
+                "issuer": "https://mesh.example",
+                "audiences": ["tensorgate"],
+                "local_jwks": {"inline_string": JWKS},
+                "payload_in_metadata": "jwt",
+            }},
+            "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "mesh"}}],
+        },
+    });
+    filters.insert(0, authn);
+}
+
+/// Puts another server behind our filters.
+pub fn before(bootstrap: &mut Value, upstream: SocketAddr) {
+    // Another server needs no word of ours for an audit record.
+    let routes = manager(bootstrap)["route_config"].as_object_mut().unwrap();
+    assert!(routes.remove("request_headers_to_add").is_some());
+    let cluster = &mut bootstrap["static_resources"]["clusters"][0];
+    cluster
+        .as_object_mut()
+        .unwrap()
+        .remove("typed_extension_protocol_options");
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = json!({
+        "socket_address": {"address": upstream.ip().to_string(), "port_value": upstream.port()}
+    });
+}
+
+/// An Envoy of somebody's own with filters of ours. Stops when dropped.
+pub struct Mesh {
+    pub gate: SocketAddr,
+    pub folder: PathBuf,
+    sockets: PathBuf,
+    proxy: tokio::process::Child,
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.sockets);
+    }
+}
+
+/// The folder of our binaries.
+pub fn binaries() -> PathBuf {
+    std::env::var_os("TENSORGATE_BIN").map_or_else(
+        || {
+            let test = std::env::current_exe().unwrap();
+            test.parent().and_then(Path::parent).unwrap().to_owned()
+        },
+        PathBuf::from,
+    )
+}
+
+impl Mesh {
+    /// Renders a chain for a policy, changes what is rendered, and starts an Envoy with that; with a context key if anybody behind reads a context.
+    pub async fn start(
+        name: &str,
+        policy: &Value,
+        chain: &str,
+        context_key: Option<&str>,
+        change: impl FnOnce(&mut Value, &Path),
+    ) -> Self {
+        let mut mesh = Self::launch(name, policy, chain, context_key, change).await;
+        let end = Instant::now() + PATIENCE;
+        while tokio::net::TcpStream::connect(mesh.gate).await.is_err() {
+            assert!(mesh.proxy.try_wait().unwrap().is_none(), "{}", mesh.log());
+            assert!(Instant::now() < end, "{}", mesh.log());
+            tokio::task::yield_now().await;
+        }
+        mesh
+    }
+
+    /// The same, of an Envoy that will not start: its log once it has given up.
+    pub async fn refused(
+        name: &str,
+        policy: &Value,
+        chain: &str,
+        context_key: Option<&str>,
+        change: impl FnOnce(&mut Value, &Path),
+    ) -> String {
+        let mut mesh = Self::launch(name, policy, chain, context_key, change).await;
+        let ended = tokio::time::timeout(PATIENCE, mesh.proxy.wait()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("it runs: {}", mesh.log()));
+        assert!(!ended.unwrap().success(), "{}", mesh.log());
+        mesh.log()
+    }
+
+    /// What Envoy has written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("envoy.log")).unwrap()
+    }
+
+    async fn launch(
+        name: &str,
+        policy: &Value,
+        chain: &str,
+        context_key: Option<&str>,
+        change: impl FnOnce(&mut Value, &Path),
+    ) -> Self {
+        let target = binaries();
+        let folder = target
+            .parent()
+            .unwrap()
+            .join(format!("e2e/{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("gate.yaml");
+        std::fs::write(&file, serde_json::to_vec(policy).unwrap()).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let gate = free.local_addr().unwrap();
+        drop(free);
+        let sockets = std::env::temp_dir().join(format!("tg-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&sockets).unwrap();
+        let rendered = Command::new(target.join("tensorgate"))
+            .args(["--json", "render", "-c"])
+            .arg(&file)
+            .args(["envoy", "--chain", chain])
+            .args(["--listen", &gate.to_string(), "--filters"])
+            .arg(target.parent().unwrap().join("filters"))
+            .arg("--admin-socket")
+            .arg(sockets.join("admin.sock"))
+            .output()
+            .await
+            .unwrap();
+        assert!(
+            rendered.status.success(),
+            "{}",
+            String::from_utf8_lossy(&rendered.stderr)
+        );
+        let mut bootstrap: Value = serde_json::from_slice(&rendered.stdout).unwrap();
+        change(&mut bootstrap, &folder);
+        let started = folder.join("envoy.json");
+        std::fs::write(&started, serde_json::to_vec(&bootstrap).unwrap()).unwrap();
+        let log = std::fs::File::create(folder.join("envoy.log")).unwrap();
+        let mut command = Command::new(envoy());
+        command
+            .args(["--disable-hot-restart", "--concurrency", "2", "-c"])
+            .arg(&started)
+            .env_remove("TENSORGATE_CONTEXT_KEY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
+        if let Some(key) = context_key {
+            command.env("TENSORGATE_CONTEXT_KEY", key);
+        }
+        let proxy = command.spawn().unwrap();
+        Self {
+            gate,
+            folder,
+            sockets,
+            proxy,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Who holds places in flight on a real Envoy with two workers, and when they come back: stalled bodies, streams that are reset, a VM
+//! that traps, a policy that changes meanwhile.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use h2::Reason;
+use tensorgate_policy::raw::{ByteSize, Dim, ModelLimits, Policy};
+use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, outcome};
+use tensorgate_tests::backend::Mode;
+use tensorgate_tests::held::{Held, exact};
+use tensorgate_tests::{Stack, policy};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// Who holds places, and who is there beside.
+const OWN: &str = "rate-1";
+const NEIGHBOUR: &str = "rate-2";
+/// What a request may hold of every kind in these tests.
+const PLACES: usize = 8;
+
+/// The policy of the vectors about rates, without its rate, with streams that may wait for as long as a busy machine takes.
+fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
+    let mut policy = policy::vectors_policy("rates.json");
+    policy.grants[0].rate = None;
+    policy.listen.limits.timeout_ms = 60_000;
+    policy.listen.limits.stream_ms = 120_000;
+    change(&mut policy);
+    policy
+}
+
+/// Eight of everything.
+fn eight(policy: &mut Policy) {
+    policy.clients.get_mut(OWN).unwrap().concurrency = Some(8);
+    policy.grants[0].concurrency = Some(8);
+    policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
+        concurrency: Some(8),
+        in_flight_bytes: Some(ByteSize(65_536)),
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_reset_give_every_place_back() {
+    let policy = policy_with(|policy| {
+        eight(policy);
+        policy.backends.get_mut("backend").unwrap().timeout_ms = Some(5_000);
+    });
+    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+        let stack = Stack::start_chain("places-reset", policy.clone(), chain).await;
+        for (at, mode, body, end) in [
+            ("its headers", Mode::Zeros, "", false),
+            ("half its body", Mode::Zeros, &GOOD[..20], false),
+            ("its answer", Mode::Hangs, GOOD, true),
+        ] {
+            stack.backend.set(mode);
+            for _ in 0..10 {
+                let mut held = Held::none(stack.gate, OWN).await;
+                for _ in 0..PLACES {
+                    held.begin(body, end).await;
+                }
+                held.judged().await;
+                held.reset();
+                held.judged().await;
+            }
+            stack.backend.set(Mode::Zeros);
+            let what = format!("{chain}: reset before {at}");
+            exact(stack.gate, OWN, PLACES, &what).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_that_are_held_while_the_policy_changes_come_back_once() {
+    let mut stack = Stack::start("places-reload", policy_with(eight)).await;
+    for change in 1..=4_u64 {
+        let mut held = Held::none(stack.gate, OWN).await;
+        for _ in 0..PLACES {
+            held.begin("", false).await;
+        }
+        held.judged().await;
+        stack.write_policy(policy_with(|policy| {
+            eight(policy);
+            // The filter alone, and then the listener as well.
+            policy.grants[0].name = Some(format!("changed-{change}"));
+            if change.is_multiple_of(2) {
+                policy.listen.limits.header_bytes = ByteSize(8192 + change);
+            }
+            // Another grant has counts of its own: the client's and the model's go on.
+        }));
+        stack.hang_up().await;
+        let said = stack.reloaded().await;
+        assert_eq!(said.last().unwrap()["reloaded"], true, "{said:?}");
+        for _ in 0..3 {
+            let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
+            assert_eq!(seen, "concurrency", "change {change}: all are held");
+        }
+        // Some are reset, the others end as they should, under the policy that let them in. The answers say that the gate has read
+        // the resets too: the connection may be closing, and take no further request.
+        let mut held = held.take();
+        for (_, mut body) in held.split_off(PLACES / 2) {
+            body.send_reset(Reason::CANCEL);
+        }
+        for (answer, mut body) in held {
+            body.send_data(GOOD.into(), true).unwrap();
+            assert_eq!(answer.await.unwrap().status(), 200, "change {change}");
+        }
+        exact(stack.gate, OWN, PLACES, &format!("change {change}")).await;
+    }
+}
+
+/// A body of 8 KiB and some in the binary data extension, over HTTP/1.1: its head, and `sent` bytes of its tensor.
+fn large(client: &str, sent: usize) -> Vec<u8> {
+    const BYTES: usize = 8192;
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{}],"parameters":{{"binary_data_size":{BYTES}}}}}]}}"#,
+        BYTES / 4
+    );
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: gate\r\nx-api-key: {}\r\ninference-header-content-length: {}\r\ncontent-length: {}\r\n\r\n{json}",
+        policy::key(client),
+        json.len(),
+        json.len() + BYTES
+    );
+    [head.as_bytes(), &vec![0; sent]].concat()
+}
+
+/// A number of Envoy's.
+async fn counted(stack: &Stack, name: &str) -> usize {
+    let stats = stack.envoy_stats(name).await;
+    let line = stats
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    line.map_or(0, |value| value.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_stalls_bodies_keeps_no_neighbour_out() {
+    const STALLS: usize = 20;
+    const SHARE: usize = 3;
+    let policy = policy_with(|policy| {
+        policy.listen.limits.hold_bytes = Some(ByteSize(1024));
+        let vec = policy.models.get_mut("vec").unwrap();
+        vec.inputs[0].shape = Some(vec![Dim::Bounded {
+            name: None,
+            min: None,
+            max: Some(4096),
+        }]);
+        vec.limits = Some(ModelLimits {
+            concurrency: Some(6),
+            in_flight_bytes: Some(ByteSize(60_000)),
+        });
+    });
+    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+        let stack = Stack::start_chain("places-stalled", policy.clone(), chain).await;
+        for round in 1..=2 {
+            let mut stalled = Vec::new();
+            for _ in 0..STALLS {
+                let mut stream = TcpStream::connect(stack.gate).await.unwrap();
+                stream.write_all(&large(OWN, 2048)).await.unwrap();
+                stalled.push(stream);
+            }
+            let end = Instant::now() + PATIENCE;
+            let refused = round * (STALLS - SHARE);
+            while counted(&stack, "http.gate.downstream_rq_4xx").await < refused {
+                let stats = stack.envoy_stats("http.gate.downstream_rq").await;
+                assert!(Instant::now() < end, "{chain}, {refused} refused: {stats}");
+            }
+            stack.active(SHARE).await;
+            for _ in 0..5 {
+                let seen = outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap();
+                assert_eq!(seen, "ok", "{chain}: the neighbour is served");
+                // Large bodies of its own as well.
+                let mut stream = TcpStream::connect(stack.gate).await.unwrap();
+                stream.write_all(&large(NEIGHBOUR, 8192)).await.unwrap();
+                let mut status = [0; 12];
+                tokio::io::AsyncReadExt::read_exact(&mut stream, &mut status)
+                    .await
+                    .unwrap();
+                assert_eq!(&status, b"HTTP/1.1 200", "{chain}");
+            }
+            // They go, and the second round finds all of the share again.
+            drop(stalled);
+            stack.active(0).await;
+        }
+    }
+}
+
+/// What a trapped VM held nobody gives back: it lapses once no stream can be left, and not before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_of_a_trapped_vm_lapse_and_neighbours_go_on() {
+    const STREAM: Duration = Duration::from_secs(2);
+    /// How late a timer may be, which the filter adds.
+    const LATE: Duration = Duration::from_secs(5);
+    let policy = policy_with(|policy| {
+        policy.listen.limits.timeout_ms = 2_000;
+        policy.listen.limits.stream_ms = 2_000;
+        policy.clients.get_mut(OWN).unwrap().concurrency = Some(1);
+        policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
+            concurrency: Some(2),
+            in_flight_bytes: None,
+        });
+    });
+    let stack = Stack::start_faulty("places-trapped", policy).await;
+    assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");
+    let trapped = Instant::now();
+    let seen = outcome(stack.gate, OWN, &[("x-test-trap", "1")])
+        .await
+        .unwrap();
+    assert_eq!(seen, "overloaded", "Envoy answers 503 for its filter");
+    let log = stack.log("envoy.log");
+    assert!(log.contains("tensorgate: panic"), "{log}");
+    let (mut own, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
+    loop {
+        let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
+        if seen == "ok" {
+            break;
+        }
+        *own.entry(seen).or_insert(0_u32) += 1;
+        let seen = outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap();
+        *neighbours.entry(seen).or_insert(0_u32) += 1;
+        assert!(trapped.elapsed() < PATIENCE, "{own:?} {neighbours:?}");
+    }
+    let lapsed = trapped.elapsed();
+    println!("free again after {lapsed:?}; meanwhile {own:?}, neighbours {neighbours:?}");
+    assert!(lapsed >= STREAM + LATE, "{lapsed:?}: {own:?}");
+    assert!(own["concurrency"] > 0);
+    // Both workers serve, the one whose VM was built anew included.
+    assert!(
+        neighbours["ok"] > neighbours.values().sum::<u32>() / 2,
+        "{neighbours:?}"
+    );
+    for _ in 0..20 {
+        assert_eq!(outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap(), "ok");
+        assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");
+    }
+}

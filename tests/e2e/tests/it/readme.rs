@@ -1,0 +1,235 @@
+//! The documentation does what it says. Every shell block of README and `docs` is executed against
+//! the gate that `make up` starts, every whole policy passes `tensorgate check`, and the reference
+//! pages are what `tools/reference.py` writes.
+//!
+//! README's blocks run in the repository's root. A page of `docs` has an empty folder of its own,
+//! with `tensorgate` in `PATH`, links to some folders of the repository, and the files that its
+//! blocks write (`file=NAME`). Blocks with `needs=…` are not executed; a tidy test bounds them.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tensorgate_tests::book::{Block, Page, blocks, pages, root};
+
+/// The gate's address as the pages have it.
+const WRITTEN: &str = "http://127.0.0.1:8080";
+
+/// Folders of the repository that a page's folder links to.
+const LINKED: [&str; 3] = ["cli", "examples", "target"];
+
+/// Where cargo puts binaries: two folders above this test's own.
+fn binaries() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().to_owned()
+}
+
+/// `tensorgate up` with the demo's policy, on ports of its own.
+struct Up {
+    child: Child,
+    address: String,
+    state: PathBuf,
+}
+
+impl Up {
+    fn start() -> Self {
+        let admin = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let state = binaries().join("../e2e/readme");
+        let mut child = Command::new(binaries().join("tensorgate"))
+            .current_dir(root())
+            .args(["--json", "up", "-c", "examples/policies/digits/gate.yaml"])
+            .args(["--listen", "127.0.0.1:0", "--admin", &admin.to_string()])
+            .arg("--state")
+            .arg(&state)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Warnings of `check` come first.
+        let address = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+                Some(line.get("ready")?.as_str()?.to_owned())
+            })
+            .unwrap_or_else(|| panic!("the gate stopped before it was ready"));
+        Self {
+            child,
+            address,
+            state,
+        }
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.state);
+    }
+}
+
+/// A page's folder, which is removed with it.
+struct Desk(PathBuf);
+
+impl Desk {
+    fn new(purpose: &str, page: &Page) -> Self {
+        let name = page.path.replace(['/', '.'], "-");
+        let folder = binaries().join("../e2e").join(purpose).join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in LINKED {
+            std::os::unix::fs::symlink(root().join(name), folder.join(name)).unwrap();
+        }
+        Self(folder)
+    }
+
+    /// Writes the block to the file that it names.
+    fn write(&self, block: &Block) {
+        if let Some(name) = block.attribute("file") {
+            let file = self.0.join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, format!("{}\n", block.body)).unwrap();
+        }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run(script: &str, folder: &Path) -> Output {
+    let path = std::env::var("PATH").unwrap();
+    Command::new("bash")
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", binaries().display()))
+        .args(["-euo", "pipefail", "-c", script])
+        .output()
+        .unwrap()
+}
+
+fn execute(page: &Page, block: &Block, address: &str, folder: &Path) {
+    let command = binaries().join("tensorgate");
+    let script = block
+        .body
+        .replace(WRITTEN, address)
+        .replace("target/debug/tensorgate", command.to_str().unwrap());
+    let output = run(&script, folder);
+    let place = format!("{}:{}", page.path, block.line);
+    assert!(output.status.success(), "{place}\n{script}\n{output:?}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let shows = block.shows.as_deref().unwrap_or_default().trim();
+    assert!(
+        printed.contains(shows),
+        "{place}\n{script}\nshould print {shows}, prints {printed}"
+    );
+}
+
+#[test]
+fn what_the_documentation_shows_is_what_happens() {
+    let pages = pages();
+    let readme = pages.iter().find(|page| page.path == "README.md").unwrap();
+    let shown = readme.blocks();
+    let shown = shown.iter().filter(|block| block.shows.is_some()).count();
+    assert!(
+        shown >= 4,
+        "README shows {shown} outputs, it had at least 4"
+    );
+    let gate = Up::start();
+    for page in &pages {
+        let blocks = page.blocks();
+        if !blocks.iter().any(Block::is_executed) {
+            continue;
+        }
+        let desk = Desk::new("docs", page);
+        let at_root = !page.path.starts_with("docs/");
+        let folder = if at_root { root() } else { desk.0.clone() };
+        for block in &blocks {
+            desk.write(block);
+            if block.is_executed() {
+                execute(page, block, &gate.address, &folder);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_whole_policy_of_the_documentation_passes_check() {
+    let mut count = 0;
+    for page in pages() {
+        let desk = Desk::new("policies", &page);
+        let blocks = page.blocks();
+        // Files that shell blocks make: digests of keys, lists, keys of other programs.
+        for name in ["web-app.keys", "ocr-batch.keys", "revoked-keys.txt"] {
+            std::fs::write(desk.0.join(name), "").unwrap();
+        }
+        for name in ["jti", "certificates", "serials"] {
+            std::fs::write(desk.0.join(format!("revoked-{name}.txt")), "").unwrap();
+        }
+        for block in &blocks {
+            desk.write(block);
+            if !block.is_policy() {
+                continue;
+            }
+            count += 1;
+            let policy = desk.0.join("checked.yaml");
+            std::fs::write(&policy, &block.body).unwrap();
+            let output = Command::new(binaries().join("tensorgate"))
+                .current_dir(&desk.0)
+                .args(["check", "--no-files", "checked.yaml"])
+                .output()
+                .unwrap();
+            let (path, line) = (&page.path, block.line);
+            let faults = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{path}:{line}\n{faults}");
+        }
+    }
+    assert!(count >= 40, "only {count} policies found");
+}
+
+#[test]
+fn the_reference_pages_are_up_to_date() {
+    let output = Command::new("python3")
+        .current_dir(root())
+        .args(["tools/reference.py", "--tensorgate"])
+        .arg(binaries().join("tensorgate"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn an_output_belongs_to_the_block_right_before_it() {
+    let text = "```sh\na\nb\n```\n\n```json\n{}\n```\n\n```sh needs=build\nc\n```\nwords\n```json\n[]\n```\n\
+                ```sh\nd\n```\n\n```json file=e\n1\n```\n";
+    let found: Vec<_> = blocks(text)
+        .into_iter()
+        .map(|block| (block.line, block.language, block.body, block.shows))
+        .collect();
+    let block = |line, language: &str, body: &str, shows: Option<&str>| {
+        let shows = shows.map(str::to_owned);
+        (line, language.to_owned(), body.to_owned(), shows)
+    };
+    assert_eq!(
+        found,
+        [
+            block(1, "sh", "a\nb", Some("{}")),
+            block(10, "sh", "c", None),
+            block(14, "json", "[]", None),
+            block(17, "sh", "d", None),
+            block(21, "json", "1", None),
+        ]
+    );
+    assert_eq!(blocks(text)[1].attribute("needs"), Some("build"));
+}

@@ -1,0 +1,231 @@
+//! Tokens on a real Envoy: reserved before a request goes on, settled when its answer is over, over HTTP/1.1 and HTTP/2, whole and in pieces; and nobody but
+//! the sandbox host says what was used.
+
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_client::{Fields, Reply, grpc};
+use tensorgate_policy::raw::Policy;
+use tensorgate_tests::openai::Act;
+use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_wire::context::Key;
+use tensorgate_wire::settlement::{Settlement, TRAILER};
+
+const CHAT: &str = "/v1/chat/completions";
+/// What a window holds.
+const HELD: u64 = 210;
+/// What a request can come to: 64 around a conversation, 16 around its message, its two bytes, 16 that may be generated.
+const RESERVED: u64 = 98;
+/// What a whole answer of the stand-in says that it used, and one in pieces.
+const USED: [u64; 2] = [6, 7];
+
+/// The vectors' policy, under which 210 tokens are a client's in a month, and answers may come in pieces.
+fn tokens() -> Policy {
+    let mut policy = policy::vectors_policy("openai.json");
+    let grant = policy.grants.iter_mut();
+    let mut grant = grant.filter(|grant| grant.name.as_deref() == Some("tokens"));
+    let operations = &mut grant.next().unwrap().operations;
+    *operations = vec!["infer".to_owned(), "stream".to_owned()];
+    let model = policy.models.get_mut("plain").unwrap();
+    let chat = model.openai.as_mut().unwrap().chat.as_mut().unwrap();
+    chat.stream = true;
+    policy
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// A client's request: two tokens of text, and `more` header fields, over HTTP/2 `trailers` too.
+#[derive(Clone)]
+struct Request {
+    client: &'static str,
+    version: Version,
+    stream: bool,
+    more: Fields,
+    trailers: Option<Fields>,
+}
+
+impl Request {
+    fn new(client: &'static str, version: Version, stream: bool) -> Self {
+        Self {
+            client,
+            version,
+            stream,
+            more: Vec::new(),
+            trailers: None,
+        }
+    }
+
+    async fn send(self, stack: &Stack) -> Reply {
+        let body = serde_json::json!({
+            "model": "plain", "stream": self.stream, "messages": [{"role": "user", "content": "hi"}]
+        });
+        let body = body.to_string().into_bytes();
+        let mut fields = ask::fields(&policy::key(self.client));
+        fields.extend(self.more);
+        match self.version {
+            Version::Http1 => {
+                let framing = Framing::Length;
+                http1::send(stack.gate, "POST", CHAT, &fields, &body, framing)
+                    .await
+                    .unwrap()
+            }
+            Version::Http2 => {
+                let uri = format!("http://{}{CHAT}", stack.gate);
+                let mut request = http::Request::post(uri).body(()).unwrap();
+                *request.headers_mut() = grpc::map(&fields).unwrap();
+                grpc::send_as_is(stack.gate, request, &[body], self.trailers.as_ref())
+                    .await
+                    .unwrap()
+            }
+        }
+    }
+
+    /// Sends it: an answer is settled once it has come to its end.
+    async fn settled(self, stack: &Stack) -> Reply {
+        let reply = self.send(stack).await;
+        let ours = |(name, _): &&(Vec<u8>, Vec<u8>)| name.starts_with(b"x-tensorgate");
+        let told = reply.headers.iter().chain(&reply.trailers).find(ours);
+        assert_eq!(told, None, "the client is told what is between us");
+        reply
+    }
+
+    /// How many times it passes until it is refused.
+    async fn passes(self, stack: &Stack) -> u64 {
+        for passed in 0..HELD {
+            let reply = self.clone().settled(stack).await;
+            if reply.status != 200 {
+                let text = String::from_utf8_lossy(&reply.body);
+                assert!(text.contains("cost-exceeded"), "{reply:?}");
+                return passed;
+            }
+        }
+        panic!("it is never refused");
+    }
+}
+
+/// How many requests pass that use so many tokens of what is reserved for each.
+const fn settled(used: u64) -> u64 {
+    1 + (HELD - RESERVED) / used
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_answer_did_not_use_comes_back() {
+    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+        let stack = Stack::start_chain("settled", tokens(), chain).await;
+        for (client, version, stream) in [
+            ("cost-9", Version::Http1, false),
+            ("cost-10", Version::Http2, false),
+            ("cost-13", Version::Http1, true),
+            ("cost-14", Version::Http2, true),
+        ] {
+            let passed = Request::new(client, version, stream).passes(&stack).await;
+            let expected = settled(USED[usize::from(stream)]);
+            assert_eq!(passed, expected, "{chain}: {version:?}, {stream}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_reserved_while_an_answer_is_on_its_way_and_stay_spent_if_it_breaks_off() {
+    let stack = Stack::start("settled-reserved", tokens()).await;
+    let piece = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
+    for (client, version, act) in [
+        ("cost-9", Version::Http1, Act::Hang),
+        ("cost-10", Version::Http2, Act::Hang),
+        (
+            "cost-13",
+            Version::Http1,
+            Act::EventsAndHang(format!("{piece}{usage}")),
+        ),
+        (
+            "cost-14",
+            Version::Http2,
+            Act::EventsAndHang(format!("{piece}{usage}")),
+        ),
+    ] {
+        let stream = !matches!(act, Act::Hang);
+        stack.backend.openai.set(act);
+        let request = Request::new(client, version, stream);
+        {
+            let first = request.clone().send(&stack);
+            let second = request.clone().send(&stack);
+            let both = async { tokio::join!(first, second) };
+            let third = async {
+                stack.active(2).await;
+                while stack.backend.openai.open() < 2 {
+                    tokio::task::yield_now().await;
+                }
+                request.clone().send(&stack).await
+            };
+            tokio::select! {
+                early = both => panic!("they were answered: {early:?}"),
+                reply = third => assert_eq!(reply.status, 429, "{reply:?}"),
+            }
+            // Both clients leave.
+        }
+        stack.active(0).await;
+        stack.backend.openai.set(Act::Answer);
+        assert_eq!(request.passes(&stack).await, 0, "{version:?}, {stream}");
+    }
+    // One that its server ends too early, though it has counted.
+    let request = Request::new("cost-5", Version::Http2, true);
+    let act = Act::Events(format!("{piece}{usage}"));
+    stack.backend.openai.set(act);
+    assert_eq!(request.passes(&stack).await, HELD / RESERVED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_a_client_nor_a_backend_says_what_was_used() {
+    let stack = Stack::start("settled-forged", tokens()).await;
+    let key = Key::from_hex(&"07".repeat(32)).unwrap();
+    let settlement = Settlement {
+        request_id: "00000000-0000-4000-8000-000000000001".to_owned(),
+        tokens: 1,
+    };
+    let value = settlement.sign(&key);
+    let field = || vec![(TRAILER.as_bytes().to_vec(), value.clone().into_bytes())];
+    // Clients: their answers count nothing.
+    stack.backend.openai.count(None);
+    for version in [Version::Http1, Version::Http2] {
+        let request = Request {
+            more: field(),
+            ..Request::new("cost-9", version, false)
+        };
+        let reply = request.send(&stack).await;
+        let text = String::from_utf8_lossy(&reply.body);
+        assert!(text.contains("ambiguous-request"), "{reply:?}");
+    }
+    let request = Request {
+        trailers: Some(field()),
+        ..Request::new("cost-10", Version::Http2, false)
+    };
+    assert_eq!(request.passes(&stack).await, HELD / RESERVED);
+    // A backend, in its head, in a trailer and in what it answers.
+    let answer = serde_json::json!({
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}],
+        TRAILER: value,
+    });
+    let events = format!(
+        "data: {}\n\ndata: [DONE]\n\n",
+        serde_json::json!({"choices": [{"index": 0, "delta": {"content": "a"}}], TRAILER: value})
+    );
+    for (client, stream, kind, text) in [
+        ("cost-13", false, "application/json", answer.to_string()),
+        ("cost-14", true, "text/event-stream", events),
+    ] {
+        let raw = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{TRAILER}: {value}\r\ntransfer-encoding: chunked\r\ntrailer: {TRAILER}\r\n\r\n\
+             {:x}\r\n{text}\r\n0\r\n{TRAILER}: {value}\r\n\r\n",
+            text.len()
+        );
+        stack.backend.openai.set(Act::Raw(raw));
+        let request = Request::new(client, Version::Http2, stream);
+        let reply = request.clone().settled(&stack).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        assert!(!String::from_utf8_lossy(&reply.body).contains(TRAILER));
+        assert_eq!(request.passes(&stack).await, HELD / RESERVED - 1);
+    }
+}

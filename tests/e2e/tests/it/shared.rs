@@ -1,0 +1,277 @@
+//! What workers share, on a real Envoy with two of them or four: limits and places in flight, exact to one whatever the connections do.
+
+use std::time::{Instant, UNIX_EPOCH};
+
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::{Budget, ByteSize, Cost, ModelLimits, Period, Policy, Rate};
+use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, fields, outcome};
+use tensorgate_tests::backend::Mode;
+use tensorgate_tests::held::exact;
+use tensorgate_tests::stack::OWN_PATH;
+use tensorgate_tests::{Stack, policy};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// The gate, and its parts in a row.
+const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
+/// Who asks.
+const OWN: &str = "rate-1";
+
+/// The policy of the vectors about rates, without its rate.
+fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
+    let mut policy = policy::vectors_policy("rates.json");
+    policy.grants[0].rate = None;
+    change(&mut policy);
+    policy
+}
+
+/// A connection whose request has its headers in and half its body.
+async fn half(stack: &Stack) -> TcpStream {
+    let key = policy::key(OWN);
+    let mut stream = TcpStream::connect(stack.gate).await.unwrap();
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n",
+        GOOD.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&GOOD.as_bytes()[..20]).await.unwrap();
+    stream
+}
+
+/// Requests at once.
+const REQUESTS: usize = 200;
+
+/// Many requests at once, each on a connection of its own, so that every worker has some: how many are over no limit, whatever becomes of them
+/// behind the gate.
+async fn passes(name: &str, policy: Policy, chain: &str, workers: u16) -> usize {
+    let stack = Stack::start_workers(name, policy, chain, workers).await;
+    let fields = fields(&policy::key(OWN));
+    let mut asked = JoinSet::new();
+    for _ in 0..REQUESTS {
+        let (gate, fields) = (stack.gate, fields.clone());
+        asked.spawn(async move {
+            let body = GOOD.as_bytes();
+            http1::send(gate, "POST", PATH, &fields, body, Framing::Length)
+                .await
+                .unwrap()
+                .status
+        });
+    }
+    let answers = asked.join_all().await;
+    answers.iter().filter(|status| **status != 429).count()
+}
+
+/// So many of them pass, whoever asks first.
+async fn spends_exactly(name: &str, policy: Policy, chain: &str, workers: u16, wanted: usize) {
+    let day = || UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
+    // A budget's day may end in the middle.
+    let seen = loop {
+        let today = day();
+        let seen = passes(name, policy.clone(), chain, workers).await;
+        if today == day() {
+            break seen;
+        }
+    };
+    assert_eq!(seen, wanted, "{name}, {chain}");
+}
+
+/// Nothing comes back within a test: one unit takes hours.
+const MONTH_S: u64 = 2_678_400;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_spend_a_bucket_exactly() {
+    let policy = policy_with(|policy| {
+        policy.grants[0].rate = Some(Rate {
+            quota: Some(37),
+            window_s: Some(MONTH_S),
+            burst: Some(37),
+            ..Rate::default()
+        });
+    });
+    for chain in CHAINS {
+        spends_exactly("shared-rate", policy.clone(), chain, 2, 37).await;
+    }
+}
+
+/// Each request has two elements, eight bytes. Never more than the limit, and none less: both would be a spend that a worker lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_workers_spend_rates_costs_and_budgets_exactly() {
+    let rate = policy_with(|policy| {
+        policy.grants[0].rate = Some(Rate {
+            quota: Some(60),
+            window_s: Some(MONTH_S),
+            burst: Some(60),
+            ..Rate::default()
+        });
+    });
+    spends_exactly("shared-rate", rate, "gate", 4, 60).await;
+    let cost = policy_with(|policy| {
+        policy.grants[0].cost = Some(Cost {
+            elements: Some(121),
+            tokens: None,
+            bytes: Some(ByteSize(4_000)),
+            window_s: Some(MONTH_S),
+            ..Cost::default()
+        });
+    });
+    for chain in CHAINS {
+        spends_exactly("shared-cost", cost.clone(), chain, 4, 60).await;
+    }
+    let budget = policy_with(|policy| {
+        policy.grants[0].budget = Some(Budget {
+            requests: None,
+            elements: None,
+            tokens: None,
+            bytes: Some(ByteSize(483)),
+            per: Some(Period::Day),
+            ..Budget::default()
+        });
+    });
+    spends_exactly("shared-budget", budget, "gate", 4, 60).await;
+}
+
+/// Waits until Envoy has seen the end of everything that was dropped. A connection may still wait to be accepted, and take a place for
+/// a moment when it is: whole requests that come after it say that both workers have gone on.
+async fn settled(stack: &Stack) {
+    for _ in 0..50 {
+        outcome(stack.gate, OWN, &[]).await.unwrap();
+    }
+    stack.active(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_reset_streams_leave_every_place_free() {
+    const PLACES: usize = 8;
+    let policy = policy_with(|policy| {
+        policy.clients.get_mut(OWN).unwrap().concurrency = Some(8);
+        policy.grants[0].concurrency = Some(8);
+        policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
+            concurrency: Some(8),
+            in_flight_bytes: Some(ByteSize(65_536)),
+        });
+    });
+    for chain in CHAINS {
+        let stack = Stack::start_chain("shared-places", policy.clone(), chain).await;
+        for round in 0..125 {
+            let mut held = Vec::new();
+            for _ in 0..PLACES {
+                held.push(half(&stack).await);
+            }
+            // They are dropped wherever they are, and nothing is lost.
+            drop(held);
+            if round % 25 == 24 {
+                settled(&stack).await;
+                exact(stack.gate, OWN, PLACES, chain).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_never_answers_keeps_no_place() {
+    let policy = policy_with(|policy| {
+        policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
+            concurrency: Some(1),
+            in_flight_bytes: None,
+        });
+        policy.backends.get_mut("backend").unwrap().timeout_ms = Some(1_500);
+    });
+    for chain in CHAINS {
+        let stack = Stack::start_chain("shared-timeout", policy.clone(), chain).await;
+        stack.backend.set(Mode::Hangs);
+        for _ in 0..3 {
+            assert_eq!(
+                outcome(stack.gate, OWN, &[]).await.unwrap(),
+                "backend-timeout",
+                "{chain}"
+            );
+        }
+        stack.backend.set(Mode::Zeros);
+        assert_eq!(
+            outcome(stack.gate, OWN, &[]).await.unwrap(),
+            "ok",
+            "{chain}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_logs_and_counts_one_outcome_a_request() {
+    let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8));
+    let chain = "auth,rate-limit,tensor-guard";
+    let stack = Stack::start_chain("shared-outcomes", policy, chain).await;
+    assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");
+    let spoiled = http1::send(
+        stack.gate,
+        "POST",
+        PATH,
+        &fields(&policy::key(OWN)),
+        b"{",
+        Framing::Length,
+    )
+    .await
+    .unwrap();
+    assert_eq!(spoiled.reason().as_deref(), Some("malformed"));
+    let stranger = http1::send(
+        stack.gate,
+        "POST",
+        PATH,
+        &fields("tg_nobody"),
+        GOOD.as_bytes(),
+        Framing::Length,
+    )
+    .await
+    .unwrap();
+    assert_eq!(stranger.reason().as_deref(), Some("unauthenticated"));
+    drop(half(&stack).await);
+    let wanted = [
+        ("allow", "ok"),
+        ("deny", "malformed"),
+        ("deny", "unauthenticated"),
+        ("aborted", "incomplete"),
+    ];
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let log = stack.log("audit/decisions.jsonl");
+        let mut seen: Vec<(String, String)> = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|line| line["type"] == "decision" && line["path"] != OWN_PATH)
+            .map(|line| {
+                let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+                (text("verdict"), text("reason"))
+            })
+            .collect();
+        seen.retain(|(verdict, _)| !verdict.is_empty());
+        let all = wanted
+            .iter()
+            .all(|(verdict, reason)| seen.contains(&((*verdict).into(), (*reason).into())));
+        if all && seen.len() == wanted.len() {
+            break;
+        }
+        assert!(Instant::now() < end, "{seen:?}");
+        tokio::task::yield_now().await;
+    }
+    let counted = stack.envoy_stats("tensorgate_requests").await;
+    for (verdict, reason) in wanted {
+        let lines: Vec<_> = counted
+            .lines()
+            .filter(|line| {
+                line.contains(&format!("verdict={verdict};"))
+                    && line.contains(&format!("reason={reason};"))
+            })
+            .collect();
+        assert_eq!(lines.len(), 1, "{counted}");
+        // Requests that `up` sent itself are counted like any other.
+        let log = stack.log("audit/decisions.jsonl");
+        let own = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|line| line["path"] == OWN_PATH && line["verdict"] == verdict);
+        let expected = 1 + own
+            .filter(|line| verdict == "allow" || line["reason"] == reason)
+            .count();
+        assert!(lines[0].ends_with(&format!(": {expected}")), "{counted}");
+    }
+}

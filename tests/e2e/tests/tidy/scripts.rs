@@ -1,0 +1,205 @@
+//! The scripts behind `make`: what the suite's list names, and what the filters' cache goes by.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::root;
+
+/// A workspace of a test's own, which is removed with it.
+struct Workspace(PathBuf);
+
+impl Workspace {
+    /// With a package `top` that needs a package `base`, and with this tree's scripts.
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("tg-{name}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        let made = Self(folder);
+        made.write(
+            "Cargo.toml",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"top\", \"base\"]\n",
+        );
+        let toolchain = "rust-toolchain.toml";
+        made.write(toolchain, std::fs::read(root().join(toolchain)).unwrap());
+        let package = |name: &str| format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n");
+        made.write("base/Cargo.toml", package("base"));
+        made.write("base/src/lib.rs", "pub const ONE: u8 = 1;\n");
+        let needs = "\n[dependencies]\nbase = { path = \"../base\" }\n";
+        made.write("top/Cargo.toml", package("top") + needs);
+        made.write("top/src/lib.rs", "pub use base::ONE;\n");
+        for script in std::fs::read_dir(root().join("tools")).unwrap() {
+            let script = script.unwrap().path();
+            let copy = made.0.join("tools").join(script.file_name().unwrap());
+            std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            std::fs::copy(script, copy).unwrap();
+        }
+        made.ran("cargo", &["generate-lockfile", "--offline"]);
+        made
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let file = self.0.join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(&self.0)
+            .env("CARGO_TARGET_DIR", self.0.join("target"));
+        command
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        self.command(program, arguments).output().unwrap()
+    }
+
+    /// Standard output of a command that must succeed.
+    fn ran(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self.run(program, arguments);
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {output:?}"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn key(&self) -> String {
+        self.ran("tools/filters-key.py", &["top"])
+    }
+
+    fn covered(&self) -> Output {
+        self.ran("cargo", &["build", "--offline", "--quiet"]);
+        let dep_info = self.0.join("target/debug/libtop.d");
+        let dep_info = dep_info.to_str().unwrap();
+        self.run("tools/filters-key.py", &["top", "--covers", dep_info])
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn the_digest_of_the_filters_covers_all_that_they_are_built_of() {
+    let workspace = Workspace::new("key");
+    let first = workspace.key();
+    let changed = |name: &str, content: &str| {
+        let before = std::fs::read(workspace.0.join(name)).ok();
+        workspace.write(name, content);
+        let key = workspace.key();
+        match before {
+            Some(before) => workspace.write(name, before),
+            None => std::fs::remove_file(workspace.0.join(name)).unwrap(),
+        }
+        assert_eq!(workspace.key(), first, "as it was, after {name}");
+        key != first
+    };
+    let lib = "pub const ONE: u8 = 2;\n";
+    let config = "[build]\nrustflags = [\"-Copt-level=1\"]\n";
+    assert!(changed("base/src/lib.rs", lib));
+    assert!(changed("base/src/more.rs", ""), "another file");
+    assert!(changed("base/build.rs", "fn main() {}\n"));
+    assert!(changed(".cargo/config.toml", config));
+    assert!(changed("tools/trim-filter.py", ""));
+    let locked = std::fs::read_to_string(workspace.0.join("Cargo.lock")).unwrap();
+    assert!(changed("Cargo.lock", &format!("{locked}\n")));
+    assert!(!changed("base/tests/all.rs", ""), "no part of a build");
+    assert!(!changed("readme.md", ""), "no part of a build");
+
+    // What a build reads beyond that is found out.
+    assert!(workspace.covered().status.success());
+    for outside in ["outside.txt", "base/tests/data.txt"] {
+        workspace.write(outside, "1");
+        let include = format!("pub const ONE: &str = include_str!(\"../../{outside}\");\n");
+        workspace.write("base/src/lib.rs", include);
+        let output = workspace.covered();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(outside), "{said}");
+    }
+}
+
+/// How a run of the suite ended, and the list at the end of what it printed.
+fn ended(output: &Output) -> (Option<i32>, Vec<String>) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let (_, list) = said.rsplit_once("suite: ").unwrap();
+    let list = list.lines().map(|line| line.trim().to_owned()).collect();
+    (output.status.code(), list)
+}
+
+fn ends(status: i32, list: &[&str]) -> (Option<i32>, Vec<String>) {
+    let list = list.iter().map(|line| (*line).to_owned()).collect();
+    (Some(status), list)
+}
+
+const PASSES: &str = "#[test]\nfn passes() {}\n";
+/// Its output has a list of its own, which names nothing.
+const FAILS: &str = r#"
+#[test]
+fn passes() {}
+mod inner {
+    #[test]
+    fn fails() {
+        println!("failures:\n    a lie");
+        assert_eq!(1, 2);
+    }
+}
+"#;
+const DIES: &str = "#[test]\nfn dies() { std::process::abort(); }\n";
+/// Writes down which process it waits for.
+const HANGS: &str = r#"
+#[test]
+fn hangs() {
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    std::fs::write("pid", child.id().to_string()).unwrap();
+    child.wait().unwrap();
+}
+"#;
+
+#[test]
+fn the_suite_goes_on_after_a_failure_and_ends_with_a_list() {
+    let workspace = Workspace::new("suite");
+    let suite = "tools/suite.py";
+    workspace.write("top/tests/a.rs", PASSES);
+    workspace.write("top/tests/b.rs", FAILS);
+    workspace.write("top/tests/c.rs", DIES);
+    workspace.write("top/tests/d.rs", FAILS);
+    let output = workspace.run(suite, &["--offline", "--tests"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("test result: ok. 1 passed; 0 failed"),
+        "{said}"
+    );
+    let list = [
+        "3 failed, of 6 binaries:",
+        "b inner::fails",
+        "c ended before its tests did",
+        "d inner::fails",
+    ];
+    assert_eq!(ended(&output), ends(1, &list), "{said}");
+
+    let output = workspace.run(suite, &["--offline", "--test", "a"]);
+    assert_eq!(ended(&output), ends(0, &["all passed, in 1 binaries"]));
+    // What does not compile has no tests to name.
+    workspace.write("top/tests/a.rs", "fn");
+    let output = workspace.run(suite, &["--offline", "--test", "a"]);
+    let list = ["1 failed, of 0 binaries:", "cargo test: exit status 101"];
+    assert_eq!(ended(&output), ends(1, &list));
+}
+
+#[test]
+fn the_suite_ends_a_binary_that_hangs_and_what_it_started() {
+    let workspace = Workspace::new("hangs");
+    workspace.write("top/tests/a.rs", HANGS);
+    let mut command = workspace.command("tools/suite.py", &["--offline", "--test", "a"]);
+    let output = command.env("SUITE_HANG_SECONDS", "10").output().unwrap();
+    let list = ["1 failed, of 1 binaries:", "a was killed: it hung"];
+    assert_eq!(ended(&output), ends(1, &list), "{output:?}");
+    let pid = std::fs::read_to_string(workspace.0.join("top/pid")).unwrap();
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+    // A process that has ended may still be listed, as a zombie.
+    assert!(stat.is_err() || stat.unwrap().contains(") Z "));
+}

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Names what goes into the filters' modules, for the cache of tools/filters.sh.
+
+`filters-key.py PACKAGE...` prints a digest of all that decides a module's bytes: the files of each
+local package that the filters are built of, the lock file, the build's own scripts, cargo's
+configuration files and the compiler. Packages of a registry are in the lock file by their digests.
+
+`filters-key.py PACKAGE... --covers DEP_INFO...` fails if a build read a local file that the digest
+leaves out. DEP_INFO are the files of that name that cargo writes beside modules.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TARGET = "wasm32-wasip1"
+# Folders of a package that no build of its library reads.
+UNUSED = {"tests", "examples", "vectors", "benches", "target"}
+SCRIPTS = ["filters.sh", "filters-key.py", "remap.sh", "trim-filter.py"]
+
+
+def said(*command):
+    """What a command prints."""
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+
+
+def local_folders(packages):
+    """The folders of the local packages that these packages are built of."""
+    command = ["cargo", "metadata", "--format-version=1", "--locked", f"--filter-platform={TARGET}"]
+    metadata = json.loads(said(*command))
+    by_id = {package["id"]: package for package in metadata["packages"]}
+    needs = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    left = [id for id in metadata["workspace_members"] if by_id[id]["name"] in packages]
+    if len(left) != len(packages):
+        sys.exit(f"filters-key: not all of {', '.join(packages)} are packages of this tree")
+    found = set()
+    while left:
+        package = left.pop()
+        if package not in found:
+            found.add(package)
+            for need in needs[package]["deps"]:
+                # What tests alone need is part of no build.
+                if any(kind["kind"] != "dev" for kind in need["dep_kinds"]):
+                    left.append(need["pkg"])
+    local = [by_id[package] for package in found if by_id[package]["source"] is None]
+    return sorted(Path(package["manifest_path"]).parent for package in local)
+
+
+def sources(folder):
+    """The files of a package that its library may be built of."""
+    for path, folders, files in os.walk(folder):
+        if Path(path) == folder:
+            folders[:] = [name for name in folders if name not in UNUSED]
+        yield from (Path(path) / name for name in files)
+
+
+def configuration():
+    """The files that cargo reads settings from."""
+    home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    folders = [folder / ".cargo" for folder in [Path.cwd(), *Path.cwd().parents]] + [home]
+    files = [folder / name for folder in folders for name in ("config", "config.toml")]
+    return [file for file in files if file.is_file()]
+
+
+def key(packages):
+    """The digest. Files of the tree count by their names in it, others by their content alone."""
+    top, digest = Path.cwd(), hashlib.sha256()
+
+    def add(name, content):
+        digest.update(b"%d %s %d " % (len(name), name, len(content)) + content)
+
+    files = [file for folder in local_folders(packages) for file in sources(folder)]
+    files += [top / name for name in ("Cargo.toml", "Cargo.lock", "rust-toolchain.toml")]
+    files += [top / "tools" / name for name in SCRIPTS]
+    for file in sorted(files):
+        add(os.fsencode(os.path.relpath(file, top)), file.read_bytes())
+    for file in configuration():
+        add(b"configuration", file.read_bytes())
+    add(b"packages", " ".join(packages).encode())
+    add(b"compiler", said("rustc", "-vV"))
+    return digest.hexdigest()
+
+
+def left_out(dep_infos, packages):
+    """Local files that a build read, and that the digest leaves out."""
+    known = {os.path.abspath(file) for folder in local_folders(packages) for file in sources(folder)}
+    found = set()
+    for dep_info in dep_infos:
+        _, _, names = dep_info.read_text().partition(": ")
+        # A space in a name has a backslash before it.
+        for name in names.splitlines()[0].replace("\\ ", "\0").split():
+            path = Path(os.path.abspath(name.replace("\0", " ")))
+            # A build script may name a whole folder.
+            found |= set(map(str, sources(path) if path.is_dir() else [path]))
+    return sorted(found - known)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("packages", nargs="+")
+    parser.add_argument("--covers", nargs="+", type=Path)
+    arguments = parser.parse_args()
+    if not arguments.covers:
+        print(key(arguments.packages))
+    elif missing := left_out(arguments.covers, arguments.packages):
+        sys.exit(f"filters-key: built of {', '.join(missing)}, which the digest leaves out")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+# shellcheck shell=bash
+# Sets `remap`: flags of rustc that leave no path of this machine in a WebAssembly module. Sourced by
+# the scripts that build modules.
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+remap=("--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
+    "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=rust")
+# The folder of a registry's sources is named after the registry.
+for registry in "$cargo_home"/registry/src/*; do remap+=("--remap-path-prefix=$registry=crates"); done
