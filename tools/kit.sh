@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the tensor kit into wit/kit/kit.wasm.gz, which the command carries: whoever writes a handler in Python or JavaScript needs no Rust. With `--check`: changes
-# nothing, and fails if what is there is not what the sources make. The output depends on the sources and the toolchain alone.
+# Builds the tensor library into wit/kit/kit.wasm.gz, which the CLI embeds: handlers in Python or
+# JavaScript need no Rust. With `--check`: changes nothing, and fails if that file is not what the
+# sources make. The output depends on the sources and the toolchain alone.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
@@ -9,11 +10,9 @@ kept=wit/kit/kit.wasm.gz
 cargo build --quiet --locked -p tensorgate-componentize
 # Settings of a profile that the caller has in its environment change symbols, and by them the bytes.
 unset "${!CARGO_PROFILE_@}"
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
+. tools/remap.sh
 # As tools/components.sh, and with the vector instructions that the sandbox runs as well as anything else.
-flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
-    "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=rust")
-for registry in "$cargo_home"/registry/src/*; do flags+=("--remap-path-prefix=$registry=crates"); done
+flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "${remap[@]}")
 # Shipped as it is, whatever else is built: always the profile for that.
 CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --release --target wasm32-unknown-unknown -p tensorgate-kit
