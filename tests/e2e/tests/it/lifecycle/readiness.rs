@@ -89,7 +89,8 @@ async fn comes_to(stack: &Stack, ready: bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_backend_makes_its_own_model_unready_and_nothing_else() {
     let answers = || Act::Say(200, r#"{"y": 1.5}"#.to_owned());
-    let server = Server::start(answers()).await;
+    // An address of its own, so that no other test's server takes the port while it is closed.
+    let server = Server::start_at("127.0.37.1:0".parse().unwrap(), answers()).await;
     let address = server.address;
     drop(server);
 
