@@ -1,4 +1,5 @@
-//! Where a run takes place: folders, binaries, cores, and the secret that a gate and its host share.
+//! The environment of a run: folders, binaries, cores, and the context key that a gate and its host
+//! share.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,23 +18,24 @@ use crate::outcome::{Failure, Outcome, failure};
 /// The environment variable that carries the context key into the filter.
 const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
 
-/// A run's surroundings.
+/// The environment of a run.
 pub struct Lab {
-    /// Sockets, configurations, logs. Short: a socket's path has at most 107 bytes.
+    /// Sockets, configurations and logs. The path is short, because a socket's path has at most 107
+    /// bytes.
     folder: PathBuf,
-    /// Our binaries.
+    /// The project's binaries.
     pub bin: PathBuf,
-    /// The filters' modules.
+    /// The filter modules.
     pub filters: PathBuf,
-    /// The handlers' components.
+    /// The handler components.
     pub components: PathBuf,
-    /// The user's cache folder, where the peers are.
+    /// The user's cache folder, where the peers are installed.
     pub cache: PathBuf,
     /// The repository.
     pub root: PathBuf,
-    /// Which cores there are.
+    /// The available cores.
     pub cores: Cores,
-    /// One round of few requests: does it work at all?
+    /// Runs one round of few requests, to check that every scenario works.
     pub quick: bool,
     envoy: PathBuf,
     key: String,
@@ -41,7 +43,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Looks around.
+    /// Finds the binaries and cores, and makes the run's folder.
     pub fn new(filters: PathBuf, components: PathBuf, quick: bool) -> Outcome<Self> {
         let bin = std::env::current_exe()?
             .parent()
@@ -84,20 +86,20 @@ impl Lab {
         })
     }
 
-    /// A fresh path in the run's folder.
+    /// A new path in the run's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         self.folder.join(format!("{number}-{name}"))
     }
 
-    /// A fresh folder.
+    /// A new folder in the run's folder.
     pub fn folder(&self, name: &str) -> Outcome<PathBuf> {
         let folder = self.path(name);
         std::fs::create_dir(&folder)?;
         Ok(folder)
     }
 
-    /// What `tensorgate` prints.
+    /// Runs `tensorgate` and returns its standard output.
     pub fn tensorgate(&self, arguments: &[&std::ffi::OsStr]) -> Outcome<Vec<u8>> {
         let output = Command::new(self.bin.join("tensorgate"))
             .args(arguments)
@@ -111,7 +113,7 @@ impl Lab {
         ))
     }
 
-    /// The key as a file that only we can read.
+    /// Writes the context key to a file that only this user can read.
     pub fn key_file(&self) -> Outcome<PathBuf> {
         let path = self.path("context.key");
         std::fs::OpenOptions::new()
@@ -123,7 +125,7 @@ impl Lab {
         Ok(path)
     }
 
-    /// Starts Envoy with a bootstrap whose admin socket is `admin`, and says where it listens.
+    /// Starts Envoy with a bootstrap whose admin socket is `admin`, and returns where it listens.
     pub async fn envoy(
         &self,
         name: &str,
@@ -177,21 +179,21 @@ impl Lab {
             .to_owned()
     }
 
-    /// Where it says that it is, for what is left behind on a failure.
+    /// The run's folder, to name what remains after a failure.
     pub fn place(&self) -> &Path {
         &self.folder
     }
 
-    /// A text for the document, which is to name no folder of this machine.
+    /// Replaces the paths of this machine in a text for the report.
     pub fn without_folders(&self, text: &str) -> String {
         let of_run = format!("{}/", self.folder.display());
         let of_tree = format!("{}/", self.root.display());
         text.replace(&of_run, "").replace(&of_tree, "")
     }
 
-    /// Removes what was written.
+    /// Removes the run's folder.
     pub fn clear(&self) {
-        // What is left is in the system's folder for such things.
+        // A folder that cannot be removed stays in the system's temporary folder.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -223,12 +225,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on the load's core.
+    /// Starts a server on the load's core.
     pub async fn start(lab: &Lab, kind: &str) -> Outcome<Self> {
         Self::start_with(lab, kind, &[]).await
     }
 
-    /// The same with further arguments.
+    /// Starts a server with further arguments.
     pub async fn start_with(lab: &Lab, kind: &str, more: &[&std::ffi::OsStr]) -> Outcome<Self> {
         let socket = lab.path(&format!("{kind}.sock"));
         let log = lab.path(&format!("{kind}.log"));
@@ -252,7 +254,7 @@ impl Server {
         })
     }
 
-    /// Its TCP address.
+    /// Its TCP address; an error if it has none.
     pub fn tcp(&self) -> Outcome<std::net::SocketAddr> {
         self.tcp
             .ok_or_else(|| Failure::from("this server has no port"))

@@ -1,4 +1,5 @@
-//! `tensorgate-bench`: one interleaved run of everything that has a target, and the document that says what came of it.
+//! `tensorgate-bench`: one interleaved run of every scenario that has a target, and a report of the
+//! results.
 
 mod admin;
 mod child;
@@ -127,7 +128,7 @@ async fn measure(lab: &Lab, flags: &Flags) -> Outcome<Report> {
         }
         ran = ran.saturating_add(1);
         let started = std::time::Instant::now();
-        // What can be measured is, whatever became of the others.
+        // A failed scenario does not prevent the others from running.
         if let Err(error) = scenario(lab, &mut report).await {
             eprintln!("{name}: {error}");
             report.fail(name, &lab.without_folders(&error.to_string()));

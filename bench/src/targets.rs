@@ -1,4 +1,4 @@
-//! What each figure must reach.
+//! The targets that figures must reach.
 
 mod why;
 
@@ -11,29 +11,29 @@ pub enum Bound {
     AtLeast(f64, &'static str),
 }
 
-/// Whether it can be measured by now.
+/// Whether a target can be measured yet.
 #[derive(Clone, Copy, Debug)]
 pub enum State {
     /// A scenario measures it.
     Now,
-    /// What it is of does not exist yet.
+    /// The feature does not exist yet.
     Later(&'static str),
 }
 
 /// One target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// How scenarios name it.
+    /// Its name in scenarios.
     pub id: &'static str,
-    /// What is done.
+    /// The work that is measured.
     pub work: &'static str,
-    /// What it is compared with.
+    /// The baseline.
     pub against: &'static str,
-    /// What is asked.
+    /// The required bound.
     pub bound: Bound,
-    /// Whether there is something to measure.
+    /// Whether it can be measured yet.
     pub state: State,
-    /// Where the time goes if it is missed, and what would close it.
+    /// Why the target is missed, and what would help.
     pub note: Option<&'static str>,
 }
 
@@ -66,7 +66,7 @@ const fn later(
 }
 
 impl Target {
-    /// The same, with where the time goes if it is missed.
+    /// The same target with a note on why it is missed.
     const fn because(self, note: &'static str) -> Self {
         Self {
             note: Some(note),
@@ -81,7 +81,7 @@ const BARE: &str = "bare Envoy, same body and upstream";
 const ITSELF: &str = "itself";
 const ALONE: &str = "–";
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     now("key", "gate, 1 KB JSON, API key", BARE, AtMost(1.25, "×")).because(why::KEY),
     now(

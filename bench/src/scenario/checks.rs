@@ -1,4 +1,5 @@
-//! The same checks made in other ways: by a script in Envoy, by a service that Envoy asks, and as far as Envoy's own filters go.
+//! The same checks implemented in other ways: a Lua script in Envoy, an external service, and
+//! Envoy's own filters as far as they go.
 
 use std::ffi::OsStr;
 
@@ -18,10 +19,10 @@ use crate::tokens::{Algorithm, public_keys};
 
 use super::{client, course, tokens};
 
-/// Clients that the script knows; as many as the policy has with a key.
+/// Clients that the script knows: as many as have a key in the policy.
 const CLIENTS: usize = 10;
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let rendered = tokens::render(lab, &upstream, GATE)?;
@@ -119,7 +120,8 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Whoever is measured for checking has to refuse what the gate refuses.
+/// Checks that an implementation rejects the same requests as the gate. Otherwise its figure would
+/// not be comparable.
 async fn refuses(envoy: &Envoy) -> Outcome<()> {
     for (shot, status) in [
         (json_shot(SMALL)?.with("x-api-key", &key(CLIENTS))?, 401),

@@ -1,4 +1,5 @@
-//! The whole path when there is a lot: twice the load that it can take, and a thousand handlers and models.
+//! The whole path under heavy load: twice the load that it can serve, and a thousand handlers and
+//! models.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,12 @@ use crate::report::Report;
 use super::path::Whole;
 use super::{client, course};
 
-/// How long a client of a crowd waits.
+/// How long a client waits for a response.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Share of the closed loop's rate at which the path is neither idle nor overloaded.
+/// Share of the closed loop's throughput that counts as full load without overload.
 const KNEE: f64 = 0.9;
 
-/// Twice the load of the knee.
+/// Twice the full load.
 pub async fn overload(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section("Twice the load that fits", "Photographs through gate, host and handler. The knee is nine tenths of what four connections get through; a crowd then sends at the knee's rate, and at twice that, without waiting for answers. Good is answered within one second.");
     let upstream = Server::start(lab, "upstream").await?;
@@ -68,12 +69,12 @@ pub async fn overload(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// What the host may hold: one body of the largest, as it came and as it was decoded, and little beside it.
+/// The host's `buffered_bytes`: room for one body of the largest size, as received and as decoded.
 const BUFFERED: (&str, f64) = ("520MiB", 520.0);
-/// Of which so many come at once.
+/// Number of such bodies that are sent concurrently.
 const AT_ONCE: usize = 4;
 
-/// More bodies than the host may hold.
+/// Concurrent bodies that together exceed the host's memory budget.
 pub async fn buffering(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "More than the host may hold",
@@ -109,10 +110,10 @@ pub async fn buffering(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Handlers with a component of their own each: what compiling costs, and what compiled code takes.
+/// Handlers with a component of their own, to measure compilation and the size of compiled code.
 const OWN: u16 = 64;
 
-/// One handler or a thousand.
+/// One handler compared with a thousand.
 pub async fn many(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let many = if lab.quick { 5 } else { 1_000 };
     report.section(

@@ -1,4 +1,4 @@
-//! Other forms of a small request: a conversation in OpenAI's API, and bodies that come compressed.
+//! Other forms of a small request: OpenAI's API and compressed bodies.
 
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Expect, Http};
@@ -11,7 +11,7 @@ use crate::report::Report;
 
 use super::{client, course};
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let mut shape = Shape::plain(upstream.tcp()?);

@@ -1,4 +1,5 @@
-//! Handlers by the language that they are written in: how fast a fresh instance is there, and what the same job costs in each, in the sandbox and outside of it.
+//! Handlers by language: start-up time of a fresh instance, and the cost of the same task inside
+//! and outside the sandbox.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +16,8 @@ use crate::models::{SIDE, photo, photo_of};
 use crate::outcome::{Failure, Outcome, failure};
 use crate::report::Report;
 
-/// A language: its name after `--lang`, the handler's file and source, and its targets: a start with its first call, and the job.
+/// A language: its name after `--lang`, the handler's file and source, and its two targets
+/// (start-up with the first call, and the task).
 struct Language {
     name: &'static str,
     title: &'static str,
@@ -44,19 +46,19 @@ const LANGUAGES: [Language; 2] = [
     },
 ];
 
-/// What an interpreter needs for the job without the kit.
+/// The budget that an interpreter needs for the task without the tensor kit.
 const BUDGET: Budget = Budget {
     memory: "128MiB",
     timeout_ms: 20_000,
 };
 
-/// Pixels a side of the picture of a first call.
+/// Pixels a side of the picture in a first call.
 const SMALL_SIDE: usize = 2;
 
-/// How far the languages' floats may be apart.
+/// Largest accepted difference between the languages' floats.
 const TOLERANCE: f32 = 1e-4;
 
-/// One way to have the job done.
+/// One way to run the task.
 struct Way {
     name: String,
     does: Does,
@@ -66,11 +68,11 @@ struct Way {
 
 enum Does {
     Handler(LoadedHandler),
-    /// An interpreter of this machine, and which of its ways.
+    /// An interpreter of this machine, and which of its implementations.
     Outside(std::path::PathBuf, &'static str),
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     lab.cores.enter(Place::Subject)?;
     let outcome = measure(lab, report).await;
@@ -163,7 +165,7 @@ impl Way {
     }
 }
 
-/// Instances and first calls of a handler: a row, and the median of the latter.
+/// Measures instantiation and first calls of a handler: a row, and the median of the first calls.
 async fn start(lab: &Lab, name: &str, handler: &LoadedHandler) -> Outcome<(Vec<String>, f64)> {
     let runs = if lab.quick { 5 } else { 1_000 };
     let (mut instances, mut calls, mut fuel) = (Vec::new(), Vec::new(), 0);
@@ -192,7 +194,7 @@ async fn start(lab: &Lab, name: &str, handler: &LoadedHandler) -> Outcome<(Vec<S
     Ok((row, quantile(&calls, 0.5)))
 }
 
-/// The job, by each in turn; all must come to the same.
+/// Runs the task in each way in turn. All results must agree.
 async fn jobs(lab: &Lab, ways: &mut [Way]) -> Outcome<()> {
     let (rounds, runs) = if lab.quick { (1, 1) } else { (5, 40) };
     let pixels = photo();
@@ -239,7 +241,7 @@ fn agree(name: &str, made: &[u8], image: &[f32]) -> Outcome<()> {
     Ok(())
 }
 
-/// The same by an interpreter of this machine, on the same core.
+/// Runs the task in an interpreter of this machine, on the same core.
 fn outside(
     lab: &Lab,
     interpreter: &Path,
@@ -296,7 +298,8 @@ fn tell(report: &mut Report, ways: &[Way]) {
     }
 }
 
-/// A component of a new project with our handler in it; or why there is none here.
+/// Builds a component from a new project with the bench's handler. The inner error says why the
+/// language is not available.
 fn build(lab: &Lab, language: &Language) -> Outcome<Result<Vec<u8>, String>> {
     let folder = lab.path(language.name);
     let name = format!("bench-{}", language.name);

@@ -1,5 +1,5 @@
-//! What it costs a handler's code to be counted: the same component in engines that count fuel, that look at an epoch only, and that do neither, and the same
-//! function compiled for this machine.
+//! Cost of metering a handler: the same component in an engine that counts fuel, one that checks
+//! epochs, and one that does neither. The same function compiled for this machine is the baseline.
 
 use std::time::Instant;
 
@@ -32,14 +32,14 @@ mod bindings {
     });
 }
 
-/// What an engine counts: its name, fuel, epochs.
+/// The engines: name, fuel, epochs.
 const KINDS: [(&str, bool, bool); 3] = [
     ("nothing is counted", false, false),
     ("epochs", false, true),
     ("fuel and epochs, as in the host", true, true),
 ];
 
-/// A component in an engine, called again and again.
+/// A component in one engine, which is called repeatedly.
 struct Guest {
     name: &'static str,
     fuel: bool,
@@ -48,7 +48,7 @@ struct Guest {
     calls: Vec<f64>,
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     lab.cores.enter(Place::Subject)?;
     let outcome = measure(lab, report);
@@ -111,7 +111,7 @@ impl Guest {
         let engine = Engine::new(&config)?;
         let component = Component::new(&engine, component)?;
         let mut linker = Linker::new(&engine);
-        // It asks for nothing on the way that is measured.
+        // The measured call uses no import.
         linker.define_unknown_imports_as_traps(&component)?;
         let mut store = Store::new(&engine, ());
         if fuel {

@@ -1,4 +1,4 @@
-//! The same 1 KB in other modes of the proxy: HTTP/2, TLS, two workers.
+//! The same 1 KB request with other settings of the proxy: HTTP/2, TLS, two workers.
 
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Expect, Http};
@@ -12,7 +12,7 @@ use crate::tls::Identity;
 
 use super::{client, course};
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let shape = Shape::plain(upstream.tcp()?);

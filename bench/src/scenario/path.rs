@@ -1,5 +1,5 @@
-//! The host's part of a request: a model without a handler against a bare hop, and a model with one against Python that does the
-//! same job.
+//! The host's part of a request. A model without a handler is compared with a bare proxy hop, and a
+//! model with a handler with Python servers that do the same task.
 
 use std::net::SocketAddr;
 
@@ -25,21 +25,21 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Starts both, with the handler in the policy.
+    /// Starts both. The policy includes the handler.
     pub async fn start(lab: &Lab, upstream: SocketAddr, more_handlers: usize) -> Outcome<Self> {
         let mut shape = Shape::plain(upstream);
         shape.more_handlers = more_handlers;
         Self::of(lab, shape).await
     }
 
-    /// With so many more models whose handlers have a component of their own each.
+    /// Starts both with this many further models, each with a component of its own.
     pub async fn with_components(lab: &Lab, upstream: SocketAddr, count: u16) -> Outcome<Self> {
         let mut shape = Shape::plain(upstream);
         shape.more_handlers = usize::from(count);
         Self::made(lab, shape, count).await
     }
 
-    /// The same with a policy of another shape.
+    /// Starts both with a policy of another shape.
     pub async fn of(lab: &Lab, shape: Shape) -> Outcome<Self> {
         Self::made(lab, shape, 0).await
     }
@@ -99,10 +99,10 @@ pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// A peer in Python: its name, the target of its memory, what tables call it.
+/// A peer in Python: its name, its memory target, its name in tables.
 type Named = (&'static str, &'static str, &'static str);
 
-/// All of them.
+/// All peers.
 const PEERS: [Named; 3] = [
     ("kserve", "host-memory-kserve", "KServe transformer"),
     (
@@ -117,7 +117,7 @@ const PEERS: [Named; 3] = [
     ),
 ];
 
-/// A handler against Python.
+/// A handler compared with Python.
 pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section("A photograph, 224×224×3 bytes to FP32 NCHW, then forwarded", "gRPC in, gRPC out. The figure is the CPU of whoever transforms: the sandbox host, a KServe transformer, a Triton whose Python backend transforms and hands over to a second model, an MLServer whose runtime transforms and forwards to nobody. Envoy with the gate is beside the host; the peers have nothing in front of them.");
     let upstream = Server::start(lab, "upstream").await?;
@@ -160,7 +160,7 @@ pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
     memory(lab, report, &mut contenders, &running).await
 }
 
-/// The same of 1 KB: what a request costs whatever it holds.
+/// The same with 1 KB: the cost of a request apart from its content.
 async fn small(lab: &Lab, report: &mut Report, contenders: &mut [Contender]) -> Outcome<()> {
     report.section(
         "The same job on 1 KB",
@@ -186,7 +186,7 @@ async fn small(lab: &Lab, report: &mut Report, contenders: &mut [Contender]) -> 
     Ok(())
 }
 
-/// Requests at once while memory is looked at.
+/// Concurrent requests while memory is measured.
 const AT_ONCE: usize = 64;
 
 async fn memory(

@@ -1,4 +1,4 @@
-//! 1 KB of JSON: what each way of guarding it adds to a proxy that guards nothing.
+//! 1 KB of JSON: the CPU time that each way of guarding adds to a bare proxy.
 
 use crate::lab::{Lab, Server};
 use crate::load::{Expect, Http};
@@ -12,7 +12,7 @@ use crate::report::Report;
 use super::{client, course, tokens};
 use crate::tokens::{Algorithm, public_keys};
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "1 KB of JSON over HTTP/1.1",

@@ -1,4 +1,5 @@
-//! A million callers that were never seen before: what is kept of them is bounded, and what Envoy holds in memory shows it.
+//! A million callers with new source addresses. The state that is kept about them is bounded, and
+//! Envoy's memory shows it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,10 +14,10 @@ use crate::report::Report;
 
 use super::CONNECTIONS;
 
-/// Requests of one turn, each from a source of its own.
+/// Requests of one turn, each from another source.
 const TURN: usize = 5_000;
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let (first, all): (usize, usize) = if lab.quick {
         (20, 60)
@@ -55,7 +56,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Callers, each from a source of its own.
+/// Callers, each from another source.
 struct Crowd {
     right: Client,
     wrong: Client,
@@ -77,7 +78,7 @@ impl Crowd {
         })
     }
 
-    /// So many more of them, the first half with good keys.
+    /// Sends this many more requests, the first half with valid keys.
     async fn turn(&mut self, count: usize) -> Outcome<()> {
         let (from, to) = (self.sent, self.sent.saturating_add(count));
         let middle = from.midpoint(to);
@@ -99,7 +100,7 @@ impl Crowd {
     }
 }
 
-/// The address of a source: no two share one, nor a /64.
+/// The address of a source. No two share a /64.
 fn source(number: usize) -> String {
     let number = u32::try_from(number).unwrap_or(u32::MAX);
     if number.is_multiple_of(2) {

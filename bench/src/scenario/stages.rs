@@ -1,4 +1,5 @@
-//! What each stage of the gate's work costs: Envoys that differ by one stage each, and the differences between them.
+//! Cost of each stage of the gate: Envoys that differ by one stage each, and the differences
+//! between them.
 
 use std::path::PathBuf;
 
@@ -14,13 +15,13 @@ use crate::tokens::{Algorithm, policy};
 
 use super::{client, course, tokens::KEYS_FILE};
 
-/// A module that does nothing, as text.
+/// A module that does nothing, in the text format.
 const IDLE: &str = include_str!("../../envoy/idle.wat");
 
-/// The filter that says who is calling, alone.
+/// The authentication filter alone.
 const AUTH: &str = "auth";
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "The cost of each stage, 1 KB of JSON",
@@ -115,7 +116,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// The module, compiled.
+/// The compiled module.
 fn module(lab: &Lab, holds: bool) -> Outcome<PathBuf> {
     let text = IDLE.replace("HELD", if holds { "1" } else { "0" });
     let path = lab.path("idle.wasm");
@@ -123,7 +124,7 @@ fn module(lab: &Lab, holds: bool) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-/// A gate whose policy limits so much.
+/// Renders a gate with these limits.
 fn gate(lab: &Lab, upstream: &Server, limits: Limits, chain: &str) -> Outcome<Rendered> {
     let folder = lab.folder("stages")?;
     std::fs::write(folder.join(KEYS_FILE), crate::tokens::public_keys())?;

@@ -1,4 +1,4 @@
-//! Bodies of 600 KB, 8 MB and 575 KB of JSON: what it costs to have looked at every value.
+//! Bodies of 600 KB, 8 MB and 575 KB of JSON: the cost of checking every value.
 
 use crate::kernel::{peak_rss_mib, rss_mib};
 use crate::lab::{Envoy, Lab, Server};
@@ -19,7 +19,7 @@ struct Envoys {
     bare: Envoy,
     processor: Envoy,
     gate: Envoy,
-    /// The same gate, which holds only a little of a body.
+    /// The same gate with a small `hold_bytes`, so that bodies are streamed.
     passing: Envoy,
     service: Server,
     _upstream: Server,
@@ -100,18 +100,18 @@ impl Envoys {
     }
 }
 
-/// Who runs beside a bare Envoy and the gate.
+/// The contenders beside a bare Envoy and the gate.
 #[derive(Clone, Copy, Default)]
 struct Also<'a> {
-    /// Requests for a contract that looks at no value, to the gate.
+    /// A request to the gate for a model whose contract checks no values.
     unread: Option<&'a Shot>,
-    /// ext_proc.
+    /// Whether to include ext_proc.
     processor: bool,
-    /// The gate that has a body pass as soon as it is more than a little.
+    /// Whether to include the gate that streams bodies.
     passing: bool,
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let envoys = Envoys::start(lab).await?;
 
@@ -210,7 +210,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// More than anybody holds: memory is the other figure.
+/// A body that is larger than the buffers. The second figure is memory.
 async fn streamed(lab: &Lab, report: &mut Report, envoys: &Envoys) -> Outcome<()> {
     report.section(
         "256 MiB of FP32, streamed",

@@ -1,4 +1,4 @@
-//! What a token costs that nobody has seen before, and what a flood of bad ones does.
+//! Cost of a token that is not cached, and of a flood of invalid tokens.
 
 use std::path::{Path, PathBuf};
 
@@ -16,15 +16,15 @@ use crate::tokens::{Algorithm, policy, public_keys};
 
 use super::{client, course};
 
-/// The file of keys beside a policy.
+/// The JWKS file beside a policy.
 pub const KEYS_FILE: &str = "issuer.jwks.json";
 
-/// Envoy's function that checks signatures with its own library.
+/// Envoy's foreign function that verifies signatures with its own library.
 const FOREIGN: &[u8] = b"verify_signature";
-/// No function of Envoy's.
+/// A function name that Envoy does not know.
 const NOBODYS: &[u8] = b"verify_nothing__";
 
-/// A gate of these filters whose policy has the bench's issuer.
+/// Renders a gate with these filters and the bench's issuer.
 pub fn render(lab: &Lab, upstream: &Server, chain: &str) -> Outcome<Rendered> {
     render_with(lab, upstream, chain, false)
 }
@@ -38,7 +38,7 @@ fn render_with(lab: &Lab, upstream: &Server, chain: &str, lockout: bool) -> Outc
     Rendered::with_chain(lab, folder, &shape.to_json(), &upstream.socket, chain)
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let rendered = render(lab, &upstream, GATE)?;
@@ -87,8 +87,9 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     flood(report, &bounded, &plain, course, all).await
 }
 
-/// Whom the filter has check a signature: Envoy where that is possible. The other way is the same module, which is told by Envoy that it has no such
-/// function.
+/// Compares the two signature implementations: Envoy's foreign function, where it exists, and the
+/// filter's own. The second uses the same module with another function name, which Envoy does not
+/// know.
 async fn foreign(
     lab: &Lab,
     report: &mut Report,
@@ -111,7 +112,7 @@ async fn foreign(
     ] {
         let name = algorithm.name();
         let cached = vec![with(algorithm.bearer(usize::MAX)?)?];
-        // Not those of the races before.
+        // Tokens that earlier races did not use.
         let fresh = (0..all)
             .map(|number| with(algorithm.bearer(number.saturating_add(1 << 32))?))
             .collect::<Outcome<Vec<Shot>>>()?;
@@ -138,7 +139,8 @@ async fn foreign(
     Ok(())
 }
 
-/// The gate's module, which finds no function of Envoy's to check signatures.
+/// The gate's module with a function name that Envoy does not know, so that it verifies signatures
+/// itself.
 fn without_foreign(lab: &Lab) -> Outcome<PathBuf> {
     let mut module = std::fs::read(lab.filters.join("gate.wasm"))?;
     let found: Vec<usize> = module
@@ -160,7 +162,7 @@ fn without_foreign(lab: &Lab) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-/// These filters, the first of them made of another module.
+/// These filters, with the first filter's module replaced.
 fn with_module(filters: &Value, module: &Path) -> Outcome<Value> {
     let mut filters = filters.clone();
     let file = filters
