@@ -15,7 +15,7 @@ pub async fn ask(address: &Address, method: Method, path: &str) -> Outcome<Bytes
     match address {
         Address::Tcp(address) => over(TcpStream::connect(address).await?, method, path).await,
         Address::Unix(file) => over(UnixStream::connect(file).await?, method, path).await,
-        Address::Tls(..) => failure("no admin interface has TLS"),
+        Address::Tls(..) => failure("admin interfaces have no TLS"),
     }
 }
 

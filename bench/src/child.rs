@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::cores::{Cores, Place};
+use crate::cores::{CoreSet, Cores};
 use crate::kernel;
 use crate::outcome::{Outcome, failure};
 
@@ -29,13 +29,13 @@ impl Process {
     pub fn start(
         name: &str,
         cores: &Cores,
-        place: Place,
+        set: CoreSet,
         command: &Command,
         log: &Path,
     ) -> Outcome<Self> {
         Ok(Self {
             name: name.to_owned(),
-            child: cores.spawn(place, command, File::create(log)?)?,
+            child: cores.spawn(set, command, File::create(log)?)?,
             log: log.to_owned(),
         })
     }

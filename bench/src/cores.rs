@@ -9,7 +9,7 @@ use crate::outcome::{Failure, Outcome, failure};
 
 /// Which cores a process may run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum CoreSet {
     /// Load generator, upstream, no-op services.
     Load,
     /// Envoy, the sandbox host, the peers.
@@ -31,7 +31,7 @@ impl Cores {
         let list = status
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-            .ok_or_else(|| Failure::from("the kernel names no cores"))?;
+            .ok_or_else(|| Failure::from("the kernel reports no cores"))?;
         let mut ours = Vec::new();
         for part in list.trim().split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -46,10 +46,10 @@ impl Cores {
     }
 
     /// A core list as `taskset` reads it.
-    fn list(&self, place: Place) -> String {
-        let chosen: &[u32] = match (place, self.ours.as_slice()) {
-            (Place::Load, [load, _, ..]) => &[*load],
-            (Place::Subject, [_, subject, ..]) => &[*subject],
+    fn list(&self, set: CoreSet) -> String {
+        let chosen: &[u32] = match (set, self.ours.as_slice()) {
+            (CoreSet::Load, [load, _, ..]) => &[*load],
+            (CoreSet::Subject, [_, subject, ..]) => &[*subject],
             (_, all) => all,
         };
         chosen
@@ -60,13 +60,13 @@ impl Cores {
     }
 
     /// Moves this thread, and the threads that it starts from now on.
-    pub fn enter(&self, place: Place) -> Outcome<()> {
+    pub fn enter(&self, set: CoreSet) -> Outcome<()> {
         let thread = std::fs::read_link("/proc/thread-self")?;
         let thread = thread
             .file_name()
-            .ok_or_else(|| Failure::from("a thread without a number"))?;
+            .ok_or_else(|| Failure::from("a thread without an ID"))?;
         let output = Command::new("taskset")
-            .args(["-c", "-p", &self.list(place)])
+            .args(["-c", "-p", &self.list(set)])
             .arg(thread)
             .stdin(Stdio::null())
             .output()?;
@@ -81,10 +81,10 @@ impl Cores {
 
     /// Starts a process on the given cores, with its output going to a file. `taskset` executes the
     /// program, so the child's process ID is the program's own.
-    pub fn spawn(&self, place: Place, command: &Command, log: File) -> Outcome<Child> {
+    pub fn spawn(&self, set: CoreSet, command: &Command, log: File) -> Outcome<Child> {
         let mut placed = Command::new("taskset");
         placed
-            .args(["-c", &self.list(place)])
+            .args(["-c", &self.list(set)])
             .arg(command.get_program())
             .args(command.get_args());
         for (name, value) in command.get_envs() {

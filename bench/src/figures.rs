@@ -6,7 +6,7 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "an index within a slice, clamped by it"
+        reason = "the index is clamped to the slice"
     )]
     let at = ((sorted.len().saturating_sub(1)) as f64 * share).round() as usize;
     sorted.get(at).copied().unwrap_or(f64::NAN)

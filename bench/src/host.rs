@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use crate::child::Process;
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::lab::Lab;
 use crate::load::Address;
 use crate::outcome::Outcome;
@@ -38,7 +38,7 @@ impl Host {
             .arg(admin.to_string())
             .args(["--log", "json"]);
         let log = lab.path(&format!("host-{name}.log"));
-        let mut process = Process::start(name, &lab.cores, Place::Subject, &command, &log)?;
+        let mut process = Process::start(name, &lab.cores, CoreSet::Subject, &command, &log)?;
         let admin = Address::Tcp(admin);
         process
             .until(async || {

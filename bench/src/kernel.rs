@@ -23,7 +23,7 @@ pub fn cpu_ns(pid: u32) -> Outcome<u64> {
         sum = sum.saturating_add(ran);
     }
     if sum == 0 {
-        return failure(format!("the kernel counts no time for process {pid}"));
+        return failure(format!("the kernel reports no CPU time for process {pid}"));
     }
     Ok(sum)
 }

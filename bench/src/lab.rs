@@ -11,7 +11,7 @@ use serde_json::Value;
 use tensorgate_policy::hex;
 
 use crate::child::Process;
-use crate::cores::{Cores, Place};
+use crate::cores::{CoreSet, Cores};
 use crate::load::Address;
 use crate::outcome::{Failure, Outcome, failure};
 
@@ -52,7 +52,7 @@ impl Lab {
         for binary in ["tensorgate", "tensorgate-host"] {
             if !bin.join(binary).is_file() {
                 return failure(format!(
-                    "{binary} is not in {}: run make bench",
+                    "{binary} is not in {}: run `make bench`",
                     bin.display()
                 ));
             }
@@ -135,10 +135,10 @@ impl Lab {
     ) -> Outcome<Envoy> {
         let file = self.path("envoy.yaml");
         std::fs::write(&file, bootstrap)?;
-        let place = if workers > 1 {
-            Place::Anywhere
+        let set = if workers > 1 {
+            CoreSet::Anywhere
         } else {
-            Place::Subject
+            CoreSet::Subject
         };
         let mut command = Command::new(&self.envoy);
         command
@@ -148,7 +148,7 @@ impl Lab {
             .arg(workers.to_string())
             .env(CONTEXT_KEY_VARIABLE, &self.key);
         let log = self.path(&format!("envoy-{name}.log"));
-        let mut process = Process::start(name, &self.cores, place, &command, &log)?;
+        let mut process = Process::start(name, &self.cores, set, &command, &log)?;
         let admin = Address::Unix(admin.to_owned());
         let address = process
             .until(async || {
@@ -180,7 +180,7 @@ impl Lab {
     }
 
     /// The run's folder, to name what remains after a failure.
-    pub fn place(&self) -> &Path {
+    pub fn run_folder(&self) -> &Path {
         &self.folder
     }
 
@@ -239,7 +239,7 @@ impl Server {
             .args(["serve", kind, "--tcp", "127.0.0.1:0", "--unix"])
             .arg(&socket)
             .args(more);
-        let mut process = Process::start(kind, &lab.cores, Place::Load, &command, &log)?;
+        let mut process = Process::start(kind, &lab.cores, CoreSet::Load, &command, &log)?;
         let tcp = process
             .until(async || {
                 let text = std::fs::read_to_string(&log).ok()?;

@@ -211,7 +211,7 @@ pub fn spoilt_json_shot() -> Outcome<Shot> {
 
 /// 1 KB of a conversation.
 pub fn chat_shot() -> Outcome<Shot> {
-    let said = "How long may a tensor be before somebody has to look at all of it? ";
+    let said = "How long may a tensor be before a checker has to read all of it? ";
     let message = |role: &str, times: usize| json!({"role": role, "content": said.repeat(times)});
     let body = json!({
         "model": CHAT, "max_tokens": 64, "temperature": 0.5,

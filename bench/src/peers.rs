@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::child::Process;
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::lab::Lab;
 use crate::load::{Address, Client, Expect, Http};
 use crate::models::{PHOTO, grpc_shot};
@@ -34,10 +34,10 @@ pub async fn start(lab: &Lab, name: &str, backend: SocketAddr) -> Outcome<Result
         "kserve" => kserve(lab, &installed, port, backend)?,
         "triton" => triton(lab, &installed, port)?,
         "mlserver" => mlserver(lab, &installed, port)?,
-        _ => return failure(format!("no peer is called {name}")),
+        _ => return failure(format!("unknown peer {name}")),
     };
     let log = lab.path(&format!("{name}.log"));
-    let mut process = Process::start(name, &lab.cores, Place::Subject, &command, &log)?;
+    let mut process = Process::start(name, &lab.cores, CoreSet::Subject, &command, &log)?;
     let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
     let shot = grpc_shot(PHOTO)?;
     process

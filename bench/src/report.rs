@@ -101,7 +101,7 @@ impl Report {
     /// The whole document.
     pub fn document(&self, lab: &Lab) -> String {
         let mut text = String::from(
-            "# Figures of one run\n\nWritten by `make bench`; README.md beside this says how each figure is made and how to read it.\n\n",
+            "# Figures of one run\n\nWritten by `make bench`; README.md in this folder explains how each figure is measured and how to read it.\n\n",
         );
         text.push_str(&surroundings(lab));
         text.push_str(
@@ -127,9 +127,7 @@ impl Report {
             }
         }
         if !remarks.is_empty() {
-            text.push_str(
-                "\n### What was missed: where the time goes, and what would close it\n\n",
-            );
+            text.push_str("\n### Missed targets: where the time goes, and what would help\n\n");
         }
         for (note, mut works) in remarks {
             works.dedup();
@@ -154,7 +152,7 @@ impl Report {
             (None, State::Now) => (
                 self.absent
                     .get(target.id)
-                    .map_or("not part of this run", String::as_str)
+                    .map_or("not in this run", String::as_str)
                     .to_owned(),
                 "",
             ),

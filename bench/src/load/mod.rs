@@ -151,7 +151,7 @@ impl Client {
         match &volley.first_failure {
             None => Ok(volley),
             Some(text) => failure(format!(
-                "{} of {count} requests were not answered as expected; the first: {text}",
+                "{} of {count} requests had an unexpected response; the first: {text}",
                 volley.failed
             )),
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tensorgate_host::sandbox::{LoadedHandler, Sandbox, SandboxConfig};
 
 use super::sandbox::{Budget, input, load_component, micros};
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::figures::{median, quantile};
 use crate::lab::Lab;
 use crate::models::{SIDE, photo, photo_of};
@@ -74,16 +74,16 @@ enum Does {
 
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    lab.cores.enter(Place::Subject)?;
+    lab.cores.enter(CoreSet::Subject)?;
     let outcome = measure(lab, report).await;
-    lab.cores.enter(Place::Load)?;
+    lab.cores.enter(CoreSet::Load)?;
     outcome
 }
 
 async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "Handlers by language",
-        "In the bench's own process, fuel and epochs on. An instance is made and dropped; a first call is an instance and a `preprocess` of 2×2 pixels, which gives back what it got (in Rust it does the job); the job is a whole `preprocess` of 224×224×3 bytes to FP32 NCHW on a fresh instance. Python is CPython and JavaScript QuickJS, each with the tensor kit in its component, as `tensorgate handler build` makes it. Plain is without the kit: a list comprehension for each channel, a loop over a typed array. Outside of the sandbox stand an interpreter of this machine (the KServe peer's) with the same lists, and with numpy.",
+        "Measured in the bench's own process with fuel and epochs. An instance is made and dropped. A first call is an instance and a `preprocess` of 2×2 pixels that returns its input (in Rust it performs the task). The task is a whole `preprocess` of 224×224×3 bytes to FP32 NCHW on a fresh instance. Python is CPython and JavaScript QuickJS, each with the tensor kit in its component, as `tensorgate handler build` makes it. Plain is without the kit: a list comprehension for each channel, or a loop over a typed array. Outside the sandbox, an interpreter of this machine (the KServe peer's) runs the same list code, and numpy.",
     );
     let sandbox = Sandbox::new(SandboxConfig::default())?;
     let rust = std::fs::read(lab.components.join("normalise.wasm"))
@@ -235,7 +235,7 @@ fn agree(name: &str, made: &[u8], image: &[f32]) -> Outcome<()> {
     };
     if !rest.is_empty() || numbers.len() != image.len() || !numbers.iter().zip(image).all(near) {
         return failure(format!(
-            "{name} makes another image than the handler in Rust"
+            "{name} returns another image than the handler in Rust"
         ));
     }
     Ok(())
@@ -285,7 +285,7 @@ fn tell(report: &mut Report, ways: &[Way]) {
             ]
         })
         .collect();
-    report.table(&["the job", "p50 µs", "p99 µs", "× Rust", "fuel"], &rows);
+    report.table(&["the task", "p50 µs", "p99 µs", "× Rust", "fuel"], &rows);
     for language in &LANGUAGES {
         let kit = format!("{}, the kit", language.title);
         if let Some(way) = ways.iter().find(|way| way.name == kit) {
@@ -326,7 +326,7 @@ fn build(lab: &Lab, language: &Language) -> Outcome<Result<Vec<u8>, String>> {
         let said = String::from_utf8_lossy(&built.stderr).into_owned();
         if said.contains("handler setup") {
             return Ok(Err(format!(
-                "what makes components of {} is not installed (make handler-tools)",
+                "the tools that build components of {} are not installed (make handler-tools)",
                 language.title
             )));
         }

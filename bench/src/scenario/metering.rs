@@ -9,7 +9,7 @@ use wasmtime::{Config, Engine, OptLevel, Store};
 use self::bindings::tensorgate::handler::types::{Datatype, Tensor};
 use self::bindings::{Payload, Preprocess};
 use super::sandbox::micros;
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::figures::{median, quantile};
 use crate::lab::Lab;
 use crate::models::{CHANNELS, SIDE, photo};
@@ -34,7 +34,7 @@ mod bindings {
 
 /// The engines: name, fuel, epochs.
 const KINDS: [(&str, bool, bool); 3] = [
-    ("nothing is counted", false, false),
+    ("no metering", false, false),
     ("epochs", false, true),
     ("fuel and epochs, as in the host", true, true),
 ];
@@ -50,16 +50,16 @@ struct Guest {
 
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    lab.cores.enter(Place::Subject)?;
+    lab.cores.enter(CoreSet::Subject)?;
     let outcome = measure(lab, report);
-    lab.cores.enter(Place::Load)?;
+    lab.cores.enter(CoreSet::Load)?;
     outcome
 }
 
 fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
-        "What counting costs a handler",
-        "The normalise handler, 224×224×3 bytes to FP32 NCHW, in one instance that is kept: nothing but `preprocess` and the copies in and out, so that what stands between the rows is the code that counts. Native is the same function compiled for this machine, its output allocated anew; no bytes are copied to it.",
+        "The cost of metering a handler",
+        "The normalise handler, 224×224×3 bytes to FP32 NCHW, in one instance that is reused. A call is only `preprocess` and the copies in and out, so the rows differ only in the metering code. Native is the same function compiled for this machine, with a newly allocated output and no input copy.",
     );
     let file = lab.components.join("normalise.wasm");
     let component = std::fs::read(&file)

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::child::Process;
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::figures::{number, quantile};
 use crate::lab::{Lab, Server};
 use crate::load::{Address, Client, Expect, Http, Shot};
@@ -28,7 +28,7 @@ const TURN: usize = 50;
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let changes = if lab.quick { 2 } else { 40 };
-    report.section("A policy that changes under load", "`tensorgate up`; the file is replaced and SIGHUP sent, while two connections keep asking with a key that stays valid. Counted from the signal to the first answer under the new policy: validation, the host's generation and the filter's swap.");
+    report.section("A policy that changes under load", "`tensorgate up` runs while the policy file is replaced and SIGHUP is sent. Two connections keep sending requests with a key that stays valid. The time is from the signal to the first response under the new policy. It includes validation, the host's new policy version and the filter's reload.");
     let upstream = Server::start(lab, "upstream").await?;
     let folder = lab.folder("reload")?;
     let (with, without) = (shape(&upstream, 1)?, shape(&upstream, 0)?);
@@ -138,7 +138,7 @@ async fn start(lab: &Lab, folder: &Path, file: &Path) -> Outcome<(Process, Socke
         .arg(folder.join("state"))
         .arg("--filters")
         .arg(&lab.filters);
-    let mut up = Process::start("up", &lab.cores, Place::Subject, &command, &log)?;
+    let mut up = Process::start("up", &lab.cores, CoreSet::Subject, &command, &log)?;
     let gate = up
         .until(async || {
             let text = std::fs::read_to_string(&log).ok()?;
@@ -159,7 +159,7 @@ fn hang_up(up: &Process) -> Outcome<()> {
     let pid = i32::try_from(up.pid())
         .ok()
         .and_then(rustix::process::Pid::from_raw)
-        .ok_or_else(|| Failure::from("a process without a number"))?;
+        .ok_or_else(|| Failure::from("a process without an ID"))?;
     Ok(rustix::process::kill_process(
         pid,
         rustix::process::Signal::HUP,

@@ -13,7 +13,7 @@ use tensorgate_policy::{Tensor, hex, raw, validate};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::figures::{median, number, quantile};
 use crate::lab::Lab;
 use crate::models::{CHANNELS, SIDE, photo, photo_of};
@@ -39,13 +39,13 @@ const ATTACKS: [Attack; 5] = [
     Attack {
         component: "hostile_loop",
         behaviour: "",
-        does: "loops for ever",
+        does: "loops forever",
         raw: false,
     },
     Attack {
         component: "hostile_loop",
         behaviour: "",
-        does: "calls its host for ever",
+        does: "calls its host forever",
         raw: true,
     },
     Attack {
@@ -57,13 +57,13 @@ const ATTACKS: [Attack; 5] = [
     Attack {
         component: "hostile_behaviours",
         behaviour: "log",
-        does: "logs for ever",
+        does: "logs forever",
         raw: false,
     },
     Attack {
         component: "hostile_behaviours",
         behaviour: "ask-large",
-        does: "hands its host megabytes for ever",
+        does: "passes megabytes to its host forever",
         raw: false,
     },
 ];
@@ -73,9 +73,9 @@ const AT_ONCE: usize = 8;
 
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    lab.cores.enter(Place::Subject)?;
+    lab.cores.enter(CoreSet::Subject)?;
     let outcome = measure(lab, report).await;
-    lab.cores.enter(Place::Load)?;
+    lab.cores.enter(CoreSet::Load)?;
     outcome
 }
 
@@ -86,7 +86,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let small = load(lab, &sandbox, "passthrough", &none)?;
     let runs = if lab.quick { 20 } else { 2_000 };
 
-    report.section("The sandbox", "In the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, every bound, memory, start; of the passthrough handler, which starts with 320 KiB, and of normalise, which starts with what its call takes. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, fuel and epochs on; native is the handler's own function compiled for this machine, and the ratio is to the second of its two rows, which keeps its output.");
+    report.section("The sandbox", "Measured in the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, limits, memory, start. It is measured for the passthrough handler, which starts with 320 KiB of memory, and for normalise, which starts with what its call needs. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, with fuel and epochs. Native is the handler's own function compiled for this machine. The ratio is to the second of its two rows, which reuses its output.");
     let mut instances = instantiated(&small, runs)?;
     let mut large = instantiated(&handler, runs)?;
     report.reached("instance-p50", quantile(&instances, 0.5));
@@ -128,7 +128,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
             row("a fresh instance of normalise", &mut large),
             row("normalise on a fresh instance", &mut fresh),
             row("the same code native, output allocated", &mut native),
-            row("the same code native, output kept", &mut reused),
+            row("the same code native, output reused", &mut reused),
         ],
     );
     report.line(&format!("Fuel of one call: {fuel}."));
@@ -220,7 +220,7 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
     report.reached("runaway", quantile(&late, 0.99));
 
     // Uses every core: the looping handler may occupy all guest threads but one.
-    lab.cores.enter(Place::Anywhere)?;
+    lab.cores.enter(CoreSet::Anywhere)?;
     let sandbox = Sandbox::new(SandboxConfig::default())?;
     let working = load(lab, &sandbox, "normalise", &none)?;
     let row = |what: String, all: &[f64], unit: &str, digits: usize| {
@@ -244,7 +244,7 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
         (what, vec![*attack])
     };
     let all = (
-        "normalise beside all of these at once".to_owned(),
+        "normalise beside all of these together".to_owned(),
         ATTACKS.to_vec(),
     );
     for (what, attacks) in ATTACKS.iter().map(alone).chain([all]) {
@@ -264,12 +264,12 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
                 return failure(format!("{what}: not stopped: {outcome:?}"));
             }
         }
-        rows.push(row("normalise, nobody else".to_owned(), &quiet, "µs", 0));
+        rows.push(row("normalise alone".to_owned(), &quiet, "µs", 0));
         rows.push(row(what, &loud, "µs", 0));
         worst = worst.max(quantile(&loud, 0.99) / quantile(&quiet, 0.99));
     }
     crowd.shutdown_background();
-    lab.cores.enter(Place::Subject)?;
+    lab.cores.enter(CoreSet::Subject)?;
     report.table(&["", "p50", "p99"], &rows);
     report.reached("neighbour", worst);
     Ok(())

@@ -82,7 +82,7 @@ impl Size {
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let many = if lab.quick { 1_000 } else { 100_000 };
-    report.section("10 to 100,000 clients, a key each", "One worker. The client that asks is the last of them. Start: rendering the policy, then Envoy until it listens. bundle.json is the host's, laid out for people: a filter reads the same without blanks.");
+    report.section("10 to 100,000 clients with one key each", "One worker. The last client sends the requests. The start is rendering the policy and then Envoy's start until it listens. bundle.json is the host's indented file; a filter reads the same content without white space.");
     let sizes = [10, 100, many].map(Size::of_clients);
     let results = grown(lab, report, &sizes).await?;
     if let [bare, few, hundred, most] = results.as_slice() {
@@ -93,7 +93,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
     report.section(
         "10 to 100,000 keys",
-        "Ten clients have them. The key that comes is the last.",
+        "Ten clients share them. Requests carry the last key.",
     );
     let sizes = [1, many.div_euclid(10)].map(Size::of_keys);
     let results = grown(lab, report, &sizes).await?;
@@ -103,7 +103,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
     report.section(
         "10 to 100,000 grants",
-        "As many clients and models in both; each of the grants is one client's, for one model. The request goes by the last.",
+        "Both have the same number of clients and models. Each grant is for one client and one model. The request uses the last grant.",
     );
     let sizes = [10, many].map(|grants| Size::of_grants(grants, many));
     let results = grown(lab, report, &sizes).await?;
@@ -113,7 +113,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
     report.section(
         "10 to 100,000 models",
-        "The same, ten clients with a grant for every model. All but five are one contract by an alias, which the bundle writes once.",
+        "Ten clients with a grant for every model. All models but five share one contract by an alias, which the bundle writes once.",
     );
     let sizes = [10, many].map(Size::of_models);
     let results = grown(lab, report, &sizes).await?;
@@ -223,7 +223,7 @@ async fn memory(lab: &Lab, report: &mut Report, many: usize) -> Outcome<()> {
         let each = bytes((many_more - few_more) - (many_one - few_one)) / further;
         let process = bytes(many_one - few_one);
         report.line(&format!(
-            "A client takes {each:.0} bytes in each further worker, and {process:.0} in a process with one: there Envoy's own copies of the configuration, the slot of the client's rate and the main thread's VM are in it.",
+            "A client takes {each:.0} bytes in each further worker, and {process:.0} in a process with one worker. The latter includes Envoy's own copies of the configuration, the slot of the client's rate and the main thread's VM.",
         ));
         report.reached("client-bytes", each);
     }

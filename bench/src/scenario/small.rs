@@ -16,7 +16,7 @@ use crate::tokens::{Algorithm, public_keys};
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "1 KB of JSON over HTTP/1.1",
-        "One worker, four connections, the same upstream on a Unix socket. `gate` is the filter in the bare listener, and so are the three filters that it fuses, as a chain; `gate as rendered` is the whole bootstrap that `tensorgate render` writes, access log and overload manager included.",
+        "One worker, four connections, the same upstream on a Unix socket. `gate` is the filter in the bare listener. `the three filters` are the same work as a chain, also in the bare listener. `gate as rendered` is the whole bootstrap that `tensorgate render` writes, with access log and overload manager.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let authz = Server::start(lab, "ext-authz").await?;

@@ -26,7 +26,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     };
     report.section(
         "A million sources",
-        "The gate as rendered, with `lockout` and one trusted hop, one worker. Each request comes from an address of its own, by `x-forwarded-for`: every other one of IPv4, the rest each from another /64 of IPv6. Half of them have a good key, half a well-formed wrong one, each another. Memory is Envoy's resident memory.",
+        "The gate as rendered, with `lockout` and one trusted hop, one worker. Each request has its own address in `x-forwarded-for`: half are IPv4 addresses, half are IPv6 addresses from different /64 networks. Half of the requests have a valid key. The others each have a different key that is well-formed but wrong. Memory is Envoy's resident memory.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let mut shape = Shape::plain(upstream.tcp()?);

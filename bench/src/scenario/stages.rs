@@ -25,7 +25,7 @@ const AUTH: &str = "auth";
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "The cost of each stage, 1 KB of JSON",
-        "One worker. Each row has one stage more than another; what the stages add is in the second table, as the difference of two rows of one round.",
+        "One worker. Each row has one stage more than another row. The second table shows what each stage adds, as the difference of two rows within a round.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let to = || Upstream::Unix(&upstream.socket);
@@ -57,8 +57,12 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     };
     let mut contenders = [
         contender("bare Envoy", &bare, &plain),
-        contender("a module that lets everything pass", &idle, &plain),
-        contender("a module that holds and copies the body", &holding, &plain),
+        contender("a module that forwards everything", &idle, &plain),
+        contender(
+            "a module that buffers and copies the body",
+            &holding,
+            &plain,
+        ),
         contender("auth alone, API key", &auth, &keyed),
         contender("gate, no limits", &unlimited, &keyed),
         contender("gate, a rate", &rated, &keyed),
@@ -85,9 +89,9 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let held = holding.added_to(idle);
     let rows = [
         ("into a module and back", idle.added_to(bare)),
-        ("holding the body, and copying it into the module", held),
+        ("buffering the body, and copying it into the module", held),
         (
-            "the head: key, grant, fields that cross, signed context, outcome told",
+            "the head: key, grant, forwarded fields, signed context, outcome for the access log",
             auth.added_to(idle),
         ),
         (
@@ -96,13 +100,10 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         ),
         ("a rate", rated.added_to(unlimited)),
         (
-            "cost, budget, and places of grant and model beside it",
+            "cost, budget and concurrency limits of grant and model in addition",
             limited.added_to(rated),
         ),
-        (
-            "a token from the cache in place of a key",
-            token.added_to(rated),
-        ),
+        ("a cached token instead of a key", token.added_to(rated)),
         (
             "access log to the host, overload manager, local replies",
             whole.added_to(rated),

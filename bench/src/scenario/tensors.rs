@@ -73,7 +73,7 @@ impl Envoys {
         ];
         if let Some(more) = also.unread {
             contenders.push(contender(
-                "gate, a contract that reads no value",
+                "gate, a contract that checks no values",
                 &self.gate,
                 keyed(more)?,
                 None,
@@ -156,7 +156,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         report.reached("binary-600k", gate.over(bare));
     }
 
-    report.section("8 MB of FP32", "Over gRPC, then over REST with the binary extension. What the contract that reads no value saves is the scan for NaN, infinity and range.");
+    report.section("8 MB of FP32", "Over gRPC, then over REST with the binary extension. The contract that checks no values saves the scan for NaN, infinity and range.");
     let results = envoys
         .race(
             Http::Two,
@@ -214,7 +214,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 async fn streamed(lab: &Lab, report: &mut Report, envoys: &Envoys) -> Outcome<()> {
     report.section(
         "256 MiB of FP32, streamed",
-        "One request at a time, checked as it passes: over gRPC, then over REST with the binary extension. Memory is what Envoy had before, and the most that it ever had.",
+        "One request at a time, checked as it is streamed: over gRPC, then over REST with the binary extension. Memory is Envoy's before, and its peak.",
     );
     let course = Course {
         rounds: if lab.quick { 1 } else { 5 },

@@ -76,7 +76,7 @@ impl Checks {
         let mut state = self
             .0
             .lock()
-            .map_err(|_| overloaded("a question before this one ended badly"))?;
+            .map_err(|_| overloaded("an earlier check request failed"))?;
         judge(&mut state)
     }
 }
@@ -133,7 +133,7 @@ impl State {
                 context,
             }),
             Step::Deny(denial) => Err(denial),
-            _ => Err(overloaded("nothing but inference is asked here")),
+            _ => Err(overloaded("only inference requests are checked here")),
         }
     }
 
@@ -155,7 +155,7 @@ impl State {
         }) {
             Step::Decode => {}
             Step::Deny(denial) => return Err(denial),
-            _ => return Err(overloaded("the decision took a step out of its order")),
+            _ => return Err(overloaded("the decision took an unexpected step")),
         }
         let request = decode(plan.format, &plain, decision.read_by(policy))?;
         match decide_message(&mut decision, policy, &request, |charge| {
@@ -163,7 +163,7 @@ impl State {
         }) {
             Step::Forward => {}
             Step::Deny(denial) => return Err(denial),
-            _ => return Err(overloaded("the decision took a step out of its order")),
+            _ => return Err(overloaded("the decision took an unexpected step")),
         }
         context.quotas = RemainingQuotas {
             request: decision.remaining_quotas(false).collect(),

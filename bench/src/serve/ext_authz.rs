@@ -36,7 +36,7 @@ pub(super) async fn answer(request: Request<Incoming>) -> Outcome<Response<Body>
 pub(super) async fn decide(checks: Checks, request: Request<Incoming>) -> Outcome<Response<Body>> {
     let framed = request.into_body().collect().await?.to_bytes();
     if framed.len() < FRAME_HEAD_BYTES {
-        return Err(Failure::from("a question without a message"));
+        return Err(Failure::from("a check request without a message"));
     }
     let question = CheckRequest::decode(framed.slice(FRAME_HEAD_BYTES..))?;
     let http = question

@@ -77,7 +77,7 @@ impl Serve {
 
     fn checks(&self) -> Outcome<checks::Checks> {
         let (Some(bundle), Some(key)) = (&self.bundle, &self.key) else {
-            return failure("checks are made by a --bundle and a --key");
+            return failure("this server needs --bundle and --key");
         };
         checks::Checks::load(bundle, key)
     }
