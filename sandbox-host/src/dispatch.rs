@@ -251,7 +251,7 @@ impl Dispatcher {
                 backend = self.health.name(),
                 endpoint = chosen.endpoint.uri(),
                 %error,
-                "sent again"
+                "request retried"
             );
         }
         again

@@ -261,7 +261,11 @@ impl State {
 
 /// Adds damage to the list and logs it.
 pub(super) fn note(found: &mut Vec<Found>, what: &str, detail: String) {
-    tracing::error!(what, detail, "the audit log is not as it was left");
+    tracing::error!(
+        what,
+        detail,
+        "audit log changed while the host was not running"
+    );
     found.push(Found {
         what: what.to_owned(),
         detail,

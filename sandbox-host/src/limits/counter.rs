@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_of_everybody_has_a_key_of_its_own() {
+    fn every_limit_of_every_client_has_its_own_key() {
         let debits = debits();
         let mut keys = BTreeSet::new();
         let names = ["", "a", "ab", "a:b", "}", "a}{b", "\0", "a\0b"];

@@ -163,7 +163,7 @@ impl EventStream {
             }
             Err(error) => {
                 let request_id = self.request_id.as_str();
-                tracing::warn!(request_id, cause = %error, "an answer in pieces broke off");
+                tracing::warn!(request_id, cause = %error, "streamed response ended early");
                 let denial = dispatch::denial(&error, "the backend's answer");
                 if let Some(ending) = self.ending.take() {
                     ending.broke_off(&denial, self.sent);

@@ -191,7 +191,7 @@ impl Outage {
         if !std::mem::replace(&mut self.logged, true) {
             tracing::error!(
                 cause,
-                "redis does not answer: limits that gateways share fall back"
+                "redis does not answer: using the fallback for limits that gateways share"
             );
         }
     }
