@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Sets `remap`: flags of rustc that leave no path of this machine in a WebAssembly module. Sourced by
-# the scripts that build modules.
+#
+# Sets `remap`: rustc flags that remove the paths of this machine from WebAssembly modules. Sourced
+# by the scripts that build modules.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 remap=("--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
     "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=rust")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one stage of a build and prints how long it took: stage.sh NAME COMMAND...
+# stage.sh NAME COMMAND...: runs one stage of a build and prints its duration.
 set -uo pipefail
 name=$1
 shift
