@@ -31,7 +31,7 @@ impl App {
     /// Why the host accepts no requests, one line for each cause. For operators, never for callers.
     pub fn unready(&self) -> Vec<String> {
         let draining = *self.draining.borrow();
-        let ending = draining.then(|| "the host is ending".to_owned());
+        let ending = draining.then(|| "the host is shutting down".to_owned());
         let unwritten = self.outcomes.audit().failure();
         let unwritten = unwritten
             .filter(|_| self.must_audit())

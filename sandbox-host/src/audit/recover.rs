@@ -230,11 +230,7 @@ impl State {
         };
         let Some(text) = read else {
             if anything {
-                note(
-                    found,
-                    "head-missing",
-                    "nothing says where the log ended".into(),
-                );
+                note(found, "head-missing", "the log's end is unknown".into());
             }
             return;
         };

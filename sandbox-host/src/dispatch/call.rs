@@ -190,7 +190,7 @@ impl Drop for InFlightCall {
             && is_too_slow(self.started.elapsed(), self.whole, false)
         {
             self.report_request_failure(&BackendError::Timeout(
-                "no answer before every caller left".to_owned(),
+                "all callers left before the response".to_owned(),
             ));
         }
         self.report_unknown();

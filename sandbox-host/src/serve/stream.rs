@@ -259,7 +259,7 @@ where
                 None => return Ok(false),
                 Some(Err(error)) => {
                     self.left = true;
-                    let cause = format!("the stream broke off: {error}");
+                    let cause = format!("the stream ended early: {error}");
                     return Err(Denial::new(Reason::Malformed, cause));
                 }
                 // Trailers are ignored.

@@ -200,7 +200,7 @@ impl EventStream {
                     return Err(BackendError::Fault(cause));
                 }
                 Some(Err(error)) => {
-                    let cause = format!("the answer broke off: {error}");
+                    let cause = format!("the answer ended early: {error}");
                     return Err(BackendError::Unavailable(cause));
                 }
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),

@@ -43,7 +43,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 pub enum RedisFault {
     #[error("there is no connection to redis")]
     Down,
-    #[error("too many questions to redis are on their way")]
+    #[error("too many requests to redis are in flight")]
     Busy,
     #[error("redis did not answer in time")]
     Late,

@@ -122,14 +122,14 @@ impl CompilerProcess {
     pub(super) fn compile(&self, file: &[u8]) -> CompileResult {
         let number = self
             .send_request(file)
-            .map_err(|error| format!("the process that compiles is gone: {error}"))?;
+            .map_err(|error| format!("the compiler process has exited: {error}"))?;
         let mut answers = self.responses();
         loop {
             if let Some(answer) = answers.received.remove(&number) {
                 return answer;
             }
             if let Some(gone) = &answers.failure {
-                return Err(format!("the process that compiles is gone: {gone}"));
+                return Err(format!("the compiler process has exited: {gone}"));
             }
             let Some(mut output) = answers.output.take() else {
                 answers = self
@@ -194,7 +194,7 @@ fn read_response(output: &mut ChildStdout) -> std::io::Result<(u64, CompileResul
     output.read_exact(&mut number)?;
     output.read_exact(&mut status)?;
     let answer = receive(output, MAX_COMPILED_BYTES)?
-        .ok_or_else(|| std::io::Error::other("it ended in the middle"))?;
+        .ok_or_else(|| std::io::Error::other("it exited before its answer was complete"))?;
     let answer = match status {
         [STATUS_COMPILED] => Ok(answer),
         _ => Err(String::from_utf8_lossy(&answer).into_owned()),
