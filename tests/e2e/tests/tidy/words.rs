@@ -60,11 +60,9 @@ fn is_shipped(file: &str) -> bool {
 fn comment_lines_are_wrapped() {
     let mut faults = Vec::new();
     for (file, text) in rust() {
-        let long = text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| is_too_long(line));
-        faults.extend(long.map(|(at, _)| format!("{file}:{}", at + 1)));
+        let numbered = (1_usize..).zip(text.lines());
+        let long = numbered.filter(|(_, line)| is_too_long(line));
+        faults.extend(long.map(|(at, _)| format!("{file}:{at}")));
     }
     none("comment lines over 100 characters", faults);
 }
@@ -73,9 +71,9 @@ fn comment_lines_are_wrapped() {
 fn shipped_sources_say_who_is_meant() {
     let mut faults = Vec::new();
     for (file, text) in rust().into_iter().filter(|(file, _)| is_shipped(file)) {
-        for (at, line) in text.lines().enumerate() {
+        for (at, line) in (1_usize..).zip(text.lines()) {
             let found = banned(line).into_iter();
-            faults.extend(found.map(|word| format!("{file}:{}: {word}", at + 1)));
+            faults.extend(found.map(|word| format!("{file}:{at}: {word}")));
         }
     }
     if faults.len() > MAX_BANNED {
@@ -95,7 +93,7 @@ fn a_long_comment_and_a_banned_word_are_found() {
     )));
     assert!(!is_too_long(&format!("let text = \"{long}\";")));
     assert!(!is_too_long(&format!("//{}", "µ".repeat(98))));
-    let word = BANNED[0];
+    let [word, ..] = BANNED;
     assert_eq!(
         banned(&format!("// {}, and {word}'s", word.to_uppercase())),
         [word; 2]
