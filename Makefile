@@ -1,16 +1,17 @@
-# The commands of this tree. `make` alone lists them.
+# The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help setup build filters components builtins handler-tools demo up test soak test-clients test-triton test-servers test-examples bench bench-quick fuzz reference lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
-# The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
+# The pinned compiler, whatever the environment sets. One target folder, because the examples'
+# policies name files in it.
 export RUSTUP_TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
-help: ## This list
+help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Install what is needed: Rust toolchain and wasm targets, Envoy (cached, idempotent)
+setup: ## Install the requirements: Rust toolchain, wasm targets, Envoy (cached, idempotent)
 	@$(STAGE) setup tools/setup.sh
 
 filters: setup ## Build the Envoy filters, as they are shipped, into target/filters/
@@ -24,10 +25,10 @@ components: build ## Build the example and hostile handlers into target/componen
 	@$(STAGE) kit tools/kit.sh --check
 	@tools/pin-components.sh --check
 
-builtins: components ## Put the handlers that a policy names as builtin:NAME beside the host; KEY=release.pem signs them
+builtins: components ## Copy the handlers for builtin:NAME beside the host; KEY=release.pem signs them
 	@tools/builtins.sh $(KEY)
 
-handler-tools: build ## Install what makes components of handlers in Python and JavaScript (cached)
+handler-tools: build ## Install the tools that build handlers in Python and JavaScript (cached)
 	@$(STAGE) handler-tools tools/handler-tools.sh
 
 demo: filters build components ## Start the whole gate, send good and hostile requests, print the table, stop
@@ -36,46 +37,47 @@ demo: filters build components ## Start the whole gate, send good and hostile re
 up: filters build components ## Start the same gate and keep it running until Ctrl-C
 	@exec target/debug/tensorgate up -c examples/policies/digits/gate.yaml --state target/up
 
-# Many tests wait for a process or a deadline: three at once keep two cores busy.
-test: filters build components handler-tools ## Pass every test, the ones on a real Envoy included; ends with a list of what failed
+# Many tests wait for a process or a deadline: three test threads keep two cores busy.
+test: filters build components handler-tools ## Run every test, including those on a real Envoy; ends with a list of failures
 	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
 	@$(STAGE) test env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} tools/suite.py --locked
 
-soak: filters components ## Keep a host, then a whole gate, at saturation for SOAK_SECONDS (900) each; fail if anything grows or an answer is wrong
+soak: filters components ## Saturate a host, then a whole gate, for SOAK_SECONDS (900) each; fails on growth or a wrong response
 	@$(STAGE) soak env SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --quiet --locked --test it soak:: -- --nocapture
 
-bench: filters components handler-tools ## Measure against bare Envoy and the peers, and write bench/results.md (release builds; about half an hour the first time)
+bench: filters components handler-tools ## Measure against bare Envoy and the peers, write bench/results.md (half an hour the first time)
 	@tools/bench-peers.sh
 	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-host -p tensorgate-bench
 	@$(STAGE) bench target/release/tensorgate-bench --out bench/results.md
 
-# With what `make build` built, so that features are the same and nothing heavy is compiled twice.
+# The packages that `make build` builds. With the same packages, features are the same, and no large
+# dependency is compiled twice.
 BUILT = $(shell sed -n '/^default-members/,/^]/s/^ *"\(.*\)",.*/\1/p' Cargo.toml | while read -r member; do sed -n 's/^name = "\(.*\)"/-p \1/p' "$$member/Cargo.toml" | head -n 1; done)
 
-bench-quick: filters build components handler-tools ## Whether every scenario of the bench works; measures nothing
+bench-quick: filters build components handler-tools ## Check that every scenario of the bench works; measures nothing
 	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-bench
 	@$(STAGE) bench-test cargo test --quiet --locked $(BUILT) -p tensorgate-bench --bin tensorgate-bench
 	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick
 
-test-clients: filters build ## Drive unmodified clients of every protocol through the gate, compare with direct answers, print the table
+test-clients: filters build ## Compare responses to real clients of every protocol through the gate and without it
 	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && exec "$$made/bin/python" tests/clients/run.py'
 
-test-triton: filters build ## Send each call to a real Triton directly and through the gate, compare, print the table
+test-triton: filters build ## Compare the responses of a real Triton through the gate and without it
 	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
 
-test-servers: filters build ## Put the gate before real servers of every kind, break each in every way, print server by fault (2.5 GB of wheels the first time); SERVERS="ray llama" takes some
+test-servers: filters build ## Inject faults into real servers behind the gate (2.5 GB the first time); SERVERS="ray llama" selects
 	@$(STAGE) servers bash -c 'made=$$(tools/servers.sh) && exec "$$made/tf-stand-in/bin/python" tests/servers/run.py "$$made" $(SERVERS)'
 
-test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy, on new inputs each time
+test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs
 	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'
 
 fuzz: setup ## Run the fuzz targets: their seeds, then FUZZ_SECONDS (60) in all
 	@$(STAGE) fuzz tools/fuzz.sh
 
-reference: build ## Write the generated pages of docs/reference
+reference: build ## Generate the pages of docs/reference
 	@tools/reference.py --write
 
-lint: setup filters components ## Commit subjects, formatting, clippy and documentation without warnings
+lint: setup filters components ## Check commit subjects, formatting, clippy and documentation
 	@$(STAGE) commits tools/commits.sh
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) fmt-fuzz cargo fmt --manifest-path fuzz/Cargo.toml --check
@@ -85,7 +87,7 @@ lint: setup filters components ## Commit subjects, formatting, clippy and docume
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p passthrough -p image-classifier -p class-labels -p text-tokens -p text-classifier -p tabular -p audio-features -p detection -p tensorgate-kit -p hostile-fetch -p hostile-lookup -p hostile-loop -p hostile-memory-bomb -p hostile-behaviours -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
-ci: lint test test-clients test-triton test-examples demo fuzz ## Exactly what CI runs
+ci: lint test test-clients test-triton test-examples demo fuzz ## Run what CI runs
 
 clean: ## Remove everything that was built
 	cargo clean

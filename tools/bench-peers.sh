@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Installs the model servers that `make bench` compares with into the user's cache folder, from lists of names and hashes.
-# A peer that cannot be installed is not fatal: the bench says which rows lack it. `BENCH_PEERS=none` installs nothing.
+# Installs the model servers that `make bench` compares with into the user's cache folder, from
+# lists of names and hashes. A peer that cannot be installed is not an error: the bench names the
+# rows without it. `BENCH_PEERS=none` installs nothing.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
 
 say() { printf 'bench-peers: %s\n' "$*"; }
 
-# install NAME: a virtual environment of bench/peers/requirements-NAME.txt, one folder for each list.
+# install NAME: makes a virtual environment from bench/peers/requirements-NAME.txt. Each content of
+# the list has a folder of its own.
 install() {
     local name=$1 list=bench/peers/requirements-$1.txt
     local made
@@ -37,7 +39,7 @@ mkdir -p "$cache"
 install kserve
 install mlserver
 
-# Triton comes as its own tests have it.
+# Triton, as its own tests install it.
 if [ -x tools/triton.sh ] && made=$(tools/triton.sh); then
     ln -sfn "$made" "$cache/bench-triton"
     say "triton is ready"

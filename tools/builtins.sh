@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Puts the handlers that a policy names as `builtin:NAME` beside the host, in its folder `builtins`, from target/components. With a key,
-# `tools/builtins.sh release.pem`, each is signed with it as NAME@VERSION of this tree: whoever releases does that.
+# Copies the handlers that a policy names as `builtin:NAME` from target/components to the folder
+# `builtins` beside the host. With a key (`tools/builtins.sh release.pem`), each is signed as
+# NAME@VERSION with this repository's version. Releases do that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Brings the clients of `make test-clients`, as their makers publish them: hashed wheels in a virtual environment of the user's cache
-# folder, about 80 MB to download and 480 MB there. Idempotent. Its last line on standard output is the folder; everything else that it says goes to
-# standard error.
+# Installs the clients of `make test-clients`, as their authors publish them: wheels with hashes in
+# a virtual environment in the user's cache folder (80 MB of downloads, 480 MB on disk). Idempotent.
+# The last line on standard output is the folder. Everything else goes to standard error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,8 @@ if [ ! -e "$made/.complete" ]; then
     say "installing clients for Python $version into $made"
     environment
     wheels tools/requirements-clients.txt
-    # TensorFlow's messages alone: their package also holds an old form of TF Serving's, which must not be what is tested.
+    # Only TensorFlow's messages: their package also contains an old version of TF Serving's, which
+    # would replace the tested one.
     site=$("$made/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     wheels tools/requirements-clients-protos.txt --target "$made/protos"
     mv "$made/protos/tensorflow" "$site/"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the subjects of new commits: `area: what changed`, at most 72 characters, no full stop.
-# commits.sh [RANGE]: the commits of a range, or all since the rule began.
+# commits.sh [RANGE] checks the commits of a range, or all commits since the rule was introduced.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # The last commit before the rule.
@@ -10,7 +10,7 @@ if ! git rev-parse --quiet --verify HEAD >/dev/null; then
     exit 0
 fi
 range=${1:-$began..HEAD}
-# A shallow clone has only its newest commits.
+# A shallow clone has only the newest commits.
 git rev-parse --quiet --verify "$began^{commit}" >/dev/null || range=${1:--1}
 wrong=0
 while IFS= read -r commit; do

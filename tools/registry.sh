@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Brings a registry for the tests of `tensorgate handler push`: the one named by $DOCKER_REGISTRY, or one on PATH, or Debian's package
-# unpacked into the user's cache folder. Idempotent. Without one everything but those tests works, and one line says so.
+# Finds a registry for the tests of `tensorgate handler push`: the one named by $DOCKER_REGISTRY, or
+# one on PATH, or Debian's package, unpacked into the user's cache folder. Idempotent. Without a
+# registry, everything but those tests works, and one line says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +23,7 @@ if [ ! -x "$made/docker-registry" ]; then
     say "unpacking docker-registry into $made"
     package=$(mktemp -d)
     trap 'rm -rf "$package"' EXIT
-    # As root apt reads as a user of its own.
+    # As root, apt reads the file as another user.
     chmod 0755 "$package"
     download() { (cd "$package" && apt-get download -qq docker-registry) >/dev/null 2>&1; }
     download || { [ "$(id -u)" = 0 ] && apt-get update -qq >/dev/null 2>&1 && download; } || without "apt-get could not bring it"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Sets `remap`: flags of rustc that leave no path of this machine in a WebAssembly module. Sourced by
-# the scripts that build modules.
+#
+# Sets `remap`: rustc flags that remove the paths of this machine from WebAssembly modules. Sourced
+# by the scripts that build modules.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 # Where the component rust-src is installed, panic messages of the standard library name its files
 # by their local path. Elsewhere they name this virtual one, so that it is the same everywhere.

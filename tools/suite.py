@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs the whole test suite and ends with one list of what failed: suite.py ARGUMENTS OF CARGO TEST
 
-Output is passed on as it comes. A binary that fails does not keep the next one from running. The
-last lines name each failure as `binary test`, and the exit status is 1 if there is any.
+Output is copied as it is written. After a failure the next binary still runs. The last lines name
+each failure as `binary test`, and the exit status is 1 if there is any.
 
 A binary is killed when none of its tests has ended for SUITE_HANG_SECONDS (600).
 """
@@ -27,7 +27,7 @@ RESULT = re.compile(r"^test result: (\w+)\.")
 
 
 class Suite:
-    """What cargo's output says about each binary."""
+    """Parses cargo's output, binary by binary."""
 
     def __init__(self):
         self.failed = []
@@ -35,21 +35,21 @@ class Suite:
         self.start(None)
 
     def start(self, binary):
-        """The next binary begins."""
+        """Starts the next binary."""
         self.binary, self.results, self.listed, self.slow = binary, 0, [], []
         self.killed = False
         self.since = time.monotonic()
         self.count += binary is not None
 
     def end(self):
-        """A binary is over. One that was killed, or that died, has no result."""
+        """Ends a binary. One that was killed, or that crashed, has no result."""
         if self.binary and (self.killed or not self.results):
             how = "was killed: it hung" if self.killed else "ended before its tests did"
             slow = f" ({', '.join(self.slow)})" if self.slow else ""
             self.failed.append(f"{self.binary} {how}{slow}")
 
     def line(self, text):
-        """One line of output."""
+        """Parses one line of output."""
         if begun := BINARY.match(text) or DOCS.match(text):
             self.end()
             self.start(begun[1])
@@ -59,7 +59,8 @@ class Suite:
             self.since = time.monotonic()
             self.slow = [name for name in self.slow if name != ended[1]]
         elif text == "failures:":
-            # The tests' own output comes first under this heading, their names under the last.
+            # The tests' own output comes first under this heading, and their names under the last
+            # one.
             self.listed = []
         elif text.startswith("    "):
             self.listed.append(text.strip())
@@ -75,7 +76,7 @@ class Suite:
 
 
 def descendants(parent):
-    """All processes below one, by what the kernel says now."""
+    """All descendants of a process, from /proc."""
     children = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -93,7 +94,7 @@ def descendants(parent):
 
 
 def kill_below(process):
-    """Ends what cargo runs, and all that this has started; cargo goes on to the next binary."""
+    """Kills cargo's descendants. Cargo continues with the next binary."""
     for pid in descendants(process.pid):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -102,7 +103,7 @@ def kill_below(process):
 
 
 def pass_on(process, lines):
-    """Copies output as it comes, and hands it over line by line."""
+    """Copies the output as it is written, and passes it on line by line."""
     for line in process.stdout:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
@@ -110,7 +111,7 @@ def pass_on(process, lines):
 
 
 def run(arguments):
-    """Runs the suite; the failures, and how many binaries there were."""
+    """Runs the suite and returns the failures and the number of binaries."""
     command = ["cargo", "test", "--no-fail-fast", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     suite, lines = Suite(), queue.Queue()
@@ -127,7 +128,7 @@ def run(arguments):
     except KeyboardInterrupt:
         process.wait()
         suite.failed.append("interrupted")
-    # A process that a test has left behind may keep the pipe open: its words are not waited for.
+    # A process that a test left behind may keep the pipe open. Its output is not waited for.
     reader.join(TICK_SECONDS)
     while not lines.empty():
         suite.line(lines.get())

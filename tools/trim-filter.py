@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Copies a filter's module without the callbacks that it does nothing in.
+"""Copies a filter's module without the callbacks that it does not implement.
 
-A proxy makes every callback whose function a module exports, and each costs a change into the sandbox and back. The SDK exports all
-of them. What a filter of ours implements is below; a callback that it comes to need is added there, and the tests on a real Envoy tell.
+A proxy calls every callback that a module exports, and each call enters and leaves the VM. The SDK
+exports all of them. The list below has those that the filters implement. If a filter needs another
+one, add it there; the tests on a real Envoy fail without it.
 """
 
 import sys
@@ -20,7 +21,7 @@ EXPORTS = 7
 
 
 def read(data, at):
-    """An unsigned LEB128 number, and where it ends."""
+    """Reads an unsigned LEB128 number. Returns it and its end."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -32,7 +33,7 @@ def read(data, at):
 
 
 def write(value):
-    """The same back."""
+    """Writes an unsigned LEB128 number."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -42,7 +43,7 @@ def write(value):
 
 
 def trim(exports):
-    """An export section's content with the kept ones only."""
+    """Returns the content of an export section with only the kept exports."""
     count, at = read(exports, 0)
     kept = []
     for _ in range(count):

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Brings a Triton that runs without a GPU, its Python backend for our Python, and its client: hashed wheels in a virtual
-# environment of the user's cache folder, about 400 MB. Idempotent. Its last line on standard output is the folder:
-# bin/python, bin/tritonserver, backends/, libraries/. Everything else that it says goes to standard error.
+# Installs a Triton that runs without a GPU, its Python backend for this Python, and its client:
+# wheels with hashes in a virtual environment in the user's cache folder (400 MB). Idempotent. The
+# last line on standard output is the folder, with bin/python, bin/tritonserver, backends/ and
+# libraries/. Everything else goes to standard error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +10,7 @@ name=triton
 . tools/python.sh
 
 machine 2.35 "Debian 12, Ubuntu 22.04"
-# The Python backend needs numpy 1, which there is none of for 3.13.
+# The Python backend needs numpy 1, which does not support Python 3.13.
 find_python "Triton's Python backend"
 place tools/requirements-triton.txt tools/python.sh tools/triton.sh
 if [ ! -e "$made/.complete" ]; then
@@ -26,7 +27,8 @@ if [ ! -e "$made/.complete" ]; then
     : > "$made/.complete"
 fi
 
-# The stub embeds Python: it needs the interpreter as a library, which distributions package apart.
+# The stub embeds Python, so it needs the interpreter's library, which distributions package
+# separately.
 stub=$made/backends/python/triton_python_backend_stub
 libpython=$("$made/bin/python" -c 'import sys, sysconfig; print(sysconfig.get_config_var("LIBDIR") or "", sys.base_prefix + "/lib", sep=":")')
 missing() { LD_LIBRARY_PATH=$made/libraries:$libpython ldd "$stub" "$made/bin/tritonserver" 2>/dev/null | awk '/not found/ {print $1}' | sort -u | tr '\n' ' '; }

@@ -1,7 +1,12 @@
--- What the gate checks of an inference over REST, as far as a script of Envoy's Lua filter can: key, grant, rate, and every element of every tensor.
--- It has LuaJIT's own reader of memory, so that bytes and floats are looked at by compiled code. What it leaves out: keys are compared as they are
--- (there is no SHA-256 here), each worker has buckets of its own, nothing is signed for whoever stands behind, and a document that two readers may
--- understand in two ways (a key that is repeated) is not refused.
+-- The gate's checks of a REST inference in a script for Envoy's Lua filter: key, grant, rate, and
+-- every element of every tensor. It reads memory with LuaJIT's FFI, so compiled code checks bytes
+-- and floats.
+--
+-- What it leaves out:
+-- - Keys are compared as plain text (there is no SHA-256 here).
+-- - Each worker has its own buckets.
+-- - Nothing is signed for the upstream.
+-- - A document with a repeated key, which two readers may read differently, is not rejected.
 local ffi = require("ffi")
 
 local clients = CLIENTS -- key → client
@@ -12,7 +17,7 @@ local MAX_DEPTH = 16
 local tens = {}
 for places = 0, 15 do tens[places] = 10 ^ places end
 
--- JSON: one document at a time, so that where the reader stands is kept here.
+-- JSON. There is one document at a time, so the reader's position is kept here.
 local text, bytes, at
 
 local function refuse(status, why) error({status = status, why = why}, 0) end
@@ -25,7 +30,7 @@ local function next_token()
     at = at + 1
     byte = bytes[at]
   end
-  return byte -- 0 at the end: a script's strings are closed by one
+  return byte -- 0 at the end: Lua strings end with a zero byte
 end
 
 local function take(byte)
@@ -178,7 +183,7 @@ local function check_numbers(data, count, low, high)
   for place = 1, count do
     local element = data[place]
     if type(element) ~= "number" then refuse("400", "datatype") end
-    -- What is not a number is on neither side of a bound.
+    -- NaN compares false with every bound.
     if not (element >= low and element <= high) then refuse("400", "out-of-range") end
   end
 end
@@ -219,7 +224,7 @@ local function check(contract, request, raw)
   if used ~= (raw and raw.size or 0) then refuse("400", "size-mismatch") end
 end
 
--- One bucket a client: when it is full again, as the gate has it.
+-- One bucket for each client: the time when it is full again, as in the gate.
 local full_at_ms = {}
 
 local function spend(client, now_ms)
@@ -253,7 +258,7 @@ local function judge(handle)
 end
 
 function envoy_on_request(handle)
-  -- A body that is yet to come is waited for inside: no call that could not be left and taken up again stands between.
+  -- This waits for a body that has not arrived: no call that cannot yield may be in between.
   local good, fault = pcall(judge, handle)
   if not good then
     if type(fault) ~= "table" then fault = {status = "503", why = tostring(fault)} end

@@ -1,10 +1,10 @@
-;; The least that a module can do with a request: with HELD 1 it holds the head until the body is whole and has all of it copied into its memory,
-;; with HELD 0 it lets everything pass. It looks at nothing.
+;; The least work that a module can do for a request. With HELD 1 it buffers the head until the body is
+;; complete and copies the body into its memory. With HELD 0 it forwards everything. It reads nothing.
 (module
   (import "env" "proxy_get_buffer_bytes" (func $copy (param i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 320)
   (func (export "proxy_abi_version_0_2_1"))
-  ;; All of the memory but its first page is for what is copied: there is one request at a time in a callback.
+  ;; All memory but the first page is for the copy: a callback handles one request at a time.
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 65536))
   (func (export "proxy_on_context_create") (param i32 i32))
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const HELD))

@@ -1,4 +1,5 @@
-// The job of the normalise handler: by the tensor kit, or in plain JavaScript where the configuration says so; or nothing but the way in and out.
+// The task of the normalise handler, with the tensor kit, in plain JavaScript, or as an empty call.
+// The configuration selects one.
 import { NdArray } from "./kit.js";
 import { Tensor, config } from "./tensorgate.js";
 

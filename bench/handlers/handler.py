@@ -1,4 +1,7 @@
-"""The job of the normalise handler: by the tensor kit, or in plain Python where the configuration says so; or nothing but the way in and out."""
+"""The task of the normalise handler, with the tensor kit, in plain Python, or as an empty call.
+
+The configuration selects one.
+"""
 
 from array import array
 

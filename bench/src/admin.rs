@@ -1,4 +1,4 @@
-//! A question to an admin interface.
+//! Client of an HTTP admin interface: Envoy's and the host's.
 
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -10,12 +10,12 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::load::Address;
 use crate::outcome::{Outcome, failure};
 
-/// Asks; the body of a 200.
+/// Sends one request and returns the body of a 200 response.
 pub async fn ask(address: &Address, method: Method, path: &str) -> Outcome<Bytes> {
     match address {
         Address::Tcp(address) => over(TcpStream::connect(address).await?, method, path).await,
         Address::Unix(file) => over(UnixStream::connect(file).await?, method, path).await,
-        Address::Tls(..) => failure("no admin interface has TLS"),
+        Address::Tls(..) => failure("admin interfaces have no TLS"),
     }
 }
 

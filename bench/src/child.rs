@@ -1,19 +1,20 @@
-//! A process that we started: its log in a file, its end with ours.
+//! A child process: its log goes to a file, and it is killed when dropped.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::cores::{Cores, Place};
+use crate::cores::{CoreSet, Cores};
 use crate::kernel;
 use crate::outcome::{Outcome, failure};
 
-/// Time for a process to get ready. A model server in Python takes ten seconds, a gate with 100,000 clients some too.
+/// Time for a process to become ready. A model server in Python takes ten seconds, and a gate with
+/// 100,000 clients takes several.
 const START_PATIENCE: Duration = Duration::from_secs(180);
-/// Between two looks at whether it is.
+/// Interval between readiness checks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Lines of its log that are shown if it never is.
+/// Lines of its log to show if it never becomes ready.
 const SHOWN_LINES: usize = 15;
 
 /// A running process.
@@ -24,27 +25,27 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one; everything it says goes to `log`.
+    /// Starts a command. Its output goes to `log`.
     pub fn start(
         name: &str,
         cores: &Cores,
-        place: Place,
+        set: CoreSet,
         command: &Command,
         log: &Path,
     ) -> Outcome<Self> {
         Ok(Self {
             name: name.to_owned(),
-            child: cores.spawn(place, command, File::create(log)?)?,
+            child: cores.spawn(set, command, File::create(log)?)?,
             log: log.to_owned(),
         })
     }
 
-    /// Its number.
+    /// Process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until `ready` gives something.
+    /// Waits until `ready` returns a value.
     pub async fn until<T>(&mut self, mut ready: impl AsyncFnMut() -> Option<T>) -> Outcome<T> {
         let started = Instant::now();
         loop {
@@ -61,7 +62,7 @@ impl Process {
         }
     }
 
-    /// The end of what it said.
+    /// The last lines of the log.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -73,13 +74,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Children first: a model server's workers outlive it otherwise.
+        // Children first: the workers of a model server would outlive it otherwise.
         for pid in kernel::family(self.pid()).into_iter().skip(1) {
             if let Some(pid) = i32::try_from(pid)
                 .ok()
                 .and_then(rustix::process::Pid::from_raw)
             {
-                // It may be gone already.
+                // The process may have exited already.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }

@@ -1,36 +1,37 @@
-//! Who runs on which core. What is measured has a core to itself; the load and what answers it share the other, so that neither
-//! takes time from the measured process in the middle of a request. By `taskset`, which every Linux has.
+//! CPU core assignment. The measured process has a core of its own. The load generator and the
+//! upstream share another core, so neither takes CPU time from the measured process. Uses
+//! `taskset`, which every Linux distribution has.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
 use crate::outcome::{Failure, Outcome, failure};
 
-/// Which of the two places a process runs in.
+/// Which cores a process may run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum CoreSet {
     /// Load generator, upstream, no-op services.
     Load,
     /// Envoy, the sandbox host, the peers.
     Subject,
-    /// Anywhere: for what uses two cores.
+    /// Any core: for what uses two cores.
     Anywhere,
 }
 
-/// The cores that we may use.
+/// The cores that this process may use.
 #[derive(Clone, Debug)]
 pub struct Cores {
     ours: Vec<u32>,
 }
 
 impl Cores {
-    /// Those of this process.
+    /// The cores in this process's affinity mask.
     pub fn of_this_process() -> Outcome<Self> {
         let status = std::fs::read_to_string("/proc/self/status")?;
         let list = status
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-            .ok_or_else(|| Failure::from("the kernel names no cores"))?;
+            .ok_or_else(|| Failure::from("the kernel reports no cores"))?;
         let mut ours = Vec::new();
         for part in list.trim().split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -39,16 +40,16 @@ impl Cores {
         Ok(Self { ours })
     }
 
-    /// How many there are.
+    /// Number of cores.
     pub fn count(&self) -> usize {
         self.ours.len()
     }
 
-    /// As `taskset` reads them.
-    fn list(&self, place: Place) -> String {
-        let chosen: &[u32] = match (place, self.ours.as_slice()) {
-            (Place::Load, [load, _, ..]) => &[*load],
-            (Place::Subject, [_, subject, ..]) => &[*subject],
+    /// A core list as `taskset` reads it.
+    fn list(&self, set: CoreSet) -> String {
+        let chosen: &[u32] = match (set, self.ours.as_slice()) {
+            (CoreSet::Load, [load, _, ..]) => &[*load],
+            (CoreSet::Subject, [_, subject, ..]) => &[*subject],
             (_, all) => all,
         };
         chosen
@@ -58,14 +59,14 @@ impl Cores {
             .join(",")
     }
 
-    /// Moves this thread, and those that it starts from now on.
-    pub fn enter(&self, place: Place) -> Outcome<()> {
+    /// Moves this thread, and the threads that it starts from now on.
+    pub fn enter(&self, set: CoreSet) -> Outcome<()> {
         let thread = std::fs::read_link("/proc/thread-self")?;
         let thread = thread
             .file_name()
-            .ok_or_else(|| Failure::from("a thread without a number"))?;
+            .ok_or_else(|| Failure::from("a thread without an ID"))?;
         let output = Command::new("taskset")
-            .args(["-c", "-p", &self.list(place)])
+            .args(["-c", "-p", &self.list(set)])
             .arg(thread)
             .stdin(Stdio::null())
             .output()?;
@@ -78,11 +79,12 @@ impl Cores {
         ))
     }
 
-    /// Starts a process in a place, with all that it says going to a file; its number is the program's own.
-    pub fn spawn(&self, place: Place, command: &Command, log: File) -> Outcome<Child> {
+    /// Starts a process on the given cores, with its output going to a file. `taskset` executes the
+    /// program, so the child's process ID is the program's own.
+    pub fn spawn(&self, set: CoreSet, command: &Command, log: File) -> Outcome<Child> {
         let mut placed = Command::new("taskset");
         placed
-            .args(["-c", &self.list(place)])
+            .args(["-c", &self.list(set)])
             .arg(command.get_program())
             .args(command.get_args());
         for (name, value) in command.get_envs() {

@@ -1,4 +1,4 @@
-//! From samples to figures.
+//! Statistics of samples.
 
 /// A quantile of sorted samples; NaN if there are none.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
@@ -6,7 +6,7 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "an index within a slice, clamped by it"
+        reason = "the index is clamped to the slice"
     )]
     let at = ((sorted.len().saturating_sub(1)) as f64 * share).round() as usize;
     sorted.get(at).copied().unwrap_or(f64::NAN)
@@ -32,7 +32,7 @@ pub fn median(samples: &[f64]) -> f64 {
     }
 }
 
-/// A count as a number to compute with.
+/// A count as a floating-point number.
 pub fn number(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
 }

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use crate::child::Process;
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::lab::Lab;
 use crate::load::Address;
 use crate::outcome::Outcome;
@@ -17,7 +17,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Starts the host of a rendered policy, and waits until its backend is ready.
+    /// Starts the host with a rendered policy and waits until its backend is ready.
     pub async fn start(lab: &Lab, rendered: &Rendered, name: &str) -> Outcome<Self> {
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(lab.bin.join("tensorgate-host"));
@@ -38,12 +38,12 @@ impl Host {
             .arg(admin.to_string())
             .args(["--log", "json"]);
         let log = lab.path(&format!("host-{name}.log"));
-        let mut process = Process::start(name, &lab.cores, Place::Subject, &command, &log)?;
+        let mut process = Process::start(name, &lab.cores, CoreSet::Subject, &command, &log)?;
         let admin = Address::Tcp(admin);
         process
             .until(async || {
                 let said = crate::admin::ask(&admin, http::Method::GET, "/readyz").await;
-                // Without a line about a model.
+                // The body has no line about a model that is not ready.
                 said.ok().filter(|said| said.as_ref() == b"ready\n")
             })
             .await?;

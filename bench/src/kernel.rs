@@ -1,11 +1,12 @@
-//! What the kernel says of a process: the time that its threads ran, and the memory that it holds.
+//! Process statistics from `/proc`: CPU time of the threads and resident memory.
 
 use std::path::PathBuf;
 
 use crate::outcome::{Outcome, failure};
 
-/// Nanoseconds that all threads of a process have run on a core so far, from `/proc/PID/task/*/schedstat`: what the scheduler itself
-/// counts, free of sampling. Threads that have ended are not in it, so it is for processes whose threads stay.
+/// Nanoseconds of CPU time that all threads of a process have used, from
+/// `/proc/PID/task/*/schedstat`. The scheduler counts this time itself, so there is no sampling
+/// error. Threads that have exited are missing: use it for processes whose threads stay.
 pub fn cpu_ns(pid: u32) -> Outcome<u64> {
     let tasks = PathBuf::from(format!("/proc/{pid}/task"));
     let mut sum = 0_u64;
@@ -22,12 +23,12 @@ pub fn cpu_ns(pid: u32) -> Outcome<u64> {
         sum = sum.saturating_add(ran);
     }
     if sum == 0 {
-        return failure(format!("the kernel counts no time for process {pid}"));
+        return failure(format!("the kernel reports no CPU time for process {pid}"));
     }
     Ok(sum)
 }
 
-/// Processes that a process has started, and theirs.
+/// A process and all its descendants.
 pub fn family(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut next = 0;
@@ -49,7 +50,7 @@ pub fn family(pid: u32) -> Vec<u32> {
     all
 }
 
-/// A line of `/proc/PID/status` in MiB.
+/// A field of `/proc/PID/status` in MiB.
 fn status_mib(pid: u32, field: &str) -> Outcome<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib: f64 = text
@@ -66,7 +67,7 @@ pub fn rss_mib(pid: u32) -> Outcome<f64> {
     status_mib(pid, "VmRSS")
 }
 
-/// The most that it ever was, MiB.
+/// Peak resident memory, MiB.
 pub fn peak_rss_mib(pid: u32) -> Outcome<f64> {
     status_mib(pid, "VmHWM")
 }

@@ -1,4 +1,5 @@
-//! Where a run takes place: folders, binaries, cores, and the secret that a gate and its host share.
+//! The environment of a run: folders, binaries, cores, and the context key that a gate and its host
+//! share.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,30 +11,31 @@ use serde_json::Value;
 use tensorgate_policy::hex;
 
 use crate::child::Process;
-use crate::cores::{Cores, Place};
+use crate::cores::{CoreSet, Cores};
 use crate::load::Address;
 use crate::outcome::{Failure, Outcome, failure};
 
 /// The environment variable that carries the context key into the filter.
 const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
 
-/// A run's surroundings.
+/// The environment of a run.
 pub struct Lab {
-    /// Sockets, configurations, logs. Short: a socket's path has at most 107 bytes.
+    /// Sockets, configurations and logs. The path is short, because a socket's path has at most 107
+    /// bytes.
     folder: PathBuf,
-    /// Our binaries.
+    /// The project's binaries.
     pub bin: PathBuf,
-    /// The filters' modules.
+    /// The filter modules.
     pub filters: PathBuf,
-    /// The handlers' components.
+    /// The handler components.
     pub components: PathBuf,
-    /// The user's cache folder, where the peers are.
+    /// The user's cache folder, where the peers are installed.
     pub cache: PathBuf,
     /// The repository.
     pub root: PathBuf,
-    /// Which cores there are.
+    /// The available cores.
     pub cores: Cores,
-    /// One round of few requests: does it work at all?
+    /// Runs one round of few requests, to check that every scenario works.
     pub quick: bool,
     envoy: PathBuf,
     key: String,
@@ -41,7 +43,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Looks around.
+    /// Finds the binaries and cores, and makes the run's folder.
     pub fn new(filters: PathBuf, components: PathBuf, quick: bool) -> Outcome<Self> {
         let bin = std::env::current_exe()?
             .parent()
@@ -50,7 +52,7 @@ impl Lab {
         for binary in ["tensorgate", "tensorgate-host"] {
             if !bin.join(binary).is_file() {
                 return failure(format!(
-                    "{binary} is not in {}: run make bench",
+                    "{binary} is not in {}: run `make bench`",
                     bin.display()
                 ));
             }
@@ -84,20 +86,20 @@ impl Lab {
         })
     }
 
-    /// A fresh path in the run's folder.
+    /// A new path in the run's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         self.folder.join(format!("{number}-{name}"))
     }
 
-    /// A fresh folder.
+    /// A new folder in the run's folder.
     pub fn folder(&self, name: &str) -> Outcome<PathBuf> {
         let folder = self.path(name);
         std::fs::create_dir(&folder)?;
         Ok(folder)
     }
 
-    /// What `tensorgate` prints.
+    /// Runs `tensorgate` and returns its standard output.
     pub fn tensorgate(&self, arguments: &[&std::ffi::OsStr]) -> Outcome<Vec<u8>> {
         let output = Command::new(self.bin.join("tensorgate"))
             .args(arguments)
@@ -111,7 +113,7 @@ impl Lab {
         ))
     }
 
-    /// The key as a file that only we can read.
+    /// Writes the context key to a file that only this user can read.
     pub fn key_file(&self) -> Outcome<PathBuf> {
         let path = self.path("context.key");
         std::fs::OpenOptions::new()
@@ -123,7 +125,7 @@ impl Lab {
         Ok(path)
     }
 
-    /// Starts Envoy with a bootstrap whose admin socket is `admin`, and says where it listens.
+    /// Starts Envoy with a bootstrap whose admin socket is `admin`, and returns where it listens.
     pub async fn envoy(
         &self,
         name: &str,
@@ -133,10 +135,10 @@ impl Lab {
     ) -> Outcome<Envoy> {
         let file = self.path("envoy.yaml");
         std::fs::write(&file, bootstrap)?;
-        let place = if workers > 1 {
-            Place::Anywhere
+        let set = if workers > 1 {
+            CoreSet::Anywhere
         } else {
-            Place::Subject
+            CoreSet::Subject
         };
         let mut command = Command::new(&self.envoy);
         command
@@ -146,7 +148,7 @@ impl Lab {
             .arg(workers.to_string())
             .env(CONTEXT_KEY_VARIABLE, &self.key);
         let log = self.path(&format!("envoy-{name}.log"));
-        let mut process = Process::start(name, &self.cores, place, &command, &log)?;
+        let mut process = Process::start(name, &self.cores, set, &command, &log)?;
         let admin = Address::Unix(admin.to_owned());
         let address = process
             .until(async || {
@@ -177,21 +179,21 @@ impl Lab {
             .to_owned()
     }
 
-    /// Where it says that it is, for what is left behind on a failure.
-    pub fn place(&self) -> &Path {
+    /// The run's folder, to name what remains after a failure.
+    pub fn run_folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A text for the document, which is to name no folder of this machine.
+    /// Replaces the paths of this machine in a text for the report.
     pub fn without_folders(&self, text: &str) -> String {
         let of_run = format!("{}/", self.folder.display());
         let of_tree = format!("{}/", self.root.display());
         text.replace(&of_run, "").replace(&of_tree, "")
     }
 
-    /// Removes what was written.
+    /// Removes the run's folder.
     pub fn clear(&self) {
-        // What is left is in the system's folder for such things.
+        // A folder that cannot be removed stays in the system's temporary folder.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -223,12 +225,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on the load's core.
+    /// Starts a server on the load's core.
     pub async fn start(lab: &Lab, kind: &str) -> Outcome<Self> {
         Self::start_with(lab, kind, &[]).await
     }
 
-    /// The same with further arguments.
+    /// Starts a server with further arguments.
     pub async fn start_with(lab: &Lab, kind: &str, more: &[&std::ffi::OsStr]) -> Outcome<Self> {
         let socket = lab.path(&format!("{kind}.sock"));
         let log = lab.path(&format!("{kind}.log"));
@@ -237,7 +239,7 @@ impl Server {
             .args(["serve", kind, "--tcp", "127.0.0.1:0", "--unix"])
             .arg(&socket)
             .args(more);
-        let mut process = Process::start(kind, &lab.cores, Place::Load, &command, &log)?;
+        let mut process = Process::start(kind, &lab.cores, CoreSet::Load, &command, &log)?;
         let tcp = process
             .until(async || {
                 let text = std::fs::read_to_string(&log).ok()?;
@@ -252,7 +254,7 @@ impl Server {
         })
     }
 
-    /// Its TCP address.
+    /// Its TCP address; an error if it has none.
     pub fn tcp(&self) -> Outcome<std::net::SocketAddr> {
         self.tcp
             .ok_or_else(|| Failure::from("this server has no port"))

@@ -1,4 +1,5 @@
-//! `tensorgate-bench`: one interleaved run of everything that has a target, and the document that says what came of it.
+//! `tensorgate-bench`: one interleaved run of every scenario that has a target, and a report of the
+//! results.
 
 mod admin;
 mod child;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use cores::Place;
+use cores::CoreSet;
 use lab::Lab;
 use outcome::{Outcome, failure};
 use report::Report;
@@ -80,7 +81,7 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> Outcome<()> {
     let lab = Lab::new(flags.filters.clone(), flags.components.clone(), flags.quick)?;
-    lab.cores.enter(Place::Load)?;
+    lab.cores.enter(CoreSet::Load)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -89,7 +90,7 @@ fn run(flags: &Flags) -> Outcome<()> {
         tokio::select! {
             outcome = measure(&lab, flags) => outcome,
             _ = tokio::signal::ctrl_c() => failure("interrupted"),
-            _ = end.recv() => failure("told to stop"),
+            _ = end.recv() => failure("interrupted by a signal"),
         }
     });
     match outcome {
@@ -101,8 +102,8 @@ fn run(flags: &Flags) -> Outcome<()> {
             }
             if let Some(failed) = report.failed() {
                 return failure(format!(
-                    "not everything was measured: {failed}; logs and configurations are in {}",
-                    lab.place().display()
+                    "some scenarios failed: {failed}; logs and configurations are in {}",
+                    lab.run_folder().display()
                 ));
             }
             lab.clear();
@@ -110,7 +111,7 @@ fn run(flags: &Flags) -> Outcome<()> {
         }
         Err(error) => failure(format!(
             "{error}\nlogs and configurations are in {}",
-            lab.place().display()
+            lab.run_folder().display()
         )),
     }
 }
@@ -127,7 +128,7 @@ async fn measure(lab: &Lab, flags: &Flags) -> Outcome<Report> {
         }
         ran = ran.saturating_add(1);
         let started = std::time::Instant::now();
-        // What can be measured is, whatever became of the others.
+        // A failed scenario does not prevent the others from running.
         if let Err(error) = scenario(lab, &mut report).await {
             eprintln!("{name}: {error}");
             report.fail(name, &lab.without_folders(&error.to_string()));
@@ -135,7 +136,7 @@ async fn measure(lab: &Lab, flags: &Flags) -> Outcome<Report> {
         eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
     }
     if ran == 0 {
-        return failure("no scenario has such a name");
+        return failure("no scenario has that name");
     }
     Ok(report)
 }

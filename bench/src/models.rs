@@ -1,4 +1,5 @@
-//! The models that requests are for, and the requests: sizes as the targets name them, values that keep the contract.
+//! The models and their requests. Sizes are as the targets name them, and values satisfy the
+//! contract.
 
 use std::fmt::Write as _;
 
@@ -23,18 +24,18 @@ pub struct TensorShape {
     pub name: &'static str,
     /// Its OIP datatype.
     pub datatype: &'static str,
-    /// Its dims; -1 is any.
+    /// Its dimensions; -1 is any.
     pub dims: &'static [i64],
 }
 
-/// What every model answers.
+/// The output of every model.
 pub const OUTPUT: TensorShape = TensorShape {
     name: "scores",
     datatype: "FP32",
     dims: &[1, 10],
 };
 
-/// What the upstream answers over REST.
+/// The upstream's response over REST.
 pub const JSON_ANSWER: &str = r#"{"model_name":"small","model_version":"1","outputs":[{"name":"scores","datatype":"FP32","shape":[1,10],"data":[0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5]}]}"#;
 
 /// A 1 KB request: two digits of 8×8.
@@ -43,13 +44,13 @@ pub const SMALL: &str = "small";
 pub const LARGE: &str = "large";
 /// Any number of floats, up to 16 MiB of them.
 pub const FLOATS: &str = "floats";
-/// The same with a contract that looks at no value: what the rest costs.
+/// The same with a contract that checks no values: measures the rest of the cost.
 pub const UNREAD: &str = "unread";
-/// 256 MiB: too large to be held.
+/// 256 MiB: larger than `hold_bytes`.
 pub const STREAMED: &str = "streamed";
-/// 150 KB: one photograph as bytes, made into [`LARGE`]'s input by a handler.
+/// 150 KB: one photograph as bytes, which a handler makes into the input of [`LARGE`].
 pub const PHOTO: &str = "photo";
-/// The same job on 1 KB: 768 bytes of a picture of 16×16.
+/// The same task on 1 KB: 768 bytes of a picture of 16×16.
 pub const THUMB: &str = "thumb";
 
 /// A model of OpenAI's API.
@@ -57,7 +58,7 @@ pub const CHAT: &str = "chat";
 
 /// Elements of an 8 MiB tensor.
 pub const HUGE_ELEMENTS: usize = 2 << 20;
-/// Elements of a 16 MiB tensor, the most that [`FLOATS`] takes.
+/// Elements of a 16 MiB tensor, the largest that [`FLOATS`] accepts.
 pub const HUGEST_ELEMENTS: usize = 4 << 20;
 /// Elements of a 256 MiB tensor.
 pub const STREAMED_ELEMENTS: usize = 64 << 20;
@@ -74,7 +75,7 @@ pub const THUMB_SIDE: usize = 16;
 /// Red, green, blue.
 pub const CHANNELS: usize = 3;
 
-/// The input that a backend has for a model, if we know it.
+/// The input that a backend describes for a model; `None` for an unknown model.
 pub fn backend_input(model: &str) -> Option<TensorShape> {
     Some(match model {
         SMALL => TensorShape {
@@ -101,7 +102,7 @@ pub fn backend_input(model: &str) -> Option<TensorShape> {
     })
 }
 
-/// The contract of a model as a policy says it.
+/// The contract of a model, as a policy writes it.
 pub fn contract(model: &str) -> Value {
     if model == CHAT {
         return json!({
@@ -158,8 +159,8 @@ pub fn contract(model: &str) -> Value {
     rules
 }
 
-/// Values of many digits within every contract, the same each time, and none like those before it: what is compressed is to stay as large as
-/// measured values would.
+/// A fixed sequence of values with many digits, all within every contract. No value repeats an
+/// earlier one, so compression does not shrink them more than it would shrink measured values.
 fn values(count: usize) -> impl Iterator<Item = f32> {
     (0..count).map(|at| {
         // Steps of the golden ratio.
@@ -174,7 +175,7 @@ fn path(model: &str) -> String {
     format!("/v2/models/{model}/infer")
 }
 
-/// JSON of so many floats for a model.
+/// A JSON body with this many floats for a model.
 pub fn json_shot(model: &str) -> Outcome<Shot> {
     if model == SMALL {
         small_json_shot(model)
@@ -183,19 +184,19 @@ pub fn json_shot(model: &str) -> Outcome<Shot> {
     }
 }
 
-/// 1 KB of JSON for a model that takes what [`SMALL`] does.
+/// 1 KB of JSON for a model that has the contract of [`SMALL`].
 pub fn small_json_shot(model: &str) -> Outcome<Shot> {
     let numbers = values(SMALL_ELEMENTS).map(|value| format!("{value:.3}"));
     json_of(model, "[2,1,8,8]", numbers)
 }
 
-/// JSON of any number of floats for a model that takes them.
+/// JSON with any number of floats for a model that accepts them.
 pub fn json_floats_shot(model: &str, count: usize) -> Outcome<Shot> {
     let numbers = values(count).map(|value| format!("{value:.5}"));
     json_of(model, &format!("[{count}]"), numbers)
 }
 
-/// 1 KB of JSON with a number in it that no contract here takes.
+/// 1 KB of JSON with one value that no contract here accepts.
 pub fn spoilt_json_shot() -> Outcome<Shot> {
     let numbers = values(SMALL_ELEMENTS).enumerate().map(|(at, value)| {
         let value = if at == SMALL_ELEMENTS / 2 {
@@ -210,7 +211,7 @@ pub fn spoilt_json_shot() -> Outcome<Shot> {
 
 /// 1 KB of a conversation.
 pub fn chat_shot() -> Outcome<Shot> {
-    let said = "How long may a tensor be before somebody has to look at all of it? ";
+    let said = "How long may a tensor be before a checker has to read all of it? ";
     let message = |role: &str, times: usize| json!({"role": role, "content": said.repeat(times)});
     let body = json!({
         "model": CHAT, "max_tokens": 64, "temperature": 0.5,
@@ -240,7 +241,7 @@ fn json_of(model: &str, shape: &str, numbers: impl Iterator<Item = String>) -> O
     )
 }
 
-/// Little-endian bytes of so many floats.
+/// Little-endian bytes of this many floats.
 fn raw(count: usize) -> Vec<u8> {
     values(count).flat_map(f32::to_le_bytes).collect()
 }
@@ -250,7 +251,7 @@ pub fn photo() -> Vec<u8> {
     photo_of(SIDE)
 }
 
-/// A picture with so many pixels a side.
+/// A picture with this many pixels a side.
 pub fn photo_of(side: usize) -> Vec<u8> {
     (0..side.saturating_mul(side).saturating_mul(CHANNELS))
         .map(|at| u8::try_from(at.wrapping_mul(31) & 255).unwrap_or_default())
@@ -284,7 +285,7 @@ pub fn grpc_shot(model: &str) -> Outcome<Shot> {
     grpc_shot_as(model, model)
 }
 
-/// The same under the name that the model has at another server.
+/// The same request with the name that the model has at another server.
 pub fn grpc_shot_as(name_there: &str, model: &str) -> Outcome<Shot> {
     let (name, datatype, shape, raw) = input(model);
     let message = ModelInferRequest {
@@ -310,7 +311,7 @@ pub fn grpc_shot_as(name_there: &str, model: &str) -> Outcome<Shot> {
     )
 }
 
-/// A REST request with OIP's binary extension: JSON that describes, then the bytes.
+/// A REST request with OIP's binary extension: a JSON description, then the raw bytes.
 pub fn binary_shot(model: &str) -> Outcome<Shot> {
     binary_of(model, input(model))
 }

@@ -1,12 +1,12 @@
-//! How things fail here: with a text for whoever runs the bench.
+//! Error type of the bench: a text for the user.
 
 /// Any failure.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What may fail.
+/// A result with [`Failure`] as its error.
 pub type Outcome<T> = Result<T, Failure>;
 
-/// A failure that is a text.
+/// Returns an error with a text.
 pub fn failure<T>(text: impl Into<String>) -> Outcome<T> {
     Err(Failure::from(text.into()))
 }

@@ -1,11 +1,12 @@
-//! Model servers in Python that do the handler's job, where `tools/bench-peers.sh` could install them.
+//! Python model servers that do the same work as a handler. `tools/bench-peers.sh` installs them
+//! where it can.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
 use crate::child::Process;
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::lab::Lab;
 use crate::load::{Address, Client, Expect, Http};
 use crate::models::{PHOTO, grpc_shot};
@@ -13,13 +14,14 @@ use crate::outcome::{Outcome, failure};
 
 /// A running peer.
 pub struct Peer {
-    /// The process; its children are counted with it.
+    /// The process. Its children's CPU time is included.
     pub process: Process,
-    /// Where it takes gRPC.
+    /// Its gRPC address.
     pub address: Address,
 }
 
-/// Starts a peer that forwards to `backend` if it forwards at all; or says why it is not here.
+/// Starts a peer. `backend` is where a peer that forwards sends its requests. The inner error says
+/// why a peer is not installed.
 pub async fn start(lab: &Lab, name: &str, backend: SocketAddr) -> Outcome<Result<Peer, String>> {
     let installed = lab.cache.join(format!("bench-{name}"));
     if !installed.is_dir() {
@@ -32,10 +34,10 @@ pub async fn start(lab: &Lab, name: &str, backend: SocketAddr) -> Outcome<Result
         "kserve" => kserve(lab, &installed, port, backend)?,
         "triton" => triton(lab, &installed, port)?,
         "mlserver" => mlserver(lab, &installed, port)?,
-        _ => return failure(format!("no peer is called {name}")),
+        _ => return failure(format!("unknown peer {name}")),
     };
     let log = lab.path(&format!("{name}.log"));
-    let mut process = Process::start(name, &lab.cores, Place::Subject, &command, &log)?;
+    let mut process = Process::start(name, &lab.cores, CoreSet::Subject, &command, &log)?;
     let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
     let shot = grpc_shot(PHOTO)?;
     process
@@ -64,7 +66,7 @@ fn kserve(lab: &Lab, installed: &Path, port: u16, backend: SocketAddr) -> Outcom
     Ok(command)
 }
 
-/// No model of it may change while it runs, and only gRPC is open.
+/// Models cannot change while it runs, and only gRPC is enabled.
 fn triton(lab: &Lab, installed: &Path, port: u16) -> Outcome<Command> {
     let mut command = Command::new(installed.join("bin/tritonserver"));
     command
@@ -82,7 +84,7 @@ fn triton(lab: &Lab, installed: &Path, port: u16) -> Outcome<Command> {
     Ok(command)
 }
 
-/// One process, no pool of workers: on one core they would only add to its cost.
+/// One process without a worker pool: on one core, a pool would only add to the cost.
 fn mlserver(lab: &Lab, installed: &Path, port: u16) -> Outcome<Command> {
     let folder = lab.root.join("bench/peers/mlserver");
     let mut command = Command::new(installed.join("bin/mlserver"));

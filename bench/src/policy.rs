@@ -1,5 +1,5 @@
-//! Policies for the gates that are measured: as many clients and models as a row asks for, every request allowed by a rate that is
-//! never reached, so that the whole decision is made each time.
+//! Policies for the measured gates, with as many clients and models as a row needs. Every request
+//! passes a rate limit that is never reached, so the whole decision is made each time.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,56 +12,57 @@ use tensorgate_policy::hex;
 use crate::models::{CHAT, FLOATS, LARGE, PHOTO, SMALL, STREAMED, THUMB, UNREAD, contract};
 use crate::outcome::Outcome;
 
-/// What a policy has beside the rules.
+/// The size and features of a policy.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Clients.
+    /// Number of clients.
     pub clients: usize,
-    /// Keys of each: the first client's come first.
+    /// Keys of each client. The first client's keys come first.
     pub keys_each: usize,
-    /// Models beside those that are asked for.
+    /// Models in addition to the requested ones.
     pub more_models: usize,
-    /// Where the backend listens.
+    /// Address of the backend.
     pub upstream: SocketAddr,
-    /// The handler's component, if the policy has the model with one.
+    /// The handler's component, if the policy includes the model with a handler.
     pub handler: Option<Component>,
-    /// More models with a handler of their own each, the same component.
+    /// Further models, each with a handler that uses the same component.
     pub more_handlers: usize,
-    /// Of those, the first ones, which have components of their own: different bytes, so that each is compiled.
+    /// Components for the first of those models. Their bytes differ, so each is compiled.
     pub own_components: Vec<Component>,
-    /// Entries for `issuers`, and the `jwt` part of the client that has one.
+    /// Entries for `issuers`, and the `jwt` part of the client that uses them.
     pub issuers: Option<(Value, Value)>,
-    /// Whether wrong credentials are bounded.
+    /// Whether lockouts for wrong credentials are configured.
     pub lockout: bool,
-    /// Proxies in front whose word on addresses is believed.
+    /// Number of trusted proxies in front of the gate.
     pub trusted_hops: u32,
-    /// What the grant of all that is asked for limits.
+    /// The limits of the grant for the requested models.
     pub limits: Limits,
-    /// Further grants, of one client and one model each, as [`further_grant`] has them.
+    /// Further grants, each of one client and one model (see [`further_grant`]).
     pub more_grants: usize,
-    /// What is held of a body, if not as much as usual.
+    /// A value for `hold_bytes` other than the default.
     pub hold_bytes: Option<&'static str>,
-    /// What the host holds of all bodies together.
+    /// The host's `buffered_bytes`.
     pub buffered_bytes: &'static str,
-    /// Whether the policy has the model of OpenAI's API.
+    /// Whether the policy includes the model of OpenAI's API.
     pub chat: bool,
 }
 
-/// What a grant limits. None of it is ever reached.
+/// The limits of a grant. No limit is ever reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limits {
     /// Nothing.
     None,
-    /// How often.
+    /// A rate limit.
     Rate,
-    /// That, how much, how much a day, and how many at once: the client, the grant and the model.
+    /// Rate, cost, daily budget and concurrency limits for the client, the grant and the model.
     All,
 }
 
 impl Limits {
     /// As members of a grant.
     fn of_grant(self) -> Map<String, Value> {
-        // The burst is a second, longer than a worker may be kept from its core between its look at the clock and the bucket.
+        // The burst is one second. That is longer than a worker may be descheduled between its
+        // reading of the clock and its update of the bucket.
         let rate = json!({"quota": 1_000_000, "window_s": 1, "burst": 1_000_000});
         let mut members = Map::new();
         if self != Self::None {
@@ -79,13 +80,14 @@ impl Limits {
     }
 }
 
-/// Models of [`Shape::more_models`] that a client has further grants for, one each.
+/// Models of [`Shape::more_models`] that one client has further grants for.
 pub const GRANTS_A_CLIENT: usize = 100;
 
-/// The alias by which further models are the first of them.
+/// The YAML alias by which further models reuse the first one.
 const ALIAS: &str = "*more";
 
-/// A policy's text: JSON but for the anchor of the first further model, and the others' aliases. It comes before them in name order.
+/// A policy's text. It is JSON except for the anchor of the first further model and the aliases of
+/// the others. The anchor comes first in name order.
 pub fn text(policy: &Value) -> String {
     let alias = format!("\"{ALIAS}\"");
     let first = "\"more-0\":{";
@@ -95,14 +97,14 @@ pub fn text(policy: &Value) -> String {
         .replace(&alias, &format!(" {ALIAS}"))
 }
 
-/// The client and the model of a further grant, by number.
+/// The client and the model of a further grant, by its number.
 pub fn further_grant(number: usize) -> (usize, String) {
     let model = number.checked_rem(GRANTS_A_CLIENT).unwrap_or_default();
     let client = number.checked_div(GRANTS_A_CLIENT).unwrap_or_default();
     (client, format!("more-{model}"))
 }
 
-/// A component in the folder of the policy.
+/// A component in the policy's folder.
 #[derive(Clone, Debug)]
 pub struct Component {
     /// Its file, relative to the policy.
@@ -117,10 +119,11 @@ impl Component {
         Self::write(&read(from)?, folder, "normalise.wasm".to_owned())
     }
 
-    /// The same with a number in it that nothing reads: another component to whoever looks at bytes.
+    /// Copies a component and appends a custom section with a number. Nothing reads the number, but
+    /// the component's digest differs.
     pub fn other(from: &Path, folder: &Path, number: u16) -> Outcome<Self> {
         let mut bytes = read(from)?;
-        // A custom section of three bytes: the length of its name, which is none, and the number.
+        // A custom section of three bytes: the length of its name, which is zero, and the number.
         bytes.extend([0, 3, 0]);
         bytes.extend(number.to_le_bytes());
         Self::write(&bytes, folder, format!("normalise-{number}.wasm"))
@@ -140,7 +143,7 @@ fn read(component: &Path) -> Outcome<Vec<u8>> {
         .map_err(|error| format!("{}: {error}; run make components", component.display()).into())
 }
 
-/// The key with that number: the client's, where each has one.
+/// The key with that number. Where each client has one key, it is that client's.
 pub fn key(client: usize) -> String {
     let mut random = [0x5a; 20];
     for (to, from) in random.iter_mut().zip(client.to_le_bytes()) {
@@ -153,7 +156,7 @@ pub fn key(client: usize) -> String {
 pub const TOKEN_CLIENT: &str = "token";
 
 impl Shape {
-    /// Ten clients, the models that are asked for.
+    /// Ten clients and the requested models.
     pub fn plain(upstream: SocketAddr) -> Self {
         Self {
             clients: 10,
@@ -174,7 +177,8 @@ impl Shape {
         }
     }
 
-    /// The policy as JSON, which is YAML. Further models are spelled as [`text`] reads them: the first written out, the others by an alias.
+    /// The policy as JSON, which is valid YAML. The first further model is written out, and the
+    /// others use an alias, as [`text`] expects.
     pub fn to_json(&self) -> Value {
         let mut clients: Map<String, Value> = (0..self.clients)
             .map(|number| {
@@ -270,7 +274,8 @@ impl Shape {
         policy
     }
 
-    /// Everybody may use every model, further ones apart that have grants of their own.
+    /// Grants for every client and every model. Further models that have grants of their own are
+    /// excluded.
     fn grants<'a>(&self, models: impl Iterator<Item = &'a String>) -> Value {
         let shared: Vec<&String> = models
             .filter(|model| self.more_grants == 0 || !model.starts_with("more-"))
@@ -281,7 +286,7 @@ impl Shape {
         for (name, value) in self.limits.of_grant() {
             insert(&mut all, &name, value);
         }
-        // Without a rate: a hundred thousand of them with one are more nodes than a document may have.
+        // Without a rate: 100,000 grants with a rate would exceed the limit on nodes of a document.
         let further = (0..self.more_grants).map(|number| {
             let (client, model) = further_grant(number);
             json!({

@@ -1,4 +1,5 @@
-//! The Envoys that are compared: a bare one, the same with other filters in it, and a gate as `tensorgate render` writes it.
+//! The Envoys to compare: a bare one, one with other filters, and a gate as `tensorgate render`
+//! configures it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,12 +22,12 @@ const MODULE: &str = include_str!("../envoy/module.yaml");
 const TRANSPORT_SOCKET: &str = include_str!("../envoy/transport-socket.yaml");
 const NATIVE: &str = include_str!("../envoy/native.yaml");
 
-/// The filters fused, as `render` has them by default.
+/// The single filter that `render` configures by default.
 pub const GATE: &str = "gate";
 /// The same work in three filters.
 pub const CHAIN: &str = "auth,rate-limit,tensor-guard";
 
-/// What is in front of the router.
+/// The HTTP filters in front of the router.
 pub enum Filters<'a> {
     /// Nothing.
     None,
@@ -35,32 +36,32 @@ pub enum Filters<'a> {
         /// A JWKS document.
         jwks: &'a str,
     },
-    /// ext_authz, asking that service.
+    /// ext_authz, which calls that service.
     ExtAuthz(&'a Server),
-    /// The same, with the whole body in the question.
+    /// ext_authz with the whole body in the request to the service.
     ExtAuthzWithBody(&'a Server),
-    /// ext_proc, asking that service.
+    /// ext_proc, which calls that service.
     ExtProc(&'a Server),
-    /// A script.
+    /// A Lua script.
     Lua {
-        /// What it says.
+        /// Its text.
         script: &'a str,
     },
-    /// A module of proxy-wasm, with no configuration.
+    /// A proxy-wasm module without configuration.
     Module(&'a Path),
-    /// These, as JSON: the gate's, taken from what was rendered.
+    /// Filters as JSON: the gate's, taken from a rendered policy.
     Json(&'a Value),
 }
 
-/// Which way the upstream is.
+/// The address of the upstream.
 pub enum Upstream<'a> {
-    /// A Unix socket, as the sandbox host's.
+    /// A Unix socket, as the sandbox host has.
     Unix(&'a Path),
-    /// A TCP port, as an inference server's.
+    /// A TCP port, as an inference server has.
     Tcp(std::net::SocketAddr),
 }
 
-/// Starts an Envoy that is bare but for the filters, with one worker.
+/// Starts an Envoy with these filters and one worker.
 pub async fn start(
     lab: &Lab,
     name: &str,
@@ -72,7 +73,7 @@ pub async fn start(
 
 /// How an Envoy runs.
 pub struct Mode<'a> {
-    /// Its workers.
+    /// Number of workers.
     pub workers: usize,
     /// TLS on the listener, with this identity.
     pub tls: Option<&'a Identity>,
@@ -87,7 +88,7 @@ impl Default for Mode<'_> {
     }
 }
 
-/// The same in another mode.
+/// Starts an Envoy in another mode.
 pub async fn start_with(
     lab: &Lab,
     name: &str,
@@ -150,18 +151,18 @@ pub async fn start_with(
     Ok(envoy)
 }
 
-/// Lines of YAML on lines of their own, indented.
+/// Lines of YAML as an indented block.
 fn block(text: &str, indent: usize) -> String {
     text.lines()
         .map(|line| format!("\n{}{line}", " ".repeat(indent)))
         .collect()
 }
 
-/// A policy as Envoy and host read it.
+/// A rendered policy: what Envoy and the host read.
 pub struct Rendered {
     /// The bootstrap.
     pub bootstrap: Value,
-    /// Where `bundle.json` is.
+    /// The path of `bundle.json`.
     pub bundle: PathBuf,
     /// The policy's folder.
     pub folder: PathBuf,
@@ -174,7 +175,8 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// Renders a policy for the gate's filter. The upstream at `socket` takes the requests, and the access log as well.
+    /// Renders a policy for the gate's filter. The upstream at `socket` receives the requests and
+    /// the access log.
     pub fn new(lab: &Lab, folder: PathBuf, policy: &Value, socket: &Path) -> Outcome<Self> {
         Self::with_chain(lab, folder, policy, socket, GATE)
     }
@@ -190,7 +192,8 @@ impl Rendered {
         Self::of(lab, folder, policy, (socket, socket), chain)
     }
 
-    /// The same in front of a sandbox host, which takes requests and access log on sockets of its own.
+    /// Renders a policy for a gate with a sandbox host, which has separate sockets for requests and
+    /// the access log.
     pub fn with_host(lab: &Lab, folder: PathBuf, policy: &Value) -> Outcome<Self> {
         let (socket, audit) = (folder.join("host.sock"), folder.join("audit.sock"));
         Self::of(lab, folder, policy, (&socket, &audit), GATE)
@@ -247,7 +250,7 @@ impl Rendered {
             .ok_or_else(|| Failure::from("the rendered bootstrap has no http_filters"))
     }
 
-    /// Starts the gate as it was rendered.
+    /// Starts Envoy with the rendered bootstrap.
     pub async fn start(&self, lab: &Lab, name: &str, workers: usize) -> Outcome<Envoy> {
         let bootstrap = self.bootstrap.to_string();
         lab.envoy(name, &bootstrap, &self.admin, workers).await

@@ -1,44 +1,45 @@
-//! Rounds of several contenders in turn: A B C, A B C, … What drifts on the machine meanwhile drifts for all of them, and a ratio is
-//! taken within a round before the median over rounds.
+//! Interleaved rounds of several contenders: A B C, A B C, … Drift of the machine affects all
+//! contenders alike. A ratio is computed within each round; the result is the median over the
+//! rounds.
 
 use crate::figures::{median, number};
 use crate::kernel;
 use crate::load::{Client, Shot};
 use crate::outcome::Outcome;
 
-/// One way to get the same work done.
+/// One configuration that is measured.
 pub struct Contender {
-    /// What it is called in tables.
+    /// Its name in tables.
     pub name: String,
     /// Its client.
     pub client: Client,
-    /// Its requests; taken in turn.
+    /// Its requests, which are sent in turn.
     pub shots: Vec<Shot>,
-    /// The process whose time is the figure: Envoy, the host, a peer. With its children's.
+    /// The process whose CPU time is measured (Envoy, the host or a peer), with its children.
     pub pid: u32,
-    /// Another process whose time is shown beside it.
+    /// Another process whose CPU time is shown beside it.
     pub beside: Option<(&'static str, u32)>,
 }
 
-/// How long a race is.
+/// The length of a race.
 #[derive(Clone, Copy, Debug)]
 pub struct Course {
-    /// Rounds that count.
+    /// Rounds that are measured.
     pub rounds: usize,
     /// Requests of each contender in a round.
     pub requests: usize,
-    /// Requests of each before the first round.
+    /// Requests of each contender before the first round.
     pub warm_up: usize,
 }
 
-/// What came of one contender.
+/// The result of one contender.
 #[derive(Clone, Debug)]
 pub struct Result {
     /// Its name.
     pub name: String,
-    /// CPU microseconds a request, by round.
+    /// CPU microseconds a request, one value for each round.
     pub cpu_us: Vec<f64>,
-    /// The same of what stands beside it.
+    /// CPU microseconds a request of the second process.
     pub beside_us: Option<(&'static str, f64)>,
     /// Median latency, microseconds.
     pub p50_us: f64,
@@ -54,7 +55,7 @@ impl Result {
         median(&self.cpu_us)
     }
 
-    /// This CPU over another's: the median of the rounds' ratios.
+    /// The CPU time relative to another contender's: the median of the rounds' ratios.
     pub fn over(&self, other: &Self) -> f64 {
         let ratios: Vec<f64> = self
             .cpu_us
@@ -65,7 +66,7 @@ impl Result {
         median(&ratios)
     }
 
-    /// The CPU that this adds to another's.
+    /// The CPU time in excess of another contender's.
     pub fn added_to(&self, other: &Self) -> f64 {
         let added: Vec<f64> = self
             .cpu_us

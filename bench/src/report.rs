@@ -1,4 +1,4 @@
-//! What a run found: tables as they are measured, and at the top each target beside what was reached.
+//! The report of a run: tables of the measurements, and at the top each target with its result.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,13 +8,13 @@ use crate::lab::Lab;
 use crate::race::Result;
 use crate::targets::{Bound, State, TARGETS, Target};
 
-/// Findings of a run.
+/// The findings of a run.
 #[derive(Default)]
 pub struct Report {
     sections: String,
     reached: BTreeMap<&'static str, f64>,
     absent: BTreeMap<&'static str, String>,
-    /// Scenarios that came to no end.
+    /// Scenarios that failed.
     failed: Vec<&'static str>,
 }
 
@@ -29,7 +29,7 @@ impl Report {
         self.push(&format!("\n{text}\n"));
     }
 
-    /// A table of a race, against one of its contenders.
+    /// A table of a race, relative to one of its contenders.
     pub fn race(&mut self, results: &[Result], against: usize) {
         let mut text = String::from(
             "\n| | CPU µs a request | requests/s a core | × | added µs | beside it, CPU µs | p50 µs | p99 µs | RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n",
@@ -72,23 +72,23 @@ impl Report {
         self.push(&text);
     }
 
-    /// What was reached of a target.
+    /// Records the figure of a target.
     pub fn reached(&mut self, target: &'static str, figure: f64) {
         self.reached.insert(target, figure);
     }
 
-    /// A scenario that came to no end.
+    /// Records a scenario that failed.
     pub fn fail(&mut self, scenario: &'static str, why: &str) {
         self.line(&format!("Ended here: {why}"));
         self.failed.push(scenario);
     }
 
-    /// The scenarios that did, if any.
+    /// The names of the failed scenarios, if any.
     pub fn failed(&self) -> Option<String> {
         (!self.failed.is_empty()).then(|| self.failed.join(", "))
     }
 
-    /// Why a target could not be measured in this run.
+    /// Records why a target could not be measured in this run.
     pub fn absent(&mut self, target: &'static str, why: &str) {
         self.absent.insert(target, why.to_owned());
     }
@@ -101,7 +101,7 @@ impl Report {
     /// The whole document.
     pub fn document(&self, lab: &Lab) -> String {
         let mut text = String::from(
-            "# Figures of one run\n\nWritten by `make bench`; README.md beside this says how each figure is made and how to read it.\n\n",
+            "# Figures of one run\n\nWritten by `make bench`; README.md in this folder explains how each figure is measured and how to read it.\n\n",
         );
         text.push_str(&surroundings(lab));
         text.push_str(
@@ -127,9 +127,7 @@ impl Report {
             }
         }
         if !remarks.is_empty() {
-            text.push_str(
-                "\n### What was missed: where the time goes, and what would close it\n\n",
-            );
+            text.push_str("\n### Missed targets: where the time goes, and what would help\n\n");
         }
         for (note, mut works) in remarks {
             works.dedup();
@@ -154,7 +152,7 @@ impl Report {
             (None, State::Now) => (
                 self.absent
                     .get(target.id)
-                    .map_or("not part of this run", String::as_str)
+                    .map_or("not in this run", String::as_str)
                     .to_owned(),
                 "",
             ),
@@ -162,10 +160,10 @@ impl Report {
     }
 }
 
-/// A target that is not reached.
+/// The mark of a target that was missed.
 const MISSED: &str = "**missed**";
 
-/// Machine, date, commit.
+/// Machine, date and commit.
 fn surroundings(lab: &Lab) -> String {
     let said = |program: &str, arguments: &[&str]| {
         Command::new(program)
@@ -228,7 +226,7 @@ impl Bound {
     }
 }
 
-/// As many digits as mean something.
+/// Formats a figure with its significant digits.
 fn short(figure: f64) -> String {
     if figure.abs() >= 100.0 {
         format!("{figure:.0}")

@@ -1,4 +1,5 @@
-//! The gate's checks as a script for Envoy's Lua filter, with the clients and the contracts of a policy in it.
+//! The gate's checks as a script for Envoy's Lua filter. The clients and contracts of a policy are
+//! part of the script.
 
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use crate::policy::key;
 
 const CHECKS: &str = include_str!("../envoy/checks.lua");
 
-/// The script for so many clients.
+/// The script for this many clients.
 pub fn script(clients: usize) -> String {
     let clients = (0..clients).map(|number| (key(number), format!("client-{number}").into()));
     let contracts = [SMALL, LARGE, FLOATS].map(|model| (model.to_owned(), contract(model)));
@@ -19,7 +20,7 @@ pub fn script(clients: usize) -> String {
         )
 }
 
-/// A value as Lua writes it. Texts are names without a character that is written in another way there.
+/// A value in Lua syntax. Strings are names without characters that need escaping.
 fn literal(value: &Value) -> String {
     match value {
         Value::Array(items) => {

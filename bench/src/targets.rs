@@ -1,4 +1,4 @@
-//! What each figure must reach.
+//! The targets that figures must reach.
 
 mod why;
 
@@ -11,29 +11,29 @@ pub enum Bound {
     AtLeast(f64, &'static str),
 }
 
-/// Whether it can be measured by now.
+/// Whether a target can be measured yet.
 #[derive(Clone, Copy, Debug)]
 pub enum State {
     /// A scenario measures it.
     Now,
-    /// What it is of does not exist yet.
+    /// The feature does not exist yet.
     Later(&'static str),
 }
 
 /// One target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// How scenarios name it.
+    /// Its name in scenarios.
     pub id: &'static str,
-    /// What is done.
+    /// The work that is measured.
     pub work: &'static str,
-    /// What it is compared with.
+    /// The baseline.
     pub against: &'static str,
-    /// What is asked.
+    /// The required bound.
     pub bound: Bound,
-    /// Whether there is something to measure.
+    /// Whether it can be measured yet.
     pub state: State,
-    /// Where the time goes if it is missed, and what would close it.
+    /// Why the target is missed, and what would help.
     pub note: Option<&'static str>,
 }
 
@@ -66,7 +66,7 @@ const fn later(
 }
 
 impl Target {
-    /// The same, with where the time goes if it is missed.
+    /// The same target with a note on why it is missed.
     const fn because(self, note: &'static str) -> Self {
         Self {
             note: Some(note),
@@ -81,7 +81,7 @@ const BARE: &str = "bare Envoy, same body and upstream";
 const ITSELF: &str = "itself";
 const ALONE: &str = "–";
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     now("key", "gate, 1 KB JSON, API key", BARE, AtMost(1.25, "×")).because(why::KEY),
     now(
@@ -157,7 +157,7 @@ pub const TARGETS: &[Target] = &[
     .because(why::STREAMED),
     now(
         "streamed-memory",
-        "the most that Envoy with the gate takes while 256 MiB pass",
+        "extra memory of Envoy with the gate while 256 MiB are streamed",
         "itself before",
         AtMost(16.0, " MiB more"),
     )
@@ -178,48 +178,48 @@ pub const TARGETS: &[Target] = &[
     .because(why::JSON_575K),
     now(
         "scan-rate",
-        "finite and range of FP32 in the filter",
+        "finite and range checks of FP32 in the filter",
         ALONE,
         AtLeast(40.0, " GB/s"),
     )
     .because(why::SCAN_RATE),
     now(
         "rs256",
-        "first sight of an RS256 token, CPU added",
+        "a new RS256 token, CPU added",
         "the same token cached",
         AtMost(25.0, " µs"),
     )
     .because(why::RS256),
     now(
         "es256",
-        "first sight of an ES256 token, CPU added",
+        "a new ES256 token, CPU added",
         "the same token cached",
         AtMost(45.0, " µs"),
     )
     .because(why::RS256),
     now(
         "eddsa",
-        "first sight of an EdDSA token, CPU added",
+        "a new EdDSA token, CPU added",
         "the same token cached",
         AtMost(135.0, " µs"),
     )
     .because(why::EDDSA),
     now(
         "foreign-rs256",
-        "a new RS256 token checked by Envoy's `verify_signature`, CPU added",
-        "the same checked in the VM",
+        "a new RS256 token verified by Envoy's `verify_signature`, CPU added",
+        "the same verified in the VM",
         AtMost(1.0, "×"),
     ),
     now(
         "foreign-es256",
-        "a new ES256 token checked by Envoy's `verify_signature`, CPU added",
-        "the same checked in the VM",
+        "a new ES256 token verified by Envoy's `verify_signature`, CPU added",
+        "the same verified in the VM",
         AtMost(1.0, "×"),
     ),
     now(
         "flood",
-        "a flood of bad tokens",
-        "a flood of requests without one",
+        "a flood of invalid tokens",
+        "a flood of requests without a token",
         AtMost(3.0, "×"),
     )
     .because(why::FLOOD),
@@ -344,19 +344,19 @@ pub const TARGETS: &[Target] = &[
     .because(why::TRANSFORM),
     now(
         "host-memory-kserve",
-        "memory of the host, 64 requests at once",
+        "memory of the host, 64 concurrent requests",
         "the KServe transformer",
         AtMost(0.3, "×"),
     ),
     now(
         "host-memory-triton",
-        "memory of the host, 64 requests at once",
+        "memory of the host, 64 concurrent requests",
         "the Triton ensemble",
         AtMost(0.3, "×"),
     ),
     now(
         "host-memory-mlserver",
-        "memory of the host, 64 requests at once",
+        "memory of the host, 64 concurrent requests",
         "MLServer",
         AtMost(0.3, "×"),
     ),
@@ -375,7 +375,7 @@ pub const TARGETS: &[Target] = &[
     ),
     now(
         "host-buffering",
-        "the most that the host takes while 256 MiB come four times at once",
+        "peak memory of the host with four concurrent bodies of 256 MiB",
         "`limits.buffered_bytes`",
         AtMost(1.0, "×"),
     )
@@ -388,8 +388,8 @@ pub const TARGETS: &[Target] = &[
     ),
     now(
         "neighbour",
-        "p99 of a handler's neighbours beside a hostile one, the worst kind",
-        "their quiet p99",
+        "p99 of a handler beside a hostile one, worst case",
+        "its p99 alone",
         AtMost(2.0, "×"),
     )
     .because(why::NEIGHBOUR),
@@ -401,8 +401,8 @@ pub const TARGETS: &[Target] = &[
     ),
     now(
         "overload",
-        "answered in time at twice the load of the knee",
-        "the same at the knee",
+        "good responses at twice the full load",
+        "the same at full load",
         AtLeast(0.9, "×"),
     )
     .because(why::OVERLOAD),
@@ -422,14 +422,14 @@ pub const TARGETS: &[Target] = &[
     .because(why::JS_START),
     now(
         "python-nchw",
-        "the NCHW job from Python through the tensor kit",
+        "the NCHW task in Python with the tensor kit",
         ALONE,
         AtMost(1.3, " ms"),
     )
     .because(why::KIT_JOB),
     now(
         "js-nchw",
-        "the NCHW job from JavaScript through the tensor kit",
+        "the NCHW task in JavaScript with the tensor kit",
         "the Rust handler",
         AtMost(5.0, "×"),
     )
@@ -439,48 +439,48 @@ pub const TARGETS: &[Target] = &[
         "SHA-256 manifests",
         "openssl speed",
         AtLeast(0.8, "×"),
-        "artifacts come later",
+        "artifacts are not implemented yet",
     ),
     later(
         "scan",
         "scanning model files",
         "picklescan, modelscan",
         AtLeast(20.0, "×"),
-        "artifacts come later",
+        "artifacts are not implemented yet",
     ),
     later(
         "signature",
         "verifying a 10 GB model's signature, added to hashing it",
         ITSELF,
         AtMost(1.02, "×"),
-        "artifacts come later",
+        "artifacts are not implemented yet",
     ),
     later(
         "watch",
         "throughput with audit, metrics and watch",
         "without them",
         AtLeast(0.95, "×"),
-        "the watch comes later, and audit and metrics have no switch",
+        "there is no watch yet, and audit and metrics cannot be switched off",
     ),
     later(
         "watch-memory",
         "the watch's memory for a client",
         ALONE,
         AtMost(4.0, " KiB"),
-        "the watch comes later",
+        "there is no watch yet",
     ),
     later(
         "hostile",
-        "generated hostile requests without a wrong answer",
+        "generated hostile requests without a wrong response",
         ALONE,
         AtLeast(1_000_000.0, ""),
-        "counted by fuzzing and the attack corpus, not by this",
+        "counted by fuzzing and the attack corpus, not by the bench",
     ),
     later(
         "crash",
         "recovery after kill -9 of host or backend under load",
         ALONE,
         AtMost(1.0, " s"),
-        "belongs to the chaos runs that come later",
+        "part of the chaos runs, which do not exist yet",
     ),
 ];

@@ -1,4 +1,4 @@
-//! A server's identity and the client that believes it, both made for one run.
+//! A server's certificate and a client that trusts it, both made for one run.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,17 +10,17 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::lab::Lab;
 use crate::outcome::Outcome;
 
-/// What a listener shows.
+/// A listener's certificate and key.
 pub struct Identity {
     /// Its certificate, PEM.
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub private_key: PathBuf,
-    /// Who believes it.
+    /// The client configuration that trusts it.
     pub trust: Trust,
 }
 
-/// A client's side.
+/// A client's TLS configuration.
 #[derive(Clone)]
 pub struct Trust(pub Arc<ClientConfig>);
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Trust {
 }
 
 impl Identity {
-    /// A new one for this machine's loopback address.
+    /// Makes a new certificate for this machine's loopback address.
     pub fn new(lab: &Lab) -> Outcome<Self> {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
         let (certificate, private_key) = (lab.path("server.pem"), lab.path("server.key"));

@@ -1,4 +1,5 @@
-//! Tokens for the races: one issuer with a key for each algorithm, as many different tokens as a race asks for.
+//! Tokens for the races: one issuer with a key for each algorithm, and as many different tokens as
+//! a race needs.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,16 +8,16 @@ use tensorgate_vectors::sign::{Signer, jwks, token};
 
 use crate::outcome::Outcome;
 
-/// As the peers' configuration has it too.
+/// The issuer. The peers' configuration names it too.
 pub const ISSUER: &str = "https://issuer.bench.example";
-/// Whom tokens are for, and whom they are of.
+/// The audience and the subject of tokens.
 pub const NAME: &str = "bench";
-/// How long one counts: longer than a run.
+/// Lifetime of a token: longer than a run.
 const LIFETIME_S: u64 = 7_200;
-/// Characters of a signature that are exchanged to spoil it.
+/// Characters of a signature that are swapped to invalidate it.
 const SPOILT: usize = 20;
 
-/// An algorithm.
+/// A signature algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// RSA of 2048 bits, PKCS #1 v1.5, SHA-256.
@@ -28,7 +29,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All three.
+    /// All algorithms.
     pub const ALL: [Self; 3] = [Self::Rs256, Self::Es256, Self::EdDsa];
 
     /// Its name in a token's header.
@@ -48,7 +49,7 @@ impl Algorithm {
         }
     }
 
-    /// The value of `authorization`, another token for each number.
+    /// The value of `authorization`. Each number gives another token.
     pub fn bearer(self, number: usize) -> Outcome<String> {
         let (kid, signer) = self.signer();
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -61,12 +62,12 @@ impl Algorithm {
         Ok(format!("Bearer {token}"))
     }
 
-    /// The same with a signature that is another's: well-formed, and wrong.
+    /// The same token with an invalid signature that is well-formed.
     pub fn spoilt(self, number: usize) -> Outcome<String> {
         let good = self.bearer(number)?;
         let at = good.len().saturating_sub(SPOILT);
         let (kept, end) = good.split_at(at);
-        // Signatures end in the letters of base64url: another letter in the middle of them leaves the form as it is.
+        // Signatures are base64url text: swapping letters in the middle keeps the form valid.
         let end: String = end
             .char_indices()
             .map(|(at, letter)| match (at, letter) {
@@ -84,7 +85,7 @@ pub fn public_keys() -> String {
     jwks().to_string()
 }
 
-/// The `issuers` of a policy beside which the keys lie in a file of that name, and the `jwt` of its client.
+/// The `issuers` of a policy that reads its keys from this file, and the `jwt` entry of its client.
 pub fn policy(file: &str) -> (Value, Value) {
     (
         json!({"bench": {

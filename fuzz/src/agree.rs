@@ -1,5 +1,9 @@
-//! One request in every spelling that can say it (OIP's JSON, JSON with binary data, typed contents, raw contents; TF Serving's typed lists and, where the datatype
-//! is the contract's, its JSON), as the whole gate sees it: one verdict, one reason. Shapes, elements, names and datatypes are drawn right and wrong.
+//! Fuzz target: one request in every encoding, judged by the whole gate. The verdict and the reason
+//! must be the same.
+//!
+//! The encodings are OIP's JSON, JSON with binary data, typed contents and raw contents, TF
+//! Serving's typed lists, and TF Serving's JSON where the contract gives the datatype. Shapes,
+//! elements, names and datatypes are drawn both valid and invalid.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -21,7 +25,7 @@ struct Elements {
     raw: Vec<u8>,
 }
 
-/// A model a datatype, each with an input `x` of at most 3 × 3.
+/// A bundle with one model for each datatype. Each has an input `x` of at most 3 × 3.
 static BUNDLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let digest: String = tensorgate_identity::digest(KEYS[0])
         .iter()
@@ -59,7 +63,7 @@ static BUNDLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 thread_local! {
-    /// Nothing in this policy counts, so one gate serves every play.
+    /// One gate for all runs. The policy has no limits, so the gate keeps no state.
     static GATE: RefCell<NativeProxy> = RefCell::new(
         NativeProxy::worker(&BUNDLE, CONTEXT_KEY, Store::default())
             .expect("the policy of this target is valid"),
@@ -68,7 +72,7 @@ thread_local! {
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
-    // Input that runs out is no finding.
+    // Running out of input is not a finding.
     let _ = play(&mut Unstructured::new(data));
 }
 
@@ -78,7 +82,8 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
         .filter(|datatype| !matches!(datatype, Datatype::Fp16 | Datatype::Bf16))
         .collect();
     let datatype = *data.choose(&kinds)?;
-    // Mostly right. No half floats: JSON and typed contents cannot carry them, and say so before they say what else is wrong.
+    // Mostly valid requests. Half floats are excluded: JSON and typed contents cannot carry them,
+    // and report that before any other fault.
     let model = if data.ratio(1, 16)? {
         *data.choose(&kinds)?
     } else {
@@ -155,7 +160,7 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
     let by_typed = verdict(grpc, "application/grpc", &[], &typed);
     let by_raw = verdict(grpc, "application/grpc", &[], &raw);
     let text = String::from_utf8_lossy(&json);
-    // A datatype that does not exist: no spelling can carry it, and each says so.
+    // An unknown datatype. No encoding can carry it, and each reports it.
     assert_eq!(by_json, by_typed, "JSON and typed contents: {model} {text}");
     assert_eq!(by_json, by_raw, "JSON and raw contents: {model} {text}");
     assert_eq!(by_json, by_binary, "JSON and binary data: {model} {text}");
@@ -178,7 +183,7 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The same as a `PredictRequest`.
+/// The same request as a `PredictRequest`.
 fn predict_request(
     model: Datatype,
     name: &str,
@@ -246,7 +251,8 @@ fn predict_request(
     frame(&request.encode_to_vec())
 }
 
-/// Elements as lists of this shape; `None` where lists do not say it: dims behind one that is 0.
+/// Elements as nested lists of this shape. `None` where lists cannot express the shape: dimensions
+/// after a zero one.
 fn nested(shape: &[i64], elements: &[String]) -> Option<String> {
     let Some((first, inner)) = shape.split_first() else {
         return elements.first().cloned();
@@ -291,7 +297,7 @@ fn elements(data: &mut Unstructured<'_>, datatype: Datatype, count: usize) -> Re
             all.json.push(text);
             all.raw.extend_from_slice(bytes);
         };
-        // Within the range mostly, so that all is looked at.
+        // Mostly within the range, so that all elements are checked.
         let small = !data.ratio(1, 16)?;
         let unsigned: u64 = if small {
             data.int_in_range(0..=100)?

@@ -1,6 +1,9 @@
-//! Answers out, beside serde_json and prost: what is written they read back as it was, element by element; and a refusal says nothing of its
-//! cause: whatever the cause, the answer is the same to the byte. (Looking for a secret in it instead would find nothing but what a
-//! fuzzer, which sees compared strings, has put into the caller's own part.)
+//! Fuzz target: responses and rejections that the gate writes.
+//!
+//! serde_json and prost must read each response back, element by element. A rejection must not
+//! reveal its cause: with another cause, the response must be identical to the byte. Searching it
+//! for a secret would not work, because a fuzzer sees compared strings and puts them into the
+//! caller's own part.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use prost::Message as _;
@@ -17,7 +20,7 @@ use crate::{elements, messages};
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let mut data = Unstructured::new(data);
-    // Input that runs out is no finding.
+    // Running out of input is not a finding.
     let _ = refusal(&mut data);
     let _ = response(&mut data);
 }
@@ -56,7 +59,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
         cause: format!("not {}", denial.cause),
         ..denial.clone()
     };
-    // Only a fault in the caller's own tensors and parameters may name a field.
+    // Only faults in the caller's own tensors and parameters may name a field.
     let named = (Reason::Malformed..=Reason::UrlBlocked).contains(&reason);
     let unnamed = Denial {
         field: None,
@@ -67,11 +70,11 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!(
             answer,
             Answer::to_denial(&otherwise, protocol, request_id),
-            "another cause"
+            "the response depends on the cause"
         );
         if !named {
             let unnamed = Answer::to_denial(&unnamed, protocol, request_id);
-            assert_eq!(answer, unnamed, "a field of no tensor");
+            assert_eq!(answer, unnamed, "the response names a field");
         }
         match (protocol, answer) {
             (

@@ -1,5 +1,8 @@
-//! A body in the binary data extension: so many bytes of JSON, as the first two bytes of the input say, then blobs. What is accepted is accepted JSON
-//! to serde_json, and every input's blob is the bytes that its declared size says, in order, to the body's last byte.
+//! Fuzz target: a body in the binary data extension. The first two bytes of the input are the
+//! length of the JSON; the blobs follow it.
+//!
+//! serde_json must accept JSON that the gate accepts. Each input's data must be the blob of its
+//! declared size, in order, up to the last byte of the body.
 
 use serde_json::Value;
 use tensorgate_policy::decision::BodyFormat;
@@ -23,7 +26,7 @@ pub fn run(data: &[u8]) {
     let theirs: Value = match serde_json::from_slice(json) {
         Ok(value) => value,
         Err(error) if error.to_string().starts_with("number out of range") => return,
-        Err(error) => panic!("accepted what serde_json refuses: {error}"),
+        Err(error) => panic!("accepted a text that serde_json rejects: {error}"),
     };
     let inputs = theirs.get("inputs").and_then(Value::as_array);
     let inputs = inputs.map(Vec::as_slice).unwrap_or_default();
@@ -42,5 +45,5 @@ pub fn run(data: &[u8]) {
             assert_eq!(&**data, blob);
         }
     }
-    assert!(blobs.is_empty(), "{} bytes that nobody read", blobs.len());
+    assert!(blobs.is_empty(), "{} unread bytes", blobs.len());
 }

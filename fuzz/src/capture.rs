@@ -1,7 +1,8 @@
-//! A captured call's file, as whoever runs it again gets it: taking a file apart loses nothing,
-//! whatever it is; and of a text behind a key what is accepted serde_json accepts, and both read
-//! the same; its tensors have the elements that their shapes say; written again it is the same
-//! call.
+//! Fuzz target: the file of a captured call.
+//!
+//! Splitting a file must lose nothing. serde_json must accept any decrypted text that the reader
+//! accepts, and both must read the same call. Tensors must have as many elements as their shapes
+//! say. Writing the call again must give the same call.
 
 use serde_json::Value;
 use tensorgate_policy::contract::check_structure;
@@ -70,7 +71,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Calls as hosts write them, for a fuzzer to begin with.
+/// Calls as hosts write them, as seeds.
 pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let plain = Captured {
         format: FORMAT,

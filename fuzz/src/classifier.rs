@@ -1,4 +1,5 @@
-//! The text classifier's reader of a `tokenizer.json`, compiled from its own files: as a handler it stands on bindings that nobody wants instrumented.
+//! The text classifier's reader of a `tokenizer.json`, compiled from its own source files. The
+//! handler crate depends on bindings that need no instrumentation.
 #![allow(
     missing_docs,
     dead_code,

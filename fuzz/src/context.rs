@@ -1,4 +1,5 @@
-//! The signed context: what was not signed never verifies, what was comes back whole, and no byte of it can be changed.
+//! Fuzz target: the signed context. An unsigned one must never verify. A signed one must be read
+//! back completely, and a change of any byte must be detected.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::policy::{RemainingQuota, Wait};
@@ -14,9 +15,9 @@ pub fn run(data: &[u8]) {
     let forged = Context::verify(&text, &key, "POST", "/v2/models/m/infer", NOW_UNIX_S, 30);
     assert!(
         matches!(forged, Err(ContextFault::Form | ContextFault::Signature)),
-        "a context that nobody signed: {forged:?}"
+        "an unsigned context was accepted: {forged:?}"
     );
-    // Input that runs out is no finding.
+    // Running out of input is not a finding.
     let _ = signed(&mut Unstructured::new(data), &key);
 }
 

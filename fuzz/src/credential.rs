@@ -1,6 +1,6 @@
-//! Credential header fields: only the exact text of a configured key is a client. This is checked
-//! under a policy whose keys are tensorgate's own, and under one that has keys of other systems. The
-//! first byte chooses the header field.
+//! Fuzz target: credential header fields. Only the exact text of a configured key may identify a
+//! client. This is checked with a policy that has tensorgate's own keys and with one that has keys
+//! of other systems. The first byte of the input chooses the header field.
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ use tensorgate_wire::headers::ReadHead;
 
 use crate::support::{FOREIGN_KEYS, MAIN, NOW_UNIX_S, policy};
 
-/// The policies' texts, and what is made of each.
+/// The texts of the policies, and what is made from each.
 static POLICIES: LazyLock<[(&str, Policy, Identifier); 2]> = LazyLock::new(|| {
     [MAIN, FOREIGN_KEYS].map(|text| {
         let policy = policy(text);
@@ -25,7 +25,7 @@ static POLICIES: LazyLock<[(&str, Policy, Identifier); 2]> = LazyLock::new(|| {
     })
 });
 
-/// Checks no signature: without an issuer in the policy, none is asked for.
+/// A verifier that is never called, because the policies have no issuer.
 struct Signatures {
     issuers: bool,
 }
@@ -75,7 +75,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What a credential comes to under one policy.
+/// The result of a credential under one policy.
 fn judge(
     (configured, policy, identifier): &(&str, Policy, Identifier),
     fields: &[(Vec<u8>, Vec<u8>); 3],

@@ -1,10 +1,12 @@
-//! Elements of a tensor as other readers give them, brought into raw form here a second time, to compare with.
+//! A second implementation that converts tensor elements from other readers to raw form, for
+//! comparison with the gate's.
 
 use serde_json::Value;
 
 use crate::messages::Contents;
 
-/// JSON values, nested or not, as raw bytes. `None` where a value is not plainly one of the datatype.
+/// JSON values, nested or not, as raw bytes. `None` for a value that is not plainly of the
+/// datatype.
 pub fn of_json(datatype: &str, data: &Value) -> Option<Vec<u8>> {
     let mut raw = Vec::new();
     flatten(data, &mut |value| append(datatype, value, &mut raw))?;
@@ -35,7 +37,7 @@ fn append(datatype: &str, value: &Value, raw: &mut Vec<u8>) -> Option<()> {
             raw.extend(u32::try_from(text.len()).ok()?.to_le_bytes());
             raw.extend_from_slice(text.as_bytes());
         }
-        // Through f64 a float is rounded twice: compared by the caller, where it can be.
+        // A float read through f64 is rounded twice. The caller compares floats where it can.
         _ => return None,
     }
     Some(())

@@ -1,5 +1,6 @@
-//! A compressed body, beside flate2's own reader of several members: what the gate expands is what that reads, within the bounds, and what was
-//! compressed comes back whole.
+//! Fuzz target: a compressed body, compared with flate2's reader of several members. The gate's
+//! output must be the same and within the bounds. A body that the target compresses itself must
+//! come back complete.
 
 use std::io::Read as _;
 
@@ -12,7 +13,8 @@ use tensorgate_wire::expand;
 
 use crate::support::frame;
 
-/// Runs one input: its first byte says the coding, the bounds and whether a gRPC frame is around it.
+/// Runs one input. The first byte selects the coding, the bounds and whether the body is in a gRPC
+/// frame.
 pub fn run(data: &[u8]) {
     let Some((&choice, body)) = data.split_first() else {
         return;
@@ -50,7 +52,7 @@ fn check(expansion: &Expansion, framed: bool, body: &[u8]) {
         }
         Err(Reason::Malformed) => {}
         Err(Reason::BodyTooLarge) => {
-            // With more room it is something else, or more than there was room for.
+            // With larger bounds, the result is another error or a larger body.
             let generous = Expansion {
                 max_bytes: 1 << 22,
                 max_ratio: usize::MAX,
@@ -59,11 +61,11 @@ fn check(expansion: &Expansion, framed: bool, body: &[u8]) {
             if let Ok(plain) = expanded(&generous, framed, body) {
                 assert!(
                     plain.len() > expansion.most(body.len()),
-                    "refused for nothing"
+                    "rejected within its bounds"
                 );
             }
         }
-        Err(reason) => panic!("{reason:?} is no reason of a compressed body's"),
+        Err(reason) => panic!("unexpected reason for a compressed body: {reason:?}"),
     }
 }
 
@@ -97,7 +99,7 @@ fn expanded(expansion: &Expansion, framed: bool, body: &[u8]) -> Result<Vec<u8>,
     Ok(message.to_vec())
 }
 
-/// What another reader makes of it, everything behind the end left out.
+/// The output of the other reader. Data after the end is ignored.
 fn theirs(coding: Coding, body: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     match coding {

@@ -1,5 +1,6 @@
-//! A gRPC message, beside prost: what the gate accepts prost reads as the same request; and what prost has read and written
-//! again, in its own order, the gate reads as before. Bytes are taken as a message and as a whole frame.
+//! Fuzz target: a gRPC message, compared with prost. prost must read an accepted message as the
+//! same request. When prost writes it again in its own order, the gate must read the same request.
+//! The input is used as a message and as a whole frame.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use crate::support::{check_body_denial, frame};
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
-    // As it came: the frame's flag and length are what is tried here.
+    // The input as a frame, to test the frame's flag and length.
     for format in [BodyFormat::OipGrpcInfer, BodyFormat::OipGrpcModel] {
         match decode(format, data, &[]) {
             Ok(_) => assert_eq!(data, frame(data.get(5..).unwrap_or_default()), "one frame"),
@@ -45,7 +46,7 @@ fn infer(data: &[u8]) {
     let theirs = messages::InferRequest::decode(data);
     match (&ours, &theirs) {
         (Ok(ours), Ok(theirs)) => compare(ours, theirs),
-        (Ok(_), Err(error)) => panic!("accepted what prost refuses: {error}"),
+        (Ok(_), Err(error)) => panic!("accepted a message that prost rejects: {error}"),
         (Err(denial), _) => check_body_denial(denial),
     }
     if let Ok(theirs) = theirs {
@@ -54,10 +55,7 @@ fn infer(data: &[u8]) {
             Ok(again) => compare(&again, &theirs),
             Err(denial) => {
                 check_body_denial(&denial);
-                assert!(
-                    ours.is_err(),
-                    "refused when written in prost's order: {denial:?}"
-                );
+                assert!(ours.is_err(), "rejected when prost writes it: {denial:?}");
             }
         }
     }
@@ -83,7 +81,7 @@ fn compare(ours: &InferRequest<'_>, theirs: &messages::InferRequest) {
         assert_eq!(ours.datatype, theirs.datatype);
         assert_eq!(ours.shape, theirs.shape);
         let mut named = theirs.parameters.clone();
-        // Read where it stands, and right if it is read.
+        // Borrowed from the body where it was received in raw form.
         let size = raw.get(index).and_then(|raw| {
             let said = named.remove("binary_data_size")?.choice;
             Some((said, raw.len()))

@@ -1,5 +1,6 @@
-//! A head, one `name:value` a line: it is read the same in whatever order and case its fields come; no field of the gate's own and no
-//! repeated one passes; a route is made of exactly the bytes of the path.
+//! Fuzz target: request headers, one `name:value` a line. Order and case of the fields must not
+//! matter. The gate's own fields and repeated fields must be rejected. A route must consist of
+//! exactly the bytes of the path.
 
 use std::sync::LazyLock;
 
@@ -47,7 +48,8 @@ pub fn run(data: &[u8]) {
     route(&head.route, &method, &path);
 }
 
-/// A key in a cookie or a query is read once and leaves the path; the rest of the head is read as without it.
+/// A key in a cookie or a query must be read once and removed from the path. The rest must be read
+/// as without the key.
 fn keys(fields: &[Field], end_of_stream: bool) {
     static POLICY: LazyLock<Policy> = LazyLock::new(|| {
         policy(r#"{"version": 1, "listen": {"api_key": {"cookie": "k", "query": "k"}}}"#)
@@ -154,7 +156,7 @@ fn unambiguous(fields: &[Field], credential: &str) {
     }
 }
 
-/// What a route says is what the path says, byte for byte.
+/// The names in a route must be the bytes of the path.
 fn route(route: &Route<'_>, method: &str, path: &str) {
     let Route::Model {
         protocol: Protocol::OipRest,

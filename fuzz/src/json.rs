@@ -1,4 +1,5 @@
-//! An OIP JSON body, beside serde_json: what the gate accepts is JSON to serde_json too, and both read the same tensors in it.
+//! Fuzz target: an OIP JSON body, compared with serde_json. serde_json must accept what the gate
+//! accepts, and both must read the same tensors.
 
 use serde_json::Value;
 use tensorgate_policy::decision::BodyFormat;
@@ -17,9 +18,10 @@ pub fn run(body: &[u8]) {
     };
     match serde_json::from_slice::<Value>(body) {
         Ok(theirs) => compare(&ours, &theirs),
-        // The gate reads the grammar of a number; that it is beyond any float is the contract's business.
+        // The gate checks the syntax of a number here. The contract rejects a number that is out of
+        // range.
         Err(error) if error.to_string().starts_with("number out of range") => {}
-        Err(error) => panic!("accepted what serde_json refuses: {error}"),
+        Err(error) => panic!("accepted a text that serde_json rejects: {error}"),
     }
 }
 
@@ -50,7 +52,7 @@ fn compare(request: &InferRequest<'_>, theirs: &Value) {
     }
 }
 
-/// Parameters that say how data comes, and are read where they stand.
+/// Parameters that describe the encoding; the decoder reads them itself.
 const OF_THE_FORM: [&str; 3] = ["binary_data", "binary_data_output", "binary_data_size"];
 
 fn count(parameters: Option<&Value>) -> usize {
@@ -80,7 +82,7 @@ fn compare_tensor(tensor: &Tensor<'_>, theirs: &Value) {
     }
     let Ok(data) = &tensor.data else { return };
     let Some(values) = theirs.get("data") else {
-        assert!(data.is_empty(), "data out of nowhere");
+        assert!(data.is_empty(), "data that is not in the body");
         return;
     };
     if let Some(expected) = elements::of_json(&tensor.datatype, values) {

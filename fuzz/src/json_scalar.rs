@@ -1,5 +1,6 @@
-//! One scalar of JSON as an element: whatever serde_json reads as a number or a string, the gate reads as the same one, to the
-//! last bit, and refuses as out of bounds only what is. The first byte chooses the datatype.
+//! Fuzz target: one JSON scalar as an element. The gate must read each number or string that
+//! serde_json reads, with the same bits, and must reject as out of bounds only values that are. The
+//! first byte chooses the datatype.
 
 use serde_json::Value;
 use tensorgate_policy::decision::BodyFormat;
@@ -59,7 +60,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Through f64 a number may be rounded once more: one bit at most.
+/// A number that is read through f64 may be rounded twice: they may differ by one bit.
 fn fp32(theirs: &Value, data: &[u8]) {
     let (Some(theirs), Ok(ours)) = (theirs.as_f64(), data.try_into()) else {
         panic!("{theirs} as four bytes: {data:?}")
@@ -74,7 +75,7 @@ fn fp32(theirs: &Value, data: &[u8]) {
     assert!(apart <= 1, "{theirs:e} and {ours:e}");
 }
 
-/// A number that serde_json holds as a float, read as an integer: it must be that integer.
+/// An integer that serde_json reads as a float must be that integer.
 fn integral(theirs: &Value, datatype: &str, data: &[u8]) {
     let number = theirs.as_f64();
     let mut wide = [if data.last().is_some_and(|byte| *byte > 127) && datatype.starts_with('I') {

@@ -1,5 +1,6 @@
-//! A key set that an issuer's server has answered with, beside serde_json's plain values: each key that counts is in it under that name, none of a name that
-//! two usable keys have, none that is secret; and in what order they stand changes nothing.
+//! Fuzz target: an issuer's JWKS, compared with serde_json's plain values. The set must contain
+//! each usable key under its name, no key whose name is shared by two usable keys, and no secret
+//! key. The order of the keys must not matter.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use tensorgate_policy::policy::Algorithm;
 use tensorgate_policy::raw::KeySet;
 use tensorgate_policy::validate::published;
 
-/// Keys of a set that are looked at, at most.
+/// The most keys of a set that are read.
 const MAX_KEYS: usize = 64;
 
 /// Runs one input.
@@ -30,8 +31,10 @@ pub fn run(data: &[u8]) {
         "two keys of one name: {names:?}"
     );
 
-    // A member that nobody asks for is skipped and not read: half a surrogate pair, a number beyond every float or great depth in it is refused by a reader of
-    // all values alone. An object can stand as a list of its members' values: such a set has no names in it.
+    // Unknown members are skipped without being decoded. A reader of all values may reject half a
+    // surrogate pair, a number out of range or great depth there, so only sets that both read are
+    // compared. An object may also be written as a list of its members' values. Such a set has no
+    // names.
     let value: Option<Value> = serde_json::from_slice(data).ok();
     if let Some(keys) = value
         .as_ref()

@@ -1,12 +1,14 @@
-//! What must hold whatever bytes come. One module a target; each has one function, which takes a fuzzer's bytes and panics if
-//! something does not hold. Where there is another reader of the same bytes (serde_json, prost), the two are compared.
+//! Properties that must hold for every input. Each target is a module with one function, which
+//! takes the fuzzer's bytes and panics if a property does not hold. Where another reader of the
+//! same bytes exists (serde_json, prost), the target compares the two.
 
 pub mod agree;
 pub mod answer;
 pub mod binary;
 pub mod capture;
 mod classifier;
-// The host stands on a compiler of WebAssembly, which nobody wants instrumented: what reads captured calls is compiled from its own files.
+// The reader of captured calls is compiled from its own source files. The host crate depends on a
+// WebAssembly compiler, which needs no instrumentation.
 #[path = "../../sandbox-host/src/capture/envelope.rs"]
 mod capture_envelope;
 #[path = "../../sandbox-host/src/capture/record.rs"]
@@ -32,7 +34,8 @@ pub mod predict_grpc;
 pub mod proxy;
 pub mod rate_limit;
 pub mod settlement;
-// The command is a program, not a library: its reader of policies is compiled from its own files.
+// The policy reader is compiled from its own source files, because the command is a program and not
+// a library.
 #[path = "../../cli/src/source/mod.rs"]
 #[allow(
     missing_docs,
@@ -44,7 +47,7 @@ pub mod settlement;
 mod source;
 pub mod stream;
 mod support;
-// TF Serving's messages, as the decoder's own tests have them.
+// TF Serving's messages, as the decoder's own tests define them.
 pub mod template;
 #[path = "../../wire/tests/it/common/tensorflow.rs"]
 mod tensorflow;

@@ -1,5 +1,8 @@
-//! The decision, called in any order with any facts: it never panics, a denial answers every later call, nothing is forwarded that
-//! was not begun, charged and checked, equal calls give equal steps, and of two causes the earlier is given.
+//! Fuzz target: the decision, called in any order with any facts.
+//!
+//! It must never panic. After a denial, each later call must return it. Nothing may be forwarded
+//! that was not started, charged and checked. Equal calls must give equal steps. Of two causes, the
+//! earlier must be reported.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::{AcquireOutcome, Addressee, PermitScope, PermitUnit};
@@ -14,7 +17,7 @@ use tensorgate_policy::{
 
 use crate::support::POLICIES;
 
-/// Names that the policies know, and some that they do not.
+/// Names that the policies have, and some that they do not.
 const MODELS: [&str; 8] = [
     "vec", "digits", "pair", "types", "limited", "png", "nothing", "",
 ];
@@ -34,7 +37,7 @@ enum Call<'a> {
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
-    // Input that runs out is no finding.
+    // Running out of input is not a finding.
     let _ = play(&mut Unstructured::new(data));
 }
 
@@ -49,7 +52,7 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
     assert_eq!(
         steps,
         replay(policy, &head, &calls),
-        "two plays of one request"
+        "two runs of one request differ"
     );
     precedence(policy, &head, steps.first());
     Ok(())
@@ -81,7 +84,11 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
             Call::Refuse(reason) => decision.refuse(policy, Denial::new(*reason, "the driver's")),
         };
         if let Some(denial) = before {
-            assert_eq!(step, Step::Deny(denial), "a denial that did not last");
+            assert_eq!(
+                step,
+                Step::Deny(denial),
+                "a later call did not return the denial"
+            );
         }
         match &step {
             Step::Charge(charge) => {
@@ -95,16 +102,16 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
                 charged = Some(false);
             }
             Step::Acquire(acquire) => {
-                let places = &acquire.permits;
-                assert!(!places.is_empty() && places.iter().all(|place| place.amount > 0));
+                let permits = &acquire.permits;
+                assert!(!permits.is_empty() && permits.iter().all(|permit| permit.amount > 0));
                 placed = Some(false);
             }
             Step::Forward => {
                 assert!(
                     checked && charged != Some(false),
-                    "forwarded unchecked or unpaid"
+                    "forwarded unchecked or uncharged"
                 );
-                assert!(placed != Some(false), "forwarded without its places");
+                assert!(placed != Some(false), "forwarded without its permits");
                 assert!(decision.client().is_some() && decision.grant().is_some());
                 assert!(decision.version(policy).is_some(), "no explicit version");
             }
@@ -120,7 +127,7 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
     steps
 }
 
-/// An earlier cause added to a head is the one that is given.
+/// Adds an earlier cause to a head, and checks that it is reported.
 fn precedence(policy: &Policy, head: &Head<'_>, first: Option<&Step>) {
     let reason = |head: &Head<'_>| match Decision::begin(policy, head).1 {
         Step::Deny(denial) => Some(denial.reason),
@@ -157,10 +164,11 @@ fn precedence(policy: &Policy, head: &Head<'_>, first: Option<&Step>) {
     let expected = given
         .filter(|given| *given < Reason::UnsupportedEncoding)
         .unwrap_or(Reason::UnsupportedEncoding);
-    // A type that only some model takes is judged when the model is known to be the caller's: after the encoding.
+    // A content type that only some models accept is judged after the encoding, when the model is
+    // known to be the caller's.
     let by_model =
         given == Some(Reason::UnsupportedMediaType) && encoded == Some(Reason::UnsupportedEncoding);
-    // So is whose statistics of a model are, to whoever has those of another.
+    // So is the route of a model's statistics, for a caller that may read those of another model.
     let statistics = matches!(
         head.route,
         Route::Model {
@@ -285,7 +293,7 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
     })
 }
 
-/// What limits might have, as many as there are or not.
+/// Remaining quotas, of the right number or not.
 fn levels(data: &mut Unstructured<'_>) -> Result<Vec<RemainingQuota>> {
     let mut levels = Vec::new();
     for _ in 0..data.int_in_range(0..=5_u8)? {

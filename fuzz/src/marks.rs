@@ -1,5 +1,7 @@
-//! A stream of messages, as a client sends it and as a gate marks it: the same messages however it is cut, no more of it wanted than a message may have,
-//! and behind a gate nothing that it has not marked.
+//! Fuzz target: a stream of messages, as a client sends it and in a gate's signed envelopes.
+//!
+//! Splitting it differently must give the same messages, and the reader must not ask for more than
+//! the longest message. Behind a gate, a message without an envelope must be rejected.
 
 use tensorgate_policy::Reason;
 use tensorgate_wire::context::{EnvelopeCodec, Key, MessageEnvelope, Refusal, RemainingQuotas};
@@ -7,15 +9,16 @@ use tensorgate_wire::messages::{Messages, NextMessage, framed};
 
 use crate::support::CONTEXT_KEY;
 
-/// The longest message, with its frame.
+/// The longest message with its frame.
 const MAX_BYTES: usize = 96;
-/// A frame's header, a mark's longest, and a message.
+/// A frame's header, the longest envelope and the longest message.
 const MOST_WANTED: usize = 5 + (16 << 10) + MAX_BYTES;
 
-/// What came of a stream: its frames, an empty one for each refusal, and the fault that ended it.
+/// The result of a stream: its frames, an empty one for each rejected message, and the fault that
+/// ended it.
 type Read = (Vec<Vec<u8>>, Option<Reason>);
 
-/// Runs one input: how it is cut, then the stream.
+/// Runs one input: the way it is split, then the stream.
 pub fn run(data: &[u8]) {
     let Some((&cut, stream)) = data.split_first() else {
         return;
@@ -27,14 +30,18 @@ pub fn run(data: &[u8]) {
     assert!(frames.iter().all(|frame| frame.len() <= MAX_BYTES));
     assert!(
         stream.starts_with(&frames.concat()),
-        "what is taken is what came"
+        "the messages differ from the input"
     );
 
     let (nothing, fault) = read(Messages::from_gate(marker(), MAX_BYTES), stream, step);
-    assert!(nothing.is_empty(), "a message that no gate has marked");
+    assert!(
+        nothing.is_empty(),
+        "a message without an envelope was accepted"
+    );
     assert!(stream.is_empty() || fault.is_some());
 
-    // Marked by a gate it is the same again, and with any bit of the marks changed it ends there.
+    // A gate's envelopes give the same messages. Flipping any bit of an envelope ends the stream
+    // there.
     let mut gate = marker();
     let mut marked = Vec::new();
     let mut expected = Vec::new();

@@ -1,5 +1,5 @@
-//! The inference messages as prost reads and writes them. Field numbers are written down here a second time on purpose: a mistake in
-//! the gate's own list shows as a difference.
+//! The inference messages as prost reads and writes them. The field numbers are a second copy on
+//! purpose: a mistake in the gate's own list then shows as a difference.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub struct InferRequest {
     pub raw_input_contents: Vec<Vec<u8>>,
 }
 
-/// `InferInputTensor`, and `InferOutputTensor`, which is the same.
+/// `InferInputTensor`, and `InferOutputTensor`, which has the same fields.
 #[derive(Clone, PartialEq, Message)]
 pub struct Input {
     #[prost(string, tag = "1")]

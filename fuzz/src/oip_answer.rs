@@ -1,5 +1,6 @@
-//! A backend's answer in the Open Inference Protocol, weighed before it is decoded: what prost makes of it takes no more than was said, and has no more parts
-//! than may be; an answer on a stream weighs what it does alone.
+//! Fuzz target: the size estimate of a backend's OIP response, which is made before it is decoded.
+//! prost's decoded form must take no more memory and have no more parts than estimated. A response
+//! on a stream must have the same estimate.
 
 use prost::Message;
 use tensorgate_policy::contract::MAX_RANK;
@@ -28,14 +29,14 @@ pub fn run(data: &[u8]) {
         weighed.as_ref().ok().copied(),
         "on a stream"
     );
-    // A stream's message as it comes ends somehow.
+    // Reading it as a message of a stream must end.
     let _ = streamed_bytes(data);
     let (Ok(bytes), Ok(answer)) = (weighed, InferResponse::decode(data)) else {
         return;
     };
     bounded(&answer);
     assert!(bytes >= taken(&answer), "{bytes} of {answer:?}");
-    // As prost writes it: nothing twice, no field that nobody knows.
+    // As prost writes it: without repeated and unknown fields.
     let again = answer_bytes(&answer.encode_to_vec()).expect("what prost writes");
     assert!(again >= taken(&answer), "{again} of {answer:?}");
 }

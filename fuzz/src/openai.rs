@@ -1,5 +1,6 @@
-//! A document of OpenAI's API, beside serde_json: what the gate accepts is JSON to serde_json too, the same; what keeps the contract and is written
-//! anew for the backend keeps it still; whom a short look finds, decoding finds.
+//! Fuzz target: a document of OpenAI's API, compared with serde_json. serde_json must read the same
+//! values from what the gate accepts. A document that satisfies the contract must still do so after
+//! it is rewritten for the backend. The early search for the model must agree with the decoder.
 
 use std::sync::OnceLock;
 
@@ -27,7 +28,7 @@ fn policy() -> &'static Policy {
     })
 }
 
-/// Runs one input: a byte that says which of the three requests, and a body.
+/// Runs one input: a byte that selects one of the three requests, and a body.
 pub fn run(data: &[u8]) {
     let Some((which, body)) = data.split_first() else {
         return;
@@ -43,13 +44,14 @@ pub fn run(data: &[u8]) {
             return check_body_denial(&denial);
         }
     };
-    // What decodes says whom it is for before that.
+    // A body that decodes has a model that the early search finds.
     let named = named.expect("what decodes can be looked through");
     let model = named.as_ref().map(|named| &*named.model);
     assert_eq!(model, request.model.as_deref());
     let streams = named.is_some_and(|named| named.streams);
     assert!(request.model.is_none() || streams == request.streams());
-    let theirs: Json = serde_json::from_slice(body).expect("serde_json refuses what we accept");
+    let theirs: Json =
+        serde_json::from_slice(body).expect("serde_json rejects what the gate accepts");
     let members = theirs.as_object().expect("an object");
     let model = usize::from(request.model.is_some());
     assert_eq!(request.document.len() + model, members.len());
@@ -73,7 +75,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(built.get("stream"), streams.as_ref());
 }
 
-/// Whether a body passes.
+/// Whether the gate allows a body.
 fn allowed(api: Api, body: &[u8]) -> bool {
     let head = Head {
         header_bytes: 100,
@@ -114,7 +116,7 @@ fn same(ours: &Value<'_>, theirs: &Json) {
         (Value::Bool(ours), Json::Bool(theirs)) => assert_eq!(ours, theirs),
         (Value::Int(ours), Json::Number(theirs)) => assert_eq!(Some(*ours), theirs.as_i64()),
         (Value::Float(ours), Json::Number(theirs)) => {
-            // serde_json rounds fast and not always to the nearest.
+            // serde_json does not always round to the nearest float.
             let theirs = theirs.as_f64().expect("a float");
             let near = (ours - theirs).abs() <= ours.abs() * 1e-12 + f64::MIN_POSITIVE;
             assert!(near, "{ours} and {theirs}");

@@ -1,5 +1,6 @@
-//! A policy as JSON, the form in which gate and host get it: reading and validating ends, with a policy or with faults that say
-//! something; and a valid one, written in canonical form, is the same policy again.
+//! Fuzz target: a policy as JSON, the form that gate and host read. Reading and validating must end
+//! with a policy or with described faults. The canonical form of a valid policy must be the same
+//! policy.
 
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Severity, raw};
@@ -12,7 +13,7 @@ pub fn run(data: &[u8]) {
     check(&raw);
 }
 
-/// What must hold of every policy that could be read.
+/// Checks the properties of a policy that could be read.
 pub fn check(raw: &raw::Policy) {
     match validate(raw) {
         Ok((policy, warnings)) => {

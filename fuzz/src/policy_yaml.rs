@@ -1,5 +1,6 @@
-//! A policy as a user writes it: reading ends whatever the text, every fault has a place that is in the text, and what could be read is
-//! judged as [`crate::policy_json`] says. Laid out, it is the same document, and laid out again the same text.
+//! Fuzz target: a policy as a user writes it. Reading must end, and each fault's position must be
+//! in the text. A policy that can be read is checked as in [`crate::policy_json`]. Formatting must
+//! keep the document the same, and formatting twice must give the same text.
 
 use crate::policy_json;
 use crate::source::layout::layout;
@@ -11,7 +12,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     let (tree, faults) = parse::parse(text);
-    // What an editor counts as lines.
+    // Lines as an editor counts them.
     let lines = text.split('\n').count();
     let inside = |faults: &[crate::source::Located]| {
         for fault in faults {
@@ -24,14 +25,14 @@ pub fn run(data: &[u8]) {
     };
     inside(&faults);
     if let Ok(laid) = layout(text) {
-        assert!(faults.is_empty(), "laid out in spite of {faults:?}");
-        assert_eq!(layout(&laid).as_deref(), Ok(&*laid), "a second go");
+        assert!(faults.is_empty(), "formatted despite {faults:?}");
+        assert_eq!(layout(&laid).as_deref(), Ok(&*laid), "formatted twice");
         let (Some(mut before), Some(mut after)) = (parse::parse(text).0, parse::parse(&laid).0)
         else {
-            panic!("no document after laying out")
+            panic!("no document after formatting")
         };
         let (before, after) = (typed::typed(&mut before), typed::typed(&mut after));
-        assert_eq!(before.policy, after.policy, "laid out as another policy");
+        assert_eq!(before.policy, after.policy, "formatted as another policy");
         assert_eq!(before.faults.len(), after.faults.len());
     }
     let Some(mut tree) = tree else {

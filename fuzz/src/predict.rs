@@ -1,5 +1,6 @@
-//! A predict request of TF Serving's REST API, beside serde_json: what the gate accepts is JSON to serde_json too, and of every tensor whose data
-//! the gate reads, serde_json's values have that shape and those elements.
+//! Fuzz target: a predict request of TF Serving's REST API, compared with serde_json. serde_json
+//! must accept what the gate accepts. For each tensor that the gate reads, serde_json's values must
+//! have the same shape and elements.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,10 +14,10 @@ use tensorgate_wire::decode;
 use crate::elements;
 use crate::support::{POLICIES, check_body_denial};
 
-/// Models of one input, of several, of bytes, of many datatypes.
+/// Models with one input, several inputs, bytes, and many datatypes.
 const MODELS: [&str; 4] = ["vec", "pair", "text", "json"];
 
-/// Runs one input: which model, then a body.
+/// Runs one input: the model's number, then a body.
 pub fn run(data: &[u8]) {
     let Some((model, body)) = data.split_first() else {
         return;
@@ -33,9 +34,10 @@ pub fn run(data: &[u8]) {
     };
     match serde_json::from_slice::<Value>(body) {
         Ok(theirs) => compare(&ours, &theirs, contract.inputs()),
-        // The gate reads the grammar of a number; that it is beyond any float is the contract's business.
+        // The gate checks the syntax of a number here. The contract rejects a number that is out of
+        // range.
         Err(error) if error.to_string().starts_with("number out of range") => {}
-        Err(error) => panic!("accepted what serde_json refuses: {error}"),
+        Err(error) => panic!("accepted a text that serde_json rejects: {error}"),
     }
 }
 
@@ -97,7 +99,7 @@ fn compare_tensor(tensor: &Tensor<'_>, value: &Value) {
     }
 }
 
-/// Bytes in base64 as the text that they are; `None` if they are none.
+/// Decodes base64 to text; `None` for other values.
 fn as_text(value: &Value) -> Option<Value> {
     match value {
         Value::Array(list) => list.iter().map(as_text).collect(),

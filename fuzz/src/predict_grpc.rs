@@ -1,5 +1,6 @@
-//! A `PredictRequest`, beside prost: what the gate accepts prost reads as the same request; and what prost has read and written again the
-//! gate reads as before. Bytes are taken as a message and as a whole frame, and as what a server answers, of which every tensor is one.
+//! Fuzz target: a `PredictRequest`, compared with prost. prost must read an accepted message as the
+//! same request. When prost writes it again, the gate must read the same request. The input is used
+//! as a message, as a whole frame, and as a server's response.
 
 use prost::Message as _;
 use tensorgate_policy::InferRequest;
@@ -19,7 +20,7 @@ const FORMATS: [BodyFormat; 3] = [
 /// Runs one input.
 pub fn run(data: &[u8]) {
     for format in FORMATS {
-        // As it came: the frame's flag and length are what is tried here.
+        // The input as a frame, to test the frame's flag and length.
         match decode(format, data, &[]) {
             Ok(_) => assert_eq!(data, frame(data.get(5..).unwrap_or_default()), "one frame"),
             Err(denial) => check_body_denial(&denial),
@@ -28,7 +29,7 @@ pub fn run(data: &[u8]) {
         let whom = addressee(format, &body).expect("left to the decoder");
         match decode(format, &body, &[]) {
             Err(denial) => check_body_denial(&denial),
-            // A short look tells what decoding tells, or nothing.
+            // The early search for the model finds the same model as the decoder, or none.
             Ok(request) => {
                 if let Some(whom) = whom {
                     assert_eq!(request.model.as_deref(), Some(&*whom.model));
@@ -38,7 +39,7 @@ pub fn run(data: &[u8]) {
         }
     }
     predict(data);
-    // What a server of the protocol says is read by the same reader.
+    // The same reader reads responses of the protocol's servers.
     if let Ok(predicted) = tf_serving::answer(data) {
         assert!(predicted.outputs.iter().all(|output| output.data.is_ok()));
     }
@@ -52,13 +53,13 @@ fn predict(data: &[u8]) {
     let theirs = PredictRequest::decode(data);
     match (&ours, &theirs) {
         (Ok(ours), Ok(theirs)) => compare(ours, theirs),
-        (Ok(_), Err(error)) => panic!("accepted what prost refuses: {error}"),
+        (Ok(_), Err(error)) => panic!("accepted a message that prost rejects: {error}"),
         (Err(denial), _) => check_body_denial(denial),
     }
     let (Ok(ours), Ok(theirs)) = (ours, theirs) else {
         return;
     };
-    // A map has a name once; and prost has zeros for the lists of the datatypes that are none here.
+    // A map has each name once. prost has zeros in the lists of other datatypes.
     if theirs.inputs.len() == ours.inputs.len() {
         let canonical = frame(&theirs.encode_to_vec());
         let again = decode(BodyFormat::TfGrpcPredict, &canonical, &[]);
@@ -78,7 +79,7 @@ fn compare(ours: &InferRequest<'_>, theirs: &PredictRequest) {
     let outputs: Vec<_> = ours.outputs.iter().map(|output| &*output.name).collect();
     assert_eq!(outputs, theirs.output_filter);
     for tensor in &ours.inputs {
-        // Of an input that comes twice prost keeps the last.
+        // prost keeps the last of two inputs with one name.
         if ours
             .inputs
             .iter()
@@ -103,7 +104,7 @@ fn compare(ours: &InferRequest<'_>, theirs: &PredictRequest) {
     }
 }
 
-/// The elements as prost has them, in raw form.
+/// The elements as prost reads them, in raw form.
 fn raw(datatype: &str, proto: &TensorProto) -> Vec<u8> {
     if !proto.tensor_content.is_empty() {
         return proto.tensor_content.clone();

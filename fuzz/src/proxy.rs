@@ -1,6 +1,12 @@
-//! The gate under a proxy that calls back in any order, splits bodies anywhere and fails at any call: one answer at most, nothing goes on after a
-//! refusal, nothing is marked as judged that was refused, and whatever is forwarded carries one context of the gate's own and nothing of a
-//! client's. Of a stream of inferences nothing goes on but behind the gate's marks. Each input is played twice, with other secrets: all that is told (log lines, properties, answers, what goes on) must be the same.
+//! Fuzz target: the gate in a proxy that calls back in any order, splits bodies anywhere and fails
+//! any call.
+//!
+//! - There is at most one response, and nothing is forwarded after a rejection.
+//! - A rejected request is never marked as judged.
+//! - A forwarded request carries exactly one context of the gate's and none of a client's.
+//! - A stream's messages are forwarded only in the gate's envelopes.
+//! - Each input is run twice with different secrets. Log lines, properties, responses and forwarded
+//!   data must be the same.
 
 mod upstream;
 
@@ -26,24 +32,26 @@ use upstream::{behind_marks, marked, with_verdicts};
 
 use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, frame};
 
-/// Keys of clients `scorer`, `reader` and `rate-1` in the vectors' policies: what each policy knows is another's stranger.
+/// Keys of clients `scorer`, `reader` and `rate-1` in the vectors' policies. Each policy knows some
+/// of them.
 const CLIENT_KEYS: [&str; 3] = [KEYS[0], KEYS[1], "tg_JcF3NDuQ56QHz2eQO0oBseO5tXT1eukUp"];
 
-/// The call that is an answer of the rate limit service.
+/// The call that delivers a response of the rate-limit service.
 const ANSWERED: u8 = 4;
-/// Where streams of inferences go.
+/// The path of inference streams.
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
-/// The second world's context key.
+/// The context key of the second world.
 const OTHER_CONTEXT_KEY: &str = "1f1e1d1c1b1a191817161514131211100f0e0d0c0b0a09080706050403020100";
 
-/// Whatever is asked has this number: a request has one question on its way.
+/// ID of every call to a service: a request has at most one in flight.
 const TOKEN: u32 = 1;
 
-/// Gates and the secrets that they know. There are two, alike but for the secrets: what a gate tells must be the same in both,
-/// whichever secret a fuzzer, which sees compared strings, has put into the request's open parts.
+/// Gates and the secrets that they know. There are two worlds, equal except for the secrets. A
+/// fuzzer sees compared strings and may put either secret into the caller's part of a request, so
+/// what a gate outputs must be the same in both worlds.
 struct World {
-    /// A configured gate a policy; what a play changes is in its store.
+    /// One configured gate for each policy. Its store holds what a run changes.
     roots: Vec<Rc<GateRoot>>,
     keys: [String; 3],
     context_key: &'static str,
@@ -85,11 +93,11 @@ impl World {
     }
 }
 
-/// The policy with rates, of which gateways share the first grant's.
+/// The policy with rates, with the first grant's limit shared by gateways.
 fn shared_rates() -> String {
     let service = r#""rate_limit_service": {"redis": {"url": "redis://127.0.0.1"}}, "grants""#;
     let shared = RATES.replacen("\"window_s\"", "\"scope\": \"global\", \"window_s\"", 1);
-    // A grant of streams has no limit that gateways share.
+    // A grant with streams cannot have limits that gateways share.
     let shared = shared.replace("\"infer\", \"stream\"", "\"infer\"");
     shared.replacen("\"grants\"", service, 1)
 }
@@ -101,9 +109,9 @@ fn digest(key: &str) -> String {
         .collect()
 }
 
-/// A proxy whose every call may fail.
+/// A proxy in which each call may fail.
 struct Faulty {
-    /// Which calls fail, one bit a call, over and over.
+    /// Which calls fail: one bit for each call, repeated.
     failing: u64,
     calls: u32,
     store: Store,
@@ -114,12 +122,12 @@ struct Faulty {
     counted: usize,
     now: Now,
     entries: u64,
-    /// The last question to the rate limit service.
+    /// The last request to the rate-limit service.
     asked: Vec<u8>,
-    /// How often the stream was told to go on.
+    /// Number of times that the stream was resumed.
     resumed: usize,
-    /// Log lines, properties and answers, in order.
-    told: Vec<String>,
+    /// Log lines, properties and responses, in order.
+    output: Vec<String>,
 }
 
 impl Faulty {
@@ -249,7 +257,7 @@ impl Proxy for Faulty {
 
     fn respond(&mut self, answer: &Answer) -> std::result::Result<(), HostFault> {
         self.answers += 1;
-        self.told.push(format!("{answer:?}"));
+        self.output.push(format!("{answer:?}"));
         self.call("send_local_response", ())
     }
 
@@ -264,7 +272,7 @@ impl Proxy for Faulty {
 
     fn log(&mut self, _: Level, line: &str) {
         assert!(!line.contains('\n'), "one line: {line:?}");
-        self.told.push(line.to_owned());
+        self.output.push(line.to_owned());
     }
 
     fn count(&mut self, _: Verdict) {
@@ -278,7 +286,7 @@ impl Proxy for Faulty {
         question: &[u8],
         _: u64,
     ) -> std::result::Result<u32, HostFault> {
-        self.told.push(format!("{question:?}"));
+        self.output.push(format!("{question:?}"));
         self.asked = question.to_vec();
         self.call("grpc_call", TOKEN)
     }
@@ -290,7 +298,7 @@ impl Proxy for Faulty {
     }
 
     fn set_property(&mut self, name: &str, value: &str) -> std::result::Result<(), HostFault> {
-        self.told.push(format!("{name}: {value}"));
+        self.output.push(format!("{name}: {value}"));
         self.call("set_property", ())
     }
 
@@ -304,34 +312,34 @@ impl Proxy for Faulty {
 /// Runs one input.
 pub fn run(data: &[u8]) {
     WORLDS.with(|worlds| {
-        // How a credential is named in logs comes of a digest of it.
+        // Logs name a credential by a part of its digest.
         let names: Vec<String> = worlds
             .iter()
             .flat_map(|world| &world.keys)
             .filter_map(|key| digest(key).get(..16).map(str::to_owned))
             .collect();
         let [one, other] = worlds.each_ref().map(|world| {
-            let mut told = Vec::new();
-            // Input that runs out is no finding.
-            let _ = play(&mut Unstructured::new(data), world, &mut told);
-            for line in &mut told {
+            let mut output = Vec::new();
+            // Running out of input is not a finding.
+            let _ = play(&mut Unstructured::new(data), world, &mut output);
+            for line in &mut output {
                 for name in &names {
                     *line = line.replace(name, "(a key)");
                 }
             }
-            told
+            output
         });
-        assert_eq!(one, other, "what is told depends on a secret");
+        assert_eq!(one, other, "the output depends on a secret");
     });
 }
 
-fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> Result<()> {
+fn play(data: &mut Unstructured<'_>, world: &World, output: &mut Vec<String>) -> Result<()> {
     let root = Rc::clone(data.choose(&world.roots)?);
     let mut store = Store::default();
     make_slots(&mut store, root.policy()).expect("a store that works");
     make_circuit_breaker(&mut store, root.policy()).expect("a store that works");
     let mut proxy = Faulty {
-        // Most plays meet a proxy that works.
+        // Most runs have a proxy without failures.
         failing: if data.ratio(3, 4)? {
             0
         } else {
@@ -351,10 +359,10 @@ fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> R
         entries: 0,
         asked: Vec::new(),
         resumed: 0,
-        told: Vec::new(),
+        output: Vec::new(),
     };
     let outcome = calls(data, world, root, &mut proxy);
-    told.append(&mut proxy.told);
+    output.append(&mut proxy.output);
     outcome
 }
 
@@ -373,10 +381,10 @@ fn calls(
     let forwards = root.headers() == HeaderMode::Forward;
     proxy.headers = headers;
     let mut rest = body.as_slice();
-    // In order mostly; any order otherwise.
+    // Mostly in order, otherwise in any order.
     let ordered = data.ratio(7, 8)?;
     for turn in 0..data.int_in_range(1..=8_usize)? {
-        // The rate limit service answers whenever it likes.
+        // The rate-limit service may respond at any time.
         let kind = if gate.has_pending_call() && data.arbitrary()? {
             ANSWERED
         } else if !ordered {
@@ -416,9 +424,9 @@ fn calls(
             }
         };
         if refused {
-            assert_eq!(action, Action::Pause, "let through after an answer");
+            assert_eq!(action, Action::Pause, "continued after a response");
         }
-        // Nothing of a stream comes behind its end.
+        // Nothing follows the end of a stream.
         if action == Action::Continue && forwarded && !complete && (forwards || !ended) {
             sent.append(&mut proxy.held);
         }
@@ -426,14 +434,14 @@ fn calls(
         if action == Action::Continue && !forwarded {
             forwarded = true;
             marked(&proxy.headers, world.context_key);
-            // The context is signed with a secret; `marked` has looked at it.
+            // The signature of the context depends on a secret. `marked` has checked it.
             for (name, value) in &proxy.headers {
                 if name != HEADER.as_bytes() {
-                    proxy.told.push(format!("{name:?}: {value:?}"));
+                    proxy.output.push(format!("{name:?}: {value:?}"));
                 }
             }
             assert_eq!(gate.record().reason, None);
-            // The proxy sends on what it held.
+            // The proxy forwards what it buffered.
             sent.append(&mut proxy.held);
             if !streams && !forwards {
                 sent.clear();
@@ -442,19 +450,22 @@ fn calls(
         if forwards && ordered && !streams && action == Action::Continue && ended && !complete {
             complete = true;
             with_verdicts(&proxy.headers, world.context_key, &proxy.trailers, &sent);
-            assert_eq!(proxy.answers, 0, "complete and refused");
+            assert_eq!(proxy.answers, 0, "forwarded completely and rejected");
         }
         assert!(proxy.answers <= 1, "{} answers", proxy.answers);
-        // A stream that is on its way is cut off by an answer where no mark can say why.
-        // So is a request whose headers went on before its verdict.
+        // A response resets a stream in flight where no envelope can carry the reason. The same
+        // holds for a request whose headers were forwarded before its verdict.
         let cut_off = streams || forwards || !(forwarded && proxy.answers > 0);
-        assert!(cut_off, "forwarded and refused");
-        assert!(!(complete && proxy.answers > 0), "complete and refused");
+        assert!(cut_off, "forwarded and rejected");
+        assert!(
+            !(complete && proxy.answers > 0),
+            "forwarded completely and rejected"
+        );
     }
     if streams {
         behind_marks(&proxy.headers, world.context_key, &sent);
     }
-    // The access log may be written more than once; the stream ends once.
+    // The access log may be written several times; the stream ends once.
     for _ in 0..data.int_in_range(0..=2)? {
         gate.on_log(proxy);
     }

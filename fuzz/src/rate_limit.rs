@@ -1,5 +1,6 @@
-//! Envoy's rate limit protocol, beside prost: what is accepted prost accepts, field by field the same; what is written again is read as before; and an
-//! answer lets a charge pass only where it says so of every limit, by one that is no looser than the policy's.
+//! Fuzz target: Envoy's rate-limit protocol, compared with prost. prost must read an accepted
+//! message with the same fields, and a message written again must be read as before. A response may
+//! allow a charge only if it allows each limit, with a limit that is at most the policy's.
 
 use std::sync::LazyLock;
 
@@ -43,7 +44,7 @@ struct Entry {
     value: String,
 }
 
-// Enums stand as numbers: one that is not known is kept.
+// Enums are numbers, so that unknown values are kept.
 #[derive(Clone, PartialEq, Message)]
 struct RateLimitOverride {
     #[prost(uint32, tag = "1")]
@@ -92,7 +93,7 @@ struct Duration {
     nanos: i32,
 }
 
-/// One limit, and several.
+/// Charges of one limit, and of several.
 static DEBITS: LazyLock<[Vec<LimitCharge>; 2]> = LazyLock::new(|| {
     [RATES, COSTS].map(|text| {
         let policy = policy(text);
@@ -106,7 +107,7 @@ static DEBITS: LazyLock<[Vec<LimitCharge>; 2]> = LazyLock::new(|| {
     })
 });
 
-/// Runs one input: a question or an answer, and its bytes.
+/// Runs one input: whether it is a request or a response, and its bytes.
 pub fn run(data: &[u8]) {
     match data.split_first() {
         Some((kind, bytes)) if kind & 1 == 0 => question(bytes),
@@ -120,7 +121,7 @@ fn question(bytes: &[u8]) {
         return;
     };
     let theirs = ProstRequest::decode(bytes)
-        .unwrap_or_else(|error| panic!("accepted what prost refuses: {error}"));
+        .unwrap_or_else(|error| panic!("accepted a message that prost rejects: {error}"));
     compare(&ours, &theirs);
     let written = ours.to_bytes();
     assert_eq!(RateLimitRequest::from_bytes(&written).as_ref(), Ok(&ours));
@@ -143,14 +144,15 @@ fn compare(ours: &RateLimitRequest, theirs: &ProstRequest) {
             .collect();
         assert_eq!(ours.entries, entries);
         let limit = theirs.limit.as_ref();
-        let limit =
-            limit.map(|limit| told(limit.requests_per_unit, limit.unit, limit.unit_multiplier));
+        let limit = limit.map(|limit| {
+            limit_override(limit.requests_per_unit, limit.unit, limit.unit_multiplier)
+        });
         assert_eq!((ours.limit, ours.hits), (limit, theirs.hits_addend));
         assert!(!theirs.is_negative_hits, "nothing is given back");
     }
 }
 
-fn told(quota: u32, unit: u64, multiplier: Option<u32>) -> LimitOverride {
+fn limit_override(quota: u32, unit: u64, multiplier: Option<u32>) -> LimitOverride {
     let units = [
         TimeUnit::Unknown,
         TimeUnit::Second,
@@ -179,14 +181,15 @@ fn answer(bytes: &[u8]) {
         return;
     };
     let theirs = ProstResponse::decode(bytes)
-        .unwrap_or_else(|error| panic!("accepted what prost refuses: {error}"));
+        .unwrap_or_else(|error| panic!("accepted a message that prost rejects: {error}"));
     let status = |status: &DescriptorStatus| {
         let limit = status.current_limit.as_ref();
         let reset = status.duration_until_reset.as_ref();
         Status {
             code: code(status.code),
-            limit: limit
-                .map(|limit| told(limit.requests_per_unit, limit.unit, limit.unit_multiplier)),
+            limit: limit.map(|limit| {
+                limit_override(limit.requests_per_unit, limit.unit, limit.unit_multiplier)
+            }),
             left: status.limit_remaining,
             reset_ns: reset.map(|reset| {
                 let number = |number: i64| u64::try_from(number).expect("a time to come");
@@ -207,7 +210,7 @@ fn answer(bytes: &[u8]) {
     }
 }
 
-/// What an answer comes to is what it says.
+/// Checks that the result of a response follows from its fields.
 fn means(answer: &RateLimitResponse, limit_charges: &[LimitCharge]) {
     let Ok(outcome) = answer.outcome(limit_charges) else {
         return;

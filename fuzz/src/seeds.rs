@@ -1,5 +1,5 @@
-//! Writes `seeds/` out of the decision vectors, so that a fuzzer begins where the tables end. Removes nothing: seeds that were
-//! found otherwise stay.
+//! Writes `seeds/` from the decision vectors, so that a fuzzer starts with their coverage. Existing
+//! seeds are kept.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,14 +14,14 @@ use tensorgate_wire::rate_limit::{
     Code, Descriptor, LimitOverride, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
 };
 
-/// Seeds of one target; a fuzzer needs examples, not the whole table.
+/// The most seeds of one target.
 const MAX_SEEDS: usize = 100;
-/// Seeds of target `stream` out of one file of vectors.
+/// The most seeds of target `stream` from one file of vectors.
 const MAX_OF_A_FILE: usize = 10;
-/// One seed, bytes.
+/// The most bytes of one seed.
 const MAX_BYTES: usize = 2048;
 
-/// Numbers and strings at the edges of what readers agree on.
+/// Numbers and strings at the limits of what readers agree on.
 const SCALARS: [&str; 15] = [
     "-0",
     "1e400",
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for vector in load()? {
         let request = &vector.request;
         if let Some(bytes) = in_pieces(&vector.policy_file, request) {
-            // Some of every file of vectors, not all of the first.
+            // Some vectors of each file, not all of the first file.
             let file = vector.id.split_once('/').map_or("", |(file, _)| file);
             let seen = of_file.entry(file.to_owned()).or_default();
             *seen += 1;
@@ -83,10 +83,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let message = request.body.get(5..).unwrap_or_default();
                 add("grpc", &vector.id, message.to_vec());
             }
-            // The file of these protocols' own, rather than the first spellings of what others say.
+            // Vectors of these protocols' own file only; others contain the common requests.
             Protocol::TfRest | Protocol::TfGrpc if !vector.id.starts_with("tf-serving/") => {}
             Protocol::TfRest if !request.body.is_empty() => {
-                // The first of the target's models takes one input without a name, the last has many by name.
+                // The first of the target's models has one unnamed input, the last has many named
+                // inputs.
                 let model = u8::from(request.path.contains("/json")) * 3;
                 add("predict", &vector.id, [&[model], &*request.body].concat());
             }
@@ -117,7 +118,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let model = torch_model(&String::from_utf8_lossy(named));
                 add("torch_grpc", &vector.id, [&[model], message].concat());
             }
-            // Of its files of vectors, as above.
+            // As above, from the protocol's own vector files.
             Protocol::Json if !request.body.is_empty() && vector.id.starts_with("template") => {
                 if let Some(model) = template_model(&request.path) {
                     add("template", &vector.id, [&[model], &*request.body].concat());
@@ -143,7 +144,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     for (at, scalar) in SCALARS.iter().enumerate() {
-        // Each as a float, as an integer and as an item.
+        // Each value as a float, as an integer and as a list item.
         for datatype in [9_u8, 10, 4, 11] {
             let name = format!("{at}-{datatype}");
             add(
@@ -162,7 +163,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for entry in std::fs::read_dir(vectors_dir().join("policies"))? {
         let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        // As JSON, and as YAML, of which JSON is a part.
+        // As JSON and as YAML, which includes JSON.
         let text = std::fs::read(&path)?;
         add("policy_json", &name, text.clone());
         add("policy_yaml", &name, text);
@@ -179,15 +180,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The input of target `stream` that plays a request, if it is one that can pass in pieces.
+/// The input of target `stream` for a request, if its body can be streamed.
 fn in_pieces(policy: &str, request: &RawRequest) -> Option<Vec<u8>> {
-    /// Without a declared length.
+    /// The flags of a body without a declared length.
     const UNDECLARED: u8 = 2 << 3;
     const GRPC: u8 = 1;
     let model = request.path.split('/').nth(3).unwrap_or_default();
     let model = MODELS.iter().position(|known| *known == model);
     let model = u8::try_from(model.unwrap_or_default()).ok()?;
-    // A message names its model itself: any model of its policy will do.
+    // A message names its model itself, so any model of its policy will do.
     let contents = policy == "policies/contents.json";
     let first = if contents { MODELS.len() - 1 } else { 0 };
     let first = u8::try_from(first).ok()?;
@@ -198,7 +199,7 @@ fn in_pieces(policy: &str, request: &RawRequest) -> Option<Vec<u8>> {
         }
         (Protocol::OipGrpc, _) if request.path.ends_with("/ModelInfer") => {
             let message = request.body.get(5..)?;
-            // Some entry of raw contents: field 7.
+            // Any entry of raw contents: field 7.
             message
                 .contains(&(7 << 3 | 2))
                 .then(|| [&[UNDECLARED | GRPC, first, 1, 0, 0], message].concat())
@@ -207,8 +208,8 @@ fn in_pieces(policy: &str, request: &RawRequest) -> Option<Vec<u8>> {
     }
 }
 
-/// The number of a model of TorchServe's vectors among the targets' models: the first in a path or at a message's start, else the one that takes a
-/// file.
+/// The number of a model of TorchServe's vectors in the target's list. The first model has its name
+/// in the path or at the start of the message. Otherwise it is the model that accepts a file.
 fn torch_model(place: &str) -> u8 {
     let place = place.strip_prefix("/predictions/").unwrap_or(place);
     let known = torch_form::MODELS
@@ -217,14 +218,14 @@ fn torch_model(place: &str) -> u8 {
     u8::try_from(known.unwrap_or(torch_form::MODELS.len())).unwrap_or_default()
 }
 
-/// The number of a model among the target's, by its route.
+/// The number of a model in the target's list, by its route.
 fn template_model(path: &str) -> Option<u8> {
     let model = path.rsplit('/').next()?;
     let known = template::MODELS.iter().position(|known| *known == model)?;
     u8::try_from(known).ok()
 }
 
-/// Bytes of JSON before binary data, where a request says that there is any.
+/// Bytes of JSON in front of binary data, if the request declares binary data.
 fn json_bytes(headers: &[tensorgate_vectors::Field]) -> Option<u16> {
     let (_, value) = headers
         .iter()
@@ -232,17 +233,17 @@ fn json_bytes(headers: &[tensorgate_vectors::Field]) -> Option<u16> {
     str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// Questions, and what a service may answer.
+/// Requests, and possible responses of a service.
 fn rate_limits() -> Vec<(&'static str, Vec<u8>)> {
     let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let told = |quota, unit, multiplier| {
+    let limit_override = |quota, unit, multiplier| {
         Some(LimitOverride {
             quota,
             unit,
             multiplier,
         })
     };
-    let limit = told(3, TimeUnit::Minute, 1);
+    let limit = limit_override(3, TimeUnit::Minute, 1);
     let asks = |limit, hits, names: &[&str]| RateLimitRequest {
         domain: "tensorgate".to_owned(),
         descriptors: names
@@ -269,15 +270,15 @@ fn rate_limits() -> Vec<(&'static str, Vec<u8>)> {
         status(Code::Ok, limit, 2),
         status(Code::OverLimit, limit, 0),
     );
-    let day = status(Code::Ok, told(1, TimeUnit::Day, 1), 1);
-    let seconds = status(Code::Ok, told(3, TimeUnit::Second, 60), 2);
+    let day = status(Code::Ok, limit_override(1, TimeUnit::Day, 1), 1);
+    let seconds = status(Code::Ok, limit_override(3, TimeUnit::Second, 60), 2);
     let questions = [
         ("question", asks(limit, Some(1), &["three"])),
         ("question-bare", asks(None, None, &["three"])),
         (
             "question-of-several",
             asks(
-                told(9, TimeUnit::Second, 90),
+                limit_override(9, TimeUnit::Second, 90),
                 Some(u64::MAX),
                 &["a", "b", "c"],
             ),

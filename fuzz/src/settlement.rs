@@ -1,5 +1,6 @@
-//! What an answer used, in its trailer: what was not signed never verifies, what was comes back whole, no byte of it can be changed, and none is a signed
-//! context.
+//! Fuzz target: the signed trailer that reports the tokens that a response used. An unsigned one
+//! must never verify. A signed one must be read back completely, and a change of any byte must be
+//! detected. A trailer must never verify as a context.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_wire::context::{Context, Key};
@@ -7,15 +8,15 @@ use tensorgate_wire::settlement::{Settlement, SettlementFault};
 
 use crate::support::{CONTEXT_KEY, NOW_UNIX_S};
 
-/// Bytes of a trailer's value that is read, at most.
+/// The most bytes of a trailer's value.
 const MAX_BYTES: usize = 512;
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let key = Key::from_hex(CONTEXT_KEY).expect("a key");
     let forged = Settlement::verify(&String::from_utf8_lossy(data), &key);
-    assert!(forged.is_err(), "nobody signed it: {forged:?}");
-    // Input that runs out is no finding.
+    assert!(forged.is_err(), "accepted without a signature: {forged:?}");
+    // Running out of input is not a finding.
     let _ = signed(&mut Unstructured::new(data), &key);
 }
 
@@ -32,7 +33,10 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
         Err(fault) => panic!("{fault}: {value}"),
     }
     let context = Context::verify(&value, key, "POST", "/v2/models/m/infer", NOW_UNIX_S, 30);
-    assert!(context.is_err(), "a settlement that is a context: {value}");
+    assert!(
+        context.is_err(),
+        "a settlement verified as a context: {value}"
+    );
     let (at, byte) = (usize::from(change.0) % value.len(), change.1 & 0x7f);
     let mut changed = value.clone().into_bytes();
     if changed.get(at).is_some_and(|old| *old != byte) {

@@ -1,7 +1,12 @@
-//! A body in pieces, in the two forms that can pass so. However it is cut it tells the same; what is told is what the decoder of whole bodies
-//! reads; and the decision lets it through in pieces where it lets it through whole, with the same elements.
+//! Fuzz target: streaming validation of a body in chunks, in the two encodings that support it.
 //!
-//! The input: flags, the model, how it is cut, two bytes of a bound (of the head) or of the JSON's length, and the body.
+//! - Each way of splitting the body must give the same result.
+//! - The result must equal that of the decoder of whole bodies.
+//! - The decision must accept the chunks exactly if it accepts the whole body, with the same
+//!   elements.
+//!
+//! The input: flags, the model, the way it is split, two bytes (a bound of the head, or the length
+//! of the JSON), and the body.
 
 use tensorgate_policy::contract::{Elements, Part};
 use tensorgate_policy::decision::{
@@ -18,9 +23,9 @@ use tensorgate_wire::{BodyStream, addressee, decode};
 
 use crate::support::{POLICIES, check_body_denial, frame};
 
-/// Models of the vectors' main policy that take tensors.
+/// Number of models in the vectors' main policy that accept tensors.
 const MAIN: usize = 9;
-/// These, and behind them those of the policy about what tensors may hold.
+/// Those models, followed by the models of the policy on tensor contents.
 pub const MODELS: [&str; 30] = [
     "vec",
     "digits",
@@ -53,10 +58,10 @@ pub const MODELS: [&str; 30] = [
     "sound",
     "answers",
 ];
-/// More than any input of a fuzzer.
+/// A bound larger than any input of a fuzzer.
 const ROOM: usize = 1 << 20;
 
-/// How an input asks to be played.
+/// The parts of an input.
 struct Play<'a> {
     format: BodyFormat,
     model: &'static str,
@@ -65,9 +70,9 @@ struct Play<'a> {
     declared: Option<u64>,
 }
 
-/// What a stream told, whatever the cuts: the head, and every tensor's elements.
+/// The output of a stream, independent of the splits: the head, and the elements of each tensor.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Told {
+struct StreamOutput {
     head: String,
     tensors: Vec<(String, Vec<u8>)>,
     body_bytes: usize,
@@ -86,7 +91,7 @@ pub fn run(data: &[u8]) {
     };
     let number = usize::from(u16::from_le_bytes([low, high]));
     let grpc = flags & 1 == 1;
-    // A frame of its own mostly: its flag and length are tried by the other half.
+    // Half of the inputs get a valid frame. The other half test its flag and length.
     let framed = if grpc && flags & 2 == 0 {
         frame(rest)
     } else {
@@ -111,42 +116,50 @@ pub fn run(data: &[u8]) {
         .and_then(|bytes| u64::try_from(bytes).ok()),
         body: &framed,
     };
-    let pieces = cut(play.body, cuts);
+    let chunks = split(play.body, cuts);
     let bytes: Vec<&[u8]> = play.body.chunks(1).collect();
 
-    let whole = told(&play, &[play.body]);
-    assert_eq!(told(&play, &pieces), whole, "cut by chance");
-    assert_eq!(told(&play, &bytes), whole, "byte by byte");
-    beside_the_decoder(&play, &whole);
+    let whole = stream_output(&play, &[play.body]);
+    assert_eq!(stream_output(&play, &chunks), whole, "random chunks");
+    assert_eq!(stream_output(&play, &bytes), whole, "single bytes");
+    compare_with_decoder(&play, &whole);
 
-    let verdict = in_pieces(&play, &[play.body]);
-    assert_eq!(in_pieces(&play, &pieces), verdict, "judged, cut by chance");
-    assert_eq!(in_pieces(&play, &bytes), verdict, "judged byte by byte");
-    beside_the_decision(&play, &verdict);
+    let verdict = decide_chunks(&play, &[play.body]);
+    assert_eq!(
+        decide_chunks(&play, &chunks),
+        verdict,
+        "verdict of random chunks"
+    );
+    assert_eq!(
+        decide_chunks(&play, &bytes),
+        verdict,
+        "verdict of single bytes"
+    );
+    compare_with_decision(&play, &verdict);
 }
 
-/// Pieces of lengths drawn from a seed, an empty one now and then.
-fn cut(mut body: &[u8], seed: u8) -> Vec<&[u8]> {
+/// Chunks of lengths drawn from a seed; some are empty.
+fn split(mut body: &[u8], seed: u8) -> Vec<&[u8]> {
     let mut state = u32::from(seed).wrapping_mul(0x9e37_79b9) | 1;
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     while !body.is_empty() {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
         let most = if state & 0x100 == 0 { 8 } else { 200 };
         let length = usize::try_from(state >> 16).unwrap_or_default() % most;
-        let (piece, rest) = body.split_at(length.min(body.len()));
-        pieces.push(piece);
+        let (chunk, rest) = body.split_at(length.min(body.len()));
+        chunks.push(chunk);
         body = rest;
     }
-    pieces
+    chunks
 }
 
-/// What the stream tells, in what order it may; or its refusal.
-fn told(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Told, Denial> {
+/// The output of the stream, with a check of its order; or its rejection.
+fn stream_output(play: &Play<'_>, chunks: &[&[u8]]) -> Result<StreamOutput, Denial> {
     let mut stream = BodyStream::new(play.format, play.max_head_bytes, play.declared)
-        .expect("a form that can pass in pieces");
-    let mut told = Told::default();
+        .expect("an encoding that can be streamed");
+    let mut output = StreamOutput::default();
     let mut coming = Vec::new();
     let mut open = None::<usize>;
     let mut heads = 0;
@@ -158,20 +171,20 @@ fn told(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Told, Denial> {
                 body_bytes,
             } => {
                 heads += 1;
-                told = head(request, body_bytes);
-                coming = behind(elements);
+                output = head(request, body_bytes);
+                coming = inputs_after_head(elements);
             }
             Event::Part(Part::Begin { bytes }) => {
                 assert_eq!(open, None, "a tensor within a tensor");
                 open = Some(bytes);
             }
-            Event::Part(Part::Chunk(piece)) => {
+            Event::Part(Part::Chunk(chunk)) => {
                 let tensor = *coming.last().expect("a tensor that was announced");
                 let left = open.as_mut().expect("a tensor that has begun");
-                assert!(!piece.is_empty(), "an empty piece");
-                *left = left.checked_sub(piece.len()).expect("no more than it said");
-                if let Some((_, data)) = told.tensors.get_mut(tensor) {
-                    data.extend_from_slice(piece);
+                assert!(!chunk.is_empty(), "an empty chunk");
+                *left = left.checked_sub(chunk.len()).expect("no more than it said");
+                if let Some((_, data)) = output.tensors.get_mut(tensor) {
+                    data.extend_from_slice(chunk);
                 }
             }
             Event::Part(Part::End) => {
@@ -181,9 +194,9 @@ fn told(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Told, Denial> {
         }
         Ok(())
     };
-    let mut fed = pieces
+    let mut fed = chunks
         .iter()
-        .try_for_each(|piece| stream.feed(piece, &mut sink));
+        .try_for_each(|chunk| stream.feed(chunk, &mut sink));
     if fed.is_ok() {
         fed = stream.end();
     }
@@ -191,12 +204,12 @@ fn told(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Told, Denial> {
     match fed {
         Ok(()) => {
             assert!(heads == 1 && open.is_none() && coming.is_empty());
-            Ok(told)
+            Ok(output)
         }
         Err(denial) => {
             assert!(
                 stream.feed(b"x", &mut |_| Ok(())).is_err() && stream.end().is_err(),
-                "a refusal that did not last"
+                "a later chunk did not return the rejection"
             );
             if denial.reason != Reason::BodyTooLarge {
                 check_body_denial(&denial);
@@ -206,8 +219,8 @@ fn told(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Told, Denial> {
     }
 }
 
-/// All that a head says, and the data that came with it.
-fn head(request: &InferRequest<'_>, body_bytes: usize) -> Told {
+/// The fields of a head, and the data in it.
+fn head(request: &InferRequest<'_>, body_bytes: usize) -> StreamOutput {
     let mut bare = request.clone();
     let tensors = bare.inputs.iter_mut().map(|input| {
         let data = std::mem::replace(&mut input.data, Ok(Vec::new().into()));
@@ -216,15 +229,15 @@ fn head(request: &InferRequest<'_>, body_bytes: usize) -> Told {
             data.unwrap_or_default().into_owned(),
         )
     });
-    Told {
+    StreamOutput {
         tensors: tensors.collect(),
         head: format!("{bare:?}"),
         body_bytes,
     }
 }
 
-/// Which inputs' elements come behind the head, the last of them first.
-fn behind(elements: &[Elements]) -> Vec<usize> {
+/// The inputs whose elements follow the head, in reverse order.
+fn inputs_after_head(elements: &[Elements]) -> Vec<usize> {
     let mut coming: Vec<usize> = (0..elements.len())
         .filter(|index| elements.get(*index) != Some(&Elements::Inline))
         .collect();
@@ -232,8 +245,9 @@ fn behind(elements: &[Elements]) -> Vec<usize> {
     coming
 }
 
-/// Whether a body that is right as a whole may all the same be refused in pieces: its head is beyond the bound, its declared length is another
-/// one, or it is a message with fields behind the raw contents, which cannot be judged before these have passed.
+/// Whether a valid body may be rejected when it is streamed. Its head may exceed the bound, or its
+/// declared length may be wrong. Or a message has fields after the raw contents, which cannot be
+/// checked before the raw contents are forwarded.
 fn may_be_refused(play: &Play<'_>, denial: &Denial) -> bool {
     let declared_right = play
         .declared
@@ -244,7 +258,8 @@ fn may_be_refused(play: &Play<'_>, denial: &Denial) -> bool {
             && !raw_is_last(play.body.get(5..).unwrap_or_default())
 }
 
-/// Of a message that was accepted, so that it is nothing but fields with a length.
+/// Whether the raw contents come last. The message was accepted, so it has only length-delimited
+/// fields.
 fn raw_is_last(mut message: &[u8]) -> bool {
     let mut raw = false;
     while let [tag, rest @ ..] = message {
@@ -263,7 +278,7 @@ fn raw_is_last(mut message: &[u8]) -> bool {
     true
 }
 
-fn beside_the_decoder(play: &Play<'_>, stream: &Result<Told, Denial>) {
+fn compare_with_decoder(play: &Play<'_>, stream: &Result<StreamOutput, Denial>) {
     let decoded = decode(play.format, play.body, &[]);
     match (stream, &decoded) {
         (Ok(stream), Ok(decoded)) => {
@@ -271,26 +286,27 @@ fn beside_the_decoder(play: &Play<'_>, stream: &Result<Told, Denial>) {
             assert_eq!(stream.head, whole.head);
             assert_eq!(stream.body_bytes, play.body.len());
             for (index, input) in decoded.inputs.iter().enumerate() {
-                // Elements that the decoder could not read it has none of; the stream leaves those to the contract.
+                // Elements that the decoder could not read are missing here. The stream leaves them
+                // to the contract.
                 if input.data.is_ok() {
                     assert_eq!(stream.tensors.get(index), whole.tensors.get(index));
                 }
             }
         }
-        (Ok(_), Err(denial)) => panic!("passes in pieces, not whole: {denial:?}"),
+        (Ok(_), Err(denial)) => panic!("accepted in chunks, rejected whole: {denial:?}"),
         (Err(denial), Ok(_)) => assert!(
             may_be_refused(play, denial),
-            "passes whole, not in pieces: {denial:?}"
+            "accepted whole, rejected in chunks: {denial:?}"
         ),
         (Err(_), Err(_)) => {}
     }
 }
 
-fn spent(_: &Charge) -> ChargeOutcome {
+fn charge(_: &Charge) -> ChargeOutcome {
     ChargeOutcome::CHARGED
 }
 
-/// The decision up to its body.
+/// The decision before its body.
 fn begin(play: &Play<'_>) -> Decision {
     let (protocol, content_type, json_length) = match play.format {
         BodyFormat::OipBinary { json_bytes } => (
@@ -320,7 +336,7 @@ fn begin(play: &Play<'_>) -> Decision {
         content_length: None,
         end_of_stream: false,
     };
-    match decide_head(policy(play), &head, spent) {
+    match decide_head(policy(play), &head, charge) {
         (decision, Step::ReadBody(plan)) => {
             assert_eq!(plan.format, play.format);
             decision
@@ -340,22 +356,22 @@ fn outcome(step: Step) -> Result<(), Denial> {
 fn held(play: &Play<'_>) -> Result<Vec<(String, Vec<u8>)>, Denial> {
     let policy = policy(play);
     let mut decision = begin(play);
-    let whom = addressee(play.format, play.body)?;
-    match decide_body(&mut decision, policy, play.body.len(), whom, spent) {
+    let addressee = addressee(play.format, play.body)?;
+    match decide_body(&mut decision, policy, play.body.len(), addressee, charge) {
         Step::Decode => {}
         step => return outcome(step).map(|()| Vec::new()),
     }
     let decoded = decode(play.format, play.body, &[])?;
-    outcome(decide_message(&mut decision, policy, &decoded, spent))?;
+    outcome(decide_message(&mut decision, policy, &decoded, charge))?;
     Ok(head(&decoded, play.body.len()).tensors)
 }
 
-fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>, Denial> {
+fn decide_chunks(play: &Play<'_>, chunks: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>, Denial> {
     let policy = policy(play);
     let mut decision = begin(play);
     let mut stream = BodyStream::new(play.format, play.max_head_bytes, play.declared)
-        .expect("a form that can pass in pieces");
-    let mut told = Told::default();
+        .expect("an encoding that can be streamed");
+    let mut output = StreamOutput::default();
     let mut coming = Vec::new();
     let mut sink = |event: Event<'_>| match event {
         Event::Head {
@@ -363,9 +379,9 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
             elements,
             body_bytes,
         } => {
-            told = head(request, body_bytes);
-            coming = behind(elements);
-            let whom = match play.format {
+            output = head(request, body_bytes);
+            coming = inputs_after_head(elements);
+            let addressee = match play.format {
                 BodyFormat::OipGrpcInfer => request.model.as_deref().map(|model| Addressee {
                     model: model.into(),
                     version: request.version.as_deref().map(Into::into),
@@ -373,7 +389,7 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
                 }),
                 _ => None,
             };
-            match decide_body(&mut decision, policy, body_bytes, whom, spent) {
+            match decide_body(&mut decision, policy, body_bytes, addressee, charge) {
                 Step::Decode => {}
                 step => return outcome(step),
             }
@@ -388,12 +404,12 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
         }
         Event::Part(part) => {
             match part {
-                Part::Chunk(piece) => {
+                Part::Chunk(chunk) => {
                     if let Some((_, data)) = coming
                         .last()
-                        .and_then(|tensor: &usize| told.tensors.get_mut(*tensor))
+                        .and_then(|tensor: &usize| output.tensors.get_mut(*tensor))
                     {
-                        data.extend_from_slice(piece);
+                        data.extend_from_slice(chunk);
                     }
                 }
                 Part::End => drop(coming.pop()),
@@ -402,23 +418,24 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
             outcome(decision.pass(policy, part))
         }
     };
-    pieces
+    chunks
         .iter()
-        .try_for_each(|piece| stream.feed(piece, &mut sink))?;
+        .try_for_each(|chunk| stream.feed(chunk, &mut sink))?;
     stream.end()?;
     outcome(decision.passed())?;
-    Ok(told.tensors)
+    Ok(output.tensors)
 }
 
-/// Of several faults a held body is told the first of the table, a passing one the first to pass: whether it is refused is what agrees.
-fn beside_the_decision(play: &Play<'_>, stream: &Result<Vec<(String, Vec<u8>)>, Denial>) {
+/// Compares whether the body is rejected. The reasons may differ if there are several faults: a
+/// buffered body reports the first by precedence, a streamed one the first in the stream.
+fn compare_with_decision(play: &Play<'_>, stream: &Result<Vec<(String, Vec<u8>)>, Denial>) {
     let whole = held(play);
     match (stream, &whole) {
         (Ok(stream), Ok(whole)) => assert_eq!(stream, whole),
-        (Ok(_), Err(denial)) => panic!("let through in pieces, refused whole: {denial:?}"),
+        (Ok(_), Err(denial)) => panic!("allowed in chunks, rejected whole: {denial:?}"),
         (Err(denial), Ok(_)) => assert!(
             may_be_refused(play, denial),
-            "let through whole, refused in pieces: {denial:?}"
+            "allowed whole, rejected in chunks: {denial:?}"
         ),
         (Err(_), Err(_)) => {}
     }

@@ -1,4 +1,4 @@
-//! What several targets share: policies, frames, what must hold of every refusal.
+//! Shared by several targets: policies, frames and the properties of every rejection.
 
 use std::sync::LazyLock;
 
@@ -7,22 +7,22 @@ use tensorgate_policy::{Denial, Policy, Reason, raw};
 
 /// The policy of most decision vectors.
 pub const MAIN: &str = include_str!("../../policy/vectors/policies/main.json");
-/// One with rates.
+/// A policy with rates.
 pub const RATES: &str = include_str!("../../policy/vectors/policies/rates.json");
-/// One with costs and budgets.
+/// A policy with costs and budgets.
 pub const COSTS: &str = include_str!("../../policy/vectors/policies/costs.json");
-/// One with bodies that a handler takes as they are.
+/// A policy with bodies that a handler receives unchanged.
 pub const RAW: &str = include_str!("../../policy/vectors/policies/raw.json");
 
-/// One with keys of other systems.
+/// A policy with keys of other systems.
 pub const FOREIGN_KEYS: &str = include_str!("../../policy/vectors/policies/foreign-keys.json");
-/// One whose contracts say what tensors may hold.
+/// A policy whose contracts restrict tensor contents.
 pub const CONTENTS: &str = include_str!("../../policy/vectors/policies/contents.json");
 
-/// The context key of the gates in play.
+/// The context key of the gates.
 pub const CONTEXT_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-/// The vectors' clock, Unix seconds.
+/// The clock of the vectors, Unix seconds.
 pub const NOW_UNIX_S: u64 = 1_780_000_000;
 
 /// Keys of clients `scorer` and `reader` in [`MAIN`].
@@ -31,7 +31,7 @@ pub const KEYS: [&str; 2] = [
     "tg_TtTHMgYQYmvZD2QccflxUG1FZFv4E2wWJ",
 ];
 
-/// All of them, validated.
+/// The policies, validated.
 pub static POLICIES: LazyLock<[Policy; 5]> =
     LazyLock::new(|| [MAIN, RATES, RAW, COSTS, CONTENTS].map(policy));
 
@@ -54,7 +54,8 @@ pub fn frame(message: &[u8]) -> Vec<u8> {
     [&[0][..], &length, message].concat()
 }
 
-/// What must hold of a decoder's refusal: a reason of its own, and a field that is one bounded line.
+/// Checks a decoder's rejection: its reason is the decoder's, and its field is one line of bounded
+/// length.
 pub fn check_body_denial(denial: &Denial) {
     assert!(
         matches!(

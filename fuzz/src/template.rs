@@ -1,5 +1,6 @@
-//! A body of a model's own JSON, beside serde_json: what the gate accepts is JSON to serde_json too, every tensor is at its pointer and has that shape
-//! and those elements, and nothing else is in the document than what the template names.
+//! Fuzz target: a JSON body with a model's own template, compared with serde_json. serde_json must
+//! accept what the gate accepts. Each tensor must be at its pointer with the same shape and
+//! elements. The document must contain nothing that the template does not name.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,10 +13,11 @@ use tensorgate_wire::decode;
 use crate::elements;
 use crate::support::{POLICIES, check_body_denial};
 
-/// Models of one input, of several at places of their own, of a whole document in base64, of rows.
+/// Models with one input, several inputs at their own pointers, a whole document in base64, and
+/// rows.
 pub const MODELS: [&str; 4] = ["vec", "pair", "text", "people"];
 
-/// Runs one input: which model, then a body.
+/// Runs one input: the model's number, then a body.
 pub fn run(data: &[u8]) {
     let Some((model, body)) = data.split_first() else {
         return;
@@ -38,9 +40,10 @@ pub fn run(data: &[u8]) {
     };
     match serde_json::from_slice::<Value>(body) {
         Ok(theirs) => compare(&ours, &theirs, template),
-        // The gate reads the grammar of a number; that it is beyond any float is the contract's business.
+        // The gate checks the syntax of a number here. The contract rejects a number that is out of
+        // range.
         Err(error) if error.to_string().starts_with("number out of range") => {}
-        Err(error) => panic!("accepted what serde_json refuses: {error}"),
+        Err(error) => panic!("accepted a text that serde_json rejects: {error}"),
     }
 }
 
@@ -63,11 +66,12 @@ fn compare(ours: &InferRequest<'_>, theirs: &Value, template: &Template) {
     }
     assert!(
         rest.is_null() || is_empty(&rest),
-        "accepted and not read: {rest}"
+        "accepted but not read: {rest}"
     );
 }
 
-/// Takes out what is at a place; of rows a list of what each has. `None` where nothing is.
+/// Removes the value at a pointer; for rows, a list of the value in each row. `None` if there is no
+/// value.
 fn take(at: &mut Value, steps: &[Step]) -> Option<Value> {
     match steps {
         [] => Some(at.take()),
@@ -81,7 +85,7 @@ fn take(at: &mut Value, steps: &[Step]) -> Option<Value> {
     }
 }
 
-/// Whether only ways are left.
+/// Whether only objects and lists without values remain.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Object(object) => object.values().all(is_empty),
@@ -99,7 +103,7 @@ fn compare_tensor(tensor: &Tensor<'_>, value: &Value, place: &TensorPointer) {
         let Some(inner) = list.first() else { break };
         first = inner;
     }
-    // One element needs no list.
+    // A single element needs no list.
     let rows = usize::from(place.at().by_row());
     if shape.len() == rows && place.scalar() {
         shape.push(1);
@@ -114,7 +118,7 @@ fn compare_tensor(tensor: &Tensor<'_>, value: &Value, place: &TensorPointer) {
     }
 }
 
-/// Bytes in base64 as the text that they are; `None` if they are none.
+/// Decodes base64 to text; `None` for other values.
 fn as_text(value: &Value) -> Option<Value> {
     match value {
         Value::Array(list) => list.iter().map(as_text).collect(),

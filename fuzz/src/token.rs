@@ -1,5 +1,6 @@
-//! A bearer token, under a policy with an issuer, before a verifier that this target answers for: a bad signature is nobody's, whatever the claims say; and
-//! behind a good one stand an issuer, an audience and a time that hold. The first byte is the verifier's answer.
+//! Fuzz target: a bearer token under a policy with an issuer. The first byte of the input is the
+//! verifier's result. With an invalid signature, no client may be identified, whatever the claims.
+//! With a valid one, issuer, audience and times must hold.
 
 use std::sync::LazyLock;
 
@@ -12,14 +13,14 @@ use tensorgate_policy::request::{Credential, Identity};
 
 use crate::support::{NOW_UNIX_S, policy};
 
-/// An issuer with one key, and two clients of it.
+/// A policy with one issuer that has one key and two clients.
 const POLICY: &str = include_str!("token-policy.json");
-/// How far clocks may differ, seconds; the policy's default.
+/// Allowed clock skew, seconds: the policy's default.
 const SKEW_S: f64 = 30.0;
 
 static IDENTIFIER: LazyLock<Identifier> = LazyLock::new(|| Identifier::new(&policy(POLICY)));
 
-/// Answers as the input says.
+/// A verifier with the result that the input selects.
 struct Answers(u8);
 
 impl Attempts for Answers {}
@@ -65,24 +66,18 @@ pub fn run(data: &[u8]) {
     let mut cache = TokenCache::default();
     let first = identify(&mut cache);
     let again = identify(&mut cache);
-    assert_eq!(
-        first, again,
-        "a cache that changes its mind, or forgets a name"
-    );
+    assert_eq!(first, again, "the cached result differs");
     if answer % 4 == 1 {
         assert!(
             !matches!(first.identity, Identity::Client(_)),
-            "{:?} though nobody could judge",
+            "{:?} although the verifier failed",
             first.identity
         );
     }
     let Identity::Client(client) = &first.identity else {
         return;
     };
-    assert!(
-        answer % 4 > 1,
-        "{client} by a signature that nobody vouched for"
-    );
+    assert!(answer % 4 > 1, "{client} with an unverified signature");
     let claims = text.split('.').nth(1).expect("a token has three parts");
     let claims: Value = serde_json::from_slice(&decode(claims)).expect("claims are JSON");
     assert_eq!(
@@ -104,7 +99,7 @@ pub fn run(data: &[u8]) {
     assert!(time("nbf").is_none_or(|nbf| nbf <= now + SKEW_S));
 }
 
-/// Names of a certificate are read off another header, but by the same kind of reader.
+/// Reads the names of a certificate from another header. It uses the same kind of reader.
 fn certificates(text: &str) {
     if let Some(names) = xfcc::parse(text) {
         assert!(names.dns.len() <= 32, "{} names", names.dns.len());
@@ -117,7 +112,7 @@ fn certificates(text: &str) {
     if let Some(elements) = xfcc::parse_all(text) {
         assert!(elements.len() <= 32, "{} elements", elements.len());
     }
-    // Whatever came before: what the proxy adds is told from it.
+    // What the proxy appends is recognised whatever precedes it.
     let own = format!("Hash={};URI=spiffe://a/b", "5a".repeat(32));
     let header = format!("{text},{own}");
     assert_eq!(
@@ -127,7 +122,7 @@ fn certificates(text: &str) {
     let _ = x509::from_escaped_pem(text);
 }
 
-/// base64url without padding, decoded a second time here.
+/// A second implementation of base64url decoding without padding.
 fn decode(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => byte - b'A',

@@ -1,16 +1,19 @@
-//! A `tokenizer.json` as a model comes with it, and a text: what is accepted serde_json accepts too; each id is one that the file names and none that it calls
-//! special, but the unknown token's; a text that is cut off is the beginning or the end of the whole. Where a file neither normalises nor has a text split
-//! but at white space, a plain search of its vocabulary finds the same ids.
+//! Fuzz target: a model's `tokenizer.json` and a text.
+//!
+//! serde_json must accept a file that the reader accepts. Each ID must be one that the file names,
+//! and the only special one is that of the unknown token. A truncated text must be the beginning or
+//! the end of the whole. If a file neither normalises nor splits text except at white space, a
+//! plain search of its vocabulary must find the same IDs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::classifier::{Tokenizer, compile};
 use serde_json::Value;
 
-/// Ids of any text here: no text has as many.
+/// A bound on IDs that no text here reaches.
 const ALL: usize = 1 << 20;
 
-/// Runs one input: how many ids there is room for, how many bytes of text, the text, the file.
+/// Runs one input: the bound on IDs, the length of the text, the text, the file.
 pub fn run(data: &[u8]) {
     let [room, length, rest @ ..] = data else {
         return;
@@ -25,7 +28,8 @@ pub fn run(data: &[u8]) {
         Ok(made) => made,
         Err(why) => return assert!(!why.is_empty()),
     };
-    let theirs: Value = serde_json::from_str(file).expect("accepted what serde_json refuses");
+    let theirs: Value =
+        serde_json::from_str(file).expect("accepted a text that serde_json rejects");
     let tokenizer = Tokenizer::read(&made).expect("what was written can be read");
     let all = tokenizer.encode(text, ALL, false);
     let room = usize::from(*room);
@@ -44,7 +48,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What there is to know of a file, found by looking for it.
+/// The properties of a file, found by a plain search of its JSON.
 struct File<'v> {
     file: &'v Value,
     vocabulary: BTreeMap<&'v str, u32>,
@@ -83,7 +87,7 @@ impl<'v> File<'v> {
         }
     }
 
-    /// A text's ids, where it is split no further than at white space and nothing else is done to it.
+    /// The IDs of a text that is split only at white space and not normalised.
     fn plain(&self, text: &str) -> Option<Vec<u32>> {
         let (model, splitter) = (&self.file["model"], &self.file["pre_tokenizer"]);
         let added = self.file["added_tokens"].as_array();
@@ -116,7 +120,7 @@ impl<'v> File<'v> {
         Some(ids)
     }
 
-    /// The longest token that there is, again and again.
+    /// Repeatedly takes the longest token that matches.
     fn pieces(&self, word: &str) -> Option<Vec<u32>> {
         let model = &self.file["model"];
         let most = model["max_input_chars_per_word"].as_u64().unwrap_or(100);
@@ -143,7 +147,7 @@ impl<'v> File<'v> {
         Some(ids)
     }
 
-    /// The first merge of the list that fits anywhere, at its first place, again and again.
+    /// Repeatedly applies the first merge of the list that matches, at its first position.
     fn merged(&self, text: &str) -> Vec<u32> {
         let model = &self.file["model"];
         let spelled: String = text.bytes().map(character).collect();
@@ -153,7 +157,8 @@ impl<'v> File<'v> {
         {
             return vec![*id];
         }
-        // A part that is no token of the vocabulary is the unknown one, which nothing merges with but by its name.
+        // A part that is not in the vocabulary is the unknown token. Only a merge that names that
+        // token applies to it.
         let unknown = model["unk_token"].as_str();
         let mut parts: Vec<String> = Vec::new();
         let mut in_unknown = false;
@@ -194,7 +199,7 @@ impl<'v> File<'v> {
     }
 }
 
-/// The character that stands for a byte in a byte-level vocabulary.
+/// The character that represents a byte in a byte-level vocabulary.
 fn character(byte: u8) -> char {
     let itself = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     if itself(byte) {

@@ -1,5 +1,6 @@
-//! A form to TorchServe, beside a reader that cuts it at its boundary wherever that stands: what the gate accepts has the same parts under
-//! the same names, and no beginning of it is a form, nor anything with something in front.
+//! Fuzz target: a multipart form for TorchServe, compared with a reader that splits it at each
+//! boundary. A form that the gate accepts must have the same parts with the same names. No prefix
+//! of it may be a form, nor a form with data in front.
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::BodyFormat;
@@ -11,12 +12,13 @@ use tensorgate_wire::decode;
 
 use crate::support::{POLICIES, check_body_denial};
 
-/// Models of one input, of several, of bytes, of many datatypes; behind them one that takes a file.
+/// Models with one input, several inputs, bytes, and many datatypes. One that accepts a file
+/// follows them.
 pub const MODELS: [&str; 4] = ["vec", "pair", "text", "json"];
 /// The boundary of every form here.
 pub const BOUNDARY: &str = "x-boundary-1";
 
-/// The rules of a model by its number; none for one that takes a file.
+/// The tensor rules of a model by its number; none for the model that accepts a file.
 pub(crate) fn rules(model: u8) -> &'static [TensorRule] {
     let Some(name) = MODELS.get(usize::from(model) % (MODELS.len() + 1)) else {
         return &[];
@@ -29,7 +31,7 @@ pub(crate) fn rules(model: u8) -> &'static [TensorRule] {
     }
 }
 
-/// Runs one input: which model, then a body.
+/// Runs one input: the model's number, then a body.
 pub fn run(data: &[u8]) {
     let Some((model, body)) = data.split_first() else {
         return;
@@ -43,15 +45,18 @@ pub fn run(data: &[u8]) {
     };
     compare(&ours, &parts(body), rules);
     let cut = &body[..body.len() - 3];
-    assert!(decode(format, cut, rules).is_err(), "half of a form");
+    assert!(
+        decode(format, cut, rules).is_err(),
+        "accepted a part of a form"
+    );
     let behind = [b"\r", body].concat();
     assert!(
         decode(format, &behind, rules).is_err(),
-        "something in front"
+        "accepted with data in front"
     );
 }
 
-/// What stands between boundaries: head and content.
+/// The parts between the boundaries: header and content.
 fn parts(body: &[u8]) -> Vec<(String, &[u8])> {
     let delimiter = format!("--{BOUNDARY}");
     let mut pieces = Vec::new();

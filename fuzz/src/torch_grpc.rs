@@ -1,5 +1,6 @@
-//! A `PredictionsRequest`, beside prost: what the gate accepts prost reads as the same request, and what prost has read and written again the
-//! gate reads as before. Bytes are taken as a message and as a whole frame.
+//! Fuzz target: a `PredictionsRequest`, compared with prost. prost must read an accepted message as
+//! the same request. When prost writes it again, the gate must read the same request. The input is
+//! used as a message and as a whole frame.
 
 use std::collections::HashMap;
 
@@ -26,18 +27,18 @@ struct PredictionsRequest {
     sequence_id: Option<String>,
 }
 
-/// Runs one input: which model, then a message.
+/// Runs one input: the model's number, then a message.
 pub fn run(data: &[u8]) {
     let Some((model, data)) = data.split_first() else {
         return;
     };
     let rules = rules(*model);
-    // What a server of the protocol says.
+    // The response of a server of the protocol.
     if let Ok(outputs) = torchserve::answer(data, rules) {
         assert!(outputs.iter().all(|output| output.data.is_ok()));
     }
     drop(torchserve::is_healthy(data));
-    // As it came: the frame's flag and length are what is tried here.
+    // The input as a frame, to test the frame's flag and length.
     match decode(BodyFormat::TorchGrpc, data, rules) {
         Ok(_) => assert_eq!(data, frame(data.get(5..).unwrap_or_default()), "one frame"),
         Err(denial) => check_body_denial(&denial),
@@ -48,20 +49,21 @@ pub fn run(data: &[u8]) {
         Ok(request) => request,
         Err(denial) => return check_body_denial(&denial),
     };
-    // Whom a message is for is known before it is decoded, or it is for nobody: its values are read by that model's rules.
+    // The model is known before the message is decoded, because the values are read by that model's
+    // rules. A message without a model is rejected.
     assert_eq!(
         ours.model.as_deref(),
         whom.as_ref().map(|whom| &*whom.model),
-        "a short look"
+        "early search for the model"
     );
     let theirs = PredictionsRequest::decode(data)
-        .unwrap_or_else(|error| panic!("accepted what prost refuses: {error}"));
+        .unwrap_or_else(|error| panic!("accepted a message that prost rejects: {error}"));
     if whom.is_none() {
-        assert!(ours.inputs.is_empty() && ours.body.is_none(), "for nobody");
+        assert!(ours.inputs.is_empty() && ours.body.is_none(), "no model");
         return;
     }
     compare(&ours, &theirs, rules);
-    // A map has a name once.
+    // A map has each name once.
     if theirs.input.len() == ours.inputs.len() {
         let canonical = frame(&theirs.encode_to_vec());
         let again = decode(BodyFormat::TorchGrpc, &canonical, rules);
@@ -92,7 +94,7 @@ fn compare(ours: &InferRequest<'_>, theirs: &PredictionsRequest, rules: &[Tensor
             .filter(|other| other.name == tensor.name)
             .count()
             > 1;
-        // Of a name that comes twice prost keeps the last.
+        // prost keeps the last of two entries with one name.
         let Some(value) = theirs.input.get(&*tensor.name).filter(|_| !twice) else {
             continue;
         };

@@ -1,8 +1,8 @@
 //! Runs published sets of JSON web signatures against the reader, the choice of a key and the
 //! verifier that tokens pass: `cargo run -p tensorgate-identity --features jwt-simple --example jws
-//! -- FILE…`. It reads Project Wycheproof's form (`testGroups`, each with its key and `tests`) and
-//! that of the JOSE cookbook (`input`, `output`), and says of each set how many cases came to what
-//! is published, and of each other one why.
+//! -- FILE...`. It reads Project Wycheproof's form (`testGroups`, each with its key and `tests`)
+//! and that of the JOSE cookbook (`input`, `output`), and says of each set how many cases came to
+//! what is published, and of each other one why.
 //!
 //! It ends with 1 if a signature is taken that is published as wrong. One that is published as
 //! right and not taken is told: what is not checked here (shared secrets, P-521, detached and JSON

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn several_uris_are_nobody() {
+    fn several_uris_identify_no_client() {
         check(&format!("{HASH};URI=spiffe://a/b;URI=spiffe://a/c"), None);
         check(&format!("{HASH};URI=spiffe://a/b;URI=spiffe://a/b"), None);
         check(&format!("{HASH};URI=;URI=spiffe://a/c"), None);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_odd_is_nobody() {
+    fn malformed_elements_identify_no_client() {
         for text in [
             "",
             "=",
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxys_own_element_is_told_by_what_nobody_else_can_write() {
+    fn the_proxys_own_element_is_recognised_by_what_only_it_can_write() {
         let digest = |digit: &str| digit.repeat(64);
         let own = format!("Hash={};URI=spiffe://own", digest("1"));
         let other = format!("Hash={};URI=spiffe://other", digest("2"));

@@ -16,13 +16,13 @@ pub enum BodyFault {
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
     /// The memory budget is exhausted.
-    #[error("no room for the body within the host's bytes")]
+    #[error("no memory for the body within limits.buffered_bytes")]
     NoRoom,
     /// It arrived too slowly.
     #[error("the body did not end in time")]
     TimedOut,
     /// The connection failed.
-    #[error("the body broke off: {0}")]
+    #[error("the body ended early: {0}")]
     Broken(String),
 }
 

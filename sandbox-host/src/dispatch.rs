@@ -251,7 +251,7 @@ impl Dispatcher {
                 backend = self.health.name(),
                 endpoint = chosen.endpoint.uri(),
                 %error,
-                "sent again"
+                "request retried"
             );
         }
         again
@@ -344,7 +344,7 @@ impl Dispatcher {
                 Ok(Ok(()))
             ) {
                 return Err(BackendError::Timeout(
-                    "the backend was not looked at within the deadline".to_owned(),
+                    "the backend's first health check did not end within the deadline".to_owned(),
                 ));
             }
         }

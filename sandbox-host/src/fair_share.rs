@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_asked_within_a_minute_asks_still() {
+    async fn a_client_counts_as_active_for_a_minute() {
         let [a, b, c] = clients();
         let mut lately = RecentClients::default();
         let asked =

@@ -263,7 +263,7 @@ impl BackendHealth {
                 model = model.name(),
                 version,
                 cause,
-                "model drifts from its contract: nothing is sent to it"
+                "model differs from its contract: no requests are sent to it"
             );
             told.insert(key, cause.clone());
         }
@@ -323,7 +323,7 @@ impl BackendHealth {
         if !told.is_empty() {
             tracing::info!(
                 backend = self.name,
-                "a backend says something else of its models: contracts are compared again"
+                "a backend's model metadata changed: comparing contracts again"
             );
             told.clear();
         }

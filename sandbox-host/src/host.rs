@@ -114,7 +114,7 @@ impl Host {
             ADMIN_DRAIN,
         ));
         let admin_plane = ListenerTask { stop, task };
-        tracing::info!(admin = %bound, "the admin listens, the policy is being loaded");
+        tracing::info!(admin = %bound, "admin interface listening, loading the policy");
         match Tasks::start(settings, &admin.metrics).await {
             Ok(serving) => {
                 // Set only here.

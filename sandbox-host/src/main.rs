@@ -23,8 +23,8 @@ const BAD_INPUT: u8 = 2;
 /// The exit code for a failed start, or for a drain that had to abort requests.
 const FAILED: u8 = 1;
 
-/// The time that a shutdown waits for work that cannot be cancelled, such as a compilation. Then the
-/// process exits.
+/// The time that a shutdown waits for work that cannot be cancelled, such as a compilation. Then
+/// the process exits.
 const RUNTIME_END: Duration = Duration::from_secs(1);
 
 /// Runs tensorgate's sandbox host.
@@ -39,8 +39,8 @@ const RUNTIME_END: Duration = Duration::from_secs(1);
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Flags {
-    /// The policy bundle (JSON), as `tensorgate render` writes it. To replace it, rename another file
-    /// over it; never write it in place.
+    /// The policy bundle (JSON), as `tensorgate render` writes it. To replace it, rename another
+    /// file over it; never write it in place.
     #[arg(long, env = "TENSORGATE_BUNDLE")]
     bundle: PathBuf,
     /// The folder that component paths are relative to.
@@ -82,18 +82,19 @@ struct Flags {
     /// The format of log lines.
     #[arg(long, env = "TENSORGATE_LOG", value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
-    /// The folder where this host caches compiled handlers, created with mode 0700. The next start or
-    /// reload loads them in milliseconds. Files that other users could have written are not used.
+    /// The folder where this host caches compiled handlers, created with mode 0700. The next start
+    /// or reload loads them in milliseconds. Files that other users could have written are not
+    /// used.
     #[arg(long, env = "TENSORGATE_CACHE_FOLDER")]
     cache_folder: Option<PathBuf>,
-    /// Restricts this process by the kernel (Landlock, seccomp): no privileges, no new programs, and
-    /// only the files and ports that it needs. The log shows the restrictions in force. With
+    /// Restricts this process by the kernel (Landlock, seccomp): no privileges, no new programs,
+    /// and only the files and ports that it needs. The log shows the restrictions in force. With
     /// `required`, the host does not start if the kernel cannot enforce all of them.
     #[arg(long, env = "TENSORGATE_HARDEN", value_enum, default_value_t = Harden::Off)]
     harden: Harden,
     /// Stay unready until the filter has forwarded a request. This is for a supervisor that starts
-    /// Envoy and sends that request, as `tensorgate up` does. It is not for a mesh, where no request
-    /// arrives before the host is ready.
+    /// Envoy and sends that request, as `tensorgate up` does. It is not for a mesh, where no
+    /// request arrives before the host is ready.
     #[arg(long)]
     wait_for_filter: bool,
     /// The seconds that in-flight requests have to end after SIGTERM.
@@ -119,8 +120,8 @@ fn main() -> ExitCode {
     // Other allocators than glibc's need no setting.
     let _ = heap::keep_freed_memory();
     let flags = Flags::parse();
-    // Start the compiler before the OS sandbox forbids new processes. Do both before a second thread
-    // exists.
+    // Start the compiler before the OS sandbox forbids new processes. Do both before a second
+    // thread exists.
     let compiler = CompilerProcess::start(flags.harden == Harden::Required);
     let sandbox = (flags.harden != Harden::Off).then(|| os_sandbox::apply(&access(&flags)));
     let log = match Log::new(std::io::stderr()) {
@@ -134,16 +135,16 @@ fn main() -> ExitCode {
     if let Some(sandbox) = sandbox {
         let (is_full, restrictions) = (sandbox.is_full(), sandbox.describe());
         if is_full {
-            tracing::info!(wall = restrictions, "the second wall stands");
+            tracing::info!(restrictions, "OS sandbox active");
         } else if flags.harden == Harden::Required {
             tracing::error!(
-                wall = restrictions,
-                "cannot start: the second wall is required, and this kernel cannot give all of it"
+                restrictions,
+                "cannot start: the OS sandbox is required, and this kernel does not support all of it"
             );
             log.flush();
             return ExitCode::from(FAILED);
         } else {
-            tracing::warn!(wall = restrictions, "the second wall has gaps");
+            tracing::warn!(restrictions, "OS sandbox incomplete");
         }
     }
     let process = match compiler {
@@ -151,7 +152,7 @@ fn main() -> ExitCode {
         Err(error) if flags.harden == Harden::Required => {
             tracing::error!(
                 cause = error.to_string(),
-                "cannot start: the second wall is required, and compilers have no process of their own"
+                "cannot start: the OS sandbox is required, and compilation has no separate process"
             );
             log.flush();
             return ExitCode::from(FAILED);
@@ -159,7 +160,7 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::warn!(
                 cause = error.to_string(),
-                "components are compiled in this process"
+                "compiling components in this process"
             );
             None
         }

@@ -12,7 +12,7 @@ use crate::sandbox::Payload;
 
 /// The denial of a request without memory.
 pub(crate) fn out_of_memory(what: &str) -> Denial {
-    let cause = format!("no room for {what} within the host's bytes");
+    let cause = format!("no memory for {what} within limits.buffered_bytes");
     Denial::new(Reason::Overloaded, cause)
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn reserve_parsed(
     if memory_permit.resize(memory_permit.bytes().max(both)) {
         Ok(())
     } else {
-        Err(out_of_memory("what the body is read into"))
+        Err(out_of_memory("the decoded form of the body"))
     }
 }
 

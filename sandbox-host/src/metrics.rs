@@ -243,7 +243,7 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_copies",
-            "Copies of answered requests to versions in shadow, by what became of them",
+            "Mirrored requests to versions in shadow, by outcome",
             self.mirrored_requests.clone(),
         );
         registry.register(
@@ -253,12 +253,12 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_handler_seconds",
-            "Handler calls, the wait for a thread included",
+            "Handler calls, including the wait for a thread",
             self.handler_seconds.clone(),
         );
         registry.register(
             "tensorgate_host_dispatch_seconds",
-            "Backend calls, the wait for a place included",
+            "Backend calls, including the wait for a slot",
             self.dispatch_seconds.clone(),
         );
         registry.register(
@@ -273,17 +273,17 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_handler_cut_off",
-            "1 while a handler that failed for several clients is left alone",
+            "1 while a handler's circuit is open for all clients",
             self.handler_cut_off.clone(),
         );
         registry.register(
             "tensorgate_host_handler_cut_offs",
-            "Times that a handler was left alone",
+            "Times that a handler's circuit opened for all clients",
             self.handler_cut_offs.clone(),
         );
         registry.register(
             "tensorgate_host_handler_client_cut_offs",
-            "Times that one client was cut off from a handler that failed at its requests",
+            "Times that a handler's circuit opened for one client",
             self.handler_client_cut_offs.clone(),
         );
         registry.register(
@@ -293,12 +293,12 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_admission_limit",
-            "Requests that may come in at once, as the host has learnt",
+            "Learned limit on requests that are being read at the same time",
             self.admission_limit.clone(),
         );
         registry.register(
             "tensorgate_host_admission_refused",
-            "Requests refused at their head because as many were coming in",
+            "Requests rejected at their head by admission control",
             self.admission_refused.clone(),
         );
         registry.register(
@@ -318,47 +318,47 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_backend_limit",
-            "Requests that may be at a backend at once",
+            "Concurrency limit of a backend",
             self.backend_limit.clone(),
         );
         registry.register(
             "tensorgate_host_backend_queue",
-            "Requests that wait for a place at a backend",
+            "Requests that wait for a slot at a backend",
             self.backend_queue.clone(),
         );
         registry.register(
             "tensorgate_host_backend_queue_clients",
-            "Clients whose requests wait for a place at a backend",
+            "Clients whose requests wait for a slot at a backend",
             self.backend_queue_clients.clone(),
         );
         registry.register(
             "tensorgate_host_shed",
-            "Requests shed at a full queue",
+            "Requests rejected because of a full queue",
             self.rejected.clone(),
         );
         registry.register(
             "tensorgate_host_gave_way",
-            "Requests shed from a full queue for one of a client that had fewer",
+            "Requests preempted in a full queue by a client with fewer requests",
             self.preempted.clone(),
         );
         registry.register(
             "tensorgate_host_backend_retries",
-            "Requests sent again to a backend",
+            "Retries to a backend",
             self.retried.clone(),
         );
         registry.register(
             "tensorgate_host_backend_ejections",
-            "Endpoints left alone because they failed in a row",
+            "Endpoint ejections after consecutive failures",
             self.ejected.clone(),
         );
         registry.register(
             "tensorgate_host_backend_circuit_open",
-            "Circuits to a backend that are open because it failed in a row: everybody's, and single clients' own",
+            "Open circuits to a backend after consecutive failures: the circuit for all clients and circuits of single clients",
             self.breaker_open.clone(),
         );
         registry.register(
             "tensorgate_host_backend_circuit_openings",
-            "Times that a circuit to a backend opened, everybody's or a client's own",
+            "Times that a circuit to a backend opened, for all clients or for one",
             self.breaker_opened.clone(),
         );
         registry.register(
@@ -373,12 +373,12 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_shadowed",
-            "Denials that a grant's mode let pass, by the reason that they would have had",
+            "Denials that shadow mode allowed, by reason",
             self.shadowed.clone(),
         );
         registry.register(
             "gate_host_disagreement",
-            "Requests that the gate let through and the host refused",
+            "Requests that the gate allowed and the host rejected",
             self.disagreement.clone(),
         );
         registry.register(
@@ -388,22 +388,22 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_peers_refused",
-            "Connections closed because of who connected",
+            "Connections rejected because of the peer's user",
             self.peers_refused.clone(),
         );
         registry.register(
             "tensorgate_host_other_generation",
-            "Requests judged by another policy",
+            "Requests judged under another policy version",
             self.other_generation.clone(),
         );
         registry.register(
             "tensorgate_host_revoked",
-            "Requests of whom the newest policy no longer lets in",
+            "Requests of clients that the newest policy revokes",
             self.revoked.clone(),
         );
         registry.register(
             "tensorgate_policy_reloads",
-            "Looks at a new policy by outcome",
+            "Policy reloads by outcome",
             self.reloads.clone(),
         );
         registry.register(
@@ -413,7 +413,7 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_policy_generations",
-            "Policies that are held, the newest and older ones",
+            "Policy versions in memory, including older ones",
             self.generations.clone(),
         );
         registry.register(
@@ -433,12 +433,12 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_handler_log_lines_dropped",
-            "Lines that handlers wrote past their bound",
+            "Log lines of handlers beyond their limit",
             self.handler_log_lines_dropped.clone(),
         );
         registry.register(
             "tensorgate_host_log_lines_dropped",
-            "Lines of the host's log that its reader was too slow for",
+            "Lines of the host's log dropped because its reader was too slow",
             self.log_lines_dropped.clone(),
         );
         self.register_handlers();

@@ -466,11 +466,11 @@ fn unencodable(why: Unencodable, protocol: Protocol) -> Denial {
                 Protocol::OipRest => "binary_data_output",
                 _ => "an answer in JSON",
             },
-            "the answer has a value that JSON cannot say",
+            "the answer has a value that JSON cannot represent",
         ),
         Unencodable::Tensor => Denial::new(
             Reason::BackendFault,
-            format!("the answer cannot be said in {}", protocol.name()),
+            format!("the answer cannot be encoded in {}", protocol.name()),
         ),
     }
 }

@@ -31,7 +31,7 @@ impl App {
     /// Why the host accepts no requests, one line for each cause. For operators, never for callers.
     pub fn unready(&self) -> Vec<String> {
         let draining = *self.draining.borrow();
-        let ending = draining.then(|| "the host is ending".to_owned());
+        let ending = draining.then(|| "the host is shutting down".to_owned());
         let unwritten = self.outcomes.audit().failure();
         let unwritten = unwritten
             .filter(|_| self.must_audit())
@@ -80,7 +80,7 @@ pub(crate) async fn watch(app: Arc<App>) {
         known = match looked.await {
             Ok(known) => known,
             Err(error) => {
-                tracing::error!(cause = error.to_string(), "looking at models failed");
+                tracing::error!(cause = error.to_string(), "health check of models failed");
                 Known::new()
             }
         };
@@ -118,7 +118,7 @@ fn check_all(pipeline: &Pipeline, mut before: Known, metrics: &Metrics) -> Known
     }
     if logged > MAX_LINES {
         let more = logged.saturating_sub(MAX_LINES);
-        tracing::warn!(more, "more models are ready or not ready than before");
+        tracing::warn!(more, "readiness of further models changed");
     }
     // The remaining ones are no longer in the policy.
     for key in before.keys() {

@@ -164,7 +164,7 @@ impl Record {
         match refused.origin {
             DenialOrigin::UnknownSender => {
                 self.metrics.unknown_senders.inc();
-                tracing::error!(reason, cause, "a request that did not come from our gate");
+                tracing::error!(reason, cause, "request without a valid context of the gate");
             }
             DenialOrigin::OtherPolicyVersion => {
                 self.metrics.other_generation.inc();
@@ -173,7 +173,7 @@ impl Record {
                     client,
                     reason,
                     cause,
-                    "a request judged by another policy"
+                    "request judged under another policy version"
                 );
             }
             DenialOrigin::Revoked => {
@@ -183,7 +183,7 @@ impl Record {
                     client,
                     reason,
                     cause,
-                    "a request of a revoked client"
+                    "request of a revoked client"
                 );
             }
             // A regular denial.

@@ -180,7 +180,7 @@ impl Reloader {
         if late {
             // The writer of this bundle has discarded it and waits for the later one.
             let generation = attempt.generation.as_deref().unwrap_or_default();
-            tracing::info!(generation, cause = LATE, "policy given up");
+            tracing::info!(generation, cause = LATE, "policy reload abandoned");
         } else {
             self.log_attempt(&attempt);
             self.app.policy_versions.record_attempt(attempt.clone());
@@ -269,7 +269,7 @@ impl Reloader {
             let serving = self.app.policy_versions.newest();
             let serving = serving.name();
             for cause in faults.iter().map(|cause| os_sandbox::with_hint(cause)) {
-                tracing::error!(generation, serving, cause, "policy refused");
+                tracing::error!(generation, serving, cause, "policy rejected");
             }
         } else {
             let outcome = outcome.name();

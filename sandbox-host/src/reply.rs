@@ -262,7 +262,7 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
         Ok(value) => {
             headers.insert(HeaderName::from_static(name), value);
         }
-        Err(_) => tracing::error!(name, value, "an answer's header value is not one"),
+        Err(_) => tracing::error!(name, value, "invalid header value in a response"),
     }
 }
 

@@ -356,7 +356,7 @@ fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<Admission
         app.metrics.admission_refused.inc();
         Denial::new(
             Reason::Overloaded,
-            "as many requests come in already as are finished in good time",
+            "the admission limit on requests that are being read is reached",
         )
     })
 }

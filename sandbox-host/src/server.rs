@@ -132,7 +132,7 @@ impl Listener for CheckedPeers {
             |error| error.to_string(),
             |peer| format!("uid {} pid {:?}", peer.uid(), peer.pid()),
         );
-        tracing::error!(peer, "a peer of another user was turned away");
+        tracing::error!(peer, "connection of another user rejected");
         Ok(None)
     }
 }
@@ -205,7 +205,7 @@ where
     if !ended {
         tracing::warn!(
             connections = connections.len(),
-            "connections cut at the end of the drain"
+            "connections closed at the end of the drain"
         );
     }
     connections.shutdown().await;

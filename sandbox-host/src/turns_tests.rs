@@ -37,7 +37,7 @@ struct Waiting {
 }
 
 #[test]
-fn nobody_who_has_nothing_is_passed_twice_by_the_same_and_who_has_most_gives_way() {
+fn no_idle_client_is_passed_twice_by_the_same_and_the_busiest_is_preempted() {
     let mut turns = Turns::default();
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut has = [0_usize; CLIENTS];

@@ -1,4 +1,7 @@
-"""A KServe transformer of the job that the normalise handler does: bytes to FP32 NCHW, then on to the predictor over gRPC."""
+"""A KServe transformer with the task of the normalise handler.
+
+It converts bytes to FP32 NCHW and calls the predictor over gRPC.
+"""
 
 import argparse
 

@@ -1,4 +1,7 @@
-"""The job of the normalise handler in a runtime of MLServer: bytes to FP32 NCHW, then a model that looks at nothing and answers ten numbers."""
+"""The task of the normalise handler in an MLServer runtime.
+
+It converts bytes to FP32 NCHW. The model ignores its input and answers ten numbers.
+"""
 
 import numpy as np
 from mlserver import MLModel

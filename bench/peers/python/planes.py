@@ -1,4 +1,7 @@
-"""The job of the normalise handler in this machine's own Python: `planes.py plain|numpy FILE RUNS` prints the microseconds of each run, then the sum of what came out."""
+"""The task of the normalise handler in this machine's Python: planes.py plain|numpy FILE RUNS
+
+Prints the microseconds of each run, then the sum of the output.
+"""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-//! One connection, one request at a time.
+//! One connection with one request at a time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::{Address, Expect, Http, Shot};
 use crate::outcome::{Outcome, failure};
 
-/// Flow control windows, bytes: never what a figure waits for.
+/// Flow-control window, bytes. Large enough that no request waits for it.
 const WINDOW_BYTES: u32 = 32 << 20;
-/// Of an answer that was not expected, bytes shown.
+/// Bytes shown of an unexpected response.
 const SHOWN_BYTES: usize = 300;
 
 /// An open connection.
@@ -50,7 +50,7 @@ impl Connection {
         match http {
             Http::One => {
                 let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-                // Its end shows at the sender.
+                // The sender reports the end of the connection.
                 tokio::spawn(async move { drop(connection.await) });
                 Ok(Self::One(sender))
             }
@@ -66,7 +66,7 @@ impl Connection {
         }
     }
 
-    /// Whether it can carry no more.
+    /// Whether the connection is closed.
     pub fn is_closed(&self) -> bool {
         match self {
             Self::One(sender) => sender.is_closed(),
@@ -74,11 +74,11 @@ impl Connection {
         }
     }
 
-    /// One request, to the last byte of its answer.
+    /// Sends one request and reads the whole response.
     pub async fn ask(&mut self, shot: &Shot, expect: Expect) -> Outcome<()> {
         let answer = self.send(shot).await?;
         let status = answer.status().as_u16();
-        // A gRPC answer without a message has its status in the head.
+        // A gRPC response without a message has its status in the headers.
         let early = grpc_status(answer.headers());
         let body = answer.into_body().collect().await?;
         let as_expected = match expect {

@@ -1,5 +1,6 @@
-//! The load generator: a fixed number of connections, each with one request at a time, kept open over all rounds of a target.
-//! One tool for every target, so that what the client costs is the same for all.
+//! The load generator: a fixed number of connections with one request at a time on each.
+//! Connections stay open over all rounds of a target. Every target uses the same client, so the
+//! client's cost is the same for all.
 
 mod connection;
 pub mod open_loop;
@@ -20,7 +21,7 @@ use crate::outcome::{Outcome, failure};
 use crate::tls::Trust;
 use connection::Connection;
 
-/// Where a request goes.
+/// The address that requests are sent to.
 #[derive(Clone, Debug)]
 pub enum Address {
     /// A TCP port.
@@ -40,7 +41,7 @@ pub enum Http {
     Two,
 }
 
-/// What must come back; anything else is a failure of the bench, not a figure.
+/// The expected response. Anything else is a failure of the bench and counts in no figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// This status.
@@ -59,7 +60,7 @@ pub struct Shot {
 }
 
 impl Shot {
-    /// A request with a body, or a GET.
+    /// A request with a body, or a GET if the body is empty.
     pub fn new(method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Outcome<Self> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -76,12 +77,12 @@ impl Shot {
         })
     }
 
-    /// Bytes of its body.
+    /// Length of the body, bytes.
     pub const fn body_bytes(&self) -> usize {
         self.body.len()
     }
 
-    /// The same, its body compressed.
+    /// The same request with a compressed body.
     pub fn compressed(mut self) -> Outcome<Self> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(&self.body)?;
@@ -89,7 +90,7 @@ impl Shot {
         self.with("content-encoding", "gzip")
     }
 
-    /// The same with one more header field, or another value for it.
+    /// The same request with one header field added or replaced.
     pub fn with(mut self, name: &str, value: &str) -> Outcome<Self> {
         self.headers.insert(
             HeaderName::from_bytes(name.as_bytes())?,
@@ -99,16 +100,16 @@ impl Shot {
     }
 }
 
-/// What came of a volley.
+/// The result of a volley.
 #[derive(Clone, Debug, Default)]
 pub struct Volley {
-    /// From sending to the answer's last byte, microseconds, sorted.
+    /// Time from sending to the last byte of the response, microseconds, sorted.
     pub latencies_us: Vec<f64>,
-    /// Answers that were not what was expected, with the first of them.
+    /// Number of unexpected responses.
     pub failed: usize,
-    /// What the first one was.
+    /// Description of the first unexpected response.
     pub first_failure: Option<String>,
-    /// All of it.
+    /// Duration of the volley.
     pub wall: Duration,
 }
 
@@ -128,7 +129,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of so many connections, opened when first used.
+    /// A client with this many connections, which are opened on first use.
     pub fn new(address: Address, http: Http, expect: Expect, connections: usize) -> Self {
         Self {
             address,
@@ -138,24 +139,25 @@ impl Client {
         }
     }
 
-    /// Where it goes.
+    /// The address that it sends to.
     pub const fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Sends `count` requests, taken in turn from `shots`, beginning at `first`. All must be answered as expected.
+    /// Sends `count` requests, taken in turn from `shots`, beginning at `first`. Fails if any
+    /// response is unexpected.
     pub async fn volley(&mut self, shots: &[Shot], first: usize, count: usize) -> Outcome<Volley> {
         let volley = self.volley_with_failures(shots, first, count).await?;
         match &volley.first_failure {
             None => Ok(volley),
             Some(text) => failure(format!(
-                "{} of {count} requests were not answered as expected; the first: {text}",
+                "{} of {count} requests had an unexpected response; the first: {text}",
                 volley.failed
             )),
         }
     }
 
-    /// The same, counting what was not.
+    /// Sends a volley and counts unexpected responses instead of failing.
     pub async fn volley_with_failures(
         &mut self,
         shots: &[Shot],
@@ -215,7 +217,7 @@ impl Client {
     }
 }
 
-/// Runs futures side by side on this thread.
+/// Runs futures concurrently on this thread.
 async fn together<F: Future<Output = Volley>>(futures: impl Iterator<Item = F>) -> Vec<Volley> {
     let mut running: Vec<_> = futures.map(|future| Some(Box::pin(future))).collect();
     let mut done = Vec::with_capacity(running.len());

@@ -1,4 +1,5 @@
-//! Load that does not wait for answers: so many requests a second whatever comes of them, as a crowd of clients would.
+//! Open-loop load: a fixed number of requests a second, whatever the responses, as independent
+//! clients would send it.
 
 use std::time::{Duration, Instant};
 
@@ -9,31 +10,31 @@ use super::{Address, Expect, Http, Shot};
 use crate::figures::number;
 use crate::outcome::Outcome;
 
-/// How often requests are sent: those due by then go together.
+/// Interval between sends. Requests that are due by then are sent together.
 const TURN: Duration = Duration::from_millis(2);
 
-/// What came of it.
+/// Result of an open-loop run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Crowd {
     /// Requests sent.
     pub sent: usize,
-    /// Answered as expected within the time that a client waits.
+    /// Requests with the expected response within the client's patience.
     pub good: usize,
-    /// Answered otherwise within it.
+    /// Requests with another response within it.
     pub refused: usize,
-    /// Not answered within it.
+    /// Requests without a response within it.
     pub given_up: usize,
-    /// Seconds that it took.
+    /// Duration, seconds.
     pub seconds: f64,
 }
 
 impl Crowd {
-    /// Good answers a second.
+    /// Expected responses a second.
     pub fn goodput(self) -> f64 {
         self.rate(self.good)
     }
 
-    /// So many of them a second.
+    /// A count divided by the duration.
     pub fn rate(self, count: usize) -> f64 {
         number(count) / self.seconds
     }
@@ -48,14 +49,15 @@ impl Crowd {
     }
 }
 
-/// What came of one request.
+/// Outcome of one request.
 enum Came {
     Good,
     Refused,
     GivenUp,
 }
 
-/// Sends `rate` requests a second for a while over a few HTTP/2 connections; an answer counts if it comes within `patience`.
+/// Sends `rate` requests a second for a while over a few HTTP/2 connections. A response counts if
+/// it arrives within `patience`.
 pub async fn crowd(
     address: &Address,
     expect: Expect,

@@ -1,4 +1,5 @@
-//! The same checks made in other ways: by a script in Envoy, by a service that Envoy asks, and as far as Envoy's own filters go.
+//! The same checks implemented in other ways: a Lua script in Envoy, an external service, and
+//! Envoy's own filters as far as they go.
 
 use std::ffi::OsStr;
 
@@ -18,10 +19,10 @@ use crate::tokens::{Algorithm, public_keys};
 
 use super::{client, course, tokens};
 
-/// Clients that the script knows; as many as the policy has with a key.
+/// Clients that the script knows: as many as have a key in the policy.
 const CLIENTS: usize = 10;
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let rendered = tokens::render(lab, &upstream, GATE)?;
@@ -52,7 +53,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     for (title, about, shot, rounds, requests) in [
         (
             "The same checks elsewhere: 1 KB of JSON",
-            "Key, grant, rate, JSON, contract. `Lua` is a script in Envoy's filter (LuaJIT, `envoy/checks.lua`); it has no SHA-256, shares no bucket with other workers and signs nothing. `ext_authz` and `ext_proc` ask a service of the gate's own code, compiled for this machine, and show it the whole body; a service's own time is beside Envoy's. Each of the four refuses a wrong key and a number beyond its range before it is measured. Envoy's own filters read no body.",
+            "The checks are key, grant, rate, JSON and contract. `Lua` is a script in Envoy's filter (LuaJIT, `envoy/checks.lua`). It has no SHA-256, shares no bucket with other workers and signs nothing. `ext_authz` and `ext_proc` call a service that runs the gate's own code, compiled for this machine, and send it the whole body. The service's own CPU time is in the column beside Envoy's. Before it is measured, each of the four must reject a wrong key and a number out of range. Envoy's own filters read no body.",
             json_shot(SMALL)?,
             7,
             2000,
@@ -66,14 +67,14 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         ),
         (
             "The same checks elsewhere: 600 KB of FP32",
-            "One normalised photograph by the binary extension.",
+            "One normalised photograph with the binary extension.",
             binary_shot(LARGE)?,
             7,
             150,
         ),
         (
             "The same checks elsewhere: 16 MiB of FP32",
-            "By the binary extension. The gate checks it as it passes, since it is beyond `hold_bytes`; the others hold all of it.",
+            "With the binary extension. The body is larger than `hold_bytes`, so the gate checks it as it is streamed. The others buffer all of it.",
             binary_floats_shot(FLOATS, HUGEST_ELEMENTS)?,
             5,
             8,
@@ -119,7 +120,8 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Whoever is measured for checking has to refuse what the gate refuses.
+/// Checks that an implementation rejects the same requests as the gate. Otherwise its figure would
+/// not be comparable.
 async fn refuses(envoy: &Envoy) -> Outcome<()> {
     for (shot, status) in [
         (json_shot(SMALL)?.with("x-api-key", &key(CLIENTS))?, 401),

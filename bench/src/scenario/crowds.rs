@@ -1,4 +1,5 @@
-//! The whole path when there is a lot: twice the load that it can take, and a thousand handlers and models.
+//! The whole path under heavy load: twice the load that it can serve, and a thousand handlers and
+//! models.
 
 use std::time::{Duration, Instant};
 
@@ -15,25 +16,25 @@ use crate::report::Report;
 use super::path::Whole;
 use super::{client, course};
 
-/// How long a client of a crowd waits.
+/// How long a client waits for a response.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Share of the closed loop's rate at which the path is neither idle nor overloaded.
-const KNEE: f64 = 0.9;
+/// Share of the closed loop's throughput that counts as full load without overload.
+const FULL_LOAD: f64 = 0.9;
 
-/// Twice the load of the knee.
+/// Twice the full load.
 pub async fn overload(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    report.section("Twice the load that fits", "Photographs through gate, host and handler. The knee is nine tenths of what four connections get through; a crowd then sends at the knee's rate, and at twice that, without waiting for answers. Good is answered within one second.");
+    report.section("Twice the full load", "Photographs through gate, host and handler. Full load is nine tenths of the throughput of four connections. An open-loop client then sends at that rate and at twice that rate, without waiting for responses. Good responses are those that arrive within one second.");
     let upstream = Server::start(lab, "upstream").await?;
     let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
     let shot = grpc_shot(PHOTO)?.with("x-api-key", &key(0))?;
     let mut closed = client(&whole.envoy.address, Http::Two, Expect::Grpc);
     let count = if lab.quick { 20 } else { 1_500 };
     let volley = closed.volley(std::slice::from_ref(&shot), 0, count).await?;
-    let rate = crate::figures::number(count) / volley.wall.as_secs_f64() * KNEE;
+    let rate = crate::figures::number(count) / volley.wall.as_secs_f64() * FULL_LOAD;
     let length = Duration::from_millis(if lab.quick { 200 } else { 4_000 });
     let mut rows = Vec::new();
     let mut goodput = Vec::new();
-    for (name, times) in [("at the knee", 1.0), ("twice the knee", 2.0)] {
+    for (name, times) in [("at full load", 1.0), ("twice the full load", 2.0)] {
         let came = crowd(
             &whole.envoy.address,
             Expect::Grpc,
@@ -62,22 +63,22 @@ pub async fn overload(lab: &Lab, report: &mut Report) -> Outcome<()> {
         ],
         &rows,
     );
-    if let [knee, twice] = goodput.as_slice() {
-        report.reached("overload", twice / knee);
+    if let [full, twice] = goodput.as_slice() {
+        report.reached("overload", twice / full);
     }
     Ok(())
 }
 
-/// What the host may hold: one body of the largest, as it came and as it was decoded, and little beside it.
+/// The host's `buffered_bytes`: room for one body of the largest size, as received and as decoded.
 const BUFFERED: (&str, f64) = ("520MiB", 520.0);
-/// Of which so many come at once.
+/// Number of such bodies that are sent concurrently.
 const AT_ONCE: usize = 4;
 
-/// More bodies than the host may hold.
+/// Concurrent bodies that together exceed the host's memory budget.
 pub async fn buffering(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
-        "More than the host may hold",
-        "Four bodies of 256 MiB at once, over gRPC through gate and host, with `limits.buffered_bytes: 520MiB`, room for one as it came and as it is decoded: those for which there is none are refused. Memory is the host's: before, and the most that it ever was.",
+        "More bodies than the memory budget allows",
+        "Four concurrent bodies of 256 MiB over gRPC through gate and host. `limits.buffered_bytes: 520MiB` allows one body as received and as decoded; the others are rejected. Memory is the host's before, and its peak.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let mut shape = Shape::plain(upstream.tcp()?);
@@ -103,21 +104,23 @@ pub async fn buffering(lab: &Lab, report: &mut Report) -> Outcome<()> {
     );
     if good == 0 {
         let first = came.first_failure.unwrap_or_default();
-        return failure(format!("nothing was answered; the first refusal: {first}"));
+        return failure(format!(
+            "every request was rejected; the first rejection: {first}"
+        ));
     }
     report.reached("host-buffering", (peak - before) / BUFFERED.1);
     Ok(())
 }
 
-/// Handlers with a component of their own each: what compiling costs, and what compiled code takes.
+/// Handlers with a component of their own, to measure compilation and the size of compiled code.
 const OWN: u16 = 64;
 
-/// One handler or a thousand.
+/// One handler compared with a thousand.
 pub async fn many(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let many = if lab.quick { 5 } else { 1_000 };
     report.section(
-        "1 to 1,000 models, a handler each",
-        "The same photograph; the figure is the host's CPU. One component is compiled once, however many handlers name it; in the last row each has one of its own, compiled at the start without a cache.",
+        "1 to 1,000 models with one handler each",
+        "The same photograph. The figure is the host's CPU time. A component is compiled once, however many handlers use it. In the last row each handler has its own component, compiled at the start without a cache.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let mut rows = Vec::new();
@@ -136,7 +139,7 @@ pub async fn many(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let began = Instant::now();
     let whole = Whole::with_components(lab, upstream.tcp()?, own).await?;
     rows.push(vec![
-        format!("{}, a component each", own.saturating_add(1)),
+        format!("{}, one component each", own.saturating_add(1)),
         format!("{:.1} s", began.elapsed().as_secs_f64()),
         format!("{:.0} MiB", rss_mib(whole.host.process.pid())?),
     ]);

@@ -1,4 +1,4 @@
-//! Other forms of a small request: a conversation in OpenAI's API, and bodies that come compressed.
+//! Other forms of a small request: OpenAI's API and compressed bodies.
 
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Expect, Http};
@@ -11,7 +11,7 @@ use crate::report::Report;
 
 use super::{client, course};
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let mut shape = Shape::plain(upstream.tcp()?);
@@ -25,13 +25,13 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     for (title, about, shot, requests) in [
         (
             "1 KB of a conversation in OpenAI's API",
-            "Every member read and held against its rule; the model's name is in the body.",
+            "Every member is read and checked against its rule. The model's name is in the body.",
             chat_shot()?,
             2000,
         ),
         (
             "1 KB of JSON, compressed",
-            "gzip. A bare Envoy does not look inside.",
+            "gzip. A bare Envoy does not decompress it.",
             json_shot(SMALL)?.compressed()?,
             2000,
         ),

@@ -1,5 +1,5 @@
-//! What it costs to send request headers on before the body is judged, as a mesh requires, beside
-//! holding them back. The same filter and policy, in one race.
+//! Cost of forwarding request headers before the body is judged, as a mesh requires, compared with
+//! holding them. Both use the same filter and policy, in one race.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::report::Report;
 
 use super::{client, course};
 
-/// The filters as rendered, with `headers: forward` and without the field that a mesh cannot set.
+/// The rendered filters with `headers: forward`, without the field that a mesh cannot set.
 fn forwarding(filters: &Value) -> Outcome<Value> {
     let mut filters = filters.clone();
     let missing = || Failure::from("the rendered filter has no configuration");
@@ -36,7 +36,7 @@ fn forwarding(filters: &Value) -> Outcome<Value> {
     Ok(filters)
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let shape = Shape::plain(upstream.tcp()?);

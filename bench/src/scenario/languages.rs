@@ -1,4 +1,5 @@
-//! Handlers by the language that they are written in: how fast a fresh instance is there, and what the same job costs in each, in the sandbox and outside of it.
+//! Handlers by language: start-up time of a fresh instance, and the cost of the same task inside
+//! and outside the sandbox.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,14 +9,15 @@ use std::time::Instant;
 use tensorgate_host::sandbox::{LoadedHandler, Sandbox, SandboxConfig};
 
 use super::sandbox::{Budget, input, load_component, micros};
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::figures::{median, quantile};
 use crate::lab::Lab;
 use crate::models::{SIDE, photo, photo_of};
 use crate::outcome::{Failure, Outcome, failure};
 use crate::report::Report;
 
-/// A language: its name after `--lang`, the handler's file and source, and its targets: a start with its first call, and the job.
+/// A language: its name after `--lang`, the handler's file and source, and its two targets
+/// (start-up with the first call, and the task).
 struct Language {
     name: &'static str,
     title: &'static str,
@@ -44,19 +46,19 @@ const LANGUAGES: [Language; 2] = [
     },
 ];
 
-/// What an interpreter needs for the job without the kit.
+/// The budget that an interpreter needs for the task without the tensor kit.
 const BUDGET: Budget = Budget {
     memory: "128MiB",
     timeout_ms: 20_000,
 };
 
-/// Pixels a side of the picture of a first call.
+/// Pixels a side of the picture in a first call.
 const SMALL_SIDE: usize = 2;
 
-/// How far the languages' floats may be apart.
+/// Largest accepted difference between the languages' floats.
 const TOLERANCE: f32 = 1e-4;
 
-/// One way to have the job done.
+/// One way to run the task.
 struct Way {
     name: String,
     does: Does,
@@ -66,22 +68,22 @@ struct Way {
 
 enum Does {
     Handler(LoadedHandler),
-    /// An interpreter of this machine, and which of its ways.
+    /// An interpreter of this machine, and which of its implementations.
     Outside(std::path::PathBuf, &'static str),
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    lab.cores.enter(Place::Subject)?;
+    lab.cores.enter(CoreSet::Subject)?;
     let outcome = measure(lab, report).await;
-    lab.cores.enter(Place::Load)?;
+    lab.cores.enter(CoreSet::Load)?;
     outcome
 }
 
 async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "Handlers by language",
-        "In the bench's own process, fuel and epochs on. An instance is made and dropped; a first call is an instance and a `preprocess` of 2×2 pixels, which gives back what it got (in Rust it does the job); the job is a whole `preprocess` of 224×224×3 bytes to FP32 NCHW on a fresh instance. Python is CPython and JavaScript QuickJS, each with the tensor kit in its component, as `tensorgate handler build` makes it. Plain is without the kit: a list comprehension for each channel, a loop over a typed array. Outside of the sandbox stand an interpreter of this machine (the KServe peer's) with the same lists, and with numpy.",
+        "Measured in the bench's own process with fuel and epochs. An instance is made and dropped. A first call is an instance and a `preprocess` of 2×2 pixels that returns its input (in Rust it performs the task). The task is a whole `preprocess` of 224×224×3 bytes to FP32 NCHW on a fresh instance. Python is CPython and JavaScript QuickJS, each with the tensor kit in its component, as `tensorgate handler build` makes it. Plain is without the kit: a list comprehension for each channel, or a loop over a typed array. Outside the sandbox, an interpreter of this machine (the KServe peer's) runs the same list code, and numpy.",
     );
     let sandbox = Sandbox::new(SandboxConfig::default())?;
     let rust = std::fs::read(lab.components.join("normalise.wasm"))
@@ -163,7 +165,7 @@ impl Way {
     }
 }
 
-/// Instances and first calls of a handler: a row, and the median of the latter.
+/// Measures instantiation and first calls of a handler: a row, and the median of the first calls.
 async fn start(lab: &Lab, name: &str, handler: &LoadedHandler) -> Outcome<(Vec<String>, f64)> {
     let runs = if lab.quick { 5 } else { 1_000 };
     let (mut instances, mut calls, mut fuel) = (Vec::new(), Vec::new(), 0);
@@ -192,7 +194,7 @@ async fn start(lab: &Lab, name: &str, handler: &LoadedHandler) -> Outcome<(Vec<S
     Ok((row, quantile(&calls, 0.5)))
 }
 
-/// The job, by each in turn; all must come to the same.
+/// Runs the task in each way in turn. All results must agree.
 async fn jobs(lab: &Lab, ways: &mut [Way]) -> Outcome<()> {
     let (rounds, runs) = if lab.quick { (1, 1) } else { (5, 40) };
     let pixels = photo();
@@ -233,13 +235,13 @@ fn agree(name: &str, made: &[u8], image: &[f32]) -> Outcome<()> {
     };
     if !rest.is_empty() || numbers.len() != image.len() || !numbers.iter().zip(image).all(near) {
         return failure(format!(
-            "{name} makes another image than the handler in Rust"
+            "{name} returns another image than the handler in Rust"
         ));
     }
     Ok(())
 }
 
-/// The same by an interpreter of this machine, on the same core.
+/// Runs the task in an interpreter of this machine, on the same core.
 fn outside(
     lab: &Lab,
     interpreter: &Path,
@@ -283,7 +285,7 @@ fn tell(report: &mut Report, ways: &[Way]) {
             ]
         })
         .collect();
-    report.table(&["the job", "p50 µs", "p99 µs", "× Rust", "fuel"], &rows);
+    report.table(&["the task", "p50 µs", "p99 µs", "× Rust", "fuel"], &rows);
     for language in &LANGUAGES {
         let kit = format!("{}, the kit", language.title);
         if let Some(way) = ways.iter().find(|way| way.name == kit) {
@@ -296,7 +298,8 @@ fn tell(report: &mut Report, ways: &[Way]) {
     }
 }
 
-/// A component of a new project with our handler in it; or why there is none here.
+/// Builds a component from a new project with the bench's handler. The inner error says why the
+/// language is not available.
 fn build(lab: &Lab, language: &Language) -> Outcome<Result<Vec<u8>, String>> {
     let folder = lab.path(language.name);
     let name = format!("bench-{}", language.name);
@@ -323,7 +326,7 @@ fn build(lab: &Lab, language: &Language) -> Outcome<Result<Vec<u8>, String>> {
         let said = String::from_utf8_lossy(&built.stderr).into_owned();
         if said.contains("handler setup") {
             return Ok(Err(format!(
-                "what makes components of {} is not installed (make handler-tools)",
+                "the tools that build components of {} are not installed (make handler-tools)",
                 language.title
             )));
         }

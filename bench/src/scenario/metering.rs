@@ -1,5 +1,5 @@
-//! What it costs a handler's code to be counted: the same component in engines that count fuel, that look at an epoch only, and that do neither, and the same
-//! function compiled for this machine.
+//! Cost of metering a handler: the same component in an engine that counts fuel, one that checks
+//! epochs, and one that does neither. The same function compiled for this machine is the baseline.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use wasmtime::{Config, Engine, OptLevel, Store};
 use self::bindings::tensorgate::handler::types::{Datatype, Tensor};
 use self::bindings::{Payload, Preprocess};
 use super::sandbox::micros;
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::figures::{median, quantile};
 use crate::lab::Lab;
 use crate::models::{CHANNELS, SIDE, photo};
@@ -32,14 +32,14 @@ mod bindings {
     });
 }
 
-/// What an engine counts: its name, fuel, epochs.
+/// The engines: name, fuel, epochs.
 const KINDS: [(&str, bool, bool); 3] = [
-    ("nothing is counted", false, false),
+    ("no metering", false, false),
     ("epochs", false, true),
     ("fuel and epochs, as in the host", true, true),
 ];
 
-/// A component in an engine, called again and again.
+/// A component in one engine, which is called repeatedly.
 struct Guest {
     name: &'static str,
     fuel: bool,
@@ -48,18 +48,18 @@ struct Guest {
     calls: Vec<f64>,
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    lab.cores.enter(Place::Subject)?;
+    lab.cores.enter(CoreSet::Subject)?;
     let outcome = measure(lab, report);
-    lab.cores.enter(Place::Load)?;
+    lab.cores.enter(CoreSet::Load)?;
     outcome
 }
 
 fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
-        "What counting costs a handler",
-        "The normalise handler, 224×224×3 bytes to FP32 NCHW, in one instance that is kept: nothing but `preprocess` and the copies in and out, so that what stands between the rows is the code that counts. Native is the same function compiled for this machine, its output allocated anew; no bytes are copied to it.",
+        "The cost of metering a handler",
+        "The normalise handler, 224×224×3 bytes to FP32 NCHW, in one instance that is reused. A call is only `preprocess` and the copies in and out, so the rows differ only in the metering code. Native is the same function compiled for this machine, with a newly allocated output and no input copy.",
     );
     let file = lab.components.join("normalise.wasm");
     let component = std::fs::read(&file)
@@ -111,7 +111,7 @@ impl Guest {
         let engine = Engine::new(&config)?;
         let component = Component::new(&engine, component)?;
         let mut linker = Linker::new(&engine);
-        // It asks for nothing on the way that is measured.
+        // The measured call uses no import.
         linker.define_unknown_imports_as_traps(&component)?;
         let mut store = Store::new(&engine, ());
         if fuel {

@@ -1,4 +1,5 @@
-//! What is measured, in the order of the document. Each scenario starts what it needs and stops it again.
+//! The scenarios, in the order of the report. Each scenario starts what it needs and stops it
+//! again.
 
 mod checks;
 mod crowds;
@@ -67,18 +68,18 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     }),
 ];
 
-/// Connections of a client, one request at a time on each.
+/// Connections of a client, each with one request at a time.
 const CONNECTIONS: usize = 4;
 
-/// Connections of a crowd.
+/// Connections of an open-loop client.
 pub const CROWD_CONNECTIONS: usize = 16;
 
-/// A client as every race has it.
+/// The client that every race uses.
 fn client(address: &Address, http: Http, expect: Expect) -> Client {
     Client::new(address.clone(), http, expect, CONNECTIONS)
 }
 
-/// So many rounds of so many requests; a quick run has one of a few.
+/// A course with this many rounds and requests. A quick run has one round of a few requests.
 fn course(lab: &Lab, rounds: usize, requests: usize) -> Course {
     if lab.quick {
         Course {

@@ -1,4 +1,4 @@
-//! The same 1 KB in other modes of the proxy: HTTP/2, TLS, two workers.
+//! The same 1 KB request with other settings of the proxy: HTTP/2, TLS, two workers.
 
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Expect, Http};
@@ -12,7 +12,7 @@ use crate::tls::Identity;
 
 use super::{client, course};
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let shape = Shape::plain(upstream.tcp()?);
@@ -30,7 +30,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         (
             "tls",
             "1 KB of JSON over HTTP/1.1 and TLS",
-            "TLS 1.3 with an ECDSA certificate, on connections that stay: the records' cost, not the handshakes'.",
+            "TLS 1.3 with an ECDSA certificate, on connections that are kept open: the cost of records, not of handshakes.",
             Http::One,
             1,
             Some(&identity),
@@ -38,7 +38,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         (
             "two-workers",
             "1 KB of JSON, two workers",
-            "Both workers share two cores with the load: CPU a request is comparable, latency is not.",
+            "Both workers share two cores with the load. CPU time a request is comparable; latency is not.",
             Http::One,
             2,
             None,

@@ -1,5 +1,5 @@
-//! The host's part of a request: a model without a handler against a bare hop, and a model with one against Python that does the
-//! same job.
+//! The host's part of a request. A model without a handler is compared with a bare proxy hop, and a
+//! model with a handler with Python servers that do the same task.
 
 use std::net::SocketAddr;
 
@@ -25,21 +25,21 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Starts both, with the handler in the policy.
+    /// Starts both. The policy includes the handler.
     pub async fn start(lab: &Lab, upstream: SocketAddr, more_handlers: usize) -> Outcome<Self> {
         let mut shape = Shape::plain(upstream);
         shape.more_handlers = more_handlers;
         Self::of(lab, shape).await
     }
 
-    /// With so many more models whose handlers have a component of their own each.
+    /// Starts both with this many further models, each with a component of its own.
     pub async fn with_components(lab: &Lab, upstream: SocketAddr, count: u16) -> Outcome<Self> {
         let mut shape = Shape::plain(upstream);
         shape.more_handlers = usize::from(count);
         Self::made(lab, shape, count).await
     }
 
-    /// The same with a policy of another shape.
+    /// Starts both with a policy of another shape.
     pub async fn of(lab: &Lab, shape: Shape) -> Outcome<Self> {
         Self::made(lab, shape, 0).await
     }
@@ -61,7 +61,7 @@ impl Whole {
 
 /// Models without a handler.
 pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    report.section("A model without a handler: the host's own cost", "gRPC from client to backend. The figure is the host's CPU; Envoy's in front of it is beside it. A bare Envoy hop to the same backend is the peer. Asked directly, the backend has nothing in front of it: the figure is its own CPU, on the load's core, and its latencies are what the path adds to.");
+    report.section("A model without a handler: the host's own cost", "gRPC from client to backend. The figure is the host's CPU time. The CPU time of Envoy in front of it is in the next column. The baseline is a bare Envoy hop to the same backend. The row for the backend itself has no proxy in front: its figure is the backend's own CPU time, on the load's core, and its latencies are those without the path.");
     let upstream = Server::start(lab, "upstream").await?;
     let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
     let bare = proxy::start(lab, "bare", Filters::None, Upstream::Tcp(upstream.tcp()?)).await?;
@@ -99,10 +99,10 @@ pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// A peer in Python: its name, the target of its memory, what tables call it.
+/// A peer in Python: its name, its memory target, its name in tables.
 type Named = (&'static str, &'static str, &'static str);
 
-/// All of them.
+/// All peers.
 const PEERS: [Named; 3] = [
     ("kserve", "host-memory-kserve", "KServe transformer"),
     (
@@ -117,9 +117,9 @@ const PEERS: [Named; 3] = [
     ),
 ];
 
-/// A handler against Python.
+/// A handler compared with Python.
 pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    report.section("A photograph, 224×224×3 bytes to FP32 NCHW, then forwarded", "gRPC in, gRPC out. The figure is the CPU of whoever transforms: the sandbox host, a KServe transformer, a Triton whose Python backend transforms and hands over to a second model, an MLServer whose runtime transforms and forwards to nobody. Envoy with the gate is beside the host; the peers have nothing in front of them.");
+    report.section("A photograph, 224×224×3 bytes to FP32 NCHW, then forwarded", "gRPC in, gRPC out. The figure is the CPU time of the process that transforms. It is the sandbox host, a KServe transformer, a Triton whose Python backend transforms and calls a second model, or an MLServer whose runtime transforms and does not forward. The CPU time of Envoy with the gate is shown beside the host's; the peers have no proxy in front.");
     let upstream = Server::start(lab, "upstream").await?;
     let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
     let mut contenders = vec![Contender {
@@ -160,10 +160,10 @@ pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
     memory(lab, report, &mut contenders, &running).await
 }
 
-/// The same of 1 KB: what a request costs whatever it holds.
+/// The same with 1 KB: the cost of a request apart from its content.
 async fn small(lab: &Lab, report: &mut Report, contenders: &mut [Contender]) -> Outcome<()> {
     report.section(
-        "The same job on 1 KB",
+        "The same task on 1 KB",
         "A picture of 16×16, 768 bytes, by the same processes.",
     );
     for (at, contender) in contenders.iter_mut().enumerate() {
@@ -186,7 +186,7 @@ async fn small(lab: &Lab, report: &mut Report, contenders: &mut [Contender]) -> 
     Ok(())
 }
 
-/// Requests at once while memory is looked at.
+/// Concurrent requests while memory is measured.
 const AT_ONCE: usize = 64;
 
 async fn memory(
@@ -196,7 +196,7 @@ async fn memory(
     running: &[(Named, Peer)],
 ) -> Outcome<()> {
     report.section(
-        "Memory with 64 requests at once",
+        "Memory with 64 concurrent requests",
         "The same work; resident memory after it.",
     );
     for contender in contenders.iter_mut() {

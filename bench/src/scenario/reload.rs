@@ -1,4 +1,5 @@
-//! A policy that changes under load: how long until the change is in force, and what valid requests notice of it.
+//! Policy reloads under load: the time until a change is in force, and its effect on valid
+//! requests.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::child::Process;
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::figures::{number, quantile};
 use crate::lab::{Lab, Server};
 use crate::load::{Address, Client, Expect, Http, Shot};
@@ -17,17 +18,17 @@ use crate::outcome::{Failure, Outcome, failure};
 use crate::policy::{Shape, key};
 use crate::report::Report;
 
-/// Clients before and after a change: the last one comes and goes.
+/// Clients before and after a change. The last client is removed and added again.
 const CLIENTS: usize = 10;
-/// A change that is not in force by then has failed.
+/// A change that is not in force after this time has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Requests of one turn of the load.
+/// Requests in one volley of the load.
 const TURN: usize = 50;
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let changes = if lab.quick { 2 } else { 40 };
-    report.section("A policy that changes under load", "`tensorgate up`; the file is replaced and SIGHUP sent, while two connections keep asking with a key that stays valid. Counted from the signal to the first answer under the new policy: validation, the host's generation and the filter's swap.");
+    report.section("A policy that changes under load", "`tensorgate up` runs while the policy file is replaced and SIGHUP is sent. Two connections keep sending requests with a key that stays valid. The time is from the signal to the first response under the new policy. It includes validation, the host's new policy version and the filter's reload.");
     let upstream = Server::start(lab, "upstream").await?;
     let folder = lab.folder("reload")?;
     let (with, without) = (shape(&upstream, 1)?, shape(&upstream, 0)?);
@@ -106,7 +107,7 @@ fn shape(upstream: &Server, more: usize) -> Outcome<String> {
     Ok(crate::policy::text(&shape.to_json()))
 }
 
-/// As editors and volume mounts do: whole, or not at all.
+/// Replaces a file atomically, as editors and volume mounts do.
 fn put(file: &Path, text: &str) -> Outcome<()> {
     let beside: PathBuf = file.with_extension("next");
     std::fs::write(&beside, text)?;
@@ -137,7 +138,7 @@ async fn start(lab: &Lab, folder: &Path, file: &Path) -> Outcome<(Process, Socke
         .arg(folder.join("state"))
         .arg("--filters")
         .arg(&lab.filters);
-    let mut up = Process::start("up", &lab.cores, Place::Subject, &command, &log)?;
+    let mut up = Process::start("up", &lab.cores, CoreSet::Subject, &command, &log)?;
     let gate = up
         .until(async || {
             let text = std::fs::read_to_string(&log).ok()?;
@@ -158,14 +159,14 @@ fn hang_up(up: &Process) -> Outcome<()> {
     let pid = i32::try_from(up.pid())
         .ok()
         .and_then(rustix::process::Pid::from_raw)
-        .ok_or_else(|| Failure::from("a process without a number"))?;
+        .ok_or_else(|| Failure::from("a process without an ID"))?;
     Ok(rustix::process::kill_process(
         pid,
         rustix::process::Signal::HUP,
     )?)
 }
 
-/// Asks until the answer is that of the new policy.
+/// Sends requests until the response is that of the new policy.
 async fn in_force(gate: SocketAddr, shot: &Shot, status: u16, began: Instant) -> Outcome<()> {
     let mut client = Client::new(Address::Tcp(gate), Http::One, Expect::Status(status), 1);
     while began.elapsed() < PATIENCE {

@@ -1,4 +1,5 @@
-//! The sandbox in this process: a fresh instance, a whole call against the same code native, a runaway handler, its neighbours.
+//! The sandbox in this process: a fresh instance, a whole call compared with native code, a runaway
+//! handler, and its neighbours.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,39 +13,39 @@ use tensorgate_policy::{Tensor, hex, raw, validate};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::cores::Place;
+use crate::cores::CoreSet;
 use crate::figures::{median, number, quantile};
 use crate::lab::Lab;
 use crate::models::{CHANNELS, SIDE, photo, photo_of};
 use crate::outcome::{Failure, Outcome, failure};
 use crate::report::Report;
 
-/// A loop's deadline, milliseconds.
+/// Deadline of a handler that loops, milliseconds.
 const DEADLINE_MS: u64 = 50;
 
 /// A hostile handler.
 #[derive(Clone, Copy)]
 struct Attack {
     component: &'static str,
-    /// What its config asks for.
+    /// The behaviour that its config selects.
     behaviour: &'static str,
     does: &'static str,
-    /// Whether raw bytes make it do that.
+    /// Whether the behaviour is triggered by raw bytes.
     raw: bool,
 }
 
-/// Each by itself, then all.
+/// Each attack by itself, then all together.
 const ATTACKS: [Attack; 5] = [
     Attack {
         component: "hostile_loop",
         behaviour: "",
-        does: "loops for ever",
+        does: "loops forever",
         raw: false,
     },
     Attack {
         component: "hostile_loop",
         behaviour: "",
-        does: "calls its host for ever",
+        does: "calls its host forever",
         raw: true,
     },
     Attack {
@@ -56,25 +57,25 @@ const ATTACKS: [Attack; 5] = [
     Attack {
         component: "hostile_behaviours",
         behaviour: "log",
-        does: "logs for ever",
+        does: "logs forever",
         raw: false,
     },
     Attack {
         component: "hostile_behaviours",
         behaviour: "ask-large",
-        does: "hands its host megabytes for ever",
+        does: "passes megabytes to its host forever",
         raw: false,
     },
 ];
 
-/// Calls of each hostile handler that are in flight at once.
+/// Calls of each hostile handler that are in flight concurrently.
 const AT_ONCE: usize = 8;
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    lab.cores.enter(Place::Subject)?;
+    lab.cores.enter(CoreSet::Subject)?;
     let outcome = measure(lab, report).await;
-    lab.cores.enter(Place::Load)?;
+    lab.cores.enter(CoreSet::Load)?;
     outcome
 }
 
@@ -85,7 +86,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let small = load(lab, &sandbox, "passthrough", &none)?;
     let runs = if lab.quick { 20 } else { 2_000 };
 
-    report.section("The sandbox", "In the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, every bound, memory, start; of the passthrough handler, which starts with 320 KiB, and of normalise, which starts with what its call takes. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, fuel and epochs on; native is the handler's own function compiled for this machine, and the ratio is to the second of its two rows, which keeps its output.");
+    report.section("The sandbox", "Measured in the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, limits, memory, start. It is measured for the passthrough handler, which starts with 320 KiB of memory, and for normalise, which starts with what its call needs. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, with fuel and epochs. Native is the handler's own function compiled for this machine. The ratio is to the second of its two rows, which reuses its output.");
     let mut instances = instantiated(&small, runs)?;
     let mut large = instantiated(&handler, runs)?;
     report.reached("instance-p50", quantile(&instances, 0.5));
@@ -100,7 +101,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
         let called = handler.preprocess("bench", input(&pixels, SIDE)).await?;
         fresh.push(micros(Duration::from_micros(called.ran_us)));
         fuel = called.fuel_used;
-        // As the handler: room made anew for each answer.
+        // As in the handler: a new allocation for each answer.
         let began = Instant::now();
         let mut image = vec![0.0_f32; count];
         normalise::planes(std::hint::black_box(&pixels), &mut image);
@@ -127,7 +128,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
             row("a fresh instance of normalise", &mut large),
             row("normalise on a fresh instance", &mut fresh),
             row("the same code native, output allocated", &mut native),
-            row("the same code native, output kept", &mut reused),
+            row("the same code native, output reused", &mut reused),
         ],
     );
     report.line(&format!("Fuel of one call: {fuel}."));
@@ -135,7 +136,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     hostile(lab, report, &sandbox, &pixels).await
 }
 
-/// Times of instances, made and dropped one after the other, microseconds, ascending.
+/// Times of instances that are made and dropped one after the other, microseconds, ascending.
 fn instantiated(handler: &LoadedHandler, runs: usize) -> Outcome<Vec<f64>> {
     let mut all = Vec::with_capacity(runs);
     for _ in 0..runs {
@@ -147,7 +148,7 @@ fn instantiated(handler: &LoadedHandler, runs: usize) -> Outcome<Vec<f64>> {
     Ok(all)
 }
 
-/// A handler of `make components`, under a policy that lets it work for a second.
+/// Loads a handler of `make components` with a time limit of one second.
 fn load(
     lab: &Lab,
     sandbox: &Sandbox,
@@ -169,16 +170,16 @@ fn load(
     load_component(sandbox, name, &component, budget, config)
 }
 
-/// What a handler may have beside plenty of fuel.
+/// The limits of a handler, which has plenty of fuel.
 #[derive(Clone, Copy)]
 pub struct Budget {
-    /// Memory, as a policy writes it.
+    /// Memory limit, as a policy writes it.
     pub memory: &'static str,
-    /// Time.
+    /// Time limit.
     pub timeout_ms: u64,
 }
 
-/// A component under a policy of its own.
+/// Loads a component with a policy of its own.
 pub fn load_component(
     sandbox: &Sandbox,
     name: &str,
@@ -201,7 +202,7 @@ pub fn load_component(
     Ok(sandbox.load(name, rule, Role::Preprocess, component)?)
 }
 
-/// A loop beside a handler that works.
+/// Measures a well-behaved handler beside one that loops.
 async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8]) -> Outcome<()> {
     let (runs, neighbours) = if lab.quick { (2, 10) } else { (40, 4_000) };
     let none = BTreeMap::new();
@@ -218,8 +219,8 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
     late.sort_by(f64::total_cmp);
     report.reached("runaway", quantile(&late, 0.99));
 
-    // On every core that there is: the loop may have all but one of the guest threads.
-    lab.cores.enter(Place::Anywhere)?;
+    // Uses every core: the looping handler may occupy all guest threads but one.
+    lab.cores.enter(CoreSet::Anywhere)?;
     let sandbox = Sandbox::new(SandboxConfig::default())?;
     let working = load(lab, &sandbox, "normalise", &none)?;
     let row = |what: String, all: &[f64], unit: &str, digits: usize| {
@@ -229,7 +230,8 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
     let what = format!("stopping a loop, after its deadline of {DEADLINE_MS} ms");
     let mut rows = vec![row(what, &late, "ms", 2)];
     let mut worst = 0.0_f64;
-    // Whoever calls the hostile ones has a thread of its own: the neighbour's caller does not wait for it.
+    // The clients of the hostile handlers run on a thread of their own, so the neighbour's client
+    // does not wait for them.
     let crowd = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -242,11 +244,11 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
         (what, vec![*attack])
     };
     let all = (
-        "normalise beside all of these at once".to_owned(),
+        "normalise beside all of these together".to_owned(),
         ATTACKS.to_vec(),
     );
     for (what, attacks) in ATTACKS.iter().map(alone).chain([all]) {
-        // Each beside a quiet time of its own.
+        // Each attack is compared with a quiet period of its own.
         let quiet = latencies(&working, pixels, neighbours).await?;
         let mut attackers = Vec::new();
         for attack in attacks {
@@ -257,23 +259,23 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
             attacker.abort();
         }
         for attacker in attackers {
-            // Aborted, as it should be: a call of its that still runs ends within a tick or two.
+            // The task was aborted, as intended. A call that still runs ends within a tick or two.
             if let Ok(outcome) = attacker.await {
                 return failure(format!("{what}: not stopped: {outcome:?}"));
             }
         }
-        rows.push(row("normalise, nobody else".to_owned(), &quiet, "µs", 0));
+        rows.push(row("normalise alone".to_owned(), &quiet, "µs", 0));
         rows.push(row(what, &loud, "µs", 0));
         worst = worst.max(quantile(&loud, 0.99) / quantile(&quiet, 0.99));
     }
     crowd.shutdown_background();
-    lab.cores.enter(Place::Subject)?;
+    lab.cores.enter(CoreSet::Subject)?;
     report.table(&["", "p50", "p99"], &rows);
     report.reached("neighbour", worst);
     Ok(())
 }
 
-/// Keeps calls of a hostile handler in flight; each that ends says what was not stopped.
+/// Keeps calls of a hostile handler in flight. Each task returns what was not stopped.
 fn attackers_of(
     lab: &Lab,
     sandbox: &Sandbox,
@@ -288,14 +290,15 @@ fn attackers_of(
             data: vec![0_u8; 16].into(),
         }
     } else {
-        // Nothing makes them depend on it: what is cheapest to send.
+        // The behaviour does not depend on the input: send the smallest one.
         input(&photo_of(1), 1)
     };
     let endless = || {
         let (hostile, bad) = (hostile.clone(), bad.clone());
         crowd.spawn(async move {
             loop {
-                // It is stopped each time; that is what it is for. Calls that wait too long for a thread of their own handler's are shed.
+                // Each call is expected to be stopped. Calls that wait too long in the handler's
+                // queue are rejected.
                 match hostile.preprocess("bench", bad.clone()).await {
                     Err(HandlerError::Fault { .. } | HandlerError::Overloaded(_)) => {}
                     outcome => return outcome,
@@ -322,7 +325,7 @@ pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000_000.0
 }
 
-/// A picture as a handler gets it.
+/// A picture as the input of a handler.
 pub fn input(pixels: &[u8], side: usize) -> Payload {
     let wide = |dim: usize| i64::try_from(dim).unwrap_or_default();
     Payload::Tensors(vec![Tensor {

@@ -1,4 +1,5 @@
-//! More clients, more keys, more grants, more models: what a request costs then, what it takes in memory, and how long a start is.
+//! Large policies: the cost of a request, memory and start-up time with more clients, keys, grants
+//! and models.
 
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use crate::report::Report;
 
 use super::{client, course};
 
-/// Models that each policy has for requests.
+/// Models in each policy that requests are sent to.
 const ASKED_MODELS: usize = 5;
 
 /// A policy of some size.
@@ -54,7 +55,8 @@ impl Size {
         }
     }
 
-    /// As many clients and models whatever the grants are.
+    /// A policy with this many further grants. Clients and models are the same whatever the number
+    /// of grants.
     fn of_grants(more_grants: usize, most: usize) -> Self {
         let clients = most.div_ceil(GRANTS_A_CLIENT);
         Self {
@@ -65,7 +67,7 @@ impl Size {
         }
     }
 
-    /// The key and the model of a request to it: the last of each.
+    /// The key and the model of a request: the last of each.
     fn last(&self) -> (usize, String) {
         match self.more_grants.checked_sub(1) {
             Some(last) => further_grant(last),
@@ -77,10 +79,10 @@ impl Size {
     }
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let many = if lab.quick { 1_000 } else { 100_000 };
-    report.section("10 to 100,000 clients, a key each", "One worker. The client that asks is the last of them. Start: rendering the policy, then Envoy until it listens. bundle.json is the host's, laid out for people: a filter reads the same without blanks.");
+    report.section("10 to 100,000 clients with one key each", "One worker. The last client sends the requests. The start is rendering the policy and then Envoy's start until it listens. bundle.json is the host's indented file; a filter reads the same content without white space.");
     let sizes = [10, 100, many].map(Size::of_clients);
     let results = grown(lab, report, &sizes).await?;
     if let [bare, few, hundred, most] = results.as_slice() {
@@ -91,7 +93,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
     report.section(
         "10 to 100,000 keys",
-        "Ten clients have them. The key that comes is the last.",
+        "Ten clients share them. Requests carry the last key.",
     );
     let sizes = [1, many.div_euclid(10)].map(Size::of_keys);
     let results = grown(lab, report, &sizes).await?;
@@ -101,7 +103,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
     report.section(
         "10 to 100,000 grants",
-        "As many clients and models in both; each of the grants is one client's, for one model. The request goes by the last.",
+        "Both have the same number of clients and models. Each grant is for one client and one model. The request uses the last grant.",
     );
     let sizes = [10, many].map(|grants| Size::of_grants(grants, many));
     let results = grown(lab, report, &sizes).await?;
@@ -111,7 +113,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
     report.section(
         "10 to 100,000 models",
-        "The same, ten clients with a grant for every model. All but five are one contract by an alias, which the bundle writes once.",
+        "Ten clients with a grant for every model. All models but five share one contract by an alias, which the bundle writes once.",
     );
     let sizes = [10, many].map(Size::of_models);
     let results = grown(lab, report, &sizes).await?;
@@ -121,7 +123,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// A gate whose policy has a size, in the bare listener.
+/// Starts a gate with a policy of this size in the bare listener.
 async fn gate(
     lab: &Lab,
     upstream: &Server,
@@ -154,7 +156,7 @@ async fn gate(
     Ok((envoy, row))
 }
 
-/// Races gates of these sizes, after a bare Envoy.
+/// Races gates of these sizes after a bare Envoy.
 async fn grown(lab: &Lab, report: &mut Report, sizes: &[Size]) -> Outcome<Vec<Result>> {
     let upstream = Server::start(lab, "upstream").await?;
     let to = Upstream::Unix(&upstream.socket);
@@ -180,7 +182,8 @@ async fn grown(lab: &Lab, report: &mut Report, sizes: &[Size]) -> Outcome<Vec<Re
     report.table(
         &[
             "policy",
-            // The host's, with a line for every value; what a filter reads says the same without blanks.
+            // The host's file, which is indented. A filter reads the same content without white
+            // space.
             "bundle.json",
             "check and render",
             "Envoy's start",
@@ -193,10 +196,11 @@ async fn grown(lab: &Lab, report: &mut Report, sizes: &[Size]) -> Outcome<Vec<Re
     Ok(results)
 }
 
-/// Workers of the larger of two Envoys: what it has more than the other, each further worker has.
+/// Additional workers of the larger of two Envoys. The difference in memory divided by this number
+/// is the cost of one worker.
 const MORE_WORKERS: usize = 3;
 
-/// What a client takes: in each further worker, and in the process with its first.
+/// Memory that a client takes: in each further worker, and in the process with its first worker.
 async fn memory(lab: &Lab, report: &mut Report, many: usize) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let mut rss = Vec::new();
@@ -219,7 +223,7 @@ async fn memory(lab: &Lab, report: &mut Report, many: usize) -> Outcome<()> {
         let each = bytes((many_more - few_more) - (many_one - few_one)) / further;
         let process = bytes(many_one - few_one);
         report.line(&format!(
-            "A client takes {each:.0} bytes in each further worker, and {process:.0} in a process with one: there Envoy's own copies of the configuration, the slot of the client's rate and the main thread's VM are in it.",
+            "A client takes {each:.0} bytes in each further worker, and {process:.0} in a process with one worker. The latter includes Envoy's own copies of the configuration, the slot of the client's rate and the main thread's VM.",
         ));
         report.reached("client-bytes", each);
     }

@@ -1,4 +1,4 @@
-//! 1 KB of JSON: what each way of guarding it adds to a proxy that guards nothing.
+//! 1 KB of JSON: the CPU time that each way of guarding adds to a bare proxy.
 
 use crate::lab::{Lab, Server};
 use crate::load::{Expect, Http};
@@ -12,11 +12,11 @@ use crate::report::Report;
 use super::{client, course, tokens};
 use crate::tokens::{Algorithm, public_keys};
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "1 KB of JSON over HTTP/1.1",
-        "One worker, four connections, the same upstream on a Unix socket. `gate` is the filter in the bare listener, and so are the three filters that it fuses, as a chain; `gate as rendered` is the whole bootstrap that `tensorgate render` writes, access log and overload manager included.",
+        "One worker, four connections, the same upstream on a Unix socket. `gate` is the filter in the bare listener. `the three filters` are the same work as a chain, also in the bare listener. `gate as rendered` is the whole bootstrap that `tensorgate render` writes, with access log and overload manager.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let authz = Server::start(lab, "ext-authz").await?;

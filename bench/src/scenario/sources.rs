@@ -1,4 +1,5 @@
-//! A million callers that were never seen before: what is kept of them is bounded, and what Envoy holds in memory shows it.
+//! A million callers with new source addresses. The state that is kept about them is bounded, and
+//! Envoy's memory shows it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,10 +14,10 @@ use crate::report::Report;
 
 use super::CONNECTIONS;
 
-/// Requests of one turn, each from a source of its own.
+/// Requests of one turn, each from another source.
 const TURN: usize = 5_000;
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let (first, all): (usize, usize) = if lab.quick {
         (20, 60)
@@ -25,7 +26,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     };
     report.section(
         "A million sources",
-        "The gate as rendered, with `lockout` and one trusted hop, one worker. Each request comes from an address of its own, by `x-forwarded-for`: every other one of IPv4, the rest each from another /64 of IPv6. Half of them have a good key, half a well-formed wrong one, each another. Memory is Envoy's resident memory.",
+        "The gate as rendered, with `lockout` and one trusted hop, one worker. Each request has its own address in `x-forwarded-for`: half are IPv4 addresses, half are IPv6 addresses from different /64 networks. Half of the requests have a valid key. The others each have a different key that is well-formed but wrong. Memory is Envoy's resident memory.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let mut shape = Shape::plain(upstream.tcp()?);
@@ -55,7 +56,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Callers, each from a source of its own.
+/// Callers, each from another source.
 struct Crowd {
     right: Client,
     wrong: Client,
@@ -77,7 +78,7 @@ impl Crowd {
         })
     }
 
-    /// So many more of them, the first half with good keys.
+    /// Sends this many more requests, the first half with valid keys.
     async fn turn(&mut self, count: usize) -> Outcome<()> {
         let (from, to) = (self.sent, self.sent.saturating_add(count));
         let middle = from.midpoint(to);
@@ -99,7 +100,7 @@ impl Crowd {
     }
 }
 
-/// The address of a source: no two share one, nor a /64.
+/// The address of a source. No two share a /64.
 fn source(number: usize) -> String {
     let number = u32::try_from(number).unwrap_or(u32::MAX);
     if number.is_multiple_of(2) {

@@ -1,4 +1,5 @@
-//! What each stage of the gate's work costs: Envoys that differ by one stage each, and the differences between them.
+//! Cost of each stage of the gate: Envoys that differ by one stage each, and the differences
+//! between them.
 
 use std::path::PathBuf;
 
@@ -14,17 +15,17 @@ use crate::tokens::{Algorithm, policy};
 
 use super::{client, course, tokens::KEYS_FILE};
 
-/// A module that does nothing, as text.
+/// A module that does nothing, in the text format.
 const IDLE: &str = include_str!("../../envoy/idle.wat");
 
-/// The filter that says who is calling, alone.
+/// The authentication filter alone.
 const AUTH: &str = "auth";
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "The cost of each stage, 1 KB of JSON",
-        "One worker. Each row has one stage more than another; what the stages add is in the second table, as the difference of two rows of one round.",
+        "One worker. Each row has one stage more than another row. The second table shows what each stage adds, as the difference of two rows within a round.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let to = || Upstream::Unix(&upstream.socket);
@@ -56,8 +57,12 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     };
     let mut contenders = [
         contender("bare Envoy", &bare, &plain),
-        contender("a module that lets everything pass", &idle, &plain),
-        contender("a module that holds and copies the body", &holding, &plain),
+        contender("a module that forwards everything", &idle, &plain),
+        contender(
+            "a module that buffers and copies the body",
+            &holding,
+            &plain,
+        ),
         contender("auth alone, API key", &auth, &keyed),
         contender("gate, no limits", &unlimited, &keyed),
         contender("gate, a rate", &rated, &keyed),
@@ -84,9 +89,9 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let held = holding.added_to(idle);
     let rows = [
         ("into a module and back", idle.added_to(bare)),
-        ("holding the body, and copying it into the module", held),
+        ("buffering the body, and copying it into the module", held),
         (
-            "the head: key, grant, fields that cross, signed context, outcome told",
+            "the head: key, grant, forwarded fields, signed context, outcome for the access log",
             auth.added_to(idle),
         ),
         (
@@ -95,13 +100,10 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         ),
         ("a rate", rated.added_to(unlimited)),
         (
-            "cost, budget, and places of grant and model beside it",
+            "cost, budget and concurrency limits of grant and model in addition",
             limited.added_to(rated),
         ),
-        (
-            "a token from the cache in place of a key",
-            token.added_to(rated),
-        ),
+        ("a cached token instead of a key", token.added_to(rated)),
         (
             "access log to the host, overload manager, local replies",
             whole.added_to(rated),
@@ -115,7 +117,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// The module, compiled.
+/// The compiled module.
 fn module(lab: &Lab, holds: bool) -> Outcome<PathBuf> {
     let text = IDLE.replace("HELD", if holds { "1" } else { "0" });
     let path = lab.path("idle.wasm");
@@ -123,7 +125,7 @@ fn module(lab: &Lab, holds: bool) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-/// A gate whose policy limits so much.
+/// Renders a gate with these limits.
 fn gate(lab: &Lab, upstream: &Server, limits: Limits, chain: &str) -> Outcome<Rendered> {
     let folder = lab.folder("stages")?;
     std::fs::write(folder.join(KEYS_FILE), crate::tokens::public_keys())?;

@@ -1,4 +1,4 @@
-//! Bodies of 600 KB, 8 MB and 575 KB of JSON: what it costs to have looked at every value.
+//! Bodies of 600 KB, 8 MB and 575 KB of JSON: the cost of checking every value.
 
 use crate::kernel::{peak_rss_mib, rss_mib};
 use crate::lab::{Envoy, Lab, Server};
@@ -19,7 +19,7 @@ struct Envoys {
     bare: Envoy,
     processor: Envoy,
     gate: Envoy,
-    /// The same gate, which holds only a little of a body.
+    /// The same gate with a small `hold_bytes`, so that bodies are streamed.
     passing: Envoy,
     service: Server,
     _upstream: Server,
@@ -73,7 +73,7 @@ impl Envoys {
         ];
         if let Some(more) = also.unread {
             contenders.push(contender(
-                "gate, a contract that reads no value",
+                "gate, a contract that checks no values",
                 &self.gate,
                 keyed(more)?,
                 None,
@@ -100,18 +100,18 @@ impl Envoys {
     }
 }
 
-/// Who runs beside a bare Envoy and the gate.
+/// The contenders beside a bare Envoy and the gate.
 #[derive(Clone, Copy, Default)]
 struct Also<'a> {
-    /// Requests for a contract that looks at no value, to the gate.
+    /// A request to the gate for a model whose contract checks no values.
     unread: Option<&'a Shot>,
-    /// ext_proc.
+    /// Whether to include ext_proc.
     processor: bool,
-    /// The gate that has a body pass as soon as it is more than a little.
+    /// Whether to include the gate that streams bodies.
     passing: bool,
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let envoys = Envoys::start(lab).await?;
 
@@ -156,7 +156,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         report.reached("binary-600k", gate.over(bare));
     }
 
-    report.section("8 MB of FP32", "Over gRPC, then over REST with the binary extension. What the contract that reads no value saves is the scan for NaN, infinity and range.");
+    report.section("8 MB of FP32", "Over gRPC, then over REST with the binary extension. The contract that checks no values saves the scan for NaN, infinity and range.");
     let results = envoys
         .race(
             Http::Two,
@@ -210,11 +210,11 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// More than anybody holds: memory is the other figure.
+/// A body that is larger than the buffers. The second figure is memory.
 async fn streamed(lab: &Lab, report: &mut Report, envoys: &Envoys) -> Outcome<()> {
     report.section(
         "256 MiB of FP32, streamed",
-        "One request at a time, checked as it passes: over gRPC, then over REST with the binary extension. Memory is what Envoy had before, and the most that it ever had.",
+        "One request at a time, checked as it is streamed: over gRPC, then over REST with the binary extension. Memory is Envoy's before, and its peak.",
     );
     let course = Course {
         rounds: if lab.quick { 1 } else { 5 },

@@ -1,4 +1,4 @@
-//! What a token costs that nobody has seen before, and what a flood of bad ones does.
+//! Cost of a token that is not cached, and of a flood of invalid tokens.
 
 use std::path::{Path, PathBuf};
 
@@ -16,15 +16,15 @@ use crate::tokens::{Algorithm, policy, public_keys};
 
 use super::{client, course};
 
-/// The file of keys beside a policy.
+/// The JWKS file beside a policy.
 pub const KEYS_FILE: &str = "issuer.jwks.json";
 
-/// Envoy's function that checks signatures with its own library.
+/// Envoy's foreign function that verifies signatures with its own library.
 const FOREIGN: &[u8] = b"verify_signature";
-/// No function of Envoy's.
+/// A function name that Envoy does not know.
 const NOBODYS: &[u8] = b"verify_nothing__";
 
-/// A gate of these filters whose policy has the bench's issuer.
+/// Renders a gate with these filters and the bench's issuer.
 pub fn render(lab: &Lab, upstream: &Server, chain: &str) -> Outcome<Rendered> {
     render_with(lab, upstream, chain, false)
 }
@@ -38,7 +38,7 @@ fn render_with(lab: &Lab, upstream: &Server, chain: &str, lockout: bool) -> Outc
     Rendered::with_chain(lab, folder, &shape.to_json(), &upstream.socket, chain)
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let rendered = render(lab, &upstream, GATE)?;
@@ -54,7 +54,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         .warm_up
         .saturating_add(course.rounds.saturating_mul(course.requests));
 
-    report.section("A token at first sight", "Each request has a token that was never sent before; beside it the same gate with one token for all, and jwt_authn + local_ratelimit + rbac with tokens never seen.");
+    report.section("A new token", "Each request has a token that was not sent before. For comparison: the same gate with one token for all requests, and jwt_authn + local_ratelimit + rbac with new tokens.");
     for (id, algorithm) in ["rs256", "es256", "eddsa"].into_iter().zip(Algorithm::ALL) {
         let fresh = (0..all)
             .map(|number| with(algorithm.bearer(number)?))
@@ -70,9 +70,9 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         let cached = vec![with(algorithm.bearer(usize::MAX)?)?];
         let mut contenders = [
             contender(format!("gate, {name}, cached"), &gate, cached.clone()),
-            contender(format!("gate, {name}, first sight"), &gate, fresh.clone()),
+            contender(format!("gate, {name}, new token"), &gate, fresh.clone()),
             contender(format!("native chain, {name}, cached"), &native, cached),
-            contender(format!("native chain, {name}, first sight"), &native, fresh),
+            contender(format!("native chain, {name}, new token"), &native, fresh),
         ];
         let results = race(&mut contenders, course).await?;
         report.race(&results, 0);
@@ -87,8 +87,9 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     flood(report, &bounded, &plain, course, all).await
 }
 
-/// Whom the filter has check a signature: Envoy where that is possible. The other way is the same module, which is told by Envoy that it has no such
-/// function.
+/// Compares the two signature implementations: Envoy's foreign function, where it exists, and the
+/// filter's own. The second uses the same module with another function name, which Envoy does not
+/// know.
 async fn foreign(
     lab: &Lab,
     report: &mut Report,
@@ -97,7 +98,7 @@ async fn foreign(
     filters: &Value,
     with: &impl Fn(String) -> Outcome<Shot>,
 ) -> Outcome<()> {
-    report.section("A signature checked by Envoy's `verify_signature`, or in the VM", "Tokens at first sight again. `in the VM` is the gate's own module with the function's name changed to one that Envoy has not: it checks in Rust then, as it does everything that the function does not know.");
+    report.section("A signature verified by Envoy's `verify_signature`, or in the VM", "New tokens again. `in the VM` is the gate's own module with the function's name changed to one that Envoy does not have. The module then verifies in Rust, as it does for algorithms that the function does not support.");
     let pure = with_module(filters, &without_foreign(lab)?)?;
     let to = Upstream::Unix(&upstream.socket);
     let pure = proxy::start(lab, "pure", Filters::Json(&pure), to).await?;
@@ -111,7 +112,7 @@ async fn foreign(
     ] {
         let name = algorithm.name();
         let cached = vec![with(algorithm.bearer(usize::MAX)?)?];
-        // Not those of the races before.
+        // Tokens that earlier races did not use.
         let fresh = (0..all)
             .map(|number| with(algorithm.bearer(number.saturating_add(1 << 32))?))
             .collect::<Outcome<Vec<Shot>>>()?;
@@ -138,7 +139,8 @@ async fn foreign(
     Ok(())
 }
 
-/// The gate's module, which finds no function of Envoy's to check signatures.
+/// The gate's module with a function name that Envoy does not know, so that it verifies signatures
+/// itself.
 fn without_foreign(lab: &Lab) -> Outcome<PathBuf> {
     let mut module = std::fs::read(lab.filters.join("gate.wasm"))?;
     let found: Vec<usize> = module
@@ -148,7 +150,7 @@ fn without_foreign(lab: &Lab) -> Outcome<PathBuf> {
         .collect();
     let [at] = found.as_slice() else {
         return failure(format!(
-            "the gate names verify_signature {} times",
+            "the gate's module contains verify_signature {} times",
             found.len()
         ));
     };
@@ -160,12 +162,12 @@ fn without_foreign(lab: &Lab) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-/// These filters, the first of them made of another module.
+/// These filters, with the first filter's module replaced.
 fn with_module(filters: &Value, module: &Path) -> Outcome<Value> {
     let mut filters = filters.clone();
     let file = filters
         .pointer_mut("/0/typed_config/config/vm_config/code/local/filename")
-        .ok_or_else(|| Failure::from("the first filter is no module"))?;
+        .ok_or_else(|| Failure::from("the first filter is not a module"))?;
     *file = module.display().to_string().into();
     Ok(filters)
 }
@@ -177,7 +179,7 @@ async fn flood(
     course: Course,
     all: usize,
 ) -> Outcome<()> {
-    report.section("A flood of bad tokens", "Well-formed tokens of the right issuer whose signature is wrong; each is another one, so that nothing that was remembered helps; the policy has a `lockout`. Against requests without a credential. Each gets 401; once its source is locked, 20 of its unknown tokens are looked at within a second, and 100 more cost as much. Over HTTP/2: an HTTP/1.1 connection is closed with the answer, since the body is not read.");
+    report.section("A flood of invalid tokens", "Well-formed tokens of the right issuer with a wrong signature. Each token is different, so no cache helps. The policy has a `lockout`. The baseline is requests without a credential. Each request gets 401. Once the source is locked out, at most 20 of its unknown tokens are verified within a second, and 100 more cost as much. The requests use HTTP/2, because Envoy closes an HTTP/1.1 connection with the response when the body is not read.");
     let contender = |name: String, shots| Contender {
         name,
         client: client(&gate.address, Http::Two, Expect::Status(401)),
@@ -199,7 +201,7 @@ async fn flood(
         .clone()
         .with("authorization", &Algorithm::EdDsa.spoilt(0)?)?;
     contenders.push(contender(
-        "one bad EdDSA token again and again".to_owned(),
+        "one invalid EdDSA token repeated".to_owned(),
         vec![same],
     ));
     let results = race(&mut contenders, course).await?;

@@ -1,5 +1,5 @@
-//! The gate's checks for a service that Envoy asks: the same code, compiled for this machine, with buckets of its own. What it costs to have them
-//! made outside of Envoy is a figure; what they are is not different by one.
+//! The gate's checks as an external service. It is the same code compiled for this machine, with
+//! rate-limit buckets of its own. The figures show the cost of running the checks outside Envoy.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,10 +19,10 @@ use tensorgate_wire::{addressee, decode, expand};
 
 use crate::outcome::{Failure, Outcome};
 
-/// A header field as Envoy tells it.
+/// A header field as Envoy sends it.
 pub(super) type Field = (String, Vec<u8>);
 
-/// A policy and what is spent of it, for every question of one process.
+/// A policy and its rate-limit buckets, for all requests of one process.
 #[derive(Clone)]
 pub(super) struct Checks(Arc<Mutex<State>>);
 
@@ -36,7 +36,7 @@ struct State {
     started: Instant,
 }
 
-/// A head that was let through; its body is next.
+/// An accepted head that waits for its body.
 pub(super) struct Held {
     decision: Decision,
     plan: BodyPlan,
@@ -44,7 +44,7 @@ pub(super) struct Held {
 }
 
 impl Checks {
-    /// Reads what `tensorgate render` wrote, and the key that contexts are signed with.
+    /// Reads the output of `tensorgate render` and the key that signs contexts.
     pub(super) fn load(bundle: &Path, key: &Path) -> Outcome<Self> {
         let bundle: Bundle = serde_json::from_slice(&std::fs::read(bundle)?)?;
         let (policy, _) = validate(&bundle.policy)
@@ -67,7 +67,7 @@ impl Checks {
         self.with(|state| state.head(fields))
     }
 
-    /// Judges the body behind a head, and gives the signed context that the upstream is to get.
+    /// Judges the body of an accepted head, and returns the signed context for the upstream.
     pub(super) fn body(&self, held: Held, body: &[u8]) -> Result<String, Denial> {
         self.with(|state| state.body(held, body))
     }
@@ -76,7 +76,7 @@ impl Checks {
         let mut state = self
             .0
             .lock()
-            .map_err(|_| overloaded("a question before this one ended badly"))?;
+            .map_err(|_| overloaded("an earlier check request failed"))?;
         judge(&mut state)
     }
 }
@@ -133,7 +133,7 @@ impl State {
                 context,
             }),
             Step::Deny(denial) => Err(denial),
-            _ => Err(overloaded("nothing but inference is asked here")),
+            _ => Err(overloaded("only inference requests are checked here")),
         }
     }
 
@@ -155,7 +155,7 @@ impl State {
         }) {
             Step::Decode => {}
             Step::Deny(denial) => return Err(denial),
-            _ => return Err(overloaded("the decision took a step out of its order")),
+            _ => return Err(overloaded("the decision took an unexpected step")),
         }
         let request = decode(plan.format, &plain, decision.read_by(policy))?;
         match decide_message(&mut decision, policy, &request, |charge| {
@@ -163,7 +163,7 @@ impl State {
         }) {
             Step::Forward => {}
             Step::Deny(denial) => return Err(denial),
-            _ => return Err(overloaded("the decision took a step out of its order")),
+            _ => return Err(overloaded("the decision took an unexpected step")),
         }
         context.quotas = RemainingQuotas {
             request: decision.remaining_quotas(false).collect(),
@@ -173,7 +173,7 @@ impl State {
     }
 }
 
-/// Spends from this process's own buckets: nobody else has any.
+/// Charges this process's own buckets, which no other process shares.
 fn spend(buckets: &mut HashMap<String, Vec<u8>>, charge: &Charge, now: Now) -> ChargeOutcome {
     let mut levels = Vec::with_capacity(charge.limit_charges.len());
     for limit_charge in &charge.limit_charges {

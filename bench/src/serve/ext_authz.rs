@@ -1,5 +1,5 @@
-//! Authorization services for Envoy's `ext_authz`: one that allows everything without looking, which is the least that it can cost, and one that
-//! makes the gate's checks.
+//! Authorization services for Envoy's `ext_authz`. One allows everything without reading it, as the
+//! lower bound of the cost. The other makes the gate's checks.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,7 +23,7 @@ const ALLOWED: [u8; 4] = [0x0a, 0x00, 0x1a, 0x00];
 /// `google.rpc.Code.PERMISSION_DENIED`.
 const PERMISSION_DENIED: i32 = 7;
 
-/// Reads the question to its end and allows.
+/// Reads the whole check request and allows it.
 pub(super) async fn answer(request: Request<Incoming>) -> Outcome<Response<Body>> {
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
@@ -32,11 +32,11 @@ pub(super) async fn answer(request: Request<Incoming>) -> Outcome<Response<Body>
     Ok(grpc(&ALLOWED))
 }
 
-/// Reads the question and decides.
+/// Reads the check request and decides.
 pub(super) async fn decide(checks: Checks, request: Request<Incoming>) -> Outcome<Response<Body>> {
     let framed = request.into_body().collect().await?.to_bytes();
     if framed.len() < FRAME_HEAD_BYTES {
-        return Err(Failure::from("a question without a message"));
+        return Err(Failure::from("a check request without a message"));
     }
     let question = CheckRequest::decode(framed.slice(FRAME_HEAD_BYTES..))?;
     let http = question
@@ -57,7 +57,7 @@ fn judged(checks: &Checks, http: HttpRequest) -> CheckResponse {
     }
 }
 
-/// The head as it came: Envoy tells it as a map, its own fields by name.
+/// The request's header fields. Envoy sends them as a map, with pseudo-headers as separate fields.
 fn fields(http: HttpRequest) -> Vec<Field> {
     let own = [
         (":method", http.method),

@@ -1,5 +1,5 @@
-//! External processors for Envoy's `ext_proc`: one that reads headers and body and changes nothing, which is the least that it can cost whoever
-//! wants to see a body, and one that makes the gate's checks.
+//! External processors for Envoy's `ext_proc`. One reads headers and body and changes nothing, as
+//! the lower bound of the cost of reading a body. The other makes the gate's checks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -22,15 +22,15 @@ use super::messages::{
 use super::{Body, CREDENTIAL, FRAME_HEAD_BYTES, framed, grpc_head, ok_trailers};
 use crate::outcome::{Failure, Outcome};
 
-/// Answers on their way: Envoy asks one thing at a time.
+/// Capacity of the reply channel: Envoy has one message in flight at a time.
 const REPLIES: usize = 4;
 
-/// Answers each message as it comes, on the same stream.
+/// Replies to each message on the same stream and changes nothing.
 pub(super) async fn answer(request: Request<Incoming>) -> Outcome<Response<Body>> {
     Ok(converse(request, |message| unchanged(&message)))
 }
 
-/// The same, deciding.
+/// Replies to each message with a decision.
 pub(super) async fn decide(checks: Checks, request: Request<Incoming>) -> Outcome<Response<Body>> {
     let mut held = None;
     Ok(converse(request, move |message| {
@@ -38,7 +38,7 @@ pub(super) async fn decide(checks: Checks, request: Request<Incoming>) -> Outcom
     }))
 }
 
-/// Hands each message to `reply`, and what that says back.
+/// Passes each message to `reply` and sends what it returns.
 fn converse(
     request: Request<Incoming>,
     mut reply: impl FnMut(Bytes) -> Option<Bytes> + Send + 'static,
@@ -61,13 +61,13 @@ fn converse(
                 }
             }
         }
-        // The stream may be gone.
+        // The stream may be closed already.
         let _ = replies.send(Frame::trailers(ok_trailers())).await;
     });
     grpc_head(Replies(queue).boxed_unsync())
 }
 
-/// Takes a whole message off the front.
+/// Removes a whole message from the front of the buffer.
 fn next_message(held: &mut BytesMut) -> Option<Bytes> {
     let length: [u8; 4] = held.get(1..FRAME_HEAD_BYTES)?.try_into().ok()?;
     let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
@@ -78,23 +78,25 @@ fn next_message(held: &mut BytesMut) -> Option<Bytes> {
     Some(held.split_to(length).freeze())
 }
 
-/// `ProcessingResponse` with an empty answer to what a `ProcessingRequest` asks; its first field says which.
+/// A `ProcessingResponse` that changes nothing. The first field of the `ProcessingRequest` selects
+/// its kind.
 fn unchanged(message: &[u8]) -> Option<Bytes> {
     Some(Bytes::from_static(match message.first()? {
-        // request_headers (2) → HeadersResponse (1); response_headers (3) → HeadersResponse (2).
+        // request_headers (2): HeadersResponse (1). response_headers (3): HeadersResponse (2).
         0x12 => &[0, 0, 0, 0, 2, 0x0a, 0],
         0x1a => &[0, 0, 0, 0, 2, 0x12, 0],
-        // request_body (4) → BodyResponse (3); response_body (5) → BodyResponse (4).
+        // request_body (4): BodyResponse (3). response_body (5): BodyResponse (4).
         0x22 => &[0, 0, 0, 0, 2, 0x1a, 0],
         0x2a => &[0, 0, 0, 0, 2, 0x22, 0],
-        // request_trailers (6) → TrailersResponse (5); response_trailers (7) → TrailersResponse (6).
+        // request_trailers (6): TrailersResponse (5). response_trailers (7): TrailersResponse (6).
         0x32 => &[0, 0, 0, 0, 2, 0x2a, 0],
         0x3a => &[0, 0, 0, 0, 2, 0x32, 0],
         _ => return None,
     }))
 }
 
-/// Judges the head, then the body behind it. What is asked in another order is not answered: Envoy refuses the request then.
+/// Judges the head, then its body. Messages in another order get no reply, and Envoy then rejects
+/// the request.
 fn judge(checks: &Checks, held: &mut Option<Held>, message: Bytes) -> Option<Bytes> {
     let answered = match ProcessingRequest::decode(message).ok()?.asked? {
         Asked::Headers(headers) => match checks.head(&fields(headers)) {
@@ -118,7 +120,7 @@ fn judge(checks: &Checks, held: &mut Option<Held>, message: Bytes) -> Option<Byt
 fn fields(headers: HttpHeaders) -> Vec<Field> {
     let headers = headers.headers.unwrap_or_default().headers;
     let field = |header: HeaderValue| {
-        // A text or bytes, as Envoy is set up.
+        // A string or bytes, depending on Envoy's configuration.
         let value = if header.raw_value.is_empty() {
             header.value.into_bytes()
         } else {
@@ -129,7 +131,7 @@ fn fields(headers: HttpHeaders) -> Vec<Field> {
     headers.into_iter().map(field).collect()
 }
 
-/// The head goes on with the context and without the key.
+/// Forwards the head with the signed context and without the key.
 fn signed(context: String) -> PartResponse {
     let header = HeaderValue {
         key: context::HEADER.to_owned(),

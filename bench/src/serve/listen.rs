@@ -1,4 +1,5 @@
-//! Accepting: HTTP/1.1 or HTTP/2 as the client begins, on a Unix socket and perhaps a TCP port, on one thread.
+//! Accepts connections on one thread: HTTP/1.1 or HTTP/2, detected from the client's first bytes,
+//! on a Unix socket and optionally a TCP port.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,11 +15,11 @@ use tokio::net::{TcpListener, UnixListener};
 use super::Body;
 use crate::outcome::Outcome;
 
-/// Flow control windows, bytes: never what a figure waits for.
+/// Flow-control window, bytes. Large enough that no request waits for it.
 const WINDOW_BYTES: u32 = 32 << 20;
-/// HTTP/2 frames, bytes: fewer of them for large bodies.
+/// Size of HTTP/2 frames, bytes: large, so that large bodies need few of them.
 const FRAME_BYTES: u32 = 1 << 20;
-/// Streams of one connection: a proxy puts all of its requests on it.
+/// Streams of one connection: a proxy multiplexes all its requests on one.
 const STREAMS: u32 = 4096;
 
 /// Serves for ever.
@@ -71,7 +72,7 @@ where
             .initial_connection_window_size(WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES)
             .max_concurrent_streams(STREAMS);
-        // A peer that goes away in the middle is no error of the bench.
+        // A peer that disconnects early is not an error of the bench.
         let service = service_fn(answer);
         drop(
             builder

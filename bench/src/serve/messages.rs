@@ -1,5 +1,5 @@
-//! Of the messages with which Envoy asks its services, the fields that are read or written here: `envoy.service.auth.v3` and
-//! `envoy.service.ext_proc.v3`, by number. What else is in a message is passed over, as protobuf has it.
+//! The parts of Envoy's `envoy.service.auth.v3` and `envoy.service.ext_proc.v3` that the bench
+//! reads or writes. Other fields of a message are skipped, as protobuf specifies.
 
 use std::collections::HashMap;
 
@@ -53,7 +53,7 @@ pub(super) struct CheckResponse {
     pub(super) answer: Option<CheckAnswer>,
 }
 
-/// Refused or let through.
+/// Denied or allowed.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum CheckAnswer {
     #[prost(message, tag = "2")]
@@ -94,7 +94,7 @@ pub(super) struct OkHttpResponse {
     pub(super) headers_to_remove: Vec<String>,
 }
 
-/// `envoy.config.core.v3.HeaderValueOption`: put in place of what there is.
+/// `envoy.config.core.v3.HeaderValueOption`: replaces an existing value.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct HeaderValueOption {
     #[prost(message, optional, tag = "1")]
@@ -124,7 +124,7 @@ pub(super) struct ProcessingRequest {
     pub(super) asked: Option<Asked>,
 }
 
-/// The part of a request that is shown.
+/// The part of a request that a message holds.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum Asked {
     #[prost(message, tag = "2")]
@@ -161,7 +161,7 @@ pub(super) struct ProcessingResponse {
     pub(super) answered: Option<Answered>,
 }
 
-/// What to do with the part that was shown.
+/// The response to that part.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum Answered {
     #[prost(message, tag = "1")]

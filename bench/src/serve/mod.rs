@@ -1,5 +1,6 @@
-//! The servers of the bench, each a process of its own so that its time is counted by itself: what stands behind every proxy, and
-//! the services for Envoy's own ways of asking somebody: ones that do nothing, and ones that make the gate's checks.
+//! The bench's own servers. Each is a separate process, so that its CPU time is counted separately.
+//! One is the upstream behind every proxy. The others implement Envoy's external services: some do
+//! nothing, some make the gate's checks.
 
 mod checks;
 mod ext_authz;
@@ -15,7 +16,7 @@ use clap::{Args, ValueEnum};
 
 use crate::outcome::{Failure, Outcome, failure};
 
-/// Which server.
+/// The kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// Answers inference over HTTP/1.1, HTTP/2 and gRPC.
@@ -24,27 +25,27 @@ pub enum Kind {
     ExtAuthz,
     /// Changes nothing: `envoy.service.ext_proc.v3.ExternalProcessor`.
     ExtProc,
-    /// Makes the gate's checks where `ext_authz` asks for them.
+    /// Makes the gate's checks as an `ext_authz` service.
     ExtAuthzChecks,
-    /// Makes the gate's checks where `ext_proc` asks for them.
+    /// Makes the gate's checks as an `ext_proc` service.
     ExtProcChecks,
 }
 
 /// Run one of the bench's own servers.
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// Which.
+    /// Which server.
     kind: Kind,
-    /// On this Unix socket.
+    /// Listen on this Unix socket.
     #[arg(long)]
     unix: PathBuf,
-    /// And on this TCP address.
+    /// Also listen on this TCP address.
     #[arg(long)]
     tcp: Option<SocketAddr>,
-    /// The policy that checks are made by, as `tensorgate render` writes it.
+    /// The policy for the checks, as `tensorgate render` writes it.
     #[arg(long, requires = "key")]
     bundle: Option<PathBuf>,
-    /// The key that contexts are signed with.
+    /// The key that signs contexts.
     #[arg(long)]
     key: Option<PathBuf>,
 }
@@ -76,19 +77,19 @@ impl Serve {
 
     fn checks(&self) -> Outcome<checks::Checks> {
         let (Some(bundle), Some(key)) = (&self.bundle, &self.key) else {
-            return failure("checks are made by a --bundle and a --key");
+            return failure("this server needs --bundle and --key");
         };
         checks::Checks::load(bundle, key)
     }
 }
 
-/// The field that a credential comes in, which goes no further.
+/// The header field of the credential, which is not forwarded.
 const CREDENTIAL: &str = "x-api-key";
 
-/// An answer's body: data and perhaps trailers, whole or bit by bit.
+/// A response body: data and optional trailers, whole or in chunks.
 type Body = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Failure>;
 
-/// One gRPC message with status OK behind it.
+/// One gRPC message followed by status OK.
 fn grpc(message: &[u8]) -> http::Response<Body> {
     use http_body_util::BodyExt as _;
     let body = http_body_util::Full::new(bytes::Bytes::from(framed(message)))
@@ -98,7 +99,7 @@ fn grpc(message: &[u8]) -> http::Response<Body> {
     grpc_head(body)
 }
 
-/// A message in its frame, not compressed.
+/// An uncompressed message in its gRPC frame.
 fn framed(message: &[u8]) -> Vec<u8> {
     let mut framed = Vec::with_capacity(message.len().saturating_add(FRAME_HEAD_BYTES));
     framed.push(0);
@@ -126,5 +127,5 @@ fn ok_trailers() -> http::HeaderMap {
     trailers
 }
 
-/// A gRPC frame's flag and length.
+/// Length of a gRPC frame's header: flag and message length.
 const FRAME_HEAD_BYTES: usize = 5;

@@ -1,5 +1,6 @@
-//! What stands behind every proxy and every peer: an inference server that reads a request to its last byte and answers ten
-//! numbers at once. Over gRPC it answers what a host or a peer asks of a server before it trusts it.
+//! The upstream behind every proxy and every peer: an inference server that reads the whole request
+//! and answers ten numbers at once. Over gRPC it also answers the metadata and readiness calls that
+//! a host or a peer makes first.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -17,10 +18,10 @@ use super::{Body, FRAME_HEAD_BYTES, grpc};
 use crate::models;
 use crate::outcome::{Failure, Outcome};
 
-/// Of a request, bytes kept: where a model's name and the request's id are.
+/// Bytes of a request that are kept: the model's name and the request's ID are in them.
 const KEPT_BYTES: usize = 4 << 10;
 
-/// Reads all, answers.
+/// Reads the whole request and answers it.
 pub(super) async fn answer(request: Request<Incoming>) -> Outcome<Response<Body>> {
     let (head, mut body) = request.into_parts();
     let mut kept = Vec::new();
@@ -80,7 +81,7 @@ fn metadata(request: &ModelMetadataRequest) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// Ten numbers, for the model and the id that were named.
+/// A response of ten numbers with the model and the ID of the request.
 fn inference(asked: &[u8]) -> Vec<u8> {
     let (mut model_name, mut id) = (String::new(), String::new());
     let mut rest = asked;
@@ -109,7 +110,8 @@ fn inference(asked: &[u8]) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// A field number, its bytes, and what follows; `None` where there is none of that kind or it was cut.
+/// A length-delimited field: its number, its bytes and the rest. `None` for another wire type or
+/// truncated data.
 fn length_delimited(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let mut rest = bytes;
     let tag = prost::encoding::decode_varint(&mut rest).ok()?;

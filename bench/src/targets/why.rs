@@ -1,22 +1,126 @@
-//! Where the time of what is missed goes, and what would close it.
+//! Notes on missed targets: where the time goes, and what would help.
 
-pub(super) const KEY: &str = "A module that makes the same calls of the proxy and computes nothing costs a third of what the gate adds: removing and replacing header fields first, then the bucket, what the access log asks, the clock. The rest is our code, and most of that is not the work itself: the same module answers the same request in 11 µs in V8 when nothing else runs, calls included, and takes two to three times as long between two turns of Envoy's own code. It is some 2,800 lines of a cache in 180 functions, each run once a request (a first-level cache holds 512), beside the 5,600 of Envoy's that it displaces: Envoy's own code takes a third more time than with the module that computes nothing. So a step that is run costs more than a loop that runs long: 128 numbers of JSON cost less than reading the head. Compiling for size makes no fewer lines (3,000) and is slower by a sixth, a SHA-256 without unrolled rounds saves 170 lines and costs as much; lists of small pieces in front of the VM's allocator gained nothing. binaryen's wasm-opt saves some 7 % of what is added. Closing more of it: fewer steps a request. A filter that does nothing costs 1.11 times bare.";
-pub(super) const BINARY_600K: &str = "A body that is held is copied once more, into the VM, and goes on only when it is whole: of what our side of 600 KB costs a half is the scan and a quarter the copy, and Envoy calls for each 16 KB of it. Over REST the same code runs as over gRPC; there a bare Envoy pays for each frame that it sends on by itself, which a gate that holds the whole saves. Bodies that are checked as they pass (beyond `hold_bytes`) are not held: what 256 MiB reach shows what smaller ones would with a smaller `hold_bytes`.";
-pub(super) const STREAMED: &str = "Each piece is copied into the VM once and looked at there; memory is that of a piece, and of what Envoy's windows let a client send ahead.";
-pub(super) const JSON_575K: &str = "135 instructions a number natively (callgrind; 290 before lists were read in one loop), of which the eight digits behind the point are 45. Beside the numbers stand the copy into the VM, the look whether the text is UTF-8, and the range.";
-pub(super) const SCAN_RATE: &str = "The difference between two contracts over 8 MB, so memory is in it. The scan itself is vector code over four places of a block at once, 40 to 49 GB/s in V8 by itself.";
-pub(super) const RS256: &str = "A bound in microseconds, from a machine on which Envoy's own chain took 26 µs more for a new RS256 token and 49 µs for an ES256 one. Its rows are in the table: what the gate adds beside what that chain adds here is the better figure. The key is handed over as DER and parsed anew each time.";
-pub(super) const EDDSA: &str = "Envoy's `verify_signature` knows no EdDSA, so the curve is computed in V8 without wide multiplication. The same remark on the machine holds.";
-pub(super) const FLOOD: &str = "EdDSA is verified in V8, without wide multiplication. `lockout`, which the policy of this scenario has, bounds how many tokens a second a source can have verified; its first failures are verified all the same.";
-pub(super) const MEMORY: &str = "Of 130 MB of heap 32 are in use; 65 are free pages and 25 the caches of threads that V8's compilation of the module left behind (Envoy's `/memory`): 2.5 MB of WebAssembly are compiled at every start, on as many threads as there are cores, so that a machine with more of them shows more. Envoy's allocator gives free pages back only where it is told to: a rendered bootstrap tells it (`memory_allocator_manager`, 27 MiB less within seconds), the bench's bare listener does not. Compiling the module for size saves 29 MiB and costs CPU.";
-pub(super) const INSTANCE: &str = "Most of it is clearing the memory that the last instance had, up to the size it starts with: 1.1 MiB with the stack that rustc gives a module, 320 KiB with one of 256 KiB. Asking the kernel which pages were written (PAGEMAP_SCAN) would clear less, and would leave a page that is swapped out or on its way to another node as it was: one call's data in the next one's instance. A smaller stack is what is left.";
-pub(super) const HANDLER: &str = "By samples of the guest's threads (perf) 61 % is the handler's code (1.5 times native: fuel, 128-bit vectors), 15 % copying the answer out, 7 % clearing memory after it, 3 % copying the input in, 6 % the kernel, which wakes and switches threads. Memory does not grow: an instance starts with what the call takes, and an answer's room is not cleared first. On a machine that others use the caches are shared, too, and the copies cost more than native code that keeps its output.";
-pub(super) const NEIGHBOUR: &str = "Traced by the kernel's scheduler events: what is left are the first calls of a handler of which nothing is known yet, and the kernel's turns for whoever stands back, up to a tick of its own each (4 ms where HZ is 250) when somebody wakes and sleeps beside it. Calls that have taken all that they may run on all cores but one; those that are only long do not.";
-pub(super) const OVERLOAD: &str = "What the gate itself spends on a request that the host refuses, reading and checking its body, is spent in vain and comes out of the same core. Refusing at the gate's head while the host says that it is full would spare it.";
-pub(super) const CLIENT_BYTES: &str = "A VM never gives memory back, so what stands is the peak of reading the policy: its JSON (197 bytes a client) beside the form as written (some 290), and then that form beside the validated one (150) and an index by which equal keys are told (65). Closing it: a configuration that is read in pieces, and a form as written that keeps digests as bytes.";
-pub(super) const TRANSFORM: &str = "By call stacks sampled with perf while guests' memory still grew in each call (7 %, since gone), 47 % of the host's time was the kernel's: 23 % writing the 600 KB to the backend, 3 % reading the request. 8 % are the guest's own code, 11 % copying, 4 % looking at every value that it made, 4 % the audit thread. Buffers of 600 KB are kept by the heap: before, giving pages to new ones took 14 %. Writing more at once than a frame of 16 KiB, which is all that the backend takes, gained nothing.";
-pub(super) const PASS_1K: &str = "By call stacks sampled with perf, 36 % of the host's time is the kernel's: 10 % writing to both sides, one write to each a request, 9 % waiting for sockets and giving way to Envoy on the same core. 12 % is HTTP/2's frames and header fields on both sides, 7 % allocations, 12 % the audit thread, a third of that woken and put to sleep: six times for ten requests, since answers that are ready together wake it once. That the thread which ends a request writes its line itself would save some 5 %, and a disk that stands still would then hold up whatever else that thread serves. 4 % is the log's line. The host's own code is a sixth, of which no function takes more than 2 %. mimalloc and jemalloc cost as much as the heap that is there, and hold more. A bare hop decodes nothing, judges nothing and writes no line before it answers.";
-pub(super) const HOST_BUFFERING: &str = "Room is taken for a body as it came and as it was decoded. The message that goes to the backend is a third copy, for which none is taken, and what HTTP/2 has received and nobody has read stands beside all of it.";
-pub(super) const PYTHON_START: &str = "By samples of the guest's thread (perf), with CPython's modules fused into one when the handler is built: a third is copying 8 MiB of its image back into place, since no page of it may be trusted to be as it was; another is the pages beyond those, which the kernel takes back and gives anew where they are touched; the guest is most of the rest. Closing it: an image that is smaller, which is what the interpreter and its standard library leave in memory; or to clear only the pages that were written, which the kernel can say of those alone that are neither swapped out nor on their way to another place.";
-pub(super) const JS_START: &str = "By samples of the guest's thread (perf), with QuickJS and its bindings fused into one module when the handler is built: a third is copying its image of 1.9 MB back into place and clearing what lies behind it, a quarter the guest, a tenth the engine looking up what the modules that are left give each other (the kit, and what binds it).";
-pub(super) const KIT_JOB: &str = "Each copy of 602 KB counts: out of the kit in blocks, into an object of the language's, from there to what the host reads, and out. By samples of the guest's thread (perf) two fifths of the job from Python are page faults, most of them in the 2 MiB by which its memory grows for those copies, and a quarter is the language's start, whose note stands beside it. Closing it: an answer that the host takes from the kit.";
+pub(super) const KEY: &str = "\
+    A module that makes the same proxy calls and computes nothing accounts for a third of \
+    what the gate adds: first removing and replacing header fields, then the bucket, the \
+    access log's calls and the clock. The rest is our code. Most of that cost is cache \
+    misses, not computation. In V8 with nothing else running, the same module answers the \
+    same request in 11 µs, calls included; between two runs of Envoy's own code it takes two \
+    to three times as long. It touches some 2,800 cache lines in 180 functions, each once a \
+    request (a first-level cache holds 512), and displaces the 5,600 lines of Envoy. Envoy's \
+    own code takes a third longer than with the module that computes nothing. So a function \
+    that runs once costs more than a long loop: 128 numbers of JSON cost less than reading \
+    the head. Compiling for size does not reduce the cache lines (3,000) and is slower by a \
+    sixth. A SHA-256 without unrolled rounds saves 170 lines and costs as much. Free lists \
+    of small blocks in front of the VM's allocator gained nothing. binaryen's wasm-opt saves \
+    some 7 % of what is added. Fewer functions a request would help. A filter that does \
+    nothing costs 1.11 times bare.";
+pub(super) const BINARY_600K: &str = "\
+    A buffered body is copied once more, into the VM, and is forwarded only when it is \
+    complete. Of the gate's cost for 600 KB, half is the scan and a quarter the copy, and \
+    Envoy calls the filter for each 16 KB. REST runs the same code as gRPC. Over REST, a \
+    bare Envoy pays for each frame that it forwards, which a gate that buffers the whole \
+    body saves. Bodies larger than `hold_bytes` are checked as they are streamed and are not \
+    buffered: the 256 MiB figure shows what smaller bodies would reach with a smaller \
+    `hold_bytes`.";
+pub(super) const STREAMED: &str = "\
+    Each chunk is copied into the VM once and checked there. Memory is one chunk, plus what \
+    Envoy's flow-control windows let a client send ahead.";
+pub(super) const JSON_575K: &str = "\
+    135 instructions a number in native code (callgrind; 290 before lists were read in one \
+    loop), of which the eight digits after the decimal point are 45. The other costs are the \
+    copy into the VM, the UTF-8 check and the range check.";
+pub(super) const SCAN_RATE: &str = "\
+    The difference between two contracts over 8 MB, so it includes memory access. The scan \
+    itself is vector code over four positions of a block at once, 40 to 49 GB/s in V8 by \
+    itself.";
+pub(super) const RS256: &str = "\
+    An absolute bound in microseconds, from a machine on which Envoy's own chain took 26 µs \
+    more for a new RS256 token and 49 µs for an ES256 one. The table has rows for that chain \
+    on this machine: comparing what each adds is more meaningful. The key is passed as DER \
+    and parsed anew each time.";
+pub(super) const EDDSA: &str = "\
+    Envoy's `verify_signature` does not support EdDSA, so the curve is computed in V8 \
+    without wide multiplication. The bound comes from the same machine as RS256's.";
+pub(super) const FLOOD: &str = "\
+    EdDSA is verified in V8, without wide multiplication. `lockout`, which this scenario's \
+    policy has, bounds how many tokens a second are verified for one source; its first \
+    failures are verified all the same.";
+pub(super) const MEMORY: &str = "\
+    Of 130 MB of heap, 32 are in use, 65 are free pages, and 25 are thread caches left by \
+    V8's compilation of the module (Envoy's `/memory`). 2.5 MB of WebAssembly are compiled \
+    at every start on as many threads as there are cores, so a machine with more cores shows \
+    more. Envoy's allocator returns free pages only when configured to: a rendered bootstrap \
+    does so (`memory_allocator_manager`, 27 MiB less within seconds), the bench's bare \
+    listener does not. Compiling the module for size saves 29 MiB and costs CPU.";
+pub(super) const INSTANCE: &str = "\
+    Most of it is clearing the previous instance's memory up to the initial size: 1.1 MiB \
+    with rustc's default stack, 320 KiB with a stack of 256 KiB. Asking the kernel which \
+    pages were written (PAGEMAP_SCAN) would clear less. But it would miss a page that is \
+    swapped out or being migrated to another node, and so leave one call's data in the next \
+    call's instance. A smaller stack is the remaining option.";
+pub(super) const HANDLER: &str = "\
+    By samples of the guest's threads (perf), 61 % is the handler's code (1.5 times native: \
+    fuel, 128-bit vectors), 15 % copying the answer out, 7 % clearing memory afterwards, 3 % \
+    copying the input in, and 6 % the kernel, which wakes and switches threads. Memory does \
+    not grow: an instance starts with what the call needs, and the answer's buffer is not \
+    cleared first. On a machine with other users the caches are shared too, and the copies \
+    cost more than native code that reuses its output.";
+pub(super) const NEIGHBOUR: &str = "\
+    By the kernel's scheduler trace, two causes remain. One is the first calls of a handler \
+    without a history. The other is the kernel's time slices for descheduled threads, up to \
+    one tick each (4 ms where HZ is 250), when another thread wakes and sleeps beside them. \
+    Calls that have used up their CPU share may run on all cores but one; calls that are \
+    merely long are not restricted.";
+pub(super) const OVERLOAD: &str = "\
+    When the host rejects a request, the gate has already spent CPU time of the same core on \
+    reading and checking its body. Rejecting at the gate's header phase while the host \
+    reports overload would save that.";
+pub(super) const CLIENT_BYTES: &str = "\
+    A VM never returns memory, so the figure is the peak while the policy is read: its JSON \
+    (197 bytes a client) together with the unvalidated form (some 290), and then that form \
+    together with the validated one (150) and an index that detects equal keys (65). Reading \
+    the configuration in parts, and keeping digests as bytes in the unvalidated form, would \
+    help.";
+pub(super) const TRANSFORM: &str = "\
+    By call stacks sampled with perf while guest memory still grew in each call (7 %, since \
+    removed), 47 % of the host's time was in the kernel: 23 % writing the 600 KB to the \
+    backend, 3 % reading the request. 8 % is the guest's own code, 11 % copying, 4 % \
+    checking the values that it made, 4 % the audit thread. The heap keeps buffers of 600 \
+    KB: before that, mapping pages for new ones took 14 %. Writing more at once than a 16 \
+    KiB frame, the most that the backend accepts, gained nothing.";
+pub(super) const PASS_1K: &str = "\
+    By call stacks sampled with perf, 36 % of the host's time is in the kernel: 10 % writing \
+    to both sides (one write to each a request), 9 % waiting for sockets and yielding to \
+    Envoy on the same core. 12 % is HTTP/2 frames and header fields on both sides, 7 % \
+    allocations, 12 % the audit thread. A third of the audit thread's share is waking and \
+    sleeping: six times for ten requests, since answers that are ready together wake it \
+    once. Writing the audit line on the request's own thread would save some 5 %, but a \
+    stalled disk would then block everything else that the thread serves. 4 % is formatting \
+    the audit line. The host's own code is a sixth, of which no function takes more than 2 \
+    %. mimalloc and jemalloc cost as much as the current heap and use more memory. A bare \
+    hop decodes nothing, judges nothing and writes no line before it answers.";
+pub(super) const HOST_BUFFERING: &str = "\
+    Memory is reserved for a body as received and as decoded. The message for the backend is \
+    a third copy without a reservation, and data that HTTP/2 has received and the host has \
+    not yet read comes on top.";
+pub(super) const PYTHON_START: &str = "\
+    By samples of the guest's thread (perf), with CPython's modules fused into one when the \
+    handler is built: a third is copying 8 MiB of its memory image back into place, since no \
+    page can be trusted to be unchanged. Another third is the pages beyond the image, which \
+    the kernel reclaims and maps again when they are touched. The guest is most of the rest. \
+    A smaller image would help, which means less memory used by the interpreter and its \
+    standard library. So would clearing only the pages that were written, but the kernel \
+    cannot report those that are swapped out or being migrated.";
+pub(super) const JS_START: &str = "\
+    By samples of the guest's thread (perf), with QuickJS and its bindings fused into one \
+    module when the handler is built: a third is copying its 1.9 MB memory image back into \
+    place and clearing the memory behind it, a quarter is the guest, and a tenth is the \
+    engine resolving the imports between the remaining modules (the tensor kit and its \
+    bindings).";
+pub(super) const KIT_JOB: &str = "\
+    Each copy of 602 KB counts: out of the tensor kit in blocks, into an object of the \
+    language, from there to what the host reads, and out. By samples of the guest's thread \
+    (perf), two fifths of the task in Python are page faults, most of them in the 2 MiB by \
+    which its memory grows for those copies. A quarter is the language's start, which has \
+    its own note. An answer that the host reads directly from the kit would help.";

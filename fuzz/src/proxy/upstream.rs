@@ -1,4 +1,4 @@
-//! What the upstream may see, whatever was sent.
+//! Checks of what the upstream receives.
 
 use tensorgate_filter_core::host::Field;
 use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject};
@@ -7,7 +7,8 @@ use tensorgate_wire::messages::{Messages, NextMessage};
 
 use crate::support::{MAIN, NOW_UNIX_S, RATES, RAW};
 
-/// What the upstream sees of a request: fields that the gate allows, one context that verifies.
+/// Checks the headers that the upstream receives: only fields that the gate allows, and one context
+/// that verifies.
 pub(super) fn marked(headers: &[Field], context_key: &str) {
     let text = |name: &str| {
         let mut values = headers
@@ -32,30 +33,30 @@ pub(super) fn marked(headers: &[Field], context_key: &str) {
         assert!(MAIN.contains(client) || RATES.contains(client) || RAW.contains(client));
     }
     for name in ["x-api-key", "authorization", "cookie", "x-forwarded-for"] {
-        assert_eq!(text(name), None, "a credential goes on");
+        assert_eq!(text(name), None, "a credential is forwarded");
     }
 }
 
-/// What goes on of a stream is messages behind marks of the gate's, whole ones and nothing beside them.
+/// Checks a forwarded stream: only complete messages in the gate's envelopes.
 pub(super) fn behind_marks(headers: &[Field], context_key: &str, sent: &[u8]) {
     if sent.is_empty() {
         return;
     }
     let context = headers.iter().find(|(name, _)| name == HEADER.as_bytes());
-    let (_, context) = context.expect("the head went on with a context");
+    let (_, context) = context.expect("the head was forwarded with a context");
     let context = str::from_utf8(context).expect("made by the gate");
     let key = Key::from_hex(context_key).expect("a key");
     let mut messages = Messages::from_gate(EnvelopeCodec::new(&key, context), usize::MAX);
     let mut rest = sent;
     while let NextMessage::Message { used, .. } | NextMessage::Refused { used, .. } =
-        messages.take(rest).expect("a mark of the gate's own")
+        messages.take(rest).expect("an envelope of the gate")
     {
         rest = &rest[used..];
     }
-    assert!(rest.is_empty(), "a piece of a message goes on");
+    assert!(rest.is_empty(), "an incomplete message is forwarded");
 }
 
-/// What the host accepts as a whole request: every verdict that the context announces.
+/// Checks what the host accepts as a complete request: each verdict that the context announces.
 pub(super) fn with_verdicts(headers: &[Field], context_key: &str, trailers: &[Field], sent: &[u8]) {
     let text = |name: &str| {
         let mut values = headers.iter().filter(|(known, _)| known == name.as_bytes());
@@ -77,7 +78,11 @@ pub(super) fn with_verdicts(headers: &[Field], context_key: &str, trailers: &[Fi
         .iter()
         .filter(|(name, _)| name == TRAILER.as_bytes());
     let verdicts: Vec<_> = verdicts.map(|(_, value)| value.as_slice()).collect();
-    assert_eq!(verdicts.len(), trailers.len(), "a client's trailer goes on");
+    assert_eq!(
+        verdicts.len(),
+        trailers.len(),
+        "a trailer of the client is forwarded"
+    );
     let read = request.read_all(&key, context.verdicts, &verdicts, sent);
     assert!(read.is_ok(), "{read:?}");
 }

@@ -373,7 +373,7 @@ fn a_certificate_is_revoked_by_its_number_wherever_it_is_shown() {
 }
 
 #[test]
-fn a_connection_whose_certificate_nobody_tells_is_nobodys() {
+fn a_connection_without_a_known_certificate_identifies_no_client() {
     let certificates = certificates(1, json!({}));
     let own = named(&[ENGINE], &[]);
     let shown = |header: &str, sha256: &str| {

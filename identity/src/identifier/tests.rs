@@ -228,7 +228,7 @@ fn a_certificate_is_named_by_what_it_proved() {
 }
 
 #[test]
-fn where_nobody_asks_for_certificates_the_header_is_nobodys_word() {
+fn where_no_certificates_are_requested_the_header_is_not_trusted() {
     let shown = shown(&[ENGINE], &["batch.example.com"]);
     let evidence = Evidence {
         certificate: Some(Certificate {

@@ -409,7 +409,7 @@ impl Folder {
             if let Err(error) = full.sync_data() {
                 tracing::error!(
                     cause = error.to_string(),
-                    "a closed audit file may not be on the disk"
+                    "cannot sync a closed audit file to disk"
                 );
             }
         };
@@ -418,7 +418,7 @@ impl Folder {
             Ok(syncing) => self.syncing = Some(syncing),
             Err(error) => tracing::error!(
                 cause = error.to_string(),
-                "a closed audit file may not be on the disk"
+                "cannot sync a closed audit file to disk"
             ),
         }
     }
@@ -437,7 +437,7 @@ impl Folder {
         let failed = |error: &io::Error| {
             tracing::warn!(
                 cause = error.to_string(),
-                "a closed audit file cannot be removed"
+                "cannot remove a closed audit file"
             );
         };
         let mut closed = self

@@ -230,11 +230,7 @@ impl State {
         };
         let Some(text) = read else {
             if anything {
-                note(
-                    found,
-                    "head-missing",
-                    "nothing says where the log ended".into(),
-                );
+                note(found, "head-missing", "the log's end is unknown".into());
             }
             return;
         };
@@ -261,7 +257,11 @@ impl State {
 
 /// Adds damage to the list and logs it.
 pub(super) fn note(found: &mut Vec<Found>, what: &str, detail: String) {
-    tracing::error!(what, detail, "the audit log is not as it was left");
+    tracing::error!(
+        what,
+        detail,
+        "audit log changed while the host was not running"
+    );
     found.push(Found {
         what: what.to_owned(),
         detail,

@@ -129,7 +129,7 @@ impl AuditServer {
         let outcomes = self.outcomes;
         let stopped = tokio::task::spawn_blocking(move || outcomes.audit().stop()).await;
         if let Err(error) = stopped {
-            tracing::error!(cause = error.to_string(), "the audit log was not closed");
+            tracing::error!(cause = error.to_string(), "audit log not closed");
         }
     }
 }

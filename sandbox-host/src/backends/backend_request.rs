@@ -219,7 +219,7 @@ impl Message {
             .flatten()
             .map(|message| Self::Predictions(message.into()))
         };
-        written.ok_or_else(|| fault("the inputs cannot be said in its protocol".to_owned()))
+        written.ok_or_else(|| fault("the inputs cannot be encoded in its protocol".to_owned()))
     }
 }
 

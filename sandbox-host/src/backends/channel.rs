@@ -192,7 +192,7 @@ impl ChannelState {
             .map_err(std::io::Error::other)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(cause = error.to_string(), "a connection to a backend broke");
+                tracing::debug!(cause = error.to_string(), "connection to a backend failed");
             }
         });
         Ok(requests)

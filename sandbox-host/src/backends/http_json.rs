@@ -58,7 +58,7 @@ impl TemplateRequest {
             .await
             .flatten()
             .ok_or_else(|| {
-                BackendError::Fault("the inputs cannot be said in JSON of its own".to_owned())
+                BackendError::Fault("the inputs cannot be encoded in its JSON template".to_owned())
             })?;
         Ok(Self {
             template: Arc::clone(template),

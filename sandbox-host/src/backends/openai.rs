@@ -126,7 +126,7 @@ impl Upstream {
         // The memory for the whole response was reserved before.
         let answer = self.request(request, body, max_bytes, |_| true);
         let answer = within(deadline, answer).await?;
-        answer.ok_or_else(|| BackendError::Fault("an answer without room".to_owned()))
+        answer.ok_or_else(|| BackendError::Fault("a response without a memory permit".to_owned()))
     }
 
     /// Whether the server accepts a connection before the deadline.
@@ -202,8 +202,9 @@ async fn read(
 ) -> Result<Option<Bytes>, BackendError> {
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|error| BackendError::Unavailable(format!("the answer broke off: {error}")))?;
+        let frame = frame.map_err(|error| {
+            BackendError::Unavailable(format!("the answer ended early: {error}"))
+        })?;
         let Ok(data) = frame.into_data() else {
             continue;
         };

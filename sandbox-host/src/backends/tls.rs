@@ -183,7 +183,7 @@ impl FileSource {
         {
             tracing::error!(
                 %error,
-                "certificates for a backend cannot be used: those before stay in force"
+                "cannot use the new certificates for a backend: the previous ones stay in force"
             );
         }
         read.stamps = stamps;
@@ -207,7 +207,7 @@ impl FileSource {
         let renewed = self.files.read(self.spiffe.as_deref(), self.protocol);
         read.usable = renewed.is_ok();
         read.config = renewed?;
-        tracing::info!(ca = %self.files.ca.display(), "certificates for a backend were read again");
+        tracing::info!(ca = %self.files.ca.display(), "certificates for a backend reloaded");
         Ok(())
     }
 

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_is_followed_and_nobody_elses_folder_is_used() {
+    fn no_link_is_followed_and_no_other_users_folder_is_used() {
         let folder_path = TempFolder::new("links");
         let (real, link) = (folder_path.0.join("real"), folder_path.0.join("link"));
         let mut folder = Folder::open(&real, 2, 1 << 20).unwrap();

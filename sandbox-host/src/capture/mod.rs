@@ -174,7 +174,7 @@ impl Capturer {
         if before.saturating_add(bytes) > room || self.queue.try_send(call).is_err() {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             count_and_log(&self.counts.dropped, |dropped| {
-                tracing::warn!(dropped, "captured calls are dropped: the disk is slow");
+                tracing::warn!(dropped, "captured calls dropped: the disk is slow");
             });
         }
     }
@@ -203,7 +203,7 @@ impl Writer {
             }
             Err(cause) => count_and_log(&self.counts.failed, |failed| {
                 let request_id = &*call.request_id;
-                tracing::error!(request_id, failed, cause, "a captured call cannot be kept");
+                tracing::error!(request_id, failed, cause, "cannot store a captured call");
             }),
         }
     }

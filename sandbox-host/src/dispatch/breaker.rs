@@ -218,7 +218,7 @@ impl Circuits {
             .map_or(Ok(CallKind::Regular), |own| own.admit(now));
         let turn = turn.map_err(|left| rejection(left, "for this client"))?;
         let all = self.shared.admit(now);
-        let all = all.map_err(|left| rejection(left, "for everybody"))?;
+        let all = all.map_err(|left| rejection(left, "for all clients"))?;
         if let Some(own) = own {
             self.by_client.insert(client_key, own);
         }
@@ -330,7 +330,7 @@ impl Breaker {
             return Err(rejection(left, "for this client"));
         }
         let all = circuits.shared.open_for(now);
-        all.map_or(Ok(()), |left| Err(rejection(left, "for everybody")))
+        all.map_or(Ok(()), |left| Err(rejection(left, "for all clients")))
     }
 
     /// Permits a call of a client. [`Self::record`] takes the permission back.
@@ -353,16 +353,19 @@ impl Breaker {
             tracing::warn!(
                 backend = &*self.backend,
                 seconds = long.as_secs(),
-                "a backend failed in a row, whichever endpoint was asked: nothing is sent to it for a while"
+                "circuit opened for all clients: consecutive failures of a backend"
             );
         } else if was_open && !is_open {
-            tracing::info!(backend = &*self.backend, "a backend answers again");
+            tracing::info!(
+                backend = &*self.backend,
+                "circuit closed: a backend answers again"
+            );
         }
         if let Some(long) = own {
             tracing::warn!(
                 backend = &*self.backend,
                 seconds = long.as_secs(),
-                "a backend failed in a row for one client: nothing of that client is sent to it for a while"
+                "circuit opened for one client: consecutive failures of a backend"
             );
         }
     }
@@ -375,7 +378,7 @@ impl Breaker {
 
 fn rejection(left: Duration, of: &str) -> BackendError {
     BackendError::Unavailable(format!(
-        "its circuit is open {of}: it failed in a row, and is asked again in {} ms",
+        "its circuit is open {of} after consecutive failures; the next probe is in {} ms",
         left.as_millis()
     ))
 }

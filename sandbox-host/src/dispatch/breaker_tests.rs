@@ -50,7 +50,7 @@ async fn failures_in_a_row_open_it_and_an_answer_between_does_not() {
     }
     assert_eq!(breaker.check(client(2)), Ok(()));
     assert!(call(&breaker, 3, Outcome::TimedOut));
-    let refused = Err(rejection(Duration::from_secs(5), "for everybody"));
+    let refused = Err(rejection(Duration::from_secs(5), "for all clients"));
     assert_eq!(breaker.check(client(4)), refused);
     assert!(!call(&breaker, 4, Outcome::Answered));
     assert_eq!((breaker.open_circuits.get(), breaker.opened.get()), (1, 1));

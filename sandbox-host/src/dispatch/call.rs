@@ -161,7 +161,7 @@ impl InFlightCall {
                 .on_failure(self.endpoint_index, client_key, self.started)
             {
                 None => return,
-                Some(Ejection::AllClients(time)) => (time, "everybody"),
+                Some(Ejection::AllClients(time)) => (time, "all clients"),
                 Some(Ejection::OneClient(time)) => (time, "one client"),
             };
         self.observer.ejected.inc();
@@ -171,7 +171,7 @@ impl InFlightCall {
             seconds = time.as_secs(),
             of,
             %error,
-            "an endpoint failed in a row and is left alone"
+            "endpoint ejected after consecutive failures"
         );
     }
 
@@ -190,7 +190,7 @@ impl Drop for InFlightCall {
             && is_too_slow(self.started.elapsed(), self.whole, false)
         {
             self.report_request_failure(&BackendError::Timeout(
-                "no answer before every caller left".to_owned(),
+                "all callers left before the response".to_owned(),
             ));
         }
         self.report_unknown();

@@ -64,7 +64,7 @@ async fn who_has_many_waiting_is_served_in_turn_with_who_has_as_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_comes_again_and_again_is_behind_who_waits() {
+async fn a_client_that_keeps_sending_is_queued_behind_waiting_clients() {
     let mut fair = FairQueue::new(1, 100);
     assert!(take(&mut fair, 1));
     assert_eq!(wait(&mut fair, 1, 1), Some(None));
@@ -131,7 +131,7 @@ async fn who_is_alone_has_every_place_and_who_is_not_leaves_some_for_a_minute() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_long_somebody_waits_is_known_by_its_share() {
+async fn a_clients_wait_is_predicted_by_its_share() {
     let mut fair = FairQueue::new(4, 100);
     assert!((0..4).all(|_| take(&mut fair, 1)));
     assert_eq!(fair.permits_ahead(who(1)), 1);
@@ -146,7 +146,7 @@ async fn how_long_somebody_waits_is_known_by_its_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_place_is_counted_whoever_comes_waits_leaves_or_gives_way() {
+async fn every_slot_is_counted_across_arrivals_waits_cancellations_and_preemptions() {
     let mut fair = FairQueue::new(5, 7);
     let mut state = 1_u64;
     let mut dice = |sides: u64| {

@@ -32,7 +32,7 @@ impl Dispatcher {
             let chosen = attempts.next_endpoint().await?;
             let answered = match chosen.endpoint.http_json() {
                 None => Err(BackendError::Fault(
-                    "the backend does not speak JSON of its own".to_owned(),
+                    "the backend has no JSON template".to_owned(),
                 )),
                 Some(server) => match server.infer(&question, deadline).await {
                     Ok(answer) => question.decode_response(outputs, answer).await,

@@ -186,14 +186,14 @@ impl ConcurrencyLimiter {
             let before_it = (before, fair.limit());
             if lock(&self.hold_times).would_miss_deadline(client_key, before_it, left, now) {
                 return Err(format!(
-                    "with {} requests before it, it would not be answered in the {} ms that are left",
+                    "with {} requests queued before it, it would not be answered in the remaining {} ms",
                     before.saturating_sub(1),
                     left.as_millis()
                 ));
             }
             let Some(joined) = fair.enqueue(client_key, tell) else {
                 return Err(format!(
-                    "{} requests wait for the backend already, and none of a client that has more",
+                    "the queue is full: {} requests wait for the backend, and no client has more of them",
                     self.max_waiting
                 ));
             };
@@ -221,14 +221,14 @@ impl ConcurrencyLimiter {
             Ok(Ok(QueueOutcome::Preempted)) => {
                 self.preempted.inc();
                 shed(format!(
-                    "{} requests wait for the backend, and this one gave way to a client that has fewer",
+                    "preempted: {} requests wait for the backend, and another client has fewer",
                     self.max_waiting
                 ))
             }
-            Ok(Err(_)) => shed("the backend's places are closed".to_owned()),
+            Ok(Err(_)) => shed("the backend's permits are closed".to_owned()),
             Err(_) => Err(Denial::new(
                 Reason::BackendTimeout,
-                "no place at the backend came free within the deadline",
+                "no slot at the backend became free within the deadline",
             )),
         }
     }

@@ -163,7 +163,7 @@ async fn places_that_are_to_go_do_so_as_they_come_free_and_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_with_slow_requests_keeps_nobody_waiting_for_longer_than_one_of_them() {
+async fn a_client_with_slow_requests_delays_others_by_at_most_one_of_them() {
     let settings = json!({"max_in_flight": 8, "queue": 16});
     let limiter = limiter(&policy(&settings, &json!({})));
     let mut flood = tokio::task::JoinSet::new();
@@ -206,7 +206,7 @@ async fn a_client_with_slow_requests_keeps_nobody_waiting_for_longer_than_one_of
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_leaves_in_the_moment_of_its_turn_takes_no_place_along() {
+async fn a_request_cancelled_at_its_turn_takes_no_slot() {
     let settings = json!({"max_in_flight": 1, "queue": 8});
     let limiter = limiter(&policy(&settings, &json!({})));
     let first = limiter.acquire(who("a"), within(1_000)).await;

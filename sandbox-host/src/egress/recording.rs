@@ -89,7 +89,7 @@ impl<'t> PendingRecord<'t> {
             host,
             outcome,
             cause = refusal.cause,
-            "what a handler asked for was not brought"
+            "capability request of a handler failed"
         );
         Err(refusal.missing)
     }

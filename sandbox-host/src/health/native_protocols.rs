@@ -46,7 +46,7 @@ pub(super) async fn torch_server(line: &Channel, deadline: Instant) -> Result<()
         Ok(())
     } else {
         Err(BackendError::Busy(
-            "the server says that it is not healthy".to_owned(),
+            "the server reports that it is not healthy".to_owned(),
         ))
     }
 }

@@ -117,7 +117,7 @@ async fn server(line: &Channel) -> Result<(), BackendError> {
         Ok(())
     } else {
         Err(BackendError::Busy(
-            "the server says that it is not ready".to_owned(),
+            "the server reports that it is not ready".to_owned(),
         ))
     }
 }
@@ -132,8 +132,9 @@ async fn models(
     let quick = Arc::new(Semaphore::new(MODELS_AT_ONCE));
     let all = Arc::new(Semaphore::new(MODELS_AT_ONCE.saturating_add(SLOW_AT_ONCE)));
     let mut keep = |asked: Result<Asked, JoinError>| {
-        let (key, said) =
-            asked.map_err(|error| BackendError::Fault(format!("a question failed: {error}")))?;
+        let (key, said) = asked.map_err(|error| {
+            BackendError::Fault(format!("a health check request failed: {error}"))
+        })?;
         late = late || matches!(said, Err(BackendError::Timeout(_)));
         // A failure of one model concerns only that model, because the server itself answers.
         let said = said.unwrap_or_else(|error| ModelStatus::Unready(error.to_string()));

@@ -121,7 +121,7 @@ impl ProbeResult {
                     at,
                     model = key.0,
                     version = key.1,
-                    "the backend does not describe this model: its contract cannot be compared"
+                    "the backend has no metadata for this model: cannot compare its contract"
                 );
             }
         }

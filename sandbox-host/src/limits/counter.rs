@@ -30,11 +30,11 @@ const ARGS_PER_LIMIT: usize = 9;
 pub enum CounterFault {
     #[error(transparent)]
     Redis(#[from] RedisFault),
-    #[error("redis holds something else under {0:?}")]
+    #[error("redis has a value of another type under {0:?}")]
     State(String),
-    #[error("redis answered what cannot be: {0:?}")]
+    #[error("redis returned an invalid value: {0:?}")]
     Inconsistent(String),
-    #[error("a limit beyond what can be counted there")]
+    #[error("a limit that is too large for redis")]
     OutOfRange,
 }
 
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_of_everybody_has_a_key_of_its_own() {
+    fn every_limit_of_every_client_has_its_own_key() {
         let debits = debits();
         let mut keys = BTreeSet::new();
         let names = ["", "a", "ab", "a:b", "}", "a}{b", "\0", "a\0b"];

@@ -122,7 +122,7 @@ impl Service {
             Ok(QueryResult::Settled) => message(&settled()),
             Err(fault) => {
                 if fault.is_logged() && self.should_log(&fault) {
-                    tracing::error!(cause = fault.to_string(), "a question about a limit");
+                    tracing::error!(cause = fault.to_string(), "limit request failed");
                 }
                 error(fault.code())
             }

@@ -52,7 +52,7 @@ const LATE_MARGIN: Duration = Duration::from_secs(5);
 /// Why a query has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryFault {
-    #[error("no policy has the limits that are asked for, or none as tight")]
+    #[error("no policy has the requested limits, or none as strict")]
     Unknown,
     #[error("{0}")]
     Form(&'static str),
@@ -124,7 +124,7 @@ impl SharedLimits {
                     && other.debit.allowance == line.debit.allowance
             };
             if lines.iter().any(same) {
-                return Err(QueryFault::Form("a limit that is asked for twice"));
+                return Err(QueryFault::Form("a limit that is requested twice"));
             }
             if let ReservationEntry::Settles(reservation, used) = says {
                 settled.push(TokenReservation {
@@ -138,10 +138,10 @@ impl SharedLimits {
             lines.push(line);
         }
         match (lines.len(), settled.len()) {
-            (0, _) => Err(QueryFault::Form("a question that asks for nothing")),
+            (0, _) => Err(QueryFault::Form("a request without limits")),
             (_, 0) => Ok(Some(LimitQuery::Charge(lines))),
             (asked, all) if asked == all => Ok(Some(LimitQuery::Settle(settled))),
-            _ => Err(QueryFault::Form("a question that spends and settles")),
+            _ => Err(QueryFault::Form("a request that both charges and settles")),
         }
     }
 

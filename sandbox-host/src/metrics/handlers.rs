@@ -41,12 +41,12 @@ impl Metrics {
         let registry = self.registry.sub_registry_with_prefix("tensorgate_host");
         registry.register(
             "captures",
-            "Calls of handlers that were to be kept, by what became of them",
+            "Handler calls selected for capture, by outcome",
             self.captures.clone(),
         );
         registry.register(
             "handler_asks",
-            "Fetches and lookups for handlers, by what came of them; a fetch has no lookup",
+            "Fetches and lookups for handlers, by outcome; a fetch has no lookup",
             self.resolved_resources.clone(),
         );
         registry.register(

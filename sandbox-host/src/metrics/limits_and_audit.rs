@@ -7,17 +7,17 @@ impl Metrics {
         let registry = self.registry.sub_registry_with_prefix("tensorgate_limits");
         registry.register(
             "questions",
-            "Questions to the rate limit service, by outcome",
+            "Requests to the rate-limit service, by outcome",
             self.limit_questions.clone(),
         );
         registry.register(
             "settlements",
-            "Questions that settle what was reserved of shared limits, by outcome",
+            "Token settlements of shared limits, by outcome",
             self.limit_settlements.clone(),
         );
         registry.register(
             "connections",
-            "Connections that carry them",
+            "Connections to the rate-limit service",
             self.limit_connections.clone(),
         );
         registry.register(
@@ -37,7 +37,7 @@ impl Metrics {
         );
         registry.register(
             "lost",
-            "Outcomes that Envoy alone knew, and whose entries never came",
+            "Outcomes known only to Envoy whose entries never arrived",
             self.audit_lost.clone(),
         );
         registry.register(
@@ -67,7 +67,7 @@ impl Metrics {
         );
         registry.register(
             "streams_broken",
-            "Streams of Envoy's access log that were given up",
+            "Streams of Envoy's access log that were closed after an error",
             self.audit_streams_broken.clone(),
         );
         registry.register(

@@ -67,7 +67,7 @@ pub fn apply_to_compiler() -> OsSandbox {
 pub fn with_hint(cause: &str) -> String {
     if APPLIED.load(Ordering::Relaxed) && cause.contains("Permission denied") {
         format!(
-            "{cause} (behind the second wall a host reaches what it was started with and what its first policy named, as the log's line about the wall lists it; a restart raises it anew)"
+            "{cause} (the OS sandbox limits this host to what it was started with and what its first policy names, as the log line at the start lists; a restart applies it anew)"
         )
     } else {
         cause.to_owned()

@@ -68,7 +68,7 @@ impl Pipeline {
             // An intermediate output is in memory in addition to everything else.
             let bytes = owned::data_bytes(&tensors).saturating_add(beside);
             if !contents.memory_permit.resize(bytes) {
-                return Err(out_of_memory("what a handler hands on"));
+                return Err(out_of_memory("a handler's output"));
             }
             payload = Payload::Tensors(tensors);
         }

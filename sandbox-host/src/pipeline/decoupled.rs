@@ -122,7 +122,7 @@ impl Pipeline {
                     .answer(wanted, outputs, &mut memory_permit, *until, timings, shadow)
                     .await?;
                 let answer = encode::stream_answer(answer.body, Some(last)).ok_or_else(|| {
-                    let cause = "the answer cannot be said in a stream";
+                    let cause = "the answer cannot be encoded in a stream";
                     Denial::new(Reason::BackendFault, cause)
                 })?;
                 Some(reply::metered(answer.into(), memory_permit))

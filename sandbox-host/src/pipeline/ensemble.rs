@@ -114,7 +114,7 @@ impl Pipeline {
                     .memory_permit
                     .resize(own.memory_permit.bytes().saturating_add(bytes))
                 {
-                    return Err(out_of_memory("what a step is given"));
+                    return Err(out_of_memory("a step's input"));
                 }
                 let sent = BackendInputs {
                     parameters: allowed_parameters(member, &parameters),

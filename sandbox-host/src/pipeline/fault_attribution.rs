@@ -15,8 +15,8 @@
 //!
 //! - Violations by values are `not-finite`, `out-of-range`, `item-too-long` and `url-blocked`.
 //! - The history of a contract counts per policy version and model.
-//! - If the input is at fault, the response is 400 with that reason. The circuit breaker of the last
-//!   handler counts a success, as for a rejected input.
+//! - If the input is at fault, the response is 400 with that reason. The circuit breaker of the
+//!   last handler counts a success, as for a rejected input.
 //! - If the handler is at fault, the response is 500 `handler-fault` and the circuit breaker counts
 //!   a fault.
 //! - With capability requests, the values may come from another server. The input of postprocess

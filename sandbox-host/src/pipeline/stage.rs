@@ -31,7 +31,7 @@ impl Stage {
     ) -> Result<LoadedHandler, Denial> {
         let brought_bytes = self.handler.max_resolved_bytes();
         if !memory_permit.resize(memory_permit.bytes().saturating_add(brought_bytes)) {
-            return Err(out_of_memory("what a handler may ask for"));
+            return Err(out_of_memory("a handler's capability requests"));
         }
         let client = (!behalf.client.is_empty()).then_some(&*behalf.client);
         let handler = self

@@ -379,7 +379,7 @@ const CLIENTS: usize = 4;
 const QUEUE: usize = 6;
 
 #[test]
-fn whoever_comes_runs_leaves_or_gives_way_nobody_is_passed_over() {
+fn no_job_is_passed_over_across_arrivals_runs_cancellations_and_preemptions() {
     for width in [1, 2, 3, 9] {
         let mut queues = HandlerQueues::new(width, QUEUE, patient());
         let mut plain = Plain::default();
@@ -519,7 +519,7 @@ fn who_has_waited_the_shortest_is_told_of_a_job_and_no_more_than_there_are_cores
 }
 
 #[test]
-fn whoever_stands_back_gets_no_job_that_starts_further_forward() {
+fn a_thread_with_lowered_priority_takes_no_job_of_higher_priority() {
     let mut queues = HandlerQueues::new(4, 9, patient());
     let now = Instant::now();
     let ranks = [Priority::Lowest, Priority::Low, Priority::Normal];

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_waited_for_by_nobody_waits_for_no_place() {
+    fn a_job_without_a_waiting_caller_waits_for_no_slot() {
         let spare = LowPrioritySlots::new(1);
         let ticket = JobHandle::default();
         let taken = spare.acquire(&ticket);

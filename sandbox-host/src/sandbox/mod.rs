@@ -101,7 +101,7 @@ pub struct SandboxConfig {
 }
 
 impl Default for SandboxConfig {
-    /// As many threads as cores. The queue is one that a healthy handler (100 µs a call) empties in
+    /// As many threads as cores. A healthy handler (100 µs a call) empties the queue in
     /// a fraction of the wait.
     fn default() -> Self {
         Self {

@@ -150,19 +150,19 @@ pub enum Overload {
     #[error("its queue is full")]
     Full,
     /// The call was queued, and was preempted by a client with fewer calls.
-    #[error("its queue is full, and it gave way to a client that has less in it")]
+    #[error("its queue is full, and a client with fewer jobs in it preempted the call")]
     Preempted,
     /// The queue is overloaded, and the call had waited too long when its turn came.
-    #[error("its queue stands, and the call had waited too long when its turn came")]
+    #[error("the call waited too long in the queue")]
     QueueDelay,
     /// The limit for the time in the queue passed.
-    #[error("no guest thread came free in time")]
+    #[error("no guest thread became free in time")]
     NoThread,
     /// The request's deadline passed.
-    #[error("the request's time ran out before a guest thread came free")]
+    #[error("the request's deadline passed before a guest thread became free")]
     RequestOver,
     /// The limit on concurrent egress is reached, for all or for this client.
-    #[error("too much is being brought for handlers already")]
+    #[error("too many capability requests of handlers are in progress")]
     Egress,
 }
 
@@ -177,12 +177,16 @@ pub struct OpenCircuitError {
 
 impl std::fmt::Display for OpenCircuitError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (whom, left) = if self.client {
-            ("this client's requests in a row: it is", self.retry_after)
+        let clients = if self.client {
+            "this client"
         } else {
-            ("several clients in a row: all are", self.retry_after)
+            "all clients"
         };
-        write!(f, "it failed at {whom} cut off for {} ms", left.as_millis())
+        write!(
+            f,
+            "its circuit is open for {clients} after consecutive faults; the next attempt is in {} ms",
+            self.retry_after.as_millis()
+        )
     }
 }
 

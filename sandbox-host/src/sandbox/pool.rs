@@ -183,7 +183,7 @@ impl PoolState {
                 Err(error) => {
                     tracing::error!(
                         cause = error.to_string(),
-                        "a guest thread that stepped back cannot be replaced, and goes on"
+                        "cannot replace a guest thread whose priority was lowered: it continues"
                     );
                     NextStep::Kept
                 }
@@ -248,7 +248,7 @@ impl PoolState {
             let began = Instant::now();
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!(
-                    "a guest thread panicked: this is a bug of the host, the thread goes on"
+                    "guest thread panicked: this is a bug of the host; the thread continues"
                 );
             }
             let took = began.elapsed();

@@ -54,7 +54,7 @@ pub(super) fn lower_to(rank: Priority) {
         TOLD.call_once(|| {
             tracing::warn!(
                 cause = error.to_string(),
-                "guest threads cannot step back: calls that run on take cores from short ones"
+                "cannot lower the priority of guest threads: long calls may delay short ones"
             );
         });
     }
@@ -69,7 +69,7 @@ pub(super) fn use_short_slices() {
     if let Err(error) = prompt {
         tracing::debug!(
             cause = error.to_string(),
-            "this thread has the usual slices"
+            "cannot set the scheduler slice of a guest thread"
         );
     }
 }

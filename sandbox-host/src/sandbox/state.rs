@@ -48,10 +48,10 @@ pub(super) enum Stop {
     #[error("more than {MAX_HOST_CALLS} calls to the host")]
     HostCalls,
     /// The call made too many capability requests.
-    #[error("asked the host to bring more than the policy lets it")]
+    #[error("requested more from the host than the policy allows")]
     CapabilityLimit,
     /// The call made a capability request that is not resolved yet.
-    #[error("waits for what the host brings")]
+    #[error("waits for a capability request")]
     Unresolved,
 }
 

@@ -185,7 +185,11 @@ where
                 // A gate frames the messages that it accepts.
                 let request_id = self.answering.opened.caller().request_id.as_str();
                 let cause = denial.cause.as_str();
-                tracing::error!(request_id, cause, "a stream that no gate has marked");
+                tracing::error!(
+                    request_id,
+                    cause,
+                    "stream without message envelopes of a gate"
+                );
                 self.answering.app.metrics.unknown_senders.inc();
             })?;
             let (message, used, frame_bytes) = match taken {
@@ -255,7 +259,7 @@ where
                 None => return Ok(false),
                 Some(Err(error)) => {
                     self.left = true;
-                    let cause = format!("the stream broke off: {error}");
+                    let cause = format!("the stream ended early: {error}");
                     return Err(Denial::new(Reason::Malformed, cause));
                 }
                 // Trailers are ignored.

@@ -1,4 +1,4 @@
-//! The real host behind its second wall: it serves, compiles and loads another policy, takes
+//! The real host with its OS sandbox: it serves, compiles and loads another policy, takes
 //! renewed certificates, keeps its audit log; and what its policy has no word of, it cannot even
 //! open.
 
@@ -86,8 +86,8 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
     Spawned::bundle(&there, support::GENERATION, &of(0));
     let mut host = Spawned::start(there.clone(), "required");
 
-    let wall = host.line("the second wall stands");
-    println!("{}", wall["wall"]);
+    let active = host.line("OS sandbox active");
+    println!("{}", active["restrictions"]);
     host.line("component compiled");
     host.line("tensorgate-host is ready");
     host.comes_to(200).await;
@@ -126,7 +126,7 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
         &Sha256::digest(std::fs::read("/etc/passwd").unwrap()),
     );
     Spawned::bundle(&there, "2222222222222222", &out);
-    let refused = host.line("policy refused");
+    let refused = host.line("policy rejected");
     assert!(
         refused["cause"]
             .as_str()
@@ -135,7 +135,7 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
         "{refused}"
     );
     assert!(
-        refused["cause"].as_str().unwrap().contains("second wall"),
+        refused["cause"].as_str().unwrap().contains("OS sandbox"),
         "{refused}"
     );
     host.comes_to(200).await;
@@ -178,6 +178,6 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
     host.line("stopped");
     assert!(host.child.wait().unwrap().success());
     let mut again = Spawned::start(there.clone(), "best-effort");
-    again.line("component compiled before");
+    again.line("component loaded from the cache");
     again.line("tensorgate-host is ready");
 }

@@ -1,5 +1,5 @@
-//! The second wall, raised around a thread of this test and then run against: what it should keep
-//! in, and what it should let through.
+//! The OS sandbox, applied to a thread of this test, and attempts to get around it: what it must
+//! forbid, and what it must allow.
 #![allow(
     unsafe_code,
     reason = "no safe function makes the calls that are forbidden"

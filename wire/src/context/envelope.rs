@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_a_gate_does_not_write_are_refused_whoever_signed_them() {
+    fn fields_that_a_gate_does_not_write_are_rejected_with_any_signature() {
         for fields in [
             &b""[..],
             b"\x03\0\0",

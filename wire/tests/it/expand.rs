@@ -49,8 +49,8 @@ fn no_cut_and_no_other_bit_expands_to_something_else() {
         for bit in 0..whole.len() * 8 {
             let mut other = whole.clone();
             other[bit / 8] ^= 1 << (bit % 8);
-            // Some bits are not read: fields of the gzip header that describe a file, and unused bits
-            // of the last byte before the checksum.
+            // Some bits are not read: fields of the gzip header that describe a file, and unused
+            // bits of the last byte before the checksum.
             if let Ok(plain) = expand(&plan, &other) {
                 assert_eq!(plain, PLAIN, "{coding:?} {bit}");
             }

@@ -111,9 +111,9 @@ fn a_refusal_that_is_remembered_keeps_its_name() {
             Some("jwt:corp:svc-web"),
         ),
         (
-            ed(json!({"sub": "nobody"})),
+            ed(json!({"sub": "stranger"})),
             "token proves no client",
-            Some("jwt:corp:nobody"),
+            Some("jwt:corp:stranger"),
         ),
         // The signature is forged, so the claims are not trusted.
         (forged, WRONG_SIGNATURE, None),

@@ -20,8 +20,8 @@ use crate::audit::record::{
 use crate::audit::sequence;
 use crate::metrics::micros;
 
-/// The filter state of a request's outcome. The names are those of `tensorgate_filter_core`, as Envoy
-/// shows them.
+/// The filter state of a request's outcome. The names are those of `tensorgate_filter_core`, as
+/// Envoy shows them.
 pub const PROPERTIES: [&str; 3] = ["wasm.tg_outcome", "wasm.tg_forwarded", "wasm.tg_entry"];
 /// The largest outcome in bytes: a cause of 1 KiB in which each byte is escaped, and names. A
 /// longer one is ignored.

@@ -77,7 +77,7 @@ impl Service {
                 self.metrics.audit_streams_broken.inc();
                 tracing::error!(
                     cause = fault.to_string(),
-                    "an access log stream is given up"
+                    "access log stream closed after an error"
                 );
                 answer("8")
             }
@@ -125,7 +125,7 @@ impl Service {
                 }
                 Ok(None) => {}
                 Err(fault) => {
-                    tracing::error!(cause = fault.to_string(), "an access log entry is not one");
+                    tracing::error!(cause = fault.to_string(), "malformed access log entry");
                     self.outcomes.audit().drop_lines(1);
                 }
             }

@@ -269,7 +269,7 @@ fn live(settings: &Settings) -> Outcomes {
 }
 
 #[tokio::test]
-async fn what_envoy_lost_is_counted_once_whoever_writes_the_log_meanwhile() {
+async fn what_envoy_lost_is_counted_once_with_concurrent_log_writes() {
     for (case, (chain, file_bytes)) in [(true, u64::MAX), (false, u64::MAX), (true, 1 << 20)]
         .into_iter()
         .enumerate()

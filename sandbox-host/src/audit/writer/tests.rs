@@ -181,7 +181,7 @@ async fn who_leaves_before_the_thread_is_woken_leaves_a_line() {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_whoever_waits_and_what_was_called_off_is_never_written() {
+async fn a_full_disk_rejects_waiting_lines_and_cancelled_ones_are_never_written() {
     let disk = Disk::default();
     let (audit, _) = start(&disk);
     audit

@@ -257,7 +257,7 @@ impl<S: Store> Writer<S> {
             match act(self) {
                 Ok(value) => {
                     if self.shared.set_failure(None) {
-                        tracing::info!("the audit log can be written again");
+                        tracing::info!("audit log writable again");
                     }
                     return Some(value);
                 }
@@ -314,7 +314,7 @@ impl<S: Store> Writer<S> {
                 self.shared.metrics.audit_failures.inc();
                 tracing::warn!(
                     cause = error.to_string(),
-                    "the audit log's head cannot be written"
+                    "cannot write the audit log's head"
                 );
                 return;
             }

@@ -163,7 +163,7 @@ impl EventStream {
             }
             Err(error) => {
                 let request_id = self.request_id.as_str();
-                tracing::warn!(request_id, cause = %error, "an answer in pieces broke off");
+                tracing::warn!(request_id, cause = %error, "streamed response ended early");
                 let denial = dispatch::denial(&error, "the backend's answer");
                 if let Some(ending) = self.ending.take() {
                     ending.broke_off(&denial, self.sent);
@@ -200,7 +200,7 @@ impl EventStream {
                     return Err(BackendError::Fault(cause));
                 }
                 Some(Err(error)) => {
-                    let cause = format!("the answer broke off: {error}");
+                    let cause = format!("the answer ended early: {error}");
                     return Err(BackendError::Unavailable(cause));
                 }
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),

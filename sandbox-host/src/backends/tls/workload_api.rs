@@ -142,16 +142,20 @@ async fn listen(
             match build_config(said, &id, protocol) {
                 Ok((who, config)) => {
                     known.send_replace(Some(Arc::new(config)));
-                    tracing::info!(agent, id = who, "an agent says who this host is");
+                    tracing::info!(
+                        agent,
+                        id = who,
+                        "received an identity from the SPIFFE agent"
+                    );
                 }
                 Err(UnusableMessage::Malformed(cause)) => tracing::error!(
                     agent,
                     cause,
-                    "what an agent says of this host cannot be used: what it said before stays in force"
+                    "cannot use the identity from the SPIFFE agent: the previous one stays in force"
                 ),
                 Err(UnusableMessage::Withdrawn(cause)) => {
                     known.send_replace(None);
-                    tracing::error!(agent, cause, "an agent takes back what it said of this host");
+                    tracing::error!(agent, cause, "identity withdrawn by the SPIFFE agent");
                 }
             }
         })
@@ -170,7 +174,7 @@ async fn listen(
         tracing::warn!(
             agent = endpoint.uri(),
             cause = %ended,
-            "an agent does not say who this host is: it is asked again"
+            "no identity from the SPIFFE agent: retrying"
         );
         tokio::time::sleep(pause).await;
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);

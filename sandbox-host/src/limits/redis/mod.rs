@@ -43,7 +43,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 pub enum RedisFault {
     #[error("there is no connection to redis")]
     Down,
-    #[error("too many questions to redis are on their way")]
+    #[error("too many requests to redis are in flight")]
     Busy,
     #[error("redis did not answer in time")]
     Late,
@@ -191,7 +191,7 @@ impl Outage {
         if !std::mem::replace(&mut self.logged, true) {
             tracing::error!(
                 cause,
-                "redis does not answer: limits that gateways share fall back"
+                "redis does not answer: using the fallback for limits that gateways share"
             );
         }
     }

@@ -112,7 +112,7 @@ impl Breaker {
                 handler,
                 client,
                 seconds,
-                "a handler failed at one client's requests in a row: the client is cut off from it for a while"
+                "circuit opened for one client: consecutive faults of a handler"
             );
         }
         if let Some(long) = change.opened {
@@ -124,7 +124,7 @@ impl Breaker {
             tracing::error!(
                 handler,
                 seconds,
-                "a handler failed for several clients in a row: all are cut off from it for a while"
+                "circuit opened for all clients: consecutive faults of a handler"
             );
         }
         for (client, long) in &change.penalized {
@@ -139,7 +139,7 @@ impl Breaker {
             tracing::info!(
                 handler,
                 clients,
-                "a handler answers again: those at whose requests it had failed are cut off by themselves"
+                "circuit closed for all clients: clients with faults keep circuits of their own"
             );
         }
     }

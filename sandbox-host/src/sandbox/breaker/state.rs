@@ -4,7 +4,7 @@
 //! | a call ends with | circuit of the client | circuit of all clients |
 //! |---|---|---|
 //! | success | count restarts | count restarts |
-//! | fault | opens after [`CLIENT_FAULTS`] in a row | opens after faults of [`MIN_CLIENTS`] clients |
+//! | fault | opens after [`CLIENT_FAULTS`] in a row | opens after those of [`MIN_CLIENTS`] |
 //! | unknown | unchanged | unchanged |
 //!
 //! - Success is an output, a rejected input, or invalid values that are the input's fault

@@ -83,11 +83,11 @@ impl Cache {
                 if let Ok(key) = key.try_into() {
                     return Ok(key);
                 }
-                tracing::warn!(folder = %self.path.display(), "the key of compiled components has another size: a new one is made, and all are compiled again");
+                tracing::warn!(folder = %self.path.display(), "key of the compilation cache has another size: making a new key and recompiling all components");
             }
             Ok(None) => {}
             Err(fault) => {
-                tracing::warn!(folder = %self.path.display(), cause = fault.to_string(), "the key of compiled components cannot be trusted: a new one is made, and all are compiled again");
+                tracing::warn!(folder = %self.path.display(), cause = fault.to_string(), "key of the compilation cache is not trustworthy: making a new key and recompiling all components");
             }
         }
         let mut key = [0; KEY_BYTES];

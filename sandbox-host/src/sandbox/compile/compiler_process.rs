@@ -29,7 +29,7 @@ use crate::os_sandbox;
 const SUPERVISOR_ARG: &str = "compiler";
 const WORKER_ARG: &str = "compile";
 /// The second argument: the worker's OS sandbox must be complete.
-const SANDBOXED_ARG: &str = "walled";
+const SANDBOXED_ARG: &str = "sandboxed";
 /// The path of this program's own executable, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
 
@@ -90,10 +90,10 @@ impl CompilerProcess {
     ///
     /// # Errors
     /// Returns the error of the operating system.
-    pub fn start_program(program: &Path, walled: bool) -> std::io::Result<Self> {
+    pub fn start_program(program: &Path, sandboxed: bool) -> std::io::Result<Self> {
         let mut child = Command::new(program)
             .arg(SUPERVISOR_ARG)
-            .args(walled.then_some(SANDBOXED_ARG))
+            .args(sandboxed.then_some(SANDBOXED_ARG))
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -122,14 +122,14 @@ impl CompilerProcess {
     pub(super) fn compile(&self, file: &[u8]) -> CompileResult {
         let number = self
             .send_request(file)
-            .map_err(|error| format!("the process that compiles is gone: {error}"))?;
+            .map_err(|error| format!("the compiler process has exited: {error}"))?;
         let mut answers = self.responses();
         loop {
             if let Some(answer) = answers.received.remove(&number) {
                 return answer;
             }
             if let Some(gone) = &answers.failure {
-                return Err(format!("the process that compiles is gone: {gone}"));
+                return Err(format!("the compiler process has exited: {gone}"));
             }
             let Some(mut output) = answers.output.take() else {
                 answers = self
@@ -194,7 +194,7 @@ fn read_response(output: &mut ChildStdout) -> std::io::Result<(u64, CompileResul
     output.read_exact(&mut number)?;
     output.read_exact(&mut status)?;
     let answer = receive(output, MAX_COMPILED_BYTES)?
-        .ok_or_else(|| std::io::Error::other("it ended in the middle"))?;
+        .ok_or_else(|| std::io::Error::other("it exited before its answer was complete"))?;
     let answer = match status {
         [STATUS_COMPILED] => Ok(answer),
         _ => Err(String::from_utf8_lossy(&answer).into_owned()),
@@ -234,17 +234,17 @@ fn receive(from: &mut impl Read, max_bytes: usize) -> std::io::Result<Option<Vec
 /// Runs the supervisor or a worker, if the arguments ask for one.
 pub fn compiler_process(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let first = arguments.next()?;
-    let mut walled = || arguments.next().is_some_and(|next| next == SANDBOXED_ARG);
+    let mut sandboxed = || arguments.next().is_some_and(|next| next == SANDBOXED_ARG);
     let code = match first.to_str()? {
-        SUPERVISOR_ARG => run_supervisor(walled()),
-        WORKER_ARG => run_worker(walled()),
+        SUPERVISOR_ARG => run_supervisor(sandboxed()),
+        WORKER_ARG => run_worker(sandboxed()),
         _ => return None,
     };
     Some(code)
 }
 
 /// The supervisor: runs until its input ends.
-fn run_supervisor(walled: bool) -> ExitCode {
+fn run_supervisor(sandboxed: bool) -> ExitCode {
     // The supervisor must not outlive the host.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let mut input = std::io::stdin().lock();
@@ -264,7 +264,7 @@ fn run_supervisor(walled: bool) -> ExitCode {
         let output = Arc::clone(&output);
         // The host limits the number of requests.
         let started = thread::Builder::new().spawn(move || {
-            let (status, answer) = match compile_in_worker(&file, walled) {
+            let (status, answer) = match compile_in_worker(&file, sandboxed) {
                 Ok(code) => (STATUS_COMPILED, code),
                 Err(text) => (STATUS_REJECTED, text.into_bytes()),
             };
@@ -285,11 +285,11 @@ fn run_supervisor(walled: bool) -> ExitCode {
 }
 
 /// Compiles one component in a worker process.
-fn compile_in_worker(file: &[u8], walled: bool) -> Result<Vec<u8>, String> {
+fn compile_in_worker(file: &[u8], sandboxed: bool) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("cannot start a compiler: {error}");
     let mut child = Command::new(SELF)
         .arg(WORKER_ARG)
-        .args(walled.then_some(SANDBOXED_ARG))
+        .args(sandboxed.then_some(SANDBOXED_ARG))
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -347,8 +347,8 @@ fn read_bounded(from: Option<impl Read>, max_bytes: usize) -> Option<Vec<u8>> {
 }
 
 /// The worker: compiles its input and can do nothing else.
-fn run_worker(walled: bool) -> ExitCode {
-    match compile_confined(walled) {
+fn run_worker(sandboxed: bool) -> ExitCode {
+    match compile_confined(sandboxed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprint!("{text}");
@@ -357,7 +357,7 @@ fn run_worker(walled: bool) -> ExitCode {
     }
 }
 
-fn compile_confined(walled: bool) -> Result<(), String> {
+fn compile_confined(sandboxed: bool) -> Result<(), String> {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     // Requests have priority over compilation.
     let _ = rustix::process::getpriority_process(None).and_then(|now| {
@@ -381,9 +381,9 @@ fn compile_confined(walled: bool) -> Result<(), String> {
     // The operator chooses the host's own OS sandbox, but not this one. It is as complete as the
     // kernel allows, and fully complete if required.
     let os_sandbox = os_sandbox::apply_to_compiler();
-    if walled && !os_sandbox.is_full() {
+    if sandboxed && !os_sandbox.is_full() {
         return Err(format!(
-            "nothing is compiled: the second wall is required, and a compiler's is not whole: {}",
+            "nothing is compiled: the OS sandbox is required, and the compiler's is incomplete: {}",
             os_sandbox.describe()
         ));
     }

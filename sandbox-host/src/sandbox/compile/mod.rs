@@ -56,7 +56,7 @@ impl Compiler {
         let cache = folder.and_then(|folder| {
             Cache::open(&folder, identity(engine))
                 .inspect_err(|fault| {
-                    tracing::error!(folder = %folder.display(), cause = fault.to_string(), "compiled components cannot be kept");
+                    tracing::error!(folder = %folder.display(), cause = fault.to_string(), "cannot use the compilation cache");
                 })
                 .ok()
         });
@@ -95,7 +95,7 @@ impl Compiler {
                 tracing::warn!(
                     handler,
                     cause = fault.to_string(),
-                    "a compiled component cannot be kept"
+                    "cannot cache a compiled component"
                 );
             });
         }
@@ -110,7 +110,7 @@ impl Compiler {
             tracing::warn!(
                 handler,
                 cause = fault.to_string(),
-                "a compiled component is not used: it is compiled again"
+                "cached component rejected: compiling it again"
             );
             None
         });
@@ -118,11 +118,11 @@ impl Compiler {
             tracing::warn!(
                 handler,
                 cause = format!("{error:#}"),
-                "a compiled component is not used: it is compiled again"
+                "cached component rejected: compiling it again"
             );
         });
         let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(handler, took_us, "component compiled before");
+        tracing::info!(handler, took_us, "component loaded from the cache");
         component.ok()
     }
 
@@ -162,7 +162,7 @@ impl Compiler {
                 let started = Instant::now();
                 while working.recv_timeout(COMPILE_LOG_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                     let seconds = started.elapsed().as_secs();
-                    tracing::info!(handler, seconds, "a component is being compiled still");
+                    tracing::info!(handler, seconds, "component still compiling");
                 }
             });
             let made = work();

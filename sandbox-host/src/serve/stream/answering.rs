@@ -121,7 +121,7 @@ impl Answering {
             quotas: levels,
         }) = mark
         else {
-            let cause = "internal: a message came without a mark";
+            let cause = "internal: a message without an envelope";
             return Err(Denial::new(Reason::Unauthenticated, cause).into());
         };
         let came = Instant::now();
@@ -172,7 +172,7 @@ impl Answering {
         let answer = encode::stream_answer(answer.body, None).ok_or_else(|| {
             Denial::new(
                 Reason::BackendFault,
-                "the answer cannot be said in a stream",
+                "the answer cannot be encoded in a stream",
             )
         })?;
         Ok(Inferred::Once(reply::metered(answer.into(), memory_permit)))

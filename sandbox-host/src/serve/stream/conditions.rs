@@ -34,7 +34,7 @@ impl StreamConditions {
     pub(super) fn check(&mut self) -> Option<Denial> {
         let now = Instant::now();
         if *self.draining.borrow_and_update() {
-            return Some(Denial::new(Reason::Overloaded, "the host is ending"));
+            return Some(Denial::new(Reason::Overloaded, "the host is shutting down"));
         }
         let Caller {
             client, credential, ..

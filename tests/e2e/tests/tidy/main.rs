@@ -6,6 +6,7 @@ mod docs;
 mod lockfile;
 mod scripts;
 mod sources;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

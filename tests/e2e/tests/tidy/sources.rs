@@ -44,7 +44,7 @@ fn tracked() -> Vec<String> {
 }
 
 /// Rust files with their text.
-fn rust() -> Vec<(String, String)> {
+pub(crate) fn rust() -> Vec<(String, String)> {
     let files: Vec<_> = tracked()
         .into_iter()
         .filter(|file| file.ends_with(".rs"))

@@ -1,4 +1,4 @@
-"""Stands for the model behind the preprocessing: takes the tensor, looks at nothing, answers ten numbers."""
+"""The model after the preprocessing: ignores its input and answers ten numbers."""
 
 import numpy as np
 import triton_python_backend_utils as pb_utils

@@ -1,4 +1,4 @@
-"""The job of the normalise handler in Triton's Python backend: bytes to FP32 NCHW."""
+"""The task of the normalise handler in Triton's Python backend: bytes to FP32 NCHW."""
 
 import numpy as np
 import triton_python_backend_utils as pb_utils

@@ -98,7 +98,7 @@ fn read(ended: &Ended) -> Entry {
 }
 
 #[test]
-fn every_end_has_its_verdict_its_reason_and_whoever_settled_it() {
+fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
     let left = Flags {
         downstream_connection_termination: true,
         ..Flags::default()
