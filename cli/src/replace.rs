@@ -1,4 +1,4 @@
-//! A file that is replaced as a whole: whoever reads it gets the old content or the new, never a part.
+//! Atomic file replacement: a reader gets the old content or the new, never a mixture.
 
 use std::fs::Permissions;
 use std::io::{self, Write as _};
@@ -8,21 +8,22 @@ use std::path::Path;
 /// A new file's permissions.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
-    /// These.
+    /// This mode.
     Of(u32),
-    /// Those of the file that stands there; its owner's only if none does.
+    /// The mode of the existing file; readable and writable by the owner only if there is none.
     Kept,
 }
 
-/// Only its owner reads or writes it.
+/// Readable and writable by the owner only.
 const PRIVATE: u32 = 0o600;
 
-/// Writes beside a file and renames over it. What could not be finished is not left behind.
+/// Writes a temporary file beside the target and renames it. The temporary file is removed on
+/// failure.
 pub fn replace(file: &Path, content: impl AsRef<[u8]>, mode: Mode) -> io::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    // A process's own: two that write the same file at once replace it one after the other.
+    // The name contains the process id, so that concurrent writers do not share a temporary file.
     let beside = file.with_file_name(format!(".{name}.{}", std::process::id()));
-    // What a killed process of this number left there may have another mode.
+    // A killed process with the same id may have left a file with another mode.
     match std::fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -45,7 +46,7 @@ pub fn replace(file: &Path, content: impl AsRef<[u8]>, mode: Mode) -> io::Result
         })
         .and_then(|()| std::fs::rename(&beside, file));
     if written.is_err() {
-        // The first failure is the one to tell of.
+        // Report the first failure, not the one of the clean-up.
         let _ = std::fs::remove_file(&beside);
     }
     written
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_with_the_mode_that_is_meant() {
+    fn a_file_is_replaced_whole_with_the_requested_mode() {
         let folder = crate::stack::private_dir::PrivateDir::new().unwrap();
         let file = folder.path().join("a");
         let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
@@ -70,7 +71,7 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
             assert_eq!(mode(), expected, "{how:?}");
         }
-        // Nowhere to rename to: nothing is left beside.
+        // The rename fails, and no temporary file is left.
         let below = folder.path().join("folder");
         std::fs::create_dir(&below).unwrap();
         let before = std::fs::read_dir(folder.path()).unwrap().count();

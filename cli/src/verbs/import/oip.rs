@@ -1,4 +1,6 @@
-//! Open Inference Protocol metadata: `{"name", "versions", "inputs": [{"name", "datatype", "shape"}], "outputs": […]}`, from a file or a server.
+//! Metadata of the Open Inference Protocol, from a file or a server.
+//!
+//! Its form is `{"name", "versions", "inputs": [{"name", "datatype", "shape"}], "outputs": […]}`.
 
 use std::path::Path;
 
@@ -14,16 +16,16 @@ use crate::load::read_at_most;
 /// From a server of the Open Inference Protocol, or a file with its metadata.
 #[derive(Args)]
 #[command(
-    after_help = "A server is named by its address and asked over plain HTTP; a file is what GET /v2/models/NAME answers.\n\nExample: tensorgate import oip http://127.0.0.1:8000 --model digits"
+    after_help = "A server is given by its URL and queried over plain HTTP; a file contains the response to GET /v2/models/NAME.\n\nExample: tensorgate import oip http://127.0.0.1:8000 --model digits"
 )]
 pub(in crate::verbs) struct Oip {
-    /// `http://host:port`, or a file.
+    /// `http://host:port`, or a file
     source: String,
     #[command(flatten)]
     common: Common,
 }
 
-/// What the protocol says of a model; what it says beyond that is left.
+/// Metadata of a model; other members are ignored.
 #[derive(Deserialize)]
 pub(super) struct Metadata {
     name: String,
@@ -43,13 +45,13 @@ struct MetadataTensor {
 }
 
 impl Oip {
-    /// The model, and the backend's name.
+    /// The model, and the name of the backend.
     pub(super) fn models(self) -> Result<(Vec<Described>, String), Failure> {
         let metadata = if fetch::is_url(&self.source) {
             let model = self
                 .common
                 .model
-                .ok_or_else(|| bad(&self.source, "which model? add --model NAME"))?;
+                .ok_or_else(|| bad(&self.source, "name the model with --model NAME"))?;
             of_server(&self.source, &model)?
         } else {
             let file = Path::new(&self.source);
@@ -63,7 +65,7 @@ impl Oip {
     }
 }
 
-/// Asks a server.
+/// Queries a server.
 pub(super) fn of_server(base: &str, model: &str) -> Result<Metadata, Failure> {
     read(base, &fetch::get(base, &format!("/v2/models/{model}"))?)
 }

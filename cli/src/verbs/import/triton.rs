@@ -1,5 +1,7 @@
-//! Triton's model configuration: `config.pbtxt`, a folder with it, a repository of such folders, or what a server answers. A positive `max_batch_size`
-//! means one more dim before `dims`, and bounds it.
+//! Triton's model configuration: a `config.pbtxt`, a folder with one, a repository of such folders,
+//! or a server's response.
+//!
+//! A positive `max_batch_size` adds a leading dimension to `dims`, and bounds it.
 
 use std::path::Path;
 
@@ -14,24 +16,24 @@ use super::{
 use crate::Failure;
 use crate::load::read_at_most;
 
-/// A model's configuration in its folder.
+/// File name of a model's configuration.
 const CONFIG: &str = "config.pbtxt";
-/// Models of one repository.
+/// Maximum number of models in a repository.
 const MAX_MODELS: usize = 1_000;
 
 /// From Triton: a server, a config.pbtxt, a model's folder or a repository of models.
 #[derive(Args)]
 #[command(
-    after_help = "A server is named by its address and asked over plain HTTP.\n\nExample: tensorgate import triton models/resnet/config.pbtxt --backend gpu"
+    after_help = "A server is given by its URL and queried over plain HTTP.\n\nExample: tensorgate import triton models/resnet/config.pbtxt --backend gpu"
 )]
 pub(in crate::verbs) struct Triton {
-    /// `http://host:port`, a config.pbtxt, a model's folder, or a repository's.
+    /// `http://host:port`, a config.pbtxt, a model folder or a repository folder
     source: String,
     #[command(flatten)]
     common: Common,
 }
 
-/// A configuration, whichever spelling it came in.
+/// A model configuration, from JSON or the text format.
 #[derive(Deserialize)]
 struct Config {
     #[serde(default)]
@@ -54,14 +56,14 @@ struct ConfigTensor {
 }
 
 impl Triton {
-    /// The models, and the backend's name.
+    /// The models, and the name of the backend.
     pub(super) fn models(self) -> Result<(Vec<Described>, String), Failure> {
         let models = if fetch::is_url(&self.source) {
             let model = self
                 .common
                 .model
                 .as_deref()
-                .ok_or_else(|| bad(&self.source, "which model? add --model NAME"))?;
+                .ok_or_else(|| bad(&self.source, "name the model with --model NAME"))?;
             vec![of_server(&self.source, model)?]
         } else {
             of_path(Path::new(&self.source), self.common.model.as_deref())?
@@ -100,7 +102,7 @@ fn of_path(path: &Path, only: Option<&str>) -> Result<Vec<Described>, Failure> {
     if folders.is_empty() {
         return Err(bad(
             &shown,
-            "holds no config.pbtxt, and no folder that does",
+            "contains neither a config.pbtxt nor a folder with one",
         ));
     }
     folders
@@ -122,7 +124,7 @@ fn of_file(file: &Path, folder: &Path) -> Result<Described, Failure> {
     described(&shown, config, &fallback, versions(folder))
 }
 
-/// Version folders beside a configuration: their names are numbers.
+/// Version folders beside a configuration: folders with numeric names.
 fn versions(folder: &Path) -> Vec<String> {
     let mut versions: Vec<u64> = std::fs::read_dir(folder)
         .into_iter()
@@ -147,7 +149,7 @@ fn config(place: &str, message: &Message) -> Result<Config, Failure> {
             Ok(0),
             |value| match value {
                 Value::Number(size) => Ok(*size),
-                _ => Err(bad(place, "max_batch_size is no number")),
+                _ => Err(bad(place, "max_batch_size is not a number")),
             },
         )?,
         input: Vec::new(),
@@ -160,7 +162,7 @@ fn config(place: &str, message: &Message) -> Result<Config, Failure> {
             _ => continue,
         };
         let Value::Message(fields) = value else {
-            return Err(bad(place, &format!("{name} is no message")));
+            return Err(bad(place, &format!("{name} is not a message")));
         };
         let missing = |field: &str| bad(place, &format!("{name} without {field}"));
         let dims = fields
@@ -168,7 +170,7 @@ fn config(place: &str, message: &Message) -> Result<Config, Failure> {
             .filter(|(field, _)| field == "dims")
             .map(|(_, value)| match value {
                 Value::Number(size) => Ok(*size),
-                _ => Err(bad(place, &format!("dims of {name} are no numbers"))),
+                _ => Err(bad(place, &format!("dims of {name} are not numbers"))),
             })
             .collect::<Result<_, _>>()?;
         tensors.push(ConfigTensor {
@@ -184,7 +186,7 @@ fn config(place: &str, message: &Message) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// A field that may come once.
+/// A field that may occur at most once.
 fn one<'m>(place: &str, message: &'m Message, name: &str) -> Result<Option<&'m Value>, Failure> {
     let mut values = message
         .iter()
@@ -192,7 +194,7 @@ fn one<'m>(place: &str, message: &'m Message, name: &str) -> Result<Option<&'m V
         .map(|(_, value)| value);
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
-        _ => Err(bad(place, &format!("{name} comes twice"))),
+        _ => Err(bad(place, &format!("{name} occurs twice"))),
     }
 }
 
@@ -200,7 +202,7 @@ fn text(place: &str, message: &Message, name: &str) -> Result<Option<String>, Fa
     match one(place, message, name)? {
         None => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(bad(place, &format!("{name} is no string"))),
+        Some(_) => Err(bad(place, &format!("{name} is not a string"))),
     }
 }
 
@@ -220,7 +222,7 @@ fn described(
             return Err(bad(
                 place,
                 &format!(
-                    "names no {kind}s: ask the server instead, which completes its configuration"
+                    "lists no {kind}s: import from the running server instead, which completes its configuration"
                 ),
             ));
         }
@@ -265,14 +267,14 @@ fn described(
     })
 }
 
-/// `TYPE_FP32` is FP32; strings are BYTES.
+/// Converts a datatype: `TYPE_FP32` is FP32, and strings are BYTES.
 fn of_triton(name: &str, place: &str) -> Result<tensorgate_policy::Datatype, Failure> {
     match name.strip_prefix("TYPE_") {
         Some("STRING") => Ok(tensorgate_policy::Datatype::Bytes),
         Some(rest) => datatype(rest, place),
         None => Err(bad(
             place,
-            &format!("data_type {name:?} is none of Triton's"),
+            &format!("data_type {name:?} is not one of Triton's"),
         )),
     }
 }
