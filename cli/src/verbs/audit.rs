@@ -31,7 +31,7 @@ enum What {
 }
 
 /// Verify that a log is unchanged, and report every line that was removed, edited, reordered,
-/// repeated, forged or truncated
+/// repeated, forged or truncated.
 #[derive(Args)]
 #[command(
     after_help = "A file stands for its whole log, including earlier closed files and the head file beside it. Copy the public key \
@@ -40,43 +40,43 @@ proves that the log is consistent with itself. Exits 1 if anything is wrong.\n\n
 Example: tensorgate audit verify /var/lib/tensorgate/audit/decisions.jsonl --key audit.pub"
 )]
 struct Verify {
-    /// Log files
+    /// Log files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Public key that must have signed the checkpoints
+    /// Public key that must have signed the checkpoints.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }
 
-/// Print the requests of a log that match, in the order in which they were written
+/// Print the requests of a log that match, in the order in which they were written.
 #[derive(Args)]
 #[command(
     after_help = "All conditions must hold. With --json, lines are printed unchanged. To verify the log, use `audit verify`.\n\n\
 Example: tensorgate audit query decisions.jsonl --client ocr-batch --verdict deny --since 2026-11-20T08:00:00Z"
 )]
 struct Query {
-    /// The log; earlier closed files are read too
+    /// The log; earlier closed files are read too.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Name of the client
+    /// Name of the client.
     #[arg(long)]
     client: Option<String>,
-    /// Public name of the model
+    /// Public name of the model.
     #[arg(long)]
     model: Option<String>,
-    /// Reason of a rejection, for example `rate-limited`
+    /// Reason of a rejection, for example `rate-limited`.
     #[arg(long)]
     reason: Option<String>,
-    /// Verdict: allow, deny or aborted
+    /// Verdict: allow, deny or aborted.
     #[arg(long, value_parser = ["allow", "deny", "aborted"])]
     verdict: Option<String>,
-    /// At or after this time, UTC
+    /// At or after this time, UTC.
     #[arg(long, value_name = "RFC3339", value_parser = instant)]
     since: Option<SystemTime>,
-    /// Before this time, UTC
+    /// Before this time, UTC.
     #[arg(long, value_name = "RFC3339", value_parser = instant)]
     until: Option<SystemTime>,
-    /// Request id
+    /// Request id.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
 }

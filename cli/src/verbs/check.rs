@@ -12,17 +12,17 @@ use crate::Failure;
 use crate::load::load;
 use crate::ui::Ui;
 
-/// Report every fault of a policy at once, with its position and a fix
+/// Report every fault of a policy at once, with its position and a fix.
 #[derive(Args)]
 #[command(
     after_help = "Exits 0 if the policy can be enforced, even with warnings, and 2 if not. Required signatures of handlers are verified; components are not read. Files with certificates, keys and passwords are read as `up` and the host read them; \
 --no-files skips them.\n\nExample: tensorgate check gate.yaml --json"
 )]
 pub struct Check {
-    /// Policy file
+    /// Policy file.
     #[arg(value_name = "GATE_YAML")]
     file: PathBuf,
-    /// Do not read files with certificates, keys and passwords, for machines that lack them
+    /// Do not read files with certificates, keys and passwords, for machines that lack them.
     #[arg(long)]
     no_files: bool,
 }

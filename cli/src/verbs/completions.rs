@@ -5,13 +5,13 @@ use clap_complete::Shell;
 
 use crate::Failure;
 
-/// Print a completion script for a shell
+/// Print a completion script for a shell.
 #[derive(Args)]
 #[command(
     after_help = "Example: tensorgate completions bash > ~/.local/share/bash-completion/completions/tensorgate"
 )]
 pub struct Completions {
-    /// The shell
+    /// The shell.
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -25,16 +25,16 @@ use limits::Allows;
 /// Longest value in the text output, characters; `--json` shows complete values.
 const MAX_SHOWN: usize = 120;
 
-/// Show who gains and who loses between two policies, and what else changes
+/// Show who gains and who loses between two policies, and what else changes.
 #[derive(Args)]
 #[command(
     after_help = "Exits 0 if the policies are equal, 1 if not, 2 if one of them has faults.\n\nExample: tensorgate diff gate.yaml gate.next.yaml"
 )]
 pub struct Diff {
-    /// The current policy
+    /// The current policy.
     #[arg(value_name = "A")]
     before: PathBuf,
-    /// The new policy
+    /// The new policy.
     #[arg(value_name = "B")]
     after: PathBuf,
 }

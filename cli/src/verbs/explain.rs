@@ -40,7 +40,7 @@ const MAX_KEY_SET_BYTES: u64 = MAX_DOCUMENT_BYTES as u64;
 const MONOTONIC_NS: u64 = 1_000_000_000;
 
 /// Show what the gate would answer to a request without running one, or, for a request id, what
-/// happened to the request
+/// happened to the request.
 #[derive(Args)]
 #[command(
     after_help = "A message is raw HTTP/1.1: request line, header fields, an empty line, the body. A gRPC call is spelled the same way: \
@@ -51,16 +51,16 @@ Example: tensorgate explain --all\n\
 Example: tensorgate explain 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa --state /var/lib/tensorgate"
 )]
 pub struct Explain {
-    /// Request id, from the response header x-request-id
+    /// Request id, from the response header x-request-id.
     #[arg(value_name = "REQUEST_ID", conflicts_with_all = ["config", "http", "http_dir"])]
     request_id: Option<String>,
-    /// State folder of the gate that received the request [default: the one of `up`]
+    /// State folder of the gate that received the request (default: the one of `up`).
     #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
     state: Option<PathBuf>,
-    /// Audit log [default: the one in the state folder]
+    /// Audit log (default: the one in the state folder).
     #[arg(long, value_name = "FILE", requires = "request_id")]
     audit: Option<PathBuf>,
-    /// Policy file
+    /// Policy file.
     #[arg(
         short = 'c',
         long = "config",
@@ -68,30 +68,30 @@ pub struct Explain {
         required_unless_present_any = ["request_id", "all"]
     )]
     config: Option<PathBuf>,
-    /// File with a message
+    /// File with a message.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["http_dir", "request_id", "all"])]
     http: Option<PathBuf>,
     /// Folder of messages: one JSON line per file, in order of their names, each with fresh rate
-    /// limits
+    /// limits.
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
     http_dir: Option<PathBuf>,
-    /// List every reason for a rejection in order of precedence, with its status codes
+    /// List every reason for a rejection in order of precedence, with its status codes.
     #[arg(long, conflicts_with_all = ["request_id", "config", "http", "http_dir"])]
     all: bool,
-    /// Filters in order, as for `up`
+    /// Filters in order, as for `up`.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
     /// Client certificate: a PEM file, or its properties `spiffe://…`, `dns:NAME`, `sha256:HEX`,
-    /// which can be combined
+    /// which can be combined.
     #[arg(long, value_name = "CERTIFICATE")]
     tls_peer: Vec<String>,
-    /// Address of the caller
+    /// Address of the caller.
     #[arg(long, value_name = "ADDR")]
     source: Option<IpAddr>,
-    /// Published key set of an issuer; nothing is fetched
+    /// Published key set of an issuer; nothing is fetched.
     #[arg(long, value_name = "ISSUER=FILE", value_parser = key_set)]
     jwks: Vec<(String, PathBuf)>,
-    /// Time of the request, Unix seconds [default: now]
+    /// Time of the request, Unix seconds (default: now).
     #[arg(long, value_name = "UNIX_S")]
     now: Option<u64>,
 }

@@ -13,16 +13,16 @@ use crate::replace::{Mode, replace};
 use crate::source::layout::layout;
 use crate::ui::Ui;
 
-/// Bring policies into the canonical layout, keeping comments
+/// Bring policies into the canonical layout, keeping comments.
 #[derive(Args)]
 #[command(
     after_help = "Without --check, files are rewritten; `-` reads standard input and writes standard output. With --check, exits 1 if a file would change.\n\nExample: tensorgate fmt --check gate.yaml"
 )]
 pub struct Fmt {
-    /// Policy files
+    /// Policy files.
     #[arg(value_name = "GATE_YAML", required = true)]
     files: Vec<PathBuf>,
-    /// Change nothing; list the files that would change
+    /// Change nothing; list the files that would change.
     #[arg(long)]
     check: bool,
 }

@@ -19,7 +19,7 @@ use crate::Failure;
 use crate::ui::Ui;
 
 /// Create, port, build, configure, inspect, test, measure, sign and publish handlers, and replay
-/// their calls
+/// their calls.
 #[derive(Args)]
 pub struct Handler {
     #[command(subcommand)]

@@ -38,10 +38,10 @@ enum What {
 /// Options for every source.
 #[derive(Args)]
 pub(in crate::verbs) struct Common {
-    /// Name of the model on the server
+    /// Name of the model on the server.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Name of the backend in the policy
+    /// Name of the backend in the policy.
     #[arg(long, value_name = "NAME", default_value = "gpu")]
     backend: String,
 }

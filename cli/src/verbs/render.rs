@@ -21,7 +21,7 @@ use crate::{Failure, stack};
 /// Write a policy as the configuration of another system. The output is deterministic.
 #[derive(Args)]
 pub struct Render {
-    /// Policy file
+    /// Policy file.
     #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
     config: PathBuf,
     #[command(subcommand)]
@@ -49,67 +49,67 @@ enum Target {
 )]
 struct Envoy {
     /// Write envoy.yaml, dynamic/ and bundle.json into this folder. Files are replaced atomically
-    /// by renaming
+    /// by renaming.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// With -o: one complete envoy.yaml; a change of policy replaces it and needs a restart of
-    /// Envoy
+    /// Envoy.
     #[arg(long, requires = "output")]
     whole: bool,
-    /// With -o: path of dynamic/ on Envoy's machine, if it differs from the output folder
+    /// With -o: path of dynamic/ on Envoy's machine, if it differs from the output folder.
     #[arg(long, value_name = "DIR", requires = "output")]
     dynamic: Option<PathBuf>,
-    /// Load the filters as this control plane does
+    /// Load the filters as this control plane does.
     #[arg(long = "as", value_name = "CONTROL_PLANE", default_value = "plain")]
     control_plane: ControlPlane,
-    /// Override the policy's listen address
+    /// Override the policy's listen address.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// Filters in order: gate, or some of auth, rate-limit and tensor-guard
+    /// Filters in order: gate, or some of auth, rate-limit and tensor-guard.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
-    /// Folder of the filters' modules on Envoy's machine
+    /// Folder of the filters' modules on Envoy's machine.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate/filters")]
     filters: PathBuf,
-    /// Socket of the sandbox host
+    /// Socket of the sandbox host.
     #[arg(long, value_name = "PATH", default_value = "/run/tensorgate/host.sock")]
     host_socket: PathBuf,
-    /// Envoy's admin socket
+    /// Envoy's admin socket.
     #[arg(
         long,
         value_name = "PATH",
         default_value = "/run/tensorgate/envoy-admin.sock"
     )]
     admin_socket: PathBuf,
-    /// The sandbox host's socket for the audit log
+    /// The sandbox host's socket for the audit log.
     #[arg(
         long,
         value_name = "PATH",
         default_value = "/run/tensorgate/audit.sock"
     )]
     audit_socket: PathBuf,
-    /// The sandbox host's socket for limits shared by gateways
+    /// The sandbox host's socket for limits shared by gateways.
     #[arg(
         long,
         value_name = "PATH",
         default_value = "/run/tensorgate/limits.sock"
     )]
     limits_socket: PathBuf,
-    /// Folder on Envoy's machine that certificate paths of the policy are relative to
+    /// Folder on Envoy's machine that certificate paths of the policy are relative to.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     tls_dir: PathBuf,
-    /// Folder on Envoy's machine of the secret files, which `-o` writes if the policy has TLS
+    /// Folder on Envoy's machine of the secret files, which `-o` writes if the policy has TLS.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     secrets: PathBuf,
     /// Certificate authorities on Envoy's machine, PEM, for key set URLs without authorities in the
-    /// policy
+    /// policy.
     #[arg(
         long,
         value_name = "FILE",
         default_value = key_sets::SYSTEM_AUTHORITIES[0]
     )]
     system_ca: PathBuf,
-    /// Validate the result with Envoy. The modules of the filters must exist
+    /// Validate the result with Envoy. The modules of the filters must exist.
     #[arg(long)]
     validate: bool,
 }

@@ -28,34 +28,34 @@ use crate::{Failure, report};
     after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A backend that is down does not delay the start; models that need it are listed.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
 )]
 pub struct Up {
-    /// Policy file
+    /// Policy file.
     #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
     config: PathBuf,
-    /// More detail in the logs; only while the gate and its admin address are on loopback
+    /// More detail in the logs; only while the gate and its admin address are on loopback.
     #[arg(long)]
     dev: bool,
-    /// Folder for logs and rendered configuration; only one running gate per folder
+    /// Folder for logs and rendered configuration; only one running gate per folder.
     #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
     state: Option<PathBuf>,
-    /// Have Envoy load the filters as this control plane does
+    /// Have Envoy load the filters as this control plane does.
     #[arg(long = "as", value_name = "CONTROL_PLANE", default_value = "plain")]
     control_plane: ControlPlane,
-    /// Filters in order: gate, or some of auth, rate-limit and tensor-guard
+    /// Filters in order: gate, or some of auth, rate-limit and tensor-guard.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
-    /// Folder of the filters' modules [default: `../filters` relative to the program]
+    /// Folder of the filters' modules (default: `../filters` relative to the program).
     #[arg(long, value_name = "DIR", env = "TENSORGATE_FILTERS")]
     filters: Option<PathBuf>,
-    /// Override the policy's listen address; port 0 lets the system choose
+    /// Override the policy's listen address; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Address for the host's /healthz, /readyz and /metrics
+    /// Address for the host's /healthz, /readyz and /metrics.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
     admin: SocketAddr,
-    /// Allow an admin address that other machines can reach
+    /// Allow an admin address that other machines can reach.
     #[arg(long)]
     admin_public: bool,
-    /// Number of Envoy's worker threads [default: one per core]
+    /// Number of Envoy's worker threads (default: one per core).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
 }

@@ -220,7 +220,7 @@ fn a_whole_policy_is_taken_however_it_was_saved_and_one_that_is_being_written_ne
     std::fs::write(&policy, &text).unwrap();
     let line = stack.line();
     assert_eq!(generation(&line), first, "saved in place: {line}");
-    let changed = stack.said().matches("goes on changing").count();
+    let changed = stack.said().matches("keeps changing").count();
     assert_eq!(changed, 1, "{}", stack.said());
 }
 

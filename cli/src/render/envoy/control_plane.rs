@@ -34,14 +34,14 @@ const EDGE_STREAMS: u32 = 100;
 /// The system that configures Envoy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ControlPlane {
-    /// A bootstrap of our own, with every field that the filters can use
+    /// A bootstrap of our own, with every field that the filters can use.
     #[default]
     Plain,
-    /// Istio, from a WasmPlugin or TrafficExtension
+    /// Istio, from a WasmPlugin or TrafficExtension.
     Istio,
-    /// The same at a gateway with the connection profile EDGE
+    /// The same at a gateway with the connection profile EDGE.
     IstioEdge,
-    /// Envoy Gateway, from an EnvoyExtensionPolicy
+    /// Envoy Gateway, from an EnvoyExtensionPolicy.
     EnvoyGateway,
 }
 

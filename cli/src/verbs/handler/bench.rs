@@ -29,16 +29,16 @@ const TIME_HEADROOM: u64 = 10;
 const MIN_TIMEOUT_MS: u64 = 10;
 const MIB: u64 = 1 << 20;
 
-/// Measure a project's cases, and print limits for the policy
+/// Measure a project's cases, and print limits for the policy.
 #[derive(Args)]
 #[command(
     after_help = "Each case that succeeds is called repeatedly, each time in a fresh instance. Fuel and memory are equal on every machine; times are of this machine.\n\nExample: tensorgate handler bench scale"
 )]
 pub struct Bench {
-    /// Project folder
+    /// Project folder.
     #[arg(default_value = ".")]
     project: PathBuf,
-    /// Total measuring time, seconds
+    /// Total measuring time, seconds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 }

@@ -11,13 +11,13 @@ use crate::handler::build::build;
 use crate::handler::project::Project;
 use crate::ui::Ui;
 
-/// Build a project's component, without a network
+/// Build a project's component, without a network.
 #[derive(Args)]
 #[command(
     after_help = "Rust: the same sources and compiler give the same bytes. Python and JavaScript: every build has a different digest, because their runtimes are started during the build. Ship the build that you tested.\n\nExample: tensorgate handler build scale"
 )]
 pub struct Build {
-    /// Project folder
+    /// Project folder.
     #[arg(default_value = ".")]
     project: PathBuf,
 }

@@ -21,7 +21,7 @@ const MAX_FILES: usize = 16;
 /// Mode of the component: readable by all users.
 const MODE: u32 = 0o644;
 
-/// Put a user's files, for example a tokenizer, into a component that supports it
+/// Put a user's files, for example a tokenizer, into a component that supports it.
 #[derive(Args)]
 #[command(
     after_help = "The component processes the files now, in a sandbox with access to nothing else. Later calls use the result and read no files. The output is \
@@ -29,15 +29,15 @@ a new component with its own digest for the policy, and can be signed (`handler 
 Example: tensorgate handler configure builtin:text-classifier --file tokenizer.json -o reviews.wasm"
 )]
 pub struct Configure {
-    /// Component file, project folder, or `builtin:NAME`
+    /// Component file, project folder, or `builtin:NAME`.
     component: PathBuf,
-    /// File that the component reads, optionally under another name
+    /// File that the component reads, optionally under another name.
     #[arg(long = "file", value_name = "[NAME=]FILE", required = true)]
     files: Vec<String>,
-    /// Output file
+    /// Output file.
     #[arg(short, long, value_name = "WASM")]
     output: PathBuf,
-    /// Required digest of the component
+    /// Required digest of the component.
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
 }

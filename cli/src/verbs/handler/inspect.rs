@@ -16,13 +16,13 @@ use crate::handler::{authority, runner};
 use crate::ui::Ui;
 
 /// Show what a component imports and exports, what each import allows, and whether the host accepts
-/// the component
+/// the component.
 #[derive(Args)]
 #[command(
     after_help = "Exit codes: 0 the host accepts it, 1 it does not, 2 no such file.\n\nExample: tensorgate handler inspect scale/build/scale.wasm"
 )]
 pub struct Inspect {
-    /// Component file, project folder, or `builtin:NAME`
+    /// Component file, project folder, or `builtin:NAME`.
     #[arg(default_value = ".")]
     component: PathBuf,
 }

@@ -20,21 +20,21 @@ const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Poll interval of a followed log.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Print the lines that handlers wrote, from a host's log (text or JSON)
+/// Print the lines that handlers wrote, from a host's log (text or JSON).
 #[derive(Args)]
 #[command(
     after_help = "Example: tensorgate handler logs target/up/host.log --handler resize --follow"
 )]
 pub struct Logs {
-    /// Log file of the host
+    /// Log file of the host.
     file: PathBuf,
-    /// Only lines of this handler
+    /// Only lines of this handler.
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
-    /// Only lines of this request
+    /// Only lines of this request.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
-    /// Continue with new lines, including those of a new file with this name
+    /// Continue with new lines, including those of a new file with this name.
     #[arg(short, long)]
     follow: bool,
 }
@@ -111,7 +111,7 @@ fn of_json(line: &str) -> Option<(String, String)> {
     (entry.target == TARGET).then_some((entry.handler, entry.request_id))
 }
 
-/// Handler and request id of a text line: `TIME LEVEL TARGET: MESSAGE handler="…" request_id="…"`.
+/// Handler and request id of a line `TIME LEVEL TARGET: MESSAGE handler="…" request_id="…"`.
 ///
 /// The message is untrusted and precedes the fields, so the fields are read from the end.
 fn of_text(line: &str) -> Option<(String, String)> {

@@ -16,13 +16,13 @@ use crate::ui::Ui;
     after_help = "The project needs only this program, and no network after `tensorgate handler setup` has run once.\n\nExample: tensorgate handler new --lang python scale && tensorgate handler build scale"
 )]
 pub struct New {
-    /// Programming language
+    /// Programming language.
     #[arg(long, value_enum)]
     lang: Language,
-    /// When the handler runs: before or after the model
+    /// When the handler runs: before or after the model.
     #[arg(long, value_enum, default_value_t)]
     world: World,
-    /// Project folder [default: NAME in the current folder]
+    /// Project folder (default: NAME in the current folder).
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
     /// Name of the handler: lower-case letters, digits and -

@@ -19,15 +19,15 @@ use crate::ui::{Ui, printable_lines};
     after_help = "The file is never run, imported or unpickled. With --into, projects for preprocess and postprocess are created in that folder; they build immediately, and fail every call until their function is written.\n\nExample: tensorgate handler port handler.py --into ported"
 )]
 pub struct Port {
-    /// Python handler, or model archive (.mar) that contains one
+    /// Python handler, or model archive (.mar) that contains one.
     file: PathBuf,
-    /// Create projects in this folder
+    /// Create projects in this folder.
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
-    /// Programming language of the projects
+    /// Programming language of the projects.
     #[arg(long, value_enum, default_value = "python")]
     lang: Language,
-    /// Name of the projects, before `-preprocess` and `-postprocess` [default: the file name]
+    /// Name of the projects, before `-preprocess` and `-postprocess` (default: the file name).
     #[arg(long)]
     name: Option<String>,
 }

@@ -24,13 +24,13 @@ credential helper. An existing tag is never moved to other content: push another
 Example: tensorgate handler push registry.example.com/handlers/scale:1.4.0 scale"
 )]
 pub struct Push {
-    /// REGISTRY/REPOSITORY or REGISTRY/REPOSITORY:TAG [default tag: the signed version]
+    /// REGISTRY/REPOSITORY or REGISTRY/REPOSITORY:TAG (default tag: the signed version).
     #[arg(value_name = "REFERENCE")]
     reference: Reference,
-    /// Component file, or project folder
+    /// Component file, or project folder.
     #[arg(default_value = ".")]
     component: PathBuf,
-    /// Trusted certificate authorities instead of the system's, PEM
+    /// Trusted certificate authorities instead of the system's, PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 }

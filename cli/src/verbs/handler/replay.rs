@@ -44,9 +44,9 @@ or --component, and must have the captured digest.\n\nExit codes: 0 all results 
 Example: tensorgate handler replay captures -c gate.yaml --key capture.key"
 )]
 pub struct Replay {
-    /// Captured call, or folder of captured calls
+    /// Captured call, or folder of captured calls.
     path: PathBuf,
-    /// Policy with the handlers
+    /// Policy with the handlers.
     #[arg(
         short,
         long,
@@ -54,13 +54,13 @@ pub struct Replay {
         required_unless_present = "component"
     )]
     config: Option<PathBuf>,
-    /// Component to run instead of the policy's
+    /// Component to run instead of the policy's.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     component: Option<PathBuf>,
-    /// File with the capture key, alone or with other keys. Can be repeated
+    /// File with the capture key, alone or with other keys. Can be repeated.
     #[arg(long, value_name = "FILE", required = true)]
     key: Vec<PathBuf>,
-    /// Also run a component with another digest, to compare its results
+    /// Also run a component with another digest, to compare its results.
     #[arg(long)]
     any_component: bool,
 }

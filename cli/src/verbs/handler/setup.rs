@@ -14,7 +14,7 @@ use crate::ui::Ui;
     after_help = "Rust: the wasm target and the crates of a new project (rustup, cargo). Python: componentize-py (python3 with venv). JavaScript: componentize-qjs (node and npm).\nInstalled tools are kept.\n\nExample: tensorgate handler setup --lang python"
 )]
 pub struct Setup {
-    /// The language [default: all of them]
+    /// The language (default: all of them).
     #[arg(long, value_enum)]
     lang: Option<Language>,
 }

@@ -33,16 +33,16 @@ exactly this component from this key.\n\n\
 Example: tensorgate handler sign --key release.pem --as scale@1.4.0 scale"
 )]
 pub struct Sign {
-    /// Component file, or project folder
+    /// Component file, or project folder.
     #[arg(default_value = ".")]
     component: PathBuf,
-    /// Private key, PEM
+    /// Private key, PEM.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// Name and version of the component
+    /// Name and version of the component.
     #[arg(long = "as", value_name = "NAME@VERSION", value_parser = signed_as)]
     signed_as: SignedAs,
-    /// Name of the key in the policy [default: the name of its file]
+    /// Name of the key in the policy (default: the name of its file).
     #[arg(long, value_name = "NAME")]
     key_name: Option<String>,
 }

@@ -19,13 +19,13 @@ use crate::ui::{Ui, printable_lines};
     after_help = "Runs the output of `tensorgate handler build`.\nExit codes: 0 every case passed, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale"
 )]
 pub struct Test {
-    /// Project folder
+    /// Project folder.
     #[arg(default_value = ".")]
     project: PathBuf,
-    /// Only cases whose name contains this text
+    /// Only cases whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Component to run instead of the built one
+    /// Component to run instead of the built one.
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
 }

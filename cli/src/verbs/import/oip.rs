@@ -19,7 +19,7 @@ use crate::load::read_at_most;
     after_help = "A server is given by its URL and queried over plain HTTP; a file contains the response to GET /v2/models/NAME.\n\nExample: tensorgate import oip http://127.0.0.1:8000 --model digits"
 )]
 pub(in crate::verbs) struct Oip {
-    /// `http://host:port`, or a file
+    /// `http://host:port`, or a file.
     source: String,
     #[command(flatten)]
     common: Common,

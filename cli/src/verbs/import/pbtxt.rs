@@ -1,6 +1,7 @@
 //! Parser for the subset of protobuf's text format that model configurations use.
 //!
-//! It supports `name: value`, `name { … }`, `name [ … ]`, strings, numbers, words and `#` comments.
+//! It supports `name: value`, `name { … }`, `name [ … ]`, strings, numbers, words and `#`
+//! comments.
 //! Anything else is an error with its line. The parser does not know field names.
 
 use std::iter::Peekable;

@@ -27,7 +27,7 @@ const MAX_MODELS: usize = 1_000;
     after_help = "A server is given by its URL and queried over plain HTTP.\n\nExample: tensorgate import triton models/resnet/config.pbtxt --backend gpu"
 )]
 pub(in crate::verbs) struct Triton {
-    /// `http://host:port`, a config.pbtxt, a model folder or a repository folder
+    /// `http://host:port`, a config.pbtxt, a model folder or a repository folder.
     source: String,
     #[command(flatten)]
     common: Common,
