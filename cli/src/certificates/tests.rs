@@ -117,7 +117,12 @@ fn files_that_envoy_would_misread_or_cannot_use_are_reported() {
             CRL,
             "cannot be read",
         ),
-        ("crl.pem", &files.authority.pem, CRL, "not a revocation list"),
+        (
+            "crl.pem",
+            &files.authority.pem,
+            CRL,
+            "not a revocation list",
+        ),
         ("ca.pem", "", CA, "no certificate in it"),
         ("ca.pem", "junk", CA, "no certificate in it"),
         (
