@@ -25,7 +25,7 @@ use crate::load::{LoadError, Loaded, revoked_section};
 use crate::tighten::{Removals, Version};
 
 /// How long a complete change may take before its removals are applied on their own.
-const TIMEOUT: Duration = Duration::from_millis(400);
+const TIGHTEN_AFTER: Duration = Duration::from_millis(400);
 /// Interval between retries of removals that a process rejected.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
@@ -382,7 +382,7 @@ impl<'a, F: Front> Following<'a, F> {
 /// files changed since that change was read.
 async fn urgent(watch: &mut Watch, basis: &Basis, stuck: Option<&str>) -> (Version, bool) {
     let mut fresh = false;
-    let patience = sleep(TIMEOUT);
+    let patience = sleep(TIGHTEN_AFTER);
     tokio::pin!(patience);
     loop {
         tokio::select! {
