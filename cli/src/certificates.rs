@@ -30,7 +30,7 @@ const LINE: usize = 64;
 /// A file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {}: {cause}", file.display())]
-pub struct Unfit {
+pub struct UnusableFile {
     /// The policy key that names the file.
     pub path: &'static str,
     /// The file.
@@ -41,8 +41,8 @@ pub struct Unfit {
     pub fix: &'static str,
 }
 
-impl From<Unfit> for Fault {
-    fn from(unfit: Unfit) -> Self {
+impl From<UnusableFile> for Fault {
+    fn from(unfit: UnusableFile) -> Self {
         Self {
             severity: Severity::Error,
             path: unfit.path.into(),
@@ -82,19 +82,19 @@ pub struct Authorities {
 }
 
 /// One of the listener's files.
-struct Named<'a> {
+struct ListenerFile<'a> {
     root: &'a Path,
     name: &'a str,
     path: &'static str,
 }
 
-impl Named<'_> {
+impl ListenerFile<'_> {
     fn file(&self) -> PathBuf {
         self.root.join(self.name)
     }
 
-    fn unfit(&self, cause: impl ToString, fix: &'static str) -> Unfit {
-        Unfit {
+    fn unusable(&self, cause: impl ToString, fix: &'static str) -> UnusableFile {
+        UnusableFile {
             path: self.path,
             file: self.file(),
             cause: cause.to_string(),
@@ -114,7 +114,7 @@ const CA_FIX: &str = "the certificates of the clients' authorities, PEM, and not
 const CRL_FIX: &str = "one list per authority, PEM; a list may be empty: `openssl ca -gencrl`";
 
 /// Every fault in the files of a listener. File names are relative to `root`.
-pub fn faults(tls: &Tls, root: &Path) -> Vec<Unfit> {
+pub fn faults(tls: &Tls, root: &Path) -> Vec<UnusableFile> {
     let mut faults = Vec::new();
     faults.extend(identity(tls, root).err());
     if let Some(Err(unfit)) = authorities(tls, root) {
@@ -127,24 +127,24 @@ pub fn faults(tls: &Tls, root: &Path) -> Vec<Unfit> {
 ///
 /// # Errors
 /// One of the two files cannot be used, or the key belongs to another certificate.
-pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, Unfit> {
-    let cert = Named {
+pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, UnusableFile> {
+    let cert = ListenerFile {
         root,
         name: tls.cert(),
         path: CERT,
     };
-    let key = Named {
+    let key = ListenerFile {
         root,
         name: tls.key(),
         path: KEY,
     };
     let chain =
-        tls::certificates(&cert.file()).map_err(|error| cert.unfit(error.cause(), OWN_FIX))?;
+        tls::certificates(&cert.file()).map_err(|error| cert.unusable(error.cause(), OWN_FIX))?;
     for certificate in &chain {
-        ParsedCertificate::try_from(certificate).map_err(|error| cert.unfit(error, OWN_FIX))?;
+        ParsedCertificate::try_from(certificate).map_err(|error| cert.unusable(error, OWN_FIX))?;
     }
     let secret =
-        tls::private_key(&key.file()).map_err(|error| key.unfit(error.cause(), KEY_FIX))?;
+        tls::private_key(&key.file()).map_err(|error| key.unusable(error.cause(), KEY_FIX))?;
     let encoded = Identity {
         chain: chain.iter().map(|one| pem("CERTIFICATE", one)).collect(),
         key: pem(key_label(&secret), secret.secret_der()),
@@ -153,20 +153,20 @@ pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, Unfit> {
         Ok(_) => Ok(encoded),
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
             let cause = format!("is not the key of {}", cert.file().display());
-            Err(key.unfit(cause, KEY_FIX))
+            Err(key.unusable(cause, KEY_FIX))
         }
-        Err(error) => Err(key.unfit(error, KEY_FIX)),
+        Err(error) => Err(key.unusable(error, KEY_FIX)),
     }
 }
 
 /// Reads the authorities of client certificates; `None` if the policy names none.
-pub fn authorities(tls: &Tls, root: &Path) -> Option<Result<Authorities, Vec<Unfit>>> {
-    let ca = Named {
+pub fn authorities(tls: &Tls, root: &Path) -> Option<Result<Authorities, Vec<UnusableFile>>> {
+    let ca = ListenerFile {
         root,
         name: tls.client_ca()?,
         path: CA,
     };
-    let crl = tls.client_crl().map(|name| Named {
+    let crl = tls.client_crl().map(|name| ListenerFile {
         root,
         name,
         path: CRL,
@@ -192,7 +192,7 @@ impl Authorities {
     pub fn with_lists(&self, tls: &Tls, root: &Path) -> Option<Self> {
         let name = tls.client_crl()?;
         let path = CRL;
-        let (crl, lists) = lists_of(&Named { root, name, path }).ok()?;
+        let (crl, lists) = lists_of(&ListenerFile { root, name, path }).ok()?;
         Some(Self {
             crl: Some(crl),
             lists,
@@ -215,8 +215,8 @@ impl Authorities {
     /// # Errors
     /// A change that would admit a revoked certificate again, or reject every client of an
     /// authority.
-    pub fn may_follow(&self, before: &Self, tls: &Tls, root: &Path) -> Result<(), Unfit> {
-        let crl = Named {
+    pub fn may_follow(&self, before: &Self, tls: &Tls, root: &Path) -> Result<(), UnusableFile> {
+        let crl = ListenerFile {
             root,
             name: tls.client_crl().unwrap_or_default(),
             path: CRL,
@@ -228,7 +228,7 @@ impl Authorities {
                 if !self.names.contains(&old.issuer) {
                     continue;
                 }
-                return Err(crl.unfit(
+                return Err(crl.unusable(
                     "an authority that had a list no longer has one",
                     "one list per authority; remove a retired authority from client_ca first",
                 ));
@@ -238,7 +238,7 @@ impl Authorities {
                     "holds an older list than the one in force, which is of {}",
                     old.since
                 );
-                return Err(crl.unfit(
+                return Err(crl.unusable(
                     cause,
                     "the authority's latest list; to go back to an older one, restart `tensorgate up`",
                 ));
@@ -249,7 +249,7 @@ impl Authorities {
 }
 
 /// Certificates of the authorities, and their subject names.
-fn authorities_of(ca: &Named<'_>) -> Result<(String, Vec<Vec<u8>>), Unfit> {
+fn authorities_of(ca: &ListenerFile<'_>) -> Result<(String, Vec<Vec<u8>>), UnusableFile> {
     let mut roots = RootCertStore::empty();
     let mut encoded = String::new();
     for (kind, der) in sections(ca, MAX_FILE_BYTES, CA_FIX)? {
@@ -257,39 +257,39 @@ fn authorities_of(ca: &Named<'_>) -> Result<(String, Vec<Vec<u8>>), Unfit> {
             SectionKind::Certificate => {}
             SectionKind::Crl => {
                 let fix = "put it into a file of its own and name that as client_crl";
-                return Err(ca.unfit("holds a revocation list", fix));
+                return Err(ca.unusable("holds a revocation list", fix));
             }
-            _ => return Err(ca.unfit("holds something that is not a certificate", CA_FIX)),
+            _ => return Err(ca.unusable("holds something that is not a certificate", CA_FIX)),
         }
         encoded.push_str(&pem("CERTIFICATE", &der));
         roots
             .add(der.into())
-            .map_err(|error| ca.unfit(error, CA_FIX))?;
+            .map_err(|error| ca.unusable(error, CA_FIX))?;
     }
     if roots.is_empty() {
-        return Err(ca.unfit("no certificate in it", CA_FIX));
+        return Err(ca.unusable("no certificate in it", CA_FIX));
     }
     let names = roots.roots.iter().map(|root| root.subject.to_vec());
     Ok((encoded, names.collect()))
 }
 
-fn lists_of(crl: &Named<'_>) -> Result<(String, Vec<List>), Unfit> {
+fn lists_of(crl: &ListenerFile<'_>) -> Result<(String, Vec<List>), UnusableFile> {
     let (mut encoded, mut lists) = (String::new(), Vec::new());
     for (kind, der) in sections(crl, MAX_LISTS_BYTES, CRL_FIX)? {
         if kind != SectionKind::Crl {
-            return Err(crl.unfit("holds something that is not a revocation list", CRL_FIX));
+            return Err(crl.unusable("holds something that is not a revocation list", CRL_FIX));
         }
         let list = list::from_der(&der)
-            .ok_or_else(|| crl.unfit("holds a revocation list that cannot be read", CRL_FIX))?;
+            .ok_or_else(|| crl.unusable("holds a revocation list that cannot be read", CRL_FIX))?;
         if list.delta {
-            return Err(crl.unfit("holds a list of changes only", CRL_FIX));
+            return Err(crl.unusable("holds a list of changes only", CRL_FIX));
         }
         encoded.push_str(&pem("X509 CRL", &der));
         lists.push(list);
     }
     if lists.is_empty() {
         let cause = "no revocation list in it: Envoy would treat that as no list and admit every revoked certificate";
-        return Err(crl.unfit(cause, CRL_FIX));
+        return Err(crl.unusable(cause, CRL_FIX));
     }
     Ok((encoded, lists))
 }
@@ -297,21 +297,21 @@ fn lists_of(crl: &Named<'_>) -> Result<(String, Vec<List>), Unfit> {
 /// Every section of a PEM file. A truncated section makes the file unusable. So does a section of a
 /// kind that the reader does not know and would skip.
 fn sections(
-    named: &Named<'_>,
+    named: &ListenerFile<'_>,
     max_bytes: u64,
     fix: &'static str,
-) -> Result<Vec<(SectionKind, Vec<u8>)>, Unfit> {
+) -> Result<Vec<(SectionKind, Vec<u8>)>, UnusableFile> {
     const BEGIN: &[u8] = b"-----BEGIN";
     let bytes = tls::bytes(&named.file(), max_bytes)
-        .map_err(|error: TlsError| named.unfit(error.cause(), fix))?;
+        .map_err(|error: TlsError| named.unusable(error.cause(), fix))?;
     let read: Result<Vec<_>, _> = <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes).collect();
-    let read = read.map_err(|error| named.unfit(error, fix))?;
+    let read = read.map_err(|error| named.unusable(error, fix))?;
     let begun = bytes
         .windows(BEGIN.len())
         .filter(|window| *window == BEGIN)
         .count();
     if begun != read.len() {
-        return Err(named.unfit("holds a PEM section that cannot be read", fix));
+        return Err(named.unusable("holds a PEM section that cannot be read", fix));
     }
     Ok(read)
 }

@@ -27,7 +27,7 @@ pub fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
     if let Some(tls) = policy.listen().tls() {
         faults.extend(certificates::faults(tls, root).into_iter().map(Fault::from));
     }
-    for (issuer, url) in key_sets::of(policy) {
+    for (issuer, url) in key_sets::fetched(policy) {
         let Some(file) = url.ca() else { continue };
         if let Err(error) = tls::certificates(&root.join(file)) {
             faults.push(fault(

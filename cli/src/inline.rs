@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tensorgate_policy::{Fault, Severity, raw};
 
-use crate::lists::{KeysFile, List, MAX_FILE_BYTES, Named, api_key, lines};
+use crate::lists::{FileReferences, KeysFile, List, MAX_FILE_BYTES, api_key, lines};
 use crate::load::read_at_most;
 
 /// A JSON Web Key Set (RFC 7517, section 5). Other members are ignored.
@@ -24,7 +24,7 @@ pub struct Inlined {
     /// Files that cannot be used.
     pub faults: Vec<Fault>,
     /// The file references that may take effect independently of the rest of the policy.
-    pub named: Named,
+    pub named: FileReferences,
 }
 
 /// Replaces each file reference with the file's content.
@@ -34,9 +34,9 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> Inlined {
         files: Vec::new(),
         faults: Vec::new(),
     };
-    let mut named = Named {
+    let mut named = FileReferences {
         revoked: policy.revoked.clone(),
-        ..Named::default()
+        ..FileReferences::default()
     };
     for (name, issuer) in &mut policy.issuers {
         let path = format!("issuers.{}.jwks.file", quoted(name));

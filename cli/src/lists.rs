@@ -34,7 +34,7 @@ pub enum List {
 
 /// File references of a policy, before any file is read.
 #[derive(Clone, Debug, Default)]
-pub struct Named {
+pub struct FileReferences {
     /// The `revoked` section: inline entries, and names of lists.
     pub revoked: raw::Revoked,
     /// Clients' files of API keys.

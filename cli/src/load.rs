@@ -14,7 +14,7 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, v
 
 use crate::files;
 use crate::inline::{Inlined, inline};
-use crate::lists::Named;
+use crate::lists::FileReferences;
 use crate::source::typed::OmittedPath;
 use crate::source::{Located, Span, parse, path, typed};
 
@@ -43,7 +43,7 @@ pub struct Loaded {
     /// Files that were read into the bundle, as the policy names them.
     pub read: Vec<PathBuf>,
     /// File references that may take effect independently of the rest.
-    pub named: Named,
+    pub named: FileReferences,
 }
 
 /// Why a policy could not be loaded.
@@ -129,7 +129,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         Ok(judged) => judged,
         Err(faults) => return Err(LoadError::Faults(source, faults)),
     };
-    once(&mut raw)?;
+    share_equal_models(&mut raw)?;
     let bundle = Bundle {
         generation: generation(&raw)?,
         policy: raw,
@@ -167,7 +167,7 @@ pub fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
 }
 
 /// Shares models with equal content, so that the bundle stores each only once.
-fn once(policy: &mut raw::Policy) -> serde_json::Result<()> {
+fn share_equal_models(policy: &mut raw::Policy) -> serde_json::Result<()> {
     let mut known = HashMap::new();
     let mut contents: HashMap<Vec<u8>, Shared<raw::Model>> = HashMap::new();
     for model in policy.models.values_mut() {
@@ -272,7 +272,7 @@ struct Judged {
     policy: Policy,
     warnings: Vec<Located>,
     read: Vec<PathBuf>,
-    named: Named,
+    named: FileReferences,
 }
 
 /// Parses and validates a text. Returns the policy with its warnings, or every fault in text order.
@@ -338,7 +338,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Every missing or rejected signature, located at the handler's `signed_by`.
-    pub fn signed(self, root: &Path) -> Result<Self, LoadError> {
+    pub fn verify_signatures(self, root: &Path) -> Result<Self, LoadError> {
         let folders = Folders::below(root);
         let handlers = self.policy.handlers().iter();
         let faults = handlers.filter_map(|(name, rule)| {
@@ -362,7 +362,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Every unusable file, located where the policy names it.
-    pub fn fitting(self, root: &Path) -> Result<Self, LoadError> {
+    pub fn check_files(self, root: &Path) -> Result<Self, LoadError> {
         let faults = files::faults(&self.policy, root);
         self.unless(faults)
     }

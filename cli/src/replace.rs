@@ -9,9 +9,9 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
     /// This mode.
-    Of(u32),
+    Exact(u32),
     /// The mode of the existing file; readable and writable by the owner only if there is none.
-    Kept,
+    Preserve,
 }
 
 /// Readable and writable by the owner only.
@@ -29,8 +29,8 @@ pub fn replace(file: &Path, content: impl AsRef<[u8]>, mode: Mode) -> io::Result
         _ => {}
     }
     let (mode, kept) = match mode {
-        Mode::Of(mode) => (mode, None),
-        Mode::Kept => (PRIVATE, std::fs::metadata(file).ok()),
+        Mode::Exact(mode) => (mode, None),
+        Mode::Preserve => (PRIVATE, std::fs::metadata(file).ok()),
     };
     let written = std::fs::OpenOptions::new()
         .write(true)
@@ -63,9 +63,9 @@ mod tests {
         let file = folder.path().join("a");
         let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
         for (text, how, expected) in [
-            ("1", Mode::Kept, 0o600),
-            ("22", Mode::Of(0o640), 0o640),
-            ("333", Mode::Kept, 0o640),
+            ("1", Mode::Preserve, 0o600),
+            ("22", Mode::Exact(0o640), 0o640),
+            ("333", Mode::Preserve, 0o640),
         ] {
             replace(&file, text, how).unwrap();
             assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
@@ -75,7 +75,7 @@ mod tests {
         let below = folder.path().join("folder");
         std::fs::create_dir(&below).unwrap();
         let before = std::fs::read_dir(folder.path()).unwrap().count();
-        assert!(replace(&below, "4", Mode::Kept).is_err());
+        assert!(replace(&below, "4", Mode::Preserve).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), before);
     }
 }

@@ -153,7 +153,7 @@ fn remove_credentials(client: &mut raw::Client, next: &raw::Client) {
 /// grant. A grant without clients is removed. A renamed or split grant keeps its clients, because
 /// some operation remains allowed.
 fn remove_grants(left: &mut raw::Policy, now: &Policy, next: &Policy) {
-    let kept = kept(now, next);
+    let kept = still_granted(now, next);
     let mut grants = Vec::new();
     for (mut grant, id) in left
         .grants
@@ -187,7 +187,7 @@ fn remove_grants(left: &mut raw::Policy, now: &Policy, next: &Policy) {
 }
 
 /// Pairs of grant and client of which the next policy keeps at least one operation.
-fn kept(now: &Policy, next: &Policy) -> BTreeSet<(GrantId, ClientId)> {
+fn still_granted(now: &Policy, next: &Policy) -> BTreeSet<(GrantId, ClientId)> {
     let mut kept = BTreeSet::new();
     for (client, model, version, operation, grant) in now.granted() {
         if kept.contains(&(grant, client)) {

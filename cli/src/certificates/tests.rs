@@ -4,7 +4,7 @@
 use tensorgate_client::pki::{Authority, Leaf};
 
 use super::*;
-use crate::stack::certificates::{Certificates, News, What};
+use crate::stack::certificates::{CertificateEvent, CertificateSet, Certificates};
 use crate::stack::private_dir::PrivateDir;
 use crate::stack::probe::Target;
 
@@ -199,7 +199,7 @@ fn no_list_follows_a_later_one_and_none_is_lost() {
 
 /// Changes files and returns the resulting news and the file contents before and after. The target
 /// Envoy does not answer.
-fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<News>, [String; 2]) {
+fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<CertificateEvent>, [String; 2]) {
     let folder = files.folder.path();
     let written = || std::fs::read_to_string(folder.join("client-authorities.yaml")).unwrap();
     let mut certificates = Certificates::write(&files.tls, folder, folder).unwrap();
@@ -211,9 +211,11 @@ fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<News>, [String; 2]) {
         .build()
         .unwrap();
     let news = runtime.block_on(async {
-        assert_eq!(certificates.changed().await, What::Authorities);
+        assert_eq!(certificates.changed().await, CertificateSet::Authorities);
         let silent = Target::Unix(folder.join("no-such-socket"));
-        certificates.renew(What::Authorities, &silent).await
+        certificates
+            .renew(CertificateSet::Authorities, &silent)
+            .await
     });
     (news, [before, written()])
 }
@@ -223,7 +225,10 @@ fn a_list_that_envoy_does_not_confirm_stays_written() {
     let files = Files::new();
     let list = files.authority.revoke(8, &[&files.leaf]).unwrap();
     let (news, [before, after]) = renewed(&files, || files.put("crl.pem", &list));
-    assert!(matches!(news[..], [News::Unconfirmed { .. }]), "{news:?}");
+    assert!(
+        matches!(news[..], [CertificateEvent::Unconfirmed { .. }]),
+        "{news:?}"
+    );
     assert_ne!(before, after, "it revokes once Envoy reads it");
 }
 
@@ -236,7 +241,7 @@ fn unusable_authorities_do_not_delay_a_list() {
         files.put("crl.pem", &list);
     });
     assert!(
-        matches!(&news[..], [News::Unconfirmed { .. }, News::Kept { why, .. }] if why.contains("client_ca")),
+        matches!(&news[..], [CertificateEvent::Unconfirmed { .. }, CertificateEvent::Kept { why, .. }] if why.contains("client_ca")),
         "{news:?}"
     );
     assert_ne!(before, after);

@@ -53,7 +53,7 @@ const KNOWN: [(&str, &str); 20] = [
 ];
 
 /// Describes what an import allows.
-pub fn of(import: &str) -> &'static str {
+pub fn describe(import: &str) -> &'static str {
     KNOWN
         .iter()
         .find(|(start, _)| import.starts_with(start))
@@ -75,7 +75,11 @@ mod tests {
             ("wasi:filesystem/preopens@0.2.9", "files"),
             ("acme:gpu/device", "does not know"),
         ] {
-            assert!(of(import).contains(expected), "{import}: {}", of(import));
+            assert!(
+                describe(import).contains(expected),
+                "{import}: {}",
+                describe(import)
+            );
         }
     }
 }

@@ -41,8 +41,8 @@ pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
     }
     let built = match project.language {
         Language::Rust => rust(project, &folder)?,
-        Language::Python => kit::inside(&in_one(of_a_copy(project, &folder, python)?))?,
-        Language::Js => kit::inside(&in_one(of_a_copy(project, &folder, js)?))?,
+        Language::Python => kit::compose(&merge_modules(build_copy(project, &folder, python)?))?,
+        Language::Js => kit::compose(&merge_modules(build_copy(project, &folder, js)?))?,
     };
     let surface = surface(&built).map_err(|fault| {
         Failure::Failed(format!("the tools did not produce a component: {fault}"))
@@ -87,12 +87,12 @@ fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
 
 /// Builds a copy of a project. Both tools execute the untrusted handler code at build time, to
 /// snapshot its initialised state.
-fn of_a_copy(
+fn build_copy(
     project: &Project,
     folder: &Path,
     tool: fn(&Project, &Copy) -> Result<Tool, Failure>,
 ) -> Result<Vec<u8>, Failure> {
-    let copy = Copy::of(folder)?;
+    let copy = Copy::new(folder)?;
     let fix = format!(
         "run `tensorgate handler setup --lang {}` once, with a network",
         project.language.name()
@@ -112,7 +112,7 @@ fn of_a_copy(
 
 /// Merges the modules of a language's runtime into one, which halves the start-up time. A component
 /// that cannot be merged is used unchanged.
-fn in_one(component: Vec<u8>) -> Vec<u8> {
+fn merge_modules(component: Vec<u8>) -> Vec<u8> {
     fused(&component).unwrap_or(component)
 }
 

@@ -59,7 +59,7 @@ fn tensor(expected: &Tensor<'_>, found: &Tensor<'_>, tolerance: f64) -> Vec<Stri
         .iter()
         .zip(&got)
         .enumerate()
-        .filter(|(_, (wanted, got))| !wanted.is(got, tolerance))
+        .filter(|(_, (wanted, got))| !wanted.matches(got, tolerance))
         .map(|(index, (wanted, got))| format!("{}[{index}] is {got}, not {wanted}", found.name))
         .collect();
     let hidden = off.len().saturating_sub(MAX_SHOWN);
@@ -77,12 +77,12 @@ enum Element<'a> {
     Float(f64),
     Bytes(&'a [u8]),
     /// Incomplete or trailing bytes.
-    Torn,
+    Incomplete,
 }
 
 impl Element<'_> {
     /// Whether two elements are equal, or differ by at most the tolerance.
-    fn is(&self, other: &Self, tolerance: f64) -> bool {
+    fn matches(&self, other: &Self, tolerance: f64) -> bool {
         match (self, other) {
             (Self::Float(wanted), Self::Float(got)) => {
                 wanted.to_bits() == got.to_bits()
@@ -90,7 +90,7 @@ impl Element<'_> {
                     || (wanted.is_nan() && got.is_nan())
                     || (wanted - got).abs() <= tolerance * wanted.abs().max(1.0)
             }
-            (Self::Torn, _) | (_, Self::Torn) => false,
+            (Self::Incomplete, _) | (_, Self::Incomplete) => false,
             // Integers and bytes must match exactly.
             (wanted, got) => wanted == got,
         }
@@ -103,7 +103,7 @@ impl std::fmt::Display for Element<'_> {
             Self::Whole(value) => write!(f, "{value}"),
             Self::Float(value) => write!(f, "{value}"),
             Self::Bytes(bytes) => write!(f, "{:?}", String::from_utf8_lossy(bytes)),
-            Self::Torn => f.write_str("an incomplete element"),
+            Self::Incomplete => f.write_str("an incomplete element"),
         }
     }
 }
@@ -126,7 +126,7 @@ fn elements(datatype: Datatype, data: &[u8]) -> Vec<Element<'_>> {
         Datatype::Fp32 => each(data, |b| Element::Float(f32::from_le_bytes(b).into())),
         Datatype::Fp64 => each(data, |b| Element::Float(f64::from_le_bytes(b))),
         Datatype::Bytes => items(data)
-            .map(|item| item.map_or(Element::Torn, Element::Bytes))
+            .map(|item| item.map_or(Element::Incomplete, Element::Bytes))
             .collect(),
     }
 }
@@ -136,11 +136,11 @@ fn each<'a, const N: usize>(
     element: impl Fn([u8; N]) -> Element<'a>,
 ) -> Vec<Element<'a>> {
     let (whole, rest) = data.as_chunks::<N>();
-    let torn = (!rest.is_empty()).then_some(Element::Torn);
+    let incomplete = (!rest.is_empty()).then_some(Element::Incomplete);
     whole
         .iter()
         .map(|bytes| element(*bytes))
-        .chain(torn)
+        .chain(incomplete)
         .collect()
 }
 

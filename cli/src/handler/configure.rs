@@ -17,7 +17,7 @@ use tensorgate_policy::hex;
 use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Memory, Module, Store};
 use wasmtime_wizer::Wizer;
 
-use super::initialise::{LOG, MAX_FUEL, State, left, logged, store, with_lines};
+use super::initialise::{LOG, MAX_FUEL, State, log_write, snapshot, store, with_lines};
 use crate::Failure;
 
 /// Exports of the guest crate's `export_configure!`: compute the result, locate it, and allocate
@@ -45,13 +45,13 @@ pub struct Origin {
     /// Digest of the original component.
     pub sha256: String,
     /// The input files.
-    pub files: Vec<Given>,
+    pub files: Vec<InputFile>,
 }
 
 /// An input file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Given {
+pub struct InputFile {
     /// The name under which the component reads the file.
     pub name: String,
     /// Size in bytes.
@@ -99,14 +99,14 @@ pub fn configure(
     let origin = Origin {
         sha256: hex(&Sha256::digest(component)),
         files: (files.iter())
-            .map(|(name, bytes)| Given {
+            .map(|(name, bytes)| InputFile {
                 name: name.clone(),
                 bytes: bytes.len(),
                 sha256: hex(&Sha256::digest(bytes)),
             })
             .collect(),
     };
-    let (module, lines) = fitted(found.module(component), files)?;
+    let (module, lines) = configured_module(found.module(component), files)?;
     let note = serde_json::to_vec(&origin).map_err(|error| failed(&error))?;
     let component = noted(&found.replaced(component, &module), NOTE, &note);
     let surface = surface(&component).map_err(|error| failed(&error))?;
@@ -125,7 +125,7 @@ fn failed(cause: &dyn core::fmt::Display) -> Failure {
 }
 
 /// The module with the result in its memory, and the lines that it logged.
-fn fitted(
+fn configured_module(
     core: &[u8],
     files: BTreeMap<String, Vec<u8>>,
 ) -> Result<(Vec<u8>, Vec<String>), Failure> {
@@ -141,8 +141,10 @@ fn fitted(
     let lines = core::mem::take(&mut first.data_mut().lines);
     drop(first);
     let mut second = store(&engine, MAX_FUEL, BTreeMap::new()).map_err(|error| failed(&error))?;
-    let instance = kept(&engine, &mut second, &module, &made).map_err(|error| failed(&error))?;
-    let module = left(&wizer, &context, &mut second, instance).map_err(|error| failed(&error))?;
+    let instance = instance_with_result(&engine, &mut second, &module, &made)
+        .map_err(|error| failed(&error))?;
+    let module =
+        snapshot(&wizer, &context, &mut second, instance).map_err(|error| failed(&error))?;
     Ok((module, lines))
 }
 
@@ -152,8 +154,8 @@ fn instance(
     module: &Module,
 ) -> wasmtime::Result<Instance> {
     let mut linker = Linker::new(engine);
-    linker.func_wrap(LOG, "write", logged)?;
-    linker.func_wrap(CONFIG, "get", answered)?;
+    linker.func_wrap(LOG, "write", log_write)?;
+    linker.func_wrap(CONFIG, "get", config_get)?;
     linker.define_unknown_imports_as_traps(module)?;
     linker.instantiate(store, module)
 }
@@ -187,7 +189,7 @@ fn computed(
 }
 
 /// A fresh instance whose memory contains the result.
-fn kept(
+fn instance_with_result(
     engine: &Engine,
     store: &mut Store<State>,
     module: &Module,
@@ -211,7 +213,7 @@ fn address(value: i32) -> usize {
 
 /// `config.get` in the canonical ABI: the arguments are the address and length of a key, and the
 /// address of the result. The result is an option flag, an address and a length.
-fn answered(
+fn config_get(
     mut caller: Caller<'_, State>,
     at: i32,
     bytes: i32,
@@ -225,7 +227,7 @@ fn answered(
         .get(address(at)..)
         .and_then(|rest| rest.get(..address(bytes)));
     let key = key.and_then(|key| str::from_utf8(key).ok());
-    let Some(found) = key.and_then(|key| state.given.get(key)).cloned() else {
+    let Some(found) = key.and_then(|key| state.inputs.get(key)).cloned() else {
         return Ok(memory.write(&mut caller, address(answer), &[0])?);
     };
     let allocate = caller

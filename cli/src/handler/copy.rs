@@ -32,7 +32,7 @@ impl Copy {
     ///
     /// # Errors
     /// The project is too large, configures the build tools, or cannot be read.
-    pub fn of(project: &Path) -> Result<Self, Failure> {
+    pub fn new(project: &Path) -> Result<Self, Failure> {
         let private = PrivateDir::new()
             .map_err(|cause| Failure::Failed(format!("cannot make a folder: {cause}")))?;
         let copy = Self { private };

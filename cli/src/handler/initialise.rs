@@ -38,7 +38,7 @@ pub(super) struct State {
     limits: StoreLimits,
     pub(super) lines: Vec<String>,
     /// Input files by name; empty except while configuring.
-    pub(super) given: BTreeMap<String, Vec<u8>>,
+    pub(super) inputs: BTreeMap<String, Vec<u8>>,
 }
 
 /// A module in the state after its initialisation function, with that function removed. A module
@@ -71,14 +71,14 @@ fn within(core: Vec<u8>, fuel: u64) -> Result<Vec<u8>, Failure> {
     let mut store = store(&engine, fuel, BTreeMap::new()).map_err(|error| failed(&error))?;
     let instance =
         run(&engine, &mut store, &module).map_err(|error| failed(&with_lines(&error, &store)))?;
-    left(&wizer, &context, &mut store, instance).map_err(|error| failed(&error))
+    snapshot(&wizer, &context, &mut store, instance).map_err(|error| failed(&error))
 }
 
 /// A store with the given fuel and input files.
 pub(super) fn store(
     engine: &Engine,
     fuel: u64,
-    given: BTreeMap<String, Vec<u8>>,
+    inputs: BTreeMap<String, Vec<u8>>,
 ) -> wasmtime::Result<Store<State>> {
     let limits = StoreLimitsBuilder::new()
         .memory_size(MAX_MEMORY_BYTES)
@@ -86,7 +86,7 @@ pub(super) fn store(
     let state = State {
         limits,
         lines: Vec::new(),
-        given,
+        inputs,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limits);
@@ -101,15 +101,15 @@ pub(super) fn with_lines(error: &wasmtime::Error, store: &Store<State>) -> Strin
 }
 
 /// The module with the memory and globals of an instance.
-pub(super) fn left(
+pub(super) fn snapshot(
     wizer: &Wizer,
     context: &ModuleContext<'_>,
     store: &mut Store<State>,
     instance: Instance,
 ) -> wasmtime::Result<Vec<u8>> {
-    let mut left = Left { store, instance };
+    let mut state = InstanceSnapshot { store, instance };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(wizer.snapshot(context, &mut left))
+    runtime.block_on(wizer.snapshot(context, &mut state))
 }
 
 fn failed(cause: &dyn core::fmt::Display) -> Failure {
@@ -120,7 +120,7 @@ fn failed(cause: &dyn core::fmt::Display) -> Failure {
 
 fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::Result<Instance> {
     let mut linker = Linker::new(engine);
-    linker.func_wrap(LOG, "write", logged)?;
+    linker.func_wrap(LOG, "write", log_write)?;
     linker.define_unknown_imports_as_traps(module)?;
     let instance = linker.instantiate(&mut *store, module)?;
     instance
@@ -130,7 +130,7 @@ fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::
 }
 
 /// `log.write` in the canonical ABI: a level, and the address and length of a text.
-pub(super) fn logged(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes: i32) {
+pub(super) fn log_write(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes: i32) {
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         return;
     };
@@ -145,12 +145,12 @@ pub(super) fn logged(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes:
 }
 
 /// An instance after its function has run.
-struct Left<'s> {
+struct InstanceSnapshot<'s> {
     store: &'s mut Store<State>,
     instance: Instance,
 }
 
-impl InstanceState for Left<'_> {
+impl InstanceState for InstanceSnapshot<'_> {
     #[expect(
         clippy::panic,
         reason = "wizer exports each global that it asks for, and takes no module with another kind"

@@ -28,7 +28,7 @@ pub fn is_asked(language: Language, folder: &Path) -> bool {
 ///
 /// # Errors
 /// The component's imports do not match the kit.
-pub fn inside(component: &[u8]) -> Result<Vec<u8>, Failure> {
+pub fn compose(component: &[u8]) -> Result<Vec<u8>, Failure> {
     tensorgate_componentize::compose(component, &kit()?).map_err(Failure::Failed)
 }
 
@@ -68,7 +68,7 @@ mod tests {
                 (export "given" (instance $config)))"#,
         )
         .unwrap();
-        let joined = inside(&handler).unwrap();
+        let joined = compose(&handler).unwrap();
         let surface = tensorgate_componentize::surface(&joined).unwrap();
         assert_eq!(
             surface.imports,
@@ -78,8 +78,8 @@ mod tests {
             ]
         );
         assert_eq!(surface.exports, ["mine", "given"]);
-        assert_eq!(inside(&handler).unwrap(), joined);
-        assert_eq!(inside(&joined).unwrap(), joined);
+        assert_eq!(compose(&handler).unwrap(), joined);
+        assert_eq!(compose(&joined).unwrap(), joined);
     }
 
     #[test]
@@ -88,7 +88,7 @@ mod tests {
             let text = format!(
                 r#"(component (import "tensorgate:kit/arrays@0.1.0" (instance $kit (export "{export}" (type (sub resource))))) (alias export $kit "{export}" (type)))"#
             );
-            inside(&wat::parse_str(text).unwrap())
+            compose(&wat::parse_str(text).unwrap())
         };
         assert!(asking("array").is_ok());
         let error = asking("socket").unwrap_err().to_string();

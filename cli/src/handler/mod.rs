@@ -6,11 +6,11 @@
 pub mod authority;
 pub mod build;
 pub mod case;
+pub mod case_resources;
 pub mod compare;
 pub mod configure;
 pub mod contract;
 mod copy;
-pub mod given;
 pub mod initialise;
 pub mod kit;
 pub mod port;

@@ -137,7 +137,7 @@ pub fn report(source: Source) -> Result<Report, Failure> {
     let framework = framework(&outline);
     let mut found: BTreeMap<String, Finding> = BTreeMap::new();
     for one in &outline.uses {
-        let rule = rules::of(&one.name);
+        let rule = rules::lookup(&one.name);
         let finding = found.entry(one.name.clone()).or_insert_with(|| Finding {
             name: one.name.clone(),
             lines: Vec::new(),
@@ -171,7 +171,7 @@ pub fn report(source: Source) -> Result<Report, Failure> {
         (finding.becomes, finding.note, first)
     });
     let functions = outline.functions.iter().filter_map(|name| {
-        let becomes = rules::of_function(framework, name)?;
+        let becomes = rules::function_replacement(framework, name)?;
         Some((name.clone(), becomes))
     });
     Ok(Report {

@@ -155,7 +155,7 @@ impl Project {
         let text = String::from_utf8(bytes)
             .map_err(|_| Failure::Input(format!("{} is not text", file.display())))?;
         let (tree, mut faults) = parse::parse(&text);
-        let manifest = match tree.as_ref().map(typed::one::<Manifest>) {
+        let manifest = match tree.as_ref().map(typed::deserialize_one::<Manifest>) {
             Some(Ok(manifest)) if faults.is_empty() => manifest,
             outcome => {
                 faults.extend(outcome.and_then(Result::err));

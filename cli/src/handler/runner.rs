@@ -12,7 +12,7 @@ use tensorgate_policy::policy::Handler;
 use tokio::runtime::Runtime;
 
 use super::case::Case;
-use super::given::Given;
+use super::case_resources::CaseResources;
 use super::project::Project;
 use crate::Failure;
 
@@ -77,7 +77,7 @@ impl<'p> Runner<'p> {
     ///
     /// # Errors
     /// The configuration would be invalid in a policy.
-    pub fn with(&self, config: &BTreeMap<String, String>) -> Result<LoadedHandler, Failure> {
+    pub fn with_config(&self, config: &BTreeMap<String, String>) -> Result<LoadedHandler, Failure> {
         if config.is_empty() {
             return Ok(self.plain.clone());
         }
@@ -103,12 +103,12 @@ impl<'p> Runner<'p> {
         handler: &LoadedHandler,
         case: &Case,
     ) -> Result<HandlerOutput, HandlerError> {
-        let given = Given {
+        let resources = CaseResources {
             rule: self.rule.clone(),
             files: case.files.clone(),
             features: case.features.clone(),
         };
-        let handler = handler.with_resolver(Arc::new(given));
+        let handler = handler.with_resolver(Arc::new(resources));
         self.runtime.block_on(async {
             match (self.project.world.role(), case.input.clone()) {
                 (tensorgate_host::sandbox::Role::Postprocess, Payload::Tensors(outputs)) => {

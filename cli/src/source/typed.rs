@@ -52,8 +52,8 @@ impl OmittedPath {
 /// Converts a tree into a policy. The tree keeps only what was read. Models that share a node are
 /// read once and shared in the policy.
 pub fn typed(tree: &mut Tree) -> Typed {
-    let (first, others) = apart(tree);
-    let mut typed = each_once(tree);
+    let (first, others) = split_aliases(tree);
+    let mut typed = deserialize_all(tree);
     let models = &mut typed.policy.models;
     for (key, node) in &others {
         let model = first.get(node).and_then(|first| models.get(first)).cloned();
@@ -69,7 +69,7 @@ pub fn typed(tree: &mut Tree) -> Typed {
 
 /// Removes models that share a node with another model from the tree. The first in name order
 /// stays, as validation expects. Returns that name for each node, and the removed entries.
-fn apart(tree: &mut Tree) -> (BTreeMap<NodeId, String>, Vec<(Key, NodeId)>) {
+fn split_aliases(tree: &mut Tree) -> (BTreeMap<NodeId, String>, Vec<(Key, NodeId)>) {
     let mut first = BTreeMap::<NodeId, String>::new();
     let Some(entries) = tree.section(MODELS) else {
         return Default::default();
@@ -86,7 +86,7 @@ fn apart(tree: &mut Tree) -> (BTreeMap<NodeId, String>, Vec<(Key, NodeId)>) {
     (first, others)
 }
 
-fn each_once(tree: &mut Tree) -> Typed {
+fn deserialize_all(tree: &mut Tree) -> Typed {
     let mut faults = Vec::new();
     let mut omitted = Vec::new();
     let mut emptied: Vec<NodeId> = Vec::new();
@@ -132,7 +132,7 @@ fn each_once(tree: &mut Tree) -> Typed {
 }
 
 /// Deserializes a document of any type, up to the first error.
-pub fn one<T: DeserializeOwned>(tree: &Tree) -> Result<T, Located> {
+pub fn deserialize_one<T: DeserializeOwned>(tree: &Tree) -> Result<T, Located> {
     T::deserialize(At::root(tree)).map_err(|error| {
         let node = error.at.unwrap_or(tree.root());
         describe(tree, node, error)

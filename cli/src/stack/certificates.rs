@@ -17,7 +17,7 @@ use super::envoy::{SecretCounts, secret_counts};
 use super::probe::Target;
 use super::watch::Watch;
 use crate::Failure;
-use crate::certificates::{self, Authorities, Identity, Unfit};
+use crate::certificates::{self, Authorities, Identity, UnusableFile};
 use crate::render::envoy::tls::{self, SecretFile};
 use crate::replace::{Mode, replace};
 
@@ -48,25 +48,25 @@ struct Active<T> {
 
 /// Outcome of a change of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum CertificateEvent {
     /// The files are in force.
     Taken {
         /// The files that changed.
-        what: What,
+        what: CertificateSet,
         /// Number of revoked certificates, if the authorities changed.
         revoked: Option<usize>,
     },
     /// The files were written, but Envoy did not confirm that it loaded them.
     Unconfirmed {
         /// The files that changed.
-        what: What,
+        what: CertificateSet,
         /// The cause.
         why: String,
     },
     /// The files cannot be used, or must not replace the previous ones, which stay in force.
     Kept {
         /// The files that changed.
-        what: What,
+        what: CertificateSet,
         /// The cause.
         why: String,
     },
@@ -82,14 +82,14 @@ enum NotConfirmed {
 
 /// One of the two independent sets of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum CertificateSet {
     /// The gate's own certificate.
     Identity,
     /// The clients' authorities.
     Authorities,
 }
 
-impl What {
+impl CertificateSet {
     /// The policy's keys for these files.
     pub const fn fields(self) -> &'static str {
         match self {
@@ -152,7 +152,7 @@ impl Certificates {
 
     fn put(&self, (name, secret): &SecretFile) -> Result<(), Failure> {
         let file = self.folder.join(name);
-        replace(&file, secret.to_yaml(), Mode::Of(MODE))
+        replace(&file, secret.to_yaml(), Mode::Exact(MODE))
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
     }
 
@@ -161,8 +161,11 @@ impl Certificates {
     /// # Errors
     /// Envoy rejected a secret, or did not confirm it in time.
     pub async fn taken(&self, envoy: &Target) -> Result<(), String> {
-        let authorities = self.authorities.as_ref().map(|_| What::Authorities);
-        for what in std::iter::once(What::Identity).chain(authorities) {
+        let authorities = self
+            .authorities
+            .as_ref()
+            .map(|_| CertificateSet::Authorities);
+        for what in std::iter::once(CertificateSet::Identity).chain(authorities) {
             let arrived = arrived(envoy, what, SecretCounts::default()).await;
             arrived.map_err(|(NotConfirmed::Rejected(why) | NotConfirmed::NoAnswer(why))| why)?;
         }
@@ -170,7 +173,7 @@ impl Certificates {
     }
 
     /// Waits until files of one set have changed and settled. Cancellation-safe.
-    pub async fn changed(&mut self) -> What {
+    pub async fn changed(&mut self) -> CertificateSet {
         let clients = async {
             match &mut self.authorities {
                 Some(authorities) => authorities.watch.settled().await,
@@ -178,18 +181,18 @@ impl Certificates {
             }
         };
         tokio::select! {
-            () = self.identity.watch.settled() => What::Identity,
-            _ = clients => What::Authorities,
+            () = self.identity.watch.settled() => CertificateSet::Identity,
+            _ = clients => CertificateSet::Authorities,
         }
     }
 
     /// Reads one set of files, and writes its secret if it is valid and differs from the one in
     /// force. Invalid authorities do not delay valid revocation lists.
-    pub async fn renew(&mut self, what: What, envoy: &Target) -> Vec<News> {
-        let kept = |why: String| vec![News::Kept { what, why }];
+    pub async fn renew(&mut self, what: CertificateSet, envoy: &Target) -> Vec<CertificateEvent> {
+        let kept = |why: String| vec![CertificateEvent::Kept { what, why }];
         let mut unfit_authorities = None;
         let (fresh, before, revoked) = match what {
-            What::Identity => {
+            CertificateSet::Identity => {
                 self.identity.watch.begin();
                 let read = certificates::identity(&self.tls, &self.root);
                 if !self.identity.watch.is_unchanged() {
@@ -203,7 +206,7 @@ impl Certificates {
                 let active = tls::identity(&self.identity.in_force);
                 (active, Previous::Identity(before), None)
             }
-            What::Authorities => {
+            CertificateSet::Authorities => {
                 let Some(active) = &mut self.authorities else {
                     return Vec::new();
                 };
@@ -231,7 +234,7 @@ impl Certificates {
                 (fresh, Previous::Authorities(before), revoked)
             }
         };
-        let unfit = unfit_authorities.map(|why| News::Kept { what, why });
+        let unfit = unfit_authorities.map(|why| CertificateEvent::Kept { what, why });
         let old = before.secret_file();
         if old == fresh {
             return unfit.into_iter().collect();
@@ -247,17 +250,23 @@ impl Certificates {
             }
         };
         let news = match arrived {
-            Ok(()) => News::Taken { what, revoked },
+            Ok(()) => CertificateEvent::Taken { what, revoked },
             // Envoy may still load the new secret. Restoring the old one could admit revoked
             // clients.
-            Err(NotConfirmed::NoAnswer(why)) => News::Unconfirmed { what, why },
+            Err(NotConfirmed::NoAnswer(why)) => CertificateEvent::Unconfirmed { what, why },
             Err(NotConfirmed::Rejected(why)) => self.put_back(what, before, &old, why),
         };
         std::iter::once(news).chain(unfit).collect()
     }
 
     /// Restores a secret file. Envoy keeps its secret, but a later listener would read the file.
-    fn put_back(&mut self, what: What, before: Previous, old: &SecretFile, why: String) -> News {
+    fn put_back(
+        &mut self,
+        what: CertificateSet,
+        before: Previous,
+        old: &SecretFile,
+        why: String,
+    ) -> CertificateEvent {
         let why = match self.put(old) {
             Ok(()) => why,
             Err(failure) => format!("{why}\n{failure}"),
@@ -270,14 +279,17 @@ impl Certificates {
                 }
             }
         }
-        News::Kept { what, why }
+        CertificateEvent::Kept { what, why }
     }
 
     /// Reads all files, changed or not.
-    pub async fn renew_all(&mut self, envoy: &Target) -> Vec<News> {
-        let authorities = self.authorities.as_ref().map(|_| What::Authorities);
+    pub async fn renew_all(&mut self, envoy: &Target) -> Vec<CertificateEvent> {
+        let authorities = self
+            .authorities
+            .as_ref()
+            .map(|_| CertificateSet::Authorities);
         let mut news = Vec::new();
-        for what in std::iter::once(What::Identity).chain(authorities) {
+        for what in std::iter::once(CertificateSet::Identity).chain(authorities) {
             news.extend(self.renew(what, envoy).await);
         }
         news
@@ -300,7 +312,11 @@ impl Previous {
 }
 
 /// Waits until Envoy's counters for a secret increase.
-async fn arrived(envoy: &Target, what: What, before: SecretCounts) -> Result<(), NotConfirmed> {
+async fn arrived(
+    envoy: &Target,
+    what: CertificateSet,
+    before: SecretCounts,
+) -> Result<(), NotConfirmed> {
     let give_up = Instant::now().checked_add(TIMEOUT);
     loop {
         if let Some(counts) = secret_counts(envoy, what.secret()).await {
@@ -320,7 +336,7 @@ async fn arrived(envoy: &Target, what: What, before: SecretCounts) -> Result<(),
     }
 }
 
-fn describe(faults: &[Unfit]) -> String {
+fn describe(faults: &[UnusableFile]) -> String {
     let lines: Vec<_> = faults
         .iter()
         .map(|unfit| format!("{unfit} ({})", unfit.fix))

@@ -20,7 +20,7 @@ use super::run::Front;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::watch::{Change, Watch};
-use crate::lists::{KeysFile, List, Named, Revocations, keys_left};
+use crate::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
 use crate::load::{LoadError, Loaded, revoked_section};
 use crate::tighten::{Removals, Version};
 
@@ -71,7 +71,7 @@ struct Basis {
 struct Pending {
     version: Rc<Version>,
     /// Its file references.
-    named: Named,
+    named: FileReferences,
     /// Its files.
     files: Vec<PathBuf>,
 }
@@ -307,7 +307,7 @@ impl<'a, F: Front> Following<'a, F> {
             }
             Err(faults) => {
                 let texts: Vec<_> = faults.iter().map(ToString::to_string).collect();
-                self.stick(String::new(), texts.join("\n"));
+                self.record_rejection(String::new(), texts.join("\n"));
             }
         }
     }
@@ -327,11 +327,11 @@ impl<'a, F: Front> Following<'a, F> {
                     self.accept(reloaded);
                 }
             }
-            Err(error) => self.stick(version.bundle.generation, error.to_string()),
+            Err(error) => self.record_rejection(version.bundle.generation, error.to_string()),
         }
     }
 
-    fn stick(&mut self, generation: String, why: String) {
+    fn record_rejection(&mut self, generation: String, why: String) {
         let now = Instant::now();
         let stuck = Stuck {
             generation,

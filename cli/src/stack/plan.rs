@@ -249,7 +249,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
 
 /// Checks that the authority files for key set servers exist. Envoy validates their content.
 fn authorities(loaded: &Loaded, render_options: &RenderOptions) -> Result<(), Failure> {
-    for (issuer, url) in key_sets::of(&loaded.policy) {
+    for (issuer, url) in key_sets::fetched(&loaded.policy) {
         let file = match url.ca() {
             Some(file) => render_options.root.join(file),
             None if url.tls() && render_options.system_authorities.as_os_str().is_empty() => {

@@ -162,7 +162,7 @@ impl<'p> Processes<'p> {
 
     /// Whether all processes are known to have exactly the version in force.
     fn follows(&self) -> bool {
-        self.host_follows && self.envoy_files.is(&self.in_force)
+        self.host_follows && self.envoy_files.has_all(&self.in_force)
     }
 
     async fn carry_out(&mut self, next: &InForce, how: How) -> Result<(), ReloadError> {

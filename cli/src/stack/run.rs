@@ -14,7 +14,7 @@ use tensorgate_host::audit::als::service::FLUSH_MS;
 use tensorgate_host::sources::SourceState;
 
 use super::backends::Backends;
-use super::certificates::{Certificates, News};
+use super::certificates::{CertificateEvent, Certificates};
 use super::child::Child;
 use super::follow::{Following, Sources};
 use super::plan::{Plan, Ready};
@@ -61,7 +61,7 @@ pub trait Front {
     /// The set of files with held changes has changed.
     fn held(&mut self, held: &[SourceState]);
     /// Outcome of a change of the listener's certificates.
-    fn certificates(&mut self, news: &News);
+    fn certificates(&mut self, news: &CertificateEvent);
     /// The status file cannot be written.
     fn failed(&mut self, failure: &Failure);
 }
@@ -85,7 +85,7 @@ pub async fn run(
     let holding = async {
         backends.settle().await;
         tokio::select! {
-            failure = hold(plan, &mut children, (sources, &mut certificates), front, terminal) => failure,
+            failure = supervise(plan, &mut children, (sources, &mut certificates), front, terminal) => failure,
             never = backends.follow(note) => match never {},
         }
     };
@@ -151,7 +151,7 @@ impl Stop {
 }
 
 /// Starts everything in order and follows the policy, until a process ends unexpectedly.
-async fn hold(
+async fn supervise(
     plan: &Plan,
     children: &mut Vec<Child>,
     (sources, certificates): (Sources, &mut Option<Certificates>),

@@ -182,7 +182,7 @@ impl Site {
     }
 
     fn put(&self, file: &Path, text: &str) -> Result<(), Failure> {
-        replace(file, text, Mode::Of(MODE))
+        replace(file, text, Mode::Exact(MODE))
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
     }
 }
@@ -208,7 +208,7 @@ impl EnvoyFiles {
     }
 
     /// Whether Envoy is known to have all resources of a version.
-    pub fn is(&self, version: &InForce) -> bool {
+    pub fn has_all(&self, version: &InForce) -> bool {
         let mut resources = version.rendered.resources.iter();
         resources.all(|resource| self.has(resource))
     }

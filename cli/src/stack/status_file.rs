@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tensorgate_host::sources::{ListInForce, SourceState, Sources};
 use tensorgate_policy::hex;
 
-use super::certificates::{News, What};
+use super::certificates::{CertificateEvent, CertificateSet};
 use super::run::Front;
 use super::site::Site;
 use super::watch::Contents;
@@ -68,12 +68,14 @@ impl<'a, F: Front> StatusFile<'a, F> {
     }
 
     /// Updates the status of some or all of the listener's certificate files.
-    pub fn certificates(&self, read: Option<What>, news: &[News]) {
+    pub fn certificates(&self, read: Option<CertificateSet>, news: &[CertificateEvent]) {
         {
             let mut held = self.certificates.borrow_mut();
             held.retain(|field, _| read.is_some_and(|what| what.fields() != *field));
             for news in news {
-                if let News::Unconfirmed { what, why } | News::Kept { what, why } = news {
+                if let CertificateEvent::Unconfirmed { what, why }
+                | CertificateEvent::Kept { what, why } = news
+                {
                     held.insert(what.fields(), SourceState::new(what.fields(), why));
                 }
             }

@@ -243,7 +243,7 @@ fn inspect(
     let Ok(metadata) = std::fs::metadata(path) else {
         return (None, None);
     };
-    let stamp = Stamp::of(&metadata);
+    let stamp = Stamp::from_metadata(&metadata);
     // A pipe is not opened, because its writer would take this process for the reader.
     let same = known.filter(|(before, _)| *before == stamp && !before.young);
     match same {
@@ -259,14 +259,14 @@ fn read(path: &Path) -> io::Result<(Option<Stamp>, Option<Contents>)> {
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     // Taken before the contents are read, so that a concurrent write gives another stamp at the
     // next poll.
-    let stamp = Stamp::of(&file.metadata()?);
+    let stamp = Stamp::from_metadata(&file.metadata()?);
     let mut digest = Sha256::new();
     io::copy(&mut file.take(MAX_FILE_BYTES), &mut digest)?;
     Ok((Some(stamp), Some(digest.finalize().into())))
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    fn from_metadata(metadata: &Metadata) -> Self {
         let changed = (metadata.ctime(), metadata.ctime_nsec());
         let seconds = u64::try_from(changed.0).unwrap_or_default();
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));

@@ -31,9 +31,9 @@ impl Check {
     /// Checks the policy.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let root = self.file.parent().unwrap_or_else(|| Path::new(""));
-        let mut loaded = load(&self.file)?.signed(root)?;
+        let mut loaded = load(&self.file)?.verify_signatures(root)?;
         if !self.no_files {
-            loaded = loaded.fitting(root)?;
+            loaded = loaded.check_files(root)?;
         }
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {

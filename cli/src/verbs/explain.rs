@@ -138,7 +138,7 @@ impl Explain {
             (None, Some(folder)) => files_in(folder)?,
             (None, None) => return Err(Failure::Input("name a message with --http".into())),
         };
-        let peer = peer::of(&loaded.policy, &self.tls_peer, self.source)?;
+        let peer = peer::from_arguments(&loaded.policy, &self.tls_peer, self.source)?;
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
@@ -263,7 +263,7 @@ impl<'l> Gate<'l> {
                     file.display()
                 ))
             })?;
-        let bounds = Bounds::of(self.loaded.policy.listen().limits());
+        let bounds = Bounds::from_limits(self.loaded.policy.listen().limits());
         let file = file.display().to_string();
         let request = match message::read(&bytes, &bounds) {
             Ok(request) => request,

@@ -49,7 +49,7 @@ impl Fmt {
                 continue;
             }
             if changed && !self.check {
-                replace(file, &formatted, Mode::Kept).map_err(|error| {
+                replace(file, &formatted, Mode::Preserve).map_err(|error| {
                     Failure::Failed(format!("cannot write {}: {error}", file.display()))
                 })?;
             }

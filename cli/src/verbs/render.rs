@@ -151,7 +151,7 @@ impl Envoy {
             None => Vec::new(),
         };
         if let Some(tls) = tls {
-            refuse_unfit(ui, tls, &options.root)?;
+            reject_unusable(ui, tls, &options.root)?;
         }
         let rendered = |form| {
             render(&loaded.policy, &loaded.bundle, &options, form)
@@ -205,7 +205,7 @@ impl Envoy {
 
 /// Rejects certificate files that Envoy could not use or would misinterpret, as far as they exist
 /// on this machine.
-fn refuse_unfit(ui: &Ui, tls: &Tls, root: &Path) -> Result<(), Failure> {
+fn reject_unusable(ui: &Ui, tls: &Tls, root: &Path) -> Result<(), Failure> {
     let (here, absent): (Vec<_>, Vec<_>) = certificates::faults(tls, root)
         .into_iter()
         .partition(|unfit| unfit.file.exists());
@@ -241,7 +241,7 @@ fn spelled(ui: &Ui, node: &Node) -> Result<String, Failure> {
 /// Replaces a file atomically.
 fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
     let file = folder.join(name);
-    replace(&file, text, Mode::Of(READABLE)).map_err(|error| cannot_write(&file, &error))
+    replace(&file, text, Mode::Exact(READABLE)).map_err(|error| cannot_write(&file, &error))
 }
 
 /// Mode of rendered files. They contain digests but no secrets, and Envoy and the host may run as

@@ -13,7 +13,7 @@ use tensorgate_host::sources::SourceState;
 use crate::chain::Chain;
 use crate::load::{LoadError, Loaded, load};
 use crate::render::envoy::control_plane::ControlPlane;
-use crate::stack::certificates::News;
+use crate::stack::certificates::CertificateEvent;
 use crate::stack::follow::Sources;
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
@@ -120,14 +120,14 @@ impl Up {
         let mut watch = Watch::new([self.config.clone()]);
         let loaded = loop {
             watch.begin();
-            let loaded = load(&self.config)?.signed(&root)?;
+            let loaded = load(&self.config)?.verify_signatures(&root)?;
             // Repeats the read with all files watched, because new ones may have changed before.
             if watch.follow(loaded.files(&root)) {
                 break loaded;
             }
         };
         watch.accept();
-        let loaded = loaded.fitting(&root)?;
+        let loaded = loaded.check_files(&root)?;
         ui.faults(&loaded.source, &loaded.warnings);
         let options = self.options(&loaded, root)?;
         for open in self.chain.leaves_open(&loaded.policy) {
@@ -289,7 +289,7 @@ impl Front for Operator<'_> {
     }
 
     fn load(&self) -> Result<Loaded, LoadError> {
-        load(self.config)?.signed(&self.options.root)
+        load(self.config)?.verify_signatures(&self.options.root)
     }
 
     fn files(&self, loaded: &Loaded) -> Vec<PathBuf> {
@@ -357,14 +357,14 @@ impl Front for Operator<'_> {
         let _ = report(self.ui, failure);
     }
 
-    fn certificates(&mut self, news: &News) {
+    fn certificates(&mut self, news: &CertificateEvent) {
         let (what, revoked, fault) = match news {
-            News::Taken { what, revoked } => (what.fields(), *revoked, None),
-            News::Unconfirmed { what, why } => {
+            CertificateEvent::Taken { what, revoked } => (what.fields(), *revoked, None),
+            CertificateEvent::Unconfirmed { what, why } => {
                 let unconfirmed = "written, but Envoy has not confirmed that it loaded them";
                 (what.fields(), None, Some((unconfirmed, why)))
             }
-            News::Kept { what, why } => {
+            CertificateEvent::Kept { what, why } => {
                 let kept = "not loaded, the previous ones stay in force";
                 (what.fields(), None, Some((kept, why)))
             }

@@ -36,7 +36,7 @@ const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
 /// TorchServe's built-in handlers and their classes. Archives name but do not contain them.
-const OWN: [(&str, &str); 5] = [
+const BUILTIN_HANDLERS: [(&str, &str); 5] = [
     ("base_handler", "BaseHandler"),
     ("image_classifier", "ImageClassifier"),
     ("image_segmenter", "ImageSegmenter"),
@@ -84,10 +84,10 @@ pub fn handler(mut archive: impl Read + Seek, max_bytes: u64) -> Result<Source, 
     let named = manifest.model.handler;
     let beside = entries.keys().filter(|name| !name.ends_with('/'));
     let mut beside: Vec<String> = beside.take(MAX_REPORTED).cloned().collect();
-    if let Some((module, class)) = OWN.iter().find(|(module, _)| *module == named) {
+    if let Some((module, class)) = BUILTIN_HANDLERS.iter().find(|(module, _)| *module == named) {
         return Ok(Source {
             file: named.clone(),
-            text: own(module, class),
+            text: builtin_source(module, class),
             beside,
         });
     }
@@ -103,7 +103,7 @@ pub fn handler(mut archive: impl Read + Seek, max_bytes: u64) -> Result<Source, 
 }
 
 /// Equivalent source of a built-in handler, reduced to what the analysis needs.
-fn own(module: &str, class: &str) -> String {
+fn builtin_source(module: &str, class: &str) -> String {
     format!(
         "from ts.torch_handler.{module} import {class}\n\nclass Handler({class}):\n    def preprocess(self, data): ...\n    def inference(self, data): ...\n    def postprocess(self, data): ...\n"
     )

@@ -270,7 +270,7 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
 ];
 
 /// The rule for a fully qualified name.
-pub fn of(name: &str) -> Rule {
+pub fn lookup(name: &str) -> Rule {
     let fits = TABLE_OF_RULES
         .iter()
         .filter(|(known, ..)| within(name, known));
@@ -288,7 +288,7 @@ pub fn of(name: &str) -> Rule {
 }
 
 /// The replacement of a handler's own function, if the framework gives it a meaning.
-pub fn of_function(framework: Framework, name: &str) -> Option<&'static str> {
+pub fn function_replacement(framework: Framework, name: &str) -> Option<&'static str> {
     let after = "a postprocess handler";
     let before = "a preprocess handler";
     Some(match (framework, name) {
@@ -331,7 +331,7 @@ mod tests {
             ("json.loads", Kept),
             ("..secret", Becomes::Unknown),
         ] {
-            assert_eq!(of(name).becomes, expected, "{name}");
+            assert_eq!(lookup(name).becomes, expected, "{name}");
         }
     }
 

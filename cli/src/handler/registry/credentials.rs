@@ -46,7 +46,7 @@ impl Credentials {
     ///
     /// # Errors
     /// The file is unusable, or delegates to a credential helper.
-    pub fn of(registry: &str) -> Result<Self, String> {
+    pub fn for_registry(registry: &str) -> Result<Self, String> {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let folder = set("DOCKER_CONFIG")
             .map(PathBuf::from)

@@ -34,7 +34,7 @@ pub struct Descriptor {
 
 impl Descriptor {
     /// The descriptor of some content.
-    pub fn of(media_type: &str, content: &[u8]) -> Self {
+    pub fn new(media_type: &str, content: &[u8]) -> Self {
         Self {
             media_type: media_type.to_owned(),
             digest: digest(content),
@@ -101,7 +101,7 @@ pub struct Pushed {
 ///
 /// # Errors
 /// The JSON cannot be written.
-pub fn of_component(
+pub fn component_manifest(
     component: &[u8],
     signed_as: &SignedAs,
     imports: &[String],
@@ -123,8 +123,8 @@ pub fn of_component(
         schema_version: 2,
         media_type: MANIFEST,
         artifact_type: None,
-        config: Descriptor::of(WASM_CONFIG, &config),
-        layers: [Descriptor::of(WASM, component)],
+        config: Descriptor::new(WASM_CONFIG, &config),
+        layers: [Descriptor::new(WASM, component)],
         subject: None,
         annotations: Some(Annotations {
             title: signed_as.name().to_owned(),
@@ -141,15 +141,15 @@ pub fn of_component(
 ///
 /// # Errors
 /// The JSON cannot be written.
-pub fn of_signature(signature: &[u8], of: &[u8]) -> Result<Pushed, serde_json::Error> {
+pub fn signature_manifest(signature: &[u8], of: &[u8]) -> Result<Pushed, serde_json::Error> {
     let empty = b"{}";
     let manifest = serde_json::to_vec(&Manifest {
         schema_version: 2,
         media_type: MANIFEST,
         artifact_type: Some(SIGNATURE),
-        config: Descriptor::of(EMPTY, empty),
-        layers: [Descriptor::of(SIGNATURE, signature)],
-        subject: Some(Descriptor::of(MANIFEST, of)),
+        config: Descriptor::new(EMPTY, empty),
+        layers: [Descriptor::new(SIGNATURE, signature)],
+        subject: Some(Descriptor::new(MANIFEST, of)),
         annotations: None,
     })?;
     Ok(Pushed {
@@ -181,7 +181,7 @@ impl Referrers {
     pub fn add(&mut self, signature: &[u8]) -> bool {
         let descriptor = Descriptor {
             artifact_type: Some(SIGNATURE.to_owned()),
-            ..Descriptor::of(MANIFEST, signature)
+            ..Descriptor::new(MANIFEST, signature)
         };
         let new = !(self.manifests.iter()).any(|known| known.digest == descriptor.digest);
         if new {

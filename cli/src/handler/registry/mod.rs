@@ -43,7 +43,7 @@ pub enum PushError {
     },
     /// The tag already names another manifest.
     #[error("tag {tag} already names {there}, not {ours}: a version can be pushed only once")]
-    Taken {
+    TagExists {
         /// The tag.
         tag: String,
         /// The digest that the tag names.
@@ -53,7 +53,7 @@ pub enum PushError {
     },
     /// The registry stored other content than was sent.
     #[error("{host} reports that it stored {there}, not {ours}")]
-    Other {
+    DigestMismatch {
         /// The registry's host.
         host: String,
         /// The digest that the registry reports.
@@ -64,7 +64,7 @@ pub enum PushError {
 }
 
 /// Content to push.
-pub struct Shipment {
+pub struct PushContent {
     /// The component.
     pub component: Vec<u8>,
     /// Contents of the signature file.
@@ -94,24 +94,24 @@ pub struct Pushed {
 ///
 /// # Errors
 /// The registry rejects one of them, or the tag already names other content.
-pub async fn push(wire: Wire, to: &Reference, shipment: &Shipment) -> Result<Pushed, PushError> {
-    let component = manifest::of_component(
-        &shipment.component,
-        &shipment.signed_as,
-        &shipment.imports,
-        &shipment.exports,
+pub async fn push(wire: Wire, to: &Reference, content: &PushContent) -> Result<Pushed, PushError> {
+    let component = manifest::component_manifest(
+        &content.component,
+        &content.signed_as,
+        &content.imports,
+        &content.exports,
     )?;
-    let signature = manifest::of_signature(&shipment.signature, &component.manifest)?;
-    let tag = to.tag().unwrap_or(shipment.signed_as.version());
+    let signature = manifest::signature_manifest(&content.signature, &component.manifest)?;
+    let tag = to.tag().unwrap_or(content.signed_as.version());
     let mut registry = Registry {
         wire,
         base: format!("/v2/{}", to.repository()),
     };
     let ours = digest(&component.manifest);
-    if let Some(there) = registry.tagged(tag).await?
+    if let Some(there) = registry.tag_digest(tag).await?
         && there != ours
     {
-        return Err(PushError::Taken {
+        return Err(PushError::TagExists {
             tag: tag.to_owned(),
             there,
             ours,
@@ -129,7 +129,7 @@ pub async fn push(wire: Wire, to: &Reference, shipment: &Shipment) -> Result<Pus
         .manifest(&signed, MANIFEST, &signature.manifest)
         .await?;
     if !kept {
-        registry.refer(&ours, &signature.manifest).await?;
+        registry.add_referrer(&ours, &signature.manifest).await?;
     }
     registry
         .manifest(tag, MANIFEST, &component.manifest)
@@ -178,7 +178,7 @@ impl Registry {
     }
 
     /// The digest that a tag names, if the tag exists.
-    async fn tagged(&mut self, tag: &str) -> Result<Option<String>, PushError> {
+    async fn tag_digest(&mut self, tag: &str) -> Result<Option<String>, PushError> {
         let path = format!("/manifests/{tag}");
         let answer = self.ask(Method::GET, &path, Some(MANIFEST), &[]).await?;
         match answer.status() {
@@ -206,7 +206,7 @@ impl Registry {
         if done.status() != StatusCode::CREATED {
             return Err(self.status(&done, "an upload"));
         }
-        self.took(&done, &ours)
+        self.check_digest(&done, &ours)
     }
 
     /// Uploads a manifest under a tag or its digest. Returns whether the registry supports the
@@ -224,13 +224,13 @@ impl Registry {
         if answer.status() != StatusCode::CREATED {
             return Err(self.status(&answer, "a manifest"));
         }
-        self.took(&answer, &digest(manifest))?;
+        self.check_digest(&answer, &digest(manifest))?;
         Ok(answer.headers().contains_key(SUBJECT))
     }
 
     /// Adds a signature to the fallback index for registries without the referrers API
     /// (distribution 1.1, "Referrers Tag Schema").
-    async fn refer(&mut self, of: &str, signature: &[u8]) -> Result<(), PushError> {
+    async fn add_referrer(&mut self, of: &str, signature: &[u8]) -> Result<(), PushError> {
         let tag = of.replace(':', "-");
         let path = format!("/manifests/{tag}");
         let there = self.ask(Method::GET, &path, Some(INDEX), &[]).await?;
@@ -247,10 +247,10 @@ impl Registry {
     }
 
     /// Checks the digest of the stored content, if the registry reports one.
-    fn took(&self, answer: &Answer, ours: &str) -> Result<(), PushError> {
+    fn check_digest(&self, answer: &Answer, ours: &str) -> Result<(), PushError> {
         let there = answer.headers().get(CONTENT_DIGEST);
         match there.and_then(|there| there.to_str().ok()) {
-            Some(there) if there != ours => Err(PushError::Other {
+            Some(there) if there != ours => Err(PushError::DigestMismatch {
                 host: self.wire.registry().to_owned(),
                 there: there.to_owned(),
                 ours: ours.to_owned(),

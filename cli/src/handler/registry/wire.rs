@@ -84,7 +84,7 @@ impl Trust {
     ///
     /// # Errors
     /// There are no usable certificates.
-    pub fn of(file: Option<&Path>) -> Result<Self, String> {
+    pub fn from_file(file: Option<&Path>) -> Result<Self, String> {
         let named = file.map(Path::to_owned).or_else(|| {
             let set = std::env::var_os("SSL_CERT_FILE").filter(|value| !value.is_empty());
             set.map(PathBuf::from)
@@ -170,11 +170,11 @@ impl Wire {
         })?;
         let known = self.authorization.clone();
         let sent = |known: Option<String>| (method.clone(), uri.clone(), known);
-        let answer = self.once(sent(known), headers, body).await?;
+        let answer = self.send_once(sent(known), headers, body).await?;
         let answer = if answer.status() == StatusCode::UNAUTHORIZED {
-            let met = self.meet(&answer).await?;
+            let met = self.authenticate(&answer).await?;
             self.authorization = Some(met.clone());
-            self.once(sent(Some(met)), headers, body).await?
+            self.send_once(sent(Some(met)), headers, body).await?
         } else {
             answer
         };
@@ -216,7 +216,8 @@ impl Wire {
         }
         let uri: Uri =
             (target.parse()).map_err(|_| bad("returns an invalid location for the upload"))?;
-        self.once((Method::PUT, uri, None), &headers, body).await
+        self.send_once((Method::PUT, uri, None), &headers, body)
+            .await
     }
 
     fn refused(&self, status: StatusCode) -> WireError {
@@ -232,7 +233,7 @@ impl Wire {
     }
 
     /// The `authorization` value for a challenge.
-    async fn meet(&self, answer: &Answer) -> Result<String, WireError> {
+    async fn authenticate(&self, answer: &Answer) -> Result<String, WireError> {
         let fields = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = challenge::read(fields.filter_map(|field| field.to_str().ok()));
         match challenge {
@@ -264,7 +265,7 @@ impl Wire {
         })?;
         let basic = self.credentials.basic();
         let answer = self
-            .once((Method::GET, uri, basic), &HeaderMap::new(), &Bytes::new())
+            .send_once((Method::GET, uri, basic), &HeaderMap::new(), &Bytes::new())
             .await?;
         if answer.status() != StatusCode::OK {
             return Err(self.refused(answer.status()));
@@ -284,7 +285,7 @@ impl Wire {
     }
 
     /// Sends one request over a new connection.
-    async fn once(
+    async fn send_once(
         &self,
         (method, uri, authorization): (Method, Uri, Option<String>),
         headers: &HeaderMap,

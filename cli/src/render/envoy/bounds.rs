@@ -70,7 +70,7 @@ const OWN_HEADERS: u64 = 8;
 
 impl Bounds {
     /// The limits for a policy.
-    pub fn of(limits: &Limits) -> Self {
+    pub fn from_limits(limits: &Limits) -> Self {
         let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         let idle_ms = limits
             .timeout_ms

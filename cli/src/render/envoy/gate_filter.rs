@@ -144,7 +144,7 @@ pub fn filter(
 /// The capabilities of a filter's VM under this policy, and a name for that set of capabilities.
 fn capabilities(filter: tensorgate_filter_core::filter::Filter, policy: &Policy) -> (String, Node) {
     let own = filter.capabilities();
-    let fetches = own.identify && key_sets::of(policy).next().is_some();
+    let fetches = own.identify && key_sets::fetched(policy).next().is_some();
     let asks = policy.rate_limit_service().is_some() && (own.charge || own.check);
     let allowed: BTreeSet<&str> = (OUTWARD.iter().filter(|_| fetches))
         .chain(ASKING.iter().filter(|_| asks))

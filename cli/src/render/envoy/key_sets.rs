@@ -27,7 +27,7 @@ pub const SYSTEM_AUTHORITIES: [&str; 4] = [
 ];
 
 /// The key sets that a policy fetches, with the names of their issuers.
-pub fn of(policy: &Policy) -> impl Iterator<Item = (&str, &KeySetUrl)> {
+pub fn fetched(policy: &Policy) -> impl Iterator<Item = (&str, &KeySetUrl)> {
     let issuers = policy.issuers().iter();
     issuers.filter_map(|issuer| Some((issuer.name(), issuer.key_set()?)))
 }

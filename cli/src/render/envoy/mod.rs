@@ -112,7 +112,7 @@ pub fn render(
 ) -> Result<Rendered, RenderError> {
     let plane = options.control_plane;
     can_keep(&options.chain, plane.headers(), policy).map_err(RenderError::Chain)?;
-    let bounds = Bounds::of(policy.listen().limits());
+    let bounds = Bounds::from_limits(policy.listen().limits());
     let address = options.listen.unwrap_or(policy.listen().address());
     let chain = options.chain.iter().enumerate();
     let filters = chain
@@ -123,7 +123,7 @@ pub fn render(
         clusters::audit(pipe(&options.audit_socket)?),
         limits_cluster(policy, options)?,
     ];
-    for (issuer, url) in key_sets::of(policy) {
+    for (issuer, url) in key_sets::fetched(policy) {
         clusters.push(key_sets::key_set_cluster(issuer, url, options)?);
     }
     let listeners = vec![listener(policy, address, &bounds, &filters, options, form)?];

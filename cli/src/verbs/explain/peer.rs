@@ -17,7 +17,7 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----\n";
 
 /// The caller. `shown` is a certificate file, or properties of a certificate.
-pub(super) fn of(
+pub(super) fn from_arguments(
     policy: &Policy,
     shown: &[String],
     source: Option<IpAddr>,
@@ -36,7 +36,7 @@ pub(super) fn of(
     }
     peer.certificate = Some(match shown {
         [file] if !is_property(file) => read(Path::new(file))?,
-        properties => from(properties)?,
+        properties => from_properties(properties)?,
     });
     Ok(peer)
 }
@@ -46,7 +46,7 @@ fn is_property(text: &str) -> bool {
 }
 
 /// A certificate from its properties.
-fn from(properties: &[String]) -> Result<PeerCertificate, Failure> {
+fn from_properties(properties: &[String]) -> Result<PeerCertificate, Failure> {
     let mut certificate = PeerCertificate::default();
     let mut digests = 0_usize;
     for text in properties {

@@ -146,7 +146,7 @@ fn measure<'c>(
     case: &'c case::Case,
     time: Duration,
 ) -> Result<Row<'c>, Failure> {
-    let handler = runner.with(&case.config)?;
+    let handler = runner.with_config(&case.config)?;
     let mut row = Row {
         case: &case.name,
         calls: 0,

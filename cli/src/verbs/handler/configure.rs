@@ -59,7 +59,7 @@ impl Configure {
             Failure::Failed(why) => Failure::Failed(format!("{}: {why}", file.display())),
             other => other,
         })?;
-        replace(&self.output, &made.component, Mode::Of(MODE)).map_err(|error| {
+        replace(&self.output, &made.component, Mode::Exact(MODE)).map_err(|error| {
             Failure::Failed(format!("cannot write {}: {error}", self.output.display()))
         })?;
         let (output, sha256) = (self.output.display(), hex(&Sha256::digest(&made.component)));

@@ -60,7 +60,7 @@ impl Inspect {
         let why_not = refusal(&surface, &bytes);
         let foreign = surface.foreign();
         let imports = surface.imports.iter().map(|name| Import {
-            authority: authority::of(name),
+            authority: authority::describe(name),
             given: !foreign.contains(&name.as_str()),
             name: name.clone(),
         });

@@ -98,7 +98,7 @@ impl Logs {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
         };
-        let Some((handler, request_id)) = of_json(line).or_else(|| of_text(line)) else {
+        let Some((handler, request_id)) = parse_json(line).or_else(|| parse_text(line)) else {
             return false;
         };
         is(&self.handler, &handler) && is(&self.request_id, &request_id)
@@ -106,7 +106,7 @@ impl Logs {
 }
 
 /// Handler and request id of a JSON line that a handler wrote.
-fn of_json(line: &str) -> Option<(String, String)> {
+fn parse_json(line: &str) -> Option<(String, String)> {
     let entry: Entry = serde_json::from_str(line).ok()?;
     (entry.target == TARGET).then_some((entry.handler, entry.request_id))
 }
@@ -114,7 +114,7 @@ fn of_json(line: &str) -> Option<(String, String)> {
 /// Handler and request id of a line `TIME LEVEL TARGET: MESSAGE handler="…" request_id="…"`.
 ///
 /// The message is untrusted and precedes the fields, so the fields are read from the end.
-fn of_text(line: &str) -> Option<(String, String)> {
+fn parse_text(line: &str) -> Option<(String, String)> {
     let mut words = line.split_ascii_whitespace();
     let target = words.nth(2)?.strip_suffix(':')?;
     let rest = line.strip_suffix('"')?;

@@ -12,7 +12,7 @@ use crate::handler::project::{component_at, read_component};
 use crate::handler::registry::credentials::Credentials;
 use crate::handler::registry::reference::Reference;
 use crate::handler::registry::wire::{Trust, Wire};
-use crate::handler::registry::{Shipment, push};
+use crate::handler::registry::{PushContent, push};
 use crate::load::read_at_most;
 use crate::ui::Ui;
 
@@ -61,9 +61,10 @@ impl Push {
             .ok_or_else(|| {
                 Failure::Input(format!("{} is not a WebAssembly component", file.display()))
             })?;
-        let trust = Trust::of(self.ca.as_deref()).map_err(Failure::Input)?;
-        let credentials = Credentials::of(self.reference.registry()).map_err(Failure::Input)?;
-        let shipment = Shipment {
+        let trust = Trust::from_file(self.ca.as_deref()).map_err(Failure::Input)?;
+        let credentials =
+            Credentials::for_registry(self.reference.registry()).map_err(Failure::Input)?;
+        let content = PushContent {
             component: bytes,
             signature,
             signed_as,
@@ -76,7 +77,7 @@ impl Push {
             .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
         let wire = Wire::new(trust, credentials, &self.reference);
         let pushed = runtime
-            .block_on(push(wire, &self.reference, &shipment))
+            .block_on(push(wire, &self.reference, &content))
             .map_err(|error| Failure::Failed(error.to_string()))?;
         if ui.json {
             ui.json_line(&pushed);

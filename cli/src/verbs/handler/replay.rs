@@ -208,7 +208,7 @@ struct Components {
 impl Components {
     /// The component of a captured call and its digest. Fails if the digest is another one, unless
     /// that is allowed.
-    fn of(&mut self, facts: &HandlerFacts) -> Result<(Arc<[u8]>, String), String> {
+    fn find(&mut self, facts: &HandlerFacts) -> Result<(Arc<[u8]>, String), String> {
         let file = match (&self.file, &self.policy) {
             (Some(file), _) => file.clone(),
             (None, policy) => {
@@ -301,7 +301,7 @@ impl Runner {
     fn ran(&mut self, call: &Captured) -> Result<Outcome, String> {
         let facts = &call.handler;
         let role = facts.role()?;
-        let (component, digest) = self.components.of(facts)?;
+        let (component, digest) = self.components.find(facts)?;
         let rule = rule(facts, &digest)?;
         let loaded = self
             .sandbox

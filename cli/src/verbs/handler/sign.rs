@@ -63,7 +63,7 @@ impl Sign {
         let sha256: [u8; 32] = Sha256::digest(&bytes).into();
         let signature = component::sign(&sha256, &self.signed_as, &key);
         let beside = signature_of(&file);
-        replace(&beside, &signature, Mode::Of(MODE)).map_err(|error| {
+        replace(&beside, &signature, Mode::Exact(MODE)).map_err(|error| {
             Failure::Failed(format!("cannot write {}: {error}", beside.display()))
         })?;
         let (sha256, ed25519) = (hex(&sha256), key.public().to_hex());

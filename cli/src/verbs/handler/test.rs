@@ -55,7 +55,7 @@ impl Test {
                 .is_none_or(|text| case.name.contains(text))
         };
         for case in cases.iter().filter(wanted) {
-            let handler = runner.with(&case.config)?;
+            let handler = runner.with_config(&case.config)?;
             let outcome = runner.call(&handler, case);
             let faults = judge(&case.expected, &outcome);
             let fuel = match &outcome {

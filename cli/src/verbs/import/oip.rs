@@ -52,7 +52,7 @@ impl Oip {
                 .common
                 .model
                 .ok_or_else(|| bad(&self.source, "name the model with --model NAME"))?;
-            of_server(&self.source, &model)?
+            from_server(&self.source, &model)?
         } else {
             let file = Path::new(&self.source);
             let bytes = read_at_most(file, MAX_METADATA_BYTES)
@@ -66,7 +66,7 @@ impl Oip {
 }
 
 /// Queries a server.
-pub(super) fn of_server(base: &str, model: &str) -> Result<Metadata, Failure> {
+pub(super) fn from_server(base: &str, model: &str) -> Result<Metadata, Failure> {
     read(base, &fetch::get(base, &format!("/v2/models/{model}"))?)
 }
 

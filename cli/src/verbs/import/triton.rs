@@ -64,30 +64,30 @@ impl Triton {
                 .model
                 .as_deref()
                 .ok_or_else(|| bad(&self.source, "name the model with --model NAME"))?;
-            vec![of_server(&self.source, model)?]
+            vec![from_server(&self.source, model)?]
         } else {
-            of_path(Path::new(&self.source), self.common.model.as_deref())?
+            from_path(Path::new(&self.source), self.common.model.as_deref())?
         };
         Ok((models, self.common.backend))
     }
 }
 
-fn of_server(base: &str, model: &str) -> Result<Described, Failure> {
+fn from_server(base: &str, model: &str) -> Result<Described, Failure> {
     let bytes = fetch::get(base, &format!("/v2/models/{model}/config"))?;
     let config = serde_json::from_slice::<Config>(&bytes)
         .map_err(|error| bad(base, &format!("is not a model's configuration: {error}")))?;
-    let versions = oip::of_server(base, model)?.versions;
+    let versions = oip::from_server(base, model)?.versions;
     described(base, config, model, versions)
 }
 
-fn of_path(path: &Path, only: Option<&str>) -> Result<Vec<Described>, Failure> {
+fn from_path(path: &Path, only: Option<&str>) -> Result<Vec<Described>, Failure> {
     let shown = path.display().to_string();
     if path.is_file() {
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
-        return Ok(vec![of_file(path, folder)?]);
+        return Ok(vec![from_file(path, folder)?]);
     }
     if path.join(CONFIG).is_file() {
-        return Ok(vec![of_file(&path.join(CONFIG), path)?]);
+        return Ok(vec![from_file(&path.join(CONFIG), path)?]);
     }
     let mut folders: Vec<_> = std::fs::read_dir(path)
         .map_err(|error| bad(&shown, &error.to_string()))?
@@ -107,11 +107,11 @@ fn of_path(path: &Path, only: Option<&str>) -> Result<Vec<Described>, Failure> {
     }
     folders
         .iter()
-        .map(|folder| of_file(&folder.join(CONFIG), folder))
+        .map(|folder| from_file(&folder.join(CONFIG), folder))
         .collect()
 }
 
-fn of_file(file: &Path, folder: &Path) -> Result<Described, Failure> {
+fn from_file(file: &Path, folder: &Path) -> Result<Described, Failure> {
     let shown = file.display().to_string();
     let bytes = read_at_most(file, MAX_METADATA_BYTES)
         .map_err(|error| bad(&shown, &error.to_string()))?
@@ -238,7 +238,7 @@ fn described(
                 }
                 let sizes = tensor.dims.iter().map(|size| dim(*size, &place));
                 Ok(Tensor {
-                    datatype: of_triton(&tensor.data_type, &place)?,
+                    datatype: triton_datatype(&tensor.data_type, &place)?,
                     shape: batch
                         .clone()
                         .map(Ok)
@@ -268,7 +268,7 @@ fn described(
 }
 
 /// Converts a datatype: `TYPE_FP32` is FP32, and strings are BYTES.
-fn of_triton(name: &str, place: &str) -> Result<tensorgate_policy::Datatype, Failure> {
+fn triton_datatype(name: &str, place: &str) -> Result<tensorgate_policy::Datatype, Failure> {
     match name.strip_prefix("TYPE_") {
         Some("STRING") => Ok(tensorgate_policy::Datatype::Bytes),
         Some(rest) => datatype(rest, place),

@@ -287,7 +287,7 @@ fn append(file: &Path, sha256: &str, line: &str) -> Result<bool, Failure> {
     }
     text.push_str(line);
     text.push('\n');
-    replace(file, &text, Mode::Kept).map_err(failed)?;
+    replace(file, &text, Mode::Preserve).map_err(failed)?;
     Ok(true)
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::case::Features;
 
 /// Resources of a test case.
-pub struct Given {
+pub struct CaseResources {
     /// Rules for requests.
     pub rule: Handler,
     /// Files by URL.
@@ -24,7 +24,7 @@ pub struct Given {
     pub features: Features,
 }
 
-impl Given {
+impl CaseResources {
     fn file(&self, url: &str) -> Result<FetchedFile, ResolveFailure> {
         let rule = self.rule.fetch().ok_or(ResolveFailure::Refused)?;
         rule.target(url).map_err(|_| ResolveFailure::Refused)?;
@@ -39,7 +39,7 @@ impl Given {
     }
 }
 
-impl Given {
+impl CaseResources {
     fn columns(
         &self,
         lookup: &str,
@@ -66,7 +66,7 @@ impl Given {
     }
 }
 
-impl ResourceResolver for Given {
+impl ResourceResolver for CaseResources {
     fn resolve<'b>(
         &'b self,
         asks: &'b [CapabilityRequest],
