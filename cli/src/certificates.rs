@@ -235,7 +235,7 @@ impl Authorities {
             }
             if now.all(|list| list.is_older_than(old)) {
                 let cause = format!(
-                    "holds an older list than the one in force, which is of {}",
+                    "contains an older list than the one in force, which is of {}",
                     old.since
                 );
                 return Err(crl.unusable(
@@ -257,9 +257,9 @@ fn authorities_of(ca: &ListenerFile<'_>) -> Result<(String, Vec<Vec<u8>>), Unusa
             SectionKind::Certificate => {}
             SectionKind::Crl => {
                 let fix = "put it into a file of its own and name that as client_crl";
-                return Err(ca.unusable("holds a revocation list", fix));
+                return Err(ca.unusable("contains a revocation list", fix));
             }
-            _ => return Err(ca.unusable("holds something that is not a certificate", CA_FIX)),
+            _ => return Err(ca.unusable("contains something that is not a certificate", CA_FIX)),
         }
         encoded.push_str(&pem("CERTIFICATE", &der));
         roots
@@ -277,12 +277,12 @@ fn lists_of(crl: &ListenerFile<'_>) -> Result<(String, Vec<List>), UnusableFile>
     let (mut encoded, mut lists) = (String::new(), Vec::new());
     for (kind, der) in sections(crl, MAX_LISTS_BYTES, CRL_FIX)? {
         if kind != SectionKind::Crl {
-            return Err(crl.unusable("holds something that is not a revocation list", CRL_FIX));
+            return Err(crl.unusable("contains something that is not a revocation list", CRL_FIX));
         }
         let list = list::from_der(&der)
-            .ok_or_else(|| crl.unusable("holds a revocation list that cannot be read", CRL_FIX))?;
+            .ok_or_else(|| crl.unusable("contains a revocation list that cannot be read", CRL_FIX))?;
         if list.delta {
-            return Err(crl.unusable("holds a list of changes only", CRL_FIX));
+            return Err(crl.unusable("contains a delta revocation list", CRL_FIX));
         }
         encoded.push_str(&pem("X509 CRL", &der));
         lists.push(list);
@@ -311,7 +311,7 @@ fn sections(
         .filter(|window| *window == BEGIN)
         .count();
     if begun != read.len() {
-        return Err(named.unusable("holds a PEM section that cannot be read", fix));
+        return Err(named.unusable("contains a PEM section that cannot be read", fix));
     }
     Ok(read)
 }

@@ -129,7 +129,7 @@ fn files_that_envoy_would_misread_or_cannot_use_are_reported() {
             "ca.pem",
             &format!("{}{list}", other.pem),
             CA,
-            "holds a revocation list",
+            "contains a revocation list",
         ),
         (
             "ca.pem",

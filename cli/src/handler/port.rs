@@ -1,7 +1,7 @@
 //! Analyses an existing Python handler for porting. The handler is parsed, never run.
 //!
-//! A table of known imports, classes and calls says which ones work unchanged, have a replacement,
-//! are handled by the policy or the model server, or cannot be ported, and why.
+//! A table lists known imports, classes and calls. Each works unchanged, has a replacement, is
+//! handled by the policy or the model server, or cannot be ported.
 
 mod archive;
 mod lexer;

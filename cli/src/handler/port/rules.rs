@@ -24,12 +24,12 @@ impl Becomes {
     /// Heading in the report.
     pub const fn heading(self) -> &'static str {
         match self {
-            Self::Lost => "cannot move",
+            Self::Lost => "cannot be ported",
             Self::Elsewhere => "is done elsewhere",
-            Self::Replaced => "has another name",
-            Self::Kept => "moves as it is, into a handler in Python",
+            Self::Replaced => "has a replacement",
+            Self::Kept => "works unchanged in a Python handler",
             Self::Unknown => {
-                "is not known here: pure Python moves with the project, compiled parts cannot"
+                "is unknown: pure Python can move with the project, compiled parts cannot"
             }
         }
     }
