@@ -279,8 +279,9 @@ fn lists_of(crl: &ListenerFile<'_>) -> Result<(String, Vec<List>), UnusableFile>
         if kind != SectionKind::Crl {
             return Err(crl.unusable("contains something that is not a revocation list", CRL_FIX));
         }
-        let list = list::from_der(&der)
-            .ok_or_else(|| crl.unusable("contains a revocation list that cannot be read", CRL_FIX))?;
+        let list = list::from_der(&der).ok_or_else(|| {
+            crl.unusable("contains a revocation list that cannot be read", CRL_FIX)
+        })?;
         if list.delta {
             return Err(crl.unusable("contains a delta revocation list", CRL_FIX));
         }

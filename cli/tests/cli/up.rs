@@ -446,7 +446,7 @@ fn a_host_that_ends_later_ends_everything() {
     );
     assert_eq!(stack.wait(), Some(1));
     assert!(
-        stack.said().contains("host ended by itself (signal: 9"),
+        stack.said().contains("host ended unexpectedly (signal: 9"),
         "{}",
         stack.said()
     );
