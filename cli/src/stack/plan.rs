@@ -15,7 +15,7 @@ use super::child::{NOFOLLOW, Spec};
 use super::envoy;
 use super::private_dir::PrivateDir;
 use super::probe::Target;
-use super::site::{ENVOYS, Site};
+use super::site::{OWN_FOLDERS, Site};
 use crate::Failure;
 use crate::chain::Chain;
 use crate::load::Loaded;
@@ -275,7 +275,7 @@ fn own_folder(loaded: &Loaded, state: &Path) -> Result<(), Failure> {
         let folder = state.join(file);
         let folder = folder.parent().unwrap_or(state);
         let taken = state.starts_with(folder)
-            || ENVOYS
+            || OWN_FOLDERS
                 .iter()
                 .any(|name| folder.starts_with(state.join(name)));
         if taken {
