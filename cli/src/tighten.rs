@@ -198,8 +198,8 @@ fn still_granted(now: &Policy, next: &Policy) -> BTreeSet<(GrantId, ClientId)> {
             let version = model.versions().get(usize::try_from(version).ok()?)?;
             let (client, id) = (next.client_id(was.name())?, next.model_id(model.name())?);
             let versions = next.model(id)?.versions();
-            let place = versions.iter().position(|name| name == version)?;
-            next.grant_for(client, id, u32::try_from(place).ok()?, operation)
+            let index = versions.iter().position(|name| name == version)?;
+            next.grant_for(client, id, u32::try_from(index).ok()?, operation)
         };
         if still().is_some() {
             kept.insert((grant, client));

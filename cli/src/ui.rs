@@ -129,13 +129,13 @@ impl Ui {
             self.paint(style, severity(fault.severity)),
             printable(&fault.message)
         );
-        let place = format!(
+        let position = format!(
             "{}:{}:{}",
             file.display(),
             fault.span.line,
             fault.span.column
         );
-        out.push_str(&format!("{margin}--> {place}"));
+        out.push_str(&format!("{margin}--> {position}"));
         if !fault.path.is_empty() {
             out.push_str(&format!(" ({})", printable(&fault.path)));
         }

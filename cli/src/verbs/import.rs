@@ -87,25 +87,25 @@ impl Import {
 }
 
 /// Parses a datatype name of OIP.
-fn datatype(name: &str, place: &str) -> Result<Datatype, Failure> {
+fn datatype(name: &str, source: &str) -> Result<Datatype, Failure> {
     Datatype::from_name(name).ok_or_else(|| {
         bad(
-            place,
+            source,
             &format!("datatype {name:?} is not supported in a contract"),
         )
     })
 }
 
 /// Parses a dimension: a size, or -1 for any.
-fn dim(size: i64, place: &str) -> Result<Dim, Failure> {
+fn dim(size: i64, source: &str) -> Result<Dim, Failure> {
     match (size, u64::try_from(size)) {
         (-1, _) => Ok(Dim::Dynamic),
         (_, Ok(size)) if size > 0 => Ok(Dim::Fixed(size)),
-        _ => Err(bad(place, &format!("{size} is not a valid dimension"))),
+        _ => Err(bad(source, &format!("{size} is not a valid dimension"))),
     }
 }
 
 /// An error in metadata, with its source.
-fn bad(place: &str, why: &str) -> Failure {
-    Failure::Input(format!("{place}: {why}"))
+fn bad(source: &str, why: &str) -> Failure {
+    Failure::Input(format!("{source}: {why}"))
 }

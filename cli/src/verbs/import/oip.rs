@@ -70,29 +70,29 @@ pub(super) fn from_server(base: &str, model: &str) -> Result<Metadata, Failure> 
     read(base, &fetch::get(base, &format!("/v2/models/{model}"))?)
 }
 
-fn read(place: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
+fn read(source: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
     serde_json::from_slice(bytes)
-        .map_err(|error| bad(place, &format!("is not a model's metadata: {error}")))
+        .map_err(|error| bad(source, &format!("is not a model's metadata: {error}")))
 }
 
-fn described(place: &str, metadata: Metadata) -> Result<Described, Failure> {
+fn described(source: &str, metadata: Metadata) -> Result<Described, Failure> {
     let tensors = |kind: &str, tensors: Vec<MetadataTensor>| {
         if tensors.is_empty() || tensors.len() > MAX_TENSORS {
-            return Err(bad(place, &format!("{} {kind}s", tensors.len())));
+            return Err(bad(source, &format!("{} {kind}s", tensors.len())));
         }
         tensors
             .into_iter()
             .map(|tensor| {
-                let place = format!("{place}: {kind} {:?}", tensor.name);
+                let source = format!("{source}: {kind} {:?}", tensor.name);
                 if tensor.shape.len() > MAX_DIMS {
-                    return Err(bad(&place, "too many dims"));
+                    return Err(bad(&source, "too many dims"));
                 }
                 Ok(Tensor {
-                    datatype: datatype(&tensor.datatype, &place)?,
+                    datatype: datatype(&tensor.datatype, &source)?,
                     shape: tensor
                         .shape
                         .iter()
-                        .map(|size| dim(*size, &place))
+                        .map(|size| dim(*size, &source))
                         .collect::<Result<_, _>>()?,
                     name: tensor.name,
                     optional: false,

@@ -142,14 +142,14 @@ fn versions(folder: &Path) -> Vec<String> {
     versions.iter().map(u64::to_string).collect()
 }
 
-fn config(place: &str, message: &Message) -> Result<Config, Failure> {
+fn config(source: &str, message: &Message) -> Result<Config, Failure> {
     let mut config = Config {
-        name: text(place, message, "name")?.unwrap_or_default(),
-        max_batch_size: one(place, message, "max_batch_size")?.map_or(
+        name: text(source, message, "name")?.unwrap_or_default(),
+        max_batch_size: one(source, message, "max_batch_size")?.map_or(
             Ok(0),
             |value| match value {
                 Value::Number(size) => Ok(*size),
-                _ => Err(bad(place, "max_batch_size is not a number")),
+                _ => Err(bad(source, "max_batch_size is not a number")),
             },
         )?,
         input: Vec::new(),
@@ -162,52 +162,52 @@ fn config(place: &str, message: &Message) -> Result<Config, Failure> {
             _ => continue,
         };
         let Value::Message(fields) = value else {
-            return Err(bad(place, &format!("{name} is not a message")));
+            return Err(bad(source, &format!("{name} is not a message")));
         };
-        let missing = |field: &str| bad(place, &format!("{name} without {field}"));
+        let missing = |field: &str| bad(source, &format!("{name} without {field}"));
         let dims = fields
             .iter()
             .filter(|(field, _)| field == "dims")
             .map(|(_, value)| match value {
                 Value::Number(size) => Ok(*size),
-                _ => Err(bad(place, &format!("dims of {name} are not numbers"))),
+                _ => Err(bad(source, &format!("dims of {name} are not numbers"))),
             })
             .collect::<Result<_, _>>()?;
         tensors.push(ConfigTensor {
-            name: text(place, fields, "name")?.ok_or_else(|| missing("name"))?,
-            data_type: match one(place, fields, "data_type")? {
+            name: text(source, fields, "name")?.ok_or_else(|| missing("name"))?,
+            data_type: match one(source, fields, "data_type")? {
                 Some(Value::Word(word)) => word.clone(),
                 _ => return Err(missing("data_type")),
             },
             dims,
-            optional: matches!(one(place, fields, "optional")?, Some(Value::Word(word)) if word == "true"),
+            optional: matches!(one(source, fields, "optional")?, Some(Value::Word(word)) if word == "true"),
         });
     }
     Ok(config)
 }
 
 /// A field that may occur at most once.
-fn one<'m>(place: &str, message: &'m Message, name: &str) -> Result<Option<&'m Value>, Failure> {
+fn one<'m>(source: &str, message: &'m Message, name: &str) -> Result<Option<&'m Value>, Failure> {
     let mut values = message
         .iter()
         .filter(|(field, _)| field == name)
         .map(|(_, value)| value);
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
-        _ => Err(bad(place, &format!("{name} occurs twice"))),
+        _ => Err(bad(source, &format!("{name} occurs twice"))),
     }
 }
 
-fn text(place: &str, message: &Message, name: &str) -> Result<Option<String>, Failure> {
-    match one(place, message, name)? {
+fn text(source: &str, message: &Message, name: &str) -> Result<Option<String>, Failure> {
+    match one(source, message, name)? {
         None => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(bad(place, &format!("{name} is not a string"))),
+        Some(_) => Err(bad(source, &format!("{name} is not a string"))),
     }
 }
 
 fn described(
-    place: &str,
+    source: &str,
     config: Config,
     fallback: &str,
     versions: Vec<String>,
@@ -215,30 +215,30 @@ fn described(
     let batch = match u64::try_from(config.max_batch_size) {
         Ok(0) => None,
         Ok(max) => Some(Dim::Batch(max)),
-        Err(_) => return Err(bad(place, "max_batch_size is below zero")),
+        Err(_) => return Err(bad(source, "max_batch_size is below zero")),
     };
     let tensors = |kind: &str, tensors: Vec<ConfigTensor>| {
         if tensors.is_empty() {
             return Err(bad(
-                place,
+                source,
                 &format!(
                     "lists no {kind}s: import from the running server instead, which completes its configuration"
                 ),
             ));
         }
         if tensors.len() > MAX_TENSORS {
-            return Err(bad(place, &format!("more than {MAX_TENSORS} {kind}s")));
+            return Err(bad(source, &format!("more than {MAX_TENSORS} {kind}s")));
         }
         tensors
             .into_iter()
             .map(|tensor| {
-                let place = format!("{place}: {kind} {:?}", tensor.name);
+                let source = format!("{source}: {kind} {:?}", tensor.name);
                 if tensor.dims.len() > MAX_DIMS {
-                    return Err(bad(&place, "too many dims"));
+                    return Err(bad(&source, "too many dims"));
                 }
-                let sizes = tensor.dims.iter().map(|size| dim(*size, &place));
+                let sizes = tensor.dims.iter().map(|size| dim(*size, &source));
                 Ok(Tensor {
-                    datatype: triton_datatype(&tensor.data_type, &place)?,
+                    datatype: triton_datatype(&tensor.data_type, &source)?,
                     shape: batch
                         .clone()
                         .map(Ok)
@@ -268,12 +268,12 @@ fn described(
 }
 
 /// Converts a datatype: `TYPE_FP32` is FP32, and strings are BYTES.
-fn triton_datatype(name: &str, place: &str) -> Result<tensorgate_policy::Datatype, Failure> {
+fn triton_datatype(name: &str, source: &str) -> Result<tensorgate_policy::Datatype, Failure> {
     match name.strip_prefix("TYPE_") {
         Some("STRING") => Ok(tensorgate_policy::Datatype::Bytes),
-        Some(rest) => datatype(rest, place),
+        Some(rest) => datatype(rest, source),
         None => Err(bad(
-            place,
+            source,
             &format!("data_type {name:?} is not one of Triton's"),
         )),
     }
