@@ -1,8 +1,12 @@
-//! The files of a listener's TLS, judged before Envoy gets them: a certificate whose key is another's, authorities that are none, and above all a
-//! revocation list that is empty, which Envoy takes for no list at all, so that every revoked certificate is let in. Decides what may be laid before
-//! Envoy; never lays it.
+//! TLS files of the listener, checked before Envoy reads them.
 //!
-//! What passes is written anew from what was read, so that no two readers can see two things in one file.
+//! Envoy would accept some unusable files silently. The worst is an empty revocation list: Envoy
+//! treats it as no list and admits every revoked certificate. The checks also find a key of another
+//! certificate and a file without authorities. This module only decides which files Envoy may get;
+//! it never writes them.
+//!
+//! Accepted content is re-encoded from the parsed form, so Envoy cannot interpret a file
+//! differently than this reader.
 
 use std::path::{Path, PathBuf};
 
@@ -18,27 +22,27 @@ use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{Error, InconsistentKeys, RootCertStore};
 
-/// A file of revocation lists, bytes: some two hundred thousand certificates.
+/// Largest file of revocation lists, bytes: about two hundred thousand certificates.
 const MAX_LISTS_BYTES: u64 = 8 << 20;
-/// Characters of base64 in a line (RFC 7468, 2).
+/// Base64 characters per line (RFC 7468, section 2).
 const LINE: usize = 64;
 
 /// A file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {}: {cause}", file.display())]
-pub struct Unfit {
-    /// Where the policy names it.
+pub struct UnusableFile {
+    /// The policy key that names the file.
     pub path: &'static str,
-    /// Which.
+    /// The file.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub cause: String,
-    /// What to do.
+    /// How to fix it.
     pub fix: &'static str,
 }
 
-impl From<Unfit> for Fault {
-    fn from(unfit: Unfit) -> Self {
+impl From<UnusableFile> for Fault {
+    fn from(unfit: UnusableFile) -> Self {
         Self {
             severity: Severity::Error,
             path: unfit.path.into(),
@@ -51,9 +55,9 @@ impl From<Unfit> for Fault {
 /// The gate's own certificate and its key, PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The certificate, and those between it and its authority.
+    /// The certificate and its intermediate certificates.
     pub chain: String,
-    /// The key.
+    /// The private key.
     pub key: String,
 }
 
@@ -65,32 +69,32 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// Whose clients' certificates count, and which of them no more.
+/// Authorities that client certificates are verified against, and their revocation lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorities {
-    /// Their certificates, PEM.
+    /// Certificates of the authorities, PEM.
     pub ca: String,
-    /// Their revocation lists, PEM; `None` where the policy names no file of them.
+    /// Revocation lists of the authorities, PEM; `None` if the policy names no list file.
     pub crl: Option<String>,
     lists: Vec<List>,
-    /// The authorities' names, as [`List::issuer`].
+    /// Subject names of the authorities, in the form of [`List::issuer`].
     names: Vec<Vec<u8>>,
 }
 
 /// One of the listener's files.
-struct Named<'a> {
+struct ListenerFile<'a> {
     root: &'a Path,
     name: &'a str,
     path: &'static str,
 }
 
-impl Named<'_> {
+impl ListenerFile<'_> {
     fn file(&self) -> PathBuf {
         self.root.join(self.name)
     }
 
-    fn unfit(&self, cause: impl ToString, fix: &'static str) -> Unfit {
-        Unfit {
+    fn unusable(&self, cause: impl ToString, fix: &'static str) -> UnusableFile {
+        UnusableFile {
             path: self.path,
             file: self.file(),
             cause: cause.to_string(),
@@ -104,14 +108,13 @@ const KEY: &str = "listen.tls.key";
 const CA: &str = "listen.tls.client_ca";
 const CRL: &str = "listen.tls.client_crl";
 
-const OWN_FIX: &str = "the gate's certificate, PEM, those between it and its authority behind it";
-const KEY_FIX: &str = "the key of the certificate, PEM without a password: RSA from 2048 bits on, P-256, P-384 or Ed25519";
+const OWN_FIX: &str = "the gate's certificate, PEM, followed by its intermediate certificates";
+const KEY_FIX: &str = "the key of the certificate, PEM without a password: RSA of at least 2048 bits, P-256, P-384 or Ed25519";
 const CA_FIX: &str = "the certificates of the clients' authorities, PEM, and nothing else";
-const CRL_FIX: &str =
-    "a list of each authority, PEM; one that names nobody is a list too: `openssl ca -gencrl`";
+const CRL_FIX: &str = "one list per authority, PEM; a list may be empty: `openssl ca -gencrl`";
 
-/// Everything that is wrong with the files of a listener. `root` is what their names are relative to.
-pub fn faults(tls: &Tls, root: &Path) -> Vec<Unfit> {
+/// Every fault in the files of a listener. File names are relative to `root`.
+pub fn faults(tls: &Tls, root: &Path) -> Vec<UnusableFile> {
     let mut faults = Vec::new();
     faults.extend(identity(tls, root).err());
     if let Some(Err(unfit)) = authorities(tls, root) {
@@ -120,50 +123,50 @@ pub fn faults(tls: &Tls, root: &Path) -> Vec<Unfit> {
     faults
 }
 
-/// Reads the gate's own certificate.
+/// Reads the gate's own certificate and key.
 ///
 /// # Errors
-/// One of the two files cannot be used, or the key is another certificate's.
-pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, Unfit> {
-    let cert = Named {
+/// One of the two files cannot be used, or the key belongs to another certificate.
+pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, UnusableFile> {
+    let cert = ListenerFile {
         root,
         name: tls.cert(),
         path: CERT,
     };
-    let key = Named {
+    let key = ListenerFile {
         root,
         name: tls.key(),
         path: KEY,
     };
     let chain =
-        tls::certificates(&cert.file()).map_err(|error| cert.unfit(error.cause(), OWN_FIX))?;
+        tls::certificates(&cert.file()).map_err(|error| cert.unusable(error.cause(), OWN_FIX))?;
     for certificate in &chain {
-        ParsedCertificate::try_from(certificate).map_err(|error| cert.unfit(error, OWN_FIX))?;
+        ParsedCertificate::try_from(certificate).map_err(|error| cert.unusable(error, OWN_FIX))?;
     }
     let secret =
-        tls::private_key(&key.file()).map_err(|error| key.unfit(error.cause(), KEY_FIX))?;
-    let laid = Identity {
+        tls::private_key(&key.file()).map_err(|error| key.unusable(error.cause(), KEY_FIX))?;
+    let encoded = Identity {
         chain: chain.iter().map(|one| pem("CERTIFICATE", one)).collect(),
         key: pem(key_label(&secret), secret.secret_der()),
     };
     match CertifiedKey::from_der(chain, secret, &ring::default_provider()) {
-        Ok(_) => Ok(laid),
+        Ok(_) => Ok(encoded),
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
             let cause = format!("is not the key of {}", cert.file().display());
-            Err(key.unfit(cause, KEY_FIX))
+            Err(key.unusable(cause, KEY_FIX))
         }
-        Err(error) => Err(key.unfit(error, KEY_FIX)),
+        Err(error) => Err(key.unusable(error, KEY_FIX)),
     }
 }
 
-/// Reads whose clients' certificates count; `None` if nobody's do.
-pub fn authorities(tls: &Tls, root: &Path) -> Option<Result<Authorities, Vec<Unfit>>> {
-    let ca = Named {
+/// Reads the authorities of client certificates; `None` if the policy names none.
+pub fn authorities(tls: &Tls, root: &Path) -> Option<Result<Authorities, Vec<UnusableFile>>> {
+    let ca = ListenerFile {
         root,
         name: tls.client_ca()?,
         path: CA,
     };
-    let crl = tls.client_crl().map(|name| Named {
+    let crl = tls.client_crl().map(|name| ListenerFile {
         root,
         name,
         path: CRL,
@@ -185,11 +188,11 @@ pub fn authorities(tls: &Tls, root: &Path) -> Option<Result<Authorities, Vec<Unf
 }
 
 impl Authorities {
-    /// These, with the revocation lists as they stand now; `None` if there are none that can be used.
+    /// A copy with the current revocation lists; `None` if no list can be used.
     pub fn with_lists(&self, tls: &Tls, root: &Path) -> Option<Self> {
         let name = tls.client_crl()?;
         let path = CRL;
-        let (crl, lists) = lists_of(&Named { root, name, path }).ok()?;
+        let (crl, lists) = lists_of(&ListenerFile { root, name, path }).ok()?;
         Some(Self {
             crl: Some(crl),
             lists,
@@ -197,20 +200,23 @@ impl Authorities {
         })
     }
 
-    /// How many certificates count no more.
+    /// The number of revoked certificates.
     pub fn revoked(&self) -> usize {
         self.lists
             .iter()
             .fold(0, |sum, list| sum.saturating_add(list.revoked))
     }
 
-    /// Whether these may take the place of others while the gate runs: no list is older than the one in force, and none is gone of an authority that
-    /// still counts, whose clients Envoy would refuse one and all.
+    /// Whether these authorities may replace others while the gate runs.
+    ///
+    /// No list may be older than the list in force. Every authority that stays trusted must keep
+    /// its list, because Envoy would otherwise reject all of its clients.
     ///
     /// # Errors
-    /// What would let in again whom a list keeps out, or keep everybody out.
-    pub fn may_follow(&self, before: &Self, tls: &Tls, root: &Path) -> Result<(), Unfit> {
-        let crl = Named {
+    /// A change that would admit a revoked certificate again, or reject every client of an
+    /// authority.
+    pub fn may_follow(&self, before: &Self, tls: &Tls, root: &Path) -> Result<(), UnusableFile> {
+        let crl = ListenerFile {
             root,
             name: tls.client_crl().unwrap_or_default(),
             path: CRL,
@@ -222,19 +228,19 @@ impl Authorities {
                 if !self.names.contains(&old.issuer) {
                     continue;
                 }
-                return Err(crl.unfit(
-                    "an authority that had a list has none in it any more",
-                    "a list of each authority; one that counts no more leaves client_ca first",
+                return Err(crl.unusable(
+                    "an authority that had a list no longer has one",
+                    "one list per authority; remove a retired authority from client_ca first",
                 ));
             }
             if now.all(|list| list.is_older_than(old)) {
                 let cause = format!(
-                    "holds an older list than the one in force, which is of {}",
+                    "contains an older list than the one in force, which is of {}",
                     old.since
                 );
-                return Err(crl.unfit(
+                return Err(crl.unusable(
                     cause,
-                    "the authority's latest list; to take an older one back, restart `tensorgate up`",
+                    "the authority's latest list; to go back to an older one, restart `tensorgate up`",
                 ));
             }
         }
@@ -242,69 +248,71 @@ impl Authorities {
     }
 }
 
-/// Certificates of authorities, and their names.
-fn authorities_of(ca: &Named<'_>) -> Result<(String, Vec<Vec<u8>>), Unfit> {
+/// Certificates of the authorities, and their subject names.
+fn authorities_of(ca: &ListenerFile<'_>) -> Result<(String, Vec<Vec<u8>>), UnusableFile> {
     let mut roots = RootCertStore::empty();
-    let mut laid = String::new();
+    let mut encoded = String::new();
     for (kind, der) in sections(ca, MAX_FILE_BYTES, CA_FIX)? {
         match kind {
             SectionKind::Certificate => {}
             SectionKind::Crl => {
                 let fix = "put it into a file of its own and name that as client_crl";
-                return Err(ca.unfit("holds a revocation list", fix));
+                return Err(ca.unusable("contains a revocation list", fix));
             }
-            _ => return Err(ca.unfit("holds something that is no certificate", CA_FIX)),
+            _ => return Err(ca.unusable("contains something that is not a certificate", CA_FIX)),
         }
-        laid.push_str(&pem("CERTIFICATE", &der));
+        encoded.push_str(&pem("CERTIFICATE", &der));
         roots
             .add(der.into())
-            .map_err(|error| ca.unfit(error, CA_FIX))?;
+            .map_err(|error| ca.unusable(error, CA_FIX))?;
     }
     if roots.is_empty() {
-        return Err(ca.unfit("no certificate in it", CA_FIX));
+        return Err(ca.unusable("no certificate in it", CA_FIX));
     }
     let names = roots.roots.iter().map(|root| root.subject.to_vec());
-    Ok((laid, names.collect()))
+    Ok((encoded, names.collect()))
 }
 
-fn lists_of(crl: &Named<'_>) -> Result<(String, Vec<List>), Unfit> {
-    let (mut laid, mut lists) = (String::new(), Vec::new());
+fn lists_of(crl: &ListenerFile<'_>) -> Result<(String, Vec<List>), UnusableFile> {
+    let (mut encoded, mut lists) = (String::new(), Vec::new());
     for (kind, der) in sections(crl, MAX_LISTS_BYTES, CRL_FIX)? {
         if kind != SectionKind::Crl {
-            return Err(crl.unfit("holds something that is no revocation list", CRL_FIX));
+            return Err(crl.unusable("contains something that is not a revocation list", CRL_FIX));
         }
-        let list = list::from_der(&der)
-            .ok_or_else(|| crl.unfit("holds a revocation list that cannot be read", CRL_FIX))?;
+        let list = list::from_der(&der).ok_or_else(|| {
+            crl.unusable("contains a revocation list that cannot be read", CRL_FIX)
+        })?;
         if list.delta {
-            return Err(crl.unfit("holds a list of changes only", CRL_FIX));
+            return Err(crl.unusable("contains a delta revocation list", CRL_FIX));
         }
-        laid.push_str(&pem("X509 CRL", &der));
+        encoded.push_str(&pem("X509 CRL", &der));
         lists.push(list);
     }
     if lists.is_empty() {
-        let cause = "no revocation list in it: Envoy would take that for none, and let everybody in who was revoked";
-        return Err(crl.unfit(cause, CRL_FIX));
+        let cause = "no revocation list in it: Envoy would treat that as no list and admit every revoked certificate";
+        return Err(crl.unusable(cause, CRL_FIX));
     }
-    Ok((laid, lists))
+    Ok((encoded, lists))
 }
 
-/// Every section of a PEM file: one that is cut off, or of a kind that the reader does not know and would pass over, makes the file unfit.
+/// Every section of a PEM file. A truncated section makes the file unusable. So does a section of a
+/// kind that the reader does not know and would skip.
 fn sections(
-    named: &Named<'_>,
+    named: &ListenerFile<'_>,
     max_bytes: u64,
     fix: &'static str,
-) -> Result<Vec<(SectionKind, Vec<u8>)>, Unfit> {
+) -> Result<Vec<(SectionKind, Vec<u8>)>, UnusableFile> {
     const BEGIN: &[u8] = b"-----BEGIN";
     let bytes = tls::bytes(&named.file(), max_bytes)
-        .map_err(|error: TlsError| named.unfit(error.cause(), fix))?;
+        .map_err(|error: TlsError| named.unusable(error.cause(), fix))?;
     let read: Result<Vec<_>, _> = <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes).collect();
-    let read = read.map_err(|error| named.unfit(error, fix))?;
+    let read = read.map_err(|error| named.unusable(error, fix))?;
     let begun = bytes
         .windows(BEGIN.len())
         .filter(|window| *window == BEGIN)
         .count();
     if begun != read.len() {
-        return Err(named.unfit("holds a PEM section that cannot be read", fix));
+        return Err(named.unusable("contains a PEM section that cannot be read", fix));
     }
     Ok(read)
 }
@@ -314,7 +322,7 @@ fn key_label(key: &tokio_rustls::rustls::pki_types::PrivateKeyDer<'_>) -> &'stat
     match key {
         PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
         PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
-        // What it can be besides is of a kind that no reader of ours makes.
+        // The enum is non-exhaustive; the parser returns no further variant.
         _ => "PRIVATE KEY",
     }
 }
@@ -325,7 +333,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
     let mut rest = digits.as_str();
     while !rest.is_empty() {
-        // Base64 is ASCII: every place is one between characters.
+        // Base64 is ASCII, so every index is a character boundary.
         let (line, more) = rest.split_at_checked(LINE).unwrap_or((rest, ""));
         text.push_str(line);
         text.push('\n');

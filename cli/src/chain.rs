@@ -1,4 +1,4 @@
-//! `--chain`: which filters stand in Envoy, in which order.
+//! `--chain`: the filters that Envoy runs, and their order.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,17 +7,18 @@ use tensorgate_filter_core::filter::{Capabilities, Filter, check_chain};
 use tensorgate_policy::policy::{Allowance, Unit};
 use tensorgate_policy::{HeaderMode, Policy};
 
-/// Filters that make a chain.
+/// A valid sequence of filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain(Vec<Filter>);
 
 impl Chain {
-    /// In order.
+    /// The filters, in order.
     pub fn filters(&self) -> &[Filter] {
         &self.0
     }
 
-    /// What of a policy no filter of the chain keeps, each as a sentence: it must be somebody else's business.
+    /// Parts of a policy that no filter of the chain enforces, each as a sentence. Another
+    /// component has to enforce them.
     pub fn leaves_open(&self, policy: &Policy) -> Vec<String> {
         let has = |duty: fn(Capabilities) -> bool| {
             self.0.iter().any(|filter| duty(filter.capabilities()))
@@ -30,41 +31,41 @@ impl Chain {
         let mut open = Vec::new();
         if !has(|capabilities| capabilities.identify) {
             open.push(format!(
-                "{self} reads no credentials: another filter in front has to prove who is calling"
+                "{self} reads no credentials: another filter in front has to authenticate callers"
             ));
             let issuers = policy.issuers();
             let by_credential = [
                 (
                     policy.lockout().is_some(),
-                    "counts no wrong credentials: the policy's lockout is not kept here",
+                    "counts no wrong credentials: the policy's lockout is not enforced here",
                 ),
                 (
                     issuers.iter().any(|issuer| !issuer.scopes().is_empty()),
-                    "looks at no scopes: the policy's issuers' scopes are not asked for here",
+                    "checks no scopes: the scopes of the policy's issuers are not enforced here",
                 ),
                 (
                     policy.passes_claims_on(),
-                    "reads no claims: the policy's claim_to_headers set no fields here",
+                    "reads no claims: the policy's claim_to_headers set no headers here",
                 ),
             ];
-            let told = by_credential.into_iter().filter(|(is_there, _)| *is_there);
-            open.extend(told.map(|(_, what)| format!("{self} {what}")));
+            let unenforced = by_credential.into_iter().filter(|(is_there, _)| *is_there);
+            open.extend(unenforced.map(|(_, what)| format!("{self} {what}")));
         }
         if counts && !has(|capabilities| capabilities.charge) {
             open.push(format!(
-                "{self} counts no requests: the policy's rates and concurrency are not kept here"
+                "{self} counts no requests: the policy's rates and concurrency are not enforced here"
             ));
         }
         if !has(|capabilities| capabilities.check) {
             open.push(format!(
-                "{self} checks no tensors: only the sandbox host keeps the contracts"
+                "{self} checks no tensors: only the sandbox host enforces the contracts"
             ));
             if policy
                 .allowances()
                 .any(|(_, _, allowance)| !by_request(allowance))
             {
                 open.push(format!(
-                    "{self} charges nothing for tensors: the policy's costs and budgets of elements and bytes are not kept here"
+                    "{self} charges nothing for tensors: the policy's costs and budgets of elements and bytes are not enforced here"
                 ));
             }
         }
@@ -72,22 +73,23 @@ impl Chain {
     }
 }
 
-/// Whether filters that set out to keep a policy's limits can keep all of them: what tensors cost is known to whoever checks them.
+/// Checks that the filters can enforce the policy's limits. A limit on tensor costs needs a filter
+/// that checks tensors.
 ///
 /// # Errors
-/// What they cannot.
+/// The limit that the filters cannot enforce.
 pub fn can_keep(filters: &[Filter], headers: HeaderMode, policy: &Policy) -> Result<(), String> {
     let parts = filters != [Filter::Gate];
     if parts && headers == HeaderMode::Forward && policy.rate_limit_service().is_some() {
         return Err(format!(
-            "limits of scope global need the filter {} where headers are sent on before the body is judged, and not its parts",
+            "limits of scope global need the filter {} instead of its parts where headers are forwarded before the body is checked",
             Filter::Gate.name()
         ));
     }
     let waits = policy.grants().iter().find(|grant| grant.messages_wait());
     if let Some(grant) = waits.filter(|_| parts) {
         return Err(format!(
-            "grant {:?} has messages of streams wait for limits of scope global, which {} does and its parts in a row do not",
+            "grant {:?} makes stream messages wait for limits of scope global: {} supports that, its parts in a chain do not",
             grant.name(),
             Filter::Gate.name()
         ));
@@ -103,7 +105,7 @@ pub fn can_keep(filters: &[Filter], headers: HeaderMode, policy: &Policy) -> Res
                 && !has(|capabilities| capabilities.check) =>
         {
             Err(format!(
-                "grant {:?} limits what tensors cost, which {} has to charge: no such filter is in the chain",
+                "grant {:?} limits tensor costs, which {} has to charge: no such filter is in the chain",
                 grant.name(),
                 Filter::TensorGuard.name()
             ))
@@ -123,7 +125,7 @@ impl FromStr for Chain {
                 Filter::from_name(name).ok_or_else(|| {
                     let known: Vec<_> = Filter::ALL.iter().map(|filter| filter.name()).collect();
                     format!(
-                        "no filter is named {name:?}: there are {}",
+                        "no filter is named {name:?}: the filters are {}",
                         known.join(", ")
                     )
                 })
@@ -148,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_that_counts_requests_and_cannot_tell_their_cost_is_refused() {
+    fn a_chain_that_counts_requests_without_their_cost_is_refused() {
         let policy = |grant: &str| {
             let policy = include_str!("../../policy/vectors/policies/costs.json");
             let mut policy: serde_json::Value = serde_json::from_str(policy).unwrap();
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_reads_no_credentials_says_what_of_them_it_leaves_open() {
+    fn a_chain_that_reads_no_credentials_lists_what_it_does_not_enforce() {
         let mut policy: serde_json::Value =
             serde_json::from_str(include_str!("../../policy/vectors/policies/claims.json"))
                 .unwrap();
@@ -182,23 +184,27 @@ mod tests {
         policy["lockout"] = serde_json::json!({});
         policy["issuers"]["plain"]["scopes"] = serde_json::json!({"infer": "ml.infer"});
         let all = serde_json::from_value(policy).unwrap();
-        let told = |chain: &str, policy: &tensorgate_policy::raw::Policy| {
+        let unenforced = |chain: &str, policy: &tensorgate_policy::raw::Policy| {
             let policy = tensorgate_policy::validate::validate(policy).unwrap().0;
             let open = chain.parse::<Chain>().unwrap().leaves_open(&policy);
             let about = |word: &str| open.iter().any(|line| line.contains(word));
             ["credentials", "lockout", "scopes", "claim_to_headers"].map(about)
         };
         for chain in ["gate", "auth", "auth,rate-limit,tensor-guard"] {
-            assert_eq!(told(chain, &all), [false; 4], "{chain}");
+            assert_eq!(unenforced(chain, &all), [false; 4], "{chain}");
         }
         for chain in ["rate-limit", "tensor-guard,rate-limit"] {
-            assert_eq!(told(chain, &all), [true; 4], "{chain}");
-            assert_eq!(told(chain, &plain), [true, false, false, true], "{chain}");
+            assert_eq!(unenforced(chain, &all), [true; 4], "{chain}");
+            assert_eq!(
+                unenforced(chain, &plain),
+                [true, false, false, true],
+                "{chain}"
+            );
         }
     }
 
     #[test]
-    fn a_chain_is_written_as_it_is_read_and_nonsense_is_refused() {
+    fn a_chain_round_trips_and_an_invalid_one_is_refused() {
         for text in [
             "gate",
             "auth",

@@ -1,5 +1,7 @@
-//! Files that a policy names and that stay files: certificates, keys, passwords. Each is read here by the reader of whoever uses it (the host's own, and
-//! [`certificates`] for what is laid before Envoy), so that what is told of a file beforehand is what would become of it. Decides nothing besides.
+//! Files that a policy names and that are not inlined: certificates, keys, passwords.
+//!
+//! Each file is read by the code that uses it later: the host's own readers, and [`certificates`]
+//! for the files that Envoy reads. So a check reports exactly what would happen at run time.
 
 use std::path::Path;
 
@@ -16,16 +18,16 @@ use crate::source::path::push_key;
 
 const CA_FIX: &str = "the certificates of its authorities, PEM";
 const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that certificate, PEM";
-const KEY_FIX: &str = "a file of 64 hex digits, for its owner alone to read (mode 0600)";
+const KEY_FIX: &str = "a file of 64 hex digits that only its owner may read (mode 0600)";
 const PASSWORD_FIX: &str = "a file that holds the password and nothing else";
 
-/// Everything that is wrong with files of a policy. `root` is what their names are relative to.
+/// Every fault in the files of a policy. File names are relative to `root`.
 pub fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
     if let Some(tls) = policy.listen().tls() {
         faults.extend(certificates::faults(tls, root).into_iter().map(Fault::from));
     }
-    for (issuer, url) in key_sets::of(policy) {
+    for (issuer, url) in key_sets::fetched(policy) {
         let Some(file) = url.ca() else { continue };
         if let Err(error) = tls::certificates(&root.join(file)) {
             faults.push(fault(
@@ -59,7 +61,7 @@ pub fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
     {
         faults.push(fault("capture.key_file".into(), &error, KEY_FIX));
     }
-    // One that is relative lies in the gate's state folder, and one that is not there is made.
+    // A relative path lies in the gate's state folder. A missing key file is created at start.
     if let Some(file) = policy.audit().key_file().map(Path::new)
         && file.is_absolute()
         && file.exists()
@@ -70,7 +72,8 @@ pub fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
     faults
 }
 
-/// What is wrong with the files of TLS to a server. `path`: where the policy says whom to trust.
+/// The fault in the TLS files of a connection to a server. `path` is the policy path of the TLS
+/// settings.
 fn trust(rule: &BackendTls, root: &Path, path: &[&str]) -> Option<Fault> {
     let error: TlsError = Tls::check(root, rule).err()?;
     let (field, fix) = match rule.trust() {

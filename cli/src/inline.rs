@@ -1,41 +1,42 @@
-//! Files that a policy names become what they hold, so that neither the filter nor the host ever reads one: key sets
-//! of issuers, digests of API keys, lists of what was revoked. Validation judges what the entries say; here they are
-//! only read and bounded.
+//! Replaces file references in a policy with the contents of the files.
+//!
+//! Neither the filter nor the host reads these files: key sets of issuers, digests of API keys, and
+//! revocation lists. This module only reads and bounds them; validation checks the entries.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tensorgate_policy::{Fault, Severity, raw};
 
-use crate::lists::{KeysFile, List, MAX_FILE_BYTES, Named, api_key, lines};
+use crate::lists::{FileReferences, KeysFile, List, MAX_FILE_BYTES, api_key, lines};
 use crate::load::read_at_most;
 
-/// A JSON Web Key Set (RFC 7517, 5). Other members are passed over.
+/// A JSON Web Key Set (RFC 7517, section 5). Other members are ignored.
 #[derive(Deserialize)]
 struct KeySet {
     keys: Vec<raw::Jwk>,
 }
 
-/// What became of a policy's files.
+/// Result of inlining a policy's files.
 pub struct Inlined {
     /// The files, as the policy names them.
     pub read: Vec<PathBuf>,
-    /// What is wrong with them.
+    /// Files that cannot be used.
     pub faults: Vec<Fault>,
-    /// What the policy named, of what may take effect apart from the rest.
-    pub named: Named,
+    /// The file references that may take effect independently of the rest of the policy.
+    pub named: FileReferences,
 }
 
-/// Puts every file's content in its place.
+/// Replaces each file reference with the file's content.
 pub fn inline(policy: &mut raw::Policy, root: &Path) -> Inlined {
     let mut reader = Reader {
         root,
         files: Vec::new(),
         faults: Vec::new(),
     };
-    let mut named = Named {
+    let mut named = FileReferences {
         revoked: policy.revoked.clone(),
-        ..Named::default()
+        ..FileReferences::default()
     };
     for (name, issuer) in &mut policy.issuers {
         let path = format!("issuers.{}.jwks.file", quoted(name));
@@ -45,7 +46,7 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> Inlined {
         if let Some(text) = reader.take(&mut jwks.file, &path) {
             match serde_json::from_str::<KeySet>(&text) {
                 Ok(set) => jwks.keys = set.keys,
-                // The message names a line and a member, never a value.
+                // The error names a line and a member, never a value.
                 Err(error) => reader.fault(&path, format!("is not a JSON Web Key Set: {error}")),
             }
         }
@@ -85,7 +86,8 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    /// Takes a file's name out of the policy and reads it. One that cannot be read is told of here, once.
+    /// Takes a file's name out of the policy and reads the file. Records a fault if the file cannot
+    /// be read.
     fn take(&mut self, name: &mut Option<String>, path: &str) -> Option<String> {
         let name = PathBuf::from(name.take()?);
         let file = self.root.join(&name);
@@ -109,7 +111,7 @@ impl Reader<'_> {
     }
 }
 
-/// A name as a path of the policy spells it.
+/// A name as it is spelt in a policy path.
 fn quoted(name: &str) -> String {
     let mut path = String::new();
     crate::source::path::push_key(&mut path, name);

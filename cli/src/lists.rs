@@ -1,6 +1,8 @@
-//! Files of entries, one a line, that a policy names: lists of what is revoked, and API keys of a client. Two ways
-//! to read them: all that they hold, as the policy's text would hold it, for validation to judge; or what is
-//! well-formed in them, whatever else is wrong, for what takes effect while another change is held.
+//! Line-based files that a policy names: revocation lists, and API keys of a client.
+//!
+//! They are read in two ways. Inlining reads every line, and validation then checks them. While a
+//! change of policy is held, only well-formed lines are read, so that revocations take effect
+//! regardless of other faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,12 +14,12 @@ use tensorgate_policy::validate;
 use crate::load::read_at_most;
 use crate::stack::watch::Contents;
 
-/// Largest file of these, bytes. A hundred thousand keys' digests are 7 MiB.
+/// Largest list file, bytes. The digests of a hundred thousand keys take 7 MiB.
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
-/// Digits of a digest.
+/// Hex digits of a digest.
 const DIGEST_CHARS: usize = 64;
 
-/// What a list revokes.
+/// What the entries of a list revoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum List {
     /// Tokens.
@@ -30,30 +32,30 @@ pub enum List {
     Serials,
 }
 
-/// What a policy names beside itself, before any of it is read.
+/// File references of a policy, before any file is read.
 #[derive(Clone, Debug, Default)]
-pub struct Named {
-    /// What it revokes: entries of its own, and the names of its lists.
+pub struct FileReferences {
+    /// The `revoked` section: inline entries, and names of lists.
     pub revoked: raw::Revoked,
-    /// Its clients' files of API keys.
+    /// Clients' files of API keys.
     pub keys: BTreeMap<String, KeysFile>,
 }
 
 /// A client's file of API keys.
 #[derive(Clone, Debug)]
 pub struct KeysFile {
-    /// Its name, relative to the policy.
+    /// Path of the file, relative to the policy.
     pub file: PathBuf,
-    /// Digests of the keys that the policy itself has for the client.
+    /// Digests of the keys that the policy itself lists for the client.
     pub own: Vec<String>,
 }
 
-/// What lists revoke.
+/// Entries read from revocation lists.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     /// Every well-formed entry, in the order of the lists.
     pub revoked: raw::Revoked,
-    /// The lists that were read to their end.
+    /// The lists that were read completely.
     pub read: BTreeMap<PathBuf, (List, Contents)>,
 }
 
@@ -61,7 +63,7 @@ impl List {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Jti, Self::Keys, Self::Certificates, Self::Serials];
 
-    /// Where a policy names its file.
+    /// The policy key that names the list's file.
     pub const fn field(self) -> &'static str {
         match self {
             Self::Jti => "revoked.jti_file",
@@ -71,7 +73,7 @@ impl List {
         }
     }
 
-    /// The name of its file, if a section has one.
+    /// The file name in a section, if there is one.
     pub const fn file(self, section: &mut raw::Revoked) -> &mut Option<String> {
         match self {
             Self::Jti => &mut section.jti_file,
@@ -81,18 +83,18 @@ impl List {
         }
     }
 
-    /// Its entries.
+    /// The entries in a section.
     pub fn entries(self, section: &mut raw::Revoked) -> &mut Vec<String> {
         match self {
             Self::Jti => &mut section.jti,
             Self::Keys => &mut section.keys,
             Self::Certificates => &mut section.certificates,
-            // A list without entries is one: it is looked at from the first request on.
+            // A list without entries is still a list: it is checked from the first request.
             Self::Serials => section.serials.get_or_insert_default(),
         }
     }
 
-    /// The same, each once.
+    /// The entries as a set.
     fn set(self, section: &raw::Revoked) -> BTreeSet<&String> {
         let entries = match self {
             Self::Jti => &section.jti,
@@ -103,16 +105,16 @@ impl List {
         entries.iter().collect()
     }
 
-    /// An entry as the policy's text would have it; empty where the line has none.
+    /// A line as an entry of the policy; empty if the line has none.
     pub fn entry(self, line: &str) -> String {
-        // What follows a digest is a note: whose it was, when it was revoked.
+        // Text after a digest is a note, for example the owner or the date.
         let first = || line.split_whitespace().next().unwrap_or_default();
         match self {
             Self::Jti => line.to_owned(),
             Self::Keys => first().to_owned(),
-            // As `openssl x509 -fingerprint -sha256` writes one, too.
+            // The output of `openssl x509 -fingerprint -sha256` is accepted too.
             Self::Certificates => first().replace(':', "").to_ascii_lowercase(),
-            // As `openssl x509 -serial -ext authorityKeyIdentifier` writes them, too.
+            // The output of `openssl x509 -serial -ext authorityKeyIdentifier` is accepted too.
             Self::Serials => {
                 let words: Vec<_> = line.split_whitespace().collect();
                 words.join(" ").replace(':', "").to_ascii_lowercase()
@@ -121,15 +123,15 @@ impl List {
     }
 }
 
-/// Entries of a file, one a line; empty lines and those that begin with `#` are none.
+/// Entries of a file, one per line. Empty lines and lines that begin with `#` are skipped.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// A line of a file of API keys: a digest, then its last day and `any`, if it has them. The day is
-/// validated later.
+/// A line of an API key file: a digest, optionally followed by the last valid day and `any`. The
+/// day is validated later.
 pub fn api_key(line: &str) -> raw::ApiKey {
     let (sha256, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let (day, format) = match rest.trim().strip_suffix("any") {
@@ -145,9 +147,11 @@ pub fn api_key(line: &str) -> raw::ApiKey {
 }
 
 impl Revocations {
-    /// What sections revoke by now. A list that cannot be read, or is too large, revokes nothing here: what it
-    /// revoked before stays revoked. The last line counts once the file is whole: `is_whole` says so of a file
-    /// and its contents.
+    /// Reads the current entries of the sections' lists.
+    ///
+    /// A list that is unreadable or too large adds nothing here, and its earlier entries stay
+    /// revoked. The last line of a file counts only once `is_whole` confirms that the file is
+    /// complete.
     pub fn read(
         sections: &[raw::Revoked],
         root: &Path,
@@ -177,7 +181,7 @@ impl Revocations {
                 }
             }
         }
-        // A digest in capitals is a fault of the list, and means what it says.
+        // Upper-case digests are accepted: the list is faulty, but the intent is clear.
         for digest in &mut revoked.keys {
             digest.make_ascii_lowercase();
         }
@@ -185,7 +189,7 @@ impl Revocations {
         revocations
     }
 
-    /// Whether all of it is revoked by a policy.
+    /// Whether a policy already revokes every entry.
     pub fn are_in(&self, policy: &raw::Revoked) -> bool {
         List::ALL.iter().all(|list| {
             let (read, known) = (list.set(&self.revoked), list.set(policy));
@@ -193,7 +197,7 @@ impl Revocations {
         })
     }
 
-    /// The lists that say what a policy revokes, no more and no less.
+    /// The lists whose entries equal those of a policy.
     pub fn same_in(&self, policy: &raw::Revoked) -> impl Iterator<Item = &Path> {
         let same = self
             .read
@@ -203,15 +207,15 @@ impl Revocations {
     }
 }
 
-/// The lines that have an end.
+/// The lines that end with a line break.
 fn complete(text: &str) -> &str {
     text.rfind('\n')
         .and_then(|end| text.get(..=end))
         .unwrap_or_default()
 }
 
-/// The digests that clients' files of API keys have by now, with the policy's own. A file that is not whole, or
-/// has a line that is no key, is passed over.
+/// Digests in clients' API key files, together with the policy's own. A file that is incomplete or
+/// has an invalid line is skipped.
 pub fn keys_left(
     named: &BTreeMap<String, KeysFile>,
     root: &Path,
@@ -257,7 +261,7 @@ mod tests {
             ("aa 2027-01-31", Some("2027-01-31"), KeyFormat::Tensorgate),
             ("aa  any", None, KeyFormat::Any),
             ("aa 2027-01-31\tany", Some("2027-01-31"), KeyFormat::Any),
-            // Faults, since no day is written so.
+            // Invalid: the day must precede `any`.
             (
                 "aa any 2027-01-31",
                 Some("any 2027-01-31"),
@@ -277,13 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_a_line_that_says_something() {
+    fn entries_are_lines_that_are_neither_empty_nor_comments() {
         let read: Vec<_> = lines("# note\n\n a \r\nb\n#c\n").collect();
         assert_eq!(read, ["a", "b"]);
     }
 
     #[test]
-    fn what_is_well_formed_in_a_list_counts_whatever_else_is_in_it() {
+    fn well_formed_entries_count_despite_malformed_lines() {
         let folder = PrivateDir::new().unwrap();
         let section: raw::Revoked = serde_json::from_value(json!({
             "jti": ["own"], "jti_file": "jti", "keys_file": "keys", "certificates_file": "none",

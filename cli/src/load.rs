@@ -1,4 +1,5 @@
-//! A policy file, read, typed and validated, with every fault at its place in the text.
+//! Loads a policy file: reads, types and validates it. Every fault carries its position in the
+//! text.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,75 +14,76 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, v
 
 use crate::files;
 use crate::inline::{Inlined, inline};
-use crate::lists::Named;
-use crate::source::typed::Hole;
+use crate::lists::FileReferences;
+use crate::source::typed::OmittedPath;
 use crate::source::{Located, Span, parse, path, typed};
 
-/// Largest policy file, bytes: as much as a filter takes as its configuration ([`Bundle::MAX_BYTES`]), of which it is most.
+/// Largest policy file, bytes. Equals [`Bundle::MAX_BYTES`], the limit of a filter's configuration,
+/// which is mostly the policy.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// A file's text, or what stands for it where there is none.
+/// A file and its text; the text may be a placeholder.
 pub struct Source {
-    /// As the user named it.
+    /// The path as the user gave it.
     pub file: PathBuf,
-    /// Its text.
+    /// The text.
     pub text: String,
 }
 
 /// A policy that can be enforced.
 pub struct Loaded {
-    /// Its text, for warnings.
+    /// Source text, for the display of warnings.
     pub source: Source,
-    /// Validated.
+    /// The validated policy.
     pub policy: Policy,
-    /// As it travels to the gate and the host.
+    /// The bundle for the gate and the host.
     pub bundle: Bundle,
-    /// What makes it weaker than it looks.
+    /// Rules that make the policy weaker than it looks.
     pub warnings: Vec<Located>,
-    /// Files that it names and that were read into the bundle, as it names them.
+    /// Files that were read into the bundle, as the policy names them.
     pub read: Vec<PathBuf>,
-    /// What it named, of what may take effect apart from the rest.
-    pub named: Named,
+    /// File references that may take effect independently of the rest.
+    pub named: FileReferences,
 }
 
-/// Why there is none.
+/// Why a policy could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file could not be read.
     #[error("cannot read {}: {cause}", file.display())]
     Read {
-        /// Which.
+        /// The policy file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// The file is too large.
     #[error("{} is larger than {MAX_FILE_BYTES} bytes", .0.display())]
     TooLarge(PathBuf),
-    /// It is, with the files that it names, more than a filter takes as its configuration.
+    /// The policy, with the files that it names, exceeds a filter's configuration limit.
     #[error(
-        "{} and the files that it names are {bytes} bytes of configuration: a filter takes {} at most",
+        "{} and the files that it names are {bytes} bytes of configuration: a filter takes at most {}",
         file.display(), Bundle::MAX_BYTES
     )]
     BundleTooLarge {
-        /// Which.
+        /// The policy file.
         file: PathBuf,
-        /// What it is as JSON, bytes.
+        /// Size as JSON, bytes.
         bytes: usize,
     },
-    /// The policy cannot be written as JSON: a number that JSON has no spelling for.
+    /// The policy cannot be written as JSON, because JSON has no spelling for one of its numbers.
     #[error("cannot write the policy as json: {0}")]
     Json(#[from] serde_json::Error),
-    /// It has faults.
+    /// The policy has faults.
     #[error("{} has faults", .0.file.display())]
     Faults(Source, Vec<Located>),
 }
 
 impl Loaded {
-    /// The files that it came from, or names: a change of one of them may be a change of policy. `root` is what its paths are
-    /// relative to.
+    /// Every file that the policy consists of or names. A change of one of them may change the
+    /// policy. Paths are relative to `root`.
     pub fn files(&self, root: &Path) -> Vec<PathBuf> {
-        // What is installed with the host changes with it, not with a policy.
+        // Bundled handlers are installed with the host and do not change with a policy.
         let components = self.policy.handlers().values();
         let components = components.filter(|rule| !rule.component().starts_with(BUILTIN));
         let components = components.flat_map(|handler| {
@@ -127,7 +129,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         Ok(judged) => judged,
         Err(faults) => return Err(LoadError::Faults(source, faults)),
     };
-    once(&mut raw)?;
+    share_equal_models(&mut raw)?;
     let bundle = Bundle {
         generation: generation(&raw)?,
         policy: raw,
@@ -149,8 +151,8 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
     })
 }
 
-/// What a policy's file revokes, as far as that can be read, whatever else is wrong with the file: entries, and
-/// the names of lists.
+/// The `revoked` section of a policy file, as far as it can be read despite other faults: entries,
+/// and the names of lists.
 pub fn revoked_section(file: &Path) -> Option<raw::Revoked> {
     let text = String::from_utf8(read_bounded(file).ok()?).ok()?;
     let mut tree = parse::parse(&text).0?;
@@ -164,16 +166,16 @@ pub fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
     Ok(digits)
 }
 
-/// Holds models once that say the same, so that the bundle writes them once.
-fn once(policy: &mut raw::Policy) -> serde_json::Result<()> {
-    let mut places = HashMap::new();
+/// Shares models with equal content, so that the bundle stores each only once.
+fn share_equal_models(policy: &mut raw::Policy) -> serde_json::Result<()> {
+    let mut known = HashMap::new();
     let mut contents: HashMap<Vec<u8>, Shared<raw::Model>> = HashMap::new();
     for model in policy.models.values_mut() {
-        let one = match places.entry(model.as_ptr()) {
-            Entry::Occupied(known) => known.into_mut(),
+        let one = match known.entry(model.as_ptr()) {
+            Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(new) => {
                 let content = serde_json::to_vec(&**model)?;
-                // Its place stays taken: what it stood for until now is kept beside what it stands for from here on.
+                // Keeps the original model alive, so that its address stays unique in the map.
                 let one = contents.entry(content).or_insert_with(|| model.clone());
                 new.insert((model.clone(), one.clone()))
             }
@@ -183,7 +185,7 @@ fn once(policy: &mut raw::Policy) -> serde_json::Result<()> {
     Ok(())
 }
 
-/// What a bundle is as JSON, bytes.
+/// Size of a bundle as JSON, bytes.
 fn written_bytes(bundle: &Bundle) -> serde_json::Result<usize> {
     struct Count(usize);
     impl std::io::Write for Count {
@@ -201,7 +203,7 @@ fn written_bytes(bundle: &Bundle) -> serde_json::Result<usize> {
     Ok(count.0)
 }
 
-/// Reads a file up to [`MAX_FILE_BYTES`], whatever its metadata say.
+/// Reads a file of at most [`MAX_FILE_BYTES`], regardless of its metadata.
 fn read_bounded(file: &Path) -> Result<Vec<u8>, LoadError> {
     read_at_most(file, MAX_FILE_BYTES)
         .map_err(|cause| LoadError::Read {
@@ -211,7 +213,7 @@ fn read_bounded(file: &Path) -> Result<Vec<u8>, LoadError> {
         .ok_or_else(|| LoadError::TooLarge(file.to_owned()))
 }
 
-/// Reads a file; `None` if it is larger.
+/// Reads a file; `None` if it is larger than `max_bytes`.
 pub fn read_at_most(file: &Path, max_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
     at_most(std::fs::File::open(file)?, max_bytes)
 }
@@ -244,7 +246,8 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {
     )
 }
 
-/// Models whose answers would not fit into what all requests together may hold: the host says how large they get.
+/// Models whose answers could exceed the memory limit of all requests together. The host computes
+/// the sizes.
 fn beyond_budget(policy: &Policy) -> impl Iterator<Item = Fault> {
     tensorgate_host::beyond_budget(policy).into_iter().map(|beyond| {
         let mut path = String::from("models");
@@ -257,7 +260,7 @@ fn beyond_budget(policy: &Policy) -> impl Iterator<Item = Fault> {
                 beyond.needs, beyond.gives
             ),
             fix: Some(format!(
-                "smaller outputs (shape, symbols, max_item_bytes), or listen.limits.buffered_bytes from {} on",
+                "smaller outputs (shape, symbols, max_item_bytes), or listen.limits.buffered_bytes of at least {}",
                 beyond.needs
             )),
         }
@@ -269,10 +272,11 @@ struct Judged {
     policy: Policy,
     warnings: Vec<Located>,
     read: Vec<PathBuf>,
-    named: Named,
+    named: FileReferences,
 }
 
-/// Text to a policy and its warnings, or every fault in the order of the text. `root`: the folder of the files that it names.
+/// Parses and validates a text. Returns the policy with its warnings, or every fault in text order.
+/// `root` is the folder of the files that it names.
 fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
     let (tree, mut faults) = parse::parse(text);
     let Some(mut tree) = tree else {
@@ -281,7 +285,7 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
     let typed::Typed {
         policy: mut raw,
         faults: mistyped,
-        mut holes,
+        mut omitted,
     } = typed::typed(&mut tree);
     faults.extend(mistyped);
     let Inlined {
@@ -289,10 +293,10 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
         faults: unread,
         named,
     } = inline(&mut raw, root);
-    holes.extend(
+    omitted.extend(
         unread
             .iter()
-            .map(|fault| Hole::below(path::parent(&fault.path))),
+            .map(|fault| OmittedPath::below(path::parent(&fault.path))),
     );
     faults.extend(unread.into_iter().map(|fault| locate(&tree, fault)));
     let (policy, found) = match validate::validate(&raw) {
@@ -303,7 +307,7 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
         Some(policy) => found.into_iter().chain(beyond_budget(policy)).collect(),
         None => found,
     };
-    let consequence = |fault: &Fault| holes.iter().any(|hole| hole.explains(&fault.path));
+    let consequence = |fault: &Fault| omitted.iter().any(|path| path.explains(&fault.path));
     faults.extend(
         found
             .into_iter()
@@ -330,11 +334,11 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
 }
 
 impl Loaded {
-    /// The same, if every component that must be signed is. `root` is what its paths are relative to.
+    /// Verifies the signature of every component that must be signed. Paths are relative to `root`.
     ///
     /// # Errors
-    /// Every signature that is missing or does not let its component in, at the handler's `signed_by`.
-    pub fn signed(self, root: &Path) -> Result<Self, LoadError> {
+    /// Every missing or rejected signature, located at the handler's `signed_by`.
+    pub fn verify_signatures(self, root: &Path) -> Result<Self, LoadError> {
         let folders = Folders::below(root);
         let handlers = self.policy.handlers().iter();
         let faults = handlers.filter_map(|(name, rule)| {
@@ -353,16 +357,17 @@ impl Loaded {
         self.unless(faults)
     }
 
-    /// The same, if the files can be used that it names and that are not in its bundle: certificates, keys, passwords.
+    /// Checks the files that the policy names and the bundle does not contain: certificates, keys,
+    /// passwords.
     ///
     /// # Errors
-    /// Every one that cannot, where the policy names it.
-    pub fn fitting(self, root: &Path) -> Result<Self, LoadError> {
+    /// Every unusable file, located where the policy names it.
+    pub fn check_files(self, root: &Path) -> Result<Self, LoadError> {
         let faults = files::faults(&self.policy, root);
         self.unless(faults)
     }
 
-    /// The same, if nothing is wrong.
+    /// Fails with `faults`, if there are any.
     fn unless(self, faults: Vec<Fault>) -> Result<Self, LoadError> {
         if faults.is_empty() {
             return Ok(self);
@@ -370,7 +375,7 @@ impl Loaded {
         let tree = parse::parse(&self.source.text).0;
         let faults = faults.into_iter().map(|fault| match &tree {
             Some(tree) => locate(tree, fault),
-            // It was read a moment ago, so there is one.
+            // Unreachable: the same text was parsed a moment ago.
             None => Located {
                 severity: fault.severity,
                 span: Span::default(),
@@ -385,12 +390,13 @@ impl Loaded {
     }
 }
 
-/// Puts a fault of the validated policy at its place: the value, or the key of a collection or of what lacks something.
+/// Locates a validation fault in the text. The span is the value, or the key where the value is a
+/// collection or lacks a member.
 fn locate(tree: &crate::source::Tree, fault: Fault) -> Located {
-    let place = path::follow(tree, &fault.path);
-    let span = match place.key {
-        Some(key) if !place.whole || tree.is_collection(place.node) => key.span,
-        _ => tree.span(place.node),
+    let target = path::follow(tree, &fault.path);
+    let span = match target.key {
+        Some(key) if !target.whole || tree.is_collection(target.node) => key.span,
+        _ => tree.span(target.node),
     };
     Located {
         severity: fault.severity,

@@ -1,4 +1,5 @@
-//! `tensorgate`: one verb a file. Here arguments become a verb, and what became of it an exit code.
+//! The `tensorgate` command. Each verb has its own file; here arguments select a verb, and its
+//! result becomes an exit code.
 
 mod certificates;
 mod chain;
@@ -31,13 +32,13 @@ use ui::{Color, Ui};
     propagate_version = true
 )]
 #[command(
-    after_help = "Exit codes: 0 ok, 1 no (a verdict, a failure), 2 bad use or input.\n\nExample: tensorgate check gate.yaml"
+    after_help = "Exit codes: 0 success, 1 negative verdict or failure, 2 invalid usage or input.\n\nExample: tensorgate check gate.yaml"
 )]
 struct Cli {
-    /// JSON on standard output, one value a line.
+    /// Print JSON on standard output, one value per line.
     #[arg(long, global = true)]
     json: bool,
-    /// When to colour.
+    /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t)]
     color: Color,
     #[command(subcommand)]
@@ -60,19 +61,19 @@ enum Verb {
     Completions(verbs::completions::Completions),
 }
 
-/// What became of a verb.
+/// Why a verb did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The answer is no; it has been told. Exit 1.
+    /// The verdict is negative and has been printed. Exit code 1.
     #[error("no")]
     No,
-    /// Something outside went wrong. Exit 1.
+    /// Something outside the command failed. Exit code 1.
     #[error("{0}")]
     Failed(String),
-    /// Bad use or input. Exit 2.
+    /// Invalid usage or input. Exit code 2.
     #[error("{0}")]
     Input(String),
-    /// A policy that cannot be loaded. Exit 2.
+    /// The policy cannot be loaded. Exit code 2.
     #[error(transparent)]
     Load(#[from] load::LoadError),
 }

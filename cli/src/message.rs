@@ -1,5 +1,7 @@
-//! A raw HTTP/1.1 message, read as strictly as the Envoy that `render` configures, and handed on as that Envoy would hand it
-//! to the filter. What Envoy would refuse by itself is refused here for the same reason; nothing else is judged.
+//! Parser for raw HTTP/1.1 messages, as strict as the Envoy that `render` configures.
+//!
+//! The result is what that Envoy would pass to the filter. Messages that Envoy itself would reject
+//! are rejected here with the same reason; nothing else is checked.
 
 use tensorgate_filter_core::host::Field;
 use tensorgate_filter_core::native::Request;
@@ -7,25 +9,27 @@ use tensorgate_policy::Reason;
 
 use crate::render::envoy::bounds::Bounds;
 
-/// Header fields of one message that are looked at at all.
+/// Maximum number of header fields that are parsed.
 const MAX_FIELDS: usize = 2048;
-/// Digits of a chunk's size: 16 MiB in hexadecimal, leading zeros aside, is the most a body can need.
+/// Maximum digits of a chunk size. A body needs at most 16 MiB, in hexadecimal without leading
+/// zeros.
 const MAX_CHUNK_DIGITS: usize = 8;
-/// Methods that Envoy's HTTP/1.1 codec knows and a gate can be asked with; others are refused with 400.
+/// Methods that Envoy's HTTP/1.1 codec knows and that can reach a gate; others are rejected with
+/// 400.
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 ];
-/// Fields that concern one connection: Envoy takes them away.
+/// Hop-by-hop header fields, which Envoy removes.
 const HOP_BY_HOP: [&str; 4] = ["connection", "keep-alive", "proxy-connection", "upgrade"];
 
-/// What Envoy would refuse.
+/// A rejection that Envoy itself would send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The reason that its reply is mapped to.
+    /// The reason that Envoy's reply is mapped to.
     pub reason: Reason,
-    /// The cause.
+    /// The cause, for the log.
     pub detail: String,
-    /// Whether the message is a gRPC call, if that much could be read.
+    /// Whether the message is a gRPC call, as far as it could be read.
     pub grpc: bool,
 }
 
@@ -126,7 +130,7 @@ struct Head<'m> {
 }
 
 impl Head<'_> {
-    /// How the body is framed; whatever says it twice is refused.
+    /// How the body is framed. Contradictory framing is rejected.
     fn framing(&self) -> Result<Framing, Refused> {
         let lengths: Vec<&[u8]> = values(&self.headers, "content-length").collect();
         let codings: Vec<&[u8]> = values(&self.headers, "transfer-encoding").collect();
@@ -148,7 +152,7 @@ impl Head<'_> {
         }
     }
 
-    /// The header map as a filter sees it.
+    /// The header map as the filter sees it.
     fn lower(&self) -> Result<Vec<Field>, Refused> {
         if self.version != Some(1) {
             return Err(ambiguous("not http/1.1"));
@@ -189,7 +193,7 @@ impl Head<'_> {
         Ok(map)
     }
 
-    /// Path and authority: of a path, of a whole URL, of CONNECT's authority.
+    /// Path and authority, from a path, an absolute URL or the authority of CONNECT.
     fn destination(&self, host: Vec<u8>) -> Result<(Option<&str>, Vec<u8>), Refused> {
         if self.method == "CONNECT" {
             return Ok((None, self.target.as_bytes().to_vec()));
@@ -223,7 +227,7 @@ impl Head<'_> {
     }
 }
 
-/// The body, whole, and nothing after it but line ends.
+/// The complete body. Only line ends may follow it.
 fn body(framing: Framing, rest: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refused> {
     let (body, after) = match framing {
         Framing::None => (Vec::new(), rest),
@@ -247,7 +251,7 @@ fn incomplete(detail: &str) -> Refused {
     }
 }
 
-/// Takes a chunked body apart; trailers are dropped, as Envoy drops them for HTTP/1.1.
+/// Decodes a chunked body. Trailers are dropped, as Envoy drops them for HTTP/1.1.
 fn dechunk<'b>(mut rest: &'b [u8], bounds: &Bounds) -> Result<(Vec<u8>, &'b [u8]), Refused> {
     let mut body = Vec::new();
     loop {
@@ -271,7 +275,7 @@ fn dechunk<'b>(mut rest: &'b [u8], bounds: &Bounds) -> Result<(Vec<u8>, &'b [u8]
             .ok_or_else(|| incomplete("a chunk is shorter than its size"))?;
         body.extend_from_slice(chunk);
         if u64::try_from(body.len()).is_ok_and(|length| length > bounds.body_bytes) {
-            // More than may pass: the filter refuses it by what it has.
+            // Larger than allowed: the filter rejects it by the bytes read so far.
             return Ok((body, &[]));
         }
         rest = after
@@ -287,7 +291,7 @@ fn dechunk<'b>(mut rest: &'b [u8], bounds: &Bounds) -> Result<(Vec<u8>, &'b [u8]
     }
 }
 
-/// Up to the next line end.
+/// The bytes up to the next line end.
 fn take_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refused> {
     let end = bytes
         .windows(2)

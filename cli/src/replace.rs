@@ -1,4 +1,4 @@
-//! A file that is replaced as a whole: whoever reads it gets the old content or the new, never a part.
+//! Atomic file replacement: a reader gets the old content or the new, never a mixture.
 
 use std::fs::Permissions;
 use std::io::{self, Write as _};
@@ -8,28 +8,29 @@ use std::path::Path;
 /// A new file's permissions.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
-    /// These.
-    Of(u32),
-    /// Those of the file that stands there; its owner's only if none does.
-    Kept,
+    /// This mode.
+    Exact(u32),
+    /// The mode of the existing file; readable and writable by the owner only if there is none.
+    Preserve,
 }
 
-/// Only its owner reads or writes it.
+/// Readable and writable by the owner only.
 const PRIVATE: u32 = 0o600;
 
-/// Writes beside a file and renames over it. What could not be finished is not left behind.
+/// Writes a temporary file beside the target and renames it. The temporary file is removed on
+/// failure.
 pub fn replace(file: &Path, content: impl AsRef<[u8]>, mode: Mode) -> io::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    // A process's own: two that write the same file at once replace it one after the other.
+    // The name contains the process id, so that concurrent writers do not share a temporary file.
     let beside = file.with_file_name(format!(".{name}.{}", std::process::id()));
-    // What a killed process of this number left there may have another mode.
+    // A killed process with the same id may have left a file with another mode.
     match std::fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let (mode, kept) = match mode {
-        Mode::Of(mode) => (mode, None),
-        Mode::Kept => (PRIVATE, std::fs::metadata(file).ok()),
+        Mode::Exact(mode) => (mode, None),
+        Mode::Preserve => (PRIVATE, std::fs::metadata(file).ok()),
     };
     let written = std::fs::OpenOptions::new()
         .write(true)
@@ -45,7 +46,7 @@ pub fn replace(file: &Path, content: impl AsRef<[u8]>, mode: Mode) -> io::Result
         })
         .and_then(|()| std::fs::rename(&beside, file));
     if written.is_err() {
-        // The first failure is the one to tell of.
+        // Report the first failure, not the one of the clean-up.
         let _ = std::fs::remove_file(&beside);
     }
     written
@@ -57,24 +58,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_with_the_mode_that_is_meant() {
+    fn a_file_is_replaced_whole_with_the_requested_mode() {
         let folder = crate::stack::private_dir::PrivateDir::new().unwrap();
         let file = folder.path().join("a");
         let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
         for (text, how, expected) in [
-            ("1", Mode::Kept, 0o600),
-            ("22", Mode::Of(0o640), 0o640),
-            ("333", Mode::Kept, 0o640),
+            ("1", Mode::Preserve, 0o600),
+            ("22", Mode::Exact(0o640), 0o640),
+            ("333", Mode::Preserve, 0o640),
         ] {
             replace(&file, text, how).unwrap();
             assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
             assert_eq!(mode(), expected, "{how:?}");
         }
-        // Nowhere to rename to: nothing is left beside.
+        // The rename fails, and no temporary file is left.
         let below = folder.path().join("folder");
         std::fs::create_dir(&below).unwrap();
         let before = std::fs::read_dir(folder.path()).unwrap().count();
-        assert!(replace(&below, "4", Mode::Kept).is_err());
+        assert!(replace(&below, "4", Mode::Preserve).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), before);
     }
 }

@@ -1,8 +1,9 @@
-//! The part of a change of policy that only takes away.
+//! Tightening: applies only the removals of a policy change.
 //!
-//! A change may be held: one of its files is being written, has faults, or the host or Envoy refuses it. What it
-//! revokes or removes takes effect all the same. [`tighten`] makes the version for that: the policy in force with
-//! less in it. Nothing is ever added: no client, no credential, no grant, nor more of any of them.
+//! A change is held while one of its files is being written or has faults, or while the host or
+//! Envoy rejects it. Its revocations and removals still take effect. [`tighten`] builds that
+//! version: the policy in force, minus what the change removes. Nothing is ever added: no client,
+//! no credential, no grant, and no wider scope of any of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,41 +12,41 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, raw, validate};
 
 use crate::load::generation;
 
-/// How a grant spells a group among its clients.
+/// Prefix of a group in a grant's list of clients.
 const GROUP_PREFIX: &str = "group:";
 
-/// One version of a policy: validated, and as it travels.
+/// One version of a policy: the validated form and the bundle.
 #[derive(Clone, Debug)]
 pub struct Version {
-    /// Validated.
+    /// The validated policy.
     pub policy: Policy,
-    /// As it travels.
+    /// The bundle for the gate and the host.
     pub bundle: Bundle,
 }
 
-/// What newly read sources take away.
+/// What newly read sources remove.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Removals<'a> {
-    /// Well-formed entries of revocation lists, in the lists' order.
+    /// Well-formed entries of revocation lists, in the order of the lists.
     pub revoked: Option<&'a raw::Revoked>,
-    /// The digests that a file of API keys still has, by client.
+    /// The digests that remain in each client's file of API keys.
     pub keys: Option<&'a BTreeMap<String, BTreeSet<String>>>,
-    /// A valid policy that is not in force: what it lacks is removed.
+    /// A valid policy that is not in force: everything that it lacks is removed.
     pub next: Option<&'a Version>,
 }
 
 impl Version {
-    /// This version without what the sources take away; `None` if they take away nothing.
+    /// This version without the removals; `None` if nothing changes.
     ///
     /// # Errors
-    /// The faults of what would be left.
+    /// The faults of the resulting policy.
     pub fn tightened(&self, removals: Removals<'_>) -> Result<Option<Self>, Vec<Fault>> {
         let left = tighten(&self.bundle.policy, &self.policy, removals);
         if left == self.bundle.policy {
             return Ok(None);
         }
         let (policy, _) = validate::validate(&left)?;
-        // A policy that had a canonical form has one with less in it.
+        // The policy had a canonical form, so a subset of it has one too.
         let Ok(generation) = generation(&left) else {
             return Err(Vec::new());
         };
@@ -59,7 +60,7 @@ impl Version {
     }
 }
 
-/// The policy in force without what the sources take away. `now` is the same policy, validated.
+/// The policy in force without the removals. `now` is the same policy, validated.
 fn tighten(in_force: &raw::Policy, now: &Policy, removals: Removals<'_>) -> raw::Policy {
     let mut left = in_force.clone();
     if let Some(revoked) = removals.revoked {
@@ -81,7 +82,7 @@ fn tighten(in_force: &raw::Policy, now: &Policy, removals: Removals<'_>) -> raw:
     left
 }
 
-/// Adds entries to the lists of what is revoked.
+/// Adds entries to the revocation lists.
 fn revoke(lists: &mut raw::Revoked, more: &raw::Revoked) {
     add(&mut lists.jti, &more.jti);
     add(&mut lists.keys, &more.keys);
@@ -92,8 +93,8 @@ fn revoke(lists: &mut raw::Revoked, more: &raw::Revoked) {
     }
 }
 
-/// Adds the entries that are not there. Where there are any, they come in the order of the newly read list: what
-/// is read of the whole policy later is then the same version.
+/// Adds the entries that are missing. If there are any, all entries follow the order of the newly
+/// read list, so that a later read of the whole policy gives the same version.
 fn add(list: &mut Vec<String>, more: &[String]) {
     let (known, read): (BTreeSet<_>, BTreeSet<_>) = (list.iter().collect(), more.iter().collect());
     if read.is_subset(&known) {
@@ -103,7 +104,8 @@ fn add(list: &mut Vec<String>, more: &[String]) {
     *list = more.iter().chain(missing).cloned().collect();
 }
 
-/// Removes the clients that the next policy does not have, and the credentials that it does not have of the others.
+/// Removes clients that the next policy lacks, and credentials that it lacks of the remaining
+/// clients.
 fn remove_clients(left: &mut raw::Policy, next: &raw::Policy) {
     left.clients.retain(|name, client| {
         let next = next.clients.get(name);
@@ -126,7 +128,7 @@ fn remove_credentials(client: &mut raw::Client, next: &raw::Client) {
         let Some(not_after) = keys.get(&key.sha256) else {
             return false;
         };
-        // Days of the calendar, `YYYY-MM-DD`: their order is that of their texts.
+        // Calendar days, `YYYY-MM-DD`: they sort as text.
         if let Some(day) = not_after
             && key.not_after.as_ref().is_none_or(|now| day < now)
         {
@@ -147,10 +149,11 @@ fn remove_credentials(client: &mut raw::Client, next: &raw::Client) {
         .take_if(|now| next.metadata.as_ref() != Some(now));
 }
 
-/// Takes clients out of grants of which the next policy leaves them nothing: no operation on any model. A grant
-/// that has no client left goes. A grant that was renamed or split up still leaves its clients something.
+/// Removes clients from grants where the next policy allows them no operation on any model of the
+/// grant. A grant without clients is removed. A renamed or split grant keeps its clients, because
+/// some operation remains allowed.
 fn remove_grants(left: &mut raw::Policy, now: &Policy, next: &Policy) {
-    let kept = kept(now, next);
+    let kept = still_granted(now, next);
     let mut grants = Vec::new();
     for (mut grant, id) in left
         .grants
@@ -183,8 +186,8 @@ fn remove_grants(left: &mut raw::Policy, now: &Policy, next: &Policy) {
     left.grants = grants;
 }
 
-/// Grants and clients of a policy to whom the next one leaves something of it.
-fn kept(now: &Policy, next: &Policy) -> BTreeSet<(GrantId, ClientId)> {
+/// Pairs of grant and client of which the next policy keeps at least one operation.
+fn still_granted(now: &Policy, next: &Policy) -> BTreeSet<(GrantId, ClientId)> {
     let mut kept = BTreeSet::new();
     for (client, model, version, operation, grant) in now.granted() {
         if kept.contains(&(grant, client)) {
@@ -195,8 +198,8 @@ fn kept(now: &Policy, next: &Policy) -> BTreeSet<(GrantId, ClientId)> {
             let version = model.versions().get(usize::try_from(version).ok()?)?;
             let (client, id) = (next.client_id(was.name())?, next.model_id(model.name())?);
             let versions = next.model(id)?.versions();
-            let place = versions.iter().position(|name| name == version)?;
-            next.grant_for(client, id, u32::try_from(place).ok()?, operation)
+            let index = versions.iter().position(|name| name == version)?;
+            next.grant_for(client, id, u32::try_from(index).ok()?, operation)
         };
         if still().is_some() {
             kept.insert((grant, client));

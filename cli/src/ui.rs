@@ -1,4 +1,4 @@
-//! How a verb talks: colour, JSON, and faults with the lines they stand on.
+//! Terminal output: colour, JSON, and faults with the source lines they refer to.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -10,10 +10,10 @@ use tensorgate_policy::Severity;
 use crate::load::Source;
 use crate::source::Located;
 
-/// Longest line of a policy that a snippet shows, characters.
+/// Longest policy line in a snippet, characters.
 const MAX_SNIPPET: usize = 160;
 
-/// When to colour.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -25,10 +25,10 @@ pub enum Color {
     Never,
 }
 
-/// The manner of one run.
+/// Output settings of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
-    /// One JSON value a line on standard output, nothing for people.
+    /// Whether to print one JSON value per line on standard output, and no text for people.
     pub json: bool,
     color: bool,
 }
@@ -45,7 +45,7 @@ struct FaultLine<'a> {
 }
 
 impl Ui {
-    /// Decides once.
+    /// Determines the settings once.
     pub fn new(json: bool, color: Color) -> Self {
         let color = match color {
             Color::Always => true,
@@ -58,7 +58,7 @@ impl Ui {
         Self { json, color }
     }
 
-    /// Text in an ANSI style (`1;31`), or as it is.
+    /// Text in an ANSI style (for example `1;31`), or plain where colours are off.
     pub fn paint(&self, style: &str, text: &str) -> String {
         if self.color {
             format!("\u{1b}[{style}m{text}\u{1b}[0m")
@@ -67,24 +67,24 @@ impl Ui {
         }
     }
 
-    /// One line on standard output. A reader that went away is no failure of ours.
+    /// Prints one line on standard output. A closed pipe is not an error of the command.
     pub fn line(&self, text: &str) {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
 
-    /// One JSON value on a line.
+    /// Prints one JSON value as a line.
     pub fn json_line(&self, value: &impl Serialize) {
         if let Ok(text) = serde_json::to_string(value) {
             self.line(&text);
         }
     }
 
-    /// One line on standard error.
+    /// Prints one line on standard error.
     pub fn note(&self, text: &str) {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 
-    /// Faults: as JSON on standard output, for people on standard error.
+    /// Prints faults: as JSON on standard output, or as text on standard error.
     pub fn faults(&self, source: &Source, faults: &[Located]) {
         for fault in faults {
             if self.json {
@@ -103,7 +103,7 @@ impl Ui {
         }
     }
 
-    /// A fault with its line, marked.
+    /// A fault with its source line and a marker below it.
     fn snippet(&self, file: &Path, text: &str, fault: &Located) -> String {
         let style = if fault.severity == Severity::Error {
             "1;31"
@@ -129,13 +129,13 @@ impl Ui {
             self.paint(style, severity(fault.severity)),
             printable(&fault.message)
         );
-        let place = format!(
+        let position = format!(
             "{}:{}:{}",
             file.display(),
             fault.span.line,
             fault.span.column
         );
-        out.push_str(&format!("{margin}--> {place}"));
+        out.push_str(&format!("{margin}--> {position}"));
         if !fault.path.is_empty() {
             out.push_str(&format!(" ({})", printable(&fault.path)));
         }
@@ -155,7 +155,8 @@ impl Ui {
     }
 }
 
-/// Text without control characters, so that a file cannot drive a terminal.
+/// Text with control characters replaced, so that a file cannot send escape sequences to a
+/// terminal.
 pub fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
@@ -169,7 +170,7 @@ const fn severity(severity: Severity) -> &'static str {
     }
 }
 
-/// The same for text of several lines.
+/// The same for text with several lines.
 pub fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }

@@ -1,10 +1,10 @@
-//! Which files may be laid before Envoy, and which may follow which.
+//! Which files may be given to Envoy, and which may replace which.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use tensorgate_client::pki::{Authority, Leaf};
 
 use super::*;
-use crate::stack::certificates::{Certificates, News, What};
+use crate::stack::certificates::{CertificateEvent, CertificateSet, Certificates};
 use crate::stack::private_dir::PrivateDir;
 use crate::stack::probe::Target;
 
@@ -26,7 +26,7 @@ grants:
   - {name: g, clients: [engine], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
 "#;
 
-/// Files of a listener's TLS that are all right, which a test spoils.
+/// Valid TLS files of a listener, which a test then corrupts.
 struct Files {
     folder: PrivateDir,
     authority: Authority,
@@ -59,7 +59,7 @@ impl Files {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 
-    /// Where faults are, and what they say.
+    /// The path and cause of every fault.
     fn faults(&self) -> Vec<(&'static str, String)> {
         let faults = faults(&self.tls, self.folder.path()).into_iter();
         faults.map(|unfit| (unfit.path, unfit.cause)).collect()
@@ -71,33 +71,33 @@ impl Files {
 }
 
 #[test]
-fn what_is_right_is_laid_as_it_was_read() {
+fn valid_files_are_written_as_they_were_read() {
     let files = Files::new();
     assert_eq!(files.faults(), []);
-    // A heading of `openssl x509 -text`, and a key in the certificate's file.
+    // Leading text from `openssl x509 -text`, and a key in the certificate's file.
     files.put(
         "gate.pem",
         &format!("Subject: x\n{}{}", files.leaf.pem, files.leaf.key),
     );
-    let laid = identity(&files.tls, files.folder.path()).unwrap();
+    let written = identity(&files.tls, files.folder.path()).unwrap();
     let plain = |text: &str| text.replace("\r\n", "\n");
     assert_eq!(
-        (laid.chain, laid.key),
+        (written.chain, written.key),
         (plain(&files.leaf.pem), plain(&files.leaf.key))
     );
     assert!(!format!("{:?}", identity(&files.tls, files.folder.path())).contains("PRIVATE"));
     let lists = files.authority.revoke(7, &[&files.leaf]).unwrap();
     files.put("crl.pem", &lists);
-    let laid = files.authorities();
-    assert_eq!(laid.ca, plain(&files.authority.pem));
+    let written = files.authorities();
+    assert_eq!(written.ca, plain(&files.authority.pem));
     assert_eq!(
-        (laid.crl.as_deref(), laid.revoked()),
+        (written.crl.as_deref(), written.revoked()),
         (Some(&*plain(&lists)), 1)
     );
 }
 
 #[test]
-fn what_envoy_would_take_for_less_or_nobody_could_use_is_told() {
+fn files_that_envoy_would_misread_or_cannot_use_are_reported() {
     let other = Authority::new("others").unwrap();
     let stranger = other.issue(1, &["ip:127.0.0.1"]).unwrap();
     let files = Files::new();
@@ -117,14 +117,19 @@ fn what_envoy_would_take_for_less_or_nobody_could_use_is_told() {
             CRL,
             "cannot be read",
         ),
-        ("crl.pem", &files.authority.pem, CRL, "no revocation list"),
+        (
+            "crl.pem",
+            &files.authority.pem,
+            CRL,
+            "not a revocation list",
+        ),
         ("ca.pem", "", CA, "no certificate in it"),
         ("ca.pem", "junk", CA, "no certificate in it"),
         (
             "ca.pem",
             &format!("{}{list}", other.pem),
             CA,
-            "holds a revocation list",
+            "contains a revocation list",
         ),
         (
             "ca.pem",
@@ -186,19 +191,19 @@ fn no_list_follows_a_later_one_and_none_is_lost() {
         files.put("crl.pem", &text);
         assert_eq!(follows(&before).is_ok(), expected, "{text}");
     }
-    // An authority that counts no more takes its list with it.
+    // Removing an authority removes its list as well.
     files.put("ca.pem", &next.pem);
     files.put("crl.pem", &next.revoke(1, &[]).unwrap());
     assert_eq!(follows(&before), Ok(()));
 }
 
-/// What becomes of the clients' authorities once their files have settled, with an Envoy that says nothing; and what is
-/// laid before it then.
-fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<News>, [String; 2]) {
+/// Changes files and returns the resulting news and the file contents before and after. The target
+/// Envoy does not answer.
+fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<CertificateEvent>, [String; 2]) {
     let folder = files.folder.path();
-    let laid = || std::fs::read_to_string(folder.join("client-authorities.yaml")).unwrap();
-    let mut certificates = Certificates::lay(&files.tls, folder, folder).unwrap();
-    let before = laid();
+    let written = || std::fs::read_to_string(folder.join("client-authorities.yaml")).unwrap();
+    let mut certificates = Certificates::write(&files.tls, folder, folder).unwrap();
+    let before = written();
     change();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -206,24 +211,29 @@ fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<News>, [String; 2]) {
         .build()
         .unwrap();
     let news = runtime.block_on(async {
-        assert_eq!(certificates.changed().await, What::Authorities);
+        assert_eq!(certificates.changed().await, CertificateSet::Authorities);
         let silent = Target::Unix(folder.join("no-such-socket"));
-        certificates.renew(What::Authorities, &silent).await
+        certificates
+            .renew(CertificateSet::Authorities, &silent)
+            .await
     });
-    (news, [before, laid()])
+    (news, [before, written()])
 }
 
 #[test]
-fn a_list_of_which_envoy_says_nothing_stays_laid() {
+fn a_list_that_envoy_does_not_confirm_stays_written() {
     let files = Files::new();
     let list = files.authority.revoke(8, &[&files.leaf]).unwrap();
     let (news, [before, after]) = renewed(&files, || files.put("crl.pem", &list));
-    assert!(matches!(news[..], [News::Laid { .. }]), "{news:?}");
+    assert!(
+        matches!(news[..], [CertificateEvent::Unconfirmed { .. }]),
+        "{news:?}"
+    );
     assert_ne!(before, after, "it revokes once Envoy reads it");
 }
 
 #[test]
-fn authorities_that_cannot_be_used_keep_no_list_back() {
+fn unusable_authorities_do_not_delay_a_list() {
     let files = Files::new();
     let list = files.authority.revoke(8, &[&files.leaf]).unwrap();
     let (news, [before, after]) = renewed(&files, || {
@@ -231,7 +241,7 @@ fn authorities_that_cannot_be_used_keep_no_list_back() {
         files.put("crl.pem", &list);
     });
     assert!(
-        matches!(&news[..], [News::Laid { .. }, News::Kept { why, .. }] if why.contains("client_ca")),
+        matches!(&news[..], [CertificateEvent::Unconfirmed { .. }, CertificateEvent::Kept { why, .. }] if why.contains("client_ca")),
         "{news:?}"
     );
     assert_ne!(before, after);

@@ -1,20 +1,21 @@
-//! What an import would let a component do, if it were given. The sandbox gives a handler its own interfaces and nothing else.
+//! Describes what an import would allow a component to do. The sandbox grants a handler only its
+//! own interfaces.
 
-/// The interface that only a policy's `fetch:` gives.
+/// The interface that requires `fetch:` in the policy.
 pub const FETCH: &str = "tensorgate:handler/fetch@";
 
-/// The interface that only a policy's `lookups:` gives.
+/// The interface that requires `lookups:` in the policy.
 pub const LOOKUP: &str = "tensorgate:handler/lookup@";
 
-/// Interfaces by the beginning of their names, the more exact first, and what they are good for.
+/// Interfaces by name prefix, longest prefix first, with a description of what they allow.
 const KNOWN: [(&str, &str); 20] = [
     (
         "tensorgate:handler/types@",
-        "names of types, nothing to call",
+        "type definitions without functions",
     ),
     (
         "tensorgate:handler/config@",
-        "what the policy's `config:` says",
+        "the policy's `config:` entries",
     ),
     (
         "tensorgate:handler/log@",
@@ -22,18 +23,18 @@ const KNOWN: [(&str, &str); 20] = [
     ),
     (
         FETCH,
-        "files that the host fetches, where the policy says from which hosts",
+        "files that the host fetches, from hosts that the policy allows",
     ),
     (
         LOOKUP,
-        "features that the host asks a service for, where the policy says which",
+        "features that the host looks up, from services that the policy allows",
     ),
     ("wasi:filesystem/", "to open, read and write files"),
     ("wasi:sockets/", "to open network connections"),
     ("wasi:http/", "to send and answer HTTP requests"),
     ("wasi:tls/", "to open network connections"),
     ("wasi:clocks/", "to read clocks, and to wait"),
-    ("wasi:random/", "random numbers of the machine's"),
+    ("wasi:random/", "the machine's random numbers"),
     (
         "wasi:cli/environment@",
         "the process's arguments and environment",
@@ -44,15 +45,15 @@ const KNOWN: [(&str, &str); 20] = [
     ("wasi:keyvalue/", "to keep data from one call to the next"),
     ("wasi:blobstore/", "to keep data from one call to the next"),
     ("wasi:config/", "the host's own configuration"),
-    ("wasi:nn/", "models and devices of the host's"),
+    ("wasi:nn/", "the host's models and devices"),
     (
         "wasi_snapshot_preview1#",
         "files, sockets, clocks, random numbers and the environment",
     ),
 ];
 
-/// What an import is good for.
-pub fn of(import: &str) -> &'static str {
+/// Describes what an import allows.
+pub fn describe(import: &str) -> &'static str {
     KNOWN
         .iter()
         .find(|(start, _)| import.starts_with(start))
@@ -74,7 +75,11 @@ mod tests {
             ("wasi:filesystem/preopens@0.2.9", "files"),
             ("acme:gpu/device", "does not know"),
         ] {
-            assert!(of(import).contains(expected), "{import}: {}", of(import));
+            assert!(
+                describe(import).contains(expected),
+                "{import}: {}",
+                describe(import)
+            );
         }
     }
 }

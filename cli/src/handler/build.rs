@@ -1,5 +1,7 @@
-//! From a project to its component, by the tools of its language, without a network. What comes out imports nothing but a handler's own
-//! interfaces: what a language's runtime would ask of WASI is stubbed while it is built, and the tensor kit that it asks for is put inside it.
+//! Builds a project into its component, with the tools of its language and without a network.
+//!
+//! The component imports only a handler's own interfaces. WASI imports of a language's runtime are
+//! stubbed at build time, and the tensor kit is composed into the component.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -15,16 +17,16 @@ use super::project::{Language, Project, World};
 use super::tools::{self, RUST_TARGET, RUSTUP, Tool};
 use crate::Failure;
 
-/// Module and file of what stands between a handler in Python and its world.
+/// Name of the Python module that adapts a handler to its world.
 const PYTHON_ENTRY: &str = "tensorgate_entry";
 
-/// Bytes of a Rust handler's stack. rustc's own 1 MiB would be cleared after every call.
+/// Stack of a Rust handler, bytes. The default of 1 MiB would have to be cleared after every call.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Builds, and returns the component that now lies at [`Project::component`].
+/// Builds a project and returns the component, which is written to [`Project::component`].
 ///
 /// # Errors
-/// If a tool is missing or fails, or what came out is no handler.
+/// A tool is missing or fails, or the result is not a handler.
 pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
     let folder = project.folder.canonicalize().map_err(|cause| {
         Failure::Input(format!(
@@ -34,20 +36,21 @@ pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
     })?;
     if std::fs::symlink_metadata(folder.join("build")).is_ok_and(|found| found.is_symlink()) {
         return Err(Failure::Input(
-            "build is a link: a project's component lies in its own folder; remove it".to_owned(),
+            "build is a symbolic link: a project's component must stay in its own folder; remove the link".to_owned(),
         ));
     }
     let built = match project.language {
         Language::Rust => rust(project, &folder)?,
-        Language::Python => kit::inside(&in_one(of_a_copy(project, &folder, python)?))?,
-        Language::Js => kit::inside(&in_one(of_a_copy(project, &folder, js)?))?,
+        Language::Python => kit::compose(&merge_modules(build_copy(project, &folder, python)?))?,
+        Language::Js => kit::compose(&merge_modules(build_copy(project, &folder, js)?))?,
     };
-    let surface = surface(&built)
-        .map_err(|fault| Failure::Failed(format!("the tools made no component: {fault}")))?;
+    let surface = surface(&built).map_err(|fault| {
+        Failure::Failed(format!("the tools did not produce a component: {fault}"))
+    })?;
     let foreign = surface.foreign();
     if !foreign.is_empty() {
         return Err(Failure::Failed(format!(
-            "the component imports {}, which no handler gets",
+            "the component imports {}, which no handler may use",
             foreign.join(", ")
         )));
     }
@@ -57,7 +60,7 @@ pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
         .any(|name| name == project.world.name())
     {
         return Err(Failure::Failed(format!(
-            "the component does not export {}, its world's function",
+            "the component does not export {}, the function of its world",
             project.world.name()
         )));
     }
@@ -67,13 +70,13 @@ pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
     Ok(built)
 }
 
-/// Writes beside a file and renames over it.
+/// Writes a temporary file beside the target and renames it.
 fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;
     }
     let beside = file.with_extension("wasm.new");
-    // Whatever lies there, a link out of the project for one, is not written to.
+    // Removes an existing file first. It could be a symbolic link out of the project.
     match std::fs::remove_file(&beside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -82,14 +85,14 @@ fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&beside, file)
 }
 
-/// Builds a copy of a project. Both tools run the handler's own code while they make a component of it, to keep the state in which it waits
-/// for a call, and that code is not trusted yet.
-fn of_a_copy(
+/// Builds a copy of a project. Both tools execute the untrusted handler code at build time, to
+/// snapshot its initialised state.
+fn build_copy(
     project: &Project,
     folder: &Path,
     tool: fn(&Project, &Copy) -> Result<Tool, Failure>,
 ) -> Result<Vec<u8>, Failure> {
-    let copy = Copy::of(folder)?;
+    let copy = Copy::new(folder)?;
     let fix = format!(
         "run `tensorgate handler setup --lang {}` once, with a network",
         project.language.name()
@@ -97,7 +100,7 @@ fn of_a_copy(
     tool(project, &copy)?
         .run(&fix)
         .map_err(|failure| match failure {
-            // An author knows the project, not the copy.
+            // Error messages name the project that the author knows, not the copy.
             Failure::Failed(said) => Failure::Failed(said.replace(
                 &copy.project().display().to_string(),
                 &folder.display().to_string(),
@@ -107,8 +110,9 @@ fn of_a_copy(
     read(&copy.made())
 }
 
-/// With the libraries of a language's runtime in one module, which starts in half the time. A component that cannot be made so does the same as it is.
-fn in_one(component: Vec<u8>) -> Vec<u8> {
+/// Merges the modules of a language's runtime into one, which halves the start-up time. A component
+/// that cannot be merged is used unchanged.
+fn merge_modules(component: Vec<u8>) -> Vec<u8> {
     fused(&component).unwrap_or(component)
 }
 
@@ -127,12 +131,13 @@ fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         .args(["--target", RUST_TARGET, "--target-dir"])
         .arg(&target)
         .current_dir(folder)
-        // What was built before, where, and by whom must not show in the bytes, whose digest a policy names.
+        // The component's digest is pinned in policies, so earlier builds, paths and user names
+        // must not affect the bytes.
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(folder)?);
     cargo.run(RUSTUP).map_err(|failure| match failure {
         Failure::Failed(said) if said.contains("--offline") => Failure::Failed(format!(
-            "{said}\na crate is not here: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
+            "{said}\na crate is missing: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
         )),
         other => other,
     })?;
@@ -148,7 +153,7 @@ fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
 fn rust_flags(folder: &Path) -> Result<OsString, Failure> {
     let mut flags: Vec<OsString> = vec![
         "-Cstrip=symbols".into(),
-        // The sandbox runs vectors as well as anything else, and counts one as one instruction.
+        // The sandbox supports SIMD and counts a vector instruction as one.
         "-Ctarget-feature=+simd128".into(),
         format!("-Clink-arg=-zstack-size={STACK_BYTES}").into(),
         remap(folder, "."),
@@ -158,7 +163,7 @@ fn rust_flags(folder: &Path) -> Result<OsString, Failure> {
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     if let Some(home) = home {
         flags.push(remap(&home, "cargo"));
-        // A registry's folder is named after the registry.
+        // The folder's name contains the registry's name.
         for registry in std::fs::read_dir(home.join("registry/src"))
             .into_iter()
             .flatten()
@@ -213,19 +218,19 @@ fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
     } else {
         ""
     };
-    // A module that is told nothing takes itself to be in a unit test.
-    let mut reach = String::new();
+    // Without these lines, the module assumes that it runs in a unit test.
+    let mut capabilities = String::new();
     if folder.join(REACH_JS).is_file() {
-        reach.push_str(include_str!("../../../wit/js/entry-reach.js"));
+        capabilities.push_str(include_str!("../../../wit/js/entry-reach.js"));
         for interface in granted(project) {
-            reach.push_str(match interface {
+            capabilities.push_str(match interface {
                 "fetch" => include_str!("../../../wit/js/entry-fetch.js"),
                 _ => include_str!("../../../wit/js/entry-lookup.js"),
             });
         }
     }
     let text = format!(
-        "{with_kit}{reach}{}{world}",
+        "{with_kit}{capabilities}{}{world}",
         include_str!("../../../wit/js/entry.js")
     );
     tools::write(&entry, &[("entry.js".to_owned(), text)])?;
@@ -244,6 +249,10 @@ fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(file)
-        .map_err(|cause| Failure::Failed(format!("the tools left no {}: {cause}", file.display())))
+    std::fs::read(file).map_err(|cause| {
+        Failure::Failed(format!(
+            "the tools did not write {}: {cause}",
+            file.display()
+        ))
+    })
 }

@@ -1,4 +1,5 @@
-//! Cases as data: what comes in, and what must come out. Tensors are read by the code that reads a client's JSON.
+//! Test cases as data: an input and the expected result. Tensors are parsed by the same code as a
+//! client's JSON.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,16 +16,16 @@ use super::project::{Project, World};
 use crate::Failure;
 use crate::load::read_at_most;
 
-/// Where a project's cases are.
+/// Folder of a project's cases.
 const FOLDER: &str = "cases";
 
-/// Largest file of a case, bytes: a host's `body_bytes` are fewer.
+/// Largest file of a case, bytes. A host's `body_bytes` is smaller.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Cases of one project.
+/// Maximum number of cases per project.
 const MAX_CASES: usize = 10_000;
 
-/// What a refusal of the handler's own is called.
+/// Name of a rejection by the handler itself.
 const BAD_INPUT: &str = "bad-input";
 
 #[derive(Deserialize)]
@@ -73,46 +74,46 @@ enum RawExpected {
 /// Values by lookup, feature and key.
 pub type Features = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
 
-/// One case.
+/// A test case.
 #[derive(Debug)]
 pub struct Case {
-    /// Its file's name, without the extension.
+    /// File name without the extension.
     pub name: String,
-    /// Entries of the configuration that it replaces.
+    /// Configuration entries that the case overrides.
     pub config: BTreeMap<String, String>,
-    /// What it finds where it fetches, by URL.
+    /// Files that `fetch` returns, by URL.
     pub files: BTreeMap<String, FetchedFile>,
-    /// What it finds where it looks up.
+    /// Features that lookups return.
     pub features: Features,
-    /// What the handler gets.
+    /// The handler's input.
     pub input: Payload,
-    /// What must come of it.
+    /// The expected result.
     pub expected: Expected,
 }
 
-/// What must come of a case.
+/// The expected result of a case.
 #[derive(Debug)]
 pub enum Expected {
-    /// These tensors, in this order.
+    /// Tensors, in this order.
     Tensors {
-        /// Them.
+        /// The tensors.
         tensors: Vec<Tensor<'static>>,
-        /// How far a number may be off, in parts of `max(1, |expected|)`.
+        /// Allowed deviation of a number, relative to `max(1, |expected|)`.
         tolerance: f64,
     },
-    /// No answer.
+    /// A rejection.
     Refused {
-        /// Why; `None` is the handler's own word that the input is bad.
+        /// The cause; `None` if the handler itself rejects the input.
         cause: Option<FaultCause>,
-        /// What its text must hold.
+        /// Text that the message must contain.
         says: String,
     },
 }
 
-/// Reads every case of a project, in the order of their names.
+/// Reads every case of a project, sorted by name.
 ///
 /// # Errors
-/// If there is none, or one has a fault.
+/// There is no case, or one is invalid.
 pub fn all(project: &Project) -> Result<Vec<Case>, Failure> {
     let folder = project.folder.join(FOLDER);
     let entries = std::fs::read_dir(&folder)
@@ -129,7 +130,7 @@ pub fn all(project: &Project) -> Result<Vec<Case>, Failure> {
     files.sort();
     if files.is_empty() {
         return Err(Failure::Input(format!(
-            "no case in {}: put one there as NAME.json",
+            "no case in {}: add one as NAME.json",
             folder.display()
         )));
     }
@@ -164,7 +165,7 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
     let input = match input {
         RawInput::Tensors(values) => Payload::Tensors(tensors(&values)?),
         RawInput::Raw(_) if project.world == World::Postprocess => {
-            return Err("a postprocess handler gets tensors, and no body".to_owned());
+            return Err("a postprocess handler takes tensors, not a raw body".to_owned());
         }
         RawInput::Raw(body) => Payload::Raw {
             data: raw_data(file, &body)?.into(),
@@ -173,7 +174,7 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
     };
     let expected = match expect {
         RawExpected::Answer { tolerance, .. } if !(tolerance.is_finite() && tolerance >= 0.0) => {
-            return Err(format!("a tolerance of {tolerance}"));
+            return Err(format!("invalid tolerance: {tolerance}"));
         }
         RawExpected::Answer {
             tensors: values,
@@ -208,13 +209,13 @@ fn cause(name: &str) -> Result<Option<FaultCause>, String> {
     found.map(Some).ok_or_else(|| {
         let known: Vec<&str> = FaultCause::ALL.iter().map(|cause| cause.name()).collect();
         format!(
-            "nothing is refused as {name:?}; known here: {BAD_INPUT}, {}",
+            "unknown refusal {name:?}; known are {BAD_INPUT}, {}",
             known.join(", ")
         )
     })
 }
 
-/// A raw body's bytes: a text, or a file below the case's folder.
+/// The bytes of a raw body: inline text, or a file below the case's folder.
 fn raw_data(case: &Path, body: &RawBody) -> Result<Vec<u8>, String> {
     match (&body.file, &body.text) {
         (Some(file), None) => {
@@ -227,7 +228,7 @@ fn raw_data(case: &Path, body: &RawBody) -> Result<Vec<u8>, String> {
             content(&case.with_file_name(file)).map_err(|fault| format!("{file}: {fault}"))
         }
         (None, Some(text)) => Ok(text.clone().into_bytes()),
-        _ => Err("a raw body is a `file` or a `text`".to_owned()),
+        _ => Err("a raw body needs either `file` or `text`".to_owned()),
     }
 }
 
@@ -239,7 +240,7 @@ fn content(file: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Tensors as a client writes them in OIP's JSON, in raw form, each as large as its shape says.
+/// Tensors in the JSON form of OIP, decoded. Each must have as many elements as its shape requires.
 fn tensors(values: &[Value]) -> Result<Vec<Tensor<'static>>, String> {
     if values.is_empty() {
         return Ok(Vec::new());
@@ -247,7 +248,7 @@ fn tensors(values: &[Value]) -> Result<Vec<Tensor<'static>>, String> {
     let body = json!({"inputs": values}).to_string();
     let decoded = tensorgate_wire::decode(BodyFormat::OipJson, body.as_bytes(), &[]);
     let request = decoded
-        .map_err(|denial| format!("tensors are written as in OIP's JSON: {}", denial.cause))?;
+        .map_err(|denial| format!("tensors must have the JSON form of OIP: {}", denial.cause))?;
     request.inputs.into_iter().map(owned).collect()
 }
 
@@ -286,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tensor_has_what_its_shape_says() {
+    fn a_tensor_has_the_elements_of_its_shape() {
         for (tensor, expected) in [
             (
                 json!({"name": "a", "datatype": "FP32", "shape": [2], "data": [1, 2.5]}),
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_case_is_refused() {
+    fn an_invalid_case_is_refused() {
         for text in [
             r#"{"input": {"tensors": []}}"#,
             r#"{"input": {"tensors": []}, "expect": {}}"#,

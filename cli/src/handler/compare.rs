@@ -1,12 +1,12 @@
-//! What came out against what must: names, datatypes, shapes, elements.
+//! Compares actual with expected tensors: names, datatypes, shapes, elements.
 
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
 
-/// Elements that a report shows of those that differ.
+/// Maximum number of differing elements in a report.
 const MAX_SHOWN: usize = 3;
 
-/// Every way in which tensors are not the expected ones; none if they are.
+/// Every difference between the tensors; empty if they match.
 pub fn differences(expected: &[Tensor<'_>], found: &[Tensor<'_>], tolerance: f64) -> Vec<String> {
     if expected.len() != found.len() {
         return vec![format!(
@@ -59,7 +59,7 @@ fn tensor(expected: &Tensor<'_>, found: &Tensor<'_>, tolerance: f64) -> Vec<Stri
         .iter()
         .zip(&got)
         .enumerate()
-        .filter(|(_, (wanted, got))| !wanted.is(got, tolerance))
+        .filter(|(_, (wanted, got))| !wanted.matches(got, tolerance))
         .map(|(index, (wanted, got))| format!("{}[{index}] is {got}, not {wanted}", found.name))
         .collect();
     let hidden = off.len().saturating_sub(MAX_SHOWN);
@@ -70,19 +70,19 @@ fn tensor(expected: &Tensor<'_>, found: &Tensor<'_>, tolerance: f64) -> Vec<Stri
     shown
 }
 
-/// One element.
+/// One tensor element.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Element<'a> {
     Whole(i128),
     Float(f64),
     Bytes(&'a [u8]),
-    /// What is no element: left over, or torn.
-    Torn,
+    /// Incomplete or trailing bytes.
+    Incomplete,
 }
 
 impl Element<'_> {
-    /// Whether another is this one, or near enough.
-    fn is(&self, other: &Self, tolerance: f64) -> bool {
+    /// Whether two elements are equal, or differ by at most the tolerance.
+    fn matches(&self, other: &Self, tolerance: f64) -> bool {
         match (self, other) {
             (Self::Float(wanted), Self::Float(got)) => {
                 wanted.to_bits() == got.to_bits()
@@ -90,8 +90,8 @@ impl Element<'_> {
                     || (wanted.is_nan() && got.is_nan())
                     || (wanted - got).abs() <= tolerance * wanted.abs().max(1.0)
             }
-            (Self::Torn, _) | (_, Self::Torn) => false,
-            // Whole numbers and bytes are what they are.
+            (Self::Incomplete, _) | (_, Self::Incomplete) => false,
+            // Integers and bytes must match exactly.
             (wanted, got) => wanted == got,
         }
     }
@@ -103,7 +103,7 @@ impl std::fmt::Display for Element<'_> {
             Self::Whole(value) => write!(f, "{value}"),
             Self::Float(value) => write!(f, "{value}"),
             Self::Bytes(bytes) => write!(f, "{:?}", String::from_utf8_lossy(bytes)),
-            Self::Torn => f.write_str("no element"),
+            Self::Incomplete => f.write_str("an incomplete element"),
         }
     }
 }
@@ -126,7 +126,7 @@ fn elements(datatype: Datatype, data: &[u8]) -> Vec<Element<'_>> {
         Datatype::Fp32 => each(data, |b| Element::Float(f32::from_le_bytes(b).into())),
         Datatype::Fp64 => each(data, |b| Element::Float(f64::from_le_bytes(b))),
         Datatype::Bytes => items(data)
-            .map(|item| item.map_or(Element::Torn, Element::Bytes))
+            .map(|item| item.map_or(Element::Incomplete, Element::Bytes))
             .collect(),
     }
 }
@@ -136,15 +136,15 @@ fn each<'a, const N: usize>(
     element: impl Fn([u8; N]) -> Element<'a>,
 ) -> Vec<Element<'a>> {
     let (whole, rest) = data.as_chunks::<N>();
-    let torn = (!rest.is_empty()).then_some(Element::Torn);
+    let incomplete = (!rest.is_empty()).then_some(Element::Incomplete);
     whole
         .iter()
         .map(|bytes| element(*bytes))
-        .chain(torn)
+        .chain(incomplete)
         .collect()
 }
 
-/// IEEE 754 half precision.
+/// Decodes an IEEE 754 half-precision number.
 fn half(bits: u16) -> f64 {
     let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
     let exponent = i32::from((bits >> 10) & 0x1f);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_told() {
+    fn differences_are_reported() {
         let one = tensor("t", "UINT8", 1, &[1]);
         for (expected, found, text) in [
             (
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_are_read() {
+    fn half_precision_numbers_are_decoded() {
         for (bits, value) in [
             (0x3c00, 1.0),
             (0xc000, -2.0),

@@ -1,8 +1,12 @@
-//! Fits a component to its user: what it makes of the user's files is made now, in wasmtime and with nothing of this machine but those files, and put into
-//! its memory. The component that comes out is another one, with a digest of its own, and holds all that a call needs.
+//! Configures a component with a user's files.
 //!
-//! It is made in two runs. The first computes, and gives its result away as bytes; the second, fresh, gets those bytes and nothing else, so that what
-//! the first left behind (the files, what was parsed of them) takes none of a call's memory.
+//! The component's own code processes the files once, in wasmtime, without access to anything else
+//! on this machine. The result is stored in the component's memory. The configured component has a
+//! digest of its own and contains everything that a call needs.
+//!
+//! There are two runs. The first one computes the result and returns it as bytes. The second one
+//! starts fresh and gets only those bytes, so the input files and parse results take no memory in
+//! later calls.
 
 use std::collections::BTreeMap;
 
@@ -13,67 +17,70 @@ use tensorgate_policy::hex;
 use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Memory, Module, Store};
 use wasmtime_wizer::Wizer;
 
-use super::initialise::{LOG, MAX_FUEL, State, left, logged, store, with_lines};
+use super::initialise::{LOG, MAX_FUEL, State, log_write, snapshot, store, with_lines};
 use crate::Failure;
 
-/// Exports that the guest crate's `export_configure!` makes: computes; where the result lies; room for what is kept.
+/// Exports of the guest crate's `export_configure!`: compute the result, locate it, and allocate
+/// memory for it.
 const CONFIGURE: &str = "tensorgate-configure";
 const MADE: &str = "tensorgate-made";
 const KEEP: &str = "tensorgate-keep";
 
 const CONFIG: &str = "tensorgate:handler/config@0.1.0";
 
-/// What a component of this name's note was made of.
+/// Name of the custom section that records what a configured component was made from.
 const NOTE: &str = "tensorgate-configured";
 
-/// Bytes that may be kept: half of what a component may have.
+/// Largest result, bytes: half of a component's maximum size.
 const MAX_MADE_BYTES: usize = 32 << 20;
 
-/// Bytes of a note that is read.
+/// Largest custom section that is read, bytes.
 const MAX_NOTE_BYTES: usize = 64 << 10;
 
-/// What a configured component says of itself. Whoever makes it writes this; only making it again shows that it is true.
+/// What a configured component was made from, according to itself. The claim is verified only by
+/// configuring the original component again.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// The digest of the component that was configured.
+    /// Digest of the original component.
     pub sha256: String,
-    /// The files that it was given.
-    pub files: Vec<Given>,
+    /// The input files.
+    pub files: Vec<InputFile>,
 }
 
-/// A file that was given.
+/// An input file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Given {
-    /// As the component asks for it.
+pub struct InputFile {
+    /// The name under which the component reads the file.
     pub name: String,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: usize,
-    /// Its digest.
+    /// SHA-256 digest.
     pub sha256: String,
 }
 
-/// A component that was configured.
+/// A configured component.
 pub struct Configured {
-    /// It.
+    /// The component.
     pub component: Vec<u8>,
-    /// What it was made of.
+    /// What the component was made from.
     pub origin: Origin,
-    /// What it said meanwhile.
+    /// Lines that the component logged meanwhile.
     pub lines: Vec<String>,
 }
 
-/// What a component's note says, if it has one.
+/// The origin recorded in a component, if there is one.
 pub fn origin(component: &[u8]) -> Option<Origin> {
     let note = note(component, NOTE)?;
     serde_json::from_slice(note.get(..MAX_NOTE_BYTES).unwrap_or(note)).ok()
 }
 
-/// Configures.
+/// Configures a component.
 ///
 /// # Errors
-/// If it is not to be configured, or cannot be with these files: with what it says.
+/// The component cannot be configured at all, or rejects these files; the component's own message
+/// is included.
 pub fn configure(
     component: &[u8],
     files: BTreeMap<String, Vec<u8>>,
@@ -84,27 +91,27 @@ pub fn configure(
     }
     if origin(component).is_some() {
         return Err(bad(
-            "it is configured already: name the component that it was made of",
+            "the component is already configured: name the component that it was made from",
         ));
     }
     let found = part(component, CONFIGURE).map_err(Failure::Input)?;
-    let found = found.ok_or_else(|| bad("there is nothing to configure in this component"))?;
+    let found = found.ok_or_else(|| bad("the component has nothing to configure"))?;
     let origin = Origin {
         sha256: hex(&Sha256::digest(component)),
         files: (files.iter())
-            .map(|(name, bytes)| Given {
+            .map(|(name, bytes)| InputFile {
                 name: name.clone(),
                 bytes: bytes.len(),
                 sha256: hex(&Sha256::digest(bytes)),
             })
             .collect(),
     };
-    let (module, lines) = fitted(found.module(component), files)?;
+    let (module, lines) = configured_module(found.module(component), files)?;
     let note = serde_json::to_vec(&origin).map_err(|error| failed(&error))?;
     let component = noted(&found.replaced(component, &module), NOTE, &note);
     let surface = surface(&component).map_err(|error| failed(&error))?;
     if !surface.is_handler() {
-        return Err(bad("it is no handler"));
+        return Err(bad("the component is not a handler"));
     }
     Ok(Configured {
         component,
@@ -114,11 +121,11 @@ pub fn configure(
 }
 
 fn failed(cause: &dyn core::fmt::Display) -> Failure {
-    Failure::Failed(format!("it cannot be configured: {cause:#}"))
+    Failure::Failed(format!("the component cannot be configured: {cause:#}"))
 }
 
-/// The module with what it made in its memory, and what it said.
-fn fitted(
+/// The module with the result in its memory, and the lines that it logged.
+fn configured_module(
     core: &[u8],
     files: BTreeMap<String, Vec<u8>>,
 ) -> Result<(Vec<u8>, Vec<String>), Failure> {
@@ -134,8 +141,10 @@ fn fitted(
     let lines = core::mem::take(&mut first.data_mut().lines);
     drop(first);
     let mut second = store(&engine, MAX_FUEL, BTreeMap::new()).map_err(|error| failed(&error))?;
-    let instance = kept(&engine, &mut second, &module, &made).map_err(|error| failed(&error))?;
-    let module = left(&wizer, &context, &mut second, instance).map_err(|error| failed(&error))?;
+    let instance = instance_with_result(&engine, &mut second, &module, &made)
+        .map_err(|error| failed(&error))?;
+    let module =
+        snapshot(&wizer, &context, &mut second, instance).map_err(|error| failed(&error))?;
     Ok((module, lines))
 }
 
@@ -145,13 +154,13 @@ fn instance(
     module: &Module,
 ) -> wasmtime::Result<Instance> {
     let mut linker = Linker::new(engine);
-    linker.func_wrap(LOG, "write", logged)?;
-    linker.func_wrap(CONFIG, "get", answered)?;
+    linker.func_wrap(LOG, "write", log_write)?;
+    linker.func_wrap(CONFIG, "get", config_get)?;
     linker.define_unknown_imports_as_traps(module)?;
     linker.instantiate(store, module)
 }
 
-/// What it makes, or why it does not.
+/// Runs the computation: its result, or the component's own error message.
 fn computed(
     engine: &Engine,
     store: &mut Store<State>,
@@ -159,17 +168,17 @@ fn computed(
 ) -> wasmtime::Result<Result<Vec<u8>, String>> {
     let instance = instance(engine, store, module)?;
     (instance.get_typed_func::<(), ()>(&mut *store, CONFIGURE)?).call(&mut *store, ())?;
-    let told = instance.get_typed_func::<(), i32>(&mut *store, MADE)?;
-    let told = told.call(&mut *store, ())?;
+    let result = instance.get_typed_func::<(), i32>(&mut *store, MADE)?;
+    let result = result.call(&mut *store, ())?;
     let memory = memory(&instance, store)?;
     let [good, at, bytes] = [0, 4, 8].map(|offset| {
         let mut word = [0; 4];
-        let read = memory.read(&*store, place(told).saturating_add(offset), &mut word);
+        let read = memory.read(&*store, address(result).saturating_add(offset), &mut word);
         read.map(|()| i32::from_le_bytes(word))
     });
-    let (at, bytes) = (place(at?), place(bytes?));
+    let (at, bytes) = (address(at?), address(bytes?));
     if bytes > MAX_MADE_BYTES {
-        wasmtime::bail!("it makes {bytes} bytes, at most {MAX_MADE_BYTES} are kept");
+        wasmtime::bail!("the result has {bytes} bytes, at most {MAX_MADE_BYTES} are allowed");
     }
     let mut made = vec![0; bytes];
     memory.read(&*store, at, &mut made)?;
@@ -179,8 +188,8 @@ fn computed(
     })
 }
 
-/// A fresh instance that holds what was made.
-fn kept(
+/// A fresh instance whose memory contains the result.
+fn instance_with_result(
     engine: &Engine,
     store: &mut Store<State>,
     module: &Module,
@@ -189,45 +198,47 @@ fn kept(
     let instance = instance(engine, store, module)?;
     let keep = instance.get_typed_func::<i32, i32>(&mut *store, KEEP)?;
     let room = keep.call(&mut *store, i32::try_from(made.len())?)?;
-    memory(&instance, store)?.write(&mut *store, place(room), made)?;
+    memory(&instance, store)?.write(&mut *store, address(room), made)?;
     Ok(instance)
 }
 
 fn memory(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Memory> {
     let found = instance.get_memory(store, "memory");
-    found.ok_or_else(|| wasmtime::format_err!("it exports no memory"))
+    found.ok_or_else(|| wasmtime::format_err!("the component exports no memory"))
 }
 
-fn place(value: i32) -> usize {
+fn address(value: i32) -> usize {
     usize::try_from(value.cast_unsigned()).unwrap_or(usize::MAX)
 }
 
-/// `config.get` as the canonical ABI has it: where a key lies, and where the answer goes: whether there is one, its place, its bytes.
-fn answered(
+/// `config.get` in the canonical ABI: the arguments are the address and length of a key, and the
+/// address of the result. The result is an option flag, an address and a length.
+fn config_get(
     mut caller: Caller<'_, State>,
     at: i32,
     bytes: i32,
     answer: i32,
 ) -> wasmtime::Result<()> {
-    let no_memory = || wasmtime::format_err!("it exports no memory");
+    let no_memory = || wasmtime::format_err!("the component exports no memory");
     let memory = caller.get_export("memory").and_then(Extern::into_memory);
     let memory = memory.ok_or_else(no_memory)?;
     let (held, state) = memory.data_and_store_mut(&mut caller);
     let key = held
-        .get(place(at)..)
-        .and_then(|rest| rest.get(..place(bytes)));
+        .get(address(at)..)
+        .and_then(|rest| rest.get(..address(bytes)));
     let key = key.and_then(|key| str::from_utf8(key).ok());
-    let Some(found) = key.and_then(|key| state.given.get(key)).cloned() else {
-        return Ok(memory.write(&mut caller, place(answer), &[0])?);
+    let Some(found) = key.and_then(|key| state.inputs.get(key)).cloned() else {
+        return Ok(memory.write(&mut caller, address(answer), &[0])?);
     };
     let allocate = caller
         .get_export("cabi_realloc")
         .and_then(Extern::into_func);
-    let allocate = allocate.ok_or_else(|| wasmtime::format_err!("it exports no allocator"))?;
+    let allocate =
+        allocate.ok_or_else(|| wasmtime::format_err!("the component exports no allocator"))?;
     let allocate = allocate.typed::<(i32, i32, i32, i32), i32>(&caller)?;
     let length = i32::try_from(found.len())?;
     let room = allocate.call(&mut caller, (0, 0, 1, length))?;
-    memory.write(&mut caller, place(room), &found)?;
+    memory.write(&mut caller, address(room), &found)?;
     let words = [1, room, length].map(i32::to_le_bytes);
-    Ok(memory.write(&mut caller, place(answer), words.as_flattened())?)
+    Ok(memory.write(&mut caller, address(answer), words.as_flattened())?)
 }

@@ -1,5 +1,8 @@
-//! The contract that the tools of a language are shown: the project's own, with the tensor kit if it speaks to it, and with what its manifest says that a
-//! policy will grant. In Rust the compiler leaves out what a handler does not call; what else is made imports all of its world, and a host refuses what it does not grant.
+//! The WIT contract for the tools of a language.
+//!
+//! It consists of the project's own contract, the tensor kit if the project uses it, and the
+//! interfaces that its manifest requests. Rust drops unused imports. Python and JavaScript
+//! components import their whole world, and a host rejects imports that the policy does not grant.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +11,10 @@ use super::project::{Language, Project};
 use super::tools;
 use crate::Failure;
 
-/// What speaks of the interfaces beyond a world's own, in JavaScript.
+/// The JavaScript module for interfaces that a policy must grant.
 pub const REACH_JS: &str = "reach.js";
 
-/// What a project is built against: a folder with its contract, and a world's name.
+/// The contract that a project is built against: a folder and the name of a world.
 pub struct Contract {
     /// The folder.
     pub folder: PathBuf,
@@ -19,10 +22,11 @@ pub struct Contract {
     pub world: String,
 }
 
-/// A project's contract, with all beside it that its component will import.
+/// A project's contract, with everything that its component will import.
 ///
 /// # Errors
-/// If the project's is not there or is older than what it asks for, or nothing can be written beside it.
+/// The contract is missing or older than the project's manifest requires, or a file cannot be
+/// written.
 pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     let (own, world) = (folder.join("wit"), project.world.name());
     let with_kit = kit::is_asked(project.language, folder);
@@ -60,7 +64,7 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
         files.push(("deps/kit.wit".to_owned(), kit::WIT.to_owned()));
     }
     let both = folder.join("build/wit");
-    // Of another build, with other files in it.
+    // A folder of an earlier build, which may contain other files.
     if both.exists() {
         std::fs::remove_dir_all(&both).map_err(|cause| {
             Failure::Failed(format!("cannot remove {}: {cause}", both.display()))
@@ -73,7 +77,7 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     })
 }
 
-/// The interfaces beyond a world's own that a manifest asks for.
+/// The interfaces that a manifest requests and a policy must grant.
 pub fn granted(project: &Project) -> Vec<&'static str> {
     [
         (project.has_fetch(), "fetch"),
@@ -84,7 +88,8 @@ pub fn granted(project: &Project) -> Vec<&'static str> {
     .collect()
 }
 
-/// What a project stands on must know of the interfaces: it is a copy, from when the project was made.
+/// Checks that the project's support files know the requested interfaces. They are copies from the
+/// time the project was created.
 fn speaks_of(project: &Project, folder: &Path, granted: &[&str]) -> Result<(), Failure> {
     let module = match project.language {
         Language::Rust => return Ok(()),
@@ -95,7 +100,7 @@ fn speaks_of(project: &Project, folder: &Path, granted: &[&str]) -> Result<(), F
         return Ok(());
     }
     Err(Failure::Input(format!(
-        "handler.yaml asks for {}, and this project is older than {module}: take that file, what is beside it and wit/handler.wit from a project that `tensorgate handler new` makes",
+        "handler.yaml asks for {}, but this project is older than {module}: copy that file, the files beside it and wit/handler.wit from a project that `tensorgate handler new` creates",
         granted.join(" and ")
     )))
 }

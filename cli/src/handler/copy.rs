@@ -1,5 +1,5 @@
-//! A copy of a project, to be built: what runs while its component is made runs on this, and what it writes goes with it. No link of a
-//! project's leads out of it.
+//! A temporary copy of a project for building. Code that runs during the build can change only the
+//! copy. Symbolic links out of the project are not copied.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use crate::Failure;
 use crate::stack::private_dir::PrivateDir;
 
-/// What a project may have, files and folders.
+/// Maximum number of files and folders in a project.
 const MAX_ENTRIES: usize = 20_000;
-/// And in all its files, bytes.
+/// Maximum total size of a project's files, bytes.
 const MAX_BYTES: u64 = 512 << 20;
-/// Folders within folders.
+/// Maximum nesting of folders.
 const MAX_DEPTH: usize = 64;
 
-/// What no build is made of, at the top of a project: what builds leave, and its history.
+/// Top-level folders that are not copied: build outputs and version history.
 const LEFT: [&str; 3] = ["build", "target", ".git"];
-/// What an interpreter left, anywhere.
+/// Python bytecode caches, which are not copied from any folder.
 const CACHE: &str = "__pycache__";
-/// With a file of this name a project would tell componentize-py of folders to write to.
+/// A configuration file that would let a project direct componentize-py to other folders.
 const TOOLS_OWN: &str = "componentize-py.toml";
 
-/// The copy; gone when dropped.
+/// The copy; deleted on drop.
 pub struct Copy {
     private: PrivateDir,
 }
@@ -31,8 +31,8 @@ impl Copy {
     /// Copies a project.
     ///
     /// # Errors
-    /// If it is larger than any project, configures the tools, or cannot be read.
-    pub fn of(project: &Path) -> Result<Self, Failure> {
+    /// The project is too large, configures the build tools, or cannot be read.
+    pub fn new(project: &Path) -> Result<Self, Failure> {
         let private = PrivateDir::new()
             .map_err(|cause| Failure::Failed(format!("cannot make a folder: {cause}")))?;
         let copy = Self { private };
@@ -53,7 +53,7 @@ impl Copy {
                 let path = below.join(&name);
                 if name == TOOLS_OWN {
                     return Err(Failure::Input(format!(
-                        "{}: a handler is built against its own contract, and configures no tool: remove it",
+                        "{}: a project must not configure the build tools: remove the file",
                         path.display()
                     )));
                 }
@@ -75,17 +75,18 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Where it is.
+    /// Folder of the copied project.
     pub fn project(&self) -> PathBuf {
         self.private.path().join("project")
     }
 
-    /// Where a tool makes the component.
+    /// Path of the component that a tool produces.
     pub fn made(&self) -> PathBuf {
         self.private.path().join("made.wasm")
     }
 
-    /// An environment of Python's with nothing in it: tools that look for one show its packages' folder to what they run, to write there too.
+    /// An empty Python environment. Tools look for one and expose its writable packages folder to
+    /// the code they run.
     pub fn environment(&self) -> PathBuf {
         self.private.path().join("environment")
     }
@@ -101,20 +102,20 @@ fn bytes(found: &Metadata) -> u64 {
 
 fn too_large(project: &Path) -> Failure {
     Failure::Input(format!(
-        "{} is larger than a handler's project: at most {MAX_ENTRIES} files of {} MiB together, {MAX_DEPTH} folders deep, beside {}",
+        "{} is too large for a handler's project: at most {MAX_ENTRIES} files, {} MiB in total and {MAX_DEPTH} nested folders, not counting {}",
         project.display(),
         MAX_BYTES >> 20,
         LEFT.join(", ")
     ))
 }
 
-/// No more than was counted, whatever is written meanwhile.
+/// Copies at most the number of bytes that was counted, even if the file grows meanwhile.
 fn regular(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
     let mut from = io::Read::take(File::open(from)?, bytes);
     io::copy(&mut from, &mut File::create_new(to)?).map(drop)
 }
 
-/// A link that says where in the project it leads. Of one that leads elsewhere, or nowhere, there is no copy.
+/// Copies a relative link that leads to a file inside the project. Other links are skipped.
 fn inner(project: &Path, from: &Path, to: &Path) -> io::Result<()> {
     let says = std::fs::read_link(from)?;
     let leads = from.canonicalize().ok();

@@ -1,7 +1,11 @@
-//! What a handler in Rust computes before its first call: the function that it exports for this runs once, while the component is built, and what it leaves
-//! in memory becomes what each instance begins with. Python and JavaScript have the same from their own tools, at the level of modules.
+//! Pre-initialisation of Rust handlers.
 //!
-//! The function runs in wasmtime with nothing of this machine: it can compute, and write lines for the author. Fuel and memory are bounded.
+//! The handler's exported initialisation function runs once, at build time, and its memory becomes
+//! the initial state of every instance. The tools for Python and JavaScript do the same for
+//! module-level code.
+//!
+//! The function runs in wasmtime without access to this machine: it can only compute and log lines
+//! for the author. Fuel and memory are bounded.
 
 use std::collections::BTreeMap;
 
@@ -13,40 +17,43 @@ use wasmtime_wizer::{InstanceState, ModuleContext, SnapshotVal, ValType, Wizer};
 
 use crate::Failure;
 
-/// The export that the guest crate's `export_init!` makes.
+/// The export of the guest crate's `export_init!`.
 const INIT: &str = "tensorgate-init";
 
-/// Instructions that a function may take: about a minute's.
+/// Maximum number of executed instructions: about a minute.
 pub(super) const MAX_FUEL: u64 = 100_000_000_000;
 
-/// Memory that it may take, bytes. A policy's `memory_bytes` has to hold what it leaves.
+/// Memory limit, bytes. The policy's `memory_bytes` must allow the resulting memory.
 const MAX_MEMORY_BYTES: usize = 1 << 30;
 
-/// Where its lines go.
+/// The log interface.
 pub(super) const LOG: &str = "tensorgate:handler/log@0.1.0";
 
-/// Lines of it that are told, the first, and bytes of each.
+/// Maximum number of log lines, and bytes per line. Later lines are dropped.
 const MAX_LINES: usize = 100;
 const MAX_LINE_BYTES: usize = 4 << 10;
 
-/// What a store holds.
+/// State of a wasmtime store.
 pub(super) struct State {
     limits: StoreLimits,
     pub(super) lines: Vec<String>,
-    /// What it is given to read, by name: nothing, unless it is configured.
-    pub(super) given: BTreeMap<String, Vec<u8>>,
+    /// Input files by name; empty except while configuring.
+    pub(super) inputs: BTreeMap<String, Vec<u8>>,
 }
 
-/// A module as its function leaves it, without that function; as it is if it has none.
+/// A module in the state after its initialisation function, with that function removed. A module
+/// without one is returned unchanged.
 ///
 /// # Errors
-/// If the function fails, asks its host for anything but a line in the log, or goes beyond its bounds, with what it said.
+/// The function fails, calls an import other than the log, or exceeds its limits. The message
+/// includes the log lines.
 pub fn initialised(core: Vec<u8>) -> Result<Vec<u8>, Failure> {
     within(core, MAX_FUEL)
 }
 
 fn within(core: Vec<u8>, fuel: u64) -> Result<Vec<u8>, Failure> {
-    // Most have none, and nothing is compiled for them. A module that only holds the name is compiled to find out.
+    // Most modules lack the name and are not compiled. A module that contains the name is compiled,
+    // to find out whether it exports the function.
     if !core
         .windows(INIT.len())
         .any(|bytes| bytes == INIT.as_bytes())
@@ -64,14 +71,14 @@ fn within(core: Vec<u8>, fuel: u64) -> Result<Vec<u8>, Failure> {
     let mut store = store(&engine, fuel, BTreeMap::new()).map_err(|error| failed(&error))?;
     let instance =
         run(&engine, &mut store, &module).map_err(|error| failed(&with_lines(&error, &store)))?;
-    left(&wizer, &context, &mut store, instance).map_err(|error| failed(&error))
+    snapshot(&wizer, &context, &mut store, instance).map_err(|error| failed(&error))
 }
 
-/// Where a function of a component runs: with so much fuel, and with this to read.
+/// A store with the given fuel and input files.
 pub(super) fn store(
     engine: &Engine,
     fuel: u64,
-    given: BTreeMap<String, Vec<u8>>,
+    inputs: BTreeMap<String, Vec<u8>>,
 ) -> wasmtime::Result<Store<State>> {
     let limits = StoreLimitsBuilder::new()
         .memory_size(MAX_MEMORY_BYTES)
@@ -79,7 +86,7 @@ pub(super) fn store(
     let state = State {
         limits,
         lines: Vec::new(),
-        given,
+        inputs,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limits);
@@ -87,33 +94,33 @@ pub(super) fn store(
     Ok(store)
 }
 
-/// Why a function failed, and what it had said until then.
+/// An error, followed by the lines logged before it.
 pub(super) fn with_lines(error: &wasmtime::Error, store: &Store<State>) -> String {
     let said = store.data().lines.join("\n");
     format!("{error:#}\n{said}").trim_end().to_owned()
 }
 
-/// The module with what an instance of it holds.
-pub(super) fn left(
+/// The module with the memory and globals of an instance.
+pub(super) fn snapshot(
     wizer: &Wizer,
     context: &ModuleContext<'_>,
     store: &mut Store<State>,
     instance: Instance,
 ) -> wasmtime::Result<Vec<u8>> {
-    let mut left = Left { store, instance };
+    let mut state = InstanceSnapshot { store, instance };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(wizer.snapshot(context, &mut left))
+    runtime.block_on(wizer.snapshot(context, &mut state))
 }
 
 fn failed(cause: &dyn core::fmt::Display) -> Failure {
     Failure::Failed(format!(
-        "what `export_init!` names failed. It runs while the component is built; it may compute and log, and ask its host for nothing else:\n{cause:#}"
+        "the function of `export_init!` failed. It runs at build time and may only compute and log:\n{cause:#}"
     ))
 }
 
 fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::Result<Instance> {
     let mut linker = Linker::new(engine);
-    linker.func_wrap(LOG, "write", logged)?;
+    linker.func_wrap(LOG, "write", log_write)?;
     linker.define_unknown_imports_as_traps(module)?;
     let instance = linker.instantiate(&mut *store, module)?;
     instance
@@ -122,28 +129,28 @@ fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::
     Ok(instance)
 }
 
-/// `log.write` as the canonical ABI has it: a level, and where a text lies.
-pub(super) fn logged(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes: i32) {
+/// `log.write` in the canonical ABI: a level, and the address and length of a text.
+pub(super) fn log_write(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes: i32) {
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         return;
     };
     let (held, state) = memory.data_and_store_mut(&mut caller);
-    let place = |value: i32| usize::try_from(value.cast_unsigned()).unwrap_or(usize::MAX);
+    let address = |value: i32| usize::try_from(value.cast_unsigned()).unwrap_or(usize::MAX);
     let text = held
-        .get(place(at)..)
-        .and_then(|rest| rest.get(..place(bytes).min(MAX_LINE_BYTES)));
+        .get(address(at)..)
+        .and_then(|rest| rest.get(..address(bytes).min(MAX_LINE_BYTES)));
     if let (Some(text), true) = (text, state.lines.len() < MAX_LINES) {
         state.lines.push(String::from_utf8_lossy(text).into_owned());
     }
 }
 
-/// What an instance holds once its function has run.
-struct Left<'s> {
+/// An instance after its function has run.
+struct InstanceSnapshot<'s> {
     store: &'s mut Store<State>,
     instance: Instance,
 }
 
-impl InstanceState for Left<'_> {
+impl InstanceState for InstanceSnapshot<'_> {
     #[expect(
         clippy::panic,
         reason = "wizer exports each global that it asks for, and takes no module with another kind"
@@ -176,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_function_leaves_is_what_an_instance_begins_with() {
+    fn an_instance_starts_with_the_state_after_initialisation() {
         let core = module(
             r#"(memory (export "memory") 1) (global $sum (mut i32) (i32.const 1))
             (func (export "tensorgate-init")
@@ -199,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_the_function_is_as_it_was() {
+    fn a_module_without_the_function_is_unchanged() {
         for body in ["", r#"(memory 1) (data (i32.const 0) "tensorgate-init")"#] {
             let core = module(body);
             assert_eq!(initialised(core.clone()).unwrap(), core);
@@ -207,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_says_why() {
+    fn failures_include_their_cause() {
         for (body, expected) in [
             (
                 r#"(func (export "tensorgate-init") unreachable)"#,
@@ -226,8 +233,8 @@ mod tests {
                 "no such file",
             ),
         ] {
-            let told = within(module(body), 1_000_000).unwrap_err().to_string();
-            assert!(told.contains(expected), "{body}: {told}");
+            let error = within(module(body), 1_000_000).unwrap_err().to_string();
+            assert!(error.contains(expected), "{body}: {error}");
         }
     }
 }

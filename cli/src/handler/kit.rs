@@ -1,4 +1,4 @@
-//! The tensor kit on its way into a handler: the component that takes the place of what the handler's tools let it import.
+//! Composes the tensor kit into a handler, in place of the kit's imports.
 
 use std::io::Read;
 use std::path::Path;
@@ -8,13 +8,14 @@ use flate2::read::GzDecoder;
 use super::project::Language;
 use crate::Failure;
 
-/// The component, as `tools/kit.sh` makes it of `wit/kit`, compressed.
+/// The kit's component, built from `wit/kit` by `tools/kit.sh`, compressed.
 const KIT: &[u8] = include_bytes!("../../../wit/kit/kit.wasm.gz");
 
-/// Its contract.
+/// WIT contract of the kit.
 pub const WIT: &str = include_str!("../../../wit/kit.wit");
 
-/// Whether a project speaks to the kit: what `handler new` makes does, what it made before there was one does not.
+/// Whether a project uses the kit. Projects that `handler new` created before the kit existed do
+/// not.
 pub fn is_asked(language: Language, folder: &Path) -> bool {
     match language {
         Language::Rust => false,
@@ -23,11 +24,11 @@ pub fn is_asked(language: Language, folder: &Path) -> bool {
     }
 }
 
-/// A component with the kit inside it, if it imports one.
+/// A component with the kit composed into it, if the component imports the kit.
 ///
 /// # Errors
-/// If the two do not go together.
-pub fn inside(component: &[u8]) -> Result<Vec<u8>, Failure> {
+/// The component's imports do not match the kit.
+pub fn compose(component: &[u8]) -> Result<Vec<u8>, Failure> {
     tensorgate_componentize::compose(component, &kit()?).map_err(Failure::Failed)
 }
 
@@ -45,14 +46,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kit_offers_its_interface_and_asks_for_nothing() {
+    fn the_kit_exports_its_interface_and_imports_nothing() {
         let surface = tensorgate_componentize::surface(&kit().unwrap()).unwrap();
         assert!(surface.is_kit(), "{surface:?}");
         assert!(!surface.is_handler());
     }
 
     #[test]
-    fn the_kit_takes_the_place_of_its_import_and_nothing_else_moves() {
+    fn the_kit_replaces_its_import_and_nothing_else_changes() {
         let handler = wat::parse_str(
             r#"(component
                 (import "tensorgate:handler/log@0.1.0" (instance $log))
@@ -67,7 +68,7 @@ mod tests {
                 (export "given" (instance $config)))"#,
         )
         .unwrap();
-        let joined = inside(&handler).unwrap();
+        let joined = compose(&handler).unwrap();
         let surface = tensorgate_componentize::surface(&joined).unwrap();
         assert_eq!(
             surface.imports,
@@ -77,20 +78,20 @@ mod tests {
             ]
         );
         assert_eq!(surface.exports, ["mine", "given"]);
-        assert_eq!(inside(&handler).unwrap(), joined);
-        assert_eq!(inside(&joined).unwrap(), joined);
+        assert_eq!(compose(&handler).unwrap(), joined);
+        assert_eq!(compose(&joined).unwrap(), joined);
     }
 
     #[test]
-    fn what_the_kit_does_not_offer_is_no_handler() {
+    fn an_import_that_the_kit_lacks_is_refused() {
         let asking = |export: &str| {
             let text = format!(
                 r#"(component (import "tensorgate:kit/arrays@0.1.0" (instance $kit (export "{export}" (type (sub resource))))) (alias export $kit "{export}" (type)))"#
             );
-            inside(&wat::parse_str(text).unwrap())
+            compose(&wat::parse_str(text).unwrap())
         };
         assert!(asking("array").is_ok());
-        let told = asking("socket").unwrap_err().to_string();
-        assert!(told.contains("does not fit"), "{told}");
+        let error = asking("socket").unwrap_err().to_string();
+        assert!(error.contains("does not fit"), "{error}");
     }
 }

@@ -1,16 +1,16 @@
-//! What an author's verbs share: a project on disk, the tools that make a component of it, and the host's own sandbox to run it in.
+//! Shared code of the `handler` verbs: a project on disk, the build tools, and the host's sandbox.
 //!
-//! What it never does: it decides nothing about a component that the host would decide in another way. Limits are validated as a
-//! policy's, components are loaded and called by the host's code.
+//! Components are loaded and called by the host's code, and limits are validated as in a policy. So
+//! these verbs and the host always agree on a component.
 
 pub mod authority;
 pub mod build;
 pub mod case;
+pub mod case_resources;
 pub mod compare;
 pub mod configure;
 pub mod contract;
 mod copy;
-pub mod given;
 pub mod initialise;
 pub mod kit;
 pub mod port;

@@ -1,5 +1,7 @@
-//! What becomes of a handler in Python: read, never run. Its imports, classes and calls are looked up in a table that says what moves
-//! as it is, what there is another name for, what the policy or the model server does here, and what cannot move and why.
+//! Analyses an existing Python handler for porting. The handler is parsed, never run.
+//!
+//! A table lists known imports, classes and calls. Each works unchanged, has a replacement, is
+//! handled by the policy or the model server, or cannot be ported.
 
 mod archive;
 mod lexer;
@@ -18,28 +20,28 @@ pub use self::rules::Becomes;
 use crate::Failure;
 use crate::load::read_at_most;
 
-/// Largest handler, bytes of text: theirs have hundreds of lines.
+/// Largest handler source, bytes. Typical handlers have a few hundred lines.
 pub const MAX_SOURCE_BYTES: u64 = 1 << 20;
 
-/// Largest archive, bytes. Weights lie in it; only its list of files and two of them are read.
+/// Largest archive, bytes. It contains model weights; only the file list and two files are read.
 const MAX_ARCHIVE_BYTES: u64 = 2 << 30;
 
-/// A handler's text, and where it comes from.
+/// Source text of a handler.
 #[derive(Debug)]
 pub struct Source {
-    /// Its file's name.
+    /// File name.
     pub file: String,
-    /// It.
+    /// Source text.
     pub text: String,
-    /// What an archive holds beside it: nothing of that is read.
+    /// Other files in the archive, which are not read.
     pub beside: Vec<String>,
 }
 
 impl Source {
-    /// Reads a `.py`, or the handler of a `.mar`.
+    /// Reads a `.py` file, or the handler of a `.mar` archive.
     ///
     /// # Errors
-    /// If the file cannot be read, is too large, is no archive, or holds no handler.
+    /// The file is unreadable or too large, is not an archive, or contains no handler.
     pub fn read(file: &Path) -> Result<Self, Failure> {
         let at = |fault: String| Failure::Input(format!("{}: {fault}", file.display()));
         if file.extension().is_some_and(|extension| extension == "mar") {
@@ -61,7 +63,7 @@ impl Source {
     }
 }
 
-/// What a handler was written for.
+/// The framework that a handler was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framework {
@@ -76,66 +78,66 @@ pub enum Framework {
 }
 
 impl Framework {
-    /// As its makers write it.
+    /// The framework's usual name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::TorchServe => "TorchServe",
             Self::KServe => "KServe",
             Self::Triton => "Triton",
-            Self::Unknown => "nothing that this version knows",
+            Self::Unknown => "an unknown framework",
         }
     }
 }
 
-/// One thing that a handler uses, and what becomes of it.
+/// One name that a handler uses, and its replacement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// Its full name, as imported.
+    /// Fully qualified name.
     pub name: String,
-    /// Lines on which it stands, the first few.
+    /// Source lines of its uses, the first few.
     pub lines: Vec<usize>,
-    /// In which functions, the first few.
+    /// Functions that use it, the first few.
     pub functions: Vec<String>,
-    /// What becomes of it.
+    /// How it is ported.
     pub becomes: Becomes,
-    /// Where it is now, or why it cannot be anywhere.
+    /// The replacement, or why there is none.
     pub note: &'static str,
-    /// It is imported, and nothing is known of what for.
+    /// Whether it is imported and has no further use.
     #[serde(skip)]
     imported_only: bool,
 }
 
-/// Everything that is told of a handler.
+/// Result of the analysis.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Its file's name.
+    /// File name of the handler.
     pub file: String,
-    /// What it was written for.
+    /// The framework that it was written for.
     pub framework: Framework,
-    /// The class that handles, if there is one.
+    /// The handler class, if there is one.
     pub class: Option<String>,
-    /// Its functions, and what each becomes.
+    /// The handler's functions, and the replacement of each.
     pub functions: BTreeMap<String, &'static str>,
-    /// What it uses.
+    /// Names that the handler uses.
     pub findings: Vec<Finding>,
-    /// What an archive holds beside it.
+    /// Other files in the archive.
     pub beside: Vec<String>,
 }
 
-/// Lines and functions told of one thing.
+/// Maximum number of lines and functions listed per name.
 const MAX_LINES: usize = 5;
 
-/// Reads a handler's text and says what becomes of it.
+/// Analyses a handler.
 ///
 /// # Errors
-/// If it is no Python that can be read.
+/// The source is not valid Python.
 pub fn report(source: Source) -> Result<Report, Failure> {
     let outline = Outline::read(&source.text)
         .map_err(|fault| Failure::Input(format!("{}: {fault}", source.file)))?;
     let framework = framework(&outline);
     let mut found: BTreeMap<String, Finding> = BTreeMap::new();
     for one in &outline.uses {
-        let rule = rules::of(&one.name);
+        let rule = rules::lookup(&one.name);
         let finding = found.entry(one.name.clone()).or_insert_with(|| Finding {
             name: one.name.clone(),
             lines: Vec::new(),
@@ -153,7 +155,7 @@ pub fn report(source: Source) -> Result<Report, Failure> {
             finding.functions.push(one.function.clone());
         }
     }
-    // A module is told by what is used of it, where something is.
+    // Omits a module where its members are listed.
     let mut findings: Vec<Finding> = found
         .values()
         .filter(|finding| {
@@ -169,7 +171,7 @@ pub fn report(source: Source) -> Result<Report, Failure> {
         (finding.becomes, finding.note, first)
     });
     let functions = outline.functions.iter().filter_map(|name| {
-        let becomes = rules::of_function(framework, name)?;
+        let becomes = rules::function_replacement(framework, name)?;
         Some((name.clone(), becomes))
     });
     Ok(Report {
@@ -196,7 +198,7 @@ fn framework(outline: &Outline) -> Framework {
     }
 }
 
-/// Whether a dotted name is another, or below it.
+/// Whether a dotted name equals another or is below it.
 fn within(name: &str, whole: &str) -> bool {
     name.strip_prefix(whole)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -1,4 +1,4 @@
-//! A project: a folder with a `handler.yaml`, and where the rest of it lies.
+//! A handler project: a folder with a `handler.yaml`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,32 +15,32 @@ use crate::Failure;
 use crate::load::{LoadError, Source, read_at_most};
 use crate::source::{parse, typed};
 
-/// The manifest's name.
+/// File name of the manifest.
 pub const MANIFEST: &str = "handler.yaml";
 
-/// Largest manifest, bytes. A configuration may be large.
+/// Largest manifest, bytes. The configuration in it may be large.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
-/// Longest name, bytes: it becomes a file's and a crate's.
+/// Longest name, bytes. The name is also used for files and a crate.
 const MAX_NAME_BYTES: usize = 64;
 
-/// What a handler is written in.
+/// Programming language of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     /// Built by cargo.
     Rust,
-    /// Built by componentize-py, with `CPython` in it.
+    /// Built by componentize-py; the component contains `CPython`.
     Python,
-    /// Built by componentize-qjs, with `QuickJS` in it.
+    /// Built by componentize-qjs; the component contains `QuickJS`.
     Js,
 }
 
 impl Language {
-    /// All there are.
+    /// Every language.
     pub const ALL: [Self; 3] = [Self::Rust, Self::Python, Self::Js];
 
-    /// As it is written in a manifest and after `--lang`.
+    /// The spelling in a manifest and after `--lang`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
@@ -50,7 +50,7 @@ impl Language {
     }
 }
 
-/// Where a handler stands.
+/// When a handler runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum World {
@@ -62,7 +62,7 @@ pub enum World {
 }
 
 impl World {
-    /// As the host calls it.
+    /// The host's role for this world.
     pub const fn role(self) -> Role {
         match self {
             Self::Preprocess => Role::Preprocess,
@@ -70,13 +70,13 @@ impl World {
         }
     }
 
-    /// As WIT calls it.
+    /// The name in WIT.
     pub const fn name(self) -> &'static str {
         self.role().export()
     }
 }
 
-/// The manifest as it is written.
+/// The manifest as written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -92,39 +92,39 @@ struct Manifest {
     lookups: BTreeMap<String, raw::Lookup>,
 }
 
-/// What a policy may grant beside.
+/// Capabilities that a policy may grant.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
-    /// Files.
+    /// Files that the host fetches.
     pub fetch: Option<raw::Fetch>,
-    /// Features, by the lookups' names.
+    /// Feature lookups, by name.
     pub lookups: BTreeMap<String, raw::Lookup>,
 }
 
-/// What a call may have: the policy's fields, and its defaults where one is missing.
+/// Limits of a call: the policy's fields. Missing ones take the policy's defaults.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Instructions a call, in wasmtime's fuel units.
+    /// Instructions per call, in wasmtime's fuel units.
     pub fuel: Option<u64>,
-    /// Linear memory an instance.
+    /// Linear memory per instance.
     pub memory_bytes: Option<ByteSize>,
-    /// A call, instantiation included.
+    /// Duration of a call, including instantiation.
     pub timeout_ms: Option<u64>,
 }
 
-/// A project that can be worked on.
+/// A valid project.
 #[derive(Debug)]
 pub struct Project {
-    /// Its folder.
+    /// The project's folder.
     pub folder: PathBuf,
     /// The handler's name.
     pub name: String,
-    /// What it is written in.
+    /// The handler's language.
     pub language: Language,
-    /// Where it stands.
+    /// When the handler runs.
     pub world: World,
-    /// What `config` answers, unless a case says otherwise.
+    /// Configuration entries, unless a case overrides them.
     pub config: BTreeMap<String, String>,
     limits: Limits,
     grants: Grants,
@@ -134,7 +134,7 @@ impl Project {
     /// Reads a folder's manifest.
     ///
     /// # Errors
-    /// If there is none, or it has faults, each with its line.
+    /// The manifest is missing, or has faults; each fault names its line.
     pub fn open(folder: &Path) -> Result<Self, Failure> {
         let file = folder.join(MANIFEST);
         let bytes = match read_at_most(&file, MAX_MANIFEST_BYTES) {
@@ -147,7 +147,7 @@ impl Project {
             }
             Err(cause) => {
                 return Err(Failure::Input(format!(
-                    "cannot read {}: {cause}; name a folder that `tensorgate handler new` made",
+                    "cannot read {}: {cause}; name a folder that `tensorgate handler new` created",
                     file.display()
                 )));
             }
@@ -155,7 +155,7 @@ impl Project {
         let text = String::from_utf8(bytes)
             .map_err(|_| Failure::Input(format!("{} is not text", file.display())))?;
         let (tree, mut faults) = parse::parse(&text);
-        let manifest = match tree.as_ref().map(typed::one::<Manifest>) {
+        let manifest = match tree.as_ref().map(typed::deserialize_one::<Manifest>) {
             Some(Ok(manifest)) if faults.is_empty() => manifest,
             outcome => {
                 faults.extend(outcome.and_then(Result::err));
@@ -181,42 +181,42 @@ impl Project {
             limits,
             grants: Grants { fetch, lookups },
         };
-        // Now rather than when it is first called.
+        // Validates the rule now rather than at the first call.
         project.rule(&project.config, &[0; 32])?;
         Ok(project)
     }
 
-    /// Whether its manifest says that files are fetched for it.
+    /// Whether the manifest requests fetched files.
     pub const fn has_fetch(&self) -> bool {
         self.grants.fetch.is_some()
     }
 
-    /// Whether its manifest names lookups.
+    /// Whether the manifest requests lookups.
     pub fn has_lookups(&self) -> bool {
         !self.grants.lookups.is_empty()
     }
 
-    /// Where `build` puts the component.
+    /// Path of the built component.
     pub fn component(&self) -> PathBuf {
         self.folder
             .join("build")
             .join(format!("{}.wasm", self.name))
     }
 
-    /// The component that was built.
+    /// Reads the built component.
     ///
     /// # Errors
-    /// If it was not.
+    /// The component was not built.
     pub fn built(&self) -> Result<Vec<u8>, Failure> {
         read_component(&self.component()).map_err(|cause| {
             Failure::Input(format!("{cause}; run `tensorgate handler build` first"))
         })
     }
 
-    /// What a policy with this component and configuration would say of it, judged as a policy is.
+    /// The policy's rule for this component and configuration, validated as in a policy.
     ///
     /// # Errors
-    /// If a policy with it could not be enforced.
+    /// A policy with this rule would be invalid.
     pub fn rule(
         &self,
         config: &BTreeMap<String, String>,
@@ -228,7 +228,7 @@ impl Project {
     }
 }
 
-/// The policy's rule of a handler.
+/// The policy's rule for a handler.
 pub fn rule(
     name: &str,
     limits: Limits,
@@ -239,7 +239,7 @@ pub fn rule(
     let handler = raw::Handler {
         component: Some(format!("{name}.wasm")),
         sha256: Some(hex(sha256)),
-        // A project's own component is what its author has just built.
+        // The author has just built the component, so no signature is required.
         signed_by: None,
         signed_as: None,
         fuel: limits.fuel,
@@ -258,7 +258,7 @@ pub fn rule(
     let faults = match validate::validate(&policy) {
         Ok((policy, _)) => {
             let found = Policy::handlers(&policy).get(name).cloned();
-            return found.ok_or_else(|| "no rule came of it".to_owned());
+            return found.ok_or_else(|| "the handler has no rule".to_owned());
         }
         Err(faults) => faults,
     };
@@ -266,10 +266,11 @@ pub fn rule(
     Err(faults.join("; "))
 }
 
-/// What a verb names, a project's folder, a component or a builtin one, as the component's file.
+/// Resolves the argument of a verb to a component's file. The argument is a project folder, a
+/// component or the name of a bundled handler.
 ///
 /// # Errors
-/// If a project's manifest has faults, or the name is none.
+/// A project's manifest has faults, or the bundled handler does not exist.
 pub fn component_at(named: &Path) -> Result<PathBuf, Failure> {
     let builtin = named.to_str().filter(|named| named.starts_with(BUILTIN));
     if let Some(builtin) = builtin {
@@ -283,21 +284,21 @@ pub fn component_at(named: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// A component's file, within what the host compiles.
+/// Reads a component of at most the size that the host compiles.
 pub fn read_component(file: &Path) -> Result<Vec<u8>, String> {
-    /// The host's own bound.
+    /// The host's limit.
     const MAX_BYTES: u64 = 64 << 20;
     match read_at_most(file, MAX_BYTES) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(format!(
-            "{} is larger than {MAX_BYTES} bytes, and the host compiles none that is",
+            "{} is larger than {MAX_BYTES} bytes, the host's limit",
             file.display()
         )),
         Err(cause) => Err(format!("cannot read {}: {cause}", file.display())),
     }
 }
 
-/// Whether a name can be a handler's, a file's and a crate's.
+/// Checks that a name is valid for a handler, a file and a crate.
 pub fn fit_name(name: &str) -> Result<(), String> {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let good = name.len() <= MAX_NAME_BYTES
@@ -308,7 +309,7 @@ pub fn fit_name(name: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "{name:?} is no name for a handler: a letter, then letters, digits and -, all lower-case, at most {MAX_NAME_BYTES}"
+            "{name:?} is not a valid handler name: a letter, then letters, digits and -, all lower-case, at most {MAX_NAME_BYTES} characters"
         ))
     }
 }
@@ -319,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_can_be_a_files_and_a_crates() {
+    fn a_name_is_valid_for_files_and_crates() {
         for (name, expected) in [
             ("scale", true),
             ("scale-2", true),
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_judged_as_a_policys() {
+    fn limits_are_validated_as_in_a_policy() {
         let limits = Limits {
             fuel: Some(5),
             ..Limits::default()

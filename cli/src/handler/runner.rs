@@ -1,4 +1,5 @@
-//! A component in the host's own sandbox: the host's engine, its imports, its bounds, one guest thread.
+//! Runs a component in the host's sandbox: the host's engine, imports and limits, with one guest
+//! thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use tensorgate_policy::policy::Handler;
 use tokio::runtime::Runtime;
 
 use super::case::Case;
-use super::given::Given;
+use super::case_resources::CaseResources;
 use super::project::Project;
 use crate::Failure;
 
-/// A call's name in the log; there is no request here.
+/// Request id of calls in the log; there is no request here.
 const REQUEST_ID: &str = "tensorgate-handler";
 
 /// A project's component, loaded.
@@ -25,7 +26,7 @@ pub struct Runner<'p> {
     sha256: [u8; 32],
     sandbox: Sandbox,
     runtime: Runtime,
-    /// With the manifest's configuration. It also keeps the component compiled.
+    /// The handler with the manifest's configuration. It also keeps the compiled component alive.
     plain: LoadedHandler,
     rule: Handler,
 }
@@ -40,10 +41,10 @@ pub fn sandbox() -> Result<Sandbox, SandboxError> {
 }
 
 impl<'p> Runner<'p> {
-    /// Loads a component as the host would under a policy with the manifest's limits.
+    /// Loads a component as the host would with the manifest's limits.
     ///
     /// # Errors
-    /// If the host would refuse it.
+    /// The host would reject the component.
     pub fn load(project: &'p Project, component: &'p [u8]) -> Result<Self, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
         let sha256 = Sha256::digest(component).into();
@@ -67,16 +68,16 @@ impl<'p> Runner<'p> {
         })
     }
 
-    /// The limits that calls run under.
+    /// The limits of calls.
     pub const fn rule(&self) -> &Handler {
         &self.rule
     }
 
-    /// The same component with entries of the configuration replaced; it is not compiled again.
+    /// The same component with some configuration entries replaced. It is not compiled again.
     ///
     /// # Errors
-    /// If no policy may have that configuration.
-    pub fn with(&self, config: &BTreeMap<String, String>) -> Result<LoadedHandler, Failure> {
+    /// The configuration would be invalid in a policy.
+    pub fn with_config(&self, config: &BTreeMap<String, String>) -> Result<LoadedHandler, Failure> {
         if config.is_empty() {
             return Ok(self.plain.clone());
         }
@@ -93,21 +94,21 @@ impl<'p> Runner<'p> {
             .map_err(|error| Failure::Failed(error.to_string()))
     }
 
-    /// One call, on an instance of its own.
+    /// Calls the handler once, on a new instance.
     ///
     /// # Errors
-    /// As the host's.
+    /// As in the host.
     pub fn call(
         &self,
         handler: &LoadedHandler,
         case: &Case,
     ) -> Result<HandlerOutput, HandlerError> {
-        let given = Given {
+        let resources = CaseResources {
             rule: self.rule.clone(),
             files: case.files.clone(),
             features: case.features.clone(),
         };
-        let handler = handler.with_resolver(Arc::new(given));
+        let handler = handler.with_resolver(Arc::new(resources));
         self.runtime.block_on(async {
             match (self.project.world.role(), case.input.clone()) {
                 (tensorgate_host::sandbox::Role::Postprocess, Payload::Tensors(outputs)) => {

@@ -1,5 +1,7 @@
-//! What `new` writes. All of it is in this binary, so that a project needs no other file of ours: the contract, what a language needs to
-//! speak it, a handler that works, and cases that it passes.
+//! Templates for `handler new`.
+//!
+//! All of them are embedded in this binary, so a project needs no further files: the contract, the
+//! language's support code, a working handler, and cases that it passes.
 
 use super::project::{Language, World};
 
@@ -9,7 +11,7 @@ macro_rules! wit {
     };
 }
 
-/// The guest crate, under `wit/guest/`.
+/// The guest crate, written to `wit/guest/`.
 pub const GUEST: [(&str, &str); 15] = [
     ("Cargo.toml", wit!("guest/Cargo.toml")),
     ("src/arena.rs", wit!("guest/src/arena.rs")),
@@ -28,7 +30,7 @@ pub const GUEST: [(&str, &str); 15] = [
     ("src/testing.rs", wit!("guest/src/testing.rs")),
 ];
 
-/// What every project has.
+/// Files of every project.
 const WIT: &str = wit!("handler.wit");
 const MANIFEST: &str = wit!("templates/handler.yaml");
 const README: &str = wit!("templates/README.md");
@@ -37,10 +39,10 @@ const GITIGNORE: &str = wit!("templates/gitignore");
 const CARGO: &str = wit!("templates/rust/Cargo.toml.in");
 const CARGO_LOCK: &str = wit!("templates/rust/Cargo.lock.in");
 
-/// Between two packages of a lock file.
+/// Separator of packages in a lock file.
 const PACKAGE: &str = "\n[[package]]\n";
 
-/// A handler's own source: its file, and its text in each world.
+/// The handler's source: its path, and its text for each world.
 const fn source(language: Language) -> (&'static str, &'static str, &'static str) {
     match language {
         Language::Rust => (
@@ -94,7 +96,7 @@ const fn cases(world: World) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// What the sources of a language stand on, beside the contract.
+/// Support code of a language, in addition to the contract.
 fn library(name: &str, language: Language) -> Vec<(String, String)> {
     match language {
         Language::Rust => {
@@ -133,7 +135,7 @@ fn file(path: &str, text: &str) -> (String, String) {
     (path.to_owned(), text.to_owned())
 }
 
-/// `Cargo.toml` and `Cargo.lock`: what `setup` fetches crates by, too.
+/// `Cargo.toml` and `Cargo.lock`. `setup` also uses them to fetch crates.
 pub fn cargo(name: &str) -> Vec<(String, String)> {
     vec![
         ("Cargo.toml".to_owned(), CARGO.replace("{name}", name)),
@@ -141,7 +143,7 @@ pub fn cargo(name: &str) -> Vec<(String, String)> {
     ]
 }
 
-/// The lock file with the project's own package at its place: cargo keeps packages in the order of their names.
+/// The lock file with the project's own package. Cargo sorts packages by name.
 fn lock(name: &str) -> String {
     let mut parts = CARGO_LOCK.split(PACKAGE);
     let head = parts.next().unwrap_or_default();
@@ -160,17 +162,17 @@ fn own_name(package: &str) -> &str {
     package.lines().next().unwrap_or_default()
 }
 
-/// Whether a crate of that name is among what a Rust handler stands on.
+/// Whether a dependency of Rust handlers has this name.
 pub fn is_taken(name: &str) -> bool {
     CARGO_LOCK.contains(&format!("\nname = \"{name}\"\n"))
 }
 
-/// The file that an author writes.
+/// Path of the file that the author edits.
 pub const fn source_file(language: Language) -> &'static str {
     source(language).0
 }
 
-/// Limits that the example stays well within, as `handler bench` found them, and room for more.
+/// Limits for the example handler, with a margin over the measurements of `handler bench`.
 const fn limits(language: Language) -> &'static str {
     match language {
         Language::Rust => "{fuel: 10000000, memory_bytes: 16MiB, timeout_ms: 50}",
@@ -182,13 +184,13 @@ const fn limits(language: Language) -> &'static str {
 const fn notes(language: Language) -> &'static str {
     match language {
         Language::Rust => {
-            "\n`export_init!` names a function that fills tables while the component is built. `export_preprocess!(Handler, arena: BYTES)` has each instance start with memory that `bench` saw grow in\neach call. `cargo test` runs unit tests on this machine. Another crate is used as in any project, once `cargo fetch` has brought it; it must not want a clock,\nrandom numbers or files."
+            "\n`export_init!` names a function that fills tables at build time. `export_preprocess!(Handler, arena: BYTES)` gives each instance memory that `bench` saw grow in\neach call. `cargo test` runs unit tests on this machine. Add other crates as in any project and run `cargo fetch`; they must not need a clock,\nrandom numbers or files."
         }
         Language::Python => {
-            "\nThis is CPython without a machine: `tensorgate/__init__.py` says what there is and what there is not (no numpy, no file, no clock). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host. What\nstands at the top of a module is computed while the component is built: tables cost a call nothing."
+            "\nThis is CPython in a sandbox: `tensorgate/__init__.py` lists what is available and what is not (no numpy, no files, no clock). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host. Module-level\ncode runs at build time, so tables cost a call nothing."
         }
         Language::Js => {
-            "\nThis is QuickJS, not Node.js: `tensorgate.js` says what there is and what there is not (no file, no fetch, no clock). `kit.js` has\narrays, images and sounds: the tensor kit, in Rust, inside the same component. Modules that need nothing of Node.js\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host. `reach.js` asks for files and features. What\nstands at the top of a module is computed while the component is built: tables cost a call nothing."
+            "\nThis is QuickJS, not Node.js: `tensorgate.js` lists what is available and what is not (no files, no fetch, no clock). `kit.js` has\narrays, images and sounds: the tensor kit, in Rust, inside the same component. Modules that do not use Node.js APIs\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host. `reach.js` requests files and features. Module-level\ncode runs at build time, so tables cost a call nothing."
         }
     }
 }
@@ -196,7 +198,7 @@ const fn notes(language: Language) -> &'static str {
 /// Every file of a new project.
 pub fn files(name: &str, language: Language, world: World) -> Vec<(String, String)> {
     let (source, before, after) = source(language);
-    let (text, config, place) = match world {
+    let (text, config, position) = match world {
         World::Preprocess => (before, "{mean: \"0\", scale: \"1\"}", "before the model"),
         World::Postprocess => (after, "{}", "after the model"),
     };
@@ -207,7 +209,7 @@ pub fn files(name: &str, language: Language, world: World) -> Vec<(String, Strin
             .replace("{world}", world.name())
             .replace("{limits}", limits(language))
             .replace("{config}", config)
-            .replace("{where}", place)
+            .replace("{where}", position)
             .replace("{source}", source)
             .replace("{notes}", notes(language))
     };
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_crate_is_whole() {
+    fn the_guest_crate_is_complete() {
         let sources = std::fs::read_dir(tree().join("wit/guest/src")).unwrap();
         let found: BTreeSet<String> = sources
             .map(|entry| format!("src/{}", entry.unwrap().file_name().to_str().unwrap()))
@@ -246,7 +248,7 @@ mod tests {
         assert_eq!(found, written);
     }
 
-    /// So that what `make setup` brings is what a project needs, and no project has what the tree has left behind.
+    /// Keeps the crates of new projects equal to those that `make setup` fetches.
     #[test]
     fn a_project_has_the_trees_own_versions_of_crates() {
         let packages = |text: &str| -> BTreeSet<String> {
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_project_is_left_to_fill_in() {
+    fn every_placeholder_is_filled() {
         for language in Language::ALL {
             for world in [World::Preprocess, World::Postprocess] {
                 for (path, text) in files("scale", language, world) {

@@ -1,5 +1,6 @@
-//! The tools that make components: where they are, and what brings them. They are pinned by hash, lie in the user's cache folder, and only
-//! `setup` goes to the network for them.
+//! Build tools for handlers: their paths and their installation.
+//!
+//! Tools are pinned by hash and kept in the user's cache folder. Only `setup` downloads them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,16 +19,16 @@ const WHEELS: &str = include_str!("../../../wit/tools/componentize-py.txt");
 const PACKAGE: &str = include_str!("../../../wit/tools/package.json");
 const PACKAGE_LOCK: &str = include_str!("../../../wit/tools/package-lock.json");
 
-/// What a Rust handler is compiled for.
+/// Compilation target of Rust handlers.
 pub const RUST_TARGET: &str = "wasm32-unknown-unknown";
 
-/// Written last: a folder without it was left behind half made.
+/// Marker of a complete installation, written last.
 const COMPLETE: &str = ".complete";
 
-/// The end of what a tool said, characters: the rest is in the middle of its story.
+/// Maximum length of a tool's output in error messages, characters. The end is kept.
 const MAX_SAID: usize = 8 << 10;
 
-/// A command ready to be given arguments, and what its tool is called.
+/// A command and the name of its tool.
 pub struct Tool {
     pub command: Command,
     name: &'static str,
@@ -41,14 +42,15 @@ impl Tool {
         }
     }
 
-    /// Runs it and returns what it printed.
+    /// Runs the tool and returns its standard output.
     ///
     /// # Errors
-    /// If it is not there (`fix` says where it comes from) or failed, with what it said.
+    /// The tool is missing (`fix` says how to install it) or failed; the message includes its
+    /// output.
     pub fn run(mut self, fix: &str) -> Result<String, Failure> {
         let output = self
             .command
-            // What a tool says is for an author; its own inside is not.
+            // Authors need the tool's messages, not its backtraces.
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .output()
@@ -72,7 +74,7 @@ impl Tool {
     }
 }
 
-/// cargo, as it is found.
+/// cargo, from `CARGO` or the search path.
 pub fn cargo() -> Tool {
     Tool::new(
         "cargo",
@@ -80,26 +82,27 @@ pub fn cargo() -> Tool {
     )
 }
 
-/// What to do where cargo is missing.
+/// What to do if cargo is missing.
 pub const RUSTUP: &str = "install Rust with rustup";
 
-/// componentize-py, as `setup` installed it, with that environment of Python's in place of any that its author has activated.
+/// componentize-py, as installed by `setup`, with the given Python environment.
 ///
 /// # Errors
-/// If it did not.
+/// The tool is not installed.
 pub fn componentize_py(environment: &Path) -> Result<Tool, Failure> {
     let folder = made(Language::Python)?;
     let mut tool = Tool::new("componentize-py", folder.join("bin/componentize-py"));
-    // It has the handler's own code run, which may write to whatever folder of modules the tool finds: neither to what runs at the next
-    // build nor to what is its author's.
+    // The tool runs the handler's untrusted code, which can write to the package folders that the
+    // tool finds. An empty environment protects both the tool's own installation and the author's
+    // active one.
     tool.command.env("VIRTUAL_ENV", environment);
     Ok(tool)
 }
 
-/// componentize-qjs, as `setup` installed it, in node.
+/// componentize-qjs, as installed by `setup`, run by node.
 ///
 /// # Errors
-/// If it did not.
+/// The tool is not installed.
 pub fn componentize_qjs() -> Result<Tool, Failure> {
     made(Language::Js).map(|folder| qjs(&folder))
 }
@@ -111,26 +114,30 @@ fn qjs(folder: &Path) -> Tool {
     tool
 }
 
-/// The folder of a language's tools, complete.
+/// The folder of a language's tools, if the installation is complete.
 fn made(language: Language) -> Result<PathBuf, Failure> {
     let folder = folder(language)?;
     if folder.join(COMPLETE).is_file() {
         Ok(folder)
     } else {
         Err(Failure::Failed(format!(
-            "what makes components of {0} is not installed: run `tensorgate handler setup --lang {0}` once, with a network",
+            "the build tools for {0} are not installed: run `tensorgate handler setup --lang {0}` once, with a network",
             language.name()
         )))
     }
 }
 
-/// Where a language's tools are, or will be: one folder for each content of their list.
+/// The folder of a language's tools. Its name contains a digest of their version list.
 fn folder(language: Language) -> Result<PathBuf, Failure> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .filter(|folder| !folder.is_empty())
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .ok_or_else(|| Failure::Input("set HOME or XDG_CACHE_HOME: tools lie there".to_owned()))?;
+        .ok_or_else(|| {
+            Failure::Input(
+                "set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned(),
+            )
+        })?;
     let (name, list) = match language {
         Language::Rust => ("cargo", String::new()),
         Language::Python => ("componentize-py", WHEELS.to_owned()),
@@ -141,10 +148,11 @@ fn folder(language: Language) -> Result<PathBuf, Failure> {
     Ok(cache.join("tensorgate").join(format!("{name}-{digest}")))
 }
 
-/// Brings what a language needs, unless it is there. The only thing here that wants a network.
+/// Installs the tools of a language, unless they are present. Nothing else in this module uses the
+/// network.
 ///
 /// # Errors
-/// If something is missing that this cannot bring, with what to do about it.
+/// A prerequisite is missing; the message says what to do.
 pub fn setup(ui: &Ui, language: Language) -> Result<(), Failure> {
     match language {
         Language::Rust => rust(ui),
@@ -155,14 +163,14 @@ pub fn setup(ui: &Ui, language: Language) -> Result<(), Failure> {
                 Failure::Failed(format!("cannot write {}: {cause}", folder.display()))
             };
             std::fs::create_dir_all(parent).map_err(io)?;
-            // Two that set up at once: the second finds what the first made. Held until this is done.
+            // Held until the installation is done, so that concurrent runs install only once.
             let lock = File::create(parent.join(".handler.lock")).map_err(io)?;
             lock.lock().map_err(io)?;
             if folder.join(COMPLETE).is_file() {
                 return Ok(());
             }
             ui.note(&format!(
-                "setup: installing what makes components of {} into {}",
+                "setup: installing the build tools for {} into {}",
                 language.name(),
                 folder.display()
             ));
@@ -180,7 +188,7 @@ pub fn setup(ui: &Ui, language: Language) -> Result<(), Failure> {
     }
 }
 
-/// The target, and the crates that a new project stands on.
+/// Installs the compilation target, and fetches the crates of a new project.
 fn rust(ui: &Ui) -> Result<(), Failure> {
     if !has_rust_target()? {
         ui.note(&format!("setup: adding Rust's target {RUST_TARGET}"));
@@ -203,18 +211,18 @@ fn rust(ui: &Ui) -> Result<(), Failure> {
     fetch.run(RUSTUP).map(drop)
 }
 
-/// Whether the compiler has what it needs for the target.
+/// Whether the compiler has the compilation target.
 pub fn has_rust_target() -> Result<bool, Failure> {
     let folder = rustc(&["--print", "target-libdir", "--target", RUST_TARGET])?;
     Ok(folder.is_dir())
 }
 
-/// Where the compiler lives.
+/// Root folder of the compiler's installation.
 pub fn rust_sysroot() -> Result<PathBuf, Failure> {
     rustc(&["--print", "sysroot"])
 }
 
-/// A path that the compiler prints.
+/// Runs rustc with the arguments and returns the path that it prints.
 fn rustc(arguments: &[&str]) -> Result<PathBuf, Failure> {
     let mut rustc = Tool::new("rustc", "rustc");
     rustc.command.args(arguments);
@@ -251,7 +259,8 @@ fn js(folder: &Path) -> Result<(), Failure> {
         ],
     )?;
     let mut npm = Tool::new("npm", "npm");
-    // Not `ci`, which refuses a list without those packages that the registry does not have for other systems. What the list has must match it.
+    // `npm ci` would reject a lock file that lacks the registry's packages for other systems.
+    // Packages in the list are still verified by hash.
     npm.command
         .args([
             "install",
@@ -264,13 +273,13 @@ fn js(folder: &Path) -> Result<(), Failure> {
         .arg(folder)
         .current_dir(folder);
     npm.run("install Node.js 18 or later with npm")?;
-    // Its part for this system is optional to npm.
+    // npm treats the native package for this system as optional, so its presence is tested.
     let mut works = qjs(folder);
     works.command.arg("--help");
     works.run("install Node.js 18 or later").map(drop)
 }
 
-/// Writes files below a folder, and the folders that they need.
+/// Writes files below a folder and creates missing folders.
 pub fn write(folder: &Path, files: &[(String, String)]) -> Result<(), Failure> {
     for (path, text) in files {
         let file = folder.join(path);

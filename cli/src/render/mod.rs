@@ -1,4 +1,5 @@
-//! A policy as other systems' configuration. Deterministic: the same policy and places give the same bytes.
+//! Renders a policy as the configuration of other systems. The output is deterministic: equal
+//! inputs give equal bytes.
 
 pub mod envoy;
 pub mod node;

@@ -1,18 +1,18 @@
-//! Configuration as ordered data, written as YAML or JSON. Keys keep the order in which they were put, which is the
-//! order in which people read them.
+//! Configuration as an ordered tree, written as YAML or JSON. Keys keep their insertion order, for
+//! readability.
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use crate::source::parse::invisible;
 
-/// A value.
+/// A node of the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number.
+    /// A non-negative integer.
     Int(u64),
-    /// Another number.
+    /// A floating-point number.
     Float(f64),
     /// Text.
     Text(String),
@@ -65,7 +65,7 @@ impl From<Vec<Self>> for Node {
 }
 
 impl From<&serde_json::Value> for Node {
-    /// Numbers that are not whole and not negative become text: nothing that we write has any.
+    /// Negative numbers and fractions become text; our JSON contains none.
     fn from(value: &serde_json::Value) -> Self {
         match value {
             serde_json::Value::Bool(value) => Self::Bool(*value),
@@ -85,7 +85,7 @@ impl From<&serde_json::Value> for Node {
     }
 }
 
-/// The entries of a mapping; none of another node.
+/// The entries of a mapping; empty for any other node.
 pub fn entries(map: Node) -> Vec<(String, Node)> {
     match map {
         Node::Map(entries) => entries,
@@ -127,14 +127,15 @@ impl Serialize for Node {
 }
 
 impl Node {
-    /// As a YAML document.
+    /// The tree as a YAML document.
     pub fn to_yaml(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, 0);
         out
     }
 
-    /// Block style; what is on a line of its own is indented by two spaces a level. Recursion is as deep as our own code nests.
+    /// Writes block style, indented by two spaces per level. The recursion is bounded by the
+    /// nesting in our own code.
     fn write(&self, out: &mut String, indent: usize) {
         match self {
             Self::Map(entries) if !entries.is_empty() => {
@@ -163,7 +164,7 @@ impl Node {
         }
     }
 
-    /// After a key: a collection on the next line, a scalar on this one.
+    /// Writes the value after a key: a collection on the next line, a scalar on the same line.
     fn write_below(&self, out: &mut String, indent: usize) {
         match self {
             Self::Map(entries) if !entries.is_empty() => {
@@ -191,7 +192,8 @@ impl Node {
     }
 }
 
-/// Plain where no YAML reader of any version could take it for something else, else in JSON's quotes, which are YAML's.
+/// A scalar: plain if every YAML version reads it as text, otherwise in JSON quotes, which are
+/// valid YAML.
 fn scalar(text: &str) -> String {
     let first = |c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_');
     let rest = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '.' | '-');
@@ -203,7 +205,7 @@ fn scalar(text: &str) -> String {
     } else {
         let mut quoted = String::new();
         for c in serde_json::Value::from(text).to_string().chars() {
-            // JSON leaves some that do not show as they are; readers refuse them, ours among them.
+            // JSON does not escape some invisible characters, which YAML readers reject.
             if invisible(c) {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
@@ -222,7 +224,7 @@ mod tests {
     #![allow(clippy::panic, reason = "tests")]
 
     #[test]
-    fn what_is_written_reads_back_as_the_same_data() {
+    fn written_yaml_reads_back_as_the_same_data() {
         let node = map! {
             "name" => "a: b", "empty" => list![], "none" => map! {}, "no" => "no", "number" => "12", "at" => "@type",
             "list" => list![map! {"x" => 1_u64, "y" => list![true, 0.95]}, "z\n\u{7f}\u{e9}", list![list!["deep"]]],

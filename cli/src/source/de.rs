@@ -1,5 +1,5 @@
-//! A tree as serde's data. An error keeps the node it happened at, and serde's own words as data, so that it can be put
-//! in ours.
+//! A serde deserializer for a [`Tree`]. Errors keep the node where they occurred, and serde's
+//! details as data, so that they can be worded for users.
 
 use std::fmt;
 
@@ -10,52 +10,53 @@ use serde::de::{
 
 use super::tree::{Content, Key, NodeId, Tree};
 
-/// What [`Problem::Length`] expects of a list with elements left over: fewer, serde does not say how many.
+/// The value of `expected` in [`Problem::Length`] for surplus elements. Serde does not report a
+/// number there.
 pub const TOO_MANY: &str = "fewer";
 
-/// What went wrong.
+/// Kind of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A value of another kind.
+    /// A value of the wrong type.
     Type {
-        /// What is there.
+        /// The type found.
         found: String,
-        /// What should be.
+        /// The type expected.
         expected: String,
-        /// Whether quotes would make it right.
+        /// Whether quotes would fix the value.
         quotable: bool,
     },
-    /// A key that does not exist.
+    /// An unknown key.
     UnknownKey {
         /// The key.
         key: String,
-        /// Those that do.
+        /// The known keys.
         known: &'static [&'static str],
     },
-    /// A name that does not exist.
+    /// An unknown enum variant.
     UnknownName {
         /// The name.
         name: String,
-        /// Those that do.
+        /// The known names.
         known: &'static [&'static str],
     },
-    /// A list of another length.
+    /// A list of the wrong length.
     Length {
-        /// How many are there.
+        /// The number of elements.
         found: usize,
-        /// What should be.
+        /// The expected number.
         expected: String,
     },
-    /// Something else.
+    /// Any other error.
     Other(String),
 }
 
-/// A problem and its node.
+/// An error and its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The innermost node that serde was at.
+    /// The innermost node.
     pub at: Option<NodeId>,
-    /// What went wrong.
+    /// Kind of the error.
     pub problem: Problem,
 }
 
@@ -64,7 +65,7 @@ impl Error {
         Self { at: None, problem }
     }
 
-    /// Keeps the innermost place: the first to be told.
+    /// Sets the node, unless an inner node is already set.
     fn at(mut self, node: NodeId) -> Self {
         self.at.get_or_insert(node);
         self
@@ -124,7 +125,7 @@ impl de::Error for Error {
     }
 }
 
-/// A node to be read.
+/// A deserializer for one node.
 #[derive(Clone, Copy)]
 pub struct At<'t> {
     tree: &'t Tree,
@@ -132,7 +133,7 @@ pub struct At<'t> {
 }
 
 impl<'t> At<'t> {
-    /// The document.
+    /// The root node.
     pub const fn root(tree: &'t Tree) -> Self {
         Self {
             tree,
@@ -193,7 +194,7 @@ impl<'de> Deserializer<'de> for At<'de> {
         .map_err(|error| error.at(self.node))
     }
 
-    /// A plain number where text is expected is the text it was written as.
+    /// Where text is expected, an unquoted number is read as written.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self
             .tree
@@ -211,7 +212,8 @@ impl<'de> Deserializer<'de> for At<'de> {
         self.deserialize_string(visitor)
     }
 
-    /// A derived struct would take a list for its fields in order; here keys are named.
+    /// A derived struct would also accept a list of its fields in order; only named keys are
+    /// allowed.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -243,7 +245,7 @@ impl<'de> Deserializer<'de> for At<'de> {
         match self.content() {
             Content::Text(text) => visitor.visit_enum(Name(text)),
             _ => Err(de::Error::invalid_type(
-                Unexpected::Other("something else"),
+                Unexpected::Other("another type"),
                 &"a name",
             )),
         }
@@ -311,7 +313,7 @@ impl<'de> MapAccess<'de> for Map<'de> {
     }
 }
 
-/// A unit variant by its name.
+/// A unit variant, by name.
 struct Name<'t>(&'t str);
 
 impl<'de> EnumAccess<'de> for Name<'de> {

@@ -1,34 +1,38 @@
-//! The canonical layout of a policy's text: two blanks a level, one blank after `:`, `,` and `-`, none inside brackets, no trailing blanks, no two
-//! empty lines together. Comments stay where they are, with the column of those behind a value; order, quotes and line breaks are the author's.
+//! The canonical layout of a policy file, for `tensorgate fmt`.
 //!
-//! It promises one thing: what it gives says exactly what it was given. That is not argued but checked, by reading both; where they
-//! differ, or where a second go would change the text again, there is no layout.
+//! - Two spaces per level, and one space after `:`, `,` and `-`.
+//! - No spaces inside brackets, no trailing spaces, no consecutive empty lines.
+//! - Comments stay in place; one behind a value keeps its column.
+//! - Order, quotes and line breaks are kept.
+//!
+//! The new text must mean exactly the same as the old one. This is verified by parsing both. A text
+//! that would change its meaning, or change again when formatted twice, is left unchanged.
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::parse::parse;
 use super::tree::{Content, NodeId, Tree};
 
-/// Why a text keeps the layout that it has.
+/// Why a text keeps its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutFault {
-    /// It is not one document of the form that a policy has.
-    #[error("it cannot be read; `tensorgate check` says why")]
+    /// The text is not a single valid document.
+    #[error("it cannot be parsed; `tensorgate check` shows why")]
     Unreadable,
-    /// Laid out anew it would not say the same.
-    #[error("its layout cannot be changed without changing what it says")]
+    /// The formatted text would not be equivalent.
+    #[error("its layout cannot be changed without changing its meaning")]
     Unsure,
 }
 
-/// Lays a text out.
+/// Formats a text.
 pub fn layout(text: &str) -> Result<String, LayoutFault> {
     let before = read(text).ok_or(LayoutFault::Unreadable)?;
-    let (laid, comments) = lay(text);
-    let (again, kept) = lay(&laid);
-    let after = read(&laid).ok_or(LayoutFault::Unsure)?;
+    let (formatted, comments) = format_once(text);
+    let (again, kept) = format_once(&formatted);
+    let after = read(&formatted).ok_or(LayoutFault::Unsure)?;
     let same = same(&before, before.root(), &after, after.root());
-    if same && comments == kept && again == laid {
-        Ok(laid)
+    if same && comments == kept && again == formatted {
+        Ok(formatted)
     } else {
         Err(LayoutFault::Unsure)
     }
@@ -41,7 +45,7 @@ fn read(text: &str) -> Option<Tree> {
     }
 }
 
-/// Whether two nodes say the same; the reader bounds their depth.
+/// Whether two nodes are equivalent. The parser bounds their depth.
 fn same(before: &Tree, a: NodeId, after: &Tree, b: NodeId) -> bool {
     let (Some(one), Some(other)) = (before.get(a), after.get(b)) else {
         return false;
@@ -60,17 +64,17 @@ fn same(before: &Tree, a: NodeId, after: &Tree, b: NodeId) -> bool {
                     key.text == known.text && same(before, *a, after, *b)
                 })
         }
-        // A number by its own characters: NaN is not equal to itself.
+        // Numbers are compared as text, because NaN is not equal to itself.
         _ if one.plain.is_some() => one.plain == other.plain,
         (one, other) => one == other,
     }
 }
 
-/// One go, and the comments that it met.
-fn lay(text: &str) -> (String, Vec<String>) {
+/// Formats once; returns the text and its comments.
+fn format_once(text: &str) -> (String, Vec<String>) {
     let whole = whole_lines(text);
-    let mut go = Go::default();
-    // Where a scalar runs over several lines, indentation is content: then nothing is indented anew.
+    let mut pass = Pass::default();
+    // In a multi-line scalar, indentation is content. A text that contains one is not reindented.
     let plain = whole.is_empty();
     for (at, line) in text.trim_start_matches('\u{feff}').split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
@@ -78,19 +82,20 @@ fn lay(text: &str) -> (String, Vec<String>) {
             .iter()
             .any(|(first, last)| (*first..=*last).contains(&at))
         {
-            go.put(line.to_owned());
+            pass.put(line.to_owned());
         } else if line.trim().is_empty() {
-            go.blank();
+            pass.blank();
         } else if plain {
-            go.line(line);
+            pass.line(line);
         } else {
-            go.put(line.trim_end().to_owned());
+            pass.put(line.trim_end().to_owned());
         }
     }
-    go.finish()
+    pass.finish()
 }
 
-/// The lines, from 0, whose every blank may be content: those of block scalars, and those on which a quoted or plain scalar goes on.
+/// Ranges of lines, from 0, whose white space may be content: block scalars, and continued quoted
+/// or plain scalars.
 fn whole_lines(text: &str) -> Vec<(usize, usize)> {
     let mut lines = Vec::new();
     for event in Parser::new_from_str(text) {
@@ -98,7 +103,7 @@ fn whole_lines(text: &str) -> Vec<(usize, usize)> {
         let Event::Scalar(_, style, ..) = event else {
             continue;
         };
-        // The parser counts lines from 1; a block scalar ends where the next line begins.
+        // The parser counts lines from 1. A block scalar ends where the next line begins.
         let (first, last) = (span.start.line(), span.end.line());
         if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
             lines.push((first.saturating_sub(1), last.saturating_sub(2)));
@@ -109,7 +114,7 @@ fn whole_lines(text: &str) -> Vec<(usize, usize)> {
     lines
 }
 
-/// An open block, by the column of its entries.
+/// An open block collection, by the old and new column of its entries.
 #[derive(Clone, Copy)]
 struct Block {
     from: usize,
@@ -117,19 +122,19 @@ struct Block {
     list: bool,
 }
 
-/// A go through a text.
+/// State of one formatting pass.
 #[derive(Default)]
-struct Go {
+struct Pass {
     out: Vec<String>,
     blocks: Vec<Block>,
-    /// Brackets that are open.
+    /// Number of open brackets.
     flow: usize,
-    /// Lines of comments that wait for the line below them, with their columns.
+    /// Comment lines that wait for the next line of content, with their columns.
     waiting: Vec<(usize, String)>,
     comments: Vec<String>,
 }
 
-impl Go {
+impl Pass {
     fn put(&mut self, line: String) {
         self.out.push(line);
     }
@@ -170,7 +175,7 @@ impl Go {
             if !after.is_empty() && item.len() == after.len() {
                 break;
             }
-            let to = self.settle(from, true);
+            let to = self.enter_block(from, true);
             first.get_or_insert(to);
             head.push_str(if item.is_empty() { "-" } else { "- " });
             from = from.saturating_add(rest.len().saturating_sub(item.len()));
@@ -180,16 +185,16 @@ impl Go {
             }
         }
         if !rest.is_empty() && !rest.starts_with('#') {
-            let to = self.settle(from, false);
+            let to = self.enter_block(from, false);
             first.get_or_insert(to);
         }
         let to = first.unwrap_or_default();
-        self.release(&known, column, to);
+        self.flush_comments(&known, column, to);
         let code = format!("{}{head}", " ".repeat(to));
         self.code(code, rest, from);
     }
 
-    /// A line that begins between brackets.
+    /// Formats a line that begins inside brackets.
     fn inside(&mut self, content: &str, column: usize) {
         let base = self.blocks.last().map_or(0, |block| block.to);
         let closing = content
@@ -201,8 +206,8 @@ impl Go {
         self.code(code, content, column);
     }
 
-    /// Where a line's entry goes that stands in this column.
-    fn settle(&mut self, from: usize, list: bool) -> usize {
+    /// The new column of an entry that begins in this column.
+    fn enter_block(&mut self, from: usize, list: bool) -> usize {
         while let Some(top) = self.blocks.last() {
             if top.from < from || (top.from == from && (top.list == list || !top.list)) {
                 break;
@@ -218,8 +223,9 @@ impl Go {
         to
     }
 
-    /// Comments go with the line below them, or with the block above in whose column they stand.
-    fn release(&mut self, known: &[Block], column: usize, to: usize) {
+    /// Writes the waiting comments. They are indented like the next line, or like the block above
+    /// that starts in their column.
+    fn flush_comments(&mut self, known: &[Block], column: usize, to: usize) {
         for (from, comment) in std::mem::take(&mut self.waiting) {
             let above = known.iter().rev().find(|block| block.from == from);
             let indent = match above {
@@ -234,7 +240,7 @@ impl Go {
         }
     }
 
-    /// The rest of a line behind its indentation; `from` is the column where it begins.
+    /// Writes a line after its indentation. `from` is the column where the rest begins.
     fn code(&mut self, mut code: String, rest: &str, from: usize) {
         let (text, comment) = spaced(rest, &mut self.flow);
         code.push_str(&text);
@@ -265,7 +271,7 @@ impl Go {
 
     fn finish(mut self) -> (String, Vec<String>) {
         let known = std::mem::take(&mut self.blocks);
-        self.release(&known, usize::MAX, 0);
+        self.flush_comments(&known, usize::MAX, 0);
         while self.out.last().is_some_and(String::is_empty) {
             self.out.pop();
         }
@@ -277,18 +283,18 @@ impl Go {
     }
 }
 
-/// A comment alone between brackets keeps its column.
+/// A comment on its own line inside brackets keeps its column.
 fn code_indent(rest: &str, column: usize) -> usize {
     if rest.starts_with('#') { column } else { 0 }
 }
 
-/// Code with one blank where one belongs, and where a comment begins in it.
+/// The code with canonical spacing, and the offset of a comment in it.
 fn spaced(rest: &str, flow: &mut usize) -> (String, Option<usize>) {
     let mut out = String::new();
     let mut quote = None;
     let mut blanks = 0_usize;
     let mut gap = Gap::None;
-    // Whether a value or a key may begin here.
+    // Whether a key or a value may begin here.
     let mut start = true;
     let mut quoted = false;
     let mut chars = rest.char_indices().peekable();
@@ -350,14 +356,14 @@ fn spaced(rest: &str, flow: &mut usize) -> (String, Option<usize>) {
     (out, None)
 }
 
-/// What stands before the next character.
+/// Spacing before the next character.
 #[derive(Clone, Copy)]
 enum Gap {
-    /// What the author wrote.
+    /// As the author wrote it.
     None,
-    /// One blank.
+    /// One space.
     One,
-    /// None.
+    /// No space.
     Nothing,
 }
 
@@ -366,7 +372,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_laid_out_and_says_the_same() {
+    fn formatted_text_means_the_same() {
         for (text, expected) in [
             ("", ""),
             ("a: 1", "a: 1\n"),

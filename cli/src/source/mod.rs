@@ -1,7 +1,8 @@
-//! A policy file as a tree that remembers where everything stands.
+//! Policy files as trees with source positions.
 //!
-//! YAML text becomes a bounded [`Tree`] ([`parse`]); the tree becomes `raw::Policy` ([`typed`]) with every fault kept,
-//! not the first. Nothing here knows what a policy means.
+//! YAML text becomes a bounded [`Tree`] ([`parse`]), and the tree becomes a `raw::Policy`
+//! ([`typed`]). Both steps report every fault instead of only the first. This module does not
+//! validate policies.
 
 pub mod de;
 pub mod layout;
@@ -12,17 +13,17 @@ pub mod typed;
 
 pub use tree::{Span, Tree};
 
-/// A fault with its place in the text.
+/// A fault with its position in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
-    /// Whether it stops the policy.
+    /// Whether the fault prevents loading.
     pub severity: tensorgate_policy::Severity,
-    /// Where in the text.
+    /// Position in the text.
     pub span: Span,
-    /// Where in the document: `models.digits.inputs[0]`.
+    /// Path in the document, for example `models.digits.inputs[0]`.
     pub path: String,
     /// What is wrong.
     pub message: String,
-    /// What to write instead.
+    /// How to fix it.
     pub fix: Option<String>,
 }

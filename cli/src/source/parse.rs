@@ -1,5 +1,8 @@
-//! YAML text to a bounded tree. Refused: repeated keys, keys that are not text, tags, a second document, aliases that
-//! multiply. Text is resolved by YAML 1.2's core schema: `no` is text, `0x1f` a number.
+//! Parses YAML into a bounded tree.
+//!
+//! Rejected are duplicate keys, keys that are not text, tags, further documents, and aliases that
+//! expand too much. Plain scalars follow the core schema of YAML 1.2: `no` is text, and `0x1f` is a
+//! number.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,18 +14,21 @@ use super::Located;
 use super::path::{push_index, push_key};
 use super::tree::{Content, Key, Node, NodeId, Span, Tree};
 
-/// Nodes of one document, aliases expanded but those of models by models: a hundred thousand of one contract are one. A hundred thousand clients
-/// with a key each, all in one group, are 500 000.
+/// Maximum number of nodes in a document, with aliases expanded.
+///
+/// Models that are aliases of another model share its nodes, so a hundred thousand models with one
+/// contract count once. A hundred thousand clients with a key each, all in one group, need 500,000
+/// nodes.
 pub const MAX_NODES: usize = 1_000_000;
-/// Nesting of a document. A policy needs 8.
+/// Maximum nesting of a document. A policy needs 8 levels.
 pub const MAX_DEPTH: usize = 32;
-/// Faults kept of one document; past them nobody reads on.
+/// Maximum number of faults per document; parsing stops there.
 pub const MAX_FAULTS: usize = 100;
 
-/// The policy's models, by name.
+/// The key of the policy's models.
 pub(super) const MODELS: &str = "models";
 
-/// A collection that is still open.
+/// An open collection.
 enum Open {
     List {
         id: NodeId,
@@ -31,7 +37,7 @@ enum Open {
     Map {
         id: NodeId,
         entries: Vec<(Key, NodeId)>,
-        /// The line of each key so far.
+        /// Line of each key so far.
         lines: BTreeMap<String, usize>,
         key: Option<Key>,
         repeats: bool,
@@ -42,15 +48,17 @@ struct Builder {
     nodes: Vec<Node>,
     open: Vec<Open>,
     anchors: BTreeMap<usize, NodeId>,
-    /// Models that have an anchor: what is another by an alias is the same node.
+    /// Models with an anchor. An alias of one refers to the same node.
     models: BTreeSet<NodeId>,
     root: Option<NodeId>,
     documents: usize,
     faults: Vec<Located>,
 }
 
-/// Reads a document. What was built is given even where there are faults, so that they can be reported together with
-/// those of the content; `None` where the text is not YAML at all.
+/// Parses a document.
+///
+/// The tree is returned even if there are faults, so that they can be reported together with those
+/// of the content. It is `None` if the text is not YAML.
 pub fn parse(text: &str) -> (Option<Tree>, Vec<Located>) {
     let mut builder = Builder {
         nodes: Vec::new(),
@@ -109,7 +117,7 @@ impl Builder {
                         span,
                         String::new(),
                         "a second document".into(),
-                        Some("keep one document a file".into()),
+                        Some("keep one document per file".into()),
                     ));
                 }
             }
@@ -178,7 +186,8 @@ impl Builder {
         Ok(NodeId(self.nodes.len().saturating_sub(1)))
     }
 
-    /// Copies what an alias stands for. Every copied node and level counts, which is what bounds an alias bomb.
+    /// Copies the target of an alias. Every copied node and level counts towards the limits, which
+    /// stops alias bombs.
     fn copy(&mut self, id: NodeId, span: Span, depth: usize) -> Result<NodeId, Located> {
         if depth > MAX_DEPTH {
             return Err(fault(
@@ -250,7 +259,7 @@ impl Builder {
             }
         });
         if anchor != 0 {
-            // Until its end it is null: an alias inside its own anchor copies that.
+            // The node is null until its end, so an alias inside its own anchor copies null.
             self.anchors.insert(anchor, id);
             if is_model {
                 self.models.insert(id);
@@ -349,7 +358,7 @@ impl Builder {
         key.text == MODELS
     }
 
-    /// Where the next value goes.
+    /// Path of the next value.
     fn path(&self) -> String {
         let mut path = String::new();
         for open in &self.open {
@@ -363,21 +372,22 @@ impl Builder {
     }
 }
 
-/// Whether a character does not show, or turns what follows it round: controls, line and paragraph separators, bidirectional formatting.
+/// Whether a character is invisible or changes the direction of text: controls, line and paragraph
+/// separators, bidirectional formatting.
 pub fn invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The first character that a reader of the text does not see, or takes for a line's end where an editor does not: YAML forbids most of
-/// them (5.1), and a lone carriage return would move every fault below it to another line.
+/// Finds the first invisible character, or a line end that editors do not recognise. YAML forbids
+/// most of them (section 5.1). A lone carriage return would shift the line numbers of later faults.
 fn control(text: &str) -> Option<Located> {
     let odd = |(at, c): &(usize, char)| match c {
         '\n' | '\t' => false,
         '\r' => !text
             .get(at.saturating_add(1)..)
             .is_some_and(|rest| rest.starts_with('\n')),
-        // A byte order mark may begin a file.
+        // A byte order mark is allowed at the start of a file.
         '\u{feff}' => *at > 0,
         c => invisible(*c),
     };
@@ -392,12 +402,12 @@ fn control(text: &str) -> Option<Located> {
     Some(fault(
         span,
         String::new(),
-        format!("a character that does not show: U+{:04X}", u32::from(c)),
-        Some("remove it; between double quotes it can be written as an escape".into()),
+        format!("an invisible character: U+{:04X}", u32::from(c)),
+        Some("remove it, or write it as an escape in double quotes".into()),
     ))
 }
 
-/// What plain text stands for, by YAML 1.2's core schema.
+/// Resolves a plain scalar by the core schema of YAML 1.2.
 fn resolve(text: &str) -> Content {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Content::Null,
@@ -465,7 +475,7 @@ fn span_of(raw: &RawSpan) -> Span {
     }
 }
 
-/// The parser's message in our manner: lowercase, no full stop.
+/// The parser's message in our style: lower case, without a full stop.
 fn calm(message: &str) -> String {
     message.trim_end_matches('.').to_lowercase()
 }

@@ -1,8 +1,9 @@
-//! Paths such as `models.digits.inputs[0].shape[1]`: written, read, and followed through a tree.
+//! Paths such as `models.digits.inputs[0].shape[1]`: writing, parsing, and resolving them in a
+//! tree.
 
 use super::tree::{Content, Key, NodeId, Tree};
 
-/// Appends a key; one that holds `.`, `[`, a quote or white space is quoted.
+/// Appends a key. A key with `.`, `[`, a quote or white space is quoted.
 pub fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {
         path.push('.');
@@ -18,7 +19,7 @@ pub fn push_key(path: &mut String, key: &str) {
     }
 }
 
-/// Appends a position.
+/// Appends an index.
 pub fn push_index(path: &mut String, index: usize) {
     path.push_str(&format!("[{index}]"));
 }
@@ -45,7 +46,7 @@ enum Step {
     Index(usize),
 }
 
-/// Reads a path; what cannot be read ends it.
+/// Parses a path, up to the first invalid step.
 fn steps(path: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut rest = path;
@@ -78,7 +79,7 @@ fn steps(path: &str) -> Vec<Step> {
     }
 }
 
-/// Reads up to the closing quote; a backslash takes the next character as it is.
+/// Reads up to the closing quote. A backslash escapes the next character.
 fn quoted(text: &str) -> (String, &str) {
     let mut key = String::new();
     let mut chars = text.chars();
@@ -92,25 +93,25 @@ fn quoted(text: &str) -> (String, &str) {
     (key, chars.as_str())
 }
 
-/// Where a path leads.
-pub struct Place<'t> {
-    /// The deepest node that is there.
+/// Result of resolving a path.
+pub struct Resolved<'t> {
+    /// The deepest existing node.
     pub node: NodeId,
-    /// The key it is under, if it is a mapping's.
+    /// The key of the node, if its parent is a mapping.
     pub key: Option<&'t Key>,
-    /// Whether the whole path is there.
+    /// Whether the complete path exists.
     pub whole: bool,
 }
 
-/// Follows a path as far as the tree goes.
-pub fn follow<'t>(tree: &'t Tree, path: &str) -> Place<'t> {
-    let mut place = Place {
+/// Resolves a path as far as it exists.
+pub fn follow<'t>(tree: &'t Tree, path: &str) -> Resolved<'t> {
+    let mut resolved = Resolved {
         node: tree.root(),
         key: None,
         whole: true,
     };
     for step in steps(path) {
-        let next = match (tree.get(place.node).map(|node| &node.content), &step) {
+        let next = match (tree.get(resolved.node).map(|node| &node.content), &step) {
             (Some(Content::Map(entries)), Step::Key(name)) => entries
                 .iter()
                 .find(|(key, _)| key.text == *name)
@@ -121,14 +122,14 @@ pub fn follow<'t>(tree: &'t Tree, path: &str) -> Place<'t> {
             _ => None,
         };
         match next {
-            Some((node, key)) => (place.node, place.key) = (node, key),
+            Some((node, key)) => (resolved.node, resolved.key) = (node, key),
             None => {
-                place.whole = false;
+                resolved.whole = false;
                 break;
             }
         }
     }
-    place
+    resolved
 }
 
 #[cfg(test)]
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_path_is_read_back_as_it_was() {
+    fn written_paths_read_back_unchanged() {
         for keys in [
             vec!["models", "digits"],
             vec!["models", "a.b", "x[1]"],

@@ -1,4 +1,5 @@
-//! A YAML document as nodes in one arena, each with its place in the text. A node has one holder, but models that an alias made one.
+//! A YAML document as a vector of nodes with source positions. Each node has one parent, except for
+//! models that are shared by aliases.
 
 /// A range of the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,27 +16,27 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeId(pub(super) usize);
 
-/// A key with its place.
+/// A mapping key and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Its text.
+    /// The key's text.
     pub text: String,
-    /// Its place.
+    /// Position.
     pub span: Span,
 }
 
-/// What a node holds.
+/// Content of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// Nothing, `~` or `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number.
+    /// A non-negative integer.
     Unsigned(u64),
-    /// A whole number below zero.
+    /// A negative integer.
     Signed(i64),
-    /// Another number.
+    /// A floating-point number.
     Float(f64),
     /// Text.
     Text(String),
@@ -48,11 +49,12 @@ pub enum Content {
 /// A node.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// What it holds.
+    /// The content.
     pub content: Content,
-    /// Its place.
+    /// Position.
     pub span: Span,
-    /// Of a number, its own characters: what it means where text is expected (a digest of digits, a version).
+    /// For numbers, the original spelling. It is used where text is expected, for example in a
+    /// digest of digits or a version.
     pub plain: Option<Box<str>>,
 }
 
@@ -64,7 +66,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// A tree of nodes whose last is the root.
+    /// A tree with the given root.
     pub(super) fn new(nodes: Vec<Node>, root: NodeId) -> Self {
         Self { nodes, root }
     }
@@ -79,18 +81,18 @@ impl Tree {
         self.nodes.get(id.0)
     }
 
-    /// A node's place.
+    /// Position of a node.
     pub fn span(&self, id: NodeId) -> Span {
         self.get(id).map_or_else(Span::default, |node| node.span)
     }
 
-    /// Whether a node holds others.
+    /// Whether a node is a list or a mapping.
     pub fn is_collection(&self, id: NodeId) -> bool {
         self.get(id)
             .is_some_and(|node| matches!(node.content, Content::List(_) | Content::Map(_)))
     }
 
-    /// Puts other content in a node's place.
+    /// Replaces the content of a node.
     pub(super) fn replace(&mut self, id: NodeId, content: Content) {
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.content = content;
@@ -98,7 +100,7 @@ impl Tree {
         }
     }
 
-    /// The entries of a mapping that the root has under a key.
+    /// The entries of a mapping directly below the root.
     pub(super) fn section(&mut self, key: &str) -> Option<&mut Vec<(Key, NodeId)>> {
         let Content::Map(sections) = &self.get(self.root)?.content else {
             return None;
@@ -111,7 +113,7 @@ impl Tree {
         }
     }
 
-    /// Takes a node out of whatever holds it.
+    /// Removes a node from its parents.
     pub(super) fn detach(&mut self, id: NodeId) {
         for node in &mut self.nodes {
             match &mut node.content {
@@ -122,14 +124,14 @@ impl Tree {
         }
     }
 
-    /// The way from the root to a node, as keys and positions; empty for the root and for a node that is not there.
+    /// Path from the root to a node; empty for the root and for unknown nodes.
     pub fn path_to(&self, id: NodeId) -> String {
         let mut path = String::new();
         self.search(self.root, id, &mut path);
         path
     }
 
-    /// Depth is bounded by the parser, so recursion is.
+    /// The parser bounds the depth, and so the recursion.
     fn search(&self, at: NodeId, id: NodeId, path: &mut String) -> bool {
         if at == id {
             return true;

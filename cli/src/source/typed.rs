@@ -1,5 +1,5 @@
-//! A tree to `raw::Policy`, every fault kept: at each one the offending node is noted and taken out, and the reading
-//! starts again, a bounded number of times.
+//! Converts a tree into a `raw::Policy` and reports every type error. At each error the faulty node
+//! is removed and deserialization restarts, a bounded number of times.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +12,27 @@ use super::parse::{MAX_FAULTS, MODELS};
 use super::tree::{Content, Key, NodeId, Tree};
 use super::{Located, path};
 
-/// Names closer than this (Jaro-Winkler, 0 to 1) are taken for a misspelling; clap's own bound.
+/// Minimum Jaro-Winkler similarity for a suggestion (0 to 1), as in clap.
 const ALIKE: f64 = 0.7;
 
-/// What could be read.
+/// Result of the conversion.
 pub struct Typed {
-    /// The policy without the nodes that were taken out.
+    /// The policy, without the removed nodes.
     pub policy: raw::Policy,
-    /// Why they were.
+    /// Why nodes were removed.
     pub faults: Vec<Located>,
-    /// Where they were: what validation says of these places is a consequence.
-    pub holes: Vec<Hole>,
+    /// Paths of the removed nodes. Validation faults at these paths are only consequences.
+    pub omitted: Vec<OmittedPath>,
 }
 
-/// A place that something was taken out of.
-pub struct Hole {
+/// A path where the document is incomplete.
+pub struct OmittedPath {
     path: String,
     below: bool,
 }
 
-impl Hole {
-    /// A place whose content is missing, and so is what is below it.
+impl OmittedPath {
+    /// A path whose content is missing, including everything below it.
     pub fn below(path: &str) -> Self {
         Self {
             path: path.to_owned(),
@@ -49,10 +49,11 @@ impl Hole {
     }
 }
 
-/// Reads a policy out of a tree, and leaves in the tree what was read. Models that are one node are read once, and are one in the policy.
+/// Converts a tree into a policy. The tree keeps only what was read. Models that share a node are
+/// read once and shared in the policy.
 pub fn typed(tree: &mut Tree) -> Typed {
-    let (first, others) = apart(tree);
-    let mut typed = each_once(tree);
+    let (first, others) = split_aliases(tree);
+    let mut typed = deserialize_all(tree);
     let models = &mut typed.policy.models;
     for (key, node) in &others {
         let model = first.get(node).and_then(|first| models.get(first)).cloned();
@@ -66,9 +67,9 @@ pub fn typed(tree: &mut Tree) -> Typed {
     typed
 }
 
-/// Takes out of the tree the models that are there under another name too; the first in name order stays, as validation has it. Beside them: which
-/// name each node has that stays.
-fn apart(tree: &mut Tree) -> (BTreeMap<NodeId, String>, Vec<(Key, NodeId)>) {
+/// Removes models that share a node with another model from the tree. The first in name order
+/// stays, as validation expects. Returns that name for each node, and the removed entries.
+fn split_aliases(tree: &mut Tree) -> (BTreeMap<NodeId, String>, Vec<(Key, NodeId)>) {
     let mut first = BTreeMap::<NodeId, String>::new();
     let Some(entries) = tree.section(MODELS) else {
         return Default::default();
@@ -85,9 +86,9 @@ fn apart(tree: &mut Tree) -> (BTreeMap<NodeId, String>, Vec<(Key, NodeId)>) {
     (first, others)
 }
 
-fn each_once(tree: &mut Tree) -> Typed {
+fn deserialize_all(tree: &mut Tree) -> Typed {
     let mut faults = Vec::new();
-    let mut holes = Vec::new();
+    let mut omitted = Vec::new();
     let mut emptied: Vec<NodeId> = Vec::new();
     while faults.len() < MAX_FAULTS {
         let error = match raw::Policy::deserialize(At::root(tree)) {
@@ -95,7 +96,7 @@ fn each_once(tree: &mut Tree) -> Typed {
                 return Typed {
                     policy,
                     faults,
-                    holes,
+                    omitted,
                 };
             }
             Err(error) => error,
@@ -105,10 +106,11 @@ fn each_once(tree: &mut Tree) -> Typed {
         if !known {
             let misspelled = misspelling(&error.problem);
             let fault = describe(tree, node, error);
-            holes.extend(consequences(&fault.path, misspelled));
+            omitted.extend(consequences(&fault.path, misspelled));
             faults.push(fault);
         }
-        // An empty mapping keeps a name alive for what refers to it; where that does not fit either, the node goes.
+        // An empty mapping replaces the node, so that references to its name stay valid. If that
+        // does not fit either, the node is removed.
         let unknown_key = faults
             .last()
             .is_some_and(|fault| fault.message.starts_with("unknown key"));
@@ -125,12 +127,12 @@ fn each_once(tree: &mut Tree) -> Typed {
     Typed {
         policy: raw::Policy::default(),
         faults,
-        holes,
+        omitted,
     }
 }
 
-/// Reads a document of any kind, up to its first fault.
-pub fn one<T: DeserializeOwned>(tree: &Tree) -> Result<T, Located> {
+/// Deserializes a document of any type, up to the first error.
+pub fn deserialize_one<T: DeserializeOwned>(tree: &Tree) -> Result<T, Located> {
     T::deserialize(At::root(tree)).map_err(|error| {
         let node = error.at.unwrap_or(tree.root());
         describe(tree, node, error)
@@ -145,32 +147,32 @@ fn misspelling(problem: &Problem) -> Option<&'static str> {
     }
 }
 
-/// Places at which a fault would only repeat one at `path`: the place itself and what is below it, the key it was meant to
-/// be, and the collection that now lacks it.
-fn consequences(path: &str, misspelled: Option<&str>) -> Vec<Hole> {
+/// Paths where validation faults would repeat the fault at `path`: the path itself and below, the
+/// key that was probably meant, and the collection that lacks the element.
+fn consequences(path: &str, misspelled: Option<&str>) -> Vec<OmittedPath> {
     let parent = path::parent(path).to_owned();
-    let mut holes = vec![Hole {
+    let mut omitted = vec![OmittedPath {
         path: path.to_owned(),
         below: true,
     }];
     if let Some(key) = misspelled {
         let mut meant = parent.clone();
         path::push_key(&mut meant, key);
-        holes.push(Hole {
+        omitted.push(OmittedPath {
             path: meant,
             below: true,
         });
     }
     if misspelled.is_some() || path.ends_with(']') {
-        holes.push(Hole {
+        omitted.push(OmittedPath {
             path: parent,
             below: false,
         });
     }
-    holes
+    omitted
 }
 
-/// An error in words, with its place and what to write instead.
+/// Describes an error, with its position and a suggestion.
 fn describe(tree: &Tree, node: NodeId, error: Error) -> Located {
     let at = tree.path_to(node);
     let mut span = tree.span(node);
@@ -212,13 +214,13 @@ fn describe(tree: &Tree, node: NodeId, error: Error) -> Located {
     }
 }
 
-/// What serde expects, in words that do not speak of Rust.
+/// A type that serde expects, without Rust's terms.
 fn in_words(expected: &str) -> &str {
     match expected {
         "a map" => "a mapping",
         "a sequence" => "a list",
         "a boolean" => "true or false",
-        "u64" => "a whole number from 0 on",
+        "u64" => "a whole number of at least 0",
         "i64" => "a whole number",
         "f64" => "a number",
         "a string" => "text",
@@ -228,7 +230,7 @@ fn in_words(expected: &str) -> &str {
     }
 }
 
-/// The name that was probably meant.
+/// The most similar name.
 fn closest<'k>(name: &str, known: &'k [&'static str]) -> Option<&'k &'static str> {
     known
         .iter()
@@ -238,10 +240,10 @@ fn closest<'k>(name: &str, known: &'k [&'static str]) -> Option<&'k &'static str
         .map(|(_, candidate)| candidate)
 }
 
-/// The name that was probably meant, else all that there are.
+/// Suggests the most similar name, or else lists all names.
 fn suggest(name: &str, known: &[&'static str]) -> String {
     match closest(name, known) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
-        None => format!("known here: {}", known.join(", ")),
+        None => format!("known are: {}", known.join(", ")),
     }
 }

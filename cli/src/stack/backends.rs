@@ -1,5 +1,5 @@
-//! Embedded backends: processes of ours that serve models. One that ends makes its own models
-//! unready and is started again; the gate and all other models go on.
+//! Embedded backends: child processes that serve models. If one exits, only its own models become
+//! unready, and it is restarted.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::child::Child;
 use super::plan::Part;
-use super::run::{START_PATIENCE, get_ready};
+use super::run::{START_TIMEOUT, get_ready};
 
-/// Pause before the first start after an end. Each further one takes twice as long.
+/// Delay before the first restart. It doubles with every further restart.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause. A process that ran for longer than this starts with the shortest one again.
+/// Longest delay. It is reset after a process has run for longer than this.
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 
-/// All embedded backends of a gate. Their processes end with this.
+/// All embedded backends of a gate. Their processes end when this is dropped.
 pub struct Backends {
     tasks: JoinSet<()>,
-    /// How many have taken connections or ended once.
+    /// Number of backends that became ready or ended at least once.
     settled: watch::Receiver<usize>,
     notes: mpsc::UnboundedReceiver<String>,
 }
 
 impl Backends {
-    /// Starts each. Must be called on the main thread: see [`Child::start`].
+    /// Starts all backends. Must be called on the main thread, see [`Child::start`].
     pub fn start(parts: &[Part]) -> Self {
         let (settle, settled) = watch::channel(0);
         let (note, notes) = mpsc::unbounded_channel();
@@ -41,19 +41,19 @@ impl Backends {
         }
     }
 
-    /// Waits until each has taken connections or ended, or has had its time.
+    /// Waits until each backend is ready or has ended, up to a timeout.
     pub async fn settle(&mut self) {
         let count = self.tasks.len();
         let settled = self.settled.wait_for(|settled| *settled >= count);
-        let _ = timeout(START_PATIENCE, settled).await;
+        let _ = timeout(START_TIMEOUT, settled).await;
     }
 
-    /// Ends all of them.
+    /// Ends all backends.
     pub async fn end(mut self) {
         self.tasks.shutdown().await;
     }
 
-    /// Passes on a note whenever one ends, for ever.
+    /// Forwards a note whenever a backend ends. Never returns.
     pub async fn follow(&mut self, note: &dyn Fn(&str)) -> Infallible {
         loop {
             match self.notes.recv().await {
@@ -64,7 +64,7 @@ impl Backends {
     }
 }
 
-/// Starts one process whenever it does not run.
+/// Runs one process and restarts it whenever it ends.
 async fn keep(part: Part, settle: watch::Sender<usize>, notes: mpsc::UnboundedSender<String>) {
     let mut pause = FIRST_PAUSE;
     let mut first = true;
@@ -72,21 +72,21 @@ async fn keep(part: Part, settle: watch::Sender<usize>, notes: mpsc::UnboundedSe
         let settled = usize::from(std::mem::take(&mut first));
         settle.send_modify(|count| *count = count.saturating_add(settled));
     };
-    // The other end is gone once the gate ends.
-    let tell = |text: String| drop(notes.send(text));
+    // The receiver is gone once the gate ends.
+    let notify = |text: String| drop(notes.send(text));
     loop {
         let began = Instant::now();
         let why = match Child::start(&part.spec) {
             Ok(mut child) => {
                 tokio::select! {
-                    status = child.wait() => child.obituary(&status),
+                    status = child.wait() => child.exit_report(&status),
                     ready = get_ready(&part.ready) => {
                         settled();
                         if let Err(why) = ready {
-                            tell(format!("warning: {} is not ready: {why}", child.name()));
+                            notify(format!("warning: {} is not ready: {why}", child.name()));
                         }
                         let status = child.wait().await;
-                        child.obituary(&status)
+                        child.exit_report(&status)
                     }
                 }
             }
@@ -96,7 +96,7 @@ async fn keep(part: Part, settle: watch::Sender<usize>, notes: mpsc::UnboundedSe
         if began.elapsed() > LAST_PAUSE {
             pause = FIRST_PAUSE;
         }
-        tell(format!("warning: {why}\nit is started again in {pause:?}"));
+        notify(format!("warning: {why}\nit restarts in {pause:?}"));
         sleep(pause).await;
         pause = pause.saturating_mul(2).min(LAST_PAUSE);
     }

@@ -1,6 +1,11 @@
-//! The listener's certificates while it runs: judged when their files change, and laid before Envoy as a file of its own each. What does not fit is told
-//! and not laid, so that what was laid before goes on serving: a list that is emptied by accident revokes as before. The gate's own certificate and
-//! the clients' authorities stand for themselves: a key that does not fit keeps no revocation back.
+//! Certificates of the listener at run time.
+//!
+//! Files are checked whenever they change, and written as separate secret files for Envoy. Unusable
+//! files are reported and not written, so the previous ones stay in force. An accidentally emptied
+//! list therefore still revokes.
+//!
+//! The gate's own certificate and the clients' authorities are independent: an unusable key does
+//! not delay a revocation.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,80 +17,80 @@ use super::envoy::{SecretCounts, secret_counts};
 use super::probe::Target;
 use super::watch::Watch;
 use crate::Failure;
-use crate::certificates::{self, Authorities, Identity, Unfit};
+use crate::certificates::{self, Authorities, Identity, UnusableFile};
 use crate::render::envoy::tls::{self, SecretFile};
 use crate::replace::{Mode, replace};
 
-/// A key is its owner's.
+/// Mode of secret files: owner only.
 const MODE: u32 = 0o600;
-/// Time for Envoy to take a secret up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at whether it has.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Timeout for Envoy to load a secret.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval between polls of Envoy's counters.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The files, and what was laid of them.
+/// The certificate files, and the versions in force.
 #[derive(Debug)]
 pub struct Certificates {
     tls: Tls,
-    /// What the files' names are relative to.
+    /// Folder that file names are relative to.
     root: PathBuf,
-    /// Where Envoy looks.
+    /// Folder of the secret files.
     folder: PathBuf,
-    identity: Laid<Identity>,
-    authorities: Option<Laid<Authorities>>,
+    identity: Active<Identity>,
+    authorities: Option<Active<Authorities>>,
 }
 
 #[derive(Debug)]
-struct Laid<T> {
+struct Active<T> {
     watch: Watch,
     in_force: T,
 }
 
-/// What became of files that changed.
+/// Outcome of a change of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// They are in force.
+pub enum CertificateEvent {
+    /// The files are in force.
     Taken {
-        /// Which.
-        what: What,
-        /// Certificates that are revoked, where it is authorities that changed.
+        /// The files that changed.
+        what: CertificateSet,
+        /// Number of revoked certificates, if the authorities changed.
         revoked: Option<usize>,
     },
-    /// They are laid, and whether Envoy has taken them nobody knows.
-    Laid {
-        /// Which.
-        what: What,
-        /// Why.
+    /// The files were written, but Envoy did not confirm that it loaded them.
+    Unconfirmed {
+        /// The files that changed.
+        what: CertificateSet,
+        /// The cause.
         why: String,
     },
-    /// They cannot be used, or not in the place of those before, which stay in force.
+    /// The files cannot be used, or must not replace the previous ones, which stay in force.
     Kept {
-        /// Which.
-        what: What,
-        /// Why.
+        /// The files that changed.
+        what: CertificateSet,
+        /// The cause.
         why: String,
     },
 }
 
 /// Why a secret is not known to be in force.
-enum Doubt {
-    /// It is not.
-    Refused(String),
-    /// Envoy has not said.
-    Silence(String),
+enum NotConfirmed {
+    /// Envoy rejected it.
+    Rejected(String),
+    /// Envoy did not confirm it.
+    NoAnswer(String),
 }
 
-/// Which of the two.
+/// One of the two independent sets of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum CertificateSet {
     /// The gate's own certificate.
     Identity,
     /// The clients' authorities.
     Authorities,
 }
 
-impl What {
-    /// The fields of a policy.
+impl CertificateSet {
+    /// The policy's keys for these files.
     pub const fn fields(self) -> &'static str {
         match self {
             Self::Identity => "listen.tls.{cert,key}",
@@ -102,15 +107,15 @@ impl What {
 }
 
 impl Certificates {
-    /// Reads a listener's files and lays them where Envoy will look. `root` is what their names are relative to.
+    /// Reads a listener's files and writes the secret files. File names are relative to `root`.
     ///
     /// # Errors
-    /// One of them cannot be used: every reason.
-    pub fn lay(listener: &Tls, root: &Path, folder: &Path) -> Result<Self, Failure> {
+    /// At least one file cannot be used; every cause is listed.
+    pub fn write(listener: &Tls, root: &Path, folder: &Path) -> Result<Self, Failure> {
         let watch = |names: [Option<&str>; 2]| {
             Watch::new(names.into_iter().flatten().map(|name| root.join(name)))
         };
-        // From before they are read.
+        // The watch starts before the files are read.
         let own = watch([Some(listener.cert()), Some(listener.key())]);
         let clients = watch([listener.client_ca(), listener.client_crl()]);
         let identity = certificates::identity(listener, root);
@@ -122,50 +127,53 @@ impl Certificates {
                 let faults: Vec<_> = faults
                     .chain(authorities.err().unwrap_or_default())
                     .collect();
-                return Err(Failure::Input(told(&faults)));
+                return Err(Failure::Input(describe(&faults)));
             }
         };
-        let laid = Self {
+        let active = Self {
             tls: listener.clone(),
             root: root.to_owned(),
             folder: folder.to_owned(),
-            identity: Laid {
+            identity: Active {
                 watch: own,
                 in_force: identity,
             },
-            authorities: authorities.map(|in_force| Laid {
+            authorities: authorities.map(|in_force| Active {
                 watch: clients,
                 in_force,
             }),
         };
-        laid.put(&tls::identity(&laid.identity.in_force))?;
-        if let Some(authorities) = &laid.authorities {
-            laid.put(&tls::authorities(&authorities.in_force))?;
+        active.put(&tls::identity(&active.identity.in_force))?;
+        if let Some(authorities) = &active.authorities {
+            active.put(&tls::authorities(&authorities.in_force))?;
         }
-        Ok(laid)
+        Ok(active)
     }
 
     fn put(&self, (name, secret): &SecretFile) -> Result<(), Failure> {
         let file = self.folder.join(name);
-        replace(&file, secret.to_yaml(), Mode::Of(MODE))
+        replace(&file, secret.to_yaml(), Mode::Exact(MODE))
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
     }
 
-    /// Whether Envoy took what was laid for it at its start.
+    /// Waits until Envoy has loaded the secrets that it was started with.
     ///
     /// # Errors
-    /// It refuses one of them, or says nothing of it in time.
+    /// Envoy rejected a secret, or did not confirm it in time.
     pub async fn taken(&self, envoy: &Target) -> Result<(), String> {
-        let authorities = self.authorities.as_ref().map(|_| What::Authorities);
-        for what in std::iter::once(What::Identity).chain(authorities) {
+        let authorities = self
+            .authorities
+            .as_ref()
+            .map(|_| CertificateSet::Authorities);
+        for what in std::iter::once(CertificateSet::Identity).chain(authorities) {
             let arrived = arrived(envoy, what, SecretCounts::default()).await;
-            arrived.map_err(|(Doubt::Refused(why) | Doubt::Silence(why))| why)?;
+            arrived.map_err(|(NotConfirmed::Rejected(why) | NotConfirmed::NoAnswer(why))| why)?;
         }
         Ok(())
     }
 
-    /// Waits until files of one of the two are others, and have stopped changing. Cancelled, it has lost nothing.
-    pub async fn changed(&mut self) -> What {
+    /// Waits until files of one set have changed and settled. Cancellation-safe.
+    pub async fn changed(&mut self) -> CertificateSet {
         let clients = async {
             match &mut self.authorities {
                 Some(authorities) => authorities.watch.settled().await,
@@ -173,119 +181,129 @@ impl Certificates {
             }
         };
         tokio::select! {
-            () = self.identity.watch.settled() => What::Identity,
-            _ = clients => What::Authorities,
+            () = self.identity.watch.settled() => CertificateSet::Identity,
+            _ = clients => CertificateSet::Authorities,
         }
     }
 
-    /// Reads the files of one of the two, and has Envoy take them if they fit and are others than those in force.
-    /// Authorities that do not fit keep no revocation list back that does.
-    pub async fn renew(&mut self, what: What, envoy: &Target) -> Vec<News> {
-        let kept = |why: String| vec![News::Kept { what, why }];
+    /// Reads one set of files, and writes its secret if it is valid and differs from the one in
+    /// force. Invalid authorities do not delay valid revocation lists.
+    pub async fn renew(&mut self, what: CertificateSet, envoy: &Target) -> Vec<CertificateEvent> {
+        let kept = |why: String| vec![CertificateEvent::Kept { what, why }];
         let mut unfit_authorities = None;
         let (fresh, before, revoked) = match what {
-            What::Identity => {
+            CertificateSet::Identity => {
                 self.identity.watch.begin();
                 let read = certificates::identity(&self.tls, &self.root);
-                if !self.identity.watch.stands() {
+                if !self.identity.watch.is_unchanged() {
                     return Vec::new();
                 }
                 let fresh = match read {
                     Ok(fresh) => fresh,
-                    Err(unfit) => return kept(told(&[unfit])),
+                    Err(unfit) => return kept(describe(&[unfit])),
                 };
                 let before = std::mem::replace(&mut self.identity.in_force, fresh);
-                let laid = tls::identity(&self.identity.in_force);
-                (laid, Before::Identity(before), None)
+                let active = tls::identity(&self.identity.in_force);
+                (active, Previous::Identity(before), None)
             }
-            What::Authorities => {
-                let Some(laid) = &mut self.authorities else {
+            CertificateSet::Authorities => {
+                let Some(active) = &mut self.authorities else {
                     return Vec::new();
                 };
-                laid.watch.begin();
+                active.watch.begin();
                 let read = certificates::authorities(&self.tls, &self.root);
-                let lists = laid.in_force.with_lists(&self.tls, &self.root);
-                if !laid.watch.stands() {
+                let lists = active.in_force.with_lists(&self.tls, &self.root);
+                if !active.watch.is_unchanged() {
                     return Vec::new();
                 }
                 let fresh = match (read, lists) {
                     (Some(Ok(fresh)), _) => fresh,
                     (Some(Err(unfit)), Some(lists)) => {
-                        unfit_authorities = Some(told(&unfit));
+                        unfit_authorities = Some(describe(&unfit));
                         lists
                     }
-                    (Some(Err(unfit)), None) => return kept(told(&unfit)),
+                    (Some(Err(unfit)), None) => return kept(describe(&unfit)),
                     (None, _) => return Vec::new(),
                 };
-                if let Err(unfit) = fresh.may_follow(&laid.in_force, &self.tls, &self.root) {
-                    return kept(told(&[unfit]));
+                if let Err(unfit) = fresh.may_follow(&active.in_force, &self.tls, &self.root) {
+                    return kept(describe(&[unfit]));
                 }
                 let revoked = fresh.crl.is_some().then(|| fresh.revoked());
-                let before = std::mem::replace(&mut laid.in_force, fresh);
-                let fresh = tls::authorities(&laid.in_force);
-                (fresh, Before::Authorities(before), revoked)
+                let before = std::mem::replace(&mut active.in_force, fresh);
+                let fresh = tls::authorities(&active.in_force);
+                (fresh, Previous::Authorities(before), revoked)
             }
         };
-        let unfit = unfit_authorities.map(|why| News::Kept { what, why });
-        let old = before.laid();
+        let unfit = unfit_authorities.map(|why| CertificateEvent::Kept { what, why });
+        let old = before.secret_file();
         if old == fresh {
             return unfit.into_iter().collect();
         }
         let counts = secret_counts(envoy, what.secret()).await;
         let arrived = match (self.put(&fresh), counts) {
-            (Err(failure), _) => Err(Doubt::Refused(failure.to_string())),
+            (Err(failure), _) => Err(NotConfirmed::Rejected(failure.to_string())),
             (Ok(()), Some(counts)) => arrived(envoy, what, counts).await,
-            // Without what it said before, what it says now tells nothing.
+            // Without earlier counters, later ones prove nothing.
             (Ok(()), None) => {
-                let why = "Envoy does not answer";
-                Err(Doubt::Silence(format!("{}: {why}", what.fields())))
+                let why = "Envoy does not respond";
+                Err(NotConfirmed::NoAnswer(format!("{}: {why}", what.fields())))
             }
         };
         let news = match arrived {
-            Ok(()) => News::Taken { what, revoked },
-            // It may take them at any moment: those before would let in again whom these keep out.
-            Err(Doubt::Silence(why)) => News::Laid { what, why },
-            Err(Doubt::Refused(why)) => self.put_back(what, before, &old, why),
+            Ok(()) => CertificateEvent::Taken { what, revoked },
+            // Envoy may still load the new secret. Restoring the old one could admit revoked
+            // clients.
+            Err(NotConfirmed::NoAnswer(why)) => CertificateEvent::Unconfirmed { what, why },
+            Err(NotConfirmed::Rejected(why)) => self.put_back(what, before, &old, why),
         };
         std::iter::once(news).chain(unfit).collect()
     }
 
-    /// Envoy goes on with what it has; a listener that is made later reads the file anew.
-    fn put_back(&mut self, what: What, before: Before, old: &SecretFile, why: String) -> News {
+    /// Restores a secret file. Envoy keeps its secret, but a later listener would read the file.
+    fn put_back(
+        &mut self,
+        what: CertificateSet,
+        before: Previous,
+        old: &SecretFile,
+        why: String,
+    ) -> CertificateEvent {
         let why = match self.put(old) {
             Ok(()) => why,
             Err(failure) => format!("{why}\n{failure}"),
         };
         match before {
-            Before::Identity(before) => self.identity.in_force = before,
-            Before::Authorities(before) => {
-                if let Some(laid) = &mut self.authorities {
-                    laid.in_force = before;
+            Previous::Identity(before) => self.identity.in_force = before,
+            Previous::Authorities(before) => {
+                if let Some(active) = &mut self.authorities {
+                    active.in_force = before;
                 }
             }
         }
-        News::Kept { what, why }
+        CertificateEvent::Kept { what, why }
     }
 
-    /// Reads all of them, whether they changed or not.
-    pub async fn renew_all(&mut self, envoy: &Target) -> Vec<News> {
-        let authorities = self.authorities.as_ref().map(|_| What::Authorities);
+    /// Reads all files, changed or not.
+    pub async fn renew_all(&mut self, envoy: &Target) -> Vec<CertificateEvent> {
+        let authorities = self
+            .authorities
+            .as_ref()
+            .map(|_| CertificateSet::Authorities);
         let mut news = Vec::new();
-        for what in std::iter::once(What::Identity).chain(authorities) {
+        for what in std::iter::once(CertificateSet::Identity).chain(authorities) {
             news.extend(self.renew(what, envoy).await);
         }
         news
     }
 }
 
-/// What was in force.
-enum Before {
+/// The previous version of a secret.
+enum Previous {
     Identity(Identity),
     Authorities(Authorities),
 }
 
-impl Before {
-    fn laid(&self) -> SecretFile {
+impl Previous {
+    fn secret_file(&self) -> SecretFile {
         match self {
             Self::Identity(identity) => tls::identity(identity),
             Self::Authorities(authorities) => tls::authorities(authorities),
@@ -293,28 +311,32 @@ impl Before {
     }
 }
 
-/// Waits until Envoy has said of a secret more than it had before.
-async fn arrived(envoy: &Target, what: What, before: SecretCounts) -> Result<(), Doubt> {
-    let give_up = Instant::now().checked_add(PATIENCE);
+/// Waits until Envoy's counters for a secret increase.
+async fn arrived(
+    envoy: &Target,
+    what: CertificateSet,
+    before: SecretCounts,
+) -> Result<(), NotConfirmed> {
+    let give_up = Instant::now().checked_add(TIMEOUT);
     loop {
         if let Some(counts) = secret_counts(envoy, what.secret()).await {
             if counts.rejected > before.rejected {
-                let why = "Envoy refuses what was read: its log says why";
-                return Err(Doubt::Refused(format!("{}: {why}", what.fields())));
+                let why = "Envoy rejects the files: see its log";
+                return Err(NotConfirmed::Rejected(format!("{}: {why}", what.fields())));
             }
             if counts.taken > before.taken {
                 return Ok(());
             }
         }
         if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
-            let why = "Envoy did not take what was read in time";
-            return Err(Doubt::Silence(format!("{}: {why}", what.fields())));
+            let why = "Envoy did not load the files in time";
+            return Err(NotConfirmed::NoAnswer(format!("{}: {why}", what.fields())));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-fn told(faults: &[Unfit]) -> String {
+fn describe(faults: &[UnusableFile]) -> String {
     let lines: Vec<_> = faults
         .iter()
         .map(|unfit| format!("{unfit} ({})", unfit.fix))

@@ -1,4 +1,4 @@
-//! One process of ours: its log in a file, dead when we are.
+//! A child process with a log file. It is killed when this process ends.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -14,28 +14,29 @@ use rustix::process::{
 use tokio::process::{Child as Process, Command};
 use tokio::time::timeout;
 
-/// What is shown of a log when its process failed, bytes.
+/// Length of the log excerpt when a process failed, bytes.
 const TAIL_BYTES: u64 = 4096;
 
-/// Opens no link: what it leads to is not ours to write to. The flag is of a few bits, and of no sign.
+/// Open flag that rejects symbolic links, because they may lead to other users' files. The
+/// conversion is lossless.
 pub const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
-/// How to start one.
+/// How to start a process.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// What to call it.
+    /// Name for messages.
     pub name: String,
     /// The binary.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Command-line arguments.
     pub arguments: Vec<OsString>,
-    /// Its whole environment.
+    /// The complete environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Where standard output and error go; written anew.
+    /// File for standard output and error; truncated at start.
     pub log: PathBuf,
 }
 
-/// One that runs.
+/// A running process.
 #[derive(Debug)]
 pub struct Child {
     name: String,
@@ -44,13 +45,14 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts it. Must be called on the main thread: the kernel ties a child's death signal to the thread that made it.
+    /// Starts a process. Must be called on the main thread, because the kernel binds a child's
+    /// death signal to the thread that started it.
     #[expect(
         unsafe_code,
         reason = "there is no safe way to set a death signal between fork and exec"
     )]
     pub fn start(spec: &Spec) -> io::Result<Self> {
-        // Logs name clients and causes: they are their owner's.
+        // Logs contain names of clients and causes, so only the owner may read them.
         let log = OpenOptions::new()
             .write(true)
             .create(true)
@@ -67,13 +69,15 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A terminal's Ctrl-C is for us alone: we stop the others in order.
+            // A separate process group: Ctrl-C in a terminal reaches only this process, which stops
+            // the children in order.
             .process_group(0)
             .kill_on_drop(true);
-        // SAFETY: between fork and exec only async-signal-safe calls may be made. These are two raw system calls that neither
-        // allocate nor lock; the error is made without allocation.
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes
+        // two raw system calls, which neither allocate nor lock. The error is created without
+        // allocation.
         unsafe {
-            command.pre_exec(move || die_with(parent));
+            command.pre_exec(move || kill_with_parent(parent));
         }
         Ok(Self {
             name: spec.name.clone(),
@@ -82,59 +86,59 @@ impl Child {
         })
     }
 
-    /// What it is called.
+    /// Name for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its number, while it runs.
+    /// Process id, while the process runs.
     pub fn pid(&self) -> Option<Pid> {
         let id = self.process.id()?;
         Pid::from_raw(i32::try_from(id).ok()?)
     }
 
-    /// Waits until it ends.
+    /// Waits until the process ends.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.process.wait().await
     }
 
-    /// Asks it to stop; true if it did within the time.
+    /// Sends SIGTERM and waits; returns whether the process ended in time.
     pub async fn stop(&mut self, patience: Duration) -> bool {
         if let Some(pid) = self.pid() {
-            // Not yet waited for, so the number is still its own.
+            // The process was not reaped yet, so the process id is still valid.
             let _ = kill_process(pid, Signal::TERM);
         }
         timeout(patience, self.process.wait()).await.is_ok()
     }
 
-    /// Ends it, now.
+    /// Kills the process.
     pub async fn kill(&mut self) {
-        // Fails only for one that has ended.
+        // Fails only if the process has already ended.
         let _ = self.process.kill().await;
     }
 
-    /// What became of it, with the end of its log.
-    pub fn obituary(&self, status: &io::Result<ExitStatus>) -> String {
+    /// Describes how the process ended, with the end of its log.
+    pub fn exit_report(&self, status: &io::Result<ExitStatus>) -> String {
         let how = match status {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
         format!(
-            "{} ended by itself ({how}); the end of {}:\n{}",
+            "{} ended unexpectedly ({how}); the end of {}:\n{}",
             self.name,
             self.log.display(),
             tail(&self.log)
         )
     }
 
-    /// The end of its log.
+    /// The end of the process's log.
     pub fn log_tail(&self) -> String {
         format!("the end of {}:\n{}", self.log.display(), tail(&self.log))
     }
 }
 
-/// In the child: to be killed when the parent is, even if that has happened already.
-fn die_with(parent: Pid) -> io::Result<()> {
+/// Runs in the child: requests SIGKILL when the parent ends, and fails if it has already ended.
+fn kill_with_parent(parent: Pid) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid() == Some(parent) {
         Ok(())

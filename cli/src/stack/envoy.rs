@@ -1,4 +1,4 @@
-//! Envoy: where it is, whether it takes a configuration, and what its admin socket says.
+//! Envoy: finding its binary, validating configuration, and its admin interface.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use tensorgate_policy::hex;
 use super::private_dir::PrivateDir;
 use super::probe::{Target, ask};
 
-/// Lines of Envoy's that are shown when it refuses a configuration.
+/// Maximum number of Envoy's log lines in an error message.
 const SHOWN_LINES: usize = 12;
 
-/// The binary: `ENVOY`, else the one that `make setup` put into the cache, else `PATH`.
+/// Finds the binary: `ENVOY`, the cache of `make setup`, then `PATH`.
 pub fn find() -> Result<PathBuf, Failure> {
     if let Some(named) = std::env::var_os("ENVOY").filter(|value| !value.is_empty()) {
         let named = PathBuf::from(named);
@@ -25,7 +25,7 @@ pub fn find() -> Result<PathBuf, Failure> {
             Ok(named)
         } else {
             Err(Failure::Input(format!(
-                "ENVOY names {}, which is no file",
+                "ENVOY names {}, which is not a file",
                 named.display()
             )))
         };
@@ -53,7 +53,7 @@ fn cache() -> Option<PathBuf> {
     set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))
 }
 
-/// A fresh context key, 64 hex digits.
+/// Generates a context key of 64 hex digits.
 pub fn context_key() -> Result<String, Failure> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)
@@ -61,8 +61,8 @@ pub fn context_key() -> Result<String, Failure> {
     Ok(hex(&random))
 }
 
-/// Has Envoy validate a bootstrap, which is told where its files of secrets lie. Envoy starts the filter's VM and configures it, so the
-/// module must be there; certificates need not be.
+/// Validates a bootstrap with Envoy. `bootstrap` gets the folder of the secret files. Envoy
+/// configures the filter's VM, so the module must exist; certificates need not.
 pub fn validate(
     secrets: &[(String, String)],
     bootstrap: impl FnOnce(&Path) -> Result<String, RenderError>,
@@ -102,15 +102,15 @@ pub fn validate(
     let lines: Vec<&str> = said.lines().rev().take(SHOWN_LINES).collect();
     let lines: Vec<&str> = lines.into_iter().rev().collect();
     Err(Failure::Failed(format!(
-        "Envoy refuses the configuration:\n{}",
+        "Envoy rejects the configuration:\n{}",
         lines.join("\n")
     )))
 }
 
-/// The command line for a bootstrap.
+/// Envoy's command-line arguments.
 pub fn arguments(bootstrap: &Path, concurrency: Option<u16>, dev: bool) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["-c".into(), bootstrap.into()];
-    // Without hot restart there is no shared memory between Envoys, and any number of them can run.
+    // Without hot restart, several Envoys can run without shared memory.
     arguments.push("--disable-hot-restart".into());
     let (general, wasm) = if dev {
         ("info", "wasm:debug")
@@ -124,8 +124,8 @@ pub fn arguments(bootstrap: &Path, concurrency: Option<u16>, dev: bool) -> Vec<O
     arguments
 }
 
-/// How control planes have Envoy end the connections of a listener that has changed: with the next
-/// answer, and those without one after this time.
+/// Drain settings of a control plane. Connections of a changed listener end with their next
+/// response, or after this time.
 pub fn drain_arguments(plane: ControlPlane) -> Vec<OsString> {
     let Some(seconds) = plane.drain_s() else {
         return Vec::new();
@@ -136,7 +136,7 @@ pub fn drain_arguments(plane: ControlPlane) -> Vec<OsString> {
         .into()
 }
 
-/// Where the gate listens, as Envoy says it: the policy may leave the port to the system.
+/// The gate's address according to Envoy. The policy may leave the port to the system.
 pub async fn gate_address(admin: &Target) -> Option<SocketAddr> {
     let listeners: serde_json::Value =
         serde_json::from_str(&ask(admin, "GET", "/listeners?format=json").await.ok()?).ok()?;
@@ -148,7 +148,7 @@ pub async fn gate_address(admin: &Target) -> Option<SocketAddr> {
     ))
 }
 
-/// What Envoy has rejected of the configuration that it follows. It runs on without.
+/// Parts of the configuration that Envoy rejected. It continues without them.
 pub async fn rejected(admin: &Target) -> Vec<String> {
     let said = ask(admin, "GET", "/stats?filter=\\.update_rejected$").await;
     let said = said.unwrap_or_default();
@@ -161,25 +161,25 @@ pub async fn rejected(admin: &Target) -> Vec<String> {
             (_, Some(filter)) => Some(format!("the filter {filter}")),
             ("listener_manager.lds", None) => Some("the listener".to_owned()),
             ("cluster_manager.cds", None) => Some("the clusters".to_owned()),
-            // Secrets have words of their own: see `certificates`.
+            // Secrets are handled in `certificates`.
             _ => None,
         }
     });
     names.collect()
 }
 
-/// How often Envoy was told of a secret, and what became of it.
+/// Envoy's update counters for a secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SecretCounts {
-    /// It took it.
+    /// Successful updates.
     pub taken: u64,
-    /// It refused it.
+    /// Rejected updates.
     pub rejected: u64,
 }
 
-/// What Envoy says of a secret of this name.
+/// Queries Envoy's counters for a secret.
 pub async fn secret_counts(admin: &Target, name: &str) -> Option<SecretCounts> {
-    // The name is ours: letters and dashes.
+    // The name is a constant of letters and dashes.
     let path = format!("/stats?filter=^sds\\.{name}\\.update_");
     let said = ask(admin, "GET", &path).await.ok()?;
     let count = |what: &str| {
@@ -193,7 +193,7 @@ pub async fn secret_counts(admin: &Target, name: &str) -> Option<SecretCounts> {
     })
 }
 
-/// Requests that are under way.
+/// Number of requests in flight.
 pub async fn active_requests(admin: &Target) -> Option<u64> {
     let stats: serde_json::Value = serde_json::from_str(
         &ask(

@@ -1,6 +1,7 @@
-//! Follows a policy's files while its processes run, and puts every change in force. A change that cannot be taken
-//! as a whole is held: what it revokes or removes takes effect all the same ([`crate::tighten`]), and the operator
-//! can see which file holds it and why.
+//! Watches a policy's files and puts changes in force.
+//!
+//! A change that cannot be applied completely is held. Its revocations and removals still take
+//! effect ([`crate::tighten`]), and the status shows the files and the cause.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,53 +15,53 @@ use tensorgate_policy::{Fault, Severity, raw};
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::board::Board;
 use super::reload::{How, Processes, Reloaded};
 use super::run::Front;
+use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::watch::{Change, Watch};
-use crate::lists::{KeysFile, List, Named, Revocations, keys_left};
+use crate::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
 use crate::load::{LoadError, Loaded, revoked_section};
 use crate::tighten::{Removals, Version};
 
-/// Time that a whole change has to come into force before what it takes away is put in force by itself.
-const PATIENCE: Duration = Duration::from_millis(400);
-/// Between two tries to put in force what a process has refused although it only takes away.
+/// How long a complete change may take before its removals are applied on their own.
+const TIGHTEN_AFTER: Duration = Duration::from_millis(400);
+/// Interval between retries of removals that a process rejected.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// A policy's files, and the policy that was read from them.
+/// A policy, and a watch on its files.
 pub struct Sources {
-    /// The files, watched since before they were read.
+    /// The watch, started before the files were read.
     pub watch: Watch,
     /// The policy.
     pub loaded: Loaded,
 }
 
-/// Puts changes of the policy in force.
+/// Applies changes of the policy.
 pub struct Following<'a, F> {
     front: &'a RefCell<&'a mut F>,
-    board: &'a Board<'a, F>,
+    status_file: &'a StatusFile<'a, F>,
     processes: Processes<'a>,
     watch: Watch,
     basis: Basis,
-    /// The last version that was all that the files say.
+    /// Version of the last completely applied policy.
     whole: String,
     /// The files of that version.
     files: Vec<PathBuf>,
-    /// Why the files, as they were read last, are not in force.
+    /// Why the last read files are not in force.
     why: Option<String>,
-    /// What only takes away, and was refused all the same.
+    /// Removals that were rejected.
     stuck: Option<Stuck>,
 }
 
-/// What a tighter version is made of.
+/// Inputs for a version with only removals.
 struct Basis {
     root: PathBuf,
     in_force: Rc<Version>,
-    /// What the policy in force revokes, as it was written: entries and names of lists. Behind it the same of the
-    /// policy's file as it stands, if that is something else.
+    /// The `revoked` section of the policy in force as written: entries, and names of lists. It is
+    /// followed by the section of the current file, if that differs.
     sections: Vec<raw::Revoked>,
-    /// Files of API keys that the policy in force names.
+    /// API key files of the policy in force.
     keys: BTreeMap<String, KeysFile>,
     /// A valid policy that is not in force.
     pending: Option<Pending>,
@@ -69,9 +70,9 @@ struct Basis {
 /// A valid policy that was read.
 struct Pending {
     version: Rc<Version>,
-    /// What it names beside itself.
-    named: Named,
-    /// The files that a change of it would be in.
+    /// Its file references.
+    named: FileReferences,
+    /// Its files.
     files: Vec<PathBuf>,
 }
 
@@ -81,7 +82,7 @@ struct Stuck {
     retry_at: Instant,
 }
 
-/// Why there is something to do.
+/// Reason to continue.
 enum Wake {
     Asked,
     Changed(Change),
@@ -95,7 +96,7 @@ impl Basis {
         })
     }
 
-    /// The version in force without what the files take away by now; `None` if they take away nothing.
+    /// The version in force without the current removals; `None` if nothing is removed.
     fn tightened(&self, watch: &Watch) -> Result<Option<Version>, Vec<Fault>> {
         let revoked = self.revocations(watch).revoked;
         let lists = Removals {
@@ -113,19 +114,19 @@ impl Basis {
             next: self.pending.as_ref().map(|pending| &*pending.version),
             ..lists
         };
-        // Lists do not wait for the rest, should that leave no valid policy.
+        // Revocation lists apply even if the other removals would leave an invalid policy.
         let tightened = self.in_force.tightened(all);
         tightened.or_else(|_| self.in_force.tightened(lists))
     }
 }
 
 impl<'a, F: Front> Following<'a, F> {
-    /// Follows the sources of what the processes were started with.
+    /// Follows the sources of the version that the processes started with.
     pub fn new(
         sources: Sources,
         processes: Processes<'a>,
         root: &Path,
-        (front, board): (&'a RefCell<&'a mut F>, &'a Board<'a, F>),
+        (front, status_file): (&'a RefCell<&'a mut F>, &'a StatusFile<'a, F>),
     ) -> Self {
         let Sources { watch, loaded } = sources;
         let files = front.borrow().files(&loaded);
@@ -137,7 +138,7 @@ impl<'a, F: Front> Following<'a, F> {
         } = loaded;
         Self {
             front,
-            board,
+            status_file,
             processes,
             watch,
             whole: bundle.generation.clone(),
@@ -154,7 +155,7 @@ impl<'a, F: Front> Following<'a, F> {
         }
     }
 
-    /// Follows them for ever.
+    /// Follows the files. Never returns.
     pub async fn run(&mut self, mut hangup: Signal, terminal: Terminal) -> Infallible {
         self.show();
         loop {
@@ -180,8 +181,8 @@ impl<'a, F: Front> Following<'a, F> {
         }
     }
 
-    /// Reads the whole policy, and puts it in force if it has no faults. `asked`: as it stands, whatever is being
-    /// written.
+    /// Reads the policy and applies it if it is valid. With `asked`, files are read even while they
+    /// are being written.
     async fn read(&mut self, asked: bool) {
         let (loaded, section) = loop {
             self.watch.begin();
@@ -197,12 +198,12 @@ impl<'a, F: Front> Following<'a, F> {
                     (lists.collect(), section)
                 }
             };
-            // Read again with those that were not watched: they may have changed before they were.
+            // Repeats the read with all files watched, because new ones may have changed before.
             if self.watch.follow(self.files.iter().cloned().chain(named)) {
                 break (loaded, section);
             }
         };
-        if !self.watch.stands() && !asked {
+        if !self.watch.is_unchanged() && !asked {
             return;
         }
         match loaded {
@@ -220,14 +221,14 @@ impl<'a, F: Front> Following<'a, F> {
         }
     }
 
-    /// What the policy's file revokes as it stands.
+    /// Remembers the `revoked` section of the current policy file.
     fn section(&mut self, section: Option<raw::Revoked>) {
         self.basis.sections.truncate(1);
         let news = section.filter(|section| self.basis.sections.first() != Some(section));
         self.basis.sections.extend(news);
     }
 
-    /// Puts a whole policy in force.
+    /// Applies a complete policy.
     async fn put(&mut self, loaded: Loaded) {
         self.front.borrow_mut().loaded(&loaded);
         let files = self.front.borrow().files(&loaded);
@@ -278,7 +279,7 @@ impl<'a, F: Front> Following<'a, F> {
         }
     }
 
-    /// All that the files say is in force.
+    /// Records that the complete policy is in force.
     fn accept(&mut self, mut reloaded: Reloaded) {
         if let Some(Pending { named, files, .. }) = self.basis.pending.take() {
             self.basis.sections = vec![named.revoked];
@@ -294,8 +295,7 @@ impl<'a, F: Front> Following<'a, F> {
         self.front.borrow_mut().reloaded(Ok(reloaded), &self.whole);
     }
 
-    /// Puts in force what the files take away, whatever else is held. What was refused is tried again where that is
-    /// asked for.
+    /// Applies only the removals. With `again`, rejected ones are retried.
     async fn tighten(&mut self, again: bool) {
         match self.basis.tightened(&self.watch) {
             Ok(None) => self.stuck = None,
@@ -307,7 +307,7 @@ impl<'a, F: Front> Following<'a, F> {
             }
             Err(faults) => {
                 let texts: Vec<_> = faults.iter().map(ToString::to_string).collect();
-                self.stick(String::new(), texts.join("\n"));
+                self.record_rejection(String::new(), texts.join("\n"));
             }
         }
     }
@@ -320,18 +320,18 @@ impl<'a, F: Front> Following<'a, F> {
                 self.stuck = None;
                 self.show();
                 self.front.borrow_mut().tightened(Ok(reloaded.clone()));
-                // A whole policy that was refused before may be no more than that.
+                // A policy that was rejected before may now be completely in force.
                 let pending = self.basis.pending.as_ref();
                 let is_all = |pending: &Pending| pending.version.bundle.generation == generation;
                 if self.why.is_some() && pending.is_some_and(is_all) {
                     self.accept(reloaded);
                 }
             }
-            Err(error) => self.stick(version.bundle.generation, error.to_string()),
+            Err(error) => self.record_rejection(version.bundle.generation, error.to_string()),
         }
     }
 
-    fn stick(&mut self, generation: String, why: String) {
+    fn record_rejection(&mut self, generation: String, why: String) {
         let now = Instant::now();
         let stuck = Stuck {
             generation,
@@ -347,7 +347,7 @@ impl<'a, F: Front> Following<'a, F> {
         }
     }
 
-    /// Shows what is in force and what is held: before it is reported, so that a report finds it there.
+    /// Updates the status. It runs before a change is reported, so that the status is never older.
     fn show(&self) {
         let in_force = &self.basis.in_force.bundle;
         let revocations = self.basis.revocations(&self.watch);
@@ -363,26 +363,26 @@ impl<'a, F: Front> Following<'a, F> {
                 held.push(SourceState::new(self.front.borrow().policy(), why));
             }
         }
-        let why = "it goes on changing: a file counts once it reads the same for a while";
+        let why = "the file keeps changing: it is read once it stays the same for a while";
         held.extend(
             self.watch
-                .restless()
+                .unstable()
                 .map(|file| SourceState::new(file, why)),
         );
         let lists = revocations
             .are_in(&in_force.policy.revoked)
             .then_some(revocations.read);
         let stuck = self.stuck.as_ref().map(|stuck| stuck.why.as_str());
-        self.board
+        self.status_file
             .policy(&in_force.generation, lists.unwrap_or_default(), held, stuck);
     }
 }
 
-/// Waits until what the files take away has to be put in force by itself, before a whole change that takes long.
-/// Whether it is the files that have changed since that change was read.
+/// Waits until removals must be applied before a slow complete change. Also returns whether the
+/// files changed since that change was read.
 async fn urgent(watch: &mut Watch, basis: &Basis, stuck: Option<&str>) -> (Version, bool) {
     let mut fresh = false;
-    let patience = sleep(PATIENCE);
+    let patience = sleep(TIGHTEN_AFTER);
     tokio::pin!(patience);
     loop {
         tokio::select! {
@@ -402,7 +402,7 @@ async fn urgent(watch: &mut Watch, basis: &Basis, stuck: Option<&str>) -> (Versi
     }
 }
 
-/// The lists that a section names.
+/// The list files of a section.
 fn files(section: &raw::Revoked, root: &Path) -> Vec<PathBuf> {
     let mut section = section.clone();
     let names = List::ALL
@@ -411,7 +411,7 @@ fn files(section: &raw::Revoked, root: &Path) -> Vec<PathBuf> {
     names.map(|name| root.join(name)).collect()
 }
 
-/// Why a policy was not read: every error, a line each.
+/// Why a policy was not loaded: every error, one per line.
 fn reason(error: &LoadError) -> String {
     let LoadError::Faults(_, faults) = error else {
         return error.to_string();

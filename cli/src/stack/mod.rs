@@ -1,7 +1,6 @@
-//! The processes behind one `up`: started in order, watched, stopped in the opposite order, and nothing of them left.
+//! The processes of one `tensorgate up`: started in order, watched, and stopped in reverse order.
 
 pub mod backends;
-mod board;
 pub mod certificates;
 pub mod child;
 pub mod envoy;
@@ -13,5 +12,6 @@ pub mod proof;
 pub mod reload;
 pub mod run;
 pub mod site;
+mod status_file;
 pub mod terminal;
 pub mod watch;

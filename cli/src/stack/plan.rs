@@ -1,4 +1,4 @@
-//! What one `up` starts, with which arguments: everything that can be known before anything runs.
+//! Plans the processes of `tensorgate up` and their arguments, before anything is started.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -15,88 +15,88 @@ use super::child::{NOFOLLOW, Spec};
 use super::envoy;
 use super::private_dir::PrivateDir;
 use super::probe::Target;
-use super::site::{ENVOYS, Site};
+use super::site::{OWN_FOLDERS, Site};
 use crate::Failure;
 use crate::chain::Chain;
 use crate::load::Loaded;
 use crate::render::envoy::control_plane::ControlPlane;
-use crate::render::envoy::{Places, key_sets};
+use crate::render::envoy::{RenderOptions, key_sets};
 
-/// What the user chose.
+/// Options of the command.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The folder that the policy's paths are relative to.
+    /// Folder that the policy's paths are relative to.
     pub root: PathBuf,
-    /// Where logs and rendered configuration go.
+    /// Folder for logs and rendered configuration.
     pub state: PathBuf,
-    /// The folder of the filters' modules.
+    /// Folder of the filters' modules.
     pub filters: PathBuf,
-    /// Which of them stand in front of the host, in order.
+    /// The filters in front of the host, in order.
     pub chain: Chain,
-    /// What Envoy is to be configured as if by.
+    /// The control plane whose configuration is rendered.
     pub control_plane: ControlPlane,
-    /// Where the gate listens, if not where the policy says.
+    /// Overrides the policy's listen address.
     pub listen: Option<SocketAddr>,
     /// The host's admin address.
     pub admin: SocketAddr,
-    /// Whether that may be one that others can reach.
+    /// Whether the admin address may be reachable from other machines.
     pub admin_public: bool,
-    /// Envoy's worker threads.
+    /// Number of Envoy's worker threads.
     pub concurrency: Option<u16>,
-    /// More detail in the logs.
+    /// Whether logs have more detail.
     pub dev: bool,
 }
 
-/// How to see that a process is ready.
+/// How to check that a process is ready.
 #[derive(Clone, Debug)]
 pub enum Ready {
     /// It accepts connections.
     Accepts(Target),
-    /// It answers 200.
+    /// It responds with status 200.
     Answers(Target, &'static str),
 }
 
-/// One process to start.
+/// A process to start.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// How.
+    /// How to start it.
     pub spec: Spec,
-    /// When the next may start.
+    /// Condition before the next process starts.
     pub ready: Ready,
 }
 
-/// All of them.
+/// Everything to start.
 #[derive(Debug)]
 pub struct Plan {
     /// Embedded backends.
     pub backends: Vec<Part>,
-    /// The processes without which there is no gate, in the order of starting: the host, and Envoy.
+    /// The required processes in starting order: the host, and Envoy.
     pub parts: Vec<Part>,
-    /// What is in force, and where another policy goes.
+    /// The configuration in force.
     pub site: Site,
-    /// The listener's certificates, where the policy has TLS.
+    /// The listener's certificates, if the policy has TLS.
     pub certificates: Option<Certificates>,
-    /// Which of them is the host.
+    /// Index of the host in `parts`.
     pub host: usize,
-    /// The host's admin.
+    /// Admin address of the host.
     pub host_admin: Target,
     /// Envoy's admin socket.
     pub envoy_admin: Target,
     /// Envoy's log.
     pub envoy_log: PathBuf,
-    /// Sockets and keys, and Envoy's own; gone with the plan.
+    /// Private folders: one for sockets and keys, one for Envoy. Deleted with the plan.
     _private: [PrivateDir; 2],
-    /// Held while the state folder is ours.
+    /// Lock on the state folder.
     _lock: File,
 }
 
-/// Lays everything out on disk that the processes need.
+/// Writes the files of all processes and plans their start.
 pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     for filter in options.chain.filters() {
         let module = options.filters.join(format!("{}.wasm", filter.name()));
         if !module.is_file() {
             return Err(Failure::Failed(format!(
-                "no filter at {}: run `make filters`, or say where with --filters",
+                "no filter at {}: run `make filters`, or give its folder with --filters",
                 module.display()
             )));
         }
@@ -107,11 +107,11 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         PrivateDir::new()
             .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))
     };
-    // A host behind its wall knows the first one's name, and no list of files or sockets that has the second's: no wall keeps a process
-    // from a socket whose path it knows.
+    // Two folders, because a sandboxed host could connect to any socket whose path it knows. It can
+    // learn the first folder's name, but never the second one's.
     let (private, envoys) = (private()?, private()?);
     let socket = |name: &str| private.path().join(name);
-    // The one folder of these in which the host writes.
+    // The only folder of these that the host writes to.
     let hosts = socket("host");
     folder(&hosts)?;
     let hosts = |name: &str| hosts.join(name);
@@ -148,7 +148,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     let key_file = socket("context.key");
     write(&key_file, &key)?;
     own_folder(loaded, &options.state)?;
-    let places = Places {
+    let render_options = RenderOptions {
         control_plane: options.control_plane,
         listen: options.listen,
         filters: options.filters.clone(),
@@ -158,17 +158,17 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         audit_socket: hosts("audit.sock"),
         limits_socket: hosts("limits.sock"),
         root: options.root.clone(),
-        // With the key, so in no folder that outlives the gate.
+        // The secrets contain the private key, so they are in a temporary folder.
         secrets: envoys.path().to_owned(),
         system_authorities: key_sets::system_authorities()
             .unwrap_or(Path::new(""))
             .into(),
     };
-    authorities(loaded, &places)?;
+    authorities(loaded, &render_options)?;
     let certificates = (loaded.policy.listen().tls())
-        .map(|tls| Certificates::lay(tls, &options.root, &places.secrets))
+        .map(|tls| Certificates::write(tls, &options.root, &render_options.secrets))
         .transpose()?;
-    let site = Site::new(loaded, options, places)?;
+    let site = Site::new(loaded, options, render_options)?;
 
     let mut host = part("tensorgate-host", "host", &options.state.join("host.log"))?;
     host.arguments = vec![
@@ -213,11 +213,12 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     let host_admin = Target::Tcp(options.admin);
     let host = Part {
         spec: host,
-        // It answers once a policy is in force; it is ready once a request has come through Envoy.
+        // `/generations` answers once a policy is in force. The host is ready after a request
+        // through Envoy.
         ready: Ready::Answers(host_admin.clone(), "/generations"),
     };
 
-    let envoy_admin = Target::Unix(site.places.admin_socket.clone());
+    let envoy_admin = Target::Unix(site.render_options.admin_socket.clone());
     let mut arguments = envoy::arguments(&site.envoy_file(), options.concurrency, options.dev);
     arguments.extend(envoy::drain_arguments(options.control_plane));
     let spec = Spec {
@@ -246,14 +247,14 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     })
 }
 
-/// Whether the authorities are there that the servers of key sets are held to. What is in them is Envoy's to judge.
-fn authorities(loaded: &Loaded, places: &Places) -> Result<(), Failure> {
-    for (issuer, url) in key_sets::of(&loaded.policy) {
+/// Checks that the authority files for key set servers exist. Envoy validates their content.
+fn authorities(loaded: &Loaded, render_options: &RenderOptions) -> Result<(), Failure> {
+    for (issuer, url) in key_sets::fetched(&loaded.policy) {
         let file = match url.ca() {
-            Some(file) => places.root.join(file),
-            None if url.tls() && places.system_authorities.as_os_str().is_empty() => {
+            Some(file) => render_options.root.join(file),
+            None if url.tls() && render_options.system_authorities.as_os_str().is_empty() => {
                 return Err(Failure::Input(format!(
-                    "this system has no file of authorities that it believes: name one with issuers.{issuer}.jwks.ca"
+                    "this system has no file of certificate authorities: name one with issuers.{issuer}.jwks.ca"
                 )));
             }
             None => continue,
@@ -264,7 +265,8 @@ fn authorities(loaded: &Loaded, places: &Places) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the audit log has a folder to itself below the state's: what the host may write must hold nothing that Envoy reads.
+/// Checks that the audit log has its own folder below the state folder. The host writes to that
+/// folder, so Envoy must not read anything from it.
 fn own_folder(loaded: &Loaded, state: &Path) -> Result<(), Failure> {
     let audit = loaded.policy.audit();
     let state = &state.canonicalize().unwrap_or_else(|_| state.to_owned());
@@ -273,19 +275,19 @@ fn own_folder(loaded: &Loaded, state: &Path) -> Result<(), Failure> {
         let folder = state.join(file);
         let folder = folder.parent().unwrap_or(state);
         let taken = state.starts_with(folder)
-            || ENVOYS
+            || OWN_FOLDERS
                 .iter()
                 .any(|name| folder.starts_with(state.join(name)));
         if taken {
             return Err(Failure::Input(format!(
-                "audit.{field}: {file} lies among the gate's own files: give it another folder, as audit/decisions.jsonl has"
+                "audit.{field}: {file} is among the gate's own files: choose another folder, for example audit/decisions.jsonl"
             )));
         }
     }
     Ok(())
 }
 
-/// Makes a folder that only its owner can enter.
+/// Creates a folder that only its owner can enter.
 fn folder(path: &Path) -> Result<(), Failure> {
     DirBuilder::new()
         .recursive(true)
@@ -294,7 +296,7 @@ fn folder(path: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("cannot use {}: {error}", path.display())))
 }
 
-/// Makes the state folder ours alone: two stacks in one would write over each other's logs.
+/// Locks the state folder, because two instances would overwrite each other's logs.
 fn claim(state: &Path) -> Result<File, Failure> {
     let failed =
         |error: std::io::Error| Failure::Failed(format!("cannot use {}: {error}", state.display()));
@@ -313,14 +315,15 @@ fn claim(state: &Path) -> Result<File, Failure> {
     }
 }
 
-/// One of our own binaries: beside the one that runs.
+/// A process of one of tensorgate's binaries, from the folder of the running one.
 fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
     let program = beside(binary).ok_or_else(|| {
         Failure::Failed(format!(
             "{binary} is not beside tensorgate: build it with `make build`"
         ))
     })?;
-    // What a process needs of ours to find libraries and to say where it is; nothing that could hold a secret.
+    // Variables that a process needs to find libraries and temporary folders; none of them contains
+    // secrets.
     let environment = [
         "PATH",
         "HOME",

@@ -1,5 +1,5 @@
-//! A folder for sockets and keys that only its owner can enter, and that is gone when its owner is. What a killed process
-//! left behind, the next one takes away: a lock tells the living from the dead.
+//! A private folder for sockets and keys, deleted when its owner ends. Each folder contains a lock
+//! file, so that a later process can detect and delete abandoned folders.
 
 use std::fs::{DirBuilder, File, Metadata};
 use std::io;
@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_policy::hex;
 
-/// Folders begin so.
+/// Prefix of folder names.
 const PREFIX: &str = "tensorgate-";
-/// The lock's name in a folder.
+/// Name of the lock file.
 const LOCK: &str = "lock";
-/// Longest folder in which one is made, bytes: what remains of a socket's path is ours.
+/// Longest path of the parent folder, bytes. It leaves enough space for a socket path.
 const MAX_BASE: usize = 60;
-/// Random bytes in a folder's name: nobody else can be waiting at it.
+/// Random bytes in a folder's name, so that other users cannot predict it.
 const NAME_BYTES: usize = 6;
-/// Folders looked at when the dead are taken away.
+/// Maximum number of folders that are checked for deletion.
 const MAX_SWEEP: usize = 10_000;
 
-/// The folder; removed when dropped.
+/// The folder; deleted on drop.
 #[derive(Debug)]
 pub struct PrivateDir {
     path: PathBuf,
@@ -27,27 +27,28 @@ pub struct PrivateDir {
 }
 
 impl PrivateDir {
-    /// Makes one, mode 0700.
+    /// Creates a folder with mode 0700.
     pub fn new() -> io::Result<Self> {
         let base = base();
         sweep(&base);
         let mut random = [0; NAME_BYTES];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let path = base.join(format!("{PREFIX}{}", hex(&random)));
-        // Under another name until it is locked, so that nobody takes it for a dead one's.
-        let unborn = base.join(format!(".{PREFIX}{}", hex(&random)));
-        DirBuilder::new().mode(0o700).create(&unborn)?;
-        let lock = File::create_new(unborn.join(LOCK)).and_then(|lock| lock.lock().map(|()| lock));
-        match lock.and_then(|lock| std::fs::rename(&unborn, &path).map(|()| lock)) {
+        // Created under another name until it is locked, so that no other process deletes it.
+        let unlocked = base.join(format!(".{PREFIX}{}", hex(&random)));
+        DirBuilder::new().mode(0o700).create(&unlocked)?;
+        let lock =
+            File::create_new(unlocked.join(LOCK)).and_then(|lock| lock.lock().map(|()| lock));
+        match lock.and_then(|lock| std::fs::rename(&unlocked, &path).map(|()| lock)) {
             Ok(lock) => Ok(Self { path, _lock: lock }),
             Err(error) => {
-                let _ = std::fs::remove_dir_all(&unborn);
+                let _ = std::fs::remove_dir_all(&unlocked);
                 Err(error)
             }
         }
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -59,7 +60,7 @@ impl Drop for PrivateDir {
     }
 }
 
-/// The user's own run-time folder, else the system's, else `/tmp`.
+/// Parent folder: the user's run-time folder, the temporary folder, or `/tmp`.
 fn base() -> PathBuf {
     let usable =
         |path: &PathBuf| path.is_absolute() && path.as_os_str().len() <= MAX_BASE && path.is_dir();
@@ -70,7 +71,7 @@ fn base() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("/tmp"))
 }
 
-/// Takes away folders of ours whose owner is dead.
+/// Deletes the user's abandoned folders.
 fn sweep(base: &Path) {
     let Ok(entries) = std::fs::read_dir(base) else {
         return;
@@ -83,7 +84,7 @@ fn sweep(base: &Path) {
             .file_name()
             .to_str()
             .is_some_and(|name| name.starts_with(PREFIX));
-        // Of a link, `metadata` tells about the link.
+        // For symbolic links, `metadata` describes the link itself.
         if named && entry.metadata().is_ok_and(|metadata| ours(&metadata)) {
             let dead =
                 File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());

@@ -1,4 +1,4 @@
-//! One bounded HTTP question to a process of ours, over a Unix or a TCP socket, with or without TLS.
+//! Bounded HTTP requests to child processes, over Unix or TCP sockets, with or without TLS.
 
 mod any_server;
 
@@ -11,46 +11,46 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-/// Most of an answer that is read, bytes: Envoy's list of listeners is a few hundred.
+/// Largest response that is read, bytes. Envoy's list of listeners has a few hundred.
 const MAX_ANSWER_BYTES: u64 = 256 << 10;
-/// A process of ours answers at once or is not ready.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of a request.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where to ask.
+/// Address of a server.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// A Unix socket.
     Unix(PathBuf),
     /// A TCP address.
     Tcp(SocketAddr),
-    /// A TCP address that speaks TLS.
+    /// A TCP address with TLS.
     Tls(SocketAddr),
 }
 
-/// Whether something accepts connections there.
+/// Whether the target accepts connections.
 pub async fn accepts(target: &Target) -> bool {
     match target {
         Target::Unix(path) => UnixStream::connect(path).await.is_ok(),
         Target::Tcp(address) | Target::Tls(address) => matches!(
-            timeout(PATIENCE, TcpStream::connect(address)).await,
+            timeout(TIMEOUT, TcpStream::connect(address)).await,
             Ok(Ok(_))
         ),
     }
 }
 
-/// Asks; the body of a 200, else an error.
+/// Sends a request. Returns the body of a 200 response, and an error otherwise.
 pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String> {
     let question = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
     let exchange = async {
         match target {
-            Target::Unix(path) => talk(UnixStream::connect(path).await?, &question).await,
-            Target::Tcp(address) => talk(TcpStream::connect(address).await?, &question).await,
-            Target::Tls(address) => talk(any_server::connect(*address).await?, &question).await,
+            Target::Unix(path) => send(UnixStream::connect(path).await?, &question).await,
+            Target::Tcp(address) => send(TcpStream::connect(address).await?, &question).await,
+            Target::Tls(address) => send(any_server::connect(*address).await?, &question).await,
         }
     };
-    let answer = timeout(PATIENCE, exchange)
+    let answer = timeout(TIMEOUT, exchange)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
@@ -61,7 +61,7 @@ pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String
         Some("200") if chunked => Ok(dechunk(body)),
         Some("200") => Ok(body.to_owned()),
         _ => {
-            // A process that is not ready says what it waits for.
+            // A process that is not ready explains what it waits for.
             let status = head.lines().next().unwrap_or("no answer");
             let said = body.trim().replace('\n', "; ");
             let why = if said.is_empty() { "" } else { ": " };
@@ -70,7 +70,7 @@ pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String
     }
 }
 
-/// Takes the chunks of a process of ours apart; what does not fit ends it.
+/// Decodes a chunked body. Decoding stops at the first malformed chunk.
 fn dechunk(mut rest: &str) -> String {
     let mut body = String::new();
     while let Some((size, after)) = rest.split_once("\r\n") {
@@ -86,7 +86,7 @@ fn dechunk(mut rest: &str) -> String {
     body
 }
 
-async fn talk(
+async fn send(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     question: &str,
 ) -> io::Result<String> {
@@ -94,7 +94,7 @@ async fn talk(
     let mut answer = Vec::new();
     let read = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await;
     match read {
-        // A TLS connection that is closed without a word about it.
+        // The server closed the TLS connection without a close notification.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => {}
         read => drop(read?),
     }

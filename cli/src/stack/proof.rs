@@ -1,9 +1,9 @@
-//! The proof that a gate is ready: a request that went through the filter.
+//! Readiness check of a gate: a request that passes through the filter.
 //!
-//! Envoy starts without a filter that it has rejected, says that it is live, and answers 500 to
-//! every request. So a request is sent to the listener, and the host says whether the filter has
-//! seen it: the filter signs what it lets through, and numbers what it rejects in Envoy's access
-//! log. The request has no credential. Whether the filter lets it through does not matter.
+//! Envoy starts even without a filter that it rejected. It then reports that it is live, and
+//! answers every request with 500. So a request is sent to the listener, and the host reports
+//! whether the filter has seen it. The filter signs accepted requests, and numbers rejected ones in
+//! Envoy's access log. The request has no credential; whether it is accepted does not matter.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use tokio::time::{Instant, sleep};
 use super::envoy;
 use super::plan::Plan;
 use super::probe::{self, Target};
-use super::run::{LOOK_EVERY, START_PATIENCE};
+use super::run::{POLL_INTERVAL, START_TIMEOUT};
 
-/// What is asked for.
+/// Path of the request.
 const PATH: &str = "/v2/health/live";
-/// Time between two requests. Envoy's access log takes a tenth of it to tell the host of one.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Interval between requests. Envoy's access log reaches the host in a tenth of it.
+const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends requests to the listener until the host is ready. Gives a line for each cause for which a
+/// Sends requests to the listener until the host is ready. Returns a line for each cause why a
 /// model is not ready.
 ///
 /// # Errors
-/// What Envoy has rejected, or why the host is not ready after all.
+/// Parts that Envoy rejected, or the cause why the host is not ready.
 pub async fn a_request_went_through_the_filter(
     plan: &Plan,
     listener: &Target,
 ) -> Result<Vec<String>, String> {
-    let give_up = Instant::now().checked_add(START_PATIENCE);
+    let give_up = Instant::now().checked_add(START_TIMEOUT);
     let mut next = Instant::now();
     let mut answer = String::new();
     loop {
@@ -43,13 +43,13 @@ pub async fn a_request_went_through_the_filter(
         if Instant::now() >= next {
             let asked = probe::ask(listener, "GET", PATH).await;
             answer = asked.unwrap_or_else(|error| error.to_string());
-            next = Instant::now().checked_add(ASK_EVERY).unwrap_or(next);
+            next = Instant::now().checked_add(REQUEST_INTERVAL).unwrap_or(next);
         }
         if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
             return Err(format!(
-                "not ready within {START_PATIENCE:?}: the host says {why}; the listener answers {answer}"
+                "not ready within {START_TIMEOUT:?}: the host says {why}; the listener answers {answer}"
             ));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

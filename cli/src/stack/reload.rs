@@ -1,6 +1,8 @@
-//! Puts another version of the policy in force while the processes run: in the host first, so that it knows what a
-//! filter signs; then in what Envoy follows. If one of them refuses it, everything is put back, the host first again.
-//! So a version is in force in both or in neither, or [`ReloadError::Stuck`] says which could not be put back.
+//! Puts another version of the policy in force while the processes run.
+//!
+//! The host comes first, so that it knows what the filter signs, then Envoy. If one of them rejects
+//! the version, everything is rolled back in the same order. So a version is in force in both or in
+//! neither, or else [`ReloadError::Stuck`] names the part that could not be rolled back.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,60 +14,60 @@ use tokio::time::{Instant, sleep};
 
 use super::plan::Plan;
 use super::probe::{self, Target};
-use super::site::{InForce, Laid, Restart, Site};
+use super::site::{EnvoyFiles, InForce, Restart, Site};
 use crate::Failure;
 use crate::render::envoy::dynamic::{Kind, Resource};
 use crate::tighten::Version;
 
-/// Time for the host to load a policy: it compiles new handlers.
-const HOST_PATIENCE: Duration = Duration::from_secs(60);
-/// Time for Envoy to take a change up: it configures the filter in every worker.
-const ENVOY_PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at whether one has.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Timeout for the host to load a policy, including compilation of new handlers.
+const HOST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout for Envoy to apply a change. It configures the filter in every worker.
+const ENVOY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval between polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What became of it.
+/// Result of a reload.
 #[derive(Clone, Debug)]
 pub struct Reloaded {
-    /// The policy that is in force.
+    /// The version in force.
     pub generation: String,
-    /// The one before; the same if nothing changed.
+    /// The previous version; equal if nothing changed.
     pub was: String,
-    /// From its files to its being in force everywhere.
+    /// Time from reading the files until the version was in force everywhere.
     pub took: Duration,
 }
 
-/// Why a policy did not come into force.
+/// Why a version did not come into force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// These processes cannot take it.
+    /// The change needs a restart.
     #[error("{}", lines(.0))]
     Restart(Vec<Restart>),
-    /// The host refused it, with every fault.
+    /// The host rejected the version; all faults.
     #[error("{}", lines(.0))]
     Host(Vec<String>),
-    /// Envoy refused a part of it.
-    #[error("Envoy refuses {what}: {} says why", log.display())]
+    /// Envoy rejected a part of the version.
+    #[error("Envoy rejects {what}: see {}", log.display())]
     Envoy {
-        /// Which.
+        /// The part.
         what: String,
-        /// Its log.
+        /// Envoy's log file.
         log: PathBuf,
     },
-    /// It was refused, and what served before could not be put back everywhere.
+    /// The version was rejected, and the rollback failed.
     #[error(
-        "{first}\nand the policy before cannot be put back: {why}; the gate may refuse everything soon: restart it"
+        "{first}\nand the previous policy cannot be restored: {why}; the gate may soon reject every request: restart it"
     )]
     Stuck {
-        /// Why it was not taken.
+        /// Why the version was rejected.
         first: Box<ReloadError>,
-        /// Why not put back.
+        /// Why the rollback failed.
         why: Box<ReloadError>,
     },
-    /// Nobody says what became of it.
-    #[error("{0} did not take the policy up in time")]
+    /// The process did not respond in time.
+    #[error("{0} did not load the policy in time")]
     Late(&'static str),
-    /// A file.
+    /// A file could not be written.
     #[error("{0}")]
     Files(#[from] Failure),
 }
@@ -75,16 +77,16 @@ fn lines(texts: &[impl ToString]) -> String {
     texts.join("\n")
 }
 
-/// How a version differs from the one in force.
+/// Kind of a version, relative to the version in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It is all that the policy's files say.
+    /// The complete policy.
     Whole,
-    /// It only takes away from the version in force.
+    /// The version in force with removals only.
     Tighter,
 }
 
-/// The processes, and what is in force in them.
+/// The processes, and the version that they enforce.
 #[derive(Debug)]
 pub struct Processes<'p> {
     site: &'p Site,
@@ -95,10 +97,10 @@ pub struct Processes<'p> {
     in_force: InForce,
     /// Whether the host is known to have the version in force.
     host_follows: bool,
-    laid: Laid,
+    envoy_files: EnvoyFiles,
 }
 
-/// What the host says of its policies; it says more.
+/// The fields of the host's status that are needed here.
 #[derive(Debug, Deserialize)]
 struct HostStatus {
     serving: String,
@@ -114,7 +116,7 @@ struct Attempt {
 }
 
 impl<'p> Processes<'p> {
-    /// The processes of a plan, as they were started.
+    /// The processes of a plan, with the version that they started with.
     pub fn new(plan: &'p Plan, host_pid: Pid) -> Self {
         let in_force = plan.site.started().clone();
         Self {
@@ -123,14 +125,14 @@ impl<'p> Processes<'p> {
             envoy_log: &plan.envoy_log,
             host: &plan.host_admin,
             host_pid,
-            laid: Laid::taken(&in_force),
+            envoy_files: EnvoyFiles::taken(&in_force),
             in_force,
             host_follows: true,
         }
     }
 
-    /// Puts a version in force, or leaves everything as it was. Cancelled, it leaves a part of the version in some
-    /// places; the next one that is put replaces all of it.
+    /// Applies a version, or rolls back. If cancelled, some processes may keep parts of the
+    /// version; the next call replaces all of them.
     pub async fn put(&mut self, version: &Version, how: How) -> Result<Reloaded, ReloadError> {
         let started = Instant::now();
         let next = self.site.next(version)?;
@@ -158,58 +160,60 @@ impl<'p> Processes<'p> {
         })
     }
 
-    /// Whether the processes are known to have the version in force, and nothing else.
+    /// Whether all processes are known to have exactly the version in force.
     fn follows(&self) -> bool {
-        self.host_follows && self.laid.is(&self.in_force)
+        self.host_follows && self.envoy_files.has_all(&self.in_force)
     }
 
     async fn carry_out(&mut self, next: &InForce, how: How) -> Result<(), ReloadError> {
         self.host_follows = false;
         let tightens = (how == How::Tighter).then_some(self.in_force.generation.as_str());
         self.host_takes(next, tightens).await?;
-        for resource in next.changes(&self.laid, &self.in_force, how) {
+        for resource in next.changes(&self.envoy_files, &self.in_force, how) {
             self.put_resource(resource, &next.generation).await?;
         }
         Ok(())
     }
 
-    /// Puts back what is in force where a part of another version is. The host takes it as it had it, and keeps the
-    /// version that it gives up for as long as its requests may come.
+    /// Restores the version in force wherever a part of another one was applied. The host also
+    /// keeps the other version while requests of it may arrive.
     async fn take_back(&mut self, from: &InForce) -> Result<(), ReloadError> {
         let before = self.in_force.clone();
         let mut back = self.host_takes(&before, Some(&before.generation)).await;
         self.host_follows = back.is_ok();
-        for resource in before.changes(&self.laid, from, How::Whole) {
-            // What cannot be put back leaves Envoy with what it took; the rest is put back all the same.
+        for resource in before.changes(&self.envoy_files, from, How::Whole) {
+            // If a resource cannot be restored, Envoy keeps the new one. The others are still
+            // restored.
             let one = self.put_resource(resource, &before.generation).await;
             back = back.and(one);
         }
         back
     }
 
-    /// Has Envoy follow one resource in this version, and waits until it does.
+    /// Writes one resource and waits until Envoy has applied it.
     async fn put_resource(
         &mut self,
         resource: &Resource,
         version: &str,
     ) -> Result<(), ReloadError> {
         let rejected = self.envoy_rejected(&resource.kind).await;
-        self.laid.put(resource, false);
+        self.envoy_files.put(resource, false);
         self.site.put_resource(resource)?;
         self.envoy_takes(resource, rejected, version).await?;
-        self.laid.put(resource, true);
+        self.envoy_files.put(resource, true);
         Ok(())
     }
 
-    /// Has the host load a version, and waits until it says that it has. `tightens`: the version that it only takes
-    /// away from.
+    /// Sends a version to the host and waits until it is loaded. `tightens` names the version that
+    /// it only removes from.
     async fn host_takes(
         &self,
         version: &InForce,
         tightens: Option<&str>,
     ) -> Result<(), ReloadError> {
-        let give_up = Instant::now().checked_add(HOST_PATIENCE);
-        // A host that did not say how often it has tried could be believed what it said of an earlier try.
+        let give_up = Instant::now().checked_add(HOST_TIMEOUT);
+        // The attempt counter must be known first, to tell this attempt's result from an earlier
+        // one's.
         let before = loop {
             if let Some(status) = self.host_status().await {
                 break status.attempts;
@@ -217,12 +221,12 @@ impl<'p> Processes<'p> {
             if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
                 return Err(ReloadError::Late("the host"));
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         };
         self.site.put_bundle(version, tightens)?;
         kill_process(self.host_pid, Signal::HUP)
             .map_err(|error| Failure::Failed(format!("cannot signal the host: {error}")))?;
-        let give_up = Instant::now().checked_add(HOST_PATIENCE);
+        let give_up = Instant::now().checked_add(HOST_TIMEOUT);
         loop {
             if let Some(status) = self.host_status().await
                 && status.attempts > before
@@ -241,7 +245,7 @@ impl<'p> Processes<'p> {
             if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
                 return Err(ReloadError::Late("the host"));
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -250,16 +254,16 @@ impl<'p> Processes<'p> {
         serde_json::from_str(&said).ok()
     }
 
-    /// Waits until Envoy has one resource in this version.
+    /// Waits until Envoy has applied a resource in this version.
     async fn envoy_takes(
         &self,
         resource: &Resource,
         rejected: u64,
         version: &str,
     ) -> Result<(), ReloadError> {
-        let give_up = Instant::now().checked_add(ENVOY_PATIENCE);
+        let give_up = Instant::now().checked_add(ENVOY_TIMEOUT);
         let prefix = prefix(&resource.kind);
-        // A new listener or cluster waits for what it needs before it replaces the old one.
+        // New listeners and clusters warm up before they replace the old ones.
         let warming = match &resource.kind {
             Kind::Clusters => Some("cluster_manager.warming_clusters"),
             Kind::Listeners => Some("listener_manager.total_listeners_warming"),
@@ -286,7 +290,7 @@ impl<'p> Processes<'p> {
             if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
                 return Err(ReloadError::Late("Envoy"));
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -297,7 +301,7 @@ impl<'p> Processes<'p> {
     }
 
     async fn envoy_stats(&self, kind: &Kind) -> BTreeMap<String, String> {
-        // The names are ours: letters, digits, dots and dashes.
+        // The names are constants of letters, digits, dots and dashes.
         let about = match kind {
             Kind::Clusters => "cluster_manager".to_owned(),
             Kind::Listeners => "listener_manager".to_owned(),
@@ -314,7 +318,7 @@ impl<'p> Processes<'p> {
     }
 }
 
-/// What the counters of one kind's updates begin with.
+/// Prefix of the update counters of a kind of resource.
 fn prefix(kind: &Kind) -> String {
     match kind {
         Kind::Clusters => "cluster_manager.cds.".to_owned(),

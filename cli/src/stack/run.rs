@@ -1,4 +1,4 @@
-//! Starting, watching, stopping. Whatever happens in between, [`run`] ends with every process ended.
+//! Starts, watches and stops the processes. Every process has ended when [`run`] returns.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -14,61 +14,62 @@ use tensorgate_host::audit::als::service::FLUSH_MS;
 use tensorgate_host::sources::SourceState;
 
 use super::backends::Backends;
-use super::board::Board;
-use super::certificates::{Certificates, News};
+use super::certificates::{CertificateEvent, Certificates};
 use super::child::Child;
 use super::follow::{Following, Sources};
 use super::plan::{Plan, Ready};
 use super::probe::Target;
 use super::reload::{Processes, ReloadError, Reloaded};
+use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::{envoy, probe, proof};
 use crate::Failure;
 use crate::load::{LoadError, Loaded};
 
-/// Time for one process to get ready, or to say that it still compiles handlers. Envoy compiles the
-/// filter; on a busy machine that takes a while.
-pub(super) const START_PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at whether a process is ready or a request still under way.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Time for requests under way to end before Envoy is told to.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// Time for the last entries of Envoy's access log to leave it: two of its intervals.
+/// Timeout for a process to get ready, or to report that it still compiles handlers. Envoy compiles
+/// the filter, which takes a while on a busy machine.
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Interval between polls for readiness and for requests in flight.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Timeout for requests in flight before Envoy is stopped.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Delay for the last entries of Envoy's access log: two flush intervals.
 const LAST_ENTRIES: Duration = Duration::from_millis(2 * FLUSH_MS);
-/// Signals this close together ask once.
-const SAME_WISH: Duration = Duration::from_millis(500);
-/// Time for a process to end by itself. The host drains for at most 10 s.
-const STOP_PATIENCE: Duration = Duration::from_secs(12);
+/// Signals within this interval count as one.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+/// Timeout for a process to end after SIGTERM. The host drains for at most 10 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// The user interface of `up`: reads the policy, and reports what became of it.
+/// User interface of `up`: loads the policy and reports events.
 pub trait Front {
-    /// The policy's file.
+    /// Path of the policy file.
     fn policy(&self) -> &Path;
-    /// The gate answers. `unready`: a line for each cause for which a model is not ready.
+    /// The gate is ready. `unready` has a line for each cause why a model is not.
     fn ready(&mut self, address: SocketAddr, unready: &[String]);
-    /// The policy as it stands in its files now.
+    /// Loads the current policy files.
     fn load(&self) -> Result<Loaded, LoadError>;
-    /// The files that a change of this policy would be in.
+    /// The files that belong to this policy.
     fn files(&self, loaded: &Loaded) -> Vec<PathBuf>;
-    /// What was read has faults. `serving` goes on.
+    /// The policy that was read has faults. `serving` stays in force.
     fn faulty(&mut self, error: LoadError, serving: &str);
-    /// This is about to be put in force.
+    /// A policy is about to be applied.
     fn loaded(&mut self, loaded: &Loaded);
-    /// What became of a whole policy. `serving` is in force.
+    /// Outcome of a complete policy. `serving` is in force.
     fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str);
-    /// What became of a version that only takes away from the one in force: it is, or why it cannot be.
+    /// Outcome of a version with only removals.
     fn tightened(&mut self, outcome: Result<Reloaded, &str>);
-    /// The files whose changes are not in force, now others than before.
+    /// The set of files with held changes has changed.
     fn held(&mut self, held: &[SourceState]);
-    /// What became of the listener's certificates, whose files changed.
-    fn certificates(&mut self, news: &News);
-    /// What is in force cannot be shown to others.
+    /// Outcome of a change of the listener's certificates.
+    fn certificates(&mut self, news: &CertificateEvent);
+    /// The status file cannot be written.
     fn failed(&mut self, failure: &Failure);
 }
 
-/// Starts a plan, says once that it is ready, and holds it up until a signal or the end of one of its
-/// processes. `Ok` is a stop that was asked for. `sources` are what the plan was made of. `note` gets a text whenever an
-/// embedded backend ends: the gate goes on.
+/// Starts the processes of a plan and keeps them running until a signal arrives or a process ends.
+///
+/// `Ok` means that a stop was requested. `sources` are the policy and files of the plan. `note` is
+/// called whenever an embedded backend ends; the gate continues.
 pub async fn run(
     plan: &mut Plan,
     sources: Sources,
@@ -84,7 +85,7 @@ pub async fn run(
     let holding = async {
         backends.settle().await;
         tokio::select! {
-            failure = hold(plan, &mut children, (sources, &mut certificates), front, terminal) => failure,
+            failure = supervise(plan, &mut children, (sources, &mut certificates), front, terminal) => failure,
             never = backends.follow(note) => match never {},
         }
     };
@@ -94,7 +95,7 @@ pub async fn run(
     };
     tokio::select! {
         () = wind_down(plan, &mut children) => {}
-        // Asked twice: at once.
+        // A second request stops everything immediately.
         () = stop.asked_again() => {}
     }
     for child in &mut children {
@@ -104,7 +105,7 @@ pub async fn run(
     outcome
 }
 
-/// The signals that ask for an end. SIGHUP is one where it says that the terminal has closed.
+/// The signals that request a stop. SIGHUP is one if the terminal has closed.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -136,21 +137,21 @@ impl Stop {
         }
     }
 
-    /// Asked again. What comes right after the first is the same wish: a terminal tells the whole process group, and `make`
-    /// passes on what it got.
+    /// Waits for a second request. Signals shortly after the first belong to the same request: a
+    /// terminal signals the whole process group, and `make` forwards its own.
     async fn asked_again(&mut self) {
         let echo = Instant::now();
         loop {
             self.asked().await;
-            if echo.elapsed() > SAME_WISH {
+            if echo.elapsed() > SAME_REQUEST {
                 return;
             }
         }
     }
 }
 
-/// Starts everything in order, then follows the policy until an end that nobody asked for.
-async fn hold(
+/// Starts everything in order and follows the policy, until a process ends unexpectedly.
+async fn supervise(
     plan: &Plan,
     children: &mut Vec<Child>,
     (sources, certificates): (Sources, &mut Option<Certificates>),
@@ -170,14 +171,14 @@ async fn hold(
         tokio::select! {
             late = get_ready(&part.ready) => {
                 if let (Err(why), Some(child)) = (late, children.last()) {
-                    return Failure::Failed(format!("{} was not ready within {START_PATIENCE:?}: {why}; {}", child.name(), child.log_tail()));
+                    return Failure::Failed(format!("{} was not ready within {START_TIMEOUT:?}: {why}; {}", child.name(), child.log_tail()));
                 }
             }
-            obituary = first_death(children) => return Failure::Failed(obituary),
+            exit_report = first_exit(children) => return Failure::Failed(exit_report),
         }
     }
     let address = envoy::gate_address(&plan.envoy_admin).await;
-    // It listens before it has certificates, and without.
+    // Envoy can listen without certificates, so they are checked separately.
     if let (Some(_), Some(certificates)) = (address, &*certificates)
         && let Err(why) = certificates.taken(&plan.envoy_admin).await
     {
@@ -185,7 +186,7 @@ async fn hold(
         return Failure::Failed(format!("{why}; {log}"));
     }
     let Some(address) = address else {
-        // It runs without a listener that it has refused: a port that is taken, for one.
+        // Envoy continues without a rejected listener, for example if the port is in use.
         let log = children.last().map_or_else(String::new, Child::log_tail);
         return Failure::Failed(format!("Envoy does not listen; {log}"));
     };
@@ -195,7 +196,7 @@ async fn hold(
     };
     let proved = tokio::select! {
         proved = proof::a_request_went_through_the_filter(plan, &listener) => proved,
-        obituary = first_death(children) => return Failure::Failed(obituary),
+        exit_report = first_exit(children) => return Failure::Failed(exit_report),
     };
     match proved {
         Ok(unready) => front.ready(address, &unready),
@@ -205,12 +206,12 @@ async fn hold(
         }
     }
     match follow(plan, children, front, (sources, certificates), terminal).await {
-        Ok(obituary) => Failure::Failed(obituary),
+        Ok(exit_report) => Failure::Failed(exit_report),
         Err(failure) => failure,
     }
 }
 
-/// Puts every change of the policy and of the certificates in force. Ends with the end of a process.
+/// Applies changes of the policy and the certificates until a process ends.
 async fn follow(
     plan: &Plan,
     children: &mut [Child],
@@ -224,23 +225,23 @@ async fn follow(
         .ok_or_else(|| Failure::Failed("the host does not run".into()))?;
     let processes = Processes::new(plan, host_pid);
     let front = RefCell::new(front);
-    let board = Board::new(&plan.site, &front);
-    let root = &plan.site.places.root;
-    let mut following = Following::new(sources, processes, root, (&front, &board));
+    let status_file = StatusFile::new(&plan.site, &front);
+    let root = &plan.site.render_options.root;
+    let mut following = Following::new(sources, processes, root, (&front, &status_file));
     let hangups = (listen(SignalKind::hangup())?, listen(SignalKind::hangup())?);
     tokio::select! {
-        obituary = first_death(children) => Ok(obituary),
+        exit_report = first_exit(children) => Ok(exit_report),
         never = following.run(hangups.0, terminal) => match never {},
-        never = renew(plan, certificates, (&front, &board), (hangups.1, terminal)) => match never {},
+        never = renew(plan, certificates, (&front, &status_file), (hangups.1, terminal)) => match never {},
     }
 }
 
-/// Puts certificates in force whenever they change, as far as they fit; all of them, whether they changed or not,
-/// when that is asked for. They do not wait for the policy, nor does the policy for them.
+/// Applies changes of certificates, as far as they are valid. On request all files are read,
+/// changed or not. Certificates and policy are independent of each other.
 async fn renew<F: Front>(
     plan: &Plan,
     certificates: &mut Option<Certificates>,
-    (front, board): (&RefCell<&mut F>, &Board<'_, F>),
+    (front, status_file): (&RefCell<&mut F>, &StatusFile<'_, F>),
     (mut hangup, terminal): (Signal, Terminal),
 ) -> Infallible {
     let Some(certificates) = certificates else {
@@ -255,17 +256,17 @@ async fn renew<F: Front>(
             Some(what) => certificates.renew(what, &plan.envoy_admin).await,
             None => certificates.renew_all(&plan.envoy_admin).await,
         };
-        board.certificates(what, &news);
+        status_file.certificates(what, &news);
         for news in &news {
             front.borrow_mut().certificates(news);
         }
     }
 }
 
-/// Looks until a process is ready; the last reason if it never was. A host may compile its handlers
-/// for as long as that takes.
+/// Polls until a process is ready; otherwise returns the last cause. The timeout restarts while a
+/// host compiles handlers.
 pub(super) async fn get_ready(ready: &Ready) -> Result<(), String> {
-    let mut give_up = Instant::now().checked_add(START_PATIENCE);
+    let mut give_up = Instant::now().checked_add(START_TIMEOUT);
     loop {
         let why = match ready {
             Ready::Accepts(target) if probe::accepts(target).await => return Ok(()),
@@ -276,23 +277,23 @@ pub(super) async fn get_ready(ready: &Ready) -> Result<(), String> {
             },
         };
         if why.ends_with(COMPILING) {
-            give_up = Instant::now().checked_add(START_PATIENCE);
+            give_up = Instant::now().checked_add(START_TIMEOUT);
         }
         if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
             return Err(why);
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Waits for the first process to end, and tells of it.
-async fn first_death(children: &mut [Child]) -> String {
+/// Waits for the first process to end, and describes how it ended.
+async fn first_exit(children: &mut [Child]) -> String {
     std::future::poll_fn(|context| {
         for child in children.iter_mut() {
-            // Polled anew each time: waiting for a process keeps no state of its own.
+            // Polled anew each time: waiting for a process keeps no state.
             let polled = std::pin::pin!(child.wait()).poll(context);
             if let std::task::Poll::Ready(status) = polled {
-                return std::task::Poll::Ready(child.obituary(&status));
+                return std::task::Poll::Ready(child.exit_report(&status));
             }
         }
         std::task::Poll::Pending
@@ -300,7 +301,8 @@ async fn first_death(children: &mut [Child]) -> String {
     .await
 }
 
-/// Envoy first: it takes no more connections and ends the requests it has; then what stood behind it.
+/// Stops Envoy first: it closes its listener and finishes its requests. Then the processes behind
+/// it stop.
 async fn wind_down(plan: &Plan, children: &mut [Child]) {
     if children.len() == plan.parts.len()
         && probe::ask(&plan.envoy_admin, "POST", "/drain_listeners")
@@ -312,16 +314,16 @@ async fn wind_down(plan: &Plan, children: &mut [Child]) {
                 .await
                 .is_some_and(|active| active > 0)
             {
-                sleep(LOOK_EVERY).await;
+                sleep(POLL_INTERVAL).await;
             }
         };
-        // Past it the rest is cut.
-        let _ = timeout(DRAIN_PATIENCE, quiet).await;
-        // Envoy ends without a look at what it has not told of yet: once more its timer, and some time to send.
+        // After the timeout, the remaining requests are aborted.
+        let _ = timeout(DRAIN_TIMEOUT, quiet).await;
+        // Envoy does not flush its access log at exit, so wait for a flush.
         sleep(LAST_ENTRIES).await;
     }
     for child in children.iter_mut().rev() {
-        if !child.stop(STOP_PATIENCE).await {
+        if !child.stop(STOP_TIMEOUT).await {
             child.kill().await;
         }
     }

@@ -1,5 +1,5 @@
-//! What one `up` has in force, as files: the host's bundle and what Envoy follows. Puts another policy there and takes it back; whether
-//! anybody took it up is [`super::reload`]'s to see.
+//! The configuration in force, as files: the host's bundle, and the resources that Envoy watches.
+//! This module only writes them; [`super::reload`] checks whether they were applied.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,67 +14,67 @@ use super::reload::How;
 use crate::Failure;
 use crate::load::Loaded;
 use crate::render::envoy::dynamic::{Form, Kind, Resource, in_order};
-use crate::render::envoy::{Places, Rendered, render};
+use crate::render::envoy::{RenderOptions, Rendered, render};
 use crate::replace::{Mode, replace};
 use crate::tighten::Version;
 
-/// Configuration names clients and digests: it is its owner's.
+/// Mode of configuration files: owner only. They contain names of clients and digests.
 const MODE: u32 = 0o600;
-/// The folder that Envoy follows, in the state's.
+/// Folder below the state folder that Envoy watches.
 const DYNAMIC: &str = "dynamic";
-/// The folder of the host's bundle there: all of it that the host reads.
+/// Folder below the state folder with the host's bundle, which is all that the host reads there.
 const BUNDLE: &str = "policy";
-/// Folders in the state's that nobody writes to but us.
-pub const ENVOYS: [&str; 2] = [DYNAMIC, BUNDLE];
+/// Folders below the state folder that only this process writes to.
+pub const OWN_FOLDERS: [&str; 2] = [DYNAMIC, BUNDLE];
 
-/// One policy, as the processes read it.
+/// One version of the policy, as the processes read it.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// Its name.
+    /// Digest that names the version.
     pub generation: String,
     bundle: Bundle,
     rendered: Rendered,
     address: SocketAddr,
-    /// The names of the listener's files of certificates.
+    /// File names of the listener's certificates.
     certificates: Option<[Option<String>; 4]>,
-    /// Embedded servers, by name, and their folders of models.
+    /// Embedded backends by name, with their model folders.
     embedded: Vec<(String, Option<String>)>,
 }
 
-/// Where it stands.
+/// The files of one `tensorgate up`.
 #[derive(Debug)]
 pub struct Site {
-    /// Where things are on this machine.
-    pub places: Places,
+    /// Rendering options for this machine.
+    pub render_options: RenderOptions,
     state: PathBuf,
-    /// What the processes were started with.
+    /// The version that the processes were started with.
     started: InForce,
 }
 
-/// Why a policy needs other processes than those that run.
+/// Why a version needs a restart.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Restart {
-    /// The listener's address.
+    /// The listener's address changed.
     #[error(
         "listen.address: {from} cannot become {to} while the gate runs: restart `tensorgate up`"
     )]
     Address {
-        /// Where it listens.
+        /// The current address.
         from: SocketAddr,
-        /// Where it should.
+        /// The new address.
         to: SocketAddr,
     },
-    /// A process that does not run.
+    /// An embedded backend was added or moved.
     #[error(
         "backends.{0}: an embedded backend cannot be added or moved while the gate runs: restart `tensorgate up`"
     )]
     Embedded(String),
-    /// Other certificates. The same ones renewed need nothing.
+    /// Other certificate files were named. Renewed files with the same names need no restart.
     #[error(
-        "listen.tls: other files of certificates cannot be named while the gate runs: put them in the place of those that are, or restart `tensorgate up`"
+        "listen.tls: the names of certificate files cannot change while the gate runs: replace the files, or restart `tensorgate up`"
     )]
     Certificates,
-    /// What Envoy reads at its start only.
+    /// A setting changed that Envoy reads only at start.
     #[error(
         "listen.limits: Envoy sizes its overload manager (connections, buffered_bytes) at its start: restart `tensorgate up`"
     )]
@@ -82,17 +82,21 @@ pub enum Restart {
 }
 
 impl Site {
-    /// Writes a first policy down.
-    pub fn new(loaded: &Loaded, options: &Options, places: Places) -> Result<Self, Failure> {
+    /// Writes the files of a first version.
+    pub fn new(
+        loaded: &Loaded,
+        options: &Options,
+        render_options: RenderOptions,
+    ) -> Result<Self, Failure> {
         let state = options.state.clone();
-        let started = in_force(&loaded.policy, &loaded.bundle, &places, &state)?;
-        for folder in ENVOYS {
+        let started = in_force(&loaded.policy, &loaded.bundle, &render_options, &state)?;
+        for folder in OWN_FOLDERS {
             std::fs::create_dir_all(state.join(folder)).map_err(|error| {
                 Failure::Failed(format!("cannot use {}: {error}", state.display()))
             })?;
         }
         let site = Self {
-            places,
+            render_options,
             state,
             started,
         };
@@ -108,27 +112,32 @@ impl Site {
         Ok(site)
     }
 
-    /// The host's bundle.
+    /// File of the host's bundle.
     pub fn bundle_file(&self) -> PathBuf {
         self.state.join(BUNDLE).join("bundle.json")
     }
 
-    /// Envoy's bootstrap.
+    /// File of Envoy's bootstrap.
     pub fn envoy_file(&self) -> PathBuf {
         self.state.join("envoy.yaml")
     }
 
-    /// What the processes were started with.
+    /// The version that the processes were started with.
     pub const fn started(&self) -> &InForce {
         &self.started
     }
 
-    /// Another version, as these processes would read it.
+    /// Renders another version.
     pub fn next(&self, version: &Version) -> Result<InForce, Failure> {
-        in_force(&version.policy, &version.bundle, &self.places, &self.state)
+        in_force(
+            &version.policy,
+            &version.bundle,
+            &self.render_options,
+            &self.state,
+        )
     }
 
-    /// Why these processes cannot take it, every reason.
+    /// Every reason why a version needs a restart.
     pub fn obstacles(&self, next: &InForce) -> Vec<Restart> {
         let started = &self.started;
         let mut obstacles = Vec::new();
@@ -152,7 +161,7 @@ impl Site {
         obstacles
     }
 
-    /// Has the host's file say this version, and which one it only takes away from, if it does.
+    /// Writes the host's bundle. `tightens` names the version that this one only removes from.
     pub fn put_bundle(&self, version: &InForce, tightens: Option<&str>) -> Result<(), Failure> {
         let bundle = Bundle {
             tightens: tightens.map(str::to_owned),
@@ -161,61 +170,61 @@ impl Site {
         self.put(&self.bundle_file(), &json(&bundle)?)
     }
 
-    /// Has the host show this of the policy's sources.
+    /// Writes the status of the policy's sources.
     pub fn put_sources(&self, sources: &Sources) -> Result<(), Failure> {
         self.put(&Sources::beside(&self.bundle_file()), &json(sources)?)
     }
 
-    /// Has one of Envoy's files say this.
+    /// Writes one of Envoy's resource files.
     pub fn put_resource(&self, resource: &Resource) -> Result<(), Failure> {
         let file = self.state.join(DYNAMIC).join(&resource.file);
         self.put(&file, &resource.response().to_yaml())
     }
 
     fn put(&self, file: &Path, text: &str) -> Result<(), Failure> {
-        replace(file, text, Mode::Of(MODE))
+        replace(file, text, Mode::Exact(MODE))
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
     }
 }
 
-/// Envoy's files as they stand, by name, each with whether Envoy is known to have taken it.
+/// Envoy's resource files by name, each with whether Envoy is known to have applied it.
 #[derive(Debug)]
-pub struct Laid(BTreeMap<String, (Resource, bool)>);
+pub struct EnvoyFiles(BTreeMap<String, (Resource, bool)>);
 
-impl Laid {
-    /// The files of a version that Envoy has taken.
+impl EnvoyFiles {
+    /// The files of a version that Envoy has applied.
     pub fn taken(version: &InForce) -> Self {
-        let mut laid = Self(BTreeMap::new());
+        let mut known = Self(BTreeMap::new());
         for resource in &version.rendered.resources {
-            laid.put(resource, true);
+            known.put(resource, true);
         }
-        laid
+        known
     }
 
-    /// A file was written, or Envoy has taken it.
+    /// Records that a file was written, or that Envoy has applied it.
     pub fn put(&mut self, resource: &Resource, taken: bool) {
-        let laid = (resource.clone(), taken);
-        self.0.insert(resource.file.clone(), laid);
+        let known = (resource.clone(), taken);
+        self.0.insert(resource.file.clone(), known);
     }
 
-    /// Whether Envoy is known to have all of a version.
-    pub fn is(&self, version: &InForce) -> bool {
+    /// Whether Envoy is known to have all resources of a version.
+    pub fn has_all(&self, version: &InForce) -> bool {
         let mut resources = version.rendered.resources.iter();
         resources.all(|resource| self.has(resource))
     }
 
     fn has(&self, resource: &Resource) -> bool {
-        let laid = self.0.get(&resource.file);
-        laid.is_some_and(|(laid, taken)| *taken && laid.says_what(resource))
+        let known = self.0.get(&resource.file);
+        known.is_some_and(|(known, taken)| *taken && known.same_content(resource))
     }
 }
 
 impl InForce {
-    /// The files of this version that Envoy is not known to have, in the order in which they must reach it. `from`
-    /// is the version that they replace. What only takes away waits for nothing: the filters come first.
-    pub fn changes(&self, laid: &Laid, from: &Self, how: How) -> Vec<&Resource> {
+    /// The resources of this version that Envoy is not known to have, in the order of their
+    /// application. `from` is the version that they replace. For removals, filters come first.
+    pub fn changes(&self, known: &EnvoyFiles, from: &Self, how: How) -> Vec<&Resource> {
         let resources = self.rendered.resources.iter();
-        let mut changes: Vec<_> = resources.filter(|resource| !laid.has(resource)).collect();
+        let mut changes: Vec<_> = resources.filter(|resource| !known.has(resource)).collect();
         let shrinks = self.rendered.buffer_bytes < from.rendered.buffer_bytes;
         in_order(&mut changes, shrinks, |resource| &resource.kind);
         if how == How::Tighter {
@@ -232,12 +241,12 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 fn in_force(
     policy: &Policy,
     bundle: &Bundle,
-    places: &Places,
+    render_options: &RenderOptions,
     state: &Path,
 ) -> Result<InForce, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
     let form = Form::Watched(&state.join(DYNAMIC));
-    let rendered = render(policy, bundle, places, form).map_err(|error| failed(&error))?;
+    let rendered = render(policy, bundle, render_options, form).map_err(|error| failed(&error))?;
     let embedded = policy
         .backends()
         .iter()
@@ -258,7 +267,7 @@ fn in_force(
         generation: bundle.generation.clone(),
         bundle: bundle.clone(),
         rendered,
-        address: places.listen.unwrap_or(policy.listen().address()),
+        address: render_options.listen.unwrap_or(policy.listen().address()),
         embedded,
     })
 }

@@ -1,9 +1,11 @@
-//! What SIGHUP means. A daemon is told to read its configuration again; a program in a terminal is told that the terminal is
-//! gone. The kernel says which: the controlling terminal can no longer be opened once it has hung up.
+//! Meaning of SIGHUP.
+//!
+//! For a daemon it requests a reload; for a program in a terminal it reports that the terminal has
+//! closed. After a hangup, the controlling terminal cannot be opened any more.
 
 use std::fs::File;
 
-/// The controlling terminal's name, whatever it is.
+/// Path of the controlling terminal.
 const TERMINAL: &str = "/dev/tty";
 
 /// Whether this process was started from a terminal.
@@ -13,12 +15,12 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Looks once, at the start.
+    /// Checks once, at start.
     pub fn at_start() -> Self {
         Self { had: is_there() }
     }
 
-    /// Whether there was one, and it is gone.
+    /// Whether there was a terminal that is now closed.
     pub fn is_gone(self) -> bool {
         self.had && !is_there()
     }

@@ -1,8 +1,9 @@
-//! Which of a policy's files hold something else than what was read of them, and whether they have settled.
+//! Detects changes of a policy's files, and when they have settled.
 //!
-//! Contents count, not timestamps: a file that is rewritten with the same bytes has not changed. A file has
-//! settled when it reads the same for [`SETTLE`]. Before that it may be half written, and half a policy can be a
-//! valid one that allows more. What was read before counts as settled at once.
+//! Contents are compared, not timestamps: a file that is rewritten with the same bytes has not
+//! changed. A file has settled when its contents stay the same for [`SETTLE`]. Before that, it may
+//! be partially written, and a partial policy could be valid and allow more. Contents that were
+//! read before count as settled immediately.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -15,68 +16,69 @@ use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long a file must read the same before it counts as whole.
+/// Poll interval.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a file's contents must stay the same.
 const SETTLE: Duration = Duration::from_millis(400);
-/// How long a file may go on changing before that is reported.
-const RESTLESS: Duration = Duration::from_secs(2);
-/// Age up to which a file's times do not tell two writes apart: the coarsest that file systems keep.
+/// How long a file may keep changing before it is reported.
+const UNSTABLE_AFTER: Duration = Duration::from_secs(2);
+/// Age up to which timestamps may not distinguish two writes: the coarsest resolution of file
+/// systems.
 const COARSE: Duration = Duration::from_secs(2);
-/// Largest file that is read at each look while its times are that young, bytes.
+/// Largest file that is reread at every poll while its timestamps are that young, bytes.
 const MAX_REREAD: u64 = 1 << 20;
-/// Most of a file that counts, bytes: as much as the host reads of a component.
+/// Maximum length of a file that is compared, bytes: the host's limit for components.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// SHA-256 of a file's content.
+/// SHA-256 of a file's contents.
 pub type Contents = [u8; 32];
 
-/// What happened to the files.
+/// A change of the watched files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// At least one reads otherwise than at the look before.
+    /// At least one file differs from the previous poll.
     Fresh,
-    /// All have settled, and at least one holds something else than what was read.
+    /// All files have settled, and at least one differs from what was read.
     Settled,
 }
 
-/// The files, as they were last seen.
+/// The watched files.
 #[derive(Debug)]
 pub struct Watch {
     files: BTreeMap<PathBuf, Watched>,
-    /// What was read is to be read again, changed or not.
+    /// Whether to read again even without a change.
     again: bool,
 }
 
 #[derive(Debug)]
 struct Watched {
     stamp: Option<Stamp>,
-    /// `None`: there is no file that can be read.
+    /// Current contents; `None` if the file cannot be read.
     now: Option<Contents>,
-    /// Since when it reads so.
+    /// Time of the last change.
     since: Instant,
-    /// Since when it has not settled.
-    restless: Option<Instant>,
-    /// As it was read last.
+    /// Since when the file has not settled.
+    unstable: Option<Instant>,
+    /// Contents at the last read.
     read: Option<Contents>,
-    /// As it was when what was read of it came into force.
+    /// Contents of the version in force.
     in_force: Option<Contents>,
 }
 
-/// What tells, without reading it, that a file is the same as before: device, number, size, and the times of the
-/// last write and of the last change of its metadata.
+/// Metadata that identify a file's state without reading it: device, inode, size, and the times of
+/// the last changes of contents and metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     file: (u64, u64),
     size: u64,
     written: (i64, i64),
     changed: (i64, i64),
-    /// It was so young that another write may have left it the same.
+    /// Whether a later write could have left the same metadata.
     young: bool,
 }
 
 impl Watch {
-    /// Watches these files from now on, which are in force as they stand.
+    /// Watches these files. Their current contents count as in force.
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         let now = Instant::now();
         let files = files.into_iter().map(|path| {
@@ -89,7 +91,8 @@ impl Watch {
         }
     }
 
-    /// Watches these files instead; whether each was watched already. What is known of one stays known.
+    /// Replaces the set of watched files and keeps the state of known ones. Returns whether all of
+    /// them were watched already.
     pub fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) -> bool {
         let now = Instant::now();
         let mut known = std::mem::take(&mut self.files);
@@ -107,54 +110,54 @@ impl Watch {
         all_known
     }
 
-    /// What stands in the files now is about to be read.
+    /// Marks the current contents as read.
     pub fn begin(&mut self) {
-        self.look(Instant::now());
+        self.poll(Instant::now());
         self.again = false;
         for file in self.files.values_mut() {
             file.read = file.now;
         }
     }
 
-    /// Whether every file still stands as it did when it was read.
-    pub fn stands(&mut self) -> bool {
-        self.look(Instant::now());
+    /// Whether no file has changed since it was read.
+    pub fn is_unchanged(&mut self) -> bool {
+        self.poll(Instant::now());
         self.files.values().all(|file| file.now == file.read)
     }
 
-    /// What was read is in force.
+    /// Marks the contents that were read as in force.
     pub fn accept(&mut self) {
         for file in self.files.values_mut() {
             file.in_force = file.read;
         }
     }
 
-    /// What was read was given up: the files are to be read again once they have settled.
+    /// Requests another read after the files have settled, because the last one was abandoned.
     pub const fn again(&mut self) {
         self.again = true;
     }
 
-    /// The files of which something else was read than what is in force.
+    /// The files whose contents were read but are not in force.
     pub fn differing(&self) -> impl Iterator<Item = &Path> {
         let files = self.files.iter();
         let differing = files.filter(|(_, file)| file.read != file.in_force);
         differing.map(|(path, _)| path.as_path())
     }
 
-    /// The files that go on changing, and keep all others waiting.
-    pub fn restless(&self) -> impl Iterator<Item = &Path> {
-        self.restless_at(Instant::now())
+    /// The files that keep changing and thereby delay all others.
+    pub fn unstable(&self) -> impl Iterator<Item = &Path> {
+        self.unstable_at(Instant::now())
     }
 
-    fn restless_at(&self, now: Instant) -> impl Iterator<Item = &Path> {
-        let restless = self.files.iter().filter(move |(_, file)| {
-            let since = file.restless;
-            since.is_some_and(|since| now.saturating_duration_since(since) >= RESTLESS)
+    fn unstable_at(&self, now: Instant) -> impl Iterator<Item = &Path> {
+        let unstable = self.files.iter().filter(move |(_, file)| {
+            let since = file.unstable;
+            since.is_some_and(|since| now.saturating_duration_since(since) >= UNSTABLE_AFTER)
         });
-        restless.map(|(path, _)| path.as_path())
+        unstable.map(|(path, _)| path.as_path())
     }
 
-    /// Whether a file is whole that was just read so.
+    /// Whether contents that were just read are complete.
     pub fn is_whole(&self, path: &Path, contents: &Contents) -> bool {
         let file = self.files.get(path);
         file.is_some_and(|file| {
@@ -162,10 +165,10 @@ impl Watch {
         })
     }
 
-    /// Waits until something happened. Cancelled, it has lost nothing but a [`Change::Fresh`].
+    /// Waits for a change. If cancelled, only a [`Change::Fresh`] may be lost.
     pub async fn changed(&mut self) -> Change {
         loop {
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
             if let Some(change) = self.step(Instant::now()) {
                 return change;
             }
@@ -178,7 +181,7 @@ impl Watch {
     }
 
     fn step(&mut self, now: Instant) -> Option<Change> {
-        if self.look(now) {
+        if self.poll(now) {
             return Some(Change::Fresh);
         }
         let differs = |file: &Watched| file.now != file.read;
@@ -187,11 +190,11 @@ impl Watch {
         (due && settled).then_some(Change::Settled)
     }
 
-    /// Looks once; whether any file reads otherwise than before.
-    fn look(&mut self, now: Instant) -> bool {
+    /// Polls once; returns whether any file changed.
+    fn poll(&mut self, now: Instant) -> bool {
         let mut fresh = false;
         for (path, file) in &mut self.files {
-            fresh |= file.look(path, now);
+            fresh |= file.poll(path, now);
         }
         fresh
     }
@@ -199,46 +202,49 @@ impl Watch {
 
 impl Watched {
     fn new(path: &Path, now: Instant) -> Self {
-        let (stamp, contents) = see(path, None);
+        let (stamp, contents) = inspect(path, None);
         Self {
             stamp,
             now: contents,
             since: now,
-            restless: None,
+            unstable: None,
             read: contents,
             in_force: contents,
         }
     }
 
-    fn look(&mut self, path: &Path, now: Instant) -> bool {
-        let (stamp, contents) = see(path, self.stamp.map(|stamp| (stamp, self.now)));
+    fn poll(&mut self, path: &Path, now: Instant) -> bool {
+        let (stamp, contents) = inspect(path, self.stamp.map(|stamp| (stamp, self.now)));
         self.stamp = stamp;
         let fresh = contents != self.now;
         if fresh {
             (self.now, self.since) = (contents, now);
         }
         if self.has_settled(now) {
-            self.restless = None;
-        } else if self.restless.is_none() {
-            self.restless = Some(now);
+            self.unstable = None;
+        } else if self.unstable.is_none() {
+            self.unstable = Some(now);
         }
         fresh
     }
 
-    /// Since what was read counts as settled, a file that is rewritten with the same bytes over and over holds
-    /// nothing, though it is empty for a moment each time.
+    /// Contents that were read count as settled. So a file that is repeatedly rewritten with the
+    /// same bytes delays nothing, even if it is briefly empty.
     fn has_settled(&self, now: Instant) -> bool {
         self.now == self.read || now.saturating_duration_since(self.since) >= SETTLE
     }
 }
 
-/// A file's stamp and contents; what is known of it is taken where its stamp is still the same.
-fn see(path: &Path, known: Option<(Stamp, Option<Contents>)>) -> (Option<Stamp>, Option<Contents>) {
+/// A file's stamp and contents. If the stamp is unchanged, the known contents are reused.
+fn inspect(
+    path: &Path,
+    known: Option<(Stamp, Option<Contents>)>,
+) -> (Option<Stamp>, Option<Contents>) {
     let Ok(metadata) = std::fs::metadata(path) else {
         return (None, None);
     };
-    let stamp = Stamp::of(&metadata);
-    // A pipe is not even opened: whoever writes to it would take that for its reader.
+    let stamp = Stamp::from_metadata(&metadata);
+    // A pipe is not opened, because its writer would take this process for the reader.
     let same = known.filter(|(before, _)| *before == stamp && !before.young);
     match same {
         Some((_, contents)) => (Some(stamp), contents),
@@ -248,22 +254,23 @@ fn see(path: &Path, known: Option<(Stamp, Option<Contents>)>) -> (Option<Stamp>,
 }
 
 fn read(path: &Path) -> io::Result<(Option<Stamp>, Option<Contents>)> {
-    // Without waiting, if it has become a pipe.
+    // Does not block if the file has become a pipe.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    // Taken before the content is read: what is written meanwhile has another stamp at the next look.
-    let stamp = Stamp::of(&file.metadata()?);
+    // Taken before the contents are read, so that a concurrent write gives another stamp at the
+    // next poll.
+    let stamp = Stamp::from_metadata(&file.metadata()?);
     let mut digest = Sha256::new();
     io::copy(&mut file.take(MAX_FILE_BYTES), &mut digest)?;
     Ok((Some(stamp), Some(digest.finalize().into())))
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    fn from_metadata(metadata: &Metadata) -> Self {
         let changed = (metadata.ctime(), metadata.ctime_nsec());
         let seconds = u64::try_from(changed.0).unwrap_or_default();
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-        // One that lies in the future is as young as one can be.
+        // Timestamps in the future count as young.
         let age = at.and_then(|at| at.elapsed().ok()).unwrap_or_default();
         Self {
             file: (metadata.dev(), metadata.ino()),

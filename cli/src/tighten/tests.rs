@@ -1,4 +1,4 @@
-//! What a change takes away, as a table: the policy in force, what was read, what is left.
+//! Removals as a table: the policy in force, the sources read, and the resulting policy.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ const A: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0
 const B: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";
 const C: &str = "0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c";
 
-/// Two clients, of which one is in a group; two models; a grant for each.
+/// Two clients, one of them in a group; two models; one grant for each model.
 fn policy() -> Value {
     let model = json!({
         "backend": "b", "versions": ["1"], "protocols": ["oip-rest"],
@@ -56,7 +56,7 @@ fn version(policy: &Value) -> Version {
     Version { policy, bundle }
 }
 
-/// A policy that some change was made to.
+/// The policy with a change applied.
 fn with(change: impl Fn(&mut Value)) -> Value {
     let mut policy = policy();
     change(&mut policy);
@@ -67,7 +67,7 @@ fn remove(from: &mut Value, name: &str) {
     from.as_object_mut().unwrap().remove(name).unwrap();
 }
 
-/// What is left is exactly this policy, and it is valid.
+/// Checks that the removals give exactly this policy, and that it is valid.
 fn check(what: &str, removals: Removals<'_>, left: &Value) {
     let expected: raw::Policy = serde_json::from_value(left.clone()).unwrap();
     let now = version(&policy());

@@ -1,4 +1,5 @@
-//! `audit`: the log that the host writes, verified and searched. Reads any size line by line.
+//! The `audit` verb: verifies and searches the log that the host writes. Logs of any size are read
+//! line by line.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -29,19 +30,20 @@ enum What {
     Query(Query),
 }
 
-/// Say whether a log is as the host wrote it, and name every line that was removed, edited, swapped, repeated, forged or cut off.
+/// Verify that a log is unchanged, and report every line that was removed, edited, reordered,
+/// repeated, forged or truncated.
 #[derive(Args)]
 #[command(
-    after_help = "A file stands for its whole log: the files that were closed before it, the head beside it. Take the public key \
-(decisions.jsonl.pub) to a safe place when the log is new, and give it with --key: a key that is found beside the log proves no \
-more than that the log fits itself. Exits 1 if anything is wrong.\n\n\
+    after_help = "A file stands for its whole log, including earlier closed files and the head file beside it. Copy the public key \
+(decisions.jsonl.pub) to a safe place when the log is new, and pass it with --key. A key that is found beside the log only \
+proves that the log is consistent with itself. Exits 1 if anything is wrong.\n\n\
 Example: tensorgate audit verify /var/lib/tensorgate/audit/decisions.jsonl --key audit.pub"
 )]
 struct Verify {
-    /// Logs.
+    /// Log files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The public key that checkpoints must be signed by.
+    /// Public key that must have signed the checkpoints.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }
@@ -49,38 +51,38 @@ struct Verify {
 /// Print the requests of a log that match, in the order in which they were written.
 #[derive(Args)]
 #[command(
-    after_help = "All conditions must hold. With --json lines come as they are in the log. Verifies nothing: that is `audit verify`.\n\n\
+    after_help = "All conditions must hold. With --json, lines are printed unchanged. To verify the log, use `audit verify`.\n\n\
 Example: tensorgate audit query decisions.jsonl --client ocr-batch --verdict deny --since 2026-11-20T08:00:00Z"
 )]
 struct Query {
-    /// The log; files that were closed before are read too.
+    /// The log; earlier closed files are read too.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The client's name.
+    /// Name of the client.
     #[arg(long)]
     client: Option<String>,
-    /// The model's public name.
+    /// Public name of the model.
     #[arg(long)]
     model: Option<String>,
-    /// Why it was refused, as `rate-limited`.
+    /// Reason of a rejection, for example `rate-limited`.
     #[arg(long)]
     reason: Option<String>,
-    /// What it got: allow, deny or aborted.
+    /// Verdict: allow, deny or aborted.
     #[arg(long, value_parser = ["allow", "deny", "aborted"])]
     verdict: Option<String>,
-    /// Not before this instant, UTC.
+    /// At or after this time, UTC.
     #[arg(long, value_name = "RFC3339", value_parser = instant)]
     since: Option<SystemTime>,
-    /// Before this instant, UTC.
+    /// Before this time, UTC.
     #[arg(long, value_name = "RFC3339", value_parser = instant)]
     until: Option<SystemTime>,
-    /// One request.
+    /// Request id.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
 }
 
 impl Audit {
-    /// Verifies or searches.
+    /// Verifies or searches a log.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self.what {
             What::Verify(verify) => verify.run(ui),
@@ -107,15 +109,15 @@ impl Verify {
             if ui.json {
                 ui.json_line(&report);
             } else {
-                tell(ui, &log, &report);
+                print_report(ui, &log, &report);
             }
         }
         if sound { Ok(()) } else { Err(Failure::No) }
     }
 }
 
-/// For people.
-fn tell(ui: &Ui, log: &Path, report: &Report) {
+/// Prints a report as text.
+fn print_report(ui: &Ui, log: &Path, report: &Report) {
     for fault in &report.faults {
         let seq = fault
             .seq
@@ -130,7 +132,7 @@ fn tell(ui: &Ui, log: &Path, report: &Report) {
         ));
     }
     if report.more_faults > 0 {
-        ui.line(&format!("and {} faults more", report.more_faults));
+        ui.line(&format!("and {} more faults", report.more_faults));
     }
     for note in &report.notes {
         ui.line(&format!("note: {}", printable(note)));
@@ -142,18 +144,18 @@ fn tell(ui: &Ui, log: &Path, report: &Report) {
     };
     let signed = match report.signed_seq {
         Some(seq) => format!("signed through line {seq}"),
-        None => "nothing of it signed".to_owned(),
+        None => "nothing signed".to_owned(),
     };
     let key = match (&report.key, report.key_given) {
         (Some(key), true) => format!("by key {key}"),
         (Some(key), false) => {
-            format!("by key {key}, which was found with the log: give yours with --key")
+            format!("by key {key}, which was found beside the log: give a trusted key with --key")
         }
         (None, _) => "by no key".to_owned(),
     };
     let lost = match report.lost {
         0 => String::new(),
-        lost => format!(", {lost} lost on the way from Envoy"),
+        lost => format!(", {lost} lost between Envoy and the host"),
     };
     ui.line(&format!(
         "{}: {verdict}: {} lines, {} requests, {} dropped{lost}, {signed} {key}",
@@ -200,7 +202,7 @@ impl Query {
     }
 }
 
-/// One line for people.
+/// One request as a line of text.
 fn row(line: &Line, decision: &Decision) -> String {
     let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
     format!(
@@ -218,7 +220,7 @@ fn row(line: &Line, decision: &Decision) -> String {
     )
 }
 
-/// Hands every line of a log that can be read to `then`, oldest first, with its text.
+/// Calls `then` with every readable line of a log and its text, oldest first.
 pub fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Failure> {
     let cannot = |error: std::io::Error| Failure::Input(format!("{}: {error}", log.display()));
     for file in files(&Paths::new(log)).map_err(cannot)? {
@@ -236,7 +238,7 @@ pub fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Fai
     Ok(())
 }
 
-/// The log that a file belongs to: a closed file's name is the log's and a number.
+/// The log that a file belongs to. A closed file's name is the log's name and a number.
 fn log_of(file: &Path) -> PathBuf {
     let closed = file
         .extension()
@@ -250,5 +252,6 @@ fn log_of(file: &Path) -> PathBuf {
 }
 
 fn instant(text: &str) -> Result<SystemTime, String> {
-    time::parse(text).ok_or_else(|| "not of the form 2026-11-20T08:00:00Z or 2026-11-20".into())
+    time::parse(text)
+        .ok_or_else(|| "expected a time such as 2026-11-20T08:00:00Z or 2026-11-20".into())
 }

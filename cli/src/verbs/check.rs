@@ -1,4 +1,5 @@
-//! `check`: every fault of a policy at once. Decides nothing: the faults are the loader's and the core's.
+//! The `check` verb: reports every fault of a policy at once. The faults come from the loader and
+//! from validation.
 
 use std::path::{Path, PathBuf};
 
@@ -11,28 +12,28 @@ use crate::Failure;
 use crate::load::load;
 use crate::ui::Ui;
 
-/// Report every fault of a policy at once, with its place and a fix.
+/// Report every fault of a policy at once, with its position and a fix.
 #[derive(Args)]
 #[command(
-    after_help = "Exits 0 if the policy can be enforced (warnings or not), 2 if not. Signatures that handlers must have are verified; components are not read. Certificates, keys and passwords in files are, as `up` and the host read them: \
---no-files leaves them alone.\n\nExample: tensorgate check gate.yaml --json"
+    after_help = "Exits 0 if the policy can be enforced, even with warnings, and 2 if not. Required signatures of handlers are verified; components are not read. Files with certificates, keys and passwords are read as `up` and the host read them; \
+--no-files skips them.\n\nExample: tensorgate check gate.yaml --json"
 )]
 pub struct Check {
-    /// The policy.
+    /// Policy file.
     #[arg(value_name = "GATE_YAML")]
     file: PathBuf,
-    /// Leave files of certificates, keys and passwords alone: for a machine that has none of them.
+    /// Do not read files with certificates, keys and passwords, for machines that lack them.
     #[arg(long)]
     no_files: bool,
 }
 
 impl Check {
-    /// Checks it.
+    /// Checks the policy.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let root = self.file.parent().unwrap_or_else(|| Path::new(""));
-        let mut loaded = load(&self.file)?.signed(root)?;
+        let mut loaded = load(&self.file)?.verify_signatures(root)?;
         if !self.no_files {
-            loaded = loaded.fitting(root)?;
+            loaded = loaded.check_files(root)?;
         }
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {
@@ -57,7 +58,7 @@ impl Check {
     }
 }
 
-/// How many API keys a policy has, and how they must look: a digest does not show it.
+/// The number of API keys in a policy, and their required format. Digests do not show the format.
 fn keys(policy: &Policy) -> String {
     let all = || policy.clients().iter().flat_map(|client| client.api_keys());
     let any = all().filter(|key| key.format() == KeyFormat::Any).count();

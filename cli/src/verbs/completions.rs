@@ -1,4 +1,4 @@
-//! `completions`: a script that completes verbs and flags in a shell.
+//! The `completions` verb: a shell completion script for verbs and flags.
 
 use clap::{Args, Command};
 use clap_complete::Shell;
@@ -11,13 +11,13 @@ use crate::Failure;
     after_help = "Example: tensorgate completions bash > ~/.local/share/bash-completion/completions/tensorgate"
 )]
 pub struct Completions {
-    /// Which shell.
+    /// The shell.
     #[arg(value_enum)]
     shell: Shell,
 }
 
 impl Completions {
-    /// Prints it.
+    /// Prints the script.
     pub fn run(self, command: &mut Command) -> Result<(), Failure> {
         clap_complete::generate(self.shell, command, "tensorgate", &mut std::io::stdout());
         Ok(())

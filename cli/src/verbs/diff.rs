@@ -1,5 +1,7 @@
-//! `diff`: what another policy would change. Who gains and who loses is what the two validated policies grant, and how much of it; every other difference is told as
-//! it stands in their canonical forms. Judges neither: a change is a change.
+//! The `diff` verb: the effects of replacing one policy with another.
+//!
+//! Gains and losses of clients come from the grants of the two validated policies. Every other
+//! difference is reported as a change of the canonical form.
 
 mod answers;
 mod limits;
@@ -20,46 +22,46 @@ use crate::source::path::push_key;
 use crate::ui::{Ui, printable};
 use limits::Allows;
 
-/// Longest value that a line for people shows, characters; `--json` shows all of it.
+/// Longest value in the text output, characters; `--json` shows complete values.
 const MAX_SHOWN: usize = 120;
 
 /// Show who gains and who loses between two policies, and what else changes.
 #[derive(Args)]
 #[command(
-    after_help = "Exits 0 if the two are the same policy, 1 if not, 2 if one of them has faults.\n\nExample: tensorgate diff gate.yaml gate.next.yaml"
+    after_help = "Exits 0 if the policies are equal, 1 if not, 2 if one of them has faults.\n\nExample: tensorgate diff gate.yaml gate.next.yaml"
 )]
 pub struct Diff {
-    /// The policy that is.
+    /// The current policy.
     #[arg(value_name = "A")]
     before: PathBuf,
-    /// The policy that may come.
+    /// The new policy.
     #[arg(value_name = "B")]
     after: PathBuf,
 }
 
-/// One difference.
+/// A difference.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 enum Change {
-    /// Granted after, and not before.
+    /// An access that only the new policy grants.
     Gains(Access),
-    /// Granted before, and not after.
+    /// An access that only the old policy grants.
     Loses(Access),
-    /// Called for it after, and not before, by an ensemble that it is granted.
+    /// A model that only the new policy reaches through a granted ensemble.
     Reaches(reached::Reached),
-    /// Called for it before, and not after.
+    /// A model that only the old policy reaches.
     ReachesNoMore(reached::Reached),
-    /// Granted in both, by another grant: another bucket.
+    /// An access that another grant gives, and so another rate limit bucket.
     Moves {
         #[serde(flatten)]
         access: Access,
         before: String,
     },
-    /// Granted in both, more or less of it.
+    /// A limit that changes for an access granted in both.
     Limit(limits::Changed),
-    /// Answered in both, more or less of it.
+    /// An output that changes for an access granted in both.
     Answer(answers::Changed),
-    /// Granted in both, and by other proofs.
+    /// Required proofs that change for an access granted in both.
     Proof(proofs::Changed),
     /// A value of the canonical form.
     Value {
@@ -69,7 +71,7 @@ enum Change {
     },
 }
 
-/// What a client may do.
+/// An operation that a grant allows a client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Access {
     client: String,
@@ -82,7 +84,7 @@ struct Access {
 type Key = (String, String, String, &'static str);
 
 impl Diff {
-    /// Compares the two.
+    /// Compares the policies.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let before = load(&self.before)?;
         let after = load(&self.after)?;
@@ -91,7 +93,7 @@ impl Diff {
             if ui.json {
                 ui.json_line(change);
             } else {
-                ui.line(&told(ui, change));
+                ui.line(&describe(ui, change));
             }
         }
         if changes.is_empty() {
@@ -129,7 +131,8 @@ fn changes(before: &Loaded, after: &Loaded) -> Result<Vec<Change>, Failure> {
     Ok(changes)
 }
 
-/// Who may do what, and by which grant. Who can never prove what a model asks for may do nothing with it.
+/// Every allowed access, with its grant. Clients that cannot have the proofs that a model requires
+/// are left out.
 fn granted(policy: &Policy) -> BTreeMap<Key, String> {
     policy
         .granted()
@@ -178,8 +181,8 @@ fn accesses(before: &Policy, after: &Policy) -> Vec<Change> {
     gains.chain(loses).chain(moves).collect()
 }
 
-/// Every value that differs. Items of a list are told apart by what names them, where something does. The policy's depth is
-/// bounded by the reader of its text, so the recursion is.
+/// Adds every value that differs. List items are matched by their names, if they have any. The
+/// parser bounds the depth of the policy, and so the recursion.
 fn values(path: &str, before: Option<&Value>, after: Option<&Value>, changes: &mut Vec<Change>) {
     if before == after {
         return;
@@ -230,7 +233,7 @@ fn values(path: &str, before: Option<&Value>, after: Option<&Value>, changes: &m
         );
     }
     if changes.len() == count {
-        // The same items in another order: where order means something, that is a change.
+        // Only the order differs, which can be a change of meaning.
         changes.push(Change::Value {
             path: path.to_owned(),
             before: before.cloned(),
@@ -239,7 +242,7 @@ fn values(path: &str, before: Option<&Value>, after: Option<&Value>, changes: &m
     }
 }
 
-/// A list's items by name or digest; `None` unless each has one of its own.
+/// List items by name or digest; `None` unless each of them has a unique one.
 fn by_name(items: &[Value]) -> Option<BTreeMap<&str, &Value>> {
     let mut by_name = BTreeMap::new();
     for item in items {
@@ -264,7 +267,7 @@ fn through(reached: &reached::Reached, how: &str) -> String {
     format!("{client} {how} {model}@{version} through {through} (grant {grant})")
 }
 
-fn told(ui: &Ui, change: &Change) -> String {
+fn describe(ui: &Ui, change: &Change) -> String {
     let on = |access: &Access| {
         let Access {
             client: _,
@@ -309,8 +312,8 @@ fn told(ui: &Ui, change: &Change) -> String {
                 Some(Allows::Less) => "may have less",
                 None => "has another limit",
             };
-            let told = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "no limit".into());
-            let (before, after) = (told(before), told(after));
+            let text = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "no limit".into());
+            let (before, after) = (text(before), text(after));
             (
                 style,
                 sign,
@@ -329,12 +332,12 @@ fn told(ui: &Ui, change: &Change) -> String {
             } = changed;
             let (style, sign) = mark(*allows);
             let how = match allows {
-                Some(Allows::More) => "is told more",
-                Some(Allows::Less) => "is told less",
-                None => "is told something else",
+                Some(Allows::More) => "sees more",
+                Some(Allows::Less) => "sees less",
+                None => "sees something else",
             };
-            let told = |given: &Option<String>| given.clone().unwrap_or_else(|| "nothing".into());
-            let (before, after) = (told(before), told(after));
+            let text = |given: &Option<String>| given.clone().unwrap_or_else(|| "nothing".into());
+            let (before, after) = (text(before), text(after));
             (
                 style,
                 sign,
@@ -351,9 +354,9 @@ fn told(ui: &Ui, change: &Change) -> String {
             } = changed;
             let (style, sign) = mark(*allows);
             let how = match allows {
-                Some(Allows::More) => "has less to prove",
-                Some(Allows::Less) => "has more to prove",
-                None => "has something else to prove",
+                Some(Allows::More) => "needs fewer proofs",
+                Some(Allows::Less) => "needs more proofs",
+                None => "needs other proofs",
             };
             let text = format!("{client} {how} for {model}: {before} -> {after}");
             (style, sign, text)

@@ -1,8 +1,8 @@
-//! `explain`: what the gate would say to a request, without a gate. The filter's own code decides, with fresh buckets, and the
-//! host's own code after it.
+//! The `explain` verb: what the gate would answer to a request, without a running gate. The
+//! filter's own code decides, with fresh rate limits, followed by the host's own code.
 
 mod peer;
-mod told;
+mod report;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -30,36 +30,37 @@ use crate::stack::envoy::context_key;
 use crate::ui::Ui;
 use crate::verbs::story;
 use crate::verbs::up::default_state;
-use told::{tell, tell_all};
+use report::{list_reasons, print};
 
 /// Largest message file, bytes.
 const MAX_MESSAGE_BYTES: u64 = 256 << 20;
-/// Largest key set, bytes: what a gate fetches at most.
+/// Largest key set, bytes: the limit of a gate.
 const MAX_KEY_SET_BYTES: u64 = MAX_DOCUMENT_BYTES as u64;
-/// The monotonic clock's reading. Buckets are fresh, so any will do.
+/// Reading of the monotonic clock. Rate limits are fresh, so the value does not matter.
 const MONOTONIC_NS: u64 = 1_000_000_000;
 
-/// Say what the gate would answer to a request, without running one; or, given a request's id, what became of it.
+/// Show what the gate would answer to a request without running one, or, for a request id, what
+/// happened to the request.
 #[derive(Args)]
 #[command(
     after_help = "A message is raw HTTP/1.1: request line, header fields, an empty line, the body. A gRPC call is spelled the same way: \
 POST, its path, content-type: application/grpc, and the framed message as the body. Exits 1 if a request is denied.\n\n\
-With a REQUEST_ID the story comes from the audit log; exits 1 if that knows nothing of it.\n\n\
+With a REQUEST_ID the answer comes from the audit log; exits 1 if the log does not contain the request.\n\n\
 Example: tensorgate explain -c gate.yaml --http request.http\n\
 Example: tensorgate explain --all\n\
 Example: tensorgate explain 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa --state /var/lib/tensorgate"
 )]
 pub struct Explain {
-    /// A request's id, as its answer's x-request-id said it.
+    /// Request id, from the response header x-request-id.
     #[arg(value_name = "REQUEST_ID", conflicts_with_all = ["config", "http", "http_dir"])]
     request_id: Option<String>,
-    /// The state folder of the gate that was asked; as `up` has it unless given.
+    /// State folder of the gate that received the request (default: the one of `up`).
     #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
     state: Option<PathBuf>,
-    /// The audit log; the one that a gate keeps in its state folder unless given.
+    /// Audit log (default: the one in the state folder).
     #[arg(long, value_name = "FILE", requires = "request_id")]
     audit: Option<PathBuf>,
-    /// The policy.
+    /// Policy file.
     #[arg(
         short = 'c',
         long = "config",
@@ -67,33 +68,35 @@ pub struct Explain {
         required_unless_present_any = ["request_id", "all"]
     )]
     config: Option<PathBuf>,
-    /// The message.
+    /// File with a message.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["http_dir", "request_id", "all"])]
     http: Option<PathBuf>,
-    /// A folder of messages: one JSON line a file, in the order of their names, each with buckets of its own.
+    /// Folder of messages: one JSON line per file, in order of their names, each with fresh rate
+    /// limits.
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
     http_dir: Option<PathBuf>,
-    /// Every reason for which a request is refused, in order of precedence, with its statuses.
+    /// List every reason for a rejection in order of precedence, with its status codes.
     #[arg(long, conflicts_with_all = ["request_id", "config", "http", "http_dir"])]
     all: bool,
-    /// Filters in order, as `up` has them.
+    /// Filters in order, as for `up`.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
-    /// The certificate that the caller shows: a PEM file, or what it says: `spiffe://…`, `dns:NAME`, `sha256:HEX`, several of these for one.
+    /// Client certificate: a PEM file, or its properties `spiffe://…`, `dns:NAME`, `sha256:HEX`,
+    /// which can be combined.
     #[arg(long, value_name = "CERTIFICATE")]
     tls_peer: Vec<String>,
-    /// The caller's address.
+    /// Address of the caller.
     #[arg(long, value_name = "ADDR")]
     source: Option<IpAddr>,
-    /// What an issuer publishes at its URL: nothing is fetched here.
+    /// Published key set of an issuer; nothing is fetched.
     #[arg(long, value_name = "ISSUER=FILE", value_parser = key_set)]
     jwks: Vec<(String, PathBuf)>,
-    /// The wall clock, Unix seconds; the present unless given.
+    /// Time of the request, Unix seconds (default: now).
     #[arg(long, value_name = "UNIX_S")]
     now: Option<u64>,
 }
 
-/// One line.
+/// The result for one message.
 #[derive(Serialize)]
 struct Explained {
     file: String,
@@ -105,27 +108,26 @@ struct Explained {
     model: Option<String>,
     rule: Option<String>,
     detail: String,
-    /// What would have refused it but for its grant's mode.
+    /// Rejections by rules in shadow mode.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shadow: Vec<Shadowed>,
-    /// The grant's limits that gateways share. Here nobody else has spent from them.
+    /// The grant's limits that are shared by gateways. They are evaluated as unused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shared_limits: Vec<String>,
 }
 
 impl Explain {
-    /// Explains.
+    /// Explains messages, a request id or all reasons.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         if self.all {
-            tell_all(ui);
+            list_reasons(ui);
             return Ok(());
         }
         if let Some(request_id) = &self.request_id {
-            return story::tell(ui, &self.log()?, request_id);
+            return story::print(ui, &self.log()?, request_id);
         }
         let config = self.config.as_ref();
-        let config =
-            config.ok_or_else(|| Failure::Input("say which policy with --config".into()))?;
+        let config = config.ok_or_else(|| Failure::Input("name a policy with --config".into()))?;
         let loaded = load(config)?;
         let now = Now {
             unix_s: self.now.map_or_else(present, Ok)?,
@@ -134,57 +136,56 @@ impl Explain {
         let files = match (self.http, &self.http_dir) {
             (Some(file), _) => vec![file],
             (None, Some(folder)) => files_in(folder)?,
-            (None, None) => return Err(Failure::Input("say which message with --http".into())),
+            (None, None) => return Err(Failure::Input("name a message with --http".into())),
         };
-        let peer = peer::of(&loaded.policy, &self.tls_peer, self.source)?;
+        let peer = peer::from_arguments(&loaded.policy, &self.tls_peer, self.source)?;
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
         let key_sets = key_sets(&self.jwks)?;
-        let halves = Halves::new(&loaded, self.chain, peer, key_sets)?;
+        let gate = Gate::new(&loaded, self.chain, peer, key_sets)?;
         let mut denied = false;
         for file in files {
-            let explained = halves.explain(&file, now)?;
+            let explained = gate.explain(&file, now)?;
             denied |= explained.verdict == "deny";
             if ui.json || self.http_dir.is_some() {
                 ui.json_line(&explained);
             } else {
-                tell(ui, &explained);
+                print(ui, &explained);
             }
         }
         if denied { Err(Failure::No) } else { Ok(()) }
     }
 
-    /// The audit log that knows of a request.
+    /// The audit log to search.
     fn log(&self) -> Result<PathBuf, Failure> {
         if let Some(log) = &self.audit {
             return Ok(log.clone());
         }
         let state = self.state.clone().or_else(default_state);
-        let state =
-            state.ok_or_else(|| Failure::Input("say where the log is with --audit".into()))?;
+        let state = state.ok_or_else(|| Failure::Input("name the log with --audit".into()))?;
         Ok(state.join(tensorgate_policy::raw::Audit::default().path))
     }
 }
 
-/// `ISSUER=FILE`.
+/// Parses `ISSUER=FILE`.
 fn key_set(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((issuer, file)) if !issuer.is_empty() && !file.is_empty() => {
             Ok((issuer.to_owned(), file.into()))
         }
-        _ => Err("a name of the policy's issuers, =, and a file".into()),
+        _ => Err("expected the name of an issuer, =, and a file".into()),
     }
 }
 
-/// The documents of those files.
+/// Reads the key set files.
 fn key_sets(files: &[(String, PathBuf)]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let read = |(issuer, file): &(String, PathBuf)| {
-        let told = file.display();
+        let name = file.display();
         let bytes = read_at_most(file, MAX_KEY_SET_BYTES)
-            .map_err(|error| Failure::Input(format!("cannot read {told}: {error}")))?;
+            .map_err(|error| Failure::Input(format!("cannot read {name}: {error}")))?;
         let bytes = bytes.ok_or_else(|| {
-            Failure::Input(format!("{told} is larger than {MAX_KEY_SET_BYTES} bytes"))
+            Failure::Input(format!("{name} is larger than {MAX_KEY_SET_BYTES} bytes"))
         })?;
         Ok((issuer.clone(), bytes))
     };
@@ -194,7 +195,7 @@ fn key_sets(files: &[(String, PathBuf)]) -> Result<Vec<(String, Vec<u8>)>, Failu
 fn present() -> Result<u64, Failure> {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_err(|_| Failure::Failed("the clock stands before 1970".into()))?;
+        .map_err(|_| Failure::Failed("the clock is set before 1970".into()))?;
     Ok(since.as_secs())
 }
 
@@ -213,19 +214,19 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// The two halves of the gate, as they stand one behind the other.
-struct Halves<'l> {
+/// The two parts of a gate: the filter chain and the host.
+struct Gate<'l> {
     loaded: &'l Loaded,
     bundle: Vec<u8>,
     chain: Chain,
     context_key: String,
     peer: Peer,
-    /// What issuers publish, by their names.
+    /// Published key sets, by issuer.
     key_sets: Vec<(String, Vec<u8>)>,
     host: Verifier,
 }
 
-impl<'l> Halves<'l> {
+impl<'l> Gate<'l> {
     fn new(
         loaded: &'l Loaded,
         chain: Chain,
@@ -236,7 +237,7 @@ impl<'l> Halves<'l> {
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let context_key = context_key()?;
         let key = Key::from_hex(&context_key)
-            .ok_or_else(|| Failure::Failed("a key of ours is no key".into()))?;
+            .ok_or_else(|| Failure::Failed("a generated context key is invalid".into()))?;
         let host = Verifier::new(
             Arc::new(loaded.policy.clone()),
             loaded.bundle.generation.clone(),
@@ -262,7 +263,7 @@ impl<'l> Halves<'l> {
                     file.display()
                 ))
             })?;
-        let bounds = Bounds::of(self.loaded.policy.listen().limits());
+        let bounds = Bounds::from_limits(self.loaded.policy.listen().limits());
         let file = file.display().to_string();
         let request = match message::read(&bytes, &bounds) {
             Ok(request) => request,
@@ -306,7 +307,7 @@ impl<'l> Halves<'l> {
         })
     }
 
-    /// A grant's limits that gateways share, by their public names.
+    /// Public names of a grant's limits that are shared by gateways.
     fn shared_limits(&self, grant: Option<&str>) -> Vec<String> {
         let mut grants = self.loaded.policy.grants().iter();
         let grant = grants.find(|known| Some(known.name()) == grant);
@@ -321,7 +322,7 @@ impl<'l> Halves<'l> {
     }
 }
 
-/// The host comes to the same, and knows of all that the filters of a chain let pass.
+/// Adds shadow results from the host, which evaluates the rules that the filters leave open.
 fn with_the_hosts(record: Record, judged: &host::Allowed) -> Record {
     match judged {
         host::Allowed::Server(..) => record,
@@ -340,11 +341,12 @@ fn with_the_hosts(record: Record, judged: &host::Allowed) -> Record {
     }
 }
 
-/// What the gate lets through and the host does not: a bug in one of them, and told as such.
+/// The result for a request that the gate accepts and the host rejects, which is a bug in one of
+/// them.
 fn refused_by_host(file: String, refused: &host::DeniedRequest, record: Record) -> Explained {
     let answer = Answer::to_denial(&refused.denial, refused.protocol, "");
     let detail = format!(
-        "the gate let it through, the host does not: {}",
+        "the gate accepts the request, the host rejects it: {}",
         refused.denial.cause
     );
     denied(
@@ -358,7 +360,7 @@ fn refused_by_host(file: String, refused: &host::DeniedRequest, record: Record) 
     )
 }
 
-/// What Envoy itself refuses gets the answer that its replies are mapped to.
+/// The result for a request that Envoy itself rejects: the local reply.
 fn refused_by_envoy(file: String, refused: Refused) -> Explained {
     let protocol = if refused.grpc {
         Protocol::OipGrpc

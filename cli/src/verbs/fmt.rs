@@ -1,4 +1,5 @@
-//! `fmt`: a policy's canonical layout. Comments, order and quotes stay; a file that could come to say something else is left as it is.
+//! The `fmt` verb: brings policies into the canonical layout. Comments, order and quotes stay. A
+//! file whose meaning could change is left unchanged.
 
 use std::path::{Path, PathBuf};
 
@@ -12,48 +13,48 @@ use crate::replace::{Mode, replace};
 use crate::source::layout::layout;
 use crate::ui::Ui;
 
-/// Bring policies into canonical layout, comments and all.
+/// Bring policies into the canonical layout, keeping comments.
 #[derive(Args)]
 #[command(
-    after_help = "Without --check the files are rewritten; `-` reads standard input and writes standard output. Exits 1 with --check if a file would change.\n\nExample: tensorgate fmt --check gate.yaml"
+    after_help = "Without --check, files are rewritten; `-` reads standard input and writes standard output. With --check, exits 1 if a file would change.\n\nExample: tensorgate fmt --check gate.yaml"
 )]
 pub struct Fmt {
-    /// The policies.
+    /// Policy files.
     #[arg(value_name = "GATE_YAML", required = true)]
     files: Vec<PathBuf>,
-    /// Change nothing; say which files would change.
+    /// Change nothing; list the files that would change.
     #[arg(long)]
     check: bool,
 }
 
 #[derive(Serialize)]
-struct Told {
+struct Formatted {
     file: String,
     changed: bool,
 }
 
 impl Fmt {
-    /// Lays them out.
+    /// Formats the files.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let mut differs = false;
         for file in &self.files {
             let standard = file.as_os_str() == "-";
             let text = read(file, standard)?;
-            let laid = layout(&text)
+            let formatted = layout(&text)
                 .map_err(|fault| Failure::Input(format!("{}: {fault}", file.display())))?;
-            let changed = laid != text;
+            let changed = formatted != text;
             differs |= changed;
             if standard && !self.check {
-                ui.line(laid.trim_end_matches('\n'));
+                ui.line(formatted.trim_end_matches('\n'));
                 continue;
             }
             if changed && !self.check {
-                replace(file, &laid, Mode::Kept).map_err(|error| {
+                replace(file, &formatted, Mode::Preserve).map_err(|error| {
                     Failure::Failed(format!("cannot write {}: {error}", file.display()))
                 })?;
             }
             if ui.json {
-                ui.json_line(&Told {
+                ui.json_line(&Formatted {
                     file: file.display().to_string(),
                     changed,
                 });
@@ -61,7 +62,7 @@ impl Fmt {
                 let done = if self.check {
                     "would change"
                 } else {
-                    "laid out"
+                    "formatted"
                 };
                 ui.line(&format!("{}: {done}", file.display()));
             }

@@ -1,4 +1,4 @@
-//! `handler`: the loop of a handler's author, from an empty folder to the lines of a policy.
+//! The `handler` verbs: the workflow of handler authors, from a new project to a policy entry.
 
 mod bench;
 mod build;
@@ -18,7 +18,8 @@ use clap::{Args, Subcommand};
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Make, port, build, configure, inspect, test, measure, sign and publish handlers, and run their calls again.
+/// Create, port, build, configure, inspect, test, measure, sign and publish handlers, and replay
+/// their calls.
 #[derive(Args)]
 pub struct Handler {
     #[command(subcommand)]
@@ -42,7 +43,7 @@ enum What {
 }
 
 impl Handler {
-    /// Does what is asked.
+    /// Runs the selected verb.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self.what {
             What::New(new) => new.run(ui),

@@ -1,5 +1,7 @@
-//! `import`: a model's contract out of what its server says of it. Names, datatypes and fixed dims are taken over; a bound that the server does
-//! not have is never made up: it is left as a fault that `check` points at.
+//! The `import` verb: writes a model's contract from its server's metadata.
+//!
+//! Names, datatypes and fixed dimensions are copied. Bounds that the server does not report are
+//! never invented: they are left out, so that `check` reports them.
 
 mod fetch;
 mod oip;
@@ -13,11 +15,11 @@ use tensorgate_policy::Datatype;
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Metadata of one model, bytes: names, datatypes and shapes of some tensors.
+/// Largest metadata of a model, bytes.
 const MAX_METADATA_BYTES: u64 = 1 << 20;
-/// Tensors of one model, in and out.
+/// Maximum number of inputs or outputs of a model.
 const MAX_TENSORS: usize = 256;
-/// Dims of one tensor; a contract has at most [`tensorgate_policy::contract::MAX_RANK`].
+/// Maximum rank of a tensor; a contract allows at most [`tensorgate_policy::contract::MAX_RANK`].
 const MAX_DIMS: usize = 64;
 
 /// Write a model's contract from its server's own metadata.
@@ -33,18 +35,18 @@ enum What {
     Oip(oip::Oip),
 }
 
-/// What every source takes.
+/// Options for every source.
 #[derive(Args)]
 pub(in crate::verbs) struct Common {
-    /// The model to ask a server for.
+    /// Name of the model on the server.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// The policy's name for the backend.
+    /// Name of the backend in the policy.
     #[arg(long, value_name = "NAME", default_value = "gpu")]
     backend: String,
 }
 
-/// A model as its server describes it.
+/// A model, as described by its server.
 #[derive(Debug, PartialEq)]
 pub(in crate::verbs) struct Described {
     name: String,
@@ -53,7 +55,7 @@ pub(in crate::verbs) struct Described {
     outputs: Vec<Tensor>,
 }
 
-/// One of its tensors.
+/// An input or output of the model.
 #[derive(Debug, PartialEq)]
 pub(in crate::verbs) struct Tensor {
     name: String,
@@ -62,14 +64,14 @@ pub(in crate::verbs) struct Tensor {
     optional: bool,
 }
 
-/// One of its dims.
+/// A dimension of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::verbs) enum Dim {
-    /// Always this many.
+    /// A fixed size.
     Fixed(u64),
-    /// As many as there are examples, up to a bound that the server has.
+    /// The batch size, with the server's maximum.
     Batch(u64),
-    /// Any number: a contract needs a bound.
+    /// Any size: the contract needs a bound.
     Dynamic,
 }
 
@@ -84,26 +86,26 @@ impl Import {
     }
 }
 
-/// A datatype by its name in OIP.
-fn datatype(name: &str, place: &str) -> Result<Datatype, Failure> {
+/// Parses a datatype name of OIP.
+fn datatype(name: &str, source: &str) -> Result<Datatype, Failure> {
     Datatype::from_name(name).ok_or_else(|| {
         bad(
-            place,
-            &format!("datatype {name:?} is none that a contract can have"),
+            source,
+            &format!("datatype {name:?} is not supported in a contract"),
         )
     })
 }
 
-/// A dim as servers write it: a size, or −1 for any.
-fn dim(size: i64, place: &str) -> Result<Dim, Failure> {
+/// Parses a dimension: a size, or -1 for any.
+fn dim(size: i64, source: &str) -> Result<Dim, Failure> {
     match (size, u64::try_from(size)) {
         (-1, _) => Ok(Dim::Dynamic),
         (_, Ok(size)) if size > 0 => Ok(Dim::Fixed(size)),
-        _ => Err(bad(place, &format!("{size} is no dim"))),
+        _ => Err(bad(source, &format!("{size} is not a valid dimension"))),
     }
 }
 
-/// Metadata that cannot be used, and where.
-fn bad(place: &str, why: &str) -> Failure {
-    Failure::Input(format!("{place}: {why}"))
+/// An error in metadata, with its source.
+fn bad(source: &str, why: &str) -> Failure {
+    Failure::Input(format!("{source}: {why}"))
 }

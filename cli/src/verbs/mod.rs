@@ -1,4 +1,4 @@
-//! One verb a file.
+//! The verbs of the command, one module each.
 
 pub mod audit;
 pub mod check;

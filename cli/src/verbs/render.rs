@@ -1,4 +1,4 @@
-//! `render`: a policy as another system's configuration.
+//! The `render` verb: writes a policy as the configuration of another system.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::chain::Chain;
 use crate::load::{Loaded, load};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{Places, key_sets, render, tls};
+use crate::render::envoy::{RenderOptions, key_sets, render, tls};
 use crate::render::node::Node;
 use crate::replace::{Mode, replace};
 use crate::ui::Ui;
 use crate::{Failure, stack};
 
-/// Write a policy as another system's configuration. The same input gives the same bytes.
+/// Write a policy as the configuration of another system. The output is deterministic.
 #[derive(Args)]
 pub struct Render {
-    /// The policy.
+    /// Policy file.
     #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
     config: PathBuf,
     #[command(subcommand)]
@@ -35,37 +35,43 @@ enum Target {
 
 /// An Envoy bootstrap with the gate filter in front of the sandbox host.
 ///
-/// To standard output it is one whole file. With `-o` it is envoy.yaml, and beside it what a change of policy moves without a restart: in
-/// dynamic/ each filter, the listener and the clusters, in files that Envoy follows; and bundle.json, the policy as the host
-/// reads it; with TLS also gate-certificate.yaml and client-authorities.yaml, which say where certificates are. Those that are here are looked at now; of what
-/// is renamed into their place later Envoy takes an empty file of revocation lists for none, so rename none there that was not looked at.
+/// On standard output it is one complete file. With `-o` it is envoy.yaml, with further files
+/// beside it. dynamic/ contains the filters, the listener and the clusters, which Envoy watches, so
+/// that policy changes need no restart. bundle.json is the policy for the host. With TLS,
+/// gate-certificate.yaml and client-authorities.yaml refer to the certificate files.
+///
+/// Certificate files that exist here are checked now. Files that replace them later are not
+/// checked, and Envoy treats an empty file of revocation lists as no list. So check such files
+/// before renaming them.
 #[derive(Args)]
 #[command(
-    after_help = "Envoy needs the context key, 64 hex digits, in TENSORGATE_CONTEXT_KEY, and the host the same in a file.\n\nExample: tensorgate render -c gate.yaml envoy -o /etc/tensorgate --validate"
+    after_help = "Envoy needs the context key, 64 hex digits, in TENSORGATE_CONTEXT_KEY, and the host needs the same key in a file.\n\nExample: tensorgate render -c gate.yaml envoy -o /etc/tensorgate --validate"
 )]
 struct Envoy {
-    /// Write envoy.yaml, dynamic/ and bundle.json into this folder. Each file replaces the one before by renaming.
+    /// Write envoy.yaml, dynamic/ and bundle.json into this folder. Files are replaced atomically
+    /// by renaming.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// With -o: one whole envoy.yaml that a change of policy must replace and Envoy restart for.
+    /// With -o: one complete envoy.yaml; a change of policy replaces it and needs a restart of
+    /// Envoy.
     #[arg(long, requires = "output")]
     whole: bool,
-    /// With -o: the folder of dynamic/ on Envoy's machine, if it is not the one that is written.
+    /// With -o: path of dynamic/ on Envoy's machine, if it differs from the output folder.
     #[arg(long, value_name = "DIR", requires = "output")]
     dynamic: Option<PathBuf>,
     /// Load the filters as this control plane does.
     #[arg(long = "as", value_name = "CONTROL_PLANE", default_value = "plain")]
     control_plane: ControlPlane,
-    /// Listen here instead of where the policy says.
+    /// Override the policy's listen address.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// Filters in order: gate, or auth, rate-limit and tensor-guard, all or some of them.
+    /// Filters in order: gate, or some of auth, rate-limit and tensor-guard.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
-    /// The folder that the filters' modules lie in on Envoy's machine.
+    /// Folder of the filters' modules on Envoy's machine.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate/filters")]
     filters: PathBuf,
-    /// The sandbox host's socket.
+    /// Socket of the sandbox host.
     #[arg(long, value_name = "PATH", default_value = "/run/tensorgate/host.sock")]
     host_socket: PathBuf,
     /// Envoy's admin socket.
@@ -82,33 +88,34 @@ struct Envoy {
         default_value = "/run/tensorgate/audit.sock"
     )]
     audit_socket: PathBuf,
-    /// The sandbox host's socket for what gateways share.
+    /// The sandbox host's socket for limits shared by gateways.
     #[arg(
         long,
         value_name = "PATH",
         default_value = "/run/tensorgate/limits.sock"
     )]
     limits_socket: PathBuf,
-    /// The folder on Envoy's machine that certificates of the policy are relative to.
+    /// Folder on Envoy's machine that certificate paths of the policy are relative to.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     tls_dir: PathBuf,
-    /// The folder on Envoy's machine of the files that say so; written with `-o` where the policy has TLS.
+    /// Folder on Envoy's machine of the secret files, which `-o` writes if the policy has TLS.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     secrets: PathBuf,
-    /// The authorities that Envoy's machine believes, PEM: for key sets by URL whose policy names none.
+    /// Certificate authorities on Envoy's machine, PEM, for key set URLs without authorities in the
+    /// policy.
     #[arg(
         long,
         value_name = "FILE",
         default_value = key_sets::SYSTEM_AUTHORITIES[0]
     )]
     system_ca: PathBuf,
-    /// Have Envoy itself validate the result (the filters included: their modules must be there).
+    /// Validate the result with Envoy. The modules of the filters must exist.
     #[arg(long)]
     validate: bool,
 }
 
 impl Render {
-    /// Renders.
+    /// Renders the policy.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let loaded = load(&self.config)?;
         let Target::Envoy(envoy) = self.target;
@@ -121,7 +128,7 @@ impl Envoy {
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
-        let places = Places {
+        let options = RenderOptions {
             control_plane: self.control_plane,
             listen: self.listen,
             filters: self.filters,
@@ -136,7 +143,7 @@ impl Envoy {
         };
         let tls = loaded.policy.listen().tls();
         let secrets: Vec<(String, String)> = match tls {
-            Some(tls) => tls::secrets(tls, &places)
+            Some(tls) => tls::secrets(tls, &options)
                 .map_err(|error| Failure::Input(error.to_string()))?
                 .into_iter()
                 .map(|(name, secret)| (name, secret.to_yaml()))
@@ -144,21 +151,21 @@ impl Envoy {
             None => Vec::new(),
         };
         if let Some(tls) = tls {
-            refuse_unfit(ui, tls, &places.root)?;
+            reject_unusable(ui, tls, &options.root)?;
         }
         let rendered = |form| {
-            render(&loaded.policy, &loaded.bundle, &places, form)
+            render(&loaded.policy, &loaded.bundle, &options, form)
                 .map_err(|error| Failure::Input(error.to_string()))
         };
         let whole = rendered(Form::Whole)?;
         if self.validate {
-            // Whole, whatever is written: Envoy's validation looks up nothing.
+            // Always one complete file, because Envoy's validation does not read the separate ones.
             stack::envoy::validate(&secrets, |folder| {
-                let places = Places {
+                let options = RenderOptions {
                     secrets: folder.to_owned(),
-                    ..places.clone()
+                    ..options.clone()
                 };
-                render(&loaded.policy, &loaded.bundle, &places, Form::Whole)
+                render(&loaded.policy, &loaded.bundle, &options, Form::Whole)
                     .map(|whole| whole.bootstrap.to_yaml())
             })?;
         }
@@ -196,15 +203,16 @@ impl Envoy {
     }
 }
 
-/// Refuses files of certificates that Envoy could not use, or would take for less than they are, as far as this machine has them.
-fn refuse_unfit(ui: &Ui, tls: &Tls, root: &Path) -> Result<(), Failure> {
+/// Rejects certificate files that Envoy could not use or would misinterpret, as far as they exist
+/// on this machine.
+fn reject_unusable(ui: &Ui, tls: &Tls, root: &Path) -> Result<(), Failure> {
     let (here, absent): (Vec<_>, Vec<_>) = certificates::faults(tls, root)
         .into_iter()
         .partition(|unfit| unfit.file.exists());
     for unfit in absent {
         let file = unfit.file.display();
         ui.note(&format!(
-            "warning: {}: {file} is not here to be looked at",
+            "warning: {}: {file} does not exist here and was not checked",
             unfit.path
         ));
     }
@@ -218,10 +226,10 @@ fn refuse_unfit(ui: &Ui, tls: &Tls, root: &Path) -> Result<(), Failure> {
     Err(Failure::Input(lines.join("\n")))
 }
 
-/// The folder of what Envoy follows, in the output's.
+/// Folder of the watched files, below the output folder.
 const DYNAMIC: &str = "dynamic";
 
-/// As YAML, or as JSON, which is YAML too.
+/// The configuration as YAML, or as JSON, which is valid YAML.
 fn spelled(ui: &Ui, node: &Node) -> Result<String, Failure> {
     if ui.json {
         serde_json::to_string_pretty(node).map_err(|error| Failure::Failed(error.to_string()))
@@ -230,13 +238,14 @@ fn spelled(ui: &Ui, node: &Node) -> Result<String, Failure> {
     }
 }
 
-/// Replaces a file: whoever reads it gets the old one whole or the new one.
+/// Replaces a file atomically.
 fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
     let file = folder.join(name);
-    replace(&file, text, Mode::Of(READABLE)).map_err(|error| cannot_write(&file, &error))
+    replace(&file, text, Mode::Exact(READABLE)).map_err(|error| cannot_write(&file, &error))
 }
 
-/// A rendered file holds digests of keys, and no secret: Envoy and the host may run as other users.
+/// Mode of rendered files. They contain digests but no secrets, and Envoy and the host may run as
+/// other users.
 const READABLE: u32 = 0o644;
 
 fn cannot_write(file: &Path, error: &std::io::Error) -> Failure {

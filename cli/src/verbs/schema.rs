@@ -1,4 +1,4 @@
-//! `schema`: the policy's JSON Schema, for editors.
+//! The `schema` verb: the policy's JSON Schema, for editors.
 
 use clap::Args;
 use tensorgate_policy::raw;
@@ -9,12 +9,12 @@ use crate::ui::Ui;
 /// Print the JSON Schema of a policy, for editors.
 #[derive(Args)]
 #[command(
-    after_help = "In an editor that knows yaml-language-server, begin gate.yaml with\n  # yaml-language-server: $schema=gate.schema.json\n\nExample: tensorgate schema > gate.schema.json"
+    after_help = "For editors with yaml-language-server, begin gate.yaml with\n  # yaml-language-server: $schema=gate.schema.json\n\nExample: tensorgate schema > gate.schema.json"
 )]
 pub struct Schema {}
 
 impl Schema {
-    /// Prints it; `--json` on one line.
+    /// Prints the schema; with `--json` on one line.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let mut schema = schemars::schema_for!(raw::Policy);
         schema.insert("title".into(), "tensorgate policy (gate.yaml)".into());

@@ -1,4 +1,4 @@
-//! `explain REQUEST_ID`: what became of one request, from the audit log, in plain words.
+//! `explain REQUEST_ID`: describes what happened to a request, from the audit log.
 
 use std::path::Path;
 
@@ -12,27 +12,27 @@ use super::audit::each_line;
 use crate::Failure;
 use crate::ui::{Ui, printable};
 
-/// Everything that the log says of a request.
+/// The log's entries about a request.
 #[derive(Serialize)]
 struct Story {
     decision: Line,
     amended: Vec<Line>,
 }
 
-/// Tells it; exits 1 if the log knows nothing of it.
-pub fn tell(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
+/// Prints the description; fails if the log does not contain the request.
+pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
     let mut decision = None;
     let mut amended = Vec::new();
     each_line(log, |line, _| match &line.event {
-        Event::Decision(told) if told.request_id.as_deref() == Some(request_id) => {
+        Event::Decision(decided) if decided.request_id.as_deref() == Some(request_id) => {
             decision = Some(line);
         }
-        Event::Amend(told) if told.request_id == request_id => amended.push(line),
+        Event::Amend(amend) if amend.request_id == request_id => amended.push(line),
         _ => {}
     })?;
     let Some(line) = decision else {
         return Err(Failure::Failed(format!(
-            "{} says nothing of request {}",
+            "{} has no entry for request {}",
             log.display(),
             printable(request_id)
         )));
@@ -44,96 +44,98 @@ pub fn tell(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
         });
         return Ok(());
     }
-    if let Event::Decision(told) = &line.event {
-        for sentence in sentences(&line, told) {
+    if let Event::Decision(decision) = &line.event {
+        for sentence in sentences(&line, decision) {
             ui.line(&printable(&sentence));
         }
     }
     for line in &amended {
-        if let Event::Amend(told) = &line.event {
-            ui.line(&printable(&ending(told)));
+        if let Event::Amend(amend) = &line.event {
+            ui.line(&printable(&ending(amend)));
         }
     }
     Ok(())
 }
 
-fn sentences(line: &Line, told: &Decision) -> Vec<String> {
+fn sentences(line: &Line, decision: &Decision) -> Vec<String> {
     let or = |text: &Option<String>, other: &str| text.clone().unwrap_or_else(|| other.to_owned());
     let mut sentences = Vec::new();
     sentences.push(format!(
-        "At {} {} asked {} {} from {}{}.",
+        "At {}, {} sent {} {} from {}{}.",
         line.time,
-        told.client
+        decision
+            .client
             .as_ref()
-            .map_or("somebody unknown".to_owned(), |client| format!(
+            .map_or("an unknown client".to_owned(), |client| format!(
                 "client {client:?}"
             )),
-        or(&told.method, "for"),
-        or(&told.path, "something that was no request"),
-        or(&told.source, "an address that is not told"),
-        told.http
+        or(&decision.method, "a request for"),
+        or(&decision.path, "an unknown path"),
+        or(&decision.source, "an unknown address"),
+        decision
+            .http
             .as_ref()
             .map(|http| format!(" over {http}"))
             .unwrap_or_default(),
     ));
-    if let Some(credential) = &told.credential {
-        sentences.push(format!("It was proven by {credential}."));
+    if let Some(credential) = &decision.credential {
+        sentences.push(format!("The client was authenticated by {credential}."));
     }
-    if let Some(model) = &told.model {
-        let version = told
+    if let Some(model) = &decision.model {
+        let version = decision
             .version
             .as_ref()
             .map(|it| format!(" version {it}"))
             .unwrap_or_default();
-        let operation = or(&told.operation, "something");
-        let rule = told
+        let operation = or(&decision.operation, "an unknown operation");
+        let rule = decision
             .rule
             .as_ref()
-            .map_or("no grant is told".to_owned(), |rule| {
-                format!("grant {rule:?} was the rule")
+            .map_or("no grant is recorded".to_owned(), |rule| {
+                format!("grant {rule:?} applied")
             });
         sentences.push(format!(
-            "It was {operation} of model {model:?}{version}; {rule}."
+            "The operation was {operation} of model {model:?}{version}; {rule}."
         ));
     }
-    let who = who(told.by);
-    let grpc = told
+    let who = who(decision.by);
+    let grpc = decision
         .grpc_status
         .map(|code| format!(", grpc-status {code}"))
         .unwrap_or_default();
-    sentences.push(match told.verdict {
+    sentences.push(match decision.verdict {
         Verdict::Allow => format!(
-            "{who} answered it with {}{grpc}: {} bytes for {}.",
-            told.status, told.response_bytes, told.request_bytes
+            "{who} answered with {}{grpc}: {} bytes for {}.",
+            decision.status, decision.response_bytes, decision.request_bytes
         ),
         Verdict::Deny => {
             let meaning = Reason::ALL
                 .into_iter()
-                .find(|reason| reason.name() == told.reason)
+                .find(|reason| reason.name() == decision.reason)
                 .map(|reason| format!(" ({})", reason.title()))
                 .unwrap_or_default();
             format!(
-                "{who} refused it as {}{meaning} with {}{grpc}.",
-                told.reason, told.status
+                "{who} rejected it as {}{meaning} with {}{grpc}.",
+                decision.reason, decision.status
             )
         }
         Verdict::Aborted => {
-            "It ended before there was an answer: whoever asked went away, or the stream broke."
+            "It ended before there was an answer: the client disconnected, or the stream broke."
                 .to_owned()
         }
     });
-    if let Some(detail) = &told.detail {
+    if let Some(detail) = &decision.detail {
         sentences.push(format!("Cause: {detail}."));
     }
-    for Shadowed { reason, detail } in &told.shadow {
+    for Shadowed { reason, detail } in &decision.shadow {
         sentences.push(format!(
-            "Its grant's mode let pass what would have been {reason}: {detail}."
+            "In shadow mode, it would have been rejected as {reason}: {detail}."
         ));
     }
     let spent = [
-        ("in handlers", told.handler_us),
-        ("at the backend", told.dispatch_us),
-        ("of that waiting for a place", told.queue_us),
+        ("in handlers", decision.handler_us),
+        ("at the backend", decision.dispatch_us),
+        ("of that waiting for a slot", decision.queue_us),
     ];
     let spent: Vec<String> = spent
         .into_iter()
@@ -144,12 +146,12 @@ fn sentences(line: &Line, told: &Decision) -> Vec<String> {
     } else {
         format!(": {}", spent.join(", "))
     };
-    sentences.push(format!("It took {} us{spent}.", told.total_us));
-    if let Some(generation) = &told.generation {
+    sentences.push(format!("It took {} us{spent}.", decision.total_us));
+    if let Some(generation) = &decision.generation {
         sentences.push(format!("Policy {generation} was in force."));
     }
-    if !told.flags.is_empty() || told.envoy.is_some() {
-        sentences.push(envoys(&told.flags, &told.envoy));
+    if !decision.flags.is_empty() || decision.envoy.is_some() {
+        sentences.push(envoys(&decision.flags, &decision.envoy));
     }
     sentences
 }
@@ -162,40 +164,40 @@ const fn who(by: By) -> &'static str {
     }
 }
 
-fn ending(told: &Amend) -> String {
-    let grpc = told
+fn ending(amend: &Amend) -> String {
+    let grpc = amend
         .grpc_status
         .map(|code| format!(", grpc-status {code}"))
         .unwrap_or_default();
-    let got = if told.status == 0 {
+    let got = if amend.status == 0 {
         "no answer".to_owned()
     } else {
-        format!("{}{grpc} and {} bytes", told.status, told.response_bytes)
+        format!("{}{grpc} and {} bytes", amend.status, amend.response_bytes)
     };
-    let settled = match (told.verdict, &told.reason) {
+    let settled = match (amend.verdict, &amend.reason) {
         (Some(Verdict::Deny), Some(reason)) => {
             format!(
-                " {} refused it as {reason}.",
-                who(told.by.unwrap_or_default())
+                " {} rejected it as {reason}.",
+                who(amend.by.unwrap_or_default())
             )
         }
-        (Some(Verdict::Aborted), _) => " Its caller went away, or the stream broke.".to_owned(),
+        (Some(Verdict::Aborted), _) => " The client disconnected, or the stream broke.".to_owned(),
         _ => String::new(),
     };
-    // The host's own amends say nothing of Envoy.
-    let envoys = if told.flags.is_empty() && told.envoy.is_none() {
+    // The host's own amendments contain nothing about Envoy.
+    let envoys = if amend.flags.is_empty() && amend.envoy.is_none() {
         String::new()
     } else {
-        format!(" {}", envoys(&told.flags, &told.envoy))
+        format!(" {}", envoys(&amend.flags, &amend.envoy))
     };
-    let how = match (told.messages, told.answers) {
-        (Some(count), _) => format!("It was over after {count} messages"),
-        (None, Some(count)) => format!("It was over after {count} answers"),
-        (None, None) => "It did not end so".to_owned(),
+    let how = match (amend.messages, amend.answers) {
+        (Some(count), _) => format!("It ended after {count} messages"),
+        (None, Some(count)) => format!("It ended after {count} answers"),
+        (None, None) => "The final result differs".to_owned(),
     };
     format!(
         "{how}: the client got {got} after {} us.{settled}{envoys}",
-        told.total_us,
+        amend.total_us,
     )
 }
 
@@ -206,7 +208,7 @@ fn envoys(flags: &[String], details: &Option<String>) -> String {
         format!("flags {}", flags.join(", "))
     };
     match details {
-        Some(details) => format!("Envoy says {details}, {flags}."),
-        None => format!("Envoy says {flags}."),
+        Some(details) => format!("Envoy reports {details}, {flags}."),
+        None => format!("Envoy reports {flags}."),
     }
 }

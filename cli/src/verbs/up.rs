@@ -1,4 +1,5 @@
-//! `up`: Envoy with the gate, the sandbox host and the embedded backends, until asked to stop.
+//! The `up` verb: runs Envoy with the gate, the sandbox host and the embedded backends until it is
+//! stopped.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tensorgate_host::sources::SourceState;
 use crate::chain::Chain;
 use crate::load::{LoadError, Loaded, load};
 use crate::render::envoy::control_plane::ControlPlane;
-use crate::stack::certificates::News;
+use crate::stack::certificates::CertificateEvent;
 use crate::stack::follow::Sources;
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
@@ -21,40 +22,40 @@ use crate::stack::watch::Watch;
 use crate::ui::{Ui, printable, printable_lines};
 use crate::{Failure, report};
 
-/// Start the gate with a policy and hold it up until Ctrl-C or SIGTERM.
+/// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when a request has gone through the filter, and one for what became of each change of the policy. A backend that is down delays nothing: the models that need it are named. A change of any of its files counts once they have read the same for 0.4 seconds, however they were saved, and at once with SIGHUP. Requests under way end as they began. A policy with faults, or one that Envoy or the host refuses, is held: the policy in force goes on, and what the change revokes takes effect all the same (entries of revocation lists; clients, keys and grants that a valid policy no longer has). The listener's certificates, authorities and revocation lists are read when they change, and in force if they fit; if not, those before stay. SIGHUP from a terminal that closes ends it instead.\n\nEnvoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
+    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A backend that is down does not delay the start; models that need it are listed.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
 )]
 pub struct Up {
-    /// The policy.
+    /// Policy file.
     #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
     config: PathBuf,
-    /// More detail in the logs; only where nobody else can reach the gate.
+    /// More detail in the logs; only while the gate and its admin address are on loopback.
     #[arg(long)]
     dev: bool,
-    /// Logs and rendered configuration; one running gate a folder.
+    /// Folder for logs and rendered configuration; only one running gate per folder.
     #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
     state: Option<PathBuf>,
     /// Have Envoy load the filters as this control plane does.
     #[arg(long = "as", value_name = "CONTROL_PLANE", default_value = "plain")]
     control_plane: ControlPlane,
-    /// Filters in order: gate, or auth, rate-limit and tensor-guard, all or some of them.
+    /// Filters in order: gate, or some of auth, rate-limit and tensor-guard.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
-    /// The folder of the filters' modules; `../filters` of the program unless given.
+    /// Folder of the filters' modules (default: `../filters` relative to the program).
     #[arg(long, value_name = "DIR", env = "TENSORGATE_FILTERS")]
     filters: Option<PathBuf>,
-    /// Listen here instead of where the policy says; port 0 lets the system choose.
+    /// Override the policy's listen address; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_LISTEN")]
     listen: Option<SocketAddr>,
-    /// The host's /healthz, /readyz and /metrics.
+    /// Address for the host's /healthz, /readyz and /metrics.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
     admin: SocketAddr,
-    /// Let --admin be an address that others can reach.
+    /// Allow an admin address that other machines can reach.
     #[arg(long)]
     admin_public: bool,
-    /// Envoy's worker threads; one a core unless given.
+    /// Number of Envoy's worker threads (default: one per core).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
 }
@@ -113,27 +114,28 @@ struct RefusedLine<'a> {
 }
 
 impl Up {
-    /// Runs until stopped.
+    /// Runs the gate until it is stopped.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let root = self.root()?;
         let mut watch = Watch::new([self.config.clone()]);
         let loaded = loop {
             watch.begin();
-            let loaded = load(&self.config)?.signed(&root)?;
-            // Read again with those that were not watched: they may have changed before they were.
+            let loaded = load(&self.config)?.verify_signatures(&root)?;
+            // Repeats the read with all files watched, because new ones may have changed before.
             if watch.follow(loaded.files(&root)) {
                 break loaded;
             }
         };
         watch.accept();
-        let loaded = loaded.fitting(&root)?;
+        let loaded = loaded.check_files(&root)?;
         ui.faults(&loaded.source, &loaded.warnings);
         let options = self.options(&loaded, root)?;
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
         let mut plan = plan(&loaded, &options)?;
-        // One thread, the main one: the kernel ends our processes when the thread that started them does.
+        // A single thread, the main one: the kernel kills child processes when the thread that
+        // started them ends.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -154,7 +156,7 @@ impl Up {
         runtime.block_on(run(&mut plan, sources, &mut front, &note))
     }
 
-    /// What the policy's paths are relative to.
+    /// Folder that the policy's paths are relative to.
     fn root(&self) -> Result<PathBuf, Failure> {
         Ok(absolute(&self.config)?
             .parent()
@@ -165,20 +167,18 @@ impl Up {
         let listen = self.listen.unwrap_or(loaded.policy.listen().address());
         if self.dev && !(listen.ip().is_loopback() && self.admin.ip().is_loopback()) {
             return Err(Failure::Input(format!(
-                "--dev is for loopback only, and the gate would listen on {listen}"
+                "--dev requires loopback addresses, but the gate would listen on {listen}"
             )));
         }
         if !self.admin.ip().is_loopback() && !self.admin_public {
             return Err(Failure::Input(format!(
-                "others could reach --admin {}: say --admin-public if that is meant",
+                "other machines could reach --admin {}: add --admin-public to allow that",
                 self.admin
             )));
         }
-        let state = self
-            .state
-            .clone()
-            .or_else(default_state)
-            .ok_or_else(|| Failure::Input("no HOME: say where logs go with --state".into()))?;
+        let state = self.state.clone().or_else(default_state).ok_or_else(|| {
+            Failure::Input("HOME is not set: give a folder for logs with --state".into())
+        })?;
         let filters = self
             .filters
             .clone()
@@ -204,7 +204,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
 }
 
-/// Where a gate keeps its state unless told otherwise.
+/// Default state folder of a gate.
 pub fn default_state() -> Option<PathBuf> {
     let set = |name| {
         std::env::var_os(name)
@@ -226,13 +226,13 @@ fn default_filters() -> Option<PathBuf> {
     )
 }
 
-/// Whoever started it.
+/// The command's user interface.
 struct Operator<'a> {
     ui: &'a Ui,
     config: &'a Path,
     options: &'a Options,
     generation: String,
-    /// How the gate is called: `http`, or with TLS `https`.
+    /// URL scheme of the gate: `http`, or `https` with TLS.
     scheme: &'static str,
 }
 
@@ -251,13 +251,13 @@ impl Operator<'_> {
                 format!(":\n{}", printable_lines(why))
             };
             self.ui.note(&format!(
-                "not reloaded, policy {serving} goes on serving{why}"
+                "not reloaded, policy {serving} stays in force{why}"
             ));
         }
     }
 }
 
-/// Milliseconds.
+/// A duration in milliseconds.
 fn ms(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
@@ -267,7 +267,7 @@ impl Front for Operator<'_> {
         self.config
     }
 
-    /// The one readiness line, and a note for each cause for which a model is not ready.
+    /// Prints the readiness line, and a note for each cause why a model is not ready.
     fn ready(&mut self, address: SocketAddr, unready: &[String]) {
         let (ui, options) = (self.ui, self.options);
         let (generation, state) = (&self.generation, options.state.display());
@@ -289,7 +289,7 @@ impl Front for Operator<'_> {
     }
 
     fn load(&self) -> Result<Loaded, LoadError> {
-        load(self.config)?.signed(&self.options.root)
+        load(self.config)?.verify_signatures(&self.options.root)
     }
 
     fn files(&self, loaded: &Loaded) -> Vec<PathBuf> {
@@ -335,7 +335,7 @@ impl Front for Operator<'_> {
                 why: Some(why),
             }),
             Err(why) => ui.note(&format!(
-                "{}: revocations are NOT in force everywhere, and are tried again every 5 seconds:\n{}",
+                "{}: revocations are NOT in force everywhere, and are retried every 5 seconds:\n{}",
                 ui.paint("1;31", "error"),
                 printable_lines(why)
             )),
@@ -357,15 +357,15 @@ impl Front for Operator<'_> {
         let _ = report(self.ui, failure);
     }
 
-    fn certificates(&mut self, news: &News) {
+    fn certificates(&mut self, news: &CertificateEvent) {
         let (what, revoked, fault) = match news {
-            News::Taken { what, revoked } => (what.fields(), *revoked, None),
-            News::Laid { what, why } => {
-                let laid = "laid, and Envoy has not said that it took them";
-                (what.fields(), None, Some((laid, why)))
+            CertificateEvent::Taken { what, revoked } => (what.fields(), *revoked, None),
+            CertificateEvent::Unconfirmed { what, why } => {
+                let unconfirmed = "written, but Envoy has not confirmed that it loaded them";
+                (what.fields(), None, Some((unconfirmed, why)))
             }
-            News::Kept { what, why } => {
-                let kept = "not taken, those before go on serving";
+            CertificateEvent::Kept { what, why } => {
+                let kept = "not loaded, the previous ones stay in force";
                 (what.fields(), None, Some((kept, why)))
             }
         };

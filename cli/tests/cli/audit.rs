@@ -119,7 +119,7 @@ fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
     let ok = asked(&["audit", "verify", "LOG"], &log);
     assert_eq!(ok.code, 0, "{}{}", ok.stdout, ok.stderr);
     assert!(
-        ok.stdout.contains("10 requests") && ok.stdout.contains("give yours with --key"),
+        ok.stdout.contains("10 requests") && ok.stdout.contains("give a trusted key with --key"),
         "{}",
         ok.stdout
     );
@@ -241,30 +241,30 @@ fn a_request_has_its_story() {
             vec!["explain", "id-2", "--audit", "LOG"],
             0,
             vec![
-                "client \"even\" asked POST /v2/models/digits/infer from 192.0.2.7",
+                "client \"even\" sent POST /v2/models/digits/infer from 192.0.2.7",
                 "model \"digits\" version 1",
                 "grant \"scoring\"",
-                "answered it with 200",
+                "answered with 200",
                 "900 us at the backend",
             ],
         ),
         (
             vec!["explain", "id-9", "--state", &state],
             0,
-            vec!["refused it as rate-limited", "with 429", "too many"],
+            vec!["rejected it as rate-limited", "with 429", "too many"],
         ),
         (
             vec!["explain", "id-4", "--audit", "LOG"],
             0,
-            vec!["It was over after 17 messages: the client got 200"],
+            vec!["It ended after 17 messages: the client got 200"],
         ),
         (
             vec!["explain", "id-0", "--audit", "LOG"],
             0,
             vec![
-                "did not end so",
+                "The final result differs",
                 "no answer",
-                "The gate's filter refused it as not-finite",
+                "The gate's filter rejected it as not-finite",
                 "DC",
             ],
         ),

@@ -407,7 +407,7 @@ fn a_character_that_does_not_show_is_refused_where_it_stands() {
         ("\u{2028}", "U+2028"),
         ("\u{202e}", "U+202E"),
     ] {
-        let fault = format!("2:3 : a character that does not show: {name}");
+        let fault = format!("2:3 : an invisible character: {name}");
         check(
             &GOOD.replacen("clients:", &format!("# {odd}x\nclients:"), 1),
             &[&fault],

@@ -111,8 +111,8 @@ fn whoever_reaches_another_model_through_an_ensemble_is_told() {
     assert_eq!(
         told[..2],
         [
-            "- app is told less (grant g): b of both: all -> nothing",
-            "+ app is told more (grant g): word of both: nothing -> all"
+            "- app sees less (grant g): b of both: all -> nothing",
+            "+ app sees more (grant g): word of both: nothing -> all"
         ]
     );
     assert!(told[2].starts_with("~ grants[g].handlers"), "{told:#?}");

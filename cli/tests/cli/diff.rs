@@ -214,34 +214,34 @@ fn whoever_is_told_more_or_less_of_answers_is_named() {
     first(
         &with("outputs: [y, s]"),
         &with("outputs: [s]"),
-        &["- app is told less (grant g): y of m: all -> nothing"],
+        &["- app sees less (grant g): y of m: all -> nothing"],
     );
     first(
         &with("outputs: [y]"),
         &with("round_decimals: 9"),
         &[
-            "+ app is told more (grant g): s of m: nothing -> 9 decimals",
-            "- app is told less (grant g): y of m: all -> 9 decimals",
+            "+ app sees more (grant g): s of m: nothing -> 9 decimals",
+            "- app sees less (grant g): y of m: all -> 9 decimals",
         ],
     );
     first(
         &with("top_k: 5"),
         &with("top_k: 3"),
-        &["- app is told less (grant g): s of m: top 5, 9 decimals -> top 3, 9 decimals"],
+        &["- app sees less (grant g): s of m: top 5, 9 decimals -> top 3, 9 decimals"],
     );
     first(
         &with("top_k: 5, round_decimals: 2"),
         &with("top_k: 5"),
         &[
-            "+ app is told more (grant g): s of m: top 5, 2 decimals -> top 5, 9 decimals",
-            "+ app is told more (grant g): y of m: 2 decimals -> all",
+            "+ app sees more (grant g): s of m: top 5, 2 decimals -> top 5, 9 decimals",
+            "+ app sees more (grant g): y of m: 2 decimals -> all",
         ],
     );
     // A new output of the model's is for everybody who may have all of them.
     first(
         "{name: y, datatype: FP32, shape: [n]} | rate: {quota: 6, window_s: 60}",
         &with("rate: {quota: 6, window_s: 60}"),
-        &["+ app is told more (grant g): s of m: nothing -> 9 decimals"],
+        &["+ app sees more (grant g): s of m: nothing -> 9 decimals"],
     );
 }
 
@@ -278,7 +278,7 @@ fn whoever_has_more_or_less_to_prove_is_named() {
     check(
         "",
         key,
-        &["- app has more to prove for m: any proof -> api_key"],
+        &["- app needs more proofs for m: any proof -> api_key"],
     );
     check(
         all,
@@ -286,7 +286,7 @@ fn whoever_has_more_or_less_to_prove_is_named() {
         &[
             "+ job gains ready on m@1 (grant h)",
             "+ job gains ready on m@2 (grant h)",
-            "+ app has less to prove for m: api_key and metadata -> api_key",
+            "+ app needs fewer proofs for m: api_key and metadata -> api_key",
         ],
     );
     // Whoever has no such credential is out, whatever is granted.
@@ -296,7 +296,7 @@ fn whoever_has_more_or_less_to_prove_is_named() {
         &[
             "- job loses ready on m@1 (grant h)",
             "- job loses ready on m@2 (grant h)",
-            "~ app has something else to prove for m: api_key -> metadata",
+            "~ app needs other proofs for m: api_key -> metadata",
         ],
     );
 }

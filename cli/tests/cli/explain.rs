@@ -353,7 +353,7 @@ fn limits_that_gateways_share_are_named() {
     ];
     let ran = run(&arguments);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    let told = "  for all gateways: limit scoring, here unspent by others";
+    let told = "  for all gateways: limit scoring, here unused by other clients";
     assert!(ran.stdout.contains(told), "{}", ran.stdout);
     arguments.push("--json".as_ref());
     let line: Value = serde_json::from_str(&run(&arguments).stdout).unwrap();

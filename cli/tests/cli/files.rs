@@ -98,7 +98,7 @@ fn check_reads_every_file_as_whoever_uses_it_would() {
             "crl.pem",
             Some(""),
             "listen.tls.client_crl",
-            "everybody in who was revoked",
+            "admit every revoked certificate",
         ),
         (
             "redis.pem",
@@ -175,7 +175,9 @@ fn nothing_is_rendered_or_started_with_certificates_that_nobody_could_use() {
         absent.stderr
     );
     assert!(
-        absent.stderr.contains("not here to be looked at"),
+        absent
+            .stderr
+            .contains("does not exist here and was not checked"),
         "{}",
         absent.stderr
     );
@@ -212,7 +214,7 @@ fn nothing_is_rendered_or_started_with_certificates_that_nobody_could_use() {
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(
         ran.stderr
-            .contains("has to lie in the folder of listen.tls.client_ca"),
+            .contains("has to be in the folder of listen.tls.client_ca"),
         "{}",
         ran.stderr
     );

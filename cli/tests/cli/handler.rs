@@ -224,12 +224,12 @@ fn a_project_wants_a_name_and_a_place() {
     for (arguments, text) in [
         (
             ["--lang", "rust", "Upper"].as_slice(),
-            "no name for a handler",
+            "not a valid handler name",
         ),
         (&["--lang", "rust", "syn"], "another"),
         (
             &["--lang", "rust", "--into", taken.to_str().unwrap(), "scale"],
-            "there already",
+            "already exists",
         ),
         (
             &[
@@ -239,7 +239,7 @@ fn a_project_wants_a_name_and_a_place() {
                 scratch.path().to_str().unwrap(),
                 "scale",
             ],
-            "there already",
+            "already exists",
         ),
         (&["--lang", "cobol", "scale"], "possible values"),
     ] {
@@ -264,7 +264,10 @@ fn a_manifests_fault_is_told_at_its_line() {
             "name: a\nlanguage: rust\nworld: preprocess\nlimits: {fuel: 0}\n",
             "fuel",
         ),
-        ("name: ../a\nlanguage: rust\nworld: preprocess\n", "no name"),
+        (
+            "name: ../a\nlanguage: rust\nworld: preprocess\n",
+            "not a valid handler name",
+        ),
     ] {
         scratch.file("handler.yaml", text);
         let ran = handler(&["test", scratch.path().to_str().unwrap()]);

@@ -72,7 +72,7 @@ fn until(what: &str, stack: &Stack, condition: impl Fn() -> bool) {
 fn check_revoked(stack: &Stack, ran: &Ran) {
     assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
     assert!(
-        ran.stdout.contains("refused by the gate at"),
+        ran.stdout.contains("rejected by the gate at"),
         "{}",
         ran.stdout
     );
@@ -124,7 +124,7 @@ fn what_envoy_refuses_holds_no_revocation() {
     let mut stack = Stack::start_under(Some(&envoy), HOST, ANY, &listed.policy, folder);
     stack.line();
     rename_over(&listed.policy, &listed.other());
-    until_said(&stack, "Envoy refuses the listener");
+    until_said(&stack, "Envoy rejects the listener");
     until("it is held", &stack, || {
         sources(&stack)["held"][0]["file"] == listed.policy.to_str().unwrap()
     });

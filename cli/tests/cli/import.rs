@@ -68,7 +68,7 @@ fn a_model_folder_becomes_a_contract_whose_missing_bounds_check_points_at() {
             ran.stderr
         );
         assert!(
-            ran.stderr.starts_with("2 bounds are left to you"),
+            ran.stderr.starts_with("2 bounds are missing"),
             "{}",
             ran.stderr
         );
@@ -172,7 +172,7 @@ fn what_is_no_metadata_is_refused_with_its_place() {
         assert!(ran.stderr.contains(expected), "{text}: {}", ran.stderr);
     };
     check("triton", "input {\n", "source:2: a brace is not closed");
-    check("triton", "name: \"m\"", "names no inputs");
+    check("triton", "name: \"m\"", "lists no inputs");
     check(
         "triton",
         &CONFIG.replace("TYPE_FP32 format", "TYPE_FP8 format"),
@@ -181,17 +181,17 @@ fn what_is_no_metadata_is_refused_with_its_place() {
     check(
         "triton",
         &CONFIG.replace("[ 3, -1", "[ 0, -1"),
-        "0 is no dim",
+        "0 is not a valid dimension",
     );
     check(
         "triton",
         &CONFIG.replace("[ 3, -1", "[ 3.5, -1"),
-        "are no numbers",
+        "are not numbers",
     );
     check(
         "triton",
         &CONFIG.replace("max_batch_size: 8", "max_batch_size: 8 max_batch_size: 9"),
-        "comes twice",
+        "occurs twice",
     );
     check("oip", "{}", "is not a model's metadata");
     let ran = run(&["import", "oip", "https://127.0.0.1:1", "--model", "m"]);

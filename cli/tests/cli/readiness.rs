@@ -62,7 +62,7 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
     let gate = stack.gate();
     until("it says why", &stack, || {
         let said = stack.said();
-        let said = said.contains("backend gpu ended by itself") && said.contains("this is why");
+        let said = said.contains("backend gpu ended unexpectedly") && said.contains("this is why");
         said.then_some(())
     });
     std::fs::remove_file(broken).unwrap();
@@ -80,7 +80,7 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
     assert!(
         stack
             .said()
-            .contains("backend gpu ended by itself (signal: 9")
+            .contains("backend gpu ended unexpectedly (signal: 9")
     );
     std::net::TcpStream::connect(&gate).unwrap();
     stack.signal("TERM");

@@ -97,7 +97,7 @@ fn what_envoy_refuses_is_put_back_everywhere() {
     assert!(
         stack
             .said()
-            .contains("Envoy refuses the filter tensorgate.gate"),
+            .contains("Envoy rejects the filter tensorgate.gate"),
         "{}",
         stack.said()
     );
@@ -134,8 +134,8 @@ fn what_envoy_does_not_take_back_is_told() {
     until_said(&stack, "not reloaded");
     let said = stack.said();
     assert!(
-        said.contains("Envoy refuses the filter tensorgate.gate")
-            && said.contains("the policy before cannot be put back: Envoy refuses the listener"),
+        said.contains("Envoy rejects the filter tensorgate.gate")
+            && said.contains("the previous policy cannot be restored: Envoy rejects the listener"),
         "{said}"
     );
     let state = stack.scratch.path().join("state");
@@ -198,7 +198,7 @@ fn a_whole_policy_is_taken_however_it_was_saved_and_one_that_is_being_written_ne
                 std::thread::yield_now();
             }
         });
-        until_said(&stack, "gate.yaml: it goes on changing");
+        until_said(&stack, "gate.yaml: the file keeps changing");
         let in_force = in_force(&stack)["generation"].clone();
         writing.store(false, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(in_force, first.as_str());
@@ -220,7 +220,7 @@ fn a_whole_policy_is_taken_however_it_was_saved_and_one_that_is_being_written_ne
     std::fs::write(&policy, &text).unwrap();
     let line = stack.line();
     assert_eq!(generation(&line), first, "saved in place: {line}");
-    let changed = stack.said().matches("goes on changing").count();
+    let changed = stack.said().matches("keeps changing").count();
     assert_eq!(changed, 1, "{}", stack.said());
 }
 

@@ -115,7 +115,7 @@ fn what_envoy_refuses_is_not_rendered() {
     );
     assert_eq!(ran.code, 1);
     assert!(
-        ran.stderr.contains("Envoy refuses the configuration"),
+        ran.stderr.contains("Envoy rejects the configuration"),
         "{}",
         ran.stderr
     );

@@ -1,5 +1,7 @@
-//! A `.mar`: a zip archive with a list of what it is for and a handler. Two files of it are unpacked, each bounded before and while it is;
-//! nothing else is looked into, and nothing is written anywhere.
+//! Reader for TorchServe's `.mar` archives: zip files with a manifest and a handler.
+//!
+//! Only these two files are unpacked, with size limits before and during unpacking. Nothing is
+//! written to disk.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,31 +12,31 @@ use serde::Deserialize;
 
 use super::{MAX_SOURCE_BYTES, Source};
 
-/// Where an archive says what it is for.
+/// Path of the manifest.
 const MANIFEST: &str = "MAR-INF/MANIFEST.json";
 
-/// The end of an archive's list of files: its own bytes, and its comment's at most.
+/// End of the central directory: signature, size, and the maximum size of the comment.
 const END: [u8; 4] = *b"PK\x05\x06";
 const END_BYTES: u64 = 22;
 const MAX_COMMENT_BYTES: u64 = 65_535;
-/// A file in the list, and before its bytes.
+/// Central directory entry and local file header: signatures and sizes.
 const LISTED: [u8; 4] = *b"PK\x01\x02";
 const LISTED_BYTES: usize = 46;
 const LOCAL: [u8; 4] = *b"PK\x03\x04";
 const LOCAL_BYTES: usize = 30;
 
-/// The list of files, bytes, and how many they are.
+/// Maximum size of the central directory in bytes, and number of entries.
 const MAX_LIST_BYTES: u64 = 4 << 20;
 const MAX_FILES: usize = 10_000;
-/// How many of them are told.
-const MAX_TOLD: usize = 50;
+/// Maximum number of files in a report.
+const MAX_REPORTED: usize = 50;
 
-/// Bytes as they are, and deflated ones.
+/// Compression methods: stored and deflated.
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
-/// TorchServe's own handlers, which no archive holds, and their classes.
-const OWN: [(&str, &str); 5] = [
+/// TorchServe's built-in handlers and their classes. Archives name but do not contain them.
+const BUILTIN_HANDLERS: [(&str, &str); 5] = [
     ("base_handler", "BaseHandler"),
     ("image_classifier", "ImageClassifier"),
     ("image_segmenter", "ImageSegmenter"),
@@ -52,7 +54,7 @@ struct Model {
     handler: String,
 }
 
-/// A file, as the list has it.
+/// A central directory entry.
 struct Entry {
     encrypted: bool,
     method: u16,
@@ -62,10 +64,10 @@ struct Entry {
     at: u64,
 }
 
-/// The handler of an archive.
+/// Reads the handler of an archive.
 ///
 /// # Errors
-/// If it is no archive that is read here, or holds no handler.
+/// The file is not a supported archive, or contains no handler.
 pub fn handler(mut archive: impl Read + Seek, max_bytes: u64) -> Result<Source, String> {
     let (list_at, entries) = list(&mut archive, max_bytes)?;
     let text = |name: &str, archive: &mut _| {
@@ -81,11 +83,11 @@ pub fn handler(mut archive: impl Read + Seek, max_bytes: u64) -> Result<Source, 
         serde_json::from_str(&manifest).map_err(|error| format!("{MANIFEST}: {error}"))?;
     let named = manifest.model.handler;
     let beside = entries.keys().filter(|name| !name.ends_with('/'));
-    let mut beside: Vec<String> = beside.take(MAX_TOLD).cloned().collect();
-    if let Some((module, class)) = OWN.iter().find(|(module, _)| *module == named) {
+    let mut beside: Vec<String> = beside.take(MAX_REPORTED).cloned().collect();
+    if let Some((module, class)) = BUILTIN_HANDLERS.iter().find(|(module, _)| *module == named) {
         return Ok(Source {
             file: named.clone(),
-            text: own(module, class),
+            text: builtin_source(module, class),
             beside,
         });
     }
@@ -100,19 +102,19 @@ pub fn handler(mut archive: impl Read + Seek, max_bytes: u64) -> Result<Source, 
     Ok(Source { file, text, beside })
 }
 
-/// What one of TorchServe's own handlers is, as far as it counts here.
-fn own(module: &str, class: &str) -> String {
+/// Equivalent source of a built-in handler, reduced to what the analysis needs.
+fn builtin_source(module: &str, class: &str) -> String {
     format!(
         "from ts.torch_handler.{module} import {class}\n\nclass Handler({class}):\n    def preprocess(self, data): ...\n    def inference(self, data): ...\n    def postprocess(self, data): ...\n"
     )
 }
 
-/// Where the list of files begins, and what it holds.
+/// Offset and entries of the central directory.
 fn list(
     archive: &mut (impl Read + Seek),
     max_bytes: u64,
 ) -> Result<(u64, BTreeMap<String, Entry>), String> {
-    let no_archive = || "no zip archive that is read here".to_owned();
+    let no_archive = || "not a supported zip archive".to_owned();
     let size = archive
         .seek(SeekFrom::End(0))
         .map_err(|cause| cause.to_string())?;
@@ -121,7 +123,7 @@ fn list(
     }
     let tail_at = size.saturating_sub(END_BYTES.saturating_add(MAX_COMMENT_BYTES));
     let tail = piece(archive, tail_at, size.saturating_sub(tail_at))?;
-    // The last one whose comment ends with the file.
+    // The last record whose comment ends at the end of the file.
     let end = tail
         .windows(END.len())
         .enumerate()
@@ -182,7 +184,7 @@ fn entry(bytes: &[u8]) -> Option<(String, Entry, &[u8])> {
     plain.then(|| (name.to_owned(), entry, rest))
 }
 
-/// A file's bytes. What the list says of it holds, whatever stands before its bytes.
+/// Unpacks a file. The central directory is authoritative; the local header must agree with it.
 fn unpack(
     archive: &mut (impl Read + Seek),
     name: &str,
@@ -204,7 +206,7 @@ fn unpack(
         && half(&head, 8) == Some(entry.method)
         && piece(archive, name_at, name_bytes)? == name.as_bytes();
     if !same {
-        return Err("is another file in the archive than in its list".to_owned());
+        return Err("differs between the archive and its directory".to_owned());
     }
     let at = name_at
         .saturating_add(name_bytes)
@@ -228,12 +230,12 @@ fn unpack(
     let mut crc = Crc::new();
     crc.update(&unpacked);
     if u64::try_from(unpacked.len()) != Ok(entry.size) || crc.sum() != entry.crc {
-        return Err("is not what the archive's list says".to_owned());
+        return Err("does not match the archive's directory".to_owned());
     }
     Ok(unpacked)
 }
 
-/// Bytes of the file. Callers have bounded how many.
+/// Reads a range of the file. The caller bounds its size.
 fn piece(archive: &mut (impl Read + Seek), at: u64, bytes: u64) -> Result<Vec<u8>, String> {
     archive
         .seek(SeekFrom::Start(at))

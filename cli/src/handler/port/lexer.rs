@@ -1,46 +1,48 @@
-//! Python's text to logical lines of names and signs. Nothing of it is run; texts and comments are passed over, but for the code within texts; what has
-//! no end is a fault.
+//! Tokenizer for Python: splits source text into logical lines of names and punctuation.
+//!
+//! Nothing is run. String literals and comments are skipped, except for code in f-strings.
+//! Unterminated literals and brackets are errors.
 
-/// Tokens of one file.
+/// Maximum number of tokens per file.
 const MAX_TOKENS: usize = 400_000;
 
-/// Open brackets at once.
+/// Maximum nesting of brackets.
 const MAX_DEPTH: usize = 200;
 
-/// A word or a sign.
+/// A token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
     /// A name or a keyword.
     Name(String),
-    /// One character that is none of the others.
+    /// Any other character.
     Sign(char),
-    /// A text or a number: what it says counts for nothing here.
+    /// A string or number; its value is not needed.
     Value,
 }
 
-/// A token and the line that it stands on.
+/// A token and its position.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct LocatedToken {
     pub token: Token,
     pub line: usize,
-    /// Brackets open around it.
+    /// Number of open brackets around the token.
     pub depth: usize,
 }
 
-/// A statement, as far as lines go.
+/// A logical line.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
-    /// Columns before it; a tab goes to the next multiple of eight.
+    /// Indentation in columns; a tab advances to the next multiple of eight.
     pub indent: usize,
-    pub tokens: Vec<Placed>,
+    pub tokens: Vec<LocatedToken>,
 }
 
-/// Splits a text.
+/// Splits a text into logical lines.
 ///
 /// # Errors
-/// If a text or a bracket has no end, or there is more than a handler has.
+/// A string or a bracket is unterminated, or the text exceeds a limit.
 pub fn lines(text: &str) -> Result<Vec<Line>, String> {
-    // As Python does before it reads anything: a return alone ends a line, and a comment with it.
+    // Python normalises line ends first, so a lone carriage return ends a line and a comment.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     Lexer {
         rest: &text,
@@ -60,7 +62,7 @@ struct Lexer<'t> {
     depth: usize,
     count: usize,
     line: Line,
-    /// Nothing of the line but spaces has been read.
+    /// Whether only white space has been read of the current line.
     begins: bool,
     lines: Vec<Line>,
 }
@@ -71,13 +73,13 @@ impl Lexer<'_> {
             self.token(c)?;
         }
         if self.depth > 0 {
-            return Err("a bracket is never closed".to_owned());
+            return Err("a bracket is not closed".to_owned());
         }
         self.end_line();
         Ok(self.lines)
     }
 
-    /// What begins with `c`.
+    /// Reads the token that begins with `c`.
     fn token(&mut self, c: char) -> Result<(), String> {
         match c {
             '\n' => {
@@ -104,7 +106,7 @@ impl Lexer<'_> {
                 self.skip(end);
                 self.push(Token::Value)
             }
-            // A letter beyond ASCII too: it may be another spelling of one within.
+            // Letters beyond ASCII count too: Python may normalise them to ASCII ones.
             c if c.is_alphabetic() || c == '_' => self.name(),
             c => self.sign(c),
         }
@@ -128,10 +130,10 @@ impl Lexer<'_> {
         self.begins = false;
         self.count = self.count.saturating_add(1);
         if self.count > MAX_TOKENS {
-            return Err(format!("more than {MAX_TOKENS} words and signs"));
+            return Err(format!("more than {MAX_TOKENS} tokens"));
         }
         let (line, depth) = (self.number, self.depth);
-        self.line.tokens.push(Placed { token, line, depth });
+        self.line.tokens.push(LocatedToken { token, line, depth });
         Ok(())
     }
 
@@ -155,11 +157,11 @@ impl Lexer<'_> {
         }
     }
 
-    /// A line that goes on in the next.
+    /// Line continuation by a backslash.
     fn joined(&mut self) -> Result<(), String> {
         let after = self.rest.get(1..).unwrap_or_default();
         let Some(rest) = after.strip_prefix('\n') else {
-            return Err(format!("line {}: a backslash in the middle", self.number));
+            return Err(format!("line {}: a backslash within a line", self.number));
         };
         self.rest = rest;
         self.number = self.number.saturating_add(1);
@@ -175,9 +177,10 @@ impl Lexer<'_> {
                 }
             }
             ')' | ']' | '}' => {
-                self.depth = self.depth.checked_sub(1).ok_or_else(|| {
-                    format!("line {}: a bracket that nothing opened", self.number)
-                })?;
+                self.depth = self
+                    .depth
+                    .checked_sub(1)
+                    .ok_or_else(|| format!("line {}: an unmatched closing bracket", self.number))?;
             }
             _ => {}
         }
@@ -200,7 +203,8 @@ impl Lexer<'_> {
         }
     }
 
-    /// A text, from its quote on. In a raw one a backslash hides a quote too, so that all are alike here. What of it is code is read as such.
+    /// Reads a string literal, from its quote on. A backslash escapes a quote even in raw strings,
+    /// so both kinds are read alike. Code in f-strings is tokenized.
     fn text(&mut self, quote: char, prefix: &str) -> Result<(), String> {
         let holds_code = prefix.contains(['f', 't']);
         let begun = self.number;
@@ -209,7 +213,7 @@ impl Lexer<'_> {
         self.skip(if long { thrice.len() } else { 1 });
         loop {
             let Some(c) = self.rest.chars().next() else {
-                return Err(format!("line {begun}: a text without an end"));
+                return Err(format!("line {begun}: an unterminated string"));
             };
             if long && self.rest.starts_with(thrice) {
                 self.skip(thrice.len());
@@ -225,7 +229,7 @@ impl Lexer<'_> {
             }
             self.skip(c.len_utf8());
             match c {
-                // A character's name, in braces that hold no code.
+                // A named character, whose braces contain no code.
                 '\\' if holds_code && !prefix.contains('r') && self.rest.starts_with("N{") => {
                     self.skip(2);
                 }
@@ -236,7 +240,7 @@ impl Lexer<'_> {
                         self.number = self.number.saturating_add(usize::from(hidden == '\n'));
                     }
                 }
-                '\n' if !long => return Err(format!("line {begun}: a text without an end")),
+                '\n' if !long => return Err(format!("line {begun}: an unterminated string")),
                 '\n' => self.number = self.number.saturating_add(1),
                 c if c == quote && !long => break,
                 _ => {}
@@ -245,7 +249,8 @@ impl Lexer<'_> {
         self.push(Token::Value)
     }
 
-    /// What stands in a text's braces, and is run: up to the brace that closes it, or the colon that a format begins with.
+    /// Reads a replacement field of an f-string, up to its closing brace. A colon begins the format
+    /// specification.
     fn code(&mut self) -> Result<(), String> {
         let begun = self.number;
         self.sign('{')?;
@@ -266,7 +271,7 @@ impl Lexer<'_> {
                 c => self.token(c)?,
             }
         }
-        Err(format!("line {begun}: a text without an end"))
+        Err(format!("line {begun}: an unterminated string"))
     }
 }
 
@@ -278,15 +283,15 @@ mod tests {
         let lines = lines(text).unwrap_or_default();
         let tokens = lines.iter().flat_map(|line| &line.tokens);
         tokens
-            .filter_map(|placed| match &placed.token {
-                Token::Name(name) => Some((placed.line, name.clone())),
+            .filter_map(|located| match &located.token {
+                Token::Name(name) => Some((located.line, name.clone())),
                 _ => None,
             })
             .collect()
     }
 
     #[test]
-    fn texts_and_comments_hold_no_names() {
+    fn strings_and_comments_contain_no_names() {
         let text =
             "a = 'import os' # import sys\nb = \"\"\"import\nos\"\"\"\nc = rb'\\'d' + f\"{x}\"\n";
         let found = names(text);
@@ -295,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_brackets_or_behind_a_backslash_is_one_line() {
+    fn brackets_and_backslashes_continue_a_line() {
         let lines =
             lines("from a import (\n    b,\n  c)\nif x and \\\n   y:\n\td()\n").unwrap_or_default();
         let shape: Vec<(usize, usize)> = lines
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_return_alone_ends_a_line() {
+    fn a_lone_carriage_return_ends_a_line() {
         for text in ["# a\rb\n", "'a' # x\r\n\rb", "\\\r\nb", "# a\r\rb"] {
             let found: Vec<String> = names(text).into_iter().map(|(_, name)| name).collect();
             assert_eq!(found, ["b"], "{text:?}");
@@ -314,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn code_within_texts_is_read() {
+    fn code_in_f_strings_is_read() {
         for (text, expected) in [
             ("f'{a}'", "a"),
             ("F\"{a('b')} {c}\"", "a c"),
@@ -342,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_is_a_fault() {
+    fn unterminated_strings_and_brackets_are_errors() {
         for text in [
             "a = 'b",
             "a = '''b\n\n",

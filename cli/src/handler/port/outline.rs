@@ -1,11 +1,13 @@
-//! What a module imports, defines and uses, by name. A name counts where it is imported, and wherever it is used after that; what a program
-//! computes (`getattr`, `exec`) cannot be read, and is told as such.
+//! Outline of a Python module: imports, definitions, and uses of imported names.
+//!
+//! A name counts where it is imported and wherever it is used. Names computed at run time
+//! (`getattr`, `exec`) cannot be analysed; the functions that compute them are reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lexer::{self, Line, Placed, Token};
+use super::lexer::{self, Line, LocatedToken, Token};
 
-/// Names that mean something without an import.
+/// Built-in functions that are reported when they are called.
 const BUILTINS: [&str; 12] = [
     "__import__",
     "breakpoint",
@@ -21,7 +23,8 @@ const BUILTINS: [&str; 12] = [
     "setattr",
 ];
 
-/// Those that are told without a call too: under another name they are called all the same.
+/// Built-ins that are reported even without a call, because they could be called under another
+/// name.
 const REACHES: [&str; 9] = [
     "__builtins__",
     "__import__",
@@ -34,41 +37,41 @@ const REACHES: [&str; 9] = [
     "setattr",
 ];
 
-/// How a name beyond ASCII is told: Python folds it into another one before it looks it up.
+/// Reported name for identifiers beyond ASCII. Python normalises them to other names before lookup.
 const FOLDED: &str = "names that are not ASCII";
 
-/// What an argument of that name is, wherever it stands.
+/// Parameter names that always denote the request context.
 const ARGUMENTS: [&str; 2] = ["context", "ctx"];
 
-/// One place at which something imported is used.
+/// One use of an imported name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
-    /// Its full name.
+    /// Fully qualified name.
     pub name: String,
-    /// Where, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// In which function; empty outside of one.
+    /// The enclosing function; empty at module level.
     pub function: String,
-    /// It is imported there, and no more.
+    /// Whether this is only the import.
     pub import: bool,
 }
 
-/// A module, in outline.
+/// Outline of a module.
 #[derive(Debug, Default)]
 pub struct Outline {
-    /// Classes and their bases, by full names.
+    /// Classes and their bases, by fully qualified names.
     pub classes: BTreeMap<String, Vec<String>>,
-    /// Functions, methods included.
+    /// Functions, including methods.
     pub functions: BTreeSet<String>,
-    /// Which class a method is of.
+    /// The class of each method.
     methods: BTreeMap<String, String>,
-    /// Everything of its imports that it uses, the imports themselves included.
+    /// Every use of an imported name, including the imports themselves.
     pub uses: Vec<Use>,
-    /// What a name here is there.
+    /// Fully qualified names by local name.
     imported: BTreeMap<String, String>,
 }
 
-/// A class or function whose body goes on.
+/// An enclosing class or function.
 struct Scope {
     indent: usize,
     class: bool,
@@ -76,15 +79,15 @@ struct Scope {
 }
 
 impl Outline {
-    /// Reads a module's text.
+    /// Analyses a module.
     ///
     /// # Errors
-    /// If it is no Python that can be read.
+    /// The text is not valid Python.
     pub fn read(text: &str) -> Result<Self, String> {
         let lines = lexer::lines(text)?;
         let mut outline = Self::default();
-        // Imports first: a function may stand before the import that it uses.
-        let statements: Vec<(usize, &[Placed])> = lines.iter().flat_map(statements).collect();
+        // Imports are collected first, because a function may precede the import that it uses.
+        let statements: Vec<(usize, &[LocatedToken])> = lines.iter().flat_map(statements).collect();
         for (_, statement) in &statements {
             outline.import(statement);
         }
@@ -98,7 +101,7 @@ impl Outline {
         Ok(outline)
     }
 
-    /// The class that has most of what a handler has.
+    /// The class that defines the most typical handler method.
     pub fn handling_class(&self) -> Option<String> {
         let wanted = [
             "preprocess",
@@ -112,11 +115,11 @@ impl Outline {
         class.filter(|class| !class.is_empty()).cloned()
     }
 
-    fn statement(&mut self, indent: usize, statement: &[Placed], scopes: &mut Vec<Scope>) {
+    fn statement(&mut self, indent: usize, statement: &[LocatedToken], scopes: &mut Vec<Scope>) {
         let function = scopes.iter().rev().find(|scope| !scope.class);
         let function = function.map(|scope| scope.name.clone()).unwrap_or_default();
         let words: Vec<&str> = statement.iter().map_while(word).collect();
-        if let Some(folded) = statement.iter().find(|placed| is_folded(placed)) {
+        if let Some(folded) = statement.iter().find(|located| is_folded(located)) {
             self.uses.push(Use {
                 name: FOLDED.to_owned(),
                 line: folded.line,
@@ -124,8 +127,8 @@ impl Outline {
                 import: false,
             });
         }
-        // Whose name is being given is not used by that.
-        let mut given = 0_usize;
+        // Number of leading tokens that define a name instead of using one.
+        let mut defined = 0_usize;
         match words.as_slice() {
             ["import" | "from", ..] => {
                 for (_, name, line) in imports(statement) {
@@ -147,7 +150,7 @@ impl Outline {
                     class: true,
                     name: (*name).to_owned(),
                 });
-                given = 2;
+                defined = 2;
             }
             ["def", name, ..] | ["async", "def", name, ..] => {
                 let class = scopes.last().filter(|scope| scope.class);
@@ -159,11 +162,11 @@ impl Outline {
                     class: false,
                     name: (*name).to_owned(),
                 });
-                given = 2;
+                defined = 2;
             }
             _ => {}
         }
-        for (name, line) in self.chains(statement.get(given..).unwrap_or_default()) {
+        for (name, line) in self.chains(statement.get(defined..).unwrap_or_default()) {
             self.uses.push(Use {
                 name,
                 line,
@@ -173,20 +176,20 @@ impl Outline {
         }
     }
 
-    fn import(&mut self, statement: &[Placed]) {
+    fn import(&mut self, statement: &[LocatedToken]) {
         for (local, full, _) in imports(statement) {
             self.imported.insert(local, full);
         }
     }
 
-    /// Every dotted name of a statement whose first part means something, by its full name.
-    fn chains(&self, statement: &[Placed]) -> Vec<(String, usize)> {
+    /// The dotted names in a statement that start with a known name, fully qualified.
+    fn chains(&self, statement: &[LocatedToken]) -> Vec<(String, usize)> {
         let mut found = Vec::new();
         let mut at = 0_usize;
-        while let Some(placed) = statement.get(at) {
+        while let Some(located) = statement.get(at) {
             let before = at.checked_sub(1).and_then(|at| statement.get(at));
             let belongs = before.is_some_and(|before| before.token == Token::Sign('.'));
-            let Token::Name(first) = &placed.token else {
+            let Token::Name(first) = &located.token else {
                 at = at.saturating_add(1);
                 continue;
             };
@@ -195,9 +198,9 @@ impl Outline {
             let called = statement
                 .get(next)
                 .is_some_and(|after| after.token == Token::Sign('('));
-            // A keyword argument's name is nobody's.
+            // The name of a keyword argument is not a use.
             let named = parts.is_empty()
-                && placed.depth > 0
+                && located.depth > 0
                 && statement
                     .get(next)
                     .is_some_and(|after| after.token == Token::Sign('='));
@@ -224,19 +227,19 @@ impl Outline {
             let name = parts
                 .iter()
                 .fold(full, |name, part| format!("{name}.{part}"));
-            found.push((name, placed.line));
+            found.push((name, located.line));
         }
         found
     }
 }
 
-/// What is behind the first name of a chain, and where the chain ends.
-fn dotted(statement: &[Placed], from: usize) -> (Vec<&str>, usize) {
+/// The attributes after the first name of a chain, and the index after the chain.
+fn dotted(statement: &[LocatedToken], from: usize) -> (Vec<&str>, usize) {
     let mut parts = Vec::new();
     let mut at = from.saturating_add(1);
     while statement
         .get(at)
-        .is_some_and(|placed| placed.token == Token::Sign('.'))
+        .is_some_and(|located| located.token == Token::Sign('.'))
     {
         let Some(name) = statement.get(at.saturating_add(1)).and_then(word) else {
             break;
@@ -247,12 +250,13 @@ fn dotted(statement: &[Placed], from: usize) -> (Vec<&str>, usize) {
     (parts, at)
 }
 
-/// A line at its semicolons and, so that `if x: import y` is seen, behind its colons.
-fn statements(line: &Line) -> impl Iterator<Item = (usize, &[Placed])> {
-    let ends =
-        |placed: &Placed| placed.depth == 0 && matches!(placed.token, Token::Sign(';' | ':'));
+/// Splits a line at semicolons and colons, so that `if x: import y` is found.
+fn statements(line: &Line) -> impl Iterator<Item = (usize, &[LocatedToken])> {
+    let ends = |located: &LocatedToken| {
+        located.depth == 0 && matches!(located.token, Token::Sign(';' | ':'))
+    };
     let indent = line.indent;
-    // What stands behind a colon is inside of what stands before it.
+    // Text after a colon is nested in the text before it.
     line.tokens
         .split(ends)
         .enumerate()
@@ -262,15 +266,15 @@ fn statements(line: &Line) -> impl Iterator<Item = (usize, &[Placed])> {
         })
 }
 
-/// What an import makes known: the name here, the full name, the line.
-fn imports(statement: &[Placed]) -> Vec<(String, String, usize)> {
+/// The names that an import binds: local name, fully qualified name, line.
+fn imports(statement: &[LocatedToken]) -> Vec<(String, String, usize)> {
     let Some(first) = statement.first() else {
         return Vec::new();
     };
     let rest = statement.get(1..).unwrap_or_default();
     match word(first) {
         Some("import") => rest
-            .split(|placed| placed.token == Token::Sign(','))
+            .split(|located| located.token == Token::Sign(','))
             .filter_map(|part| {
                 let (parts, next) = dotted(part, 0);
                 let root = word(part.first()?)?;
@@ -287,20 +291,20 @@ fn imports(statement: &[Placed]) -> Vec<(String, String, usize)> {
         Some("from") => {
             let Some(at) = rest
                 .iter()
-                .position(|placed| word(placed) == Some("import"))
+                .position(|located| word(located) == Some("import"))
             else {
                 return Vec::new();
             };
             let (module, names) = rest.split_at(at);
             let module: String = module
                 .iter()
-                .map(|placed| word(placed).unwrap_or("."))
+                .map(|located| word(located).unwrap_or("."))
                 .collect();
             let names = names.get(1..).unwrap_or_default();
             names
-                .split(|placed| placed.token == Token::Sign(','))
+                .split(|located| located.token == Token::Sign(','))
                 .filter_map(|part| {
-                    let at = part.iter().position(|placed| word(placed).is_some())?;
+                    let at = part.iter().position(|located| word(located).is_some())?;
                     let name = word(part.get(at)?)?;
                     let local = renamed(part, at.saturating_add(1));
                     let full = format!("{module}.{name}");
@@ -312,22 +316,22 @@ fn imports(statement: &[Placed]) -> Vec<(String, String, usize)> {
     }
 }
 
-/// The name behind `as`.
-fn renamed(part: &[Placed], at: usize) -> Option<String> {
+/// The name after `as`.
+fn renamed(part: &[LocatedToken], at: usize) -> Option<String> {
     let (keyword, name) = (part.get(at)?, part.get(at.saturating_add(1))?);
     (word(keyword)? == "as").then(|| word(name).map(str::to_owned))?
 }
 
-fn is_folded(placed: &Placed) -> bool {
-    match &placed.token {
+fn is_folded(located: &LocatedToken) -> bool {
+    match &located.token {
         Token::Name(name) => !name.is_ascii(),
         Token::Sign(sign) => !sign.is_ascii(),
         Token::Value => false,
     }
 }
 
-fn word(placed: &Placed) -> Option<&str> {
-    match &placed.token {
+fn word(located: &LocatedToken) -> Option<&str> {
+    match &located.token {
         Token::Name(name) => Some(name),
         _ => None,
     }
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_told_by_what_it_was_imported_as() {
+    fn a_name_is_reported_by_its_qualified_name() {
         let text = "import numpy as np, os.path\nfrom PIL import (Image as I,\n  ImageOps)\n\
                     def f(x):\n    y = np.array(I.open(x)) + os.path.join(x)\n    return ImageOps\n";
         assert_eq!(
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_use_is_not_told() {
+    fn other_names_are_not_reported() {
         for text in [
             "x.numpy.array(1)\n",
             "def open(self): pass\n",
@@ -379,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_go_by_another_name_is_told() {
+    fn renamed_built_ins_are_reported() {
         for (text, expected) in [
             ("o = open\n", "1: builtins.open"),
             ("[eval][0]('1')\n", "1: builtins.eval"),
@@ -394,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_are_found_wherever_they_stand() {
+    fn nested_imports_are_found() {
         let text = "def f():\n    if a: import os; os.system('x')\n    try:\n        from . import secret\n    except E: pass\n";
         let found = uses(text);
         assert_eq!(
@@ -405,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_of_their_class_and_functions_of_none() {
+    fn methods_belong_to_their_class() {
         let text = "class H(Base):\n    def preprocess(self, d):\n        def inner(): pass\n        return open(d)\n\ndef free(): pass\n";
         let outline = Outline::read(text).unwrap_or_default();
         assert_eq!(outline.handling_class().as_deref(), Some("H"));

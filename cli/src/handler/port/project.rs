@@ -1,5 +1,7 @@
-//! What a ported handler begins as: a project that builds, with one function that says what is not moved yet, and a case that expects it to.
-//! The text that it comes from lies beside it and is a part of nothing.
+//! Creates the project for a ported handler.
+//!
+//! The project builds. Its only function reports that nothing is ported yet, and its only case
+//! expects that. The original source is included as a text file and is not built.
 
 use std::fmt::Write as _;
 
@@ -7,13 +9,13 @@ use super::{Becomes, Report};
 use crate::handler::project::{Language, World};
 use crate::handler::template;
 
-/// Lines of the report in a source's head.
-const MAX_TOLD: usize = 60;
+/// Maximum number of findings in the header comment.
+const MAX_FINDINGS: usize = 60;
 
-/// What the text that it comes from is called.
+/// File name of the original source.
 const ORIGIN: &str = "ported-from.txt";
 
-/// A name for the projects: the file's, as far as a name may have it.
+/// A valid project name derived from a file name.
 pub fn name_of(file: &str) -> String {
     let stem = file.split('.').next().unwrap_or_default();
     let mut name = String::new();
@@ -33,7 +35,7 @@ pub fn name_of(file: &str) -> String {
     }
 }
 
-/// Every file of one project.
+/// Every file of a project.
 pub fn files(
     report: &Report,
     text: &str,
@@ -73,12 +75,12 @@ const CASE: &str = r#"{
 "#;
 
 fn stub(report: &Report, language: Language, world: World) -> String {
-    let place = match world {
+    let position = match world {
         World::Preprocess => "Before the model",
         World::Postprocess => "After the model",
     };
     let mut head = format!(
-        "{place}: what {} did in {}. The whole of that lies in {ORIGIN}.\n\n",
+        "{position}: what {} did in {}. The full source is in {ORIGIN}.\n\n",
         report.framework.name(),
         plain(&report.file),
     );
@@ -86,7 +88,7 @@ fn stub(report: &Report, language: Language, world: World) -> String {
         .findings
         .iter()
         .filter(|finding| finding.becomes != Becomes::Kept)
-        .take(MAX_TOLD)
+        .take(MAX_FINDINGS)
     {
         let note = if finding.note.is_empty() { "" } else { ": " };
         let _ = writeln!(
@@ -101,12 +103,12 @@ fn stub(report: &Report, language: Language, world: World) -> String {
     let function = world.name();
     match language {
         Language::Python => {
-            let (argument, given) = match world {
+            let (argument, imported) = match world {
                 World::Preprocess => ("input: Payload", "Payload, "),
                 World::Postprocess => ("outputs: list[Tensor]", ""),
             };
             format!(
-                "\"\"\"{head}\"\"\"\n\nfrom tensorgate import Fault, {given}Tensor\n\n\ndef {function}({argument}) -> list[Tensor]:\n    raise Fault(\"{function} is not moved yet: see the head of this file\")\n"
+                "\"\"\"{head}\"\"\"\n\nfrom tensorgate import Fault, {imported}Tensor\n\n\ndef {function}({argument}) -> list[Tensor]:\n    raise Fault(\"{function} is not moved yet: see the head of this file\")\n"
             )
         }
         Language::Js => format!(
@@ -118,13 +120,13 @@ fn stub(report: &Report, language: Language, world: World) -> String {
                 World::Preprocess => ("Preprocess", "_input: Payload"),
                 World::Postprocess => ("Postprocess", "_outputs: Vec<Tensor>"),
             };
-            let given = if world == World::Preprocess {
+            let imported = if world == World::Preprocess {
                 "Payload, "
             } else {
                 ""
             };
             format!(
-                "{}\nuse tensorgate_handler::{{Error, {given}{kind}, Tensor, export_{function}}};\n\nstruct Handler;\n\nimpl {kind} for Handler {{\n    fn {function}({argument}) -> Result<Vec<Tensor>, Error> {{\n        Err(Error::fault(\n            \"{function} is not moved yet: see the head of this file\",\n        ))\n    }}\n}}\n\nexport_{function}!(Handler);\n",
+                "{}\nuse tensorgate_handler::{{Error, {imported}{kind}, Tensor, export_{function}}};\n\nstruct Handler;\n\nimpl {kind} for Handler {{\n    fn {function}({argument}) -> Result<Vec<Tensor>, Error> {{\n        Err(Error::fault(\n            \"{function} is not moved yet: see the head of this file\",\n        ))\n    }}\n}}\n\nexport_{function}!(Handler);\n",
                 commented(&head, "//!"),
             )
         }
@@ -138,7 +140,7 @@ fn commented(text: &str, sign: &str) -> String {
     })
 }
 
-/// A name of a stranger's, as it may stand in a comment or a text of any language.
+/// An untrusted name, made safe for comments and strings of every language.
 fn plain(name: &str) -> String {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | ' ');
     name.chars()

@@ -1,74 +1,76 @@
-//! What becomes of what: one table. The longest name that fits counts.
+//! Porting rules: a table from Python names to replacements. The longest matching name applies.
 
 use serde::Serialize;
 
 use super::{Framework, within};
 
-/// What becomes of a thing that a handler uses. The order is that of the report.
+/// How a name that a handler uses is ported. Reports use this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Becomes {
-    /// No handler has it, and nothing does it in its stead.
+    /// Not available, and without a replacement.
     Lost,
-    /// The policy, the host or the model server does it.
+    /// Done by the policy, the host or the model server.
     Elsewhere,
-    /// There is another name for it.
+    /// Available under another name.
     Replaced,
-    /// It works in a handler in Python as it does now.
+    /// Available unchanged in Python handlers.
     Kept,
-    /// Not in the table: a package of somebody's, or of the author's own.
+    /// Not in the table: a third-party package, or the author's own.
     Unknown,
 }
 
 impl Becomes {
-    /// A heading of the report.
+    /// Heading in the report.
     pub const fn heading(self) -> &'static str {
         match self {
-            Self::Lost => "cannot move",
+            Self::Lost => "cannot be ported",
             Self::Elsewhere => "is done elsewhere",
-            Self::Replaced => "has another name",
-            Self::Kept => "moves as it is, into a handler in Python",
+            Self::Replaced => "has a replacement",
+            Self::Kept => "works unchanged in a Python handler",
             Self::Unknown => {
-                "is not known here: pure Python moves with the project, compiled parts cannot"
+                "is unknown: pure Python can move with the project, compiled parts cannot"
             }
         }
     }
 }
 
-/// One line of the table.
+/// An entry of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// What becomes of it.
+    /// How the name is ported.
     pub becomes: Becomes,
-    /// Where it is now, or why it is nowhere.
+    /// The replacement, or why there is none.
     pub note: &'static str,
 }
 
-const NETWORK: &str = "no handler reaches a network: the request brings it, or the host fetches it from where the policy allows (`fetch`)";
-const PROCESS: &str = "no handler starts a process";
-const FILE: &str = "no handler opens a file: put the data into a module beside it, which becomes a part of the component";
-const PICKLE: &str = "what a pickle says runs as it is read: keep weights in the model server, tables in the component";
-const CLOCK: &str = "no handler has a clock: its answer depends on its input alone";
+const NETWORK: &str = "a handler has no network: pass the data in the request, or let the host fetch it from hosts that the policy allows (`fetch`)";
+const PROCESS: &str = "a handler cannot start processes";
+const FILE: &str = "a handler cannot open files: put the data into a module of the project, which becomes a part of the component";
+const PICKLE: &str =
+    "loading a pickle runs code: keep weights in the model server, and tables in the component";
+const CLOCK: &str = "a handler has no clock: its answer depends only on its input";
 const THREAD: &str =
-    "a call is one thread, and ends with its answer: the host runs many calls at once";
-const COMPUTED: &str =
-    "what it names is computed while it runs, and cannot be read here: look at what it reaches";
-const FOLDED: &str = "Python reads such a letter as another one (NFKC), and what it names may be anything: look yourself";
+    "a call has one thread and ends with its answer: the host runs many calls in parallel";
+const COMPUTED: &str = "names that are computed at run time cannot be analysed: review this code";
+const FOLDED: &str =
+    "Python normalises such letters (NFKC), so the name may mean anything: review this code";
 const INFERENCE: &str =
-    "the model server runs the model: the policy's `backend`; a handler stands before and after it";
-const CONFIG: &str = "`config(key)` answers what the policy's `config:` says";
-const ARRAY: &str = "`tensorgate.array` and `Array` have numpy's names for it, in plain Python; ndarray in Rust for megapixels";
-const RUST: &str = "ndarray in a handler in Rust: numpy has compiled parts and is in no component";
-const IMAGE: &str = "examples/handlers/image-classifier: PNG and JPEG, resize, crop, normalise, in Rust, as Pillow computes them";
-const TOKENS: &str = "builtin:text-classifier with the tokenizer.json of yours (`tensorgate handler configure`); examples/handlers/text-tokens for WordPiece in a Rust handler of your own";
-const TABLE: &str = "examples/handlers/tabular: order, scale, missing values and categories from the policy's config";
+    "the model server runs the model (the policy's `backend`); handlers run before and after it";
+const CONFIG: &str = "`config(key)` returns the entry of the policy's `config:`";
+const ARRAY: &str = "`tensorgate.array` and `Array` have numpy's names; for images of megapixels use ndarray in Rust";
+const RUST: &str =
+    "ndarray in a Rust handler: numpy has compiled parts, which a component cannot contain";
+const IMAGE: &str = "examples/handlers/image-classifier: PNG and JPEG, resize, crop, normalise, in Rust, with Pillow's results";
+const TOKENS: &str = "builtin:text-classifier with your tokenizer.json (`tensorgate handler configure`); examples/handlers/text-tokens for WordPiece in your own Rust handler";
+const TABLE: &str = "examples/handlers/tabular: column order, scaling, missing values and categories from the policy's config";
 const SOUND: &str =
-    "examples/handlers/audio-features: WAV to log-mel, in Rust, as librosa computes it";
+    "examples/handlers/audio-features: WAV to log-mel, in Rust, with librosa's results";
 const BOXES: &str = "examples/handlers/detection: thresholds and non-maximum suppression, in Rust";
-const LABELS: &str = "examples/handlers/class-labels: softmax, the best few, labels";
-const HOST: &str = "the host does it: routes, batches, metrics and lifetimes are no handler's";
+const LABELS: &str = "examples/handlers/class-labels: softmax, top k, labels";
+const HOST: &str = "the host manages routes, batches, metrics and lifetimes";
 const TENSOR: &str = "`Tensor` with a name, a datatype and a shape, `BadInput` and `Fault`";
-const LOG: &str = "`log.info(…)` writes a bounded line under the request's id";
+const LOG: &str = "`log.info(…)` writes a bounded line with the request's id";
 const PURE: &str = "pure Python of the standard library";
 
 use Becomes::{Elsewhere, Kept, Lost, Replaced};
@@ -153,12 +155,16 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     (
         "numpy.random",
         Lost,
-        "a handler's answer depends on its input alone",
+        "a handler's answer depends only on its input",
     ),
     ("numpy.save", Lost, FILE),
     ("onnxruntime", Elsewhere, INFERENCE),
     ("operator", Kept, PURE),
-    ("os", Lost, "there is no system below a handler"),
+    (
+        "os",
+        Lost,
+        "a handler has no access to the operating system",
+    ),
     ("os.environ", Elsewhere, CONFIG),
     ("os.getenv", Elsewhere, CONFIG),
     ("os.path", Lost, FILE),
@@ -170,11 +176,15 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     ("pandas", Replaced, TABLE),
     ("pathlib", Lost, FILE),
     ("pickle", Lost, PICKLE),
-    ("psutil", Lost, "there is no system below a handler"),
+    (
+        "psutil",
+        Lost,
+        "a handler has no access to the operating system",
+    ),
     (
         "random",
         Kept,
-        "the same sequence in every call: never make a secret with it",
+        "the same sequence in every call: never generate secrets with it",
     ),
     ("re", Kept, PURE),
     ("redis", Lost, NETWORK),
@@ -183,11 +193,7 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     ("scipy.io.wavfile", Replaced, SOUND),
     ("scipy.signal", Replaced, SOUND),
     ("scipy.special.softmax", Replaced, LABELS),
-    (
-        "secrets",
-        Lost,
-        "a handler has no random numbers of its own",
-    ),
+    ("secrets", Lost, "a handler has no source of randomness"),
     ("self.model", Elsewhere, INFERENCE),
     ("shutil", Lost, FILE),
     ("sklearn", Replaced, TABLE),
@@ -197,11 +203,7 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     ("string", Kept, PURE),
     ("struct", Kept, PURE),
     ("subprocess", Lost, PROCESS),
-    (
-        "sys",
-        Kept,
-        "`exit` ends the call as a fault, and `argv` is empty",
-    ),
+    ("sys", Kept, "`exit` fails the call, and `argv` is empty"),
     ("tempfile", Lost, FILE),
     ("tensorflow", Elsewhere, INFERENCE),
     ("textwrap", Kept, PURE),
@@ -232,12 +234,12 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     (
         "triton_python_backend_utils.InferenceRequest",
         Elsewhere,
-        "a model for each: a handler calls no other model",
+        "one model per request: a handler cannot call another model",
     ),
     (
         "triton_python_backend_utils.get_output_config_by_name",
         Elsewhere,
-        "the contract is the policy's: `inputs` and `outputs`",
+        "the policy declares the contract: `inputs` and `outputs`",
     ),
     ("ts.context", Elsewhere, CONFIG),
     ("ts.handler_utils", Elsewhere, HOST),
@@ -255,7 +257,7 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     (
         "uuid",
         Lost,
-        "a handler has no random numbers of its own: a request has an id",
+        "a handler has no source of randomness: use the request's id",
     ),
     ("vllm", Elsewhere, INFERENCE),
     ("wave", Replaced, SOUND),
@@ -263,12 +265,12 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     (
         "zlib",
         Kept,
-        "bound what it unpacks: `decompressobj().decompress(data, max_length)`",
+        "bound the output: `decompressobj().decompress(data, max_length)`",
     ),
 ];
 
-/// What becomes of a full name.
-pub fn of(name: &str) -> Rule {
+/// The rule for a fully qualified name.
+pub fn lookup(name: &str) -> Rule {
     let fits = TABLE_OF_RULES
         .iter()
         .filter(|(known, ..)| within(name, known));
@@ -285,26 +287,26 @@ pub fn of(name: &str) -> Rule {
     )
 }
 
-/// What becomes of a handler's own function, if the framework gives it a meaning.
-pub fn of_function(framework: Framework, name: &str) -> Option<&'static str> {
+/// The replacement of a handler's own function, if the framework gives it a meaning.
+pub fn function_replacement(framework: Framework, name: &str) -> Option<&'static str> {
     let after = "a postprocess handler";
     let before = "a preprocess handler";
     Some(match (framework, name) {
         (Framework::Unknown, _) => return None,
         (Framework::Triton, "execute") => {
-            "a preprocess handler, and what follows its call of a model a postprocess handler"
+            "a preprocess handler, and a postprocess handler for the code after the model call"
         }
         (Framework::Triton | Framework::TorchServe, "initialize") | (_, "load" | "__init__") => {
-            "what modules compute as they are imported (in Rust `export_init!`), run while the component is built and kept in it; the model is the server's"
+            "module-level code (in Rust `export_init!`), which runs at build time and whose result is kept in the component; the model server loads the model"
         }
-        (Framework::Triton, "finalize") => "nothing: a call leaves nothing behind",
+        (Framework::Triton, "finalize") => "nothing: calls keep no state",
         (Framework::Triton, "auto_complete_config") => "the policy's `inputs` and `outputs`",
         (_, "preprocess") => before,
         (_, "postprocess") => after,
         (_, "inference" | "predict") => "the policy's `backend`",
-        (_, "handle") => "the host's own order: preprocess, model, postprocess",
+        (_, "handle") => "the host's fixed order: preprocess, model, postprocess",
         (_, "explain" | "get_insights" | "explain_handle") => {
-            "nothing: no operation of a gate explains a model"
+            "nothing: a gate has no operation for explanations"
         }
         _ => return None,
     })
@@ -315,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_name_counts_and_half_a_word_does_not() {
+    fn the_longest_match_applies_and_partial_words_do_not_match() {
         for (name, expected) in [
             ("os", Lost),
             ("os.path.join", Kept),
@@ -329,12 +331,12 @@ mod tests {
             ("json.loads", Kept),
             ("..secret", Becomes::Unknown),
         ] {
-            assert_eq!(of(name).becomes, expected, "{name}");
+            assert_eq!(lookup(name).becomes, expected, "{name}");
         }
     }
 
     #[test]
-    fn no_name_stands_twice() {
+    fn names_are_unique() {
         let mut names: Vec<&str> = TABLE_OF_RULES.iter().map(|(name, ..)| *name).collect();
         names.sort_unstable();
         let count = names.len();

@@ -1,4 +1,4 @@
-//! Handlers of the shapes that people have: what is said of each.
+//! Analyses of typical handlers.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ fn ported(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn told(name: &str) -> Report {
+fn analysed(name: &str) -> Report {
     let Ok(report) = Source::read(&ported(name)).and_then(report) else {
         unreachable!("{name}")
     };
@@ -29,7 +29,7 @@ fn of(text: &str) -> Option<Report> {
     report(source).ok()
 }
 
-/// Names of what becomes so, in order of the alphabet.
+/// Names that are ported in a given way, sorted.
 fn names(report: &Report, becomes: Becomes) -> Vec<&str> {
     let found = report.findings.iter().filter(|one| one.becomes == becomes);
     let mut names: Vec<&str> = found.map(|one| one.name.as_str()).collect();
@@ -39,7 +39,7 @@ fn names(report: &Report, becomes: Becomes) -> Vec<&str> {
 
 #[test]
 fn a_torchserve_handler() {
-    let report = told("torchserve_image.py");
+    let report = analysed("torchserve_image.py");
     assert_eq!(report.framework, Framework::TorchServe);
     assert_eq!(report.class.as_deref(), Some("ProductClassifier"));
     let functions: Vec<&str> = report.functions.keys().map(String::as_str).collect();
@@ -91,7 +91,7 @@ fn a_torchserve_handler() {
 
 #[test]
 fn a_kserve_transformer() {
-    let report = told("kserve_text.py");
+    let report = analysed("kserve_text.py");
     assert_eq!(report.framework, Framework::KServe);
     assert_eq!(report.class.as_deref(), Some("SentimentTransformer"));
     assert!(names(&report, Becomes::Lost).is_empty());
@@ -108,7 +108,7 @@ fn a_kserve_transformer() {
 
 #[test]
 fn a_triton_model() {
-    let report = told("triton_model.py");
+    let report = analysed("triton_model.py");
     assert_eq!(report.framework, Framework::Triton);
     assert_eq!(
         names(&report, Becomes::Lost),
@@ -122,7 +122,7 @@ fn a_triton_model() {
 }
 
 #[test]
-fn what_would_hide_is_told() {
+fn hidden_uses_are_reported() {
     let report = of("import os as o, importlib\nf = o.system\ng = getattr(o, 'popen')\n__import__('os').remove('a')\nexec('x')\nimportlib.import_module('socket')\n").unwrap();
     assert_eq!(
         names(&report, Becomes::Lost),
@@ -139,7 +139,7 @@ fn what_would_hide_is_told() {
 }
 
 #[test]
-fn what_is_no_python_is_a_fault() {
+fn invalid_python_is_an_error() {
     for text in ["def f(:", "x = 'a", "\"\"\""] {
         assert!(of(text).is_none(), "{text}");
     }
@@ -147,8 +147,8 @@ fn what_is_no_python_is_a_fault() {
 }
 
 #[test]
-fn projects_hold_no_word_that_a_stranger_chose_but_names() {
-    let mut report = told("torchserve_image.py");
+fn projects_contain_no_untrusted_text_except_names() {
+    let mut report = analysed("torchserve_image.py");
     report.file = "a\"\"\"\nimport os\n*/.py".to_owned();
     for language in Language::ALL {
         for world in [World::Preprocess, World::Postprocess] {

@@ -1,20 +1,21 @@
-//! What a registry answers to whom it does not know yet: `WWW-Authenticate` (RFC 9110, 11.6.1), of which Basic and Bearer are spoken.
+//! Authentication challenges of a registry: `WWW-Authenticate` (RFC 9110, section 11.6.1). Basic
+//! and Bearer are supported.
 
-/// How to prove who is pushing.
+/// A supported authentication scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Challenge {
-    /// By name and password, with each request.
+    /// User name and password with each request.
     Basic,
-    /// By a token, which another server gives.
+    /// A token from a token server.
     Bearer {
-        /// That server.
+        /// URL of the token server.
         realm: String,
-        /// What it is for.
+        /// The service that the token is for.
         service: Option<String>,
     },
 }
 
-/// The first challenge of a field that can be met, bearer tokens before passwords.
+/// The first supported challenge; Bearer is preferred over Basic.
 pub fn read<'f>(fields: impl Iterator<Item = &'f str>) -> Option<Challenge> {
     let mut basic = false;
     for field in fields {
@@ -39,7 +40,7 @@ pub fn read<'f>(fields: impl Iterator<Item = &'f str>) -> Option<Challenge> {
     basic.then_some(Challenge::Basic)
 }
 
-/// `name="value", name=value`; what has another form ends it.
+/// Parameters of the form `name="value", name=value`. Parsing stops at the first malformed one.
 fn parameters(mut text: &str) -> Vec<(&str, String)> {
     let mut found = Vec::new();
     while let Some((name, rest)) = text.split_once('=') {
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_is_read_whatever_it_is_written_like() {
+    fn challenges_are_read_in_every_valid_form() {
         let bearer = |realm: &str, service: Option<&str>| {
             Some(Challenge::Bearer {
                 realm: realm.to_owned(),

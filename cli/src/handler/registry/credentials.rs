@@ -1,4 +1,5 @@
-//! Who is pushing: what `docker login` has left in `config.json`. No message repeats any of it.
+//! Registry credentials that `docker login` stored in `config.json`. Error messages never contain
+//! any part of them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use crate::load::read_at_most;
 /// Largest `config.json`, bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// A user's name and password, as one text.
+/// A user name and password, encoded for Basic authentication.
 #[derive(Clone)]
 pub struct Credentials(Option<String>);
 
@@ -41,11 +42,11 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Those for one registry; none where nobody logged in there.
+    /// The credentials for a registry, if the user has logged in there.
     ///
     /// # Errors
-    /// If the file cannot be used, or leaves them to a program.
-    pub fn of(registry: &str) -> Result<Self, String> {
+    /// The file is unusable, or delegates to a credential helper.
+    pub fn for_registry(registry: &str) -> Result<Self, String> {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let folder = set("DOCKER_CONFIG")
             .map(PathBuf::from)
@@ -63,7 +64,7 @@ impl Credentials {
     }
 
     fn read(bytes: &[u8], registry: &str) -> Result<Self, String> {
-        // Serde's own message could repeat a value.
+        // Serde's own message could contain a secret value.
         let config: Config = serde_json::from_slice(bytes)
             .map_err(|error| format!("is not Docker's configuration (line {})", error.line()))?;
         let plain = |name: &str| {
@@ -80,7 +81,7 @@ impl Credentials {
             || (entry.is_some_and(|entry| entry.auth.is_none()) && config.creds_store.is_some())
         {
             return Err(format!(
-                "credentials for {registry} are with a credential helper, which is not asked: log in without one"
+                "credentials for {registry} are in a credential helper, which is not supported: log in without one"
             ));
         }
         let Some(entry) = entry else {
@@ -92,7 +93,7 @@ impl Credentials {
             .is_some_and(|token| !token.is_empty())
         {
             return Err(format!(
-                "{registry} has an identity token, which is not spoken here: log in with a password or an access token"
+                "{registry} has an identity token, which is not supported: log in with a password or an access token"
             ));
         }
         let pair = entry.auth.as_ref().filter(|auth| !auth.is_empty());
@@ -107,12 +108,12 @@ impl Credentials {
             Ok(Self(Some(pair.clone())))
         } else {
             Err(format!(
-                "what stands for {registry} is no name and password"
+                "the entry for {registry} is not a user name and password"
             ))
         }
     }
 
-    /// The field `authorization` that carries them.
+    /// Value of the `authorization` header.
     pub fn basic(&self) -> Option<String> {
         self.0.as_ref().map(|pair| format!("Basic {pair}"))
     }
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_registrys_own_are_taken_and_none_are_told() {
+    fn only_the_registrys_own_credentials_are_used_and_none_are_printed() {
         let pair = STANDARD.encode("user:secret");
         let config = format!(
             r#"{{"auths": {{"https://one.example/v2/": {{"auth": "{pair}"}}, "two.example": {{"identitytoken": "secret"}}, "three.example": {{}}, "four.example": {{"auth": "c2VjcmV0"}}}}, "credHelpers": {{"five.example": "x"}}, "credsStore": "desktop"}}"#

@@ -1,40 +1,40 @@
-//! What a registry keeps: a component as CNCF's layout for WebAssembly has it, its signature as an artifact that refers to it. The same
-//! component gives the same bytes, whenever it is pushed.
+//! OCI manifests: a component in CNCF's WebAssembly layout, and its signature as an artifact that
+//! refers to it. The same component always gives the same bytes.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::SignedAs;
 
-/// A manifest's media type.
+/// Media type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// An index's.
+/// Media type of an index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const WASM: &str = "application/wasm";
 const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const SIGNATURE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// The layout wants an instant; the same for all, or two pushes of one component would differ.
+/// The layout requires a creation time. A constant keeps pushes reproducible.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
-/// Content by its digest.
+/// A content descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What it is.
+    /// Media type.
     pub media_type: String,
     /// `sha256:` and 64 hex digits.
     pub digest: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What a manifest is of, in an index.
+    /// Type of the artifact, for manifests in an index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
 }
 
 impl Descriptor {
-    /// Of content.
-    pub fn of(media_type: &str, content: &[u8]) -> Self {
+    /// The descriptor of some content.
+    pub fn new(media_type: &str, content: &[u8]) -> Self {
         Self {
             media_type: media_type.to_owned(),
             digest: digest(content),
@@ -44,7 +44,7 @@ impl Descriptor {
     }
 }
 
-/// A digest as registries write it.
+/// A digest in OCI's form.
 pub fn digest(content: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(content)))
 }
@@ -89,19 +89,19 @@ struct Surface<'c> {
     target: Option<&'c str>,
 }
 
-/// Content that is pushed together: blobs, and the manifest that names them.
+/// Blobs, and the manifest that names them.
 pub struct Pushed {
-    /// Blobs.
+    /// The blobs.
     pub blobs: Vec<Vec<u8>>,
     /// The manifest.
     pub manifest: Vec<u8>,
 }
 
-/// A component.
+/// Manifest and blobs of a component.
 ///
 /// # Errors
-/// None but what JSON cannot say.
-pub fn of_component(
+/// The JSON cannot be written.
+pub fn component_manifest(
     component: &[u8],
     signed_as: &SignedAs,
     imports: &[String],
@@ -110,7 +110,7 @@ pub fn of_component(
     let config = serde_json::to_vec(&Config {
         created: CREATED,
         architecture: "wasm",
-        // The layout's word for a component, whatever it imports.
+        // The layout's value for components, independent of their imports.
         os: "wasip2",
         layer_digests: [digest(component)],
         component: Surface {
@@ -123,8 +123,8 @@ pub fn of_component(
         schema_version: 2,
         media_type: MANIFEST,
         artifact_type: None,
-        config: Descriptor::of(WASM_CONFIG, &config),
-        layers: [Descriptor::of(WASM, component)],
+        config: Descriptor::new(WASM_CONFIG, &config),
+        layers: [Descriptor::new(WASM, component)],
         subject: None,
         annotations: Some(Annotations {
             title: signed_as.name().to_owned(),
@@ -137,19 +137,19 @@ pub fn of_component(
     })
 }
 
-/// The signature of what another manifest names.
+/// Manifest and blobs of the signature of another manifest.
 ///
 /// # Errors
-/// None but what JSON cannot say.
-pub fn of_signature(signature: &[u8], of: &[u8]) -> Result<Pushed, serde_json::Error> {
+/// The JSON cannot be written.
+pub fn signature_manifest(signature: &[u8], of: &[u8]) -> Result<Pushed, serde_json::Error> {
     let empty = b"{}";
     let manifest = serde_json::to_vec(&Manifest {
         schema_version: 2,
         media_type: MANIFEST,
         artifact_type: Some(SIGNATURE),
-        config: Descriptor::of(EMPTY, empty),
-        layers: [Descriptor::of(SIGNATURE, signature)],
-        subject: Some(Descriptor::of(MANIFEST, of)),
+        config: Descriptor::new(EMPTY, empty),
+        layers: [Descriptor::new(SIGNATURE, signature)],
+        subject: Some(Descriptor::new(MANIFEST, of)),
         annotations: None,
     })?;
     Ok(Pushed {
@@ -158,7 +158,7 @@ pub fn of_signature(signature: &[u8], of: &[u8]) -> Result<Pushed, serde_json::E
     })
 }
 
-/// An index of what refers to a manifest, for registries that keep none themselves.
+/// An index of the manifests that refer to another one, for registries without the referrers API.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Referrers {
@@ -168,7 +168,7 @@ pub struct Referrers {
 }
 
 impl Referrers {
-    /// One of nothing.
+    /// An empty index.
     pub fn none() -> Self {
         Self {
             schema_version: 2,
@@ -177,11 +177,11 @@ impl Referrers {
         }
     }
 
-    /// With one more; `false` if it was there.
+    /// Adds a signature's manifest; `false` if it was already listed.
     pub fn add(&mut self, signature: &[u8]) -> bool {
         let descriptor = Descriptor {
             artifact_type: Some(SIGNATURE.to_owned()),
-            ..Descriptor::of(MANIFEST, signature)
+            ..Descriptor::new(MANIFEST, signature)
         };
         let new = !(self.manifests.iter()).any(|known| known.digest == descriptor.digest);
         if new {

@@ -1,4 +1,5 @@
-//! Components in an OCI registry: blobs first, then the manifest that names them, then its tag; the signature refers to the manifest.
+//! Pushes components to an OCI registry: blobs first, then the manifest that names them, then the
+//! signature, then the tag. The signature's manifest refers to the component's.
 
 mod challenge;
 pub mod credentials;
@@ -16,101 +17,101 @@ use manifest::{INDEX, MANIFEST, Referrers, digest};
 use reference::Reference;
 use wire::{Answer, Wire, WireError};
 
-/// What a registry calls the content that it has taken.
+/// Header with the digest of the content that a registry stored.
 const CONTENT_DIGEST: &str = "docker-content-digest";
-/// By which a registry says that it keeps track of what refers to what.
+/// Header that shows support for the referrers API.
 const SUBJECT: &str = "oci-subject";
 
-/// Why a component was not pushed.
+/// Why a push failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
-    /// The registry.
+    /// The request to the registry failed.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// What is pushed cannot be written down.
+    /// A manifest cannot be written as JSON.
     #[error("cannot write a manifest: {0}")]
     Json(#[from] serde_json::Error),
-    /// It did not do it.
+    /// The registry answered with an unexpected status.
     #[error("{host} answers {status} to {what}")]
     Status {
-        /// Who.
+        /// The registry's host.
         host: String,
-        /// With which status.
+        /// The status code.
         status: u16,
-        /// To what.
+        /// The request.
         what: &'static str,
     },
-    /// The tag names something else.
-    #[error("{tag} is {there} there already, not {ours}: a version is pushed once")]
-    Taken {
+    /// The tag already names another manifest.
+    #[error("tag {tag} already names {there}, not {ours}: a version can be pushed only once")]
+    TagExists {
         /// The tag.
         tag: String,
-        /// Its digest there.
+        /// The digest that the tag names.
         there: String,
-        /// What would have become of it.
+        /// The digest of the new manifest.
         ours: String,
     },
-    /// It has taken something else than was sent.
-    #[error("{host} says that it took {there}, not {ours}")]
-    Other {
-        /// Who.
+    /// The registry stored other content than was sent.
+    #[error("{host} reports that it stored {there}, not {ours}")]
+    DigestMismatch {
+        /// The registry's host.
         host: String,
-        /// What it says.
+        /// The digest that the registry reports.
         there: String,
-        /// What was sent.
+        /// The digest of the content sent.
         ours: String,
     },
 }
 
-/// What goes to a registry.
-pub struct Shipment {
+/// Content to push.
+pub struct PushContent {
     /// The component.
     pub component: Vec<u8>,
-    /// Its signature's file.
+    /// Contents of the signature file.
     pub signature: Vec<u8>,
-    /// What that calls it.
+    /// Name and version in the signature.
     pub signed_as: SignedAs,
-    /// What it imports.
+    /// Names of the component's imports.
     pub imports: Vec<String>,
-    /// What it exports.
+    /// Names of the component's exports.
     pub exports: Vec<String>,
 }
 
-/// Where it is now.
+/// Result of a push.
 #[derive(Debug, Serialize)]
 pub struct Pushed {
-    /// By digest.
+    /// Reference by digest.
     pub reference: String,
-    /// By tag.
+    /// The tag.
     pub tag: String,
-    /// Its manifest.
+    /// Digest of the component's manifest.
     pub digest: String,
-    /// Its signature's manifest.
+    /// Digest of the signature's manifest.
     pub signature: String,
 }
 
 /// Pushes a component and its signature.
 ///
 /// # Errors
-/// If the registry does not take one of them, or the tag names something else there.
-pub async fn push(wire: Wire, to: &Reference, shipment: &Shipment) -> Result<Pushed, PushError> {
-    let component = manifest::of_component(
-        &shipment.component,
-        &shipment.signed_as,
-        &shipment.imports,
-        &shipment.exports,
+/// The registry rejects one of them, or the tag already names other content.
+pub async fn push(wire: Wire, to: &Reference, content: &PushContent) -> Result<Pushed, PushError> {
+    let component = manifest::component_manifest(
+        &content.component,
+        &content.signed_as,
+        &content.imports,
+        &content.exports,
     )?;
-    let signature = manifest::of_signature(&shipment.signature, &component.manifest)?;
-    let tag = to.tag().unwrap_or(shipment.signed_as.version());
+    let signature = manifest::signature_manifest(&content.signature, &component.manifest)?;
+    let tag = to.tag().unwrap_or(content.signed_as.version());
     let mut registry = Registry {
         wire,
         base: format!("/v2/{}", to.repository()),
     };
     let ours = digest(&component.manifest);
-    if let Some(there) = registry.tagged(tag).await?
+    if let Some(there) = registry.tag_digest(tag).await?
         && there != ours
     {
-        return Err(PushError::Taken {
+        return Err(PushError::TagExists {
             tag: tag.to_owned(),
             there,
             ours,
@@ -119,7 +120,7 @@ pub async fn push(wire: Wire, to: &Reference, shipment: &Shipment) -> Result<Pus
     for blob in component.blobs.into_iter().chain(signature.blobs) {
         registry.blob(blob.into()).await?;
     }
-    // The tag last: whoever finds it finds the signature, too.
+    // The tag comes last, so that a tagged component always has its signature.
     registry
         .manifest(&ours, MANIFEST, &component.manifest)
         .await?;
@@ -128,7 +129,7 @@ pub async fn push(wire: Wire, to: &Reference, shipment: &Shipment) -> Result<Pus
         .manifest(&signed, MANIFEST, &signature.manifest)
         .await?;
     if !kept {
-        registry.refer(&ours, &signature.manifest).await?;
+        registry.add_referrer(&ours, &signature.manifest).await?;
     }
     registry
         .manifest(tag, MANIFEST, &component.manifest)
@@ -176,18 +177,18 @@ impl Registry {
         }
     }
 
-    /// What a tag names, if it names anything. A registry's own word for it, where it has one.
-    async fn tagged(&mut self, tag: &str) -> Result<Option<String>, PushError> {
+    /// The digest that a tag names, if the tag exists.
+    async fn tag_digest(&mut self, tag: &str) -> Result<Option<String>, PushError> {
         let path = format!("/manifests/{tag}");
         let answer = self.ask(Method::GET, &path, Some(MANIFEST), &[]).await?;
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::OK => Ok(Some(digest(answer.body()))),
-            _ => Err(self.status(&answer, "a question for the tag")),
+            _ => Err(self.status(&answer, "the query for the tag")),
         }
     }
 
-    /// Uploads a blob that is not there.
+    /// Uploads a blob, unless the registry has it.
     async fn blob(&mut self, blob: Bytes) -> Result<(), PushError> {
         let ours = digest(&blob);
         let there = self
@@ -205,10 +206,11 @@ impl Registry {
         if done.status() != StatusCode::CREATED {
             return Err(self.status(&done, "an upload"));
         }
-        self.took(&done, &ours)
+        self.check_digest(&done, &ours)
     }
 
-    /// Puts a manifest under a tag or its digest; whether the registry keeps track of what it refers to.
+    /// Uploads a manifest under a tag or its digest. Returns whether the registry supports the
+    /// referrers API.
     async fn manifest(
         &mut self,
         name: &str,
@@ -222,19 +224,20 @@ impl Registry {
         if answer.status() != StatusCode::CREATED {
             return Err(self.status(&answer, "a manifest"));
         }
-        self.took(&answer, &digest(manifest))?;
+        self.check_digest(&answer, &digest(manifest))?;
         Ok(answer.headers().contains_key(SUBJECT))
     }
 
-    /// Adds a signature to the index that stands for what the registry does not keep track of (distribution 1.1, "Referrers Tag Schema").
-    async fn refer(&mut self, of: &str, signature: &[u8]) -> Result<(), PushError> {
+    /// Adds a signature to the fallback index for registries without the referrers API
+    /// (distribution 1.1, "Referrers Tag Schema").
+    async fn add_referrer(&mut self, of: &str, signature: &[u8]) -> Result<(), PushError> {
         let tag = of.replace(':', "-");
         let path = format!("/manifests/{tag}");
         let there = self.ask(Method::GET, &path, Some(INDEX), &[]).await?;
         let mut index = match there.status() {
             StatusCode::NOT_FOUND => Referrers::none(),
             StatusCode::OK => serde_json::from_slice(there.body())?,
-            _ => return Err(self.status(&there, "a question for what refers to a manifest")),
+            _ => return Err(self.status(&there, "the query for the referrers of a manifest")),
         };
         if index.add(signature) {
             let index = serde_json::to_vec(&index)?;
@@ -243,11 +246,11 @@ impl Registry {
         Ok(())
     }
 
-    /// A registry that says what it took must have taken what was sent.
-    fn took(&self, answer: &Answer, ours: &str) -> Result<(), PushError> {
+    /// Checks the digest of the stored content, if the registry reports one.
+    fn check_digest(&self, answer: &Answer, ours: &str) -> Result<(), PushError> {
         let there = answer.headers().get(CONTENT_DIGEST);
         match there.and_then(|there| there.to_str().ok()) {
-            Some(there) if there != ours => Err(PushError::Other {
+            Some(there) if there != ours => Err(PushError::DigestMismatch {
                 host: self.wire.registry().to_owned(),
                 there: there.to_owned(),
                 ours: ours.to_owned(),

@@ -1,12 +1,14 @@
-//! Where in which registry: `registry.example.com:5000/team/scale:1.4.0`. What would mean something else in a URL is refused.
+//! A reference in a registry: `registry.example.com:5000/team/scale:1.4.0`. Characters with a
+//! special meaning in URLs are rejected.
 
 use std::str::FromStr;
 
-/// The distribution specification's bound on a repository's name, with its registry's.
+/// Limits of the distribution specification: a repository's name together with its registry's, and
+/// a tag.
 const MAX_NAME_BYTES: usize = 255;
 const MAX_TAG_BYTES: usize = 128;
 
-/// A registry, a repository and perhaps a tag.
+/// A registry, a repository and an optional tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     registry: String,
@@ -20,12 +22,12 @@ impl Reference {
         &self.registry
     }
 
-    /// The repository's name.
+    /// Name of the repository.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The tag, if one is named.
+    /// The tag, if there is one.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
@@ -40,7 +42,7 @@ impl FromStr for Reference {
             return Err(bad("a reference has no scheme: it is always HTTPS"));
         }
         if text.contains('@') {
-            return Err(bad("a digest is what a push finds out"));
+            return Err(bad("a digest cannot be given, it results from the push"));
         }
         let (registry, rest) = text
             .split_once('/')
@@ -60,7 +62,7 @@ impl FromStr for Reference {
             && of(host, b".-")
             && !host.starts_with(['.', '-'])
             && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-        // `team/name` on Docker Hub, to those who know its shorthand: here a registry is always named.
+        // Docker Hub's short form `team/name` is not supported: the registry must be named.
         if !named || !(host.contains('.') || port.is_some() || host == "localhost") {
             return Err(bad("no registry is named"));
         }
@@ -76,14 +78,14 @@ impl FromStr for Reference {
             || registry.len().saturating_add(repository.len()) >= MAX_NAME_BYTES
             || !repository.split('/').all(part)
         {
-            return Err(bad("that is no repository's name"));
+            return Err(bad("the repository name is invalid"));
         }
         if let Some(tag) = tag {
             let good = (1..=MAX_TAG_BYTES).contains(&tag.len())
                 && of(tag, b"._-")
                 && !tag.starts_with(['.', '-']);
             if !good {
-                return Err(bad("that is no tag"));
+                return Err(bad("the tag is invalid"));
             }
         }
         Ok(Self {
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_says_one_thing_only() {
+    fn references_are_unambiguous() {
         let read = |text: &str| text.parse::<Reference>();
         let whole = read("Registry.example.com:5000/team/scale_2:1.4.0").unwrap();
         assert_eq!(

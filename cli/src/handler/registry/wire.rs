@@ -1,5 +1,7 @@
-//! HTTPS to a registry: whom to trust, one bounded request after the other, and who we are. Credentials go to the registry and to the server
-//! that it names for tokens, nowhere else; nothing follows a redirect.
+//! HTTPS client for a registry: trust, authentication and bounded requests, one at a time.
+//!
+//! Credentials are sent only to the registry and to the token server that it names. Redirects are
+//! not followed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,64 +27,64 @@ use super::credentials::Credentials;
 use super::reference::Reference;
 use crate::load::read_at_most;
 
-/// Until a connection stands, TLS included.
+/// Timeout for a connection, including the TLS handshake.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// One request and its answer: 64 MiB at a megabit a second.
+/// Timeout for a request and its response: 64 MiB at about one megabit per second.
 const REQUEST_TIME: Duration = Duration::from_secs(600);
-/// An answer's body; registries bound manifests so.
+/// Largest response body, bytes; registries limit manifests to this size.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
-/// A token's text.
+/// Largest token, bytes.
 const MAX_TOKEN_BYTES: usize = 64 << 10;
-/// A file of authorities, bytes.
+/// Largest file of certificate authorities, bytes.
 const MAX_CA_BYTES: u64 = 4 << 20;
-/// Where systems keep theirs.
+/// Usual paths of the system's certificate authorities.
 const SYSTEM: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
 
-/// Why a registry did not do what it was asked for.
+/// Why a request to a registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// No answer.
-    #[error("cannot ask {host}: {why}")]
+    /// There was no response.
+    #[error("request to {host} failed: {why}")]
     Ask {
-        /// Whom.
+        /// The host.
         host: String,
-        /// Why not.
+        /// The cause.
         why: String,
     },
-    /// It does not know us, or we may not.
-    #[error("{host} refuses ({status}): {why}")]
+    /// The registry rejected the credentials.
+    #[error("{host} denied access ({status}): {why}")]
     Refused {
-        /// Who.
+        /// The host.
         host: String,
-        /// With which status.
+        /// The status code.
         status: u16,
-        /// What would help.
+        /// What to do.
         why: &'static str,
     },
-    /// An answer that is none.
+    /// The response is invalid.
     #[error("{host}: {why}")]
     Answer {
-        /// Whose.
+        /// The host.
         host: String,
-        /// What is wrong with it.
+        /// What is wrong with the response.
         why: String,
     },
 }
 
-/// Authorities.
+/// TLS configuration with the trusted authorities.
 #[derive(Clone)]
 pub struct Trust(Arc<ClientConfig>);
 
 impl Trust {
-    /// Those of a file, else the system's.
+    /// Trusts the authorities in a file, by default the system's.
     ///
     /// # Errors
-    /// If there are none.
-    pub fn of(file: Option<&Path>) -> Result<Self, String> {
+    /// There are no usable certificates.
+    pub fn from_file(file: Option<&Path>) -> Result<Self, String> {
         let named = file.map(Path::to_owned).or_else(|| {
             let set = std::env::var_os("SSL_CERT_FILE").filter(|value| !value.is_empty());
             set.map(PathBuf::from)
@@ -91,7 +93,7 @@ impl Trust {
             Some(file) => file,
             None => (SYSTEM.iter().map(PathBuf::from))
                 .find(|file| file.is_file())
-                .ok_or("this system has no file of authorities: name one with --ca")?,
+                .ok_or("this system has no file of certificate authorities: name one with --ca")?,
         };
         let bad = |why: String| format!("{}: {why}", file.display());
         let pem = read_at_most(&file, MAX_CA_BYTES)
@@ -102,7 +104,7 @@ impl Trust {
         let certificates = certificates.map_err(|error| bad(error.to_string()))?;
         let (taken, _) = roots.add_parsable_certificates(certificates);
         if taken == 0 {
-            return Err(bad("holds no certificate of an authority".to_owned()));
+            return Err(bad("contains no certificate of an authority".to_owned()));
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -113,16 +115,16 @@ impl Trust {
     }
 }
 
-/// An answer with its whole body.
+/// A response with its complete body.
 pub type Answer = Response<Bytes>;
 
-/// One registry, one repository.
+/// Client for one repository of a registry.
 pub struct Wire {
     trust: Trust,
     credentials: Credentials,
     registry: String,
     scope: String,
-    /// What proved who we are last.
+    /// The last accepted `authorization` value.
     authorization: Option<String>,
 }
 
@@ -133,7 +135,7 @@ struct Token {
 }
 
 impl Wire {
-    /// For pushing to one repository.
+    /// A client that pushes to one repository.
     pub fn new(trust: Trust, credentials: Credentials, reference: &Reference) -> Self {
         Self {
             trust,
@@ -144,15 +146,16 @@ impl Wire {
         }
     }
 
-    /// Whom is asked.
+    /// Host of the registry.
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// Asks the registry, and once more with what it wants to know of us.
+    /// Sends a request. If the registry asks for authentication, the request is repeated once with
+    /// it.
     ///
     /// # Errors
-    /// If there is no answer, or nothing that we have is enough.
+    /// There is no response, or the credentials are insufficient.
     pub async fn ask(
         &mut self,
         method: Method,
@@ -163,15 +166,15 @@ impl Wire {
         let url = format!("https://{}{path}", self.registry);
         let uri: Uri = url.parse().map_err(|_| WireError::Answer {
             host: self.registry.clone(),
-            why: "names a place that is no address".to_owned(),
+            why: "the path is not a valid URL".to_owned(),
         })?;
         let known = self.authorization.clone();
         let sent = |known: Option<String>| (method.clone(), uri.clone(), known);
-        let answer = self.once(sent(known), headers, body).await?;
+        let answer = self.send_once(sent(known), headers, body).await?;
         let answer = if answer.status() == StatusCode::UNAUTHORIZED {
-            let met = self.meet(&answer).await?;
+            let met = self.authenticate(&answer).await?;
             self.authorization = Some(met.clone());
-            self.once(sent(Some(met)), headers, body).await?
+            self.send_once(sent(Some(met)), headers, body).await?
         } else {
             answer
         };
@@ -182,10 +185,11 @@ impl Wire {
         Ok(answer)
     }
 
-    /// Sends a body to where the registry has said. Another server's place gets nothing that proves who we are.
+    /// Uploads a body to the location that the registry returned. Another server gets no
+    /// credentials.
     ///
     /// # Errors
-    /// If that is no place, or there is no answer.
+    /// The location is invalid, or there is no response.
     pub async fn send_to(
         &mut self,
         location: &HeaderMap,
@@ -196,22 +200,24 @@ impl Wire {
             host: self.registry.clone(),
             why: why.to_owned(),
         };
-        let place = location.get(LOCATION).and_then(|place| place.to_str().ok());
-        let place = place.ok_or_else(|| bad("does not say where to upload to"))?;
-        let join = if place.contains('?') { '&' } else { '?' };
-        let place = format!("{place}{join}{query}");
+        let target = location.get(LOCATION).and_then(|value| value.to_str().ok());
+        let target = target.ok_or_else(|| bad("returns no location for the upload"))?;
+        let join = if target.contains('?') { '&' } else { '?' };
+        let target = format!("{target}{join}{query}");
         let mut headers = HeaderMap::new();
         headers.insert(
             http::header::CONTENT_TYPE,
             http::HeaderValue::from_static("application/octet-stream"),
         );
         let here = format!("https://{}", self.registry);
-        let path = place.strip_prefix(&here).unwrap_or(&place);
+        let path = target.strip_prefix(&here).unwrap_or(&target);
         if path.starts_with('/') && !path.starts_with("//") {
             return self.ask(Method::PUT, path, &headers, body).await;
         }
-        let uri: Uri = (place.parse()).map_err(|_| bad("names a place that is no address"))?;
-        self.once((Method::PUT, uri, None), &headers, body).await
+        let uri: Uri =
+            (target.parse()).map_err(|_| bad("returns an invalid location for the upload"))?;
+        self.send_once((Method::PUT, uri, None), &headers, body)
+            .await
     }
 
     fn refused(&self, status: StatusCode) -> WireError {
@@ -219,15 +225,15 @@ impl Wire {
             host: self.registry.clone(),
             status: status.as_u16(),
             why: if self.credentials.basic().is_some() {
-                "these credentials are not enough to push there"
+                "the credentials do not allow pushing"
             } else {
-                "nobody is logged in there: docker login"
+                "not logged in: run docker login"
             },
         }
     }
 
-    /// What a challenge asks for.
-    async fn meet(&self, answer: &Answer) -> Result<String, WireError> {
+    /// The `authorization` value for a challenge.
+    async fn authenticate(&self, answer: &Answer) -> Result<String, WireError> {
         let fields = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = challenge::read(fields.filter_map(|field| field.to_str().ok()));
         match challenge {
@@ -238,12 +244,14 @@ impl Wire {
             Some(Challenge::Bearer { realm, service }) => self.token(&realm, service).await,
             None => Err(WireError::Answer {
                 host: self.registry.clone(),
-                why: "asks for a proof that is not spoken here (Basic and Bearer are)".to_owned(),
+                why:
+                    "asks for an unsupported authentication scheme (Basic and Bearer are supported)"
+                        .to_owned(),
             }),
         }
     }
 
-    /// A token for this repository alone, whatever the challenge would have us ask for.
+    /// Requests a token for this repository only, regardless of the scope in the challenge.
     async fn token(&self, realm: &str, service: Option<String>) -> Result<String, WireError> {
         let host = || realm.to_owned();
         let join = if realm.contains('?') { '&' } else { '?' };
@@ -253,11 +261,11 @@ impl Wire {
         }
         let uri: Uri = url.parse().map_err(|_| WireError::Answer {
             host: self.registry.clone(),
-            why: "names no server for tokens".to_owned(),
+            why: "names an invalid token server".to_owned(),
         })?;
         let basic = self.credentials.basic();
         let answer = self
-            .once((Method::GET, uri, basic), &HeaderMap::new(), &Bytes::new())
+            .send_once((Method::GET, uri, basic), &HeaderMap::new(), &Bytes::new())
             .await?;
         if answer.status() != StatusCode::OK {
             return Err(self.refused(answer.status()));
@@ -272,12 +280,12 @@ impl Wire {
             .map(|token| format!("Bearer {token}"))
             .ok_or_else(|| WireError::Answer {
                 host: host(),
-                why: "gives no token".to_owned(),
+                why: "returns no token".to_owned(),
             })
     }
 
-    /// One request over a connection of its own.
-    async fn once(
+    /// Sends one request over a new connection.
+    async fn send_once(
         &self,
         (method, uri, authorization): (Method, Uri, Option<String>),
         headers: &HeaderMap,
@@ -289,7 +297,7 @@ impl Wire {
             why,
         };
         if uri.scheme_str() != Some("https") {
-            return Err(failed("only HTTPS is spoken".to_owned()));
+            return Err(failed("only HTTPS is supported".to_owned()));
         }
         let name = ServerName::try_from(host.clone()).map_err(|error| failed(error.to_string()))?;
         let connect = async {
@@ -326,7 +334,7 @@ impl Wire {
             tokio::select! {
                 biased;
                 answer = &mut answer => answer,
-                // What has come by then is there to be read, and what has not never will be.
+                // The connection is closed: the response is either complete or will fail.
                 _ = connection => answer.await,
             }
         };
@@ -337,7 +345,7 @@ impl Wire {
     }
 }
 
-/// A text as a value of a query.
+/// Percent-encodes the value of a query parameter.
 fn escaped(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte);
     (text.bytes())

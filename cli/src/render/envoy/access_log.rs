@@ -1,5 +1,8 @@
-//! Every outcome, Envoy's own and failed handshakes included, to the host's audit log: a gRPC stream over a socket of its own. Verdict, reason and
-//! names come from the filter as filter state; of what a client chose only the method, the type and the path are told.
+//! Access logs to the host's audit log: a gRPC stream over a dedicated socket.
+//!
+//! Every outcome is logged, including Envoy's own replies and failed handshakes. Verdict, reason
+//! and names come from the filter's state. Of the data that a client controls, only the method, the
+//! type and the path are logged.
 
 use tensorgate_host::audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
 use tensorgate_host::audit::als::service::{BUFFER_BYTES, FLUSH_MS};
@@ -8,8 +11,8 @@ use super::clusters;
 use super::duration;
 use crate::render::node::{Node, list, map};
 
-/// Tries to open a stream again, each with its pause: a host that is restarted is back before they end. What a worker tells
-/// first is kept for as long; what it tells while the stream is being opened, Envoy 1.40 loses.
+/// Attempts to reopen a stream. They cover the restart of a host. The first entries of a worker are
+/// kept as long; Envoy 1.40 loses entries that are logged while the stream is being opened.
 const STREAM_RETRIES: u64 = 20;
 
 /// The access log of requests.
@@ -26,7 +29,8 @@ pub fn http() -> Node {
     }]
 }
 
-/// The access log of connections whose TLS failed: none of their requests will ever tell of them. The rest is not told.
+/// The access log of connections whose TLS handshake failed. Such connections carry no requests, so
+/// the request log cannot contain them.
 pub fn tls() -> Node {
     list![map! {
         "name" => "envoy.access_loggers.tcp_grpc",
@@ -71,11 +75,11 @@ mod tests {
     use tensorgate_filter_core::record::property;
 
     #[test]
-    fn the_host_reads_what_the_filter_says() {
-        let said = [property::OUTCOME, property::FORWARDED, property::SEQUENCE];
+    fn the_host_reads_the_properties_that_the_filter_sets() {
+        let set = [property::OUTCOME, property::FORWARDED, property::SEQUENCE];
         assert_eq!(
             PROPERTIES.map(str::to_owned),
-            said.map(|name| format!("wasm.{name}"))
+            set.map(|name| format!("wasm.{name}"))
         );
     }
 }

@@ -1,69 +1,76 @@
-//! Envoy's bounds, from the policy's. The filter judges by the policy; where Envoy must refuse by itself it does so
-//! only beyond that, so that the caller gets the filter's answer wherever there can be one.
+//! Envoy's limits, derived from the policy's.
+//!
+//! The filter enforces the policy. Envoy's own limits are wider, so that callers get the filter's
+//! response wherever possible.
 
 use tensorgate_policy::policy::Limits;
 
-/// What one read of a connection brings at most, and so one callback: Envoy reads no further into a buffer of this size.
+/// Largest read from a connection, and so the largest body callback. Envoy stops reading when a
+/// buffer of this size is full.
 pub const READ_BYTES: u32 = 256 << 10;
-/// What stands in a stream's buffer beside what the filter holds, bytes: the callback that takes it over its bound, and framing.
+/// Buffer space beyond the bytes that the filter holds: the callback that exceeds its limit, and
+/// framing.
 const BUFFER_SLACK_BYTES: u64 = 2 * READ_BYTES as u64;
-/// HTTP/2 flow control window of a stream towards the host, bytes: enough for 20 Gbit/s at 0.1 ms.
+/// HTTP/2 flow control window of a stream to the host, bytes: enough for 20 Gbit/s at 0.1 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// The largest flow control window (RFC 9113, 6.9.1), bytes.
+/// The largest flow control window (RFC 9113, section 6.9.1), bytes.
 const MAX_WINDOW_BYTES: u64 = (1 << 31) - 1;
 /// HTTP/2 flow control window of a client's connection, bytes.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// Envoy refuses to be configured with more, KiB.
+/// Envoy's maximum for the header size, KiB.
 const ENVOY_MAX_HEADER_KIB: u64 = 8192;
-/// Least time for a client to go on with a request that it has begun, milliseconds.
+/// Minimum idle timeout of a request, milliseconds.
 const LEAST_IDLE_MS: u64 = 10_000;
-/// Most time for a request's headers, milliseconds.
+/// Maximum time for a request's headers, milliseconds.
 const MOST_HEADERS_MS: u64 = 10_000;
-/// Heap of an Envoy with this configuration and no traffic, with room to grow, bytes: about 110 MiB are measured.
+/// Heap of an idle Envoy with this configuration, bytes. About 110 MiB are measured; the rest is a
+/// margin.
 const BASE_HEAP_BYTES: u64 = 256 << 20;
-/// An open connection without a body, bytes: buffers, codec and filter state.
+/// Memory of an open connection without a body, bytes: buffers, codec and filter state.
 const CONNECTION_BYTES: u64 = 64 << 10;
 
-/// Bounds in the units that Envoy takes.
+/// Limits in Envoy's units.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// `max_request_headers_kb`: twice the policy's.
+    /// `max_request_headers_kb`: twice the policy's limit.
     pub header_kib: u64,
-    /// `max_headers_count`: twice the policy's, and what Envoy itself adds.
+    /// `max_headers_count`: twice the policy's limit, and the headers that Envoy adds.
     pub headers: u64,
-    /// The longest body that a filter lets pass, bytes.
+    /// The longest body that a filter accepts, bytes.
     pub body_bytes: u64,
-    /// `request_body_buffer_limit`: what a filter may hold of one body. A larger one passes it in pieces, or is refused by it.
+    /// `request_body_buffer_limit`: how much of a body a filter may hold. A larger body is checked
+    /// in chunks while it passes, or rejected.
     pub buffer_bytes: u64,
-    /// HTTP/2 flow control window of a client's stream, bytes. Envoy takes it for the stream's buffer limit as well: what is
-    /// held of a body must fit in it.
+    /// HTTP/2 flow control window of a client's stream, bytes. Envoy also uses it as the stream's
+    /// buffer limit, so the held part of a body must fit.
     pub stream_window_bytes: u64,
-    /// Heap at which Envoy stops taking more, bytes.
+    /// Heap size at which Envoy stops accepting requests, bytes.
     pub heap_bytes: u64,
-    /// From the last byte of a request to its answer, milliseconds.
+    /// Timeout from the last byte of a request to its response, milliseconds.
     pub timeout_ms: u64,
-    /// A whole stream, milliseconds.
+    /// Maximum duration of a stream, milliseconds.
     pub stream_ms: u64,
-    /// A stream on which nothing moves, milliseconds.
+    /// Idle timeout of a stream, milliseconds.
     pub idle_ms: u64,
-    /// A request's headers, milliseconds.
+    /// Timeout for a request's headers, milliseconds.
     pub headers_ms: u64,
-    /// A TLS handshake, milliseconds.
+    /// Timeout for a TLS handshake, milliseconds.
     pub handshake_ms: u64,
-    /// A connection without a request, milliseconds.
+    /// Idle timeout of a connection, milliseconds.
     pub connection_idle_ms: u64,
-    /// Open connections.
+    /// Maximum number of open connections.
     pub connections: u32,
-    /// HTTP/2 streams a connection.
+    /// Maximum number of HTTP/2 streams per connection.
     pub streams: u32,
 }
 
-/// Envoy's own header fields on a request: `x-forwarded-for`, `x-forwarded-proto`, `x-request-id` and their like.
+/// Headers that Envoy adds to a request: `x-forwarded-for`, `x-forwarded-proto`, `x-request-id` and
+/// similar.
 const OWN_HEADERS: u64 = 8;
 
 impl Bounds {
-    /// Bounds for a policy.
-    pub fn of(limits: &Limits) -> Self {
+    /// The limits for a policy.
+    pub fn from_limits(limits: &Limits) -> Self {
         let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         let idle_ms = limits
             .timeout_ms

@@ -1,4 +1,4 @@
-//! The way to the sandbox host: HTTP/2 over a Unix socket, with a bound on everything that can pile up.
+//! Envoy clusters of the sandbox host: HTTP/2 over Unix sockets, with bounded queues and buffers.
 
 use std::net::IpAddr;
 
@@ -9,23 +9,25 @@ use super::control_plane::ControlPlane;
 use super::duration;
 use crate::render::node::{Node, entries, list, map};
 
-/// The cluster's name.
+/// Name of the host's cluster.
 pub const HOST: &str = "tensorgate-host";
-/// The cluster of the audit log; on a socket of its own, so that nothing that carries requests can write it.
+/// Name of the audit log's cluster. It has a dedicated socket, so that request connections cannot
+/// write to the log.
 pub const AUDIT: &str = "tensorgate-audit";
-/// A Unix socket answers at once or not at all, milliseconds.
+/// Connect timeout, milliseconds. A Unix socket answers immediately or not at all.
 const CONNECT_MS: u64 = 1_000;
-/// Connections to the host; each carries [`HOST_STREAMS`] requests. Fewer than the 1,024 that the host takes.
+/// Connections to the host; each carries [`HOST_STREAMS`] requests. The host accepts 1,024
+/// connections.
 const HOST_CONNECTIONS: u32 = 64;
-/// Requests on one connection to the host: fewer than the 1,024 that the host takes on each.
+/// Requests per connection to the host. The host accepts 1,024 per connection.
 const HOST_STREAMS: u32 = 128;
-/// HTTP/2 flow control window of a connection to the host, bytes: each of its streams can have a whole window of its own unread, as one has whose
-/// client reads slowly, and the answers of the others come all the same.
+/// HTTP/2 flow control window of a connection to the host, bytes. It covers a full window per
+/// stream, so slow readers do not delay the responses of other streams.
 const HOST_WINDOW_BYTES: u32 = HOST_STREAMS * STREAM_WINDOW_BYTES;
-/// Questions to a rate limit service at once.
-const LIMIT_QUESTIONS: u32 = 4_096;
+/// Maximum number of concurrent requests to a rate limit service.
+const LIMIT_REQUESTS: u32 = 4_096;
 
-/// The host's audit log: a stream for each worker.
+/// The cluster of the host's audit log, with one stream per worker.
 pub fn audit(address: Node) -> Node {
     map! {
         "name" => AUDIT,
@@ -44,12 +46,12 @@ pub fn audit(address: Node) -> Node {
     }
 }
 
-/// The host's rate limit service.
+/// The cluster of the host's rate limit service.
 pub fn limits(address: Node) -> Node {
     to_limits("STATIC", address)
 }
 
-/// Another rate limit service.
+/// The cluster of an external rate limit service.
 pub fn other_limits(host: &str, port: u16) -> Node {
     let kind = if host.parse::<IpAddr>().is_ok() {
         "STATIC"
@@ -61,7 +63,8 @@ pub fn other_limits(host: &str, port: u16) -> Node {
     to_limits(kind, address)
 }
 
-/// The way to a rate limit service: a question that finds too many others on theirs fails at once.
+/// The cluster of a rate limit service. When too many requests are pending, further ones fail
+/// immediately.
 fn to_limits(kind: &str, address: Node) -> Node {
     map! {
         "name" => RATE_LIMIT_CLUSTER,
@@ -69,8 +72,8 @@ fn to_limits(kind: &str, address: Node) -> Node {
         "connect_timeout" => duration(CONNECT_MS),
         "circuit_breakers" => map! {
             "thresholds" => list![map! {
-                "max_pending_requests" => LIMIT_QUESTIONS,
-                "max_requests" => LIMIT_QUESTIONS,
+                "max_pending_requests" => LIMIT_REQUESTS,
+                "max_requests" => LIMIT_REQUESTS,
                 "max_retries" => 0_u64,
             }],
         },
@@ -87,7 +90,7 @@ fn to_limits(kind: &str, address: Node) -> Node {
     }
 }
 
-/// The sandbox host.
+/// The cluster of the sandbox host.
 pub fn host(bounds: &Bounds, plane: ControlPlane, address: Node) -> Node {
     let requests = HOST_CONNECTIONS
         .saturating_mul(HOST_STREAMS)
@@ -107,7 +110,7 @@ pub fn host(bounds: &Bounds, plane: ControlPlane, address: Node) -> Node {
                 "max_connections" => HOST_CONNECTIONS,
                 "max_pending_requests" => requests,
                 "max_requests" => requests,
-                // A request is charged and judged once: nothing is sent a second time.
+                // No retries: each request is charged and checked once.
                 "max_retries" => 0_u64,
             }],
         },

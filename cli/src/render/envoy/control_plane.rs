@@ -1,18 +1,18 @@
-//! Control planes, and how each has Envoy load the filters.
+//! Control planes, and how each of them configures Envoy to load the filters.
 //!
-//! Everything in which their configuration differs from a bootstrap of our own is in this file:
+//! All differences from a plain bootstrap are in this file:
 //!
 //! | | plain | Istio | Envoy Gateway |
 //! |---|---|---|---|
-//! | filter | in the listener, or by ECDS | by ECDS | in the listener, disabled; each route enables it |
-//! | fields of the filter | all | those of istiod's `buildWasmConfig` | those of an `EnvoyExtensionPolicy` |
-//! | headers while a body is judged | held | sent on | sent on |
-//! | buffers and HTTP/2 windows | from the policy | Envoy's own; `EDGE` | small |
-//! | paths | as they came | normalised | normalised, slashes merged |
-//! | time limits of requests | from the policy | none | Envoy's own |
+//! | filter | in the listener, or by ECDS | by ECDS | in the listener, enabled per route |
+//! | fields of the filter | all | as in istiod | as in an `EnvoyExtensionPolicy` |
+//! | headers while a body is checked | held | forwarded | forwarded |
+//! | buffers and HTTP/2 windows | from the policy | Envoy's defaults; `EDGE` | small |
+//! | paths | unchanged | normalised | normalised, slashes merged |
+//! | request timeouts | from the policy | none | Envoy's defaults |
 //!
-//! What a policy says of a listener and these resources cannot say (sizes of headers, the access
-//! log, replies of Envoy's own, trusted hops, TLS) is rendered alike for all of them.
+//! Listener settings that these resources cannot express are rendered alike for all of them: header
+//! sizes, the access log, local replies, trusted hops and TLS.
 
 use clap::ValueEnum;
 use tensorgate_policy::HeaderMode;
@@ -22,32 +22,32 @@ use super::dynamic::{Filter, Form};
 use super::{RenderError, duration};
 use crate::render::node::{Node, entries, list, map};
 
-/// Listener buffer of Envoy Gateway, and of Istio's profile `EDGE`, bytes.
+/// Connection buffer of Envoy Gateway, and of Istio's profile `EDGE`, bytes.
 const EDGE_BUFFER_BYTES: u32 = 32 << 10;
-/// HTTP/2 window of a stream there, bytes.
+/// HTTP/2 window of a stream in these profiles, bytes.
 const EDGE_STREAM_WINDOW_BYTES: u32 = 64 << 10;
-/// HTTP/2 window of a connection there, bytes.
+/// HTTP/2 window of a connection in these profiles, bytes.
 const EDGE_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// HTTP/2 streams of a connection there.
+/// HTTP/2 streams per connection in these profiles.
 const EDGE_STREAMS: u32 = 100;
 
-/// What configures Envoy.
+/// The system that configures Envoy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ControlPlane {
-    /// A bootstrap of our own, with every field that the filters can use
+    /// A bootstrap of our own, with every field that the filters can use.
     #[default]
     Plain,
-    /// Istio, from a WasmPlugin or TrafficExtension
+    /// Istio, from a WasmPlugin or TrafficExtension.
     Istio,
-    /// The same at a gateway with the connection profile EDGE
+    /// The same at a gateway with the connection profile EDGE.
     IstioEdge,
-    /// Envoy Gateway, from an EnvoyExtensionPolicy
+    /// Envoy Gateway, from an EnvoyExtensionPolicy.
     EnvoyGateway,
 }
 
 impl ControlPlane {
-    /// Whether Envoy holds headers back while a filter judges the body. Only a configuration of
-    /// our own can ask for that.
+    /// Whether Envoy holds headers while a filter checks the body. Only a plain bootstrap can
+    /// request that.
     pub const fn headers(self) -> HeaderMode {
         match self {
             Self::Plain => HeaderMode::Hold,
@@ -55,12 +55,12 @@ impl ControlPlane {
         }
     }
 
-    /// Whether filters are parts of the listener, and change with it.
+    /// Whether filters are embedded in the listener and change with it.
     pub const fn filters_in_listener(self) -> bool {
         matches!(self, Self::EnvoyGateway)
     }
 
-    /// The entry's name of the filter at this position of the chain.
+    /// Name of the HTTP filter at this position of the chain.
     pub fn entry_name(self, filter: &str, position: usize) -> String {
         match self {
             Self::EnvoyGateway => format!("envoy.filters.http.wasm/{}", extension(position)),
@@ -68,34 +68,34 @@ impl ControlPlane {
         }
     }
 
-    /// What the name of its VM is. Buckets and counts are kept by it.
+    /// The VM id. Shared data, such as token buckets and counters, is keyed by it.
     pub fn vm_id(self, position: usize) -> Option<String> {
         match self {
-            // One for a chain, which so has the gate's buckets and counts.
+            // One id for the whole chain, so that its filters share buckets and counters.
             Self::Plain => Some("tensorgate".to_owned()),
             Self::EnvoyGateway => Some(extension(position)),
-            // All modules of the proxy without one share the empty name.
+            // Modules without an id share the empty id within a proxy.
             Self::Istio | Self::IstioEdge => None,
         }
     }
 
-    /// What happens to requests when the VM fails.
+    /// Failure policy of the VM.
     pub fn failure(self) -> Vec<(String, Node)> {
         let failure = match self {
             Self::Plain => map! {
-                // A trap answers 503 until the VM is built anew, at most this much later.
+                // A trap returns 503 until the VM is rebuilt, after at most this time.
                 "failure_policy" => "FAIL_RELOAD",
                 "reload_config" => map! {"backoff" => map! {"base_interval" => "0.2s"}},
             },
-            // What a resource comes to that says nothing.
+            // The default of a resource without a failure strategy.
             Self::Istio | Self::IstioEdge => map! {"failure_policy" => "FAIL_CLOSED"},
-            // Says only that it does not fail open, which is Envoy's default.
+            // The resource only excludes failing open, which is Envoy's default.
             Self::EnvoyGateway => map! {},
         };
         entries(failure)
     }
 
-    /// A filter's place in the connection manager.
+    /// A filter's entry in the connection manager.
     pub fn filter_entry(self, filter: &Filter, form: Form<'_>) -> Result<Node, RenderError> {
         if self.filters_in_listener() {
             return Ok(map! {
@@ -107,7 +107,7 @@ impl ControlPlane {
         filter.entry(form)
     }
 
-    /// What a route has besides where it leads.
+    /// Route settings other than the target.
     pub fn route(self, filters: &[Filter], bounds: &Bounds) -> Vec<(String, Node)> {
         let enabled = || {
             let config = map! {
@@ -125,7 +125,7 @@ impl ControlPlane {
         entries(route)
     }
 
-    /// Upgrades that a route of its own allows.
+    /// Protocol upgrades that a route allows.
     pub fn route_upgrades(self) -> Vec<(String, Node)> {
         let upgrades = match self {
             Self::EnvoyGateway => map! {"upgrade_configs" => websocket()},
@@ -134,7 +134,7 @@ impl ControlPlane {
         entries(upgrades)
     }
 
-    /// What a listener's connections buffer, bytes; Envoy's own default if none.
+    /// Connection buffer limit of the listener, bytes; `None` for Envoy's default.
     pub const fn connection_buffer_bytes(self) -> Option<u32> {
         match self {
             Self::Plain => Some(READ_BYTES),
@@ -143,7 +143,7 @@ impl ControlPlane {
         }
     }
 
-    /// What a listener lets a filter hold of a body, bytes.
+    /// How much of a body the listener allows a filter to hold, bytes.
     pub const fn held_bytes(self, bounds: &Bounds) -> u64 {
         match self {
             Self::Plain => bounds.buffer_bytes,
@@ -151,7 +151,7 @@ impl ControlPlane {
         }
     }
 
-    /// The HTTP/2 options of a listener.
+    /// HTTP/2 options of the listener.
     pub fn http2(self, bounds: &Bounds) -> Vec<(String, Node)> {
         let options = match self {
             Self::Plain => map! {
@@ -170,12 +170,13 @@ impl ControlPlane {
         vec![("http2_protocol_options".to_owned(), options)]
     }
 
-    /// How the connection manager identifies requests and reads their paths.
+    /// Settings for request ids and path normalisation.
     pub fn requests(self) -> Vec<(String, Node)> {
         let requests = match self {
             Self::Plain => map! {
-                // One id for each request, ours: a client's own is written over. Before that it would be the client's that Envoy puts into its
-                // answer, so every answer has its id from whoever makes it: the filter, the host, or `local_reply_config`.
+                // Envoy generates every request id and overwrites the client's. Envoy would set the
+                // client's id in responses, so each responder sets the id itself: the filter, the
+                // host or `local_reply_config`.
                 "generate_request_id" => true,
                 "preserve_external_request_id" => false,
                 "always_set_request_id_in_response" => false,
@@ -186,9 +187,10 @@ impl ControlPlane {
                         "use_request_id_for_trace_sampling" => false,
                     },
                 },
-                // Paths are judged as they came. Routes are an allow-list of exact spellings, so a path with dot segments, doubled or
-                // escaped slashes is no route; normalising it first could make a route of it that the client did not write, and
-                // the gate would judge another path than `explain`, the host and whatever stands in front.
+                // Paths are not normalised. Routes are an allow-list of exact paths, so a path with
+                // dot segments or with doubled or escaped slashes matches no route. Normalisation
+                // could turn it into a route that the client did not request. The gate, `explain`
+                // and the host would then check different paths.
                 "normalize_path" => false,
                 "merge_slashes" => false,
                 "path_with_escaped_slashes_action" => "KEEP_UNCHANGED",
@@ -206,7 +208,7 @@ impl ControlPlane {
         entries(requests)
     }
 
-    /// How long the connection manager lets a request take.
+    /// Request timeouts of the connection manager.
     pub fn time_limits(self, bounds: &Bounds) -> Vec<(String, Node)> {
         let limits = match self {
             Self::Plain => map! {
@@ -220,7 +222,7 @@ impl ControlPlane {
         entries(limits)
     }
 
-    /// How long a stream lasts at most, milliseconds.
+    /// Maximum duration of a stream, milliseconds.
     pub const fn stream_ms(self, bounds: &Bounds) -> Option<u64> {
         match self {
             Self::Plain => Some(bounds.stream_ms),
@@ -228,13 +230,13 @@ impl ControlPlane {
         }
     }
 
-    /// Whether Envoy rejects header fields with underscores in their names. Those that it lets
-    /// through go no further than the filter, which sends an allow-list of fields on.
+    /// Whether Envoy rejects header names with underscores. Otherwise they reach only the filter,
+    /// which forwards an allow-list of headers.
     pub const fn rejects_underscores(self) -> bool {
         matches!(self, Self::Plain | Self::EnvoyGateway)
     }
 
-    /// How Envoy ends the connections of a listener that has changed; `None`: slowly, by itself.
+    /// Drain time of a changed listener, seconds; `None` for Envoy's default.
     pub const fn drain_s(self) -> Option<u32> {
         match self {
             Self::Plain => None,
@@ -244,7 +246,7 @@ impl ControlPlane {
     }
 }
 
-/// How Envoy Gateway names the extension at this position of an `EnvoyExtensionPolicy`.
+/// Name that Envoy Gateway gives to the extension at this position of an `EnvoyExtensionPolicy`.
 fn extension(position: usize) -> String {
     format!("envoyextensionpolicy/tensorgate/gate/wasm/{position}")
 }

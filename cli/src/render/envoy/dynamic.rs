@@ -1,57 +1,60 @@
-//! What a change of policy can move while Envoy runs: each filter by ECDS, the listener by LDS, the cluster by CDS, every one in a file
-//! of its own that Envoy follows by its folder. Decides which file holds what; never what stands in it.
+//! Dynamic configuration: the parts of a policy that can change while Envoy runs.
 //!
-//! A file is replaced by renaming another over it: Envoy looks when something was moved into the folder, and so never reads
-//! half a file.
+//! Filters use ECDS, the listener LDS and the clusters CDS. Each has its own file in a folder that
+//! Envoy watches.
+//!
+//! Files are replaced by renaming. Envoy reacts to files moved into the folder, so it never reads a
+//! partial file.
 
 use std::path::Path;
 
 use super::{RenderError, text};
 use crate::render::node::{Node, list, map};
 
-/// How a bootstrap holds what a policy can change.
+/// Where a bootstrap keeps the configuration that a policy can change.
 #[derive(Clone, Copy, Debug)]
 pub enum Form<'a> {
-    /// In itself: one file, and a restart for every change.
+    /// In the bootstrap itself: one file, and a restart for every change.
     Whole,
-    /// In files of this folder, as Envoy's machine names it.
+    /// In files of this folder, as a path on Envoy's machine.
     Watched(&'a Path),
 }
 
-/// One HTTP filter of ours.
+/// One of tensorgate's HTTP filters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
-    /// Its name in the chain, and its resource's.
+    /// Name in the chain, and of the resource.
     pub name: String,
-    /// Its configuration, with its type.
+    /// Typed configuration.
     pub typed_config: Node,
 }
 
-/// What a resource is.
+/// Kind of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Where requests go, all of it.
+    /// All clusters.
     Clusters,
-    /// Where they come from.
+    /// All listeners.
     Listeners,
     /// The filter of this name.
     Filter(String),
 }
 
-/// One file that Envoy follows.
+/// One file that Envoy watches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
-    /// What it holds.
+    /// Kind of its resources.
     pub kind: Kind,
-    /// Its name in the folder.
+    /// File name in the folder.
     pub file: String,
-    /// What Envoy is told, apart from its version.
+    /// Contents for Envoy, without the version.
     resources: Vec<Node>,
     version: String,
 }
 
-/// Puts changes in the order in which they reach Envoy. A filter may hold as much of a body as its policy says, and no listener may
-/// carry less than that meanwhile: one that `shrinks` comes after the filters, any other before.
+/// Sorts changes into the order in which Envoy must receive them. A listener must always carry as
+/// much of a body as the filters may hold. So a listener that `shrinks` comes after the filters,
+/// and any other listener before them.
 pub fn in_order<T>(changes: &mut [T], shrinks: bool, kind: impl Fn(&T) -> &Kind) {
     changes.sort_by_key(|change| match kind(change) {
         Kind::Clusters => 0_u8,
@@ -66,14 +69,14 @@ impl Resource {
         map! {"version_info" => self.version.as_str(), "resources" => self.resources.clone()}
     }
 
-    /// Whether Envoy would be told the same.
-    pub fn says_what(&self, other: &Self) -> bool {
+    /// Whether the content is equal, apart from the version.
+    pub fn same_content(&self, other: &Self) -> bool {
         (&self.kind, &self.file, &self.resources) == (&other.kind, &other.file, &other.resources)
     }
 }
 
 impl Filter {
-    /// Its place in the chain.
+    /// The filter's entry in the connection manager.
     pub fn entry(&self, form: Form<'_>) -> Result<Node, RenderError> {
         Ok(match form {
             Form::Whole => {
@@ -104,18 +107,18 @@ impl Filter {
     }
 }
 
-/// Entries of a bootstrap, and the files beside it.
-type Placed = (Vec<(String, Node)>, Vec<Resource>);
+/// Entries of the bootstrap, and the separate resource files.
+type Assembled = (Vec<(String, Node)>, Vec<Resource>);
 
 impl Form<'_> {
-    /// Puts clusters, listeners and filters where this form has them.
-    pub fn place(
+    /// Adds clusters, listeners and filters to the bootstrap or to separate files.
+    pub fn assemble(
         self,
         clusters: Vec<Node>,
         listeners: Vec<Node>,
         filters: impl IntoIterator<Item = Filter>,
         version: &str,
-    ) -> Result<Placed, RenderError> {
+    ) -> Result<Assembled, RenderError> {
         let folder = match self {
             Self::Whole => {
                 let whole = map! {"listeners" => listeners, "clusters" => clusters};
@@ -132,7 +135,8 @@ impl Form<'_> {
                 version: version.to_owned(),
             });
         };
-        // A filter may let in what only the new bounds carry: they come first, unless they carry less ([`in_order`]).
+        // New filters may need the new bounds, so clusters and listeners come first unless a bound
+        // shrinks ([`in_order`]).
         put(Kind::Clusters, CLUSTERS, typed(CLUSTER_TYPE, clusters));
         put(Kind::Listeners, LISTENERS, typed(LISTENER_TYPE, listeners));
         for filter in filters {
@@ -155,9 +159,9 @@ impl Form<'_> {
     }
 }
 
-/// The clusters' file.
+/// File of the clusters.
 const CLUSTERS: &str = "cds.yaml";
-/// The listener's file.
+/// File of the listener.
 const LISTENERS: &str = "lds.yaml";
 const CLUSTER_TYPE: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const LISTENER_TYPE: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -173,7 +177,7 @@ fn typed(url: &str, resources: Vec<Node>) -> Vec<Node> {
     resources.into_iter().map(typed).collect()
 }
 
-/// A file that Envoy follows by its folder.
+/// Configuration source for a file in a watched folder.
 fn source(folder: &Path, file: &str) -> Result<Node, RenderError> {
     Ok(map! {
         "path_config_source" => map! {
@@ -189,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_that_carries_less_comes_after_the_filters_and_any_other_before() {
+    fn a_shrinking_listener_comes_after_the_filters_and_any_other_before() {
         let filter = |name: &str| Kind::Filter(name.to_owned());
         let rendered = [Kind::Clusters, Kind::Listeners, filter("a"), filter("b")];
         for (shrinks, expected) in [

@@ -1,4 +1,5 @@
-//! The gate, or a chain of its parts, as HTTP filters: what a VM may do, what it is told, and what happens when it fails.
+//! The gate, or a chain of its parts, as HTTP filters: the VM's capabilities, configuration and
+//! failure policy.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +7,16 @@ use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode, Policy};
 
 use super::dynamic::Filter;
-use super::{Places, RenderError, key_sets, text};
+use super::{RenderError, RenderOptions, key_sets, text};
 use crate::render::node::{Node, list, map};
 
-/// All that the VM may call or be called for; a list that is empty would allow everything. No outbound call, no socket, no
-/// file, no timer, of an answer its trailers alone: what the filter is linked to beyond these answers that it is not allowed. [`OUTWARD`] is allowed
-/// besides where the policy has something to fetch, and [`ASKING`] where gateways share a limit.
+/// Proxy-wasm functions that every VM may use. An empty list would allow everything.
+///
+/// The list contains no outbound call, socket, file or timer, and of a response only its trailers.
+/// Calls to other linked functions return an error. [`OUTWARD`] is added if the policy fetches key
+/// sets, and [`ASKING`] if gateways share a limit.
 const CAPABILITIES: [&str; 29] = [
-    // What Envoy calls.
+    // Callbacks from Envoy.
     "proxy_on_vm_start",
     "proxy_on_configure",
     "proxy_on_context_create",
@@ -24,7 +27,7 @@ const CAPABILITIES: [&str; 29] = [
     "proxy_on_done",
     "proxy_on_log",
     "proxy_on_delete",
-    // What the filter calls.
+    // Calls to Envoy.
     "proxy_log",
     "proxy_get_buffer_bytes",
     "proxy_set_buffer_bytes",
@@ -35,20 +38,22 @@ const CAPABILITIES: [&str; 29] = [
     "proxy_remove_header_map_value",
     "proxy_get_property",
     "proxy_set_property",
-    // `verify_signature`, `declare_property`, and whatever else Envoy exports by name: nothing that reaches outside.
+    // `verify_signature`, `declare_property` and Envoy's other foreign functions; none gives access
+    // to the outside.
     "proxy_call_foreign_function",
     "proxy_get_shared_data",
     "proxy_set_shared_data",
     "proxy_send_local_response",
     "proxy_define_metric",
     "proxy_increment_metric",
-    // Its clocks and its context key.
+    // Clocks, and the context key.
     "clock_time_get",
     "environ_get",
     "environ_sizes_get",
 ];
 
-/// What the VM needs to fetch key sets: a timer, calls to the servers that Envoy has a cluster for, and requests that wait for their answers.
+/// Functions to fetch key sets: a timer, calls to servers that have a cluster, and requests that
+/// wait for responses.
 const OUTWARD: [&str; 7] = [
     "proxy_on_tick",
     "proxy_on_http_call_response",
@@ -58,7 +63,7 @@ const OUTWARD: [&str; 7] = [
     "proxy_continue_stream",
     "proxy_record_metric",
 ];
-/// What the VM needs to ask the rate limit service, and to have requests wait for its answers.
+/// Functions to call the rate limit service, and to pause requests meanwhile.
 const ASKING: [&str; 5] = [
     "proxy_on_grpc_receive",
     "proxy_on_grpc_close",
@@ -66,21 +71,22 @@ const ASKING: [&str; 5] = [
     "proxy_set_effective_context",
     "proxy_continue_stream",
 ];
-/// Tell VMs apart by what they are allowed: Envoy makes another of the same name and module only where these differ.
+/// VM configuration that differs by capabilities. Envoy shares a VM between filters with the same
+/// id, module and configuration.
 const OUTWARD_VM: &str = "outward";
 const ASKING_VM: &str = "asking";
 
-/// The filter at this position of the chain: its name there, and what Envoy makes it of.
+/// The HTTP filter at this position of the chain.
 pub fn filter(
     filter: tensorgate_filter_core::filter::Filter,
     position: usize,
     policy: &Policy,
     bundle: &Bundle,
-    places: &Places,
+    options: &RenderOptions,
 ) -> Result<Filter, RenderError> {
-    let plane = places.control_plane;
+    let plane = options.control_plane;
     let name = format!("tensorgate.{}", filter.name());
-    let module = places.filters.join(format!("{}.wasm", filter.name()));
+    let module = options.filters.join(format!("{}.wasm", filter.name()));
     let mut vm = Vec::new();
     if let Some(id) = plane.vm_id(position) {
         vm.push(("vm_id".to_owned(), id.into()));
@@ -91,7 +97,7 @@ pub fn filter(
             "code".to_owned(),
             map! {"local" => map! {"filename" => text(&module)?}},
         ),
-        // The key comes by environment: a config dump shows the variable's name, never its value.
+        // The key is passed as an environment variable, so that a config dump shows only its name.
         (
             "environment_variables".to_owned(),
             map! {"host_env_keys" => list![CONTEXT_KEY_VARIABLE]},
@@ -99,19 +105,20 @@ pub fn filter(
     ]);
     let headers = plane.headers();
     let (kind, capabilities) = capabilities(filter, policy);
-    // Only a proxy that can be told to holds headers, and restricts what a VM may do.
+    // Only a plain bootstrap can hold headers and restrict the VM's capabilities.
     let mut restrictions = Vec::new();
     if headers == HeaderMode::Hold {
         if !kind.is_empty() {
             vm.push(("configuration".to_owned(), string(&kind)));
         }
         restrictions = vec![
-            // Marked deprecated without a successor, and still enforced: Envoy 1.40 says so in its log at every start.
+            // The field is deprecated without a successor but still enforced. Envoy 1.40 logs a
+            // warning at every start.
             (
                 "capability_restriction_config".to_owned(),
                 map! {"allowed_capabilities" => capabilities},
             ),
-            // Without it Envoy delivers no body while headers are held.
+            // Without this field, Envoy delivers no body while headers are held.
             ("allow_on_headers_stop_iteration".to_owned(), true.into()),
         ];
     }
@@ -134,11 +141,11 @@ pub fn filter(
     })
 }
 
-/// What a filter's VM may do under this policy, and the name of VMs that may do so.
+/// The capabilities of a filter's VM under this policy, and a name for that set of capabilities.
 fn capabilities(filter: tensorgate_filter_core::filter::Filter, policy: &Policy) -> (String, Node) {
-    let duties = filter.capabilities();
-    let fetches = duties.identify && key_sets::of(policy).next().is_some();
-    let asks = policy.rate_limit_service().is_some() && (duties.charge || duties.check);
+    let own = filter.capabilities();
+    let fetches = own.identify && key_sets::fetched(policy).next().is_some();
+    let asks = policy.rate_limit_service().is_some() && (own.charge || own.check);
     let allowed: BTreeSet<&str> = (OUTWARD.iter().filter(|_| fetches))
         .chain(ASKING.iter().filter(|_| asks))
         .copied()
@@ -160,7 +167,10 @@ fn string(value: &str) -> Node {
     }
 }
 
-/// How the filter's counters, `tensorgate_requests;verdict=…;reason=…;` and `tensorgate_key_sets;issuer=…;outcome=…;`, become names with labels.
+/// Tag extraction for the filter's counters.
+///
+/// They are named `tensorgate_requests;verdict=…;reason=…;` and
+/// `tensorgate_key_sets;issuer=…;outcome=…;`.
 pub fn stats_tags() -> Node {
     list![
         map! {"tag_name" => "verdict", "regex" => "(;verdict=([a-z]+))"},

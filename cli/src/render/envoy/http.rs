@@ -1,4 +1,4 @@
-//! The HTTP connection manager: what is a request at all, how long it may take, and where it goes.
+//! The HTTP connection manager: accepted requests, timeouts and routes.
 
 use tensorgate_host::audit::record::SOURCE_HEADER;
 use tensorgate_policy::policy::Listen;
@@ -9,14 +9,15 @@ use super::dynamic::{Filter, Form};
 use super::{RenderError, access_log, clusters, duration, local_reply};
 use crate::render::node::{Node, entries, list, map};
 
-/// Where streams of inferences go.
+/// Path of inference streams.
 const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
-/// A connection on which a certificate was shown, milliseconds: so long after its revocation a client is out at the latest.
+/// Maximum duration of a connection with a client certificate, milliseconds. It bounds how long a
+/// revoked client stays connected.
 const CERTIFICATE_CONNECTION_MS: u64 = 900_000;
-/// Time for streams to end once Envoy is told to stop, milliseconds.
+/// Drain time for streams when Envoy stops, milliseconds.
 const DRAIN_MS: u64 = 5_000;
 
-/// To the host, within so much time from the last byte of the request; without a bound if it is 0.
+/// A route to the host. The timeout starts at the last byte of the request; 0 disables it.
 fn route(matched: Node, own: Vec<(String, Node)>, plane: ControlPlane, timeout_ms: u64) -> Node {
     let mut target = vec![
         ("cluster".to_owned(), clusters::HOST.into()),
@@ -60,7 +61,7 @@ pub fn connection_manager(
     }
     lifetimes.push(("max_headers_count".to_owned(), bounds.headers.into()));
     if plane.rejects_underscores() {
-        // `x_api_key` is `x-api-key` to some servers.
+        // Some servers treat `x_api_key` as `x-api-key`.
         let action = "headers_with_underscores_action";
         lifetimes.push((action.to_owned(), "REJECT_REQUEST".into()));
     }
@@ -73,18 +74,21 @@ pub fn connection_manager(
         "@type" => "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix" => "gate",
         "codec_type" => "AUTO",
-        // The caller's address is the connection's, or what the last of the trusted proxies in front says: of `x-forwarded-for` so many
-        // entries from the right are believed, and no other header.
+        // The caller's address is the connection's, or the one reported by the trusted proxies.
+        // Only this many entries of `x-forwarded-for` are trusted, from the right, and no other
+        // header.
         "use_remote_address" => true,
         "xff_num_trusted_hops" => listen.trusted_hops(),
-        // Nobody is internal (this is the broadcast address): from an internal address Envoy would take a client's own
-        // `x-request-id` and `x-envoy-*` for true, and without a list private addresses and loopback are internal.
+        // No address counts as internal; this is the broadcast address. From internal addresses
+        // Envoy would accept `x-request-id` and `x-envoy-*` headers. Without a list, private and
+        // loopback addresses are internal.
         "internal_address_config" => map! {
             "unix_sockets" => false,
             "cidr_ranges" => list![map! {"address_prefix" => "255.255.255.255", "prefix_len" => 32_u64}],
         },
-        // A client's own `x-forwarded-client-cert` never arrives. Where clients are asked for certificates, Envoy writes what it has verified; and
-        // where proxies in front are believed, behind what came over a connection that has shown one.
+        // The client's own `x-forwarded-client-cert` is removed. With client certificates, Envoy
+        // sets the verified certificate. With trusted proxies, Envoy appends it to the header of a
+        // connection that presented a certificate.
         "forward_client_cert_details" => match (certificates, forwarded) {
             (false, _) => "SANITIZE",
             (true, false) => "SANITIZE_SET",
@@ -113,9 +117,10 @@ pub fn connection_manager(
         "http_filters" => chain,
         "route_config" => map! {
             "name" => "gate",
-            // Whatever stands behind does not name itself.
+            // Hides the identity of the servers behind the gate.
             "response_headers_to_remove" => list!["server", "x-powered-by", "via"],
-            // For the audit record. Written after every filter has run: a client's own field of that name is gone by then.
+            // For the audit record. It is set after all filters have run, and overwrites the
+            // client's own header.
             "request_headers_to_add" => list![map! {
                 "header" => map! {"key" => SOURCE_HEADER, "value" => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
                 "append_action" => "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -124,9 +129,10 @@ pub fn connection_manager(
                 "name" => "gate",
                 "domains" => list!["*"],
                 "routes" => list![
-                    // The host bounds each message of a stream by itself; what bounds the whole is how long any stream may last.
+                    // The host limits each message of a stream. The whole stream is limited by the
+                    // maximum stream duration.
                     route(map! {"path" => STREAM_PATH}, own(), plane, 0),
-                    // From the last byte of the request.
+                    // The timeout starts at the last byte of the request.
                     route(map! {"prefix" => "/"}, own(), plane, bounds.timeout_ms),
                 ],
             }],
@@ -135,7 +141,7 @@ pub fn connection_manager(
     if certificates {
         manager.push((
             "set_current_client_cert_details".to_owned(),
-            // The certificate itself has what no other word of Envoy's says: its serial number.
+            // Only the certificate itself contains the serial number.
             map! {"cert" => true, "uri" => true, "dns" => true},
         ));
     }

@@ -1,4 +1,5 @@
-//! The ways to the servers where issuers publish their keys: one cluster each, which believes one name and carries one question at a time.
+//! Envoy clusters for the servers that publish issuers' keys. Each cluster trusts one server name
+//! and carries few concurrent requests.
 
 use std::path::Path;
 
@@ -7,17 +8,17 @@ use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{KeySetUrl, Server};
 
-use super::{Places, RenderError, duration, text};
+use super::{RenderError, RenderOptions, duration, text};
 use crate::render::node::{Node, list, map};
 
-/// What an answer to a filter's question may hold, bytes: the filter itself refuses a key set that is larger than half of it. Envoy holds an
-/// answer whole.
+/// Largest response to a filter's request, bytes. Envoy buffers it completely. The filter rejects
+/// key sets larger than half of it.
 pub const ANSWER_BYTES: u64 = 2 * MAX_DOCUMENT_BYTES as u64;
-/// Connecting, its TLS handshake included, milliseconds.
+/// Connect timeout including the TLS handshake, milliseconds.
 const CONNECT_MS: u64 = 2_000;
-/// Questions at once: one, and one that died and was not told so yet.
-const QUESTIONS: u32 = 2;
-/// Where the authorities that a system believes lie: Debian and its like, Red Hat and its like, Alpine, SUSE.
+/// Concurrent requests: one, and one that failed but is not yet reported.
+const MAX_REQUESTS: u32 = 2;
+/// System files of certificate authorities: Debian, Red Hat, Alpine, SUSE.
 pub const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -25,14 +26,18 @@ pub const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
 ];
 
-/// Key sets of a policy that are fetched, with the names of their issuers.
-pub fn of(policy: &Policy) -> impl Iterator<Item = (&str, &KeySetUrl)> {
+/// The key sets that a policy fetches, with the names of their issuers.
+pub fn fetched(policy: &Policy) -> impl Iterator<Item = (&str, &KeySetUrl)> {
     let issuers = policy.issuers().iter();
     issuers.filter_map(|issuer| Some((issuer.name(), issuer.key_set()?)))
 }
 
-/// The way to one.
-pub fn way(issuer: &str, url: &KeySetUrl, places: &Places) -> Result<Node, RenderError> {
+/// The cluster for one key set.
+pub fn key_set_cluster(
+    issuer: &str,
+    url: &KeySetUrl,
+    options: &RenderOptions,
+) -> Result<Node, RenderError> {
     let (kind, address) = match url.server() {
         Server::Name(name) => ("LOGICAL_DNS", name.clone()),
         Server::Address(address) => ("STATIC", address.to_string()),
@@ -50,10 +55,10 @@ pub fn way(issuer: &str, url: &KeySetUrl, places: &Places) -> Result<Node, Rende
             "circuit_breakers".to_owned(),
             map! {
                 "thresholds" => list![map! {
-                    "max_connections" => QUESTIONS,
-                    "max_pending_requests" => QUESTIONS,
-                    "max_requests" => QUESTIONS,
-                    // The filter asks again when it is time.
+                    "max_connections" => MAX_REQUESTS,
+                    "max_pending_requests" => MAX_REQUESTS,
+                    "max_requests" => MAX_REQUESTS,
+                    // The filter repeats the request when it is due.
                     "max_retries" => 0_u64,
                 }],
             },
@@ -63,7 +68,8 @@ pub fn way(issuer: &str, url: &KeySetUrl, places: &Places) -> Result<Node, Rende
             map! {
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" => map! {
                     "@type" => "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    // A connection that is kept would be one that nobody has looked at the certificate of for a while.
+                    // Connections are not reused, so that each request verifies the server's
+                    // certificate.
                     "common_http_protocol_options" => map! {"max_requests_per_connection" => 1_u64},
                     "explicit_http_config" => map! {"http_protocol_options" => map! {}},
                 },
@@ -80,21 +86,22 @@ pub fn way(issuer: &str, url: &KeySetUrl, places: &Places) -> Result<Node, Rende
         ),
     ];
     if let Server::Name(_) = url.server() {
-        // Whatever family answers first.
+        // The first address family that answers.
         entries.push(("dns_lookup_family".to_owned(), "ALL".into()));
         entries.push(("respect_dns_ttl".to_owned(), true.into()));
     }
     if url.tls() {
-        entries.push(("transport_socket".to_owned(), tls(url, places)?));
+        entries.push(("transport_socket".to_owned(), tls(url, options)?));
     }
     Ok(Node::Map(entries))
 }
 
-/// Whom to believe: a certificate of the server's own name, from the authorities that the policy or the system names.
-fn tls(url: &KeySetUrl, places: &Places) -> Result<Node, RenderError> {
+/// TLS settings: the server's certificate must have its name, and come from the authorities of the
+/// policy or the system.
+fn tls(url: &KeySetUrl, options: &RenderOptions) -> Result<Node, RenderError> {
     let authorities = match url.ca() {
-        Some(file) => places.root.join(file),
-        None => places.system_authorities.clone(),
+        Some(file) => options.root.join(file),
+        None => options.system_authorities.clone(),
     };
     let (kind, name, sni) = match url.server() {
         Server::Name(name) => ("DNS", name.clone(), Some(name)),
@@ -125,7 +132,7 @@ fn tls(url: &KeySetUrl, places: &Places) -> Result<Node, RenderError> {
     })
 }
 
-/// The authorities that this system believes: the first file of those that systems have.
+/// The system's certificate authorities: the first of the known files that exists.
 pub fn system_authorities() -> Option<&'static Path> {
     SYSTEM_AUTHORITIES
         .into_iter()

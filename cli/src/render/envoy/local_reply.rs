@@ -1,6 +1,8 @@
-//! What Envoy answers by itself, in the words of the gate. The filter's own replies say so in their response code details
-//! and pass as they are; every reply of Envoy has other details, and is mapped to the reason it comes closest to. The words
-//! and statuses are `wire`'s: this only says which reply of Envoy's is which reason.
+//! Envoy's local replies, with the gate's status codes and bodies.
+//!
+//! The filter's own replies are recognised by their response code details and stay unchanged. Every
+//! other local reply is mapped to the closest reason. Bodies and statuses come from `wire`; this
+//! module only maps replies to reasons.
 
 use tensorgate_host::audit::envoy_reply::{CODECS, Details, NAMELESS, OURS, REASONS};
 use tensorgate_policy::{Denial, Protocol, Reason};
@@ -8,12 +10,13 @@ use tensorgate_wire::Answer;
 
 use crate::render::node::{Node, map};
 
-/// Where Envoy puts the request's id.
+/// The request id, in Envoy's format.
 const REQUEST_ID: &str = "%REQ(X-REQUEST-ID)%";
-/// A gRPC request, which Envoy answers with trailers only.
+/// Matches gRPC requests, which Envoy answers with trailers only.
 const IS_GRPC: &str = "request.headers['content-type'].startsWith('application/grpc')";
 
-/// Refused before Envoy has given the request an id of ours: `x-request-id` is then the client's own, or none, and no part of the answer.
+/// Matches requests that were rejected before Envoy generated a request id. Their `x-request-id` is
+/// the client's or missing, so it is left out of the reply.
 fn nameless() -> String {
     let codecs = CODECS.map(|codec| format!("response.code_details.startsWith('{codec}')"));
     format!("({} || {})", codecs.join(" || "), one_of(&NAMELESS))
@@ -24,7 +27,8 @@ fn one_of(details: &[&str]) -> String {
     format!("response.code_details in [{}]", quoted.join(", "))
 }
 
-/// A row of the table as an expression; the filter's own replies, and those that say nothing, match none.
+/// A row of the table as an expression. It matches neither the filter's own replies nor replies
+/// without details.
 fn expression(details: Details) -> String {
     let not_ours = format!("!(response.code_details in ['', '{OURS}'])");
     match details {
@@ -71,7 +75,7 @@ struct Reply {
     headers: Vec<Node>,
 }
 
-/// Problem details; an empty id is left out.
+/// Problem details; an empty id is omitted.
 fn rest(reason: Reason, id: &str) -> Reply {
     let (status, headers, body) =
         match Answer::to_denial(&Denial::new(reason, ""), Protocol::OipRest, id) {
@@ -80,7 +84,7 @@ fn rest(reason: Reason, id: &str) -> Reply {
                 headers,
                 body,
             } => (status, headers, body),
-            // Not what REST is answered with.
+            // Not reached: REST requests get REST answers.
             Answer::Grpc { headers, .. } => (reason.http_status(), headers, Vec::new()),
         };
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -95,7 +99,7 @@ fn rest(reason: Reason, id: &str) -> Reply {
     }
 }
 
-/// Trailers only; the text becomes `grpc-message`.
+/// A trailers-only reply; the text becomes `grpc-message`.
 fn grpc(reason: Reason, id: &str) -> Reply {
     let (status, mut headers, message) =
         match Answer::to_denial(&Denial::new(reason, ""), Protocol::OipGrpc, id) {
@@ -104,7 +108,7 @@ fn grpc(reason: Reason, id: &str) -> Reply {
                 message,
                 headers,
             } => (status, headers, message),
-            // Not what gRPC is answered with.
+            // Not reached: gRPC requests get gRPC answers.
             Answer::Rest { headers, .. } => {
                 (reason.grpc_status(), headers, reason.title().to_owned())
             }
@@ -135,7 +139,7 @@ fn mapper(matches: &str, reply: Reply) -> Node {
     }
 }
 
-/// The answer's header fields but for the one that Envoy sets itself.
+/// The answer's header fields, without the content type, which Envoy sets itself.
 fn added(headers: &[(&'static str, String)]) -> Vec<Node> {
     headers
         .iter()

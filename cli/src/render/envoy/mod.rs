@@ -1,8 +1,11 @@
-//! A policy as an Envoy bootstrap: one listener with the gate filter in front of the sandbox host; either whole, or with
-//! what a policy changes beside it, in files that Envoy follows ([`dynamic`]).
+//! Renders a policy as an Envoy bootstrap: one listener with the gate filter in front of the
+//! sandbox host.
 //!
-//! What a policy says, it says to the filter and to the host; this writes down what Envoy itself must keep: the bounds
-//! of its codecs and buffers, and what it answers by itself.
+//! The changeable parts are either in the bootstrap or in separate files that Envoy watches
+//! ([`dynamic`]).
+//!
+//! The filter and the host enforce the policy. This module renders what Envoy itself must enforce:
+//! limits of codecs and buffers, and local replies.
 
 mod access_log;
 pub mod bounds;
@@ -29,53 +32,53 @@ use bounds::Bounds;
 use control_plane::ControlPlane;
 use dynamic::{Filter, Form, Resource};
 
-/// Where things are on the machine that Envoy runs on.
+/// Rendering options: paths on Envoy's machine, the control plane and the filter chain.
 #[derive(Clone, Debug)]
-pub struct Places {
-    /// What configures that Envoy.
+pub struct RenderOptions {
+    /// The system that configures Envoy.
     pub control_plane: ControlPlane,
-    /// Where the gate listens, if not where the policy says.
+    /// Overrides the policy's listen address.
     pub listen: Option<SocketAddr>,
-    /// The folder of the filters' modules.
+    /// Folder of the filters' modules.
     pub filters: PathBuf,
-    /// Which of them stand in front of the host, in order.
+    /// The filters in front of the host, in order.
     pub chain: Vec<tensorgate_filter_core::filter::Filter>,
-    /// The sandbox host's socket.
+    /// Socket of the sandbox host.
     pub host_socket: PathBuf,
-    /// Envoy's own admin socket.
+    /// Envoy's admin socket.
     pub admin_socket: PathBuf,
     /// The host's socket for the audit log.
     pub audit_socket: PathBuf,
-    /// The host's socket for what gateways share.
+    /// The host's socket for shared rate limits.
     pub limits_socket: PathBuf,
-    /// The folder that certificates of the policy are relative to.
+    /// Folder that certificate paths in the policy are relative to.
     pub root: PathBuf,
-    /// The folder of the files of secrets ([`tls`]), where the policy has TLS.
+    /// Folder of the secret files ([`tls`]), if the policy has TLS.
     pub secrets: PathBuf,
-    /// The authorities that the system believes, PEM.
+    /// The system's certificate authorities, PEM.
     pub system_authorities: PathBuf,
 }
 
 /// Why a policy cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// Envoy reads text.
+    /// The path is not valid UTF-8.
     #[error("the path {} is not text", .0.display())]
     Path(PathBuf),
-    /// `sun_path` of a Unix socket address holds 108 bytes, the closing zero included.
+    /// A Unix socket path has at most 108 bytes, including the terminating zero.
     #[error("the socket path {} is longer than {MAX_SOCKET_PATH} bytes", .0.display())]
     SocketPath(PathBuf),
-    /// Envoy watches the authorities' folder, and no other for their lists.
+    /// Envoy watches only the authorities' folder.
     #[error(
-        "listen.tls.client_crl: {} has to lie in the folder of listen.tls.client_ca, {}: Envoy watches that alone, and would never take up a list that is renamed into another", crl.display(), ca.display()
+        "listen.tls.client_crl: {} has to be in the folder of listen.tls.client_ca, {}: Envoy watches only that folder for new lists", crl.display(), ca.display()
     )]
     Folders {
-        /// The authorities.
+        /// File of the authorities.
         ca: PathBuf,
-        /// Their lists.
+        /// File of the revocation lists.
         crl: PathBuf,
     },
-    /// The policy has a limit that the chain cannot keep.
+    /// The chain cannot enforce a limit of the policy.
     #[error("{0}")]
     Chain(String),
     /// The policy cannot be written as JSON.
@@ -85,59 +88,61 @@ pub enum RenderError {
 
 /// Longest path of a Unix socket, bytes.
 pub const MAX_SOCKET_PATH: usize = 107;
-/// Owner only.
+/// Socket mode: owner only.
 const SOCKET_MODE: u64 = 0o600;
 
-/// What a policy becomes, in one form.
+/// A rendered policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
-    /// What Envoy starts with.
+    /// Envoy's bootstrap.
     pub bootstrap: Node,
-    /// What it looks up beside, in the order in which a change of them must reach it; empty for a bootstrap that is whole.
+    /// Separate resources, in the order in which changes must reach Envoy; empty if everything is
+    /// in the bootstrap.
     pub resources: Vec<Resource>,
-    /// What the listener lets a filter hold of a body, bytes.
+    /// How much of a body the listener allows a filter to hold, bytes.
     pub buffer_bytes: u64,
 }
 
-/// Renders.
+/// Renders a policy.
 pub fn render(
     policy: &Policy,
     bundle: &Bundle,
-    places: &Places,
+    options: &RenderOptions,
     form: Form<'_>,
 ) -> Result<Rendered, RenderError> {
-    let plane = places.control_plane;
-    can_keep(&places.chain, plane.headers(), policy).map_err(RenderError::Chain)?;
-    let bounds = Bounds::of(policy.listen().limits());
-    let address = places.listen.unwrap_or(policy.listen().address());
-    let chain = places.chain.iter().enumerate();
+    let plane = options.control_plane;
+    can_keep(&options.chain, plane.headers(), policy).map_err(RenderError::Chain)?;
+    let bounds = Bounds::from_limits(policy.listen().limits());
+    let address = options.listen.unwrap_or(policy.listen().address());
+    let chain = options.chain.iter().enumerate();
     let filters = chain
-        .map(|(position, filter)| gate_filter::filter(*filter, position, policy, bundle, places))
+        .map(|(position, filter)| gate_filter::filter(*filter, position, policy, bundle, options))
         .collect::<Result<Vec<_>, _>>()?;
     let mut clusters = vec![
-        clusters::host(&bounds, plane, pipe(&places.host_socket)?),
-        clusters::audit(pipe(&places.audit_socket)?),
-        limits_way(policy, places)?,
+        clusters::host(&bounds, plane, pipe(&options.host_socket)?),
+        clusters::audit(pipe(&options.audit_socket)?),
+        limits_cluster(policy, options)?,
     ];
-    for (issuer, url) in key_sets::of(policy) {
-        clusters.push(key_sets::way(issuer, url, places)?);
+    for (issuer, url) in key_sets::fetched(policy) {
+        clusters.push(key_sets::key_set_cluster(issuer, url, options)?);
     }
-    let listeners = vec![listener(policy, address, &bounds, &filters, places, form)?];
-    let apart = if plane.filters_in_listener() {
+    let listeners = vec![listener(policy, address, &bounds, &filters, options, form)?];
+    let separate = if plane.filters_in_listener() {
         Vec::new()
     } else {
         filters
     };
-    let (sources, resources) = form.place(clusters, listeners, apart, &bundle.generation)?;
+    let (sources, resources) = form.assemble(clusters, listeners, separate, &bundle.generation)?;
     let mut entries = vec![
-        // Nothing of the policy's: a bootstrap that a change of policy leaves as it is needs no restart.
+        // Nothing here depends on the policy, so a change of policy does not change the bootstrap
+        // and needs no restart.
         (
             "node".to_owned(),
             map! {"id" => "tensorgate", "cluster" => "tensorgate"},
         ),
         (
             "admin".to_owned(),
-            map! {"address" => pipe(&places.admin_socket)?},
+            map! {"address" => pipe(&options.admin_socket)?},
         ),
     ];
     entries.extend(sources);
@@ -151,27 +156,27 @@ pub fn render(
     })
 }
 
-/// The way to the rate limit service: the host's, unless the policy names another. It is there whatever the policy has: a filter of the policy
-/// before must not lose it a moment before it gives way.
-fn limits_way(policy: &Policy, places: &Places) -> Result<Node, RenderError> {
+/// The cluster of the rate limit service: the host's, unless the policy names another. It always
+/// exists, because a filter of the previous policy may still use it.
+fn limits_cluster(policy: &Policy, options: &RenderOptions) -> Result<Node, RenderError> {
     let counter = policy.rate_limit_service().map(RateLimitService::counter);
     Ok(match counter {
         Some(Counter::Endpoint { host, port }) => clusters::other_limits(host, *port),
-        Some(Counter::Redis(_)) | None => clusters::limits(pipe(&places.limits_socket)?),
+        Some(Counter::Redis(_)) | None => clusters::limits(pipe(&options.limits_socket)?),
     })
 }
 
-/// What is the process's own, and cannot change while it runs.
+/// Process-wide settings, which cannot change while Envoy runs.
 fn process(bounds: &Bounds) -> Node {
     map! {
-        // One request of a connection at a time comes out of a read: a flood of streams that are opened and reset at once
-        // (CVE-2023-44487) is seen by Envoy before it becomes a flood at the host.
+        // At most one request of a connection is processed per read. So Envoy detects a flood of
+        // streams that are opened and reset (CVE-2023-44487) before the host is affected.
         "layered_runtime" => map! {
             "layers" => list![map! {
                 "name" => "gate",
                 "static_layer" => map! {
                     "http.max_requests_per_io_cycle" => 1_u64,
-                    // Envoy's own bound is 32 MiB.
+                    // Envoy's default is 32 MiB.
                     "http.async_response_buffer_limit" => key_sets::ANSWER_BYTES,
                 },
             }],
@@ -187,23 +192,24 @@ fn listener(
     address: SocketAddr,
     bounds: &Bounds,
     filters: &[Filter],
-    places: &Places,
+    options: &RenderOptions,
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
     let limits = policy.listen().limits();
-    let plane = places.control_plane;
+    let plane = options.control_plane;
     let mut chain = Vec::new();
     if plane.stream_ms(bounds).is_some() {
-        // Filters of a later policy run on connections of this listener, and read here what it enforces.
+        // Filters of a later policy may run on connections of this listener. They read its limits
+        // from the filter chain's name.
         let name = ListenerBounds::name(limits.stream_ms, limits.hold_bytes);
         chain.push(("name".to_owned(), Node::from(name)));
     }
     if let Some(tls) = policy.listen().tls() {
         chain.push((
             "transport_socket".to_owned(),
-            tls::transport_socket(tls, places)?,
+            tls::transport_socket(tls, options)?,
         ));
-        // Envoy itself waits for ever.
+        // Envoy has no handshake timeout by default.
         let handshake = Node::from(duration(bounds.handshake_ms));
         chain.push(("transport_socket_connect_timeout".to_owned(), handshake));
     }
@@ -220,13 +226,14 @@ fn listener(
         ("name".to_owned(), Node::from("gate")),
         ("address".to_owned(), map! {"socket_address" => socket}),
     ];
-    // What one read brings. How much of a body a filter may hold is the route's to say.
+    // Limits a single read. How much of a body a filter may hold is set on the route.
     if let Some(bytes) = plane.connection_buffer_bytes() {
         let limit = "per_connection_buffer_limit_bytes";
         listener.push((limit.to_owned(), bytes.into()));
     }
     listener.extend([
-        // Off, so that no other process can bind the same port and take a share of its connections.
+        // Disabled, so that no other process can bind the same port and take some of the
+        // connections.
         ("enable_reuse_port".to_owned(), false.into()),
         ("filter_chains".to_owned(), list![Node::Map(chain)]),
     ]);
@@ -236,7 +243,7 @@ fn listener(
     Ok(Node::Map(listener))
 }
 
-/// A Unix socket's address.
+/// Address of a Unix socket.
 fn pipe(path: &std::path::Path) -> Result<Node, RenderError> {
     if path.as_os_str().len() > MAX_SOCKET_PATH {
         return Err(RenderError::SocketPath(path.to_owned()));

@@ -1,22 +1,23 @@
-//! What Envoy does as it fills up: it sheds the streams that hold the most before it refuses everybody.
+//! Envoy's overload manager. It resets the streams with the most memory before it rejects all
+//! requests.
 
 use super::bounds::Bounds;
 use crate::render::node::{Node, list, map};
 
-/// Envoy keeps account of buffers of 2^17 bytes and more a stream, so that it knows which streams hold the most: less than what a stream holds whose client
-/// does not read its answer.
+/// Envoy tracks streams with buffers of at least 2^17 bytes. A stream whose client does not read
+/// its response exceeds that.
 const ACCOUNTED_POWER_OF_TWO: u64 = 17;
 
-/// What Envoy gives back to the system each second of memory that it has free, bytes: within seconds all that compiling a module left
-/// behind, and too little to be felt where memory is soon needed again.
+/// Free memory that Envoy returns to the system per second, bytes. Memory freed after compiling a
+/// module is returned within seconds, and the rate is too low to affect requests.
 const GIVEN_BACK_BYTES: u64 = 8 << 20;
 
-/// Its allocator gives nothing back by itself.
+/// Memory release; Envoy's allocator does not return memory on its own.
 pub fn allocator() -> Node {
     map! {"bytes_to_release" => GIVEN_BACK_BYTES, "memory_release_interval" => "1s"}
 }
 
-/// The overload manager.
+/// The overload manager's configuration.
 pub fn manager(bounds: &Bounds) -> Node {
     map! {
         "refresh_interval" => "0.1s",
@@ -53,7 +54,7 @@ pub fn manager(bounds: &Bounds) -> Node {
     }
 }
 
-/// An action at a share of the heap.
+/// An action that is triggered at a share of the heap.
 fn at(name: &str, share: f64) -> Node {
     map! {
         "name" => name,

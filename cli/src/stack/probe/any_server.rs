@@ -1,7 +1,7 @@
-//! TLS to whichever server listens at an address of ours.
+//! TLS to the gate's own listener, without verification.
 //!
-//! The gate's certificate may be for any name and of any authority, and a question to it carries no
-//! secret: its answer only says whether the filter has answered. So no certificate is verified.
+//! The gate's certificate may have any name and any authority. The request carries no secret, and
+//! the response only shows whether the filter answered. So the certificate is not verified.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-/// Connects to an address without verifying who listens there.
+/// Connects to an address without verifying the server.
 pub async fn connect(address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -33,7 +33,7 @@ pub async fn connect(address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         .await
 }
 
-/// Takes every certificate.
+/// Accepts every certificate.
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! What counts as a change, look by look.
+//! Change detection, poll by poll.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use std::os::unix::fs::symlink;
@@ -6,13 +6,13 @@ use std::os::unix::fs::symlink;
 use super::*;
 use crate::stack::private_dir::PrivateDir;
 
-/// A watch, and the time at which it looks.
-struct Looks {
+/// A watch and its simulated time.
+struct Polls {
     watch: Watch,
     now: Instant,
 }
 
-impl Looks {
+impl Polls {
     fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Self {
             watch: Watch::new(files),
@@ -20,24 +20,24 @@ impl Looks {
         }
     }
 
-    /// What the next look says.
+    /// The result of the next poll.
     fn next(&mut self) -> Option<Change> {
-        self.now += LOOK_EVERY;
+        self.now += POLL_INTERVAL;
         self.watch.step(self.now)
     }
 
-    /// What all looks say while a file could settle, and one more.
+    /// The results of enough polls for a file to settle.
     fn all(&mut self) -> Vec<Change> {
-        let looks = SETTLE.as_millis() / LOOK_EVERY.as_millis() + 2;
-        (0..looks).filter_map(|_| self.next()).collect()
+        let polls = SETTLE.as_millis() / POLL_INTERVAL.as_millis() + 2;
+        (0..polls).filter_map(|_| self.next()).collect()
     }
 
-    /// Whether nothing is to be read.
+    /// Whether there is nothing to read.
     fn is_quiet(&mut self) -> bool {
         self.all().is_empty()
     }
 
-    /// Waits until the files have settled, and reads them.
+    /// Polls until the files have settled, and reads them.
     fn settle(&mut self, what: &str) {
         assert_eq!(self.next(), Some(Change::Fresh), "{what}");
         let later = self.all();
@@ -50,7 +50,7 @@ impl Looks {
 
     fn read(&mut self) {
         self.watch.begin();
-        assert!(self.watch.stands());
+        assert!(self.watch.is_unchanged());
         assert!(self.is_quiet());
     }
 }
@@ -62,108 +62,108 @@ fn replace(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_change_is_other_contents_however_they_came() {
+fn only_different_contents_are_a_change() {
     let folder = PrivateDir::new().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     std::fs::write(&a, "1").unwrap();
     std::fs::write(&b, "1").unwrap();
-    let mut looks = Looks::new([b.clone(), a.clone(), a.clone()]);
-    assert!(looks.is_quiet(), "nothing changed");
+    let mut polls = Polls::new([b.clone(), a.clone(), a.clone()]);
+    assert!(polls.is_quiet(), "nothing changed");
     std::fs::write(&a, "1").unwrap();
     replace(&b, "1");
-    assert!(looks.is_quiet(), "the same bytes");
+    assert!(polls.is_quiet(), "the same bytes");
     replace(&a, "2");
-    looks.settle("renamed over");
+    polls.settle("renamed over");
     std::fs::write(&a, "3").unwrap();
-    looks.settle("rewritten in place, with the same size");
+    polls.settle("rewritten in place, with the same size");
     std::fs::remove_file(&a).unwrap();
-    looks.settle("gone");
+    polls.settle("gone");
     std::fs::write(&a, "4").unwrap();
-    looks.settle("there again");
+    polls.settle("there again");
 }
 
 #[test]
-fn a_swapped_link_on_the_way_to_a_file_counts() {
+fn a_replaced_symlink_is_a_change() {
     let folder = PrivateDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
-    // As kubelet mounts a ConfigMap: gate.yaml -> ..data/gate.yaml, ..data -> ..1.
+    // The layout of a ConfigMap mounted by kubelet: gate.yaml -> ..data/gate.yaml, ..data -> ..1.
     for version in ["..1", "..2"] {
         std::fs::create_dir(at(version)).unwrap();
         std::fs::write(at(version).join("gate.yaml"), version).unwrap();
     }
     symlink("..1", at("..data")).unwrap();
     symlink("..data/gate.yaml", at("gate.yaml")).unwrap();
-    let mut looks = Looks::new([at("gate.yaml")]);
+    let mut polls = Polls::new([at("gate.yaml")]);
     symlink("..2", at("..data_tmp")).unwrap();
     std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
-    looks.settle("swapped");
+    polls.settle("swapped");
 }
 
 #[test]
-fn a_file_settles_when_it_reads_the_same_for_a_while_and_keeps_others_waiting() {
+fn a_file_settles_when_it_stays_the_same_and_delays_others_until_then() {
     let folder = PrivateDir::new().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     std::fs::write(&a, "1").unwrap();
     std::fs::write(&b, "1").unwrap();
-    let mut looks = Looks::new([a.clone(), b.clone()]);
+    let mut polls = Polls::new([a.clone(), b.clone()]);
     replace(&b, "2");
     let contents = |text: &str| Sha256::digest(text).into();
     for half in ["", "x", "xx", "xxx"] {
         std::fs::write(&a, half).unwrap();
-        assert_eq!(looks.next(), Some(Change::Fresh));
-        assert!(!looks.watch.is_whole(&a, &contents(half)), "{half}");
-        assert_eq!(looks.next(), None, "{half}");
+        assert_eq!(polls.next(), Some(Change::Fresh));
+        assert!(!polls.watch.is_whole(&a, &contents(half)), "{half}");
+        assert_eq!(polls.next(), None, "{half}");
     }
     assert!(
-        !looks.watch.is_whole(&a, &contents("x")),
+        !polls.watch.is_whole(&a, &contents("x")),
         "not as it stands"
     );
-    assert!(looks.all().contains(&Change::Settled));
-    looks.read();
-    assert!(looks.watch.is_whole(&a, &contents("xxx")));
-    assert!(looks.watch.is_whole(&b, &contents("2")));
+    assert!(polls.all().contains(&Change::Settled));
+    polls.read();
+    assert!(polls.watch.is_whole(&a, &contents("xxx")));
+    assert!(polls.watch.is_whole(&b, &contents("2")));
 }
 
 #[test]
-fn a_file_that_is_rewritten_with_the_same_bytes_over_and_over_holds_nothing() {
+fn a_file_that_is_rewritten_with_the_same_bytes_delays_nothing() {
     let folder = PrivateDir::new().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     std::fs::write(&a, "1").unwrap();
     std::fs::write(&b, "1").unwrap();
-    let mut looks = Looks::new([a.clone(), b.clone()]);
+    let mut polls = Polls::new([a.clone(), b.clone()]);
     replace(&b, "2");
     let mut said = Vec::new();
     for _ in 0..10 {
         for text in ["", "1"] {
             std::fs::write(&a, text).unwrap();
-            said.extend(looks.next());
-            said.extend(looks.next());
+            said.extend(polls.next());
+            said.extend(polls.next());
         }
     }
     assert!(said.contains(&Change::Settled), "{said:?}");
-    looks.watch.begin();
-    assert_eq!(looks.watch.differing().collect::<Vec<_>>(), [b]);
-    assert_eq!(looks.watch.restless().count(), 0);
+    polls.watch.begin();
+    assert_eq!(polls.watch.differing().collect::<Vec<_>>(), [b]);
+    assert_eq!(polls.watch.unstable().count(), 0);
 }
 
 #[test]
-fn what_changed_while_it_was_read_is_read_again() {
+fn files_that_change_during_a_read_are_read_again() {
     let folder = PrivateDir::new().unwrap();
     let a = folder.path().join("a");
     std::fs::write(&a, "1").unwrap();
-    let mut looks = Looks::new([a.clone()]);
-    looks.watch.begin();
+    let mut polls = Polls::new([a.clone()]);
+    polls.watch.begin();
     std::fs::write(&a, "2").unwrap();
-    assert!(!looks.watch.stands());
-    assert!(looks.all().contains(&Change::Settled));
-    looks.read();
-    looks.watch.again();
-    assert!(looks.all().contains(&Change::Settled), "given up");
-    looks.read();
+    assert!(!polls.watch.is_unchanged());
+    assert!(polls.all().contains(&Change::Settled));
+    polls.read();
+    polls.watch.again();
+    assert!(polls.all().contains(&Change::Settled), "given up");
+    polls.read();
 }
 
 #[test]
-fn what_is_in_force_is_what_was_read_when_it_was_accepted() {
+fn contents_in_force_are_those_read_before_acceptance() {
     let folder = PrivateDir::new().unwrap();
     let a = folder.path().join("a");
     std::fs::write(&a, "1").unwrap();
@@ -173,7 +173,7 @@ fn what_is_in_force_is_what_was_read_when_it_was_accepted() {
     watch.begin();
     assert_eq!(differing(&watch), 1);
     std::fs::write(&a, "3").unwrap();
-    watch.stands();
+    watch.is_unchanged();
     watch.accept();
     assert_eq!(differing(&watch), 0, "what was read of it");
     watch.begin();
@@ -181,27 +181,27 @@ fn what_is_in_force_is_what_was_read_when_it_was_accepted() {
 }
 
 #[test]
-fn a_file_that_goes_on_changing_is_reported_until_it_has_settled() {
+fn a_file_that_keeps_changing_is_reported_until_it_settles() {
     let folder = PrivateDir::new().unwrap();
     let a = folder.path().join("a");
     std::fs::write(&a, "0").unwrap();
-    let mut looks = Looks::new([a.clone()]);
-    let begun = looks.now;
+    let mut polls = Polls::new([a.clone()]);
+    let begun = polls.now;
     let mut number = 0_u32;
-    while looks.watch.restless_at(looks.now).count() == 0 {
+    while polls.watch.unstable_at(polls.now).count() == 0 {
         number += 1;
         assert!(number < 100, "never");
         std::fs::write(&a, number.to_string()).unwrap();
-        assert_eq!(looks.next(), Some(Change::Fresh));
+        assert_eq!(polls.next(), Some(Change::Fresh));
     }
-    assert!(looks.now - begun >= RESTLESS);
-    looks.watch.begin();
-    looks.next();
-    assert_eq!(looks.watch.restless_at(looks.now).count(), 0, "it was read");
+    assert!(polls.now - begun >= UNSTABLE_AFTER);
+    polls.watch.begin();
+    polls.next();
+    assert_eq!(polls.watch.unstable_at(polls.now).count(), 0, "it was read");
 }
 
 #[test]
-fn a_pipe_is_no_file_and_nothing_waits_for_it() {
+fn a_pipe_is_not_read() {
     let folder = PrivateDir::new().unwrap();
     let a = folder.path().join("a");
     rustix::fs::mknodat(
@@ -212,23 +212,23 @@ fn a_pipe_is_no_file_and_nothing_waits_for_it() {
         0,
     )
     .unwrap();
-    let mut looks = Looks::new([a.clone()]);
-    assert!(looks.is_quiet());
+    let mut polls = Polls::new([a.clone()]);
+    assert!(polls.is_quiet());
     replace(&a, "1");
-    looks.settle("a file in its place");
+    polls.settle("a file in its place");
 }
 
 #[test]
-fn what_is_known_of_a_file_stays_known_when_others_are_followed() {
+fn state_of_a_file_is_kept_when_others_are_added() {
     let folder = PrivateDir::new().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     std::fs::write(&a, "1").unwrap();
     std::fs::write(&b, "1").unwrap();
-    let mut looks = Looks::new([a.clone()]);
+    let mut polls = Polls::new([a.clone()]);
     std::fs::write(&a, "2").unwrap();
-    assert!(!looks.watch.follow([a.clone(), b.clone()]), "one is new");
-    assert!(looks.watch.follow([b.clone(), a.clone()]));
-    looks.settle("a change of the one that was known");
+    assert!(!polls.watch.follow([a.clone(), b.clone()]), "one is new");
+    assert!(polls.watch.follow([b.clone(), a.clone()]));
+    polls.settle("a change of the one that was known");
     std::fs::write(&b, "2").unwrap();
-    looks.settle("a change of the new one");
+    polls.settle("a change of the new one");
 }

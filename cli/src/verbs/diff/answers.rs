@@ -1,4 +1,4 @@
-//! Who is told more of answers, and who less: what a grant that stays gives each of its clients of each output, before and after.
+//! Differences in outputs: what a grant returns to each of its clients, before and after.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -9,25 +9,25 @@ use tensorgate_policy::{Operation, Policy};
 
 use super::limits::Allows;
 
-/// An output of which a client gets another part.
+/// An output whose returned part changes for a client.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Changed {
     pub(super) grant: String,
     pub(super) client: String,
     pub(super) model: String,
     pub(super) output: String,
-    /// `None`: nothing of it.
+    /// The returned part before; `None` for nothing.
     pub(super) before: Option<String>,
-    /// `None`: nothing of it any more.
+    /// The returned part after; `None` for nothing.
     pub(super) after: Option<String>,
-    /// Which way it goes, if it is one way.
+    /// Direction of the change, if it has one.
     pub(super) allows: Option<Allows>,
 }
 
 /// Grant, client and model.
 type Key = (String, String, String);
 
-/// Every output of which somebody gets another part who infers by the same grant before and after.
+/// Every output that changes for a client with the same grant before and after.
 pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
     let (was, is) = (outputs(before), outputs(after));
     let both = was
@@ -48,8 +48,8 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
                 client: client.clone(),
                 model: model.clone(),
                 output: output.clone(),
-                before: was.map(told),
-                after: is.map(told),
+                before: was.map(describe),
+                after: is.map(describe),
                 allows: allows(was, is),
             });
         }
@@ -57,7 +57,7 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
     changes
 }
 
-/// What everybody who infers is given.
+/// Returned outputs of every client that may infer.
 fn outputs(policy: &Policy) -> BTreeMap<Key, BTreeMap<String, Given>> {
     policy
         .granted()
@@ -82,7 +82,7 @@ fn allows(before: Option<&Given>, after: Option<&Given>) -> Option<Allows> {
         (_, None) => return Some(Allows::Less),
         (Some(before), Some(after)) => (before, after),
     };
-    // All is more than any number.
+    // No limit allows more than any number.
     let scores = |it: &Given| it.top_k.unwrap_or(usize::MAX);
     let decimals = |it: &Given| it.round_decimals.unwrap_or(u32::MAX);
     let both = (
@@ -99,7 +99,7 @@ fn allows(before: Option<&Given>, after: Option<&Given>) -> Option<Allows> {
     }
 }
 
-fn told(given: &Given) -> String {
+fn describe(given: &Given) -> String {
     match (given.top_k, given.round_decimals) {
         (None, None) => "all".into(),
         (Some(top), None) => format!("top {top}"),

@@ -1,4 +1,4 @@
-//! Whose limits change: what a grant that stays allows each of its clients, before and after.
+//! Differences in limits: what a grant allows each of its clients, before and after.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -7,22 +7,22 @@ use serde::Serialize;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Allowance, Limit};
 
-/// A limit that changes.
+/// A limit that changes for a client.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Changed {
     pub(super) grant: String,
     pub(super) client: String,
-    /// The limit's public name.
+    /// Public name of the limit.
     pub(super) limit: String,
-    /// `None`: there was none.
+    /// The limit before; `None` if there was none.
     pub(super) before: Option<String>,
-    /// `None`: there is none any more.
+    /// The limit after; `None` if there is none.
     pub(super) after: Option<String>,
-    /// Which way it goes, if it is one way.
+    /// Direction of the change, if it has one.
     pub(super) allows: Option<Allows>,
 }
 
-/// What a change comes to.
+/// Direction of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Allows {
@@ -33,10 +33,10 @@ pub(super) enum Allows {
 /// Grant, client and limit.
 type Key = (String, String, String);
 
-/// A limit, and whether it refuses nobody.
+/// A limit, and whether it is in shadow mode.
 type Held = (Allowance, bool);
 
-/// Every limit that changes for somebody who has the grant before and after.
+/// Every limit that changes for a client with the same grant before and after.
 pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
     let both = |policy: &Policy, grant: &str, client: &str| {
         let grant = policy.grants().iter().find(|known| known.name() == grant);
@@ -56,8 +56,8 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
                 grant,
                 client,
                 limit,
-                before: was.map(told),
-                after: is.map(told),
+                before: was.map(describe),
+                after: is.map(describe),
                 allows: allows(was, is),
             })
         })
@@ -76,7 +76,7 @@ fn limits(policy: &Policy) -> BTreeMap<Key, Held> {
 }
 
 fn allows(before: Option<&Held>, after: Option<&Held>) -> Option<Allows> {
-    // A limit in shadow is none.
+    // A limit in shadow mode allows everything.
     let holds = |held: Option<&Held>| held.filter(|(_, shadowed)| !shadowed).map(|(it, _)| *it);
     let (before, after) = match (holds(before), holds(after)) {
         (None, None) => return None,
@@ -84,14 +84,14 @@ fn allows(before: Option<&Held>, after: Option<&Held>) -> Option<Allows> {
         (_, None) => return Some(Allows::More),
         (Some(before), Some(after)) => (before, after),
     };
-    // Quota over window, without a fraction.
-    let pace = |one: &Allowance, other: &Allowance| {
+    // Compares quota per window by cross multiplication, to avoid fractions.
+    let scaled_rate = |one: &Allowance, other: &Allowance| {
         u128::from(one.quota()).saturating_mul(u128::from(other.window_s()))
     };
     let ways = [
         after.most().cmp(&before.most()),
-        pace(&after, &before).cmp(&pace(&before, &after)),
-        // What all gateways share is less than what each has for itself.
+        scaled_rate(&after, &before).cmp(&scaled_rate(&before, &after)),
+        // A limit shared by all gateways allows less than one per gateway.
         before.is_global().cmp(&after.is_global()),
     ];
     let goes = |way| ways.contains(&way);
@@ -102,9 +102,9 @@ fn allows(before: Option<&Held>, after: Option<&Held>) -> Option<Allows> {
     }
 }
 
-fn told((allowance, shadowed): &Held) -> String {
+fn describe((allowance, shadowed): &Held) -> String {
     let (quota, unit) = (allowance.quota(), allowance.unit.name());
-    let told = match allowance.limit {
+    let text = match allowance.limit {
         Limit::Day(_) => format!("{quota} {unit} a day"),
         Limit::Window(rate) if rate.bucket().burst == quota => {
             format!("{quota} {unit} in {} s", rate.window_s())
@@ -120,5 +120,5 @@ fn told((allowance, shadowed): &Held) -> String {
         ""
     };
     let shadow = if *shadowed { ", in shadow" } else { "" };
-    format!("{told}{shared}{shadow}")
+    format!("{text}{shared}{shadow}")
 }

@@ -1,4 +1,5 @@
-//! Who has to prove more of who it is, and who less: by which of its credentials a client may use a model, before and after.
+//! Differences in required proofs: which credentials of a client suffice for a model, before and
+//! after.
 
 use std::collections::BTreeMap;
 
@@ -9,31 +10,32 @@ use tensorgate_policy::request::{Proof, Proofs, Requires};
 
 use super::limits::Allows;
 
-/// A model that asks a client for other proofs.
+/// A model whose required proofs change for a client.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Changed {
     pub(super) client: String,
     pub(super) model: String,
     pub(super) before: String,
     pub(super) after: String,
-    /// Which way it goes, if it is one way.
+    /// Direction of the change, if it has one.
     pub(super) allows: Option<Allows>,
 }
 
-/// Whether a client can prove by its credentials what a model asks for.
+/// Whether a client's credentials can provide the proofs that a model requires.
 pub(super) fn can_meet(client: &Client, model: &Model) -> bool {
     model
         .requires()
         .is_none_or(|requires| requires.met_by(client.proofs()))
 }
 
-/// Every model that is granted to somebody before and after, and asks it for other proofs.
+/// Every model whose required proofs change for a client that is granted it before and after.
 pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
-    let (was, is) = (enough(before), enough(after));
+    let (was, is) = (sufficient(before), sufficient(after));
     was.iter()
         .filter_map(|(key, (was, before))| {
             let (is, after) = is.get(key)?;
-            // What its credentials come to changes with them too; that is told where they stand.
+            // Changes of the client's credentials also change these sets. They are reported
+            // separately.
             if was == is || before == after {
                 return None;
             }
@@ -43,8 +45,8 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
             Some(Changed {
                 client,
                 model,
-                before: told(*before),
-                after: told(*after),
+                before: describe(*before),
+                after: describe(*after),
                 allows: match (more, less) {
                     (true, false) => Some(Allows::More),
                     (false, true) => Some(Allows::Less),
@@ -55,10 +57,10 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
         .collect()
 }
 
-/// Sets of a client's proofs that are enough, and what is asked for, by client and model.
-type Enough = BTreeMap<(String, String), (Vec<u8>, Option<Requires>)>;
+/// Sufficient sets of proofs, and the requirement, by client and model.
+type Sufficient = BTreeMap<(String, String), (Vec<u8>, Option<Requires>)>;
 
-fn enough(policy: &Policy) -> Enough {
+fn sufficient(policy: &Policy) -> Sufficient {
     policy
         .granted()
         .filter_map(|(client, model, ..)| {
@@ -76,7 +78,7 @@ fn enough(policy: &Policy) -> Enough {
         .collect()
 }
 
-fn told(requires: Option<Requires>) -> String {
+fn describe(requires: Option<Requires>) -> String {
     let names = |wanted: Proofs, between: &str| {
         let wanted = Proof::ALL
             .into_iter()

@@ -1,4 +1,4 @@
-//! Who comes to which model through an ensemble, without a grant for it.
+//! Models that clients reach through an ensemble, without a grant of their own.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use tensorgate_policy::policy::{Ensemble, EnsembleStep};
 
 use super::proofs::can_meet;
 
-/// A model version that a client's requests come to.
+/// A model version that a client's requests reach.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Reached {
     pub(super) client: String,
     pub(super) model: String,
     pub(super) version: String,
-    /// The ensemble.
+    /// Name of the ensemble.
     pub(super) through: String,
     pub(super) grant: String,
 }
 
-/// What is reached after and not before, and the other way round.
+/// Models that only the new policy reaches, and those that only the old policy reaches.
 pub(super) fn changed(before: &Policy, after: &Policy) -> (Vec<Reached>, Vec<Reached>) {
     let (was, is) = (reached(before), reached(after));
     let only = |one: &BTreeSet<Reached>, other| one.difference(other).cloned().collect();

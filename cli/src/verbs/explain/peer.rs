@@ -1,4 +1,5 @@
-//! The caller as Envoy would know it: what the command line says of its certificate and its address.
+//! The caller's certificate and address, from the command line, in the form that Envoy would
+//! report.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -9,14 +10,14 @@ use tensorgate_policy::{Policy, unhex};
 use crate::Failure;
 use crate::load::read_at_most;
 
-/// A certificate's file, bytes; what stands before the certificate in it included.
+/// Largest certificate file, bytes, including text before the certificate.
 const MAX_FILE_BYTES: u64 = 256 << 10;
-/// Where a certificate begins in a file, and where it ends.
+/// Markers of a PEM certificate.
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----\n";
 
-/// The caller. `shown`: a certificate's file, or what a certificate says.
-pub(super) fn of(
+/// The caller. `shown` is a certificate file, or properties of a certificate.
+pub(super) fn from_arguments(
     policy: &Policy,
     shown: &[String],
     source: Option<IpAddr>,
@@ -30,29 +31,29 @@ pub(super) fn of(
     }
     if !policy.listen().asks_for_certificates() {
         return Err(Failure::Input(
-            "nobody would ask for that certificate: the policy has no listen.tls.client_ca".into(),
+            "the policy does not use client certificates: it has no listen.tls.client_ca".into(),
         ));
     }
     peer.certificate = Some(match shown {
-        [file] if !says_something(file) => read(Path::new(file))?,
-        said => from(said)?,
+        [file] if !is_property(file) => read(Path::new(file))?,
+        properties => from_properties(properties)?,
     });
     Ok(peer)
 }
 
-fn says_something(text: &str) -> bool {
+fn is_property(text: &str) -> bool {
     text.contains("://") || text.starts_with("dns:") || text.starts_with("sha256:")
 }
 
-/// From what it says.
-fn from(said: &[String]) -> Result<PeerCertificate, Failure> {
+/// A certificate from its properties.
+fn from_properties(properties: &[String]) -> Result<PeerCertificate, Failure> {
     let mut certificate = PeerCertificate::default();
     let mut digests = 0_usize;
-    for text in said {
+    for text in properties {
         if let Some(name) = text.strip_prefix("dns:").filter(|name| !name.is_empty()) {
             certificate.dns.push(name.to_owned());
         } else if let Some(digits) = text.strip_prefix("sha256:") {
-            // As openssl prints it, too.
+            // openssl's format with colons is accepted too.
             let digits = digits.replace(':', "").to_ascii_lowercase();
             let digest = unhex(digits.as_bytes());
             certificate.sha256 = digest.ok_or_else(|| {
@@ -63,7 +64,7 @@ fn from(said: &[String]) -> Result<PeerCertificate, Failure> {
             certificate.uris.push(text.clone());
         } else {
             return Err(Failure::Input(format!(
-                "{text:?} is not spiffe://trust-domain/path, dns:name or sha256:digest, nor a certificate's file by itself"
+                "{text:?} is not spiffe://trust-domain/path, dns:name or sha256:digest; a certificate file must be given alone"
             )));
         }
     }
@@ -73,13 +74,13 @@ fn from(said: &[String]) -> Result<PeerCertificate, Failure> {
     Ok(certificate)
 }
 
-/// The first certificate of a file.
+/// The first certificate in a file.
 fn read(file: &Path) -> Result<PeerCertificate, Failure> {
     let cannot = |why: String| Failure::Input(format!("{}: {why}", file.display()));
     let bytes = read_at_most(file, MAX_FILE_BYTES)
         .map_err(|error| {
             cannot(format!(
-                "{error}; a certificate is its PEM file, or spiffe://…, dns:NAME, sha256:HEX"
+                "{error}; give a PEM file, or spiffe://…, dns:NAME, sha256:HEX"
             ))
         })?
         .ok_or_else(|| cannot(format!("is larger than {MAX_FILE_BYTES} bytes")))?;
@@ -91,5 +92,5 @@ fn read(file: &Path) -> Result<PeerCertificate, Failure> {
     });
     first
         .and_then(PeerCertificate::read)
-        .ok_or_else(|| cannot("has no certificate that can be read, in PEM form".into()))
+        .ok_or_else(|| cannot("contains no readable certificate in PEM form".into()))
 }

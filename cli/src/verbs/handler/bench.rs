@@ -1,4 +1,4 @@
-//! `handler bench`: what a project's cases cost, against its limits, and the limits to put into the policy.
+//! The `handler bench` verb: measures a project's cases and proposes limits for the policy.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,30 +14,31 @@ use crate::handler::project::{Language, Project, World};
 use crate::handler::runner::Runner;
 use crate::ui::Ui;
 
-/// Calls before what is counted: the first ones touch memory that nobody has touched.
+/// Uncounted calls before measuring, which touch memory for the first time.
 const WARM_UP: usize = 5;
-/// Calls of a case that are remembered.
+/// Maximum number of measured calls per case.
 const MAX_CALLS: usize = 100_000;
-/// Fewest calls of a case, however long they take.
+/// Minimum number of measured calls per case, regardless of time.
 const MIN_CALLS: usize = 5;
-/// A limit in fuel or memory is this many times what was needed: both are the same on every machine, inputs are not.
+/// Proposed fuel and memory, relative to the maximum measured. Both are equal on every machine, but
+/// inputs vary.
 const HEADROOM: u64 = 2;
-/// A limit in time is this many times the 99th percentile: machines, and their load, differ.
+/// Proposed timeout, relative to the 99th percentile. Machines and their load vary.
 const TIME_HEADROOM: u64 = 10;
-/// The shortest timeout that is proposed, milliseconds.
+/// Shortest timeout that is proposed, milliseconds.
 const MIN_TIMEOUT_MS: u64 = 10;
 const MIB: u64 = 1 << 20;
 
-/// Measure a project's cases, and print the limits to put into the policy.
+/// Measure a project's cases, and print limits for the policy.
 #[derive(Args)]
 #[command(
-    after_help = "Each case that answers is called over and over, each time in a fresh instance. Fuel and memory are the same on every machine; time is this one's.\n\nExample: tensorgate handler bench scale"
+    after_help = "Each case that succeeds is called repeatedly, each time in a fresh instance. Fuel and memory are equal on every machine; times are of this machine.\n\nExample: tensorgate handler bench scale"
 )]
 pub struct Bench {
-    /// The project's folder.
+    /// Project folder.
     #[arg(default_value = ".")]
     project: PathBuf,
-    /// How long to measure, all cases together, seconds.
+    /// Total measuring time, seconds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 }
@@ -54,7 +55,7 @@ struct Row<'a> {
     memory_grown_bytes: u64,
 }
 
-/// The most that any case needed.
+/// The maximum over all cases.
 #[derive(Default)]
 struct Needed {
     fuel: u64,
@@ -64,7 +65,7 @@ struct Needed {
     grown_bytes: u64,
 }
 
-/// What to put into the policy.
+/// Limits for the policy.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Proposed {
     fuel: u64,
@@ -73,7 +74,7 @@ struct Proposed {
 }
 
 impl Bench {
-    /// Measures.
+    /// Measures the cases.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let project = Project::open(&self.project)?;
         let mut cases = case::all(&project)?;
@@ -81,7 +82,7 @@ impl Bench {
         let count = u32::try_from(cases.len()).unwrap_or(u32::MAX);
         let time = Duration::from_secs(self.seconds)
             .checked_div(count)
-            .ok_or_else(|| Failure::Input("no case that answers: nothing to measure".to_owned()))?;
+            .ok_or_else(|| Failure::Input("no case succeeds: nothing to measure".to_owned()))?;
         let component = project.built()?;
         let runner = Runner::load(&project, &component)?;
         let mut needed = Needed::default();
@@ -145,7 +146,7 @@ fn measure<'c>(
     case: &'c case::Case,
     time: Duration,
 ) -> Result<Row<'c>, Failure> {
-    let handler = runner.with(&case.config)?;
+    let handler = runner.with_config(&case.config)?;
     let mut row = Row {
         case: &case.name,
         calls: 0,
@@ -184,7 +185,7 @@ fn measure<'c>(
     Ok(row)
 }
 
-/// What to do about memory that grows in each call; tools of other languages leave no choice.
+/// Advice about memory that grows during calls. Other languages have no setting for it.
 fn advice(project: &Project, needed: &Needed) -> Option<String> {
     if project.language != Language::Rust || needed.grows == 0 {
         return None;
@@ -194,7 +195,7 @@ fn advice(project: &Project, needed: &Needed) -> Option<String> {
         World::Postprocess => "export_postprocess!",
     };
     Some(format!(
-        "Memory grows {} by {} in a call, and is taken back after it. An instance that starts with it spares each call that: `{export}(…, arena: {} << 10)`, or as much more than there is. All of it is cleared after every call, so let it be what a usual one takes.",
+        "Memory grows {} by {} in a call, and is released after it. To avoid that, let instances start with this memory: `{export}(…, arena: {} << 10)`, added to an existing value. All of it is cleared after every call, so choose what a typical call needs.",
         match needed.grows {
             1 => "once".to_owned(),
             times => format!("up to {times} times"),
@@ -204,7 +205,7 @@ fn advice(project: &Project, needed: &Needed) -> Option<String> {
     ))
 }
 
-/// The smallest of ascending values that as many percent of them are not above.
+/// The smallest value that is not exceeded by this percentage of the sorted values.
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = sorted.len().saturating_mul(percent).div_ceil(100);
     let found = sorted.get(rank.saturating_sub(1));
@@ -221,7 +222,7 @@ fn propose(needed: &Needed) -> Proposed {
     }
 }
 
-/// The next number with two digits and zeros.
+/// Rounds up to two significant digits.
 fn round_up(value: u64) -> u64 {
     let mut unit = 1_u64;
     while value.checked_div(unit).is_some_and(|digits| digits >= 100) {
@@ -238,7 +239,7 @@ fn kib(bytes: u64) -> String {
     format!("{} KiB", bytes.div_ceil(1024))
 }
 
-/// The lines of a policy.
+/// The handler's entry for the policy.
 fn policy(project: &Project, sha256: &str, proposed: &Proposed) -> Result<String, Failure> {
     let name = &project.name;
     let mut lines = format!(
@@ -248,7 +249,7 @@ fn policy(project: &Project, sha256: &str, proposed: &Proposed) -> Result<String
         proposed.timeout_ms
     );
     if !project.config.is_empty() {
-        // JSON is YAML.
+        // JSON is valid YAML.
         let config = serde_json::to_string(&project.config)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         lines.push_str(&format!("\n    config: {config}"));
@@ -261,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_leave_room_and_are_round() {
+    fn proposed_limits_have_headroom_and_are_round() {
         for (fuel, memory_bytes, p99_us, expected) in [
             (1, 1, 1, (2, MIB, 10)),
             (61_234, 1_200_000, 1_500, (130_000, 3 * MIB, 15)),

@@ -1,4 +1,4 @@
-//! `handler build`: a project's component, and the lines that a policy names it by.
+//! The `handler build` verb: builds a project's component and prints its digest.
 
 use std::path::PathBuf;
 
@@ -14,16 +14,16 @@ use crate::ui::Ui;
 /// Build a project's component, without a network.
 #[derive(Args)]
 #[command(
-    after_help = "Rust: the same sources and compiler make the same bytes. Python and JavaScript: each build has another digest, because their runtimes are started while they are built; ship what was built and tested.\n\nExample: tensorgate handler build scale"
+    after_help = "Rust: the same sources and compiler give the same bytes. Python and JavaScript: every build has a different digest, because their runtimes are started during the build. Ship the build that you tested.\n\nExample: tensorgate handler build scale"
 )]
 pub struct Build {
-    /// The project's folder.
+    /// Project folder.
     #[arg(default_value = ".")]
     project: PathBuf,
 }
 
 impl Build {
-    /// Builds.
+    /// Builds the component.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let project = Project::open(&self.project)?;
         let component = build(&project)?;

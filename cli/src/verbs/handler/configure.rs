@@ -1,4 +1,4 @@
-//! `handler configure`: a component with what it made of its user's files inside it, and the lines that a policy names it by.
+//! The `handler configure` verb: stores a user's files in a component, and prints the new digest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,36 +14,36 @@ use crate::load::read_at_most;
 use crate::replace::{Mode, replace};
 use crate::ui::{Ui, printable};
 
-/// Largest file that is given, bytes; twice what the largest tokenizers take.
+/// Largest input file, bytes: twice the size of the largest tokenizers.
 const MAX_FILE_BYTES: u64 = 32 << 20;
-/// Files that are given.
+/// Maximum number of input files.
 const MAX_FILES: usize = 16;
-/// A component is for everybody to read.
+/// Mode of the component: readable by all users.
 const MODE: u32 = 0o644;
 
-/// Put a user's files, a tokenizer for one, into a component that is made for them.
+/// Put a user's files, for example a tokenizer, into a component that supports it.
 #[derive(Args)]
 #[command(
-    after_help = "The component reads the files now, in a sandbox that has nothing else, and a call later finds what it made of them: it reads none. What comes out is \
-a component of its own, with a digest for the policy, to be signed like any other (`handler sign`). The same component and files make the same bytes.\n\n\
+    after_help = "The component processes the files now, in a sandbox with access to nothing else. Later calls use the result and read no files. The output is \
+a new component with its own digest for the policy, and can be signed (`handler sign`). The same component and files give the same bytes.\n\n\
 Example: tensorgate handler configure builtin:text-classifier --file tokenizer.json -o reviews.wasm"
 )]
 pub struct Configure {
-    /// A component's file, a project's folder, or `builtin:NAME`.
+    /// Component file, project folder, or `builtin:NAME`.
     component: PathBuf,
-    /// A file that the component reads, by its own name unless another is given.
+    /// File that the component reads, optionally under another name.
     #[arg(long = "file", value_name = "[NAME=]FILE", required = true)]
     files: Vec<String>,
-    /// Where the new component goes.
+    /// Output file.
     #[arg(short, long, value_name = "WASM")]
     output: PathBuf,
-    /// The digest that the component must have.
+    /// Required digest of the component.
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
 }
 
 impl Configure {
-    /// Configures.
+    /// Configures the component.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let file = component_at(&self.component)?;
         let bytes = read_component(&file).map_err(Failure::Input)?;
@@ -59,7 +59,7 @@ impl Configure {
             Failure::Failed(why) => Failure::Failed(format!("{}: {why}", file.display())),
             other => other,
         })?;
-        replace(&self.output, &made.component, Mode::Of(MODE)).map_err(|error| {
+        replace(&self.output, &made.component, Mode::Exact(MODE)).map_err(|error| {
             Failure::Failed(format!("cannot write {}: {error}", self.output.display()))
         })?;
         let (output, sha256) = (self.output.display(), hex(&Sha256::digest(&made.component)));
@@ -84,7 +84,7 @@ impl Configure {
     }
 }
 
-/// The files, by the names that the component asks for.
+/// Reads the files, by the names that the component uses.
 fn read(named: &[String]) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let mut files = BTreeMap::new();
     if named.len() > MAX_FILES {
@@ -99,15 +99,15 @@ fn read(named: &[String]) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
                 (name.unwrap_or_default(), path)
             }
         };
-        let told = path.display();
+        let shown = path.display();
         let bytes = match read_at_most(path, MAX_FILE_BYTES) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
                 return Err(Failure::Input(format!(
-                    "{told} is larger than {MAX_FILE_BYTES} bytes"
+                    "{shown} is larger than {MAX_FILE_BYTES} bytes"
                 )));
             }
-            Err(cause) => return Err(Failure::Input(format!("cannot read {told}: {cause}"))),
+            Err(cause) => return Err(Failure::Input(format!("cannot read {shown}: {cause}"))),
         };
         if files.insert(name.to_owned(), bytes).is_some() {
             return Err(Failure::Input(format!("two files are called {name:?}")));

@@ -1,4 +1,4 @@
-//! `handler inspect`: what a component asks of its host and offers it, and whether the host would take it.
+//! The `handler inspect` verb: a component's imports and exports, and whether the host accepts it.
 
 use std::path::PathBuf;
 
@@ -15,13 +15,14 @@ use crate::handler::project::{Grants, Limits, World, component_at, read_componen
 use crate::handler::{authority, runner};
 use crate::ui::Ui;
 
-/// Say what a component imports and exports, what authority each import would need, and whether the host takes it.
+/// Show what a component imports and exports, what each import allows, and whether the host accepts
+/// the component.
 #[derive(Args)]
 #[command(
-    after_help = "Exit codes: 0 the host takes it, 1 it does not, 2 no such file.\n\nExample: tensorgate handler inspect scale/build/scale.wasm"
+    after_help = "Exit codes: 0 the host accepts it, 1 it does not, 2 no such file.\n\nExample: tensorgate handler inspect scale/build/scale.wasm"
 )]
 pub struct Inspect {
-    /// A component's file, a project's folder, or `builtin:NAME`.
+    /// Component file, project folder, or `builtin:NAME`.
     #[arg(default_value = ".")]
     component: PathBuf,
 }
@@ -33,11 +34,11 @@ struct Report {
     sha256: String,
     imports: Vec<Import>,
     exports: Vec<String>,
-    /// Grants of a policy without which the host refuses it.
+    /// Grants that the host requires in the policy.
     needs: Vec<&'static str>,
     accepted: bool,
     why_not: Option<String>,
-    /// What it says that it was configured from.
+    /// The component's own record of its configuration.
     configured: Option<Origin>,
 }
 
@@ -49,17 +50,17 @@ struct Import {
 }
 
 impl Inspect {
-    /// Inspects.
+    /// Inspects the component.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let file = component_at(&self.component)?;
         let bytes = read_component(&file).map_err(Failure::Input)?;
         let surface = surface(&bytes).map_err(|fault| {
-            Failure::Input(format!("{} is no WebAssembly: {fault}", file.display()))
+            Failure::Input(format!("{} is not WebAssembly: {fault}", file.display()))
         })?;
         let why_not = refusal(&surface, &bytes);
         let foreign = surface.foreign();
         let imports = surface.imports.iter().map(|name| Import {
-            authority: authority::of(name),
+            authority: authority::describe(name),
             given: !foreign.contains(&name.as_str()),
             name: name.clone(),
         });
@@ -77,7 +78,7 @@ impl Inspect {
         if ui.json {
             ui.json_line(&report);
         } else {
-            tell(ui, &report);
+            print(ui, &report);
         }
         if report.accepted {
             Ok(())
@@ -87,7 +88,7 @@ impl Inspect {
     }
 }
 
-/// Why the host would not take it, by the host's own word wherever it is asked.
+/// Why the host would reject the component, in the host's own words where possible.
 fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
     if !surface.component {
         return Some("it is a core module, not a component".to_owned());
@@ -95,15 +96,15 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
     let world = [World::Preprocess, World::Postprocess]
         .into_iter()
         .find(|world| surface.exports.iter().any(|name| name == world.name()));
-    // What exports neither is refused as either; the text says which function is missing.
+    // A component that exports neither function is reported as lacking the first.
     let role = world.map_or(Role::Preprocess, World::role);
     let limits = Limits {
-        // The most that a policy gives: whether it fits one policy is `test`'s question.
+        // The largest value that a policy allows; `test` checks the project's own limit.
         memory_bytes: Some(raw::ByteSize(1 << 30)),
         ..Limits::default()
     };
     let config = std::collections::BTreeMap::new();
-    // Whether a policy grants what it needs is that policy's question, too.
+    // All required grants are assumed.
     let needs = needs(surface);
     let lookup = raw::Lookup {
         kind: Some(raw::LookupKind::Rest),
@@ -141,7 +142,7 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
     loaded.err()
 }
 
-/// What of a policy it needs, by what it imports.
+/// The grants that the component's imports require.
 fn needs(surface: &Surface) -> Vec<&'static str> {
     [(authority::FETCH, "fetch"), (authority::LOOKUP, "lookups")]
         .into_iter()
@@ -150,7 +151,7 @@ fn needs(surface: &Surface) -> Vec<&'static str> {
         .collect()
 }
 
-fn tell(ui: &Ui, report: &Report) {
+fn print(ui: &Ui, report: &Report) {
     let Report {
         component,
         bytes,
@@ -171,7 +172,7 @@ fn tell(ui: &Ui, report: &Report) {
     ));
     if let Some(Origin { sha256, files }) = configured {
         ui.line(&format!(
-            "  made of  {}, as it says",
+            "  made of  {}, by its own record",
             crate::ui::printable(sha256)
         ));
         for file in files {
@@ -196,15 +197,15 @@ fn tell(ui: &Ui, report: &Report) {
     }
     for grant in needs {
         ui.line(&format!(
-            "  needs    {grant}: a policy whose `{grant}:` of this handler says what it may have"
+            "  needs    {grant}: the policy must grant it with `{grant}:` for this handler"
         ));
     }
     match why_not {
         Some(cause) => ui.line(&format!(
-            "  the host refuses it: {}",
+            "  the host rejects it: {}",
             crate::ui::printable(cause)
         )),
-        None if *accepted => ui.line("  the host takes it"),
+        None if *accepted => ui.line("  the host accepts it"),
         None => {}
     }
 }

@@ -1,4 +1,5 @@
-//! `handler logs`: what handlers wrote, out of the host's log. A line is told by the host's own fields, never by what a handler wrote into it.
+//! The `handler logs` verb: extracts handlers' lines from the host's log. Lines are recognised by
+//! fields that the host writes, never by a handler's text.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -12,33 +13,33 @@ use serde::Deserialize;
 use crate::Failure;
 use crate::ui::{Ui, printable};
 
-/// How the host's log names handlers' own lines.
+/// Log target of handlers' lines.
 const TARGET: &str = "tensorgate::handler";
-/// A line of the log, bytes; a handler's own are cut far shorter.
+/// Longest line that is read, bytes; handlers' lines are truncated far earlier.
 const MAX_LINE_BYTES: u64 = 1 << 20;
-/// How often a followed log is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// Poll interval of a followed log.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Print the lines that handlers wrote, out of a host's log (text or JSON).
+/// Print the lines that handlers wrote, from a host's log (text or JSON).
 #[derive(Args)]
 #[command(
     after_help = "Example: tensorgate handler logs target/up/host.log --handler resize --follow"
 )]
 pub struct Logs {
-    /// The host's log.
+    /// Log file of the host.
     file: PathBuf,
-    /// Of this handler.
+    /// Only lines of this handler.
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
-    /// Of this request.
+    /// Only lines of this request.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
-    /// Go on with what is written from now on, in another file of this name too.
+    /// Continue with new lines, including those of a new file with this name.
     #[arg(short, long)]
     follow: bool,
 }
 
-/// A line of the JSON log; there is more in it.
+/// The needed fields of a JSON log line.
 #[derive(Deserialize)]
 struct Entry {
     target: String,
@@ -49,7 +50,7 @@ struct Entry {
 }
 
 impl Logs {
-    /// Prints them.
+    /// Prints the lines.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let failed = |cause: std::io::Error| {
             Failure::Input(format!("cannot read {}: {cause}", self.file.display()))
@@ -75,15 +76,15 @@ impl Logs {
             if !self.follow {
                 return Ok(());
             }
-            // What was read of a line that is being written is gone on with.
-            std::thread::sleep(LOOK);
+            // A partial line is continued after the pause.
+            std::thread::sleep(POLL_INTERVAL);
             if let Some(next) = self.next(log.get_ref()) {
                 (log, line) = (BufReader::new(next), Vec::new());
             }
         }
     }
 
-    /// The log from its start, if it is another file by now, or was emptied.
+    /// The new log, if the file was replaced or truncated.
     fn next(&self, open: &File) -> Option<File> {
         use std::io::Seek as _;
         let next = File::open(&self.file).ok()?;
@@ -97,22 +98,23 @@ impl Logs {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
         };
-        let Some((handler, request_id)) = of_json(line).or_else(|| of_text(line)) else {
+        let Some((handler, request_id)) = parse_json(line).or_else(|| parse_text(line)) else {
             return false;
         };
         is(&self.handler, &handler) && is(&self.request_id, &request_id)
     }
 }
 
-/// Handler and request of a JSON line that a handler wrote.
-fn of_json(line: &str) -> Option<(String, String)> {
+/// Handler and request id of a JSON line that a handler wrote.
+fn parse_json(line: &str) -> Option<(String, String)> {
     let entry: Entry = serde_json::from_str(line).ok()?;
     (entry.target == TARGET).then_some((entry.handler, entry.request_id))
 }
 
-/// The same of a line of text: `TIME LEVEL TARGET: MESSAGE handler="…" request_id="…"`. A message can hold anything, and stands before the fields:
-/// these are read from the end.
-fn of_text(line: &str) -> Option<(String, String)> {
+/// Handler and request id of a line `TIME LEVEL TARGET: MESSAGE handler="…" request_id="…"`.
+///
+/// The message is untrusted and precedes the fields, so the fields are read from the end.
+fn parse_text(line: &str) -> Option<(String, String)> {
     let mut words = line.split_ascii_whitespace();
     let target = words.nth(2)?.strip_suffix(':')?;
     let rest = line.strip_suffix('"')?;

@@ -1,4 +1,4 @@
-//! `handler new`: a project that builds, tests and runs at once.
+//! The `handler new` verb: creates a project that builds and passes its tests immediately.
 
 use std::path::PathBuf;
 
@@ -10,22 +10,22 @@ use crate::handler::project::{Language, World, fit_name};
 use crate::handler::{template, tools};
 use crate::ui::Ui;
 
-/// Make a project: a handler that works, cases that it passes, and all that it stands on.
+/// Create a project: a working handler, cases that it passes, and everything it depends on.
 #[derive(Args)]
 #[command(
-    after_help = "The project needs nothing of ours but this program, and no network once `tensorgate handler setup` has run.\n\nExample: tensorgate handler new --lang python scale && tensorgate handler build scale"
+    after_help = "The project needs only this program, and no network after `tensorgate handler setup` has run once.\n\nExample: tensorgate handler new --lang python scale && tensorgate handler build scale"
 )]
 pub struct New {
-    /// What it is written in.
+    /// Programming language.
     #[arg(long, value_enum)]
     lang: Language,
-    /// Where it stands: before the model or after it.
+    /// When the handler runs: before or after the model.
     #[arg(long, value_enum, default_value_t)]
     world: World,
-    /// Its folder, NAME below this one unless given.
+    /// Project folder (default: NAME in the current folder).
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
-    /// Its name: lower-case letters, digits and -.
+    /// Name of the handler: lower-case letters, digits and -
     name: String,
 }
 
@@ -36,12 +36,12 @@ struct Made<'a> {
 }
 
 impl New {
-    /// Writes the project into a folder that does not exist, or is empty.
+    /// Writes the project into a new or empty folder.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         fit_name(&self.name).map_err(Failure::Input)?;
         if self.lang == Language::Rust && template::is_taken(&self.name) {
             return Err(Failure::Input(format!(
-                "{:?} is the name of a crate that every handler in Rust stands on; choose another",
+                "{:?} is the name of a crate that every Rust handler depends on; choose another",
                 self.name
             )));
         }
@@ -49,7 +49,7 @@ impl New {
         let taken = std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
         if taken || folder.is_file() {
             return Err(Failure::Input(format!(
-                "{} is there already, and not empty",
+                "{} already exists and is not empty",
                 folder.display()
             )));
         }

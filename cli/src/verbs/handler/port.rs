@@ -1,4 +1,5 @@
-//! `handler port`: what becomes of a handler in Python, and a project to begin with.
+//! The `handler port` verb: reports how a Python handler can be ported, and creates initial
+//! projects.
 
 use std::path::PathBuf;
 
@@ -11,21 +12,22 @@ use crate::handler::project::{Language, World, fit_name};
 use crate::handler::{template, tools};
 use crate::ui::{Ui, printable_lines};
 
-/// Read a TorchServe, KServe or Triton handler in Python: what of it moves into a component, what has another name, what cannot move.
+/// Analyse a TorchServe, KServe or Triton handler in Python: what can be ported as it is, what has
+/// a replacement, and what cannot be ported.
 #[derive(Args)]
 #[command(
-    after_help = "Nothing of the file is run, imported or unpickled. With --into, a project for each of preprocess and postprocess is made below it; each builds at once, and answers with a fault until its function is written.\n\nExample: tensorgate handler port handler.py --into ported"
+    after_help = "The file is never run, imported or unpickled. With --into, projects for preprocess and postprocess are created in that folder; they build immediately, and fail every call until their function is written.\n\nExample: tensorgate handler port handler.py --into ported"
 )]
 pub struct Port {
-    /// A handler in Python, or a model archive (.mar) that holds one.
+    /// Python handler, or model archive (.mar) that contains one.
     file: PathBuf,
-    /// Make projects below this folder.
+    /// Create projects in this folder.
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
-    /// What the projects are written in.
+    /// Programming language of the projects.
     #[arg(long, value_enum, default_value = "python")]
     lang: Language,
-    /// What the projects are called, before `-preprocess` and `-postprocess`: the file's name unless given.
+    /// Name of the projects, before `-preprocess` and `-postprocess` (default: the file name).
     #[arg(long)]
     name: Option<String>,
 }
@@ -38,7 +40,7 @@ struct Line<'a> {
 }
 
 impl Port {
-    /// Reads, tells, and makes what is asked for.
+    /// Analyses the handler, prints the report, and creates the requested projects.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let source = Source::read(&self.file)?;
         let text = source.text.clone();
@@ -51,10 +53,10 @@ impl Port {
             });
             return Ok(());
         }
-        tell(ui, &report);
+        print(ui, &report);
         for project in &projects {
             ui.note(&format!(
-                "made {project}; next: tensorgate handler build {project} && tensorgate handler test {project}"
+                "created {project}; next: tensorgate handler build {project} && tensorgate handler test {project}"
             ));
         }
         Ok(())
@@ -71,13 +73,13 @@ impl Port {
             fit_name(&name).map_err(Failure::Input)?;
             if self.lang == Language::Rust && template::is_taken(&name) {
                 return Err(Failure::Input(format!(
-                    "{name:?} is the name of a crate; use --name"
+                    "{name:?} is the name of a dependency; use --name"
                 )));
             }
             let folder = into.join(&name);
             if folder.exists() {
                 return Err(Failure::Input(format!(
-                    "{} is there already",
+                    "{} already exists",
                     folder.display()
                 )));
             }
@@ -91,7 +93,7 @@ impl Port {
     }
 }
 
-/// Which of the two worlds it has something for; both, where that cannot be said.
+/// The worlds that the handler needs; both if that is unknown.
 fn worlds(report: &Report) -> Vec<World> {
     let has = |name: &str| report.functions.contains_key(name);
     let both = vec![World::Preprocess, World::Postprocess];
@@ -108,7 +110,7 @@ fn worlds(report: &Report) -> Vec<World> {
     }
 }
 
-fn tell(ui: &Ui, report: &Report) {
+fn print(ui: &Ui, report: &Report) {
     let class = report
         .class
         .as_ref()
@@ -154,7 +156,7 @@ fn tell(ui: &Ui, report: &Report) {
                 finding.name,
                 lines.join(", ")
             )));
-            // Once for all that it is true of.
+            // A note is printed once, after the last finding that it applies to.
             let next = found.get(at.saturating_add(1));
             let last = next.is_none_or(|next| next.note != finding.note);
             if last && !finding.note.is_empty() && becomes != Becomes::Kept {
@@ -163,14 +165,14 @@ fn tell(ui: &Ui, report: &Report) {
         }
     }
     if !report.beside.is_empty() {
-        ui.line("\nbeside it in the archive, not looked into");
+        ui.line("\nother files in the archive, not analysed");
         for file in &report.beside {
             ui.line(&shown(&format!("  {file}")));
         }
     }
 }
 
-/// A stranger's words on one line of a terminal.
+/// Untrusted text as a single line for the terminal.
 fn shown(text: &str) -> String {
     printable_lines(text).replace('\n', " ")
 }

@@ -1,4 +1,4 @@
-//! `handler push`: a component and its signature go to a registry.
+//! The `handler push` verb: pushes a component and its signature to a registry.
 
 use std::path::PathBuf;
 
@@ -12,31 +12,31 @@ use crate::handler::project::{component_at, read_component};
 use crate::handler::registry::credentials::Credentials;
 use crate::handler::registry::reference::Reference;
 use crate::handler::registry::wire::{Trust, Wire};
-use crate::handler::registry::{Shipment, push};
+use crate::handler::registry::{PushContent, push};
 use crate::load::read_at_most;
 use crate::ui::Ui;
 
-/// Put a component and its signature into an OCI registry.
+/// Push a component and its signature to an OCI registry.
 #[derive(Args)]
 #[command(
-    after_help = "Over HTTPS alone. Who you are comes from Docker's config.json ($DOCKER_CONFIG, else ~/.docker), as `docker login` writes it without a \
-credential helper. A tag that names other bytes already is left alone: push another version. Prints the digest.\n\n\
+    after_help = "Uses HTTPS only. Credentials come from Docker's config.json ($DOCKER_CONFIG, else ~/.docker), as `docker login` writes it without a \
+credential helper. An existing tag is never moved to other content: push another version. Prints the digest.\n\n\
 Example: tensorgate handler push registry.example.com/handlers/scale:1.4.0 scale"
 )]
 pub struct Push {
-    /// Where to: REGISTRY/REPOSITORY or REGISTRY/REPOSITORY:TAG; the signed version is the tag unless given.
+    /// REGISTRY/REPOSITORY or REGISTRY/REPOSITORY:TAG (default tag: the signed version).
     #[arg(value_name = "REFERENCE")]
     reference: Reference,
-    /// A component's file, or a project's folder.
+    /// Component file, or project folder.
     #[arg(default_value = ".")]
     component: PathBuf,
-    /// Authorities to trust in place of the system's, PEM.
+    /// Trusted certificate authorities instead of the system's, PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 
 impl Push {
-    /// Pushes.
+    /// Pushes the component.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let file = component_at(&self.component)?;
         let bytes = read_component(&file).map_err(Failure::Input)?;
@@ -50,19 +50,21 @@ impl Push {
         };
         let signature = read_at_most(&beside, most)
             .map_err(|error| unsigned(error.to_string()))?
-            .ok_or_else(|| unsigned("is no signature".to_owned()))?;
-        // Whose it is, those who run it will ask; that it is of these bytes is worth asking now.
+            .ok_or_else(|| unsigned("is not a signature".to_owned()))?;
+        // Users of the component check the signing key; here the signature is only checked to match
+        // the component.
         let signed_as =
             component::says(&signature, &bytes).map_err(|fault| unsigned(fault.to_string()))?;
         let surface = surface(&bytes)
             .ok()
             .filter(|surface| surface.component)
             .ok_or_else(|| {
-                Failure::Input(format!("{} is no WebAssembly component", file.display()))
+                Failure::Input(format!("{} is not a WebAssembly component", file.display()))
             })?;
-        let trust = Trust::of(self.ca.as_deref()).map_err(Failure::Input)?;
-        let credentials = Credentials::of(self.reference.registry()).map_err(Failure::Input)?;
-        let shipment = Shipment {
+        let trust = Trust::from_file(self.ca.as_deref()).map_err(Failure::Input)?;
+        let credentials =
+            Credentials::for_registry(self.reference.registry()).map_err(Failure::Input)?;
+        let content = PushContent {
             component: bytes,
             signature,
             signed_as,
@@ -75,7 +77,7 @@ impl Push {
             .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
         let wire = Wire::new(trust, credentials, &self.reference);
         let pushed = runtime
-            .block_on(push(wire, &self.reference, &shipment))
+            .block_on(push(wire, &self.reference, &content))
             .map_err(|error| Failure::Failed(error.to_string()))?;
         if ui.json {
             ui.json_line(&pushed);

@@ -1,5 +1,7 @@
-//! `handler replay`: captured calls run again in the host's own sandbox. Nothing is asked for anew: what was brought then is brought now. A file is opened by a
-//! key and then still only believed as far as a policy would go: what runs is the component of the digest that was captured, within the bounds that a policy can have.
+//! The `handler replay` verb: runs captured calls again in the host's sandbox.
+//!
+//! Nothing is fetched: resources come from the capture. The decrypted file is still treated as
+//! untrusted. Only the captured component digest runs, within limits that a policy could have.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -27,22 +29,24 @@ use crate::handler::runner;
 use crate::load::load;
 use crate::ui::{Ui, printable};
 
-/// Largest captured call, bytes: the largest that a policy keeps, as text, and its facts.
+/// Largest captured call, bytes: the largest that a policy keeps, encoded as text, and its
+/// metadata.
 const MAX_FILE_BYTES: u64 = 96 << 20;
-/// Time for a call, whatever it had then: how fast a machine is must not show.
+/// Timeout of a call, regardless of the captured one, so that the speed of the machine has no
+/// effect.
 const TIMEOUT_MS: u64 = 60_000;
 
-/// Run captured calls again, and say of each whether its answer and its fuel are what they were.
+/// Run captured calls again, and compare answers and fuel with the captured ones.
 #[derive(Args)]
 #[command(
-    after_help = "The policy's `capture:` keeps calls. Bounds, configuration, input and what was brought are as they were; the component is the policy's handler of that name, \
-or --component, and must be the very one.\n\nExit codes: 0 all are the same, 1 one differs or cannot be run again, 2 one cannot be read.\n\n\
+    after_help = "The policy's `capture:` records calls. Limits, configuration, input and resolved resources are the captured ones. The component is the policy's handler of the same name, \
+or --component, and must have the captured digest.\n\nExit codes: 0 all results are equal, 1 one differs or cannot be replayed, 2 one cannot be read.\n\n\
 Example: tensorgate handler replay captures -c gate.yaml --key capture.key"
 )]
 pub struct Replay {
-    /// A captured call, or a folder of them.
+    /// Captured call, or folder of captured calls.
     path: PathBuf,
-    /// The policy that has the handlers.
+    /// Policy with the handlers.
     #[arg(
         short,
         long,
@@ -50,18 +54,18 @@ pub struct Replay {
         required_unless_present = "component"
     )]
     config: Option<PathBuf>,
-    /// A component, whatever a policy has.
+    /// Component to run instead of the policy's.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     component: Option<PathBuf>,
-    /// The file with the key that they were captured under, beside others or alone. Repeatable.
+    /// File with the capture key, alone or with other keys. Can be repeated.
     #[arg(long, value_name = "FILE", required = true)]
     key: Vec<PathBuf>,
-    /// Run on where the component is another one, to see what it makes of the same calls.
+    /// Also run a component with another digest, to compare its results.
     #[arg(long)]
     any_component: bool,
 }
 
-/// What came of one.
+/// The result of one call.
 #[derive(Serialize)]
 struct Line<'l> {
     file: String,
@@ -75,16 +79,16 @@ struct Line<'l> {
     is: Option<Outcome>,
 }
 
-/// How a call came out the second time.
+/// Comparison of a replayed call.
 enum Verdict {
     Same,
     Differs(String),
-    /// It did not run, or says nothing if it did.
+    /// The call did not run, or its result cannot be compared.
     Cannot(String),
 }
 
 impl Replay {
-    /// Runs them.
+    /// Replays the calls.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let bad = |error: &dyn std::fmt::Display| Failure::Input(error.to_string());
         let keys = (self.key.iter())
@@ -122,7 +126,7 @@ impl Replay {
         };
         let (count, mut differ, mut unread) = (files.len(), false, 0_usize);
         for file in files {
-            // One that cannot be read keeps no other from being run.
+            // An unreadable file does not prevent the others from running.
             let call = match read(&file, &keys) {
                 Ok(call) => call,
                 Err(cause) => {
@@ -133,17 +137,17 @@ impl Replay {
             };
             let (verdict, is) = runner.again(&call);
             differ |= !matches!(verdict, Verdict::Same);
-            tell(ui, &file, &call, verdict, is);
+            print(ui, &file, &call, verdict, is);
         }
         if unread > 0 {
-            let told = format!("{unread} of {count} captured calls cannot be read");
-            return Err(Failure::Input(told));
+            let message = format!("{unread} of {count} captured calls cannot be read");
+            return Err(Failure::Input(message));
         }
         if differ { Err(Failure::No) } else { Ok(()) }
     }
 }
 
-fn tell(ui: &Ui, file: &Path, call: &Captured, verdict: Verdict, is: Option<Outcome>) {
+fn print(ui: &Ui, file: &Path, call: &Captured, verdict: Verdict, is: Option<Outcome>) {
     let (verdict, detail) = match verdict {
         Verdict::Same => ("same", shown(&call.outcome)),
         Verdict::Differs(detail) => ("differs", detail),
@@ -191,19 +195,20 @@ fn read(file: &Path, keys: &[CaptureKeys]) -> Result<Captured, String> {
     Err(last)
 }
 
-/// Where components are.
+/// Source of components.
 struct Components {
     policy: Option<raw::Policy>,
     folders: Folders,
     file: Option<PathBuf>,
     any: bool,
-    /// Those that were read, and their digests: many calls are of few handlers.
+    /// Components that were read, with their digests. Many calls use the same few handlers.
     read: BTreeMap<PathBuf, (Arc<[u8]>, String)>,
 }
 
 impl Components {
-    /// A handler's component and its digest, if it is the one that was called; or why not.
-    fn of(&mut self, facts: &HandlerFacts) -> Result<(Arc<[u8]>, String), String> {
+    /// The component of a captured call and its digest. Fails if the digest is another one, unless
+    /// that is allowed.
+    fn find(&mut self, facts: &HandlerFacts) -> Result<(Arc<[u8]>, String), String> {
         let file = match (&self.file, &self.policy) {
             (Some(file), _) => file.clone(),
             (None, policy) => {
@@ -229,7 +234,7 @@ impl Components {
         };
         if found != facts.sha256 && !self.any {
             return Err(format!(
-                "another component: it was {}, {} is {found}",
+                "another component: the captured one is {}, {} is {found}",
                 facts.sha256,
                 file.display()
             ));
@@ -238,10 +243,10 @@ impl Components {
     }
 }
 
-/// Components by digest: one is compiled once as long as a handler that was loaded from it is kept.
+/// Loaded handlers by component digest. Keeping one alive avoids compiling its component again.
 type Compiled = BTreeMap<String, LoadedHandler>;
 
-/// What calls are run by.
+/// Runs captured calls.
 struct Runner {
     components: Components,
     sandbox: Sandbox,
@@ -250,33 +255,33 @@ struct Runner {
 }
 
 impl Runner {
-    /// A call a second time: whether it came out as it did, and how.
+    /// Replays a call and compares the result.
     fn again(&mut self, call: &Captured) -> (Verdict, Option<Outcome>) {
         let timed = |outcome: &Outcome| {
             let timed = [FaultCause::Deadline, FaultCause::RequestDeadline];
             timed.iter().any(|cause| cause.name() == outcome.what)
         };
         if timed(&call.outcome) {
-            let told = format!(
-                "{}: time ended it, and time cannot be had again",
+            let why = format!(
+                "{}: the call ended by a timeout, which cannot be replayed",
                 call.outcome.what
             );
-            return (Verdict::Cannot(told), None);
+            return (Verdict::Cannot(why), None);
         }
         let now = match self.ran(call) {
             Ok(now) if timed(&now) => {
-                let told = format!("it takes longer than {TIMEOUT_MS} ms here");
-                return (Verdict::Cannot(told), Some(now));
+                let why = format!("the call takes longer than {TIMEOUT_MS} ms here");
+                return (Verdict::Cannot(why), Some(now));
             }
             Ok(now) => now,
-            Err(told) => return (Verdict::Cannot(told), None),
+            Err(why) => return (Verdict::Cannot(why), None),
         };
         if now == call.outcome {
             return (Verdict::Same, Some(now));
         }
         let (was, is) = (shown(&call.outcome), shown(&now));
         let what = if was == is {
-            ", and answers otherwise"
+            ", with another answer"
         } else {
             ""
         };
@@ -284,28 +289,28 @@ impl Runner {
             String::new()
         } else {
             format!(
-                "; it ran on {}, this is {}",
+                "; it was captured on {}, this is {}",
                 call.engine,
                 self.sandbox.engine()
             )
         };
-        let told = format!("was {was}, is {is}{what}{engine}");
-        (Verdict::Differs(told), Some(now))
+        let difference = format!("was {was}, is {is}{what}{engine}");
+        (Verdict::Differs(difference), Some(now))
     }
 
     fn ran(&mut self, call: &Captured) -> Result<Outcome, String> {
         let facts = &call.handler;
         let role = facts.role()?;
-        let (component, digest) = self.components.of(facts)?;
+        let (component, digest) = self.components.find(facts)?;
         let rule = rule(facts, &digest)?;
         let loaded = self
             .sandbox
             .load(&facts.name, &rule, role, &component)
             .map_err(|fault| fault.to_string())?
-            .with_resolver(Arc::new(Then(call.known()?)));
+            .with_resolver(Arc::new(CapturedResources(call.known()?)));
         self.compiled.insert(digest, loaded.clone());
         let called = self.runtime.block_on(called(&loaded, role, call));
-        Outcome::from_call(&called).ok_or_else(|| "it did not run".to_owned())
+        Outcome::from_call(&called).ok_or_else(|| "the call did not run".to_owned())
     }
 }
 
@@ -322,8 +327,9 @@ async fn called(
     }
 }
 
-/// The handler with the bounds that it had, as a policy that has nothing else: what no policy may have is refused. What it may ask for is how much; of
-/// whom says nothing, for nobody is asked.
+/// The captured handler as the rule of an otherwise empty policy, so that limits no policy may have
+/// are rejected. The number of requests is limited as captured. Hosts are placeholders, because
+/// nothing is fetched.
 fn rule(facts: &HandlerFacts, digest: &str) -> Result<Handler, String> {
     let lookups: serde_json::Map<_, _> = (facts.lookups.iter())
         .map(|(name, max)| {
@@ -346,24 +352,24 @@ fn rule(facts: &HandlerFacts, digest: &str) -> Result<Handler, String> {
         format!("no policy can have such a handler: {}", faults.join("; "))
     })?;
     let rule = policy.handlers().get(&facts.name).cloned();
-    rule.ok_or_else(|| "no rule came of it".to_owned())
+    rule.ok_or_else(|| "the handler has no rule".to_owned())
 }
 
-/// What was brought then.
-struct Then(ResolvedResources);
+/// Resources of the captured call.
+struct CapturedResources(ResolvedResources);
 
-impl ResourceResolver for Then {
+impl ResourceResolver for CapturedResources {
     fn resolve<'b>(
         &'b self,
         asks: &'b [CapabilityRequest],
         _: &'b CallContext,
         _: Option<Instant>,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<ResolvedResource>, EgressBusy>> + Send + 'b>> {
-        // What was not asked for then is not there: whoever asks for it differs.
-        let brought = asks.iter().map(|ask| {
+        // A resource that was not captured is unavailable, so a call that requests it differs.
+        let resolved = asks.iter().map(|ask| {
             let known = self.0.get(ask).cloned();
             known.unwrap_or_else(|| ResolvedResource::failed(ask, ResolveFailure::Unavailable))
         });
-        Box::pin(std::future::ready(Ok(brought.collect())))
+        Box::pin(std::future::ready(Ok(resolved.collect())))
     }
 }

@@ -1,4 +1,4 @@
-//! `handler setup`: brings the tools of a language, once.
+//! The `handler setup` verb: installs the build tools of a language.
 
 use clap::Args;
 
@@ -7,19 +7,20 @@ use crate::handler::project::Language;
 use crate::handler::tools;
 use crate::ui::Ui;
 
-/// Install what makes components, pinned by hash, into the user's cache folder: the only part that needs a network.
+/// Install the build tools for handlers, pinned by hash, into the user's cache folder. No other
+/// verb needs a network for building.
 #[derive(Args)]
 #[command(
-    after_help = "Rust: the wasm target and the crates of a new project (rustup, cargo). Python: componentize-py (python3 with venv). JavaScript: componentize-qjs (node and npm).\nWhat is there already is left alone.\n\nExample: tensorgate handler setup --lang python"
+    after_help = "Rust: the wasm target and the crates of a new project (rustup, cargo). Python: componentize-py (python3 with venv). JavaScript: componentize-qjs (node and npm).\nInstalled tools are kept.\n\nExample: tensorgate handler setup --lang python"
 )]
 pub struct Setup {
-    /// The language; all of them unless given.
+    /// The language (default: all of them).
     #[arg(long, value_enum)]
     lang: Option<Language>,
 }
 
 impl Setup {
-    /// Brings them.
+    /// Installs the tools.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let languages = self
             .lang

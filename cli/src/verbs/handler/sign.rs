@@ -1,4 +1,5 @@
-//! `handler sign`: a signature beside a component, over its digest, its name and its version, and the lines of a policy that ask for it.
+//! The `handler sign` verb: signs a component's digest, name and version, and prints the policy
+//! lines that require the signature.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -18,43 +19,43 @@ use crate::handler::project::{component_at, read_component};
 use crate::replace::{Mode, replace};
 use crate::ui::Ui;
 
-/// A key's file, bytes.
+/// Largest key file, bytes.
 const MAX_KEY_BYTES: u64 = 4 << 10;
-/// A signature is for everybody to read.
+/// Mode of a signature: readable by all users.
 const MODE: u32 = 0o644;
 
-/// Sign a component: its digest, name and version, into a file beside it.
+/// Sign a component's digest, name and version, into a file beside the component.
 #[derive(Args)]
 #[command(
-    after_help = "The key is an Ed25519 key as `openssl genpkey -algorithm ed25519 -out release.pem` makes it, for its owner alone to read; \
-with `-` it is read from standard input. The signature is a Sigstore bundle, COMPONENT.sigstore.json. Prints the lines with which a policy takes \
-this component, and no other, from this key.\n\n\
+    after_help = "The key is an Ed25519 key from `openssl genpkey -algorithm ed25519 -out release.pem`, readable only by its owner; \
+with `-` it is read from standard input. The signature is a Sigstore bundle, COMPONENT.sigstore.json. Prints the policy lines that accept \
+exactly this component from this key.\n\n\
 Example: tensorgate handler sign --key release.pem --as scale@1.4.0 scale"
 )]
 pub struct Sign {
-    /// A component's file, or a project's folder.
+    /// Component file, or project folder.
     #[arg(default_value = ".")]
     component: PathBuf,
-    /// The private key, PEM.
+    /// Private key, PEM.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// What the component is called, and which version of it this is.
+    /// Name and version of the component.
     #[arg(long = "as", value_name = "NAME@VERSION", value_parser = signed_as)]
     signed_as: SignedAs,
-    /// What the policy calls the key; the name of its file unless given.
+    /// Name of the key in the policy (default: the name of its file).
     #[arg(long, value_name = "NAME")]
     key_name: Option<String>,
 }
 
 impl Sign {
-    /// Signs.
+    /// Signs the component.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let file = component_at(&self.component)?;
         let bytes = read_component(&file).map_err(Failure::Input)?;
         let fit = surface(&bytes).is_ok_and(|surface| surface.component);
         if !fit {
             return Err(Failure::Input(format!(
-                "{} is no WebAssembly component",
+                "{} is not a WebAssembly component",
                 file.display()
             )));
         }
@@ -62,7 +63,7 @@ impl Sign {
         let sha256: [u8; 32] = Sha256::digest(&bytes).into();
         let signature = component::sign(&sha256, &self.signed_as, &key);
         let beside = signature_of(&file);
-        replace(&beside, &signature, Mode::Of(MODE)).map_err(|error| {
+        replace(&beside, &signature, Mode::Exact(MODE)).map_err(|error| {
             Failure::Failed(format!("cannot write {}: {error}", beside.display()))
         })?;
         let (sha256, ed25519) = (hex(&sha256), key.public().to_hex());
@@ -82,7 +83,7 @@ impl Sign {
             .unwrap_or("release");
         let component = file.file_name().unwrap_or_default().display();
         ui.line(&beside.display().to_string());
-        ui.note("the policy takes it with:");
+        ui.note("add to the policy:");
         ui.note(&format!(
             "keys:\n  {key_name:?}: {{ed25519: \"{ed25519}\"}}\nhandlers:\n  {:?}:\n    component: {component}\n    sha256: \"{sha256}\"\n    \
 signed_by: [{key_name:?}]\n    signed_as: {}",
@@ -94,10 +95,11 @@ signed_by: [{key_name:?}]\n    signed_as: {}",
 }
 
 fn signed_as(text: &str) -> Result<SignedAs, String> {
-    SignedAs::parse(text).ok_or_else(|| "not of the form scale@1.4.0".into())
+    SignedAs::parse(text).ok_or_else(|| "expected the form scale@1.4.0".into())
 }
 
-/// Reads a private key. Nobody else may be able to; no message repeats any of it.
+/// Reads a private key, which only its owner may be able to read. Messages never contain any part
+/// of it.
 fn read_key(path: &Path) -> Result<PrivateKey, Failure> {
     let bad = |why: String| Failure::Input(format!("key {}: {why}", path.display()));
     let mut text = String::new();
@@ -111,7 +113,7 @@ fn read_key(path: &Path) -> Result<PrivateKey, Failure> {
         let mode = data.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(bad(format!(
-                "mode {mode:04o}: it must be for its owner alone (0600 or 0400)"
+                "mode {mode:04o}: only the owner may have access (0600 or 0400)"
             )));
         }
         file.take(MAX_KEY_BYTES).read_to_string(&mut text)

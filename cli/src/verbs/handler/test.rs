@@ -1,4 +1,4 @@
-//! `handler test`: a project's cases, through the host's own sandbox.
+//! The `handler test` verb: runs a project's cases in the host's sandbox.
 
 use std::path::PathBuf;
 
@@ -13,19 +13,19 @@ use crate::handler::project::{Project, read_component};
 use crate::handler::runner::Runner;
 use crate::ui::{Ui, printable_lines};
 
-/// Run a project's cases: each in a fresh instance, within the limits of its handler.yaml.
+/// Run a project's cases, each in a fresh instance, within the limits of its handler.yaml.
 #[derive(Args)]
 #[command(
-    after_help = "Runs what `tensorgate handler build` built.\nExit codes: 0 every case came out as expected, 1 one did not, 2 bad use or input.\n\nExample: tensorgate handler test scale"
+    after_help = "Runs the output of `tensorgate handler build`.\nExit codes: 0 every case passed, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale"
 )]
 pub struct Test {
-    /// The project's folder.
+    /// Project folder.
     #[arg(default_value = ".")]
     project: PathBuf,
-    /// Only cases whose name holds this.
+    /// Only cases whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// The component to run, in place of the one that `build` built.
+    /// Component to run instead of the built one.
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
 }
@@ -39,7 +39,7 @@ struct Line<'a> {
 }
 
 impl Test {
-    /// Runs them.
+    /// Runs the cases.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let project = Project::open(&self.project)?;
         let cases = case::all(&project)?;
@@ -55,7 +55,7 @@ impl Test {
                 .is_none_or(|text| case.name.contains(text))
         };
         for case in cases.iter().filter(wanted) {
-            let handler = runner.with(&case.config)?;
+            let handler = runner.with_config(&case.config)?;
             let outcome = runner.call(&handler, case);
             let faults = judge(&case.expected, &outcome);
             let fuel = match &outcome {
@@ -67,10 +67,10 @@ impl Test {
             if !faults.is_empty() {
                 failed = failed.saturating_add(1);
             }
-            tell(ui, &case.name, &faults, fuel);
+            print(ui, &case.name, &faults, fuel);
         }
         if ran == 0 {
-            return Err(Failure::Input("no case has such a name".to_owned()));
+            return Err(Failure::Input("no case has a matching name".to_owned()));
         }
         if !ui.json {
             ui.line(&format!("{ran} cases, {failed} failed"));
@@ -83,7 +83,7 @@ impl Test {
     }
 }
 
-/// In what a call did not come out as expected.
+/// Differences between the expected result and the actual one.
 fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> Vec<String> {
     match (expected, outcome) {
         (Expected::Tensors { tensors, tolerance }, Ok(called)) => {
@@ -92,7 +92,7 @@ fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> 
         (Expected::Tensors { .. }, Err(error)) => vec![error.to_string()],
         (Expected::Refused { .. }, Ok(called)) => {
             vec![format!(
-                "it answered with {} tensors where a refusal is expected",
+                "the call returned {} tensors where a refusal is expected",
                 called.tensors.len()
             )]
         }
@@ -105,7 +105,9 @@ fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> 
             match found {
                 Some((found, text)) if found == *cause && text.contains(says) => Vec::new(),
                 Some((found, text)) if found == *cause => {
-                    vec![format!("it says {text:?}, which does not hold {says:?}")]
+                    vec![format!(
+                        "the message is {text:?}, which does not contain {says:?}"
+                    )]
                 }
                 _ => vec![format!("another refusal: {error}")],
             }
@@ -113,7 +115,7 @@ fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> 
     }
 }
 
-fn tell(ui: &Ui, name: &str, faults: &[String], fuel: Option<u64>) {
+fn print(ui: &Ui, name: &str, faults: &[String], fuel: Option<u64>) {
     if ui.json {
         ui.json_line(&Line {
             case: name,

@@ -1,4 +1,5 @@
-//! One bounded GET over plain HTTP, for metadata. It follows nothing: a redirect, another status or a longer answer is a failure.
+//! A bounded GET request over plain HTTP, for metadata. Redirects, other statuses than 200 and
+//! longer responses are errors.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -7,23 +8,23 @@ use std::time::Duration;
 use super::{MAX_METADATA_BYTES, bad};
 use crate::Failure;
 
-/// A server that says what it serves does so at once.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Header fields of an answer.
+/// Timeout for connecting, reading and writing.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of header fields in a response.
 const MAX_HEADERS: usize = 64;
 
-/// Whether a source is an address, not a file.
+/// Whether a source is a URL rather than a file.
 pub fn is_url(source: &str) -> bool {
     source.contains("://")
 }
 
-/// The body of a 200.
+/// Returns the body of a 200 response.
 pub fn get(base: &str, path: &str) -> Result<Vec<u8>, Failure> {
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let rest = url.strip_prefix("http://").ok_or_else(|| {
         bad(
             &url,
-            "only http:// is spoken here; for another server save the metadata to a file",
+            "only http:// is supported; for other servers, save the metadata to a file",
         )
     })?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -33,7 +34,7 @@ pub fn get(base: &str, path: &str) -> Result<Vec<u8>, Failure> {
             .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
     let sent = path.bytes().all(|byte| byte.is_ascii_graphic());
     if !named || !sent {
-        return Err(bad(&url, "is not an address"));
+        return Err(bad(&url, "is not a valid URL"));
     }
     let address = if authority
         .rsplit(']')
@@ -56,18 +57,18 @@ pub fn get(base: &str, path: &str) -> Result<Vec<u8>, Failure> {
 fn exchange(address: &str, question: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for address in address.to_socket_addrs()? {
-        let mut stream = match TcpStream::connect_timeout(&address, PATIENCE) {
+        let mut stream = match TcpStream::connect_timeout(&address, TIMEOUT) {
             Ok(stream) => stream,
             Err(error) => {
                 last = error;
                 continue;
             }
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         stream.write_all(question)?;
         let mut answer = Vec::new();
-        // Twice: chunks and header fields take room too.
+        // Twice the limit, because chunk framing and header fields count too.
         stream
             .take(MAX_METADATA_BYTES.saturating_mul(2))
             .read_to_end(&mut answer)?;
@@ -85,7 +86,10 @@ fn body(answer: &[u8]) -> Result<Vec<u8>, String> {
         Err(error) => return Err(format!("the answer is not HTTP: {error}")),
     };
     if head.code != Some(200) {
-        return Err(format!("answered {}", head.code.unwrap_or_default()));
+        return Err(format!(
+            "responded with status {}",
+            head.code.unwrap_or_default()
+        ));
     }
     let field = |name: &str| {
         head.headers
@@ -96,11 +100,11 @@ fn body(answer: &[u8]) -> Result<Vec<u8>, String> {
     let rest = answer.get(length..).unwrap_or_default();
     let body = match (field("transfer-encoding"), field("content-length")) {
         (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => dechunk(rest)?,
-        (Some(coding), _) => return Err(format!("transfer-encoding {coding:?} is not read here")),
+        (Some(coding), _) => return Err(format!("transfer-encoding {coding:?} is not supported")),
         (None, Some(length)) => {
             let length = length
                 .parse::<usize>()
-                .map_err(|_| "the length is no number")?;
+                .map_err(|_| "the length is not a number")?;
             rest.get(..length)
                 .ok_or("the answer is cut short")?
                 .to_vec()

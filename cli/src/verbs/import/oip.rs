@@ -1,4 +1,6 @@
-//! Open Inference Protocol metadata: `{"name", "versions", "inputs": [{"name", "datatype", "shape"}], "outputs": […]}`, from a file or a server.
+//! Metadata of the Open Inference Protocol, from a file or a server.
+//!
+//! Its form is `{"name", "versions", "inputs": [{"name", "datatype", "shape"}], "outputs": […]}`.
 
 use std::path::Path;
 
@@ -14,7 +16,7 @@ use crate::load::read_at_most;
 /// From a server of the Open Inference Protocol, or a file with its metadata.
 #[derive(Args)]
 #[command(
-    after_help = "A server is named by its address and asked over plain HTTP; a file is what GET /v2/models/NAME answers.\n\nExample: tensorgate import oip http://127.0.0.1:8000 --model digits"
+    after_help = "A server is given by its URL and queried over plain HTTP; a file contains the response to GET /v2/models/NAME.\n\nExample: tensorgate import oip http://127.0.0.1:8000 --model digits"
 )]
 pub(in crate::verbs) struct Oip {
     /// `http://host:port`, or a file.
@@ -23,7 +25,7 @@ pub(in crate::verbs) struct Oip {
     common: Common,
 }
 
-/// What the protocol says of a model; what it says beyond that is left.
+/// Metadata of a model; other members are ignored.
 #[derive(Deserialize)]
 pub(super) struct Metadata {
     name: String,
@@ -43,14 +45,14 @@ struct MetadataTensor {
 }
 
 impl Oip {
-    /// The model, and the backend's name.
+    /// The model, and the name of the backend.
     pub(super) fn models(self) -> Result<(Vec<Described>, String), Failure> {
         let metadata = if fetch::is_url(&self.source) {
             let model = self
                 .common
                 .model
-                .ok_or_else(|| bad(&self.source, "which model? add --model NAME"))?;
-            of_server(&self.source, &model)?
+                .ok_or_else(|| bad(&self.source, "name the model with --model NAME"))?;
+            from_server(&self.source, &model)?
         } else {
             let file = Path::new(&self.source);
             let bytes = read_at_most(file, MAX_METADATA_BYTES)
@@ -63,34 +65,34 @@ impl Oip {
     }
 }
 
-/// Asks a server.
-pub(super) fn of_server(base: &str, model: &str) -> Result<Metadata, Failure> {
+/// Queries a server.
+pub(super) fn from_server(base: &str, model: &str) -> Result<Metadata, Failure> {
     read(base, &fetch::get(base, &format!("/v2/models/{model}"))?)
 }
 
-fn read(place: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
+fn read(source: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
     serde_json::from_slice(bytes)
-        .map_err(|error| bad(place, &format!("is not a model's metadata: {error}")))
+        .map_err(|error| bad(source, &format!("is not a model's metadata: {error}")))
 }
 
-fn described(place: &str, metadata: Metadata) -> Result<Described, Failure> {
+fn described(source: &str, metadata: Metadata) -> Result<Described, Failure> {
     let tensors = |kind: &str, tensors: Vec<MetadataTensor>| {
         if tensors.is_empty() || tensors.len() > MAX_TENSORS {
-            return Err(bad(place, &format!("{} {kind}s", tensors.len())));
+            return Err(bad(source, &format!("{} {kind}s", tensors.len())));
         }
         tensors
             .into_iter()
             .map(|tensor| {
-                let place = format!("{place}: {kind} {:?}", tensor.name);
+                let source = format!("{source}: {kind} {:?}", tensor.name);
                 if tensor.shape.len() > MAX_DIMS {
-                    return Err(bad(&place, "too many dims"));
+                    return Err(bad(&source, "too many dims"));
                 }
                 Ok(Tensor {
-                    datatype: datatype(&tensor.datatype, &place)?,
+                    datatype: datatype(&tensor.datatype, &source)?,
                     shape: tensor
                         .shape
                         .iter()
-                        .map(|size| dim(*size, &place))
+                        .map(|size| dim(*size, &source))
                         .collect::<Result<_, _>>()?,
                     name: tensor.name,
                     optional: false,

@@ -1,31 +1,34 @@
-//! The part of protobuf's text format that model configurations are written in: `name: value`, `name { … }`, `name [ … ]`, strings, numbers, words and
-//! `#` comments. Strict: what is none of these is refused with its line, and nothing is guessed. It knows no field by name.
+//! Parser for the subset of protobuf's text format that model configurations use.
+//!
+//! It supports `name: value`, `name { … }`, `name [ … ]`, strings, numbers, words and `#`
+//! comments.
+//! Anything else is an error with its line. The parser does not know field names.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// Nesting of messages and lists. Triton's own configurations need 6.
+/// Maximum nesting of messages and lists. Triton's own configurations need 6 levels.
 const MAX_DEPTH: usize = 16;
-/// Fields and values of one file.
+/// Maximum number of fields and values in a file.
 const MAX_VALUES: usize = 100_000;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Between quotes.
+    /// A quoted string.
     Text(String),
-    /// A whole number.
+    /// An integer.
     Number(i64),
-    /// `true`, an enum's name, or a number that is not whole: as it is written.
+    /// `true`, an enum's name, or a floating-point number, as written.
     Word(String),
     /// `{ … }`.
     Message(Message),
 }
 
-/// Fields in order; a list's values stand one after another under its name.
+/// Fields in order. A list becomes one field per value.
 pub type Message = Vec<(String, Value)>;
 
-/// Reads a file; an error is its line and what is wrong there.
+/// Parses a file. An error has a line number and a description.
 pub fn read(text: &str) -> Result<Message, (usize, String)> {
     let mut reader = Reader {
         text,
@@ -45,7 +48,7 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    /// Fields up to the end of the file (depth 0) or a closing brace, which is taken.
+    /// Parses fields up to the end of the file (depth 0) or the closing brace.
     fn fields(&mut self, depth: usize) -> Result<Message, String> {
         if depth > MAX_DEPTH {
             return Err(format!("nested deeper than {MAX_DEPTH}"));
@@ -80,7 +83,7 @@ impl Reader<'_> {
                 _ => return Err(format!("no value for {name}")),
             }
             self.blanks();
-            // One separator is allowed.
+            // One separator is optional.
             let _ = self.take(',') || self.take(';');
         }
     }
@@ -110,7 +113,7 @@ impl Reader<'_> {
                 return Ok(());
             }
             if !self.take(',') {
-                return Err("a list's values are parted by commas".into());
+                return Err("list values must be separated by commas".into());
             }
         }
     }
@@ -120,7 +123,7 @@ impl Reader<'_> {
         match self.peek() {
             Some(quote @ ('"' | '\'')) => {
                 let mut text = self.quoted(quote)?;
-                // Strings one after another are one.
+                // Adjacent strings are concatenated.
                 loop {
                     self.blanks();
                     match self.peek() {
@@ -149,7 +152,7 @@ impl Reader<'_> {
                     Some((_, 'n')) => text.push('\n'),
                     Some((_, 't')) => text.push('\t'),
                     Some((_, c @ ('"' | '\'' | '\\'))) => text.push(c),
-                    _ => return Err("an escape that is not read here".into()),
+                    _ => return Err("an unsupported escape".into()),
                 },
                 c => text.push(c),
             }
@@ -212,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_is_read_and_anything_else_refused_with_its_line() {
+    fn configurations_are_parsed_and_errors_have_line_numbers() {
         for (text, expected) in [
             (
                 "name: \"m\" # the model\nmax_batch_size: 8\n",
@@ -250,7 +253,7 @@ mod tests {
             ("a 1", Err((1, "no value for a".into()))),
             (
                 "a: [1 2]",
-                Err((1, "a list's values are parted by commas".into())),
+                Err((1, "list values must be separated by commas".into())),
             ),
             ("a: [1,]", Err((1, "']' where a value begins".into()))),
             (

@@ -1,5 +1,7 @@
-//! Triton's model configuration: `config.pbtxt`, a folder with it, a repository of such folders, or what a server answers. A positive `max_batch_size`
-//! means one more dim before `dims`, and bounds it.
+//! Triton's model configuration: a `config.pbtxt`, a folder with one, a repository of such folders,
+//! or a server's response.
+//!
+//! A positive `max_batch_size` adds a leading dimension to `dims`, and bounds it.
 
 use std::path::Path;
 
@@ -14,24 +16,24 @@ use super::{
 use crate::Failure;
 use crate::load::read_at_most;
 
-/// A model's configuration in its folder.
+/// File name of a model's configuration.
 const CONFIG: &str = "config.pbtxt";
-/// Models of one repository.
+/// Maximum number of models in a repository.
 const MAX_MODELS: usize = 1_000;
 
 /// From Triton: a server, a config.pbtxt, a model's folder or a repository of models.
 #[derive(Args)]
 #[command(
-    after_help = "A server is named by its address and asked over plain HTTP.\n\nExample: tensorgate import triton models/resnet/config.pbtxt --backend gpu"
+    after_help = "A server is given by its URL and queried over plain HTTP.\n\nExample: tensorgate import triton models/resnet/config.pbtxt --backend gpu"
 )]
 pub(in crate::verbs) struct Triton {
-    /// `http://host:port`, a config.pbtxt, a model's folder, or a repository's.
+    /// `http://host:port`, a config.pbtxt, a model folder or a repository folder.
     source: String,
     #[command(flatten)]
     common: Common,
 }
 
-/// A configuration, whichever spelling it came in.
+/// A model configuration, from JSON or the text format.
 #[derive(Deserialize)]
 struct Config {
     #[serde(default)]
@@ -54,38 +56,38 @@ struct ConfigTensor {
 }
 
 impl Triton {
-    /// The models, and the backend's name.
+    /// The models, and the name of the backend.
     pub(super) fn models(self) -> Result<(Vec<Described>, String), Failure> {
         let models = if fetch::is_url(&self.source) {
             let model = self
                 .common
                 .model
                 .as_deref()
-                .ok_or_else(|| bad(&self.source, "which model? add --model NAME"))?;
-            vec![of_server(&self.source, model)?]
+                .ok_or_else(|| bad(&self.source, "name the model with --model NAME"))?;
+            vec![from_server(&self.source, model)?]
         } else {
-            of_path(Path::new(&self.source), self.common.model.as_deref())?
+            from_path(Path::new(&self.source), self.common.model.as_deref())?
         };
         Ok((models, self.common.backend))
     }
 }
 
-fn of_server(base: &str, model: &str) -> Result<Described, Failure> {
+fn from_server(base: &str, model: &str) -> Result<Described, Failure> {
     let bytes = fetch::get(base, &format!("/v2/models/{model}/config"))?;
     let config = serde_json::from_slice::<Config>(&bytes)
         .map_err(|error| bad(base, &format!("is not a model's configuration: {error}")))?;
-    let versions = oip::of_server(base, model)?.versions;
+    let versions = oip::from_server(base, model)?.versions;
     described(base, config, model, versions)
 }
 
-fn of_path(path: &Path, only: Option<&str>) -> Result<Vec<Described>, Failure> {
+fn from_path(path: &Path, only: Option<&str>) -> Result<Vec<Described>, Failure> {
     let shown = path.display().to_string();
     if path.is_file() {
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
-        return Ok(vec![of_file(path, folder)?]);
+        return Ok(vec![from_file(path, folder)?]);
     }
     if path.join(CONFIG).is_file() {
-        return Ok(vec![of_file(&path.join(CONFIG), path)?]);
+        return Ok(vec![from_file(&path.join(CONFIG), path)?]);
     }
     let mut folders: Vec<_> = std::fs::read_dir(path)
         .map_err(|error| bad(&shown, &error.to_string()))?
@@ -100,16 +102,16 @@ fn of_path(path: &Path, only: Option<&str>) -> Result<Vec<Described>, Failure> {
     if folders.is_empty() {
         return Err(bad(
             &shown,
-            "holds no config.pbtxt, and no folder that does",
+            "contains neither a config.pbtxt nor a folder with one",
         ));
     }
     folders
         .iter()
-        .map(|folder| of_file(&folder.join(CONFIG), folder))
+        .map(|folder| from_file(&folder.join(CONFIG), folder))
         .collect()
 }
 
-fn of_file(file: &Path, folder: &Path) -> Result<Described, Failure> {
+fn from_file(file: &Path, folder: &Path) -> Result<Described, Failure> {
     let shown = file.display().to_string();
     let bytes = read_at_most(file, MAX_METADATA_BYTES)
         .map_err(|error| bad(&shown, &error.to_string()))?
@@ -122,7 +124,7 @@ fn of_file(file: &Path, folder: &Path) -> Result<Described, Failure> {
     described(&shown, config, &fallback, versions(folder))
 }
 
-/// Version folders beside a configuration: their names are numbers.
+/// Version folders beside a configuration: folders with numeric names.
 fn versions(folder: &Path) -> Vec<String> {
     let mut versions: Vec<u64> = std::fs::read_dir(folder)
         .into_iter()
@@ -140,14 +142,14 @@ fn versions(folder: &Path) -> Vec<String> {
     versions.iter().map(u64::to_string).collect()
 }
 
-fn config(place: &str, message: &Message) -> Result<Config, Failure> {
+fn config(source: &str, message: &Message) -> Result<Config, Failure> {
     let mut config = Config {
-        name: text(place, message, "name")?.unwrap_or_default(),
-        max_batch_size: one(place, message, "max_batch_size")?.map_or(
+        name: text(source, message, "name")?.unwrap_or_default(),
+        max_batch_size: one(source, message, "max_batch_size")?.map_or(
             Ok(0),
             |value| match value {
                 Value::Number(size) => Ok(*size),
-                _ => Err(bad(place, "max_batch_size is no number")),
+                _ => Err(bad(source, "max_batch_size is not a number")),
             },
         )?,
         input: Vec::new(),
@@ -160,52 +162,52 @@ fn config(place: &str, message: &Message) -> Result<Config, Failure> {
             _ => continue,
         };
         let Value::Message(fields) = value else {
-            return Err(bad(place, &format!("{name} is no message")));
+            return Err(bad(source, &format!("{name} is not a message")));
         };
-        let missing = |field: &str| bad(place, &format!("{name} without {field}"));
+        let missing = |field: &str| bad(source, &format!("{name} without {field}"));
         let dims = fields
             .iter()
             .filter(|(field, _)| field == "dims")
             .map(|(_, value)| match value {
                 Value::Number(size) => Ok(*size),
-                _ => Err(bad(place, &format!("dims of {name} are no numbers"))),
+                _ => Err(bad(source, &format!("dims of {name} are not numbers"))),
             })
             .collect::<Result<_, _>>()?;
         tensors.push(ConfigTensor {
-            name: text(place, fields, "name")?.ok_or_else(|| missing("name"))?,
-            data_type: match one(place, fields, "data_type")? {
+            name: text(source, fields, "name")?.ok_or_else(|| missing("name"))?,
+            data_type: match one(source, fields, "data_type")? {
                 Some(Value::Word(word)) => word.clone(),
                 _ => return Err(missing("data_type")),
             },
             dims,
-            optional: matches!(one(place, fields, "optional")?, Some(Value::Word(word)) if word == "true"),
+            optional: matches!(one(source, fields, "optional")?, Some(Value::Word(word)) if word == "true"),
         });
     }
     Ok(config)
 }
 
-/// A field that may come once.
-fn one<'m>(place: &str, message: &'m Message, name: &str) -> Result<Option<&'m Value>, Failure> {
+/// A field that may occur at most once.
+fn one<'m>(source: &str, message: &'m Message, name: &str) -> Result<Option<&'m Value>, Failure> {
     let mut values = message
         .iter()
         .filter(|(field, _)| field == name)
         .map(|(_, value)| value);
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
-        _ => Err(bad(place, &format!("{name} comes twice"))),
+        _ => Err(bad(source, &format!("{name} occurs twice"))),
     }
 }
 
-fn text(place: &str, message: &Message, name: &str) -> Result<Option<String>, Failure> {
-    match one(place, message, name)? {
+fn text(source: &str, message: &Message, name: &str) -> Result<Option<String>, Failure> {
+    match one(source, message, name)? {
         None => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(bad(place, &format!("{name} is no string"))),
+        Some(_) => Err(bad(source, &format!("{name} is not a string"))),
     }
 }
 
 fn described(
-    place: &str,
+    source: &str,
     config: Config,
     fallback: &str,
     versions: Vec<String>,
@@ -213,30 +215,30 @@ fn described(
     let batch = match u64::try_from(config.max_batch_size) {
         Ok(0) => None,
         Ok(max) => Some(Dim::Batch(max)),
-        Err(_) => return Err(bad(place, "max_batch_size is below zero")),
+        Err(_) => return Err(bad(source, "max_batch_size is below zero")),
     };
     let tensors = |kind: &str, tensors: Vec<ConfigTensor>| {
         if tensors.is_empty() {
             return Err(bad(
-                place,
+                source,
                 &format!(
-                    "names no {kind}s: ask the server instead, which completes its configuration"
+                    "lists no {kind}s: import from the running server instead, which completes its configuration"
                 ),
             ));
         }
         if tensors.len() > MAX_TENSORS {
-            return Err(bad(place, &format!("more than {MAX_TENSORS} {kind}s")));
+            return Err(bad(source, &format!("more than {MAX_TENSORS} {kind}s")));
         }
         tensors
             .into_iter()
             .map(|tensor| {
-                let place = format!("{place}: {kind} {:?}", tensor.name);
+                let source = format!("{source}: {kind} {:?}", tensor.name);
                 if tensor.dims.len() > MAX_DIMS {
-                    return Err(bad(&place, "too many dims"));
+                    return Err(bad(&source, "too many dims"));
                 }
-                let sizes = tensor.dims.iter().map(|size| dim(*size, &place));
+                let sizes = tensor.dims.iter().map(|size| dim(*size, &source));
                 Ok(Tensor {
-                    datatype: of_triton(&tensor.data_type, &place)?,
+                    datatype: triton_datatype(&tensor.data_type, &source)?,
                     shape: batch
                         .clone()
                         .map(Ok)
@@ -265,14 +267,14 @@ fn described(
     })
 }
 
-/// `TYPE_FP32` is FP32; strings are BYTES.
-fn of_triton(name: &str, place: &str) -> Result<tensorgate_policy::Datatype, Failure> {
+/// Converts a datatype: `TYPE_FP32` is FP32, and strings are BYTES.
+fn triton_datatype(name: &str, source: &str) -> Result<tensorgate_policy::Datatype, Failure> {
     match name.strip_prefix("TYPE_") {
         Some("STRING") => Ok(tensorgate_policy::Datatype::Bytes),
-        Some(rest) => datatype(rest, place),
+        Some(rest) => datatype(rest, source),
         None => Err(bad(
-            place,
-            &format!("data_type {name:?} is none of Triton's"),
+            source,
+            &format!("data_type {name:?} is not one of Triton's"),
         )),
     }
 }

@@ -1,5 +1,7 @@
-//! The `models:` section. Everything that came from a server is quoted where YAML could read it in another way; what a person must fill in is
-//! written so that `check` refuses it, and says so on its line.
+//! Writes the `models:` section.
+//!
+//! Text from a server is quoted wherever YAML could read it as something else. Missing bounds are
+//! left out, so that `check` rejects the policy, and marked with a comment.
 
 use serde_json::{Value, json};
 use tensorgate_policy::Datatype;
@@ -8,12 +10,12 @@ use super::{Described, Dim, Tensor};
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Stands beside each dim that has no bound. The dim is written without a `max`, which no contract may have.
+/// Comment beside a dimension without a bound. Without `max`, the contract is invalid.
 const FILL_DIM: &str = "# no bound is known: give it a max";
-/// Stands beside each `BYTES` tensor, whose items no server bounds.
+/// Comment beside a `BYTES` tensor, whose item size servers do not bound.
 const FILL_ITEM: &str = "# no bound is known: add max_item_bytes";
 
-/// Prints the section: YAML, or one JSON value with `--json`.
+/// Prints the section as YAML, or as one JSON value with `--json`.
 pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failure> {
     if ui.json {
         let section: serde_json::Map<String, Value> = models
@@ -42,17 +44,17 @@ pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failur
     }
     ui.line(yaml.trim_end());
     let rest = match open {
-        0 => "every dim is bounded".to_owned(),
-        1 => "1 bound is left to you".to_owned(),
-        open => format!("{open} bounds are left to you"),
+        0 => "every dimension is bounded".to_owned(),
+        1 => "1 bound is missing".to_owned(),
+        open => format!("{open} bounds are missing"),
     };
     ui.note(&format!(
-        "{rest}; no server says what values are sensible: add a range to each input, then grant the model"
+        "{rest}; servers do not report sensible values: add a range to each input, then grant the model"
     ));
     Ok(())
 }
 
-/// Writes a tensor; how many bounds it lacks.
+/// Writes a tensor; returns the number of missing bounds.
 fn write_tensor(yaml: &mut String, tensor: &Tensor) -> usize {
     let mut open = 0_usize;
     yaml.push_str(&format!("      - name: {}\n", plain(&tensor.name)));
@@ -122,7 +124,7 @@ fn value(model: &Described, backend: &str) -> Value {
     })
 }
 
-/// A name as it is where YAML reads it as text and nothing else, else quoted.
+/// A name, quoted unless every YAML version reads it as text.
 fn plain(name: &str) -> String {
     let first = name
         .bytes()
@@ -141,7 +143,8 @@ fn plain(name: &str) -> String {
     }
 }
 
-/// JSON's double quotes are YAML's; what JSON leaves as it is beyond ASCII is escaped, so that nothing hides.
+/// A text in double quotes. Characters beyond printable ASCII are escaped, so that none is
+/// invisible.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -160,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_a_server_is_text_and_nothing_else() {
+    fn names_from_servers_are_always_text() {
         for (name, expected) in [
             ("image", "image"),
             ("INPUT__0", "INPUT__0"),

@@ -233,7 +233,7 @@ fn what_cannot_be_given_or_configured_says_why() {
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let done = scratch.path().join("done.wasm");
     std::fs::rename(made, &done).unwrap();
-    refused(&done, file, &[], 2, "configured already");
+    refused(&done, file, &[], 2, "already configured");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_component_that_lies_about_what_it_made_is_refused() {
             "no handler",
             "(i32.store (i32.const 0) (i32.const 1)) (i32.const 0)",
             "(i32.const 0)",
-            "no handler",
+            "not a handler",
         ),
     ] {
         let module = format!(

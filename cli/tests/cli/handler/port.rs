@@ -18,7 +18,7 @@ fn what_cannot_move_is_told_with_its_line_and_why() {
         "written for TorchServe, class ProductClassifier",
         "preprocess() becomes a preprocess handler",
         "subprocess.run (line 41 in initialize)",
-        "no handler starts a process",
+        "a handler cannot start processes",
         "examples/handlers/image-classifier",
     ] {
         assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
@@ -62,7 +62,7 @@ fn a_ported_project_builds_and_says_that_it_is_not_moved() {
             "port", "--lang", lang, "--into", into, "--name", "shop", file,
         ]);
         assert_eq!(ran.code, 2, "{}", story(&ran));
-        assert!(ran.stderr.contains("is there already"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("already exists"), "{}", ran.stderr);
     }
 }
 
@@ -70,9 +70,9 @@ fn a_ported_project_builds_and_says_that_it_is_not_moved() {
 fn what_is_no_handler_is_bad_input() {
     let scratch = Scratch::new();
     for (name, content, says) in [
-        ("a.mar", b"import os".as_slice(), "no zip"),
+        ("a.mar", b"import os".as_slice(), "zip archive"),
         ("a.py", b"\xff", "not text"),
-        ("b.py", b"x = (1", "never closed"),
+        ("b.py", b"x = (1", "is not closed"),
     ] {
         let file = scratch.file(name, content);
         let ran = handler(&["port", file.to_str().unwrap()]);

@@ -112,7 +112,7 @@ fn a_component_and_its_signature_arrive_as_they_are_and_a_version_arrives_once()
     let scale = format!("{at}/handlers/scale");
     refused(&pushing.push(&scale), 1, "docker login");
     pushing.login(at, "pusher:secret-of-another");
-    refused(&pushing.push(&scale), 1, "not enough to push");
+    refused(&pushing.push(&scale), 1, "do not allow pushing");
     pushing.login(at, LOGIN);
 
     let ran = pushing.push(&scale);
@@ -174,7 +174,11 @@ fn a_component_and_its_signature_arrive_as_they_are_and_a_version_arrives_once()
     pushing.signing.component("(component (component))");
     refused(&pushing.push(&scale), 2, "signs another component");
     assert_eq!(pushing.signing.sign("scale@1.4.0").code, 0);
-    refused(&pushing.push(&scale), 1, "a version is pushed once");
+    refused(
+        &pushing.push(&scale),
+        1,
+        "a version can be pushed only once",
+    );
     assert_eq!(json("/manifests/1.4.0"), manifest);
     let next = pushing.push(&format!("{scale}:1.4.1"));
     assert_eq!(next.code, 0, "{}", story(&next));
@@ -245,19 +249,19 @@ async fn a_token_is_fetched_where_the_registry_says_and_opens_what_it_is_for() {
     refused(
         &pushing.push(&format!("{at}/handlers/other")),
         1,
-        "not enough to push",
+        "do not allow pushing",
     );
     tokens.say(Says::Document(json!({"token": "two words"}).to_string()));
     refused(
         &pushing.push(&format!("{at}/handlers/scale")),
         1,
-        "gives no token",
+        "returns no token",
     );
     tokens.say(Says::Other("403 Forbidden", String::new(), String::new()));
     refused(
         &pushing.push(&format!("{at}/handlers/scale")),
         1,
-        "not enough to push",
+        "do not allow pushing",
     );
 }
 
@@ -360,7 +364,11 @@ async fn a_registry_that_lies_is_not_believed() {
         .unwrap();
     pushing.login(there.address, LOGIN);
     let reference = format!("{}/handlers/scale", there.address);
-    refused(&pushing.push(&reference), 1, "a version is pushed once");
+    refused(
+        &pushing.push(&reference),
+        1,
+        "a version can be pushed only once",
+    );
     let challenge = |text: &str| {
         let field = format!("www-authenticate: {text}\r\n");
         Says::Other("401 Unauthorized", field, String::new())
@@ -374,11 +382,15 @@ async fn a_registry_that_lies_is_not_believed() {
         (
             challenge("Bearer realm=\"file:///etc/passwd\""),
             1,
-            "names no server for tokens",
+            "names an invalid token server",
         ),
         (challenge("Bearer realm=\"\""), 1, ""),
-        (challenge("Negotiate"), 1, "not spoken here"),
-        (challenge("Basic realm=\"r\""), 2, "not enough to push"),
+        (
+            challenge("Negotiate"),
+            1,
+            "unsupported authentication scheme",
+        ),
+        (challenge("Basic realm=\"r\""), 2, "do not allow pushing"),
         (
             Says::Other(
                 "307 Temporary Redirect",
@@ -392,7 +404,7 @@ async fn a_registry_that_lies_is_not_believed() {
         (
             Says::Other("no status", String::new(), String::new()),
             1,
-            "cannot ask",
+            "request to",
         ),
     ] {
         let before = there.asked();
@@ -410,6 +422,6 @@ async fn a_registry_that_lies_is_not_believed() {
     refused(
         &pushing.push(&format!("{liar}/handlers/scale")),
         1,
-        "says that it took",
+        "reports that it stored",
     );
 }

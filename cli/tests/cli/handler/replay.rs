@@ -261,7 +261,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
             "outputs",
             |call| call["outcome"]["sha256"] = json!("00".repeat(32)),
             "differs",
-            "answers otherwise",
+            "with another answer",
         ),
         (
             "brought",
@@ -285,7 +285,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
             "component",
             |call| call["handler"]["sha256"] = json!("00".repeat(32)),
             "cannot",
-            "another component: it was 00",
+            "another component: the captured one is 00",
         ),
         (
             "ungranted",
@@ -303,7 +303,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
             "time",
             |call| call["outcome"]["what"] = json!("deadline"),
             "cannot",
-            "time cannot be had again",
+            "a timeout, which cannot be replayed",
         ),
         (
             "memory",
@@ -338,7 +338,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
     };
     let ran = gate.replay(&gate.changed("both", &files[0], both), &[]);
     assert!(
-        ran.code == 1 && ran.stdout.contains("it ran on another 1"),
+        ran.code == 1 && ran.stdout.contains("it was captured on another 1"),
         "{}",
         story(&ran)
     );
@@ -458,5 +458,9 @@ fn lookups_come_again_as_they_came() {
     let sealed = keys.seal(last(&call).encode().unwrap()).unwrap();
     let ran = gate.replay(&gate.scratch.file("bit.capture", sealed), &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
-    assert!(ran.stdout.contains("answers otherwise"), "{}", story(&ran));
+    assert!(
+        ran.stdout.contains("with another answer"),
+        "{}",
+        story(&ran)
+    );
 }

@@ -130,7 +130,7 @@ fn the_lines_that_it_prints_are_a_policy() {
 fn a_key_that_others_can_read_or_that_is_another_signs_nothing() {
     let signing = Signing::new();
     for (text, mode, why) in [
-        (KEY, 0o640, "for its owner alone"),
+        (KEY, 0o640, "only the owner may have access"),
         (PUBLIC, 0o600, "PRIVATE KEY"),
         ("", 0o600, "PRIVATE KEY"),
         (
@@ -151,7 +151,7 @@ fn a_key_that_others_can_read_or_that_is_another_signs_nothing() {
     }
     signing.component("(module)");
     let ran = signing.sign("scale@1.4.0");
-    assert!(ran.code == 2 && ran.stderr.contains("no WebAssembly component"));
+    assert!(ran.code == 2 && ran.stderr.contains("is not a WebAssembly component"));
     assert!(
         !signing
             .scratch

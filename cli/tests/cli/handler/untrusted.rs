@@ -94,7 +94,11 @@ fn a_project_whose_build_folder_is_a_way_out_is_not_built() {
     symlink(&elsewhere, project.folder().join("build")).unwrap();
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 2, "{}", story(&ran));
-    assert!(ran.stderr.contains("build is a link"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("build is a symbolic link"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(files(&elsewhere, &[]), BTreeMap::new());
     std::fs::remove_file(project.folder().join("build")).unwrap();
 

@@ -1,4 +1,4 @@
-//! Archives as `torch-model-archiver` makes them, and as nobody should.
+//! Valid archives as `torch-model-archiver` writes them, and malformed ones.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -21,7 +21,7 @@ fn manifest(handler: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// An archive of files, deflated; `change` may lie in a file's head in the list.
+/// An archive of deflated files. `change` may modify a file's central directory entry.
 fn archive(files: &[(&str, &[u8])], change: impl Fn(&str, &mut Vec<u8>)) -> Vec<u8> {
     let (mut bytes, mut list) = (Vec::new(), Vec::new());
     for (name, content) in files {
@@ -31,7 +31,7 @@ fn archive(files: &[(&str, &[u8])], change: impl Fn(&str, &mut Vec<u8>)) -> Vec<
         let mut crc = Crc::new();
         crc.update(content);
         let at = bytes.len() as u32;
-        // Versions, flags, method, times; checksum and sizes.
+        // Versions, flags, method, times, checksum and sizes.
         let mut shared = vec![20, 0, 0, 0, 8, 0, 0, 0, 0, 0];
         for number in [crc.sum(), packed.len() as u32, content.len() as u32] {
             shared.extend(number.to_le_bytes());
@@ -102,7 +102,7 @@ fn the_handler_that_the_manifest_names_is_read() {
 }
 
 #[test]
-fn an_archive_that_lies_is_refused() {
+fn a_malformed_archive_is_refused() {
     let listed = |change: fn(&mut Vec<u8>)| {
         let manifest = manifest("h.py");
         let files = [(MANIFEST, manifest.as_slice()), ("h.py", HANDLER)];
@@ -116,8 +116,8 @@ fn an_archive_that_lies_is_refused() {
     let manifest = manifest("h.py");
     let with = |second: (&str, &[u8])| archive(&[(MANIFEST, &manifest), second], |_, _| {});
     for (name, bytes, says) in [
-        ("nothing", Vec::new(), "no zip"),
-        ("text", b"import os\n".repeat(100), "no zip"),
+        ("nothing", Vec::new(), "zip archive"),
+        ("text", b"import os\n".repeat(100), "zip archive"),
         ("no handler", with(("other.py", HANDLER)), "holds no h.py"),
         (
             "a folder above",
@@ -127,7 +127,7 @@ fn an_archive_that_lies_is_refused() {
         ("a bomb", with(("h.py", &bomb)), "larger than"),
         ("not text", with(("h.py", b"\xff\xfe")), "not text"),
         (
-            "a manifest that is none",
+            "an invalid manifest",
             archive(&[(MANIFEST, b"[]")], |_, _| {}),
             "MANIFEST",
         ),
@@ -144,15 +144,23 @@ fn an_archive_that_lies_is_refused() {
             ),
             "twice",
         ),
-        ("a size that lies", listed(|head| head[24] = 1), "list says"),
-        ("a larger size", listed(|head| head[24] = 200), "list says"),
         (
-            "a checksum that lies",
-            listed(|head| head[16] ^= 1),
-            "list says",
+            "a wrong size",
+            listed(|head| head[24] = 1),
+            "archive's directory",
         ),
         (
-            "a bomb that says that it is small",
+            "a larger size",
+            listed(|head| head[24] = 200),
+            "archive's directory",
+        ),
+        (
+            "a wrong checksum",
+            listed(|head| head[16] ^= 1),
+            "archive's directory",
+        ),
+        (
+            "a bomb with a small declared size",
             {
                 archive(&[(MANIFEST, &manifest), ("h.py", &bomb)], |name, head| {
                     if name == "h.py" {
@@ -160,18 +168,18 @@ fn an_archive_that_lies_is_refused() {
                     }
                 })
             },
-            "list says",
+            "archive's directory",
         ),
         (
-            "a method that nobody has",
+            "an unknown method",
             listed(|head| head[10] = 99),
-            "another file",
+            "differs between",
         ),
         ("encrypted", listed(|head| head[8] = 1), "encrypted"),
         (
             "another file's bytes",
             listed(|head| head[42..46].fill(0)),
-            "another file",
+            "differs between",
         ),
         (
             "bytes behind the end",
@@ -193,7 +201,7 @@ fn an_archive_that_lies_is_refused() {
 }
 
 #[test]
-fn every_cut_and_every_flipped_bit_is_survived() {
+fn truncated_and_corrupted_archives_are_handled() {
     let good = good();
     for length in 0..good.len() {
         assert!(read(good[..length].to_vec()).is_err(), "{length}");

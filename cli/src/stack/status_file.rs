@@ -1,5 +1,5 @@
-//! What the operator can ask of a policy's sources: which version is in force everywhere, which revocation lists
-//! are in it, and what is held. It is a file beside the host's bundle, which the host shows.
+//! Status of a policy's sources, for operators: the version in force everywhere, its revocation
+//! lists, and held changes. It is a file beside the host's bundle, which the host serves.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -8,28 +8,28 @@ use std::path::PathBuf;
 use tensorgate_host::sources::{ListInForce, SourceState, Sources};
 use tensorgate_policy::hex;
 
-use super::certificates::{News, What};
+use super::certificates::{CertificateEvent, CertificateSet};
 use super::run::Front;
 use super::site::Site;
 use super::watch::Contents;
 use crate::lists::List;
 
-/// Most files that are shown as held.
+/// Maximum number of held files in the status.
 const MAX_HELD: usize = 64;
 
-/// What is shown, and where.
-pub struct Board<'a, F> {
+/// Writes the status file when something changes.
+pub struct StatusFile<'a, F> {
     site: &'a Site,
     front: &'a RefCell<&'a mut F>,
     policy: RefCell<Sources>,
     certificates: RefCell<BTreeMap<&'static str, SourceState>>,
     shown: RefCell<Option<Sources>>,
-    /// Whether the file could not be written the last time.
+    /// Whether the last write failed.
     failed: Cell<bool>,
 }
 
-impl<'a, F: Front> Board<'a, F> {
-    /// Shows nothing yet.
+impl<'a, F: Front> StatusFile<'a, F> {
+    /// A status without content, which is not written yet.
     pub fn new(site: &'a Site, front: &'a RefCell<&'a mut F>) -> Self {
         Self {
             site,
@@ -41,7 +41,8 @@ impl<'a, F: Front> Board<'a, F> {
         }
     }
 
-    /// What became of the policy's files. `refused`: why a version is not in force that only takes away.
+    /// Updates the status of the policy's files. `refused` says why a version with only removals is
+    /// not in force.
     pub fn policy(
         &self,
         in_force: &str,
@@ -66,13 +67,15 @@ impl<'a, F: Front> Board<'a, F> {
         self.show();
     }
 
-    /// What became of some of the listener's certificates, or of all.
-    pub fn certificates(&self, read: Option<What>, news: &[News]) {
+    /// Updates the status of some or all of the listener's certificate files.
+    pub fn certificates(&self, read: Option<CertificateSet>, news: &[CertificateEvent]) {
         {
             let mut held = self.certificates.borrow_mut();
             held.retain(|field, _| read.is_some_and(|what| what.fields() != *field));
             for news in news {
-                if let News::Laid { what, why } | News::Kept { what, why } = news {
+                if let CertificateEvent::Unconfirmed { what, why }
+                | CertificateEvent::Kept { what, why } = news
+                {
                     held.insert(what.fields(), SourceState::new(what.fields(), why));
                 }
             }

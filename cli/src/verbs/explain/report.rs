@@ -1,4 +1,4 @@
-//! What `explain` says to people: a verdict in some lines, and every reason there is.
+//! Text output of `explain`: a verdict in several lines, and the list of all reasons.
 
 use serde::Serialize;
 use tensorgate_policy::Reason;
@@ -7,33 +7,33 @@ use tensorgate_policy::denial::Shadowed;
 use super::Explained;
 use crate::ui::{Ui, printable};
 
-/// A reason.
+/// A reason, for the list.
 #[derive(Serialize)]
-struct Told {
+struct ReasonRow {
     reason: &'static str,
     status: u16,
     grpc_status: u8,
     title: &'static str,
 }
 
-/// Every reason, a line each.
-pub(super) fn tell_all(ui: &Ui) {
+/// Prints every reason, one per line.
+pub(super) fn list_reasons(ui: &Ui) {
     for reason in Reason::ALL {
-        let told = Told {
+        let row = ReasonRow {
             reason: reason.name(),
             status: reason.http_status(),
             grpc_status: reason.grpc_status() as u8,
             title: reason.title(),
         };
         if ui.json {
-            ui.json_line(&told);
+            ui.json_line(&row);
         } else {
-            let Told {
+            let ReasonRow {
                 reason,
                 status,
                 grpc_status,
                 title,
-            } = told;
+            } = row;
             ui.line(&format!(
                 "{reason:<24} {status}  grpc-status {grpc_status:<2}  {title}"
             ));
@@ -41,8 +41,8 @@ pub(super) fn tell_all(ui: &Ui) {
     }
 }
 
-/// For people.
-pub(super) fn tell(ui: &Ui, explained: &Explained) {
+/// Prints a result as text.
+pub(super) fn print(ui: &Ui, explained: &Explained) {
     let verdict = match explained.reason {
         Some(reason) => ui.paint("1;31", &format!("deny {reason}")),
         None => ui.paint("1;32", "allow"),
@@ -75,7 +75,7 @@ pub(super) fn tell(ui: &Ui, explained: &Explained) {
     for limit in &explained.shared_limits {
         let limit = printable(limit);
         ui.line(&format!(
-            "  for all gateways: limit {limit}, here unspent by others"
+            "  for all gateways: limit {limit}, here unused by other clients"
         ));
     }
 }

@@ -1,4 +1,5 @@
-//! Files and features that a case gives, in place of a network: what a handler asks for is judged by the manifest's `fetch:` and `lookups:` as the host would.
+//! Serves files and features from a test case instead of the network. Requests are checked against
+//! the manifest's `fetch:` and `lookups:`, as in the host.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,17 +14,17 @@ use tokio::time::Instant;
 
 use super::case::Features;
 
-/// What a case gives.
-pub struct Given {
-    /// What may be asked for.
+/// Resources of a test case.
+pub struct CaseResources {
+    /// Rules for requests.
     pub rule: Handler,
     /// Files by URL.
     pub files: BTreeMap<String, FetchedFile>,
-    /// Values by lookup, feature and key.
+    /// Feature values by lookup, feature and key.
     pub features: Features,
 }
 
-impl Given {
+impl CaseResources {
     fn file(&self, url: &str) -> Result<FetchedFile, ResolveFailure> {
         let rule = self.rule.fetch().ok_or(ResolveFailure::Refused)?;
         rule.target(url).map_err(|_| ResolveFailure::Refused)?;
@@ -38,7 +39,7 @@ impl Given {
     }
 }
 
-impl Given {
+impl CaseResources {
     fn columns(
         &self,
         lookup: &str,
@@ -65,14 +66,14 @@ impl Given {
     }
 }
 
-impl ResourceResolver for Given {
+impl ResourceResolver for CaseResources {
     fn resolve<'b>(
         &'b self,
         asks: &'b [CapabilityRequest],
         _: &'b CallContext,
         _: Option<Instant>,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<ResolvedResource>, EgressBusy>> + Send + 'b>> {
-        let brought = asks
+        let resolved = asks
             .iter()
             .map(|ask| match ask {
                 CapabilityRequest::File(url) => ResolvedResource::File(self.file(url)),
@@ -83,6 +84,6 @@ impl ResourceResolver for Given {
                 } => ResolvedResource::Columns(self.columns(lookup, features, keys)),
             })
             .collect();
-        Box::pin(std::future::ready(Ok(brought)))
+        Box::pin(std::future::ready(Ok(resolved)))
     }
 }
