@@ -1,6 +1,9 @@
-//! What a handler allocates from: memory that each instance has from its start. Memory that grows is made accessible by the kernel, page by page, and taken back
-//! before the next call: for a photograph that costs as much as half of the work itself. And what nobody has written since an instance began is zero, so that
-//! nobody has to clear it.
+//! The global allocator of a handler: an arena in memory that each instance has from its start.
+//!
+//! Growing a WebAssembly memory is slow: the kernel maps the new pages one by one and takes them
+//! back before the next call. For a photograph this costs as much as half of the work itself.
+//! Memory of a fresh instance is zero, so `alloc_zeroed` clears only bytes that were written
+//! before.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -9,23 +12,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::book::{Book, Taken};
 
-/// What each handler has for small things, bytes: names, shapes, tensors of some hundred elements. A module's memory is whole pages of 64 KiB, so that most hold these without
-/// being larger.
+/// Bytes of the arena for small allocations: names, shapes, tensors of some hundred elements. A
+/// module's memory is whole pages of 64 KiB, so in most modules these bytes add no page.
 const SMALL_ARENA_BYTES: usize = 16 << 10;
 
-/// What is smaller than this is small, bytes.
+/// Allocations below this size, in bytes, are small.
 const LARGE_BYTES: usize = 4 << 10;
 
-/// Places between large things that are taken again.
+/// The most free ranges between large allocations that are reused.
 const HOLES: usize = 32;
 
-/// What everything begins on, bytes: no vector of wasm's is larger.
+/// The alignment of each allocation, in bytes. No vector type of WebAssembly needs more.
 const UNIT: usize = 16;
 
-/// Whether what is allocated stays, in the component that is being made. It must not take what calls need.
+/// Whether allocations stay in the component that is being built. They must not use the arena,
+/// which is for calls.
 static STAYS: AtomicBool = AtomicBool::new(false);
 
-/// Runs a function whose allocations are not the arena's. For what becomes a part of the component, before any call.
+/// Runs a function whose allocations bypass the arena. For data that becomes part of the component,
+/// before any call.
 #[doc(hidden)]
 pub fn before_calls<T>(make: impl FnOnce() -> T) -> T {
     STAYS.store(true, Ordering::Relaxed);
@@ -34,16 +39,17 @@ pub fn before_calls<T>(make: impl FnOnce() -> T) -> T {
     made
 }
 
-/// A global allocator with so many bytes for large things within it. What does not fit is [`System`]'s, which asks the host for more memory.
+/// A global allocator with an arena of `BYTES` bytes for large allocations. Allocations that do not
+/// fit go to [`System`], which grows the memory.
 ///
-/// The export macros make one. It is for instances, which have one thread; elsewhere it cannot be one.
+/// The export macros make one. It is sound only in an instance, which has one thread.
 #[derive(Debug)]
 pub struct Arena<const BYTES: usize> {
     small: Part<SMALL_ARENA_BYTES, 0>,
     large: Part<BYTES, HOLES>,
 }
 
-/// Memory and which of it is taken.
+/// Memory, and the bookkeeping of its allocated ranges.
 #[derive(Debug)]
 #[repr(C, align(16))]
 struct Part<const BYTES: usize, const HOLES: usize> {
@@ -52,7 +58,7 @@ struct Part<const BYTES: usize, const HOLES: usize> {
 }
 
 impl<const BYTES: usize> Arena<BYTES> {
-    /// An empty one.
+    /// An empty allocator.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -76,14 +82,14 @@ impl<const BYTES: usize, const HOLES: usize> Part<BYTES, HOLES> {
         }
     }
 
-    /// Memory for a layout, and how many bytes at its beginning may have been written.
+    /// Memory for a layout, and how many bytes at its beginning may have been written before.
     fn take(&self, layout: Layout) -> Option<(*mut u8, usize)> {
         let bytes = rounded(layout)?;
         let Taken { start, written } = self.with_book(|book| book.take(bytes, BYTES))?;
         Some((self.memory.get().cast::<u8>().wrapping_add(start), written))
     }
 
-    /// Where something lies in it, if it does.
+    /// The offset of an address in the arena, or `None` if it lies outside.
     fn offset(&self, place: *mut u8) -> Option<usize> {
         let first = self.memory.get().cast::<u8>().addr();
         let offset = place.addr().checked_sub(first)?;
@@ -95,12 +101,13 @@ impl<const BYTES: usize, const HOLES: usize> Part<BYTES, HOLES> {
         reason = "a global allocator is shared, and has its book within it"
     )]
     fn with_book<T>(&self, f: impl FnOnce(&mut Book<HOLES>) -> T) -> T {
-        // SAFETY: there is one thread, and what is done with a book allocates nothing, so that nobody else has it meanwhile.
+        // SAFETY: there is one thread, and no operation on a book allocates, so there is no second
+        // reference.
         f(unsafe { &mut *self.book.get() })
     }
 }
 
-/// A layout's bytes as a book has them; none of a kind that it does not have.
+/// The size of a layout, rounded up to `UNIT`; `None` if its alignment is not supported.
 fn rounded(layout: Layout) -> Option<usize> {
     (layout.align() <= UNIT)
         .then(|| layout.size().max(1).checked_next_multiple_of(UNIT))
@@ -112,17 +119,17 @@ fn rounded(layout: Layout) -> Option<usize> {
     unsafe_code,
     reason = "a global allocator is shared between threads, if there are any"
 )]
-// SAFETY: without atomics wasm has one thread.
+// SAFETY: without atomics WebAssembly has one thread.
 unsafe impl<const BYTES: usize> Sync for Arena<BYTES> {}
 
 #[expect(unsafe_code, reason = "a global allocator is unsafe by its nature")]
-// SAFETY: what a part gives out lies in its memory, is aligned to `UNIT` as that memory is, and a book gives no byte out twice before it is given back; all else is
-// `System`'s. None of it panics or allocates.
+// SAFETY: each part returns memory of its own, aligned to `UNIT`. A book allocates no byte twice
+// before it is freed. All other memory comes from `System`. No function here panics or allocates.
 unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match self.take(layout) {
             Some((place, _)) => place,
-            // SAFETY: as this function's.
+            // SAFETY: the caller upholds this function's contract.
             None => unsafe { System.alloc(layout) },
         }
     }
@@ -130,11 +137,11 @@ unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match self.take(layout) {
             Some((place, written)) => {
-                // SAFETY: no more than the bytes that were taken.
+                // SAFETY: no more than the bytes that were allocated.
                 unsafe { ptr::write_bytes(place, 0, written) };
                 place
             }
-            // SAFETY: as this function's.
+            // SAFETY: the caller upholds this function's contract.
             None => unsafe { System.alloc_zeroed(layout) },
         }
     }
@@ -148,7 +155,7 @@ unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
             let end = start.saturating_add(bytes);
             self.small.with_book(|book| book.give_back(start, end));
         } else {
-            // SAFETY: it is of neither part, so that it came from there.
+            // SAFETY: it lies in neither part, so `System` allocated it.
             unsafe { System.dealloc(place, layout) };
         }
     }
@@ -159,20 +166,20 @@ unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
         } else if let Some(start) = self.small.offset(place) {
             self.small.resize(start, layout, size)
         } else {
-            // SAFETY: it is of neither part, so that it came from there.
+            // SAFETY: it lies in neither part, so `System` allocated it.
             return unsafe { System.realloc(place, layout, size) };
         };
         if in_place {
             return place;
         }
-        // SAFETY: the caller says that the size fits a layout of this alignment.
+        // SAFETY: the caller guarantees that the size fits a layout of this alignment.
         let other = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        // SAFETY: as this function's.
+        // SAFETY: the caller upholds this function's contract.
         let moved = unsafe { self.alloc(other) };
         if !moved.is_null() {
-            // SAFETY: both are as large, and one was taken while the other was.
+            // SAFETY: both allocations have at least this size, and they do not overlap.
             unsafe { ptr::copy_nonoverlapping(place, moved, layout.size().min(size)) };
-            // SAFETY: it was taken with this layout.
+            // SAFETY: it was allocated with this layout.
             unsafe { self.dealloc(place, layout) };
         }
         moved
@@ -192,7 +199,7 @@ impl<const BYTES: usize> Arena<BYTES> {
 }
 
 impl<const BYTES: usize, const HOLES: usize> Part<BYTES, HOLES> {
-    /// Whether what lies there has another size now, where it is.
+    /// Changes the size of an allocation in place; whether that was possible.
     fn resize(&self, start: usize, layout: Layout, size: usize) -> bool {
         let other = Layout::from_size_align(size, layout.align());
         let (Some(old), Some(new)) = (rounded(layout), other.ok().and_then(rounded)) else {
@@ -222,7 +229,7 @@ impl<const BYTES: usize, const HOLES: usize> Part<BYTES, HOLES> {
 mod tests {
     use super::*;
 
-    /// What is held, and the byte that all of it is.
+    /// An allocation in the test, and the byte that fills it.
     struct Held {
         place: *mut u8,
         layout: Layout,
@@ -254,7 +261,7 @@ mod tests {
         let (mut inside, mut moved) = (0, 0);
         for turn in 0..10_000 {
             let byte = u8::try_from(turn % 251).unwrap();
-            // Of every size that is told apart, and some that fit nowhere.
+            // Sizes of every class, and some that fit nowhere.
             let size =
                 [1, 15, 700, 4_096, 9_000, 70_000, 300_000].map(|most| 1 + next(most))[next(7)];
             match next(5) {
@@ -319,7 +326,7 @@ mod tests {
             assert!(old.is_whole());
             unsafe { arena.dealloc(old.place, old.layout) };
         }
-        // All of it is free again.
+        // Everything is free again.
         let whole = layout(256 << 10, 16);
         let place = unsafe { arena.alloc_zeroed(whole) };
         assert_eq!(arena.large.offset(place), Some(0));
@@ -332,7 +339,7 @@ mod tests {
         let first = layout(8 << 10, 1);
         let place = unsafe { arena.alloc(first) };
         assert_eq!(unsafe { arena.realloc(place, first, 48 << 10) }, place);
-        // Beyond the arena it moves, and leaves what it had.
+        // When it outgrows the arena it moves, and frees its old range.
         let moved = unsafe { arena.realloc(place, layout(48 << 10, 1), 80 << 10) };
         assert_eq!(arena.large.offset(moved), None);
         assert_eq!(arena.large.offset(unsafe { arena.alloc(first) }), Some(0));

@@ -1,6 +1,7 @@
-//! Which bytes of an arena are taken: offsets alone, no memory. It forgets what it has no place to note, which then stays taken.
+//! Bookkeeping of an arena: which offsets are allocated. A freed range that cannot be recorded
+//! stays allocated.
 
-/// Bytes from `start` on and before `end`, offsets into an arena.
+/// A range of offsets in an arena: from `start`, before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     start: usize,
@@ -15,20 +16,21 @@ impl Span {
     }
 }
 
-/// What was taken: where it starts, and how many of its first bytes may have been written since the instance began. The others are zero.
+/// An allocated range: where it starts, and how many of its first bytes may have been written since
+/// the instance started. The other bytes are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     pub start: usize,
     pub written: usize,
 }
 
-/// The bytes of one arena, and up to `HOLES` places between taken ones that were given back. All of it is zero at first, so that a module that holds one needs no
-/// data for it.
+/// The state of one arena, with up to `HOLES` free ranges between allocated ones. Its initial value
+/// is all zeros, so a module that holds one needs no data segment for it.
 #[derive(Debug)]
 pub struct Book<const HOLES: usize> {
-    /// Everything from here on is free.
+    /// Everything from this offset is free.
     top: usize,
-    /// Nothing from here on was ever taken.
+    /// Nothing from this offset was ever allocated.
     untouched: usize,
     holes: [Span; HOLES],
 }
@@ -42,7 +44,8 @@ impl<const HOLES: usize> Book<HOLES> {
         }
     }
 
-    /// Takes as many bytes, at least one, of an arena of `room` bytes: of the smallest hole that they fit, or beyond all that is taken.
+    /// Allocates `bytes` bytes, at least one, in an arena of `room` bytes. Uses the smallest hole
+    /// that fits, or else the free bytes at the top.
     pub fn take(&mut self, bytes: usize, room: usize) -> Option<Taken> {
         let fitting = self.holes.iter_mut().filter(|hole| hole.bytes() >= bytes);
         if let Some(hole) = fitting.min_by_key(|hole| hole.bytes()) {
@@ -60,7 +63,7 @@ impl<const HOLES: usize> Book<HOLES> {
         Some(Taken { start, written })
     }
 
-    /// Whether what was taken from `start` to `end` is now taken to `end` and as many bytes further.
+    /// Extends the allocation that ends at `end` by `bytes` in place; whether that was possible.
     pub fn extend(&mut self, end: usize, bytes: usize, room: usize) -> bool {
         if end == self.top {
             let raised = self.raise(bytes, room);
@@ -77,7 +80,7 @@ impl<const HOLES: usize> Book<HOLES> {
         }
     }
 
-    /// Gives back what was taken from `start` on and before `end`, or the end of it.
+    /// Frees the range from `start` to `end`: an allocation, or the end of one.
     pub fn give_back(&mut self, start: usize, end: usize) {
         let mut free = Span { start, end };
         for hole in &mut self.holes {
@@ -99,7 +102,7 @@ impl<const HOLES: usize> Book<HOLES> {
         }
     }
 
-    /// Takes bytes from the top; the new top.
+    /// Allocates bytes at the top; the new top.
     fn raise(&mut self, bytes: usize, room: usize) -> Option<usize> {
         let end = self.top.checked_add(bytes).filter(|end| *end <= room)?;
         self.top = end;
@@ -130,7 +133,7 @@ mod tests {
         assert_eq!(take(&mut book, 100), Some((400, 0)));
         assert_eq!(take(&mut book, 300), Some((500, 0)));
         assert_eq!(take(&mut book, 201), None);
-        // A hole, its rest, and then both again as one.
+        // A hole, the rest of it, and then both again as one.
         book.give_back(0, 400);
         assert_eq!(take(&mut book, 150), Some((0, 150)));
         assert_eq!(take(&mut book, 250), Some((150, 250)));
@@ -138,7 +141,7 @@ mod tests {
         book.give_back(400, 500);
         book.give_back(150, 400);
         assert_eq!(take(&mut book, 500), Some((0, 500)));
-        // From the top: written up to where anything ever was.
+        // From the top: written up to the highest offset that was ever allocated.
         book.give_back(500, 800);
         assert_eq!(take(&mut book, 400), Some((500, 300)));
         assert_eq!(take(&mut book, usize::MAX), None);
@@ -170,7 +173,7 @@ mod tests {
         }
         book.give_back(0, 100);
         assert_eq!(book.take(100, ROOM).unwrap().start, 300);
-        // The last is noted without a place.
+        // There is no slot to record the last one.
         book.give_back(300, 400);
         assert_eq!(book.take(50, ROOM).unwrap().start, 300);
     }

@@ -1,4 +1,5 @@
-// Before the model: `image` FP32 of any shape, each element less `mean` and times `scale`, as the configuration says.
+// Before the model: subtracts `mean` from each element of `image` (FP32, any shape) and multiplies
+// by `scale`. Both are set in the configuration.
 import { NdArray } from "./kit.js";
 import { BadInput, Fault, Raw, config } from "./tensorgate.js";
 
@@ -7,7 +8,7 @@ export function preprocess(input) {
   if (input instanceof Raw) throw new BadInput("expected tensors, not a body");
   if (input.length !== 1) throw new BadInput("expected one tensor");
   const [mean, scale] = [number("mean", 0), number("scale", 1)];
-  // In the tensor kit: elements never become numbers of JavaScript's.
+  // Computed in the tensor kit: the elements never become JavaScript numbers.
   return [NdArray.from(input[0], "FP32").sub(mean).mul(scale).tensor("image")];
 }
 
