@@ -29,10 +29,13 @@
 /** The input is bad: the caller gets 400. The text goes to the log. */
 export class BadInput extends Error {}
 
-/** The handler failed: the caller gets 500. The text goes to the log. Other exceptions are faults too. */
+/**
+ * The handler failed: the caller gets 500. The text goes to the log. Any other exception is a fault
+ * too, and is logged with its stack.
+ */
 export class Fault extends Error {}
 
-/** The typed array of each datatype. FP16 and BF16 are read as Float32Array, and written from numbers. */
+/** The typed array of each datatype. FP16 and BF16 are converted from and to Float32Array. */
 const ARRAYS = {
   BOOL: Uint8Array,
   UINT8: Uint8Array,
@@ -49,7 +52,9 @@ const ARRAYS = {
 
 const HALVES = { FP16: [fromHalf, toHalf], BF16: [fromBrain, toBrain] };
 
-/** A tensor: its name in the contract, datatype, shape, and elements, row-major and little-endian. */
+/**
+ * A tensor: its name in the contract, datatype, shape, and elements, row-major and little-endian.
+ */
 export class Tensor {
   /**
    * @param {string} name
@@ -86,7 +91,10 @@ export class Tensor {
     return half ? Float32Array.from(values, half[0]) : values;
   }
 
-  /** The items of a BYTES tensor, as Uint8Arrays. Throws BadInput for other tensors, and for bad lengths. */
+  /**
+   * The items of a BYTES tensor, as Uint8Arrays. Throws BadInput for other tensors, and if the
+   * lengths do not fit its data and shape.
+   */
   items() {
     if (this.datatype !== "BYTES") throw new BadInput(`tensor "${this.name}" is ${this.datatype}, not BYTES`);
     const { data } = this;
@@ -161,7 +169,7 @@ export function text(data) {
 let host = null;
 let entries = {};
 
-/** The value of a key in the policy's `config:` of this handler, or null if the policy does not set it. */
+/** The value of a key in the policy's `config:` of this handler, or null if it is not set. */
 export function config(key) {
   return host ? host.config.get(key) : (entries[key] ?? null);
 }
@@ -171,10 +179,14 @@ const write = (level) => (message) => {
   else console.error(`${level}: ${message}`);
 };
 
-/** The operator's log. Lines over the host's bound are dropped and counted, which is never an error. */
+/**
+ * The operator's log. Lines over the host's bound are dropped and counted, which is never an error.
+ */
 export const log = { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
 
-/** For unit tests, which have no host: sets what `config` returns, in place of all earlier entries. */
+/**
+ * For unit tests, which have no host: sets what `config` returns, in place of all earlier entries.
+ */
 export function setConfig(all) {
   entries = { ...all };
 }
@@ -188,7 +200,10 @@ function count(shape) {
   return shape.reduce((product, dim) => product * dim, 1);
 }
 
-/** A number as an element. Whole numbers that do not fit the type are faults; a typed array would wrap. */
+/**
+ * Converts a number to an element. Whole numbers that do not fit are faults, where a typed array
+ * would wrap them.
+ */
 function fit(value, datatype) {
   if (datatype.startsWith("FP")) return Number(value);
   if (datatype === "BOOL") return value ? 1 : 0;

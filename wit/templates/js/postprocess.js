@@ -3,7 +3,10 @@
 import { NdArray } from "./kit.js";
 import { Fault } from "./tensorgate.js";
 
-/** @param {import("./tensorgate.js").Tensor[]} outputs @returns {import("./tensorgate.js").Tensor[]} */
+/**
+ * @param {import("./tensorgate.js").Tensor[]} outputs
+ * @returns {import("./tensorgate.js").Tensor[]}
+ */
 export function postprocess(outputs) {
   if (outputs.length !== 1) throw new Fault("expected one tensor");
   if (outputs[0].shape.length !== 2) throw new Fault("expected [n, classes]");

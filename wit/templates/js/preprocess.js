@@ -3,7 +3,10 @@
 import { NdArray } from "./kit.js";
 import { BadInput, Fault, Raw, config } from "./tensorgate.js";
 
-/** @param {import("./tensorgate.js").Tensor[] | Raw} input @returns {import("./tensorgate.js").Tensor[]} */
+/**
+ * @param {import("./tensorgate.js").Tensor[] | Raw} input
+ * @returns {import("./tensorgate.js").Tensor[]}
+ */
 export function preprocess(input) {
   if (input instanceof Raw) throw new BadInput("expected tensors, not a body");
   if (input.length !== 1) throw new BadInput("expected one tensor");
