@@ -99,15 +99,12 @@ function granted(field) {
   if (host) throw new Error(`this component was built without a \`${field}:\` in its handler.yaml`);
 }
 
-/** For unit tests: sets a file that `fetch` finds. All others are a `Missing` with "not-found". */
+/** Sets a file that `fetch` finds in unit tests. All others are a `Missing` with "not-found". */
 export function setFile(url, contentType, data) {
   files.set(url, new File(contentType, data));
 }
 
-/**
- * For unit tests: sets the value of a feature for a key, which `lookup` finds. All others have
- * none.
- */
+/** Sets the value of a feature for a key, which `lookup` finds in unit tests. All others have none. */
 export function setFeature(name, feature, key, value) {
   features.set(JSON.stringify([name, feature, key]), value);
 }

@@ -184,9 +184,7 @@ const write = (level) => (message) => {
  */
 export const log = { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
 
-/**
- * For unit tests, which have no host: sets what `config` returns, in place of all earlier entries.
- */
+/** Sets what `config` returns in unit tests, in place of all earlier entries. */
 export function setConfig(all) {
   entries = { ...all };
 }
