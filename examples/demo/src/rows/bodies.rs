@@ -1,4 +1,4 @@
-//! Bodies that two readers could read in two ways, that unfold, or that say more than a tensor.
+//! Bodies that are ambiguous, that expand when decompressed, or that contain more than tensors.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{Keys, Row, deny};
 use crate::request::{GZIP, gzip, http, image, infer_path, rest, rest_text};
 use crate::split::Split;
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let input = image(&split.pixels(0, 1));
     let good = json!({"inputs": [input]}).to_string();

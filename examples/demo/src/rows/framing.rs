@@ -1,4 +1,4 @@
-//! How a request is cut into bytes: chunks, gRPC frames, lengths that lie.
+//! Framing of requests: chunks, gRPC frames, false lengths.
 
 use serde_json::json;
 use tensorgate_client::grpc::frame;
@@ -12,12 +12,12 @@ use crate::request::{
 };
 use crate::split::Split;
 
-/// One-byte chunks of one body: enough to show that each costs what a byte costs.
+/// One-byte chunks of one body: enough to show that a chunk costs no more than its bytes.
 const TINY_CHUNKS: usize = 50_000;
-/// Beyond the policy's `body_bytes`.
+/// More than the policy's `body_bytes`.
 const LARGE_BODY_BYTES: usize = 3 << 20;
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let good = json!({"inputs": [image(&split.pixels(4, 1))]}).to_string();
     let padded = |bytes: usize| format!("{good}{}", " ".repeat(bytes));

@@ -8,10 +8,10 @@ use super::{Keys, Row, Server, deny, serve};
 use crate::request::{Request, grpc_infer, http, image, infer_path, rest};
 use crate::split::Split;
 
-/// Images of a large batch: 600 KiB of binary data.
+/// Images in a large batch: 600 KiB of binary data.
 const LARGE: usize = 2_400;
 
-/// What is sent to each of the two, and what the rows are called.
+/// The two gates, and the titles of their rows.
 const TITLES: [(Server, [&str; 6]); 2] = [
     (
         Server::Istio,
@@ -37,7 +37,7 @@ const TITLES: [(Server, [&str; 6]); 2] = [
     ),
 ];
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let digit = format!("digit {}", split.label(0));
     let body = json!({"inputs": [image(&split.pixels(0, 1))]});

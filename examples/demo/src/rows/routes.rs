@@ -1,5 +1,5 @@
-//! Models that are not granted, and the management routes of the servers that may stand behind a gate: none of them leads anywhere,
-//! whoever asks.
+//! Models that are not granted, and management routes of inference servers. All of them are
+//! rejected for every client.
 
 use serde_json::json;
 
@@ -7,11 +7,11 @@ use super::{Keys, Row, deny};
 use crate::request::{grpc_call, http, image, rest};
 use crate::split::Split;
 
-/// A model repository's file, as Triton takes one in a load request: it would run.
+/// A file for the model repository, as Triton accepts one in a load request. It would be executed.
 const FILE_OVERRIDE: &[u8] =
     br#"{"parameters":{"config":"{\"backend\":\"python\"}","file:1/model.py":"aW1wb3J0IG9z"}}"#;
 
-/// Management routes, each with the server that would obey: method, path and body.
+/// Management routes, each with the server that implements it: method, path and body.
 const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
     (
         "repository load, REST",
@@ -101,7 +101,7 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
     ),
 ];
 
-/// What servers of language models would do at once: path and body.
+/// Routes of language-model servers: path and body.
 const LANGUAGE: [(&str, &str, &[u8]); 2] = [
     (
         "vLLM: a tensor to unpickle",
@@ -115,7 +115,7 @@ const LANGUAGE: [(&str, &str, &[u8]); 2] = [
     ),
 ];
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let body = json!({"inputs": [image(&split.pixels(0, 1))]});
     let mut rows = vec![
@@ -135,7 +135,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
         let request = http(method, path, &credential, body.to_vec());
         deny(title, "not-an-inference-route", request)
     }));
-    // Known routes, and no model of this policy's is behind them.
+    // Known routes, to which this policy maps no model.
     let [key] = credential;
     let json = [key, ("content-type", "application/json")];
     rows.extend(LANGUAGE.map(|(title, path, body)| {

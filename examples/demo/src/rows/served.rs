@@ -1,4 +1,5 @@
-//! What the gate serves: real digits in every spelling, and what it says of itself and of the model.
+//! Requests that are served: real digits in every protocol, and metadata of the server and the
+//! model.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ use crate::split::Split;
 /// Real held-out digits.
 const IMAGES: &str = "examples/images";
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
     let digit = |index| format!("digit {}", split.label(index));
     let get = |path: &str, pairs: &[(&str, &str)]| http("GET", path, pairs, Vec::new());

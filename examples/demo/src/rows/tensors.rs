@@ -1,4 +1,4 @@
-//! Tensors that break the model's contract.
+//! Tensors that violate the model's contract.
 
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::request::{
 };
 use crate::split::{PIXELS, Split};
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let pixels = split.pixels(0, 1);
     let with_first = |first: f32| {
@@ -187,7 +187,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     ]
 }
 
-/// An image, and a text whose length, read as an int32, is below zero.
+/// An image, and a text with a length that is negative as an int32.
 fn with_note(pixels: &[f32]) -> Vec<u8> {
     let image: Vec<u8> = pixels
         .iter()

@@ -1,4 +1,4 @@
-//! Tokens of an issuer: two that prove a client, and those that are made to look as if they did.
+//! Tokens of an issuer: two that identify a client, and forged ones.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,10 +11,10 @@ use crate::request::{Request, infer_text};
 use crate::secured::{Key, Secured};
 use crate::split::Split;
 
-/// Seconds that a token lives.
+/// The lifetime of a token, in seconds.
 const LIFETIME_S: u64 = 300;
 
-/// Claims of a token for a client, made now.
+/// Claims of a token for a client, issued now.
 pub fn claims(subject: &str) -> Result<Value> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -26,7 +26,7 @@ pub fn claims(subject: &str) -> Result<Value> {
     )
 }
 
-/// A header of the issuer's key for ES256, with something put in.
+/// A token header for the issuer's ES256 key, with further members.
 pub fn es256(more: &Value) -> Value {
     with(&json!({"alg": "ES256", "kid": "ec", "typ": "JWT"}), more)
 }
@@ -39,12 +39,12 @@ fn with(value: &Value, more: &Value) -> Value {
     value
 }
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let tokens = &secured.tokens;
     let claims = claims("svc-web")?;
     let ask = |token: String| Request::Tls {
-        caller: secured.nobody.clone(),
+        caller: secured.anonymous.clone(),
         bytes: infer_text(&format!("authorization: Bearer {token}\r\n"), split, 0),
     };
     let send = |header: &Value, claims: &Value, key: Key| ask(tokens.token(header, claims, key));
