@@ -183,7 +183,7 @@ async fn send(row: &Row, gates: &Gates) -> Result<Reply> {
             let served = first.ask(body).await?;
             ensure!(
                 served.status == 200,
-                "the one under way was answered {}",
+                "the request in flight was answered {}",
                 served.status
             );
             reply

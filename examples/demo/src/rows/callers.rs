@@ -23,7 +23,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     vec![
         deny("no credential", "unauthenticated", with(&[])),
         deny(
-            "a key that nobody has",
+            "an unknown key",
             "unauthenticated",
             with(&[("x-api-key", UNKNOWN_KEY.trim())]),
         ),

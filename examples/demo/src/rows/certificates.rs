@@ -31,12 +31,12 @@ pub fn rows(secured: &Secured, split: &Split) -> Vec<Row> {
             ask(&secured.engine, ""),
         ),
         deny(
-            "no certificate, and nothing else",
+            "no certificate and no other credential",
             "unauthenticated",
             ask(&secured.anonymous, ""),
         ),
         deny(
-            "a certificate that a header only tells of",
+            "a certificate only in a forged header",
             "unauthenticated",
             ask(&secured.anonymous, FORGED),
         ),
@@ -44,6 +44,6 @@ pub fn rows(secured: &Secured, split: &Split) -> Vec<Row> {
             "a certificate of another authority",
             ask(&secured.impostor, ""),
         ),
-        cut("a certificate that was revoked", ask(&secured.revoked, "")),
+        cut("a revoked certificate", ask(&secured.revoked, "")),
     ]
 }

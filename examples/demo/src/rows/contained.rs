@@ -13,7 +13,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let over = Row {
         times: 6,
         ..deny(
-            "the sixth request of five a minute",
+            "the sixth request at a limit of five a minute",
             "rate-limited",
             rest(&keys.burst, "digits", &body),
         )
@@ -22,7 +22,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     vec![
         over,
         serve(
-            "all elements of an hour in one batch",
+            "an hour's quota of elements in one batch",
             "32 digits",
             count_of_json,
             rest(&keys.batch, "digits", &batch),

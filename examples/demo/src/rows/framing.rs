@@ -90,12 +90,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             framed(padded(TINY_CHUNKS), Framing::Chunked(1)),
         ),
         deny(
-            "a body past its bound that says so",
+            "a body over the limit, length declared",
             "body-too-large",
             framed(padded(LARGE_BODY_BYTES), Framing::Length),
         ),
         deny(
-            "a body past its bound that does not",
+            "a body over the limit, length not declared",
             "body-too-large",
             framed(padded(LARGE_BODY_BYTES), Framing::Chunked(64 << 10)),
         ),
@@ -121,27 +121,27 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             binary(256),
         ),
         deny(
-            "binary data said to be longer than it is",
+            "binary data shorter than declared",
             "malformed",
             binary(4096),
         ),
         deny(
-            "a binary part said to begin before the body",
+            "a binary part at a negative offset",
             "ambiguous-request",
             lying("-1"),
         ),
         deny(
-            "a binary part said to begin at 1 and something",
+            "a binary part at a malformed offset",
             "ambiguous-request",
             lying("1x"),
         ),
         deny(
-            "a binary part said to begin after the body's end",
+            "a binary part after the end of the body",
             "ambiguous-request",
             lying("99999999999"),
         ),
         deny(
-            "a gRPC message said to be compressed",
+            "a gRPC message marked as compressed",
             "unsupported-encoding",
             grpc_body(&keys.scorer, INFER, compressed),
         ),
@@ -151,7 +151,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             grpc_body(&keys.scorer, INFER, [frame(&one), frame(&one)].concat()),
         ),
         deny(
-            "raw and typed contents, of two minds",
+            "raw and typed contents that differ",
             "malformed",
             grpc_call(&keys.scorer, INFER, &message(Some(typed))),
         ),

@@ -19,7 +19,7 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let slow = format!("{bearer}expect: 100-continue\r\n");
     Ok(vec![
         deny(
-            "a second request at once, where one may be",
+            "a second concurrent request at a limit of one",
             "concurrency",
             Request::Beside {
                 caller: secured.anonymous.clone(),

@@ -20,7 +20,7 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
         b"{}",
     ),
     (
-        "repository load with a file of the caller's",
+        "repository load with an uploaded file",
         "POST",
         "/v2/repository/models/digits/load",
         FILE_OVERRIDE,
@@ -44,7 +44,7 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
         br#"{"trace_file":"/etc/cron.d/x"}"#,
     ),
     (
-        "shared memory, registered",
+        "shared memory registration",
         "POST",
         "/v2/systemsharedmemory/region/x/register",
         br#"{"key":"/triton_python_backend_shm","byte_size":64}"#,
@@ -75,26 +75,26 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
         b"{}",
     ),
     (
-        "MLServer: an environment that would be unpacked",
+        "MLServer: an environment archive to unpack",
         "POST",
         "/v2/repository/models/digits/load",
         br#"{"parameters":{"environment_tarball":"/tmp/x.tar.gz"}}"#,
     ),
     (
-        "unload, of a name outside the repository",
+        "unload of a path outside the repository",
         "POST",
         "/v2/repository/models/..%2f..%2fetc/unload",
         b"{}",
     ),
     ("Vertex AI's route", "POST", "/predict", b"{}"),
     (
-        "TF Serving's route, which it takes in capitals",
+        "TF Serving's route in capitals",
         "POST",
         "/V1/MODELS/digits:predict",
         b"{}",
     ),
     (
-        "a model's name behind a percent sign",
+        "a percent-encoded model name",
         "POST",
         "/v2/models/%64igits/infer",
         b"{}",
@@ -109,7 +109,7 @@ const LANGUAGE: [(&str, &str, &[u8]); 2] = [
         br#"{"model":"x","prompt_embeds":"gAQu"}"#,
     ),
     (
-        "an LLM's million answers",
+        "an LLM: a million answers",
         "/v1/chat/completions",
         br#"{"model":"x","n":1000000,"max_tokens":1000000}"#,
     ),

@@ -85,7 +85,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             instances(&keys.scorer, "digits", &split.pixels(0, 1)),
         ),
         serve(
-            "the model's status as TF Serving tells it",
+            "the model's status in TF Serving's format",
             "AVAILABLE",
             state,
             get("/v1/models/digits", &[("x-api-key", &keys.scorer)]),
@@ -104,7 +104,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             ),
         ),
         serve(
-            "digits in JSON of the model's own",
+            "digits in the model's own JSON format",
             digit(0),
             best_of_results,
             recognise(&keys.scorer, &named_images(&split.pixels(0, 2))),

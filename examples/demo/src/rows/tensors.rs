@@ -49,7 +49,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             ),
         ),
         deny(
-            "TorchServe: a form whose boundary stands in its file",
+            "TorchServe: a file that contains the boundary",
             "malformed",
             posted_file(
                 &keys.scorer,
@@ -59,7 +59,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             ),
         ),
         deny(
-            "TorchServe: a file of another type than the model takes",
+            "TorchServe: a file of an unsupported type",
             "unsupported-media-type",
             posted_file(
                 &keys.scorer,
@@ -74,12 +74,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             prediction(&keys.scorer, "digits", r#"{"data":[1],"image":[1]}"#.into()),
         ),
         deny(
-            "JSON of the model's own: a member that no place is at",
+            "the model's own JSON: an unknown member",
             "malformed",
             recognise(&keys.scorer, &json!({"images": [], "model_path": "/"})),
         ),
         deny(
-            "JSON of the model's own: rows that lack their pixels",
+            "the model's own JSON: rows without pixels",
             "missing-input",
             recognise(&keys.scorer, &json!({"images": [{"name": "a digit"}]})),
         ),
@@ -104,7 +104,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             )])),
         ),
         deny(
-            "BOOL of 2147483648 by 1, of which nothing comes",
+            "BOOL of 2147483648 by 1, without data",
             "datatype",
             send(json!([tensor("image", "BOOL", &[1 << 31, 1], &[])])),
         ),
@@ -114,7 +114,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             grpc_shape(&keys.scorer, "digits", &[1 << 31, 1, 1, 1]),
         ),
         deny(
-            "a dim below zero, over gRPC",
+            "a negative dim, over gRPC",
             "shape",
             grpc_shape(&keys.scorer, "digits", &[-1, 1, 8, 8]),
         ),

@@ -18,7 +18,7 @@ const LIFETIME_S: u64 = 300;
 pub fn claims(subject: &str) -> Result<Value> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .context("the clock stands before 1970")?
+        .context("the clock is before 1970")?
         .as_secs();
     Ok(
         json!({"iss": "https://login.corp.example", "sub": subject, "aud": "tensorgate",
@@ -61,24 +61,24 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let no = "unauthenticated";
     Ok(vec![
         serve(
-            "an ES256 token of the issuer's",
+            "an ES256 token of the issuer",
             digit(),
             best_of_json,
             send(&ec, &claims, Key::Es256),
         ),
         serve(
-            "an EdDSA token of the issuer's",
+            "an EdDSA token of the issuer",
             digit(),
             best_of_json,
             send(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, Key::EdDsa),
         ),
         deny(
-            "a token that nobody signed (`none`)",
+            "an unsigned token (`none`)",
             no,
             send(&json!({"alg": "none"}), &claims, Key::None),
         ),
         deny(
-            "an HMAC under the issuer's public key",
+            "an HMAC with the issuer's public key",
             no,
             send(
                 &json!({"alg": "HS256", "kid": "ec"}),
@@ -87,27 +87,23 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
             ),
         ),
         deny(
-            "the same, said to be ES256",
+            "the same, declared as ES256",
             no,
             send(&ec, &claims, Key::HmacOfPublic),
         ),
         deny(
-            "a token of another's key",
+            "a token signed with another key",
             no,
             send(&ec, &claims, Key::Mallory),
         ),
-        deny(
-            "a token that has expired",
-            no,
-            send(&ec, &expired, Key::Es256),
-        ),
+        deny("an expired token", no, send(&ec, &expired, Key::Es256)),
         deny(
             "a token for another audience",
             no,
             send(&ec, &with(&claims, &json!({"aud": "billing"})), Key::Es256),
         ),
         deny(
-            "a token that says where its key is (`jku`)",
+            "a token with a key URL (`jku`)",
             no,
             send(
                 &es256(&json!({"jku": "https://keys.example/jwks.json"})),
@@ -116,7 +112,7 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
             ),
         ),
         deny(
-            "a token that brings its own key (`jwk`)",
+            "a token with its own key (`jwk`)",
             no,
             send(
                 &es256(&json!({"kid": "mine", "jwk": tokens.mallorys()})),
