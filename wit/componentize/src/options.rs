@@ -11,7 +11,7 @@ example:
   cargo build --release --target wasm32-unknown-unknown
   tensorgate-componentize target/wasm32-unknown-unknown/release/resize.wasm -o resize.wasm";
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     /// The core module's path.
@@ -20,7 +20,7 @@ pub struct Options {
     pub output: String,
 }
 
-/// Reads the arguments after the program's name; `None` if they ask for help.
+/// Parses the arguments after the program's name; `None` if they ask for help.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Option<Options>, String> {
     let mut arguments = arguments.into_iter();
     let (mut core, mut output) = (None, None);

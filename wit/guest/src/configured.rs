@@ -28,7 +28,7 @@ fn kept() -> &'static OnceLock<&'static [u8]> {
 /// of the bytes, their length. For [`crate::export_configure`].
 #[doc(hidden)]
 #[inline]
-pub fn told(outcome: Result<Vec<u8>, String>) -> &'static [usize; 3] {
+pub fn outcome_words(outcome: Result<Vec<u8>, String>) -> &'static [usize; 3] {
     let (good, bytes) = match outcome {
         Ok(made) => (1, made),
         Err(why) => (0, why.into_bytes()),

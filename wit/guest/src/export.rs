@@ -182,7 +182,7 @@ macro_rules! export_configure {
             #[unsafe(export_name = "tensorgate-configure")]
             extern "C" fn run_configure_of_tensorgate() {
                 $crate::log_panics();
-                OUTCOME.get_or_init(|| $crate::told($function()));
+                OUTCOME.get_or_init(|| $crate::outcome_words($function()));
             }
             #[cfg(target_arch = "wasm32")]
             #[unsafe(export_name = "tensorgate-made")]

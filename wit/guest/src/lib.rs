@@ -77,7 +77,7 @@ pub use bindings::preprocess::Payload;
 pub use bindings::preprocess::tensorgate::handler::types::{Datatype, Error, RawBody, Tensor};
 pub use configured::configured;
 #[doc(hidden)]
-pub use configured::{keep, told};
+pub use configured::{keep, outcome_words};
 pub use element::Element;
 pub use export::{Postprocess, Preprocess, log_panics};
 pub use fetch::{Failure, File, fetch};

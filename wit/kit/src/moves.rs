@@ -1,4 +1,4 @@
-//! What moves elements and never looks at one: other dims, another order, a part, more around, several together.
+//! Operations that only move elements: reshape, transpose, slice, gather, pad, fit, concatenate.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -12,25 +12,25 @@ use crate::array::{Array, count};
 use crate::datatype::with_size;
 use crate::failure::{Failure, datatype, value};
 
-/// Rows and columns of a tile: what fits a cache, and what a turn of a loop handles.
+/// Rows and columns of a tile, which fits a cache and is one iteration of a loop.
 const TILE: usize = 16;
 
-/// Elements of an axis: `count` of them from `start` on, each `step` from the one before.
+/// A range of an axis: `count` elements from `start`, `step` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The first one's index.
+    /// The index of the first element.
     pub start: usize,
-    /// How many.
+    /// The number of elements.
     pub count: usize,
-    /// From one to the next; may be negative, never 0.
+    /// The distance between elements; may be negative, never 0.
     pub step: isize,
 }
 
 impl Array {
-    /// The same elements in other dims.
+    /// The same elements in another shape.
     ///
     /// # Errors
-    /// If there are not as many.
+    /// If the number of elements differs.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self, Failure> {
         if count(shape)? != self.len() {
             return Err(value(format!(
@@ -44,10 +44,10 @@ impl Array {
         })
     }
 
-    /// The dims in another order.
+    /// Permutes the dimensions.
     ///
     /// # Errors
-    /// If `axes` does not name each once.
+    /// If `axes` does not name each axis once.
     pub fn transpose(&self, axes: &[usize]) -> Result<Self, Failure> {
         let mut sorted = axes.to_vec();
         sorted.sort_unstable();
@@ -81,10 +81,10 @@ impl Array {
         Ok(made)
     }
 
-    /// Some of each axis; a crop.
+    /// A range of each axis, as in a crop.
     ///
     /// # Errors
-    /// If there is not a span for each axis, or one leaves its axis.
+    /// If there is not a span for each axis, or one is out of bounds.
     pub fn slice(&self, spans: &[Span]) -> Result<Self, Failure> {
         if spans.len() != self.shape.len() {
             return Err(value(format!(
@@ -107,10 +107,10 @@ impl Array {
         Ok(made)
     }
 
-    /// The indices of one axis that are listed, in that order, as often as they are.
+    /// Selects indices of one axis, in their order and with repetitions.
     ///
     /// # Errors
-    /// If the axis or an index is none.
+    /// If the axis or an index does not exist.
     pub fn gather(&self, axis: usize, indices: &[usize]) -> Result<Self, Failure> {
         let (outer, dim, inner) = self.around(axis)?;
         if let Some(wrong) = indices.iter().find(|index| **index >= dim) {
@@ -135,10 +135,11 @@ impl Array {
         Ok(made)
     }
 
-    /// More elements before and after those of each axis.
+    /// Adds elements before and after each axis.
     ///
     /// # Errors
-    /// If there are not as many of both as there are axes, the type cannot hold the value, or there would be too many elements.
+    /// If there is not a width for each axis, the value does not fit the type, or there are too
+    /// many elements.
     pub fn pad(&self, before: &[usize], after: &[usize], fill: f64) -> Result<Self, Failure> {
         let dims = self.shape.len();
         if before.len() != dims || after.len() != dims {
@@ -161,10 +162,10 @@ impl Array {
         Ok(made)
     }
 
-    /// An axis cut or padded to a length, at its end.
+    /// Truncates or pads an axis to a length, at its end.
     ///
     /// # Errors
-    /// If there is no such axis, the type cannot hold the value, or there would be too many elements.
+    /// If the axis does not exist, the value does not fit the type, or there are too many elements.
     pub fn fit(&self, axis: usize, length: usize, fill: f64) -> Result<Self, Failure> {
         let (_, dim, _) = self.around(axis)?;
         if length <= dim {
@@ -183,10 +184,10 @@ impl Array {
         self.pad(&none, &after, fill)
     }
 
-    /// Arrays one after the other along an axis.
+    /// Joins arrays along an axis.
     ///
     /// # Errors
-    /// If there is none, or another dim or the type of one differs.
+    /// If there is no array, or another dimension or a type differs.
     pub fn concat(arrays: &[&Self], axis: usize) -> Result<Self, Failure> {
         let Some(first) = arrays.first() else {
             return Err(value("nothing to concatenate"));
@@ -230,10 +231,10 @@ impl Array {
         Ok(made)
     }
 
-    /// Elements before an axis, of it, and behind it.
+    /// The numbers of elements before an axis, of the axis, and after it.
     ///
     /// # Errors
-    /// If there is no such axis.
+    /// If the axis does not exist.
     pub(crate) fn around(&self, axis: usize) -> Result<(usize, usize, usize), Failure> {
         let dims = self.shape.len();
         let dim = *self
@@ -256,7 +257,7 @@ fn view_mut<'a, T>(shape: &[usize], data: &'a mut [T]) -> Result<ArrayViewMutD<'
     ArrayViewMutD::from_shape(IxDyn(shape), data).map_err(|_| value("an array out of order"))
 }
 
-/// A span in ndarray's words, where a negative step begins at the end of its range.
+/// Converts a span to ndarray's slice, in which a negative step starts at the end of the range.
 fn slice(span: Span, dim: usize) -> Result<Slice, Failure> {
     let wrong = || value(format!("{span:?} of an axis of {dim}"));
     if span.step == 0 {
@@ -279,12 +280,13 @@ fn slice(span: Span, dim: usize) -> Result<Slice, Failure> {
     Ok(Slice::new(low, Some(high + 1), span.step))
 }
 
-/// Dims without those of 1 and with those that stay neighbours as one, and the order of what is left.
+/// The shape without dimensions of 1, with adjacent dimensions merged, and the order of the
+/// remaining ones.
 fn merged(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut groups: Vec<(usize, usize)> = Vec::new();
     let mut end = None;
     for axis in axes.iter().copied().filter(|axis| shape[*axis] != 1) {
-        // Neighbours if nothing but dims of 1 lies between them.
+        // They are adjacent if only dimensions of 1 lie between them.
         let follows = end
             .is_some_and(|end: usize| end <= axis && shape[end..axis].iter().all(|dim| *dim == 1));
         match groups.last_mut() {
@@ -303,7 +305,7 @@ fn merged(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
     (starts.into_iter().map(|(_, size)| size).collect(), order)
 }
 
-/// Rows to columns.
+/// Transposes rows and columns.
 fn turned<T: Pod>(from: &[T], to: &mut [T], rows: usize, columns: usize) {
     if columns == 3 {
         return apart::<T, 3>(from, to, rows);
@@ -324,7 +326,7 @@ fn turned<T: Pod>(from: &[T], to: &mut [T], rows: usize, columns: usize) {
     }
 }
 
-/// Rows of a few columns, a pixel's channels, to a plane for each.
+/// Converts rows with a few columns, such as a pixel's channels, to a plane for each column.
 fn apart<T: Pod, const N: usize>(from: &[T], to: &mut [T], rows: usize) {
     let (pixels, _) = from.as_chunks::<N>();
     for (channel, plane) in to.chunks_exact_mut(rows.max(1)).enumerate() {

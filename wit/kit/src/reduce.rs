@@ -1,4 +1,4 @@
-//! What an axis is brought down to, shares of an axis, and the greatest of one.
+//! Reductions of an axis, softmax, and the greatest elements of an axis.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -14,31 +14,32 @@ use crate::array::Array;
 use crate::datatype::{Datatype, with_type};
 use crate::failure::{Failure, overflow, value};
 
-/// What an axis is brought down to.
+/// A reduction of an axis to one element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
-    /// The sum: `Int64` of whole numbers.
+    /// The sum: `Int64` for whole numbers.
     Sum,
-    /// The mean: `Fp64` of whole numbers.
+    /// The mean: `Fp64` for whole numbers.
     Mean,
-    /// The least; NaN if there is one.
+    /// The minimum; NaN if there is one.
     Minimum,
-    /// The greatest; NaN if there is one.
+    /// The maximum; NaN if there is one.
     Maximum,
-    /// Where the first of the greatest is, `Int64`.
+    /// The index of the first maximum, `Int64`.
     Argmax,
-    /// Where the first of the least is, `Int64`.
+    /// The index of the first minimum, `Int64`.
     Argmin,
 }
 
-/// Elements before an axis, of it, and behind it.
+/// The numbers of elements before an axis, of the axis, and after it.
 type Around = (usize, usize, usize);
 
 impl Array {
-    /// An axis brought down to one element, or all axes. The axis stays, with a dim of 1, if `keep`.
+    /// Reduces an axis, or all axes, to one element. With `keep` the axis stays, with a dimension
+    /// of 1.
     ///
     /// # Errors
-    /// If there is no such axis, if it has no element and that leaves no answer, or if a sum overflows.
+    /// If the axis does not exist, an empty axis has no result, or a sum overflows.
     pub fn reduce(
         &self,
         reduction: Reduction,
@@ -72,7 +73,7 @@ impl Array {
         }
     }
 
-    /// Added up in double precision.
+    /// Sums of floats, computed in double precision.
     fn float_sums(&self, shape: &[usize], around: Around, mean: bool) -> Result<Self, Failure> {
         let wanted = if self.datatype == Datatype::Fp32 {
             Datatype::Fp32
@@ -112,7 +113,7 @@ impl Array {
         }
     }
 
-    /// The first of the elements that no other stands before, or where it is. A NaN stands before all.
+    /// The first of the best elements by this order, or its index. A NaN is better than any number.
     fn best(
         &self,
         reduction: Reduction,
@@ -138,7 +139,7 @@ impl Array {
                         let each = at(index);
                         let better = match each.partial_cmp(&best) {
                             Some(order) => order == before,
-                            // The first NaN of all.
+                            // The first NaN.
                             None => best.partial_cmp(&best).is_some(),
                         };
                         if better {
@@ -157,10 +158,11 @@ impl Array {
         Ok(made)
     }
 
-    /// exp(x) over the sum of exp(x) of an axis. Whole numbers become `Fp32`, or `Fp64` where they are wider than two bytes.
+    /// The softmax along an axis. Whole numbers become `Fp32`, or `Fp64` if they have more than two
+    /// bytes.
     ///
     /// # Errors
-    /// If there is no such axis.
+    /// If the axis does not exist.
     pub fn softmax(&self, axis: usize) -> Result<Self, Failure> {
         let around = self.around(axis)?;
         let wanted = self.datatype.with(Datatype::Fp32);
@@ -173,10 +175,11 @@ impl Array {
         Ok(made)
     }
 
-    /// The greatest `k` of the last axis in descending order and their indices, `Int64`. Of equal ones the first comes first; NaN comes last.
+    /// The greatest `k` of the last axis in descending order, and their indices, `Int64`. Equal
+    /// ones keep their order; NaN is last.
     ///
     /// # Errors
-    /// If there is no axis, or it has fewer than `k`.
+    /// If there is no axis, or it has fewer than `k` elements.
     pub fn top_k(&self, k: usize) -> Result<(Self, Self), Failure> {
         let Some((dim, outer)) = self.shape.split_last() else {
             return Err(value("an array without dims has no greatest"));
@@ -215,7 +218,7 @@ impl Array {
     }
 }
 
-/// Greater first, NaN last.
+/// Descending order, NaN last.
 pub(crate) fn descending<T: PartialOrd>(a: T, b: T) -> Ordering {
     b.partial_cmp(&a).unwrap_or_else(|| {
         let is_nan = |each: &T| each.partial_cmp(each).is_none();
@@ -223,7 +226,7 @@ pub(crate) fn descending<T: PartialOrd>(a: T, b: T) -> Ordering {
     })
 }
 
-/// Each element of an axis into the sum of its place.
+/// Adds each element of an axis to its sum.
 fn add_up<T: Pod, S>(
     from: &[T],
     sums: &mut [S],
@@ -241,7 +244,8 @@ fn add_up<T: Pod, S>(
     }
 }
 
-/// Shares in place. Less the greatest first, so that no power overflows.
+/// Computes softmax in place. The greatest element is subtracted first, so no exponential
+/// overflows.
 fn shares<T: num_traits::float::FloatCore + std::ops::AddAssign>(
     all: &mut [T],
     (outer, dim, inner): Around,
