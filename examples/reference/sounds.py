@@ -1,4 +1,6 @@
-"""audio-features: SciPy reads the file and transforms it; the filters are librosa's default (Slaney's scale and norm)."""
+"""audio-features: SciPy reads and transforms the file. The filters are librosa's default (Slaney's
+scale and norm).
+"""
 
 import io
 import struct
@@ -11,7 +13,7 @@ from case import Case, answer, raw, refused, tensor
 
 HANDLER = "audio-features"
 RATE = 16000
-# Of logarithms between -23 and 10, which FP32 holds to six digits.
+# For logarithms between -23 and 10, of which FP32 has six digits.
 CLOSE = 1e-5
 
 

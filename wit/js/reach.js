@@ -104,7 +104,7 @@ export function setFile(url, contentType, data) {
   files.set(url, new File(contentType, data));
 }
 
-/** Sets the value of a feature for a key, which `lookup` finds in unit tests. All others have none. */
+/** Sets the value of a feature for a key, which `lookup` finds in unit tests. Others have none. */
 export function setFeature(name, feature, key, value) {
   features.set(JSON.stringify([name, feature, key]), value);
 }

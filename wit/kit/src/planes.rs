@@ -11,8 +11,8 @@ const BLOCK: usize = 16;
 const RGB: usize = 3;
 
 impl Array {
-    /// Converts pixels to planes: `[…, h, w, c]` to `Fp32` `[…, c, h, w]`, with `(x × scale - mean)
-    /// / std` for each channel.
+    /// Converts pixels to planes: `[…, h, w, c]` to `Fp32` `[…, c, h, w]`, with
+    /// `(x × scale - mean) / std` for each channel.
     ///
     /// # Errors
     /// If there are fewer than three dimensions, or not a mean and a deviation other than 0 for

@@ -26,7 +26,7 @@ const PRECISION_BITS: u32 = 32 - 8 - 2;
 pub enum Filter {
     /// The pixel that contains the new pixel's centre: Pillow's `NEAREST`, torch's `nearest-exact`.
     Nearest,
-    /// Between the two nearest centres: torch's `bilinear` with `align_corners=False, antialias=False`.
+    /// Between the two nearest centres: torch's `bilinear` (align_corners=False, antialias=False).
     Bilinear,
     /// A triangle as wide as a new pixel: Pillow's `BILINEAR`, torch's `antialias=True`.
     Antialias,

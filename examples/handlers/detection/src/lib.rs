@@ -6,7 +6,7 @@
 //! | config | default | |
 //! |---|---|---|
 //! | `output` | output0 | the name of the model's output |
-//! | `score_threshold` | 0.25 | the least score of a detection; only an anchor's best class counts |
+//! | `score_threshold` | 0.25 | the least score of an anchor's best class |
 //! | `iou_threshold` | 0.45 | the most overlap of two detections of one class |
 //! | `max_candidates` | 1000 | the best that are compared: time grows with their square |
 //! | `max_detections` | 100 | the best that are returned |

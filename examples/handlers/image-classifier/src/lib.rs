@@ -6,7 +6,7 @@
 //! | config | default | |
 //! |---|---|---|
 //! | `resize`, `crop` | 256, 224 | pixels; `crop` is at most `resize` |
-//! | `mean`, `std` | 0.485,0.456,0.406 and 0.229,0.224,0.225 | of red, green, blue, for pixels from 0 to 1 |
+//! | `mean`, `std` | 0.485,0.456,0.406 and 0.229,0.224,0.225 | of RGB, for pixels from 0 to 1 |
 //! | `max_pixels` | 2097152 | of the received image; its header is checked before it is decoded |
 //! | `input` | image | the name of the model's input |
 //!

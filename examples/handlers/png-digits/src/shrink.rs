@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_pixel_on_a_border_is_shared_by_its_area() {
-        // 12 pixels over 8 cells: the second pixel lies half in the first cell and half in the second.
+        // 12 pixels over 8 cells: half of the second pixel lies in the first cell, half in the
+        // second.
         let mut shrink = Shrink::new(12);
         for row in 0..12 {
             shrink.row((0..12).map(|column| u16::from(row == 0 && column == 1)));

@@ -7,10 +7,10 @@
 //!
 //! | config | default | |
 //! |---|---|---|
-//! | `max_length` | the file's truncation, or 512 | the most IDs of a text, including special ones |
-//! | `padding` | the file's, or max_length | the length of rows: `max_length`, or `longest` of the request |
+//! | `max_length` | the file's truncation, or 512 | the most IDs of a text, with special ones |
+//! | `padding` | the file's, or max_length | row length: `max_length`, or `longest` of the request |
 //! | `pad_id` | the file's, or `[PAD]`'s or `<pad>`'s | the padding ID |
-//! | `input_ids`, `attention_mask`, `token_type_ids` | the same names | the names of the model's inputs; empty for one that it lacks |
+//! | `input_ids`, `attention_mask`, `token_type_ids` | the same | input names; empty: not sent |
 //! | `datatype` | int64 | or `int32` |
 //! | `max_text_bytes` | 16384 | of one text |
 //! | `max_texts` | 64 | of one request |

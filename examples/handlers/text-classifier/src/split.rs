@@ -204,7 +204,7 @@ fn is_punctuation(c: char) -> bool {
     }
 }
 
-/// `\w` of a regular expression over Unicode (UTS #18): letters, marks, digits, connectors, joiners.
+/// `\w` of a Unicode regular expression (UTS #18): letters, marks, digits, connectors, joiners.
 fn is_of_words(c: char) -> bool {
     let category = || c.general_category();
     c.is_alphabetic()

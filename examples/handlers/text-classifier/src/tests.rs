@@ -304,7 +304,7 @@ fn what_a_file_may_not_say_is_told_by_name() {
             "Removed",
         ),
         (
-            "a field that nobody knows",
+            "an unknown field",
             |file| file["model"]["limit_alphabet"] = json!(1),
             "limit_alphabet",
         ),
