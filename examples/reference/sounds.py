@@ -83,7 +83,7 @@ def committed(rng):
     good = wav(whole(sound(rng, 400)))
     put = lambda at, text: good[:at] + text + good[at + len(text) :]
     for name, data, says in [
-        ("no-wav", b"OggS" + bytes(60), "no WAV"),
+        ("no-wav", b"OggS" + bytes(60), "not a WAV"),
         ("cut", good[:-10], "another length"),
         ("more-than-it-says", good + bytes(10), "another length"),
         ("data-without-end", put(40, b"\xff\xff\xff\x7f"), "cut off"),

@@ -20,7 +20,7 @@ export function connectKit(arrays) {
 
 /** Calls the kit. Its failures are thrown as the exceptions that stand for their kind. */
 function asked(call) {
-  if (!kit) throw new Fault("the tensor kit works while a call runs in a component, as in `tensorgate handler test`");
+  if (!kit) throw new Fault("the tensor kit is available while a call runs in a component, as in `tensorgate handler test`");
   try {
     return call(kit);
   } catch (error) {
@@ -111,7 +111,7 @@ export class NdArray {
   #operator(operator, other, reversed = false) {
     if (other instanceof NdArray) return this.#made((held) => held.combine(operator, other.#held));
     const number = Number(other);
-    if (typeof other === "bigint" && BigInt(number) !== other) throw new RangeError(`${other} is more than a number holds`);
+    if (typeof other === "bigint" && BigInt(number) !== other) throw new RangeError(`${other} does not fit a number`);
     return this.#made((held) => held.combineNumber(operator, number, typeof other === "number" && !Number.isInteger(number), reversed));
   }
 

@@ -120,7 +120,7 @@ export class Tensor {
     if (values.length !== count(shape)) throw new Fault(`${values.length} values do not fit [${shape}]`);
     const half = HALVES[datatype];
     const type = half ? Uint16Array : ARRAYS[datatype];
-    if (!type) throw new Fault(`no values are ${datatype}`);
+    if (!type) throw new Fault(`values cannot be ${datatype}`);
     let typed = values;
     if (half) typed = Uint16Array.from(values, half[1]);
     else if (!(values instanceof type)) typed = type.from(values, (value) => fit(value, datatype));
@@ -162,7 +162,7 @@ export function text(data) {
   try {
     return decodeURIComponent(Array.from(data, (byte) => `%${byte.toString(16).padStart(2, "0")}`).join(""));
   } catch {
-    throw new BadInput("bytes that are no UTF-8");
+    throw new BadInput("bytes that are not UTF-8");
   }
 }
 
@@ -208,7 +208,7 @@ function fit(value, datatype) {
   const bits = Number(datatype.slice(datatype.indexOf("T") + 1));
   const whole = typeof value === "bigint" ? value : BigInt(Math.trunc(value));
   const held = datatype.startsWith("U") ? BigInt.asUintN(bits, whole) : BigInt.asIntN(bits, whole);
-  if (held !== whole) throw new Fault(`${whole} is no ${datatype}`);
+  if (held !== whole) throw new Fault(`${whole} does not fit ${datatype}`);
   return bits === 64 ? held : Number(held);
 }
 

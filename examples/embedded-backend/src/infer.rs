@@ -47,7 +47,7 @@ pub enum BadRequest {
     #[error("input `{0}` is not one of the model's")]
     UnknownInput(String),
     /// A duplicate input.
-    #[error("input `{0}` is there twice")]
+    #[error("input `{0}` is given twice")]
     DuplicateInput(String),
     /// A missing input.
     #[error("input `{0}` is missing")]
@@ -56,7 +56,7 @@ pub enum BadRequest {
     #[error("output `{0}` is not one of the model's")]
     UnknownOutput(String),
     /// A duplicate output.
-    #[error("output `{0}` is asked for twice")]
+    #[error("output `{0}` is requested twice")]
     DuplicateOutput(String),
     /// An unsupported parameter.
     #[error("parameter `{parameter}` of `{tensor}` is not supported")]
@@ -78,7 +78,7 @@ pub enum BadRequest {
     #[error("input `{0}` has a dim below 1, or dims that no message can hold")]
     Dims(String),
     /// The numbers of elements and of the shape differ.
-    #[error("input `{input}` holds {found} elements where its dims say {expected}")]
+    #[error("input `{input}` has {found} elements, but its dims require {expected}")]
     Elements {
         /// The input's name.
         input: String,

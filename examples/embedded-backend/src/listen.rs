@@ -30,7 +30,7 @@ pub enum ListenError {
     Spelling(String),
     /// Not a loopback address.
     #[error(
-        "{0} is not a loopback address, and this server knows no clients: put a gate before it"
+        "{0} is not a loopback address, and this server has no authentication: put a gate before it"
     )]
     Public(SocketAddr),
     /// The path exists and is not a socket.

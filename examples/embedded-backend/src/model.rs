@@ -154,7 +154,7 @@ impl Model {
                 let tensor = RtenTensor::try_from_data(&shape, elements).map_err(|error| {
                     RunError::Input {
                         input: port.name.clone(),
-                        fault: format!("does not hold what its dims say: {error}"),
+                        fault: format!("does not match its dims: {error}"),
                     }
                 })?;
                 Ok((port.id, ValueOrView::from(tensor)))

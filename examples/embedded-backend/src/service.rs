@@ -88,7 +88,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        Err(Status::unimplemented("no model here answers several times"))
+        Err(Status::unimplemented("streaming is not supported"))
     }
 
     async fn server_live(
@@ -149,7 +149,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<ModelStatisticsRequest>,
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
-        Err(Status::unimplemented("this server counts nothing"))
+        Err(Status::unimplemented("statistics are not supported"))
     }
 
     async fn model_infer(
@@ -162,7 +162,7 @@ impl GrpcInferenceService for Service {
             .admitted
             .clone()
             .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("too many requests wait"))?;
+            .map_err(|_| Status::resource_exhausted("the queue is full"))?;
         let (name, id) = (request.model_name.clone(), request.id.clone());
         let job = infer::job(model, request)
             .map_err(|refused| Status::invalid_argument(refused.to_string()))?;

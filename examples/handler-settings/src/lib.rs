@@ -54,7 +54,7 @@ pub fn choice<T: Copy>(key: &str, otherwise: T, names: &[(&str, T)]) -> Result<T
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         Error::fault(format!(
-            "config {key}: {text:?} is none of {}",
+            "config {key}: {text:?} is not one of {}",
             names.join(", ")
         ))
     })
@@ -83,7 +83,7 @@ pub fn name(key: &str, otherwise: &str) -> String {
 /// A fault if there is none.
 pub fn output<'a>(outputs: &'a [Tensor], name: &str) -> Result<&'a Tensor, Error> {
     let found = outputs.iter().find(|output| output.name == name);
-    found.ok_or_else(|| Error::fault(format!("the model gave no {name}")))
+    found.ok_or_else(|| Error::fault(format!("the model returned no {name}")))
 }
 
 /// Converts an error to a fault, because the client has not sent the model's output.
@@ -101,7 +101,7 @@ where
     match text.parse() {
         Ok(value) if bounds.contains(&value) => Ok(value),
         _ => Err(Error::fault(format!(
-            "config {key}: {text:?} is no number from {} to {}",
+            "config {key}: {text:?} is not a number from {} to {}",
             bounds.start(),
             bounds.end()
         ))),

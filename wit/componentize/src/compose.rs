@@ -31,9 +31,7 @@ pub fn compose(handler: &[u8], kit: &[u8]) -> Result<Vec<u8>, String> {
     }
     let offered = surface(kit)?;
     if !offered.is_kit() {
-        return Err(format!(
-            "the kit does not offer {KIT}, or wants something itself"
-        ));
+        return Err(format!("the kit does not export {KIT}, or has imports"));
     }
     let handler = led(handler)?;
     let mut joint = Joint::new(kit);

@@ -32,7 +32,7 @@ pub enum Fault {
     Encode(String),
     /// It has imports that no host provides.
     #[error(
-        "imports {0}, which no handler gets: only tensorgate:handler/{{types,config,log}} exist. Build with --target wasm32-unknown-unknown, and without crates that want a clock, random numbers or files"
+        "imports {0}, which no host provides: only tensorgate:handler/{{types,config,log}} exist. Build with --target wasm32-unknown-unknown, and without crates that want a clock, random numbers or files"
     )]
     Imports(String),
 }

@@ -30,7 +30,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Option<Optio
             "-o" | "--output" => {
                 let path = arguments
                     .next()
-                    .ok_or_else(|| format!("{argument} wants a path"))?;
+                    .ok_or_else(|| format!("{argument} needs a path"))?;
                 if output.replace(path).is_some() {
                     return Err(format!("{argument} is given twice"));
                 }
@@ -68,7 +68,7 @@ mod tests {
             ("a -o b --help", Ok(None)),
             ("", Err("no module is given")),
             ("a", Err("no output is given (-o)")),
-            ("a -o", Err("-o wants a path")),
+            ("a -o", Err("-o needs a path")),
             ("a b -o c", Err("more than one module is given")),
             ("a -o b -o c", Err("-o is given twice")),
             ("a -o b --adapt x", Err("unknown flag --adapt")),

@@ -90,7 +90,7 @@ pub(crate) fn sections(component: &[u8]) -> Result<Vec<Section>, String> {
     if !component.starts_with(&HEADER) {
         return Err("not a component".to_owned());
     }
-    let cut_off = || "a component that is cut off".to_owned();
+    let cut_off = || "a truncated component".to_owned();
     let mut found = Vec::new();
     let mut from = HEADER.len();
     while from < component.len() {

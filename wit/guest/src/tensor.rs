@@ -41,7 +41,7 @@ impl Tensor {
         }
         let elements = elements(&self.data).ok_or_else(|| {
             Error::bad_input(format!(
-                "tensor {:?}: an element is no {:?}",
+                "tensor {:?}: an element is not a valid {:?}",
                 self.name,
                 T::DATATYPE
             ))

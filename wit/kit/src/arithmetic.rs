@@ -186,7 +186,7 @@ fn run<T: Lane + Pod + num_traits::NumCast>(
     let mut made = Array::zeros(lane, shape)?;
     let filled = T::arithmetic(operator, one.side(), other.side(), made.buffer.view_mut());
     filled.map_err(|trouble| match trouble {
-        Trouble::Overflow => overflow(format!("{operator:?} makes what {lane:?} cannot hold")),
+        Trouble::Overflow => overflow(format!("a result of {operator:?} does not fit {lane:?}")),
         Trouble::Division => division("division by zero"),
         Trouble::Exponent => value("a whole number to the power of a negative one"),
     })?;
@@ -214,8 +214,8 @@ impl<'a> Operand<'a> {
         let array = match given {
             Given::Number(number) => {
                 let number: Option<T> = num_traits::cast(number);
-                let number =
-                    number.ok_or_else(|| overflow("a number that the array's type cannot hold"))?;
+                let number = number
+                    .ok_or_else(|| overflow("a number that does not fit the array's type"))?;
                 return repeated(&[number], ROW.min(total)).map(Self::Row);
             }
             Given::Array(array) => array,
@@ -269,7 +269,7 @@ fn spread<T: Pod>(array: &Array, shape: &[usize]) -> Result<Buffer, Failure> {
     let from = ArrayViewD::from_shape(IxDyn(&array.shape), array.buffer.view::<T>());
     let to = ArrayViewMutD::from_shape(IxDyn(shape), made.view_mut::<T>());
     let (Ok(from), Ok(mut to)) = (from, to) else {
-        return Err(value("an array out of order"));
+        return Err(value("an array of inconsistent length"));
     };
     let from = from
         .broadcast(IxDyn(shape))

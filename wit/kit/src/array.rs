@@ -106,7 +106,7 @@ impl Array {
     pub(crate) fn zeros(datatype: Datatype, shape: &[usize]) -> Result<Self, Failure> {
         let bytes = count(shape)?
             .checked_mul(datatype.size())
-            .ok_or_else(|| room("more bytes than can be counted"))?;
+            .ok_or_else(|| room("the number of bytes overflows"))?;
         Ok(Self {
             datatype,
             shape: shape.to_vec(),
@@ -180,14 +180,14 @@ impl Array {
             _ if wanted == self.datatype => return Ok(None),
             _ => {
                 return Err(datatype(format!(
-                    "an array of {:?} is no {wanted:?}",
+                    "an array of {:?} is not {wanted:?}",
                     self.datatype
                 )));
             }
         };
         if self.datatype != Datatype::Fp32 {
             return Err(datatype(format!(
-                "an array of {:?} is no {wanted:?}: cast it to Fp32 first",
+                "an array of {:?} is not {wanted:?}: cast it to Fp32 first",
                 self.datatype
             )));
         }
@@ -243,7 +243,7 @@ where
     if fits {
         Ok(())
     } else {
-        Err(overflow(format!("a number is no {wanted:?}")))
+        Err(overflow(format!("a number does not fit {wanted:?}")))
     }
 }
 
@@ -261,13 +261,13 @@ pub(crate) fn element<T: num_traits::NumCast>(wanted: Datatype, number: f64) -> 
     } else {
         number
     };
-    num_traits::cast(number).ok_or_else(|| overflow(format!("{number} is no {wanted:?}")))
+    num_traits::cast(number).ok_or_else(|| overflow(format!("{number} does not fit {wanted:?}")))
 }
 
 fn copied(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut made = Vec::new();
     made.try_reserve_exact(bytes.len())
-        .map_err(|_| room(format!("no room for {} bytes", bytes.len())))?;
+        .map_err(|_| room(format!("cannot allocate {} bytes", bytes.len())))?;
     made.extend_from_slice(bytes);
     Ok(made)
 }

@@ -56,7 +56,7 @@ impl Buffer {
         let len = [head, whole, rest]
             .iter()
             .try_fold(0_usize, |sum, part| sum.checked_add(part.len()))
-            .ok_or_else(|| room("more bytes than can be counted"))?;
+            .ok_or_else(|| room("the number of bytes overflows"))?;
         let mut made = Self::zeroed(len)?;
         let mut left = made.bytes_mut();
         for part in [head, whole, rest] {
@@ -80,7 +80,7 @@ impl Buffer {
         let mut blocks: Vec<Block> = Vec::new();
         blocks
             .try_reserve_exact(count)
-            .map_err(|_| room(format!("no room for {len} bytes")))?;
+            .map_err(|_| room(format!("cannot allocate {len} bytes")))?;
         blocks.extend_from_slice(whole);
         if !rest.is_empty() {
             let mut block = Block::default();

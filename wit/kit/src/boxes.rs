@@ -61,7 +61,7 @@ impl Array {
         let classes = classes.as_ref().map(|classes| classes.buffer.view::<i64>());
         let (boxes, _) = self.buffer.view::<f32>().as_chunks::<CORNERS>();
         if boxes.iter().flatten().any(|corner| !corner.is_finite()) {
-            return Err(value("a box whose corner is no number"));
+            return Err(value("a box with a corner that is not finite"));
         }
         let scores = scores.buffer.view::<f32>();
         let mut order: Vec<usize> = (0..count).filter(|at| scores[*at] >= least).collect();

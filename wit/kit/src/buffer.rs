@@ -26,7 +26,7 @@ impl Buffer {
         let mut words = Vec::new();
         words
             .try_reserve_exact(count)
-            .map_err(|_| room(format!("no room for {len} bytes")))?;
+            .map_err(|_| room(format!("cannot allocate {len} bytes")))?;
         words.resize(count, 0);
         Ok(Self { words, len })
     }
@@ -35,7 +35,7 @@ impl Buffer {
     pub(crate) fn of<T: Pod>(count: usize) -> Result<Self, Failure> {
         let bytes = count
             .checked_mul(size_of::<T>())
-            .ok_or_else(|| room("more bytes than can be counted"))?;
+            .ok_or_else(|| room("the number of bytes overflows"))?;
         Self::zeroed(bytes)
     }
 

@@ -53,7 +53,7 @@ impl Array {
         sorted.sort_unstable();
         if !sorted.iter().copied().eq(0..self.shape.len()) {
             return Err(value(format!(
-                "{axes:?} is no order of {} dims",
+                "{axes:?} is not a permutation of {} dims",
                 self.shape.len()
             )));
         }
@@ -114,7 +114,9 @@ impl Array {
     pub fn gather(&self, axis: usize, indices: &[usize]) -> Result<Self, Failure> {
         let (outer, dim, inner) = self.around(axis)?;
         if let Some(wrong) = indices.iter().find(|index| **index >= dim) {
-            return Err(value(format!("index {wrong} of an axis of {dim}")));
+            return Err(value(format!(
+                "index {wrong} is out of bounds for an axis of {dim}"
+            )));
         }
         let mut shape = self.shape.clone();
         shape[axis] = indices.len();
@@ -143,7 +145,9 @@ impl Array {
     pub fn pad(&self, before: &[usize], after: &[usize], fill: f64) -> Result<Self, Failure> {
         let dims = self.shape.len();
         if before.len() != dims || after.len() != dims {
-            return Err(value(format!("padding for other than {dims} dims")));
+            return Err(value(format!(
+                "padding needs a width for each of {dims} dims"
+            )));
         }
         let sums = self.shape.iter().zip(before).zip(after);
         let shape: Vec<usize> = sums
@@ -202,13 +206,13 @@ impl Array {
             }
             if own != shape {
                 return Err(value(format!(
-                    "{:?} does not go on {:?}",
+                    "cannot join {:?} and {:?}",
                     each.shape, first.shape
                 )));
             }
             if each.datatype != first.datatype {
                 return Err(datatype(format!(
-                    "{:?} does not go on {:?}",
+                    "cannot join {:?} and {:?}",
                     each.datatype, first.datatype
                 )));
             }
@@ -240,7 +244,7 @@ impl Array {
         let dim = *self
             .shape
             .get(axis)
-            .ok_or_else(|| value(format!("axis {axis} of {dims} dims")))?;
+            .ok_or_else(|| value(format!("axis {axis} is out of bounds for {dims} dims")))?;
         Ok((
             self.shape[..axis].iter().product(),
             dim,
@@ -250,16 +254,17 @@ impl Array {
 }
 
 fn view<'a, T>(shape: &[usize], data: &'a [T]) -> Result<ArrayViewD<'a, T>, Failure> {
-    ArrayViewD::from_shape(IxDyn(shape), data).map_err(|_| value("an array out of order"))
+    ArrayViewD::from_shape(IxDyn(shape), data).map_err(|_| value("an array of inconsistent length"))
 }
 
 fn view_mut<'a, T>(shape: &[usize], data: &'a mut [T]) -> Result<ArrayViewMutD<'a, T>, Failure> {
-    ArrayViewMutD::from_shape(IxDyn(shape), data).map_err(|_| value("an array out of order"))
+    ArrayViewMutD::from_shape(IxDyn(shape), data)
+        .map_err(|_| value("an array of inconsistent length"))
 }
 
 /// Converts a span to ndarray's slice, in which a negative step starts at the end of the range.
 fn slice(span: Span, dim: usize) -> Result<Slice, Failure> {
-    let wrong = || value(format!("{span:?} of an axis of {dim}"));
+    let wrong = || value(format!("{span:?} is out of bounds for an axis of {dim}"));
     if span.step == 0 {
         return Err(wrong());
     }

@@ -58,7 +58,7 @@ impl Array {
             (None, false) => shape.clear(),
         }
         if around.1 == 0 && reduction != Reduction::Sum {
-            return Err(value("nothing to choose from"));
+            return Err(value("an axis without elements"));
         }
         match reduction {
             Reduction::Sum if self.datatype.is_float() => self.float_sums(&shape, around, false),
@@ -109,7 +109,7 @@ impl Array {
         if fits {
             Ok(made)
         } else {
-            Err(overflow("a sum that Int64 cannot hold"))
+            Err(overflow("a sum that does not fit Int64"))
         }
     }
 
@@ -182,7 +182,7 @@ impl Array {
     /// If there is no axis, or it has fewer than `k` elements.
     pub fn top_k(&self, k: usize) -> Result<(Self, Self), Failure> {
         let Some((dim, outer)) = self.shape.split_last() else {
-            return Err(value("an array without dims has no greatest"));
+            return Err(value("an array without dims has no axis"));
         };
         if k > *dim {
             return Err(value(format!("{k} of {dim}")));

@@ -56,7 +56,9 @@ impl Array {
         let (_, old_width, inner) = self.around(next)?;
         for side in [old_height, old_width, height, width] {
             if side == 0 || side > MAX_SIDE {
-                return Err(room(format!("a side of {side} pixels; 1 to {MAX_SIDE}")));
+                return Err(room(format!(
+                    "a side of {side} pixels, not 1 to {MAX_SIDE}"
+                )));
             }
         }
         let mut shape = self.shape.clone();
@@ -83,7 +85,7 @@ impl Array {
             Datatype::Fp32 => grid.passes(self.buffer.view::<f32>(), across, down, singles)?,
             other => {
                 return Err(datatype(format!(
-                    "{other:?} is not resized: cast it to Fp32"
+                    "cannot resize {other:?}: cast it to Fp32"
                 )));
             }
         };

@@ -36,9 +36,9 @@ struct Format {
 pub fn decode_wav(bytes: &[u8], max_frames: usize) -> Result<(Array, u32), Failure> {
     let (head, mut rest) = bytes
         .split_first_chunk::<12>()
-        .ok_or_else(|| data("no WAV: too short"))?;
+        .ok_or_else(|| data("not a WAV: too short"))?;
     if !head.starts_with(b"RIFF") || !head.ends_with(b"WAVE") {
-        return Err(data("no WAV: it does not begin as one"));
+        return Err(data("not a WAV: wrong header"));
     }
     let mut format = None;
     for _ in 0..MAX_CHUNKS {
@@ -47,9 +47,7 @@ pub fn decode_wav(bytes: &[u8], max_frames: usize) -> Result<(Array, u32), Failu
         };
         let [a, b, c, d, size @ ..] = *head;
         let size = usize::try_from(u32::from_le_bytes(size)).unwrap_or(usize::MAX);
-        let body = after
-            .get(..size)
-            .ok_or_else(|| data("a chunk that ends behind the file"))?;
+        let body = after.get(..size).ok_or_else(|| data("a truncated chunk"))?;
         match &[a, b, c, d] {
             b"fmt " => format = Some(header(body)?),
             b"data" => {
@@ -81,15 +79,17 @@ fn header(body: &[u8]) -> Result<Format, Failure> {
     let (tag, channels, rate, align, bits) = read().ok_or_else(|| data("a format too short"))?;
     if channels == 0 || channels > MAX_SOUND_CHANNELS {
         return Err(data(format!(
-            "{channels} channels, 1 to {MAX_SOUND_CHANNELS}"
+            "{channels} channels, not 1 to {MAX_SOUND_CHANNELS}"
         )));
     }
     if !matches!((tag, bits), (PCM, 8 | 16 | 24 | 32) | (FLOAT, 32 | 64)) {
-        return Err(data(format!("samples of format {tag} with {bits} bits")));
+        return Err(data(format!(
+            "unsupported samples: format {tag} with {bits} bits"
+        )));
     }
     let frame = channels.checked_mul(usize::from(bits / 8));
     if rate == 0 || frame != Some(usize::from(align)) {
-        return Err(data("a format that contradicts itself"));
+        return Err(data("an inconsistent format"));
     }
     Ok(Format {
         tag,
@@ -103,7 +103,7 @@ fn samples(body: &[u8], format: Format, max_frames: usize) -> Result<Array, Fail
     let width = usize::from(format.bits / 8);
     let frame = width.saturating_mul(format.channels).max(1);
     if body.len().checked_rem(frame) != Some(0) {
-        return Err(data("half a frame at the end"));
+        return Err(data("an incomplete frame at the end"));
     }
     let frames = body.len().checked_div(frame).unwrap_or(0);
     if frames > max_frames {

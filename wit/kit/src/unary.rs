@@ -78,7 +78,7 @@ impl Array {
                 for number in wide.buffer.view_mut::<i64>() {
                     *number = number
                         .checked_abs()
-                        .ok_or_else(|| overflow("the least number has no positive"))?;
+                        .ok_or_else(|| overflow("the negative of the least number does not fit"))?;
                 }
                 wide.cast(self.datatype)
             }

@@ -51,7 +51,7 @@ _TYPES: dict[str, tuple[str, int]] = {
 def dtype_of(name: str) -> DType:
     """Checks that a name is an element type of arrays. Raises TypeError if not."""
     if name not in _TYPES:
-        raise TypeError(f"no array is {name!r}")
+        raise TypeError(f"{name!r} is not an element type of arrays")
     return name  # type: ignore[return-value]
 
 
@@ -222,7 +222,7 @@ class Array:
         """Permutes the dimensions: `planes = image.transpose(2, 0, 1)`."""
         order = axes or tuple(reversed(range(self.ndim)))
         if sorted(order) != list(range(self.ndim)):
-            raise ValueError(f"{order} is no order of {self.ndim} dims")
+            raise ValueError(f"{order} is not a permutation of {self.ndim} dims")
         if self._at_kit:
             return self._asked("transpose", list(order))
         steps = _steps(self.shape)
@@ -557,7 +557,7 @@ def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
     for each in arrays[1:]:
         around = each.shape[:axis] + (first.shape[axis],) + each.shape[axis + 1 :]
         if around != first.shape or each.dtype != first.dtype or each.ndim != first.ndim:
-            raise ValueError(f"{each.dtype} {list(each.shape)} does not go on {first.dtype} {list(first.shape)}")
+            raise ValueError(f"cannot join {first.dtype} {list(first.shape)} and {each.dtype} {list(each.shape)}")
         shape[axis] += each.shape[axis]
     if kit.ready() and any(each.is_large for each in arrays):
         return Array.of_held(kit.joined([each.in_kit() for each in arrays], axis))

@@ -42,7 +42,7 @@ def ready() -> bool:
 def needed(what: str) -> None:
     """Raises RuntimeError if there is no kit."""
     if not _ready:
-        raise RuntimeError(f"{what} is the tensor kit's: it works while a call runs in a component, as in `tensorgate handler test`")
+        raise RuntimeError(f"{what} needs the tensor kit, which is available while a call runs in a component, as in `tensorgate handler test`")
 
 
 def datatype(name: str) -> Any:

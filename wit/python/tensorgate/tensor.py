@@ -98,7 +98,7 @@ class Tensor:
         elif datatype is None or datatype == array.dtype:
             data = array.tobytes()
         else:
-            raise Fault(f"an array of {array.dtype} is no {datatype}: see Array.astype")
+            raise Fault(f"an array of {array.dtype} is not {datatype}: see Array.astype")
         return cls(name, datatype or array.dtype, array.shape, data)
 
     @classmethod

@@ -20,6 +20,6 @@ function number(key, otherwise) {
   const text = config(key);
   if (text === null) return otherwise;
   const value = Number(text);
-  if (text.trim() === "" || Number.isNaN(value)) throw new Fault(`config ${key}: ${JSON.stringify(text)} is no number`);
+  if (text.trim() === "" || Number.isNaN(value)) throw new Fault(`config ${key}: ${JSON.stringify(text)} is not a number`);
   return value;
 }

@@ -21,4 +21,4 @@ def number(key: str, otherwise: float) -> float:
     try:
         return otherwise if text is None else float(text)
     except ValueError:
-        raise Fault(f"config {key}: {text!r} is no number") from None
+        raise Fault(f"config {key}: {text!r} is not a number") from None

@@ -27,7 +27,7 @@ fn number(key: &str, otherwise: f32) -> Result<f32, Error> {
     match config(key) {
         Some(text) => text
             .parse()
-            .map_err(|_| Error::fault(format!("config {key}: {text:?} is no number"))),
+            .map_err(|_| Error::fault(format!("config {key}: {text:?} is not a number"))),
         None => Ok(otherwise),
     }
 }

@@ -92,7 +92,7 @@ fn sum(frame: &[u8], sample: Sample) -> Result<f64, Error> {
 
 /// The parsed `fmt` chunk, and the bytes of `data`.
 fn parts(file: &[u8]) -> Result<(Format, &[u8]), Error> {
-    let no_wav = || Error::bad_input("no WAV");
+    let no_wav = || Error::bad_input("not a WAV");
     let (id, after) = file.split_first_chunk::<4>().ok_or_else(no_wav)?;
     let (size, after) = after.split_first_chunk::<4>().ok_or_else(no_wav)?;
     let (kind, mut rest) = after.split_first_chunk::<4>().ok_or_else(no_wav)?;

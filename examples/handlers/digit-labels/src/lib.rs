@@ -20,7 +20,7 @@ impl Postprocess for DigitLabels {
         let scores = outputs
             .iter()
             .find(|output| output.name == SCORES)
-            .ok_or_else(|| Error::fault(format!("the model gave no {SCORES}")))?;
+            .ok_or_else(|| Error::fault(format!("the model returned no {SCORES}")))?;
         let scores = scores.view::<f32>().map_err(fault)?;
         let scores = scores
             .view()

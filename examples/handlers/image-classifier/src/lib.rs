@@ -70,7 +70,7 @@ impl Preprocess for ImageClassifier {
             |mut planes| {
                 let planes = planes
                     .as_slice_mut()
-                    .ok_or_else(|| Error::fault("an image out of order"))?;
+                    .ok_or_else(|| Error::fault("an image of inconsistent length"))?;
                 normalise(&pixels, planes, &tables);
                 Ok(())
             },

@@ -30,11 +30,11 @@ impl Preprocess for Normalise {
         let pixels = photo.view::<u8>()?;
         let pixels = pixels
             .as_slice()
-            .ok_or_else(|| Error::fault("a photograph out of order"))?;
+            .ok_or_else(|| Error::fault("a photograph of inconsistent length"))?;
         let image = Tensor::fill("image", &[1, CHANNELS, height, width], |mut image| {
             let image = image
                 .as_slice_mut()
-                .ok_or_else(|| Error::fault("an image out of order"))?;
+                .ok_or_else(|| Error::fault("an image of inconsistent length"))?;
             planes(pixels, image);
             Ok(())
         })?;

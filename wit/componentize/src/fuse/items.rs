@@ -124,7 +124,7 @@ fn core_instance(instance: Instance<'_>) -> Result<Item<'_>, Kept> {
 /// in imports or exports, and no resource has a destructor.
 fn core_stays_inside(component: &[u8]) -> Result<(), Kept> {
     const PASSED: Kept =
-        Kept::Unknown("modules that are passed on, or resources with a destructor");
+        Kept::Unknown("modules as imports or exports, or resources with a destructor");
     for payload in Parser::new(0).parse_all(component) {
         let passed = match payload? {
             Payload::CoreTypeSection(_) | Payload::ComponentStartSection { .. } => true,

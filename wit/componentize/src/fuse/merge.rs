@@ -360,7 +360,7 @@ struct Renumber<'r, 'm, 'a> {
 impl Renumber<'_, '_, '_> {
     fn index(&self, sort: Sort, index: u32) -> Result<u32, Error<Kept>> {
         let moved = at(self.moved.indices.get(sort), index).copied().flatten();
-        moved.ok_or(Error::UserError(Kept::Unknown("an index that is none")))
+        moved.ok_or(Error::UserError(Kept::Unknown("an invalid index")))
     }
 }
 
@@ -385,7 +385,7 @@ impl Reencode for Renumber<'_, '_, '_> {
 
     fn type_index(&mut self, index: u32) -> Result<u32, Error<Kept>> {
         let moved = at(&self.moved.types, index).copied();
-        moved.ok_or(Error::UserError(Kept::Unknown("an index that is none")))
+        moved.ok_or(Error::UserError(Kept::Unknown("an invalid index")))
     }
 
     fn element_index(&mut self, index: u32) -> Result<u32, Error<Kept>> {

@@ -42,17 +42,17 @@ pub enum Kept {
     #[error("fewer than two of its modules can be fused")]
     Few,
     /// A module with a start function, which must run in its original order.
-    #[error("a module of it has a start function")]
+    #[error("one of its modules has a start function")]
     Start,
     /// A module that is not fused depends on fused ones, and later fused ones may depend on it.
-    #[error("a module that is not fused stands between them")]
+    #[error("a module that is not fused depends on them")]
     Between,
     /// A segment with a computed offset, or one that may be out of bounds.
-    #[error("the place of a segment is not known")]
+    #[error("the offset of a segment is not known")]
     Place,
     /// The modules have more than one memory or table. An engine accesses only the first memory
     /// fast, and its pool has one table for each instance.
-    #[error("its modules have more than one memory, or one table")]
+    #[error("its modules have more than one memory or table")]
     Several,
 }
 

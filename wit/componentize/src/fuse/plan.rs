@@ -155,10 +155,10 @@ impl<'a> Seen<'a> {
         match what {
             Item::Instantiate(module, given) => {
                 let Some((place, times)) = at(&self.modules, *module).copied() else {
-                    return Err(Kept::Unknown("modules that are passed on"));
+                    return Err(Kept::Unknown("modules as imports or exports"));
                 };
                 let Some(Item::Module(bytes)) = items.get(place) else {
-                    return Err(Kept::Unknown("modules that are passed on"));
+                    return Err(Kept::Unknown("modules as imports or exports"));
                 };
                 let args: HashMap<&str, u32> = given.iter().copied().collect();
                 let read = Module::read(bytes)?;

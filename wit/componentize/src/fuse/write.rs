@@ -337,7 +337,7 @@ fn next(count: &mut u32) -> u32 {
 }
 
 /// An item is used that is not in the new component.
-const LOST: Kept = Kept::Unknown("an index that is none");
+const LOST: Kept = Kept::Unknown("an invalid index");
 
 fn moved(indices: &HashMap<u32, u32>, index: u32) -> Result<u32, Kept> {
     indices.get(&index).copied().ok_or(LOST)

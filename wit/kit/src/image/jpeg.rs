@@ -30,7 +30,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
     decoder.decode_headers().map_err(|error| wrong(&error))?;
     let (width, height) = decoder
         .dimensions()
-        .ok_or_else(|| data("a JPEG that does not say its size"))?;
+        .ok_or_else(|| data("a JPEG without a size"))?;
     let area = area(height, width, max_pixels)?;
     let gray = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let (space, channels) = if gray {
@@ -43,7 +43,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
     let mut pixels = Vec::new();
     pixels
         .try_reserve_exact(size)
-        .map_err(|_| room(format!("no room for {size} bytes")))?;
+        .map_err(|_| room(format!("cannot allocate {size} bytes")))?;
     pixels.resize(size, 0);
     decoder
         .decode_into(&mut pixels)

@@ -33,16 +33,16 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
     let size = reader
         .output_buffer_size()
         .filter(|size| *size <= area.saturating_mul(PIXEL_BYTES))
-        .ok_or_else(|| room("more bytes than its pixels have"))?;
+        .ok_or_else(|| room("an inconsistent number of bytes"))?;
     let mut pixels = Vec::new();
     pixels
         .try_reserve_exact(size)
-        .map_err(|_| room(format!("no room for {size} bytes")))?;
+        .map_err(|_| room(format!("cannot allocate {size} bytes")))?;
     pixels.resize(size, 0);
     let frame = reader.next_frame(&mut pixels).map_err(wrong)?;
     let channels = frame.color_type.samples();
     if frame.buffer_size() != area.saturating_mul(channels) {
-        return Err(data("a PNG whose pixels are not what its header says"));
+        return Err(data("a PNG whose pixels do not match its header"));
     }
     pixels.truncate(frame.buffer_size());
     Ok(Decoded {
