@@ -58,13 +58,13 @@ compile_error!("tensor data is little-endian, and is read in place");
 
 mod arena;
 pub mod bindings;
-mod book;
 mod bytes;
 mod configured;
 mod element;
 mod error;
 mod export;
 mod fetch;
+mod free_list;
 mod host;
 pub mod lookup;
 mod tensor;

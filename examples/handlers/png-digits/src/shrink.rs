@@ -1,5 +1,5 @@
-//! Averages a square of pixels down to 8×8 cells by area, in whole numbers, without rounding before
-//! the end.
+//! Averages a square of pixels down to 8×8 cells by area, in whole numbers, without rounding
+//! before the end.
 //!
 //! Each axis is measured in units: a pixel has 8, and a cell has `side`. For images of 8 or more
 //! pixels a side, a pixel overlaps two cells at most, with whole weights that add up to 8.

@@ -8,7 +8,7 @@
 //! | config | default | |
 //! |---|---|---|
 //! | `max_length` | the file's truncation, or 512 | the most IDs of a text, with special ones |
-//! | `padding` | the file's, or max_length | row length: `max_length`, or `longest` of the request |
+//! | `padding` | the file's, or max_length | row length: `max_length`, or `longest` of all |
 //! | `pad_id` | the file's, or `[PAD]`'s or `<pad>`'s | the padding ID |
 //! | `input_ids`, `attention_mask`, `token_type_ids` | the same | input names; empty: not sent |
 //! | `datatype` | int64 | or `int32` |
