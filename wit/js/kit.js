@@ -179,8 +179,8 @@ export class NdArray {
   }
 
   /**
-   * Converts pixels to planes in one pass: […, h, w, c] to FP32 […, c, h, w], with (x × scale -
-   * mean) / std for each channel.
+   * Converts pixels to planes in one pass: […, h, w, c] to FP32 […, c, h, w], with
+   * (x × scale - mean) / std for each channel.
    */
   planes({ mean, std, scale = 1 / 255 }) {
     return this.#made((held) => held.planes(scale, numbers(mean), numbers(std)));

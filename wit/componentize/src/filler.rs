@@ -34,7 +34,7 @@ const LENGTH: u64 = 8;
 const BYTES: u64 = 12;
 
 /// The replacement of one function by another.
-struct Way {
+struct Replacement {
     arrays: &'static str,
     blocks: &'static str,
     /// The number of parameters of both functions. In core WebAssembly all have 32 bits.
@@ -44,26 +44,26 @@ struct Way {
     bytes: Option<u32>,
 }
 
-const WAYS: [Way; 4] = [
-    Way {
+const REPLACEMENTS: [Replacement; 4] = [
+    Replacement {
         arrays: "[static]array.from-bytes",
         blocks: "from-bytes",
         parameters: 6,
         bytes: Some(3),
     },
-    Way {
+    Replacement {
         arrays: "[method]array.to-bytes",
         blocks: "to-bytes",
         parameters: 3,
         bytes: None,
     },
-    Way {
+    Replacement {
         arrays: "decode-image",
         blocks: "decode-image",
         parameters: 5,
         bytes: Some(0),
     },
-    Way {
+    Replacement {
         arrays: "decode-wav",
         blocks: "decode-wav",
         parameters: 4,
@@ -76,16 +76,16 @@ const WAYS: [Way; 4] = [
 pub fn filled(module: &[u8], given: &Given, memory: &str) -> Option<Vec<u8>> {
     let read = Read::of(module)?;
     let mut shims = Shims::default();
-    for way in &WAYS {
+    for replacement in &REPLACEMENTS {
         let function = |blocks: bool, name: &str| {
             let own = given.functions.get(&(blocks, name.to_owned()))?;
             read.function(&given.from, own)
         };
-        let (from, of) = function(false, way.arrays)?;
-        let (to, parameters) = function(true, way.blocks)?;
-        let more = if way.bytes.is_some() { 4 } else { 0 };
-        if read.parameters(of)? != way.parameters
-            || read.parameters(parameters)? != way.parameters.saturating_add(more)
+        let (from, of) = function(false, replacement.arrays)?;
+        let (to, parameters) = function(true, replacement.blocks)?;
+        let more = if replacement.bytes.is_some() { 4 } else { 0 };
+        if read.parameters(of)? != replacement.parameters
+            || read.parameters(parameters)? != replacement.parameters.saturating_add(more)
         {
             return None;
         }
@@ -95,12 +95,12 @@ pub fn filled(module: &[u8], given: &Given, memory: &str) -> Option<Vec<u8>> {
         shims.instead.insert(from, u32::try_from(own).ok()?);
         shims
             .functions
-            .push((of, way.function(from, to, read.memories)));
+            .push((of, replacement.function(from, to, read.memories)));
     }
     shims.module(module, &given.from, memory).ok()
 }
 
-impl Way {
+impl Replacement {
     fn function(&self, from: u32, to: u32, memory: u32) -> Function {
         let mut function = Function::new([(1, wasm_encoder::ValType::I32)]);
         let last = u32::try_from(self.parameters)

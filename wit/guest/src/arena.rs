@@ -102,8 +102,8 @@ impl<const BYTES: usize, const RANGES: usize> Part<BYTES, RANGES> {
         reason = "a global allocator is shared, and has its free list within it"
     )]
     fn with_free_list<T>(&self, f: impl FnOnce(&mut FreeList<RANGES>) -> T) -> T {
-        // SAFETY: there is one thread, and no operation on a free list allocates, so there is no second
-        // reference.
+        // SAFETY: there is one thread, and no operation on a free list allocates, so there is no
+        // second reference.
         f(unsafe { &mut *self.free_list.get() })
     }
 }
@@ -124,8 +124,9 @@ fn rounded(layout: Layout) -> Option<usize> {
 unsafe impl<const BYTES: usize> Sync for Arena<BYTES> {}
 
 #[expect(unsafe_code, reason = "a global allocator is unsafe by its nature")]
-// SAFETY: each part returns memory of its own, aligned to `UNIT`. A free list allocates no byte twice
-// before it is freed. All other memory comes from `System`. No function here panics or allocates.
+// SAFETY: each part returns memory of its own, aligned to `UNIT`. A free list allocates no byte
+// twice before it is freed. All other memory comes from `System`. No function here panics or
+// allocates.
 unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match self.allocate(layout) {
@@ -200,7 +201,7 @@ impl<const BYTES: usize> Arena<BYTES> {
 }
 
 impl<const BYTES: usize, const RANGES: usize> Part<BYTES, RANGES> {
-    /// Changes the size of an allocation in address; whether that was possible.
+    /// Changes the size of an allocation in place; whether that was possible.
     fn resize(&self, start: usize, layout: Layout, size: usize) -> bool {
         let other = Layout::from_size_align(size, layout.align());
         let (Some(old), Some(new)) = (rounded(layout), other.ok().and_then(rounded)) else {

@@ -24,8 +24,8 @@ pub struct Allocation {
     pub written: usize,
 }
 
-/// The state of one arena, with up to `RANGES` free ranges between allocated ones. Its initial value
-/// is all zeros, so a module that holds one needs no data segment for it.
+/// The state of one arena, with up to `RANGES` free ranges between allocated ones. Its initial
+/// value is all zeros, so a module that holds one needs no data segment for it.
 #[derive(Debug)]
 pub struct FreeList<const RANGES: usize> {
     /// Everything from this offset is free.
@@ -44,8 +44,8 @@ impl<const RANGES: usize> FreeList<RANGES> {
         }
     }
 
-    /// Allocates `bytes` bytes, at least one, in an arena of `capacity` bytes. Uses the smallest free
-    /// range that fits, or else the free bytes at the top.
+    /// Allocates `bytes` bytes, at least one, in an arena of `capacity` bytes. Uses the smallest
+    /// free range that fits, or else the free bytes at the top.
     pub fn allocate(&mut self, bytes: usize, capacity: usize) -> Option<Allocation> {
         let fitting = self
             .ranges

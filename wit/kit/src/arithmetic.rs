@@ -7,7 +7,7 @@ use crate::array::{Array, count};
 use crate::buffer::Buffer;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, datatype, division, overflow, value};
-use crate::lanes::{self, Lane, Side, Trouble};
+use crate::lanes::{self, Lane, OperatorError, Side};
 
 /// The least length of a repeated row, so that the loop over rows has enough work in each
 /// iteration.
@@ -185,10 +185,12 @@ fn run<T: Lane + Pod + num_traits::NumCast>(
     }
     let mut made = Array::zeros(lane, shape)?;
     let filled = T::arithmetic(operator, one.side(), other.side(), made.buffer.view_mut());
-    filled.map_err(|trouble| match trouble {
-        Trouble::Overflow => overflow(format!("a result of {operator:?} does not fit {lane:?}")),
-        Trouble::Division => division("division by zero"),
-        Trouble::Exponent => value("a whole number to the power of a negative one"),
+    filled.map_err(|error| match error {
+        OperatorError::Overflow => {
+            overflow(format!("a result of {operator:?} does not fit {lane:?}"))
+        }
+        OperatorError::Division => division("division by zero"),
+        OperatorError::Exponent => value("a whole number to the power of a negative one"),
     })?;
     if common == lane {
         Ok(made)

@@ -16,7 +16,7 @@ pub(crate) enum Side<'a, T> {
 
 /// Why an operator has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum OperatorError {
     Overflow,
     Division,
     /// A whole number to the power of a negative one.
@@ -31,7 +31,7 @@ pub(crate) trait Lane: Copy + PartialOrd + Default {
         one: Side<'_, Self>,
         other: Side<'_, Self>,
         to: &mut [Self],
-    ) -> Result<(), Trouble>;
+    ) -> Result<(), OperatorError>;
 }
 
 /// Fills `to` with the results of a comparison, 1 for true.
@@ -98,9 +98,9 @@ macro_rules! float_lane {
                 one: Side<'_, Self>,
                 other: Side<'_, Self>,
                 to: &mut [Self],
-            ) -> Result<(), Trouble> {
+            ) -> Result<(), OperatorError> {
                 if divides(operator) && has_zero(&other) {
-                    return Err(Trouble::Division);
+                    return Err(OperatorError::Division);
                 }
                 // As in Python, the remainder has the divisor's sign.
                 let remainder = |a: Self, b: Self| {
@@ -154,9 +154,9 @@ macro_rules! whole_lane {
                 one: Side<'_, Self>,
                 other: Side<'_, Self>,
                 to: &mut [Self],
-            ) -> Result<(), Trouble> {
+            ) -> Result<(), OperatorError> {
                 if divides(operator) && has_zero(&other) {
-                    return Err(Trouble::Division);
+                    return Err(OperatorError::Division);
                 }
                 let (overflows, negative) = (Cell::new(false), Cell::new(false));
                 let keep = |(number, over): (Self, bool)| {
@@ -198,9 +198,9 @@ macro_rules! whole_lane {
                     _ => meet(one, other, to, Self::max),
                 }
                 if negative.get() {
-                    Err(Trouble::Exponent)
+                    Err(OperatorError::Exponent)
                 } else if overflows.get() {
-                    Err(Trouble::Overflow)
+                    Err(OperatorError::Overflow)
                 } else {
                     Ok(())
                 }

@@ -127,9 +127,9 @@ impl Array {
         with_size!(self.datatype, T => {
             let (from, to) = (self.buffer.view::<T>(), made.buffer.view_mut::<T>());
             for block in 0..outer {
-                for (place, index) in indices.iter().enumerate() {
+                for (position, index) in indices.iter().enumerate() {
                     let start = (block * dim + index) * inner;
-                    let end = (block * indices.len() + place) * inner;
+                    let end = (block * indices.len() + position) * inner;
                     to[end..end + inner].copy_from_slice(&from[start..start + inner]);
                 }
             }
@@ -302,10 +302,10 @@ fn merged(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
     }
     let mut starts: Vec<(usize, usize)> = groups.clone();
     starts.sort_unstable();
-    let place = |start: usize| starts.iter().position(|(each, _)| *each == start);
+    let position = |start: usize| starts.iter().position(|(each, _)| *each == start);
     let order = groups
         .iter()
-        .filter_map(|(start, _)| place(*start))
+        .filter_map(|(start, _)| position(*start))
         .collect();
     (starts.into_iter().map(|(_, size)| size).collect(), order)
 }

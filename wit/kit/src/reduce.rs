@@ -2,7 +2,7 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
-    reason = "places within shapes whose elements `count` has counted"
+    reason = "positions within shapes whose elements `count` has counted"
 )]
 
 use std::cmp::Ordering;
@@ -121,8 +121,8 @@ impl Array {
         (outer, dim, inner): Around,
         before: Ordering,
     ) -> Result<Self, Failure> {
-        let places = matches!(reduction, Reduction::Argmin | Reduction::Argmax);
-        let wanted = if places {
+        let positions = matches!(reduction, Reduction::Argmin | Reduction::Argmax);
+        let wanted = if positions {
             Datatype::Int64
         } else {
             self.datatype
@@ -147,7 +147,7 @@ impl Array {
                         }
                     }
                     let to = block * inner + column;
-                    if places {
+                    if positions {
                         made.buffer.view_mut::<i64>()[to] = found.to_i64().unwrap_or_default();
                     } else {
                         made.buffer.view_mut::<T>()[to] = best;
@@ -190,16 +190,16 @@ impl Array {
         let mut shape = outer.to_vec();
         shape.push(k);
         let mut values = Self::zeros(self.datatype, &shape)?;
-        let mut places = Self::zeros(Datatype::Int64, &shape)?;
+        let mut positions = Self::zeros(Datatype::Int64, &shape)?;
         if k == 0 {
-            return Ok((values, places));
+            return Ok((values, positions));
         }
         with_type!(self.datatype, T => {
             let rows = self.buffer.view::<T>().chunks_exact(*dim);
             let values = values.buffer.view_mut::<T>().chunks_exact_mut(k);
-            let places = places.buffer.view_mut::<i64>().chunks_exact_mut(k);
+            let positions = positions.buffer.view_mut::<i64>().chunks_exact_mut(k);
             let mut order: Vec<usize> = Vec::new();
-            for ((row, values), places) in rows.zip(values).zip(places) {
+            for ((row, values), positions) in rows.zip(values).zip(positions) {
                 order.clear();
                 order.extend(0..*dim);
                 let ahead = |a: &usize, b: &usize| descending(row[*a], row[*b]).then(a.cmp(b));
@@ -208,13 +208,13 @@ impl Array {
                 }
                 let first = &mut order[..k];
                 first.sort_unstable_by(ahead);
-                for ((index, to), place) in first.iter().zip(values).zip(places) {
+                for ((index, to), position) in first.iter().zip(values).zip(positions) {
                     *to = row[*index];
-                    *place = index.to_i64().unwrap_or_default();
+                    *position = index.to_i64().unwrap_or_default();
                 }
             }
         });
-        Ok((values, places))
+        Ok((values, positions))
     }
 }
 

@@ -233,7 +233,7 @@ fn taps(old: usize, new: usize, filter: Filter) -> Vec<Taps> {
     let share = 1.0 / reach;
     let one = |at: usize| {
         let centre = (number(at) + 0.5) * scale;
-        let place = |edge: f64| {
+        let clamped = |edge: f64| {
             (edge + 0.5)
                 .trunc()
                 .max(0.0)
@@ -241,8 +241,8 @@ fn taps(old: usize, new: usize, filter: Filter) -> Vec<Taps> {
                 .unwrap_or(0)
                 .min(old)
         };
-        let first = place(centre - reach).min(old - 1);
-        let end = place(centre + reach).max(first + 1);
+        let first = clamped(centre - reach).min(old - 1);
+        let end = clamped(centre + reach).max(first + 1);
         let mut weights: Vec<f64> = (first..end)
             .map(|index| (1.0 - ((number(index) - centre + 0.5) * share).abs()).max(0.0))
             .collect();

@@ -282,7 +282,7 @@ fn in_bounds(moved: &[Moved<'_, '_>], members: &[Member<'_>]) -> Result<(), Kept
 
 fn fits(offset: Option<Value>, items: u64, room: u64) -> Result<(), Kept> {
     let end = offset
-        .and_then(Value::place)
+        .and_then(Value::offset)
         .and_then(|offset| offset.checked_add(items));
     match end {
         Some(end) if end <= room => Ok(()),

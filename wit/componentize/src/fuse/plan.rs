@@ -80,7 +80,7 @@ struct Seen<'a> {
     needs: Each<Vec<bool>>,
     members: Vec<(usize, Member<'a>)>,
     given: Vec<(u32, FuncType)>,
-    places: HashMap<u32, u32>,
+    positions: HashMap<u32, u32>,
     beside: Vec<Beside>,
     /// Items that do not depend on fused modules, and have active segments.
     writers: Vec<usize>,
@@ -154,10 +154,10 @@ impl<'a> Seen<'a> {
     fn look(&mut self, item: usize, what: &Item<'a>, items: &[Item<'a>]) -> Result<bool, Kept> {
         match what {
             Item::Instantiate(module, given) => {
-                let Some((place, times)) = at(&self.modules, *module).copied() else {
+                let Some((definition, times)) = at(&self.modules, *module).copied() else {
                     return Err(Kept::Unknown("modules as imports or exports"));
                 };
-                let Some(Item::Module(bytes)) = items.get(place) else {
+                let Some(Item::Module(bytes)) = items.get(definition) else {
                     return Err(Kept::Unknown("modules as imports or exports"));
                 };
                 let args: HashMap<&str, u32> = given.iter().copied().collect();
@@ -179,7 +179,7 @@ impl<'a> Seen<'a> {
                     self.instances
                         .push((Made::Member(self.members.len()), true));
                     self.members.push((item, Member { module, imports }));
-                    self.gone.extend([item, place]);
+                    self.gone.extend([item, definition]);
                     return Ok(true);
                 }
                 if !needs && (read.places_elements() || read.places_data()) {
@@ -259,25 +259,25 @@ impl<'a> Seen<'a> {
     ) -> Option<Each<Vec<Origin>>> {
         let mut origins = Each::<Vec<Origin>>::default();
         let mut given = Vec::new();
-        let mut places = self.places.clone();
+        let mut positions = self.positions.clone();
         for import in &module.imports {
             let sort = sort(import).ok()?;
             let origin = match self.export(*args.get(import.module)?, import.name)? {
                 Source::Fused(origin) => origin,
                 Source::Outside(Sort::Function, index) if !*at(&self.needs.functions, index)? => {
                     let next = count(self.given.len().saturating_add(given.len()));
-                    let place = *places.entry(index).or_insert(next);
-                    if place == next {
+                    let number = *positions.entry(index).or_insert(next);
+                    if number == next {
                         given.push((index, module.function_type(import)?.clone()));
                     }
-                    Origin::Given(place)
+                    Origin::Given(number)
                 }
                 Source::Outside(..) => return None,
             };
             origins.get_mut(sort).push(origin);
         }
         self.given.extend(given);
-        self.places = places;
+        self.positions = positions;
         Some(origins)
     }
 

@@ -70,7 +70,7 @@ impl Value {
     }
 
     /// The value as an offset in a table or a memory.
-    pub(super) fn place(self) -> Option<u64> {
+    pub(super) fn offset(self) -> Option<u64> {
         match self {
             Self::I32(value) => Some(u64::from(value.cast_unsigned())),
             Self::I64(value) => Some(value.cast_unsigned()),
