@@ -58,7 +58,7 @@ def kept(example):
             continue
         found = differences(case.document(), json.loads(file.read_text()), DRIFT, case.name)
         faults += found[:3]
-        faults += [f"{name} is another" for name, data in case.files.items() if (folder / name).read_bytes() != data]
+        faults += [f"{name} differs" for name, data in case.files.items() if (folder / name).read_bytes() != data]
     return faults + [f"{path.name} is not of a case" for path in folder.iterdir() if path.name not in names]
 
 
