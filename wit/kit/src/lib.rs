@@ -27,15 +27,15 @@ mod arena;
 mod arithmetic;
 mod array;
 mod blocks;
-#[cfg(target_arch = "wasm32")]
-#[path = "../../guest/src/book.rs"]
-mod book;
 mod boxes;
 mod buffer;
 #[cfg(target_arch = "wasm32")]
 mod component;
 mod datatype;
 mod failure;
+#[cfg(target_arch = "wasm32")]
+#[path = "../../guest/src/free_list.rs"]
+mod free_list;
 mod image;
 mod lanes;
 mod moves;
