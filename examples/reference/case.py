@@ -1,4 +1,6 @@
-"""A case of `tensorgate handler test`, as data: what comes in, what the reference says must come out."""
+"""A case of `tensorgate handler test`, as data: the input, and the output that the reference
+expects.
+"""
 
 import json
 import math
@@ -7,7 +9,7 @@ DATATYPES = {"float32": "FP32", "int64": "INT64"}
 
 
 class Case:
-    """One case. `files` lie beside it."""
+    """A case. `files` are stored beside it."""
 
     def __init__(self, name, given, expect, config=None, files=None):
         self.name, self.given, self.expect = name, given, expect
@@ -24,7 +26,7 @@ class Case:
 
 
 def text(document):
-    """One line for each member of input and expect: small, and a change shows where it is."""
+    """The document with one line for each member of input and expect, so that diffs are small."""
     lines = []
     for key, value in document.items():
         if key == "config":
@@ -42,13 +44,13 @@ def text(document):
 
 
 def number(value):
-    """An FP32 as the shortest text that reads as the same one, near enough: nine digits."""
+    """An FP32 as a short number: nine digits, which identify it."""
     value = float(f"{float(value):.9g}")
     return int(value) if value == int(value) and abs(value) < 1e9 else value
 
 
 def tensor(name, array):
-    """A numpy array as OIP's JSON has it."""
+    """A numpy array in OIP's JSON format."""
     kind = DATATYPES[str(array.dtype)]
     numbers = array.reshape(-1).tolist()
     data = [int(one) for one in numbers] if kind == "INT64" else [number(one) for one in numbers]
@@ -78,7 +80,7 @@ def refused(says="", why="bad-input"):
 
 
 def differences(one, other, tolerance, at="case"):
-    """Where two documents differ by more than a tolerance."""
+    """The paths at which two documents differ by more than a tolerance."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         return [found for key in one for found in differences(one[key], other[key], tolerance, f"{at}.{key}")]
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):

@@ -1,4 +1,6 @@
-"""detection: non-maximum suppression class by class, in numpy: every pair of boxes at once, and then the best first."""
+"""detection: non-maximum suppression by class, in numpy. Compares all pairs of boxes at once, then
+selects the best first.
+"""
 
 import numpy as np
 from case import Case, answer, refused, tensor, tensors, texts
@@ -40,7 +42,7 @@ def reference(raw, config):
 
 
 def anchors(rng, count, classes):
-    """Anchors around a few things, as a detector answers."""
+    """Anchors around a few objects, as a detector returns them."""
     things = rng.uniform(50, 590, (4, 2))
     center = things[rng.integers(0, 4, count)] + rng.normal(0, 8, (count, 2))
     size = rng.uniform(20, 160, (count, 2))

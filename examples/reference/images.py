@@ -1,5 +1,6 @@
-"""image-classifier: Pillow and numpy, as `torchvision.transforms` computes on a Pillow image: Resize(bilinear), CenterCrop, ToTensor,
-Normalize."""
+"""image-classifier: Pillow and numpy, computed as in `torchvision.transforms` on a Pillow image:
+Resize(bilinear), CenterCrop, ToTensor, Normalize.
+"""
 
 import io
 import struct
@@ -10,12 +11,12 @@ from case import Case, answer, raw, refused, tensor
 from PIL import Image, ImageFile
 
 HANDLER = "image-classifier"
-# Its encoder writes a progressive image at once.
+# The encoder writes a progressive image in one piece.
 ImageFile.MAXBLOCK = 16 << 20
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-# One operation on an FP32.
+# The rounding error of one operation on an FP32.
 EXACT = 1e-6
-# Four steps of 255 over the smallest deviation: two decoders round colours differently.
+# Four steps of 255 over the smallest deviation, because decoders round colours differently.
 JPEG = 0.07
 SMALL = {"resize": "32", "crop": "28"}
 
@@ -35,7 +36,9 @@ def reference(data, resize, crop):
 
 
 def picture(rng, width, height, smooth=True):
-    """A few blurred patches of colour, or noise; whole numbers alone, so that every machine makes the same."""
+    """A few blurred patches of colour, or noise. Only whole numbers, so that every machine draws
+    the same.
+    """
     if not smooth:
         return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     patches = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
@@ -62,7 +65,7 @@ def chunk(kind, body):
 
 
 def bomb(width, height):
-    """A PNG of a few hundred bytes that declares, and for its first rows holds, much more."""
+    """A PNG of a few hundred bytes that declares a large size, and expands to its first rows."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100_000), 9)) + chunk(b"IEND", b"")
 

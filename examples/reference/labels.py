@@ -1,10 +1,11 @@
-"""class-labels: softmax and the best of each row, in numpy."""
+"""class-labels: softmax and the best classes of each row, in numpy."""
 
 import numpy as np
 from case import Case, answer, refused, tensor, tensors, texts
 
 HANDLER = "class-labels"
-# An exponential differs by its last bit or two from one library to the next, and a sum of a thousand of them by more.
+# Exponentials differ in the last one or two bits between libraries, and the sum of a thousand by
+# more.
 CLOSE = 1e-5
 
 

@@ -1,7 +1,10 @@
-"""`make test-examples`: the example handlers, in the host's own sandbox, against the ordinary Python stack.
+"""`make test-examples`: the example handlers, in the host's own sandbox, against the ordinary
+Python stack.
 
-For each handler: what is committed in its `cases/` is what the reference says today; it passes those; and it passes new ones, made of numbers that
-nobody has seen. `run.py --write` makes the committed cases anew. Exits 0 only if every line is ok."""
+For each handler it checks three things: the cases in `cases/` are what the reference computes,
+the handler passes them, and it passes new cases with random numbers. `run.py --write`
+regenerates the committed cases. Exits 0 only if every line is ok.
+"""
 
 import json
 import shutil
@@ -25,7 +28,7 @@ from case import differences
 TOP = Path(__file__).resolve().parents[2]
 EXAMPLES = [images, labels, texts, tables, sounds, detections, *tokenizer_files.EXAMPLES]
 SEED = 5
-# What a committed number may differ by from one made by another processor.
+# The tolerance between numbers of different processors.
 DRIFT = 1e-6
 
 
@@ -42,7 +45,9 @@ def write(example):
 
 
 def kept(example):
-    """How the committed cases differ from the reference. Their inputs are read, not made: encoders change."""
+    """The differences between the committed cases and the reference. Input files are read, not
+    regenerated, because encoders change.
+    """
     folder = TOP / "examples/handlers" / example.HANDLER / "cases"
     faults, names = [], set()
     for case in committed(example):
@@ -53,12 +58,12 @@ def kept(example):
             continue
         found = differences(case.document(), json.loads(file.read_text()), DRIFT, case.name)
         faults += found[:3]
-        faults += [f"{name} is another" for name, data in case.files.items() if (folder / name).read_bytes() != data]
-    return faults + [f"{path.name} is nobody's" for path in folder.iterdir() if path.name not in names]
+        faults += [f"{name} differs" for name, data in case.files.items() if (folder / name).read_bytes() != data]
+    return faults + [f"{path.name} is not of a case" for path in folder.iterdir() if path.name not in names]
 
 
 def built(project, handler):
-    """The handler's component; with the project's tokenizer.json in it, if it has one."""
+    """The handler's component, configured with the project's tokenizer.json if it has one."""
     handler = handler.split("/")[0]
     component = TOP / "target/components" / f"{handler.replace('-', '_')}.wasm"
     file = project / "tokenizer.json"

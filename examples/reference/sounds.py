@@ -1,4 +1,6 @@
-"""audio-features: SciPy reads the file and transforms it; the filters are librosa's default (Slaney's scale and norm)."""
+"""audio-features: SciPy reads and transforms the file. The filters are librosa's default (Slaney's
+scale and norm).
+"""
 
 import io
 import struct
@@ -11,7 +13,7 @@ from case import Case, answer, raw, refused, tensor
 
 HANDLER = "audio-features"
 RATE = 16000
-# Of logarithms between -23 and 10, which FP32 holds to six digits.
+# For logarithms between -23 and 10, of which FP32 has six digits.
 CLOSE = 1e-5
 
 
@@ -81,7 +83,7 @@ def committed(rng):
     good = wav(whole(sound(rng, 400)))
     put = lambda at, text: good[:at] + text + good[at + len(text) :]
     for name, data, says in [
-        ("no-wav", b"OggS" + bytes(60), "no WAV"),
+        ("no-wav", b"OggS" + bytes(60), "not a WAV"),
         ("cut", good[:-10], "another length"),
         ("more-than-it-says", good + bytes(10), "another length"),
         ("data-without-end", put(40, b"\xff\xff\xff\x7f"), "cut off"),

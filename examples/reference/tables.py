@@ -1,4 +1,6 @@
-"""tabular: pandas and scikit-learn, fitted on a table made here; what they learnt becomes the handler's `columns`."""
+"""tabular: pandas and scikit-learn, fitted on a generated table. The fitted values become the
+handler's `columns`.
+"""
 
 import json
 
@@ -37,13 +39,13 @@ def fitted(rng):
 
 
 def plain(frame):
-    """Doubles and objects, with NaN for what is missing, as the imputers look for it."""
+    """Doubles and objects, with NaN for missing values, as the imputers expect."""
     frame = frame.reindex(columns=NUMBERS + CATEGORIES).astype({name: float for name in NUMBERS} | {name: object for name in CATEGORIES})
     return frame.where(frame.notna(), np.nan)
 
 
 def columns(learnt):
-    """What was learnt, as the handler's policy says it."""
+    """The fitted values in the format of the handler's configuration."""
     impute, scale = (step for _, step in learnt.named_transformers_["numbers"].steps)
     parts = zip(NUMBERS, impute.statistics_, scale.mean_, scale.scale_)
     made = [{"name": n, "number": {"mean": float(m), "scale": float(s), "missing": float(i)}} for n, i, m, s in parts]
@@ -63,7 +65,7 @@ def sent(rows):
 
 
 def rows(frame):
-    """As a client sends them: what is missing as null, or not at all."""
+    """The rows as a client sends them: missing values are null, or absent."""
     made = []
     for at, row in enumerate(frame.to_dict("records")):
         row = {key: None if pd.isna(value) else value for key, value in row.items()}

@@ -1,4 +1,6 @@
-"""text-tokens: Hugging Face's tokenizers, with the parts that `BertTokenizerFast` is made of and the same vocabulary."""
+"""text-tokens: Hugging Face's tokenizers, with the parts of `BertTokenizerFast` and the same
+vocabulary.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,7 @@ IDS = {token: at for at, token in enumerate(VOCABULARY)}
 
 
 def tokenizer():
-    # Special tokens are not added: in a caller's text they are text.
+    # Special tokens are not added, because in a caller's text they are text.
     made = Tokenizer(WordPiece(IDS, unk_token="[UNK]", max_input_chars_per_word=100))
     made.normalizer = BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True)
     made.pre_tokenizer = BertPreTokenizer()
@@ -65,13 +67,14 @@ def fresh(rng):
     for at in range(20):
         texts = ["".join(str(one) + " " * int(rng.integers(0, 2)) for one in rng.choice(pieces, 60)) for _ in range(3)]
         yield case(f"words-{at}", texts, {"max_length": str(int(rng.integers(3, 90)))})
-    # As dear as a caller can make it: words that are looked up to their last character, which nobody knows.
+    # The most expensive input: words that are unknown, but found up to their last character.
     dear = " ".join(["understand" * 9 + "\u0131"] * 40)
     yield case("dear", [dear[:2000]] * 8, {})
     yield case("dear-letters", [" ".join(["z" * 98 + "\u0131"] * 40)[:4000]] * 8, {})
     for at in range(20):
         points = [int(one) for one in rng.integers(32, 0x3000, 60)]
-        # What has no meaning yet gets one in some version of Unicode, and each library has its own.
+        # Unassigned characters get a meaning in some version of Unicode, and libraries have
+        # different versions.
         yield case(f"anything-{at}", ["".join(chr(one) for one in points if known(chr(one)))], {"max_length": "128"})
 
 

@@ -1,6 +1,8 @@
-"""builtin:text-classifier: Hugging Face's tokenizers, with tokenizer.json files that its own trainers make, and other ones each time.
+"""builtin:text-classifier: Hugging Face's tokenizers, with tokenizer.json files that its own
+trainers write, new ones in each run.
 
-A caller's special tokens are text in both: `encode_special_tokens`."""
+A caller's special tokens are text in both: `encode_special_tokens`.
+"""
 
 import json
 import unicodedata
@@ -13,13 +15,14 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 HANDLERS = Path(__file__).resolve().parents[1] / "handlers"
 WORDS = (HANDLERS / "text-tokens/vocabulary.txt").read_text().splitlines()[5:]
-# Blocks whose characters are split, composed or lowered in ways of their own.
+# Unicode blocks whose characters have special rules for splitting, composition or case.
 BLOCKS = [(0x20, 0x7F), (0x20, 0x600), (0x300, 0x370), (0x900, 0x980), (0x1E00, 0x2200), (0x3040, 0x3100), (0x4E00, 0x4F00), (0xAC00, 0xAD00), (0xF900, 0xFA00), (0xFB00, 0xFB07), (0xFF00, 0xFFF0), (0x1F600, 0x1F650)]
 ODD = ["'s", "'LL", "'re", "''d", "  ", "   ", "\n", "\r\n", "\t", "\u00a0", "\u2003", "[SEP]", "<s>", "</s>", "[UNK]", "12", "007", "\u00bd", "\u2167", "!?", "--", "<url>", "a_b", "e\u0301", "\u200d", "\ufffd", "\u0000"]
 
 
 def known(character):
-    # What has no meaning yet gets one in some version of Unicode, and each library has its own.
+    # Unassigned characters get a meaning in some version of Unicode, and libraries have different
+    # versions.
     return unicodedata.category(character) not in ("Cn", "Co", "Cs")
 
 
@@ -89,7 +92,7 @@ def byte_level(rng):
 
 
 def finish(rng, made, pad):
-    """What a file may say of lengths."""
+    """Settings of lengths that a file may have."""
     side = ["left", "right"]
     if rng.integers(0, 2):
         made.enable_truncation(int(rng.integers(8, 40)), direction=side[int(rng.integers(0, 2))])
@@ -99,14 +102,16 @@ def finish(rng, made, pad):
 
 
 def makes_special(file):
-    """Whether a merge makes a special token of text: such a file is refused, and trainers make one now and then of texts in which they stand."""
+    """Whether a merge can form a special token from text. The handler rejects such files, and
+    trainers sometimes write one if their texts contain special tokens.
+    """
     said = json.loads(file)
     special = {token["content"] for token in said["added_tokens"] if token["special"]}
     return any("".join(pair) in special for pair in said["model"].get("merges", []))
 
 
 def reference(file, texts, config):
-    """What the package answers with this file and what the policy says beside it."""
+    """The expected output of the package for this file and the settings in the policy."""
     made = Tokenizer.from_str(file)
     made.encode_special_tokens = True
     cut, fill = made.truncation or {}, made.padding
@@ -121,7 +126,7 @@ def reference(file, texts, config):
 
 
 class Files:
-    """One kind of tokenizer: cases of a file that is committed, and of others that are new."""
+    """One kind of tokenizer: cases of a committed file, and of new ones."""
 
     def __init__(self, name, train):
         self.HANDLER, self.train = f"text-classifier/{name}", train
@@ -158,7 +163,7 @@ class Files:
             config = {"max_length": str(int(rng.integers(5, 90)))} if rng.integers(0, 2) else {}
             config |= {"padding": ["longest", "max_length"][int(rng.integers(0, 2))]} if rng.integers(0, 2) else {}
             yield self.case(file, f"texts-{at}", texts, config)
-        # As dear as a caller can make it.
+        # The most expensive input.
         yield self.case(file, "dear", [("l" * 4000)] * 4, {"max_length": "64"})
 
 

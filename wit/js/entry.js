@@ -1,4 +1,5 @@
-// Between the world that the host calls and the functions of handler.js. Written anew by each build.
+// Connects the world that the host calls with the functions of handler.js. Each build writes it
+// anew.
 import * as config from "tensorgate:handler/config@0.1.0";
 import * as log from "tensorgate:handler/log@0.1.0";
 import * as handler from "../../handler.js";
@@ -22,7 +23,7 @@ function call(called, given) {
   } catch (error) {
     if (error instanceof tensorgate.BadInput) throw { tag: "bad-input", val: error.message };
     if (error instanceof tensorgate.Fault) throw { tag: "fault", val: error.message };
-    // The host knows better: it is what refused.
+    // The host reports this itself, because it refused the memory.
     if (error instanceof InternalError && error.message === "out of memory") throw error;
     throw { tag: "fault", val: `${error}\n${error?.stack ?? ""}` };
   }

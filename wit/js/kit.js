@@ -1,10 +1,14 @@
-// The tensor kit: array work in Rust, inside the same component. `tensorgate handler build` puts it there.
+// The tensor kit: array operations in Rust, inside the same component. `tensorgate handler build`
+// adds it.
 //
-//     const image = decodeImage(body.data).resize(224, 224).planes({ mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] });
+//     const [mean, std] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+//     const image = decodeImage(body.data).resize(224, 224).planes({ mean, std });
 //     return [image.tensor("image")];
 //
-// An `NdArray` lies in the kit: each method makes a new one there, and elements come back to JavaScript only by `values()` or `tensor()`. The kit is there while a call runs,
-// not while modules are loaded (which happens as the component is built), and not in Node.js: what needs it throws there.
+// An `NdArray` is stored in the kit, and each method makes a new one there. Only `values()` and
+// `tensor()` copy elements to JavaScript. The kit is available while a call runs. It is not
+// available while modules are loaded, which happens when the component is built, nor in Node.js:
+// there its functions throw.
 import { BadInput, Fault, Tensor } from "./tensorgate.js";
 
 let kit = null;
@@ -14,9 +18,9 @@ export function connectKit(arrays) {
   kit = arrays;
 }
 
-/** Asks the kit; what it refuses is thrown as what it is. */
+/** Calls the kit. Its failures are thrown as the exceptions that stand for their kind. */
 function asked(call) {
-  if (!kit) throw new Fault("the tensor kit works while a call runs in a component, as in `tensorgate handler test`");
+  if (!kit) throw new Fault("the tensor kit is available while a call runs in a component, as in `tensorgate handler test`");
   try {
     return call(kit);
   } catch (error) {
@@ -31,16 +35,21 @@ function asked(call) {
 const numbers = (list) => Array.from(list, Number);
 const lower = (datatype) => datatype.toLowerCase();
 
-/** An array of numbers in the kit, row-major. Operators broadcast and promote types as numpy's do. */
+/**
+ * An array of numbers in the kit, row-major. Operators broadcast and promote types as numpy's do.
+ */
 export class NdArray {
   #held;
 
-  /** For this module: use `NdArray.from`, `NdArray.of` or what decodes. */
+  /** For this module: use `NdArray.from`, `NdArray.of` or a decoder. */
   constructor(held) {
     this.#held = held;
   }
 
-  /** A tensor's elements. Throws BadInput if `datatype` is given and is not the tensor's, or if its data does not fit its shape. */
+  /**
+   * The elements of a tensor. Throws BadInput if `datatype` is given and is not the tensor's, or if
+   * the data does not fit the shape.
+   */
   static from(tensor, datatype) {
     if (datatype !== undefined && datatype !== tensor.datatype) {
       throw new BadInput(`tensor "${tensor.name}" is ${tensor.datatype}, not ${datatype}`);
@@ -49,42 +58,44 @@ export class NdArray {
     return new NdArray(asked(({ Array }) => Array.fromBytes(lower(tensor.datatype), numbers(tensor.shape), tensor.data)));
   }
 
-  /** Values: a typed array of the datatype is taken as it is, anything else is copied into one. */
+  /**
+   * An array of values. A typed array of the datatype is used without a copy; others are converted.
+   */
   static of(datatype, shape, values) {
     return NdArray.from(Tensor.of("values", datatype, shape, values));
   }
 
-  /** One number everywhere. */
+  /** An array with the same number in each element. */
   static full(datatype, shape, value) {
     return new NdArray(asked(({ Array }) => Array.full(lower(datatype), numbers(shape), value)));
   }
 
-  /** Arrays one after the other along an axis; the other dims agree, and so do the types. */
+  /** Joins arrays along an axis. The other dimensions and the types must be equal. */
   static concat(arrays, axis = 0) {
     return new NdArray(asked(({ Array }) => Array.concat(arrays.map((each) => each.#held), axis)));
   }
 
-  /** Arrays of one shape as the rows of a new first dim. */
+  /** Joins arrays of one shape along a new first dimension. */
   static stack(arrays) {
     return NdArray.concat(arrays.map((each) => each.reshape(1, ...each.shape)));
   }
 
-  /** Its dims. */
+  /** The shape. */
   get shape() {
     return [...asked(() => this.#held.shape())];
   }
 
-  /** Its element type. It is never FP16 or BF16: those are FP32 here. */
+  /** The element type. It is never FP16 or BF16, which are converted to FP32. */
   get datatype() {
     return asked(() => this.#held.datatype()).toUpperCase();
   }
 
-  /** The elements as the typed array of its datatype. */
+  /** The elements as the typed array of the datatype. */
   values() {
     return this.tensor("values").values();
   }
 
-  /** The elements as a tensor; as FP16 or BF16 if `datatype` says so. */
+  /** The elements as a tensor, of FP16 or BF16 if `datatype` is given. */
   tensor(name, datatype = this.datatype) {
     return new Tensor(name, datatype, this.shape, asked(() => this.#held.toBytes(lower(datatype))));
   }
@@ -100,29 +111,35 @@ export class NdArray {
   #operator(operator, other, reversed = false) {
     if (other instanceof NdArray) return this.#made((held) => held.combine(operator, other.#held));
     const number = Number(other);
-    if (typeof other === "bigint" && BigInt(number) !== other) throw new RangeError(`${other} is more than a number holds`);
+    if (typeof other === "bigint" && BigInt(number) !== other) throw new RangeError(`${other} does not fit a number`);
     return this.#made((held) => held.combineNumber(operator, number, typeof other === "number" && !Number.isInteger(number), reversed));
   }
 
-  /** The same numbers as another type. Floats lose what is behind the point; throws RangeError if one does not fit. */
+  /**
+   * Converts to another type. Floats are truncated to integers. Throws RangeError if a number does
+   * not fit.
+   */
   cast(datatype) {
     return this.#made((held) => held.cast(lower(datatype)));
   }
 
-  /** The same elements in other dims, one of which may be -1. */
+  /** The same elements in another shape. One dimension may be -1. */
   reshape(...dims) {
     const known = dims.reduce((product, dim) => (dim === -1 ? product : product * dim), 1);
     const size = this.shape.reduce((product, dim) => product * dim, 1);
     return this.#made((held) => held.reshape(numbers(dims.map((dim) => (dim === -1 ? size / known : dim)))));
   }
 
-  /** The dims in another order; reversed if none is given. */
+  /** Permutes the dimensions; reverses them without arguments. */
   transpose(...axes) {
     const order = axes.length ? axes : [...this.shape.keys()].reverse();
     return this.#made((held) => held.transpose(numbers(order)));
   }
 
-  /** Some of each axis, [from, to) as `Array.prototype.slice` counts, `null` for all of it: `image.slice([0, 224], [0, 224], null)`. */
+  /**
+   * A range [from, to) of each axis, as `Array.prototype.slice` counts, or `null` for all of it:
+   * `image.slice([0, 224], [0, 224], null)`.
+   */
   slice(...ranges) {
     const spans = this.shape.map((dim, axis) => {
       const [from, to] = ranges[axis] ?? [0, dim];
@@ -133,33 +150,38 @@ export class NdArray {
     return this.#made((held) => held.slice(spans));
   }
 
-  /** The indices of an axis that are listed, in that order. */
+  /** Selects indices of an axis, in the given order. */
   take(indices, axis = 0) {
     const listed = indices instanceof NdArray ? indices.values() : indices;
     return this.#made((held) => held.gather(this.#axis(axis), numbers(listed)));
   }
 
-  /** More elements before and after those of each axis: `image.pad([[2, 2], [0, 1], [0, 0]])`. */
+  /** Adds elements before and after each axis: `image.pad([[2, 2], [0, 1], [0, 0]])`. */
   pad(widths, value = 0) {
     const [before, after] = [0, 1].map((side) => numbers(widths.map((width) => width[side])));
     return this.#made((held) => held.pad(before, after, value));
   }
 
-  /** An axis cut or padded to a length, at its end. */
+  /** Truncates or pads an axis to a length, at its end. */
   fit(length, { value = 0, axis = -1 } = {}) {
     return this.#made((held) => held.fit(this.#axis(axis), length, value));
   }
 
   /**
-   * Another size for an image, UINT8 or FP32: [height, width], or with `layout` HWC […, height, width, channels], or with CHW […, height, width]. Half-pixel centres.
-   * `bilinear` is torch's (align_corners=False, antialias=False), `antialias` is Pillow's BILINEAR, `nearest` is Pillow's NEAREST.
+   * Resizes an image, UINT8 or FP32. `layout` HWC is [height, width] or […, height, width,
+   * channels]; CHW is […, height, width]. Pixel centres are at halves. `bilinear` is torch's
+   * (align_corners=False, antialias=False), `antialias` is Pillow's BILINEAR, `nearest` is Pillow's
+   * NEAREST.
    */
   resize(height, width, { filter = "bilinear", layout = "HWC" } = {}) {
     const dims = this.shape.length;
     return this.#made((held) => held.resize(dims - (layout === "HWC" && dims > 2 ? 3 : 2), height, width, filter));
   }
 
-  /** Pixels to planes: […, h, w, c] to FP32 […, c, h, w], each channel (x × scale - mean) / std, in one pass. */
+  /**
+   * Converts pixels to planes in one pass: […, h, w, c] to FP32 […, c, h, w], with
+   * (x × scale - mean) / std for each channel.
+   */
   planes({ mean, std, scale = 1 / 255 }) {
     return this.#made((held) => held.planes(scale, numbers(mean), numbers(std)));
   }
@@ -180,17 +202,23 @@ export class NdArray {
     return this.#operator("divide", other);
   }
 
-  /** An operator by its name, with the number first if `reversed`: power, remainder, floor-divide, minimum, maximum, equal, not-equal, less, less-equal, greater, greater-equal. */
+  /**
+   * Applies an operator by name, with the number first if `reversed`: power, remainder,
+   * floor-divide, minimum, maximum, equal, not-equal, less, less-equal, greater, greater-equal.
+   */
   operate(operator, other, reversed = false) {
     return this.#operator(operator, other, reversed);
   }
 
-  /** A function of each element by its name: negative, absolute, exp, log, sqrt, tanh, sigmoid, floor, ceil, round. */
+  /**
+   * Applies a function to each element, by name: negative, absolute, exp, log, sqrt, tanh, sigmoid,
+   * floor, ceil, round.
+   */
   apply(name) {
     return this.#made((held) => held.apply(name));
   }
 
-  /** Each element, but at least `low` and at most `high`. */
+  /** Limits each element to at least `low` and at most `high`. */
   clip(low, high) {
     return this.#made((held) => held.clip(low, high));
   }
@@ -199,7 +227,7 @@ export class NdArray {
     return this.#made((held) => held.reduce(reduction, axis === undefined ? null : this.#axis(axis), keep));
   }
 
-  /** The sum along an axis, or over all. */
+  /** The sum along an axis, or over all elements. */
   sum(axis, keep = false) {
     return this.#reduce("sum", axis, keep);
   }
@@ -216,7 +244,7 @@ export class NdArray {
     return this.#reduce("maximum", axis, keep);
   }
 
-  /** Where the first of the greatest is, INT64. */
+  /** The index of the first maximum, INT64. */
   argmax(axis, keep = false) {
     return this.#reduce("argmax", axis, keep);
   }
@@ -225,45 +253,57 @@ export class NdArray {
     return this.#reduce("argmin", axis, keep);
   }
 
-  /** exp(x) over the sum of exp(x) along an axis. */
+  /** The softmax along an axis. */
   softmax(axis = -1) {
     return this.#made((held) => held.softmax(this.#axis(axis)));
   }
 
-  /** The greatest `k` of the last axis in descending order, and their indices as INT64: [values, indices]. */
+  /**
+   * The `k` greatest of the last axis in descending order, and their indices as INT64: [values,
+   * indices].
+   */
   topK(k) {
     return asked(() => this.#held.topK(k)).map((held) => new NdArray(held));
   }
 
   /**
-   * Which of the boxes FP32 [n, 4] (x1, y1, x2, y2) stay, best first, at most `limit`: INT64 indices, for `take`. A box goes if its score, FP32 [n], is below `least`, or if
-   * a better one of its class covers it by more than `overlap` (intersection over union).
+   * Non-maximum suppression of boxes FP32 [n, 4] (x1, y1, x2, y2). Returns the INT64 indices of the
+   * boxes to keep, best first, at most `limit`, for `take`. A box is removed if its score, FP32
+   * [n], is below `least`, or if its intersection over union with a better box of its class exceeds
+   * `overlap`.
    */
   nms(scores, { overlap, classes, least = 0, limit = 300 }) {
     return this.#made((held) => held.nms(scores.#held, classes ? classes.#held : null, overlap, least, limit));
   }
 
-  /** Gives its memory back before the call's end. It cannot be used any more. */
+  /** Frees its memory before the call's end. It cannot be used afterwards. */
   [Symbol.dispose ?? "dispose"]() {
     this.#held[Symbol.dispose]?.();
   }
 }
 
 /**
- * A PNG's or a JPEG's pixels, UINT8 [height, width, channels]. Throws BadInput for what is neither, is damaged, or says that it has more than `maxPixels`: nothing
- * is unpacked then.
+ * Decodes a PNG or a JPEG to pixels, UINT8 [height, width, channels]. Throws BadInput for other
+ * formats, damaged files, and files whose header states more than `maxPixels`. Those are rejected
+ * before they are decoded.
  */
 export function decodeImage(data, { channels = "rgb", maxPixels = 1 << 24 } = {}) {
   return new NdArray(asked((kit) => kit.decodeImage(data, channels, maxPixels)));
 }
 
-/** A WAV's samples, FP32 [frames, channels] from -1 to 1, and its frames a second. Throws as `decodeImage` does. */
+/**
+ * Decodes a WAV to samples, FP32 [frames, channels] from -1 to 1, and its frame rate. Throws
+ * BadInput as `decodeImage` does.
+ */
 export function decodeWav(data, { maxFrames = 1 << 22 } = {}) {
   const [samples, rate] = asked((kit) => kit.decodeWav(data, maxFrames));
   return { samples: new NdArray(samples), rate };
 }
 
-/** Token lists cut or padded to one length, and 1 where a token is: two tensors' values, BigInt64Array [rows × length] each. */
+/**
+ * Truncates or pads token lists to one length. Returns the tokens, and an attention mask with 1 for
+ * each token, as the values of two tensors: BigInt64Array [rows × length] each.
+ */
 export function padTokens(rows, length, value = 0) {
   const [tokens, there] = [0, 0].map(() => new BigInt64Array(rows.length * length));
   tokens.fill(BigInt(value));

@@ -1,16 +1,22 @@
-// What the host brings from elsewhere, if the policy grants it: files (`fetch:`) and features (`lookups:`).
+// Files and features that the host fetches, if the policy grants it (`fetch:`, `lookups:`).
 //
 //     const [image] = fetch([url]);
 //     if (image instanceof Missing) throw new BadInput(`no image: ${image.why}`);
 //
-// A handler has no network and never waits. It says what it wants; where that is not at hand yet the call ends there, the host brings it, and a fresh instance
-// runs the call again from its beginning. A handler cannot tell, but its fuel and time are those of all runs together: ask for all files in one call, as early
-// as it can be said which, before anything that costs. So nothing here is a promise.
+// A handler has no network and never waits. When a file or a feature is not available yet, the host
+// ends the call, fetches it, and runs the call again from its beginning in a fresh instance. A
+// handler cannot observe that, so no function here returns a promise. But the fuel and time limits
+// cover all runs together: request all files in one call, as early as possible and before expensive
+// work.
 //
-// `tensorgate handler build` gives a component these interfaces if its handler.yaml has a `fetch:` or `lookups:`, and a host loads such a component only where
-// its policy has one, too. In Node.js, where there is no host, there is what `setFile` and `setFeature` say.
+// `tensorgate handler build` adds these interfaces to a component if its handler.yaml has `fetch:`
+// or `lookups:`. A host loads such a component only if its policy has the section too. In Node.js
+// there is no host: `setFile` and `setFeature` set the answers.
 
-/** A fetched file: its media type, one that the policy lists, and its bytes, at most the policy's `max_bytes`. Nothing has looked at them. */
+/**
+ * A fetched file: its media type, which the policy lists, and its bytes, at most the policy's
+ * `max_bytes`. They have not been validated.
+ */
 export class File {
   /** @param {string} contentType @param {Uint8Array} data */
   constructor(contentType, data) {
@@ -20,8 +26,9 @@ export class File {
 }
 
 /**
- * Something was not brought, and `why`: "refused" (the policy does not let it be asked for or reached), "unavailable", "timeout", "too-large", "wrong-type" or
- * "not-found". One that a handler lets pass is a fault: whose fault it is, is for the handler to say.
+ * A file or feature is not available, and `why`: "refused" (the policy does not allow it),
+ * "unavailable", "timeout", "too-large", "wrong-type" or "not-found". The handler must handle it:
+ * an uncaught one is a fault.
  */
 export class Missing extends Error {
   /** @param {string} why */
@@ -32,14 +39,14 @@ export class Missing extends Error {
   }
 }
 
-/** What there is of the two interfaces; null in Node.js. */
+/** The interfaces that the component imports; null in Node.js. */
 let host = null;
 const files = new Map();
 const features = new Map();
 
 /**
- * The files at these `https` URLs, one for each: a `File`, or a `Missing` that says why there is none.
- * More than the policy's `max_requests` in all ends the call as a fault.
+ * Fetches `https` URLs: for each a `File`, or a `Missing` with the reason. More files than the
+ * policy's `max_requests`, over the whole call, end it as a fault.
  * @param {string[]} urls @returns {(File | Missing)[]}
  */
 export function fetch(urls) {
@@ -52,9 +59,11 @@ export function fetch(urls) {
 }
 
 /**
- * Each feature's values from the policy's lookup of that name, by feature, in the keys' order: null where the service has none.
- * Throws Missing where nothing came. A lookup that the policy does not name, and more than its `max_requests`, end the call as a fault.
- * @param {string} name @param {string[]} wanted @param {string[]} keys @returns {Record<string, (number | null)[]>}
+ * Looks up features for keys in a lookup of the policy: by feature, the values in the order of the
+ * keys, null where the service has no value. Throws Missing if the lookup failed. An unknown
+ * lookup, or more lookups than its `max_requests`, end the call as a fault.
+ * @param {string} name @param {string[]} wanted @param {string[]} keys
+ * @returns {Record<string, (number | null)[]>}
  */
 export function lookup(name, wanted, keys) {
   const [columns, of] = [texts("features", wanted), texts("keys", keys)];
@@ -66,7 +75,7 @@ export function lookup(name, wanted, keys) {
   return table(columns.map((feature) => [feature, of.map((key) => features.get(JSON.stringify([name, feature, key])) ?? null)]));
 }
 
-/** Without a prototype: a feature may have any name. */
+/** Without a prototype, because a feature may have any name. */
 function table(columns) {
   return Object.assign(Object.create(null), Object.fromEntries(columns));
 }
@@ -85,17 +94,17 @@ function texts(what, given) {
   return given.map(String);
 }
 
-/** In a component without the interface there is nobody to ask. */
+/** Throws in a component that was built without the interface. */
 function granted(field) {
   if (host) throw new Error(`this component was built without a \`${field}:\` in its handler.yaml`);
 }
 
-/** For unit tests: puts a file where `fetch` finds it. Any other is a `Missing` that says "not-found". */
+/** Sets a file that `fetch` finds in unit tests. All others are a `Missing` with "not-found". */
 export function setFile(url, contentType, data) {
   files.set(url, new File(contentType, data));
 }
 
-/** For unit tests: gives a key's feature a value, which `lookup` finds. Any other has none. */
+/** Sets the value of a feature for a key, which `lookup` finds in unit tests. Others have none. */
 export function setFeature(name, feature, key, value) {
   features.set(JSON.stringify([name, feature, key]), value);
 }

@@ -1,28 +1,41 @@
 // Write a tensorgate handler in JavaScript.
 //
-// A handler is a function from tensors (or a raw body) to tensors. `handler.js` is an ES module that exports one of
+// A handler is a function from tensors (or a raw body) to tensors. `handler.js` is an ES module
+// that exports one of
 //
 //     export function preprocess(input) { … }     // Tensor[] or Raw → Tensor[]
 //     export function postprocess(outputs) { … }  // Tensor[] → Tensor[]
 //
-// It computes and nothing else. Each call gets a fresh instance: nothing that it stores survives its call, and what modules compute while
-// they are loaded is computed once, when the component is built. Its policy bounds its instructions, memory and time.
+// It only computes. Each call gets a fresh instance, so nothing that it stores survives its call.
+// What modules compute while they are loaded is computed once, when the component is built. The
+// policy bounds instructions, memory and time.
 //
-// What there is: QuickJS, so ECMAScript 2023 with typed arrays and BigInt, an interpreter: hundreds of nanoseconds an element and operation. `kit.js` beside this file has arrays
-// that take about one, and decodes images and sounds. `console`, whose
-// lines go to the operator's log. Modules of plain JavaScript by relative import, and from node_modules beside handler.js where they need nothing of a platform's.
+// Available:
+// - QuickJS: ECMAScript 2023 with typed arrays and BigInt. It is an interpreter, at hundreds of
+//   nanoseconds for an operation on an element.
+// - `kit.js` beside this file: arrays at about a nanosecond for such an operation, and decoders of
+//   images and sounds.
+// - `console`, which writes to the operator's log.
+// - Modules of plain JavaScript: by relative import, or from `node_modules` beside handler.js if
+//   they need no platform API.
 //
-// What there is not: Node.js and the web's platform (require, Buffer, fetch, setTimeout, TextDecoder, WebAssembly); files, sockets, threads;
-// promises that wait for anything: what the host shall bring from elsewhere, `reach.js` asks for. A clock: `Date.now()` ends the call as a fault. Random numbers: `Math.random()` gives the same sequence in
-// every call.
+// Not available:
+// - Node.js and the web platform: require, Buffer, fetch, setTimeout, TextDecoder, WebAssembly.
+// - Files, sockets, threads, and promises that wait. `reach.js` requests files and features from
+//   the host.
+// - Clocks: `Date.now()` ends the call as a fault.
+// - Random numbers: `Math.random()` gives the same sequence in every call.
 
 /** The input is bad: the caller gets 400. The text goes to the log. */
 export class BadInput extends Error {}
 
-/** The handler failed: the caller gets 500. The text goes to the log. Whatever else is thrown is one too, with its stack. */
+/**
+ * The handler failed: the caller gets 500. The text goes to the log. Any other exception is a fault
+ * too, and is logged with its stack.
+ */
 export class Fault extends Error {}
 
-/** The typed array of each datatype that has one. FP16 and BF16 are read into Float32Array, and written from numbers. */
+/** The typed array of each datatype. FP16 and BF16 are converted from and to Float32Array. */
 const ARRAYS = {
   BOOL: Uint8Array,
   UINT8: Uint8Array,
@@ -39,11 +52,14 @@ const ARRAYS = {
 
 const HALVES = { FP16: [fromHalf, toHalf], BF16: [fromBrain, toBrain] };
 
-/** One tensor: its name in the contract, its datatype, its dims, and its elements row-major and little-endian. */
+/**
+ * A tensor: its name in the contract, datatype, shape, and elements, row-major and little-endian.
+ */
 export class Tensor {
   /**
    * @param {string} name
-   * @param {"BOOL"|"UINT8"|"UINT16"|"UINT32"|"UINT64"|"INT8"|"INT16"|"INT32"|"INT64"|"FP16"|"BF16"|"FP32"|"FP64"|"BYTES"} datatype
+   * @param {"BOOL"|"UINT8"|"UINT16"|"UINT32"|"UINT64"|"INT8"|"INT16"|"INT32"|"INT64"
+   *   |"FP16"|"BF16"|"FP32"|"FP64"|"BYTES"} datatype
    * @param {number[]} shape
    * @param {Uint8Array} data
    */
@@ -55,8 +71,9 @@ export class Tensor {
   }
 
   /**
-   * The elements: in place where they lie aligned, else copied. Of UINT64 and INT64 they are BigInts.
-   * Throws BadInput if `datatype` is given and is not the tensor's, if the tensor is BYTES, or if its data does not fit its shape.
+   * The elements: borrowed if they are aligned, else copied. Those of UINT64 and INT64 are BigInts.
+   * Throws BadInput if the tensor is BYTES, if `datatype` is given and is not the tensor's, or if
+   * the data does not fit the shape.
    * @param {string} [datatype]
    */
   values(datatype) {
@@ -74,7 +91,10 @@ export class Tensor {
     return half ? Float32Array.from(values, half[0]) : values;
   }
 
-  /** The items of a BYTES tensor, row-major, as Uint8Arrays. Throws BadInput if it is none, or its lengths do not fit. */
+  /**
+   * The items of a BYTES tensor, as Uint8Arrays. Throws BadInput for other tensors, and if the
+   * lengths do not fit its data and shape.
+   */
   items() {
     if (this.datatype !== "BYTES") throw new BadInput(`tensor "${this.name}" is ${this.datatype}, not BYTES`);
     const { data } = this;
@@ -93,21 +113,21 @@ export class Tensor {
   }
 
   /**
-   * A tensor of values: a typed array of the datatype is taken as it is, anything else is copied into one.
+   * A tensor of values. A typed array of the datatype is used without a copy; others are converted.
    * @param {ArrayLike<number|bigint|boolean>} values
    */
   static of(name, datatype, shape, values) {
     if (values.length !== count(shape)) throw new Fault(`${values.length} values do not fit [${shape}]`);
     const half = HALVES[datatype];
     const type = half ? Uint16Array : ARRAYS[datatype];
-    if (!type) throw new Fault(`no values are ${datatype}`);
+    if (!type) throw new Fault(`values cannot be ${datatype}`);
     let typed = values;
     if (half) typed = Uint16Array.from(values, half[1]);
     else if (!(values instanceof type)) typed = type.from(values, (value) => fit(value, datatype));
     return new Tensor(name, datatype, [...shape], new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength));
   }
 
-  /** A BYTES tensor of Uint8Arrays or texts; of one dim unless `shape` says otherwise. */
+  /** A BYTES tensor of Uint8Arrays or strings, with one dimension unless `shape` is given. */
   static ofItems(name, items, shape = [items.length]) {
     if (items.length !== count(shape)) throw new Fault(`${items.length} items do not fit [${shape}]`);
     const encoded = items.map((item) => (typeof item === "string" ? bytes(item) : item));
@@ -123,7 +143,7 @@ export class Tensor {
   }
 }
 
-/** A request body that the policy's `accepts: {raw: …}` lets through as it is. */
+/** A request body that the policy admits unparsed (`accepts: {raw: …}`). */
 export class Raw {
   /** @param {string} contentType @param {Uint8Array} data */
   constructor(contentType, data) {
@@ -132,24 +152,24 @@ export class Raw {
   }
 }
 
-/** UTF-8 bytes of a text. */
+/** The UTF-8 bytes of a string. */
 export function bytes(text) {
   return Uint8Array.from(unescape(encodeURIComponent(text)), (char) => char.charCodeAt(0));
 }
 
-/** The text of UTF-8 bytes. Throws BadInput if they are none. */
+/** The string of UTF-8 bytes. Throws BadInput if they are not valid UTF-8. */
 export function text(data) {
   try {
     return decodeURIComponent(Array.from(data, (byte) => `%${byte.toString(16).padStart(2, "0")}`).join(""));
   } catch {
-    throw new BadInput("bytes that are no UTF-8");
+    throw new BadInput("bytes that are not UTF-8");
   }
 }
 
 let host = null;
 let entries = {};
 
-/** What the policy's `config:` of this handler says of a key, or null if it does not set it. */
+/** The value of a key in the policy's `config:` of this handler, or null if it is not set. */
 export function config(key) {
   return host ? host.config.get(key) : (entries[key] ?? null);
 }
@@ -159,10 +179,12 @@ const write = (level) => (message) => {
   else console.error(`${level}: ${message}`);
 };
 
-/** Lines for the operator's log, under the request's id. Past a bound they are dropped and counted, never an error. */
+/**
+ * The operator's log. Lines over the host's bound are dropped and counted, which is never an error.
+ */
 export const log = { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
 
-/** For unit tests, where there is no host: sets what `config` answers, in place of what it answered before. */
+/** Sets what `config` returns in unit tests, in place of all earlier entries. */
 export function setConfig(all) {
   entries = { ...all };
 }
@@ -176,14 +198,17 @@ function count(shape) {
   return shape.reduce((product, dim) => product * dim, 1);
 }
 
-/** A number as an element; a whole one that its type cannot hold is no element, where a typed array would wrap it. */
+/**
+ * Converts a number to an element. Whole numbers that do not fit are faults, where a typed array
+ * would wrap them.
+ */
 function fit(value, datatype) {
   if (datatype.startsWith("FP")) return Number(value);
   if (datatype === "BOOL") return value ? 1 : 0;
   const bits = Number(datatype.slice(datatype.indexOf("T") + 1));
   const whole = typeof value === "bigint" ? value : BigInt(Math.trunc(value));
   const held = datatype.startsWith("U") ? BigInt.asUintN(bits, whole) : BigInt.asIntN(bits, whole);
-  if (held !== whole) throw new Fault(`${whole} is no ${datatype}`);
+  if (held !== whole) throw new Fault(`${whole} does not fit ${datatype}`);
   return bits === 64 ? held : Number(held);
 }
 
@@ -195,7 +220,7 @@ function fromBrain(bits) {
   return SINGLE[0];
 }
 
-/** The upper half of a single, rounded to even; a NaN stays one. */
+/** The upper half of a single-precision float, rounded to even. A NaN stays a NaN. */
 function toBrain(value) {
   SINGLE[0] = Number(value);
   const bits = BITS[0];

@@ -1,4 +1,4 @@
-// The module as an author's own tests see it: in Node.js, without a host.
+// Tests of the module as an author's own tests use it: in Node.js, without a host.
 import assert from "node:assert/strict";
 import test from "node:test";
 

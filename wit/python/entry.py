@@ -1,4 +1,6 @@
-"""Between the world that the host calls and the functions of handler.py. Written anew by each build."""
+"""Connects the world that the host calls with the functions of handler.py. Each build writes it
+anew.
+"""
 
 import io
 import sys
@@ -8,15 +10,15 @@ import tensorgate
 from componentize_py_types import Err
 from wit_world.imports import types
 
-# A project that is older has none.
+# The `tensorgate` folder of an older project has no kit.
 _kit = getattr(tensorgate, "kit", None)
 
-# Frames of a fault that are told, the innermost.
+# Frames of a fault's traceback that are logged: the innermost.
 MAX_FRAMES = 8
 
 
 class _Lines(io.TextIOBase):
-    """What is printed goes to the log, line by line: there is no standard output."""
+    """Writes printed lines to the log, because there is no standard output."""
 
     def __init__(self):
         self.rest = ""
@@ -32,7 +34,7 @@ class _Lines(io.TextIOBase):
 
 
 def _story(error):
-    """What was raised, and where. Without the lines' texts: sources are not in a component."""
+    """An exception with its traceback. Without source lines, because a component has no sources."""
     frames, at = [], error.__traceback__
     while at is not None:
         code = at.tb_frame.f_code
@@ -55,7 +57,7 @@ def _call(function, given):
     except tensorgate.Fault as error:
         failed = types.Error_Fault(str(error))
     except MemoryError:
-        # The host knows better: it is what refused.
+        # The host reports this itself, because it refused the memory.
         raise
     except Exception as error:
         failed = types.Error_Fault(_story(error))

@@ -1,4 +1,5 @@
-//! Starts `tensorgate up` as a user would, waits for its readiness line, and stops it the way Ctrl-C does.
+//! Starts `tensorgate up` as a user would, waits for its readiness line, and stops it as Ctrl-C
+//! does.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -9,12 +10,12 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// From start to the readiness line: components are compiled in this time.
+/// Time from start to the readiness line. Components are compiled in this time.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// From SIGTERM to the end.
+/// Time from SIGTERM to exit.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// How the readiness line begins; a scheme and an address follow.
+/// The prefix of the readiness line; a scheme and an address follow.
 const READY: &str = "tensorgate ready: ";
 
 /// A running gate.
@@ -24,8 +25,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Starts it on free ports, so that a gate that runs already is not in the way, and waits until it is ready. `more`: further
-    /// arguments of `up`.
+    /// Starts it on free ports, to avoid conflicts with a running gate, and waits until it is
+    /// ready. `more`: further arguments of `up`.
     pub async fn start(policy: &Path, state: &Path, more: &[&str]) -> Result<Self> {
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let binary = std::env::current_exe()?.with_file_name("tensorgate");
@@ -68,7 +69,7 @@ impl Gate {
         Ok(Self { child, address })
     }
 
-    /// Where it answers.
+    /// The address on which it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

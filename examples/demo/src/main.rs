@@ -1,6 +1,9 @@
-//! Starts whole gates, sends good and hostile requests, prints the table and stops everything. Exits 0 only if
-//! every answer was the expected one. The first gate has the policy that the README shows; the second asks for TLS, tokens and certificates,
-//! which are made here. Two more are loaded as Istio and as Envoy Gateway load them.
+//! Starts whole gates, sends good and hostile requests, prints the table and stops everything.
+//! Exits 0 only if every answer was the expected one.
+//!
+//! The first gate has the policy that the README shows. The second requires TLS, tokens and
+//! certificates, which are generated here. Two more are loaded as Istio and as Envoy Gateway load
+//! them.
 
 mod gate;
 mod meshes;
@@ -20,11 +23,11 @@ use crate::gate::Gate;
 use crate::request::Request;
 use crate::rows::{CUT, Expect, Row, Server};
 
-/// Paths, seen from the top of the tree.
+/// Paths, relative to the root of the repository.
 const POLICY: &str = "examples/policies/digits/gate.yaml";
 const HELD_OUT: &str = "examples/models/digits/heldout.bin";
 const MODELS: &str = "examples/models";
-/// Of the second gate's folders: its state, and its policy.
+/// The name of the second gate's folders, for its state and its policy.
 const SECURED: &str = "secured";
 
 /// The gates of one demo.
@@ -105,7 +108,7 @@ async fn demo() -> Result<bool> {
     Ok(wrong == 0)
 }
 
-/// Sends every row and prints its line; how many were answered in another way than expected.
+/// Sends every row and prints its line. Returns how many answers were not the expected ones.
 async fn play(rows: &[Row], gates: &Gates) -> usize {
     let mut wrong = 0_usize;
     print_line("request", "expected", "answer", "reason", "");
@@ -129,7 +132,8 @@ fn print_line(request: &str, expected: &str, answer: &str, reason: &str, verdict
     println!("{request:<52} {expected:<24} {answer:<10} {reason:<38} {verdict}");
 }
 
-/// Sends a row as often as it says and judges the last reply: the answer's code, what it said, whether that was expected.
+/// Sends a row as often as it states and judges the last reply. Returns the status code, the
+/// content, and whether they were the expected ones.
 async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
     let mut last = None;
     for _ in 0..row.times {
@@ -138,7 +142,7 @@ async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
     match last {
         Some(Ok(reply)) => judge(row, &reply),
         Some(Err(error)) if matches!(row.expect, Expect::Cut) => {
-            // Nothing at all, after a while, would be another thing.
+            // No reply at all within the time limit is a different result.
             let cut = matches!(
                 error.downcast_ref(),
                 Some(ClientError::Io(_) | ClientError::Truncated)
@@ -179,7 +183,7 @@ async fn send(row: &Row, gates: &Gates) -> Result<Reply> {
             let served = first.ask(body).await?;
             ensure!(
                 served.status == 200,
-                "the one under way was answered {}",
+                "the request in flight was answered {}",
                 served.status
             );
             reply
@@ -196,7 +200,7 @@ fn judge(row: &Row, reply: &Reply) -> (String, String, bool) {
     let served = reply.status == 200 && grpc.unwrap_or(0) == 0;
     match (&row.expect, reply.reason()) {
         (Expect::Denied(expected), Some(reason)) => {
-            // What is no HTTP, Envoy refuses before it gives the request an id.
+            // Envoy rejects requests that are not HTTP before it assigns a request ID.
             let named =
                 reply.header("x-request-id").is_some() || matches!(row.request, Request::Bytes(_));
             let ok = !served && reason == *expected && named;

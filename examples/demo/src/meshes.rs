@@ -1,5 +1,5 @@
-//! Gates that are loaded as control planes load them: one policy, whose bodies are larger than what
-//! these control planes have Envoy buffer.
+//! Gates that are loaded as control planes load them: one policy with a body limit above the buffer
+//! limit that these control planes set in Envoy.
 
 use std::fs::create_dir_all;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// The policy, but for the folder of models.
+/// The policy, with a placeholder for the folder of models.
 const POLICY: &str = include_str!("meshes/policy.yaml");
 
-/// Writes the policy into a folder, and gives its path. `models`: the folder of the models.
+/// Writes the policy into a folder, and returns its path. `models`: the folder of the models.
 pub fn policy(folder: &Path, models: &Path) -> Result<PathBuf> {
     create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let file = folder.join("gate.yaml");

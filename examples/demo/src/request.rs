@@ -28,7 +28,7 @@ pub enum Request {
         fields: Fields,
         /// The body.
         body: Vec<u8>,
-        /// How the body's end is told.
+        /// How the body's length is declared.
         framing: Framing,
     },
     /// Bytes that no HTTP library would send.
@@ -37,16 +37,17 @@ pub enum Request {
     Grpc(grpc::Call),
     /// HTTP/1.1 over TLS, to the second gate.
     Tls {
-        /// Who asks.
+        /// The calling client.
         caller: Caller,
         /// The request.
         bytes: Vec<u8>,
     },
-    /// The same while another request of the caller's is under way, which is served when this one was answered.
+    /// HTTP/1.1 over TLS, while another request of the same client is in flight. That one is served
+    /// once this one was answered.
     Beside {
-        /// Who asks.
+        /// The calling client.
         caller: Caller,
-        /// The one under way; it asks to go on before it sends its body.
+        /// The request in flight. It sends `expect: 100-continue` and waits with its body.
         held: Vec<u8>,
         /// The request.
         bytes: Vec<u8>,
@@ -75,7 +76,7 @@ pub fn http(method: &'static str, path: &str, pairs: &[(&str, &str)], body: Vec<
     }
 }
 
-/// Header fields as the client library wants them.
+/// Header fields as the client library takes them.
 fn fields(pairs: &[(&str, &str)]) -> Fields {
     pairs
         .iter()
@@ -83,7 +84,7 @@ fn fields(pairs: &[(&str, &str)]) -> Fields {
         .collect()
 }
 
-/// The path at which a model answers.
+/// The inference path of a model.
 pub fn infer_path(model: &str) -> String {
     format!("/v2/models/{model}/infer")
 }
@@ -99,7 +100,7 @@ pub fn rest_text(key: &str, model: &str, body: String) -> Request {
     http("POST", &infer_path(model), &fields, body.into_bytes())
 }
 
-/// What a compressed body's head says.
+/// The header field of a compressed body.
 pub const GZIP: &[(&str, &str)] = &[("content-encoding", "gzip")];
 
 /// The JSON inference request, compressed.
@@ -110,15 +111,16 @@ pub fn compressed(key: &str, model: &str, body: &Value) -> Request {
     http("POST", &infer_path(model), &fields, body)
 }
 
-/// Bytes in gzip.
+/// Compresses bytes with gzip.
 pub fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut coded = Vec::new();
-    // Memory is read: there is nothing that could fail, and a row whose body were empty would say so.
+    // Compressing memory cannot fail, and an empty body would make the row fail.
     let _ = GzEncoder::new(plain, Compression::default()).read_to_end(&mut coded);
     coded
 }
 
-/// Images by row, as TF Serving's REST clients send them: only the contract says that they are floats.
+/// Images in row format, as TF Serving's REST clients send them. Only the contract states that the
+/// values are floats.
 pub fn rows(key: &str, model: &str, pixels: &[f32]) -> Request {
     let images = pixels.chunks(crate::split::PIXELS);
     let rows: Vec<_> = images
@@ -127,14 +129,14 @@ pub fn rows(key: &str, model: &str, pixels: &[f32]) -> Request {
     predict(key, model, json!({"instances": rows}).to_string())
 }
 
-/// A TF Serving predict request with a body of the caller's choice.
+/// A TF Serving predict request with any body.
 pub fn predict(key: &str, model: &str, body: String) -> Request {
     let fields = [("x-api-key", key), ("content-type", "application/json")];
     let path = format!("/v1/models/{model}:predict");
     http("POST", &path, &fields, body.into_bytes())
 }
 
-/// A file as curl's `-F` posts it to TorchServe: a form of one part.
+/// A file as curl's `-F` posts it to TorchServe: a form with one part.
 pub fn posted_file(key: &str, model: &str, content_type: &str, file: &[u8]) -> Request {
     const BOUNDARY: &str = "------------------------5d1b0a7c93e2f846";
     let head = format!(
@@ -154,13 +156,13 @@ pub fn prediction(key: &str, model: &str, body: String) -> Request {
     http("POST", &path, &fields, body.into_bytes())
 }
 
-/// A body for the route that the digits' model has of its own.
+/// A request for the digits model's own JSON route.
 pub fn recognise(key: &str, body: &Value) -> Request {
     let fields = [("x-api-key", key), ("content-type", "application/json")];
     http("POST", "/recognise", &fields, body.to_string().into_bytes())
 }
 
-/// Images in rows of that route.
+/// Images in the rows of that route.
 pub fn named_images(pixels: &[f32]) -> Value {
     let images = pixels.chunks(crate::split::PIXELS);
     let rows: Vec<_> = images
@@ -191,7 +193,7 @@ fn shape(pixels: &[f32]) -> Vec<usize> {
     ]
 }
 
-/// An inference request over gRPC, elements as raw bytes or in the typed field.
+/// An inference request over gRPC, with raw bytes or with the typed field.
 pub fn grpc_infer(key: &str, model: &str, pixels: &[f32], raw: bool) -> Request {
     let shape: Vec<i64> = shape(pixels)
         .iter()
@@ -213,7 +215,7 @@ pub fn grpc_infer(key: &str, model: &str, pixels: &[f32], raw: bool) -> Request 
     grpc_call(key, INFER, &infer_message(model, &shape, contents, raw))
 }
 
-/// The model's input with a shape of the caller's choice, and one element.
+/// The model's input with any shape, and one element.
 pub fn grpc_shape(key: &str, model: &str, shape: &[i64]) -> Request {
     let one = vec![vec![0; 4]];
     grpc_call(key, INFER, &infer_message(model, shape, None, one))
@@ -247,7 +249,7 @@ pub fn grpc_call(key: &str, path: &str, message: &[u8]) -> Request {
     grpc_body(key, path, grpc::frame(message))
 }
 
-/// The same, the framing left to the caller.
+/// Any unary call, with any framing.
 pub fn grpc_body(key: &str, path: &str, body: Vec<u8>) -> Request {
     Request::Grpc(grpc::Call {
         path: path.into(),

@@ -1,12 +1,12 @@
-//! The demo's table: what is sent, and what must come back.
+//! The demo's table: requests, and the answers that are expected.
 
 mod bodies;
 mod callers;
 mod certificates;
 mod contained;
 mod framing;
+mod in_flight;
 mod meshes;
-mod places;
 mod read;
 mod routes;
 mod served;
@@ -23,46 +23,46 @@ use crate::request::Request;
 use crate::secured::Secured;
 use crate::split::Split;
 
-/// The demo's public keys, one file a client.
+/// The demo's public keys, one file for each client.
 const KEYS: &str = "examples/policies/digits/keys";
 
-/// A gate of the demo, where the request itself does not say which.
+/// A gate of the demo, for requests that do not determine it themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
-    /// The one whose policy the README shows; requests over TLS go to the secured one.
+    /// The gate with the README's policy. Requests over TLS go to the secured gate instead.
     Usual,
-    /// As Istio loads it.
+    /// The gate as Istio loads it.
     Istio,
-    /// As Envoy Gateway loads it.
+    /// The gate as Envoy Gateway loads it.
     EnvoyGateway,
 }
 
-/// One request and its answer.
+/// One request and its expected answer.
 pub struct Row {
-    /// Where it goes.
+    /// The gate that it is sent to.
     pub server: Server,
-    /// What it is.
+    /// Its title in the table.
     pub title: &'static str,
-    /// What must come back.
+    /// The expected answer.
     pub expect: Expect,
-    /// What is sent.
+    /// The request.
     pub request: Request,
-    /// How often; the last reply counts.
+    /// How often it is sent; the last reply counts.
     pub times: usize,
 }
 
-/// What must come back.
+/// An expected answer.
 pub enum Expect {
-    /// An answer that says this.
+    /// An answer with this content.
     Served {
-        /// What the answer says.
+        /// The expected content.
         says: String,
-        /// How to read it from a reply.
+        /// Extracts the content from a reply.
         read: fn(&Reply) -> Option<String>,
     },
-    /// A refusal for this reason.
+    /// A rejection with this reason.
     Denied(&'static str),
-    /// No answer: the connection ends at the handshake.
+    /// No answer: the connection is closed in the handshake.
     Cut,
 }
 
@@ -76,10 +76,10 @@ impl fmt::Display for Expect {
     }
 }
 
-/// What is expected and seen where the handshake fails.
+/// The expected and shown text for a failed handshake.
 pub const CUT: &str = "no connection";
 
-/// Every row, in the order in which it is sent.
+/// All rows, in the order in which they are sent.
 pub fn rows(split: &Split, secured: &Secured) -> Result<Vec<Row>> {
     let keys = Keys {
         scorer: key("scorer")?,
@@ -95,7 +95,7 @@ pub fn rows(split: &Split, secured: &Secured) -> Result<Vec<Row>> {
     rows.extend(bodies::rows(&keys, split));
     rows.extend(framing::rows(&keys, split));
     rows.extend(contained::rows(&keys, split));
-    rows.extend(places::rows(secured, split)?);
+    rows.extend(in_flight::rows(secured, split)?);
     rows.extend(meshes::rows(&keys, split));
     Ok(rows)
 }

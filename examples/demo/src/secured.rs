@@ -1,5 +1,5 @@
-//! The second gate's policy and everything that it names, made anew at every start: who an issuer's tokens and which certificates prove is
-//! known to this process alone, and only until it ends.
+//! The second gate's policy and all files that it names, generated at every start. The private keys
+//! of the issuer and of the certificates exist only in this process.
 
 mod tokens;
 
@@ -15,29 +15,30 @@ use tensorgate_client::tls::Caller;
 
 pub use tokens::{Key, Tokens};
 
-/// The policy, but for the folder of models.
+/// The policy, with a placeholder for the folder of models.
 const POLICY: &str = include_str!("secured/policy.yaml");
-/// The client that the policy knows by certificate.
+/// The client that the policy identifies by certificate.
 const ENGINE: &str = "uri:spiffe://demo.example/ns/risk/sa/engine";
 
-/// What its clients have.
+/// The credentials of its clients.
 pub struct Secured {
-    /// The policy's file.
+    /// The path of the policy.
     pub policy: PathBuf,
-    /// Whose tokens count, and whose do not.
+    /// Valid and forged tokens.
     pub tokens: Tokens,
-    /// A caller that shows no certificate.
-    pub nobody: Caller,
-    /// One whose certificate names a client.
+    /// A caller without a certificate.
+    pub anonymous: Caller,
+    /// A caller whose certificate identifies a client.
     pub engine: Caller,
-    /// One whose certificate named it too, and was taken back.
+    /// A caller whose certificate identified the same client, and was revoked.
     pub revoked: Caller,
-    /// One whose certificate says the same, from another authority.
+    /// A caller whose certificate has the same name, from another authority.
     pub impostor: Caller,
 }
 
 impl Secured {
-    /// Makes everything, in a folder of its owner's. `models`: the folder of the models.
+    /// Generates everything, in a folder with access for its owner only. `models`: the folder of
+    /// the models.
     pub fn make(folder: &Path, models: &Path) -> Result<Self> {
         let (ours, other) = (Authority::new("demo clients")?, Authority::new("others")?);
         let gate = ours.issue(1, &["ip:127.0.0.1"])?;
@@ -78,7 +79,7 @@ impl Secured {
         Ok(Self {
             policy,
             tokens,
-            nobody: caller(None)?,
+            anonymous: caller(None)?,
             engine: caller(Some(&engine))?,
             revoked: caller(Some(&revoked))?,
             impostor: caller(Some(&impostor))?,

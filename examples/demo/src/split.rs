@@ -1,10 +1,11 @@
-//! The held-out digits that the model never saw, as `examples/models/digits/train.py` recorded them.
+//! The held-out digits, which were not used in training. `examples/models/digits/train.py` writes
+//! them.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// `b"TGSPLIT1"`, images, pixels an image, classes.
+/// `b"TGSPLIT1"`, the number of images, pixels of an image, classes.
 const HEADER_BYTES: usize = 20;
 /// Pixels of one image: 8 × 8.
 pub const PIXELS: usize = 64;
@@ -42,7 +43,7 @@ impl Split {
         })
     }
 
-    /// The pixels of the images from `first` on, 0 to 16, row-major.
+    /// The pixels of images from `first`, 0 to 16, row-major.
     pub fn pixels(&self, first: usize, count: usize) -> Vec<f32> {
         let start = first.saturating_mul(PIXELS);
         self.images

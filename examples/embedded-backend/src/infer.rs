@@ -1,7 +1,8 @@
-//! A ModelInfer message to the model's tensors, and the model's tensors to an answer. Pure: no I/O, no waiting.
+//! Converts a ModelInfer message to tensors, and tensors to an answer. Pure functions: no I/O, no
+//! waiting.
 //!
-//! It decides whether a request is one that this server can answer as it was meant. Where it cannot, it refuses:
-//! mixed typed and raw contents, an input twice, parameters that ask for shared memory or another representation.
+//! Requests that this server could misinterpret are rejected: mixed typed and raw contents,
+//! duplicate inputs, parameters that request shared memory or another representation.
 
 use std::collections::HashMap;
 
@@ -14,88 +15,89 @@ use tensorgate_wire::proto::{
 
 use crate::model::{MAX_RANK, Model, Port, RunError, Tensor};
 
-/// The one datatype that is served.
+/// The only supported datatype.
 pub const DATATYPE: &str = "FP32";
 /// Bytes of one element.
 const ELEMENT_BYTES: usize = 4;
 
-/// What a request asks of a model.
+/// A parsed request.
 #[derive(Debug)]
 pub struct Job {
-    /// In the order of the model's inputs.
+    /// The inputs, in the model's order.
     pub inputs: Vec<Tensor>,
-    /// Indices of the model's outputs, in the order asked for.
+    /// Indices of the requested outputs, in the requested order.
     pub wanted: Vec<usize>,
 }
 
-/// Why a request is refused; each is the caller's fault.
+/// Why a request is rejected. Each of these is the caller's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum BadRequest {
-    /// See the text.
+    /// Both kinds of contents.
     #[error("typed and raw contents are mixed")]
     Mixed,
-    /// See the text.
+    /// The numbers of inputs and raw contents differ.
     #[error("{inputs} inputs but {raw} raw contents")]
     RawCount {
         /// Inputs of the request.
         inputs: usize,
-        /// Its raw contents.
+        /// Raw contents of the request.
         raw: usize,
     },
-    /// See the text.
+    /// An unknown input.
     #[error("input `{0}` is not one of the model's")]
     UnknownInput(String),
-    /// See the text.
-    #[error("input `{0}` is there twice")]
+    /// A duplicate input.
+    #[error("input `{0}` is given twice")]
     DuplicateInput(String),
-    /// See the text.
+    /// A missing input.
     #[error("input `{0}` is missing")]
     MissingInput(String),
-    /// See the text.
+    /// An unknown output.
     #[error("output `{0}` is not one of the model's")]
     UnknownOutput(String),
-    /// See the text.
-    #[error("output `{0}` is asked for twice")]
+    /// A duplicate output.
+    #[error("output `{0}` is requested twice")]
     DuplicateOutput(String),
-    /// See the text.
+    /// An unsupported parameter.
     #[error("parameter `{parameter}` of `{tensor}` is not supported")]
     Parameter {
-        /// Whose.
+        /// The tensor with the parameter.
         tensor: String,
-        /// Which.
+        /// The parameter's name.
         parameter: String,
     },
-    /// See the text.
+    /// An unsupported datatype.
     #[error("input `{input}` is {datatype}, not {DATATYPE}")]
     Datatype {
-        /// Which.
+        /// The input's name.
         input: String,
-        /// What it says it is.
+        /// Its declared datatype.
         datatype: String,
     },
-    /// See the text.
+    /// An invalid shape.
     #[error("input `{0}` has a dim below 1, or dims that no message can hold")]
     Dims(String),
-    /// See the text.
-    #[error("input `{input}` holds {found} elements where its dims say {expected}")]
+    /// The numbers of elements and of the shape differ.
+    #[error("input `{input}` has {found} elements, but its dims require {expected}")]
     Elements {
-        /// Which.
+        /// The input's name.
         input: String,
-        /// By its contents; whole ones.
+        /// Whole elements in the contents.
         found: usize,
-        /// By its dims.
+        /// Elements of the shape.
         expected: usize,
     },
-    /// See the text.
+    /// Contents in the field of another datatype.
     #[error("input `{0}` has contents of another datatype")]
     OtherContents(String),
-    /// Dims that are not the model's.
+    /// A shape that does not match the model.
     #[error(transparent)]
     Shape(#[from] RunError),
 }
 
-/// Reads a request against a model's signature. Parameters of the request itself (a priority, a sequence) mean nothing
-/// to this server and are passed over; a tensor's parameters would change what its bytes mean, and are refused.
+/// Parses a request by a model's signature. Parameters of the request itself (a priority, a
+/// sequence) are ignored, because this server has no such features. Parameters of a tensor are
+/// rejected, because they would change the meaning of its bytes.
 pub fn job(model: &Model, request: ModelInferRequest) -> Result<Job, BadRequest> {
     let ModelInferRequest {
         model_name: _,
@@ -149,7 +151,7 @@ pub fn job(model: &Model, request: ModelInferRequest) -> Result<Job, BadRequest>
     Ok(Job { inputs, wanted })
 }
 
-/// The outputs that a request asks for: all of them where it names none.
+/// The indices of the requested outputs; all of them if the request names none.
 fn wanted(
     model: &Model,
     outputs: Vec<InferRequestedOutputTensor>,
@@ -171,7 +173,7 @@ fn wanted(
     Ok(wanted)
 }
 
-/// `classification`, `shared_memory_region` and their like.
+/// Rejects `classification`, `shared_memory_region` and similar parameters.
 fn refuse_parameters(
     tensor: &str,
     parameters: &HashMap<String, InferParameter>,
@@ -185,7 +187,7 @@ fn refuse_parameters(
     }
 }
 
-/// One input's elements.
+/// Parses one input.
 fn tensor(port: &Port, input: InferInputTensor, raw: Option<Bytes>) -> Result<Tensor, BadRequest> {
     let InferInputTensor {
         name,
@@ -252,7 +254,7 @@ fn tensor(port: &Port, input: InferInputTensor, raw: Option<Bytes>) -> Result<Te
     Ok(Tensor { shape, elements })
 }
 
-/// The one typed field that FP32 has; any other must be empty.
+/// The typed field of FP32. All other fields must be empty.
 fn typed(name: &str, contents: InferTensorContents) -> Result<Vec<f32>, BadRequest> {
     let InferTensorContents {
         bool_contents,
@@ -279,7 +281,7 @@ fn typed(name: &str, contents: InferTensorContents) -> Result<Vec<f32>, BadReque
     Ok(fp32_contents)
 }
 
-/// The answer: raw contents always, as Triton answers, whichever the request used.
+/// The answer. It always has raw contents, as Triton's answers have.
 pub fn answer(model: &Model, wanted: &[usize], results: Vec<Tensor>) -> ModelInferResponse {
     let mut outputs = Vec::new();
     let mut raw_output_contents = Vec::new();
@@ -290,7 +292,7 @@ pub fn answer(model: &Model, wanted: &[usize], results: Vec<Tensor>) -> ModelInf
         outputs.push(InferOutputTensor {
             name: port.name.clone(),
             datatype: DATATYPE.to_owned(),
-            // A dim of elements in memory is below 2^61.
+            // A dimension of elements in memory is below 2^61.
             shape: shape
                 .into_iter()
                 .map(|dim| i64::try_from(dim).unwrap_or(i64::MAX))

@@ -1,8 +1,9 @@
 //! A CPU inference server for small ONNX models: the Open Inference Protocol over gRPC.
 //!
-//! It stands where a GPU server such as Triton stands, so that a demo and the tests need none. Whoever can connect may
-//! call it: it knows no clients and no grants, and listens where only its own user (a Unix socket) or its own machine
-//! (loopback) can connect. It never loads a model that was not there at its start, and never opens a URL.
+//! It replaces a GPU server such as Triton, so that the demo and the tests need none. It has no
+//! authentication: every process that can connect may call it. Therefore it listens only on a Unix
+//! socket of its own user or on a loopback address. It loads models only at its start, and never
+//! opens a URL.
 
 pub mod infer;
 pub mod listen;
@@ -24,16 +25,17 @@ pub use service::Limits;
 
 use service::Service;
 
-/// Streams of one connection at once; the gate's host opens one connection and as many streams as its `max_in_flight`.
+/// The most concurrent streams of a connection. The gate's host opens one connection and up to
+/// `max_in_flight` streams.
 const MAX_STREAMS: u32 = 1024;
-/// All header fields of a request, bytes: what gRPC itself sends is below 1 KiB.
+/// The most bytes of a request's header fields. What gRPC itself sends is below 1 KiB.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// From the last byte of a request to its answer; the gate's own default is 5 seconds.
+/// Time from the last byte of a request to its answer. The gate's own default is 5 seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long requests that run may take to end once the server is told to stop.
+/// Time for requests in flight to end during a shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Why the server stopped other than by being told to.
+/// Why the server stopped without a shutdown request.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The transport failed.
@@ -44,7 +46,7 @@ pub enum ServeError {
     Listen(#[from] io::Error),
 }
 
-/// Serves until `shutdown` resolves, then lets running requests end, for 10 seconds at most.
+/// Serves until `shutdown` resolves, then lets requests in flight end, for 10 seconds at most.
 pub async fn serve(
     listener: Listener,
     repository: Repository,
@@ -63,15 +65,15 @@ pub async fn serve(
     let (stopping, mut stopped) = tokio::sync::watch::channel(false);
     let shutdown = async move {
         shutdown.await;
-        // Nobody listens only if the server has ended by itself.
+        // The receiver is gone only if the server has ended by itself.
         let _ = stopping.send(true);
     };
     let drained = async move {
-        // An error means that the server dropped the sender: it has ended.
+        // An error means that the server dropped the sender, because it has ended.
         let _ = stopped.wait_for(|stopping| *stopping).await;
         tokio::time::sleep(DRAIN).await;
     };
-    // The file of a Unix socket goes with its guard, after the last answer.
+    // Dropping the guard removes the socket's file, after the last answer.
     let (served, _guard) = match listener {
         Listener::Tcp(listener) => {
             let incoming = TcpListenerStream::new(listener);
@@ -99,7 +101,7 @@ pub async fn serve(
     Ok(served?)
 }
 
-/// `served`'s outcome, or none of its own where `limit` comes first.
+/// The result of `served`, or `None` if `limit` is reached first.
 async fn until<E>(
     limit: impl Future<Output = ()>,
     served: impl Future<Output = Result<(), E>>,

@@ -1,7 +1,7 @@
-//! Where the server listens, and the proof that nobody else can connect.
+//! The listener, which only the own user or machine can reach.
 //!
-//! There is no authentication behind this door, so the door decides: a Unix socket of mode 0600 from its first moment
-//! on, or a loopback address. Never a public address.
+//! The server has no authentication. Therefore the listener restricts access: a Unix socket that
+//! has mode 0600 from its creation, or a loopback address. It rejects public addresses.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-/// Where to listen: `unix:/path` or a loopback `address:port`; port 0 lets the system choose.
+/// A listen address: `unix:/path` or a loopback `address:port`. Port 0 lets the system choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A Unix socket.
@@ -22,29 +22,29 @@ pub enum Address {
     Tcp(SocketAddr),
 }
 
-/// Why there is no listener.
+/// Why a listener could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Neither spelling.
+    /// Not a valid address.
     #[error("`{0}` is neither unix:/path nor address:port")]
     Spelling(String),
-    /// Not loopback.
+    /// Not a loopback address.
     #[error(
-        "{0} is not a loopback address, and this server knows no clients: put a gate before it"
+        "{0} is not a loopback address, and this server has no authentication: put a gate before it"
     )]
     Public(SocketAddr),
-    /// Something that is no socket lies there.
+    /// The path exists and is not a socket.
     #[error("{0} exists and is not a socket")]
     NotASocket(PathBuf),
-    /// Another server answers there.
+    /// Another server listens there.
     #[error("another server listens at {0}")]
     InUse(PathBuf),
-    /// The system refused.
+    /// The system returned an error.
     #[error("cannot listen at {address}: {source}")]
     System {
-        /// Where.
+        /// The address.
         address: Address,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
 }
@@ -89,7 +89,8 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds an address. The stale file of a server that died is replaced; anything else that lies there stays.
+    /// Binds an address. Replaces the stale socket of a dead server; any other existing file is an
+    /// error.
     pub async fn bind(address: &Address) -> Result<Self, ListenError> {
         let failed = |source| ListenError::System {
             address: address.clone(),
@@ -98,13 +99,13 @@ impl Listener {
         match address {
             Address::Tcp(socket) => Ok(Self::Tcp(TcpListener::bind(socket).await.map_err(failed)?)),
             Address::Unix(path) => {
-                // A longer path could be moved into place, and nobody could connect to it.
+                // A longer path could be renamed to, but clients could not connect to it.
                 std::os::unix::net::SocketAddr::from_pathname(path).map_err(failed)?;
                 match fs::symlink_metadata(path) {
                     Ok(found) if !found.file_type().is_socket() => {
                         return Err(ListenError::NotASocket(path.clone()));
                     }
-                    // Only a refused connection proves that nobody listens.
+                    // Only a refused connection proves that there is no listener.
                     Ok(_) => match UnixStream::connect(path).await {
                         Ok(_) => return Err(ListenError::InUse(path.clone())),
                         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -118,7 +119,7 @@ impl Listener {
         }
     }
 
-    /// Where it listens, the chosen port included.
+    /// The listen address, with the actual port.
     pub fn address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
@@ -127,14 +128,14 @@ impl Listener {
     }
 }
 
-/// Makes the socket in a folder that only we can enter, and moves it into place once its mode is 0600: at no moment can
-/// anybody else connect, whatever the umask.
+/// Creates the socket in a private folder, sets mode 0600 and renames it to its path. So no other
+/// user can connect at any moment, whatever the umask is.
 fn bind_private(path: &Path) -> io::Result<Listener> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    // Short: this path too must fit into the 107 bytes of a socket's.
+    // A short name, because this path too must fit the 107 bytes of a socket address.
     let folder = parent.join(format!(".e{}", std::process::id()));
     DirBuilder::new().mode(0o700).create(&folder)?;
     let made = folder.join("s");
@@ -150,14 +151,14 @@ fn bind_private(path: &Path) -> io::Result<Listener> {
         Ok(Listener::Unix(listener, file))
     })();
     if moved.is_err() {
-        // It is there only if the bind succeeded; the error to report is the one that came first.
+        // The file exists only if the bind succeeded. The first error is the one to report.
         let _ = fs::remove_file(&made);
     }
     fs::remove_dir(&folder)?;
     moved
 }
 
-/// Removes a socket's file when dropped, if it is still the one that was made.
+/// Removes a socket's file when dropped, if it is still the same file.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,

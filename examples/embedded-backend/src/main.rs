@@ -1,4 +1,5 @@
-//! `tensorgate-embedded`: loads models, listens, prints one readiness line, serves until SIGTERM or SIGINT.
+//! `tensorgate-embedded`: loads models, listens, prints a readiness line, and serves until SIGTERM
+//! or SIGINT.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -18,16 +19,16 @@ struct Options {
     /// The folder of models: <model>/<version>/model.onnx
     #[arg(long)]
     models: PathBuf,
-    /// unix:/path (mode 0600, removed at the end) or a loopback address:port (port 0: the system chooses)
+    /// unix:/path (mode 0600, removed at exit), or a loopback address:port (port 0: any free port)
     #[arg(long)]
     listen: Address,
-    /// Largest message either way, bytes
+    /// Largest message in either direction, bytes
     #[arg(long, default_value_t = Limits::default().message_bytes)]
     message_bytes: usize,
-    /// Models that compute at once
+    /// Inferences that run concurrently
     #[arg(long, default_value_t = Limits::default().compute)]
     compute: usize,
-    /// Requests that wait to compute; more are refused
+    /// Requests in the queue; further ones are rejected
     #[arg(long, default_value_t = Limits::default().queue)]
     queue: usize,
 }
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
-            // 2: what it was given cannot be served.
+            // Exit status 2: the arguments or the models are invalid.
             eprintln!("tensorgate-embedded: {cause}");
             ExitCode::from(2)
         }
@@ -57,7 +58,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         compute,
         queue,
     } = options;
-    // Before the readiness line, so that whoever reads it may send them.
+    // Before the readiness line, because its reader may send signals at once.
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

@@ -1,16 +1,16 @@
-//! One ONNX model: what it takes and gives, and a run.
+//! An ONNX model: its inputs and outputs, and its execution.
 //!
-//! It decides whether tensors fit the model's own signature. It serves FP32 tensors only: the runtime folds FP64 into
-//! FP32 and INT64 and BOOL into INT32 when it loads a model, so a signature of those would not be the file's.
+//! Only FP32 tensors are supported. The runtime converts FP64 to FP32, and INT64 and BOOL to INT32,
+//! when it loads a model, so signatures with these types would differ from the file's.
 
 use rten::{DataType, Dimension, Model as Graph, NodeId, ValueOrView, ValueType};
 use rten_tensor::Tensor as RtenTensor;
 use rten_tensor::prelude::*;
 
-/// Most dims of a tensor.
+/// The most dimensions of a tensor.
 pub const MAX_RANK: usize = 16;
 
-/// A model that is loaded.
+/// A loaded model.
 #[derive(Debug)]
 pub struct Model {
     graph: Graph,
@@ -24,23 +24,23 @@ pub struct Port {
     id: NodeId,
     /// Its name in the graph.
     pub name: String,
-    /// Its dims; `Err` is the name of one that may vary.
+    /// Its dimensions; `Err` has the name of a dynamic one.
     pub shape: Vec<Result<usize, String>>,
 }
 
-/// FP32 elements with their dims, row-major.
+/// FP32 elements with a shape, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    /// Dims, outermost first.
+    /// The dimensions, outermost first.
     pub shape: Vec<usize>,
-    /// As many as the dims say.
+    /// The elements, as many as the shape has.
     pub elements: Vec<f32>,
 }
 
-/// Why a file is not a model that can be served.
+/// Why a file cannot be loaded as a model.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The runtime refuses it.
+    /// The runtime does not accept it.
     #[error("not a model that can run here: {0}")]
     Runtime(String),
     /// No inputs or no outputs.
@@ -49,29 +49,30 @@ pub enum LoadError {
     /// Not an FP32 tensor.
     #[error("{0} `{1}` is not an FP32 tensor with dims; only those are served")]
     NotFp32(&'static str, String),
-    /// Too many dims.
+    /// Too many dimensions.
     #[error("{0} `{1}` has more than {MAX_RANK} dims")]
     Rank(&'static str, String),
 }
 
-/// Why a run gave nothing.
+/// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The tensors do not fit the signature.
     #[error("input `{input}` {fault}")]
     Input {
-        /// Which.
+        /// The input's name.
         input: String,
         /// What is wrong with it.
         fault: String,
     },
-    /// The runtime failed on tensors that fit.
+    /// The runtime failed although the tensors match the signature.
     #[error("the runtime failed: {0}")]
     Runtime(String),
 }
 
 impl Model {
-    /// Loads a model from a file's bytes. Weights outside of the file are refused: nothing but `bytes` is read.
+    /// Loads a model from a file's bytes. Models with external weights are rejected: no other file
+    /// is read.
     pub fn load(bytes: Vec<u8>) -> Result<Self, LoadError> {
         let graph = Graph::load(bytes).map_err(|error| LoadError::Runtime(error.to_string()))?;
         let inputs = ports(&graph, "input", graph.input_ids())?;
@@ -83,17 +84,18 @@ impl Model {
         })
     }
 
-    /// What it takes, in the graph's order.
+    /// Its inputs, in the graph's order.
     pub fn inputs(&self) -> &[Port] {
         &self.inputs
     }
 
-    /// What it gives, in the graph's order.
+    /// Its outputs, in the graph's order.
     pub fn outputs(&self) -> &[Port] {
         &self.outputs
     }
 
-    /// Whether tensors, in the inputs' order, fit the signature: fixed dims as they are, dims of one name equal.
+    /// Checks shapes, in the order of the inputs, against the signature. Fixed dimensions must be
+    /// equal, and dimensions with the same name must agree.
     pub fn check(&self, shapes: &[&[usize]]) -> Result<(), RunError> {
         let mut named: Vec<(&str, usize)> = Vec::new();
         for (port, shape) in self.inputs.iter().zip(shapes) {
@@ -111,7 +113,7 @@ impl Model {
             for (index, (dim, expected)) in shape.iter().zip(&port.shape).enumerate() {
                 let expected = match expected {
                     Ok(size) => *size,
-                    // A dim without a name is bound to no other.
+                    // A dimension without a name is independent of the others.
                     Err(name) if name.is_empty() => *dim,
                     Err(name) => match named.iter().find(|(known, _)| known == name) {
                         Some((_, size)) => *size,
@@ -129,8 +131,8 @@ impl Model {
         Ok(())
     }
 
-    /// Runs the model on tensors in the inputs' order, all of them; gives the outputs at `wanted` (indices of
-    /// [`Self::outputs`]), in that order. Computes: keep it off threads that must not wait.
+    /// Runs the model on tensors in the order of its inputs. Returns the outputs at `wanted`
+    /// (indices of [`Self::outputs`]), in that order. It blocks the thread while it computes.
     pub fn run(&self, inputs: Vec<Tensor>, wanted: &[usize]) -> Result<Vec<Tensor>, RunError> {
         if inputs.len() != self.inputs.len() {
             return Err(RunError::Runtime(format!(
@@ -152,7 +154,7 @@ impl Model {
                 let tensor = RtenTensor::try_from_data(&shape, elements).map_err(|error| {
                     RunError::Input {
                         input: port.name.clone(),
-                        fault: format!("does not hold what its dims say: {error}"),
+                        fault: format!("does not match its dims: {error}"),
                     }
                 })?;
                 Ok((port.id, ValueOrView::from(tensor)))
@@ -181,7 +183,7 @@ impl Model {
     }
 }
 
-/// The named FP32 tensors that `ids` stand for.
+/// The named FP32 tensors of `ids`.
 fn ports(graph: &Graph, what: &'static str, ids: &[NodeId]) -> Result<Vec<Port>, LoadError> {
     if ids.is_empty() {
         return Err(LoadError::Nothing(what));

@@ -1,7 +1,8 @@
-//! The folder of models: `DIR/<model>/<version>/model.onnx`, read once, at the start.
+//! The model repository: `DIR/<model>/<version>/model.onnx`, read once, at the start.
 //!
-//! It decides which files are models. A file that is not one stops the start: a server that silently lacks a model
-//! would answer `not found` to requests that a policy allows. It follows no URL and never reads the folder again.
+//! An invalid model file stops the start. Otherwise a server without the model would answer `not
+//! found` to requests that a policy allows. The repository is never read again, and no URL is
+//! opened.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,13 +12,14 @@ use std::sync::Arc;
 
 use crate::model::{LoadError, Model};
 
-/// A model file, bytes: what a CPU can serve in the gate's default 2 seconds is far smaller.
+/// The most bytes of a model file. Models that a CPU can run within the gate's default timeout are
+/// far smaller.
 pub const MAX_MODEL_BYTES: u64 = 512 << 20;
-/// Versions of all models together.
+/// The most versions of all models together.
 pub const MAX_VERSIONS: usize = 256;
-/// A model's name, bytes.
+/// The most bytes of a model's name.
 const MAX_NAME_BYTES: usize = 128;
-/// The one file of a version.
+/// The name of a version's only file.
 const MODEL_FILE: &str = "model.onnx";
 
 /// Every model, by name and version.
@@ -26,21 +28,21 @@ pub struct Repository {
     models: BTreeMap<String, BTreeMap<u64, Arc<Model>>>,
 }
 
-/// Why the folder cannot be served.
+/// Why the repository cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
-    /// The system refused.
+    /// The system returned an error.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// What.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// Nothing to serve.
+    /// There are no models.
     #[error("{0} holds no model: expected <model>/<version>/{MODEL_FILE}")]
     Empty(PathBuf),
-    /// A folder's name is no model's.
+    /// An invalid model name.
     #[error("{0} is not a model's name: 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ -")]
     Name(PathBuf),
     /// A model without a version.
@@ -52,19 +54,19 @@ pub enum RepositoryError {
     /// Not a file, or larger than [`MAX_MODEL_BYTES`].
     #[error("{0} is not a file of at most {MAX_MODEL_BYTES} bytes")]
     NotAModelFile(PathBuf),
-    /// The file is no model.
+    /// The file is not a valid model.
     #[error("cannot load {path}: {source}")]
     Load {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: LoadError,
     },
 }
 
 impl Repository {
-    /// Loads every version of every model below `folder`. Files beside the folders (a README, a training script) are
-    /// left alone.
+    /// Loads every version of every model below `folder`. Files beside the folders (a README, a
+    /// training script) are ignored.
     pub fn load(folder: &Path) -> Result<Self, RepositoryError> {
         let mut models: BTreeMap<String, BTreeMap<u64, Arc<Model>>> = BTreeMap::new();
         let mut loaded: usize = 0;
@@ -101,7 +103,7 @@ impl Repository {
         Ok(Self { models })
     }
 
-    /// The version that a request means: the one it names, or the greatest where it names none.
+    /// The requested version of a model, or the greatest if the request names none.
     pub fn find(&self, model: &str, version: &str) -> Option<(u64, &Arc<Model>)> {
         let versions = self.models.get(model)?;
         if version.is_empty() {
@@ -129,7 +131,7 @@ impl Repository {
     }
 }
 
-/// The folders in a folder, in the order of their names; hidden ones are not models.
+/// The folders in a folder, sorted by name. Hidden ones are ignored.
 fn folders(folder: &Path) -> Result<Vec<PathBuf>, RepositoryError> {
     let failed = |source| RepositoryError::Read {
         path: folder.to_owned(),
@@ -147,7 +149,7 @@ fn folders(folder: &Path) -> Result<Vec<PathBuf>, RepositoryError> {
     Ok(found)
 }
 
-/// Letters, digits and `._-`: what a model's name may hold in a URL's path without escapes.
+/// Whether a model's name consists of letters, digits and `._-`, which need no escapes in a URL.
 fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len())
         && name
@@ -155,7 +157,7 @@ fn is_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// A version in its one spelling: no sign, no leading zero.
+/// Parses a version in canonical form: no sign, no leading zero.
 fn parse_version(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     if digits && !text.starts_with('0') {
@@ -171,13 +173,13 @@ fn load_file(path: &Path) -> Result<Model, RepositoryError> {
         path: path.to_owned(),
         source,
     };
-    // Asked before it is opened: to open a FIFO would wait for a writer.
+    // Checked before it is opened, because opening a FIFO would wait for a writer.
     let fits = |metadata: &fs::Metadata| metadata.is_file() && metadata.len() <= MAX_MODEL_BYTES;
     if !fits(&fs::metadata(path).map_err(failed)?) {
         return Err(RepositoryError::NotAModelFile(path.to_owned()));
     }
     let mut bytes = Vec::new();
-    // One more than fits: a file that grows meanwhile is seen.
+    // One byte more than the limit, to detect a file that grows meanwhile.
     let limit = MAX_MODEL_BYTES.saturating_add(1);
     fs::File::open(path)
         .map_err(failed)?

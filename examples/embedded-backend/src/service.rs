@@ -1,8 +1,8 @@
-//! The six calls of the Open Inference Protocol, over the models that are loaded.
+//! The six calls of the Open Inference Protocol, for the loaded models.
 //!
-//! It decides when a request may compute: at most [`Limits::compute`] at once, off the threads that serve
-//! connections, at most [`Limits::queue`] waiting, the rest refused at once. Callers are told what is wrong with their
-//! request; the cause of a failure of ours goes to the log alone.
+//! At most [`Limits::compute`] inferences run at once, on threads other than those of the
+//! connections. At most [`Limits::queue`] requests wait, and further ones are rejected. Callers get
+//! the faults of their requests; the causes of internal errors go to the log only.
 
 use std::sync::Arc;
 
@@ -22,17 +22,17 @@ use crate::infer::{self, DATATYPE, Job};
 use crate::model::{Model, Port, RunError};
 use crate::repository::Repository;
 
-/// What the models run on, as OIP names a platform.
+/// The runtime's name, as OIP's `platform`.
 const PLATFORM: &str = "rten_onnx";
 
-/// Bounds on what is served.
+/// The limits of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// A message either way, bytes.
+    /// The most bytes of a message in either direction.
     pub message_bytes: usize,
-    /// Models that compute at once.
+    /// The most inferences that run concurrently.
     pub compute: usize,
-    /// Requests that wait to compute.
+    /// The most requests in the queue.
     pub queue: usize,
 }
 
@@ -42,23 +42,23 @@ impl Default for Limits {
             // Twice the body that the gate lets through by default.
             message_bytes: 16 << 20,
             compute: std::thread::available_parallelism().map_or(1, usize::from),
-            // As the policy's own default for a backend.
+            // Equal to the policy's default for a backend.
             queue: 128,
         }
     }
 }
 
-/// The service.
+/// The gRPC service.
 #[derive(Debug)]
 pub struct Service {
     repository: Repository,
-    /// Requests that compute or wait to.
+    /// Permits of requests that run or are queued.
     admitted: Arc<Semaphore>,
     computing: Arc<Semaphore>,
 }
 
 impl Service {
-    /// Serves what is loaded.
+    /// A service of the loaded models.
     pub fn new(repository: Repository, limits: Limits) -> Self {
         let compute = limits.compute.clamp(1, Semaphore::MAX_PERMITS);
         let admitted = limits
@@ -72,7 +72,7 @@ impl Service {
         }
     }
 
-    /// The model that a request means.
+    /// The model and version that a request names.
     fn find(&self, name: &str, version: &str) -> Result<(u64, &Arc<Model>), Status> {
         self.repository
             .find(name, version)
@@ -88,7 +88,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        Err(Status::unimplemented("no model here answers several times"))
+        Err(Status::unimplemented("streaming is not supported"))
     }
 
     async fn server_live(
@@ -102,7 +102,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<ServerReadyRequest>,
     ) -> Result<Response<ServerReadyResponse>, Status> {
-        // Models are loaded before the first connection.
+        // Always ready: models are loaded before the first connection.
         Ok(Response::new(ServerReadyResponse { ready: true }))
     }
 
@@ -149,7 +149,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<ModelStatisticsRequest>,
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
-        Err(Status::unimplemented("this server counts nothing"))
+        Err(Status::unimplemented("statistics are not supported"))
     }
 
     async fn model_infer(
@@ -162,7 +162,7 @@ impl GrpcInferenceService for Service {
             .admitted
             .clone()
             .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("too many requests wait"))?;
+            .map_err(|_| Status::resource_exhausted("the queue is full"))?;
         let (name, id) = (request.model_name.clone(), request.id.clone());
         let job = infer::job(model, request)
             .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
@@ -174,7 +174,7 @@ impl GrpcInferenceService for Service {
             .map_err(|_| Status::unavailable("stopping"))?;
         let model = Arc::clone(model);
         let done = tokio::task::spawn_blocking(move || {
-            // Held until the work is done, also where the caller has gone: it is the work that is bounded.
+            // Held until the work is done, even if the caller is gone, because it limits the work.
             let _held = (admitted, computing);
             let Job { inputs, wanted } = job;
             model
@@ -199,7 +199,7 @@ impl GrpcInferenceService for Service {
     }
 }
 
-/// A signature's tensor as OIP describes it: -1 for a dim that may vary.
+/// A tensor of a signature in OIP's format: -1 for a dynamic dimension.
 fn metadata(port: &Port) -> TensorMetadata {
     let shape = port.shape.iter().map(|dim| match dim {
         Ok(size) => i64::try_from(*size).unwrap_or(i64::MAX),

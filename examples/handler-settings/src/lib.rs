@@ -1,5 +1,5 @@
-//! What a policy's `config:` says of an example handler, read and bounded. A setting that cannot be read, or lies outside
-//! its bounds, is the policy's fault and never the caller's: [`Error::Fault`].
+//! Settings of the example handlers, from the policy's `config:`. Invalid settings are the policy's
+//! fault and never the caller's: [`Error::Fault`].
 
 use core::fmt::Display;
 use core::ops::RangeInclusive;
@@ -7,10 +7,10 @@ use core::str::FromStr;
 
 use tensorgate_handler::{Error, Tensor, config};
 
-/// A number within its bounds, or what counts where it is not set. A bound that is not a number (NaN) lets nothing through.
+/// A number within bounds, or the default if it is not set. A bound that is NaN admits no number.
 ///
 /// # Errors
-/// A fault if the text is no such number.
+/// A fault if the text is not such a number.
 pub fn number<T>(key: &str, otherwise: T, bounds: RangeInclusive<T>) -> Result<T, Error>
 where
     T: FromStr + PartialOrd + Display,
@@ -21,10 +21,10 @@ where
     one(key, &text, &bounds)
 }
 
-/// Numbers separated by commas, as many as there are of `otherwise`.
+/// Numbers separated by commas, as many as `otherwise` has, which is the default.
 ///
 /// # Errors
-/// A fault if there are more or fewer, or one is no number within the bounds.
+/// A fault if their count differs, or one is not a number within the bounds.
 pub fn numbers<const N: usize>(
     key: &str,
     otherwise: [f32; N],
@@ -42,10 +42,10 @@ pub fn numbers<const N: usize>(
         .map_err(|_| Error::fault(format!("config {key}: {text:?} is not {N} numbers")))
 }
 
-/// One of several names, or what counts where it is not set.
+/// One of several names, or the default if it is not set.
 ///
 /// # Errors
-/// A fault if the text is none of them.
+/// A fault if the text is none of the names.
 pub fn choice<T: Copy>(key: &str, otherwise: T, names: &[(&str, T)]) -> Result<T, Error> {
     let Some(text) = config(key) else {
         return Ok(otherwise);
@@ -54,13 +54,14 @@ pub fn choice<T: Copy>(key: &str, otherwise: T, names: &[(&str, T)]) -> Result<T
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         Error::fault(format!(
-            "config {key}: {text:?} is none of {}",
+            "config {key}: {text:?} is not one of {}",
             names.join(", ")
         ))
     })
 }
 
-/// Names, one a line or separated by commas (one that holds a comma needs lines), or `None` where they are not set.
+/// Names, separated by lines or commas, or `None` if they are not set. A name with a comma requires
+/// lines.
 #[must_use]
 pub fn names(key: &str) -> Option<Vec<String>> {
     let text = config(key)?;
@@ -70,22 +71,22 @@ pub fn names(key: &str) -> Option<Vec<String>> {
     Some(names.collect())
 }
 
-/// What a tensor of the model's is called, or `otherwise`.
+/// The configured name of one of the model's tensors, or `otherwise`.
 #[must_use]
 pub fn name(key: &str, otherwise: &str) -> String {
     config(key).unwrap_or_else(|| otherwise.to_owned())
 }
 
-/// The tensor of that name among a model's outputs. That it is not there is never the caller's fault.
+/// The tensor of that name among a model's outputs. A missing one is never the caller's fault.
 ///
 /// # Errors
 /// A fault if there is none.
 pub fn output<'a>(outputs: &'a [Tensor], name: &str) -> Result<&'a Tensor, Error> {
     let found = outputs.iter().find(|output| output.name == name);
-    found.ok_or_else(|| Error::fault(format!("the model gave no {name}")))
+    found.ok_or_else(|| Error::fault(format!("the model returned no {name}")))
 }
 
-/// An error as ours, whosever the library says it is: the client has sent none of a model's bytes.
+/// Converts an error to a fault, because the client has not sent the model's output.
 #[must_use]
 pub fn ours(error: Error) -> Error {
     match error {
@@ -100,7 +101,7 @@ where
     match text.parse() {
         Ok(value) if bounds.contains(&value) => Ok(value),
         _ => Err(Error::fault(format!(
-            "config {key}: {text:?} is no number from {} to {}",
+            "config {key}: {text:?} is not a number from {} to {}",
             bounds.start(),
             bounds.end()
         ))),

@@ -1,4 +1,5 @@
-//! Sorts `vocabulary.txt` (one token a line; its line is its id) while the handler is built, so that a call looks tokens up and builds nothing.
+//! Sorts `vocabulary.txt` at build time, so that calls only search it. It has one token a line; the
+//! line's number is its ID.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""Trains the example model and records what a second runtime must answer.
+"""Trains the example model and records the answers that a second runtime must give.
 
-Data: the 1797 handwritten digits that scikit-learn bundles (8x8 pixels, whole numbers 0 to 16, one for each
-of a block's 4x4 scanned pixels). A quarter, 450 images, is held out and never trained on.
+Data: the 1797 handwritten digits that scikit-learn bundles (8x8 pixels, whole numbers 0 to 16,
+one for each of a block's 4x4 scanned pixels). A quarter, 450 images, is held out and never
+trained on.
 
-Writes, beside this file:
-  1/model.onnx   Flatten, Gemm, Relu, Gemm, Softmax: `image` FP32 [n,1,8,8] in 0..16 -> `probabilities` FP32 [n,10]
-  heldout.bin    the whole held-out split with ONNX Runtime's answers; see `write_heldout` for the layout
-  model.json     accuracy, versions, digests
-and, in ../../images, real held-out digits as PNGs: digit-<label>-<index in the split>.png.
+It writes, beside this file:
+- 1/model.onnx: Flatten, Gemm, Relu, Gemm, Softmax, from `image` FP32 [n,1,8,8] in 0..16 to
+  `probabilities` FP32 [n,10]
+- heldout.bin: the whole held-out split with ONNX Runtime's answers; see `write_heldout` for the
+  layout
+- model.json: accuracy, versions, digests
+- in ../../images: real held-out digits as PNGs, digit-<label>-<index in the split>.png
 
-Run: python3 -m venv V && V/bin/pip install --require-hashes -r requirements.txt && V/bin/python train.py
-Two runs on one machine give the same bytes. Another kind of CPU may round differently while it trains: the
-files in the repository are the record, and the tests compare with those.
+Run: python3 -m venv V && V/bin/pip install --require-hashes -r requirements.txt && V/bin/python
+train.py
+
+Two runs on one machine write the same bytes. Another kind of CPU may round differently in
+training. The files in the repository are the record, and the tests compare with those.
 """
 
 import os
@@ -43,17 +48,19 @@ SEED = 7
 HIDDEN = 32
 SIDE = 8
 CLASSES = 10
-# The dataset's greatest value.
+# The greatest value in the dataset.
 WHITE = 16
-# Held-out digits that become images, one of each label here, and the one that is also written enlarged.
+# Held-out digits that are written as images, one of each label here, and the one that is also
+# written enlarged.
 PICTURED = [0, 2, 3, 5, 7, 8]
 ENLARGED = 5
 ENLARGED_SIDE = 64
 
 
 def build(network):
-    """The trained network as an ONNX graph. Pixels stay 0..16: the division by 16 goes into the first weights,
-    where it is exact."""
+    """The trained network as an ONNX graph. Pixels stay 0..16: the first weights include the
+    division by 16, which is exact.
+    """
     weights = [
         ("hidden_weight", network.coefs_[0] / WHITE),
         ("hidden_bias", network.intercepts_[0]),
@@ -79,15 +86,18 @@ def build(network):
 
 
 def write_heldout(path, images, labels, answers):
-    """Little-endian, no padding: b"TGSPLIT1", u32 images, u32 pixels an image, u32 classes; then every image's
-    pixels (u8, 0..16, row-major), every label (u8), every image's probabilities (f32)."""
+    """Little-endian, no padding: b"TGSPLIT1", u32 images, u32 pixels an image, u32 classes; then
+    every image's pixels (u8, 0..16, row-major), every label (u8), every image's probabilities
+    (f32).
+    """
     header = b"TGSPLIT1" + struct.pack("<III", len(images), SIDE * SIDE, CLASSES)
     path.write_bytes(header + images.astype("u1").tobytes() + labels.astype("u1").tobytes() + answers.astype("<f4").tobytes())
 
 
 def png(pixels):
-    """An 8-bit greyscale PNG of values 0..16. A value v is written as round(v * 255 / 16), which loses nothing:
-    round(p * 16 / 255) is v again."""
+    """An 8-bit greyscale PNG of values 0..16. A value v is written as round(v * 255 / 16). This is
+    lossless: round(p * 16 / 255) is v again.
+    """
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -100,7 +110,7 @@ def png(pixels):
 
 
 def write_pictures(images, labels, predicted):
-    """For each pictured label the first held-out image that the model reads right."""
+    """For each of these labels the first held-out image that the model classifies correctly."""
     IMAGES.mkdir(exist_ok=True)
     for old in IMAGES.glob("digit-*.png"):
         old.unlink()
@@ -134,7 +144,7 @@ def main():
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    # One image at a time: what a request asks. A larger batch may add up in another order.
+    # One image at a time, as in a request. A larger batch may add in another order.
     answers = numpy.concatenate([session.run(["probabilities"], {"image": image[None]})[0] for image in images])
     predicted = answers.argmax(axis=1)
     write_heldout(HERE / "heldout.bin", images, test_y, answers)

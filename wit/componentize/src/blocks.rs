@@ -1,9 +1,12 @@
-//! Leads a handler's calls of the kit that carry many bytes to those that carry them in blocks. An engine moves a list from one component to another element by element,
-//! whatever an element is: twenty instructions for a byte, three where it is in a block of 128. The languages' tools know lists of bytes alone, so the two
-//! meet below them: a handler's module calls the kit through a table, and the module that fills this table (`wit-component` makes it: it imports the functions one by
-//! one and has nothing but elements) gets functions of its own to fill it with.
+//! Redirects a handler's kit calls that pass many bytes to functions that pass blocks. An engine
+//! copies a list between components element by element: twenty instructions for a byte, but only
+//! three a byte in blocks of 128. The languages' tools support only lists of bytes.
 //!
-//! What it never does: it copies no byte itself, and touches no part of a component but that module and what it is given. One that is not made so stays as it is.
+//! The redirection happens at a table. The handler's module calls the kit through a table, which a
+//! module of `wit-component` fills with the kit's functions. That module is replaced by one that
+//! fills the table with block functions.
+//!
+//! Only that module and its imports change. A component with another structure is not changed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -31,13 +34,14 @@ const CANONICAL: u8 = 8;
 const IMPORT: u8 = 10;
 const EXPORT: u8 = 11;
 
-/// The name by which the module gets the handler's memory: none that `wit-component` gives, which are numbers.
+/// The name under which the module imports the handler's memory. Names of `wit-component` are
+/// numbers, so there is no clash.
 const MEMORY: &str = "memory";
 
-/// A component with its calls led so, and those of the components in it.
+/// A component with redirected calls, including those of nested components.
 ///
 /// # Errors
-/// If it is no component, or cut off.
+/// If it is not a valid component, or is truncated.
 pub fn led(component: &[u8]) -> Result<Vec<u8>, String> {
     let sections = sections(component)?;
     let mut edits = HashMap::new();
@@ -81,13 +85,13 @@ fn rewritten(component: &[u8], sections: &[Section], edits: &HashMap<usize, Vec<
     made
 }
 
-/// A section of core instances, of which the nth has the memory, too.
+/// A section of core instances with the memory as a further argument of the nth.
 fn with_memory(content: &[u8], nth: usize, memory: u32) -> Result<Vec<u8>, String> {
-    let told = |error: BinaryReaderError| error.to_string();
+    let to_text = |error: BinaryReaderError| error.to_string();
     let mut made = InstanceSection::new();
-    let instances = InstanceSectionReader::new(BinaryReader::new(content, 0)).map_err(told)?;
+    let instances = InstanceSectionReader::new(BinaryReader::new(content, 0)).map_err(to_text)?;
     for (at, instance) in instances.into_iter().enumerate() {
-        match instance.map_err(told)? {
+        match instance.map_err(to_text)? {
             Instance::Instantiate { module_index, args } => {
                 let args = args
                     .iter()
@@ -115,11 +119,11 @@ fn with_memory(content: &[u8], nth: usize, memory: u32) -> Result<Vec<u8>, Strin
     Ok(bytes)
 }
 
-/// Where the module is that fills the table, and what it gets.
+/// The module that fills the table, and its arguments.
 struct Filler {
-    /// The section that is the module.
+    /// The index of the section with the module.
     module: usize,
-    /// The section of core instances of which the nth is what it gets.
+    /// The section of core instances of which the nth is the module's argument.
     instances: usize,
     nth: usize,
     given: Given,
@@ -127,21 +131,21 @@ struct Filler {
     memory: u32,
 }
 
-/// A function of the kit: of `blocks` or of `arrays`, and its name there.
+/// A function of the kit: whether it is in `blocks` instead of `arrays`, and its name.
 type Asked = (bool, String);
 
-/// What a core instance exports, and in which section it is the how-manieth.
+/// An export of a core instance, with its section and its index there.
 struct Exported {
     section: usize,
     nth: usize,
     functions: Vec<(String, u32)>,
 }
 
-/// What a component has so far, as far as it is about the kit.
+/// The parts of a component that concern the kit.
 #[derive(Default)]
 struct Seen {
     instances: u32,
-    /// Whether of these it is one of the kit's: `blocks` or not.
+    /// Instances of the kit's interfaces; true for `blocks`.
     kit: HashMap<u32, bool>,
     functions: u32,
     asked: HashMap<u32, Asked>,
@@ -149,7 +153,7 @@ struct Seen {
     lowered: HashMap<u32, (Asked, Option<u32>)>,
     modules: Vec<Option<usize>>,
     core_instances: Vec<Option<Exported>>,
-    /// Modules, and each instance that they are given by its name.
+    /// Modules, with the name of each instance argument.
     made: Vec<(u32, String, u32)>,
 }
 
@@ -203,7 +207,7 @@ impl Seen {
         match kind {
             ComponentExternalKind::Instance => self.instances = self.instances.saturating_add(1),
             ComponentExternalKind::Func => self.functions = self.functions.saturating_add(1),
-            // Modules that a component is given: none of ours is.
+            // Imported modules, which no handler has.
             ComponentExternalKind::Module => self.modules.push(None),
             _ => {}
         }
@@ -273,13 +277,13 @@ impl Seen {
                         .insert(self.core_functions, (asked.clone(), memory));
                 }
             }
-            // Whatever else is one makes a core function.
+            // All other canonical functions define a core function.
             _ => {}
         }
         self.core_functions = self.core_functions.saturating_add(1);
     }
 
-    /// The module that is given the kit's functions.
+    /// The module that gets the kit's functions.
     fn filler(&self) -> Option<Filler> {
         self.made.iter().find_map(|(module, name, instance)| {
             let module = (*self.modules.get(usize::try_from(*module).ok()?)?)?;
@@ -309,7 +313,7 @@ impl Seen {
     }
 }
 
-/// How many items a section has.
+/// The number of items in a section.
 fn count(content: &[u8]) -> u32 {
     BinaryReader::new(content, 0)
         .read_var_u32()

@@ -1,8 +1,9 @@
-//! Puts the tensor kit beside a handler that imports it, both inside one component: its imports are the handler's without the kit, its exports the handler's.
-//! So the host sees one component that asks for a handler's own interfaces and nothing more. The two are siblings, because a component may call none that
-//! it contains.
+//! Composes a handler and the tensor kit into one component. Its imports are the handler's without
+//! the kit, and its exports are the handler's, so the host sees one component with only a handler's
+//! interfaces. The two are siblings, because a component cannot call one that it contains.
 //!
-//! What it never does: it touches nothing inside either but the way of a handler's calls to the kit (`blocks`), and joins nothing but a handler and a component that imports nothing.
+//! Apart from the redirection of kit calls (`blocks`), neither component is changed. Only a handler
+//! and a component without imports are accepted.
 
 use std::convert::Infallible;
 
@@ -19,10 +20,10 @@ use wasmparser::{
 use crate::blocks::led;
 use crate::imports::{BLOCKS, KIT, surface};
 
-/// A handler with the kit inside it; as it is if it does not import one.
+/// The handler with the kit inside, or the handler itself if it does not import the kit.
 ///
 /// # Errors
-/// What is wrong with either, for the author to read.
+/// What is wrong with either, for the author.
 pub fn compose(handler: &[u8], kit: &[u8]) -> Result<Vec<u8>, String> {
     let wanted = surface(handler)?;
     if !wanted.imports.iter().any(|import| import == KIT) {
@@ -30,9 +31,7 @@ pub fn compose(handler: &[u8], kit: &[u8]) -> Result<Vec<u8>, String> {
     }
     let offered = surface(kit)?;
     if !offered.is_kit() {
-        return Err(format!(
-            "the kit does not offer {KIT}, or wants something itself"
-        ));
+        return Err(format!("the kit does not export {KIT}, or has imports"));
     }
     let handler = led(handler)?;
     let mut joint = Joint::new(kit);
@@ -43,7 +42,7 @@ pub fn compose(handler: &[u8], kit: &[u8]) -> Result<Vec<u8>, String> {
     Ok(component)
 }
 
-/// What the new component has so far, by kind.
+/// The number of items in the new component, by kind.
 #[derive(Default)]
 struct Counts {
     types: u32,
@@ -52,7 +51,8 @@ struct Counts {
 }
 
 impl Counts {
-    /// Counts one more; its index. Kinds that nobody refers to by one here have none.
+    /// Counts an item, and returns its index. Kinds that are never referred to by index here have
+    /// none.
     fn add(&mut self, kind: ComponentExternalKind) -> Option<u32> {
         let count = match kind {
             ComponentExternalKind::Type => &mut self.types,
@@ -66,15 +66,16 @@ impl Counts {
     }
 }
 
-/// A handler's own imports on their way into the new component, and what they are there.
+/// Converts a handler's own imports to the new component's.
 struct Joint<'k> {
     kit: &'k [u8],
-    /// How deep inside a type this is: only at the outermost level do indices move.
+    /// The nesting depth inside a type. Only indices of the outermost level are shifted.
     depth: u32,
     counts: Counts,
-    /// The index that the kit's interface has in the handler; whatever follows is one further here, since the kit's own instance is there too.
+    /// The index of the kit's interface in the handler. Later indices are greater by one here,
+    /// because of the kit's own instance.
     kit_instance: Option<u32>,
-    /// What the handler is given.
+    /// The arguments of the handler.
     given: Vec<(String, ComponentExportKind, u32)>,
 }
 
@@ -89,7 +90,8 @@ impl<'k> Joint<'k> {
         }
     }
 
-    /// The handler's imports, the kit in place of its own; the handler with all of these; its exports.
+    /// Writes the handler's imports with the kit in place of its interface, then the handler's
+    /// instance, then its exports.
     fn join(&mut self, handler: &[u8]) -> Result<Vec<u8>, Error<Infallible>> {
         let mut component = Component::new();
         self.imports_of(&mut component, handler)?;
@@ -138,7 +140,7 @@ impl<'k> Joint<'k> {
         Ok(component.finish())
     }
 
-    /// Each section before the first that makes something: types, imports, and names for their parts.
+    /// The sections before the first definition: types, imports, and aliases of their parts.
     fn imports_of(
         &mut self,
         component: &mut Component,
@@ -159,7 +161,7 @@ impl<'k> Joint<'k> {
                             ComponentAlias::InstanceExport { kind, .. } => {
                                 self.counts.add(kind);
                             }
-                            // Of a core instance: there is none yet.
+                            // A core instance's alias, and there is no core instance yet.
                             _ => return Err(Error::UnexpectedNonComponentSection),
                         }
                     }
@@ -172,7 +174,7 @@ impl<'k> Joint<'k> {
         Ok(())
     }
 
-    /// The kit, and an instance of it.
+    /// Writes the kit, and an instance of it.
     fn insert(&mut self, component: &mut Component) {
         component.section(&RawSection {
             id: ComponentSectionId::Component.into(),
@@ -186,7 +188,7 @@ impl<'k> Joint<'k> {
         self.counts.instances = self.counts.instances.saturating_add(1);
     }
 
-    /// An interface of the kit's.
+    /// Writes an instance of one of the kit's interfaces.
     fn offer(&mut self, component: &mut Component, interface: &str) {
         if self.kit_instance.is_none() {
             self.insert(component);
@@ -204,7 +206,7 @@ impl<'k> Joint<'k> {
             .push((interface.to_owned(), ComponentExportKind::Instance, index));
     }
 
-    /// Imports as they are, the kit's apart.
+    /// Writes the handler's imports without the kit's.
     fn imports(
         &mut self,
         component: &mut Component,
@@ -241,7 +243,7 @@ impl<'k> Joint<'k> {
     }
 }
 
-/// What stands at a component's outermost level: what is inside modules and components of it is passed over.
+/// The payloads at a component's outermost level, without those in nested modules and components.
 fn outermost<'a>(
     depth: &mut u32,
     payload: wasmparser::Result<Payload<'a>>,

@@ -1,4 +1,5 @@
-//! The module that fills the table through which a handler's own calls the kit: four of its functions are replaced by ones that hand over blocks.
+//! The module that fills the table of a handler's kit calls. Four of its functions are replaced by
+//! ones that pass blocks.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -10,57 +11,59 @@ use wasm_encoder::{
 };
 use wasmparser::{Parser, Payload, TypeRef, ValType};
 
-/// What the module gets of the kit, and by what names.
+/// The module's imports from the kit, and their names.
 #[derive(Default)]
 pub struct Given {
-    /// Of what it imports it.
+    /// The name of the instance.
     pub from: String,
-    /// Functions of `blocks` or of `arrays`, by their names there.
+    /// Names of the imports, by their functions in `blocks` (true) or `arrays`.
     pub functions: HashMap<(bool, String), String>,
 }
 
-/// Bytes of a block, as a power of two.
+/// The size of a block in bytes, as a power of two.
 const BLOCK_SHIFT: i32 = 7;
 const BLOCK_MASK: i32 = (1 << BLOCK_SHIFT) - 1;
-/// What a block's address is a multiple of, less one.
+/// The alignment of a block's address in bytes, less one.
 const ALIGNMENT_MASK: i32 = 7;
-/// Bytes from which on blocks are worth the way.
+/// The least number of bytes for which blocks are faster.
 const LEAST: i32 = 512;
 
-/// Where an answer's parts lie: result<filled, failure> has its case, the list's address and length, and how many bytes count.
+/// Offsets in an answer, `result<filled, failure>`: the case, the list's address and length, the
+/// number of bytes.
 const LENGTH: u64 = 8;
 const BYTES: u64 = 12;
 
-/// How one function is led to another.
-struct Way {
+/// The replacement of one function by another.
+struct Replacement {
     arrays: &'static str,
     blocks: &'static str,
-    /// Parameters of either, as core functions have them: all of 32 bits.
+    /// The number of parameters of both functions. In core WebAssembly all have 32 bits.
     parameters: usize,
-    /// Where the bytes' address stands among them, and behind it their length; none where bytes are the answer.
+    /// The index of the parameter with the bytes' address, which their length follows; `None` if
+    /// bytes are the answer.
     bytes: Option<u32>,
 }
 
-const WAYS: [Way; 4] = [
-    Way {
+const REPLACEMENTS: [Replacement; 4] = [
+    Replacement {
         arrays: "[static]array.from-bytes",
         blocks: "from-bytes",
         parameters: 6,
         bytes: Some(3),
     },
-    Way {
+    Replacement {
         arrays: "[method]array.to-bytes",
         blocks: "to-bytes",
         parameters: 3,
         bytes: None,
     },
-    Way {
+    Replacement {
         arrays: "decode-image",
         blocks: "decode-image",
         parameters: 5,
         bytes: Some(0),
     },
-    Way {
+    Replacement {
         arrays: "decode-wav",
         blocks: "decode-wav",
         parameters: 4,
@@ -68,20 +71,21 @@ const WAYS: [Way; 4] = [
     },
 ];
 
-/// The module with these ways in it, and the memory imported under this name; none if it is not made as expected.
+/// The module with these replacements, and with the memory imported under this name. `None` if it
+/// has another structure than expected.
 pub fn filled(module: &[u8], given: &Given, memory: &str) -> Option<Vec<u8>> {
     let read = Read::of(module)?;
     let mut shims = Shims::default();
-    for way in &WAYS {
+    for replacement in &REPLACEMENTS {
         let function = |blocks: bool, name: &str| {
             let own = given.functions.get(&(blocks, name.to_owned()))?;
             read.function(&given.from, own)
         };
-        let (from, of) = function(false, way.arrays)?;
-        let (to, parameters) = function(true, way.blocks)?;
-        let more = if way.bytes.is_some() { 4 } else { 0 };
-        if read.parameters(of)? != way.parameters
-            || read.parameters(parameters)? != way.parameters.saturating_add(more)
+        let (from, of) = function(false, replacement.arrays)?;
+        let (to, parameters) = function(true, replacement.blocks)?;
+        let more = if replacement.bytes.is_some() { 4 } else { 0 };
+        if read.parameters(of)? != replacement.parameters
+            || read.parameters(parameters)? != replacement.parameters.saturating_add(more)
         {
             return None;
         }
@@ -91,12 +95,12 @@ pub fn filled(module: &[u8], given: &Given, memory: &str) -> Option<Vec<u8>> {
         shims.instead.insert(from, u32::try_from(own).ok()?);
         shims
             .functions
-            .push((of, way.function(from, to, read.memories)));
+            .push((of, replacement.function(from, to, read.memories)));
     }
     shims.module(module, &given.from, memory).ok()
 }
 
-impl Way {
+impl Replacement {
     fn function(&self, from: u32, to: u32, memory: u32) -> Function {
         let mut function = Function::new([(1, wasm_encoder::ValType::I32)]);
         let last = u32::try_from(self.parameters)
@@ -110,7 +114,8 @@ impl Way {
     }
 }
 
-/// Bytes that are enough: as what stands before the first address of a block, as blocks and as a rest. Others as they are.
+/// Splits a large number of bytes into the bytes before the first block's alignment, blocks, and a
+/// rest. Fewer bytes are passed unchanged.
 fn hand_over(sink: &mut InstructionSink<'_>, last: u32, address: u32, from: u32, to: u32) {
     let (length, head) = (address.saturating_add(1), last.saturating_add(1));
     sink.local_get(length)
@@ -130,7 +135,7 @@ fn hand_over(sink: &mut InstructionSink<'_>, last: u32, address: u32, from: u32,
         .i32_const(ALIGNMENT_MASK)
         .i32_and()
         .local_tee(head);
-    // The first block, and from here on the length without what stands before it.
+    // The address of the first block; from here the length excludes the bytes before it.
     sink.local_get(address).local_get(head).i32_add();
     sink.local_get(length)
         .local_get(head)
@@ -152,7 +157,8 @@ fn hand_over(sink: &mut InstructionSink<'_>, last: u32, address: u32, from: u32,
     sink.call(to).end().end();
 }
 
-/// Blocks that are the answer are bytes: as many as count, in the place of how many blocks they are.
+/// Converts an answer of blocks to one of bytes: replaces the number of blocks by the number of
+/// bytes.
 fn take_back(sink: &mut InstructionSink<'_>, answer: u32, to: u32, memory_index: u32) {
     let at = |offset, align| MemArg {
         offset,
@@ -175,21 +181,21 @@ fn take_back(sink: &mut InstructionSink<'_>, answer: u32, to: u32, memory_index:
         .end();
 }
 
-/// What is in the module.
+/// The parsed module.
 #[derive(Default)]
 struct Read {
-    /// Of each type how many parameters it has, if all are of 32 bits and nothing is answered.
+    /// The number of parameters of each type, if all have 32 bits and there is no result.
     types: Vec<Option<usize>>,
-    /// What each imported function is imported from, its name and its type.
+    /// The module, name and type of each imported function.
     functions: Vec<(String, String, u32)>,
-    /// Functions of its own.
+    /// The number of its own functions.
     own: usize,
-    /// Memories that it imports.
+    /// The number of imported memories.
     memories: u32,
 }
 
 impl Read {
-    /// None if there is anything in it but types, imports, functions, elements and data.
+    /// `None` if it has anything else than types, imports, functions, elements and data.
     fn of(module: &[u8]) -> Option<Self> {
         let mut read = Self::default();
         for payload in Parser::new(0).parse_all(module) {
@@ -232,7 +238,7 @@ impl Read {
         Some(read)
     }
 
-    /// A function's index and type.
+    /// The index and type of a function.
     fn function(&self, from: &str, name: &str) -> Option<(u32, u32)> {
         let mut functions = self.functions.iter();
         let at = functions.position(|(module, own, _)| module == from && own == name)?;
@@ -245,12 +251,12 @@ impl Read {
     }
 }
 
-/// The functions that are put into the table in the place of others.
+/// The functions that replace others in the table.
 #[derive(Default)]
 struct Shims {
-    /// Index of an import to index of a function.
+    /// Indices of the replacements, by the indices of imports.
     instead: HashMap<u32, u32>,
-    /// Type and body.
+    /// Types and bodies.
     functions: Vec<(u32, Function)>,
 }
 

@@ -1,37 +1,40 @@
-//! What a module or a component asks of its host, and what it offers. The host links nothing but a handler's own interfaces, so
-//! another import is found out here, at the author's desk, and not when the policy is loaded.
+//! The imports and exports of a module or a component. The host links only a handler's own
+//! interfaces, so other imports are reported here, at build time, and not when the policy is
+//! loaded.
 
 use wasmparser::{BinaryReaderError, ComponentTypeRef, Parser, Payload, TypeBounds};
 
-/// The package that all of a handler's imports come from.
+/// The package of all imports of a handler.
 const PACKAGE: &str = "tensorgate:handler/";
 
 /// The tensor kit's interface.
 pub const KIT: &str = "tensorgate:kit/arrays@0.1.0";
 
-/// What of it carries many bytes, in blocks.
+/// The kit's functions that pass many bytes, in blocks.
 pub const BLOCKS: &str = "tensorgate:kit/blocks@0.1.0";
 
-/// What a core module imports for its own exported resources: `wit-component` satisfies it from within.
+/// The module prefix of a core module's imports for its own exported resources, which
+/// `wit-component` satisfies itself.
 const OWN_EXPORT: &str = "[export]";
 
-/// What a handler is called by: one for each world.
+/// The exported functions of a handler, one for each world.
 const EXPORTS: [&str; 2] = ["preprocess", "postprocess"];
 
-/// The outermost imports and exports: what reaches the host. Modules nested in a component import from its own instances.
+/// The outermost imports and exports, which the host sees. Nested modules import from the
+/// component's own instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surface {
-    /// Whether it is a component; a core module is none.
+    /// Whether it is a component rather than a core module.
     pub component: bool,
-    /// What it asks for, in its own order: interfaces of a component, `module#name` of a core module. A name for a type is not
-    /// something to call, and not among them.
+    /// The imports in their order: interfaces of a component, or `module#name` of a core module.
+    /// Type names are excluded, because they cannot be called.
     pub imports: Vec<String>,
-    /// What a component offers, in its own order.
+    /// The exports of a component in their order.
     pub exports: Vec<String>,
 }
 
 impl Surface {
-    /// Imports that no handler gets.
+    /// The imports that no host provides.
     pub fn foreign(&self) -> Vec<&str> {
         let imports = self.imports.iter().map(String::as_str);
         let own = |import: &str| !self.component && import.starts_with(OWN_EXPORT);
@@ -40,12 +43,12 @@ impl Surface {
             .collect()
     }
 
-    /// Whether a component offers the tensor kit and asks for nothing.
+    /// Whether a component exports the tensor kit and imports nothing.
     pub fn is_kit(&self) -> bool {
         self.component && self.imports.is_empty() && self.exports.iter().any(|export| export == KIT)
     }
 
-    /// Whether a component exports what a handler is called by.
+    /// Whether a component exports a handler's function.
     pub fn is_handler(&self) -> bool {
         self.exports
             .iter()
@@ -53,10 +56,10 @@ impl Surface {
     }
 }
 
-/// Reads the surface of a module or a component; nothing of it is compiled.
+/// Reads the imports and exports of a module or a component, without compiling it.
 ///
 /// # Errors
-/// What the parser says of a file that is neither.
+/// The parser's error if it is neither.
 pub fn surface(wasm: &[u8]) -> Result<Surface, String> {
     read(wasm).map_err(|error| error.to_string())
 }
@@ -84,7 +87,7 @@ fn read(wasm: &[u8]) -> Result<Surface, BinaryReaderError> {
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     let import = import?;
-                    // A world names the types that it uses.
+                    // A world imports the types that it uses.
                     let names_a_type =
                         matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_)));
                     if !names_a_type {
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_component_without_a_handlers_export_is_none() {
-        // An empty component; one that exports an empty instance under a name.
+        // An empty component, and one that exports an empty instance under a name.
         let empty = b"\0asm\x0d\0\x01\0".to_vec();
         let exporting = |name: &str| {
             let export = [

@@ -1,8 +1,9 @@
-//! Wraps a core module, as `cargo build --target wasm32-unknown-unknown` makes it, into a handler component, and says of
-//! any component what it imports and exports. It also puts the tensor kit inside a handler that imports it, one module of a component in another's place, and one in that of many.
+//! Converts a core module, as `cargo build --target wasm32-unknown-unknown` makes it, to a handler
+//! component. It also lists the imports and exports of a component, composes a handler with the
+//! tensor kit, replaces a module in a component, and fuses a component's modules.
 //!
-//! What it never does: it adds no adapter. A module that wants WASI is refused, not satisfied with a stand-in.
-//! The output depends on the input alone, byte for byte.
+//! It adds no adapter: a module that imports WASI is rejected. The output depends only on the
+//! input, byte for byte.
 
 mod blocks;
 mod compose;
@@ -18,30 +19,30 @@ pub use parts::{Part, note, noted, part};
 
 use wit_component::ComponentEncoder;
 
-/// What can go wrong. Each text says what to do about it where there is one thing to do.
+/// Why a module was rejected. Each text names the remedy if there is exactly one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A crate that forgot its export macro.
+    /// The crate does not use an export macro.
     #[error(
         "exports neither preprocess nor postprocess: call export_preprocess! or export_postprocess! once"
     )]
     Export,
-    /// No module, or one that is no handler's.
+    /// It is not a module, or not a handler's.
     #[error("not a core module with tensorgate-handler's exports: {0}")]
     Encode(String),
-    /// It wants something from its host that there is none of.
+    /// It has imports that no host provides.
     #[error(
-        "imports {0}, which no handler gets: only tensorgate:handler/{{types,config,log}} exist. Build with --target wasm32-unknown-unknown, and without crates that want a clock, random numbers or files"
+        "imports {0}, which no host provides: only tensorgate:handler/{{types,config,log}} exist. Build with --target wasm32-unknown-unknown, and without crates that want a clock, random numbers or files"
     )]
     Imports(String),
 }
 
-/// The component of a core module: a handler's, or the tensor kit's.
+/// Converts a core module of a handler, or of the tensor kit, to a component.
 ///
 /// # Errors
-/// [`Fault`], each for the author to read.
+/// [`Fault`], for the author.
 pub fn componentize(core: &[u8]) -> Result<Vec<u8>, Fault> {
-    // The module's own imports first: the encoder's text on an unknown one names no remedy.
+    // The module's imports are checked first, because the encoder's error names no remedy.
     only_handler(core)?;
     let component = encode(core).map_err(Fault::Encode)?;
     only_handler(&component)?;
@@ -53,7 +54,7 @@ pub fn componentize(core: &[u8]) -> Result<Vec<u8>, Fault> {
     }
 }
 
-/// Refuses what imports anything that is not a handler's.
+/// Rejects imports other than a handler's.
 fn only_handler(wasm: &[u8]) -> Result<(), Fault> {
     let foreign = surface(wasm).map_err(Fault::Encode)?.foreign().join(", ");
     if foreign.is_empty() {
@@ -63,7 +64,7 @@ fn only_handler(wasm: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Wraps, and validates what came of it.
+/// Encodes a component and validates it.
 fn encode(core: &[u8]) -> Result<Vec<u8>, String> {
     ComponentEncoder::default()
         .validate(true)

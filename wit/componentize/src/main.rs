@@ -1,4 +1,4 @@
-//! `tensorgate-componentize`: a core module's file in, a component's file out.
+//! `tensorgate-componentize`: converts a core module's file to a component's file.
 
 mod options;
 
@@ -9,7 +9,7 @@ use tensorgate_componentize::componentize;
 
 use crate::options::Options;
 
-/// What can go wrong: a file, or what is in it.
+/// An error in a file, or in its content.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("{path}: {source}")]
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes the component and says what it wrote: path, size, digest.
+/// Writes the component and prints its path, size and digest.
 fn write(options: &Options) -> Result<String, Fault> {
     let file = |path: &str| {
         let path = path.to_owned();

@@ -11,7 +11,7 @@ example:
   cargo build --release --target wasm32-unknown-unknown
   tensorgate-componentize target/wasm32-unknown-unknown/release/resize.wasm -o resize.wasm";
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     /// The core module's path.
@@ -20,7 +20,7 @@ pub struct Options {
     pub output: String,
 }
 
-/// Reads the arguments after the program's name; `None` if they ask for help.
+/// Parses the arguments after the program's name; `None` if they ask for help.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Option<Options>, String> {
     let mut arguments = arguments.into_iter();
     let (mut core, mut output) = (None, None);
@@ -30,7 +30,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Option<Optio
             "-o" | "--output" => {
                 let path = arguments
                     .next()
-                    .ok_or_else(|| format!("{argument} wants a path"))?;
+                    .ok_or_else(|| format!("{argument} needs a path"))?;
                 if output.replace(path).is_some() {
                     return Err(format!("{argument} is given twice"));
                 }
@@ -68,7 +68,7 @@ mod tests {
             ("a -o b --help", Ok(None)),
             ("", Err("no module is given")),
             ("a", Err("no output is given (-o)")),
-            ("a -o", Err("-o wants a path")),
+            ("a -o", Err("-o needs a path")),
             ("a b -o c", Err("more than one module is given")),
             ("a -o b -o c", Err("-o is given twice")),
             ("a -o b --adapt x", Err("unknown flag --adapt")),

@@ -1,11 +1,11 @@
-//! A component's sections, one after another: to put one core module in the place of another, which leaves all around it as it was, byte for byte, and to
-//! leave a note behind the last.
+//! The sections of a component: replaces one core module, leaving all other bytes unchanged, and
+//! appends custom sections.
 
 use core::ops::Range;
 
 use wasmparser::{Parser, Payload};
 
-/// Before the first section: magic, version, layer.
+/// The header of a component: magic, version, layer.
 const HEADER: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 /// Sections of a component's binary format.
 const CUSTOM: u8 = 0;
@@ -14,18 +14,19 @@ const CORE_MODULE: u8 = 1;
 /// A core module within a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The section's bytes, its head included.
+    /// The range of the section, with its header.
     section: Range<usize>,
     module: Range<usize>,
 }
 
 impl Part {
-    /// The module.
+    /// The module's bytes.
     pub fn module<'c>(&self, component: &'c [u8]) -> &'c [u8] {
         component.get(self.module.clone()).unwrap_or_default()
     }
 
-    /// The component with another module in this one's place. It must import and export what this one does, as far as the component uses it.
+    /// The component with another module in place of this one. It must have the imports and exports
+    /// that the component uses.
     pub fn replaced(&self, component: &[u8], module: &[u8]) -> Vec<u8> {
         let before = component.get(..self.section.start).unwrap_or_default();
         let after = component.get(self.section.end..).unwrap_or_default();
@@ -33,10 +34,10 @@ impl Part {
     }
 }
 
-/// The outermost core module of a component that exports this name; `None` if none does.
+/// The outermost core module that exports this name; `None` if there is none.
 ///
 /// # Errors
-/// If it is no component, or cut off.
+/// If it is not a valid component, or is truncated.
 pub fn part(component: &[u8], export: &str) -> Result<Option<Part>, String> {
     for (id, section, content) in sections(component)? {
         let module = component.get(content.clone()).unwrap_or_default();
@@ -48,13 +49,14 @@ pub fn part(component: &[u8], export: &str) -> Result<Option<Part>, String> {
     Ok(None)
 }
 
-/// A component with a note of this name behind it. Nothing of it is changed by one.
+/// Appends a custom section to a component, which does not change its behaviour.
 pub fn noted(component: &[u8], name: &str, note: &[u8]) -> Vec<u8> {
     let content = [&leb(name.len()), name.as_bytes(), note].concat();
     [component, &section(CUSTOM, &content)].concat()
 }
 
-/// The last note of this name, `None` if there is none, or what has it is no component.
+/// The content of the last custom section of this name; `None` if there is none, or if it is not a
+/// component.
 pub fn note<'c>(component: &'c [u8], name: &str) -> Option<&'c [u8]> {
     let notes = sections(component).ok()?.into_iter().rev();
     notes
@@ -81,14 +83,14 @@ fn exports(module: &[u8], export: &str) -> Result<bool, String> {
     Ok(false)
 }
 
-/// Each section's id, where it lies with its head, and without.
+/// A section's ID, its range with the header, and its range without.
 pub(crate) type Section = (u8, Range<usize>, Range<usize>);
 
 pub(crate) fn sections(component: &[u8]) -> Result<Vec<Section>, String> {
     if !component.starts_with(&HEADER) {
         return Err("not a component".to_owned());
     }
-    let cut_off = || "a component that is cut off".to_owned();
+    let cut_off = || "a truncated component".to_owned();
     let mut found = Vec::new();
     let mut from = HEADER.len();
     while from < component.len() {
@@ -110,7 +112,7 @@ pub(crate) fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id], leb(content.len()).as_slice(), content].concat()
 }
 
-/// A number in LEB128, as short as it goes.
+/// A number in LEB128, in its shortest form.
 fn leb(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -124,7 +126,7 @@ fn leb(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// A u32 in LEB128, and how many bytes it takes.
+/// Decodes a u32 in LEB128, and the number of its bytes.
 fn number(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().take(5).enumerate() {
@@ -143,7 +145,7 @@ fn number(bytes: &[u8]) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
-    /// A core module that exports nothing, and one that exports its memory under this name.
+    /// A module without exports, and one that exports its memory under this name.
     const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
     fn exporting(name: &str) -> Vec<u8> {
         let export = [&[1], leb(name.len()).as_slice(), name.as_bytes(), &[2, 0]].concat();

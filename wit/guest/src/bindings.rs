@@ -1,4 +1,5 @@
-//! What `wit-bindgen` makes of `handler.wit`. Authors use the crate's root; only the export macros look in here.
+//! Bindings that `wit-bindgen` generates from `handler.wit`. Authors use the crate's root; only the
+//! export macros refer to this module.
 #![allow(
     missing_docs,
     clippy::missing_safety_doc,
@@ -12,7 +13,7 @@
     reason = "generated code; which of these it trips differs by target"
 )]
 
-/// The world before the model.
+/// The world of handlers that run before the model.
 pub mod preprocess {
     wit_bindgen::generate!({
         path: "../handler.wit",
@@ -23,7 +24,7 @@ pub mod preprocess {
     });
 }
 
-/// What a handler may import if its policy grants it.
+/// Interfaces that a handler may import if its policy grants them.
 pub mod granted {
     wit_bindgen::generate!({
         path: "../handler.wit",
@@ -31,7 +32,7 @@ pub mod granted {
     });
 }
 
-/// The world after it; its types are those of [`preprocess`].
+/// The world of handlers that run after the model. Its types are those of [`preprocess`].
 pub mod postprocess {
     wit_bindgen::generate!({
         path: "../handler.wit",

@@ -75,7 +75,7 @@ impl Tensor {
     }
 }
 
-/// How many elements a shape has; `None` if more than 64 bits count.
+/// The number of elements of a shape; `None` if it overflows 64 bits.
 fn element_count(shape: &[u64]) -> Option<u64> {
     shape
         .iter()

@@ -1,16 +1,18 @@
-//! A component that is made for many users and fitted to one: what it makes of a user's files is made once, and kept in it. All of it is inlined, so that
-//! it is nowhere where nobody asks for it.
+//! Configured components: a component that is built once and configured for each user. What it
+//! computes from a user's files is stored in it. All functions here are inlined, so a handler
+//! without a configuration has no trace of them.
 
 use std::sync::OnceLock;
 
-/// What `tensorgate handler configure` has put into this component, or `None` before it has.
+/// The bytes that `tensorgate handler configure` stored in this component, or `None` if it is not
+/// configured.
 #[cfg(target_arch = "wasm32")]
 #[inline]
 pub fn configured() -> Option<&'static [u8]> {
     kept().get().copied()
 }
 
-/// What [`crate::testing::set_configured`] says: nobody has configured anything here.
+/// The bytes that [`crate::testing::set_configured`] sets. There is no host here.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn configured() -> Option<&'static [u8]> {
     crate::testing::configured()
@@ -22,10 +24,11 @@ fn kept() -> &'static OnceLock<&'static [u8]> {
     &KEPT
 }
 
-/// Where the outcome of a configuration lies: 1 for what was made, 0 for why not, its address, its bytes. For [`crate::export_configure`].
+/// Three words about the outcome of a configuration: 1 for success and 0 for an error, the address
+/// of the bytes, their length. For [`crate::export_configure`].
 #[doc(hidden)]
 #[inline]
-pub fn told(outcome: Result<Vec<u8>, String>) -> &'static [usize; 3] {
+pub fn outcome_words(outcome: Result<Vec<u8>, String>) -> &'static [usize; 3] {
     let (good, bytes) = match outcome {
         Ok(made) => (1, made),
         Err(why) => (0, why.into_bytes()),
@@ -34,7 +37,8 @@ pub fn told(outcome: Result<Vec<u8>, String>) -> &'static [usize; 3] {
     Box::leak(Box::new([good, bytes.as_ptr().addr(), bytes.len()]))
 }
 
-/// Room for what is kept; whoever configures writes there before anything reads it. For [`crate::export_configure`].
+/// Memory for the configured bytes; `handler configure` writes them before anything reads them. For
+/// [`crate::export_configure`].
 #[doc(hidden)]
 #[inline]
 pub fn keep(bytes: usize) -> usize {

@@ -1,5 +1,5 @@
-//! Which Rust type an element of which datatype is. FP16 and BF16 have no type in the standard library: read
-//! their bits from [`Tensor::data`](crate::Tensor).
+//! The Rust type of each datatype. FP16 and BF16 have no type in the standard library: read their
+//! bits from [`Tensor::data`](crate::Tensor).
 
 use crate::Datatype;
 
@@ -7,11 +7,11 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A Rust type whose values are a tensor's elements, bit for bit.
+/// A Rust type whose values have the byte layout of a tensor's elements.
 pub trait Element:
     sealed::Sealed + bytemuck::CheckedBitPattern + bytemuck::NoUninit + Default
 {
-    /// The datatype that it is.
+    /// The datatype of these elements.
     const DATATYPE: Datatype;
 }
 

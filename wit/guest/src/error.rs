@@ -1,5 +1,5 @@
-//! The two ways a handler can fail. Which of them it is decides what the caller is told, so there is no conversion
-//! from other errors: the author says whose fault it is.
+//! The two kinds of failure. The kind decides what the caller gets, so there is no conversion from
+//! other errors: the author states whose fault it is.
 
 use core::fmt::Display;
 

@@ -1,25 +1,28 @@
-//! What an author implements, and the macros that make it a component's export.
+//! The traits that an author implements, and the macros that export them from the component.
 
 use crate::{Error, Payload, Tensor};
 
-/// A handler before the model.
+/// A handler that runs before the model.
 pub trait Preprocess {
-    /// Makes the model's input tensors. They are checked against the model's `inputs` before they go anywhere.
+    /// Returns the model's input tensors. The host checks them against the model's `inputs`.
     fn preprocess(input: Payload) -> Result<Vec<Tensor>, Error>;
 }
 
-/// A handler after the model.
+/// A handler that runs after the model.
 pub trait Postprocess {
-    /// Makes the client's output tensors of the model's. They are checked against the policy's `returns`
-    /// before they go anywhere.
+    /// Takes the model's output tensors and returns the client's. The host checks those against the
+    /// policy's `returns`.
     fn postprocess(outputs: Vec<Tensor>) -> Result<Vec<Tensor>, Error>;
 }
 
-/// Makes a type that implements [`Preprocess`] this component's export. Once in a crate.
+/// Exports a type that implements [`Preprocess`] from this component. Use it once in a crate.
 ///
-/// `arena: BYTES` after the type is memory that each instance has from its start for what is larger than 4 KiB: its input, its answer and what lies between. What does not fit makes memory
-/// grow, which the kernel does page by page and takes back before the next call. All of it is cleared after each call, some 10 µs a MiB: say what a usual call takes,
-/// which `tensorgate handler bench` tells, not what the greatest may.
+/// `arena: BYTES` after the type reserves memory in each instance for allocations above 4 KiB: the
+/// input, the answer and intermediate values. Without it the memory has to grow during the call,
+/// which the kernel does page by page and undoes before the next call.
+///
+/// The whole arena is cleared after each call, at some 10 µs a MiB. State what a usual call needs
+/// (`tensorgate handler bench` prints it), not the maximum.
 ///
 /// ```
 /// # use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};
@@ -32,7 +35,8 @@ pub trait Postprocess {
 /// # fn main() {}
 /// ```
 ///
-/// `allocator: own` in its place is for a crate that has a global allocator already: of its own, or by the other export macro.
+/// `allocator: own` instead is for a crate that has a global allocator already: its own, or that of
+/// the other export macro.
 #[macro_export]
 macro_rules! export_preprocess {
     ($handler:ty) => {
@@ -61,7 +65,8 @@ macro_rules! export_preprocess {
     };
 }
 
-/// Makes a type that implements [`Postprocess`] this component's export. Once in a crate. `arena:` and `allocator:` are those of [`export_preprocess!`].
+/// Exports a type that implements [`Postprocess`] from this component. Use it once in a crate.
+/// `arena:` and `allocator:` are those of [`export_preprocess!`].
 #[macro_export]
 macro_rules! export_postprocess {
     ($handler:ty) => {
@@ -90,13 +95,13 @@ macro_rules! export_postprocess {
     };
 }
 
-/// What a crate allocates from, in an instance. For the macros that make an export.
+/// The global allocator of an instance. For the export macros.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! arena {
     ($bytes:expr) => {
         const _: () = {
-            // Of another name than an author's: items of a macro are not its own.
+            // A name that does not clash with the author's: macros do not scope their items.
             #[cfg(target_arch = "wasm32")]
             #[global_allocator]
             static ARENA_OF_TENSORGATE: $crate::Arena<{ $bytes }> = $crate::Arena::new();
@@ -106,8 +111,9 @@ macro_rules! arena {
     };
 }
 
-/// Has a function run once, while `tensorgate handler build` makes the component: what it leaves in statics is what each instance begins with, so that a
-/// vocabulary or a table costs a call nothing. Once in a crate.
+/// Runs a function once, while `tensorgate handler build` makes the component. Its statics become
+/// the initial state of each instance, so a vocabulary or a table costs a call nothing. Use it once
+/// in a crate.
 ///
 /// ```
 /// use std::sync::LazyLock;
@@ -122,8 +128,9 @@ macro_rules! arena {
 /// # fn main() {}
 /// ```
 ///
-/// It has no host: [`crate::config`] there fails the build, lines of [`crate::log`] are told if it fails. Where something else makes the component, or in a
-/// unit test, it does not run: what a call needs must come by itself then, as it does of a `LazyLock`.
+/// There is no host at that time: a call of [`crate::config`] fails the build, and lines of
+/// [`crate::log`] are printed only if the build fails. Other build tools and unit tests do not run
+/// the function. Then calls must compute what they need themselves, as a `LazyLock` does.
 #[macro_export]
 macro_rules! export_init {
     ($function:path) => {
@@ -131,7 +138,7 @@ macro_rules! export_init {
             #[cfg(target_arch = "wasm32")]
             #[unsafe(export_name = "tensorgate-init")]
             extern "C" fn run_init_of_tensorgate() {
-                // Of another name than an author's: items of a macro are not its own.
+                // A name that does not clash with the author's: macros do not scope their items.
                 $crate::before_calls(|| {
                     $crate::log_panics();
                     $function();
@@ -143,9 +150,13 @@ macro_rules! export_init {
     };
 }
 
-/// Makes a component one that is fitted to its user by `tensorgate handler configure`. The function is called then, once: [`crate::config`] answers with the
-/// files that the user names, and the bytes that it makes of them are what [`crate::configured`] gives in each call, at no cost to it, or its text says
-/// why there are none. Nothing else of that run is left. A host takes such a component only once it is configured. Once in a crate.
+/// Makes a component that must be configured by `tensorgate handler configure` before a host
+/// accepts it. Use it once in a crate.
+///
+/// The command calls the function once. [`crate::config`] returns the content of the files that the
+/// user names. The bytes that the function returns are stored, and [`crate::configured`] returns
+/// them in each call at no cost. If it returns an error, its text is reported. No other state of
+/// that run is kept.
 ///
 /// ```
 /// use tensorgate_handler::{config, export_configure};
@@ -171,7 +182,7 @@ macro_rules! export_configure {
             #[unsafe(export_name = "tensorgate-configure")]
             extern "C" fn run_configure_of_tensorgate() {
                 $crate::log_panics();
-                OUTCOME.get_or_init(|| $crate::told($function()));
+                OUTCOME.get_or_init(|| $crate::outcome_words($function()));
             }
             #[cfg(target_arch = "wasm32")]
             #[unsafe(export_name = "tensorgate-made")]
@@ -190,8 +201,8 @@ macro_rules! export_configure {
     };
 }
 
-/// From here on a panic writes its message and place to the operator's log before it traps: a trap alone carries
-/// neither. The export macros call this.
+/// Installs a panic hook that writes the message and the location to the operator's log before the
+/// trap, which carries neither. The export macros call this.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|info| crate::log::error(info.to_string())));
 }

@@ -1,19 +1,20 @@
-//! Files from elsewhere, which the host fetches.
+//! HTTP files that the host fetches.
 
 pub use crate::bindings::granted::tensorgate::handler::fetch::{Failure, File};
 
-/// The files at these `https` URLs, one for each, if the policy's `fetch:` of this handler lets them be fetched. A component
-/// that calls this is not loaded without that.
+/// Fetches `https` URLs and returns one result for each. The host loads a component that calls this
+/// only if its policy has `fetch:`.
 ///
-/// The handler has no network: where a file is not at hand yet, the call ends here, and runs again from its beginning once it is. Its
-/// fuel and time are those of all runs together, so ask for all files in one call, as early as it can be said which.
+/// The handler has no network. When a file is not available yet, the host ends the call, fetches
+/// the file, and runs the call again from its beginning. The fuel and time limits cover all runs
+/// together, so request all files in one call, as early as possible.
 #[cfg(target_arch = "wasm32")]
 pub fn fetch<U: AsRef<str>>(urls: &[U]) -> Vec<Result<File, Failure>> {
     let urls: Vec<String> = urls.iter().map(|url| url.as_ref().to_owned()).collect();
     crate::bindings::granted::tensorgate::handler::fetch::get(&urls)
 }
 
-/// What [`crate::testing::set_file`] says of these URLs: there is no host here.
+/// Returns what [`crate::testing::set_file`] sets for these URLs. There is no host here.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn fetch<U: AsRef<str>>(urls: &[U]) -> Vec<Result<File, Failure>> {
     urls.iter()
@@ -22,7 +23,7 @@ pub fn fetch<U: AsRef<str>>(urls: &[U]) -> Vec<Result<File, Failure>> {
 }
 
 impl Failure {
-    /// Its name in the contract.
+    /// The failure's name in `handler.wit`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Refused => "refused",

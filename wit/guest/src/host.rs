@@ -1,38 +1,39 @@
-//! All that a handler can ask of its host: its configuration, and a line in the log.
+//! The host's functions for every handler: its configuration, and the log.
 
-/// What the policy's `config:` of this handler says of a key, or `None` if it does not set it.
+/// The value of a key in the policy's `config:` of this handler, or `None` if the policy does not
+/// set it.
 #[cfg(target_arch = "wasm32")]
 pub fn config(key: &str) -> Option<String> {
     crate::bindings::preprocess::tensorgate::handler::config::get(key)
 }
 
-/// What [`crate::testing::set_config`] says of a key: there is no host here.
+/// The value that [`crate::testing::set_config`] sets for a key. There is no host here.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn config(key: &str) -> Option<String> {
     crate::testing::config(key)
 }
 
-/// Lines for the operator's log, under the request's id. Their number and length are bounded by the host: past the
-/// bound they are dropped and counted, never an error.
+/// The operator's log. Each line carries the request's ID. The host bounds number and length of the
+/// lines: over the bound they are dropped and counted, which is never an error.
 pub mod log {
     pub use crate::bindings::preprocess::tensorgate::handler::log::Level;
 
-    /// Writes a line for the author.
+    /// Writes details for the handler's author.
     pub fn debug(message: impl AsRef<str>) {
         write(Level::Debug, message.as_ref());
     }
 
-    /// Writes a line worth knowing.
+    /// Writes a line about normal operation.
     pub fn info(message: impl AsRef<str>) {
         write(Level::Info, message.as_ref());
     }
 
-    /// Writes a line worth a look.
+    /// Writes a line about something unexpected.
     pub fn warn(message: impl AsRef<str>) {
         write(Level::Warn, message.as_ref());
     }
 
-    /// Writes a line worth waking somebody.
+    /// Writes an error that an operator should act on.
     pub fn error(message: impl AsRef<str>) {
         write(Level::Error, message.as_ref());
     }

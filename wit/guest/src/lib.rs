@@ -1,8 +1,9 @@
 //! Write a tensorgate handler in Rust.
 //!
-//! A handler is a function from tensors (or a raw body) to tensors. It computes and nothing else: it has no file,
-//! socket, clock or random source, and nothing that it stores survives its call. Its policy bounds its instructions,
-//! memory and time; past a bound it is stopped and the caller gets a calm error.
+//! A handler is a function from tensors (or a raw body) to tensors. It only computes: it has no
+//! files, sockets, clocks or random sources, and nothing that it stores survives its call. Its
+//! policy bounds its instructions, memory and time. A call that exceeds a bound is stopped, and the
+//! caller gets an error without details.
 //!
 //! ```
 //! use tensorgate_handler::{Error, Payload, Preprocess, Tensor, config, export_preprocess, log};
@@ -26,33 +27,44 @@
 //! # fn main() {}
 //! ```
 //!
-//! Put this in a crate with `crate-type = ["cdylib"]`, build it with
-//! `cargo build --release --target wasm32-unknown-unknown`, and wrap the result:
-//! `tensorgate-componentize target/wasm32-unknown-unknown/release/normalise.wasm -o normalise.wasm` prints the digest
-//! that the policy's `handlers.normalise.sha256` wants. `RUSTFLAGS="-Clink-arg=-zstack-size=262144 -Ctarget-feature=+simd128"` spares each call most of its start: the
-//! host clears an instance's memory after it, and a module has a stack of 1 MiB unless it says otherwise. It also has loops done by vectors. `tensorgate handler build` gives both.
+//! `tensorgate handler build` compiles the crate and prints the digest for the policy's
+//! `handlers.normalise.sha256`. Without it:
 //!
-//! Say how much memory a call takes, and an instance has it from its start: `export_preprocess!(Normalise, arena: 736 << 10)`. Memory that grows during a call costs it as much as
-//! half of its work. `tensorgate handler bench` says how much it grew; see [`export_preprocess!`].
+//! - Set `crate-type = ["cdylib"]` and build with `cargo build --release --target
+//!   wasm32-unknown-unknown`.
+//! - Wrap the result: `tensorgate-componentize target/wasm32-unknown-unknown/release/normalise.wasm
+//!   -o normalise.wasm`. It prints the digest too.
+//! - Set `RUSTFLAGS="-Clink-arg=-zstack-size=262144 -Ctarget-feature=+simd128"`. A smaller stack
+//!   starts calls faster, because the host clears an instance's memory after each call, and the
+//!   default stack has 1 MiB. The second flag vectorises loops. `tensorgate handler build` sets
+//!   both.
 //!
-//! Natively everything but the exports works too, so that `cargo test` can test a handler: [`log`] writes to standard
-//! error, and [`config`] answers what [`testing::set_config`] was given.
+//! # Performance
 //!
-//! Metering costs up to 70 % on a tight loop, because each turn of it is counted. Work on blocks: a loop whose body
-//! handles 16 elements at once (`chunks_exact(16)`) is counted once for all of them.
+//! State how much memory a call needs: `export_preprocess!(Normalise, arena: 736 << 10)`. Growing
+//! the memory during a call costs as much as half of its work. `tensorgate handler bench` prints
+//! how much it grew; see [`export_preprocess!`].
+//!
+//! Metering costs up to 70 % in a tight loop, because each iteration is counted. Work on blocks: a
+//! loop whose body handles 16 elements (`chunks_exact(16)`) is counted once for all of them.
+//!
+//! # Tests
+//!
+//! All but the exports works natively, so `cargo test` can test a handler. [`log`] writes to
+//! standard error, and [`config`] returns what [`testing::set_config`] sets.
 
 #[cfg(target_endian = "big")]
 compile_error!("tensor data is little-endian, and is read in place");
 
 mod arena;
 pub mod bindings;
-mod book;
 mod bytes;
 mod configured;
 mod element;
 mod error;
 mod export;
 mod fetch;
+mod free_list;
 mod host;
 pub mod lookup;
 mod tensor;
@@ -65,7 +77,7 @@ pub use bindings::preprocess::Payload;
 pub use bindings::preprocess::tensorgate::handler::types::{Datatype, Error, RawBody, Tensor};
 pub use configured::configured;
 #[doc(hidden)]
-pub use configured::{keep, told};
+pub use configured::{keep, outcome_words};
 pub use element::Element;
 pub use export::{Postprocess, Preprocess, log_panics};
 pub use fetch::{Failure, File, fetch};

@@ -2,11 +2,12 @@
 
 pub use crate::bindings::granted::tensorgate::handler::lookup::{Column, Failure};
 
-/// A column of values for each feature, from the policy's lookup of that name. A component that calls this is not loaded without
-/// `lookups:` in its policy. As with [`crate::fetch`], the call ends here and runs again once the values are at hand.
+/// Looks up features for keys in a lookup of the policy, and returns a column for each feature. The
+/// host loads a component that calls this only if its policy has `lookups:`. As with
+/// [`crate::fetch`], the host runs the call again once the values are available.
 ///
 /// # Errors
-/// Why there are none.
+/// Why the lookup failed.
 #[cfg(target_arch = "wasm32")]
 pub fn lookup<F: AsRef<str>, K: AsRef<str>>(
     lookup: &str,
@@ -21,10 +22,10 @@ pub fn lookup<F: AsRef<str>, K: AsRef<str>>(
     crate::bindings::granted::tensorgate::handler::lookup::get(lookup, &features, &keys)
 }
 
-/// What [`crate::testing::set_feature`] says: there is no host here.
+/// Returns what [`crate::testing::set_feature`] sets. There is no host here.
 ///
 /// # Errors
-/// Why there are none.
+/// Why the lookup failed.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn lookup<F: AsRef<str>, K: AsRef<str>>(
     lookup: &str,

@@ -1,5 +1,5 @@
-//! Typed views of a tensor's bytes, and tensors of typed arrays. Every length is checked against the shape; nothing
-//! is assumed of alignment.
+//! Typed views of a tensor's bytes, and tensors from typed arrays. Every length is checked against
+//! the shape; no alignment is assumed.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use ndarray::{Array, ArrayD, ArrayViewD, ArrayViewMutD, CowArray, Dimension, IxD
 use crate::{Element, Error, Tensor};
 
 impl Tensor {
-    /// The elements as an array of the tensor's own shape: in place where they are aligned for `T` (they are, as the
-    /// ABI delivers them), else copied once.
+    /// The elements as an array of the tensor's shape. It borrows the data if they are aligned for
+    /// `T`, as the ABI delivers them; otherwise it copies them once.
     ///
     /// # Errors
-    /// Bad input if the tensor is not of datatype `T`, or its data does not fit its shape. The host has checked
-    /// both of what it delivers.
+    /// Bad input if the tensor is not of datatype `T`, or its data does not fit its shape. The host
+    /// has checked both for the tensors that it passes.
     pub fn view<T: Element>(&self) -> Result<CowArray<'_, T, IxDyn>, Error> {
         if self.datatype != T::DATATYPE {
             return Err(Error::bad_input(format!(
@@ -31,7 +31,7 @@ impl Tensor {
                 self.data.len()
             ))
         };
-        // `ndarray` takes more elements than a shape has: a view must be of all of them.
+        // `ndarray` accepts more elements than the shape has; a view must cover all of them.
         let bytes = shape
             .as_array_view()
             .iter()
@@ -41,7 +41,7 @@ impl Tensor {
         }
         let elements = elements(&self.data).ok_or_else(|| {
             Error::bad_input(format!(
-                "tensor {:?}: an element is no {:?}",
+                "tensor {:?}: an element is not a valid {:?}",
                 self.name,
                 T::DATATYPE
             ))
@@ -53,10 +53,10 @@ impl Tensor {
         .map_err(|_| misfit())
     }
 
-    /// A tensor of an array, its elements copied once. To spare that copy see [`Tensor::fill`].
+    /// A tensor with a copy of an array's elements. [`Tensor::fill`] avoids the copy.
     ///
     /// # Errors
-    /// A fault if a dim does not fit 64 bits, which no machine has.
+    /// A fault if a dimension does not fit 64 bits, which no machine has.
     pub fn from_array<T: Element, D: Dimension>(
         name: impl Into<String>,
         array: Array<T, D>,
@@ -83,10 +83,10 @@ impl Tensor {
         })
     }
 
-    /// A tensor whose elements, zero at first, `fill` writes in place: no copy at all.
+    /// A tensor whose elements are zero at first and written in place by `fill`, without a copy.
     ///
     /// # Errors
-    /// A fault if the shape's elements do not fit memory, or what `fill` returns.
+    /// A fault if the elements do not fit memory, or the error that `fill` returns.
     pub fn fill<T: Element>(
         name: impl Into<String>,
         shape: &[usize],
@@ -108,7 +108,8 @@ impl Tensor {
             Ok(elements) => {
                 fill(ArrayViewMutD::from_shape(IxDyn(shape), elements).map_err(|_| too_large())?)?
             }
-            // Only an allocator that gives bytes less alignment than words comes here: wasm's does not.
+            // Only an allocator that aligns bytes less strictly than words gets here. That of
+            // WebAssembly does not.
             Err(_) => {
                 let mut elements = vec![T::default(); count];
                 fill(
@@ -127,7 +128,8 @@ impl Tensor {
     }
 }
 
-/// The elements that whole elements' bytes spell: in place if they lie aligned. `None` if one is no `T` (a BOOL of 2).
+/// The elements in these bytes: borrowed if they are aligned. `None` if one is not a valid `T` (a
+/// BOOL of 2).
 fn elements<T: Element>(bytes: &[u8]) -> Option<Cow<'_, [T]>> {
     match bytemuck::checked::try_cast_slice(bytes) {
         Ok(elements) => Some(Cow::Borrowed(elements)),

@@ -1,4 +1,4 @@
-//! Stands in for the host where there is none, so that `cargo test` can test a handler.
+//! A replacement for the host, so that `cargo test` can test a handler.
 
 use core::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ thread_local! {
     static CONFIG: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Sets what [`crate::config`] answers on this thread, in place of what it answered before.
+/// Sets what [`crate::config`] returns on this thread, in place of all earlier entries.
 pub fn set_config<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) {
     CONFIG.set(
         entries
@@ -29,7 +29,8 @@ pub(crate) fn config(key: &str) -> Option<String> {
     CONFIG.with_borrow(|config| config.get(key).cloned())
 }
 
-/// Sets what [`crate::configured`] gives on this thread. It stays in memory: a test makes few.
+/// Sets what [`crate::configured`] returns on this thread. The bytes are leaked, which is fine in a
+/// test.
 pub fn set_configured(made: Vec<u8>) {
     CONFIGURED.set(Some(made.leak()));
 }
@@ -38,7 +39,7 @@ pub(crate) fn configured() -> Option<&'static [u8]> {
     CONFIGURED.with_borrow(|configured| *configured)
 }
 
-/// Puts a file where [`crate::fetch`] finds it on this thread. Any other is [`Failure::NotFound`].
+/// Sets a file that [`crate::fetch`] finds on this thread. All others are [`Failure::NotFound`].
 pub fn set_file(url: &str, content_type: &str, data: &[u8]) {
     let file = File {
         content_type: content_type.to_owned(),
@@ -51,7 +52,8 @@ pub(crate) fn file(url: &str) -> Result<File, Failure> {
     FILES.with_borrow(|files| files.get(url).cloned().ok_or(Failure::NotFound))
 }
 
-/// Gives a key's feature a value, which [`crate::lookup::lookup`] finds on this thread. Any other has none.
+/// Sets the value of a feature for a key, which [`crate::lookup::lookup`] finds on this thread. All
+/// others have none.
 pub fn set_feature(lookup: &str, feature: &str, key: &str, value: f64) {
     let of = (lookup.to_owned(), feature.to_owned(), key.to_owned());
     FEATURES.with_borrow_mut(|features| features.insert(of, value));

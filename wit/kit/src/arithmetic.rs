@@ -1,4 +1,4 @@
-//! Operators on two arrays, or on an array and a number: which type they compute in, and how their shapes meet.
+//! Binary operators on two arrays, or on an array and a number: type promotion and broadcasting.
 
 use bytemuck::Pod;
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
@@ -7,12 +7,13 @@ use crate::array::{Array, count};
 use crate::buffer::Buffer;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, datatype, division, overflow, value};
-use crate::lanes::{self, Lane, Side, Trouble};
+use crate::lanes::{self, Lane, OperatorError, Side};
 
-/// Elements that a row which repeats is made as long as, so that a turn of the loop over rows has something to do.
+/// The least length of a repeated row, so that the loop over rows has enough work in each
+/// iteration.
 const ROW: usize = 192;
 
-/// An operator on two numbers.
+/// A binary operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
     /// a + b
@@ -25,11 +26,11 @@ pub enum Operator {
     Divide,
     /// a / b, rounded down.
     FloorDivide,
-    /// What the one before leaves: it has the sign of b.
+    /// The remainder of `FloorDivide`, which has the sign of b.
     Remainder,
     /// a to the power of b.
     Power,
-    /// The less of the two.
+    /// The lesser of the two.
     Minimum,
     /// The greater of the two.
     Maximum,
@@ -62,7 +63,8 @@ impl Operator {
 }
 
 impl Array {
-    /// An operator on each pair of elements. Shapes broadcast and types promote as numpy's; what a whole type cannot hold is a failure.
+    /// Applies an operator to each pair of elements. Shapes broadcast and types promote as in
+    /// numpy. A result that does not fit its whole type is a failure.
     ///
     /// # Errors
     /// If shapes do not broadcast, a result does not fit, or something is divided by zero.
@@ -78,8 +80,8 @@ impl Array {
         )
     }
 
-    /// An operator on each element and one number, which comes first if `reversed`. `real` says that the number is no whole one: a whole array
-    /// becomes `Fp64` then.
+    /// Applies an operator to each element and one number, which comes first if `reversed`. `real`
+    /// states that the number is not a whole one: an array of whole numbers becomes `Fp64` then.
     ///
     /// # Errors
     /// If a result or the number does not fit the type, or something is divided by zero.
@@ -101,10 +103,10 @@ impl Array {
         dispatch(operator, result(operator, own), &self.shape, one, other)
     }
 
-    /// Each element, but at least `low` and at most `high`. The type stays.
+    /// Limits each element to at least `low` and at most `high`. The type stays.
     ///
     /// # Errors
-    /// If the type cannot hold a bound.
+    /// If a bound does not fit the type.
     pub fn clip(&self, low: f64, high: f64) -> Result<Self, Failure> {
         let own = self.datatype;
         let wide = |bound: f64, operator| {
@@ -127,7 +129,7 @@ impl Array {
     }
 }
 
-/// What an operator makes of numbers of a common type: the type that it computes in.
+/// The type in which an operator computes on numbers of a common type.
 fn result(operator: Operator, common: Datatype) -> Datatype {
     if operator == Operator::Divide && !common.is_float() {
         Datatype::Fp64
@@ -183,10 +185,12 @@ fn run<T: Lane + Pod + num_traits::NumCast>(
     }
     let mut made = Array::zeros(lane, shape)?;
     let filled = T::arithmetic(operator, one.side(), other.side(), made.buffer.view_mut());
-    filled.map_err(|trouble| match trouble {
-        Trouble::Overflow => overflow(format!("{operator:?} makes what {lane:?} cannot hold")),
-        Trouble::Division => division("division by zero"),
-        Trouble::Exponent => value("a whole number to the power of a negative one"),
+    filled.map_err(|error| match error {
+        OperatorError::Overflow => {
+            overflow(format!("a result of {operator:?} does not fit {lane:?}"))
+        }
+        OperatorError::Division => division("division by zero"),
+        OperatorError::Exponent => value("a whole number to the power of a negative one"),
     })?;
     if common == lane {
         Ok(made)
@@ -195,7 +199,7 @@ fn run<T: Lane + Pod + num_traits::NumCast>(
     }
 }
 
-/// A side in its lane, and where its elements lie.
+/// An operand, converted to its lane type, and the layout of its elements.
 enum Operand<'a> {
     Borrowed(&'a Array),
     Each(Buffer),
@@ -212,8 +216,8 @@ impl<'a> Operand<'a> {
         let array = match given {
             Given::Number(number) => {
                 let number: Option<T> = num_traits::cast(number);
-                let number =
-                    number.ok_or_else(|| overflow("a number that the array's type cannot hold"))?;
+                let number = number
+                    .ok_or_else(|| overflow("a number that does not fit the array's type"))?;
                 return repeated(&[number], ROW.min(total)).map(Self::Row);
             }
             Given::Array(array) => array,
@@ -225,7 +229,8 @@ impl<'a> Operand<'a> {
         if array.shape == shape {
             return Ok(Self::Each(cast.buffer));
         }
-        // What repeats as a whole: dims of 1 and then the last dims of the shape.
+        // An operand that repeats as a whole: dimensions of 1, then the last dimensions of the
+        // shape.
         let own: Vec<usize> = array
             .shape
             .iter()
@@ -249,7 +254,7 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// A row again and again, to a length that is a multiple of its own.
+/// Repeats a row up to a length that is a multiple of its own.
 fn repeated<T: Pod>(row: &[T], length: usize) -> Result<Buffer, Failure> {
     let mut made = Buffer::of::<T>(length)?;
     for to in made.view_mut::<T>().chunks_mut(row.len().max(1)) {
@@ -260,13 +265,13 @@ fn repeated<T: Pod>(row: &[T], length: usize) -> Result<Buffer, Failure> {
     Ok(made)
 }
 
-/// The elements, repeated as broadcasting to a shape repeats them.
+/// The elements, repeated by broadcasting to a shape.
 fn spread<T: Pod>(array: &Array, shape: &[usize]) -> Result<Buffer, Failure> {
     let mut made = Buffer::of::<T>(count(shape)?)?;
     let from = ArrayViewD::from_shape(IxDyn(&array.shape), array.buffer.view::<T>());
     let to = ArrayViewMutD::from_shape(IxDyn(shape), made.view_mut::<T>());
     let (Ok(from), Ok(mut to)) = (from, to) else {
-        return Err(value("an array out of order"));
+        return Err(value("an array of inconsistent length"));
     };
     let from = from
         .broadcast(IxDyn(shape))
@@ -275,7 +280,7 @@ fn spread<T: Pod>(array: &Array, shape: &[usize]) -> Result<Buffer, Failure> {
     Ok(made)
 }
 
-/// The dims that two arrays broadcast to.
+/// The shape that two arrays broadcast to.
 fn broadcast(one: &[usize], other: &[usize]) -> Result<Vec<usize>, Failure> {
     let length = one.len().max(other.len());
     let padded = |dims: &[usize]| -> Vec<usize> {

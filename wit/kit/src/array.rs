@@ -1,4 +1,5 @@
-//! The array: a type, dims, and elements row-major. Here it is made of bytes, becomes bytes, and becomes another type.
+//! The array: a type, a shape, and elements in row-major order. Construction, output and
+//! conversion.
 
 use num_traits::AsPrimitive;
 
@@ -6,10 +7,10 @@ use crate::buffer::Buffer;
 use crate::datatype::{Datatype, with_type, with_whole};
 use crate::failure::{Failure, datatype, overflow, room, value};
 
-/// The most dims.
+/// The most dimensions.
 pub const MAX_DIMS: usize = 8;
 
-/// The most elements: what could be counted in the memory of a component and still be added up without care.
+/// The most elements. Byte counts of this many elements can be added without overflow.
 pub const MAX_ELEMENTS: usize = 1 << 28;
 
 /// An array of numbers.
@@ -20,16 +21,16 @@ pub struct Array {
     pub(crate) buffer: Buffer,
 }
 
-/// Elements of a shape.
+/// The number of elements of a shape.
 ///
 /// # Errors
-/// If it has too many dims or elements.
+/// If it has too many dimensions or elements.
 pub(crate) fn count(shape: &[usize]) -> Result<usize, Failure> {
     if shape.len() > MAX_DIMS {
         return Err(room(format!("{} dims, at most {MAX_DIMS}", shape.len())));
     }
     let mut product = 1_usize;
-    // A dim of 0 must not hide what would overflow beside it.
+    // A dimension of 0 must not hide an overflow of the others.
     for dim in shape {
         product = product
             .checked_mul((*dim).max(1))
@@ -39,7 +40,7 @@ pub(crate) fn count(shape: &[usize]) -> Result<usize, Failure> {
     Ok(if shape.contains(&0) { 0 } else { product })
 }
 
-/// Whether so many bytes are the elements of a shape.
+/// Checks that a number of bytes is that of a shape.
 fn fits(given: Datatype, shape: &[usize], bytes: usize) -> Result<(), Failure> {
     if count(shape)?.checked_mul(given.size()) == Some(bytes) {
         return Ok(());
@@ -50,7 +51,7 @@ fn fits(given: Datatype, shape: &[usize], bytes: usize) -> Result<(), Failure> {
 }
 
 impl Array {
-    /// An array of elements as a tensor has them, little-endian. Halves become `Fp32`.
+    /// An array of a tensor's bytes, little-endian. Halves become `Fp32`.
     ///
     /// # Errors
     /// If the bytes do not fit the shape.
@@ -62,7 +63,7 @@ impl Array {
         }
     }
 
-    /// The same of bytes that are its own from here on.
+    /// An array that takes over a buffer of bytes.
     ///
     /// # Errors
     /// If they do not fit the shape.
@@ -88,7 +89,7 @@ impl Array {
         })
     }
 
-    /// Of halves, which become singles.
+    /// Converts halves to singles.
     fn widened(given: Datatype, shape: &[usize], bytes: &[u8]) -> Result<Self, Failure> {
         let widen = match given {
             Datatype::Fp16 => half_to_single,
@@ -101,11 +102,11 @@ impl Array {
         })
     }
 
-    /// Zeros.
+    /// An array of zeros.
     pub(crate) fn zeros(datatype: Datatype, shape: &[usize]) -> Result<Self, Failure> {
         let bytes = count(shape)?
             .checked_mul(datatype.size())
-            .ok_or_else(|| room("more bytes than can be counted"))?;
+            .ok_or_else(|| room("the number of bytes overflows"))?;
         Ok(Self {
             datatype,
             shape: shape.to_vec(),
@@ -113,10 +114,10 @@ impl Array {
         })
     }
 
-    /// An array of one number.
+    /// An array with the same number in each element.
     ///
     /// # Errors
-    /// If the type cannot hold it, or there is no room.
+    /// If the number does not fit the type, or memory is exhausted.
     pub fn full(given: Datatype, shape: &[usize], number: f64) -> Result<Self, Failure> {
         let mut made = Self::zeros(given.held(), shape)?;
         with_type!(made.datatype, T => {
@@ -126,19 +127,19 @@ impl Array {
         Ok(made)
     }
 
-    /// Element type.
+    /// The element type.
     #[must_use]
     pub const fn datatype(&self) -> Datatype {
         self.datatype
     }
 
-    /// Dims, outermost first.
+    /// The dimensions, outermost first.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// How many elements it has.
+    /// The number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         self.buffer
@@ -148,22 +149,22 @@ impl Array {
             .unwrap_or(0)
     }
 
-    /// Whether it has none.
+    /// Whether it has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buffer.bytes().is_empty()
     }
 
-    /// The elements as a tensor has them, little-endian.
+    /// The elements as a tensor's bytes, little-endian.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.bytes()
     }
 
-    /// The elements as a tensor of a type has them: the array's own, or of floats another float.
+    /// The elements as a tensor's bytes, in the array's own type, or floats in another float type.
     ///
     /// # Errors
-    /// If the type is neither, or there is no room.
+    /// If the type is neither, or memory is exhausted.
     pub fn to_bytes(&self, wanted: Datatype) -> Result<Vec<u8>, Failure> {
         match self.narrowed(wanted)? {
             Some(made) => copied(made.bytes()),
@@ -171,7 +172,7 @@ impl Array {
         }
     }
 
-    /// The elements as halves; none if they are wanted as they are.
+    /// The elements as halves; `None` if the array's own type is wanted.
     pub(crate) fn narrowed(&self, wanted: Datatype) -> Result<Option<Buffer>, Failure> {
         let narrow: fn(f32) -> u16 = match wanted {
             Datatype::Fp16 => single_to_half,
@@ -179,14 +180,14 @@ impl Array {
             _ if wanted == self.datatype => return Ok(None),
             _ => {
                 return Err(datatype(format!(
-                    "an array of {:?} is no {wanted:?}",
+                    "an array of {:?} is not {wanted:?}",
                     self.datatype
                 )));
             }
         };
         if self.datatype != Datatype::Fp32 {
             return Err(datatype(format!(
-                "an array of {:?} is no {wanted:?}: cast it to Fp32 first",
+                "an array of {:?} is not {wanted:?}: cast it to Fp32 first",
                 self.datatype
             )));
         }
@@ -198,7 +199,7 @@ impl Array {
         Ok(Some(made))
     }
 
-    /// The same numbers as another type. Floats lose what is behind the point.
+    /// Converts to another type. Floats are truncated to integers.
     ///
     /// # Errors
     /// If a number does not fit the type.
@@ -227,7 +228,7 @@ impl Array {
     }
 }
 
-/// Each number as another type's.
+/// Converts each number to another type.
 fn convert<S, T>(from: &[S], to: &mut [T], wanted: Datatype) -> Result<(), Failure>
 where
     S: num_traits::NumCast + Copy,
@@ -242,31 +243,31 @@ where
     if fits {
         Ok(())
     } else {
-        Err(overflow(format!("a number is no {wanted:?}")))
+        Err(overflow(format!("a number does not fit {wanted:?}")))
     }
 }
 
-/// Each number as a float: every one is some.
+/// Converts each number to a float, which never fails.
 fn floats<S: AsPrimitive<T>, T: Copy + 'static>(from: &[S], to: &mut [T]) {
     for (from, to) in from.iter().zip(to) {
         *to = from.as_();
     }
 }
 
-/// One number as an element. `Bool` is 0 or 1.
+/// Converts a number to an element. `Bool` is 0 or 1.
 pub(crate) fn element<T: num_traits::NumCast>(wanted: Datatype, number: f64) -> Result<T, Failure> {
     let number = if wanted == Datatype::Bool {
         f64::from(u8::from(number != 0.0))
     } else {
         number
     };
-    num_traits::cast(number).ok_or_else(|| overflow(format!("{number} is no {wanted:?}")))
+    num_traits::cast(number).ok_or_else(|| overflow(format!("{number} does not fit {wanted:?}")))
 }
 
 fn copied(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut made = Vec::new();
     made.try_reserve_exact(bytes.len())
-        .map_err(|_| room(format!("no room for {} bytes", bytes.len())))?;
+        .map_err(|_| room(format!("cannot allocate {} bytes", bytes.len())))?;
     made.extend_from_slice(bytes);
     Ok(made)
 }
@@ -299,7 +300,7 @@ fn half_to_single(bits: u16) -> f32 {
     }
 }
 
-/// Half precision, rounded to even.
+/// Converts to half precision, rounded to even.
 fn single_to_half(single: f32) -> u16 {
     let bits = single.to_bits();
     let sign = u16::try_from(bits >> 16).unwrap_or_default() & 0x8000;
@@ -307,12 +308,12 @@ fn single_to_half(single: f32) -> u16 {
     if single.is_nan() {
         return sign | 0x7e00;
     }
-    // 65520 is half-way between the greatest half and what would come next.
+    // 65520 is half-way between the greatest half and the next power of two.
     if size >= 65520.0 {
         return sign | 0x7c00;
     }
     let units = if size < f32::from_bits(0x3880_0000) {
-        // Below 2^-14: units of 2^-24, which a single scales to without loss.
+        // Below 2^-14: units of 2^-24. A single scales to them without loss.
         let scaled = f64::from(size) * 16_777_216.0;
         num_traits::cast(scaled.round_ties_even()).unwrap_or_default()
     } else {
@@ -324,7 +325,7 @@ fn single_to_half(single: f32) -> u16 {
     sign | units
 }
 
-/// The upper half of a single, rounded to even; a NaN stays one.
+/// The upper half of a single, rounded to even. A NaN stays a NaN.
 fn single_to_brain(single: f32) -> u16 {
     let bits = single.to_bits();
     let odd = (bits >> 16) & 1;

@@ -1,19 +1,20 @@
-//! Element data in blocks. What one component hands another, an engine moves element by element, whatever an element is: of single bytes that is twenty
-//! instructions for each, of blocks three.
+//! Element data in blocks. An engine copies a list between components element by element: twenty
+//! instructions for a byte, but only three a byte in blocks.
 
 use crate::array::Array;
 use crate::buffer::Buffer;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, room};
 
-/// Words of a block.
+/// The number of words in a block.
 const BLOCK_WORDS: usize = 16;
 
-/// 128 bytes as they lie in memory.
+/// 128 bytes in their order in memory.
 pub type Block = [u64; BLOCK_WORDS];
 
 impl Array {
-    /// An array of elements as a tensor has them: blocks, what stands before the first, and what is left behind the last. Nothing is copied if they are all.
+    /// An array of a tensor's bytes: blocks, the bytes before the first, and the bytes after the
+    /// last. Nothing is copied if there are only blocks.
     ///
     /// # Errors
     /// As [`Array::from_bytes`].
@@ -27,7 +28,8 @@ impl Array {
         Self::of_buffer(datatype, shape, Buffer::of_blocks(head, blocks, rest)?)
     }
 
-    /// The elements as [`Array::to_bytes`] has them: blocks, the last filled up with zeros, and how many bytes count.
+    /// The elements of [`Array::to_bytes`] in blocks, the last padded with zeros, and the number of
+    /// bytes.
     ///
     /// # Errors
     /// As [`Array::to_bytes`].
@@ -40,10 +42,10 @@ impl Array {
 }
 
 impl Buffer {
-    /// What stands before blocks, blocks, and what is left behind them.
+    /// A buffer of bytes before blocks, blocks, and bytes after them.
     ///
     /// # Errors
-    /// If there is no room for a copy.
+    /// If memory for a copy is exhausted.
     pub(crate) fn of_blocks(head: &[u8], blocks: Vec<Block>, rest: &[u8]) -> Result<Self, Failure> {
         if head.is_empty() && rest.is_empty() {
             let words = blocks.into_flattened();
@@ -54,7 +56,7 @@ impl Buffer {
         let len = [head, whole, rest]
             .iter()
             .try_fold(0_usize, |sum, part| sum.checked_add(part.len()))
-            .ok_or_else(|| room("more bytes than can be counted"))?;
+            .ok_or_else(|| room("the number of bytes overflows"))?;
         let mut made = Self::zeroed(len)?;
         let mut left = made.bytes_mut();
         for part in [head, whole, rest] {
@@ -67,10 +69,10 @@ impl Buffer {
         Ok(made)
     }
 
-    /// A copy in blocks, the last filled up with zeros, and how many bytes count.
+    /// A copy in blocks, the last padded with zeros, and the number of bytes.
     ///
     /// # Errors
-    /// If there is no room.
+    /// If memory is exhausted.
     pub(crate) fn blocks(&self) -> Result<(Vec<Block>, usize), Failure> {
         let len = self.bytes().len();
         let (whole, rest) = self.words().as_chunks();
@@ -78,7 +80,7 @@ impl Buffer {
         let mut blocks: Vec<Block> = Vec::new();
         blocks
             .try_reserve_exact(count)
-            .map_err(|_| room(format!("no room for {len} bytes")))?;
+            .map_err(|_| room(format!("cannot allocate {len} bytes")))?;
         blocks.extend_from_slice(whole);
         if !rest.is_empty() {
             let mut block = Block::default();

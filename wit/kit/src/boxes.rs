@@ -1,4 +1,4 @@
-//! Which of many boxes stay: non-maximum suppression.
+//! Non-maximum suppression of boxes.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -12,19 +12,22 @@ use crate::datatype::Datatype;
 use crate::failure::{Failure, datatype, room, value};
 use crate::reduce::descending;
 
-/// The most boxes: each is held against those that stay.
+/// The most boxes. Each is compared with those that are kept.
 const MAX_BOXES: usize = 1 << 17;
 
-/// Numbers of a box: x1, y1, x2, y2.
+/// The number of coordinates of a box: x1, y1, x2, y2.
 const CORNERS: usize = 4;
 
 impl Array {
-    /// Which of the boxes `[n, 4]` (x1, y1, x2, y2; `Fp32`) stay, best first, at most `limit`: indices, `Int64`. One goes if its score is less than `least`, or if
-    /// a better one, of its class where there are classes, covers it by more than `overlap` (intersection over union). Of equal scores the first is better; a score
-    /// that is NaN is less than any.
+    /// Non-maximum suppression of boxes `[n, 4]` (x1, y1, x2, y2; `Fp32`). Returns the `Int64`
+    /// indices of the boxes to keep, best first, at most `limit`.
+    ///
+    /// A box is removed if its score is below `least`, or if its intersection over union with a
+    /// better box exceeds `overlap`. With classes, only boxes of the same class are compared. Of
+    /// equal scores the first is better; a NaN is the lowest score.
     ///
     /// # Errors
-    /// If shapes or types are others, there are too many boxes, or a corner is not finite.
+    /// If shapes or types do not match, there are too many boxes, or a corner is not finite.
     pub fn nms(
         &self,
         scores: &Self,
@@ -58,7 +61,7 @@ impl Array {
         let classes = classes.as_ref().map(|classes| classes.buffer.view::<i64>());
         let (boxes, _) = self.buffer.view::<f32>().as_chunks::<CORNERS>();
         if boxes.iter().flatten().any(|corner| !corner.is_finite()) {
-            return Err(value("a box whose corner is no number"));
+            return Err(value("a box with a corner that is not finite"));
         }
         let scores = scores.buffer.view::<f32>();
         let mut order: Vec<usize> = (0..count).filter(|at| scores[*at] >= least).collect();
@@ -84,7 +87,7 @@ impl Array {
     }
 }
 
-/// Intersection over union; 0 where there is no area.
+/// Intersection over union; 0 if the union is empty.
 fn shared(one: &[f32; CORNERS], other: &[f32; CORNERS]) -> f32 {
     let area = |[x1, y1, x2, y2]: &[f32; CORNERS]| (x2 - x1) * (y2 - y1);
     let width = (one[2].min(other[2]) - one[0].max(other[0])).max(0.0);

@@ -1,49 +1,50 @@
-//! Bytes that lie where elements of any type may: memory is asked for, and its lack is a failure, not the end of the call.
+//! Bytes that are aligned for elements of any type. Exhausted memory is a failure and does not end
+//! the call.
 
 use bytemuck::Pod;
 
 use crate::failure::{Failure, room};
 
-/// Bytes of a word.
+/// The number of bytes in a word.
 const WORD: usize = 8;
 
-/// Memory of a known length, aligned for eight-byte elements.
+/// Memory of a fixed length, aligned for eight-byte elements.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Buffer {
     words: Vec<u64>,
-    /// Bytes in use.
+    /// The number of bytes in use.
     len: usize,
 }
 
 impl Buffer {
-    /// Zeros.
+    /// A buffer of zeros.
     ///
     /// # Errors
-    /// If there is no room.
+    /// If memory is exhausted.
     pub(crate) fn zeroed(len: usize) -> Result<Self, Failure> {
         let count = len.div_ceil(WORD);
         let mut words = Vec::new();
         words
             .try_reserve_exact(count)
-            .map_err(|_| room(format!("no room for {len} bytes")))?;
+            .map_err(|_| room(format!("cannot allocate {len} bytes")))?;
         words.resize(count, 0);
         Ok(Self { words, len })
     }
 
-    /// Zeros, as many elements.
+    /// A buffer of zeros for a number of elements.
     pub(crate) fn of<T: Pod>(count: usize) -> Result<Self, Failure> {
         let bytes = count
             .checked_mul(size_of::<T>())
-            .ok_or_else(|| room("more bytes than can be counted"))?;
+            .ok_or_else(|| room("the number of bytes overflows"))?;
         Self::zeroed(bytes)
     }
 
-    /// Words, of which so many bytes count: all, but for some of the last one's.
+    /// A buffer of words, of which `len` bytes count: all but some of the last word's.
     pub(crate) const fn of_words(words: Vec<u64>, len: usize) -> Self {
         Self { words, len }
     }
 
-    /// The words, the last filled up with zeros.
+    /// The words, the last padded with zeros.
     pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
@@ -65,12 +66,13 @@ impl Buffer {
         bytes.get_mut(..self.len).unwrap_or_default()
     }
 
-    /// As elements. Words are aligned for all of ours, and each length that is asked for is a whole number of them.
+    /// The bytes as elements. Words are aligned for all our types, and each requested length is a
+    /// multiple of the size.
     pub(crate) fn view<T: Pod>(&self) -> &[T] {
         bytemuck::try_cast_slice(self.bytes()).unwrap_or_default()
     }
 
-    /// As elements that can be written.
+    /// The bytes as mutable elements.
     pub(crate) fn view_mut<T: Pod>(&mut self) -> &mut [T] {
         bytemuck::try_cast_slice_mut(self.bytes_mut()).unwrap_or_default()
     }

@@ -1,4 +1,5 @@
-//! The crate as a component: `wit/kit.wit`'s functions, each one of ours. Handles are the component model's own: a guest cannot make one up.
+//! The crate as a component: implements the functions of `wit/kit.wit`. The component model manages
+//! handles, so a guest cannot forge one.
 #![allow(
     missing_docs,
     unsafe_code,
@@ -29,7 +30,8 @@ use crate::{
     Array, Block, Channels, Datatype, Failure, Filter, Function, Kind, Operator, Reduction, Span,
 };
 
-/// Memory that each instance has from its start, bytes: what a photograph of 224 × 224, its planes and their way out take.
+/// The arena of each instance, in bytes: enough for a photograph of 224 × 224, its planes, and
+/// their output.
 const ARENA_BYTES: usize = 1_440 << 10;
 
 #[global_allocator]
@@ -37,10 +39,10 @@ static ARENA: crate::arena::Arena<ARENA_BYTES> = crate::arena::Arena::new();
 
 pub(crate) struct Kit;
 
-/// An array that a guest has a handle to.
+/// An array for which a guest has a handle.
 pub(crate) struct Held(Array);
 
-/// Cases of the contract to ours, which have the same names.
+/// Converts enums of the WIT interface to ours, which have the same cases.
 macro_rules! same {
     ($($name:ident => $ours:ident { $($case:ident),* })*) => {$(
         impl From<wit::$name> for $ours {
@@ -87,7 +89,7 @@ fn handle(array: Array) -> wit::Array {
     wit::Array::new(Held(array))
 }
 
-/// Dims, axes and indices: what a component counts in is 32 bits wide, as its memory is.
+/// Converts dimensions, axes and indices from the component's 32 bits.
 fn wide(numbers: &[u32]) -> Vec<usize> {
     numbers.iter().map(|number| *number as usize).collect()
 }
@@ -169,14 +171,15 @@ const _: () = assert!(
         && align_of::<blocks::Block>() == align_of::<Block>()
 );
 
-/// Blocks of the contract as ours.
+/// Converts blocks of the WIT interface to ours.
 fn words(blocks: Vec<blocks::Block>) -> Vec<Block> {
     let mut blocks = ManuallyDrop::new(blocks);
-    // SAFETY: both are sixteen u64 in a row, of one size and alignment; the one vector is forgotten, the other takes its memory over.
+    // SAFETY: both are sixteen u64 in a row, with the same size and alignment. The one vector is
+    // forgotten, and the other takes its memory over.
     unsafe { Vec::from_raw_parts(blocks.as_mut_ptr().cast(), blocks.len(), blocks.capacity()) }
 }
 
-/// Ours as the contract's.
+/// Converts our blocks to those of the WIT interface.
 fn records(blocks: Vec<Block>) -> Vec<blocks::Block> {
     let mut blocks = ManuallyDrop::new(blocks);
     // SAFETY: as above.

@@ -1,6 +1,7 @@
-//! Element types, how large they are, and what two of them make together.
+//! Element types, their sizes, and type promotion.
 
-/// Element types. Arrays have none of the two halves: they become `Fp32` on the way in, and may be asked for on the way out.
+/// Element types. Arrays are never `Fp16` or `Bf16`: those become `Fp32` on input, and can be
+/// requested on output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datatype {
     /// One byte, 0 or 1.
@@ -36,7 +37,7 @@ use Datatype::{
 };
 
 impl Datatype {
-    /// Bytes an element.
+    /// The number of bytes of an element.
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
@@ -47,7 +48,7 @@ impl Datatype {
         }
     }
 
-    /// Whether it is one of the floats, halves among them.
+    /// Whether it is a float, including halves.
     #[must_use]
     pub const fn is_float(self) -> bool {
         matches!(self, Fp16 | Bf16 | Fp32 | Fp64)
@@ -57,7 +58,7 @@ impl Datatype {
         matches!(self, Int8 | Int16 | Int32 | Int64)
     }
 
-    /// What an array of it is: a half becomes a single.
+    /// The type of an array with such elements: a half becomes a single.
     pub(crate) const fn held(self) -> Self {
         match self {
             Fp16 | Bf16 => Fp32,
@@ -65,7 +66,7 @@ impl Datatype {
         }
     }
 
-    /// The type of what two arrays make, by numpy's rules.
+    /// The promoted type of two arrays, by numpy's rules.
     pub(crate) fn with(self, other: Self) -> Self {
         let (one, other) = (self.held(), other.held());
         match (one, other) {
@@ -80,7 +81,7 @@ impl Datatype {
     }
 }
 
-/// Two different types of whole numbers.
+/// The promoted type of two different whole types.
 fn wholes(one: Datatype, other: Datatype) -> Datatype {
     let wide = one.size().max(other.size());
     let (signed, unsigned) = match (one.is_signed(), other.is_signed()) {
@@ -95,7 +96,7 @@ fn wholes(one: Datatype, other: Datatype) -> Datatype {
     }
 }
 
-/// Whole numbers of a width in bytes; past the widest, floats.
+/// The whole type of a width in bytes; a float beyond the widest.
 const fn whole(is_signed: bool, bytes: usize) -> Datatype {
     match (is_signed, bytes) {
         (true, 1) => Int8,
@@ -110,7 +111,7 @@ const fn whole(is_signed: bool, bytes: usize) -> Datatype {
     }
 }
 
-/// Runs an expression with the element type that an array of a datatype has. `Bool` is a byte.
+/// Evaluates an expression with the element type of a datatype. `Bool` is a byte.
 macro_rules! with_type {
     ($datatype:expr, $T:ident => $body:expr) => {
         match $datatype {
@@ -158,7 +159,8 @@ macro_rules! with_type {
     };
 }
 
-/// Runs an expression with the type that whole numbers of a datatype have; with that of `Int64` for floats, which it is not asked for.
+/// Evaluates an expression with the element type of a whole datatype. Floats get that of `Int64`,
+/// but callers do not pass them.
 macro_rules! with_whole {
     ($datatype:expr, $T:ident => $body:expr) => {
         match $datatype {
@@ -198,7 +200,8 @@ macro_rules! with_whole {
     };
 }
 
-/// Runs an expression with an unsigned type as wide as an element: what only moves elements need not know what they are.
+/// Evaluates an expression with an unsigned type of an element's size, for code that only moves
+/// elements.
 macro_rules! with_size {
     ($datatype:expr, $T:ident => $body:expr) => {
         match $datatype.held().size() {

@@ -1,28 +1,28 @@
-//! What can go wrong, in kinds that a language can make its own exceptions of.
+//! Failures, in kinds that a language can map to its own exceptions.
 
-/// What kind of failure it is.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Shapes, axes or arguments that do not go together.
+    /// Shapes, axes or arguments that do not match.
     Value,
-    /// An element type that the function does not take.
+    /// An element type that the function does not support.
     Datatype,
-    /// A number that its type cannot hold.
+    /// A number that does not fit its type.
     Overflow,
     /// A division by zero.
     Division,
-    /// Bytes that are no image or sound that is taken.
+    /// Invalid or unsupported image or sound data.
     Data,
-    /// More than there may be, or more than memory has room for.
+    /// A limit is exceeded, or memory is exhausted.
     Room,
 }
 
-/// Why a function did not answer.
+/// Why a function failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind it is.
+    /// The kind of the failure.
     pub kind: Kind,
-    /// For the author.
+    /// A message for the author.
     pub message: String,
 }
 

@@ -1,21 +1,22 @@
-//! The four types in which operators compute, and how two operands meet: whole numbers as 64 bits, floats as they are.
+//! The four types in which operators compute: whole numbers of 64 bits, and floats. Also the loops
+//! over two operands.
 
 use std::cell::Cell;
 
 use crate::arithmetic::Operator;
 
-/// One side of an operator.
+/// An operand.
 #[derive(Clone, Copy)]
 pub(crate) enum Side<'a, T> {
-    /// As many elements as the result has.
+    /// An element for each element of the result.
     Each(&'a [T]),
-    /// A row that repeats. At most one side is one.
+    /// A repeated row. At most one operand has this form.
     Row(&'a [T]),
 }
 
-/// What an operator met that has no answer.
+/// Why an operator has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum OperatorError {
     Overflow,
     Division,
     /// A whole number to the power of a negative one.
@@ -24,16 +25,16 @@ pub(crate) enum Trouble {
 
 /// A type in which operators compute.
 pub(crate) trait Lane: Copy + PartialOrd + Default {
-    /// Fills `to`. The operator is none that compares.
+    /// Fills `to`. The operator is not a comparison.
     fn arithmetic(
         operator: Operator,
         one: Side<'_, Self>,
         other: Side<'_, Self>,
         to: &mut [Self],
-    ) -> Result<(), Trouble>;
+    ) -> Result<(), OperatorError>;
 }
 
-/// Fills `to` with 1 where two numbers compare as the operator says.
+/// Fills `to` with the results of a comparison, 1 for true.
 pub(crate) fn compare<T: Lane>(
     operator: Operator,
     one: Side<'_, T>,
@@ -50,7 +51,7 @@ pub(crate) fn compare<T: Lane>(
     }
 }
 
-/// A function of each pair, a row at a time. What is longer than `to` is left.
+/// Applies a function to each pair, row by row. Elements beyond the length of `to` are ignored.
 fn meet<T: Copy, U>(one: Side<'_, T>, other: Side<'_, T>, to: &mut [U], f: impl Fn(T, T) -> U) {
     let width = match (one, other) {
         (Side::Row(row), _) | (_, Side::Row(row)) => row.len(),
@@ -67,7 +68,7 @@ fn meet<T: Copy, U>(one: Side<'_, T>, other: Side<'_, T>, to: &mut [U], f: impl 
     }
 }
 
-/// The elements of a side for a row of the result.
+/// The elements of an operand for a row of the result.
 fn part<'a, T>(side: Side<'a, T>, at: usize) -> &'a [T] {
     match side {
         Side::Each(all) => all.get(at..).unwrap_or_default(),
@@ -75,7 +76,7 @@ fn part<'a, T>(side: Side<'a, T>, at: usize) -> &'a [T] {
     }
 }
 
-/// Whether a side has a zero. NaN is none.
+/// Whether an operand has a zero.
 fn has_zero<T: PartialEq + Default>(side: &Side<'_, T>) -> bool {
     let zero = T::default();
     let (Side::Each(all) | Side::Row(all)) = side;
@@ -97,11 +98,11 @@ macro_rules! float_lane {
                 one: Side<'_, Self>,
                 other: Side<'_, Self>,
                 to: &mut [Self],
-            ) -> Result<(), Trouble> {
+            ) -> Result<(), OperatorError> {
                 if divides(operator) && has_zero(&other) {
-                    return Err(Trouble::Division);
+                    return Err(OperatorError::Division);
                 }
-                // As Python's: the remainder has the divisor's sign.
+                // As in Python, the remainder has the divisor's sign.
                 let remainder = |a: Self, b: Self| {
                     let left = a % b;
                     if left != 0.0 && (left < 0.0) != (b < 0.0) {
@@ -120,7 +121,7 @@ macro_rules! float_lane {
                     }),
                     Operator::Remainder => meet(one, other, to, remainder),
                     Operator::Power => meet(one, other, to, Self::powf),
-                    // A NaN on either side stays one.
+                    // A NaN on either side gives a NaN.
                     Operator::Minimum => {
                         meet(
                             one,
@@ -153,9 +154,9 @@ macro_rules! whole_lane {
                 one: Side<'_, Self>,
                 other: Side<'_, Self>,
                 to: &mut [Self],
-            ) -> Result<(), Trouble> {
+            ) -> Result<(), OperatorError> {
                 if divides(operator) && has_zero(&other) {
-                    return Err(Trouble::Division);
+                    return Err(OperatorError::Division);
                 }
                 let (overflows, negative) = (Cell::new(false), Cell::new(false));
                 let keep = |(number, over): (Self, bool)| {
@@ -164,7 +165,8 @@ macro_rules! whole_lane {
                 };
                 let floor = |a: Self, b: Self| {
                     let (down, over) = a.overflowing_div_euclid(b);
-                    // Euclid's leaves what is not negative; with a negative divisor the floor is one less.
+                    // Euclid's remainder is never negative; with a negative divisor the floor is
+                    // less by one.
                     let inexact = a.checked_rem_euclid(b).is_some_and(|rest| rest != 0);
                     #[allow(unused_comparisons, reason = "one of the types has no sign")]
                     let below = b < 0 && inexact;
@@ -196,9 +198,9 @@ macro_rules! whole_lane {
                     _ => meet(one, other, to, Self::max),
                 }
                 if negative.get() {
-                    Err(Trouble::Exponent)
+                    Err(OperatorError::Exponent)
                 } else if overflows.get() {
-                    Err(Trouble::Overflow)
+                    Err(OperatorError::Overflow)
                 } else {
                     Ok(())
                 }

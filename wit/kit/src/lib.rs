@@ -1,5 +1,6 @@
-//! The tensor kit: array work for handlers, bounded and without a panic. Handlers in Rust use it as a crate. For other languages it is a
-//! component that imports nothing and exports `wit/kit.wit`.
+//! The tensor kit: array operations for handlers, with bounded cost and without panics. Handlers in
+//! Rust use it as a crate. For other languages it is a component without imports that exports
+//! `wit/kit.wit`.
 //!
 //! ```
 //! use tensorgate_kit::{Array, Datatype, Filter};
@@ -12,12 +13,13 @@
 //! # }
 //! ```
 //!
-//! What it never does: it reads no clock, file or random number; it makes no array whose size is not checked first.
+//! It reads no clocks, files or random numbers, and checks the size of each array before it
+//! allocates memory.
 
 #[cfg(target_endian = "big")]
 compile_error!("elements are little-endian, and are read in place");
 
-// A component as handlers are, with the same memory from its start.
+// As a component it uses the handlers' allocator, with an arena.
 #[cfg(target_arch = "wasm32")]
 #[path = "../../guest/src/arena.rs"]
 #[expect(dead_code, reason = "nothing of the kit is made before its calls")]
@@ -25,15 +27,15 @@ mod arena;
 mod arithmetic;
 mod array;
 mod blocks;
-#[cfg(target_arch = "wasm32")]
-#[path = "../../guest/src/book.rs"]
-mod book;
 mod boxes;
 mod buffer;
 #[cfg(target_arch = "wasm32")]
 mod component;
 mod datatype;
 mod failure;
+#[cfg(target_arch = "wasm32")]
+#[path = "../../guest/src/free_list.rs"]
+mod free_list;
 mod image;
 mod lanes;
 mod moves;

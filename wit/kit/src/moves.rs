@@ -1,4 +1,4 @@
-//! What moves elements and never looks at one: other dims, another order, a part, more around, several together.
+//! Operations that only move elements: reshape, transpose, slice, gather, pad, fit, concatenate.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -12,25 +12,25 @@ use crate::array::{Array, count};
 use crate::datatype::with_size;
 use crate::failure::{Failure, datatype, value};
 
-/// Rows and columns of a tile: what fits a cache, and what a turn of a loop handles.
+/// Rows and columns of a tile, which fits a cache and is one iteration of a loop.
 const TILE: usize = 16;
 
-/// Elements of an axis: `count` of them from `start` on, each `step` from the one before.
+/// A range of an axis: `count` elements from `start`, `step` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The first one's index.
+    /// The index of the first element.
     pub start: usize,
-    /// How many.
+    /// The number of elements.
     pub count: usize,
-    /// From one to the next; may be negative, never 0.
+    /// The distance between elements; may be negative, never 0.
     pub step: isize,
 }
 
 impl Array {
-    /// The same elements in other dims.
+    /// The same elements in another shape.
     ///
     /// # Errors
-    /// If there are not as many.
+    /// If the number of elements differs.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self, Failure> {
         if count(shape)? != self.len() {
             return Err(value(format!(
@@ -44,16 +44,16 @@ impl Array {
         })
     }
 
-    /// The dims in another order.
+    /// Permutes the dimensions.
     ///
     /// # Errors
-    /// If `axes` does not name each once.
+    /// If `axes` does not name each axis once.
     pub fn transpose(&self, axes: &[usize]) -> Result<Self, Failure> {
         let mut sorted = axes.to_vec();
         sorted.sort_unstable();
         if !sorted.iter().copied().eq(0..self.shape.len()) {
             return Err(value(format!(
-                "{axes:?} is no order of {} dims",
+                "{axes:?} is not a permutation of {} dims",
                 self.shape.len()
             )));
         }
@@ -81,10 +81,10 @@ impl Array {
         Ok(made)
     }
 
-    /// Some of each axis; a crop.
+    /// A range of each axis, as in a crop.
     ///
     /// # Errors
-    /// If there is not a span for each axis, or one leaves its axis.
+    /// If there is not a span for each axis, or one is out of bounds.
     pub fn slice(&self, spans: &[Span]) -> Result<Self, Failure> {
         if spans.len() != self.shape.len() {
             return Err(value(format!(
@@ -107,14 +107,16 @@ impl Array {
         Ok(made)
     }
 
-    /// The indices of one axis that are listed, in that order, as often as they are.
+    /// Selects indices of one axis, in their order and with repetitions.
     ///
     /// # Errors
-    /// If the axis or an index is none.
+    /// If the axis or an index does not exist.
     pub fn gather(&self, axis: usize, indices: &[usize]) -> Result<Self, Failure> {
         let (outer, dim, inner) = self.around(axis)?;
         if let Some(wrong) = indices.iter().find(|index| **index >= dim) {
-            return Err(value(format!("index {wrong} of an axis of {dim}")));
+            return Err(value(format!(
+                "index {wrong} is out of bounds for an axis of {dim}"
+            )));
         }
         let mut shape = self.shape.clone();
         shape[axis] = indices.len();
@@ -125,9 +127,9 @@ impl Array {
         with_size!(self.datatype, T => {
             let (from, to) = (self.buffer.view::<T>(), made.buffer.view_mut::<T>());
             for block in 0..outer {
-                for (place, index) in indices.iter().enumerate() {
+                for (position, index) in indices.iter().enumerate() {
                     let start = (block * dim + index) * inner;
-                    let end = (block * indices.len() + place) * inner;
+                    let end = (block * indices.len() + position) * inner;
                     to[end..end + inner].copy_from_slice(&from[start..start + inner]);
                 }
             }
@@ -135,14 +137,17 @@ impl Array {
         Ok(made)
     }
 
-    /// More elements before and after those of each axis.
+    /// Adds elements before and after each axis.
     ///
     /// # Errors
-    /// If there are not as many of both as there are axes, the type cannot hold the value, or there would be too many elements.
+    /// If there is not a width for each axis, the value does not fit the type, or there are too
+    /// many elements.
     pub fn pad(&self, before: &[usize], after: &[usize], fill: f64) -> Result<Self, Failure> {
         let dims = self.shape.len();
         if before.len() != dims || after.len() != dims {
-            return Err(value(format!("padding for other than {dims} dims")));
+            return Err(value(format!(
+                "padding needs a width for each of {dims} dims"
+            )));
         }
         let sums = self.shape.iter().zip(before).zip(after);
         let shape: Vec<usize> = sums
@@ -161,10 +166,10 @@ impl Array {
         Ok(made)
     }
 
-    /// An axis cut or padded to a length, at its end.
+    /// Truncates or pads an axis to a length, at its end.
     ///
     /// # Errors
-    /// If there is no such axis, the type cannot hold the value, or there would be too many elements.
+    /// If the axis does not exist, the value does not fit the type, or there are too many elements.
     pub fn fit(&self, axis: usize, length: usize, fill: f64) -> Result<Self, Failure> {
         let (_, dim, _) = self.around(axis)?;
         if length <= dim {
@@ -183,10 +188,10 @@ impl Array {
         self.pad(&none, &after, fill)
     }
 
-    /// Arrays one after the other along an axis.
+    /// Joins arrays along an axis.
     ///
     /// # Errors
-    /// If there is none, or another dim or the type of one differs.
+    /// If there is no array, or another dimension or a type differs.
     pub fn concat(arrays: &[&Self], axis: usize) -> Result<Self, Failure> {
         let Some(first) = arrays.first() else {
             return Err(value("nothing to concatenate"));
@@ -201,13 +206,13 @@ impl Array {
             }
             if own != shape {
                 return Err(value(format!(
-                    "{:?} does not go on {:?}",
+                    "cannot join {:?} and {:?}",
                     each.shape, first.shape
                 )));
             }
             if each.datatype != first.datatype {
                 return Err(datatype(format!(
-                    "{:?} does not go on {:?}",
+                    "cannot join {:?} and {:?}",
                     each.datatype, first.datatype
                 )));
             }
@@ -230,16 +235,16 @@ impl Array {
         Ok(made)
     }
 
-    /// Elements before an axis, of it, and behind it.
+    /// The numbers of elements before an axis, of the axis, and after it.
     ///
     /// # Errors
-    /// If there is no such axis.
+    /// If the axis does not exist.
     pub(crate) fn around(&self, axis: usize) -> Result<(usize, usize, usize), Failure> {
         let dims = self.shape.len();
         let dim = *self
             .shape
             .get(axis)
-            .ok_or_else(|| value(format!("axis {axis} of {dims} dims")))?;
+            .ok_or_else(|| value(format!("axis {axis} is out of bounds for {dims} dims")))?;
         Ok((
             self.shape[..axis].iter().product(),
             dim,
@@ -249,16 +254,17 @@ impl Array {
 }
 
 fn view<'a, T>(shape: &[usize], data: &'a [T]) -> Result<ArrayViewD<'a, T>, Failure> {
-    ArrayViewD::from_shape(IxDyn(shape), data).map_err(|_| value("an array out of order"))
+    ArrayViewD::from_shape(IxDyn(shape), data).map_err(|_| value("an array of inconsistent length"))
 }
 
 fn view_mut<'a, T>(shape: &[usize], data: &'a mut [T]) -> Result<ArrayViewMutD<'a, T>, Failure> {
-    ArrayViewMutD::from_shape(IxDyn(shape), data).map_err(|_| value("an array out of order"))
+    ArrayViewMutD::from_shape(IxDyn(shape), data)
+        .map_err(|_| value("an array of inconsistent length"))
 }
 
-/// A span in ndarray's words, where a negative step begins at the end of its range.
+/// Converts a span to ndarray's slice, in which a negative step starts at the end of the range.
 fn slice(span: Span, dim: usize) -> Result<Slice, Failure> {
-    let wrong = || value(format!("{span:?} of an axis of {dim}"));
+    let wrong = || value(format!("{span:?} is out of bounds for an axis of {dim}"));
     if span.step == 0 {
         return Err(wrong());
     }
@@ -279,12 +285,13 @@ fn slice(span: Span, dim: usize) -> Result<Slice, Failure> {
     Ok(Slice::new(low, Some(high + 1), span.step))
 }
 
-/// Dims without those of 1 and with those that stay neighbours as one, and the order of what is left.
+/// The shape without dimensions of 1, with adjacent dimensions merged, and the order of the
+/// remaining ones.
 fn merged(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut groups: Vec<(usize, usize)> = Vec::new();
     let mut end = None;
     for axis in axes.iter().copied().filter(|axis| shape[*axis] != 1) {
-        // Neighbours if nothing but dims of 1 lies between them.
+        // They are adjacent if only dimensions of 1 lie between them.
         let follows = end
             .is_some_and(|end: usize| end <= axis && shape[end..axis].iter().all(|dim| *dim == 1));
         match groups.last_mut() {
@@ -295,15 +302,15 @@ fn merged(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
     }
     let mut starts: Vec<(usize, usize)> = groups.clone();
     starts.sort_unstable();
-    let place = |start: usize| starts.iter().position(|(each, _)| *each == start);
+    let position = |start: usize| starts.iter().position(|(each, _)| *each == start);
     let order = groups
         .iter()
-        .filter_map(|(start, _)| place(*start))
+        .filter_map(|(start, _)| position(*start))
         .collect();
     (starts.into_iter().map(|(_, size)| size).collect(), order)
 }
 
-/// Rows to columns.
+/// Transposes rows and columns.
 fn turned<T: Pod>(from: &[T], to: &mut [T], rows: usize, columns: usize) {
     if columns == 3 {
         return apart::<T, 3>(from, to, rows);
@@ -324,7 +331,7 @@ fn turned<T: Pod>(from: &[T], to: &mut [T], rows: usize, columns: usize) {
     }
 }
 
-/// Rows of a few columns, a pixel's channels, to a plane for each.
+/// Converts rows with a few columns, such as a pixel's channels, to a plane for each column.
 fn apart<T: Pod, const N: usize>(from: &[T], to: &mut [T], rows: usize) {
     let (pixels, _) = from.as_chunks::<N>();
     for (channel, plane) in to.chunks_exact_mut(rows.max(1)).enumerate() {

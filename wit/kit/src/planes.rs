@@ -1,20 +1,22 @@
-//! Pixels to planes of floats: what nearly every image model wants of nearly every image, in one pass.
+//! Converts pixels to planes of floats in one pass, which nearly every image model needs.
 
 use crate::array::Array;
 use crate::datatype::{Datatype, with_type};
 use crate::failure::{Failure, value};
 
-/// Pixels that one turn of the loop handles.
+/// Pixels for each iteration of the loop.
 const BLOCK: usize = 16;
 
-/// Channels that the fast way is for.
+/// The number of channels of the fast path.
 const RGB: usize = 3;
 
 impl Array {
-    /// Pixels to planes: `[…, h, w, c]` to `Fp32` `[…, c, h, w]`, each channel `(x × scale - mean) / std`.
+    /// Converts pixels to planes: `[…, h, w, c]` to `Fp32` `[…, c, h, w]`, with
+    /// `(x × scale - mean) / std` for each channel.
     ///
     /// # Errors
-    /// If there are fewer than three dims, or not a mean and a deviation other than 0 for each channel.
+    /// If there are fewer than three dimensions, or not a mean and a deviation other than 0 for
+    /// each channel.
     pub fn planes(&self, scale: f32, mean: &[f32], std: &[f32]) -> Result<Self, Failure> {
         let [outer @ .., height, width, channels] = self.shape.as_slice() else {
             return Err(value(
@@ -49,7 +51,7 @@ impl Array {
     }
 }
 
-/// One image.
+/// Converts one image.
 fn one<T: Copy + num_traits::AsPrimitive<f32>>(
     pixels: &[T],
     image: &mut [f32],
@@ -73,7 +75,8 @@ fn one<T: Copy + num_traits::AsPrimitive<f32>>(
     }
 }
 
-/// Three channels, block by block: metering counts what a turn of a loop is made of, and a vector operation counts as one.
+/// Converts three channels, block by block: metering counts the operations of a loop's body, and a
+/// vector operation counts as one.
 fn colours<T: Copy + num_traits::AsPrimitive<f32>>(
     pixels: &[T],
     image: &mut [f32],

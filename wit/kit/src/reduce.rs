@@ -1,8 +1,8 @@
-//! What an axis is brought down to, shares of an axis, and the greatest of one.
+//! Reductions of an axis, softmax, and the greatest elements of an axis.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
-    reason = "places within shapes whose elements `count` has counted"
+    reason = "positions within shapes whose elements `count` has counted"
 )]
 
 use std::cmp::Ordering;
@@ -14,31 +14,32 @@ use crate::array::Array;
 use crate::datatype::{Datatype, with_type};
 use crate::failure::{Failure, overflow, value};
 
-/// What an axis is brought down to.
+/// A reduction of an axis to one element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
-    /// The sum: `Int64` of whole numbers.
+    /// The sum: `Int64` for whole numbers.
     Sum,
-    /// The mean: `Fp64` of whole numbers.
+    /// The mean: `Fp64` for whole numbers.
     Mean,
-    /// The least; NaN if there is one.
+    /// The minimum; NaN if there is one.
     Minimum,
-    /// The greatest; NaN if there is one.
+    /// The maximum; NaN if there is one.
     Maximum,
-    /// Where the first of the greatest is, `Int64`.
+    /// The index of the first maximum, `Int64`.
     Argmax,
-    /// Where the first of the least is, `Int64`.
+    /// The index of the first minimum, `Int64`.
     Argmin,
 }
 
-/// Elements before an axis, of it, and behind it.
+/// The numbers of elements before an axis, of the axis, and after it.
 type Around = (usize, usize, usize);
 
 impl Array {
-    /// An axis brought down to one element, or all axes. The axis stays, with a dim of 1, if `keep`.
+    /// Reduces an axis, or all axes, to one element. With `keep` the axis stays, with a dimension
+    /// of 1.
     ///
     /// # Errors
-    /// If there is no such axis, if it has no element and that leaves no answer, or if a sum overflows.
+    /// If the axis does not exist, an empty axis has no result, or a sum overflows.
     pub fn reduce(
         &self,
         reduction: Reduction,
@@ -57,7 +58,7 @@ impl Array {
             (None, false) => shape.clear(),
         }
         if around.1 == 0 && reduction != Reduction::Sum {
-            return Err(value("nothing to choose from"));
+            return Err(value("an axis without elements"));
         }
         match reduction {
             Reduction::Sum if self.datatype.is_float() => self.float_sums(&shape, around, false),
@@ -72,7 +73,7 @@ impl Array {
         }
     }
 
-    /// Added up in double precision.
+    /// Sums of floats, computed in double precision.
     fn float_sums(&self, shape: &[usize], around: Around, mean: bool) -> Result<Self, Failure> {
         let wanted = if self.datatype == Datatype::Fp32 {
             Datatype::Fp32
@@ -108,11 +109,11 @@ impl Array {
         if fits {
             Ok(made)
         } else {
-            Err(overflow("a sum that Int64 cannot hold"))
+            Err(overflow("a sum that does not fit Int64"))
         }
     }
 
-    /// The first of the elements that no other stands before, or where it is. A NaN stands before all.
+    /// The first of the best elements by this order, or its index. A NaN is better than any number.
     fn best(
         &self,
         reduction: Reduction,
@@ -120,8 +121,8 @@ impl Array {
         (outer, dim, inner): Around,
         before: Ordering,
     ) -> Result<Self, Failure> {
-        let places = matches!(reduction, Reduction::Argmin | Reduction::Argmax);
-        let wanted = if places {
+        let positions = matches!(reduction, Reduction::Argmin | Reduction::Argmax);
+        let wanted = if positions {
             Datatype::Int64
         } else {
             self.datatype
@@ -138,7 +139,7 @@ impl Array {
                         let each = at(index);
                         let better = match each.partial_cmp(&best) {
                             Some(order) => order == before,
-                            // The first NaN of all.
+                            // The first NaN.
                             None => best.partial_cmp(&best).is_some(),
                         };
                         if better {
@@ -146,7 +147,7 @@ impl Array {
                         }
                     }
                     let to = block * inner + column;
-                    if places {
+                    if positions {
                         made.buffer.view_mut::<i64>()[to] = found.to_i64().unwrap_or_default();
                     } else {
                         made.buffer.view_mut::<T>()[to] = best;
@@ -157,10 +158,11 @@ impl Array {
         Ok(made)
     }
 
-    /// exp(x) over the sum of exp(x) of an axis. Whole numbers become `Fp32`, or `Fp64` where they are wider than two bytes.
+    /// The softmax along an axis. Whole numbers become `Fp32`, or `Fp64` if they have more than two
+    /// bytes.
     ///
     /// # Errors
-    /// If there is no such axis.
+    /// If the axis does not exist.
     pub fn softmax(&self, axis: usize) -> Result<Self, Failure> {
         let around = self.around(axis)?;
         let wanted = self.datatype.with(Datatype::Fp32);
@@ -173,13 +175,14 @@ impl Array {
         Ok(made)
     }
 
-    /// The greatest `k` of the last axis in descending order and their indices, `Int64`. Of equal ones the first comes first; NaN comes last.
+    /// The greatest `k` of the last axis in descending order, and their indices, `Int64`. Equal
+    /// ones keep their order; NaN is last.
     ///
     /// # Errors
-    /// If there is no axis, or it has fewer than `k`.
+    /// If there is no axis, or it has fewer than `k` elements.
     pub fn top_k(&self, k: usize) -> Result<(Self, Self), Failure> {
         let Some((dim, outer)) = self.shape.split_last() else {
-            return Err(value("an array without dims has no greatest"));
+            return Err(value("an array without dims has no axis"));
         };
         if k > *dim {
             return Err(value(format!("{k} of {dim}")));
@@ -187,16 +190,16 @@ impl Array {
         let mut shape = outer.to_vec();
         shape.push(k);
         let mut values = Self::zeros(self.datatype, &shape)?;
-        let mut places = Self::zeros(Datatype::Int64, &shape)?;
+        let mut positions = Self::zeros(Datatype::Int64, &shape)?;
         if k == 0 {
-            return Ok((values, places));
+            return Ok((values, positions));
         }
         with_type!(self.datatype, T => {
             let rows = self.buffer.view::<T>().chunks_exact(*dim);
             let values = values.buffer.view_mut::<T>().chunks_exact_mut(k);
-            let places = places.buffer.view_mut::<i64>().chunks_exact_mut(k);
+            let positions = positions.buffer.view_mut::<i64>().chunks_exact_mut(k);
             let mut order: Vec<usize> = Vec::new();
-            for ((row, values), places) in rows.zip(values).zip(places) {
+            for ((row, values), positions) in rows.zip(values).zip(positions) {
                 order.clear();
                 order.extend(0..*dim);
                 let ahead = |a: &usize, b: &usize| descending(row[*a], row[*b]).then(a.cmp(b));
@@ -205,17 +208,17 @@ impl Array {
                 }
                 let first = &mut order[..k];
                 first.sort_unstable_by(ahead);
-                for ((index, to), place) in first.iter().zip(values).zip(places) {
+                for ((index, to), position) in first.iter().zip(values).zip(positions) {
                     *to = row[*index];
-                    *place = index.to_i64().unwrap_or_default();
+                    *position = index.to_i64().unwrap_or_default();
                 }
             }
         });
-        Ok((values, places))
+        Ok((values, positions))
     }
 }
 
-/// Greater first, NaN last.
+/// Descending order, NaN last.
 pub(crate) fn descending<T: PartialOrd>(a: T, b: T) -> Ordering {
     b.partial_cmp(&a).unwrap_or_else(|| {
         let is_nan = |each: &T| each.partial_cmp(each).is_none();
@@ -223,7 +226,7 @@ pub(crate) fn descending<T: PartialOrd>(a: T, b: T) -> Ordering {
     })
 }
 
-/// Each element of an axis into the sum of its place.
+/// Adds each element of an axis to its sum.
 fn add_up<T: Pod, S>(
     from: &[T],
     sums: &mut [S],
@@ -241,7 +244,8 @@ fn add_up<T: Pod, S>(
     }
 }
 
-/// Shares in place. Less the greatest first, so that no power overflows.
+/// Computes softmax in place. The greatest element is subtracted first, so no exponential
+/// overflows.
 fn shares<T: num_traits::float::FloatCore + std::ops::AddAssign>(
     all: &mut [T],
     (outer, dim, inner): Around,

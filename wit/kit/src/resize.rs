@@ -1,5 +1,6 @@
-//! Another size for an image: each new pixel is a weighted sum of old ones, first along rows and then along columns. Half-pixel centres: pixel i of n covers
-//! i/n to (i+1)/n of the side. For bytes the weights and the rounding between the two passes are Pillow's.
+//! Resizes images. Each new pixel is a weighted sum of old ones, first along rows and then along
+//! columns. Pixel i of n covers i/n to (i+1)/n of the side (half-pixel centres). For bytes, the
+//! weights and the rounding between the two passes are Pillow's.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -14,34 +15,35 @@ use crate::buffer::Buffer;
 use crate::datatype::{Datatype, with_size};
 use crate::failure::{Failure, datatype, room, value};
 
-/// The longest side, old or new, pixels.
+/// The longest side of an image, in pixels.
 const MAX_SIDE: usize = 1 << 15;
 
-/// Bits behind the point of a weight for bytes: 32, less a byte's 8 and 2 for what overshoots.
+/// Fractional bits of a weight for bytes: 32, less 8 for a byte and 2 for overshoot.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
-/// How pixels are made of pixels.
+/// How an image is resampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// The pixel in which the new one's centre lies: Pillow's `NEAREST`, torch's `nearest-exact`.
+    /// The pixel that contains the new pixel's centre: Pillow's `NEAREST`, torch's `nearest-exact`.
     Nearest,
-    /// Between the two nearest centres: torch's `bilinear` with `align_corners=False, antialias=False`.
+    /// Between the two nearest centres: torch's `bilinear` (align_corners=False, antialias=False).
     Bilinear,
-    /// A triangle as wide as the new pixel's reach: Pillow's `BILINEAR`, torch's `antialias=True`.
+    /// A triangle as wide as a new pixel: Pillow's `BILINEAR`, torch's `antialias=True`.
     Antialias,
 }
 
-/// Of which old pixels a new one is made: from the first on, by weight.
+/// The old pixels of a new one: their first index and their weights.
 struct Taps {
     first: usize,
     weights: Vec<f64>,
 }
 
 impl Array {
-    /// Another size for the axes `axis` (height) and the next (width).
+    /// Resizes the axes `axis` (height) and the next (width).
     ///
     /// # Errors
-    /// If there are no such axes, a side is 0 or too long, or the type is neither `Uint8` nor `Fp32` (any type will do for [`Filter::Nearest`]).
+    /// If the axes do not exist, a side is 0 or too long, or the type is neither `Uint8` nor `Fp32`
+    /// ([`Filter::Nearest`] supports all types).
     pub fn resize(
         &self,
         axis: usize,
@@ -54,7 +56,9 @@ impl Array {
         let (_, old_width, inner) = self.around(next)?;
         for side in [old_height, old_width, height, width] {
             if side == 0 || side > MAX_SIDE {
-                return Err(room(format!("a side of {side} pixels; 1 to {MAX_SIDE}")));
+                return Err(room(format!(
+                    "a side of {side} pixels, not 1 to {MAX_SIDE}"
+                )));
             }
         }
         let mut shape = self.shape.clone();
@@ -81,7 +85,7 @@ impl Array {
             Datatype::Fp32 => grid.passes(self.buffer.view::<f32>(), across, down, singles)?,
             other => {
                 return Err(datatype(format!(
-                    "{other:?} is not resized: cast it to Fp32"
+                    "cannot resize {other:?}: cast it to Fp32"
                 )));
             }
         };
@@ -124,10 +128,10 @@ struct Grid {
     inner: usize,
 }
 
-/// Fills a row of elements: of these rows of as many, by these weights.
+/// Fills a row with the weighted sum of rows.
 type Blend<T> = fn(from: &[T], step: usize, weights: &[f64], to: &mut [T], sums: &mut Sums);
 
-/// Room that is used again for each row.
+/// Buffers that are reused for each row.
 #[derive(Default)]
 struct Sums {
     whole: Vec<i32>,
@@ -135,7 +139,7 @@ struct Sums {
 }
 
 impl Grid {
-    /// Along rows, then along columns.
+    /// Resizes along rows, then along columns.
     fn passes<T: Pod>(
         &self,
         from: &[T],
@@ -186,7 +190,7 @@ impl Grid {
     }
 }
 
-/// Bytes, in whole numbers with [`PRECISION_BITS`] behind the point, rounded.
+/// Weighted sums of bytes in fixed-point numbers with [`PRECISION_BITS`] fractional bits, rounded.
 fn bytes(from: &[u8], step: usize, weights: &[f64], to: &mut [u8], sums: &mut Sums) {
     let sums = &mut sums.whole;
     sums.clear();
@@ -216,7 +220,7 @@ fn singles(from: &[f32], step: usize, weights: &[f64], to: &mut [f32], sums: &mu
     to.copy_from_slice(sums);
 }
 
-/// The taps of each new pixel of a side.
+/// The weights of each new pixel of a side.
 fn taps(old: usize, new: usize, filter: Filter) -> Vec<Taps> {
     let number = |side: usize| side.to_f64().unwrap_or_default();
     let scale = number(old) / number(new);
@@ -225,11 +229,11 @@ fn taps(old: usize, new: usize, filter: Filter) -> Vec<Taps> {
     } else {
         1.0
     };
-    // As Pillow: what is rounded in another order differs in the last bit of a weight.
+    // As in Pillow: another order of operations would differ in the last bit of a weight.
     let share = 1.0 / reach;
     let one = |at: usize| {
         let centre = (number(at) + 0.5) * scale;
-        let place = |edge: f64| {
+        let clamped = |edge: f64| {
             (edge + 0.5)
                 .trunc()
                 .max(0.0)
@@ -237,8 +241,8 @@ fn taps(old: usize, new: usize, filter: Filter) -> Vec<Taps> {
                 .unwrap_or(0)
                 .min(old)
         };
-        let first = place(centre - reach).min(old - 1);
-        let end = place(centre + reach).max(first + 1);
+        let first = clamped(centre - reach).min(old - 1);
+        let end = clamped(centre + reach).max(first + 1);
         let mut weights: Vec<f64> = (first..end)
             .map(|index| (1.0 - ((number(index) - centre + 0.5) * share).abs()).max(0.0))
             .collect();

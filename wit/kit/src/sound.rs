@@ -1,4 +1,4 @@
-//! WAV to samples. Every length that a file states is held against the bytes that are there.
+//! Decodes WAV to samples. Every length in a file is checked against the actual bytes.
 
 use crate::array::Array;
 use crate::datatype::Datatype;
@@ -7,18 +7,18 @@ use crate::failure::{Failure, data};
 /// The most channels.
 pub const MAX_SOUND_CHANNELS: usize = 32;
 
-/// Chunks that are looked at for the two that count.
+/// The most chunks that are searched for the two that count.
 const MAX_CHUNKS: usize = 64;
 
-/// Format tags: whole numbers, floats, and one that names another in its extension.
+/// Format tags: whole numbers, floats, and a tag in an extension.
 const PCM: u16 = 1;
 const FLOAT: u16 = 3;
 const EXTENSIBLE: u16 = 0xfffe;
 
-/// Where the extension names the tag.
+/// The offset of the tag in the extension.
 const SUBFORMAT: usize = 24;
 
-/// What samples are.
+/// The encoding of samples.
 #[derive(Clone, Copy)]
 struct Format {
     tag: u16,
@@ -27,17 +27,18 @@ struct Format {
     bits: u16,
 }
 
-/// A WAV's samples, `Fp32` `[frames, channels]` from -1 to 1, and its frames a second. Whole numbers of 8, 16, 24 and 32 bits (over 2^(bits-1), as soundfile and torchaudio
-/// have them), floats of 32 and 64.
+/// Decodes a WAV to samples, `Fp32` `[frames, channels]` from -1 to 1, and its frame rate. Supports
+/// floats of 32 and 64 bits, and whole numbers of 8, 16, 24 and 32 bits, which are divided by
+/// 2^(bits-1), as in soundfile and torchaudio.
 ///
 /// # Errors
-/// If it is none, or has more than `max_frames` frames.
+/// If it is not a WAV, or has more than `max_frames` frames.
 pub fn decode_wav(bytes: &[u8], max_frames: usize) -> Result<(Array, u32), Failure> {
     let (head, mut rest) = bytes
         .split_first_chunk::<12>()
-        .ok_or_else(|| data("no WAV: too short"))?;
+        .ok_or_else(|| data("not a WAV: too short"))?;
     if !head.starts_with(b"RIFF") || !head.ends_with(b"WAVE") {
-        return Err(data("no WAV: it does not begin as one"));
+        return Err(data("not a WAV: wrong header"));
     }
     let mut format = None;
     for _ in 0..MAX_CHUNKS {
@@ -46,9 +47,7 @@ pub fn decode_wav(bytes: &[u8], max_frames: usize) -> Result<(Array, u32), Failu
         };
         let [a, b, c, d, size @ ..] = *head;
         let size = usize::try_from(u32::from_le_bytes(size)).unwrap_or(usize::MAX);
-        let body = after
-            .get(..size)
-            .ok_or_else(|| data("a chunk that ends behind the file"))?;
+        let body = after.get(..size).ok_or_else(|| data("a truncated chunk"))?;
         match &[a, b, c, d] {
             b"fmt " => format = Some(header(body)?),
             b"data" => {
@@ -57,7 +56,7 @@ pub fn decode_wav(bytes: &[u8], max_frames: usize) -> Result<(Array, u32), Failu
             }
             _ => {}
         }
-        // Chunks begin at even places; the last may have lost its padding.
+        // Chunks begin at even offsets; the last may lack its padding.
         let next = size.saturating_add(size & 1);
         rest = after.get(next..).unwrap_or_default();
     }
@@ -80,15 +79,17 @@ fn header(body: &[u8]) -> Result<Format, Failure> {
     let (tag, channels, rate, align, bits) = read().ok_or_else(|| data("a format too short"))?;
     if channels == 0 || channels > MAX_SOUND_CHANNELS {
         return Err(data(format!(
-            "{channels} channels, 1 to {MAX_SOUND_CHANNELS}"
+            "{channels} channels, not 1 to {MAX_SOUND_CHANNELS}"
         )));
     }
     if !matches!((tag, bits), (PCM, 8 | 16 | 24 | 32) | (FLOAT, 32 | 64)) {
-        return Err(data(format!("samples of format {tag} with {bits} bits")));
+        return Err(data(format!(
+            "unsupported samples: format {tag} with {bits} bits"
+        )));
     }
     let frame = channels.checked_mul(usize::from(bits / 8));
     if rate == 0 || frame != Some(usize::from(align)) {
-        return Err(data("a format that contradicts itself"));
+        return Err(data("an inconsistent format"));
     }
     Ok(Format {
         tag,
@@ -102,7 +103,7 @@ fn samples(body: &[u8], format: Format, max_frames: usize) -> Result<Array, Fail
     let width = usize::from(format.bits / 8);
     let frame = width.saturating_mul(format.channels).max(1);
     if body.len().checked_rem(frame) != Some(0) {
-        return Err(data("half a frame at the end"));
+        return Err(data("an incomplete frame at the end"));
     }
     let frames = body.len().checked_div(frame).unwrap_or(0);
     if frames > max_frames {
@@ -115,7 +116,7 @@ fn samples(body: &[u8], format: Format, max_frames: usize) -> Result<Array, Fail
         (FLOAT, _) => each(body, to, |bytes: [u8; 8]| {
             num_traits::cast(f64::from_le_bytes(bytes)).unwrap_or(f32::NAN)
         }),
-        // Bytes have no sign: 128 is silence.
+        // Bytes are unsigned: 128 is silence.
         (_, 1) => each(body, to, |[byte]: [u8; 1]| {
             (f32::from(byte) - 128.0) / 128.0
         }),
@@ -130,7 +131,7 @@ fn samples(body: &[u8], format: Format, max_frames: usize) -> Result<Array, Fail
     Ok(made)
 }
 
-/// 32 bits, or fewer in their upper end.
+/// Decodes 32 bits, or fewer in the upper bits.
 fn whole(bytes: [u8; 4]) -> f32 {
     let number = f64::from(i32::from_le_bytes(bytes)) / 2_147_483_648.0;
     num_traits::cast(number).unwrap_or_default()

@@ -1,11 +1,11 @@
-//! Functions of one number.
+//! Unary functions.
 
 use crate::arithmetic::Operator;
 use crate::array::Array;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, overflow};
 
-/// A function of one number.
+/// A unary function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     /// -a
@@ -22,9 +22,9 @@ pub enum Function {
     Tanh,
     /// 1 / (1 + exp(-a))
     Sigmoid,
-    /// The next whole number below.
+    /// The greatest whole number that is not greater.
     Floor,
-    /// The next whole number above.
+    /// The least whole number that is not less.
     Ceil,
     /// The nearest whole number, halves to even.
     Round,
@@ -47,7 +47,7 @@ macro_rules! floats {
     };
 }
 
-/// A function of each element of an array of its type.
+/// Applies a function to each element of an array of its type.
 fn each<T: bytemuck::Pod>(from: &Array, function: impl Fn(T) -> T) -> Result<Array, Failure> {
     let mut made = Array::zeros(from.datatype, &from.shape)?;
     let to = made.buffer.view_mut::<T>().iter_mut();
@@ -58,10 +58,11 @@ fn each<T: bytemuck::Pod>(from: &Array, function: impl Fn(T) -> T) -> Result<Arr
 }
 
 impl Array {
-    /// A function of each element. Whole numbers become `Fp64` for all but the first two.
+    /// Applies a function to each element. Whole numbers become `Fp64`, except for the first two
+    /// functions.
     ///
     /// # Errors
-    /// If a whole number has no negative in its type, or there is no room.
+    /// If the negative of a whole number does not fit its type, or memory is exhausted.
     pub fn apply(&self, function: Function) -> Result<Self, Failure> {
         match (self.datatype, function) {
             (Datatype::Fp32, _) => floats!(f32, function, self),
@@ -77,7 +78,7 @@ impl Array {
                 for number in wide.buffer.view_mut::<i64>() {
                     *number = number
                         .checked_abs()
-                        .ok_or_else(|| overflow("the least number has no positive"))?;
+                        .ok_or_else(|| overflow("the negative of the least number does not fit"))?;
                 }
                 wide.cast(self.datatype)
             }

@@ -1,4 +1,6 @@
-"""Makes reference.json: what numpy and Pillow make of small arrays, images and sounds. Run with both installed; the file is committed, tests need neither.
+"""Makes reference.json: what numpy and Pillow make of small arrays, images and sounds.
+
+Run it with both installed. The file is committed, so the tests need neither.
 
     python3 make-reference.py > reference.json
 """
@@ -29,7 +31,9 @@ def photo(height, width, channels=3):
 
 
 def bilinear(image, height, width):
-    """Between the two nearest centres, in double precision: torch's interpolate(bilinear, align_corners=False)."""
+    """Bilinear resampling in double precision, as torch's interpolate(bilinear,
+    align_corners=False).
+    """
     out = image.astype(np.float64)
     for axis, new in ((0, height), (1, width)):
         old = image.shape[axis]
@@ -82,7 +86,8 @@ def images():
     ):
         data = saved(image, format="PNG", **options)
         for mode, name in (("RGB", "rgb"), ("RGBA", "rgba"), ("L", "gray")):
-            # Pillow has no one way to grey from a palette or an opacity; by colour it is the same for both.
+            # Pillow converts palettes and alpha to grey in several ways; from RGB there is only
+            # one.
             made = image.convert("RGB").convert("L") if mode == "L" else image.convert(mode)
             pixels = np.asarray(made)
             yield file("decode_image", data, [pixels.reshape(*pixels.shape[:2], -1)], channels=name)

@@ -5,25 +5,36 @@ A handler is a function from tensors (or a raw body) to tensors. `handler.py` de
     def preprocess(input: Payload) -> list[Tensor]: ...
     def postprocess(outputs: list[Tensor]) -> list[Tensor]: ...
 
-It computes and nothing else. Each call gets a fresh instance: nothing that it stores survives its call, and what modules compute while
-they are imported is computed once, when the component is built: a vocabulary or a table that is made at the top of a module costs a call nothing. Keep it in
-lists, dicts, bytes or small arrays; the tensor kit is not there yet. Its policy bounds its instructions, memory and time.
+It only computes. Each call gets a fresh instance, so nothing that it stores survives its call.
+The policy bounds instructions, memory and time.
 
-What there is: CPython 3.14 and what its standard library has in pure Python, and of its C modules among others array, math, struct, json,
-re, zlib, hashlib, decimal, datetime, csv and unicodedata. Modules of pure Python beside handler.py, and in the virtual environment that is
-active when the component is built.
+What modules compute while they are imported is computed once, when the component is built. A
+vocabulary or a table at the top of a module therefore costs a call nothing. Keep it in lists,
+dicts, bytes or small arrays, because the tensor kit is not available at that time.
 
-What there is not, and how it shows:
-- numpy, or any other package with compiled parts: importing it fails the build. `Array` here has numpy's names for what it can do. Arrays of 256 elements and
-  more go to the tensor kit, which the build puts into the component: about a nanosecond an element and operation. What it has no operation for (`map`, a loop over
-  elements, `flat`) is plain Python: hundreds of nanoseconds and 1500 of fuel an element.
-- in the kit: no views (each operation makes a new array), no einsum, matmul, sort or fancy indexing, no complex numbers, and FP16 only on the way in and out.
-- files, sockets, processes, threads, the environment: there is no system below. A call of one ends the call as a fault. `fetch` and `lookup` say what the host
-  shall bring, where the policy grants it.
-- clocks: `time.time()` ends the call as a fault, too. A handler's answer depends on its input alone.
-- standard output: what is printed goes to the operator's log, at level debug. See `log`.
-- random numbers: `random` gives the same sequence in every call, its seed is in the component. Never make a secret with it.
-- late imports: every module is imported while the component is built. Import at the top of a file, not inside a function.
+Available:
+- CPython 3.14 with the pure Python part of its standard library.
+- C modules of the standard library, among others array, math, struct, json, re, zlib, hashlib,
+  decimal, datetime, csv and unicodedata.
+- Modules of pure Python beside handler.py, and in the virtual environment that is active when
+  the component is built.
+
+Not available, and how it shows:
+- numpy, or any other package with compiled parts: importing it fails the build. `Array` has
+  numpy's names for the operations that it supports. The tensor kit computes arrays of 256
+  elements and more, at about a nanosecond for an operation on an element.
+- Operations that the kit lacks (`map`, a loop over elements, `flat`): they run as plain Python,
+  at hundreds of nanoseconds and 1500 fuel an element.
+- In the kit: views (each operation makes a new array), einsum, matmul, sort, fancy indexing and
+  complex numbers. FP16 is converted on input and output.
+- Files, sockets, processes, threads and the environment: a call ends as a fault. `fetch` and
+  `lookup` request files and features from the host, if the policy grants it.
+- Clocks: `time.time()` ends the call as a fault. A handler's answer depends on its input alone.
+- Standard output: printed text goes to the operator's log, at level debug. See `log`.
+- Random numbers: `random` gives the same sequence in every call, because its seed is in the
+  component. Never make a secret with it.
+- Late imports: every module is imported while the component is built. Import at the top of a
+  file, not inside a function.
 - ssl, ctypes, lzma, bz2.
 """
 

@@ -1,8 +1,13 @@
-"""Arrays of numbers, with numpy's names for what they can do.
+"""Arrays of numbers, with numpy's names for the operations that they support.
 
-Elements lie row-major, in one flat buffer of Python's or in the tensor kit: while a call runs, what is done to arrays of 256 elements and more is done there, in
-Rust, and they stay there until `flat`, `tolist` or a single element is asked for. Small arrays, and all where there is no kit, are plain Python. Indexing and every method return a new array (numpy would give a view of some). Arithmetic broadcasts
-as numpy's does. A whole number that its type cannot hold raises OverflowError (numpy would wrap it); dividing by zero raises ZeroDivisionError.
+Elements are row-major, in one flat buffer of Python's or in the tensor kit. While a call runs,
+the kit (in Rust) computes arrays of 256 elements and more. They stay there until `flat`,
+`tolist` or a single element is read. Small arrays are plain Python, as are all arrays if there
+is no kit.
+
+Indexing and every method return a new array, where numpy sometimes returns a view. Arithmetic
+broadcasts as numpy's does. A whole number that does not fit its type raises OverflowError
+(numpy wraps it), and a division by zero raises ZeroDivisionError.
 """
 
 from __future__ import annotations
@@ -16,16 +21,18 @@ from typing import Any, Callable, Iterable, Iterator, Literal, Optional, Sequenc
 from . import kit
 
 DType = Literal["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64"]
-"""The element types that an array can have. FP16 and BF16 become FP32 on the way in, and may be asked for on the way out."""
+"""The element types of an array. FP16 and BF16 are converted to FP32 on input, and can be
+requested on output.
+"""
 
 Scalar = Union[bool, int, float]
 
 Operand = Union["Array", Scalar]
 
 Filter = Literal["nearest", "bilinear", "antialias"]
-"""How pixels are made of pixels; see `Array.resize`."""
+"""How an image is resampled; see `Array.resize`."""
 
-# Type code of the flat buffer, bytes an element.
+# Type code of the flat buffer, and bytes of an element.
 _TYPES: dict[str, tuple[str, int]] = {
     "BOOL": ("B", 1),
     "UINT8": ("B", 1),
@@ -42,24 +49,24 @@ _TYPES: dict[str, tuple[str, int]] = {
 
 
 def dtype_of(name: str) -> DType:
-    """A name as an array's type. Raises TypeError if arrays cannot have it."""
+    """Checks that a name is an element type of arrays. Raises TypeError if not."""
     if name not in _TYPES:
-        raise TypeError(f"no array is {name!r}")
+        raise TypeError(f"{name!r} is not an element type of arrays")
     return name  # type: ignore[return-value]
 
 
 def size_of(dtype: str) -> int:
-    """Bytes an element."""
+    """Bytes of an element."""
     return _TYPES[dtype_of(dtype)][1]
 
 
 def count_of(shape: Iterable[int]) -> int:
-    """Elements of a shape."""
+    """The number of elements of a shape."""
     return math.prod(shape)
 
 
 class Array:
-    """An array of numbers: `shape`, `dtype`, and `flat`, its elements row-major."""
+    """An array of numbers: `shape`, `dtype`, and `flat`, its elements in row-major order."""
 
     __slots__ = ("_flat", "_held", "shape", "dtype")
 
@@ -69,7 +76,7 @@ class Array:
     dtype: DType
 
     def __init__(self, values: Iterable[Scalar], shape: Sequence[int], dtype: DType = "FP32") -> None:
-        """An array of as many values as the shape has elements."""
+        """An array of values, as many as the shape has elements."""
         code = _TYPES[dtype_of(dtype)][0]
         flat = values if isinstance(values, _flat) and values.typecode == code else None
         if flat is None:
@@ -80,10 +87,10 @@ class Array:
 
     @classmethod
     def over(cls, data: bytes, shape: Sequence[int], dtype: DType) -> Array:
-        """An array whose elements are read where they lie; it cannot be written."""
+        """An array that borrows bytes. It is read-only."""
         made = cls.__new__(cls)
         code: Any = _TYPES[dtype_of(dtype)][0]
-        # Nothing cannot be cast.
+        # An empty memoryview cannot be cast.
         made._flat = memoryview(data).cast(code) if data else _flat(code)
         made._held, made.shape, made.dtype = None, tuple(shape), dtype
         if len(made._flat) != count_of(shape):
@@ -92,7 +99,7 @@ class Array:
 
     @classmethod
     def of_held(cls, held: Any, dtype: Optional[DType] = None, shape: Optional[Sequence[int]] = None) -> Array:
-        """An array that lies in the kit."""
+        """An array in the kit."""
         made = cls.__new__(cls)
         made._flat, made._held = None, held
         made.shape = tuple(held.shape() if shape is None else shape)
@@ -100,28 +107,28 @@ class Array:
         return made
 
     def in_kit(self) -> Any:
-        """The kit's handle of the array."""
+        """The kit's handle of the array. Copies the array to the kit if it is not there yet."""
         if self._held is not None:
             return self._held
         flat = self._flat
         if isinstance(flat, memoryview):
-            # What cannot be written stays what it is.
+            # A read-only buffer does not change, so the copy in the kit stays valid.
             self._held = kit.held(self.dtype, self.shape, flat.obj if isinstance(flat.obj, bytes) else flat.tobytes())
             return self._held
         return kit.held(self.dtype, self.shape, flat.tobytes())
 
     @property
     def flat(self) -> Any:
-        """The elements row-major, in a buffer of Python's."""
+        """The elements in row-major order, in a buffer of Python's."""
         if self._flat is None:
             self._flat = _flat(self._code, kit.asked(self._held.to_bytes, kit.datatype(self.dtype)))
-            # It may be written from now on.
+            # The caller may write to the buffer from now on.
             self._held = None
         return self._flat
 
     @property
     def is_large(self) -> bool:
-        """Whether the kit is worth the way to it: the array is large, or there already."""
+        """Whether the kit is faster: the array is large, or in the kit already."""
         return self._held is not None or count_of(self.shape) >= kit.LEAST
 
     @property
@@ -129,23 +136,23 @@ class Array:
         return kit.ready() and self.is_large
 
     def _asked(self, method: str, *arguments: Any) -> Array:
-        """What a method of the kit's array answers."""
+        """Calls a method of the kit's array that returns an array."""
         held = self.in_kit()
         return Array.of_held(kit.asked(getattr(held, method), *arguments))
 
     @property
     def ndim(self) -> int:
-        """How many dims it has."""
+        """The number of dimensions."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """How many elements it has."""
+        """The number of elements."""
         return count_of(self.shape)
 
     @property
     def T(self) -> Array:
-        """With its dims in reverse order."""
+        """The array with its dimensions reversed."""
         return self.transpose()
 
     def __len__(self) -> int:
@@ -161,13 +168,13 @@ class Array:
         return f"Array({shown}, shape={list(self.shape)}, dtype={self.dtype})"
 
     def item(self) -> Scalar:
-        """The one element of an array that has one."""
+        """The only element of an array with one element."""
         if self.size != 1:
             raise ValueError(f"{self.size} elements where one is asked for")
         return self._out(self.flat[0])
 
     def tolist(self) -> Any:
-        """Nested lists; a number if it has no dims."""
+        """The elements as nested lists, or as a number if the array has no dimensions."""
         if not self.shape:
             return self.item()
         values = [bool(value) for value in self.flat] if self.dtype == "BOOL" else list(self.flat)
@@ -177,27 +184,29 @@ class Array:
         return values
 
     def tobytes(self) -> bytes:
-        """The elements as a tensor has them."""
+        """The elements as the bytes of a tensor."""
         if self._flat is None:
             return bytes(kit.asked(self._held.to_bytes, kit.datatype(self.dtype)))
         return bytes(self._flat.tobytes())
 
     def copy(self) -> Array:
-        """The same elements, to be written."""
+        """A copy that can be written."""
         return Array(_flat(self._code, self.tobytes()), self.shape, self.dtype)
 
     def astype(self, dtype: DType) -> Array:
-        """The same numbers as another type; floats lose what is behind the point, and raise OverflowError if they do not fit."""
+        """Converts to another type. Floats are truncated to integers. A number that does not fit
+        raises OverflowError.
+        """
         if self._at_kit:
             return self._asked("cast", kit.datatype(dtype_of(dtype)))
         return self.copy() if dtype == self.dtype else Array(self.flat, self.shape, dtype)
 
     def map(self, function: Callable[[Any], Scalar], dtype: Optional[DType] = None) -> Array:
-        """A function of each element: `a.map(math.exp)`."""
+        """Applies a function to each element: `a.map(math.exp)`."""
         return Array(map(function, self.flat), self.shape, dtype or self.dtype)
 
     def reshape(self, *shape: Any) -> Array:
-        """The same elements in other dims, one of which may be -1."""
+        """The same elements in another shape. One dimension may be -1."""
         dims = list(shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
         if dims.count(-1) == 1:
             known = count_of(dim for dim in dims if dim != -1)
@@ -210,10 +219,10 @@ class Array:
         return Array(made.flat, dims, self.dtype)
 
     def transpose(self, *axes: int) -> Array:
-        """With its dims in another order: `planes = image.transpose(2, 0, 1)`."""
+        """Permutes the dimensions: `planes = image.transpose(2, 0, 1)`."""
         order = axes or tuple(reversed(range(self.ndim)))
         if sorted(order) != list(range(self.ndim)):
-            raise ValueError(f"{order} is no order of {self.ndim} dims")
+            raise ValueError(f"{order} is not a permutation of {self.ndim} dims")
         if self._at_kit:
             return self._asked("transpose", list(order))
         steps = _steps(self.shape)
@@ -236,31 +245,31 @@ class Array:
             self.flat[place] = bool(each) if self.dtype == "BOOL" else _cast1(each, self.dtype)
 
     def sum(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
-        """The sum, over all or along an axis."""
+        """The sum over all elements or along an axis."""
         return self._reduce("SUM", sum, self.dtype if self._float else "INT64", axis, keepdims)
 
     def mean(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
-        """The mean, over all or along an axis."""
+        """The mean over all elements or along an axis."""
         return self._reduce("MEAN", lambda values: sum(values) / len(values), self.dtype if self._float else "FP64", axis, keepdims)
 
     def min(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
-        """The least, over all or along an axis."""
+        """The minimum over all elements or along an axis."""
         return self._reduce("MINIMUM", min, self.dtype, axis, keepdims)
 
     def max(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
-        """The greatest, over all or along an axis."""
+        """The maximum over all elements or along an axis."""
         return self._reduce("MAXIMUM", max, self.dtype, axis, keepdims)
 
     def argmax(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
-        """Where the first of the greatest is, over all or along an axis."""
+        """The index of the first maximum, over all elements or along an axis."""
         return self._reduce("ARGMAX", lambda values: values.index(max(values)), "INT64", axis, keepdims)
 
     def argmin(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
-        """Where the first of the least is, over all or along an axis."""
+        """The index of the first minimum, over all elements or along an axis."""
         return self._reduce("ARGMIN", lambda values: values.index(min(values)), "INT64", axis, keepdims)
 
     def clip(self, low: Scalar, high: Scalar) -> Array:
-        """Each element, but at least `low` and at most `high`."""
+        """Limits each element to at least `low` and at most `high`."""
         if self._at_kit:
             return self._asked("clip", low, high)
         return self.map(lambda value: low if value < low else high if value > high else value)
@@ -270,11 +279,13 @@ class Array:
         return self._function("EXP", math.exp)
 
     def log(self) -> Array:
-        """The natural logarithm of each element. In plain Python what has none raises ValueError; in the kit it is -inf or NaN."""
+        """The natural logarithm of each element. An invalid argument raises ValueError in plain
+        Python, and gives -inf or NaN in the kit.
+        """
         return self._function("LOG", math.log)
 
     def sqrt(self) -> Array:
-        """The square root of each element, as `log` where there is none."""
+        """The square root of each element. Invalid arguments behave as in `log`."""
         return self._function("SQRT", math.sqrt)
 
     def tanh(self) -> Array:
@@ -286,44 +297,51 @@ class Array:
         return self._function("SIGMOID", lambda value: 1 / (1 + math.exp(-value)))
 
     def round(self) -> Array:
-        """The nearest whole number of each element, halves to even, as a float."""
+        """Rounds each element to the nearest whole number, halves to even. The type stays a float.
+        """
         return self._function("ROUND", lambda value: float(round(value)))
 
     def softmax(self, axis: int = -1) -> Array:
-        """exp(x) over the sum of exp(x) along an axis."""
+        """The softmax along an axis."""
         return self._kits("softmax", range(self.ndim)[axis])
 
     def topk(self, k: int) -> tuple[Array, Array]:
-        """The greatest `k` of the last axis in descending order, and their indices as INT64."""
+        """The `k` greatest of the last axis in descending order, and their indices as INT64."""
         kit.needed("topk")
         values, places = kit.asked(self.in_kit().top_k, k)
         return Array.of_held(values), Array.of_held(places)
 
     def take(self, indices: Union[Array, Sequence[int]], axis: int = 0) -> Array:
-        """The indices of an axis that are listed, in that order."""
+        """Selects indices of an axis, in the given order."""
         listed = indices.flat if isinstance(indices, Array) else indices
         dim = self.shape[axis]
         return self._kits("gather", range(self.ndim)[axis], [range(dim)[index] for index in listed])
 
     def pad(self, widths: Sequence[tuple[int, int]], value: Scalar = 0) -> Array:
-        """More elements before and after those of each axis: `image.pad([(2, 2), (0, 1), (0, 0)])`."""
+        """Adds elements before and after each axis: `image.pad([(2, 2), (0, 1), (0, 0)])`."""
         return self._kits("pad", [before for before, _ in widths], [after for _, after in widths], value)
 
     def fit(self, length: int, value: Scalar = 0, axis: int = -1) -> Array:
-        """An axis cut or padded to a length, at its end."""
+        """Truncates or pads an axis to a length, at its end."""
         return self._kits("fit", range(self.ndim)[axis], length, value)
 
     def resize(self, height: int, width: int, filter: Filter = "bilinear", layout: Literal["HWC", "CHW"] = "HWC") -> Array:
-        """Another size for an image, UINT8 or FP32: [height, width], or with `layout` HWC […, height, width, channels], or with CHW […, height, width].
+        """Resizes an image, UINT8 or FP32.
 
-        Half-pixel centres. `bilinear` is torch's (align_corners=False, antialias=False), `antialias` is Pillow's BILINEAR, `nearest` is Pillow's NEAREST.
+        `layout` HWC is [height, width] or […, height, width, channels]; CHW is […, height,
+        width]. Pixel centres are at halves. `bilinear` is torch's (align_corners=False,
+        antialias=False), `antialias` is Pillow's BILINEAR, `nearest` is Pillow's NEAREST.
         """
         axis = self.ndim - (3 if layout == "HWC" and self.ndim > 2 else 2)
         kit.needed("resize")
         return self._kits("resize", axis, height, width, kit.case("Filter", filter.upper()))
 
     def planes(self, mean: Sequence[float], std: Sequence[float], scale: float = 1 / 255) -> Array:
-        """Pixels to planes: […, height, width, channels] to FP32 […, channels, height, width], each channel (x × scale - mean) / std, in one pass."""
+        """Converts pixels to planes in one pass, with (x × scale - mean) / std for each channel.
+
+        The shape changes from […, height, width, channels] to FP32 […, channels, height,
+        width].
+        """
         return self._kits("planes", scale, list(mean), list(std))
 
     def __neg__(self) -> Array:
@@ -410,7 +428,7 @@ class Array:
         return bool(value) if self.dtype == "BOOL" else value
 
     def _kits(self, method: str, *arguments: Any) -> Array:
-        """What only the kit can do, however small the array is."""
+        """Calls a method that only the kit has, however small the array is."""
         kit.needed(method)
         return self._asked(method, *arguments)
 
@@ -420,7 +438,7 @@ class Array:
         return self.map(function, self.dtype if self._float else "FP64")
 
     def _part(self, key: Any) -> Any:
-        """An item or a slice of what lies in the kit."""
+        """An element or a slice of an array in the kit."""
         spans, shape = [], []
         for each, dim in zip(self._keys(key), self.shape):
             if isinstance(each, slice):
@@ -449,7 +467,7 @@ class Array:
         return Array(_flat(self._code, [flat[place] for place in _offsets(places)]), shape, self.dtype)
 
     def _places(self, key: Any) -> tuple[list[Sequence[int]], list[int]]:
-        """The offsets that each axis contributes, and the dims that are left."""
+        """The offsets that each axis contributes, and the remaining dimensions."""
         places: list[Sequence[int]] = []
         shape = []
         for each, dim, step in zip(self._keys(key), self.shape, _steps(self.shape)):
@@ -462,7 +480,7 @@ class Array:
         return places, shape
 
     def _spread(self, shape: tuple[int, ...]) -> Iterable[Scalar]:
-        """The elements, repeated as broadcasting to a shape repeats them."""
+        """The elements, repeated by broadcasting to a shape."""
         flat: Sequence[Scalar] = self.flat
         if shape == self.shape:
             return flat
@@ -512,7 +530,7 @@ def array(values: Any, dtype: DType = "FP32") -> Array:
 
 
 def full(shape: Sequence[int], value: Scalar, dtype: DType = "FP32") -> Array:
-    """An array of one number."""
+    """An array with the same number in each element."""
     code = _TYPES[dtype_of(dtype)][0]
     return Array(_flat(code, [_cast1(value, dtype)]) * count_of(shape), shape, dtype)
 
@@ -523,12 +541,12 @@ def zeros(shape: Sequence[int], dtype: DType = "FP32") -> Array:
 
 
 def stack(arrays: Sequence[Array]) -> Array:
-    """Arrays of one shape as the rows of a new first dim."""
+    """Joins arrays of one shape along a new first dimension."""
     return concatenate([each.reshape(1, *each.shape) for each in arrays])
 
 
 def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
-    """Arrays one after the other along an axis; the other dims must agree, and so must the types."""
+    """Joins arrays along an axis. The other dimensions and the types must be equal."""
     if not arrays:
         raise ValueError("nothing to concatenate")
     first = arrays[0]
@@ -539,7 +557,7 @@ def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
     for each in arrays[1:]:
         around = each.shape[:axis] + (first.shape[axis],) + each.shape[axis + 1 :]
         if around != first.shape or each.dtype != first.dtype or each.ndim != first.ndim:
-            raise ValueError(f"{each.dtype} {list(each.shape)} does not go on {first.dtype} {list(first.shape)}")
+            raise ValueError(f"cannot join {first.dtype} {list(first.shape)} and {each.dtype} {list(each.shape)}")
         shape[axis] += each.shape[axis]
     if kit.ready() and any(each.is_large for each in arrays):
         return Array.of_held(kit.joined([each.in_kit() for each in arrays], axis))
@@ -552,17 +570,17 @@ def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
 
 
 def _steps(shape: Sequence[int]) -> tuple[int, ...]:
-    """Elements from one index of each axis to the next."""
+    """The distance in elements from one index of each axis to the next."""
     return tuple(count_of(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _every(dim: int, step: int) -> Sequence[int]:
-    """What each index of an axis adds to where an element lies."""
+    """The offset that each index of an axis contributes."""
     return [index * step for index in range(dim)]
 
 
 def _offsets(places: Sequence[Sequence[int]]) -> list[int]:
-    """Where the elements lie, row-major, of the offsets that each axis contributes."""
+    """The offsets of elements in row-major order, from the offsets that each axis contributes."""
     found = [0]
     for axis in places:
         found = [start + place for start in found for place in axis]
@@ -578,7 +596,7 @@ def _cast1(value: Scalar, dtype: str) -> Scalar:
 
 
 def _shape(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    """The dims that two arrays broadcast to."""
+    """The shape that two arrays broadcast to."""
     if one == other:
         return one
     length = max(len(one), len(other))
@@ -592,7 +610,7 @@ def _shape(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _common(one: DType, other: DType) -> DType:
-    """The type of what two arrays make, by numpy's rules."""
+    """The type that two arrays promote to, by numpy's rules."""
     if one == other:
         return one
     if "BOOL" in (one, other):
@@ -615,7 +633,9 @@ def _common(one: DType, other: DType) -> DType:
 
 
 def _of_scalar(dtype: DType, scalar: Scalar) -> DType:
-    """The type of what an array and a Python number make: the array's, unless the number is of a higher kind."""
+    """The type that an array and a Python number promote to: the array's, unless the number is of
+    a higher kind.
+    """
     if isinstance(scalar, bool) or dtype in ("FP32", "FP64"):
         return dtype
     if isinstance(scalar, float):
@@ -624,7 +644,7 @@ def _of_scalar(dtype: DType, scalar: Scalar) -> DType:
 
 
 def _binary(function: Callable[[Any, Any], Any], one: Operand, other: Operand, result: Optional[DType] = None, divides: bool = False) -> Array:
-    """An operator on two operands of which one is an array at least."""
+    """Applies an operator to two operands, at least one of them an array."""
     found = _at_kit(function, one, other)
     if found is not None:
         return found
@@ -645,11 +665,11 @@ def _binary(function: Callable[[Any, Any], Any], one: Operand, other: Operand, r
 
 
 def _rounded(dtype: DType, scalar: Scalar) -> Scalar:
-    """A number as numpy takes it beside singles: a single itself."""
+    """Rounds a number to single precision, as numpy does with a number beside singles."""
     return _flat("f", [scalar])[0] if dtype == "FP32" and isinstance(scalar, float) else scalar
 
 
-# What the kit calls an operator.
+# The kit's names of the operators.
 _OPERATORS: dict[Any, str] = {
     operator.add: "ADD",
     operator.sub: "SUBTRACT",
@@ -666,12 +686,12 @@ _OPERATORS: dict[Any, str] = {
     operator.ne: "NOT_EQUAL",
 }
 
-# Whole numbers that a double holds.
+# Whole numbers up to this are exact in double precision.
 _EXACT = 1 << 53
 
 
 def _at_kit(function: Callable[[Any, Any], Any], one: Operand, other: Operand) -> Optional[Array]:
-    """An operator as the kit does it, if it is worth the way to it."""
+    """Applies an operator in the kit, if that is faster."""
     if not kit.ready() or not any(isinstance(each, Array) and each.is_large for each in (one, other)):
         return None
     name = kit.case("Operator", _OPERATORS[function])

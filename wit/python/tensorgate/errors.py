@@ -1,4 +1,4 @@
-"""The two ways in which a handler fails."""
+"""The two kinds of failure of a handler."""
 
 
 class BadInput(Exception):
@@ -6,4 +6,6 @@ class BadInput(Exception):
 
 
 class Fault(Exception):
-    """The handler failed: the caller gets 500. The text goes to the log. Any other exception is one too, with its traceback."""
+    """The handler failed: the caller gets 500. The text goes to the log. Any other exception is a
+    fault too, and is logged with its traceback.
+    """

@@ -1,5 +1,8 @@
-"""What every handler can ask of its host: its configuration, and a line in the log. Where there is no host, in a unit test, the
-configuration is what `testing.set_config` says, and lines go to standard error. `reach.py` has what a policy may grant beside."""
+"""The host's functions for every handler: its configuration, and the log.
+
+In a unit test there is no host: `testing.set_config` sets the configuration, and lines go to
+standard error. `reach.py` has the functions that a policy may grant.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +20,33 @@ _set: dict[str, str] = {}
 
 
 def config(key: str) -> Optional[str]:
-    """What the policy's `config:` of this handler says of a key, or None if it does not set it."""
+    """The value of a key in the policy's `config:` of this handler, or None if it is not set."""
     return _set.get(key) if _config is None else _config.get(key)
 
 
 class log:
-    """Lines for the operator's log, under the request's id. Past a bound they are dropped and counted, never an error."""
+    """The operator's log. Lines over the host's bound are dropped and counted, which is never an
+    error.
+    """
 
     @staticmethod
     def debug(message: str) -> None:
-        """A line for the author."""
+        """Writes details for the handler's author."""
         _write("DEBUG", message)
 
     @staticmethod
     def info(message: str) -> None:
-        """A line worth knowing."""
+        """Writes a line about normal operation."""
         _write("INFO", message)
 
     @staticmethod
     def warn(message: str) -> None:
-        """A line worth a look."""
+        """Writes a line about something unexpected."""
         _write("WARN", message)
 
     @staticmethod
     def error(message: str) -> None:
-        """A line worth waking somebody."""
+        """Writes an error that an operator should act on."""
         _write("ERROR", message)
 
 

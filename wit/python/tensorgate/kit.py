@@ -1,7 +1,9 @@
-"""The tensor kit: array work in Rust, inside the same component. `tensorgate handler build` puts it there; `Array` goes to it by itself.
+"""The tensor kit: array operations in Rust, inside the same component.
 
-It is there while a call runs. It is not while modules are imported, which happens as the component is built, and not in a unit test: arrays work
-there all the same, in plain Python, but what only the kit can do raises RuntimeError.
+`tensorgate handler build` adds it, and `Array` uses it automatically. It is available while a
+call runs. It is not available while modules are imported, which happens when the component is
+built, nor in a unit test. There arrays are computed in plain Python, and operations that only
+the kit has raise RuntimeError.
 """
 
 from __future__ import annotations
@@ -21,26 +23,26 @@ except ImportError:
 
 
 LEAST = 256
-"""Elements from which on the kit is worth the way to it."""
+"""The fewest elements for which the kit is faster than plain Python."""
 
 _ready = False
 
 
 def start() -> None:
-    """A call has begun."""
+    """Marks the start of a call."""
     global _ready
     _ready = _arrays is not None
 
 
 def ready() -> bool:
-    """Whether the kit can be asked."""
+    """Whether the kit can be called."""
     return _ready
 
 
 def needed(what: str) -> None:
-    """Raises RuntimeError where there is no kit."""
+    """Raises RuntimeError if there is no kit."""
     if not _ready:
-        raise RuntimeError(f"{what} is the tensor kit's: it works while a call runs in a component, as in `tensorgate handler test`")
+        raise RuntimeError(f"{what} needs the tensor kit, which is available while a call runs in a component, as in `tensorgate handler test`")
 
 
 def datatype(name: str) -> Any:
@@ -54,17 +56,17 @@ def case(of: str, name: str) -> Any:
 
 
 def span(start: int, count: int, step: int) -> Any:
-    """Some of an axis."""
+    """A range of an axis."""
     return _arrays.Span(start, count, step)
 
 
 def held(name: str, shape: Any, data: bytes) -> Any:
-    """An array in the kit."""
+    """Copies an array to the kit."""
     return asked(_arrays.Array.from_bytes, _arrays.Datatype[name], list(shape), data)
 
 
 def joined(arrays: Any, axis: int) -> Any:
-    """Arrays of the kit one after the other."""
+    """Joins arrays in the kit along an axis."""
     return asked(_arrays.Array.concat, arrays, axis)
 
 
@@ -79,7 +81,7 @@ def wav(data: bytes, max_frames: int) -> Any:
 
 
 def asked(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Asks the kit; what it refuses is raised as what plain Python raises."""
+    """Calls the kit. A failure is raised as the exception that plain Python raises."""
     try:
         return function(*arguments)
     except _Err as error:

@@ -1,4 +1,6 @@
-"""Images, sounds, boxes and token lists. All but `pad_tokens` is the tensor kit's: see `kit.py` for when that is there."""
+"""Images, sounds, boxes and token lists. All functions but `pad_tokens` need the tensor kit; see
+`kit.py` for when it is available.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +11,31 @@ from .array import Array
 
 
 def decode_image(data: bytes, channels: Literal["GRAY", "RGB", "RGBA"] = "RGB", max_pixels: int = 1 << 24) -> Array:
-    """A PNG's or a JPEG's pixels, UINT8 [height, width, channels]; Pillow's `convert("RGB")` makes the same of a PNG, of a JPEG nearly.
+    """Decodes a PNG or a JPEG to pixels, UINT8 [height, width, channels].
 
-    Raises BadInput for what is neither, is damaged, or says that it has more than `max_pixels`: nothing is unpacked then.
+    For a PNG the pixels are those of Pillow's `convert("RGB")`; for a JPEG they are nearly the
+    same. Raises BadInput for other formats, damaged files, and files whose header states more
+    than `max_pixels`. Those are rejected before they are decoded.
     """
     kit.needed("decode_image")
     return Array.of_held(kit.image(data, channels, max_pixels))
 
 
 def decode_wav(data: bytes, max_frames: int = 1 << 22) -> tuple[Array, int]:
-    """A WAV's samples, FP32 [frames, channels] from -1 to 1, and its frames a second. Raises as `decode_image` does."""
+    """Decodes a WAV to samples, FP32 [frames, channels] from -1 to 1, and its frame rate. Raises
+    BadInput as `decode_image` does.
+    """
     kit.needed("decode_wav")
     samples, rate = kit.wav(data, max_frames)
     return Array.of_held(samples), rate
 
 
 def nms(boxes: Array, scores: Array, overlap: float, classes: Optional[Array] = None, least: float = 0.0, limit: int = 300) -> Array:
-    """Which of the boxes FP32 [n, 4] (x1, y1, x2, y2) stay, best first, at most `limit`: INT64 indices, for `take`.
+    """Non-maximum suppression of boxes FP32 [n, 4] (x1, y1, x2, y2).
 
-    A box goes if its score, FP32 [n], is below `least`, or if a better one of its class covers it by more than `overlap` (intersection over union).
+    Returns the INT64 indices of the boxes to keep, best first, at most `limit`, for `take`. A
+    box is removed if its score, FP32 [n], is below `least`, or if its intersection over union
+    with a better box of its class exceeds `overlap`.
     """
     kit.needed("nms")
     return Array.of_held(
@@ -36,7 +44,9 @@ def nms(boxes: Array, scores: Array, overlap: float, classes: Optional[Array] = 
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], length: int, value: int = 0) -> tuple[Array, Array]:
-    """Token lists cut or padded to one length: INT64 [rows, length], and INT64 of the same shape that is 1 where a token is."""
+    """Truncates or pads token lists to one length: INT64 [rows, length], and an attention mask of
+    the same shape with 1 for each token.
+    """
     tokens: list[int] = []
     there: list[int] = []
     for row in rows:

@@ -1,11 +1,13 @@
-"""What the host brings from elsewhere, if the policy grants it: files (`fetch:`) and features (`lookups:`).
+"""Files and features that the host fetches, if the policy grants it (`fetch:`, `lookups:`).
 
-A handler has no network and never waits. It says what it wants; where that is not at hand yet the call ends there, the host brings it, and a fresh instance
-runs the call again from its beginning. A handler cannot tell, but its fuel and time are those of all runs together: ask for all files in one call, as early as
-it can be said which, before anything that costs.
+A handler has no network and never waits. When a file or a feature is not available yet, the
+host ends the call, fetches it, and runs the call again from its beginning in a fresh instance.
+A handler cannot observe that, but its fuel and time limits cover all runs together. Request all
+files in one call, as early as possible and before expensive work.
 
-`tensorgate handler build` gives a component these interfaces if its handler.yaml has a `fetch:` or `lookups:`, and a host loads such a component only where its
-policy has one, too. Where there is no host, in a unit test, there is what `testing.set_file` and `testing.set_feature` say.
+`tensorgate handler build` adds these interfaces to a component if its handler.yaml has `fetch:`
+or `lookups:`. A host loads such a component only if its policy has the section too. In a unit
+test there is no host: `testing.set_file` and `testing.set_feature` set the answers.
 """
 
 from __future__ import annotations
@@ -34,12 +36,21 @@ except ImportError:
 
 
 Why = Literal["refused", "unavailable", "timeout", "too-large", "wrong-type", "not-found"]
-"""Why something was not brought: the policy does not let it be asked for or reached; nobody answers there, or not as who they should be; it took too long; it is
-larger than it may be; it is of no type that the policy lists; the server has nothing, or nothing for us."""
+"""Why a request for a file or feature failed.
+
+- refused: the policy does not allow it, or the address that it resolves to.
+- unavailable: the server could not be reached, or could not prove its identity.
+- timeout: it took too long.
+- too-large: it is larger than the policy allows.
+- wrong-type: the policy does not list its type.
+- not-found: the server does not have it, or denies access to it.
+"""
 
 
 class Missing(Exception):
-    """Something was not brought, and `why`. One that a handler lets pass is a fault: whose fault it is, is for the handler to say."""
+    """A file or feature is not available, and `why`. The handler must handle it: an uncaught one
+    is a fault.
+    """
 
     why: Why
 
@@ -50,7 +61,9 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class File:
-    """A fetched file: its media type, one that the policy lists, and its bytes, at most the policy's `max_bytes`. Nothing has looked at them."""
+    """A fetched file: its media type, which the policy lists, and its bytes, at most the policy's
+    `max_bytes`. They have not been validated.
+    """
 
     content_type: str
     data: bytes
@@ -61,9 +74,9 @@ _features: dict[tuple[str, str, str], float] = {}
 
 
 def fetch(urls: Sequence[str]) -> list[Union[File, Missing]]:
-    """The files at these `https` URLs, one for each: a `File`, or a `Missing` that says why there is none.
+    """Fetches `https` URLs: for each a `File`, or a `Missing` with the reason.
 
-    More than the policy's `max_requests` in all ends the call as a fault.
+    More files than the policy's `max_requests`, over the whole call, end it as a fault.
     """
     urls = _texts("URLs", urls)
     if _fetch is not None:
@@ -73,9 +86,11 @@ def fetch(urls: Sequence[str]) -> list[Union[File, Missing]]:
 
 
 def lookup(name: str, features: Sequence[str], keys: Sequence[str]) -> dict[str, list[Optional[float]]]:
-    """Each feature's values from the policy's lookup of that name, in the keys' order: None where the service has none.
+    """Looks up features for keys in a lookup of the policy: by feature, the values in the order of
+    the keys, None where the service has no value.
 
-    Raises Missing where nothing came. A lookup that the policy does not name, and more than its `max_requests`, end the call as a fault.
+    Raises Missing if the lookup failed. An unknown lookup, or more lookups than its
+    `max_requests`, end the call as a fault.
     """
     features, keys = _texts("features", features), _texts("keys", keys)
     if _lookup is None:
@@ -107,6 +122,6 @@ def _texts(what: str, given: Sequence[str]) -> list[str]:
 
 
 def _granted(field: str) -> None:
-    """In a component without the interface there is nobody to ask."""
+    """Raises RuntimeError in a component that was built without the interface."""
     if _host is not None:
         raise RuntimeError(f"this component was built without a `{field}:` in its handler.yaml")

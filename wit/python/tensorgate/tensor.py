@@ -1,4 +1,4 @@
-"""What a handler gets and gives: tensors, bodies, and the two ways to fail."""
+"""The input and output of a handler: tensors and request bodies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ Datatype = Literal[
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: its name in the contract, its datatype, its dims, and its elements row-major and little-endian."""
+    """A tensor: its name in the contract, datatype, shape, and elements, row-major and
+    little-endian.
+    """
 
     name: str
     datatype: Datatype
@@ -44,9 +46,10 @@ class Tensor:
     data: bytes
 
     def array(self, dtype: Optional[Datatype] = None) -> Array:
-        """The elements as an array: read in place, and read-only. FP16 and BF16 are copied, into FP32.
+        """The elements as a read-only array, without a copy. FP16 and BF16 are converted to FP32.
 
-        Raises BadInput if `dtype` is given and is not the tensor's, if the tensor is BYTES, or if its data does not fit its shape.
+        Raises BadInput if the tensor is BYTES, if `dtype` is given and is not the tensor's, or
+        if the data does not fit the shape.
         """
         if dtype is not None and self.datatype != dtype:
             raise BadInput(f"tensor {self.name!r} is {self.datatype}, not {dtype}")
@@ -66,7 +69,9 @@ class Tensor:
         return Array.over(self.data, self.shape, dtype_of(self.datatype))
 
     def items(self) -> list[bytes]:
-        """The items of a BYTES tensor, row-major. Raises BadInput if it is none, or its lengths do not fit its data and shape."""
+        """The items of a BYTES tensor. Raises BadInput for other tensors, and if the lengths do
+        not fit its data and shape.
+        """
         if self.datatype != "BYTES":
             raise BadInput(f"tensor {self.name!r} is {self.datatype}, not BYTES")
         items, at = [], 0
@@ -80,7 +85,9 @@ class Tensor:
 
     @classmethod
     def of(cls, name: str, array: Array, datatype: Optional[Datatype] = None) -> Tensor:
-        """A tensor of an array, its elements copied once; as FP16 or BF16 if `datatype` says so, else as the array's own."""
+        """A tensor with a copy of an array's elements, of the array's type, or of FP16 or BF16 if
+        `datatype` is given.
+        """
         held = array.in_kit() if kit.ready() and array.is_large else None
         if held is not None and (datatype is None or datatype == array.dtype or array.dtype == "FP32" and datatype in ("FP16", "BF16")):
             data = kit.asked(held.to_bytes, kit.datatype(datatype or array.dtype))
@@ -91,12 +98,12 @@ class Tensor:
         elif datatype is None or datatype == array.dtype:
             data = array.tobytes()
         else:
-            raise Fault(f"an array of {array.dtype} is no {datatype}: see Array.astype")
+            raise Fault(f"an array of {array.dtype} is not {datatype}: see Array.astype")
         return cls(name, datatype or array.dtype, array.shape, data)
 
     @classmethod
     def of_items(cls, name: str, items: Iterable[Union[bytes, str]], shape: Optional[Sequence[int]] = None) -> Tensor:
-        """A BYTES tensor of byte strings or texts; of one dim unless `shape` says otherwise."""
+        """A BYTES tensor of byte strings or texts, with one dimension unless `shape` is given."""
         encoded = [item.encode() if isinstance(item, str) else bytes(item) for item in items]
         dims = (len(encoded),) if shape is None else tuple(shape)
         if count_of(dims) != len(encoded):
@@ -106,18 +113,18 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Raw:
-    """A request body that the policy's `accepts: {raw: …}` lets through as it is."""
+    """A request body that the policy admits unparsed (`accepts: {raw: …}`)."""
 
     content_type: str
     data: bytes
 
 
 Payload = Union[list[Tensor], Raw]
-"""What a preprocess handler gets."""
+"""The input of a preprocess handler."""
 
 
 def _brain(bits: int) -> int:
-    """The upper half of a single, rounded to even; a NaN stays one."""
+    """The upper half of a single-precision float, rounded to even. A NaN stays a NaN."""
     if bits & 0x7FFFFFFF > 0x7F800000:
         return bits >> 16 | 0x40
     return min(bits + 0x7FFF + (bits >> 16 & 1), 0xFFFFFFFF) >> 16

@@ -1,4 +1,4 @@
-"""Stands in for the host where there is none, so that a handler can be tested by any test runner."""
+"""A replacement for the host, so that any test runner can test a handler."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from . import host, reach
 
 
 def set_config(**entries: str) -> None:
-    """Sets what `config` answers, in place of what it answered before."""
+    """Sets what `config` returns, in place of all earlier entries."""
     host._set.clear()
     host._set.update(entries)
 
 
 def set_file(url: str, content_type: str, data: bytes) -> None:
-    """Puts a file where `fetch` finds it. Any other is a `Missing` that says "not-found"."""
+    """Sets a file that `fetch` finds. All others are a `Missing` with "not-found"."""
     reach._files[url] = reach.File(content_type, bytes(data))
 
 
 def set_feature(lookup: str, feature: str, key: str, value: float) -> None:
-    """Gives a key's feature a value, which `lookup` finds. Any other has none."""
+    """Sets the value of a feature for a key, which `lookup` finds. All others have none."""
     reach._features[lookup, feature, key] = float(value)

@@ -1,8 +1,12 @@
-// After the model: `probabilities` FP32 [n, classes] to `label` INT64 [n], the class that scores highest, and `confidence` FP32 [n], its score.
+// After the model: from `probabilities` FP32 [n, classes] to `label` INT64 [n] and `confidence`
+// FP32 [n], the class with the highest score and that score.
 import { NdArray } from "./kit.js";
 import { Fault } from "./tensorgate.js";
 
-/** @param {import("./tensorgate.js").Tensor[]} outputs @returns {import("./tensorgate.js").Tensor[]} */
+/**
+ * @param {import("./tensorgate.js").Tensor[]} outputs
+ * @returns {import("./tensorgate.js").Tensor[]}
+ */
 export function postprocess(outputs) {
   if (outputs.length !== 1) throw new Fault("expected one tensor");
   if (outputs[0].shape.length !== 2) throw new Fault("expected [n, classes]");

@@ -1,4 +1,6 @@
-"""After the model: `probabilities` FP32 [n, classes] to `label` INT64 [n], the class that scores highest, and `confidence` FP32 [n], its score."""
+"""After the model: from `probabilities` FP32 [n, classes] to `label` INT64 [n] and `confidence`
+FP32 [n], the class with the highest score and that score.
+"""
 
 from tensorgate import Fault, Tensor
 

@@ -1,4 +1,6 @@
-"""Before the model: `image` FP32 of any shape, each element less `mean` and times `scale`, as the configuration says."""
+"""Before the model: subtracts `mean` from each element of `image` (FP32, any shape) and multiplies
+by `scale`. Both are set in the configuration.
+"""
 
 from tensorgate import BadInput, Fault, Payload, Raw, Tensor, config
 
@@ -9,14 +11,14 @@ def preprocess(input: Payload) -> list[Tensor]:
     if len(input) != 1:
         raise BadInput("expected one tensor")
     pixels = input[0].array("FP32")
-    # Of large arrays each operation is one pass of the tensor kit's: elements never become Python's numbers.
+    # Large arrays are computed in the tensor kit: the elements never become Python numbers.
     return [Tensor.of("image", (pixels - number("mean", 0.0)) * number("scale", 1.0))]
 
 
 def number(key: str, otherwise: float) -> float:
-    """A number of the configuration, or what counts where it is not set."""
+    """A number of the configuration, or the default if it is not set."""
     text = config(key)
     try:
         return otherwise if text is None else float(text)
     except ValueError:
-        raise Fault(f"config {key}: {text!r} is no number") from None
+        raise Fault(f"config {key}: {text!r} is not a number") from None

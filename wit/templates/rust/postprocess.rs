@@ -1,4 +1,5 @@
-//! After the model: `probabilities` FP32 [n, classes] to `label` INT64 [n], the class that scores highest, and `confidence` FP32 [n], its score.
+//! After the model: from `probabilities` FP32 [n, classes] to `label` INT64 [n] and `confidence`
+//! FP32 [n], the class with the highest score and that score.
 
 use tensorgate_handler::{Error, Postprocess, Tensor, export_postprocess};
 
@@ -41,7 +42,7 @@ impl Postprocess for Handler {
 
 export_postprocess!(Handler);
 
-/// The first of the highest scores, and where it stands.
+/// The index of the first of the highest scores, and that score.
 fn best(row: &[f32]) -> (i64, f32) {
     let mut found = (0, f32::NEG_INFINITY);
     for (label, score) in (0_i64..).zip(row) {

@@ -1,4 +1,5 @@
-//! Before the model: `image` FP32 of any shape, each element less `mean` and times `scale`, as the configuration says.
+//! Before the model: subtracts `mean` from each element of `image` (FP32, any shape) and multiplies
+//! by `scale`. Both are set in the configuration.
 
 use tensorgate_handler::{Error, Payload, Preprocess, Tensor, config, export_preprocess};
 
@@ -21,12 +22,12 @@ impl Preprocess for Handler {
 
 export_preprocess!(Handler);
 
-/// A number of the configuration, or what counts where it is not set.
+/// A number of the configuration, or the default if it is not set.
 fn number(key: &str, otherwise: f32) -> Result<f32, Error> {
     match config(key) {
         Some(text) => text
             .parse()
-            .map_err(|_| Error::fault(format!("config {key}: {text:?} is no number"))),
+            .map_err(|_| Error::fault(format!("config {key}: {text:?} is not a number"))),
         None => Ok(otherwise),
     }
 }

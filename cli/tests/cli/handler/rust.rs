@@ -21,7 +21,7 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
     project.edit("cases/two-tensors.json", "bad-input", "trap");
     let fault = project.fault("two-tensors").unwrap();
     assert!(fault.contains("another refusal"), "{fault}");
-    project.edit("cases/no-number.json", "is no number", "is a number");
+    project.edit("cases/no-number.json", "is not a number", "is a number");
     let fault = project.fault("no-number").unwrap();
     assert!(fault.contains("does not contain"), "{fault}");
     // The limits of the manifest hold, as a policy's would.

@@ -1,4 +1,4 @@
-//! Bodies that two readers could read in two ways, that unfold, or that say more than a tensor.
+//! Bodies that are ambiguous, that expand when decompressed, or that contain more than tensors.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{Keys, Row, deny};
 use crate::request::{GZIP, gzip, http, image, infer_path, rest, rest_text};
 use crate::split::Split;
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let input = image(&split.pixels(0, 1));
     let good = json!({"inputs": [input]}).to_string();
@@ -51,12 +51,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             text(format!("{good}{{}}")),
         ),
         deny(
-            "a NaN that is no JSON",
+            "NaN, which is not JSON",
             "malformed",
             text(good.replacen("\"data\":[", "\"data\":[NaN,", 1)),
         ),
         deny(
-            "half a surrogate pair as a name",
+            "a lone surrogate as a name",
             "malformed",
             text(good.replacen("\"image\"", "\"\\ud800\"", 1)),
         ),
@@ -72,19 +72,19 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             send(json!({"inputs": [shared]})),
         ),
         deny(
-            "a sequence of the caller's",
+            "a sequence parameter",
             "parameter",
             send(
                 json!({"inputs": [input], "parameters": {"sequence_id": 7, "sequence_start": true}}),
             ),
         ),
         deny(
-            "a priority of the caller's",
+            "a priority parameter",
             "parameter",
             send(json!({"inputs": [input], "parameters": {"priority": 1}})),
         ),
         deny(
-            "an output asked for twice",
+            "an output requested twice",
             "output-not-allowed",
             send(json!({"inputs": [input], "outputs": [
                 {"name": "probabilities"}, {"name": "probabilities"}]})),
@@ -95,7 +95,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             typed("application/x-pickle", &[], b"\x80\x04cos\nsystem\n."),
         ),
         deny(
-            "a megabyte in a kilobyte of gzip",
+            "a gzip bomb: a megabyte in a kilobyte",
             "body-too-large",
             typed(
                 "application/json",
@@ -104,12 +104,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             ),
         ),
         deny(
-            "a second gzip member behind the first",
+            "a second gzip member after the first",
             "malformed",
             typed("application/json", GZIP, &gzip(good.as_bytes()).repeat(2)),
         ),
         deny(
-            "a coding that no model takes",
+            "an unsupported content encoding",
             "unsupported-encoding",
             typed("application/json", &[("content-encoding", "br")], b"\x0b"),
         ),

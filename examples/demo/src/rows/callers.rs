@@ -1,4 +1,4 @@
-//! Callers that are refused whatever they ask for: nobody known, or more than one.
+//! Requests that are rejected for their credentials: unknown ones, or more than one.
 
 use serde_json::json;
 
@@ -6,10 +6,10 @@ use super::{Keys, Row, deny};
 use crate::request::{http, image, infer_path};
 use crate::split::Split;
 
-/// A well-formed key that no policy knows.
+/// A well-formed key that no policy contains.
 const UNKNOWN_KEY: &str = include_str!("../../../policies/digits/keys/unknown.key");
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let body = json!({"inputs": [image(&split.pixels(0, 1))]})
         .to_string()
@@ -23,7 +23,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     vec![
         deny("no credential", "unauthenticated", with(&[])),
         deny(
-            "a key that nobody has",
+            "an unknown key",
             "unauthenticated",
             with(&[("x-api-key", UNKNOWN_KEY.trim())]),
         ),

@@ -1,4 +1,4 @@
-//! Certificates of clients: one that proves a client, and those that prove nobody.
+//! Client certificates: one that identifies a client, and others that do not.
 
 use super::read::best_of_json;
 use super::{Expect, Row, Server, deny, serve};
@@ -6,11 +6,11 @@ use crate::request::{Request, infer_text};
 use crate::secured::Secured;
 use crate::split::Split;
 
-/// What Envoy itself would write of the client's certificate, forged.
+/// A forged header, as Envoy itself would set it for the client's certificate.
 const FORGED: &str =
     "x-forwarded-client-cert: Hash=00;URI=spiffe://demo.example/ns/risk/sa/engine\r\n";
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(secured: &Secured, split: &Split) -> Vec<Row> {
     let ask = |caller: &tensorgate_client::tls::Caller, fields: &str| Request::Tls {
         caller: caller.clone(),
@@ -31,19 +31,19 @@ pub fn rows(secured: &Secured, split: &Split) -> Vec<Row> {
             ask(&secured.engine, ""),
         ),
         deny(
-            "no certificate, and nothing else",
+            "no certificate and no other credential",
             "unauthenticated",
-            ask(&secured.nobody, ""),
+            ask(&secured.anonymous, ""),
         ),
         deny(
-            "a certificate that a header only tells of",
+            "a certificate only in a forged header",
             "unauthenticated",
-            ask(&secured.nobody, FORGED),
+            ask(&secured.anonymous, FORGED),
         ),
         cut(
             "a certificate of another authority",
             ask(&secured.impostor, ""),
         ),
-        cut("a certificate that was revoked", ask(&secured.revoked, "")),
+        cut("a revoked certificate", ask(&secured.revoked, "")),
     ]
 }

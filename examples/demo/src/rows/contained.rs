@@ -1,4 +1,4 @@
-//! What is held in bounds while the neighbours are served: a greedy client, a handler that loops.
+//! Isolation of clients: a greedy client and a looping handler, while other clients are served.
 
 use serde_json::json;
 
@@ -7,13 +7,13 @@ use super::{Keys, Row, deny, serve};
 use crate::request::{grpc_infer, image, rest};
 use crate::split::Split;
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let body = json!({"inputs": [image(&split.pixels(0, 1))]});
     let over = Row {
         times: 6,
         ..deny(
-            "the sixth request of five a minute",
+            "the sixth request at a limit of five a minute",
             "rate-limited",
             rest(&keys.burst, "digits", &body),
         )
@@ -22,7 +22,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     vec![
         over,
         serve(
-            "all elements of an hour in one batch",
+            "an hour's quota of elements in one batch",
             "32 digits",
             count_of_json,
             rest(&keys.batch, "digits", &batch),

@@ -1,4 +1,4 @@
-//! How a request is cut into bytes: chunks, gRPC frames, lengths that lie.
+//! Framing of requests: chunks, gRPC frames, false lengths.
 
 use serde_json::json;
 use tensorgate_client::grpc::frame;
@@ -12,12 +12,12 @@ use crate::request::{
 };
 use crate::split::Split;
 
-/// One-byte chunks of one body: enough to show that each costs what a byte costs.
+/// One-byte chunks of one body: enough to show that a chunk costs no more than its bytes.
 const TINY_CHUNKS: usize = 50_000;
-/// Beyond the policy's `body_bytes`.
+/// More than the policy's `body_bytes`.
 const LARGE_BODY_BYTES: usize = 3 << 20;
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let good = json!({"inputs": [image(&split.pixels(4, 1))]}).to_string();
     let padded = |bytes: usize| format!("{good}{}", " ".repeat(bytes));
@@ -90,12 +90,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             framed(padded(TINY_CHUNKS), Framing::Chunked(1)),
         ),
         deny(
-            "a body past its bound that says so",
+            "a body over the limit, length declared",
             "body-too-large",
             framed(padded(LARGE_BODY_BYTES), Framing::Length),
         ),
         deny(
-            "a body past its bound that does not",
+            "a body over the limit, length not declared",
             "body-too-large",
             framed(padded(LARGE_BODY_BYTES), Framing::Chunked(64 << 10)),
         ),
@@ -121,27 +121,27 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             binary(256),
         ),
         deny(
-            "binary data said to be longer than it is",
+            "binary data shorter than declared",
             "malformed",
             binary(4096),
         ),
         deny(
-            "a binary part said to begin before the body",
+            "a binary part at a negative offset",
             "ambiguous-request",
             lying("-1"),
         ),
         deny(
-            "a binary part said to begin at 1 and something",
+            "a binary part at a malformed offset",
             "ambiguous-request",
             lying("1x"),
         ),
         deny(
-            "a binary part said to begin after the body's end",
+            "a binary part after the end of the body",
             "ambiguous-request",
             lying("99999999999"),
         ),
         deny(
-            "a gRPC message said to be compressed",
+            "a gRPC message marked as compressed",
             "unsupported-encoding",
             grpc_body(&keys.scorer, INFER, compressed),
         ),
@@ -151,7 +151,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             grpc_body(&keys.scorer, INFER, [frame(&one), frame(&one)].concat()),
         ),
         deny(
-            "raw and typed contents, of two minds",
+            "raw and typed contents that differ",
             "malformed",
             grpc_call(&keys.scorer, INFER, &message(Some(typed))),
         ),

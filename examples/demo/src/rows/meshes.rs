@@ -8,10 +8,10 @@ use super::{Keys, Row, Server, deny, serve};
 use crate::request::{Request, grpc_infer, http, image, infer_path, rest};
 use crate::split::Split;
 
-/// Images of a large batch: 600 KiB of binary data.
+/// Images in a large batch: 600 KiB of binary data.
 const LARGE: usize = 2_400;
 
-/// What is sent to each of the two, and what the rows are called.
+/// The two gates, and the titles of their rows.
 const TITLES: [(Server, [&str; 6]); 2] = [
     (
         Server::Istio,
@@ -19,8 +19,8 @@ const TITLES: [(Server, [&str; 6]); 2] = [
             "as Istio loads it: a digit as a JSON tensor",
             "as Istio loads it: 600 KiB of binary data",
             "as Istio loads it: the same over gRPC",
-            "as Istio loads it: the last of 600 KiB too large",
-            "as Istio loads it: the same over gRPC, too large",
+            "as Istio loads it: the last of 600 KiB out of range",
+            "as Istio loads it: the same over gRPC, out of range",
             "as Istio loads it: no key",
         ],
     ),
@@ -30,14 +30,14 @@ const TITLES: [(Server, [&str; 6]); 2] = [
             "as Envoy Gateway loads it: a digit",
             "as Envoy Gateway loads it: 600 KiB of binary data",
             "as Envoy Gateway loads it: the same over gRPC",
-            "as Envoy Gateway loads it: the last too large",
-            "as Envoy Gateway loads it: over gRPC, too large",
+            "as Envoy Gateway loads it: the last out of range",
+            "as Envoy Gateway loads it: over gRPC, out of range",
             "as Envoy Gateway loads it: no key",
         ],
     ),
 ];
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let digit = format!("digit {}", split.label(0));
     let body = json!({"inputs": [image(&split.pixels(0, 1))]});

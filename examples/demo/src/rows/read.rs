@@ -1,4 +1,4 @@
-//! How an answer is read.
+//! Functions that extract the content of an answer.
 
 use prost::Message as _;
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub fn best_of_json(reply: &Reply) -> Option<String> {
     )
 }
 
-/// The first image's digit by each output.
+/// The first image's digit, from each output.
 pub fn each_of_json(reply: &Reply) -> Option<String> {
     let outputs = outputs(reply)?;
     let digits = outputs.iter().map(|output| {
@@ -41,7 +41,7 @@ pub fn each_of_json(reply: &Reply) -> Option<String> {
     Some(digits.collect::<Option<Vec<_>>>()?.join(", "))
 }
 
-/// The first row's digit, by TF Serving's REST.
+/// The first row's digit, from TF Serving's REST format.
 pub fn best_of_rows(reply: &Reply) -> Option<String> {
     let predictions = reply.json()?.get("predictions")?.as_array().cloned()?;
     best(
@@ -53,41 +53,41 @@ pub fn best_of_rows(reply: &Reply) -> Option<String> {
     )
 }
 
-/// The first row's digit, by TorchServe's REST.
+/// The first row's digit, from TorchServe's REST format.
 pub fn best_of_value(reply: &Reply) -> Option<String> {
     let value = reply.json()?;
     let first = value.as_array()?.first()?.as_array()?;
     best(first.iter().filter_map(Value::as_f64))
 }
 
-/// The first row's digit, by the route that the model has of its own.
+/// The first row's digit, from the model's own JSON format.
 pub fn best_of_results(reply: &Reply) -> Option<String> {
     let value = reply.json()?;
     let first = value.pointer("/results/0/probabilities")?.as_array()?;
     best(first.iter().filter_map(Value::as_f64))
 }
 
-/// The label that a handler made, by TorchServe's REST.
+/// The label that a handler returned, from TorchServe's REST format.
 pub fn label_of_value(reply: &Reply) -> Option<String> {
     let value = reply.json()?;
     let label = value.get("label")?.as_array()?.first()?.as_str()?;
     Some(format!("digit {label}"))
 }
 
-/// The state that a model's status tells, by TF Serving's REST.
+/// The state in a model's status, from TF Serving's REST format.
 pub fn state(reply: &Reply) -> Option<String> {
     let status = reply.json()?.get("model_version_status")?.get(0).cloned()?;
     status.get("state")?.as_str().map(str::to_owned)
 }
 
-/// How many images were judged.
+/// The number of classified images.
 pub fn count_of_json(reply: &Reply) -> Option<String> {
     let outputs = outputs(reply)?;
     let values = outputs.first()?.get("data")?.as_array()?.len();
     Some(format!("{} digits", values.checked_div(10)?))
 }
 
-/// The label that a handler made.
+/// The label that a handler returned.
 pub fn label_of_json(reply: &Reply) -> Option<String> {
     let outputs = outputs(reply)?;
     let label = outputs
@@ -99,7 +99,7 @@ pub fn label_of_json(reply: &Reply) -> Option<String> {
     ))
 }
 
-/// The first image's digit, over gRPC.
+/// The first image's digit, from gRPC.
 pub fn best_of_grpc(reply: &Reply) -> Option<String> {
     let response = ModelInferResponse::decode(reply.message()?).ok()?;
     let raw = response.raw_output_contents.first()?;

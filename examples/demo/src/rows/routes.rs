@@ -1,5 +1,5 @@
-//! Models that are not granted, and the management routes of the servers that may stand behind a gate: none of them leads anywhere,
-//! whoever asks.
+//! Models that are not granted, and management routes of inference servers. All of them are
+//! rejected for every client.
 
 use serde_json::json;
 
@@ -7,11 +7,11 @@ use super::{Keys, Row, deny};
 use crate::request::{grpc_call, http, image, rest};
 use crate::split::Split;
 
-/// A model repository's file, as Triton takes one in a load request: it would run.
+/// A file for the model repository, as Triton accepts one in a load request. It would be executed.
 const FILE_OVERRIDE: &[u8] =
     br#"{"parameters":{"config":"{\"backend\":\"python\"}","file:1/model.py":"aW1wb3J0IG9z"}}"#;
 
-/// Management routes, each with the server that would obey: method, path and body.
+/// Management routes, each with the server that implements it: method, path and body.
 const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
     (
         "repository load, REST",
@@ -20,7 +20,7 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
         b"{}",
     ),
     (
-        "repository load with a file of the caller's",
+        "repository load with an uploaded file",
         "POST",
         "/v2/repository/models/digits/load",
         FILE_OVERRIDE,
@@ -44,7 +44,7 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
         br#"{"trace_file":"/etc/cron.d/x"}"#,
     ),
     (
-        "shared memory, registered",
+        "shared memory registration",
         "POST",
         "/v2/systemsharedmemory/region/x/register",
         br#"{"key":"/triton_python_backend_shm","byte_size":64}"#,
@@ -75,33 +75,33 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
         b"{}",
     ),
     (
-        "MLServer: an environment that would be unpacked",
+        "MLServer: an environment archive to unpack",
         "POST",
         "/v2/repository/models/digits/load",
         br#"{"parameters":{"environment_tarball":"/tmp/x.tar.gz"}}"#,
     ),
     (
-        "unload, of a name outside the repository",
+        "unload of a path outside the repository",
         "POST",
         "/v2/repository/models/..%2f..%2fetc/unload",
         b"{}",
     ),
     ("Vertex AI's route", "POST", "/predict", b"{}"),
     (
-        "TF Serving's route, which it takes in capitals",
+        "TF Serving's route in capitals",
         "POST",
         "/V1/MODELS/digits:predict",
         b"{}",
     ),
     (
-        "a model's name behind a percent sign",
+        "a percent-encoded model name",
         "POST",
         "/v2/models/%64igits/infer",
         b"{}",
     ),
 ];
 
-/// What servers of language models would do at once: path and body.
+/// Routes of language-model servers: path and body.
 const LANGUAGE: [(&str, &str, &[u8]); 2] = [
     (
         "vLLM: a tensor to unpickle",
@@ -109,13 +109,13 @@ const LANGUAGE: [(&str, &str, &[u8]); 2] = [
         br#"{"model":"x","prompt_embeds":"gAQu"}"#,
     ),
     (
-        "an LLM's million answers",
+        "an LLM: a million answers",
         "/v1/chat/completions",
         br#"{"model":"x","n":1000000,"max_tokens":1000000}"#,
     ),
 ];
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let body = json!({"inputs": [image(&split.pixels(0, 1))]});
     let mut rows = vec![
@@ -135,7 +135,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
         let request = http(method, path, &credential, body.to_vec());
         deny(title, "not-an-inference-route", request)
     }));
-    // Known routes, and no model of this policy's is behind them.
+    // Known routes, to which this policy maps no model.
     let [key] = credential;
     let json = [key, ("content-type", "application/json")];
     rows.extend(LANGUAGE.map(|(title, path, body)| {

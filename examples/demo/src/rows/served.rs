@@ -1,4 +1,5 @@
-//! What the gate serves: real digits in every spelling, and what it says of itself and of the model.
+//! Requests that are served: real digits in every protocol, and metadata of the server and the
+//! model.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ use crate::split::Split;
 /// Real held-out digits.
 const IMAGES: &str = "examples/images";
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
     let digit = |index| format!("digit {}", split.label(index));
     let get = |path: &str, pairs: &[(&str, &str)]| http("GET", path, pairs, Vec::new());
@@ -84,7 +85,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             instances(&keys.scorer, "digits", &split.pixels(0, 1)),
         ),
         serve(
-            "the model's status as TF Serving tells it",
+            "the model's status in TF Serving's format",
             "AVAILABLE",
             state,
             get("/v1/models/digits", &[("x-api-key", &keys.scorer)]),
@@ -103,7 +104,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             ),
         ),
         serve(
-            "digits in JSON of the model's own",
+            "digits in the model's own JSON format",
             digit(0),
             best_of_results,
             recognise(&keys.scorer, &named_images(&split.pixels(0, 2))),

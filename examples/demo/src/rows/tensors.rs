@@ -1,4 +1,4 @@
-//! Tensors that break the model's contract.
+//! Tensors that violate the model's contract.
 
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::request::{
 };
 use crate::split::{PIXELS, Split};
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let pixels = split.pixels(0, 1);
     let with_first = |first: f32| {
@@ -49,7 +49,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             ),
         ),
         deny(
-            "TorchServe: a form whose boundary stands in its file",
+            "TorchServe: a file that contains the boundary",
             "malformed",
             posted_file(
                 &keys.scorer,
@@ -59,7 +59,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             ),
         ),
         deny(
-            "TorchServe: a file of another type than the model takes",
+            "TorchServe: a file of an unsupported type",
             "unsupported-media-type",
             posted_file(
                 &keys.scorer,
@@ -74,12 +74,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             prediction(&keys.scorer, "digits", r#"{"data":[1],"image":[1]}"#.into()),
         ),
         deny(
-            "JSON of the model's own: a member that no place is at",
+            "the model's own JSON: an unknown member",
             "malformed",
             recognise(&keys.scorer, &json!({"images": [], "model_path": "/"})),
         ),
         deny(
-            "JSON of the model's own: rows that lack their pixels",
+            "the model's own JSON: rows without pixels",
             "missing-input",
             recognise(&keys.scorer, &json!({"images": [{"name": "a digit"}]})),
         ),
@@ -104,7 +104,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             )])),
         ),
         deny(
-            "BOOL of 2147483648 by 1, of which nothing comes",
+            "BOOL of 2147483648 by 1, without data",
             "datatype",
             send(json!([tensor("image", "BOOL", &[1 << 31, 1], &[])])),
         ),
@@ -114,7 +114,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             grpc_shape(&keys.scorer, "digits", &[1 << 31, 1, 1, 1]),
         ),
         deny(
-            "a dim below zero, over gRPC",
+            "a negative dim, over gRPC",
             "shape",
             grpc_shape(&keys.scorer, "digits", &[-1, 1, 8, 8]),
         ),
@@ -187,7 +187,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     ]
 }
 
-/// An image, and a text whose length, read as an int32, is below zero.
+/// An image, and a text with a length that is negative as an int32.
 fn with_note(pixels: &[f32]) -> Vec<u8> {
     let image: Vec<u8> = pixels
         .iter()

@@ -1,4 +1,4 @@
-//! Tokens of an issuer: two that prove a client, and those that are made to look as if they did.
+//! Tokens of an issuer: two that identify a client, and forged ones.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,14 +11,14 @@ use crate::request::{Request, infer_text};
 use crate::secured::{Key, Secured};
 use crate::split::Split;
 
-/// Seconds that a token lives.
+/// The lifetime of a token, in seconds.
 const LIFETIME_S: u64 = 300;
 
-/// Claims of a token for a client, made now.
+/// Claims of a token for a client, issued now.
 pub fn claims(subject: &str) -> Result<Value> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .context("the clock stands before 1970")?
+        .context("the clock is before 1970")?
         .as_secs();
     Ok(
         json!({"iss": "https://login.corp.example", "sub": subject, "aud": "tensorgate",
@@ -26,7 +26,7 @@ pub fn claims(subject: &str) -> Result<Value> {
     )
 }
 
-/// A header of the issuer's key for ES256, with something put in.
+/// A token header for the issuer's ES256 key, with further members.
 pub fn es256(more: &Value) -> Value {
     with(&json!({"alg": "ES256", "kid": "ec", "typ": "JWT"}), more)
 }
@@ -39,12 +39,12 @@ fn with(value: &Value, more: &Value) -> Value {
     value
 }
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let tokens = &secured.tokens;
     let claims = claims("svc-web")?;
     let ask = |token: String| Request::Tls {
-        caller: secured.nobody.clone(),
+        caller: secured.anonymous.clone(),
         bytes: infer_text(&format!("authorization: Bearer {token}\r\n"), split, 0),
     };
     let send = |header: &Value, claims: &Value, key: Key| ask(tokens.token(header, claims, key));
@@ -61,24 +61,24 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let no = "unauthenticated";
     Ok(vec![
         serve(
-            "an ES256 token of the issuer's",
+            "an ES256 token of the issuer",
             digit(),
             best_of_json,
             send(&ec, &claims, Key::Es256),
         ),
         serve(
-            "an EdDSA token of the issuer's",
+            "an EdDSA token of the issuer",
             digit(),
             best_of_json,
             send(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, Key::EdDsa),
         ),
         deny(
-            "a token that nobody signed (`none`)",
+            "an unsigned token (`none`)",
             no,
             send(&json!({"alg": "none"}), &claims, Key::None),
         ),
         deny(
-            "an HMAC under the issuer's public key",
+            "an HMAC with the issuer's public key",
             no,
             send(
                 &json!({"alg": "HS256", "kid": "ec"}),
@@ -87,27 +87,23 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
             ),
         ),
         deny(
-            "the same, said to be ES256",
+            "the same, declared as ES256",
             no,
             send(&ec, &claims, Key::HmacOfPublic),
         ),
         deny(
-            "a token of another's key",
+            "a token signed with another key",
             no,
             send(&ec, &claims, Key::Mallory),
         ),
-        deny(
-            "a token that has expired",
-            no,
-            send(&ec, &expired, Key::Es256),
-        ),
+        deny("an expired token", no, send(&ec, &expired, Key::Es256)),
         deny(
             "a token for another audience",
             no,
             send(&ec, &with(&claims, &json!({"aud": "billing"})), Key::Es256),
         ),
         deny(
-            "a token that says where its key is (`jku`)",
+            "a token with a key URL (`jku`)",
             no,
             send(
                 &es256(&json!({"jku": "https://keys.example/jwks.json"})),
@@ -116,7 +112,7 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
             ),
         ),
         deny(
-            "a token that brings its own key (`jwk`)",
+            "a token with its own key (`jwk`)",
             no,
             send(
                 &es256(&json!({"kid": "mine", "jwk": tokens.mallorys()})),

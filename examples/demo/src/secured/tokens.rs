@@ -1,4 +1,4 @@
-//! Tokens as an issuer makes them, and as somebody makes them who is none.
+//! Tokens of an issuer, and forged ones.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,22 +11,22 @@ use p256::ecdsa::signature::Signer as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// Who signs.
+/// The signing key.
 #[derive(Clone, Copy, Debug)]
 pub enum Key {
     /// The issuer's key for ES256; `kid` is `ec`.
     Es256,
     /// The issuer's key for EdDSA; `kid` is `ed`.
     EdDsa,
-    /// A key that is nobody's, for ES256.
+    /// An ES256 key that no issuer has.
     Mallory,
-    /// HMAC-SHA256 under the issuer's public key, which everybody has.
+    /// HMAC-SHA256 with the issuer's public key as the secret.
     HmacOfPublic,
-    /// Nobody: the signature is empty.
+    /// No key: the signature is empty.
     None,
 }
 
-/// The issuer's keys, and one that is nobody's.
+/// The issuer's keys, and an attacker's.
 pub struct Tokens {
     es256: ES256KeyPair,
     eddsa: Ed25519KeyPair,
@@ -34,7 +34,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Draws them.
+    /// Generates the keys.
     pub fn make() -> Self {
         Self {
             es256: ES256KeyPair::generate(),
@@ -52,7 +52,7 @@ impl Tokens {
         ]})
     }
 
-    /// The public half of the key that is nobody's, as a token would bring it along.
+    /// The public half of the attacker's key, to embed in a token.
     pub fn mallorys(&self) -> Value {
         public(&self.mallory, "mine")
     }
@@ -82,7 +82,7 @@ impl Tokens {
                 .to_vec(),
             Key::HmacOfPublic => {
                 let public = self.es256.public_key().public_key().to_bytes_uncompressed();
-                // A key of any length is one (RFC 2104).
+                // HMAC takes keys of any length (RFC 2104).
                 Hmac::<Sha256>::new_from_slice(&public)
                     .map(|mac| mac.chain_update(signed).finalize().into_bytes().to_vec())
                     .unwrap_or_default()
@@ -92,7 +92,8 @@ impl Tokens {
     }
 }
 
-/// A key's public half (RFC 7518, 6.2.1): the coordinates follow the byte that says that the point is whole.
+/// A public key as a JWK (RFC 7518, 6.2.1). The coordinates follow the byte that marks an
+/// uncompressed point.
 fn public(pair: &ES256KeyPair, kid: &str) -> Value {
     let point = pair.public_key().public_key().to_bytes_uncompressed();
     let (x, y) = point.get(1..).unwrap_or_default().split_at(32);

@@ -56,7 +56,7 @@ impl Server {
         }
     }
 
-    /// Tells it to stop and waits until it has.
+    /// Shuts it down and waits for its end.
     pub async fn stop(self) {
         let Self {
             client,

@@ -1,4 +1,4 @@
-//! The server as its clients meet it: real gRPC over real sockets.
+//! End-to-end tests of the server: real gRPC over real sockets.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

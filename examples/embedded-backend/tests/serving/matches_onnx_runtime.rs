@@ -1,16 +1,15 @@
-//! Two runtimes, one model, every held-out image: what the training script recorded of ONNX Runtime is what comes
-//! back over gRPC.
+//! Compares every held-out image with ONNX Runtime, whose results the training script recorded.
 
 use tensorgate_embedded::Limits;
 
 use crate::harness::{CLASSES, Server, Split, models, probabilities, raw, typed};
 
-/// How far a probability may lie from ONNX Runtime's.
+/// The tolerance of a probability.
 const TOLERANCE: f32 = 1e-4;
 
 fn worst(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
-    // `max` would pass over a NaN.
+    // `max` would ignore a NaN.
     found
         .iter()
         .zip(expected)

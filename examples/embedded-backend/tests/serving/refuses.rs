@@ -1,4 +1,4 @@
-//! Whatever cannot be answered as it was meant is refused, and the server goes on.
+//! Requests that are ambiguous or unsupported are rejected, and the server keeps running.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::harness::{Server, Split, probabilities, raw, typed};
 
-/// A parameter that asks for memory shared with the server.
+/// A parameter that requests memory shared with the server.
 fn shared_memory() -> HashMap<String, InferParameter> {
     let region = InferParameter {
         parameter_choice: Some(ParameterChoice::StringParam("region".into())),
@@ -18,7 +18,7 @@ fn shared_memory() -> HashMap<String, InferParameter> {
     HashMap::from([("shared_memory_region".to_owned(), region)])
 }
 
-/// Zeros behind the first input's raw contents.
+/// Appends zeros to the first input's raw contents.
 fn lengthen(request: &mut ModelInferRequest, bytes: usize) {
     let mut contents = request.raw_input_contents[0].to_vec();
     contents.resize(contents.len() + bytes, 0);

@@ -1,4 +1,4 @@
-//! The program: what it listens on, what stops its start, how it ends.
+//! The program: listen addresses, start-up errors, shutdown.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use crate::harness::{connect, models};
 
-/// How long a start that must fail may take.
+/// The time limit of a start that must fail.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 fn program(models: &Path, listen: &str) -> Command {
@@ -28,7 +28,7 @@ fn program(models: &Path, listen: &str) -> Command {
     command
 }
 
-/// Starts the program and reads its readiness line; the rest is the address.
+/// Starts the program, reads its readiness line, and returns the address in it.
 async fn started(listen: &str) -> (Child, String) {
     let mut child = program(&models(), listen)
         .stdout(Stdio::piped())
@@ -57,7 +57,7 @@ async fn signalled(child: &mut Child, signal: &str) -> Option<i32> {
     child.wait().await.unwrap().code()
 }
 
-/// A start that must fail: status 2, and the reason.
+/// A start that must fail with status 2; returns the message.
 async fn refused(models: &Path, listen: &str) -> String {
     let ended = tokio::time::timeout(START_LIMIT, program(models, listen).output());
     let output = ended
@@ -91,7 +91,7 @@ async fn a_unix_socket_is_private_and_goes_with_the_server() {
                 .into_inner()
                 .ready
         );
-        // An open connection without a request does not hold it.
+        // An open connection without a request does not delay the shutdown.
         assert_eq!(signalled(&mut child, signal).await, Some(0));
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
@@ -168,7 +168,7 @@ async fn a_folder_that_cannot_be_served_stops_the_start() {
     let good = fs::read(models().join("digits/1/model.onnx")).unwrap();
     let cut = good[..good.len() / 2].to_vec();
     type Case<'a> = (&'a str, Option<&'a str>, Option<&'a [u8]>, &'a str);
-    // What lies below the folder of models: nothing, a folder, or a file with these bytes.
+    // The content of the model repository: nothing, a folder, or a file with these bytes.
     let cases: [Case<'_>; 9] = [
         ("no folder", None, None, "cannot read"),
         ("nothing in it", Some(""), None, "holds no model"),
@@ -232,7 +232,7 @@ async fn a_folder_that_cannot_be_served_stops_the_start() {
         )
         .await;
         assert!(said.contains(reason), "{name}: {said}");
-        // One line, with the file or folder that is wrong.
+        // One line, with the path of the invalid file or folder.
         let last = said.lines().last().unwrap();
         assert!(
             last.starts_with("tensorgate-embedded: ") && last.contains("models"),

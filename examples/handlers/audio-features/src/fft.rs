@@ -1,4 +1,5 @@
-//! The power of each frequency of a frame: a radix-2 Fourier transform in doubles, its factors made once.
+//! Power spectrum of a frame: a radix-2 Fourier transform in double precision, with precomputed
+//! factors.
 
 use core::f64::consts::PI;
 
@@ -30,7 +31,8 @@ impl Fft {
         }
     }
 
-    /// Squared magnitudes of the frequencies from 0 to half the rate, `size / 2 + 1` of them, of as many samples as the size.
+    /// Squared magnitudes of the `size / 2 + 1` frequencies from 0 to half the rate. `frame` has
+    /// `size` samples.
     pub fn power(&mut self, frame: &[f64]) -> impl Iterator<Item = f64> {
         let bits = self.size.trailing_zeros();
         self.values.clear();
@@ -62,7 +64,7 @@ impl Fft {
     }
 }
 
-/// A count as a number. Sizes are at most 8192.
+/// Converts a count to a number. Sizes are at most 8192.
 #[expect(clippy::cast_precision_loss, reason = "far below 2⁵³")]
 pub const fn real(count: usize) -> f64 {
     count as f64

@@ -1,17 +1,19 @@
-//! Before a model of sound: a WAV (`audio/wav`, a body as it is) to `features` FP32 `[1, mels, frames]`, a log-mel spectrogram
-//! as librosa makes it (`log(max(melspectrogram(…, center=True), 1e-10))`, Slaney's scale and norm).
+//! Runs before a sound model: from a WAV (`audio/wav`, an unparsed body) to `features` FP32 `[1,
+//! mels, frames]`, a log-mel spectrogram as librosa computes it (`log(max(melspectrogram(…,
+//! center=True), 1e-10))`, Slaney's scale and norm).
 //!
-//! | config | unless set | |
+//! | config | default | |
 //! |---|---|---|
-//! | `sample_rate` | 16000 | Hz; a sound of another rate is refused, not resampled |
+//! | `sample_rate` | 16000 | Hz; a sound of another rate is rejected, not resampled |
 //! | `n_fft`, `win_length`, `hop_length` | 512, 400, 160 | samples; `n_fft` is a power of two |
 //! | `n_mels`, `f_min`, `f_max` | 64, 0, half the rate | filters, and Hz |
-//! | `max_seconds` | 30 | of a sound |
-//! | `input` | features | the model's name of it |
+//! | `max_seconds` | 30 | the longest sound |
+//! | `input` | features | the name of the model's input |
 //!
-//! Takes PCM of 16 bits and floats of 32, up to 8 channels, which are averaged. There are `1 + samples / hop_length` frames. What a header
-//! says is believed only where it agrees with itself and with the bytes that are there. Computed in doubles: the numbers are numpy's to
-//! within the last bits of an FP32.
+//! It accepts 16-bit PCM and 32-bit floats, with up to 8 channels, which are averaged. The
+//! spectrogram has `1 + samples / hop_length` frames. Header fields must agree with each other and
+//! with the data. It computes in double precision: the results differ from numpy's in the last bits
+//! of an FP32 only.
 
 mod fft;
 mod mel;
@@ -24,7 +26,7 @@ pub use crate::fft::Fft;
 pub use crate::mel::{Mel, Settings};
 pub use crate::wav::samples;
 
-/// Samples of a sound at most, whatever the policy says: 64 MiB of them.
+/// The most samples of a sound, whatever the policy allows: 64 MiB of them.
 const MAX_SAMPLES: usize = 8 << 20;
 
 struct AudioFeatures;
@@ -58,7 +60,7 @@ impl Preprocess for AudioFeatures {
     }
 }
 
-// What a second of sound takes.
+// The memory for a second of sound.
 export_preprocess!(AudioFeatures, arena: 128 << 10);
 
 fn settings() -> Result<Settings, Error> {

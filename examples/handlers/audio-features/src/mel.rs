@@ -1,27 +1,28 @@
-//! Samples to log-mel frames: Hann's window, the power of each frequency, triangles on Slaney's scale, the logarithm.
+//! Log-mel frames of samples: Hann window, power spectrum, triangular filters on Slaney's scale,
+//! logarithm.
 
 use core::f64::consts::PI;
 
 use crate::fft::{Fft, real};
 
-/// What counts as silence: the logarithm of less is the logarithm of this.
+/// The least value whose logarithm is taken, which stands for silence.
 const FLOOR: f64 = 1e-10;
-/// Slaney's scale: even up to here, Hz, and logarithmic beyond.
+/// Slaney's scale is linear up to this frequency in Hz, and logarithmic above.
 const LOG_FROM_HZ: f64 = 1_000.0;
-/// Hz a mel below that.
+/// Hz for each mel in the linear part.
 const HZ_A_MEL: f64 = 200.0 / 3.0;
-/// Mels over which a frequency grows 6.4 times beyond it.
+/// Mels in the logarithmic part over which the frequency grows by a factor of 6.4.
 const MELS_A_FACTOR: f64 = 27.0;
 const FACTOR: f64 = 6.4;
 
-/// What features are made with; see the crate's head.
+/// The parameters of the features; see the crate's documentation.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Hz.
     pub sample_rate: u32,
     /// Samples of a transform, a power of two.
     pub n_fft: usize,
-    /// Samples of the window, in the middle of a transform.
+    /// Samples of the window, which is centred in a transform.
     pub win_length: usize,
     /// Samples from one frame to the next.
     pub hop_length: usize,
@@ -33,7 +34,7 @@ pub struct Settings {
     pub f_max: f64,
 }
 
-/// Everything that does not depend on the sound.
+/// Tables that do not depend on the sound.
 #[derive(Debug)]
 pub struct Mel {
     fft: Fft,
@@ -42,7 +43,7 @@ pub struct Mel {
     filters: Vec<Filter>,
 }
 
-/// A triangle, without the zeros before and after it.
+/// A triangular filter, without the zeros before and after it.
 #[derive(Debug)]
 struct Filter {
     first: usize,
@@ -50,7 +51,7 @@ struct Filter {
 }
 
 impl Mel {
-    /// Window, factors and filters.
+    /// Computes window, factors and filters.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let before = settings.n_fft.saturating_sub(settings.win_length) >> 1;
@@ -67,8 +68,8 @@ impl Mel {
         }
     }
 
-    /// Frames one after another, as many numbers each as there are filters. Before and after the sound is silence, so that a frame's
-    /// middle is where its hop begins.
+    /// The frames one after another, each with one value for each filter. The sound is padded with
+    /// silence at both ends, so that each frame is centred on its hop.
     #[must_use]
     pub fn features(mut self, samples: &[f64]) -> Vec<f32> {
         let half = self.window.len() >> 1;
@@ -102,7 +103,8 @@ const fn rounded(value: f64) -> f32 {
     value as f32
 }
 
-/// librosa's filters: each rises to the middle of the next and falls to the one after, and has the same area.
+/// librosa's filters. Each rises to the centre of the next and falls to the one after, and all have
+/// the same area.
 fn filters(settings: &Settings) -> Vec<Filter> {
     let (low, high) = (mel(settings.f_min), mel(settings.f_max));
     let step = (high - low) / real(settings.n_mels.saturating_add(1));

@@ -1,4 +1,4 @@
-//! Sounds become as many frames as they have hops; everything else is refused as the caller's fault.
+//! Sounds become as many frames as they have hops. Other bodies are rejected as bad input.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

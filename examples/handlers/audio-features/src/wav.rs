@@ -1,23 +1,23 @@
-//! RIFF WAVE to samples from -1 to 1, channels averaged. Every length in it is held against the bytes that are there
-//! before anything is made of it.
+//! Decodes RIFF WAVE to samples from -1 to 1, with channels averaged. Every length is checked
+//! against the actual bytes before memory is allocated for it.
 
 use tensorgate_handler::Error;
 
-/// What `fmt` says a sample is.
+/// Sample formats in `fmt`.
 const PCM: u16 = 1;
 const FLOAT: u16 = 3;
-/// The format stands further back, as the first two bytes of an identifier whose other bytes are always these.
+/// The format is in an extension: the first two bytes of an identifier whose other bytes are fixed.
 const EXTENSIBLE: u16 = 0xfffe;
 const IDENTIFIER: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
 
-/// Channels of a sound.
+/// The most channels.
 const MAX_CHANNELS: u16 = 8;
-/// Chunks of a file: a sound has a handful.
+/// The most chunks of a file. A sound has a handful.
 const MAX_CHUNKS: usize = 64;
-/// A sample louder than so many times full scale is no sound. Its square is far from what overflows.
+/// The greatest valid sample, as a multiple of full scale. Its square cannot overflow.
 const LOUDEST: f32 = 8.0;
 
-/// How samples lie in the data.
+/// The encoding of a sample.
 #[derive(Clone, Copy, Debug)]
 enum Sample {
     Pcm16,
@@ -34,7 +34,8 @@ struct Format {
 /// The samples of a file.
 ///
 /// # Errors
-/// Bad input if it is no whole WAV of this rate, in a format that is read here, of 1 to `most` samples a channel.
+/// Bad input unless it is a complete WAV of this rate, in a supported format, with 1 to `most`
+/// samples for each channel.
 pub fn samples(file: &[u8], rate: u32, most: usize) -> Result<Vec<f64>, Error> {
     let (format, data) = parts(file)?;
     if format.rate != rate {
@@ -64,7 +65,7 @@ pub fn samples(file: &[u8], rate: u32, most: usize) -> Result<Vec<f64>, Error> {
         .collect()
 }
 
-/// All channels at one moment.
+/// The sum of all channels at one moment.
 fn sum(frame: &[u8], sample: Sample) -> Result<f64, Error> {
     match sample {
         Sample::Pcm16 => {
@@ -89,16 +90,16 @@ fn sum(frame: &[u8], sample: Sample) -> Result<f64, Error> {
     }
 }
 
-/// What `fmt` says, and the bytes of `data`.
+/// The parsed `fmt` chunk, and the bytes of `data`.
 fn parts(file: &[u8]) -> Result<(Format, &[u8]), Error> {
-    let no_wav = || Error::bad_input("no WAV");
+    let no_wav = || Error::bad_input("not a WAV");
     let (id, after) = file.split_first_chunk::<4>().ok_or_else(no_wav)?;
     let (size, after) = after.split_first_chunk::<4>().ok_or_else(no_wav)?;
     let (kind, mut rest) = after.split_first_chunk::<4>().ok_or_else(no_wav)?;
     if id != b"RIFF" || kind != b"WAVE" {
         return Err(no_wav());
     }
-    // The size counts what follows it. Writers pad an odd one.
+    // The size excludes the chunk's header. Chunks of odd size are padded.
     let declared = usize::try_from(u32::from_le_bytes(*size)).map_err(|_| no_wav())?;
     let there = file.len().saturating_sub(8);
     if declared != there && declared.checked_add(1) != Some(there) {
@@ -121,13 +122,13 @@ fn parts(file: &[u8]) -> Result<(Format, &[u8]), Error> {
             b"fmt " | b"data" => return Err(Error::bad_input("fmt and data, once, in this order")),
             _ => {}
         }
-        // Chunks begin at even places.
+        // Chunks begin at even offsets.
         rest = after.get(size & 1..).unwrap_or_default();
     }
     Err(Error::bad_input(format!("more than {MAX_CHUNKS} chunks")))
 }
 
-/// Reads `fmt`.
+/// Parses `fmt`.
 fn read(body: &[u8]) -> Result<Format, Error> {
     let short = || Error::bad_input("a short fmt");
     let half = |at: usize| {

@@ -1,20 +1,21 @@
-//! After a classifier: scores FP32 `[n, classes]` to the `top_k` best of each row, best first: `label` BYTES `[n, k]`,
-//! `probability` FP32 `[n, k]` and `class` INT64 `[n, k]`.
+//! Runs after a classifier: from scores FP32 `[n, classes]` to the `top_k` best of each row, best
+//! first: `label` BYTES `[n, k]`, `probability` FP32 `[n, k]` and `class` INT64 `[n, k]`.
 //!
-//! | config | unless set | |
+//! | config | default | |
 //! |---|---|---|
-//! | `scores` | logits | the model's name of them |
-//! | `activation` | softmax | what makes scores probabilities: `softmax`, `sigmoid` or `none` |
+//! | `scores` | logits | the name of the model's output |
+//! | `activation` | softmax | how scores become probabilities: `softmax`, `sigmoid` or `none` |
 //! | `top_k` | 5 | at most as many as the model has classes |
-//! | `labels` | the classes' numbers | one a line, or separated by commas; as many as the model has classes |
+//! | `labels` | the class indices | separated by lines or commas; one for each class |
 //!
-//! Of equal scores the one that comes first in the model counts as better. Whatever is wrong here is never the caller's fault.
+//! Of equal scores the first in the model's order is better. All errors here are faults, never the
+//! caller's.
 
 use handler_settings::{choice, name, names, number, ours, output};
 use tensorgate_handler::ndarray::{Array2, ArrayView1, ArrayView2, Ix2};
 use tensorgate_handler::{Error, Postprocess, Tensor, export_postprocess};
 
-/// More classes than any model has labels for.
+/// The most classes. No model has labels for more.
 const MAX_CLASSES: usize = 1 << 20;
 
 struct ClassLabels;
@@ -26,7 +27,7 @@ enum Activation {
     None,
 }
 
-/// A class and what it scored.
+/// A class and its score.
 type Scored = (usize, f32);
 
 impl Postprocess for ClassLabels {
@@ -102,7 +103,7 @@ fn answer(
     ])
 }
 
-/// A row's probabilities. Scores less the greatest: no exponential overflows.
+/// The probabilities of a row. The greatest score is subtracted first, so no exponential overflows.
 fn activated(row: ArrayView1<'_, f32>, activation: Activation) -> Vec<f32> {
     match activation {
         Activation::None => row.to_vec(),
@@ -112,7 +113,7 @@ fn activated(row: ArrayView1<'_, f32>, activation: Activation) -> Vec<f32> {
             .collect(),
         Activation::Softmax => {
             let greatest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            // Without a finite one there is nothing to measure from: all are as likely.
+            // Without a finite score all classes are equally likely.
             let from = if greatest.is_finite() { greatest } else { 0.0 };
             let scores = row.iter().map(|score| match *score {
                 score if score == greatest => 1.0,
@@ -125,10 +126,10 @@ fn activated(row: ArrayView1<'_, f32>, activation: Activation) -> Vec<f32> {
     }
 }
 
-/// The best of a row, best first.
+/// The best classes of a row, best first.
 fn best(row: &[f32], kept: usize) -> Vec<Scored> {
     let mut scored: Vec<Scored> = row.iter().copied().enumerate().collect();
-    // A stable sort: equal scores stay in the model's order.
+    // The sort is stable, so equal scores stay in the model's order.
     scored.sort_by(|one, other| other.1.total_cmp(&one.1));
     scored.truncate(kept);
     scored

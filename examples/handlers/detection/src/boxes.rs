@@ -1,6 +1,6 @@
-//! Boxes, how much two overlap, and which of many stay.
+//! Boxes, their overlap, and non-maximum suppression.
 
-/// The model's input, pixels.
+/// The size of the model's input, in pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
     /// From left to right.
@@ -10,7 +10,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Left, top, right and bottom of a box, of its center, width and height, within the frame.
+    /// Left, top, right and bottom of a box with this centre, width and height, clipped to the
+    /// frame.
     #[must_use]
     pub fn corners(&self, [x, y, width, height]: [f32; 4]) -> [f32; 4] {
         let (half_width, half_height) = (width.max(0.0) / 2.0, height.max(0.0) / 2.0);
@@ -23,19 +24,19 @@ impl Frame {
     }
 }
 
-/// What an anchor may have found.
+/// A possible detection of an anchor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// Left, top, right, bottom.
     pub corners: [f32; 4],
-    /// The class that it scores highest for.
+    /// The class with the highest score.
     pub class: usize,
     /// That score.
     pub score: f32,
 }
 
-/// Those of candidates (best first) that no better one of their class overlaps by more than the threshold, best first, at
-/// most so many.
+/// Non-maximum suppression of candidates (best first): keeps those that no better one of their
+/// class overlaps by more than the threshold, at most `most`.
 #[must_use]
 pub fn kept(candidates: &[Candidate], iou_threshold: f32, most: usize) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::new();
@@ -54,7 +55,7 @@ pub fn kept(candidates: &[Candidate], iou_threshold: f32, most: usize) -> Vec<Ca
     kept
 }
 
-/// What two boxes share, over what they cover together; 0 if that is nothing.
+/// Intersection over union; 0 if the union is empty.
 fn overlap(one: &[f32; 4], other: &[f32; 4]) -> f32 {
     let [left, top, right, bottom] = one;
     let [other_left, other_top, other_right, other_bottom] = other;

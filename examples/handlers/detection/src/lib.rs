@@ -1,18 +1,19 @@
-//! After a detector of the YOLO family: `output0` FP32 `[1, 4 + classes, anchors]` (each anchor's box as center, width and
-//! height in pixels of the model's input, then its score for each class) to `boxes` FP32 `[n, 4]` (left, top, right,
-//! bottom), `scores` FP32 `[n]`, `classes` INT64 `[n]` and `labels` BYTES `[n]`, best first.
+//! Runs after a detector of the YOLO family: from `output0` FP32 `[1, 4 + classes, anchors]` to
+//! `boxes` FP32 `[n, 4]` (left, top, right, bottom), `scores` FP32 `[n]`, `classes` INT64 `[n]` and
+//! `labels` BYTES `[n]`, best first. For each anchor, `output0` has the box as centre, width and
+//! height in pixels of the model's input, and then its score for each class.
 //!
-//! | config | unless set | |
+//! | config | default | |
 //! |---|---|---|
-//! | `output` | output0 | the model's name of it |
-//! | `score_threshold` | 0.25 | an anchor counts with the class that it scores highest for, from there on |
-//! | `iou_threshold` | 0.45 | of two boxes of one class that overlap by more, the better one stays |
-//! | `max_candidates` | 1000 | the best that are compared at all: how long it takes grows with their square |
-//! | `max_detections` | 100 | the best that are answered |
-//! | `width`, `height` | 640, 640 | of the model's input: boxes end there |
-//! | `labels` | the classes' numbers | one a line, or separated by commas; as many as the model has classes |
+//! | `output` | output0 | the name of the model's output |
+//! | `score_threshold` | 0.25 | the least score of an anchor's best class |
+//! | `iou_threshold` | 0.45 | the most overlap of two detections of one class |
+//! | `max_candidates` | 1000 | the best that are compared: time grows with their square |
+//! | `max_detections` | 100 | the best that are returned |
+//! | `width`, `height` | 640, 640 | of the model's input: boxes are clipped to it |
+//! | `labels` | the class indices | separated by lines or commas; one for each class |
 //!
-//! Whatever is wrong here is never the caller's fault.
+//! All errors here are faults, never the caller's.
 
 mod boxes;
 
@@ -22,9 +23,9 @@ use tensorgate_handler::{Error, Postprocess, Tensor, export_postprocess};
 
 pub use crate::boxes::{Candidate, Frame, kept};
 
-/// Beyond this `max_candidates` is a mistake.
+/// The greatest sensible `max_candidates`.
 const GREATEST_CANDIDATES: usize = 30_000;
-/// Beyond this a side of the model's input is a mistake.
+/// The greatest sensible side of the model's input.
 const GREATEST_SIDE: f32 = 65_536.0;
 /// Numbers of a box.
 const SIDES: usize = 4;
@@ -63,7 +64,7 @@ impl Postprocess for Detection {
             )));
         }
         let mut found = candidates(raw.index_axis(Axis(0), 0), score_threshold, &frame)?;
-        // Stable: of equal scores the first anchor counts as better.
+        // The sort is stable, so of equal scores the first anchor is better.
         found.sort_by(|one, other| other.score.total_cmp(&one.score));
         found.truncate(max_candidates);
         let kept = kept(&found, iou_threshold, max_detections);
@@ -73,7 +74,7 @@ impl Postprocess for Detection {
 
 export_postprocess!(Detection);
 
-/// Every anchor whose best class scores enough.
+/// The anchors whose best class reaches the threshold.
 fn candidates(
     raw: ArrayView2<'_, f32>,
     threshold: f32,
@@ -84,7 +85,7 @@ fn candidates(
     }
     let anchors = raw.ncols();
     let mut best: Vec<(usize, f32)> = vec![(0, f32::NEG_INFINITY); anchors];
-    // Row by row, which is how it lies in memory.
+    // Row by row, which is the order in memory.
     for (class, scores) in raw.rows().into_iter().skip(SIDES).enumerate() {
         for (best, score) in best.iter_mut().zip(scores) {
             if *score > best.1 {

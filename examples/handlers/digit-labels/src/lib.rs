@@ -1,15 +1,16 @@
-//! After the digits model: `probabilities` FP32 `[n, classes]` to `label` BYTES `[n]`, the name of each row's greatest
-//! score, and `confidence` FP32 `[n]`, that score.
+//! Runs after the digits model: from `probabilities` FP32 `[n, classes]` to `label` BYTES `[n]`,
+//! the name of each row's greatest score, and `confidence` FP32 `[n]`, that score.
 //!
-//! The names are the config's `labels`, separated by commas, as many as the model has classes; the digits 0 to 9 unless
-//! set. Of equal scores the first counts. Whatever is wrong here is never the caller's fault.
+//! The names are in the config's `labels`, separated by commas, one for each class. The default is
+//! the digits 0 to 9. Of equal scores the first counts. All errors here are faults, never the
+//! caller's.
 
 use tensorgate_handler::ndarray::{Array1, ArrayView2, Ix2};
 use tensorgate_handler::{Datatype, Error, Postprocess, Tensor, config, export_postprocess};
 
 /// The model's output.
 const SCORES: &str = "probabilities";
-/// Names of the classes unless the policy's `labels` says otherwise.
+/// The names of the classes unless the policy sets `labels`.
 const DIGITS: &str = "0,1,2,3,4,5,6,7,8,9";
 
 struct DigitLabels;
@@ -19,7 +20,7 @@ impl Postprocess for DigitLabels {
         let scores = outputs
             .iter()
             .find(|output| output.name == SCORES)
-            .ok_or_else(|| Error::fault(format!("the model gave no {SCORES}")))?;
+            .ok_or_else(|| Error::fault(format!("the model returned no {SCORES}")))?;
         let scores = scores.view::<f32>().map_err(fault)?;
         let scores = scores
             .view()
@@ -39,7 +40,7 @@ impl Postprocess for DigitLabels {
 
 export_postprocess!(DigitLabels);
 
-/// An error of ours, whosever the library says it is: the client has sent none of these bytes.
+/// Converts an error to a fault, because the client has not sent these bytes.
 fn fault(error: Error) -> Error {
     match error {
         Error::BadInput(text) | Error::Fault(text) => Error::Fault(text),
@@ -70,7 +71,8 @@ fn label<'a>(scores: ArrayView2<'_, f32>, names: &[&'a str]) -> Result<Vec<(&'a 
         .collect()
 }
 
-/// A BYTES tensor of one dim: each element is its length, 4 bytes little-endian, and its text.
+/// A BYTES tensor of one dimension: each element is its length, 4 bytes little-endian, and its
+/// text.
 fn texts(name: &str, texts: &[&str]) -> Result<Tensor, Error> {
     let mut data = Vec::new();
     for text in texts {

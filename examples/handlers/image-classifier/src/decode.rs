@@ -1,12 +1,12 @@
-//! An image's bytes to RGB. Its header is judged before memory is made for what it declares, and whatever is wrong with
-//! it is the caller's fault.
+//! Decodes an image to RGB. Its header is checked before memory is allocated for it. All errors are
+//! bad input.
 
 mod jpeg;
 mod png;
 
 use tensorgate_handler::Error;
 
-/// Longest side, pixels: a row of the widest RGBA is 64 KiB.
+/// The longest side, in pixels: a row of 8-bit RGBA is 64 KiB.
 const MAX_SIDE: usize = 16_384;
 
 /// An image, three bytes a pixel, row by row.
@@ -20,10 +20,10 @@ pub struct Rgb {
     pub pixels: Vec<u8>,
 }
 
-/// Decodes what a content type says that it is.
+/// Decodes an image of the declared content type.
 ///
 /// # Errors
-/// Bad input if it is another type, not a whole image of it, or larger than the bounds.
+/// Bad input if it is another type, incomplete, or larger than the bounds.
 pub fn decode(content_type: &str, data: &[u8], max_pixels: usize) -> Result<Rgb, Error> {
     match content_type {
         "image/png" => png::decode(data, max_pixels),
@@ -34,7 +34,7 @@ pub fn decode(content_type: &str, data: &[u8], max_pixels: usize) -> Result<Rgb,
     }
 }
 
-/// Whether an image of this size may be unpacked; how many pixels it has.
+/// Checks an image's size against the bounds; the number of its pixels.
 fn bounded(width: usize, height: usize, max_pixels: usize) -> Result<usize, Error> {
     let pixels = width.saturating_mul(height);
     if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE || pixels > max_pixels {

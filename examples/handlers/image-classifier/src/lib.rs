@@ -1,21 +1,28 @@
-//! Before an image classifier: a PNG or JPEG (a body as it is) to `image` FP32 `[1, 3, crop, crop]`, as models of
-//! ImageNet were trained with: the shorter side to `resize` pixels, the middle `crop` × `crop` of that, each channel
-//! less its mean and over its deviation.
+//! Runs before an image classifier: from a PNG or JPEG (an unparsed body) to `image` FP32 `[1, 3,
+//! crop, crop]`, preprocessed as for models of ImageNet. The shorter side is resized to `resize`
+//! pixels, the middle `crop` × `crop` is kept, and each channel is normalised by its mean and
+//! deviation.
 //!
-//! | config | unless set | |
+//! | config | default | |
 //! |---|---|---|
 //! | `resize`, `crop` | 256, 224 | pixels; `crop` is at most `resize` |
-//! | `mean`, `std` | 0.485,0.456,0.406 and 0.229,0.224,0.225 | of red, green, blue, for pixels from 0 to 1 |
-//! | `max_pixels` | 2097152 | of the image that comes, judged by its header before anything is unpacked |
-//! | `input` | image | the model's name of it |
+//! | `mean`, `std` | 0.485,0.456,0.406 and 0.229,0.224,0.225 | of RGB, for pixels from 0 to 1 |
+//! | `max_pixels` | 2097152 | of the received image; its header is checked before it is decoded |
+//! | `input` | image | the name of the model's input |
 //!
-//! The same numbers as Pillow and numpy give (`Image.convert("RGB").resize(…, BILINEAR)`, `ToTensor`, `Normalize`): bit for bit
-//! up to the last float operation for a PNG; a JPEG's pixels differ by up to four steps of 255, as they do between two
-//! JPEG decoders. Rows come first, as in Pillow up to 12 for all but images that are 100 times as high as wide; later ones begin with columns
-//! where that is less work, and differ by a step. Alpha is dropped and EXIF's orientation is not applied, as `convert` does. Animated and 16-bit PNGs
-//! are refused, as are JPEGs that are neither grey nor YCbCr/RGB.
+//! The results are those of Pillow and numpy (`Image.convert("RGB").resize(…, BILINEAR)`,
+//! `ToTensor`, `Normalize`). For a PNG they are equal up to the last float operation. A JPEG's
+//! pixels differ by up to four steps of 255, as they do between JPEG decoders.
 //!
-//! A pixel takes three bytes, and in a progressive JPEG six more; and 400 of fuel in a PNG, up to 1,300 in a JPEG.
+//! Resizing starts with the rows, as in Pillow up to 12 for all images but those that are 100 times
+//! as high as wide. Later versions start with the columns if that is less work, and differ by a
+//! step.
+//!
+//! Alpha is dropped and EXIF's orientation is not applied, as in `convert`. Animated and 16-bit
+//! PNGs are rejected, as are JPEGs that are neither grey nor YCbCr/RGB.
+//!
+//! A pixel needs three bytes, and six more in a progressive JPEG. It costs 400 fuel in a PNG and up
+//! to 1,300 in a JPEG.
 
 mod decode;
 mod resize;
@@ -29,11 +36,11 @@ pub use crate::resize::{Plan, resized_middle};
 /// Red, green, blue.
 pub const CHANNELS: usize = 3;
 
-/// Pixels of an image unless the policy says otherwise.
+/// The default of `max_pixels`.
 pub const DEFAULT_MAX_PIXELS: usize = 2 << 20;
-/// Beyond this `max_pixels` is a mistake: the pixels alone take 192 MiB.
+/// The greatest sensible `max_pixels`: the pixels alone need 192 MiB.
 const GREATEST_MAX_PIXELS: usize = 64 << 20;
-/// Beyond this `resize` is a mistake.
+/// The greatest sensible `resize`.
 const GREATEST_SIDE: usize = 2048;
 
 struct ImageClassifier;
@@ -63,7 +70,7 @@ impl Preprocess for ImageClassifier {
             |mut planes| {
                 let planes = planes
                     .as_slice_mut()
-                    .ok_or_else(|| Error::fault("an image out of order"))?;
+                    .ok_or_else(|| Error::fault("an image of inconsistent length"))?;
                 normalise(&pixels, planes, &tables);
                 Ok(())
             },
@@ -72,10 +79,11 @@ impl Preprocess for ImageClassifier {
     }
 }
 
-// What an image of some hundred pixels a side and its planes of 224 × 224 take.
+// The memory for an image of some hundred pixels a side and its planes of 224 × 224.
 export_preprocess!(ImageClassifier, arena: 1 << 20);
 
-/// What each byte of each channel becomes. The operations and their order are those of `ToTensor` and `Normalize`.
+/// The result for each byte of each channel. The operations and their order are those of `ToTensor`
+/// and `Normalize`.
 fn tables(mean: [f32; CHANNELS], std: [f32; CHANNELS]) -> [[f32; 256]; CHANNELS] {
     let mut tables = [[0.0; 256]; CHANNELS];
     for ((table, mean), std) in tables.iter_mut().zip(mean).zip(std) {
@@ -86,7 +94,7 @@ fn tables(mean: [f32; CHANNELS], std: [f32; CHANNELS]) -> [[f32; 256]; CHANNELS]
     tables
 }
 
-/// Pixels of three bytes side by side to three planes of floats. Callers give both of one size.
+/// Converts interleaved RGB pixels to three planes of floats. Callers pass slices of matching size.
 fn normalise(pixels: &[u8], planes: &mut [f32], tables: &[[f32; 256]; CHANNELS]) {
     let (pixels, _) = pixels.as_chunks::<CHANNELS>();
     let plane_len = pixels.len().max(1);

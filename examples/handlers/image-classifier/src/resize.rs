@@ -1,24 +1,25 @@
-//! Makes an image smaller or larger as Pillow 12's `resize(…, BILINEAR)` does, bit for bit, and only the part of it that is
-//! kept. Pillow weighs each source pixel by a triangle as wide as a target pixel (so that nothing aliases), first along
-//! rows and then along columns, in whole numbers of 22 bits behind the point, and rounds to a byte after each.
+//! Resizes an image exactly as Pillow 12's `resize(…, BILINEAR)`, and computes only the part that
+//! is kept. Pillow weights source pixels with a triangle as wide as a target pixel, which avoids
+//! aliasing. It first resizes rows and then columns, with fixed-point weights of 22 fractional
+//! bits, and rounds to a byte after each pass.
 
 use tensorgate_handler::Error;
 
 use crate::{CHANNELS, Rgb};
 
-/// Bits behind the point of a weight: two are left for the sum, eight for the byte.
+/// Fractional bits of a weight: two bits are left for the sum, eight for the byte.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 /// Half of one, for rounding.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
-/// Which part of the resized image is kept, and what its pixels are made of.
+/// The part of the resized image that is kept, and the weights of its pixels.
 #[derive(Debug)]
 pub struct Plan {
     columns: Vec<Taps>,
     rows: Vec<Taps>,
 }
 
-/// The source pixels that one target pixel is made of.
+/// The weighted source pixels of one target pixel.
 #[derive(Debug)]
 struct Taps {
     first: usize,
@@ -26,8 +27,8 @@ struct Taps {
 }
 
 impl Plan {
-    /// The shorter side becomes `resize` pixels, the longer one keeps the proportion, and `crop` × `crop` in the middle
-    /// are kept, as torchvision's `Resize` and `CenterCrop` compute it.
+    /// Resizes the shorter side to `resize` pixels, keeps the aspect ratio, and crops the middle
+    /// `crop` × `crop`, as torchvision's `Resize` and `CenterCrop` do.
     ///
     /// # Errors
     /// Bad input if the image has no pixels.
@@ -50,7 +51,7 @@ impl Plan {
     }
 }
 
-/// Where the middle begins: half of what is left over, and of two that are as near the even one, as Python rounds.
+/// The start of the middle: half of the difference, rounded half to even as in Python.
 fn middle(size: usize, crop: usize) -> usize {
     let left = size.saturating_sub(crop);
     let half = left >> 1;
@@ -61,7 +62,7 @@ fn middle(size: usize, crop: usize) -> usize {
     }
 }
 
-/// What `count` target pixels from `from` on are made of, where `source` pixels become `target`.
+/// The weights of `count` target pixels from `from`, when `source` pixels are resized to `target`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -117,7 +118,7 @@ pub fn resized_middle(image: &Rgb, plan: &Plan) -> Vec<u8> {
         .map(|taps| taps.first.saturating_add(taps.weights.len()))
         .max()
         .unwrap_or(0);
-    // Only those rows that a kept row is made of.
+    // Only those rows that contribute to a kept row.
     let row_bytes = image.width.saturating_mul(CHANNELS).max(1);
     let rows = image.pixels.chunks_exact(row_bytes);
     let mut narrow: Vec<u8> = Vec::new();
@@ -141,7 +142,8 @@ pub fn resized_middle(image: &Rgb, plan: &Plan) -> Vec<u8> {
     kept
 }
 
-/// One target pixel of a row. A weight is at most 2²² and they add up to that, give or take one each: no sum leaves 31 bits.
+/// One target pixel of a row. A weight is at most 2²² and their sum differs from that by a few
+/// units at most, so no sum exceeds 31 bits.
 #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
 #[inline]
 fn along(row: &[[u8; CHANNELS]], taps: &Taps) -> [u8; CHANNELS] {
@@ -155,7 +157,7 @@ fn along(row: &[[u8; CHANNELS]], taps: &Taps) -> [u8; CHANNELS] {
     [byte(red), byte(green), byte(blue)]
 }
 
-/// Adds a row, times a weight: see [`along`] for why nothing overflows.
+/// Adds a weighted row. It cannot overflow, as in [`along`].
 #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
 #[inline]
 fn weigh(sums: &mut [i32], row: &[u8], weight: i32) {

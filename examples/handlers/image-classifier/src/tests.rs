@@ -1,5 +1,5 @@
-//! Real images become what the committed cases say (the sandbox's tests compare the numbers); here every other image is
-//! refused as the caller's fault, and none stops the handler.
+//! Images that are not valid are rejected as bad input, and none stops the handler. The sandbox's
+//! tests compare the results of valid images with the committed cases.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,

@@ -1,7 +1,8 @@
-//! Before an image model: `photo` UINT8 `[1, height, width, 3]`, as cameras and decoders give it, to `image` FP32
-//! `[1, 3, height, width]`, each channel less its mean and over its deviation, as ImageNet models were trained with.
+//! Runs before an image model: from `photo` UINT8 `[1, height, width, 3]` to `image` FP32 `[1, 3,
+//! height, width]`, each channel normalised by its mean and deviation, as for models of ImageNet.
 //!
-//! Works on blocks of 16 pixels: metering counts what a turn of a loop is made of, and a vector operation counts as one.
+//! It works on blocks of 16 pixels, because metering counts the operations of a loop's body, and a
+//! vector operation counts as one.
 
 mod planes;
 
@@ -29,11 +30,11 @@ impl Preprocess for Normalise {
         let pixels = photo.view::<u8>()?;
         let pixels = pixels
             .as_slice()
-            .ok_or_else(|| Error::fault("a photograph out of order"))?;
+            .ok_or_else(|| Error::fault("a photograph of inconsistent length"))?;
         let image = Tensor::fill("image", &[1, CHANNELS, height, width], |mut image| {
             let image = image
                 .as_slice_mut()
-                .ok_or_else(|| Error::fault("an image out of order"))?;
+                .ok_or_else(|| Error::fault("an image of inconsistent length"))?;
             planes(pixels, image);
             Ok(())
         })?;
@@ -41,7 +42,7 @@ impl Preprocess for Normalise {
     }
 }
 
-// What a photograph of 224 × 224 takes, a byte and a float of each channel.
+// The memory for a photograph of 224 × 224: a byte and a float for each channel.
 export_preprocess!(Normalise, arena: 224 * 224 * 3 * (1 + 4));
 
 fn whole(dim: u64) -> Result<usize, Error> {

@@ -1,24 +1,25 @@
-//! The arithmetic, apart from where the bytes come from: pixels of three bytes side by side into three planes of floats.
+//! The arithmetic: from interleaved RGB pixels to three planes of floats.
 
 /// Red, green, blue.
 pub const CHANNELS: usize = 3;
 
-/// One over the deviation of each channel of ImageNet's training images, for bytes: `1 / (255 × deviation)`.
+/// One over the deviation of each channel of ImageNet's training images, for bytes: `1 / (255 ×
+/// deviation)`.
 const SCALE: [f32; CHANNELS] = [
     1.0 / (255.0 * 0.229),
     1.0 / (255.0 * 0.224),
     1.0 / (255.0 * 0.225),
 ];
-/// Mean over deviation of each.
+/// Mean over deviation of each channel.
 const OFFSET: [f32; CHANNELS] = [0.485 / 0.229, 0.456 / 0.224, 0.406 / 0.225];
-/// Pixels that one turn of the loop handles.
+/// Pixels for each iteration of the loop.
 const BLOCK: usize = 16;
-/// Their bytes.
+/// Bytes of a block.
 const BLOCK_BYTES: usize = BLOCK * CHANNELS;
 
-/// Fills `image` (three planes of as many floats as there are pixels) from `pixels`. What is too short or too long on either side
-/// is left as it is: callers give both of one shape.
-// Wasm has vectors where a function says that it uses them; the sandbox runs them as well as anything else.
+/// Fills `image` (three planes with a float for each pixel) from `pixels`. Excess elements on
+/// either side are ignored: callers pass slices of matching size.
+// WebAssembly has vector instructions in functions that enable them; the sandbox supports them.
 #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
 pub fn planes(pixels: &[u8], image: &mut [f32]) {
     let count = image.len().div_euclid(CHANNELS);
@@ -37,7 +38,7 @@ pub fn planes(pixels: &[u8], image: &mut [f32]) {
             normalised(bytes, plane, scale, offset);
         }
     }
-    // Fewer than a block.
+    // The rest, which is less than a block.
     let (pixels, _) = rest.as_chunks::<CHANNELS>();
     for (at, plane) in [red, green, blue].into_iter().enumerate() {
         let bytes = pixels.iter().filter_map(|pixel| pixel.get(at));

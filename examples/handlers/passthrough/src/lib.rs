@@ -1,8 +1,9 @@
-//! Tensors as they come, and a body as one tensor: BYTES `[1]`, for a model that decodes it itself.
+//! Returns tensors unchanged, and a raw body as one tensor BYTES `[1]`, for a model that decodes it
+//! itself.
 //!
-//! | config | unless set | |
+//! | config | default | |
 //! |---|---|---|
-//! | `name` | body | what a body's tensor is called |
+//! | `name` | body | the name of a body's tensor |
 
 use tensorgate_handler::{Error, Payload, Preprocess, Tensor, config, export_preprocess};
 

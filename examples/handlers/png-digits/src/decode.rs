@@ -1,4 +1,5 @@
-//! PNG to rows of brightness, averaged as they come. Every bound is checked before memory is made for what it bounds.
+//! Decodes a PNG to rows of brightness, which are averaged one by one. Every size is checked before
+//! memory is allocated for it.
 
 use std::io::Cursor;
 
@@ -7,10 +8,10 @@ use tensorgate_handler::Error;
 
 use crate::shrink::{SIDE, Shrink};
 
-/// Memory for the decoder's rows and the chunks that it keeps: two rows of the greatest `max_side` take 64 KiB.
+/// Memory for the decoder's rows and chunks: two rows of the greatest `max_side` need 64 KiB.
 const DECODER_BYTES: usize = 256 << 10;
 
-/// The brightest sample.
+/// The greatest sample.
 const FULL: u64 = u16::MAX as u64;
 
 /// Decodes an image and averages it row by row.
@@ -19,7 +20,7 @@ pub fn shrunk(png: &[u8], max_side: u32) -> Result<Shrink, Error> {
     options.set_ignore_crc(false);
     options.set_ignore_adler32(false);
     options.set_skip_ancillary_crc_failures(false);
-    // Text and colour profiles can be compressed, and change nothing here.
+    // Texts and colour profiles can be compressed, and do not change pixels.
     options.set_ignore_text_chunk(true);
     options.set_ignore_iccp_chunk(true);
     let mut bytes = Cursor::new(png);
@@ -29,7 +30,7 @@ pub fn shrunk(png: &[u8], max_side: u32) -> Result<Shrink, Error> {
     });
     decoder.set_transformations(Transformations::IDENTITY);
 
-    // The header first: the size is judged before a row's memory is made.
+    // The header is checked before memory for a row is allocated.
     let header = decoder.read_header_info().map_err(Error::bad_input)?;
     let (side, height, interlaced) = (header.width, header.height, header.interlaced);
     if side != height || !(SIDE..=max_side).contains(&side) {
@@ -99,7 +100,7 @@ pub fn shrunk(png: &[u8], max_side: u32) -> Result<Shrink, Error> {
     Ok(shrunk)
 }
 
-/// How a row's bytes make pixels.
+/// The layout of a row's pixels.
 #[derive(Clone, Copy)]
 struct Samples {
     channels: usize,
@@ -108,7 +109,7 @@ struct Samples {
 }
 
 impl Samples {
-    /// A row's brightness: Rec. 601's weights where there is colour, on black where there is alpha.
+    /// The brightness of a row's pixels: Rec. 601's weights for colour, on black for alpha.
     fn brightness(self, row: &[u8]) -> impl Iterator<Item = u16> {
         let sample_bytes = if self.wide { 2_usize } else { 1 };
         row.chunks_exact(self.channels.saturating_mul(sample_bytes))
@@ -134,8 +135,8 @@ impl Samples {
     }
 }
 
-/// Rec. 601 in thousandths; the weights add up to 1000. Spelled out: a fold over the three nearly
-/// doubles an image's fuel in the profile that the demo uses.
+/// Rec. 601 in thousandths; the weights add up to 1000. Written out, because a fold over the three
+/// nearly doubles an image's fuel in the demo's profile.
 fn luma(red: u64, green: u64, blue: u64) -> u64 {
     let sum = red
         .saturating_mul(299)
@@ -144,7 +145,7 @@ fn luma(red: u64, green: u64, blue: u64) -> u64 {
     sum.checked_div(1000).unwrap_or(0)
 }
 
-/// A sample over black.
+/// A sample composed over black.
 fn on_black(sample: u64, alpha: u64) -> u64 {
     sample.saturating_mul(alpha).checked_div(FULL).unwrap_or(0)
 }

@@ -1,13 +1,15 @@
-//! Before the digits model: a PNG (`image/png`, as it is) to `image` FP32 `[1,1,8,8]`, whole numbers from 0 (paper) to
-//! 16 (ink).
+//! Runs before the digits model: from a PNG (`image/png`, an unparsed body) to `image` FP32
+//! `[1,1,8,8]`, whole numbers from 0 (paper) to 16 (ink).
 //!
-//! Takes square images of 8 or 16 bits a sample, greyscale or RGB, with or without alpha, from 8×8 to `max_side`
-//! pixels a side (config; 256 unless set). Larger ones are averaged down to 8×8. Refuses what two decoders could show
-//! differently and what a digit does not need: palettes, fewer bits, transparency by colour, interlacing, animation,
-//! wrong checksums, bytes after the end. Compressed pixels behind the last row are never unpacked.
+//! It accepts square images of 8 or 16 bits a sample, greyscale or RGB, with or without alpha, from
+//! 8×8 to `max_side` pixels a side (config; default 256). Larger images are averaged down to 8×8.
 //!
-//! Rows are averaged as they are decoded, so memory is a few rows whatever the image's size; the declared size is
-//! checked before the first row is made room for.
+//! It rejects features that decoders render differently and that a digit does not need: palettes,
+//! fewer bits, transparency by colour, interlacing, animation, wrong checksums, bytes after the
+//! end. Compressed pixels after the last row are never decompressed.
+//!
+//! Rows are averaged as they are decoded, so memory is a few rows whatever the image's size is. The
+//! declared size is checked before memory for the first row is allocated.
 
 mod decode;
 mod shrink;
@@ -17,11 +19,11 @@ use tensorgate_handler::{Error, Payload, Preprocess, Tensor, config, export_prep
 
 use crate::shrink::CELLS;
 
-/// Pixels a side unless the policy's `max_side` says otherwise.
+/// The default of `max_side`.
 const DEFAULT_MAX_SIDE: u32 = 256;
-/// Beyond this `max_side` is a mistake: a row of 16-bit RGBA is 32 KiB then.
+/// The greatest sensible `max_side`: a row of 16-bit RGBA is 32 KiB then.
 const GREATEST_MAX_SIDE: u32 = 4096;
-/// The model's value for ink, which is as bright as a pixel can be.
+/// The model's value for ink, which is the greatest brightness.
 const INK: u64 = 16;
 
 struct PngDigits;
@@ -38,7 +40,7 @@ impl Preprocess for PngDigits {
 
 export_preprocess!(PngDigits);
 
-/// The policy's bound. One that cannot be read is the policy's fault, not the caller's.
+/// The configured `max_side`. An invalid one is the policy's fault, not the caller's.
 fn max_side(text: Option<&str>) -> Result<u32, Error> {
     let Some(text) = text else {
         return Ok(DEFAULT_MAX_SIDE);
@@ -52,7 +54,7 @@ fn max_side(text: Option<&str>) -> Result<u32, Error> {
     }
 }
 
-/// An image's bytes to the model's input.
+/// Converts an image to the model's input.
 fn digit(png: &[u8], max_side: u32) -> Result<Array4<f32>, Error> {
     let shrunk = decode::shrunk(png, max_side)?;
     let values = shrunk
@@ -62,7 +64,8 @@ fn digit(png: &[u8], max_side: u32) -> Result<Array4<f32>, Error> {
     Array4::from_shape_vec((1, 1, CELLS, CELLS), values).map_err(Error::fault)
 }
 
-/// A cell's sum to 0..16, rounded: the model learnt whole numbers, counts of the 16 scanned pixels of a block.
+/// Rounds a cell's sum to 0..16. The model was trained with whole numbers: counts of the 16 scanned
+/// pixels of a block.
 fn whole(sum: u64, brightest: u64) -> f32 {
     let doubled = sum
         .saturating_mul(INK)

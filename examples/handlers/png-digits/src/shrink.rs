@@ -1,23 +1,24 @@
-//! Averages a square of pixels down to 8×8 cells by area, in whole numbers: no rounding before the end.
+//! Averages a square of pixels down to 8×8 cells by area, in whole numbers, without rounding
+//! before the end.
 //!
-//! Each axis is measured in units of which a pixel has 8 and a cell has `side`. A pixel of an image of 8 or more a
-//! side then overlaps two cells at most, with whole weights that add up to 8.
+//! Each axis is measured in units: a pixel has 8, and a cell has `side`. For images of 8 or more
+//! pixels a side, a pixel overlaps two cells at most, with whole weights that add up to 8.
 
-/// Cells a side.
+/// Cells for each side.
 pub const CELLS: usize = 8;
-/// Cells a side, and the least pixels a side.
+/// Cells for each side, which is the least number of pixels for each side.
 pub const SIDE: u32 = 8;
 
-/// What has been added up so far.
+/// The sums of the rows that have been added.
 pub struct Shrink {
     side: u32,
-    /// The next row, from the top.
+    /// The index of the next row, from the top.
     next: u32,
     /// Row-major sums of brightness × weight.
     cells: [[u64; CELLS]; CELLS],
 }
 
-/// The cell in which a pixel begins with its weight there, and the weight left for the next cell.
+/// The cell in which a pixel begins, its weight there, and its weight in the next cell.
 fn overlap(pixel: u32, side: u32) -> (usize, u64, u64) {
     let start = pixel.saturating_mul(SIDE);
     let cell = start.checked_div(side).unwrap_or(0);
@@ -58,14 +59,15 @@ impl Shrink {
         self.next = self.next.saturating_add(1);
     }
 
-    /// The sum of a cell whose pixels are all as bright as can be: `side` units squared, times 65 535.
+    /// The sum of a cell whose pixels have the greatest brightness: `side` units squared, times 65
+    /// 535.
     pub fn full_cell(&self) -> u64 {
         let side = u64::from(self.side);
         side.saturating_mul(side)
             .saturating_mul(u64::from(u16::MAX))
     }
 
-    /// The cells' sums, row-major; [`Self::full_cell`] is the greatest.
+    /// The cells' sums, row-major; each is at most [`Self::full_cell`].
     pub fn cells(&self) -> impl Iterator<Item = u64> {
         self.cells.iter().flatten().copied()
     }
@@ -124,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_pixel_on_a_border_is_shared_by_its_area() {
-        // 12 pixels over 8 cells: the second pixel lies half in the first cell and half in the second.
+        // 12 pixels over 8 cells: half of the second pixel lies in the first cell, half in the
+        // second.
         let mut shrink = Shrink::new(12);
         for row in 0..12 {
             shrink.row((0..12).map(|column| u16::from(row == 0 && column == 1)));

@@ -1,4 +1,4 @@
-//! Real digits come out as they were; everything else is refused as the caller's fault.
+//! Real digits are converted to their recorded pixels. Other bodies are rejected as bad input.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -21,7 +21,8 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The pixels of held-out image `index`, as the training script recorded them: behind a header of 20 bytes, 64 a piece.
+/// The pixels of held-out image `index`, as the training script recorded them: 64 for each image,
+/// after a header of 20 bytes.
 fn recorded(index: usize) -> Vec<f32> {
     let split = std::fs::read(examples().join("models/digits/heldout.bin")).unwrap();
     split[20 + index * 64..][..64]
@@ -30,7 +31,7 @@ fn recorded(index: usize) -> Vec<f32> {
         .collect()
 }
 
-/// An image of one colour's bytes, encoded.
+/// A PNG with these bytes as pixels.
 fn encode(
     side: (u32, u32),
     colour: ColorType,
@@ -74,7 +75,7 @@ fn chunks(png: &[u8]) -> Vec<(usize, [u8; 4], usize)> {
     found
 }
 
-/// A chunk with its CRC right.
+/// A chunk with a correct CRC.
 fn chunk(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     let mut crc = u32::MAX;
     for byte in kind.iter().chain(body) {
@@ -96,17 +97,18 @@ fn chunk(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A PNG with its header's body changed and its CRC made right again.
+/// A PNG with a modified header and a correct CRC.
 fn with_header(png: &[u8], change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let mut body = png[16..29].to_vec();
     change(&mut body);
     [&png[..8], &chunk(b"IHDR", &body), &png[33..]].concat()
 }
 
-/// A whole interlaced image, black, 8 a side: 15 rows in seven passes, 64 pixels and a filter's byte for each row.
+/// A complete interlaced image, black, 8 pixels a side: 15 rows in seven passes, 64 pixels and a
+/// filter byte for each row.
 fn interlaced() -> Vec<u8> {
     const ROWS: u8 = 64 + 15;
-    // One stored block of zeros, and the checksum that so many zeros have.
+    // One stored block of zeros, and the checksum of these zeros.
     let mut pixels = vec![0x78, 0x01, 0x01, ROWS, 0, !ROWS, 0xff];
     pixels.resize(pixels.len() + usize::from(ROWS), 0);
     pixels.extend([0, ROWS, 0, 1]);

@@ -1,21 +1,21 @@
-//! What the model takes, as the policy says it, and what one value of a column becomes.
+//! The columns in the policy, and the encoding of values.
 
 use serde::Deserialize;
 use tensorgate_handler::Error;
 
-/// Columns of one table, and values of one category.
+/// The most columns of a table, and values of a category.
 const MAX_COLUMNS: usize = 4096;
-/// Numbers of one row.
+/// The most numbers of a row.
 const MAX_WIDTH: usize = 65_536;
 
-/// What the model takes, in its order.
+/// The model's columns, in its order.
 #[derive(Debug)]
 pub struct Columns {
     columns: Vec<Column>,
     width: usize,
 }
 
-/// As the policy spells one: of the two kinds exactly one.
+/// A column in the policy. Exactly one of the two kinds is set.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spelled {
@@ -67,10 +67,10 @@ const fn one() -> f64 {
     1.0
 }
 
-/// What a row has in a column.
+/// The value of a row in a column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Nothing, or `null`.
+    /// Absent, or `null`.
     Missing,
     /// A number.
     Number(f64),
@@ -79,10 +79,10 @@ pub enum Value {
 }
 
 impl Columns {
-    /// Reads the policy's text.
+    /// Parses the policy's columns.
     ///
     /// # Errors
-    /// A fault if it is no such list, or cannot be kept to.
+    /// A fault if it is not such a list, or exceeds the bounds.
     pub fn read(text: &str) -> Result<Self, Error> {
         let fault = |cause: String| Error::fault(format!("config columns: {cause}"));
         let spelled: Vec<Spelled> =
@@ -141,22 +141,23 @@ impl Columns {
         self.width
     }
 
-    /// A row of nothing.
+    /// A row of missing values.
     #[must_use]
     pub fn empty_row(&self) -> Vec<Value> {
         vec![Value::Missing; self.columns.len()]
     }
 
-    /// Where a column stands.
+    /// The index of a column.
     #[must_use]
     pub fn place(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
     }
 
-    /// Appends what a row becomes.
+    /// Appends the numbers of a row.
     ///
     /// # Errors
-    /// Bad input if a value is of another kind than its column, unknown, missing where it must be there, or no FP32.
+    /// Bad input if a value has another kind than its column, is unknown, is missing without a
+    /// default, or does not fit FP32.
     pub fn append(&self, row: &[Value], features: &mut Vec<f32>) -> Result<(), Error> {
         for (column, value) in self.columns.iter().zip(row) {
             let bad = |what: &str| Error::bad_input(format!("{:?} {what}", column.name));
@@ -196,7 +197,7 @@ impl Kind {
 }
 
 impl Number {
-    /// In doubles, as scikit-learn computes it, and rounded once at the end.
+    /// In double precision, as in scikit-learn, and rounded once at the end.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "what is beyond FP32 becomes infinite, and is refused"

@@ -1,19 +1,24 @@
-//! Before a model of tables: `rows` BYTES `[n]`, each an object of JSON, to `features` FP32 `[n, width]`, in the order, scale and
-//! coding that the model learnt. A row is `{"age": 39, "job": "clerk"}`.
+//! Runs before a tabular model: from `rows` BYTES `[n]`, each a JSON object such as `{"age": 39,
+//! "job": "clerk"}`, to `features` FP32 `[n, width]`, in the model's order, scale and encoding.
 //!
-//! | config | unless set | |
+//! | config | default | |
 //! |---|---|---|
-//! | `columns` | (must be set) | what the model takes, as a list of JSON, in its order |
+//! | `columns` | (must be set) | the model's columns in its order, as a JSON list |
 //! | `max_rows` | 256 | of one request |
-//! | `input` | features | the model's name of it |
+//! | `input` | features | the name of the model's input |
 //!
-//! A column is `{"name": "age", "number": {"mean": 38.6, "scale": 13.6, "missing": 37}}`: the number less `mean`, over `scale`
-//! (0 and 1 unless set); or `{"name": "job", "category": {"values": ["clerk", "nurse"], "unknown": "zeros", "missing": "clerk"}}`: a 1 in
-//! the place of its value, 0 in the others', and for a value that is none of them zeros, or a refusal unless `"unknown": "zeros"`. What a row lacks,
-//! or has as `null`, is `missing`; a column without that must be there. So do scikit-learn's `SimpleImputer`, `StandardScaler` and
-//! `OneHotEncoder` in a `ColumnTransformer`, and the numbers are theirs.
+//! There are two kinds of columns:
+//! - `{"name": "age", "number": {"mean": 38.6, "scale": 13.6, "missing": 37}}`: the number minus
+//!   `mean`, divided by `scale` (defaults 0 and 1).
+//! - `{"name": "job", "category": {"values": ["clerk", "nurse"], "unknown": "zeros", "missing":
+//!   "clerk"}}`: one-hot encoding. Unknown values are rejected, or are zeros with `"unknown":
+//!   "zeros"`.
 //!
-//! A key that stands twice or that no column has is refused: what one parser reads, another must not read otherwise.
+//! `missing` replaces an absent value or `null`; without it such a row is rejected. The results are
+//! those of scikit-learn's `SimpleImputer`, `StandardScaler` and `OneHotEncoder` in a
+//! `ColumnTransformer`.
+//!
+//! Duplicate keys and unknown keys are rejected, because parsers treat them differently.
 
 mod columns;
 mod rows;
@@ -23,7 +28,7 @@ use tensorgate_handler::{Error, Payload, Preprocess, Tensor, config, export_prep
 
 pub use crate::columns::Columns;
 
-/// Beyond this `max_rows` is a mistake.
+/// The greatest sensible `max_rows`.
 const GREATEST_ROWS: usize = 65_536;
 
 struct Tabular;

@@ -1,5 +1,5 @@
-//! Rows of JSON, read one at a time: a row becomes its numbers before the next is looked at, so that memory is what the
-//! answer takes. Depth is bounded by the parser, everything else by the row's size.
+//! Parses JSON rows one at a time. A row is converted to numbers before the next is parsed, so
+//! memory is bounded by the answer. The parser bounds the depth, and a row's size bounds the rest.
 
 use core::fmt;
 
@@ -8,13 +8,13 @@ use tensorgate_handler::Error;
 
 use crate::columns::{Columns, Value};
 
-/// Longest text of a category, bytes.
+/// The most bytes of a category's value.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// The numbers of rows, one after another.
+/// The numbers of all rows, one after another.
 ///
 /// # Errors
-/// Bad input if a text is no row that fits the columns.
+/// Bad input if a text is not a row that fits the columns.
 pub fn features(rows: &[&[u8]], columns: &Columns) -> Result<Vec<f32>, Error> {
     let mut table = Table {
         columns,

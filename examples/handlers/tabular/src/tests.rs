@@ -1,4 +1,4 @@
-//! Rows that fit become their numbers; every other body is refused as the caller's fault.
+//! Valid rows are converted to numbers. Other bodies are rejected as bad input.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tensorgate_handler::testing::set_config;

@@ -1,19 +1,20 @@
-//! Tokens that were added to a vocabulary: they are found in a text before it is split. Special ones are not: what a caller writes is text, and never a
-//! token that means something to the model.
+//! Added tokens of a vocabulary, which are found in a text before it is split. Special tokens are
+//! not matched: a caller's text never becomes a token that controls the model.
 
 use super::table::{Reader, Strings, Writer};
 
-/// The mark of a special token's value: it is passed over, and hides others that begin within it, as Hugging Face's `encode_special_tokens` has it.
+/// The flag of a special token's value. Such a token is matched but passed over, and hides tokens
+/// that begin within it, as in Hugging Face's `encode_special_tokens`.
 const SPECIAL: u32 = 1 << 31;
 
-/// Added tokens of one kind: those that are looked for before the text is normalised, or after.
+/// Added tokens of one kind: those matched before normalisation, or those matched after it.
 pub struct Added<'t> {
     tokens: Strings<'t>,
-    /// A bit for each byte that a token begins with.
+    /// A bit for each byte with which a token begins.
     firsts: &'t [u8],
 }
 
-/// What a text is made of.
+/// A piece of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'s> {
     /// A token's id.
@@ -23,7 +24,8 @@ pub enum Piece<'s> {
 }
 
 impl<'t> Added<'t> {
-    /// Writes tokens, each with its id and whether it is special. Where all are special there is nothing to look for.
+    /// Writes tokens, each with its ID and whether it is special. If all are special, the table
+    /// stays empty.
     pub fn write<'s>(
         writer: &mut Writer,
         sorted: impl Iterator<Item = (&'s str, (u32, bool))> + Clone,
@@ -44,7 +46,7 @@ impl<'t> Added<'t> {
         writer.section(&firsts);
     }
 
-    /// Those that were written there.
+    /// Reads the tokens that `write` wrote.
     pub fn read(reader: &mut Reader<'t>) -> Option<Self> {
         Some(Self {
             tokens: Strings::read(reader)?,
@@ -52,14 +54,14 @@ impl<'t> Added<'t> {
         })
     }
 
-    /// A text's pieces, in order: the leftmost token first, of several there the longest.
+    /// The pieces of a text, in order: the leftmost token first, and the longest at each position.
     pub fn pieces<'s>(&self, text: &'s str) -> Vec<Piece<'s>> {
         if self.tokens.is_empty() {
             return vec![Piece::Text(text)];
         }
         let mut pieces = Vec::new();
         let bytes = text.as_bytes();
-        // Text that was not handed on begins at `from`.
+        // `from` is the start of the text that is not yet returned.
         let (mut from, mut at) = (0, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let Some((value, length)) = self.token(rest) else {
@@ -78,7 +80,7 @@ impl<'t> Added<'t> {
         pieces
     }
 
-    /// The longest token that bytes begin with.
+    /// The longest token at the start of these bytes.
     fn token(&self, rest: &[u8]) -> Option<(u32, usize)> {
         let first = *rest.first()?;
         let bits = self.firsts.get(usize::from(first >> 3))?;

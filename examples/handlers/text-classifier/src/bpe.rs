@@ -1,26 +1,26 @@
-//! Byte-level BPE: the bytes of a word, of which two neighbours at a time become one, in the order in which the vocabulary learnt them. Work grows with
-//! a word's bytes and their logarithm, whatever they are.
+//! Byte-level BPE: the bytes of a word, of which pairs are merged in the order that the vocabulary
+//! learnt. Work grows as n log n with a word's bytes in every case.
 
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::table::{Merge, Merges, Numbers, Reader, Strings};
 
-/// No id: a byte that the vocabulary does not have.
+/// The ID of a byte that the vocabulary lacks.
 pub const NONE: u32 = u32::MAX;
 
 /// A vocabulary and its merges.
 pub struct Bpe<'t> {
-    /// The id of each byte.
+    /// The ID of each byte.
     bytes: Numbers<'t>,
-    /// What is a token as it is, before any merge is looked at; empty where merges alone make tokens.
+    /// Words that are tokens without any merge; empty if only merges make tokens.
     whole: Strings<'t>,
     merges: Merges<'t>,
     unknown: Option<u32>,
     fuse: bool,
 }
 
-/// A part of a word, and its neighbours.
+/// A part of a word, linked to its neighbours.
 #[derive(Clone, Copy)]
 struct Part {
     id: u32,
@@ -29,11 +29,11 @@ struct Part {
     gone: bool,
 }
 
-/// A merge that may be made: the first by rank, then from the left.
+/// A possible merge. They are ordered by rank, then from the left.
 type Waiting = Reverse<(u32, usize, u32)>;
 
 impl<'t> Bpe<'t> {
-    /// Tables as they were written.
+    /// Reads the tables that were written.
     pub fn read(reader: &mut Reader<'t>, unknown: Option<u32>, fuse: bool) -> Option<Self> {
         Some(Self {
             bytes: reader.numbers()?,
@@ -44,7 +44,7 @@ impl<'t> Bpe<'t> {
         })
     }
 
-    /// A word's ids.
+    /// Appends a word's IDs.
     pub fn ids(&self, word: &str, ids: &mut Vec<u32>) {
         if let Some(id) = self.whole.get(word.as_bytes()) {
             return ids.push(id);
@@ -60,7 +60,8 @@ impl<'t> Bpe<'t> {
         ids.extend(parts.iter().filter(|part| !part.gone).map(|part| part.id));
     }
 
-    /// The ids of its bytes. Of those that have none, all in a row are one unknown token where the vocabulary says so.
+    /// The IDs of the word's bytes. If the vocabulary fuses unknown bytes, a run of them is one
+    /// unknown token.
     fn bytes_of(&self, word: &str) -> Vec<Part> {
         let mut found = Vec::with_capacity(word.len());
         let mut in_unknown = false;
@@ -82,7 +83,7 @@ impl<'t> Bpe<'t> {
         parts.collect()
     }
 
-    /// What a part and the one after it would become.
+    /// The merge of a part and the next one, if there is one.
     fn of(&self, parts: &[Part], at: usize) -> Option<Merge> {
         let left = parts.get(at).filter(|part| !part.gone)?;
         self.merges.get(left.id, parts.get(left.after?)?.id)
@@ -96,7 +97,7 @@ impl<'t> Bpe<'t> {
         }
     }
 
-    /// Makes one, unless its parts have become something else.
+    /// Merges two parts, unless they were merged with others meanwhile.
     fn merge(
         &self,
         parts: &mut [Part],
@@ -123,7 +124,8 @@ impl<'t> Bpe<'t> {
     }
 }
 
-/// The characters that stand for bytes in a byte-level vocabulary, by the byte: what can be seen stands for itself, the others for what comes after U+0100.
+/// The characters of the bytes in a byte-level vocabulary. Visible bytes are their own characters;
+/// the others are those from U+0100.
 pub fn characters() -> [char; 256] {
     let mut beyond = '\u{100}'..;
     let mut all = ['\0'; 256];

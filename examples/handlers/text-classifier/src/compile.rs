@@ -1,4 +1,5 @@
-//! From a `tokenizer.json` to what a call reads. All that can be wrong with the file is found here, while the handler is configured, and told by name.
+//! Compiles a `tokenizer.json` to the tables of a call. All errors in the file are reported here by
+//! name, while the handler is configured.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,24 +12,25 @@ use super::split;
 use super::table::{Merge, Merges, Strings, Writer};
 use super::tokenizer::{Kind, Length, Padding, Settings, Truncation};
 
-/// An id is a row of the model's table: beyond this it is a mistake, and tables here would be mostly empty.
+/// The greatest sensible ID. IDs are rows of the model's table, and tables here would be mostly
+/// empty.
 pub const MAX_ID: u32 = 1 << 20;
-/// Bytes of one token.
+/// The most bytes of a token.
 const MAX_TOKEN_BYTES: usize = 1024;
-/// Tokens that are looked for in each text.
+/// The most added tokens, which are searched in each text.
 const MAX_ADDED: usize = 4096;
-/// Ids of a text.
+/// The most IDs of a text.
 pub const MAX_LENGTH: usize = 8192;
-/// `max_input_chars_per_word`, and what it is unless set.
+/// The default and the maximum of `max_input_chars_per_word`.
 const MAX_WORD_CHARS: usize = 1000;
 const WORD_CHARS: usize = 100;
-/// What stands for padding where the file says nothing of it.
+/// The padding tokens to use if the file does not name one.
 const PADS: [&str; 2] = ["[PAD]", "<pad>"];
 
-/// Tables of a `tokenizer.json`, for [`crate::Tokenizer::read`].
+/// Compiles a `tokenizer.json` to tables for [`crate::Tokenizer::read`].
 ///
 /// # Errors
-/// What is wrong with it, or not supported.
+/// An invalid or unsupported part of the file.
 pub fn compile(text: &str) -> Result<Vec<u8>, String> {
     let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let all = Tokens::of(&file.model.vocab, &file.added_tokens)?;
@@ -66,10 +68,10 @@ pub fn compile(text: &str) -> Result<Vec<u8>, String> {
     Ok(made)
 }
 
-/// All tokens, those that were added too: each has one id, and each id one token.
+/// All tokens, including added ones. Each has one ID, and each ID has one token.
 pub struct Tokens<'f> {
     ids: BTreeMap<&'f str, u32>,
-    /// Those that mean something to the model: no text becomes one of them.
+    /// Special tokens, which no text can become.
     special: BTreeSet<u32>,
 }
 
@@ -107,7 +109,8 @@ impl<'f> Tokens<'f> {
         })
     }
 
-    /// Whether a token is a text's own: a vocabulary has special ones too, which its words would find where nothing splits them.
+    /// Whether texts may become a token. Special tokens of the vocabulary are excluded, because
+    /// words could match them.
     fn is_of_texts(&self, id: u32) -> bool {
         !self.special.contains(&id)
     }
@@ -117,7 +120,7 @@ impl<'f> Tokens<'f> {
         self.ids.get(token).copied()
     }
 
-    /// A special token, which must be as the file says in another place.
+    /// The ID of a special token, which must agree with the one in another part of the file.
     pub fn checked(&self, token: &str, id: u32) -> Result<u32, String> {
         match self.id(token) {
             Some(known) if known == id => Ok(id),
@@ -232,7 +235,7 @@ fn bpe(
     })
 }
 
-/// Tokens by the bytes that they stand for; what stands for none can be no word.
+/// Tokens by the bytes that they stand for. Tokens without such bytes cannot be words.
 fn whole(vocabulary: &BTreeMap<String, u32>, characters: &[char; 256]) -> BTreeMap<Vec<u8>, u32> {
     let bytes: BTreeMap<char, u8> = characters.iter().copied().zip(u8::MIN..=u8::MAX).collect();
     let words = vocabulary.iter().filter_map(|(token, id)| {
@@ -242,7 +245,8 @@ fn whole(vocabulary: &BTreeMap<String, u32>, characters: &[char; 256]) -> BTreeM
     words.collect()
 }
 
-/// Those that are looked for before a text is normalised, and those after: they are normalised as it is.
+/// The tokens that are matched before normalisation, and those after it. The latter are normalised
+/// like the text.
 fn added(
     tokens: &[AddedToken],
     normaliser: &[normalise::Step],

@@ -1,5 +1,5 @@
-//! A `tokenizer.json` as it is written. What it may say and this handler does not know is refused by name: ids that are nearly right are wrong.
-//! What says nothing of ids is read all the same: passed over, it might be no JSON to anybody else.
+//! The format of `tokenizer.json`. Unsupported parts are rejected by name, because nearly right IDs
+//! are wrong. Parts that do not affect IDs are parsed too, so that the whole file is valid JSON.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// More tokens than any vocabulary has.
+/// The most tokens. No vocabulary has more.
 pub const MAX_TOKENS: usize = 1 << 20;
 
 /// The whole file.
@@ -197,7 +197,7 @@ pub struct SpecialToken {
     pub tokens: Vec<String>,
 }
 
-/// What is known; another one is refused by its name.
+/// Supported names; others are rejected by name.
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 pub enum ModelKind {
     WordPiece,
@@ -205,7 +205,7 @@ pub enum ModelKind {
     Bpe,
 }
 
-/// A model of either kind: older files do not say of which they are.
+/// A model of either kind: older files do not name it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
@@ -226,7 +226,7 @@ pub struct Model {
     pub ignore_merges: bool,
 }
 
-/// Tokens and their ids, each token once.
+/// Tokens and their IDs, each token once.
 pub struct Vocabulary(pub BTreeMap<String, u32>);
 
 impl<'de> Deserialize<'de> for Vocabulary {
@@ -258,10 +258,10 @@ impl<'de> Deserialize<'de> for Vocabulary {
     }
 }
 
-/// What is merged, the first first.
+/// Merges, in the order of their rank.
 pub struct Merges(pub Vec<(String, String)>);
 
-/// One merge, as newer and as older files write it.
+/// One merge, in the newer or the older format.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Spelled {

@@ -1,21 +1,25 @@
-//! Before a text classifier: texts to `input_ids`, `attention_mask` and `token_type_ids` `[n, length]`, by the `tokenizer.json` that the model came with.
-//! A text is an element of one BYTES tensor `[n]` or `[n, 1]` (UTF-8), or a body as it is.
+//! Runs before a text classifier: from texts to `input_ids`, `attention_mask` and `token_type_ids`
+//! `[n, length]`, by the model's `tokenizer.json`. The texts are one BYTES tensor `[n]` or `[n, 1]`
+//! (UTF-8), or an unparsed body.
 //!
-//! The tokenizer is put into the handler once, and a call finds it there: `tensorgate handler configure builtin:text-classifier --file tokenizer.json`.
+//! The tokenizer is compiled into the handler once, before any call: `tensorgate handler configure
+//! builtin:text-classifier --file tokenizer.json`.
 //!
-//! | config | unless set | |
+//! | config | default | |
 //! |---|---|---|
-//! | `max_length` | the file's truncation, or 512 | ids of a text at most, special ones included |
-//! | `padding` | the file's, or max_length | how long rows become: `max_length`, or `longest` of the request |
-//! | `pad_id` | the file's, or `[PAD]`'s or `<pad>`'s | what fills them up |
-//! | `input_ids`, `attention_mask`, `token_type_ids` | those | the model's names of them; empty for one that it does not take |
+//! | `max_length` | the file's truncation, or 512 | the most IDs of a text, with special ones |
+//! | `padding` | the file's, or max_length | row length: `max_length`, or `longest` of all |
+//! | `pad_id` | the file's, or `[PAD]`'s or `<pad>`'s | the padding ID |
+//! | `input_ids`, `attention_mask`, `token_type_ids` | the same | input names; empty: not sent |
 //! | `datatype` | int64 | or `int32` |
 //! | `max_text_bytes` | 16384 | of one text |
 //! | `max_texts` | 64 | of one request |
 //!
-//! The ids are those of Hugging Face's `tokenizers`, for WordPiece and byte-level BPE; what the file asks for beside what `compile` knows is refused while
-//! the handler is configured. One thing differs on purpose: a caller's `[SEP]` is text, never the special token (`encode_special_tokens`), not
-//! even where nothing splits it and the vocabulary has it as a word.
+//! The IDs are those of Hugging Face's `tokenizers`, for WordPiece and byte-level BPE. Unsupported
+//! parts of the file are rejected while the handler is configured.
+//!
+//! One difference is deliberate: a caller's `[SEP]` is text and never the special token
+//! (`encode_special_tokens`), even if the vocabulary has it as a word and no rule splits it.
 
 mod added;
 mod bpe;
@@ -39,9 +43,9 @@ pub use crate::compile::{MAX_LENGTH, compile};
 pub use crate::tokenizer::Tokenizer;
 use crate::tokenizer::{Length, Truncation};
 
-/// The file that configures this.
+/// The name of the file that configures this handler.
 const FILE: &str = "tokenizer.json";
-/// Ids of a text where neither policy nor file says.
+/// The most IDs of a text if neither the policy nor the file sets it.
 const DEFAULT_LENGTH: usize = 512;
 
 struct TextClassifier;
@@ -96,12 +100,12 @@ impl Preprocess for TextClassifier {
 
 export_preprocess!(TextClassifier);
 
-/// What rows are to become.
+/// The layout of the rows.
 struct Rows {
-    /// A text's own ids.
+    /// The most IDs of a text itself.
     room: usize,
     cut_left: bool,
-    /// Of one length at least.
+    /// The least length of the rows.
     length: Option<usize>,
 }
 
@@ -154,7 +158,7 @@ impl Rows {
     }
 }
 
-/// The id that fills rows up; any where none has to be filled.
+/// The padding ID; arbitrary if no row needs padding.
 fn pad(tokenizer: &Tokenizer<'_>, texts: &[Vec<u32>], length: usize) -> Result<u32, Error> {
     let own = length.saturating_sub(tokenizer.specials());
     let full = texts.iter().all(|ids| ids.len() == own);
@@ -169,7 +173,7 @@ fn pad(tokenizer: &Tokenizer<'_>, texts: &[Vec<u32>], length: usize) -> Result<u
     }
 }
 
-/// Rows on their way into tensors.
+/// Rows that are being written to tensors.
 struct Written<'r> {
     tokenizer: &'r Tokenizer<'r>,
     texts: &'r [Vec<u32>],
@@ -177,7 +181,7 @@ struct Written<'r> {
     pad: u32,
 }
 
-/// One place of a row.
+/// One cell of a row.
 #[derive(Clone, Copy)]
 struct Cell {
     id: u32,
@@ -203,7 +207,7 @@ impl Written<'_> {
             tensors.push(Tensor::fill::<T>(name, &shape, |mut table| {
                 for (mut row, ids) in table.rows_mut().into_iter().zip(self.texts) {
                     for (place, cell) in row.iter_mut().zip(self.row(ids)) {
-                        // Ids are bounded where the handler is configured.
+                        // The configuration bounds IDs.
                         *place = T::try_from(of(cell)).unwrap_or_default();
                     }
                 }
@@ -213,7 +217,7 @@ impl Written<'_> {
         Ok(tensors)
     }
 
-    /// A row's cells from its first.
+    /// The cells of a row, in order.
     fn row(&self, ids: &[u32]) -> impl Iterator<Item = Cell> {
         let settings = &self.tokenizer.settings;
         let token = |(id, type_id)| Cell {

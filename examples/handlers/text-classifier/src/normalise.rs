@@ -1,54 +1,54 @@
-//! A text before it is split, as Hugging Face's normalizers write it.
+//! Normalises a text before it is split, as Hugging Face's normalizers do.
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
-/// One step. They are taken in their order.
+/// A normalisation step. Steps run in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// BERT's own.
+    /// BERT's normalizer.
     Bert(Bert),
-    /// Each character by itself.
+    /// Converts each character to lower case by itself.
     Lowercase,
-    /// Composed.
+    /// Unicode NFC.
     Nfc,
-    /// Decomposed.
+    /// Unicode NFD.
     Nfd,
-    /// Composed, compatible characters as what they stand for.
+    /// Unicode NFKC.
     Nfkc,
-    /// Decomposed, compatible characters as what they stand for.
+    /// Unicode NFKD.
     Nfkd,
-    /// Without marks, where they stand by themselves.
+    /// Removes separate marks.
     StripAccents,
-    /// Without white space at its ends.
+    /// Removes white space at the ends.
     Strip {
-        /// At its beginning.
+        /// At the start.
         left: bool,
-        /// At its end.
+        /// At the end.
         right: bool,
     },
 }
 
-/// What BERT's normalizer does.
+/// The options of BERT's normalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the format's own four switches"
 )]
 pub struct Bert {
-    /// Leaves out what has no meaning of its own, and makes all white space one kind of space.
+    /// Removes control characters, and converts all white space to plain spaces.
     pub clean: bool,
     /// Puts spaces around ideographs.
     pub ideographs: bool,
-    /// Decomposes, and leaves out marks that take no room.
+    /// Decomposes the text and removes non-spacing marks.
     pub strip_accents: bool,
-    /// In lower case.
+    /// Converts to lower case.
     pub lowercase: bool,
 }
 
-/// A text after all steps.
+/// Applies all steps to a text.
 pub fn normalised(steps: &[Step], text: &str) -> String {
     let mut text = text.to_owned();
     for step in steps {
@@ -99,7 +99,8 @@ impl Bert {
     }
 }
 
-/// What is left out: it has no meaning of its own, and could hide in a word. A tab and a new line are spaces.
+/// Whether a character is removed: it has no meaning of its own, and could hide in a word. Tabs and
+/// new lines count as spaces.
 fn is_control(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' => false,
@@ -109,7 +110,7 @@ fn is_control(c: char) -> bool {
     }
 }
 
-/// The blocks that BERT counts.
+/// Whether a character is in the Unicode blocks that BERT counts as ideographs.
 const fn is_ideograph(c: char) -> bool {
     matches!(c,
         '\u{4e00}'..='\u{9fff}'

@@ -1,16 +1,17 @@
-//! What a `tokenizer.json` says of the ways from a text to words, and of the special tokens around them.
+//! Compiles the settings of `tokenizer.json`: how texts are split into words, and the special
+//! tokens around them.
 
 use super::compile::Tokens;
 use super::file::{Normalizer, Part, PostProcessor, PreTokenizer, SpecialToken};
 use super::normalise::{self, Bert};
 use super::split;
 
-/// Steps of one kind, and special tokens of a text.
+/// The most steps of one kind, and the most special tokens of a text.
 const MAX_STEPS: usize = 16;
-/// Types of tokens: rows of a small table.
+/// The greatest token type, which is a row of a small table.
 const MAX_TYPE: u32 = 1 << 20;
 
-/// What stands around a text's own tokens.
+/// The special tokens around a text's own.
 #[derive(Default)]
 pub struct Template {
     pub before: Vec<(u32, u32)>,
@@ -60,7 +61,8 @@ pub fn normaliser(raw: Option<Normalizer>) -> Result<Vec<normalise::Step>, Strin
     Ok(steps)
 }
 
-/// Steps of a pre-tokenizer. Byte-level is the last: what would come after it would see its bytes as other characters.
+/// Steps of a pre-tokenizer. Byte-level must be the last, because it maps bytes to other
+/// characters.
 pub fn splitter(raw: Option<PreTokenizer>) -> Result<Vec<split::Step>, String> {
     let mut steps = Vec::new();
     let mut left: Vec<PreTokenizer> = raw.into_iter().collect();
@@ -106,7 +108,7 @@ pub fn template(raw: Option<PostProcessor>, all: &Tokens<'_>) -> Result<Template
                 left.extend(processors.into_iter().rev());
                 continue;
             }
-            // Of offsets alone.
+            // It affects offsets only.
             PostProcessor::ByteLevel { .. } => continue,
             PostProcessor::TemplateProcessing {
                 single,

@@ -1,39 +1,40 @@
-//! A text to the words of which tokens are made, as Hugging Face's pre-tokenizers split it. A word is handed on when it is found: who has had enough stops.
+//! Splits a text into words, as Hugging Face's pre-tokenizers do. Words are passed to a sink one by
+//! one, which can stop the search.
 
 use core::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
-/// One step. Each splits what the one before it left.
+/// A step. Each splits the words of the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// At white space, which goes, and around punctuation.
+    /// At white space, which is removed, and around punctuation.
     Bert,
-    /// At white space, which goes, and between what words are made of and what they are not.
+    /// At white space, which is removed, and between word characters and others.
     Whitespace,
-    /// At white space, which goes.
+    /// At white space, which is removed.
     WhitespaceSplit,
     /// Around punctuation.
     Punctuation,
     /// Around digits.
     Digits {
-        /// Each by itself.
+        /// Each digit separately.
         individual: bool,
     },
-    /// GPT-2's words, with the space before them.
+    /// GPT-2's words, each with the space before it.
     ByteLevel {
-        /// Whether the first word gets a space too.
+        /// Whether a space is put before the first word.
         prefix: bool,
-        /// Whether it is split at all.
+        /// Whether the text is split at all.
         words: bool,
     },
 }
 
-/// Takes a word; may have had enough.
+/// Receives a word; can stop the search.
 pub type Sink<'s> = &'s mut dyn FnMut(&str) -> ControlFlow<()>;
 
-/// Each word of a text, in order.
+/// Passes each word of a text to the sink, in order.
 pub fn each(steps: &[Step], text: &str, sink: Sink<'_>) -> ControlFlow<()> {
     if text.is_empty() {
         return ControlFlow::Continue(());
@@ -44,14 +45,14 @@ pub fn each(steps: &[Step], text: &str, sink: Sink<'_>) -> ControlFlow<()> {
     step.split(text, &mut |word| each(others, word, sink))
 }
 
-/// What becomes of a character where a text is split.
+/// The role of a character where a text is split.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// It ends a word and goes.
+    /// It ends a word and is removed.
     Gone,
     /// It is a word of its own.
     Alone,
-    /// It goes on as the one before it did, if that was of the same kind.
+    /// It continues a word of the same kind.
     Kind(u8),
 }
 
@@ -91,7 +92,7 @@ impl Step {
     }
 }
 
-/// Splits by what becomes of each character.
+/// Splits a text by the role of each character.
 fn by(text: &str, sink: Sink<'_>, part: impl Fn(char) -> Part) -> ControlFlow<()> {
     let mut rest = text;
     let mut kind = None;
@@ -109,7 +110,7 @@ fn by(text: &str, sink: Sink<'_>, part: impl Fn(char) -> Part) -> ControlFlow<()
     hand_on(rest, length, kind, sink).map_continue(drop)
 }
 
-/// Hands a word on, unless it goes; what is left of the text after it.
+/// Passes a word on, unless it is removed. Returns the rest of the text.
 fn hand_on<'t>(
     rest: &'t str,
     length: usize,
@@ -123,10 +124,10 @@ fn hand_on<'t>(
     ControlFlow::Continue(rest)
 }
 
-/// What follows an apostrophe as a word of its own with it.
+/// Endings that form a word with the apostrophe before them.
 const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 
-/// The words of GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
+/// GPT-2's words: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
 fn gpt2(text: &str, sink: Sink<'_>) -> ControlFlow<()> {
     let mut rest = text;
     while !rest.is_empty() {
@@ -163,12 +164,12 @@ fn kind(c: char) -> Kind {
     }
 }
 
-/// Bytes of the first word of a text that is not empty.
+/// The length in bytes of the first word of a text that is not empty.
 fn gpt2_word(text: &str) -> usize {
     if let Some(found) = CONTRACTIONS.iter().find(|one| text.starts_with(**one)) {
         return found.len();
     }
-    // One space goes with the word after it.
+    // One space belongs to the word after it.
     let bare = text.strip_prefix(' ').unwrap_or(text);
     let spaces = text.len().saturating_sub(bare.len());
     if let Some(kind) = bare.chars().next().map(kind)
@@ -180,7 +181,7 @@ fn gpt2_word(text: &str) -> usize {
     let last = text
         .get(..blank)
         .and_then(|blank| blank.chars().next_back());
-    // The last of several is left to the word after it; at the end of the text there is none.
+    // The last of several spaces belongs to the next word, if there is one.
     let last = last.map_or(0, char::len_utf8);
     if blank < text.len() && blank > last {
         blank.saturating_sub(last)
@@ -189,7 +190,7 @@ fn gpt2_word(text: &str) -> usize {
     }
 }
 
-/// Bytes that a text begins with that are all of one kind.
+/// The length in bytes of the text's first run of one kind.
 fn run(text: &str, of: Kind) -> usize {
     let end = text.char_indices().find(|(_, c)| kind(*c) != of);
     end.map_or(text.len(), |(at, _)| at)
@@ -203,7 +204,7 @@ fn is_punctuation(c: char) -> bool {
     }
 }
 
-/// `\w` of a regular expression over Unicode (UTS #18): letters, marks, digits, connectors, joiners.
+/// `\w` of a Unicode regular expression (UTS #18): letters, marks, digits, connectors, joiners.
 fn is_of_words(c: char) -> bool {
     let category = || c.general_category();
     c.is_alphabetic()

@@ -1,5 +1,6 @@
-//! What a call reads: tables that are looked up where they lie, so that a call unpacks none of them. They are written once, when the handler is
-//! configured; whoever reads them trusts the bounds that were checked then, and finds nothing rather than panics where bytes are missing.
+//! Read-only tables that a call uses in place, without decoding them. They are written once, when
+//! the handler is configured. Readers trust the bounds that were checked then, and return `None`
+//! instead of panicking if bytes are missing.
 
 /// An entry of a table of numbers.
 type Word = [u8; 4];
@@ -11,14 +12,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// One more section.
+    /// Appends a section.
     pub fn section(&mut self, section: &[u8]) {
         let length = u32::try_from(section.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(section);
     }
 
-    /// A section of numbers.
+    /// Appends a section of numbers.
     pub fn numbers(&mut self, numbers: impl IntoIterator<Item = u32>) {
         let bytes: Vec<u8> = numbers.into_iter().flat_map(u32::to_le_bytes).collect();
         self.section(&bytes);
@@ -41,7 +42,7 @@ impl<'t> Reader<'t> {
         Self { rest: bytes }
     }
 
-    /// The next section, `None` where there is no whole one.
+    /// The next section, or `None` if there is no complete one.
     pub fn section(&mut self) -> Option<&'t [u8]> {
         let (length, rest) = self.rest.split_first_chunk()?;
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
@@ -61,23 +62,24 @@ impl<'t> Reader<'t> {
 pub struct Numbers<'t>(&'t [Word]);
 
 impl Numbers<'_> {
-    /// One of them.
+    /// The number at an index.
     pub fn get(&self, at: usize) -> Option<u32> {
         self.0.get(at).map(|word| u32::from_le_bytes(*word))
     }
 
-    /// One of them as a place.
+    /// The number at an index, as an offset.
     pub fn place(&self, at: usize) -> Option<usize> {
         usize::try_from(self.get(at)?).ok()
     }
 
-    /// How many there are.
+    /// The length of the table.
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Byte strings in order, each with a value. Looked up a byte at a time: what a caller writes costs little more than what it takes to read it.
+/// A sorted list of byte strings, each with a value. It is searched byte by byte, so a lookup costs
+/// little more than reading the text.
 #[derive(Clone, Copy)]
 pub struct Strings<'t> {
     ends: Numbers<'t>,
@@ -85,7 +87,7 @@ pub struct Strings<'t> {
     text: &'t [u8],
 }
 
-/// Strings that begin alike, and in how many bytes.
+/// A range of strings with a common prefix, and the prefix's length in bytes.
 #[derive(Clone, Copy)]
 pub struct Alike {
     from: usize,
@@ -94,7 +96,7 @@ pub struct Alike {
 }
 
 impl<'t> Strings<'t> {
-    /// Writes them; in order, and each once.
+    /// Writes the strings, which must be sorted and distinct.
     pub fn write<'s>(writer: &mut Writer, sorted: impl IntoIterator<Item = (&'s [u8], u32)>) {
         let (mut ends, mut values, mut text) = (Vec::new(), Vec::new(), Vec::new());
         for (string, value) in sorted {
@@ -107,7 +109,7 @@ impl<'t> Strings<'t> {
         writer.section(&text);
     }
 
-    /// Those that were written there.
+    /// Reads the strings that `write` wrote.
     pub fn read(reader: &mut Reader<'t>) -> Option<Self> {
         Some(Self {
             ends: reader.numbers()?,
@@ -121,7 +123,7 @@ impl<'t> Strings<'t> {
         self.ends.len() == 0
     }
 
-    /// All of them.
+    /// The range of all strings.
     pub const fn all(&self) -> Alike {
         Alike {
             from: 0,
@@ -130,7 +132,7 @@ impl<'t> Strings<'t> {
         }
     }
 
-    /// Those of some whose next byte is this one; `None` if none is.
+    /// The part of a range whose next byte is `byte`, or `None` if it is empty.
     pub fn next(&self, alike: Alike, byte: u8) -> Option<Alike> {
         let Alike { from, until, depth } = alike;
         let from = self.first(from, until, |at| self.byte(at, depth) >= Some(byte));
@@ -142,14 +144,14 @@ impl<'t> Strings<'t> {
         })
     }
 
-    /// Those that begin with these bytes.
+    /// The range of the strings that begin with these bytes.
     pub fn beginning(&self, bytes: &[u8]) -> Option<Alike> {
         bytes
             .iter()
             .try_fold(self.all(), |alike, byte| self.next(alike, *byte))
     }
 
-    /// The value of the one that goes no further than all of some do: it comes first of them.
+    /// The value of the string that is equal to the range's prefix, which sorts first.
     pub fn whole(&self, alike: Alike) -> Option<u32> {
         let string = self.string(alike.from)?;
         (string.len() == alike.depth)
@@ -157,12 +159,13 @@ impl<'t> Strings<'t> {
             .flatten()
     }
 
-    /// The value of exactly these bytes.
+    /// The value of the string with exactly these bytes.
     pub fn get(&self, bytes: &[u8]) -> Option<u32> {
         self.whole(self.beginning(bytes)?)
     }
 
-    /// The longest of some that the rest of a text begins with: its value, and how many bytes of the rest it is.
+    /// The longest string of a range that `rest` begins with: its value, and its length within
+    /// `rest`.
     pub fn longest(&self, mut alike: Alike, rest: &[u8]) -> Option<(u32, usize)> {
         let mut best = None;
         for (at, byte) in rest.iter().enumerate() {
@@ -189,7 +192,7 @@ impl<'t> Strings<'t> {
         self.string(at)?.get(depth).copied()
     }
 
-    /// The first place from which on something holds, between two.
+    /// The first index in a range from which on a predicate holds.
     fn first(&self, mut from: usize, mut until: usize, holds: impl Fn(usize) -> bool) -> usize {
         while from < until {
             let middle = from.midpoint(until);
@@ -203,7 +206,7 @@ impl<'t> Strings<'t> {
     }
 }
 
-/// What two neighbours become, by the left one's id and then the right one's.
+/// Merges of two adjacent IDs, by the left one and then the right one.
 #[derive(Clone, Copy)]
 pub struct Merges<'t> {
     starts: Numbers<'t>,
@@ -212,17 +215,17 @@ pub struct Merges<'t> {
     made: Numbers<'t>,
 }
 
-/// One merge: what comes first, and what is made.
+/// One merge: its rank, and its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Merge {
-    /// A smaller one goes first.
+    /// The merge with the least rank goes first.
     pub rank: u32,
-    /// The id of the two together.
+    /// The ID of the merged token.
     pub made: u32,
 }
 
 impl<'t> Merges<'t> {
-    /// Writes them, by left and right in order.
+    /// Writes the merges, sorted by left and right ID.
     pub fn write(writer: &mut Writer, sorted: &std::collections::BTreeMap<(u32, u32), Merge>) {
         let mut starts = Vec::new();
         for (at, (left, _)) in sorted.keys().enumerate() {
@@ -239,7 +242,7 @@ impl<'t> Merges<'t> {
         writer.numbers(sorted.values().map(|merge| merge.made));
     }
 
-    /// Those that were written there.
+    /// Reads the merges that `write` wrote.
     pub fn read(reader: &mut Reader<'t>) -> Option<Self> {
         Some(Self {
             starts: reader.numbers()?,
@@ -249,7 +252,7 @@ impl<'t> Merges<'t> {
         })
     }
 
-    /// What two neighbours become, if they become anything.
+    /// The merge of two adjacent IDs, if there is one.
     pub fn get(&self, left: u32, right: u32) -> Option<Merge> {
         let left = usize::try_from(left).ok()?;
         let mut from = self.starts.place(left)?;

@@ -1,4 +1,5 @@
-//! What a file says is what texts become; what is wrong with a file is told by name, and what is no text is the caller's fault.
+//! Texts are tokenised as the file specifies. Errors in the file are reported by name, and bodies
+//! that are not texts are bad input.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,7 +13,7 @@ use super::*;
 
 mod rows;
 
-/// BERT's, with ten words.
+/// BERT's format, with ten words.
 fn wordpiece() -> Value {
     let words = [
         "[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "film", "##s", "##ly", "!",
@@ -39,7 +40,7 @@ fn wordpiece() -> Value {
     })
 }
 
-/// GPT-2's, with the bytes and three merges.
+/// GPT-2's format, with the bytes and three merges.
 fn byte_level() -> Value {
     let mut vocab = serde_json::Map::new();
     for (c, id) in bpe::characters().iter().zip(0..) {
@@ -89,7 +90,7 @@ fn a_file_of_merges_makes_the_first_merge_first() {
         ("he", vec![256]),
         (" he", vec![257]),
         ("hell", vec![260]),
-        // ` he` is made after `hell`: its `he` is gone by then.
+        // ` he` is merged after `hell`, whose `he` is gone by then.
         (" hell", vec![u32::from(b' '), 260]),
         ("hhe", vec![h, 256]),
         ("\u{e9}", vec![0xc3, 0xa9]),
@@ -303,7 +304,7 @@ fn what_a_file_may_not_say_is_told_by_name() {
             "Removed",
         ),
         (
-            "a field that nobody knows",
+            "an unknown field",
             |file| file["model"]["limit_alphabet"] = json!(1),
             "limit_alphabet",
         ),
@@ -447,7 +448,7 @@ fn what_is_no_such_file_is_told() {
         assert!(compile(text).is_err(), "{:.40}", text);
     }
     assert!(compile(&twice).unwrap_err().contains("twice"));
-    // Tables that somebody cut off are none, wherever they end.
+    // Truncated tables are rejected at every length.
     let whole = compiled(&byte_level()).unwrap();
     assert!((0..whole.len()).all(|end| Tokenizer::read(&whole[..end]).is_none()));
 }
@@ -459,6 +460,6 @@ fn long_words_cost_little() {
     assert_eq!(ids(&wordpiece(), &long), [1]);
     let count = ids(&byte_level(), &long).len();
     assert_eq!(count, 1000);
-    // What is quadratic takes an hour here.
+    // A quadratic algorithm would take an hour here.
     assert!(begun.elapsed().as_secs() < 60);
 }

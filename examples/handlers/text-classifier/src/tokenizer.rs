@@ -1,4 +1,4 @@
-//! A tokenizer as it was configured: a text to ids.
+//! A configured tokenizer: from a text to IDs.
 
 use core::ops::ControlFlow;
 
@@ -11,16 +11,16 @@ use super::split::{self, each};
 use super::table::Reader;
 use super::wordpiece::WordPiece;
 
-/// What a `tokenizer.json` says beside its vocabulary.
+/// The settings in a `tokenizer.json`, without its vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The greatest id there is.
+    /// The greatest ID.
     pub greatest: u32,
-    /// What is done to a text first.
+    /// The normalisation steps.
     pub normaliser: Vec<normalise::Step>,
-    /// How it is split.
+    /// The splitting steps.
     pub splitter: Vec<split::Step>,
-    /// What makes ids of words.
+    /// The model, which converts words to IDs.
     pub model: Kind,
     /// Special tokens before a text's own, each with its type.
     pub before: Vec<(u32, u32)>,
@@ -28,69 +28,69 @@ pub struct Settings {
     pub within: u32,
     /// Special tokens after them.
     pub after: Vec<(u32, u32)>,
-    /// Where it cuts texts off.
+    /// Where texts are truncated.
     pub truncation: Option<Truncation>,
-    /// How it fills rows up.
+    /// How rows are padded.
     pub padding: Padding,
 }
 
-/// A model, and what it needs beside its tables.
+/// A model, with the settings beside its tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// As BERT's.
+    /// As in BERT.
     WordPiece {
-        /// The id of what cannot be made up.
+        /// The ID of an unknown word.
         unknown: u32,
-        /// What stands before a piece that goes on within a word.
+        /// The prefix of a piece that continues a word.
         prefix: String,
         /// A longer word is unknown.
         max_chars: usize,
     },
-    /// As GPT-2's and `RoBERTa`'s.
+    /// As in GPT-2 and `RoBERTa`.
     Bpe {
-        /// The id of a byte that has none, if such bytes are not left out.
+        /// The ID of an unknown byte, or none if such bytes are dropped.
         unknown: Option<u32>,
-        /// Whether several of those in a row are one.
+        /// Whether a run of unknown bytes is one token.
         fuse: bool,
     },
 }
 
-/// Where texts are cut off.
+/// How texts are truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truncation {
-    /// Ids of a text, special ones included.
+    /// The most IDs of a text, including special ones.
     pub max_length: usize,
-    /// At the beginning rather than the end.
+    /// At the start instead of the end.
     pub left: bool,
 }
 
-/// How rows become of one length.
+/// How rows are padded to one length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Padding {
-    /// How long they become; nothing said of it, or of the longest row.
+    /// The length; none if the file does not set it.
     pub length: Option<Length>,
-    /// Before a row's ids rather than after them.
+    /// Before a row's IDs instead of after them.
     pub left: bool,
-    /// A multiple of this, 1 for any.
+    /// The length is a multiple of this.
     pub multiple: usize,
-    /// The id that fills up, where the file has one.
+    /// The padding ID, if the file has one.
     pub id: Option<u32>,
-    /// Its type.
+    /// The type of the padding.
     pub type_id: u32,
 }
 
-/// How long rows become.
+/// The length of padded rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Length {
-    /// As the longest.
+    /// That of the longest row.
     Longest,
-    /// As this, or as the longest if that is longer.
+    /// This, or that of the longest row if that is longer.
     Fixed(usize),
 }
 
-/// Ready to be asked.
+/// A tokenizer with its tables.
 pub struct Tokenizer<'t> {
-    /// What it was configured with.
+    /// Its settings.
     pub settings: Settings,
     raw: Added<'t>,
     normal: Added<'t>,
@@ -103,7 +103,7 @@ enum Model<'t> {
 }
 
 impl<'t> Tokenizer<'t> {
-    /// Reads settings, and where the tables lie. `None` of bytes that were not written by [`crate::compile`].
+    /// Reads the settings and the tables. `None` if [`crate::compile`] has not written the bytes.
     #[must_use]
     pub fn read(bytes: &'t [u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
@@ -126,15 +126,15 @@ impl<'t> Tokenizer<'t> {
         })
     }
 
-    /// Special tokens of each text.
+    /// The number of special tokens of each text.
     #[must_use]
     pub const fn specials(&self) -> usize {
         let Settings { before, after, .. } = &self.settings;
         before.len().saturating_add(after.len())
     }
 
-    /// A text's own ids, at most `room`: its first, or its last. What would be cut off behind the first is not looked at: a token
-    /// depends on nothing to the right of its word.
+    /// A text's own IDs, at most `room`: the first, or the last. With truncation at the end, the
+    /// rest of the text is not read, because a token does not depend on later words.
     #[must_use]
     pub fn encode(&self, text: &str, room: usize, left: bool) -> Vec<u32> {
         let mut ids = Vec::new();

@@ -1,18 +1,18 @@
-//! WordPiece: a word to the longest tokens of the vocabulary that make it up, from its beginning.
+//! WordPiece: splits a word into the longest tokens of the vocabulary, from its start.
 
 use super::table::{Alike, Reader, Strings};
 
-/// A vocabulary, and what stands for what it cannot make up.
+/// A vocabulary, with the ID of unknown words.
 pub struct WordPiece<'t> {
     words: Strings<'t>,
-    /// Those that go on within a word.
+    /// Tokens that continue a word.
     inside: Option<Alike>,
     unknown: u32,
     max_chars: usize,
 }
 
 impl<'t> WordPiece<'t> {
-    /// Tables as they were written. `prefix` is what stands before a piece that is not the first of its word.
+    /// Reads the tables that were written. `prefix` marks a piece that continues a word.
     pub fn read(
         reader: &mut Reader<'t>,
         prefix: &str,
@@ -28,7 +28,8 @@ impl<'t> WordPiece<'t> {
         })
     }
 
-    /// A word's ids; one that cannot be made up, or is too long, is unknown as a whole.
+    /// Appends a word's IDs. A word that the vocabulary cannot form, or that is too long, is one
+    /// unknown token.
     pub fn ids(&self, word: &str, ids: &mut Vec<u32>) {
         let begun = ids.len();
         let short = word.chars().nth(self.max_chars).is_none();

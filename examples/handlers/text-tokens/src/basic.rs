@@ -1,5 +1,5 @@
-//! A text to words, as BERT's basic tokeniser makes them. A word is bounded while it is read: what is longer than any known word keeps
-//! being read to its end and is kept only as too long.
+//! Splits a text into words, as BERT's basic tokenizer does. A word is bounded while it is read: a
+//! word longer than any known word is read to its end, and only its excessive length is recorded.
 
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
@@ -9,12 +9,12 @@ use crate::wordpiece::MAX_WORD_CHARS;
 /// The words of a text, one after another.
 pub struct Words<'t> {
     characters: Box<dyn Iterator<Item = char> + 't>,
-    /// What ended the word before it, and is one itself.
+    /// The character that ended the previous word, and is a word itself.
     next: Option<char>,
 }
 
 impl<'t> Words<'t> {
-    /// Reads nothing yet.
+    /// Starts at the beginning of a text.
     #[must_use]
     pub fn new(text: &'t str) -> Self {
         let cleaned = text.chars().filter(|c| !is_control(*c));
@@ -49,7 +49,7 @@ impl Iterator for Words<'_> {
                 self.next = Some(c);
                 return Some(word);
             } else if length <= MAX_WORD_CHARS {
-                // One more than a known word can have, so that it is seen to be too long.
+                // One character more than a known word can have, to detect long words.
                 word.push(c);
                 length = length.saturating_add(1);
             }
@@ -58,7 +58,8 @@ impl Iterator for Words<'_> {
     }
 }
 
-/// What is left out: it has no meaning of its own, and could hide in a word. A tab and a new line are spaces.
+/// Whether a character is removed: it has no meaning of its own, and could hide in a word. Tabs and
+/// new lines count as spaces.
 fn is_control(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' => false,
@@ -67,14 +68,14 @@ fn is_control(c: char) -> bool {
     }
 }
 
-/// Punctuation and ideographs: a word each.
+/// Whether a character is a word of its own: punctuation and ideographs.
 fn stands_alone(c: char) -> bool {
     c.is_ascii_punctuation()
         || c.general_category_group() == GeneralCategoryGroup::Punctuation
         || is_ideograph(c)
 }
 
-/// The blocks that BERT counts.
+/// Whether a character is in the Unicode blocks that BERT counts as ideographs.
 const fn is_ideograph(c: char) -> bool {
     matches!(c,
         '\u{4e00}'..='\u{9fff}'

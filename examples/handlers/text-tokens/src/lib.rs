@@ -1,19 +1,23 @@
-//! Before a model of the BERT family: `text` BYTES `[n]` (UTF-8) to `input_ids`, `attention_mask` and `token_type_ids`,
-//! INT64 `[n, length]`: basic tokenisation (cleaned, lower case, without accents, split at spaces, punctuation and ideographs),
-//! then WordPiece, between `[CLS]` and `[SEP]`, cut off or padded to one length.
+//! Runs before a model of the BERT family: from `text` BYTES `[n]` (UTF-8) to `input_ids`,
+//! `attention_mask` and `token_type_ids`, INT64 `[n, length]`.
 //!
-//! | config | unless set | |
+//! Texts are cleaned, converted to lower case without accents, and split at spaces, punctuation and
+//! ideographs. WordPiece converts the words to IDs, which are put between `[CLS]` and `[SEP]` and
+//! truncated or padded to one length.
+//!
+//! | config | default | |
 //! |---|---|---|
-//! | `max_length` | 128 | ids of a text at most, the two special ones included |
-//! | `padding` | max_length | how long all of a request become: `max_length`, or `longest` of them |
+//! | `max_length` | 128 | the most IDs of a text, including the two special ones |
+//! | `padding` | max_length | the length of all rows: `max_length`, or `longest` of the request |
 //! | `max_text_bytes` | 16384 | of one text |
 //! | `max_texts` | 64 | of one request |
 //!
-//! The ids are those of Hugging Face's `tokenizers` (`BertNormalizer`, `BertPreTokenizer`, `WordPiece`). One thing differs on
-//! purpose: a caller's `[SEP]` is six characters of text, never the special token.
+//! The IDs are those of Hugging Face's `tokenizers` (`BertNormalizer`, `BertPreTokenizer`,
+//! `WordPiece`). One difference is deliberate: a caller's `[SEP]` is six characters of text, never
+//! the special token.
 //!
-//! The vocabulary is a part of the component: put your model's `vocab.txt` in place of `vocabulary.txt` and build. This one has a few
-//! hundred tokens, for the example's sake.
+//! The vocabulary is part of the component: replace `vocabulary.txt` with your model's `vocab.txt`
+//! and build. This example has only a few hundred tokens.
 
 mod basic;
 mod wordpiece;
@@ -24,7 +28,7 @@ use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};
 pub use crate::basic::Words;
 pub use crate::wordpiece::{id, pieces};
 
-/// The two special tokens of every text.
+/// The number of special tokens of every text.
 const SPECIAL: usize = 2;
 
 struct TextTokens;
@@ -96,7 +100,7 @@ impl Preprocess for TextTokens {
 
 export_preprocess!(TextTokens);
 
-/// Ids of the tokens that mean something.
+/// The IDs of the special tokens.
 struct Special {
     pad: i64,
     unknown: i64,
@@ -117,7 +121,8 @@ impl Special {
         })
     }
 
-    /// A text's ids. What would be cut off is not looked at: tokens depend on nothing to the right of their word.
+    /// A text's IDs. The part beyond `max_length` is not read, because a token does not depend on
+    /// later words.
     fn encode(&self, text: &str, max_length: usize) -> Vec<i64> {
         let room = max_length.saturating_sub(SPECIAL);
         let mut ids = vec![self.begin];

@@ -1,4 +1,5 @@
-//! Texts become words, words become ids; what is no text is refused as the caller's fault.
+//! Texts are split into words, and words are converted to IDs. Bodies that are not texts are bad
+//! input.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use tensorgate_handler::testing::set_config;

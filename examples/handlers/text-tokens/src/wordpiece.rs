@@ -1,14 +1,14 @@
-//! A word to the longest tokens of the vocabulary that make it up, from its beginning.
+//! Splits a word into the longest tokens of the vocabulary, from its start.
 
 include!(concat!(env!("OUT_DIR"), "/vocabulary.rs"));
 
-/// A longer word, in characters, is unknown, as it is to others who read this vocabulary.
+/// A word with more characters is unknown, as in other implementations.
 pub const MAX_WORD_CHARS: usize = 100;
 
-/// What stands before a piece that is not the first of its word.
+/// The prefix of a piece that continues a word.
 const CONTINUED: &str = "##";
 
-/// A token's id, its line in the vocabulary.
+/// A token's ID, which is its line in the vocabulary.
 #[must_use]
 pub fn id(token: &str) -> Option<i64> {
     let at = SORTED
@@ -17,7 +17,7 @@ pub fn id(token: &str) -> Option<i64> {
     SORTED.get(at).map(|(_, id)| *id)
 }
 
-/// The ids of a word's pieces; `None` if it cannot be made up, or is too long.
+/// The IDs of a word's pieces; `None` if the vocabulary cannot form it, or if it is too long.
 #[must_use]
 pub fn pieces(word: &str) -> Option<Vec<i64>> {
     if word.chars().count() > MAX_WORD_CHARS {
@@ -34,8 +34,9 @@ pub fn pieces(word: &str) -> Option<Vec<i64>> {
     Some(found)
 }
 
-/// The longest token that is `before` and a beginning of `rest`, and how much of `rest` that is. Looks at one more character as long as any
-/// token goes on so: what a caller writes costs little more than what it takes to read it.
+/// The longest token that is `before` with a prefix of `rest`, and the length of that prefix. It
+/// reads a character more only while a token continues so, so a lookup costs little more than
+/// reading the text.
 fn longest(before: &str, rest: &str) -> Option<(i64, usize)> {
     let mut token = before.to_owned();
     let mut some: &[(&str, i64)] = &SORTED;

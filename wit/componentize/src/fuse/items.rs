@@ -1,4 +1,5 @@
-//! A component's outermost level, item by item: what makes or uses something of core wasm, and the rest as it is.
+//! Parses a component's outermost level item by item: definitions and uses of core WebAssembly, and
+//! all other sections as bytes.
 
 use wasmparser::{
     BinaryReader, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentAliasSectionReader,
@@ -18,27 +19,27 @@ const CORE_INSTANCE: u8 = 2;
 const ALIAS: u8 = 6;
 const CANONICAL: u8 = 8;
 
-/// The custom section that calls what is in a component by name: by indices that fusing moves.
+/// The custom section with names of the component's items. It uses indices, which fusing changes.
 const NAMES: &[u8] = b"\x0ecomponent-name";
 
 pub(super) enum Item<'a> {
     Module(&'a [u8]),
-    /// An instance of a module, and which instance it is given under each name.
+    /// An instance of a module, with the instance for each argument.
     Instantiate(u32, Vec<(&'a str, u32)>),
-    /// An instance that is put together.
+    /// An instance made of exports.
     Exports(Vec<(&'a str, Sort, u32)>),
-    /// What an instance exports.
+    /// An alias of a core instance's export.
     Alias(Sort, u32, &'a str),
-    /// What a component's instance exports, or something from outside.
+    /// An alias of a component instance's export, or of an outer item.
     Other(ComponentAlias<'a>),
-    /// A function of core wasm made of a component's, or the other way round.
+    /// A core function made of a component's function, or the reverse.
     Canonical(CanonicalFunction),
-    /// A section in which nothing is of core wasm.
+    /// A section without core WebAssembly.
     Section(u8, &'a [u8]),
 }
 
 impl Item<'_> {
-    /// What of core wasm a canonical function uses.
+    /// The core items that a canonical function uses.
     pub(super) fn used(function: &CanonicalFunction) -> Result<Vec<(Sort, u32)>, Kept> {
         let (mut used, options) = match function {
             CanonicalFunction::Lift {
@@ -66,7 +67,7 @@ impl Item<'_> {
     }
 }
 
-/// The items of a component that is valid.
+/// The items of a valid component.
 pub(super) fn items(component: &[u8]) -> Result<Vec<Item<'_>>, Kept> {
     core_stays_inside(component)?;
     let mut items = Vec::new();
@@ -119,10 +120,11 @@ fn core_instance(instance: Instance<'_>) -> Result<Item<'_>, Kept> {
     })
 }
 
-/// Sections that are copied name nothing of core wasm by its index: no module is given to a component or taken by one, and no resource has a function for its end.
+/// Checks that copied sections do not refer to core items by index: there are no core module types
+/// in imports or exports, and no resource has a destructor.
 fn core_stays_inside(component: &[u8]) -> Result<(), Kept> {
     const PASSED: Kept =
-        Kept::Unknown("modules that are passed on, or resources with a destructor");
+        Kept::Unknown("modules as imports or exports, or resources with a destructor");
     for payload in Parser::new(0).parse_all(component) {
         let passed = match payload? {
             Payload::CoreTypeSection(_) | Payload::ComponentStartSection { .. } => true,

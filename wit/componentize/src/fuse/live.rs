@@ -1,5 +1,6 @@
-//! What of the members can run: the functions that are exported or referred to, and what these call. Code that only ran when a component was built (what places a
-//! library in memory, CPython's largest function) is none of it, and sets no global.
+//! The parts of the modules that can run: functions that are exported or referred to, and the
+//! functions that they call. Code that ran only when the component was built (dynamic linking,
+//! CPython's largest function) is dropped, and the globals that only it sets are constants.
 
 use std::collections::HashSet;
 
@@ -10,13 +11,13 @@ use super::merge::Export;
 use super::module::{Sort, at};
 use super::plan::{Member, Origin};
 
-/// What can run, and what that sets.
+/// The functions that can run, and the globals that they set.
 #[derive(Default)]
 pub(super) struct Live {
     pub(super) functions: HashSet<Origin>,
-    /// Globals that a function of these sets.
+    /// The globals that one of these functions sets.
     pub(super) written: HashSet<Origin>,
-    /// Functions of which it is not known yet what they call.
+    /// Functions that are not scanned for calls yet.
     left: Vec<Origin>,
 }
 
@@ -43,7 +44,7 @@ impl Live {
         }
     }
 
-    /// What a member's tables and globals hold.
+    /// Adds the functions in a member's tables and globals.
     fn referred(&mut self, nth: usize, member: &Member<'_>) -> Result<(), Kept> {
         let module = &member.module;
         for element in &module.elements {
@@ -114,7 +115,7 @@ impl Live {
     }
 }
 
-/// Where something that a member names by its own index comes from.
+/// The origin of an item that a member refers to by its own index.
 pub(super) fn of(nth: usize, member: &Member<'_>, sort: Sort, index: u32) -> Origin {
     let imported = at(member.imports.get(sort), index).copied();
     imported.unwrap_or(Origin::Own(nth, index))

@@ -1,4 +1,4 @@
-//! One module of many: each index becomes one of the new module's.
+//! Merges modules into one and renumbers all indices.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,28 +16,29 @@ use super::module::{Each, Module, Sort, at, count};
 use super::plan::{Member, Origin};
 use super::value::Value;
 
-/// The name of the instance that gives the new module what comes from outside, by number.
+/// The name of the instance with the new module's outside imports, which are numbered.
 pub(super) const GIVEN: &str = "given";
 
-/// What the new module exports: a name, and what it is.
+/// An export of the new module: a name, and the exported item.
 pub(super) type Export = (String, Sort, Origin);
 
-/// A module's indices, of each sort: what they are in the new one. A constant's global has none, nor has a function that nobody calls.
+/// For each sort, the new index of each of a module's indices. Constants have none, nor have
+/// functions that are never called.
 type Indices = Each<Vec<Option<u32>>>;
 
-/// A fused module on its way into the new one.
+/// A module that is being merged.
 struct Moved<'m, 'a> {
     module: &'m Module<'a>,
     indices: Indices,
     types: Vec<u32>,
-    /// What its globals hold, where that is known and stays so.
+    /// The values of its globals that are constant.
     values: Vec<Option<Value>>,
-    /// Segments before its first.
+    /// The number of element segments before its first.
     elements: u32,
     data: u32,
 }
 
-/// The module that does what all members do, in their order.
+/// The module that contains all members, in their order.
 pub(super) fn merged(
     members: &[Member<'_>],
     given: &[(u32, FuncType)],
@@ -96,7 +97,7 @@ pub(super) fn merged(
     Ok(module.finish())
 }
 
-/// The types of functions, each once.
+/// Function types without duplicates.
 #[derive(Default)]
 struct Types {
     section: TypeSection,
@@ -113,7 +114,7 @@ impl Types {
         index
     }
 
-    /// Writes them, in the order in which they came.
+    /// Writes the types, in the order of their first use.
     fn write(&mut self) -> Result<(), Kept> {
         let mut types: Vec<_> = self.indices.iter().collect();
         types.sort_by_key(|(_, index)| **index);
@@ -127,7 +128,7 @@ impl Types {
     }
 }
 
-/// What each member's indices become.
+/// The new indices of each member.
 fn moved<'m, 'a>(
     members: &'m [Member<'a>],
     given: u32,
@@ -209,14 +210,14 @@ fn moved<'m, 'a>(
     Ok(moved)
 }
 
-/// The next index of its kind.
+/// The next index of a kind.
 fn taken(next: &mut u32) -> u32 {
     let index = *next;
     *next = index.saturating_add(1);
     index
 }
 
-/// What an index of a member's is in the new module.
+/// The new index of an item that a member refers to.
 fn final_index(moved: &[Moved<'_, '_>], sort: Sort, origin: Origin) -> Option<u32> {
     match origin {
         Origin::Given(index) => Some(index),
@@ -224,9 +225,9 @@ fn final_index(moved: &[Moved<'_, '_>], sort: Sort, origin: Origin) -> Option<u3
     }
 }
 
-/// That no segment can fail to be placed: then it makes no difference when that is done.
+/// Checks that no segment can be out of bounds. Then the time of initialisation does not matter.
 fn in_bounds(moved: &[Moved<'_, '_>], members: &[Member<'_>]) -> Result<(), Kept> {
-    // The member whose own it is, and which of those.
+    // The member that defines the table or memory, and its index there.
     let owner = |nth: usize, member: &Member<'_>, sort: Sort, index: u32| {
         let Origin::Own(nth, index) = of(nth, member, sort, index) else {
             return None;
@@ -281,7 +282,7 @@ fn in_bounds(moved: &[Moved<'_, '_>], members: &[Member<'_>]) -> Result<(), Kept
 
 fn fits(offset: Option<Value>, items: u64, room: u64) -> Result<(), Kept> {
     let end = offset
-        .and_then(Value::place)
+        .and_then(Value::offset)
         .and_then(|offset| offset.checked_add(items));
     match end {
         Some(end) if end <= room => Ok(()),
@@ -289,7 +290,7 @@ fn fits(offset: Option<Value>, items: u64, room: u64) -> Result<(), Kept> {
     }
 }
 
-/// The new module's sections, but for those that no member has a part of.
+/// The new module's sections, without empty ones.
 #[derive(Default)]
 struct Sections {
     functions: FunctionSection,
@@ -303,7 +304,8 @@ struct Sections {
 }
 
 impl Sections {
-    /// Adds a member's parts. Functions that its code refers to are named, since that must be said elsewhere in a module.
+    /// Appends a member's parts. Collects the functions that its code refers to, because a module
+    /// must declare them.
     fn take(&mut self, moved: &Moved<'_, '_>, referred: &mut BTreeSet<u32>) -> Result<(), Kept> {
         let mut renumber = Renumber { moved, referred };
         let module = moved.module;
@@ -349,7 +351,7 @@ impl Sections {
     }
 }
 
-/// Writes a member's parts with the new module's indices.
+/// Rewrites a member's parts with the new indices.
 struct Renumber<'r, 'm, 'a> {
     moved: &'r Moved<'m, 'a>,
     referred: &'r mut BTreeSet<u32>,
@@ -358,7 +360,7 @@ struct Renumber<'r, 'm, 'a> {
 impl Renumber<'_, '_, '_> {
     fn index(&self, sort: Sort, index: u32) -> Result<u32, Error<Kept>> {
         let moved = at(self.moved.indices.get(sort), index).copied().flatten();
-        moved.ok_or(Error::UserError(Kept::Unknown("an index that is none")))
+        moved.ok_or(Error::UserError(Kept::Unknown("an invalid index")))
     }
 }
 
@@ -383,7 +385,7 @@ impl Reencode for Renumber<'_, '_, '_> {
 
     fn type_index(&mut self, index: u32) -> Result<u32, Error<Kept>> {
         let moved = at(&self.moved.types, index).copied();
-        moved.ok_or(Error::UserError(Kept::Unknown("an index that is none")))
+        moved.ok_or(Error::UserError(Kept::Unknown("an invalid index")))
     }
 
     fn element_index(&mut self, index: u32) -> Result<u32, Error<Kept>> {
@@ -407,7 +409,7 @@ impl Reencode for Renumber<'_, '_, '_> {
         utils::instruction(self, operator)
     }
 
-    /// A number, where that is what it comes to: then an engine knows it when it compiles.
+    /// A constant expression, evaluated if possible, because a literal can be compiled better.
     fn const_expr(
         &mut self,
         expression: wasmparser::ConstExpr<'_>,
@@ -419,7 +421,7 @@ impl Reencode for Renumber<'_, '_, '_> {
     }
 }
 
-/// What their authors call functions, for those who read of a trap.
+/// The names of functions, for traces of traps.
 fn names(moved: &[Moved<'_, '_>]) -> NameSection {
     let mut names = BTreeMap::new();
     for moved in moved {

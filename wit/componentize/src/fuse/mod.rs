@@ -1,13 +1,16 @@
-//! Makes one core module of those that a component links with each other: a language whose runtime is a set of libraries (CPython) comes as forty of them around
-//! one memory and one table. In each fresh instance an engine looks up what they give each other and fills the table from all of them; of one module it knows
-//! both when it compiles.
+//! Fuses the linked core modules of a component into one. A language runtime with shared libraries
+//! (CPython) consists of forty modules around one memory and one table. For each fresh instance, an
+//! engine resolves all their imports and fills the table. With one module it does both at compile
+//! time.
 //!
-//! A module is fused if each thing that it imports is another fused one's, or a function from outside that needs none of them: a function that the host gives
-//! and that reads their memory stays behind the table that `wit-component` links with. What is around them, imports and exports of the component above all,
-//! stays as it is. Globals that nothing ever sets become constants.
+//! A module is fused if each of its imports comes from another fused module, or is an outside
+//! function that does not depend on fused modules. A host function that reads their memory stays
+//! behind `wit-component`'s indirection table. The component's imports and exports do not change.
+//! Globals that are never set become constants.
 //!
-//! What it never does: it changes nothing that a call could tell. Where it is not sure (a module that runs code when it is instantiated, a place that is not known, two memories)
-//! it says so, and the component stays as it was. It gives a component nothing: what comes out imports what went in.
+//! Fusing changes no result of a call. If that is not certain (a start function, an unknown segment
+//! offset, two memories), it returns an error and the component stays unchanged. It adds no
+//! imports.
 
 mod items;
 mod live;
@@ -23,32 +26,33 @@ use wasmparser::{Validator, WasmFeatures};
 use crate::parts::sections;
 use plan::Plan;
 
-/// A component's section of components.
+/// The section of nested components.
 const COMPONENT: u8 = 4;
 
-/// Why a component stays as it is.
+/// Why a component stays unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Kept {
-    /// Not a component, or not a valid one.
+    /// It is not a component, or not a valid one.
     #[error("not a component: {0}")]
     Malformed(String),
-    /// Something of which it is not known what fusing would do to it.
+    /// It has an unsupported part.
     #[error("it has {0}")]
     Unknown(&'static str),
-    /// There is nothing to fuse.
+    /// There are not enough modules to fuse.
     #[error("fewer than two of its modules can be fused")]
     Few,
-    /// A module that runs code while it is instantiated: what runs before it would have to stay before it.
-    #[error("a module of it has a start function")]
+    /// A module with a start function, which must run in its original order.
+    #[error("one of its modules has a start function")]
     Start,
-    /// A module outside that needs fused ones, and that later ones may need.
-    #[error("a module that is not fused stands between them")]
+    /// A module that is not fused depends on fused ones, and later fused ones may depend on it.
+    #[error("a module that is not fused depends on them")]
     Between,
-    /// A segment whose place is computed, or may be out of bounds.
-    #[error("the place of a segment is not known")]
+    /// A segment with a computed offset, or one that may be out of bounds.
+    #[error("the offset of a segment is not known")]
     Place,
-    /// The modules have more than one memory, or one table: an engine reaches any memory but the first in longer ways, and its pool has room for one table in each instance.
-    #[error("its modules have more than one memory, or one table")]
+    /// The modules have more than one memory or table. An engine accesses only the first memory
+    /// fast, and its pool has one table for each instance.
+    #[error("its modules have more than one memory or table")]
     Several,
 }
 
@@ -67,26 +71,27 @@ impl From<wasm_encoder::reencode::Error<Kept>> for Kept {
     }
 }
 
-/// What a component may be made of, and be made into: no more than any tool of handlers makes, all of which the host runs.
+/// The WebAssembly features that are supported. Tools for handlers use no others, and the host
+/// supports all of them.
 const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::COMPONENT_MODEL)
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::TAIL_CALL)
     .union(WasmFeatures::MULTI_MEMORY);
 
-/// Components in each other that are looked into: more than any tool makes.
+/// The most levels of nested components. Tools generate fewer.
 const MAX_NESTING: u32 = 16;
 
-/// The component with its modules fused, and those of each component within it.
+/// The component with fused modules, including those of nested components.
 ///
 /// # Errors
-/// [`Kept`], if nothing is: then it is used as it is.
+/// [`Kept`], if nothing was fused: the component stays unchanged.
 pub fn fused(component: &[u8]) -> Result<Vec<u8>, Kept> {
     nested(component, 0)
 }
 
 fn nested(component: &[u8], depth: u32) -> Result<Vec<u8>, Kept> {
-    // Whatever is read below has been found valid: each index is one, and types fit.
+    // The component is valid, so all indices and types below are too.
     valid(component)?;
     let within = within(component, depth)?;
     let whole = within.as_deref().unwrap_or(component);
@@ -100,7 +105,8 @@ fn nested(component: &[u8], depth: u32) -> Result<Vec<u8>, Kept> {
     Ok(made)
 }
 
-/// The component with those within it fused; `None` if none is. One that needs what is around it is not valid by itself, and stays as it is.
+/// The component with its nested components fused; `None` if none was. A nested component that
+/// refers to outer items is not valid by itself, and stays unchanged.
 fn within(component: &[u8], depth: u32) -> Result<Option<Vec<u8>>, Kept> {
     if depth >= MAX_NESTING {
         return Ok(None);

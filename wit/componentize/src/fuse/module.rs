@@ -1,4 +1,4 @@
-//! A core module, read as far as fusing needs it.
+//! A parsed core module, with the parts that fusing needs.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use wasmparser::{
 
 use super::Kept;
 
-/// Kinds of what modules give each other, each with its own indices.
+/// Kinds of imports and exports, each with its own index space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Sort {
     Function,
@@ -39,7 +39,7 @@ impl Sort {
     }
 }
 
-/// One of something for each [`Sort`].
+/// A value for each [`Sort`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Each<T> {
     pub(super) functions: T,
@@ -68,22 +68,22 @@ impl<T> Each<T> {
     }
 }
 
-/// The item of a list that has this index in wasm.
+/// The item of a list at a WebAssembly index.
 pub(super) fn at<T>(list: &[T], index: u32) -> Option<&T> {
     list.get(usize::try_from(index).ok()?)
 }
 
-/// How many there are: as many as wasm can count, since they were counted in it.
+/// A number of items, which fits because WebAssembly counts them in 32 bits.
 pub(super) fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
 }
 
-/// A module's parts. Indices in them are the module's own; of each sort its imports come first.
+/// A module's parts, with the module's own indices. In each sort the imports come first.
 #[derive(Default)]
 pub(super) struct Module<'a> {
     pub(super) types: Vec<FuncType>,
     pub(super) imports: Vec<Import<'a>>,
-    /// How many of the imports are of each sort.
+    /// The number of imports of each sort.
     pub(super) imported: Each<u32>,
     /// The type of each function that it defines.
     pub(super) functions: Vec<u32>,
@@ -94,22 +94,22 @@ pub(super) struct Module<'a> {
     pub(super) elements: Vec<Element<'a>>,
     pub(super) data: Vec<Data<'a>>,
     pub(super) code: Vec<FunctionBody<'a>>,
-    /// What its author calls functions.
+    /// The names of functions.
     pub(super) names: Vec<(u32, &'a str)>,
     /// Whether it has a start function.
     pub(super) starts: bool,
-    /// Whether it says how many data segments it has, as it must if its code names them.
+    /// Whether it has a data count section, which is required if its code refers to data segments.
     pub(super) counts_data: bool,
 }
 
-/// Whether a function takes or gives references to things of a type that the module numbers.
+/// Whether a function's type has references to types of the module's own index space.
 fn names_a_type(function: &FuncType) -> bool {
     let mut types = function.params().iter().chain(function.results());
     types.any(|ty| matches!(ty, ValType::Ref(reference) if reference.type_index().is_some()))
 }
 
 impl<'a> Module<'a> {
-    /// Reads a module that is valid.
+    /// Parses a valid module.
     pub(super) fn read(module: &'a [u8]) -> Result<Self, Kept> {
         let mut read = Self::default();
         for payload in Parser::new(0).parse_all(module) {
@@ -117,7 +117,7 @@ impl<'a> Module<'a> {
                 Payload::TypeSection(section) => {
                     for group in section {
                         let group = group?;
-                        // Types of one group are told from the same ones by themselves.
+                        // Types in a recursion group differ from equal ones outside of it.
                         if group.is_explicit_rec_group() {
                             return Err(Kept::Unknown("types of garbage collection"));
                         }
@@ -171,7 +171,7 @@ impl<'a> Module<'a> {
                 Payload::StartSection { .. } => read.starts = true,
                 Payload::CustomSection(section) => {
                     if let KnownCustom::Name(names) = section.as_known() {
-                        // Nobody checks names: those that cannot be read are none.
+                        // Validation does not check names, so invalid ones are ignored.
                         for name in names.into_iter().flatten() {
                             if let Name::Function(names) = name {
                                 let names = names.into_iter().flatten();
@@ -195,7 +195,7 @@ impl<'a> Module<'a> {
         Ok(())
     }
 
-    /// The type of a function that it imports.
+    /// The type of an imported function.
     pub(super) fn function_type(&self, import: &Import<'_>) -> Option<&FuncType> {
         match import.ty {
             TypeRef::Func(ty) => at(&self.types, ty),
@@ -203,14 +203,14 @@ impl<'a> Module<'a> {
         }
     }
 
-    /// Whether it writes to a table when it is instantiated.
+    /// Whether it has active element segments.
     pub(super) fn places_elements(&self) -> bool {
         self.elements
             .iter()
             .any(|element| matches!(element.kind, ElementKind::Active { .. }))
     }
 
-    /// Whether it writes to a memory when it is instantiated.
+    /// Whether it has active data segments.
     pub(super) fn places_data(&self) -> bool {
         self.data
             .iter()

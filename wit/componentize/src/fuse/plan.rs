@@ -1,4 +1,4 @@
-//! Which modules of a component are fused, and where each thing that they import comes from.
+//! Selects the modules to fuse, and determines the origin of each of their imports.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,36 +8,37 @@ use super::Kept;
 use super::items::{Item, items};
 use super::module::{Each, Module, Sort, at, count, sort};
 
-/// What a fused module imports is one of these.
+/// The origin of a fused module's import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
-    /// A fused module's own, by its own index.
+    /// An item that a fused module defines, with its own index.
     Own(usize, u32),
-    /// A function from outside: which of [`Plan::given`].
+    /// An outside function: an index of [`Plan::given`].
     Given(u32),
 }
 
-/// Where something in one of the component's index spaces comes from.
+/// The origin of an item in one of the component's index spaces.
 #[derive(Clone, Copy)]
 pub(super) enum Source {
     Fused(Origin),
-    /// It is known by its index alone.
+    /// An item outside the fused modules, by its index.
     Outside(Sort, u32),
 }
 
-/// A module that is fused.
+/// A module to fuse.
 pub(super) struct Member<'a> {
     pub(super) module: Module<'a>,
-    /// Of each sort, where what it imports comes from.
+    /// For each sort, the origins of its imports.
     pub(super) imports: Each<Vec<Origin>>,
 }
 
-/// The name by which a module is given a fused one's instance, and what it imports from that.
+/// The name of an argument that is a fused module's instance, and the items that are imported from
+/// it.
 pub(super) type Whole<'a> = (&'a str, Vec<(&'a str, Sort, Origin)>);
 
-/// What is known of a core instance.
+/// A core instance.
 enum Made<'a> {
-    /// Which member it is.
+    /// The instance of a member.
     Member(usize),
     Together(HashMap<&'a str, Source>),
     Outside,
@@ -46,48 +47,49 @@ enum Made<'a> {
 pub(super) struct Plan<'a> {
     pub(super) items: Vec<Item<'a>>,
     pub(super) members: Vec<Member<'a>>,
-    /// Functions from outside, by their index in the component, with their types.
+    /// Outside functions, by their index in the component, with their types.
     pub(super) given: Vec<(u32, FuncType)>,
-    /// Items that are, or make, a fused module.
+    /// Items that define or instantiate a fused module.
     pub(super) gone: HashSet<usize>,
     /// The last item that is a member.
     pub(super) last: usize,
-    /// Items that need a member.
+    /// Items that depend on a member.
     pub(super) dependent: HashSet<usize>,
-    /// Of items that are instances which get a whole instance of a fused module: what they take of it.
+    /// For instances with a whole fused instance as argument: the items that they import from it.
     pub(super) whole: HashMap<usize, Vec<Whole<'a>>>,
-    /// Where each item of an index space comes from.
+    /// The origin of each item in the index spaces.
     pub(super) sources: Each<Vec<Source>>,
 }
 
-/// A module that is not fused, and needs fused ones: which item it is, and the tables of theirs that it writes to.
+/// A module that is not fused and depends on fused ones: its item, and the fused tables that it
+/// writes.
 struct Beside {
     item: usize,
     tables: Vec<Origin>,
     places_data: bool,
 }
 
-/// The component as far as it has been read.
+/// The plan's state while the component is read.
 #[derive(Default)]
 struct Seen<'a> {
-    /// Items that are modules, and how often each is instantiated.
+    /// Items that are modules, and the number of their instances.
     modules: Vec<(usize, u32)>,
     instances: Vec<(Made<'a>, bool)>,
     sources: Each<Vec<Source>>,
-    /// Of each of these, whether it needs a member.
+    /// For each sort, whether an item depends on a member.
     needs: Each<Vec<bool>>,
     members: Vec<(usize, Member<'a>)>,
     given: Vec<(u32, FuncType)>,
-    places: HashMap<u32, u32>,
+    positions: HashMap<u32, u32>,
     beside: Vec<Beside>,
-    /// Items that need no fused module, and write to tables or memories when they are instantiated.
+    /// Items that do not depend on fused modules, and have active segments.
     writers: Vec<usize>,
     whole: HashMap<usize, Vec<Whole<'a>>>,
     gone: HashSet<usize>,
 }
 
 impl<'a> Plan<'a> {
-    /// The plan for a component that is valid.
+    /// The plan for a valid component.
     pub(super) fn of(component: &'a [u8]) -> Result<Self, Kept> {
         let items = items(component)?;
         let mut seen = Seen::default();
@@ -118,7 +120,7 @@ impl<'a> Plan<'a> {
             return Err(Kept::Few);
         }
         seen.order_is_free(last)?;
-        // What makes something of the component's must stay where it is among its like.
+        // Items that define component items must keep their order.
         let lifts = |at: &usize| !matches!(items.get(*at), Some(item) if makes_core(item));
         if dependent.iter().any(|at| *at < last && lifts(at)) {
             return Err(Kept::Between);
@@ -136,7 +138,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether an item makes something of core wasm, or nothing at all.
+/// Whether an item defines a core item, or no item at all.
 fn makes_core(item: &Item<'_>) -> bool {
     match item {
         Item::Module(_) | Item::Instantiate(..) | Item::Exports(_) | Item::Alias(..) => true,
@@ -148,15 +150,15 @@ fn makes_core(item: &Item<'_>) -> bool {
 }
 
 impl<'a> Seen<'a> {
-    /// Looks at the next item; whether it needs a member.
+    /// Processes the next item; whether it depends on a member.
     fn look(&mut self, item: usize, what: &Item<'a>, items: &[Item<'a>]) -> Result<bool, Kept> {
         match what {
             Item::Instantiate(module, given) => {
-                let Some((place, times)) = at(&self.modules, *module).copied() else {
-                    return Err(Kept::Unknown("modules that are passed on"));
+                let Some((definition, times)) = at(&self.modules, *module).copied() else {
+                    return Err(Kept::Unknown("modules as imports or exports"));
                 };
-                let Some(Item::Module(bytes)) = items.get(place) else {
-                    return Err(Kept::Unknown("modules that are passed on"));
+                let Some(Item::Module(bytes)) = items.get(definition) else {
+                    return Err(Kept::Unknown("modules as imports or exports"));
                 };
                 let args: HashMap<&str, u32> = given.iter().copied().collect();
                 let read = Module::read(bytes)?;
@@ -166,7 +168,8 @@ impl<'a> Seen<'a> {
                 let needs = args.values().any(|instance| {
                     at(&self.instances, *instance).is_some_and(|(_, needs)| *needs)
                 });
-                // An engine's pool has room for one table in each instance: the one beside the memory.
+                // An engine's pool has one table for each instance, which is the one beside the
+                // memory.
                 let own_table = !read.tables.is_empty() && read.memories.is_empty();
                 if times == 1
                     && !own_table
@@ -176,7 +179,7 @@ impl<'a> Seen<'a> {
                     self.instances
                         .push((Made::Member(self.members.len()), true));
                     self.members.push((item, Member { module, imports }));
-                    self.gone.extend([item, place]);
+                    self.gone.extend([item, definition]);
                     return Ok(true);
                 }
                 if !needs && (read.places_elements() || read.places_data()) {
@@ -232,7 +235,7 @@ impl<'a> Seen<'a> {
         self.needs.get_mut(sort).push(needs);
     }
 
-    /// Where what an instance exports comes from; `None` if it has no index of its own yet.
+    /// The origin of an instance's export; `None` if it has no index yet.
     fn export(&self, instance: u32, name: &str) -> Option<Source> {
         match &at(&self.instances, instance)?.0 {
             Made::Member(nth) => {
@@ -248,7 +251,7 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Where all that a module imports comes from, if it can be fused with those before it.
+    /// The origins of all imports of a module, if it can be fused with the previous ones.
     fn imports(
         &mut self,
         module: &Module<'_>,
@@ -256,29 +259,29 @@ impl<'a> Seen<'a> {
     ) -> Option<Each<Vec<Origin>>> {
         let mut origins = Each::<Vec<Origin>>::default();
         let mut given = Vec::new();
-        let mut places = self.places.clone();
+        let mut positions = self.positions.clone();
         for import in &module.imports {
             let sort = sort(import).ok()?;
             let origin = match self.export(*args.get(import.module)?, import.name)? {
                 Source::Fused(origin) => origin,
                 Source::Outside(Sort::Function, index) if !*at(&self.needs.functions, index)? => {
                     let next = count(self.given.len().saturating_add(given.len()));
-                    let place = *places.entry(index).or_insert(next);
-                    if place == next {
+                    let number = *positions.entry(index).or_insert(next);
+                    if number == next {
                         given.push((index, module.function_type(import)?.clone()));
                     }
-                    Origin::Given(place)
+                    Origin::Given(number)
                 }
                 Source::Outside(..) => return None,
             };
             origins.get_mut(sort).push(origin);
         }
         self.given.extend(given);
-        self.places = places;
+        self.positions = positions;
         Some(origins)
     }
 
-    /// What a module takes of the instances of fused ones that it is given as they are.
+    /// The items that a module imports from whole instances of fused modules.
     fn whole(&self, module: &Module<'a>, args: &[(&'a str, u32)]) -> Result<Vec<Whole<'a>>, Kept> {
         let mut whole = Vec::new();
         for (name, instance) in args {
@@ -300,7 +303,7 @@ impl<'a> Seen<'a> {
         Ok(whole)
     }
 
-    /// What a module that is not fused does to those that are when it is instantiated.
+    /// The effects of instantiating a module that is not fused on fused ones.
     fn beside(&self, item: usize, module: &Module<'_>, args: &HashMap<&str, u32>) -> Beside {
         let imported: Vec<_> = module
             .imports
@@ -324,10 +327,12 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Those that are not fused come after those that are: no difference, if they write nothing that one of these writes after them. None of them runs code.
+    /// Checks that modules that are not fused may be instantiated after those that are. That holds
+    /// if they do not overwrite what a later fused module writes, because none of them runs code.
     fn order_is_free(&self, last: usize) -> Result<(), Kept> {
         for beside in self.beside.iter().filter(|beside| beside.item < last) {
-            // It would come after what now comes after it, and might write to the same place.
+            // It would be instantiated after modules that follow it now, which might write to the
+            // same place.
             let mut between = self.writers.iter().filter(|writer| **writer < last);
             if between.any(|writer| *writer > beside.item) {
                 return Err(Kept::Between);

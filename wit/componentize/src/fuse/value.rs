@@ -1,11 +1,11 @@
-//! Constants: what a global holds from its module's first instruction to its last, and where a segment lies.
+//! Constants: the values of globals that are never set, and the offsets of segments.
 
 use wasm_encoder::{ConstExpr, Instruction};
 use wasmparser::Operator;
 
 use super::module::at;
 
-/// A number.
+/// A numeric constant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value {
     I32(i32),
@@ -15,7 +15,8 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// What an expression comes to, if these are the values of the globals that it may name. `None` if it is no number, or depends on what is not known.
+    /// Evaluates an expression with these values of globals. `None` if it is not numeric, or
+    /// depends on an unknown value.
     pub(super) fn of(
         expression: &wasmparser::ConstExpr<'_>,
         globals: &[Option<Self>],
@@ -68,8 +69,8 @@ impl Value {
         }
     }
 
-    /// As a place in a table or a memory.
-    pub(super) fn place(self) -> Option<u64> {
+    /// The value as an offset in a table or a memory.
+    pub(super) fn offset(self) -> Option<u64> {
         match self {
             Self::I32(value) => Some(u64::from(value.cast_unsigned())),
             Self::I64(value) => Some(value.cast_unsigned()),

@@ -1,4 +1,4 @@
-//! The component again, with one module in the place of many.
+//! Writes the component with one module in place of many.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,10 +16,10 @@ use super::merge::{Export, GIVEN, merged};
 use super::module::{Each, Sort, at};
 use super::plan::{Origin, Plan, Source};
 
-/// A component's section of core modules.
+/// The section of core modules.
 const CORE_MODULE: u8 = 1;
 
-/// The component that a plan makes.
+/// The component of a plan.
 pub(super) fn component(plan: &Plan<'_>) -> Result<Vec<u8>, Kept> {
     let stays = Stays::of(plan)?;
     let module = merged(&plan.members, &plan.given, &stays.exports)?;
@@ -41,17 +41,17 @@ pub(super) fn component(plan: &Plan<'_>) -> Result<Vec<u8>, Kept> {
     Ok(new.component.finish())
 }
 
-/// What stays of a component, and what the new module has to export for that.
+/// The remaining items of a component, and the exports that they need from the new module.
 #[derive(Default)]
 struct Stays {
-    /// Items, and the index that each had among its like.
+    /// Items, with their former index.
     items: HashMap<usize, u32>,
     exports: Vec<Export>,
     names: HashMap<(Sort, Origin), String>,
 }
 
 impl Stays {
-    /// All that has a use: what was between the fused modules has none.
+    /// All items that are used. Items that only linked the fused modules are not.
     fn of(plan: &Plan<'_>) -> Result<Self, Kept> {
         let mut stays = Self::default();
         let had = indices(plan);
@@ -69,7 +69,7 @@ impl Stays {
                 Item::Module(_) | Item::Other(_) | Item::Section(..) => true,
                 Item::Instantiate(_, args) => {
                     instances.extend(args.iter().map(|(_, instance)| *instance));
-                    // What is used last is told first here.
+                    // Later items come first here, so that their uses are known.
                     let taken = plan.whole.get(&item).into_iter().flatten();
                     wanted.extend(taken.flat_map(|(_, taken)| taken).rev().copied());
                     true
@@ -109,14 +109,14 @@ impl Stays {
         Ok(stays)
     }
 
-    /// A name for what the new module exports: the module's own, unless another has it.
+    /// Exports an item under the module's own name for it, unless that name is in use.
     fn export(&mut self, name: &str, sort: Sort, origin: Origin) {
         if self.names.contains_key(&(sort, origin)) {
             return;
         }
         let taken = self.exports.iter().any(|(taken, ..)| taken == name);
         let name = if taken {
-            // No number is given twice, and no tool ends a name so.
+            // Numbers are unique, and no tool generates names with this ending.
             format!("{name}#fused{}", self.exports.len())
         } else {
             name.to_owned()
@@ -126,7 +126,7 @@ impl Stays {
     }
 }
 
-/// The index that each item has among its like.
+/// The former index of each item.
 fn indices(plan: &Plan<'_>) -> Vec<u32> {
     let (mut modules, mut instances, mut counts) = (0_u32, 0_u32, Each::<u32>::default());
     let mut indices = Vec::new();
@@ -149,7 +149,7 @@ fn indices(plan: &Plan<'_>) -> Vec<u32> {
     indices
 }
 
-/// Which section is being written.
+/// The section that is being written.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Open {
     #[default]
@@ -159,7 +159,7 @@ enum Open {
     Canonical,
 }
 
-/// The new component as far as it is written, and what indices of the old one are in it.
+/// The new component while it is written, with the new index of each old one.
 #[derive(Default)]
 struct New {
     component: Component,
@@ -171,12 +171,12 @@ struct New {
     module_count: u32,
     instance_count: u32,
     counts: Each<u32>,
-    /// The fused one.
+    /// The instance of the fused module.
     instance: u32,
 }
 
 impl New {
-    /// Goes on with a section of this kind.
+    /// Continues with a section of this kind.
     fn open(&mut self, kind: Open) {
         if self.open == kind {
             return;
@@ -206,7 +206,7 @@ impl New {
         self.component.section(&RawSection { id, data });
     }
 
-    /// The fused module, and its instance.
+    /// Writes the fused module, and its instance.
     fn fused(&mut self, plan: &Plan<'_>, module: &[u8]) -> Result<(), Kept> {
         self.raw(CORE_MODULE, module);
         let module = next(&mut self.module_count);
@@ -304,7 +304,7 @@ impl New {
         Ok(())
     }
 
-    /// An instance with the names that a module knew of another, which is in the fused one now.
+    /// Writes an instance with the names of a former one, whose items are in the fused module now.
     fn part(&mut self, stays: &Stays, taken: &[(&str, Sort, Origin)]) -> Result<u32, Kept> {
         self.open(Open::Aliases);
         let mut items = Vec::new();
@@ -329,21 +329,21 @@ impl New {
     }
 }
 
-/// The next index of its kind.
+/// The next index of a kind.
 fn next(count: &mut u32) -> u32 {
     let index = *count;
     *count = index.saturating_add(1);
     index
 }
 
-/// Something is used that has no place in the new component.
-const LOST: Kept = Kept::Unknown("an index that is none");
+/// An item is used that is not in the new component.
+const LOST: Kept = Kept::Unknown("an invalid index");
 
 fn moved(indices: &HashMap<u32, u32>, index: u32) -> Result<u32, Kept> {
     indices.get(&index).copied().ok_or(LOST)
 }
 
-/// What indices of the old component are in the new one: those of core wasm; no others move.
+/// The new index of each core item of the old component. All other indices stay.
 #[derive(Default)]
 struct Moved {
     modules: HashMap<u32, u32>,

@@ -8,13 +8,14 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::{Decoded, area};
 use crate::failure::{Failure, data, room};
 
-/// The longest side, pixels: what the format can say.
+/// The longest side in pixels, which the format limits.
 const MAX_SIDE: usize = 65_535;
 
-/// How often a progressive one may go over its pixels: each time costs as much as unpacking it once, for as little as ten bytes. Encoders make 10.
+/// The most scans of a progressive image. Each may cost as much as decoding the image once, for
+/// only ten bytes. Encoders make 10.
 const MAX_SCANS: usize = 16;
 
-/// Bytes of a pixel at most.
+/// The most bytes of a pixel.
 const PIXEL_BYTES: usize = 3;
 
 pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure> {
@@ -25,11 +26,11 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
         .set_max_height(MAX_SIDE)
         .jpeg_set_max_scans(MAX_SCANS);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    // The header first: the size is judged before memory is made for it.
+    // The header is read first: the size is checked before memory is allocated for it.
     decoder.decode_headers().map_err(|error| wrong(&error))?;
     let (width, height) = decoder
         .dimensions()
-        .ok_or_else(|| data("a JPEG that does not say its size"))?;
+        .ok_or_else(|| data("a JPEG without a size"))?;
     let area = area(height, width, max_pixels)?;
     let gray = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let (space, channels) = if gray {
@@ -42,7 +43,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
     let mut pixels = Vec::new();
     pixels
         .try_reserve_exact(size)
-        .map_err(|_| room(format!("no room for {size} bytes")))?;
+        .map_err(|_| room(format!("cannot allocate {size} bytes")))?;
     pixels.resize(size, 0);
     decoder
         .decode_into(&mut pixels)

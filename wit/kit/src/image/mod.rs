@@ -1,4 +1,5 @@
-//! Compressed images to pixels. What a file says of its size is held against a bound before memory is made for it.
+//! Decodes compressed images. The size in a file's header is checked before memory is allocated for
+//! it.
 
 mod jpeg;
 mod png;
@@ -7,17 +8,17 @@ use crate::array::Array;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, data};
 
-/// The most pixels, whatever is asked for.
+/// The most pixels, whatever the caller allows.
 pub const MAX_PIXELS: usize = 1 << 26;
 
-/// What a decoded image's channels are.
+/// The channels of a decoded image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channels {
-    /// One: Rec. 601's weights, as Pillow's `L`.
+    /// One channel: Rec. 601's weights, as in Pillow's `L`.
     Gray,
-    /// Red, green, blue. Transparency is dropped, as Pillow's `RGB` drops it.
+    /// Red, green, blue. Alpha is dropped, as in Pillow's `RGB`.
     Rgb,
-    /// Red, green, blue, opacity.
+    /// Red, green, blue, alpha.
     Rgba,
 }
 
@@ -31,7 +32,7 @@ impl Channels {
     }
 }
 
-/// Pixels as a decoder gives them: 1 to 4 channels of a byte, the second and the fourth opacity.
+/// Decoded pixels: 1 to 4 channels of a byte. With two or four channels, the last is alpha.
 struct Decoded {
     height: usize,
     width: usize,
@@ -39,10 +40,11 @@ struct Decoded {
     pixels: Vec<u8>,
 }
 
-/// A PNG's or a JPEG's pixels, `Uint8` `[height, width, channels]`. The turn that a camera notes beside them is not made.
+/// Decodes a PNG or a JPEG to `Uint8` `[height, width, channels]`. EXIF's orientation is not
+/// applied.
 ///
 /// # Errors
-/// If it is neither, is damaged, or has more than `max_pixels` by what its header says.
+/// If it is neither, is damaged, or its header states more than `max_pixels`.
 pub fn decode_image(bytes: &[u8], channels: Channels, max_pixels: usize) -> Result<Array, Failure> {
     let max_pixels = max_pixels.min(MAX_PIXELS);
     let decoded = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
@@ -55,7 +57,8 @@ pub fn decode_image(bytes: &[u8], channels: Channels, max_pixels: usize) -> Resu
     decoded.with_channels(channels)
 }
 
-/// Pixels of a size that a header states. Too many are the file's fault: whoever sent it is to hear of it.
+/// The number of pixels of a declared size. Too many are invalid data, so that the sender gets the
+/// error.
 fn area(height: usize, width: usize, max_pixels: usize) -> Result<usize, Failure> {
     height
         .checked_mul(width)
@@ -93,7 +96,7 @@ impl Decoded {
     }
 }
 
-/// Rec. 601 in 65 536ths, rounded, as Pillow's.
+/// Rec. 601 in 65 536ths, rounded as in Pillow.
 fn luma(red: u8, green: u8, blue: u8) -> u8 {
     let [red, green, blue] = [red, green, blue].map(u32::from);
     let sum = red

@@ -1,4 +1,4 @@
-//! PNG, every kind that the format has; of 16 bits a sample the upper eight.
+//! PNG in all its variants. Of 16-bit samples only the upper eight bits are used.
 
 use std::io::Cursor;
 
@@ -7,16 +7,16 @@ use png::{DecodeOptions, Decoder, Limits, Transformations};
 use super::{Decoded, area};
 use crate::failure::{Failure, data, room};
 
-/// What the decoder may keep beside the pixels: rows, and the chunks of a palette.
+/// Memory for the decoder beside the pixels: rows, and the chunks of a palette.
 const DECODER_BYTES: usize = 2 << 20;
 
-/// Bytes of a pixel at most, once it is expanded.
+/// The most bytes of an expanded pixel.
 const PIXEL_BYTES: usize = 4;
 
 pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure> {
     let wrong = |error: png::DecodingError| data(format!("a damaged PNG: {error}"));
     let mut options = DecodeOptions::default();
-    // Text and colour profiles can be compressed, and change nothing here.
+    // Texts and colour profiles can be compressed, and do not change pixels.
     options.set_ignore_text_chunk(true);
     options.set_ignore_iccp_chunk(true);
     let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
@@ -24,7 +24,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
         bytes: DECODER_BYTES,
     });
     decoder.set_transformations(Transformations::normalize_to_color8());
-    // The header first: the size is judged before memory is made for it.
+    // The header is read first: the size is checked before memory is allocated for it.
     let header = decoder.read_header_info().map_err(wrong)?;
     let side = |pixels: u32| usize::try_from(pixels).unwrap_or(usize::MAX);
     let (height, width) = (side(header.height), side(header.width));
@@ -33,16 +33,16 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
     let size = reader
         .output_buffer_size()
         .filter(|size| *size <= area.saturating_mul(PIXEL_BYTES))
-        .ok_or_else(|| room("more bytes than its pixels have"))?;
+        .ok_or_else(|| room("an inconsistent number of bytes"))?;
     let mut pixels = Vec::new();
     pixels
         .try_reserve_exact(size)
-        .map_err(|_| room(format!("no room for {size} bytes")))?;
+        .map_err(|_| room(format!("cannot allocate {size} bytes")))?;
     pixels.resize(size, 0);
     let frame = reader.next_frame(&mut pixels).map_err(wrong)?;
     let channels = frame.color_type.samples();
     if frame.buffer_size() != area.saturating_mul(channels) {
-        return Err(data("a PNG whose pixels are not what its header says"));
+        return Err(data("a PNG whose pixels do not match its header"));
     }
     pixels.truncate(frame.buffer_size());
     Ok(Decoded {

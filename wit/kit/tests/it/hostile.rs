@@ -1,4 +1,5 @@
-//! What an attacker would try: dims that overflow, files that lie, arguments without end. Each is a failure of its kind, at once, and nothing panics.
+//! Hostile input: dimensions that overflow, files with false headers, unbounded arguments. Each
+//! fails quickly with the right kind, without a panic.
 
 use tensorgate_kit::{
     Array, Channels, Datatype, Filter, Kind, MAX_DIMS, Operator, Reduction, Span, decode_image,
@@ -195,7 +196,7 @@ fn an_empty_array_goes_through_what_does_not_choose() {
     assert_eq!(boxes.nms(&scores, None, 0.5, 0.0, 9).unwrap().shape(), [0]);
 }
 
-/// A PNG's first bytes, up to its header's end, that say any size.
+/// The first bytes of a PNG, up to the end of its header, with any size.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
@@ -204,12 +205,12 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-/// A progressive JPEG of 8×8 pixels, grey, all of one colour, that goes over them so often.
+/// A progressive JPEG of 8×8 pixels, grey, of one colour, with this number of scans.
 fn scanned(scans: u8) -> Vec<u8> {
     let mut bytes = b"\xff\xd8\xff\xdb\x00\x43\x00".to_vec();
     bytes.extend([1; 64]);
     bytes.extend(b"\xff\xc2\x00\x0b\x08\x00\x08\x00\x08\x01\x01\x11\x00");
-    // One code each: a difference of nothing, and the end of the block.
+    // Each table has one code: a difference of zero, and the end of the block.
     for (table, symbol) in [(0x00, 0), (0x10, 0)] {
         bytes.extend([0xff, 0xc4, 0, 20, table, 1]);
         bytes.extend([0; 15]);
@@ -241,7 +242,7 @@ fn a_file_that_says_that_it_is_enormous_is_refused_by_its_header() {
         bytes.extend(b"\x03\x01\x11\x00\x02\x11\x00\x03\x11\x00\xff\xda\x00\x0c\x03\x01\x00\x02\x00\x03\x00\x00\x3f\x00");
         bytes
     };
-    // It is the file's fault, whoever sends it: no handler has failed.
+    // It is invalid data, not a fault of the handler.
     for (bytes, enormous) in [
         (png_header(i32::MAX as u32, i32::MAX as u32), true),
         (png_header(1 << 16, 1 << 16), true),
@@ -254,8 +255,8 @@ fn a_file_that_says_that_it_is_enormous_is_refused_by_its_header() {
     ] {
         let failure = decode_image(&bytes, Channels::Rgb, 10_000).unwrap_err();
         assert_eq!(failure.kind, Kind::Data, "{failure}");
-        let told = failure.message.contains("pixels, at most 10000");
-        assert_eq!(told, enormous, "{failure}");
+        let is_size_limit = failure.message.contains("pixels, at most 10000");
+        assert_eq!(is_size_limit, enormous, "{failure}");
     }
     let mut wav = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data\xff\xff\xff\xff".to_vec();
     assert_eq!(kind(decode_wav(&wav, 4)), Kind::Data);
@@ -268,7 +269,8 @@ fn a_file_that_says_that_it_is_enormous_is_refused_by_its_header() {
     assert_eq!(decode_wav(&wav, 5).unwrap().0.shape(), [5, 1]);
 }
 
-/// Every file of the reference, cut off anywhere and with any byte changed: an answer or a failure, and never more pixels than allowed.
+/// Every file of the reference, truncated or with a byte changed: a result or a failure, and never
+/// more pixels than allowed.
 #[test]
 fn damaged_files_are_failures_or_pixels_and_never_a_panic() {
     let cases: Vec<serde_json::Value> =

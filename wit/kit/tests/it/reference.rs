@@ -1,4 +1,5 @@
-//! What numpy and Pillow make of small arrays, images and sounds (`reference.json`, made by `make-reference.py`) is what the kit makes of them.
+//! Compares the kit with numpy and Pillow on small arrays, images and sounds (`reference.json`,
+//! which `make-reference.py` generates).
 
 use serde_json::Value;
 use tensorgate_kit::{
@@ -128,7 +129,7 @@ fn moved(call: &str, with: &Value, first: &Array) -> Result<Array, Failure> {
     }
 }
 
-/// What the kit makes of a case.
+/// The kit's results for a case.
 fn made(case: &Value) -> Result<Vec<Array>, Failure> {
     let with = &case["arguments"];
     let given: Vec<Array> = case["given"]

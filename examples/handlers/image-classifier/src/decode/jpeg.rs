@@ -1,5 +1,5 @@
-//! JPEG, baseline or progressive, grey or in colour. How often a progressive one may go over its pixels is bounded: each
-//! time costs as much as unpacking it once, for as little as ten bytes.
+//! JPEG, baseline or progressive, grey or in colour. The number of scans of a progressive image is
+//! bounded, because each may cost as much as decoding the image once, for only ten bytes.
 
 use tensorgate_handler::Error;
 use zune_jpeg::JpegDecoder;
@@ -10,11 +10,12 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::{MAX_SIDE, Rgb, bounded};
 use crate::CHANNELS;
 
-/// Scans of one image. Encoders make 10 of a progressive one; each costs some 50 of fuel a pixel.
+/// The most scans of an image. Encoders make 10 for a progressive one; each costs some 50 fuel a
+/// pixel.
 const MAX_SCANS: usize = 16;
-/// What begins a scan, wherever it stands: in coded data the second byte cannot follow the first.
+/// The marker of a scan. In coded data the second byte cannot follow the first.
 const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
-/// What begins an image, and what ends it.
+/// The markers of an image's start and end.
 const START_OF_IMAGE: [u8; 2] = [0xff, 0xd8];
 const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
 
@@ -22,7 +23,7 @@ pub(super) fn decode(data: &[u8], max_pixels: usize) -> Result<Rgb, Error> {
     if !data.starts_with(&START_OF_IMAGE) {
         return Err(Error::bad_input("no JPEG"));
     }
-    // What was cut off comes out grey otherwise.
+    // The decoder would fill truncated images with grey.
     if !data.ends_with(&END_OF_IMAGE) {
         return Err(Error::bad_input("a JPEG without its end"));
     }

@@ -1,5 +1,5 @@
-//! PNG of up to 8 bits a sample, interlaced or not. Checksums count; what can be compressed and changes no pixel (texts,
-//! colour profiles) is never unpacked.
+//! PNG of up to 8 bits a sample, interlaced or not. Checksums are verified. Compressed chunks that
+//! do not change pixels (texts, colour profiles) are never decompressed.
 
 use std::io::Cursor;
 
@@ -9,7 +9,7 @@ use tensorgate_handler::Error;
 use super::{Rgb, bounded};
 use crate::CHANNELS;
 
-/// Memory for the decoder's rows and the chunks that it keeps.
+/// Memory for the decoder's rows and chunks.
 const DECODER_BYTES: usize = 1 << 20;
 
 pub(super) fn decode(data: &[u8], max_pixels: usize) -> Result<Rgb, Error> {
@@ -24,7 +24,7 @@ pub(super) fn decode(data: &[u8], max_pixels: usize) -> Result<Rgb, Error> {
     decoder.set_limits(Limits {
         bytes: DECODER_BYTES,
     });
-    // Palettes become colours, and fewer bits eight.
+    // Palettes are expanded to colours, and samples to eight bits.
     decoder.set_transformations(Transformations::EXPAND);
 
     let header = decoder.read_header_info().map_err(Error::bad_input)?;
@@ -66,7 +66,7 @@ pub(super) fn decode(data: &[u8], max_pixels: usize) -> Result<Rgb, Error> {
     })
 }
 
-/// Three samples a pixel: grey thrice, alpha dropped.
+/// Three samples a pixel: grey is tripled, alpha is dropped.
 fn rgb(unpacked: Vec<u8>, samples: usize, count: usize) -> Vec<u8> {
     if samples == CHANNELS {
         return unpacked;

@@ -1,4 +1,4 @@
-//! Rows become what policy and file say together.
+//! Rows have the layout that the policy and the file specify together.
 
 use tensorgate_handler::testing::{set_config, set_configured};
 use tensorgate_handler::{Datatype, RawBody};

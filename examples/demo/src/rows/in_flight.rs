@@ -1,4 +1,4 @@
-//! Requests in flight: a client that may have one has one, and gets no second until it is done.
+//! Requests in flight: a client with a limit of one gets no second request until the first is done.
 
 use anyhow::Result;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::request::{Request, infer_text};
 use crate::secured::{Key, Secured};
 use crate::split::Split;
 
-/// Its rows.
+/// The rows of this group.
 pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let token = secured
         .tokens
@@ -19,10 +19,10 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let slow = format!("{bearer}expect: 100-continue\r\n");
     Ok(vec![
         deny(
-            "a second request at once, where one may be",
+            "a second concurrent request at a limit of one",
             "concurrency",
             Request::Beside {
-                caller: secured.nobody.clone(),
+                caller: secured.anonymous.clone(),
                 held: infer_text(&slow, split, 2),
                 bytes: infer_text(&bearer, split, 2),
             },
@@ -32,7 +32,7 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
             format!("digit {}", split.label(2)),
             best_of_json,
             Request::Tls {
-                caller: secured.nobody.clone(),
+                caller: secured.anonymous.clone(),
                 bytes: infer_text(&bearer, split, 2),
             },
         ),
