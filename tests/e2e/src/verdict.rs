@@ -1,4 +1,4 @@
-//! Whether an answer is the one that a vector expects.
+//! Compares an answer with the one that a vector expects.
 
 use tensorgate_client::Reply;
 use tensorgate_policy::{Protocol, Reason};
@@ -7,7 +7,7 @@ use tensorgate_wire::Answer;
 
 use crate::streams;
 
-/// A refusal as a client would receive it.
+/// A rejection as a client would receive it.
 pub fn received(answer: &Answer) -> Reply {
     let list = |headers: &[(&'static str, String)]| {
         headers
@@ -46,7 +46,8 @@ pub fn received(answer: &Answer) -> Reply {
     }
 }
 
-/// Compares an answer with what is expected; the error says how they differ. A stream has the verdict of its first message that is refused.
+/// Compares an answer with what is expected; the error describes the difference. A stream has the
+/// verdict of its first message that is rejected.
 pub fn compare(vector: &Lowered, reply: &Reply) -> Result<(), String> {
     let refusal = match vector.request.is_stream() && reply.grpc_status() == Some(0) {
         true => streams::refusal(reply)?,
@@ -69,7 +70,7 @@ fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
     }
 }
 
-/// A refusal carries its reason, and the status that belongs to it, in the caller's protocol.
+/// A rejection carries its reason, and the status that belongs to it, in the caller's protocol.
 fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), String> {
     let reason = reason.public_reason();
     if reply.reason().as_deref() != Some(reason.name()) {
@@ -93,7 +94,7 @@ fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), Str
     }
 }
 
-/// What a caller reads.
+/// The text that a caller reads.
 fn text(reply: &Reply) -> String {
     if let Some(message) = reply.header("grpc-message") {
         return percent_decode(&message);
@@ -118,7 +119,7 @@ fn told(reply: &Reply) -> String {
     format!("{}{grpc} {reason}: {}", reply.status, text(reply))
 }
 
-/// `grpc-message` in plain text; what is no escape stays as it is.
+/// `grpc-message` decoded. A `%` that begins no escape stays as it is.
 pub fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

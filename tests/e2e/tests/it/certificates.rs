@@ -1,4 +1,5 @@
-//! A real Envoy and certificates that change, are revoked, or come through a proxy in front: nobody is dropped who is right, and nobody gets in who is not.
+//! A real Envoy and certificates that change, are revoked, or come through a proxy in front. No
+//! valid client is disconnected, and no invalid one gets in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,12 +12,14 @@ use tensorgate_policy::raw::Policy;
 use tensorgate_tests::ask::GOOD;
 use tensorgate_tests::{Stack, policy};
 
-/// Until a renewed file is in force: Envoy sees it within milliseconds, a busy machine later.
+/// How long a renewed file may take to be in force. Envoy sees it within milliseconds, a busy
+/// machine later.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SPIFFE: &str = "spiffe://prod/ns/risk/sa/engine";
 const GATEWAY: &str = "spiffe://prod/ns/ingress/sa/gateway";
 
-/// The vectors' closed policy with TLS, and a client by certificate. The lists lie in a folder of their own.
+/// The vectors' closed policy with TLS, and a client by certificate. The revocation lists are in a
+/// folder of their own.
 fn tls_policy() -> Policy {
     let mut policy = serde_json::to_value(policy::vectors_policy("closed.json")).unwrap();
     policy["listen"]["trusted_hops"] = json!(1);
@@ -51,7 +54,7 @@ fn request(fields: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The good request on a connection of its own; `None` if that did not come to an answer.
+/// Sends the valid request on a connection of its own; `None` if no answer came.
 async fn ask(stack: &Stack, caller: &Caller, fields: &str) -> Option<u16> {
     let mut session = caller.connect(stack.gate).await.ok()?;
     Some(session.ask(&request(fields)).await.ok()?.status)
@@ -165,7 +168,7 @@ async fn a_proxy_in_front_speaks_for_its_clients_and_nobody_else_does() {
         }
         assert_eq!(ask(&stack, caller, &fields).await, Some(expected), "{what}");
     }
-    // In two fields as in one.
+    // Two header fields mean the same as one.
     let two =
         format!("x-forwarded-client-cert: {strangers}\r\nx-forwarded-client-cert: {engines}\r\n");
     assert_eq!(ask(&stack, &gateway, &two).await, Some(200));
@@ -213,7 +216,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
     assert_eq!(ask(&stack, &revoked, "").await, Some(200));
     assert_eq!(ask(&stack, &fresh, "").await, None);
 
-    // New connections all the while, and one that stays.
+    // New connections throughout the test, and one that stays open.
     let over = Arc::new(AtomicBool::new(false));
     let served = Arc::new(AtomicU32::new(0));
     let load = {
@@ -232,7 +235,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
             failed
         })
     };
-    // Lists: the lost certificate goes, ten times over.
+    // Revocation lists: the lost certificate is revoked, ten times over.
     for number in 2..12 {
         stack.replace("lists/crl.pem", &first.revoke(number, &[&lost]).unwrap());
     }
@@ -277,7 +280,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
         failed.len(),
         served.load(Ordering::Relaxed)
     );
-    // Then the new one alone: whoever has an old certificate is out.
+    // Then the new authority alone: clients with an old certificate are rejected.
     stack.replace("ca.pem", &next.pem);
     let (_, old) = caller(&first, 12);
     let started = Instant::now();
@@ -290,7 +293,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
     assert_eq!(ask(&stack, &fresh, "").await, Some(200));
 }
 
-/// What `up` says of files that it did not take, whose field that was.
+/// What `up` prints about files that it rejected, for the field at this path.
 fn not_taken(said: &serde_json::Value, path: &str) {
     let why = said["why"].as_str().unwrap_or_default();
     assert_eq!(said["taken"], json!(false), "{said}");
@@ -316,7 +319,7 @@ async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
     );
     assert_eq!(ask(&stack, lost, "").await, None);
 
-    // Emptied, cut off, an older one: the list in force stays.
+    // After an empty, a truncated and an older list, the list in force stays.
     let whole = list(3, &[]);
     for text in ["", "\n", &whole[..whole.len() / 2], &list(1, &[])] {
         stack.replace("lists/crl.pem", text);
@@ -324,7 +327,7 @@ async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
         assert_eq!(ask(&stack, lost, "").await, None, "{text}");
         assert_eq!(ask(&stack, right, "").await, Some(200), "{text}");
     }
-    // Another's key is told, and keeps no revocation back.
+    // A key of another certificate is reported, and delays no revocation.
     let stranger = authority.issue(13, &["ip:127.0.0.1"]).unwrap();
     stack.replace("gate.key", &stranger.key);
     not_taken(&stack.certificates().await, "listen.tls.key");
@@ -339,7 +342,7 @@ async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
     assert_eq!(ask(&stack, lost, "").await, None);
     assert_eq!(ask(&stack, next, "").await, None);
     assert_eq!(ask(&stack, right, "").await, Some(200));
-    // Its certificate comes, and both are in force.
+    // When its certificate follows, both are in force.
     stack.replace("gate.pem", &stranger.pem);
     assert_eq!(stack.certificates().await["taken"], json!(true));
     let session = right.connect(stack.gate).await.unwrap();

@@ -1,5 +1,5 @@
-//! Key sets by URL on a real Envoy, from real HTTPS servers: who fetches how often, what counts through rotations and outages, and servers that are
-//! none.
+//! Key sets by URL on a real Envoy, from real HTTPS servers. How often they are fetched, which keys
+//! count through rotations and outages, and servers that are not the issuer's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use tensorgate_tests::ask::{GOOD, PATH, met};
 use tensorgate_tests::{Stack, policy};
 use tensorgate_vectors::sign::{Signer, jwks, token};
 
-/// Until what must come has come, on a busy machine.
+/// How long an expected change may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks that tokens bring about.
+/// The least time between two fetches that unknown keys cause.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 
-/// The vectors' closed policy with issuers whose keys are fetched: each with a client of its name.
+/// The vectors' closed policy with issuers whose keys are fetched. Each issuer has a client of its
+/// name.
 fn policy_of(issuers: &[(&str, &Publisher, &str, Value)]) -> Policy {
     let mut policy = serde_json::to_value(policy::vectors_policy("closed.json")).unwrap();
     let mut clients = vec!["scorer".to_owned()];
@@ -51,7 +52,7 @@ fn published(kids: &[&str]) -> String {
     set.to_string()
 }
 
-/// A token of an issuer's, signed with this key.
+/// A token of an issuer, signed with this key.
 fn bearer(issuer: &str, kid: &str) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -73,7 +74,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// With one issuer, `corp`, which publishes the key `ed`.
+    /// A gate with one issuer, `corp`, which publishes the key `ed`.
     async fn start(name: &str, workers: u16, rules: Value) -> Self {
         let authority = Authority::new("issuers").unwrap();
         let leaf = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
@@ -97,7 +98,7 @@ impl Gate {
         ask(self.stack.gate, bearer).await
     }
 
-    /// Asks until that is the answer.
+    /// Repeats the request until it has this status.
     async fn until(&self, bearer: &str, status: u16) {
         let started = Instant::now();
         loop {
@@ -142,7 +143,7 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_brings_one_more_fet
         assert_eq!(gate.ask(&ed).await, 200);
     }
     assert_eq!(gate.corp().asked(), 1, "one fetch a process");
-    // Fetched a moment ago: what it lacks does not exist.
+    // The set was fetched a moment ago, so a key that is not in it does not exist.
     assert_eq!(gate.ask(&bearer("corp", "ec")).await, 401);
     assert_eq!(gate.corp().asked(), 1);
 
@@ -168,7 +169,7 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_brings_one_more_fet
     }
     assert_eq!(gate.corp().asked(), 2, "one look for all of them");
 
-    // What one look brings goes on, in every worker that waits for it.
+    // One fetch is enough for every worker that waits for it.
     tokio::time::sleep(COOL_DOWN).await;
     gate.corp().say(Says::Document(published(&["ed", "ec"])));
     let ec = bearer("corp", "ec");
@@ -222,7 +223,8 @@ async fn a_rotation_under_load_fails_no_request_and_the_old_key_is_out_after_it(
     let old = bearer("corp", "ed");
     assert_eq!(gate.ask(&old).await, 200);
     gate.corp().say(Says::Document(published(&["ec"])));
-    // Remembered as good by every worker, and refused all the same once its key is not published any more.
+    // Every worker has cached the token as valid, and still rejects it once its key is not
+    // published any more.
     gate.until(&old, 401).await;
     passed(3).await;
     for _ in 0..20 {

@@ -1,4 +1,5 @@
-//! That no answer tells what stands behind the gate: every reason's, Envoy's own, and those of a host or a backend in trouble.
+//! No answer reveals what is behind the gate: neither our rejections, nor Envoy's own, nor those of
+//! a host or a backend that fails.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ const HEADERS: [&str; 5] = [
     "date-upstream",
 ];
 
-/// Everything that a refusal must and must not say.
+/// Checks everything that a rejection must and must not contain.
 fn check(name: &str, is_grpc: bool, reply: &Reply) -> Result<(), String> {
     let fail = |what: String| Err(format!("{name}: {what}: {reply:?}"));
     let fields = reply.headers.iter().chain(&reply.trailers);
@@ -62,7 +63,7 @@ fn check(name: &str, is_grpc: bool, reply: &Reply) -> Result<(), String> {
         return fail(format!("its request id is {id:?}"));
     }
     let typed = match reply.grpc_status() {
-        // Envoy gives an answer without a body a type only where the request has that of gRPC.
+        // Envoy gives an answer without a body a content type only if the request has that of gRPC.
         Some(_) => {
             reply.body.is_empty()
                 && (!is_grpc

@@ -1,5 +1,5 @@
-//! What the documentation looks like: sizes, fences, links, and a line in the summary for each page.
-//! Tests beside the end-to-end ones execute what it shows.
+//! The form of the documentation: sizes, fences, links, and a line in the summary for each page.
+//! The end-to-end tests execute what it shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -27,8 +27,8 @@ const README_BYTES: usize = 8 << 10;
 /// Languages of fenced blocks.
 const LANGUAGES: [&str; 8] = ["js", "json", "python", "rust", "sh", "text", "wit", "yaml"];
 
-/// Why a shell block is not executed: it takes minutes, it needs a server or keeps running, it needs
-/// a Kubernetes cluster.
+/// Why a shell block is not executed. It takes minutes; it needs a server or keeps running; it
+/// needs a Kubernetes cluster.
 const NEEDS: [&str; 3] = ["build", "cluster", "server"];
 
 /// How-to pages without a policy of their own.

@@ -1,14 +1,15 @@
-//! What a tracked file looks like.
+//! The form of a tracked file.
 
 use crate::{none, output, root};
 
-/// The most lines of a Rust file. A longer one is split at a seam.
+/// The most lines of a Rust file. A longer one is split.
 const MAX_LINES: usize = 800;
 
-/// A tracked file, bytes: what is larger is built or fetched.
+/// The most bytes of a tracked file. Larger ones are built or fetched.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What must not be left behind. Written in pieces, so that this file does not hold it.
+/// Texts that must not be left behind. They are written in pieces, so that this file does not
+/// contain them.
 const LEFTOVERS: [&str; 7] = [
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
@@ -31,7 +32,7 @@ const MACHINE_PATHS: [&str; 5] = [
 /// Crates whose every line is safe code.
 const NO_UNSAFE: [&str; 2] = ["policy/src/lib.rs", "identity/src/lib.rs"];
 
-/// Tracked files that are there, relative to the root.
+/// Tracked files that exist, relative to the root.
 fn tracked() -> Vec<String> {
     let files = output("git", &["ls-files", "-z"]);
     let files: Vec<_> = files
@@ -96,7 +97,7 @@ fn nothing_is_left_behind() {
 fn no_file_names_a_folder_of_one_machine() {
     let mut found = Vec::new();
     for file in tracked() {
-        // What is no text names no folder that anybody reads.
+        // A binary file has no text to check.
         let Ok(text) = std::fs::read_to_string(root().join(&file)) else {
             continue;
         };
