@@ -1,4 +1,5 @@
-//! Models that are one contract by an alias: however many there are, they are read, judged and written once.
+//! Models that share one contract by an alias. However many there are, the contract is read, judged
+//! and written once.
 
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ grants:
 models:
 "#;
 
-/// Five inputs, so that some tens of thousands of them are more nodes than a document may have.
+/// Five inputs, so that some ten thousand copies exceed the nodes that a document may have.
 fn contract() -> String {
     let input = |name: &str| {
         format!("{{name: {name}, datatype: FP32, shape: [{{max: 4}}, 2], range: [0, 1]}}")
@@ -25,7 +26,7 @@ fn contract() -> String {
     )
 }
 
-/// The first is written out, the others stand for it.
+/// The first contract is written out; the others are aliases of it.
 fn policy(contract: &str, models: usize) -> String {
     let mut text = format!("{HEAD}  m/00000: &m {contract}\n");
     for number in 1..models {
@@ -59,7 +60,7 @@ fn what_says_the_same_is_written_once_whether_by_an_alias_or_not() {
     let alias = format!("{HEAD}  m/0: &m {contract}\n  m/1: *m\n");
     let one = rendered(&scratch, &written).1.unwrap();
     assert_eq!(one["alike"], serde_json::json!({"m/0": ["m/1"]}));
-    // With the generation, which is of the policy in which both are written out.
+    // The policy version too, which is that of the policy with both contracts written out.
     assert_eq!(one, rendered(&scratch, &alias).1.unwrap());
     let other = written.replace("m/1: {backend: gpu", "m/1: {backend: gpu, backend_model: n");
     let other = rendered(&scratch, &other).1.unwrap();

@@ -1,4 +1,4 @@
-//! `audit` and `explain REQUEST_ID`, on a log that the host's own code has written.
+//! `audit` and `explain REQUEST_ID`, on a log that the host's own code wrote.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +47,8 @@ fn decision(number: u64) -> Decision {
     }
 }
 
-/// Ten requests a second apart, the last refused and made to look like a terminal's command, an amendment of the first, and the end of a stream that the fifth opened.
+/// Ten requests a second apart, of which the last is rejected and contains terminal escapes. Then
+/// an amendment of the first, and the end of a stream that the fifth opened.
 fn log(folder: &Path) -> PathBuf {
     let settings = Settings {
         path: folder.join("audit/decisions.jsonl"),
@@ -136,7 +137,7 @@ fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
         (0, &Value::Bool(true), 0)
     );
 
-    // Another program's copy beside it is named, and not passed over in silence.
+    // A copy by another program beside it is reported, not ignored.
     let copy = log.with_file_name("decisions.jsonl.1");
     std::fs::copy(&log, &copy).unwrap();
     let noted = asked(&["audit", "verify", "LOG"], &log);

@@ -1,8 +1,8 @@
-//! `check`: faults, their places, their fixes.
+//! `check`: faults, their positions, their fixes.
 
 use crate::program::{Scratch, digits, run, tree};
 
-/// The lines that every policy here needs; what is tested stands before or in them.
+/// The lines that every policy here needs. A test puts its own before or into them.
 const GOOD: &str = r#"version: 1
 clients:
   app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}

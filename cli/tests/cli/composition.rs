@@ -1,8 +1,8 @@
-//! Ensembles and handlers of a grant's own, in `check`, `diff`, `explain` and `schema`.
+//! Ensembles, and handlers of a grant, in `check`, `diff`, `explain` and `schema`.
 
 use crate::program::{Scratch, digits, key, run, tree};
 
-/// Two models, and one that is both.
+/// Two models, and an ensemble of both.
 const POLICY: &str = r#"version: 1
 clients:
   app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}

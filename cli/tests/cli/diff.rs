@@ -1,4 +1,4 @@
-//! `diff`: who gains, who loses, what else changes, and nothing where nothing does.
+//! `diff`: which clients gain, which lose, what else changes; and no output where nothing changes.
 
 use crate::program::{Scratch, run};
 
@@ -64,7 +64,7 @@ fn every_change_is_a_plain_line() {
             "~ grants[g].rate.quota: 6 -> 60",
         ],
     );
-    // That what clients send is kept from now on is no small thing.
+    // It is a notable change that client data is stored from now on.
     check(
         (
             "version: 1\n",
@@ -237,7 +237,7 @@ fn whoever_is_told_more_or_less_of_answers_is_named() {
             "+ app is told more (grant g): y of m: 2 decimals -> all",
         ],
     );
-    // A new output of the model's is for everybody who may have all of them.
+    // A new output of the model goes to every client that may have all outputs.
     first(
         "{name: y, datatype: FP32, shape: [n]} | rate: {quota: 6, window_s: 60}",
         &with("rate: {quota: 6, window_s: 60}"),
@@ -289,7 +289,7 @@ fn whoever_has_more_or_less_to_prove_is_named() {
             "+ app has less to prove for m: api_key and metadata -> api_key",
         ],
     );
-    // Whoever has no such credential is out, whatever is granted.
+    // A client without such a credential is rejected, whatever it is granted.
     check(
         key,
         word,

@@ -1,4 +1,5 @@
-//! Files of certificates, keys and passwords: `check`, `render` and `up` say of each what would become of it, where the policy names it.
+//! Files of certificates, keys and passwords. `check`, `render` and `up` report each file's faults
+//! at the policy line that names it.
 
 use serde_json::Value;
 use tensorgate_client::pki::Authority;
@@ -27,7 +28,7 @@ grants:
   - {name: g, clients: [engine], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
 "#;
 
-/// Every file of a policy, all right; and a key of somebody else's.
+/// A policy with all its files, which are valid; and a key that does not belong to the certificate.
 fn beside(policy: &str) -> (Scratch, String) {
     let scratch = Scratch::new();
     let authority = Authority::new("clients").unwrap();
@@ -59,7 +60,7 @@ fn check(scratch: &Scratch, more: &[&str]) -> Ran {
     run(&arguments)
 }
 
-/// Where errors are and what they say; each has a fix and a line of the policy's.
+/// The positions and messages of the errors. Each has a fix and a line of the policy.
 fn errors(ran: &Ran) -> Vec<(String, String)> {
     let lines = ran.stdout.lines();
     let faults = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -1,4 +1,4 @@
-//! `fmt`: files in canonical layout, comments and all, and files that are left as they are.
+//! `fmt`: files in canonical layout with their comments, and files that are not changed.
 
 use crate::program::{Scratch, digits, run};
 

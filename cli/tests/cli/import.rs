@@ -1,4 +1,4 @@
-//! `import`: contracts out of metadata, with a fault left at every bound that no server has.
+//! `import`: contracts from metadata, with a fault left at every bound that no server reports.
 
 use std::io::{Read as _, Write as _};
 

@@ -1,10 +1,10 @@
-//! `keys`: a new key that its own snippet lets in, its digest, and the list of those that count no more.
+//! `keys`: a new key that its own snippet admits, its digest, and the list of revoked keys.
 
 use std::path::PathBuf;
 
 use crate::program::{Scratch, digits, key, run, run_with};
 
-/// A policy with the lines that a verb has printed for client `app`.
+/// A policy with the lines that a verb printed for client `app`.
 fn policy(scratch: &Scratch, printed: &str) -> PathBuf {
     let snippet = printed.split_once("clients:\n").unwrap().1;
     let rest = r#"

@@ -1,5 +1,5 @@
-//! Who is who, by what stands beside a policy and by what is said on the command line: key sets and lists in files, certificates, addresses,
-//! and the filters that ask.
+//! How a client is identified by a policy's files and by the command line. Key sets and lists in
+//! files, certificates, addresses, and the filters that check them.
 
 use serde_json::Value;
 use sha2::Digest as _;
@@ -7,7 +7,7 @@ use tensorgate_client::pki::Authority;
 
 use crate::program::{Ran, Scratch, filters, run, run_with};
 
-/// A key of the vectors' form, and its digest's place in the policy below.
+/// A key of the vectors' form, and a placeholder for its digest in the policy below.
 const KEY: &str = "tg_CwxHlR3Jb1XAodAjZuNn3xtnKDe3qv01B";
 /// Everything that is read from a file.
 const FILES: &str = r#"version: 1
@@ -37,7 +37,8 @@ grants:
 /// RFC 8037, A.1: public.
 const JWKS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-/// The policy in a folder with all its files; `batch` has the key's digest, with a note and an empty line around.
+/// The policy in a folder with all its files. `batch` has the key's digest, with a note and an
+/// empty line around it.
 fn beside() -> Scratch {
     let scratch = Scratch::new();
     let digest = run_with_key();
@@ -138,7 +139,7 @@ fn what_a_policy_names_is_read_and_its_faults_stand_where_it_is_named() {
     assert!(check(&scratch).stdout.contains("is not UTF-8"));
 }
 
-/// `client`, or the reason of a refusal; the exit code where there was neither.
+/// `client`, or the reason of a rejection; the exit code where there was neither.
 fn explain(scratch: &Scratch, fields: &str, body: &str, more: &[&str]) -> String {
     let message = format!(
         "POST /v2/models/m/infer HTTP/1.1\r\nHost: g\r\n{fields}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -341,7 +342,7 @@ fn a_chain_says_what_the_gate_says_and_a_part_leaves_the_rest_to_the_host() {
         };
         assert_eq!(ask(GOOD, &peer), "engine", "{chain}");
         assert_eq!(ask(GOOD, &[]), "unauthenticated", "{chain}");
-        // Without tensor-guard it is the host that refuses.
+        // Without tensor-guard the host rejects it.
         assert_eq!(ask(&wide, &peer), "shape", "{chain}");
     }
     for chain in ["gate,auth", "rate-limit,auth", "nobody"] {

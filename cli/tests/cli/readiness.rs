@@ -1,4 +1,4 @@
-//! What `up` means by ready. Host and embedded backends are stand-ins, Envoy is real.
+//! When `up` reports ready. Host and embedded backends are stand-ins, Envoy is real.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::program::{Scratch, filters, tree};
 use crate::up::{ANY, HOST, Stack};
 
-/// An embedded backend that takes connections, unless its folder of models has a file `broken`.
+/// An embedded backend that accepts connections, unless its folder of models has a file `broken`.
 pub const EMBEDDED: &str = r#"#!/usr/bin/env python3
 import os, socket, sys
 models, listen = (sys.argv[sys.argv.index(flag) + 1] for flag in ("--models", "--listen"))
@@ -23,7 +23,7 @@ while True:
     server.accept()
 "#;
 
-/// Longer than anything here takes.
+/// Longer than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A policy whose backend is embedded, and its folder of models, both below this folder.

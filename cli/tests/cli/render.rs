@@ -1,4 +1,5 @@
-//! `render envoy`: the same bytes each time, validated by a real Envoy, and Envoy's own replies in the gate's words.
+//! `render envoy`: the same bytes each time, validated by a real Envoy, and Envoy's own replies in
+//! the gate's wording.
 
 mod control_planes;
 
@@ -129,7 +130,7 @@ fn a_socket_path_that_the_kernel_would_cut_is_refused() {
     assert_eq!(ran.code, 2, "{}", ran.stderr);
 }
 
-/// A real Envoy with the demo's policy, and nothing behind it.
+/// A real Envoy with the demo's policy, and no host behind it.
 struct Gate {
     envoy: Child,
     port: u16,
@@ -154,7 +155,7 @@ impl Gate {
             "-o",
             &out,
         ]);
-        // A short time for bodies, so that a slow one is refused within a test.
+        // A short time limit for bodies, so that a slow one is rejected within a test.
         let policy = scratch.file(
             "gate.yaml",
             std::fs::read_to_string(digits())
@@ -201,7 +202,7 @@ impl Gate {
         std::fs::read_to_string(self.scratch.path().join("envoy.log")).unwrap_or_default()
     }
 
-    /// What comes back for raw bytes, head and body.
+    /// The reply to raw bytes: head and body.
     fn send(&self, bytes: &[u8]) -> (String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream
@@ -228,7 +229,7 @@ impl Gate {
         }
     }
 
-    /// Checks an answer's reason, status and manner.
+    /// Checks an answer's reason, status and form.
     fn check(&self, bytes: impl AsRef<[u8]>, expected: &str, status: u16) -> (String, String) {
         let (head, body) = self.send(bytes.as_ref());
         let problem: serde_json::Value =
@@ -276,7 +277,7 @@ fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     })
 }
 
-/// The Envoy that the program itself would take.
+/// The Envoy that the program itself would use.
 fn envoy() -> PathBuf {
     let named = std::env::var_os("ENVOY").map(PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME")
@@ -296,7 +297,7 @@ fn envoys_own_replies_are_in_the_gates_words_and_the_filters_pass_as_they_are() 
     let ready = "/v2/models/digits/ready";
     let known = format!("x-api-key: {key}\r\n");
 
-    // The filter's own.
+    // The filter's own rejection.
     gate.check(get(ready, ""), "unauthenticated", 401);
     gate.check(
         get("/v2//models/digits/ready", &known),
@@ -314,7 +315,7 @@ fn envoys_own_replies_are_in_the_gates_words_and_the_filters_pass_as_they_are() 
         431,
     );
 
-    // Envoy's: nothing behind, no request at all, too much, too slow.
+    // Envoy's own: no upstream, no valid request, too large, too slow.
     gate.check(get(ready, &known), "backend-unavailable", 503);
     gate.check(
         get("/", &format!("a: {}\r\n", "x".repeat(40 << 10))),

@@ -1,10 +1,11 @@
-//! `schema`: accepts what `check` accepts, and refuses unknown keys where they stand.
+//! `schema`: accepts what `check` accepts, and rejects unknown keys at their position.
 
 use serde_json::{Map, Value};
 
 use crate::program::{Scratch, digits, rendered, run, tree};
 
-/// Checks a value against as much of JSON Schema as the policy's uses; any other keyword is a defect of this test.
+/// Checks a value against the part of JSON Schema that the policy's schema uses. Any other keyword
+/// is a defect of this test.
 fn accepts(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let Some(keywords) = schema.as_object() else {
         return if schema == &Value::Bool(true) {

@@ -1,5 +1,5 @@
-//! Who gets in: only the gate, only with a fresh context of its own for this very request, only
-//! what it could have let through.
+//! Which requests the host accepts: only those of the gate, with a fresh context for this very
+//! request, and only such as the gate could have allowed.
 
 use crate::support;
 
@@ -144,7 +144,7 @@ async fn only_a_fresh_context_of_the_gate_for_this_request_gets_in() {
     running.stop().await;
 }
 
-/// A chain without a filter that checks bodies says so in the context.
+/// A chain without a filter that checks bodies declares that in the context.
 #[tokio::test]
 async fn what_no_filter_was_to_check_is_refused_and_contradicts_nobody() {
     let backend = Backend::start(Act::Answer);
@@ -169,7 +169,7 @@ async fn what_no_filter_was_to_check_is_refused_and_contradicts_nobody() {
         !metrics.contains("gate_host_disagreement_total{"),
         "{metrics}"
     );
-    // Who may ask which model every filter judges.
+    // Every filter judges which client may call which model.
     let path = "/v2/models/other/infer";
     let contexts = unchecked(path);
     let answer = running
@@ -290,7 +290,7 @@ async fn a_body_without_a_declared_length_is_cut_at_the_bound() {
 #[tokio::test]
 async fn a_host_without_room_is_overloaded_and_says_so() {
     let backend = Backend::start(Act::Answer);
-    // Room for the answer's bound, and little more.
+    // Memory for the answer's bound, and little more.
     let running = start(policy(
         &backend.uri(),
         json!({"buffered_bytes": 66_000}),

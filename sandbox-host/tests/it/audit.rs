@@ -1,5 +1,5 @@
-//! The audit log on disk: what was done to it is named, a crash leaves a log that goes on, files
-//! are closed and let go.
+//! The audit log on disk: manipulation is detected, a log continues after a crash, files are
+//! rotated and deleted.
 
 mod displaced;
 use crate::support;
@@ -17,7 +17,7 @@ use tensorgate_host::audit::recover::{Settings, recover};
 use tensorgate_host::audit::verify::{Kind, Report, verify};
 use tensorgate_host::metrics::Metrics;
 
-/// Requests that a fresh log tells of, lines 2 to 21; line 1 opens it and line 22 closes it.
+/// Requests in a fresh log, lines 2 to 21; line 1 opens it and line 22 closes it.
 const REQUESTS: u64 = 20;
 
 fn settings(folder: &Path) -> Settings {
@@ -39,7 +39,7 @@ fn decision(number: u64) -> Event {
     }))
 }
 
-/// A host's life: starts, tells of some requests, ends in order.
+/// One run of a host: it starts, logs some requests, and ends cleanly.
 fn live(settings: &Settings, requests: u64) {
     let audit = started(settings);
     for number in 0..requests {
@@ -67,13 +67,13 @@ fn put(log: &Path, lines: &[String]) {
     std::fs::write(log, text).unwrap();
 }
 
-/// What is found: kind, number of the line in its log, line of the file.
+/// What verification finds: kind, number of the line in its log, line of the file.
 fn found(report: &Report) -> Vec<(Kind, Option<u64>, u64)> {
     let faults = report.faults.iter();
     faults.map(|it| (it.kind, it.seq, it.line)).collect()
 }
 
-/// Seals lines again from index `from` on, as an attacker without the key would. Signed lines keep
+/// Seals lines again from index `from` on, as an attacker without the key could. Signed lines keep
 /// their old signature.
 fn reseal(lines: &mut [String], from: usize) {
     let mut last = from.checked_sub(1).map_or(Hash::default(), |before| {
@@ -87,7 +87,7 @@ fn reseal(lines: &mut [String], from: usize) {
     }
 }
 
-/// One thing done to a fresh log of 22 lines, and everything that is found.
+/// One manipulation of a fresh log of 22 lines, and all findings.
 fn check(
     what: &str,
     tamper: impl Fn(&Path, &mut Vec<String>),
@@ -322,7 +322,7 @@ fn what_a_crash_cut_is_set_apart_and_told() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A host starts after something was done, and what it found is in the log for ever.
+/// A host starts after a manipulation, and its findings stay in the log.
 fn check_restart(
     what: &str,
     tamper: impl Fn(&Path, &mut Vec<String>),

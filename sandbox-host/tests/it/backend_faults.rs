@@ -1,5 +1,5 @@
-//! A backend that fails, in every way it can: each gets its own reason, a calm answer, and a cause
-//! in the log only.
+//! A backend that fails, in every way it can. Each failure has its own reason and a neutral answer;
+//! its cause is in the log only.
 
 use crate::support;
 
@@ -114,7 +114,8 @@ async fn an_answer_that_breaks_the_contract_is_a_backend_fault() {
     .await;
 }
 
-/// A contract lets an output hold what JSON has no word for, and over another form it comes.
+/// A contract allows an output to have values that JSON cannot express. Another encoding carries
+/// them.
 #[tokio::test]
 async fn a_value_that_json_cannot_say_is_the_callers_form_and_no_fault_of_the_backend() {
     let backend = Backend::start(change(|answer| {

@@ -1,6 +1,6 @@
-//! Files that a handler asks for, from real servers over TLS: what comes, what goes along, and
-//! everything that is refused. Names have the addresses that a test gives them; loopback is reached
-//! only where the policy allows that private network.
+//! Files that a handler fetches, from real servers over TLS: what arrives, what is sent, and
+//! everything that is rejected. A test gives names their addresses; loopback is reached only where
+//! the policy allows that private network.
 
 use crate::support;
 
@@ -56,7 +56,7 @@ async fn a_file_comes_with_nothing_of_the_clients_and_in_two_runs_that_the_guest
         assert_eq!((reached.status, reached.bytes), (Some(200), 3));
     }
 
-    // The same again costs the same, whatever the network does.
+    // The same call costs the same again, whatever the network does.
     let (again, _) = ask(&handler, &urls).await;
     assert_eq!(again.unwrap().fuel_used, called.fuel_used);
 }
@@ -190,7 +190,7 @@ async fn a_name_that_changes_its_address_is_judged_by_the_one_that_is_connected_
     let site = Site::new();
     let origin = site.origin(Says::new(&[("/", &png("first"))]));
     let port = origin.address.port();
-    // Asked once, it is here; asked again, it would be the metadata service.
+    // The first lookup gives this machine, the second would give the metadata service.
     let names = Names::of(&[("a.example", &[&["127.0.0.1"], &["169.254.169.254"]])]);
     let handler = site.load(&[port], &json!({}), &json!({}), names).unwrap();
     let url = format!("https://a.example:{port}/");
@@ -328,7 +328,7 @@ async fn a_slow_server_costs_its_own_request_the_time_and_one_client_half_of_the
     let (slow, url_again) = (handler.clone(), url.clone());
     let first = tokio::spawn(async move { ask(&slow, &url_again).await });
     origin.wait_for(1).await;
-    // The client's half is taken: a second request is refused while the first still waits.
+    // The client's half is taken: a second request is rejected while the first still waits.
     let (second, told) = ask(&handler, &url).await;
     assert!(
         matches!(second, Err(HandlerError::Overloaded(Overload::Egress))),
@@ -341,7 +341,7 @@ async fn a_slow_server_costs_its_own_request_the_time_and_one_client_half_of_the
     // The whole answer would take nine times as long.
     let took_ms = told[0].took_us / 1_000;
     assert!((2_000..10_000).contains(&took_ms), "{told:?}");
-    // Its place is free again.
+    // Its slot is free again.
     let (third, _) = ask(&handler, &url).await;
     assert_eq!(came(&third.unwrap()), ["timeout"]);
 }

@@ -1,5 +1,5 @@
-//! A backend in JSON of its own, over the real sockets: what it gets of a request, what a caller
-//! gets of its answer, and every way in which it fails.
+//! A backend with its own JSON, over real sockets: what it gets of a request, what a caller gets of
+//! its answer, and every way in which it fails.
 
 use crate::support;
 use crate::support::http_json as stand_in;
@@ -9,11 +9,11 @@ use stand_in::{Act, Server};
 use support::{Answer, PATIENCE, REQUEST_ID, Running, policy, start, until};
 
 const ROUTE: &str = "/classify";
-/// What the stand-in answers; a member that no place is at is not read.
+/// The stand-in's answer; a member that no pointer names is not read.
 const ANSWER: &str =
     r#" { "took_ms" : 3.5, "result" : { "y" : [ 2.5, -1e0 ], "trace": [{}] }, "count" : 2 } "#;
 
-/// A model behind servers in JSON of their own, called by every protocol that it can be.
+/// A model behind servers with their own JSON, which every possible protocol may call.
 fn own(servers: &[&Server], backend: Value) -> Value {
     let mut policy = policy("", json!({}), backend);
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
@@ -49,7 +49,7 @@ async fn the_backend_gets_a_document_made_afresh_and_the_caller_an_answer_made_a
         answer.json(),
         json!({"result": {"y": [2.5, -1.0]}, "count": 2})
     );
-    // By another protocol it is the same to the backend.
+    // By another protocol the backend gets the same.
     let answer = running.gate.infer(&[1.5, -2.0]).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["outputs"][0]["data"], json!([2.5, -1.0]));
@@ -225,7 +225,7 @@ async fn a_server_that_does_not_answer_ends_at_the_deadline_and_learns_that_nobo
         (504, "backend-timeout")
     );
     until("the connection is gone", || server.open() == 0).await;
-    // A caller who leaves takes the connection along.
+    // When a caller leaves, the connection ends too.
     let (server, running_longer) = started(json!({"timeout_ms": 60_000})).await;
     server.set(Act::Hang);
     let gate = running_longer.gate.clone();

@@ -115,7 +115,7 @@ async fn a_client_that_leaves_takes_its_backend_call_with_it() {
         move || seen.inside.load(Ordering::SeqCst) == count
     };
 
-    // HTTP/2: one stream is reset, the connection lives on.
+    // HTTP/2: one stream is reset, the connection stays open.
     let (mut sender, connection) = hyper::client::conn::http2::handshake(
         TokioExecutor::new(),
         TokioIo::new(running.gate.connect().await),
@@ -247,9 +247,9 @@ async fn beyond_what_may_come_in_a_request_is_refused_at_its_head_unless_it_come
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_that_is_too_much_for_a_backend_is_refused_at_once_and_who_is_let_in_is_answered() {
     let backend = Backend::start(Act::Slow(Duration::from_millis(20)));
-    // Two at once and ten times as long: of forty-eight who wait in turn, most would wait in vain.
-    // A machine that stands still for a moment makes several late in a row: the circuit is not what
-    // this is about.
+    // Two at once, each ten times as long: most of forty-eight that wait in turn would time out. A
+    // machine that stalls for a moment makes several late in a row; the circuit breaker is not what
+    // this test is about.
     let settings = json!({
         "max_in_flight": 2,
         "queue": 64,
@@ -275,8 +275,8 @@ async fn a_crowd_that_is_too_much_for_a_backend_is_refused_at_once_and_who_is_le
                     200 => drop(answered.fetch_add(1, Ordering::SeqCst)),
                     504 => late += 1,
                     _ => {
-                        // A server that was late is looked at, and a look that is late as well says
-                        // that it is gone until the next one.
+                        // A server that was late is probed. If the probe is late as well, the
+                        // server counts as gone until the next one.
                         let reason = answer.reason();
                         let refused = ["overloaded", "backend-unavailable"];
                         assert!(refused.contains(&reason.as_str()), "{answer:?}");

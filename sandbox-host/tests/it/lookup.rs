@@ -1,5 +1,5 @@
-//! Features that a handler asks for, from real servers over TLS: what is sent, what comes, and what
-//! is refused.
+//! Features that a handler looks up, from real servers over TLS: what is sent, what arrives, and
+//! what is rejected.
 
 use crate::support::guests;
 use crate::support::origin;
@@ -20,7 +20,7 @@ use tensorgate_host::sandbox::{
 };
 use tensorgate_policy::{raw, validate};
 
-/// Every name is here, or wherever a test says.
+/// Every name resolves to this machine, or to the address that a test gives.
 struct Here(&'static str);
 
 impl Resolve for Here {
@@ -65,7 +65,7 @@ impl Site {
         Origin::start(&leaf, Says::new(answers))
     }
 
-    /// One call of the guest with a configuration, under a lookup that is laid over the usual one.
+    /// One call of the guest with a configuration. `over` is merged into the usual lookup.
     async fn call(
         &self,
         port: u16,

@@ -346,14 +346,13 @@ async fn a_piece_that_cannot_be_is_the_last_and_says_nothing_of_the_backend() {
         backend.set(act.clone());
         let answer = running.gate.call("POST", CHAT, streamed(json!({}))).await;
         let events = events(&answer.body);
-        // One that came together with the fault may be left out.
+        // An event that came together with the fault may be missing.
         assert!(events.len() <= 2, "{act:?}: {events:?}");
         let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
         assert_eq!(last["error"]["code"], code, "{act:?}: {last}");
         assert!(!last.to_string().contains("secret"), "{last}");
     }
-    // What is no stream, and what the backend refuses at once, is an answer with a status of its
-    // own.
+    // A response that is not a stream, and a rejection by the backend, have a status of their own.
     for (act, status) in [
         (Act::Say(200, good.to_owned()), 502),
         (Act::Say(503, "secret".to_owned()), 503),
@@ -455,7 +454,7 @@ async fn an_answers_room_is_taken_as_it_comes_and_not_for_the_longest() {
             () = all => {}
         }
     }
-    // Within its length, and more than there is room for.
+    // Within its length limit, but more than the memory budget.
     let tokens = vec![r#"{"token":"","logprob":0}"#; 200_000].join(",");
     let choice = r#"{"index":0,"message":{"role":"assistant"},"logprobs":{"content":["#;
     backend.set(Act::Say(

@@ -45,7 +45,7 @@ fn tokens() -> Value {
     json!({"tokens": 1_000_000, "window_s": 60})
 }
 
-/// What the gate has reserved.
+/// The tokens that the gate has reserved.
 fn reserved(wait: Wait) -> RemainingQuotas {
     let level = RemainingQuota {
         left: 1,
@@ -58,8 +58,7 @@ fn reserved(wait: Wait) -> RemainingQuotas {
     }
 }
 
-/// Sends one request as Envoy does, over HTTP/2: the status, the body, and what the answer says it
-/// used.
+/// Sends one request as Envoy does, over HTTP/2: the status, the body, and the reported usage.
 async fn settled(
     running: &Running,
     path: &str,
@@ -175,7 +174,7 @@ async fn an_answer_that_breaks_off_says_nothing_and_its_end_is_in_the_audit_log(
     }
     assert_eq!(amends(), Vec::<Value>::new());
     for text in [
-        // Counted, and cut off all the same.
+        // Counted, although it is broken off.
         format!("{good}{usage}"),
         format!("{good}data: secret\n\n{usage}{done}"),
     ] {

@@ -1,5 +1,5 @@
-//! Several servers behind one backend: which gets a request, who gets one again, and who is left
-//! alone.
+//! Several servers behind one backend: which one gets a request, which requests are retried, and
+//! which servers are ejected.
 
 use crate::support;
 
@@ -14,7 +14,7 @@ use tensorgate_wire::context::Context;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
-/// A host in front of servers, all of them seen ready.
+/// A host in front of servers, all of which have been probed as ready.
 async fn pool(servers: &[&Backend], backend: Value) -> Running {
     limited(servers, json!({}), backend).await
 }
@@ -23,11 +23,11 @@ async fn limited(servers: &[&Backend], limits: Value, backend: Value) -> Running
     known(servers, policy("", limits, backend)).await
 }
 
-/// A policy's host with these for its servers, all of them known.
+/// A host with this policy and these servers, all of which have been probed.
 async fn known(servers: &[&Backend], mut policy: Value) -> Running {
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
     *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!(uris);
-    // One that is not looked at yet by this host is not chosen.
+    // A server that this host has not probed yet is not chosen.
     let before: Vec<_> = servers.iter().map(|server| server.looked()).collect();
     let running = start(policy).await;
     running.ready().await;
@@ -59,12 +59,13 @@ async fn each_request_goes_to_the_server_with_the_least_in_flight() {
         let gate = running.gate.clone();
         tokio::spawn(async move { gate.infer(&[1.0]).await.status })
     };
-    // The first may go to either; one of the first two goes to the slow one and stays.
+    // The first request may go to either; one of the first two goes to the slow server and stays
+    // there.
     let first = tokio::spawn({
         let gate = running.gate.clone();
         async move { gate.infer(&[1.0]).await.status }
     });
-    // Until the other is answered, both servers have as much in flight.
+    // Until the other is answered, both servers have the same number in flight.
     let one_is_held = || slow.begun() == 1 && held.is_finished() != first.is_finished();
     until("one is held", one_is_held).await;
     assert_eq!(ask(&running, 10).await, [200; 10]);
@@ -161,7 +162,7 @@ async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else()
     })
     .await;
     assert!(!running.metrics().contains(ejections));
-    // The proxy's timer is the first to end.
+    // The proxy's timer expires first.
     let gate = running.gate.clone();
     let leaving = tokio::spawn(async move { gate.infer(&[1.0]).await.status });
     until("the call is there", || hung.begun() == 3).await;
@@ -174,7 +175,7 @@ async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else()
     running.stop().await;
 }
 
-/// Servers that two clients may call, `other` beside the one that gates here ask for.
+/// Servers that two clients may call: `other`, and the client of all gates here.
 async fn shared(servers: &[&Backend], settings: Value) -> Running {
     let mut policy = policy("", json!({}), settings);
     policy["clients"]["other"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
@@ -182,7 +183,7 @@ async fn shared(servers: &[&Backend], settings: Value) -> Running {
     known(servers, policy).await
 }
 
-/// A request of `other`'s.
+/// A request of `other`.
 async fn by_other(running: &Running) -> u16 {
     let other = Context {
         client: Some("other".to_owned()),
@@ -210,7 +211,8 @@ async fn one_client_ejects_a_server_for_itself_alone() {
         let line = format!("tensorgate_host_backend_ejections_total{{backend=\"b\"}} {count}\n");
         running.metrics().contains(&line)
     };
-    // Whichever had its second one is left alone by this client; the other, its last, may not be.
+    // The server with the second failure is ejected for this client. The other one is the last, and
+    // may not be.
     assert_eq!(ask(&running, 8).await, [504; 8]);
     assert!(ejections(1), "{}", running.metrics());
     let (out, left) = if first.begun() < second.begun() {
@@ -237,7 +239,7 @@ async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
     let mut policy = policy("", json!({}), json!({}));
     let hung_uri = format!("http://{}", hung.local_addr().unwrap());
     *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!([hung_uri, good.uri()]);
-    // One that is not ready, so that looks come soon after one another.
+    // One model is not ready, so that probes follow one another quickly.
     *policy.pointer_mut("/models/vec/versions").unwrap() = json!(["7", "8"]);
     let running = start(policy).await;
     let tried = Arc::new(AtomicUsize::new(0));
@@ -284,7 +286,7 @@ async fn a_model_that_does_not_answer_the_prober_is_unready_alone() {
         other["backend_model"] = json!(format!("vec-at-backend-{name}"));
         policy["models"][&name] = other;
     };
-    // More than are asked at once, and one behind them.
+    // More than are probed at once, and one after them.
     (0..20).for_each(|number| more(format!("mute-{number}")));
     more("well".to_owned());
     policy["grants"][0]["models"] = json!(["vec", "well", "mute-0"]);
@@ -320,7 +322,7 @@ async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_r
             "{metrics}"
         );
     }
-    // Once its time is over, one finds out for all.
+    // When the circuit may close again, one request probes for all.
     let crowd = async || {
         let calls: Vec<_> = (0..4)
             .map(|_| {
@@ -365,7 +367,7 @@ async fn a_client_that_makes_a_server_late_in_a_row_is_stopped_and_no_other() {
     for _ in 0..3 {
         assert_eq!(by_other(&running).await, 200);
     }
-    // What others were answered is no news of what it sends.
+    // Answers to other clients do not close this client's circuit.
     assert_eq!(ask(&running, 2).await, [503; 2]);
     assert_eq!(server.begun(), 13);
     running.stop().await;
@@ -384,7 +386,7 @@ async fn how_many_a_backend_is_quickest_with_is_learnt() {
         running.metrics().contains(&line)
     };
     assert!(limit(10), "{}", running.metrics());
-    // Late answers are one step each, down to what may be there in any case.
+    // Each late answer lowers the limit by one step, down to its minimum.
     for expected in [8, 7, 6, 6] {
         assert_eq!(ask(&running, 1).await, [504]);
         assert!(limit(expected), "{expected}: {}", running.metrics());

@@ -1,5 +1,5 @@
-//! A backend whose own description of a model is not the contract's: nothing is dispatched to it,
-//! and operators read why.
+//! A backend whose own description of a model does not match the contract: nothing is dispatched to
+//! it, and operators read why.
 
 use crate::support;
 
@@ -22,10 +22,10 @@ async fn host(backend: &Backend) -> Running {
     start(policy(&backend.uri(), json!({}), json!({}))).await
 }
 
-/// What /readyz says when every model is ready.
+/// The text of /readyz when every model is ready.
 const READY: &str = "ready\n";
 
-/// Waits until /readyz says something. The host itself is ready all along.
+/// Waits until /readyz has a text. The host itself is ready all along.
 async fn readyz(running: &Running, text: &str) {
     let told = async {
         loop {
@@ -160,7 +160,7 @@ async fn what_answers_after_a_reconnect_is_compared_before_anything_is_sent_to_i
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
     let address = first.address;
     first.die();
-    // Another server takes its place before any prober's next round.
+    // Another server takes its address before any prober's next round.
     until("the port is free", || {
         std::net::TcpListener::bind(address).is_ok()
     })
@@ -175,7 +175,7 @@ async fn what_answers_after_a_reconnect_is_compared_before_anything_is_sent_to_i
     };
     assert_eq!(answer.reason(), "backend-fault", "{answer:?}");
     assert_eq!(second.begun(), 0, "it was dispatched");
-    // Put right, it serves again.
+    // Once corrected, it serves again.
     second.says(Ok(truth()));
     readyz(&running, READY).await;
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
@@ -213,7 +213,7 @@ async fn what_is_sent_over_a_lost_connection_reaches_nobody() {
     })
     .await;
     let second = Backend::start_at(Act::Answer, address);
-    // The end may not have been read when the first call is made.
+    // The host may not have noticed the end of the connection when the first call is made.
     let mut errors = Vec::new();
     while errors.last() != Some(&"unsent") {
         let message = MessageChunks::encode(ModelInferRequest::default()).unwrap();

@@ -1,4 +1,4 @@
-//! A request in JSON of a model's own, over the real socket, at a backend that speaks another
+//! A request in a model's own JSON, over the real socket, at a backend that speaks another
 //! protocol.
 
 use crate::support;

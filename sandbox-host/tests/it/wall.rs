@@ -1,5 +1,4 @@
-//! The second wall, raised around a thread of this test and then run against: what it should keep
-//! in, and what it should let through.
+//! The OS sandbox around a thread of this test: what it should block, and what it should allow.
 #![allow(
     unsafe_code,
     reason = "no safe function makes the calls that are forbidden"
@@ -21,8 +20,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Runs something on a thread that stands behind a wall: Landlock, seccomp and capabilities are a
-/// thread's own.
+/// Runs something on a thread in the sandbox: Landlock, seccomp and capabilities apply per thread.
 fn behind<T: Send + 'static>(
     reach: Access,
     work: impl FnOnce(OsSandbox) -> T + Send + 'static,
@@ -32,10 +30,10 @@ fn behind<T: Send + 'static>(
         .unwrap()
 }
 
-/// What the kernel says to a call by its number.
+/// The kernel's error for a call by its number.
 fn call(number: libc::c_long, arguments: [libc::c_long; 4]) -> Option<i32> {
     let [a, b, c, d] = arguments;
-    // SAFETY: every call here has a kernel without a wall refuse it for its arguments, or has no
+    // SAFETY: a kernel without a sandbox rejects every call here for its arguments, or it has no
     // effect.
     let answer = unsafe { libc::syscall(number, a, b, c, d) };
     (answer < 0).then(|| Error::last_os_error().raw_os_error().unwrap_or_default())
@@ -355,14 +353,14 @@ fn what_a_host_needs_is_let_through() {
         TcpStream::connect(address).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(std::fs::read_to_string(read.join("ca.pem")).unwrap(), "old");
-        // Its own bounds and turns are its own.
+        // It may read its own limits and scheduling.
         assert_eq!(call(libc::SYS_prlimit64, [0, 0, 0, 0]), None);
         assert_eq!(call(libc::SYS_setpriority, [0, 0, 19, 0]), None);
-        // A thread and an async runtime start as they would.
+        // A thread and an async runtime start as usual.
         assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async { tokio::time::sleep(std::time::Duration::from_millis(1)).await });
-        // What the wall lets be read is read again after another file was renamed over it.
+        // A readable file can be read again after another file was renamed over it.
         let renewal = std::fs::write(read.join("ca.pem.new"), "new");
         assert!(renewal.is_err(), "the wall lets it be read, not written");
     });
@@ -378,7 +376,7 @@ fn no_privilege_is_left_and_none_is_to_be_had() {
             ..Access::default()
         },
         |_| {
-            // Children stand behind it as well.
+            // Children are in the sandbox too.
             std::thread::spawn(|| std::fs::read_to_string("/proc/thread-self/status").unwrap())
                 .join()
                 .unwrap()

@@ -1,4 +1,4 @@
-//! What `inspect` says of components that nobody here has made.
+//! What `inspect` prints about components that this project did not build.
 
 use super::{handler, lines, story};
 use crate::program::Scratch;

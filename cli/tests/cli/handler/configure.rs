@@ -1,5 +1,6 @@
-//! `configure`: a tokenizer becomes part of a component, its cases are what the ordinary Python stack makes of them (`examples/reference` wrote them), and what is
-//! no tokenizer, or means harm, is refused by name.
+//! `configure` puts a tokenizer into a component. Its cases are the results of the ordinary Python
+//! stack (`examples/reference` wrote them). Files that are not tokenizers, or are hostile, are
+//! rejected with a cause.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ fn project(kind: &str) -> PathBuf {
     tree().join("examples/handlers/text-classifier").join(kind)
 }
 
-/// Configures a component with a file; where the new one is to be.
+/// Configures a component with a file; returns the run and the path of the new component.
 fn configure(scratch: &Scratch, component: &Path, file: &str, more: &[&str]) -> (Ran, PathBuf) {
     let made = scratch.path().join("made.wasm");
     let (component, output) = (component.to_str().unwrap(), made.to_str().unwrap());
@@ -63,7 +64,7 @@ fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
             "{told}"
         );
 
-        // What it is made of is told, by whoever looks at it.
+        // `inspect` shows what the component was made of.
         let ran = handler(&["--json", "inspect", made.to_str().unwrap()]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
         let seen = lines(&ran).remove(0);
@@ -75,7 +76,7 @@ fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
         assert_eq!(seen["configured"], origin);
         assert_eq!(told["of"], origin);
 
-        // The same again is the same component.
+        // A second run gives the same component.
         let (again, _) = configure(&scratch, &builtin(), file.to_str().unwrap(), &[]);
         assert_eq!(lines(&again).remove(0)["sha256"], told["sha256"]);
 
@@ -94,7 +95,7 @@ fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
             "{kind}: {}",
             story(&ran)
         );
-        // To parse the file takes millions.
+        // Parsing the file would take millions.
         let fuel = cases.iter().find(|case| case["case"] == "nothing").unwrap()["fuel"].as_u64();
         assert!(fuel.unwrap() < 300_000, "{kind}: {fuel:?}");
         digests.push(told["sha256"].clone());
@@ -127,7 +128,7 @@ fn what_is_not_configured_is_no_handler_and_a_policy_is_told_the_command() {
     }
 }
 
-/// A tokenizer with something of it changed.
+/// A tokenizer with one change.
 fn changed(change: impl Fn(&mut Value)) -> String {
     let text = std::fs::read_to_string(project("byte-level").join("tokenizer.json")).unwrap();
     let mut file: Value = serde_json::from_str(&text).unwrap();

@@ -1,12 +1,13 @@
-//! The example handlers, as `make components` builds them, pass their cases in the host's sandbox: what comes out is what the
-//! ordinary Python stack makes (`examples/reference` wrote the cases), and what is hostile is refused by name.
+//! The example handlers, as `make components` builds them, pass their cases in the host's sandbox.
+//! Their output equals that of the ordinary Python stack (`examples/reference` wrote the cases),
+//! and hostile input is rejected with a cause.
 
 use std::path::PathBuf;
 
 use super::{handler, lines, story};
 use crate::program::{binary, run, tree};
 
-/// Each with how many of its cases are answered, and how many refused.
+/// Each example with the number of its cases that are answered, and of those that are rejected.
 const EXAMPLES: [(&str, usize, usize); 6] = [
     ("audio-features", 6, 12),
     ("class-labels", 6, 2),
@@ -28,7 +29,7 @@ fn component(name: &str) -> PathBuf {
     file
 }
 
-/// What `handler test` tells of each case.
+/// What `handler test` prints about each case.
 fn told(name: &str, project: &std::path::Path) -> Vec<serde_json::Value> {
     let (component, project) = (component(name), project.to_str().unwrap());
     let component = component.to_str().unwrap();

@@ -1,4 +1,5 @@
-//! `handler port`: what is told of a handler in Python, and projects that build and say what they lack.
+//! `handler port`: what it reports about a handler in Python, and projects that build and list what
+//! is missing.
 
 use std::path::PathBuf;
 
@@ -39,7 +40,7 @@ fn what_cannot_move_is_told_with_its_line_and_why() {
 
 #[test]
 fn a_ported_project_builds_and_says_that_it_is_not_moved() {
-    // Each world once: an interpreter takes its time to build.
+    // Each world once: an interpreter takes long to build.
     for (lang, file, world) in [
         ("python", "kserve_text.py", "preprocess"),
         ("rust", "torchserve_image.py", "postprocess"),

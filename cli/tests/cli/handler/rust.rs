@@ -7,7 +7,7 @@ use crate::program::Scratch;
 fn a_new_project_works_at_once_and_its_cases_can_fail() {
     let project = Project::new("scale", "rust", "preprocess");
     works(&project);
-    // A number that is off by more than the tolerance, and one that is within it.
+    // A number that differs by more than the tolerance, and one within it.
     project.edit(
         "cases/scaled.json",
         "[-1, -0.5, 0, 1]",
@@ -17,14 +17,14 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
     assert!(fault.contains("image[3] is 1, not 1.5"), "{fault}");
     project.edit("cases/scaled.json", "1e-6", "0.5");
     assert_eq!(project.fault("scaled"), None);
-    // A refusal where none comes, and one that says something else.
+    // An expected error that does not occur, and one with another message.
     project.edit("cases/two-tensors.json", "bad-input", "trap");
     let fault = project.fault("two-tensors").unwrap();
     assert!(fault.contains("another refusal"), "{fault}");
     project.edit("cases/no-number.json", "is no number", "is a number");
     let fault = project.fault("no-number").unwrap();
     assert!(fault.contains("does not hold"), "{fault}");
-    // The limits of the manifest hold, as a policy's would.
+    // The manifest's limits apply as a policy's would.
     project.write(
         "cases/starved.json",
         r#"{"input": {"tensors": [{"name": "image", "datatype": "FP32", "shape": [1], "data": [0]}]}, "expect": {"refused": "fuel"}}"#,

@@ -1,4 +1,4 @@
-//! `sign`: what it writes is what `check` and the host take, and what they do not.
+//! `sign`: which signatures `check` and the host accept, and which they reject.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl Signing {
     }
 }
 
-/// What `check` says of a policy whose handler must be signed.
+/// What `check` prints for a policy whose handler must be signed.
 fn check(policy: &Path) -> (i32, String) {
     let ran = run(&["check".as_ref(), policy.as_os_str()]);
     (ran.code, format!("{}{}", ran.stdout, ran.stderr))
@@ -93,7 +93,7 @@ fn what_is_signed_is_taken_and_nothing_else_that_lies_there() {
     refused(&policy(&"17".repeat(32), "scale@1.4.0"), "signed by none");
     refused(&policy(&ed25519, "scale@1.3.9"), "signs scale@1.4.0");
     let good = policy(&ed25519, "scale@1.4.0");
-    // Built again, signed again, and the policy still names what was reviewed.
+    // Built and signed again, while the policy still names the reviewed component.
     signing.component("(component (component))");
     assert_eq!(
         check(&good).0,

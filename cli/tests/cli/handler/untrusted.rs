@@ -1,4 +1,5 @@
-//! Projects of strangers that are built: what runs while they are built reaches a copy of the project, and nothing that stays.
+//! Building untrusted projects. Code that runs during the build reaches a copy of the project, and
+//! nothing that persists.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Project, story};
 
-/// Every file below a folder that a build has no business with, by its path, with its size.
+/// Every file below a folder that a build must not change, by its path, with its size.
 fn files(folder: &Path, apart: &[&str]) -> BTreeMap<PathBuf, u64> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -44,7 +45,8 @@ fn tools() -> PathBuf {
     python.unwrap().path()
 }
 
-/// Whatever folder a handler is shown while it is built, it writes there, and a file that any Python beside would run at its start.
+/// Writes into every folder that a handler sees during its build, and plants a file that any Python
+/// would run at its start.
 const WRITES: &str = r#"
 import os
 for folder in ["/", "/python", "/bundled", *("/" + str(number) for number in range(9))]:
@@ -65,12 +67,12 @@ fn what_a_handler_in_python_writes_while_it_is_built_is_gone_with_the_build() {
     let packages = own.join("lib/python3/site-packages");
     std::fs::create_dir_all(&packages).unwrap();
     let before = (files(&tools(), &[]), files(&project.folder(), &["build"]));
-    // An author works in an environment of their own.
+    // An author works in a virtual environment of their own.
     let ran = project.verb_with("build", &[], &[("VIRTUAL_ENV", own.to_str().unwrap())]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let after = (files(&tools(), &[]), files(&project.folder(), &["build"]));
     for planted in after.0.keys().filter(|file| !before.0.contains_key(*file)) {
-        // Not left for whoever builds next on this machine.
+        // It must not affect the next build on this machine.
         std::fs::remove_file(planted).unwrap();
     }
     assert_eq!(before.0, after.0, "the tools that all projects share");
@@ -98,7 +100,7 @@ fn a_project_whose_build_folder_is_a_way_out_is_not_built() {
     assert_eq!(files(&elsewhere, &[]), BTreeMap::new());
     std::fs::remove_file(project.folder().join("build")).unwrap();
 
-    // A file that is written beside the component's place.
+    // A file that is written beside the component's path.
     std::fs::create_dir(project.folder().join("build")).unwrap();
     let precious = elsewhere.join("precious");
     std::fs::write(&precious, "mine").unwrap();

@@ -1,4 +1,5 @@
-//! `render envoy --as`: filters as control planes load them, beside what those publish themselves.
+//! `render envoy --as`: filters as control planes load them, compared with what control planes
+//! themselves publish.
 
 use saphyr_parser::{Event, Parser};
 use serde_json::{Value, json};
@@ -8,7 +9,8 @@ use crate::program::{digits, filters, tree};
 
 /// The only connection manager of a bootstrap.
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
-/// The folder of Envoy Gateway's published configuration: beside the tree, or where this says.
+/// The variable with the folder of Envoy Gateway's published configuration; by default it is beside
+/// the tree.
 const PUBLISHED: &str = "TENSORGATE_XDS";
 
 fn rendered(control_plane: &str, more: &[&str]) -> Value {
@@ -29,7 +31,7 @@ fn keys(map: &Value) -> Vec<&str> {
     keys
 }
 
-/// What a filter's configuration says it does with headers.
+/// What a filter's configuration says about headers.
 fn headers(config: &Value) -> Value {
     let configuration = &config["configuration"];
     assert_eq!(keys(configuration), ["@type", "value"]);
@@ -123,7 +125,7 @@ fn published() -> Option<[Value; 2]> {
     Some(files.map(|file| yaml(&std::fs::read_to_string(file).unwrap())))
 }
 
-/// A YAML document. Names of fields are turned from protobuf's JSON form into its own.
+/// A YAML document. Field names are converted from protobuf's JSON form to its own.
 fn yaml(text: &str) -> Value {
     let mut open: Vec<(Value, Option<String>)> = Vec::new();
     let mut done = Value::Null;
@@ -161,7 +163,7 @@ fn yaml(text: &str) -> Value {
     done
 }
 
-/// `vmId` as `vm_id`. A name of a resource stays as it is.
+/// `vmId` as `vm_id`. The name of a resource stays as it is.
 fn snake(key: &str) -> String {
     if key.contains(['.', '/', '@']) {
         return key.to_owned();

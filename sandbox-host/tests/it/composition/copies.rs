@@ -1,5 +1,4 @@
-//! Versions in shadow: what they answer is counted and noted, and whatever they do is nothing to
-//! clients.
+//! Versions in shadow: their answers are counted and logged, and have no effect on clients.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ async fn shadowed(backend: &Backend, rule: Value) -> Running {
     running
 }
 
-/// One copy ends so, and the log says the same of it.
+/// Checks that one mirrored request has this outcome, and that the log says the same.
 async fn check(act: Act, rule: Value, outcome: &str, detail: Option<&str>) {
     let backend = Backend::start(Act::For("6", Box::new(act)));
     let running = shadowed(&backend, rule).await;
@@ -89,7 +88,7 @@ async fn a_version_that_hangs_keeps_nobody_waiting() {
     let backend = Backend::start(Act::For("6", Box::new(Act::Never)));
     let running = shadowed(&backend, json!({"shadow": true})).await;
     let began = Instant::now();
-    // One place at the backend: a copy that took it would keep the next request waiting.
+    // One slot at the backend: a mirrored request that took it would keep the next request waiting.
     for number in 0..12 {
         let (_, answer) = infer_as(&running.gate, number).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -154,7 +153,7 @@ async fn what_is_refused_or_not_sampled_is_not_copied() {
     for number in 0..40 {
         let (_, answer) = infer_as(&running.gate, number).await;
         assert_eq!(answer.status, 200);
-        // A copy under way at once: none is dropped.
+        // One mirrored request at a time: none is dropped.
         until("it is over", || backend.inside() == 0).await;
     }
     let copied = || copies(&running, "agree") + copies(&running, "dropped");

@@ -1,8 +1,8 @@
-//! Callers who go away, queues that are full.
+//! Callers that leave, and queues that are full.
 
 use super::*;
 
-/// Spins for a raw body, answers tensors.
+/// Spins with a raw body, answers with tensors.
 const MOODY: &str =
     "(if (local.get $kind) (then (loop $l (br $l)))) (call $ok (i32.const 0) (i32.const 0))";
 
@@ -35,7 +35,7 @@ async fn a_caller_who_goes_away_frees_its_thread() {
         .await;
         assert!(abandoned.is_err(), "it spins for a minute");
     }
-    // Its lane has one thread: were that still spinning, this would be shed.
+    // Its queue has one thread: if that were still spinning, this call would be rejected.
     assert!(guest.preprocess("request", tensors()).await.is_ok());
 }
 
@@ -125,14 +125,14 @@ async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
             .is_err(),
         "it spins for a minute"
     );
-    // The queue is full until the first call is at its thread.
+    // The queue is full until the first call is on its thread.
     let patience = Instant::now() + Duration::from_secs(30);
     let soon = Duration::from_millis(20);
     while let Ok(full) = tokio::time::timeout(soon, guest.preprocess("waits", raw())).await {
         assert_eq!(overload(&full), Some(Overload::Full), "{full:?}");
         assert!(Instant::now() < patience, "the first call does not start");
     }
-    // Each would find the queue full, were the one before still in it.
+    // Each call would find the queue full if the one before were still in it.
     for number in 0..3 {
         let (payload, alive) = watched();
         let waited = tokio::time::timeout(soon, guest.preprocess("waits", payload)).await;
@@ -146,12 +146,13 @@ async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_time_ends_in_the_queue_is_shed_and_one_that_runs_faults() {
-    // Two may wait: were the first not at its thread yet, the other would not find the queue full.
+    // Two may wait. If the first were not on its thread yet, the other would not find the queue
+    // full.
     let guest = crowded("moody", MOODY, 1, 2);
     let soon = || tokio::time::Instant::now() + Duration::from_millis(50);
     let mut stopped = guest.with_deadline(soon()).preprocess("runs", raw()).await;
     for _ in 0..20 {
-        // On a machine that has much to do the thread may wake too late.
+        // On a busy machine the thread may wake too late.
         if overload(&stopped) == Some(Overload::RequestOver) {
             stopped = guest.with_deadline(soon()).preprocess("runs", raw()).await;
         }

@@ -1,5 +1,5 @@
-//! Versions that only take away from one that is held: they wait for nothing, no file can keep them
-//! out, and whom they put out stays out if they are given up.
+//! Policy versions that only take something away from a held version. They wait for nothing, no
+//! file can prevent them, and clients that they remove stay out when the version is given up.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ async fn what_only_takes_away_waits_for_no_turn_and_what_came_before_it_is_given
     let backend = Backend::start(Act::Answer);
     let running = Arc::new(start(two(&backend, &BOTH, 100.0)).await);
     running.ready().await;
-    // Whatever takes long before a policy is in force.
+    // Another load that takes long before its policy is in force.
     let turn = running.host.reloader().hold().await;
     let (whole, beside) = (two(&backend, &BOTH, 50.0), Arc::clone(&running));
     let loading = tokio::spawn(async move { beside.reload(THIRD, &whole).await });
@@ -92,18 +92,18 @@ async fn whom_a_version_puts_out_stays_out_when_it_is_given_up() {
     running.ready().await;
     let less = two(&backend, &["scorer"], 100.0);
     running.tighten(NEXT, GENERATION, &less).await;
-    // A filter could not take it: the version before is put back as it was, but for those who were
-    // put out.
+    // The filter could not apply it: the version before is restored, except for the removed
+    // clients.
     let back = running.tighten(GENERATION, GENERATION, &all).await;
     assert_eq!(back.outcome, Outcome::Loaded);
     assert_eq!(running.generations().await["serving"], GENERATION);
     assert_eq!(running.statuses(GENERATION).await, [200, 401]);
-    // The same after a whole policy that could not be taken either.
+    // The same after a whole policy that could not be loaded either.
     let wider = running.reload(THIRD, &two(&backend, &BOTH, 50.0)).await;
     assert_eq!(wider.outcome, Outcome::Loaded);
     running.tighten(GENERATION, GENERATION, &all).await;
     assert_eq!(running.statuses(GENERATION).await, [200, 401]);
-    // It is asked for as it is.
+    // It is requested as it is.
     let whole = running.reload(GENERATION, &all).await;
     assert_eq!(whole.outcome, Outcome::Unchanged);
     assert_eq!(running.statuses(GENERATION).await, [200, 200]);
@@ -126,7 +126,7 @@ async fn what_is_said_to_take_away_and_brings_something_new_is_refused() {
         [200, 401],
         "out all the same"
     );
-    // Of a version that is not held it is a bundle as any other.
+    // For a version that is not held it is a bundle like any other.
     let loaded = running.tighten(NEXT, THIRD, &other).await;
     assert_eq!(loaded.outcome, Outcome::Loaded);
     running.stop().await;

@@ -1,4 +1,5 @@
-//! A Redis that is not what a host expects: one that lies, and one that asks who is asking.
+//! A Redis that is not what a host expects: one that answers falsely, and one that requires
+//! authentication.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::{ask, asked, connected, request, shared};
 async fn a_redis_that_lies_is_not_believed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // Says a script's name, and then what it is told to say.
+    // Answers with a script's name, and then with the chosen text.
     let (tell, lies) = tokio::sync::watch::channel(String::new());
     tokio::spawn(async move {
         loop {
@@ -121,7 +122,7 @@ async fn a_redis_with_a_password_behind_tls_is_asked_as_whom_the_policy_says() {
     std::fs::remove_dir_all(files).unwrap();
 }
 
-/// Ends TLS in front of a Redis; the port.
+/// Terminates TLS in front of a Redis; returns the port.
 async fn tls_in_front(redis: std::net::SocketAddr, certificate: &str, key: &str) -> u16 {
     use std::sync::Arc;
     use tokio_rustls::TlsAcceptor;
