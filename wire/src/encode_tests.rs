@@ -1,4 +1,4 @@
-//! ! Tests of the host's responses in each protocol.
+//! Tests of the host's responses in each protocol.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn response(outputs: Vec<Tensor<'static>>) -> InferResponse {
     }
 }
 
-/// / The body of a response without binary data.
+/// The body of a response without binary data.
 fn encode(protocol: Protocol, response: &InferResponse) -> Option<Vec<u8>> {
     let encoded = infer_response(protocol, response, &AnswerForm::default()).ok()?;
     assert_eq!(encoded.json_bytes, None);

@@ -1,4 +1,4 @@
-//! ! Tests of reading request heads, and of ambiguous heads.
+//! Tests of reading request heads, and of ambiguous heads.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

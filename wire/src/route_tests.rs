@@ -1,4 +1,4 @@
-//! ! Tests of routing by method and path.
+//! Tests of routing by method and path.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! ! Which client an API key belongs to.
+//! Which client an API key belongs to.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,19 +25,19 @@ std::thread_local! {
     static COMPARISONS: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
 }
 
-/// / Called for every comparison of two digests on this thread.
+/// Called for every comparison of two digests on this thread.
 pub(super) fn compared() {
     COMPARISONS.with(|count| count.set(count.get() + 1));
 }
 
-/// / The end of `2027-01-31`.
+/// The end of `2027-01-31`.
 const EXPIRES: u64 = 1_801_440_000;
 
 fn hex(key: &str) -> String {
     tensorgate_policy::hex(&digest(key))
 }
 
-/// / `old` is valid until 2027-01-31, `new` has no expiry; both belong to `alpha`. `other` belongs
+/// `old` is valid until 2027-01-31, `new` has no expiry; both belong to `alpha`. `other` belongs
 /// to `beta`.
 fn policy() -> (Policy, [String; 3]) {
     let keys = [
@@ -120,7 +120,7 @@ fn what_is_no_key_is_nobodys() {
     );
 }
 
-/// / A digest is of the key's own text. A well-formed key that no client lists is unknown. A
+/// A digest is of the key's own text. A well-formed key that no client lists is unknown. A
 /// malformed key is not looked up, even if its digest is listed.
 #[test]
 fn a_listed_digest_of_a_malformed_text_opens_nothing() {
@@ -277,7 +277,7 @@ fn a_wrong_key_costs_as_many_comparisons_as_a_right_one() {
     assert_eq!(all.len(), 1, "{costs:?}");
 }
 
-/// / A policy whose only client has these keys, each with its format.
+/// A policy whose only client has these keys, each with its format.
 fn ring(keys: &[(&str, KeyFormat)]) -> KeyRing {
     let key = |(text, format): &(&str, KeyFormat)| raw::ApiKey {
         sha256: Some(hex(text)),
@@ -364,7 +364,7 @@ fn a_listed_digest_of_a_text_that_cannot_be_a_key_opens_nothing() {
     }
 }
 
-/// / A policy may have a hundred thousand keys, in every worker.
+/// A policy may have a hundred thousand keys, in every worker.
 #[test]
 fn a_key_takes_no_more_room_for_its_format() {
     assert_eq!(size_of::<tensorgate_policy::policy::ApiKey>(), 48);

@@ -27,7 +27,7 @@ const EDGE: &str = "spiffe://mesh/edge";
 const URI: u8 = 0x86;
 const DNS: u8 = 0x82;
 
-/// / Clients `engine` by URI and `batch` by DNS name, with `hops` trusted proxies.
+/// Clients `engine` by URI and `batch` by DNS name, with `hops` trusted proxies.
 fn certificates(hops: u32, revoked: Value) -> Certificates {
     let forwarders = if hops == 0 {
         json!([])
@@ -48,7 +48,7 @@ fn certificates(hops: u32, revoked: Value) -> Certificates {
     Certificates::new(&policy)
 }
 
-/// / A certificate: its names, serial number and authority key.
+/// A certificate: its names, serial number and authority key.
 struct Leaf {
     uris: Vec<String>,
     dns: Vec<String>,
@@ -89,17 +89,17 @@ impl Leaf {
             .replace('=', "%3D")
     }
 
-    /// / `Hash=…;Cert="…"`: no part of it that a name could break.
+    /// `Hash=…;Cert="…"`: no part of it that a name could break.
     fn bare(&self) -> String {
         format!("Hash={};Cert=\"{}\"", self.sha256, self.escaped())
     }
 
-    /// / The same with names, in Envoy's form.
+    /// The same with names, in Envoy's form.
     fn full(&self) -> String {
         format!("{}{}", self.bare(), self.names())
     }
 
-    /// / Names only.
+    /// Names only.
     fn plain(&self) -> String {
         format!("Hash={}{}", self.sha256, self.names())
     }
@@ -118,7 +118,7 @@ impl Leaf {
         text
     }
 
-    /// / The header of a proxy for a connection with this certificate, appended to the header that
+    /// The header of a proxy for a connection with this certificate, appended to the header that
     /// arrived.
     fn shows(&self, certificates: &Certificates, before: &str) -> CertificateProof {
         let comma = if before.is_empty() { "" } else { "," };

@@ -1,4 +1,4 @@
-//! ! How several proofs combine, and from which networks they are valid.
+//! How several proofs combine, and from which networks they are valid.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -55,7 +55,7 @@ fn identifier(client_ca: bool) -> Identifier {
     Identifier::new(&policy)
 }
 
-/// / A certificate as Envoy reports it, in the header and in properties.
+/// A certificate as Envoy reports it, in the header and in properties.
 struct Shown {
     header: String,
     names: PeerNames,

@@ -1,4 +1,4 @@
-//! ! Which tokens prove a client and which never do. A good token with any byte changed is
+//! Which tokens prove a client and which never do. A good token with any byte changed is
 //! rejected.
 #![allow(
     clippy::unwrap_used,
@@ -56,7 +56,7 @@ fn policy(document: &Value) -> Policy {
     policy
 }
 
-/// / Claims of a token for `web` with these changes. A `null` value removes the claim.
+/// Claims of a token for `web` with these changes. A `null` value removes the claim.
 fn claims(changes: Value) -> String {
     let mut claims = json!({
         "iss": ISSUER, "sub": "svc-web", "aud": "tensorgate", "exp": NOW + 600, "iat": NOW - 60

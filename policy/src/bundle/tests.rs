@@ -1,4 +1,4 @@
-//! ! Identical models: written once, read back unchanged, and enforced as if each were written in
+//! Identical models: written once, read back unchanged, and enforced as if each were written in
 //! full.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
@@ -12,7 +12,7 @@ use crate::fault::Severity;
 use crate::raw::{self, Shared};
 use crate::validate::validate;
 
-/// / A policy whose models `a` and `c` are identical. `b` differs slightly.
+/// A policy whose models `a` and `c` are identical. `b` differs slightly.
 fn policy() -> raw::Policy {
     let model = json!({
         "backend": "b", "versions": ["1"], "protocols": ["oip-rest"],

@@ -1,4 +1,4 @@
-//! ! A request against its contract: every reason, and which of two has priority.
+//! A request against its contract: every reason, and which of two has priority.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,7 +25,7 @@ use crate::tensor::{DataFault, InferRequest, Parameter, ParameterValue, Requeste
 
 mod order;
 
-/// / The contract of a model with these inputs, outputs `probabilities` and `label`, and a
+/// The contract of a model with these inputs, outputs `probabilities` and `label`, and a
 /// parameter of each type.
 fn contract(inputs: Value) -> Contract {
     let mut document = fixture::document();

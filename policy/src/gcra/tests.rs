@@ -1,4 +1,4 @@
-//! ! GCRA buckets: their capacity and refill. No extreme state, time or cost allows more.
+//! GCRA buckets: their capacity and refill. No extreme state, time or cost allows more.
 #![allow(clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
 
 use super::*;
@@ -9,7 +9,7 @@ const BUCKET: Bucket = Bucket {
     burst: 3,
 };
 
-/// / A state at this test's rate.
+/// A state at this test's rate.
 fn at(full_ns: u64) -> State {
     State {
         full_ns,
@@ -26,7 +26,7 @@ fn refused(retry_after_ns: u64) -> ConsumeResult {
     }
 }
 
-/// / When a bucket is full again after this consumption.
+/// When a bucket is full again after this consumption.
 fn full_at(spend: &ConsumeResult) -> Option<u64> {
     match spend {
         ConsumeResult::Allowed(state) => Some(state.full_ns),
@@ -105,7 +105,7 @@ fn a_clock_that_goes_back_gives_nothing_away() {
     }
 }
 
-/// / Numbers at which arithmetic may overflow or round.
+/// Numbers at which arithmetic may overflow or round.
 const EXTREMES: [u64; 10] = [
     0,
     1,
@@ -119,7 +119,7 @@ const EXTREMES: [u64; 10] = [
     u64::MAX,
 ];
 
-/// / The expected result of a consume, in integers that cannot overflow.
+/// The expected result of a consume, in integers that cannot overflow.
 fn exact(bucket: Bucket, state: u64, now: u64, cost: u64) -> Option<u128> {
     let (interval, burst) = (u128::from(bucket.interval_ns), u128::from(bucket.burst));
     let next = u128::from(state.max(now)) + interval * u128::from(cost);
@@ -204,7 +204,7 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
     assert!(allowed > 1_000, "{allowed}");
 }
 
-/// / A million elements a minute.
+/// A million elements a minute.
 const AMOUNTS: Bucket = Bucket {
     interval_ns: 60_000_000_000,
     per: 1_000_000,

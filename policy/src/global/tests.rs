@@ -1,4 +1,4 @@
-//! ! The numbers of the shared counter: exact, below 2^53, with the same verdicts as local buckets.
+//! The numbers of the shared counter: exact, below 2^53, with the same verdicts as local buckets.
 //! Impossible values from the counter are rejected.
 #![allow(
     clippy::panic,
@@ -17,12 +17,12 @@ use crate::policy::{Rate, Unit};
 use crate::raw::Scope;
 use crate::time::{Now, SECOND_NS};
 
-/// / A day in this century, at noon.
+/// A day in this century, at noon.
 const NOON_US: u64 = (20_000 * DAY_S + DAY_S / 2) * SECOND_US;
-/// / A double represents every whole number below this one.
+/// A double represents every whole number below this one.
 const EXACT: u64 = 1 << 53;
 
-/// / The stored state of a counter. For a bucket: its rate and the time when it is full again. For
+/// The stored state of a counter. For a bucket: its rate and the time when it is full again. For
 /// a day: the amount consumed.
 #[derive(Clone, Copy)]
 enum Stored {
@@ -30,12 +30,12 @@ enum Stored {
     Day { day: u64, units: u64 },
 }
 
-/// / The counter script of Redis, in Rust: additions and comparisons of whole numbers below 2^53.
+/// The counter script of Redis, in Rust: additions and comparisons of whole numbers below 2^53.
 #[derive(Default)]
 struct Counter(BTreeMap<usize, Stored>);
 
 impl Counter {
-    /// / All or none are charged. Returns the state found and whether the charge is allowed.
+    /// All or none are charged. Returns the state found and whether the charge is allowed.
     fn consume(&mut self, terms: &[Terms], now_us: u64) -> (Vec<Found>, bool) {
         let mut passes = true;
         let (mut found, mut next) = (Vec::new(), Vec::new());
@@ -127,7 +127,7 @@ fn allowance(limit: Limit) -> Allowance {
     }
 }
 
-/// / A pseudo-random sequence of numbers.
+/// A pseudo-random sequence of numbers.
 struct Numbers(u64);
 
 impl Numbers {

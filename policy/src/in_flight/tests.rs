@@ -1,4 +1,4 @@
-//! ! Concurrency permits: how many fit, how they are released, and when they expire.
+//! Concurrency permits: how many fit, how they are released, and when they expire.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -13,10 +13,10 @@ use alloc::vec::Vec;
 use super::{AcquireResult, DIVISIONS, InFlight, MAX_ENTRIES};
 
 const SECOND: u64 = 1_000_000_000;
-/// / The longest stream of these tests.
+/// The longest stream of these tests.
 const LONGEST: u64 = 60 * SECOND;
 
-/// / Acquires, or returns that there is no room.
+/// Acquires, or returns that there is no room.
 fn take(state: &mut InFlight, now_ns: u64, amount: u64, limit: u64) -> Option<u64> {
     match state.acquire(now_ns, LONGEST, amount, limit) {
         AcquireResult::Acquired {

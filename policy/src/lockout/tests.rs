@@ -1,4 +1,4 @@
-//! ! Lockout entries under failures, over time and when the table is full.
+//! Lockout entries under failures, over time and when the table is full.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,

@@ -1,4 +1,4 @@
-//! ! A token without a required scope gets no access to the OpenAI API, whatever its client's
+//! A token without a required scope gets no access to the OpenAI API, whatever its client's
 //! grants allow.
 
 use std::path::Path;

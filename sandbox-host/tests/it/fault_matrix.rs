@@ -126,7 +126,7 @@ impl Server {
         }
     }
 
-    /// Dies during the call that it has, where there is a process to die; as it was afterwards.
+    /// Dies during the call in progress and restarts, if its kind has a process that can die.
     async fn die(&mut self) {
         let address = match self {
             Self::Inference(server) => server.address,

@@ -1,4 +1,4 @@
-//! ! Compressed bodies: every missing or changed byte is detected, and no size limit is exceeded.
+//! Compressed bodies: every missing or changed byte is detected, and no size limit is exceeded.
 
 use std::io::Read as _;
 

@@ -1,4 +1,4 @@
-//! ! OIP gRPC bodies: which are accepted, and which are rejected and why.
+//! OIP gRPC bodies: which are accepted, and which are rejected and why.
 
 use crate::common;
 
@@ -13,7 +13,7 @@ fn infer() -> Proto {
     Proto::default().bytes(1, "m")
 }
 
-/// / An entry of a parameter map.
+/// An entry of a parameter map.
 fn parameter(name: &str, value: Proto) -> Proto {
     Proto::default().bytes(1, name).message(2, value)
 }

@@ -1,4 +1,4 @@
-//! ! OIP JSON bodies: which are accepted, and which are rejected and why.
+//! OIP JSON bodies: which are accepted, and which are rejected and why.
 
 use crate::common;
 

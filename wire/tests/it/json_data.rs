@@ -1,4 +1,4 @@
-//! ! `data` in JSON: every datatype, every nesting, and texts that are not numbers.
+//! `data` in JSON: every datatype, every nesting, and texts that are not numbers.
 
 use crate::common;
 

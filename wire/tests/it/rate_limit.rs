@@ -1,4 +1,4 @@
-//! ! Envoy's rate limit protocol: requests match Envoy's own definitions, responses are bounded,
+//! Envoy's rate limit protocol: requests match Envoy's own definitions, responses are bounded,
 //! and a contradictory response is ignored.
 
 use tensorgate_policy::ChargeOutcome;
@@ -320,7 +320,7 @@ fn what_our_own_service_tells_comes_back() {
 }
 
 mod support {
-    //! ! Two limits of a small policy.
+    //! Two limits of a small policy.
 
     use serde_json::json;
     use tensorgate_policy::decision::LimitCharge;
@@ -328,7 +328,7 @@ mod support {
     use tensorgate_policy::validate::validate;
     use tensorgate_policy::{Charge, Policy};
 
-    /// / Seven bytes and eight tokens.
+    /// Seven bytes and eight tokens.
     pub fn charge() -> Charge {
         let policy = policy();
         let allowances = policy.grants()[1].per_content().zip(7..);

@@ -1,4 +1,4 @@
-//! ! Another protobuf library reads the gate's TF Serving gRPC responses, and the gate reads its
+//! Another protobuf library reads the gate's TF Serving gRPC responses, and the gate reads its
 //! messages.
 #![cfg(feature = "grpc")]
 

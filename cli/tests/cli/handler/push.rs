@@ -145,8 +145,8 @@ fn a_component_and_its_signature_arrive_as_they_are_and_a_version_arrives_once()
         (&config["architecture"], &config["os"]),
         (&json!("wasm"), &json!("wasip2"))
     );
-    // The signature's manifest refers to the component. This registry does not index that, so the
-    // client writes the index under its digest.
+    // The signature's manifest refers to the component. This registry has no index of referrers, so
+    // the index is stored under the component's digest.
     let referrers = json(&format!("/manifests/{}", digest.replace(':', "-")));
     assert_eq!(referrers["manifests"][0]["digest"], told["signature"]);
     let signature = json(&format!(

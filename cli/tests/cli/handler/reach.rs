@@ -214,7 +214,7 @@ fn asks(lang: &str, file: &str, source: &str) {
     project.write(file, &few);
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    // The regular expressions are compiled in the call: a second in QuickJS, ten in CPython.
+    // `inspect` compiles the component, which takes a second for QuickJS and ten for CPython.
     if lang == "js" {
         let report = lines(&project.verb("inspect", &[])).remove(0);
         assert_eq!(report["needs"], json!(["fetch", "lookups"]), "{report}");

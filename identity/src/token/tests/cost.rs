@@ -1,9 +1,9 @@
-//! ! The cost of a token: one signature check, whatever the result, and none when it is seen again.
+//! The cost of a token: one signature check, whatever the result, and none when it is seen again.
 
 use super::*;
 use crate::verifier::VerifyFault;
 
-/// / Counts signature checks, and can fail.
+/// Counts signature checks, and can fail.
 #[derive(Default)]
 struct Counting {
     checks: usize,

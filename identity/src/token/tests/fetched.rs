@@ -1,4 +1,4 @@
-//! ! Tokens of an issuer that publishes its keys: what a fetched key set proves, and what it no
+//! Tokens of an issuer that publishes its keys: what a fetched key set proves, and what it no
 //! longer proves after it changes.
 
 use super::*;
@@ -9,7 +9,7 @@ use tensorgate_policy::validate::published;
 
 const UNKNOWN: Identity = Identity::Refused("token's key is not in its issuer's key set");
 
-/// / Counts signature checks, and returns a preset result for a missing key.
+/// Counts signature checks, and returns a preset result for a missing key.
 struct Source {
     says: Missing,
     asked: Vec<String>,
@@ -57,14 +57,14 @@ impl Verifier for Source {
     }
 }
 
-/// / The same policy, with the issuer's keys at a URL.
+/// The same policy, with the issuer's keys at a URL.
 fn by_url() -> Tokens {
     let mut document = document();
     document["issuers"]["corp"]["jwks"] = json!({"url": "https://login.example.com/keys"});
     Tokens::new(&policy(&document))
 }
 
-/// / The published keys of these names.
+/// The published keys of these names.
 fn keys(kids: &[&str]) -> Vec<PublicKey> {
     let mut set: KeySet = serde_json::from_value(jwks()).unwrap();
     set.keys

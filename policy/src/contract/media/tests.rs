@@ -1,4 +1,4 @@
-//! ! Headers of every media type: valid, contradictory and truncated; whole and in chunks.
+//! Headers of every media type: valid, contradictory and truncated; whole and in chunks.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -190,7 +190,7 @@ fn wav(rate: u32, seconds_10th: u32, lie: bool) -> Vec<u8> {
     )
 }
 
-/// / Whole, in chunks of every size, and truncated. The result must be the same, and a prefix of a
+/// Whole, in chunks of every size, and truncated. The result must be the same, and a prefix of a
 /// valid file is accepted only if its header is complete.
 #[track_caller]
 fn check(file: &[u8], expected: Result<(), &str>) {
@@ -379,7 +379,7 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
     check(b"RIFF\0\0\0\0WEBPVP8 \xff\xff\xff\xff", Err("ends within"));
 }
 
-/// / A WAV with this format and its fields after the first 16 bytes.
+/// A WAV with this format and its fields after the first 16 bytes.
 fn wave(format: u16, more: &[u8], chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
     let fields = join(&[
         &format.to_le_bytes(),

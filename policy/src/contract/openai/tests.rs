@@ -1,4 +1,4 @@
-//! ! Tests of the limits of a request: the maximum that a contract accepts, and what the backend
+//! Tests of the limits of a request: the maximum that a contract accepts, and what the backend
 //! gets.
 
 #![allow(
@@ -306,7 +306,7 @@ fn definition(name: &'static str) -> Value<'static> {
     object([("$ref", Value::text(name))])
 }
 
-/// / This many nested schemas, each the `items` of the one around it. The last is a reference.
+/// This many nested schemas, each the `items` of the one around it. The last is a reference.
 fn nested(levels: usize, reference: Value<'static>) -> Value<'static> {
     (0..levels).fold(reference, |inner, _| object([("items", inner)]))
 }

@@ -1,4 +1,4 @@
-//! ! Allowed URLs, and the spellings that attackers use for blocked ones.
+//! Allowed URLs, and the spellings that attackers use for blocked ones.
 
 use alloc::string::String;
 use alloc::vec;

@@ -1,4 +1,4 @@
-//! ! What is charged, when, and what a rejection reports.
+//! What is charged, when, and what a rejection reports.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::contract::{Elements, Part};
 use crate::decision::Addressee;
 
-/// / The fixture with costs and budgets of every unit.
+/// The fixture with costs and budgets of every unit.
 fn priced() -> Policy {
     let mut document = unpriced();
     let text = json!({"name": "text", "datatype": "BYTES", "shape": [{"max": 4}], "max_item_bytes": 8, "optional": true});
@@ -31,7 +31,7 @@ const BY_REQUEST: [(&str, u64); 2] = [
     ("budget:requests:7:scoring:scorer", 1),
 ];
 
-/// / The limits on content, and the charge for each.
+/// The limits on content, and the charge for each.
 fn by_content(elements: u64, bytes: u64) -> Vec<(String, u64)> {
     [
         ("cost:elements:7:scoring:scorer", elements),
@@ -170,7 +170,7 @@ fn looking_at_a_model_costs_no_elements() {
     assert_eq!(decision.check(&policy, &nothing), Step::Forward);
 }
 
-/// / The charge for a streamed body after its head is checked.
+/// The charge for a streamed body after its head is checked.
 fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64)> {
     let policy = priced();
     let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));

@@ -1,4 +1,4 @@
-//! ! Limits of the rate limit service: charged once, after the local limits and permits, and never
+//! Limits of the rate limit service: charged once, after the local limits and permits, and never
 //! treated as allowed before the service answers.
 
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::contract::{Elements, Part};
 use crate::decision::Addressee;
 use crate::raw::Scope;
 
-/// / The fixture with a limit of each scope on requests and on their content.
+/// The fixture with a limit of each scope on requests and on their content.
 fn shared() -> Policy {
     let mut document = unpriced();
     document["listen"]["limits"]["hold_bytes"] = 1024.into();
@@ -27,7 +27,7 @@ fn shared() -> Policy {
     fixture::policy(document)
 }
 
-/// / A charge's scope and public names.
+/// A charge's scope and public names.
 fn named(step: &Step) -> (Scope, Vec<String>) {
     let Step::Charge(charge) = step else {
         panic!("{step:?}")
@@ -58,7 +58,7 @@ fn spent(left: u64) -> ChargeOutcome {
     ChargeOutcome::Charged(vec![quota(left)])
 }
 
-/// / A request that is charged locally for its head and has its permits.
+/// A request that is charged locally for its head and has its permits.
 fn acquire_result(policy: &Policy, head: &Head<'_>) -> (Decision, Step) {
     let (mut decision, step) = Decision::begin(policy, head);
     charges(&step, Scope::Local, &["scoring:requests:day"]);
@@ -153,7 +153,7 @@ fn a_service_that_fails_where_that_denies_is_no_fault_of_the_callers() {
     assert_eq!(reason(&step), Some(Reason::Overloaded));
 }
 
-/// / The limit of each kind that has too little quota.
+/// The limit of each kind that has too little quota.
 fn full() -> ChargeOutcome {
     ChargeOutcome::Exceeded(vec![RemainingQuota {
         wait: Wait::Ns(1),
@@ -161,7 +161,7 @@ fn full() -> ChargeOutcome {
     }])
 }
 
-/// / The charge of a step.
+/// The charge of a step.
 fn charge_of(step: &Step) -> Charge {
     match step {
         Step::Charge(charge) => charge.clone(),
@@ -169,7 +169,7 @@ fn charge_of(step: &Step) -> Charge {
     }
 }
 
-/// / A large body after its head: charged for the request and for the announced content.
+/// A large body after its head: charged for the request and for the announced content.
 fn passing(
     policy: &Policy,
     request: ChargeOutcome,

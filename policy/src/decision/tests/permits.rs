@@ -1,9 +1,9 @@
-//! ! Which concurrency permits are required, when, and what their rejection reports.
+//! Which concurrency permits are required, when, and what their rejection reports.
 
 use super::*;
 use crate::decision::{AcquireOutcome, Addressee, PermitScope, PermitUnit};
 
-/// / Every kind of limit.
+/// Every kind of limit.
 fn limited() -> Policy {
     let mut document = unpriced();
     document["clients"]["scorer"]["concurrency"] = 5.into();
@@ -16,7 +16,7 @@ fn limited() -> Policy {
     fixture::policy(document)
 }
 
-/// / Permits as text: key, amount, limit.
+/// Permits as text: key, amount, limit.
 fn permits(step: &Step) -> Vec<String> {
     let Step::Acquire(acquire) = step else {
         return vec![];
@@ -121,7 +121,7 @@ fn every_count_has_a_slot_to_be_made() {
     );
 }
 
-/// / The same, with streaming of bodies beyond 64 KiB.
+/// The same, with streaming of bodies beyond 64 KiB.
 fn passing() -> Policy {
     let mut document = unpriced();
     document["listen"]["limits"]["hold_bytes"] = "64KiB".into();
@@ -277,7 +277,7 @@ fn a_message_is_for_whom_its_body_was() {
     assert_eq!(reason(&step), Some(Reason::NotGranted));
 }
 
-/// / An ensemble of two calls of `digits` and, with the outputs of the first, one of `hidden`.
+/// An ensemble of two calls of `digits` and, with the outputs of the first, one of `hidden`.
 fn ensemble() -> Policy {
     let mut document = unpriced();
     let digits = document["models"]["digits"].clone();
@@ -307,7 +307,7 @@ fn ensemble() -> Policy {
     fixture::policy(document)
 }
 
-/// / Whether a driver creates a slot for each.
+/// Whether a driver creates a slot for each.
 fn known(policy: &Policy, taken: &[String]) -> bool {
     let known: Vec<_> = policy
         .permit_counters()

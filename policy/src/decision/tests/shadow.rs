@@ -1,11 +1,11 @@
-//! ! What a grant's shadow mode allows, and what is still enforced.
+//! What a grant's shadow mode allows, and what is still enforced.
 
 use serde_json::json;
 
 use super::*;
 use crate::contract::{Elements, Part};
 
-/// / The fixture under a mode, with every limit.
+/// The fixture under a mode, with every limit.
 fn under(mode: serde_json::Value) -> Policy {
     let mut document = unpriced();
     let grant = &mut document["grants"][0];
@@ -26,7 +26,7 @@ fn full() -> ChargeOutcome {
     ChargeOutcome::Exceeded(vec![quota(Wait::Ns(1)), quota(Wait::Forever)])
 }
 
-/// / A message with one value that is not a number and one out of range.
+/// A message with one value that is not a number and one out of range.
 fn bad_values() -> InferRequest<'static> {
     let mut request = message(None, None);
     let mut data = vec![0; 256];
@@ -36,7 +36,7 @@ fn bad_values() -> InferRequest<'static> {
     request
 }
 
-/// / Every limit is exceeded and every value is wrong: the resulting step, and what is recorded.
+/// Every limit is exceeded and every value is wrong: the resulting step, and what is recorded.
 fn worst(mode: serde_json::Value) -> (Step, Vec<Reason>) {
     let policy = &under(mode);
     let (mut decision, mut step) = Decision::begin(policy, &rest("digits"));

@@ -1,4 +1,4 @@
-//! ! Every step, and which requests reach it.
+//! Every step, and which requests reach it.
 
 use super::*;
 

@@ -1,9 +1,9 @@
-//! ! Inference streams: one head, and a decision for each message.
+//! Inference streams: one head, and a decision for each message.
 
 use super::*;
 use crate::decision::Addressee;
 
-/// / The fixture with streams in its first grant and every limit that a stream can have.
+/// The fixture with streams in its first grant and every limit that a stream can have.
 fn streaming() -> Policy {
     let mut document = unpriced();
     document["listen"]["limits"]["streams_per_client"] = 3.into();

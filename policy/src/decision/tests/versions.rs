@@ -1,4 +1,4 @@
-//! ! Which version a request without a version gets.
+//! Which version a request without a version gets.
 
 use alloc::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// / `twice` with these versions, which `scorer` may call by `scoring`, as limited by `granted`.
+/// `twice` with these versions, which `scorer` may call by `scoring`, as limited by `granted`.
 fn shared(versions: Value, sticky: bool, granted: Value) -> Policy {
     let mut document = unpriced();
     document["models"]["twice"]["versions"] = versions;
@@ -27,7 +27,7 @@ fn drawn(head: Head<'static>, number: u32) -> Head<'static> {
     }
 }
 
-/// / The version that a head continues with, or the reason for its rejection.
+/// The version that a head continues with, or the reason for its rejection.
 fn version(policy: &Policy, head: &Head<'static>) -> Result<String, Reason> {
     let (decision, step) = decide_head(policy, head, spent);
     match reason(&step) {
@@ -36,7 +36,7 @@ fn version(policy: &Policy, head: &Head<'static>) -> Result<String, Reason> {
     }
 }
 
-/// / How many of a thousand requests get each version.
+/// How many of a thousand requests get each version.
 fn shares(policy: &Policy, client: &'static str) -> BTreeMap<String, u32> {
     let mut shares = BTreeMap::new();
     for number in 0..1000 {

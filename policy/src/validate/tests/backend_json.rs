@@ -1,10 +1,10 @@
-//! ! JSON templates of backends.
+//! JSON templates of backends.
 
 use super::*;
 
 const AT: &str = "/models/hidden";
 
-/// / A model at such a backend, with its JSON template.
+/// A model at such a backend, with its JSON template.
 fn own() -> Value {
     json!({
         "backend": "own", "versions": ["1"], "protocols": ["oip-rest", "json"],
@@ -19,7 +19,7 @@ fn own() -> Value {
     })
 }
 
-/// / The fixture with that model, and one change to it or to its backend.
+/// The fixture with that model, and one change to it or to its backend.
 fn changed(at: &str, value: Value) -> Value {
     let mut document = with(AT, own());
     let backend = json!({"kind": "http-json", "endpoints": ["http://127.0.0.1:3000"]});

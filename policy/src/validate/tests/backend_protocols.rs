@@ -1,10 +1,10 @@
-//! ! Models at TF Serving and TorchServe.
+//! Models at TF Serving and TorchServe.
 
 use super::*;
 
 const AT: &str = "/models/hidden";
 
-/// / A model at a backend of this kind, and one change to it.
+/// A model at a backend of this kind, and one change to it.
 fn changed(kind: &str, at: &str, value: Value) -> Value {
     let model = json!({
         "backend": "own", "versions": ["1"], "protocols": ["oip-rest"],

@@ -1,4 +1,4 @@
-//! ! Which calls are captured.
+//! Which calls are captured.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! ! Chains of handlers, and versions that share requests or get copies.
+//! Chains of handlers, and versions that share requests or get copies.
 
 use alloc::borrow::ToOwned as _;
 use alloc::vec;

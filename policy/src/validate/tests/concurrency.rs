@@ -1,4 +1,4 @@
-//! ! Concurrency limits.
+//! Concurrency limits.
 
 use super::*;
 

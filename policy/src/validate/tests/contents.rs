@@ -1,11 +1,11 @@
-//! ! Rules on numbers, items and responses: each is accepted where it applies, and rejected
+//! Rules on numbers, items and responses: each is accepted where it applies, and rejected
 //! elsewhere.
 
 use alloc::vec;
 
 use super::*;
 
-/// / One change to the only input of `hidden` gives one error there.
+/// One change to the only input of `hidden` gives one error there.
 fn input(field: &str, value: Value, path: &str, text: &str) {
     check(
         &format!("/models/hidden/inputs/0/{field}"),
@@ -15,7 +15,7 @@ fn input(field: &str, value: Value, path: &str, text: &str) {
     );
 }
 
-/// / One change to a text model with one BYTES input.
+/// One change to a text model with one BYTES input.
 fn text(rules: Value, path: &str, told: &str) {
     let shown = rules.to_string();
     let errors = errors(texts(rules));

@@ -1,4 +1,4 @@
-//! ! Models: backends, handlers, raw bodies, parameters.
+//! Models: backends, handlers, raw bodies, parameters.
 
 use super::*;
 use crate::policy::Accepts;

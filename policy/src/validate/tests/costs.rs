@@ -1,4 +1,4 @@
-//! ! Costs and budgets: their allowed values, and the requests that they must allow.
+//! Costs and budgets: their allowed values, and the requests that they must allow.
 
 use super::*;
 use crate::gcra::Bucket;
@@ -7,7 +7,7 @@ use crate::gcra::Bucket;
 const MOST_ELEMENTS: u64 = 2048;
 const MOST_BYTES: u64 = 8192;
 
-/// / A change to the grant for `digits` only.
+/// A change to the grant for `digits` only.
 fn digits_alone(section: &str, value: &Value) -> Value {
     let mut document = with("/grants/0/models", json!(["digits"]));
     put(&mut document, "/grants/0/cost", Value::Null);

@@ -1,4 +1,4 @@
-//! ! Issuers and their keys, credentials of clients, sources, revocation, TLS.
+//! Issuers and their keys, credentials of clients, sources, revocation, TLS.
 
 use super::*;
 
@@ -12,7 +12,7 @@ const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
 const Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
 const ED: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-/// / The fixture with an issuer, TLS with client certificates, and a client with each kind of
+/// The fixture with an issuer, TLS with client certificates, and a client with each kind of
 /// credential.
 fn proven() -> Value {
     let mut document = document();
@@ -52,7 +52,7 @@ fn check(at: &str, value: Value, path: &str, text: &str) {
     assert!(error.contains(text), "{at} = {value}: {error}");
 }
 
-/// / One change to that document leaves it valid; a warning has this path and this text.
+/// One change to that document leaves it valid; a warning has this path and this text.
 fn warn(at: &str, value: Value, path: &str, text: &str) {
     let mut document = proven();
     put(&mut document, at, value.clone());

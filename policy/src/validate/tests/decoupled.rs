@@ -1,10 +1,10 @@
-//! ! Models that send several responses.
+//! Models that send several responses.
 
 use super::*;
 use crate::contract::ParameterBound;
 use crate::policy::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE};
 
-/// / The document with `digits` decoupled in this way, granted for streams only.
+/// The document with `digits` decoupled in this way, granted for streams only.
 fn decoupled(rule: Value) -> Value {
     let mut document = document();
     document["backends"]["cpu"] =

@@ -1,4 +1,4 @@
-//! ! Egress that the host provides for handlers.
+//! Egress that the host provides for handlers.
 
 use super::*;
 

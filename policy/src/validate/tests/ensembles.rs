@@ -1,11 +1,11 @@
-//! ! Ensembles: valid graphs, and each way in which a graph is invalid.
+//! Ensembles: valid graphs, and each way in which a graph is invalid.
 
 use alloc::vec;
 
 use super::*;
 use crate::policy::{Ensemble, EnsembleStep, TensorMapping};
 
-/// / The fixture and an ensemble `both` of `digits` and `twice@2` with these steps and outputs.
+/// The fixture and an ensemble `both` of `digits` and `twice@2` with these steps and outputs.
 fn both(steps: Value, outputs: Value) -> Value {
     let mut document = document();
     let digits = document["models"]["digits"].clone();
@@ -257,7 +257,7 @@ fn a_model_that_lets_in_fewer_than_it_has_steps_is_a_fault() {
     );
 }
 
-/// / Two models at once, with one change, and the reported errors.
+/// Two models at once, with one change, and the reported errors.
 fn told(at: &str, value: Value, faults: fn(Value) -> Vec<String>) -> Vec<String> {
     let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
     put(&mut document, at, value);

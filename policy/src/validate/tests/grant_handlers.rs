@@ -1,8 +1,8 @@
-//! ! Handlers of one grant.
+//! Handlers of one grant.
 
 use super::*;
 
-/// / `reader` may run inference on `picture` and `twice` by a second grant with these handlers.
+/// `reader` may run inference on `picture` and `twice` by a second grant with these handlers.
 fn partners(handlers: Value) -> Value {
     let mut document = document();
     put(

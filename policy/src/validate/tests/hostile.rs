@@ -125,7 +125,7 @@ fn no_document_makes_validation_panic_or_pass_an_unbounded_contract() {
     }
 }
 
-/// / The fixture with one field after another at each of its extreme values, in one place and in
+/// The fixture with one field after another at each of its extreme values, in one place and in
 /// all models.
 fn extremes() -> Vec<crate::raw::Policy> {
     const NUMBERS: [u64; 6] = [0, 1, 2, u32::MAX as u64, i64::MAX as u64 + 1, u64::MAX];

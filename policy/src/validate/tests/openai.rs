@@ -1,8 +1,8 @@
-//! ! Models of the OpenAI API.
+//! Models of the OpenAI API.
 
 use super::*;
 
-/// / The fixture with a granted model of that API.
+/// The fixture with a granted model of that API.
 fn with_model() -> Value {
     let mut document = document();
     put(

@@ -1,4 +1,4 @@
-//! ! What protocols require of the models that are called with them.
+//! What protocols require of the models that are called with them.
 
 use super::*;
 

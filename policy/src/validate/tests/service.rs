@@ -1,10 +1,10 @@
-//! ! The rate limit service: its settings, and that every limit of global scope has one.
+//! The rate limit service: its settings, and that every limit of global scope has one.
 
 use super::*;
 use crate::policy::Counter;
 use crate::raw::ServiceFailure;
 
-/// / The fixture with a rate that gateways share, and this service.
+/// The fixture with a rate that gateways share, and this service.
 fn shared(service: Value) -> Value {
     let mut document = with("/grants/0/rate/scope", json!("global"));
     put(&mut document, "/rate_limit_service", service);

@@ -1,8 +1,8 @@
-//! ! Keys, and handlers that must be signed.
+//! Keys, and handlers that must be signed.
 
 use super::*;
 
-/// / The fixture with two keys, and a handler that must be signed with one of them.
+/// The fixture with two keys, and a handler that must be signed with one of them.
 fn signed() -> Value {
     let mut document = document();
     document["keys"] = json!({"release": {"ed25519": digest(7)}, "old": {"ed25519": digest(8)}});

@@ -1,8 +1,8 @@
-//! ! JSON templates: their route and their pointers.
+//! JSON templates: their route and their pointers.
 
 use super::*;
 
-/// / A model of two inputs and two outputs with this JSON template.
+/// A model of two inputs and two outputs with this JSON template.
 fn document(json: Value) -> Value {
     json!({
         "backend": "cpu", "versions": ["1"], "protocols": ["oip-rest", "json"], "json": json,
@@ -21,7 +21,7 @@ fn good() -> Value {
     json!({"route": "/classify", "inputs": {"a": "/a"}, "outputs": {"y": "/y"}})
 }
 
-/// / The model's JSON template with one member changed.
+/// The model's JSON template with one member changed.
 fn but(at: &str, value: Value) -> Value {
     let mut json = good();
     put(&mut json, at, value);
@@ -210,7 +210,7 @@ fn a_route_is_of_one_model_and_one_version_and_of_the_protocol() {
     );
 }
 
-/// / Two inputs and two outputs in rows, with these first dimensions, and with these pointers
+/// Two inputs and two outputs in rows, with these first dimensions, and with these pointers
 /// instead of the valid ones.
 fn in_rows(dims: [Value; 2], at: &str, value: Value) -> Value {
     let [one, other] = dims;

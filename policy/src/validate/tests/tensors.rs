@@ -1,11 +1,11 @@
-//! ! Tensors: names, datatypes, dimensions, ranges.
+//! Tensors: names, datatypes, dimensions, ranges.
 
 use alloc::vec;
 
 use super::*;
 use crate::contract::DimRule;
 
-/// / One change to the first input of `hidden` gives one error there.
+/// One change to the first input of `hidden` gives one error there.
 fn input(field: &str, value: Value, path: &str, text: &str) {
     check(
         &format!("/models/hidden/inputs/0/{field}"),

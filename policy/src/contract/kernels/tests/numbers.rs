@@ -1,4 +1,4 @@
-//! ! Channels, value lists and counts compared with simple reference implementations, in one chunk
+//! Channels, value lists and counts compared with simple reference implementations, in one chunk
 //! and in many.
 #![allow(
     clippy::cast_possible_wrap,
@@ -11,7 +11,7 @@ use alloc::collections::BTreeSet;
 use super::super::{Listed, Tally, listed_bits};
 use super::*;
 
-/// / Pseudo-random numbers, the same on every run.
+/// Pseudo-random numbers, the same on every run.
 struct Chance(u64);
 
 impl Chance {
@@ -31,7 +31,7 @@ fn with(datatype: Datatype, numbers: Numbers) -> TensorRule {
     }
 }
 
-/// / A small whole number in raw form.
+/// A small whole number in raw form.
 fn raw(datatype: Datatype, number: i64) -> Vec<u8> {
     let float = number as f64;
     match datatype {

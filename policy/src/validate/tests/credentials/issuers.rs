@@ -1,4 +1,4 @@
-//! ! Token issuers, and the keys that they publish.
+//! Token issuers, and the keys that they publish.
 
 use super::*;
 
@@ -442,7 +442,7 @@ fn a_scope_that_holds_inference_but_no_streams_is_told_where_streams_are_granted
     ));
 }
 
-/// / The product of two primes of the form that the flawed library generated, made here.
+/// The product of two primes of the form that the flawed library generated, made here.
 const MARKED: &str = "tiC8HyBc4b5d70F_j2ObULAD6_FxgPb7hulG3hA_I9dWh1IW8zNzLsOZsLifDLryb0P0VNUIZm6KnQQmC2WeAlEYy0NzXKTeQCjB253SwvrLgVd9emBjND-vlhe0tcvqs0uoZSJm_qwlLkogZLRiDX01shLA5WBcBRjEdcOCFsQzWsXkpC3VUVSfNeltSy3BTwV8xDAAb8bbvmgu2e6v7hi8YbqP9_SJjtCfZxH75VYuXO-iMAkKnCQeULWY4O4mjW9Q3MdkXQoHMpDoh9IzZwZy5c7Qz4IZ5w4TdO1ikiewHI48FZtpmBZTKKBhhIvrlO5RIBQkTD9Ty9Qc71_faw";
 
 #[test]

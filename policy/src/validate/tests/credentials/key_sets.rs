@@ -1,11 +1,11 @@
-//! ! Settings of an issuer's keys: the source of the keys, the refresh times, and the trust in the
+//! Settings of an issuer's keys: the source of the keys, the refresh times, and the trust in the
 //! URL.
 
 use super::*;
 
 const URL: &str = "https://login.example.com/keys";
 
-/// / One change to the issuer's `jwks` gives exactly one error.
+/// One change to the issuer's `jwks` gives exactly one error.
 fn fault(jwks: Value, path: &str, text: &str) {
     check(
         "/issuers/corp/jwks",
@@ -15,7 +15,7 @@ fn fault(jwks: Value, path: &str, text: &str) {
     );
 }
 
-/// / The same gives a warning.
+/// The same gives a warning.
 fn doubt(jwks: Value, path: &str, text: &str) {
     warn(
         "/issuers/corp/jwks",

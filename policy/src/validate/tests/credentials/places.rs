@@ -1,4 +1,4 @@
-//! ! Where API keys may be sent, which headers get claims, which proxies are trusted for
+//! Where API keys may be sent, which headers get claims, which proxies are trusted for
 //! certificates, and their maximum numbers.
 
 use super::*;
