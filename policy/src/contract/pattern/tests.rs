@@ -1,4 +1,4 @@
-//! Expressions against what they should match, and against a matcher that tries everything.
+//! Patterns compared with the expected results, and with a matcher that tries everything.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -119,7 +119,7 @@ fn what_needs_a_large_table_is_refused_and_quickly() {
     assert!(Pattern::compile("[A-Za-z0-9 ,.!?'-]{1,512}").is_ok());
 }
 
-/// Whether some way of reading leads to the end: tries every one.
+/// Whether any way of matching reaches the end; tries every one.
 fn tries(node: &Node, text: &[char], then: &mut dyn FnMut(&[char]) -> bool) -> bool {
     match node {
         Node::One(set) => text.split_first().is_some_and(|(first, rest)| {
@@ -149,7 +149,7 @@ fn tries(node: &Node, text: &[char], then: &mut dyn FnMut(&[char]) -> bool) -> b
             let length = text.len();
             let first = *min > 0;
             tries(node, text, &mut |left| {
-                // A round that takes nothing is only worth a count.
+                // A repetition that consumes nothing only counts towards the minimum.
                 (left.len() < length || first) && tries(&fewer, left, then)
             })
         }

@@ -1,4 +1,4 @@
-//! Tests of what grammars come to.
+//! Tests of the limits on grammars.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn grammars_that_some_server_cannot_afford_are_refused() {
     ] {
         check(text, "may be nothing");
     }
-    // Billions, once it is written out.
+    // Billions of states once it is expanded.
     for text in [
         "root ::= [a-z]{1,1024}{1,1024}".replace("}{", "} {"),
         "root ::= a{1000}\na ::= b{1000}\nb ::= \"x\"".into(),
@@ -70,7 +70,7 @@ fn grammars_that_some_server_cannot_afford_are_refused() {
     check("rot ::= \"a\"", "no rule to begin with");
     check("", "no rule to begin with");
     check("root ::= \"a\"\nroot ::= \"b\"", "twice");
-    // What leads out of it, or is read in two ways.
+    // References out of the grammar, and ambiguous text.
     for text in [
         "%import common.WS\nstart: \"a\"",
         "start: \"a\"\n%import .secret.RULE",
@@ -123,7 +123,7 @@ fn grammars_that_some_server_cannot_afford_are_refused() {
     assert_eq!(grammar(&deep(16)), None);
     check(&deep(17), "groups inside groups");
     check(&deep(1_900), "groups inside groups");
-    // Rules inside rules, from whichever end they are looked at.
+    // Nested rules, in both orders of definition.
     for backwards in [false, true] {
         for (count, good) in [(15, true), (39, false)] {
             let mut rules: Vec<String> = (0..count)
