@@ -91,7 +91,7 @@ fn data(data: &str) -> String {
 }
 
 #[test]
-fn an_answer_takes_no_more_than_is_held_for_it() {
+fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
     let content = |text: &str| said(&format!(",\"content\":\"{}\"", text.repeat(MANY)));
     let embedding = |numbers: &str| data(&format!("[{{\"index\":0,\"embedding\":{numbers}}}]"));
     let call = r#"{"id":"","type":"function","function":{"name":"","arguments":""}}"#;

@@ -252,7 +252,7 @@ fn a_head_that_can_be_read_in_two_ways_says_why() {
 }
 
 #[test]
-fn what_is_only_unusual_is_not_ambiguous() {
+fn unusual_heads_are_not_ambiguous() {
     for (extra, end_of_stream) in [
         (&[("host", b"gate".as_slice())][..], false),
         (&[("transfer-encoding", b"Chunked")], false),

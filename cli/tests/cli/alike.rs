@@ -40,7 +40,7 @@ fn rendered(scratch: &Scratch, text: &str) -> (Ran, Option<Value>) {
 }
 
 #[test]
-fn tens_of_thousands_of_models_of_one_contract_are_written_once() {
+fn identical_contracts_are_written_once_however_many_models_have_them() {
     const MODELS: usize = 60_000;
     let scratch = Scratch::new();
     let (ran, bundle) = rendered(&scratch, &policy(&contract(), MODELS));
@@ -53,7 +53,7 @@ fn tens_of_thousands_of_models_of_one_contract_are_written_once() {
 }
 
 #[test]
-fn what_says_the_same_is_written_once_whether_by_an_alias_or_not() {
+fn equal_contracts_are_written_once_with_or_without_an_alias() {
     let scratch = Scratch::new();
     let contract = contract();
     let written = format!("{HEAD}  m/0: {contract}\n  m/1: {contract}\n");
@@ -69,7 +69,7 @@ fn what_says_the_same_is_written_once_whether_by_an_alias_or_not() {
 }
 
 #[test]
-fn a_fault_of_models_that_are_one_is_told_once_and_of_those_that_are_not_each_time() {
+fn a_fault_of_an_aliased_contract_is_reported_once_and_of_separate_ones_each_time() {
     let scratch = Scratch::new();
     let told = |text: &str| {
         let file = scratch.file("gate.yaml", text);

@@ -114,7 +114,7 @@ fn asked(words: &[&str], log: &Path) -> Ran {
 }
 
 #[test]
-fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
+fn an_intact_log_passes_and_a_changed_one_is_reported_with_line_and_kind() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
     let ok = asked(&["audit", "verify", "LOG"], &log);
@@ -178,7 +178,7 @@ fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
 }
 
 #[test]
-fn a_query_prints_what_matches_and_nothing_else() {
+fn a_query_prints_only_matching_records() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
     let check = |conditions: &[&str], expected: &[u64]| {
@@ -233,7 +233,7 @@ fn a_query_prints_what_matches_and_nothing_else() {
 }
 
 #[test]
-fn a_request_has_its_story() {
+fn explain_prints_all_records_of_a_request() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
     let state = scratch.path().to_str().unwrap().to_owned();

@@ -77,7 +77,7 @@ fn errors(ran: &Ran) -> Vec<(String, String)> {
 }
 
 #[test]
-fn check_reads_every_file_as_whoever_uses_it_would() {
+fn check_validates_every_file_that_the_policy_names() {
     let (scratch, stranger) = beside(POLICY);
     let ran = check(&scratch, &[]);
     assert_eq!((ran.code, errors(&ran)), (0, vec![]), "{}", ran.stderr);
@@ -151,7 +151,7 @@ fn check_reads_every_file_as_whoever_uses_it_would() {
 }
 
 #[test]
-fn nothing_is_rendered_or_started_with_certificates_that_nobody_could_use() {
+fn render_and_up_reject_unusable_certificates() {
     let (scratch, stranger) = beside(POLICY);
     let file = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
     let (policy, folder, filters) = (file("gate.yaml"), file(""), filters());
@@ -220,7 +220,7 @@ fn nothing_is_rendered_or_started_with_certificates_that_nobody_could_use() {
 }
 
 #[test]
-fn an_answer_that_could_not_be_held_is_a_fault_of_the_policy() {
+fn a_response_larger_than_the_memory_budget_is_a_fault_of_the_policy() {
     let policy = |most: u64| {
         let policy = POLICY.lines().filter(|line| {
             !["listen", "rate", "issuers", "  corp"]

@@ -53,7 +53,7 @@ fn a_file_is_rewritten_once_and_keeps_its_comments_and_mode() {
 }
 
 #[test]
-fn what_is_no_document_is_left_alone() {
+fn fmt_does_not_change_an_invalid_document() {
     let scratch = Scratch::new();
     let text = "a:  1\na:  2\n";
     let file = scratch.file("gate.yaml", text);

@@ -220,7 +220,7 @@ fn measured(project: &Project, sha256: &str) {
 }
 
 #[test]
-fn a_project_wants_a_name_and_a_place() {
+fn a_new_project_needs_a_name_and_a_free_folder() {
     let scratch = Scratch::new();
     let taken = scratch.file("notes", "");
     for (arguments, text) in [
@@ -253,7 +253,7 @@ fn a_project_wants_a_name_and_a_place() {
 }
 
 #[test]
-fn a_manifests_fault_is_told_at_its_line() {
+fn a_fault_of_a_manifest_is_reported_at_its_line() {
     let scratch = Scratch::new();
     for (text, expected) in [
         ("", "handler.yaml"),
@@ -280,7 +280,7 @@ fn without_project(verb: &str, folder: &Path) -> Ran {
 }
 
 #[test]
-fn what_is_no_project_is_said_to_be_none() {
+fn a_folder_that_is_not_a_project_is_reported_as_such() {
     let scratch = Scratch::new();
     for verb in ["build", "test", "bench"] {
         let ran = without_project(verb, scratch.path());

@@ -88,7 +88,7 @@ fn check_revoked(stack: &Stack, ran: &Ran) {
 }
 
 #[test]
-fn a_key_is_revoked_when_the_gate_says_so_and_the_whole_policy_is_the_same_version() {
+fn a_revocation_is_confirmed_by_the_gate_and_keeps_the_policy_version() {
     let listed = Listed::new();
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
     let first = generation(&stack.line());
@@ -115,7 +115,7 @@ fn a_key_is_revoked_when_the_gate_says_so_and_the_whole_policy_is_the_same_versi
 }
 
 #[test]
-fn what_envoy_refuses_holds_no_revocation() {
+fn a_change_that_envoy_rejects_does_not_delay_a_revocation() {
     let listed = Listed::new();
     listed.mine.file("gate.wasm", "no module");
     // It rejects every change of its listener, and accepts any change of its filter.
@@ -135,7 +135,7 @@ fn what_envoy_refuses_holds_no_revocation() {
 }
 
 #[test]
-fn a_host_that_loads_another_policy_holds_no_revocation() {
+fn a_host_that_is_loading_another_policy_does_not_delay_a_revocation() {
     let listed = Listed::new();
     // Loading a policy with the longer time limit never ends.
     let host = HOST.replace(
@@ -167,7 +167,7 @@ fn a_host_that_loads_another_policy_holds_no_revocation() {
 }
 
 #[test]
-fn a_revocation_that_no_process_takes_is_never_called_one_and_is_tried_again() {
+fn a_revocation_that_no_process_applies_is_not_confirmed_and_is_retried() {
     let listed = Listed::new();
     let host = HOST.replace(
         "def again(*_):\n",
@@ -210,7 +210,7 @@ fn a_revocation_that_no_process_takes_is_never_called_one_and_is_tried_again() {
 }
 
 #[test]
-fn a_policy_that_is_no_yaml_holds_no_revocation() {
+fn a_policy_that_is_not_yaml_does_not_delay_a_revocation() {
     let listed = Listed::new();
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
     let first = generation(&stack.line());
@@ -226,7 +226,7 @@ fn a_policy_that_is_no_yaml_holds_no_revocation() {
 }
 
 #[test]
-fn a_list_that_only_the_faulty_policy_names_counts() {
+fn a_revocation_list_that_only_the_faulty_policy_names_is_applied() {
     let listed = Listed::new();
     let other = listed.mine.file("others.txt", "");
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
@@ -243,7 +243,7 @@ fn a_list_that_only_the_faulty_policy_names_counts() {
 }
 
 #[test]
-fn a_key_of_a_client_that_its_file_no_longer_has_is_out_though_the_policy_has_faults() {
+fn a_key_removed_from_a_clients_file_is_rejected_although_the_policy_has_faults() {
     let listed = Listed::new();
     let text = listed.text.replace(
         "clients:\n",

@@ -71,7 +71,7 @@ fn check(scratch: &Scratch) -> Ran {
 }
 
 #[test]
-fn what_a_policy_names_is_read_and_its_faults_stand_where_it_is_named() {
+fn faults_of_named_files_are_reported_where_the_policy_names_them() {
     let ran = check(&beside());
     assert_eq!(ran.code, 0, "{}", ran.stdout);
     let long = "a".repeat((8 << 20) + 1);
@@ -168,7 +168,7 @@ fn explain(scratch: &Scratch, fields: &str, body: &str, more: &[&str]) -> String
 const GOOD: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[0,1]}]}"#;
 
 #[test]
-fn a_caller_is_who_the_command_line_says_it_is() {
+fn the_command_line_sets_the_callers_certificate_address_and_filters() {
     let scratch = beside();
     let key = format!("x-api-key: {KEY}\r\n");
     let no = "unauthenticated";
@@ -232,7 +232,7 @@ fn a_caller_is_who_the_command_line_says_it_is() {
 }
 
 #[test]
-fn a_certificate_is_a_file_or_a_digest_and_revoked_by_both_and_by_its_number() {
+fn a_certificate_is_given_by_file_or_digest_and_revoked_by_digest_or_serial() {
     let scratch = beside();
     let authority = Authority::new("clients").unwrap();
     let leaf = authority
@@ -297,7 +297,7 @@ fn a_certificate_is_a_file_or_a_digest_and_revoked_by_both_and_by_its_number() {
 }
 
 #[test]
-fn a_proxy_in_front_speaks_for_its_client() {
+fn a_trusted_proxy_names_its_clients_certificate() {
     let scratch = beside();
     let policy = FILES.replace(
         "client_ca: ca.pem",
@@ -332,7 +332,7 @@ fn a_proxy_in_front_speaks_for_its_client() {
 }
 
 #[test]
-fn a_chain_says_what_the_gate_says_and_a_part_leaves_the_rest_to_the_host() {
+fn a_chain_decides_as_the_gate_and_the_host_covers_missing_filters() {
     let scratch = beside();
     let peer = ["--tls-peer", "spiffe://prod/engine"];
     let wide = GOOD.replace("[2]", "[3]");

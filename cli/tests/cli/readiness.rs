@@ -89,7 +89,7 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
 }
 
 #[test]
-fn a_port_that_is_taken_is_told_by_envoys_own_words() {
+fn a_port_in_use_is_reported_with_envoys_message() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let mut stack = Stack::start(HOST, &listen);

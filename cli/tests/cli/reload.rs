@@ -71,7 +71,7 @@ pub fn generation(line: &str) -> String {
 }
 
 #[test]
-fn what_envoy_refuses_is_put_back_everywhere() {
+fn a_change_that_envoy_rejects_is_rolled_back_everywhere() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let policy = mine.file("gate.yaml", &text);
@@ -119,7 +119,7 @@ fn what_envoy_refuses_is_put_back_everywhere() {
 }
 
 #[test]
-fn what_envoy_does_not_take_back_is_told() {
+fn a_failed_rollback_in_envoy_is_reported() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let policy = mine.file("gate.yaml", &text);
@@ -174,7 +174,7 @@ pub fn rename_over(file: &std::path::Path, text: &str) {
 }
 
 #[test]
-fn a_whole_policy_is_taken_however_it_was_saved_and_one_that_is_being_written_never() {
+fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
     let mine = Scratch::new();
     // As kubelet mounts a ConfigMap: gate.yaml -> ..data/gate.yaml, ..data -> ..1.
     let volume = |version: &str| mine.path().join(version).join("gate.yaml");
@@ -248,7 +248,7 @@ print("ended", os.waitstatus_to_exitcode(status))
 "#;
 
 #[test]
-fn a_hangup_reloads_and_a_terminal_that_closes_ends_it() {
+fn sighup_reloads_and_a_closed_terminal_stops_up() {
     let (scratch, program) = program(HOST);
     let ran = Command::new("python3")
         .args(["-c", TERMINAL])

@@ -22,7 +22,7 @@ fn policies() -> [PathBuf; 2] {
 }
 
 #[test]
-fn the_golden_file_is_what_is_rendered() {
+fn the_rendered_configuration_equals_the_golden_file() {
     let golden = tree().join("envoy/envoy.yaml");
     let rendered = render(&tree().join("envoy/gate.yaml"), &[]);
     assert_eq!(rendered.code, 0, "{}", rendered.stderr);
@@ -53,7 +53,7 @@ fn the_same_policy_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_real_envoy_validates_every_policy_that_comes_along() {
+fn a_real_envoy_validates_every_shipped_policy() {
     let filters = filters();
     for policy in policies() {
         let ran = render(
@@ -65,7 +65,7 @@ fn a_real_envoy_validates_every_policy_that_comes_along() {
 }
 
 #[test]
-fn what_a_policy_changes_is_written_beside_a_bootstrap_that_stays() {
+fn a_policy_change_leaves_the_bootstrap_unchanged() {
     let scratch = Scratch::new();
     let text = std::fs::read_to_string(digits()).unwrap();
     let changed = scratch.file(
@@ -100,7 +100,7 @@ fn what_a_policy_changes_is_written_beside_a_bootstrap_that_stays() {
 }
 
 #[test]
-fn what_envoy_refuses_is_not_rendered() {
+fn a_configuration_that_envoy_rejects_is_not_rendered() {
     let scratch = Scratch::new();
     scratch.file("gate.wasm", "not a module");
     let out = scratch.path().join("out");
@@ -124,7 +124,7 @@ fn what_envoy_refuses_is_not_rendered() {
 }
 
 #[test]
-fn a_socket_path_that_the_kernel_would_cut_is_refused() {
+fn a_socket_path_longer_than_the_kernels_limit_is_rejected() {
     let long = format!("/{}", "x".repeat(107));
     let ran = render(&digits(), &["--host-socket", &long]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
@@ -290,7 +290,7 @@ fn envoy() -> PathBuf {
 }
 
 #[test]
-fn envoys_own_replies_are_in_the_gates_words_and_the_filters_pass_as_they_are() {
+fn envoys_own_replies_have_the_gates_wording_and_the_filters_are_unchanged() {
     let gate = Gate::start();
     let key = key("scorer");
     let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: g\r\n{more}\r\n");
@@ -392,7 +392,7 @@ fn a_grpc_caller_gets_trailers_of_envoys_own_replies() {
 }
 
 #[test]
-fn a_clients_own_request_id_is_written_over_even_from_loopback() {
+fn a_clients_own_request_id_is_replaced_even_from_loopback() {
     let gate = Gate::start();
     for theirs in ["7f000000-0000-4000-8000-000000000001", "\"},{"] {
         let (head, body) = gate.check(

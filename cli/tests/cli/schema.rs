@@ -166,7 +166,7 @@ fn unknown_keys_and_wrong_kinds_are_refused_at_every_depth() {
 }
 
 #[test]
-fn an_editor_can_say_what_everything_is() {
+fn every_property_of_the_schema_has_a_description() {
     let schema = schema();
     for place in [
         "/properties/listen",

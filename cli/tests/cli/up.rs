@@ -229,7 +229,7 @@ impl Drop for Stack {
 }
 
 #[test]
-fn it_is_ready_once_and_a_signal_ends_it_without_a_trace() {
+fn up_reports_ready_once_and_a_signal_stops_it_completely() {
     for signal in ["TERM", "INT"] {
         let mut stack = Stack::start(HOST, ANY);
         let gate = stack.gate();
@@ -261,7 +261,7 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn where_the_host_writes_lies_nothing_that_envoy_reads_or_listens_at() {
+fn the_hosts_writable_folders_contain_nothing_that_envoy_uses() {
     let mut stack = Stack::start(&tells(), ANY);
     stack.gate();
     let told = std::fs::read_to_string(stack.scratch.path().join("tensorgate-host.argv")).unwrap();
@@ -363,7 +363,7 @@ fn up_once(scratch: &Scratch, program: &Path, policy: &Path) -> (Option<i32>, St
 }
 
 #[test]
-fn a_second_signal_ends_at_once_what_will_not_end() {
+fn a_second_signal_stops_hanging_processes_at_once() {
     let stubborn = HOST.replace(
         "import http.server, sys",
         "import http.server, sys, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)",
@@ -402,7 +402,7 @@ fn a_second_signal_ends_at_once_what_will_not_end() {
 }
 
 #[test]
-fn a_kill_leaves_no_process_and_the_next_start_takes_the_sockets_away() {
+fn after_a_kill_no_process_is_left_and_the_next_start_removes_the_sockets() {
     let mut stack = Stack::start(HOST, ANY);
     let gate = stack.gate();
     stack.signal("KILL");
@@ -426,7 +426,7 @@ fn a_kill_leaves_no_process_and_the_next_start_takes_the_sockets_away() {
 }
 
 #[test]
-fn a_host_that_ends_is_named_with_the_end_of_its_log() {
+fn an_exited_host_is_reported_with_the_end_of_its_log() {
     let mut stack = Stack::start("#!/bin/sh\necho this is why >&2\nexit 3\n", ANY);
     assert_eq!(stack.line(), "");
     assert_eq!(stack.wait(), Some(1));
@@ -439,7 +439,7 @@ fn a_host_that_ends_is_named_with_the_end_of_its_log() {
 }
 
 #[test]
-fn a_host_that_ends_later_ends_everything() {
+fn when_the_host_exits_later_up_stops_everything() {
     let mut stack = Stack::start(HOST, ANY);
     let gate = stack.gate();
     let host = stack.pid_of("tensorgate-host").unwrap();
@@ -460,7 +460,7 @@ fn a_host_that_ends_later_ends_everything() {
 }
 
 #[test]
-fn two_cannot_share_a_state_folder() {
+fn two_gates_cannot_share_a_state_folder() {
     let mut first = Stack::start(HOST, ANY);
     let gate = first.gate();
     let second = Command::new(first.scratch.path().join("tensorgate"))
@@ -478,7 +478,7 @@ fn two_cannot_share_a_state_folder() {
 }
 
 #[test]
-fn more_detail_and_open_admin_ports_are_for_loopback_only() {
+fn detailed_errors_and_public_admin_ports_require_loopback() {
     let check = |more: &[&str], expected: &str| {
         let ran = Command::new(binary())
             .args(["up", "-c"])

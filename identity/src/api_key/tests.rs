@@ -94,7 +94,7 @@ fn a_key_is_its_clients_until_it_expires() {
 }
 
 #[test]
-fn what_is_no_key_is_nobodys() {
+fn malformed_keys_belong_to_no_client() {
     let (policy, [old, ..]) = policy();
     let ring = KeyRing::new(&policy);
     let long = "x".repeat(1 << 16);
@@ -123,7 +123,7 @@ fn what_is_no_key_is_nobodys() {
 /// A digest is of the key's own text. A well-formed key that no client lists is unknown. A
 /// malformed key is not looked up, even if its digest is listed.
 #[test]
-fn a_listed_digest_of_a_malformed_text_opens_nothing() {
+fn a_listed_digest_of_a_malformed_key_is_rejected() {
     let raw = raw::Policy {
         version: Some(1),
         clients: [(
@@ -147,7 +147,7 @@ fn a_listed_digest_of_a_malformed_text_opens_nothing() {
 }
 
 #[test]
-fn a_revoked_key_is_nobodys_whatever_else_lists_it() {
+fn a_revoked_key_belongs_to_no_client_even_if_listed() {
     let key = format_key(&[1; 20]);
     let raw = raw::Policy {
         version: Some(1),
@@ -185,7 +185,7 @@ fn a_log_names_a_key_by_the_start_of_its_digest() {
 }
 
 #[test]
-fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
+fn a_lookup_among_a_hundred_thousand_keys_needs_few_comparisons() {
     let most = |count: u32| {
         let mut ring = KeyRing::default();
         for number in 0..count {
@@ -214,7 +214,7 @@ fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
 }
 
 #[test]
-fn a_wrong_key_costs_as_many_comparisons_as_a_right_one() {
+fn wrong_and_valid_keys_need_equally_many_comparisons() {
     // Every fifth key is of another system. Of these, the even ones are listed without their
     // format.
     let keys: Vec<_> = (0..100)
@@ -342,7 +342,7 @@ fn a_policy_without_keys_of_other_systems_hashes_none() {
 }
 
 #[test]
-fn a_listed_digest_of_a_text_that_cannot_be_a_key_opens_nothing() {
+fn a_listed_digest_of_a_text_that_cannot_be_a_key_is_rejected() {
     let long = "x".repeat(513);
     for text in [
         "a-key-with-19-chars",

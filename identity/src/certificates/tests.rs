@@ -207,7 +207,7 @@ fn only_a_trusted_proxy_may_name_the_client_certificate() {
 }
 
 #[test]
-fn what_a_proxy_says_is_read_in_one_way_or_not_at_all() {
+fn ambiguous_certificate_headers_are_rejected() {
     let certificates = certificates(1, json!({}));
     let gateway = named(&[GATEWAY], &[]);
     let said = |before: &str| gateway.shows(&certificates, before);
@@ -270,7 +270,7 @@ fn what_a_proxy_says_is_read_in_one_way_or_not_at_all() {
 }
 
 #[test]
-fn of_several_proxies_each_is_one_that_the_policy_names() {
+fn every_proxy_of_a_chain_must_be_named_by_the_policy() {
     let certificates = certificates(2, json!({}));
     let gateway = named(&[GATEWAY], &[]);
     let (edge, own, other) = (
@@ -300,7 +300,7 @@ fn of_several_proxies_each_is_one_that_the_policy_names() {
 }
 
 #[test]
-fn a_certificate_is_revoked_by_its_number_wherever_it_is_shown() {
+fn a_certificate_is_revoked_by_serial_however_it_is_presented() {
     let authority = "01".repeat(20);
     let serials = json!([format!("02 {authority}"), "0003"]);
     let revoked = json!({"serials": serials});
@@ -373,7 +373,7 @@ fn a_certificate_is_revoked_by_its_number_wherever_it_is_shown() {
 }
 
 #[test]
-fn a_connection_whose_certificate_nobody_tells_is_nobodys() {
+fn a_connection_without_certificate_properties_has_no_client() {
     let certificates = certificates(1, json!({}));
     let own = named(&[ENGINE], &[]);
     let shown = |header: &str, sha256: &str| {

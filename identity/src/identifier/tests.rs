@@ -228,7 +228,7 @@ fn a_certificate_is_named_by_what_it_proved() {
 }
 
 #[test]
-fn where_nobody_asks_for_certificates_the_header_is_nobodys_word() {
+fn without_client_certificates_the_header_is_ignored() {
     let shown = shown(&[ENGINE], &["batch.example.com"]);
     let evidence = Evidence {
         certificate: Some(Certificate {
@@ -244,7 +244,7 @@ fn where_nobody_asks_for_certificates_the_header_is_nobodys_word() {
 }
 
 #[test]
-fn a_right_credential_counts_from_the_clients_own_networks() {
+fn a_valid_credential_counts_only_from_the_clients_networks() {
     let identifier = identifier(true);
     let near = key(2);
     for (source, allowed) in [
@@ -271,7 +271,7 @@ fn a_right_credential_counts_from_the_clients_own_networks() {
 }
 
 #[test]
-fn another_filters_word_proves_the_client_whose_text_it_is() {
+fn metadata_of_another_filter_identifies_the_client_with_that_text() {
     let identifier = identifier(true);
     let places: Vec<_> = identifier
         .metadata_paths()
@@ -327,7 +327,7 @@ fn another_filters_word_proves_the_client_whose_text_it_is() {
 }
 
 #[test]
-fn a_text_proves_its_client_by_the_word_of_its_issuer_alone() {
+fn a_metadata_text_counts_only_for_its_issuer() {
     let rule = |value: &str, issuer: Option<&str>| json!({"metadata": {"filter": "f", "claim": "payload.sub", "value": value, "issuer": issuer}});
     let raw: raw::Policy = serde_json::from_value(json!({
         "version": 1,

@@ -247,7 +247,7 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
 }
 
 #[test]
-fn a_key_of_another_signs_nothing() {
+fn a_signature_by_another_issuers_key_is_rejected() {
     for (header, signer) in [
         (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::Ec),
         (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::Rsa),

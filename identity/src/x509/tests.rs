@@ -109,7 +109,7 @@ fn a_text_that_is_not_one_certificate_is_none() {
 }
 
 #[test]
-fn no_cut_and_no_longer_certificate_is_one() {
+fn truncated_or_extended_certificates_are_rejected() {
     let digits: String = PEM.lines().filter(|line| !line.starts_with('-')).collect();
     let der = STANDARD.decode(digits).unwrap();
     assert!(from_der(&der).is_some());
@@ -141,7 +141,7 @@ fn a_serial_number_is_a_number_in_its_shortest_form() {
 }
 
 #[test]
-fn extensions_come_once_and_whole() {
+fn repeated_or_truncated_extensions_are_rejected() {
     let read = |extensions: &[Vec<u8>]| from_der(&certificate(&[1], extensions));
     let odd = extension(&[0x55, 0x1d, 0x0f], &[1, 2, 3]);
     let all = [
@@ -191,7 +191,7 @@ fn extensions_come_once_and_whole() {
 }
 
 #[test]
-fn lengths_have_one_spelling() {
+fn lengths_must_have_their_shortest_encoding() {
     for (length, expected) in [
         (&[3][..], true),
         (&[0x81, 3], false),

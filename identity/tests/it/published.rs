@@ -133,7 +133,7 @@ fn verify(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> bool {
 }
 
 #[test]
-fn a_published_signature_holds_and_nothing_near_it_does() {
+fn a_published_signature_is_valid_and_small_changes_are_not() {
     for (key, (header, claims, signature, signer)) in keys().iter().zip(PUBLISHED) {
         let signed = format!("{header}.{claims}").into_bytes();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -150,7 +150,7 @@ fn a_published_signature_holds_and_nothing_near_it_does() {
 }
 
 #[test]
-fn every_signer_of_our_tests_is_believed_under_its_own_key_only() {
+fn every_test_signer_is_accepted_only_with_its_own_key() {
     let signers = [
         Signer::Rs384,
         Signer::Rs512,
@@ -328,7 +328,7 @@ fn other_published_examples_are_refused_for_what_they_are() {
 }
 
 #[test]
-fn what_is_no_key_is_a_fault_and_not_a_verdict() {
+fn an_invalid_key_is_a_fault_and_not_a_verdict() {
     let ec = KeyMaterial::P256 {
         x: [1; 32],
         y: [1; 32],

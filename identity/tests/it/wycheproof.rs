@@ -106,7 +106,7 @@ fn expect(ran: &Ran, expected: &[(&str, [usize; 3])]) {
 }
 
 #[test]
-fn every_pkcs1_signature_comes_to_what_is_published() {
+fn every_pkcs1_signature_has_its_published_result() {
     let (mut ran, mut refused) = (Ran::new(), 0);
     for name in rsa_pkcs1_verify::TestName::all() {
         for group in rsa_pkcs1_verify::TestSet::load(name).unwrap().test_groups {
@@ -140,7 +140,7 @@ fn every_pkcs1_signature_comes_to_what_is_published() {
 }
 
 #[test]
-fn every_pss_signature_comes_to_what_is_published() {
+fn every_pss_signature_has_its_published_result() {
     let mut ran = Ran::new();
     for name in rsa_pss_verify::TestName::all() {
         for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
@@ -182,7 +182,7 @@ fn every_pss_signature_comes_to_what_is_published() {
 }
 
 #[test]
-fn every_ecdsa_signature_comes_to_what_is_published() {
+fn every_ecdsa_signature_has_its_published_result() {
     let mut ran = Ran::new();
     for name in ecdsa::TestName::all() {
         for group in ecdsa::TestSet::load(name).unwrap().test_groups {
@@ -221,7 +221,7 @@ fn every_ecdsa_signature_comes_to_what_is_published() {
 }
 
 #[test]
-fn every_ed25519_signature_comes_to_what_is_published() {
+fn every_ed25519_signature_has_its_published_result() {
     let mut ran = Ran::new();
     for name in eddsa::TestName::all() {
         for group in eddsa::TestSet::load(name).unwrap().test_groups {

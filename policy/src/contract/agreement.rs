@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_handler_hands_on_can_be_tensors_or_is_refused() {
+    fn malformed_tensors_of_a_handler_are_rejected() {
         use Reason::{DuplicateInput, Shape, SizeMismatch};
         let floats = |shape: Vec<i64>, bytes: usize| tensor("x", "FP32", shape, vec![0; bytes]);
         let texts = |dim, data: &[u8]| tensor("x", "BYTES", vec![dim], data.to_vec());

@@ -288,7 +288,7 @@ fn byte_strings_are_walked_by_their_lengths() {
 }
 
 #[test]
-fn contents_that_are_missing_make_the_input_missing() {
+fn an_input_without_contents_is_missing() {
     let mut request = good();
     edit(&mut request, "a", |t| {
         t.data = Err(DataFault::Missing);
@@ -406,7 +406,7 @@ fn tensors_of_a_handler_or_a_backend_are_checked_by_the_same_rules() {
 }
 
 #[test]
-fn what_is_no_value_of_its_datatype_never_passes() {
+fn values_outside_their_datatype_are_always_rejected() {
     let rule = |datatype, range| TensorRule {
         name: "a".into(),
         datatype,
@@ -480,8 +480,7 @@ fn a_callers_name_is_repeated_escaped_and_cut() {
 }
 
 #[test]
-fn text_that_is_still_to_pass_is_charged_as_its_body_up_to_the_most_that_the_contract_lets_through()
-{
+fn streamed_text_is_charged_by_its_body_up_to_the_contracts_maximum() {
     let contract = contract(json!([
         {"name": "text", "datatype": "BYTES", "shape": [{"max": 8}], "max_item_bytes": 12}
     ]));

@@ -93,7 +93,7 @@ fn an_idle_bucket_holds_no_more_than_its_burst() {
 }
 
 #[test]
-fn a_clock_that_goes_back_gives_nothing_away() {
+fn a_clock_that_goes_back_grants_nothing() {
     let ConsumeResult::Allowed(state) = BUCKET.consume(&State::default(), 10_000, 3) else {
         panic!("a full bucket")
     };
@@ -240,7 +240,7 @@ fn amounts_of_any_size_fill_a_bucket_to_the_last_unit() {
 }
 
 #[test]
-fn a_pace_beyond_one_unit_a_nanosecond_is_kept() {
+fn a_rate_above_one_unit_per_nanosecond_is_exact() {
     // Seven units per nanosecond. Rounding loses at most the units of one nanosecond.
     let bucket = Bucket {
         interval_ns: 1_000_000_000,
@@ -284,7 +284,7 @@ fn amounts_beyond_64_bits_of_time_are_neither_free_nor_a_panic() {
 }
 
 #[test]
-fn another_pace_keeps_the_units_that_are_owed() {
+fn a_changed_rate_keeps_the_used_units() {
     let slower = Bucket {
         interval_ns: 3_600_000_000_000,
         ..AMOUNTS

@@ -140,7 +140,7 @@ impl Numbers {
 }
 
 #[test]
-fn a_shared_counter_comes_to_what_a_gateways_own_buckets_come_to() {
+fn a_shared_counter_decides_as_local_buckets_do() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     for allowance in [
         bucket(600_000_000, 1, 20),
@@ -202,7 +202,7 @@ fn a_shared_counter_comes_to_what_a_gateways_own_buckets_come_to() {
 }
 
 #[test]
-fn of_several_limits_all_are_spent_or_none() {
+fn several_limits_are_charged_all_or_none() {
     let (small, large) = (bucket(SECOND_NS, 1, 2), allowance(Limit::Day(10)));
     let limit_charges = |amount| {
         [small, large].map(|allowance| LimitCharge {
@@ -232,7 +232,7 @@ fn of_several_limits_all_are_spent_or_none() {
 }
 
 #[test]
-fn what_a_counter_cannot_have_found_is_not_believed() {
+fn impossible_states_of_a_counter_are_rejected() {
     let limit_charge = |allowance| LimitCharge {
         allowance,
         amount: 1,
@@ -265,7 +265,7 @@ fn what_a_counter_cannot_have_found_is_not_believed() {
 }
 
 #[test]
-fn what_no_bucket_ever_has_needs_no_counter() {
+fn an_impossible_cost_is_rejected_without_the_counter() {
     let limit_charge = |amount| LimitCharge {
         allowance: bucket(SECOND_NS, 1, 2),
         amount,

@@ -447,7 +447,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_its_authoritys_unless_somebody_does_not_say_whose() {
+    fn a_serial_belongs_to_its_authority_unless_none_is_named() {
         let one = |bytes: &[u8]| Some(bytes.to_vec());
         let listed = [
             (alloc::vec![1], alloc::vec![None]),

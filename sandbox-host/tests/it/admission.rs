@@ -15,7 +15,7 @@ use support::{
 use tensorgate_wire::context::{Context, HEADER, Key};
 
 #[tokio::test]
-async fn only_a_fresh_context_of_the_gate_for_this_request_gets_in() {
+async fn only_a_fresh_context_for_this_request_is_accepted() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let good = || context("POST", INFER);
@@ -146,7 +146,7 @@ async fn only_a_fresh_context_of_the_gate_for_this_request_gets_in() {
 
 /// A chain without a filter that checks bodies declares that in the context.
 #[tokio::test]
-async fn what_no_filter_was_to_check_is_refused_and_contradicts_nobody() {
+async fn a_body_that_no_filter_checked_is_rejected_without_a_contradiction() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let unchecked = |path: &str| {
@@ -182,7 +182,7 @@ async fn what_no_filter_was_to_check_is_refused_and_contradicts_nobody() {
 }
 
 #[tokio::test]
-async fn what_the_gate_should_have_refused_is_refused_again_and_counted() {
+async fn a_request_that_the_gate_should_have_rejected_is_rejected_and_counted() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let gate = &running.gate;
@@ -288,7 +288,7 @@ async fn a_body_without_a_declared_length_is_cut_at_the_bound() {
 }
 
 #[tokio::test]
-async fn a_host_without_room_is_overloaded_and_says_so() {
+async fn a_host_without_memory_answers_overloaded() {
     let backend = Backend::start(Act::Answer);
     // Memory for the answer's bound, and little more.
     let running = start(policy(
@@ -310,7 +310,7 @@ async fn a_host_without_room_is_overloaded_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_clients_bound_on_connections_is_not_the_gates() {
+async fn the_gate_is_not_bound_by_a_clients_connection_limit() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(
         &backend.uri(),
@@ -333,7 +333,7 @@ async fn the_socket_is_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_head_beyond_every_bound_never_reaches_the_judge() {
+async fn a_head_beyond_all_limits_is_rejected_before_the_decision() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let request = Request::builder()

@@ -110,7 +110,7 @@ fn edit(lines: &mut [String], index: usize) {
 }
 
 #[test]
-fn whatever_is_done_to_a_log_is_named() {
+fn every_manipulation_of_a_log_is_reported() {
     check("nothing", |_, _| {}, &[]);
     check(
         "a line removed",
@@ -239,7 +239,7 @@ fn whatever_is_done_to_a_log_is_named() {
 }
 
 #[test]
-fn a_log_that_was_written_anew_by_another_key_is_only_believed_by_whoever_has_none() {
+fn a_log_rewritten_with_another_key_passes_only_without_a_key() {
     let folder = support::folder();
     let settings = settings(&folder);
     live(&settings, REQUESTS);
@@ -292,7 +292,7 @@ fn one_host_writes_a_log() {
 }
 
 #[test]
-fn what_a_crash_cut_is_set_apart_and_told() {
+fn a_line_truncated_by_a_crash_is_moved_aside_and_reported() {
     let folder = support::folder();
     let settings = settings(&folder);
     live(&settings, 3);
@@ -350,7 +350,7 @@ fn check_restart(
 }
 
 #[test]
-fn a_start_covers_nothing_up() {
+fn a_restart_hides_no_manipulation() {
     check_restart(
         "the end cut",
         |_, lines| lines.truncate(15),
@@ -393,7 +393,7 @@ fn a_start_covers_nothing_up() {
 }
 
 #[test]
-fn files_are_closed_at_their_size_and_the_oldest_let_go_and_the_chain_goes_on() {
+fn files_rotate_at_their_size_the_oldest_is_deleted_and_the_chain_continues() {
     let folder = support::folder();
     let small = Settings {
         file_bytes: 4_096,

@@ -45,7 +45,7 @@ async fn outcome(
 }
 
 #[tokio::test]
-async fn only_a_server_that_the_authority_vouches_for_by_name_is_spoken_to() {
+async fn only_a_server_with_a_trusted_certificate_for_its_name_is_used() {
     let (ours, theirs) = (
         Authority::new("ours").unwrap(),
         Authority::new("theirs").unwrap(),
@@ -88,7 +88,7 @@ async fn only_a_server_that_the_authority_vouches_for_by_name_is_spoken_to() {
 }
 
 #[tokio::test]
-async fn a_workload_is_known_by_its_id_and_not_by_where_it_is() {
+async fn a_workload_is_identified_by_its_spiffe_id_and_not_by_its_address() {
     let ours = Authority::new("ours").unwrap();
     let ca = [("ca.pem", ours.pem.as_str())];
     let tls = json!({"ca": "ca.pem", "spiffe": "spiffe://prod/ns/ml/sa/triton"});
@@ -125,7 +125,7 @@ async fn a_workload_is_known_by_its_id_and_not_by_where_it_is() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_is_shown_who_the_gate_is() {
+async fn a_server_that_requests_a_client_certificate_gets_the_gates() {
     let (ours, theirs) = (
         Authority::new("ours").unwrap(),
         Authority::new("theirs").unwrap(),
@@ -149,7 +149,7 @@ async fn a_server_that_asks_is_shown_who_the_gate_is() {
 }
 
 #[tokio::test]
-async fn certificates_that_were_replaced_count_for_the_next_connection() {
+async fn replaced_certificates_apply_to_the_next_connection() {
     let (old, new) = (
         Authority::new("old").unwrap(),
         Authority::new("new").unwrap(),
@@ -195,7 +195,7 @@ async fn certificates_that_were_replaced_count_for_the_next_connection() {
 }
 
 #[tokio::test]
-async fn a_reload_reads_certificates_again_and_is_refused_for_those_that_cannot_be_used() {
+async fn a_reload_reads_certificates_again_and_fails_for_unusable_ones() {
     let (old, new) = (
         Authority::new("old").unwrap(),
         Authority::new("new").unwrap(),

@@ -55,7 +55,7 @@ fn last(backend: &Backend) -> f32 {
 }
 
 #[tokio::test]
-async fn a_full_queue_makes_room_for_a_client_that_has_less_and_serves_it_next() {
+async fn a_full_queue_preempts_for_a_client_with_fewer_requests_and_serves_it_next() {
     let permits = Arc::new(Semaphore::new(0));
     let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
     let settings = json!({"max_in_flight": 4, "queue": 6});
@@ -98,7 +98,7 @@ async fn a_full_queue_makes_room_for_a_client_that_has_less_and_serves_it_next()
 }
 
 #[tokio::test]
-async fn requests_that_hang_leave_places_to_others_that_ask_and_who_leaves_leaves_nothing() {
+async fn hanging_requests_leave_slots_to_other_clients_and_cancelled_ones_free_theirs() {
     let backend = Backend::start(Act::Never);
     let settings =
         json!({"max_in_flight": 8, "queue": 8, "circuit_breaker": {"consecutive_failures": 1000}});
@@ -133,7 +133,7 @@ async fn requests_that_hang_leave_places_to_others_that_ask_and_who_leaves_leave
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_floods_a_slow_backend_costs_another_a_bounded_wait_and_no_answer() {
+async fn a_client_that_floods_a_slow_backend_delays_others_only_within_a_bound() {
     let takes = Duration::from_millis(200);
     let backend = Backend::start(Act::Slow(takes));
     let settings = json!({"max_in_flight": 4, "queue": 16, "timeout_ms": 5_000});

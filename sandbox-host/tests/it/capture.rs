@@ -150,7 +150,7 @@ fn counted(running: &Running, outcome: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_policy_names_is_kept_and_nothing_else() {
+async fn only_calls_that_the_policy_selects_are_captured() {
     let place = TempFolder::new("kept");
     let backend = Backend::start(Act::Answer);
     let rule = json!({"models": ["vec"], "clients": ["alice"], "outcomes": ["fault"]});
@@ -187,7 +187,7 @@ async fn what_the_policy_names_is_kept_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_request_in_so_many_is_kept_and_the_newest_stay() {
+async fn calls_are_sampled_and_the_newest_are_kept() {
     let place = TempFolder::new("sampled");
     let backend = Backend::start(Act::Answer);
     let rule = json!({"clients": ["alice"], "outcomes": ["answered"], "one_in": 3, "keep": 2});
@@ -222,7 +222,7 @@ async fn calls_are_listed_in_the_order_in_which_they_were_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_takes_new_keys_and_older_files_stay_readable() {
+async fn a_reload_applies_new_keys_and_older_files_stay_readable() {
     let place = TempFolder::new("rotated");
     let backend = Backend::start(Act::Answer);
     let (policy, component) = policy_of(&backend, &place, json!({"clients": ["alice"]}));
@@ -262,7 +262,7 @@ async fn a_reload_takes_new_keys_and_older_files_stay_readable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_kept_costs_no_request() {
+async fn a_failing_capture_fails_no_request() {
     let place = TempFolder::new("lost");
     let backend = Backend::start(Act::Answer);
     let rule = json!({"clients": ["alice"], "outcomes": ["answered"]});

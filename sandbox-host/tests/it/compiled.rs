@@ -73,7 +73,7 @@ fn kept(folder: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn what_was_compiled_is_there_at_the_next_start_wherever_it_was_compiled() {
+async fn compiled_components_are_cached_across_starts() {
     for apart in [false, true] {
         let folder = folder(if apart { "apart" } else { "here" });
         let component = preprocess(QUIET);
@@ -100,7 +100,7 @@ async fn what_was_compiled_is_there_at_the_next_start_wherever_it_was_compiled()
 }
 
 #[tokio::test]
-async fn whatever_was_touched_is_compiled_again_and_works() {
+async fn a_changed_cache_file_is_compiled_again() {
     let folder = folder("touched");
     let component = preprocess(QUIET);
     let made = |expected: u64, what: &str| {
@@ -137,7 +137,7 @@ async fn whatever_was_touched_is_compiled_again_and_works() {
 }
 
 #[tokio::test]
-async fn handlers_of_toolchains_are_compiled_apart_and_burn_the_same() {
+async fn a_component_compiled_in_another_process_burns_the_same_fuel() {
     let folder = folder("built");
     let component = built("png_digits");
     let compiler = process();
@@ -159,7 +159,7 @@ async fn handlers_of_toolchains_are_compiled_apart_and_burn_the_same() {
 }
 
 #[test]
-fn what_cannot_be_compiled_is_refused_by_what_the_compiler_says_and_the_next_one_is_compiled() {
+fn a_component_that_does_not_compile_is_rejected_with_the_cause_and_the_next_compiles() {
     let folder = folder("refused");
     let sandbox = sandbox(&folder, Some(process()));
     let large = format!(
@@ -185,7 +185,7 @@ fn what_cannot_be_compiled_is_refused_by_what_the_compiler_says_and_the_next_one
 
 /// A compiler as the host starts it, under a kernel without Landlock.
 #[test]
-fn without_a_whole_wall_a_compiler_works_only_where_none_is_required() {
+fn without_a_complete_os_sandbox_a_compiler_runs_only_if_none_is_required() {
     for (walled, made) in [(false, true), (true, false)] {
         let mut compiler = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"));
         compiler

@@ -324,7 +324,7 @@ async fn left(running: &Running, server: &Server) {
 }
 
 #[tokio::test]
-async fn every_fault_of_every_backend_has_its_answer_and_leaves_nothing_behind() {
+async fn every_fault_of_every_backend_has_its_answer_and_releases_all_resources() {
     for kind in KINDS {
         for (fault, status, reason, _) in TABLE {
             if !has(kind, fault) {
@@ -359,7 +359,7 @@ async fn every_fault_of_every_backend_has_its_answer_and_leaves_nothing_behind()
 }
 
 #[tokio::test]
-async fn a_good_server_beside_a_failing_one_has_the_requests() {
+async fn a_healthy_server_beside_a_failing_one_gets_the_requests() {
     for kind in KINDS {
         for (fault, _, _, most) in TABLE {
             // Another test covers dying servers: here one would have to die each time.

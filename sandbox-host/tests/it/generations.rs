@@ -133,7 +133,7 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
 }
 
 #[tokio::test]
-async fn who_is_gone_from_the_newest_is_out_under_the_one_before_at_once() {
+async fn a_client_removed_by_the_newest_policy_is_rejected_under_the_previous_one_too() {
     let backend = Backend::start(Act::Answer);
     let both = ["scorer", "other"];
     let running = start(two(&backend, &both, 100.0)).await;
@@ -208,7 +208,7 @@ fn beside(mut policy: Value, uris: &[String]) -> Value {
 }
 
 #[tokio::test]
-async fn a_revocation_waits_for_no_backend_and_backends_wait_for_one_another_neither() {
+async fn a_revocation_waits_for_no_backend_and_backends_are_probed_in_parallel() {
     let backend = Backend::start(Act::Answer);
     let both = ["scorer", "other"];
     let running = Arc::new(start(two(&backend, &both, 100.0)).await);
@@ -246,7 +246,7 @@ async fn a_revocation_waits_for_no_backend_and_backends_wait_for_one_another_nei
 }
 
 #[tokio::test]
-async fn whom_a_policy_puts_out_that_is_refused_is_in_again() {
+async fn a_client_removed_by_a_rejected_policy_is_admitted_again() {
     let backend = Backend::start(Act::Answer);
     let running = start(two(&backend, &["scorer", "other"], 100.0)).await;
     running.ready().await;
@@ -273,7 +273,7 @@ async fn gets(running: &Running, client: &str, status: u16) {
 }
 
 #[tokio::test]
-async fn a_bundle_that_comes_while_another_is_loaded_revokes_at_once() {
+async fn a_bundle_that_arrives_during_another_load_revokes_at_once() {
     let backend = Backend::start(Act::Answer);
     let both = two(&backend, &["scorer", "other"], 100.0);
     let running = start(both.clone()).await;
@@ -319,7 +319,7 @@ async fn a_bundle_that_comes_while_another_is_loaded_revokes_at_once() {
 }
 
 #[tokio::test]
-async fn a_policy_with_faults_changes_nothing_and_every_fault_is_told() {
+async fn a_policy_with_faults_changes_nothing_and_every_fault_is_reported() {
     let backend = Backend::start(Act::Answer);
     let good = policy(&backend.uri(), json!({}), json!({}));
     let running = start(good.clone()).await;
@@ -413,7 +413,7 @@ async fn a_handler_that_did_not_change_is_not_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_backend_keeps_its_places_and_a_request_its_policy_to_the_end() {
+async fn a_reload_keeps_a_backends_slots_and_a_requests_policy() {
     let permits = Arc::new(Semaphore::new(0));
     let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
     let one = |most: f64| {

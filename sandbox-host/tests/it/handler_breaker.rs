@@ -114,7 +114,7 @@ fn counted(running: &Running, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
+async fn a_handlers_circuit_opens_per_client_or_for_all_and_closes_again() {
     let backend = Backend::start(Act::Answer);
     let running = start(&backend).await;
     let (served, fault, cut) = (
@@ -207,7 +207,7 @@ async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_beyond_the_models_range_are_the_callers_where_the_handler_keeps_it_for_others() {
+async fn out_of_range_values_are_the_callers_fault_if_the_handler_has_kept_the_range_before() {
     let backend = Backend::start(Act::Answer);
     let running = start_behind(&backend, &honest()).await;
     let (served, fault, extreme) = (

@@ -46,7 +46,7 @@ fn with_handler(uri: &str, component: &str, sha256: &[u8]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certificates() {
+async fn a_host_in_its_os_sandbox_serves_compiles_reloads_and_renews_certificates() {
     let (old, new) = (
         Authority::new("old").unwrap(),
         Authority::new("new").unwrap(),

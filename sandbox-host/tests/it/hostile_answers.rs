@@ -59,7 +59,7 @@ async fn check(guest: &str, component: &[u8], expected: (u16, &str), sent: usize
 }
 
 #[tokio::test]
-async fn a_handlers_tensor_that_breaks_the_contract_goes_nowhere() {
+async fn a_handlers_tensor_that_breaks_the_contract_is_not_sent() {
     let fault = (500, "handler-fault");
     check(
         "an honest one",

@@ -41,7 +41,7 @@ async fn ask(running: &Running) -> Answer {
 }
 
 #[tokio::test]
-async fn the_backend_gets_a_document_made_afresh_and_the_caller_an_answer_made_afresh() {
+async fn request_and_answer_are_encoded_anew() {
     let (server, running) = started(json!({})).await;
     let answer = ask(&running).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -216,7 +216,7 @@ async fn an_answer_is_read_as_untrusted_input() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_ends_at_the_deadline_and_learns_that_nobody_waits() {
+async fn a_call_without_an_answer_ends_at_the_deadline_and_closes_the_connection() {
     let (server, running) = started(json!({"timeout_ms": 300})).await;
     server.set(Act::Hang);
     let answer = ask(&running).await;
@@ -239,7 +239,7 @@ async fn a_server_that_does_not_answer_ends_at_the_deadline_and_learns_that_nobo
 }
 
 #[tokio::test]
-async fn a_server_is_asked_at_its_path_whether_it_is_ready() {
+async fn readiness_is_requested_at_the_configured_path() {
     let health = json!({"health_check": {"path": "/readyz", "interval_s": 1}});
     let server = Server::start(Act::Say(200, ANSWER.to_owned())).await;
     server.set_ready(false);
@@ -260,7 +260,7 @@ async fn a_server_is_asked_at_its_path_whether_it_is_ready() {
 }
 
 #[tokio::test]
-async fn what_one_server_could_not_take_another_gets() {
+async fn a_request_that_one_server_could_not_accept_is_retried_at_another() {
     let busy = Server::start(Act::Say(503, "{}".to_owned())).await;
     let free = Server::start(Act::Say(200, ANSWER.to_owned())).await;
     let retry = json!({"retry": {"attempts": 1}});
@@ -277,7 +277,7 @@ async fn what_one_server_could_not_take_another_gets() {
 }
 
 #[tokio::test]
-async fn a_request_whose_connection_breaks_is_the_only_one_that_does() {
+async fn a_broken_connection_fails_only_its_own_request() {
     let (server, running) =
         started(json!({"health_check": {"path": "/readyz", "interval_s": 60}})).await;
     for _ in 0..4 {
@@ -313,7 +313,7 @@ async fn a_server_that_takes_no_connection_costs_no_request_where_there_is_anoth
 }
 
 #[tokio::test]
-async fn rows_and_optional_inputs_go_as_they_came() {
+async fn rows_and_optional_inputs_are_passed_on_unchanged() {
     let server = Server::start(Act::Say(
         200,
         r#"{"rows":[{"y":2.5},{"y":3.5}],"tag":"naïve \" \u0001"}"#.to_owned(),

@@ -81,7 +81,7 @@ async fn client(socket: PathBuf, number: usize, answered: Arc<AtomicUsize>) -> (
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_killed_host_has_answered_is_in_its_log_and_the_next_goes_on() {
+async fn every_answer_of_a_killed_host_is_in_its_log_and_the_next_host_continues_it() {
     let backend = Backend::start(Act::Answer);
     let there = folder();
     for name in ["root", "run"] {

@@ -142,7 +142,7 @@ async fn an_answer_says_what_the_gates_limits_have_left() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_the_charge_says_it_too() {
+async fn a_rejection_after_the_charge_reports_the_limits_too() {
     let backend = Backend::start(Act::Refuse(tonic::Code::Internal));
     let running = limited(&backend, json!("enforce")).await;
     let answer = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
@@ -165,7 +165,7 @@ async fn a_refusal_after_the_charge_says_it_too() {
 }
 
 #[tokio::test]
-async fn what_limits_in_shadow_would_refuse_is_told_to_the_log_and_counted() {
+async fn denials_of_shadow_limits_are_logged_and_counted() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!({"default": "shadow", "outputs": "enforce"})).await;
     let mut spent = passed();

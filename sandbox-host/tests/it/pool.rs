@@ -76,7 +76,7 @@ async fn each_request_goes_to_the_server_with_the_least_in_flight() {
 }
 
 #[tokio::test]
-async fn what_one_server_could_not_take_another_gets() {
+async fn a_request_that_one_server_could_not_accept_is_retried_at_another() {
     let busy = Backend::start(Act::Refuse(Code::Unavailable));
     let free = Backend::start(Act::Answer);
     let without = pool(&[&busy, &free], json!({})).await;
@@ -106,7 +106,7 @@ async fn a_server_that_dies_costs_no_request() {
 }
 
 #[tokio::test]
-async fn a_fault_and_a_late_answer_are_not_asked_for_again() {
+async fn faults_and_timeouts_are_not_retried() {
     for (act, status) in [
         (Act::Refuse(Code::Internal), 502),
         (Act::Refuse(Code::DeadlineExceeded), 504),
@@ -122,7 +122,7 @@ async fn a_fault_and_a_late_answer_are_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_only_takes_is_left_alone_whoever_ends_the_wait() {
+async fn a_server_that_accepts_and_never_answers_is_ejected_however_the_wait_ends() {
     for (listener_ms, backend_ms) in [(20_000, 2_000), (1_500, 60_000), (2_000, 2_000)] {
         let hung = Backend::start(Act::Never);
         let good = Backend::start(Act::Answer);
@@ -144,7 +144,7 @@ async fn a_server_that_only_takes_is_left_alone_whoever_ends_the_wait() {
 }
 
 #[tokio::test]
-async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else() {
+async fn only_requests_that_waited_long_enough_count_against_a_server() {
     let hung = Backend::start(Act::Never);
     let outliers = json!({"consecutive_failures": 1, "max_ejection_percent": 100});
     let backend = json!({"timeout_ms": 60_000, "outlier_detection": outliers});
@@ -233,7 +233,7 @@ async fn one_client_ejects_a_server_for_itself_alone() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
+async fn a_hanging_endpoint_does_not_delay_probes_of_others() {
     let good = Backend::start(Act::Answer);
     let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut policy = policy("", json!({}), json!({}));
@@ -259,7 +259,7 @@ async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
 }
 
 #[tokio::test]
-async fn a_server_of_many_models_is_asked_for_a_few_at_once() {
+async fn probes_of_a_server_with_many_models_are_limited_in_number() {
     let server = Backend::start(Act::Answer);
     *server.seen.thinks.lock().unwrap() = Some(Duration::from_millis(5));
     let mut policy = policy(&server.uri(), json!({}), json!({}));
@@ -300,7 +300,7 @@ async fn a_model_that_does_not_answer_the_prober_is_unready_alone() {
 }
 
 #[tokio::test]
-async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_request_then() {
+async fn consecutive_failures_open_a_backends_circuit_and_one_request_probes() {
     let server = Backend::start(Act::Never);
     let breaker = json!({"consecutive_failures": 3, "open_s": 3});
     let running = pool(
@@ -356,7 +356,7 @@ async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_r
 }
 
 #[tokio::test]
-async fn a_client_that_makes_a_server_late_in_a_row_is_stopped_and_no_other() {
+async fn timeouts_of_one_client_open_the_circuit_for_that_client_only() {
     let server = Backend::start(Act::Never);
     let settings = json!({"timeout_ms": 1_000, "circuit_breaker": {"open_s": 600}});
     let running = shared(&[&server], settings).await;
@@ -374,7 +374,7 @@ async fn a_client_that_makes_a_server_late_in_a_row_is_stopped_and_no_other() {
 }
 
 #[tokio::test]
-async fn how_many_a_backend_is_quickest_with_is_learnt() {
+async fn the_adaptive_concurrency_limit_follows_the_backend() {
     let server = Backend::start(Act::Never);
     let settings = json!({
         "max_in_flight": 10, "timeout_ms": 2_000, "adaptive_concurrency": {"min_in_flight": 6},

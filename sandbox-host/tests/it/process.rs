@@ -113,7 +113,7 @@ fn line(log: &mut impl Iterator<Item = std::io::Result<String>>, message: &str) 
 }
 
 #[test]
-fn a_signal_drains_it_and_nothing_is_left() {
+fn a_signal_drains_the_host_and_leaves_no_files() {
     for name in ["TERM", "INT"] {
         let setup = Setup::new();
         let mut process = Process(setup.command(&[]).spawn().unwrap());
@@ -186,7 +186,7 @@ fn a_second_host_does_not_take_the_firsts_socket() {
 }
 
 #[test]
-fn it_does_not_start_on_bad_input() {
+fn a_host_does_not_start_with_invalid_input() {
     let setup = Setup::new();
     let check = |more: &[&str], expected: &str| {
         let (code, text) = setup.ends(more);
@@ -231,7 +231,7 @@ fn it_does_not_start_on_bad_input() {
 }
 
 #[test]
-fn the_admin_is_public_only_when_told() {
+fn the_admin_server_is_public_only_with_a_flag() {
     let address = "192.0.2.1:9902".parse().unwrap();
     assert!(tensorgate_host::config::admin(address, false).is_err());
     assert!(tensorgate_host::config::admin(address, true).is_ok());

@@ -111,7 +111,7 @@ async fn scores_are_cut_and_rounded_in_every_protocol() {
 }
 
 #[tokio::test]
-async fn an_output_that_a_grant_does_not_give_is_neither_answered_nor_described() {
+async fn an_output_outside_the_grant_is_neither_sent_nor_described() {
     let backend = Backend::start(Act::Answer);
     let running = start(scores(&backend.uri(), json!({"outputs": ["y"]}))).await;
     let mut body =

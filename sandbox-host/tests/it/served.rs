@@ -20,7 +20,7 @@ async fn before(kind: &str, server: &Served, model: Value) -> Running {
 }
 
 #[tokio::test]
-async fn tf_serving_gets_a_request_made_afresh_and_its_answer_is_made_afresh() {
+async fn tf_serving_requests_and_answers_are_encoded_anew() {
     let server = Served::start();
     let name = json!({"signature_name": {"one_of": ["other"]}});
     let running = before("tf-serving", &server, json!({"parameters": name})).await;
@@ -60,7 +60,7 @@ async fn tf_serving_gets_a_request_made_afresh_and_its_answer_is_made_afresh() {
 }
 
 #[tokio::test]
-async fn torchserve_gets_names_and_json_and_its_answer_is_read_by_the_contract() {
+async fn torchserve_gets_json_by_name_and_its_answer_is_decoded_by_the_contract() {
     let server = Served::start();
     let running = before("torchserve", &server, json!({})).await;
     running.ready().await;
@@ -187,7 +187,7 @@ async fn a_signature_that_breaks_the_contract_stops_the_model_until_it_fits() {
 }
 
 #[tokio::test]
-async fn torchserve_is_ready_while_it_says_that_it_is_well() {
+async fn torchserve_is_ready_while_its_ping_is_healthy() {
     let server = Served::start();
     *server.seen.unwell.lock().unwrap() = true;
     let running = before("torchserve", &server, json!({})).await;

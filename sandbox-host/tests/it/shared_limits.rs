@@ -126,7 +126,7 @@ async fn asked(running: &Running, question: &RateLimitRequest) -> (bool, Vec<u32
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hosts_spend_one_limit_exactly() {
+async fn two_hosts_share_one_limit_exactly() {
     let (redis, files) = redis().await;
     let (one, other) = (over(&redis, 150).await, over(&redis, 150).await);
     let mut passed = 0;
@@ -172,7 +172,7 @@ async fn futures<F: Future>(all: Vec<F>) -> Vec<F::Output> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_several_limits_all_are_spent_or_none_and_all_of_it_lapses() {
+async fn several_limits_are_charged_all_or_none_and_their_keys_expire() {
     let (redis, files) = redis().await;
     let host = over(&redis, 10).await;
     assert_eq!(
@@ -207,7 +207,7 @@ async fn of_several_limits_all_are_spent_or_none_and_all_of_it_lapses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_question_is_an_error_and_charges_nobody() {
+async fn an_invalid_request_is_an_error_and_charges_no_client() {
     let (redis, files) = redis().await;
     let host = over(&redis, 10).await;
     let socket = host.gate.socket.with_file_name("limits.sock");
@@ -296,7 +296,7 @@ async fn what_is_no_question_is_an_error_and_charges_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_dies_fails_questions_at_once_and_comes_back_empty() {
+async fn with_redis_down_calls_fail_at_once_and_it_restarts_empty() {
     let (mut redis, files) = redis().await;
     let host = over(&redis, 3).await;
     assert_eq!(asked(&host, &request()).await, (true, vec![2]));
@@ -331,7 +331,7 @@ async fn a_redis_that_dies_fails_questions_at_once_and_comes_back_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_hangs_costs_no_question_more_than_its_time() {
+async fn with_redis_hanging_calls_end_at_their_timeout() {
     let (redis, files) = redis().await;
     let host = over(&redis, 1_000).await;
     redis.freeze().await.unwrap();
@@ -354,7 +354,7 @@ async fn a_redis_that_hangs_costs_no_question_more_than_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_else_lies_under_a_key_spoils_that_limit_alone() {
+async fn foreign_data_under_a_key_affects_only_that_limit() {
     let (redis, files) = redis().await;
     let host = over(&redis, 10).await;
     assert!(asked(&host, &request()).await.0);
@@ -393,7 +393,7 @@ async fn what_else_lies_under_a_key_spoils_that_limit_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_that_changes_goes_on_from_what_was_spent() {
+async fn a_changed_limit_keeps_the_used_quota() {
     let (redis, files) = redis().await;
     let (ten, twenty) = (over(&redis, 10).await, over(&redis, 20).await);
     for left in (5..10).rev() {

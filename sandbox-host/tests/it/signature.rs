@@ -123,7 +123,7 @@ async fn a_model_that_drifts_from_its_contract_is_never_dispatched_to() {
 }
 
 #[tokio::test]
-async fn a_description_that_cannot_be_had_is_none_to_trust() {
+async fn a_model_without_a_readable_description_is_not_used() {
     for code in [Code::Internal, Code::NotFound, Code::Unavailable] {
         refused(
             &format!("{code:?}"),
@@ -136,7 +136,7 @@ async fn a_description_that_cannot_be_had_is_none_to_trust() {
 }
 
 #[tokio::test]
-async fn a_server_that_describes_nothing_is_held_to_its_answers_alone() {
+async fn a_server_without_descriptions_is_checked_by_its_answers_only() {
     let nothing = changed(|said| {
         said.inputs.clear();
         said.outputs.clear();
@@ -153,7 +153,7 @@ async fn a_server_that_describes_nothing_is_held_to_its_answers_alone() {
 }
 
 #[tokio::test]
-async fn what_answers_after_a_reconnect_is_compared_before_anything_is_sent_to_it() {
+async fn after_a_reconnect_the_description_is_compared_before_any_request() {
     let mut first = Backend::start(Act::Answer);
     let running = host(&first).await;
     running.ready().await;
@@ -200,7 +200,7 @@ async fn a_model_that_drifts_later_is_found_without_a_reconnect() {
 }
 
 #[tokio::test]
-async fn what_is_sent_over_a_lost_connection_reaches_nobody() {
+async fn a_request_on_a_lost_connection_is_not_delivered() {
     let mut first = Backend::start(Act::Answer);
     let endpoint = Endpoint::new(&first.uri(), None).unwrap();
     let soon = || tokio::time::Instant::now() + support::PATIENCE;

@@ -83,7 +83,7 @@ async fn refused(running: &Running, next: &Value, text: &str) {
 }
 
 #[tokio::test]
-async fn what_no_key_that_counts_has_signed_is_never_loaded_and_what_served_goes_on() {
+async fn a_component_without_a_valid_signature_is_not_loaded_and_the_old_one_keeps_serving() {
     let backend = Backend::start(Act::Answer);
     let (old, new) = (component(1), component(2));
     let by_one = signature(&old, "scale@1.0.0", 1);
@@ -140,7 +140,7 @@ async fn what_no_key_that_counts_has_signed_is_never_loaded_and_what_served_goes
 }
 
 #[tokio::test]
-async fn a_key_is_rotated_and_taken_back_without_touching_the_component() {
+async fn keys_are_rotated_and_revoked_without_changing_the_component() {
     let backend = Backend::start(Act::Answer);
     let component = component(1);
     let by_one = signature(&component, "scale@1.0.0", 1);
@@ -176,7 +176,7 @@ async fn a_key_is_rotated_and_taken_back_without_touching_the_component() {
 }
 
 #[tokio::test]
-async fn a_signature_that_is_taken_away_is_missed_at_every_reload() {
+async fn a_removed_signature_fails_every_reload() {
     let backend = Backend::start(Act::Answer);
     let component = component(1);
     let by_one = signature(&component, "scale@1.0.0", 1);
@@ -205,7 +205,7 @@ async fn a_signature_that_is_taken_away_is_missed_at_every_reload() {
 }
 
 #[tokio::test]
-async fn a_builtin_handler_lies_with_the_host_and_is_held_to_the_same_rules() {
+async fn a_builtin_handler_has_the_same_signature_rules() {
     let backend = Backend::start(Act::Answer);
     let (old, new) = (component(1), component(2));
     let running = start_with(policy(&backend.uri(), json!({}), json!({})), &[]).await;
@@ -234,7 +234,7 @@ async fn a_builtin_handler_lies_with_the_host_and_is_held_to_the_same_rules() {
 }
 
 #[tokio::test]
-async fn a_handler_that_only_a_grant_names_is_asked_for_its_signature_too() {
+async fn a_handler_of_a_grant_needs_its_signature_too() {
     let backend = Backend::start(Act::Answer);
     let component = component(1);
     let mut policy = signed(&backend, &component, &[1], Some("scale@1.0.0"));

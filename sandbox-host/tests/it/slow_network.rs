@@ -287,7 +287,7 @@ async fn a_connection_that_the_network_forgot_is_replaced_once_an_answer_was_lat
 const SOME_EVENTS_BYTES: usize = 700;
 
 #[tokio::test]
-async fn an_answer_in_pieces_that_stalls_or_breaks_says_so_in_its_last_event() {
+async fn a_streamed_answer_that_stalls_or_breaks_ends_with_an_error_event() {
     // A TLS record cannot be read before all of it has arrived.
     let site = Site::start(Kind::Events, false, SHORT_MS).await;
     for (weather, reason) in [
@@ -323,8 +323,8 @@ const ROUNDS: usize = 60;
 const MAX_GROWTH_BYTES: usize = 20 << 20;
 
 #[tokio::test]
-async fn requests_that_a_network_swallows_leave_no_memory_behind() {
-    if !is_alone("slow_network::requests_that_a_network_swallows_leave_no_memory_behind") {
+async fn requests_lost_in_the_network_leave_no_memory_behind() {
+    if !is_alone("slow_network::requests_lost_in_the_network_leave_no_memory_behind") {
         return;
     }
     let server = Backend::start(Act::Answer);
@@ -401,7 +401,7 @@ fn head_and_some() -> usize {
 }
 
 #[tokio::test]
-async fn a_body_that_stalls_is_refused_at_its_time_and_reaches_no_backend() {
+async fn a_stalled_body_is_rejected_at_its_timeout_and_reaches_no_backend() {
     let (server, running, relay, gate) = behind(json!({"timeout_ms": 400, "stream_ms": 800})).await;
     relay.set(Weather::Stalls(Way::There, head_and_some()));
     let body = infer_body(&[1.0; 8]);
@@ -445,7 +445,7 @@ async fn a_body_that_breaks_off_reaches_no_backend_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_can_read_keep_no_place_from_others() {
+async fn undeliverable_answers_hold_no_slot() {
     let (server, running, relay, gate) = behind(json!({})).await;
     relay.set(Weather::Stalls(Way::Back, 0));
     // Twice as many as have a slot at the backend.

@@ -42,7 +42,7 @@ async fn a_request_by_column_is_answered_by_column_and_the_backend_sees_its_own_
 }
 
 #[tokio::test]
-async fn outputs_without_a_common_batch_are_not_said_in_rows() {
+async fn outputs_without_a_common_batch_are_not_sent_by_row() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     for (rows, status, expected) in [

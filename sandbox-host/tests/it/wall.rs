@@ -44,7 +44,7 @@ fn refusal<T>(result: std::io::Result<T>) -> Option<i32> {
 }
 
 #[test]
-fn what_no_host_needs_is_refused_by_the_kernel() {
+fn system_calls_that_a_host_does_not_need_are_blocked() {
     let there = folder("refused");
     std::fs::write(there.join("secret"), "").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -322,7 +322,7 @@ fn a_compiler_has_no_socket_of_any_kind() {
 }
 
 #[test]
-fn what_a_host_needs_is_let_through() {
+fn system_calls_that_a_host_needs_are_allowed() {
     let there = folder("needed");
     let (read, write) = (there.join("read"), there.join("write"));
     for folder in [&read, &write] {
@@ -369,7 +369,7 @@ fn what_a_host_needs_is_let_through() {
 }
 
 #[test]
-fn no_privilege_is_left_and_none_is_to_be_had() {
+fn no_privilege_is_left_and_none_can_be_gained() {
     let status = behind(
         Access {
             read: vec!["/proc".into()],

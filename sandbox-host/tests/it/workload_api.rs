@@ -67,7 +67,7 @@ fn list_until(year: i32, authority: &Authority, serial: u64) -> Vec<u8> {
 const ANYWHERE: &str = "127.0.0.1:0";
 
 #[tokio::test]
-async fn an_agent_says_who_the_gate_is_and_whom_it_believes() {
+async fn the_agent_provides_the_gates_identity_and_its_trust_anchors() {
     let (ours, theirs) = (
         Authority::new("ours").unwrap(),
         Authority::new("theirs").unwrap(),
@@ -269,7 +269,7 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
 
 /// What another answer of the agent changes for the next connection.
 #[tokio::test]
-async fn what_an_agent_takes_back_is_used_no_more_and_what_it_garbles_is_passed_over() {
+async fn withdrawn_identities_are_not_used_and_garbled_answers_are_ignored() {
     let ours = Authority::new("ours").unwrap();
     let good = || X509SvidResponse {
         federated_bundles: HashMap::from([("spiffe://elsewhere".to_owned(), der(&ours.pem))]),

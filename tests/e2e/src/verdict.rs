@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_refused_only_with_its_reason_its_status_and_its_field() {
+    fn a_rejection_needs_its_reason_status_and_field() {
         let shape =
             r#"{"type": "urn:tensorgate:shape", "title": "t", "error": "input \"x\": dim 0"}"#;
         for (answer, field, expected) in [
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_served_answer_is_an_allowed_one() {
+    fn only_a_served_answer_counts_as_allowed() {
         assert!(allowed(Protocol::OipRest, &reply(200, &[], "{}")).is_ok());
         assert!(allowed(Protocol::OipRest, &reply(403, &[], "{}")).is_err());
         assert!(allowed(Protocol::OipGrpc, &reply(200, &[("grpc-status", "0")], "")).is_ok());
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_undone_and_nothing_else() {
+    fn percent_decode_changes_only_escapes() {
         for (text, plain) in [
             ("a%20b", "a b"),
             ("%22x%22", "\"x\""),

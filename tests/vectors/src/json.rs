@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_is_nested_as_its_shape_says() {
+    fn data_is_nested_according_to_its_shape() {
         let check = |shape: &[i64], count: usize, expected: Option<&str>| {
             let elements: Vec<_> = (1..=count).map(|n| n.to_string()).collect();
             assert_eq!(

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_message_becomes_its_bytes() {
+    fn a_message_is_encoded_to_its_bytes() {
         let check = |written: &str, expected: &[u8]| {
             assert_eq!(
                 encode(&serde_json::from_str(written).unwrap()).unwrap(),

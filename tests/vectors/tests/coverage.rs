@@ -60,7 +60,7 @@ fn vectors() -> Vec<Lowered> {
 }
 
 #[test]
-fn every_reason_that_a_request_can_bring_about_has_a_vector_in_every_protocol() {
+fn every_reason_that_a_request_can_cause_has_a_vector_in_every_protocol() {
     let seen: BTreeSet<_> = vectors()
         .iter()
         .filter(|vector| vector.runs_on(Driver::Native))

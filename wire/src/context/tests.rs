@@ -41,7 +41,7 @@ fn signed(signed: &str) -> String {
 }
 
 #[test]
-fn what_is_signed_verifies_and_comes_back_whole() {
+fn a_signed_context_verifies_and_is_read_back() {
     for context in [
         context(),
         Context {

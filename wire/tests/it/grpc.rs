@@ -98,7 +98,7 @@ fn an_empty_string_is_an_absent_one() {
 }
 
 #[test]
-fn what_two_parsers_could_read_in_two_ways_is_refused() {
+fn ambiguous_messages_are_rejected() {
     let x = tensor("x", "FP32", &[1]);
     let floats = new().bytes(6, [0; 4]);
     let param = |value: Proto| infer().message(4, parameter("p", value));

@@ -61,7 +61,7 @@ fn what_is_absent_or_empty_is_absent() {
 }
 
 #[test]
-fn what_is_no_strict_json_is_malformed() {
+fn non_standard_json_is_malformed() {
     for body in [
         "",
         " ",

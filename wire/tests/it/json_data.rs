@@ -14,7 +14,7 @@ fn data(datatype: &str, shape: &str, data: &str) -> Result<Vec<u8>, DataFault> {
 }
 
 #[test]
-fn what_is_no_number_in_data_is_malformed() {
+fn texts_that_are_not_numbers_are_malformed() {
     for number in [
         "01",
         "-01",

@@ -161,7 +161,7 @@ fn every_integer_is_itself_in_its_datatype_and_beyond_it_overflows() {
 }
 
 #[test]
-fn what_is_no_number_is_found_wherever_it_stands() {
+fn an_invalid_number_is_found_at_every_position() {
     let kind = |index| Err(DataFault::Kind { index });
     for place in [0, 1, 2, 7, 31] {
         let list = |element: &str, separator: &str| {

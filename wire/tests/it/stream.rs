@@ -193,7 +193,7 @@ fn raws() -> Vec<u8> {
 }
 
 #[test]
-fn a_stream_tells_what_the_decoder_of_whole_bodies_reads_wherever_it_is_cut() {
+fn a_stream_reports_what_the_whole_body_decoder_reads_for_every_split() {
     let long = vec![9; 300];
     for (name, (format, body)) in [
         ("binary", binary(JSON, BLOBS)),
@@ -246,7 +246,7 @@ fn a_stream_tells_what_the_decoder_of_whole_bodies_reads_wherever_it_is_cut() {
 }
 
 #[test]
-fn a_fault_is_the_same_wherever_the_body_is_cut() {
+fn a_fault_is_the_same_for_every_split() {
     let refused = |reason, field: Option<&str>| Err((reason, field.map(str::to_owned)));
     let malformed = |field| refused(Reason::Malformed, field);
     let size = Some("binary_data_size");
@@ -466,7 +466,7 @@ fn a_head_must_end_within_its_bound() {
 }
 
 #[test]
-fn a_declared_length_that_is_not_the_parts_is_told_before_a_part_passes() {
+fn a_wrong_declared_length_is_reported_before_any_part_is_accepted() {
     for (name, (format, body)) in [
         ("binary", binary(JSON, BLOBS)),
         ("grpc", (OipGrpcInfer, frame(&[head(), raws()].concat()))),

@@ -172,7 +172,7 @@ fn tensors_are_where_the_template_has_them_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn what_no_place_is_at_is_refused() {
+fn members_outside_the_template_are_rejected() {
     let (malformed, twice) = (Reason::Malformed, Reason::DuplicateKey);
     for (json, body, reason, field) in [
         (deep(), r#"{"v":[1,2]}"#, malformed, Some("\"v\"")),

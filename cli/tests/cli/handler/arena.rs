@@ -61,7 +61,7 @@ fn grown(project: &Project) -> (u64, u64, String) {
 }
 
 #[test]
-fn memory_that_grows_in_each_call_is_told_and_an_arena_spares_it() {
+fn memory_growth_per_call_is_reported_and_an_arena_avoids_it() {
     let project = Project::unbuilt("room", "rust", "preprocess");
     project.edit("handler.yaml", "timeout_ms: 50", "timeout_ms: 20000");
     project.edit("handler.yaml", "fuel: 10000000", "fuel: 1000000000");

@@ -47,7 +47,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
+fn a_configured_tokenizer_is_part_of_the_component_and_adds_no_fuel_to_a_call() {
     let mut digests = Vec::new();
     for (kind, greatest) in [("wordpiece", 1069), ("byte-level", 901)] {
         let scratch = Scratch::new();
@@ -104,7 +104,7 @@ fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
 }
 
 #[test]
-fn what_is_not_configured_is_no_handler_and_a_policy_is_told_the_command() {
+fn an_unconfigured_component_is_rejected_with_the_command_to_run() {
     let ran = handler(&["--json", "inspect", builtin().to_str().unwrap()]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
     let why = lines(&ran).remove(0)["why_not"].to_string();
@@ -137,7 +137,7 @@ fn changed(change: impl Fn(&mut Value)) -> String {
 }
 
 #[test]
-fn what_is_no_tokenizer_or_means_harm_is_refused_by_name() {
+fn invalid_or_hostile_tokenizers_are_rejected_with_a_cause() {
     let scratch = Scratch::new();
     let nested = format!("{}{}", "{\"normalizer\":".repeat(200_000), "1".repeat(100));
     let steps = changed(|file| {
@@ -194,7 +194,7 @@ fn what_is_no_tokenizer_or_means_harm_is_refused_by_name() {
 }
 
 #[test]
-fn what_cannot_be_given_or_configured_says_why() {
+fn unusable_inputs_of_configure_are_rejected_with_a_cause() {
     let scratch = Scratch::new();
     let file = project("wordpiece").join("tokenizer.json");
     let file = file.to_str().unwrap();
@@ -238,7 +238,7 @@ fn what_cannot_be_given_or_configured_says_why() {
 }
 
 #[test]
-fn a_component_that_lies_about_what_it_made_is_refused() {
+fn a_component_that_misreports_its_result_is_rejected() {
     let scratch = Scratch::new();
     let file = project("wordpiece").join("tokenizer.json");
     for (name, made, keep, says) in [

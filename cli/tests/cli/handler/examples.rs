@@ -39,7 +39,7 @@ fn told(name: &str, project: &std::path::Path) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn every_example_answers_as_its_reference_and_refuses_what_is_hostile() {
+fn every_example_matches_its_reference_and_rejects_hostile_input() {
     for (name, answered, refused) in EXAMPLES {
         let project = tree().join("examples/handlers").join(name);
         let told = told(name, &project);
@@ -57,7 +57,7 @@ fn every_example_answers_as_its_reference_and_refuses_what_is_hostile() {
 }
 
 #[test]
-fn every_example_with_cases_is_among_these() {
+fn every_example_with_cases_is_listed() {
     let mut found: Vec<String> = std::fs::read_dir(tree().join("examples/handlers"))
         .unwrap()
         .map(|entry| entry.unwrap())

@@ -188,7 +188,7 @@ fn libraries_become_one_module_that_does_the_same() {
 /// Host functions, and functions that read a library's memory, are called through a table that is
 /// filled last.
 #[test]
-fn what_needs_their_memory_stays_behind_its_table() {
+fn functions_that_need_library_memory_are_called_through_a_table() {
     let shim = r#"(core module $shim
         (table (export "shims") 1 funcref)
         (func (export "0") (param i32) (result i32) (call_indirect (param i32) (result i32) (local.get 0) (i32.const 0))))
@@ -221,7 +221,7 @@ fn what_needs_their_memory_stays_behind_its_table() {
 }
 
 #[test]
-fn segments_that_code_names_and_references_are_found_again() {
+fn segments_and_references_named_by_code_are_renumbered() {
     let passive = r#"(core module $passive
         (type $unary (func (param i32) (result i32)))
         (import "env" "memory" (memory 1))
@@ -246,7 +246,7 @@ fn segments_that_code_names_and_references_are_found_again() {
 }
 
 #[test]
-fn what_is_not_sure_stays_as_it_is() {
+fn unsupported_components_are_not_fused() {
     let kept = |parts: &[&str], why: Kept| {
         let before = component(parts);
         assert_eq!(fused(&before), Err(why), "{parts:?}");
@@ -292,7 +292,7 @@ const RUN_ALONE: &str = r#"(core module $m (func (export "run") (param i32) (res
 
 /// Tools nest one component in another.
 #[test]
-fn a_component_within_another_is_fused_where_it_stands() {
+fn a_nested_component_is_fused_in_place() {
     let inner = [ENV, LOWERED, LIBRARY, MAIN, RUN].concat();
     let import = r#"(import "double" (func $double (param "x" s32) (result s32)))"#;
     let outer = format!(
@@ -341,7 +341,7 @@ fn a_module_with_two_instances_keeps_them() {
 
 /// Arbitrary bytes cause no panic, and what is fused behaves the same.
 #[test]
-fn broken_components_are_refused_or_stay_what_they_are() {
+fn broken_components_are_rejected_or_left_unchanged() {
     let whole = component(&[ENV, LOWERED, LIBRARY, MAIN, RUN]);
     for end in 0..whole.len() {
         let _ = fused(&whole[..end]);

@@ -6,7 +6,7 @@ use super::{Project, story, works};
 use crate::program::tree;
 
 #[test]
-fn a_new_project_works_at_once_and_its_failures_are_told_apart() {
+fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     let project = Project::new("scale-js", "js", "preprocess");
     works(&project);
     project.write(

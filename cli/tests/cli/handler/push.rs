@@ -223,7 +223,7 @@ fn fixed(der: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_fetched_where_the_registry_says_and_opens_what_it_is_for() {
+async fn a_token_is_fetched_from_the_registrys_realm_for_one_repository() {
     let pushing = Pushing::new();
     let issuer = pushing.authority.issue(8, &["dns:issuer.test"]).unwrap();
     let given =
@@ -311,7 +311,7 @@ fn answer(status: &str, fields: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_we_are_is_told_to_nobody_but_the_registry() {
+async fn credentials_are_sent_only_to_the_registry() {
     let pushing = Pushing::new();
     let (elsewhere, theirs) = scripted(&pushing.leaf(), |_| answer("201 Created", "")).await;
     let (registry, ours) = scripted(&pushing.leaf(), move |head| {
@@ -355,7 +355,7 @@ async fn who_we_are_is_told_to_nobody_but_the_registry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_lies_is_not_believed() {
+async fn false_answers_of_a_registry_are_rejected() {
     let pushing = Pushing::new();
     let there = Publisher::start(&pushing.leaf(), Says::Document("{}".to_owned()))
         .await

@@ -300,17 +300,17 @@ fn fuel(project: &Project, only: &str) -> u64 {
 }
 
 #[test]
-fn a_handler_in_python_gets_what_it_asks_for_and_no_more_and_its_table_costs_nothing() {
+fn a_handler_in_python_gets_only_granted_resources_and_its_table_costs_nothing() {
     asks("python", "handler.py", PYTHON);
 }
 
 #[test]
-fn a_handler_in_javascript_gets_what_it_asks_for_and_no_more_and_its_table_costs_nothing() {
+fn a_handler_in_javascript_gets_only_granted_resources_and_its_table_costs_nothing() {
     asks("js", "handler.js", JS);
 }
 
 #[test]
-fn what_a_manifest_does_not_ask_for_is_not_there_and_what_a_policy_does_not_grant_is_not_loaded() {
+fn undeclared_resources_are_absent_and_ungranted_ones_fail_the_load() {
     let project = unbuilt("ungranted", "js");
     project.write("handler.js", &JS.replace("ENTRIES", "1"));
     let ran = project.verb("build", &[]);
@@ -343,7 +343,7 @@ fn what_a_manifest_does_not_ask_for_is_not_there_and_what_a_policy_does_not_gran
 }
 
 #[test]
-fn a_project_from_before_is_told_what_it_lacks() {
+fn an_old_project_is_told_which_files_it_lacks() {
     let project = Project::unbuilt("older", "js", "preprocess");
     let manifest = std::fs::read_to_string(project.folder().join("handler.yaml")).unwrap();
     project.write("handler.yaml", &format!("{manifest}{GRANTS}"));

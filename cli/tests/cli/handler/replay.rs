@@ -177,7 +177,7 @@ fn fetching() -> Gate {
 }
 
 #[test]
-fn a_captured_call_is_the_same_again() {
+fn replaying_a_captured_call_gives_the_same_result() {
     let gate = fetching();
     let secret = "secret-of-a-client";
     let files = gate.call(vec![
@@ -248,7 +248,7 @@ fn a_captured_call_is_the_same_again() {
 }
 
 #[test]
-fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
+fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
     let gate = fetching();
     let files = gate.call(vec![Payload::Tensors(Vec::new())]);
     let cases: [(&str, Change, &str, &str); 11] = [
@@ -395,7 +395,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
 }
 
 #[test]
-fn another_component_is_said_to_be_one_and_can_be_tried() {
+fn replaying_with_another_component_reports_that_it_differs() {
     let gate = fetching();
     let files = gate.call(vec![Payload::Tensors(Vec::new())]);
     let component = gate.key.with_file_name("h.wasm");
@@ -430,7 +430,7 @@ fn another_component_is_said_to_be_one_and_can_be_tried() {
 }
 
 #[test]
-fn lookups_come_again_as_they_came() {
+fn replayed_lookups_return_the_captured_values() {
     let rule = json!({
         "config": {"lookup": "users", "features": "age\nscore", "keys": "k1\nk2", "times": "3"}, "lookups": ["users"],
     });

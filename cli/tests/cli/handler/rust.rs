@@ -54,7 +54,7 @@ fn a_project_after_the_model_works_and_gets_no_body() {
 }
 
 #[test]
-fn where_a_project_lies_does_not_show_in_its_bytes() {
+fn the_folder_of_a_project_does_not_change_the_built_bytes() {
     let digest = |project: &Project| {
         let report = lines(&project.verb("inspect", &[])).remove(0);
         report["sha256"].as_str().unwrap().to_owned()
@@ -71,7 +71,7 @@ fn where_a_project_lies_does_not_show_in_its_bytes() {
 }
 
 #[test]
-fn what_does_not_build_says_why_and_leaves_what_was_built() {
+fn a_failed_build_reports_its_cause_and_keeps_the_previous_component() {
     let project = Project::new("broken", "rust", "preprocess");
     let built = std::fs::read(project.component()).unwrap();
     project.edit("src/lib.rs", "export_preprocess!(Handler);", "");
@@ -86,7 +86,7 @@ fn what_does_not_build_says_why_and_leaves_what_was_built() {
 }
 
 #[test]
-fn what_was_not_built_cannot_be_tested() {
+fn a_project_that_was_not_built_cannot_be_tested() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("scale");
     let into = folder.to_str().unwrap();

@@ -62,7 +62,7 @@ fn check(policy: &Path) -> (i32, String) {
 }
 
 #[test]
-fn what_is_signed_is_taken_and_nothing_else_that_lies_there() {
+fn only_the_signed_component_is_accepted() {
     let signing = Signing::new();
     let ran = signing.sign("scale@1.4.0");
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -114,7 +114,7 @@ fn what_is_signed_is_taken_and_nothing_else_that_lies_there() {
 }
 
 #[test]
-fn the_lines_that_it_prints_are_a_policy() {
+fn the_printed_lines_are_a_valid_policy() {
     let signing = Signing::new();
     let (key, component) = (signing.path("release.pem"), signing.path("scale.wasm"));
     let ran = handler(&["sign", "--key", &key, "--as", "scale@1.4.0", &component]);
@@ -127,7 +127,7 @@ fn the_lines_that_it_prints_are_a_policy() {
 }
 
 #[test]
-fn a_key_that_others_can_read_or_that_is_another_signs_nothing() {
+fn a_key_that_others_can_read_or_of_another_type_is_rejected() {
     let signing = Signing::new();
     for (text, mode, why) in [
         (KEY, 0o640, "for its owner alone"),

@@ -81,7 +81,7 @@ fn a_table_in_rust_costs_a_call_nothing() {
 }
 
 #[test]
-fn what_fails_while_a_handler_in_rust_is_built_says_why() {
+fn a_failing_initialisation_in_rust_is_reported_by_the_build() {
     let project = project("fails-rs");
     for (body, says) in [
         (r#"panic!("no such vocabulary")"#, "no such vocabulary"),

@@ -59,7 +59,7 @@ for folder in ["/", "/python", "/bundled", *("/" + str(number) for number in ran
 "#;
 
 #[test]
-fn what_a_handler_in_python_writes_while_it_is_built_is_gone_with_the_build() {
+fn files_that_a_python_handler_writes_during_its_build_do_not_persist() {
     let project = Project::unbuilt("stranger", "python", "preprocess");
     let source = std::fs::read_to_string(project.folder().join("handler.py")).unwrap();
     project.write("handler.py", &format!("{source}\n{WRITES}"));
@@ -89,7 +89,7 @@ fn what_a_handler_in_python_writes_while_it_is_built_is_gone_with_the_build() {
 }
 
 #[test]
-fn a_project_whose_build_folder_is_a_way_out_is_not_built() {
+fn a_project_whose_build_folder_is_a_link_is_not_built() {
     let project = Project::unbuilt("stranger", "js", "preprocess");
     let elsewhere = project.scratch.path().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
@@ -114,7 +114,7 @@ fn a_project_whose_build_folder_is_a_way_out_is_not_built() {
 }
 
 #[test]
-fn what_a_project_links_to_outside_of_itself_is_not_in_its_component() {
+fn linked_files_outside_a_project_are_not_in_its_component() {
     let project = Project::unbuilt("stranger", "js", "preprocess");
     let secret = project.scratch.path().join("secret.js");
     std::fs::write(&secret, "export const secret = 'do not tell';\n").unwrap();
@@ -133,7 +133,7 @@ fn what_a_project_links_to_outside_of_itself_is_not_in_its_component() {
 }
 
 #[test]
-fn a_project_brings_no_configuration_of_the_tools_own() {
+fn a_project_cannot_configure_the_build_tools() {
     let project = Project::unbuilt("stranger", "python", "preprocess");
     std::fs::create_dir(project.folder().join("package")).unwrap();
     project.write(

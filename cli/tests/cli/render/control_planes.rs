@@ -44,7 +44,7 @@ fn headers(config: &Value) -> Value {
 }
 
 #[test]
-fn a_filter_has_the_fields_that_istiod_writes_and_no_others() {
+fn a_filters_fields_are_those_that_istiod_writes() {
     for control_plane in ["istio", "istio-edge"] {
         let bootstrap = rendered(control_plane, &[]);
         let manager = bootstrap.pointer(MANAGER).unwrap();
@@ -77,7 +77,7 @@ fn a_filter_has_the_fields_that_istiod_writes_and_no_others() {
 }
 
 #[test]
-fn what_holds_headers_and_the_field_that_says_so_stand_together() {
+fn the_header_mode_matches_allow_on_headers_stop_iteration() {
     for (control_plane, expected) in [
         ("plain", ("hold", true)),
         ("istio", ("forward", false)),
@@ -176,7 +176,7 @@ fn snake(key: &str) -> String {
 }
 
 #[test]
-fn a_filter_stands_in_the_listener_as_envoy_gateway_publishes_it() {
+fn a_filter_fits_into_the_listener_that_envoy_gateway_publishes() {
     let Some([listeners, routes]) = published() else {
         return;
     };

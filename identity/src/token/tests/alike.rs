@@ -168,7 +168,7 @@ fn every_refusal_costs_one_check_of_its_algorithm_and_none_when_it_comes_again()
 }
 
 #[test]
-fn nothing_that_is_said_of_a_decoy_lets_anybody_in_or_is_remembered() {
+fn a_decoy_check_admits_no_client_and_is_not_cached() {
     let tokens = Tokens::new(&policy(&document()));
     for verdict in [Ok(true), Ok(false), Err(VerifyFault("broken"))] {
         for (alg, kid, signer, _) in SIGNERS {
@@ -210,7 +210,7 @@ fn nothing_that_is_said_of_a_decoy_lets_anybody_in_or_is_remembered() {
 }
 
 #[test]
-fn what_is_no_token_or_of_an_algorithm_that_nobody_signs_with_costs_nothing() {
+fn malformed_tokens_and_unused_algorithms_cost_no_check() {
     let tokens = Tokens::new(&policy(&document()));
     let good = ed(json!({}));
     for text in [

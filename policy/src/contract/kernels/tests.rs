@@ -390,7 +390,7 @@ fn floats_are_finite_unless_their_exponent_is_all_ones() {
 }
 
 #[test]
-fn one_bad_value_is_found_wherever_it_stands() {
+fn one_invalid_value_is_found_at_every_position() {
     let length = BLOCK * 2 + 3;
     // Both sides of every boundary at which the scan changes blocks.
     let edges = (1..=8).flat_map(|quarter| [quarter * BLOCK / 4 - 1, quarter * BLOCK / 4]);

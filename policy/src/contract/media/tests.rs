@@ -273,7 +273,7 @@ fn sizes_are_read_from_every_kind_of_header() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_by_what_it_says() {
+fn oversized_media_are_rejected_by_their_headers() {
     let large = Err("too many");
     check(&png(101, 1, &[]), large);
     check(&png(1, 51, &[]), large);
@@ -390,7 +390,7 @@ fn wave(format: u16, more: &[u8], chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_recording_lasts_what_players_play() {
+fn a_recordings_duration_is_what_players_play() {
     let data = |bytes: usize| (b"data", vec![0; bytes]);
     check(&wave(1, &[], &[data(8)]), Ok(()));
     check(&wave(1, &[], &[data(7), (b"LIST", vec![1; 3])]), Ok(()));
@@ -444,7 +444,7 @@ fn tiles_samples_and_directories_below_count() {
 }
 
 #[test]
-fn a_kind_that_is_not_allowed_is_refused_by_its_first_bytes() {
+fn a_forbidden_media_type_is_rejected_by_its_first_bytes() {
     let rule = MediaRule {
         types: vec![MediaType::Png],
         ..rule()

@@ -112,7 +112,7 @@ fn metadata_and_readiness_read_no_tensors() {
 }
 
 #[test]
-fn statistics_that_are_not_granted_are_no_route() {
+fn statistics_without_a_grant_are_not_found() {
     let mut document = unpriced();
     document["grants"][0]["operations"] = serde_json::json!(["infer", "statistics"]);
     let counted = fixture::policy(document);
@@ -290,7 +290,7 @@ fn a_declared_length_is_refused_only_beyond_the_bound() {
 }
 
 #[test]
-fn a_credential_that_nobody_could_judge_is_no_fault_of_the_callers() {
+fn an_unverifiable_credential_is_not_the_callers_fault() {
     let policy = policy();
     let head = Head {
         identity: Identity::Unverifiable("the library is gone"),
@@ -302,7 +302,7 @@ fn a_credential_that_nobody_could_judge_is_no_fault_of_the_callers() {
 }
 
 #[test]
-fn server_questions_are_the_gates_own() {
+fn server_level_requests_are_answered_by_the_gate() {
     use ServerQuery::{Health, Live, Metadata, Ready};
     let mut public = unpriced();
     public["listen"]["health"] = "public".into();
@@ -385,7 +385,7 @@ fn only_what_is_granted_passes() {
 }
 
 #[test]
-fn a_message_is_granted_as_a_path_is() {
+fn models_named_by_message_and_by_path_need_the_same_grant() {
     let policy = policy();
     let check = |request: &InferRequest<'static>, expected: Option<Reason>| {
         let mut decision = held(&policy, &grpc(Operation::Infer));

@@ -86,7 +86,7 @@ fn a_version_that_is_named_is_that_one_whatever_its_weight() {
 }
 
 #[test]
-fn a_client_gets_none_that_it_is_not_granted() {
+fn a_client_gets_only_granted_versions() {
     for (granted, expected) in [
         (json!(["twice@1"]), "1"),
         (json!(["twice@2"]), "2"),
@@ -138,7 +138,7 @@ fn a_client_may_keep_to_one_version_whatever_its_requests() {
 }
 
 #[test]
-fn what_runs_nothing_is_about_the_version_with_the_most_weight() {
+fn metadata_requests_get_the_version_with_the_most_weight() {
     let mut document = unpriced();
     document["models"]["twice"]["versions"] = json!({"1": {"weight": 1}, "2": {"weight": 9}});
     let policy = fixture::policy(document);

@@ -47,7 +47,7 @@ fn good(at: &str, value: Value) {
 }
 
 #[test]
-fn all_that_a_backend_gets_and_gives_has_its_place() {
+fn every_input_and_output_of_a_json_backend_needs_a_pointer() {
     good("/models/hidden/versions", json!(["1"]));
     good("/models/hidden/protocols", json!(["json"]));
     // A backend route may be the same as a client route.

@@ -55,7 +55,7 @@ fn calls_are_kept_of_known_models_and_clients_and_within_bounds() {
 }
 
 #[test]
-fn who_keeps_what_everybody_sends_is_told_so() {
+fn capturing_all_calls_gives_a_warning() {
     let text = "keeps what every client sends";
     let everything = capture("outcomes", json!(["answered"]));
     warn("/capture", everything.clone(), "capture", text);

@@ -91,7 +91,7 @@ fn versions_share_by_weight_and_shadows_are_none_of_them() {
 }
 
 #[test]
-fn versions_that_nobody_could_get_are_faults() {
+fn unreachable_versions_are_faults() {
     let versions = |value: Value, path: &str, text: &str| {
         check(VERSIONS, value, &format!("models.twice.{path}"), text);
     };
@@ -159,7 +159,7 @@ fn versions_that_nobody_could_get_are_faults() {
 }
 
 #[test]
-fn nobody_is_granted_a_shadow() {
+fn a_shadow_version_cannot_be_granted() {
     let mut document = with(VERSIONS, json!({"1": {"weight": 1}, "3": {"shadow": true}}));
     accept(VERSIONS, json!({"1": {"weight": 1}, "3": {"shadow": true}}));
     put(

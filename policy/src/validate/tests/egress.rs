@@ -62,7 +62,7 @@ fn a_fetch_is_from_named_hosts_and_bounded() {
 }
 
 #[test]
-fn what_is_brought_has_room_among_what_requests_hold() {
+fn fetched_files_fit_into_the_memory_budget() {
     let mut document = with(
         "/handlers/png/fetch",
         json!({"hosts": ["a.example"], "max_bytes": "64MiB", "max_requests": 16, "concurrency": 32}),

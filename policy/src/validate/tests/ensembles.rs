@@ -337,7 +337,7 @@ fn a_model_is_given_no_more_bytes_than_it_lets_in() {
 }
 
 #[test]
-fn items_are_no_longer_than_who_takes_them_lets_in() {
+fn items_fit_the_model_that_takes_them() {
     let mut document = both(chain(), best());
     let word = |name: &str, bytes: u64| json!({"name": name, "datatype": "BYTES", "shape": [1], "max_item_bytes": bytes});
     put(&mut document, "/models/scores/inputs/0", word("in", 8));
@@ -357,7 +357,7 @@ fn items_are_no_longer_than_who_takes_them_lets_in() {
 }
 
 #[test]
-fn what_an_ensemble_opens_beyond_its_models_is_told() {
+fn access_through_an_ensemble_is_reported() {
     let image = |range: Value| {
         let mut image = document()["models"]["digits"]["inputs"][0].clone();
         image["range"] = range;
@@ -390,7 +390,7 @@ fn what_an_ensemble_opens_beyond_its_models_is_told() {
 }
 
 #[test]
-fn what_a_request_carries_is_charged_for_each_step() {
+fn content_is_charged_for_each_step() {
     let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
     // One request of 32 images of 64 floats, at two models.
     let cost = |bytes: u64| json!({"bytes": bytes, "window_s": 60});

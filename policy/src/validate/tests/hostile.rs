@@ -11,7 +11,7 @@ use crate::raw::{
 };
 
 #[test]
-fn every_fault_is_told_at_once_in_document_order() {
+fn every_fault_is_reported_at_once_in_document_order() {
     let document = json!({
         "version": 3,
         "listen": {"address": "nowhere", "health": "public", "limits": {"header_bytes": 0}},

@@ -181,7 +181,7 @@ fn each_fault_is_told_at_its_place() {
 }
 
 #[test]
-fn pieces_that_nobody_may_ask_for_are_worth_a_warning() {
+fn streaming_without_a_grant_gives_a_warning() {
     let warnings = warnings(changed("/grants/3/operations", json!(["infer"])));
     let [warning] = warnings.as_slice() else {
         panic!("{warnings:#?}")

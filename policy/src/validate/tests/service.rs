@@ -149,7 +149,7 @@ fn faults_of_a_service_have_their_place() {
 }
 
 #[test]
-fn a_limit_that_nobody_counts_is_a_fault_of_its_own() {
+fn a_global_limit_without_a_service_is_a_fault() {
     let global = |limit: &str| format!("/grants/0/{limit}/scope");
     for limit in ["rate", "cost"] {
         let path = format!("grants[0].{limit}.scope");
@@ -205,7 +205,7 @@ fn a_grant_of_streams_says_whether_their_messages_wait() {
 }
 
 #[test]
-fn what_is_weak_is_warned_of() {
+fn weak_settings_of_the_service_give_warnings() {
     let check = |service: Value, path: &str, text: &str| {
         let warnings = warnings(shared(service.clone()));
         let path = format!("rate_limit_service{path}: ");

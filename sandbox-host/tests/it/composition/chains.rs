@@ -85,7 +85,7 @@ fn fault(running: &Running, handler: &str, cause: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn links_are_called_in_order_before_and_after_the_model() {
+async fn handlers_of_a_chain_are_called_in_order_before_and_after_the_model() {
     let backend = Backend::start(Act::Answer);
     let (plus, times) = (preprocess("f32.add", "1"), preprocess("f32.mul", "10"));
     let (minus, half) = (postprocess("f32.sub", "4"), postprocess("f32.mul", "0.5"));
@@ -128,7 +128,7 @@ async fn links_are_called_in_order_before_and_after_the_model() {
 }
 
 #[tokio::test]
-async fn what_one_hands_to_the_next_can_be_tensors_and_the_last_keeps_the_contract() {
+async fn handlers_pass_well_formed_tensors_and_the_last_satisfies_the_contract() {
     let plus = preprocess("f32.add", "1");
     let beyond = preprocess("f32.add", "1000");
     let back = preprocess("f32.sub", "1000");
@@ -177,7 +177,7 @@ async fn what_one_hands_to_the_next_can_be_tensors_and_the_last_keeps_the_contra
 }
 
 #[tokio::test]
-async fn fuel_adds_up_and_time_is_the_requests_own() {
+async fn fuel_adds_up_over_a_chain_and_the_deadline_is_the_requests() {
     let backend = Backend::start(Act::Answer);
     let plus = preprocess("f32.add", "1");
     let spin = guests::preprocess(guests::SPIN);

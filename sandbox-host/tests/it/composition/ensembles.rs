@@ -94,7 +94,7 @@ fn outputs(answer: &Answer) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn models_with_the_same_inputs_are_called_at_once_and_their_answers_are_one() {
+async fn steps_with_the_same_inputs_run_in_parallel_and_their_outputs_are_merged() {
     let backend = Backend::start(arithmetic());
     let running = ensemble(&backend, fan_out(), &["a", "b"]).await;
     let answer = infer(&running, &[2.0, 3.0]).await;
@@ -116,7 +116,7 @@ async fn models_with_the_same_inputs_are_called_at_once_and_their_answers_are_on
 }
 
 #[tokio::test]
-async fn a_model_is_given_what_another_made() {
+async fn a_step_gets_the_outputs_of_an_earlier_step() {
     let backend = Backend::start(arithmetic());
     let running = ensemble(&backend, chain(), &["b"]).await;
     let answer = infer(&running, &[2.0, 3.0]).await;
@@ -134,7 +134,7 @@ async fn a_model_is_given_what_another_made() {
 }
 
 #[tokio::test]
-async fn the_first_that_fails_fails_the_request_and_ends_the_others() {
+async fn the_first_failing_step_fails_the_request_and_cancels_the_others() {
     let backend = Backend::start(Act::Answer);
     // The request's time limit is longer than the wait here: only its failure can end the other
     // calls.
@@ -169,7 +169,7 @@ fn narrow(policy: &mut Value) {
 }
 
 #[tokio::test]
-async fn what_a_later_model_refuses_of_what_came_is_refused_before_the_first_is_called() {
+async fn client_inputs_of_a_later_step_are_validated_before_the_first_call() {
     let backend = Backend::start(Act::Answer);
     let steps = json!([
         {"model": "second", "outputs": {"y": "b"}},
@@ -224,7 +224,7 @@ async fn a_parameter_goes_to_the_models_that_list_it() {
 }
 
 #[tokio::test]
-async fn all_steps_have_one_time_between_them() {
+async fn all_steps_share_one_deadline() {
     let backend = Backend::start(Act::Slow(Duration::from_secs(2)));
     let short = |policy: &mut Value| policy["listen"]["limits"]["timeout_ms"] = json!(3_500);
     let running = ensemble_with(&backend, chain(), &["b"], short).await;
@@ -238,7 +238,7 @@ async fn all_steps_have_one_time_between_them() {
 }
 
 #[tokio::test]
-async fn what_every_step_answers_is_held_before_any_is_asked() {
+async fn memory_for_all_answers_is_reserved_before_the_first_call() {
     let backend = Backend::start(Act::Answer);
     // The memory of an answer with two outputs of its rule, and of its envelope.
     let answer_bytes = tensorgate_host::backends::answer::max_bytes(&[]) + 2 * 4096 + 32 + 10;
@@ -276,7 +276,7 @@ async fn what_every_step_answers_is_held_before_any_is_asked() {
 }
 
 #[tokio::test]
-async fn each_model_counts_what_it_was_asked() {
+async fn each_model_counts_its_own_calls() {
     let backend = Backend::start(Act::For("7", Box::new(Act::Refuse(Code::Internal))));
     let seen = |policy: &mut Value| {
         policy["grants"][0]["models"] = json!(["both", "first", "second"]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_a_tensor_is_bad_output_and_what_can_is_the_contracts_to_refuse() {
+async fn a_malformed_tensor_is_bad_output_and_a_well_formed_one_is_left_to_the_contract() {
     let guest = built("hostile_wrong_shape");
     let budget = Budget {
         timeout_ms: 60_000,

@@ -43,7 +43,7 @@ impl Flood {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_floods_a_handler_delays_nobody_elses_calls_and_has_them_shed_never() {
+async fn a_client_that_floods_a_handler_neither_delays_nor_displaces_other_clients_calls() {
     let handler = crowded("slow", SLOW, THREADS, QUEUE);
     let (many, few) = (
         handler.for_client(Some("many")),

@@ -142,8 +142,8 @@ fn stepped_back() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_runs_on_steps_back() {
-    if !is_alone("containment::neighbour::a_guest_that_runs_on_steps_back") {
+async fn a_long_running_guest_gets_a_lower_priority() {
+    if !is_alone("containment::neighbour::a_long_running_guest_gets_a_lower_priority") {
         return;
     }
     let sandbox = sandbox();

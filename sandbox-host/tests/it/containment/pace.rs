@@ -42,9 +42,9 @@ async fn stepped_back(handler: &LoadedHandler, other: &LoadedHandler) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_after_long_ones_start_stepped_back_until_short_ones_have_shown_what_they_are() {
+async fn calls_after_long_ones_start_at_low_priority_until_calls_are_short_again() {
     if !is_alone(
-        "containment::pace::calls_after_long_ones_start_stepped_back_until_short_ones_have_shown_what_they_are",
+        "containment::pace::calls_after_long_ones_start_at_low_priority_until_calls_are_short_again",
     ) {
         return;
     }

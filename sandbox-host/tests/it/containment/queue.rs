@@ -40,7 +40,7 @@ async fn a_caller_who_goes_away_frees_its_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_and_a_long_wait_are_shed() {
+async fn a_full_queue_and_a_long_wait_reject_calls() {
     let spinning = preprocess(SPIN);
     let half = Budget {
         timeout_ms: 500,
@@ -145,7 +145,7 @@ async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_whose_time_ends_in_the_queue_is_shed_and_one_that_runs_faults() {
+async fn an_expired_request_is_rejected_in_the_queue_and_stopped_while_running() {
     // Two may wait. If the first were not on its thread yet, the other would not find the queue
     // full.
     let guest = crowded("moody", MOODY, 1, 2);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_no_handler_gets_is_refused_at_load_by_name() {
+fn forbidden_imports_are_rejected_at_load_by_name() {
     let sandbox = sandbox();
     let empty = "(module (memory (export \"memory\") 1) (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (unreachable)) IMPORT (func (export \"preprocess\") (param i32 i32 i32 i32 i32) (result i32) (unreachable)))";
     let own = include_str!("../../../../wit/handler.wit");

@@ -141,7 +141,7 @@ async fn guests_that_run_on_are_stopped_wherever_they_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guests_that_trap_or_hoard_are_told_apart() {
+async fn traps_and_memory_exhaustion_are_distinguished() {
     let hoard =
         "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
     let table = "(drop (table.grow $table (ref.null func) (i32.const 1000000))) (unreachable)";
@@ -188,7 +188,7 @@ async fn guests_that_trap_or_hoard_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_of_memory_that_a_guest_survives_is_no_fault() {
+async fn a_failed_allocation_that_a_guest_handles_is_no_fault() {
     let polite = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (call $ok (i32.const 0) (i32.const 0))";
     let called = call(&preprocess(polite), BUDGET, &[], tensors())
         .await
@@ -249,7 +249,7 @@ async fn nothing_survives_a_call_and_equal_calls_burn_equal_fuel() {
 /// Slots are cleared in one way in their resident part, and in another beyond it. Here memory and
 /// tables are as large as a call may have.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_survives_a_call_however_far_up_it_lies() {
+async fn nothing_survives_a_call_at_any_address() {
     // Looks at every page of memory and at every element of a table, notes what it finds, and
     // leaves something behind.
     let leaving = "

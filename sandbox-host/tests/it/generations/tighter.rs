@@ -21,7 +21,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn what_only_takes_away_waits_for_no_turn_and_what_came_before_it_is_given_up() {
+async fn a_tightening_waits_for_no_load_and_supersedes_earlier_ones() {
     let backend = Backend::start(Act::Answer);
     let running = Arc::new(start(two(&backend, &BOTH, 100.0)).await);
     running.ready().await;
@@ -54,7 +54,7 @@ async fn what_only_takes_away_waits_for_no_turn_and_what_came_before_it_is_given
 }
 
 #[tokio::test]
-async fn a_file_that_can_no_longer_be_used_holds_no_version_that_only_takes_away() {
+async fn an_unusable_file_does_not_delay_a_tightening() {
     let authority = Authority::new("ours").unwrap();
     let with = |clients: &[&str]| {
         let uri = "https://127.0.0.1:9";
@@ -85,7 +85,7 @@ async fn a_file_that_can_no_longer_be_used_holds_no_version_that_only_takes_away
 }
 
 #[tokio::test]
-async fn whom_a_version_puts_out_stays_out_when_it_is_given_up() {
+async fn a_client_removed_by_a_tightening_stays_out_when_it_is_given_up() {
     let backend = Backend::start(Act::Answer);
     let all = two(&backend, &BOTH, 100.0);
     let running = start(all.clone()).await;
@@ -111,7 +111,7 @@ async fn whom_a_version_puts_out_stays_out_when_it_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_is_said_to_take_away_and_brings_something_new_is_refused() {
+async fn a_tightening_that_adds_something_is_rejected() {
     let backend = Backend::start(Act::Answer);
     let running = start(two(&backend, &BOTH, 100.0)).await;
     running.ready().await;
@@ -133,7 +133,7 @@ async fn what_is_said_to_take_away_and_brings_something_new_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_the_policys_files_is_shown() {
+async fn the_state_of_the_policys_files_is_reported() {
     let backend = Backend::start(Act::Answer);
     let running = start(two(&backend, &BOTH, 100.0)).await;
     let shown = async || {

@@ -30,7 +30,7 @@ async fn used(redis: &Redis) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_costs_some_bytes_as_long_as_it_owes_and_a_stranger_none() {
+async fn a_client_uses_bounded_redis_memory_until_its_quota_refills() {
     let (redis, files) = redis().await;
     let name = |at: usize| format!("c{at:05}");
     let mut policy = policy("http://127.0.0.1:9", json!({}), json!({}));

@@ -10,7 +10,7 @@ use super::support::{folder, start_with};
 use super::{ask, asked, connected, request, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_lies_is_not_believed() {
+async fn false_answers_of_redis_are_rejected() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     // Answers with a script's name, and then with the chosen text.
@@ -76,7 +76,7 @@ async fn a_redis_that_lies_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_with_a_password_behind_tls_is_asked_as_whom_the_policy_says() {
+async fn redis_is_called_over_tls_with_the_policys_credentials() {
     use tensorgate_client::pki::Authority;
     let files = folder();
     let user = ["--user", "gate", "on", ">s3cret", "~tensorgate:*", "+@all"];

@@ -39,7 +39,7 @@ fn read(answer: &Result<RateLimitResponse, String>) -> (u32, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_raised_limit_is_an_outage_for_no_gate_that_has_it_as_it_was() {
+async fn raising_a_limit_fails_no_call_of_gates_with_the_old_limit() {
     let (redis, files) = redis().await;
     let host = over(&redis, 5).await;
     reload(&host, &redis, NEXT, 10).await;

@@ -60,7 +60,7 @@ fn settled(answer: &Result<RateLimitResponse, String>) -> Result<Code, &str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_reserved_comes_back_once_whoever_says_so_how_often() {
+async fn a_reservation_is_refunded_once_however_often_it_is_settled() {
     let (redis, files) = redis().await;
     let (one, other) = (over(&redis).await, over(&redis).await);
     assert_eq!(
@@ -117,7 +117,7 @@ async fn what_was_reserved_comes_back_once_whoever_says_so_how_often() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_is_taken_reserves_nothing_more() {
+async fn a_reused_reservation_name_reserves_nothing() {
     let (redis, files) = redis().await;
     let host = over(&redis).await;
     assert!(asked(&host, &reserves(50, "a")).await.0);
@@ -137,7 +137,7 @@ async fn a_name_that_is_taken_reserves_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_has_forgotten_gives_nothing_back_and_reservations_lapse() {
+async fn after_data_loss_nothing_is_refunded_and_reservations_expire() {
     let (mut redis, files) = redis().await;
     let host = over(&redis).await;
     assert!(asked(&host, &reserves(150, "a")).await.0);
@@ -169,7 +169,7 @@ async fn a_redis_that_has_forgotten_gives_nothing_back_and_reservations_lapse() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_reservation_is_an_error_and_changes_nothing() {
+async fn settling_an_unknown_reservation_is_an_error_without_effect() {
     let (redis, files) = redis().await;
     let host = over(&redis).await;
     assert!(asked(&host, &reserves(50, "a")).await.0);

@@ -76,7 +76,7 @@ fn digest(leaf: &Leaf) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_in_front_speaks_for_its_clients_and_nobody_else_does() {
+async fn only_a_trusted_proxy_names_its_clients_certificates() {
     let authority = Authority::new("clients").unwrap();
     let stack = start("certificates-hops", &authority).await;
     let issue = |serial: u64, names: &[&str]| authority.issue(serial, names).unwrap();
@@ -175,7 +175,7 @@ async fn a_proxy_in_front_speaks_for_its_clients_and_nobody_else_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_is_out_by_its_serial_number_on_open_connections_too() {
+async fn a_certificate_revoked_by_serial_is_rejected_on_open_connections_too() {
     let authority = Authority::new("clients").unwrap();
     let stack = start("certificates-serials", &authority).await;
     let uri = format!("uri:{SPIFFE}");
@@ -200,7 +200,7 @@ async fn a_certificate_is_out_by_its_serial_number_on_open_connections_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
+async fn changes_of_authorities_and_lists_under_load_fail_no_valid_request() {
     let first = Authority::new("clients").unwrap();
     let next = Authority::new("next clients").unwrap();
     let stack = Arc::new(start("certificates-rotation", &first).await);
@@ -301,7 +301,7 @@ fn not_taken(said: &serde_json::Value, path: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
+async fn invalid_certificate_files_are_reported_and_lift_no_revocation() {
     let authority = Authority::new("clients").unwrap();
     let mut stack = start("certificates-unfit", &authority).await;
     let uri = format!("uri:{SPIFFE}");

@@ -149,7 +149,7 @@ async fn every_vector_about_tokens_gets_its_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_vector_about_places_of_keys_gets_its_decision() {
+async fn every_vector_about_key_locations_gets_its_decision() {
     play("policies/key-places.json").await;
 }
 

@@ -57,7 +57,7 @@ fn names(reply: &Reply) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn several_models_answer_one_request_or_none_does() {
+async fn an_ensembles_models_all_answer_or_the_request_fails() {
     let stack = Stack::start("ensembles", composed()).await;
     let reply = infer(&stack, "scorer", "both", &good()).await;
     assert_eq!(names(&reply), ["a", "z"]);
@@ -102,7 +102,7 @@ async fn several_models_answer_one_request_or_none_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
+async fn an_ensembles_calls_use_their_models_slots() {
     let mut policy = composed();
     policy.listen.limits.timeout_ms = 60_000;
     policy.listen.limits.stream_ms = 120_000;
@@ -144,7 +144,7 @@ async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_grant_s_clients_get_what_its_handlers_make() {
+async fn the_handlers_of_a_grant_apply_to_its_clients() {
     let stack = Stack::start("ensembles-grants", composed()).await;
     let image = json!({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": vec![0.5; 64]}]});
     for (client, outputs) in [

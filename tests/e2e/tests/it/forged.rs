@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const OWN_ID: &str = "3f1c0c5e-0000-4000-8000-000000000000";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_a_client_says_of_itself_travels_on() {
+async fn a_clients_claims_about_itself_are_not_forwarded() {
     let stack = Stack::start("forged", policy::vectors_policy("main.json")).await;
     for name in [
         "x-tensorgate-context",
@@ -69,7 +69,7 @@ async fn nothing_that_a_client_says_of_itself_travels_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_allowed_answer_says_nothing_of_what_stands_behind() {
+async fn an_allowed_answer_reveals_nothing_about_the_upstream() {
     let stack = Stack::start("forged-answers", policy::vectors_policy("main.json")).await;
     let rest = ask::good(stack.gate, &[]).await.unwrap();
     let grpc = ask::good_grpc(stack.gate, usize::MAX, None).await.unwrap();
@@ -93,7 +93,7 @@ async fn an_allowed_answer_says_nothing_of_what_stands_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_reaches_the_host_past_the_gate() {
+async fn no_client_can_bypass_the_gate() {
     let stack = Stack::start("forged-host", policy::vectors_policy("main.json")).await;
     let socket = stack.host_socket();
     let metadata = std::fs::metadata(&socket).unwrap();
@@ -125,7 +125,7 @@ async fn nobody_reaches_the_host_past_the_gate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_x_forwarded_for_as_many_entries_are_believed_as_there_are_trusted_proxies() {
+async fn only_the_trusted_proxies_entries_of_x_forwarded_for_count() {
     let mut policy = policy::vectors_policy("main.json");
     policy.listen.trusted_hops = 2;
     policy.clients.get_mut("scorer").unwrap().sources = Some(vec!["192.0.2.0/24".into()]);

@@ -27,7 +27,7 @@ fn refused(status: u16, reason: &str) -> Seen {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn odd_header_fields_are_refused_or_passed_over_and_the_gate_serves_on() {
+async fn unusual_header_fields_are_rejected_or_ignored_and_the_gate_keeps_serving() {
     let stack = Stack::start("headers", policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     let many: Vec<String> = (0..10_000).map(|n| format!("x-{n}")).collect();
@@ -161,7 +161,7 @@ async fn a_flood_of_fields_over_http2_harms_only_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_http_gets_no_answer_of_use() {
+async fn bytes_that_are_not_http_get_no_useful_answer() {
     let stack = Stack::start("headers-noise", policy::vectors_policy("main.json")).await;
     for (noise, status) in [
         (b"GET / HTTP/0.9\r\n\r\n".to_vec(), Some(400)),
@@ -188,7 +188,7 @@ async fn what_is_no_http_gets_no_answer_of_use() {
 const THEIRS: &str = "11111111-2222-4333-8444-555555555555";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_has_our_id_or_none_and_never_the_callers() {
+async fn an_answer_has_our_request_id_or_none_and_never_the_callers() {
     let stack = Stack::start("headers-ids", policy::vectors_policy("main.json")).await;
     let theirs = format!("host: a\r\nconnection: close\r\nx-request-id: {THEIRS}\r\n");
     let check = async |head: &str, status: u16, named: bool| {
@@ -242,7 +242,7 @@ const H2C: &str = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-
 const WEBSOCKET: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_form_of_a_target_and_no_upgrade_leads_to_anything_else() {
+async fn no_request_target_form_and_no_upgrade_reaches_another_route() {
     let stack = Stack::start("headers-targets", policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     let infer = format!(

@@ -156,7 +156,7 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_backend_does_a_message_ends_and_the_stream_goes_on() {
+async fn every_message_ends_and_the_stream_continues_whatever_the_backend_does() {
     let tight = json!({"max_answers": 5, "max_bytes": 100_000, "gap_ms": 300, "max_ms": 20_000});
     let stack = Stack::start("decoupled-lies", several(&tight)).await;
     let mut stream = open(&stack).await;
@@ -200,7 +200,7 @@ async fn whatever_the_backend_does_a_message_ends_and_the_stream_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_end_at_their_bytes_and_at_their_time() {
+async fn answers_end_at_their_byte_limit_and_their_time_limit() {
     for (name, bounds, expected) in [
         (
             "bytes",
@@ -229,7 +229,7 @@ async fn answers_end_at_their_bytes_and_at_their_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_that_goes_away_has_its_message_cancelled_at_the_backend() {
+async fn a_caller_that_leaves_cancels_its_message_at_the_backend() {
     let patient =
         json!({"max_answers": 1_000, "max_bytes": 1_000_000, "gap_ms": 5_000, "max_ms": 60_000});
     let mut one = several(&patient);

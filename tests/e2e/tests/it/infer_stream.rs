@@ -138,7 +138,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_the_same_however_it_is_cut() {
+async fn a_message_is_the_same_however_it_is_split() {
     let stack = Stack::start("infer-stream-cuts", main_policy()).await;
     let pieces = [good(), message("vec", "n", f32::NAN), good()];
     let whole = pieces.concat();
@@ -179,7 +179,7 @@ async fn a_message_is_the_same_however_it_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_message_ends_the_stream_and_large_ones_pass() {
+async fn an_invalid_message_ends_the_stream_and_large_ones_are_accepted() {
     let mut large = main_policy();
     large.listen.limits.body_bytes = ByteSize(4 << 20);
     large.listen.limits.hold_bytes = Some(ByteSize(2 << 20));
@@ -235,7 +235,7 @@ async fn what_is_no_message_ends_the_stream_and_large_ones_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rates_hold_message_by_message_and_a_flood_of_refused_ones_ends_the_stream() {
+async fn rates_apply_per_message_and_a_flood_of_rejected_ones_ends_the_stream() {
     let mut limited = policy::vectors_policy("rates.json");
     limited.listen.limits.streams_per_client = 2;
     let stack = Stack::start("infer-stream-rates", limited).await;
@@ -280,7 +280,7 @@ async fn rates_hold_message_by_message_and_a_flood_of_refused_ones_ends_the_stre
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_goes_away_leaves_nothing_and_who_reads_slowly_holds_nobody_up() {
+async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other() {
     let mut one = main_policy();
     one.listen.limits.streams_per_client = 1;
     one.models.get_mut("vec").unwrap().limits =
@@ -310,7 +310,7 @@ async fn who_goes_away_leaves_nothing_and_who_reads_slowly_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_policy_ends_open_streams_and_a_revoked_client_is_out_at_once() {
+async fn a_policy_change_ends_open_streams_and_a_revoked_client_is_rejected_at_once() {
     let mut stack = Stack::start("infer-stream-reload", main_policy()).await;
     let (mut kept, mut revoked) = (open(&stack, "scorer").await, open(&stack, "reader").await);
     assert!(kept.send(&good(), false).await);

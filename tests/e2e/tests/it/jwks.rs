@@ -136,7 +136,7 @@ async fn ask(gate: std::net::SocketAddr, bearer: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_brings_one_more_fetch_about() {
+async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_causes_one_more_fetch() {
     let gate = Gate::start("jwks-once", 4, json!({})).await;
     let ed = bearer("corp", "ed");
     for _ in 0..40 {
@@ -190,7 +190,7 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_brings_one_more_fet
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotation_under_load_fails_no_request_and_the_old_key_is_out_after_it() {
+async fn a_key_rotation_under_load_fails_no_request_and_ends_the_old_key() {
     let gate =
         Arc::new(Gate::start("jwks-rotated", 4, json!({"refresh_s": 1, "stale_s": 60})).await);
     let new = Arc::new(AtomicBool::new(false));
@@ -238,7 +238,7 @@ async fn a_rotation_under_load_fails_no_request_and_the_old_key_is_out_after_it(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_is_bridged_for_as_long_as_the_policy_says() {
+async fn cached_keys_stay_valid_during_an_outage_as_long_as_the_policy_allows() {
     let gate = Gate::start("jwks-outage", 2, json!({"refresh_s": 1, "stale_s": 8})).await;
     let ed = bearer("corp", "ed");
     gate.until(&ed, 200).await;
@@ -258,7 +258,7 @@ async fn an_outage_is_bridged_for_as_long_as_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_not_the_issuers_or_says_no_keys_lets_nobody_in() {
+async fn no_token_is_accepted_from_an_untrusted_or_faulty_key_server() {
     let authority = Authority::new("issuers").unwrap();
     let other = Authority::new("others").unwrap();
     let leaf = authority.issue(1, &["ip:127.0.0.1"]).unwrap();

@@ -110,7 +110,7 @@ fn envoy_peak_kib(stack: &Stack) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_32_mib_passes_whole_and_envoys_memory_stays_flat() {
+async fn a_body_of_32_mib_arrives_whole_and_envoys_memory_stays_flat() {
     let stack = Stack::start("large", large_policy(256 << 20)).await;
     let raw = elements(1.0);
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
@@ -171,7 +171,7 @@ async fn a_body_of_32_mib_passes_whole_and_envoys_memory_stays_flat() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_without_room_for_a_body_and_its_tensors_says_so() {
+async fn a_host_without_memory_for_a_body_and_its_tensors_answers_overloaded() {
     // Memory for the body, but not for its tensors.
     let stack = Stack::start("large-no-room", large_policy(40 << 20)).await;
     let raw = elements(1.0);
@@ -188,7 +188,7 @@ async fn a_host_without_room_for_a_body_and_its_tensors_says_so() {
 /// A connection that is open while the policy changes stays with its listener and that listener's
 /// buffers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_what_is_held_cuts_no_body() {
+async fn changing_hold_bytes_truncates_no_body() {
     const BYTES: usize = 3 << 20;
     let holding = |bytes: u64| {
         let mut policy = large_policy(256 << 20);
@@ -425,7 +425,7 @@ async fn send_stretch(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_datatype_is_checked_as_it_passes_where_two_pieces_meet() {
+async fn elements_split_between_two_pieces_are_checked_in_every_datatype() {
     let stack = Stack::start("large-types", stretches_policy()).await;
     let mut sent = Vec::new();
     for stretch in &STRETCHES {

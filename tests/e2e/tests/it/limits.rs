@@ -59,7 +59,7 @@ fn left(reply: &Reply) -> Vec<(String, u64, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_says_what_is_left_of_each_limit() {
+async fn every_answer_reports_the_remaining_quota_of_each_limit() {
     for chain in CHAINS {
         let mut limited = policy::vectors_policy("rates.json");
         limited.grants[0].rate = Some(Rate {
@@ -147,7 +147,7 @@ fn shadow(line: &Value) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_shadow_stands_in_the_audit_log_and_is_counted() {
+async fn shadow_denials_are_in_the_audit_log_and_counted() {
     for chain in CHAINS {
         let policy = policy::vectors_policy("shadow.json");
         let mut stack = Stack::start_chain("shadow", policy, chain).await;

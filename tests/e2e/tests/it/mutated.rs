@@ -166,7 +166,7 @@ fn outcome(number: usize, request: &RawRequest, sent: Result<Reply, ClientError>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_requests_that_are_almost_right_cost_no_worker() {
+async fn ten_thousand_almost_valid_requests_crash_no_worker() {
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let of_main = |vector: &Lowered| {
         &*vector.policy_file == "policies/main.json" && vector.runs_on(Driver::Envoy)

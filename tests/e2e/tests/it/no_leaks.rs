@@ -100,7 +100,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_refusal_tells_what_stands_behind() {
+async fn no_rejection_reveals_the_upstream() {
     let stack = Stack::start("no-leaks", policy::vectors_policy("main.json")).await;
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let mut by_reason = BTreeMap::new();
@@ -147,7 +147,7 @@ async fn both(stack: &Stack, reason: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_in_trouble_is_not_quoted() {
+async fn a_failing_backends_messages_are_not_revealed() {
     let mut slow = policy::vectors_policy("main.json");
     for backend in slow.backends.values_mut() {
         backend.timeout_ms = Some(3_000);
@@ -170,7 +170,7 @@ async fn a_backend_in_trouble_is_not_quoted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_is_gone_is_not_described() {
+async fn a_missing_host_is_not_revealed() {
     let stack = Stack::start("no-leaks-host-down", policy::vectors_policy("main.json")).await;
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
     stack.kill_host().await;
@@ -178,7 +178,7 @@ async fn a_host_that_is_gone_is_not_described() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_does_not_answer_is_not_described() {
+async fn a_hanging_host_is_not_revealed() {
     let mut hasty = policy::vectors_policy("main.json");
     hasty.listen.limits.timeout_ms = 500;
     for backend in hasty.backends.values_mut() {

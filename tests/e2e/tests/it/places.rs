@@ -41,7 +41,7 @@ fn eight(policy: &mut Policy) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_are_reset_give_every_place_back() {
+async fn reset_streams_return_every_permit() {
     let policy = policy_with(|policy| {
         eight(policy);
         policy.backends.get_mut("backend").unwrap().timeout_ms = Some(5_000);
@@ -71,7 +71,7 @@ async fn streams_that_are_reset_give_every_place_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn places_that_are_held_while_the_policy_changes_come_back_once() {
+async fn permits_held_during_a_policy_change_are_returned_once() {
     let mut stack = Stack::start("places-reload", policy_with(eight)).await;
     for change in 1..=4_u64 {
         let mut held = Held::none(stack.gate, OWN).await;
@@ -137,7 +137,7 @@ async fn counted(stack: &Stack, name: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_stalls_bodies_keeps_no_neighbour_out() {
+async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
     const STALLS: usize = 20;
     const SHARE: usize = 3;
     let policy = policy_with(|policy| {
@@ -191,7 +191,7 @@ async fn a_client_that_stalls_bodies_keeps_no_neighbour_out() {
 /// Permits of a trapped VM are not returned. They expire when no stream of it can be left, and not
 /// before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn places_of_a_trapped_vm_lapse_and_neighbours_go_on() {
+async fn permits_of_a_trapped_vm_expire_and_other_clients_are_served() {
     const STREAM: Duration = Duration::from_secs(2);
     /// How late a timer may be; the filter adds this to the expiry.
     const LATE: Duration = Duration::from_secs(5);

@@ -273,7 +273,7 @@ async fn a_hundred_changes_under_load_fail_no_valid_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_policy_is_refused_with_its_faults_and_the_old_one_serves() {
+async fn a_broken_policy_is_rejected_with_its_faults_and_the_old_one_stays_in_force() {
     let mut stack = Stack::start("reload-broken", version(0)).await;
     let load = Load::start(stack.gate).await;
     let mut broken = version(2);
@@ -336,7 +336,7 @@ async fn a_broken_policy_is_refused_with_its_faults_and_the_old_one_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_client_is_out_from_the_moment_that_up_says_so() {
+async fn a_revoked_client_is_rejected_from_the_moment_that_up_confirms_it() {
     let mut stack = Stack::start("reload-revoked", version(0)).await;
     let (stop, gate) = (Arc::<AtomicBool>::default(), stack.gate);
     let answered = Arc::<[AtomicUsize; 6]>::default();

@@ -114,7 +114,7 @@ const fn settled(used: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_answer_did_not_use_comes_back() {
+async fn unused_tokens_are_refunded() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
         let stack = Stack::start_chain("settled", tokens(), chain).await;
         for (client, version, stream) in [
@@ -131,7 +131,7 @@ async fn what_an_answer_did_not_use_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_are_reserved_while_an_answer_is_on_its_way_and_stay_spent_if_it_breaks_off() {
+async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off() {
     let stack = Stack::start("settled-reserved", tokens()).await;
     let piece = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
@@ -181,7 +181,7 @@ async fn tokens_are_reserved_while_an_answer_is_on_its_way_and_stay_spent_if_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_a_client_nor_a_backend_says_what_was_used() {
+async fn only_the_host_reports_used_tokens() {
     let stack = Stack::start("settled-forged", tokens()).await;
     let key = Key::from_hex(&"07".repeat(32)).unwrap();
     let settlement = Settlement {

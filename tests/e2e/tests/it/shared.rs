@@ -81,7 +81,7 @@ async fn spends_exactly(name: &str, policy: Policy, chain: &str, workers: u16, w
 const MONTH_S: u64 = 2_678_400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_workers_spend_a_bucket_exactly() {
+async fn two_workers_share_a_bucket_exactly() {
     let policy = policy_with(|policy| {
         policy.grants[0].rate = Some(Rate {
             quota: Some(37),
@@ -98,7 +98,7 @@ async fn two_workers_spend_a_bucket_exactly() {
 /// Each request has two elements of eight bytes in all. More passes than the limit, or fewer, would
 /// mean that a worker lost a charge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_workers_spend_rates_costs_and_budgets_exactly() {
+async fn four_workers_share_rates_costs_and_budgets_exactly() {
     let rate = policy_with(|policy| {
         policy.grants[0].rate = Some(Rate {
             quota: Some(60),
@@ -144,7 +144,7 @@ async fn settled(stack: &Stack) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_reset_streams_leave_every_place_free() {
+async fn a_thousand_reset_streams_return_every_permit() {
     const PLACES: usize = 8;
     let policy = policy_with(|policy| {
         policy.clients.get_mut(OWN).unwrap().concurrency = Some(8);
@@ -172,7 +172,7 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_that_never_answers_keeps_no_place() {
+async fn an_upstream_that_never_answers_holds_no_permit() {
     let policy = policy_with(|policy| {
         policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
             concurrency: Some(1),
@@ -200,7 +200,7 @@ async fn an_upstream_that_never_answers_keeps_no_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chain_logs_and_counts_one_outcome_a_request() {
+async fn a_chain_logs_and_counts_one_outcome_per_request() {
     let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8));
     let chain = "auth,rate-limit,tensor-guard";
     let stack = Stack::start_chain("shared-outcomes", policy, chain).await;

@@ -280,7 +280,7 @@ async fn neighbour(gate: SocketAddr, model: &str, meanwhile: &str) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_clients_are_over_in_time_and_keep_nobody_waiting() {
+async fn slow_clients_end_in_time_and_delay_no_other_client() {
     // One worker: what one client blocks is blocked for all.
     let stack = Stack::start_workers("slow-clients", slow_policy(), "gate", 1).await;
     let gate = stack.gate;

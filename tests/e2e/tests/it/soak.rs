@@ -39,7 +39,7 @@ const SIGNS: [&str; 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_at_saturation_keeps_to_the_table_and_does_not_grow() {
+async fn a_gate_at_saturation_gives_only_expected_outcomes_and_does_not_grow() {
     let seconds = std::env::var("SOAK_SECONDS").map_or(SHORT_S, |seconds| seconds.parse().unwrap());
     let whole = Duration::from_secs(seconds);
     let [policy, other] = policies();

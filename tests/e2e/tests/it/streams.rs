@@ -23,7 +23,7 @@ fn trailers() -> Option<tensorgate_client::Fields> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_is_judged_whole_however_it_arrives() {
+async fn a_body_gets_the_same_verdict_however_it_arrives() {
     let stack = Stack::start("streams", policy::vectors_policy("main.json")).await;
     let fields = ask::fields(&policy::key("scorer"));
     let bad = ask::GOOD.replace("FP32", "FP64");
@@ -121,7 +121,7 @@ async fn a_hundred_thousand_chunks_of_one_byte_end_at_the_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
+async fn a_client_that_leaves_in_the_middle_releases_everything() {
     let stack = Stack::start("streams-deserters", policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     for cut in 0..DESERTERS {
@@ -221,7 +221,7 @@ async fn a_body_over_http2_may_be_as_long_as_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_are_opened_and_reset_harm_nobody_else() {
+async fn opened_and_reset_streams_do_not_affect_other_clients() {
     let stack = Stack::start("streams-resets", policy::vectors_policy("main.json")).await;
     let gate = stack.gate;
     let floods: Vec<_> = (0..FLOODERS)

@@ -80,7 +80,7 @@ fn request(fields: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_proves_one_client_and_a_forged_header_none() {
+async fn a_certificate_identifies_one_client_and_a_forged_header_none() {
     let gate = Gate::start("tls-names").await;
     let issue = |serial: u64, names: &[&str]| gate.authority.issue(serial, names).unwrap();
     let key = format!("x-api-key: {}\r\n", policy::key("scorer"));
@@ -223,7 +223,7 @@ async fn a_certificate_proves_one_client_and_a_forged_header_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
+async fn an_unknown_or_revoked_certificate_is_rejected_at_the_handshake() {
     let mut gate = Gate::start("tls-revoked").await;
     let uri = format!("uri:{SPIFFE}");
     let leaf = gate.authority.issue(10, &[&uri]).unwrap();
@@ -304,7 +304,7 @@ async fn refused(caller: &Caller, stack: &Stack) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
+async fn a_renewed_certificate_is_presented_and_no_connection_is_dropped() {
     let gate = Gate::start("tls-renewed").await;
     let uri = format!("uri:{SPIFFE}");
     let leaf = gate.authority.issue(10, &[&uri]).unwrap();
@@ -369,7 +369,7 @@ async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_takes_a_place_and_does_nothing_with_it_loses_it_in_time() {
+async fn idle_connections_are_closed_at_their_timeouts() {
     const PLACES: u64 = 4;
     const HANDSHAKE: Duration = Duration::from_millis(2_000);
     const IDLE: Duration = Duration::from_millis(6_000);

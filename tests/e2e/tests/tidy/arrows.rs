@@ -144,7 +144,7 @@ fn packages() -> Vec<Package> {
 }
 
 #[test]
-fn crates_know_only_what_the_architecture_lets_them_know() {
+fn crates_depend_only_on_what_the_architecture_allows() {
     let packages = packages();
     let ours: BTreeSet<_> = packages
         .iter()
@@ -175,7 +175,7 @@ fn crates_know_only_what_the_architecture_lets_them_know() {
 }
 
 #[test]
-fn only_filters_know_the_proxy() {
+fn only_filters_depend_on_the_proxy_sdk() {
     let faults = packages()
         .iter()
         .filter(|package| !PROXY_WASM.contains(&package.name.as_str()))

@@ -35,7 +35,7 @@ const NEEDS: [&str; 3] = ["build", "cluster", "server"];
 const NO_POLICY: [&str; 1] = ["docs/how-to/port-handler.md"];
 
 #[test]
-fn pages_keep_their_sizes() {
+fn pages_stay_within_their_sizes() {
     let mut faults = Vec::new();
     for page in pages() {
         let path = page.path.as_str();
@@ -63,7 +63,7 @@ fn pages_keep_their_sizes() {
 }
 
 #[test]
-fn every_block_says_what_it_is() {
+fn every_block_has_a_known_language_and_attributes() {
     let mut faults = Vec::new();
     for page in pages() {
         let path = &page.path;
@@ -190,7 +190,7 @@ fn the_summary_names_every_page_once() {
 }
 
 #[test]
-fn sources_name_no_page_that_is_gone() {
+fn sources_name_no_missing_page() {
     let files = output(
         "git",
         &["ls-files", "-z", "*.rs", "*.py", "*.sh", "*.toml", "*.yaml"],

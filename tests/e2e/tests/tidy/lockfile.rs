@@ -227,7 +227,7 @@ fn every_crate_comes_from_the_one_registry() {
 }
 
 #[test]
-fn every_licence_goes_with_ours() {
+fn every_licence_is_compatible_with_ours() {
     // Only packages that this machine or a filter's target builds. A package that only another
     // system needs is not even downloaded.
     let mut faults = BTreeSet::new();

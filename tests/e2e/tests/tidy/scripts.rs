@@ -84,7 +84,7 @@ impl Drop for Workspace {
 }
 
 #[test]
-fn the_digest_of_the_filters_covers_all_that_they_are_built_of() {
+fn the_digest_of_the_filters_covers_all_their_sources() {
     let workspace = Workspace::new("key");
     let first = workspace.key();
     let changed = |name: &str, content: &str| {
@@ -191,7 +191,7 @@ fn the_suite_goes_on_after_a_failure_and_ends_with_a_list() {
 }
 
 #[test]
-fn the_suite_ends_a_binary_that_hangs_and_what_it_started() {
+fn the_suite_stops_a_hanging_binary_and_its_children() {
     let workspace = Workspace::new("hangs");
     workspace.write("top/tests/a.rs", HANGS);
     let mut command = workspace.command("tools/suite.py", &["--offline", "--test", "a"]);

@@ -341,7 +341,7 @@ fn as_if_known(verdict: Verdict, request: &RawRequest, rules: &[Rule]) -> Verdic
 }
 
 #[test]
-fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
+fn one_request_gets_one_verdict_in_every_encoding_whole_or_in_pieces() {
     let mut seen = BTreeMap::<&str, (usize, usize)>::new();
     let mut said = BTreeMap::<Spelling, usize>::new();
     let mut made = BTreeMap::<String, usize>::new();

@@ -160,7 +160,7 @@ fn nan_and_infinities_are_in_no_channels_range() {
 }
 
 #[test]
-fn what_is_listed_passes_and_nothing_else() {
+fn only_listed_values_are_accepted() {
     let mut chance = Chance(11);
     for datatype in numbers() {
         for count in [1_usize, 2, 8, 9, 40] {
@@ -211,7 +211,7 @@ fn check_one(rule: &TensorRule, value: &[u8], inside: bool) {
 }
 
 #[test]
-fn counts_are_of_the_whole_however_it_is_cut() {
+fn counts_cover_the_whole_tensor_for_every_split() {
     let mut chance = Chance(13);
     for datatype in numbers() {
         let size = datatype.size_bytes().unwrap();

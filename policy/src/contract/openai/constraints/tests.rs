@@ -170,7 +170,7 @@ fn patterns_that_some_server_cannot_afford_are_refused() {
 }
 
 #[test]
-fn a_pattern_that_may_stand_anywhere_comes_to_more() {
+fn an_unanchored_pattern_needs_more_states() {
     // Anchored it is a line of states; as a search it has a million.
     let [whole, searched] = pattern("a[ab]{20}");
     assert_eq!(whole, None);
@@ -350,7 +350,7 @@ fn patterns_of_schemas_multiply_with_what_is_around_them() {
 }
 
 #[test]
-fn no_text_is_read_without_an_end() {
+fn pattern_validation_terminates_on_every_input() {
     // Every prefix of a valid text, and the text with any part removed, gets a verdict.
     for whole in [
         r#"^("([^"\\]|\\["\\/bfnrt])*"|-?[0-9]{1,3})$"#,

@@ -344,7 +344,7 @@ fn what_every_token_must_hold_and_carry_is_bounded() {
 }
 
 #[test]
-fn what_a_model_asks_for_can_be_proven_by_somebody() {
+fn a_required_credential_must_be_available_to_some_client() {
     let path = "models.digits.requires";
     let at = format!("/{}", path.replace('.', "/"));
     let at = at.as_str();

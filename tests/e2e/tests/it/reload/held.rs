@@ -77,7 +77,7 @@ async fn taken(stack: &mut Stack) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rewrite_with_the_same_bytes_holds_no_revocation() {
+async fn a_rewrite_with_the_same_bytes_does_not_delay_a_revocation() {
     let stack = start("held-same-bytes").await;
     let text = stack.log("gate.yaml");
     stack.rewrite("gate.yaml", &text);
@@ -87,7 +87,7 @@ async fn a_rewrite_with_the_same_bytes_holds_no_revocation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_with_faults_holds_no_revocation_and_a_list_that_is_emptied_lifts_none() {
+async fn a_policy_with_faults_delays_no_revocation_and_an_emptied_list_lifts_none() {
     let mut stack = start("held-faults").await;
     let mut faulty = listed();
     faulty.grants[1].clients = vec!["nobody-i-know".into()];
@@ -115,7 +115,7 @@ async fn a_policy_with_faults_holds_no_revocation_and_a_list_that_is_emptied_lif
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_that_does_not_compile_holds_neither_a_revocation_nor_a_removed_client() {
+async fn a_handler_that_does_not_compile_delays_neither_a_revocation_nor_a_removal() {
     let mut stack = start("held-handler").await;
     let junk = b"no component";
     std::fs::write(stack.state().join("junk.wasm"), junk).unwrap();
@@ -144,7 +144,7 @@ async fn a_handler_that_does_not_compile_holds_neither_a_revocation_nor_a_remove
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_in_place_save_of_a_valid_change_is_taken_and_half_of_one_holds_no_revocation() {
+async fn an_in_place_save_is_applied_and_half_of_one_delays_no_revocation() {
     let mut stack = start("held-in-place").await;
     let mut narrower = in_file(&stack);
     narrower["grants"][1]["operations"] = json!(["ready"]);

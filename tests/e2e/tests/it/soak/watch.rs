@@ -284,7 +284,7 @@ fn flat(memory: fn(f64) -> f64, threads: fn(f64) -> f64) -> bool {
 }
 
 #[test]
-fn what_grows_is_told_from_what_is_flat() {
+fn growing_series_are_distinguished_from_flat_ones() {
     type Curve = fn(f64) -> f64;
     let still = |_: f64| 10.0;
     let wave = |at: f64| (at * 40.0).sin() * 10.0;
