@@ -202,7 +202,7 @@ fn faults_of_validation_are_reported_at_their_line() {
         &["8:14 models.m.backend: "],
     );
     check(
-        &with("clients: [app]", "clients: [app, nobody]"),
+        &with("clients: [app]", "clients: [app, unknown]"),
         &["16:30 grants[0].clients[1]: "],
     );
 }

@@ -228,7 +228,11 @@ fn the_command_line_sets_the_callers_certificate_address_and_filters() {
     }
     scratch.file("gate.yaml", FILES.replace(", client_ca: ca.pem", ""));
     let peer = ["--tls-peer", "spiffe://prod/engine"];
-    assert_eq!(explain(&scratch, "", GOOD, &peer), "2", "nobody would ask");
+    assert_eq!(
+        explain(&scratch, "", GOOD, &peer),
+        "2",
+        "no filter requests it"
+    );
 }
 
 #[test]
@@ -345,7 +349,7 @@ fn a_chain_decides_as_the_gate_and_the_host_covers_missing_filters() {
         // Without tensor-guard the host rejects it.
         assert_eq!(ask(&wide, &peer), "shape", "{chain}");
     }
-    for chain in ["gate,auth", "rate-limit,auth", "nobody"] {
+    for chain in ["gate,auth", "rate-limit,auth", "unknown"] {
         assert_eq!(explain(&scratch, "", GOOD, &["--chain", chain]), "2");
     }
 }

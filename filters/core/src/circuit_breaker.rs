@@ -187,7 +187,7 @@ mod tests {
             assert_eq!(
                 breaker.probe_abandoned(breaker.due_ns()),
                 None,
-                "everybody asks"
+                "every request may call"
             );
             breaker = breaker.record_failure(NOW).0;
         }

@@ -470,12 +470,12 @@ fn a_callers_name_is_repeated_escaped_and_cut() {
         quote(&"x".repeat(10_000)),
         format!("\"{}...\"", "x".repeat(64))
     );
-    let name: &'static str = "nobody\r\nset-cookie: x";
+    let name: &'static str = "absent\r\nset-cookie: x";
     let mut request = good();
     request.inputs.push(floats(name, &[0.0, 0.0]));
     check(
         &request,
-        Some((Reason::UnknownInput, r#"input "nobody\r\nset-cookie: x""#)),
+        Some((Reason::UnknownInput, r#"input "absent\r\nset-cookie: x""#)),
     );
 }
 

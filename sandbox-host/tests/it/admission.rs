@@ -91,7 +91,7 @@ async fn only_a_fresh_context_for_this_request_is_accepted() {
             "overloaded",
         ),
         (
-            "nobody's",
+            "no client",
             vec![
                 Context {
                     client: None,

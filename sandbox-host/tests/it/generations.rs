@@ -298,13 +298,13 @@ async fn a_bundle_that_arrives_during_another_load_revokes_at_once() {
     check(&ask("scorer").await, 200, "");
     // Two bundles wait for their turn after that. Each of them counts, and the first still does if
     // the second has faults.
-    put(THIRD, &["somebody"]);
+    put(THIRD, &["third"]);
     gets(&running, "scorer", 401).await;
     check(&ask("other").await, 401, "unauthenticated");
     running.replace("bundle.json", "{}");
     gets(&running, "scorer", 200).await;
     check(&ask("other").await, 401, "unauthenticated");
-    put(THIRD, &["somebody"]);
+    put(THIRD, &["third"]);
     gets(&running, "scorer", 401).await;
     assert_eq!(running.generations().await["serving"], GENERATION);
     drop(held);
@@ -350,7 +350,7 @@ async fn a_policy_with_faults_changes_nothing_and_every_fault_is_reported() {
     };
     check(
         &|bad| {
-            bad["grants"][0]["clients"] = json!(["nobody"]);
+            bad["grants"][0]["clients"] = json!(["unknown"]);
             bad["models"]["vec"]["inputs"][0]["datatype"] = json!("FP31");
         },
         &["grants[0]", "datatype"],

@@ -222,7 +222,7 @@ async fn an_invalid_request_is_an_error_and_charges_no_client() {
         (with(&|it| it.domain = "other".into()), "5", "a domain"),
         (question(vec![descriptor("h", "scorer", 1)]), "5", "a limit"),
         (
-            question(vec![descriptor("g", "nobody", 1)]),
+            question(vec![descriptor("g", "unknown", 1)]),
             "5",
             "a client",
         ),

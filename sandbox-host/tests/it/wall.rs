@@ -259,7 +259,7 @@ fn system_calls_that_a_host_does_not_need_are_blocked() {
                 libc::EPERM,
             ),
             (
-                "the kernel's list of everybody's sockets",
+                "the kernel's list of all sockets",
                 call(
                     libc::SYS_socket,
                     [

@@ -277,14 +277,14 @@ impl GrpcInferenceService for StandIn {
         &self,
         _: Request<ServerMetadataRequest>,
     ) -> Result<Response<ServerMetadataResponse>, Status> {
-        Err(Status::unimplemented("nobody asks a backend for metadata"))
+        Err(Status::unimplemented("the tests request no metadata"))
     }
 
     async fn model_metadata(
         &self,
         _: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
-        Err(Status::unimplemented("nobody asks a backend for metadata"))
+        Err(Status::unimplemented("the tests request no metadata"))
     }
 
     async fn model_statistics(

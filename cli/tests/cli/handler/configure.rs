@@ -216,7 +216,7 @@ fn unusable_inputs_of_configure_are_rejected_with_a_cause() {
     );
     refused(&builtin(), large.to_str().unwrap(), &[], 2, "larger than");
     refused(&builtin(), bytes.to_str().unwrap(), &[], 2, "not text");
-    refused(&builtin(), "nobody.json", &[], 2, "cannot read");
+    refused(&builtin(), "missing.json", &[], 2, "cannot read");
     refused(&builtin(), file, &["--file", file], 2, "two files");
     refused(
         &builtin(),

@@ -73,7 +73,7 @@ def one_text():
 
 
 class Asking:
-    """Asks for as much as it can where nobody expects it."""
+    """Fetches as much as it can while it is iterated."""
 
     def __iter__(self):
         fetch([f"https://a.example/while/{at}" for at in range(5)])

@@ -116,7 +116,7 @@ fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
         ),
         (of(json!({"jti": "stolen"})), "token is revoked", false),
         (
-            of(json!({"sub": "nobody"})),
+            of(json!({"sub": "unknown"})),
             "token proves no client",
             false,
         ),

@@ -111,9 +111,9 @@ fn a_cached_rejection_keeps_its_credential_name() {
             Some("jwt:corp:svc-web"),
         ),
         (
-            ed(json!({"sub": "nobody"})),
+            ed(json!({"sub": "unknown"})),
             "token proves no client",
-            Some("jwt:corp:nobody"),
+            Some("jwt:corp:unknown"),
         ),
         // The signature is forged, so the claims are not trusted.
         (forged, WRONG_SIGNATURE, None),

@@ -29,7 +29,7 @@ fn calls_are_kept_of_known_models_and_clients_and_within_bounds() {
     );
     fault(
         "clients",
-        json!(["nobody-at-all"]),
+        json!(["unknown"]),
         "capture.clients[0]",
         "no client is named",
     );
@@ -92,7 +92,7 @@ fn a_call_is_wanted_by_model_client_outcome_and_turn() {
     let narrow = json!({"folder": "f", "key_file": "k", "models": ["digits"], "outcomes": ["answered", "rejected"]});
     let policy = validate(&raw(with("/capture", narrow))).unwrap().0;
     let rule = policy.capture().unwrap();
-    assert!(rule.wants("digits", "anybody") && !rule.wants("other", "anybody"));
+    assert!(rule.wants("digits", "any-client") && !rule.wants("other", "any-client"));
     assert_eq!(
         [Answered, Rejected, Fault].map(|it| rule.wants_outcome(it)),
         [true, true, false]

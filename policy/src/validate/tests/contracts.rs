@@ -172,7 +172,7 @@ fn a_preprocess_handler_and_what_it_takes_go_together() {
     );
     picture(
         "postprocess",
-        json!("nobody"),
+        json!("unknown"),
         "postprocess",
         "no handler is named",
     );

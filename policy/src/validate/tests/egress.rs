@@ -15,7 +15,11 @@ fn a_fetch_is_from_named_hosts_and_bounded() {
     };
     fetch(json!({}), ".hosts", "lists nothing");
     fetch(with("hosts", json!(["10.0.0.1"])), ".hosts[0]", "host name");
-    fetch(with("hosts", json!(["*.com"])), ".hosts[0]", "everybody");
+    fetch(
+        with("hosts", json!(["*.com"])),
+        ".hosts[0]",
+        "top-level domain",
+    );
     fetch(with("ports", json!([0])), ".ports[0]", "too little");
     fetch(
         with("content_types", json!(["image"])),

@@ -379,7 +379,7 @@ fn access_through_an_ensemble_is_reported() {
     one(&more, "outputs[0]", "(round_decimals: 3)");
     let idle = json!([
         fan_out()[0], fan_out()[1],
-        {"model": "digits", "outputs": {"probabilities": "nobody"}}
+        {"model": "digits", "outputs": {"probabilities": "unknown"}}
     ]);
     let idle = told("/models/both/ensemble/steps", idle, warnings);
     one(&idle, "ensemble.steps[2]", "is called for nothing");

@@ -34,9 +34,9 @@ fn a_grants_names_resolve() {
     );
     first(
         "clients",
-        json!(["group:nobody"]),
+        json!(["group:unknown"]),
         "clients[0]",
-        "no group is named \"nobody\"",
+        "no group is named \"unknown\"",
     );
     first(
         "clients",

@@ -16,7 +16,7 @@ fn every_fault_is_reported_at_once_in_document_order() {
         "version": 3,
         "listen": {"address": "nowhere", "health": "public", "limits": {"header_bytes": 0}},
         "clients": {"a b": {"api_keys": [{"sha256": "x", "not_after": "y"}, {}]}},
-        "groups": {"g": ["nobody"]},
+        "groups": {"g": ["unknown"]},
         "backends": {"b": {"queue": 0}},
         "handlers": {"h": {"fuel": 0}},
         "models": {"m": {"inputs": [{"shape": [{}, "n"]}]}},

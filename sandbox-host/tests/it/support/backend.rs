@@ -303,7 +303,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<proto::ServerMetadataRequest>,
     ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
-        Err(Status::internal("nobody asks"))
+        Err(Status::internal("not used in these tests"))
     }
 
     async fn model_metadata(
@@ -322,6 +322,6 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<proto::ModelStatisticsRequest>,
     ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
-        Err(Status::internal("nobody asks"))
+        Err(Status::internal("not used in these tests"))
     }
 }

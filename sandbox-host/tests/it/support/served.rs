@@ -408,7 +408,7 @@ macro_rules! service {
                     $(if path == concat!("/", $name, "/", $method) {
                         return Ok(unary(|asked| state.clone().$answer(asked), request).await);
                     })*
-                    Ok(Status::unimplemented("nobody asks").into_http())
+                    Ok(Status::unimplemented("not used in these tests").into_http())
                 })
             }
         }

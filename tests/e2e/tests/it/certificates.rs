@@ -85,7 +85,7 @@ async fn only_a_trusted_proxy_names_its_clients_certificates() {
     let (engine, batch) = (issue(10, &[&uri]), issue(11, &["dns:batch.example.com"]));
     let stranger = issue(12, &["dns:stranger.example.com"]);
     let gateway = of(&issue(13, &[&format!("uri:{GATEWAY}")]));
-    let (own, nobody) = (of(&engine), of(&stranger));
+    let (own, unknown) = (of(&engine), of(&stranger));
     let anonymous = Caller::new(&authority.pem, None).unwrap();
     let (engines, batches, strangers) = (element(&engine), element(&batch), element(&stranger));
     let plain = format!("Hash={};URI={SPIFFE}", digest(&engine));
@@ -129,8 +129,14 @@ async fn only_a_trusted_proxy_names_its_clients_certificates() {
             401,
         ),
         ("nonsense", &gateway, "nonsense", "", 401),
-        ("nobody", &gateway, "", "", 401),
-        ("a key of nobody's certificate", &gateway, "", &key, 200),
+        ("no client", &gateway, "", "", 401),
+        (
+            "a key without a client certificate",
+            &gateway,
+            "",
+            &key,
+            200,
+        ),
         ("a key beside its own client", &gateway, &engines, &key, 400),
         ("a client by itself", &own, "", "", 200),
         (
@@ -142,20 +148,20 @@ async fn only_a_trusted_proxy_names_its_clients_certificates() {
         ),
         (
             "a stranger that speaks for a client",
-            &nobody,
+            &unknown,
             &engines,
             "",
             401,
         ),
         (
             "a stranger that speaks for the gateway",
-            &nobody,
+            &unknown,
             &format!("{engines},Hash={};URI={GATEWAY}", digest(&engine)),
             "",
             401,
         ),
         (
-            "somebody without a certificate",
+            "a client without a certificate",
             &anonymous,
             &engines,
             "",

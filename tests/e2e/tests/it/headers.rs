@@ -39,7 +39,7 @@ async fn unusual_header_fields_are_rejected_or_ignored_and_the_gate_keeps_servin
     let allowed = || Seen::Answer(200, None);
     let cases: Vec<(&str, Vec<Field<'_>>, Seen)> = vec![
         (
-            "bytes that are not UTF-8 in a field nobody reads",
+            "bytes that are not UTF-8 in a field that is not read",
             vec![(b"x-note", b"\xff\xfe")],
             allowed(),
         ),
@@ -115,7 +115,7 @@ async fn unusual_header_fields_are_rejected_or_ignored_and_the_gate_keeps_servin
             refused(400, "ambiguous-request"),
         ),
         (
-            "a coding that nobody reads",
+            "an unknown coding",
             vec![(b"transfer-encoding", b"gzip, chunked")],
             refused(400, "ambiguous-request"),
         ),

@@ -180,7 +180,7 @@ async fn every_message_ends_and_the_stream_continues_whatever_the_backend_does()
         wanted.push(expected);
         assert_eq!(came[seen..], wanted, "{lie:?}");
         seen = came.len();
-        ask::met("nobody is left at work", || stack.backend.open() == 0).await;
+        ask::met("no work is left", || stack.backend.open() == 0).await;
     }
     let body = String::from_utf8_lossy(&stream.reply().body).into_owned();
     assert!(!body.contains(SECRET));
@@ -224,7 +224,7 @@ async fn answers_end_at_their_byte_limit_and_their_time_limit() {
         assert_eq!(last, expected, "{name}");
         assert!(!before.is_empty());
         assert!(before.iter().all(|answer| answer == "m false 1"));
-        ask::met("nobody is left at work", || stack.backend.open() == 0).await;
+        ask::met("no work is left", || stack.backend.open() == 0).await;
     }
 }
 

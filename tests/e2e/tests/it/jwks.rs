@@ -160,7 +160,7 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_causes_one_more_fet
         assert_eq!(
             gate.ask(&ed).await,
             200,
-            "whose key is known waits for nobody"
+            "a token with a known key does not wait"
         );
     }
     for answer in flood {
@@ -322,7 +322,7 @@ async fn no_token_is_accepted_from_an_untrusted_or_faulty_key_server() {
         met("it was asked", met_it).await;
         assert_eq!(gate.ask(&bearer(name, "ed")).await, 503, "{name}");
     }
-    assert_eq!(elsewhere.asked(), 0, "a redirect is followed by nobody");
+    assert_eq!(elsewhere.asked(), 0, "redirects are not followed");
     let log = || gate.stack.log("envoy.log");
     for cause in [
         "larger than",

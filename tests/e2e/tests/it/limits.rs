@@ -162,7 +162,11 @@ async fn shadow_denials_are_in_the_audit_log_and_counted() {
         for _ in 0..2 {
             let passed = rest(&stack, "cost-7", &bad).await;
             assert_eq!(passed.status, 200, "{passed:?}");
-            assert_eq!(passed.header("ratelimit"), None, "shadow limits nobody");
+            assert_eq!(
+                passed.header("ratelimit"),
+                None,
+                "a shadow limit rejects no request"
+            );
         }
         // The backend's answer, in shadow mode and enforced.
         stack.backend.set(Mode::NotFinite);

@@ -277,14 +277,14 @@ async fn a_broken_policy_is_rejected_with_its_faults_and_the_old_one_stays_in_fo
     let mut stack = Stack::start("reload-broken", version(0)).await;
     let load = Load::start(stack.gate).await;
     let mut broken = version(2);
-    broken.grants[0].clients = vec!["nobody-i-know".into()];
+    broken.grants[0].clients = vec!["no-such-client".into()];
     broken.models.get_mut("vec").unwrap().backend = Some("nowhere".into());
     stack.write_policy(broken);
     // Without a signal: the change of the file is noticed.
     let said = stack.reloaded().await;
     let last = said.last().unwrap();
     assert_eq!(last["reloaded"], false, "{said:?}");
-    for text in ["nobody-i-know", "nowhere"] {
+    for text in ["no-such-client", "nowhere"] {
         let told = said.iter().any(|line| {
             line["severity"] == "error"
                 && line["line"].as_u64().is_some_and(|line| line > 1)

@@ -220,7 +220,7 @@ async fn a_chain_logs_and_counts_one_outcome_per_request() {
         stack.gate,
         "POST",
         PATH,
-        &fields("tg_nobody"),
+        &fields("tg_unknown"),
         GOOD.as_bytes(),
         Framing::Length,
     )

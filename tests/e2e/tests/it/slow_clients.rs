@@ -285,7 +285,7 @@ async fn slow_clients_end_in_time_and_delay_no_other_client() {
     let stack = Stack::start_workers("slow-clients", slow_policy(), "gate", 1).await;
     let gate = stack.gate;
     for model in ["vec", "big", "small"] {
-        neighbour(gate, model, "nobody is slow").await;
+        neighbour(gate, model, "no client is slow").await;
     }
     let mut grew = 0;
     for slow in ALL {
@@ -333,9 +333,9 @@ async fn slow_clients_end_in_time_and_delay_no_other_client() {
     reset_all(gate).await;
     stack.active(0).await;
     held::exact(gate, CLIENT, SLOW, "after resets").await;
-    neighbour(gate, "big", "nobody is slow").await;
+    neighbour(gate, "big", "no client is slow").await;
     let pending = counted(&stack, "http2.pending_send_bytes").await;
-    assert_eq!(pending, 0, "bytes that nobody will read");
+    assert_eq!(pending, 0, "bytes that are never read");
 }
 
 /// Connections that are reset within a body, within its last bytes, before their answer and in the

@@ -123,7 +123,7 @@ async fn a_certificate_identifies_one_client_and_a_forged_header_none() {
             "",
             401,
         ),
-        ("a name of nobody", &stranger, "", 401),
+        ("an unknown name", &stranger, "", 401),
         ("no name", &issue(17, &[]), "", 401),
         (
             "two URIs",
@@ -169,7 +169,7 @@ async fn a_certificate_identifies_one_client_and_a_forged_header_none() {
             401,
         ),
         (
-            "a forged header beside a certificate of nobody",
+            "a forged header beside an unknown certificate",
             &stranger,
             forged.as_str(),
             401,
@@ -181,7 +181,7 @@ async fn a_certificate_identifies_one_client_and_a_forged_header_none() {
             200,
         ),
         (
-            "a good key beside a certificate of nobody",
+            "a good key beside an unknown certificate",
             &stranger,
             key.as_str(),
             200,
@@ -391,7 +391,7 @@ async fn idle_connections_are_closed_at_their_timeouts() {
             assert!(began.elapsed() < PATIENCE, "{what}");
         }
     };
-    until(true, "nobody is served").await;
+    until(true, "no request is served").await;
 
     // Silent connections take every slot but the last one. The last one begins a handshake and
     // stops.

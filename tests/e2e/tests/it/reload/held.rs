@@ -90,7 +90,7 @@ async fn a_rewrite_with_the_same_bytes_does_not_delay_a_revocation() {
 async fn a_policy_with_faults_delays_no_revocation_and_an_emptied_list_lifts_none() {
     let mut stack = start("held-faults").await;
     let mut faulty = listed();
-    faulty.grants[1].clients = vec!["nobody-i-know".into()];
+    faulty.grants[1].clients = vec!["no-such-client".into()];
     stack.write_policy(faulty);
     refused(&mut stack).await;
     assert_eq!(held(&stack).await, ["gate.yaml"]);
