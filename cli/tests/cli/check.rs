@@ -48,7 +48,8 @@ fn faults(text: &str) -> (i32, Vec<Told>) {
     (ran.code, faults)
 }
 
-/// `expected`: `line:column path: message`, errors only, in order; a message is compared up to the expected one's length.
+/// `expected`: `line:column path: message`, errors only, in order. A message is compared up to the
+/// length of the expected one.
 fn check(text: &str, expected: &[&str]) {
     let (code, found) = faults(text);
     let errors: Vec<String> = found

@@ -135,7 +135,8 @@ pub enum Spelling {
     TfGrpcContent,
     /// TorchServe's JSON, `instances`.
     TorchRestRows,
-    /// TorchServe's JSON, an object with a value for every input, or `data` with the only one's; bytes in base64.
+    /// TorchServe's JSON: an object with a value for every input, or `data` with that of the only
+    /// input. Bytes are in base64.
     TorchRestColumns,
     /// A form to TorchServe, one part per input.
     TorchRestForm,
