@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn several_uris_are_nobody() {
+    fn several_uris_identify_no_client() {
         check(&format!("{HASH};URI=spiffe://a/b;URI=spiffe://a/c"), None);
         check(&format!("{HASH};URI=spiffe://a/b;URI=spiffe://a/b"), None);
         check(&format!("{HASH};URI=;URI=spiffe://a/c"), None);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_odd_is_nobody() {
+    fn malformed_elements_identify_no_client() {
         for text in [
             "",
             "=",
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_comes_between_quotes_and_hides_nothing() {
+    fn a_quoted_certificate_hides_no_other_element() {
         let read = parse(&format!(
             "{HASH};Cert=\"-----BEGIN%0A\";Chain=\"x\";Subject=\"CN=\\\"a\\\",O=b\\,c\\2B;URI=c\";URI=spiffe://a/b"
         ))
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_stand_in_a_row_and_each_is_whole() {
+    fn lists_of_complete_elements_are_read() {
         let uri = |name: &str| format!("{HASH};URI=spiffe://{name}");
         for (text, expected) in [
             (String::new(), Some(0)),
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxys_own_element_is_told_by_what_nobody_else_can_write() {
+    fn the_proxys_own_element_is_identified_by_unforgeable_parts() {
         let digest = |digit: &str| digit.repeat(64);
         let own = format!("Hash={};URI=spiffe://own", digest("1"));
         let other = format!("Hash={};URI=spiffe://other", digest("2"));

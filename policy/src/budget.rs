@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_or_larger_day_keeps_what_was_spent() {
+    fn a_changed_budget_keeps_the_days_usage() {
         assert_eq!(
             spent(80).consume(50, NOON, 1),
             ConsumeResult::Refused {

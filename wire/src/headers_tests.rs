@@ -79,7 +79,7 @@ fn a_plain_head_is_read_whole() {
 }
 
 #[test]
-fn a_head_that_can_be_read_in_two_ways_says_why() {
+fn ambiguous_heads_are_rejected_with_a_cause() {
     let long = [b'i'; 129];
     for (extra, expected) in [
         (

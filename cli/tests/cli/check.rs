@@ -274,7 +274,7 @@ fn yaml_with_hidden_or_expanding_content_is_rejected() {
 }
 
 #[test]
-fn an_alias_means_what_it_stands_for() {
+fn an_alias_has_the_value_of_its_anchor() {
     let text = with("shape: [n]}", "shape: &s [n]}")
         .replace("    protocols", "    backend_model: &b m2\n    protocols");
     check(&text, &[]);

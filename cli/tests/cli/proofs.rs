@@ -113,7 +113,7 @@ fn faults_of_named_files_are_reported_where_the_policy_names_them() {
             "revoked.jti_file",
             "is larger than",
         ),
-        ("revoked.txt", Some("nobody\n"), "revoked.keys", ""),
+        ("revoked.txt", Some("unknown\n"), "revoked.keys", ""),
         ("revoked.txt", None, "revoked.keys_file", "cannot be read"),
     ] {
         let scratch = beside();

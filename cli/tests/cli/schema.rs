@@ -130,7 +130,7 @@ fn policy_of(file: &std::path::Path) -> Value {
 }
 
 #[test]
-fn the_policies_that_come_along_are_accepted() {
+fn the_shipped_policies_are_accepted() {
     let ensemble = tree().join("examples/policies/ensemble/gate.yaml");
     for file in [digits(), tree().join("envoy/gate.yaml"), ensemble] {
         let schema = schema();

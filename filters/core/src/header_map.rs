@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_map_is_read_back() {
         let fields = [(":method", "POST"), ("x-empty", ""), ("x", "a\0b")];
         let read = deserialize(&serialize(&fields).unwrap()).unwrap();
         let expected: Vec<Field> = fields

@@ -301,7 +301,7 @@ const FOREIGN: &str = "sk-live-4f9aK2mQx7Lw0Zr8Vb3Nd6Tc";
 const UNNAMED: &str = "sk-live-9Zr8Vb3Nd6Tc4f9aK2mQx7Lw";
 
 #[test]
-fn a_key_of_another_system_counts_only_where_its_entry_says_any() {
+fn a_foreign_key_is_accepted_only_with_format_any() {
     let ours = format_key(&[1; 20]);
     let ring = ring(&[
         (FOREIGN, KeyFormat::Any),

@@ -110,7 +110,7 @@ fn allowing_a_private_network_allows_only_that_network() {
 }
 
 #[test]
-fn only_what_lies_in_one_private_block_can_be_allowed() {
+fn only_networks_within_one_private_block_can_be_allowed() {
     for (address, bits, expected) in [
         ("10.0.0.0", 8, true),
         ("10.1.2.3", 32, true),

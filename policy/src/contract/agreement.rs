@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_says_where_and_no_value() {
+    fn a_difference_reports_the_position_and_no_value() {
         let y = || {
             tensor(
                 "y",

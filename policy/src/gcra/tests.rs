@@ -35,7 +35,7 @@ fn full_at(spend: &ConsumeResult) -> Option<u64> {
 }
 
 #[test]
-fn a_fresh_bucket_holds_its_burst_and_no_more() {
+fn a_new_bucket_has_exactly_its_burst() {
     let mut state = State::default();
     for left in (0..3).rev() {
         let ConsumeResult::Allowed(next) = BUCKET.consume(&state, 1_000, 1) else {
@@ -69,7 +69,7 @@ fn a_cost_above_the_burst_never_passes() {
 }
 
 #[test]
-fn a_cost_is_spent_whole_or_not_at_all() {
+fn a_cost_is_charged_whole_or_not_at_all() {
     assert_eq!(
         full_at(&BUCKET.consume(&State::default(), 1_000, 3)),
         Some(1_300)
@@ -80,7 +80,7 @@ fn a_cost_is_spent_whole_or_not_at_all() {
 }
 
 #[test]
-fn an_idle_bucket_holds_no_more_than_its_burst() {
+fn an_idle_bucket_refills_to_its_burst_only() {
     // The same after an hour as after a moment: three are allowed, the fourth is not.
     assert_eq!(
         full_at(&BUCKET.consume(&at(1_300), 3_600_000_000_000, 3)),
@@ -127,7 +127,7 @@ fn exact(bucket: Bucket, state: u64, now: u64, cost: u64) -> Option<u128> {
 }
 
 #[test]
-fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
+fn extreme_values_allow_no_more_than_exact_arithmetic() {
     let mut allowed = 0;
     for interval_ns in EXTREMES.into_iter().filter(|interval| *interval > 0) {
         for burst in EXTREMES.into_iter().filter(|burst| *burst > 0) {
@@ -334,7 +334,7 @@ fn a_changed_rate_keeps_the_used_units() {
 }
 
 #[test]
-fn a_state_is_read_as_it_was_written_and_nothing_else_is_one() {
+fn a_state_is_read_back_and_other_bytes_are_rejected() {
     let state = State {
         full_ns: 1,
         part: 2,

@@ -81,7 +81,7 @@ fn locked_entries_get_a_fixed_number_of_checks_per_second() {
 }
 
 #[test]
-fn a_page_survives_being_stored_and_nothing_else_is_one() {
+fn a_stored_page_is_read_back_and_other_bytes_are_rejected() {
     let mut page = page();
     page.fail(&RULE, A, 5);
     page.note(B, u32::MAX);

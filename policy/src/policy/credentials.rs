@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_holds_what_shares_its_prefix() {
+    fn a_network_contains_the_addresses_with_its_prefix() {
         for (network, prefix_bits, address, expected) in [
             ("10.0.0.0", 8, "10.255.255.255", true),
             ("10.0.0.0", 8, "11.0.0.0", false),

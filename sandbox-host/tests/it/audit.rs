@@ -267,7 +267,7 @@ fn a_log_rewritten_with_another_key_passes_only_without_a_key() {
 }
 
 #[test]
-fn a_log_goes_on_where_it_ended() {
+fn a_restarted_log_continues_its_chain() {
     let folder = support::folder();
     let settings = settings(&folder);
     live(&settings, 3);

@@ -277,7 +277,7 @@ fn two_components_are_with_the_compiler_at_once_and_each_gets_its_own_answer() {
 
 /// A compiler that is killed fails only the component that it was compiling.
 #[test]
-fn a_compiler_that_dies_is_a_fault_of_the_load_and_of_nothing_else() {
+fn a_dying_compiler_fails_only_its_load() {
     let process = Arc::new(CompilerProcess::start_program(Path::new("/bin/true"), false).unwrap());
     let sandbox = sandbox(&folder("dies"), Some(process));
     for _ in 0..2 {

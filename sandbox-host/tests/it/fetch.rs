@@ -346,7 +346,7 @@ async fn a_slow_server_delays_only_its_requests_and_one_client_gets_half_of_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_that_asks_for_more_than_it_may_is_stopped() {
+async fn a_guest_that_exceeds_its_fetches_is_stopped() {
     let site = Site::new();
     let origin = site.origin(Says::new(&[
         ("/1", &png("1")),

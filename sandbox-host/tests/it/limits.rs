@@ -83,7 +83,7 @@ async fn forwarded(running: &Running, path: &str, verdict_path: &str, cut: usize
 }
 
 #[tokio::test]
-async fn a_body_whose_verdict_was_announced_is_acted_on_only_with_it() {
+async fn a_body_with_an_announced_verdict_needs_that_verdict() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!("enforce")).await;
     let held = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
@@ -104,7 +104,7 @@ async fn a_body_whose_verdict_was_announced_is_acted_on_only_with_it() {
 }
 
 #[tokio::test]
-async fn an_answer_says_what_the_gates_limits_have_left() {
+async fn an_answer_reports_the_remaining_quotas_of_the_gate() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!("enforce")).await;
     let answer = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;

@@ -226,7 +226,7 @@ async fn a_backend_behind_a_network_that_is_only_slow_answers() {
 }
 
 #[tokio::test]
-async fn a_backend_whose_network_stalls_is_given_up_on_at_the_deadline() {
+async fn a_backend_behind_a_stalled_network_times_out() {
     for encrypted in [false, true] {
         for kind in KINDS {
             let site = Site::start(kind, encrypted, SHORT_MS).await;

@@ -99,7 +99,7 @@ async fn forms_and_messages_are_answered_like_json() {
 }
 
 #[tokio::test]
-async fn a_ping_says_whether_the_gate_is_ready() {
+async fn ping_reports_the_gates_readiness() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     running.ready().await;

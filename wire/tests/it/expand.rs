@@ -49,8 +49,8 @@ fn truncated_or_changed_compressed_bodies_are_rejected() {
         for bit in 0..whole.len() * 8 {
             let mut other = whole.clone();
             other[bit / 8] ^= 1 << (bit % 8);
-            // Some bits are not read: fields of the gzip header that describe a file, and unused bits
-            // of the last byte before the checksum.
+            // Some bits are not read: fields of the gzip header that describe a file, and unused
+            // bits of the last byte before the checksum.
             if let Ok(plain) = expand(&plan, &other) {
                 assert_eq!(plain, PLAIN, "{coding:?} {bit}");
             }

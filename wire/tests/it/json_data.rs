@@ -214,7 +214,7 @@ fn only_so_many_numbers_may_have_more_digits_than_a_float_needs() {
 }
 
 #[test]
-fn integers_may_have_as_many_digits_as_their_datatype_holds_however_many_they_are() {
+fn any_number_of_integers_may_have_the_digits_of_their_datatype() {
     let count = tensorgate_wire::limits::MAX_LONG_NUMBERS + 1;
     let shape = format!("[{count}]");
     let list = |number: &str| format!("[{}]", vec![number; count].join(","));

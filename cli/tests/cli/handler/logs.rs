@@ -40,7 +40,7 @@ fn a_handlers_lines_are_found_in_the_hosts_log() {
 }
 
 #[test]
-fn a_log_that_is_followed_goes_on_where_it_is_written_and_renewed() {
+fn a_followed_log_prints_new_lines_and_survives_rotation() {
     use std::io::{BufRead as _, Write as _};
     let scratch = Scratch::new();
     let line = |number: u32| {

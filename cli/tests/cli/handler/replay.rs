@@ -295,7 +295,7 @@ fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
             "fetch",
         ),
         (
-            "nobody",
+            "renamed",
             |call| call["handler"]["name"] = json!("other"),
             "cannot",
             "no handler",

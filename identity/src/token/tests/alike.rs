@@ -124,7 +124,7 @@ fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
 }
 
 #[test]
-fn every_refusal_costs_one_check_of_its_algorithm_and_none_when_it_comes_again() {
+fn every_rejection_costs_one_check_of_its_algorithm_and_none_when_repeated() {
     let tokens = Tokens::new(&policy(&document()));
     for (alg, kid, signer, algorithm) in SIGNERS {
         for (text, cause, early) in refused(alg, kid, signer) {

@@ -30,7 +30,7 @@ impl Verifier for Counting {
 }
 
 #[test]
-fn a_signature_is_checked_once_whatever_becomes_of_its_token() {
+fn a_signature_is_checked_once_whatever_the_tokens_verdict() {
     let tokens = Tokens::new(&policy(&document()));
     let mut verifier = Counting::default();
     let mut cache = TokenCache::default();

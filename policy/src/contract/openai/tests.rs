@@ -387,7 +387,7 @@ fn of_several_faults_the_first_with_the_highest_priority_is_reported() {
 }
 
 #[test]
-fn a_picture_passes_where_values_are_let_pass_and_what_comes_before_it_does_not() {
+fn shadow_mode_for_values_allows_invalid_pictures_but_no_earlier_faults() {
     let rules = rules();
     let picture = |url| {
         let image = object([("url", Value::text(url))]);

@@ -120,7 +120,7 @@ fn every_fault_has_its_reason_and_names_the_callers_field() {
 }
 
 #[test]
-fn of_two_faults_the_earlier_reason_is_given_wherever_they_stand() {
+fn of_two_faults_the_reason_with_the_higher_priority_is_reported() {
     let contract = wide();
     let mut pairs = 0;
     for (first, _, one) in FAULTS {

@@ -178,7 +178,7 @@ fn an_unknown_caller_gets_one_answer_on_every_route() {
 }
 
 #[test]
-fn every_way_of_having_no_grant_looks_the_same_to_the_caller() {
+fn every_kind_of_missing_grant_gets_the_same_response() {
     let shown = |head: &Head<'static>| match head_step(head) {
         Step::Deny(Denial {
             reason,

@@ -450,7 +450,7 @@ fn a_route_and_a_message_never_name_two_models() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_one() {
+fn a_wrong_method_is_answered_with_the_allowed_one() {
     let head = Head {
         route: Route::WrongMethod {
             protocol: Protocol::OipRest,
@@ -468,7 +468,7 @@ fn a_wrong_method_is_told_the_right_one() {
 }
 
 #[test]
-fn a_refused_coding_is_told_with_those_that_would_be_read() {
+fn a_rejected_content_encoding_is_answered_with_the_accepted_ones() {
     use crate::request::Coding::{Deflate, Gzip};
     let mut document = unpriced();
     document["models"]["digits"]["encodings"] = serde_json::json!(["gzip"]);

@@ -70,7 +70,7 @@ fn requests_are_shared_by_weight_and_each_gets_the_same_again() {
 }
 
 #[test]
-fn a_version_that_is_named_is_that_one_whatever_its_weight() {
+fn a_named_version_is_used_whatever_its_weight() {
     let policy = shared(canary(), false, json!(["twice"]));
     let ask = |version: &'static str| asked(Operation::Infer, "twice", Some(version));
     for named in ["1", "2", "4"] {
@@ -104,7 +104,7 @@ fn a_client_gets_only_granted_versions() {
 }
 
 #[test]
-fn a_client_may_keep_to_one_version_whatever_its_requests() {
+fn a_sticky_client_always_gets_the_same_version() {
     let mut all = BTreeMap::new();
     for clients in 0..30_u8 {
         let mut document = unpriced();

@@ -85,7 +85,7 @@ fn every_input_and_output_of_a_json_backend_needs_a_pointer() {
 }
 
 #[test]
-fn json_can_say_every_value_that_goes_to_it() {
+fn json_backends_get_only_values_that_json_can_express() {
     let input = |at: &str| format!("/models/hidden/inputs/{at}");
     faulty(
         &input("0/finite"),
@@ -152,7 +152,7 @@ fn handlers_between_two_forms_need_two() {
 }
 
 #[test]
-fn only_such_a_backend_has_a_path_that_says_whether_it_is_ready() {
+fn only_json_backends_have_a_readiness_path() {
     let at = "/backends/own/health_check";
     good(at, json!({"path": "/readyz"}));
     good(at, json!({"path": "/-/healthz", "interval_s": 1}));

@@ -9,7 +9,7 @@ fn capture(field: &str, value: Value) -> Value {
 }
 
 #[test]
-fn calls_are_kept_of_known_models_and_clients_and_within_bounds() {
+fn capture_names_known_models_and_clients_and_is_bounded() {
     let fault = |field: &str, value: Value, path: &str, text: &str| {
         check("/capture", capture(field, value), path, text);
     };
@@ -71,7 +71,7 @@ fn capturing_all_calls_gives_a_warning() {
 }
 
 #[test]
-fn a_call_is_wanted_by_model_client_outcome_and_turn() {
+fn calls_are_selected_by_model_client_outcome_and_sampling() {
     use crate::raw::CallOutcome::{Answered, Fault, Rejected};
     let plain = raw(with("/capture", capture("one_in", json!(3))));
     let policy = validate(&plain).unwrap().0;

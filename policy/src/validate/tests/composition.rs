@@ -207,7 +207,7 @@ fn a_sequence_stays_with_one_version() {
 }
 
 #[test]
-fn a_version_is_spelled_as_its_protocols_can_wherever_it_is_written() {
+fn versions_must_be_expressible_in_the_models_protocols() {
     let mut document = with(VERSIONS, json!({"1": {"weight": 1}, "007": {"weight": 1}}));
     put(
         &mut document,

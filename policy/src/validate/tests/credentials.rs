@@ -358,7 +358,7 @@ fn sources_are_networks_as_they_are_written() {
 }
 
 #[test]
-fn what_is_revoked_is_read_before_it_is_judged() {
+fn revocation_lists_must_be_loaded_and_valid() {
     check(
         "/revoked",
         json!({"jti_file": "a"}),
@@ -393,7 +393,7 @@ fn what_is_revoked_is_read_before_it_is_judged() {
 }
 
 #[test]
-fn tls_names_its_files_and_asks_before_it_revokes() {
+fn tls_needs_its_files_and_revocation_needs_client_certificates() {
     let tls = |value: Value, path: &str, text: &str| {
         let mut document = document();
         put(&mut document, "/listen/tls", value);

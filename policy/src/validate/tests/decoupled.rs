@@ -50,7 +50,7 @@ fn several_answers_are_bounded_in_number_bytes_and_time() {
 }
 
 #[test]
-fn what_several_answers_cannot_be_is_told() {
+fn unsupported_settings_of_decoupled_models_are_reported() {
     let check = |at: &str, value: Value, expected: &str| {
         let mut document = decoupled(good());
         put(&mut document, at, value);

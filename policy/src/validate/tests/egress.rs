@@ -80,7 +80,7 @@ fn fetched_files_fit_into_the_memory_budget() {
 }
 
 #[test]
-fn a_lookup_is_one_place_asked_in_one_way() {
+fn a_lookup_has_one_url_and_one_protocol() {
     let lookup = |value: Value, path: &str, text: &str| {
         let mut document = with("/lookups", json!({"l": value.clone()}));
         put(&mut document, "/handlers/png/lookups", json!(["l"]));

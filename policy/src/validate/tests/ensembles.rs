@@ -230,7 +230,7 @@ fn a_step_that_waits_for_itself_is_a_fault() {
 }
 
 #[test]
-fn a_model_that_lets_in_fewer_than_it_has_steps_is_a_fault() {
+fn a_models_concurrency_below_its_steps_is_a_fault() {
     let outputs = json!([scores("one"), scores("other")]);
     let steps = json!([
         {"model": "digits", "outputs": {"probabilities": "one"}},
@@ -277,7 +277,7 @@ fn one(told: &[String], path: &str, text: &str) {
 }
 
 #[test]
-fn an_ensemble_is_no_way_around_the_proofs_that_its_models_ask_for() {
+fn an_ensemble_needs_the_proofs_of_its_models() {
     let requires = json!({"any_of": ["mtls"]});
     let alone = told("/models/digits/requires", requires.clone(), errors);
     one(&alone, "ensemble.steps[0].model", "asks for proofs");
@@ -322,7 +322,7 @@ fn a_parameter_of_an_ensemble_is_one_of_its_models_and_no_wider() {
 }
 
 #[test]
-fn a_model_is_given_no_more_bytes_than_it_lets_in() {
+fn a_step_must_fit_its_models_byte_limit() {
     let mut document = both(chain(), best());
     let limits = |bytes: u64| json!({"in_flight_bytes": bytes});
     // 32 rows of 10 floats.

@@ -97,7 +97,7 @@ fn a_grants_names_resolve() {
 }
 
 #[test]
-fn grants_come_to_one_entry_a_combination() {
+fn grants_have_one_entry_per_combination() {
     let mut document = document();
     document["models"]["risk/fraud"] = document["models"]["digits"].clone();
     document["grants"][2]["models"] = json!(["hidden", "risk/*"]);

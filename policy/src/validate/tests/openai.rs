@@ -43,7 +43,7 @@ fn a_model_of_the_api_is_valid() {
 }
 
 #[test]
-fn each_fault_is_told_at_its_place() {
+fn each_fault_of_an_openai_model_is_reported_at_its_path() {
     let check = |at: &str, value: Value, path: &str, text: &str| {
         let shown = format!("{at} = {value}");
         let errors = errors(changed(&format!("/models/llama{at}"), value));
@@ -232,7 +232,7 @@ fn constraints_are_valid_where_each_is_bounded() {
 }
 
 #[test]
-fn each_fault_of_constraints_is_told_with_what_to_write() {
+fn each_fault_of_constraints_is_reported_with_a_fix() {
     let check = |at: &str, value: Value, path: &str, text: &str, fix: &str| {
         let shown = format!("{at} = {value}");
         let errors = errors(constrained(at, value));

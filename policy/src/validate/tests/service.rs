@@ -16,7 +16,7 @@ fn redis(url: &str) -> Value {
 }
 
 #[test]
-fn a_service_has_defaults_and_says_what_it_is() {
+fn a_service_has_defaults_and_a_kind() {
     let policy = policy(shared(redis("redis://127.0.0.1")));
     let service = policy.rate_limit_service().unwrap();
     assert_eq!(service.domain(), "tensorgate");
@@ -38,7 +38,7 @@ fn a_service_has_defaults_and_says_what_it_is() {
 }
 
 #[test]
-fn a_place_of_a_redis_is_read_in_one_way_only() {
+fn a_redis_url_is_unambiguous() {
     for (url, expected) in [
         ("redis://localhost", Some(("localhost", 6379, 0))),
         ("redis://localhost:7000/3", Some(("localhost", 7000, 3))),
@@ -84,7 +84,7 @@ fn a_place_of_a_redis_is_read_in_one_way_only() {
 }
 
 #[test]
-fn faults_of_a_service_have_their_place() {
+fn faults_of_a_service_are_reported_at_their_path() {
     let check = |service: Value, path: &str, text: &str| {
         let errors = errors(shared(service.clone()));
         let [error] = errors.as_slice() else {
@@ -171,7 +171,7 @@ fn a_global_limit_without_a_service_is_a_fault() {
 }
 
 #[test]
-fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
+fn a_shared_bucket_that_refills_for_years_is_a_fault() {
     let mut document = shared(redis("redis://127.0.0.1"));
     put(
         &mut document,
@@ -189,7 +189,7 @@ fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
 }
 
 #[test]
-fn a_grant_of_streams_says_whether_their_messages_wait() {
+fn messages_of_streams_wait_only_for_global_limits() {
     let waits = |document: Value| policy(document).grants()[0].messages_wait();
     let streams = |mut document: Value| {
         let operations = json!(["infer", "stream"]);

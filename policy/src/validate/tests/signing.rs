@@ -44,7 +44,7 @@ fn a_handler_names_its_keys_and_what_it_is_signed_as() {
 }
 
 #[test]
-fn what_would_be_no_signature_at_all_is_a_fault() {
+fn invalid_signing_settings_are_faults() {
     for (at, value, path, text) in [
         (
             "/handlers/png/signed_by",

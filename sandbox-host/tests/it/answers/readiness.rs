@@ -102,7 +102,7 @@ async fn a_host_starts_and_reloads_with_any_backend_down_and_only_its_model_is_u
 }
 
 #[tokio::test]
-async fn however_many_models_are_unready_the_operator_gets_a_hundred_lines() {
+async fn the_readiness_report_has_at_most_a_hundred_lines() {
     let good = Backend::start(Act::Answer);
     let gone = Backend::start(Act::Answer).uri();
     let mut policy = with_others(&good, &[("gone", gone)]);

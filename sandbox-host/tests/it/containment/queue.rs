@@ -7,7 +7,7 @@ const MOODY: &str =
     "(if (local.get $kind) (then (loop $l (br $l)))) (call $ok (i32.const 0) (i32.const 0))";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_goes_away_frees_its_thread() {
+async fn a_caller_that_leaves_frees_its_thread() {
     let sandbox = Sandbox::new(SandboxConfig {
         threads: 1,
         queue_wait_ms: 20_000,
@@ -116,7 +116,7 @@ fn narrow() -> LoadedHandler {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
+async fn a_waiting_caller_that_leaves_is_removed_from_the_queue() {
     let guest = narrow();
     let mut running = std::pin::pin!(guest.preprocess("spins", raw()));
     assert!(

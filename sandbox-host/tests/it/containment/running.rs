@@ -46,7 +46,7 @@ async fn the_built_guests_are_stopped_by_the_bound_that_they_break() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guests_that_run_on_are_stopped_wherever_they_do() {
+async fn guests_that_run_on_are_stopped_in_every_function() {
     let little_fuel = Budget {
         fuel: 1_000_000,
         timeout_ms: 60_000,

@@ -89,7 +89,7 @@ fn two_loads_of_one_component_at_once_compile_it_once() {
 }
 
 #[test]
-fn a_component_that_no_handler_uses_is_forgotten_and_a_bad_one_is_never_kept() {
+fn an_unused_component_is_dropped_and_an_invalid_one_is_not_cached() {
     let sandbox = sandbox();
     let component = preprocess(QUIET);
     let (one, other) = (

@@ -12,7 +12,7 @@ use super::{guests, site::png};
 use tensorgate_client::pki::Authority;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
+async fn the_audit_record_of_a_request_lists_its_fetches() {
     let authority = Authority::new("test").unwrap();
     let leaf = authority.issue(1, &["dns:localhost"]).unwrap();
     let origin = Origin::start(&leaf, Says::new(&[("/picture", &png("12345"))]));

@@ -123,7 +123,7 @@ fn a_body_in_pieces_of_seven_bytes_gets_the_same_decision() {
 }
 
 #[test]
-fn trailers_behind_a_body_change_no_decision() {
+fn trailers_after_a_body_change_no_decision() {
     // A request without a body is judged by its headers alone, so trailers would not end a body.
     play_all(|vector| (!vector.request.body.is_empty()).then_some(Arrival::WithTrailers));
 }

@@ -193,7 +193,7 @@ async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_over_http2_may_be_as_long_as_the_policy_says() {
+async fn a_body_over_http2_may_have_the_policys_maximum_size() {
     let mut roomy = policy::vectors_policy("main.json");
     roomy.listen.limits.body_bytes = ByteSize(4 << 20);
     let stack = Stack::start("streams-long", roomy).await;

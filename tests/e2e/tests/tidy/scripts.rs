@@ -160,7 +160,7 @@ fn hangs() {
 "#;
 
 #[test]
-fn the_suite_goes_on_after_a_failure_and_ends_with_a_list() {
+fn the_suite_continues_after_a_failure_and_ends_with_a_list() {
     let workspace = Workspace::new("suite");
     let suite = "tools/suite.py";
     workspace.write("top/tests/a.rs", PASSES);

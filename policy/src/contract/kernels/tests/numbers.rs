@@ -52,7 +52,7 @@ fn numbers() -> impl Iterator<Item = Datatype> {
 }
 
 #[test]
-fn every_channel_has_its_own_range_wherever_a_piece_begins() {
+fn every_channel_has_its_own_range_for_every_split() {
     let mut chance = Chance(7);
     for datatype in numbers() {
         for (count, run) in [(1, 1), (3, 1), (3, 7), (2, 64), (4, 100), (300, 1), (5, 63)] {
