@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxys_own_element_is_identified_by_unforgeable_parts() {
+    fn the_proxys_own_element_is_recognised_by_what_only_it_can_write() {
         let digest = |digit: &str| digit.repeat(64);
         let own = format!("Hash={};URI=spiffe://own", digest("1"));
         let other = format!("Hash={};URI=spiffe://other", digest("2"));

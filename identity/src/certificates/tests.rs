@@ -373,7 +373,7 @@ fn a_certificate_is_revoked_by_serial_however_it_is_presented() {
 }
 
 #[test]
-fn a_connection_without_certificate_properties_has_no_client() {
+fn a_connection_without_a_known_certificate_identifies_no_client() {
     let certificates = certificates(1, json!({}));
     let own = named(&[ENGINE], &[]);
     let shown = |header: &str, sha256: &str| {

@@ -228,7 +228,7 @@ fn a_certificate_is_named_by_what_it_proved() {
 }
 
 #[test]
-fn without_client_certificates_the_header_is_ignored() {
+fn where_no_certificates_are_requested_the_header_is_not_trusted() {
     let shown = shown(&[ENGINE], &["batch.example.com"]);
     let evidence = Evidence {
         certificate: Some(Certificate {

@@ -1,4 +1,5 @@
-//! The OS sandbox around a thread of this test: what it should block, and what it should allow.
+//! The OS sandbox, applied to a thread of this test, and attempts to get around it: what it must
+//! forbid, and what it must allow.
 #![allow(
     unsafe_code,
     reason = "no safe function makes the calls that are forbidden"

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_fields_that_no_gate_writes_are_rejected() {
+    fn fields_that_a_gate_does_not_write_are_rejected_with_any_signature() {
         for fields in [
             &b""[..],
             b"\x03\0\0",

@@ -116,7 +116,7 @@ fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
         ),
         (of(json!({"jti": "stolen"})), "token is revoked", false),
         (
-            of(json!({"sub": "unknown"})),
+            of(json!({"sub": "stranger"})),
             "token proves no client",
             false,
         ),
@@ -168,7 +168,7 @@ fn every_rejection_costs_one_check_of_its_algorithm_and_none_when_repeated() {
 }
 
 #[test]
-fn a_decoy_check_admits_no_client_and_is_not_cached() {
+fn nothing_about_a_decoy_identifies_a_client_or_is_cached() {
     let tokens = Tokens::new(&policy(&document()));
     for verdict in [Ok(true), Ok(false), Err(VerifyFault("broken"))] {
         for (alg, kid, signer, _) in SIGNERS {
@@ -210,7 +210,7 @@ fn a_decoy_check_admits_no_client_and_is_not_cached() {
 }
 
 #[test]
-fn malformed_tokens_and_unused_algorithms_cost_no_check() {
+fn malformed_tokens_and_unused_algorithms_cost_nothing() {
     let tokens = Tokens::new(&policy(&document()));
     let good = ed(json!({}));
     for text in [

@@ -111,9 +111,9 @@ fn a_cached_rejection_keeps_its_credential_name() {
             Some("jwt:corp:svc-web"),
         ),
         (
-            ed(json!({"sub": "unknown"})),
+            ed(json!({"sub": "stranger"})),
             "token proves no client",
-            Some("jwt:corp:unknown"),
+            Some("jwt:corp:stranger"),
         ),
         // The signature is forged, so the claims are not trusted.
         (forged, WRONG_SIGNATURE, None),
