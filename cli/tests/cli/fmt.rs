@@ -1,4 +1,4 @@
-//! `fmt`: files in canonical layout with their comments, and files that are not changed.
+//! `fmt`: files in canonical layout, comments and all, and files that are left as they are.
 
 use crate::program::{Scratch, digits, run};
 
@@ -53,7 +53,7 @@ fn a_file_is_rewritten_once_and_keeps_its_comments_and_mode() {
 }
 
 #[test]
-fn fmt_does_not_change_an_invalid_document() {
+fn what_is_no_document_is_left_alone() {
     let scratch = Scratch::new();
     let text = "a:  1\na:  2\n";
     let file = scratch.file("gate.yaml", text);

@@ -1,5 +1,6 @@
-//! The real host in its OS sandbox. It serves, compiles and loads another policy, takes renewed
-//! certificates, and writes its audit log. It cannot open files that its policy does not name.
+//! The real host behind its second wall: it serves, compiles and loads another policy, takes
+//! renewed certificates, keeps its audit log; and what its policy has no word of, it cannot even
+//! open.
 
 use crate::support;
 use crate::support::guests;

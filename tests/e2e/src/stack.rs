@@ -491,7 +491,7 @@ fn program(bin: &Path, name: &str) -> PathBuf {
     file
 }
 
-/// An address on which no process listens at this moment.
+/// An address that nobody listens on at this moment.
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

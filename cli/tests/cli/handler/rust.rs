@@ -24,7 +24,7 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
     project.edit("cases/no-number.json", "is no number", "is a number");
     let fault = project.fault("no-number").unwrap();
     assert!(fault.contains("does not hold"), "{fault}");
-    // The manifest's limits apply as a policy's would.
+    // The limits of the manifest hold, as a policy's would.
     project.write(
         "cases/starved.json",
         r#"{"input": {"tensors": [{"name": "image", "datatype": "FP32", "shape": [1], "data": [0]}]}, "expect": {"refused": "fuel"}}"#,

@@ -232,7 +232,7 @@ fn constraints_are_valid_where_each_is_bounded() {
 }
 
 #[test]
-fn each_fault_of_constraints_is_reported_with_a_fix() {
+fn each_fault_of_constraints_is_reported_with_its_fix() {
     let check = |at: &str, value: Value, path: &str, text: &str, fix: &str| {
         let shown = format!("{at} = {value}");
         let errors = errors(constrained(at, value));

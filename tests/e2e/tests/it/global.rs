@@ -120,7 +120,7 @@ pub fn lines(stack: &Stack) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// The Envoy binary, found in the same way as `tensorgate` does.
+/// The binary as `tensorgate` finds it.
 pub fn envoy() -> PathBuf {
     let set = |name| std::env::var_os(name).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));

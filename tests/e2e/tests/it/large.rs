@@ -94,7 +94,7 @@ async fn grpc(stack: &Stack, raw: &[u8]) -> Reply {
         .unwrap()
 }
 
-/// Envoy's peak memory, KiB.
+/// The most memory that Envoy ever had, KiB.
 fn envoy_peak_kib(stack: &Stack) -> u64 {
     let peaks = stack.processes().into_iter().filter_map(|pid| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -161,7 +161,7 @@ async fn a_body_of_32_mib_arrives_whole_and_envoys_memory_stays_flat() {
     );
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
 
-    // The kernel counts pages per core and adds them later, so a peak may read a little low.
+    // The kernel counts in pages that each core adds later: a peak may read as a little less.
     let growth = envoy_peak_kib(&stack).saturating_sub(before);
     assert!(
         growth < GROWTH_KIB,

@@ -1,4 +1,4 @@
-//! The scripts behind `make`: the suite's list of failures, and the digest of the filters' cache.
+//! The scripts behind `make`: what the suite's list names, and what the filters' cache goes by.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

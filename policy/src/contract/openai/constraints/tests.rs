@@ -1,4 +1,4 @@
-//! Tests of the limits on patterns and grammars, and of what a request may contain of them.
+//! Tests of what patterns and grammars come to, and of what a request may hold of them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -29,7 +29,7 @@ fn rule() -> Constraints {
     }
 }
 
-/// Why a pattern is rejected, as an anchored match and as a search.
+/// What a pattern is refused for, read as all of a text and as any part of one.
 fn pattern(text: &str) -> [Option<Fault>; 2] {
     let rule = rule();
     [false, true].map(|searched| {
@@ -69,7 +69,7 @@ fn patterns_that_some_server_cannot_afford_are_refused() {
             assert!(fault.contains(part), "{text}: {fault}");
         }
     };
-    // The number of ways to match grows with the text's length.
+    // A text that can be taken in two ways, as often as it is long.
     for text in [
         "(a+)+",
         "^(a|a)*$",
@@ -83,25 +83,25 @@ fn patterns_that_some_server_cannot_afford_are_refused() {
     ] {
         all(text, "in two ways");
     }
-    // Repetition of something that may be empty.
+    // What may be nothing, again and again.
     for text in ["(a*)*", "(a?)+", "(a?b?){2,}", "((a|b?)c?)*"] {
         all(text, "may be nothing");
     }
-    // A short pattern with many states.
+    // Short, and many states.
     for text in [
         "[ab]*a[ab]{20}",
         r"[a-z]*\n?[a-f][a-z]{30}",
         "^.*a.{20}$",
-        // With a dot that matches a line end, and with one that does not.
+        // Where the dot is a line's end too, and where it is none.
         r"^.*\n.{20}$",
         r"^\s*.\s{20}$",
-        // Only with letters beyond ASCII.
+        // Of letters beyond ASCII alone.
         r"[^\t-~]*\w[^\t-~]{20}",
         "[\u{3041}-\u{3096}]*\u{3042}[\u{3041}-\u{3096}]{20}",
     ] {
         all(text, "too many states");
     }
-    // Long once it is expanded.
+    // Long once it is written out.
     for text in [
         "[a-z]{1,1000}{1,1000}",
         "(([a-z]{1,100}){1,100}){1,100}",
@@ -115,7 +115,7 @@ fn patterns_that_some_server_cannot_afford_are_refused() {
     all("a{1025}", "more than 1024");
     all("a{100000}", "more than 1024");
     all("a{1,99999999999999999999}", "more than 1024");
-    // Syntax that engines read differently, or not at all.
+    // What engines read differently, or not at all.
     for text in [
         r"(a)\1",
         "(?=a)a",
@@ -170,8 +170,8 @@ fn patterns_that_some_server_cannot_afford_are_refused() {
 }
 
 #[test]
-fn an_unanchored_pattern_needs_more_states() {
-    // Anchored it is a line of states; as a search it has a million.
+fn a_pattern_that_may_stand_anywhere_comes_to_more() {
+    // By itself a line of states; behind anything at all, a million.
     let [whole, searched] = pattern("a[ab]{20}");
     assert_eq!(whole, None);
     assert!(searched.unwrap().contains("too many states"));
@@ -201,7 +201,7 @@ fn patterns_of_a_request_are_counted_and_their_work_is_one_sum() {
     let mut patterns = Patterns::new(Some(&rule));
     assert!(patterns.check(&long, false).unwrap_err().contains("larger"));
     assert!(Patterns::new(None).check("a", false).is_err());
-    // Each is within its limit, but their sum is not.
+    // Each within bounds, and not all of them.
     let many = Constraints {
         patterns: Some(PatternRule {
             max: 64,
@@ -292,7 +292,7 @@ fn one_member_holds_one_constraint() {
     ] {
         assert_eq!(some(members), None);
     }
-    // Beside another constraint, or beside tools.
+    // Beside another, or beside tools.
     let beside =
         |name: &'static str, value| check("regex", Value::text("a"), vec![one(name, value)]);
     assert_eq!(beside("guided_choice", texts(&["a"])), None);
@@ -329,7 +329,7 @@ fn patterns_of_schemas_multiply_with_what_is_around_them() {
     let date = vec![("format".into(), Value::text("date"))];
     assert!(check(&text("^a$", date)).is_err());
     assert!(check(&text("(a+)+", vec![])).is_err());
-    // A pattern in a definition counts once, however often it is referenced.
+    // One in a definition counts once, however often it is named.
     let named = || object([("$ref", Value::text("#/$defs/d"))]);
     let defined = object([
         ("$defs", object([("d", eight())])),
@@ -339,7 +339,7 @@ fn patterns_of_schemas_multiply_with_what_is_around_them() {
         ),
     ]);
     assert_eq!(check(&defined), Ok(()));
-    // Names must match all patterns at once.
+    // Names are held to all of the patterns at once.
     let names = |patterns: [&'static str; 2]| {
         let patterns = patterns.map(|pattern| (pattern, Value::Bool(true)));
         object([("patternProperties", object(patterns))])
@@ -350,8 +350,8 @@ fn patterns_of_schemas_multiply_with_what_is_around_them() {
 }
 
 #[test]
-fn pattern_validation_terminates_on_every_input() {
-    // Every prefix of a valid text, and the text with any part removed, gets a verdict.
+fn no_text_is_read_without_an_end() {
+    // Every beginning and every part left out of what passes gets a verdict.
     for whole in [
         r#"^("([^"\\]|\\["\\/bfnrt])*"|-?[0-9]{1,3})$"#,
         "root ::= (\"a\\\"\" [^\\n\\u0041-z] | x{1,2})+ # c\nx ::= \"b\"",

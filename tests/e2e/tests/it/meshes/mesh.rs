@@ -51,7 +51,7 @@ pub async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     (address, seen)
 }
 
-/// The Envoy binary, found in the same way as `tensorgate` does.
+/// The binary as `tensorgate` finds it.
 fn envoy() -> PathBuf {
     if let Some(named) = std::env::var_os("ENVOY") {
         return named.into();

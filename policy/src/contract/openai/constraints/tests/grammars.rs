@@ -1,4 +1,4 @@
-//! Tests of the limits on grammars.
+//! Tests of what grammars come to.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn grammars_that_some_server_cannot_afford_are_refused() {
     ] {
         check(text, "may be nothing");
     }
-    // Billions of states once it is expanded.
+    // Billions, once it is written out.
     for text in [
         "root ::= [a-z]{1,1024}{1,1024}".replace("}{", "} {"),
         "root ::= a{1000}\na ::= b{1000}\nb ::= \"x\"".into(),
@@ -70,7 +70,7 @@ fn grammars_that_some_server_cannot_afford_are_refused() {
     check("rot ::= \"a\"", "no rule to begin with");
     check("", "no rule to begin with");
     check("root ::= \"a\"\nroot ::= \"b\"", "twice");
-    // References out of the grammar, and ambiguous text.
+    // What leads out of it, or is read in two ways.
     for text in [
         "%import common.WS\nstart: \"a\"",
         "start: \"a\"\n%import .secret.RULE",
@@ -123,7 +123,7 @@ fn grammars_that_some_server_cannot_afford_are_refused() {
     assert_eq!(grammar(&deep(16)), None);
     check(&deep(17), "groups inside groups");
     check(&deep(1_900), "groups inside groups");
-    // Nested rules, in both orders of definition.
+    // Rules inside rules, from whichever end they are looked at.
     for backwards in [false, true] {
         for (count, good) in [(15, true), (39, false)] {
             let mut rules: Vec<String> = (0..count)

@@ -32,7 +32,7 @@ fn envoy_kib(stack: &Stack) -> u64 {
     statuses.max().unwrap()
 }
 
-/// A body that is not complete yet.
+/// A body that is not whole yet.
 struct Half {
     answer: ResponseFuture,
     _body: SendStream<Bytes>,
