@@ -1,10 +1,10 @@
 //! Support for the end-to-end tests. It decides nothing about requests.
 //!
-//! - [`Stack`]: a whole gate as processes
-//! - [`backend`]: a stand-in for the inference server behind it
-//! - [`book`]: the documentation's pages
-//! - [`ask`]: vectors sent over a socket
-//! - [`verdict`]: compares an answer with what a vector expects
+//! - [`Stack`] is a whole gate as processes
+//! - [`backend`] is a stand-in for the inference server behind it
+//! - [`book`] reads the documentation's pages
+//! - [`ask`] sends vectors over a socket
+//! - [`verdict`] compares an answer with what a vector expects
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
