@@ -1,4 +1,4 @@
-//! ! Signatures over components: a signature by OpenSSL equals one made here, and only components
+//! Signatures over components: a signature by OpenSSL equals one made here, and only components
 //! that satisfy the policy are accepted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -14,7 +14,7 @@ use tensorgate_policy::{hex, validate};
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// RFC 8410, 10.3.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
-/// / Made with that key by `openssl pkeyutl -sign -rawin` over the DSSE encoding.
+/// Made with that key by `openssl pkeyutl -sign -rawin` over the DSSE encoding.
 const BY_OPENSSL: &str = include_str!("data/openssl.sigstore.json");
 
 fn key() -> PrivateKey {
@@ -33,7 +33,7 @@ fn scale(version: &str) -> SignedAs {
     SignedAs::parse(&format!("scale@{version}")).unwrap()
 }
 
-/// / The policy's requirements.
+/// The policy's requirements.
 fn asked(keys: &[(&str, PublicKey)], signed_as: Option<&str>) -> SignedBy {
     let listed: serde_json::Map<_, _> = (keys.iter())
         .map(|(name, key)| ((*name).to_owned(), json!({"ed25519": key.to_hex()})))
@@ -51,14 +51,14 @@ fn verdict(signature: &str, asked: &SignedBy) -> Result<Signed, String> {
     verify(signature.as_bytes(), &digest(), asked).map_err(|fault| fault.to_string())
 }
 
-/// / A valid bundle with one change.
+/// A valid bundle with one change.
 fn bent(change: impl FnOnce(&mut Value)) -> String {
     let mut bundle: Value = serde_json::from_str(BY_OPENSSL).unwrap();
     change(&mut bundle);
     bundle.to_string()
 }
 
-/// / A bundle over another statement, signed with a trusted key.
+/// A bundle over another statement, signed with a trusted key.
 fn stating(change: impl FnOnce(&mut Value)) -> String {
     let bundle: Value = serde_json::from_str(BY_OPENSSL).unwrap();
     let payload = STANDARD

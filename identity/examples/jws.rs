@@ -1,12 +1,14 @@
-//! Runs published sets of JSON web signatures against the reader, the choice of a key and the
+//! Runs published sets of JSON web signatures through the reader, the choice of a key and the
 //! verifier that tokens pass: `cargo run -p tensorgate-identity --features jwt-simple --example jws
-//! -- FILE...`. It reads Project Wycheproof's form (`testGroups`, each with its key and `tests`)
-//! and that of the JOSE cookbook (`input`, `output`), and says of each set how many cases came to
-//! what is published, and of each other one why.
+//! -- FILE…`.
 //!
-//! It ends with 1 if a signature is taken that is published as wrong. One that is published as
-//! right and not taken is told: what is not checked here (shared secrets, P-521, detached and JSON
-//! forms) is refused with its cause.
+//! It reads the format of Project Wycheproof (`testGroups`, each with its key and `tests`) and that
+//! of the JOSE cookbook (`input`, `output`). For each set it prints how many cases gave the
+//! published result, and for every other case the cause.
+//!
+//! The exit code is 1 if a signature is accepted that is published as invalid. A signature that is
+//! published as valid and is rejected is only reported. Unsupported ones (shared secrets, P-521,
+//! detached and JSON forms) are rejected with their cause.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,10 +20,10 @@ use tensorgate_policy::policy::{Algorithm, PublicKey};
 use tensorgate_policy::raw::KeySet;
 use tensorgate_policy::validate::published;
 
-/// Members of a key that its owner publishes.
+/// The public members of a key.
 const PUBLISHED: [&str; 8] = ["kty", "crv", "n", "e", "x", "y", "kid", "use"];
 
-/// One signature, its keys and what is published of it.
+/// One signature, its keys and its published result.
 struct Case {
     name: String,
     key: Value,
@@ -29,16 +31,16 @@ struct Case {
     right: bool,
 }
 
-/// What became of a set's cases.
+/// The results of a set's cases.
 #[derive(Default)]
 struct MetadataOwner {
-    /// Taken as published.
+    /// Accepted, as published.
     right: Vec<String>,
-    /// Refused as published.
+    /// Rejected, as published.
     wrong: Vec<String>,
-    /// Refused though published as right, by cause.
+    /// Rejected although published as valid, by cause.
     refused: BTreeMap<String, Vec<String>>,
-    /// Taken though published as wrong.
+    /// Accepted although published as invalid.
     taken: Vec<String>,
 }
 
@@ -86,13 +88,13 @@ fn run(path: &str) -> Result<MetadataOwner, Box<dyn Error>> {
     Ok(told)
 }
 
-/// Whether a signature is one of the keys that are given for it, as an issuer's published set.
+/// Verifies a signature with the keys that are given for it, as an issuer's published set.
 fn judge(case: &Case) -> Result<(), String> {
     let keys = case.key.get("keys").cloned();
     let keys = keys.unwrap_or_else(|| Value::Array(vec![case.key.clone()]));
     let set: KeySet = serde_json::from_value(serde_json::json!({ "keys": keys }))
         .map_err(|error| format!("no key set: {error}"))?;
-    // The way of RSA that the key says, or any.
+    // The RSA algorithm that the key names, or any.
     let read = published(&set, &Algorithm::ALL).map_err(|error| error.to_string())?;
     let why = read.passed_over.first().map(|fault| fault.message.clone());
     let keys: &[PublicKey] = &read.keys;
@@ -106,7 +108,7 @@ fn wycheproof(set: &Value) -> Option<Vec<Case>> {
     for group in set.get("testGroups")?.as_array()? {
         let key = group.get("public").or_else(|| group.get("private"))?;
         for test in group.get("tests")?.as_array()? {
-            // One that is of another kind (encryption) is none of this.
+            // A case of another kind (encryption) is skipped.
             let Some(jws) = test.get("jws") else { continue };
             let comment = test
                 .get("comment")
@@ -123,9 +125,9 @@ fn wycheproof(set: &Value) -> Option<Vec<Case>> {
     Some(cases)
 }
 
-/// Each form of the signature, under the key, and under each where there are several. The book's
-/// keys are whole, and an RSA key of its signs in several ways: what is taken of one is what its
-/// owner would publish, with the algorithm of the case.
+/// Each form of the signature, with the case's key, and with each key where there are several. The
+/// cookbook has private keys, and one RSA key signs with several algorithms. Of each key only the
+/// public members are used, with the algorithm of the case.
 fn cookbook(set: &Value) -> Option<Vec<Case>> {
     let title = set.get("title").and_then(Value::as_str).unwrap_or_default();
     let input = set.get("input")?;

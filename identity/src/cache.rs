@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_bad_tokens_drives_no_good_one_out() {
+    fn a_flood_of_invalid_tokens_evicts_no_valid_one() {
         let mut cache = TokenCache::default();
         cache.remember(id(0), proven(100.0));
         for number in 1..=3 * MAX_REJECTED {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_good_token_that_was_used_longest_ago_goes_first() {
+    fn the_least_recently_used_valid_token_is_evicted_first() {
         let mut cache = TokenCache::default();
         for number in 0..MAX_GOOD {
             cache.remember(id(number), proven(100.0));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_use_outlives_any_number_of_others_and_moves_nothing_while_none_come() {
+    fn a_token_in_use_is_not_evicted() {
         let mut cache = TokenCache::default();
         cache.remember(id(0), proven(100.0));
         for number in 1..=5 * MAX_GOOD {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_whose_time_is_over_is_forgotten() {
+    fn an_expired_token_is_removed() {
         let mut cache = TokenCache::default();
         cache.remember(id(0), proven(100.0));
         assert!(cache.get(id(0), 99).is_some());
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_known_under_its_own_generation_only() {
+    fn a_token_is_cached_for_its_own_policy_version_only() {
         for (policy_version, token) in [("g", "ab"), ("ga", "b"), ("", "gab"), ("h", "ab")] {
             for (other_generation, other) in [("g", "ab"), ("ga", "b"), ("", "gab"), ("h", "ab")] {
                 assert_eq!(

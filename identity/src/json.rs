@@ -161,7 +161,7 @@ mod tests {
     use alloc::format;
 
     #[test]
-    fn one_object_is_read_and_nothing_else() {
+    fn only_a_single_object_is_read() {
         let nested = |depth: usize| {
             let inner = depth.saturating_sub(1);
             format!("{{\"a\":{}{}}}", "[".repeat(inner), "]".repeat(inner))

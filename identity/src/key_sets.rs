@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_keeps_its_mark_while_it_is_published_and_no_other_ever_gets_it() {
+    fn a_key_keeps_its_number_while_published_and_numbers_are_not_reused() {
         let mut sets = KeySets::default();
         sets.put("a", keys(&[("1", 1), ("2", 2)]));
         sets.put("b", keys(&[("1", 1)]));

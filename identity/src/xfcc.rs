@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_comes_between_quotes_and_hides_nothing() {
+    fn a_quoted_certificate_hides_no_other_element() {
         let read = parse(&format!(
             "{HASH};Cert=\"-----BEGIN%0A\";Chain=\"x\";Subject=\"CN=\\\"a\\\",O=b\\,c\\2B;URI=c\";URI=spiffe://a/b"
         ))
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_stand_in_a_row_and_each_is_whole() {
+    fn lists_of_complete_elements_are_read() {
         let uri = |name: &str| format!("{HASH};URI=spiffe://{name}");
         for (text, expected) in [
             (String::new(), Some(0)),

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_over_midnight_gives_no_day_twice() {
+    fn a_clock_going_back_over_midnight_grants_no_day_twice() {
         let late = DailyUsage {
             day: 20_001,
             units: 60,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_wrong_by_days_keeps_nobody_out_once_it_is_right() {
+    fn a_clock_that_was_days_ahead_blocks_no_client_once_corrected() {
         for day in [20_002, 40_000, u64::MAX] {
             let wrong = DailyUsage { day, units: 100 };
             assert_eq!(
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_comes_back_on_its_own_day_and_no_more_than_was_spent() {
+    fn refunds_apply_to_their_own_day_and_not_beyond_the_usage() {
         assert_eq!(spent(80).refund(&spent(50), 30), Some(spent(50)));
         assert_eq!(spent(20).refund(&spent(50), 30), Some(spent(0)));
         let next = DailyUsage {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_or_larger_day_keeps_what_was_spent() {
+    fn a_changed_budget_keeps_the_days_usage() {
         assert_eq!(
             spent(80).consume(50, NOON, 1),
             ConsumeResult::Refused {

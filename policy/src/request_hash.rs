@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn more_weight_for_one_takes_nobody_from_it() {
+    fn raising_a_weight_moves_no_request_away_from_it() {
         for request_hash in request_hashes() {
             let picks = [[95, 5], [90, 10], [50, 50], [0, 7]]
                 .map(|weights| request_hash.pick(weights.into_iter()));

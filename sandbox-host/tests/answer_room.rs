@@ -1,5 +1,5 @@
-//! What an answer of OpenAI's API takes in memory while it is checked and written anew: never more
-//! than is held for it, whatever it is made of.
+//! The memory that an answer of OpenAI's API uses while it is checked and encoded anew. It never
+//! exceeds what is reserved for it, whatever its contents.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -11,7 +11,7 @@ use tensorgate_host::backends::openai::{check, required_bytes};
 use tensorgate_host::document::Document;
 use tensorgate_policy::request::Api;
 
-/// The system's allocator, with a count of what is in use and of the most that ever was.
+/// The system's allocator, which counts the bytes in use and their peak.
 struct Counting;
 
 static USED: AtomicUsize = AtomicUsize::new(0);
@@ -20,20 +20,20 @@ static MOST: AtomicUsize = AtomicUsize::new(0);
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call goes to the system's allocator as it came. What grows is there twice for a
-// moment, as the default has it.
+// SAFETY: every call is passed to the system's allocator unchanged. A reallocation holds both
+// blocks for a moment, as in the default implementation.
 #[expect(unsafe_code, reason = "an allocator")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let used = USED.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
         MOST.fetch_max(used, Ordering::SeqCst);
-        // SAFETY: the caller keeps to what `GlobalAlloc` says.
+        // SAFETY: the caller follows the rules of `GlobalAlloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         USED.fetch_sub(layout.size(), Ordering::SeqCst);
-        // SAFETY: the caller keeps to what `GlobalAlloc` says.
+        // SAFETY: the caller follows the rules of `GlobalAlloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -91,7 +91,7 @@ fn data(data: &str) -> String {
 }
 
 #[test]
-fn an_answer_takes_no_more_than_is_held_for_it() {
+fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
     let content = |text: &str| said(&format!(",\"content\":\"{}\"", text.repeat(MANY)));
     let embedding = |numbers: &str| data(&format!("[{{\"index\":0,\"embedding\":{numbers}}}]"));
     let call = r#"{"id":"","type":"function","function":{"name":"","arguments":""}}"#;

@@ -1,4 +1,6 @@
-"""What every client's part of the table has: the two ways to each server, calls that must come to the same, calls that must be refused."""
+"""The common part of every client's table: the two ways to each server, calls that must give equal
+results, and calls that must be rejected.
+"""
 
 import grpc
 import numpy as np
@@ -14,7 +16,7 @@ NUMPY = {"FP32": np.float32, "INT64": np.int64}
 
 
 def image(count=3, seed=7):
-    """So many images of the kind that `digits` takes."""
+    """This many images of the kind that `digits` takes."""
     return np.random.default_rng(seed).integers(0, 17, (count, 1, 8, 8)).astype(np.float32)
 
 
@@ -23,13 +25,13 @@ COUNT = np.array([[0, -1], [2**63 - 1, -(2**63)]], dtype=np.int64)
 DIGITS = [("image", "FP32", image())]
 ECHO = [("text", "BYTES", TEXT), ("count", "INT64", COUNT)]
 
-# Calls that are served, of any client of the Open Inference Protocol: title, model, tensors.
+# Calls that any client of the Open Inference Protocol may make: title, model, tensors.
 SERVED = [
     ("digits, a batch of 3", "digits", DIGITS),
     ("digits, a batch of 32", "digits", [("image", "FP32", image(32, 8))]),
     ("BYTES and INT64", "echo", ECHO),
 ]
-# Calls that are refused: title, model, tensors, reason, and what the sentence names.
+# Calls that are rejected: title, model, tensors, reason, and what the message names.
 REFUSED = [
     ("another datatype", "digits", [("image", "FP64", image().astype(np.float64))], "datatype", '"image"'),
     ("another shape", "digits", [("image", "FP32", image().reshape(3, 64))], "shape", '"image"'),
@@ -59,7 +61,7 @@ def exact(array):
 
 
 def unraw(datatype, shape, data):
-    """The same of a tensor in raw form."""
+    """The same for a tensor in raw form."""
     if datatype != "BYTES":
         return exact(np.frombuffer(data, NUMPY[datatype]).reshape(shape))
     elements = []
@@ -71,7 +73,7 @@ def unraw(datatype, shape, data):
 
 
 class Oip:
-    """The Open Inference Protocol by its .proto file, to one place."""
+    """The Open Inference Protocol by its .proto file, at one address."""
 
     def __init__(self, channel, metadata=()):
         self.service = Service(pool_of(), channel, metadata)
@@ -87,7 +89,7 @@ class Oip:
 
 
 class Direct:
-    """The servers themselves, for clients that have no way of their own to them."""
+    """The servers themselves, for clients that cannot call them directly."""
 
     def __init__(self, places):
         servers = {"digits": places.cpu, "echo": places.echoes}
@@ -109,12 +111,14 @@ def reason_of(error):
 
 
 def told_by_grpc(error):
-    """What a gRPC error shows: the name of its status, its reason, its sentence."""
+    """What a gRPC error shows: the name of its status, its reason, its message."""
     return error.code().name, reason_of(error), error.details()
 
 
 def told_by_problem(answer):
-    """What a refusal over HTTP shows, of any client whose answers have `status_code` and `json()`."""
+    """What a rejection over HTTP shows, for any client whose answers have `status_code` and
+    `json()`.
+    """
     body = answer.json()
     return str(answer.status_code), body["type"].removeprefix("urn:tensorgate:"), body["error"]
 
@@ -134,13 +138,15 @@ STATUSES = {
 
 
 class Part:
-    """One client's part of the table. `told` says what its exceptions show: status, reason (None where the client hides it) and sentence."""
+    """One client's part of the table. `told` extracts what its exceptions show: status, reason
+    (None where the client hides it) and message.
+    """
 
     def __init__(self, table, name, grpc_like, told):
         self.table, self.name, self.grpc_like, self.told = table, name, grpc_like, told
 
     def same(self, title, direct, gate):
-        """Both give the same value, and nothing is raised."""
+        """Both calls give the same value and raise nothing."""
         one, other = attempt(direct), attempt(gate)
         right = one[1] is None and other[1] is None and one[0] == other[0]
         self.table.row(f"{self.name}: {title}", shown(one), shown(other), right, f"{one} / {other}")
@@ -162,7 +168,9 @@ class Part:
         self.table.row(f"{self.name}: {title}", before, f"{status} {given or ''}: {sentence}", right, f"{expected} {reason} {says} {leaks}")
 
     def oip(self, infer, direct, before=None, refused=REFUSED):
-        """Served and refused tensors. `infer` goes through the gate, `direct` to the servers, `before` too where the client itself can."""
+        """Served and rejected tensors. `infer` goes through the gate, `direct` to the servers, and
+        `before` too where the client itself can.
+        """
         for title, model, tensors in SERVED:
             self.same(title, lambda: direct(model, tensors), lambda: infer(model, tensors))
         for title, model, tensors, reason, says in refused:
@@ -171,7 +179,7 @@ class Part:
 
 
 def attempt(call):
-    """What a call gives: its value and None, or None and what was raised."""
+    """The result of a call: its value and None, or None and the exception."""
     try:
         return call(), None
     except Exception as error:
@@ -179,7 +187,7 @@ def attempt(call):
 
 
 def shown(answer):
-    """A value, or what was raised, in short."""
+    """A value or an exception, in short."""
     value, error = answer
     if error is not None:
         return f"{type(error).__name__}: {getattr(error, 'details', lambda: error)()}"

@@ -1,4 +1,6 @@
-"""A gRPC service from its description at run time, as grpcurl has it: a .proto file or a server's own word (reflection); no generated code."""
+"""A gRPC client that reads the service's description at run time, as grpcurl does: from a .proto
+file or by reflection. It has no generated code.
+"""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +13,8 @@ OIP = "inference.GRPCInferenceService"
 
 
 def pool_of(proto=PROTO):
-    """What a .proto file describes, in a pool of its own: clients bring messages of the same names."""
+    """The contents of a .proto file in a pool of its own: clients bring messages of the same names.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "described")
         if protoc.main(["protoc", f"--proto_path={proto.parent}", f"--descriptor_set_out={out}", "--include_imports", proto.name]):
@@ -31,16 +34,16 @@ class Service:
         self.methods = pool.FindServiceByName(name).methods_by_name
 
     def message(self, method):
-        """An empty message that a method takes."""
+        """An empty message of a method's input type."""
         return message_factory.GetMessageClass(self.methods[method].input_type)()
 
     def send(self, method, request, seconds=30):
-        """One call, and the answer's message."""
+        """One call; returns the answer's message."""
         answered = message_factory.GetMessageClass(self.methods[method].output_type)
         call = self.channel.unary_unary(f"/{self.name}/{method}", type(request).SerializeToString, answered.FromString)
         return call(request, metadata=self.metadata, timeout=seconds)
 
     def ask(self, method, request):
-        """The same of JSON, which is how grpcurl speaks."""
+        """The same with JSON, which grpcurl uses."""
         answer = self.send(method, json_format.ParseDict(request, self.message(method)))
         return json_format.MessageToDict(answer)

@@ -1,5 +1,7 @@
-"""A home-made server of a small model, in JSON of its own as people write them over BentoML, Ray Serve or a framework: a POST of rows in objects, answered in
-objects with more beside them than anybody asked for. Its answers are made of the request alone. Prints its two ports."""
+"""A server of a small model with its own JSON, as people write them with BentoML, Ray Serve or a
+framework. It takes a POST of rows in objects, and answers with objects that have more members than
+requested. Its answers depend only on the request. Prints its two ports.
+"""
 
 import json
 import sys
@@ -11,7 +13,7 @@ from seen import DIRECT_KEY, Seen
 # A made-up linear model: 4 features to 3 species.
 WEIGHTS = np.array([[0.4, 0.1, -0.5], [1.2, -0.3, -0.9], [-1.6, 0.2, 1.4], [-0.9, -0.6, 1.5]], np.float32)
 SPECIES = ["setosa", "versicolor", "virginica"]
-# First features that make the model fail in its own way.
+# First features that make the model fail in different ways.
 RAISES, NOT_A_NUMBER = 29, 28
 
 seen = Seen()
@@ -45,13 +47,13 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, {"results": results, "threshold": asked.get("threshold", 0.5), "took_ms": 1.25})
 
     def note(self, asked):
-        """Tells what came, and by whom."""
+        """Records the call and its caller."""
         by = "directly" if self.headers.get("authorization") == f"Bearer {DIRECT_KEY}" else "gate"
         headers = sorted(name.lower() for name in self.headers)
         return seen.note(method=self.command, path=self.path, by=by, headers=headers, asked=asked, end=None)
 
     def answer(self, status, value):
-        """A whole answer."""
+        """Sends a whole answer."""
         body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")

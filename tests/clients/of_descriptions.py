@@ -1,5 +1,7 @@
-"""A client as grpcurl is one: it takes a server's word for its services (reflection), or a .proto file, and has no generated code. The server behind
-the gate offers reflection; through the gate there is none, since it lists what a server can be asked."""
+"""A client like grpcurl: it describes services by reflection or from a .proto file, and has no
+generated code. The server behind the gate offers reflection. The gate does not, because reflection
+lists everything that a server can be asked.
+"""
 
 import base64
 
@@ -22,12 +24,12 @@ def listed(channel, fields, path=REFLECTIONS[0]):
 
 
 def unary(channel, fields, path):
-    """A call of an empty message, to any path."""
+    """A call with an empty message, to any path."""
     return channel.unary_unary(path)(b"", metadata=fields, timeout=10)
 
 
 def ask(table, places):
-    """All of it."""
+    """Runs all calls."""
     direct = Direct(places)
     itself, gate = grpc.insecure_channel(places.echoes), grpc.insecure_channel(places.plain)
     fields = lambda name: [("x-api-key", places.keys[name])]
@@ -37,8 +39,8 @@ def ask(table, places):
     before = lambda path: lambda: listed(itself, [DIRECT_FIELD], path)
     part.refused("list, v1alpha", "not-an-inference-route", lambda: listed(gate, fields("scorer")), direct=before(REFLECTIONS[0]))
     part.refused("list, v1", "not-an-inference-route", lambda: listed(gate, fields("scorer"), REFLECTIONS[1]))
-    part.refused("list, to nobody", "unauthenticated", lambda: listed(gate, []), direct=before(REFLECTIONS[0]))
-    part.refused("list, with nobody's key", "unauthenticated", lambda: listed(gate, fields("unknown")))
+    part.refused("list, without a key", "unauthenticated", lambda: listed(gate, []), direct=before(REFLECTIONS[0]))
+    part.refused("list, with an unknown key", "unauthenticated", lambda: listed(gate, fields("unknown")))
     part.refused("as one call", "not-an-inference-route", lambda: unary(gate, fields("scorer"), REFLECTIONS[0]))
     for spelling in (REFLECTIONS[0].lower(), "/" + REFLECTIONS[0], REFLECTIONS[0] + "/"):
         status = told_by_grpc(attempt(lambda: listed(gate, fields("scorer"), spelling))[1])
@@ -68,7 +70,7 @@ def ask(table, places):
     }
 
     def typed(service):
-        """Typed contents, as JSON has them; an answer is in raw form or not, as its server likes."""
+        """Typed contents, as in JSON. Whether an answer is in raw form depends on the server."""
         answer = service.ask("ModelInfer", json)
         contents = [base64.b64decode(each) for each in answer.get("rawOutputContents", [])]
         return answer["id"], [output["name"] for output in answer["outputs"]], contents
@@ -77,12 +79,12 @@ def ask(table, places):
     file.same("typed contents, as JSON", expected, lambda: typed(by_file.service))
     servers = Service(pool_of(), itself, [DIRECT_FIELD])
     for method, request in (("ModelMetadata", {"name": "echo"}), ("ModelReady", {"name": "echo"}), ("ServerLive", {}), ("ServerReady", {})):
-        # A gate tells nobody on what platform a model runs.
+        # The gate does not reveal the platform of a model.
         known = lambda service: {name: value for name, value in service.ask(method, request).items() if name != "platform"}
         file.same(method, lambda: known(servers), lambda: known(by_file.service))
     named = by_file.service.ask("ServerMetadata", {})
     table.row(".proto file: ServerMetadata names the gate alone", servers.ask("ServerMetadata", {})["name"], named, named == {"name": "tensorgate"})
-    file.refused("nobody's key", "unauthenticated", lambda: Oip(gate, fields("unknown")).infer("digits", DIGITS))
+    file.refused("an unknown key", "unauthenticated", lambda: Oip(gate, fields("unknown")).infer("digits", DIGITS))
     file.refused("a client without grants", "not-granted", lambda: Oip(gate, fields("stranger")).infer("digits", DIGITS))
     file.refused("one too many", "rate-limited", lambda: Oip(gate, fields("burst")).infer("digits", DIGITS))
     token = [("authorization", f"Bearer {places.tokens['good']}")]

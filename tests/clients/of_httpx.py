@@ -1,4 +1,6 @@
-"""httpx, which speaks HTTP/1.1 and HTTP/2, each in the clear and with TLS: REST of all three kinds and answers in pieces, keys, tokens and certificates."""
+"""httpx, with HTTP/1.1 and HTTP/2, each in the clear and with TLS: REST of all three kinds,
+streamed answers, keys, tokens and certificates.
+"""
 
 import json
 import ssl
@@ -16,20 +18,20 @@ WAYS = [
 
 
 def told(error):
-    """`raise_for_status` raises with the answer in it."""
+    """What `raise_for_status` shows: its exception contains the answer."""
     if not isinstance(error, httpx.HTTPStatusError):
         raise TypeError(error)
     return told_by_problem(error.response)
 
 
 def told_by_openai_route(error):
-    """The same of a route of OpenAI's, whose error is an object."""
+    """The same for a route of OpenAI's, whose error is an object."""
     body = error.response.json()
     return str(error.response.status_code), body["error"]["code"], body["error"]["message"]
 
 
 def infer(client, model, tensors, headers=None):
-    """An inference, binary both ways."""
+    """An inference, with binary data in both directions."""
     inputs = [{"name": name, "datatype": datatype, "shape": list(array.shape), "parameters": {"binary_data_size": len(raw(array))}} for name, datatype, array in tensors]
     head = json.dumps({"parameters": {"binary_data_output": True}, "inputs": inputs}).encode()
     fields = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head)), **(headers or {})}
@@ -53,7 +55,7 @@ def plain(client, headers=None):
 
 
 def chat(client, headers=None, **more):
-    """A chat in pieces: their texts, as they come."""
+    """A streamed chat: the texts of its events, as they arrive."""
     asked = {"model": "assistant", "messages": [{"role": "user", "content": "one two three"}], "stream": True, **more}
     with client.stream("POST", "/v1/chat/completions", json=asked, headers=headers) as answer:
         if answer.is_error:
@@ -64,7 +66,7 @@ def chat(client, headers=None, **more):
 
 
 def ask(table, places):
-    """All of it, each way."""
+    """Runs all calls, over each kind of connection."""
     direct = Direct(places)
     trust = ssl.create_default_context(cafile=places.ca)
     for title, secure, more in WAYS:
@@ -88,7 +90,7 @@ def one_way(table, part, client, direct, places):
     part.same("JSON", expected, lambda: plain(client, key))
     part.same("with a token", expected, lambda: plain(client, {"authorization": f"Bearer {places.tokens['good']}"}))
     part.refused("with a token of another's key", "unauthenticated", lambda: plain(client, {"authorization": f"Bearer {places.tokens['forged']}"}))
-    part.refused("with nobody's key", "unauthenticated", lambda: plain(client, {"x-api-key": places.keys["unknown"]}))
+    part.refused("with an unknown key", "unauthenticated", lambda: plain(client, {"x-api-key": places.keys["unknown"]}))
     part.refused("with two credentials", "ambiguous-request", lambda: plain(client, [*key.items(), ("authorization", f"Bearer {places.tokens['good']}")]))
     part.refused("one too many", "rate-limited", lambda: plain(client, {"x-api-key": places.keys["burst"]}))
     part.refused("NaN, as Python writes it", "malformed", lambda: client.post("/v2/models/digits/infer", content=json.dumps({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1], "data": [float("nan")]}]}), headers=key).raise_for_status())
@@ -105,8 +107,10 @@ def one_way(table, part, client, direct, places):
 
 
 def too_large(table, part, client, key):
-    """A body beyond the bound. It is refused by its declared length; what of it is still on its way then is no longer read, which this client
-    takes for a fault of the connection where it comes to notice before it has sent all (RFC 9113, 8.1, has it read the answer)."""
+    """A body beyond the bound, which is rejected by its declared length. The rest of the body is
+    not read any more. This client reports a connection error if it notices that before it has sent
+    all of it, although it should read the answer (RFC 9113, 8.1).
+    """
     call = lambda: client.post("/v2/models/digits/infer", content=bytes(3 << 20), headers=key).raise_for_status()
     _, error = attempt(call)
     if isinstance(error, httpx.TransportError):
@@ -116,7 +120,7 @@ def too_large(table, part, client, key):
 
 
 def certificates(table, direct, places):
-    """Who has a certificate, and of whom."""
+    """Client certificates, and their authorities."""
     table.head("httpx with certificates of clients")
     part = Part(table, "TLS", 0, told)
 
@@ -131,7 +135,7 @@ def certificates(table, direct, places):
         with caller(places.engine, http2) as client:
             part.same(f"{title}: a certificate alone", expected, lambda: plain(client))
         with caller(places.other, http2) as client:
-            part.refused(f"{title}: a certificate of nobody whom the policy knows", "unauthenticated", lambda: plain(client))
+            part.refused(f"{title}: an unknown certificate", "unauthenticated", lambda: plain(client))
         with caller(places.other, http2) as client:
             part.same(f"{title}: the same, beside a key", expected, lambda: plain(client, {"x-api-key": places.keys["scorer"]}))
         for what, leaf, trusted in (("a certificate of another authority", places.foreign, places.ca), ("a caller that does not trust the gate", None, places.foreign_ca)):

@@ -1,4 +1,6 @@
-"""A server in JSON of its own, asked by httpx: the same document directly and through the gate, and the same tensors by the Open Inference Protocol."""
+"""A server with its own JSON, called by httpx: the same document directly and through the gate, and
+the same tensors by the Open Inference Protocol.
+"""
 
 import httpx
 import numpy as np
@@ -30,26 +32,28 @@ REFUSED = [
 
 
 def told(error):
-    """`raise_for_status` raises with the answer in it."""
+    """What `raise_for_status` shows: its exception contains the answer."""
     if not isinstance(error, httpx.HTTPStatusError):
         raise TypeError(error)
     return told_by_problem(error.response)
 
 
 def narrow(answer):
-    """The same in floats of 32 bits, which the server's are too: it writes them with more digits than they have."""
+    """The same in floats of 32 bits. The server's floats have 32 bits too, but it writes them with
+    more digits.
+    """
     results = [{**row, "scores": [np.float32(score).item() for score in row["scores"]]} for row in answer["results"]]
     return {**answer, "results": results}
 
 
 def placed(answer):
-    """What of a server's answer has a place."""
+    """The part of a server's answer that the template has pointers for."""
     results = [{name: row[name] for name in ("species", "scores", "echo")} for row in answer["results"]]
     return narrow({"results": results, "threshold": answer["threshold"]})
 
 
 def ask(table, places):
-    """All of it."""
+    """Runs all calls."""
     table.head("a server in JSON of its own")
     part = Part(table, "httpx", 0, told)
     itself = httpx.Client(base_url=f"http://{places.own}", timeout=30, headers={"authorization": f"Bearer {DIRECT_KEY}"})
@@ -62,7 +66,7 @@ def ask(table, places):
 
     for title, body in SERVED:
         part.same(title, lambda: placed(post(itself, ROUTE, body)), lambda: narrow(post(gate, ROUTE, body)))
-    # What may come and is not read does not reach the server.
+    # Members that are allowed and ignored do not reach the server.
     part.same("with what is not read", lambda: placed(post(itself, ROUTE, {"rows": ROWS})), lambda: narrow(post(gate, ROUTE, {"rows": ROWS, "request_id": "r-1"})))
     features = [row["features"] for row in ROWS]
     tensor = {"name": "features", "datatype": "FP32", "shape": [2, 4], "data": np.ravel(features).tolist()}
@@ -74,7 +78,7 @@ def ask(table, places):
     for path in ("/classify/", "/train", "/-/routes", "/docs.json"):
         part.refused(f"POST {path}", "not-an-inference-route", lambda: post(gate, path, {"rows": ROWS}))
     part.refused("GET", "not-an-inference-route", lambda: gate.get(ROUTE).raise_for_status())
-    part.refused("with nobody's key", "unauthenticated", lambda: gate.post(ROUTE, json={"rows": ROWS}, headers={"x-api-key": places.keys["unknown"]}).raise_for_status())
+    part.refused("with an unknown key", "unauthenticated", lambda: gate.post(ROUTE, json={"rows": ROWS}, headers={"x-api-key": places.keys["unknown"]}).raise_for_status())
     asked = [call for call in httpx.get(places.own_seen).json() if call["by"] == "gate" and call["method"] == "POST"]
     members = {name for call in asked for name in call["asked"]} | {name for call in asked for row in call["asked"]["rows"] for name in row}
     fields = {name for call in asked for name in call["headers"]}

@@ -1,4 +1,6 @@
-"""KServe's clients, both asynchronous: InferenceRESTClient with version 2 in JSON and binary and with version 1, and InferenceGRPCClient."""
+"""KServe's clients, both asynchronous: InferenceRESTClient with version 2 in JSON and binary and
+with version 1, and InferenceGRPCClient.
+"""
 
 import asyncio
 import logging
@@ -11,14 +13,14 @@ from seen import DIRECT_FIELD
 
 
 def told_by_rest(error):
-    """What KServe's REST client raises is httpx's exception with the answer in it."""
+    """What KServe's REST client raises: httpx's exception with the answer in it."""
     if not isinstance(error, httpx.HTTPStatusError):
         raise TypeError(error)
     return told_by_problem(error.response)
 
 
 def request_of(model, tensors, binary):
-    """Tensors as KServe's package has them."""
+    """Tensors in the types of KServe's package."""
     inputs = []
     for name, datatype, array in tensors:
         tensor = InferInput(name, list(array.shape), datatype)
@@ -33,7 +35,7 @@ def values(answer):
 
 
 class Clients:
-    """KServe's clients to one gate. What they do runs in one event loop."""
+    """KServe's clients for one gate. Their calls run in one event loop."""
 
     def __init__(self, loop, places, secure):
         self.wait = loop.run_until_complete
@@ -53,7 +55,7 @@ class Clients:
         return infer
 
     def rpc(self, field, binary=True, client=None):
-        """One over gRPC."""
+        """An inference over gRPC."""
 
         def infer(model, tensors):
             return values(self.wait((client or self.grpc).infer(request_of(model, tensors, binary), headers=[field])))
@@ -66,8 +68,10 @@ class Clients:
 
 
 def ask(table, places):
-    """All of it, over HTTP/1.1 and gRPC in the clear, then the answers again over HTTP/2 and gRPC with TLS."""
-    # The gRPC client logs each error with a stack.
+    """Runs all calls over HTTP/1.1 and gRPC in the clear, then the served ones again over HTTP/2
+    and gRPC with TLS.
+    """
+    # The gRPC client logs each error with a stack trace.
     logging.disable(logging.CRITICAL)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -83,7 +87,7 @@ def ask(table, places):
     held = [row for row in REFUSED if row[0] not in ("no number", "another datatype")]
     json.oip(clients.rest(key, binary=False), direct.infer, refused=held)
     json.refused("no number, which it sends as null", "datatype", lambda: clients.rest(key, False)("digits", [("image", "FP32", image() * float("nan"))]), '"image"')
-    for title, theirs, reason in (("nobody's key", wrong, "unauthenticated"), ("a client without grants", places.keys["stranger"], "not-granted"), ("one too many", places.keys["burst"], "rate-limited")):
+    for title, theirs, reason in (("an unknown key", wrong, "unauthenticated"), ("a client without grants", places.keys["stranger"], "not-granted"), ("one too many", places.keys["burst"], "rate-limited")):
         binary.refused(title, reason, lambda: clients.rest(theirs, True)("digits", DIGITS))
     for question in ("is_server_ready", "is_server_live"):
         binary.same(question, lambda: True, lambda: clients.wait(getattr(clients.v2, question)(clients.base)))
@@ -102,7 +106,7 @@ def ask(table, places):
     v1.refused("a text for a number", "datatype", lambda: predict(key, {"instances": [[[["x"] * 8] * 8]]}), '"image"')
     v1.refused("another shape", "shape", lambda: predict(key, {"instances": [[1.0] * 64]}), '"image"')
     v1.refused("out of its range", "out-of-range", lambda: predict(key, {"instances": (image() + 100).tolist()}), '"image"')
-    v1.refused("nobody's key", "unauthenticated", lambda: predict(wrong, {"instances": image().tolist()}))
+    v1.refused("an unknown key", "unauthenticated", lambda: predict(wrong, {"instances": image().tolist()}))
     v1.refused("a model that is not there", "not-granted", lambda: predict(key, {"instances": [1]}, "nothing"))
     v1.refused("explain", "not-an-inference-route", lambda: clients.wait(clients.v1.explain(clients.base, "digits", {"instances": [1]}, headers={"x-api-key": key})))
 
@@ -110,11 +114,12 @@ def ask(table, places):
     itself = {model: InferenceGRPCClient(address, timeout=30) for model, address in (("digits", places.cpu), ("echo", places.echoes))}
     before = lambda model, tensors: clients.rpc(DIRECT_FIELD, client=itself[model])(model, tensors)
     raw = Part(table, "raw", 1, told_by_grpc)
-    # The embedded server takes no parameters of tensors, and this client always sends one: its answers are asked for without.
+    # The embedded server takes no parameters of tensors, and this client always sends one, so its
+    # direct answers are requested without it.
     raw.oip(clients.rpc(("x-api-key", key)), direct.infer, before)
     typed = Part(table, "typed", 1, told_by_grpc)
     typed.oip(clients.rpc(("x-api-key", key), binary=False), direct.infer)
-    for title, theirs, reason in (("nobody's key", wrong, "unauthenticated"), ("a client without grants", places.keys["stranger"], "not-granted"), ("one too many", places.keys["burst"], "rate-limited")):
+    for title, theirs, reason in (("an unknown key", wrong, "unauthenticated"), ("a client without grants", places.keys["stranger"], "not-granted"), ("one too many", places.keys["burst"], "rate-limited")):
         raw.refused(title, reason, lambda: clients.rpc(("x-api-key", theirs))("digits", DIGITS))
     for question in ("is_server_ready", "is_server_live"):
         raw.same(question, lambda: clients.wait(getattr(itself["digits"], question)()), lambda: clients.wait(getattr(clients.grpc, question)()))

@@ -1,5 +1,7 @@
-"""OpenAI's client, blocking and asynchronous: chat, completions and embeddings, whole and in pieces, its exceptions and its own retries. What the
-server behind the gate has seen is asked before and after, so that a refused call has reached nothing."""
+"""OpenAI's client, blocking and asynchronous: chat, completions and embeddings, whole and streamed,
+its exceptions and its own retries. The calls that the server behind the gate has received are read
+before and after, to show that a rejected call has not reached it.
+"""
 
 import asyncio
 import json
@@ -24,7 +26,7 @@ KINDS = {
 SAY = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "one two three na\u00efve \u2713"}]
 TOOL = {"type": "function", "function": {"name": "weather", "description": "today's", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
 PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
-# What a request carries when the gate has made it.
+# What a request contains after the gate has encoded it.
 FIELDS = {"host", "connection", "content-type", "content-length", "accept", "x-request-id"}
 
 
@@ -36,7 +38,9 @@ class Digit(BaseModel):
 
 
 def told(error):
-    """What OpenAI's exception shows: the status, the code, the message; and it must be the kind that the status has."""
+    """What OpenAI's exception shows: the status, the code, the message. It must be of the class for
+    that status.
+    """
     if not isinstance(error, KINDS[error.status_code]):
         raise TypeError(error)
     if error.body["code"] != error.code or not error.request_id:
@@ -45,7 +49,7 @@ def told(error):
 
 
 def plain(answer):
-    """All of an answer but the ids, dates and names, which are the gate's own."""
+    """All of an answer except the ids, dates and names, which are the gate's own."""
     value = answer.model_dump(exclude_unset=True, exclude_none=True)
     for name in ("id", "created", "model", "object", "system_fingerprint", "kv_transfer_params"):
         value.pop(name, None)
@@ -55,7 +59,7 @@ def plain(answer):
 
 
 def joined(chunks):
-    """What pieces come to: of each choice its text and its end, and the counts."""
+    """The joined events of a stream: each choice's text and its end, and the usage."""
     texts, ends, usage, count = {}, {}, None, 0
     for chunk in chunks:
         count += 1
@@ -68,7 +72,7 @@ def joined(chunks):
 
 
 class Side:
-    """One way to the server: by what name its models go, and what it has seen."""
+    """One way to the server: the names of its models there, and the calls that it has received."""
 
     def __init__(self, base, key, names, **more):
         self.client = openai.OpenAI(base_url=base, api_key=key, max_retries=0, timeout=30, **more)
@@ -88,13 +92,13 @@ class Side:
 
 
 class Server:
-    """What the server behind the gate has seen."""
+    """The calls that the server behind the gate has received."""
 
     def __init__(self, places):
         self.url = places.llm_seen
 
     def calls(self):
-        """Calls that were not made directly, the gate's own looks at its models apart."""
+        """Calls that were not made directly, apart from the gate's own probes of its models."""
         with urllib.request.urlopen(self.url, timeout=10) as answer:
             calls = json.load(answer)
         return [call for call in calls if call["by"] == "gate" and (call["method"], call["path"]) != ("GET", "/v1/models")]
@@ -106,7 +110,7 @@ def user(text):
 
 
 def ask(table, places):
-    """All of it."""
+    """Runs all calls."""
     server = Server(places)
     gated, names = f"http://{places.plain}/v1", ("assistant", "embedder")
     direct = Side(f"http://{places.llm}/v1", DIRECT_KEY, ("local/assistant-8b", "local/embedder"))
@@ -139,7 +143,7 @@ def served(table, part, direct, gate):
     same("chat, a tool's answer", lambda side: side.chat(answered, tools=[TOOL]))
 
     def goes_on(side):
-        """A conversation that goes on with the client's own dump of what was said before."""
+        """A conversation that continues with the client's own dump of the earlier messages."""
         said = side.chat().choices[0].message.model_dump()
         called = side.chat(user("how is it in Delft"), tools=[TOOL]).choices[0].message.model_dump()
         result = {"role": "tool", "tool_call_id": called["tool_calls"][0]["id"], "content": "fine"}
@@ -152,14 +156,14 @@ def served(table, part, direct, gate):
     same("chat, parse() into a model of the caller's", parse, lambda answer: answer.choices[0].message.parsed.model_dump())
     same("completions", lambda side: side.complete())
     same("completions, two prompts of two choices", lambda side: side.complete(["a b", "c d"], n=2, max_tokens=8))
-    # The client asks for base64 and unpacks it, unless it is told otherwise.
+    # The client requests base64 and decodes it, unless it is configured otherwise.
     same("embeddings", lambda side: side.embed(["one", "two"]))
     same("embeddings as numbers, 8 dimensions", lambda side: side.embed("one", encoding_format="float", dimensions=8))
     part.same("models.list", lambda: sorted(names_of(gate)), lambda: sorted(model.id for model in gate.client.models.list()))
 
 
 def names_of(gate):
-    """The models that a caller is to see: its own names, not the server's."""
+    """The models that a caller should see: the policy's names, not the server's."""
     return [gate.assistant, gate.embedder]
 
 
@@ -185,7 +189,7 @@ def pieces(table, part, direct, gate, server):
     part.same("chat, by the stream() helper", lambda: helper(direct), lambda: helper(gate))
 
     def left(side):
-        """The client leaves after three pieces of 500; whether the server heard of it in time."""
+        """The client leaves after three events of 500; whether the server noticed it in time."""
         stream = side.chat(user("count to 500"), stream=True)
         heard = [chunk.choices[0].delta.content for _, chunk in zip(range(3), stream)]
         stream.close()
@@ -200,7 +204,7 @@ def pieces(table, part, direct, gate, server):
     part.same("a client that leaves ends the generation", lambda: ["", "1", " 2"], lambda: left(gate))
 
     def broken(side):
-        """A piece that breaks the contract: what came before it, and the exception."""
+        """An event that breaks the contract: what came before it, and the exception."""
         heard = []
         try:
             for chunk in side.chat(user("break this into pieces"), stream=True):
@@ -209,11 +213,11 @@ def pieces(table, part, direct, gate, server):
             return heard, type(error).__name__, error.code
         return heard, None, None
 
-    part.same("a piece that nobody asked for", lambda: (["", "0:", " pieces"], "APIError", "backend-fault"), lambda: broken(gate))
+    part.same("an event that was not requested", lambda: (["", "0:", " pieces"], "APIError", "backend-fault"), lambda: broken(gate))
 
 
 def refusals(table, part, gate, places, server):
-    """What the client raises, and that the server heard nothing of it."""
+    """The client's exceptions, and that the server received none of these calls."""
     table.head("openai: refusals, in the client's own exceptions")
     as_caller = lambda key: Side(gate.base, key, (gate.assistant, gate.embedder))
 
@@ -224,7 +228,7 @@ def refusals(table, part, gate, places, server):
         if after != reaches:
             table.row(f"openai: {title}: what reached the server", "-", after, False, reaches)
 
-    refused("nobody's key", "unauthenticated", lambda: as_caller(places.keys["unknown"]).chat(), "credential")
+    refused("an unknown key", "unauthenticated", lambda: as_caller(places.keys["unknown"]).chat(), "credential")
     refused("an expired token", "unauthenticated", lambda: as_caller(places.tokens["expired"]).chat(), "credential")
     refused("a token of another's key", "unauthenticated", lambda: as_caller(places.tokens["forged"]).chat(), "credential")
     refused("a client without grants", "not-granted", lambda: as_caller(places.keys["stranger"]).chat())
@@ -251,12 +255,13 @@ def refusals(table, part, gate, places, server):
 
 
 def schema(value):
-    """A form of the answer."""
+    """A schema for the answer."""
     return {"type": "json_schema", "json_schema": {"name": "form", "schema": {"type": "object", "properties": {"x": value}}}}
 
 
 def others(table, part, direct, gate, places):
-    """What else such a server answers, by the client's own methods: no route through the gate."""
+    """Other routes of such a server, by the client's own methods: none of them exists in the gate.
+    """
     table.head("openai: everything else that the client can ask for")
     methods = [
         ("responses.create", lambda client: client.responses.create(model="assistant", input="x")),
@@ -271,18 +276,19 @@ def others(table, part, direct, gate, places):
     ]
     for title, call in methods:
         part.refused(title, "not-an-inference-route", lambda: call(gate.client), direct=lambda: call(direct.client) and "answers")
-    # Beside OpenAI's paths, and in the place of a model's status in TF Serving's API, a refusal says a sentence where OpenAI's have an object.
+    # Beside OpenAI's paths, and at the path of a model's status in TF Serving's API, a rejection
+    # has a text where OpenAI's has an object.
     beside = Part(table, "openai", 0, lambda error: told_by_problem(error.response))
     rpc = lambda client: client.post(str(client.base_url).replace("/v1/", "/collective_rpc"), cast_to=object, body={"method": "x"})
     beside.refused("collective_rpc, of vLLM", "not-an-inference-route", lambda: rpc(gate.client), direct=lambda: rpc(direct.client) and "answers")
     stranger = openai.OpenAI(base_url=gate.base, api_key=places.keys["unknown"], max_retries=0)
-    part.refused("files.list, to nobody", "unauthenticated", lambda: stranger.files.list())
+    part.refused("files.list, with an unknown key", "unauthenticated", lambda: stranger.files.list())
     beside.refused("models.retrieve", "not-granted", lambda: gate.client.models.retrieve("assistant"))
     beside.refused("models.delete", "method-not-allowed", lambda: gate.client.models.delete("assistant"))
 
 
 def retries(table, part, places, base, names, server):
-    """A rate of one in two seconds: the exception, and what the client does by itself about `Retry-After`."""
+    """A rate of one in two seconds: the exception, and how the client handles `Retry-After`."""
     table.head("openai: rates, and the client's own retries")
     hasty = Side(base, places.keys["burst"], names)
     part.same("the first of a burst", lambda: "stop", lambda: hasty.chat().choices[0].finish_reason)
@@ -291,7 +297,7 @@ def retries(table, part, places, base, names, server):
     patient = hasty.client.with_options(max_retries=2)
     raw = patient.chat.completions.with_raw_response.create(model="assistant", messages=SAY)
     took = time.monotonic() - started
-    # The client waits as long as it is told, whole seconds rounded up, and tries once.
+    # The client waits as long as `Retry-After` says, in whole seconds rounded up, and retries once.
     seen = {"retries": raw.retries_taken, "served": len(server.calls()) - before, "waited 1 to 3 s": 0.5 < took < 3.5}
     part.same("the same with retries", lambda: {"retries": 1, "served": 1, "waited 1 to 3 s": True}, lambda: seen)
     fields = lambda: {name: raw.headers.get(name) for name in ("ratelimit", "ratelimit-policy")}
@@ -300,7 +306,7 @@ def retries(table, part, places, base, names, server):
 
 
 async def asynchronous(table, part, direct, gate):
-    """The asynchronous client: eight at once, and pieces."""
+    """The asynchronous client: eight calls at once, and streams."""
     table.head("openai, asynchronous")
     async with (
         openai.AsyncOpenAI(base_url=direct.base, api_key=direct.key, max_retries=0) as one,
@@ -321,7 +327,7 @@ async def asynchronous(table, part, direct, gate):
 
 
 def secured(table, part, places, direct, names):
-    """Other ways of the same client: a token for a key, HTTP/2, TLS."""
+    """Other settings of the same client: a token instead of a key, HTTP/2, TLS."""
     table.head("openai with a token for a key, over HTTP/1.1 and HTTP/2, with TLS and without")
     trust = ssl.create_default_context(cafile=places.ca)
     for title, base, more in (
@@ -340,7 +346,9 @@ def secured(table, part, places, direct, names):
 
 
 def everything(table, part, server):
-    """Of all that reached the server, whoever sent it: the form that the gate gives it."""
+    """All calls that reached the server, whichever client sent them, have the form that the gate
+    gives them.
+    """
     table.head("openai: what the server behind the gate has seen")
     calls = server.calls()
     fields = sorted({name for call in calls for name in call["headers"]} - FIELDS)

@@ -1,5 +1,7 @@
-"""TF Serving's clients: its API package over gRPC, and `requests` as its documentation has it. There is no TF Serving here: what the model answers
-directly is asked in the protocol of the server that does stand behind the gate, or of one that is made of the API package's own services."""
+"""TF Serving's clients: its API package over gRPC, and `requests` as in its documentation. There is
+no TF Serving here. Direct calls use the protocol of the server behind the gate, or go to a server
+that is built from the API package's own services.
+"""
 
 import json
 
@@ -85,7 +87,7 @@ class Rpc:
 
 
 def told_by_requests(error):
-    """`raise_for_status` raises with the answer in it."""
+    """What `raise_for_status` shows: its exception contains the answer."""
     if not isinstance(error, requests.HTTPError):
         raise TypeError(error)
     return told_by_problem(error.response)
@@ -107,14 +109,14 @@ class Rest:
         return {"probabilities": exact(np.array(rows, np.float32))}
 
     def get(self, path):
-        """A question."""
+        """A GET request."""
         answer = requests.get(f"{self.base}/v1/models/{path}", headers=self.headers, verify=self.verify, timeout=30)
         answer.raise_for_status()
         return answer.json()
 
 
 def ask(table, places):
-    """All of it."""
+    """Runs all calls."""
     direct = Direct(places)
     key, wrong, burst = (places.keys[name] for name in ("scorer", "unknown", "burst"))
     expected = lambda: direct.infer("digits", DIGITS)
@@ -139,7 +141,7 @@ def ask(table, places):
     part.refused("an input left out", "missing-input", lambda: rpc.predict({}), '"image"')
     part.refused("another version", "not-granted", lambda: rpc.predict(images, version=2))
     part.refused("a model that is not there", "not-granted", lambda: rpc.predict(images, "nothing"))
-    part.refused("nobody's key", "unauthenticated", lambda: Rpc(channel, wrong).predict(images))
+    part.refused("an unknown key", "unauthenticated", lambda: Rpc(channel, wrong).predict(images))
     part.refused("one too many", "rate-limited", lambda: Rpc(channel, burst).predict(images))
     reload = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest
     part.refused("management: HandleReloadConfigRequest", "not-an-inference-route", lambda: reload(model_management_pb2.ReloadConfigRequest(), **rpc.more))
@@ -187,6 +189,6 @@ def ask(table, places):
     part.refused("a form, as curl -d declares", "unsupported-media-type", lambda: rest.predict(rows, headers={"content-type": "application/x-www-form-urlencoded"}))
     part.refused("classify", "not-an-inference-route", lambda: requests.post(f"{rest.base}/v1/models/digits:classify", data=rows, headers=rest.headers, timeout=30).raise_for_status())
     part.refused("a model that is not there", "not-granted", lambda: rest.predict(rows, "nothing"))
-    part.refused("nobody's key", "unauthenticated", lambda: Rest(rest.base, wrong).predict(rows))
+    part.refused("an unknown key", "unauthenticated", lambda: Rest(rest.base, wrong).predict(rows))
     part.refused("one too many", "rate-limited", lambda: Rest(rest.base, burst).predict(rows))
     part.same("predict with TLS", expected, lambda: Rest(f"https://{places.tls}", key, places.ca).predict(rows))

@@ -1,4 +1,6 @@
-"""Triton's client in its four forms: HTTP and gRPC, each blocking and asynchronous; and with requests compressed."""
+"""Triton's client in its four forms: HTTP and gRPC, each blocking and asynchronous; also with
+compressed requests.
+"""
 
 import asyncio
 import ssl
@@ -13,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 
 def told(error):
-    """What Triton's exception shows: a status and a sentence."""
+    """What Triton's exception shows: a status and a message."""
     if not isinstance(error, InferenceServerException):
         raise TypeError(error)
     return str(error.status()).removeprefix("StatusCode."), None, error.message()
@@ -47,7 +49,7 @@ class Form:
 
 
 def ask(table, places):
-    """All of it."""
+    """Runs all calls."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     now, later = lambda value: value, loop.run_until_complete
@@ -82,7 +84,7 @@ def ask(table, places):
             compressed = form.infer(key, **{option: coding})
             part.same(f"a request compressed by {coding}", lambda: direct.infer("digits", DIGITS), lambda: compressed("digits", DIGITS))
             part.refused(f"{coding} for a model that takes none", "unsupported-encoding", lambda: compressed("echo", ECHO))
-        part.refused("nobody's key", "unauthenticated", lambda: form.infer(wrong)("digits", DIGITS), "credential")
+        part.refused("an unknown key", "unauthenticated", lambda: form.infer(wrong)("digits", DIGITS), "credential")
         part.refused("one too many", "rate-limited", lambda: form.infer({"x-api-key": places.keys["burst"]})("digits", DIGITS), "too many")
         part.refused("management: the repository", "not-an-inference-route", lambda: form.wait(form.client.get_model_repository_index(headers=dict(key))))
         part.refused("management: load", "not-an-inference-route", lambda: form.wait(form.client.load_model("digits", headers=dict(key))))
@@ -93,7 +95,7 @@ def ask(table, places):
         expected = [("text", "BYTES"), ("count", "INT64")] * 2
         itself = (lambda: metadata(to_servers[name]["echo"], [DIRECT_FIELD])) if name in to_servers else lambda: expected
         part.same("get_model_metadata", itself, lambda: metadata(form, key))
-        # The gate counts what came through it, whatever the server has counted.
+        # The gate counts the calls through it, whatever the server has counted.
         counted = lambda model: form.wait(form.client.get_inference_statistics(model, headers=dict(key), **more))["model_stats"]
         names = ["success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"]
         statistics = lambda: [(one["name"], one["version"], list(one["inference_stats"]), int(one["inference_count"]) > 0) for one in counted("digits")]

@@ -1,5 +1,6 @@
-"""A small server of the Open Inference Protocol over gRPC with one model, `echo`, that answers what it gets, and with what servers offer beside it:
-reflection. Prints its two ports. Direct callers say so in their metadata."""
+"""A small gRPC server of the Open Inference Protocol with reflection and one model, `echo`, which
+returns its inputs. Prints its two ports. Direct callers identify themselves in their metadata.
+"""
 
 import json
 import sys
@@ -17,7 +18,7 @@ seen = Seen()
 
 
 def echo(kind, request):
-    """The inputs as outputs, in the form in which they came."""
+    """Returns the inputs as outputs, in the form in which they came."""
     answer = kind(model_name=request.model_name, model_version="1", id=request.id)
     for tensor in request.inputs:
         output = answer.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
@@ -34,7 +35,7 @@ def echo(kind, request):
 
 
 def metadata(kind, _):
-    """What the model is."""
+    """The model's metadata."""
     answer = kind(name="echo", versions=["1"], platform="none")
     for name, (datatype, shape) in PORTS.items():
         answer.inputs.add(name=name, datatype=datatype, shape=shape)
@@ -53,7 +54,7 @@ ANSWERS = {
 
 
 def handler(method):
-    """A method of the service."""
+    """The handler of a method."""
     asked, answered = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
 
     def answer(request, context):
@@ -66,7 +67,7 @@ def handler(method):
 
 
 def main():
-    """Serves until it is ended."""
+    """Serves until it is stopped."""
     pool = pool_of()
     service = pool.FindServiceByName(OIP)
     server = grpc.server(futures.ThreadPoolExecutor(4))

@@ -1,5 +1,7 @@
-"""A small server of OpenAI's API, as vLLM and its like speak it: chat, completions and embeddings, whole and as server-sent events, and what such
-servers have beside it. Its answers are made of the request alone, so that the same request has the same answer. Prints its two ports."""
+"""A small server of OpenAI's API, like vLLM's: chat, completions and embeddings, whole and as
+server-sent events, and the other routes of such servers. Its answers depend only on the request, so
+that the same request has the same answer. Prints its two ports.
+"""
 
 import base64
 import hashlib
@@ -12,30 +14,31 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from seen import DIRECT_KEY, Seen
 
 CHAT, EMBEDDER = "local/assistant-8b", "local/embedder"
-# Between two pieces of a long answer, seconds.
+# The pause between two events of a long answer, seconds.
 PACE_S = 0.02
 DIMENSIONS = 16
 
 seen = Seen()
 
-# Several calls come at one moment: none waits a second for its connection because five are not yet taken.
+# Several calls come at one moment. With a short backlog some would wait a second for their
+# connection.
 ThreadingHTTPServer.request_queue_size = 128
 
 
 def words(texts):
-    """What this server calls a token."""
+    """What this server counts as tokens."""
     return sum(len(text.split()) for text in texts)
 
 
 def text_of(content):
-    """A message's text; pictures count as a word."""
+    """A message's text; a picture counts as a word."""
     if isinstance(content, str):
         return content
     return " ".join(part.get("text", "picture") for part in content or [])
 
 
 def reply(prompt, index, most, asked):
-    """The answer to a prompt: its words and why it ended there."""
+    """The answer to a prompt: its words and why it ended."""
     if (asked.get("response_format") or {}).get("type") == "json_schema":
         return ['{"digit":', "7,", '"sure":', "true}"], "stop"
     if prompt.startswith("count to "):
@@ -46,7 +49,7 @@ def reply(prompt, index, most, asked):
 
 
 def pieces(said):
-    """Words as a tokenizer has them: with the blank before."""
+    """Words as a tokenizer splits them: with the preceding space."""
     return [word if number == 0 else f" {word}" for number, word in enumerate(said)]
 
 
@@ -85,25 +88,25 @@ class Handler(BaseHTTPRequestHandler):
             models = [{"id": name, "object": "model", "created": 1, "owned_by": "vllm", "root": "/srv/weights"} for name in (CHAT, EMBEDDER)]
             self.answer(200, {"object": "list", "data": models})
         else:
-            # Every other question of such servers: all of them are answered.
+            # Every other request of such servers: all of them are answered.
             self.answer(200, {"path": self.path})
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         asked = json.loads(body) if body[:1] == b"{" else {}
-        # What came of it is noted once it is over.
+        # The outcome is recorded once the call is over.
         self.noted = self.note(asked)
         answers = {"/v1/chat/completions": self.chat, "/v1/completions": self.completion, "/v1/embeddings": self.embeddings}
         answers.get(self.path, lambda _: self.answer(200, {"path": self.path}))(asked)
 
     def note(self, asked):
-        """Tells what came, and by whom."""
+        """Records the call and its caller."""
         by = "directly" if self.headers.get("authorization") == f"Bearer {DIRECT_KEY}" else "gate"
         headers = sorted(name.lower() for name in self.headers)
         return seen.note(method=self.command, path=self.path, by=by, headers=headers, asked=asked, end=None)
 
     def answer(self, status, value):
-        """A whole answer."""
+        """Sends a whole answer."""
         body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
@@ -139,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         self.finish_answer(asked, "text_completion", choices, words(prompts))
 
     def finish_answer(self, asked, kind, choices, prompt_tokens):
-        """Sends choices, whole or in pieces, with what they cost."""
+        """Sends choices, whole or streamed, with their usage."""
         said = [choice["text"] if "text" in choice else choice["message"]["content"] or "call" for choice in choices]
         completion_tokens = words(said)
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": prompt_tokens + completion_tokens}
@@ -150,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         self.noted["end"] = "told"
 
     def stream(self, asked, kind, choices, usage, whole):
-        """The same as server-sent events, each in a piece of its own."""
+        """The same as server-sent events, each in a chunk of its own."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
@@ -170,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
                 text = choice["message"]["content"] if chat else choice["text"]
                 for number, word in enumerate(pieces((text or "").split(" "))):
                     if prompt.startswith("break") and number == 2:
-                        # A choice that nobody asked for.
+                        # A choice that was not requested.
                         index = 9
                     said = {"delta": {"content": word}} if chat else {"text": word}
                     self.event({**whole, "choices": [{"index": index, **said, "finish_reason": None}]})
@@ -187,7 +190,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
             self.noted["end"] = "told"
         except OSError:
-            # Nobody listens any more.
+            # The client has closed the connection.
             self.noted["end"] = "left"
 
     def event(self, value):

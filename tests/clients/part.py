@@ -1,5 +1,7 @@
-"""One client's part of the table, in a process of its own: packages of clients bring messages of the same names and do not go together.
-`part.py MODULE PLACES COUNTS`: where everything is comes as JSON, how many rows there were goes as JSON."""
+"""One client's part of the table, in a process of its own, because packages of clients bring
+messages of the same names. Usage: `part.py MODULE PLACES COUNTS`. The addresses come as JSON, and
+the number of rows is written as JSON.
+"""
 
 import importlib
 import json

@@ -1,4 +1,6 @@
-"""Certificates and tokens of the tests' own, made anew each time: worth something to those only who are given them."""
+"""Certificates and tokens for the tests, new in each run. Only a program that is given them trusts
+them.
+"""
 
 import datetime
 import ipaddress
@@ -18,18 +20,18 @@ ENGINE = "spiffe://prod/ns/risk/sa/engine"
 
 
 def written(path, data):
-    """A file's path, once it is written."""
+    """Writes a file and returns its path."""
     path.write_bytes(data)
     return str(path)
 
 
 def pem(key):
-    """A private key as a file has it."""
+    """A private key in PEM."""
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 class Authority:
-    """An authority, its certificate in a file."""
+    """A certificate authority, with its certificate in a file."""
 
     def __init__(self, folder, name):
         self.folder = folder
@@ -56,12 +58,12 @@ class Authority:
         return {"pem": written(self.folder / f"{name}.pem", certificate.public_bytes(serialization.Encoding.PEM)), "key": written(self.folder / f"{name}.key", pem(key))}
 
 
-# As `x509.KeyUsage` takes them.
+# The arguments of `x509.KeyUsage`.
 USAGES = ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
 
 
 def certificates(folder):
-    """The gate's own certificate, and those of callers."""
+    """The gate's own certificate, and those of clients."""
     ca, foreign = Authority(folder, "ca"), Authority(folder, "foreign-ca")
     ca.issue("gate", x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
     return {
@@ -74,7 +76,9 @@ def certificates(folder):
 
 
 def tokens(folder):
-    """The issuer's key set in a file, and tokens: a good one, one that has expired, one of another's key."""
+    """The issuer's key set in a file, and tokens: a valid one, an expired one, and one of another
+    key.
+    """
     key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
     (folder / "corp.jwks.json").write_text(json.dumps({"keys": [{**public, "kid": "1", "alg": "ES256", "use": "sig"}]}))

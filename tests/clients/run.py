@@ -1,6 +1,7 @@
-"""`make test-clients`: unmodified clients, a real Envoy with the gate, and servers behind it. Each client's calls are made directly to a server, where
-there is one that speaks its protocol, and through the gate; the table tells both answers. Exits 0 only if every line is as it must be. Logs stay in
-target/clients."""
+"""`make test-clients`: unmodified clients, a real Envoy with the gate, and servers behind it. Each
+client's calls are made through the gate, and directly to a server if one speaks its protocol. The
+table shows both answers. Exits 0 only if every line is as expected. Logs stay in target/clients.
+"""
 
 import json
 import ssl
@@ -19,11 +20,11 @@ from processes import TOP, Gate, Process, begin, fetch, wait
 from table import Table
 
 HERE = Path(__file__).resolve().parent
-# Each is a process of its own, and takes seconds.
+# Each client runs in a process of its own, and takes seconds.
 PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_descriptions", "of_json", "of_httpx"]
 PART_S = 120
 TLS = "  tls: {"
-# Refusals that come behind the server's answer.
+# Rejections that follow the server's answer.
 AFTERWARDS = {"backend-fault"}
 
 
@@ -39,14 +40,14 @@ class Server(Process):
         self.seen = f"http://127.0.0.1:{self.ports['seen']}/"
 
     def calls(self):
-        """What reached it through the gate, the gate's own questions apart."""
+        """The calls that reached it through the gate, apart from the gate's own."""
         _, text = fetch(self.seen, 10)
         asked = {"POST", "ModelInfer", "Predict"}
         return [call for call in json.loads(text) if call["by"] == "gate" and call["method"] in asked]
 
 
 class Embedded(Process):
-    """The CPU server that comes along."""
+    """The project's own CPU server."""
 
     def __init__(self, folder):
         arguments = [TOP / "target/debug/tensorgate-embedded", "--models", TOP / "examples/models", "--listen", "127.0.0.1:0"]
@@ -68,7 +69,8 @@ def policies(folder, places):
 
 
 def spend(places):
-    """Takes the one request an hour that a client has, so that whoever asks with its key is one too many."""
+    """Uses up a client's one request per hour, so that the next call with its key exceeds the rate.
+    """
     body = json.dumps({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0] * 64}]}).encode()
     headers = {"content-type": "application/json", "x-api-key": places["keys"]["burst"]}
     trust = ssl.create_default_context(cafile=places["ca"])
@@ -79,7 +81,7 @@ def spend(places):
 
 
 def run_part(module, folder):
-    """One client's rows; ends with them however it ends."""
+    """Runs one client's rows in a process, which ends in any case."""
     counts, log = folder / f"{module}.json", folder / f"{module}.log"
     process = Process(module, [sys.executable, HERE / "part.py", module, folder / "places.json", counts], log, stdout=sys.stdout)
     try:
@@ -94,7 +96,7 @@ def run_part(module, folder):
 
 
 def let_through(folder, models):
-    """How many inferences the gates let through to these models, by their own audit logs."""
+    """How many inferences the gates allowed for these models, by their own audit logs."""
     count = 0
     for gate in ("plain", "tls"):
         for line in (folder / gate / "audit/decisions.jsonl").read_text().splitlines():
@@ -105,7 +107,7 @@ def let_through(folder, models):
 
 
 def main():
-    """Starts, asks, ends."""
+    """Starts everything, runs the calls, and stops everything."""
     started = time.monotonic()
     folder = begin("clients")
     keys = {path.stem: path.read_text().strip() for path in (TOP / "examples/policies/digits/keys").glob("*.key")}

@@ -1,23 +1,27 @@
-"""What a server behind the gate has seen, told on a port of its own that the gate does not know: how many calls, whose, and of what form."""
+"""The calls that a server behind the gate has received: how many, from which way, and in what form.
+They are served on a port of their own that the gate does not know.
+"""
 
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-# What callers who come to a server itself say: the key of HTTP's, a field of gRPC's.
+# How callers that use a server directly identify themselves: the key over HTTP, a field over gRPC.
 DIRECT_KEY = "directly"
 DIRECT_FIELD = ("x-side", "directly")
 
 
 class Seen:
-    """Counts what came. Whoever calls a server directly says so; everything else came through the gate, or past it."""
+    """Counts calls. A caller that uses a server directly says so; every other call came through the
+    gate, or around it.
+    """
 
     def __init__(self):
         self.lock = threading.Lock()
         self.calls = []
 
     def note(self, **what):
-        """One call; what is put into the answer later is told too."""
+        """Records one call; values that are added to the entry later are reported too."""
         with self.lock:
             self.calls.append(what)
         return what

@@ -1,5 +1,7 @@
-"""A small server of TF Serving's protocol, by the services and messages of its own API package: one model, `linear`, and what it says of it. It is no TF
-Serving, which nobody packages for this. Answers are in typed lists, as TF Serving has them. Prints its two ports."""
+"""A small server of TF Serving's protocol, built from the services and messages of its API package:
+one model, `linear`, and its metadata. It replaces TF Serving itself, for which no package exists.
+Answers are in typed lists, as TF Serving's are. Prints its two ports.
+"""
 
 import json
 import sys
@@ -18,21 +20,21 @@ from tensorflow_serving.apis import (
 )
 
 WEIGHTS = np.array([[0.5, -1.0], [0.25, 2.0], [-0.75, 0.0]], np.float32)
-# First features that make the model fail in its own way.
+# First features that make the model fail in different ways.
 RAISES, NOT_A_NUMBER, ANOTHER_VERSION, SHORT = 29, 28, 27, 26
 
 seen = Seen()
 
 
 def checked(spec, context):
-    """The spec, if the model is here."""
+    """The spec, if it names the model here."""
     if spec.name not in ("", "linear") or (spec.HasField("version") and spec.version.value != 3):
         context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found: /srv/models/linear")
     return spec
 
 
 class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Inference, and what the model is."""
+    """Inference and metadata."""
 
     def Predict(self, request, context):
         fields = dict(context.invocation_metadata())
@@ -79,7 +81,7 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class Models(model_service_pb2_grpc.ModelServiceServicer):
-    """Whether its one version can be used."""
+    """The status of its one version."""
 
     def GetModelStatus(self, request, context):
         if request.model_spec.name != "linear":
@@ -90,7 +92,7 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def main():
-    """Serves until it is ended."""
+    """Serves until it is stopped."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Prediction(), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)

@@ -1,7 +1,8 @@
-"""Servers and the gate as processes on loopback: started, waited for, and ended whatever happens.
+"""Servers and the gate as processes on loopback: started, waited for, and stopped in any case.
 
-Each runs in a process group of its own and writes its log to a file. Where this process is killed, the kernel kills each, and a
-warden what each has started."""
+Each runs in a process group of its own and writes its log to a file. If this process is killed, the
+kernel kills each of them, and a warden kills their child processes.
+"""
 
 import json
 import os
@@ -21,7 +22,8 @@ STOP_S = 20
 LOOK_EVERY_S = 0.05
 LOG_TAIL_BYTES = 4096
 
-# Waits for the end of whoever has the other end of its standard input, then ends a process group and what it left.
+# Waits until the other end of its standard input is closed, then kills a process group and its
+# leftovers.
 WARDEN = """
 import glob, os, signal, sys
 if sys.stdin.read() != "ended":
@@ -33,8 +35,9 @@ for file in glob.glob(sys.argv[2] + "*") if sys.argv[2] else []:
     os.unlink(file)
 """
 
-# Asks the kernel for a SIGKILL at its parent's death (PR_SET_PDEATHSIG), then becomes the program. In a process of its own: code
-# between fork and exec would run gRPC's fork handlers in this one, whose threads abort there now and then.
+# Asks the kernel for a SIGKILL at its parent's death (PR_SET_PDEATHSIG), then becomes the program.
+# It is a process of its own: code between fork and exec would run gRPC's fork handlers in this one,
+# whose threads sometimes abort there.
 LEASHED = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -43,7 +46,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def free_ports(count):
-    """Ports of loopback that nobody has at this moment."""
+    """Ports of loopback that are free at this moment."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -55,7 +58,9 @@ def free_ports(count):
 
 
 def begin(name):
-    """An empty folder for a run. A signal ends the run as Ctrl-C does from here on, so that what was started is stopped."""
+    """An empty folder for a run. From here on a signal ends the run as Ctrl-C does, so that all
+    processes are stopped.
+    """
     for sent in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sent, signal.default_int_handler)
     folder = TOP / "target" / name
@@ -65,7 +70,7 @@ def begin(name):
 
 
 def wait(what, condition, process=None, seconds=START_S):
-    """Looks until a condition holds; says what never came."""
+    """Waits until a condition holds; if it never does, the error names it."""
     give_up = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -79,7 +84,7 @@ def wait(what, condition, process=None, seconds=START_S):
 
 
 def fetch(url, seconds=2):
-    """Status and text of a GET, or None where nobody answers."""
+    """Status and text of a GET, or None without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=seconds) as answer:
             return answer.status, answer.read().decode()
@@ -112,7 +117,7 @@ class Process:
         return f"--- the end of {self.log}\n{text}"
 
     def stop(self):
-        """Asks it to end, then ends its whole group. True if it ended by itself, with 0."""
+        """Asks it to end, then kills its whole group. True if it ended by itself with 0."""
         self.process.terminate()
         try:
             code = self.process.wait(STOP_S)
@@ -128,7 +133,9 @@ class Process:
 
 
 class Gate(Process):
-    """`tensorgate up`: a real Envoy with the filter, and the sandbox host, with a policy from a file."""
+    """`tensorgate up`: a real Envoy with the filter, and the sandbox host, with a policy from a
+    file.
+    """
 
     def __init__(self, policy, folder, name="gate", serving=True):
         (admin,) = free_ports(1)
@@ -144,7 +151,7 @@ class Gate(Process):
         return fetch(self.readyz) == (200, "ready\n")
 
     def ready_address(self):
-        """Where it answers, as its readiness line says."""
+        """The gate's address, from its readiness line."""
         for line in self.process.stdout:
             said = json.loads(line)
             if "ready" in said:

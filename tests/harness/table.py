@@ -1,18 +1,18 @@
-"""The table that is printed: one line a call, and how many lines were wrong."""
+"""The printed table: one line per call, and the number of wrong lines."""
 
 
 class Table:
-    """Prints as it goes."""
+    """Prints each row at once."""
 
     def __init__(self):
         self.rows = self.wrong = 0
 
     def head(self, title):
-        """A part of the table."""
+        """The heading of a part of the table."""
         print(f"\n{title}\n{'call':<58} {'directly':<34} {'through the gate':<52}", flush=True)
 
     def row(self, call, direct, gate, right, why=""):
-        """One call: what each of the two answered, and whether that is as it must be."""
+        """One call: the two answers, and whether they are as expected."""
         self.rows += 1
         self.wrong += not right
         verdict = "ok" if right else f"WRONG {why}"

@@ -1,5 +1,6 @@
-"""Every server and every fault: what the gate answers, that it says so at /readyz, that other servers' models are served meanwhile, and that all is well
-once the fault is over."""
+"""Every server and every fault. It checks the gate's answer, its report at /readyz, that other
+servers' models are served meanwhile, and that everything works again once the fault is over.
+"""
 
 import json
 import signal
@@ -13,16 +14,16 @@ from servers import exchange
 from sides import chat, rows, said
 
 GOOD = [[1.5, -2], [0.25, 1000], [-1000, 3e-5]]
-# Of gate.yaml.
+# The limits in gate.yaml.
 TIMEOUT_S = 2
-# The gate's own overhead, and a look at a server each second, on a machine that is busy.
+# The gate's own overhead, and a health check each second, on a busy machine.
 MARGIN_S = 2
 RECOVERY_S = 20
 INSTANT_S = 1
-# In the middle of a request that takes longer.
+# In the middle of a longer request.
 MIDDLE_S = 0.6
 
-# Faults that a request asks for: what the model is told, and what the caller must get.
+# Faults that a request triggers: the model's input, and the expected answer.
 ASKED = [
     ("its own code fails", triggers.RAISES, 502, "backend-fault"),
     ("an answer of another shape", triggers.SHAPE, 502, "backend-fault"),
@@ -32,30 +33,30 @@ ASKED = [
     ("an answer of 1 MiB", triggers.OVERSIZED, 502, "backend-fault"),
     ("slower than the gate waits", triggers.TOO_SLOW, 504, "backend-timeout"),
 ]
-# Those that a language model can have.
+# The faults that a language model can have.
 TOLD = ("its own code fails", "an answer of 1 MiB", "slower than the gate waits")
 UNDESCRIBED = "it does not describe its models"
 NO_CODE = "no code of a model's own, no tensors"
 
 
 class Matrix:
-    """What came of each fault at each server."""
+    """The result of each fault at each server."""
 
     def __init__(self, table):
         self.table, self.faults, self.cells = table, [], {}
 
     def cell(self, server, fault, direct, gate, right, why=""):
-        """One of them, in a row of the table."""
+        """One result, from a row of the table."""
         self.table.row(f"{server}: {fault}", direct, gate, right, why)
         self.put(server, fault, "ok" if right else "WRONG")
 
     def none(self, server, fault, why):
-        """One that cannot be had."""
+        """A fault that this server cannot have."""
         self.table.row(f"{server}: {fault}", "-", f"not run: {why}", True)
         self.put(server, fault, "-")
 
     def put(self, server, fault, what):
-        """Worse wins where a fault has several rows."""
+        """The worst result wins if a fault has several rows."""
         if fault not in self.faults:
             self.faults.append(fault)
         if self.cells.get((server, fault)) != "WRONG":
@@ -82,7 +83,7 @@ class Case:
         return self.gate.chat("hello", 24) if self.talks else self.gate.infer(self.server.name, GOOD)
 
     def right(self, answer):
-        """Whether it was."""
+        """Whether the answer was right."""
         if answer.status != 200:
             return False
         if self.talks:
@@ -96,7 +97,7 @@ class Case:
         return said(text)
 
     def again(self, fault, since):
-        """That good requests are served again; how long that took."""
+        """Waits until valid requests are served again; returns how long that took."""
         answer = wait(f"{self.server.name} is served again after: {fault}", lambda: self.served(), seconds=RECOVERY_S)
         return time.monotonic() - since, answer
 
@@ -105,12 +106,12 @@ class Case:
         return answer if self.right(answer) else None
 
     def row(self, fault, direct, answer, status, reason, least=0, most=TIMEOUT_S + MARGIN_S):
-        """One answer of the gate that must be so."""
+        """One answer of the gate, compared with the expected one."""
         right = (answer.status, answer.reason) == (status, reason) and least <= answer.took <= most and not answer.leaks()
         self.matrix.cell(self.server.name, fault, direct, answer, right, f"{status} {reason} {answer.leaks()} {answer.text[:300]}")
 
     def run(self):
-        """All of it, once there are answers to compare with."""
+        """Runs all checks once there are answers to compare with."""
         self.asked()
         self.frozen()
         self.taken_away()
@@ -118,7 +119,7 @@ class Case:
         self.drifted()
 
     def answers(self):
-        """Good requests have the server's own answers."""
+        """Valid requests have the server's own answers."""
         name = self.server.name
         if self.talks:
             one = self.directly()
@@ -136,7 +137,7 @@ class Case:
         self.matrix.cell(name, "slow, but in time", one, answer, right, answer.text)
 
     def asked(self):
-        """Faults of the model's own."""
+        """Faults of the model itself."""
         if self.talks:
             for fault, *_ in ASKED:
                 if fault not in TOLD:
@@ -145,7 +146,7 @@ class Case:
             return
         for fault, number, status, reason in ASKED:
             asked = [[number, 1]]
-            # The fault is the server's own: it is there without a gate.
+            # The fault is the server's own: it also occurs without a gate.
             code, text = self.server.ask(asked)
             direct = f"{code}, {len(text)} bytes: {text[:60]}"
             as_asked = code != 200 or number == triggers.TOO_SLOW or not self.plain(text)
@@ -158,14 +159,16 @@ class Case:
             self.again(fault, time.monotonic())
 
     def told(self):
-        """Faults of a language model: what it has no room for is its own error, and what takes too long or comes to too much is the gate's to end."""
+        """Faults of a language model. A prompt that is too long gives the server's own error; the
+        gate ends an answer that takes too long or is too large.
+        """
         fails, oversized, slow = TOLD
         status, answer = self.server.ask_chat(chat("tiny", "x" * 20_000, 8))
         self.row(fails, f"{status}, {len(answer)} bytes", self.gate.chat("x" * 20_000, 8), 502, "backend-fault")
         self.again(fails, time.monotonic())
         self.row(slow, "-", self.gate.chat("hello", 12_000), 504, "backend-timeout", TIMEOUT_S)
         self.again(slow, time.monotonic())
-        # Its head is answered by then: the last piece says it.
+        # Its head is already answered: the last event has the error.
         answer = self.gate.chat("hello", 400, stream=True)
         piece, ended = said(answer.text)
         right = answer.status == 200 and ended == "error" and "backend-fault" in str(piece) and len(answer.text) < 32 << 10
@@ -173,7 +176,7 @@ class Case:
         self.again(oversized, time.monotonic())
 
     def plain(self, text):
-        """Whether an answer is one without a fault: one row of two numbers."""
+        """Whether an answer has no fault: one row of two numbers."""
         try:
             (row,) = self.server.rows(json.loads(text))
         except (ValueError, KeyError, TypeError):
@@ -181,7 +184,7 @@ class Case:
         return len(row) == 2 and all(isinstance(each, float) and each == each for each in row) and '"INT64"' not in text and '"z"' not in text
 
     def frozen(self):
-        """All of its processes stopped, for longer than the gate waits."""
+        """All of its processes are suspended for longer than the gate waits."""
         fault, name = "frozen (SIGSTOP)", self.server.name
         self.server.signal(signal.SIGSTOP)
         try:
@@ -196,14 +199,16 @@ class Case:
         self.matrix.cell(name, "thawed (SIGCONT)", "-", f"served again after {took:.1f} s", True)
 
     def beside(self, fault):
-        """The model of another server meanwhile."""
+        """The model of another server is served meanwhile."""
         if self.neighbour is None:
             return
         answer = self.neighbour.good()
         self.matrix.cell(self.server.name, fault, f"{self.neighbour.server.name} meanwhile", answer, self.neighbour.right(answer) and answer.took < INSTANT_S, answer.text)
 
     def taken_away(self):
-        """Its model is unloaded by whoever manages the server, which goes on; then it is loaded again, or where that is no call of its own, restarted."""
+        """The server's administrator unloads its model while it keeps running. Then the model is
+        loaded again, or the server restarts if it has no call for that.
+        """
         fault, name = "its model is unloaded", self.server.name
         if self.server.unload is None:
             return self.matrix.none(name, fault, "no call that unloads a model")
@@ -220,10 +225,10 @@ class Case:
         self.matrix.cell(name, fault, "loaded again", f"served after {took:.1f} s", True)
 
     def killed(self):
-        """In the middle of a request; then nobody is there; then it comes back."""
+        """The server is killed in the middle of a request, stays down, and comes back."""
         name, came = self.server.name, []
         if self.talks:
-            # Its answers are quick: it is stopped with the request in hand.
+            # Its answers are quick, so it is suspended during the request.
             self.server.signal(signal.SIGSTOP)
             ask = lambda: came.append(self.good())
         else:
@@ -243,7 +248,7 @@ class Case:
         self.matrix.cell(name, "restarted", f"ready after {start:.1f} s", f"served {took:.1f} s after that", self.right(answer))
 
     def drifted(self):
-        """It comes back as another, and then as it was."""
+        """It comes back with another model, and then with the right one."""
         fault, name = "another signature", self.server.name
         if not (self.server.describes or self.talks):
             return self.matrix.none(name, fault, UNDESCRIBED)
@@ -263,12 +268,12 @@ class Case:
 
 
 def same(one, other):
-    """Whether two answers are the same floats of 32 bits, which JSON has many ways to write."""
+    """Whether two answers are the same 32-bit floats, which JSON can write in many ways."""
     return np.array_equal(np.array(one, np.float32), np.array(other, np.float32))
 
 
 def unready(readyz, name, says=""):
-    """What /readyz says of a model that is not ready, once it does. The gate stays ready."""
+    """What /readyz reports about a model that is not ready, once it does. The gate stays ready."""
     status, text = fetch(readyz) or (0, "")
     lines = [line for line in text.splitlines() if name in line and says in line]
     return lines[0] if status == 200 and lines else None

@@ -1,5 +1,6 @@
-"""What each server does for whoever manages it works directly, which shows that it is the real thing, and leads nowhere through the gate, however it is
-spelled. The gravest first: calls that bring code."""
+"""Management calls of each server. They work directly, which shows that the server is real, and
+they do not exist in the gate in any spelling. Calls that load code come first.
+"""
 
 import json
 import zipfile
@@ -11,13 +12,14 @@ from servers import exchange
 SERVICE = "/inference.GRPCInferenceService"
 REPOSITORY = "/inference.model_repository.ModelRepositoryService"
 TORCHSERVE = "/org.pytorch.serve.grpc.management.ManagementAPIsService"
-# A message whose first field is the name of the model: `name`, `model_name`, `repository_name` and their like.
+# A message whose first field is the model's name: `name`, `model_name`, `repository_name` and the
+# like.
 DOUBLE = b"\x0a\x06double"
 SECOND = b"\x12\x06double"
 
-NO_ROUTE, NOBODY = "urn:tensorgate:not-an-inference-route", "urn:tensorgate:unauthenticated"
+NO_ROUTE, UNAUTHENTICATED = "urn:tensorgate:not-an-inference-route", "urn:tensorgate:unauthenticated"
 
-# Method, path, body, which of the server's ports, and what it answers there.
+# Method, path, body, which of the server's ports, and the server's answer there.
 HTTP = {
     "triton": [
         ("POST", "/v2/repository/index", "", 0, 200),
@@ -70,18 +72,18 @@ HTTP = {
         ("POST", "/apply-template", '{"messages": []}', 0, 200),
     ],
 }
-# Method, message, which of the server's ports, and what it answers there if that is not OK.
+# Method, message, which of the server's ports, and the server's answer there if it is not OK.
 GRPC = {
     "triton": [(f"{SERVICE}/RepositoryIndex", b"", 1), (f"{SERVICE}/RepositoryModelLoad", SECOND, 1), (f"{SERVICE}/LogSettings", b"", 1)],
     "mlserver": [(f"{SERVICE}/RepositoryIndex", b"", 1), (f"{SERVICE}/RepositoryModelLoad", SECOND, 1), (f"{REPOSITORY}/RepositoryIndex", b"", 1)],
-    # It unloads the model, and fails at its own answer then.
+    # It unloads the model, and then fails at its own answer.
     "kserve": [(f"{SERVICE}/RepositoryModelUnload", DOUBLE, 1, "INTERNAL")],
     "torchserve": [(f"{TORCHSERVE}/ListModels", b"", 4), (f"{TORCHSERVE}/DescribeModel", DOUBLE, 4)],
 }
 
 
 def spellings(path):
-    """A path as two parsers could read it in two ways."""
+    """Spellings of a path that two parsers could read differently."""
     bare, _, query = path.partition("?")
     first, rest = bare[1:2], bare[2:]
     spelled = [
@@ -105,31 +107,31 @@ def spellings(path):
     return [path, *(more or spelled), bare + "?x=1"]
 
 
-def refused(table, server, gate, nobody):
-    """Every call of this server's."""
+def refused(table, server, gate, anonymous):
+    """Every call of this server."""
     name = server.name
     if name not in HTTP:
         return
     table.head(f"management of {name}: with a key and without, in {len(spellings('/x'))} spellings each")
     for method, path, body, port, expected in HTTP[name]:
-        # TorchServe reads what is called JSON, even if there is nothing.
+        # TorchServe parses a body that is declared as JSON, even if it is empty.
         status, _ = exchange(server.port[port], method, path, body, {"content-type": "application/json"} if body else {})
         wrong, seen = [], set()
         for spelled in spellings(path):
-            (known, text), (unknown, other) = gate.raw(method, spelled, body.encode()), nobody.raw(method, spelled, body.encode())
+            (known, text), (unknown, other) = gate.raw(method, spelled, body.encode()), anonymous.raw(method, spelled, body.encode())
             seen.add((known, unknown))
-            # A server's own 404 is another's text: the gate's has our reason.
-            ours = (known == 400 or NO_ROUTE in text) and (unknown == 400 or NOBODY in other)
+            # A server's own 404 has another text: the gate's has our reason.
+            ours = (known == 400 or NO_ROUTE in text) and (unknown == 400 or UNAUTHENTICATED in other)
             if known not in (400, 404) or unknown not in (400, 401) or not ours:
                 wrong.append((spelled, known, unknown))
         shown = " ".join(sorted({f"{known}/{unknown}" for known, unknown in seen}))
         table.row(f"{method} {path}", status, shown, status == expected and not wrong, wrong)
-    # Some of it took the model away, as it is meant to.
+    # Some calls remove the model, as they should.
     server.again()
     for path, message, port, *expected in GRPC.get(name, []):
         direct, wrong, seen = call(server.port[port], path, message)[0], [], set()
         for spelled in (path, "/" + path, path + "/", path.lower(), "/x/.." + path, path.replace("Model", "%4dodel")):
-            (known, _), (unknown, _) = call(gate.port, spelled, message, gate.headers), call(nobody.port, spelled, message)
+            (known, _), (unknown, _) = call(gate.port, spelled, message, gate.headers), call(anonymous.port, spelled, message)
             seen.add((known, unknown))
             if known not in ("UNIMPLEMENTED", "INVALID_ARGUMENT") or unknown not in ("UNAUTHENTICATED", "INVALID_ARGUMENT"):
                 wrong.append((spelled, known, unknown))
@@ -140,7 +142,7 @@ def refused(table, server, gate, nobody):
 
 
 def code_that_is_brought(table, server, gate):
-    """Calls that run what the caller names, which a file tells."""
+    """Calls that run code that the caller names; a file proves it."""
     bring = {"torchserve": torchserve_url, "ray": ray_job}.get(server.name)
     if bring is None:
         return
@@ -156,7 +158,9 @@ def code_that_is_brought(table, server, gate):
 
 
 def torchserve_url(server, port, headers, marker):
-    """`POST /models?url=` of an archive that somebody else holds: TorchServe fetches it and runs its handler."""
+    """`POST /models?url=` of an archive on another server: TorchServe fetches it and runs its
+    handler.
+    """
     archive = server.folder / f"{marker.name}.mar"
     with zipfile.ZipFile(archive, "w") as file:
         manifest = {"runtime": "python", "model": {"modelName": marker.name, "handler": "brought.py", "modelVersion": "1"}, "archiverVersion": "0.12.0"}
@@ -167,7 +171,7 @@ def torchserve_url(server, port, headers, marker):
 
 
 def ray_job(server, port, headers, marker):
-    """A job of the dashboard: a shell command of whoever reaches it."""
+    """A job of the dashboard: it runs any caller's shell command."""
     job = json.dumps({"entrypoint": f"touch {marker}"})
     status, _ = exchange(port, "POST", "/api/jobs/", job, {**headers, "content-type": "application/json"})
     return status

@@ -1,6 +1,8 @@
-"""`make test-servers`: real servers of every kind that the gate speaks to, and the gate in front of all of them. Good requests have the servers' own
-answers, every fault of every server has the answer that it must have, and what manages a server leads nowhere. Exits 0 only if every line is as it
-must be. Arguments: a folder of what tools/servers.sh installed, then names of servers (none: all). Logs stay in target/servers."""
+"""`make test-servers`: real servers of every kind that the gate supports, with the gate in front of
+them. Valid requests get the servers' own answers, every fault has its expected answer, and
+management calls are not reachable. Exits 0 only if every line is as expected. Arguments: a folder
+that tools/servers.sh filled, then names of servers (none: all). Logs stay in target/servers.
+"""
 
 import re
 import sys
@@ -21,7 +23,7 @@ from table import Table
 
 
 def policy(text, servers):
-    """The policy for those that are here."""
+    """The policy for the servers that are available."""
     ports = {kind.name: kind.place for kind in KINDS}
     here = {server.name: server.backend_port() for server in servers}
     lines, skips = [], False
@@ -38,7 +40,7 @@ def policy(text, servers):
 
 
 def start(kinds, made, folder, stack):
-    """All of them at once."""
+    """Starts all of them in parallel."""
     servers = [kind(made, folder) for kind in kinds]
     for server in servers:
         stack.callback(server.end)
@@ -49,7 +51,7 @@ def start(kinds, made, folder, stack):
 
 
 def missing(kind, made):
-    """Why a server is not here, if it is not."""
+    """Why a server is not available, if it is not."""
     if (made / kind.name).exists():
         return None
     why = made / f"{kind.name}.missing"
@@ -57,7 +59,7 @@ def missing(kind, made):
 
 
 def main(made, names):
-    """Starts, asks, ends."""
+    """Starts everything, runs the checks, and stops everything."""
     begun = time.monotonic()
     folder = processes.begin("servers")
     key = (TOP / "examples/policies/digits/keys/scorer.key").read_text().strip()
@@ -77,7 +79,7 @@ def main(made, names):
         stack.callback(up.stop)
         wait("every model is ready", up.all_ready, up.process)
         print(f"servers and gate are up after {time.monotonic() - begun:.1f} s", flush=True)
-        gate, nobody = sides.Gate(up.address, key), sides.Gate(up.address)
+        gate, anonymous = sides.Gate(up.address, key), sides.Gate(up.address)
         cases = [Case(matrix, server, gate, up.readyz) for server in servers]
         table.head("good requests")
         for case in cases:
@@ -88,7 +90,7 @@ def main(made, names):
             case.neighbour = cases[at - 1] if len(cases) > 1 else None
             try:
                 case.run()
-                management.refused(table, case.server, gate, nobody)
+                management.refused(table, case.server, gate, anonymous)
             except (RuntimeError, OSError, ValueError) as error:
                 table.row(f"{case.server.name} to its end", "-", error, False, f"{error!r}\n{case.server.tail()}")
                 matrix.put(case.server.name, "to its end", "WRONG")

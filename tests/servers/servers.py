@@ -1,5 +1,7 @@
-"""The real servers of these tests, each with the model of models/double.py, on loopback. A server keeps its ports over a restart, and every process that
-it has started is known by a mark in its environment: servers fork, and some of their children leave the group."""
+"""The real servers of these tests, each with the model of models/double.py, on loopback. A server
+keeps its ports over a restart. All of its processes are found by a mark in their environment,
+because servers fork and some of their children leave the process group.
+"""
 
 import http.client
 import json
@@ -33,11 +35,12 @@ def exchange(port, method, path, body=b"", headers=(), seconds=30):
 
 
 class Server:
-    """One server. Kinds of it say how it starts, and how it is asked directly."""
+    """One server. Subclasses define how it starts, and how it is called directly."""
 
-    # The folder of its packages, where the policy has it, whether it describes its model, and how many ports it has.
+    # The folder of its packages, its place in the policy, whether it describes its model, and how
+    # many ports it has.
     name, place, describes, ports = "", 0, True, 2
-    # What unloads its model at its first port, and what loads it again: method and path.
+    # The calls that unload its model at its first port, and load it again: method and path.
     unload = load = None
 
     def __init__(self, made, folder):
@@ -48,23 +51,27 @@ class Server:
         self.started = None
 
     def backend_port(self):
-        """The port that the gate speaks to."""
+        """The port that the gate uses."""
         return self.port[1]
 
     def start(self, output="y"):
-        """Starts it, and says how long it took until it was ready; `output` is what it says that its output is called."""
+        """Starts it, and returns how long it took until it was ready. `output` is the name that it
+        reports for its output.
+        """
         self.launch(output)
         return self.wait_until_ready()
 
     def launch(self, output="y"):
-        """Starts it. From the main thread: processes end with the thread that started them."""
+        """Starts it. Call this from the main thread: processes end with the thread that started
+        them.
+        """
         self.begun = time.monotonic()
         shutil.rmtree(self.folder / "work", ignore_errors=True)
         (self.folder / "work").mkdir()
         arguments, more = self.command(output)
         environment = {
             "PATH": f"{self.made / 'bin'}:{os.environ.get('PATH', '')}",
-            # What servers leave in a home folder ends with the tests.
+            # Files that servers leave in a home folder are removed with the tests.
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(MODELS),
@@ -75,7 +82,7 @@ class Server:
         self.started = Process(self.name, arguments, self.folder / "log", environment)
 
     def wait_until_ready(self):
-        """Until it serves; how long that took from its start."""
+        """Waits until it serves; returns how long that took from its start."""
         try:
             wait(f"{self.name} is ready", self.is_ready, self.started.process, SLOW_START_S)
         except RuntimeError as error:
@@ -83,7 +90,7 @@ class Server:
         return time.monotonic() - self.begun
 
     def is_ready(self):
-        """Whether it is, directly."""
+        """Whether it is ready, called directly."""
         status, _ = fetch(f"http://127.0.0.1:{self.port[0]}{self.ready_path}") or (0, "")
         return status == 200
 
@@ -101,7 +108,7 @@ class Server:
         return self.rows(json.loads(text))
 
     def processes(self):
-        """Every process of it."""
+        """All of its processes."""
         mark, found = f"{MARK}={self.mark}".encode(), []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -112,7 +119,7 @@ class Server:
         return found
 
     def signal(self, number):
-        """To every process of it, the ones that come meanwhile included."""
+        """Signals all of its processes, including those that start meanwhile."""
         seen = set()
         while new := set(self.processes()) - seen:
             seen |= new
@@ -123,7 +130,7 @@ class Server:
                     continue
 
     def kill(self):
-        """Kills all of it at once, as a machine that is gone."""
+        """Kills all of it at once, like a machine that is lost."""
         self.signal(signal.SIGKILL)
         if self.started is not None:
             self.started.stop()
@@ -134,7 +141,7 @@ class Server:
         self.kill()
 
     def again(self):
-        """As it was at the start."""
+        """Restarts it in its original state."""
         self.kill()
         self.start()
 
@@ -144,7 +151,7 @@ class Server:
 
 
 class OpenInference(Server):
-    """Servers that speak the Open Inference Protocol over HTTP too, which is how they are asked directly."""
+    """Servers that also speak the Open Inference Protocol over HTTP, which direct calls use."""
 
     ready_path = "/v2/health/ready"
     unload, load = ("POST", "/v2/repository/models/double/unload"), ("POST", "/v2/repository/models/double/load")
@@ -167,13 +174,13 @@ class Triton(OpenInference):
     def command(self, output):
         models = self.folder / "work/models"
         shutil.copytree(MODELS / "triton", models)
-        # Its stub looks beside the model alone.
+        # Its stub searches only beside the model.
         for module in ("double.py", "triggers.py"):
             shutil.copy(MODELS / module, models / "double/1")
         config = models / "double/config.pbtxt"
         config.write_text(config.read_text().replace('"y"', f'"{output}"'))
         base = subprocess.run([self.made / "bin/python", "-c", "import sys, sysconfig; print(sysconfig.get_config_var('LIBDIR'), sys.base_prefix + '/lib', sep=':')"], capture_output=True, text=True, check=True)
-        # Its stub embeds Python, which looks for its packages beside the first python3 of PATH.
+        # Its stub embeds Python, which searches for its packages beside the first python3 of PATH.
         environment = {"LD_LIBRARY_PATH": f"{self.made / 'libraries'}:{base.stdout.strip()}"}
         flags = {
             "model-repository": models,
@@ -187,13 +194,14 @@ class Triton(OpenInference):
             "metrics-address": "127.0.0.1",
             "metrics-port": self.port[2],
             "allow-gpu-metrics": "false",
-            # Shared memory outlives a server that was killed: the next one has a name of its own, and the end of the tests removes all.
+            # Shared memory outlives a killed server: the next one uses another name, and the end of
+            # the tests removes all.
             "backend-config": f"python,shm-region-prefix-name={self.shared()}-{time.monotonic_ns()}",
         }
         return [self.made / "bin/tritonserver", *(f"--{name}={value}" for name, value in flags.items())], environment
 
     def shared(self):
-        """How its shared memory is called."""
+        """The name of its shared memory."""
         return f"tensorgate-{self.mark}"
 
     def kill(self):
@@ -203,7 +211,7 @@ class Triton(OpenInference):
 
 
 class MLServer(OpenInference):
-    """MLServer with a runtime of ours."""
+    """MLServer with our runtime."""
 
     name, place, ports = "mlserver", 8002, 3
 
@@ -232,7 +240,9 @@ class KServe(OpenInference):
 
 
 class TorchServe(Server):
-    """TorchServe with a handler of ours; its management port is open to whoever reaches it, as it long was by default."""
+    """TorchServe with our handler. Its management port is open to all callers, which was its
+    default for long.
+    """
 
     name, place, describes, ports = "torchserve", 8004, False, 5
     ready_path = "/models/double"
@@ -245,7 +255,7 @@ class TorchServe(Server):
         archiver = [self.made / "bin/torch-model-archiver", "--model-name", "double", "--version", "1.0", "--handler", MODELS / "torchserve/handler.py"]
         subprocess.run([*archiver, "--export-path", store], env={**os.environ, "PYTHONPATH": str(MODELS)}, check=True, capture_output=True)
         shutil.copy(store / "double.mar", store / "second.mar")
-        # Management first: it is asked whether the model's worker is there.
+        # Management first: it reports whether the model's worker is running.
         settings = {
             "management_address": f"http://127.0.0.1:{self.port[0]}",
             "grpc_inference_port": self.port[1],
@@ -308,14 +318,15 @@ class Ray(Server):
 
     def __init__(self, made, folder):
         super().__init__(made, folder)
-        # Its sockets' paths are long, and the kernel's bound is 107 bytes.
+        # The paths of its sockets are long, and the kernel's limit is 107 bytes.
         self.short = tempfile.mkdtemp(prefix="tg-")
 
     def backend_port(self):
         return self.port[0]
 
     def command(self, output):
-        # As clusters were until late, and are where somebody opts out: whoever reaches the dashboard runs what he likes.
+        # The setting of older clusters, and of those whose owner opts out: every caller of the
+        # dashboard can run commands.
         environment = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": 0}
         return [self.made / "bin/python", MODELS / "ray_service.py", *self.port, self.short], environment
 
@@ -356,7 +367,7 @@ class Llama(Server):
         file = self.folder / "tiny.gguf"
         if not file.exists():
             subprocess.run([self.made / "bin/python", MODELS / "tiny_gguf.py", file], check=True)
-        # A model of another name is what it has of drift.
+        # For it, drift is a model with another name.
         name = "tiny" if output == "y" else output
         return [self.made / "bin/python", MODELS / "llama_server.py", file, name, self.port[0]], {}
 
@@ -367,7 +378,9 @@ class Llama(Server):
 
 
 class TfStandIn(Server):
-    """No TF Serving, which nobody packages for this: its messages and services from its own API package, behind a server of ours."""
+    """A replacement for TF Serving, for which no package exists: its messages and services from its
+    API package, behind our own server.
+    """
 
     name, place, ports = "tf-stand-in", 8008, 1
 
@@ -381,7 +394,7 @@ class TfStandIn(Server):
         return self.ask([[1, 1]], 1)[0] == 200
 
     def ask(self, rows, seconds=30):
-        """Over gRPC: it has nothing else."""
+        """Over gRPC, its only protocol."""
         return stand_in.ask(self.port[0], rows, seconds)
 
     def rows(self, answer):

@@ -1,4 +1,6 @@
-"""The gate as these tests ask it: Open Inference Protocol in JSON for models of tensors, chat for the language model."""
+"""The gate as these tests call it: Open Inference Protocol in JSON for models of tensors, chat for
+the language model.
+"""
 
 import json
 import time
@@ -10,7 +12,8 @@ SECRETS = ["secret", "/srv/", "double.py", "traceback", "runtimeerror", "127.0.0
 
 
 class Answer:
-    """What came of one request: status, our reason or None, the body's text, and how long it took."""
+    """The result of one request: status, our reason or None, the body's text, and how long it took.
+    """
 
     def __init__(self, status, text, took):
         self.status, self.text, self.took = status, text, took
@@ -22,7 +25,7 @@ class Answer:
                 self.reason = "no reason"
 
     def leaks(self):
-        """What a refusal says that it must not."""
+        """What a rejection reveals although it must not."""
         return [secret for secret in SECRETS if self.status != 200 and secret in self.text.lower()]
 
     def __str__(self):
@@ -30,37 +33,37 @@ class Answer:
 
 
 class Gate:
-    """One running gate, with a key or without."""
+    """One running gate, called with a key or without."""
 
     def __init__(self, address, key=None):
         self.port = int(address.rsplit(":", 1)[1])
         self.headers = {"x-api-key": key} if key else {}
 
     def raw(self, method, path, body=b""):
-        """Exactly this path: status, text."""
+        """A request to exactly this path: status, text."""
         headers = {**self.headers, "content-type": "application/json"}
         status, text = exchange(self.port, method, path, body, headers)
         return status, text.decode(errors="replace")
 
     def infer(self, model, rows, names=("x",)):
-        """Twice the rows, or a refusal."""
+        """Twice the rows, or a rejection."""
         flat = [each for row in rows for each in row]
         asked = {"inputs": [{"name": name, "datatype": "FP32", "shape": [len(rows), 2], "data": flat} for name in names]}
         return self.post(f"/v2/models/{model}/infer", asked)
 
     def chat(self, text, tokens, **more):
-        """An answer of the language model, or a refusal."""
+        """An answer of the language model, or a rejection."""
         return self.post("/v1/chat/completions", chat("llama", text, tokens, **more))
 
     def post(self, path, asked):
-        """A document and its answer."""
+        """Posts a document; returns the answer."""
         begun = time.monotonic()
         status, text = self.raw("POST", path, json.dumps(asked).encode())
         return Answer(status, text, time.monotonic() - begun)
 
 
 def chat(model, text, tokens, **more):
-    """A request of OpenAI's API that has one answer only."""
+    """A request of OpenAI's API with a deterministic answer."""
     return {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": tokens, "temperature": 0, **more}
 
 
@@ -71,7 +74,7 @@ def rows(answer):
 
 
 def said(text):
-    """What a chat's answer says and why it ended, of an answer that is whole or in pieces."""
+    """A chat answer's text and why it ended, whole or streamed."""
     if not text.startswith("data: "):
         (choice,) = json.loads(text)["choices"]
         return choice["message"]["content"], choice["finish_reason"]

@@ -1,4 +1,6 @@
-"""How TF Serving's stand-in is asked directly: by the messages of its API package, told as HTTP's status and JSON."""
+"""Direct calls of TF Serving's stand-in: messages of its API package, reported as HTTP's status and
+JSON.
+"""
 
 import json
 

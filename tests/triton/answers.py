@@ -1,5 +1,7 @@
-"""Inference, metadata and readiness: the answers through the gate are the ones that Triton gives directly, number for number.
-Refusals are readable: a status that fits and a sentence of ours, with nothing of what stands behind."""
+"""Inference, metadata and readiness: answers through the gate equal Triton's direct answers
+exactly. Rejections are readable: a matching status and our own message, which reveals nothing about
+the upstream.
+"""
 
 import queue
 
@@ -73,7 +75,7 @@ def equal(table, title, call, direct, gate):
 
 
 def summary(value):
-    """A value in short: a digest of what was compared."""
+    """A value in short: a digest of the compared data."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {array[0]}{list(array[1])}" for name, array in value.items())
     if isinstance(value, tuple):
@@ -82,7 +84,7 @@ def summary(value):
 
 
 def same_answers(table, direct, gate):
-    """Everything that is allowed."""
+    """Every allowed call."""
     table.head("answers, equal in every bit")
     rng = np.random.default_rng(3)
     known = tensors(rng)
@@ -136,8 +138,8 @@ def same_answers(table, direct, gate):
             equal(table, f"{protocol}: {question}", ask, direct, gate)
 
 
-def readable_refusals(table, direct, gate, nobody):
-    """Everything that is not: what the client's exception shows."""
+def readable_refusals(table, direct, gate, anonymous):
+    """Every rejected call: what the client's exception shows."""
     table.head("refusals, readable in the client's own exception")
     known = tensors(np.random.default_rng(4))
     (_, _, image), (text, count, half) = known["digits"][0], known["all"]
@@ -168,7 +170,7 @@ def readable_refusals(table, direct, gate, nobody):
     for protocol, code in both("403", "PERMISSION_DENIED"):
         check(f"{protocol}: a model that is not there", code, "not granted", lambda side: infer(side, protocol, "nothing", known["digits"]))
     for protocol, code in both("401", "UNAUTHENTICATED"):
-        check(f"{protocol}: nobody's key", code, "credential", lambda side: infer(side, protocol, "digits", known["digits"]), nobody)
+        check(f"{protocol}: without a key", code, "credential", lambda side: infer(side, protocol, "digits", known["digits"]), anonymous)
     for protocol, code in both("502", "INTERNAL"):
         raises = ("text", "BYTES", np.array([b"raise"], dtype=object))
         check(f"{protocol}: the model itself fails", code, "", lambda side: infer(side, protocol, "echo", [raises, count]))
@@ -184,11 +186,13 @@ def readable_refusals(table, direct, gate, nobody):
         value, error = attempt(lambda: bad(gate))
         right = error is None and value[0] == value[2] and isinstance(value[1], str) and "image" in value[1]
         table.row("grpc: a refused message between two good ones of a stream", "-", "three answers" if right else error or value, right, f"{value}")
-    check("grpc: a stream of nobody's", "UNAUTHENTICATED", "credential", lambda side: stream(side, [("digits", known["digits"])]), nobody)
+    check("grpc: a stream without a key", "UNAUTHENTICATED", "credential", lambda side: stream(side, [("digits", known["digits"])]), anonymous)
 
 
 def stream(side, requests):
-    """Inferences over one ModelStreamInfer: for each its outputs, exactly, or the text of its error. Raises what ends the stream."""
+    """Inferences over one ModelStreamInfer: for each its exact outputs, or the text of its error.
+    Raises the error that ends the stream.
+    """
     client, module = side.client("grpc")
     answers = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)), headers=dict(side.headers))
@@ -203,7 +207,7 @@ def stream(side, requests):
             try:
                 client.async_stream_infer(model, named)
             except InferenceServerException:
-                # Refused before the request was put into it: the callback has the error.
+                # Rejected before the request was put into it: the callback has the error.
                 break
         for _ in requests:
             result, error = answers.get(timeout=30)

@@ -1,4 +1,6 @@
-"""The unmodified tritonclient, aimed at Triton directly and at the gate, and what its exceptions say."""
+"""The unmodified tritonclient, connected to Triton directly and to the gate, and what its
+exceptions show.
+"""
 
 import http.client
 
@@ -36,7 +38,9 @@ class Side:
             connection.close()
 
     def call(self, path):
-        """One gRPC call of an empty message to exactly this path: the name of its status, its text."""
+        """One gRPC call with an empty message to exactly this path: the name of its status, its
+        text.
+        """
         try:
             self.channel.unary_unary(path)(b"", metadata=tuple(self.headers.items()), timeout=30)
             return "OK", ""
@@ -51,7 +55,7 @@ class Side:
 
 
 def attempt(call):
-    """What a call gives: its value and None, or None and the client's exception."""
+    """The result of a call: its value and None, or None and the client's exception."""
     try:
         return call(), None
     except InferenceServerException as error:

@@ -1,4 +1,6 @@
-"""The contract is compared with what Triton itself says of each model: at the start, and again when a model is loaded anew."""
+"""The contract is compared with Triton's own description of each model: at the start, and whenever
+a model is loaded again.
+"""
 
 import json
 
@@ -9,7 +11,7 @@ from processes import fetch, wait
 from servers import Gate
 
 WRONG = [
-    # In the policy, in its place, and what operators must read.
+    # The right text in the policy, its replacement, and what operators must read.
     ("{name: n, max: 32}, 1, 8, 8]", "{name: n, max: 32}, 1, 8, 9]", 'input "image" has 8 in dim 3 there, 9 in the contract'),
     ("name: text, datatype: BYTES, shape: [t]", "name: texts, datatype: BYTES, shape: [t]", 'it has no output "texts"'),
     ("name: count, datatype: INT64, shape: [{", "name: count, datatype: INT32, shape: [{", 'input "count" is "INT64" there, INT32'),
@@ -18,7 +20,7 @@ WRONG = [
 
 
 def wrong_contracts(table, triton, folder):
-    """A gate whose contracts are for other models says which models are not ready, and why."""
+    """A gate whose contracts are for other models reports which models are not ready, and why."""
     table.head("contracts that are not Triton's models (what /readyz says)")
 
     def spoil(policy):
@@ -37,13 +39,15 @@ def wrong_contracts(table, triton, folder):
 
 
 def drifted(readyz, text="breaks the contract"):
-    """What /readyz says, once it says this. The gate itself is ready all along."""
+    """Waits until /readyz reports this text. The gate itself is ready all along."""
     code, said = fetch(readyz) or (0, "")
     return said if code == 200 and text in said else None
 
 
 def another_model(table, triton, gate, direct, through):
-    """A model that is loaded anew with another signature gets nothing more from the gate, until it is the right one again."""
+    """A model that is loaded with another signature gets no more requests from the gate, until the
+    right one is loaded again.
+    """
     table.head("a model that becomes another while the gate runs")
     image = [("image", "FP32", np.ones((1, 1, 8, 8), np.float32))]
     right = direct.http.get_model_config("digits")

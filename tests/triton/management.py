@@ -1,5 +1,7 @@
-"""Every call that manages Triton works directly, which shows that it is the real one, and leads nowhere through the gate.
-The gravest first: a load whose override is a Python file, which Triton runs."""
+"""Every management call works directly with Triton, which shows that it is real, and none is
+reachable through the gate. The most dangerous comes first: a load whose override is a Python file,
+which Triton runs.
+"""
 
 import base64
 import json
@@ -59,7 +61,9 @@ def code_in_a_load(table, folder, direct, gate):
 
 
 def client_calls(region):
-    """Every management call of the client, harmless in its arguments, in an order that works. `region` is shared memory of ours."""
+    """Every management call of the client, with harmless arguments, in an order that works.
+    `region` is our shared memory.
+    """
     return [
         ("repository index", lambda c, h: c.get_model_repository_index(headers=h)),
         ("load", lambda c, h: c.load_model("echo", headers=h)),
@@ -85,7 +89,7 @@ def client_calls(region):
     ]
 
 
-# What Triton itself refuses where there is no GPU. It understood the call, and tried.
+# Calls that Triton itself rejects without a GPU. It understood the call, and tried.
 NEEDS_A_GPU = {"CUDA shared memory register": "failed to register shared memory region"}
 
 
@@ -100,7 +104,7 @@ def refused_by_name(table, direct, gate):
 
 
 def refuse_calls(table, direct, gate, calls):
-    """Each call on both sides, in both protocols."""
+    """Makes each call on both sides, in both protocols."""
     for protocol, refused in (("http", "404"), ("grpc", "UNIMPLEMENTED")):
         table.head(f"management by the client's own methods, {protocol}")
         for title, call in calls:
@@ -108,13 +112,14 @@ def refuse_calls(table, direct, gate, calls):
             _, error = attempt(lambda: call(gate.client(protocol)[0], dict(gate.headers)))
             works = fault is None or NEEDS_A_GPU.get(title, "works") in fault.message()
             shown = "served" if error is None else f"{status(error)}: {error.message()}"
-            # `/v2/models/stats` is spelled as the metadata of a model named `stats`, which nobody is granted.
+            # `/v2/models/stats` is also the metadata path of a model named `stats`, for which no
+            # client has a grant.
             expected = "403" if (protocol, title) == ("http", "statistics of all") else refused
             right = works and error is not None and status(error) == expected and bool(error.message())
             table.row(title, "works" if fault is None else f"{status(fault)}: {fault.message()}", shown, right)
 
 
-# Spellings of management routes; (method, path), and whether Triton itself follows it.
+# Spellings of management routes: (method, path), and whether Triton itself accepts it.
 PATHS = [
     ("POST", "/v2/repository/index", True),
     ("POST", "/v2/repository/index/", False),
@@ -161,12 +166,14 @@ GRPC_CALLS = [
 ]
 
 
-def refused_by_spelling(table, direct, gate, nobody):
-    """By hand, in spellings that two parsers could read in two ways. Unknown callers learn nothing but 401."""
+def refused_by_spelling(table, direct, gate, anonymous):
+    """Hand-written requests, in spellings that two parsers could read differently. Unknown callers
+    only get 401.
+    """
     table.head("management by hand, HTTP, with a key and without")
     for method, path, works in PATHS:
         code, _ = direct.raw(method, path)
-        (with_key, body), (without, _) = gate.raw(method, path), nobody.raw(method, path)
+        (with_key, body), (without, _) = gate.raw(method, path), anonymous.raw(method, path)
         right = (not works or code == 200) and with_key in (400, 404) and without in (400, 401)
         text = body.decode(errors="replace")
         table.row(f"{method} {path}", code, f"{with_key} / {without}: {text}", right)
@@ -184,13 +191,13 @@ def refused_by_spelling(table, direct, gate, nobody):
     spellings += [(f"/{SERVICE}/ModelStreamInfer/", False), ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", False)]
     for path, works in spellings:
         name, _ = direct.call(path)
-        (with_key, text), (without, _) = gate.call(path), nobody.call(path)
+        (with_key, text), (without, _) = gate.call(path), anonymous.call(path)
         right = (not works or name == "OK") and with_key in ("UNIMPLEMENTED", "INVALID_ARGUMENT") and without in ("UNAUTHENTICATED", "INVALID_ARGUMENT")
         table.row(path, name, f"{with_key} / {without}: {text}", right)
 
 
 def nothing_changed(table, direct, before):
-    """After all of it Triton holds the models that it held, and both serve."""
+    """After all of it Triton has the same models, and both serve."""
     table.head("afterwards")
     index, _ = attempt(direct.http.get_model_repository_index)
     ready = [direct.http.is_model_ready(name) for name in ("digits", "echo")]
@@ -198,5 +205,5 @@ def nothing_changed(table, direct, before):
 
 
 def sorted_index(index):
-    """A repository's models with what each is."""
+    """A repository's models, each with its state."""
     return sorted((entry["name"], entry.get("version"), entry.get("state")) for entry in index)

@@ -1,5 +1,7 @@
-"""`make test-triton`: a real Triton, the unmodified tritonclient, and the gate between them. Each call is made directly and
-through the gate; the table tells both answers. Exits 0 only if every line is as it must be. Logs stay in target/triton."""
+"""`make test-triton`: a real Triton, the unmodified tritonclient, and the gate between them. Each
+call is made directly and through the gate; the table shows both answers. Exits 0 only if every line
+is as expected. Logs stay in target/triton.
+"""
 
 import sys
 import time
@@ -20,7 +22,7 @@ from table import Table
 
 
 def main(made):
-    """Starts, asks, ends."""
+    """Starts everything, runs the calls, and stops everything."""
     started = time.monotonic()
     folder = begin("triton")
     key = (TOP / "examples/policies/digits/keys/scorer.key").read_text().strip()
@@ -32,16 +34,16 @@ def main(made):
         stack.callback(gate.stop)
         print(f"Triton and the gate are up after {time.monotonic() - started:.1f} s")
         at = f"127.0.0.1:{triton.http_port}", f"127.0.0.1:{triton.grpc_port}"
-        sides = [Side("directly", *at), Side("gate", gate.address, gate.address, key), Side("nobody", gate.address, gate.address)]
-        direct, through, nobody = (stack.enter_context(closing(side)) for side in sides)
+        sides = [Side("directly", *at), Side("gate", gate.address, gate.address, key), Side("anonymous", gate.address, gate.address)]
+        direct, through, anonymous = (stack.enter_context(closing(side)) for side in sides)
 
         answers.same_answers(table, direct, through)
-        answers.readable_refusals(table, direct, through, nobody)
+        answers.readable_refusals(table, direct, through, anonymous)
         several.several_answers(table, folder, direct, through)
         before = direct.http.get_model_repository_index()
         management.code_in_a_load(table, folder, direct, through)
         management.refused_by_name(table, direct, through)
-        management.refused_by_spelling(table, direct, through, nobody)
+        management.refused_by_spelling(table, direct, through, anonymous)
         management.nothing_changed(table, direct, before)
         drift.wrong_contracts(table, triton, folder)
         drift.another_model(table, triton, gate, direct, through)

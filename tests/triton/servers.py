@@ -13,7 +13,7 @@ ATTEMPTS = 3
 
 
 class Triton(Process):
-    """A Triton in explicit mode: whoever reaches it may load, unload and run code, which is its own default."""
+    """A Triton in explicit mode, its own default: every caller may load, unload and run code."""
 
     def __init__(self, made, folder):
         models = folder / "models"
@@ -30,12 +30,13 @@ class Triton(Process):
         raise RuntimeError(f"{failure}\n{self.tail()}")
 
     def attempt(self, made, folder, models):
-        """One start."""
+        """One attempt to start."""
         self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
         shared = f"tensorgate-triton-{os.getpid()}-{self.grpc_port}"
         libraries = [made / "libraries", sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"]
         environment = {
-            # The backend embeds Python, which looks for its packages beside the first python3 here.
+            # The backend embeds Python, which searches for its packages beside the first python3
+            # here.
             "PATH": f"{made / 'bin'}:{os.environ.get('PATH', '')}",
             "HOME": str(folder),
             "LD_LIBRARY_PATH": os.pathsep.join(str(library) for library in libraries if library),

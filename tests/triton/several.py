@@ -1,5 +1,7 @@
-"""A decoupled model, which answers one message several times: the same answers through the gate as directly, within the policy's bounds, and
-cancelled in Triton when its caller goes away."""
+"""A decoupled model, which answers one message several times. The answers through the gate equal
+the direct ones, stay within the policy's bounds, and are cancelled in Triton when the caller
+leaves.
+"""
 
 import queue
 
@@ -10,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 
 def inputs(module, values, wait_ms=0):
-    """Of the model `repeat`."""
+    """Inputs of the model `repeat`."""
     named = []
     for name, array in (("values", np.array(values, np.int32)), ("wait_ms", np.array([wait_ms], np.int32))):
         tensor = module.InferInput(name, list(array.shape), "INT32")
@@ -20,7 +22,7 @@ def inputs(module, values, wait_ms=0):
 
 
 class Stream:
-    """One stream of a side's client."""
+    """A stream of one side's client."""
 
     def __init__(self, side):
         self.client, self.module = side.client("grpc")
@@ -28,7 +30,7 @@ class Stream:
         self.client.start_stream(lambda result, error: self.came.put((result, error)), headers=dict(side.headers))
 
     def ask(self, values, wait_ms=0, model="repeat", **more):
-        """One message."""
+        """Sends one message."""
         self.client.async_stream_infer(model, inputs(self.module, values, wait_ms), **more)
 
     def next(self):
@@ -42,12 +44,12 @@ class Stream:
         return answer.id, None if value is None else value.tolist(), last
 
     def end(self, cancel=False):
-        """Waits for what is under way, unless it is cancelled."""
+        """Waits for answers in progress, unless it is cancelled."""
         self.client.stop_stream(cancel_requests=cancel)
 
 
 def several_answers(table, folder, direct, gate):
-    """Everything about them."""
+    """All checks of several answers."""
     table.head("one message, several answers")
 
     def told(side, asked, count):
@@ -90,7 +92,7 @@ def several_answers(table, folder, direct, gate):
     stream.ask(range(20), wait_ms=300)
     first = stream.next()
     stream.end(cancel=True)
-    wait("Triton's model is told that nobody waits", cancelled.exists)
+    wait("Triton's model is notified of the cancellation", cancelled.exists)
     came = int(cancelled.read_text())
     table.row("a caller that goes away after one of twenty answers", "-", f"the model left off after {came}", first[1] == [0] and came < 10, first)
 
@@ -100,5 +102,5 @@ def several_answers(table, folder, direct, gate):
     except InferenceServerException as error:
         said = status(error)
     table.row("asked outside of a stream", "-", said, said == "PERMISSION_DENIED")
-    # The last: the model goes on waiting for a while.
+    # The last one: the model keeps waiting for a while.
     short("an answer that takes too long", [([1], {"wait_ms": 10_000})], 1, 0, "time")

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_holds_its_cause_and_only_tensor_faults_hold_a_field() {
+    fn no_rejection_contains_its_cause_and_only_tensor_faults_name_a_field() {
         for reason in Reason::ALL {
             let denial = Denial::with_field(reason, "FIELD", "CAUSE");
             let (status, _, body) = rest(&denial);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_carry_what_their_status_asks_for() {
+    fn rejections_have_the_headers_of_their_status() {
         let (_, headers, _) = rest(&Denial::new(Reason::Unauthenticated, "no credential"));
         assert_eq!(
             header(&headers, "www-authenticate"),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_coding_says_which_would_be_read() {
+    fn a_rejected_content_encoding_lists_the_accepted_ones() {
         let refused = |codings: &[Coding]| Denial {
             codings: Some(codings.iter().copied().collect()),
             ..Denial::new(Reason::UnsupportedEncoding, "br")
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_answer_says_when_to_come_back_if_ever() {
+    fn a_rate_rejection_has_retry_after_if_waiting_helps() {
         for (wait, limit, retry) in [
             (Some(7), "\"a\\\"b\\\\?\";r=0;t=7", Some("7")),
             (None, "\"a\\\"b\\\\?\";r=0", None),
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_is_an_item_of_both_fields() {
+    fn every_limit_is_in_both_ratelimit_fields() {
         assert_eq!(rate_fields(&[]), []);
         let notes = [
             note("g", Unit::Requests, 3, Some(0)),

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_has_one_spelling_and_one_place() {
+    fn a_cookie_has_one_spelling_and_occurs_once() {
         let twice = Err("the key's cookie came twice");
         let like = Err("a cookie's name can be read as the key's");
         let open = Err("the key's cookie stands among open quotes");

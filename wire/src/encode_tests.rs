@@ -1,4 +1,4 @@
-//! ! Tests of the host's responses in each protocol.
+//! Tests of the host's responses in each protocol.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn response(outputs: Vec<Tensor<'static>>) -> InferResponse {
     }
 }
 
-/// / The body of a response without binary data.
+/// The body of a response without binary data.
 fn encode(protocol: Protocol, response: &InferResponse) -> Option<Vec<u8>> {
     let encoded = infer_response(protocol, response, &AnswerForm::default()).ok()?;
     assert_eq!(encoded.json_bytes, None);
@@ -127,7 +127,7 @@ fn elements_are_written_as_their_datatype_reads_them() {
 }
 
 #[test]
-fn what_a_protocol_cannot_carry_is_not_sent() {
+fn values_that_a_protocol_cannot_express_are_not_sent() {
     let missing = Tensor {
         data: Err(DataFault::Missing),
         ..tensor("FP32", &[1], &[])
@@ -201,7 +201,7 @@ fn a_grpc_answer_is_one_frame_with_raw_contents() {
 }
 
 #[test]
-fn small_answers_are_the_protocols_and_name_nothing_behind() {
+fn small_answers_follow_the_protocol_and_name_no_upstream() {
     use Protocol::{OipGrpc, OipRest};
     use ServerQuery::{Health, Live, Metadata, Ready};
     for (answer, expected) in [
@@ -271,7 +271,7 @@ fn metadata_has_the_contracts_dims_and_a_hole_where_they_vary() {
 }
 
 #[test]
-fn outputs_come_as_binary_data_where_they_are_asked_for_so() {
+fn outputs_are_binary_where_requested() {
     let named = |name: &'static str, datatype, shape: &[i64], data: &[u8]| Tensor {
         name: name.into(),
         ..tensor(datatype, shape, data)

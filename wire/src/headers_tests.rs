@@ -1,4 +1,4 @@
-//! ! Tests of reading request heads, and of ambiguous heads.
+//! Tests of reading request heads, and of ambiguous heads.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -79,7 +79,7 @@ fn a_plain_head_is_read_whole() {
 }
 
 #[test]
-fn a_head_that_can_be_read_in_two_ways_says_why() {
+fn ambiguous_heads_are_rejected_with_a_cause() {
     let long = [b'i'; 129];
     for (extra, expected) in [
         (
@@ -252,7 +252,7 @@ fn a_head_that_can_be_read_in_two_ways_says_why() {
 }
 
 #[test]
-fn what_is_only_unusual_is_not_ambiguous() {
+fn unusual_heads_are_not_ambiguous() {
     for (extra, end_of_stream) in [
         (&[("host", b"gate".as_slice())][..], false),
         (&[("transfer-encoding", b"Chunked")], false),

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_character_comes_back_as_it_went_in() {
+    fn every_character_is_read_back() {
         let all: String = ('\0'..='\u{ff}')
             .chain(['\u{2028}', '\u{2029}', '\u{ffff}', '😀', '\u{10ffff}'])
             .collect();

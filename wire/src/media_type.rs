@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn another_character_set_is_known_and_no_third() {
+    fn only_the_known_character_sets_are_accepted() {
         let text = || ContentType::Other(Cow::Borrowed("text/plain"));
         for (value, expected) in [
             ("text/plain", (text(), Charset::Utf8)),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_grpc_type_asks_for_a_grpc_answer() {
+    fn only_a_grpc_content_type_gets_a_grpc_answer() {
         for (value, expected) in [
             ("application/grpc", true),
             ("APPLICATION/GRPC+json", true),

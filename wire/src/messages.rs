@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_the_same_messages_however_it_is_cut() {
+    fn a_stream_gives_the_same_messages_for_every_split() {
         let frames = [
             frame_of(0, b""),
             frame_of(1, b"zipped"),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_is_refused_wherever_it_is_cut() {
+    fn invalid_streams_are_rejected_for_every_split() {
         let good = frame_of(0, b"abc");
         for end in 1..good.len() {
             let stream = [&good[..], &good[..end]].concat();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_gate_has_marked_is_taken_behind_it() {
+    fn only_messages_in_envelopes_are_accepted_behind_a_gate() {
         let good = frame_of(0, b"abc");
         let envelope = |envelope: &MessageEnvelope| framed(&codec().write(envelope));
         let whole = [envelope(&let_through()), good.clone()].concat();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_read_once_however_often_its_message_is_waited_for() {
+    fn an_envelope_is_read_once_while_its_message_is_incomplete() {
         let whole = [framed(&codec().write(&let_through())), frame_of(0, b"abc")].concat();
         let mut host = Messages::from_gate(codec(), 99);
         for end in 0..whole.len() {

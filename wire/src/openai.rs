@@ -100,7 +100,7 @@ mod tests {
     use tensorgate_policy::request::Api;
 
     #[test]
-    fn what_is_written_reads_as_what_it_was() {
+    fn written_documents_are_read_back() {
         let body = r#"{"model":"m","a":[null,true,false,0,-1,9223372036854775807,1.5,-0,1e300,1e-300,1E2],
             "b":{"\u0061\n\"":"\u2028\ud83d\ude00\\"},"c":{},"d":[]}"#;
         let request = decode(BodyFormat::OpenAi(Api::Chat), body.as_bytes(), &[]).unwrap();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_takes_no_more_than_its_text_lets_one_expect() {
+    fn a_tree_uses_memory_in_proportion_to_its_text() {
         let many = |one: &str, times: usize| format!("[{}{one}]", format!("{one},").repeat(times));
         for (name, list) in [
             ("numbers", many("1", 60_000)),

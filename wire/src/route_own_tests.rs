@@ -1,4 +1,4 @@
-//! ! Tests of a model's own paths.
+//! Tests of a model's own paths.
 
 use tensorgate_policy::policy::is_taken;
 

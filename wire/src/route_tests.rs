@@ -1,4 +1,4 @@
-//! ! Tests of routing by method and path.
+//! Tests of routing by method and path.
 
 use super::*;
 
@@ -298,7 +298,7 @@ fn a_known_path_with_another_method_names_the_one_it_allows() {
 }
 
 #[test]
-fn every_other_path_leads_nowhere() {
+fn every_other_path_is_no_route() {
     let long = format!("/v2/models/{}", "m".repeat(MAX_NAME_BYTES + 1));
     for path in [
         "",
@@ -467,7 +467,7 @@ fn every_other_path_leads_nowhere() {
 }
 
 #[test]
-fn a_path_that_leads_nowhere_is_refused_as_its_clients_read_it() {
+fn an_unknown_path_is_rejected_in_its_clients_protocol() {
     use Protocol::{OipGrpc, OipRest, OpenAi};
     for (path, unknown, expected) in [
         ("/v1/files", OipRest, OpenAi),

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_is_read_and_nothing_else() {
+    fn only_signed_settlements_are_read() {
         let value = settlement().sign(&key(7));
         assert_eq!(Settlement::verify(&value, &key(7)), Ok(settlement()));
         let check = |value: &str, fault| {

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sinks_refusal_is_the_last_word() {
+    fn a_rejection_by_the_sink_is_final() {
         let body = br#"{"inputs":[]}"#;
         let format = BodyFormat::OipBinary {
             json_bytes: body.len(),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_forms_that_end_with_their_elements_can_pass_in_pieces() {
+    fn only_encodings_that_end_with_their_elements_can_be_streamed() {
         for (format, expected) in [
             (BodyFormat::OipJson, false),
             (BodyFormat::OipGrpcModel, false),

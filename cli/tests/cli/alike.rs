@@ -1,4 +1,5 @@
-//! Models that are one contract by an alias: however many there are, they are read, judged and written once.
+//! Models that share one contract by an alias. However many there are, the contract is read, judged
+//! and written once.
 
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ grants:
 models:
 "#;
 
-/// Five inputs, so that some tens of thousands of them are more nodes than a document may have.
+/// Five inputs, so that some ten thousand copies exceed the nodes that a document may have.
 fn contract() -> String {
     let input = |name: &str| {
         format!("{{name: {name}, datatype: FP32, shape: [{{max: 4}}, 2], range: [0, 1]}}")
@@ -25,7 +26,7 @@ fn contract() -> String {
     )
 }
 
-/// The first is written out, the others stand for it.
+/// The first contract is written out; the others are aliases of it.
 fn policy(contract: &str, models: usize) -> String {
     let mut text = format!("{HEAD}  m/00000: &m {contract}\n");
     for number in 1..models {
@@ -39,7 +40,7 @@ fn rendered(scratch: &Scratch, text: &str) -> (Ran, Option<Value>) {
 }
 
 #[test]
-fn tens_of_thousands_of_models_of_one_contract_are_written_once() {
+fn identical_contracts_are_written_once_however_many_models_have_them() {
     const MODELS: usize = 60_000;
     let scratch = Scratch::new();
     let (ran, bundle) = rendered(&scratch, &policy(&contract(), MODELS));
@@ -52,14 +53,14 @@ fn tens_of_thousands_of_models_of_one_contract_are_written_once() {
 }
 
 #[test]
-fn what_says_the_same_is_written_once_whether_by_an_alias_or_not() {
+fn equal_contracts_are_written_once_with_or_without_an_alias() {
     let scratch = Scratch::new();
     let contract = contract();
     let written = format!("{HEAD}  m/0: {contract}\n  m/1: {contract}\n");
     let alias = format!("{HEAD}  m/0: &m {contract}\n  m/1: *m\n");
     let one = rendered(&scratch, &written).1.unwrap();
     assert_eq!(one["alike"], serde_json::json!({"m/0": ["m/1"]}));
-    // With the generation, which is of the policy in which both are written out.
+    // The policy version too, which is that of the policy with both contracts written out.
     assert_eq!(one, rendered(&scratch, &alias).1.unwrap());
     let other = written.replace("m/1: {backend: gpu", "m/1: {backend: gpu, backend_model: n");
     let other = rendered(&scratch, &other).1.unwrap();
@@ -68,7 +69,7 @@ fn what_says_the_same_is_written_once_whether_by_an_alias_or_not() {
 }
 
 #[test]
-fn a_fault_of_models_that_are_one_is_told_once_and_of_those_that_are_not_each_time() {
+fn a_fault_of_an_aliased_contract_is_reported_once_and_of_separate_ones_each_time() {
     let scratch = Scratch::new();
     let told = |text: &str| {
         let file = scratch.file("gate.yaml", text);

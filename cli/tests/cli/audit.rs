@@ -1,4 +1,4 @@
-//! `audit` and `explain REQUEST_ID`, on a log that the host's own code has written.
+//! `audit` and `explain REQUEST_ID`, on a log that the host's own code wrote.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +47,8 @@ fn decision(number: u64) -> Decision {
     }
 }
 
-/// Ten requests a second apart, the last refused and made to look like a terminal's command, an amendment of the first, and the end of a stream that the fifth opened.
+/// Ten requests a second apart, of which the last is rejected and contains terminal escapes. Then
+/// an amendment of the first, and the end of a stream that the fifth opened.
 fn log(folder: &Path) -> PathBuf {
     let settings = Settings {
         path: folder.join("audit/decisions.jsonl"),
@@ -113,7 +114,7 @@ fn asked(words: &[&str], log: &Path) -> Ran {
 }
 
 #[test]
-fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
+fn an_intact_log_passes_and_a_changed_one_is_reported_with_line_and_kind() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
     let ok = asked(&["audit", "verify", "LOG"], &log);
@@ -136,7 +137,7 @@ fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
         (0, &Value::Bool(true), 0)
     );
 
-    // Another program's copy beside it is named, and not passed over in silence.
+    // A copy by another program beside it is reported, not ignored.
     let copy = log.with_file_name("decisions.jsonl.1");
     std::fs::copy(&log, &copy).unwrap();
     let noted = asked(&["audit", "verify", "LOG"], &log);
@@ -177,7 +178,7 @@ fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
 }
 
 #[test]
-fn a_query_prints_what_matches_and_nothing_else() {
+fn a_query_prints_only_matching_records() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
     let check = |conditions: &[&str], expected: &[u64]| {
@@ -232,7 +233,7 @@ fn a_query_prints_what_matches_and_nothing_else() {
 }
 
 #[test]
-fn a_request_has_its_story() {
+fn explain_prints_all_records_of_a_request() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
     let state = scratch.path().to_str().unwrap().to_owned();

@@ -1,8 +1,8 @@
-//! `check`: faults, their places, their fixes.
+//! `check`: faults, their positions, their fixes.
 
 use crate::program::{Scratch, digits, run, tree};
 
-/// The lines that every policy here needs; what is tested stands before or in them.
+/// The lines that every policy here needs. A test puts its own before or into them.
 const GOOD: &str = r#"version: 1
 clients:
   app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}
@@ -48,7 +48,8 @@ fn faults(text: &str) -> (i32, Vec<Told>) {
     (ran.code, faults)
 }
 
-/// `expected`: `line:column path: message`, errors only, in order; a message is compared up to the expected one's length.
+/// `expected`: `line:column path: message`, errors only, in order. A message is compared up to the
+/// length of the expected one.
 fn check(text: &str, expected: &[&str]) {
     let (code, found) = faults(text);
     let errors: Vec<String> = found
@@ -74,7 +75,7 @@ fn a_good_policy_has_no_faults() {
 }
 
 #[test]
-fn a_limit_that_some_request_could_never_pass_is_a_fault_where_it_stands() {
+fn a_limit_below_the_largest_request_is_a_fault_at_the_limit() {
     let rate = "rate: {quota: 6, window_s: 60}";
     check(
         &with(rate, "cost: {elements: 7, window_s: 60}"),
@@ -95,7 +96,7 @@ fn a_limit_that_some_request_could_never_pass_is_a_fault_where_it_stands() {
 }
 
 #[test]
-fn a_limit_that_gateways_share_needs_somebody_who_counts_it() {
+fn a_limit_of_global_scope_needs_a_rate_limit_service() {
     let shared = with("window_s: 60", "window_s: 60, scope: global");
     check(
         &shared,
@@ -126,7 +127,7 @@ fn a_limit_that_gateways_share_needs_somebody_who_counts_it() {
 }
 
 #[test]
-fn unknown_keys_are_told_at_the_key() {
+fn unknown_keys_are_reported_at_the_key() {
     check(
         &with("quota: 6", "quotaa: 6"),
         &["16:72 grants[0].rate.quotaa: unknown key \"quotaa\""],
@@ -145,7 +146,7 @@ fn unknown_keys_are_told_at_the_key() {
 }
 
 #[test]
-fn values_of_another_kind_are_told_at_the_value() {
+fn values_of_another_type_are_reported_at_the_value() {
     check(
         &with("quota: 6", "quota: six"),
         &["16:79 grants[0].rate.quota: string \"six\" where a whole number"],
@@ -173,7 +174,7 @@ fn values_of_another_kind_are_told_at_the_value() {
 }
 
 #[test]
-fn many_faults_are_told_in_one_go_and_in_the_order_of_the_text() {
+fn all_faults_are_reported_at_once_in_document_order() {
     let text = with(
         "version: 1",
         "version: one\nlisten: {adress: x, limits: {headers: many, body_bytes: 8MB}}",
@@ -192,7 +193,7 @@ fn many_faults_are_told_in_one_go_and_in_the_order_of_the_text() {
 }
 
 #[test]
-fn what_the_core_refuses_is_told_where_it_stands() {
+fn faults_of_validation_are_reported_at_their_line() {
     check(
         &with("max: 4", "min: 1"),
         &["12:43 models.m.inputs[0].shape[0]: "],
@@ -202,13 +203,13 @@ fn what_the_core_refuses_is_told_where_it_stands() {
         &["8:14 models.m.backend: "],
     );
     check(
-        &with("clients: [app]", "clients: [app, nobody]"),
+        &with("clients: [app]", "clients: [app, unknown]"),
         &["16:30 grants[0].clients[1]: "],
     );
 }
 
 #[test]
-fn a_repeated_key_is_told_with_the_line_of_the_first() {
+fn a_repeated_key_is_reported_with_the_line_of_the_first() {
     check(
         &with(
             "    versions: [\"1\"]\n",
@@ -219,7 +220,7 @@ fn a_repeated_key_is_told_with_the_line_of_the_first() {
 }
 
 #[test]
-fn a_hundred_thousand_clients_are_read_and_the_last_can_repeat_none() {
+fn a_repeated_client_is_found_among_a_hundred_thousand() {
     let named = |more: &str| {
         let clients: String = (0..100_000)
             .map(|number| format!("  app-{number}: {{api_keys: [{{sha256: '{number:064}'}}]}}\n"))
@@ -241,7 +242,7 @@ fn a_hundred_thousand_clients_are_read_and_the_last_can_repeat_none() {
 }
 
 #[test]
-fn yaml_that_hides_or_multiplies_is_refused() {
+fn yaml_with_hidden_or_expanding_content_is_rejected() {
     check(
         &with("version: 1", "version: !!int 1"),
         &["1:10 version: tags are not allowed"],
@@ -273,7 +274,7 @@ fn yaml_that_hides_or_multiplies_is_refused() {
 }
 
 #[test]
-fn an_alias_means_what_it_stands_for() {
+fn an_alias_has_the_value_of_its_anchor() {
     let text = with("shape: [n]}", "shape: &s [n]}")
         .replace("    protocols", "    backend_model: &b m2\n    protocols");
     check(&text, &[]);
@@ -301,7 +302,7 @@ fn a_number_where_text_is_expected_is_its_own_characters() {
 }
 
 #[test]
-fn a_file_that_is_not_text_is_told_where_it_stops_being_so() {
+fn a_file_that_is_not_utf8_is_reported_at_the_first_invalid_byte() {
     let scratch = Scratch::new();
     let file = scratch.file("gate.yaml", b"version: 1\nlisten: \xff\n");
     let ran = run(&["check".as_ref(), file.as_os_str()]);
@@ -328,7 +329,7 @@ fn a_file_that_is_too_large_or_absent_is_bad_input() {
 }
 
 #[test]
-fn a_policy_that_no_filter_takes_with_its_files_is_bad_input() {
+fn a_policy_whose_bundle_is_too_large_for_a_filter_is_bad_input() {
     const FILE_BYTES: usize = 8 << 20;
     let scratch = Scratch::new();
     let digest = format!("{}\n", "ab".repeat(32));
@@ -354,7 +355,7 @@ fn a_policy_that_no_filter_takes_with_its_files_is_bad_input() {
 }
 
 #[test]
-fn people_get_the_line_a_mark_under_it_and_a_fix() {
+fn text_output_shows_the_line_a_mark_under_it_and_a_fix() {
     let scratch = Scratch::new();
     let file = scratch.file("gate.yaml", with("quota: 6", "quotaa: 6"));
     let ran = run(&["check".as_ref(), file.as_os_str()]);
@@ -380,7 +381,7 @@ fn people_get_the_line_a_mark_under_it_and_a_fix() {
 }
 
 #[test]
-fn colour_comes_when_asked_for_and_never_otherwise() {
+fn colour_is_printed_only_when_requested() {
     let scratch = Scratch::new();
     let file = scratch.file("gate.yaml", "version: x\n");
     let ran = |color: &str| {
@@ -398,7 +399,7 @@ fn colour_comes_when_asked_for_and_never_otherwise() {
 }
 
 #[test]
-fn a_character_that_does_not_show_is_refused_where_it_stands() {
+fn an_invisible_character_is_rejected_at_its_position() {
     for (odd, name) in [
         ("\u{2}", "U+0002"),
         ("\r", "U+000D"),
@@ -418,7 +419,7 @@ fn a_character_that_does_not_show_is_refused_where_it_stands() {
 }
 
 #[test]
-fn the_policies_that_come_along_are_good() {
+fn the_shipped_policies_are_valid() {
     for file in [digits(), tree().join("envoy/gate.yaml")] {
         let ran = run(&["check".as_ref(), file.as_os_str()]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -1,8 +1,8 @@
-//! Ensembles and handlers of a grant's own, in `check`, `diff`, `explain` and `schema`.
+//! Ensembles, and handlers of a grant, in `check`, `diff`, `explain` and `schema`.
 
 use crate::program::{Scratch, digits, key, run, tree};
 
-/// Two models, and one that is both.
+/// Two models, and an ensemble of both.
 const POLICY: &str = r#"version: 1
 clients:
   app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}
@@ -42,7 +42,7 @@ fn check(text: &str) -> (i32, String) {
 }
 
 #[test]
-fn a_graph_that_cannot_be_called_is_told_where_it_stands_with_what_to_do() {
+fn an_invalid_ensemble_is_reported_at_its_line_with_a_fix() {
     let (code, told) =
         check(&POLICY.replace("first@1, outputs", "first@1, inputs: {x: b}, outputs"));
     assert_eq!(code, 2, "{told}");
@@ -70,14 +70,14 @@ fn a_graph_that_cannot_be_called_is_told_where_it_stands_with_what_to_do() {
 }
 
 #[test]
-fn the_example_is_a_policy_without_a_weak_spot() {
+fn the_example_policy_has_no_warnings() {
     let file = tree().join("examples/policies/ensemble/gate.yaml");
     let ran = run(&["check".as_ref(), "--json".as_ref(), file.as_os_str()]);
     assert_eq!((ran.code, &*ran.stdout), (0, ""), "{}", ran.stderr);
 }
 
 #[test]
-fn whoever_reaches_another_model_through_an_ensemble_is_told() {
+fn diff_reports_access_to_a_model_through_an_ensemble() {
     let diff = |before: &str, after: &str| {
         let scratch = Scratch::new();
         let (a, b) = (

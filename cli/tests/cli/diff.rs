@@ -1,4 +1,4 @@
-//! `diff`: who gains, who loses, what else changes, and nothing where nothing does.
+//! `diff`: which clients gain, which lose, what else changes; and no output where nothing changes.
 
 use crate::program::{Scratch, run};
 
@@ -55,7 +55,7 @@ fn check(change: (&str, &str), expected: &[&str]) {
 }
 
 #[test]
-fn every_change_is_a_plain_line() {
+fn every_change_is_one_plain_line() {
     check(("version: 1\n", "# a comment\nversion: 1\n"), &[]);
     check(
         ("quota: 6", "quota: 60"),
@@ -64,7 +64,7 @@ fn every_change_is_a_plain_line() {
             "~ grants[g].rate.quota: 6 -> 60",
         ],
     );
-    // That what clients send is kept from now on is no small thing.
+    // It is a notable change that client data is stored from now on.
     check(
         (
             "version: 1\n",
@@ -108,7 +108,7 @@ fn every_change_is_a_plain_line() {
 }
 
 #[test]
-fn whoever_may_have_more_or_less_is_told() {
+fn diff_names_clients_that_gain_or_lose_access() {
     let rate = "rate: {quota: 6, window_s: 60}";
     let check = |before: &str, after: &str, expected: &str| {
         let scratch = Scratch::new();
@@ -165,7 +165,7 @@ fn whoever_may_have_more_or_less_is_told() {
 }
 
 #[test]
-fn what_all_gateways_share_is_less_than_what_each_has() {
+fn a_shared_limit_counts_as_less_than_one_per_gateway() {
     let service = "version: 1\nrate_limit_service: {redis: {url: redis://127.0.0.1}}";
     let own = BEFORE.replace("version: 1", service);
     let shared = own.replace("window_s: 60", "window_s: 60, scope: global");
@@ -190,7 +190,7 @@ fn what_all_gateways_share_is_less_than_what_each_has() {
 }
 
 #[test]
-fn whoever_is_told_more_or_less_of_answers_is_named() {
+fn diff_names_clients_that_get_more_or_less_of_responses() {
     let first = |before: &str, after: &str, expected: &[&str]| {
         let scratch = Scratch::new();
         let output = "{name: y, datatype: FP32, shape: [n]}";
@@ -237,7 +237,7 @@ fn whoever_is_told_more_or_less_of_answers_is_named() {
             "+ app sees more (grant g): y of m: 2 decimals -> all",
         ],
     );
-    // A new output of the model's is for everybody who may have all of them.
+    // A new output of the model goes to every client that may have all outputs.
     first(
         "{name: y, datatype: FP32, shape: [n]} | rate: {quota: 6, window_s: 60}",
         &with("rate: {quota: 6, window_s: 60}"),
@@ -246,7 +246,7 @@ fn whoever_is_told_more_or_less_of_answers_is_named() {
 }
 
 #[test]
-fn whoever_has_more_or_less_to_prove_is_named() {
+fn diff_names_clients_that_need_more_or_fewer_credentials() {
     let check = |before: &str, after: &str, expected: &[&str]| {
         let scratch = Scratch::new();
         let file = |name: &str, requires: &str| {
@@ -289,7 +289,7 @@ fn whoever_has_more_or_less_to_prove_is_named() {
             "+ app needs fewer proofs for m: api_key and metadata -> api_key",
         ],
     );
-    // Whoever has no such credential is out, whatever is granted.
+    // A client without such a credential is rejected, whatever it is granted.
     check(
         key,
         word,
@@ -302,7 +302,7 @@ fn whoever_has_more_or_less_to_prove_is_named() {
 }
 
 #[test]
-fn a_grant_that_changes_hands_is_told_of_where_nobody_gains_or_loses() {
+fn access_that_moves_to_another_grant_is_reported() {
     let after = BEFORE.replace("name: h", "name: k");
     let (code, told, json) = diff(&after);
     assert_eq!(code, 1);

@@ -69,7 +69,7 @@ fn check(message: impl AsRef<[u8]>, expected: &str) -> Value {
 }
 
 #[test]
-fn a_granted_request_is_allowed_and_says_who_what_and_why() {
+fn explain_shows_client_model_and_grant_of_an_allowed_request() {
     let line = check(post(&image()), "allow");
     for (key, expected) in [
         ("client", "scorer"),
@@ -233,7 +233,7 @@ fn line_ends_after_a_message_are_no_second_message() {
 }
 
 #[test]
-fn a_folder_gives_one_line_a_file_in_the_order_of_names_and_buckets_of_its_own_to_each() {
+fn a_folder_gives_one_line_per_file_in_name_order_each_with_its_own_buckets() {
     let scratch = Scratch::new();
     for number in 0..8 {
         let message = post(&image()).replace(&key("scorer"), &key("burst"));
@@ -278,7 +278,7 @@ fn a_folder_gives_one_line_a_file_in_the_order_of_names_and_buckets_of_its_own_t
 }
 
 #[test]
-fn people_get_the_verdict_and_the_cause() {
+fn text_output_shows_the_verdict_and_the_cause() {
     let scratch = Scratch::new();
     let file = scratch.file("m.http", post(&image().replace("[1,1,8,8]", "[1,1,8,9]")));
     let digits = digits();
@@ -301,7 +301,7 @@ fn people_get_the_verdict_and_the_cause() {
 }
 
 #[test]
-fn what_is_in_shadow_is_shown_beside_the_verdict() {
+fn shadow_denials_are_shown_beside_the_verdict() {
     let scratch = Scratch::new();
     let policy = std::fs::read_to_string(digits()).unwrap();
     let rate = "    rate: {quota: 600, window_s: 60, burst: 100}";
@@ -383,7 +383,7 @@ fn every_reason_has_a_line_in_order_of_precedence() {
 }
 
 #[test]
-fn bad_use_is_told_apart_from_a_denial() {
+fn wrong_usage_has_another_exit_code_than_a_denial() {
     let digits = digits();
     assert_eq!(
         run(&["explain".as_ref(), "-c".as_ref(), digits.as_os_str()]).code,

@@ -1,4 +1,5 @@
-//! Files of certificates, keys and passwords: `check`, `render` and `up` say of each what would become of it, where the policy names it.
+//! Files of certificates, keys and passwords. `check`, `render` and `up` report each file's faults
+//! at the policy line that names it.
 
 use serde_json::Value;
 use tensorgate_client::pki::Authority;
@@ -27,7 +28,7 @@ grants:
   - {name: g, clients: [engine], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
 "#;
 
-/// Every file of a policy, all right; and a key of somebody else's.
+/// A policy with all its files, which are valid; and a key that does not belong to the certificate.
 fn beside(policy: &str) -> (Scratch, String) {
     let scratch = Scratch::new();
     let authority = Authority::new("clients").unwrap();
@@ -59,7 +60,7 @@ fn check(scratch: &Scratch, more: &[&str]) -> Ran {
     run(&arguments)
 }
 
-/// Where errors are and what they say; each has a fix and a line of the policy's.
+/// The positions and messages of the errors. Each has a fix and a line of the policy.
 fn errors(ran: &Ran) -> Vec<(String, String)> {
     let lines = ran.stdout.lines();
     let faults = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -76,7 +77,7 @@ fn errors(ran: &Ran) -> Vec<(String, String)> {
 }
 
 #[test]
-fn check_reads_every_file_as_whoever_uses_it_would() {
+fn check_validates_every_file_that_the_policy_names() {
     let (scratch, stranger) = beside(POLICY);
     let ran = check(&scratch, &[]);
     assert_eq!((ran.code, errors(&ran)), (0, vec![]), "{}", ran.stderr);
@@ -150,7 +151,7 @@ fn check_reads_every_file_as_whoever_uses_it_would() {
 }
 
 #[test]
-fn nothing_is_rendered_or_started_with_certificates_that_nobody_could_use() {
+fn render_and_up_reject_unusable_certificates() {
     let (scratch, stranger) = beside(POLICY);
     let file = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
     let (policy, folder, filters) = (file("gate.yaml"), file(""), filters());
@@ -221,7 +222,7 @@ fn nothing_is_rendered_or_started_with_certificates_that_nobody_could_use() {
 }
 
 #[test]
-fn an_answer_that_could_not_be_held_is_a_fault_of_the_policy() {
+fn a_response_larger_than_the_memory_budget_is_a_fault_of_the_policy() {
     let policy = |most: u64| {
         let policy = POLICY.lines().filter(|line| {
             !["listen", "rate", "issuers", "  corp"]

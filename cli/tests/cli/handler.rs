@@ -1,4 +1,5 @@
-//! `handler`: projects that are made in a scratch folder, really built, really run in the host's sandbox, and measured.
+//! `handler`: projects that are made in a scratch folder, really built, really run in the host's
+//! sandbox, and measured.
 
 mod arena;
 mod components;
@@ -24,19 +25,19 @@ use std::process::Command;
 
 use crate::program::{Ran, Scratch, binary, run};
 
-/// `tensorgate handler …`, without a network: whatever goes for one finds nobody.
+/// Runs `tensorgate handler …` without a network: every connection attempt fails.
 fn handler<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
     handler_with(arguments, &[])
 }
 
-/// The same in an environment with more.
+/// The same with further environment variables.
 fn handler_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], environment: &[(&str, &str)]) -> Ran {
     let output = Command::new(binary())
         .arg("handler")
         .args(arguments)
         .env("NO_COLOR", "1")
         .envs(["http_proxy", "https_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9")))
-        // One for all projects of these tests: what they stand on is compiled once.
+        // One folder for all projects of these tests, so that their dependencies are compiled once.
         .env("CARGO_TARGET_DIR", target())
         .envs(environment.iter().copied())
         .output()
@@ -60,7 +61,7 @@ fn lines(ran: &Ran) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// What happened, for a test that fails.
+/// A description of the run, for a test that fails.
 fn story(ran: &Ran) -> String {
     format!("exit {}\n{}\n{}", ran.code, ran.stdout, ran.stderr)
 }
@@ -79,7 +80,7 @@ impl Project {
         project
     }
 
-    /// The same as it is made.
+    /// The same, not built yet.
     fn unbuilt(name: &'static str, lang: &str, world: &str) -> Self {
         let project = Self {
             scratch: Scratch::new(),
@@ -102,12 +103,12 @@ impl Project {
         self.folder().join(format!("build/{}.wasm", self.name))
     }
 
-    /// A verb on the project's folder.
+    /// Runs a verb on the project's folder.
     fn verb(&self, verb: &str, more: &[&str]) -> Ran {
         self.verb_with(verb, more, &[])
     }
 
-    /// The same in an environment with more.
+    /// The same with further environment variables.
     fn verb_with(&self, verb: &str, more: &[&str], environment: &[(&str, &str)]) -> Ran {
         let folder = self.folder();
         let mut arguments = vec!["--json", verb];
@@ -120,7 +121,7 @@ impl Project {
         std::fs::write(self.folder().join(file), text).unwrap();
     }
 
-    /// Puts one text of a file for another.
+    /// Replaces one text in a file by another.
     fn edit(&self, file: &str, from: &str, to: &str) {
         let path = self.folder().join(file);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -128,7 +129,7 @@ impl Project {
         std::fs::write(path, text.replace(from, to)).unwrap();
     }
 
-    /// The cases that failed, in one run of some.
+    /// The cases that failed, in a run of the selected ones.
     fn failed(&self, only: &str) -> Vec<String> {
         let ran = self.verb("test", &["--only", only]);
         let told = lines(&ran);
@@ -137,7 +138,7 @@ impl Project {
         failed.map(ToString::to_string).collect()
     }
 
-    /// What a case came to: `None` if it passed.
+    /// Why a case failed; `None` if it passed.
     fn fault(&self, case: &str) -> Option<String> {
         let ran = self.verb("test", &["--only", case]);
         let told = lines(&ran);
@@ -155,8 +156,8 @@ impl Project {
     }
 }
 
-/// A project whose example has just been built passes its cases, is what the host takes, and can be measured; what it prints for the
-/// policy is a policy.
+/// Checks a project whose example was just built. It passes its cases, the host accepts it, and
+/// `bench` can measure it. The policy lines that it prints are valid.
 fn works(project: &Project) {
     let ran = project.verb("test", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -173,10 +174,10 @@ fn works(project: &Project) {
     measured(project, report["sha256"].as_str().unwrap());
 }
 
-/// For a call on a machine with other work, ms.
+/// The time limit for a call on a busy machine, ms.
 const PATIENCE_MS: u64 = 10_000;
 
-/// The line of a project's manifest that says what a call may take.
+/// The line of a project's manifest with the limits of a call.
 fn limits_of(folder: &Path) -> String {
     let manifest = std::fs::read_to_string(folder.join("handler.yaml")).unwrap();
     let mut lines = manifest.lines();
@@ -184,10 +185,11 @@ fn limits_of(folder: &Path) -> String {
     line.unwrap().to_owned()
 }
 
-/// The lines that `bench` prints are of this component, and a policy with them has no fault; the handler passes its cases within them.
+/// The lines that `bench` prints are about this component, and a policy with them has no fault. The
+/// handler passes its cases within those limits.
 fn measured(project: &Project, sha256: &str) {
     let folder = project.folder();
-    // Calls that run long give way to whatever else runs here, and of a second's calls none may come too late.
+    // Long calls run at a lower priority, and none of a second's calls may exceed its deadline.
     let line = limits_of(&folder);
     let (before, _) = line.split_once("timeout_ms:").unwrap();
     project.edit(
@@ -218,7 +220,7 @@ fn measured(project: &Project, sha256: &str) {
 }
 
 #[test]
-fn a_project_wants_a_name_and_a_place() {
+fn a_new_project_needs_a_name_and_a_free_folder() {
     let scratch = Scratch::new();
     let taken = scratch.file("notes", "");
     for (arguments, text) in [
@@ -251,7 +253,7 @@ fn a_project_wants_a_name_and_a_place() {
 }
 
 #[test]
-fn a_manifests_fault_is_told_at_its_line() {
+fn a_fault_of_a_manifest_is_reported_at_its_line() {
     let scratch = Scratch::new();
     for (text, expected) in [
         ("", "handler.yaml"),
@@ -281,7 +283,7 @@ fn without_project(verb: &str, folder: &Path) -> Ran {
 }
 
 #[test]
-fn what_is_no_project_is_said_to_be_none() {
+fn a_folder_that_is_not_a_project_is_reported_as_such() {
     let scratch = Scratch::new();
     for verb in ["build", "test", "bench"] {
         let ran = without_project(verb, scratch.path());

@@ -1,5 +1,6 @@
-//! `keys revoke` while a change of the policy is held: it waits until the gate that runs refuses the key, and says
-//! so if none does. The host is a stand-in that can be made to refuse; Envoy and the filter are real, or stand-ins too.
+//! `keys revoke` while a change of the policy is held. The command waits until the running gate
+//! rejects the key, and reports if none does. The host is a stand-in that can be made to fail;
+//! Envoy and the filter are real, or stand-ins too.
 
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ impl Listed {
         Self { mine, text, policy }
     }
 
-    /// The same policy, with a longer time for streams: Envoy's listener changes with it.
+    /// The same policy with a longer time limit for streams, which changes Envoy's listener.
     fn other(&self) -> String {
         let other = self.text.replace("stream_ms: 60000", "stream_ms: 70000");
         assert_ne!(other, self.text);
@@ -50,7 +51,7 @@ impl Listed {
     }
 }
 
-/// What the stand-in for the host shows.
+/// What the stand-in for the host reports.
 fn sources(stack: &Stack) -> Value {
     let file = stack.scratch.path().join("state/policy/sources.json");
     serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
@@ -68,7 +69,8 @@ fn until(what: &str, stack: &Stack, condition: impl Fn() -> bool) {
     }
 }
 
-/// The key is revoked in what the host and Envoy have, and the command has said so.
+/// Checks that the host's and Envoy's configurations revoke the key, and that the command has said
+/// so.
 fn check_revoked(stack: &Stack, ran: &Ran) {
     assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
     assert!(
@@ -86,7 +88,7 @@ fn check_revoked(stack: &Stack, ran: &Ran) {
 }
 
 #[test]
-fn a_key_is_revoked_when_the_gate_says_so_and_the_whole_policy_is_the_same_version() {
+fn a_revocation_is_confirmed_by_the_gate_and_keeps_the_policy_version() {
     let listed = Listed::new();
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
     let first = generation(&stack.line());
@@ -113,10 +115,10 @@ fn a_key_is_revoked_when_the_gate_says_so_and_the_whole_policy_is_the_same_versi
 }
 
 #[test]
-fn what_envoy_refuses_holds_no_revocation() {
+fn a_change_that_envoy_rejects_does_not_delay_a_revocation() {
     let listed = Listed::new();
     listed.mine.file("gate.wasm", "no module");
-    // It takes no change of its listener, and any of its filter.
+    // It rejects every change of its listener, and accepts any change of its filter.
     let envoy = ENVOY
         .replace("\"listener_manager.lds\": 2", "\"listener_manager.lds\": 1")
         .replace("filter: 1}", "filter: 99}");
@@ -133,9 +135,9 @@ fn what_envoy_refuses_holds_no_revocation() {
 }
 
 #[test]
-fn a_host_that_loads_another_policy_holds_no_revocation() {
+fn a_host_that_is_loading_another_policy_does_not_delay_a_revocation() {
     let listed = Listed::new();
-    // A policy with the longer time is never loaded to its end.
+    // Loading a policy with the longer time limit never ends.
     let host = HOST.replace(
         "def again(*_):\n",
         "def again(*_):\n    if bundle()[\"policy\"][\"listen\"][\"limits\"][\"stream_ms\"] == 70000: return\n",
@@ -156,7 +158,7 @@ fn a_host_that_loads_another_policy_holds_no_revocation() {
         "{}{line}",
         ran.stdout
     );
-    // And then the other policy is loaded again, with the key revoked.
+    // Then the other policy is loaded again, with the key revoked.
     until("it is loaded again", &stack, || {
         let bundle = in_force(&stack);
         bundle["policy"]["listen"]["limits"]["stream_ms"] == 70_000
@@ -165,7 +167,7 @@ fn a_host_that_loads_another_policy_holds_no_revocation() {
 }
 
 #[test]
-fn a_revocation_that_no_process_takes_is_never_called_one_and_is_tried_again() {
+fn a_revocation_that_no_process_applies_is_not_confirmed_and_is_retried() {
     let listed = Listed::new();
     let host = HOST.replace(
         "def again(*_):\n",
@@ -208,7 +210,7 @@ fn a_revocation_that_no_process_takes_is_never_called_one_and_is_tried_again() {
 }
 
 #[test]
-fn a_policy_that_is_no_yaml_holds_no_revocation() {
+fn a_policy_that_is_not_yaml_does_not_delay_a_revocation() {
     let listed = Listed::new();
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
     let first = generation(&stack.line());
@@ -217,14 +219,14 @@ fn a_policy_that_is_no_yaml_holds_no_revocation() {
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
     check_revoked(&stack, &ran);
     assert_eq!(in_force(&stack)["tightens"], first.as_str());
-    // Of another gate's policy nothing is known here.
+    // Nothing is known here about another gate's policy.
     let other = Listed::new();
     std::fs::write(&other.policy, "version: [1\n").unwrap();
     assert_eq!(other.revoke(&stack.admin(), KEY, &[]).code, 2);
 }
 
 #[test]
-fn a_list_that_only_the_faulty_policy_names_counts() {
+fn a_revocation_list_that_only_the_faulty_policy_names_is_applied() {
     let listed = Listed::new();
     let other = listed.mine.file("others.txt", "");
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
@@ -241,7 +243,7 @@ fn a_list_that_only_the_faulty_policy_names_counts() {
 }
 
 #[test]
-fn a_key_of_a_client_that_its_file_no_longer_has_is_out_though_the_policy_has_faults() {
+fn a_key_removed_from_a_clients_file_is_rejected_although_the_policy_has_faults() {
     let listed = Listed::new();
     let text = listed.text.replace(
         "clients:\n",

@@ -1,4 +1,4 @@
-//! `import`: contracts out of metadata, with a fault left at every bound that no server has.
+//! `import`: contracts from metadata, with a fault left at every bound that no server reports.
 
 use std::io::{Read as _, Write as _};
 
@@ -42,7 +42,7 @@ const RESNET: &str = r#"models:
 "#;
 
 #[test]
-fn a_model_folder_becomes_a_contract_whose_missing_bounds_check_points_at() {
+fn a_model_folder_becomes_a_contract_and_check_reports_its_missing_bounds() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("repo/resnet");
     for version in ["1", "3", "notes"] {
@@ -163,7 +163,7 @@ fn metadata_of_a_server_is_read_over_http() {
 }
 
 #[test]
-fn what_is_no_metadata_is_refused_with_its_place() {
+fn invalid_metadata_is_rejected_with_its_position() {
     let scratch = Scratch::new();
     let check = |kind: &str, text: &str, expected: &str| {
         let file = scratch.file("source", text);

@@ -1,10 +1,10 @@
-//! `keys`: a new key that its own snippet lets in, its digest, and the list of those that count no more.
+//! `keys`: a new key that its own snippet admits, its digest, and the list of revoked keys.
 
 use std::path::PathBuf;
 
 use crate::program::{Scratch, digits, key, run, run_with};
 
-/// A policy with the lines that a verb has printed for client `app`.
+/// A policy with the lines that a verb printed for client `app`.
 fn policy(scratch: &Scratch, printed: &str) -> PathBuf {
     let snippet = printed.split_once("clients:\n").unwrap().1;
     let rest = r#"
@@ -25,7 +25,7 @@ grants: [{name: g, clients: [app], models: [m], operations: [ready]}]
 }
 
 #[test]
-fn a_new_key_is_let_in_by_the_lines_that_come_with_it() {
+fn a_new_key_is_accepted_with_its_printed_policy_lines() {
     let scratch = Scratch::new();
     let made = run(&["keys", "new", "app", "--not-after", "2030-01-31"]);
     assert_eq!(made.code, 0, "{}", made.stderr);
@@ -72,7 +72,7 @@ fn json_has_the_key_and_its_digest() {
 }
 
 #[test]
-fn a_date_of_another_form_is_bad_use() {
+fn a_date_in_another_format_is_wrong_usage() {
     for date in ["tomorrow", "2030-1-31", "2030/01/31"] {
         assert_eq!(
             run(&["keys", "new", "app", "--not-after", date]).code,
@@ -124,7 +124,7 @@ fn a_key_on_standard_input_is_hashed_and_never_repeated() {
 const FOREIGN: &str = "sk-live-4f9aK2mQx7Lw0Zr8Vb3Nd6Tc";
 
 #[test]
-fn a_key_of_another_system_is_let_in_by_the_line_that_is_printed_for_it() {
+fn a_foreign_key_is_accepted_with_its_printed_policy_line() {
     let unasked = run_with(&["keys", "hash", "app"], FOREIGN);
     assert_eq!((unasked.code, unasked.stdout.as_str()), (2, ""));
     assert!(
@@ -183,7 +183,7 @@ fn a_key_of_another_system_is_let_in_by_the_line_that_is_printed_for_it() {
 }
 
 #[test]
-fn a_text_that_cannot_be_a_key_of_any_system_is_not_hashed() {
+fn a_text_that_cannot_be_a_key_is_not_hashed() {
     for (text, cause) in [
         ("", "fewer than 20 characters"),
         ("a-key-with-19-chars", "fewer than 20 characters"),
@@ -205,7 +205,7 @@ fn a_text_that_cannot_be_a_key_of_any_system_is_not_hashed() {
 }
 
 #[test]
-fn a_revoked_key_is_on_the_list_once_and_the_list_is_its_owners() {
+fn a_revoked_key_is_listed_once_and_the_list_keeps_its_mode() {
     use std::os::unix::fs::PermissionsExt as _;
     let scratch = Scratch::new();
     let policy = scratch.file("gate.yaml", "revoked:\n  keys_file: gone.txt\n");
@@ -281,7 +281,7 @@ fn a_key_is_revoked_by_its_text_and_by_hand() {
 }
 
 #[test]
-fn revocations_at_once_are_all_kept() {
+fn concurrent_revocations_are_all_kept() {
     let scratch = Scratch::new();
     let policy = scratch.file("gate.yaml", "revoked: {keys_file: gone.txt}\n");
     let digests: Vec<String> = (0..8)

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// What a run came to.
+/// The result of a run.
 pub struct Ran {
     pub code: i32,
     pub stdout: String,
@@ -62,7 +62,7 @@ pub fn run<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
     }
 }
 
-/// The same with something on standard input.
+/// The same with text on standard input.
 pub fn run_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], input: &str) -> Ran {
     use std::io::Write as _;
     let mut child = Command::new(binary())
@@ -73,7 +73,7 @@ pub fn run_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], input: &str) -> Ran 
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that wants none of it may be gone by now.
+    // A program that does not read its input may have ended by now.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     Ran {
@@ -83,7 +83,7 @@ pub fn run_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], input: &str) -> Ran 
     }
 }
 
-/// A scratch folder; short, because sockets lie in it.
+/// A scratch folder with a short path, because it contains sockets.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -113,7 +113,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Renders a policy below a folder; what came of it, and the bundle if there is one.
+/// Renders a policy below a folder; the run, and the bundle if there is one.
 pub fn rendered(scratch: &Scratch, policy: &Path) -> (Ran, Option<Value>) {
     let folder = scratch.path().join("out");
     let ran = run(&[
@@ -131,7 +131,7 @@ pub fn rendered(scratch: &Scratch, policy: &Path) -> (Ran, Option<Value>) {
     )
 }
 
-/// A port that nobody listens on.
+/// A port on which no process listens.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

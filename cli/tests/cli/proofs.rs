@@ -1,5 +1,5 @@
-//! Who is who, by what stands beside a policy and by what is said on the command line: key sets and lists in files, certificates, addresses,
-//! and the filters that ask.
+//! How a client is identified by a policy's files and by the command line. Key sets and lists in
+//! files, certificates, addresses, and the filters that check them.
 
 use serde_json::Value;
 use sha2::Digest as _;
@@ -7,7 +7,7 @@ use tensorgate_client::pki::Authority;
 
 use crate::program::{Ran, Scratch, filters, run, run_with};
 
-/// A key of the vectors' form, and its digest's place in the policy below.
+/// A key of the vectors' form, and a placeholder for its digest in the policy below.
 const KEY: &str = "tg_CwxHlR3Jb1XAodAjZuNn3xtnKDe3qv01B";
 /// Everything that is read from a file.
 const FILES: &str = r#"version: 1
@@ -37,7 +37,8 @@ grants:
 /// RFC 8037, A.1: public.
 const JWKS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-/// The policy in a folder with all its files; `batch` has the key's digest, with a note and an empty line around.
+/// The policy in a folder with all its files. `batch` has the key's digest, with a note and an
+/// empty line around it.
 fn beside() -> Scratch {
     let scratch = Scratch::new();
     let digest = run_with_key();
@@ -70,7 +71,7 @@ fn check(scratch: &Scratch) -> Ran {
 }
 
 #[test]
-fn what_a_policy_names_is_read_and_its_faults_stand_where_it_is_named() {
+fn faults_of_named_files_are_reported_where_the_policy_names_them() {
     let ran = check(&beside());
     assert_eq!(ran.code, 0, "{}", ran.stdout);
     let long = "a".repeat((8 << 20) + 1);
@@ -112,7 +113,7 @@ fn what_a_policy_names_is_read_and_its_faults_stand_where_it_is_named() {
             "revoked.jti_file",
             "is larger than",
         ),
-        ("revoked.txt", Some("nobody\n"), "revoked.keys", ""),
+        ("revoked.txt", Some("unknown\n"), "revoked.keys", ""),
         ("revoked.txt", None, "revoked.keys_file", "cannot be read"),
     ] {
         let scratch = beside();
@@ -138,7 +139,7 @@ fn what_a_policy_names_is_read_and_its_faults_stand_where_it_is_named() {
     assert!(check(&scratch).stdout.contains("is not UTF-8"));
 }
 
-/// `client`, or the reason of a refusal; the exit code where there was neither.
+/// `client`, or the reason of a rejection; the exit code where there was neither.
 fn explain(scratch: &Scratch, fields: &str, body: &str, more: &[&str]) -> String {
     let message = format!(
         "POST /v2/models/m/infer HTTP/1.1\r\nHost: g\r\n{fields}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -167,7 +168,7 @@ fn explain(scratch: &Scratch, fields: &str, body: &str, more: &[&str]) -> String
 const GOOD: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[0,1]}]}"#;
 
 #[test]
-fn a_caller_is_who_the_command_line_says_it_is() {
+fn the_command_line_sets_the_callers_certificate_address_and_filters() {
     let scratch = beside();
     let key = format!("x-api-key: {KEY}\r\n");
     let no = "unauthenticated";
@@ -227,11 +228,15 @@ fn a_caller_is_who_the_command_line_says_it_is() {
     }
     scratch.file("gate.yaml", FILES.replace(", client_ca: ca.pem", ""));
     let peer = ["--tls-peer", "spiffe://prod/engine"];
-    assert_eq!(explain(&scratch, "", GOOD, &peer), "2", "nobody would ask");
+    assert_eq!(
+        explain(&scratch, "", GOOD, &peer),
+        "2",
+        "no filter requests it"
+    );
 }
 
 #[test]
-fn a_certificate_is_a_file_or_a_digest_and_revoked_by_both_and_by_its_number() {
+fn a_certificate_is_given_by_file_or_digest_and_revoked_by_digest_or_serial() {
     let scratch = beside();
     let authority = Authority::new("clients").unwrap();
     let leaf = authority
@@ -296,7 +301,7 @@ fn a_certificate_is_a_file_or_a_digest_and_revoked_by_both_and_by_its_number() {
 }
 
 #[test]
-fn a_proxy_in_front_speaks_for_its_client() {
+fn a_trusted_proxy_names_its_clients_certificate() {
     let scratch = beside();
     let policy = FILES.replace(
         "client_ca: ca.pem",
@@ -331,7 +336,7 @@ fn a_proxy_in_front_speaks_for_its_client() {
 }
 
 #[test]
-fn a_chain_says_what_the_gate_says_and_a_part_leaves_the_rest_to_the_host() {
+fn a_chain_decides_as_the_gate_and_the_host_covers_missing_filters() {
     let scratch = beside();
     let peer = ["--tls-peer", "spiffe://prod/engine"];
     let wide = GOOD.replace("[2]", "[3]");
@@ -341,10 +346,10 @@ fn a_chain_says_what_the_gate_says_and_a_part_leaves_the_rest_to_the_host() {
         };
         assert_eq!(ask(GOOD, &peer), "engine", "{chain}");
         assert_eq!(ask(GOOD, &[]), "unauthenticated", "{chain}");
-        // Without tensor-guard it is the host that refuses.
+        // Without tensor-guard the host rejects it.
         assert_eq!(ask(&wide, &peer), "shape", "{chain}");
     }
-    for chain in ["gate,auth", "rate-limit,auth", "nobody"] {
+    for chain in ["gate,auth", "rate-limit,auth", "unknown"] {
         assert_eq!(explain(&scratch, "", GOOD, &["--chain", chain]), "2");
     }
 }

@@ -1,4 +1,4 @@
-//! What `up` means by ready. Host and embedded backends are stand-ins, Envoy is real.
+//! When `up` reports ready. Host and embedded backends are stand-ins, Envoy is real.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::program::{Scratch, filters, tree};
 use crate::up::{ANY, HOST, Stack};
 
-/// An embedded backend that takes connections, unless its folder of models has a file `broken`.
+/// An embedded backend that accepts connections, unless its folder of models has a file `broken`.
 pub const EMBEDDED: &str = r#"#!/usr/bin/env python3
 import os, socket, sys
 models, listen = (sys.argv[sys.argv.index(flag) + 1] for flag in ("--models", "--listen"))
@@ -23,7 +23,7 @@ while True:
     server.accept()
 "#;
 
-/// Longer than anything here takes.
+/// Longer than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A policy whose backend is embedded, and its folder of models, both below this folder.
@@ -89,7 +89,7 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
 }
 
 #[test]
-fn a_port_that_is_taken_is_told_by_envoys_own_words() {
+fn a_port_in_use_is_reported_with_envoys_message() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let mut stack = Stack::start(HOST, &listen);

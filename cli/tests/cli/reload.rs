@@ -1,13 +1,14 @@
-//! `up` and another policy: what is put back when Envoy refuses it, and what SIGHUP means. The host is a stand-in that takes whatever it is
-//! given; Envoy and the filter are real. The whole stack under load is the end-to-end tests' matter.
+//! `up` and a changed policy: what is restored when Envoy rejects it, and what SIGHUP does. The
+//! host is a stand-in that accepts everything; Envoy and the filter are real. The end-to-end tests
+//! cover the whole stack under load.
 
 use std::process::Command;
 
 use crate::program::{Scratch, filters, free_port, tree};
 use crate::up::{ANY, Stack, program};
 
-/// A host that serves what its bundle names, and reads it again when told to. It shows what lies beside the bundle, as the
-/// real one does.
+/// A host that serves its bundle, and reads it again on a signal. It reports the files beside the
+/// bundle, as the real one does.
 pub const HOST: &str = r#"#!/usr/bin/env python3
 import http.server, json, os, signal, sys
 def argument(name): return sys.argv[sys.argv.index(name) + 1]
@@ -28,7 +29,7 @@ address, port = argument("--admin").split(":")
 http.server.HTTPServer((address, int(port)), Admin).serve_forever()
 "#;
 
-/// An Envoy that takes one change of its listener and none of its filter.
+/// An Envoy that accepts one change of its listener and none of its filter.
 pub const ENVOY: &str = r#"#!/usr/bin/env python3
 import http.server, json, os, re, socketserver, sys
 config = sys.argv[sys.argv.index("-c") + 1]
@@ -63,14 +64,14 @@ class Admin(http.server.BaseHTTPRequestHandler):
 socketserver.ThreadingUnixStreamServer(socket, Admin).serve_forever()
 "#;
 
-/// The generation in a line such as `reloaded: policy 0123456789abcdef instead of …`.
+/// The policy version in a line such as `reloaded: policy 0123456789abcdef instead of …`.
 pub fn generation(line: &str) -> String {
     let after = line.split("policy ").nth(1).unwrap_or_default();
     after.chars().take(16).collect()
 }
 
 #[test]
-fn what_envoy_refuses_is_put_back_everywhere() {
+fn a_change_that_envoy_rejects_is_rolled_back_everywhere() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let policy = mine.file("gate.yaml", &text);
@@ -118,7 +119,7 @@ fn what_envoy_refuses_is_put_back_everywhere() {
 }
 
 #[test]
-fn what_envoy_does_not_take_back_is_told() {
+fn a_failed_rollback_in_envoy_is_reported() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let policy = mine.file("gate.yaml", &text);
@@ -126,7 +127,8 @@ fn what_envoy_does_not_take_back_is_told() {
     let mut stack = Stack::start_under(Some(ENVOY), HOST, ANY, &policy, mine.path());
     let line = stack.line();
     let first = generation(&line);
-    // The listener changes, which is taken, and the filter, which is not: then the listener is to be put back, which is not taken either.
+    // The change of the listener is accepted, and that of the filter is rejected. Then the listener
+    // must be restored, which is rejected too.
     let changed = text.replace("stream_ms: 60000", "stream_ms: 70000");
     assert_ne!(text, changed);
     mine.file("gate.yaml", &changed);
@@ -155,7 +157,7 @@ pub fn in_force(stack: &Stack) -> serde_json::Value {
     serde_json::from_str(&std::fs::read_to_string(bundle).unwrap()).unwrap()
 }
 
-/// Waits until `up` has said something on its standard error.
+/// Waits until `up` has printed a text on its standard error.
 pub fn until_said(stack: &Stack, text: &str) {
     let start = std::time::Instant::now();
     while !stack.said().contains(text) {
@@ -164,7 +166,7 @@ pub fn until_said(stack: &Stack, text: &str) {
     }
 }
 
-/// Puts a whole file in a file's place, as an editor or a deployment does.
+/// Replaces a file by a complete one, as an editor or a deployment does.
 pub fn rename_over(file: &std::path::Path, text: &str) {
     let new = file.with_extension("new");
     std::fs::write(&new, text).unwrap();
@@ -172,7 +174,7 @@ pub fn rename_over(file: &std::path::Path, text: &str) {
 }
 
 #[test]
-fn a_whole_policy_is_taken_however_it_was_saved_and_one_that_is_being_written_never() {
+fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
     let mine = Scratch::new();
     // As kubelet mounts a ConfigMap: gate.yaml -> ..data/gate.yaml, ..data -> ..1.
     let volume = |version: &str| mine.path().join(version).join("gate.yaml");
@@ -185,7 +187,7 @@ fn a_whole_policy_is_taken_however_it_was_saved_and_one_that_is_being_written_ne
     let mut stack = Stack::start_with(HOST, ANY, &policy, &filters());
     let first = generation(&stack.line());
 
-    // Cut short at a place where it is valid all the same, and allows more: the rate is lost.
+    // Truncated where the rest is valid and allows more: the rate is lost.
     let at = text.find(", rate:").unwrap();
     let weaker = format!("{}}}\n", &text[..at]);
     let writing = std::sync::atomic::AtomicBool::new(true);
@@ -224,7 +226,8 @@ fn a_whole_policy_is_taken_however_it_was_saved_and_one_that_is_being_written_ne
     assert_eq!(changed, 1, "{}", stack.said());
 }
 
-/// Starts a program in a terminal of its own, signals it, closes the terminal, and tells how it ended.
+/// Starts a program in a terminal of its own, signals it, closes the terminal, and prints how it
+/// ended.
 const TERMINAL: &str = r#"
 import os, pty, signal, sys
 pid, terminal = pty.fork()
@@ -245,7 +248,7 @@ print("ended", os.waitstatus_to_exitcode(status))
 "#;
 
 #[test]
-fn a_hangup_reloads_and_a_terminal_that_closes_ends_it() {
+fn sighup_reloads_and_a_closed_terminal_stops_up() {
     let (scratch, program) = program(HOST);
     let ran = Command::new("python3")
         .args(["-c", TERMINAL])

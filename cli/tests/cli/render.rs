@@ -1,4 +1,5 @@
-//! `render envoy`: the same bytes each time, validated by a real Envoy, and Envoy's own replies in the gate's words.
+//! `render envoy`: the same bytes each time, validated by a real Envoy, and Envoy's own replies in
+//! the gate's wording.
 
 mod control_planes;
 
@@ -21,7 +22,7 @@ fn policies() -> [PathBuf; 2] {
 }
 
 #[test]
-fn the_golden_file_is_what_is_rendered() {
+fn the_rendered_configuration_equals_the_golden_file() {
     let golden = tree().join("envoy/envoy.yaml");
     let rendered = render(&tree().join("envoy/gate.yaml"), &[]);
     assert_eq!(rendered.code, 0, "{}", rendered.stderr);
@@ -52,7 +53,7 @@ fn the_same_policy_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_real_envoy_validates_every_policy_that_comes_along() {
+fn a_real_envoy_validates_every_shipped_policy() {
     let filters = filters();
     for policy in policies() {
         let ran = render(
@@ -64,7 +65,7 @@ fn a_real_envoy_validates_every_policy_that_comes_along() {
 }
 
 #[test]
-fn what_a_policy_changes_is_written_beside_a_bootstrap_that_stays() {
+fn a_policy_change_leaves_the_bootstrap_unchanged() {
     let scratch = Scratch::new();
     let text = std::fs::read_to_string(digits()).unwrap();
     let changed = scratch.file(
@@ -99,7 +100,7 @@ fn what_a_policy_changes_is_written_beside_a_bootstrap_that_stays() {
 }
 
 #[test]
-fn what_envoy_refuses_is_not_rendered() {
+fn a_configuration_that_envoy_rejects_is_not_rendered() {
     let scratch = Scratch::new();
     scratch.file("gate.wasm", "not a module");
     let out = scratch.path().join("out");
@@ -123,13 +124,13 @@ fn what_envoy_refuses_is_not_rendered() {
 }
 
 #[test]
-fn a_socket_path_that_the_kernel_would_cut_is_refused() {
+fn a_socket_path_longer_than_the_kernels_limit_is_rejected() {
     let long = format!("/{}", "x".repeat(107));
     let ran = render(&digits(), &["--host-socket", &long]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
 }
 
-/// A real Envoy with the demo's policy, and nothing behind it.
+/// A real Envoy with the demo's policy, and no host behind it.
 struct Gate {
     envoy: Child,
     port: u16,
@@ -154,7 +155,7 @@ impl Gate {
             "-o",
             &out,
         ]);
-        // A short time for bodies, so that a slow one is refused within a test.
+        // A short time limit for bodies, so that a slow one is rejected within a test.
         let policy = scratch.file(
             "gate.yaml",
             std::fs::read_to_string(digits())
@@ -201,7 +202,7 @@ impl Gate {
         std::fs::read_to_string(self.scratch.path().join("envoy.log")).unwrap_or_default()
     }
 
-    /// What comes back for raw bytes, head and body.
+    /// The reply to raw bytes: head and body.
     fn send(&self, bytes: &[u8]) -> (String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream
@@ -228,7 +229,7 @@ impl Gate {
         }
     }
 
-    /// Checks an answer's reason, status and manner.
+    /// Checks an answer's reason, status and form.
     fn check(&self, bytes: impl AsRef<[u8]>, expected: &str, status: u16) -> (String, String) {
         let (head, body) = self.send(bytes.as_ref());
         let problem: serde_json::Value =
@@ -276,7 +277,7 @@ fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     })
 }
 
-/// The Envoy that the program itself would take.
+/// The Envoy that the program itself would use.
 fn envoy() -> PathBuf {
     let named = std::env::var_os("ENVOY").map(PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME")
@@ -289,14 +290,14 @@ fn envoy() -> PathBuf {
 }
 
 #[test]
-fn envoys_own_replies_are_in_the_gates_words_and_the_filters_pass_as_they_are() {
+fn envoys_own_replies_have_the_gates_wording_and_the_filters_are_unchanged() {
     let gate = Gate::start();
     let key = key("scorer");
     let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: g\r\n{more}\r\n");
     let ready = "/v2/models/digits/ready";
     let known = format!("x-api-key: {key}\r\n");
 
-    // The filter's own.
+    // The filter's own rejection.
     gate.check(get(ready, ""), "unauthenticated", 401);
     gate.check(
         get("/v2//models/digits/ready", &known),
@@ -314,7 +315,7 @@ fn envoys_own_replies_are_in_the_gates_words_and_the_filters_pass_as_they_are() 
         431,
     );
 
-    // Envoy's: nothing behind, no request at all, too much, too slow.
+    // Envoy's own: no upstream, no valid request, too large, too slow.
     gate.check(get(ready, &known), "backend-unavailable", 503);
     gate.check(
         get("/", &format!("a: {}\r\n", "x".repeat(40 << 10))),
@@ -391,7 +392,7 @@ fn a_grpc_caller_gets_trailers_of_envoys_own_replies() {
 }
 
 #[test]
-fn a_clients_own_request_id_is_written_over_even_from_loopback() {
+fn a_clients_own_request_id_is_replaced_even_from_loopback() {
     let gate = Gate::start();
     for theirs in ["7f000000-0000-4000-8000-000000000001", "\"},{"] {
         let (head, body) = gate.check(

@@ -1,10 +1,11 @@
-//! `schema`: accepts what `check` accepts, and refuses unknown keys where they stand.
+//! `schema`: accepts what `check` accepts, and rejects unknown keys at their position.
 
 use serde_json::{Map, Value};
 
 use crate::program::{Scratch, digits, rendered, run, tree};
 
-/// Checks a value against as much of JSON Schema as the policy's uses; any other keyword is a defect of this test.
+/// Checks a value against the part of JSON Schema that the policy's schema uses. Any other keyword
+/// is a defect of this test.
 fn accepts(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let Some(keywords) = schema.as_object() else {
         return if schema == &Value::Bool(true) {
@@ -129,7 +130,7 @@ fn policy_of(file: &std::path::Path) -> Value {
 }
 
 #[test]
-fn the_policies_that_come_along_are_accepted() {
+fn the_shipped_policies_are_accepted() {
     let ensemble = tree().join("examples/policies/ensemble/gate.yaml");
     for file in [digits(), tree().join("envoy/gate.yaml"), ensemble] {
         let schema = schema();
@@ -165,7 +166,7 @@ fn unknown_keys_and_wrong_kinds_are_refused_at_every_depth() {
 }
 
 #[test]
-fn an_editor_can_say_what_everything_is() {
+fn every_property_of_the_schema_has_a_description() {
     let schema = schema();
     for place in [
         "/properties/listen",

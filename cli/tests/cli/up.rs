@@ -1,5 +1,6 @@
-//! `up`: what it says when it cannot start, and that nothing of it is left. The host here is a stand-in of a few lines, so that it can be made
-//! to fail; Envoy and the filter are real. The whole stack, host and backend included, is the end-to-end tests' matter.
+//! `up`: what it reports when it cannot start, and that nothing of it is left. The host here is a
+//! small stand-in that can be made to fail; Envoy and the filter are real. The end-to-end tests
+//! cover the whole stack with host and backend.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::program::{Scratch, binary, filters, free_port, tree};
 use crate::readiness;
 
-/// A host that is ready at once and ends when asked to.
+/// A host that is ready at once and ends on a signal.
 pub const HOST: &str = r#"#!/usr/bin/env python3
 import http.server, sys
 address, port = sys.argv[sys.argv.index("--admin") + 1].split(":")
@@ -39,7 +40,7 @@ impl Stack {
         Self::start_under(None, host, listen, policy, filters)
     }
 
-    /// The same, and with a stand-in for Envoy, if one is given.
+    /// The same, with a stand-in for Envoy if one is given.
     pub fn start_under(
         envoy: Option<&str>,
         host: &str,
@@ -81,7 +82,7 @@ impl Stack {
     /// The next line, or nothing.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        // One byte at a time: what comes after the line is the next one's.
+        // One byte at a time: bytes after the line belong to the next one.
         let mut said = BufReader::with_capacity(1, self.up.stdout.as_mut().unwrap());
         said.read_line(&mut line).unwrap();
         line
@@ -104,7 +105,7 @@ impl Stack {
             .to_owned()
     }
 
-    /// Where its host's admin answers.
+    /// The address of its host's admin server.
     pub fn admin(&self) -> String {
         format!("127.0.0.1:{}", self.admin)
     }
@@ -177,7 +178,8 @@ impl Stack {
             .collect()
     }
 
-    /// Waits until no process of ours is left and the gate's port is closed; then the admin port must be free.
+    /// Waits until no process of ours is left and the gate's port is closed. The admin port must
+    /// then be free.
     pub fn check_nothing_is_left(&self, gate: &str) {
         let start = Instant::now();
         while !self.processes().is_empty() || std::net::TcpStream::connect(gate).is_ok() {
@@ -196,8 +198,8 @@ impl Stack {
 }
 
 /// The program, with stand-ins for the host and embedded backends beside it, in a folder of their
-/// own. Another process writes all of them: a child that another test
-/// starts at this moment would hold what we write ourselves open until it executes, and what is open for writing is not executed.
+/// own. Another process writes these files. If this one did, a child that another test starts at
+/// this moment could hold a file open for writing, and such a file cannot be executed.
 pub fn program(host: &str) -> (Scratch, PathBuf) {
     let scratch = Scratch::new();
     let program = scratch.path().join("tensorgate");
@@ -227,7 +229,7 @@ impl Drop for Stack {
 }
 
 #[test]
-fn it_is_ready_once_and_a_signal_ends_it_without_a_trace() {
+fn up_reports_ready_once_and_a_signal_stops_it_completely() {
     for signal in ["TERM", "INT"] {
         let mut stack = Stack::start(HOST, ANY);
         let gate = stack.gate();
@@ -240,7 +242,7 @@ fn it_is_ready_once_and_a_signal_ends_it_without_a_trace() {
     }
 }
 
-/// The stand-in also says what it was started with.
+/// The stand-in also prints its arguments.
 fn tells() -> String {
     HOST.replace(
         "import http.server, sys",
@@ -259,7 +261,7 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn where_the_host_writes_lies_nothing_that_envoy_reads_or_listens_at() {
+fn the_hosts_writable_folders_contain_nothing_that_envoy_uses() {
     let mut stack = Stack::start(&tells(), ANY);
     stack.gate();
     let told = std::fs::read_to_string(stack.scratch.path().join("tensorgate-host.argv")).unwrap();
@@ -285,17 +287,17 @@ fn where_the_host_writes_lies_nothing_that_envoy_reads_or_listens_at() {
             written.display()
         );
     }
-    // Nor is the way to Envoy's admin in what it reads, or the folder that holds it one that it is told of.
+    // The bundle does not contain the path of Envoy's admin socket, and no flag names its folder.
     let bundle = flag("--bundle");
     let mut read = below(&folder(&bundle));
-    // A file that is being replaced is beside itself for a moment.
+    // While a file is replaced, a temporary one is beside it.
     let is_whole = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         !name.starts_with('.')
     };
     read.retain(is_whole);
     read.sort();
-    // And beside it what the host shows of the policy's files.
+    // And beside it the host's report about the policy's files.
     assert_eq!(
         read,
         [bundle.clone(), bundle.with_file_name("sources.json")]
@@ -338,7 +340,7 @@ fn an_audit_log_among_the_gates_own_files_is_refused() {
     }
 }
 
-/// An `up` that does not come to be: its exit code, and what it said.
+/// An `up` that does not start: its exit code and its output.
 fn up_once(scratch: &Scratch, program: &Path, policy: &Path) -> (Option<i32>, String) {
     let output = Command::new(program)
         .args(["up", "-c"])
@@ -357,7 +359,7 @@ fn up_once(scratch: &Scratch, program: &Path, policy: &Path) -> (Option<i32>, St
 }
 
 #[test]
-fn a_second_signal_ends_at_once_what_will_not_end() {
+fn a_second_signal_stops_hanging_processes_at_once() {
     let stubborn = HOST.replace(
         "import http.server, sys",
         "import http.server, sys, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)",
@@ -365,7 +367,7 @@ fn a_second_signal_ends_at_once_what_will_not_end() {
     let mut stack = Stack::start(&stubborn, ANY);
     let gate = stack.gate();
     stack.signal("TERM");
-    // Envoy is gone: now the host is being waited for.
+    // Envoy has ended, and `up` waits for the host.
     let start = Instant::now();
     while std::net::TcpStream::connect(&gate).is_ok()
         || stack
@@ -381,7 +383,7 @@ fn a_second_signal_ends_at_once_what_will_not_end() {
         std::thread::yield_now();
     }
     let second = Instant::now();
-    // Signals right after one another ask once: it is asked again until it is heard.
+    // Signals in quick succession may count once, so the signal is repeated until it is handled.
     while stack.up.try_wait().unwrap().is_none() && second.elapsed() < Duration::from_secs(8) {
         stack.signal("TERM");
     }
@@ -396,7 +398,7 @@ fn a_second_signal_ends_at_once_what_will_not_end() {
 }
 
 #[test]
-fn a_kill_leaves_no_process_and_the_next_start_takes_the_sockets_away() {
+fn after_a_kill_no_process_is_left_and_the_next_start_removes_the_sockets() {
     let mut stack = Stack::start(HOST, ANY);
     let gate = stack.gate();
     stack.signal("KILL");
@@ -420,7 +422,7 @@ fn a_kill_leaves_no_process_and_the_next_start_takes_the_sockets_away() {
 }
 
 #[test]
-fn a_host_that_ends_is_named_with_the_end_of_its_log() {
+fn an_exited_host_is_reported_with_the_end_of_its_log() {
     let mut stack = Stack::start("#!/bin/sh\necho this is why >&2\nexit 3\n", ANY);
     assert_eq!(stack.line(), "");
     assert_eq!(stack.wait(), Some(1));
@@ -433,7 +435,7 @@ fn a_host_that_ends_is_named_with_the_end_of_its_log() {
 }
 
 #[test]
-fn a_host_that_ends_later_ends_everything() {
+fn when_the_host_exits_later_up_stops_everything() {
     let mut stack = Stack::start(HOST, ANY);
     let gate = stack.gate();
     let host = stack.pid_of("tensorgate-host").unwrap();
@@ -454,7 +456,7 @@ fn a_host_that_ends_later_ends_everything() {
 }
 
 #[test]
-fn two_cannot_share_a_state_folder() {
+fn two_gates_cannot_share_a_state_folder() {
     let mut first = Stack::start(HOST, ANY);
     let gate = first.gate();
     let second = Command::new(first.scratch.path().join("tensorgate"))
@@ -472,7 +474,7 @@ fn two_cannot_share_a_state_folder() {
 }
 
 #[test]
-fn more_detail_and_open_admin_ports_are_for_loopback_only() {
+fn detailed_errors_and_public_admin_ports_require_loopback() {
     let check = |more: &[&str], expected: &str| {
         let ran = Command::new(binary())
             .args(["up", "-c"])

@@ -1,4 +1,4 @@
-"""A TorchServe handler as many are: the parts of the ordinary ones, and a few that cost dearly."""
+"""A typical TorchServe handler: common parts, and a few that are expensive."""
 
 import base64
 import io

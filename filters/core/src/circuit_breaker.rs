@@ -141,7 +141,7 @@ mod tests {
     const NOW: u64 = 5 * PROBE_INTERVAL_NS;
 
     #[test]
-    fn after_failures_in_a_row_one_request_a_second_asks_for_all() {
+    fn after_consecutive_failures_one_request_per_second_probes() {
         let mut breaker = CircuitBreaker::default();
         for _ in 0..FAILURES_TO_OPEN {
             assert_eq!(breaker.state(NOW), CircuitState::Closed);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_between_answers_keep_nobody_from_asking() {
+    fn failures_between_answers_do_not_open_the_circuit() {
         let mut breaker = CircuitBreaker::default();
         for _ in 0..100 {
             breaker = breaker.record_failure(NOW).0;
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_to_ask_for_all_and_left_gives_way_to_the_next_and_to_nobody_elses_probe() {
+    fn an_abandoned_probe_is_repeated_by_the_next_request_and_only_that_probe() {
         let mut breaker = CircuitBreaker::default();
         for _ in 0..FAILURES_TO_OPEN {
             assert_eq!(
                 breaker.probe_abandoned(breaker.due_ns()),
                 None,
-                "everybody asks"
+                "every request may call"
             );
             breaker = breaker.record_failure(NOW).0;
         }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_knows_no_such_limit_is_asked_on_and_told_of_once_in_a_while() {
+    fn an_unknown_limit_keeps_the_circuit_closed_and_is_logged_rarely() {
         let mut breaker = CircuitBreaker::default();
         let mut logged = 0;
         for at in 0..100 {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_is_told_once_and_of_the_end_only_where_it_was_told_of_the_beginning() {
+    fn failures_are_logged_once_and_a_recovery_only_after_a_logged_failure() {
         let mut breaker = CircuitBreaker::default();
         let mut logged = 0;
         for failure in 0..1_000 {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_comes_back_as_it_was_stored_and_nothing_else_is_read() {
+    fn a_stored_state_is_read_back_and_other_bytes_are_rejected() {
         let breaker = CircuitBreaker {
             failures: 7,
             due_ns: u64::MAX,

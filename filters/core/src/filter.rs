@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_have_every_duty_once_and_the_gate_has_all() {
+    fn the_three_filters_split_the_capabilities_of_the_gate() {
         let of = |pick: fn(Capabilities) -> bool| {
             Filter::ALL
                 .into_iter()

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_map_is_read_back() {
         let fields = [(":method", "POST"), ("x-empty", ""), ("x", "a\0b")];
         let read = deserialize(&serialize(&fields).unwrap()).unwrap();
         let expected: Vec<Field> = fields
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_by_a_zero_byte_is_refused() {
+    fn an_unterminated_string_is_rejected() {
         let closed = [&[1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0][..], b"a\0b\0"].concat();
         assert!(deserialize(&closed).is_some());
         for position in [13, 15] {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_refused_and_no_cut_panics() {
+    fn wrong_lengths_are_rejected_and_truncation_does_not_panic() {
         assert_eq!(deserialize(&[0xff; 4]), None);
         assert_eq!(deserialize(&[0xff; 64]), None);
         let whole = serialize(&[("name", "value"), ("other", "one")]).unwrap();

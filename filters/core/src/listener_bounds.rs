@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_what_is_enforced_and_any_other_says_nothing() {
+    fn listener_bounds_are_read_from_the_name_or_unknown() {
         let of = |stream_ms, hold_bytes| ListenerBounds {
             stream_ms,
             hold_bytes,

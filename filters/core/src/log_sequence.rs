@@ -74,7 +74,7 @@ mod tests {
     use crate::native::Store;
 
     #[test]
-    fn every_vm_of_a_process_has_another_name_and_so_has_the_next_process() {
+    fn every_vm_and_every_process_has_a_different_name() {
         let mut store = Store::default();
         let mut names = Vec::new();
         for now_ns in [1_000, 5_000, 900] {

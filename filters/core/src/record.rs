@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_shadow_is_read_back_as_it_was_told() {
+    fn shadow_denials_are_read_back_as_written() {
         let record = Record {
             shadow: Shadow::REASONS
                 .map(|reason| Shadowed::of(&Denial::new(reason, "é\n".repeat(200))))
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn every_verdict_has_a_counter_of_its_own() {
+    fn every_verdict_has_its_own_counter() {
         let mut names: Vec<_> = Verdict::all().map(Verdict::metric).collect();
         assert!(names.contains(&"tensorgate_requests;verdict=allow;reason=ok;".to_owned()));
         assert!(

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_is_changed_and_nothing_that_came_twice_is_trusted() {
+    fn only_differing_fields_are_changed_and_repeated_fields_are_replaced() {
         let same: [(&[u8], &[u8]); 3] =
             [(b":path", b"/v2"), (b":authority", b"ours"), (b"te", b"")];
         let with = |more: &[(&'static [u8], &'static [u8])]| [&same, more].concat();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_many_other_fields_is_written_anew() {
+    fn a_head_with_many_foreign_fields_is_replaced() {
         let names: Vec<String> = (0..=MAX_CHANGES).map(|at| format!("x-{at}")).collect();
         let fields: Vec<(&[u8], &[u8])> = names
             .iter()

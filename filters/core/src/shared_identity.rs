@@ -77,7 +77,7 @@ mod tests {
     use tensorgate_policy::request::Proof;
 
     #[test]
-    fn only_what_a_filter_of_ours_writes_is_read() {
+    fn only_identities_in_our_own_format_are_read() {
         let named = |client: &str| SharedIdentity {
             client: Some(client.into()),
             credential: Some("jwt:i:s".into()),

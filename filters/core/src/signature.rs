@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_carries_hash_key_signature_and_text() {
+    fn a_verification_call_has_hash_key_signature_and_text() {
         let key = KeyMaterial::P256 {
             x: [1; 32],
             y: [2; 32],
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_proxy_cannot_check_is_not_asked() {
+    fn unsupported_algorithms_are_not_sent_to_the_proxy() {
         let pss = KeyMaterial::Rsa {
             scheme: RsaScheme::Pss(Hash::Sha256),
             n: vec![1; 256],
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_yes_is_one() {
+    fn only_an_explicit_success_counts() {
         for (answer, expected) in [
             (&[8, 1][..], true),
             (&[], false),

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_a_thousand_policies_are_counted_once_and_bounded() {
+    fn slot_names_of_many_policies_are_counted_once_and_bounded() {
         let mut store = Store::default();
         let count = |store: &Store| {
             let value = store.0.get("tensorgate/v4/slots").cloned();

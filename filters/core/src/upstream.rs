@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_crosses_only_once_and_well_formed() {
+    fn a_deadline_is_forwarded_only_if_single_and_well_formed() {
         let check = |values: &[&[u8]], expected: Option<&str>| {
             let fields: Vec<Field> = values
                 .iter()
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_short_word_of_ascii_is_a_request_id() {
+    fn only_short_ascii_tokens_are_request_ids() {
         let check = |text: &str, kept: bool| {
             let upstream = Upstream::new("GET", "/v2", text, &[]);
             assert_eq!(upstream.request_id, if kept { text } else { "" });

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_whose_body_is_half_held_goes_on_by_itself_and_no_other() {
+    fn only_the_resumed_stream_continues() {
         for (arrived, expected) in [
             (Arrived::head(true), false),
             (Arrived::head(false), false),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_holds_so_many_and_a_place_is_free_once_it_is_left() {
+    fn the_limiter_bounds_waiters_and_frees_their_slots() {
         let limiter = WaitLimiter::new(2, 0);
         let first = limiter.try_acquire();
         let second = limiter.try_acquire();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_all_that_wait_take_so_many_bytes_together() {
+    fn the_bodies_of_all_waiters_share_one_byte_limit() {
         let limiter = WaitLimiter::new(3, 10);
         let mut first = limiter.try_acquire().unwrap();
         let mut second = limiter.try_acquire().unwrap();

@@ -1,4 +1,4 @@
-//! ! Which client an API key belongs to.
+//! Which client an API key belongs to.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,19 +25,19 @@ std::thread_local! {
     static COMPARISONS: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
 }
 
-/// / Called for every comparison of two digests on this thread.
+/// Called for every comparison of two digests on this thread.
 pub(super) fn compared() {
     COMPARISONS.with(|count| count.set(count.get() + 1));
 }
 
-/// / The end of `2027-01-31`.
+/// The end of `2027-01-31`.
 const EXPIRES: u64 = 1_801_440_000;
 
 fn hex(key: &str) -> String {
     tensorgate_policy::hex(&digest(key))
 }
 
-/// / `old` is valid until 2027-01-31, `new` has no expiry; both belong to `alpha`. `other` belongs
+/// `old` is valid until 2027-01-31, `new` has no expiry; both belong to `alpha`. `other` belongs
 /// to `beta`.
 fn policy() -> (Policy, [String; 3]) {
     let keys = [
@@ -94,7 +94,7 @@ fn a_key_is_its_clients_until_it_expires() {
 }
 
 #[test]
-fn what_is_no_key_is_nobodys() {
+fn malformed_keys_belong_to_no_client() {
     let (policy, [old, ..]) = policy();
     let ring = KeyRing::new(&policy);
     let long = "x".repeat(1 << 16);
@@ -120,10 +120,10 @@ fn what_is_no_key_is_nobodys() {
     );
 }
 
-/// / A digest is of the key's own text. A well-formed key that no client lists is unknown. A
+/// A digest is of the key's own text. A well-formed key that no client lists is unknown. A
 /// malformed key is not looked up, even if its digest is listed.
 #[test]
-fn a_listed_digest_of_a_malformed_text_opens_nothing() {
+fn a_listed_digest_of_a_malformed_key_is_rejected() {
     let raw = raw::Policy {
         version: Some(1),
         clients: [(
@@ -147,7 +147,7 @@ fn a_listed_digest_of_a_malformed_text_opens_nothing() {
 }
 
 #[test]
-fn a_revoked_key_is_nobodys_whatever_else_lists_it() {
+fn a_revoked_key_belongs_to_no_client_even_if_listed() {
     let key = format_key(&[1; 20]);
     let raw = raw::Policy {
         version: Some(1),
@@ -185,7 +185,7 @@ fn a_log_names_a_key_by_the_start_of_its_digest() {
 }
 
 #[test]
-fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
+fn a_lookup_among_a_hundred_thousand_keys_needs_few_comparisons() {
     let most = |count: u32| {
         let mut ring = KeyRing::default();
         for number in 0..count {
@@ -214,7 +214,7 @@ fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
 }
 
 #[test]
-fn a_wrong_key_costs_as_many_comparisons_as_a_right_one() {
+fn wrong_and_valid_keys_need_equally_many_comparisons() {
     // Every fifth key is of another system. Of these, the even ones are listed without their
     // format.
     let keys: Vec<_> = (0..100)
@@ -277,7 +277,7 @@ fn a_wrong_key_costs_as_many_comparisons_as_a_right_one() {
     assert_eq!(all.len(), 1, "{costs:?}");
 }
 
-/// / A policy whose only client has these keys, each with its format.
+/// A policy whose only client has these keys, each with its format.
 fn ring(keys: &[(&str, KeyFormat)]) -> KeyRing {
     let key = |(text, format): &(&str, KeyFormat)| raw::ApiKey {
         sha256: Some(hex(text)),
@@ -301,7 +301,7 @@ const FOREIGN: &str = "sk-live-4f9aK2mQx7Lw0Zr8Vb3Nd6Tc";
 const UNNAMED: &str = "sk-live-9Zr8Vb3Nd6Tc4f9aK2mQx7Lw";
 
 #[test]
-fn a_key_of_another_system_counts_only_where_its_entry_says_any() {
+fn a_foreign_key_is_accepted_only_with_format_any() {
     let ours = format_key(&[1; 20]);
     let ring = ring(&[
         (FOREIGN, KeyFormat::Any),
@@ -342,7 +342,7 @@ fn a_policy_without_keys_of_other_systems_hashes_none() {
 }
 
 #[test]
-fn a_listed_digest_of_a_text_that_cannot_be_a_key_opens_nothing() {
+fn a_listed_digest_of_a_text_that_cannot_be_a_key_is_rejected() {
     let long = "x".repeat(513);
     for text in [
         "a-key-with-19-chars",
@@ -364,7 +364,7 @@ fn a_listed_digest_of_a_text_that_cannot_be_a_key_opens_nothing() {
     }
 }
 
-/// / A policy may have a hundred thousand keys, in every worker.
+/// A policy may have a hundred thousand keys, in every worker.
 #[test]
 fn a_key_takes_no_more_room_for_its_format() {
     assert_eq!(size_of::<tensorgate_policy::policy::ApiKey>(), 48);

@@ -27,7 +27,7 @@ const EDGE: &str = "spiffe://mesh/edge";
 const URI: u8 = 0x86;
 const DNS: u8 = 0x82;
 
-/// / Clients `engine` by URI and `batch` by DNS name, with `hops` trusted proxies.
+/// Clients `engine` by URI and `batch` by DNS name, with `hops` trusted proxies.
 fn certificates(hops: u32, revoked: Value) -> Certificates {
     let forwarders = if hops == 0 {
         json!([])
@@ -48,7 +48,7 @@ fn certificates(hops: u32, revoked: Value) -> Certificates {
     Certificates::new(&policy)
 }
 
-/// / A certificate: its names, serial number and authority key.
+/// A certificate: its names, serial number and authority key.
 struct Leaf {
     uris: Vec<String>,
     dns: Vec<String>,
@@ -89,17 +89,17 @@ impl Leaf {
             .replace('=', "%3D")
     }
 
-    /// / `Hash=…;Cert="…"`: no part of it that a name could break.
+    /// `Hash=…;Cert="…"`: no part of it that a name could break.
     fn bare(&self) -> String {
         format!("Hash={};Cert=\"{}\"", self.sha256, self.escaped())
     }
 
-    /// / The same with names, in Envoy's form.
+    /// The same with names, in Envoy's form.
     fn full(&self) -> String {
         format!("{}{}", self.bare(), self.names())
     }
 
-    /// / Names only.
+    /// Names only.
     fn plain(&self) -> String {
         format!("Hash={}{}", self.sha256, self.names())
     }
@@ -118,7 +118,7 @@ impl Leaf {
         text
     }
 
-    /// / The header of a proxy for a connection with this certificate, appended to the header that
+    /// The header of a proxy for a connection with this certificate, appended to the header that
     /// arrived.
     fn shows(&self, certificates: &Certificates, before: &str) -> CertificateProof {
         let comma = if before.is_empty() { "" } else { "," };
@@ -207,7 +207,7 @@ fn only_a_trusted_proxy_may_name_the_client_certificate() {
 }
 
 #[test]
-fn what_a_proxy_says_is_read_in_one_way_or_not_at_all() {
+fn ambiguous_certificate_headers_are_rejected() {
     let certificates = certificates(1, json!({}));
     let gateway = named(&[GATEWAY], &[]);
     let said = |before: &str| gateway.shows(&certificates, before);
@@ -270,7 +270,7 @@ fn what_a_proxy_says_is_read_in_one_way_or_not_at_all() {
 }
 
 #[test]
-fn of_several_proxies_each_is_one_that_the_policy_names() {
+fn every_proxy_of_a_chain_must_be_named_by_the_policy() {
     let certificates = certificates(2, json!({}));
     let gateway = named(&[GATEWAY], &[]);
     let (edge, own, other) = (
@@ -300,7 +300,7 @@ fn of_several_proxies_each_is_one_that_the_policy_names() {
 }
 
 #[test]
-fn a_certificate_is_revoked_by_its_number_wherever_it_is_shown() {
+fn a_certificate_is_revoked_by_serial_however_it_is_presented() {
     let authority = "01".repeat(20);
     let serials = json!([format!("02 {authority}"), "0003"]);
     let revoked = json!({"serials": serials});

@@ -1,4 +1,4 @@
-//! ! How several proofs combine, and from which networks they are valid.
+//! How several proofs combine, and from which networks they are valid.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -55,7 +55,7 @@ fn identifier(client_ca: bool) -> Identifier {
     Identifier::new(&policy)
 }
 
-/// / A certificate as Envoy reports it, in the header and in properties.
+/// A certificate as Envoy reports it, in the header and in properties.
 struct Shown {
     header: String,
     names: PeerNames,
@@ -244,7 +244,7 @@ fn where_no_certificates_are_requested_the_header_is_not_trusted() {
 }
 
 #[test]
-fn a_right_credential_counts_from_the_clients_own_networks() {
+fn a_valid_credential_counts_only_from_the_clients_networks() {
     let identifier = identifier(true);
     let near = key(2);
     for (source, allowed) in [
@@ -271,7 +271,7 @@ fn a_right_credential_counts_from_the_clients_own_networks() {
 }
 
 #[test]
-fn another_filters_word_proves_the_client_whose_text_it_is() {
+fn metadata_of_another_filter_identifies_the_client_with_that_text() {
     let identifier = identifier(true);
     let places: Vec<_> = identifier
         .metadata_paths()
@@ -327,7 +327,7 @@ fn another_filters_word_proves_the_client_whose_text_it_is() {
 }
 
 #[test]
-fn a_text_proves_its_client_by_the_word_of_its_issuer_alone() {
+fn a_metadata_text_counts_only_for_its_issuer() {
     let rule = |value: &str, issuer: Option<&str>| json!({"metadata": {"filter": "f", "claim": "payload.sub", "value": value, "issuer": issuer}});
     let raw: raw::Policy = serde_json::from_value(json!({
         "version": 1,

@@ -1,4 +1,4 @@
-//! ! Which tokens prove a client and which never do. A good token with any byte changed is
+//! Which tokens prove a client and which never do. A good token with any byte changed is
 //! rejected.
 #![allow(
     clippy::unwrap_used,
@@ -56,7 +56,7 @@ fn policy(document: &Value) -> Policy {
     policy
 }
 
-/// / Claims of a token for `web` with these changes. A `null` value removes the claim.
+/// Claims of a token for `web` with these changes. A `null` value removes the claim.
 fn claims(changes: Value) -> String {
     let mut claims = json!({
         "iss": ISSUER, "sub": "svc-web", "aud": "tensorgate", "exp": NOW + 600, "iat": NOW - 60
@@ -247,7 +247,7 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
 }
 
 #[test]
-fn a_key_of_another_signs_nothing() {
+fn a_signature_by_another_issuers_key_is_rejected() {
     for (header, signer) in [
         (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::Ec),
         (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::Rsa),

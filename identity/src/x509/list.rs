@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_says_whose_it_is_since_when_and_how_many_it_names() {
+    fn a_list_has_an_issuer_a_date_and_a_count() {
         let since = der(UTC_TIME, &[b"260102030405Z"]);
         let until = der(GENERALIZED_TIME, &[b"21260101000000Z"]);
         let entry = der(SEQUENCE, &[&der(INTEGER, &[&[9]]), &since]);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_is_no_list() {
+    fn malformed_lists_are_rejected() {
         let since = der(UTC_TIME, &[b"260102030405Z"]);
         let whole = list(&[&since]);
         for end in 0..whole.len() {

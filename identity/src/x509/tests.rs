@@ -1,4 +1,4 @@
-//! ! Reading a real certificate, and rejecting malformed ones.
+//! Reading a real certificate, and rejecting malformed ones.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@ use super::*;
 use alloc::format;
 use alloc::vec;
 
-/// / The certificate of `engine`. Its authority signed nothing else, and its key was deleted.
+/// The certificate of `engine`. Its authority signed nothing else, and its key was deleted.
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBqDCCAU6gAwIBAgIUChssPU5fYHGCk6S1xtfo+QECAwQwCgYIKoZIzj0EAwIw\nEjEQMA4GA1UEAwwHY2xpZW50czAgFw0yNTAxMDEwMDAwMDBaGA8yMTI1MDEwMTAw\nMDAwMFowETEPMA0GA1UEAwwGZW5naW5lMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD\nQgAEHRhZwHebrNt/hleZCxZ5XQyZSkcb6ZjNIWEVJofM4OyXQb+hBf4SGL1TO8+z\n81U3JQuXmTDzj/F93fJZJ0FrwqOBgDB+ME0GA1UdEQRGMESGH3NwaWZmZTovL3By\nb2QvbnMvcmlzay9zYS9lbmdpbmWCEmVuZ2luZS5leGFtcGxlLmNvbYINYi5leGFt\ncGxlLmNvbTAfBgNVHSMEGDAWgBQesiGv6CJ1hxIGqSVg10w2FZFcFDAMBgNVHRMB\nAf8EAjAAMAoGCCqGSM49BAMCA0gAMEUCIQD5cZoKjS/XwwaBBVjZxa/GBp9vJU6W\nG6V6wf1zd0TcIAIgf4kYQ8XOmF0BH33JmlWFuSBaZzIVC0sDiNhQZafP0ys=\n-----END CERTIFICATE-----\n";
 const SHA256: &str = "d168ca131fe82368143c0b0c2af18be534cb0efe0a1d1782ff94560fa4cbb0c3";
 const SERIAL: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f901020304";
@@ -49,7 +49,7 @@ pub(crate) fn key(id: &[u8]) -> Vec<u8> {
     extension(super::AUTHORITY_KEY, &tlv(SEQUENCE, &[&tlv(KEY_ID, &[id])]))
 }
 
-/// / A certificate with these bytes as its serial number, and these extensions.
+/// A certificate with these bytes as its serial number, and these extensions.
 pub(crate) fn certificate(serial: &[u8], extensions: &[Vec<u8>]) -> Vec<u8> {
     let empty = tlv(SEQUENCE, &[]);
     let version = tlv(VERSION, &[&tlv(INTEGER, &[&[2]])]);
@@ -109,7 +109,7 @@ fn a_text_that_is_not_one_certificate_is_none() {
 }
 
 #[test]
-fn no_cut_and_no_longer_certificate_is_one() {
+fn truncated_or_extended_certificates_are_rejected() {
     let digits: String = PEM.lines().filter(|line| !line.starts_with('-')).collect();
     let der = STANDARD.decode(digits).unwrap();
     assert!(from_der(&der).is_some());
@@ -141,7 +141,7 @@ fn a_serial_number_is_a_number_in_its_shortest_form() {
 }
 
 #[test]
-fn extensions_come_once_and_whole() {
+fn repeated_or_truncated_extensions_are_rejected() {
     let read = |extensions: &[Vec<u8>]| from_der(&certificate(&[1], extensions));
     let odd = extension(&[0x55, 0x1d, 0x0f], &[1, 2, 3]);
     let all = [
@@ -191,7 +191,7 @@ fn extensions_come_once_and_whole() {
 }
 
 #[test]
-fn lengths_have_one_spelling() {
+fn lengths_must_have_their_shortest_encoding() {
     for (length, expected) in [
         (&[3][..], true),
         (&[0x81, 3], false),

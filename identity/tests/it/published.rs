@@ -1,4 +1,4 @@
-//! ! Published signatures (RFC 7515, A.2 and A.3; RFC 8037, A.4 and A.5; RFC 7520, 4.1, 4.2 and the
+//! Published signatures (RFC 7515, A.2 and A.3; RFC 8037, A.4 and A.5; RFC 7520, 4.1, 4.2 and the
 //! first of 4.8; RFC 6979, A.2.5 and A.2.6) through the port: the published signature is valid, and
 //! every small change of it is not.
 #![cfg(feature = "jwt-simple")]
@@ -14,7 +14,7 @@ use tensorgate_vectors::sign::{Signer, jwks, more_jwks, sign};
 
 const CLAIMS: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 
-/// / The signed text, the published signature, and the index of the key in [`jwks`].
+/// The signed text, the published signature, and the index of the key in [`jwks`].
 const PUBLISHED: [(&str, &str, &str, Signer); 3] = [
     (
         "eyJhbGciOiJSUzI1NiJ9",
@@ -36,7 +36,7 @@ const PUBLISHED: [(&str, &str, &str, Signer); 3] = [
     ),
 ];
 
-/// / The payload of RFC 7520, 4, encoded.
+/// The payload of RFC 7520, 4, encoded.
 const ROAD: &str = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4";
 /// The modulus of RFC 7520, 3.4.
 const BILBO: &str = "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw";
@@ -49,7 +49,7 @@ const P256: [&str; 2] = [
     "eQP-EAi4vJmkGunpVii8ZPLxsgwtfp9Rd6PClNRGIpk",
 ];
 
-/// / A key, the signed text and the signature. The entries after the first use other signature
+/// A key, the signed text and the signature. The entries after the first use other signature
 /// schemes, or ECDSA itself over the bytes of a text.
 fn others() -> [(KeyMaterial, Vec<u8>, Vec<u8>); 6] {
     let rsa = |alg| json!({"kty": "RSA", "alg": alg, "n": BILBO, "e": "AQAB"});
@@ -101,7 +101,7 @@ fn others() -> [(KeyMaterial, Vec<u8>, Vec<u8>); 6] {
     ]
 }
 
-/// / A key as it is stored in a policy.
+/// A key as it is stored in a policy.
 fn material(algorithm: &str, key: &serde_json::Value) -> KeyMaterial {
     let raw: raw::Policy = serde_json::from_value(json!({
         "version": 1,
@@ -114,7 +114,7 @@ fn material(algorithm: &str, key: &serde_json::Value) -> KeyMaterial {
     policy.issuers()[0].keys()[0].material().clone()
 }
 
-/// / The published keys as they are stored in a policy, in the order of [`PUBLISHED`].
+/// The published keys as they are stored in a policy, in the order of [`PUBLISHED`].
 fn keys() -> Vec<KeyMaterial> {
     let raw: raw::Policy = serde_json::from_value(json!({
         "version": 1,
@@ -133,7 +133,7 @@ fn verify(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> bool {
 }
 
 #[test]
-fn a_published_signature_holds_and_nothing_near_it_does() {
+fn a_published_signature_is_valid_and_small_changes_are_not() {
     for (key, (header, claims, signature, signer)) in keys().iter().zip(PUBLISHED) {
         let signed = format!("{header}.{claims}").into_bytes();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -150,7 +150,7 @@ fn a_published_signature_holds_and_nothing_near_it_does() {
 }
 
 #[test]
-fn every_signer_of_our_tests_is_believed_under_its_own_key_only() {
+fn every_test_signer_is_accepted_only_with_its_own_key() {
     let signers = [
         Signer::Rs384,
         Signer::Rs512,
@@ -328,7 +328,7 @@ fn other_published_examples_are_refused_for_what_they_are() {
 }
 
 #[test]
-fn what_is_no_key_is_a_fault_and_not_a_verdict() {
+fn an_invalid_key_is_a_fault_and_not_a_verdict() {
     let ec = KeyMaterial::P256 {
         x: [1; 32],
         y: [1; 32],

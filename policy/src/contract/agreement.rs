@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_handler_hands_on_can_be_tensors_or_is_refused() {
+    fn malformed_tensors_of_a_handler_are_rejected() {
         use Reason::{DuplicateInput, Shape, SizeMismatch};
         let floats = |shape: Vec<i64>, bytes: usize| tensor("x", "FP32", shape, vec![0; bytes]);
         let texts = |dim, data: &[u8]| tensor("x", "BYTES", vec![dim], data.to_vec());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_says_where_and_no_value() {
+    fn a_difference_reports_the_position_and_no_value() {
         let y = || {
             tensor(
                 "y",

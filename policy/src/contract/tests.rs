@@ -1,4 +1,4 @@
-//! ! A request against its contract: every reason, and which of two has priority.
+//! A request against its contract: every reason, and which of two has priority.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,7 +25,7 @@ use crate::tensor::{DataFault, InferRequest, Parameter, ParameterValue, Requeste
 
 mod order;
 
-/// / The contract of a model with these inputs, outputs `probabilities` and `label`, and a
+/// The contract of a model with these inputs, outputs `probabilities` and `label`, and a
 /// parameter of each type.
 fn contract(inputs: Value) -> Contract {
     let mut document = fixture::document();
@@ -288,7 +288,7 @@ fn byte_strings_are_walked_by_their_lengths() {
 }
 
 #[test]
-fn contents_that_are_missing_make_the_input_missing() {
+fn an_input_without_contents_is_missing() {
     let mut request = good();
     edit(&mut request, "a", |t| {
         t.data = Err(DataFault::Missing);
@@ -406,7 +406,7 @@ fn tensors_of_a_handler_or_a_backend_are_checked_by_the_same_rules() {
 }
 
 #[test]
-fn what_is_no_value_of_its_datatype_never_passes() {
+fn values_outside_their_datatype_are_always_rejected() {
     let rule = |datatype, range| TensorRule {
         name: "a".into(),
         datatype,
@@ -470,18 +470,17 @@ fn a_callers_name_is_repeated_escaped_and_cut() {
         quote(&"x".repeat(10_000)),
         format!("\"{}...\"", "x".repeat(64))
     );
-    let name: &'static str = "nobody\r\nset-cookie: x";
+    let name: &'static str = "absent\r\nset-cookie: x";
     let mut request = good();
     request.inputs.push(floats(name, &[0.0, 0.0]));
     check(
         &request,
-        Some((Reason::UnknownInput, r#"input "nobody\r\nset-cookie: x""#)),
+        Some((Reason::UnknownInput, r#"input "absent\r\nset-cookie: x""#)),
     );
 }
 
 #[test]
-fn text_that_is_still_to_pass_is_charged_as_its_body_up_to_the_most_that_the_contract_lets_through()
-{
+fn streamed_text_is_charged_by_its_body_up_to_the_contracts_maximum() {
     let contract = contract(json!([
         {"name": "text", "datatype": "BYTES", "shape": [{"max": 8}], "max_item_bytes": 12}
     ]));

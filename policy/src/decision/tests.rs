@@ -1,4 +1,4 @@
-//! ! The state machine: its steps, the priority of its reasons, and the verdict that is set once.
+//! The state machine: its steps, the priority of its reasons, and the verdict that is set once.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -37,7 +37,7 @@ mod versions;
 
 const BODY_BYTES: usize = 1 << 20;
 
-/// / The fixture without its cost: most of these tests are about the steps before it.
+/// The fixture without its cost: most of these tests are about the steps before it.
 fn unpriced() -> serde_json::Value {
     let mut document = fixture::document();
     document["grants"][0]
@@ -51,7 +51,7 @@ fn policy() -> Policy {
     fixture::policy(unpriced())
 }
 
-/// / A valid head: `scorer` runs inference on a model over REST.
+/// A valid head: `scorer` runs inference on a model over REST.
 fn rest(model: &'static str) -> Head<'static> {
     Head {
         header_bytes: 1024,
@@ -75,7 +75,7 @@ fn rest(model: &'static str) -> Head<'static> {
     }
 }
 
-/// / The same over gRPC, where the message names the model.
+/// The same over gRPC, where the message names the model.
 fn grpc(operation: Operation) -> Head<'static> {
     Head {
         route: Route::Model {
@@ -111,7 +111,7 @@ fn as_client(client: &str, head: Head<'static>) -> Head<'static> {
     }
 }
 
-/// / An operation on a model over REST.
+/// An operation on a model over REST.
 fn asked(
     operation: Operation,
     model: &'static str,
@@ -135,7 +135,7 @@ fn asked(
     }
 }
 
-/// / A message that satisfies the contract of `digits`.
+/// A message that satisfies the contract of `digits`.
 fn message(model: Option<&'static str>, version: Option<&'static str>) -> InferRequest<'static> {
     let image = Tensor {
         name: "image".into(),
@@ -152,7 +152,7 @@ fn message(model: Option<&'static str>, version: Option<&'static str>) -> InferR
     }
 }
 
-/// / A message that only names a model.
+/// A message that only names a model.
 fn naming(model: &'static str, version: Option<&'static str>) -> InferRequest<'static> {
     InferRequest {
         inputs: vec![],
@@ -164,7 +164,7 @@ fn spent(_: &Charge) -> ChargeOutcome {
     ChargeOutcome::CHARGED
 }
 
-/// / What a charge consumes: the key of each limit, and the amount.
+/// What a charge consumes: the key of each limit, and the amount.
 fn amounts(charge: &Charge) -> Vec<(String, u64)> {
     let limit_charges = charge.limit_charges.iter();
     limit_charges
@@ -172,7 +172,7 @@ fn amounts(charge: &Charge) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// / A limit without quota.
+/// A limit without quota.
 const fn quota(wait: Wait) -> RemainingQuota {
     RemainingQuota {
         left: 0,
@@ -181,7 +181,7 @@ const fn quota(wait: Wait) -> RemainingQuota {
     }
 }
 
-/// / The step after a head if every charge succeeds.
+/// The step after a head if every charge succeeds.
 fn head_step(head: &Head<'_>) -> Step {
     decide_head(&policy(), head, spent).1
 }
@@ -202,7 +202,7 @@ fn read(max_bytes: usize, format: BodyFormat) -> Step {
     })
 }
 
-/// / A decision that waits for its message. The body's addressee is not known yet.
+/// A decision that waits for its message. The body's addressee is not known yet.
 fn held(policy: &Policy, head: &Head<'_>) -> Decision {
     let (mut decision, step) = decide_head(policy, head, spent);
     assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
@@ -210,7 +210,7 @@ fn held(policy: &Policy, head: &Head<'_>) -> Decision {
     decision
 }
 
-/// / Continues to the message.
+/// Continues to the message.
 fn whole(policy: &Policy, decision: &mut Decision) {
     let step = decide_body(decision, policy, 100, None, spent);
     assert_eq!(step, Step::Decode);

@@ -33,7 +33,7 @@ fn left(state: &State, now_ns: u64) -> u64 {
 }
 
 #[test]
-fn what_was_not_used_comes_back_at_once() {
+fn unused_units_are_refunded_at_once() {
     let reserved = spent(&State::default(), 1_000, 80);
     let settled = BUCKET.refund(&reserved, &reserved, 1_000, 50);
     assert_eq!(settled.map(|state| left(&state, 1_000)), Some(70));
@@ -45,7 +45,7 @@ fn what_was_not_used_comes_back_at_once() {
 }
 
 #[test]
-fn what_time_has_given_back_does_not_come_a_second_time() {
+fn refilled_units_are_not_refunded_again() {
     let reserved = spent(&State::default(), 1_000, 80);
     // Half has refilled: 40 units are owed, so at most these are refunded.
     let settled = BUCKET.refund(&reserved, &reserved, 1_400, 60);
@@ -63,7 +63,7 @@ fn what_time_has_given_back_does_not_come_a_second_time() {
 }
 
 #[test]
-fn what_comes_back_is_not_rounded() {
+fn refunds_are_not_rounded() {
     let bucket = Bucket {
         interval_ns: 1_000_000_000,
         per: 7,
@@ -79,7 +79,7 @@ fn what_comes_back_is_not_rounded() {
 }
 
 #[test]
-fn nothing_comes_back_across_a_change_of_pace() {
+fn a_changed_rate_refunds_nothing() {
     let reserved = spent(&State::default(), 1_000, 80);
     let faster = Bucket {
         interval_ns: 5,
@@ -96,7 +96,7 @@ fn nothing_comes_back_across_a_change_of_pace() {
 }
 
 #[test]
-fn what_was_used_beyond_is_spent_and_owed_to_the_bucket_s_bottom_at_most() {
+fn usage_beyond_a_reservation_is_charged_down_to_an_empty_bucket() {
     let reserved = spent(&State::default(), 1_000, 80);
     let level = |units| {
         let state = BUCKET.force_consume(&reserved, 1_000, units);
@@ -108,7 +108,7 @@ fn what_was_used_beyond_is_spent_and_owed_to_the_bucket_s_bottom_at_most() {
 }
 
 #[test]
-fn what_a_nearly_empty_bucket_owes_comes_back_in_any_order() {
+fn refunds_of_a_nearly_empty_bucket_work_in_any_order() {
     let bucket = Bucket {
         burst: 100_000,
         ..BUCKET
@@ -254,7 +254,7 @@ fn at_random(seed: u64, most: usize) -> (u64, u64) {
 }
 
 #[test]
-fn no_order_of_reservations_lets_more_pass_than_if_each_use_had_been_known() {
+fn reservations_in_any_order_allow_no_more_than_exact_charges() {
     for most in [1, 3, MAX_STEPS, 20, 80] {
         let sums = (1..=400).map(|seed| at_random(seed, most));
         let (given, should) = sums.fold((0, 0), |(given, should), (more, due)| {

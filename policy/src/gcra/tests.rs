@@ -1,4 +1,4 @@
-//! ! GCRA buckets: their capacity and refill. No extreme state, time or cost allows more.
+//! GCRA buckets: their capacity and refill. No extreme state, time or cost allows more.
 #![allow(clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
 
 use super::*;
@@ -9,7 +9,7 @@ const BUCKET: Bucket = Bucket {
     burst: 3,
 };
 
-/// / A state at this test's rate.
+/// A state at this test's rate.
 fn at(full_ns: u64) -> State {
     State {
         full_ns,
@@ -26,7 +26,7 @@ fn refused(retry_after_ns: u64) -> ConsumeResult {
     }
 }
 
-/// / When a bucket is full again after this consumption.
+/// When a bucket is full again after this consumption.
 fn full_at(spend: &ConsumeResult) -> Option<u64> {
     match spend {
         ConsumeResult::Allowed(state) => Some(state.full_ns),
@@ -35,7 +35,7 @@ fn full_at(spend: &ConsumeResult) -> Option<u64> {
 }
 
 #[test]
-fn a_fresh_bucket_holds_its_burst_and_no_more() {
+fn a_new_bucket_has_exactly_its_burst() {
     let mut state = State::default();
     for left in (0..3).rev() {
         let ConsumeResult::Allowed(next) = BUCKET.consume(&state, 1_000, 1) else {
@@ -69,7 +69,7 @@ fn a_cost_above_the_burst_never_passes() {
 }
 
 #[test]
-fn a_cost_is_spent_whole_or_not_at_all() {
+fn a_cost_is_charged_whole_or_not_at_all() {
     assert_eq!(
         full_at(&BUCKET.consume(&State::default(), 1_000, 3)),
         Some(1_300)
@@ -80,7 +80,7 @@ fn a_cost_is_spent_whole_or_not_at_all() {
 }
 
 #[test]
-fn an_idle_bucket_holds_no_more_than_its_burst() {
+fn an_idle_bucket_refills_to_its_burst_only() {
     // The same after an hour as after a moment: three are allowed, the fourth is not.
     assert_eq!(
         full_at(&BUCKET.consume(&at(1_300), 3_600_000_000_000, 3)),
@@ -93,7 +93,7 @@ fn an_idle_bucket_holds_no_more_than_its_burst() {
 }
 
 #[test]
-fn a_clock_that_goes_back_gives_nothing_away() {
+fn a_clock_that_goes_back_grants_nothing() {
     let ConsumeResult::Allowed(state) = BUCKET.consume(&State::default(), 10_000, 3) else {
         panic!("a full bucket")
     };
@@ -105,7 +105,7 @@ fn a_clock_that_goes_back_gives_nothing_away() {
     }
 }
 
-/// / Numbers at which arithmetic may overflow or round.
+/// Numbers at which arithmetic may overflow or round.
 const EXTREMES: [u64; 10] = [
     0,
     1,
@@ -119,7 +119,7 @@ const EXTREMES: [u64; 10] = [
     u64::MAX,
 ];
 
-/// / The expected result of a consume, in integers that cannot overflow.
+/// The expected result of a consume, in integers that cannot overflow.
 fn exact(bucket: Bucket, state: u64, now: u64, cost: u64) -> Option<u128> {
     let (interval, burst) = (u128::from(bucket.interval_ns), u128::from(bucket.burst));
     let next = u128::from(state.max(now)) + interval * u128::from(cost);
@@ -127,7 +127,7 @@ fn exact(bucket: Bucket, state: u64, now: u64, cost: u64) -> Option<u128> {
 }
 
 #[test]
-fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
+fn extreme_values_allow_no_more_than_exact_arithmetic() {
     let mut allowed = 0;
     for interval_ns in EXTREMES.into_iter().filter(|interval| *interval > 0) {
         for burst in EXTREMES.into_iter().filter(|burst| *burst > 0) {
@@ -204,7 +204,7 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
     assert!(allowed > 1_000, "{allowed}");
 }
 
-/// / A million elements a minute.
+/// A million elements a minute.
 const AMOUNTS: Bucket = Bucket {
     interval_ns: 60_000_000_000,
     per: 1_000_000,
@@ -240,7 +240,7 @@ fn amounts_of_any_size_fill_a_bucket_to_the_last_unit() {
 }
 
 #[test]
-fn a_pace_beyond_one_unit_a_nanosecond_is_kept() {
+fn a_rate_above_one_unit_per_nanosecond_is_exact() {
     // Seven units per nanosecond. Rounding loses at most the units of one nanosecond.
     let bucket = Bucket {
         interval_ns: 1_000_000_000,
@@ -284,7 +284,7 @@ fn amounts_beyond_64_bits_of_time_are_neither_free_nor_a_panic() {
 }
 
 #[test]
-fn another_pace_keeps_the_units_that_are_owed() {
+fn a_changed_rate_keeps_the_used_units() {
     let slower = Bucket {
         interval_ns: 3_600_000_000_000,
         ..AMOUNTS
@@ -334,7 +334,7 @@ fn another_pace_keeps_the_units_that_are_owed() {
 }
 
 #[test]
-fn a_state_is_read_as_it_was_written_and_nothing_else_is_one() {
+fn a_state_is_read_back_and_other_bytes_are_rejected() {
     let state = State {
         full_ns: 1,
         part: 2,

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_what_was_not_used_or_used_beyond_it() {
+    fn a_settlement_refunds_unused_or_charges_additional_units() {
         for (amount, used, expected) in [
             (50, 10, Some((40, true))),
             (50, 51, Some((1, false))),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_counter_cannot_have_done_does_not_fit() {
+    fn impossible_transitions_of_a_counter_are_rejected() {
         let owes = |before, least_us, after| Stands::Owes {
             before,
             least_us,

@@ -1,4 +1,4 @@
-//! ! The numbers of the shared counter: exact, below 2^53, with the same verdicts as local buckets.
+//! The numbers of the shared counter: exact, below 2^53, with the same verdicts as local buckets.
 //! Impossible values from the counter are rejected.
 #![allow(
     clippy::panic,
@@ -17,12 +17,12 @@ use crate::policy::{Rate, Unit};
 use crate::raw::Scope;
 use crate::time::{Now, SECOND_NS};
 
-/// / A day in this century, at noon.
+/// A day in this century, at noon.
 const NOON_US: u64 = (20_000 * DAY_S + DAY_S / 2) * SECOND_US;
-/// / A double represents every whole number below this one.
+/// A double represents every whole number below this one.
 const EXACT: u64 = 1 << 53;
 
-/// / The stored state of a counter. For a bucket: its rate and the time when it is full again. For
+/// The stored state of a counter. For a bucket: its rate and the time when it is full again. For
 /// a day: the amount consumed.
 #[derive(Clone, Copy)]
 enum Stored {
@@ -30,12 +30,12 @@ enum Stored {
     Day { day: u64, units: u64 },
 }
 
-/// / The counter script of Redis, in Rust: additions and comparisons of whole numbers below 2^53.
+/// The counter script of Redis, in Rust: additions and comparisons of whole numbers below 2^53.
 #[derive(Default)]
 struct Counter(BTreeMap<usize, Stored>);
 
 impl Counter {
-    /// / All or none are charged. Returns the state found and whether the charge is allowed.
+    /// All or none are charged. Returns the state found and whether the charge is allowed.
     fn consume(&mut self, terms: &[Terms], now_us: u64) -> (Vec<Found>, bool) {
         let mut passes = true;
         let (mut found, mut next) = (Vec::new(), Vec::new());
@@ -127,7 +127,7 @@ fn allowance(limit: Limit) -> Allowance {
     }
 }
 
-/// / A pseudo-random sequence of numbers.
+/// A pseudo-random sequence of numbers.
 struct Numbers(u64);
 
 impl Numbers {
@@ -140,7 +140,7 @@ impl Numbers {
 }
 
 #[test]
-fn a_shared_counter_comes_to_what_a_gateways_own_buckets_come_to() {
+fn a_shared_counter_decides_as_local_buckets_do() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     for allowance in [
         bucket(600_000_000, 1, 20),
@@ -202,7 +202,7 @@ fn a_shared_counter_comes_to_what_a_gateways_own_buckets_come_to() {
 }
 
 #[test]
-fn of_several_limits_all_are_spent_or_none() {
+fn several_limits_are_charged_all_or_none() {
     let (small, large) = (bucket(SECOND_NS, 1, 2), allowance(Limit::Day(10)));
     let limit_charges = |amount| {
         [small, large].map(|allowance| LimitCharge {
@@ -232,7 +232,7 @@ fn of_several_limits_all_are_spent_or_none() {
 }
 
 #[test]
-fn what_a_counter_cannot_have_found_is_not_believed() {
+fn impossible_states_of_a_counter_are_rejected() {
     let limit_charge = |allowance| LimitCharge {
         allowance,
         amount: 1,
@@ -265,7 +265,7 @@ fn what_a_counter_cannot_have_found_is_not_believed() {
 }
 
 #[test]
-fn what_no_bucket_ever_has_needs_no_counter() {
+fn an_impossible_cost_is_rejected_without_the_counter() {
     let limit_charge = |amount| LimitCharge {
         allowance: bucket(SECOND_NS, 1, 2),
         amount,

@@ -1,4 +1,4 @@
-//! ! Concurrency permits: how many fit, how they are released, and when they expire.
+//! Concurrency permits: how many fit, how they are released, and when they expire.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -13,10 +13,10 @@ use alloc::vec::Vec;
 use super::{AcquireResult, DIVISIONS, InFlight, MAX_ENTRIES};
 
 const SECOND: u64 = 1_000_000_000;
-/// / The longest stream of these tests.
+/// The longest stream of these tests.
 const LONGEST: u64 = 60 * SECOND;
 
-/// / Acquires, or returns that there is no room.
+/// Acquires, or returns that there is no room.
 fn take(state: &mut InFlight, now_ns: u64, amount: u64, limit: u64) -> Option<u64> {
     match state.acquire(now_ns, LONGEST, amount, limit) {
         AcquireResult::Acquired {
@@ -55,7 +55,7 @@ fn exactly_the_limit_fits() {
 }
 
 #[test]
-fn a_place_given_back_is_free_again_and_no_other() {
+fn a_released_permit_frees_only_its_own_slot() {
     let mut state = InFlight::default();
     let first = take(&mut state, SECOND, 1, 2).unwrap();
     let second = take(&mut state, 30 * SECOND, 1, 2).unwrap();
@@ -74,7 +74,7 @@ fn a_place_given_back_is_free_again_and_no_other() {
 }
 
 #[test]
-fn a_place_that_nobody_gives_back_lapses_after_the_longest_stream_and_not_before() {
+fn an_unreleased_permit_expires_after_the_longest_stream() {
     for taken_ns in [0, 1, SECOND, 59 * SECOND + 7, 123_456_789_012_345] {
         let mut state = InFlight::default();
         let expires_ns = take(&mut state, taken_ns, 1, 1).unwrap();
@@ -96,7 +96,7 @@ fn a_place_that_nobody_gives_back_lapses_after_the_longest_stream_and_not_before
 }
 
 #[test]
-fn a_busy_count_has_few_entries_however_many_places_it_has() {
+fn a_busy_counter_has_few_entries_for_any_limit() {
     let mut state = InFlight::default();
     let mut open = Vec::new();
     for step in 0..10_000_u64 {
@@ -120,7 +120,7 @@ fn a_busy_count_has_few_entries_however_many_places_it_has() {
 }
 
 #[test]
-fn another_longest_stream_keeps_what_is_in_flight() {
+fn a_changed_stream_limit_keeps_the_permits_in_flight() {
     let mut state = InFlight::default();
     let mut taken = Vec::new();
     for max_stream_ns in [LONGEST, LONGEST / 3, 2 * LONGEST] {

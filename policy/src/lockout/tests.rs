@@ -1,4 +1,4 @@
-//! ! Lockout entries under failures, over time and when the table is full.
+//! Lockout entries under failures, over time and when the table is full.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -57,7 +57,7 @@ fn failures_further_apart_than_the_window_never_lock() {
 }
 
 #[test]
-fn what_is_locked_is_checked_so_often_a_second_never_less_and_never_more() {
+fn locked_entries_get_a_fixed_number_of_checks_per_second() {
     let mut page = page();
     assert_eq!(page.check(A, 1), Check::Open);
     for _ in 0..3 {
@@ -81,7 +81,7 @@ fn what_is_locked_is_checked_so_often_a_second_never_less_and_never_more() {
 }
 
 #[test]
-fn a_page_survives_being_stored_and_nothing_else_is_one() {
+fn a_stored_page_is_read_back_and_other_bytes_are_rejected() {
     let mut page = page();
     page.fail(&RULE, A, 5);
     page.note(B, u32::MAX);
@@ -101,7 +101,7 @@ fn a_page_survives_being_stored_and_nothing_else_is_one() {
 }
 
 #[test]
-fn a_crowd_pushes_out_what_says_nothing_before_what_counts_and_that_before_what_is_locked() {
+fn eviction_prefers_expired_entries_then_counting_ones_then_locked_ones() {
     let mut page = page();
     for _ in 0..3 {
         page.fail(&RULE, A, 1_000);

@@ -447,7 +447,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_its_authoritys_unless_somebody_does_not_say_whose() {
+    fn a_serial_belongs_to_its_authority_unless_none_is_named() {
         let one = |bytes: &[u8]| Some(bytes.to_vec());
         let listed = [
             (alloc::vec![1], alloc::vec![None]),
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_holds_what_shares_its_prefix() {
+    fn a_network_contains_the_addresses_with_its_prefix() {
         for (network, prefix_bits, address, expected) in [
             ("10.0.0.0", 8, "10.255.255.255", true),
             ("10.0.0.0", 8, "11.0.0.0", false),

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_says_one_thing() {
+    fn lookup_keys_are_unambiguous() {
         for (key_type, key, expected) in [
             (KeyType::String, "a", true),
             (KeyType::String, "user:1@x_y-z.b", true),

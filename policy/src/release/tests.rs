@@ -1,4 +1,4 @@
-//! ! What clients get of responses, by the contract and by the grant.
+//! What clients get of responses, by the contract and by the grant.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -19,7 +19,7 @@ use crate::fixture;
 use crate::policy::Policy;
 use crate::tensor::Tensor;
 
-/// / A policy whose model responds this way, with a grant that has these restrictions.
+/// A policy whose model responds this way, with a grant that has these restrictions.
 fn policy(outputs: Value, narrowed: Value) -> Policy {
     let mut document = fixture::document();
     document["models"]["digits"]["outputs"] = outputs;

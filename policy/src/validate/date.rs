@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_day_is_refused() {
+    fn invalid_dates_are_rejected() {
         for text in [
             "",
             "2027",

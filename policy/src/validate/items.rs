@@ -325,7 +325,7 @@ pub(super) fn url(report: &mut Report, path: &Path, raw: &raw::Url) -> Option<Ur
         } else if !two_labels {
             report.error_with_fix(
                 &hosts_path.index(index),
-                format!("{} is everybody below a top-level domain", quote(host)),
+                format!("{} covers every host below a top-level domain", quote(host)),
                 "*.example.com",
             );
             good = None;

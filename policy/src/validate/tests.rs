@@ -1,4 +1,4 @@
-//! ! Errors: their path, their text, and all reported at once.
+//! Errors: their path, their text, and all reported at once.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -18,7 +18,7 @@ use crate::fault::{Fault, Severity};
 use crate::fixture::{digest, document, policy, raw};
 use crate::policy::Model;
 
-/// / The document with one value set or, for `null`, removed. `at` is a JSON pointer.
+/// The document with one value set or, for `null`, removed. `at` is a JSON pointer.
 fn with(at: &str, value: Value) -> Value {
     let mut document = document();
     put(&mut document, at, value);
@@ -69,7 +69,7 @@ fn warnings(document: Value) -> Vec<String> {
     faults.iter().map(ToString::to_string).collect()
 }
 
-/// / One change to the fixture gives exactly one error: its path and a part of its text.
+/// One change to the fixture gives exactly one error: its path and a part of its text.
 fn check(at: &str, value: Value, path: &str, text: &str) {
     let shown = format!("{at} = {value}");
     let errors = errors(with(at, value));
@@ -80,7 +80,7 @@ fn check(at: &str, value: Value, path: &str, text: &str) {
     assert!(error.contains(text), "{shown}: {error}");
 }
 
-/// / One change to the fixture leaves it valid.
+/// One change to the fixture leaves it valid.
 fn accept(at: &str, value: Value) {
     let shown = format!("{at} = {value}");
     let errors = errors(with(at, value));

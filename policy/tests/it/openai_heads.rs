@@ -1,4 +1,4 @@
-//! ! A token without a required scope gets no access to the OpenAI API, whatever its client's
+//! A token without a required scope gets no access to the OpenAI API, whatever its client's
 //! grants allow.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use tensorgate_policy::{
 const BODY_BYTES: usize = 100;
 
 #[test]
-fn what_a_token_does_not_extend_to_is_not_granted() {
+fn operations_outside_a_tokens_scope_are_not_granted() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/policies/openai.json");
     let text = std::fs::read_to_string(path).unwrap();
     let policy: raw::Policy = serde_json::from_str(&text).unwrap();

@@ -1,4 +1,4 @@
-//! ! The policies of the decision vectors are valid, and are unchanged in canonical form.
+//! The policies of the decision vectors are valid, and are unchanged in canonical form.
 
 use std::path::Path;
 

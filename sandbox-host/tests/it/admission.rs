@@ -1,5 +1,5 @@
-//! Who gets in: only the gate, only with a fresh context of its own for this very request, only
-//! what it could have let through.
+//! Which requests the host accepts: only those of the gate, with a fresh context for this very
+//! request, and only such as the gate could have allowed.
 
 use crate::support;
 
@@ -15,7 +15,7 @@ use support::{
 use tensorgate_wire::context::{Context, HEADER, Key};
 
 #[tokio::test]
-async fn only_a_fresh_context_of_the_gate_for_this_request_gets_in() {
+async fn only_a_fresh_context_for_this_request_is_accepted() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let good = || context("POST", INFER);
@@ -91,7 +91,7 @@ async fn only_a_fresh_context_of_the_gate_for_this_request_gets_in() {
             "overloaded",
         ),
         (
-            "nobody's",
+            "no client",
             vec![
                 Context {
                     client: None,
@@ -144,9 +144,9 @@ async fn only_a_fresh_context_of_the_gate_for_this_request_gets_in() {
     running.stop().await;
 }
 
-/// A chain without a filter that checks bodies says so in the context.
+/// A chain without a filter that checks bodies declares that in the context.
 #[tokio::test]
-async fn what_no_filter_was_to_check_is_refused_and_contradicts_nobody() {
+async fn a_body_that_no_filter_checked_is_rejected_without_a_contradiction() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let unchecked = |path: &str| {
@@ -169,7 +169,7 @@ async fn what_no_filter_was_to_check_is_refused_and_contradicts_nobody() {
         !metrics.contains("gate_host_disagreement_total{"),
         "{metrics}"
     );
-    // Who may ask which model every filter judges.
+    // Every filter judges which client may call which model.
     let path = "/v2/models/other/infer";
     let contexts = unchecked(path);
     let answer = running
@@ -182,7 +182,7 @@ async fn what_no_filter_was_to_check_is_refused_and_contradicts_nobody() {
 }
 
 #[tokio::test]
-async fn what_the_gate_should_have_refused_is_refused_again_and_counted() {
+async fn a_request_that_the_gate_should_have_rejected_is_rejected_and_counted() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let gate = &running.gate;
@@ -288,9 +288,9 @@ async fn a_body_without_a_declared_length_is_cut_at_the_bound() {
 }
 
 #[tokio::test]
-async fn a_host_without_room_is_overloaded_and_says_so() {
+async fn a_host_without_memory_answers_overloaded() {
     let backend = Backend::start(Act::Answer);
-    // Room for the answer's bound, and little more.
+    // Memory for the answer's bound, and little more.
     let running = start(policy(
         &backend.uri(),
         json!({"buffered_bytes": 66_000}),
@@ -310,7 +310,7 @@ async fn a_host_without_room_is_overloaded_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_clients_bound_on_connections_is_not_the_gates() {
+async fn the_gate_is_not_bound_by_a_clients_connection_limit() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(
         &backend.uri(),
@@ -333,7 +333,7 @@ async fn the_socket_is_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_head_beyond_every_bound_never_reaches_the_judge() {
+async fn a_head_beyond_all_limits_is_rejected_before_the_decision() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let request = Request::builder()

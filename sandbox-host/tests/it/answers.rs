@@ -204,7 +204,7 @@ async fn statistics_are_what_the_host_has_counted() {
     assert!(count == 2 && ns > 0, "{after}");
     let (count, infer_ns) = spent(&after, "compute_infer");
     assert!(count == 2 && infer_ns > 0 && infer_ns <= ns, "{after}");
-    // What the contract refuses never was an inference of the model's.
+    // A request that the contract rejects does not count as an inference of the model.
     assert_eq!(spent(&after, "fail"), (0, 0));
 
     let path = "/inference.GRPCInferenceService/ModelStatistics";

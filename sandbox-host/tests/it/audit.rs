@@ -1,5 +1,5 @@
-//! The audit log on disk: what was done to it is named, a crash leaves a log that goes on, files
-//! are closed and let go.
+//! The audit log on disk: manipulation is detected, a log continues after a crash, files are
+//! rotated and deleted.
 
 mod displaced;
 use crate::support;
@@ -17,7 +17,7 @@ use tensorgate_host::audit::recover::{Settings, recover};
 use tensorgate_host::audit::verify::{Kind, Report, verify};
 use tensorgate_host::metrics::Metrics;
 
-/// Requests that a fresh log tells of, lines 2 to 21; line 1 opens it and line 22 closes it.
+/// Requests in a fresh log, lines 2 to 21; line 1 opens it and line 22 closes it.
 const REQUESTS: u64 = 20;
 
 fn settings(folder: &Path) -> Settings {
@@ -39,7 +39,7 @@ fn decision(number: u64) -> Event {
     }))
 }
 
-/// A host's life: starts, tells of some requests, ends in order.
+/// One run of a host: it starts, logs some requests, and ends cleanly.
 fn live(settings: &Settings, requests: u64) {
     let audit = started(settings);
     for number in 0..requests {
@@ -67,13 +67,13 @@ fn put(log: &Path, lines: &[String]) {
     std::fs::write(log, text).unwrap();
 }
 
-/// What is found: kind, number of the line in its log, line of the file.
+/// What verification finds: kind, number of the line in its log, line of the file.
 fn found(report: &Report) -> Vec<(Kind, Option<u64>, u64)> {
     let faults = report.faults.iter();
     faults.map(|it| (it.kind, it.seq, it.line)).collect()
 }
 
-/// Seals lines again from index `from` on, as an attacker without the key would. Signed lines keep
+/// Seals lines again from index `from` on, as an attacker without the key could. Signed lines keep
 /// their old signature.
 fn reseal(lines: &mut [String], from: usize) {
     let mut last = from.checked_sub(1).map_or(Hash::default(), |before| {
@@ -87,7 +87,7 @@ fn reseal(lines: &mut [String], from: usize) {
     }
 }
 
-/// One thing done to a fresh log of 22 lines, and everything that is found.
+/// One manipulation of a fresh log of 22 lines, and all findings.
 fn check(
     what: &str,
     tamper: impl Fn(&Path, &mut Vec<String>),
@@ -110,7 +110,7 @@ fn edit(lines: &mut [String], index: usize) {
 }
 
 #[test]
-fn whatever_is_done_to_a_log_is_named() {
+fn every_manipulation_of_a_log_is_reported() {
     check("nothing", |_, _| {}, &[]);
     check(
         "a line removed",
@@ -239,7 +239,7 @@ fn whatever_is_done_to_a_log_is_named() {
 }
 
 #[test]
-fn a_log_that_was_written_anew_by_another_key_is_only_believed_by_whoever_has_none() {
+fn a_log_rewritten_with_another_key_passes_only_without_a_key() {
     let folder = support::folder();
     let settings = settings(&folder);
     live(&settings, REQUESTS);
@@ -267,7 +267,7 @@ fn a_log_that_was_written_anew_by_another_key_is_only_believed_by_whoever_has_no
 }
 
 #[test]
-fn a_log_goes_on_where_it_ended() {
+fn a_restarted_log_continues_its_chain() {
     let folder = support::folder();
     let settings = settings(&folder);
     live(&settings, 3);
@@ -292,7 +292,7 @@ fn one_host_writes_a_log() {
 }
 
 #[test]
-fn what_a_crash_cut_is_set_apart_and_told() {
+fn a_line_truncated_by_a_crash_is_moved_aside_and_reported() {
     let folder = support::folder();
     let settings = settings(&folder);
     live(&settings, 3);
@@ -322,7 +322,7 @@ fn what_a_crash_cut_is_set_apart_and_told() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A host starts after something was done, and what it found is in the log for ever.
+/// A host starts after a manipulation, and its findings stay in the log.
 fn check_restart(
     what: &str,
     tamper: impl Fn(&Path, &mut Vec<String>),
@@ -350,7 +350,7 @@ fn check_restart(
 }
 
 #[test]
-fn a_start_covers_nothing_up() {
+fn a_restart_hides_no_manipulation() {
     check_restart(
         "the end cut",
         |_, lines| lines.truncate(15),
@@ -393,7 +393,7 @@ fn a_start_covers_nothing_up() {
 }
 
 #[test]
-fn files_are_closed_at_their_size_and_the_oldest_let_go_and_the_chain_goes_on() {
+fn files_rotate_at_their_size_the_oldest_is_deleted_and_the_chain_continues() {
     let folder = support::folder();
     let small = Settings {
         file_bytes: 4_096,

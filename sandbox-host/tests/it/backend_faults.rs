@@ -1,5 +1,5 @@
-//! A backend that fails, in every way it can: each gets its own reason, a calm answer, and a cause
-//! in the log only.
+//! A backend that fails, in every way it can. Each failure has its own reason and a neutral answer;
+//! its cause is in the log only.
 
 use crate::support;
 
@@ -114,9 +114,10 @@ async fn an_answer_that_breaks_the_contract_is_a_backend_fault() {
     .await;
 }
 
-/// A contract lets an output hold what JSON has no word for, and over another form it comes.
+/// A contract allows an output to have values that JSON cannot express. Another encoding carries
+/// them.
 #[tokio::test]
-async fn a_value_that_json_cannot_say_is_the_callers_form_and_no_fault_of_the_backend() {
+async fn a_value_that_json_cannot_express_is_no_fault_of_the_backend() {
     let backend = Backend::start(change(|answer| {
         answer.raw_output_contents[0] = f32::NAN.to_le_bytes().repeat(2).into();
     }));
@@ -146,7 +147,7 @@ async fn a_value_that_json_cannot_say_is_the_callers_form_and_no_fault_of_the_ba
 }
 
 #[tokio::test]
-async fn a_backends_refusal_is_sorted_by_whose_fault_it_is() {
+async fn a_backends_error_status_maps_to_the_fault_of_caller_or_backend() {
     use tonic::Code;
     for (code, expected) in [
         (Code::InvalidArgument, (502, "backend-fault")),
@@ -160,7 +161,7 @@ async fn a_backends_refusal_is_sorted_by_whose_fault_it_is() {
 }
 
 #[tokio::test]
-async fn a_backend_that_says_it_is_busy_stays_ready_and_one_that_is_gone_does_not() {
+async fn a_busy_backend_stays_ready_and_an_unreachable_one_does_not() {
     let mut backend = Backend::start(Act::Refuse(tonic::Code::Unavailable));
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     running.ready().await;

@@ -1,4 +1,4 @@
-//! TLS to a model server: who is believed to be it, who the gate is to it, and certificates that
+//! TLS to a model server: which server is trusted, the gate's own identity, and certificates that
 //! are replaced.
 
 use crate::support;
@@ -27,7 +27,7 @@ async fn host(uri: &str, tls: Value, files: &[(&str, &str)]) -> Running {
     .await
 }
 
-/// What a client gets, and whether the server behind TLS saw anything.
+/// The answer to a client, and whether the server behind TLS received anything.
 async fn outcome(
     leaf: &Leaf,
     clients: Option<&Authority>,
@@ -45,7 +45,7 @@ async fn outcome(
 }
 
 #[tokio::test]
-async fn only_a_server_that_the_authority_vouches_for_by_name_is_spoken_to() {
+async fn only_a_server_with_a_trusted_certificate_for_its_name_is_used() {
     let (ours, theirs) = (
         Authority::new("ours").unwrap(),
         Authority::new("theirs").unwrap(),
@@ -88,7 +88,7 @@ async fn only_a_server_that_the_authority_vouches_for_by_name_is_spoken_to() {
 }
 
 #[tokio::test]
-async fn a_workload_is_known_by_its_id_and_not_by_where_it_is() {
+async fn a_workload_is_identified_by_its_spiffe_id_and_not_by_its_address() {
     let ours = Authority::new("ours").unwrap();
     let ca = [("ca.pem", ours.pem.as_str())];
     let tls = json!({"ca": "ca.pem", "spiffe": "spiffe://prod/ns/ml/sa/triton"});
@@ -125,7 +125,7 @@ async fn a_workload_is_known_by_its_id_and_not_by_where_it_is() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_is_shown_who_the_gate_is() {
+async fn a_server_that_requests_a_client_certificate_gets_the_gates() {
     let (ours, theirs) = (
         Authority::new("ours").unwrap(),
         Authority::new("theirs").unwrap(),
@@ -149,7 +149,7 @@ async fn a_server_that_asks_is_shown_who_the_gate_is() {
 }
 
 #[tokio::test]
-async fn certificates_that_were_replaced_count_for_the_next_connection() {
+async fn replaced_certificates_apply_to_the_next_connection() {
     let (old, new) = (
         Authority::new("old").unwrap(),
         Authority::new("new").unwrap(),
@@ -167,7 +167,8 @@ async fn certificates_that_were_replaced_count_for_the_next_connection() {
     let running = host(&front.uri("localhost"), tls, &files).await;
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
 
-    // The certificate and its key do not come at the same moment: what was read before is in force.
+    // The certificate and its key are not replaced at the same moment: meanwhile the previous ones
+    // stay in force.
     let gate = new.issue(3, &["dns:gate"]).unwrap();
     running.replace("gate.pem", &gate.pem);
     let address = front.address.to_string();
@@ -176,7 +177,7 @@ async fn certificates_that_were_replaced_count_for_the_next_connection() {
     let front = Front::start(&address, server.address, &leaf, Some(&old));
     found(&running).await;
 
-    // And neither does rubbish change anything.
+    // And neither does an invalid file change anything.
     running.replace("gate.key", &gate.key);
     running.replace("ca.pem", "rubbish");
     drop(front);
@@ -194,7 +195,7 @@ async fn certificates_that_were_replaced_count_for_the_next_connection() {
 }
 
 #[tokio::test]
-async fn a_reload_reads_certificates_again_and_is_refused_for_those_that_cannot_be_used() {
+async fn a_reload_reads_certificates_again_and_fails_for_unusable_ones() {
     let (old, new) = (
         Authority::new("old").unwrap(),
         Authority::new("new").unwrap(),
@@ -213,7 +214,7 @@ async fn a_reload_reads_certificates_again_and_is_refused_for_those_that_cannot_
     *other.pointer_mut("/listen/limits/body_bytes").unwrap() = json!(1024);
     let next = "1111111111111111";
 
-    // The backend is the same in both policies: what its files hold is not.
+    // The backend is the same in both policies, but the contents of its files are not.
     running.replace("ca.pem", "rubbish");
     for (generation, policy) in [(support::GENERATION, &document), (next, &other)] {
         for again in [false, true] {
@@ -238,7 +239,7 @@ async fn a_reload_reads_certificates_again_and_is_refused_for_those_that_cannot_
     running.stop().await;
 }
 
-/// The server is gone, and the host has seen it.
+/// The server is gone, and the host has noticed it.
 async fn lost(running: &Running) {
     assert_eq!(running.gate.infer(&[1.0]).await.status, 503);
 }

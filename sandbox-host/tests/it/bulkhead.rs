@@ -23,7 +23,7 @@ fn two(backend: &Backend, limits: Value, settings: Value) -> Value {
     policy
 }
 
-/// An inference by the second of them.
+/// An inference by the second client.
 async fn by_other(gate: &Gate, x: &[f32]) -> Answer {
     let other = Context {
         client: Some("other".to_owned()),
@@ -47,7 +47,7 @@ fn shows(running: &Running, name: &str, value: usize) -> bool {
     running.metrics().contains(&line)
 }
 
-/// The number that the backend was last asked for.
+/// The number in the last request to the backend.
 fn last(backend: &Backend) -> f32 {
     let last = backend.seen.last.lock().unwrap();
     let bytes = &last.as_ref().unwrap().0.raw_input_contents[0];
@@ -55,7 +55,7 @@ fn last(backend: &Backend) -> f32 {
 }
 
 #[tokio::test]
-async fn a_full_queue_makes_room_for_a_client_that_has_less_and_serves_it_next() {
+async fn a_full_queue_preempts_for_a_client_with_fewer_requests_and_serves_it_next() {
     let permits = Arc::new(Semaphore::new(0));
     let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
     let settings = json!({"max_in_flight": 4, "queue": 6});
@@ -98,13 +98,13 @@ async fn a_full_queue_makes_room_for_a_client_that_has_less_and_serves_it_next()
 }
 
 #[tokio::test]
-async fn requests_that_hang_leave_places_to_others_that_ask_and_who_leaves_leaves_nothing() {
+async fn hanging_requests_leave_slots_to_other_clients_and_cancelled_ones_free_theirs() {
     let backend = Backend::start(Act::Never);
     let settings =
         json!({"max_in_flight": 8, "queue": 8, "circuit_breaker": {"consecutive_failures": 1000}});
     let running = start(two(&backend, json!({"timeout_ms": 20_000}), settings)).await;
     running.ready().await;
-    // It has asked, and is gone.
+    // It has sent its request, and is gone.
     let gate = running.gate.clone();
     let asked = tokio::spawn(async move { by_other(&gate, &[2.0]).await });
     until("it is there", || backend.inside() == 1).await;
@@ -133,7 +133,7 @@ async fn requests_that_hang_leave_places_to_others_that_ask_and_who_leaves_leave
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_floods_a_slow_backend_costs_another_a_bounded_wait_and_no_answer() {
+async fn a_client_that_floods_a_slow_backend_delays_others_only_within_a_bound() {
     let takes = Duration::from_millis(200);
     let backend = Backend::start(Act::Slow(takes));
     let settings = json!({"max_in_flight": 4, "queue": 16, "timeout_ms": 5_000});
@@ -172,7 +172,7 @@ async fn a_client_that_floods_a_slow_backend_costs_another_a_bounded_wait_and_no
     }
     waits.sort_unstable();
     println!("waits {waits:?}, {answered} answers for the one that floods");
-    // Behind sixteen it would be four times what one takes; a busy machine adds some.
+    // Behind sixteen requests it would be four times the time of one; a busy machine adds some.
     let median = waits.get(5).copied().unwrap_or_default();
     assert!(median < takes * 2, "{waits:?}");
     assert!(answered > 10, "what is free is used: {answered}");

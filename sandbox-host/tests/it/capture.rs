@@ -16,12 +16,12 @@ use tensorgate_host::policy_versions::Outcome;
 use tensorgate_host::sandbox::Payload;
 use tensorgate_wire::context::Context;
 
-/// What the handler traps at, and what it answers too few tensors to.
+/// The number at which the handler traps, and the one that it answers with too few tensors.
 const BAD: f32 = 99.0;
 const ODD: f32 = 40.0;
 const GOOD: f32 = 1.0;
 
-/// A guest that traps at a number above 50, answers nothing above 30, and two other numbers to
+/// A guest that traps at a number above 50, answers no tensors above 30, and two other numbers to
 /// anything else.
 fn delicate() -> Vec<u8> {
     guests::preprocess(
@@ -35,7 +35,7 @@ fn delicate() -> Vec<u8> {
     )
 }
 
-/// A folder of the test's own, which goes with it, and a key file in it.
+/// A folder of the test's own, removed with this value, and a key file in it.
 struct TempFolder(PathBuf);
 
 impl TempFolder {
@@ -70,7 +70,7 @@ impl TempFolder {
             .collect()
     }
 
-    /// The number that each kept call was made with, in the order of the files.
+    /// The number that each captured call was made with, in the order of the files.
     fn numbers(&self) -> Vec<f32> {
         let keys = CaptureKeys::read(&self.key_file()).unwrap();
         let number = |file: &PathBuf| match opened(file, &keys).input.payload() {
@@ -150,7 +150,7 @@ fn counted(running: &Running, outcome: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_policy_names_is_kept_and_nothing_else() {
+async fn only_calls_that_the_policy_selects_are_captured() {
     let place = TempFolder::new("kept");
     let backend = Backend::start(Act::Answer);
     let rule = json!({"models": ["vec"], "clients": ["alice"], "outcomes": ["fault"]});
@@ -159,7 +159,7 @@ async fn what_the_policy_names_is_kept_and_nothing_else() {
     assert_eq!(call(&running, "alice", GOOD).await, 200);
     assert_eq!(call(&running, "bob", BAD).await, 500);
     assert_eq!(call(&running, "alice", BAD).await, 500);
-    // An answer that breaks the contract is a fault of the handler's, though it ran to its end.
+    // An answer that breaks the contract is the handler's fault, although the call completed.
     assert_eq!(call(&running, "alice", ODD).await, 500);
     until("both are kept", || counted(&running, "kept") == 2).await;
     let keys = CaptureKeys::read(&place.key_file()).unwrap();
@@ -187,7 +187,7 @@ async fn what_the_policy_names_is_kept_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_request_in_so_many_is_kept_and_the_newest_stay() {
+async fn calls_are_sampled_and_the_newest_are_kept() {
     let place = TempFolder::new("sampled");
     let backend = Backend::start(Act::Answer);
     let rule = json!({"clients": ["alice"], "outcomes": ["answered"], "one_in": 3, "keep": 2});
@@ -204,7 +204,7 @@ async fn one_request_in_so_many_is_kept_and_the_newest_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_listed_in_the_order_in_which_they_were_made() {
-    // More than one within a millisecond: the time alone does not order them.
+    // Several calls within a millisecond, so that the time alone does not order them.
     const CALLS: u8 = 60;
     let place = TempFolder::new("ordered");
     let backend = Backend::start(Act::Answer);
@@ -222,7 +222,7 @@ async fn calls_are_listed_in_the_order_in_which_they_were_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_takes_new_keys_and_older_files_stay_readable() {
+async fn a_reload_applies_new_keys_and_older_files_stay_readable() {
     let place = TempFolder::new("rotated");
     let backend = Backend::start(Act::Answer);
     let (policy, component) = policy_of(&backend, &place, json!({"clients": ["alice"]}));
@@ -250,7 +250,7 @@ async fn a_reload_takes_new_keys_and_older_files_stay_readable() {
         "the new key seals"
     );
 
-    // Keys that cannot be used refuse the reload, and leave the ones before in force.
+    // Keys that cannot be used fail the reload, and the previous ones stay in force.
     std::fs::set_permissions(place.key_file(), std::fs::Permissions::from_mode(0o644)).unwrap();
     let attempt = running.reload(support::GENERATION, &policy).await;
     assert_eq!(attempt.outcome, Outcome::Refused);
@@ -262,7 +262,7 @@ async fn a_reload_takes_new_keys_and_older_files_stay_readable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_kept_costs_no_request() {
+async fn a_failing_capture_fails_no_request() {
     let place = TempFolder::new("lost");
     let backend = Backend::start(Act::Answer);
     let rule = json!({"clients": ["alice"], "outcomes": ["answered"]});
@@ -270,13 +270,13 @@ async fn what_cannot_be_kept_costs_no_request() {
     let running = start(&policy, &component).await;
     assert_eq!(call(&running, "alice", GOOD).await, 200);
     until("it is kept", || counted(&running, "kept") == 1).await;
-    // The folder goes from under the host: every write fails.
+    // The folder is removed while the host runs: every write fails.
     std::fs::remove_dir_all(place.captures()).unwrap();
     for _ in 0..3 {
         assert_eq!(call(&running, "alice", GOOD).await, 200);
     }
     until("three fail", || counted(&running, "failed") == 3).await;
-    // What is larger than the policy keeps is told of, and nothing else.
+    // A call that is larger than the policy allows is reported, and not stored.
     policy["capture"]["max_bytes"] = json!(1);
     assert_eq!(
         running.reload("small", &policy).await.outcome,
@@ -295,7 +295,7 @@ async fn what_cannot_be_kept_costs_no_request() {
     assert_eq!(counted(&running, "too-large"), 1);
     assert!(place.kept().is_empty());
 
-    // A folder that others can look into is a fault of the policy's.
+    // A folder that others can read is a fault of the policy.
     std::fs::set_permissions(place.captures(), std::fs::Permissions::from_mode(0o755)).unwrap();
     policy["capture"]["max_bytes"] = json!(2);
     let attempt = running.reload("open", &policy).await;

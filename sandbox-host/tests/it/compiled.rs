@@ -1,5 +1,5 @@
-//! Components that are compiled in a process of their own and kept in a folder: what is taken from
-//! there, what is compiled again, and what never gets to be compiled.
+//! Components that are compiled in a separate process and cached in a folder: what is taken from
+//! the cache, what is compiled again, and what is never compiled.
 #![allow(
     unsafe_code,
     reason = "there is no safe way to restrict a child between fork and exec"
@@ -60,7 +60,7 @@ async fn answers(handler: &LoadedHandler) {
     assert!(called.is_ok(), "{called:?}");
 }
 
-/// The one file of what was compiled.
+/// The one file of the cache.
 fn kept(folder: &Path) -> PathBuf {
     let files = std::fs::read_dir(folder)
         .unwrap()
@@ -73,7 +73,7 @@ fn kept(folder: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn what_was_compiled_is_there_at_the_next_start_wherever_it_was_compiled() {
+async fn compiled_components_are_cached_across_starts() {
     for apart in [false, true] {
         let folder = folder(if apart { "apart" } else { "here" });
         let component = preprocess(QUIET);
@@ -100,7 +100,7 @@ async fn what_was_compiled_is_there_at_the_next_start_wherever_it_was_compiled()
 }
 
 #[tokio::test]
-async fn whatever_was_touched_is_compiled_again_and_works() {
+async fn a_changed_cache_file_is_compiled_again() {
     let folder = folder("touched");
     let component = preprocess(QUIET);
     let made = |expected: u64, what: &str| {
@@ -125,7 +125,7 @@ async fn whatever_was_touched_is_compiled_again_and_works() {
         answers(&made(1, what)).await;
         answers(&made(0, "and is there again")).await;
     }
-    // What one host made of another component, under this one's name.
+    // What one host compiled from another component, under this one's name.
     let other = preprocess("(drop (i32.const 7)) (call $ok (i32.const 0) (i32.const 0))");
     let elsewhere = self::folder("other");
     drop(handler(&sandbox(&elsewhere, None), &other));
@@ -137,7 +137,7 @@ async fn whatever_was_touched_is_compiled_again_and_works() {
 }
 
 #[tokio::test]
-async fn handlers_of_toolchains_are_compiled_apart_and_burn_the_same() {
+async fn a_component_compiled_in_another_process_burns_the_same_fuel() {
     let folder = folder("built");
     let component = built("png_digits");
     let compiler = process();
@@ -159,7 +159,7 @@ async fn handlers_of_toolchains_are_compiled_apart_and_burn_the_same() {
 }
 
 #[test]
-fn what_cannot_be_compiled_is_refused_by_what_the_compiler_says_and_the_next_one_is_compiled() {
+fn a_component_that_does_not_compile_is_rejected_with_the_cause_and_the_next_compiles() {
     let folder = folder("refused");
     let sandbox = sandbox(&folder, Some(process()));
     let large = format!(
@@ -183,7 +183,7 @@ fn what_cannot_be_compiled_is_refused_by_what_the_compiler_says_and_the_next_one
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A compiler as the host starts it, under a kernel that knows no Landlock.
+/// A compiler as the host starts it, under a kernel without Landlock.
 #[test]
 fn without_a_whole_wall_a_compiler_works_only_where_none_is_required() {
     for (sandboxed, made) in [(false, true), (true, false)] {
@@ -195,7 +195,7 @@ fn without_a_whole_wall_a_compiler_works_only_where_none_is_required() {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let filter = without_landlock();
-        // SAFETY: between fork and exec it makes two system calls with what was made before, and
+        // SAFETY: between fork and exec it makes two system calls with values from before, and
         // allocates nothing.
         unsafe {
             compiler.pre_exec(move || {
@@ -204,7 +204,7 @@ fn without_a_whole_wall_a_compiler_works_only_where_none_is_required() {
         }
         let mut compiler = compiler.spawn().unwrap();
         let mut input = compiler.stdin.take().unwrap();
-        // One that refuses reads nothing.
+        // A compiler that rejects reads nothing.
         let _ = input.write_all(&preprocess(QUIET));
         drop(input);
         let output = compiler.wait_with_output().unwrap();
@@ -225,14 +225,14 @@ fn without_landlock() -> seccompiler::BpfProgram {
     filter.unwrap().try_into().unwrap()
 }
 
-/// Starts a program in the compiler's place: what it says comes of a component.
+/// Starts a program in place of the compiler. Its output counts as the compiler's answer.
 fn stand_in(program: &Path, script: &str) -> Arc<CompilerProcess> {
     std::fs::write(program, format!("#!/bin/sh\n{script}")).unwrap();
     std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o700)).unwrap();
     loop {
         match CompilerProcess::start_program(program, false) {
             Ok(process) => return Arc::new(process),
-            // Another test's child has it still from before its own program began.
+            // A child of another test still holds it open, because its own program has not begun.
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
                 std::thread::yield_now();
             }
@@ -241,8 +241,8 @@ fn stand_in(program: &Path, script: &str) -> Arc<CompilerProcess> {
     }
 }
 
-/// Each of two is refused by name, the second first, once both were asked for: a caller that waited
-/// for the first before asking for the second would wait forever.
+/// Both of two are rejected with a cause, the second first, once both were requested. A caller that
+/// waited for the first before it requests the second would wait forever.
 #[test]
 fn two_components_are_with_the_compiler_at_once_and_each_gets_its_own_answer() {
     let folder = folder("at-once");
@@ -271,9 +271,9 @@ fn two_components_are_with_the_compiler_at_once_and_each_gets_its_own_answer() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A compiler that is killed takes nothing along but what it was at.
+/// A compiler that is killed fails only the component that it was compiling.
 #[test]
-fn a_compiler_that_dies_is_a_fault_of_the_load_and_of_nothing_else() {
+fn a_dying_compiler_fails_only_its_load() {
     let process = Arc::new(CompilerProcess::start_program(Path::new("/bin/true"), false).unwrap());
     let sandbox = sandbox(&folder("dies"), Some(process));
     for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! What a model is put together from: chains of handlers, versions by weight, and versions that get
-//! copies. A whole host, real components and a server whose faults are chosen.
+//! What a model can be composed of: chains of handlers, versions by weight, and versions in shadow.
+//! A whole host, real components and a server whose faults the test chooses.
 
 mod chains;
 mod copies;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::backend::Backend;
 use support::{context, infer_body, key};
 
-/// An inference under a request id of its own.
+/// An inference with a request id of its own.
 async fn infer_as(gate: &support::Gate, number: u32) -> (String, support::Answer) {
     let mut context = context("POST", support::INFER);
     context.request_id = format!("8f1a2b3c-0000-4000-8000-{number:012x}");
@@ -31,7 +31,7 @@ fn with_versions(backend: &Backend, versions: Value) -> Value {
     policy
 }
 
-/// What a counter says, by what its line begins with.
+/// The value of a counter, by the beginning of its line.
 fn counted(metrics: &str, series: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(series));
     line.map_or(0, |value| value.trim().parse().unwrap())

@@ -1,5 +1,5 @@
-//! Every hostile guest is stopped by the bound that it breaks, with that bound's name, while its
-//! neighbours answer.
+//! Every hostile guest is stopped by the bound that it breaks, with that bound's name, while other
+//! handlers answer.
 
 mod answers;
 mod behaviours;
@@ -38,7 +38,7 @@ fn sandbox() -> Sandbox {
     .unwrap()
 }
 
-/// A handler whose calls wait for long, in a queue of so many for so many threads.
+/// A handler with long calls, for whose threads a queue of this length waits.
 fn crowded(name: &str, guest: &str, threads: usize, queue: usize) -> LoadedHandler {
     let sandbox = Sandbox::new(SandboxConfig {
         threads,

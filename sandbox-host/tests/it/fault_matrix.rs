@@ -1,6 +1,6 @@
-//! Every kind of backend × every way in which one fails: what the caller gets, that nothing of the
-//! backend is told, that nothing is left behind at either end, that a good server beside it has the
-//! requests, and that all is well as soon as the fault is over.
+//! Every kind of backend × every way in which one fails. The caller gets the right answer, and no
+//! detail of the backend. Nothing is left behind at either end. A healthy server beside it gets the
+//! requests, and everything works again as soon as the fault is over.
 
 use crate::support;
 use crate::support::http_json as own;
@@ -15,7 +15,7 @@ use support::{Answer, PATIENCE, Running, start, until};
 use tensorgate_wire::proto::ModelInferResponse;
 use tonic::Code;
 
-/// A way to fail.
+/// A fault of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Slow,
@@ -29,8 +29,8 @@ enum Fault {
     WrongId,
 }
 
-/// What a caller gets, and how many of twenty requests a backend may refuse of whose two servers
-/// one has the fault.
+/// What a caller gets. And how many of twenty requests may fail at a backend when one of its two
+/// servers has the fault.
 const TABLE: [(Fault, u16, &str, usize); 9] = [
     (Fault::Slow, 200, "", 0),
     (Fault::Hung, 504, "backend-timeout", 1),
@@ -43,7 +43,7 @@ const TABLE: [(Fault, u16, &str, usize); 9] = [
     (Fault::WrongId, 502, "backend-fault", 1),
 ];
 
-/// The kinds of backend that are elsewhere.
+/// The kinds of remote backend.
 const KINDS: [&str; 5] = [
     "open-inference",
     "tf-serving",
@@ -51,21 +51,21 @@ const KINDS: [&str; 5] = [
     "openai",
     "http-json",
 ];
-/// What servers of JSON of their own answer, TorchServe's handlers too.
+/// The answer of servers with their own JSON, and of TorchServe's handlers.
 const GOOD: &str = r#"{"y":[1.0],"z":[1]}"#;
 
-/// Whether a fault is one that a kind of server can have: in JSON of their own, and in TorchServe's
-/// protocol, answers say nothing of whose they are.
+/// Whether a kind of server can have a fault. In their own JSON, and in TorchServe's protocol,
+/// answers do not name their model.
 fn has(kind: &str, fault: Fault) -> bool {
     fault != Fault::WrongId || !["torchserve", "http-json"].contains(&kind)
 }
 
-/// Whether a kind's servers have a process to die, under connections that last.
+/// Whether a kind's servers have a process that can die, with persistent connections.
 fn dies(kind: &str) -> bool {
     ["open-inference", "tf-serving", "torchserve"].contains(&kind)
 }
 
-/// How long a server that hangs is waited for.
+/// The timeout for a server that hangs.
 const PATIENCE_MS: u64 = 500;
 /// What no caller may read.
 const SECRETS: [&str; 4] = ["127.0.0.1", "secret", "at-backend", "contract"];
@@ -98,7 +98,7 @@ impl Server {
         }
     }
 
-    /// Requests that it works on.
+    /// Requests that it is working on.
     fn inside(&self) -> usize {
         match self {
             Self::Inference(server) => server.inside(),
@@ -108,7 +108,7 @@ impl Server {
         }
     }
 
-    /// Whether it had a request already, where it has none before it was looked at.
+    /// Whether it has received a request, if it receives none before its first health check.
     fn was_asked(&self) -> bool {
         match self {
             Self::Inference(server) => server.begun() > 0,
@@ -126,7 +126,7 @@ impl Server {
         }
     }
 
-    /// Dies under the call that it has, where there is a process to die; as it was afterwards.
+    /// Dies during the call in progress and restarts, if its kind has a process that can die.
     async fn die(&mut self) {
         let address = match self {
             Self::Inference(server) => server.address,
@@ -180,7 +180,7 @@ fn own(status: u16, text: &str) -> own::Act {
     own::Act::Say(status, text.to_owned())
 }
 
-/// What a server of JSON of its own answers that is wrong.
+/// A wrong answer of a server with its own JSON.
 fn wrong_json(fault: Fault) -> String {
     match fault {
         Fault::WrongShape => format!(r#"{{"y":{:?},"z":[1]}}"#, [1; 9]),
@@ -253,7 +253,7 @@ fn openai(fault: Fault) -> stand_in::Act {
     }
 }
 
-/// One model, `vec`, at these servers.
+/// A host with one model, `vec`, at these servers.
 async fn host(kind: &str, servers: &[&Server], timeout_ms: u64) -> Running {
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
     let outliers = json!({"consecutive_failures": 1, "base_ejection_s": 3600});
@@ -296,7 +296,7 @@ async fn ask(kind: &str, running: &Running) -> Answer {
     running.gate.infer(&[1.0]).await
 }
 
-/// Asks a server that fails so.
+/// Sends a request to a server with this fault.
 async fn ask_failing(kind: &str, running: &Running, server: &mut Server, fault: Fault) -> Answer {
     server.fail(fault);
     let dying = async {
@@ -324,7 +324,7 @@ async fn left(running: &Running, server: &Server) {
 }
 
 #[tokio::test]
-async fn every_fault_of_every_backend_has_its_answer_and_leaves_nothing_behind() {
+async fn every_fault_of_every_backend_has_its_answer_and_releases_all_resources() {
     for kind in KINDS {
         for (fault, status, reason, _) in TABLE {
             if !has(kind, fault) {
@@ -348,7 +348,7 @@ async fn every_fault_of_every_backend_has_its_answer_and_leaves_nothing_behind()
                 assert!(!told.contains(secret), "{kind} {fault:?}: {told}");
             }
             left(&running, &server).await;
-            // The only server is never left alone. One that was gone is looked at first.
+            // The only server is never ejected. One that was gone is probed first.
             server.cure();
             running.ready().await;
             let answer = ask(kind, &running).await;
@@ -359,10 +359,10 @@ async fn every_fault_of_every_backend_has_its_answer_and_leaves_nothing_behind()
 }
 
 #[tokio::test]
-async fn a_good_server_beside_a_failing_one_has_the_requests() {
+async fn a_healthy_server_beside_a_failing_one_gets_the_requests() {
     for kind in KINDS {
         for (fault, _, _, most) in TABLE {
-            // One that dies is the other test's: here it would have to die each time.
+            // Another test covers dying servers: here one would have to die each time.
             if !has(kind, fault) || (fault == Fault::Dying && dies(kind)) {
                 continue;
             }
@@ -373,7 +373,7 @@ async fn a_good_server_beside_a_failing_one_has_the_requests() {
             };
             let (failing, good) = (Server::start(kind).await, Server::start(kind).await);
             let running = host(kind, &[&failing, &good], timeout_ms).await;
-            // As long as one of them is not known, the other has all of them.
+            // While one of them has no probe result, the other gets all requests.
             let asking = async {
                 while !(failing.was_asked() && good.was_asked()) {
                     assert_eq!(ask(kind, &running).await.status, 200);

@@ -1,6 +1,6 @@
-//! Files that a handler asks for, from real servers over TLS: what comes, what goes along, and
-//! everything that is refused. Names have the addresses that a test gives them; loopback is reached
-//! only where the policy allows that private network.
+//! Files that a handler fetches, from real servers over TLS: what arrives, what is sent, and
+//! everything that is rejected. A test gives names their addresses; loopback is reached only where
+//! the policy allows that private network.
 
 use crate::support;
 
@@ -20,8 +20,7 @@ use tensorgate_client::pki::Authority;
 use tensorgate_host::sandbox::{FaultCause, HandlerError, LoadFault, Overload, Role};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_comes_with_nothing_of_the_clients_and_in_two_runs_that_the_guest_cannot_tell_apart()
-{
+async fn a_fetch_sends_nothing_of_the_client_and_two_runs_look_the_same_to_the_guest() {
     let site = Site::new();
     let origin = site.origin(Says::new(&[
         ("/1", &png("one")),
@@ -56,13 +55,13 @@ async fn a_file_comes_with_nothing_of_the_clients_and_in_two_runs_that_the_guest
         assert_eq!((reached.status, reached.bytes), (Some(200), 3));
     }
 
-    // The same again costs the same, whatever the network does.
+    // The same call costs the same again, whatever the network does.
     let (again, _) = ask(&handler, &urls).await;
     assert_eq!(again.unwrap().fuel_used, called.fuel_used);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_server_answers_is_a_file_within_its_bounds_or_none() {
+async fn a_servers_answer_is_a_file_within_its_bounds_or_an_error() {
     let site = Site::new();
     let big = "x".repeat(1001);
     let chunked = format!(
@@ -148,7 +147,7 @@ async fn what_a_server_answers_is_a_file_within_its_bounds_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_that_is_not_for_everybody_is_refused_whatever_name_leads_to_it() {
+async fn a_non_public_address_is_rejected_whatever_name_resolves_to_it() {
     let site = Site::new();
     let origin = site.origin(Says::new(&[("/", &png("secret"))]));
     let port = origin.address.port();
@@ -186,11 +185,11 @@ async fn an_address_that_is_not_for_everybody_is_refused_whatever_name_leads_to_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_changes_its_address_is_judged_by_the_one_that_is_connected_to() {
+async fn a_rebound_name_is_judged_by_the_address_that_is_connected_to() {
     let site = Site::new();
     let origin = site.origin(Says::new(&[("/", &png("first"))]));
     let port = origin.address.port();
-    // Asked once, it is here; asked again, it would be the metadata service.
+    // The first lookup gives this machine, the second would give the metadata service.
     let names = Names::of(&[("a.example", &[&["127.0.0.1"], &["169.254.169.254"]])]);
     let handler = site.load(&[port], &json!({}), &json!({}), names).unwrap();
     let url = format!("https://a.example:{port}/");
@@ -206,7 +205,7 @@ async fn a_name_that_changes_its_address_is_judged_by_the_one_that_is_connected_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redirect_is_judged_as_the_first_url_was_and_not_followed_for_ever() {
+async fn redirects_are_checked_like_the_first_url_and_limited_in_number() {
     let site = Site::new();
     let moved =
         |to: &str| format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
@@ -265,7 +264,7 @@ async fn a_redirect_is_judged_as_the_first_url_was_and_not_followed_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_url_that_is_not_allowed_reaches_nobody() {
+async fn a_url_that_is_not_allowed_is_not_fetched() {
     let site = Site::new();
     let origin = site.origin(Says::new(&[("/", &png("x"))]));
     let port = origin.address.port();
@@ -294,7 +293,7 @@ async fn a_url_that_is_not_allowed_reaches_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_others_vouch_for_is_not_asked() {
+async fn a_server_with_an_untrusted_certificate_is_not_used() {
     let site = Site::new();
     let stranger = Authority::new("stranger").unwrap();
     let leaf = stranger.issue(1, &["dns:a.example"]).unwrap();
@@ -313,7 +312,7 @@ async fn a_server_that_others_vouch_for_is_not_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_server_costs_its_own_request_the_time_and_one_client_half_of_the_places() {
+async fn a_slow_server_delays_only_its_requests_and_one_client_gets_half_of_the_slots() {
     let site = Site::new();
     let origin = site.origin(Says::drip(
         &png(&"x".repeat(900)),
@@ -328,7 +327,7 @@ async fn a_slow_server_costs_its_own_request_the_time_and_one_client_half_of_the
     let (slow, url_again) = (handler.clone(), url.clone());
     let first = tokio::spawn(async move { ask(&slow, &url_again).await });
     origin.wait_for(1).await;
-    // The client's half is taken: a second request is refused while the first still waits.
+    // The client's half is taken: a second request is rejected while the first still waits.
     let (second, told) = ask(&handler, &url).await;
     assert!(
         matches!(second, Err(HandlerError::Overloaded(Overload::Egress))),
@@ -341,13 +340,13 @@ async fn a_slow_server_costs_its_own_request_the_time_and_one_client_half_of_the
     // The whole answer would take nine times as long.
     let took_ms = told[0].took_us / 1_000;
     assert!((2_000..10_000).contains(&took_ms), "{told:?}");
-    // Its place is free again.
+    // Its slot is free again.
     let (third, _) = ask(&handler, &url).await;
     assert_eq!(came(&third.unwrap()), ["timeout"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_that_asks_for_more_than_it_may_is_stopped() {
+async fn a_guest_that_exceeds_its_fetches_is_stopped() {
     let site = Site::new();
     let origin = site.origin(Says::new(&[
         ("/1", &png("1")),
@@ -403,7 +402,7 @@ async fn a_guest_that_asks_for_more_than_it_may_is_stopped() {
 }
 
 #[test]
-fn a_component_that_fetches_is_loaded_only_where_its_policy_says_from_where() {
+fn a_component_that_fetches_is_loaded_only_with_a_fetch_rule() {
     let site = Site::new();
     let component = guests::built("hostile_fetch");
     let policy = guests::policy(&Sha256::digest(&component), guests::BUDGET, &[]);

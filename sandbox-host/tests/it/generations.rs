@@ -1,5 +1,5 @@
-//! Another policy while requests run: which one judges whom, who is out at once, what is kept and
-//! what is not loaded again.
+//! Policy changes while requests run: which policy judges which request, which clients are rejected
+//! at once, what is kept and what is not loaded again.
 
 use crate::support;
 mod tighter;
@@ -25,7 +25,7 @@ const NEXT: &str = "1111111111111111";
 const THIRD: &str = "2222222222222222";
 
 impl Running {
-    /// An inference that the gate let in for a client under a policy.
+    /// An inference that the gate accepted for a client under a policy.
     async fn infer_as(&self, client: &str, generation: &str, x: &[f32]) -> Answer {
         let mut context = context("POST", INFER);
         if client == "other" {
@@ -55,7 +55,7 @@ fn check(answer: &Answer, status: u16, reason: &str) {
     assert_eq!((answer.status, said.as_str()), (status, reason));
 }
 
-/// Two clients, and what the backend gets within a range.
+/// A policy for two clients, with a range for the backend's input.
 fn two(backend: &Backend, clients: &[&str], most: f64) -> Value {
     let mut policy = policy(&backend.uri(), json!({}), json!({}));
     policy["clients"] = clients
@@ -107,7 +107,7 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
     assert_eq!(status["kept"][0]["generation"], GENERATION);
     assert_eq!(status["last"]["outcome"], "loaded");
 
-    // Back again: the one before is the newest, and nothing is held twice.
+    // Back again: the one before becomes the newest, and nothing is held twice.
     let attempt = running
         .reload(GENERATION, &two(&backend, &both, 100.0))
         .await;
@@ -133,7 +133,7 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
 }
 
 #[tokio::test]
-async fn who_is_gone_from_the_newest_is_out_under_the_one_before_at_once() {
+async fn a_client_removed_by_the_newest_policy_is_rejected_under_the_previous_one_too() {
     let backend = Backend::start(Act::Answer);
     let both = ["scorer", "other"];
     let running = start(two(&backend, &both, 100.0)).await;
@@ -151,7 +151,7 @@ async fn who_is_gone_from_the_newest_is_out_under_the_one_before_at_once() {
             && !metrics.contains("gate_host_disagreement_total{"),
         "a revocation is no disagreement: {metrics}"
     );
-    // A credential that was taken away alone.
+    // Only a credential was removed.
     let with = async |credential: &str| {
         let mut context = context("POST", INFER);
         context.credential = Some(credential.to_owned());
@@ -179,7 +179,7 @@ async fn who_is_gone_from_the_newest_is_out_under_the_one_before_at_once() {
     running.stop().await;
 }
 
-/// Servers that take connections and never say a word.
+/// Servers that accept connections and never answer.
 async fn mute(count: usize) -> Vec<String> {
     let mut uris = Vec::new();
     for _ in 0..count {
@@ -195,7 +195,7 @@ async fn mute(count: usize) -> Vec<String> {
     uris
 }
 
-/// The same policy with a model more at each of these servers.
+/// The same policy with a further model at each of these servers.
 fn beside(mut policy: Value, uris: &[String]) -> Value {
     for (number, uri) in uris.iter().enumerate() {
         let (backend, model) = (format!("b{number}"), format!("vec{number}"));
@@ -208,7 +208,7 @@ fn beside(mut policy: Value, uris: &[String]) -> Value {
 }
 
 #[tokio::test]
-async fn a_revocation_waits_for_no_backend_and_backends_wait_for_one_another_neither() {
+async fn a_revocation_waits_for_no_backend_and_backends_are_probed_in_parallel() {
     let backend = Backend::start(Act::Answer);
     let both = ["scorer", "other"];
     let running = Arc::new(start(two(&backend, &both, 100.0)).await);
@@ -219,7 +219,7 @@ async fn a_revocation_waits_for_no_backend_and_backends_wait_for_one_another_nei
         let running = Arc::clone(&running);
         tokio::spawn(async move { running.reload(NEXT, &without).await })
     };
-    // It is out while the policy that says so is not in force yet.
+    // The client is rejected before the policy that removes it is in force.
     loop {
         let answer = running.infer_as("other", GENERATION, &[1.0]).await;
         if answer.status == 401 {
@@ -235,7 +235,7 @@ async fn a_revocation_waits_for_no_backend_and_backends_wait_for_one_another_nei
     );
     let attempt = reloading.await.unwrap();
     assert_eq!(attempt.outcome, Outcome::Loaded);
-    // Two seconds each, one after another, would be twelve.
+    // At two seconds each, one after another, it would be twelve.
     assert!(attempt.took_ms < 6_000, "{attempt:?}");
     check(
         &running.infer_as("other", GENERATION, &[1.0]).await,
@@ -246,7 +246,7 @@ async fn a_revocation_waits_for_no_backend_and_backends_wait_for_one_another_nei
 }
 
 #[tokio::test]
-async fn whom_a_policy_puts_out_that_is_refused_is_in_again() {
+async fn a_client_removed_by_a_rejected_policy_is_admitted_again() {
     let backend = Backend::start(Act::Answer);
     let running = start(two(&backend, &["scorer", "other"], 100.0)).await;
     running.ready().await;
@@ -273,7 +273,7 @@ async fn gets(running: &Running, client: &str, status: u16) {
 }
 
 #[tokio::test]
-async fn a_bundle_that_comes_while_another_is_loaded_revokes_at_once() {
+async fn a_bundle_that_arrives_during_another_load_revokes_at_once() {
     let backend = Backend::start(Act::Answer);
     let both = two(&backend, &["scorer", "other"], 100.0);
     let running = start(both.clone()).await;
@@ -284,7 +284,7 @@ async fn a_bundle_that_comes_while_another_is_loaded_revokes_at_once() {
         let bundle = json!({"generation": generation, "policy": policy});
         running.replace("bundle.json", &bundle.to_string());
     };
-    // Whatever takes long before a policy is in force.
+    // Another load that takes long before its policy is in force.
     let held = running.host.reloader().hold().await;
     put(NEXT, &["scorer"]);
     let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
@@ -296,19 +296,19 @@ async fn a_bundle_that_comes_while_another_is_loaded_revokes_at_once() {
     gets(&running, "other", 401).await;
     let ask = async |client: &str| running.infer_as(client, GENERATION, &[1.0]).await;
     check(&ask("scorer").await, 200, "");
-    // Whose turn comes after that: each of them counts, and the one before still does once the last
-    // has faults.
-    put(THIRD, &["somebody"]);
+    // Two bundles wait for their turn after that. Each of them counts, and the first still does if
+    // the second has faults.
+    put(THIRD, &["third"]);
     gets(&running, "scorer", 401).await;
     check(&ask("other").await, 401, "unauthenticated");
     running.replace("bundle.json", "{}");
     gets(&running, "scorer", 200).await;
     check(&ask("other").await, 401, "unauthenticated");
-    put(THIRD, &["somebody"]);
+    put(THIRD, &["third"]);
     gets(&running, "scorer", 401).await;
     assert_eq!(running.generations().await["serving"], GENERATION);
     drop(held);
-    // Nor is there a moment between the two.
+    // There is no moment between the two without it.
     while running.generations().await["serving"] != THIRD {
         for client in ["scorer", "other"] {
             check(&ask(client).await, 401, "unauthenticated");
@@ -319,7 +319,7 @@ async fn a_bundle_that_comes_while_another_is_loaded_revokes_at_once() {
 }
 
 #[tokio::test]
-async fn a_policy_with_faults_changes_nothing_and_every_fault_is_told() {
+async fn a_policy_with_faults_changes_nothing_and_every_fault_is_reported() {
     let backend = Backend::start(Act::Answer);
     let good = policy(&backend.uri(), json!({}), json!({}));
     let running = start(good.clone()).await;
@@ -350,7 +350,7 @@ async fn a_policy_with_faults_changes_nothing_and_every_fault_is_told() {
     };
     check(
         &|bad| {
-            bad["grants"][0]["clients"] = json!(["nobody"]);
+            bad["grants"][0]["clients"] = json!(["unknown"]);
             bad["models"]["vec"]["inputs"][0]["datatype"] = json!("FP31");
         },
         &["grants[0]", "datatype"],
@@ -413,7 +413,7 @@ async fn a_handler_that_did_not_change_is_not_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_backend_keeps_its_places_and_a_request_its_policy_to_the_end() {
+async fn a_reload_keeps_a_backends_slots_and_a_requests_policy() {
     let permits = Arc::new(Semaphore::new(0));
     let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
     let one = |most: f64| {

@@ -1,5 +1,5 @@
-//! A handler that keeps failing is left alone: for one client where it fails at one client's
-//! requests, for all where it fails at several; and comes back by itself.
+//! The circuit breaker of a handler. It opens for one client if the handler fails at that client's
+//! requests, and for all if it fails at those of several. It closes by itself.
 
 use crate::support;
 use crate::support::guests;
@@ -11,7 +11,7 @@ use support::{INFER, Running, context, infer_body, key, policy, start_with, unti
 use tensorgate_wire::context::Context;
 
 const CLIENTS: [&str; 5] = ["alice", "mallory", "one", "two", "three"];
-/// What the handler traps at.
+/// The number at which the handler traps.
 const BAD: f32 = 99.0;
 const GOOD: f32 = 1.0;
 
@@ -27,7 +27,7 @@ fn delicate() -> Vec<u8> {
     )
 }
 
-/// A guest that hands on what it was given, and traps at a number beyond [`TRAPS_AT`].
+/// A guest that returns its input, and traps at a number beyond [`TRAPS_AT`].
 fn honest() -> Vec<u8> {
     guests::preprocess(
         "(if (f32.gt (f32.load (i32.load offset=20 (local.get 1))) (f32.const 1000)) (then (unreachable)))
@@ -35,8 +35,8 @@ fn honest() -> Vec<u8> {
     )
 }
 
-/// What the handler that hands on everything is given: what its own contract lets in, and the
-/// model's does not; and what it traps at.
+/// Inputs of the guest that returns its input. Its own contract accepts the first and the model's
+/// does not; at the second it traps.
 const EXTREME: f32 = 500.0;
 const TRAPS_AT: f32 = 2_000.0;
 
@@ -67,7 +67,7 @@ async fn start_behind(backend: &Backend, component: &[u8]) -> Running {
     running
 }
 
-/// What one request of a client comes to.
+/// The outcome of one request of a client.
 async fn call(running: &Running, client: &str, number: f32) -> (u16, String) {
     let context = Context {
         client: Some(client.to_owned()),
@@ -90,7 +90,7 @@ async fn call(running: &Running, client: &str, number: f32) -> (u16, String) {
     (answer.status, reason)
 }
 
-/// The audit log's lines of their own about it, without what every line has.
+/// The audit log's lines about circuits, without the fields that every line has.
 fn cut_offs(running: &Running) -> Vec<Value> {
     let lines = running.audited().into_iter();
     let of_them = lines.filter(|line| line["type"] == "cut-off");
@@ -114,7 +114,7 @@ fn counted(running: &Running, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
+async fn a_handlers_circuit_opens_per_client_or_for_all_and_closes_again() {
     let backend = Backend::start(Act::Answer);
     let running = start(&backend).await;
     let (served, fault, cut) = (
@@ -122,7 +122,7 @@ async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
         (500, "handler-fault".to_owned()),
         (503, "backend-unavailable".to_owned()),
     );
-    // One client's bad inputs are that client's loss.
+    // One client's bad inputs affect only that client.
     for _ in 0..5 {
         assert_eq!(call(&running, "mallory", BAD).await, fault);
     }
@@ -140,12 +140,12 @@ async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
         ),
         ("0".to_owned(), "1".to_owned())
     );
-    // An answer between them, and three are not in a row.
+    // With an answer in between, three faults are not in a row.
     for client in ["one", "two"] {
         assert_eq!(call(&running, client, BAD).await, fault);
     }
     assert_eq!(call(&running, "alice", GOOD).await, served);
-    // Without one, everybody is spared what fails for everybody.
+    // If no client is served, the circuit opens for all.
     for client in ["one", "two", "three"] {
         assert_eq!(call(&running, client, BAD).await, fault);
     }
@@ -192,7 +192,7 @@ async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
         let line = json!({"type": "cut-off", "handler": "h", "client": client, "state": "open", "for_ms": 5_000});
         assert!(rest.contains(&line), "{rest:#?}");
     }
-    // Who waited and is answered is let in again by that.
+    // A client that waited and is answered is admitted again.
     let waited = std::time::Instant::now();
     while call(&running, "mallory", GOOD).await != served {
         assert!(waited.elapsed() < support::PATIENCE, "it never comes back");
@@ -207,7 +207,7 @@ async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_beyond_the_models_range_are_the_callers_where_the_handler_keeps_it_for_others() {
+async fn out_of_range_values_are_the_callers_fault_if_the_handler_has_kept_the_range_before() {
     let backend = Backend::start(Act::Answer);
     let running = start_behind(&backend, &honest()).await;
     let (served, fault, extreme) = (
@@ -215,8 +215,8 @@ async fn values_beyond_the_models_range_are_the_callers_where_the_handler_keeps_
         (500, "handler-fault".to_owned()),
         (400, "out-of-range".to_owned()),
     );
-    // It may be that it never keeps the model's range: that is its own fault, and comes to be left
-    // alone.
+    // The handler may never produce values in the model's range. That counts as its own fault, and
+    // its circuit opens.
     assert_eq!(call(&running, "one", EXTREME).await, fault);
     assert_eq!(call(&running, "alice", GOOD).await, served);
     // It does, so invalid values are the fault of the input. They open no circuit, however many.
@@ -242,8 +242,7 @@ async fn values_beyond_the_models_range_are_the_callers_where_the_handler_keeps_
         detail.contains("handler \"h\"'s output breaks the contract"),
         "{detail}"
     );
-    // What is a fault stays one, and such an answer between two faults ends the row as any answer
-    // does.
+    // A trap stays a fault, and such an answer between two faults ends the row as any answer does.
     for number in [TRAPS_AT, TRAPS_AT, TRAPS_AT, TRAPS_AT, EXTREME] {
         let expected = if number > EXTREME { &fault } else { &extreme };
         assert_eq!(call(&running, "mallory", number).await, *expected);

@@ -19,7 +19,7 @@ use support::backend::{Act, Backend};
 use support::{folder, policy};
 use tensorgate_client::pki::Authority;
 
-/// A guest that answers two numbers, and burns a little more for each number of its own.
+/// A guest that answers two numbers. Its fuel depends on `number`.
 fn guest(number: usize) -> Vec<u8> {
     guests::preprocess(&format!(
         "{} (i64.store (i32.const 3000) (i64.const 2))
@@ -47,7 +47,7 @@ fn with_handler(uri: &str, component: &str, sha256: &[u8]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certificates() {
+async fn a_host_in_its_os_sandbox_serves_compiles_reloads_and_renews_certificates() {
     let (old, new) = (
         Authority::new("old").unwrap(),
         Authority::new("new").unwrap(),
@@ -65,7 +65,7 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
         std::fs::create_dir(there.join(name)).unwrap();
     }
     let root = there.join("root");
-    // Components lie behind a link, as where a build puts them.
+    // Components are behind a link, as a build may put them.
     symlink(there.join("made"), root.join("components")).unwrap();
     for number in [0, 1] {
         std::fs::write(
@@ -102,8 +102,8 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
     }
     assert!(threads > 3, "{threads} threads");
 
-    // Calls are captured in the one folder below its root that it may write to, and older ones
-    // removed.
+    // Calls are captured in the one folder below its root that it may write to, and older ones are
+    // deleted.
     host.comes_to(200).await;
     let captured = || {
         let names = tensorgate_host::capture::folder::names(&root.join("captures"));
@@ -117,8 +117,8 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
     assert_eq!(host.reloaded(), "loaded");
     host.comes_to(200).await;
 
-    // A component that is a way out: the kernel opens nothing beyond what the host was started
-    // with.
+    // A component that is a link out of its folder: the kernel opens nothing beyond what the host
+    // was started with.
     symlink("/etc/passwd", root.join("way-out.wasm")).unwrap();
     let out = with_handler(
         &uri,
@@ -140,7 +140,8 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
     );
     host.comes_to(200).await;
 
-    // The server's certificate is another authority's now, and the file of authorities with it.
+    // The server's certificate now comes from another authority, and the file of authorities
+    // changes with it.
     drop(front);
     let front = Front::start(
         &address,
@@ -156,7 +157,7 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
     let log = there.join("run/audit/decisions.jsonl");
     let audited = std::fs::read_to_string(&log).unwrap();
     assert!(audited.lines().count() > 3, "{audited}");
-    // The log goes on in a new file after its file was removed or truncated.
+    // The log continues in a new file after its file was removed or truncated.
     for cut in [false, true] {
         if cut {
             std::fs::write(&log, "").unwrap();
@@ -169,7 +170,7 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
     }
     drop(front);
 
-    // What was compiled is there at the next start.
+    // The compiled component is in the cache at the next start.
     let ended = Command::new("kill")
         .arg(host.child.id().to_string())
         .status()

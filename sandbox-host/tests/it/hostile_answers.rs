@@ -1,5 +1,5 @@
-//! Handlers whose answer is a tensor, and not the one that the model's contract names: the whole
-//! host refuses it, says calmly that the handler failed, and sends nothing to the backend.
+//! Handlers whose answer is a tensor, but not the one in the model's contract. The host rejects it,
+//! reports neutrally that the handler failed, and sends nothing to the backend.
 
 use crate::support;
 use crate::support::guests;
@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 use support::backend::{Act, Backend};
 use support::{policy, start_with};
 
-/// Datatypes by their place in `handler.wit`.
+/// Datatypes by their index in `handler.wit`.
 const FP32: u32 = 11;
 const FP64: u32 = 12;
 
-/// A guest that answers one tensor of one dim: `before` runs first, `value` is the text of its
+/// A guest that answers with one tensor of one dim. `before` runs first; `value` is the text of its
 /// floats.
 fn answering(datatype: u32, dim: u32, bytes: u32, value: &str, before: &str) -> Vec<u8> {
     guests::preprocess(&format!(
@@ -59,7 +59,7 @@ async fn check(guest: &str, component: &[u8], expected: (u16, &str), sent: usize
 }
 
 #[tokio::test]
-async fn a_handlers_tensor_that_breaks_the_contract_goes_nowhere() {
+async fn a_handlers_tensor_that_breaks_the_contract_is_not_sent() {
     let fault = (500, "handler-fault");
     check(
         "an honest one",

@@ -1,5 +1,5 @@
-//! A backend in JSON of its own, over the real sockets: what it gets of a request, what a caller
-//! gets of its answer, and every way in which it fails.
+//! A backend with its own JSON, over real sockets: what it gets of a request, what a caller gets of
+//! its answer, and every way in which it fails.
 
 use crate::support;
 use crate::support::http_json as stand_in;
@@ -9,11 +9,11 @@ use stand_in::{Act, Server};
 use support::{Answer, PATIENCE, REQUEST_ID, Running, policy, start, until};
 
 const ROUTE: &str = "/classify";
-/// What the stand-in answers; a member that no place is at is not read.
+/// The stand-in's answer; a member that no pointer names is not read.
 const ANSWER: &str =
     r#" { "took_ms" : 3.5, "result" : { "y" : [ 2.5, -1e0 ], "trace": [{}] }, "count" : 2 } "#;
 
-/// A model behind servers in JSON of their own, called by every protocol that it can be.
+/// A model behind servers with their own JSON, which every possible protocol may call.
 fn own(servers: &[&Server], backend: Value) -> Value {
     let mut policy = policy("", json!({}), backend);
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
@@ -41,7 +41,7 @@ async fn ask(running: &Running) -> Answer {
 }
 
 #[tokio::test]
-async fn the_backend_gets_a_document_made_afresh_and_the_caller_an_answer_made_afresh() {
+async fn request_and_answer_are_encoded_anew() {
     let (server, running) = started(json!({})).await;
     let answer = ask(&running).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -49,7 +49,7 @@ async fn the_backend_gets_a_document_made_afresh_and_the_caller_an_answer_made_a
         answer.json(),
         json!({"result": {"y": [2.5, -1.0]}, "count": 2})
     );
-    // By another protocol it is the same to the backend.
+    // By another protocol the backend gets the same.
     let answer = running.gate.infer(&[1.5, -2.0]).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["outputs"][0]["data"], json!([2.5, -1.0]));
@@ -216,7 +216,7 @@ async fn an_answer_is_read_as_untrusted_input() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_ends_at_the_deadline_and_learns_that_nobody_waits() {
+async fn a_call_without_an_answer_ends_at_the_deadline_and_closes_the_connection() {
     let (server, running) = started(json!({"timeout_ms": 300})).await;
     server.set(Act::Hang);
     let answer = ask(&running).await;
@@ -225,7 +225,7 @@ async fn a_server_that_does_not_answer_ends_at_the_deadline_and_learns_that_nobo
         (504, "backend-timeout")
     );
     until("the connection is gone", || server.open() == 0).await;
-    // A caller who leaves takes the connection along.
+    // When a caller leaves, the connection ends too.
     let (server, running_longer) = started(json!({"timeout_ms": 60_000})).await;
     server.set(Act::Hang);
     let gate = running_longer.gate.clone();
@@ -239,7 +239,7 @@ async fn a_server_that_does_not_answer_ends_at_the_deadline_and_learns_that_nobo
 }
 
 #[tokio::test]
-async fn a_server_is_asked_at_its_path_whether_it_is_ready() {
+async fn readiness_is_requested_at_the_configured_path() {
     let health = json!({"health_check": {"path": "/readyz", "interval_s": 1}});
     let server = Server::start(Act::Say(200, ANSWER.to_owned())).await;
     server.set_ready(false);
@@ -260,7 +260,7 @@ async fn a_server_is_asked_at_its_path_whether_it_is_ready() {
 }
 
 #[tokio::test]
-async fn what_one_server_could_not_take_another_gets() {
+async fn a_request_that_one_server_could_not_accept_is_retried_at_another() {
     let busy = Server::start(Act::Say(503, "{}".to_owned())).await;
     let free = Server::start(Act::Say(200, ANSWER.to_owned())).await;
     let retry = json!({"retry": {"attempts": 1}});
@@ -277,7 +277,7 @@ async fn what_one_server_could_not_take_another_gets() {
 }
 
 #[tokio::test]
-async fn a_request_whose_connection_breaks_is_the_only_one_that_does() {
+async fn a_broken_connection_fails_only_its_own_request() {
     let (server, running) =
         started(json!({"health_check": {"path": "/readyz", "interval_s": 60}})).await;
     for _ in 0..4 {
@@ -313,7 +313,7 @@ async fn a_server_that_takes_no_connection_costs_no_request_where_there_is_anoth
 }
 
 #[tokio::test]
-async fn rows_and_optional_inputs_go_as_they_came() {
+async fn rows_and_optional_inputs_are_passed_on_unchanged() {
     let server = Server::start(Act::Say(
         200,
         r#"{"rows":[{"y":2.5},{"y":3.5}],"tag":"naïve \" \u0001"}"#.to_owned(),

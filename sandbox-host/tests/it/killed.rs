@@ -1,6 +1,5 @@
-//! A host that is killed under load, several times over: whatever it had answered is on a line of
-//! its audit log, once and as it was answered, the log's chain holds, and the next host goes on
-//! where it ended.
+//! A host that is killed under load, several times. Every request that it had answered has one line
+//! in its audit log, with that answer. The log's chain is intact, and the next host continues it.
 
 use crate::support;
 use crate::support::spawned;
@@ -23,13 +22,13 @@ use tensorgate_host::audit::verify::verify;
 use tensorgate_wire::context::{Context, HEADER};
 use tokio::net::UnixStream;
 
-/// Clients that ask one thing after the other.
+/// Clients that send one request after another.
 const CLIENTS: usize = 8;
-/// Times that the host is killed, and requests that it answers before each.
+/// How often the host is killed, and how many requests it answers before each.
 const KILLS: usize = 3;
 const BEFORE: usize = 60;
 
-/// What clients were answered, by the id of the request.
+/// The answers that clients got, by request id.
 type Answers = BTreeMap<String, u16>;
 
 /// One request over a connection of its own; nothing if there is no response.
@@ -52,11 +51,11 @@ async fn ask(socket: &Path, id: &str, x: f32) -> Option<u16> {
     let status = response.status().as_u16();
     let whole = response.into_body().collect().await;
     connection.abort();
-    // A client that has read the head alone was not answered.
+    // A client that has read only the head has not got an answer.
     whole.ok().map(|_| status)
 }
 
-/// Asks for as long as it is let: every other request is one that the host refuses.
+/// Sends requests until the host is gone. Every second one is a request that the host rejects.
 async fn client(socket: PathBuf, number: usize, answered: Arc<AtomicUsize>) -> (Answers, usize) {
     let (mut answers, mut unanswered) = (Answers::new(), 0);
     for turn in 0_usize.. {
@@ -68,7 +67,7 @@ async fn client(socket: PathBuf, number: usize, answered: Arc<AtomicUsize>) -> (
         match ask(&socket, &id, x).await {
             Some(status) => {
                 answers.insert(id, status);
-                // The last one ends all: its mark stays.
+                // The last one stops all clients: its mark stays.
                 let count = |count: usize| (count != usize::MAX).then(|| count + 1);
                 let _ = answered.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count);
             }
@@ -82,7 +81,7 @@ async fn client(socket: PathBuf, number: usize, answered: Arc<AtomicUsize>) -> (
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_killed_host_has_answered_is_in_its_log_and_the_next_goes_on() {
+async fn every_answer_of_a_killed_host_is_in_its_log_and_the_next_host_continues_it() {
     let backend = Backend::start(Act::Answer);
     let there = folder();
     for name in ["root", "run"] {
@@ -99,7 +98,7 @@ async fn what_a_killed_host_has_answered_is_in_its_log_and_the_next_goes_on() {
     let start = || {
         let mut host = Spawned::start(there.clone(), "best-effort");
         host.line("tensorgate-host is ready");
-        // Its log is read, as it would be.
+        // Its log is drained, as a service manager would.
         let mut lines = host.take_log();
         std::thread::spawn(move || while lines.next().is_some_and(|line| line.is_ok()) {});
         host
@@ -128,7 +127,7 @@ async fn what_a_killed_host_has_answered_is_in_its_log_and_the_next_goes_on() {
         answers.extend(more);
         unanswered += none;
     }
-    // The last host, too: what it answered is not only in its memory.
+    // The last host, too: its answers are not only in its memory.
     let host = hosts.last_mut().unwrap();
     host.child.kill().unwrap();
     host.child.wait().unwrap();
@@ -167,8 +166,8 @@ async fn what_a_killed_host_has_answered_is_in_its_log_and_the_next_goes_on() {
             "{id}"
         );
     }
-    // What the chain says is said of whole lines: a host that is killed may leave half a one, which
-    // the next cuts off.
+    // The chain covers complete lines. A killed host may leave half a line, which the next one cuts
+    // off.
     hosts.push(start());
     let last = hosts.last_mut().unwrap();
     last.comes_to(200).await;

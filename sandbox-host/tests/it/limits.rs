@@ -1,5 +1,5 @@
-//! What the gate's limits came to, as its context tells the host: told to the caller, and what is
-//! in shadow told to the log.
+//! The outcome of the gate's limits, which its context reports to the host: callers get it in
+//! headers, and shadow limits are logged.
 
 use crate::support;
 
@@ -32,7 +32,7 @@ fn level(left: u64, full_after_ns: u64, wait: Wait) -> RemainingQuota {
     }
 }
 
-/// A request spends one, and two elements of eight bytes.
+/// A request spends one request, and two elements of eight bytes.
 fn passed() -> RemainingQuotas {
     RemainingQuotas {
         request: vec![
@@ -58,8 +58,8 @@ fn told(answer: &Answer) -> [Option<&str>; 2] {
     ["ratelimit-policy", "ratelimit"].map(|name| answer.headers.get(name)?.to_str().ok())
 }
 
-/// Sends a request whose context announces the gate's verdict on the body. What was charged by
-/// then is in the context, the rest in the verdict, which stands behind the body.
+/// Sends a request whose context announces the gate's verdict on the body. What was charged before
+/// is in the context, the rest is in the verdict after the body.
 async fn forwarded(running: &Running, path: &str, verdict_path: &str, cut: usize) -> Answer {
     let mut context = context("POST", path);
     context.verdicts = 1;
@@ -83,7 +83,7 @@ async fn forwarded(running: &Running, path: &str, verdict_path: &str, cut: usize
 }
 
 #[tokio::test]
-async fn a_body_whose_verdict_was_announced_is_acted_on_only_with_it() {
+async fn a_body_with_an_announced_verdict_needs_that_verdict() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!("enforce")).await;
     let held = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
@@ -96,7 +96,7 @@ async fn a_body_whose_verdict_was_announced_is_acted_on_only_with_it() {
         assert_eq!(answer.status, 401, "{of} {cut}: {answer:?}");
     }
     assert_eq!(backend.begun(), calls, "nothing reaches the backend");
-    // The same holds for questions about the server, which read no body otherwise.
+    // The same holds for requests about the server, whose body is otherwise not read.
     let live = "/v2/health/live";
     let answer = forwarded(&running, live, live, 1).await;
     assert_ne!(answer.status, 200, "{answer:?}");
@@ -104,7 +104,7 @@ async fn a_body_whose_verdict_was_announced_is_acted_on_only_with_it() {
 }
 
 #[tokio::test]
-async fn an_answer_says_what_the_gates_limits_have_left() {
+async fn an_answer_reports_the_remaining_quotas_of_the_gate() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!("enforce")).await;
     let answer = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
@@ -114,7 +114,7 @@ async fn an_answer_says_what_the_gates_limits_have_left() {
     let left = "\"g\";r=2;t=1, \"g:requests:day\";r=99;t=7200, \"g:elements:day\";r=48;t=7200, \"g:bytes\";r=992;t=1";
     assert_eq!(told(&answer), [Some(policies), Some(left)]);
 
-    // A question about a model carries nothing.
+    // A request about a model has no tensors to charge.
     let only_requests = RemainingQuotas {
         content: Vec::new(),
         ..passed()
@@ -142,7 +142,7 @@ async fn an_answer_says_what_the_gates_limits_have_left() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_the_charge_says_it_too() {
+async fn a_rejection_after_the_charge_reports_the_limits_too() {
     let backend = Backend::start(Act::Refuse(tonic::Code::Internal));
     let running = limited(&backend, json!("enforce")).await;
     let answer = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
@@ -150,7 +150,7 @@ async fn a_refusal_after_the_charge_says_it_too() {
     let left = "\"g\";r=2;t=1, \"g:requests:day\";r=99;t=7200, \"g:elements:day\";r=48;t=7200, \"g:bytes\";r=992;t=1";
     assert_eq!(told(&answer)[1], Some(left));
 
-    // A body that does not come as it should was charged for by its head alone.
+    // A body that is not complete was charged for by its head alone.
     let only_requests = RemainingQuotas {
         content: Vec::new(),
         ..passed()
@@ -165,7 +165,7 @@ async fn a_refusal_after_the_charge_says_it_too() {
 }
 
 #[tokio::test]
-async fn what_limits_in_shadow_would_refuse_is_told_to_the_log_and_counted() {
+async fn denials_of_shadow_limits_are_logged_and_counted() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!({"default": "shadow", "outputs": "enforce"})).await;
     let mut spent = passed();

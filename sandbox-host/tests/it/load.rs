@@ -33,7 +33,7 @@ fn gauge(running: &Running, name: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_full_queue_sheds_and_those_who_wait_are_served() {
+async fn a_full_queue_rejects_and_waiting_requests_are_served() {
     let permits = Arc::new(Semaphore::new(0));
     let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
     let running = start(policy(
@@ -78,7 +78,7 @@ async fn a_full_queue_sheds_and_those_who_wait_are_served() {
 }
 
 #[tokio::test]
-async fn the_wait_for_a_place_counts_against_the_deadline() {
+async fn the_wait_for_a_slot_counts_against_the_deadline() {
     let backend = Backend::start(Act::Never);
     let running = start(policy(
         &backend.uri(),
@@ -107,7 +107,7 @@ fn request() -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_its_backend_call_with_it() {
+async fn a_client_that_leaves_cancels_its_backend_call() {
     let backend = Backend::start(Act::Never);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let inside = |count| {
@@ -115,7 +115,7 @@ async fn a_client_that_leaves_takes_its_backend_call_with_it() {
         move || seen.inside.load(Ordering::SeqCst) == count
     };
 
-    // HTTP/2: one stream is reset, the connection lives on.
+    // HTTP/2: one stream is reset, the connection stays open.
     let (mut sender, connection) = hyper::client::conn::http2::handshake(
         TokioExecutor::new(),
         TokioIo::new(running.gate.connect().await),
@@ -159,7 +159,7 @@ async fn a_client_that_leaves_takes_its_backend_call_with_it() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_what_is_in_flight_and_takes_nothing_new() {
+async fn a_drain_finishes_requests_in_flight_and_accepts_no_new_ones() {
     let permits = Arc::new(Semaphore::new(0));
     let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
     let running = start(policy(
@@ -194,8 +194,7 @@ fn endless() -> Request<StreamBody<Nothing>> {
 }
 
 #[tokio::test]
-async fn beyond_what_may_come_in_a_request_is_refused_at_its_head_unless_it_comes_at_its_own_pace()
-{
+async fn over_the_admission_limit_requests_are_rejected_at_their_heads_except_slow_ones() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     running.ready().await;
@@ -245,11 +244,11 @@ async fn beyond_what_may_come_in_a_request_is_refused_at_its_head_unless_it_come
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_that_is_too_much_for_a_backend_is_refused_at_once_and_who_is_let_in_is_answered() {
+async fn excess_requests_are_rejected_at_once_and_accepted_ones_are_answered() {
     let backend = Backend::start(Act::Slow(Duration::from_millis(20)));
-    // Two at once and ten times as long: of forty-eight who wait in turn, most would wait in vain.
-    // A machine that stands still for a moment makes several late in a row: the circuit is not what
-    // this is about.
+    // Two at once, each ten times as long: most of forty-eight that wait in turn would time out. A
+    // machine that stalls for a moment makes several late in a row; the circuit breaker is not what
+    // this test is about.
     let settings = json!({
         "max_in_flight": 2,
         "queue": 64,
@@ -275,8 +274,8 @@ async fn a_crowd_that_is_too_much_for_a_backend_is_refused_at_once_and_who_is_le
                     200 => drop(answered.fetch_add(1, Ordering::SeqCst)),
                     504 => late += 1,
                     _ => {
-                        // A server that was late is looked at, and a look that is late as well says
-                        // that it is gone until the next one.
+                        // A server that was late is probed. If the probe is late as well, the
+                        // server counts as gone until the next one.
                         let reason = answer.reason();
                         let refused = ["overloaded", "backend-unavailable"];
                         assert!(refused.contains(&reason.as_str()), "{answer:?}");

@@ -1,5 +1,5 @@
-//! Features that a handler asks for, from real servers over TLS: what is sent, what comes, and what
-//! is refused.
+//! Features that a handler looks up, from real servers over TLS: what is sent, what arrives, and
+//! what is rejected.
 
 use crate::support::guests;
 use crate::support::origin;
@@ -20,7 +20,7 @@ use tensorgate_host::sandbox::{
 };
 use tensorgate_policy::{raw, validate};
 
-/// Every name is here, or wherever a test says.
+/// Every name resolves to this machine, or to the address that a test gives.
 struct Here(&'static str);
 
 impl Resolve for Here {
@@ -65,7 +65,7 @@ impl Site {
         Origin::start(&leaf, Says::new(answers))
     }
 
-    /// One call of the guest with a configuration, under a lookup that is laid over the usual one.
+    /// One call of the guest with a configuration. `over` is merged into the usual lookup.
     async fn call(
         &self,
         port: u16,
@@ -139,7 +139,7 @@ const FEAST: &str = r#"{"metadata": {"feature_names": ["customer", "stats__balan
     {"values": ["a", "b"]}, {"values": [10.5, null]}, {"values": [41, 7]}]}"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn feast_is_asked_with_the_hosts_credential_and_answers_in_the_order_that_was_asked() {
+async fn feast_gets_the_hosts_credential_and_results_are_in_request_order() {
     let site = Site::new();
     let origin = site.origin(&[("/get-online-features", &ok(FEAST))]);
     let port = origin.address.port();
@@ -177,7 +177,7 @@ async fn feast_is_asked_with_the_hosts_credential_and_answers_in_the_order_that_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_key_is_a_path_and_its_answer_an_object() {
+async fn a_single_key_is_sent_in_the_path_and_answered_with_an_object() {
     let site = Site::new();
     let origin = site.origin(&[(
         "/v1/customers/42/features?of=model",
@@ -215,7 +215,7 @@ async fn one_key_is_a_path_and_its_answer_an_object() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_none_is_no_column_and_an_address_that_is_private_is_none_to_ask() {
+async fn invalid_answers_and_private_addresses_of_a_lookup_are_errors() {
     let site = Site::new();
     let config = json!({"lookup": "customers", "features": "stats:age", "keys": "a"});
     let good = r#"{"metadata": {"feature_names": ["stats__age"]}, "results": [{"values": [1]}]}"#;
@@ -251,7 +251,7 @@ async fn an_answer_that_is_none_is_no_column_and_an_address_that_is_private_is_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_asks_for_nothing_that_its_policy_does_not_name_and_not_more_often() {
+async fn lookups_are_limited_to_the_policys_names_and_number() {
     let site = Site::new();
     let origin = site.origin(&[(
         "/get-online-features",

@@ -53,7 +53,7 @@ fn hello() -> Value {
 }
 
 #[tokio::test]
-async fn the_backend_gets_a_document_made_afresh_and_the_caller_an_answer_made_afresh() {
+async fn request_and_answer_are_encoded_anew() {
     let (backend, running) = started(20_000).await;
     let body = r#" {"messages" : [ {"content":"h\u00e9llo","role":"user"} ], "\u006dodel":"llama", "temperature":1E0, "n":null, "structured_outputs":{"json":null,"regex":"[a-z]{2}"}} "#;
     let answer = running.gate.call("POST", CHAT, body.to_owned()).await;
@@ -114,7 +114,7 @@ async fn completions_and_embeddings_are_answered_for_every_text() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_of_its_own_models_only_and_of_those_that_it_has_proven_enough_for() {
+async fn the_model_list_has_only_granted_models_whose_credential_requirements_are_met() {
     let (_backend, running) = started(20_000).await;
     for (proof, names) in [
         (Proof::ApiKey, &["llama"][..]),
@@ -137,7 +137,7 @@ async fn a_client_is_told_of_its_own_models_only_and_of_those_that_it_has_proven
 }
 
 #[tokio::test]
-async fn an_answer_that_no_such_request_can_have_is_the_backends_fault_and_nothing_of_it_is_told() {
+async fn an_impossible_answer_is_a_backend_fault_and_is_not_revealed() {
     let (backend, running) = started(20_000).await;
     let with = |change: &dyn Fn(&mut Value)| {
         let mut answer = stand_in::answer("post /v1/chat/completions ", &hello());
@@ -250,7 +250,7 @@ fn events(body: &[u8]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn null_is_as_left_out_and_no_more_likely_tokens_are_told_than_were_asked_for() {
+async fn null_counts_as_absent_and_no_more_top_logprobs_are_sent_than_requested() {
     let (backend, running) = started(20_000).await;
     let token = |top: Value| json!({"token": "a", "logprob": -1.0, "top_logprobs": top});
     let likely = token(vec![json!({"token": "a", "logprob": -1.0}); 3].into());
@@ -278,7 +278,7 @@ async fn null_is_as_left_out_and_no_more_likely_tokens_are_told_than_were_asked_
 }
 
 #[tokio::test]
-async fn an_answer_in_pieces_is_made_afresh_piece_by_piece() {
+async fn a_streamed_answer_is_encoded_anew_event_by_event() {
     let (backend, running) = started(20_000).await;
     for counts in [false, true] {
         let body = streamed(json!({"stream_options": {"include_usage": counts}}));
@@ -311,7 +311,7 @@ async fn an_answer_in_pieces_is_made_afresh_piece_by_piece() {
 }
 
 #[tokio::test]
-async fn a_piece_that_cannot_be_is_the_last_and_says_nothing_of_the_backend() {
+async fn an_invalid_event_ends_the_stream_without_revealing_the_backend() {
     let (backend, running) = started(1_000).await;
     let good = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     let done = "data: [DONE]\n\n";
@@ -346,14 +346,13 @@ async fn a_piece_that_cannot_be_is_the_last_and_says_nothing_of_the_backend() {
         backend.set(act.clone());
         let answer = running.gate.call("POST", CHAT, streamed(json!({}))).await;
         let events = events(&answer.body);
-        // One that came together with the fault may be left out.
+        // An event that came together with the fault may be missing.
         assert!(events.len() <= 2, "{act:?}: {events:?}");
         let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
         assert_eq!(last["error"]["code"], code, "{act:?}: {last}");
         assert!(!last.to_string().contains("secret"), "{last}");
     }
-    // What is no stream, and what the backend refuses at once, is an answer with a status of its
-    // own.
+    // A response that is not a stream, and a rejection by the backend, have a status of their own.
     for (act, status) in [
         (Act::Say(200, good.to_owned()), 502),
         (Act::Say(503, "secret".to_owned()), 503),
@@ -367,7 +366,7 @@ async fn a_piece_that_cannot_be_is_the_last_and_says_nothing_of_the_backend() {
 }
 
 #[tokio::test]
-async fn a_reader_that_dawdles_keeps_no_place_beyond_the_deadline() {
+async fn a_slow_reader_holds_no_slot_beyond_the_deadline() {
     let backend = OpenAi::start(["their/llama".to_owned()]).await;
     let mut policy = policy(&backend, 1_000);
     policy["models"]["llama"]["openai"]["max_answer_bytes"] = json!("16MiB");
@@ -397,7 +396,7 @@ async fn a_reader_that_dawdles_keeps_no_place_beyond_the_deadline() {
 }
 
 #[tokio::test]
-async fn more_answers_in_pieces_than_places_wait_and_those_who_leave_give_theirs_back() {
+async fn streams_beyond_the_slots_wait_and_cancelled_ones_free_theirs() {
     let (backend, running) = started(PATIENCE.as_millis() as u64).await;
     let good = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     backend.set(Act::EventsAndHang(good.to_owned()));
@@ -425,7 +424,7 @@ async fn more_answers_in_pieces_than_places_wait_and_those_who_leave_give_theirs
 }
 
 #[tokio::test]
-async fn a_backend_that_never_answers_is_left_after_its_time() {
+async fn a_backend_that_never_answers_times_out_in_the_openai_api() {
     let (backend, running) = started(300).await;
     backend.set(Act::Hang);
     let answer = running.gate.call("POST", CHAT, hello().to_string()).await;
@@ -438,7 +437,7 @@ async fn a_backend_that_never_answers_is_left_after_its_time() {
 }
 
 #[tokio::test]
-async fn an_answers_room_is_taken_as_it_comes_and_not_for_the_longest() {
+async fn memory_for_an_answer_is_reserved_as_it_arrives() {
     let backend = OpenAi::start(["their/llama".to_owned()]).await;
     let mut policy = policy(&backend, PATIENCE.as_millis() as u64);
     policy["listen"]["limits"]["buffered_bytes"] = json!(48 << 20);
@@ -455,7 +454,7 @@ async fn an_answers_room_is_taken_as_it_comes_and_not_for_the_longest() {
             () = all => {}
         }
     }
-    // Within its length, and more than there is room for.
+    // Within its length limit, but more than the memory budget.
     let tokens = vec![r#"{"token":"","logprob":0}"#; 200_000].join(",");
     let choice = r#"{"index":0,"message":{"role":"assistant"},"logprobs":{"content":["#;
     backend.set(Act::Say(
@@ -471,7 +470,7 @@ async fn an_answers_room_is_taken_as_it_comes_and_not_for_the_longest() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_takes_its_connection_to_the_backend_with_it() {
+async fn a_caller_that_leaves_closes_its_connection_to_the_backend() {
     let (backend, running) = started(PATIENCE.as_millis() as u64).await;
     backend.set(Act::Hang);
     {
@@ -492,7 +491,7 @@ async fn a_caller_that_leaves_takes_its_connection_to_the_backend_with_it() {
 }
 
 #[tokio::test]
-async fn a_model_that_the_backend_does_not_list_is_not_sent_to() {
+async fn requests_for_a_model_that_the_backend_does_not_list_are_not_sent() {
     let backend = OpenAi::start(["another".to_owned()]).await;
     let running = start(policy(&backend, 20_000)).await;
     let answer = running.gate.call("POST", CHAT, hello().to_string()).await;

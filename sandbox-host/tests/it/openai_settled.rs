@@ -45,7 +45,7 @@ fn tokens() -> Value {
     json!({"tokens": 1_000_000, "window_s": 60})
 }
 
-/// What the gate has reserved.
+/// The tokens that the gate has reserved.
 fn reserved(wait: Wait) -> RemainingQuotas {
     let level = RemainingQuota {
         left: 1,
@@ -58,8 +58,7 @@ fn reserved(wait: Wait) -> RemainingQuotas {
     }
 }
 
-/// Sends one request as Envoy does, over HTTP/2: the status, the body, and what the answer says it
-/// used.
+/// Sends one request as Envoy does, over HTTP/2: the status, the body, and the reported usage.
 async fn settled(
     running: &Running,
     path: &str,
@@ -102,7 +101,7 @@ fn used(tokens: u64) -> Option<Settlement> {
 }
 
 #[tokio::test]
-async fn an_answer_says_what_it_used_of_what_was_reserved() {
+async fn an_answer_reports_its_used_tokens() {
     let (_backend, running) = started(&tokens()).await;
     let prompt = json!({"model": "llama", "prompt": "once"});
     let input = json!({"model": "llama", "input": "once"});
@@ -127,7 +126,7 @@ async fn an_answer_says_what_it_used_of_what_was_reserved() {
 }
 
 #[tokio::test]
-async fn where_bytes_are_counted_nothing_is_said_of_tokens() {
+async fn limits_on_bytes_report_no_tokens() {
     let (_backend, running) = started(&json!({"bytes": "1MiB", "window_s": 60})).await;
     let (status, _, told) = settled(&running, CHAT, reserved(Wait::None), &hello(false)).await;
     assert_eq!((status, told), (200, None));
@@ -135,7 +134,7 @@ async fn where_bytes_are_counted_nothing_is_said_of_tokens() {
 }
 
 #[tokio::test]
-async fn choices_among_which_the_best_is_chosen_count() {
+async fn discarded_choices_of_best_of_count() {
     let (backend, running) = started(&tokens()).await;
     let answer = |completion: u64| {
         let usage = json!({"prompt_tokens": 1, "completion_tokens": completion, "total_tokens": 1 + completion});
@@ -155,7 +154,7 @@ async fn choices_among_which_the_best_is_chosen_count() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_says_nothing_and_its_end_is_in_the_audit_log() {
+async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
     let (backend, running) = started(&tokens()).await;
     let good = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
@@ -175,7 +174,7 @@ async fn an_answer_that_breaks_off_says_nothing_and_its_end_is_in_the_audit_log(
     }
     assert_eq!(amends(), Vec::<Value>::new());
     for text in [
-        // Counted, and cut off all the same.
+        // Counted, although it is broken off.
         format!("{good}{usage}"),
         format!("{good}data: secret\n\n{usage}{done}"),
     ] {

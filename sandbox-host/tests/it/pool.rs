@@ -1,5 +1,5 @@
-//! Several servers behind one backend: which gets a request, who gets one again, and who is left
-//! alone.
+//! Several servers behind one backend: which one gets a request, which requests are retried, and
+//! which servers are ejected.
 
 use crate::support;
 
@@ -14,7 +14,7 @@ use tensorgate_wire::context::Context;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
-/// A host in front of servers, all of them seen ready.
+/// A host in front of servers, all of which have been probed as ready.
 async fn pool(servers: &[&Backend], backend: Value) -> Running {
     limited(servers, json!({}), backend).await
 }
@@ -23,11 +23,11 @@ async fn limited(servers: &[&Backend], limits: Value, backend: Value) -> Running
     known(servers, policy("", limits, backend)).await
 }
 
-/// A policy's host with these for its servers, all of them known.
+/// A host with this policy and these servers, all of which have been probed.
 async fn known(servers: &[&Backend], mut policy: Value) -> Running {
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
     *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!(uris);
-    // One that is not looked at yet by this host is not chosen.
+    // A server that this host has not probed yet is not chosen.
     let before: Vec<_> = servers.iter().map(|server| server.looked()).collect();
     let running = start(policy).await;
     running.ready().await;
@@ -59,12 +59,13 @@ async fn each_request_goes_to_the_server_with_the_least_in_flight() {
         let gate = running.gate.clone();
         tokio::spawn(async move { gate.infer(&[1.0]).await.status })
     };
-    // The first may go to either; one of the first two goes to the slow one and stays.
+    // The first request may go to either; one of the first two goes to the slow server and stays
+    // there.
     let first = tokio::spawn({
         let gate = running.gate.clone();
         async move { gate.infer(&[1.0]).await.status }
     });
-    // Until the other is answered, both servers have as much in flight.
+    // Until the other is answered, both servers have the same number in flight.
     let one_is_held = || slow.begun() == 1 && held.is_finished() != first.is_finished();
     until("one is held", one_is_held).await;
     assert_eq!(ask(&running, 10).await, [200; 10]);
@@ -75,7 +76,7 @@ async fn each_request_goes_to_the_server_with_the_least_in_flight() {
 }
 
 #[tokio::test]
-async fn what_one_server_could_not_take_another_gets() {
+async fn a_request_that_one_server_could_not_accept_is_retried_at_another() {
     let busy = Backend::start(Act::Refuse(Code::Unavailable));
     let free = Backend::start(Act::Answer);
     let without = pool(&[&busy, &free], json!({})).await;
@@ -105,7 +106,7 @@ async fn a_server_that_dies_costs_no_request() {
 }
 
 #[tokio::test]
-async fn a_fault_and_a_late_answer_are_not_asked_for_again() {
+async fn faults_and_timeouts_are_not_retried() {
     for (act, status) in [
         (Act::Refuse(Code::Internal), 502),
         (Act::Refuse(Code::DeadlineExceeded), 504),
@@ -121,7 +122,7 @@ async fn a_fault_and_a_late_answer_are_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_only_takes_is_left_alone_whoever_ends_the_wait() {
+async fn a_server_that_accepts_and_never_answers_is_ejected_however_the_wait_ends() {
     for (listener_ms, backend_ms) in [(20_000, 2_000), (1_500, 60_000), (2_000, 2_000)] {
         let hung = Backend::start(Act::Never);
         let good = Backend::start(Act::Answer);
@@ -143,7 +144,7 @@ async fn a_server_that_only_takes_is_left_alone_whoever_ends_the_wait() {
 }
 
 #[tokio::test]
-async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else() {
+async fn only_requests_that_waited_long_enough_count_against_a_server() {
     let hung = Backend::start(Act::Never);
     let outliers = json!({"consecutive_failures": 1, "max_ejection_percent": 100});
     let backend = json!({"timeout_ms": 60_000, "outlier_detection": outliers});
@@ -161,7 +162,7 @@ async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else()
     })
     .await;
     assert!(!running.metrics().contains(ejections));
-    // The proxy's timer is the first to end.
+    // The proxy's timer expires first.
     let gate = running.gate.clone();
     let leaving = tokio::spawn(async move { gate.infer(&[1.0]).await.status });
     until("the call is there", || hung.begun() == 3).await;
@@ -174,7 +175,7 @@ async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else()
     running.stop().await;
 }
 
-/// Servers that two clients may call, `other` beside the one that gates here ask for.
+/// Servers that two clients may call: `other`, and the client of all gates here.
 async fn shared(servers: &[&Backend], settings: Value) -> Running {
     let mut policy = policy("", json!({}), settings);
     policy["clients"]["other"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
@@ -182,7 +183,7 @@ async fn shared(servers: &[&Backend], settings: Value) -> Running {
     known(servers, policy).await
 }
 
-/// A request of `other`'s.
+/// A request of `other`.
 async fn by_other(running: &Running) -> u16 {
     let other = Context {
         client: Some("other".to_owned()),
@@ -210,7 +211,8 @@ async fn one_client_ejects_a_server_for_itself_alone() {
         let line = format!("tensorgate_host_backend_ejections_total{{backend=\"b\"}} {count}\n");
         running.metrics().contains(&line)
     };
-    // Whichever had its second one is left alone by this client; the other, its last, may not be.
+    // The server with the second failure is ejected for this client. The other one is the last, and
+    // may not be.
     assert_eq!(ask(&running, 8).await, [504; 8]);
     assert!(ejections(1), "{}", running.metrics());
     let (out, left) = if first.begun() < second.begun() {
@@ -231,13 +233,13 @@ async fn one_client_ejects_a_server_for_itself_alone() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
+async fn a_hanging_endpoint_does_not_delay_probes_of_others() {
     let good = Backend::start(Act::Answer);
     let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut policy = policy("", json!({}), json!({}));
     let hung_uri = format!("http://{}", hung.local_addr().unwrap());
     *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!([hung_uri, good.uri()]);
-    // One that is not ready, so that looks come soon after one another.
+    // One model is not ready, so that probes follow one another quickly.
     *policy.pointer_mut("/models/vec/versions").unwrap() = json!(["7", "8"]);
     let running = start(policy).await;
     let tried = Arc::new(AtomicUsize::new(0));
@@ -257,7 +259,7 @@ async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
 }
 
 #[tokio::test]
-async fn a_server_of_many_models_is_asked_for_a_few_at_once() {
+async fn probes_of_a_server_with_many_models_are_limited_in_number() {
     let server = Backend::start(Act::Answer);
     *server.seen.thinks.lock().unwrap() = Some(Duration::from_millis(5));
     let mut policy = policy(&server.uri(), json!({}), json!({}));
@@ -284,7 +286,7 @@ async fn a_model_that_does_not_answer_the_prober_is_unready_alone() {
         other["backend_model"] = json!(format!("vec-at-backend-{name}"));
         policy["models"][&name] = other;
     };
-    // More than are asked at once, and one behind them.
+    // More than are probed at once, and one after them.
     (0..20).for_each(|number| more(format!("mute-{number}")));
     more("well".to_owned());
     policy["grants"][0]["models"] = json!(["vec", "well", "mute-0"]);
@@ -298,7 +300,7 @@ async fn a_model_that_does_not_answer_the_prober_is_unready_alone() {
 }
 
 #[tokio::test]
-async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_request_then() {
+async fn consecutive_failures_open_a_backends_circuit_and_one_request_probes() {
     let server = Backend::start(Act::Never);
     let breaker = json!({"consecutive_failures": 3, "open_s": 3});
     let running = pool(
@@ -320,7 +322,7 @@ async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_r
             "{metrics}"
         );
     }
-    // Once its time is over, one finds out for all.
+    // When the circuit may close again, one request probes for all.
     let crowd = async || {
         let calls: Vec<_> = (0..4)
             .map(|_| {
@@ -354,7 +356,7 @@ async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_r
 }
 
 #[tokio::test]
-async fn a_client_that_makes_a_server_late_in_a_row_is_stopped_and_no_other() {
+async fn timeouts_of_one_client_open_the_circuit_for_that_client_only() {
     let server = Backend::start(Act::Never);
     let settings = json!({"timeout_ms": 1_000, "circuit_breaker": {"open_s": 600}});
     let running = shared(&[&server], settings).await;
@@ -365,14 +367,14 @@ async fn a_client_that_makes_a_server_late_in_a_row_is_stopped_and_no_other() {
     for _ in 0..3 {
         assert_eq!(by_other(&running).await, 200);
     }
-    // What others were answered is no news of what it sends.
+    // Answers to other clients do not close this client's circuit.
     assert_eq!(ask(&running, 2).await, [503; 2]);
     assert_eq!(server.begun(), 13);
     running.stop().await;
 }
 
 #[tokio::test]
-async fn how_many_a_backend_is_quickest_with_is_learnt() {
+async fn the_adaptive_concurrency_limit_follows_the_backend() {
     let server = Backend::start(Act::Never);
     let settings = json!({
         "max_in_flight": 10, "timeout_ms": 2_000, "adaptive_concurrency": {"min_in_flight": 6},
@@ -384,7 +386,7 @@ async fn how_many_a_backend_is_quickest_with_is_learnt() {
         running.metrics().contains(&line)
     };
     assert!(limit(10), "{}", running.metrics());
-    // Late answers are one step each, down to what may be there in any case.
+    // Each late answer lowers the limit by one step, down to its minimum.
     for expected in [8, 7, 6, 6] {
         assert_eq!(ask(&running, 1).await, [504]);
         assert!(limit(expected), "{expected}: {}", running.metrics());

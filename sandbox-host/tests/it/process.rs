@@ -1,4 +1,4 @@
-//! The process itself: what it refuses to start with, and how it ends.
+//! The process itself: which inputs it does not start with, and how it ends.
 
 use crate::support;
 
@@ -57,7 +57,7 @@ impl Setup {
         command
     }
 
-    /// Runs it to its end, which must come by itself: the exit code and the log.
+    /// Runs it until it exits by itself: the exit code and the log.
     fn ends(&self, more: &[&str]) -> (Option<i32>, String) {
         let mut process = Process(self.command(more).spawn().unwrap());
         let mut stderr = process.0.stderr.take().unwrap();
@@ -67,7 +67,7 @@ impl Setup {
             stderr.read_to_string(&mut log).unwrap();
             done.send(log).unwrap();
         });
-        // A host that started after all would run for ever.
+        // A host that started in spite of the fault would run for ever.
         let Ok(log) = end.recv_timeout(PATIENCE) else {
             panic!("{more:?}: it runs");
         };
@@ -81,7 +81,7 @@ impl Drop for Setup {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process that ends with its test.
 struct Process(Child);
 
 impl Drop for Process {
@@ -113,7 +113,7 @@ fn line(log: &mut impl Iterator<Item = std::io::Result<String>>, message: &str) 
 }
 
 #[test]
-fn a_signal_drains_it_and_nothing_is_left() {
+fn a_signal_drains_the_host_and_leaves_no_files() {
     for name in ["TERM", "INT"] {
         let setup = Setup::new();
         let mut process = Process(setup.command(&[]).spawn().unwrap());
@@ -169,13 +169,13 @@ fn a_second_host_does_not_take_the_firsts_socket() {
     let mut first = Process(setup.command(&[]).spawn().unwrap());
     let mut log = BufReader::new(first.0.stderr.take().unwrap()).lines();
     line(&mut log, "tensorgate-host is ready");
-    // With an audit log of its own: what they then both want is the socket.
+    // With an audit log of its own, only the socket is in conflict.
     let audit = setup.folder.join("second-audit");
     let (code, text) = setup.ends(&["--audit-folder", audit.to_str().unwrap()]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("in use by another process"), "{text}");
     assert!(setup.socket().exists(), "the first keeps it");
-    // Killed, it leaves a stale socket; the next one takes its place.
+    // A killed host leaves a stale socket; the next one replaces it.
     first.0.kill().unwrap();
     first.0.wait().unwrap();
     let mut second = Process(setup.command(&[]).spawn().unwrap());
@@ -186,7 +186,7 @@ fn a_second_host_does_not_take_the_firsts_socket() {
 }
 
 #[test]
-fn it_does_not_start_on_bad_input() {
+fn a_host_does_not_start_with_invalid_input() {
     let setup = Setup::new();
     let check = |more: &[&str], expected: &str| {
         let (code, text) = setup.ends(more);
@@ -200,7 +200,7 @@ fn it_does_not_start_on_bad_input() {
         "no embedded backend",
     );
     check(&["--endpoint", "nonsense"], "not NAME=URI");
-    // The last --admin counts for clap only once: it refuses a repeated flag.
+    // clap rejects a repeated --admin flag.
     check(&["--admin", "0.0.0.0:0"], "cannot be used multiple times");
     for mode in [0o640, 0o604, 0o660] {
         setup.key(&"5a".repeat(32), mode);
@@ -231,7 +231,7 @@ fn it_does_not_start_on_bad_input() {
 }
 
 #[test]
-fn the_admin_is_public_only_when_told() {
+fn the_admin_server_is_public_only_with_a_flag() {
     let address = "192.0.2.1:9902".parse().unwrap();
     assert!(tensorgate_host::config::admin(address, false).is_err());
     assert!(tensorgate_host::config::admin(address, true).is_ok());

@@ -1,5 +1,5 @@
-//! What leaves of an answer: rounded, cut to the greatest scores, and the outputs of the grant
-//! only; the same in every protocol.
+//! What is released of an answer: rounded, limited to the greatest scores, and only the grant's
+//! outputs; the same in every protocol.
 
 use crate::support;
 
@@ -13,10 +13,10 @@ use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceC
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use tonic::transport::Endpoint;
 
-/// The backend's answer is what it was asked with, and how many that were.
+/// The backend's answer repeats its input, and its length.
 const ASKED: [f32; 4] = [0.126, 0.5, 0.3, 0.5];
 
-/// A policy whose scores are cut, with what a grant says beside it.
+/// A policy with limited scores, and this addition to a grant.
 fn scores(uri: &str, grant: Value) -> Value {
     let mut policy = policy(uri, json!({}), json!({}));
     let output = &mut policy["models"]["vec"]["outputs"][0];
@@ -111,7 +111,7 @@ async fn scores_are_cut_and_rounded_in_every_protocol() {
 }
 
 #[tokio::test]
-async fn an_output_that_a_grant_does_not_give_is_neither_answered_nor_described() {
+async fn an_output_outside_the_grant_is_neither_sent_nor_described() {
     let backend = Backend::start(Act::Answer);
     let running = start(scores(&backend.uri(), json!({"outputs": ["y"]}))).await;
     let mut body =

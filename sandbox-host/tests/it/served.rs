@@ -1,6 +1,6 @@
-//! Backends that speak TF Serving's protocol or TorchServe's, over real sockets: what they get of a
-//! request, what a caller gets of their answer, and what they say of their models. How they fail is
-//! the fault matrix's.
+//! Backends that speak TF Serving's or TorchServe's protocol, over real sockets: what they get of a
+//! request, what a caller gets of their answer, and what they report about their models. The fault
+//! matrix covers their failures.
 
 use crate::support;
 use crate::support::served as stand_in;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use stand_in::{Act, FLOAT, INT64, Served, TensorInfo, TensorShape, truth};
 use support::{Running, policy, start, until};
 
-/// A host before a server that speaks this protocol, with a change to its model.
+/// A host in front of a server that speaks this protocol, with a change to its model.
 async fn before(kind: &str, server: &Served, model: Value) -> Running {
     let mut policy = policy(&server.uri(), json!({}), json!({"kind": kind}));
     policy["models"]["vec"]["parameters"] = json!({});
@@ -20,7 +20,7 @@ async fn before(kind: &str, server: &Served, model: Value) -> Running {
 }
 
 #[tokio::test]
-async fn tf_serving_gets_a_request_made_afresh_and_its_answer_is_made_afresh() {
+async fn tf_serving_requests_and_answers_are_encoded_anew() {
     let server = Served::start();
     let name = json!({"signature_name": {"one_of": ["other"]}});
     let running = before("tf-serving", &server, json!({"parameters": name})).await;
@@ -45,11 +45,11 @@ async fn tf_serving_gets_a_request_made_afresh_and_its_answer_is_made_afresh() {
     assert_eq!(x.tensor_shape, Some(TensorShape::of(&[2])));
     let raw = [1.5_f32, -2.0].map(f32::to_le_bytes).concat();
     assert_eq!((&x.tensor_content, &x.float_val), (&raw, &Vec::new()));
-    // Nothing of the client's head, and how long the gate waits.
+    // Nothing of the client's head, and the gate's timeout.
     let fields = server.seen.fields.lock().unwrap().clone();
     assert!(fields.contains(&"grpc-timeout".to_owned()), "{fields:?}");
     assert!(!fields.iter().any(|name| name.starts_with("x-")));
-    // By the protocol's own clients it is the same, their signature included.
+    // For the protocol's own clients it is the same, including the signature.
     let body = json!({"signature_name": "other", "inputs": [4]}).to_string();
     let path = "/v1/models/vec:predict";
     let answer = running.gate.call("POST", path, body).await;
@@ -60,7 +60,7 @@ async fn tf_serving_gets_a_request_made_afresh_and_its_answer_is_made_afresh() {
 }
 
 #[tokio::test]
-async fn torchserve_gets_names_and_json_and_its_answer_is_read_by_the_contract() {
+async fn torchserve_gets_json_by_name_and_its_answer_is_decoded_by_the_contract() {
     let server = Served::start();
     let running = before("torchserve", &server, json!({})).await;
     running.ready().await;
@@ -172,14 +172,14 @@ async fn a_signature_that_breaks_the_contract_stops_the_model_until_it_fits() {
         signature.inputs.insert("x".to_owned(), input);
         *server.seen.signature.lock().unwrap() = Some(signature);
         let running = before("tf-serving", &server, json!({})).await;
-        // Nothing is sent before it was looked at.
+        // Nothing is sent before the first probe.
         let answer = running.gate.infer(&[1.0]).await;
         let expected = if fits { 200 } else { 502 };
         assert_eq!(answer.status, expected, "{what}: {answer:?}");
         running.stop().await;
     }
     *server.seen.signature.lock().unwrap() = None;
-    // A version that the server does not have is not there.
+    // A version that the server does not have is not available.
     let running = before("tf-serving", &server, json!({"versions": ["8"]})).await;
     let answer = running.gate.infer(&[1.0]).await;
     assert_eq!(answer.status, 503, "{answer:?}");
@@ -187,7 +187,7 @@ async fn a_signature_that_breaks_the_contract_stops_the_model_until_it_fits() {
 }
 
 #[tokio::test]
-async fn torchserve_is_ready_while_it_says_that_it_is_well() {
+async fn torchserve_is_ready_while_its_ping_is_healthy() {
     let server = Served::start();
     *server.seen.unwell.lock().unwrap() = true;
     let running = before("torchserve", &server, json!({})).await;

@@ -1,5 +1,5 @@
 //! Limits that gateways share, counted by real hosts in a real Redis: exact, all or none, and
-//! bounded in time and memory whatever becomes of that Redis.
+//! bounded in time and memory whatever happens to that Redis.
 
 mod memory;
 mod others;
@@ -21,9 +21,9 @@ use tensorgate_host::limits::PATH;
 use tensorgate_wire::rate_limit::{Code, Descriptor, RateLimitRequest, RateLimitResponse};
 use tokio::net::UnixStream;
 
-/// How long a question may take here: longer than any takes on a machine with much else to do.
+/// The timeout of a call here: longer than any call takes on a busy machine.
 const TIMEOUT_MS: u64 = 1_000;
-/// Nothing comes back within a test: one unit takes hours.
+/// A window so long that no unit comes back within a test: one takes hours.
 const MONTH_S: u64 = 2_678_400;
 
 /// A rate of `quota` a month, and 1,000 elements a day, shared over a Redis.
@@ -42,7 +42,7 @@ async fn redis() -> (Redis, PathBuf) {
     (Redis::start(&folder).await.unwrap(), folder)
 }
 
-/// A host over a Redis, connected.
+/// A host that is connected to a Redis.
 async fn over(redis: &Redis, quota: u64) -> Running {
     let running = start_with(shared(&json!({"url": redis.url()}), quota), &[]).await;
     connected(&running, 1).await;
@@ -78,7 +78,7 @@ fn request() -> RateLimitRequest {
     question(vec![descriptor("g", "scorer", 1)])
 }
 
-/// So many elements and bytes.
+/// A charge of so many elements and bytes.
 fn content(elements: u64, bytes: u64) -> RateLimitRequest {
     question(vec![
         descriptor("g:elements:day", "scorer", elements),
@@ -86,7 +86,7 @@ fn content(elements: u64, bytes: u64) -> RateLimitRequest {
     ])
 }
 
-/// Asks a host's service; gRPC's status where there is no answer.
+/// Calls a host's service; gRPC's status if there is no answer.
 async fn ask(running: &Running, question: &RateLimitRequest) -> Result<RateLimitResponse, String> {
     let body = tensorgate_client::grpc::frame(&question.to_bytes());
     send(running, PATH, body).await
@@ -118,7 +118,7 @@ async fn send(running: &Running, path: &str, body: Vec<u8>) -> Result<RateLimitR
     Ok(RateLimitResponse::from_bytes(&bytes[5..]).unwrap())
 }
 
-/// Whether it passes, and what is left of each limit.
+/// Whether it passes, and the remaining quota of each limit.
 async fn asked(running: &Running, question: &RateLimitRequest) -> (bool, Vec<u32>) {
     let answer = ask(running, question).await.unwrap();
     let left = answer.statuses.iter().map(|status| status.left).collect();
@@ -126,7 +126,7 @@ async fn asked(running: &Running, question: &RateLimitRequest) -> (bool, Vec<u32
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hosts_spend_one_limit_exactly() {
+async fn two_hosts_share_one_limit_exactly() {
     let (redis, files) = redis().await;
     let (one, other) = (over(&redis, 150).await, over(&redis, 150).await);
     let mut passed = 0;
@@ -139,7 +139,7 @@ async fn two_hosts_spend_one_limit_exactly() {
         passed += answers.iter().filter(|answer| ok(answer)).count();
     }
     assert_eq!(passed, 150, "of 200");
-    // Another client's is its own; one who has no grant has none.
+    // Another client's limit is separate; a client without a grant has none.
     let keys = redis.keys().await.unwrap();
     assert_eq!(keys.len(), 1, "{keys:?}");
     assert!(!keys[0].contains("scorer"), "{keys:?}");
@@ -149,7 +149,7 @@ async fn two_hosts_spend_one_limit_exactly() {
     std::fs::remove_dir_all(files).unwrap();
 }
 
-/// All of them at once.
+/// Runs all of them at once.
 async fn futures<F: Future>(all: Vec<F>) -> Vec<F::Output> {
     let mut pinned: Vec<_> = all.into_iter().map(Box::pin).collect();
     let mut outputs: Vec<Option<F::Output>> = pinned.iter().map(|_| None).collect();
@@ -172,14 +172,14 @@ async fn futures<F: Future>(all: Vec<F>) -> Vec<F::Output> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_several_limits_all_are_spent_or_none_and_all_of_it_lapses() {
+async fn several_limits_are_charged_all_or_none_and_their_keys_expire() {
     let (redis, files) = redis().await;
     let host = over(&redis, 10).await;
     assert_eq!(
         asked(&host, &content(900, 1_000_000)).await,
         (true, vec![100, 3_000_000])
     );
-    // Of bytes there are enough.
+    // There are enough bytes.
     assert!(!asked(&host, &content(101, 8)).await.0);
     assert!(asked(&host, &content(100, 3_000_000)).await.0);
     let refused = ask(&host, &content(1, 1)).await.unwrap();
@@ -193,7 +193,7 @@ async fn of_several_limits_all_are_spent_or_none_and_all_of_it_lapses() {
     );
     // Some have come back since.
     assert_eq!(bytes.code, Code::Ok);
-    // More than there ever is.
+    // More than the limit's whole quota.
     let never = ask(&host, &content(1_001, 1)).await.unwrap();
     assert_eq!(never.code, Code::OverLimit);
     for key in redis.keys().await.unwrap() {
@@ -207,7 +207,7 @@ async fn of_several_limits_all_are_spent_or_none_and_all_of_it_lapses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_question_is_an_error_and_charges_nobody() {
+async fn an_invalid_request_is_an_error_and_charges_no_client() {
     let (redis, files) = redis().await;
     let host = over(&redis, 10).await;
     let socket = host.gate.socket.with_file_name("limits.sock");
@@ -222,7 +222,7 @@ async fn what_is_no_question_is_an_error_and_charges_nobody() {
         (with(&|it| it.domain = "other".into()), "5", "a domain"),
         (question(vec![descriptor("h", "scorer", 1)]), "5", "a limit"),
         (
-            question(vec![descriptor("g", "nobody", 1)]),
+            question(vec![descriptor("g", "unknown", 1)]),
             "5",
             "a client",
         ),
@@ -283,7 +283,7 @@ async fn what_is_no_question_is_an_error_and_charges_nobody() {
         assert_eq!(send(&host, path, body).await, Err(status.to_owned()));
     }
     assert_eq!(redis.keys().await.unwrap(), Vec::<String>::new());
-    // Without an amount of its own a descriptor takes the question's, and without either it is one.
+    // A descriptor without an amount of its own uses the request's, and without either it is one.
     let mut bare = request();
     bare.descriptors[0].hits = None;
     bare.hits = 3;
@@ -296,7 +296,7 @@ async fn what_is_no_question_is_an_error_and_charges_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_dies_fails_questions_at_once_and_comes_back_empty() {
+async fn with_redis_down_calls_fail_at_once_and_it_restarts_empty() {
     let (mut redis, files) = redis().await;
     let host = over(&redis, 3).await;
     assert_eq!(asked(&host, &request()).await, (true, vec![2]));
@@ -314,7 +314,7 @@ async fn a_redis_that_dies_fails_questions_at_once_and_comes_back_empty() {
         (true, vec![2]),
         "nothing is remembered"
     );
-    // Its data and its scripts are gone under a connection that stands.
+    // Its data and its scripts are lost while the connection stays open.
     redis.ask("FLUSHALL").await.unwrap();
     assert_eq!(asked(&host, &request()).await, (true, vec![2]));
     redis.ask("SCRIPT FLUSH").await.unwrap();
@@ -331,7 +331,7 @@ async fn a_redis_that_dies_fails_questions_at_once_and_comes_back_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_hangs_costs_no_question_more_than_its_time() {
+async fn with_redis_hanging_calls_end_at_their_timeout() {
     let (redis, files) = redis().await;
     let host = over(&redis, 1_000).await;
     redis.freeze().await.unwrap();
@@ -340,7 +340,7 @@ async fn a_redis_that_hangs_costs_no_question_more_than_its_time() {
     let took = began.elapsed();
     let patience = Duration::from_millis(TIMEOUT_MS);
     assert!((patience..patience * 4).contains(&took), "{took:?}");
-    // Given up after a second, and no question waits for it any more.
+    // Given up after a second, and no call waits for it any more.
     connected(&host, 0).await;
     let began = Instant::now();
     assert_eq!(ask(&host, &request()).await, Err("14".into()));
@@ -354,7 +354,7 @@ async fn a_redis_that_hangs_costs_no_question_more_than_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_else_lies_under_a_key_spoils_that_limit_alone() {
+async fn foreign_data_under_a_key_affects_only_that_limit() {
     let (redis, files) = redis().await;
     let host = over(&redis, 10).await;
     assert!(asked(&host, &request()).await.0);
@@ -393,13 +393,13 @@ async fn what_else_lies_under_a_key_spoils_that_limit_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_that_changes_goes_on_from_what_was_spent() {
+async fn a_changed_limit_keeps_the_used_quota() {
     let (redis, files) = redis().await;
     let (ten, twenty) = (over(&redis, 10).await, over(&redis, 20).await);
     for left in (5..10).rev() {
         assert_eq!(asked(&ten, &request()).await, (true, vec![left]));
     }
-    // Five are owed, whatever the pace; a part of a unit at most is lost to rounding.
+    // Five are used, whatever the rate; at most a fraction of a unit is lost to rounding.
     let (passes, left) = asked(&twenty, &request()).await;
     assert!(passes && (13..=14).contains(&left[0]), "{left:?}");
     let (passes, left) = asked(&ten, &request()).await;

@@ -1,5 +1,5 @@
-//! A backend whose own description of a model is not the contract's: nothing is dispatched to it,
-//! and operators read why.
+//! A backend whose own description of a model does not match the contract: nothing is dispatched to
+//! it, and operators read why.
 
 use crate::support;
 
@@ -22,10 +22,10 @@ async fn host(backend: &Backend) -> Running {
     start(policy(&backend.uri(), json!({}), json!({}))).await
 }
 
-/// What /readyz says when every model is ready.
+/// The text of /readyz when every model is ready.
 const READY: &str = "ready\n";
 
-/// Waits until /readyz says something. The host itself is ready all along.
+/// Waits until /readyz has a text. The host itself is ready all along.
 async fn readyz(running: &Running, text: &str) {
     let told = async {
         loop {
@@ -123,7 +123,7 @@ async fn a_model_that_drifts_from_its_contract_is_never_dispatched_to() {
 }
 
 #[tokio::test]
-async fn a_description_that_cannot_be_had_is_none_to_trust() {
+async fn a_model_without_a_readable_description_is_not_used() {
     for code in [Code::Internal, Code::NotFound, Code::Unavailable] {
         refused(
             &format!("{code:?}"),
@@ -136,7 +136,7 @@ async fn a_description_that_cannot_be_had_is_none_to_trust() {
 }
 
 #[tokio::test]
-async fn a_server_that_describes_nothing_is_held_to_its_answers_alone() {
+async fn a_server_without_descriptions_is_checked_by_its_answers_only() {
     let nothing = changed(|said| {
         said.inputs.clear();
         said.outputs.clear();
@@ -153,14 +153,14 @@ async fn a_server_that_describes_nothing_is_held_to_its_answers_alone() {
 }
 
 #[tokio::test]
-async fn what_answers_after_a_reconnect_is_compared_before_anything_is_sent_to_it() {
+async fn after_a_reconnect_the_description_is_compared_before_any_request() {
     let mut first = Backend::start(Act::Answer);
     let running = host(&first).await;
     running.ready().await;
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
     let address = first.address;
     first.die();
-    // Another server takes its place before any prober's next round.
+    // Another server takes its address before any prober's next round.
     until("the port is free", || {
         std::net::TcpListener::bind(address).is_ok()
     })
@@ -175,7 +175,7 @@ async fn what_answers_after_a_reconnect_is_compared_before_anything_is_sent_to_i
     };
     assert_eq!(answer.reason(), "backend-fault", "{answer:?}");
     assert_eq!(second.begun(), 0, "it was dispatched");
-    // Put right, it serves again.
+    // Once corrected, it serves again.
     second.says(Ok(truth()));
     readyz(&running, READY).await;
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
@@ -200,7 +200,7 @@ async fn a_model_that_drifts_later_is_found_without_a_reconnect() {
 }
 
 #[tokio::test]
-async fn what_is_sent_over_a_lost_connection_reaches_nobody() {
+async fn a_request_on_a_lost_connection_is_not_delivered() {
     let mut first = Backend::start(Act::Answer);
     let endpoint = Endpoint::new(&first.uri(), None).unwrap();
     let soon = || tokio::time::Instant::now() + support::PATIENCE;
@@ -213,7 +213,7 @@ async fn what_is_sent_over_a_lost_connection_reaches_nobody() {
     })
     .await;
     let second = Backend::start_at(Act::Answer, address);
-    // The end may not have been read when the first call is made.
+    // The host may not have noticed the end of the connection when the first call is made.
     let mut errors = Vec::new();
     while errors.last() != Some(&"unsent") {
         let message = MessageChunks::encode(ModelInferRequest::default()).unwrap();

@@ -1,5 +1,5 @@
-//! Components that must be signed: which are loaded, which are refused at start and at a reload,
-//! and what goes on serving meanwhile.
+//! Components that must be signed: which are loaded, which are rejected at start and at a reload,
+//! and that the loaded ones keep serving.
 
 use crate::support;
 use crate::support::guests;
@@ -16,7 +16,7 @@ use tensorgate_policy::policy::SignedAs;
 
 const SIGNATURE: &str = "h.wasm.sigstore.json";
 
-/// Answers one tensor of two numbers; the same for any `mark`, and other bytes.
+/// Answers one tensor of two numbers, the same for any `mark`; the mark only changes the bytes.
 fn component(mark: u32) -> Vec<u8> {
     guests::preprocess(&format!(
         "(drop (i32.const {mark}))
@@ -41,7 +41,7 @@ fn signature(component: &[u8], signed_as: &str, by: u8) -> String {
     sign(&digest(component), &signed_as, &key(by))
 }
 
-/// A policy whose handler is this component, signed by these keys as this.
+/// A policy whose handler is this component, signed with these keys under this name.
 fn signed(backend: &Backend, component: &[u8], keys: &[u8], signed_as: Option<&str>) -> Value {
     let mut policy = policy(&backend.uri(), json!({}), json!({}));
     let names: Vec<_> = keys.iter().map(|number| format!("k{number}")).collect();
@@ -68,7 +68,7 @@ async fn serves(running: &Running, generation: &str) {
     assert_eq!(answer.status, 200, "{generation}");
 }
 
-/// A reload that is refused with this text, and leaves what served before.
+/// A reload that fails with this text, while the loaded policy keeps serving.
 async fn refused(running: &Running, next: &Value, text: &str) {
     let attempt = running.reload("1111111111111111", next).await;
     assert_eq!(attempt.outcome, Outcome::Refused, "{text}: {attempt:?}");
@@ -83,7 +83,7 @@ async fn refused(running: &Running, next: &Value, text: &str) {
 }
 
 #[tokio::test]
-async fn what_no_key_that_counts_has_signed_is_never_loaded_and_what_served_goes_on() {
+async fn a_component_without_a_valid_signature_is_not_loaded_and_the_old_one_keeps_serving() {
     let backend = Backend::start(Act::Answer);
     let (old, new) = (component(1), component(2));
     let by_one = signature(&old, "scale@1.0.0", 1);
@@ -95,7 +95,7 @@ async fn what_no_key_that_counts_has_signed_is_never_loaded_and_what_served_goes
     running.replace_bytes("h.wasm", &new);
     let next = signed(&backend, &new, &[1], Some("scale@1.1.0"));
     let genuine = signature(&new, "scale@1.1.0", 1);
-    // The old component's signature still lies there.
+    // The old component's signature is still there.
     refused(&running, &next, "signs another component").await;
     running.remove(SIGNATURE);
     refused(&running, &next, "no signature").await;
@@ -129,7 +129,7 @@ async fn what_no_key_that_counts_has_signed_is_never_loaded_and_what_served_goes
     running.remove(SIGNATURE);
 
     running.replace(SIGNATURE, &genuine);
-    // Signed, and not the bytes that lie there: what is compiled is what was signed, or nothing.
+    // Signed, but the file has other bytes: only the signed bytes are compiled.
     running.replace_bytes("h.wasm", &component(3));
     refused(&running, &next, "sha256 is").await;
     running.replace_bytes("h.wasm", &new);
@@ -140,7 +140,7 @@ async fn what_no_key_that_counts_has_signed_is_never_loaded_and_what_served_goes
 }
 
 #[tokio::test]
-async fn a_key_is_rotated_and_taken_back_without_touching_the_component() {
+async fn keys_are_rotated_and_revoked_without_changing_the_component() {
     let backend = Backend::start(Act::Answer);
     let component = component(1);
     let by_one = signature(&component, "scale@1.0.0", 1);
@@ -176,7 +176,7 @@ async fn a_key_is_rotated_and_taken_back_without_touching_the_component() {
 }
 
 #[tokio::test]
-async fn a_signature_that_is_taken_away_is_missed_at_every_reload() {
+async fn a_removed_signature_fails_every_reload() {
     let backend = Backend::start(Act::Answer);
     let component = component(1);
     let by_one = signature(&component, "scale@1.0.0", 1);
@@ -205,7 +205,7 @@ async fn a_signature_that_is_taken_away_is_missed_at_every_reload() {
 }
 
 #[tokio::test]
-async fn a_builtin_handler_lies_with_the_host_and_is_held_to_the_same_rules() {
+async fn a_builtin_handler_has_the_same_signature_rules() {
     let backend = Backend::start(Act::Answer);
     let (old, new) = (component(1), component(2));
     let running = start_with(policy(&backend.uri(), json!({}), json!({})), &[]).await;
@@ -220,7 +220,7 @@ async fn a_builtin_handler_lies_with_the_host_and_is_held_to_the_same_rules() {
     running.replace_bytes("builtins/scale.wasm", &new);
     let by_one = signature(&old, "scale@0.1.0", 1);
     running.replace("builtins/scale.wasm.sigstore.json", &by_one);
-    // Another release's than the one that the policy names.
+    // Of another release than the one that the policy names.
     refused(&running, &builtin(&old, &[1]), "sha256 is").await;
     refused(&running, &builtin(&new, &[1]), "signs another component").await;
     running.replace_bytes("builtins/scale.wasm", &old);
@@ -234,7 +234,7 @@ async fn a_builtin_handler_lies_with_the_host_and_is_held_to_the_same_rules() {
 }
 
 #[tokio::test]
-async fn a_handler_that_only_a_grant_names_is_asked_for_its_signature_too() {
+async fn a_handler_of_a_grant_needs_its_signature_too() {
     let backend = Backend::start(Act::Answer);
     let component = component(1);
     let mut policy = signed(&backend, &component, &[1], Some("scale@1.0.0"));
@@ -264,7 +264,7 @@ async fn a_handler_that_only_a_grant_names_is_asked_for_its_signature_too() {
         assert_eq!(answer.await.status, 200, "{generation}");
     };
     asked(GENERATION).await;
-    // A reload of the same policy asks again.
+    // A reload of the same policy checks again.
     running.replace(SIGNATURE, &signature(&component, "scale@1.0.0", 2));
     policy["keys"]["k2"] = json!({"ed25519": key(2).public().to_hex()});
     refused(

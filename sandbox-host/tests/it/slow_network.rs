@@ -1,6 +1,7 @@
-//! A network that is late, narrow, stalls, breaks in the middle of a message or hands on a byte at
-//! a time, between the host and its backends and between the gate and the host: what each gives,
-//! that everything is given back, and that all is well once the weather is.
+//! A slow or broken network between the host and its backends, and between the gate and the host.
+//! It delays, limits bandwidth, stalls, breaks in the middle of a message, or forwards a byte at a
+//! time. Each case has its result, all resources are released, and everything works again
+//! afterwards.
 
 use crate::support;
 use crate::support::http_json as own;
@@ -26,7 +27,7 @@ const SHORT_MS: u64 = 700;
 const CHAT: &str = "/v1/chat/completions";
 const GOOD: &str = r#"{"y":[1.0],"z":[1]}"#;
 
-/// What is asked, and of which kind of backend.
+/// The request, and the kind of backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Grpc,
@@ -63,7 +64,7 @@ impl Server {
         }
     }
 
-    /// Requests that it works on.
+    /// Requests that it is working on.
     fn inside(&self) -> usize {
         match self {
             Self::Grpc(server) => server.inside(),
@@ -73,7 +74,7 @@ impl Server {
     }
 }
 
-/// A host whose only way to its backend is a relay's, and TLS is spoken through it if there is any.
+/// A host that reaches its backend only through a relay, with TLS if chosen.
 struct Site {
     kind: Kind,
     server: Server,
@@ -93,7 +94,7 @@ impl Site {
             .map_or(server.address(), |front| front.address);
         let relay = Relay::tcp(to).await;
         let port = relay.address.unwrap().port();
-        // Whatever is found out in these tests, no timer finds.
+        // No timer may detect what these tests detect.
         let mut settings = json!({"timeout_ms": timeout_ms, "health_check": {"interval_s": 300},
         "kind": match kind {
             Kind::Grpc => "open-inference",
@@ -124,8 +125,8 @@ impl Site {
         ask(self.kind, &self.running.gate).await
     }
 
-    /// What a request gives in some weather, and that nothing of it is left once the weather is
-    /// fair: after which the next one is answered.
+    /// Checks the result of a request in some weather, and that all resources are released once the
+    /// weather is fair. The next request is then answered.
     async fn check(&self, weather: Weather, expected: (u16, &str)) {
         self.relay.set(weather);
         let answer = self.ask().await;
@@ -136,7 +137,7 @@ impl Site {
             let told = String::from_utf8_lossy(&answer.body).into_owned();
             assert!(!told.contains(secret), "{what}");
         }
-        // The host's own part is over with the answer, whatever the network does meanwhile.
+        // The host's own work ends with the answer, whatever the network does meanwhile.
         given_back(&self.running).await;
         self.relay.set(Weather::Fair);
         until("the server works on nothing", || self.server.inside() == 0).await;
@@ -147,7 +148,7 @@ impl Site {
     }
 }
 
-/// The model, as its kind of backend wants it.
+/// The model, as its kind of backend requires.
 fn model(kind: Kind, policy: &mut Value) {
     match kind {
         Kind::Grpc => {}
@@ -177,7 +178,7 @@ async fn ask(kind: Kind, gate: &Gate) -> Answer {
     }
 }
 
-/// Status and reason; of an answer in pieces that broke off, the reason is its last event's.
+/// Status and reason. For an answer in pieces that broke off, the reason is in its last event.
 fn verdict(kind: Kind, answer: &Answer) -> (u16, String) {
     if answer.status != 200 {
         return (answer.status, answer.reason());
@@ -194,7 +195,7 @@ fn verdict(kind: Kind, answer: &Answer) -> (u16, String) {
     (200, last["error"]["code"].as_str().unwrap().to_owned())
 }
 
-/// Waits until the host has nothing of a request any more.
+/// Waits until the host has released all resources of a request.
 async fn given_back(running: &Running) {
     let gauge = "tensorgate_host_backend_in_flight{backend=\"b\"} 0\n";
     until("no place is held", || running.metrics().contains(gauge)).await;
@@ -210,7 +211,7 @@ async fn a_backend_behind_a_network_that_is_only_slow_answers() {
     for encrypted in [false, true] {
         for kind in KINDS {
             let site = Site::start(kind, encrypted, PATIENT_MS).await;
-            // A handshake has a second: it is some thousand bytes.
+            // A handshake has one second for some thousand bytes.
             let crumbs = if encrypted { 16 } else { 1 };
             for weather in [
                 Weather::Late(Duration::from_millis(30)),
@@ -225,7 +226,7 @@ async fn a_backend_behind_a_network_that_is_only_slow_answers() {
 }
 
 #[tokio::test]
-async fn a_backend_whose_network_stalls_is_given_up_on_at_the_deadline() {
+async fn a_backend_behind_a_stalled_network_times_out() {
     for encrypted in [false, true] {
         for kind in KINDS {
             let site = Site::start(kind, encrypted, SHORT_MS).await;
@@ -282,12 +283,12 @@ async fn a_connection_that_the_network_forgot_is_replaced_once_an_answer_was_lat
     site.running.stop().await;
 }
 
-/// The bytes of an answer in pieces that come before its last events.
+/// The bytes of an answer in pieces before its last events.
 const SOME_EVENTS_BYTES: usize = 700;
 
 #[tokio::test]
-async fn an_answer_in_pieces_that_stalls_or_breaks_says_so_in_its_last_event() {
-    // Under TLS nothing of a record is known before all of it has come.
+async fn a_streamed_answer_that_stalls_or_breaks_ends_with_an_error_event() {
+    // A TLS record cannot be read before all of it has arrived.
     let site = Site::start(Kind::Events, false, SHORT_MS).await;
     for (weather, reason) in [
         (
@@ -317,13 +318,13 @@ const NUMBERS: usize = 32 << 10;
 /// Requests at once, and rounds of them.
 const AT_ONCE: usize = 8;
 const ROUNDS: usize = 60;
-/// What memory may grow by after a third of the rounds: an allocator's waves. The bodies of the
-/// other rounds come to four times as much.
+/// How far memory may grow after a third of the rounds: an allocator's fluctuation. The bodies of
+/// the other rounds are four times as large.
 const MAX_GROWTH_BYTES: usize = 20 << 20;
 
 #[tokio::test]
-async fn requests_that_a_network_swallows_leave_no_memory_behind() {
-    if !is_alone("slow_network::requests_that_a_network_swallows_leave_no_memory_behind") {
+async fn requests_lost_in_the_network_leave_no_memory_behind() {
+    if !is_alone("slow_network::requests_lost_in_the_network_leave_no_memory_behind") {
         return;
     }
     let server = Backend::start(Act::Answer);
@@ -394,13 +395,13 @@ async fn a_gate_whose_bytes_come_slowly_is_answered() {
     running.stop().await;
 }
 
-/// The bytes of a request's head, and some.
+/// The bytes of a request's head, and some more.
 fn head_and_some() -> usize {
     context("POST", INFER).sign(&key()).len() + 250
 }
 
 #[tokio::test]
-async fn a_body_that_stalls_is_refused_at_its_time_and_reaches_no_backend() {
+async fn a_stalled_body_is_rejected_at_its_timeout_and_reaches_no_backend() {
     let (server, running, relay, gate) = behind(json!({"timeout_ms": 400, "stream_ms": 800})).await;
     relay.set(Weather::Stalls(Way::There, head_and_some()));
     let body = infer_body(&[1.0; 8]);
@@ -444,10 +445,10 @@ async fn a_body_that_breaks_off_reaches_no_backend_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_can_read_keep_no_place_from_others() {
+async fn undeliverable_answers_hold_no_slot() {
     let (server, running, relay, gate) = behind(json!({})).await;
     relay.set(Weather::Stalls(Way::Back, 0));
-    // Twice as many as have a place at the backend.
+    // Twice as many as have a slot at the backend.
     let mut stuck = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let gate = gate.clone();

@@ -1,6 +1,6 @@
-//! A host at saturation for as long as `SOAK_SECONDS` says: requests that are good, refused,
-//! hostile, cut off in the middle, and policies that change; and its memory stays what it was.
-//! `make soak` runs a quarter of an hour of it, the tests a few seconds.
+//! A host at saturation for `SOAK_SECONDS`, with requests that are valid, rejected, hostile or
+//! broken off, and with policy changes. Its memory does not grow. `make soak` runs it for a quarter
+//! of an hour, the tests for a few seconds.
 
 use crate::support;
 use crate::support::guests;
@@ -18,28 +18,27 @@ use support::{GENERATION, Gate, INFER, context, folder, infer_body, key, policy}
 use tensorgate_wire::context::Context;
 use tokio::io::AsyncWriteExt as _;
 
-/// The few seconds of a test.
+/// The duration in a test run.
 const SHORT_S: u64 = 8;
-/// Of these many parts of the time, the first warms up: threads, pools and caches come to their
-/// size.
+/// The run has so many parts. The first warms up: threads, pools and caches reach their size.
 const PARTS: u64 = 4;
-/// A sample's time at most.
+/// The longest time between samples.
 const SAMPLE: Duration = Duration::from_secs(60);
-/// What resident memory may grow by after the warm-up, bytes: an allocator's waves. What leaks a
-/// hundred bytes a request passes it in seconds.
+/// How far resident memory may grow after the warm-up, in bytes: an allocator's fluctuation. A leak
+/// of a hundred bytes per request exceeds it within seconds.
 const MAX_GROWTH_BYTES: u64 = 24 << 20;
-/// The other policy, and how long one is in force.
+/// The other policy, and how long each policy is in force.
 const OTHER: &str = "1111111111111111";
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// Callers that send one good request after another.
 const CALLERS: usize = 12;
 
-/// What became of requests.
+/// The outcomes of requests.
 #[derive(Default)]
 struct Told {
     served: AtomicU64,
     refused: AtomicU64,
-    /// Neither: good requests that were not served.
+    /// Neither: valid requests that were not served.
     wrong: AtomicU64,
 }
 
@@ -72,13 +71,13 @@ fn bundle(uri: &str, component: &[u8], fuel: u64) -> Value {
     policy
 }
 
-/// Good requests, one after the other.
+/// Sends valid requests, one after the other.
 async fn good(gate: Gate, told: Arc<Told>) {
     loop {
         let answer = gate.infer(&[1.0, 2.0]).await;
         let count = match answer.status {
             200 => &told.served,
-            // What is too much is refused; nothing else is.
+            // Only overload rejects valid requests.
             503 => &told.refused,
             _ => &told.wrong,
         };
@@ -99,7 +98,7 @@ async fn bad(gate: Gate, told: Arc<Told>) {
         }
         .sign(&key());
         let answer = match number % 4 {
-            // What the handler traps at.
+            // The number at which the handler traps.
             0 => {
                 gate.send("POST", INFER, &[context], infer_body(&[99.0]))
                     .await
@@ -118,7 +117,7 @@ async fn bad(gate: Gate, told: Arc<Told>) {
                 .await
             }
             _ => {
-                // A head, half a body, and away.
+                // A head and half a body; then the client leaves.
                 let mut stream = gate.connect().await;
                 let half = format!(
                     "POST {INFER} HTTP/1.1\r\nhost: tensorgate\r\nx-request-id: r\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n{}: {context}\r\n\r\n{{\"inputs\": [",
@@ -170,7 +169,7 @@ async fn a_host_at_saturation_keeps_its_memory() {
     host.line("tensorgate-host is ready");
     host.comes_to(200).await;
     let (gate, process) = (host.gate(), host.child.id());
-    // Its log is read, as it would be.
+    // Its log is drained, as a service manager would.
     let reader = std::thread::spawn({
         let mut lines = host.take_log();
         move || while lines.next().is_some_and(|line| line.is_ok()) {}

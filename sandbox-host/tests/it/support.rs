@@ -1,4 +1,4 @@
-//! A host under test: a policy, a backend with faults to inject, and a gate's side of the socket.
+//! A host under test: a policy, a backend with faults to inject, and the gate's side of the socket.
 
 pub mod backend;
 pub mod guests;
@@ -37,15 +37,15 @@ use tokio::net::UnixStream;
 pub const GENERATION: &str = "0123456789abcdef";
 pub const REQUEST_ID: &str = "8f1a2b3c-0000-4000-8000-000000000001";
 pub const INFER: &str = "/v2/models/vec/infer";
-/// Longer than anything here takes; a condition that is not met by then never will be.
+/// Longer than any step here takes. A condition that is not met by then never will be.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn key() -> Key {
     Key::from_hex(&"5a".repeat(32)).unwrap()
 }
 
-/// One model, `vec`: up to 8 floats in, as many out and a count; `limits` and `backend` are laid
-/// over the defaults.
+/// One model, `vec`: up to 8 floats in, the same number out and a count. `limits` and `backend` are
+/// merged into the defaults.
 pub fn policy(uri: &str, limits: Value, backend: Value) -> Value {
     let mut policy = json!({
         "version": 1,
@@ -152,12 +152,12 @@ impl Running {
         std::fs::remove_file(self.folder.join(name)).unwrap();
     }
 
-    /// Puts another file in the place of one below the host's root, as a renewal does.
+    /// Replaces a file below the host's root, as a renewal does.
     pub fn replace(&self, name: &str, content: &str) {
         self.replace_bytes(name, content.as_bytes());
     }
 
-    /// The same of any content.
+    /// The same for any content.
     pub fn replace_bytes(&self, name: &str, content: &[u8]) {
         let fresh = self.folder.join(format!("{name}.new"));
         std::fs::write(&fresh, content).unwrap();
@@ -167,7 +167,7 @@ impl Running {
     /// Every line of its audit log so far.
     pub fn audited(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.join("audit/decisions.jsonl")).unwrap();
-        // What is being written is read the next time.
+        // A line that is being written is read the next time.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let lines = whole
             .lines()
@@ -175,7 +175,7 @@ impl Running {
         lines.collect()
     }
 
-    /// Another policy under another name.
+    /// Loads another policy under another version.
     pub async fn reload(&self, generation: &str, policy: &Value) -> Attempt {
         let bundle = Bundle {
             generation: generation.to_owned(),
@@ -186,7 +186,8 @@ impl Running {
         self.host.reloader().reload(Ok(bundle)).await
     }
 
-    /// The same, of which it is said that it only takes away from a version, or is that version.
+    /// The same, declared as a policy that only takes something away from a version, or is that
+    /// version.
     pub async fn tighten(&self, generation: &str, tightens: &str, policy: &Value) -> Attempt {
         let bundle = Bundle {
             generation: generation.to_owned(),
@@ -197,7 +198,7 @@ impl Running {
         self.host.reloader().reload(Ok(bundle)).await
     }
 
-    /// What the host counts.
+    /// The host's metrics.
     pub fn metrics(&self) -> String {
         self.host.app().metrics.text().unwrap()
     }
@@ -213,7 +214,7 @@ impl Running {
     }
 }
 
-/// Waits for a condition, looking again whenever others have run.
+/// Waits for a condition, and checks it again whenever other tasks have run.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let met = async {
         while !condition() {
@@ -231,7 +232,7 @@ pub struct Gate {
     pub socket: PathBuf,
 }
 
-/// What came back.
+/// The answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -244,7 +245,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The reason of a refusal, by its type.
+    /// The reason of a rejection, from its type.
     pub fn reason(&self) -> String {
         self.json()["type"]
             .as_str()
@@ -280,7 +281,7 @@ pub fn context(method: &str, path: &str) -> Context {
 }
 
 impl Gate {
-    /// Sends one request with the contexts given, over a connection of its own.
+    /// Sends one request with these contexts, over a connection of its own.
     pub async fn send(
         &self,
         method: &str,
@@ -313,7 +314,7 @@ impl Gate {
         sender.send_request(request).await.unwrap()
     }
 
-    /// The same over gRPC, by a client that waits only so long: what its `grpc-status` is.
+    /// The same over gRPC, by a client with this deadline: its `grpc-status`.
     pub async fn infer_within(&self, timeout: &str, x: &[f32]) -> tonic::Code {
         let path = "/inference.GRPCInferenceService/ModelInfer";
         let message = ModelInferRequest {
@@ -377,7 +378,7 @@ pub fn infer_body(x: &[f32]) -> Vec<u8> {
     json!({"id": "mine", "inputs": [{"name": "x", "datatype": "FP32", "shape": [x.len()], "data": x}]}).to_string().into_bytes()
 }
 
-/// Asks the admin.
+/// Requests a path of the admin server.
 pub async fn admin(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

@@ -1,4 +1,4 @@
-//! A request in JSON of a model's own, over the real socket, at a backend that speaks another
+//! A request in a model's own JSON, over the real socket, at a backend that speaks another
 //! protocol.
 
 use crate::support;
@@ -21,7 +21,7 @@ fn own(uri: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_answer_has_its_places_and_the_backend_sees_its_own_protocol() {
+async fn an_answer_follows_the_template_and_the_backend_sees_its_own_protocol() {
     let backend = Backend::start(Act::Answer);
     let running = start(own(&backend.uri())).await;
     for (body, expected) in [
@@ -51,7 +51,7 @@ async fn an_answer_has_its_places_and_the_backend_sees_its_own_protocol() {
 }
 
 #[tokio::test]
-async fn what_has_no_place_ends_at_the_host_too() {
+async fn members_outside_the_template_are_rejected_by_the_host_too() {
     let backend = Backend::start(Act::Answer);
     let running = start(own(&backend.uri())).await;
     for (method, path, body, expected) in [

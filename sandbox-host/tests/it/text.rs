@@ -1,6 +1,5 @@
-//! A text in, its label out, through the components that come with the host: the tokenizer is the
-//! one that `tensorgate handler configure` has put into its component, and another one is taken up
-//! by a reload.
+//! A text in, its label out, through the components that are shipped with the host. `tensorgate
+//! handler configure` puts the tokenizer into its component, and a reload takes up another one.
 
 use crate::support;
 
@@ -17,7 +16,7 @@ use tensorgate_policy::hex;
 
 const NEXT: &str = "1111111111111111";
 
-/// What `make` builds into.
+/// The folder that `make` builds into.
 fn built() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(3).unwrap().to_owned()
@@ -53,7 +52,8 @@ fn configured(kind: &str) -> Vec<u8> {
     bytes
 }
 
-/// What the ordinary Python stack makes of a text: the case's text, its configuration, and its ids.
+/// The result of the ordinary Python stack for a text: the case's text, its configuration, and its
+/// ids.
 fn case(kind: &str) -> (Value, Value, Vec<u8>) {
     let file = project(kind).join("cases/a-review.json");
     let case: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
@@ -108,7 +108,7 @@ fn gate(backend: &Backend, text: &[u8], labels: &[u8], length: &Value) -> Value 
     policy
 }
 
-/// Asks by a policy's generation; what the backend got as ids.
+/// Sends a text under a policy version; the ids that the backend got.
 async fn asked(running: &Running, backend: &Backend, generation: &str, text: &Value) -> Vec<u8> {
     let body =
         json!({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": text}]});
@@ -155,7 +155,7 @@ async fn a_text_gets_its_label_by_the_tokenizer_that_was_put_into_the_handler() 
     running.ready().await;
     assert_eq!(asked(&running, &backend, GENERATION, &text).await, ids);
 
-    // Another file is another component, and the policy that names it is another policy.
+    // Another file gives another component, and the policy that names it is another policy.
     let (text, length, ids) = case("byte-level");
     let second = configured("byte-level");
     assert_ne!(first, second);
@@ -166,7 +166,7 @@ async fn a_text_gets_its_label_by_the_tokenizer_that_was_put_into_the_handler() 
     running.ready().await;
     assert_eq!(asked(&running, &backend, NEXT, &text).await, ids);
 
-    // The component as it is installed is none yet.
+    // The component as it is installed has no tokenizer yet.
     let bare = std::fs::read(component("text_classifier")).unwrap();
     running.replace_bytes("text.wasm", &bare);
     let attempt = running

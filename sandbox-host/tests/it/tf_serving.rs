@@ -42,19 +42,19 @@ async fn a_request_by_column_is_answered_by_column_and_the_backend_sees_its_own_
 }
 
 #[tokio::test]
-async fn outputs_without_a_common_batch_are_not_said_in_rows() {
+async fn outputs_without_a_common_batch_are_not_sent_by_row() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     for (rows, status, expected) in [
         (json!([4]), 200, json!([{"y": 4.0, "z": 1}])),
-        // As TF Serving has it: the caller asked for what there is not.
+        // As in TF Serving: the caller asked for an output that does not exist.
         (json!([4, 5]), 400, json!(null)),
     ] {
         let body = json!({"instances": rows}).to_string();
         let answer = running.gate.call("POST", PREDICT, body).await;
         assert_eq!(answer.status, status, "{answer:?}");
         assert_eq!(answer.json()["predictions"], expected);
-        // A refusal's `error` is a text, as this protocol's clients decode it.
+        // A rejection's `error` is a string, as this protocol's clients expect.
         assert_eq!(answer.json()["error"].is_string(), status != 200);
     }
     running.stop().await;

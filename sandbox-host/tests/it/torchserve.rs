@@ -13,7 +13,7 @@ use tensorgate_wire::context::HEADER;
 const PREDICTIONS: &str = "/predictions/vec/7";
 const GRPC: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/";
 
-/// What came back for a body of a type.
+/// The reply to a body with a content type.
 async fn send(running: &Running, method: &str, path: &str, kind: &str, body: Vec<u8>) -> Answer {
     let request = Request::builder()
         .method(method)
@@ -57,7 +57,7 @@ async fn an_answer_has_the_form_of_its_request_and_the_backend_sees_its_own_prot
     );
     assert_eq!(seen.raw_input_contents, [4_f32.to_le_bytes().to_vec()]);
     assert!(seen.parameters.is_empty());
-    // Rows that an answer has not are the caller's own fault.
+    // It is the caller's own fault to ask for rows when the answer has none.
     let answer = running
         .gate
         .call(
@@ -99,7 +99,7 @@ async fn forms_and_messages_are_answered_like_json() {
 }
 
 #[tokio::test]
-async fn a_ping_says_whether_the_gate_is_ready() {
+async fn ping_reports_the_gates_readiness() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     running.ready().await;

@@ -1,8 +1,8 @@
-//! Every decision vector through the host's own decision, as the gate would have sent it on.
+//! Every decision vector through the host's own decision, as the gate would have forwarded it.
 //!
-//! The gate tells the host who is calling, so the host cannot come to what only a credential or a
-//! bucket decides: those vectors are left out, and counted, so that the exception cannot grow
-//! unseen.
+//! The gate tells the host who is calling. The host therefore cannot reproduce decisions that
+//! depend only on a credential or a rate. Those vectors are skipped, and counted, so that the
+//! exception cannot grow unnoticed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
 
 const GENERATION: &str = "0123456789abcdef";
-/// What the gate takes off before it signs.
+/// The header fields that the gate removes before it signs.
 const CREDENTIALS: [&[u8]; 2] = [b"x-api-key", b"authorization"];
 
 fn key() -> Key {
@@ -46,7 +46,7 @@ fn context(vector: &Lowered) -> Context {
     }
 }
 
-/// What the gate would have read off the token.
+/// The claims that the gate would have read from the token.
 fn claims(vector: &Lowered) -> Vec<(String, String)> {
     let claims = vector.headers.iter();
     claims
@@ -54,7 +54,7 @@ fn claims(vector: &Lowered) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether the host can come to a vector's verdict by itself.
+/// Whether the host can reach a vector's verdict by itself.
 fn seen_by_the_host(vector: &Lowered) -> bool {
     let credentials: Vec<_> = vector
         .request
@@ -79,7 +79,7 @@ fn seen_by_the_host(vector: &Lowered) -> bool {
                 Reason::Unauthenticated | Reason::LockedOut | Reason::RateLimited | Reason::CostExceeded,
             ..
         } => false,
-        // The gate takes credentials off: neither two of them nor a very long one arrive.
+        // The gate removes credentials: neither two of them nor a very long one arrive.
         Expect::Deny {
             reason: Reason::AmbiguousRequest | Reason::HeaderTooLarge,
             ..
@@ -99,7 +99,7 @@ fn is_credential(name: &[u8]) -> bool {
         .any(|credential| credential.eq_ignore_ascii_case(name))
 }
 
-/// What is wrong with the host's decision, if anything.
+/// The error in the host's decision, if any.
 fn check(vector: &Lowered) -> Option<String> {
     // Without a body nothing is left to judge when the head goes on.
     let follows = !vector.request.is_stream() && !vector.request.body.is_empty();
@@ -155,8 +155,8 @@ fn check_with(vector: &Lowered, verdicts: u8) -> Option<String> {
     }
 }
 
-/// What is wrong with what the host notes as in shadow. It is told of no limits here, so that
-/// values are all that it can see.
+/// The error in what the host notes as in shadow mode, if any. It gets no limits here, so it can
+/// only note values.
 fn shadow(vector: &Lowered, allowed: &Allowed) -> Option<String> {
     let mut expected = vector.shadow.clone()?;
     expected.retain(|reason| matches!(reason, Reason::NotFinite | Reason::OutOfRange));
@@ -171,7 +171,7 @@ fn shadow(vector: &Lowered, allowed: &Allowed) -> Option<String> {
     (noted != expected).then(|| format!("{}: in shadow {expected:?}, noted {noted:?}", vector.id))
 }
 
-/// What is wrong with what goes on to a backend beside the message.
+/// The error in what is sent to a backend beside the message, if any.
 fn passed_on(vector: &Lowered, allowed: &Allowed) -> Option<String> {
     let Allowed::Model(request) = allowed else {
         return None;

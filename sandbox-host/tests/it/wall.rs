@@ -21,8 +21,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Runs something on a thread that stands behind a wall: Landlock, seccomp and capabilities are a
-/// thread's own.
+/// Runs something on a thread in the sandbox: Landlock, seccomp and capabilities apply per thread.
 fn behind<T: Send + 'static>(
     reach: Access,
     work: impl FnOnce(OsSandbox) -> T + Send + 'static,
@@ -32,10 +31,10 @@ fn behind<T: Send + 'static>(
         .unwrap()
 }
 
-/// What the kernel says to a call by its number.
+/// The kernel's error for a call by its number.
 fn call(number: libc::c_long, arguments: [libc::c_long; 4]) -> Option<i32> {
     let [a, b, c, d] = arguments;
-    // SAFETY: every call here has a kernel without a wall refuse it for its arguments, or has no
+    // SAFETY: a kernel without a sandbox rejects every call here for its arguments, or it has no
     // effect.
     let answer = unsafe { libc::syscall(number, a, b, c, d) };
     (answer < 0).then(|| Error::last_os_error().raw_os_error().unwrap_or_default())
@@ -46,7 +45,7 @@ fn refusal<T>(result: std::io::Result<T>) -> Option<i32> {
 }
 
 #[test]
-fn what_no_host_needs_is_refused_by_the_kernel() {
+fn system_calls_that_a_host_does_not_need_are_blocked() {
     let there = folder("refused");
     std::fs::write(there.join("secret"), "").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -261,7 +260,7 @@ fn what_no_host_needs_is_refused_by_the_kernel() {
                 libc::EPERM,
             ),
             (
-                "the kernel's list of everybody's sockets",
+                "the kernel's list of all sockets",
                 call(
                     libc::SYS_socket,
                     [
@@ -324,7 +323,7 @@ fn a_compiler_has_no_socket_of_any_kind() {
 }
 
 #[test]
-fn what_a_host_needs_is_let_through() {
+fn system_calls_that_a_host_needs_are_allowed() {
     let there = folder("needed");
     let (read, write) = (there.join("read"), there.join("write"));
     for folder in [&read, &write] {
@@ -355,14 +354,14 @@ fn what_a_host_needs_is_let_through() {
         TcpStream::connect(address).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(std::fs::read_to_string(read.join("ca.pem")).unwrap(), "old");
-        // Its own bounds and turns are its own.
+        // It may read its own limits and scheduling.
         assert_eq!(call(libc::SYS_prlimit64, [0, 0, 0, 0]), None);
         assert_eq!(call(libc::SYS_setpriority, [0, 0, 19, 0]), None);
-        // A thread and an async runtime start as they would.
+        // A thread and an async runtime start as usual.
         assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async { tokio::time::sleep(std::time::Duration::from_millis(1)).await });
-        // What the wall lets be read is read again after another file was renamed over it.
+        // A readable file can be read again after another file was renamed over it.
         let renewal = std::fs::write(read.join("ca.pem.new"), "new");
         assert!(renewal.is_err(), "the wall lets it be read, not written");
     });
@@ -371,14 +370,14 @@ fn what_a_host_needs_is_let_through() {
 }
 
 #[test]
-fn no_privilege_is_left_and_none_is_to_be_had() {
+fn no_privilege_is_left_and_none_can_be_gained() {
     let status = behind(
         Access {
             read: vec!["/proc".into()],
             ..Access::default()
         },
         |_| {
-            // Children stand behind it as well.
+            // Children are in the sandbox too.
             std::thread::spawn(|| std::fs::read_to_string("/proc/thread-self/status").unwrap())
                 .join()
                 .unwrap()

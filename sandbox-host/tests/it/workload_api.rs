@@ -1,6 +1,6 @@
-//! Identities from an agent of SPIFFE's Workload API: who the gate is to a server and whom it
-//! believes there, said by an agent of the test's own that speaks the protocol over a real socket,
-//! changed under load, withheld and garbled.
+//! Identities from an agent of SPIFFE's Workload API: the gate's own certificate and the
+//! authorities that it trusts. The test's own agent speaks the protocol over a real socket. Its
+//! answers change under load, are withheld and are garbled.
 
 use crate::support;
 use crate::support::secured;
@@ -27,7 +27,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 const SERVER: &str = "spiffe://prod/ns/ml/sa/triton";
 const ELSEWHERE: &str = "spiffe://elsewhere/triton";
 
-/// Where an agent is.
+/// The path of an agent's socket.
 fn socket() -> PathBuf {
     folder().join("agent.sock")
 }
@@ -36,7 +36,7 @@ fn tls(socket: &Path, id: &str) -> Value {
     json!({"workload_api": format!("unix:{}", socket.display()), "spiffe": id})
 }
 
-/// A host in front of these servers, whose only word on whom to trust is an agent's.
+/// A host in front of these servers, whose only trust anchors come from an agent.
 async fn host(fronts: &[&Front], socket: &Path, id: &str) -> Running {
     start(document(fronts, socket, id)).await
 }
@@ -51,12 +51,12 @@ fn document(fronts: &[&Front], socket: &Path, id: &str) -> Value {
     policy
 }
 
-/// What an authority says that it takes back: the certificate of a number.
+/// A revocation list of an authority: the certificate with this number.
 fn list(authority: &Authority, serial: u64) -> Vec<u8> {
     list_until(2126, authority, serial)
 }
 
-/// The same, which lapses in that year.
+/// The same, which expires in that year.
 fn list_until(year: i32, authority: &Authority, serial: u64) -> Vec<u8> {
     let leaf = workload(authority, serial, SERVER);
     let list = authority.revoke_until(year, 1, &[&leaf]).unwrap();
@@ -67,7 +67,7 @@ fn list_until(year: i32, authority: &Authority, serial: u64) -> Vec<u8> {
 const ANYWHERE: &str = "127.0.0.1:0";
 
 #[tokio::test]
-async fn an_agent_says_who_the_gate_is_and_whom_it_believes() {
+async fn the_agent_provides_the_gates_identity_and_its_trust_anchors() {
     let (ours, theirs) = (
         Authority::new("ours").unwrap(),
         Authority::new("theirs").unwrap(),
@@ -231,8 +231,7 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
     });
     until("the first answers", || first.begun() >= 20).await;
     assert_eq!(second.begun(), 0, "its authority is not known yet");
-    // What cannot be used leaves what was said before in force, and so does an agent that goes
-    // away.
+    // An unusable answer leaves the previous one in force, and so does an agent that goes away.
     agent.says(Ok(vec![0xff; 100]));
     agent.say(&X509SvidResponse::default());
     drop(agent);
@@ -241,8 +240,7 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
     let agent = Agent::start(&socket);
     agent.say(&says(&workload(&new, 4, GATE), &[&old, &new]));
     until("the second answers", || second.begun() >= 20).await;
-    // A backend that is made anew has an agent that has not said anything to it yet: that is waited
-    // for.
+    // A new backend has no answer of its agent yet, and waits for it.
     let next = "1111111111111111";
     let mut other = document.clone();
     other["backends"]["b"]["max_in_flight"] = json!(5);
@@ -258,7 +256,7 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
         .send("POST", INFER, &contexts, infer_body(&[1.0]))
         .await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    // The connections that are open stay; new ones are made with what was said last.
+    // Open connections stay; new ones use the latest answer.
     drop(before);
     let more = second.begun() + 20;
     until("the second answers alone", || second.begun() >= more).await;
@@ -269,9 +267,9 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
     running.stop().await;
 }
 
-/// What another word of an agent does to the next connection.
+/// What another answer of the agent changes for the next connection.
 #[tokio::test]
-async fn what_an_agent_takes_back_is_used_no_more_and_what_it_garbles_is_passed_over() {
+async fn withdrawn_identities_are_not_used_and_garbled_answers_are_ignored() {
     let ours = Authority::new("ours").unwrap();
     let good = || X509SvidResponse {
         federated_bundles: HashMap::from([("spiffe://elsewhere".to_owned(), der(&ours.pem))]),
@@ -360,7 +358,7 @@ async fn what_an_agent_takes_back_is_used_no_more_and_what_it_garbles_is_passed_
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         assert_eq!(running.gate.infer(&[1.0]).await.status, 200, "{what}");
-        // Its server comes back at its place: the next connection is a new one.
+        // Its server comes back at its address: the next connection is a new one.
         let address = front.address.to_string();
         drop(front);
         until("the connection is lost", || !running.models_ready()).await;

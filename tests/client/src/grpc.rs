@@ -17,21 +17,22 @@ pub fn frame(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// A request over HTTP/2. `content-type: application/grpc` and `te: trailers` are added unless `fields` name them.
+/// A request over HTTP/2. `content-type: application/grpc` and `te: trailers` are added unless
+/// `fields` has fields of these names.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
     /// `:path`.
     pub path: String,
     /// Header fields.
     pub fields: Fields,
-    /// The body's pieces, each sent as DATA of its own.
+    /// The body in pieces, each sent in DATA frames of its own.
     pub pieces: Vec<Vec<u8>>,
     /// Trailer fields; `None` ends the stream with the last piece.
     pub trailers: Option<Fields>,
 }
 
 impl Call {
-    /// Its head.
+    /// The request's head.
     fn request(&self) -> Result<Request<()>, ClientError> {
         let mut request = Request::post(format!("http://gate{}", self.path)).body(())?;
         *request.headers_mut() = map(&self.fields)?;
@@ -51,7 +52,7 @@ pub async fn send(gate: SocketAddr, call: &Call) -> Result<Reply, ClientError> {
     send_as_is(gate, request, &call.pieces, call.trailers.as_ref()).await
 }
 
-/// Sends one request, to which nothing is added, on a connection of its own.
+/// Sends one request on a connection of its own, and adds nothing to it.
 pub async fn send_as_is(
     gate: SocketAddr,
     request: Request<()>,
@@ -71,7 +72,7 @@ async fn exchange(
     trailers: Option<&Fields>,
 ) -> Result<Reply, ClientError> {
     let stream = TcpStream::connect(gate).await?;
-    // Otherwise the end of each window waits for the other side's delayed acknowledgement.
+    // Without this the end of each window waits for the other side's delayed acknowledgement.
     stream.set_nodelay(true)?;
     let (client, connection) = h2::client::handshake(stream).await?;
     let driver = tokio::spawn(connection);
@@ -80,7 +81,7 @@ async fn exchange(
     reply
 }
 
-/// One call as a stream of a connection that may have others.
+/// Sends one call as a stream of a connection, which may carry other streams.
 ///
 /// # Errors
 ///
@@ -106,7 +107,8 @@ async fn converse(
     let mut client = client.ready().await?;
     let ends_with_headers = pieces.is_empty() && trailers.is_none();
     let (response, mut stream) = client.send_request(request, ends_with_headers)?;
-    // A gate may refuse before it has read everything: what cannot be sent any more is not a failure by itself.
+    // A gate may reject before it has read everything. A piece that cannot be sent any more is
+    // therefore not an error by itself.
     let upload = async {
         let last = pieces.len().saturating_sub(1);
         for (index, piece) in pieces.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! HTTP/1.1, byte for byte: one request a connection, the reply read to its end.
+//! HTTP/1.1, byte for byte: one request per connection, and the reply read to its end.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::{ClientError, EXCHANGE_LIMIT, Reply};
 
-/// Header fields of a reply that this client reads.
+/// The most header fields of a reply that this client reads.
 const MAX_REPLY_HEADERS: usize = 128;
 
 /// How a body is framed.
@@ -71,7 +71,8 @@ pub async fn raw(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError>
         .map_err(|_| ClientError::Hung)?
 }
 
-/// One exchange on a connection that may serve others before and after: bytes as they are, and one reply to its end.
+/// One exchange on a connection that may carry others: bytes as they are, and one reply read to its
+/// end.
 ///
 /// # Errors
 ///
@@ -87,14 +88,16 @@ pub(crate) async fn exchange(
     request: &[u8],
 ) -> Result<Reply, ClientError> {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    // A gate may answer and close before it has read everything: a failed write is not yet a failed exchange.
+    // A gate may answer and close before it has read everything. A failed write is therefore not
+    // yet a failed exchange.
     let write = async {
         let _ = writer.write_all(request).await;
         let _ = writer.flush().await;
         writer
     };
     let mut received = Vec::new();
-    // Not on to the end of the connection: a proxy that refuses may keep it open for a while, to let the client read.
+    // This does not read to the end of the connection: a proxy that rejects a request may keep it
+    // open for a while, so that the client can read.
     let read = async {
         while reader.read_buf(&mut received).await? > 0 && !is_whole(&received) {}
         std::io::Result::Ok(())
@@ -106,7 +109,7 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Whether a reply that says how long it is has come to its end.
+/// Whether a reply that declares its length is complete.
 fn is_whole(received: &[u8]) -> bool {
     let Ok(reply) = parse(received) else {
         return false;
@@ -114,7 +117,7 @@ fn is_whole(received: &[u8]) -> bool {
     let length = reply
         .header("content-length")
         .and_then(|length| length.parse().ok());
-    // A chunked one that is not whole does not parse.
+    // A chunked body that is not complete does not parse.
     reply.status >= 200
         && (reply.header("transfer-encoding").is_some() || length == Some(reply.body.len()))
 }

@@ -1,5 +1,8 @@
-//! A client that can misbehave. HTTP/1.1 is written by hand and HTTP/2 on `h2` directly, so that odd header bytes,
-//! repeated fields, split bodies and trailers reach the gate as they are; a well-behaved library would mend or refuse them.
+//! A client that can misbehave.
+//!
+//! HTTP/1.1 is written by hand, and HTTP/2 uses `h2` directly. Odd header bytes, repeated fields,
+//! split bodies and trailers therefore reach the gate as they are. A well-behaved library would
+//! correct or reject them.
 
 pub mod grpc;
 pub mod http1;
@@ -32,7 +35,7 @@ pub enum ClientError {
     /// HTTP/2 ended the stream or the connection.
     #[error("http/2: {0}")]
     H2(#[from] h2::Error),
-    /// The request cannot be said in HTTP/2 as this client speaks it.
+    /// The request cannot be expressed in HTTP/2 as this client speaks it.
     #[error("request: {0}")]
     Request(#[from] http::Error),
     /// The reply is not HTTP.

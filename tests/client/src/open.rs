@@ -1,4 +1,5 @@
-//! A gRPC call that is open in both directions: what is sent when, and what has come back by then, are the caller's to say.
+//! A gRPC call that is open in both directions. The caller decides what is sent when, and may look
+//! at what has come back so far.
 
 use std::net::SocketAddr;
 
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::grpc::{list, map, send_piece};
 use crate::{ClientError, EXCHANGE_LIMIT, Fields, Reply};
 
-/// An open call, on a connection of its own. The connection ends with it.
+/// An open call on a connection of its own. The connection ends with it.
 pub struct Open {
     stream: SendStream<Bytes>,
     response: Option<ResponseFuture>,
@@ -53,7 +54,7 @@ impl Open {
         )
     }
 
-    /// Goes away without a word.
+    /// Resets the stream.
     pub fn reset(&mut self) {
         self.stream.send_reset(h2::Reason::CANCEL);
     }
@@ -63,7 +64,7 @@ impl Open {
         &self.reply
     }
 
-    /// Reads until that is enough, or the end; true if it was enough.
+    /// Reads until a condition holds or the reply ends; true if the condition held.
     pub async fn until(&mut self, enough: impl Fn(&Reply) -> bool) -> Result<bool, ClientError> {
         let read = async {
             while !enough(&self.reply) {
@@ -84,7 +85,7 @@ impl Open {
         Ok(self.reply.clone())
     }
 
-    /// The next that comes; false at the end.
+    /// Reads the next part of the reply; false at its end.
     async fn more(&mut self) -> Result<bool, ClientError> {
         if let Some(response) = &mut self.response {
             let (head, body) = response.await?.into_parts();

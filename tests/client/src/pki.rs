@@ -1,5 +1,5 @@
-//! An authority of our own for tests of TLS: certificates with the names that a test wants, and lists of those that it takes back. What it
-//! signs is worth something to those only who are given its certificate.
+//! A certificate authority for tests of TLS. It issues certificates with the names that a test asks
+//! for, and lists of revoked certificates. Only a program that is given its certificate trusts it.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, Error, IsCa,
@@ -7,7 +7,7 @@ use rcgen::{
     SerialNumber, date_time_ymd,
 };
 
-/// An authority.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// Its certificate, PEM.
@@ -26,14 +26,14 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// What a client shows.
+    /// The certificate and key that a client presents.
     pub fn shown(&self) -> Option<(&str, &str)> {
         Some((&self.pem, &self.key))
     }
 }
 
 impl Authority {
-    /// A fresh one of this name.
+    /// A new authority of this name.
     pub fn new(name: &str) -> Result<Self, Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -51,7 +51,7 @@ impl Authority {
     pub fn issue(&self, serial: u64, names: &[&str]) -> Result<Leaf, Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
-        // A leaf that is called as its issuer would count as signed by itself.
+        // A leaf whose subject equals its issuer would count as self-signed.
         let subject = format!("leaf {serial}");
         params.distinguished_name.push(DnType::CommonName, subject);
         params.serial_number = Some(SerialNumber::from(serial));
@@ -77,12 +77,12 @@ impl Authority {
         })
     }
 
-    /// A list of revoked certificates, PEM.
+    /// A certificate revocation list, PEM.
     pub fn revoke(&self, number: u64, leaves: &[&Leaf]) -> Result<String, Error> {
         self.revoke_until(2126, number, leaves)
     }
 
-    /// The same, to be replaced in that year.
+    /// The same list, whose next update is in that year.
     pub fn revoke_until(&self, year: i32, number: u64, leaves: &[&Leaf]) -> Result<String, Error> {
         let revoked = |leaf: &&Leaf| RevokedCertParams {
             serial_number: SerialNumber::from(leaf.serial),

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-/// A server's program: the one that `variable` names, the one that `make setup` put into the cache's `folder`, or one on `PATH`.
+/// A server's program. It is the one that `variable` names, the one that `make setup` put into the
+/// cache's `folder`, or one on `PATH`.
 ///
 /// # Errors
+///
 /// If there is none.
 pub(crate) fn find(name: &str, folder: &str, variable: &str) -> io::Result<PathBuf> {
     let set = |name: &str| {

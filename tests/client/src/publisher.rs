@@ -1,4 +1,4 @@
-//! An issuer's server of keys over TLS, which counts who asks and can misbehave.
+//! An issuer's HTTPS server of key sets, which counts its requests and can misbehave.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,14 +17,14 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use crate::ClientError;
 use crate::pki::Leaf;
 
-/// What it says to whoever asks.
+/// What the server answers.
 #[derive(Clone, Debug)]
 pub enum Says {
-    /// 200 and this.
+    /// 200 and this document.
     Document(String),
-    /// A status line's rest, header fields that end in CRLF, and this.
+    /// The rest of the status line, header fields that end in CRLF, and a body.
     Other(&'static str, String, String),
-    /// The first byte of an answer, and nothing more for so long.
+    /// The first byte of an answer, and then nothing for this long.
     Slowly(Duration),
 }
 
@@ -38,7 +38,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts one that shows a certificate.
+    /// Starts a server that presents a certificate.
     pub async fn start(leaf: &Leaf, says: Says) -> Result<Self, ClientError> {
         let odd = |error: &dyn std::fmt::Display| {
             ClientError::Io(std::io::Error::other(error.to_string()))
@@ -71,12 +71,12 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// Says something else from now on.
+    /// Changes the answer from now on.
     pub fn say(&self, says: Says) {
         *self.says.lock().unwrap_or_else(PoisonError::into_inner) = says;
     }
 
-    /// How often it was asked.
+    /// How many requests it has received.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }

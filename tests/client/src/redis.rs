@@ -1,4 +1,4 @@
-//! A Redis of a test's own: started, killed, stopped in its tracks and started again, and asked directly.
+//! A Redis server for one test, which can be killed, suspended, restarted and queried directly.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +12,13 @@ use tokio::process::{Child, Command};
 
 use crate::program;
 
-/// How long it may take to answer.
+/// How long the server may take to start answering.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// Starts: a port is chosen before it is bound, and another process may take it in between.
+/// The number of attempts to start. A port is chosen before it is bound, and another process may
+/// take it in between.
 const ATTEMPTS: u32 = 5;
 
-/// A Redis.
+/// A Redis server.
 pub struct Redis {
     address: SocketAddr,
     folder: PathBuf,
@@ -26,12 +27,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one whose files are in a folder.
+    /// Starts a server whose files are in a folder.
     pub async fn start(folder: &Path) -> io::Result<Self> {
         Self::start_with(folder, &[]).await
     }
 
-    /// The same with more arguments, as its command line takes them.
+    /// The same with further command-line arguments.
     pub async fn start_with(folder: &Path, arguments: &[&str]) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let arguments: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).collect();
@@ -63,23 +64,23 @@ impl Redis {
         format!("redis://{}", self.address)
     }
 
-    /// Kills it as a crash would: nothing that it held comes back.
+    /// Kills the server as a crash would: nothing that it held comes back.
     pub async fn kill(&mut self) -> io::Result<()> {
         self.child.kill().await
     }
 
-    /// Starts it again where it was, empty.
+    /// Starts the server again at the same address, empty.
     pub async fn restart(&mut self) -> io::Result<()> {
         self.child = spawn(self.address, &self.folder, &self.arguments).await?;
         Ok(())
     }
 
-    /// Stops it in its tracks: the kernel goes on to take connections, and nobody answers.
+    /// Suspends the server: the kernel still accepts connections, but no reply comes.
     pub async fn freeze(&self) -> io::Result<()> {
         self.signal("STOP").await
     }
 
-    /// Has it go on.
+    /// Resumes the server.
     pub async fn thaw(&self) -> io::Result<()> {
         self.signal("CONT").await
     }
@@ -97,7 +98,7 @@ impl Redis {
         }
     }
 
-    /// Sends one command on a connection of its own; all that it answers.
+    /// Sends one command on a connection of its own and returns everything that the server answers.
     pub async fn ask(&self, command: &str) -> io::Result<String> {
         ask(self.address, command).await
     }
@@ -125,7 +126,7 @@ async fn spawn(address: SocketAddr, folder: &Path, arguments: &[String]) -> io::
         .spawn()?;
     let answers = async {
         loop {
-            // One with a password answers that it wants one.
+            // A server with a password answers that it needs one.
             if ask(address, "PING")
                 .await
                 .is_ok_and(|answer| !answer.is_empty())

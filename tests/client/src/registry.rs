@@ -1,4 +1,4 @@
-//! A registry of a test's own: a real one, over TLS, that lets one user in.
+//! An OCI registry for one test: the real program, over TLS, with one user.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,19 +9,21 @@ use std::time::{Duration, Instant};
 use crate::pki::Leaf;
 use crate::program;
 
-/// How long it may take to answer.
+/// How long the registry may take to start answering.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// Starts: a port is chosen before it is bound, and another process may take it in between.
+/// The number of attempts to start. A port is chosen before it is bound, and another process may
+/// take it in between.
 const ATTEMPTS: u32 = 5;
 /// The user's password, bcrypt.
 const PASSWORD: &str = "pusher:$2y$04$abcdefghijklmnopqrstuunlYhkTFbgRA54GboW54rggxAi/fdlcW\n";
 
-/// How it finds out who somebody is.
+/// How the registry authenticates a user.
 #[derive(Clone, Debug)]
 pub enum Knows {
     /// By name and password: `pusher`, `wasm-secret`.
     Password,
-    /// By a token that whoever holds this certificate has signed, and that this server gives.
+    /// By a token that the holder of this certificate's key has signed. This server issues the
+    /// token.
     Token {
         /// PEM.
         certificate: String,
@@ -30,14 +32,14 @@ pub enum Knows {
     },
 }
 
-/// A registry; it ends with this.
+/// A registry; it ends when this value is dropped.
 pub struct Registry {
     address: SocketAddr,
     child: Child,
 }
 
 impl Registry {
-    /// Starts one whose files are in a folder.
+    /// Starts a registry whose files are in a folder.
     pub fn start(folder: &Path, leaf: &Leaf, knows: &Knows) -> io::Result<Self> {
         let file = |name: &str, text: &str| {
             let path = folder.join(name);

@@ -1,4 +1,4 @@
-//! What came back, and the reason in it, whichever protocol carried it.
+//! A reply, and the rejection reason in it, whichever protocol carried it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -35,7 +35,7 @@ impl Reply {
             .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// `grpc-status`, wherever it stands.
+    /// `grpc-status`, from the headers or the trailers.
     pub fn grpc_status(&self) -> Option<u8> {
         self.header("grpc-status")?.parse().ok()
     }
@@ -45,7 +45,8 @@ impl Reply {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The reason of a refusal: from `type` of problem details, or from `ErrorInfo` of a gRPC status.
+    /// The reason of a rejection: from `type` of problem details, or from `ErrorInfo` of a gRPC
+    /// status.
     pub fn reason(&self) -> Option<String> {
         if let Some(details) = self.header("grpc-status-details-bin") {
             let status = LENIENT
@@ -86,7 +87,8 @@ fn error_info_reason(status: &[u8]) -> Option<String> {
     String::from_utf8(reason.1.to_vec()).ok()
 }
 
-/// The length-delimited fields of a protobuf message; stops at what it cannot follow.
+/// The length-delimited fields of a protobuf message. It stops at the first field that it cannot
+/// read.
 fn fields(mut message: &[u8]) -> Vec<(u64, &[u8])> {
     let mut found = Vec::new();
     while let Some((key, rest)) = varint(message) {

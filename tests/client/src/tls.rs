@@ -1,4 +1,5 @@
-//! HTTP/1.1 over TLS, with a client certificate or without. A session can be held and asked again.
+//! HTTP/1.1 over TLS, with a client certificate or without. A connection can stay open for further
+//! requests.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,17 +16,18 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::{ClientError, EXCHANGE_LIMIT, Reply, http1};
 
-/// What a head ends with.
+/// The bytes that end a head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// A caller: whom it believes and what it shows.
+/// A TLS client: the authority that it trusts, and the certificate that it presents.
 #[derive(Clone)]
 pub struct Caller {
     config: Arc<ClientConfig>,
 }
 
 impl Caller {
-    /// A caller that believes an authority and shows a certificate with its key, if any. All PEM.
+    /// A client that trusts an authority and presents a certificate with its key, if any. All are
+    /// PEM.
     pub fn new(authority: &str, shows: Option<(&str, &str)>) -> Result<Self, ClientError> {
         let odd = |error: &dyn std::fmt::Display| {
             ClientError::Io(std::io::Error::other(error.to_string()))
@@ -85,21 +87,21 @@ impl Session {
             .map_err(|_| ClientError::Hung)?
     }
 
-    /// Waits for the other side to end the connection, which nothing comes over any more.
+    /// Waits until the other side ends the connection, over which nothing comes any more.
     pub async fn ended(&mut self, within: std::time::Duration) -> Result<(), ClientError> {
         let mut byte = [0];
         let read = tokio::time::timeout(within, self.stream.read(&mut byte));
         match read.await.map_err(|_| ClientError::Hung)? {
             Ok(0) => Ok(()),
-            // Whoever closes for good may say so by a reset.
+            // A server that closes at once may do so by a reset.
             Err(error) if error.kind() != std::io::ErrorKind::InvalidData => Ok(()),
             Err(error) => Err(error.into()),
             Ok(_) => Err(ClientError::Truncated),
         }
     }
 
-    /// Sends the head of a request that asks to go on (`expect: 100-continue`), and waits for the word. Returns the body, which is yet to be
-    /// sent.
+    /// Sends the head of a request with `expect: 100-continue` and waits for the interim response.
+    /// Returns the body, which is still to be sent.
     pub async fn begin<'r>(&mut self, request: &'r [u8]) -> Result<&'r [u8], ClientError> {
         let end = request
             .windows(HEAD_END.len())
@@ -130,7 +132,7 @@ impl Session {
         }
     }
 
-    /// The certificate that the other side has shown, DER.
+    /// The certificate that the other side presented, DER.
     pub fn peer_certificate(&self) -> Vec<u8> {
         let (_, connection) = self.stream.get_ref();
         connection

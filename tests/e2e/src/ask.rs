@@ -1,4 +1,4 @@
-//! A vector's request over a real socket: HTTP/1.1 written by hand for REST, HTTP/2 for gRPC.
+//! Sends a vector's request over a real socket: HTTP/1.1 written by hand for REST, HTTP/2 for gRPC.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use tensorgate_client::http1::Framing;
 use tensorgate_client::{ClientError, Reply, grpc, http1};
 use tensorgate_vectors::RawRequest;
 
-/// Sends it on a connection of its own.
+/// Sends the request on a connection of its own.
 pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, ClientError> {
     if request.protocol.is_grpc() {
         let mut message = http::Request::builder()
@@ -37,7 +37,7 @@ pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, Clien
     .await
 }
 
-/// A body that the vectors' model `vec` takes.
+/// A valid body for the vectors' model `vec`.
 pub const GOOD: &str =
     r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]}]}"#;
 
@@ -52,7 +52,7 @@ pub fn fields(key: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     ]
 }
 
-/// The good request, over REST, with further header fields.
+/// Sends the valid request over REST, with further header fields.
 pub async fn good(gate: SocketAddr, more: &[(&[u8], &[u8])]) -> Result<Reply, ClientError> {
     let mut fields = fields(&crate::policy::key("scorer"));
     fields.extend(
@@ -70,7 +70,8 @@ pub async fn good(gate: SocketAddr, more: &[(&[u8], &[u8])]) -> Result<Reply, Cl
     .await
 }
 
-/// What becomes of the good request of a client, over REST: `ok`, or the refusal's reason, or the status of an answer without one.
+/// The outcome of a client's valid request over REST: `ok`, the rejection reason, or the status of
+/// an answer without a reason.
 pub async fn outcome(
     gate: SocketAddr,
     client: &str,
@@ -89,14 +90,14 @@ pub async fn outcome(
     })
 }
 
-/// Time for a condition to come true on a machine that is busy.
+/// How long a condition may take to come true on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks until that is what becomes of the request.
+/// Repeats the request until it has the expected outcome.
 ///
 /// # Panics
 ///
-/// If it never is, or nothing answers.
+/// If it never has, or no answer comes.
 pub async fn until(gate: SocketAddr, client: &str, wanted: &str, what: &str) {
     let started = Instant::now();
     loop {
@@ -111,7 +112,7 @@ pub async fn until(gate: SocketAddr, client: &str, wanted: &str, what: &str) {
     }
 }
 
-/// Looks until a condition holds.
+/// Waits until a condition holds.
 ///
 /// # Panics
 ///
@@ -124,10 +125,10 @@ pub async fn met(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Between two looks at files that another process writes.
+/// The interval between two checks of files that another process writes.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The good request, over gRPC, in these pieces and with these trailers.
+/// Sends the valid request over gRPC, in these pieces and with these trailers.
 pub async fn good_grpc(
     gate: SocketAddr,
     piece_bytes: usize,
@@ -156,7 +157,7 @@ pub fn message(input: &str) -> Vec<u8> {
     prost::Message::encode_to_vec(&request)
 }
 
-/// A message in its frame, to `ModelInfer`.
+/// Sends a message in its frame to `ModelInfer`.
 pub async fn grpc_message(
     gate: SocketAddr,
     message: &[u8],

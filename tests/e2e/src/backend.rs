@@ -1,5 +1,6 @@
-//! A stand-in for an inference server: answers every inference with zeros in the shapes that the policy's outputs have, so that allowed
-//! requests complete. It checks nothing, and keeps what it saw for a test to look at.
+//! A stand-in for an inference server. It answers every inference with zeros in the shapes of the
+//! policy's outputs, so that allowed requests complete. It checks nothing, and records every
+//! request for tests.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +25,7 @@ use tensorgate_wire::proto::{
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Request, Response, Status, Streaming};
 
-/// An inference as the backend got it.
+/// An inference as the backend received it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The message.
@@ -33,7 +34,7 @@ pub struct Seen {
     pub fields: Vec<(String, String)>,
 }
 
-/// What it does with an inference.
+/// How the stand-in answers an inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Answers with zeros.
@@ -49,7 +50,7 @@ pub enum Mode {
     Hangs,
     /// Answers with zeros after this time.
     Late(Duration),
-    /// Answers a message of a stream so; one by itself with zeros.
+    /// Answers a message of a stream in this way, and a single inference with zeros.
     Several(Several),
 }
 
@@ -64,12 +65,12 @@ pub struct Backend {
     mode: Arc<Mutex<Mode>>,
     open: Arc<AtomicUsize>,
     server: tokio::task::JoinHandle<()>,
-    /// The one for models of OpenAI's API.
+    /// The stand-in for models of OpenAI's API.
     pub openai: OpenAi,
 }
 
 impl Backend {
-    /// Starts one that answers as this policy's models must.
+    /// Starts a stand-in that answers as this policy's models must.
     pub async fn start(policy: Policy) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -83,7 +84,7 @@ impl Backend {
             seen: Arc::clone(&seen),
             mode: Arc::clone(&mode),
         })
-        // What it may get is the policy's to say.
+        // The policy bounds the size of a message.
         .max_decoding_message_size(usize::MAX);
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         let server = tokio::spawn(async move {
@@ -108,17 +109,17 @@ impl Backend {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Keeps nothing of what it saw until now; how many inferences that were.
+    /// Discards what it has recorded; returns how many inferences that were.
     pub fn forget(&self) -> usize {
         std::mem::take(&mut *self.seen.lock().unwrap()).len()
     }
 
-    /// Streams of several answers that are open.
+    /// How many streams of several answers are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// What it does from now on.
+    /// Changes how it answers from now on.
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
     }
@@ -166,7 +167,7 @@ impl StandIn {
                 .collect::<Option<Vec<_>>>()?;
             let elements: i64 = shape.iter().product();
             let datatype = output.datatype.clone()?;
-            // An element of BYTES is its length, here zero.
+            // An element of BYTES is its length prefix, here zero.
             let width = Datatype::from_name(&datatype)?.size_bytes().unwrap_or(4);
             answer.raw_output_contents.push(Bytes::from(vec![
                 0;
@@ -184,7 +185,8 @@ impl StandIn {
     }
 }
 
-/// A dim of an answer: as the contract fixes it, as large as the dim of the same name in the request, or as small as it may be.
+/// The size of an answer's dim: as the contract fixes it, else the size of the request's dim of the
+/// same name, else the smallest that is allowed.
 fn size(dim: &Dim, inputs: &[Input], request: &ModelInferRequest) -> Option<i64> {
     let (name, least) = match dim {
         Dim::Fixed(size) => return i64::try_from(*size).ok(),
@@ -275,14 +277,14 @@ impl GrpcInferenceService for StandIn {
         &self,
         _: Request<ServerMetadataRequest>,
     ) -> Result<Response<ServerMetadataResponse>, Status> {
-        Err(Status::unimplemented("nobody asks a backend for metadata"))
+        Err(Status::unimplemented("the tests request no metadata"))
     }
 
     async fn model_metadata(
         &self,
         _: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
-        Err(Status::unimplemented("nobody asks a backend for metadata"))
+        Err(Status::unimplemented("the tests request no metadata"))
     }
 
     async fn model_statistics(
@@ -319,7 +321,8 @@ impl GrpcInferenceService for StandIn {
             }
             Mode::NotFinite => {
                 for raw in &mut answer.raw_output_contents {
-                    // Of every float all bits: NaN. Of an integer -1.
+                    // All bits set: a NaN in every float datatype, and -1 in every integer
+                    // datatype.
                     *raw = Bytes::from(vec![0xff; raw.len()]);
                 }
                 Ok(Response::new(answer))

@@ -1,4 +1,5 @@
-//! Requests that are begun and not ended, so that they hold places in flight, over one HTTP/2 connection.
+//! Requests that are begun and not ended, over one HTTP/2 connection. Each holds a permit (a slot
+//! for a request in flight).
 
 use std::net::SocketAddr;
 
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::ask::{PATH, outcome};
 use crate::policy;
 
-/// Streams of one client, over a connection of their own.
+/// Streams of one client, on a connection of their own.
 pub struct Held {
     client: String,
     sender: SendRequest<Bytes>,
@@ -18,11 +19,11 @@ pub struct Held {
 }
 
 impl Held {
-    /// None yet.
+    /// A connection without streams.
     ///
     /// # Panics
     ///
-    /// If the gate takes no connection.
+    /// If the gate accepts no connection.
     pub async fn none(gate: SocketAddr, client: &str) -> Self {
         let stream = TcpStream::connect(gate).await.unwrap();
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
@@ -34,7 +35,7 @@ impl Held {
         }
     }
 
-    /// One stream more: its headers, and this much of its body.
+    /// Opens one more stream: its headers, and this much of its body.
     ///
     /// # Panics
     ///
@@ -53,12 +54,13 @@ impl Held {
         self.streams.push((answer, rest));
     }
 
-    /// Waits until the gate's filter has judged every stream that was begun or reset before: it reads the frames of a connection in their order.
-    /// Envoy's own count of requests changes before a filter sees the stream.
+    /// Waits until the gate's filter has judged every stream that was begun or reset before. The
+    /// gate reads a connection's frames in order. Envoy's own count of requests is no help: it
+    /// changes before a filter sees the stream.
     ///
     /// # Panics
     ///
-    /// If the connection is gone, or takes no further request.
+    /// If the connection is gone, or accepts no further request.
     pub async fn judged(&self) {
         let request = http::Request::get("http://g/nothing")
             .header("x-api-key", policy::key(&self.client))
@@ -83,11 +85,12 @@ impl Held {
     }
 }
 
-/// Every place of a client can be had, and no more: all but one are held and one fits; all are held and none does; all go, and one fits.
+/// Checks that a client has exactly so many permits. With all but one held, one more request
+/// passes; with all held, none does; with all released, one does.
 ///
 /// # Panics
 ///
-/// If one is lost, or there is one too many.
+/// If a permit is lost, or there is one too many.
 pub async fn exact(gate: SocketAddr, client: &str, places: usize, what: &str) {
     let mut held = Held::none(gate, client).await;
     for _ in 0..places - 1 {

@@ -1,6 +1,10 @@
-//! What the end-to-end tests stand on: a whole gate as processes ([`Stack`]), a stand-in for the inference server behind it
-//! ([`backend`]), the documentation's pages ([`book`]), vectors over a socket ([`ask`]), and the comparison of an answer with what a vector expects ([`verdict`]). Decides
-//! nothing about requests.
+//! Support for the end-to-end tests. It decides nothing about requests.
+//!
+//! - [`Stack`] is a whole gate as processes
+//! - [`backend`] is a stand-in for the inference server behind it
+//! - [`book`] reads the documentation's pages
+//! - [`ask`] sends vectors over a socket
+//! - [`verdict`] compares an answer with what a vector expects
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Policies of the vectors, made fit for real processes.
+//! The vectors' policies, adapted to real processes.
 
 use std::path::Path;
 
@@ -24,7 +24,8 @@ pub fn key(name: &str) -> String {
     keys[name]["text"].as_str().unwrap().to_owned()
 }
 
-/// Sends every backend's requests to the stand-in, and puts the handlers' real files, from `components`, beside the policy.
+/// Points every backend at the stand-in, and puts the handlers' real files, from `components`,
+/// beside the policy.
 pub fn settle(policy: &mut Policy, backend: &Backend, components: &Path, folder: &Path) {
     for server in policy.backends.values_mut() {
         let address = match server.kind {
@@ -58,7 +59,8 @@ pub fn settle(policy: &mut Policy, backend: &Backend, components: &Path, folder:
                 .collect(),
         );
         let copy = folder.join(&file);
-        // One that is there stays as it is: whoever follows the policy's files would see a change.
+        // An identical file is not written again: a process that watches the policy's files would
+        // see a change.
         if std::fs::read(&copy).ok().as_ref() != Some(&bytes) {
             std::fs::write(copy, bytes).unwrap();
         }

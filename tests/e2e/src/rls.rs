@@ -1,4 +1,5 @@
-//! Envoy's rate limit protocol as its own definitions have it: messages, a client and a server that nobody here wrote.
+//! Envoy's rate limit protocol, generated from its own definitions: messages, a client and a server
+//! that share no code with ours.
 #![allow(
     missing_docs,
     unused_qualifications,

@@ -1,4 +1,4 @@
-//! The stand-in's several answers to one message, and the lies that it can tell while it gives them.
+//! How the stand-in answers one message several times, and how such answers can be wrong.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,27 +19,27 @@ use crate::backend::SECRET;
 /// How the answers to one message come and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Several {
-    /// So many, and then an empty one that is the last.
+    /// So many answers, and then an empty one that is marked as the last.
     Then(usize),
-    /// So many, of which the last one says so.
+    /// So many answers, of which the last one is marked as such.
     Whole(usize),
-    /// So many, and no word that they are over.
+    /// So many answers, none of which is marked as the last.
     Unended(usize),
-    /// So many, and then nothing for ever.
+    /// So many answers, and then nothing more.
     Stalls(usize),
-    /// So many, and then a text that no caller may see.
+    /// So many answers, and then an error text that no caller may see.
     Fails(usize),
-    /// So many, and then a status with that text.
+    /// So many answers, and then a status with that text.
     Breaks(usize),
-    /// Ever more of them.
+    /// Answers without end.
     Endless,
-    /// One that answers another request.
+    /// An answer to another request.
     OfAnother,
-    /// One with an element too many.
+    /// An answer with one element too many.
     TooLarge,
-    /// One of more bytes than any that the contract allows.
+    /// An answer of more bytes than any that the contract allows.
     Oversized,
-    /// One whose end is no boolean.
+    /// An answer whose mark of the last one is not a boolean.
     NoBoolean,
 }
 
@@ -49,19 +49,20 @@ impl Default for Several {
     }
 }
 
-/// Answers on their way; one less is under way when it is dropped.
+/// Answers that are being sent. Dropping this decrements the number of open streams.
 pub struct Answers {
     several: Several,
     answer: ModelInferResponse,
     given: usize,
     over: bool,
     open: Arc<AtomicUsize>,
-    /// Until the next one, where they have no end: a client's library takes a flood of small frames for an attack.
+    /// The pause before the next answer, where answers have no end. A client's library takes a
+    /// flood of small frames for an attack.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Answers {
-    /// Of copies of one answer.
+    /// Answers that are copies of one.
     pub fn new(several: Several, answer: ModelInferResponse, open: &Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::SeqCst);
         Self {
@@ -92,7 +93,7 @@ impl Answers {
         answer
     }
 
-    /// The next answer, or that there is none; pending where nothing comes, ever.
+    /// The next answer, or the end; pending for ever where nothing more comes.
     fn next(&mut self) -> Poll<Option<Result<ModelStreamInferResponse, Status>>> {
         let flag = ParameterChoice::BoolParam;
         let said = |answer| {
@@ -118,7 +119,7 @@ impl Answers {
             }
             Several::Unended(count) if behind(count) => return Poll::Ready(None),
             Several::Stalls(count) if behind(count) => {
-                // Asked again it has nothing either.
+                // At the next poll there is still nothing.
                 self.given -= 1;
                 return Poll::Pending;
             }
@@ -161,7 +162,7 @@ impl Stream for Answers {
         if matches!(self.several, Several::Endless) {
             self.pause = Some(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
         }
-        // What waits for ever is never woken: the connection drops it.
+        // A task that waits for ever is never woken: the connection drops it.
         self.next()
     }
 }

@@ -1,6 +1,6 @@
-//! A whole gate as a user starts it: `tensorgate up` with a policy, a real Envoy and the sandbox host behind it, and a stand-in for the
-//! inference server. Stops everything when dropped; on a failed test it prints the processes' logs, and
-//! keeps them.
+//! A whole gate as a user starts it: `tensorgate up` with a policy, a real Envoy and the sandbox
+//! host behind it, and a stand-in for the inference server. Dropping it stops everything. When a
+//! test fails it prints the processes' logs and keeps their files.
 
 mod setup;
 mod threads;
@@ -24,37 +24,39 @@ use crate::policy;
 pub use setup::Setup;
 use setup::WORKERS;
 
-/// From start to the readiness line. Envoy compiles the filter and the host its handlers in this time.
+/// The time from start to the readiness line. In this time Envoy compiles the filter, and the host
+/// compiles its handlers.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// Starts of one stack: its admin port is chosen before it is bound, and another process may take it in between.
+/// The number of attempts to start a stack. Its admin port is chosen before it is bound, and
+/// another process may take it in between.
 const ATTEMPTS: u32 = 3;
-/// Bytes of a log that a failed test prints.
+/// How many bytes of a log a failed test prints.
 const LOG_TAIL: usize = 8 << 10;
 
-/// The path of the request that `up` sends itself. Its line in the audit log is no test's.
+/// The path of the request that `up` sends itself. Tests skip its line in the audit log.
 pub const OWN_PATH: &str = "/v2/health/live";
 
 /// A running gate.
 pub struct Stack {
-    /// Where it answers.
+    /// The gate's address.
     pub gate: SocketAddr,
-    /// Where its sandbox host's admin answers.
+    /// The address of the sandbox host's admin server.
     pub admin: SocketAddr,
-    /// What stands behind it.
+    /// The stand-in behind the gate.
     pub backend: Backend,
     state: PathBuf,
     components: PathBuf,
     up: Child,
-    /// Whether its filter is one that traps where a request asks for it.
+    /// Whether its filter is the one that traps when a request asks for it.
     faulty: bool,
     /// The readiness line of `up`.
     pub ready: Value,
-    /// What `up` says after its readiness line.
+    /// What `up` prints after its readiness line.
     said: mpsc::UnboundedReceiver<Value>,
 }
 
 impl Stack {
-    /// Starts a gate with a policy whose backends and handlers are replaced by real ones.
+    /// Starts a gate with a policy, whose backends and handlers are replaced by real ones.
     pub async fn start(name: &str, policy: Policy) -> Self {
         Self::start_as(name, policy, Setup::default()).await
     }
@@ -73,7 +75,8 @@ impl Stack {
         Self::start_workers(name, policy, chain, WORKERS).await
     }
 
-    /// The same with a gate that traps at the end of the body of a request that has the field `x-test-trap`.
+    /// The same with a gate that traps at the end of the body of a request with the field
+    /// `x-test-trap`.
     pub async fn start_faulty(name: &str, policy: Policy) -> Self {
         let setup = Setup {
             faulty: true,
@@ -107,7 +110,7 @@ impl Stack {
         Self::start_as(name, policy, setup).await
     }
 
-    /// The same, set up so.
+    /// Starts a gate with this setup.
     pub async fn start_as(name: &str, policy: Policy, setup: Setup<'_>) -> Self {
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
@@ -191,7 +194,7 @@ impl Stack {
         };
         match tokio::time::timeout(START_LIMIT, ready).await {
             Ok(Some((gate, ready))) => {
-                // Read on to the end, so that nothing the processes say can block them.
+                // The pipe is read to its end, so that no output of the processes blocks them.
                 let mut said = up.stderr.take().unwrap();
                 tokio::spawn(
                     async move { tokio::io::copy(&mut said, &mut tokio::io::sink()).await },
@@ -199,7 +202,7 @@ impl Stack {
                 let (tell, said) = mpsc::unbounded_channel();
                 tokio::spawn(async move {
                     while let Ok(Some(line)) = lines.next_line().await {
-                        // Whoever has no use for it does not listen.
+                        // A test that needs no output does not read the channel.
                         let _ = tell.send(serde_json::from_str(&line).unwrap_or_default());
                     }
                 });
@@ -231,7 +234,7 @@ impl Stack {
         }
     }
 
-    /// Asks the host's admin: status and body.
+    /// Requests a path of the host's admin server: status and body.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         let address = self.ready["admin"].as_str().unwrap();
         let address = address.trim_start_matches("http://").parse().unwrap();
@@ -242,19 +245,19 @@ impl Stack {
         (reply.status, String::from_utf8(reply.body).unwrap())
     }
 
-    /// Puts another policy where the running gate's stands.
+    /// Replaces the running gate's policy file.
     pub fn write_policy(&self, mut policy: Policy) {
         policy::settle(&mut policy, &self.backend, &self.components, &self.state);
         write(&self.state.join("gate.yaml"), &policy);
     }
 
-    /// Tells it to read its policy again.
+    /// Signals the gate to read its policy again.
     pub async fn hang_up(&self) {
         signal("HUP", self.up.id().unwrap()).await;
     }
 
-    /// What `up` says up to what became of the next change, which is the last of it. A signal and a file's change that ask for the same
-    /// are told one by one: that nothing changed is passed over.
+    /// What `up` prints up to the outcome of the next change, that line included. When a signal and
+    /// a file's change report the same change, the line that says that nothing changed is skipped.
     pub async fn reloaded(&mut self) -> Vec<Value> {
         let mut said = Vec::new();
         let told = async {
@@ -273,7 +276,7 @@ impl Stack {
         said
     }
 
-    /// What `up` says next of the listener's certificates.
+    /// What `up` prints next about the listener's certificates.
     pub async fn certificates(&mut self) -> Value {
         let told = async {
             while let Some(line) = self.said.recv().await {
@@ -287,7 +290,7 @@ impl Stack {
         told.expect("it says what became of its certificates")
     }
 
-    /// Puts another file in the place of one that the policy names, as a renewal does: whole, by renaming.
+    /// Replaces a file that the policy names as a renewal does: whole, by renaming.
     pub fn replace(&self, name: &str, text: &str) {
         let fresh = self.state.join(format!("{name}.new"));
         std::fs::write(&fresh, text).unwrap();
@@ -299,7 +302,7 @@ impl Stack {
         std::fs::write(self.state.join(name), text).unwrap();
     }
 
-    /// Runs `tensorgate keys revoke` for this gate's policy: its exit code and all that it printed.
+    /// Runs `tensorgate keys revoke` for this gate's policy: its exit code and all of its output.
     pub async fn revoke(&self, sha256: &str) -> (Option<i32>, String) {
         let ran = Command::new(program(&bin(), "tensorgate"))
             .args(["keys", "revoke", "--sha256", sha256, "-c"])
@@ -325,7 +328,8 @@ impl Stack {
         body.to_owned()
     }
 
-    /// Kills the sandbox host as a crash would. Whoever watches it is stopped first, so that Envoy stays and has to answer for it.
+    /// Kills the sandbox host as a crash would. Its parent process is stopped first, so that Envoy
+    /// keeps running and has to handle the loss.
     pub async fn kill_host(&self) {
         signal("STOP", self.up.id().unwrap()).await;
         signal("KILL", self.host()).await;
@@ -363,7 +367,7 @@ impl Stack {
         pids[0]
     }
 
-    /// The sandbox host's socket, as it said itself.
+    /// The sandbox host's socket, as the readiness line names it.
     pub fn host_socket(&self) -> PathBuf {
         let said = self.log("host.log");
         let line = said.lines().find_map(|line| {
@@ -376,7 +380,7 @@ impl Stack {
         line.expect("the host says where it listens")
     }
 
-    /// The processes of this gate that still run, `tensorgate up` apart.
+    /// The processes of this gate that are still running, apart from `tensorgate up`.
     pub fn processes(&self) -> Vec<u32> {
         let up = self.up.id();
         processes_of(&self.mark())
@@ -385,17 +389,17 @@ impl Stack {
             .collect()
     }
 
-    /// What every command line of this gate's processes holds.
+    /// A text that the command line of each of this gate's processes contains.
     pub fn mark(&self) -> String {
         self.state.to_str().unwrap().to_owned()
     }
 
-    /// Asks it to stop as Ctrl-C does, and waits for its end.
+    /// Stops the gate as Ctrl-C does, and waits for its end.
     pub async fn stop(mut self) -> std::process::ExitStatus {
         self.end().await
     }
 
-    /// The same, and its files stay to be looked at.
+    /// The same, but keeps its files for the test to read.
     pub async fn end(&mut self) -> std::process::ExitStatus {
         signal("TERM", self.up.id().unwrap()).await;
         tokio::time::timeout(START_LIMIT, self.up.wait())
@@ -404,7 +408,7 @@ impl Stack {
             .unwrap()
     }
 
-    /// Envoy's own numbers whose names hold a text, a line each, as its admin socket tells them.
+    /// Envoy's statistics whose names contain a text, one per line, from its admin socket.
     pub async fn envoy_stats(&self, name: &str) -> String {
         let rendered = self.log("envoy.yaml");
         let socket = rendered
@@ -435,14 +439,15 @@ impl Drop for Stack {
         if std::thread::panicking() {
             eprintln!("{}", logs(&self.state));
         }
-        // A trapped VM is replaced, and its requests see no more than an overloaded gate: only the log tells.
+        // Envoy replaces a trapped VM, and its requests only see an overloaded gate. The trap is
+        // visible in the log alone.
         let panicked = self.log("envoy.log").contains("tensorgate: panic");
         assert!(
             !panicked || self.faulty || std::thread::panicking(),
             "the filter panicked:\n{}",
             self.log("envoy.log")
         );
-        // Its own processes die with it: the kernel sees to that.
+        // The kernel ends its child processes with it.
         let _ = self.up.start_kill();
         if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.state);

@@ -1,4 +1,4 @@
-//! What comes back over a stream of inferences, message by message.
+//! The answers of a stream of inferences, message by message.
 
 use prost::Message;
 use tensorgate_client::Reply;
@@ -21,7 +21,7 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    /// The reason of a refusal; `None` for an answer.
+    /// The rejection reason; `None` for an answer.
     pub fn reason(&self) -> Option<String> {
         if self.error_message.is_empty() {
             return None;
@@ -33,7 +33,7 @@ impl Streamed {
         }
     }
 
-    /// `ok`, or the reason of a refusal.
+    /// `ok`, or the rejection reason.
     pub fn outcome(&self) -> String {
         match self.error_message.is_empty() {
             true => "ok".to_owned(),
@@ -42,7 +42,7 @@ impl Streamed {
     }
 }
 
-/// The messages in the body of a reply, or of what has come of one so far.
+/// The messages in the body of a reply, which may be incomplete.
 pub fn messages(mut body: &[u8]) -> Result<Vec<Streamed>, String> {
     let mut messages = Vec::new();
     while let Some((header, rest)) = body.split_first_chunk::<5>() {
@@ -57,7 +57,7 @@ pub fn messages(mut body: &[u8]) -> Result<Vec<Streamed>, String> {
     Ok(messages)
 }
 
-/// The first refusal among a stream's answers, as a request by itself would get it.
+/// The first rejection among a stream's answers, in the form that a single request would get.
 pub fn refusal(reply: &Reply) -> Result<Option<Reply>, String> {
     let refused = messages(&reply.body)?
         .into_iter()

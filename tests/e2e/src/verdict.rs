@@ -1,4 +1,4 @@
-//! Whether an answer is the one that a vector expects.
+//! Compares an answer with the one that a vector expects.
 
 use tensorgate_client::Reply;
 use tensorgate_policy::{Protocol, Reason};
@@ -7,7 +7,7 @@ use tensorgate_wire::Answer;
 
 use crate::streams;
 
-/// A refusal as a client would receive it.
+/// A rejection as a client would receive it.
 pub fn received(answer: &Answer) -> Reply {
     let list = |headers: &[(&'static str, String)]| {
         headers
@@ -46,7 +46,8 @@ pub fn received(answer: &Answer) -> Reply {
     }
 }
 
-/// Compares an answer with what is expected; the error says how they differ. A stream has the verdict of its first message that is refused.
+/// Compares an answer with what is expected; the error describes the difference. A stream has the
+/// verdict of its first message that is rejected.
 pub fn compare(vector: &Lowered, reply: &Reply) -> Result<(), String> {
     let refusal = match vector.request.is_stream() && reply.grpc_status() == Some(0) {
         true => streams::refusal(reply)?,
@@ -69,7 +70,7 @@ fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
     }
 }
 
-/// A refusal carries its reason, and the status that belongs to it, in the caller's protocol.
+/// A rejection carries its reason, and the status that belongs to it, in the caller's protocol.
 fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), String> {
     let reason = reason.public_reason();
     if reply.reason().as_deref() != Some(reason.name()) {
@@ -93,7 +94,7 @@ fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), Str
     }
 }
 
-/// What a caller reads.
+/// The text that a caller reads.
 fn text(reply: &Reply) -> String {
     if let Some(message) = reply.header("grpc-message") {
         return percent_decode(&message);
@@ -118,7 +119,7 @@ fn told(reply: &Reply) -> String {
     format!("{}{grpc} {reason}: {}", reply.status, text(reply))
 }
 
-/// `grpc-message` in plain text; what is no escape stays as it is.
+/// `grpc-message` decoded. A `%` that begins no escape stays as it is.
 pub fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_refused_only_with_its_reason_its_status_and_its_field() {
+    fn a_rejection_needs_its_reason_status_and_field() {
         let shape =
             r#"{"type": "urn:tensorgate:shape", "title": "t", "error": "input \"x\": dim 0"}"#;
         for (answer, field, expected) in [
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_served_answer_is_an_allowed_one() {
+    fn only_a_served_answer_counts_as_allowed() {
         assert!(allowed(Protocol::OipRest, &reply(200, &[], "{}")).is_ok());
         assert!(allowed(Protocol::OipRest, &reply(403, &[], "{}")).is_err());
         assert!(allowed(Protocol::OipGrpc, &reply(200, &[("grpc-status", "0")], "")).is_ok());
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_undone_and_nothing_else() {
+    fn percent_decode_changes_only_escapes() {
         for (text, plain) in [
             ("a%20b", "a b"),
             ("%22x%22", "\"x\""),

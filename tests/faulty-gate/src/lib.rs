@@ -1,5 +1,6 @@
-//! The fused filter as it is shipped, around which a request can have the VM trap once the filter has done its work and holds its
-//! places. For tests only: no stack but a test's loads it. Decides nothing.
+//! The fused filter as it is shipped, with a way for a request to make the VM trap. The trap comes
+//! after the filter has done its work, while it holds its permits. Only tests load it. It decides
+//! nothing.
 
 #[cfg(target_family = "wasm")]
 mod entry {
@@ -10,7 +11,7 @@ mod entry {
     use tensorgate_filter_core::filter::Filter;
     use tensorgate_filter_core::sdk;
 
-    /// Traps at the end of the body of a request that has it.
+    /// The header field of a request at whose body's end the filter traps.
     const TRAP: &str = "x-test-trap";
 
     proxy_wasm::main! {{

@@ -1,4 +1,6 @@
-"""What every server here serves, each in its own way: twice its input, or the fault that its first element asks for."""
+"""The model that every server here serves: twice its input, or the fault that its first element
+selects.
+"""
 
 import numpy as np
 from triggers import DATATYPE, MISNAMED, NOT_A_NUMBER, OVERSIZED, RAISES, SHAPE, WAITS_S
@@ -12,7 +14,9 @@ def wait_s(x):
 
 
 def double(x):
-    """The answer to FP32 of rows of two: an array, of another datatype or shape where that was asked for."""
+    """The answer to FP32 rows of two: an array, with another datatype or shape if the fault asks
+    for it.
+    """
     first, y = x.flat[0], np.asarray(x, np.float32) * 2
     if first == RAISES:
         raise RuntimeError("secret: no room on the device, in /srv/models/double.py")
@@ -28,11 +32,12 @@ def double(x):
 
 
 def name(x):
-    """What the answer is called."""
+    """The name of the answer."""
     return "z" if x.flat[0] == MISNAMED else "y"
 
 
 def document(x):
-    """The same as a document, for servers that have no datatypes: another one is texts there."""
+    """The same as a document, for servers without datatypes: a wrong datatype becomes texts there.
+    """
     y = double(x)
     return {name(x): y.astype(str).tolist() if y.dtype == np.int64 else y.tolist()}

@@ -16,11 +16,11 @@ class Double(Model):
         self.ready = True
 
     def get_input_types(self):
-        """What it takes."""
+        """Its inputs."""
         return [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
 
     def get_output_types(self):
-        """What it gives."""
+        """Its outputs."""
         return [{"name": os.environ.get("DOUBLE_OUTPUT", "y"), "datatype": "FP32", "shape": [-1, 2]}]
 
     async def predict(self, payload, headers=None, response_headers=None):

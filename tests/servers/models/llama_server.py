@@ -1,4 +1,6 @@
-"""llama.cpp's own HTTP server, which speaks OpenAI's API, in this process; arguments: a model's file, its name there, a port."""
+"""llama.cpp's own HTTP server, which speaks OpenAI's API, in this process. Arguments: a model's
+file, the model's name, a port.
+"""
 
 import signal
 import sys
@@ -7,7 +9,7 @@ import xllamacpp
 
 
 def main(path, name, port):
-    """Serves until it is ended."""
+    """Serves until it is stopped."""
     options = xllamacpp.CommonParams()
     options.model.path = path
     options.model_alias = {name}

@@ -1,4 +1,6 @@
-"""`double` as a deployment of Ray Serve, in a cluster of one process group on loopback; arguments: its port, the dashboard's, a folder."""
+"""`double` as a deployment of Ray Serve, in a cluster of one process group on loopback. Arguments:
+its port, the dashboard's port, a folder.
+"""
 
 import asyncio
 import json

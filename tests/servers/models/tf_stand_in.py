@@ -1,5 +1,6 @@
-"""`double` behind the services and messages of TF Serving's own API package. It is no TF Serving, which nobody packages for this. Arguments: its port,
-the name of its output."""
+"""`double` behind the services and messages of TF Serving's own API package. It replaces TF Serving
+itself, for which no package exists. Arguments: its port, the name of its output.
+"""
 
 import sys
 import time
@@ -21,7 +22,7 @@ DATATYPES = {"float32": (types_pb2.DT_FLOAT, "float_val"), "int64": (types_pb2.D
 
 
 class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Inference, and what the model is."""
+    """Inference and metadata."""
 
     def __init__(self, output):
         self.output = output
@@ -59,7 +60,7 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class Models(model_service_pb2_grpc.ModelServiceServicer):
-    """Whether its one version can be used."""
+    """The status of its one version."""
 
     def GetModelStatus(self, request, context):
         if request.model_spec.name != "double":
@@ -70,7 +71,7 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def main(port, output):
-    """Serves until it is ended."""
+    """Serves until it is stopped."""
     server = grpc.server(futures.ThreadPoolExecutor(8))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Prediction(output), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)

@@ -1,5 +1,6 @@
-"""Writes a language model of 256 KiB for llama.cpp: one layer of random weights over bytes, whose answers are printable, long and meaningless. The
-same file each time."""
+"""Writes a language model of 256 KiB for llama.cpp: one layer of random weights over bytes. Its
+answers are printable, long and meaningless. The file is the same each time.
+"""
 
 import sys
 
@@ -12,7 +13,7 @@ TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
 def main(path):
-    """All of the file."""
+    """Writes the file."""
     rng = np.random.default_rng(7)
     tokens = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *(chr(code) for code in range(33, 127)), "\u2581"]
     kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
@@ -37,7 +38,7 @@ def main(path):
     writer.add_unk_token_id(0)
     writer.add_chat_template(TEMPLATE)
     matrix = lambda *shape: (rng.standard_normal(shape) / 8).astype(np.float32)
-    # What is not printable is never the likeliest: no answer ends before its length.
+    # Unprintable tokens are never the most likely, so no answer ends before its maximum length.
     output = matrix(len(tokens), WIDTH)
     output[:259] = 0
     writer.add_tensor("token_embd.weight", matrix(len(tokens), WIDTH) * 8)

@@ -1,14 +1,15 @@
-//! Tests that look at their whole process: its threads or its memory.
+//! Tests that examine their whole process: its threads or its memory.
 #![allow(clippy::panic, reason = "tests")]
 
 use std::process::Command;
 
-/// Set in the process that runs one test alone.
+/// The variable that is set in the process that runs one test alone.
 const ALONE: &str = "TENSORGATE_TEST_ALONE";
 
 /// Whether this process runs one test alone. If not, runs `test` in such a process.
 ///
 /// # Panics
+///
 /// If that test fails, or its process cannot be started.
 pub fn is_alone(test: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {

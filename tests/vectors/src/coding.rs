@@ -1,4 +1,4 @@
-//! A request whose body is compressed: what a client makes of a plain one.
+//! A request whose body is compressed, made from a plain one.
 
 use std::io::Write as _;
 
@@ -17,14 +17,16 @@ const FRAME_HEADER: usize = 5;
 pub enum Coding {
     /// RFC 1952.
     Gzip,
-    /// RFC 1950: with zlib's head, as HTTP has it.
+    /// RFC 1950: with zlib's header, as HTTP requires.
     Deflate,
 }
 
 impl Coding {
-    /// The same request, its body compressed and said to be: of gRPC the one message in its frame.
+    /// The same request with its body compressed and declared as such. For gRPC this is the one
+    /// message in its frame.
     ///
     /// # Errors
+    ///
     /// There is no such message.
     pub fn apply(self, request: &mut RawRequest) -> Result<(), String> {
         let field = if request.protocol.is_grpc() {

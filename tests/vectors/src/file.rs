@@ -1,4 +1,5 @@
-//! The files of `policy/vectors`, field by field, as their README has them. Unknown keys are refused.
+//! The files of `policy/vectors`, field by field, as their README describes them. Unknown keys are
+//! rejected.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +83,7 @@ pub(crate) struct RawExpect {
     pub reason: Option<String>,
     pub field: Option<String>,
     pub shadow: Option<Vec<String>>,
-    /// What stands behind gets in header fields of these names; `null`: no such field.
+    /// Header fields that the server behind gets; `null` means no such field.
     #[serde(default)]
     pub headers: BTreeMap<String, Option<String>>,
 }
@@ -94,7 +95,7 @@ pub(crate) enum Verdict {
     Deny,
 }
 
-/// Who can run a case.
+/// The drivers that can run a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Driver {
@@ -106,7 +107,7 @@ pub enum Driver {
     Host,
 }
 
-/// How a request in no protocol is spelled in one.
+/// The encoding of a request that is given without a protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Spelling {
@@ -114,15 +115,15 @@ pub enum Spelling {
     OipRest,
     /// JSON, `data` nested as `shape` says.
     OipRestNested,
-    /// The binary data extension: JSON, and behind it every input in raw form.
+    /// The binary data extension: JSON, followed by every input in raw form.
     OipRestBinary,
     /// gRPC, `contents` with packed scalars.
     OipGrpcTyped,
-    /// gRPC, `contents` with one field a scalar.
+    /// gRPC, `contents` with one field per scalar.
     OipGrpcUnpacked,
     /// gRPC, `raw_input_contents`.
     OipGrpcRaw,
-    /// The same, the one message of a stream.
+    /// The same, as the one message of a stream.
     OipGrpcStream,
     /// TF Serving's JSON, `instances`.
     TfRestRows,
@@ -134,13 +135,14 @@ pub enum Spelling {
     TfGrpcContent,
     /// TorchServe's JSON, `instances`.
     TorchRestRows,
-    /// TorchServe's JSON, an object with a value for every input, or `data` with the only one's; bytes in base64.
+    /// TorchServe's JSON: an object with a value for every input, or `data` with that of the only
+    /// input. Bytes are in base64.
     TorchRestColumns,
-    /// A form to TorchServe, a part an input.
+    /// A form to TorchServe, one part per input.
     TorchRestForm,
-    /// TorchServe's gRPC, an entry an input.
+    /// TorchServe's gRPC, one entry per input.
     TorchGrpc,
-    /// JSON of the model's own, tensors where its template has them.
+    /// The model's own JSON, with tensors where its template has them.
     Template,
 }
 
@@ -165,7 +167,7 @@ impl Spelling {
         Self::Template,
     ];
 
-    /// Whose protocol it is of, as a policy names it.
+    /// The protocol that it belongs to, as a policy names it.
     pub const fn protocol(self) -> Protocol {
         match self {
             Self::OipRest | Self::OipRestNested | Self::OipRestBinary => Protocol::OipRest,
@@ -214,7 +216,7 @@ pub(crate) enum Request {
     Grpc(Grpc),
 }
 
-/// An inference request in no protocol.
+/// An inference request without a protocol.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tensors {
@@ -305,7 +307,7 @@ pub(crate) enum Special {
     Packed(Vec<Number>),
 }
 
-/// Bytes: text, hex, something repeated, or pieces of these in a row.
+/// Bytes: text, hex, something repeated, or a sequence of these.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Blob {
@@ -335,7 +337,7 @@ pub(crate) struct Repeat {
 }
 
 impl Blob {
-    /// The bytes; an odd or wrong hex digit is a mistake in the vector.
+    /// The bytes. An odd number of hex digits or a wrong one is a mistake in the vector.
     pub fn bytes(&self) -> Result<Vec<u8>, String> {
         match self {
             Self::Text(text) => Ok(text.as_bytes().to_vec()),
@@ -350,7 +352,7 @@ impl Blob {
     }
 }
 
-/// Hex digits, blanks allowed between bytes.
+/// Hex digits, with spaces allowed between bytes.
 pub(crate) fn from_hex(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
     digits

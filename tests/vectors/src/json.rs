@@ -1,4 +1,5 @@
-//! An inference request as OIP JSON, numbers as the vector writes them. Shares nothing with the decoder under test.
+//! An inference request as OIP JSON, with numbers as the vector writes them. Shares no code with
+//! the decoder under test.
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ pub(crate) fn infer_request(tensors: &Tensors, nested: bool) -> Result<Vec<u8>, 
     })
 }
 
-/// The document and, behind it, every input in raw form; and how long the document is.
+/// The document, followed by every input in raw form; and the document's length.
 pub(crate) fn binary_request(tensors: &Tensors) -> Result<(usize, Vec<u8>), String> {
     let blobs = tensors
         .inputs
@@ -32,7 +33,7 @@ pub(crate) fn binary_request(tensors: &Tensors) -> Result<(usize, Vec<u8>), Stri
     Ok((json_bytes, body))
 }
 
-/// The document; `elements` writes the member of an input that says where its elements are.
+/// The document. `elements` writes the member of an input that says where its elements are.
 fn document(
     tensors: &Tensors,
     mut elements: impl FnMut(&Input) -> Result<String, String>,
@@ -71,7 +72,8 @@ pub(crate) fn data(input: &Input, nested: bool) -> Result<String, String> {
     }
 }
 
-/// Each element as JSON; `any_bytes`: those that are no text too, as the vector has them.
+/// Each element as JSON. With `any_bytes`, bytes that are not text are allowed too, as the vector
+/// writes them.
 pub(crate) fn scalars(input: &Input, any_bytes: bool) -> Result<Vec<String>, String> {
     if input.bytes.is_some() {
         return Err("`bytes` can only travel as oip-grpc-raw: name the protocols".into());
@@ -118,7 +120,7 @@ fn object(members: &std::collections::BTreeMap<String, Value>) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// Row-major elements as nested lists; only where there are as many as the shape says.
+/// Row-major elements as nested lists, if their number fits the shape.
 pub(crate) fn fold(shape: &[i64], elements: &[String]) -> Result<String, String> {
     let odd = || {
         format!(
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_is_nested_as_its_shape_says() {
+    fn data_is_nested_according_to_its_shape() {
         let check = |shape: &[i64], count: usize, expected: Option<&str>| {
             let elements: Vec<_> = (1..=count).map(|n| n.to_string()).collect();
             assert_eq!(

@@ -1,8 +1,9 @@
 //! The decision vectors of `policy/vectors` as concrete requests, for every driver.
 //!
-//! Loads each file, refuses whatever its README does not describe, and lowers a case into one request for every
-//! spelling it names. The encoders here are written for this and share nothing with the decoders under test, so that
-//! a mistake in one does not hide a mistake in the other. Decides nothing, sends nothing.
+//! This crate loads each file, rejects what the vectors' README does not describe, and lowers a
+//! case into one request for every spelling it names. Its encoders share no code with the decoders
+//! under test, so that a mistake in one does not hide a mistake in the other. It decides nothing
+//! and sends nothing.
 
 pub mod alone;
 mod coding;
@@ -43,7 +44,7 @@ pub enum VectorFault {
         /// Why.
         source: serde_json::Error,
     },
-    /// A case says something that cannot be meant.
+    /// A case has contradictory or impossible contents.
     #[error("{id}: {message}")]
     Case {
         /// File, case and spelling.

@@ -19,14 +19,14 @@ type Fields = Vec<Field>;
 /// The spellings of OIP, which come first.
 const OIP_SPELLINGS: usize = 7;
 
-/// What of a policy's models a request's spelling depends on, by name.
+/// The parts of a policy's models that a request's spelling depends on, by name.
 pub(crate) type Models = BTreeMap<String, Model>;
 
-/// What of a model a request's spelling depends on.
+/// The parts of a model that a request's spelling depends on.
 pub(crate) struct Model {
-    /// Protocols it may be called by.
+    /// Protocols that it may be called by.
     pub protocols: Vec<Protocol>,
-    /// What it takes.
+    /// Its inputs.
     pub inputs: Vec<Taken>,
     /// Its own JSON, as the policy has it.
     pub template: Value,
@@ -83,10 +83,10 @@ pub(crate) fn models(policy: &Value) -> Models {
 
 /// The gRPC method of an inference.
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
-/// Elements that `fill` may make: a vector is a small thing.
+/// The most elements that `fill` may make: vectors are small.
 const MAX_FILL: i64 = 1 << 16;
 
-/// Everything that a case lowers to, with the spelling's name where there are several.
+/// Everything that a case lowers to, with the spelling's name if there are several.
 pub(crate) fn requests(
     case: &Case,
     keys: &BTreeMap<String, Key>,
@@ -123,7 +123,8 @@ pub(crate) fn requests(
             let spell = |spelling| spelled(tensors, spelling, model, &fields, chunk_bytes);
             let (spellings, others): (&[_], &[_]) = match &case.protocols {
                 Some(named) => (named, &[]),
-                // Of TF Serving's and TorchServe's, those that the model may be called by and that can say it: they know no ids and no parameters.
+                // Of TF Serving's and TorchServe's spellings, those that the model may be called by
+                // and that can express the request. They have no ids and no parameters.
                 None => Spelling::ALL.split_at(OIP_SPELLINGS),
             };
             if spellings.is_empty() {
@@ -151,8 +152,8 @@ pub(crate) fn requests(
     }
 }
 
-/// A request in no protocol (`tensors` as the vectors' README has it) in every spelling that can say it to a model with these inputs. The outer
-/// error is a mistake in the document.
+/// A request without a protocol (`tensors` as in the vectors' README) in every spelling that can
+/// express it for a model with these inputs. The outer error is a mistake in the document.
 pub fn spell(
     tensors: &Value,
     inputs: &[Taken],
@@ -253,7 +254,7 @@ fn spelled(
             let body = json::infer_request(tensors, spelling == Spelling::OipRestNested)?;
             return Ok(rest(tensors, content_type, fields, body, chunk_bytes));
         }
-        // As Triton's Python client has it: without a content type.
+        // As Triton's Python client sends it: without a content type.
         Spelling::OipRestBinary => {
             let (json_bytes, body) = json::binary_request(tensors)?;
             let length = (
@@ -278,7 +279,7 @@ fn spelled(
     })
 }
 
-/// An inference over REST; `first` is the field that says what the body is.
+/// An inference over REST. `first` is the field that declares the body's type.
 fn rest(
     tensors: &Tensors,
     first: Field,
@@ -392,7 +393,8 @@ pub(crate) fn expect(raw: &RawExpect) -> Result<Expect, String> {
     }
 }
 
-/// What a spelling makes of it: a model's own path is no route to whom it is not granted.
+/// What a spelling changes in the decision: a model's own path is no route for a client without a
+/// grant for it.
 pub(crate) fn of_route(expect: Expect, spelling: Option<&str>) -> Expect {
     let own = spelling == Some(Spelling::Template.name());
     match (expect, own) {
@@ -410,7 +412,7 @@ pub(crate) fn of_route(expect: Expect, spelling: Option<&str>) -> Expect {
     }
 }
 
-/// What a case expects to be noted as in shadow.
+/// The reasons that a case expects as noted in shadow mode.
 pub(crate) fn shadow(raw: &RawExpect) -> Result<Option<Vec<Reason>>, String> {
     let Some(names) = &raw.shadow else {
         return Ok(None);
@@ -424,7 +426,7 @@ pub(crate) fn shadow(raw: &RawExpect) -> Result<Option<Vec<Reason>>, String> {
     Ok(Some(reasons))
 }
 
-/// Who can run a case; leaving one out needs a reason.
+/// The drivers that can run a case. Excluding one needs a reason.
 pub(crate) fn drivers(case: &Case) -> Result<Vec<Driver>, String> {
     match (&case.only, &case.why) {
         (None, None) => Ok(vec![Driver::Native, Driver::Envoy, Driver::Host]),

@@ -1,5 +1,5 @@
-//! Protobuf and gRPC framing, as little of it as the vectors need. Knows the field numbers of the Open Inference
-//! Protocol; shares nothing with the decoder under test.
+//! The parts of protobuf and gRPC framing that the vectors need. Knows the field numbers of the
+//! Open Inference Protocol. Shares no code with the decoder under test.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde_json::{Number, Value};
 use crate::file::{Field, Frame, Grpc, Message, Special, Tensors, from_hex};
 use crate::value;
 
-/// How tensor data travels.
+/// How tensor data is encoded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contents {
     /// Typed contents, packed.
     Packed,
-    /// Typed contents, one field a scalar.
+    /// Typed contents, one field per scalar.
     Unpacked,
     /// `raw_input_contents`.
     Raw,
@@ -26,13 +26,13 @@ const GROUP_START: u64 = 3;
 const GROUP_END: u64 = 4;
 pub(crate) const FIXED32: u64 = 5;
 
-/// A message with its five bytes of frame.
+/// A message with its frame header of five bytes.
 pub(crate) fn frame(message: &[u8]) -> Result<Vec<u8>, String> {
     let length = u32::try_from(message.len()).map_err(|_| "message too long".to_owned())?;
     Ok(with_prefix(0, length, message))
 }
 
-/// The whole body of a request as it is written.
+/// The whole body of a request as the vector writes it.
 pub(crate) fn grpc_body(grpc: &Grpc) -> Result<Vec<u8>, String> {
     match (&grpc.message, &grpc.frames, &grpc.body) {
         (Some(message), None, None) => frame(&encode(message)?),
@@ -60,7 +60,7 @@ fn with_prefix(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
     [&[flag][..], &length.to_be_bytes(), message].concat()
 }
 
-/// A message as it is written. Field 0 is no field: its bytes stand there as they are.
+/// A message as the vector writes it. Field 0 is no field: its bytes are copied as they are.
 fn encode(message: &Message) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     for (number, field) in message {
@@ -220,7 +220,8 @@ pub(crate) fn lists(
     Ok(out)
 }
 
-/// A map of `InferParameter`: whole numbers as `int64_param`, beyond that `uint64_param`, others `double_param`.
+/// A map of `InferParameter`: integers as `int64_param`, larger ones as `uint64_param`, others as
+/// `double_param`.
 fn put_parameters(
     out: &mut Vec<u8>,
     number: u32,
@@ -259,7 +260,7 @@ fn put_parameters(
     Ok(())
 }
 
-/// A whole number as the 64 bits that a varint carries.
+/// An integer as the 64 bits that a varint carries.
 fn integer(number: &Number) -> Result<u64, String> {
     number
         .as_u64()
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_message_becomes_its_bytes() {
+    fn a_message_is_encoded_to_its_bytes() {
         let check = |written: &str, expected: &[u8]| {
             assert_eq!(
                 encode(&serde_json::from_str(written).unwrap()).unwrap(),

@@ -1,4 +1,4 @@
-//! What a driver gets: one concrete request and the decision it must come to.
+//! What a driver gets: one concrete request and its expected decision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,26 +21,27 @@ pub struct Lowered {
     pub policy_json: Arc<str>,
     /// Wall clock, Unix seconds.
     pub now_unix_s: u64,
-    /// The client whose credential goes along; `None` for no or a wrong one.
+    /// The client whose credential is sent; `None` for no credential or a wrong one.
     pub client: Option<String>,
-    /// What is sent.
+    /// The request that is sent.
     pub request: RawRequest,
-    /// How often, at one instant; the last answer counts.
+    /// How many times it is sent, at one instant; the last answer counts.
     pub repeat: u32,
-    /// Tokens that every answer says it used; `None`: it says nothing.
+    /// The tokens that every answer reports as used; `None`: it reports nothing.
     pub used: Option<u64>,
-    /// What must come back.
+    /// The expected answer.
     pub expect: Expect,
-    /// Reasons that must be noted as in shadow, in order of precedence; `None` where the case does not say.
+    /// Reasons that must be noted as in shadow mode, in order of precedence; `None` where the case
+    /// does not list them.
     pub shadow: Option<Vec<Reason>>,
-    /// Header fields that whoever stands behind gets, and those that it does not.
+    /// Header fields that the server behind gets (`Some`), and those that it must not get (`None`).
     pub headers: BTreeMap<String, Option<String>>,
-    /// Who can run it.
+    /// The drivers that can run it.
     pub only: Vec<Driver>,
 }
 
 impl Lowered {
-    /// What is wrong with the header fields that whoever stands behind got, if anything.
+    /// The error in the header fields that the server behind got, if any.
     pub fn wrong_headers(&self, got: &[(String, String)]) -> Option<String> {
         self.headers.iter().find_map(|(name, expected)| {
             let values: Vec<_> = got.iter().filter(|(known, _)| known == name).collect();
@@ -53,8 +54,8 @@ impl Lowered {
         })
     }
 
-    /// Whether it comes to the same where gateways share its limits: messages of a stream do not wait for whoever counts, and what was reserved does
-    /// not come back.
+    /// Whether the decision is the same where gateways share the limits. There, messages of a
+    /// stream do not wait for the service, and reservations are not refunded.
     pub fn may_be_counted_elsewhere(&self) -> bool {
         self.used.is_none() && !self.request.path.ends_with("/ModelStreamInfer")
     }
@@ -65,7 +66,7 @@ impl Lowered {
     }
 }
 
-/// A request, before a transport has spelled it.
+/// A request before a transport has encoded it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawRequest {
     /// Which transport a client would use: HTTP/1.1 for REST, HTTP/2 for gRPC.
@@ -78,21 +79,21 @@ pub struct RawRequest {
     pub headers: Vec<Field>,
     /// The body.
     pub body: Vec<u8>,
-    /// The body comes in pieces of this many bytes and without a declared length.
+    /// Set if the body comes in pieces of this many bytes and without a declared length.
     pub chunk_bytes: Option<usize>,
 }
 
 impl RawRequest {
-    /// Where streams of inferences go.
+    /// The path of streams of inferences.
     pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
-    /// Whether its body is a stream of messages, each of which is judged by itself.
+    /// Whether its body is a stream of messages, each of which is judged on its own.
     pub fn is_stream(&self) -> bool {
         self.path == Self::STREAM
     }
 
-    /// Every header field as a proxy's filter sees them: pseudo-headers first, and the length that an HTTP/1.1 client declares for a
-    /// body in one piece.
+    /// Every header field as a proxy's filter sees them: pseudo-headers first, and the length that
+    /// an HTTP/1.1 client declares for a body in one piece.
     pub fn fields(&self) -> Vec<Field> {
         let pseudo = [
             (":method", self.method.as_str()),
@@ -147,7 +148,7 @@ pub enum Expect {
     Deny {
         /// Why.
         reason: Reason,
-        /// The caller's own field that the answer names; `None`: not looked at.
+        /// The caller's own field that the answer names; `None`: not compared.
         field: Option<String>,
     },
 }

@@ -1,5 +1,5 @@
-//! Tokens for tests, signed with the private keys that RFC 7515 (A.2, A.3), RFC 8037 (A.1) and RFC 6979 (A.2.6) publish. They open nothing but tests, and everybody
-//! has them.
+//! Tokens for tests, signed with the private keys that RFC 7515 (A.2, A.3), RFC 8037 (A.1) and RFC
+//! 6979 (A.2.6) publish. The keys are public and protect only tests.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,10 +36,10 @@ const EC384: &str = r#"{"kty": "EC", "crv": "P-384",
 /// RFC 8037, A.1.
 const OKP: &str = r#"{"kty": "OKP", "crv": "Ed25519",
   "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}"#;
-/// Members of a key that everybody may see.
+/// The public members of a key.
 const PUBLIC: [&str; 6] = ["kty", "crv", "n", "e", "x", "y"];
 
-/// Which key signs.
+/// The key that signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signer {
@@ -55,7 +55,7 @@ pub enum Signer {
     Ps384,
     /// PS512; `kid` is `ps512`.
     Ps512,
-    /// PS256 without the salt that belongs there; for the key `ps256`.
+    /// PS256 without the required salt; for the key `ps256`.
     Ps256WithoutSalt,
     /// ES384; `kid` is `es384`.
     Ec384,
@@ -63,13 +63,13 @@ pub enum Signer {
     Ec,
     /// `EdDSA`; `kid` is `ed`.
     Ed,
-    /// Nobody: the signature is empty.
+    /// No key: the signature is empty.
     None,
-    /// HMAC-SHA256 under the RSA key's public DER form, as a careless verifier would take it.
+    /// HMAC-SHA256 under the RSA key's public DER form, which a careless verifier would accept.
     HmacOfPublicKey,
 }
 
-/// Why nothing was signed: a key of this file that is no key.
+/// Why nothing was signed: a key of this file is invalid.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a published key does not sign")]
 pub struct SignFault;
@@ -79,7 +79,7 @@ pub fn jwks() -> Value {
     json!({"keys": [public(RSA, "rsa", "RS256"), public(EC, "ec", "ES256"), public(OKP, "ed", "EdDSA")]})
 }
 
-/// The same for the less usual algorithms: one name for each, since a key is for one.
+/// The same for the less usual algorithms, with one name each, because a key is for one algorithm.
 pub fn more_jwks() -> Value {
     let rsa = ["RS384", "RS512", "PS256", "PS384", "PS512"]
         .map(|alg| public(RSA, &alg.to_lowercase(), alg));
@@ -104,7 +104,8 @@ fn public(private: &str, kid: &str, alg: &str) -> Value {
 /// A compact token over two texts, which may be anything.
 ///
 /// # Errors
-/// A key of this file is none.
+///
+/// A key of this file is invalid.
 pub fn token(header: &str, claims: &str, signer: Signer) -> Result<String, SignFault> {
     let signed = format!(
         "{}.{}",
@@ -134,10 +135,11 @@ fn rsa(
     signer.sign_to_vec().map_err(|_| SignFault)
 }
 
-/// A signature in the form of JWS. The same bytes get the same one, but for PSS, whose salt is made up.
+/// A signature in the form of JWS. It is deterministic, except for PSS, whose salt is random.
 ///
 /// # Errors
-/// A key of this file is none.
+///
+/// A key of this file is invalid.
 pub fn sign(signed: &[u8], signer: Signer) -> Result<Vec<u8>, SignFault> {
     Ok(match signer {
         Signer::Rsa => rsa(signed, MessageDigest::sha256(), Padding::PKCS1, None)?,

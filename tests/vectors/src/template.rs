@@ -1,5 +1,6 @@
-//! An inference request as a model's own clients write it: each tensor at its JSON Pointer. Shares nothing with the decoder under test. What a
-//! template does not place, or this JSON cannot say, is a mistake.
+//! An inference request as a model's own clients write it: each tensor at its JSON Pointer. Shares
+//! no code with the decoder under test. It is a mistake if the template has no pointer for a value,
+//! or JSON cannot express it.
 
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use crate::file::Tensors;
 use crate::lower::Model;
 use crate::tf::{no_ids, rows_with_texts, untyped, with_texts};
 
-/// The route of a model's own.
+/// The model's own route.
 pub(crate) fn route(model: &Model) -> Option<&str> {
     model.template.get("route")?.as_str()
 }
@@ -50,7 +51,7 @@ pub(crate) fn request(
     Ok((path.to_owned(), document.text().into_bytes()))
 }
 
-/// A document in the making; numbers stay as the vector writes them.
+/// A document under construction; numbers stay as the vector writes them.
 enum Node {
     Object(Vec<(String, Node)>),
     Rows(Vec<Node>),
@@ -67,7 +68,7 @@ impl Node {
         Ok(())
     }
 
-    /// Puts a value into every row of a list, which has as many.
+    /// Puts a value into every row of a list, which must have as many rows.
     fn rows(
         &mut self,
         list: &[String],
@@ -87,7 +88,7 @@ impl Node {
         }
     }
 
-    /// The place to which these names lead.
+    /// The node at these names, created if missing.
     fn at(&mut self, names: &[String]) -> Result<&mut Self, String> {
         let Some((first, rest)) = names.split_first() else {
             return Ok(self);

@@ -1,5 +1,7 @@
-//! An inference request as TF Serving's clients write it: JSON by row or by column, and `PredictRequest`. Shares nothing with the decoder
-//! under test. What these cannot say (ids, parameters but a signature's name, in JSON another datatype than the contract's) is a mistake.
+//! An inference request as TF Serving's clients write it: JSON by row or by column, and
+//! `PredictRequest`. Shares no code with the decoder under test. It is a mistake to ask for what
+//! these cannot express: ids, parameters except a signature's name, and in JSON a datatype other
+//! than the contract's.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +35,7 @@ pub(crate) fn path(tensors: &Tensors) -> Result<String, String> {
     Ok(format!("/v1/models/{}{version}:predict", tensors.model))
 }
 
-/// Refuses what neither TF Serving nor TorchServe have.
+/// Rejects what neither TF Serving nor TorchServe has.
 pub(crate) fn no_ids(tensors: &Tensors) -> Result<(), String> {
     let parameters = |input: &Input| !input.parameters.is_empty();
     if tensors.id.is_some() || tensors.inputs.iter().any(parameters) {
@@ -42,7 +44,7 @@ pub(crate) fn no_ids(tensors: &Tensors) -> Result<(), String> {
     Ok(())
 }
 
-/// The one parameter that there is.
+/// The one supported parameter.
 fn signature(tensors: &Tensors) -> Result<Option<&str>, String> {
     no_ids(tensors)?;
     let mut parameters = tensors.parameters.iter();
@@ -69,7 +71,7 @@ pub(crate) fn json_request(
     Ok(format!("{{{}}}", members.join(",")).into_bytes())
 }
 
-/// Refuses what JSON without datatypes cannot say to a model.
+/// Rejects what JSON without datatypes cannot express for a model.
 pub(crate) fn untyped(tensors: &Tensors, model: Option<&Model>) -> Result<(), String> {
     if !tensors.outputs.is_empty() {
         return Err("this JSON names no outputs: name the protocols".into());
@@ -89,7 +91,7 @@ pub(crate) fn untyped(tensors: &Tensors, model: Option<&Model>) -> Result<(), St
     Ok(())
 }
 
-/// Whether it is the only input of a model.
+/// Whether it is the model's only input.
 pub(crate) fn is_only(tensors: &Tensors, model: Option<&Model>) -> bool {
     match (
         model.map(|model| model.inputs.as_slice()),
@@ -112,7 +114,7 @@ pub(crate) fn value(
         return Err("an object has no name twice: name the protocols".into());
     }
     match tensors.inputs.as_slice() {
-        // The only input needs no name.
+        // A model's only input needs no name.
         [input] if by_row && is_only(tensors, model) => {
             if input.shape.is_empty() {
                 return Err("a row has a dim: name the protocols".into());
@@ -130,7 +132,7 @@ pub(crate) fn value(
     }
 }
 
-/// A whole tensor, its bytes as text or as strings of base64.
+/// A whole tensor, its bytes as text or as base64 strings.
 pub(crate) fn with_texts(input: &Input, base64: bool) -> Result<String, String> {
     folded(input, &input.shape, &texts(input, base64)?)
 }
@@ -155,7 +157,7 @@ fn texts(input: &Input, base64: bool) -> Result<Vec<String>, String> {
         .collect())
 }
 
-/// An input's rows, of which there must be one.
+/// An input's rows; there must be at least one.
 fn parts(input: &Input, elements: &[String]) -> Result<Vec<String>, String> {
     let odd = || "an input has no whole rows: name the protocols".to_owned();
     let (count, inner) = input.shape.split_first().ok_or_else(odd)?;
@@ -208,7 +210,7 @@ fn rows(inputs: &[Input]) -> Result<String, String> {
     Ok(format!("[{}]", rows.join(",")))
 }
 
-/// Nested as a shape says. Dims behind one that is 0 would not be said.
+/// Nested as a shape says. Dims after one that is 0 cannot be expressed.
 fn folded(input: &Input, shape: &[i64], elements: &[String]) -> Result<String, String> {
     let last = shape.len().saturating_sub(1);
     if shape.iter().take(last).any(|dim| *dim < 1) {
@@ -231,7 +233,7 @@ fn folded(input: &Input, shape: &[i64], elements: &[String]) -> Result<String, S
     json::fold(shape, elements)
 }
 
-/// Elements as JSON; bytes as text where `text` says so and they are that, else in base64.
+/// Elements as JSON. Bytes are text where `text` is set and they are UTF-8, else base64.
 fn elements(input: &Input, text: bool) -> Result<Vec<String>, String> {
     let scalars = json::scalars(input, true)?;
     let elements = input.elements()?;
@@ -246,7 +248,7 @@ fn elements(input: &Input, text: bool) -> Result<Vec<String>, String> {
         .collect())
 }
 
-/// A `PredictRequest`; elements in typed lists or as they are in memory.
+/// A `PredictRequest`; elements in typed lists or in their memory layout.
 pub(crate) fn predict_request(tensors: &Tensors, typed: bool) -> Result<Vec<u8>, String> {
     let mut spec = Vec::new();
     put_bytes(&mut spec, 1, tensors.model.as_bytes());

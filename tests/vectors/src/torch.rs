@@ -1,5 +1,7 @@
-//! An inference request as TorchServe's clients write it: JSON, a form, `PredictionsRequest`. Shares nothing with the decoder under test. What these
-//! cannot say (ids, parameters, outputs, another datatype than the contract's, over gRPC several strings) is a mistake.
+//! An inference request as TorchServe's clients write it: JSON, a form, `PredictionsRequest`.
+//! Shares no code with the decoder under test. It is a mistake to ask for what these cannot
+//! express: ids, parameters, outputs, a datatype other than the contract's, and over gRPC several
+//! strings.
 
 use std::borrow::Cow;
 
@@ -9,15 +11,15 @@ use crate::protobuf::put_bytes;
 use crate::tf::{is_only, no_ids, untyped, value, whole};
 use crate::value::item;
 
-/// Where its paths over REST begin.
+/// The prefixes of its REST paths.
 pub(crate) const PATHS: [&str; 3] = ["/predictions", "/explanations", "/ping"];
 /// The gRPC method.
 pub(crate) const PREDICTIONS: &str =
     "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions";
-/// A form's type, with its boundary.
+/// A form's content type, with its boundary.
 pub(crate) const FORM: &str = "multipart/form-data; boundary=----7b1e9f03";
 const DELIMITER: &str = "------7b1e9f03";
-/// Names that stand for a whole body where no input has them.
+/// Names that mean a whole body where no input has them.
 const WHOLE: [&str; 3] = ["data", "body", "instances"];
 
 /// The path over REST.
@@ -63,7 +65,7 @@ pub(crate) fn json_request(
     Ok(value.into_bytes())
 }
 
-/// The one string of an input that may go as it is.
+/// The one string of an input that may be sent as it is.
 fn file<'t>(input: &'t Input, model: Option<&Model>) -> Option<Cow<'t, [u8]>> {
     let mut taken = model?.inputs.iter();
     let rank = taken.find(|taken| taken.name == input.name)?.rank;

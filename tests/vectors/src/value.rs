@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-/// A scalar's little-endian bytes in a datatype (a `BYTES` element with its length), or why it cannot be one.
+/// A scalar's little-endian bytes in a datatype (a `BYTES` element with its length), or why it
+/// cannot be one.
 pub(crate) fn raw(datatype: &str, value: &Value) -> Result<Vec<u8>, String> {
     let wrong =
         || format!("{value} cannot be said as {datatype}: name the protocols or use `bytes`");
@@ -62,7 +63,7 @@ pub(crate) fn raw(datatype: &str, value: &Value) -> Result<Vec<u8>, String> {
     })
 }
 
-/// An element of `BYTES`: text, or what is none as `{"b64": "…"}`.
+/// An element of `BYTES`: text, or other bytes as `{"b64": "…"}`.
 pub(crate) fn item(value: &Value) -> Option<Cow<'_, [u8]>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text.as_bytes())),
@@ -85,7 +86,7 @@ pub(crate) fn float(value: &Value) -> Option<f64> {
     }
 }
 
-/// The nearest single.
+/// The nearest single-precision value.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "rounding to the nearest single is what is wanted"
@@ -94,13 +95,13 @@ pub(crate) fn single(value: f64) -> f32 {
     value as f32
 }
 
-/// The upper half of a single; vectors use values that it holds exactly.
+/// The upper half of a single. Vectors use values that it represents exactly.
 fn brain(value: f64) -> u16 {
     let [_, _, low, high] = single(value).to_le_bytes();
     u16::from_le_bytes([low, high])
 }
 
-/// IEEE 754 half precision, cut towards zero; vectors use values that it holds exactly.
+/// IEEE 754 half precision, rounded towards zero. Vectors use values that it represents exactly.
 fn half(value: f64) -> u16 {
     let bits = single(value).to_bits();
     let sign = low16(bits >> 16) & 0x8000;

@@ -1,4 +1,4 @@
-//! That the vectors load, and that none of the decisions a gate can come to is without one.
+//! The vectors load, and every decision that a gate can make has one.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use tensorgate_policy::{Protocol, Reason};
 use tensorgate_vectors::{Driver, Expect, Lowered, load};
 
-/// Reasons that no request by itself can bring about: the gate's own failures, and what stands behind it.
+/// Reasons that no request alone can cause: failures of the gate and of what is behind it.
 const NOT_BY_A_REQUEST: [Reason; 6] = [
     Reason::Overloaded,
     Reason::HandlerRejected,
@@ -16,24 +16,26 @@ const NOT_BY_A_REQUEST: [Reason; 6] = [
     Reason::BackendFault,
 ];
 
-/// Reasons that one protocol has no way to bring about.
+/// Reasons that cannot occur in one protocol.
 const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 24] = [
     // A protobuf message nests as deep as its schema; anything else is an unknown field.
     (Reason::TooDeep, Protocol::OipGrpc),
     (Reason::TooDeep, Protocol::TfGrpc),
-    // Its JSON names no outputs, no tensor twice but as a key, and no shape but by its lists.
+    // Its JSON has no outputs, no repeated tensors except as repeated keys, and no shape except its
+    // lists.
     (Reason::OutputNotAllowed, Protocol::TfRest),
     (Reason::DuplicateInput, Protocol::TfRest),
     (Reason::SizeMismatch, Protocol::TfRest),
-    // It has no parameters and names no outputs, and lists are all that says a shape.
+    // It has no parameters and no outputs, and only lists express a shape.
     (Reason::Parameter, Protocol::TorchRest),
     (Reason::Parameter, Protocol::TorchGrpc),
     (Reason::OutputNotAllowed, Protocol::TorchRest),
     (Reason::OutputNotAllowed, Protocol::TorchGrpc),
     (Reason::SizeMismatch, Protocol::TorchRest),
     (Reason::SizeMismatch, Protocol::TorchGrpc),
-    // A template has no parameters, outputs or names of inputs: a member that it does not place is malformed. And its route is the model's own:
-    // nowhere to whom it is not granted, and by another method.
+    // A template has no parameters, outputs or names of inputs: an unknown member is malformed. And
+    // its route is the model's own, which is no route for another method or for a client without a
+    // grant.
     (Reason::NotGranted, Protocol::Json),
     (Reason::MethodNotAllowed, Protocol::Json),
     (Reason::Parameter, Protocol::Json),
@@ -41,9 +43,11 @@ const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 24] = [
     (Reason::UnknownInput, Protocol::Json),
     (Reason::DuplicateInput, Protocol::Json),
     (Reason::SizeMismatch, Protocol::Json),
-    // Its routes are few, exact paths: another one is of no protocol, and so of OIP's.
+    // Its routes are few, exact paths. Any other path belongs to no protocol, and so counts as
+    // OIP's.
     (Reason::NotAnInferenceRoute, Protocol::OpenAi),
-    // It has texts and members in place of tensors: a member that no rule names, or whose value is out of its bounds, is a parameter.
+    // It has texts and members in place of tensors. A member that no rule names, or whose value is
+    // out of bounds, is a parameter.
     (Reason::OutputNotAllowed, Protocol::OpenAi),
     (Reason::UnknownInput, Protocol::OpenAi),
     (Reason::DuplicateInput, Protocol::OpenAi),
@@ -56,7 +60,7 @@ fn vectors() -> Vec<Lowered> {
 }
 
 #[test]
-fn every_reason_that_a_request_can_bring_about_has_a_vector_in_every_protocol() {
+fn every_reason_that_a_request_can_cause_has_a_vector_in_every_protocol() {
     let seen: BTreeSet<_> = vectors()
         .iter()
         .filter(|vector| vector.runs_on(Driver::Native))

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_come_back_whole_in_their_order() {
+    fn envelopes_are_read_back_in_order() {
         let mut envelopes = vec![
             message(),
             MessageEnvelope::Refused(Box::new(refusal())),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_left_out_repeated_moved_or_taken_from_elsewhere_does_not_verify() {
+    fn missing_repeated_moved_or_foreign_envelopes_do_not_verify() {
         let mut gate = codec("one");
         let envelopes: Vec<_> = (0..3).map(|_| gate.write(&message())).collect();
         let fault = Err(EnvelopeFault::Signature);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_a_mark_can_be_changed() {
+    fn no_byte_of_an_envelope_can_be_changed() {
         for envelope in [message(), MessageEnvelope::Refused(Box::new(refusal()))] {
             let bytes = codec("one").write(&envelope);
             for at in 0..bytes.len() {
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_refusal_is_within_its_bound() {
+    fn the_longest_rejection_is_within_its_bound() {
         let long = || Denial::with_field(Reason::Malformed, "é".repeat(9_999), "é".repeat(9_999));
         let text = || Some("é".repeat(9_999));
         let refusal = Refusal {

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_come_back_whole_and_nothing_else_is_read() {
+    fn quotas_are_read_back_and_other_texts_are_rejected() {
         let quota = |left, wait| RemainingQuota {
             left,
             full_after_ns: 7,

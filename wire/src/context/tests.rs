@@ -1,4 +1,4 @@
-//! ! A signed context is read back unchanged, and every other text is rejected.
+//! A signed context is read back unchanged, and every other text is rejected.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -34,14 +34,14 @@ fn verify(value: &str) -> Result<Context, ContextFault> {
     Context::verify(value, &key(7), "POST", "/v2/models/m/infer", NOW, 30)
 }
 
-/// / `signed` with a valid signature, whatever it contains.
+/// `signed` with a valid signature, whatever it contains.
 fn signed(signed: &str) -> String {
     let mac = key(7).mac(signed).finalize().into_bytes();
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
 }
 
 #[test]
-fn what_is_signed_verifies_and_comes_back_whole() {
+fn a_signed_context_verifies_and_is_read_back() {
     for context in [
         context(),
         Context {

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_read_from_trailers_and_from_behind_the_body() {
+    fn verdicts_are_read_from_trailers_and_after_the_body() {
         let first = REQUEST.sign(&key("07"), 0, &quotas(3));
         let second = REQUEST.sign(&key("07"), 1, &RemainingQuotas::default());
         let expected = Ok((quotas(3), 4));

@@ -1,4 +1,4 @@
-//! ! Tests of responses in TF Serving's form. `wire/tests/tf_prost.rs` reads the messages with
+//! Tests of responses in TF Serving's form. `wire/tests/tf_prost.rs` reads the messages with
 //! prost.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -56,7 +56,7 @@ fn said(
 }
 
 #[test]
-fn an_answer_of_torchserve_is_the_value_itself_unless_rows_were_asked_for() {
+fn a_torchserve_answer_is_the_value_itself_unless_rows_are_requested() {
     let y = || tensor("y", "INT8", &[2, 2], &[1, 2, 3, 4]);
     let z = || tensor("z", "INT8", &[2], &[5, 6]);
     let one = || tensor("one", "INT8", &[], &[7]);
@@ -116,7 +116,7 @@ fn an_answer_of_torchserve_is_the_value_itself_unless_rows_were_asked_for() {
 }
 
 #[test]
-fn an_answer_is_by_row_or_by_column_as_it_was_asked_for() {
+fn an_answer_is_by_row_or_by_column_as_requested() {
     let f = |values: &[f32]| {
         values
             .iter()

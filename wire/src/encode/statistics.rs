@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_as_tritons_own() {
+    fn statistics_have_tritons_format() {
         let json = model_statistics(Protocol::OipRest, "m\"", "1", &statistics());
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         let told = &json["model_stats"][0];
@@ -147,7 +147,7 @@ mod tests {
 
     #[cfg(feature = "grpc")]
     #[test]
-    fn its_message_is_what_prost_reads() {
+    fn the_statistics_message_is_read_by_prost() {
         use prost::Message as _;
         let frame = model_statistics(Protocol::OipGrpc, "m", "1", &statistics());
         let read = crate::proto::ModelStatisticsResponse::decode(&frame[5..]).unwrap();

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_answers_says_whether_it_is_the_last() {
+    fn each_of_several_answers_marks_whether_it_is_the_last() {
         let name = b"triton_final_response";
         for (last, value) in [(false, 0), (true, 1)] {
             let said = [&b"\x22\x1b\x0a\x15"[..], name, b"\x12\x02\x08", &[value]].concat();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_a_caller_may_read_and_nothing_more() {
+    fn a_stream_rejection_contains_only_public_text() {
         let denial = Denial {
             retry_after_s: Some(3),
             ..Denial::with_field(Reason::Shape, "input \"x\"", "CAUSE")

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_read_wherever_it_stands_and_doubt_is_left_to_the_decoder() {
+    fn the_model_name_is_found_at_any_position_and_ambiguity_is_left_to_the_decoder() {
         let many = b"\x22\0".repeat(MAX_FIELDS);
         for (message, expected) in [
             (&b"\x0a\x01m"[..], named("m", None)),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_says_the_same_in_a_message_of_its_own() {
+    fn a_model_spec_is_read_in_its_own_message() {
         for (message, expected) in [
             (&b"\x0a\x03\x0a\x01m"[..], named("m", None)),
             (b"\x0a\x07\x0a\x01m\x12\x02\x08\x07", named("m", Some("7"))),

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_on_an_edge_is_read_as_the_standard_library_reads_it() {
+    fn edge_cases_are_read_as_by_the_standard_library() {
         for text in [
             "0",
             "-0",

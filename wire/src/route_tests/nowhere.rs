@@ -1,4 +1,4 @@
-//! ! Tests of paths that look like a route but are not.
+//! Tests of paths that look like a route but are not.
 
 use super::*;
 

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_weigh_what_they_take_in_memory() {
+    fn elements_are_counted_by_their_size_in_memory() {
         let contents = InferTensorContents::default;
         for (contents, bytes) in [
             (
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_much_of_few_bytes_comes_so_often_and_no_more() {
+    fn expanding_fields_are_limited_in_number() {
         // An output, raw contents, a parameter: each empty, and the message twice in a stream.
         for (field, most) in [(5_u8, MAX_OUTPUTS), (6, MAX_OUTPUTS), (4, MAX_PARAMETERS)] {
             let empty = [field << 3 | 2, 0];

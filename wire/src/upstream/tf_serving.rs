@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_our_own_reader_of_requests_reads() {
+    fn written_requests_are_read_back_by_our_decoder() {
         let inputs = [
             tensor("x", Datatype::Fp32, &[2, 1], &[0, 0, 128, 63, 0, 0, 0, 192]),
             tensor("flags", Datatype::Bool, &[3], &[1, 0, 1]),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_that_is_not_what_it_says_is_not_written() {
+    fn a_mismatched_input_is_not_written() {
         let wrong = [tensor("x", Datatype::Fp32, &[2], &[0; 4])];
         assert_eq!(request(("m", "7"), &[], &wrong, &[]), None);
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_in_either_form_of_its_elements_and_never_filled_up() {
+    fn an_answer_is_read_in_both_encodings_and_never_padded() {
         let shape = |dims: &[i64]| shape_proto(dims.iter().copied());
         let proto = |datatype: u64, dims: &[i64]| {
             Message::default()
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_of_the_version_that_was_asked_about() {
+    fn a_status_is_of_the_requested_version() {
         let status =
             |version: u64, state: u64| Message::default().varint(1, version).varint(2, state);
         for (message, expected) in [

@@ -1,4 +1,4 @@
-//! ! One tensor in three encodings gives the same request: JSON, typed contents, raw contents. No
+//! One tensor in three encodings gives the same request: JSON, typed contents, raw contents. No
 //! damaged body makes the decoder panic.
 
 use crate::common;
@@ -7,7 +7,7 @@ use common::{Proto, Random, accepted, tensor};
 use tensorgate_policy::decision::BodyFormat::{OipGrpcInfer, OipJson};
 use tensorgate_policy::{Datatype, Reason, Tensor};
 
-/// / Random elements of one tensor in every form.
+/// Random elements of one tensor in every form.
 struct Elements {
     json: Vec<String>,
     typed: Proto,
@@ -116,7 +116,7 @@ fn elements(random: &mut Random, datatype: Datatype, count: usize) -> Elements {
     all
 }
 
-/// / Nested according to the shape.
+/// Nested according to the shape.
 fn nest(items: &[String], shape: &[i64]) -> String {
     match shape {
         [] | [_] => format!("[{}]", items.join(",")),
@@ -130,7 +130,7 @@ fn nest(items: &[String], shape: &[i64]) -> String {
     }
 }
 
-/// / The bodies of a request: JSON nested, JSON flat, gRPC typed, gRPC raw.
+/// The bodies of a request: JSON nested, JSON flat, gRPC typed, gRPC raw.
 fn bodies(random: &mut Random) -> (Vec<u8>, [Vec<u8>; 4]) {
     let datatypes: Vec<_> = Datatype::ALL
         .into_iter()

@@ -52,7 +52,7 @@ fn blobs_belong_to_the_inputs_that_name_a_size_in_order_and_are_borrowed() {
 }
 
 #[test]
-fn parts_that_do_not_add_up_to_the_body_are_refused_before_a_blob_is_looked_at() {
+fn parts_that_do_not_add_up_to_the_body_are_rejected_before_any_blob_is_read() {
     let bool_of_2 = r#"{"inputs":[{"name":"a","shape":[2],"datatype":"BOOL","parameters":{"binary_data_size":2}}]}"#;
     for (blobs, expected) in [
         (&[1, 0][..], Ok(Ok(()))),
@@ -89,7 +89,7 @@ fn parts_that_do_not_add_up_to_the_body_are_refused_before_a_blob_is_looked_at()
 }
 
 #[test]
-fn what_is_said_of_outputs_is_taken_out_of_the_parameters_if_it_is_a_flag() {
+fn boolean_output_parameters_are_removed_from_the_parameters() {
     let json = r#"{"parameters":{"binary_data_output":true,"p":1},"inputs":[],
         "outputs":[{"name":"y","parameters":{"binary_data":false}},{"name":"z","parameters":{"binary_data":1}},{"name":"w"}]}"#;
     for format in [

@@ -1,4 +1,4 @@
-//! ! Shared test helpers: a separate protobuf writer, a pseudo-random source, short names for
+//! Shared test helpers: a separate protobuf writer, a pseudo-random source, short names for
 //! decoding.
 
 #[cfg(feature = "grpc")]
@@ -12,7 +12,7 @@ use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::tensor::DataFault;
 use tensorgate_policy::{InferRequest, Reason, raw, validate};
 
-/// / Protobuf written by hand, so that malformed messages can be written too.
+/// Protobuf written by hand, so that malformed messages can be written too.
 #[derive(Clone, Default)]
 pub struct Proto(pub Vec<u8>);
 
@@ -68,7 +68,7 @@ pub fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-/// / An `InferInputTensor` without contents.
+/// An `InferInputTensor` without contents.
 pub fn tensor(name: &str, datatype: &str, shape: &[i64]) -> Proto {
     Proto::default()
         .bytes(1, name)
@@ -76,7 +76,7 @@ pub fn tensor(name: &str, datatype: &str, shape: &[i64]) -> Proto {
         .packed(3, shape.iter().map(|dim| dim.cast_unsigned()))
 }
 
-/// / The reason and field of a rejection.
+/// The reason and field of a rejection.
 pub fn refusal(format: BodyFormat, body: &[u8]) -> (Reason, Option<String>) {
     match tensorgate_wire::decode(format, body, &[]) {
         Ok(request) => panic!("decoded: {request:?}"),
@@ -89,7 +89,7 @@ pub fn accepted(format: BodyFormat, body: &[u8]) -> InferRequest<'_> {
         .unwrap_or_else(|denial| panic!("refused: {denial:?}"))
 }
 
-/// / Xorshift64*: the same numbers on every run.
+/// Xorshift64*: the same numbers on every run.
 pub struct Random(u64);
 
 impl Random {
@@ -109,13 +109,13 @@ impl Random {
     }
 }
 
-/// / A JSON request with one input.
+/// A JSON request with one input.
 pub fn json(datatype: &str, shape: &str, data: &str) -> String {
     let input = format!(r#""name":"x","datatype":"{datatype}","shape":{shape},"data":{data}"#);
     format!(r#"{{"inputs":[{{{input}}}]}}"#)
 }
 
-/// / The rules of these names and datatypes.
+/// The rules of these names and datatypes.
 pub fn rules(inputs: &[(&str, &str)]) -> Vec<TensorRule> {
     let inputs: Vec<_> = inputs
         .iter()
@@ -149,7 +149,7 @@ pub fn rules(inputs: &[(&str, &str)]) -> Vec<TensorRule> {
     }
 }
 
-/// / Names, shapes and data.
+/// Names, shapes and data.
 pub type Told = Vec<(String, Vec<i64>, Result<Vec<u8>, DataFault>)>;
 
 pub fn told(request: &InferRequest<'_>) -> Told {

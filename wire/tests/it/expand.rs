@@ -1,4 +1,4 @@
-//! ! Compressed bodies: every missing or changed byte is detected, and no size limit is exceeded.
+//! Compressed bodies: every missing or changed byte is detected, and no size limit is exceeded.
 
 use std::io::Read as _;
 
@@ -37,7 +37,7 @@ fn coded(coding: Coding, plain: &[u8]) -> Vec<u8> {
 const BOTH: [Coding; 2] = [Coding::Gzip, Coding::Deflate];
 
 #[test]
-fn no_cut_and_no_other_bit_expands_to_something_else() {
+fn truncated_or_changed_compressed_bodies_are_rejected() {
     for coding in BOTH {
         let plan = plan(coding, 1 << 20, 20);
         let whole = coded(coding, PLAIN);

@@ -1,4 +1,4 @@
-//! ! OIP gRPC bodies: which are accepted, and which are rejected and why.
+//! OIP gRPC bodies: which are accepted, and which are rejected and why.
 
 use crate::common;
 
@@ -13,7 +13,7 @@ fn infer() -> Proto {
     Proto::default().bytes(1, "m")
 }
 
-/// / An entry of a parameter map.
+/// An entry of a parameter map.
 fn parameter(name: &str, value: Proto) -> Proto {
     Proto::default().bytes(1, name).message(2, value)
 }
@@ -98,7 +98,7 @@ fn an_empty_string_is_an_absent_one() {
 }
 
 #[test]
-fn what_two_parsers_could_read_in_two_ways_is_refused() {
+fn ambiguous_messages_are_rejected() {
     let x = tensor("x", "FP32", &[1]);
     let floats = new().bytes(6, [0; 4]);
     let param = |value: Proto| infer().message(4, parameter("p", value));

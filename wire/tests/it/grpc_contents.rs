@@ -1,4 +1,4 @@
-//! ! Elements over gRPC: typed and raw contents are converted to raw form, and values outside the
+//! Elements over gRPC: typed and raw contents are converted to raw form, and values outside the
 //! datatype are rejected.
 
 use crate::common;
@@ -14,7 +14,7 @@ fn new() -> Proto {
     Proto::default()
 }
 
-/// / A request with one input in typed contents.
+/// A request with one input in typed contents.
 fn typed(datatype: &str, contents: Proto) -> Vec<u8> {
     let input = tensor("x", datatype, &[1]).message(5, contents);
     new().message(5, input).frame()
@@ -150,7 +150,7 @@ fn raw_contents_that_are_not_of_their_datatype_say_so() {
     );
 }
 
-/// / The decoded form of one-byte varints may be eight times as large.
+/// The decoded form of one-byte varints may be eight times as large.
 #[test]
 fn all_conversions_of_a_request_share_one_bound() {
     let half = tensorgate_wire::limits::MAX_CONVERTED_ELEMENTS / 2;

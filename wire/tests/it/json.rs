@@ -1,4 +1,4 @@
-//! ! OIP JSON bodies: which are accepted, and which are rejected and why.
+//! OIP JSON bodies: which are accepted, and which are rejected and why.
 
 use crate::common;
 
@@ -50,7 +50,7 @@ fn every_field_is_read_whatever_the_order_of_keys() {
 }
 
 #[test]
-fn what_is_absent_or_empty_is_absent() {
+fn absent_and_empty_values_are_absent() {
     let request = accepted(
         OipJson,
         br#"{"inputs":[{"name":"","datatype":"","shape":[]}],"id":""}"#,
@@ -61,7 +61,7 @@ fn what_is_absent_or_empty_is_absent() {
 }
 
 #[test]
-fn what_is_no_strict_json_is_malformed() {
+fn non_standard_json_is_malformed() {
     for body in [
         "",
         " ",
@@ -243,7 +243,7 @@ fn a_fault_names_the_callers_field() {
 }
 
 #[test]
-fn nesting_has_a_bound_wherever_it_is() {
+fn nesting_is_bounded_at_every_position() {
     let (open, close) = ("[".repeat(200), "]".repeat(200));
     let objects = "{\"a\":".repeat(200);
     for body in [

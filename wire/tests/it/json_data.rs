@@ -1,4 +1,4 @@
-//! ! `data` in JSON: every datatype, every nesting, and texts that are not numbers.
+//! `data` in JSON: every datatype, every nesting, and texts that are not numbers.
 
 use crate::common;
 
@@ -14,7 +14,7 @@ fn data(datatype: &str, shape: &str, data: &str) -> Result<Vec<u8>, DataFault> {
 }
 
 #[test]
-fn what_is_no_number_in_data_is_malformed() {
+fn texts_that_are_not_numbers_are_malformed() {
     for number in [
         "01",
         "-01",
@@ -214,7 +214,7 @@ fn only_so_many_numbers_may_have_more_digits_than_a_float_needs() {
 }
 
 #[test]
-fn integers_may_have_as_many_digits_as_their_datatype_holds_however_many_they_are() {
+fn any_number_of_integers_may_have_the_digits_of_their_datatype() {
     let count = tensorgate_wire::limits::MAX_LONG_NUMBERS + 1;
     let shape = format!("[{count}]");
     let list = |number: &str| format!("[{}]", vec![number; count].join(","));

@@ -1,4 +1,4 @@
-//! ! Long lists of numbers in every spelling that JSON allows, compared element by element with the
+//! Long lists of numbers in every spelling that JSON allows, compared element by element with the
 //! standard library, which rounds correctly. Numbers that are read in runs and numbers that are
 //! read one by one must give the same values, at every boundary between the two.
 
@@ -9,7 +9,7 @@ use tensorgate_policy::Reason;
 use tensorgate_policy::decision::BodyFormat::OipJson;
 use tensorgate_policy::tensor::DataFault;
 
-/// / Xorshift64*: the same numbers on every run.
+/// Xorshift64*: the same numbers on every run.
 struct Random(u64);
 
 impl Random {
@@ -28,7 +28,7 @@ impl Random {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// / This many digits. The first is not zero unless `zero` is set.
+    /// This many digits. The first is not zero unless `zero` is set.
     fn digits(&mut self, count: u64, zero: bool) -> String {
         let first = if zero { 0 } else { 1 };
         let mut text = (first + self.below(10 - first)).to_string();
@@ -72,7 +72,7 @@ fn data(datatype: &str, shape: &str, list: &str) -> Result<Vec<u8>, DataFault> {
     input.data.map(|bytes| bytes.into_owned())
 }
 
-/// / The values of the elements in the standard library.
+/// The values of the elements in the standard library.
 fn expected<T: core::str::FromStr + Copy, const N: usize>(
     numbers: &[String],
     is_finite: fn(T) -> bool,
@@ -88,7 +88,7 @@ fn expected<T: core::str::FromStr + Copy, const N: usize>(
     Ok(raw)
 }
 
-/// / A list of them, with a separator that `random` picks between any two.
+/// A list of them, with a separator that `random` picks between any two.
 fn joined(random: &mut Random, numbers: &[String], separators: &[&str]) -> String {
     let mut list = String::new();
     for (index, number) in numbers.iter().enumerate() {
@@ -161,7 +161,7 @@ fn every_integer_is_itself_in_its_datatype_and_beyond_it_overflows() {
 }
 
 #[test]
-fn what_is_no_number_is_found_wherever_it_stands() {
+fn an_invalid_number_is_found_at_every_position() {
     let kind = |index| Err(DataFault::Kind { index });
     for place in [0, 1, 2, 7, 31] {
         let list = |element: &str, separator: &str| {

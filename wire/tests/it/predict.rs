@@ -1,4 +1,4 @@
-//! ! TF Serving's predict requests, over REST and gRPC: the decoded tensors. The decision vectors
+//! TF Serving's predict requests, over REST and gRPC: the decoded tensors. The decision vectors
 //! (`policy/vectors/tf-serving.json`) contain the rejections; these tests contain cases that the
 //! vectors do not cover.
 
@@ -160,7 +160,7 @@ fn new() -> Proto {
     Proto::default()
 }
 
-/// / A request for one tensor.
+/// A request for one tensor.
 fn call(proto: Proto) -> Vec<u8> {
     let entry = new().bytes(1, "x").message(2, proto);
     new()

@@ -1,4 +1,4 @@
-//! ! The gate's decoder reads what the generated messages write, and the generated messages read
+//! The gate's decoder reads what the generated messages write, and the generated messages read
 //! what the gate's encoder writes.
 #![cfg(feature = "grpc")]
 

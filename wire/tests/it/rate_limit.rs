@@ -1,4 +1,4 @@
-//! ! Envoy's rate limit protocol: requests match Envoy's own definitions, responses are bounded,
+//! Envoy's rate limit protocol: requests match Envoy's own definitions, responses are bounded,
 //! and a contradictory response is ignored.
 
 use tensorgate_policy::ChargeOutcome;
@@ -37,7 +37,7 @@ fn status(code: Code) -> Status {
 }
 
 #[test]
-fn a_question_is_written_as_envoy_has_it() {
+fn requests_match_envoys_definitions() {
     let entries = b"\x0a\x10\x0a\x05limit\x12\x07scoring\x0a\x0d\x0a\x06client\x12\x03ocr";
     let limit = b"\x12\x08\x08\x64\x10\x01\x1a\x02\x08\x1e";
     let hits = b"\x1a\x02\x08\x07";
@@ -49,7 +49,7 @@ fn a_question_is_written_as_envoy_has_it() {
 }
 
 #[test]
-fn an_answer_is_written_as_envoy_has_it() {
+fn responses_match_envoys_definitions() {
     let answer = RateLimitResponse {
         code: Code::OverLimit,
         statuses: vec![status(Code::OverLimit)],
@@ -64,7 +64,7 @@ fn an_answer_is_written_as_envoy_has_it() {
 }
 
 #[test]
-fn what_is_beyond_bounds_or_no_message_is_refused() {
+fn oversized_or_malformed_messages_are_rejected() {
     let many = |count| RateLimitRequest {
         descriptors: vec![descriptor(); count],
         ..question()
@@ -116,7 +116,7 @@ fn what_is_beyond_bounds_or_no_message_is_refused() {
 }
 
 #[test]
-fn what_is_reserved_is_named_to_our_own_service_and_settled_by_that_name() {
+fn reservations_are_named_for_our_own_service_and_settled_by_name() {
     let charge = support::charge();
     let entries = |question: &RateLimitRequest| -> Vec<Vec<String>> {
         let descriptors = question.descriptors.iter();
@@ -165,7 +165,7 @@ fn what_is_reserved_is_named_to_our_own_service_and_settled_by_that_name() {
 }
 
 #[test]
-fn windows_are_told_where_the_protocol_has_words_for_them() {
+fn windows_are_sent_if_the_protocol_can_express_them() {
     let told = |unit, multiplier| {
         Some(LimitOverride {
             quota: 9,
@@ -187,7 +187,7 @@ fn windows_are_told_where_the_protocol_has_words_for_them() {
 }
 
 #[test]
-fn an_answer_means_what_it_says_or_nothing() {
+fn contradictory_answers_are_ignored() {
     use Code::{Ok as Passes, OverLimit, Unknown};
     let limit_charges = support::limit_charges();
     let says = |code, statuses: &[Status]| {
@@ -245,7 +245,7 @@ fn an_answer_means_what_it_says_or_nothing() {
 }
 
 #[test]
-fn an_answer_by_a_looser_limit_means_nothing() {
+fn an_answer_based_on_a_looser_limit_is_ignored() {
     let limit_charges = support::limit_charges();
     let unit = |quota, unit, multiplier| {
         Some(LimitOverride {
@@ -289,7 +289,7 @@ fn an_answer_by_a_looser_limit_means_nothing() {
 }
 
 #[test]
-fn what_our_own_service_tells_comes_back() {
+fn answers_of_our_own_service_are_read_back() {
     let limit_charges = support::limit_charges();
     let quota = |left, wait| tensorgate_policy::policy::RemainingQuota {
         left,
@@ -320,7 +320,7 @@ fn what_our_own_service_tells_comes_back() {
 }
 
 mod support {
-    //! ! Two limits of a small policy.
+    //! Two limits of a small policy.
 
     use serde_json::json;
     use tensorgate_policy::decision::LimitCharge;
@@ -328,7 +328,7 @@ mod support {
     use tensorgate_policy::validate::validate;
     use tensorgate_policy::{Charge, Policy};
 
-    /// / Seven bytes and eight tokens.
+    /// Seven bytes and eight tokens.
     pub fn charge() -> Charge {
         let policy = policy();
         let allowances = policy.grants()[1].per_content().zip(7..);

@@ -1,4 +1,4 @@
-//! ! Streamed bodies: split at every point, and compared with the decoder of whole bodies.
+//! Streamed bodies: split at every point, and compared with the decoder of whole bodies.
 
 use tensorgate_policy::contract::{Elements, Part};
 use tensorgate_policy::decision::BodyFormat::{self, OipBinary, OipGrpcInfer};
@@ -6,10 +6,10 @@ use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::stream::Event;
 use tensorgate_wire::{BodyStream, decode};
 
-/// / What a stream reported, independent of the splits.
+/// What a stream reported, independent of the splits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
-    /// / The data of every tensor, in the order of the inputs, and which data came after the head.
+    /// The data of every tensor, in the order of the inputs, and which data came after the head.
     tensors: Vec<(String, Vec<u8>, bool)>,
     body_bytes: usize,
 }
@@ -18,7 +18,7 @@ type Outcome = Result<Told, (Reason, Option<String>)>;
 
 const ROOM: usize = 1 << 20;
 
-/// / Feeds chunks into a stream.
+/// Feeds chunks into a stream.
 fn play(
     format: BodyFormat,
     pieces: &[&[u8]],
@@ -87,7 +87,7 @@ fn play(
         .map_err(|denial| (denial.reason, denial.field))
 }
 
-/// / Feeds a body whole, byte by byte, and split at every point: the reports must be the same.
+/// Feeds a body whole, byte by byte, and split at every point: the reports must be the same.
 fn everywhere(
     name: &str,
     format: BodyFormat,
@@ -130,7 +130,7 @@ fn binary(json: &str, blobs: &[u8]) -> (BodyFormat, Vec<u8>) {
 const JSON: &str = r#"{"inputs":[{"name":"a","shape":[3],"datatype":"FP32","parameters":{"binary_data_size":12}},{"name":"j","shape":[1],"datatype":"UINT8","data":[7]},{"name":"z","shape":[0],"datatype":"UINT8","parameters":{"binary_data_size":0}},{"name":"t","shape":[2],"datatype":"BYTES","parameters":{"binary_data_size":9}}]}"#;
 const BLOBS: &[u8] = b"\0\0\x80\x3f\0\0\0\x40\0\0\x40\x40\x01\0\0\0a\0\0\0\0";
 
-/// / A field of a message: number, wire type 2, bytes.
+/// A field of a message: number, wire type 2, bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
     let mut length = bytes.len();
@@ -150,7 +150,7 @@ fn input(name: &[u8], datatype: &[u8], dim: u8) -> Vec<u8> {
     )
 }
 
-/// / Inputs that declare the length of their raw contents, as KServe's client does. The second has
+/// Inputs that declare the length of their raw contents, as KServe's client does. The second has
 /// none.
 fn sized(second: u8) -> Vec<u8> {
     let input = |name: &[u8], datatype: &[u8], dim, size| {
@@ -193,7 +193,7 @@ fn raws() -> Vec<u8> {
 }
 
 #[test]
-fn a_stream_tells_what_the_decoder_of_whole_bodies_reads_wherever_it_is_cut() {
+fn a_stream_reports_what_the_whole_body_decoder_reads_for_every_split() {
     let long = vec![9; 300];
     for (name, (format, body)) in [
         ("binary", binary(JSON, BLOBS)),
@@ -246,7 +246,7 @@ fn a_stream_tells_what_the_decoder_of_whole_bodies_reads_wherever_it_is_cut() {
 }
 
 #[test]
-fn a_fault_is_the_same_wherever_the_body_is_cut() {
+fn a_fault_is_the_same_for_every_split() {
     let refused = |reason, field: Option<&str>| Err((reason, field.map(str::to_owned)));
     let malformed = |field| refused(Reason::Malformed, field);
     let size = Some("binary_data_size");
@@ -466,7 +466,7 @@ fn a_head_must_end_within_its_bound() {
 }
 
 #[test]
-fn a_declared_length_that_is_not_the_parts_is_told_before_a_part_passes() {
+fn a_wrong_declared_length_is_reported_before_any_part_is_accepted() {
     for (name, (format, body)) in [
         ("binary", binary(JSON, BLOBS)),
         ("grpc", (OipGrpcInfer, frame(&[head(), raws()].concat()))),

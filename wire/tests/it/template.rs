@@ -1,4 +1,4 @@
-//! ! JSON templates: the decoded tensors, and where the outputs of a response go. The decision
+//! JSON templates: the decoded tensors, and where the outputs of a response go. The decision
 //! vectors (`policy/vectors/template*.json`) contain whole requests with their verdicts.
 
 use crate::common;
@@ -15,7 +15,7 @@ use tensorgate_policy::{InferRequest, Policy, Reason, Tensor, raw, validate};
 use tensorgate_wire::decode;
 use tensorgate_wire::encode::{AnswerForm, Unencodable, infer_response, most_bytes};
 
-/// / A model with this JSON template: a number, a vector, one text in base64 and one plain text;
+/// A model with this JSON template: a number, a vector, one text in base64 and one plain text;
 /// the same as outputs, in capitals.
 fn policy(json: Value) -> Policy {
     let dims = [
@@ -71,7 +71,7 @@ fn read<'a>(policy: &Policy, body: &'a str) -> Result<InferRequest<'a>, (Reason,
         .map_err(|denial| (denial.reason, denial.field))
 }
 
-/// / Separate names, nested, and with escapes.
+/// Separate names, nested, and with escapes.
 fn deep() -> Value {
     json!({
         "route": "/m", "ignored": ["/id", "/a/x"],
@@ -80,7 +80,7 @@ fn deep() -> Value {
     })
 }
 
-/// / Two in rows, and two outside the rows.
+/// Two in rows, and two outside the rows.
 fn in_rows() -> Value {
     json!({
         "route": "/m", "ignored": ["/rows/*/id"],
@@ -172,7 +172,7 @@ fn tensors_are_where_the_template_has_them_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn what_no_place_is_at_is_refused() {
+fn members_outside_the_template_are_rejected() {
     let (malformed, twice) = (Reason::Malformed, Reason::DuplicateKey);
     for (json, body, reason, field) in [
         (deep(), r#"{"v":[1,2]}"#, malformed, Some("\"v\"")),
@@ -254,7 +254,7 @@ fn tensor(
     }
 }
 
-/// / The response with these outputs, within its announced size.
+/// The response with these outputs, within its announced size.
 fn answer(json: Value, outputs: Vec<Tensor<'static>>) -> Result<String, Unencodable> {
     let policy = policy(json);
     let model = policy.model(policy.model_id("m").unwrap()).unwrap();

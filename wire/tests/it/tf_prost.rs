@@ -1,4 +1,4 @@
-//! ! Another protobuf library reads the gate's TF Serving gRPC responses, and the gate reads its
+//! Another protobuf library reads the gate's TF Serving gRPC responses, and the gate reads its
 //! messages.
 #![cfg(feature = "grpc")]
 
@@ -220,7 +220,7 @@ fn an_answer_carries_each_datatype_in_the_list_that_tensorflow_has_for_it() {
 }
 
 #[test]
-fn what_another_library_writes_is_read() {
+fn messages_of_another_library_are_read() {
     let tensor = TensorProto {
         dtype: 3,
         tensor_shape: shape(&[2]),

@@ -1,4 +1,4 @@
-//! ! TorchServe's predictions, as JSON, as a form and as a message: the decoded tensors or file.
+//! TorchServe's predictions, as JSON, as a form and as a message: the decoded tensors or file.
 //! `torch_form.rs` tests the framing of forms. The decision vectors
 //! (`policy/vectors/torchserve*.json`) contain whole requests with their verdicts.
 
@@ -27,12 +27,12 @@ fn form<'a>(body: &'a [u8], rules: &[TensorRule]) -> Result<InferRequest<'a>, De
     decode(BodyFormat::TorchForm(boundary), body, rules)
 }
 
-/// / The reason for the rejection; `None` if it is accepted.
+/// The reason for the rejection; `None` if it is accepted.
 fn reason(read: Result<InferRequest<'_>, Denial>) -> Option<Reason> {
     read.err().map(|denial| denial.reason)
 }
 
-/// / A part with a name.
+/// A part with a name.
 fn named(name: &str, more: &str, content: &str) -> String {
     format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{content}\r\n")
 }

@@ -1,4 +1,4 @@
-//! ! The framing of a form: it is read in exactly one way, or rejected.
+//! The framing of a form: it is read in exactly one way, or rejected.
 
 use crate::common;
 
@@ -15,17 +15,17 @@ fn form<'a>(body: &'a [u8], rules: &[TensorRule]) -> Result<InferRequest<'a>, De
     decode(BodyFormat::TorchForm(boundary), body, rules)
 }
 
-/// / The reason for the rejection; `None` if it is accepted.
+/// The reason for the rejection; `None` if it is accepted.
 fn reason(read: Result<InferRequest<'_>, Denial>) -> Option<Reason> {
     read.err().map(|denial| denial.reason)
 }
 
-/// / A form with one part: this head, with line ends, and this content.
+/// A form with one part: this head, with line ends, and this content.
 fn part(head: &str, content: &str) -> Vec<u8> {
     format!("--b\r\n{head}\r\n{content}\r\n--b--\r\n").into_bytes()
 }
 
-/// / A part with a name.
+/// A part with a name.
 fn named(name: &str, more: &str, content: &str) -> String {
     format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{content}\r\n")
 }

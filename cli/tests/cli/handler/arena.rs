@@ -1,8 +1,9 @@
-//! Memory that a handler in Rust has from its start: what `bench` tells, and what becomes of it.
+//! Memory that a handler in Rust has from its start: what `bench` reports, and how it is used.
 
 use super::{Project, handler, lines, story};
 
-/// Three times over it asks for zeros, counts what is none, and leaves something behind; and it keeps as much of what it makes while it is built.
+/// Asks for zeroed memory three times, counts bytes that are not zero, and leaves something behind.
+/// It also keeps as much memory from its initialisation.
 const SOURCE: &str = r#"use std::hint::black_box;
 
 use tensorgate_handler::ndarray::Array1;
@@ -38,10 +39,10 @@ export_preprocess!(Handler);
 const _: fn() = init;
 "#;
 
-/// None is found.
+/// The expected count is zero.
 const CASE: &str = r#"{"input": {"tensors": []}, "expect": {"tensors": [{"name": "found", "datatype": "INT64", "shape": [1], "data": [0]}]}}"#;
 
-/// How often memory grew in a call, by how much, and what `bench` says to an author.
+/// How many times memory grew in a call, by how much, and what `bench` advises.
 fn grown(project: &Project) -> (u64, u64, String) {
     for verb in ["build", "test"] {
         let ran = project.verb(verb, &[]);
@@ -60,7 +61,7 @@ fn grown(project: &Project) -> (u64, u64, String) {
 }
 
 #[test]
-fn memory_that_grows_in_each_call_is_told_and_an_arena_spares_it() {
+fn memory_growth_per_call_is_reported_and_an_arena_avoids_it() {
     let project = Project::unbuilt("room", "rust", "preprocess");
     project.edit("handler.yaml", "timeout_ms: 50", "timeout_ms: 20000");
     project.edit("handler.yaml", "fuel: 10000000", "fuel: 1000000000");
@@ -76,7 +77,7 @@ fn memory_that_grows_in_each_call_is_told_and_an_arena_spares_it() {
         "{told}"
     );
 
-    // What is made while it is built takes nothing of it.
+    // Memory of the initialisation does not use it up.
     for init in ["const _: fn() = init;", "export_init!(init);"] {
         let source = SOURCE
             .replace("(Handler);", "(Handler, arena: BYTES);")
@@ -87,7 +88,8 @@ fn memory_that_grows_in_each_call_is_told_and_an_arena_spares_it() {
         assert!(!told.contains("arena:"), "{told}");
     }
 
-    // It is memory as any other: a policy that gives less than an instance starts with does not have it.
+    // It counts like any other memory: a policy that allows less than an instance starts with
+    // rejects it.
     project.edit(
         "handler.yaml",
         "memory_bytes: 16MiB",

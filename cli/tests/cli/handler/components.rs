@@ -1,10 +1,10 @@
-//! What `inspect` says of components that nobody here has made.
+//! What `inspect` prints about components that this project did not build.
 
 use super::{handler, lines, story};
 use crate::program::Scratch;
 
 #[test]
-fn what_wants_more_than_a_handler_gets_is_refused_and_says_what_for() {
+fn a_component_with_foreign_imports_is_rejected_by_name() {
     let scratch = Scratch::new();
     for (text, accepted, why, authority) in [
         (
@@ -43,7 +43,7 @@ fn what_wants_more_than_a_handler_gets_is_refused_and_says_what_for() {
 }
 
 #[test]
-fn what_is_no_webassembly_is_bad_input() {
+fn a_file_that_is_not_webassembly_is_bad_input() {
     let scratch = Scratch::new();
     let file = scratch.file("c.wasm", "text");
     for path in [file.to_str().unwrap(), "no-such-file.wasm"] {
@@ -53,7 +53,7 @@ fn what_is_no_webassembly_is_bad_input() {
 }
 
 #[test]
-fn what_a_policy_must_grant_is_named() {
+fn inspect_names_what_a_policy_must_grant() {
     let scratch = Scratch::new();
     let text = r#"(component (import "tensorgate:handler/fetch@0.1.0" (instance)))"#;
     let file = scratch.file("c.wasm", wat::parse_str(text).unwrap());

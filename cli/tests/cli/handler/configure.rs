@@ -1,5 +1,6 @@
-//! `configure`: a tokenizer becomes part of a component, its cases are what the ordinary Python stack makes of them (`examples/reference` wrote them), and what is
-//! no tokenizer, or means harm, is refused by name.
+//! `configure` puts a tokenizer into a component. Its cases are the results of the ordinary Python
+//! stack (`examples/reference` wrote them). Files that are not tokenizers, or are hostile, are
+//! rejected with a cause.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ fn project(kind: &str) -> PathBuf {
     tree().join("examples/handlers/text-classifier").join(kind)
 }
 
-/// Configures a component with a file; where the new one is to be.
+/// Configures a component with a file; returns the run and the path of the new component.
 fn configure(scratch: &Scratch, component: &Path, file: &str, more: &[&str]) -> (Ran, PathBuf) {
     let made = scratch.path().join("made.wasm");
     let (component, output) = (component.to_str().unwrap(), made.to_str().unwrap());
@@ -46,7 +47,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
+fn a_configured_tokenizer_is_part_of_the_component_and_adds_no_fuel_to_a_call() {
     let mut digests = Vec::new();
     for (kind, greatest) in [("wordpiece", 1069), ("byte-level", 901)] {
         let scratch = Scratch::new();
@@ -63,7 +64,7 @@ fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
             "{told}"
         );
 
-        // What it is made of is told, by whoever looks at it.
+        // `inspect` shows what the component was made of.
         let ran = handler(&["--json", "inspect", made.to_str().unwrap()]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
         let seen = lines(&ran).remove(0);
@@ -75,7 +76,7 @@ fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
         assert_eq!(seen["configured"], origin);
         assert_eq!(told["of"], origin);
 
-        // The same again is the same component.
+        // A second run gives the same component.
         let (again, _) = configure(&scratch, &builtin(), file.to_str().unwrap(), &[]);
         assert_eq!(lines(&again).remove(0)["sha256"], told["sha256"]);
 
@@ -94,7 +95,7 @@ fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
             "{kind}: {}",
             story(&ran)
         );
-        // To parse the file takes millions.
+        // Parsing the file would take millions.
         let fuel = cases.iter().find(|case| case["case"] == "nothing").unwrap()["fuel"].as_u64();
         assert!(fuel.unwrap() < 300_000, "{kind}: {fuel:?}");
         digests.push(told["sha256"].clone());
@@ -103,7 +104,7 @@ fn a_tokenizer_becomes_a_part_of_the_component_and_costs_a_call_nothing() {
 }
 
 #[test]
-fn what_is_not_configured_is_no_handler_and_a_policy_is_told_the_command() {
+fn an_unconfigured_component_is_rejected_with_the_command_to_run() {
     let ran = handler(&["--json", "inspect", builtin().to_str().unwrap()]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
     let why = lines(&ran).remove(0)["why_not"].to_string();
@@ -127,7 +128,7 @@ fn what_is_not_configured_is_no_handler_and_a_policy_is_told_the_command() {
     }
 }
 
-/// A tokenizer with something of it changed.
+/// A tokenizer with one change.
 fn changed(change: impl Fn(&mut Value)) -> String {
     let text = std::fs::read_to_string(project("byte-level").join("tokenizer.json")).unwrap();
     let mut file: Value = serde_json::from_str(&text).unwrap();
@@ -136,7 +137,7 @@ fn changed(change: impl Fn(&mut Value)) -> String {
 }
 
 #[test]
-fn what_is_no_tokenizer_or_means_harm_is_refused_by_name() {
+fn invalid_or_hostile_tokenizers_are_rejected_with_a_cause() {
     let scratch = Scratch::new();
     let nested = format!("{}{}", "{\"normalizer\":".repeat(200_000), "1".repeat(100));
     let steps = changed(|file| {
@@ -193,7 +194,7 @@ fn what_is_no_tokenizer_or_means_harm_is_refused_by_name() {
 }
 
 #[test]
-fn what_cannot_be_given_or_configured_says_why() {
+fn unusable_inputs_of_configure_are_rejected_with_a_cause() {
     let scratch = Scratch::new();
     let file = project("wordpiece").join("tokenizer.json");
     let file = file.to_str().unwrap();
@@ -215,7 +216,7 @@ fn what_cannot_be_given_or_configured_says_why() {
     );
     refused(&builtin(), large.to_str().unwrap(), &[], 2, "larger than");
     refused(&builtin(), bytes.to_str().unwrap(), &[], 2, "not text");
-    refused(&builtin(), "nobody.json", &[], 2, "cannot read");
+    refused(&builtin(), "missing.json", &[], 2, "cannot read");
     refused(&builtin(), file, &["--file", file], 2, "two files");
     refused(
         &builtin(),
@@ -237,7 +238,7 @@ fn what_cannot_be_given_or_configured_says_why() {
 }
 
 #[test]
-fn a_component_that_lies_about_what_it_made_is_refused() {
+fn a_component_that_misreports_its_result_is_rejected() {
     let scratch = Scratch::new();
     let file = project("wordpiece").join("tokenizer.json");
     for (name, made, keep, says) in [

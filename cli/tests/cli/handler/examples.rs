@@ -1,12 +1,13 @@
-//! The example handlers, as `make components` builds them, pass their cases in the host's sandbox: what comes out is what the
-//! ordinary Python stack makes (`examples/reference` wrote the cases), and what is hostile is refused by name.
+//! The example handlers, as `make components` builds them, pass their cases in the host's sandbox.
+//! Their output equals that of the ordinary Python stack (`examples/reference` wrote the cases),
+//! and hostile input is rejected with a cause.
 
 use std::path::PathBuf;
 
 use super::{handler, lines, story};
 use crate::program::{binary, run, tree};
 
-/// Each with how many of its cases are answered, and how many refused.
+/// Each example with the number of its cases that are answered, and of those that are rejected.
 const EXAMPLES: [(&str, usize, usize); 6] = [
     ("audio-features", 6, 12),
     ("class-labels", 6, 2),
@@ -28,7 +29,7 @@ fn component(name: &str) -> PathBuf {
     file
 }
 
-/// What `handler test` tells of each case.
+/// What `handler test` prints about each case.
 fn told(name: &str, project: &std::path::Path) -> Vec<serde_json::Value> {
     let (component, project) = (component(name), project.to_str().unwrap());
     let component = component.to_str().unwrap();
@@ -38,7 +39,7 @@ fn told(name: &str, project: &std::path::Path) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn every_example_answers_as_its_reference_and_refuses_what_is_hostile() {
+fn every_example_matches_its_reference_and_rejects_hostile_input() {
     for (name, answered, refused) in EXAMPLES {
         let project = tree().join("examples/handlers").join(name);
         let told = told(name, &project);
@@ -56,7 +57,7 @@ fn every_example_answers_as_its_reference_and_refuses_what_is_hostile() {
 }
 
 #[test]
-fn every_example_with_cases_is_among_these() {
+fn every_example_with_cases_is_listed() {
     let mut found: Vec<String> = std::fs::read_dir(tree().join("examples/handlers"))
         .unwrap()
         .map(|entry| entry.unwrap())

@@ -1,10 +1,12 @@
-//! One module of many: small components by hand, fused or left alone by each rule, which do the same either way.
+//! Fusing a component's modules into one. Small components are written by hand, and each rule fuses
+//! them or leaves them alone. Their behaviour stays the same either way.
 
 use tensorgate_componentize::{Kept, fused, surface};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store, Trap};
 
-/// A library's world: a memory, a table, where a library's part of each lies, and what libraries know of each other.
+/// The environment of libraries: a memory, a table, where each library's part of them is, and what
+/// libraries know of each other.
 const ENV: &str = r#"(core module $env
     (memory (export "memory") 1)
     (table (export "table") 8 funcref)
@@ -15,7 +17,7 @@ const ENV: &str = r#"(core module $env
     (data (i32.const 0) "\07\00\00\00"))
   (core instance $env (instantiate $env))"#;
 
-/// A library: two functions in the table, one of which asks the host, and one by name.
+/// A library: two functions in the table, one of which calls the host, and one exported by name.
 const LIBRARY: &str = r#"(core module $library
     (type $unary (func (param i32) (result i32)))
     (import "env" "memory" (memory 1))
@@ -35,7 +37,7 @@ const LIBRARY: &str = r#"(core module $library
   (core instance $host (export "double" (func $lowered)))
   (core instance $library (instantiate $library (with "env" (instance $env)) (with "host" (instance $host))))"#;
 
-/// What calls both: `run` by its argument, one of which traps.
+/// The main module, which calls both. `run` selects by its argument, and one choice traps.
 const MAIN: &str = r#"(core module $main
     (type $unused (func (param f32)))
     (type $unary (func (param i32) (result i32)))
@@ -73,7 +75,8 @@ fn component(parts: &[&str]) -> Vec<u8> {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// What each of some calls comes to, alone in a fresh instance and before another one: a number, or a trap.
+/// The result of each of some calls, alone in a fresh instance and before another one: a number, or
+/// a trap.
 fn outcomes(engine: &Engine, bytes: &[u8]) -> Vec<String> {
     let component = Component::new(engine, bytes).unwrap();
     let mut linker = Linker::new(engine);
@@ -103,7 +106,7 @@ fn outcomes(engine: &Engine, bytes: &[u8]) -> Vec<String> {
     all
 }
 
-/// More than any of these calls takes that ends.
+/// More fuel than any of these calls burns that ends.
 const FUEL: u64 = 100_000;
 
 fn engine() -> Engine {
@@ -138,7 +141,8 @@ pub(super) fn sections(component: &[u8]) -> Vec<(u8, &[u8])> {
     found
 }
 
-/// Fuses to so many modules, which do the same, ask for the same, and are the same each time.
+/// Checks that fusing leaves so many modules. The result behaves the same, has the same imports,
+/// and is the same bytes each time.
 fn fuses(parts: &[&str], left: usize) -> Vec<u8> {
     let engine = engine();
     let before = component(parts);
@@ -157,7 +161,8 @@ fn fuses(parts: &[&str], left: usize) -> Vec<u8> {
 #[test]
 fn libraries_become_one_module_that_does_the_same() {
     let before = component(&[ENV, LOWERED, LIBRARY, MAIN, RUN]);
-    // A sum from one module's global, a call through the table into another, a number that nobody sets, a float's half, and two traps.
+    // A sum with one module's global, a call through the table into another module, a number that
+    // was never set, half a float, and two traps.
     let expected = [
         "0: 42, 8",
         "1: 8, 11",
@@ -176,13 +181,14 @@ fn libraries_become_one_module_that_does_the_same() {
     }
     let after = fuses(&[ENV, LOWERED, LIBRARY, MAIN, RUN], 1);
     assert!(after.len() < before.len());
-    // What is one already is left alone.
+    // A component with a single module is left alone.
     assert_eq!(fused(&after), Err(Kept::Few));
 }
 
-/// What the host gives and what reads a library's memory comes through a table that is filled last.
+/// Host functions, and functions that read a library's memory, are called through a table that is
+/// filled last.
 #[test]
-fn what_needs_their_memory_stays_behind_its_table() {
+fn functions_that_need_library_memory_are_called_through_a_table() {
     let shim = r#"(core module $shim
         (table (export "shims") 1 funcref)
         (func (export "0") (param i32) (result i32) (call_indirect (param i32) (result i32) (local.get 0) (i32.const 0))))
@@ -197,13 +203,13 @@ fn what_needs_their_memory_stays_behind_its_table() {
         (import "env" "memory" (memory 1)) (import "env" "half" (global f64))
         (elem (i32.const 0) func $real))
       (core instance (instantiate $fixup (with "" (instance $given)) (with "env" (instance $env))))"#;
-    // Made after the table is filled, it fills another.
+    // A module instantiated after the table is filled fills another one.
     let last = r#"(core module $last (import "env" "table" (table 0 funcref)) (elem (i32.const 6) func $one) (func $one (param i32) (result i32) (i32.const 1)))
       (core instance (instantiate $last (with "env" (instance $env))))"#;
     fuses(&[ENV, shim, LIBRARY, MAIN, fixup, RUN], 3);
     fuses(&[ENV, shim, LIBRARY, MAIN, fixup, last, RUN], 3);
     fuses(&[shim, ENV, LIBRARY, fixup, MAIN, last, RUN], 3);
-    // The same table, by a module that would come before it.
+    // The same table, filled by a module that would come earlier.
     let other = fixup.replace(
         "(export \"table\" (table $shims))",
         "(export \"table\" (table $own))",
@@ -215,7 +221,7 @@ fn what_needs_their_memory_stays_behind_its_table() {
 }
 
 #[test]
-fn segments_that_code_names_and_references_are_found_again() {
+fn segments_and_references_named_by_code_are_renumbered() {
     let passive = r#"(core module $passive
         (type $unary (func (param i32) (result i32)))
         (import "env" "memory" (memory 1))
@@ -240,7 +246,7 @@ fn segments_that_code_names_and_references_are_found_again() {
 }
 
 #[test]
-fn what_is_not_sure_stays_as_it_is() {
+fn unsupported_components_are_not_fused() {
     let kept = |parts: &[&str], why: Kept| {
         let before = component(parts);
         assert_eq!(fused(&before), Err(why), "{parts:?}");
@@ -260,17 +266,17 @@ fn what_is_not_sure_stays_as_it_is() {
     let second = LIBRARY.replace("(global $place", "(memory 1) (global $place");
     kept(&[ENV, LOWERED, &second, MAIN, RUN], Kept::Several);
     let tag = LIBRARY.replace("(global $place", "(tag) (global $place");
-    // No host runs these.
+    // The host rejects these.
     let parts = [ENV, LOWERED, &tag, MAIN, RUN];
     assert!(matches!(fused(&component(&parts)), Err(Kept::Malformed(_))));
     kept(&[ENV, RUN_ALONE], Kept::Few);
-    // A resource's end is a function of core wasm that a type names.
+    // A resource's destructor is a core function that a type names.
     let resource = r#"(alias core export $library "relocate" (core func $end))
       (core module $dtor (func (export "end") (param i32))) (core instance $dtor (instantiate $dtor))
       (type (resource (rep i32) (dtor (func $dtor "end"))))"#;
     let parts = [ENV, LOWERED, LIBRARY, MAIN, resource, RUN];
     assert!(matches!(fused(&component(&parts)), Err(Kept::Unknown(_))));
-    // A module that another component is given, or takes.
+    // A module that another component imports or exports.
     let inside =
         "(component (alias outer 1 0 (core module $taken)) (core instance (instantiate $taken)))";
     let parts = [ENV, LOWERED, LIBRARY, MAIN, inside, RUN];
@@ -284,9 +290,9 @@ const RUN_ALONE: &str = r#"(core module $m (func (export "run") (param i32) (res
   (core instance $a (instantiate $m)) (core instance $b (instantiate $m))
   (func (export "run") (param "x" s32) (result s32) (canon lift (core func $a "run")))"#;
 
-/// Tools put one component into another.
+/// Tools nest one component in another.
 #[test]
-fn a_component_within_another_is_fused_where_it_stands() {
+fn a_nested_component_is_fused_in_place() {
     let inner = [ENV, LOWERED, LIBRARY, MAIN, RUN].concat();
     let import = r#"(import "double" (func $double (param "x" s32) (result s32)))"#;
     let outer = format!(
@@ -300,7 +306,7 @@ fn a_component_within_another_is_fused_where_it_stands() {
         .find(|(id, _)| *id == COMPONENT)
         .unwrap();
     assert_eq!(modules(within), 1);
-    // More of them in each other than any tool makes: those that lie deepest stay as they are.
+    // Deeper nesting than any tool makes: the innermost components stay as they are.
     let wrapped = |inner: Vec<u8>| {
         let length = u32::try_from(inner.len()).unwrap();
         let leb = [0, 7, 14, 21].map(|shift| u8::try_from(length >> shift & 0x7f).unwrap());
@@ -314,7 +320,8 @@ fn a_component_within_another_is_fused_where_it_stands() {
     assert_eq!(fused(&many), Err(Kept::Few));
 }
 
-/// Two instances of one module have a state each: neither is fused, what is around them is.
+/// Two instances of one module each have their own state. Neither is fused; the modules around them
+/// are.
 #[test]
 fn a_module_with_two_instances_keeps_them() {
     let counter = r#"(core module $counter
@@ -332,9 +339,9 @@ fn a_module_with_two_instances_keeps_them() {
     assert_eq!(outcomes(&engine(), &after)[0], "0: 21, 42");
 }
 
-/// Whatever bytes come: no panic, and what is fused does the same.
+/// Arbitrary bytes cause no panic, and what is fused behaves the same.
 #[test]
-fn broken_components_are_refused_or_stay_what_they_are() {
+fn broken_components_are_rejected_or_left_unchanged() {
     let whole = component(&[ENV, LOWERED, LIBRARY, MAIN, RUN]);
     for end in 0..whole.len() {
         let _ = fused(&whole[..end]);

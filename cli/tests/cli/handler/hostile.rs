@@ -1,5 +1,5 @@
-//! Hostile handlers in Python and in JavaScript: whatever one does ends by a bound of the sandbox, twice in the same way, and a neighbour of
-//! the other kind answers after each.
+//! Hostile handlers in Python and in JavaScript. Each behaviour is ended by a bound of the sandbox,
+//! in the same way twice. After each, a handler of the other language answers.
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::sandbox::{
@@ -9,21 +9,21 @@ use tensorgate_policy::{raw, validate};
 
 use super::{Project, story};
 
-/// What a behaviour may come to.
+/// How a behaviour may end.
 #[derive(Clone, Copy, Debug)]
 enum Ends {
-    /// By this cause.
+    /// By this fault.
     By(FaultCause),
-    /// It says that its input is bad.
+    /// It reports bad input.
     Rejects,
-    /// With tensors, which are the contract's to refuse.
+    /// With tensors, which the contract must reject.
     Answers,
 }
 
 use Ends::{Answers, By, Rejects};
 use FaultCause::{BadOutput, Fuel, HostCalls, Memory, Reported, Stack, Trap};
 
-/// Fuel that no honest call here needs, and that a loop burns in less than a second.
+/// More fuel than any honest call here needs. A loop burns it in less than a second.
 const FUEL: u64 = 500_000_000;
 
 const PYTHON: [(&str, Ends); 34] = [
@@ -100,7 +100,7 @@ const JS: [(&str, Ends); 34] = [
     ("unheard of", By(Reported)),
 ];
 
-/// A component under a policy that names it.
+/// Loads a component under a policy that names it.
 fn load(sandbox: &Sandbox, component: &[u8], behaviour: &str) -> LoadedHandler {
     let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
     let document = serde_json::json!({
@@ -118,7 +118,7 @@ fn load(sandbox: &Sandbox, component: &[u8], behaviour: &str) -> LoadedHandler {
         .unwrap()
 }
 
-/// A component that answers with nothing, and needs nothing.
+/// A component that answers with no tensors, and needs nothing.
 fn neighbour(name: &'static str) -> Vec<u8> {
     let project = Project::unbuilt(name, "rust", "preprocess");
     project.write(
@@ -140,7 +140,7 @@ fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
     let component = built(&project);
     let sandbox = Sandbox::new(SandboxConfig::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    // Each test its own: what is built lies under its name, for all of them.
+    // Each test has its own: the build folder of a project is named after it.
     let neighbour = load(
         &sandbox,
         &neighbour(if lang == "js" {
@@ -153,7 +153,7 @@ fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
     let call = |handler: &LoadedHandler| {
         runtime.block_on(handler.preprocess("request", Payload::Tensors(vec![])))
     };
-    // One handler keeps what was compiled while the others come and go.
+    // One handler keeps the compiled component while the others come and go.
     let _kept = load(&sandbox, &component, "");
     let mut wrong = Vec::new();
     for (behaviour, ends) in table {

@@ -6,7 +6,7 @@ use super::{Project, story, works};
 use crate::program::tree;
 
 #[test]
-fn a_new_project_works_at_once_and_its_failures_are_told_apart() {
+fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     let project = Project::new("scale-js", "js", "preprocess");
     works(&project);
     project.write(
@@ -56,7 +56,7 @@ fn a_project_after_the_model_works() {
     assert_eq!(ran.code, 0, "{}", story(&ran));
 }
 
-/// The module in Node.js, as an author's own tests have it.
+/// Tests the module in Node.js, as an author's own tests do.
 #[test]
 fn the_module_passes_its_tests() {
     let output = Command::new("node")

@@ -1,4 +1,5 @@
-//! The tensor kit inside handlers in Python and JavaScript: what it computes, and that an attacker gets nothing from it.
+//! The tensor kit inside handlers in Python and JavaScript: what it computes, and that it gives an
+//! attacker nothing.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::program::tree;
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// Pixels, and the planes that they make.
+/// Pixels, and the expected planes.
 fn photo(height: usize, width: usize) -> (Vec<usize>, Vec<f64>) {
     let pixels: Vec<usize> = (0..height * width * 3).map(|at| at * 7 % 256).collect();
     let planes = (0..3).flat_map(|channel| {
@@ -26,7 +27,7 @@ fn case(project: &Project, name: &str, case: &Value) {
     project.write(&format!("cases/{name}.json"), &case.to_string());
 }
 
-/// A tensor of pixels, and the same planes under each name.
+/// Writes a case: a tensor of pixels, and the same planes under each name.
 fn planes_case(project: &Project, name: &str, (height, width): (usize, usize), outputs: &[&str]) {
     let (pixels, planes) = photo(height, width);
     let output = |name: &&str| json!({"name": name, "datatype": "FP32", "shape": [1, 3, height, width], "data": planes});
@@ -83,7 +84,9 @@ fn cases(project: &Project) {
     );
 }
 
-/// Bytes go to the kit and back in blocks: 5 MB of them burn 15 million. Byte by byte they would burn 100 million, and more than `fuel` with what the language burns beside them.
+/// Checks that bytes go to the kit and back in blocks: 5 MB of them burn 15 million units of fuel.
+/// Byte by byte they would burn 100 million, which exceeds `fuel` together with what the language
+/// itself burns.
 fn carries(project: &Project, fuel: u64) {
     let ran = project.verb("test", &["--only", "kit-carry"]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -93,7 +96,8 @@ fn carries(project: &Project, fuel: u64) {
     assert!(burnt < fuel, "{burnt}");
 }
 
-/// What the built component is: no more than a handler's imports, the limits of all its memories together.
+/// Checks the built component: no more than a handler's imports, and one limit for all its
+/// memories.
 fn sound(project: &Project) {
     let ran = project.verb("inspect", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -105,7 +109,8 @@ fn sound(project: &Project) {
     }
 }
 
-/// CPython, its libraries and the bindings are one module, beside the two by which they reach what has their memory.
+/// Checks that CPython, its libraries and the bindings are one module, beside the two modules
+/// through which they call functions that need their memory.
 fn is_one_module(project: &Project) {
     let built = std::fs::read(project.component()).unwrap();
     let components = fuse::sections(&built).into_iter();
@@ -275,7 +280,7 @@ def same(one, other):
 #[test]
 fn a_handler_in_javascript_computes_in_the_kit() {
     let project = Project::new("kit-js", "js", "preprocess");
-    // Fuel is what ends a call, on a busy machine too.
+    // Fuel ends a call, on a busy machine too.
     project.edit("handler.yaml", "timeout_ms: 200", "timeout_ms: 60000");
     project.write(
         "handler.js",
@@ -368,7 +373,7 @@ export const preprocess = (input) => acts[config("do")](input);
     carries(&project, 50_000_000);
 }
 
-/// What an author made before there was a kit is built as it was.
+/// A project from before the kit is built as before.
 #[test]
 fn a_project_without_the_kit_is_built_without_it() {
     let project = Project::new("plain-js", "js", "preprocess");

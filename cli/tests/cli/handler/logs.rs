@@ -1,4 +1,4 @@
-//! What handlers wrote, out of a host's log.
+//! The log lines of handlers, read from a host's log.
 
 use super::{handler, story};
 use crate::program::{Scratch, binary};
@@ -26,7 +26,7 @@ fn a_handlers_lines_are_found_in_the_hosts_log() {
         (vec!["--handler", "b"], 1),
         (vec!["--handler", "b", "--request-id", "r1"], 1),
         (vec!["--request-id", "r1"], 2),
-        // What a handler writes of another is its own.
+        // A handler's line about another handler counts as its own.
         (vec!["--request-id", "r2"], 0),
         (vec!["--handler", "c"], 1),
     ] {
@@ -40,7 +40,7 @@ fn a_handlers_lines_are_found_in_the_hosts_log() {
 }
 
 #[test]
-fn a_log_that_is_followed_goes_on_where_it_is_written_and_renewed() {
+fn a_followed_log_prints_new_lines_and_survives_rotation() {
     use std::io::{BufRead as _, Write as _};
     let scratch = Scratch::new();
     let line = |number: u32| {
@@ -58,7 +58,7 @@ fn a_log_that_is_followed_goes_on_where_it_is_written_and_renewed() {
     let mut next = || out.next().unwrap().unwrap();
     assert!(next().contains("\"1\""));
     let mut open = std::fs::File::options().append(true).open(&log).unwrap();
-    // In two pieces: a line is told whole.
+    // In two writes: a line is printed once it is complete.
     let two = line(2);
     open.write_all(&two.as_bytes()[..10]).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));

@@ -1,4 +1,5 @@
-//! `handler port`: what is told of a handler in Python, and projects that build and say what they lack.
+//! `handler port`: what it reports about a handler in Python, and projects that build and list what
+//! is missing.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ fn ported(name: &str) -> PathBuf {
 }
 
 #[test]
-fn what_cannot_move_is_told_with_its_line_and_why() {
+fn code_that_cannot_be_ported_is_reported_with_its_line_and_cause() {
     let file = ported("torchserve_image.py");
     let ran = handler(&["port", file.to_str().unwrap()]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -38,8 +39,8 @@ fn what_cannot_move_is_told_with_its_line_and_why() {
 }
 
 #[test]
-fn a_ported_project_builds_and_says_that_it_is_not_moved() {
-    // Each world once: an interpreter takes its time to build.
+fn a_ported_project_builds_and_reports_unported_code() {
+    // Each world once: an interpreter takes long to build.
     for (lang, file, world) in [
         ("python", "kserve_text.py", "preprocess"),
         ("rust", "torchserve_image.py", "postprocess"),
@@ -67,7 +68,7 @@ fn a_ported_project_builds_and_says_that_it_is_not_moved() {
 }
 
 #[test]
-fn what_is_no_handler_is_bad_input() {
+fn a_file_that_is_not_a_handler_is_bad_input() {
     let scratch = Scratch::new();
     for (name, content, says) in [
         ("a.mar", b"import os".as_slice(), "zip archive"),

@@ -1,4 +1,5 @@
-//! `push`: what arrives in a real registry, over real TLS, and what a registry that lies gets out of us.
+//! `push`: what arrives in a real registry over real TLS, and that a registry that lies learns
+//! nothing.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use crate::program::{Ran, binary};
 
 const LOGIN: &str = "pusher:wasm-secret";
 
-/// A signed component, an authority, and somebody who is logged in or not.
+/// A signed component, an authority, and a user who may be logged in.
 struct Pushing {
     signing: Signing,
     authority: Authority,
@@ -44,7 +45,7 @@ impl Pushing {
         self.authority.issue(7, &["ip:127.0.0.1"]).unwrap()
     }
 
-    /// As `docker login` does.
+    /// Logs in as `docker login` does.
     fn login(&self, registry: SocketAddr, login: &str) {
         let auth = STANDARD.encode(login);
         let config = json!({"auths": {registry.to_string(): {"auth": auth}}});
@@ -81,7 +82,7 @@ impl Pushing {
     }
 }
 
-/// What another client finds there.
+/// What another client finds in the registry.
 fn found(ca: &Path, registry: SocketAddr, path: &str) -> Vec<u8> {
     let output = Command::new("curl")
         .args(["--silent", "--show-error", "--fail", "--max-time", "20", "--noproxy", "*", "--user", LOGIN])
@@ -144,7 +145,8 @@ fn a_component_and_its_signature_arrive_as_they_are_and_a_version_arrives_once()
         (&config["architecture"], &config["os"]),
         (&json!("wasm"), &json!("wasip2"))
     );
-    // The signature refers to it; this registry keeps no track of that, so the index under its digest does.
+    // The signature's manifest refers to the component. This registry has no index of referrers, so
+    // the index is stored under the component's digest.
     let referrers = json(&format!("/manifests/{}", digest.replace(':', "-")));
     assert_eq!(referrers["manifests"][0]["digest"], told["signature"]);
     let signature = json(&format!(
@@ -170,7 +172,7 @@ fn a_component_and_its_signature_arrive_as_they_are_and_a_version_arrives_once()
     );
     let index = json(&format!("/manifests/{}", digest.replace(':', "-")));
     assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
-    // Other bytes under the same version; under the next one they may come.
+    // Other bytes under the same version are rejected; the next version may have them.
     pushing.signing.component("(component (component))");
     refused(&pushing.push(&scale), 2, "signs another component");
     assert_eq!(pushing.signing.sign("scale@1.4.0").code, 0);
@@ -182,7 +184,7 @@ fn a_component_and_its_signature_arrive_as_they_are_and_a_version_arrives_once()
     assert_eq!(json("/manifests/1.4.0"), manifest);
     let next = pushing.push(&format!("{scale}:1.4.1"));
     assert_eq!(next.code, 0, "{}", story(&next));
-    // Nobody's word for who that server is, and nothing to push.
+    // No trusted certificate of the server, and nothing to push.
     let stranger = Authority::new("registries").unwrap();
     (pushing.signing.scratch).file("stranger.pem", stranger.pem);
     refused(
@@ -194,7 +196,7 @@ fn a_component_and_its_signature_arrive_as_they_are_and_a_version_arrives_once()
     refused(&pushing.push(&scale), 2, "sign the component first");
 }
 
-/// A token as the registry believes it: signed by whom it trusts, for one repository.
+/// A token that the registry accepts: signed by an issuer that it trusts, for one repository.
 fn token(leaf: &Leaf, repository: &str) -> String {
     use rcgen::SigningKey as _;
     let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(&leaf.der)]});
@@ -209,7 +211,7 @@ fn token(leaf: &Leaf, repository: &str) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(fixed(&der)))
 }
 
-/// An ECDSA signature as two numbers of 32 bytes, from a sequence of two in DER.
+/// An ECDSA signature as two numbers of 32 bytes, from a DER sequence of two.
 fn fixed(der: &[u8]) -> Vec<u8> {
     let mut rest = &der[2..];
     let mut both = Vec::new();
@@ -225,7 +227,7 @@ fn fixed(der: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_fetched_where_the_registry_says_and_opens_what_it_is_for() {
+async fn a_token_is_fetched_from_the_registrys_realm_for_one_repository() {
     let pushing = Pushing::new();
     let issuer = pushing.authority.issue(8, &["dns:issuer.test"]).unwrap();
     let given =
@@ -245,7 +247,7 @@ async fn a_token_is_fetched_where_the_registry_says_and_opens_what_it_is_for() {
     let ran = pushing.push(&format!("{at}/handlers/scale"));
     assert_eq!(ran.code, 0, "{}", story(&ran));
     assert_eq!(tokens.asked(), 1, "one token is enough");
-    // A token for another repository, a token that is none.
+    // A token for another repository, and an invalid token.
     refused(
         &pushing.push(&format!("{at}/handlers/other")),
         1,
@@ -265,7 +267,7 @@ async fn a_token_is_fetched_where_the_registry_says_and_opens_what_it_is_for() {
     );
 }
 
-/// A server that answers by a function of what it is asked, and remembers the heads.
+/// A server that answers by a function of the request, and records the heads.
 async fn scripted(
     leaf: &Leaf,
     says: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -313,7 +315,7 @@ fn answer(status: &str, fields: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_we_are_is_told_to_nobody_but_the_registry() {
+async fn credentials_are_sent_only_to_the_registry() {
     let pushing = Pushing::new();
     let (elsewhere, theirs) = scripted(&pushing.leaf(), |_| answer("201 Created", "")).await;
     let (registry, ours) = scripted(&pushing.leaf(), move |head| {
@@ -347,7 +349,7 @@ async fn who_we_are_is_told_to_nobody_but_the_registry() {
         !theirs.iter().any(|head| head.contains("authorization")),
         "{theirs:#?}"
     );
-    // It keeps track of what refers to what, and gets no index.
+    // It indexes references itself, and gets no index.
     let ours = ours.lock().unwrap();
     assert_eq!(
         ours.iter().filter(|head| head.starts_with("put ")).count(),
@@ -357,7 +359,7 @@ async fn who_we_are_is_told_to_nobody_but_the_registry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_lies_is_not_believed() {
+async fn false_answers_of_a_registry_are_rejected() {
     let pushing = Pushing::new();
     let there = Publisher::start(&pushing.leaf(), Says::Document("{}".to_owned()))
         .await
@@ -412,7 +414,7 @@ async fn a_registry_that_lies_is_not_believed() {
         refused(&pushing.push(&reference), 1, text);
         assert_eq!(there.asked() - before, asked, "{says:?}");
     }
-    // It says that it took something else.
+    // It claims to have stored something else.
     let (liar, _) = scripted(&pushing.leaf(), |head| match head.split(' ').next() {
         Some("put") => answer("201 Created", "docker-content-digest: sha256:00\r\n"),
         Some("post") => answer("202 Accepted", "location: /upload\r\n"),

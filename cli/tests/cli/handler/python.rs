@@ -6,7 +6,7 @@ use super::{Project, story, works};
 use crate::program::tree;
 
 #[test]
-fn a_new_project_works_at_once_and_its_failures_are_told_apart() {
+fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     let project = Project::new("scale-py", "python", "preprocess");
     works(&project);
     let source = project.folder().join("handler.py");
@@ -30,7 +30,7 @@ fn a_new_project_works_at_once_and_its_failures_are_told_apart() {
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     assert_eq!(project.failed("own-"), Vec::<String>::new());
-    // What a component cannot carry is said while it is built, and a clock is none.
+    // A package that a component cannot contain is reported while it is built, and so is a clock.
     project.write("handler.py", &format!("import numpy\n{given}"));
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
@@ -56,7 +56,7 @@ fn a_project_after_the_model_works() {
     assert_eq!(ran.code, 0, "{}", story(&ran));
 }
 
-/// The package in plain CPython, as an author's own tests have it.
+/// Tests the package in plain CPython, as an author's own tests do.
 #[test]
 fn the_package_passes_its_tests() {
     let output = Command::new("python3")

@@ -1,5 +1,6 @@
-//! Files and features for handlers in Python and JavaScript: asked for in one run, there in the next; and that nobody gets more by asking in another way. Their tables
-//! beside, which are made while a component is built: one project for both, because a build of CPython takes its time.
+//! Files and features for handlers in Python and JavaScript: requested in one run, present in the
+//! next. Asking in another way gives no more. And tables that are made while a component is built.
+//! One project covers both, because a build of CPython is slow.
 
 use serde_json::{Value, json};
 
@@ -72,7 +73,7 @@ def one_text():
 
 
 class Asking:
-    """Asks for as much as it can where nobody expects it."""
+    """Fetches as much as it can while it is iterated."""
 
     def __iter__(self):
         fetch([f"https://a.example/while/{at}" for at in range(5)])
@@ -164,7 +165,7 @@ export const preprocess = () => acts[config("do")]();
 const FEW: u32 = 10;
 const MANY: u32 = 100_000;
 
-/// A project whose calls have time on a busy machine, too: fuel and counts are what ends them.
+/// A project whose calls have enough time on a busy machine: fuel and counts end them.
 fn unbuilt(name: &'static str, lang: &str) -> Project {
     let project = Project::unbuilt(name, lang, "preprocess");
     let given = if lang == "js" {
@@ -176,7 +177,7 @@ fn unbuilt(name: &'static str, lang: &str) -> Project {
     project
 }
 
-/// Writes a case: what it does, what it finds, and what must come of it.
+/// Writes a case: its configuration, and the expected result.
 fn case(project: &Project, name: &str, config: Value, expect: Value) {
     let text = |text: &str| json!({"content_type": "text/plain", "text": text});
     let case = json!({
@@ -204,7 +205,7 @@ fn refused(cause: &str, says: &str) -> Value {
     json!({"refused": cause, "says": says})
 }
 
-/// What both languages come to.
+/// Checks what both languages have in common.
 fn asks(lang: &str, file: &str, source: &str) {
     let project = unbuilt("reach", lang);
     let manifest = std::fs::read_to_string(project.folder().join("handler.yaml")).unwrap();
@@ -213,7 +214,7 @@ fn asks(lang: &str, file: &str, source: &str) {
     project.write(file, &few);
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    // It compiles what it looks at: a second of QuickJS, ten of CPython.
+    // `inspect` compiles the component, which takes a second for QuickJS and ten for CPython.
     if lang == "js" {
         let report = lines(&project.verb("inspect", &[])).remove(0);
         assert_eq!(report["needs"], json!(["fetch", "lookups"]), "{report}");
@@ -279,16 +280,17 @@ fn asks(lang: &str, file: &str, source: &str) {
     );
     let few = fuel(&project, "own-");
 
-    // As long a source: it is in the component, too.
+    // The source has the same length, because the component contains it.
     project.write(file, &source.replace("ENTRIES", &format!("{MANY:>6}")));
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let many = fuel(&project, "own-found");
-    // Where a word lies in a table is another matter than how many there are. Making the table takes a thousand times as much.
+    // The position of a word in the table adds little, whatever the number of words. Making the
+    // table takes a thousand times as much.
     assert!(many.abs_diff(few) * 10 < few, "{few} and {many}");
 }
 
-/// Fuel of the case that looks words up, in a run of some in which none fails.
+/// The fuel of the case that looks words up, in a run in which no case fails.
 fn fuel(project: &Project, only: &str) -> u64 {
     let ran = project.verb("test", &["--only", only]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -298,17 +300,17 @@ fn fuel(project: &Project, only: &str) -> u64 {
 }
 
 #[test]
-fn a_handler_in_python_gets_what_it_asks_for_and_no_more_and_its_table_costs_nothing() {
+fn a_handler_in_python_gets_only_granted_resources_and_its_table_costs_nothing() {
     asks("python", "handler.py", PYTHON);
 }
 
 #[test]
-fn a_handler_in_javascript_gets_what_it_asks_for_and_no_more_and_its_table_costs_nothing() {
+fn a_handler_in_javascript_gets_only_granted_resources_and_its_table_costs_nothing() {
     asks("js", "handler.js", JS);
 }
 
 #[test]
-fn what_a_manifest_does_not_ask_for_is_not_there_and_what_a_policy_does_not_grant_is_not_loaded() {
+fn undeclared_resources_are_absent_and_ungranted_ones_fail_the_load() {
     let project = unbuilt("ungranted", "js");
     project.write("handler.js", &JS.replace("ENTRIES", "1"));
     let ran = project.verb("build", &[]);
@@ -341,7 +343,7 @@ fn what_a_manifest_does_not_ask_for_is_not_there_and_what_a_policy_does_not_gran
 }
 
 #[test]
-fn a_project_from_before_is_told_what_it_lacks() {
+fn an_old_project_is_told_which_files_it_lacks() {
     let project = Project::unbuilt("older", "js", "preprocess");
     let manifest = std::fs::read_to_string(project.folder().join("handler.yaml")).unwrap();
     project.write("handler.yaml", &format!("{manifest}{GRANTS}"));

@@ -1,4 +1,4 @@
-//! Captured calls, run again.
+//! Captured calls, replayed.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use tensorgate_policy::{hex, raw, validate};
 use super::{handler, lines, story};
 use crate::program::{Ran, Scratch};
 
-/// One file at every URL but one, and a number for every key and feature but one.
+/// One file at every URL except one, and a number for every key and feature except one.
 struct World;
 
 impl ResourceResolver for World {
@@ -55,10 +55,10 @@ impl ResourceResolver for World {
     }
 }
 
-/// What is done to a captured call.
+/// A change of a captured call.
 type Change = fn(&mut Value);
 
-/// A gate of one handler whose calls are captured, and what was captured.
+/// A gate with one handler whose calls are captured, and the captured calls.
 struct Gate {
     scratch: Scratch,
     gate: PathBuf,
@@ -67,7 +67,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// A handler of a component that `make components` builds.
+    /// A gate with a handler whose component `make components` builds.
     fn new(component: &str, handler: Value, lookups: Value) -> Self {
         let components = std::env::var_os("TENSORGATE_COMPONENTS").map_or_else(
             || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/components"),
@@ -96,7 +96,7 @@ impl Gate {
         }
     }
 
-    /// Calls it as the host does, and waits until all calls are kept.
+    /// Calls the handler as the host does, and waits until all calls are stored.
     fn call(&self, inputs: Vec<Payload>) -> Vec<PathBuf> {
         let text = std::fs::read(&self.gate).unwrap();
         let raw: raw::Policy = serde_json::from_slice(&text).unwrap();
@@ -128,7 +128,7 @@ impl Gate {
             };
             let handler = loaded.with_context(behalf);
             drop(runtime.block_on(handler.preprocess(&format!("r{number}"), input)));
-            // One after the other: files are in the order of their times.
+            // One after the other, because files are ordered by time.
             let began = std::time::Instant::now();
             while counts.kept.get() <= u64::try_from(number).unwrap() {
                 assert!(began.elapsed().as_secs() < 30, "{counts:?}");
@@ -147,7 +147,7 @@ impl Gate {
         handler(&[&arguments, more].concat())
     }
 
-    /// A captured call, changed and sealed again under the same key.
+    /// A captured call, changed and encrypted again with the same key.
     fn changed(&self, name: &str, file: &Path, how: impl Fn(&mut Value)) -> PathBuf {
         let keys = CaptureKeys::read(&self.key).unwrap();
         let text = keys.open(std::fs::read(file).unwrap()).unwrap();
@@ -177,15 +177,15 @@ fn fetching() -> Gate {
 }
 
 #[test]
-fn a_captured_call_is_the_same_again() {
+fn replaying_a_captured_call_gives_the_same_result() {
     let gate = fetching();
     let secret = "secret-of-a-client";
     let files = gate.call(vec![
         Payload::Tensors(Vec::new()),
         body(format!("https://a.example/{secret}")),
-        // Not UTF-8: the handler calls it bad input.
+        // Not UTF-8: the handler reports bad input.
         body([255]),
-        // More than it may ask for.
+        // More than it may request.
         body("https://a.example/\n".repeat(9)),
     ]);
     for file in &files {
@@ -210,7 +210,8 @@ fn a_captured_call_is_the_same_again() {
         assert!(line["was"]["fuel_used"].as_u64().unwrap() > 0, "{line}");
     }
 
-    // Older keys open too, in a file or several; without them nothing does, and a key that others can read is none.
+    // Older keys decrypt too, from one file or several. Without them nothing can be read, and a key
+    // file that others can read is rejected.
     let (old, new) = ("07".repeat(32), "08".repeat(32));
     let other = gate.scratch.file("other.key", &new);
     private(&other);
@@ -238,7 +239,7 @@ fn a_captured_call_is_the_same_again() {
     std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(with(&gate.folder, &[&other]).code, 2);
 
-    // What was cut off or changed on disk is not read, and keeps no other from being run.
+    // A truncated or changed file is not read, and does not prevent the others from being replayed.
     let whole = std::fs::read(&files[0]).unwrap();
     std::fs::write(&files[0], &whole[..whole.len() - 1]).unwrap();
     let ran = gate.replay(&gate.folder, &[]);
@@ -247,7 +248,7 @@ fn a_captured_call_is_the_same_again() {
 }
 
 #[test]
-fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
+fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
     let gate = fetching();
     let files = gate.call(vec![Payload::Tensors(Vec::new())]);
     let cases: [(&str, Change, &str, &str); 11] = [
@@ -294,7 +295,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
             "fetch",
         ),
         (
-            "nobody",
+            "renamed",
             |call| call["handler"]["name"] = json!("other"),
             "cannot",
             "no handler",
@@ -328,7 +329,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
             "{name}: {line}"
         );
     }
-    // Another engine is told where something differs, and nowhere else.
+    // Another engine is reported where results differ, and only there.
     let engine = |call: &mut Value| call["engine"] = json!("another 1");
     let ran = gate.replay(&gate.changed("engine", &files[0], engine), &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -343,7 +344,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
         story(&ran)
     );
 
-    // What no host writes is not run at all.
+    // A call that no host would write is not run at all.
     let hostile: [(&str, Change, &str); 7] = [
         ("format", |call| call["format"] = json!(2), "format 2"),
         ("more", |call| call["more"] = json!(1), "unknown field"),
@@ -383,7 +384,7 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
         assert!(ran.stderr.contains(says), "{name}: {}", story(&ran));
         assert!(ran.stdout.is_empty(), "{name}: {}", story(&ran));
     }
-    // Nor what is no file of ours, a link, or a folder without any.
+    // Nor is a file that is not a capture, a link, or a folder without captures.
     let link = gate.folder.join("0-link.capture");
     std::os::unix::fs::symlink(&files[0], &link).unwrap();
     assert_eq!(gate.replay(&link, &[]).code, 2);
@@ -394,12 +395,12 @@ fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
 }
 
 #[test]
-fn another_component_is_said_to_be_one_and_can_be_tried() {
+fn replaying_with_another_component_reports_that_it_differs() {
     let gate = fetching();
     let files = gate.call(vec![Payload::Tensors(Vec::new())]);
     let component = gate.key.with_file_name("h.wasm");
     let built = std::fs::read(&component).unwrap();
-    // A custom section at the end: another digest, the same code.
+    // A custom section at the end gives another digest and the same code.
     std::fs::write(&component, [&built[..], &[0, 2, 1, b'x']].concat()).unwrap();
     let ran = gate.replay(&files[0], &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
@@ -414,7 +415,7 @@ fn another_component_is_said_to_be_one_and_can_be_tried() {
     );
     let ran = gate.replay(&files[0], &["--any-component"]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    // Without a policy, by the file alone.
+    // Without a policy, by the component file alone.
     let kept = gate.scratch.file("kept.wasm", &built);
     let paths = [&files[0], &gate.key, &kept].map(|path| path.to_str().unwrap());
     let [file, key, kept] = paths;
@@ -429,7 +430,7 @@ fn another_component_is_said_to_be_one_and_can_be_tried() {
 }
 
 #[test]
-fn lookups_come_again_as_they_came() {
+fn replayed_lookups_return_the_captured_values() {
     let rule = json!({
         "config": {"lookup": "users", "features": "age\nscore", "keys": "k1\nk2", "times": "3"}, "lookups": ["users"],
     });
@@ -442,7 +443,7 @@ fn lookups_come_again_as_they_came() {
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let line = lines(&ran).remove(0);
     assert_eq!(line["was"]["what"], "answered", "{line}");
-    // A bit of one value, and the answer is another.
+    // One bit of one value changed gives another answer.
     let keys = CaptureKeys::read(&gate.key).unwrap();
     let text = keys.open(std::fs::read(&files[0]).unwrap()).unwrap();
     let call = Captured::decode(&text).unwrap();

@@ -7,7 +7,7 @@ use crate::program::Scratch;
 fn a_new_project_works_at_once_and_its_cases_can_fail() {
     let project = Project::new("scale", "rust", "preprocess");
     works(&project);
-    // A number that is off by more than the tolerance, and one that is within it.
+    // A number that differs by more than the tolerance, and one within it.
     project.edit(
         "cases/scaled.json",
         "[-1, -0.5, 0, 1]",
@@ -17,7 +17,7 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
     assert!(fault.contains("image[3] is 1, not 1.5"), "{fault}");
     project.edit("cases/scaled.json", "1e-6", "0.5");
     assert_eq!(project.fault("scaled"), None);
-    // A refusal where none comes, and one that says something else.
+    // An expected error that does not occur, and one with another message.
     project.edit("cases/two-tensors.json", "bad-input", "trap");
     let fault = project.fault("two-tensors").unwrap();
     assert!(fault.contains("another refusal"), "{fault}");
@@ -54,7 +54,7 @@ fn a_project_after_the_model_works_and_gets_no_body() {
 }
 
 #[test]
-fn where_a_project_lies_does_not_show_in_its_bytes() {
+fn the_folder_of_a_project_does_not_change_the_built_bytes() {
     let digest = |project: &Project| {
         let report = lines(&project.verb("inspect", &[])).remove(0);
         report["sha256"].as_str().unwrap().to_owned()
@@ -71,7 +71,7 @@ fn where_a_project_lies_does_not_show_in_its_bytes() {
 }
 
 #[test]
-fn what_does_not_build_says_why_and_leaves_what_was_built() {
+fn a_failed_build_reports_its_cause_and_keeps_the_previous_component() {
     let project = Project::new("broken", "rust", "preprocess");
     let built = std::fs::read(project.component()).unwrap();
     project.edit("src/lib.rs", "export_preprocess!(Handler);", "");
@@ -86,7 +86,7 @@ fn what_does_not_build_says_why_and_leaves_what_was_built() {
 }
 
 #[test]
-fn what_was_not_built_cannot_be_tested() {
+fn a_project_that_was_not_built_cannot_be_tested() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("scale");
     let into = folder.to_str().unwrap();

@@ -1,4 +1,4 @@
-//! `sign`: what it writes is what `check` and the host take, and what they do not.
+//! `sign`: which signatures `check` and the host accept, and which they reject.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -55,14 +55,14 @@ impl Signing {
     }
 }
 
-/// What `check` says of a policy whose handler must be signed.
+/// What `check` prints for a policy whose handler must be signed.
 fn check(policy: &Path) -> (i32, String) {
     let ran = run(&["check".as_ref(), policy.as_os_str()]);
     (ran.code, format!("{}{}", ran.stdout, ran.stderr))
 }
 
 #[test]
-fn what_is_signed_is_taken_and_nothing_else_that_lies_there() {
+fn only_the_signed_component_is_accepted() {
     let signing = Signing::new();
     let ran = signing.sign("scale@1.4.0");
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -93,7 +93,7 @@ fn what_is_signed_is_taken_and_nothing_else_that_lies_there() {
     refused(&policy(&"17".repeat(32), "scale@1.4.0"), "signed by none");
     refused(&policy(&ed25519, "scale@1.3.9"), "signs scale@1.4.0");
     let good = policy(&ed25519, "scale@1.4.0");
-    // Built again, signed again, and the policy still names what was reviewed.
+    // Built and signed again, while the policy still names the reviewed component.
     signing.component("(component (component))");
     assert_eq!(
         check(&good).0,
@@ -114,7 +114,7 @@ fn what_is_signed_is_taken_and_nothing_else_that_lies_there() {
 }
 
 #[test]
-fn the_lines_that_it_prints_are_a_policy() {
+fn the_printed_lines_are_a_valid_policy() {
     let signing = Signing::new();
     let (key, component) = (signing.path("release.pem"), signing.path("scale.wasm"));
     let ran = handler(&["sign", "--key", &key, "--as", "scale@1.4.0", &component]);
@@ -127,7 +127,7 @@ fn the_lines_that_it_prints_are_a_policy() {
 }
 
 #[test]
-fn a_key_that_others_can_read_or_that_is_another_signs_nothing() {
+fn a_key_that_others_can_read_or_of_another_type_is_rejected() {
     let signing = Signing::new();
     for (text, mode, why) in [
         (KEY, 0o640, "only the owner may have access"),

@@ -1,14 +1,15 @@
-//! What a handler in Rust makes before its first call is made while it is built: a table costs a call nothing, whatever its size. `reach` has the other languages.
+//! Data that a handler in Rust makes before its first call is made while it is built. A table then
+//! costs a call nothing, whatever its size. `reach` has the other languages.
 
 use super::{Project, lines, story};
 
 /// Entries of a small table and of a large one.
 const SIZES: [u32; 2] = [10, 100_000];
 
-/// Looks three words up.
+/// Looks up three words.
 const CASE: &str = r#"{"input": {"tensors": []}, "expect": {"tensors": [{"name": "found", "datatype": "INT64", "shape": [3], "data": [0, 7, -1]}]}}"#;
 
-/// Fuel of a first call, with as many entries in its table.
+/// The fuel of a first call with so many entries in its table.
 fn fuel(project: &Project, source: &str, entries: u32) -> u64 {
     project.write(
         "src/lib.rs",
@@ -23,13 +24,13 @@ fn fuel(project: &Project, source: &str, entries: u32) -> u64 {
 
 fn project(name: &'static str) -> Project {
     let project = Project::unbuilt(name, "rust", "preprocess");
-    // On a busy machine, too.
+    // Enough time on a busy machine.
     project.edit("handler.yaml", "timeout_ms: 50", "timeout_ms: 20000");
     project.write("cases/found.json", CASE);
     project
 }
 
-/// Fuel with each size.
+/// The fuel with each size.
 fn both(project: &Project, source: &str) -> [u64; 2] {
     SIZES.map(|entries| fuel(project, source, entries))
 }
@@ -40,7 +41,7 @@ use std::sync::LazyLock;
 use tensorgate_handler::ndarray::Array1;
 use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_init, export_preprocess};
 
-/// Of one depth whatever its size: a map's fuel is its depth's.
+/// A vector has one depth whatever its size; a map's fuel grows with its depth.
 static WORDS: LazyLock<Vec<Option<String>>> =
     LazyLock::new(|| (0..ENTRIES).map(|n| Some(format!("word {n}"))).collect());
 static FEW: LazyLock<BTreeMap<String, i64>> =
@@ -73,14 +74,14 @@ fn a_table_in_rust_costs_a_call_nothing() {
     project.edit("handler.yaml", "fuel: 10000000", "fuel: 1000000000");
     let [few, many] = both(&project, RUST);
     assert_eq!(few, many);
-    // Without it the first call makes the table: what is saved is what the test is about.
+    // Without it the first call makes the table. The difference is what the test measures.
     let without = RUST.replace("export_init!(init);", "const _: fn() = init;");
     let [few, many] = both(&project, &without.replace("export_init, ", ""));
     assert!(many > 100 * few, "{few} and {many}");
 }
 
 #[test]
-fn what_fails_while_a_handler_in_rust_is_built_says_why() {
+fn a_failing_initialisation_in_rust_is_reported_by_the_build() {
     let project = project("fails-rs");
     for (body, says) in [
         (r#"panic!("no such vocabulary")"#, "no such vocabulary"),

@@ -1,4 +1,5 @@
-//! Projects of strangers that are built: what runs while they are built reaches a copy of the project, and nothing that stays.
+//! Building untrusted projects. Code that runs during the build reaches a copy of the project, and
+//! nothing that persists.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Project, story};
 
-/// Every file below a folder that a build has no business with, by its path, with its size.
+/// Every file below a folder that a build must not change, by its path, with its size.
 fn files(folder: &Path, apart: &[&str]) -> BTreeMap<PathBuf, u64> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -44,7 +45,8 @@ fn tools() -> PathBuf {
     python.unwrap().path()
 }
 
-/// Whatever folder a handler is shown while it is built, it writes there, and a file that any Python beside would run at its start.
+/// Writes into every folder that a handler sees during its build, and plants a file that any Python
+/// would run at its start.
 const WRITES: &str = r#"
 import os
 for folder in ["/", "/python", "/bundled", *("/" + str(number) for number in range(9))]:
@@ -57,7 +59,7 @@ for folder in ["/", "/python", "/bundled", *("/" + str(number) for number in ran
 "#;
 
 #[test]
-fn what_a_handler_in_python_writes_while_it_is_built_is_gone_with_the_build() {
+fn files_that_a_python_handler_writes_during_its_build_do_not_persist() {
     let project = Project::unbuilt("stranger", "python", "preprocess");
     let source = std::fs::read_to_string(project.folder().join("handler.py")).unwrap();
     project.write("handler.py", &format!("{source}\n{WRITES}"));
@@ -65,12 +67,12 @@ fn what_a_handler_in_python_writes_while_it_is_built_is_gone_with_the_build() {
     let packages = own.join("lib/python3/site-packages");
     std::fs::create_dir_all(&packages).unwrap();
     let before = (files(&tools(), &[]), files(&project.folder(), &["build"]));
-    // An author works in an environment of their own.
+    // An author works in a virtual environment of their own.
     let ran = project.verb_with("build", &[], &[("VIRTUAL_ENV", own.to_str().unwrap())]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let after = (files(&tools(), &[]), files(&project.folder(), &["build"]));
     for planted in after.0.keys().filter(|file| !before.0.contains_key(*file)) {
-        // Not left for whoever builds next on this machine.
+        // It must not affect the next build on this machine.
         std::fs::remove_file(planted).unwrap();
     }
     assert_eq!(before.0, after.0, "the tools that all projects share");
@@ -87,7 +89,7 @@ fn what_a_handler_in_python_writes_while_it_is_built_is_gone_with_the_build() {
 }
 
 #[test]
-fn a_project_whose_build_folder_is_a_way_out_is_not_built() {
+fn a_project_whose_build_folder_is_a_link_is_not_built() {
     let project = Project::unbuilt("stranger", "js", "preprocess");
     let elsewhere = project.scratch.path().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
@@ -102,7 +104,7 @@ fn a_project_whose_build_folder_is_a_way_out_is_not_built() {
     assert_eq!(files(&elsewhere, &[]), BTreeMap::new());
     std::fs::remove_file(project.folder().join("build")).unwrap();
 
-    // A file that is written beside the component's place.
+    // A file that is written beside the component's path.
     std::fs::create_dir(project.folder().join("build")).unwrap();
     let precious = elsewhere.join("precious");
     std::fs::write(&precious, "mine").unwrap();
@@ -116,7 +118,7 @@ fn a_project_whose_build_folder_is_a_way_out_is_not_built() {
 }
 
 #[test]
-fn what_a_project_links_to_outside_of_itself_is_not_in_its_component() {
+fn linked_files_outside_a_project_are_not_in_its_component() {
     let project = Project::unbuilt("stranger", "js", "preprocess");
     let secret = project.scratch.path().join("secret.js");
     std::fs::write(&secret, "export const secret = 'do not tell';\n").unwrap();
@@ -135,7 +137,7 @@ fn what_a_project_links_to_outside_of_itself_is_not_in_its_component() {
 }
 
 #[test]
-fn a_project_brings_no_configuration_of_the_tools_own() {
+fn a_project_cannot_configure_the_build_tools() {
     let project = Project::unbuilt("stranger", "python", "preprocess");
     std::fs::create_dir(project.folder().join("package")).unwrap();
     project.write(

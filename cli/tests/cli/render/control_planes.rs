@@ -1,4 +1,5 @@
-//! `render envoy --as`: filters as control planes load them, beside what those publish themselves.
+//! `render envoy --as`: filters as control planes load them, compared with what control planes
+//! themselves publish.
 
 use saphyr_parser::{Event, Parser};
 use serde_json::{Value, json};
@@ -8,7 +9,8 @@ use crate::program::{digits, filters, tree};
 
 /// The only connection manager of a bootstrap.
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
-/// The folder of Envoy Gateway's published configuration: beside the tree, or where this says.
+/// The variable with the folder of Envoy Gateway's published configuration; by default it is beside
+/// the tree.
 const PUBLISHED: &str = "TENSORGATE_XDS";
 
 fn rendered(control_plane: &str, more: &[&str]) -> Value {
@@ -29,7 +31,7 @@ fn keys(map: &Value) -> Vec<&str> {
     keys
 }
 
-/// What a filter's configuration says it does with headers.
+/// What a filter's configuration says about headers.
 fn headers(config: &Value) -> Value {
     let configuration = &config["configuration"];
     assert_eq!(keys(configuration), ["@type", "value"]);
@@ -42,7 +44,7 @@ fn headers(config: &Value) -> Value {
 }
 
 #[test]
-fn a_filter_has_the_fields_that_istiod_writes_and_no_others() {
+fn a_filters_fields_are_those_that_istiod_writes() {
     for control_plane in ["istio", "istio-edge"] {
         let bootstrap = rendered(control_plane, &[]);
         let manager = bootstrap.pointer(MANAGER).unwrap();
@@ -75,7 +77,7 @@ fn a_filter_has_the_fields_that_istiod_writes_and_no_others() {
 }
 
 #[test]
-fn what_holds_headers_and_the_field_that_says_so_stand_together() {
+fn the_header_mode_matches_allow_on_headers_stop_iteration() {
     for (control_plane, expected) in [
         ("plain", ("hold", true)),
         ("istio", ("forward", false)),
@@ -123,7 +125,7 @@ fn published() -> Option<[Value; 2]> {
     Some(files.map(|file| yaml(&std::fs::read_to_string(file).unwrap())))
 }
 
-/// A YAML document. Names of fields are turned from protobuf's JSON form into its own.
+/// A YAML document. Field names are converted from protobuf's JSON form to its own.
 fn yaml(text: &str) -> Value {
     let mut open: Vec<(Value, Option<String>)> = Vec::new();
     let mut done = Value::Null;
@@ -161,7 +163,7 @@ fn yaml(text: &str) -> Value {
     done
 }
 
-/// `vmId` as `vm_id`. A name of a resource stays as it is.
+/// `vmId` as `vm_id`. The name of a resource stays as it is.
 fn snake(key: &str) -> String {
     if key.contains(['.', '/', '@']) {
         return key.to_owned();
@@ -174,7 +176,7 @@ fn snake(key: &str) -> String {
 }
 
 #[test]
-fn a_filter_stands_in_the_listener_as_envoy_gateway_publishes_it() {
+fn a_filter_fits_into_the_listener_that_envoy_gateway_publishes() {
     let Some([listeners, routes]) = published() else {
         return;
     };

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_a_whole_key_set_in_the_clear_or_it_is_none() {
+    fn only_a_complete_unencrypted_key_set_is_accepted() {
         let good = jwks().to_string();
         let large = format!("{}{good}", " ".repeat(MAX_DOCUMENT_BYTES));
         let status = |status: &str| Err(FetchFault::Status(status.into()));

@@ -192,7 +192,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_stored_is_read_back_and_nothing_else_is_read() {
+    fn stored_slots_are_read_back_and_other_bytes_are_rejected() {
         let slot = Slot {
             claim: 1,
             until_ns: u64::MAX,
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fetch_runs_at_a_time_and_a_dead_one_frees_its_place() {
+    fn one_fetch_runs_at_a_time_and_an_abandoned_one_is_replaced() {
         let slot = Slot::default();
         assert!(slot.is_due(&PACE, 0) && slot.may_refresh(&PACE, 0));
         let slot = slot.claimed(S);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_the_same_changes_nothing_but_its_age() {
+    fn an_unchanged_document_only_refreshes_its_age() {
         let first = Slot::default().claimed(S).done(1, Some(b"a")).unwrap();
         let again = first.clone().claimed(400 * S).done(2, Some(b"a")).unwrap();
         assert_eq!((first.version, again.version), (1, 1));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_tried_again_ever_more_rarely_and_keep_the_document_while_it_counts() {
+    fn failed_fetches_back_off_and_keep_the_document_while_it_is_valid() {
         let mut slot = Slot::default().claimed(0).done(1, Some(b"a")).unwrap();
         assert!(!slot.is_due(&PACE, 300 * S - 1) && slot.is_due(&PACE, 300 * S));
         let mut now_ns = 300 * S;
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counts_that_was_never_fetched() {
+    fn no_key_is_valid_before_the_first_fetch() {
         let slot = Slot::default();
         assert!(!slot.is_fresh(&PACE, 0));
         assert!(!slot.claimed(0).done(1, None).unwrap().is_fresh(&PACE, 0));

@@ -254,8 +254,8 @@ impl Stream {
         self.body_from(place, place.saturating_add(1), piece, last);
     }
 
-    /// The same. `trailed`: the first filter that gets trailers which this one adds. Envoy gives them
-    /// to the filter itself where everything had stopped at it (`commonContinue`).
+    /// The same. `trailed`: the first filter that gets trailers which this one adds. Envoy gives
+    /// them to the filter itself where everything had stopped at it (`commonContinue`).
     fn body_from(&mut self, place: usize, trailed: usize, piece: &[u8], last: bool) {
         let Some(hop) = self.hops.get_mut(place) else {
             self.io.sent.extend_from_slice(piece);

@@ -6,17 +6,17 @@ use super::*;
 use crate::verifier::VerifyFault;
 use tensorgate_policy::policy::{Algorithm, Hash, RsaScheme};
 
-/// / The work done for one token.
+/// The work done for one token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Work {
     checked: Vec<Algorithm>,
     worth: usize,
 }
 
-/// / Answers with preset results for the budget and the signature, and records the calls.
+/// Answers with preset results for the budget and the signature, and records the calls.
 struct Port {
     says: CheckBudget,
-    /// / Replaces the real result of the signature check.
+    /// Replaces the real result of the signature check.
     verdict: Option<Result<bool, VerifyFault>>,
     work: Work,
 }
@@ -47,7 +47,7 @@ impl Verifier for Port {
     }
 }
 
-/// / An algorithm, its key's name, the signer that has this key, and a signer that has another.
+/// An algorithm, its key's name, the signer that has this key, and a signer that has another.
 const SIGNERS: [(&str, &str, Signer, Algorithm); 3] = [
     (
         "RS256",
@@ -59,11 +59,11 @@ const SIGNERS: [(&str, &str, Signer, Algorithm); 3] = [
     ("EdDSA", "ed", Signer::Ed, Algorithm::EdDsa),
 ];
 
-/// / A token that is rejected, the reason, and whether it is rejected before the signature check.
+/// A token that is rejected, the reason, and whether it is rejected before the signature check.
 /// If so, the result of the signature check changes nothing.
 type Refused = (String, &'static str, bool);
 
-/// / One token of each kind of rejection, except malformed tokens.
+/// One token of each kind of rejection, except malformed tokens.
 fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
     let head = |alg: &str, kid: &str| json!({"alg": alg, "kid": kid}).to_string();
     let named =
@@ -124,7 +124,7 @@ fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
 }
 
 #[test]
-fn every_refusal_costs_one_check_of_its_algorithm_and_none_when_it_comes_again() {
+fn every_rejection_costs_one_check_of_its_algorithm_and_none_when_repeated() {
     let tokens = Tokens::new(&policy(&document()));
     for (alg, kid, signer, algorithm) in SIGNERS {
         for (text, cause, early) in refused(alg, kid, signer) {

@@ -1,9 +1,9 @@
-//! ! The cost of a token: one signature check, whatever the result, and none when it is seen again.
+//! The cost of a token: one signature check, whatever the result, and none when it is seen again.
 
 use super::*;
 use crate::verifier::VerifyFault;
 
-/// / Counts signature checks, and can fail.
+/// Counts signature checks, and can fail.
 #[derive(Default)]
 struct Counting {
     checks: usize,
@@ -30,7 +30,7 @@ impl Verifier for Counting {
 }
 
 #[test]
-fn a_signature_is_checked_once_whatever_becomes_of_its_token() {
+fn a_signature_is_checked_once_whatever_the_tokens_verdict() {
     let tokens = Tokens::new(&policy(&document()));
     let mut verifier = Counting::default();
     let mut cache = TokenCache::default();
@@ -77,7 +77,7 @@ fn a_signature_is_checked_once_whatever_becomes_of_its_token() {
 }
 
 #[test]
-fn a_verifier_that_fails_is_no_word_on_the_token_and_is_asked_again() {
+fn a_failing_verifier_gives_no_verdict_and_is_retried() {
     let tokens = Tokens::new(&policy(&document()));
     let mut verifier = Counting {
         fails: true,
@@ -101,7 +101,7 @@ fn a_verifier_that_fails_is_no_word_on_the_token_and_is_asked_again() {
 }
 
 #[test]
-fn a_refusal_that_is_remembered_keeps_its_name() {
+fn a_cached_rejection_keeps_its_credential_name() {
     let tokens = Tokens::new(&policy(&document()));
     let forged = token(ED, &claims(json!({})), Signer::Ec).unwrap();
     for (text, cause, name) in [

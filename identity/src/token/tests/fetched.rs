@@ -1,4 +1,4 @@
-//! ! Tokens of an issuer that publishes its keys: what a fetched key set proves, and what it no
+//! Tokens of an issuer that publishes its keys: what a fetched key set proves, and what it no
 //! longer proves after it changes.
 
 use super::*;
@@ -9,7 +9,7 @@ use tensorgate_policy::validate::published;
 
 const UNKNOWN: Identity = Identity::Refused("token's key is not in its issuer's key set");
 
-/// / Counts signature checks, and returns a preset result for a missing key.
+/// Counts signature checks, and returns a preset result for a missing key.
 struct Source {
     says: Missing,
     asked: Vec<String>,
@@ -57,14 +57,14 @@ impl Verifier for Source {
     }
 }
 
-/// / The same policy, with the issuer's keys at a URL.
+/// The same policy, with the issuer's keys at a URL.
 fn by_url() -> Tokens {
     let mut document = document();
     document["issuers"]["corp"]["jwks"] = json!({"url": "https://login.example.com/keys"});
     Tokens::new(&policy(&document))
 }
 
-/// / The published keys of these names.
+/// The published keys of these names.
 fn keys(kids: &[&str]) -> Vec<PublicKey> {
     let mut set: KeySet = serde_json::from_value(jwks()).unwrap();
     set.keys
@@ -73,7 +73,7 @@ fn keys(kids: &[&str]) -> Vec<PublicKey> {
 }
 
 #[test]
-fn a_key_proves_while_it_is_published_and_what_it_proved_goes_with_it() {
+fn a_key_is_valid_while_published_and_cached_results_end_with_it() {
     let tokens = by_url();
     let mut cache = TokenCache::default();
     let mut source = Source::saying(Missing::Unknown);
@@ -119,7 +119,7 @@ fn a_key_proves_while_it_is_published_and_what_it_proved_goes_with_it() {
 }
 
 #[test]
-fn what_a_key_refused_is_asked_again_once_its_name_is_anothers() {
+fn a_cached_rejection_ends_when_another_key_gets_the_name() {
     let tokens = by_url();
     let mut cache = TokenCache::default();
     let mut source = Source::saying(Missing::Unknown);
@@ -143,7 +143,7 @@ fn what_a_key_refused_is_asked_again_once_its_name_is_anothers() {
 }
 
 #[test]
-fn another_look_is_asked_for_only_by_what_could_be_right() {
+fn only_possibly_valid_tokens_cause_another_fetch() {
     let tokens = by_url();
     let of = |header: &str, changes: Value| token(header, &claims(changes), Signer::Ed).unwrap();
     for (text, says, asked, identity, awaits) in [
@@ -248,7 +248,7 @@ fn another_look_is_asked_for_only_by_what_could_be_right() {
 }
 
 #[test]
-fn a_source_that_is_locked_out_gets_no_other_look() {
+fn a_locked_out_source_causes_no_fetch() {
     let tokens = by_url();
     let mut source = Source::saying(Missing::Awaited);
     source.locked_out = true;

@@ -1,4 +1,4 @@
-//! ! Every scan compared with a simple reference implementation, at the limits of every datatype.
+//! Every scan compared with a simple reference implementation, at the limits of every datatype.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -41,7 +41,7 @@ fn first_out_of_range(rule: &TensorRule, data: &[u8]) -> Option<usize> {
     super::first_out_of_range(rule, DataPosition::default(), data)
 }
 
-/// / One value and one range: whether the value is in the range.
+/// One value and one range: whether the value is in the range.
 #[track_caller]
 fn check(datatype: Datatype, range: (f64, f64), value: &[u8], inside: bool) {
     let rule = rule(datatype, false, Some(range));
@@ -268,7 +268,7 @@ fn neither_nan_nor_an_infinity_is_in_any_range() {
     check(Datatype::Fp32, (f64::NAN, 1.0), &0_f32.to_le_bytes(), false);
 }
 
-/// / All 65 536 values of both 16-bit formats compared with exact decoding.
+/// All 65 536 values of both 16-bit formats compared with exact decoding.
 #[test]
 fn every_16_bit_float_is_judged_by_its_value() {
     let exact_fp16 = |bits: u16| {
@@ -390,7 +390,7 @@ fn floats_are_finite_unless_their_exponent_is_all_ones() {
 }
 
 #[test]
-fn one_bad_value_is_found_wherever_it_stands() {
+fn one_invalid_value_is_found_at_every_position() {
     let length = BLOCK * 2 + 3;
     // Both sides of every boundary at which the scan changes blocks.
     let edges = (1..=8).flat_map(|quarter| [quarter * BLOCK / 4 - 1, quarter * BLOCK / 4]);

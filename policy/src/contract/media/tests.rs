@@ -1,4 +1,4 @@
-//! ! Headers of every media type: valid, contradictory and truncated; whole and in chunks.
+//! Headers of every media type: valid, contradictory and truncated; whole and in chunks.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -190,7 +190,7 @@ fn wav(rate: u32, seconds_10th: u32, lie: bool) -> Vec<u8> {
     )
 }
 
-/// / Whole, in chunks of every size, and truncated. The result must be the same, and a prefix of a
+/// Whole, in chunks of every size, and truncated. The result must be the same, and a prefix of a
 /// valid file is accepted only if its header is complete.
 #[track_caller]
 fn check(file: &[u8], expected: Result<(), &str>) {
@@ -273,7 +273,7 @@ fn sizes_are_read_from_every_kind_of_header() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_by_what_it_says() {
+fn oversized_media_are_rejected_by_their_headers() {
     let large = Err("too many");
     check(&png(101, 1, &[]), large);
     check(&png(1, 51, &[]), large);
@@ -379,7 +379,7 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
     check(b"RIFF\0\0\0\0WEBPVP8 \xff\xff\xff\xff", Err("ends within"));
 }
 
-/// / A WAV with this format and its fields after the first 16 bytes.
+/// A WAV with this format and its fields after the first 16 bytes.
 fn wave(format: u16, more: &[u8], chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
     let fields = join(&[
         &format.to_le_bytes(),
@@ -390,7 +390,7 @@ fn wave(format: u16, more: &[u8], chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_recording_lasts_what_players_play() {
+fn a_recordings_duration_is_what_players_play() {
     let data = |bytes: usize| (b"data", vec![0; bytes]);
     check(&wave(1, &[], &[data(8)]), Ok(()));
     check(&wave(1, &[], &[data(7), (b"LIST", vec![1; 3])]), Ok(()));
@@ -444,7 +444,7 @@ fn tiles_samples_and_directories_below_count() {
 }
 
 #[test]
-fn a_kind_that_is_not_allowed_is_refused_by_its_first_bytes() {
+fn a_forbidden_media_type_is_rejected_by_its_first_bytes() {
     let rule = MediaRule {
         types: vec![MediaType::Png],
         ..rule()

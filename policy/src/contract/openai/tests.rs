@@ -1,4 +1,4 @@
-//! ! Tests of the limits of a request: the maximum that a contract accepts, and what the backend
+//! Tests of the limits of a request: the maximum that a contract accepts, and what the backend
 //! gets.
 
 #![allow(
@@ -87,7 +87,7 @@ fn said(content: Value<'static>) -> Value<'static> {
 }
 
 #[test]
-fn what_passes_carries_no_more_than_the_contract_says_it_can() {
+fn accepted_requests_cost_no_more_than_the_contracts_maximum() {
     let mut rules = rules();
     assert_eq!(rules.most().bytes, 300 + 1_000 + 500 + 2 * 40);
     let tools = 512 + 4 * (1_000 + 500);
@@ -218,7 +218,7 @@ fn calls_cost_what_a_template_writes_around_them_and_of_their_arguments() {
 }
 
 #[test]
-fn the_backend_is_always_told_how_many_tokens_there_may_be() {
+fn the_backend_always_gets_a_token_limit() {
     let rules = rules();
     let built = |api, more: Vec<(&'static str, Value<'static>)>| {
         let mut document = members([("messages", said(Value::text("x")))]);
@@ -248,7 +248,7 @@ fn the_backend_is_always_told_how_many_tokens_there_may_be() {
 }
 
 #[test]
-fn the_backend_sees_nothing_of_what_a_message_leaves_out() {
+fn absent_members_are_not_sent_to_the_backend() {
     let rules = rules();
     let message = |role: &'static str, more: Vec<(&'static str, Value<'static>)>| {
         let both = [("role", Value::text(role)), ("content", Value::text("x"))];
@@ -281,7 +281,7 @@ fn the_backend_sees_nothing_of_what_a_message_leaves_out() {
 }
 
 #[test]
-fn what_is_charged_is_what_the_backend_is_told() {
+fn the_charge_equals_the_token_limit_sent_to_the_backend() {
     let rules = rules();
     let twice = members([
         ("prompt", Value::text("a")),
@@ -306,7 +306,7 @@ fn definition(name: &'static str) -> Value<'static> {
     object([("$ref", Value::text(name))])
 }
 
-/// / This many nested schemas, each the `items` of the one around it. The last is a reference.
+/// This many nested schemas, each the `items` of the one around it. The last is a reference.
 fn nested(levels: usize, reference: Value<'static>) -> Value<'static> {
     (0..levels).fold(reference, |inner, _| object([("items", inner)]))
 }
@@ -369,7 +369,7 @@ fn repetitions_inside_repetitions_multiply() {
 }
 
 #[test]
-fn of_several_faults_the_first_of_the_earliest_reason_is_told() {
+fn of_several_faults_the_first_with_the_highest_priority_is_reported() {
     let mut faults = Faults::default();
     for (reason, field) in [
         (Reason::ItemTooLong, "a"),
@@ -387,7 +387,7 @@ fn of_several_faults_the_first_of_the_earliest_reason_is_told() {
 }
 
 #[test]
-fn a_picture_passes_where_values_are_let_pass_and_what_comes_before_it_does_not() {
+fn shadow_mode_for_values_allows_invalid_pictures_but_no_earlier_faults() {
     let rules = rules();
     let picture = |url| {
         let image = object([("url", Value::text(url))]);

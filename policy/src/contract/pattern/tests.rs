@@ -1,4 +1,4 @@
-//! Expressions against what they should match, and against a matcher that tries everything.
+//! Patterns compared with the expected results, and with a matcher that tries everything.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -66,7 +66,7 @@ fn an_expression_matches_all_of_a_text_or_nothing() {
 }
 
 #[test]
-fn what_is_not_understood_is_told_with_its_place() {
+fn unsupported_syntax_is_reported_with_its_position() {
     let wrong = |expression: &str, at: usize, text: &str| match Pattern::compile(expression) {
         Err(PatternFault::Syntax { at: found, what }) => {
             assert!(what.contains(text), "{expression}: {what}");
@@ -102,7 +102,7 @@ fn what_is_not_understood_is_told_with_its_place() {
 }
 
 #[test]
-fn what_needs_a_large_table_is_refused_and_quickly() {
+fn patterns_with_large_tables_are_rejected_quickly() {
     for expression in [
         "(a|b)*a(a|b){20}",
         "((a{64}){64}){64}",
@@ -119,7 +119,7 @@ fn what_needs_a_large_table_is_refused_and_quickly() {
     assert!(Pattern::compile("[A-Za-z0-9 ,.!?'-]{1,512}").is_ok());
 }
 
-/// Whether some way of reading leads to the end: tries every one.
+/// Whether any way of matching reaches the end; tries every one.
 fn tries(node: &Node, text: &[char], then: &mut dyn FnMut(&[char]) -> bool) -> bool {
     match node {
         Node::One(set) => text.split_first().is_some_and(|(first, rest)| {
@@ -149,7 +149,7 @@ fn tries(node: &Node, text: &[char], then: &mut dyn FnMut(&[char]) -> bool) -> b
             let length = text.len();
             let first = *min > 0;
             tries(node, text, &mut |left| {
-                // A round that takes nothing is only worth a count.
+                // A repetition that consumes nothing only counts towards the minimum.
                 (left.len() < length || first) && tries(&fewer, left, then)
             })
         }
@@ -201,7 +201,7 @@ fn random_expressions_match_what_a_matcher_that_tries_everything_does() {
 }
 
 #[test]
-fn what_repeats_much_of_nothing_or_of_a_wide_class_is_refused() {
+fn large_repetitions_of_empty_or_wide_classes_are_rejected() {
     let wide: String = (0..240)
         .filter_map(|at| char::from_u32(0x4e00 + 2 * at))
         .collect();

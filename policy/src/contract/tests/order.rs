@@ -1,8 +1,8 @@
-//! ! Every reason, and which of two is reported.
+//! Every reason, and which of two is reported.
 
 use super::*;
 
-/// / A contract with a tensor for each fault, so that any two faults can be in one request.
+/// A contract with a tensor for each fault, so that any two faults can be in one request.
 fn wide() -> Contract {
     let floats =
         |name: &str| json!({"name": name, "datatype": "FP32", "shape": [2], "range": [-1, 1]});
@@ -16,7 +16,7 @@ fn wide() -> Contract {
 
 type Fault = (Reason, &'static str, fn(&mut InferRequest<'static>));
 
-/// / At least one fault for each reason, each in its own field.
+/// At least one fault for each reason, each in its own field.
 const FAULTS: [Fault; 17] = {
     use Reason as R;
     [
@@ -120,7 +120,7 @@ fn every_fault_has_its_reason_and_names_the_callers_field() {
 }
 
 #[test]
-fn of_two_faults_the_earlier_reason_is_given_wherever_they_stand() {
+fn of_two_faults_the_reason_with_the_higher_priority_is_reported() {
     let contract = wide();
     let mut pairs = 0;
     for (first, _, one) in FAULTS {

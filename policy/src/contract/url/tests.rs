@@ -1,4 +1,4 @@
-//! ! Allowed URLs, and the spellings that attackers use for blocked ones.
+//! Allowed URLs, and the spellings that attackers use for blocked ones.
 
 use alloc::string::String;
 use alloc::vec;
@@ -18,7 +18,7 @@ fn rule() -> UrlRule {
 }
 
 #[test]
-fn what_is_listed_passes() {
+fn listed_urls_are_allowed() {
     for url in [
         "https://images.example.com",
         "https://images.example.com/",
@@ -35,7 +35,7 @@ fn what_is_listed_passes() {
 }
 
 #[test]
-fn what_is_not_is_blocked_in_every_spelling() {
+fn unlisted_urls_are_blocked_in_every_spelling() {
     for url in [
         "",
         "images.example.com",

@@ -1,4 +1,4 @@
-//! ! What is charged, when, and what a rejection reports.
+//! What is charged, when, and what a rejection reports.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::contract::{Elements, Part};
 use crate::decision::Addressee;
 
-/// / The fixture with costs and budgets of every unit.
+/// The fixture with costs and budgets of every unit.
 fn priced() -> Policy {
     let mut document = unpriced();
     let text = json!({"name": "text", "datatype": "BYTES", "shape": [{"max": 4}], "max_item_bytes": 8, "optional": true});
@@ -31,7 +31,7 @@ const BY_REQUEST: [(&str, u64); 2] = [
     ("budget:requests:7:scoring:scorer", 1),
 ];
 
-/// / The limits on content, and the charge for each.
+/// The limits on content, and the charge for each.
 fn by_content(elements: u64, bytes: u64) -> Vec<(String, u64)> {
     [
         ("cost:elements:7:scoring:scorer", elements),
@@ -62,7 +62,7 @@ fn paid_head(policy: &Policy) -> Decision {
 }
 
 #[test]
-fn content_is_charged_once_it_is_checked_and_before_it_is_sent_on() {
+fn content_is_charged_after_validation_and_before_forwarding() {
     let policy = priced();
     let mut decision = paid_head(&policy);
     let step = decision.check(&policy, &message(None, None));
@@ -81,7 +81,7 @@ fn content_is_charged_once_it_is_checked_and_before_it_is_sent_on() {
 }
 
 #[test]
-fn the_whole_of_every_input_counts_and_nothing_is_free() {
+fn every_input_is_charged_in_full() {
     let policy = priced();
     let cost = |inputs: Vec<Tensor<'static>>| {
         let mut decision = paid_head(&policy);
@@ -161,7 +161,7 @@ fn a_raw_body_costs_its_bytes() {
 }
 
 #[test]
-fn looking_at_a_model_costs_no_elements() {
+fn metadata_requests_cost_no_elements() {
     let policy = priced();
     let ready = as_client("reader", asked(Operation::Ready, "digits", Some("1")));
     let mut decision = held(&policy, &ready);
@@ -170,7 +170,7 @@ fn looking_at_a_model_costs_no_elements() {
     assert_eq!(decision.check(&policy, &nothing), Step::Forward);
 }
 
-/// / The charge for a streamed body after its head is checked.
+/// The charge for a streamed body after its head is checked.
 fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64)> {
     let policy = priced();
     let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
@@ -218,7 +218,7 @@ fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64
 }
 
 #[test]
-fn a_body_that_passes_in_pieces_is_charged_at_its_head() {
+fn a_streamed_body_is_charged_at_its_head() {
     use Elements::Streamed;
     assert_eq!(of_head(None, Streamed(None)), by_content(1024, 4096));
     assert_eq!(of_head(None, Streamed(Some(4096))), by_content(1024, 4096));
@@ -235,7 +235,7 @@ fn a_body_that_passes_in_pieces_is_charged_at_its_head() {
 }
 
 #[test]
-fn a_refused_charge_says_when_to_come_back() {
+fn a_rejected_charge_reports_when_to_retry() {
     let policy = priced();
     let check = |waits: &[Wait], expected: Option<u64>| {
         let quotas: Vec<_> = waits.iter().map(|wait| quota(*wait)).collect();
@@ -280,7 +280,7 @@ fn a_refused_charge_says_when_to_come_back() {
 }
 
 #[test]
-fn an_answer_tells_of_every_limit_that_was_charged() {
+fn a_response_reports_every_charged_limit() {
     let policy = priced();
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
     let had = |left, full_after_ns, wait| RemainingQuota {

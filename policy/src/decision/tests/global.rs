@@ -1,4 +1,4 @@
-//! ! Limits of the rate limit service: charged once, after the local limits and permits, and never
+//! Limits of the rate limit service: charged once, after the local limits and permits, and never
 //! treated as allowed before the service answers.
 
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::contract::{Elements, Part};
 use crate::decision::Addressee;
 use crate::raw::Scope;
 
-/// / The fixture with a limit of each scope on requests and on their content.
+/// The fixture with a limit of each scope on requests and on their content.
 fn shared() -> Policy {
     let mut document = unpriced();
     document["listen"]["limits"]["hold_bytes"] = 1024.into();
@@ -27,7 +27,7 @@ fn shared() -> Policy {
     fixture::policy(document)
 }
 
-/// / A charge's scope and public names.
+/// A charge's scope and public names.
 fn named(step: &Step) -> (Scope, Vec<String>) {
     let Step::Charge(charge) = step else {
         panic!("{step:?}")
@@ -58,7 +58,7 @@ fn spent(left: u64) -> ChargeOutcome {
     ChargeOutcome::Charged(vec![quota(left)])
 }
 
-/// / A request that is charged locally for its head and has its permits.
+/// A request that is charged locally for its head and has its permits.
 fn acquire_result(policy: &Policy, head: &Head<'_>) -> (Decision, Step) {
     let (mut decision, step) = Decision::begin(policy, head);
     charges(&step, Scope::Local, &["scoring:requests:day"]);
@@ -70,7 +70,7 @@ fn acquire_result(policy: &Policy, head: &Head<'_>) -> (Decision, Step) {
 }
 
 #[test]
-fn what_all_gateways_share_is_charged_after_what_is_cheap_to_refuse() {
+fn global_limits_are_charged_after_cheap_checks() {
     let policy = shared();
     let (mut decision, _) = acquire_result(&policy, &rest("digits"));
     let step = decision.charged(&policy, spent(7));
@@ -95,7 +95,7 @@ fn what_all_gateways_share_is_charged_after_what_is_cheap_to_refuse() {
 }
 
 #[test]
-fn where_the_body_names_the_model_they_are_charged_once_as_well() {
+fn global_limits_are_charged_once_if_the_body_names_the_model() {
     let policy = shared();
     let (mut decision, step) = Decision::begin(&policy, &grpc(Operation::Infer));
     assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
@@ -120,7 +120,7 @@ fn where_the_body_names_the_model_they_are_charged_once_as_well() {
 }
 
 #[test]
-fn a_refusal_says_whose_limit_it_was_and_when_there_is_more() {
+fn a_rejection_names_the_limit_and_the_retry_time() {
     let policy = shared();
     let (mut decision, _) = acquire_result(&policy, &rest("digits"));
     let empty = RemainingQuota {
@@ -146,14 +146,14 @@ fn a_refusal_says_whose_limit_it_was_and_when_there_is_more() {
 }
 
 #[test]
-fn a_service_that_fails_where_that_denies_is_no_fault_of_the_callers() {
+fn a_failed_service_with_deny_is_not_the_callers_fault() {
     let policy = shared();
     let (mut decision, _) = acquire_result(&policy, &rest("digits"));
     let step = decision.charged(&policy, ChargeOutcome::Failed);
     assert_eq!(reason(&step), Some(Reason::Overloaded));
 }
 
-/// / The limit of each kind that has too little quota.
+/// The limit of each kind that has too little quota.
 fn full() -> ChargeOutcome {
     ChargeOutcome::Exceeded(vec![RemainingQuota {
         wait: Wait::Ns(1),
@@ -161,7 +161,7 @@ fn full() -> ChargeOutcome {
     }])
 }
 
-/// / The charge of a step.
+/// The charge of a step.
 fn charge_of(step: &Step) -> Charge {
     match step {
         Step::Charge(charge) => charge.clone(),
@@ -169,7 +169,7 @@ fn charge_of(step: &Step) -> Charge {
     }
 }
 
-/// / A large body after its head: charged for the request and for the announced content.
+/// A large body after its head: charged for the request and for the announced content.
 fn passing(
     policy: &Policy,
     request: ChargeOutcome,
@@ -207,7 +207,7 @@ fn pass(policy: &Policy, decision: &mut Decision) {
 }
 
 #[test]
-fn a_body_that_passes_is_not_allowed_before_every_charge_is_told() {
+fn a_streamed_body_is_not_allowed_before_all_charges_are_answered() {
     let policy = shared();
     let later = || ChargeOutcome::Pending;
     let both = || ChargeOutcome::Charged(vec![quota(1), quota(2)]);
@@ -237,7 +237,7 @@ fn a_body_that_passes_is_not_allowed_before_every_charge_is_told() {
 }
 
 #[test]
-fn nothing_is_told_late_of_a_body_that_is_held_or_of_what_was_told() {
+fn late_charges_apply_only_to_pending_charges_of_streamed_bodies() {
     let policy = shared();
     let (mut decision, step) = acquire_result(&policy, &rest("digits"));
     let charge = charge_of(&step);

@@ -1,11 +1,11 @@
-//! ! Which of two causes is reported. A decision never changes its verdict.
+//! Which of two causes is reported. A decision never changes its verdict.
 
 use super::*;
 
-/// / A cause in a head, with its reason.
+/// A cause in a head, with its reason.
 type Cause = (Reason, &'static str, fn(&mut Head<'static>));
 
-/// / Everything that can be wrong with one REST head, each in its own field.
+/// Everything that can be wrong with one REST head, each in its own field.
 const CAUSES: [Cause; 11] = [
     (Reason::HeaderTooLarge, "bytes", |head| {
         head.header_bytes = 1025
@@ -52,7 +52,7 @@ const CAUSES: [Cause; 11] = [
     }),
 ];
 
-/// / The field that a cause sets: two causes of one field exclude each other.
+/// The field that a cause sets: two causes of one field exclude each other.
 fn field(name: &str) -> &str {
     match name {
         "missing" | "refused" | "gone" => "identity",
@@ -61,7 +61,7 @@ fn field(name: &str) -> &str {
     }
 }
 
-/// / The head with its declared length within or beyond the limit, the result of a charge, and the
+/// The head with its declared length within or beyond the limit, the result of a charge, and the
 /// resulting step.
 fn outcome(head: &Head<'static>, charge: ChargeOutcome) -> Option<Reason> {
     reason(&decide_head(&policy(), head, |_| charge.clone()).1)
@@ -178,7 +178,7 @@ fn an_unknown_caller_gets_one_answer_on_every_route() {
 }
 
 #[test]
-fn every_way_of_having_no_grant_looks_the_same_to_the_caller() {
+fn every_kind_of_missing_grant_gets_the_same_response() {
     let shown = |head: &Head<'static>| match head_step(head) {
         Step::Deny(Denial {
             reason,
@@ -265,7 +265,7 @@ fn a_forwarded_request_can_still_be_refused_but_never_forwarded_again() {
     );
 }
 
-/// / A call that a driver can make.
+/// A call that a driver can make.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Call {
     Charged,

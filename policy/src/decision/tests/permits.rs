@@ -1,9 +1,9 @@
-//! ! Which concurrency permits are required, when, and what their rejection reports.
+//! Which concurrency permits are required, when, and what their rejection reports.
 
 use super::*;
 use crate::decision::{AcquireOutcome, Addressee, PermitScope, PermitUnit};
 
-/// / Every kind of limit.
+/// Every kind of limit.
 fn limited() -> Policy {
     let mut document = unpriced();
     document["clients"]["scorer"]["concurrency"] = 5.into();
@@ -16,7 +16,7 @@ fn limited() -> Policy {
     fixture::policy(document)
 }
 
-/// / Permits as text: key, amount, limit.
+/// Permits as text: key, amount, limit.
 fn permits(step: &Step) -> Vec<String> {
     let Step::Acquire(acquire) = step else {
         return vec![];
@@ -33,7 +33,7 @@ const MODEL: &str = "flight:requests:model:digits 1/3";
 const BYTES: &str = "flight:bytes:model:digits 100/2097152";
 
 #[test]
-fn where_the_path_names_the_model_its_own_places_wait_for_the_body() {
+fn if_the_path_names_the_model_its_permits_wait_for_the_body() {
     let policy = limited();
     let (mut decision, step) = Decision::begin(&policy, &rest("digits"));
     assert_eq!(permits(&step), [CLIENT, GRANT]);
@@ -50,7 +50,7 @@ fn where_the_path_names_the_model_its_own_places_wait_for_the_body() {
 }
 
 #[test]
-fn where_the_body_names_it_all_are_due_together() {
+fn if_the_body_names_the_model_all_permits_are_acquired_together() {
     let policy = limited();
     let all = [CLIENT, GRANT, MODEL, BYTES];
     for protocol in [Protocol::OipGrpc, Protocol::TfGrpc] {
@@ -89,7 +89,7 @@ fn where_the_body_names_it_all_are_due_together() {
 }
 
 #[test]
-fn what_only_looks_takes_no_place_of_the_model() {
+fn metadata_requests_need_no_permit_of_the_model() {
     let policy = limited();
     let (mut decision, step) = Decision::begin(&policy, &asked(Operation::Ready, "digits", None));
     assert_eq!(permits(&step), [CLIENT, GRANT]);
@@ -102,7 +102,7 @@ fn what_only_looks_takes_no_place_of_the_model() {
 }
 
 #[test]
-fn every_count_has_a_slot_to_be_made() {
+fn every_concurrency_limit_has_a_slot() {
     let keys: Vec<String> = limited()
         .permit_counters()
         .iter()
@@ -121,7 +121,7 @@ fn every_count_has_a_slot_to_be_made() {
     );
 }
 
-/// / The same, with streaming of bodies beyond 64 KiB.
+/// The same, with streaming of bodies beyond 64 KiB.
 fn passing() -> Policy {
     let mut document = unpriced();
     document["listen"]["limits"]["hold_bytes"] = "64KiB".into();
@@ -132,7 +132,7 @@ fn passing() -> Policy {
 }
 
 #[test]
-fn of_bodies_that_pass_in_pieces_one_client_has_half_a_models_places_or_one() {
+fn one_clients_streamed_bodies_use_at_most_half_a_models_permits_or_one() {
     let policy = passing();
     let check = |model: &'static str, bytes: usize, expected: &[&str]| {
         let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
@@ -179,7 +179,7 @@ fn of_bodies_that_pass_in_pieces_one_client_has_half_a_models_places_or_one() {
 }
 
 #[test]
-fn a_share_has_a_slot_for_everybody_who_may_infer_whatever_this_policy_holds() {
+fn every_client_that_may_infer_has_a_slot_for_its_share() {
     let share = |policy: &Policy| -> Vec<String> {
         let keys = policy
             .permit_counters()
@@ -201,7 +201,7 @@ fn a_share_has_a_slot_for_everybody_who_may_infer_whatever_this_policy_holds() {
 }
 
 #[test]
-fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
+fn a_rejection_names_the_full_limit_and_a_failure_is_internal() {
     let policy = limited();
     let check = |outcome: AcquireOutcome, expected: Reason, cause: &str| {
         let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
@@ -237,7 +237,7 @@ fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
 }
 
 #[test]
-fn a_message_is_for_whom_its_body_was() {
+fn a_message_has_the_addressee_of_its_body() {
     let policy = policy();
     let addressee = |model: &'static str, version: Option<&'static str>| Addressee {
         model: model.into(),
@@ -277,7 +277,7 @@ fn a_message_is_for_whom_its_body_was() {
     assert_eq!(reason(&step), Some(Reason::NotGranted));
 }
 
-/// / An ensemble of two calls of `digits` and, with the outputs of the first, one of `hidden`.
+/// An ensemble of two calls of `digits` and, with the outputs of the first, one of `hidden`.
 fn ensemble() -> Policy {
     let mut document = unpriced();
     let digits = document["models"]["digits"].clone();
@@ -307,7 +307,7 @@ fn ensemble() -> Policy {
     fixture::policy(document)
 }
 
-/// / Whether a driver creates a slot for each.
+/// Whether a driver creates a slot for each.
 fn known(policy: &Policy, taken: &[String]) -> bool {
     let known: Vec<_> = policy
         .permit_counters()
@@ -323,7 +323,7 @@ fn known(policy: &Policy, taken: &[String]) -> bool {
 }
 
 #[test]
-fn an_ensemble_takes_a_place_at_each_of_its_models() {
+fn an_ensemble_needs_a_permit_of_each_model() {
     let policy = ensemble();
     let (mut decision, _) = Decision::begin(&policy, &rest("both"));
     let taken = permits(&decision.body(&policy, 100, None));
@@ -339,7 +339,7 @@ fn an_ensemble_takes_a_place_at_each_of_its_models() {
 }
 
 #[test]
-fn of_an_ensemble_s_models_one_client_s_bodies_in_pieces_have_half() {
+fn one_clients_streamed_bodies_use_half_of_each_ensemble_models_permits() {
     let policy = ensemble();
     let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
     let addressee = Addressee {

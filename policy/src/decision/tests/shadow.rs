@@ -1,11 +1,11 @@
-//! ! What a grant's shadow mode allows, and what is still enforced.
+//! What a grant's shadow mode allows, and what is still enforced.
 
 use serde_json::json;
 
 use super::*;
 use crate::contract::{Elements, Part};
 
-/// / The fixture under a mode, with every limit.
+/// The fixture under a mode, with every limit.
 fn under(mode: serde_json::Value) -> Policy {
     let mut document = unpriced();
     let grant = &mut document["grants"][0];
@@ -26,7 +26,7 @@ fn full() -> ChargeOutcome {
     ChargeOutcome::Exceeded(vec![quota(Wait::Ns(1)), quota(Wait::Forever)])
 }
 
-/// / A message with one value that is not a number and one out of range.
+/// A message with one value that is not a number and one out of range.
 fn bad_values() -> InferRequest<'static> {
     let mut request = message(None, None);
     let mut data = vec![0; 256];
@@ -36,7 +36,7 @@ fn bad_values() -> InferRequest<'static> {
     request
 }
 
-/// / Every limit is exceeded and every value is wrong: the resulting step, and what is recorded.
+/// Every limit is exceeded and every value is wrong: the resulting step, and what is recorded.
 fn worst(mode: serde_json::Value) -> (Step, Vec<Reason>) {
     let policy = &under(mode);
     let (mut decision, mut step) = Decision::begin(policy, &rest("digits"));
@@ -55,7 +55,7 @@ fn worst(mode: serde_json::Value) -> (Step, Vec<Reason>) {
 }
 
 #[test]
-fn a_mode_lets_pass_what_it_names_and_the_rest_refuses() {
+fn a_shadow_mode_allows_only_the_reasons_it_names() {
     use Reason::{CostExceeded, NotFinite, OutOfRange, RateLimited};
     for (mode, refused, noted) in [
         (json!("enforce"), Some(RateLimited), &[][..]),
@@ -86,7 +86,7 @@ fn a_mode_lets_pass_what_it_names_and_the_rest_refuses() {
 }
 
 #[test]
-fn a_store_that_fails_and_places_that_are_taken_hold_in_shadow() {
+fn store_failures_and_concurrency_limits_are_enforced_in_shadow_mode() {
     let policy = &under(json!("shadow"));
     let (mut decision, _) = Decision::begin(policy, &rest("digits"));
     let step = decision.charged(policy, ChargeOutcome::Failed);
@@ -109,7 +109,7 @@ fn a_store_that_fails_and_places_that_are_taken_hold_in_shadow() {
 }
 
 #[test]
-fn answers_tell_of_no_limit_in_shadow() {
+fn responses_report_no_shadow_limit() {
     let policy = &under(json!({"rate": "shadow"}));
     let (mut decision, _) = Decision::begin(policy, &rest("digits"));
     decision.charged(policy, full());
@@ -135,7 +135,7 @@ fn answers_tell_of_no_limit_in_shadow() {
 }
 
 #[test]
-fn a_driver_that_is_told_of_a_charge_comes_to_the_same() {
+fn a_driver_with_known_charges_reaches_the_same_decision() {
     let quotas = vec![quota(Wait::None), quota(Wait::None)];
     assert_eq!(
         ChargeOutcome::from_quotas(quotas.clone()),
@@ -153,7 +153,7 @@ fn a_driver_that_is_told_of_a_charge_comes_to_the_same() {
 }
 
 #[test]
-fn elements_that_pass_in_pieces_are_noted_once_a_kind_wherever_they_are_cut() {
+fn shadow_denials_of_streamed_elements_are_noted_once_per_kind() {
     let policy = &under(json!({"values": "shadow"}));
     let mut request = bad_values();
     let data = request.inputs[0].data.clone().unwrap();

@@ -1,4 +1,4 @@
-//! ! Every step, and which requests reach it.
+//! Every step, and which requests reach it.
 
 use super::*;
 
@@ -112,7 +112,7 @@ fn metadata_and_readiness_read_no_tensors() {
 }
 
 #[test]
-fn statistics_that_are_not_granted_are_no_route() {
+fn statistics_without_a_grant_are_not_found() {
     let mut document = unpriced();
     document["grants"][0]["operations"] = serde_json::json!(["infer", "statistics"]);
     let counted = fixture::policy(document);
@@ -290,7 +290,7 @@ fn a_declared_length_is_refused_only_beyond_the_bound() {
 }
 
 #[test]
-fn a_credential_that_nobody_could_judge_is_no_fault_of_the_callers() {
+fn an_unverifiable_credential_is_not_the_callers_fault() {
     let policy = policy();
     let head = Head {
         identity: Identity::Unverifiable("the library is gone"),
@@ -302,7 +302,7 @@ fn a_credential_that_nobody_could_judge_is_no_fault_of_the_callers() {
 }
 
 #[test]
-fn server_questions_are_the_gates_own() {
+fn server_level_requests_are_answered_by_the_gate() {
     use ServerQuery::{Health, Live, Metadata, Ready};
     let mut public = unpriced();
     public["listen"]["health"] = "public".into();
@@ -385,7 +385,7 @@ fn only_what_is_granted_passes() {
 }
 
 #[test]
-fn a_message_is_granted_as_a_path_is() {
+fn models_named_by_message_and_by_path_need_the_same_grant() {
     let policy = policy();
     let check = |request: &InferRequest<'static>, expected: Option<Reason>| {
         let mut decision = held(&policy, &grpc(Operation::Infer));
@@ -450,7 +450,7 @@ fn a_route_and_a_message_never_name_two_models() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_one() {
+fn a_wrong_method_is_answered_with_the_allowed_one() {
     let head = Head {
         route: Route::WrongMethod {
             protocol: Protocol::OipRest,
@@ -468,7 +468,7 @@ fn a_wrong_method_is_told_the_right_one() {
 }
 
 #[test]
-fn a_refused_coding_is_told_with_those_that_would_be_read() {
+fn a_rejected_content_encoding_is_answered_with_the_accepted_ones() {
     use crate::request::Coding::{Deflate, Gzip};
     let mut document = unpriced();
     document["models"]["digits"]["encodings"] = serde_json::json!(["gzip"]);

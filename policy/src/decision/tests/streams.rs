@@ -1,9 +1,9 @@
-//! ! Inference streams: one head, and a decision for each message.
+//! Inference streams: one head, and a decision for each message.
 
 use super::*;
 use crate::decision::Addressee;
 
-/// / The fixture with streams in its first grant and every limit that a stream can have.
+/// The fixture with streams in its first grant and every limit that a stream can have.
 fn streaming() -> Policy {
     let mut document = unpriced();
     document["listen"]["limits"]["streams_per_client"] = 3.into();
@@ -107,7 +107,7 @@ fn a_message_is_judged_on_an_open_stream_only() {
 }
 
 #[test]
-fn who_may_infer_may_not_stream_and_the_other_way_round() {
+fn infer_and_stream_are_granted_separately() {
     let reason = |policy: &Policy, operation| match Decision::begin(policy, &grpc(operation)).1 {
         Step::Deny(denial) => Some(denial.reason),
         _ => None,

@@ -1,4 +1,4 @@
-//! ! Which version a request without a version gets.
+//! Which version a request without a version gets.
 
 use alloc::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// / `twice` with these versions, which `scorer` may call by `scoring`, as limited by `granted`.
+/// `twice` with these versions, which `scorer` may call by `scoring`, as limited by `granted`.
 fn shared(versions: Value, sticky: bool, granted: Value) -> Policy {
     let mut document = unpriced();
     document["models"]["twice"]["versions"] = versions;
@@ -27,7 +27,7 @@ fn drawn(head: Head<'static>, number: u32) -> Head<'static> {
     }
 }
 
-/// / The version that a head continues with, or the reason for its rejection.
+/// The version that a head continues with, or the reason for its rejection.
 fn version(policy: &Policy, head: &Head<'static>) -> Result<String, Reason> {
     let (decision, step) = decide_head(policy, head, spent);
     match reason(&step) {
@@ -36,7 +36,7 @@ fn version(policy: &Policy, head: &Head<'static>) -> Result<String, Reason> {
     }
 }
 
-/// / How many of a thousand requests get each version.
+/// How many of a thousand requests get each version.
 fn shares(policy: &Policy, client: &'static str) -> BTreeMap<String, u32> {
     let mut shares = BTreeMap::new();
     for number in 0..1000 {
@@ -70,7 +70,7 @@ fn requests_are_shared_by_weight_and_each_gets_the_same_again() {
 }
 
 #[test]
-fn a_version_that_is_named_is_that_one_whatever_its_weight() {
+fn a_named_version_is_used_whatever_its_weight() {
     let policy = shared(canary(), false, json!(["twice"]));
     let ask = |version: &'static str| asked(Operation::Infer, "twice", Some(version));
     for named in ["1", "2", "4"] {
@@ -86,7 +86,7 @@ fn a_version_that_is_named_is_that_one_whatever_its_weight() {
 }
 
 #[test]
-fn a_client_gets_none_that_it_is_not_granted() {
+fn a_client_gets_only_granted_versions() {
     for (granted, expected) in [
         (json!(["twice@1"]), "1"),
         (json!(["twice@2"]), "2"),
@@ -104,7 +104,7 @@ fn a_client_gets_none_that_it_is_not_granted() {
 }
 
 #[test]
-fn a_client_may_keep_to_one_version_whatever_its_requests() {
+fn a_sticky_client_always_gets_the_same_version() {
     let mut all = BTreeMap::new();
     for clients in 0..30_u8 {
         let mut document = unpriced();
@@ -138,7 +138,7 @@ fn a_client_may_keep_to_one_version_whatever_its_requests() {
 }
 
 #[test]
-fn what_runs_nothing_is_about_the_version_with_the_most_weight() {
+fn metadata_requests_get_the_version_with_the_most_weight() {
     let mut document = unpriced();
     document["models"]["twice"]["versions"] = json!({"1": {"weight": 1}, "2": {"weight": 9}});
     let policy = fixture::policy(document);

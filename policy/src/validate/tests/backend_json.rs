@@ -1,10 +1,10 @@
-//! ! JSON templates of backends.
+//! JSON templates of backends.
 
 use super::*;
 
 const AT: &str = "/models/hidden";
 
-/// / A model at such a backend, with its JSON template.
+/// A model at such a backend, with its JSON template.
 fn own() -> Value {
     json!({
         "backend": "own", "versions": ["1"], "protocols": ["oip-rest", "json"],
@@ -19,7 +19,7 @@ fn own() -> Value {
     })
 }
 
-/// / The fixture with that model, and one change to it or to its backend.
+/// The fixture with that model, and one change to it or to its backend.
 fn changed(at: &str, value: Value) -> Value {
     let mut document = with(AT, own());
     let backend = json!({"kind": "http-json", "endpoints": ["http://127.0.0.1:3000"]});
@@ -47,7 +47,7 @@ fn good(at: &str, value: Value) {
 }
 
 #[test]
-fn all_that_a_backend_gets_and_gives_has_its_place() {
+fn every_input_and_output_of_a_json_backend_needs_a_pointer() {
     good("/models/hidden/versions", json!(["1"]));
     good("/models/hidden/protocols", json!(["json"]));
     // A backend route may be the same as a client route.
@@ -85,7 +85,7 @@ fn all_that_a_backend_gets_and_gives_has_its_place() {
 }
 
 #[test]
-fn json_can_say_every_value_that_goes_to_it() {
+fn json_backends_get_only_values_that_json_can_express() {
     let input = |at: &str| format!("/models/hidden/inputs/{at}");
     faulty(
         &input("0/finite"),
@@ -152,7 +152,7 @@ fn handlers_between_two_forms_need_two() {
 }
 
 #[test]
-fn only_such_a_backend_has_a_path_that_says_whether_it_is_ready() {
+fn only_json_backends_have_a_readiness_path() {
     let at = "/backends/own/health_check";
     good(at, json!({"path": "/readyz"}));
     good(at, json!({"path": "/-/healthz", "interval_s": 1}));

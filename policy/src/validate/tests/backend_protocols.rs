@@ -1,10 +1,10 @@
-//! ! Models at TF Serving and TorchServe.
+//! Models at TF Serving and TorchServe.
 
 use super::*;
 
 const AT: &str = "/models/hidden";
 
-/// / A model at a backend of this kind, and one change to it.
+/// A model at a backend of this kind, and one change to it.
 fn changed(kind: &str, at: &str, value: Value) -> Value {
     let model = json!({
         "backend": "own", "versions": ["1"], "protocols": ["oip-rest"],
@@ -22,7 +22,7 @@ fn changed(kind: &str, at: &str, value: Value) -> Value {
 }
 
 #[test]
-fn what_a_protocol_cannot_carry_is_a_fault() {
+fn values_that_a_protocol_cannot_express_are_faults() {
     let at = |rest: &str| format!("{AT}{rest}");
     let name = || json!({"one_of": ["other"]});
     let half = || json!([{"name": "a", "datatype": "FP16", "shape": [1]}]);
@@ -107,7 +107,7 @@ fn a_signature_may_be_named_to_tf_serving() {
 }
 
 #[test]
-fn a_path_of_health_is_no_matter_of_theirs() {
+fn a_readiness_path_is_a_fault_for_these_protocols() {
     for kind in ["tf-serving", "torchserve"] {
         let health = json!({"path": "/ping"});
         let document = changed(kind, "/backends/own/health_check", health);

@@ -204,7 +204,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
 }
 
 #[test]
-fn a_backend_whose_time_outlasts_the_requests_is_warned_of() {
+fn a_backend_timeout_beyond_the_requests_gives_a_warning() {
     let at = "/backends/cpu/timeout_ms";
     for timeout_ms in [5_000, 60_000] {
         warn(

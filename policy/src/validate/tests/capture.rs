@@ -1,4 +1,4 @@
-//! ! Which calls are captured.
+//! Which calls are captured.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn capture(field: &str, value: Value) -> Value {
 }
 
 #[test]
-fn calls_are_kept_of_known_models_and_clients_and_within_bounds() {
+fn capture_names_known_models_and_clients_and_is_bounded() {
     let fault = |field: &str, value: Value, path: &str, text: &str| {
         check("/capture", capture(field, value), path, text);
     };
@@ -29,7 +29,7 @@ fn calls_are_kept_of_known_models_and_clients_and_within_bounds() {
     );
     fault(
         "clients",
-        json!(["nobody-at-all"]),
+        json!(["unknown"]),
         "capture.clients[0]",
         "no client is named",
     );
@@ -55,7 +55,7 @@ fn calls_are_kept_of_known_models_and_clients_and_within_bounds() {
 }
 
 #[test]
-fn who_keeps_what_everybody_sends_is_told_so() {
+fn capturing_all_calls_gives_a_warning() {
     let text = "keeps what every client sends";
     let everything = capture("outcomes", json!(["answered"]));
     warn("/capture", everything.clone(), "capture", text);
@@ -71,7 +71,7 @@ fn who_keeps_what_everybody_sends_is_told_so() {
 }
 
 #[test]
-fn a_call_is_wanted_by_model_client_outcome_and_turn() {
+fn calls_are_selected_by_model_client_outcome_and_sampling() {
     use crate::raw::CallOutcome::{Answered, Fault, Rejected};
     let plain = raw(with("/capture", capture("one_in", json!(3))));
     let policy = validate(&plain).unwrap().0;
@@ -92,7 +92,7 @@ fn a_call_is_wanted_by_model_client_outcome_and_turn() {
     let narrow = json!({"folder": "f", "key_file": "k", "models": ["digits"], "outcomes": ["answered", "rejected"]});
     let policy = validate(&raw(with("/capture", narrow))).unwrap().0;
     let rule = policy.capture().unwrap();
-    assert!(rule.wants("digits", "anybody") && !rule.wants("other", "anybody"));
+    assert!(rule.wants("digits", "any-client") && !rule.wants("other", "any-client"));
     assert_eq!(
         [Answered, Rejected, Fault].map(|it| rule.wants_outcome(it)),
         [true, true, false]

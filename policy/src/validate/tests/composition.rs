@@ -1,4 +1,4 @@
-//! ! Chains of handlers, and versions that share requests or get copies.
+//! Chains of handlers, and versions that share requests or get copies.
 
 use alloc::borrow::ToOwned as _;
 use alloc::vec;
@@ -91,7 +91,7 @@ fn versions_share_by_weight_and_shadows_are_none_of_them() {
 }
 
 #[test]
-fn versions_that_nobody_could_get_are_faults() {
+fn unreachable_versions_are_faults() {
     let versions = |value: Value, path: &str, text: &str| {
         check(VERSIONS, value, &format!("models.twice.{path}"), text);
     };
@@ -159,7 +159,7 @@ fn versions_that_nobody_could_get_are_faults() {
 }
 
 #[test]
-fn nobody_is_granted_a_shadow() {
+fn a_shadow_version_cannot_be_granted() {
     let mut document = with(VERSIONS, json!({"1": {"weight": 1}, "3": {"shadow": true}}));
     accept(VERSIONS, json!({"1": {"weight": 1}, "3": {"shadow": true}}));
     put(
@@ -207,7 +207,7 @@ fn a_sequence_stays_with_one_version() {
 }
 
 #[test]
-fn a_version_is_spelled_as_its_protocols_can_wherever_it_is_written() {
+fn versions_must_be_expressible_in_the_models_protocols() {
     let mut document = with(VERSIONS, json!({"1": {"weight": 1}, "007": {"weight": 1}}));
     put(
         &mut document,

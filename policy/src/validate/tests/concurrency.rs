@@ -1,9 +1,9 @@
-//! ! Concurrency limits.
+//! Concurrency limits.
 
 use super::*;
 
 #[test]
-fn a_limit_on_what_is_in_flight_is_a_number_somebody_can_reach() {
+fn a_concurrency_limit_must_be_reachable() {
     let places = [
         ("/clients/scorer/concurrency", "clients.scorer.concurrency"),
         ("/grants/0/concurrency", "grants[0].concurrency"),

@@ -1,11 +1,11 @@
-//! ! Rules on numbers, items and responses: each is accepted where it applies, and rejected
+//! Rules on numbers, items and responses: each is accepted where it applies, and rejected
 //! elsewhere.
 
 use alloc::vec;
 
 use super::*;
 
-/// / One change to the only input of `hidden` gives one error there.
+/// One change to the only input of `hidden` gives one error there.
 fn input(field: &str, value: Value, path: &str, text: &str) {
     check(
         &format!("/models/hidden/inputs/0/{field}"),
@@ -15,7 +15,7 @@ fn input(field: &str, value: Value, path: &str, text: &str) {
     );
 }
 
-/// / One change to a text model with one BYTES input.
+/// One change to a text model with one BYTES input.
 fn text(rules: Value, path: &str, told: &str) {
     let shown = rules.to_string();
     let errors = errors(texts(rules));
@@ -109,7 +109,7 @@ fn channels_with_ranges_lie_along_a_fixed_dim() {
 }
 
 #[test]
-fn a_list_of_values_is_of_the_datatype_and_says_it_all() {
+fn a_list_of_values_fits_the_datatype_and_excludes_other_rules() {
     let numbers = |datatype: &str, list: Value| {
         with(
             "/models/hidden/inputs/1",
@@ -220,7 +220,7 @@ fn rules_of_numbers_and_of_items_do_not_mix() {
 }
 
 #[test]
-fn items_have_bounds_that_some_item_keeps() {
+fn item_bounds_must_be_satisfiable() {
     assert!(errors(texts(json!({"min_item_bytes": 512, "utf8": true}))).is_empty());
     text(
         json!({"min_item_bytes": 513}),
@@ -306,7 +306,7 @@ fn media_name_their_kinds_and_bound_their_sizes() {
 }
 
 #[test]
-fn urls_lead_to_named_hosts() {
+fn url_rules_need_named_hosts() {
     let at = |url: Value, path: &str, told: &str| text(json!({"url": url}), path, told);
     let good = json!({"hosts": ["a.example.com", "*.b.example.com", "xn--bcher-kva.example"], "ports": [443, 8443]});
     assert!(errors(texts(json!({"url": good}))).is_empty());
@@ -372,7 +372,7 @@ fn urls_lead_to_named_hosts() {
 }
 
 #[test]
-fn answers_are_narrowed_where_that_means_something() {
+fn release_rules_need_suitable_outputs() {
     let output = |field: &str, value: Value, path: &str, told: &str| {
         check(
             &format!("/models/hidden/outputs/0/{field}"),
@@ -415,7 +415,7 @@ fn answers_are_narrowed_where_that_means_something() {
 }
 
 #[test]
-fn a_grant_narrows_what_its_models_have() {
+fn a_grant_can_only_restrict_outputs() {
     let grant = |field: &str, value: Value, path: &str, told: &str| {
         check(
             &format!("/grants/0/{field}"),

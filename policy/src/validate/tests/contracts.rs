@@ -1,4 +1,4 @@
-//! ! Models: backends, handlers, raw bodies, parameters.
+//! Models: backends, handlers, raw bodies, parameters.
 
 use super::*;
 use crate::policy::Accepts;
@@ -81,7 +81,7 @@ fn a_model_says_where_and_how_it_is_served() {
 }
 
 #[test]
-fn a_protocol_is_only_for_models_that_its_messages_can_say() {
+fn a_protocol_needs_models_that_its_messages_can_express() {
     let tf = ["oip-rest", "tf-serving-rest"];
     accept("/models/hidden/protocols", json!(tf));
     for (name, datatype, answered, text) in [
@@ -172,7 +172,7 @@ fn a_preprocess_handler_and_what_it_takes_go_together() {
     );
     picture(
         "postprocess",
-        json!("nobody"),
+        json!("unknown"),
         "postprocess",
         "no handler is named",
     );

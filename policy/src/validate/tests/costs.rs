@@ -1,4 +1,4 @@
-//! ! Costs and budgets: their allowed values, and the requests that they must allow.
+//! Costs and budgets: their allowed values, and the requests that they must allow.
 
 use super::*;
 use crate::gcra::Bucket;
@@ -7,7 +7,7 @@ use crate::gcra::Bucket;
 const MOST_ELEMENTS: u64 = 2048;
 const MOST_BYTES: u64 = 8192;
 
-/// / A change to the grant for `digits` only.
+/// A change to the grant for `digits` only.
 fn digits_alone(section: &str, value: &Value) -> Value {
     let mut document = with("/grants/0/models", json!(["digits"]));
     put(&mut document, "/grants/0/cost", Value::Null);
@@ -35,7 +35,7 @@ fn refuse(section: &str, value: Value, path: &str, text: &str) {
 }
 
 #[test]
-fn a_cost_is_a_bucket_that_holds_all_of_its_window() {
+fn a_cost_bucket_has_the_quota_of_its_whole_window() {
     let cost = json!({"elements": 1_000_000, "bytes": "4MiB", "window_s": 60});
     let policy = policy(digits_alone("cost", &cost));
     let cost = policy.grants()[0].cost();
@@ -207,7 +207,7 @@ fn items_count_with_the_length_that_raw_form_gives_them() {
 }
 
 #[test]
-fn a_limit_on_tensors_where_none_are_sent_is_told() {
+fn a_limit_on_tensors_without_tensors_is_reported() {
     for (section, value) in [
         ("cost", json!({"elements": 1, "window_s": 60})),
         ("budget", json!({"bytes": 1, "per": "day"})),

@@ -1,4 +1,4 @@
-//! ! Issuers and their keys, credentials of clients, sources, revocation, TLS.
+//! Issuers and their keys, credentials of clients, sources, revocation, TLS.
 
 use super::*;
 
@@ -12,7 +12,7 @@ const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
 const Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
 const ED: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-/// / The fixture with an issuer, TLS with client certificates, and a client with each kind of
+/// The fixture with an issuer, TLS with client certificates, and a client with each kind of
 /// credential.
 fn proven() -> Value {
     let mut document = document();
@@ -52,7 +52,7 @@ fn check(at: &str, value: Value, path: &str, text: &str) {
     assert!(error.contains(text), "{at} = {value}: {error}");
 }
 
-/// / One change to that document leaves it valid; a warning has this path and this text.
+/// One change to that document leaves it valid; a warning has this path and this text.
 fn warn(at: &str, value: Value, path: &str, text: &str) {
     let mut document = proven();
     put(&mut document, at, value.clone());
@@ -358,7 +358,7 @@ fn sources_are_networks_as_they_are_written() {
 }
 
 #[test]
-fn what_is_revoked_is_read_before_it_is_judged() {
+fn revocation_lists_must_be_loaded_and_valid() {
     check(
         "/revoked",
         json!({"jti_file": "a"}),
@@ -393,7 +393,7 @@ fn what_is_revoked_is_read_before_it_is_judged() {
 }
 
 #[test]
-fn tls_names_its_files_and_asks_before_it_revokes() {
+fn tls_needs_its_files_and_revocation_needs_client_certificates() {
     let tls = |value: Value, path: &str, text: &str| {
         let mut document = document();
         put(&mut document, "/listen/tls", value);

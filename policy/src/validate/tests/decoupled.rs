@@ -1,10 +1,10 @@
-//! ! Models that send several responses.
+//! Models that send several responses.
 
 use super::*;
 use crate::contract::ParameterBound;
 use crate::policy::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE};
 
-/// / The document with `digits` decoupled in this way, granted for streams only.
+/// The document with `digits` decoupled in this way, granted for streams only.
 fn decoupled(rule: Value) -> Value {
     let mut document = document();
     document["backends"]["cpu"] =
@@ -50,7 +50,7 @@ fn several_answers_are_bounded_in_number_bytes_and_time() {
 }
 
 #[test]
-fn what_several_answers_cannot_be_is_told() {
+fn unsupported_settings_of_decoupled_models_are_reported() {
     let check = |at: &str, value: Value, expected: &str| {
         let mut document = decoupled(good());
         put(&mut document, at, value);

@@ -1,4 +1,4 @@
-//! ! Egress that the host provides for handlers.
+//! Egress that the host provides for handlers.
 
 use super::*;
 
@@ -15,7 +15,11 @@ fn a_fetch_is_from_named_hosts_and_bounded() {
     };
     fetch(json!({}), ".hosts", "lists nothing");
     fetch(with("hosts", json!(["10.0.0.1"])), ".hosts[0]", "host name");
-    fetch(with("hosts", json!(["*.com"])), ".hosts[0]", "everybody");
+    fetch(
+        with("hosts", json!(["*.com"])),
+        ".hosts[0]",
+        "top-level domain",
+    );
     fetch(with("ports", json!([0])), ".ports[0]", "too little");
     fetch(
         with("content_types", json!(["image"])),
@@ -62,7 +66,7 @@ fn a_fetch_is_from_named_hosts_and_bounded() {
 }
 
 #[test]
-fn what_is_brought_has_room_among_what_requests_hold() {
+fn fetched_files_fit_into_the_memory_budget() {
     let mut document = with(
         "/handlers/png/fetch",
         json!({"hosts": ["a.example"], "max_bytes": "64MiB", "max_requests": 16, "concurrency": 32}),
@@ -76,7 +80,7 @@ fn what_is_brought_has_room_among_what_requests_hold() {
 }
 
 #[test]
-fn a_lookup_is_one_place_asked_in_one_way() {
+fn a_lookup_has_one_url_and_one_protocol() {
     let lookup = |value: Value, path: &str, text: &str| {
         let mut document = with("/lookups", json!({"l": value.clone()}));
         put(&mut document, "/handlers/png/lookups", json!(["l"]));

@@ -1,11 +1,11 @@
-//! ! Ensembles: valid graphs, and each way in which a graph is invalid.
+//! Ensembles: valid graphs, and each way in which a graph is invalid.
 
 use alloc::vec;
 
 use super::*;
 use crate::policy::{Ensemble, EnsembleStep, TensorMapping};
 
-/// / The fixture and an ensemble `both` of `digits` and `twice@2` with these steps and outputs.
+/// The fixture and an ensemble `both` of `digits` and `twice@2` with these steps and outputs.
 fn both(steps: Value, outputs: Value) -> Value {
     let mut document = document();
     let digits = document["models"]["digits"].clone();
@@ -230,7 +230,7 @@ fn a_step_that_waits_for_itself_is_a_fault() {
 }
 
 #[test]
-fn a_model_that_lets_in_fewer_than_it_has_steps_is_a_fault() {
+fn a_models_concurrency_below_its_steps_is_a_fault() {
     let outputs = json!([scores("one"), scores("other")]);
     let steps = json!([
         {"model": "digits", "outputs": {"probabilities": "one"}},
@@ -257,7 +257,7 @@ fn a_model_that_lets_in_fewer_than_it_has_steps_is_a_fault() {
     );
 }
 
-/// / Two models at once, with one change, and the reported errors.
+/// Two models at once, with one change, and the reported errors.
 fn told(at: &str, value: Value, faults: fn(Value) -> Vec<String>) -> Vec<String> {
     let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
     put(&mut document, at, value);
@@ -277,7 +277,7 @@ fn one(told: &[String], path: &str, text: &str) {
 }
 
 #[test]
-fn an_ensemble_is_no_way_around_the_proofs_that_its_models_ask_for() {
+fn an_ensemble_needs_the_proofs_of_its_models() {
     let requires = json!({"any_of": ["mtls"]});
     let alone = told("/models/digits/requires", requires.clone(), errors);
     one(&alone, "ensemble.steps[0].model", "asks for proofs");
@@ -322,7 +322,7 @@ fn a_parameter_of_an_ensemble_is_one_of_its_models_and_no_wider() {
 }
 
 #[test]
-fn a_model_is_given_no_more_bytes_than_it_lets_in() {
+fn a_step_must_fit_its_models_byte_limit() {
     let mut document = both(chain(), best());
     let limits = |bytes: u64| json!({"in_flight_bytes": bytes});
     // 32 rows of 10 floats.
@@ -337,7 +337,7 @@ fn a_model_is_given_no_more_bytes_than_it_lets_in() {
 }
 
 #[test]
-fn items_are_no_longer_than_who_takes_them_lets_in() {
+fn items_fit_the_model_that_takes_them() {
     let mut document = both(chain(), best());
     let word = |name: &str, bytes: u64| json!({"name": name, "datatype": "BYTES", "shape": [1], "max_item_bytes": bytes});
     put(&mut document, "/models/scores/inputs/0", word("in", 8));
@@ -357,7 +357,7 @@ fn items_are_no_longer_than_who_takes_them_lets_in() {
 }
 
 #[test]
-fn what_an_ensemble_opens_beyond_its_models_is_told() {
+fn access_through_an_ensemble_is_reported() {
     let image = |range: Value| {
         let mut image = document()["models"]["digits"]["inputs"][0].clone();
         image["range"] = range;
@@ -379,7 +379,7 @@ fn what_an_ensemble_opens_beyond_its_models_is_told() {
     one(&more, "outputs[0]", "(round_decimals: 3)");
     let idle = json!([
         fan_out()[0], fan_out()[1],
-        {"model": "digits", "outputs": {"probabilities": "nobody"}}
+        {"model": "digits", "outputs": {"probabilities": "unknown"}}
     ]);
     let idle = told("/models/both/ensemble/steps", idle, warnings);
     one(&idle, "ensemble.steps[2]", "is called for nothing");
@@ -390,7 +390,7 @@ fn what_an_ensemble_opens_beyond_its_models_is_told() {
 }
 
 #[test]
-fn what_a_request_carries_is_charged_for_each_step() {
+fn content_is_charged_for_each_step() {
     let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
     // One request of 32 images of 64 floats, at two models.
     let cost = |bytes: u64| json!({"bytes": bytes, "window_s": 60});

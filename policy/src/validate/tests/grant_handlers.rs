@@ -1,8 +1,8 @@
-//! ! Handlers of one grant.
+//! Handlers of one grant.
 
 use super::*;
 
-/// / `reader` may run inference on `picture` and `twice` by a second grant with these handlers.
+/// `reader` may run inference on `picture` and `twice` by a second grant with these handlers.
 fn partners(handlers: Value) -> Value {
     let mut document = document();
     put(
@@ -21,7 +21,7 @@ fn names(rules: &[crate::contract::TensorRule]) -> Vec<&str> {
 }
 
 #[test]
-fn a_grant_has_handlers_in_place_of_its_models() {
+fn a_grants_handlers_replace_its_models_handlers() {
     let labels = json!({"outputs": [{"name": "word", "datatype": "BYTES", "shape": ["n"], "max_item_bytes": 9}]});
     let policy = policy(partners(json!({
         "picture": {"postprocess": []},
@@ -50,7 +50,7 @@ fn a_grant_has_handlers_in_place_of_its_models() {
 }
 
 #[test]
-fn what_a_grant_narrows_is_what_its_own_clients_get() {
+fn a_grants_restrictions_apply_to_its_handlers_outputs() {
     let labels = json!({"outputs": [{"name": "word", "datatype": "BYTES", "shape": ["n"], "max_item_bytes": 9}]});
     let mut document = partners(json!({"twice": {"postprocess": "labels", "returns": labels}}));
     put(&mut document, "/grants/1/models", json!(["twice@1"]));

@@ -34,9 +34,9 @@ fn a_grants_names_resolve() {
     );
     first(
         "clients",
-        json!(["group:nobody"]),
+        json!(["group:unknown"]),
         "clients[0]",
-        "no group is named \"nobody\"",
+        "no group is named \"unknown\"",
     );
     first(
         "clients",
@@ -97,7 +97,7 @@ fn a_grants_names_resolve() {
 }
 
 #[test]
-fn grants_come_to_one_entry_a_combination() {
+fn grants_have_one_entry_per_combination() {
     let mut document = document();
     document["models"]["risk/fraud"] = document["models"]["digits"].clone();
     document["grants"][2]["models"] = json!(["hidden", "risk/*"]);
@@ -147,7 +147,7 @@ fn two_grants_over_one_combination_are_a_fault_that_names_both() {
 }
 
 #[test]
-fn an_overlap_is_told_in_its_grants_turn_once_a_pair_and_by_the_first_client() {
+fn overlapping_grants_are_reported_once_per_pair_with_the_first_client() {
     let mut document = document();
     document["grants"][0]["clients"] = json!(["scorer", "reader", "stranger"]);
     document["grants"][1]["clients"] = json!(["scorer", "group:readers"]);
@@ -302,7 +302,7 @@ fn a_rate_rounds_against_the_caller() {
 }
 
 #[test]
-fn statistics_that_nobody_can_ask_for_are_told() {
+fn a_grant_of_unreachable_statistics_gives_a_warning() {
     let told = |protocols: Value| {
         let mut document = with("/grants/0/operations", json!(["infer", "statistics"]));
         put(&mut document, "/models/digits/protocols", protocols);
@@ -316,7 +316,7 @@ fn statistics_that_nobody_can_ask_for_are_told() {
 }
 
 #[test]
-fn what_is_weak_is_told() {
+fn weak_settings_of_grants_give_warnings() {
     warn(
         "/grants/0/rate",
         Value::Null,

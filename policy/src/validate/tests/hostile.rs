@@ -11,12 +11,12 @@ use crate::raw::{
 };
 
 #[test]
-fn every_fault_is_told_at_once_in_document_order() {
+fn every_fault_is_reported_at_once_in_document_order() {
     let document = json!({
         "version": 3,
         "listen": {"address": "nowhere", "health": "public", "limits": {"header_bytes": 0}},
         "clients": {"a b": {"api_keys": [{"sha256": "x", "not_after": "y"}, {}]}},
-        "groups": {"g": ["nobody"]},
+        "groups": {"g": ["unknown"]},
         "backends": {"b": {"queue": 0}},
         "handlers": {"h": {"fuel": 0}},
         "models": {"m": {"inputs": [{"shape": [{}, "n"]}]}},
@@ -125,7 +125,7 @@ fn no_document_makes_validation_panic_or_pass_an_unbounded_contract() {
     }
 }
 
-/// / The fixture with one field after another at each of its extreme values, in one place and in
+/// The fixture with one field after another at each of its extreme values, in one place and in
 /// all models.
 fn extremes() -> Vec<crate::raw::Policy> {
     const NUMBERS: [u64; 6] = [0, 1, 2, u32::MAX as u64, i64::MAX as u64 + 1, u64::MAX];

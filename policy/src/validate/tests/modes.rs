@@ -41,7 +41,7 @@ fn a_mode_is_one_word_or_one_for_each_kind_that_the_grant_has() {
 }
 
 #[test]
-fn what_is_no_mode_is_not_read() {
+fn unknown_modes_are_rejected() {
     for mode in [
         json!("Shadow"),
         json!("off"),
@@ -59,7 +59,7 @@ fn what_is_no_mode_is_not_read() {
 }
 
 #[test]
-fn nothing_is_in_shadow_unless_it_is_said_and_there() {
+fn shadow_mode_needs_an_explicit_setting_and_a_limit() {
     use crate::policy::Shadow;
     let of = |mode: Value| {
         let mut document = with("/grants/0/mode", mode.clone());

@@ -1,8 +1,8 @@
-//! ! Models of the OpenAI API.
+//! Models of the OpenAI API.
 
 use super::*;
 
-/// / The fixture with a granted model of that API.
+/// The fixture with a granted model of that API.
 fn with_model() -> Value {
     let mut document = document();
     put(
@@ -43,7 +43,7 @@ fn a_model_of_the_api_is_valid() {
 }
 
 #[test]
-fn each_fault_is_told_at_its_place() {
+fn each_fault_of_an_openai_model_is_reported_at_its_path() {
     let check = |at: &str, value: Value, path: &str, text: &str| {
         let shown = format!("{at} = {value}");
         let errors = errors(changed(&format!("/models/llama{at}"), value));
@@ -181,7 +181,7 @@ fn each_fault_is_told_at_its_place() {
 }
 
 #[test]
-fn pieces_that_nobody_may_ask_for_are_worth_a_warning() {
+fn streaming_without_a_grant_gives_a_warning() {
     let warnings = warnings(changed("/grants/3/operations", json!(["infer"])));
     let [warning] = warnings.as_slice() else {
         panic!("{warnings:#?}")
@@ -232,7 +232,7 @@ fn constraints_are_valid_where_each_is_bounded() {
 }
 
 #[test]
-fn each_fault_of_constraints_is_told_with_what_to_write() {
+fn each_fault_of_constraints_is_reported_with_its_fix() {
     let check = |at: &str, value: Value, path: &str, text: &str, fix: &str| {
         let shown = format!("{at} = {value}");
         let errors = errors(constrained(at, value));

@@ -1,4 +1,4 @@
-//! ! What protocols require of the models that are called with them.
+//! What protocols require of the models that are called with them.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn a_version_has_one_spelling_in_every_protocol_of_its_model() {
 }
 
 #[test]
-fn outputs_without_a_common_first_dim_are_warned_of_where_they_may_be_asked_for_by_row() {
+fn outputs_without_a_common_first_dim_give_a_warning_if_rows_are_possible() {
     let model = |protocol: &str, one: Value, other: Value| {
         json!({
             "backend": "cpu", "versions": ["1"], "protocols": [protocol],
@@ -67,7 +67,7 @@ fn outputs_without_a_common_first_dim_are_warned_of_where_they_may_be_asked_for_
 }
 
 #[test]
-fn a_file_over_a_protocol_that_says_no_type_counts_as_plain_bytes() {
+fn a_file_without_a_content_type_counts_as_plain_bytes() {
     let at = "/models/picture/protocols";
     for protocols in [
         json!(["oip-rest", "torchserve-rest"]),
@@ -91,7 +91,7 @@ fn a_file_over_a_protocol_that_says_no_type_counts_as_plain_bytes() {
 }
 
 #[test]
-fn types_that_are_declared_and_kinds_that_are_let_in_go_together() {
+fn declared_content_types_and_allowed_media_types_must_match() {
     let at = "/models/picture/accepts/raw";
     let raw = |types: Value, kinds: Value| {
         json!({

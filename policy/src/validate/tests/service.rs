@@ -1,10 +1,10 @@
-//! ! The rate limit service: its settings, and that every limit of global scope has one.
+//! The rate limit service: its settings, and that every limit of global scope has one.
 
 use super::*;
 use crate::policy::Counter;
 use crate::raw::ServiceFailure;
 
-/// / The fixture with a rate that gateways share, and this service.
+/// The fixture with a rate that gateways share, and this service.
 fn shared(service: Value) -> Value {
     let mut document = with("/grants/0/rate/scope", json!("global"));
     put(&mut document, "/rate_limit_service", service);
@@ -16,7 +16,7 @@ fn redis(url: &str) -> Value {
 }
 
 #[test]
-fn a_service_has_defaults_and_says_what_it_is() {
+fn a_service_has_defaults_and_a_kind() {
     let policy = policy(shared(redis("redis://127.0.0.1")));
     let service = policy.rate_limit_service().unwrap();
     assert_eq!(service.domain(), "tensorgate");
@@ -38,7 +38,7 @@ fn a_service_has_defaults_and_says_what_it_is() {
 }
 
 #[test]
-fn a_place_of_a_redis_is_read_in_one_way_only() {
+fn a_redis_url_is_unambiguous() {
     for (url, expected) in [
         ("redis://localhost", Some(("localhost", 6379, 0))),
         ("redis://localhost:7000/3", Some(("localhost", 7000, 3))),
@@ -84,7 +84,7 @@ fn a_place_of_a_redis_is_read_in_one_way_only() {
 }
 
 #[test]
-fn faults_of_a_service_have_their_place() {
+fn faults_of_a_service_are_reported_at_their_path() {
     let check = |service: Value, path: &str, text: &str| {
         let errors = errors(shared(service.clone()));
         let [error] = errors.as_slice() else {
@@ -149,7 +149,7 @@ fn faults_of_a_service_have_their_place() {
 }
 
 #[test]
-fn a_limit_that_nobody_counts_is_a_fault_of_its_own() {
+fn a_global_limit_without_a_service_is_a_fault() {
     let global = |limit: &str| format!("/grants/0/{limit}/scope");
     for limit in ["rate", "cost"] {
         let path = format!("grants[0].{limit}.scope");
@@ -171,7 +171,7 @@ fn a_limit_that_nobody_counts_is_a_fault_of_its_own() {
 }
 
 #[test]
-fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
+fn a_shared_bucket_that_refills_for_years_is_a_fault() {
     let mut document = shared(redis("redis://127.0.0.1"));
     put(
         &mut document,
@@ -189,7 +189,7 @@ fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
 }
 
 #[test]
-fn a_grant_of_streams_says_whether_their_messages_wait() {
+fn messages_of_streams_wait_only_for_global_limits() {
     let waits = |document: Value| policy(document).grants()[0].messages_wait();
     let streams = |mut document: Value| {
         let operations = json!(["infer", "stream"]);
@@ -205,7 +205,7 @@ fn a_grant_of_streams_says_whether_their_messages_wait() {
 }
 
 #[test]
-fn what_is_weak_is_warned_of() {
+fn weak_settings_of_the_service_give_warnings() {
     let check = |service: Value, path: &str, text: &str| {
         let warnings = warnings(shared(service.clone()));
         let path = format!("rate_limit_service{path}: ");

@@ -1,8 +1,8 @@
-//! ! Keys, and handlers that must be signed.
+//! Keys, and handlers that must be signed.
 
 use super::*;
 
-/// / The fixture with two keys, and a handler that must be signed with one of them.
+/// The fixture with two keys, and a handler that must be signed with one of them.
 fn signed() -> Value {
     let mut document = document();
     document["keys"] = json!({"release": {"ed25519": digest(7)}, "old": {"ed25519": digest(8)}});
@@ -44,7 +44,7 @@ fn a_handler_names_its_keys_and_what_it_is_signed_as() {
 }
 
 #[test]
-fn what_would_be_no_signature_at_all_is_a_fault() {
+fn invalid_signing_settings_are_faults() {
     for (at, value, path, text) in [
         (
             "/handlers/png/signed_by",

@@ -1,8 +1,8 @@
-//! ! JSON templates: their route and their pointers.
+//! JSON templates: their route and their pointers.
 
 use super::*;
 
-/// / A model of two inputs and two outputs with this JSON template.
+/// A model of two inputs and two outputs with this JSON template.
 fn document(json: Value) -> Value {
     json!({
         "backend": "cpu", "versions": ["1"], "protocols": ["oip-rest", "json"], "json": json,
@@ -21,7 +21,7 @@ fn good() -> Value {
     json!({"route": "/classify", "inputs": {"a": "/a"}, "outputs": {"y": "/y"}})
 }
 
-/// / The model's JSON template with one member changed.
+/// The model's JSON template with one member changed.
 fn but(at: &str, value: Value) -> Value {
     let mut json = good();
     put(&mut json, at, value);
@@ -31,7 +31,7 @@ fn but(at: &str, value: Value) -> Value {
 const AT: &str = "/models/hidden";
 
 #[test]
-fn a_template_has_a_route_and_a_place_for_what_must_come() {
+fn a_template_has_a_route_and_a_pointer_for_every_required_input() {
     for json in [
         good(),
         json!({"route": "/v1/score.2_x~y/z-1", "inputs": {"a": ""}, "outputs": {"y": ""}}),
@@ -119,7 +119,7 @@ fn a_template_has_a_route_and_a_place_for_what_must_come() {
 }
 
 #[test]
-fn no_place_is_within_another() {
+fn no_pointer_is_within_another() {
     let faulty = |at: &str, value: Value, path: &str, text: &str| {
         check(
             AT,
@@ -210,7 +210,7 @@ fn a_route_is_of_one_model_and_one_version_and_of_the_protocol() {
     );
 }
 
-/// / Two inputs and two outputs in rows, with these first dimensions, and with these pointers
+/// Two inputs and two outputs in rows, with these first dimensions, and with these pointers
 /// instead of the valid ones.
 fn in_rows(dims: [Value; 2], at: &str, value: Value) -> Value {
     let [one, other] = dims;
@@ -230,7 +230,7 @@ fn in_rows(dims: [Value; 2], at: &str, value: Value) -> Value {
 }
 
 #[test]
-fn what_sits_in_one_list_has_one_number_of_rows() {
+fn tensors_of_one_list_have_the_same_number_of_rows() {
     let named = || [json!({"name": "n", "max": 4}), json!("n")];
     accept(AT, in_rows(named(), "/route", json!("/r")));
     accept(AT, in_rows([json!(3), json!(3)], "/route", json!("/r")));

@@ -1,11 +1,11 @@
-//! ! Tensors: names, datatypes, dimensions, ranges.
+//! Tensors: names, datatypes, dimensions, ranges.
 
 use alloc::vec;
 
 use super::*;
 use crate::contract::DimRule;
 
-/// / One change to the first input of `hidden` gives one error there.
+/// One change to the first input of `hidden` gives one error there.
 fn input(field: &str, value: Value, path: &str, text: &str) {
     check(
         &format!("/models/hidden/inputs/0/{field}"),
@@ -205,7 +205,7 @@ fn a_range_holds_values_of_its_datatype() {
 }
 
 #[test]
-fn what_an_input_lets_through_unseen_is_told() {
+fn unchecked_parts_of_an_input_give_warnings() {
     let image = "models.hidden.inputs[0]";
     warn(
         "/models/hidden/inputs/0/range",
@@ -261,7 +261,7 @@ fn an_element_of_bytes_is_bounded_and_no_other_is() {
 }
 
 #[test]
-fn what_a_model_answers_is_finite_unless_its_rule_says_otherwise() {
+fn outputs_must_be_finite_unless_their_rule_allows_otherwise() {
     let finite = |document: Value| {
         model(document, "digits")
             .backend_outputs()

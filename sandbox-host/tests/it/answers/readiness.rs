@@ -1,4 +1,4 @@
-//! What the host calls ready: itself, and each model by itself.
+//! What the host reports as ready: itself, and each model separately.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn with_others(good: &Backend, others: &[(&str, String)]) -> Value {
 async fn a_host_starts_and_reloads_with_any_backend_down_and_only_its_model_is_unready() {
     let good = Backend::start(Act::Answer);
     let gone = Backend::start(Act::Answer).uri();
-    // It takes connections and never answers.
+    // It accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let others = [
         ("gone", gone),
@@ -102,7 +102,7 @@ async fn a_host_starts_and_reloads_with_any_backend_down_and_only_its_model_is_u
 }
 
 #[tokio::test]
-async fn however_many_models_are_unready_the_operator_gets_a_hundred_lines() {
+async fn the_readiness_report_has_at_most_a_hundred_lines() {
     let good = Backend::start(Act::Answer);
     let gone = Backend::start(Act::Answer).uri();
     let mut policy = with_others(&good, &[("gone", gone)]);
@@ -116,7 +116,7 @@ async fn however_many_models_are_unready_the_operator_gets_a_hundred_lines() {
     running.stop().await;
 }
 
-/// A compiler that does nothing before a file `go` is there.
+/// A compiler that waits until a file `go` exists.
 fn held_compiler(folder: &Path) -> CompilerProcess {
     let host = env!("CARGO_BIN_EXE_tensorgate-host");
     let script = format!(
@@ -194,7 +194,7 @@ async fn a_host_that_does_not_start_frees_its_admin_address() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// An address at which nothing listens.
+/// An address on which no process listens.
 fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()

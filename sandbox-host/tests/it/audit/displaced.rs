@@ -9,7 +9,7 @@ use crate::support::{self, Answer, Running, policy, until};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the host's log is.
+/// The path of the host's log.
 fn log(host: &Running) -> PathBuf {
     host.folder().join("audit/decisions.jsonl")
 }

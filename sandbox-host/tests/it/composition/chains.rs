@@ -1,5 +1,5 @@
-//! Handlers in a row: in order, each bounded by itself, the last one's tensors held against the
-//! contract.
+//! Handlers in a chain: called in order, each with its own bounds, and the last one's tensors are
+//! checked against the contract.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::support::backend::{Act, Backend};
 use crate::support::guests;
 use crate::support::{Running, policy, start_with};
 
-/// The first float of the first tensor, which the handler is given.
+/// The first float of the first tensor that the handler is given.
 const FIRST: &str = "(i32.load offset=20 (local.get 1))";
 
-/// A guest that answers with what it got, its first float changed.
+/// A guest that returns its input with its first float changed.
 pub fn preprocess(instruction: &str, by: &str) -> Vec<u8> {
     guests::preprocess(&format!(
         "(f32.store {FIRST} ({instruction} (f32.load {FIRST}) (f32.const {by}))) (call $ok (local.get 1) (local.get 2))"
@@ -44,7 +44,7 @@ pub fn postprocess(instruction: &str, by: &str) -> Vec<u8> {
     guests::component(&module, "postprocess", None)
 }
 
-/// A host whose model has these handlers; each is a name and a component.
+/// A host whose model has these handlers, each with a name and a component.
 async fn chained(backend: &Backend, handlers: &[(&str, &[u8])], model: Value) -> Running {
     let mut policy = policy(&backend.uri(), json!({"timeout_ms": 1500}), json!({}));
     policy["handlers"] = handlers
@@ -85,7 +85,7 @@ fn fault(running: &Running, handler: &str, cause: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn links_are_called_in_order_before_and_after_the_model() {
+async fn handlers_of_a_chain_are_called_in_order_before_and_after_the_model() {
     let backend = Backend::start(Act::Answer);
     let (plus, times) = (preprocess("f32.add", "1"), preprocess("f32.mul", "10"));
     let (minus, half) = (postprocess("f32.sub", "4"), postprocess("f32.mul", "0.5"));
@@ -128,11 +128,11 @@ async fn links_are_called_in_order_before_and_after_the_model() {
 }
 
 #[tokio::test]
-async fn what_one_hands_to_the_next_can_be_tensors_and_the_last_keeps_the_contract() {
+async fn handlers_pass_well_formed_tensors_and_the_last_satisfies_the_contract() {
     let plus = preprocess("f32.add", "1");
     let beyond = preprocess("f32.add", "1000");
     let back = preprocess("f32.sub", "1000");
-    // Four bytes less than the shape says.
+    // Four bytes fewer than the shape says.
     let torn = guests::preprocess(
         "(i32.store offset=24 (local.get 1) (i32.sub (i32.load offset=24 (local.get 1)) (i32.const 4))) (call $ok (local.get 1) (local.get 2))",
     );
@@ -143,7 +143,7 @@ async fn what_one_hands_to_the_next_can_be_tensors_and_the_last_keeps_the_contra
         ("torn", &torn),
     ];
     for (chain, status, faulty) in [
-        // Out of the model's range between two links, and back within it.
+        // Out of the model's range between two handlers, and back within it.
         (json!(["beyond", "back"]), 200, None),
         (json!(["back", "beyond", "plus"]), 200, None),
         (json!(["plus", "beyond"]), 500, Some("beyond")),
@@ -177,7 +177,7 @@ async fn what_one_hands_to_the_next_can_be_tensors_and_the_last_keeps_the_contra
 }
 
 #[tokio::test]
-async fn fuel_adds_up_and_time_is_the_requests_own() {
+async fn fuel_adds_up_over_a_chain_and_the_deadline_is_the_requests() {
     let backend = Backend::start(Act::Answer);
     let plus = preprocess("f32.add", "1");
     let spin = guests::preprocess(guests::SPIN);
@@ -207,7 +207,7 @@ async fn fuel_adds_up_and_time_is_the_requests_own() {
         (answer.status, answer.reason().as_str()),
         (500, "handler-fault")
     );
-    // Each link may take ten seconds, the request one and a half.
+    // Each handler may take ten seconds, the request one and a half.
     assert!(
         began.elapsed() < Duration::from_secs(6),
         "{:?}",

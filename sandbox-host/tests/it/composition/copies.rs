@@ -1,5 +1,4 @@
-//! Versions in shadow: what they answer is counted and noted, and whatever they do is nothing to
-//! clients.
+//! Versions in shadow: their answers are counted and logged, and have no effect on clients.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ async fn shadowed(backend: &Backend, rule: Value) -> Running {
     running
 }
 
-/// One copy ends so, and the log says the same of it.
+/// Checks that one mirrored request has this outcome, and that the log says the same.
 async fn check(act: Act, rule: Value, outcome: &str, detail: Option<&str>) {
     let backend = Backend::start(Act::For("6", Box::new(act)));
     let running = shadowed(&backend, rule).await;
@@ -64,7 +63,7 @@ fn off_by(more: f32) -> Act {
 }
 
 #[tokio::test]
-async fn a_copys_answer_is_compared_with_the_one_that_was_given() {
+async fn a_shadow_versions_answer_is_compared_with_the_clients_answer() {
     let rule = || json!({"shadow": true});
     check(Act::Answer, rule(), "agree", None).await;
     check(off_by(0.0005), rule(), "agree", None).await;
@@ -85,11 +84,11 @@ async fn a_copys_answer_is_compared_with_the_one_that_was_given() {
 }
 
 #[tokio::test]
-async fn a_version_that_hangs_keeps_nobody_waiting() {
+async fn a_shadow_version_that_hangs_delays_no_request() {
     let backend = Backend::start(Act::For("6", Box::new(Act::Never)));
     let running = shadowed(&backend, json!({"shadow": true})).await;
     let began = Instant::now();
-    // One place at the backend: a copy that took it would keep the next request waiting.
+    // One slot at the backend: a mirrored request that took it would keep the next request waiting.
     for number in 0..12 {
         let (_, answer) = infer_as(&running.gate, number).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -108,7 +107,7 @@ async fn a_version_that_hangs_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn a_version_that_fails_takes_no_server_away() {
+async fn a_failing_shadow_version_ejects_no_server() {
     let backend = Backend::start(Act::For("6", Box::new(Act::Refuse(Code::Unavailable))));
     let mut policy = with_versions(&backend, json!({"7": {"weight": 1}, "6": {"shadow": true}}));
     policy["backends"]["b"]["circuit_breaker"] = json!({"consecutive_failures": 2});
@@ -127,7 +126,7 @@ async fn a_version_that_fails_takes_no_server_away() {
 }
 
 #[tokio::test]
-async fn a_version_that_does_not_fit_gets_nothing() {
+async fn a_shadow_version_that_does_not_match_its_contract_gets_no_requests() {
     let mut said = crate::support::backend::truth();
     said.versions = vec!["7".to_owned()];
     let backend = Backend::start_saying(Act::Answer, "127.0.0.1:0".parse().unwrap(), Ok(said));
@@ -142,7 +141,7 @@ async fn a_version_that_does_not_fit_gets_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_refused_or_not_sampled_is_not_copied() {
+async fn rejected_or_unsampled_requests_are_not_mirrored() {
     let backend = Backend::start(Act::For("7", Box::new(Act::Refuse(Code::Internal))));
     let running = shadowed(&backend, json!({"shadow": true})).await;
     let (_, answer) = infer_as(&running.gate, 1).await;
@@ -154,7 +153,7 @@ async fn what_is_refused_or_not_sampled_is_not_copied() {
     for number in 0..40 {
         let (_, answer) = infer_as(&running.gate, number).await;
         assert_eq!(answer.status, 200);
-        // A copy under way at once: none is dropped.
+        // One mirrored request at a time: none is dropped.
         until("it is over", || backend.inside() == 0).await;
     }
     let copied = || copies(&running, "agree") + copies(&running, "dropped");

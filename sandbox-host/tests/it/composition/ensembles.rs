@@ -1,5 +1,5 @@
-//! Several models for one request: at once where they can be, after each other where one takes what
-//! another gives.
+//! Several models for one request: in parallel where possible, in sequence where one takes
+//! another's output.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ fn chain() -> Value {
     ])
 }
 
-/// One more from version 7, ten times as much from any other.
+/// Adds one in version 7, and multiplies by ten in any other.
 fn arithmetic() -> Act {
     Act::Change(Box::new(|answer| {
         let changed = answer.raw_output_contents[0].chunks(4).flat_map(|bytes| {
@@ -94,7 +94,7 @@ fn outputs(answer: &Answer) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn models_with_the_same_inputs_are_called_at_once_and_their_answers_are_one() {
+async fn steps_with_the_same_inputs_run_in_parallel_and_their_outputs_are_merged() {
     let backend = Backend::start(arithmetic());
     let running = ensemble(&backend, fan_out(), &["a", "b"]).await;
     let answer = infer(&running, &[2.0, 3.0]).await;
@@ -116,12 +116,12 @@ async fn models_with_the_same_inputs_are_called_at_once_and_their_answers_are_on
 }
 
 #[tokio::test]
-async fn a_model_is_given_what_another_made() {
+async fn a_step_gets_the_outputs_of_an_earlier_step() {
     let backend = Backend::start(arithmetic());
     let running = ensemble(&backend, chain(), &["b"]).await;
     let answer = infer(&running, &[2.0, 3.0]).await;
     assert_eq!(outputs(&answer), [("b".to_owned(), json!([30.0, 40.0]))]);
-    // What the first makes of it is beyond the second's range.
+    // The first model's output is out of the second's range.
     let answer = infer(&running, &[100.0]).await;
     assert_eq!(
         (answer.status, answer.reason().as_str()),
@@ -134,10 +134,10 @@ async fn a_model_is_given_what_another_made() {
 }
 
 #[tokio::test]
-async fn the_first_that_fails_fails_the_request_and_ends_the_others() {
+async fn the_first_failing_step_fails_the_request_and_cancels_the_others() {
     let backend = Backend::start(Act::Answer);
-    // The time of a request is longer than what is waited for here: only its end can end the
-    // others.
+    // The request's time limit is longer than the wait here: only its failure can end the other
+    // calls.
     let patient = |policy: &mut Value| policy["listen"]["limits"]["timeout_ms"] = json!(20_000);
     let running = ensemble_with(&backend, fan_out(), &["a", "b"], patient).await;
     for (act, status, reason) in [
@@ -163,13 +163,13 @@ async fn the_first_that_fails_fails_the_request_and_ends_the_others() {
     running.stop().await;
 }
 
-/// What goes to `first` and `second` under their own contracts.
+/// Narrows what `first` and `second` accept by their own contracts.
 fn narrow(policy: &mut Value) {
     policy["models"]["first"]["inputs"][0]["range"] = json!([-1, 1]);
 }
 
 #[tokio::test]
-async fn what_a_later_model_refuses_of_what_came_is_refused_before_the_first_is_called() {
+async fn client_inputs_of_a_later_step_are_validated_before_the_first_call() {
     let backend = Backend::start(Act::Answer);
     let steps = json!([
         {"model": "second", "outputs": {"y": "b"}},
@@ -224,13 +224,13 @@ async fn a_parameter_goes_to_the_models_that_list_it() {
 }
 
 #[tokio::test]
-async fn all_steps_have_one_time_between_them() {
+async fn all_steps_share_one_deadline() {
     let backend = Backend::start(Act::Slow(Duration::from_secs(2)));
     let short = |policy: &mut Value| policy["listen"]["limits"]["timeout_ms"] = json!(3_500);
     let running = ensemble_with(&backend, chain(), &["b"], short).await;
     let answer = infer(&running, &[1.0]).await;
     let refused = (answer.status, answer.reason());
-    // With a time of its own, either step would have been answered.
+    // With a time limit of its own, either step would have been answered.
     assert_eq!(refused, (504, "backend-timeout".to_owned()), "{answer:?}");
     assert_eq!(backend.begun(), 2, "either alone would have been in time");
     until("nothing is left there", || backend.inside() == 0).await;
@@ -238,9 +238,9 @@ async fn all_steps_have_one_time_between_them() {
 }
 
 #[tokio::test]
-async fn what_every_step_answers_is_held_before_any_is_asked() {
+async fn memory_for_all_answers_is_reserved_before_the_first_call() {
     let backend = Backend::start(Act::Answer);
-    // An answer with two outputs of its rule, and what is around them.
+    // The memory of an answer with two outputs of its rule, and of its envelope.
     let answer_bytes = tensorgate_host::backends::answer::max_bytes(&[]) + 2 * 4096 + 32 + 10;
     let bytes = |bytes: usize| {
         move |policy: &mut Value| {
@@ -258,7 +258,7 @@ async fn what_every_step_answers_is_held_before_any_is_asked() {
     };
     assert!(fault.starts_with("model \"both\": an answer"), "{fault}");
     running.stop().await;
-    // They fit, but not with what came and what is written of it.
+    // They fit, but not together with the request and the messages that are written from it.
     let running = ensemble_with(
         &backend,
         fan_out(),
@@ -276,7 +276,7 @@ async fn what_every_step_answers_is_held_before_any_is_asked() {
 }
 
 #[tokio::test]
-async fn each_model_counts_what_it_was_asked() {
+async fn each_model_counts_its_own_calls() {
     let backend = Backend::start(Act::For("7", Box::new(Act::Refuse(Code::Internal))));
     let seen = |policy: &mut Value| {
         policy["grants"][0]["models"] = json!(["both", "first", "second"]);
@@ -336,7 +336,7 @@ async fn an_ensemble_has_handlers_of_its_own_and_a_grant_s() {
     let running = start_with(policy, &files).await;
     running.ready().await;
     let path = "/v2/models/both/infer";
-    // Ten times two, one more, ten times that; and four less.
+    // Ten times two, plus one, times ten; and four less.
     for (client, expected) in [("scorer", 210.0), ("partner", 206.0)] {
         let mut context = context("POST", path);
         context.client = Some(client.to_owned());
@@ -345,7 +345,7 @@ async fn an_ensemble_has_handlers_of_its_own_and_a_grant_s() {
         let answer = running.gate.send("POST", path, &contexts, body).await;
         assert_eq!(outputs(&answer), [("b".to_owned(), json!([expected]))]);
     }
-    // What the handler made is within the ensemble's contract, and beyond what the model takes.
+    // The handler's output satisfies the ensemble's contract, but not the model's.
     let begun = backend.begun();
     let answer = infer(&running, &[6.0]).await;
     assert_eq!(backend.begun(), begun);

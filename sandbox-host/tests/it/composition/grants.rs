@@ -1,4 +1,5 @@
-//! Handlers of a grant's own: its clients get what they make, and others what the model's do.
+//! Handlers of a grant: its clients get their output, and other clients that of the model's
+//! handlers.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};

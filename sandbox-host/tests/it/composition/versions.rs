@@ -1,4 +1,4 @@
-//! The version that the gate picks is the one that the host picks, asks for and tells of.
+//! The version that the gate picks is the one that the host picks, calls and logs.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
-//! Guests whose answer is no answer.
+//! Guests whose answer is invalid.
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_a_tensor_is_bad_output_and_what_can_is_the_contracts_to_refuse() {
+async fn a_malformed_tensor_is_bad_output_and_a_well_formed_one_is_left_to_the_contract() {
     let guest = built("hostile_wrong_shape");
     let budget = Budget {
         timeout_ms: 60_000,
@@ -51,7 +51,7 @@ async fn answers_that_lie_about_memory_are_bad_output() {
             "(call $tensor (i32.const 2048) (i32.const {datatype}) (i32.const {data}) (i32.const {bytes})) (call $ok (i32.const 2048) (i32.const 1))"
         )
     };
-    // 64 tensors whose data is one and the same 16 MiB: 1 GiB to copy from a guest of 17.
+    // 64 tensors that share the same 16 MiB of data: 1 GiB to copy from a guest of 17 MiB.
     let aliases = "(drop (memory.grow (i32.const 260)))
         (loop $l
             (call $tensor (i32.add (i32.const 2048) (i32.mul (local.get $i) (i32.const 28))) (i32.const 1) (i32.const 65536) (i32.const 16777216))

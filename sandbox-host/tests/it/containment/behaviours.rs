@@ -1,28 +1,28 @@
-//! One handler in Rust that does whatever its config names: each thing ends by its own bound, twice
-//! in the same way, and a neighbour answers after each.
+//! One handler in Rust whose config selects its behaviour. Each behaviour is ended by its own
+//! bound, in the same way twice, and another handler answers after each.
 
 use super::*;
 
-/// What a behaviour may come to.
+/// How a behaviour may end.
 enum Ends {
-    /// By one of these causes.
+    /// By one of these faults.
     By(&'static [FaultCause]),
-    /// It says that its input is bad.
+    /// It reports bad input.
     Rejects,
-    /// With tensors, which are the contract's to refuse.
+    /// With tensors, which the contract must reject.
     Answers,
 }
 
 use Ends::{Answers, By, Rejects};
 use FaultCause::{Deadline, Fuel, HostCalls, Memory, Reported, Stack, Trap};
 
-/// Each behaviour, whether it has little fuel, and what it comes to.
+/// Each behaviour, whether it has little fuel, and how it ends.
 const TABLE: [(&str, bool, Ends); 25] = [
     ("spin", false, By(&[Deadline])),
     ("spin", true, By(&[Fuel])),
     ("floats", true, By(&[Fuel])),
     ("floats", false, By(&[Deadline])),
-    // Rust keeps its frames in memory: whichever of the two ends first.
+    // Rust keeps its frames in memory, so either bound may be reached first.
     ("recurse", false, By(&[Stack, Trap])),
     ("hoard", false, By(&[Memory])),
     ("leak", false, By(&[Memory])),
@@ -103,7 +103,7 @@ async fn every_behaviour_of_a_handler_in_rust_ends_by_its_own_bound_and_twice_in
             "{behaviour:<14} {}",
             told[0].chars().take(100).collect::<String>()
         );
-        // When a deadline comes is the machine's to say; all else is the guest's.
+        // The time of a deadline depends on the machine; everything else depends on the guest.
         if !hurried && told[0] != told[1] {
             wrong.push(format!("{behaviour:?} came to {told:?}"));
         }

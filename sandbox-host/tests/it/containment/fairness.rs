@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// Counts for a raw body, which takes long and ends; answers tensors at once.
+/// With a raw body it counts for a long time and ends; with tensors it answers at once.
 const SLOW: &str = "(if (local.get $kind) (then
     (local.set $i (i32.const 100000000))
     (loop $l (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))
     (call $ok (i32.const 0) (i32.const 0))";
 
-/// Threads that the handler may have, and calls of it that may wait.
+/// Threads that the handler may have, and calls that may wait.
 const THREADS: usize = 2;
 const QUEUE: usize = 8;
 /// How often the other client calls, and how many calls it makes at once.
@@ -25,7 +25,7 @@ struct Flood {
 }
 
 impl Flood {
-    /// One call after the other, whatever becomes of them.
+    /// One call after the other, whatever their outcome.
     async fn call(&self, handler: LoadedHandler) {
         loop {
             match handler.preprocess("flood", raw()).await {
@@ -43,7 +43,7 @@ impl Flood {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_floods_a_handler_delays_nobody_elses_calls_and_has_them_shed_never() {
+async fn a_client_that_floods_a_handler_neither_delays_nor_displaces_other_clients_calls() {
     let handler = crowded("slow", SLOW, THREADS, QUEUE);
     let (many, few) = (
         handler.for_client(Some("many")),
@@ -75,14 +75,14 @@ async fn a_client_that_floods_a_handler_delays_nobody_elses_calls_and_has_them_s
             assert!(outcome.is_ok(), "round {round}: {outcome:?}");
         }
         ended_meanwhile += flood.ended() - before;
-        // The next round finds another of the flood's calls running.
+        // The next round finds another call of the flood running.
         while flood.ended() == before {
             assert!(Instant::now() < patience, "the flood is not served");
             tokio::task::yield_now().await;
         }
     }
     calls.abort_all();
-    // Had each waited for one call of the flood to end, it would be one a round at least.
+    // If each call had waited for one call of the flood to end, at least one would end per round.
     assert!(ended_meanwhile < ROUNDS / 2, "{ended_meanwhile}");
     let gave_way = flood.gave_way.load(Ordering::Relaxed);
     assert!(gave_way > 0, "the queue was never full");

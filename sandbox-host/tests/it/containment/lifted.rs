@@ -1,13 +1,13 @@
-//! Guests whose component is written by hand: other encodings of texts, a function that runs after
-//! the answer, resources, parts that call each other.
+//! Guests whose component is written by hand: other string encodings, a post-return function,
+//! resources, nested components that call each other.
 
 use super::table::{Expected, Row, hurried, of, starved};
 use super::*;
 
-/// What a component by hand is made of.
+/// The parts of a hand-written component.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
-    /// How its texts are encoded where they cross, as canonical options.
+    /// The encoding of its strings, as canonical options.
     encoding: &'a str,
     /// Further canonical options of its export.
     options: &'a str,
@@ -18,7 +18,8 @@ struct Parts<'a> {
     more: &'a str,
     /// Functions of its main module.
     functions: &'a str,
-    /// What `preprocess` does: it leaves the address of its answer. `$ok` answers with nothing.
+    /// The body of `preprocess`: it leaves the address of its answer. `$ok` answers with no
+    /// tensors.
     body: &'a str,
 }
 
@@ -32,8 +33,8 @@ const PLAIN: Parts<'_> = Parts {
     body: "(call $ok)",
 };
 
-/// The component: its types and imports as the world has them, a module with the memory, a module
-/// with the code.
+/// The component: its types and imports as in the world, a module with the memory, a module with
+/// the code.
 fn lifted(parts: Parts<'_>) -> Vec<u8> {
     let Parts {
         encoding,
@@ -109,7 +110,7 @@ pub fn lifted_rows() -> Vec<Row> {
     rows
 }
 
-/// Texts in the other two encodings.
+/// Strings in the other two encodings.
 fn texts() -> Vec<Row> {
     let in_utf16 = |guest, body: &str, expected| {
         let parts = Parts {
@@ -132,7 +133,7 @@ fn texts() -> Vec<Row> {
             "(i32.store (i32.const 2048) (i32.const {units})) (call $log (i32.const 1) (i32.const {at}) (i32.const {count})) (call $ok)"
         )
     };
-    // The highest bit of a length says which of the two encodings a text is in.
+    // The highest bit of a length selects one of the two encodings.
     let tagged = 1 | 1 << 31;
     vec![
         in_utf16(
@@ -174,7 +175,7 @@ fn texts() -> Vec<Row> {
     ]
 }
 
-/// What runs once the answer was read.
+/// Code that runs after the answer was read.
 fn afterwards() -> Vec<Row> {
     let after = |guest, what: &str, cause| {
         let functions = format!(
@@ -212,7 +213,7 @@ fn afterwards() -> Vec<Row> {
     ]
 }
 
-/// A resource of the guest's own: handles that it forges, drops twice, or makes for ever.
+/// A resource of the guest: handles that it forges, drops twice, or creates without end.
 fn resources() -> Vec<Row> {
     let with = |guest, body: &str, expected| {
         let parts = Parts {

@@ -1,16 +1,16 @@
-//! Guests that use a core module's own means: they run on, hoard, recurse, trap, and call their
-//! host for ever.
+//! Guests that use only a core module's means: they run on, allocate without end, recurse, trap,
+//! and call their host for ever.
 
 use super::table::{Expected, Row, hurried, of, row, starved};
 use super::*;
 
-/// A body that answers with nothing.
+/// A body that answers with no tensors.
 const QUIET: &str = "(call $ok (i32.const 0) (i32.const 0))";
-/// A body that hoards until it is refused, and ends as Rust does then.
+/// A body that allocates until it is refused memory, and then aborts as Rust does.
 const HOARD: &str =
     "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
 
-/// A body around what is done for ever.
+/// A body that repeats something for ever.
 fn endless(what: &str) -> String {
     format!("(loop $l {what} (br $l)) (unreachable)")
 }
@@ -24,7 +24,7 @@ pub fn machine_rows() -> Vec<Row> {
     rows
 }
 
-/// Those that run on.
+/// Guests that run on.
 fn running() -> Vec<Row> {
     let with = |guest, body: &str, fields: &str, cause| {
         of(guest, preprocess_with(body, fields), Expected::Fault(cause))
@@ -36,7 +36,7 @@ fn running() -> Vec<Row> {
         (elem (table $table) (i32.const 0) func $again)";
     let simd = "(global.set $lanes (i32x4.add (i32x4.mul (global.get $lanes) (v128.const i32x4 3 5 7 11)) (v128.const i32x4 1 1 1 1)))";
     let simd_field = "(global $lanes (mut v128) (v128.const i32x4 1 2 3 4))";
-    // No loop and no call: nothing but the work of one instruction to stop at.
+    // No loop and no call: only the work of one instruction, during which it must be stopped.
     let fills = format!(
         "(drop (memory.grow (i32.const 600))) {} {QUIET}",
         "(memory.fill (i32.const 65536) (i32.const 1) (i32.const 33554432))".repeat(2_000)
@@ -113,7 +113,7 @@ fn running() -> Vec<Row> {
     ]
 }
 
-/// Those that hoard.
+/// Guests that allocate without end.
 fn hoarding() -> Vec<Row> {
     let with = |guest, body: &str, fields: &str, expected| {
         of(guest, preprocess_with(body, fields), expected)
@@ -175,7 +175,7 @@ fn hoarding() -> Vec<Row> {
     ]
 }
 
-/// Those that trap.
+/// Guests that trap.
 fn trapping() -> Vec<Row> {
     let trap = |guest, body: &str| row(guest, body, FaultCause::Trap);
     let with = |guest, body: &str, fields: &str| {
@@ -245,7 +245,7 @@ fn trapping() -> Vec<Row> {
     ]
 }
 
-/// Those that turn to their host.
+/// Guests that call their host.
 fn calling() -> Vec<Row> {
     let log = |level: &str, at: &str, bytes: &str| {
         format!("(call $log (i32.const {level}) (i32.const {at}) (i32.const {bytes}))")
@@ -353,8 +353,7 @@ fn calling() -> Vec<Row> {
             "(call $log (i32.const 1) (i32.const 0) (i32.const 1)) (i32.const 65536)",
             FaultCause::Trap,
         ),
-        // What it is given overwrites itself: it sees another input than it was sent, and no other
-        // call does.
+        // The guest overwrites its own input: it alone sees the change, and no other call does.
         of(
             "an allocator that gives one place to all",
             preprocess_with_realloc(QUIET, "(i32.const 65536)"),

@@ -3,8 +3,8 @@
 use super::*;
 use tensorgate_vectors::alone::is_alone;
 
-/// What a hostile call may take. A neighbour that had to wait for a thread of another's would wait
-/// for this.
+/// The time limit of a hostile call. An honest call that had to wait for another handler's thread
+/// would wait this long.
 const ATTACK_MS: u64 = 1_000;
 /// Calls that are timed.
 const CALLS: usize = 200;
@@ -20,7 +20,7 @@ async fn a_neighbour_keeps_answering_during_every_attack() {
     for name in ["hostile_loop", "hostile_memory_bomb", "hostile_wrong_shape"] {
         hostile.push(load(&sandbox, name, &built(name), Role::Preprocess, budget, &[]).unwrap());
     }
-    // Three that do nothing but burn, each on all threads that it may have.
+    // Three that only burn CPU time, each on all threads that it may have.
     for name in ["spin-1", "spin-2", "spin-3"] {
         let spin = preprocess(SPIN);
         hostile.push(load(&sandbox, name, &spin, Role::Preprocess, budget, &[]).unwrap());
@@ -57,15 +57,14 @@ async fn a_neighbour_keeps_answering_during_every_attack() {
             [CALLS / 2, CALLS * 99 / 100, CALLS - 1].map(|place| ms(times[place]));
         println!("{name:<12} {p50:>7.2} ms {p99:>7.2} ms {worst:>7.2} ms");
     }
-    // Its calls take well under a millisecond of work: what is left is the kernel's sharing out of
-    // the cores.
+    // Its calls take well under a millisecond of work; the rest is how the kernel shares the cores.
     assert!(
         besieged[CALLS * 99 / 100] < Duration::from_millis(ATTACK_MS / 2),
         "the neighbour waits for another's deadline"
     );
 }
 
-/// Honest calls one after another, how long each took, sorted.
+/// Honest calls one after another, and how long each took, sorted.
 async fn timed(neighbour: &LoadedHandler) -> Vec<Duration> {
     let mut times = Vec::new();
     for digit in (0..10).cycle().take(CALLS) {
@@ -132,7 +131,7 @@ fn niceness(stat: &str) -> i32 {
     fields.split(' ').nth(16).unwrap().parse().unwrap()
 }
 
-/// Whether a thread that runs guests here has stepped back.
+/// Whether a thread that runs guests here has lowered its priority.
 fn stepped_back() -> bool {
     let own = niceness(&std::fs::read_to_string("/proc/thread-self/stat").unwrap());
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -143,8 +142,8 @@ fn stepped_back() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_runs_on_steps_back() {
-    if !is_alone("containment::neighbour::a_guest_that_runs_on_steps_back") {
+async fn a_long_running_guest_gets_a_lower_priority() {
+    if !is_alone("containment::neighbour::a_long_running_guest_gets_a_lower_priority") {
         return;
     }
     let sandbox = sandbox();

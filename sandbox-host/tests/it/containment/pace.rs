@@ -3,12 +3,11 @@
 use super::*;
 use tensorgate_vectors::alone::is_alone;
 
-/// Spins for a raw body, answers tensors.
+/// Spins with a raw body, answers with tensors.
 const MOODY: &str =
     "(if (local.get $kind) (then (loop $l (br $l)))) (call $ok (i32.const 0) (i32.const 0))";
 
-/// The number of the one thread that runs guests here, once there is one and no other that has yet
-/// to end.
+/// The id of the one thread that runs guests here, once there is one and no other is still ending.
 async fn thread() -> String {
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
@@ -28,14 +27,14 @@ async fn thread() -> String {
     }
 }
 
-/// The thread that has run another handler's call, which is short: one that stepped back in the
-/// call before has left its place to it.
+/// The thread that has run a short call of another handler. A thread that lowered its priority in
+/// the call before has been replaced.
 async fn thread_after(other: &LoadedHandler) -> String {
     assert!(other.preprocess("another's", tensors()).await.is_ok());
     thread().await
 }
 
-/// Whether a call of the handler, a short one, was one of a thread that had stepped back.
+/// Whether a short call of the handler ran on a thread with lowered priority.
 async fn stepped_back(handler: &LoadedHandler, other: &LoadedHandler) -> bool {
     let before = thread_after(other).await;
     assert!(handler.preprocess("short", tensors()).await.is_ok());
@@ -43,9 +42,9 @@ async fn stepped_back(handler: &LoadedHandler, other: &LoadedHandler) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_after_long_ones_start_stepped_back_until_short_ones_have_shown_what_they_are() {
+async fn calls_after_long_ones_start_at_low_priority_until_calls_are_short_again() {
     if !is_alone(
-        "containment::pace::calls_after_long_ones_start_stepped_back_until_short_ones_have_shown_what_they_are",
+        "containment::pace::calls_after_long_ones_start_at_low_priority_until_calls_are_short_again",
     ) {
         return;
     }
@@ -58,7 +57,7 @@ async fn calls_after_long_ones_start_stepped_back_until_short_ones_have_shown_wh
     })
     .unwrap();
     let wat = preprocess(MOODY);
-    // A thread that stepped back may wait for others on a busy machine.
+    // A thread with lowered priority may wait for others on a busy machine.
     let budget = Budget {
         timeout_ms: 3_000,
         ..BUDGET

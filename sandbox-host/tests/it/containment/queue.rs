@@ -1,13 +1,13 @@
-//! Callers who go away, queues that are full.
+//! Callers that leave, and queues that are full.
 
 use super::*;
 
-/// Spins for a raw body, answers tensors.
+/// Spins with a raw body, answers with tensors.
 const MOODY: &str =
     "(if (local.get $kind) (then (loop $l (br $l)))) (call $ok (i32.const 0) (i32.const 0))";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_goes_away_frees_its_thread() {
+async fn a_caller_that_leaves_frees_its_thread() {
     let sandbox = Sandbox::new(SandboxConfig {
         threads: 1,
         queue_wait_ms: 20_000,
@@ -35,12 +35,12 @@ async fn a_caller_who_goes_away_frees_its_thread() {
         .await;
         assert!(abandoned.is_err(), "it spins for a minute");
     }
-    // Its lane has one thread: were that still spinning, this would be shed.
+    // Its queue has one thread: if that were still spinning, this call would be rejected.
     assert!(guest.preprocess("request", tensors()).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_and_a_long_wait_are_shed() {
+async fn a_full_queue_and_a_long_wait_reject_calls() {
     let spinning = preprocess(SPIN);
     let half = Budget {
         timeout_ms: 500,
@@ -116,7 +116,7 @@ fn narrow() -> LoadedHandler {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
+async fn a_waiting_caller_that_leaves_is_removed_from_the_queue() {
     let guest = narrow();
     let mut running = std::pin::pin!(guest.preprocess("spins", raw()));
     assert!(
@@ -125,14 +125,14 @@ async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
             .is_err(),
         "it spins for a minute"
     );
-    // The queue is full until the first call is at its thread.
+    // The queue is full until the first call is on its thread.
     let patience = Instant::now() + Duration::from_secs(30);
     let soon = Duration::from_millis(20);
     while let Ok(full) = tokio::time::timeout(soon, guest.preprocess("waits", raw())).await {
         assert_eq!(overload(&full), Some(Overload::Full), "{full:?}");
         assert!(Instant::now() < patience, "the first call does not start");
     }
-    // Each would find the queue full, were the one before still in it.
+    // Each call would find the queue full if the one before were still in it.
     for number in 0..3 {
         let (payload, alive) = watched();
         let waited = tokio::time::timeout(soon, guest.preprocess("waits", payload)).await;
@@ -145,13 +145,14 @@ async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_whose_time_ends_in_the_queue_is_shed_and_one_that_runs_faults() {
-    // Two may wait: were the first not at its thread yet, the other would not find the queue full.
+async fn an_expired_request_is_rejected_in_the_queue_and_stopped_while_running() {
+    // Two may wait. If the first were not on its thread yet, the other would not find the queue
+    // full.
     let guest = crowded("moody", MOODY, 1, 2);
     let soon = || tokio::time::Instant::now() + Duration::from_millis(50);
     let mut stopped = guest.with_deadline(soon()).preprocess("runs", raw()).await;
     for _ in 0..20 {
-        // On a machine that has much to do the thread may wake too late.
+        // On a busy machine the thread may wake too late.
         if overload(&stopped) == Some(Overload::RequestOver) {
             stopped = guest.with_deadline(soon()).preprocess("runs", raw()).await;
         }

@@ -1,14 +1,14 @@
-//! Components that are never called.
+//! Components that are rejected before any call.
 
 use super::*;
 
 #[test]
-fn what_no_handler_gets_is_refused_at_load_by_name() {
+fn forbidden_imports_are_rejected_at_load_by_name() {
     let sandbox = sandbox();
     let empty = "(module (memory (export \"memory\") 1) (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (unreachable)) IMPORT (func (export \"preprocess\") (param i32 i32 i32 i32 i32) (result i32) (unreachable)))";
     let own = include_str!("../../../../wit/handler.wit");
     let with = |wit: &str, import: &str| {
-        // Core imports come before all else in a module.
+        // Core imports come first in a module.
         let module = empty
             .replace("(memory (export", &format!("{import} (memory (export"))
             .replace("IMPORT", "");
@@ -136,7 +136,7 @@ fn a_component_that_cannot_be_called_is_refused_at_load() {
     }
 }
 
-/// Two components in one that pass each other a text: what the engine joins them with has both
+/// Two nested components that pass each other a string: the adapter that joins them has both
 /// memories.
 #[test]
 fn parts_of_a_component_may_pass_texts_to_each_other() {
@@ -163,7 +163,7 @@ fn parts_of_a_component_may_pass_texts_to_each_other() {
         .map(|_| ())
         .unwrap_err()
         .to_string();
-    // Everything but a handler's export was fine with it.
+    // Everything except the handler's export was valid.
     assert!(
         fault.contains("does not implement world preprocess"),
         "{fault}"

@@ -1,10 +1,10 @@
-//! Guests that never become handlers: they ask for what no handler gets, are made of what the
-//! engine does not take, or are larger than anything that is compiled.
+//! Guests that never become handlers. They import what no handler gets, use features that the
+//! engine rejects, or are too large to be compiled.
 
 use super::table::{Expected, Row, of};
 use super::*;
 
-/// A component of one core module, which is not even instantiated.
+/// A component of one core module, which is not instantiated.
 fn module(fields: &str) -> Vec<u8> {
     text(&format!(
         "(core module $m {fields}) (core instance (instantiate $m))"
@@ -15,7 +15,7 @@ fn text(fields: &str) -> Vec<u8> {
     wat::parse_str(format!("(component {fields})")).unwrap()
 }
 
-/// Interfaces of others, and functions that ours do not have.
+/// Foreign interfaces, and functions that ours do not have.
 const IMPORTS: [&str; 10] = [
     "wasi:filesystem/types@0.2.0",
     "wasi:filesystem/preopens@0.2.0",
@@ -82,22 +82,22 @@ pub fn refused_rows() -> Vec<Row> {
     rows
 }
 
-/// The first half of a component that would be good.
+/// The first half of a valid component.
 fn honest_half() -> Vec<u8> {
     let mut component = preprocess("(unreachable)");
     component.truncate(component.len() / 2);
     component
 }
 
-/// A component that wants a function of our own interface that takes a number: one that is not
-/// there, or is another.
+/// A component that imports a function of our own interface with a number as its parameter. No such
+/// function exists, or it has another type.
 fn own(function: &str) -> Vec<u8> {
     text(&format!(
         r#"(import "tensorgate:handler/config@0.1.0" (instance (export "{function}" (func (param "key" u32)))))"#
     ))
 }
 
-/// Components in each other, deeper than any text can be.
+/// Nested components, deeper than any text can be.
 fn nested(depth: usize) -> Vec<u8> {
     let empty = text("");
     (0..depth).fold(empty.clone(), |inner, _| {

@@ -1,4 +1,4 @@
-//! Guests that run on, hoard, trap or chatter.
+//! Guests that run on, allocate without end, trap or log too much.
 
 use super::*;
 
@@ -46,7 +46,7 @@ async fn the_built_guests_are_stopped_by_the_bound_that_they_break() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guests_that_run_on_are_stopped_wherever_they_do() {
+async fn guests_that_run_on_are_stopped_in_every_function() {
     let little_fuel = Budget {
         fuel: 1_000_000,
         timeout_ms: 60_000,
@@ -100,7 +100,7 @@ async fn guests_that_run_on_are_stopped_wherever_they_do() {
         "deadline",
     )
     .await;
-    // No loop and no call: nothing but the fills themselves to stop at.
+    // No loop and no call: only the fills themselves, during which it must be stopped.
     let fills = "(memory.fill (i32.const 65536) (i32.const 1) (i32.const 33554432))".repeat(2_000);
     let fills = format!(
         "(drop (memory.grow (i32.const 600))) {fills} (call $ok (i32.const 0) (i32.const 0))"
@@ -141,7 +141,7 @@ async fn guests_that_run_on_are_stopped_wherever_they_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guests_that_trap_or_hoard_are_told_apart() {
+async fn traps_and_memory_exhaustion_are_distinguished() {
     let hoard =
         "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
     let table = "(drop (table.grow $table (ref.null func) (i32.const 1000000))) (unreachable)";
@@ -188,7 +188,7 @@ async fn guests_that_trap_or_hoard_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_of_memory_that_a_guest_survives_is_no_fault() {
+async fn a_failed_allocation_that_a_guest_handles_is_no_fault() {
     let polite = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (call $ok (i32.const 0) (i32.const 0))";
     let called = call(&preprocess(polite), BUDGET, &[], tensors())
         .await
@@ -217,7 +217,8 @@ async fn log_lines_past_the_bound_are_dropped_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_survives_a_call_and_equal_calls_burn_equal_fuel() {
-    // Answers with one UINT8: how often this instance was called, and the same again in memory.
+    // Answers with one UINT8: how often this instance was called, counted in a global and in
+    // memory.
     let counting = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
         (i32.store8 (i32.const 4096) (global.get $calls))
         (i32.store8 (i32.const 4097) (i32.add (i32.load8_u (i32.const 4098)) (i32.const 1)))
@@ -245,12 +246,12 @@ async fn nothing_survives_a_call_and_equal_calls_burn_equal_fuel() {
     );
 }
 
-/// Slots are cleared in one way as far as they stay resident, and in another behind it: memory and
-/// tables as large as a call may have.
+/// Slots are cleared in one way in their resident part, and in another beyond it. Here memory and
+/// tables are as large as a call may have.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_survives_a_call_however_far_up_it_lies() {
-    // Looks at every page of memory and at every place of a table, notes what it finds, and leaves
-    // something behind.
+async fn nothing_survives_a_call_at_any_address() {
+    // Looks at every page of memory and at every element of a table, notes what it finds, and
+    // leaves something behind.
     let leaving = "
         (drop (table.grow $table (ref.null func) (i32.const 15000)))
         (local.set $i (i32.const 131072))
@@ -271,8 +272,8 @@ async fn nothing_survives_a_call_however_far_up_it_lies() {
         timeout_ms: 10_000,
         ..BUDGET
     };
-    // Memory that grows in each call, and that each instance starts with; both in the same slots by
-    // turns.
+    // Memory that grows in each call, and memory that each instance starts with; both alternate in
+    // the same slots.
     let sandbox = sandbox();
     let grown = format!("(drop (memory.grow (i32.const 400))) {leaving}");
     let guests = [(grown.as_str(), 2), (leaving, 402), (leaving, 20)].map(|(body, pages)| {

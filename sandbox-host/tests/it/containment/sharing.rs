@@ -1,13 +1,13 @@
-//! Handlers that name one component: it is compiled once for all of them, and forgotten with the
+//! Handlers that name the same component: it is compiled once for all of them, and dropped with the
 //! last.
 
 use super::*;
 
-/// A guest that answers with nothing.
+/// A guest that answers with no tensors.
 const QUIET: &str = "(call $ok (i32.const 0) (i32.const 0))";
 
 fn loaded(sandbox: &Sandbox, component: &[u8], number: u64) -> LoadedHandler {
-    // No two with the same limits and configuration.
+    // No two have the same limits and configuration.
     let budget = Budget {
         fuel: BUDGET.fuel - number,
         memory_bytes: BUDGET.memory_bytes + (number << 16),
@@ -89,7 +89,7 @@ fn two_loads_of_one_component_at_once_compile_it_once() {
 }
 
 #[test]
-fn a_component_that_no_handler_uses_is_forgotten_and_a_bad_one_is_never_kept() {
+fn an_unused_component_is_dropped_and_an_invalid_one_is_not_cached() {
     let sandbox = sandbox();
     let component = preprocess(QUIET);
     let (one, other) = (

@@ -1,29 +1,29 @@
-//! The whole list at once: each hostile guest, what stops it, how long that took and what it burnt,
-//! printed as a table. After each, a neighbour answers. The other tests of this folder look at some
-//! more closely.
+//! All hostile guests in one table: each guest, what stops it, how long that took and how much fuel
+//! it burnt. After each, another handler answers. The other tests of this folder examine some of
+//! them more closely.
 
 use super::lifted::lifted_rows;
 use super::machine::machine_rows;
 use super::refused::refused_rows;
 use super::*;
 
-/// Longer than any guest here may take that is not stopped by its deadline.
+/// A time limit that no guest here reaches, unless its deadline is what stops it.
 pub const PATIENT_MS: u64 = 60_000;
-/// What a guest may hoard where memory is not what stops it, bytes.
+/// How much memory a guest may use where something else stops it, bytes.
 const ROOM_BYTES: u64 = 256 << 20;
 
-/// What becomes of a guest.
+/// How a guest ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Expected {
-    /// It is stopped, and this is why.
+    /// It is stopped by this fault.
     Fault(FaultCause),
     /// It can only harm itself. It answers, and this test does not check the contract.
     Answers,
-    /// It never becomes a handler: the refusal has this text.
+    /// It never becomes a handler: the error has this text.
     Refused(&'static str),
 }
 
-/// One guest of the list.
+/// One guest of the table.
 pub struct Row {
     pub guest: &'static str,
     pub component: Vec<u8>,
@@ -42,12 +42,12 @@ impl Row {
     }
 }
 
-/// A guest around a body, with more time than it needs.
+/// A guest around a body, with a generous time limit.
 pub fn row(guest: &'static str, body: &str, expected: FaultCause) -> Row {
     of(guest, preprocess(body), Expected::Fault(expected))
 }
 
-/// A guest that is a whole component, with more time than it needs.
+/// A guest that is a whole component, with a generous time limit.
 pub fn of(guest: &'static str, component: Vec<u8>, expected: Expected) -> Row {
     Row {
         guest,
@@ -60,7 +60,7 @@ pub fn of(guest: &'static str, component: Vec<u8>, expected: Expected) -> Row {
     }
 }
 
-/// The same with so little time that it ends by that.
+/// The same with a time limit so short that it ends by it.
 pub fn hurried(row: Row) -> Row {
     Row {
         budget: BUDGET,
@@ -68,12 +68,12 @@ pub fn hurried(row: Row) -> Row {
     }
 }
 
-/// The same with so little fuel that it ends by that.
+/// The same with so little fuel that it ends by it.
 pub fn starved(row: Row) -> Row {
     row.with_fuel(10_000_000)
 }
 
-/// A body that fills its memory with one list of this many bytes and answers it.
+/// A body that fills its memory with one list of this many bytes and answers with it.
 fn long_list(bytes: u32) -> String {
     let pages = (bytes >> 16) + 2;
     format!(
@@ -83,7 +83,7 @@ fn long_list(bytes: u32) -> String {
     )
 }
 
-/// A body that answers this many tensors without name, dims or data.
+/// A body that answers with this many tensors without name, dims or data.
 fn empty_tensors(count: u32) -> String {
     let pages = ((count * 28) >> 16) + 2;
     format!(
@@ -91,8 +91,8 @@ fn empty_tensors(count: u32) -> String {
     )
 }
 
-/// A body that answers one tensor whose shape lies at 4096, whose name at 0 is this long, and whose
-/// data has this many bytes.
+/// A body that answers with one tensor. Its shape is at 4096, its name at 0 has this length, and
+/// its data has this many bytes.
 fn tensor(name: i32, dims: i32, bytes: i32) -> String {
     format!(
         "(call $tensor (i32.const 2048) (i32.const 11) (i32.const 65536) (i32.const {bytes}))
@@ -103,7 +103,7 @@ fn tensor(name: i32, dims: i32, bytes: i32) -> String {
     )
 }
 
-/// What a guest answers with.
+/// Guests with faulty answers.
 fn answer_rows() -> Vec<Row> {
     let roomy = |row: Row| Row {
         budget: Budget {
@@ -124,8 +124,8 @@ fn answer_rows() -> Vec<Row> {
         "(i64.store (i32.const 4096) (i64.const 4611686018427387904)) (i64.store (i32.const 4104) (i64.const 4611686018427387904)) {}",
         tensor(1, 2, 0)
     );
-    // A signalling NaN, a quiet one with a payload, an infinity: bytes, whatever they are. The
-    // contract refuses them where it says so.
+    // A signalling NaN, a quiet one with a payload, an infinity. For the host they are only bytes;
+    // the contract rejects them where it says so.
     let nans = format!(
         "(i32.store (i32.const 65536) (i32.const 0x7fa00001)) (i32.store (i32.const 65540) (i32.const 0xffc12345)) (i32.store (i32.const 65544) (i32.const 0x7f800000)) (i64.store (i32.const 4096) (i64.const 3)) {}",
         tensor(1, 1, 12)
@@ -214,7 +214,7 @@ async fn every_guest_of_the_list_is_stopped_by_its_own_bound_and_a_neighbour_ans
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What became of a guest, what it burnt, and whether that was expected.
+/// How a guest ended, how much fuel it burnt, and whether that was expected.
 async fn run(sandbox: &Sandbox, row: Row) -> (String, u64, bool) {
     let Row {
         guest,

@@ -1,4 +1,4 @@
-//! A whole host: a request whose handler fetches, and what the audit log says of it.
+//! A whole host: a request whose handler fetches, and its audit record.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -12,7 +12,7 @@ use super::{guests, site::png};
 use tensorgate_client::pki::Authority;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
+async fn the_audit_record_of_a_request_lists_its_fetches() {
     let authority = Authority::new("test").unwrap();
     let leaf = authority.issue(1, &["dns:localhost"]).unwrap();
     let origin = Origin::start(&leaf, Says::new(&[("/picture", &png("12345"))]));
@@ -37,8 +37,8 @@ async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
     let host = support::start_with(policy, &files).await;
     host.ready().await;
 
-    // What the guest makes of the files is no input of the model's: that is refused, and told with
-    // what was fetched.
+    // The model does not accept what the guest makes of the files. The request is rejected, and its
+    // record lists what was fetched.
     let answer = host
         .gate
         .call("POST", INFER, support::infer_body(&[1.0]))
@@ -77,7 +77,7 @@ async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
         "a URL's path may hold what a client sent: {line}"
     );
 
-    // And it is counted, by what came of it.
+    // And it is counted by its outcome.
     let counted = host.metrics();
     for outcome in ["ok", "refused"] {
         let series = format!(

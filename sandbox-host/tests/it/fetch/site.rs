@@ -1,4 +1,4 @@
-//! A handler that may fetch, names with the addresses that a test gives them, and what came of it.
+//! A handler that may fetch, with names whose addresses the test chooses, and the results.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use tensorgate_policy::{raw, validate};
 use super::guests;
 use super::origin::{Origin, Says};
 
-/// Names and the addresses that they have, one answer after the other; the last one stays.
+/// Names and their addresses, one answer after the other; the last one stays.
 #[derive(Default)]
 pub struct Names(Mutex<Vec<(String, Vec<Vec<IpAddr>>)>>);
 
@@ -35,7 +35,7 @@ impl Names {
         Arc::new(Self(Mutex::new(parsed.collect())))
     }
 
-    /// Every name that is asked for is here, on this machine.
+    /// Every name resolves to this machine.
     pub fn local() -> Arc<Self> {
         Self::of(&[
             ("a.example", &[&["127.0.0.1"]]),
@@ -58,7 +58,7 @@ impl Resolve for Names {
     }
 }
 
-/// A handler that may fetch, as a policy says.
+/// A handler that may fetch, as a policy allows.
 pub struct Site {
     pub sandbox: Sandbox,
     folder: PathBuf,
@@ -92,7 +92,7 @@ impl Site {
         Origin::start(&self.authority.issue(1, &names).unwrap(), says)
     }
 
-    /// Loads the guest; `over` is laid over a fetch of `a.example` at a port.
+    /// Loads the guest; `over` is merged into a fetch rule for `a.example` at a port.
     pub fn load(
         &self,
         ports: &[u16],
@@ -128,7 +128,7 @@ impl Drop for Site {
     }
 }
 
-/// What the guest says came, and what is told of it.
+/// What the guest reports as fetched, and what the host logs.
 pub async fn ask(
     handler: &LoadedHandler,
     urls: &str,

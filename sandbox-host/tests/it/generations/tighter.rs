@@ -1,5 +1,5 @@
-//! Versions that only take away from one that is held: they wait for nothing, no file can keep them
-//! out, and whom they put out stays out if they are given up.
+//! Policy versions that only take something away from a held version. They wait for nothing, no
+//! file can prevent them, and clients that they remove stay out when the version is given up.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ impl Running {
 }
 
 #[tokio::test]
-async fn what_only_takes_away_waits_for_no_turn_and_what_came_before_it_is_given_up() {
+async fn a_tightening_waits_for_no_load_and_supersedes_earlier_ones() {
     let backend = Backend::start(Act::Answer);
     let running = Arc::new(start(two(&backend, &BOTH, 100.0)).await);
     running.ready().await;
-    // Whatever takes long before a policy is in force.
+    // Another load that takes long before its policy is in force.
     let turn = running.host.reloader().hold().await;
     let (whole, beside) = (two(&backend, &BOTH, 50.0), Arc::clone(&running));
     let loading = tokio::spawn(async move { beside.reload(THIRD, &whole).await });
@@ -54,7 +54,7 @@ async fn what_only_takes_away_waits_for_no_turn_and_what_came_before_it_is_given
 }
 
 #[tokio::test]
-async fn a_file_that_can_no_longer_be_used_holds_no_version_that_only_takes_away() {
+async fn an_unusable_file_does_not_delay_a_tightening() {
     let authority = Authority::new("ours").unwrap();
     let with = |clients: &[&str]| {
         let uri = "https://127.0.0.1:9";
@@ -85,25 +85,25 @@ async fn a_file_that_can_no_longer_be_used_holds_no_version_that_only_takes_away
 }
 
 #[tokio::test]
-async fn whom_a_version_puts_out_stays_out_when_it_is_given_up() {
+async fn a_client_removed_by_a_tightening_stays_out_when_it_is_given_up() {
     let backend = Backend::start(Act::Answer);
     let all = two(&backend, &BOTH, 100.0);
     let running = start(all.clone()).await;
     running.ready().await;
     let less = two(&backend, &["scorer"], 100.0);
     running.tighten(NEXT, GENERATION, &less).await;
-    // A filter could not take it: the version before is put back as it was, but for those who were
-    // put out.
+    // The filter could not apply it: the version before is restored, except for the removed
+    // clients.
     let back = running.tighten(GENERATION, GENERATION, &all).await;
     assert_eq!(back.outcome, Outcome::Loaded);
     assert_eq!(running.generations().await["serving"], GENERATION);
     assert_eq!(running.statuses(GENERATION).await, [200, 401]);
-    // The same after a whole policy that could not be taken either.
+    // The same after a whole policy that could not be loaded either.
     let wider = running.reload(THIRD, &two(&backend, &BOTH, 50.0)).await;
     assert_eq!(wider.outcome, Outcome::Loaded);
     running.tighten(GENERATION, GENERATION, &all).await;
     assert_eq!(running.statuses(GENERATION).await, [200, 401]);
-    // It is asked for as it is.
+    // It is requested as it is.
     let whole = running.reload(GENERATION, &all).await;
     assert_eq!(whole.outcome, Outcome::Unchanged);
     assert_eq!(running.statuses(GENERATION).await, [200, 200]);
@@ -111,7 +111,7 @@ async fn whom_a_version_puts_out_stays_out_when_it_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_is_said_to_take_away_and_brings_something_new_is_refused() {
+async fn a_tightening_that_adds_something_is_rejected() {
     let backend = Backend::start(Act::Answer);
     let running = start(two(&backend, &BOTH, 100.0)).await;
     running.ready().await;
@@ -126,14 +126,14 @@ async fn what_is_said_to_take_away_and_brings_something_new_is_refused() {
         [200, 401],
         "out all the same"
     );
-    // Of a version that is not held it is a bundle as any other.
+    // For a version that is not held it is a bundle like any other.
     let loaded = running.tighten(NEXT, THIRD, &other).await;
     assert_eq!(loaded.outcome, Outcome::Loaded);
     running.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_known_of_the_policys_files_is_shown() {
+async fn the_state_of_the_policys_files_is_reported() {
     let backend = Backend::start(Act::Answer);
     let running = start(two(&backend, &BOTH, 100.0)).await;
     let shown = async || {

@@ -9,11 +9,11 @@ use tensorgate_wire::rate_limit::{Code, MAX_DESCRIPTORS};
 use super::support::{policy, start_with};
 use super::{PATIENCE, TIMEOUT_MS, ask, connected, descriptor, question, redis};
 
-/// Clients that spend.
+/// Clients that use quota.
 const CLIENTS: usize = 8_192;
-/// A client's share of a Redis's memory, bytes: a million are 256 MB. The documentation says 200.
+/// A client's share of Redis's memory in bytes: 256 MB for a million. The documentation says 200.
 const CLIENT_BYTES: usize = 256;
-/// Until a spent unit is back and its key is gone.
+/// The time until a used unit is back and its key is gone.
 const WINDOW_S: u64 = 2;
 
 async fn keys(redis: &Redis) -> usize {
@@ -30,7 +30,7 @@ async fn used(redis: &Redis) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_costs_some_bytes_as_long_as_it_owes_and_a_stranger_none() {
+async fn a_client_uses_bounded_redis_memory_until_its_quota_refills() {
     let (redis, files) = redis().await;
     let name = |at: usize| format!("c{at:05}");
     let mut policy = policy("http://127.0.0.1:9", json!({}), json!({}));
@@ -41,7 +41,7 @@ async fn a_client_costs_some_bytes_as_long_as_it_owes_and_a_stranger_none() {
     }
     let grant = &mut policy["grants"][0];
     grant["clients"] = (0..CLIENTS).map(name).collect();
-    // A day until what the first phase spends is back, so that nothing lapses meanwhile.
+    // What the first phase uses comes back after a day, so that no key expires meanwhile.
     grant["rate"] = json!({"quota": 1, "window_s": 86_400, "scope": "global"});
     let mut brief = policy.clone();
     brief["grants"][0]["rate"] = json!({"quota": 1, "window_s": WINDOW_S, "scope": "global"});
@@ -63,7 +63,7 @@ async fn a_client_costs_some_bytes_as_long_as_it_owes_and_a_stranger_none() {
     assert!(each <= CLIENT_BYTES, "{each} bytes a client");
     host.stop().await;
 
-    // The same clients under a limit that gives back soon.
+    // The same clients under a limit that refills soon.
     redis.ask("FLUSHALL").await.unwrap();
     let host = start_with(brief, &[]).await;
     connected(&host, 1).await;

@@ -1,4 +1,5 @@
-//! A Redis that is not what a host expects: one that lies, and one that asks who is asking.
+//! A Redis that is not what a host expects: one that answers falsely, and one that requires
+//! authentication.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use super::support::{folder, start_with};
 use super::{ask, asked, connected, request, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_lies_is_not_believed() {
+async fn false_answers_of_redis_are_rejected() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // Says a script's name, and then what it is told to say.
+    // Answers with a script's name, and then with the chosen text.
     let (tell, lies) = tokio::sync::watch::channel(String::new());
     tokio::spawn(async move {
         loop {
@@ -75,7 +76,7 @@ async fn a_redis_that_lies_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_with_a_password_behind_tls_is_asked_as_whom_the_policy_says() {
+async fn redis_is_called_over_tls_with_the_policys_credentials() {
     use tensorgate_client::pki::Authority;
     let files = folder();
     let user = ["--user", "gate", "on", ">s3cret", "~tensorgate:*", "+@all"];
@@ -121,7 +122,7 @@ async fn a_redis_with_a_password_behind_tls_is_asked_as_whom_the_policy_says() {
     std::fs::remove_dir_all(files).unwrap();
 }
 
-/// Ends TLS in front of a Redis; the port.
+/// Terminates TLS in front of a Redis; returns the port.
 async fn tls_in_front(redis: std::net::SocketAddr, certificate: &str, key: &str) -> u16 {
     use std::sync::Arc;
     use tokio_rustls::TlsAcceptor;

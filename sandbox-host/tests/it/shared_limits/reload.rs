@@ -1,5 +1,5 @@
-//! Limits that change while gates still have the policy before: each is answered by a policy that
-//! is held and lets no more pass than its own.
+//! Limits that change while gates still have the previous policy. Each request is answered by a
+//! held policy that allows no more than its own.
 
 use serde_json::json;
 use tensorgate_client::redis::Redis;
@@ -13,7 +13,7 @@ use super::{MONTH_S, ask, descriptor, over, question, redis, shared};
 const NEXT: &str = "fedcba9876543210";
 const THIRD: &str = "00000000aaaaaaaa";
 
-/// One request of a gate whose policy has so many a month.
+/// One request of a gate whose policy allows so many a month.
 fn stated(quota: u32) -> RateLimitRequest {
     let mut one = descriptor("g", "scorer", 1);
     let limit = LimitOverride {
@@ -31,7 +31,7 @@ async fn reload(host: &Running, redis: &Redis, name: &str, quota: u64) {
     assert!(attempt.faults.is_empty(), "{:?}", attempt.faults);
 }
 
-/// By which limit an answer goes, and whether it passes.
+/// The limit that an answer is based on, and whether it passes.
 fn read(answer: &Result<RateLimitResponse, String>) -> (u32, bool) {
     let answer = answer.as_ref().unwrap();
     let limit = answer.statuses[0].limit.unwrap();
@@ -39,7 +39,7 @@ fn read(answer: &Result<RateLimitResponse, String>) -> (u32, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_raised_limit_is_an_outage_for_no_gate_that_has_it_as_it_was() {
+async fn raising_a_limit_fails_no_call_of_gates_with_the_old_limit() {
     let (redis, files) = redis().await;
     let host = over(&redis, 5).await;
     reload(&host, &redis, NEXT, 10).await;
@@ -52,14 +52,14 @@ async fn a_raised_limit_is_an_outage_for_no_gate_that_has_it_as_it_was() {
     assert_eq!(read(&ask(&host, &silent).await), (10, true));
     // This one is stricter than any in force, and no gate has it.
     assert_eq!(ask(&host, &stated(4)).await, Err("5".into()));
-    // They spend from one limit: five are gone.
+    // They share one limit: five are used.
     assert_eq!(read(&ask(&host, &stated(5)).await), (5, false));
     let mut passed = 0;
     for _ in 0..10 {
         passed += u32::from(read(&ask(&host, &stated(10)).await).1);
         assert_eq!(read(&ask(&host, &stated(5)).await), (5, false));
     }
-    // A unit may be lost where what is owed is told at another pace, and none won.
+    // A unit may be lost when usage is converted to another rate, but none is gained.
     assert!((4..=5).contains(&passed), "{passed}");
     assert_eq!(read(&ask(&host, &stated(10)).await), (10, false));
     host.stop().await;
@@ -76,7 +76,7 @@ async fn a_lowered_limit_holds_for_every_gate_at_once() {
         let answer = ask(&host, &stated(said)).await;
         assert_eq!(read(&answer), (4, passes), "{said}");
     }
-    // And raised again: of those that are held, the newest that is no looser.
+    // The limit is raised again. Of the held policies the newest counts that is no looser.
     reload(&host, &redis, THIRD, 20).await;
     for (said, by) in [(20, 20), (19, 4), (10, 4), (4, 4)] {
         let answer = ask(&host, &stated(said)).await;

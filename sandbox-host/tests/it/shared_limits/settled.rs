@@ -8,7 +8,7 @@ use tensorgate_wire::rate_limit::{Code, Descriptor, RateLimitRequest, RateLimitR
 use super::support::{Running, start_with};
 use super::{MONTH_S, ask, asked, connected, futures, question, redis, shared};
 
-/// A host over a Redis: 200 tokens a month, and 300 a day.
+/// A host with a Redis: 200 tokens a month, and 300 a day.
 async fn over(redis: &Redis) -> Running {
     let mut policy = shared(&json!({"url": redis.url()}), 1_000);
     policy["backends"]["llm"] = json!({"kind": "openai", "endpoints": ["http://127.0.0.1:9"]});
@@ -60,7 +60,7 @@ fn settled(answer: &Result<RateLimitResponse, String>) -> Result<Code, &str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_reserved_comes_back_once_whoever_says_so_how_often() {
+async fn a_reservation_is_refunded_once_however_often_it_is_settled() {
     let (redis, files) = redis().await;
     let (one, other) = (over(&redis).await, over(&redis).await);
     assert_eq!(
@@ -68,7 +68,7 @@ async fn what_was_reserved_comes_back_once_whoever_says_so_how_often() {
         (true, vec![50, 150])
     );
     assert!(!asked(&other, &reserves(60, "b")).await.0);
-    // Not by another amount or name; nor is there anything of what was refused.
+    // Not with another amount or name; nor is anything left of a rejected one.
     for wrong in [
         settles(149, "a", "1"),
         settles(150, "A", "1"),
@@ -76,7 +76,7 @@ async fn what_was_reserved_comes_back_once_whoever_says_so_how_often() {
     ] {
         assert_eq!(settled(&ask(&one, &wrong).await), Err("5"));
     }
-    // Many at once, at both.
+    // Many at once, on both hosts.
     let right = settles(150, "a", "10");
     let asks = (0..10).flat_map(|_| [ask(&one, &right), ask(&other, &right)]);
     let answers = futures(asks.collect()).await;
@@ -87,13 +87,13 @@ async fn what_was_reserved_comes_back_once_whoever_says_so_how_often() {
         asked(&other, &reserves(60, "b")).await,
         (true, vec![130, 230])
     );
-    // One that uses more than it has reserved.
+    // A request that uses more than it has reserved.
     assert_eq!(
         settled(&ask(&one, &settles(60, "b", "70")).await),
         Ok(Code::Ok)
     );
     assert_eq!(asked(&one, &with(1, &[])).await, (true, vec![119, 219]));
-    // Beyond all that there is.
+    // More than the whole quota.
     assert!(asked(&one, &reserves(1, "c")).await.0);
     assert_eq!(
         settled(&ask(&one, &settles(1, "c", "18446744073709551615")).await),
@@ -117,7 +117,7 @@ async fn what_was_reserved_comes_back_once_whoever_says_so_how_often() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_is_taken_reserves_nothing_more() {
+async fn a_reused_reservation_name_reserves_nothing() {
     let (redis, files) = redis().await;
     let host = over(&redis).await;
     assert!(asked(&host, &reserves(50, "a")).await.0);
@@ -137,7 +137,7 @@ async fn a_name_that_is_taken_reserves_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_has_forgotten_gives_nothing_back_and_reservations_lapse() {
+async fn after_data_loss_nothing_is_refunded_and_reservations_expire() {
     let (mut redis, files) = redis().await;
     let host = over(&redis).await;
     assert!(asked(&host, &reserves(150, "a")).await.0);
@@ -169,7 +169,7 @@ async fn a_redis_that_has_forgotten_gives_nothing_back_and_reservations_lapse() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_reservation_is_an_error_and_changes_nothing() {
+async fn settling_an_unknown_reservation_is_an_error_without_effect() {
     let (redis, files) = redis().await;
     let host = over(&redis).await;
     assert!(asked(&host, &reserves(50, "a")).await.0);
@@ -197,7 +197,7 @@ async fn what_is_no_reservation_is_an_error_and_changes_nothing() {
     ] {
         assert_eq!(settled(&ask(&host, &wrong).await), Err("3"), "{wrong:?}");
     }
-    // What lies under the name is something else.
+    // The key of that name has other contents.
     let keys = redis.keys().await.unwrap();
     let key = keys
         .iter()

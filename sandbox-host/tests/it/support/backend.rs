@@ -17,42 +17,42 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-/// What it does with an inference.
+/// How the server answers an inference.
 pub enum Act {
     /// Answers.
     Answer,
-    /// Answers something else.
+    /// Answers with a changed message.
     Change(Box<dyn Fn(&mut ModelInferResponse) + Send + Sync>),
     /// Answers once the test gives a permit.
     Hold(Arc<Semaphore>),
     /// Never answers.
     Never,
-    /// Refuses.
+    /// Answers with an error status.
     Refuse(tonic::Code),
-    /// Answers after so long.
+    /// Answers after this time.
     Slow(Duration),
-    /// Does this with inferences of a version, and answers those of others.
+    /// Does this for inferences of a version, and answers those of others normally.
     For(&'static str, Box<Self>),
-    /// Does this with inferences of a version, and that with those of others.
+    /// Does the first for inferences of a version, and the second for those of others.
     Either(&'static str, Box<Self>, Box<Self>),
 }
 
 #[derive(Default)]
 pub struct Seen {
-    /// Inferences that have come.
+    /// Inferences received so far.
     pub begun: AtomicUsize,
-    /// Inferences that are here.
+    /// Inferences in progress.
     pub inside: AtomicUsize,
-    /// Questions for a model that are here, and the most that ever were at once.
+    /// Metadata requests in progress, and the most that ever were.
     pub asking: AtomicUsize,
     pub asked_at_once: AtomicUsize,
-    /// Times that it was asked what its model is.
+    /// How many times its model's metadata was requested.
     pub looked: AtomicUsize,
-    /// How long it takes to say whether a model is ready.
+    /// How long it takes to report whether a model is ready.
     pub thinks: Mutex<Option<Duration>>,
-    /// It never says whether models are ready whose names begin so.
+    /// It never answers readiness requests for models with this prefix.
     pub mute_of: Mutex<Option<&'static str>>,
-    /// What it says of its model; none is the truth.
+    /// Its answer about its model; `None` is the truth.
     pub says: Mutex<Option<Result<ModelMetadataResponse, tonic::Code>>>,
     /// The last request, and its `grpc-timeout`.
     pub last: Mutex<Option<(ModelInferRequest, Option<String>)>>,
@@ -71,7 +71,7 @@ struct Service {
 }
 
 impl Backend {
-    /// Starts one on threads of its own, so that it can die with everything it has open.
+    /// Starts one on threads of its own, so that it can die with all its connections.
     pub fn start(act: Act) -> Self {
         Self::start_at(act, "127.0.0.1:0".parse().unwrap())
     }
@@ -80,7 +80,7 @@ impl Backend {
         Self::start_saying(act, address, Ok(truth()))
     }
 
-    /// Starts one that describes its model like this from its first answer on.
+    /// Starts one that describes its model in this way from its first answer on.
     pub fn start_saying(
         act: Act,
         address: SocketAddr,
@@ -125,27 +125,27 @@ impl Backend {
         format!("http://{}", self.address)
     }
 
-    /// What it does from now on.
+    /// Changes how it answers from now on.
     pub fn set(&self, act: Act) {
         *self.act.lock().unwrap() = Arc::new(act);
     }
 
-    /// What it says of its model from now on.
+    /// Changes its answer about its model from now on.
     pub fn says(&self, said: Result<ModelMetadataResponse, tonic::Code>) {
         *self.seen.says.lock().unwrap() = Some(said);
     }
 
-    /// Inferences that have come.
+    /// Inferences received so far.
     pub fn begun(&self) -> usize {
         self.seen.begun.load(Ordering::SeqCst)
     }
 
-    /// Inferences that are here.
+    /// Inferences in progress.
     pub fn inside(&self) -> usize {
         self.seen.inside.load(Ordering::SeqCst)
     }
 
-    /// Times that a prober has looked at it.
+    /// How many times a prober has checked it.
     pub fn looked(&self) -> usize {
         self.seen.looked.load(Ordering::SeqCst)
     }
@@ -164,7 +164,7 @@ impl Drop for Backend {
     }
 }
 
-/// One lower when dropped, answered or cancelled.
+/// Decrements a counter when dropped, whether answered or cancelled.
 struct Inside<'a>(&'a AtomicUsize);
 
 impl Drop for Inside<'_> {
@@ -191,7 +191,7 @@ pub fn described(name: &str, datatype: &str, shape: &[i64]) -> TensorMetadata {
     }
 }
 
-/// What the model is.
+/// The true description of the model.
 pub fn truth() -> ModelMetadataResponse {
     ModelMetadataResponse {
         name: "vec-at-backend".to_owned(),
@@ -303,7 +303,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<proto::ServerMetadataRequest>,
     ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
-        Err(Status::internal("nobody asks"))
+        Err(Status::internal("not used in these tests"))
     }
 
     async fn model_metadata(
@@ -322,6 +322,6 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<proto::ModelStatisticsRequest>,
     ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
-        Err(Status::internal("nobody asks"))
+        Err(Status::internal("not used in these tests"))
     }
 }

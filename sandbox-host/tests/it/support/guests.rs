@@ -1,5 +1,5 @@
 //! Guests for the containment tests: those that `make components` builds, and hand-written ones
-//! that no toolchain would make, each a core module in text around one body.
+//! that no toolchain would produce. Each of the latter is a core module in text around one body.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use tensorgate_policy::{raw, validate};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// What a guest may have.
+/// A guest's limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     pub fuel: u64,
@@ -74,7 +74,7 @@ pub fn load(
     sandbox.load(name, &policy.handlers()["h"], role, component)
 }
 
-/// Wraps a core module of text into a component of a world; `wit` replaces the package's own text.
+/// Wraps a core module in text into a component of a world; `wit` replaces the package's own text.
 pub fn component(module: &str, world: &str, wit: Option<&str>) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve
@@ -93,7 +93,7 @@ pub fn component(module: &str, world: &str, wit: Option<&str>) -> Vec<u8> {
         .unwrap()
 }
 
-/// A preprocess guest around a body: what its export executes. The body leaves the address of the
+/// A preprocess guest around a body, which its export executes. The body leaves the address of the
 /// answer, and has locals `$i` and `$kind` (0 tensors, 1 raw). `$ok` answers with the tensors at an
 /// address; a tensor has 28 bytes.
 pub fn preprocess(body: &str) -> Vec<u8> {

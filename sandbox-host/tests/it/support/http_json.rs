@@ -1,5 +1,5 @@
-//! A stand-in for a server of one's own, over sockets and by hand: it answers what it is asked as a
-//! test says, and keeps what it saw.
+//! A stand-in for a server with its own JSON, written by hand over sockets. The test chooses its
+//! answers, and it records requests.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::SocketAddr;
@@ -10,20 +10,20 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What it does with a request.
+/// How it answers a request.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Answers with this status and body.
     Say(u16, String),
-    /// The same after so long.
+    /// The same after this time.
     Slow(Duration, String),
-    /// Answers with a part of what it announces, and closes.
+    /// Answers with a part of the declared length, and closes.
     BreakOff,
     /// Never answers.
     Hang,
 }
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Request line and header fields, lower-cased.
@@ -78,22 +78,22 @@ impl Server {
         }
     }
 
-    /// Its address as a policy has it.
+    /// Its address as a policy writes it.
     pub fn uri(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What it does from now on.
+    /// Changes how it answers from now on.
     pub fn set(&self, act: Act) {
         self.state.lock().unwrap().act = act;
     }
 
-    /// What it says of itself from now on.
+    /// Changes its readiness from now on.
     pub fn set_ready(&self, ready: bool) {
         self.state.lock().unwrap().ready = ready;
     }
 
-    /// How often it was asked whether it is ready.
+    /// How often its readiness was requested.
     pub fn asked(&self) -> usize {
         self.state.lock().unwrap().asked
     }
@@ -151,7 +151,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
                 b"HTTP/1.1 200 x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
             drop(stream.write_all(head).await);
         }
-        // Until the other side has gone.
+        // Until the other side has closed.
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
     }
     state.lock().unwrap().open -= 1;

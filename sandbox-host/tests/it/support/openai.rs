@@ -1,5 +1,5 @@
-//! A stand-in for a server of OpenAI's API, over sockets and by hand: it answers what it is asked
-//! as such a server would, or as a test says, and keeps what it saw.
+//! A stand-in for a server of OpenAI's API, written by hand over sockets. It answers as such a
+//! server would, or as a test chooses, and records requests.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeSet;
@@ -11,29 +11,29 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What it does with a request.
+/// How it answers a request.
 #[derive(Clone, Debug, Default)]
 pub enum Act {
-    /// Answers as the API has it.
+    /// Answers as the API defines.
     #[default]
     Answer,
     /// Answers with this status and body.
     Say(u16, String),
     /// Answers with these events, as they are.
     Events(String),
-    /// Answers with these events, and no end.
+    /// Answers with these events, and does not end.
     EventsAndHang(String),
-    /// Answers with these bytes, the head among them.
+    /// Answers with these bytes, including the head.
     Raw(String),
     /// Never answers.
     Hang,
-    /// Answers after so long.
+    /// Answers after this time.
     Slow(Duration),
     /// Breaks the connection.
     Break,
 }
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Request line and header fields, lower-cased.
@@ -46,7 +46,7 @@ pub struct Seen {
 struct State {
     models: BTreeSet<String>,
     act: Act,
-    /// What its own whole answers say that they used, if not as usual.
+    /// The usage that its own whole answers report, if not the usual one.
     usage: Option<Value>,
     seen: Vec<Seen>,
     open: usize,
@@ -82,13 +82,13 @@ impl OpenAi {
         }
     }
 
-    /// What it does from now on.
+    /// Changes how it answers from now on.
     pub fn set(&self, act: Act) {
         self.state.lock().unwrap().act = act;
     }
 
-    /// How many tokens its own whole answers say they used from now on, one of them generated;
-    /// `None`: they say nothing.
+    /// How many tokens its own whole answers report from now on, one of them generated; `None`:
+    /// they report nothing.
     pub fn count(&self, tokens: Option<u64>) {
         self.state.lock().unwrap().usage = Some(tokens.map_or(Value::Null, usage));
     }
@@ -152,7 +152,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             drop(stream.write_all(text.as_bytes()).await);
             drop(stream.shutdown().await);
         }
-        // Until the other side has gone.
+        // Until the other side has closed.
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
         Act::Break => {}
     }
@@ -200,7 +200,7 @@ async fn events(stream: &mut TcpStream, text: &str) {
     drop(stream.shutdown().await);
 }
 
-/// Counts of an answer of one token, or of none.
+/// The usage of an answer of one token, or of none.
 fn usage(tokens: u64) -> Value {
     let completion = tokens.min(1);
     json!({"prompt_tokens": tokens - completion, "completion_tokens": completion, "total_tokens": tokens})

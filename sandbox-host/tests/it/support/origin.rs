@@ -1,5 +1,4 @@
-//! A web server over TLS that says what it is told to, byte for byte, and remembers what it was
-//! asked.
+//! A web server over TLS whose answers a test chooses byte for byte. It records requests.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,7 +13,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What it says.
+/// Its answers.
 #[derive(Clone, Default)]
 pub struct Says {
     by_path: HashMap<String, Vec<u8>>,
@@ -48,7 +47,7 @@ struct Seen {
     asked: Vec<String>,
 }
 
-/// The server. It ends with this.
+/// The server. It ends when this value is dropped.
 pub struct Origin {
     pub address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
@@ -56,7 +55,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Starts on a port of its own, and shows a certificate.
+    /// Starts on a port of its own, and presents a certificate.
     pub fn start(leaf: &Leaf, says: Says) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -133,7 +132,7 @@ impl Origin {
         self.seen.lock().unwrap().asked.clone()
     }
 
-    /// Waits until it was asked so often.
+    /// Waits until it has had so many requests.
     pub async fn wait_for(&self, requests: usize) {
         let asked = async {
             while self.asked().len() < requests {

@@ -1,5 +1,5 @@
-//! A network that a test makes as bad as it likes: a relay between two sockets whose weather is
-//! changed under the connections that it has.
+//! A network whose quality the test chooses: a relay between two sockets. Its weather can change
+//! while connections are open.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io;
@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What is read at once, bytes.
+/// How many bytes are read at once.
 const PIECE_BYTES: usize = 16 << 10;
-/// How often something passes where so many bytes a second may.
+/// The interval at which bytes are forwarded when the bandwidth is limited.
 const TICK: Duration = Duration::from_millis(10);
 
 /// From the connecting side, or to it.
@@ -24,30 +24,29 @@ pub enum Way {
     Back,
 }
 
-/// What becomes of bytes from now on. Bytes that pass are counted from when it began, for each
-/// connection by itself.
+/// How bytes are treated from now on. For each connection, bytes are counted from when that began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
     Fair,
-    /// Each piece comes so much later.
+    /// Each piece arrives this much later.
     Late(Duration),
-    /// So many bytes a second, either way.
+    /// So many bytes a second in either direction.
     Narrow(usize),
-    /// So many bytes at a time, each time in a segment of its own.
+    /// So many bytes at a time, each in a segment of its own.
     Crumbs(usize),
-    /// After so many bytes that way, nothing passes there until the weather changes, without an
-    /// error.
+    /// After so many bytes in that direction nothing passes there until the weather changes,
+    /// without an error.
     Stalls(Way, usize),
     /// Nothing passes over the open connections, without an error. New connections work. This is a
     /// router that has lost its state.
     Forgets,
-    /// After so many bytes that way, the connection breaks.
+    /// After so many bytes in that direction the connection breaks.
     Breaks(Way, usize),
 }
 
 /// A relay; its connections end with it.
 pub struct Relay {
-    /// Where it listens, over TCP.
+    /// Its address, over TCP.
     pub address: Option<SocketAddr>,
     weather: watch::Sender<Weather>,
     task: JoinHandle<()>,
@@ -102,7 +101,7 @@ impl Relay {
         }
     }
 
-    /// What becomes of bytes from now on.
+    /// Changes how bytes are treated from now on.
     pub fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
@@ -114,7 +113,7 @@ impl Drop for Relay {
     }
 }
 
-/// A socket that can break off, where its kind can.
+/// A socket that can be reset, where its kind allows that.
 trait Socket: AsyncRead + AsyncWrite + Unpin {
     fn prepare(&self) {}
     fn break_off(&self) {}
@@ -126,7 +125,7 @@ impl Socket for TcpStream {
     }
 
     fn break_off(&self) {
-        // Closed with this, it says RST and not FIN.
+        // With this, closing sends RST and not FIN.
         drop(self.set_zero_linger());
     }
 }

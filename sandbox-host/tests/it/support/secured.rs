@@ -12,15 +12,15 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// It ends with this, and its connections with it.
+/// A TLS front; its connections end with it.
 pub struct Front {
     pub address: SocketAddr,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Front {
-    /// Shows `leaf` and hands on to a server; asks clients for a certificate of `clients`, if there
-    /// is one.
+    /// Presents `leaf` and forwards to a server. It asks clients for a certificate of `clients`, if
+    /// there is one.
     pub fn start(address: &str, to: SocketAddr, leaf: &Leaf, clients: Option<&Authority>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -50,7 +50,7 @@ impl Front {
         }
     }
 
-    /// How it is called by a name that its certificate has.
+    /// Its URI with a name of its certificate.
     pub fn uri(&self, host: &str) -> String {
         format!("https://{host}:{}", self.address.port())
     }
@@ -61,7 +61,7 @@ impl Drop for Front {
         let Some(runtime) = self.runtime.take() else {
             return;
         };
-        // Its port is free once this is done, and a runtime may not wait for another.
+        // Its port is free once this is done. A runtime may not wait for another runtime.
         let ended = std::thread::spawn(move || {
             runtime.shutdown_timeout(std::time::Duration::from_secs(5));
         });

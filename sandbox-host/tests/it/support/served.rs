@@ -1,6 +1,5 @@
-//! Servers of TF Serving's protocol and of TorchServe's whose faults are chosen by the test. Each
-//! answers `y = x` and `z = how many`. Their messages are declared here, apart from what the host
-//! writes and reads them with.
+//! Servers of TF Serving's and TorchServe's protocols whose faults the test chooses. Each answers
+//! `y = x` and `z = how many`. Their messages are declared here, independently of the host's code.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::HashMap;
@@ -29,12 +28,12 @@ pub use super::served_messages::*;
 pub const FLOAT: i32 = 1;
 pub const INT64: i32 = 9;
 
-/// What it does with an inference.
+/// How a server answers an inference.
 pub enum Act {
     Answer,
-    /// Answers TF Serving's protocol with something else.
+    /// Changes TF Serving's answer.
     Predicted(Box<dyn Fn(&mut PredictResponse) + Send + Sync>),
-    /// Answers TorchServe's with something else.
+    /// Replaces TorchServe's answer.
     Prediction(Vec<u8>),
     Never,
     Refuse(Code),
@@ -50,9 +49,9 @@ pub struct Seen {
     pub predictions: Mutex<Option<PredictionsRequest>>,
     /// The field names of the last inference's head.
     pub fields: Mutex<Vec<String>>,
-    /// What it says of its model; none is the truth.
+    /// Its answer about its model; `None` is the truth.
     pub signature: Mutex<Option<SignatureDef>>,
-    /// Whether it says that it is not well.
+    /// Whether it reports that it is unhealthy.
     pub unwell: Mutex<bool>,
 }
 
@@ -147,7 +146,7 @@ impl Drop for Served {
     }
 }
 
-/// One lower when dropped, answered or cancelled.
+/// Decrements a counter when dropped, whether answered or cancelled.
 struct Inside<'a>(&'a AtomicUsize);
 
 impl Drop for Inside<'_> {
@@ -156,7 +155,7 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// What TF Serving says that the model is.
+/// TF Serving's true description of the model.
 pub fn truth() -> SignatureDef {
     let info = |name: &str, dtype: i32, shape: &[i64]| TensorInfo {
         name: format!("serving_default_{name}:0"),
@@ -183,7 +182,7 @@ fn spec_of(model_spec: Option<ModelSpec>) -> Result<ModelSpec, Status> {
 }
 
 impl State {
-    /// What it does with an inference, as far as both protocols are alike.
+    /// The part of an inference that both protocols have in common.
     async fn begin(&self, act: &Act) -> Result<(), Status> {
         match act {
             Act::Slow(time) => tokio::time::sleep(*time).await,
@@ -222,7 +221,7 @@ impl State {
             tensor_shape: Some(TensorShape::of(&[size])),
             ..TensorProto::default()
         };
-        // As TF Serving has it by default: in typed lists.
+        // As TF Serving does by default: in typed lists.
         let floats = x
             .chunks(4)
             .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
@@ -409,7 +408,7 @@ macro_rules! service {
                     $(if path == concat!("/", $name, "/", $method) {
                         return Ok(unary(|asked| state.clone().$answer(asked), request).await);
                     })*
-                    Ok(Status::unimplemented("nobody asks").into_http())
+                    Ok(Status::unimplemented("not used in these tests").into_http())
                 })
             }
         }

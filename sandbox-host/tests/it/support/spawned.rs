@@ -1,5 +1,5 @@
-//! The host as a process of its own, with a folder of its own: what is said of it holds for the
-//! program that is shipped.
+//! The host as a process of its own, with a folder of its own. Results therefore hold for the
+//! shipped program.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Gate, PATIENCE};
 
-/// A host's process, and what it is given.
+/// A host's process, and its arguments.
 pub struct Spawned {
     folder: PathBuf,
     pub child: Child,
@@ -25,7 +25,7 @@ impl Drop for Spawned {
     }
 }
 
-/// Puts another file in the place of one, as a renewal does.
+/// Replaces a file, as a renewal does.
 pub fn replace(path: &Path, content: &str) {
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, content).unwrap();
@@ -39,7 +39,7 @@ impl Spawned {
         replace(&folder.join("bundle.json"), &bundle.to_string());
     }
 
-    /// Starts it with the folder's bundle, its components below `root`.
+    /// Starts it with the folder's bundle, and with its components below `root`.
     pub fn start(folder: PathBuf, harden: &str) -> Self {
         let key = folder.join("key");
         std::fs::write(&key, "5a".repeat(32)).unwrap();
@@ -86,7 +86,7 @@ impl Spawned {
         panic!("the log ended without {message:?}");
     }
 
-    /// What became of the next bundle.
+    /// The outcome of the next bundle.
     pub fn reloaded(&mut self) -> Value {
         loop {
             // Warnings of a policy have the same message.
@@ -108,7 +108,7 @@ impl Spawned {
         }
     }
 
-    /// Asks until the answer is this one.
+    /// Repeats the request until it has this status.
     pub async fn comes_to(&self, status: u16) {
         let waited = std::time::Instant::now();
         loop {

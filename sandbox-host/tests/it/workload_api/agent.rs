@@ -54,7 +54,7 @@ pub fn der(pem: &str) -> Vec<u8> {
         .to_vec()
 }
 
-/// What an agent says of a workload: its certificate, and authorities one after the other.
+/// An agent's answer about a workload: its certificate, and authorities one after the other.
 pub fn says(leaf: &Leaf, authorities: &[&Authority]) -> X509SvidResponse {
     let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
     let bundles = authorities.iter().map(|authority| der(&authority.pem));
@@ -74,13 +74,13 @@ pub fn workload(authority: &Authority, serial: u64, id: &str) -> Leaf {
     authority.issue(serial, &[&format!("uri:{id}")]).unwrap()
 }
 
-/// What an agent says: a message, or a status that ends the stream.
+/// An agent's answer: a message, or a status that ends the stream.
 pub type Word = Result<Vec<u8>, &'static str>;
 
 /// An agent at a Unix socket; its streams end with it.
 pub struct Agent {
     word: watch::Sender<Option<Word>>,
-    /// Streams that were opened, each with the field that the protocol asks for.
+    /// Streams that were opened, each with the field that the protocol requires.
     asked: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -88,7 +88,7 @@ pub struct Agent {
 type Pieces = StreamBody<tokio_stream::wrappers::ReceiverStream<Result<Frame<Bytes>, Infallible>>>;
 
 impl Agent {
-    /// Says nothing yet.
+    /// Starts without an answer.
     pub fn start(socket: &Path) -> Self {
         drop(std::fs::remove_file(socket));
         let listener = UnixListener::bind(socket).unwrap();

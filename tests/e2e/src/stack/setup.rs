@@ -1,14 +1,15 @@
 //! How a gate is started for a test.
 
-/// Envoy's workers unless a test asks for more.
+/// The number of Envoy's workers unless a test asks for another.
 pub(super) const WORKERS: u16 = 2;
-/// The control plane of a test that names none, as `--as` takes it; `plain` unless it is set.
+/// The variable with the control plane of a test that names none, as `--as` takes it. The default
+/// is `plain`.
 const CONTROL_PLANE: &str = "TENSORGATE_TEST_AS";
 
 /// How a gate is started.
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
-    /// Files that the policy names, beside it.
+    /// Files that the policy names; they are put beside it.
     pub files: &'a [(&'a str, &'a str)],
     /// Filters, as `--chain` takes them.
     pub chain: &'a str,

@@ -1,19 +1,19 @@
-//! What the threads of a gate's processes are at.
+//! The state of the threads of a gate's processes.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{START_LIMIT, Stack, ask, signal};
 
-/// What the name of each of Envoy's workers begins with.
+/// The prefix of the names of Envoy's worker threads.
 const WORKER: &str = "wrk:";
 
 impl Stack {
-    /// Stops the sandbox host from running, as a machine without time for it would.
+    /// Suspends the sandbox host, as a machine without CPU time for it would.
     pub async fn freeze_host(&self) {
         let host = self.host();
         signal("STOP", host).await;
-        // A thread that runs on another core goes on until the kernel gets hold of it.
+        // A thread that runs on another core continues until the kernel stops it.
         let stopped = || {
             let mut threads = threads(host).into_iter();
             threads.all(|thread| state(&thread) == Some('T'))
@@ -21,7 +21,8 @@ impl Stack {
         ask::met("the host stands still", stopped).await;
     }
 
-    /// Waits until so many requests are in the proxy, and until its filters have heard of those that are not any more.
+    /// Waits until so many requests are in the proxy, and until its filters know of all that have
+    /// ended.
     pub async fn active(&self, wanted: usize) {
         const GAUGE: &str = "http.gate.downstream_rq_active:";
         let end = Instant::now() + START_LIMIT;
@@ -33,7 +34,8 @@ impl Stack {
             }
             assert!(Instant::now() < end, "{wanted} requests: {stats}");
         }
-        // Envoy counts a stream down before it tells the filters, in one turn of the worker's loop; when the worker sleeps the turn is over.
+        // Envoy counts a stream down before it notifies the filters, within one iteration of the
+        // worker's event loop. When the worker sleeps, that iteration is over.
         for worker in self.workers() {
             ask::met("the worker has done its turn", || {
                 matches!(state(&worker), Some('S') | None)
@@ -61,9 +63,10 @@ fn threads(process: u32) -> Vec<PathBuf> {
     tasks.map(|task| task.path()).collect()
 }
 
-/// As `proc_pid_stat(5)` has it: `S` sleeps, `T` is stopped, `R` runs or waits for a core. `None`: the thread is no more.
+/// The thread's state as in `proc_pid_stat(5)`: `S` sleeps, `T` is stopped, `R` runs or waits for a
+/// core. `None` if the thread has ended.
 fn state(thread: &Path) -> Option<char> {
     let stat = std::fs::read_to_string(thread.join("stat")).ok()?;
-    // Behind the name, which is in parentheses and may hold anything.
+    // The state follows the name, which is in parentheses and may contain anything.
     stat.rsplit(") ").next()?.chars().next()
 }

@@ -1,4 +1,5 @@
-//! One line for every request, whoever settled it and however it ended; and the log itself, against a real gate.
+//! The audit log has one line for each request, whichever process answered it and however it ended.
+//! And the log itself, against a real gate.
 
 mod displaced;
 mod killed;
@@ -21,11 +22,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-/// Longer than anything here takes.
+/// Longer than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// A gate whose own bounds on time are short, and yet longer than a busy machine needs.
+/// The policy's time limit for a stream: short, but longer than a busy machine needs.
 const STREAM_MS: u64 = 8_000;
-/// Requests that are answered before, and again after, a host's crash.
+/// Requests that are answered before a host's crash, and again after it.
 const BEFORE_AND_AFTER: usize = 50;
 
 fn log(stack: &Stack) -> PathBuf {
@@ -41,7 +42,7 @@ fn lines(stack: &Stack, kind: &str) -> Vec<Value> {
     lines.filter(wanted).collect()
 }
 
-/// Sends bytes as they are, and reads until the gate closes or has answered.
+/// Sends bytes as they are, and reads until the gate has answered or closed.
 async fn raw(stack: &Stack, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(stack.gate).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -115,7 +116,7 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
     let failed = post(ask::GOOD.as_bytes()).await;
     assert!(failed.status >= 500, "{failed:?}");
     stack.backend.set(Mode::Zeros);
-    // What Envoy refuses by itself; one with an id that another request has.
+    // A request that Envoy rejects itself, and one whose id another request has.
     assert!(
         raw(&stack, b"NOT A REQUEST\r\n\r\n")
             .await
@@ -133,7 +134,8 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
         slow.is_empty() || slow.contains(" 4"),
         "a head that never ends: {slow}"
     );
-    // A client that leaves while its body is awaited, and one that leaves while its answer is.
+    // A client that leaves while the gate waits for its body, and one that leaves while the gate
+    // waits for the answer.
     let head = format!(
         "POST {} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         ask::PATH,
@@ -155,7 +157,7 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
         .unwrap();
     met("the backend has it", || stack.backend.seen().len() > before).await;
     drop(leaver);
-    // One that nobody answers in time.
+    // A request that the backend does not answer in time.
     let late = post(ask::GOOD.as_bytes()).await;
     assert_eq!(
         (late.status, late.reason().as_deref()),
@@ -186,7 +188,7 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
         lines(&stack, "decision").len() >= total
     })
     .await;
-    // Not in any one state of its own: the log after the gate has ended is what counts.
+    // The log is compared after the gate has ended, because no earlier state of it is final.
     assert!(stack.end().await.success());
     let decisions = lines(&stack, "decision");
     let told = decisions
@@ -291,7 +293,7 @@ async fn what_only_envoy_tells_of_is_numbered_without_a_gap_whatever_the_chain()
                 );
                 assert_eq!(reply.await.unwrap().status, expected, "{chain}");
             }
-            // One that no filter is asked about.
+            // A request that Envoy answers without any filter.
             assert!(
                 raw(&stack, b"NOT A REQUEST\r\n\r\n")
                     .await
@@ -325,10 +327,10 @@ async fn what_only_envoy_tells_of_is_numbered_without_a_gap_whatever_the_chain()
     }
 }
 
-/// Elements of a request whose body passes: 1 MiB of them.
+/// Elements of a request whose body is streamed: 1 MiB of them.
 const ELEMENTS: usize = 256 << 10;
 
-/// The head and the body of an inference that passes in pieces, the last element as given.
+/// The head and the body of an inference that is streamed in pieces, with this last element.
 fn passing(last: f32) -> Vec<u8> {
     let mut raw = vec![0.5_f32; ELEMENTS];
     raw[ELEMENTS - 1] = last;
@@ -352,7 +354,7 @@ async fn a_body_that_ends_while_it_passes_leaves_one_line() {
     raw_policy.listen.limits.body_bytes = ByteSize(4 << 20);
     raw_policy.listen.limits.hold_bytes = Some(ByteSize(64 << 10));
     let mut big = raw_policy.models["vec"].clone();
-    // A path of its own is one model's alone.
+    // A JSON path belongs to one model alone.
     big.json = None;
     big.protocols.retain(|protocol| protocol != "json");
     big.inputs[0].shape = Some(vec![Dim::Bounded {
@@ -364,7 +366,8 @@ async fn a_body_that_ends_while_it_passes_leaves_one_line() {
     raw_policy.grants[0].models.push("big".into());
     let mut stack = Stack::start("audit-passing", raw_policy).await;
     let seen = |stack: &Stack| lines(stack, "decision").len();
-    // Each waits for the line of the one before, so that which line is whose is known.
+    // Each request waits for the line of the one before, so that the test knows which line belongs
+    // to which request.
     let good = http1::raw(stack.gate, &passing(0.5)).await.unwrap();
     assert_eq!(good.status, 200, "{good:?}");
     met("the good one's line", || seen(&stack) == 1).await;

@@ -1,11 +1,13 @@
-//! The binary data extension through a real Envoy and the host, both ways: what the backend gets, and what the caller gets back.
+//! The binary data extension through a real Envoy and the host, in both directions: what the
+//! backend receives, and what the caller gets back.
 
 use serde_json::{Value, json};
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_tests::{Stack, ask, policy};
 
-/// A request with `outputs` and `parameters` as given, its one input in raw form behind the JSON.
+/// Sends a request with these `outputs` and `parameters`. Its one input is in raw form after the
+/// JSON.
 async fn send(stack: &Stack, outputs: Value, parameters: Value) -> Reply {
     let json = json!({
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}],
@@ -34,7 +36,7 @@ fn raw() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn binary_data_goes_in_and_comes_back_as_it_is_asked_for() {
+async fn binary_data_is_accepted_and_returned_as_requested() {
     let stack = Stack::start("binary", policy::vectors_policy("main.json")).await;
     let said = |name, datatype, size| json!({"name": name, "datatype": datatype, "shape": [1], "parameters": {"binary_data_size": size}});
     let written = |name, datatype, zero: Value| json!({"name": name, "datatype": datatype, "shape": [1], "data": [zero]});
@@ -110,7 +112,8 @@ async fn binary_data_goes_in_and_comes_back_as_it_is_asked_for() {
                 .iter()
                 .all(|output| output.parameters.is_empty())
         );
-        // What is said of the form of an answer ends at the gate; what a rule names goes on.
+        // Parameters about the form of an answer end at the gate. A parameter that a rule names is
+        // forwarded.
         assert!(
             seen.message
                 .parameters

@@ -1,4 +1,5 @@
-//! A real Envoy and certificates that change, are revoked, or come through a proxy in front: nobody is dropped who is right, and nobody gets in who is not.
+//! A real Envoy and certificates that change, are revoked, or come through a proxy in front. No
+//! valid client is disconnected, and no invalid one gets in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,12 +12,14 @@ use tensorgate_policy::raw::Policy;
 use tensorgate_tests::ask::GOOD;
 use tensorgate_tests::{Stack, policy};
 
-/// Until a renewed file is in force: Envoy sees it within milliseconds, a busy machine later.
+/// How long a renewed file may take to be in force. Envoy sees it within milliseconds, a busy
+/// machine later.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SPIFFE: &str = "spiffe://prod/ns/risk/sa/engine";
 const GATEWAY: &str = "spiffe://prod/ns/ingress/sa/gateway";
 
-/// The vectors' closed policy with TLS, and a client by certificate. The lists lie in a folder of their own.
+/// The vectors' closed policy with TLS, and a client by certificate. The revocation lists are in a
+/// folder of their own.
 fn tls_policy() -> Policy {
     let mut policy = serde_json::to_value(policy::vectors_policy("closed.json")).unwrap();
     policy["listen"]["trusted_hops"] = json!(1);
@@ -51,7 +54,7 @@ fn request(fields: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The good request on a connection of its own; `None` if that did not come to an answer.
+/// Sends the valid request on a connection of its own; `None` if no answer came.
 async fn ask(stack: &Stack, caller: &Caller, fields: &str) -> Option<u16> {
     let mut session = caller.connect(stack.gate).await.ok()?;
     Some(session.ask(&request(fields)).await.ok()?.status)
@@ -73,7 +76,7 @@ fn digest(leaf: &Leaf) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_in_front_speaks_for_its_clients_and_nobody_else_does() {
+async fn only_a_trusted_proxy_names_its_clients_certificates() {
     let authority = Authority::new("clients").unwrap();
     let stack = start("certificates-hops", &authority).await;
     let issue = |serial: u64, names: &[&str]| authority.issue(serial, names).unwrap();
@@ -82,7 +85,7 @@ async fn a_proxy_in_front_speaks_for_its_clients_and_nobody_else_does() {
     let (engine, batch) = (issue(10, &[&uri]), issue(11, &["dns:batch.example.com"]));
     let stranger = issue(12, &["dns:stranger.example.com"]);
     let gateway = of(&issue(13, &[&format!("uri:{GATEWAY}")]));
-    let (own, nobody) = (of(&engine), of(&stranger));
+    let (own, unknown) = (of(&engine), of(&stranger));
     let anonymous = Caller::new(&authority.pem, None).unwrap();
     let (engines, batches, strangers) = (element(&engine), element(&batch), element(&stranger));
     let plain = format!("Hash={};URI={SPIFFE}", digest(&engine));
@@ -126,8 +129,14 @@ async fn a_proxy_in_front_speaks_for_its_clients_and_nobody_else_does() {
             401,
         ),
         ("nonsense", &gateway, "nonsense", "", 401),
-        ("nobody", &gateway, "", "", 401),
-        ("a key of nobody's certificate", &gateway, "", &key, 200),
+        ("no client", &gateway, "", "", 401),
+        (
+            "a key without a client certificate",
+            &gateway,
+            "",
+            &key,
+            200,
+        ),
         ("a key beside its own client", &gateway, &engines, &key, 400),
         ("a client by itself", &own, "", "", 200),
         (
@@ -139,20 +148,20 @@ async fn a_proxy_in_front_speaks_for_its_clients_and_nobody_else_does() {
         ),
         (
             "a stranger that speaks for a client",
-            &nobody,
+            &unknown,
             &engines,
             "",
             401,
         ),
         (
             "a stranger that speaks for the gateway",
-            &nobody,
+            &unknown,
             &format!("{engines},Hash={};URI={GATEWAY}", digest(&engine)),
             "",
             401,
         ),
         (
-            "somebody without a certificate",
+            "a client without a certificate",
             &anonymous,
             &engines,
             "",
@@ -165,14 +174,14 @@ async fn a_proxy_in_front_speaks_for_its_clients_and_nobody_else_does() {
         }
         assert_eq!(ask(&stack, caller, &fields).await, Some(expected), "{what}");
     }
-    // In two fields as in one.
+    // Two header fields mean the same as one.
     let two =
         format!("x-forwarded-client-cert: {strangers}\r\nx-forwarded-client-cert: {engines}\r\n");
     assert_eq!(ask(&stack, &gateway, &two).await, Some(200));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_is_out_by_its_serial_number_on_open_connections_too() {
+async fn a_certificate_revoked_by_serial_is_rejected_on_open_connections_too() {
     let authority = Authority::new("clients").unwrap();
     let stack = start("certificates-serials", &authority).await;
     let uri = format!("uri:{SPIFFE}");
@@ -197,7 +206,7 @@ async fn a_certificate_is_out_by_its_serial_number_on_open_connections_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
+async fn changes_of_authorities_and_lists_under_load_fail_no_valid_request() {
     let first = Authority::new("clients").unwrap();
     let next = Authority::new("next clients").unwrap();
     let stack = Arc::new(start("certificates-rotation", &first).await);
@@ -213,7 +222,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
     assert_eq!(ask(&stack, &revoked, "").await, Some(200));
     assert_eq!(ask(&stack, &fresh, "").await, None);
 
-    // New connections all the while, and one that stays.
+    // New connections throughout the test, and one that stays open.
     let over = Arc::new(AtomicBool::new(false));
     let served = Arc::new(AtomicU32::new(0));
     let load = {
@@ -232,7 +241,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
             failed
         })
     };
-    // Lists: the lost certificate goes, ten times over.
+    // Revocation lists: the lost certificate is revoked, ten times over.
     for number in 2..12 {
         stack.replace("lists/crl.pem", &first.revoke(number, &[&lost]).unwrap());
     }
@@ -277,7 +286,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
         failed.len(),
         served.load(Ordering::Relaxed)
     );
-    // Then the new one alone: whoever has an old certificate is out.
+    // Then the new authority alone: clients with an old certificate are rejected.
     stack.replace("ca.pem", &next.pem);
     let (_, old) = caller(&first, 12);
     let started = Instant::now();
@@ -290,7 +299,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
     assert_eq!(ask(&stack, &fresh, "").await, Some(200));
 }
 
-/// What `up` says of files that it did not take, whose field that was.
+/// What `up` prints about files that it rejected, for the field at this path.
 fn not_taken(said: &serde_json::Value, path: &str) {
     let why = said["why"].as_str().unwrap_or_default();
     assert_eq!(said["taken"], json!(false), "{said}");
@@ -298,7 +307,7 @@ fn not_taken(said: &serde_json::Value, path: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
+async fn invalid_certificate_files_are_reported_and_lift_no_revocation() {
     let authority = Authority::new("clients").unwrap();
     let mut stack = start("certificates-unfit", &authority).await;
     let uri = format!("uri:{SPIFFE}");
@@ -316,7 +325,7 @@ async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
     );
     assert_eq!(ask(&stack, lost, "").await, None);
 
-    // Emptied, cut off, an older one: the list in force stays.
+    // After an empty, a truncated and an older list, the list in force stays.
     let whole = list(3, &[]);
     for text in ["", "\n", &whole[..whole.len() / 2], &list(1, &[])] {
         stack.replace("lists/crl.pem", text);
@@ -324,7 +333,7 @@ async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
         assert_eq!(ask(&stack, lost, "").await, None, "{text}");
         assert_eq!(ask(&stack, right, "").await, Some(200), "{text}");
     }
-    // Another's key is told, and keeps no revocation back.
+    // A key of another certificate is reported, and delays no revocation.
     let stranger = authority.issue(13, &["ip:127.0.0.1"]).unwrap();
     stack.replace("gate.key", &stranger.key);
     not_taken(&stack.certificates().await, "listen.tls.key");
@@ -339,7 +348,7 @@ async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
     assert_eq!(ask(&stack, lost, "").await, None);
     assert_eq!(ask(&stack, next, "").await, None);
     assert_eq!(ask(&stack, right, "").await, Some(200));
-    // Its certificate comes, and both are in force.
+    // When its certificate follows, both are in force.
     stack.replace("gate.pem", &stranger.pem);
     assert_eq!(stack.certificates().await["taken"], json!(true));
     let session = right.connect(stack.gate).await.unwrap();

@@ -1,15 +1,16 @@
-//! Every vector through a real Envoy with the gate filter, and with its three parts in a row, the sandbox host behind it and a stand-in inference server behind
-//! that. One gate a policy; within one, a case at a time, on a connection of its own.
+//! Every vector through a real Envoy with the gate filter, and with its three parts in a chain. The
+//! sandbox host and a stand-in inference server are behind it. There is one gate per policy; within
+//! one, each case has a connection of its own.
 
 use std::collections::BTreeMap;
 
 use tensorgate_tests::{Setup, Stack, ask, policy, verdict};
 use tensorgate_vectors::{Driver, Lowered, load};
 
-/// The gate's three parts in a row.
+/// The gate's three parts in a chain.
 const THREE: &str = "auth,rate-limit,tensor-guard";
 
-/// How the filters are loaded: by which control plane, and which of them.
+/// How the filters are loaded: the control plane, and the filters.
 const LOADED: [(&str, &str); 4] = [
     ("plain", "gate"),
     ("plain", THREE),
@@ -17,7 +18,7 @@ const LOADED: [(&str, &str); 4] = [
     ("envoy-gateway", "gate"),
 ];
 
-/// Every vector of one policy, in order, through one gate for each way in which it is loaded.
+/// Runs every vector of one policy, in order, through one gate for each way of loading.
 async fn play(policy_file: &str) {
     for (control_plane, chain) in LOADED {
         play_through(control_plane, chain, policy_file).await;
@@ -29,7 +30,7 @@ async fn play_through(control_plane: &str, chain: &str, policy_file: &str) {
     let vectors: Vec<_> = vectors
         .iter()
         .filter(|vector| &*vector.policy_file == policy_file && vector.runs_on(Driver::Envoy))
-        // There the gate judges the path that the proxy has made of it.
+        // With a control plane the gate judges the path that the proxy has normalised.
         .filter(|vector| control_plane == "plain" || !is_normalised(&vector.request.path))
         .collect();
     assert!(
@@ -57,9 +58,12 @@ async fn play_through(control_plane: &str, chain: &str, policy_file: &str) {
     );
 }
 
-/// Whether a control plane's proxy sends another path on, or none: it resolves dot segments, merges
-/// slashes, redirects escaped ones, decodes escapes of unreserved characters and rejects those of
-/// control characters.
+/// Whether a control plane's proxy changes or rejects this path. Such a proxy:
+/// - resolves dot segments,
+/// - merges slashes,
+/// - redirects escaped slashes,
+/// - decodes escapes of unreserved characters,
+/// - rejects escapes of control characters.
 fn is_normalised(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or_default();
     let path = path.to_ascii_lowercase();
@@ -137,14 +141,15 @@ async fn every_vector_of_openais_api_gets_its_decision() {
     play("policies/openai.json").await;
 }
 
-/// RS256 and ES256 are checked by Envoy's own library here, and in Rust by the in-memory drivers: the same vectors, the same decisions.
+/// Envoy's own library checks RS256 and ES256 here, and Rust code does so in the in-memory drivers.
+/// Both must give the same decisions for the same vectors.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_tokens_gets_its_decision() {
     play("policies/tokens.json").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_vector_about_places_of_keys_gets_its_decision() {
+async fn every_vector_about_key_locations_gets_its_decision() {
     play("policies/key-places.json").await;
 }
 

@@ -1,5 +1,6 @@
-//! Every vector through the gate filter under the in-memory proxy: the filter's own code, callback by callback. Each also with its
-//! body in small pieces, which may change nothing.
+//! Every vector through the gate filter under the in-memory proxy: the filter's own code, callback
+//! by callback. Each vector also runs with its body in small pieces, which must not change the
+//! decision.
 
 use tensorgate_filter_core::native::{NativeProxy, Outcome, Request};
 use tensorgate_policy::{Bundle, HeaderMode, Now};
@@ -16,7 +17,7 @@ enum Arrival {
     AsWritten,
     /// In pieces of so many bytes.
     Pieces(usize),
-    /// In one piece, with trailers behind it.
+    /// In one piece, followed by trailers.
     WithTrailers,
 }
 
@@ -122,7 +123,7 @@ fn a_body_in_pieces_of_seven_bytes_gets_the_same_decision() {
 }
 
 #[test]
-fn trailers_behind_a_body_change_no_decision() {
-    // Without a body, trailers make no end of one: such a request is judged by its headers alone.
+fn trailers_after_a_body_change_no_decision() {
+    // A request without a body is judged by its headers alone, so trailers would not end a body.
     play_all(|vector| (!vector.request.body.is_empty()).then_some(Arrival::WithTrailers));
 }

@@ -1,4 +1,5 @@
-//! Composition on a real Envoy: one request that several models answer, and handlers that one grant's clients have and others have not.
+//! Ensembles on a real Envoy: several models answer one request. And handlers that apply to one
+//! grant's clients only.
 
 use std::time::Instant;
 
@@ -33,7 +34,7 @@ fn good() -> Value {
     serde_json::from_str(ask::GOOD).unwrap()
 }
 
-/// What was asked of the backend so far: model, version, and the inputs' names.
+/// The backend's requests so far: model, version, and the names of the inputs.
 fn asked(stack: &Stack) -> Vec<(String, String, Vec<String>)> {
     let seen = stack.backend.seen().into_iter().map(|seen| {
         let inputs = seen.message.inputs.into_iter().map(|input| input.name);
@@ -56,7 +57,7 @@ fn names(reply: &Reply) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn several_models_answer_one_request_or_none_does() {
+async fn an_ensembles_models_all_answer_or_the_request_fails() {
     let stack = Stack::start("ensembles", composed()).await;
     let reply = infer(&stack, "scorer", "both", &good()).await;
     assert_eq!(names(&reply), ["a", "z"]);
@@ -68,7 +69,7 @@ async fn several_models_answer_one_request_or_none_does() {
         step("second", "2", &["made", "x"]),
     ];
     assert_eq!(asked(&stack), both);
-    // Neither model is granted, with the ensemble or beside it.
+    // Neither model may be called directly, with the ensemble or beside it.
     for model in ["first", "second", "second/versions/2"] {
         let reply = infer(&stack, "scorer", model, &good()).await;
         assert_eq!(
@@ -76,7 +77,7 @@ async fn several_models_answer_one_request_or_none_does() {
             (403, Some("not-granted"))
         );
     }
-    // The first fails, and the second is not asked.
+    // When the first model fails, the second is not called.
     for (mode, status, reason) in [
         (Mode::Fails, 502, "backend-fault"),
         (Mode::BreaksTheContract, 502, "backend-fault"),
@@ -101,7 +102,7 @@ async fn several_models_answer_one_request_or_none_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
+async fn an_ensembles_calls_use_their_models_slots() {
     let mut policy = composed();
     policy.listen.limits.timeout_ms = 60_000;
     policy.listen.limits.stream_ms = 120_000;
@@ -114,7 +115,7 @@ async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
     stack.backend.set(Mode::Hangs);
     let other = async {
         ask::met("the first is at its model", || !asked(&stack).is_empty()).await;
-        // It waits at `first`, and has its place at `second` already.
+        // A request that waits at `first` already holds its slot at `second`.
         let reply = infer(&stack, "scorer", "both", &good()).await;
         let refused = (reply.status, reply.reason());
         assert_eq!(refused, (429, Some("concurrency".to_owned())));
@@ -125,7 +126,7 @@ async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
         reply = infer(&stack, "scorer", "both", &body) => panic!("{reply:?}"),
         () = other => {}
     }
-    // Its caller has left.
+    // The caller has left.
     stack.backend.set(Mode::Zeros);
     let started = Instant::now();
     loop {
@@ -143,7 +144,7 @@ async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_grant_s_clients_get_what_its_handlers_make() {
+async fn the_handlers_of_a_grant_apply_to_its_clients() {
     let stack = Stack::start("ensembles-grants", composed()).await;
     let image = json!({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": vec![0.5; 64]}]});
     for (client, outputs) in [

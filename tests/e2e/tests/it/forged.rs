@@ -1,15 +1,16 @@
-//! What a client says of itself: nothing of it is believed, and nothing of it travels on. And nobody passes the gate by.
+//! What a client claims about itself is neither believed nor forwarded. And no client can bypass
+//! the gate.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use tensorgate_tests::{Stack, ask, policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A request id that a client made up.
+/// A request id that the client chose.
 const OWN_ID: &str = "3f1c0c5e-0000-4000-8000-000000000000";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_a_client_says_of_itself_travels_on() {
+async fn a_clients_claims_about_itself_are_not_forwarded() {
     let stack = Stack::start("forged", policy::vectors_policy("main.json")).await;
     for name in [
         "x-tensorgate-context",
@@ -61,14 +62,14 @@ async fn nothing_that_a_client_says_of_itself_travels_on() {
         assert!(!told.contains(claim), "{claim} reached the backend: {told}");
     }
 
-    // The answer's id is ours, and the one that the logs have.
+    // The answer has our id, and the logs have the same one.
     let id = reply.header("x-request-id").unwrap();
     assert_ne!(id, OWN_ID);
     assert!(!told.contains(OWN_ID), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_allowed_answer_says_nothing_of_what_stands_behind() {
+async fn an_allowed_answer_reveals_nothing_about_the_upstream() {
     let stack = Stack::start("forged-answers", policy::vectors_policy("main.json")).await;
     let rest = ask::good(stack.gate, &[]).await.unwrap();
     let grpc = ask::good_grpc(stack.gate, usize::MAX, None).await.unwrap();
@@ -92,7 +93,7 @@ async fn an_allowed_answer_says_nothing_of_what_stands_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_reaches_the_host_past_the_gate() {
+async fn no_client_can_bypass_the_gate() {
     let stack = Stack::start("forged-host", policy::vectors_policy("main.json")).await;
     let socket = stack.host_socket();
     let metadata = std::fs::metadata(&socket).unwrap();
@@ -124,20 +125,20 @@ async fn nobody_reaches_the_host_past_the_gate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_x_forwarded_for_as_many_entries_are_believed_as_there_are_trusted_proxies() {
+async fn only_the_trusted_proxies_entries_of_x_forwarded_for_count() {
     let mut policy = policy::vectors_policy("main.json");
     policy.listen.trusted_hops = 2;
     policy.clients.get_mut("scorer").unwrap().sources = Some(vec!["192.0.2.0/24".into()]);
     let stack = Stack::start("forged-hops", policy).await;
     for (entries, status) in [
-        // The caller, then the first proxy; the second is the connection's end.
+        // The caller, then the first proxy; the second is the peer of the connection.
         (["192.0.2.7, 10.0.0.1"].as_slice(), 200),
         (&["192.0.2.7", "10.0.0.1"], 200),
-        // What the caller wrote itself stands further left.
+        // An entry that the caller wrote itself is further left.
         (&["10.9.9.9, 192.0.2.7, 10.0.0.1"], 200),
         (&["192.0.2.7, 10.9.9.9, 10.0.0.1"], 401),
         (&["192.0.2.7, 192.0.2.7, 10.9.9.9, 10.0.0.1"], 401),
-        // Fewer than there are proxies: nobody wrote what they would have written.
+        // Fewer entries than there are proxies: the proxies' own entries are missing.
         (&["192.0.2.7"], 401),
         (&["10.0.0.1, 192.0.2.7"], 401),
         (&[], 401),

@@ -1,5 +1,6 @@
-//! Limits that several gates share, with real ones: each an Envoy of several workers and a sandbox host, and a real Redis behind them that is
-//! killed, stopped in its tracks, emptied and started again. And the protocol, with a client, a server and a filter that are Envoy's own.
+//! Limits that several real gates share. Each gate is an Envoy of several workers and a sandbox
+//! host. The Redis behind them is killed, suspended, emptied and restarted. And the protocol
+//! itself, with Envoy's own client, server and filter.
 
 mod failures;
 mod loaded;
@@ -14,9 +15,10 @@ use tensorgate_client::redis::Redis;
 use tensorgate_policy::raw::{self, Policy, Rate, RateLimitService, Scope};
 use tensorgate_tests::{Stack, ask, policy};
 
-/// Nothing comes back within a test: one unit takes hours.
+/// A window so long that no unit comes back within a test: one takes hours.
 pub const MONTH_S: u64 = 2_678_400;
-/// Longer than any question takes on a machine with much else to do: what is counted must not be what fell back.
+/// Longer than any call to the service takes on a busy machine: the test must count in the service,
+/// and not in a gate's fallback.
 pub const PATIENT_MS: u64 = 1_000;
 
 /// A Redis, and the folder of its files; both end with the test.
@@ -27,7 +29,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// Starts one for a test of this name.
+    /// Starts a server for a test of this name.
     pub async fn start(name: &str) -> Self {
         let test = std::env::current_exe().unwrap();
         let target = test.ancestors().nth(3).unwrap();
@@ -36,7 +38,7 @@ impl Counter {
         Self { redis, folder }
     }
 
-    /// A service that counts there.
+    /// A rate limit service that counts in this Redis.
     pub fn service(&self, timeout_ms: u64) -> RateLimitService {
         RateLimitService {
             redis: Some(raw::Redis {
@@ -65,7 +67,8 @@ pub fn shared_rate(quota: u64, window_s: u64) -> Rate {
     }
 }
 
-/// The policy of the vectors about rates: its one grant has this rate, and another of `rate-2` has that.
+/// The vectors' policy about rates. Its one grant has this rate, and a further grant of `rate-2`
+/// has the other.
 pub fn policy_with(service: RateLimitService, rate: Rate, other: Rate) -> Policy {
     let mut policy = policy::vectors_policy("rates.json");
     policy.grants[0].operations = vec!["infer".to_owned()];
@@ -80,12 +83,12 @@ pub fn policy_with(service: RateLimitService, rate: Rate, other: Rate) -> Policy
     policy
 }
 
-/// What becomes of a request of a client.
+/// The outcome of a client's request.
 pub async fn outcome(stack: &Stack, client: &str) -> String {
     ask::outcome(stack.gate, client, &[]).await.unwrap()
 }
 
-/// Questions of a gate's filter, by what they came to: answered, failed, skipped.
+/// Calls of a gate's filter to the service, by outcome: answered, failed, skipped.
 pub async fn questions(stack: &Stack) -> [u64; 3] {
     let stats = stack.envoy_stats("tensorgate_rate_limit_service").await;
     ["answered", "failed", "skipped"].map(|outcome| {
@@ -96,7 +99,7 @@ pub async fn questions(stack: &Stack) -> [u64; 3] {
     })
 }
 
-/// Waits until a gate's filter has had so many answers more than `before`.
+/// Waits until a gate's filter has had more than `before` answers.
 pub async fn answered_again(stack: &Stack, client: &str, before: u64) {
     let end = std::time::Instant::now() + ask::PATIENCE;
     while questions(stack).await[0] <= before {

@@ -1,9 +1,10 @@
-//! Header fields that stop other filters, against a real Envoy: after each the gate still serves.
+//! Header fields that crash other filters, against a real Envoy: after each of them the gate still
+//! serves.
 
 use tensorgate_client::{ClientError, Reply, grpc, http1};
 use tensorgate_tests::{Stack, ask, policy};
 
-/// What a client sees of a refusal: the status, and the reason if the answer has one.
+/// What a client sees of a rejection: the status, and the reason if the answer has one.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Answer(u16, Option<String>),
@@ -26,7 +27,7 @@ fn refused(status: u16, reason: &str) -> Seen {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn odd_header_fields_are_refused_or_passed_over_and_the_gate_serves_on() {
+async fn unusual_header_fields_are_rejected_or_ignored_and_the_gate_keeps_serving() {
     let stack = Stack::start("headers", policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     let many: Vec<String> = (0..10_000).map(|n| format!("x-{n}")).collect();
@@ -38,7 +39,7 @@ async fn odd_header_fields_are_refused_or_passed_over_and_the_gate_serves_on() {
     let allowed = || Seen::Answer(200, None);
     let cases: Vec<(&str, Vec<Field<'_>>, Seen)> = vec![
         (
-            "bytes that are not UTF-8 in a field nobody reads",
+            "bytes that are not UTF-8 in a field that is not read",
             vec![(b"x-note", b"\xff\xfe")],
             allowed(),
         ),
@@ -92,7 +93,7 @@ async fn odd_header_fields_are_refused_or_passed_over_and_the_gate_serves_on() {
             vec![(b"x-note ", b"1")],
             refused(400, "ambiguous-request"),
         ),
-        // RFC 9112, 5.2: a proxy may put a blank in the line break's place, and then it is one field.
+        // RFC 9112, 5.2: a proxy may replace the line break by a space; then it is one field.
         (
             "a line that goes on in the next",
             vec![(b"x-note", b"a\r\n b")],
@@ -114,7 +115,7 @@ async fn odd_header_fields_are_refused_or_passed_over_and_the_gate_serves_on() {
             refused(400, "ambiguous-request"),
         ),
         (
-            "a coding that nobody reads",
+            "an unknown coding",
             vec![(b"transfer-encoding", b"gzip, chunked")],
             refused(400, "ambiguous-request"),
         ),
@@ -160,7 +161,7 @@ async fn a_flood_of_fields_over_http2_harms_only_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_http_gets_no_answer_of_use() {
+async fn bytes_that_are_not_http_get_no_useful_answer() {
     let stack = Stack::start("headers-noise", policy::vectors_policy("main.json")).await;
     for (noise, status) in [
         (b"GET / HTTP/0.9\r\n\r\n".to_vec(), Some(400)),
@@ -183,11 +184,11 @@ async fn what_is_no_http_gets_no_answer_of_use() {
     }
 }
 
-/// A caller's own id for a request.
+/// A request id that the caller chose.
 const THEIRS: &str = "11111111-2222-4333-8444-555555555555";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_has_our_id_or_none_and_never_the_callers() {
+async fn an_answer_has_our_request_id_or_none_and_never_the_callers() {
     let stack = Stack::start("headers-ids", policy::vectors_policy("main.json")).await;
     let theirs = format!("host: a\r\nconnection: close\r\nx-request-id: {THEIRS}\r\n");
     let check = async |head: &str, status: u16, named: bool| {
@@ -207,7 +208,7 @@ async fn an_answer_has_our_id_or_none_and_never_the_callers() {
         assert!(!said.contains(THEIRS), "{head}: {said}");
         assert_eq!(reply.header("x-request-id").is_some(), named, "{head}");
     };
-    // Refused by Envoy before it has given an id, by the filter, and answered.
+    // Rejected by Envoy before it has assigned an id, rejected by the filter, and answered.
     check(&format!("GET /v2 HTTP/1.0\r\n{theirs}"), 400, false).await;
     check(
         &format!("GET /v2 HTTP/1.1\r\n{theirs}x_y: 1\r\n"),
@@ -230,18 +231,18 @@ async fn an_answer_has_our_id_or_none_and_never_the_callers() {
         ask::GOOD
     );
     check(&infer, 200, true).await;
-    // Nobody stands behind: Envoy's own reply to a request that has an id.
+    // Without a host: Envoy's own reply to a request that has an id.
     stack.kill_host().await;
     check(&infer, 503, true).await;
 }
 
-/// A client's wish to go on in HTTP/2 (RFC 7540, 3.2).
+/// A client's offer to upgrade to HTTP/2 (RFC 7540, 3.2).
 const H2C: &str = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";
-/// A client's wish to go on with something else.
+/// A client's offer to upgrade to another protocol.
 const WEBSOCKET: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_form_of_a_target_and_no_upgrade_leads_to_anything_else() {
+async fn no_request_target_form_and_no_upgrade_reaches_another_route() {
     let stack = Stack::start("headers-targets", policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     let infer = format!(
@@ -257,7 +258,7 @@ async fn no_form_of_a_target_and_no_upgrade_leads_to_anything_else() {
     let nowhere = || refused(404, "not-an-inference-route");
     let odd = || refused(400, "ambiguous-request");
     for (line, more, body, expected) in [
-        // Absolute form (RFC 9112, 3.2.2) says what the path says, whatever host it names.
+        // Absolute form (RFC 9112, 3.2.2) means what its path means, whatever host it names.
         (at_host(path), "", infer.as_str(), allowed()),
         (at_host(managed), "", nothing, nowhere()),
         (
@@ -283,13 +284,13 @@ async fn no_form_of_a_target_and_no_upgrade_leads_to_anything_else() {
         ("GET v2/health/live".into(), "", nothing, odd()),
         ("CONNECT gate.example:443".into(), "", "\r\n", odd()),
         (format!("CONNECT {path}"), "", "\r\n", odd()),
-        // Who asks for another protocol is answered in this one, or not at all.
+        // A request for another protocol is answered in this one, or not at all.
         (plain(path), H2C, infer.as_str(), allowed()),
         (plain(managed), H2C, nothing, nowhere()),
         (at_host(managed), H2C, nothing, nowhere()),
         (plain(path), WEBSOCKET, &infer, odd()),
         (plain(managed), WEBSOCKET, nothing, odd()),
-        // A field of another protocol that nobody asked for.
+        // A field of another protocol that does not apply.
         (
             plain(path),
             "http2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
@@ -305,7 +306,7 @@ async fn no_form_of_a_target_and_no_upgrade_leads_to_anything_else() {
         }
         assert_eq!(seen(reply), expected, "{line} {more}");
     }
-    // What comes behind such a request in HTTP/2 is read as HTTP/1.1, and is none.
+    // HTTP/2 bytes after such a request are read as HTTP/1.1, and are not valid HTTP/1.1.
     let head = format!("POST {managed} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\n{H2C}{nothing}");
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let both = http1::raw(stack.gate, format!("{head}{preface}").as_bytes()).await;
@@ -314,7 +315,7 @@ async fn no_form_of_a_target_and_no_upgrade_leads_to_anything_else() {
         both.status == 404 && both.header("upgrade").is_none(),
         "{both:?}"
     );
-    // The answer to the rest may have come along.
+    // The answer to the rest may be in the same read.
     let told = String::from_utf8_lossy(&both.body);
     assert!(
         told.contains("urn:tensorgate:not-an-inference-route"),

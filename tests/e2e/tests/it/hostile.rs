@@ -1,5 +1,6 @@
-//! Hostile handlers behind the whole gate: each breaks its own bound, its caller is told calmly, the log says which bound it was, and
-//! a neighbour's requests are answered all the while. What was captured of them comes out the same when it is run again.
+//! Hostile handlers behind the whole gate. Each breaks its own bound, its caller gets a neutral
+//! error, and the log names the bound. Another client's requests are answered throughout. Replaying
+//! the captured calls gives the same results.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,25 +14,26 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Accepts, ByteSize, CallOutcome, Capture, Chain, Handler, Policy};
 use tensorgate_tests::{Stack, ask, policy};
 
-/// A handler's file and what the host's log must say of its calls.
+/// A handler's file, and what the host's log must say about its calls.
 const HOSTILE: [(&str, &str); 3] = [
     ("hostile_loop", "fuel"),
     ("hostile_memory_bomb", "memory"),
     ("hostile_wrong_shape", "breaks the contract: shape"),
 ];
 
-/// What they came to, by what is captured of them.
+/// The outcome of each handler's calls, as the capture records it.
 const CAPTURED: [(&str, &str); 3] = [
     ("hostile_loop", "fuel"),
     ("hostile_memory_bomb", "memory"),
     ("hostile_wrong_shape", "answered"),
 ];
 
-/// Calls of each hostile handler, and of the neighbour while they run.
+/// Calls of each hostile handler, and of the other client while they run.
 const CALLS: usize = 4;
 const NEIGHBOURS: usize = 24;
 
-/// The plain model, and beside it, behind each hostile handler, one that wants an image of what the plain one takes.
+/// The plain model, and one model per hostile handler. The latter takes an image and gives the
+/// plain model's input.
 fn besieged(captures: &Captures) -> Policy {
     let mut policy = policy::vectors_policy("raw.json");
     let inputs = policy.models.get("vec").unwrap().inputs.clone();
@@ -67,7 +69,8 @@ fn besieged(captures: &Captures) -> Policy {
     policy
 }
 
-/// Where calls are captured, and by which key; gone with this.
+/// The folder of captured calls, and the key they are encrypted with. Both are removed with this
+/// value.
 struct Captures {
     place: PathBuf,
     folder: PathBuf,
@@ -105,7 +108,7 @@ impl Captures {
         }
     }
 
-    /// Runs them again by the policy of a gate.
+    /// Replays the calls with the policy of a gate.
     fn replay(&self, gate: &Path) -> Output {
         let binaries = std::env::current_exe().unwrap();
         let binaries = binaries.ancestors().nth(2).unwrap();
@@ -142,7 +145,7 @@ async fn call(gate: SocketAddr, model: &str) -> Reply {
     .unwrap()
 }
 
-/// Calls a model until its handler ran: on a busy machine a call may wait for a thread too long.
+/// Calls a model until its handler ran: on a busy machine a call may wait too long for a thread.
 async fn call_until_run(gate: SocketAddr, model: &str) -> Reply {
     let began = Instant::now();
     loop {
@@ -181,7 +184,7 @@ async fn hostile_handlers_are_contained_while_a_neighbour_is_answered() {
             log.lines()
                 .any(|line| line.contains(name) && line.contains(cause))
         };
-        // An answer does not wait for the log.
+        // The answer may come before the log line.
         for _ in 0..500 {
             if told() {
                 break;

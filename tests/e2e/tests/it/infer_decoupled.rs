@@ -1,5 +1,6 @@
-//! Models that answer one message of a stream several times, on a real Envoy: every answer checked and written anew, in order, within the policy's bounds,
-//! whatever the backend does; and nobody left at work for a caller that has gone.
+//! Models that answer one message of a stream several times, on a real Envoy. Every answer is
+//! checked, encoded anew and in order, and within the policy's bounds, whatever the backend does.
+//! No work goes on for a caller that has left.
 
 use serde_json::{Value, json};
 use tensorgate_client::{Open, grpc};
@@ -12,7 +13,7 @@ use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::{InferParameter, ModelInferRequest};
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
-/// By which a caller asks for an empty last answer.
+/// The parameter by which a caller asks for an empty last answer.
 const ASKS_FOR_THE_END: &str = "triton_enable_empty_final_response";
 
 /// The main policy, and a model `many` that answers several times, within these bounds.
@@ -53,7 +54,7 @@ async fn open(stack: &Stack) -> Open {
     Open::new(stack.gate, PATH, &fields).await.unwrap()
 }
 
-/// An answer as `id: last`, with its number of outputs; a refusal as its reason.
+/// An answer as `id: last`, with its number of outputs; a rejection as its reason.
 fn told(answer: &Streamed) -> String {
     if !answer.error_message.is_empty() {
         return answer.outcome();
@@ -77,7 +78,7 @@ async fn answers(open: &mut Open, count: usize) -> Vec<String> {
     came.iter().map(told).collect()
 }
 
-/// The lines of the audit log of a kind, once there are so many.
+/// The audit log's lines of one kind, once there are so many.
 async fn lines(stack: &Stack, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     let read = || -> Vec<Value> {
         let log = stack.log("audit/decisions.jsonl");
@@ -124,7 +125,7 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
         assert_eq!(asked(1).count(), 0, "only what may answer several times");
         assert_ne!(sent[0].message.id, "a", "the backend gets an id of ours");
 
-        // A last answer that says so itself, one answer alone, and none at all.
+        // A last answer that is marked as such, a single answer, and none at all.
         stack.backend.set(Mode::Several(Several::Whole(2)));
         assert!(stream.send(&message("many", "d", true), false).await);
         let came = answers(&mut stream, 10).await;
@@ -139,7 +140,7 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
         assert_eq!(came[10..], ["e true 0", "g None 2"]);
         ask::met("the backend is left", || stack.backend.open() == 0).await;
 
-        // A line before the first answer, and one that says how often.
+        // One line before the first answer, and one with the number of answers.
         let opened = lines(&stack, 7, |line| line.get("stream").is_some()).await;
         assert_eq!(opened.len(), 7, "{opened:#?}");
         assert_eq!(opened[0]["model"], "many");
@@ -155,7 +156,7 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_backend_does_a_message_ends_and_the_stream_goes_on() {
+async fn every_message_ends_and_the_stream_continues_whatever_the_backend_does() {
     let tight = json!({"max_answers": 5, "max_bytes": 100_000, "gap_ms": 300, "max_ms": 20_000});
     let stack = Stack::start("decoupled-lies", several(&tight)).await;
     let mut stream = open(&stack).await;
@@ -179,17 +180,17 @@ async fn whatever_the_backend_does_a_message_ends_and_the_stream_goes_on() {
         wanted.push(expected);
         assert_eq!(came[seen..], wanted, "{lie:?}");
         seen = came.len();
-        ask::met("nobody is left at work", || stack.backend.open() == 0).await;
+        ask::met("no work is left", || stack.backend.open() == 0).await;
     }
     let body = String::from_utf8_lossy(&stream.reply().body).into_owned();
     assert!(!body.contains(SECRET));
-    // Nothing of it is left: the next one is answered.
+    // Nothing of it is left: the next message is answered.
     stack.backend.set(Mode::Several(Several::Then(1)));
     assert!(stream.send(&message("many", "m", false), true).await);
     let reply = stream.ended().await.unwrap();
     assert_eq!(reply.grpc_status(), Some(0), "{reply:?}");
     assert_eq!(answers(&mut stream, 0).await[seen..], ["m false 1"]);
-    // What went wrong after the first answer stands in a line of its own.
+    // An error after the first answer has a line of its own.
     let faults = lines(&stack, 5, |line| {
         line.get("answers").is_some() && line["verdict"] == "deny"
     })
@@ -199,7 +200,7 @@ async fn whatever_the_backend_does_a_message_ends_and_the_stream_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_end_at_their_bytes_and_at_their_time() {
+async fn answers_end_at_their_byte_limit_and_their_time_limit() {
     for (name, bounds, expected) in [
         (
             "bytes",
@@ -223,12 +224,12 @@ async fn answers_end_at_their_bytes_and_at_their_time() {
         assert_eq!(last, expected, "{name}");
         assert!(!before.is_empty());
         assert!(before.iter().all(|answer| answer == "m false 1"));
-        ask::met("nobody is left at work", || stack.backend.open() == 0).await;
+        ask::met("no work is left", || stack.backend.open() == 0).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_that_goes_away_has_its_message_cancelled_at_the_backend() {
+async fn a_caller_that_leaves_cancels_its_message_at_the_backend() {
     let patient =
         json!({"max_answers": 1_000, "max_bytes": 1_000_000, "gap_ms": 5_000, "max_ms": 60_000});
     let mut one = several(&patient);
@@ -250,7 +251,7 @@ async fn a_caller_that_goes_away_has_its_message_cancelled_at_the_backend() {
         .await;
         assert_eq!(left[number - 1]["answers"], 2, "{left:#?}");
     }
-    // A caller whose key is taken away in the middle.
+    // A caller whose key is revoked meanwhile.
     let mut stack = stack;
     let mut stream = open(&stack).await;
     assert!(stream.send(&message("many", "m", false), false).await);

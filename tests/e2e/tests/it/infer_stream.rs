@@ -1,5 +1,5 @@
-//! Streams of inferences on a real Envoy: many messages under one head, each answered by itself, refused ones among them; what ends a stream, and what
-//! it never holds.
+//! Streams of inferences on a real Envoy: many messages after one head, each answered on its own,
+//! rejected ones too. What ends a stream, and what a stream never holds up.
 
 use serde_json::Value;
 use tensorgate_client::{Open, grpc};
@@ -15,7 +15,7 @@ fn main_policy() -> Policy {
     policy::vectors_policy("main.json")
 }
 
-/// A good message in its frame, for one of two models, with an id of its own.
+/// A valid message in its frame, for one of two models, with an id.
 fn message(model: &str, id: &str, x: f32) -> Vec<u8> {
     let mut request: ModelInferRequest = prost::Message::decode(&*ask::message("x")).unwrap();
     request.model_name = model.into();
@@ -50,7 +50,7 @@ fn outcomes(answers: &[Streamed]) -> Vec<String> {
     answers.iter().map(Streamed::outcome).collect()
 }
 
-/// The lines of the audit log that tell of a kind of event, once there are so many.
+/// The audit log's lines about one kind of event, once there are so many.
 async fn lines(stack: &Stack, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     let read = || -> Vec<Value> {
         let log = stack.log("audit/decisions.jsonl");
@@ -68,7 +68,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
         let stack = Stack::start_chain("infer-stream", main_policy(), chain).await;
         let mut stream = open(&stack, "scorer").await;
-        // One at a time: the answer comes before the next message is sent.
+        // One at a time: each answer comes before the next message is sent.
         for number in 0..3 {
             assert!(
                 stream
@@ -80,7 +80,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
             assert_eq!(answer.id, format!("id-{number}"), "{chain}");
             assert_eq!(answer.model_name, "vec");
         }
-        // Refused ones among good ones, in one piece, and another model's.
+        // Rejected messages among valid ones, in one piece, and one for another model.
         let pieces = [
             message("vec", "a", f32::NAN),
             good(),
@@ -109,7 +109,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
         let seen = stack.backend.seen();
         assert_eq!(seen.len(), 6, "only what was allowed reached the backend");
 
-        // One line for the stream, one a message, one for its end.
+        // One line for the stream, one per message, one for its end.
         let of_messages = lines(&stack, 9, |line| line.get("stream").is_some()).await;
         assert_eq!(of_messages.len(), 9, "{of_messages:#?}");
         let id = of_messages[0]["stream"].as_str().unwrap();
@@ -138,7 +138,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_the_same_however_it_is_cut() {
+async fn a_message_is_the_same_however_it_is_split() {
     let stack = Stack::start("infer-stream-cuts", main_policy()).await;
     let pieces = [good(), message("vec", "n", f32::NAN), good()];
     let whole = pieces.concat();
@@ -150,7 +150,7 @@ async fn a_message_is_the_same_however_it_is_cut() {
         let mut stream = open(&stack, "scorer").await;
         let (first, second) = whole.split_at(cut);
         assert!(stream.send(first, false).await);
-        // What is whole is answered before the rest comes.
+        // Complete messages are answered before the rest arrives.
         let came_whole = ends.iter().filter(|end| **end <= cut).count();
         answers(&mut stream, came_whole).await;
         assert!(stream.send(second, true).await);
@@ -179,12 +179,12 @@ async fn a_message_is_the_same_however_it_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_message_ends_the_stream_and_large_ones_pass() {
+async fn an_invalid_message_ends_the_stream_and_large_ones_are_accepted() {
     let mut large = main_policy();
     large.listen.limits.body_bytes = ByteSize(4 << 20);
     large.listen.limits.hold_bytes = Some(ByteSize(2 << 20));
     let mut wide = large.models["vec"].clone();
-    // A path of its own is one model's alone.
+    // A JSON path belongs to one model alone.
     wide.json = None;
     wide.protocols.retain(|protocol| protocol != "json");
     wide.inputs[0].shape = serde_json::from_value(serde_json::json!([{"max": 1_000_000}])).unwrap();
@@ -222,7 +222,7 @@ async fn what_is_no_message_ends_the_stream_and_large_ones_pass() {
         (b"\0\xff\xff\xff\xff", "body-too-large"),
     ] {
         let mut stream = open(&stack, "scorer").await;
-        // More of it comes behind, and nobody looks at it.
+        // Further bytes follow, and are not read.
         assert!(
             stream
                 .send(&[&good(), bytes, &good()].concat(), false)
@@ -235,7 +235,7 @@ async fn what_is_no_message_ends_the_stream_and_large_ones_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rates_hold_message_by_message_and_a_flood_of_refused_ones_ends_the_stream() {
+async fn rates_apply_per_message_and_a_flood_of_rejected_ones_ends_the_stream() {
     let mut limited = policy::vectors_policy("rates.json");
     limited.listen.limits.streams_per_client = 2;
     let stack = Stack::start("infer-stream-rates", limited).await;
@@ -246,11 +246,11 @@ async fn rates_hold_message_by_message_and_a_flood_of_refused_ones_ends_the_stre
         outcomes(&five),
         ["ok", "ok", "ok", "rate-limited", "rate-limited"]
     );
-    // Another stream of the same client has no bucket of its own.
+    // Another stream of the same client shares the bucket.
     let mut other = open(&stack, "stream-1").await;
     assert!(other.send(&good(), false).await);
     assert_eq!(outcomes(&answers(&mut other, 1).await), ["rate-limited"]);
-    // Nor is there a third at once; and there is one when one has ended.
+    // A third stream at once is rejected; after one has ended, another may open.
     let mut third = open(&stack, "stream-1").await;
     let reply = third.ended().await.unwrap();
     assert_eq!(reply.reason().as_deref(), Some("concurrency"), "{reply:?}");
@@ -260,7 +260,7 @@ async fn rates_hold_message_by_message_and_a_flood_of_refused_ones_ends_the_stre
     assert!(again.send(&good(), true).await);
     assert_eq!(again.ended().await.unwrap().grpc_status(), Some(0));
 
-    // Refused messages, as many as a client likes: the stream is over long before.
+    // A client may send many rejected messages, but the stream ends long before all of them.
     let flood = good().repeat(20_000);
     for piece in flood.chunks(8 << 10) {
         if !stream.send(piece, false).await {
@@ -280,7 +280,7 @@ async fn rates_hold_message_by_message_and_a_flood_of_refused_ones_ends_the_stre
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_goes_away_leaves_nothing_and_who_reads_slowly_holds_nobody_up() {
+async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other() {
     let mut one = main_policy();
     one.listen.limits.streams_per_client = 1;
     one.models.get_mut("vec").unwrap().limits =
@@ -297,7 +297,7 @@ async fn who_goes_away_leaves_nothing_and_who_reads_slowly_holds_nobody_up() {
         stack.active(0).await;
     }
     stack.backend.set(Mode::Zeros);
-    // Its places were given back each time.
+    // Its permits were returned each time.
     let mut stream = open(&stack, "scorer").await;
     assert!(stream.send(&good(), true).await);
     assert_eq!(stream.ended().await.unwrap().grpc_status(), Some(0));
@@ -310,7 +310,7 @@ async fn who_goes_away_leaves_nothing_and_who_reads_slowly_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_policy_ends_open_streams_and_a_revoked_client_is_out_at_once() {
+async fn a_policy_change_ends_open_streams_and_a_revoked_client_is_rejected_at_once() {
     let mut stack = Stack::start("infer-stream-reload", main_policy()).await;
     let (mut kept, mut revoked) = (open(&stack, "scorer").await, open(&stack, "reader").await);
     assert!(kept.send(&good(), false).await);

@@ -1,5 +1,5 @@
-//! Key sets by URL on a real Envoy, from real HTTPS servers: who fetches how often, what counts through rotations and outages, and servers that are
-//! none.
+//! Key sets by URL on a real Envoy, from real HTTPS servers. How often they are fetched, which keys
+//! count through rotations and outages, and servers that are not the issuer's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use tensorgate_tests::ask::{GOOD, PATH, met};
 use tensorgate_tests::{Stack, policy};
 use tensorgate_vectors::sign::{Signer, jwks, token};
 
-/// Until what must come has come, on a busy machine.
+/// How long an expected change may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks that tokens bring about.
+/// The least time between two fetches that unknown keys cause.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 
-/// The vectors' closed policy with issuers whose keys are fetched: each with a client of its name.
+/// The vectors' closed policy with issuers whose keys are fetched. Each issuer has a client of its
+/// name.
 fn policy_of(issuers: &[(&str, &Publisher, &str, Value)]) -> Policy {
     let mut policy = serde_json::to_value(policy::vectors_policy("closed.json")).unwrap();
     let mut clients = vec!["scorer".to_owned()];
@@ -51,7 +52,7 @@ fn published(kids: &[&str]) -> String {
     set.to_string()
 }
 
-/// A token of an issuer's, signed with this key.
+/// A token of an issuer, signed with this key.
 fn bearer(issuer: &str, kid: &str) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -73,7 +74,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// With one issuer, `corp`, which publishes the key `ed`.
+    /// A gate with one issuer, `corp`, which publishes the key `ed`.
     async fn start(name: &str, workers: u16, rules: Value) -> Self {
         let authority = Authority::new("issuers").unwrap();
         let leaf = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
@@ -97,7 +98,7 @@ impl Gate {
         ask(self.stack.gate, bearer).await
     }
 
-    /// Asks until that is the answer.
+    /// Repeats the request until it has this status.
     async fn until(&self, bearer: &str, status: u16) {
         let started = Instant::now();
         loop {
@@ -135,14 +136,14 @@ async fn ask(gate: std::net::SocketAddr, bearer: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_brings_one_more_fetch_about() {
+async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_causes_one_more_fetch() {
     let gate = Gate::start("jwks-once", 4, json!({})).await;
     let ed = bearer("corp", "ed");
     for _ in 0..40 {
         assert_eq!(gate.ask(&ed).await, 200);
     }
     assert_eq!(gate.corp().asked(), 1, "one fetch a process");
-    // Fetched a moment ago: what it lacks does not exist.
+    // The set was fetched a moment ago, so a key that is not in it does not exist.
     assert_eq!(gate.ask(&bearer("corp", "ec")).await, 401);
     assert_eq!(gate.corp().asked(), 1);
 
@@ -159,7 +160,7 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_brings_one_more_fet
         assert_eq!(
             gate.ask(&ed).await,
             200,
-            "whose key is known waits for nobody"
+            "a token with a known key does not wait"
         );
     }
     for answer in flood {
@@ -168,7 +169,7 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_brings_one_more_fet
     }
     assert_eq!(gate.corp().asked(), 2, "one look for all of them");
 
-    // What one look brings goes on, in every worker that waits for it.
+    // One fetch is enough for every worker that waits for it.
     tokio::time::sleep(COOL_DOWN).await;
     gate.corp().say(Says::Document(published(&["ed", "ec"])));
     let ec = bearer("corp", "ec");
@@ -189,7 +190,7 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_brings_one_more_fet
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotation_under_load_fails_no_request_and_the_old_key_is_out_after_it() {
+async fn a_key_rotation_under_load_fails_no_request_and_ends_the_old_key() {
     let gate =
         Arc::new(Gate::start("jwks-rotated", 4, json!({"refresh_s": 1, "stale_s": 60})).await);
     let new = Arc::new(AtomicBool::new(false));
@@ -222,7 +223,8 @@ async fn a_rotation_under_load_fails_no_request_and_the_old_key_is_out_after_it(
     let old = bearer("corp", "ed");
     assert_eq!(gate.ask(&old).await, 200);
     gate.corp().say(Says::Document(published(&["ec"])));
-    // Remembered as good by every worker, and refused all the same once its key is not published any more.
+    // Every worker has cached the token as valid, and still rejects it once its key is not
+    // published any more.
     gate.until(&old, 401).await;
     passed(3).await;
     for _ in 0..20 {
@@ -236,7 +238,7 @@ async fn a_rotation_under_load_fails_no_request_and_the_old_key_is_out_after_it(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_is_bridged_for_as_long_as_the_policy_says() {
+async fn cached_keys_stay_valid_during_an_outage_as_long_as_the_policy_allows() {
     let gate = Gate::start("jwks-outage", 2, json!({"refresh_s": 1, "stale_s": 8})).await;
     let ed = bearer("corp", "ed");
     gate.until(&ed, 200).await;
@@ -256,7 +258,7 @@ async fn an_outage_is_bridged_for_as_long_as_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_not_the_issuers_or_says_no_keys_lets_nobody_in() {
+async fn no_token_is_accepted_from_an_untrusted_or_faulty_key_server() {
     let authority = Authority::new("issuers").unwrap();
     let other = Authority::new("others").unwrap();
     let leaf = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
@@ -320,7 +322,7 @@ async fn a_server_that_is_not_the_issuers_or_says_no_keys_lets_nobody_in() {
         met("it was asked", met_it).await;
         assert_eq!(gate.ask(&bearer(name, "ed")).await, 503, "{name}");
     }
-    assert_eq!(elsewhere.asked(), 0, "a redirect is followed by nobody");
+    assert_eq!(elsewhere.asked(), 0, "redirects are not followed");
     let log = || gate.stack.log("envoy.log");
     for cause in [
         "larger than",

@@ -1,6 +1,7 @@
-//! Bodies far larger than what the gate holds of one, through a real Envoy: they arrive whole at the backend, Envoy's memory stays
-//! flat, and a fault in the last element stops a request before anybody acts on it. And in the middle of a body of any datatype, in an element that
-//! two pieces share.
+//! Bodies far larger than the part of them that the gate buffers, through a real Envoy. They arrive
+//! whole at the backend, Envoy's memory stays flat, and a fault in the last element stops a request
+//! before the backend acts on it. Faults are also found in the middle of a body of any datatype, in
+//! an element that two pieces share.
 
 use prost::Message;
 use tensorgate_client::Reply;
@@ -12,10 +13,11 @@ use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 
 /// Elements of a request: 32 MiB of them.
 const ELEMENTS: usize = 8 << 20;
-/// What the gate holds of a body.
+/// How much of a body the gate buffers.
 const HOLD_BYTES: u64 = 1 << 20;
-/// By how much Envoy's peak may grow over all these requests, KiB: what is held of one body, a few windows and reads, copies of
-/// pieces in a VM a worker; much less than one body.
+/// How far Envoy's peak may grow over all these requests, in KiB. It covers the buffered part of
+/// one body, a few windows and reads, and copies of pieces in one VM per worker. It is much less
+/// than one body.
 const GROWTH_KIB: u64 = 20 << 10;
 
 fn large_policy(buffered_bytes: u64) -> Policy {
@@ -26,7 +28,7 @@ fn large_policy(buffered_bytes: u64) -> Policy {
     limits.buffered_bytes = ByteSize(buffered_bytes);
     limits.timeout_ms = 30_000;
     let mut big = raw.models["vec"].clone();
-    // A path of its own is one model's alone.
+    // A JSON path belongs to one model alone.
     big.json = None;
     big.protocols.retain(|protocol| protocol != "json");
     big.inputs[0].shape = Some(vec![Dim::Bounded {
@@ -42,7 +44,7 @@ fn large_policy(buffered_bytes: u64) -> Policy {
     raw
 }
 
-/// Elements in raw form, no two neighbours alike, so that a piece lost or moved is seen.
+/// Elements in raw form. No two neighbours are equal, so a piece that is lost or moved is noticed.
 fn elements(last: f32) -> Vec<u8> {
     let mut raw: Vec<u8> = (0..ELEMENTS)
         .flat_map(|index| ((index % 1999) as f32 - 999.5).to_le_bytes())
@@ -108,7 +110,7 @@ fn envoy_peak_kib(stack: &Stack) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_32_mib_passes_whole_and_envoys_memory_stays_flat() {
+async fn a_body_of_32_mib_arrives_whole_and_envoys_memory_stays_flat() {
     let stack = Stack::start("large", large_policy(256 << 20)).await;
     let raw = elements(1.0);
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
@@ -134,7 +136,8 @@ async fn a_body_of_32_mib_passes_whole_and_envoys_memory_stays_flat() {
         );
     }
 
-    // The last element of all: everything before it has passed when it is seen, and still nobody acts on it.
+    // The last element of all. By the time it is checked everything before it has been forwarded,
+    // and still the backend does not act on the request.
     for (last, expected) in [(f32::NAN, "not-finite"), (1_000.5, "out-of-range")] {
         let bad = elements(last);
         for reply in [
@@ -168,8 +171,8 @@ async fn a_body_of_32_mib_passes_whole_and_envoys_memory_stays_flat() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_without_room_for_a_body_and_its_tensors_says_so() {
-    // Room for the body, and not for the tensors beside it.
+async fn a_host_without_memory_for_a_body_and_its_tensors_answers_overloaded() {
+    // Memory for the body, but not for its tensors.
     let stack = Stack::start("large-no-room", large_policy(40 << 20)).await;
     let raw = elements(1.0);
     for reply in [
@@ -182,9 +185,10 @@ async fn a_host_without_room_for_a_body_and_its_tensors_says_so() {
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
 }
 
-/// A connection that is open while the policy changes stays on the listener that took it, with that one's buffers.
+/// A connection that is open while the policy changes stays with its listener and that listener's
+/// buffers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_what_is_held_cuts_no_body() {
+async fn changing_hold_bytes_truncates_no_body() {
     const BYTES: usize = 3 << 20;
     let holding = |bytes: u64| {
         let mut policy = large_policy(256 << 20);
@@ -197,7 +201,7 @@ async fn a_change_of_what_is_held_cuts_no_body() {
     );
     let whole = bytes::Bytes::from([json.as_bytes(), &vec![0; BYTES]].concat());
     let mut stack = Stack::start("large-changes", holding(HOLD_BYTES)).await;
-    // More, so that the old listener's buffer is too small for what the new filter would hold; and less.
+    // A larger value, for which the old listener's buffer is too small, and then a smaller one.
     for hold_bytes in [8 * HOLD_BYTES, HOLD_BYTES] {
         let stream = tokio::net::TcpStream::connect(stack.gate).await.unwrap();
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
@@ -226,34 +230,36 @@ async fn a_change_of_what_is_held_cuts_no_body() {
     assert!(stats.contains(counted), "{stats}");
 }
 
-/// One datatype's tensor, whose elements are all of one size, an item of `BYTES` with its length included.
+/// A tensor of one datatype, whose elements all have the same size. An item of `BYTES` counts with
+/// its length prefix.
 struct Stretch {
     input: &'static str,
     datatype: &'static str,
     element: &'static [u8],
-    /// How many bytes of the element in question the first piece still has; the next piece has the others.
+    /// How many bytes of the tested element are in the first piece; the others are in the next.
     split: usize,
-    /// An element that is refused, and why; a longer one moves what follows.
+    /// An element that is rejected, and the reason; a longer element moves the ones after it.
     bad: &'static [u8],
     reason: &'static str,
 }
 
-/// Elements of a stretch: well beyond what is held, in every datatype.
+/// Elements of a tensor: far more than is buffered, in every datatype.
 const STRETCH_ELEMENTS: usize = 60_000;
-/// What the gate holds of a body there.
+/// How much of a body the gate buffers in that test.
 const STRETCH_HOLD_BYTES: u64 = 8 << 10;
-/// The element in question lies where this piece and the next meet. Odd and no multiple of 3, so that some length of pieces puts every element there.
+/// The tested element is where this piece and the next meet. The number is odd and no multiple of
+/// 3, so that for every element some piece length fits.
 const MEETING: usize = 25;
 
-/// All widths, and each kind of check. The good element is one that the bad one differs from in the byte behind the cut alone, where there
-/// is such a byte: a reader that forgot what the piece before had would let it through.
+/// All widths, and each kind of check. Where possible, the good and the bad element differ only in
+/// the byte after the split. A reader that forgot the previous piece would accept the bad one.
 const STRETCHES: [Stretch; 8] = [
     Stretch {
         input: "int64",
         datatype: "INT64",
         element: &[0xff; 8],
         split: 5,
-        // -1 - 2^48, beyond the range.
+        // -1 - 2^48, out of range.
         bad: &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xff],
         reason: "out-of-range",
     },
@@ -269,7 +275,7 @@ const STRETCHES: [Stretch; 8] = [
         input: "bool",
         datatype: "BOOL",
         element: &[1],
-        // The first byte of a piece.
+        // The split is before the element's first byte.
         split: 0,
         bad: &[2],
         reason: "datatype",
@@ -278,7 +284,7 @@ const STRETCHES: [Stretch; 8] = [
         input: "bool",
         datatype: "BOOL",
         element: &[0],
-        // The last byte of a piece.
+        // One byte is in the first piece.
         split: 1,
         bad: &[255],
         reason: "datatype",
@@ -288,7 +294,7 @@ const STRETCHES: [Stretch; 8] = [
         datatype: "FP16",
         element: &[0x01, 0x3c],
         split: 1,
-        // A NaN by its second byte alone.
+        // A NaN because of its second byte alone.
         bad: &[0x01, 0x7c],
         reason: "not-finite",
     },
@@ -297,7 +303,7 @@ const STRETCHES: [Stretch; 8] = [
         datatype: "BF16",
         element: &[0x80, 0x3f],
         split: 1,
-        // An infinity by its second byte alone.
+        // An infinity because of its second byte alone.
         bad: &[0x80, 0x7f],
         reason: "not-finite",
     },
@@ -305,7 +311,7 @@ const STRETCHES: [Stretch; 8] = [
         input: "bytes",
         datatype: "BYTES",
         element: b"\x05\0\0\0abcde",
-        // Within an item's length.
+        // The split is within an item's length.
         split: 2,
         bad: b"\x09\0\0\0abcdefghi",
         reason: "item-too-long",
@@ -314,7 +320,7 @@ const STRETCHES: [Stretch; 8] = [
         input: "bytes",
         datatype: "BYTES",
         element: b"\x05\0\0\0abcde",
-        // A length past the tensor's end, by its last byte.
+        // A length beyond the tensor's end because of its last byte.
         split: 3,
         bad: b"\x05\0\0\x7fabcde",
         reason: "size-mismatch",
@@ -345,7 +351,8 @@ fn stretches_policy() -> Policy {
     raw
 }
 
-/// How long pieces must be, and which element is the one in question, for its given byte to begin a piece.
+/// The length of the pieces, and the index of the tested element, so that its given byte begins a
+/// piece.
 fn piece_bytes(start: usize, stretch: &Stretch) -> (usize, usize) {
     let width = stretch.element.len();
     (1_000..1_000 + width)
@@ -369,7 +376,7 @@ async fn send_stretch(
         }
         elements.concat()
     };
-    // The head says how long the whole is, and so is the same wherever the element in question lies.
+    // The head declares the total length, so it is the same wherever the tested element is.
     let bytes = raw(0).len();
     if by_grpc {
         let tensor = InferInputTensor {
@@ -418,7 +425,7 @@ async fn send_stretch(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_datatype_is_checked_as_it_passes_where_two_pieces_meet() {
+async fn elements_split_between_two_pieces_are_checked_in_every_datatype() {
     let stack = Stack::start("large-types", stretches_policy()).await;
     let mut sent = Vec::new();
     for stretch in &STRETCHES {

@@ -1,4 +1,4 @@
-//! How a whole gate starts, stays ready and ends.
+//! How a whole gate starts, becomes ready and stops.
 
 mod readiness;
 

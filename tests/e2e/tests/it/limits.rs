@@ -1,4 +1,5 @@
-//! What callers are told of their limits, and what a grant's mode lets pass, on a real Envoy: in answers, in the audit log, in the counters.
+//! How limits are reported to callers, and what a grant's mode allows, on a real Envoy: in answers,
+//! in the audit log, in the counters.
 
 use std::time::Instant;
 
@@ -12,9 +13,9 @@ use tensorgate_tests::backend::Mode;
 use tensorgate_tests::stack::OWN_PATH;
 use tensorgate_tests::{Stack, policy};
 
-/// The gate, and its parts in a row.
+/// The gate, and its parts in a chain.
 const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
-/// Nothing comes back within a test: one unit takes days.
+/// A window so long that no unit comes back within a test: one takes days.
 const MONTH_S: u64 = 2_678_400;
 
 async fn rest(stack: &Stack, key: &str, body: &str) -> Reply {
@@ -58,7 +59,7 @@ fn left(reply: &Reply) -> Vec<(String, u64, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_says_what_is_left_of_each_limit() {
+async fn every_answer_reports_the_remaining_quota_of_each_limit() {
     for chain in CHAINS {
         let mut limited = policy::vectors_policy("rates.json");
         limited.grants[0].rate = Some(Rate {
@@ -102,21 +103,21 @@ async fn every_answer_says_what_is_left_of_each_limit() {
                 panic!("{reply:?}")
             };
             assert_eq!((rate.as_str(), day.as_str()), ("three", "three:bytes:day"));
-            // Two floats each. A budget's day may end in the middle of the test.
+            // Two floats each. A budget's day may end during the test.
             assert_eq!(*rate_left, 5 - asked, "{chain}");
             assert!((1_000 - asked * 8..=992).contains(day_left), "{day_left}");
             let since = asked * (MONTH_S / 5) - full_s;
             assert!(since <= started.elapsed().as_secs() + 1, "{full_s}");
             assert!(*midnight_s <= 86_400);
         }
-        // Whom nothing limits is told nothing.
+        // A client without limits gets no such header.
         let unlimited = rest(&stack, "unknown", GOOD).await;
         assert_eq!(unlimited.header("ratelimit"), None);
     }
 }
 
-/// The audit log's lines of clients' requests, once there are as many. `up` sends a request of its
-/// own, without a credential.
+/// The audit log's lines of clients' requests, once there are so many. The request that `up` sends
+/// itself has no credential and is skipped.
 async fn decisions(stack: &Stack, wanted: usize) -> Vec<Value> {
     let log = stack.state().join("audit/decisions.jsonl");
     let started = Instant::now();
@@ -146,12 +147,12 @@ fn shadow(line: &Value) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_shadow_stands_in_the_audit_log_and_is_counted() {
+async fn shadow_denials_are_in_the_audit_log_and_counted() {
     for chain in CHAINS {
         let policy = policy::vectors_policy("shadow.json");
         let mut stack = Stack::start_chain("shadow", policy, chain).await;
         let bad = GOOD.replace("[1, 2]", "[1, 2000]");
-        // A rate of two, in shadow; then a value that is not, behind the rate that is.
+        // A rate of two in shadow mode; then an invalid value, after the enforced rate.
         for _ in 0..3 {
             assert_eq!(rest(&stack, "cost-2", GOOD).await.status, 200);
         }
@@ -161,13 +162,17 @@ async fn what_is_in_shadow_stands_in_the_audit_log_and_is_counted() {
         for _ in 0..2 {
             let passed = rest(&stack, "cost-7", &bad).await;
             assert_eq!(passed.status, 200, "{passed:?}");
-            assert_eq!(passed.header("ratelimit"), None, "shadow limits nobody");
+            assert_eq!(
+                passed.header("ratelimit"),
+                None,
+                "a shadow limit rejects no request"
+            );
         }
-        // What the backend answers, in shadow and not.
+        // The backend's answer, in shadow mode and enforced.
         stack.backend.set(Mode::NotFinite);
         assert_eq!(grpc(&stack, "cost-10").await.grpc_status(), Some(0));
         let unsayable = rest(&stack, "cost-10", GOOD).await;
-        // Which JSON cannot say, and the caller might have asked for in another form.
+        // JSON cannot express this value, but another encoding could.
         assert_eq!(unsayable.reason().as_deref(), Some("malformed"));
         let refused = rest(&stack, "cost-1", GOOD).await;
         assert_eq!(refused.reason().as_deref(), Some("backend-fault"));

@@ -1,5 +1,6 @@
-//! Our filters in a mesh that has its own: Envoy's `jwt_authn` in front proves who is calling, `rate-limit` and `tensor-guard` stand
-//! behind it without `auth`, or one of them alone, and what stands behind them is any server. And the gate behind what Istio makes of a
+//! Our filters in a mesh with its own authentication. Envoy's `jwt_authn` in front identifies the
+//! caller. Behind it are `rate-limit` and `tensor-guard` without `auth`, or one filter alone, and
+//! then any server. And the gate behind the configuration that Istio makes of a
 //! `RequestAuthentication`.
 
 mod alone;
@@ -17,14 +18,14 @@ use tensorgate_policy::raw::{MetadataRule, Policy, Rate};
 use tensorgate_tests::ask::{GOOD, PATH, PATIENCE};
 use tensorgate_tests::policy;
 
-/// Keys of an issuer that signed nothing but these two tokens, and is gone.
+/// Keys of an issuer that signed only these two tokens, and whose private key no longer exists.
 const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"mesh","alg":"ES256","use":"sig","x":"Ev2LknyG2L3ddjG-bxKmbNm51ebogotCWh1D3wMUHZM","y":"K0k9lIMTBjNNH41e8lk8kEABchjDNPTTIc-oDGyI6sw"}]}"#;
-/// For `svc-web`, whom the policy knows.
+/// For `svc-web`, which the policy knows.
 const KNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL21lc2guZXhhbXBsZSIsInN1YiI6InN2Yy13ZWIiLCJhdWQiOlsidGVuc29yZ2F0ZSJdLCJleHAiOjQxMDI0NDQ4MDB9.WPbVtBxBkY4Kzyg_iD1f47bAFodljfimn0GvjZBwAQUVEF3AMrSxvHeFS-RFAR-IJBcKpn4XJPkU-Pqs8CU1Qg";
-/// For `svc-other`, whom it does not.
+/// For `svc-other`, which the policy does not know.
 const UNKNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL21lc2guZXhhbXBsZSIsInN1YiI6InN2Yy1vdGhlciIsImF1ZCI6WyJ0ZW5zb3JnYXRlIl0sImV4cCI6NDEwMjQ0NDgwMH0.Kx19lJVAcYC5ofxEx2R7k1GDC_oM_loYP86ldVMjt8IOeRPFF9MJcMGaWAEfe-1sAcSanfhF_yxKD8HlQ4N6qg";
 
-/// A policy that believes `jwt_authn`, with so many requests a month for the one whom it knows.
+/// A policy that trusts `jwt_authn`, with so many requests a month for the known client.
 fn of_the_mesh(quota: u64) -> Policy {
     let mut policy = policy::vectors_policy("rates.json");
     policy.clients.get_mut("rate-1").unwrap().metadata = Some(Box::new(MetadataRule {
@@ -56,7 +57,7 @@ async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, 
 async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_server() {
     let policy = serde_json::to_value(of_the_mesh(5)).unwrap();
     let (behind, seen) = upstream().await;
-    // Without a context key: nobody behind reads a context.
+    // Without a context key: the server behind reads no context.
     let mesh = Mesh::start(
         "mesh",
         &policy,
@@ -139,7 +140,7 @@ async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_serve
     }
 }
 
-/// Any key: nobody behind reads a context.
+/// Any key: the server behind reads no context.
 const CONTEXT_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -259,7 +260,7 @@ async fn an_envoy_that_cannot_hold_headers_is_noticed_and_serves_no_request() {
     .await;
     let fields = [("x-api-key", policy::key("rate-1"))];
     let end = Instant::now() + PATIENCE;
-    // A request hangs until its client leaves. Then its worker knows.
+    // The request hangs until its client leaves. Then its worker runs again.
     let second = Duration::from_secs(1);
     let answer = loop {
         let sent = tokio::time::timeout(second, send(mesh.gate, &fields, GOOD));

@@ -1,5 +1,6 @@
-//! Ten thousand requests that are almost right, at a running gate: the vectors of the main policy, changed at random places by a fixed seed.
-//! Whatever they come to, no worker is lost, nothing of ours fails, and memory does not grow.
+//! Ten thousand almost valid requests against a running gate: the vectors of the main policy,
+//! changed at random positions by a fixed seed. Whatever their outcome, no worker is lost, none of
+//! our processes fails, and memory does not grow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,18 +11,19 @@ use tensorgate_client::{ClientError, Reply};
 use tensorgate_tests::{Stack, ask, policy};
 use tensorgate_vectors::{Driver, Lowered, RawRequest, load};
 
-/// Requests.
+/// The number of requests.
 const REQUESTS: usize = 10_000;
-/// At once.
+/// Requests at once.
 const AT_ONCE: usize = 16;
-/// Changes of one request, at most.
+/// The most changes of one request.
 const MAX_CHANGES: usize = 4;
-/// Longer than any of them takes: the gate's own bound on a stream.
+/// The gate's time limit for a stream: longer than any request takes.
 const STREAM_MS: u64 = 4_000;
-/// What the memory of a process may have grown by between the middle and the end, a tenth: allocators keep what they once had.
+/// How much a process's memory may grow between the middle and the end: a tenth. Allocators keep
+/// memory that they once had.
 const GROWTH: usize = 10;
 
-/// Numbers that look random and are the same every time (splitmix64).
+/// Pseudo-random numbers, the same every time (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -87,10 +89,11 @@ fn mutated(vectors: &[Lowered], number: usize) -> RawRequest {
     request
 }
 
-/// What an answer may be: an answer, or a refusal that the request brought about. None of these finds the gate without room.
+/// The outcomes that are allowed: an answer, or a rejection that the request itself caused. No
+/// request here may find the gate without memory or slots.
 fn expected(reply: &Reply) -> bool {
     match reply.grpc_status() {
-        // UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS: nobody's request may bring these about.
+        // UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS: no request may cause these.
         Some(status) => !matches!(status, 2 | 13 | 14 | 15),
         None => reply.status < 500,
     }
@@ -156,13 +159,14 @@ fn outcome(number: usize, request: &RawRequest, sent: Result<Reply, ClientError>
             );
             reply.reason().unwrap_or_else(|| "answered".into())
         }
-        // What no client can spell, and what Envoy ends by closing: a length that is wrong, a field that HTTP/2 forbids.
+        // Requests that this client cannot express, or that make Envoy close: a wrong length, a
+        // field that HTTP/2 forbids.
         Err(_) => "closed".into(),
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_requests_that_are_almost_right_cost_no_worker() {
+async fn ten_thousand_almost_valid_requests_crash_no_worker() {
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let of_main = |vector: &Lowered| {
         &*vector.policy_file == "policies/main.json" && vector.runs_on(Driver::Envoy)
@@ -182,7 +186,7 @@ async fn ten_thousand_requests_that_are_almost_right_cost_no_worker() {
     }
     let after = memory_kib(&stack);
 
-    // They came to something: most were judged, by many a reason.
+    // Most requests were judged, with many different reasons.
     let judged: usize = seen
         .iter()
         .filter(|(outcome, _)| outcome.as_str() != "closed")

@@ -1,4 +1,5 @@
-//! That no answer tells what stands behind the gate: every reason's, Envoy's own, and those of a host or a backend in trouble.
+//! No answer reveals what is behind the gate: neither our rejections, nor Envoy's own, nor those of
+//! a host or a backend that fails.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ const HEADERS: [&str; 5] = [
     "date-upstream",
 ];
 
-/// Everything that a refusal must and must not say.
+/// Checks everything that a rejection must and must not contain.
 fn check(name: &str, is_grpc: bool, reply: &Reply) -> Result<(), String> {
     let fail = |what: String| Err(format!("{name}: {what}: {reply:?}"));
     let fields = reply.headers.iter().chain(&reply.trailers);
@@ -62,7 +63,7 @@ fn check(name: &str, is_grpc: bool, reply: &Reply) -> Result<(), String> {
         return fail(format!("its request id is {id:?}"));
     }
     let typed = match reply.grpc_status() {
-        // Envoy gives an answer without a body a type only where the request has that of gRPC.
+        // Envoy gives an answer without a body a content type only if the request has that of gRPC.
         Some(_) => {
             reply.body.is_empty()
                 && (!is_grpc
@@ -99,7 +100,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_refusal_tells_what_stands_behind() {
+async fn no_rejection_reveals_the_upstream() {
     let stack = Stack::start("no-leaks", policy::vectors_policy("main.json")).await;
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let mut by_reason = BTreeMap::new();
@@ -146,7 +147,7 @@ async fn both(stack: &Stack, reason: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_in_trouble_is_not_quoted() {
+async fn a_failing_backends_messages_are_not_revealed() {
     let mut slow = policy::vectors_policy("main.json");
     for backend in slow.backends.values_mut() {
         backend.timeout_ms = Some(3_000);
@@ -169,7 +170,7 @@ async fn a_backend_in_trouble_is_not_quoted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_is_gone_is_not_described() {
+async fn a_missing_host_is_not_revealed() {
     let stack = Stack::start("no-leaks-host-down", policy::vectors_policy("main.json")).await;
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
     stack.kill_host().await;
@@ -177,7 +178,7 @@ async fn a_host_that_is_gone_is_not_described() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_does_not_answer_is_not_described() {
+async fn a_hanging_host_is_not_revealed() {
     let mut hasty = policy::vectors_policy("main.json");
     hasty.listen.limits.timeout_ms = 500;
     for backend in hasty.backends.values_mut() {

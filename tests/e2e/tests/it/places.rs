@@ -1,5 +1,5 @@
-//! Who holds places in flight on a real Envoy with two workers, and when they come back: stalled bodies, streams that are reset, a VM
-//! that traps, a policy that changes meanwhile.
+//! Permits for requests in flight on a real Envoy with two workers, and when they are returned:
+//! stalled bodies, streams that are reset, a VM that traps, a policy that changes meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use tensorgate_tests::{Stack, policy};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// Who holds places, and who is there beside.
+/// The client that holds permits, and its neighbour.
 const OWN: &str = "rate-1";
 const NEIGHBOUR: &str = "rate-2";
-/// What a request may hold of every kind in these tests.
+/// How many requests may be in flight under every kind of limit in these tests.
 const PLACES: usize = 8;
 
-/// The policy of the vectors about rates, without its rate, with streams that may wait for as long as a busy machine takes.
+/// The vectors' policy about rates, without its rate. Its streams may last as long as a busy
+/// machine takes.
 fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
     let mut policy = policy::vectors_policy("rates.json");
     policy.grants[0].rate = None;
@@ -29,7 +30,7 @@ fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
     policy
 }
 
-/// Eight of everything.
+/// Sets every concurrency limit to eight.
 fn eight(policy: &mut Policy) {
     policy.clients.get_mut(OWN).unwrap().concurrency = Some(8);
     policy.grants[0].concurrency = Some(8);
@@ -40,7 +41,7 @@ fn eight(policy: &mut Policy) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_are_reset_give_every_place_back() {
+async fn reset_streams_return_every_permit() {
     let policy = policy_with(|policy| {
         eight(policy);
         policy.backends.get_mut("backend").unwrap().timeout_ms = Some(5_000);
@@ -70,7 +71,7 @@ async fn streams_that_are_reset_give_every_place_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn places_that_are_held_while_the_policy_changes_come_back_once() {
+async fn permits_held_during_a_policy_change_are_returned_once() {
     let mut stack = Stack::start("places-reload", policy_with(eight)).await;
     for change in 1..=4_u64 {
         let mut held = Held::none(stack.gate, OWN).await;
@@ -80,12 +81,12 @@ async fn places_that_are_held_while_the_policy_changes_come_back_once() {
         held.judged().await;
         stack.write_policy(policy_with(|policy| {
             eight(policy);
-            // The filter alone, and then the listener as well.
+            // First the filter alone changes, and then the listener as well.
             policy.grants[0].name = Some(format!("changed-{change}"));
             if change.is_multiple_of(2) {
                 policy.listen.limits.header_bytes = ByteSize(8192 + change);
             }
-            // Another grant has counts of its own: the client's and the model's go on.
+            // Another grant has its own count; those of the client and of the model continue.
         }));
         stack.hang_up().await;
         let said = stack.reloaded().await;
@@ -94,8 +95,9 @@ async fn places_that_are_held_while_the_policy_changes_come_back_once() {
             let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
             assert_eq!(seen, "concurrency", "change {change}: all are held");
         }
-        // Some are reset, the others end as they should, under the policy that let them in. The answers say that the gate has read
-        // the resets too: the connection may be closing, and take no further request.
+        // Some streams are reset, the others end normally, under the policy that accepted them. The
+        // answers prove that the gate has read the resets too. The connection may be closing and
+        // accept no further request.
         let mut held = held.take();
         for (_, mut body) in held.split_off(PLACES / 2) {
             body.send_reset(Reason::CANCEL);
@@ -108,7 +110,8 @@ async fn places_that_are_held_while_the_policy_changes_come_back_once() {
     }
 }
 
-/// A body of 8 KiB and some in the binary data extension, over HTTP/1.1: its head, and `sent` bytes of its tensor.
+/// A body of slightly more than 8 KiB in the binary data extension, over HTTP/1.1: its head, and
+/// `sent` bytes of its tensor.
 fn large(client: &str, sent: usize) -> Vec<u8> {
     const BYTES: usize = 8192;
     let json = format!(
@@ -124,7 +127,7 @@ fn large(client: &str, sent: usize) -> Vec<u8> {
     [head.as_bytes(), &vec![0; sent]].concat()
 }
 
-/// A number of Envoy's.
+/// One of Envoy's statistics.
 async fn counted(stack: &Stack, name: &str) -> usize {
     let stats = stack.envoy_stats(name).await;
     let line = stats
@@ -134,7 +137,7 @@ async fn counted(stack: &Stack, name: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_stalls_bodies_keeps_no_neighbour_out() {
+async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
     const STALLS: usize = 20;
     const SHARE: usize = 3;
     let policy = policy_with(|policy| {
@@ -169,7 +172,7 @@ async fn a_client_that_stalls_bodies_keeps_no_neighbour_out() {
             for _ in 0..5 {
                 let seen = outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap();
                 assert_eq!(seen, "ok", "{chain}: the neighbour is served");
-                // Large bodies of its own as well.
+                // The client has large bodies as well.
                 let mut stream = TcpStream::connect(stack.gate).await.unwrap();
                 stream.write_all(&large(NEIGHBOUR, 8192)).await.unwrap();
                 let mut status = [0; 12];
@@ -178,18 +181,19 @@ async fn a_client_that_stalls_bodies_keeps_no_neighbour_out() {
                     .unwrap();
                 assert_eq!(&status, b"HTTP/1.1 200", "{chain}");
             }
-            // They go, and the second round finds all of the share again.
+            // They leave, and the second round has the whole share again.
             drop(stalled);
             stack.active(0).await;
         }
     }
 }
 
-/// What a trapped VM held nobody gives back: it lapses once no stream can be left, and not before.
+/// Permits of a trapped VM are not returned. They expire when no stream of it can be left, and not
+/// before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn places_of_a_trapped_vm_lapse_and_neighbours_go_on() {
+async fn permits_of_a_trapped_vm_expire_and_other_clients_are_served() {
     const STREAM: Duration = Duration::from_secs(2);
-    /// How late a timer may be, which the filter adds.
+    /// How late a timer may be; the filter adds this to the expiry.
     const LATE: Duration = Duration::from_secs(5);
     let policy = policy_with(|policy| {
         policy.listen.limits.timeout_ms = 2_000;
@@ -224,7 +228,7 @@ async fn places_of_a_trapped_vm_lapse_and_neighbours_go_on() {
     println!("free again after {lapsed:?}; meanwhile {own:?}, neighbours {neighbours:?}");
     assert!(lapsed >= STREAM + LATE, "{lapsed:?}: {own:?}");
     assert!(own["concurrency"] > 0);
-    // Both workers serve, the one whose VM was built anew included.
+    // Both workers serve, including the one with the new VM.
     assert!(
         neighbours["ok"] > neighbours.values().sum::<u32>() / 2,
         "{neighbours:?}"

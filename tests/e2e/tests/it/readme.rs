@@ -1,10 +1,10 @@
 //! The documentation does what it says. Every shell block of README and `docs` is executed against
-//! the gate that `make up` starts, every whole policy passes `tensorgate check`, and the reference
-//! pages are what `tools/reference.py` writes.
+//! the gate that `make up` starts. Every complete policy passes `tensorgate check`, and the
+//! reference pages are what `tools/reference.py` writes.
 //!
 //! README's blocks run in the repository's root. A page of `docs` has an empty folder of its own,
 //! with `tensorgate` in `PATH`, links to some folders of the repository, and the files that its
-//! blocks write (`file=NAME`). Blocks with `needs=…` are not executed; a tidy test bounds them.
+//! blocks write (`file=NAME`). Blocks with `needs=…` are not executed; a tidy test limits them.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tensorgate_tests::book::{Block, Page, blocks, pages, root};
 
-/// The gate's address as the pages have it.
+/// The gate's address as the pages write it.
 const WRITTEN: &str = "http://127.0.0.1:8080";
 
 /// Folders of the repository that a page's folder links to.
@@ -166,7 +166,7 @@ fn every_whole_policy_of_the_documentation_passes_check() {
     for page in pages() {
         let desk = Desk::new("policies", &page);
         let blocks = page.blocks();
-        // Files that shell blocks make: digests of keys, lists, keys of other programs.
+        // Files that shell blocks create: digests of keys, lists, keys of other programs.
         for name in ["web-app.keys", "ocr-batch.keys", "revoked-keys.txt"] {
             std::fs::write(desk.0.join(name), "").unwrap();
         }

@@ -1,5 +1,6 @@
-//! Another policy while requests run, on a real Envoy: a hundred changes under load and no valid request failed, a broken policy refused while
-//! the old one serves, a revoked client out from the moment that `up` says so, and on connections that were open all along.
+//! Policy changes while requests run, on a real Envoy. A hundred changes under load fail no valid
+//! request. A broken policy is rejected while the old one stays in force. A revoked client is
+//! rejected from the moment that `up` confirms it, on open connections too.
 
 mod held;
 
@@ -17,14 +18,15 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const CHANGES: usize = 100;
-/// Between two requests on one connection: six of them make 150 a second at most, so that a machine of two cores has time left to
-/// change policies meanwhile.
+/// The pause between two requests on one connection. Six connections make at most 150 requests a
+/// second, so a machine of two cores has time left for the policy changes.
 const PACE: Duration = Duration::from_millis(40);
-/// Refusals after which a connection asks no more: there should be none.
+/// The number of rejections after which a connection stops. There should be none.
 const MANY: usize = 10;
 
-/// A connection that stays open, HTTP/1.1 or gRPC, as long as the gate does not ask for another: by `connection: close` or GOAWAY, as an
-/// Envoy does whose listener has changed, and after it has refused a request of which it has not read everything.
+/// A connection that stays open, HTTP/1.1 or gRPC, until the gate asks for a new one by
+/// `connection: close` or GOAWAY. Envoy does so after its listener has changed, and after it has
+/// rejected a request that it has not read completely.
 enum Open {
     Rest(SocketAddr, TcpStream),
     Grpc(SocketAddr, h2::client::SendRequest<Bytes>),
@@ -39,7 +41,7 @@ impl Open {
         Self::Grpc(gate, http2(gate).await)
     }
 
-    /// Sends the good request with a key; whether it was allowed, or the refusal.
+    /// Sends the valid request with a key; whether it was allowed, or the rejection.
     async fn ask(&mut self, key: &str) -> Result<(), String> {
         match self {
             Self::Rest(gate, stream) => {
@@ -146,12 +148,12 @@ async fn grpc(ready: &mut h2::client::SendRequest<Bytes>, key: &str) -> Result<(
     }
 }
 
-/// The scorer may always ask. What else there is depends on the number.
+/// The scorer is always allowed. The rest depends on the number.
 fn version(number: usize) -> Policy {
     let mut policy: Value = serde_json::to_value(policy::vectors_policy("main.json")).unwrap();
     let keys = policy["clients"].clone();
     let mut vec = policy["models"]["vec"].clone();
-    // Copies of it come and go, and a path of its own is one model's alone.
+    // Copies of the model come and go, and a JSON path belongs to one model alone.
     vec.as_object_mut().unwrap().remove("json");
     vec["protocols"] = json!(["oip-rest", "oip-grpc"]);
     policy["clients"] = json!({"scorer": keys["scorer"], "reader": keys["reader"]});
@@ -161,7 +163,8 @@ fn version(number: usize) -> Policy {
         {"name": "scoring", "clients": ["scorer"], "models": ["vec"], "operations": ["infer"]},
         {"name": "reading", "clients": ["reader"], "models": ["vec"], "operations": ["ready"], "rate": {"quota": 100 + number, "window_s": 60}}
     ]);
-    // Each change is another kind of change, and every second one takes the reader's word away or gives it back.
+    // Each change is of another kind, and every second one removes the reader's grant or restores
+    // it.
     if number.is_multiple_of(2) {
         policy["grants"][1]["operations"] = json!(["infer", "ready"]);
         policy["grants"][1]["rate"] =
@@ -184,7 +187,7 @@ fn version(number: usize) -> Policy {
     serde_json::from_value(policy).unwrap()
 }
 
-/// Asks for ever on connections that stay open, until told to stop. Everybody's refusals come back.
+/// Sends requests on connections that stay open, until it is stopped. It collects all rejections.
 struct Load {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
@@ -246,7 +249,8 @@ async fn a_hundred_changes_under_load_fail_no_valid_request() {
         let said = stack.reloaded().await;
         took.push(written.elapsed());
         assert_eq!(said.last().unwrap()["reloaded"], true, "{number}: {said:?}");
-        // On connections that were open before: judged by the newest, whoever they are.
+        // Connections that were open before are judged by the newest policy, whichever client they
+        // are of.
         for connection in &mut open {
             let answer = connection.ask(&reader).await;
             assert_eq!(
@@ -269,18 +273,18 @@ async fn a_hundred_changes_under_load_fail_no_valid_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_policy_is_refused_with_its_faults_and_the_old_one_serves() {
+async fn a_broken_policy_is_rejected_with_its_faults_and_the_old_one_stays_in_force() {
     let mut stack = Stack::start("reload-broken", version(0)).await;
     let load = Load::start(stack.gate).await;
     let mut broken = version(2);
-    broken.grants[0].clients = vec!["nobody-i-know".into()];
+    broken.grants[0].clients = vec!["no-such-client".into()];
     broken.models.get_mut("vec").unwrap().backend = Some("nowhere".into());
     stack.write_policy(broken);
-    // Nobody says so: the file's change is seen.
+    // Without a signal: the change of the file is noticed.
     let said = stack.reloaded().await;
     let last = said.last().unwrap();
     assert_eq!(last["reloaded"], false, "{said:?}");
-    for text in ["nobody-i-know", "nowhere"] {
+    for text in ["no-such-client", "nowhere"] {
         let told = said.iter().any(|line| {
             line["severity"] == "error"
                 && line["line"].as_u64().is_some_and(|line| line > 1)
@@ -290,7 +294,7 @@ async fn a_broken_policy_is_refused_with_its_faults_and_the_old_one_serves() {
         });
         assert!(told, "{text} in {said:#?}");
     }
-    // One that only a restart can bring.
+    // A change that needs a restart.
     let mut moved = version(2);
     moved.listen.limits.connections += 1;
     stack.write_policy(moved);
@@ -299,7 +303,7 @@ async fn a_broken_policy_is_refused_with_its_faults_and_the_old_one_serves() {
     let last = said.last().unwrap();
     assert_eq!(last["reloaded"], false, "{said:?}");
     assert!(last["why"].as_str().unwrap().contains("restart"), "{last}");
-    // One that asks for more than the host has room for.
+    // A change that needs more memory than the host has.
     let mut wide = serde_json::to_value(version(2)).unwrap();
     wide["models"]["vec"]["outputs"][0]["shape"] = json!([100_000_000]);
     stack.write_policy(serde_json::from_value(wide).unwrap());
@@ -325,14 +329,14 @@ async fn a_broken_policy_is_refused_with_its_faults_and_the_old_one_serves() {
 
     stack.write_policy(version(4));
     stack.hang_up().await;
-    // What is refused may be told twice: once for the signal, once for the file.
+    // A rejected change may be reported twice: for the signal, and for the file.
     while stack.reloaded().await.last().unwrap()["reloaded"] != true {}
     let (asked, refusals) = load.end().await;
     assert!(asked > 0 && refusals.is_empty(), "{refusals:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_client_is_out_from_the_moment_that_up_says_so() {
+async fn a_revoked_client_is_rejected_from_the_moment_that_up_confirms_it() {
     let mut stack = Stack::start("reload-revoked", version(0)).await;
     let (stop, gate) = (Arc::<AtomicBool>::default(), stack.gate);
     let answered = Arc::<[AtomicUsize; 6]>::default();
@@ -365,7 +369,7 @@ async fn a_revoked_client_is_out_from_the_moment_that_up_says_so() {
     let said = stack.reloaded().await;
     let out = Instant::now();
     assert_eq!(said.last().unwrap()["reloaded"], true, "{said:?}");
-    // Until each has been answered requests that it began after that.
+    // Waits until each connection has had answers to requests that it began after that.
     let counts = || {
         answered
             .each_ref()

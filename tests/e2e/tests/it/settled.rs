@@ -1,5 +1,6 @@
-//! Tokens on a real Envoy: reserved before a request goes on, settled when its answer is over, over HTTP/1.1 and HTTP/2, whole and in pieces; and nobody but
-//! the sandbox host says what was used.
+//! Tokens on a real Envoy: reserved before a request goes on, and settled when its answer has
+//! ended. Over HTTP/1.1 and HTTP/2, whole and in pieces. Only the sandbox host may report what was
+//! used.
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::{Fields, Reply, grpc};
@@ -10,14 +11,15 @@ use tensorgate_wire::context::Key;
 use tensorgate_wire::settlement::{Settlement, TRAILER};
 
 const CHAT: &str = "/v1/chat/completions";
-/// What a window holds.
+/// The quota of a window.
 const HELD: u64 = 210;
-/// What a request can come to: 64 around a conversation, 16 around its message, its two bytes, 16 that may be generated.
+/// The most tokens that a request can use: 64 for a conversation, 16 for its message, its two
+/// bytes, and 16 generated ones.
 const RESERVED: u64 = 98;
-/// What a whole answer of the stand-in says that it used, and one in pieces.
+/// The tokens that an answer of the stand-in reports as used: whole, and in pieces.
 const USED: [u64; 2] = [6, 7];
 
-/// The vectors' policy, under which 210 tokens are a client's in a month, and answers may come in pieces.
+/// The vectors' policy, with 210 tokens a month for a client, and with answers in pieces allowed.
 fn tokens() -> Policy {
     let mut policy = policy::vectors_policy("openai.json");
     let grant = policy.grants.iter_mut();
@@ -36,7 +38,8 @@ enum Version {
     Http2,
 }
 
-/// A client's request: two tokens of text, and `more` header fields, over HTTP/2 `trailers` too.
+/// A client's request: two tokens of text, with further header fields (`more`), and over HTTP/2
+/// with `trailers` too.
 #[derive(Clone)]
 struct Request {
     client: &'static str,
@@ -82,7 +85,7 @@ impl Request {
         }
     }
 
-    /// Sends it: an answer is settled once it has come to its end.
+    /// Sends it and reads its whole answer: an answer is settled at its end.
     async fn settled(self, stack: &Stack) -> Reply {
         let reply = self.send(stack).await;
         let ours = |(name, _): &&(Vec<u8>, Vec<u8>)| name.starts_with(b"x-tensorgate");
@@ -91,7 +94,7 @@ impl Request {
         reply
     }
 
-    /// How many times it passes until it is refused.
+    /// How many times it passes until it is rejected.
     async fn passes(self, stack: &Stack) -> u64 {
         for passed in 0..HELD {
             let reply = self.clone().settled(stack).await;
@@ -105,13 +108,13 @@ impl Request {
     }
 }
 
-/// How many requests pass that use so many tokens of what is reserved for each.
+/// How many requests pass when each uses so many of its reserved tokens.
 const fn settled(used: u64) -> u64 {
     1 + (HELD - RESERVED) / used
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_answer_did_not_use_comes_back() {
+async fn unused_tokens_are_refunded() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
         let stack = Stack::start_chain("settled", tokens(), chain).await;
         for (client, version, stream) in [
@@ -128,7 +131,7 @@ async fn what_an_answer_did_not_use_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_are_reserved_while_an_answer_is_on_its_way_and_stay_spent_if_it_breaks_off() {
+async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off() {
     let stack = Stack::start("settled-reserved", tokens()).await;
     let piece = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
@@ -170,7 +173,7 @@ async fn tokens_are_reserved_while_an_answer_is_on_its_way_and_stay_spent_if_it_
         stack.backend.openai.set(Act::Answer);
         assert_eq!(request.passes(&stack).await, 0, "{version:?}, {stream}");
     }
-    // One that its server ends too early, though it has counted.
+    // An answer that its server ends too early, although it has reported its usage.
     let request = Request::new("cost-5", Version::Http2, true);
     let act = Act::Events(format!("{piece}{usage}"));
     stack.backend.openai.set(act);
@@ -178,7 +181,7 @@ async fn tokens_are_reserved_while_an_answer_is_on_its_way_and_stay_spent_if_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_a_client_nor_a_backend_says_what_was_used() {
+async fn only_the_host_reports_used_tokens() {
     let stack = Stack::start("settled-forged", tokens()).await;
     let key = Key::from_hex(&"07".repeat(32)).unwrap();
     let settlement = Settlement {
@@ -187,7 +190,7 @@ async fn neither_a_client_nor_a_backend_says_what_was_used() {
     };
     let value = settlement.sign(&key);
     let field = || vec![(TRAILER.as_bytes().to_vec(), value.clone().into_bytes())];
-    // Clients: their answers count nothing.
+    // Clients: their own reports count nothing.
     stack.backend.openai.count(None);
     for version in [Version::Http1, Version::Http2] {
         let request = Request {
@@ -203,7 +206,7 @@ async fn neither_a_client_nor_a_backend_says_what_was_used() {
         ..Request::new("cost-10", Version::Http2, false)
     };
     assert_eq!(request.passes(&stack).await, HELD / RESERVED);
-    // A backend, in its head, in a trailer and in what it answers.
+    // A backend's report in its head, in a trailer and in its answer.
     let answer = serde_json::json!({
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}],
         TRAILER: value,

@@ -1,4 +1,5 @@
-//! What workers share, on a real Envoy with two of them or four: limits and places in flight, exact to one whatever the connections do.
+//! What workers share, on a real Envoy with two or four of them. Limits and permits are exact to
+//! one, whatever the connections do.
 
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -13,12 +14,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// The gate, and its parts in a row.
+/// The gate, and its parts in a chain.
 const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
-/// Who asks.
+/// The client.
 const OWN: &str = "rate-1";
 
-/// The policy of the vectors about rates, without its rate.
+/// The vectors' policy about rates, without its rate.
 fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
     let mut policy = policy::vectors_policy("rates.json");
     policy.grants[0].rate = None;
@@ -26,7 +27,7 @@ fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
     policy
 }
 
-/// A connection whose request has its headers in and half its body.
+/// A connection that has sent its request's headers and half of its body.
 async fn half(stack: &Stack) -> TcpStream {
     let key = policy::key(OWN);
     let mut stream = TcpStream::connect(stack.gate).await.unwrap();
@@ -42,8 +43,8 @@ async fn half(stack: &Stack) -> TcpStream {
 /// Requests at once.
 const REQUESTS: usize = 200;
 
-/// Many requests at once, each on a connection of its own, so that every worker has some: how many are over no limit, whatever becomes of them
-/// behind the gate.
+/// Sends many requests at once, each on a connection of its own, so that every worker gets some.
+/// Returns how many exceed no limit, whatever happens behind the gate.
 async fn passes(name: &str, policy: Policy, chain: &str, workers: u16) -> usize {
     let stack = Stack::start_workers(name, policy, chain, workers).await;
     let fields = fields(&policy::key(OWN));
@@ -62,10 +63,10 @@ async fn passes(name: &str, policy: Policy, chain: &str, workers: u16) -> usize 
     answers.iter().filter(|status| **status != 429).count()
 }
 
-/// So many of them pass, whoever asks first.
+/// Checks that exactly so many of them pass, in any order.
 async fn spends_exactly(name: &str, policy: Policy, chain: &str, workers: u16, wanted: usize) {
     let day = || UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
-    // A budget's day may end in the middle.
+    // A budget's day may end during the test.
     let seen = loop {
         let today = day();
         let seen = passes(name, policy.clone(), chain, workers).await;
@@ -76,11 +77,11 @@ async fn spends_exactly(name: &str, policy: Policy, chain: &str, workers: u16, w
     assert_eq!(seen, wanted, "{name}, {chain}");
 }
 
-/// Nothing comes back within a test: one unit takes hours.
+/// A window so long that no unit comes back within a test: one takes hours.
 const MONTH_S: u64 = 2_678_400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_workers_spend_a_bucket_exactly() {
+async fn two_workers_share_a_bucket_exactly() {
     let policy = policy_with(|policy| {
         policy.grants[0].rate = Some(Rate {
             quota: Some(37),
@@ -94,9 +95,10 @@ async fn two_workers_spend_a_bucket_exactly() {
     }
 }
 
-/// Each request has two elements, eight bytes. Never more than the limit, and none less: both would be a spend that a worker lost.
+/// Each request has two elements of eight bytes in all. More passes than the limit, or fewer, would
+/// mean that a worker lost a charge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_workers_spend_rates_costs_and_budgets_exactly() {
+async fn four_workers_share_rates_costs_and_budgets_exactly() {
     let rate = policy_with(|policy| {
         policy.grants[0].rate = Some(Rate {
             quota: Some(60),
@@ -131,8 +133,9 @@ async fn four_workers_spend_rates_costs_and_budgets_exactly() {
     spends_exactly("shared-budget", budget, "gate", 4, 60).await;
 }
 
-/// Waits until Envoy has seen the end of everything that was dropped. A connection may still wait to be accepted, and take a place for
-/// a moment when it is: whole requests that come after it say that both workers have gone on.
+/// Waits until Envoy has seen the end of everything that was dropped. A connection may still wait
+/// to be accepted, and then hold a permit for a moment. Later complete requests show that both
+/// workers have gone on.
 async fn settled(stack: &Stack) {
     for _ in 0..50 {
         outcome(stack.gate, OWN, &[]).await.unwrap();
@@ -141,7 +144,7 @@ async fn settled(stack: &Stack) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_reset_streams_leave_every_place_free() {
+async fn a_thousand_reset_streams_return_every_permit() {
     const PLACES: usize = 8;
     let policy = policy_with(|policy| {
         policy.clients.get_mut(OWN).unwrap().concurrency = Some(8);
@@ -158,7 +161,7 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
             for _ in 0..PLACES {
                 held.push(half(&stack).await);
             }
-            // They are dropped wherever they are, and nothing is lost.
+            // The connections are dropped at any point, and no permit is lost.
             drop(held);
             if round % 25 == 24 {
                 settled(&stack).await;
@@ -169,7 +172,7 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_that_never_answers_keeps_no_place() {
+async fn an_upstream_that_never_answers_holds_no_permit() {
     let policy = policy_with(|policy| {
         policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
             concurrency: Some(1),
@@ -197,7 +200,7 @@ async fn an_upstream_that_never_answers_keeps_no_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chain_logs_and_counts_one_outcome_a_request() {
+async fn a_chain_logs_and_counts_one_outcome_per_request() {
     let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8));
     let chain = "auth,rate-limit,tensor-guard";
     let stack = Stack::start_chain("shared-outcomes", policy, chain).await;
@@ -217,7 +220,7 @@ async fn a_chain_logs_and_counts_one_outcome_a_request() {
         stack.gate,
         "POST",
         PATH,
-        &fields("tg_nobody"),
+        &fields("tg_unknown"),
         GOOD.as_bytes(),
         Framing::Length,
     )

@@ -1,6 +1,9 @@
-//! Clients behind a network that is slow, or that make it so: heads and bodies that come a byte at a time or stop, answers that nobody reads or
-//! that are read a byte at a time, windows of nothing, connections that are reset. Each is over when the policy's times are, and gives its place back;
-//! meanwhile everybody else is answered in time, small and large, and Envoy's memory stays within bounds.
+//! Slow clients, by a slow network or on purpose. Heads and bodies come a byte at a time or stop.
+//! Answers are not read, or read a byte at a time. Windows stay at zero, and connections are reset.
+//!
+//! Each slow request ends when the policy's time limits expire, and its permit is returned.
+//! Meanwhile other clients' requests, small and large, are answered in time, and Envoy's memory
+//! stays within bounds.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,23 +16,26 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-/// From the last byte of a request to its answer, and for a whole stream: what bounds whoever is slow.
+/// The time limits for a slow client: from the last byte of a request to its answer, and for a
+/// whole stream.
 const TIMEOUT_MS: u64 = 2_000;
 const STREAM_MS: u64 = 3_000;
-/// Slow ones are over by then: their time, and what a busy machine takes.
+/// By then slow requests have ended: their time limit, and what a busy machine adds.
 const OVER: Duration = Duration::from_millis(STREAM_MS * 4);
-/// Between two bytes of whoever sends or takes one at a time.
+/// The pause between two bytes of a client that sends or reads one at a time.
 const DRIP: Duration = Duration::from_millis(100);
-/// Slow clients at once, and the places that they have together.
+/// Slow clients at once, and the permits that they have together.
 const SLOW: usize = 12;
-/// What a slow client's kernel takes by itself, bytes.
+/// How many bytes a slow client's kernel buffers by itself.
 const RECEIVE_BYTES: u32 = 4_096;
 /// The client whose connections are slow.
 const CLIENT: &str = "nobody";
-/// FP32 of two models' answers: more than anything on the way holds, and little enough to be held whole.
+/// FP32 elements of two models' answers: more than all buffers on the way hold, and few enough to
+/// be buffered whole.
 const BIG: usize = 1_000_000;
 const SMALL: usize = 50_000;
-/// What Envoy may take for all of them at once, KiB: of each a stream's buffer and windows; much less than the answers.
+/// How far Envoy's memory may grow for all of them, in KiB: one stream's buffer and windows for
+/// each. It is much less than the answers.
 const MAX_GROWTH_KIB: u64 = 24 << 10;
 
 /// How a client is slow.
@@ -43,11 +49,11 @@ enum Slow {
     Body1,
     /// The same over HTTP/2.
     Body2,
-    /// An answer that nobody reads off the connection.
+    /// An answer that the client does not read from the connection.
     Unread(&'static str),
-    /// One whose stream has no window.
+    /// An answer whose stream has a window of zero.
     NoWindow(&'static str),
-    /// One whose window opens by a byte at a time.
+    /// An answer whose window opens by one byte at a time.
     Window(&'static str),
 }
 
@@ -103,13 +109,13 @@ const END_HEADERS: u8 = 4;
 /// SETTINGS_INITIAL_WINDOW_SIZE.
 const INITIAL_WINDOW: [u8; 2] = [0, 4];
 
-/// The beginning of a connection whose streams have this window.
+/// The beginning of a connection whose streams have this initial window.
 fn preface(window: u32) -> Vec<u8> {
     let settings = [&INITIAL_WINDOW[..], &window.to_be_bytes()].concat();
     [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         frame(SETTINGS, 0, 0, &settings),
-        // The connection's own window is nobody's bound here.
+        // The connection's own window limits nothing here.
         frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()),
     ]
     .concat()
@@ -148,7 +154,7 @@ fn rest(model: &str) -> Vec<u8> {
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
-/// Sends a byte at a time until the other side takes no more.
+/// Sends a byte at a time until the other side accepts no more.
 async fn drip(stream: &mut (impl tokio::io::AsyncWrite + Unpin), piece: impl Fn() -> Vec<u8>) {
     while stream.write_all(&piece()).await.is_ok() {
         tokio::time::sleep(DRIP).await;
@@ -175,10 +181,10 @@ async fn ended(mut stream: impl tokio::io::AsyncRead + Unpin, framed: bool) {
     }
 }
 
-/// One slow client, until the gate has had enough of it. Its connection is as open as the gate leaves it.
+/// Runs one slow client until the gate ends it. Its connection stays as open as the gate leaves it.
 async fn be(slow: Slow, gate: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    // What the kernel takes off a connection by itself is no reading.
+    // What the kernel buffers by itself does not count as read.
     socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
     let mut stream = socket.connect(gate).await.unwrap();
     let (begin, piece): (Vec<u8>, Vec<u8>) = match slow {
@@ -218,7 +224,7 @@ async fn be(slow: Slow, gate: SocketAddr) -> TcpStream {
         Slow::Head2 | Slow::Body2 | Slow::NoWindow(_) | Slow::Window(_)
     );
     if let Slow::Unread(_) = slow {
-        // Word that the other side has closed it comes behind what is unread.
+        // The other side's close comes after the unread bytes.
         tokio::time::sleep(Duration::from_millis(STREAM_MS)).await;
         return stream;
     }
@@ -230,7 +236,7 @@ async fn be(slow: Slow, gate: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A number of Envoy's own.
+/// One of Envoy's statistics.
 async fn counted(stack: &Stack, name: &str) -> usize {
     let stats = stack.envoy_stats(name).await;
     let of = |line: &str| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok();
@@ -253,7 +259,7 @@ fn envoy_kib(stack: &Stack) -> u64 {
     statuses.max().unwrap()
 }
 
-/// Somebody else's request, answered whole; how long that took.
+/// Another client's request, answered whole; returns how long that took.
 async fn neighbour(gate: SocketAddr, model: &str, meanwhile: &str) -> Duration {
     let call = Call {
         path: "/inference.GRPCInferenceService/ModelInfer".into(),
@@ -274,12 +280,12 @@ async fn neighbour(gate: SocketAddr, model: &str, meanwhile: &str) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_clients_are_over_in_time_and_keep_nobody_waiting() {
-    // One worker: whatever one client could hold up, it holds up for all.
+async fn slow_clients_end_in_time_and_delay_no_other_client() {
+    // One worker: what one client blocks is blocked for all.
     let stack = Stack::start_workers("slow-clients", slow_policy(), "gate", 1).await;
     let gate = stack.gate;
     for model in ["vec", "big", "small"] {
-        neighbour(gate, model, "nobody is slow").await;
+        neighbour(gate, model, "no client is slow").await;
     }
     let mut grew = 0;
     for slow in ALL {
@@ -289,7 +295,7 @@ async fn slow_clients_are_over_in_time_and_keep_nobody_waiting() {
         let (mut clients, mut open) = (JoinSet::new(), Vec::new());
         for _ in 0..SLOW {
             clients.spawn(async move {
-                // Whoever is thrown out comes again, as long as any of them may last.
+                // A client that is disconnected comes again, as long as the others may last.
                 loop {
                     let stream = be(slow, gate).await;
                     if began.elapsed() >= Duration::from_millis(STREAM_MS) {
@@ -327,12 +333,13 @@ async fn slow_clients_are_over_in_time_and_keep_nobody_waiting() {
     reset_all(gate).await;
     stack.active(0).await;
     held::exact(gate, CLIENT, SLOW, "after resets").await;
-    neighbour(gate, "big", "nobody is slow").await;
+    neighbour(gate, "big", "no client is slow").await;
     let pending = counted(&stack, "http2.pending_send_bytes").await;
-    assert_eq!(pending, 0, "bytes that nobody will read");
+    assert_eq!(pending, 0, "bytes that are never read");
 }
 
-/// Connections that are reset within a body, within its last bytes, before their answer and in the middle of it.
+/// Connections that are reset within a body, within its last bytes, before their answer and in the
+/// middle of it.
 async fn reset_all(gate: SocketAddr) {
     let whole = rest("big");
     for round in 0..SLOW * 4 {
@@ -342,7 +349,7 @@ async fn reset_all(gate: SocketAddr) {
         if round % 2 == 0 && end == whole.len() {
             let _ = stream.read(&mut [0; 1_000]).await;
         }
-        // Closing sends RST and not FIN.
+        // With this, closing sends RST and not FIN.
         stream.set_zero_linger().unwrap();
     }
 }

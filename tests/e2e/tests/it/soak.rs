@@ -1,7 +1,10 @@
-//! A whole gate at saturation for as long as `SOAK_SECONDS` says, on a real Envoy, with handlers and a backend that takes its time: requests of every
-//! kind, more of them at once than there are places, and another policy every so often. Each answer is one that the table of its kind has
-//! ([`load`]), and nothing grows ([`watch`]): no memory, no open files, no threads; no place is lost. `make soak` runs a quarter of an hour of it, the
-//! tests a few seconds.
+//! A whole gate at saturation for `SOAK_SECONDS`, on a real Envoy, with handlers and a backend that
+//! takes its time. Requests of every kind exceed the available slots, and the policy changes at
+//! intervals.
+//!
+//! Each answer is one that the table of its kind lists ([`load`]), and nothing grows ([`watch`]):
+//! no memory, no open files, no threads. No permit is lost. `make soak` runs it for a quarter of an
+//! hour, the tests for a few seconds.
 
 mod load;
 mod tables;
@@ -15,17 +18,18 @@ use tensorgate_tests::backend::Mode;
 use tensorgate_tests::{Stack, ask, held};
 use watch::{Bounds, Watched};
 
-/// The few seconds of a test.
+/// The duration in a test run.
 const SHORT_S: u64 = 8;
-/// Samples of what the processes hold: many enough for a line through them.
+/// Samples of what the processes hold: enough to fit a line through them.
 const SAMPLES: u32 = 60;
 /// Policies of one run. A quarter of an hour has one a minute.
 const CHANGES: u32 = 15;
-/// What the backend takes for each answer: so few places are what runs out first, and not this machine's time.
+/// How long the backend takes for each answer. With it the slots run out first, and not this
+/// machine's CPU time.
 const BACKEND_TAKES: Duration = Duration::from_millis(15);
-/// Requests that are answered, each second, at least: less is no saturation.
+/// The least number of answered requests per second. Fewer would not be saturation.
 const LEAST_ANSWERED_A_SECOND: u64 = 20;
-/// What a log of this gate has when something broke that no caller sees.
+/// Log lines that show a failure which no caller sees.
 const SIGNS: [&str; 5] = [
     "panic",
     "Proxy-Wasm VM failed",
@@ -35,7 +39,7 @@ const SIGNS: [&str; 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_at_saturation_keeps_to_the_table_and_does_not_grow() {
+async fn a_gate_at_saturation_gives_only_expected_outcomes_and_does_not_grow() {
     let seconds = std::env::var("SOAK_SECONDS").map_or(SHORT_S, |seconds| seconds.parse().unwrap());
     let whole = Duration::from_secs(seconds);
     let [policy, other] = policies();
@@ -83,7 +87,7 @@ async fn a_gate_at_saturation_keeps_to_the_table_and_does_not_grow() {
     assert!(answered > seconds * LEAST_ANSWERED_A_SECOND, "{answered}");
     assert!(told.count("overloaded") > 0, "it was never saturated");
 
-    // Nothing of it all is left when nobody asks any more.
+    // Nothing is left when the load has ended.
     stack.active(0).await;
     stack.backend.set(Mode::Zeros);
     ask::until(

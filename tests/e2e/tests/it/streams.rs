@@ -1,4 +1,4 @@
-//! Bodies in every arrival that a client can think of, against a real Envoy.
+//! Bodies that arrive in every possible way, against a real Envoy.
 
 use h2::Reason;
 use prost::Message;
@@ -23,7 +23,7 @@ fn trailers() -> Option<tensorgate_client::Fields> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_is_judged_whole_however_it_arrives() {
+async fn a_body_gets_the_same_verdict_however_it_arrives() {
     let stack = Stack::start("streams", policy::vectors_policy("main.json")).await;
     let fields = ask::fields(&policy::key("scorer"));
     let bad = ask::GOOD.replace("FP32", "FP64");
@@ -60,7 +60,8 @@ async fn a_body_is_judged_whole_however_it_arrives() {
             "{framing:?} {bad:?}"
         );
     }
-    // Trailers end a body without saying so in it: a known way past filters that wait for the body's end.
+    // Trailers end a body without an end flag on its DATA: a known way past filters that wait for
+    // the body's end.
     for trailers in [None, trailers()] {
         for piece_bytes in [1, 3, usize::MAX] {
             let good = ask::good_grpc(stack.gate, piece_bytes, trailers.clone())
@@ -120,7 +121,7 @@ async fn a_hundred_thousand_chunks_of_one_byte_end_at_the_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
+async fn a_client_that_leaves_in_the_middle_releases_everything() {
     let stack = Stack::start("streams-deserters", policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     for cut in 0..DESERTERS {
@@ -147,7 +148,7 @@ async fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
-    // Room for all of them to wait: how a short queue sheds is another test's.
+    // The queue is long enough for all of them: another test checks what a short queue rejects.
     let mut roomy = policy::vectors_policy("main.json");
     for backend in roomy.backends.values_mut() {
         backend.queue = Some(PARALLEL.try_into().unwrap());
@@ -192,11 +193,12 @@ async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_over_http2_may_be_as_long_as_the_policy_says() {
+async fn a_body_over_http2_may_have_the_policys_maximum_size() {
     let mut roomy = policy::vectors_policy("main.json");
     roomy.listen.limits.body_bytes = ByteSize(4 << 20);
     let stack = Stack::start("streams-long", roomy).await;
-    // Read whole by the filter, which says what is wrong with it: Envoy's own bounds lie beyond the policy's.
+    // The filter reads the whole body and names its fault: Envoy's own bounds are beyond the
+    // policy's.
     for (elements, expected) in [
         (700_000, "shape"),
         (1_040_000, "shape"),
@@ -219,7 +221,7 @@ async fn a_body_over_http2_may_be_as_long_as_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_are_opened_and_reset_harm_nobody_else() {
+async fn opened_and_reset_streams_do_not_affect_other_clients() {
     let stack = Stack::start("streams-resets", policy::vectors_policy("main.json")).await;
     let gate = stack.gate;
     let floods: Vec<_> = (0..FLOODERS)
@@ -229,7 +231,7 @@ async fn streams_that_are_opened_and_reset_harm_nobody_else() {
                 let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
                 let driver = tokio::spawn(connection);
                 for _ in 0..RESETS {
-                    // A gate may close a flooder's connection: that is its right.
+                    // A gate may close the connection of a flooding client.
                     let Ok(mut ready) = client.ready().await else {
                         break;
                     };

@@ -1,4 +1,5 @@
-//! A real Envoy with real certificates: who gets in by one, who is out at the handshake, and that renewals drop nobody.
+//! A real Envoy with real certificates: which clients get in by one, which are rejected at the
+//! handshake, and that renewals disconnect no client.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,13 @@ use tensorgate_tests::{Stack, policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Until a renewed file is in force: Envoy sees it within milliseconds, a busy machine later.
+/// How long a renewed file may take to be in force. Envoy sees it within milliseconds, a busy
+/// machine later.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SPIFFE: &str = "spiffe://prod/ns/risk/sa/engine";
 
-/// The vectors' closed policy with TLS and three more clients: two by certificate, one by certificate from elsewhere.
+/// The vectors' closed policy with TLS and three more clients: two by certificate, one by a
+/// certificate of another issuer.
 fn tls_policy() -> Policy {
     let mut policy = serde_json::to_value(policy::vectors_policy("closed.json")).unwrap();
     policy["listen"]["tls"] = json!({
@@ -57,7 +60,7 @@ impl Gate {
         Caller::new(&self.authority.pem, leaf.and_then(Leaf::shown)).unwrap()
     }
 
-    /// The good inference with further header fields, on a connection of its own.
+    /// Sends the valid inference with further header fields, on a connection of its own.
     async fn ask(&self, leaf: Option<&Leaf>, fields: &str) -> Result<Reply, ClientError> {
         let mut session = self.caller(leaf).connect(self.stack.gate).await?;
         session.ask(&request(fields)).await
@@ -77,7 +80,7 @@ fn request(fields: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_proves_one_client_and_a_forged_header_none() {
+async fn a_certificate_identifies_one_client_and_a_forged_header_none() {
     let gate = Gate::start("tls-names").await;
     let issue = |serial: u64, names: &[&str]| gate.authority.issue(serial, names).unwrap();
     let key = format!("x-api-key: {}\r\n", policy::key("scorer"));
@@ -120,7 +123,7 @@ async fn a_certificate_proves_one_client_and_a_forged_header_none() {
             "",
             401,
         ),
-        ("a name of nobody", &stranger, "", 401),
+        ("an unknown name", &stranger, "", 401),
         ("no name", &issue(17, &[]), "", 401),
         (
             "two URIs",
@@ -166,7 +169,7 @@ async fn a_certificate_proves_one_client_and_a_forged_header_none() {
             401,
         ),
         (
-            "a forged header beside a certificate of nobody",
+            "a forged header beside an unknown certificate",
             &stranger,
             forged.as_str(),
             401,
@@ -178,7 +181,7 @@ async fn a_certificate_proves_one_client_and_a_forged_header_none() {
             200,
         ),
         (
-            "a good key beside a certificate of nobody",
+            "a good key beside an unknown certificate",
             &stranger,
             key.as_str(),
             200,
@@ -220,13 +223,13 @@ async fn a_certificate_proves_one_client_and_a_forged_header_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
+async fn an_unknown_or_revoked_certificate_is_rejected_at_the_handshake() {
     let mut gate = Gate::start("tls-revoked").await;
     let uri = format!("uri:{SPIFFE}");
     let leaf = gate.authority.issue(10, &[&uri]).unwrap();
     assert_eq!(gate.status(&leaf, "").await, 200);
 
-    // Another authority's certificate, whatever it says.
+    // Another authority's certificate is rejected, whatever its names are.
     let other = Authority::new("others").unwrap();
     let fake = other.issue(10, &[&uri]).unwrap();
     let shown = Caller::new(&gate.authority.pem, fake.shown()).unwrap();
@@ -251,7 +254,8 @@ async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
     let kept = gate.authority.issue(11, &[&uri]).unwrap();
     assert_eq!(gate.status(&kept, "").await, 200, "the rest is not revoked");
 
-    // A handshake that failed leaves a line, and one that did not leaves none beside its requests'.
+    // A failed handshake leaves a line. A successful one leaves no line of its own beside those of
+    // its requests.
     let failed = |stack: &Stack| -> Vec<serde_json::Value> {
         let log = stack.log("audit/decisions.jsonl");
         let lines = log
@@ -278,7 +282,7 @@ async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
             assert_eq!(line[field], expected, "{field}: {line}");
         }
     }
-    // Workers tell theirs in no order.
+    // The workers' lines come in any order.
     for (cause, times) in [("CERTIFICATE_VERIFY_FAILED", 2), ("HTTP_REQUEST", 1)] {
         let told =
             |line: &&serde_json::Value| line["detail"].as_str().unwrap_or_default().contains(cause);
@@ -290,8 +294,8 @@ async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
     }
 }
 
-/// Whether a caller does not get as far as an answer. In TLS 1.3 the client's side of the handshake ends before its certificate is
-/// judged: the refusal comes as the first thing to read.
+/// Whether a client does not get an answer. In TLS 1.3 the client's side of the handshake ends
+/// before its certificate is judged, so the rejection is the first thing that it reads.
 async fn refused(caller: &Caller, stack: &Stack) -> bool {
     match caller.connect(stack.gate).await {
         Err(_) => true,
@@ -300,7 +304,7 @@ async fn refused(caller: &Caller, stack: &Stack) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
+async fn a_renewed_certificate_is_presented_and_no_connection_is_dropped() {
     let gate = Gate::start("tls-renewed").await;
     let uri = format!("uri:{SPIFFE}");
     let leaf = gate.authority.issue(10, &[&uri]).unwrap();
@@ -326,7 +330,7 @@ async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
             "the old certificate is still shown"
         );
     }
-    // The connection from before is as good as it was.
+    // The connection from before still works.
     assert_eq!(held.ask(&request("")).await.unwrap().status, 200);
 
     // The authorities are renewed in the same way: first both, then the new one alone.
@@ -365,7 +369,7 @@ async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_takes_a_place_and_does_nothing_with_it_loses_it_in_time() {
+async fn idle_connections_are_closed_at_their_timeouts() {
     const PLACES: u64 = 4;
     const HANDSHAKE: Duration = Duration::from_millis(2_000);
     const IDLE: Duration = Duration::from_millis(6_000);
@@ -387,9 +391,10 @@ async fn whoever_takes_a_place_and_does_nothing_with_it_loses_it_in_time() {
             assert!(began.elapsed() < PATIENCE, "{what}");
         }
     };
-    until(true, "nobody is served").await;
+    until(true, "no request is served").await;
 
-    // Every place is taken by connections over which nothing ever comes; but for the last, which begins and goes no further.
+    // Silent connections take every slot but the last one. The last one begins a handshake and
+    // stops.
     let mut silent = Vec::new();
     let began = Instant::now();
     for place in 0..PLACES {
@@ -412,7 +417,7 @@ async fn whoever_takes_a_place_and_does_nothing_with_it_loses_it_in_time() {
     );
     until(true, "places are not given back").await;
 
-    // A handshake that is done and a request that never comes: the other time.
+    // A complete handshake without a request: the other timeout.
     let caller = gate.caller(Some(&leaf));
     let began = Instant::now();
     let mut idle = caller.connect(gate.stack.gate).await.unwrap();

@@ -1,10 +1,10 @@
-//! Which of our crates may know which: the arrows of `docs/explanation/architecture.md`.
+//! Which of our crates may depend on which: the arrows of `docs/explanation/architecture.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{metadata, none};
 
-/// Every crate of ours and the crates of ours that it may depend on, tests apart.
+/// Every crate of ours and the crates of ours that it may depend on, apart from test dependencies.
 const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-policy", &[]),
     ("tensorgate-identity", &["tensorgate-policy"]),
@@ -75,7 +75,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["handler-settings", "tensorgate-handler"],
     ),
     ("detection", &["handler-settings", "tensorgate-handler"]),
-    // Measures: it may know what it measures, and signs its tokens as the tests do.
+    // The bench may depend on what it measures, and signs its tokens as the tests do.
     (
         "tensorgate-bench",
         &[
@@ -95,7 +95,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hostile-wrong-shape", &["tensorgate-handler"]),
 ];
 
-/// End-to-end tests may know every crate; nobody may know them.
+/// End-to-end tests may depend on every crate; no crate may depend on them.
 const TESTS: &str = "tensorgate-tests";
 
 /// Test tools: only test dependencies, the tests and the demo may name them.
@@ -144,7 +144,7 @@ fn packages() -> Vec<Package> {
 }
 
 #[test]
-fn crates_know_only_what_the_architecture_lets_them_know() {
+fn crates_depend_only_on_what_the_architecture_allows() {
     let packages = packages();
     let ours: BTreeSet<_> = packages
         .iter()
@@ -175,7 +175,7 @@ fn crates_know_only_what_the_architecture_lets_them_know() {
 }
 
 #[test]
-fn only_filters_know_the_proxy() {
+fn only_filters_depend_on_the_proxy_sdk() {
     let faults = packages()
         .iter()
         .filter(|package| !PROXY_WASM.contains(&package.name.as_str()))

@@ -1,5 +1,5 @@
-//! What the documentation looks like: sizes, fences, links, and a line in the summary for each page.
-//! Tests beside the end-to-end ones execute what it shows.
+//! The form of the documentation: sizes, fences, links, and a line in the summary for each page.
+//! The end-to-end tests execute what it shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -27,15 +27,15 @@ const README_BYTES: usize = 8 << 10;
 /// Languages of fenced blocks.
 const LANGUAGES: [&str; 8] = ["js", "json", "python", "rust", "sh", "text", "wit", "yaml"];
 
-/// Why a shell block is not executed: it takes minutes, it needs a server or keeps running, it needs
-/// a Kubernetes cluster.
+/// Why a shell block is not executed. It takes minutes; it needs a server or keeps running; it
+/// needs a Kubernetes cluster.
 const NEEDS: [&str; 3] = ["build", "cluster", "server"];
 
 /// How-to pages without a policy of their own.
 const NO_POLICY: [&str; 1] = ["docs/how-to/port-handler.md"];
 
 #[test]
-fn pages_keep_their_sizes() {
+fn pages_stay_within_their_sizes() {
     let mut faults = Vec::new();
     for page in pages() {
         let path = page.path.as_str();
@@ -63,7 +63,7 @@ fn pages_keep_their_sizes() {
 }
 
 #[test]
-fn every_block_says_what_it_is() {
+fn every_block_has_a_known_language_and_attributes() {
     let mut faults = Vec::new();
     for page in pages() {
         let path = &page.path;
@@ -190,7 +190,7 @@ fn the_summary_names_every_page_once() {
 }
 
 #[test]
-fn sources_name_no_page_that_is_gone() {
+fn sources_name_no_missing_page() {
     let files = output(
         "git",
         &["ls-files", "-z", "*.rs", "*.py", "*.sh", "*.toml", "*.yaml"],

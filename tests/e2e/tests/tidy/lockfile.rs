@@ -1,4 +1,4 @@
-//! What the lock file may hold: one version of each crate, one registry, licences that go with ours.
+//! What the lock file may contain: one version of each crate, one registry, compatible licences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,9 +93,10 @@ const DUPLICATES: [(&str, &str); 22] = [
     ),
 ];
 
-/// Crates that would be a second stack for what there is one for: HTTP is hyper's, hashes and MACs are RustCrypto's, the
-/// runtime is tokio's. `ring` is not among them: the host's TLS to backends stands on it, and
-/// [`filters_have_no_tls_of_their_own`] keeps it out of what Envoy loads.
+/// Crates that would be a second implementation of what the project already uses one for. HTTP is
+/// hyper's, hashes and MACs are RustCrypto's, the runtime is tokio's. `ring` is not in the list:
+/// the host's TLS to backends uses it, and [`filters_have_no_tls_of_their_own`] keeps it out of
+/// what Envoy loads.
 const SECOND_STACKS: [&str; 13] = [
     "actix-web",
     "async-std",
@@ -128,7 +129,7 @@ const LICENCES: [&str; 12] = [
     "Zlib",
 ];
 
-/// A locked package's name, version and source; ours have none.
+/// A locked package's name, version and source; our own have none.
 fn locked() -> Vec<(String, String, Option<String>)> {
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
     lock.split("[[package]]")
@@ -226,8 +227,9 @@ fn every_crate_comes_from_the_one_registry() {
 }
 
 #[test]
-fn every_licence_goes_with_ours() {
-    // Whatever this machine or a filter's target builds; a package that only another system needs is not even downloaded.
+fn every_licence_is_compatible_with_ours() {
+    // Only packages that this machine or a filter's target builds. A package that only another
+    // system needs is not even downloaded.
     let mut faults = BTreeSet::new();
     for target in ["x86_64-unknown-linux-gnu", "wasm32-wasip1"] {
         let metadata = metadata(&["--filter-platform", target]);
@@ -259,7 +261,8 @@ fn every_licence_goes_with_ours() {
     );
 }
 
-/// An SPDX expression in conjunctive form, as crates write them: every part must have an alternative in the list.
+/// Whether a licence expression is allowed. It is an SPDX expression in conjunctive form, as crates
+/// write them. Every part must have an alternative in the list.
 fn goes_with_ours(expression: &str) -> bool {
     let expression = expression.replace('/', " OR ");
     expression.split(" AND ").all(|part| {

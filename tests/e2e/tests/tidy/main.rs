@@ -1,4 +1,5 @@
-//! The house rules that no compiler checks: which crate may know which, what a source file looks like, what the lock file may hold.
+//! The house rules that no compiler checks: crate dependencies, the form of a source file, and the
+//! contents of the lock file.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod arrows;
@@ -19,7 +20,7 @@ fn root() -> PathBuf {
         .unwrap()
 }
 
-/// Standard output of a command in the root; its failure is the test's.
+/// Standard output of a command in the root. If the command fails, the test fails.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)

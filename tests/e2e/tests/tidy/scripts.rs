@@ -9,7 +9,7 @@ use crate::root;
 struct Workspace(PathBuf);
 
 impl Workspace {
-    /// With a package `top` that needs a package `base`, and with this tree's scripts.
+    /// A package `top` that needs a package `base`, with this tree's scripts.
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("tg-{name}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&folder));
@@ -84,7 +84,7 @@ impl Drop for Workspace {
 }
 
 #[test]
-fn the_digest_of_the_filters_covers_all_that_they_are_built_of() {
+fn the_digest_of_the_filters_covers_all_their_sources() {
     let workspace = Workspace::new("key");
     let first = workspace.key();
     let changed = |name: &str, content: &str| {
@@ -110,7 +110,7 @@ fn the_digest_of_the_filters_covers_all_that_they_are_built_of() {
     assert!(!changed("base/tests/all.rs", ""), "no part of a build");
     assert!(!changed("readme.md", ""), "no part of a build");
 
-    // What a build reads beyond that is found out.
+    // A build that reads anything else is detected.
     assert!(workspace.covered().status.success());
     for outside in ["outside.txt", "base/tests/data.txt"] {
         workspace.write(outside, "1");
@@ -136,7 +136,7 @@ fn ends(status: i32, list: &[&str]) -> (Option<i32>, Vec<String>) {
 }
 
 const PASSES: &str = "#[test]\nfn passes() {}\n";
-/// Its output has a list of its own, which names nothing.
+/// Its output contains a list of its own, which names nothing.
 const FAILS: &str = r#"
 #[test]
 fn passes() {}
@@ -149,7 +149,7 @@ mod inner {
 }
 "#;
 const DIES: &str = "#[test]\nfn dies() { std::process::abort(); }\n";
-/// Writes down which process it waits for.
+/// Writes the id of the process that it waits for.
 const HANGS: &str = r#"
 #[test]
 fn hangs() {
@@ -160,7 +160,7 @@ fn hangs() {
 "#;
 
 #[test]
-fn the_suite_goes_on_after_a_failure_and_ends_with_a_list() {
+fn the_suite_continues_after_a_failure_and_ends_with_a_list() {
     let workspace = Workspace::new("suite");
     let suite = "tools/suite.py";
     workspace.write("top/tests/a.rs", PASSES);
@@ -183,7 +183,7 @@ fn the_suite_goes_on_after_a_failure_and_ends_with_a_list() {
 
     let output = workspace.run(suite, &["--offline", "--test", "a"]);
     assert_eq!(ended(&output), ends(0, &["all passed, in 1 binaries"]));
-    // What does not compile has no tests to name.
+    // Code that does not compile has no tests to name.
     workspace.write("top/tests/a.rs", "fn");
     let output = workspace.run(suite, &["--offline", "--test", "a"]);
     let list = ["1 failed, of 0 binaries:", "cargo test: exit status 101"];
@@ -191,7 +191,7 @@ fn the_suite_goes_on_after_a_failure_and_ends_with_a_list() {
 }
 
 #[test]
-fn the_suite_ends_a_binary_that_hangs_and_what_it_started() {
+fn the_suite_stops_a_hanging_binary_and_its_children() {
     let workspace = Workspace::new("hangs");
     workspace.write("top/tests/a.rs", HANGS);
     let mut command = workspace.command("tools/suite.py", &["--offline", "--test", "a"]);

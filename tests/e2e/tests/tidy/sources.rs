@@ -1,14 +1,15 @@
-//! What a tracked file looks like.
+//! The form of a tracked file.
 
 use crate::{none, output, root};
 
-/// The most lines of a Rust file. A longer one is split at a seam.
+/// The most lines of a Rust file. A longer one is split.
 const MAX_LINES: usize = 800;
 
-/// A tracked file, bytes: what is larger is built or fetched.
+/// The most bytes of a tracked file. Larger ones are built or fetched.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What must not be left behind. Written in pieces, so that this file does not hold it.
+/// Texts that must not be left behind. They are written in pieces, so that this file does not
+/// contain them.
 const LEFTOVERS: [&str; 7] = [
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
@@ -31,7 +32,7 @@ const MACHINE_PATHS: [&str; 5] = [
 /// Crates whose every line is safe code.
 const NO_UNSAFE: [&str; 2] = ["policy/src/lib.rs", "identity/src/lib.rs"];
 
-/// Tracked files that are there, relative to the root.
+/// Tracked files that exist, relative to the root.
 fn tracked() -> Vec<String> {
     let files = output("git", &["ls-files", "-z"]);
     let files: Vec<_> = files
@@ -67,7 +68,7 @@ fn faults(rule: &str, fault: impl Fn(&str, &str) -> Option<String>) {
 }
 
 #[test]
-fn a_file_holds_one_idea() {
+fn rust_files_have_bounded_lengths() {
     faults("files that are too long", |_, text| {
         let lines = text.lines().count();
         (lines > MAX_LINES).then(|| format!("{lines} lines"))
@@ -75,7 +76,7 @@ fn a_file_holds_one_idea() {
 }
 
 #[test]
-fn a_file_says_first_what_it_decides() {
+fn rust_files_begin_with_a_doc_comment() {
     faults("files without a head", |_, text| {
         let first = text.lines().next().unwrap_or_default();
         (!first.starts_with("//! ")).then(|| format!("begins {first:?}"))
@@ -83,7 +84,7 @@ fn a_file_says_first_what_it_decides() {
 }
 
 #[test]
-fn nothing_is_left_behind() {
+fn no_leftovers_are_in_tracked_files() {
     faults("leftovers", |_, text| {
         let found = LEFTOVERS
             .iter()
@@ -96,7 +97,7 @@ fn nothing_is_left_behind() {
 fn no_file_names_a_folder_of_one_machine() {
     let mut found = Vec::new();
     for file in tracked() {
-        // What is no text names no folder that anybody reads.
+        // A binary file has no text to check.
         let Ok(text) = std::fs::read_to_string(root().join(&file)) else {
             continue;
         };
@@ -111,7 +112,7 @@ fn no_file_names_a_folder_of_one_machine() {
 }
 
 #[test]
-fn every_exception_to_a_lint_says_why() {
+fn every_lint_exception_has_a_reason() {
     faults("exceptions without a reason", |_, text| {
         exceptions(text)
             .find(|attribute| !attribute.contains("reason = \""))
@@ -139,7 +140,7 @@ fn exceptions(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn an_exception_is_found_wherever_it_stands() {
+fn lint_exceptions_are_found_anywhere_in_a_file() {
     let found = |text| exceptions(text).count();
     assert_eq!(
         found("#[allow(a)]\n    #[expect(b)]\n#![allow(\n    c,\n    reason = \"d\"\n)]\n"),
@@ -160,7 +161,7 @@ fn the_core_has_no_unsafe_code() {
 }
 
 #[test]
-fn every_crate_keeps_the_house_lints() {
+fn every_crate_inherits_the_workspace_lints() {
     let faults = tracked()
         .into_iter()
         .filter(|file| file.ends_with("/Cargo.toml"))

@@ -1,4 +1,4 @@
-//! A hostile handler: its config's `behaviour` says what it does. What honest code does by mistake is among it.
+//! A hostile handler. Its config's `behaviour` selects what it does, honest mistakes included.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,

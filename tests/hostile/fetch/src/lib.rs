@@ -1,6 +1,6 @@
-//! A handler that has files fetched: those that its config's `urls` names, one a line, or a raw body. It answers with one element of bytes for each,
-//! the failure's name or the media type, a line end and the file. `manner` says how it asks: `together`, or `one-by-one`; `greedy` asks on and on, `large` for a
-//! URL that no policy lets through.
+//! A handler that fetches files: those of its config's `urls`, one a line, or a raw body.
+//! It answers a bytes element each: the error's name or the media type, a newline, the file.
+//! `manner` is `together`, `one-by-one`, `greedy` (without end) or `large` (a forbidden URL).
 
 use tensorgate_handler::{
     Datatype, Error, Failure, File, Payload, Preprocess, Tensor, config, export_preprocess, fetch,

@@ -1,5 +1,5 @@
-//! A handler that looks features up: its config says of which `lookup`, which `features` and which `keys`, one a line, and `times` how often, each time of another key.
-//! It answers with a column of doubles for each feature, in which what the service has not is no number; a failure it calls bad input by its name.
+//! A handler that looks up its config's `features` and `keys` in `lookup`, `times` times.
+//! It answers a column of doubles per feature, NaN where missing. Errors become bad input.
 
 use tensorgate_handler::lookup::lookup;
 use tensorgate_handler::ndarray::Array2;

@@ -1,4 +1,4 @@
-//! A hostile handler: it never ends. Raw bodies make it call the host for ever; tensors make it spin without.
+//! A hostile handler that never ends. Raw bodies make it call the host for ever; tensors: spin.
 
 use tensorgate_handler::{Error, Payload, Preprocess, Tensor, config, export_preprocess};
 

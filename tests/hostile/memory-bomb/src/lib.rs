@@ -1,5 +1,5 @@
-//! A hostile handler: it hoards memory until it gets no more. Raw bodies make it ask politely, so that it survives the
-//! refusal and reports it; tensors make it abort, as Rust does when an allocation fails.
+//! A hostile handler that allocates memory until it gets no more. With raw bodies it allocates
+//! fallibly, survives and reports it; with tensors it aborts, as a failed Rust allocation does.
 
 use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};
 

@@ -1,5 +1,5 @@
-//! A hostile handler: what it returns is not what the model wants. Which lie it tells is its config's `lie`; without
-//! one it returns a well-formed tensor of one dim too many.
+//! A hostile handler whose output does not fit the model. Its config's `lie` selects the fault;
+//! without one it returns a well-formed tensor with one dim too many.
 
 use tensorgate_handler::{Datatype, Error, Payload, Preprocess, Tensor, config, export_preprocess};
 

@@ -1,4 +1,5 @@
-"""`double` as a handler of TorchServe, which gets an input's bytes over gRPC and a document over HTTP."""
+"""`double` as a handler of TorchServe. It gets an input's bytes over gRPC and a document over HTTP.
+"""
 
 import json
 import time
@@ -8,7 +9,7 @@ from double import document, wait_s
 
 
 def handle(data, context):
-    """Answers a batch; without data it is only loaded."""
+    """Answers a batch; without data the model is only loaded."""
     answers = []
     for asked in data or []:
         body = asked.get("body", asked)

@@ -1,4 +1,5 @@
-//! Pictures and recordings, as far as their headers go: good ones, and such as no rule here lets through.
+//! Pictures and recordings, as far as their headers go: valid ones, and ones that no rule here
+//! allows.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::Random;
 
-/// Bytes of a file.
+/// The most bytes of a file.
 pub const MAX_BYTES: usize = 120;
-/// Pixels of a side.
+/// The most pixels of a side.
 const MAX_SIDE: u16 = 64;
-/// Samples a second, and at most.
+/// The most samples a second, and in all.
 const RATE: u32 = 8;
 const MAX_SAMPLES: u32 = 16;
 
-/// What a file may be.
+/// The contract's rule for a file.
 pub fn rule() -> Value {
     json!({
         "types": ["png", "jpeg", "wav"],
@@ -23,7 +24,7 @@ pub fn rule() -> Value {
     })
 }
 
-/// A file that may be.
+/// A valid file.
 pub fn good(random: &mut Random) -> Value {
     let side = |random: &mut Random| 1 + random.below(usize::from(MAX_SIDE)) as u16;
     let (width, height) = (side(random), side(random));
@@ -34,7 +35,7 @@ pub fn good(random: &mut Random) -> Value {
     })
 }
 
-/// One that may not: too large, too long, of another kind, cut, or none.
+/// An invalid file: too large, too long, of another kind, truncated, or no file at all.
 pub fn bad(random: &mut Random) -> Value {
     let cut = |file: Vec<u8>| file[..file.len() / 3].to_vec();
     said(&match random.below(8) {
@@ -82,7 +83,7 @@ fn jpeg(width: u16, height: u16) -> Vec<u8> {
     [&[0xff, 0xd8][..], &segments.concat(), b"data"].concat()
 }
 
-/// One channel of bytes.
+/// A recording with one channel of bytes.
 fn wav(samples: u32) -> Vec<u8> {
     let chunk = |name: &[u8; 4], data: &[u8]| {
         let padding = vec![0; data.len() % 2];

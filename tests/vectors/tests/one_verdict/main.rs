@@ -1,6 +1,8 @@
-//! One tensor, every encoding, one verdict and one cost: random contracts and requests, each in every spelling that can say it, held and in pieces.
+//! One tensor, every encoding, one verdict and one cost: random contracts and requests. Each is
+//! sent in every spelling that can express it, whole and in pieces.
 //!
-//! The seeds are fixed, so that a failure can be played again. The encoders are the vectors' own and share nothing with the decoders.
+//! The seeds are fixed, so that a failure can be reproduced. The encoders are the vectors' own and
+//! share no code with the decoders.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,9 +36,9 @@ use tensorgate_wire::{BodyStream, addressee, decode, expand};
 
 use rules::{Rule, request, rules, spoil};
 
-/// Requests a run.
+/// Requests per run.
 const CASES: u64 = 6_000;
-/// Ways to cut each of them.
+/// How many times each of them is split differently.
 const CUTS: usize = 4;
 
 /// SplitMix64: the same numbers everywhere for one seed.
@@ -66,7 +68,7 @@ impl Random {
 
 fn policy(rules: &[Rule]) -> Policy {
     let inputs: Vec<Value> = rules.iter().map(Rule::input).collect();
-    // What JSON without datatypes cannot carry may not be called by it.
+    // A model with values that JSON without datatypes cannot express may not be called by it.
     let half = |rule: &Rule| matches!(rule.datatype, Datatype::Fp16 | Datatype::Bf16);
     let untyped = [
         Protocol::TfRest,
@@ -83,7 +85,7 @@ fn policy(rules: &[Rule]) -> Policy {
         .collect();
     let document = json!({
         "version": 1,
-        // Equal values compress as far as anything does.
+        // Equal values compress better than anything else.
         "listen": {"limits": {"max_expansion": 1_032}},
         "clients": {"c": {"api_keys": [{"sha256": "00".repeat(32)}]}},
         "backends": {"b": {"kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"], "max_in_flight": 1, "queue": 1, "timeout_ms": 1000}},
@@ -105,7 +107,8 @@ fn policy(rules: &[Rule]) -> Policy {
         .unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-/// The model's own JSON: inputs by names that must be escaped, at different depths, one in rows; bytes in base64 for every other.
+/// The model's own JSON. Inputs have names that must be escaped, at different depths, one in rows.
+/// Bytes are in base64 for every second input.
 fn template(rules: &[Rule]) -> Value {
     let place = |(index, rule): (usize, &Rule)| {
         let depth = ["", "/b/*/~01", "/b/~01"]
@@ -126,7 +129,7 @@ fn template(rules: &[Rule]) -> Value {
     json!({"route": "/m", "inputs": inputs, "outputs": {"y": ""}})
 }
 
-/// What a request came to: its tensors by name and what they cost, or why it was refused.
+/// The outcome of a request: its tensors by name and what they cost, or why it was rejected.
 type Verdict = Result<(Vec<(String, Vec<u8>)>, Cost), (Reason, Option<String>)>;
 
 /// Elements and bytes.
@@ -145,7 +148,7 @@ fn tensors(request: &InferRequest<'_>) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// For the head: nothing is charged by the request.
+/// The charge for the head: nothing is charged by the request.
 fn spent(charge: &tensorgate_policy::Charge) -> ChargeOutcome {
     panic!("{charge:?}")
 }
@@ -157,7 +160,7 @@ fn cost(charge: &tensorgate_policy::Charge) -> Cost {
     }
 }
 
-/// The type that a request declares, where it says how the body is read.
+/// The content type that a request declares, where it decides how the body is read.
 fn content_type(request: &RawRequest) -> ContentType<'static> {
     let declared = |(name, value): &(Vec<u8>, Vec<u8>)| {
         let value = str::from_utf8(value).unwrap();
@@ -171,7 +174,7 @@ fn content_type(request: &RawRequest) -> ContentType<'static> {
     }
 }
 
-/// How a request says that its body is compressed.
+/// The content encoding that a request declares.
 fn encoding(request: &RawRequest) -> Encoding {
     let field = if request.protocol.is_grpc() {
         "grpc-encoding"
@@ -246,7 +249,7 @@ fn held(policy: &Policy, request: &RawRequest) -> Verdict {
     }
 }
 
-/// The same in pieces, cut where chance has it.
+/// The same in pieces, split at random positions.
 fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verdict {
     let (mut decision, plan) = begin(policy, request);
     let mut stream = BodyStream::new(plan.format, request.body.len() + 1, None).unwrap();
@@ -322,8 +325,9 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
     }
 }
 
-/// How long `BYTES` are that pass over gRPC is not known when they are charged: as if the whole body were theirs, up to
-/// the most that the contract lets through, and never less than they are.
+/// A verdict as it would be if the size of `BYTES` were known when they are charged. Over gRPC in
+/// pieces it is not. The charge is then the whole body, at most what the contract allows, and never
+/// less than the real size.
 fn as_if_known(verdict: Verdict, request: &RawRequest, rules: &[Rule]) -> Verdict {
     let (tensors, (elements, bytes)) = verdict?;
     let unknown = rules.iter().any(|rule| rule.datatype == Datatype::Bytes);
@@ -337,7 +341,7 @@ fn as_if_known(verdict: Verdict, request: &RawRequest, rules: &[Rule]) -> Verdic
 }
 
 #[test]
-fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
+fn one_request_gets_one_verdict_in_every_encoding_whole_or_in_pieces() {
     let mut seen = BTreeMap::<&str, (usize, usize)>::new();
     let mut said = BTreeMap::<Spelling, usize>::new();
     let mut made = BTreeMap::<String, usize>::new();
@@ -373,7 +377,8 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
                 }
             }
         }
-        // What JSON and typed contents cannot say, they must refuse as what it is: datatypes that only raw form carries.
+        // JSON and typed contents must reject, with the right reason, the datatypes that only raw
+        // form can carry.
         let raw_only = rules
             .iter()
             .any(|rule| matches!(rule.datatype, Datatype::Fp16 | Datatype::Bf16));
@@ -398,7 +403,8 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
         let count = seen.entry(fault.unwrap_or("nothing wrong")).or_default();
         *count = (count.0 + 1, count.1 + verdicts.len());
     }
-    // A generator that stopped making some kind of request, or a spelling that stopped saying them, would hold nothing any more.
+    // A generator that stopped making some kind of request, or a spelling that stopped expressing
+    // them, would test nothing any more.
     assert!(
         said.len() == Spelling::ALL.len() && said.values().all(|requests| *requests >= 50),
         "{said:?}"

@@ -1,4 +1,4 @@
-//! Random contracts, requests that keep them, and requests that break them in one place.
+//! Random contracts, requests that satisfy them, and requests that break them in one respect.
 
 use serde_json::{Value, json};
 use tensorgate_policy::Datatype;
@@ -6,35 +6,35 @@ use tensorgate_vectors::Taken;
 
 use super::{Random, files};
 
-/// A rule of the contract under test, and what is needed to fill it.
+/// A rule of the contract under test, and what is needed to generate values for it.
 pub struct Rule {
     pub name: String,
     pub datatype: Datatype,
-    /// Most elements of each dim; the first may vary from 0.
+    /// The most elements of each dim; the first may vary from 0.
     shape: Vec<usize>,
     range: Option<(i64, i64)>,
     further: Further,
     /// May be left out.
     optional: bool,
-    /// Its first dim is named, and the same in every input that has it.
+    /// Its first dim is named, and the same in every input with that name.
     named: bool,
 }
 
-/// What a rule says beyond its range and the length of its items.
+/// A rule beyond its range and the length of its items.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Further {
     Nothing,
     /// A range for each index of the last dim.
     Channels(Vec<(i64, i64)>),
-    /// These values.
+    /// Only these values.
     Allowed,
-    /// Two values that differ.
+    /// At least two different values.
     Distinct,
-    /// Half of the values not zero.
+    /// At least half of the values not zero.
     Zeros,
-    /// Two bytes.
+    /// At least two bytes.
     Least,
-    /// Text that matches.
+    /// Text that matches a pattern.
     Pattern,
     /// These texts.
     Listed,
@@ -46,18 +46,19 @@ pub enum Further {
     Media,
 }
 
-/// Numbers that are in a list, texts that are in one, and texts that match.
+/// Numbers of a list, texts of a list, and texts that match a pattern.
 const ALLOWED: [i64; 4] = [0, 1, 3, 100];
 const LISTED: [&str; 3] = ["a", "\u{e9}\"", ""];
 const MATCHING: [&str; 4] = ["a", "b\u{e9}", "ab", "\u{e9}"];
 const URLS: [&str; 2] = ["https://a.example.com/x", "https://b.c.example.com:443"];
 
-/// The greatest magnitude of what has one.
+/// The greatest magnitude that is allowed.
 const GREATEST: i64 = 40;
 /// The last token of a vocabulary.
 const LAST_TOKEN: i64 = 50_256;
 
-/// Elements of a long list: more than there may be floats of as many digits as the longest integers have.
+/// Elements of a long list. Floats with as many digits as the longest integers would not fit so
+/// often.
 const LONG_LIST: usize = 2_000;
 
 impl Rule {
@@ -79,7 +80,7 @@ impl Rule {
         }
     }
 
-    /// What kinds of rule it has.
+    /// The kinds of rule that it has.
     pub fn kinds(&self) -> Vec<String> {
         let further = format!("{:?}", self.further);
         let further = further.split('(').next().unwrap_or_default().to_owned();
@@ -169,7 +170,7 @@ pub fn rules(random: &mut Random) -> Vec<Rule> {
     let mut rules: Vec<Rule> = (0..1 + random.below(3))
         .map(|index| rule(random, index))
         .collect();
-    // Only what may have any number of rows can have as many as another.
+    // Only an input with a free number of rows can have as many as another.
     let free = |rule: &Rule| rule.further != Further::Distinct && rule.shape[0] < LONG_LIST;
     if rules.len() > 1 && rules.iter().all(free) && random.one_in(3) {
         let most = rules.iter().map(|rule| rule.shape[0]).min();
@@ -214,7 +215,7 @@ fn rule(random: &mut Random, index: usize) -> Rule {
     }
 }
 
-/// A scalar that a rule allows at a place.
+/// A scalar that a rule allows at an index.
 fn scalar(random: &mut Random, rule: &Rule, index: usize) -> Value {
     match &rule.further {
         Further::Channels(ranges) => {
@@ -247,7 +248,7 @@ fn scalar(random: &mut Random, rule: &Rule, index: usize) -> Value {
     });
     match rule.datatype {
         Datatype::Bool => json!(random.one_in(2)),
-        // Of twenty digits, as a hash has.
+        // Twenty digits, as a hash has.
         Datatype::Uint64 if rule.range.is_none() && random.below(8) != 0 => {
             json!(u64::MAX - random.below(1 << 20) as u64)
         }
@@ -287,7 +288,7 @@ pub fn request(random: &mut Random, rules: &[Rule]) -> Value {
             if rule.named {
                 shape[0] = rows;
             } else if rule.further != Further::Distinct {
-                // What must hold two values or more is whole.
+                // An input that must have two values or more keeps its full shape.
                 shape[0] = random.below(rule.shape[0] + 1);
             }
             Some(tensor(random, rule, &shape))
@@ -303,7 +304,7 @@ pub fn request(random: &mut Random, rules: &[Rule]) -> Value {
     request
 }
 
-/// Puts one fault into a request; says which, if there was a place for it.
+/// Breaks a request in one respect; returns which, if any was possible.
 pub fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option<&'static str> {
     let rule = random.pick(rules);
     let kind = random.below(14);
@@ -375,7 +376,7 @@ pub fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option
         13 if rule.named && count > 1 => {
             let rows = input["shape"][0].as_u64().unwrap() as usize;
             let mut shape = rule.shape.clone();
-            // Another number that each input by itself may have.
+            // Another number of rows that each input alone may have.
             shape[0] = (0..=rule.shape[0]).find(|other| *other != rows)?;
             *input = tensor(random, rule, &shape);
             Some("named dims that differ")

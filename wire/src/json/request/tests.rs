@@ -1,4 +1,4 @@
-//! ! Lists that are read before the rest of the document: the result is the same as reading them
+//! Lists that are read before the rest of the document: the result is the same as reading them
 //! after it, and each is read once.
 
 #![allow(
@@ -24,7 +24,7 @@ const SHAPES: [&[i64]; 8] = [
     &[2, 2, 2],
     &[-1, 2],
 ];
-/// / Lists, each with every character once left out and once replaced.
+/// Lists, each with every character once left out and once replaced.
 const LISTS: [&str; 14] = [
     "[]",
     "[1,2]",
@@ -42,11 +42,11 @@ const LISTS: [&str; 14] = [
     "[[1],{},[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[2]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
 ];
 
-/// / The result of a list and the scanner's position after it: the fault of the document at once,
+/// The result of a list and the scanner's position after it: the fault of the document at once,
 /// or the fault of the values later.
 type Outcome = Result<(Result<Vec<u8>, DataFault>, usize, Budget), BodyFault>;
 
-/// / Reads a list after some text, either early or after all of it is scanned.
+/// Reads a list after some text, either early or after all of it is scanned.
 fn read(early: bool, datatype: &str, shape: &[i64], list: &str, budget: Budget) -> Outcome {
     let text = format!("{{\"data\":{list},1]");
     let mut scanner = Scanner::new(&text);

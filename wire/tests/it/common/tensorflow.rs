@@ -1,4 +1,4 @@
-//! ! TF Serving's messages as prost reads and writes them. The field numbers are repeated here on
+//! TF Serving's messages as prost reads and writes them. The field numbers are repeated here on
 //! purpose: a mistake in the gate's own list shows as a difference.
 #![allow(
     dead_code,

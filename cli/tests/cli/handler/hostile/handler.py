@@ -1,4 +1,4 @@
-"""A hostile handler: its config's `behaviour` says what it does. What honest code does by mistake is among it."""
+"""A hostile handler. Its config's `behaviour` selects what it does, honest mistakes included."""
 
 import os
 import random
@@ -103,7 +103,7 @@ def seeded():
     return tensor((4,), struct.pack("<4f", *(random.random() for _ in range(4))))
 
 
-# Whose order a seed decides.
+# A set, whose order depends on a seed.
 def hashed():
     return tensor((1,), struct.pack("<q", hash("a text"))[:4])
 

@@ -1,4 +1,4 @@
-//! ! Channels, value lists and counts compared with simple reference implementations, in one chunk
+//! Channels, value lists and counts compared with simple reference implementations, in one chunk
 //! and in many.
 #![allow(
     clippy::cast_possible_wrap,
@@ -11,7 +11,7 @@ use alloc::collections::BTreeSet;
 use super::super::{Listed, Tally, listed_bits};
 use super::*;
 
-/// / Pseudo-random numbers, the same on every run.
+/// Pseudo-random numbers, the same on every run.
 struct Chance(u64);
 
 impl Chance {
@@ -31,7 +31,7 @@ fn with(datatype: Datatype, numbers: Numbers) -> TensorRule {
     }
 }
 
-/// / A small whole number in raw form.
+/// A small whole number in raw form.
 fn raw(datatype: Datatype, number: i64) -> Vec<u8> {
     let float = number as f64;
     match datatype {
@@ -52,7 +52,7 @@ fn numbers() -> impl Iterator<Item = Datatype> {
 }
 
 #[test]
-fn every_channel_has_its_own_range_wherever_a_piece_begins() {
+fn every_channel_has_its_own_range_for_every_split() {
     let mut chance = Chance(7);
     for datatype in numbers() {
         for (count, run) in [(1, 1), (3, 1), (3, 7), (2, 64), (4, 100), (300, 1), (5, 63)] {
@@ -160,7 +160,7 @@ fn nan_and_infinities_are_in_no_channels_range() {
 }
 
 #[test]
-fn what_is_listed_passes_and_nothing_else() {
+fn only_listed_values_are_accepted() {
     let mut chance = Chance(11);
     for datatype in numbers() {
         for count in [1_usize, 2, 8, 9, 40] {
@@ -211,7 +211,7 @@ fn check_one(rule: &TensorRule, value: &[u8], inside: bool) {
 }
 
 #[test]
-fn counts_are_of_the_whole_however_it_is_cut() {
+fn counts_cover_the_whole_tensor_for_every_split() {
     let mut chance = Chance(13);
     for datatype in numbers() {
         let size = datatype.size_bytes().unwrap();

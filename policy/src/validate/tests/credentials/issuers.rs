@@ -1,4 +1,4 @@
-//! ! Token issuers, and the keys that they publish.
+//! Token issuers, and the keys that they publish.
 
 use super::*;
 
@@ -97,7 +97,7 @@ fn two_issuers_have_two_names() {
 }
 
 #[test]
-fn a_key_says_one_thing_is_strong_and_is_public() {
+fn issuer_keys_are_unambiguous_strong_and_public() {
     let key = |key: Value, path: &str, text: &str| {
         check(
             "/issuers/corp/jwks/keys/0",
@@ -199,7 +199,7 @@ fn a_key_says_one_thing_is_strong_and_is_public() {
 }
 
 #[test]
-fn a_key_for_something_else_is_passed_over_and_told_of() {
+fn a_key_for_another_purpose_is_skipped_with_a_warning() {
     let over = |key: Value, text: &str| {
         warn(
             "/issuers/corp/jwks/keys/0",
@@ -234,7 +234,7 @@ fn a_key_for_something_else_is_passed_over_and_told_of() {
 }
 
 #[test]
-fn a_private_key_is_not_written_out_again() {
+fn a_private_key_is_not_repeated_in_errors() {
     let jwk: crate::raw::Jwk =
         serde_json::from_value(json!({"kty": "RSA", "d": "secret", "k": "secret"})).unwrap();
     let text = serde_json::to_string(&jwk).unwrap();
@@ -276,7 +276,7 @@ fn an_rsa_key_signs_in_one_way() {
 }
 
 #[test]
-fn what_every_token_must_hold_and_carry_is_bounded() {
+fn required_claims_and_token_sizes_are_bounded() {
     let at = "/issuers/corp/required_claims";
     let claims = "issuers.corp.required_claims";
     accept(at, json!({"tier": "gold", "groups": ["a", "b"]}));
@@ -344,7 +344,7 @@ fn what_every_token_must_hold_and_carry_is_bounded() {
 }
 
 #[test]
-fn what_a_model_asks_for_can_be_proven_by_somebody() {
+fn a_required_credential_must_be_available_to_some_client() {
     let path = "models.digits.requires";
     let at = format!("/{}", path.replace('.', "/"));
     let at = at.as_str();
@@ -384,7 +384,7 @@ fn what_a_model_asks_for_can_be_proven_by_somebody() {
 }
 
 #[test]
-fn what_forged_tokens_may_cost_is_warned_of_where_nothing_bounds_it() {
+fn unlimited_checks_of_forged_tokens_give_a_warning() {
     let told = |algorithms: Value, lockout: Value| {
         let mut document = proven();
         put(&mut document, "/issuers/corp/algorithms", algorithms);
@@ -419,7 +419,7 @@ fn what_forged_tokens_may_cost_is_warned_of_where_nothing_bounds_it() {
 }
 
 #[test]
-fn a_scope_that_holds_inference_but_no_streams_is_told_where_streams_are_granted() {
+fn a_scope_without_stream_gives_a_warning_if_streams_are_granted() {
     let told = |scopes: Value, operations: Value| {
         let mut document = proven();
         put(&mut document, "/issuers/corp/scopes", scopes);
@@ -442,7 +442,7 @@ fn a_scope_that_holds_inference_but_no_streams_is_told_where_streams_are_granted
     ));
 }
 
-/// / The product of two primes of the form that the flawed library generated, made here.
+/// The product of two primes of the form that the flawed library generated, made here.
 const MARKED: &str = "tiC8HyBc4b5d70F_j2ObULAD6_FxgPb7hulG3hA_I9dWh1IW8zNzLsOZsLifDLryb0P0VNUIZm6KnQQmC2WeAlEYy0NzXKTeQCjB253SwvrLgVd9emBjND-vlhe0tcvqs0uoZSJm_qwlLkogZLRiDX01shLA5WBcBRjEdcOCFsQzWsXkpC3VUVSfNeltSy3BTwV8xDAAb8bbvmgu2e6v7hi8YbqP9_SJjtCfZxH75VYuXO-iMAkKnCQeULWY4O4mjW9Q3MdkXQoHMpDoh9IzZwZy5c7Qz4IZ5w4TdO1ikiewHI48FZtpmBZTKKBhhIvrlO5RIBQkTD9Ty9Qc71_faw";
 
 #[test]

@@ -1,11 +1,11 @@
-//! ! Settings of an issuer's keys: the source of the keys, the refresh times, and the trust in the
+//! Settings of an issuer's keys: the source of the keys, the refresh times, and the trust in the
 //! URL.
 
 use super::*;
 
 const URL: &str = "https://login.example.com/keys";
 
-/// / One change to the issuer's `jwks` gives exactly one error.
+/// One change to the issuer's `jwks` gives exactly one error.
 fn fault(jwks: Value, path: &str, text: &str) {
     check(
         "/issuers/corp/jwks",
@@ -15,7 +15,7 @@ fn fault(jwks: Value, path: &str, text: &str) {
     );
 }
 
-/// / The same gives a warning.
+/// The same gives a warning.
 fn doubt(jwks: Value, path: &str, text: &str) {
     warn(
         "/issuers/corp/jwks",
@@ -91,7 +91,7 @@ fn a_fetched_set_is_fetched_often_enough_and_counts_no_longer_than_it_should() {
 }
 
 #[test]
-fn whose_word_a_fetched_set_is_can_be_checked() {
+fn the_server_of_a_fetched_key_set_must_be_verifiable() {
     let loopback = "http://127.0.0.1:9/keys";
     doubt(json!({"url": loopback}), ".url", "on this machine");
     fault(
@@ -121,7 +121,7 @@ fn whose_word_a_fetched_set_is_can_be_checked() {
 }
 
 #[test]
-fn so_many_sets_are_fetched_and_one_more_is_told_at_its_place() {
+fn the_number_of_fetched_key_sets_is_bounded() {
     let with = |count: usize| {
         let mut document = proven();
         let issuer = document["issuers"]["corp"].clone();

@@ -1,4 +1,4 @@
-//! ! Where API keys may be sent, which headers get claims, which proxies are trusted for
+//! Where API keys may be sent, which headers get claims, which proxies are trusted for
 //! certificates, and their maximum numbers.
 
 use super::*;
@@ -8,7 +8,7 @@ fn keys(value: Value, path: &str, text: &str) {
 }
 
 #[test]
-fn a_key_may_be_carried_where_nothing_else_is() {
+fn a_key_location_must_have_no_other_use() {
     for value in [
         json!({}),
         json!({"headers": ["x-api-key"]}),
@@ -81,7 +81,7 @@ fn a_key_may_be_carried_where_nothing_else_is() {
 }
 
 #[test]
-fn a_claim_goes_into_a_field_that_can_mean_nothing_else() {
+fn a_claim_header_must_have_no_other_meaning() {
     const AT: &str = "/issuers/corp/claim_to_headers";
     const PATH: &str = "issuers.corp.claim_to_headers";
     let one = |claim: &str, header: &str| json!([{"claim": claim, "header": header}]);
@@ -149,7 +149,7 @@ fn a_claim_goes_into_a_field_that_can_mean_nothing_else() {
 }
 
 #[test]
-fn proxies_in_front_are_believed_by_name() {
+fn trusted_proxies_are_named() {
     const AT: &str = "/listen/tls/forwarded_by";
     const PATH: &str = "listen.tls.forwarded_by";
     let gateway = json!({"spiffe": "spiffe://mesh/ns/ingress/sa/gateway"});

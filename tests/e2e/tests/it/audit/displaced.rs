@@ -11,7 +11,7 @@ async fn gate(name: &str, on_failure: AuditFailure) -> Stack {
     Stack::start(name, policy).await
 }
 
-/// Sends a request that is answered, and finds its line in the file at the log's path.
+/// Sends a request that is answered, and checks that its line is in the file at the log's path.
 async fn logged(stack: &Stack, when: &str) {
     let reply = ask::good(stack.gate, &[]).await.unwrap();
     assert_eq!(reply.status, 200, "{when}: {reply:?}");

@@ -1,4 +1,4 @@
-//! A host that is killed in the middle of its work.
+//! The host is killed while it works.
 
 use super::*;
 
@@ -78,7 +78,8 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
         without.is_empty(),
         "answered, and not on one line each: {without:?}"
     );
-    // While there was no host nobody took Envoy's word: what is missing is counted once each worker has something to tell again.
+    // While there was no host, no lines of Envoy could be delivered. The missing ones are counted
+    // once each worker has another line to send.
     let missing = || {
         let told: BTreeSet<String> = (lines(&stack, "decision").iter())
             .filter(|line| line["status"] != 200)

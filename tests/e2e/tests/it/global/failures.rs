@@ -1,4 +1,5 @@
-//! What holds when the service does not answer: the limit that each gate counts for itself, or nothing passes; and nobody pays for it with time.
+//! When the rate limit service does not answer, each gate counts for itself, or rejects everything,
+//! as the policy says. Requests are not delayed by it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use super::{
     shared_rate,
 };
 
-/// The service's own time, as policies have it.
+/// The timeout for the service that policies usually have.
 const USUAL_MS: u64 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +54,7 @@ async fn a_redis_that_is_killed_under_load_costs_no_request_and_limits_hold() {
     }
     counter.redis.kill().await.unwrap();
     more(300).await;
-    // Of twenty, five are spent: this gate knows, whoever counted them.
+    // Of twenty, five are spent. This gate knows them, whichever gate sent the request.
     for at in 0..30 {
         let expected = if at < 15 { "ok" } else { "rate-limited" };
         assert_eq!(outcome(&stack, "rate-2").await, expected, "{at}");
@@ -76,14 +77,15 @@ async fn a_redis_that_is_killed_under_load_costs_no_request_and_limits_hold() {
         seen.len(),
         wrong.first()
     );
-    // Told once that it failed, and once that it is back.
+    // The log has one line for the failure, and one for the recovery.
     let lines = lines(&stack);
     assert!(lines.len() <= 4, "{lines:#?}");
     assert!(
         lines.iter().any(|line| line.contains("counts for itself")),
         "{lines:#?}"
     );
-    // The Redis that came back is empty: who was limited by its gate alone has all of it.
+    // The restarted Redis is empty, so a client that its gate alone has limited has its whole quota
+    // again.
     ask::until(stack.gate, "rate-2", "ok", "its limit is whole again").await;
 }
 
@@ -93,7 +95,7 @@ async fn where_the_policy_says_so_nothing_passes_without_redis_and_is_told_so_in
     let mut service = counter.service(PATIENT_MS);
     service.on_failure = Some(ServiceFailure::Deny);
     let mut policy = policy_with(service, shared_rate(1_000, 60), shared_rate(1, MONTH_S));
-    // One that this gate counts for itself goes on.
+    // A limit that this gate counts for itself still works.
     let mut own = policy.grants[0].clone();
     own.name = Some("own".into());
     own.clients = vec!["rate-8".into()];
@@ -137,7 +139,7 @@ async fn a_redis_that_hangs_costs_a_few_requests_the_timeout_and_then_none() {
     let now = questions(&stack).await;
     let (waited, went_on) = (now[1] - failed, now[2] - skipped);
     assert_eq!((now[0], waited + went_on), (answered, 60));
-    // Five in a row, and one a second that looks whether it is back.
+    // Five calls in a row, and one probe per second.
     let looks = took.as_secs() + 1;
     assert!((1..=5 + looks).contains(&waited), "{waited} in {took:?}");
     counter.redis.thaw().await.unwrap();
@@ -163,7 +165,7 @@ async fn a_large_body_waits_at_its_end_and_is_refused_all_the_same() {
         min: None,
         max: Some(FLOATS as u64),
     }]);
-    // Two of them, and half of one.
+    // Enough for two and a half requests.
     policy.grants[0].cost = Some(Cost {
         elements: Some(FLOATS as u64 * 5 / 2),
         window_s: Some(MONTH_S),
@@ -193,7 +195,7 @@ async fn a_large_body_waits_at_its_end_and_is_refused_all_the_same() {
                 &body,
                 Framing::Length,
             );
-            // Who is refused in the middle may not have sent all of it.
+            // A request that is rejected early may not have been sent completely.
             let Ok(reply) = sent.await else {
                 assert!(expected.is_some(), "{chain}");
                 continue;
@@ -201,7 +203,8 @@ async fn a_large_body_waits_at_its_end_and_is_refused_all_the_same() {
             assert_eq!(reply.reason().as_deref(), expected, "{chain} {reply:?}");
         }
         let [answered, failed, skipped] = questions(&stack).await;
-        // Each asks twice. Who is refused by the answer that comes first does not hear the other.
+        // Each request makes two calls. When the first answer rejects it, the filter does not
+        // receive the second.
         assert!(
             (6..=8).contains(&answered) && failed + skipped == 0,
             "{chain}: {answered} {failed} {skipped}"

@@ -1,5 +1,5 @@
-//! Limits that gates share, as control planes load the filter: headers go on before the service has
-//! answered, and Envoy's buffers are smaller than the bodies that wait for it.
+//! Limits that gates share, with the filter loaded as control planes do. Headers go on before the
+//! service has answered, and Envoy's buffers are smaller than the bodies that wait for it.
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::{Reply, grpc};
@@ -9,7 +9,7 @@ use tensorgate_tests::{Setup, Stack, policy};
 
 use super::{Counter, MONTH_S, PATIENT_MS, policy_with, questions, shared_rate};
 
-/// Sizes of bodies in bytes: around Envoy's buffer of 32 KiB and HTTP/2's window of 64 KiB.
+/// Body sizes in bytes, around Envoy's buffer of 32 KiB and HTTP/2's window of 64 KiB.
 const SIZES: [usize; 9] = [
     0, 16_384, 32_500, 32_767, 32_768, 32_769, 65_535, 65_536, 100_000,
 ];
@@ -22,7 +22,7 @@ enum Sent {
     Http2,
 }
 
-/// The answer to a valid request whose body has `bytes` bytes, or as few as it can.
+/// The answer to a valid request whose body has `bytes` bytes, or the smallest possible number.
 async fn send(stack: &Stack, client: &str, bytes: usize, sent: Sent) -> Reply {
     let fields = fields(&policy::key(client));
     let mut body = GOOD.to_owned();

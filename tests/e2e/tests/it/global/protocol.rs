@@ -1,5 +1,5 @@
-//! The protocol is Envoy's: a client that was generated from its definitions and Envoy's own filter ask our service, and our gate asks a server that was
-//! generated from them.
+//! Compatibility with Envoy's rate limit protocol. A generated client and Envoy's own filter call
+//! our service, and our gate calls a generated server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ async fn a_client_of_envoys_definitions_asks_our_service() {
     assert_eq!(limit.unit_multiplier, Some(2));
     let reset = status.duration_until_reset.as_ref().unwrap();
     assert!((1..=48).contains(&reset.seconds), "{reset:?}");
-    // The question's own amount, where a descriptor has none.
+    // The request's own amount, where a descriptor has none.
     let answer = ask(own(None), 6).await.unwrap();
     assert_eq!(answer.overall_code(), Code::Ok);
     let answer = ask(own(None), 0).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_client_of_envoys_definitions_asks_our_service() {
     assert_eq!(answer.statuses[0].code(), Code::OverLimit);
     let unknown = ask(vec![descriptor("four", "rate-1", None)], 0).await;
     assert_eq!(unknown.unwrap_err().code(), tonic::Code::NotFound);
-    // What the gate itself spends is spent there.
+    // What the gate itself charges is charged there.
     assert_eq!(outcome(&stack, "rate-1").await, "rate-limited");
     assert_eq!(outcome(&stack, "rate-3").await, "ok");
 }
@@ -135,11 +135,12 @@ async fn envoys_own_filter_asks_our_service() {
         let limit = reply.header("x-ratelimit-limit").unwrap_or_default();
         assert!(limit.starts_with("3, 3;w="), "{limit}");
     }
-    // One limit, whoever asks.
+    // It is one limit, whichever side calls.
     assert_eq!(outcome(&stack, "rate-1").await, "rate-limited");
 }
 
-/// An Envoy with nothing of ours in it: its own filter, and somebody behind that who answers.
+/// The configuration of an Envoy without any of our filters: its own rate limit filter, and an
+/// upstream that answers.
 fn native(address: std::net::SocketAddr, limits: PathBuf) -> Value {
     let key = |key: &str, value: &str| json!({"generic_key": {"descriptor_key": key, "descriptor_value": value}});
     let http = json!({
@@ -163,7 +164,8 @@ fn native(address: std::net::SocketAddr, limits: PathBuf) -> Value {
         ],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{
             "match": {"prefix": "/"},
-            // Who answers does not matter: a service that knows no such method says so with 200. That it is asked is what is limited.
+            // The upstream's answer does not matter: the service answers an unknown method with
+            // 200. Only the call to it is limited.
             "route": {
                 "cluster": "limits",
                 "rate_limits": [{"actions": [key("limit", "three"), key("client", "rate-1")]}]
@@ -194,7 +196,8 @@ fn native(address: std::net::SocketAddr, limits: PathBuf) -> Value {
     })
 }
 
-/// Another server of the protocol: takes limits from whoever asks, counts hits in memory, and forgets nothing.
+/// Another server of the protocol. It accepts limits from any caller, counts hits in memory, and
+/// never expires them.
 #[derive(Clone, Default)]
 struct Other {
     spent: Arc<Mutex<BTreeMap<String, u64>>>,
@@ -279,7 +282,7 @@ async fn our_gate_asks_another_server_of_the_protocol() {
     assert_eq!(one.entries, descriptor("three", "rate-1", None).entries);
     assert_eq!(one.hits_addend, Some(1));
     let limit = one.limit.as_ref().unwrap();
-    // 90 s: so many seconds, ninety times.
+    // `90s` means that many seconds, ninety times.
     assert_eq!(
         (limit.requests_per_unit, limit.unit, limit.unit_multiplier),
         (3, 1, Some(90))

@@ -1,4 +1,5 @@
-//! What gates share while everything works: exact to one, over time too, across restarts, and told.
+//! Limits that gates share while everything works: exact to one request, over time and across
+//! restarts, and reported to clients.
 
 use std::time::Instant;
 
@@ -11,12 +12,13 @@ use tokio::task::JoinSet;
 
 use super::{Counter, MONTH_S, PATIENT_MS, outcome, policy_with, questions, shared_rate};
 
-/// The gate, and its parts in a row.
+/// The gate, and its parts in a chain.
 const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
-/// Who asks.
+/// The client.
 const OWN: &str = "rate-1";
 
-/// Many requests at once over two gates, each on a connection of its own: how many pass.
+/// Sends many requests at once over two gates, each on a connection of its own; returns how many
+/// pass.
 async fn pass(gates: [&Stack; 2], requests: usize) -> usize {
     let fields = fields(&policy::key(OWN));
     let mut asked = JoinSet::new();
@@ -43,7 +45,7 @@ async fn two(name: &str, policy: &Policy, chain: &str) -> [Stack; 2] {
     ]
 }
 
-/// Every question was answered: nothing was counted but in one place.
+/// The service answered every call: nothing was counted by a gate itself.
 async fn nothing_fell_back(gates: &[Stack]) {
     for gate in gates {
         let [answered, failed, skipped] = questions(gate).await;
@@ -68,7 +70,8 @@ async fn two_gates_spend_rates_costs_and_budgets_exactly() {
         assert_eq!(pass([&gates[0], &gates[1]], 200).await, 60, "{chain}");
         nothing_fell_back(&gates).await;
         drop(gates);
-        // Each request has two elements, eight bytes: of elements there are enough for 60, of bytes for 70.
+        // Each request has two elements of eight bytes in all. There are enough elements for 60
+        // requests, and enough bytes for 70.
         let mut carried = rate.clone();
         carried.grants[0].rate = None;
         carried.grants[0].cost = Some(Cost {
@@ -96,7 +99,7 @@ async fn over_time_two_gates_let_through_what_one_limit_has_and_hardly_less() {
     let rate = shared_rate(A_SECOND, 1);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
     let gates = two("global-time", &policy, "gate").await;
-    // Asks more often than there is, on both.
+    // Sends requests faster than the rate, on both gates.
     let began = Instant::now();
     let (mut passed, mut last) = (0, began);
     while began.elapsed().as_secs() < 5 {
@@ -108,7 +111,7 @@ async fn over_time_two_gates_let_through_what_one_limit_has_and_hardly_less() {
     let most = A_SECOND as f64 * (1.0 + took_s);
     let passed = passed as f64;
     assert!(passed <= most + 1.0, "{passed} of {most}");
-    // What came back since the last were asked was not asked for.
+    // Units that came back after the last requests were not used.
     assert!(
         passed >= 0.99 * (most - A_SECOND as f64) - 1.0,
         "{passed} of {most}"
@@ -141,20 +144,21 @@ async fn a_gate_that_starts_anew_forgets_nothing_and_answers_tell_what_all_have_
         );
         assert!(gate.stop().await.success());
     }
-    // Emptied, it has all of it again.
+    // With Redis emptied the gate has its whole quota again.
     let gate = Stack::start("global-anew", policy).await;
     for expected in ["ok", "ok", "rate-limited"] {
         assert_eq!(outcome(&gate, OWN).await, expected);
     }
     counter.redis.ask("FLUSHALL").await.unwrap();
-    // What this gate alone has let through is no limit while the service answers.
+    // The gate's own count limits nothing while the service answers.
     for expected in ["ok", "ok", "ok", "ok", "ok", "rate-limited"] {
         assert_eq!(outcome(&gate, OWN).await, expected);
     }
     nothing_fell_back(&[gate]).await;
 }
 
-/// Every limit of a policy counted for all gates comes to what it does where each counts for itself, as long as there is one.
+/// Every limit of a policy gives the same results when it is counted for all gates as when each
+/// gate counts for itself, as long as there is one gate.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_limits_gets_the_same_decision() {
     let vectors = load().unwrap();
@@ -164,7 +168,7 @@ async fn every_vector_about_limits_gets_the_same_decision() {
             let mut policy = policy::vectors_policy(name);
             policy.rate_limit_service = Some(counter.service(PATIENT_MS));
             for grant in &mut policy.grants {
-                // Messages of a stream wait in the gate alone.
+                // Only the fused gate holds messages of a stream.
                 let waits = chain == "gate";
                 grant.operations.retain(|name| waits || name != "stream");
                 let rate = grant.rate.as_mut().map(|limit| &mut limit.scope);

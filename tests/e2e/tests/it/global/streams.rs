@@ -1,5 +1,7 @@
-//! Messages of streams under a limit that gates share, on real Envoys over a real Redis: exact over parallel streams of several gates, in order and whole
-//! however they are cut, answered while the stream is open, and what holds when Redis is killed under them.
+//! Messages of streams under a limit that gates share, on real Envoys with a real Redis. The limit
+//! is exact over parallel streams of several gates. Messages stay whole and in order however they
+//! are split, and are answered while the stream is open. And what happens when Redis is killed
+//! meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// Elements of a large message.
 const LARGE: usize = 400_000;
 
-/// Streams under a rate that gates share.
+/// A policy for streams under a rate that gates share.
 fn streaming(service: RateLimitService, rate: Rate) -> Policy {
     let mut policy = policy_with(service, rate, shared_rate(1, MONTH_S));
     policy.listen.limits.body_bytes = ByteSize(4 << 20);
@@ -48,7 +50,7 @@ async fn open(stack: &Stack, client: &str) -> Open {
     Open::new(stack.gate, PATH, &fields).await.unwrap()
 }
 
-/// What came once there are so many answers.
+/// The outcomes, once there are so many answers.
 async fn outcomes(open: &mut Open, count: usize) -> Vec<String> {
     let enough = |reply: &tensorgate_client::Reply| messages(&reply.body).unwrap().len() >= count;
     let got = open.until(enough).await.unwrap();
@@ -124,7 +126,7 @@ async fn each_message_is_answered_while_the_stream_is_open_however_it_is_cut() {
     }
     assert!(stream.send(b"", true).await);
     assert_eq!(stream.ended().await.unwrap().grpc_status(), Some(0));
-    // Two pieces, at every byte; each comes while the one before it may still wait.
+    // Two pieces, split at every byte. Each arrives while the one before may still wait.
     let whole = good().repeat(3);
     for cut in 0..=whole.len() {
         let mut stream = open(&stack, "rate-1").await;
@@ -194,7 +196,7 @@ async fn a_redis_that_is_killed_in_a_stream_leaves_it_open_and_its_limit_holds()
         for (outcome, times) in expected {
             assert_eq!(count(&all[2..], outcome), times, "{all:?}");
         }
-        // Back, and empty: the same stream goes on.
+        // Redis is back and empty; the same stream goes on.
         counter.redis.restart().await.unwrap();
         let (mut sent, end) = (7, Instant::now() + PATIENCE);
         loop {

@@ -1,4 +1,5 @@
-//! Tokens that gates share: reserved before a request goes on, given back to all of them when its answer has used fewer, and kept where nobody could say so.
+//! Tokens that gates share. They are reserved before a request goes on and refunded to all gates
+//! when its answer has used fewer. They stay charged when the usage is unknown.
 
 use serde_json::json;
 use tensorgate_client::http1::{self, Framing};
@@ -9,14 +10,14 @@ use tensorgate_tests::{Stack, policy};
 
 use super::{Counter, PATIENT_MS};
 
-/// What a window holds.
+/// The quota of a window.
 const HELD: u64 = 210;
-/// What a request can come to.
+/// The most tokens that a request can use.
 const RESERVED: u64 = 98;
-/// What a whole answer of the stand-in says that it used.
+/// The tokens that a complete answer of the stand-in reports as used.
 const USED: u64 = 6;
 
-/// The vectors' policy, under which all gates together have 210 tokens a month for a client.
+/// The vectors' policy, with 210 tokens a month for a client over all gates together.
 fn tokens(counter: &Counter, timeout_ms: u64) -> Policy {
     let mut policy = policy::vectors_policy("openai.json");
     policy.rate_limit_service = Some(counter.service(timeout_ms));
@@ -42,7 +43,7 @@ async fn chat(gate: &Stack, client: &str) -> u16 {
     reply.await.unwrap().status
 }
 
-/// Waits until nothing is reserved that was used: the word about it follows the answer.
+/// Waits until every unused reservation is refunded: the refund follows the answer.
 async fn settled(redis: &Redis) {
     let none = async {
         loop {
@@ -56,7 +57,7 @@ async fn settled(redis: &Redis) {
     tokio::time::timeout(PATIENCE, none).await.unwrap();
 }
 
-/// What came of words about reservations: told, and not.
+/// Refunds of reservations by outcome: sent, and failed.
 async fn words(stack: &Stack) -> [u64; 2] {
     let stats = stack.envoy_stats("tensorgate_rate_limit_service").await;
     ["settling", "unsettled"].map(|outcome| {
@@ -82,7 +83,7 @@ async fn what_an_answer_did_not_use_comes_back_to_every_gate() {
             settled(&counter.redis).await;
         }
         assert_eq!(passed, 1 + (HELD - RESERVED) / USED, "{chain}");
-        // Each gate knows of its own alone, and of those that they came back.
+        // Each gate knows only of its own refunds.
         let [first, second] = [words(&gates[0]).await, words(&gates[1]).await];
         assert_eq!(
             (first[0] + second[0], first[1] + second[1]),

@@ -1,4 +1,5 @@
-//! One backend of two is down: its own model is unready, the gate and the other model are not.
+//! One of two backends is down: its model is unready, while the gate and the other model stay
+//! ready.
 
 #[path = "../../../../../sandbox-host/tests/it/support/http_json.rs"]
 mod stand_in;
@@ -12,9 +13,9 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::Policy;
 use tensorgate_tests::{Stack, ask, policy};
 
-/// Longer than the gate takes to notice a backend that came or went.
+/// Longer than the gate takes to notice that a backend came or went.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The gauge of the model whose backend goes and comes.
+/// The readiness gauge of the model whose backend goes and comes.
 const GAUGE: &str = "tensorgate_host_model_ready{model=\"own\",version=\"1\"}";
 
 /// The vectors' policy, and a model `own` whose backend is at this address.
@@ -45,7 +46,7 @@ async fn get(gate: SocketAddr, path: &str) -> u16 {
     reply.unwrap().status
 }
 
-/// What becomes of an inference with the model `own`.
+/// The status of an inference with the model `own`.
 async fn infer(gate: SocketAddr) -> u16 {
     let fields = ask::fields(&policy::key("scorer"));
     let body = br#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}"#;
@@ -54,7 +55,7 @@ async fn infer(gate: SocketAddr) -> u16 {
     reply.unwrap().status
 }
 
-/// What holds whatever becomes of the backend of the model `own`.
+/// Checks what must hold in every state of the backend of the model `own`.
 async fn the_rest_is_ready(stack: &Stack) {
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
     for path in [
@@ -68,7 +69,7 @@ async fn the_rest_is_ready(stack: &Stack) {
     assert_eq!(status, 200, "{said}");
 }
 
-/// Waits until the model is ready, or until it is not, for clients and in the metrics.
+/// Waits until clients and the metrics see the model as ready, or as not ready.
 async fn comes_to(stack: &Stack, ready: bool) {
     let began = Instant::now();
     let gauge = format!("{GAUGE} {}\n", u8::from(ready));
@@ -94,7 +95,7 @@ async fn a_dead_backend_makes_its_own_model_unready_and_nothing_else() {
     let address = server.address;
     drop(server);
 
-    // It starts.
+    // The gate starts.
     let mut stack = Stack::start("dead-backend", with_another_backend(address, 10)).await;
     let unready = stack.ready["unready"][0].as_str().unwrap();
     assert!(unready.contains(r#"model "own" version "1""#), "{unready}");
@@ -105,14 +106,14 @@ async fn a_dead_backend_makes_its_own_model_unready_and_nothing_else() {
     assert!(said.contains(r#"model "own" version "1""#), "{said}");
     assert!(stack.log("host.log").contains("model is not ready"));
 
-    // It reloads.
+    // The gate reloads.
     stack.write_policy(with_another_backend(address, 20));
     let told = stack.reloaded().await;
     assert_eq!(told.last().unwrap()["reloaded"], true, "{told:?}");
     the_rest_is_ready(&stack).await;
     comes_to(&stack, false).await;
 
-    // The backend comes, and goes.
+    // The backend starts, and stops.
     let server = Server::start_at(address, answers()).await;
     comes_to(&stack, true).await;
     assert_eq!(infer(stack.gate).await, 200);

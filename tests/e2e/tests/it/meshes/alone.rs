@@ -1,14 +1,16 @@
-//! One filter of ours by itself behind `jwt_authn`: it does its own duty and nobody else's. And a configuration with a fault.
+//! One of our filters alone behind `jwt_authn`: it does its own checks and those of no other
+//! filter. And a configuration with a fault.
 
 use serde_json::{Value, json};
 
 use super::mesh::{self, Mesh, before, manager, meshed, upstream};
 use super::{CONTEXT_KEY, GOOD, KNOWN, UNKNOWN, of_the_mesh, policy, send};
 
-/// A token, a body, and the status and reason that come of it.
+/// A token, a body, and the expected status and reason.
 type Asked<'a> = (&'a str, &'a str, (u16, Option<&'a str>));
 
-/// Answers of one filter behind `jwt_authn` to requests in turn: whose, with what, what comes of it. All that is let through reaches the server behind.
+/// Sends requests in turn to one filter behind `jwt_authn` and compares the answers. Every allowed
+/// request reaches the server behind.
 async fn check(chain: &str, quota: u64, asked: &[Asked<'_>]) {
     let policy = serde_json::to_value(of_the_mesh(quota)).unwrap();
     let (behind, seen) = upstream().await;
@@ -32,7 +34,7 @@ async fn check(chain: &str, quota: u64, asked: &[Asked<'_>]) {
     }
 }
 
-/// As long as a good one, which the server behind waits for.
+/// As long as a valid body, because the server behind waits for that length.
 fn wrong() -> String {
     GOOD.replace("[1, 2]", "[1, 2, 3]")
 }
@@ -49,7 +51,7 @@ async fn rate_limit_alone_counts_requests_and_looks_into_none() {
             (KNOWN, GOOD, ok),
             (UNKNOWN, GOOD, nobody),
             ("nobody's", GOOD, nobody),
-            // What is in it is another filter's to judge.
+            // Another filter would judge this content.
             (KNOWN, &wrong, ok),
             (KNOWN, GOOD, ok),
             (KNOWN, GOOD, limited),
@@ -72,7 +74,7 @@ async fn tensor_guard_alone_judges_tensors_and_counts_nothing() {
             (KNOWN, &wrong, size),
             (UNKNOWN, GOOD, nobody),
             ("nobody's", GOOD, nobody),
-            // Far more than a request a month.
+            // Far more than one request a month.
             (KNOWN, GOOD, ok),
             (KNOWN, GOOD, ok),
         ],
@@ -80,7 +82,7 @@ async fn tensor_guard_alone_judges_tensors_and_counts_nothing() {
     .await;
 }
 
-/// A policy with two faults, neither of which hides the other.
+/// A policy with two faults, both of which are reported.
 fn faulty(policy: &mut Value) {
     policy["grants"][0]["models"][0] = json!("digitz");
     policy["models"]["vec"]["inputs"][0]["datatype"] = json!("FP33");
@@ -99,7 +101,7 @@ async fn a_fault_of_a_configuration_is_in_envoys_log_as_check_says_it() {
             chain,
             Some(CONTEXT_KEY),
             |bootstrap, folder| {
-                // As somebody would who edits what was rendered.
+                // This is what an edit of the rendered configuration could do.
                 let filter = &mut manager(bootstrap)["http_filters"][0];
                 let configuration = &mut filter["typed_config"]["config"]["configuration"]["value"];
                 let mut bundle: Value =

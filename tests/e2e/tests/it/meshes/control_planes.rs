@@ -1,5 +1,5 @@
 //! The gate as control planes load it: headers go on before the body is judged, and Envoy's buffers
-//! are smaller than the bodies. One gate for each control plane goes through every check.
+//! are smaller than the bodies. One gate for each control plane runs every check.
 
 mod bodies;
 mod clients;
@@ -10,15 +10,15 @@ use serde_json::json;
 use tensorgate_policy::raw::{ByteSize, Dim, Policy};
 use tensorgate_tests::{Setup, Stack, policy};
 
-/// Elements that a tensor may have: 12 MiB of FP32.
+/// The most elements of a tensor: 12 MiB of FP32.
 const MOST_ELEMENTS: u64 = 3 << 20;
-/// Bytes that all bodies together may take in the filters of one proxy.
+/// The most bytes that the filters of one proxy may buffer for all bodies.
 const BUFFERED_BYTES: u64 = 64 << 20;
-/// What the gate judges of a body at once.
+/// How much of a body the gate buffers to judge it at once.
 const HOLD_BYTES: u64 = 4 << 20;
-/// The longest that a request may take.
+/// The longest time that a request may take.
 const STREAM_MS: u64 = 15_000;
-/// A client that may have so many requests in flight.
+/// The client with a limit on requests in flight.
 const LIMITED: &str = "nobody";
 const IN_FLIGHT: usize = 8;
 
@@ -33,7 +33,7 @@ fn loaded_policy() -> Policy {
     limits.timeout_ms = STREAM_MS - 5_000;
     limits.stream_ms = STREAM_MS;
     let mut big = policy.models["vec"].clone();
-    // A path of its own belongs to one model.
+    // A JSON path belongs to one model.
     big.json = None;
     big.protocols = vec!["oip-rest".into(), "oip-grpc".into()];
     big.encodings = vec!["gzip".into()];
@@ -55,7 +55,7 @@ fn loaded_policy() -> Policy {
     policy
 }
 
-/// Starts a gate as a control plane loads it, and puts it through every check.
+/// Starts a gate as a control plane loads it, and runs every check on it.
 async fn check(control_plane: &str) {
     let setup = Setup {
         control_plane: Some(control_plane),

@@ -1,5 +1,7 @@
-//! The gate behind `jwt_authn` as Istio's control plane writes it for `RequestAuthentication`s: one provider a rule, `origins-N`, each of whose payloads
-//! lies under the one key `payload`; a request without a token passes, and so does a preflight: whoever has proven nothing is turned away here.
+//! The gate behind `jwt_authn` as Istio's control plane writes it for `RequestAuthentication`s.
+//! Each rule has one provider, `origins-N`, and all payloads are stored under the one key
+//! `payload`. A request without a token passes that filter, and so does a preflight: the gate
+//! rejects requests without a verified identity.
 
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
@@ -17,7 +19,7 @@ const PLACE: &str = "payload.sub";
 const MESH: &str = "https://mesh.example";
 const OTHER: &str = "https://other.example";
 
-/// What Istio writes for two rules: the second with `fromHeaders` and `forwardOriginalToken`.
+/// What Istio writes for two rules, the second with `fromHeaders` and `forwardOriginalToken`.
 fn authn() -> Value {
     let provider = |issuer: &str, keys: String, forward: bool| {
         json!({
@@ -170,7 +172,8 @@ async fn whom_istio_has_authenticated_the_gate_knows_and_nobody_else() {
             401,
             None,
         ),
-        // Sent on by the mesh, and read here: it is no token of ours.
+        // The mesh forwards it and the gate reads it, but it is no token that the gate issued or
+        // verifies.
         (
             "a token that the mesh leaves in place",
             "POST",
@@ -185,7 +188,7 @@ async fn whom_istio_has_authenticated_the_gate_knows_and_nobody_else() {
             401,
             Some("unauthenticated"),
         ),
-        // An underscore may be read as a hyphen behind.
+        // A server behind may read an underscore as a hyphen.
         (
             "metadata of a client's own",
             "POST",
@@ -233,7 +236,7 @@ async fn whom_istio_has_authenticated_the_gate_knows_and_nobody_else() {
             "{head}"
         );
     }
-    // Where Istio puts it, as Envoy shows it.
+    // Istio's place for it, as Envoy logs it.
     let log = mesh.folder.join("access.log");
     let lines = || std::fs::read_to_string(&log).unwrap_or_default();
     tensorgate_tests::ask::met("Envoy has logged the first", || lines().contains("|200")).await;

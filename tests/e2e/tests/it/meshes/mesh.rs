@@ -1,4 +1,4 @@
-//! Somebody's own Envoy with filters of ours, and a server behind it that is nobody's.
+//! An Envoy of a user's own with our filters, and any server behind it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use tokio::process::Command;
 
 use super::JWKS;
 
-/// Time for Envoy to compile its modules and listen.
+/// How long Envoy may take to compile its modules and listen.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A server that answers everything, and keeps the heads it saw.
+/// A server that answers every request, and records the heads.
 pub async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -73,7 +73,7 @@ pub fn manager(bootstrap: &mut Value) -> &mut Value {
     &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
 }
 
-/// Puts `jwt_authn` before our filters.
+/// Puts `jwt_authn` in front of our filters.
 pub fn meshed(bootstrap: &mut Value, ours: &[&str]) {
     let filters = manager(bootstrap)["http_filters"].as_array_mut().unwrap();
     let names: Vec<_> = filters
@@ -101,7 +101,7 @@ pub fn meshed(bootstrap: &mut Value, ours: &[&str]) {
 
 /// Puts another server behind our filters.
 pub fn before(bootstrap: &mut Value, upstream: SocketAddr) {
-    // Another server needs no word of ours for an audit record.
+    // Another server sends no data for an audit record.
     let routes = manager(bootstrap)["route_config"].as_object_mut().unwrap();
     assert!(routes.remove("request_headers_to_add").is_some());
     let cluster = &mut bootstrap["static_resources"]["clusters"][0];
@@ -114,7 +114,7 @@ pub fn before(bootstrap: &mut Value, upstream: SocketAddr) {
     });
 }
 
-/// An Envoy of somebody's own with filters of ours. Stops when dropped.
+/// An Envoy of a user's own with our filters. Stops when dropped.
 pub struct Mesh {
     pub gate: SocketAddr,
     pub folder: PathBuf,
@@ -140,7 +140,8 @@ pub fn binaries() -> PathBuf {
 }
 
 impl Mesh {
-    /// Renders a chain for a policy, changes what is rendered, and starts an Envoy with that; with a context key if anybody behind reads a context.
+    /// Renders a chain for a policy, changes the result, and starts an Envoy with it. A context key
+    /// is given if the server behind reads a context.
     pub async fn start(
         name: &str,
         policy: &Value,
@@ -158,7 +159,7 @@ impl Mesh {
         mesh
     }
 
-    /// The same, of an Envoy that will not start: its log once it has given up.
+    /// The same for an Envoy that does not start: its log after it has ended.
     pub async fn refused(
         name: &str,
         policy: &Value,

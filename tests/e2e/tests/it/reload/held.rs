@@ -1,5 +1,6 @@
-//! A revocation while another change of the policy is held: a file that is rewritten in place, a policy with
-//! faults, one that the host refuses. Each time the revoked credential is out, in the filter and in the host.
+//! A revocation while another change of the policy is held: a file that is rewritten in place, a
+//! policy with faults, one that the host rejects. Each time the revoked credential is rejected by
+//! the filter and by the host.
 
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -14,7 +15,7 @@ const READER: &str = "cea9b673c04c85dd173da682cada7864ec8f4a04aa439b9f4a9a3efd6b
 const NEXT: &str = "57174bcde7ee068fd09d5e45cf0437486babcaac5243bf6e4a41d3af5da7646c";
 const LIST: &str = "revoked-keys.txt";
 
-/// A policy that may infer as scorer and as reader, and names a list of revoked keys.
+/// A policy that allows scorer and reader, and names a list of revoked keys.
 fn listed() -> Policy {
     let mut policy = version(0);
     policy.revoked.keys_file = Some(LIST.to_owned());
@@ -33,7 +34,7 @@ async fn outcome(stack: &Stack, client: &str) -> String {
     ask::outcome(stack.gate, client, &[]).await.unwrap()
 }
 
-/// Revokes a key. Once the command has said that a gate confirms it, the client is out.
+/// Revokes a key. Once the command says that a gate confirms it, the client is rejected.
 async fn revoke(stack: &Stack, sha256: &str, client: &str) {
     let begun = std::time::Instant::now();
     let (code, said) = stack.revoke(sha256).await;
@@ -42,12 +43,12 @@ async fn revoke(stack: &Stack, sha256: &str, client: &str) {
     assert_eq!(outcome(stack, client).await, "unauthenticated", "{said}");
 }
 
-/// The policy as it stands in its file.
+/// The policy in its file.
 fn in_file(stack: &Stack) -> Value {
     serde_json::from_str(&stack.log("gate.yaml")).unwrap()
 }
 
-/// What the host says of its policies.
+/// The host's report of its policy versions.
 async fn generations(stack: &Stack) -> Value {
     serde_json::from_str(&stack.ask_admin("/generations").await).unwrap()
 }
@@ -64,19 +65,19 @@ async fn held(stack: &Stack) -> Vec<String> {
     held.iter().map(name).collect()
 }
 
-/// Waits until `up` says that a change is not in force.
+/// Waits until `up` reports that a change is not in force.
 async fn refused(stack: &mut Stack) {
     let said = stack.reloaded().await;
     assert_eq!(said.last().unwrap()["reloaded"], false, "{said:?}");
 }
 
-/// Waits until `up` says that everything is in force.
+/// Waits until `up` reports that everything is in force.
 async fn taken(stack: &mut Stack) {
     while stack.reloaded().await.last().unwrap()["reloaded"] != true {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rewrite_with_the_same_bytes_holds_no_revocation() {
+async fn a_rewrite_with_the_same_bytes_does_not_delay_a_revocation() {
     let stack = start("held-same-bytes").await;
     let text = stack.log("gate.yaml");
     stack.rewrite("gate.yaml", &text);
@@ -86,10 +87,10 @@ async fn a_rewrite_with_the_same_bytes_holds_no_revocation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_with_faults_holds_no_revocation_and_a_list_that_is_emptied_lifts_none() {
+async fn a_policy_with_faults_delays_no_revocation_and_an_emptied_list_lifts_none() {
     let mut stack = start("held-faults").await;
     let mut faulty = listed();
-    faulty.grants[1].clients = vec!["nobody-i-know".into()];
+    faulty.grants[1].clients = vec!["no-such-client".into()];
     stack.write_policy(faulty);
     refused(&mut stack).await;
     assert_eq!(held(&stack).await, ["gate.yaml"]);
@@ -104,7 +105,7 @@ async fn a_policy_with_faults_holds_no_revocation_and_a_list_that_is_emptied_lif
     assert_eq!(outcome(&stack, "reader").await, "unauthenticated");
     assert_eq!(outcome(&stack, "scorer").await, "ok");
 
-    // Everything is valid again: the files say who is out.
+    // Everything is valid again, and the files decide who is revoked.
     stack.write_policy(listed());
     taken(&mut stack).await;
     assert_eq!(held(&stack).await, Vec::<String>::new());
@@ -114,7 +115,7 @@ async fn a_policy_with_faults_holds_no_revocation_and_a_list_that_is_emptied_lif
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_that_does_not_compile_holds_neither_a_revocation_nor_a_removed_client() {
+async fn a_handler_that_does_not_compile_delays_neither_a_revocation_nor_a_removal() {
     let mut stack = start("held-handler").await;
     let junk = b"no component";
     std::fs::write(stack.state().join("junk.wasm"), junk).unwrap();
@@ -128,7 +129,7 @@ async fn a_handler_that_does_not_compile_holds_neither_a_revocation_nor_a_remove
         "component": "junk.wasm", "sha256": tensorgate_policy::hex(&sha2::Sha256::digest(junk)),
         "fuel": 1_000_000, "memory_bytes": 1 << 20, "timeout_ms": 50
     }});
-    // In place: it is taken for whole once it has stood a while.
+    // In place: a file counts as complete once it has not changed for a while.
     stack.rewrite("gate.yaml", &policy.to_string());
     refused(&mut stack).await;
     ask::until(stack.gate, "reader", "unauthenticated", "removed").await;
@@ -143,7 +144,7 @@ async fn a_handler_that_does_not_compile_holds_neither_a_revocation_nor_a_remove
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_in_place_save_of_a_valid_change_is_taken_and_half_of_one_holds_no_revocation() {
+async fn an_in_place_save_is_applied_and_half_of_one_delays_no_revocation() {
     let mut stack = start("held-in-place").await;
     let mut narrower = in_file(&stack);
     narrower["grants"][1]["operations"] = json!(["ready"]);

@@ -1,4 +1,5 @@
-//! Requests one after the other, as many at once as a kind has, each sent as soon as the one before is answered; and what they came to.
+//! Sends requests one after the other, as many at once as a kind has. Each is sent as soon as the
+//! one before is answered. And the count of their outcomes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,28 +20,29 @@ const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// Calls at once over one HTTP/2 connection.
 const MULTIPLEXED: usize = 4;
-/// Whoever waits for no answer is held back by nothing: without a pause it would have all connections that there may be, and all time of the proxy's.
+/// The pause of a client that does not wait for answers. Without it that client would open all
+/// connections that are allowed, and take all of the proxy's CPU time.
 const GOES_AWAY_EVERY: Duration = Duration::from_millis(10);
-/// Wrong answers that are shown whole.
+/// How many wrong answers are shown whole.
 const SHOWN: usize = 5;
 
 /// One request, or one message of a stream.
 #[derive(Clone)]
 pub struct Ask {
-    /// As it is sent: HTTP/1.1 whole, or a message in its frame.
+    /// The bytes that are sent: HTTP/1.1 whole, or a message in its frame.
     pub bytes: Vec<u8>,
-    /// What it comes to, but for what any may.
+    /// The expected outcome, apart from those that any request may have.
     pub expected: &'static str,
 }
 
 /// How a kind's requests are sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// On connections that stay.
+    /// On connections that stay open.
     Http1,
-    /// Several at once on connections that stay.
+    /// Several at once on connections that stay open.
     Grpc,
-    /// All of them as one stream of inferences, and another such stream.
+    /// All of them as one stream of inferences, and then another such stream.
     Stream,
     /// By a client that goes away, each time at another point.
     Cancelled,
@@ -52,12 +54,12 @@ pub struct Kind {
     pub way: Way,
     pub at_once: usize,
     pub asks: Vec<Ask>,
-    /// What any of them may come to, beside `overloaded`.
+    /// Outcomes that any of them may have, beside `overloaded`.
     pub also: &'static [&'static str],
 }
 
 impl Kind {
-    /// Begins to send them.
+    /// Starts sending them.
     pub fn start(self, gate: SocketAddr, told: &Arc<Told>, load: &mut JoinSet<()>) {
         let kind = Arc::new(self);
         let tasks = match kind.way {
@@ -132,7 +134,7 @@ impl Kind {
             for (number, ask) in self.asks.iter().enumerate() {
                 let outcome = match answers.get(number) {
                     Some(answer) if whole => Streamed::outcome(answer),
-                    // Refused as a whole, or broken off.
+                    // Rejected as a whole, or broken off.
                     _ => outcome(&reply),
                 };
                 told.tell(self, ask, &outcome, || format!("{reply:?}: {answers:?}"));
@@ -140,7 +142,8 @@ impl Kind {
         }
     }
 
-    /// Goes away within the head, within the body, after the whole request; by closing, by a reset, in the middle of a stream.
+    /// Goes away within the head, within the body, or after the whole request: by closing, by a
+    /// reset, or in the middle of a stream.
     async fn cancelled(&self, gate: SocketAddr, told: &Told, first: usize) {
         for (number, ask) in self.asks.iter().cycle().enumerate() {
             match (number + first) % 6 {
@@ -148,7 +151,7 @@ impl Kind {
                     let mut stream = TcpStream::connect(gate).await.unwrap();
                     let bytes = ask.bytes.len();
                     let end = [bytes / 3, bytes - 10, bytes][cut];
-                    // What the other side has closed meanwhile takes no more.
+                    // A connection that the other side has closed meanwhile accepts no more.
                     let _ = stream.write_all(&ask.bytes[..end]).await;
                 }
                 cut @ 3..=4 => {
@@ -160,7 +163,7 @@ impl Kind {
                         .unwrap();
                     let (_, mut body) = ready.send_request(request, false).unwrap();
                     body.send_data(ask::GOOD.into(), cut == 4).unwrap();
-                    // The frames are on their way before the reset.
+                    // The frames are sent before the reset.
                     let _ = ready.ready().await;
                     body.send_reset(h2::Reason::CANCEL);
                 }
@@ -195,7 +198,7 @@ fn call(frame: &[u8]) -> Call {
     }
 }
 
-/// `ok`, a refusal's reason, or what else there was.
+/// `ok`, a rejection's reason, or any other outcome.
 fn outcome(reply: &Result<Reply, ClientError>) -> String {
     let reply = match reply {
         Ok(reply) => reply,
@@ -210,10 +213,10 @@ fn outcome(reply: &Result<Reply, ClientError>) -> String {
     }
 }
 
-/// What became of requests.
+/// The outcomes of requests.
 pub struct Told {
     counts: Mutex<BTreeMap<(&'static str, String), u64>>,
-    /// What no table has, in full.
+    /// Outcomes that no table lists, in full.
     wrong: Mutex<Vec<String>>,
 }
 
@@ -241,14 +244,14 @@ impl Told {
         *self.counts.lock().unwrap().entry(key).or_default() += 1;
     }
 
-    /// How many came to that.
+    /// How many requests had that outcome.
     pub fn count(&self, wanted: &str) -> u64 {
         let counts = self.counts.lock().unwrap();
         let those = counts.iter().filter(|((_, outcome), _)| outcome == wanted);
         those.map(|(_, count)| count).sum()
     }
 
-    /// Where it stands, in a few words.
+    /// The state in a few words.
     pub fn line(&self) -> String {
         let all: u64 = self.counts.lock().unwrap().values().sum();
         let (ok, overloaded) = (self.count("ok"), self.count("overloaded"));
@@ -256,7 +259,7 @@ impl Told {
         format!("{all:>9} sent {ok:>9} ok {overloaded:>9} overloaded {wrong:>4} wrong")
     }
 
-    /// Each kind's outcomes, a line each.
+    /// Each kind's outcomes, one line each.
     pub fn table(&self) -> String {
         let counts = self.counts.lock().unwrap();
         let lines = counts
@@ -267,7 +270,7 @@ impl Told {
 
     /// # Panics
     ///
-    /// If any came to what its table has not.
+    /// If any outcome is not in its kind's table.
     pub fn keeps_to_the_table(&self) {
         let wrong = self.wrong.lock().unwrap();
         assert!(

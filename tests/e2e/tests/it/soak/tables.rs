@@ -1,4 +1,5 @@
-//! What is sent, by kinds, and what each may come to; and the policies under which it is sent.
+//! The requests of each kind and the outcomes that each may have, and the policies under which they
+//! are sent.
 
 use serde_json::json;
 use tensorgate_client::grpc;
@@ -7,24 +8,25 @@ use tensorgate_tests::{ask, policy};
 
 use super::load::{Ask, Kind, Way};
 
-/// The client that has a few places in flight, and more connections.
+/// The client with few permits, and more connections than that.
 pub const TIGHT: &str = "nobody";
-/// Its places.
+/// Its permits.
 pub const PLACES: usize = 4;
-/// Numbers of a body that is in binary, FP32.
+/// FP32 elements of a binary body.
 const NUMBERS: usize = 4_096;
 /// A body beyond the policy's bound, bytes.
 const TOO_LARGE_BYTES: usize = 70_000;
 /// A header field beyond the policy's bound, bytes.
 const TOO_LONG_BYTES: usize = 9_000;
 
-/// Two policies that differ in what a filter and a handler's call are told, so that each change is one for Envoy and for the host.
+/// Two policies that differ for the filter and for a handler's call, so that each change concerns
+/// Envoy and the host.
 pub fn policies() -> [Policy; 2] {
     let with = |priority: u64, fuel: u64| {
         let mut policy = policy::vectors_policy("main.json");
         policy.listen.limits.timeout_ms = 5_000;
         policy.listen.limits.stream_ms = 10_000;
-        // Files are closed and dropped while it runs.
+        // Audit files are rotated and deleted while it runs.
         policy.audit = Some(Audit {
             file_bytes: ByteSize(8 << 20),
             files: 2,
@@ -90,7 +92,7 @@ pub fn policies() -> [Policy; 2] {
     [with(10, 50_000_000), with(9, 60_000_000)]
 }
 
-/// A request over HTTP/1.1, whole; its connection stays.
+/// A request over HTTP/1.1, whole; its connection stays open.
 fn rest(key: &str, path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let key = policy::key(key);
     let length = body.len();
@@ -100,7 +102,7 @@ fn rest(key: &str, path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// JSON to a model.
+/// A JSON request to a model.
 fn json_to(key: &str, model: &str, body: &str) -> Vec<u8> {
     let path = format!("/v2/models/{model}/infer");
     rest(
@@ -130,7 +132,7 @@ fn rows(row: &str) -> Vec<u8> {
     json_to("scorer", "rows", &body.to_string())
 }
 
-/// Requests that are refused, each for another reason.
+/// Requests that are rejected, each for another reason.
 fn bad() -> Vec<Ask> {
     let good = ask::GOOD;
     let ask = |bytes: Vec<u8>, expected: &'static str| Ask { bytes, expected };
@@ -166,7 +168,8 @@ fn bad() -> Vec<Ask> {
     ]
 }
 
-/// Every kind, how many of it are under way at once, and what they may come to beside what is expected of each, `overloaded` apart, which any may.
+/// Every kind, how many requests of it are under way at once, and the outcomes beside the expected
+/// one. `overloaded` is allowed for all of them.
 pub fn kinds() -> Vec<Kind> {
     let all = |bytes: Vec<u8>, expected| vec![Ask { bytes, expected }];
     let kind = |name, way, at_once, asks, also| Kind {
@@ -212,7 +215,8 @@ pub fn kinds() -> Vec<Kind> {
             all(rows(r#"{"age": "old"}"#), "handler-rejected"),
             &[],
         ),
-        // What the handler's own contract lets in and the model's does not. It is the handler's fault as long as a new policy has not seen it keep the model's.
+        // The handler's own contract accepts it and the model's does not. It counts as the
+        // handler's fault until the new policy has seen the handler keep the model's contract.
         kind(
             "extreme",
             Way::Http1,
@@ -220,7 +224,8 @@ pub fn kinds() -> Vec<Kind> {
             all(rows(r#"{"age": 100000}"#), "out-of-range"),
             &["handler-fault"],
         ),
-        // By itself a fault; a handler that has nothing but those is left alone.
+        // By itself it is a fault. The circuit breaker opens for a handler that has nothing but
+        // faults.
         kind(
             "hostile",
             Way::Http1,

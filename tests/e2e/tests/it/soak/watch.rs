@@ -1,13 +1,16 @@
-//! What processes hold while they work, and whether it grows.
+//! Samples of what processes hold while they work, and whether it grows.
 //!
-//! The first quarter of a run warms up: pools, caches and allocators come to their size. Of the other three, of each process:
+//! The first quarter of a run is the warm-up: pools, caches and allocators reach their size. For
+//! the other three quarters each process has these rules:
 //!
-//! | what | is flat where |
-//! |---|---|
-//! | resident memory | the straight line through the samples (least squares) rises over these three quarters by no more than `rises_bytes` or `percent` of their mean, whichever is more; and the highest sample of the last quarter lies above the highest of the second by no more than that |
-//! | open files, threads | the highest of the last quarter lies above the highest of the second by no more than `files`, `threads`; and when the load is over and has settled, above what there was before it by no more than that |
+//! - Resident memory: the straight line through the samples (least squares) rises by no more than
+//!   `rises_bytes`, or `percent` of their mean if that is more. The highest sample of the last
+//!   quarter exceeds the highest of the second by no more than that.
+//! - Open files and threads: the highest sample of the last quarter exceeds the highest of the
+//!   second by no more than `files` or `threads`. When the load has ended and settled, they exceed
+//!   their number before it by no more than that.
 //!
-//! The line finds what grows steadily below the samples' own waves, the peaks what grows by steps.
+//! The line finds steady growth below the samples' fluctuation; the peaks find growth by steps.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -16,7 +19,7 @@ use tensorgate_tests::ask::PATIENCE;
 
 const MIB: f64 = 1_048_576.0;
 
-/// What counts as flat.
+/// The bounds within which a series counts as flat.
 pub struct Bounds {
     pub rises_bytes: f64,
     pub percent: f64,
@@ -25,8 +28,9 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Memory: an allocator's waves; a leak of a hundred bytes a request passes it within minutes. Files: connections that are kept for the
-    /// next request, between the processes and to the backend. Threads: those that are kept for a while for work that blocks.
+    /// Memory: an allocator's fluctuation; a leak of a hundred bytes per request exceeds it within
+    /// minutes. Files: connections that are kept for the next request, between the processes and to
+    /// the backend. Threads: those of the blocking pool, which are kept for a while.
     pub const DEFAULT: Self = Self {
         rises_bytes: 16.0 * MIB,
         percent: 5.0,
@@ -66,7 +70,7 @@ struct Process {
     name: String,
     id: u32,
     before: Held,
-    /// When, in seconds, and what.
+    /// The time in seconds, and the sample.
     samples: Vec<(f64, Held)>,
     after: Held,
 }
@@ -76,14 +80,14 @@ pub struct Watched {
     processes: Vec<Process>,
 }
 
-/// A thing that must be flat, and whether it is.
+/// A series that must be flat, and whether it is.
 struct Finding {
     what: String,
     flat: bool,
 }
 
 impl Watched {
-    /// Before the load.
+    /// Before the load begins.
     pub fn new(ids: &[u32]) -> Self {
         let process = |id: &u32| {
             let name = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap();
@@ -100,7 +104,7 @@ impl Watched {
         }
     }
 
-    /// A sample of each.
+    /// Takes a sample of each process.
     pub fn take(&mut self, at: Duration) {
         for process in &mut self.processes {
             let held = Held::of(process.id);
@@ -114,7 +118,8 @@ impl Watched {
         u32::try_from(taken).unwrap()
     }
 
-    /// Waits until as few files and threads are there as before, or no fewer come.
+    /// Waits until files and threads are back at their number before the load, or no longer
+    /// decrease.
     pub async fn settle(&mut self) {
         let started = Instant::now();
         loop {
@@ -132,7 +137,7 @@ impl Watched {
         }
     }
 
-    /// Over the lines.
+    /// The table's head.
     pub fn head(&self) -> String {
         let mut head = format!("{:>8}", "seconds");
         for process in &self.processes {
@@ -159,7 +164,7 @@ impl Watched {
         each.collect()
     }
 
-    /// Everything that is judged, a line each.
+    /// Everything that is judged, one line each.
     pub fn verdict(&self, bounds: &Bounds) -> String {
         let line =
             |it: &Finding| format!("{:<5} {}", if it.flat { "flat" } else { "GROWS" }, it.what);
@@ -169,7 +174,7 @@ impl Watched {
 
     /// # Panics
     ///
-    /// If anything grows.
+    /// If any series grows.
     pub fn judge(&self, bounds: &Bounds) {
         let grows = self.findings(bounds);
         let grows: Vec<_> = grows
@@ -217,13 +222,13 @@ impl Process {
     }
 }
 
-/// What a series does after its first quarter.
+/// How a series behaves after its first quarter.
 #[derive(Debug, Default, PartialEq)]
 struct Trend {
     mean: f64,
-    /// By how much the straight line through it rises.
+    /// The rise of the straight line through it.
     rises: f64,
-    /// By how much the highest of the last quarter lies above the highest of the second.
+    /// How far the highest sample of the last quarter exceeds the highest of the second.
     peak_rises: f64,
 }
 
@@ -253,7 +258,8 @@ impl Trend {
     }
 }
 
-/// Sixty samples of a process whose memory is this function of the time from 0 to 1, MiB.
+/// Whether sixty samples of a process count as flat. Its memory is this function of the time from 0
+/// to 1, in MiB.
 fn flat(memory: fn(f64) -> f64, threads: fn(f64) -> f64) -> bool {
     let sample = |number: u32| {
         let at = f64::from(number) / 60.0;
@@ -278,16 +284,16 @@ fn flat(memory: fn(f64) -> f64, threads: fn(f64) -> f64) -> bool {
 }
 
 #[test]
-fn what_grows_is_told_from_what_is_flat() {
+fn growing_series_are_distinguished_from_flat_ones() {
     type Curve = fn(f64) -> f64;
     let still = |_: f64| 10.0;
     let wave = |at: f64| (at * 40.0).sin() * 10.0;
     let cases: [(Curve, Curve, bool); 11] = [
         (still, still, true),
-        // Up in the warm-up, and waves from then on.
+        // A rise in the warm-up, and fluctuation from then on.
         (|at| 100.0 + (at * 4.0).min(1.0) * 200.0, still, true),
         (wave, still, true),
-        // 15 MiB in three quarters pass, 20 do not, and neither does a step.
+        // A rise of 15 MiB in three quarters passes; 20 MiB do not, and neither does a step.
         (|at| 100.0 + at * 20.0, still, true),
         (|at| 100.0 + at * 27.0, still, false),
         (
@@ -296,7 +302,7 @@ fn what_grows_is_told_from_what_is_flat() {
             false,
         ),
         (|at| if at > 0.9 { 120.0 } else { 100.0 }, still, false),
-        // Of what is large, a part of it.
+        // For a large process a percentage counts.
         (|at| 2_000.0 + at * 80.0, still, true),
         (|at| 2_000.0 + at * 200.0, still, false),
         (still, |at| 10.0 + at * 8.0, true),

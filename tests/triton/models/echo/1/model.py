@@ -1,4 +1,6 @@
-"""Answers with its inputs: BYTES, INT64 and, where it came, FP16. Text that begins with `raise` makes it fail."""
+"""Returns its inputs: BYTES, INT64 and, if present, FP16. Text that begins with `raise` makes it
+fail.
+"""
 
 import numpy as np
 import triton_python_backend_utils as pb_utils

@@ -1,5 +1,5 @@
-//! Bodies of every size, form and framing: each reaches the backend whole, and none of one whose
-//! very last value is wrong does.
+//! Bodies of every size, encoding and framing. Each arrives whole at the backend. A body whose very
+//! last value is invalid does not arrive at all.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use tensorgate_tests::{Stack, ask, policy};
 use tensorgate_vectors::{Coding, RawRequest};
 use tensorgate_wire::proto::ModelInferRequest;
 
-/// Where REST requests for the large model go.
+/// The path of REST requests for the large model.
 const BIG: &str = "/v2/models/big/infer";
 
-/// How a tensor is written.
+/// How a tensor is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Json,
@@ -40,7 +40,7 @@ pub struct Tensor {
     pub body: Vec<u8>,
 }
 
-/// Elements, no two neighbours alike; the last one as given.
+/// Elements, no two neighbours equal, with this last one.
 pub fn elements(count: usize, last: f32) -> Vec<f32> {
     let mut all: Vec<f32> = (0..count)
         .map(|index| (index % 1999) as f32 / 2.0)
@@ -134,7 +134,7 @@ impl Tensor {
     }
 }
 
-/// What an answer comes to: `ok`, or the reason.
+/// The outcome of an answer: `ok`, or the reason.
 pub fn outcome(reply: &Reply) -> String {
     let served = reply.status == 200 && reply.grpc_status().is_none_or(|status| status == 0);
     match reply.reason() {
@@ -143,7 +143,7 @@ pub fn outcome(reply: &Reply) -> String {
     }
 }
 
-/// Every body, allowed and with a last value that is not.
+/// Sends every body, valid and with an invalid last value.
 pub async fn check(stack: &Stack) {
     let mut seen = stack.backend.forget();
     println!("the backend had seen {seen} before");

@@ -17,21 +17,22 @@ use tokio::task::JoinSet;
 use super::bodies::{Form, Tensor, elements, outcome};
 use super::{IN_FLIGHT, LIMITED, STREAM_MS};
 
-/// How long after its time a slow request may end on a busy machine.
+/// How long after its deadline a slow request may end on a busy machine.
 const LATE: Duration = Duration::from_millis(4 * STREAM_MS);
 /// Clients that leave in the middle of a body, over each protocol.
 const LEAVERS: usize = 10;
-/// Connections of a flood, and the requests that each sends at once: what Envoy Gateway allows.
+/// Connections of a flood, and the requests that each sends at once. Envoy Gateway allows that
+/// many.
 const CONNECTIONS: usize = 20;
 const AT_ONCE: usize = 100;
 
-/// The head of a request over HTTP/1.1, with more fields.
+/// The head of a request over HTTP/1.1, with further fields.
 fn head(more: &str) -> String {
     let key = policy::key("scorer");
     format!("POST {PATH} HTTP/1.1\r\nhost: gate\r\nx-api-key: {key}\r\n{more}\r\n")
 }
 
-/// Bodies that stop in the middle. Where the proxy has no time limits the host ends them.
+/// Begins bodies that stop in the middle. Where the proxy has no time limits the host ends them.
 pub async fn begin_slow_bodies(stack: &Stack) -> JoinSet<(&'static str, String)> {
     let mut slow = JoinSet::new();
     let half = &GOOD[..40];
@@ -87,7 +88,7 @@ pub async fn end_slow_bodies(slow: JoinSet<(&'static str, String)>) {
     }
 }
 
-/// Clients that leave in the middle of a body: what they had is there for others.
+/// Clients leave in the middle of a body, and their memory becomes free for others.
 pub async fn leave(stack: &Stack) {
     let tensor = Tensor::new(Form::Binary, &elements(150_000, 1.5), LIMITED);
     let fields: String = (tensor.fields.iter())
@@ -106,7 +107,7 @@ pub async fn leave(stack: &Stack) {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(&tensor.body[..most]).await.unwrap();
         if at % 2 == 0 {
-            // Closing sends RST and not FIN.
+            // With this, closing sends RST and not FIN.
             stream.set_zero_linger().unwrap();
         }
         drop(stream);
@@ -115,7 +116,7 @@ pub async fn leave(stack: &Stack) {
         let driver = tokio::spawn(connection);
         let request = tensor.head(Form::Binary);
         let (_answer, mut body) = sender.send_request(request, false).unwrap();
-        // Within the smallest window of a stream.
+        // This fits into the smallest window of a stream.
         let piece = Bytes::copy_from_slice(&tensor.body[..60_000.min(most)]);
         body.send_data(piece, false).unwrap();
         sender.clone().ready().await.unwrap();
@@ -147,8 +148,8 @@ pub async fn stream_messages(stack: &Stack) {
     assert_eq!(stack.backend.forget(), 2);
 }
 
-/// Two thousand rejected bodies at once. The host sees that many streams opened and reset, which
-/// must not look like an attack to it: its connections carry the requests of other clients.
+/// Two thousand rejected bodies at once. The host sees that many streams opened and reset. It must
+/// not take them for an attack, because its connections also carry other clients' requests.
 pub async fn flood(stack: &Stack) {
     let gate = stack.gate;
     let mut floods = JoinSet::new();
@@ -189,7 +190,8 @@ pub async fn flood(stack: &Stack) {
     println!("{answered} requests of another client during a flood");
 }
 
-/// The host has ended none of its connections: each carries the requests of many clients.
+/// Checks that the host has ended none of its connections: each carries the requests of many
+/// clients.
 async fn connections_stand(stack: &Stack, after: &str) {
     let stats = stack.envoy_stats("cluster.tensorgate-host.upstream").await;
     for count in [
@@ -202,7 +204,7 @@ async fn connections_stand(stack: &Stack, after: &str) {
     }
 }
 
-/// Requests of another client, until `others` are done; each is served.
+/// Sends requests of another client until `others` are done. Each must be served.
 async fn neighbours<T: 'static>(stack: &Stack, mut others: JoinSet<T>, what: &str) -> Vec<T> {
     let mut done = Vec::new();
     while !others.is_empty() {
@@ -217,7 +219,7 @@ async fn neighbours<T: 'static>(stack: &Stack, mut others: JoinSet<T>, what: &st
     done
 }
 
-/// Bodies in many small frames, and many that end in an empty one.
+/// Bodies in many small frames, and many that end in an empty frame.
 pub async fn small_frames(stack: &Stack) {
     const BYTES: usize = 30_000;
     const CONNECTIONS: usize = 8;
@@ -261,7 +263,8 @@ pub async fn small_frames(stack: &Stack) {
     neighbours(stack, empty_ends, "bodies that end in an empty piece").await;
 }
 
-/// Bodies that together are more than the host may hold: it answers some while they still come.
+/// Bodies that together exceed the host's memory budget. It answers some of them before they have
+/// arrived completely.
 pub async fn early_answers(stack: &Stack) {
     const BODIES: usize = 24;
     let tensor = Tensor::new(Form::Binary, &elements(2 << 20, 1.5), "scorer");
@@ -286,8 +289,8 @@ pub async fn early_answers(stack: &Stack) {
     assert!(served > 0, "{outcomes:?}");
 }
 
-/// The audit log has one line for each request, those of the flood and of leavers included. Of a
-/// client that resets its connection Envoy may have read no request at all.
+/// Checks that the audit log has one line for each request, including those of the flood and of
+/// clients that left. When a client resets its connection, Envoy may not have read any request.
 pub async fn one_line_each(stack: &Stack) {
     stack.active(0).await;
     let decisions = || -> Vec<Value> {
@@ -322,7 +325,7 @@ pub async fn one_line_each(stack: &Stack) {
     assert!(lines.is_empty(), "more than one line: {lines:?}");
 }
 
-/// A host that is lost in the middle of a body: its client is told, and later ones too.
+/// The host is lost in the middle of a body: its client gets an error, and later clients too.
 pub async fn lose_the_host(stack: Stack) {
     let length = format!("content-length: {}\r\n", GOOD.len());
     let mut stream = TcpStream::connect(stack.gate).await.unwrap();

@@ -1,4 +1,5 @@
-//! What the connection managers of control planes make of a request's head before the gate has it.
+//! What the connection managers of control planes change in a request's head before the gate gets
+//! it.
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_tests::ask::{self, GOOD, PATH};
@@ -6,9 +7,10 @@ use tensorgate_tests::{Stack, policy};
 
 use super::bodies::outcome;
 
-/// Paths, and what becomes of a good request to each where dot segments are resolved (Istio), and
-/// where doubled slashes are merged and escaped ones redirected as well (Envoy Gateway; the reply is
-/// put in our words). The gate judges the path that its proxy sends on.
+/// Paths, and the outcome of a valid request to each. The first outcome is for a proxy that
+/// resolves dot segments (Istio). The second is for one that also merges doubled slashes and
+/// redirects escaped ones (Envoy Gateway); its reply has our wording. The gate judges the path that
+/// its proxy forwards.
 const PATHS: [(&str, &str, &str); 6] = [
     (PATH, "ok", "ok"),
     ("/v2/./models/vec/infer", "ok", "ok"),
@@ -39,7 +41,8 @@ pub async fn check(stack: &Stack, control_plane: &str) {
         let reply = sent.await.unwrap();
         assert_eq!(outcome(&reply), expected, "{path}: {reply:?}");
     }
-    // A field that a proxy lets through reaches no backend, and none of ours is believed.
+    // A field that a proxy lets through reaches no backend, and the gate trusts none with a name of
+    // ours.
     let underscores = match control_plane {
         "envoy-gateway" => "ambiguous-request",
         _ => "ok",
@@ -58,7 +61,7 @@ pub async fn check(stack: &Stack, control_plane: &str) {
         let unknown: Vec<_> = names.filter(|name| name.contains('_')).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
     }
-    // An id of the client's own names no request.
+    // An id that the client chose becomes no request's id.
     let own = "8f1a2b3c-0000-4000-8000-000000000001";
     let reply = ask::good(stack.gate, &[(b"x-request-id", own.as_bytes())]).await;
     let id = reply.unwrap().header("x-request-id").unwrap();

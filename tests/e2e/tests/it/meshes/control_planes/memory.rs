@@ -1,4 +1,4 @@
-//! Memory for bodies that filters collect: bounded by the policy, shared fairly, and given back.
+//! Memory for bodies that filters buffer: bounded by the policy, shared fairly, and released.
 
 use std::time::Instant;
 
@@ -11,13 +11,13 @@ use tokio::net::TcpStream;
 use super::BUFFERED_BYTES;
 use super::bodies::{Form, Tensor, elements, outcome};
 
-/// What is sent of each body: with it a filter has reserved 1 MiB.
+/// The part of each body that is sent. For it a filter has reserved 1 MiB.
 const HALF_BYTES: usize = 600_000;
-/// What a filter reserves for that.
+/// What a filter reserves for that part.
 const RESERVED_BYTES: u64 = 1 << 20;
 /// Half-sent bodies at once: more than fit.
 const BODIES: usize = 80;
-/// What Envoy may take beside the bodies themselves, KiB.
+/// How much memory Envoy may use beside the bodies themselves, KiB.
 const BESIDE_KIB: u64 = 48 << 10;
 
 /// Resident memory of Envoy, KiB.
@@ -45,7 +45,7 @@ impl Drop for Half {
     }
 }
 
-/// Begins a body, and sends as much of it as the gate takes before it answers.
+/// Begins a body, and sends as much of it as the gate accepts before it answers.
 async fn begin(stack: &Stack, client: &str) -> Half {
     let tensor = Tensor::new(Form::Binary, &elements(250_000, 1.5), client);
     let stream = TcpStream::connect(stack.gate).await.unwrap();
@@ -65,7 +65,7 @@ async fn begin(stack: &Stack, client: &str) -> Half {
             break;
         }
     }
-    // Envoy reads a connection's frames in order: what came before this one was judged.
+    // Envoy reads a connection's frames in order, so all frames before this one have been judged.
     ping.ping(h2::Ping::opaque()).await.unwrap();
     Half {
         answer,
@@ -75,7 +75,7 @@ async fn begin(stack: &Stack, client: &str) -> Half {
 }
 
 impl Half {
-    /// Why it was rejected, if it was.
+    /// The rejection reason, if it was rejected.
     async fn rejection(&mut self) -> Option<String> {
         let answer = &mut self.answer;
         let ready = std::future::poll_fn(|context| {
@@ -96,14 +96,14 @@ impl Half {
     }
 }
 
-/// Begins more bodies of a client than fit; those that are let in, once each of the others has
+/// Begins more bodies of a client than fit. Returns the accepted ones, once each of the others has
 /// its answer.
 async fn crowd(stack: &Stack, client: &str, fit: usize) -> Vec<Half> {
     let mut halves = Vec::new();
     for _ in 0..BODIES {
         halves.push(begin(stack, client).await);
     }
-    // What Envoy has read it may pass to the filter a little later.
+    // Envoy may pass bytes to the filter a little after it has read them.
     let end = Instant::now() + ask::PATIENCE;
     while halves.len() > fit && Instant::now() < end {
         let mut open = Vec::new();
@@ -128,8 +128,8 @@ pub async fn check(stack: &Stack) {
         let halves = crowd(stack, "scorer", share).await;
         grown.push(envoy_kib(stack).saturating_sub(before));
         println!("round {round}: {} of {BODIES} bodies let in", halves.len());
-        // Each time as many: what the rejected and the reset ones had is free again. Two that
-        // grow at the same time may both find no room for their last part.
+        // The same number each time: the memory of the rejected and the reset bodies is free again.
+        // Two bodies that grow at the same time may both find no memory for their last part.
         let expected = share - 3..=share;
         assert!(expected.contains(&halves.len()), "{} bodies", halves.len());
         let other = ask::outcome(stack.gate, super::LIMITED, &[]).await;
@@ -140,7 +140,7 @@ pub async fn check(stack: &Stack) {
     let most = BUFFERED_BYTES / 1024 + BESIDE_KIB;
     println!("Envoy: {before} KiB, and {grown:?} KiB more in each round");
     assert!(grown.iter().all(|grown| *grown < most), "{grown:?} KiB");
-    // A whole body has all the room that it had.
+    // A complete body uses all the memory that it reserved.
     stack.backend.forget();
     let good = elements(150_000, 1.5);
     let tensor = Tensor::new(Form::Json, &good, "scorer");

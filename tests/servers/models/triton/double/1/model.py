@@ -10,7 +10,7 @@ class TritonPythonModel:
     """One instance."""
 
     def execute(self, requests):
-        """Answers each request by itself."""
+        """Answers each request separately."""
         answers = []
         for request in requests:
             x = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
