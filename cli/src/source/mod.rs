@@ -4,7 +4,6 @@
 //! not the first. Nothing here knows what a policy means.
 
 pub mod de;
-pub mod layout;
 pub mod parse;
 pub mod path;
 pub mod tree;
