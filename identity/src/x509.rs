@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use der::Decode as _;
+use der::asn1::AnyRef;
 use sha2::{Digest as _, Sha256};
 
 pub mod list;
@@ -219,36 +221,12 @@ fn serial(bytes: &[u8]) -> Option<Vec<u8>> {
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// Tag and content of the next element: one octet of tag, shortest form of the length.
+    /// Tag and content of the next element. Only tags of one octet are accepted.
     fn any(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&tag, rest) = self.0.split_first()?;
-        if tag & 0x1f == 0x1f {
-            return None;
-        }
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = if first < 0x80 {
-            (usize::from(first), rest)
-        } else {
-            let octets = usize::from(first & 0x7f);
-            // Three octets suffice for any certificate here.
-            if !(1..=3).contains(&octets) {
-                return None;
-            }
-            let (digits, rest) = rest.split_at_checked(octets)?;
-            if digits.first() == Some(&0) {
-                return None;
-            }
-            let length = digits
-                .iter()
-                .fold(0_usize, |length, digit| length << 8 | usize::from(*digit));
-            if length < 0x80 {
-                return None;
-            }
-            (length, rest)
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
+        let tag = *self.0.first().filter(|tag| **tag & 0x1f != 0x1f)?;
+        let (element, rest) = AnyRef::from_der_partial(self.0).ok()?;
         self.0 = rest;
-        Some((tag, content))
+        Some((tag, element.value()))
     }
 
     /// The next element, with this tag.

@@ -5,7 +5,6 @@
 //! validate policies.
 
 pub mod de;
-pub mod layout;
 pub mod parse;
 pub mod path;
 pub mod tree;

@@ -5,7 +5,6 @@ pub mod check;
 pub mod completions;
 pub mod diff;
 pub mod explain;
-pub mod fmt;
 pub mod handler;
 pub mod import;
 pub mod keys;

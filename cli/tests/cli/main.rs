@@ -15,7 +15,6 @@ mod composition;
 mod diff;
 mod explain;
 mod files;
-mod fmt;
 mod handler;
 mod held;
 mod import;

@@ -209,6 +209,8 @@ fn lengths_must_have_their_shortest_encoding() {
     }
     assert_eq!(Der(&[0x1f, 1, 0]).any(), None);
     assert_eq!(Der(&[0x3f, 1, 0]).any(), None);
+    assert_eq!(Der(&[0x9f, 0x22, 0]).any(), None);
+    assert_eq!(Der(&[0xbf, 0x22, 0]).any(), None);
     let long = [&[SEQUENCE, 0x83, 1, 0, 0][..], &vec![0; 1 << 16]].concat();
     assert_eq!(
         Der(&long).any().map(|(_, content)| content.len()),

@@ -193,43 +193,25 @@ pub(super) fn quote(text: &str) -> String {
     crate::contract::quote(text)
 }
 
-/// The most similar entry of a list, for a fix.
+/// The most similar entry of a list, for a fix. `strsim` needs `std`, so filters give no such fix.
 pub(super) fn nearest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
     /// Maximum edit distance of similar names.
     const MOST_EDITS: usize = 2;
+    #[cfg(target_family = "wasm")]
+    let levenshtein = |_: &str, _: &str| usize::MAX;
+    #[cfg(not(target_family = "wasm"))]
+    use strsim::levenshtein;
     candidates
         .filter(|candidate| {
             candidate.len().abs_diff(name.len()) <= MOST_EDITS && candidate.len() > MOST_EDITS
         })
-        .map(|candidate| (edits(name, candidate), candidate))
+        .map(|candidate| (levenshtein(name, candidate), candidate))
         .filter(|(edits, _)| *edits <= MOST_EDITS)
         .min()
         .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein distance in bytes.
-fn edits(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, a) in left.bytes().enumerate() {
-        let mut diagonal = index;
-        let mut before = index.saturating_add(1);
-        let mut cells = row.iter_mut();
-        if let Some(first) = cells.next() {
-            *first = before;
-        }
-        for (cell, b) in cells.zip(right.bytes()) {
-            let replaced = diagonal.saturating_add(usize::from(a != b));
-            diagonal = *cell;
-            before = replaced
-                .min(before.saturating_add(1))
-                .min(cell.saturating_add(1));
-            *cell = before;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// A reference to an unknown name.

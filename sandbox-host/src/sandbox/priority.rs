@@ -8,6 +8,8 @@ use std::io;
 use std::sync::Once;
 use std::time::Duration;
 
+use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
+
 use super::bounds::{LOW_PRIORITY_NICENESS, LOW_PRIORITY_SLICE, MAX_SHORT_CALL, SHORT_SLICE};
 
 /// The priority of a thread. Later variants are lower.
@@ -144,18 +146,8 @@ impl CpuTimer {
 
 /// The CPU time of this thread.
 fn thread_cpu_time() -> Option<Duration> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the kernel writes one `timespec`, which is what `time` is, and keeps no pointer.
-    #[expect(unsafe_code, reason = "the standard library has no such clock")]
-    let outcome = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    match (outcome, seconds, nanos) {
-        (0, Ok(seconds), Ok(nanos)) => Some(Duration::new(seconds, nanos)),
-        _ => None,
-    }
+    let clock = DynamicClockId::Known(ClockId::ThreadCPUTime);
+    clock_gettime_dynamic(clock).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
