@@ -4,6 +4,7 @@
 mod arrows;
 mod docs;
 mod lockfile;
+mod packages;
 mod scripts;
 mod sources;
 
