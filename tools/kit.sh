@@ -6,7 +6,7 @@ cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
 kept=wit/kit/kit.wasm.gz
 
-cargo build --quiet --locked -p tensorgate-componentize
+tools/programs.sh
 # Settings of a profile that the caller has in its environment change symbols, and by them the bytes.
 unset "${!CARGO_PROFILE_@}"
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
