@@ -317,7 +317,7 @@ fn claim(state: &Path) -> Result<File, Failure> {
 fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
     let program = beside(binary).ok_or_else(|| {
         Failure::Failed(format!(
-            "{binary} is not beside tensorgate: build it with `make build`"
+            "{binary} is not beside tensorgate: a release has it there, and `make build` builds it"
         ))
     })?;
     // What a process needs of ours to find libraries and to say where it is; nothing that could hold a secret.

@@ -28,7 +28,12 @@ use crate::{Failure, report};
 )]
 pub struct Up {
     /// The policy.
-    #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "GATE_YAML",
+        default_value = "gate.yaml"
+    )]
     config: PathBuf,
     /// More detail in the logs; only where nobody else can reach the gate.
     #[arg(long)]
@@ -42,7 +47,7 @@ pub struct Up {
     /// Filters in order: gate, or auth, rate-limit and tensor-guard, all or some of them.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
-    /// The folder of the filters' modules; `../filters` of the program unless given.
+    /// The folder of the filters' modules; `filters` or `../filters` of the program unless given.
     #[arg(long, value_name = "DIR", env = "TENSORGATE_FILTERS")]
     filters: Option<PathBuf>,
     /// Listen here instead of where the policy says; port 0 lets the system choose.
@@ -216,14 +221,16 @@ pub fn default_state() -> Option<PathBuf> {
     Some(base.join("tensorgate"))
 }
 
+/// The folder of the filters' modules of this installation. A release has it beside the program,
+/// cargo's target folder and `PREFIX/bin` have it one level up.
 fn default_filters() -> Option<PathBuf> {
-    Some(
-        std::env::current_exe()
-            .ok()?
-            .parent()?
-            .parent()?
-            .join("filters"),
-    )
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?;
+    let beside = folder.join("filters");
+    if beside.is_dir() {
+        return Some(beside);
+    }
+    Some(folder.parent()?.join("filters"))
 }
 
 /// Whoever started it.
