@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build and a test run need and nothing else: the pinned Rust toolchain with its wasm
 # targets, C and C++ compilers, a real Envoy and, for tests, a real Redis and a real registry.
-# `setup.sh demo` installs only what `make demo` needs: no tools for lints, fuzzing and tests.
+# `setup.sh --no-tests` installs only what builds and runs the gate: nothing for lints and tests.
 # Idempotent; downloads stay in the user's cache folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 targets=(wasm32-wasip1 wasm32-unknown-unknown)
 wanted=(clippy rustfmt)
 for_tests=true
-if [ "${1:-}" = demo ]; then
+if [ "${1:-}" = --no-tests ]; then
     wanted=()
     for_tests=false
 else
