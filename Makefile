@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components builtins handler-tools demo up test soak test-clients test-triton test-servers test-examples bench bench-quick fuzz reference lint ci clean
+.PHONY: help setup build filters components builtins handler-tools demo-build demo up dist test soak test-dist test-clients test-triton test-servers test-examples bench bench-quick fuzz reference lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -31,11 +31,25 @@ builtins: components ## Copy the handlers for builtin:NAME beside the host; KEY=
 handler-tools: build ## Install the tools that build handlers in Python and JavaScript (cached)
 	@$(STAGE) handler-tools tools/handler-tools.sh
 
-demo: filters build components ## Start the whole gate, send good and hostile requests, print the table, stop
-	@$(STAGE) demo target/debug/tensorgate-demo
+# The demo's own handlers, as its policy names them.
+DEMO_HANDLERS = $(shell sed -n 's,^ *component: components/\(.*\)\.wasm$$,\1,p' examples/policies/digits/gate.yaml | tr _ -)
 
-up: filters build components ## Start the same gate and keep it running until Ctrl-C
+# No more than the demo runs. Times are those of two cores, for the first build and for later ones.
+demo-build:
+	@$(STAGE) --about "Rust's wasm targets and Envoy, if they are missing: 30 s, later 1 s" setup tools/setup.sh --no-tests
+	@$(STAGE) --about "the gate filter: FILTERS, later 1 s" filters tools/filters.sh gate
+	@$(STAGE) --about "the command, the host and the demo's model server: PROGRAMS, later 1 s" programs tools/programs.sh
+	@$(STAGE) --about "the demo's handlers ($(DEMO_HANDLERS)): HANDLERS, later 1 s" handlers tools/components.sh $(DEMO_HANDLERS)
+
+demo: demo-build ## Start the whole gate, send good and hostile requests, print the table, stop; builds only what it runs
+	@$(STAGE) --about "four gates, good and hostile requests: 15 s" demo target/debug/tensorgate-demo
+
+up: demo-build ## Start the same gate and keep it running until Ctrl-C
 	@exec target/debug/tensorgate up -c examples/policies/digits/gate.yaml --state target/up
+
+dist: ## Build a release into target/dist: programs, filters, handlers, checksums, SBOM; KEY=release.pem signs the handlers
+	@$(STAGE) --about "Rust's wasm targets and Envoy, if they are missing: 30 s, later 1 s" setup tools/setup.sh --no-tests
+	@$(STAGE) --about "release programs, filters and handlers: DIST" dist tools/dist.sh $(KEY)
 
 # Many tests wait for a process or a deadline: three test threads keep two cores busy.
 test: filters build components handler-tools ## Run every test, including those on a real Envoy; ends with a list of failures
@@ -58,6 +72,9 @@ bench-quick: filters build components handler-tools ## Check that every scenario
 	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-bench
 	@$(STAGE) bench-test cargo test --quiet --locked $(BUILT) -p tensorgate-bench --bin tensorgate-bench
 	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick
+
+test-dist: dist ## Unpack the release elsewhere, check all of it, start it, send a good and a bad request
+	@$(STAGE) test-dist tests/dist/run.py target/dist
 
 test-clients: filters build ## Compare responses to real clients of every protocol through the gate and without it
 	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && exec "$$made/bin/python" tests/clients/run.py'

@@ -1,20 +1,32 @@
 #!/usr/bin/env bash
-# Builds the example handlers and the hostile handlers into target/components/<crate>.wasm.
-# `--release` builds them as they would be shipped. The output depends only on the sources and the
-# toolchain, and contains no path of this machine.
+# Builds handlers into target/components/<crate>.wasm: all examples and hostile handlers, or the
+# packages that are named. `--release` builds them as they are shipped, `--into FOLDER` puts them
+# elsewhere. The output depends on the sources and the toolchain alone: no path of this machine is
+# left in it. $COMPONENTIZE names the program that makes components, if it is already built.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
+into=$out/components
 profile=dev folder=debug
-if [ "${1:-}" = --release ]; then profile=release folder=release; fi
-
 packages=()
-for manifest in examples/handlers/*/Cargo.toml tests/hostile/*/Cargo.toml; do
-    packages+=("$(sed -n 's/^name = "\(.*\)"$/\1/p' "$manifest" | head -n 1)")
+while [ $# -gt 0 ]; do
+    case $1 in
+        --release) profile=release folder=release ;;
+        --into) into=$2 && shift ;;
+        *) packages+=("$1") ;;
+    esac
+    shift
 done
 
-cargo build --quiet --locked -p tensorgate-componentize
-# Profile settings in the caller's environment change symbols, and so the bytes.
+if [ ${#packages[@]} -eq 0 ]; then
+    for manifest in examples/handlers/*/Cargo.toml tests/hostile/*/Cargo.toml; do
+        packages+=("$(sed -n 's/^name = "\(.*\)"$/\1/p' "$manifest" | head -n 1)")
+    done
+fi
+
+componentize=${COMPONENTIZE:-$out/debug/tensorgate-componentize}
+[ -n "${COMPONENTIZE:-}" ] || tools/programs.sh
+# Settings of a profile that the caller has in its environment change symbols, and by them the bytes.
 unset "${!CARGO_PROFILE_@}"
 # Policies name the digest of the bytes. So they must not depend on earlier builds, the folder or
 # the user: the build is not incremental, and its flags override the caller's RUSTFLAGS. Encoded
@@ -27,15 +39,15 @@ flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 
 CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --profile "$profile" --target wasm32-unknown-unknown "${packages[@]/#/--package=}"
 
-mkdir -p "$out/components"
+mkdir -p "$into"
 for package in "${packages[@]}"; do
     core=$out/wasm32-unknown-unknown/$folder/${package//-/_}.wasm
-    component=$out/components/${package//-/_}.wasm
-    if [ "$component" -nt "$core" ] && [ "$component" -nt "$out/debug/tensorgate-componentize" ] && [ "$(cat "$component.profile" 2>/dev/null)" = "$profile" ]; then
+    component=$into/${package//-/_}.wasm
+    if [ "$component" -nt "$core" ] && [ "$component" -nt "$componentize" ] && [ "$(cat "$component.profile" 2>/dev/null)" = "$profile" ]; then
         printf 'components: %s is up to date\n' "$component"
     else
         printf 'components: '
-        "$out/debug/tensorgate-componentize" "$core" -o "$component"
+        "$componentize" "$core" -o "$component"
         printf '%s\n' "$profile" >"$component.profile"
     fi
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the Envoy filters as they are shipped, into target/filters/. Each is trimmed to the
-# callbacks that it uses. The gate with injected faults, for tests, goes into
-# target/filters-faulty/.
+# Builds the Envoy filters as they are shipped, into target/filters/. Each is trimmed to the callbacks
+# that it uses. The gate with faults in it, which tests load, goes into target/filters-faulty/.
+# `filters.sh gate auth` builds those filters only.
 #
 # Modules are cached in the user's cache folder, in one folder for each digest of their inputs
 # (tools/filters-key.py). A clean clone of sources that were built before compiles nothing.
@@ -11,7 +11,9 @@ out=${CARGO_TARGET_DIR:-target}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate/filters
 # Number of cached sets of modules. One set is 16 MB.
 KEPT=5
-filters=(gate auth rate-limit tensor-guard faulty-gate)
+all=(gate auth rate-limit tensor-guard faulty-gate)
+filters=("$@")
+[ $# -gt 0 ] || filters=("${all[@]}")
 packages=("${filters[@]/#/tensorgate-}")
 
 # Settings in the caller's environment would change the modules, and are not part of the digest.
@@ -41,9 +43,11 @@ build() {
     (cd "$1" && sha256sum -- *.wasm >sums)
 }
 
-# kept FOLDER: copies the cached set of this digest, if there is a complete one.
+# kept KEY FOLDER: a copy of the set of this digest, if there is a whole one.
 kept() {
-    cp "$cache/$key"/* "$1/" 2>/dev/null && (cd "$1" && sha256sum --check --status sums 2>/dev/null) && touch "$cache/$key"
+    cp "$cache/$1"/* "$2/" 2>/dev/null && (cd "$2" && sha256sum --check --status sums 2>/dev/null) && touch "$cache/$1" && return
+    rm -f "$2"/*
+    return 1
 }
 
 # keep FOLDER: adds a set to the cache atomically, and removes the oldest sets.
@@ -68,16 +72,22 @@ placed() {
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 key=$(tools/filters-key.py "${packages[@]}")
-if kept "$made"; then
+# The set of all filters has the same modules as a set of some: crates have the same features.
+whole=$(tools/filters-key.py "${all[@]/#/tensorgate-}")
+if kept "$whole" "$made"; then
+    echo "filters: built before, from $cache/${whole:0:16}…"
+elif [ "$key" != "$whole" ] && kept "$key" "$made"; then
     echo "filters: built before, from $cache/${key:0:16}…"
 else
     build "$made"
     # If the sources changed during the build, the modules do not belong to this digest.
     if [ "$(tools/filters-key.py "${packages[@]}")" = "$key" ]; then keep "$made"; fi
 fi
-placed "$made/faulty-gate.wasm" "$out/filters-faulty/gate.wasm"
 for filter in "${filters[@]}"; do
-    [ "$filter" = faulty-gate ] && continue
+    if [ "$filter" = faulty-gate ]; then
+        placed "$made/faulty-gate.wasm" "$out/filters-faulty/gate.wasm"
+        continue
+    fi
     placed "$made/$filter.wasm" "$out/filters/$filter.wasm"
     printf 'filters: %s.wasm, %s bytes\n' "$filter" "$(stat -c %s "$out/filters/$filter.wasm")"
 done

@@ -7,7 +7,7 @@ cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
 kept=wit/kit/kit.wasm.gz
 
-cargo build --quiet --locked -p tensorgate-componentize
+tools/programs.sh
 # Profile settings in the caller's environment change symbols, and so the bytes.
 unset "${!CARGO_PROFILE_@}"
 . tools/remap.sh

@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
-# Installs what builds and tests need, and nothing else: the pinned Rust toolchain with its wasm
+# Installs what a build and a test run need and nothing else: the pinned Rust toolchain with its wasm
 # targets, C and C++ compilers, a real Envoy and, for tests, a real Redis and a real registry.
-# Idempotent. Downloads stay in the user's cache folder.
+# `setup.sh --no-tests` installs only what builds and runs the gate: nothing for lints and tests.
+# Idempotent; downloads stay in the user's cache folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
 channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
-targets=(wasm32-wasip1 wasm32-unknown-unknown wasm32v1-none)
+targets=(wasm32-wasip1 wasm32-unknown-unknown)
+wanted=(clippy rustfmt)
+for_tests=true
+if [ "${1:-}" = --no-tests ]; then
+    wanted=()
+    for_tests=false
+else
+    targets+=(wasm32v1-none)
+fi
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -29,14 +38,14 @@ command -v python3 >/dev/null || debian python3 python3-venv
 command -v git >/dev/null || debian git
 command -v cc >/dev/null || debian gcc libc6-dev
 # libFuzzer is C++.
-command -v c++ >/dev/null || debian g++
+! $for_tests || command -v c++ >/dev/null || debian g++
 command -v curl >/dev/null || debian curl
 command -v rustup >/dev/null || fail "rustup is needed: see https://rustup.rs, then run make setup again"
 
 export RUSTUP_TOOLCHAIN=$channel
 if ! rustup toolchain list | grep -q "^$channel"; then
     say "installing Rust $channel"
-    rustup toolchain install "$channel" --profile minimal --component clippy --component rustfmt --no-self-update >/dev/null \
+    rustup toolchain install "$channel" --profile minimal --no-self-update >/dev/null \
         || fail "rustup could not install Rust $channel; check the network and run make setup again"
 fi
 missing=()
@@ -50,7 +59,7 @@ if [ ${#missing[@]} -gt 0 ]; then
         || fail "rustup could not add ${missing[*]}; check the network and run make setup again"
 fi
 components=$(rustup component list --installed --toolchain "$channel")
-for component in clippy rustfmt; do
+for component in "${wanted[@]}"; do
     grep -q "^$component" <<<"$components" || rustup component add --toolchain "$channel" "$component" >/dev/null \
         || fail "rustup could not add $component; check the network and run make setup again"
 done
@@ -83,7 +92,9 @@ if [ -z "${ENVOY:-}" ]; then
 fi
 "$envoy" --version >/dev/null 2>&1 || fail "$envoy does not run; set ENVOY to one that does, or remove $cache/envoy and run make setup again"
 
-tools/redis.sh
-tools/registry.sh
+if $for_tests; then
+    tools/redis.sh
+    tools/registry.sh
+fi
 
 say "Rust $channel, $("$envoy" --version | grep -o '[0-9]*\.[0-9]*\.[0-9]*' | head -n1 | sed 's/^/Envoy /'), ready"

@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
-# stage.sh NAME COMMAND...: runs one stage of a build and prints its duration. The seconds of the
+# Runs one stage of a build and prints its duration: stage.sh [--about TEXT] NAME COMMAND...
+# TEXT is printed first: what the stage builds, and how long that usually takes. The seconds of the
 # last successful run stay in target/stages/NAME, where tools/house.sh reads them.
 set -uo pipefail
+if [ "$1" = --about ]; then
+    printf 'stage %-12s %s\n' "$3" "$2"
+    shift 2
+fi
 name=$1
 shift
 started=$(date +%s.%N)

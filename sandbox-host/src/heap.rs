@@ -28,7 +28,7 @@ pub fn keep_freed_memory() -> bool {
 
 /// Another allocator needs no settings.
 #[cfg(not(target_env = "gnu"))]
-pub const fn keep() -> bool {
+pub const fn keep_freed_memory() -> bool {
     false
 }
 

@@ -40,7 +40,10 @@ pub fn find() -> Result<PathBuf, Failure> {
         .chain(on_path)
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| {
-            Failure::Failed("no Envoy found: run `make setup`, or set ENVOY to its binary".into())
+            Failure::Failed(
+                "no Envoy found: put envoy into PATH, set ENVOY to its binary, or run `make setup`"
+                    .into(),
+            )
         })
 }
 

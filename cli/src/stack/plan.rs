@@ -319,7 +319,7 @@ fn claim(state: &Path) -> Result<File, Failure> {
 fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
     let program = beside(binary).ok_or_else(|| {
         Failure::Failed(format!(
-            "{binary} is not beside tensorgate: build it with `make build`"
+            "{binary} is not beside tensorgate: a release has it there, and `make build` builds it"
         ))
     })?;
     // Variables that a process needs to find libraries and temporary folders; none of them contains

@@ -29,7 +29,12 @@ use crate::{Failure, report};
 )]
 pub struct Up {
     /// Policy file.
-    #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "GATE_YAML",
+        default_value = "gate.yaml"
+    )]
     config: PathBuf,
     /// More detail in the logs; only while the gate and its admin address are on loopback.
     #[arg(long)]
@@ -43,7 +48,7 @@ pub struct Up {
     /// Filters in order: gate, or some of auth, rate-limit and tensor-guard.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
-    /// Folder of the filters' modules (default: `../filters` relative to the program).
+    /// Folder of the filters' modules (default: `filters` or `../filters` beside the program).
     #[arg(long, value_name = "DIR", env = "TENSORGATE_FILTERS")]
     filters: Option<PathBuf>,
     /// Override the policy's listen address; port 0 lets the system choose.
@@ -216,14 +221,16 @@ pub fn default_state() -> Option<PathBuf> {
     Some(base.join("tensorgate"))
 }
 
+/// The folder of the filters' modules of this installation. A release has it beside the program,
+/// cargo's target folder and `PREFIX/bin` have it one level up.
 fn default_filters() -> Option<PathBuf> {
-    Some(
-        std::env::current_exe()
-            .ok()?
-            .parent()?
-            .parent()?
-            .join("filters"),
-    )
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?;
+    let beside = folder.join("filters");
+    if beside.is_dir() {
+        return Some(beside);
+    }
+    Some(folder.parent()?.join("filters"))
 }
 
 /// The command's user interface.

@@ -492,3 +492,30 @@ fn detailed_errors_and_public_admin_ports_require_loopback() {
     );
     check(&["--admin", "0.0.0.0:9902"], "--admin-public");
 }
+
+#[test]
+fn it_takes_the_policy_of_this_folder_and_the_filters_beside_it() {
+    let (scratch, program) = program(HOST);
+    let said = || {
+        let up = Command::new(&program)
+            .current_dir(scratch.path())
+            .arg("up")
+            .env_remove("TENSORGATE_FILTERS")
+            .env("XDG_STATE_HOME", scratch.path())
+            .output()
+            .unwrap();
+        assert!(!up.status.success());
+        String::from_utf8(up.stderr).unwrap()
+    };
+    assert!(said().contains("gate.yaml"), "{}", said());
+    let policy = std::fs::read(tree().join("envoy/gate.yaml")).unwrap();
+    scratch.file("gate.yaml", policy);
+    // As in cargo's target folder, which has them one level up.
+    let beside = scratch.path().join("filters/gate.wasm");
+    let above = scratch.path().with_file_name("filters/gate.wasm");
+    let missing = |module: &Path| format!("no filter at {}", module.display());
+    assert!(said().contains(&missing(&above)), "{}", said());
+    // As in a release.
+    std::fs::create_dir(beside.parent().unwrap()).unwrap();
+    assert!(said().contains(&missing(&beside)), "{}", said());
+}

@@ -5,6 +5,7 @@
 mod arrows;
 mod docs;
 mod lockfile;
+mod packages;
 mod scripts;
 mod sources;
 mod words;

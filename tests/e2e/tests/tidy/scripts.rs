@@ -1,9 +1,10 @@
-//! The scripts behind `make`: what the suite's list names, and what the filters' cache goes by.
+//! The scripts behind `make`: what the suite names, what the filters' cache goes by, what a part has.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::root;
+use crate::{none, output, root};
 
 /// A workspace of a test's own, which is removed with it.
 struct Workspace(PathBuf);
@@ -202,4 +203,84 @@ fn the_suite_stops_a_hanging_binary_and_its_children() {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
     // A process that has ended may still be listed, as a zombie.
     assert!(stat.is_err() || stat.unwrap().contains(") Z "));
+}
+
+/// The crates that these packages are built of for a target, each with its features. The packages of
+/// the workspace that are built for this machine, if none is named.
+fn features<'a>(target: &str, packages: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut arguments = vec!["tree", "--locked", "--prefix=none", "--no-dedupe"];
+    arguments.extend([
+        "--edges=normal,build",
+        "--format={p} [{f}]",
+        "--target",
+        target,
+    ]);
+    for package in packages {
+        arguments.extend(["-p", package]);
+    }
+    let tree = output(env!("CARGO"), &arguments);
+    tree.lines().map(str::to_owned).collect()
+}
+
+/// Packages of the tree whose manifests lie in these folders.
+fn packages_below(folders: &[&str]) -> Vec<String> {
+    let manifests: Vec<_> = folders
+        .iter()
+        .map(|name| format!("{name}/*/Cargo.toml"))
+        .collect();
+    let mut arguments = vec!["ls-files"];
+    arguments.extend(manifests.iter().map(String::as_str));
+    let manifests = output("git", &arguments);
+    let name = |manifest: &str| {
+        let text = std::fs::read_to_string(root().join(manifest)).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("name = "));
+        line.unwrap().trim_matches('"').to_owned()
+    };
+    manifests.lines().map(name).collect()
+}
+
+/// What `make demo` and `make dist` build of the tree is built as in a build of all of it. Otherwise
+/// the next `make build` would compile crates again, and handlers would have other digests.
+#[test]
+fn a_part_is_built_with_the_features_of_the_whole() {
+    fn borrowed(names: &[String]) -> impl Iterator<Item = &str> {
+        names.iter().map(String::as_str)
+    }
+    let listed = |script: &str| {
+        let names = output(script, &["--names"]);
+        names.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let programs = listed("tools/programs.sh");
+    let bundled = listed("tools/builtins.sh");
+    let policy = "examples/policies/digits/gate.yaml";
+    let policy = std::fs::read_to_string(root().join(policy)).unwrap();
+    let demo: Vec<_> = policy
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("component: components/"))
+        .map(|file| file.trim_end_matches(".wasm").replace('_', "-"))
+        .collect();
+    assert!(demo.len() >= 3, "{demo:?}");
+    let handlers = packages_below(&["examples/handlers", "tests/hostile"]);
+    let filters = ["auth", "gate", "rate-limit", "tensor-guard", "faulty-gate"];
+    let filters = filters.map(|name| format!("tensorgate-{name}"));
+
+    let native = "x86_64-unknown-linux-gnu";
+    let component = "wasm32-unknown-unknown";
+    let module = "wasm32-wasip1";
+    let cases: [(&str, &[String], &[String]); 4] = [
+        (native, &programs, &[]),
+        (component, &demo, &handlers),
+        (component, &bundled, &handlers),
+        (module, &filters[1..2], &filters),
+    ];
+    let mut faults = Vec::new();
+    for (target, part, whole) in cases {
+        let whole = features(target, borrowed(whole));
+        let part = features(target, borrowed(part));
+        faults.extend(
+            part.difference(&whole)
+                .map(|line| format!("{target}: {line}")),
+        );
+    }
+    none("crates that a part builds otherwise", faults);
 }

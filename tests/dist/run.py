@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""`make test-dist`: the archive of a release, unpacked in an empty folder, and started there.
+
+run.py FOLDER takes the one archive in FOLDER. Checksums, the SBOM and the programs are checked, then
+`./tensorgate up` starts with a policy beside it. A good request must be served through two bundled
+handlers, and bad ones rejected. The first failure ends the run with an error.
+"""
+
+import hashlib
+import http.client
+import http.server
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
+
+from processes import START_S, TOP, Process, free_ports
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = ["tensorgate", "tensorgate-embedded", "tensorgate-host"]
+FILTERS = ["auth", "gate", "rate-limit", "tensor-guard"]
+HANDLERS = ["class-labels", "image-classifier", "passthrough", "tabular", "text-classifier"]
+TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom.cdx.json"]
+# Packages that a release cannot be without: of its programs, its filters and its handlers.
+BUILT_OF = ["tokio", "wasmtime", "proxy-wasm", "wit-bindgen", "rust-std"]
+# ELF: a program header that names a loader, and a section with symbols.
+PT_INTERP, SHT_SYMTAB = 3, 2
+# An image of a one.
+DIGIT = (TOP / "examples/requests/digit.http").read_bytes().split(b"\r\n\r\n", 1)[1].decode()
+
+
+def require(condition, what):
+    """A check."""
+    if not condition:
+        raise SystemExit(f"test-dist: {what}")
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def unpack(folder, into):
+    """The folder that the archive has, with what the archive says of its entries checked."""
+    archives = list(folder.glob("tensorgate-*.tar.gz"))
+    require(len(archives) == 1, f"{folder} has {len(archives)} archives")
+    beside = Path(f"{archives[0]}.sha256").read_text().split()
+    require(beside == [digest(archives[0]), archives[0].name], "the digest beside the archive")
+    with tarfile.open(archives[0]) as archive:
+        entries = archive.getmembers()
+        archive.extractall(into, filter="data")
+    require(all(entry.isfile() or entry.isdir() for entry in entries), "an entry that is no file")
+    require({(entry.uid, entry.gid) for entry in entries} == {(0, 0)}, "owners of entries")
+    require(len({entry.mtime for entry in entries}) == 1, "times of entries")
+    (made,) = into.iterdir()
+    require(made.name == archives[0].name.removesuffix(".tar.gz"), f"the archive unpacks to {made}")
+    return made
+
+
+def check_files(made):
+    """All files are there, nothing else is, and SHA256SUMS has each."""
+    expected = PROGRAMS + TEXTS
+    expected += [f"filters/{name}.wasm" for name in FILTERS] + [f"builtins/{name}.wasm" for name in HANDLERS]
+    found = [str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()]
+    found = [name for name in found if not name.endswith(".sigstore.json")]
+    require(sorted(found) == sorted(expected), f"files {sorted(found)}")
+    sums = dict(reversed(line.split("  ", 1)) for line in (made / "SHA256SUMS").read_text().splitlines())
+    for name in set(found) - {"SHA256SUMS"}:
+        require(sums.get(name) == digest(made / name), f"the digest of {name}")
+    # No path of the machine that built it.
+    homes = [str(TOP), os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")]
+    for name in found:
+        content = (made / name).read_bytes()
+        require(not any(home.encode() in content for home in homes), f"{name} has a path of this machine")
+    return sums
+
+
+def check_program(path):
+    """A program is executable, linked statically, and has no symbols."""
+    require(os.access(path, os.X_OK), f"{path.name} is not executable")
+    content = path.read_bytes()
+    require(content[:5] == b"\x7fELF\x02", f"{path.name} is no 64-bit ELF file")
+    segments, sections = struct.unpack_from("<QQ", content, 0x20)
+    segment_bytes, segment_count, section_bytes, section_count = struct.unpack_from("<HHHH", content, 0x36)
+    types = [struct.unpack_from("<I", content, segments + at * segment_bytes)[0] for at in range(segment_count)]
+    require(PT_INTERP not in types, f"{path.name} needs a loader: it is not static")
+    types = [struct.unpack_from("<I", content, sections + at * section_bytes + 4)[0] for at in range(section_count)]
+    require(SHT_SYMTAB not in types, f"{path.name} is not stripped")
+
+
+def check_sbom(made):
+    """The SBOM is CycloneDX 1.5, and whole."""
+    sbom = json.loads((made / "sbom.cdx.json").read_text())
+    require((sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.5"), "the SBOM's format")
+    require(re.fullmatch(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", sbom["serialNumber"]), "its number")
+    components = {each["bom-ref"]: each for each in sbom["components"]}
+    require(len(components) == len(sbom["components"]), "the SBOM names something twice")
+    names = {each["name"] for each in components.values()}
+    require(names >= {*PROGRAMS, *BUILT_OF, *HANDLERS}, "the SBOM lacks what the release is built of")
+    for each in components.values():
+        require(each["version"] and each["licenses"], f"the SBOM's entry {each['name']}")
+        for entry in each.get("hashes", []):
+            require(re.fullmatch("[0-9a-f]{64}", entry["content"]), f"the digest of {each['name']}")
+    for each in sbom["dependencies"]:
+        known = {each["ref"], *each["dependsOn"]} - {sbom["metadata"]["component"]["bom-ref"]}
+        require(known <= components.keys(), f"{each['ref']} depends on what is not listed")
+    require(len(sbom["dependencies"]) > 100, "the SBOM's dependencies")
+
+
+class Metadata(http.server.BaseHTTPRequestHandler):
+    """A server that describes one model."""
+
+    def do_GET(self):
+        tensor = {"datatype": "FP32", "shape": [1, 4]}
+        body = json.dumps({"name": "m", "versions": ["1"], "inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}]})
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *arguments):
+        pass
+
+
+def check_names(command):
+    """A static program resolves names."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), Metadata)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://localhost:{server.server_address[1]}"
+    said = command("import", "oip", url, "--model", "m")
+    server.shutdown()
+    require("protocols" in said and "FP32" in said, f"import printed {said!r}")
+
+
+class Gate(Process):
+    """`./tensorgate up` in the unpacked folder."""
+
+    def __init__(self, made, environment, log):
+        (admin,) = free_ports(1)
+        command = ["env", "-C", made, "./tensorgate", "--json", "up", "--state", made / "state"]
+        command += ["--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{admin}", "--concurrency", "1"]
+        super().__init__("gate", command, log, environment, subprocess.PIPE)
+        patience = threading.Timer(START_S, self.process.kill)
+        patience.start()
+        lines = map(json.loads, iter(self.process.stdout.readline, b""))
+        ready = next((line for line in lines if "ready" in line), None)
+        patience.cancel()
+        require(ready is not None, f"the gate ended before it was ready\n{self.tail()}")
+        require(not ready.get("unready"), f"not ready: {ready}")
+        self.address = ready["ready"].split("://")[1]
+
+    def infer(self, body, key):
+        """Status and answer of a request."""
+        connection = http.client.HTTPConnection(self.address, timeout=30)
+        fields = {"content-type": "application/json", **({"x-api-key": key} if key else {})}
+        connection.request("POST", "/v2/models/digits/infer", body, fields)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def check_gate(made, sums, environment, folder, command):
+    """The gate starts, serves, rejects and stops."""
+    key = json.loads(command("--json", "keys", "new", "app"))
+    policy = (HERE / "gate.yaml").read_text()
+    digests = {
+        "KEY": key["sha256"],
+        "PASSTHROUGH": sums["builtins/passthrough.wasm"],
+        "LABELS": sums["builtins/class-labels.wasm"],
+    }
+    for name, value in digests.items():
+        policy = policy.replace(f"sha256: {name}", f"sha256: {value}")
+    (made / "gate.yaml").write_text(policy)
+    shutil.copytree(TOP / "examples/models", made / "models")
+    command("check", "gate.yaml")
+    gate = Gate(made, environment, folder / "gate.log")
+    try:
+        status, answer = gate.infer(DIGIT, key["key"])
+        require(status == 200, f"the good request: {status} {answer}\n{gate.tail()}")
+        outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+        require(outputs["label"] == ["1"] and outputs["class"] == [1], f"the good request: {answer}")
+        for title, body, sent, expected, reason in [
+            ("a shape that the contract has not", DIGIT.replace("[1,1,8,8]", "[1,64]"), key["key"], 400, "shape"),
+            ("no key", DIGIT, None, 401, "unauthenticated"),
+        ]:
+            status, answer = gate.infer(body, sent)
+            found = status, answer.get("type")
+            require(found == (expected, f"urn:tensorgate:{reason}"), f"{title}: {status} {answer}")
+    finally:
+        ended = gate.stop()
+    require(ended, f"the gate did not end by itself\n{gate.tail()}")
+
+
+def main():
+    archives = Path(sys.argv[1]).resolve()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    envoy = os.environ.get("ENVOY") or str(cache / "tensorgate/envoy/bin/envoy")
+    with tempfile.TemporaryDirectory(prefix="tensorgate dist ") as folder:
+        folder = Path(folder)
+        (folder / "home").mkdir()
+        (folder / "unpacked here").mkdir()
+        made = unpack(archives, folder / "unpacked here")
+        sums = check_files(made)
+        for program in PROGRAMS:
+            check_program(made / program)
+        check_sbom(made)
+        # Nothing of the tree, of its caches or of its toolchain.
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder / "home"), "ENVOY": envoy}
+
+        def command(*arguments):
+            done = subprocess.run(
+                ["./tensorgate", *arguments], cwd=made, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            )
+            require(done.returncode == 0, f"tensorgate {arguments}: {done.stderr}")
+            return done.stdout
+
+        require(made.name.startswith(command("--version").strip().replace(" ", "-")), "the version")
+        check_names(command)
+        check_gate(made, sums, environment, folder, command)
+    print(f"test-dist: {made.name} is whole, and serves and rejects where it was unpacked")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Builds a release into target/dist: dist.sh [KEY]. With a key the bundled handlers are signed.
+#
+# The archive tensorgate-VERSION-ARCH-linux.tar.gz holds the programs, the filters, the bundled
+# handlers, the licences, an SBOM and checksums. Programs are stripped, and linked statically: they
+# need no library of the system. The same sources and toolchain give the same bytes in any folder.
+set -euo pipefail
+cd -P "$(dirname "$0")/.."
+out=${CARGO_TARGET_DIR:-$PWD/target}
+signing_key=${1:-}
+programs=(tensorgate tensorgate-host tensorgate-embedded)
+filters=(gate auth rate-limit tensor-guard)
+
+# Settings in the caller's environment would change what is built.
+for name in $(compgen -e); do
+    case $name in
+        CARGO_HOME | CARGO_TARGET_DIR | CARGO_BUILD_JOBS | CARGO_HTTP_* | CARGO_NET_* | CARGO_REGISTR* | CARGO_TERM_* | RUSTUP_*) ;;
+        CARGO_* | RUST*) unset "$name" ;;
+    esac
+done
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_STRIP=symbols
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+target=$(rustc -vV | sed -n 's/^host: //p')
+name=tensorgate-$version-${target%%-*}-linux
+# The time of all that has one in the archive, as reproducible-builds.org has it.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
+
+# `--target` keeps these flags from build scripts and procedural macros.
+. tools/remap.sh
+flags=(-Ctarget-feature=+crt-static "${remap[@]}")
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
+    cargo build --quiet --locked --release --target "$target" "${programs[@]/#/--package=}" --package=tensorgate-componentize
+built=$out/$target/release
+tools/filters.sh "${filters[@]}"
+mapfile -t handlers < <(tools/builtins.sh --names)
+COMPONENTIZE=$built/tensorgate-componentize tools/components.sh --release --into "$out/dist/components" "${handlers[@]}"
+
+made=$out/dist/$name
+rm -rf "$made" "$made.tar.gz" "$made.tar.gz.sha256"
+mkdir -p "$made"
+install -m 0755 -t "$made" "${programs[@]/#/$built/}"
+install -D -m 0644 -t "$made/filters" $(printf "$out/filters/%s.wasm\n" "${filters[@]}")
+FROM=$out/dist/components INTO=$made TENSORGATE=$made/tensorgate tools/builtins.sh "$signing_key"
+install -m 0644 LICENSE "$made/LICENSE"
+sed "s/VERSION/$version/g" tools/dist-readme.md >"$made/README.md"
+# The command carries the tensor kit.
+tools/sbom.py --target "$target" --sbom "$made/sbom.cdx.json" --licences "$made/THIRD-PARTY-LICENCES.txt" \
+    --programs "${programs[@]}" --filters "${filters[@]/#/tensorgate-}" --handlers "${handlers[@]}" tensorgate-kit
+(cd "$made" && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum -- >"$out/dist/sums")
+mv "$out/dist/sums" "$made/SHA256SUMS"
+chmod -R u=rwX,go=rX "$made"
+
+tar --create --format=ustar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+    -C "$out/dist" "$name" | gzip -9n >"$made.tar.gz"
+(cd "$out/dist" && sha256sum -- "$name.tar.gz" >"$name.tar.gz.sha256")
+printf 'dist: %s, %s bytes\n' "$made.tar.gz" "$(stat -c %s "$made.tar.gz")"
