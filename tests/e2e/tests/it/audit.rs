@@ -15,6 +15,7 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{ByteSize, Dim};
 use tensorgate_tests::ask::met;
 use tensorgate_tests::backend::Mode;
+use tensorgate_tests::programs::program;
 use tensorgate_tests::stack::OWN_PATH;
 use tensorgate_tests::{Stack, ask, policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,14 +55,7 @@ async fn raw(stack: &Stack, bytes: &[u8]) -> String {
 
 async fn verified(stack: &Stack) -> (Option<i32>, String) {
     let log = log(stack);
-    let program = std::env::current_exe().unwrap();
-    let bin = program
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("tensorgate");
-    let output = Command::new(bin)
+    let output = Command::new(program("tensorgate"))
         .arg("audit")
         .arg("verify")
         .arg(&log)

@@ -7,16 +7,9 @@ mod lockfile;
 mod scripts;
 mod sources;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The repository's root.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
-}
+use tensorgate_tests::book::root;
 
 /// Standard output of a command in the root; its failure is the test's.
 fn output(program: &str, arguments: &[&str]) -> String {

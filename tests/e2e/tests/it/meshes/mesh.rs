@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tensorgate_tests::ask::GOOD;
+use tensorgate_tests::programs::{envoy, free_address, program, target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -49,23 +50,6 @@ pub async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         }
     });
     (address, seen)
-}
-
-/// The binary as `tensorgate` finds it.
-fn envoy() -> PathBuf {
-    if let Some(named) = std::env::var_os("ENVOY") {
-        return named.into();
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .unwrap();
-    let cached = cache.join("tensorgate/envoy/bin/envoy");
-    if cached.is_file() {
-        cached
-    } else {
-        "envoy".into()
-    }
 }
 
 /// The connection manager of a bootstrap.
@@ -128,17 +112,6 @@ impl Drop for Mesh {
     }
 }
 
-/// The folder of our binaries.
-pub fn binaries() -> PathBuf {
-    std::env::var_os("TENSORGATE_BIN").map_or_else(
-        || {
-            let test = std::env::current_exe().unwrap();
-            test.parent().and_then(Path::parent).unwrap().to_owned()
-        },
-        PathBuf::from,
-    )
-}
-
 impl Mesh {
     /// Renders a chain for a policy, changes what is rendered, and starts an Envoy with that; with a context key if anybody behind reads a context.
     pub async fn start(
@@ -185,25 +158,20 @@ impl Mesh {
         context_key: Option<&str>,
         change: impl FnOnce(&mut Value, &Path),
     ) -> Self {
-        let target = binaries();
-        let folder = target
-            .parent()
-            .unwrap()
-            .join(format!("e2e/{name}-{}", std::process::id()));
+        let target = target();
+        let folder = target.join(format!("e2e/{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("gate.yaml");
         std::fs::write(&file, serde_json::to_vec(policy).unwrap()).unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let gate = free.local_addr().unwrap();
-        drop(free);
+        let gate = free_address();
         let sockets = std::env::temp_dir().join(format!("tg-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&sockets).unwrap();
-        let rendered = Command::new(target.join("tensorgate"))
+        let rendered = Command::new(program("tensorgate"))
             .args(["--json", "render", "-c"])
             .arg(&file)
             .args(["envoy", "--chain", chain])
             .args(["--listen", &gate.to_string(), "--filters"])
-            .arg(target.parent().unwrap().join("filters"))
+            .arg(target.join("filters"))
             .arg("--admin-socket")
             .arg(sockets.join("admin.sock"))
             .output()
