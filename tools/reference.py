@@ -2,11 +2,13 @@
 """Generates docs/reference: reference.py [--write] [--tensorgate PROGRAM]
 
 Policy, reasons and commands come from the program itself (target/debug/tensorgate unless given),
-metrics and audit fields from the host's sources, the handler interface from its WIT file. Without --write the pages are compared, and the
-exit status is 1 if one is stale. packages.md is written by hand.
+metrics and audit fields from the host's sources, the handler interface from its WIT file. Without
+--write the pages are compared, and the exit status is 1 if one is stale. packages.md is written by
+hand.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -75,7 +77,7 @@ def type_of(schema):
         if "properties" in schema:
             return "{" + ", ".join(f"`{name}`" for name in schema["properties"]) + "}"
         return "object"
-    return " or ".join("number" if each == "number" else str(each) for each in kinds if each)
+    return " or ".join(str(each) for each in kinds if each)
 
 
 def default_of(schema):
@@ -166,7 +168,9 @@ def cli(program):
     return text + "".join(blocks)
 
 
+@functools.cache
 def sources():
+    """The host's source files, with their texts."""
     return {path: path.read_text() for path in sorted(HOST.rglob("*.rs"))}
 
 
