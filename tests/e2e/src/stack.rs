@@ -2,6 +2,7 @@
 //! inference server. Stops everything when dropped; on a failed test it prints the processes' logs, and
 //! keeps them.
 
+mod audit;
 mod memory;
 mod setup;
 mod threads;

@@ -25,17 +25,7 @@ fn large_policy(buffered_bytes: u64) -> Policy {
     limits.hold_bytes = Some(ByteSize(HOLD_BYTES));
     limits.buffered_bytes = ByteSize(buffered_bytes);
     limits.timeout_ms = 30_000;
-    let mut big = raw.models["vec"].clone();
-    // A path of its own is one model's alone.
-    big.json = None;
-    big.protocols.retain(|protocol| protocol != "json");
-    big.inputs[0].shape = Some(vec![Dim::Bounded {
-        name: None,
-        min: None,
-        max: Some(ELEMENTS as u64),
-    }]);
-    raw.models.insert("big".into(), big);
-    raw.grants[0].models.push("big".into());
+    policy::add_big_model(&mut raw, ELEMENTS as u64);
     for backend in raw.backends.values_mut() {
         backend.timeout_ms = Some(20_000);
     }

@@ -252,14 +252,8 @@ async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
     assert_eq!(gate.status(&kept, "").await, 200, "the rest is not revoked");
 
     // A handshake that failed leaves a line, and one that did not leaves none beside its requests'.
-    let failed = |stack: &Stack| -> Vec<serde_json::Value> {
-        let log = stack.log("audit/decisions.jsonl");
-        let lines = log
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap_or_default());
-        lines
-            .filter(|line| line["type"] == "decision" && line["method"].is_null())
-            .collect()
+    let failed = |stack: &Stack| {
+        stack.audit_lines(|line| line["type"] == "decision" && line["method"].is_null())
     };
     met("three failed handshakes are told", || {
         failed(&gate.stack).len() >= 3

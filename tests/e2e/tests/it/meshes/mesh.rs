@@ -57,6 +57,18 @@ pub fn manager(bootstrap: &mut Value) -> &mut Value {
     &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
 }
 
+/// Makes Envoy write a line of this format for each request, to `access.log` in this folder.
+pub fn log_access(bootstrap: &mut Value, folder: &Path, format: &str) {
+    manager(bootstrap)["access_log"] = json!([{
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": folder.join("access.log"),
+            "log_format": {"text_format_source": {"inline_string": format}}
+        }
+    }]);
+}
+
 /// Puts `jwt_authn` before our filters.
 pub fn meshed(bootstrap: &mut Value, ours: &[&str]) {
     let filters = manager(bootstrap)["http_filters"].as_array_mut().unwrap();
