@@ -8,6 +8,7 @@ compared, and the exit status is 1 if one is stale. packages.md is written by ha
 """
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -65,7 +66,7 @@ def type_of(schema):
         if "properties" in schema:
             return "{" + ", ".join(f"`{name}`" for name in schema["properties"]) + "}"
         return "object"
-    return " or ".join("number" if each == "number" else str(each) for each in kinds if each)
+    return " or ".join(str(each) for each in kinds if each)
 
 
 def default_of(schema):
@@ -156,7 +157,9 @@ def cli(program):
     return text + "".join(blocks)
 
 
+@functools.cache
 def sources():
+    """The host's source files, with their texts."""
     return {path: path.read_text() for path in sorted(HOST.rglob("*.rs"))}
 
 

@@ -23,6 +23,8 @@ mod untrusted;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::program::{Ran, Scratch, binary, run};
 
 /// Runs `tensorgate handler …` without a network: every connection attempt fails.
@@ -119,6 +121,24 @@ impl Project {
 
     fn write(&self, file: &str, text: &str) {
         std::fs::write(self.folder().join(file), text).unwrap();
+    }
+
+    /// Cases of a handler that returns the items of a tensor, rejects a raw body, and fails without
+    /// a tensor. `fault`: what the failure says.
+    fn write_own_cases(&self, fault: &str) {
+        let tensor = json!({"name": "t", "datatype": "BYTES", "shape": [2], "data": ["a", "bc"]});
+        let tensors = json!({"tensors": [tensor]});
+        let raw = json!({"raw": {"content_type": "text/plain", "text": "abc"}});
+        let rejected = json!({"refused": "bad-input", "says": "text/plain 3"});
+        let failed = json!({"refused": "reported", "says": fault});
+        for (name, input, expect) in [
+            ("given", tensors.clone(), tensors),
+            ("body", raw, rejected),
+            ("thrown", json!({"tensors": []}), failed),
+        ] {
+            let case = json!({"input": input, "expect": expect});
+            self.write(&format!("cases/own-{name}.json"), &case.to_string());
+        }
     }
 
     /// Replaces one text in a file by another.

@@ -86,25 +86,30 @@ pub(crate) fn needs_whole_body(
     decision: &Decision,
     policy: &Policy,
 ) -> bool {
-    match plan.format {
-        // The message names the model, which every capability needs.
+    names_model(plan.format)
+        // The body must be empty, and every filter enforces that.
+        || plan.format == BodyFormat::Empty
+        || capabilities.check
+        || (capabilities.charge && decision.needs_body_size(policy))
+}
+
+/// Whether a body in this format names the model, which every capability needs.
+const fn names_model(format: BodyFormat) -> bool {
+    match format {
         BodyFormat::OipGrpcInfer
         | BodyFormat::OipGrpcModel
         | BodyFormat::TfGrpcPredict
         | BodyFormat::TfGrpcModel { .. }
         | BodyFormat::OpenAi(_)
         | BodyFormat::TorchGrpc => true,
-        // The body must be empty, and every filter enforces that.
-        BodyFormat::Empty => true,
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
         | BodyFormat::TorchJson
         | BodyFormat::TorchForm(_)
         | BodyFormat::Template
-        | BodyFormat::Raw => {
-            capabilities.check || (capabilities.charge && decision.needs_body_size(policy))
-        }
+        | BodyFormat::Raw
+        | BodyFormat::Empty => false,
     }
 }
 
@@ -134,21 +139,10 @@ pub(crate) fn reads_body(
     decision: &Decision,
     policy: &Policy,
 ) -> bool {
-    match format {
-        BodyFormat::OipGrpcInfer
-        | BodyFormat::OipGrpcModel
-        | BodyFormat::TfGrpcPredict
-        | BodyFormat::TfGrpcModel { .. }
-        | BodyFormat::OpenAi(_)
-        | BodyFormat::TorchGrpc => true,
-        BodyFormat::OipJson
-        | BodyFormat::OipBinary { .. }
-        | BodyFormat::TfJson
-        | BodyFormat::TorchJson
-        | BodyFormat::TorchForm(_)
-        | BodyFormat::Template => capabilities.check,
+    let is_checked = match format {
         // A raw body for a handler is read only if its model restricts the file types.
-        BodyFormat::Raw => capabilities.check && decision.reads_raw(policy),
-        BodyFormat::Empty => false,
-    }
+        BodyFormat::Raw => decision.reads_raw(policy),
+        format => format != BodyFormat::Empty,
+    };
+    names_model(format) || (capabilities.check && is_checked)
 }

@@ -21,6 +21,7 @@ pub mod held;
 #[path = "../../../sandbox-host/tests/it/support/openai.rs"]
 pub mod openai;
 pub mod policy;
+pub mod programs;
 pub mod rls;
 pub mod several;
 pub mod stack;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use tensorgate_policy::raw::{BackendKind, Policy};
+use tensorgate_policy::raw::{BackendKind, Dim, Policy};
 
 use crate::backend::Backend;
 
@@ -22,6 +22,21 @@ pub fn key(name: &str) -> String {
     )
     .unwrap();
     keys[name]["text"].as_str().unwrap().to_owned()
+}
+
+/// Adds and grants the model `big`: `vec` with up to so many elements.
+pub fn add_big_model(policy: &mut Policy, max_elements: u64) {
+    let mut big = policy.models["vec"].clone();
+    // A JSON path belongs to one model.
+    big.json = None;
+    big.protocols.retain(|protocol| protocol != "json");
+    big.inputs[0].shape = Some(vec![Dim::Bounded {
+        name: None,
+        min: None,
+        max: Some(max_elements),
+    }]);
+    policy.models.insert("big".into(), big);
+    policy.grants[0].models.push("big".into());
 }
 
 /// Points every backend at the stand-in, and puts the handlers' real files, from `components`,

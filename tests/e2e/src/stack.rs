@@ -2,6 +2,8 @@
 //! host behind it, and a stand-in for the inference server. Dropping it stops everything. When a
 //! test fails it prints the processes' logs and keeps their files.
 
+mod audit;
+mod memory;
 mod setup;
 mod threads;
 
@@ -21,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::ask;
 use crate::backend::Backend;
 use crate::policy;
+use crate::programs::{free_address, program, target};
 pub use setup::Setup;
 use setup::WORKERS;
 
@@ -131,10 +134,9 @@ impl Stack {
             ..
         } = setup;
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let bin = bin();
-        let tensorgate = program(&bin, "tensorgate");
-        program(&bin, "tensorgate-host");
-        let target = bin.parent().unwrap();
+        let tensorgate = program("tensorgate");
+        program("tensorgate-host");
+        let target = target();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let state = target
             .join("e2e")
@@ -304,7 +306,7 @@ impl Stack {
 
     /// Runs `tensorgate keys revoke` for this gate's policy: its exit code and all of its output.
     pub async fn revoke(&self, sha256: &str) -> (Option<i32>, String) {
-        let ran = Command::new(program(&bin(), "tensorgate"))
+        let ran = Command::new(program("tensorgate"))
             .args(["keys", "revoke", "--sha256", sha256, "-c"])
             .arg(self.state.join("gate.yaml"))
             .env("TENSORGATE_ADMIN", self.admin.to_string())
@@ -469,34 +471,6 @@ async fn signal(name: &str, pid: u32) {
         .await
         .unwrap();
     assert!(status.success(), "process {pid} cannot be signalled");
-}
-
-/// The folder of the binaries: `TENSORGATE_BIN`, else the one that cargo built this test beside.
-fn bin() -> PathBuf {
-    if let Some(folder) = std::env::var_os("TENSORGATE_BIN") {
-        return PathBuf::from(folder).canonicalize().unwrap();
-    }
-    let test = std::env::current_exe().unwrap();
-    // target/debug/deps/test-0123
-    test.parent().and_then(Path::parent).unwrap().to_owned()
-}
-
-fn program(bin: &Path, name: &str) -> PathBuf {
-    let file = bin.join(name);
-    assert!(
-        file.is_file(),
-        "{} is missing: run `make build` first",
-        file.display()
-    );
-    file
-}
-
-/// An address that nobody listens on at this moment.
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 /// Processes with a [`Stack::mark`].

@@ -9,18 +9,7 @@ use crate::program::tree;
 fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     let project = Project::new("scale-js", "js", "preprocess");
     works(&project);
-    project.write(
-        "cases/own-given.json",
-        r#"{"input": {"tensors": [{"name": "t", "datatype": "BYTES", "shape": [2], "data": ["a", "bc"]}]}, "expect": {"tensors": [{"name": "t", "datatype": "BYTES", "shape": [2], "data": ["a", "bc"]}]}}"#,
-    );
-    project.write(
-        "cases/own-body.json",
-        r#"{"input": {"raw": {"content_type": "text/plain", "text": "abc"}}, "expect": {"refused": "bad-input", "says": "text/plain 3"}}"#,
-    );
-    project.write(
-        "cases/own-thrown.json",
-        r#"{"input": {"tensors": []}, "expect": {"refused": "reported", "says": "TypeError"}}"#,
-    );
+    project.write_own_cases("TypeError");
     project.write(
         "given.js",
         "export const given = (tensor) => tensor.items();\n",

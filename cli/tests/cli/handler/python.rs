@@ -11,18 +11,7 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     works(&project);
     let source = project.folder().join("handler.py");
     let given = std::fs::read_to_string(&source).unwrap();
-    project.write(
-        "cases/own-given.json",
-        r#"{"input": {"tensors": [{"name": "t", "datatype": "BYTES", "shape": [2], "data": ["a", "bc"]}]}, "expect": {"tensors": [{"name": "t", "datatype": "BYTES", "shape": [2], "data": ["a", "bc"]}]}}"#,
-    );
-    project.write(
-        "cases/own-body.json",
-        r#"{"input": {"raw": {"content_type": "text/plain", "text": "abc"}}, "expect": {"refused": "bad-input", "says": "text/plain 3"}}"#,
-    );
-    project.write(
-        "cases/own-thrown.json",
-        r#"{"input": {"tensors": []}, "expect": {"refused": "reported", "says": "(handler.py:6 in preprocess)"}}"#,
-    );
+    project.write_own_cases("(handler.py:6 in preprocess)");
     project.write(
         "handler.py",
         "from tensorgate import BadInput, Raw, Tensor\n\ndef preprocess(input):\n    if isinstance(input, Raw):\n        raise BadInput(f\"{input.content_type} {len(input.data)}\")\n    (only,) = input\n    return [Tensor.of_items(only.name, only.items())]\n",

@@ -3,43 +3,22 @@
 
 use crate::support;
 
-use support::{
-    BODY_BYTES, CONTEXT_KEY, NOW, bundle, field, grpc_frame, head, outcome_told, property,
-};
-use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
+use support::streamed::{self, CHAINS, HOLD_BYTES, streaming};
+use support::{BODY_BYTES, NOW, bundle, chain, field, grpc_frame, head, outcome_told, property};
+use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::Field;
-use tensorgate_filter_core::native::{NativeProxy, Outcome, Store, Stream};
+use tensorgate_filter_core::native::{NativeProxy, Outcome, Stream};
 use tensorgate_filter_core::record::{Record, Verdict};
 use tensorgate_policy::Reason::{
     self, BodyTooLarge, Malformed, NotFinite, OutOfRange, RateLimited,
 };
 use tensorgate_wire::context::HEADER;
 
-/// Body bytes that the policy of these tests buffers.
-const HOLD_BYTES: usize = 300;
 /// Number of floats in a larger body, with several chunks left after the buffered part.
 const FLOATS: usize = 120;
-const ALL: [&[Filter]; 3] = [&[Gate], &Filter::THREE, &[Auth, TensorGuard, RateLimit]];
 
 fn proxy(filters: &[Filter]) -> NativeProxy {
-    let body = format!("\"body_bytes\": {BODY_BYTES}");
-    let bundle = bundle().replace(&body, &format!("{body}, \"hold_bytes\": {HOLD_BYTES}"));
-    // The handler's raw body must be buffered and is not tested here.
-    let bundle = bundle.replace("\"max_bytes\": 1024", "\"max_bytes\": 300");
-    NativeProxy::chain(
-        filters,
-        bundle.as_bytes(),
-        Some(CONTEXT_KEY),
-        Store::default(),
-    )
-    .unwrap_or_else(|faults| panic!("{faults:#?}"))
-}
-
-fn raw(floats: &[f32]) -> Vec<u8> {
-    floats
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
+    chain(filters, streaming())
 }
 
 fn good() -> Vec<f32> {
@@ -48,45 +27,14 @@ fn good() -> Vec<f32> {
 
 /// A request in the binary data extension.
 fn binary(model: &str, floats: &[f32]) -> (Vec<Field>, Vec<u8>) {
-    let blob = raw(floats);
-    let json = format!(
-        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
-        FLOATS / 2,
-        blob.len()
-    );
-    let mut headers = head("POST", &format!("/v2/models/{model}/infer"));
-    headers.push(field(
-        "inference-header-content-length",
-        json.len().to_string(),
-    ));
-    (headers, [json.into_bytes(), blob].concat())
+    let request = streamed::binary(model, FLOATS / 2, floats);
+    (request.headers, request.body.concat())
 }
 
 /// The same over gRPC.
 fn grpc(model: &str, floats: &[f32]) -> (Vec<Field>, Vec<u8>) {
-    let bytes = |number: u8, bytes: &[u8]| {
-        let length = bytes.len();
-        let low = u8::try_from(length % 128).unwrap();
-        let varint = match u8::try_from(length / 128).unwrap() {
-            0 => vec![low],
-            high => vec![low | 0x80, high],
-        };
-        [vec![number << 3 | 2], varint, bytes.to_vec()].concat()
-    };
-    let rows = u8::try_from(FLOATS / 2).unwrap();
-    let tensor = [bytes(1, b"x"), bytes(2, b"FP32"), bytes(3, &[rows, 2])].concat();
-    let message = [
-        bytes(1, model.as_bytes()),
-        bytes(5, &tensor),
-        bytes(7, &raw(floats)),
-    ]
-    .concat();
-    let mut headers = head("POST", "/inference.GRPCInferenceService/ModelInfer");
-    headers.extend([
-        field("content-type", "application/grpc"),
-        field("te", "trailers"),
-    ]);
-    (headers, grpc_frame(&message))
+    let request = streamed::raw_grpc(model, FLOATS / 2, floats);
+    (request.headers, request.body.concat())
 }
 
 /// Delivers a body in chunks; `trailers` end it if present.
@@ -130,7 +78,7 @@ const MIN_CHUNK_BYTES: usize = 256;
 fn a_large_body_goes_on_as_it_came_wherever_it_is_cut() {
     for (headers, body) in [binary("m", &good()), grpc("m", &good())] {
         assert!(body.len() > HOLD_BYTES + 100);
-        for filters in ALL {
+        for filters in CHAINS {
             for cut in 0..=body.len() {
                 let (first, second) = body.split_at(cut);
                 for trailers in [false, true] {
@@ -187,7 +135,7 @@ fn a_value_that_breaks_the_contract_cuts_the_body_off_wherever_it_stands() {
             floats[at] = value;
             let (headers, body) = build("m", &floats);
             let bad = body.len() - 4 * (FLOATS - at);
-            for filters in ALL {
+            for filters in CHAINS {
                 for size in [1, 3, 64, HOLD_BYTES, body.len()] {
                     let mut stream = proxy(filters).open(NOW);
                     deliver(
@@ -210,7 +158,7 @@ fn a_value_that_breaks_the_contract_cuts_the_body_off_wherever_it_stands() {
 }
 
 fn check(name: &str, headers: &[Field], body: &[u8], expected: Option<Reason>) {
-    for filters in ALL {
+    for filters in CHAINS {
         for size in [1, 7, 250, body.len()] {
             let mut stream = proxy(filters).open(NOW);
             deliver(
@@ -377,7 +325,7 @@ fn what_only_the_access_log_tells_of_is_numbered_once_whatever_the_chain() {
     let (_, refused) = binary("m", &bad);
     let unknown_model = head("POST", "/v2/models/none/infer");
     let cut = HOLD_BYTES + 50;
-    for filters in ALL {
+    for filters in CHAINS {
         // Headers, chunks, whether the host answers, and whether the host knows the request and the
         // log entry is numbered.
         let check =
@@ -432,26 +380,15 @@ fn no_more_is_held_than_the_streams_own_listener_lets_a_filter_hold() {
             "{\"name\": \"n\", \"max\": 64}",
             "{\"name\": \"n\", \"max\": 50000}",
         );
-        let store = Store::default();
-        let mut proxy =
-            NativeProxy::chain(filters, bundle.as_bytes(), Some(CONTEXT_KEY), store).unwrap();
+        let mut proxy = chain(filters, bundle);
         if listener {
             proxy.set_listener_bounds(60_000, LISTENER_BYTES);
         }
         proxy
     };
-    let json = format!(
-        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
-        ELEMENTS / 2,
-        ELEMENTS * 4
-    );
-    let mut headers = head("POST", "/v2/models/m/infer");
-    headers.push(field(
-        "inference-header-content-length",
-        json.len().to_string(),
-    ));
-    let body = [json.into_bytes(), raw(&vec![0.5; ELEMENTS])].concat();
-    for filters in ALL {
+    let request = streamed::binary("m", ELEMENTS / 2, &vec![0.5; ELEMENTS]);
+    let (headers, body) = (request.headers, request.body.concat());
+    for filters in CHAINS {
         for listener in [false, true] {
             let mut stream = proxy(filters, listener).open(NOW);
             stream.send_headers(&headers, false);

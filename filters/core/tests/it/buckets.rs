@@ -2,11 +2,10 @@
 
 use crate::support;
 
-use std::sync::Barrier;
-use std::thread;
-
-use support::{BURST, Played, grpc, play, proxy, proxy_on, rest};
-use tensorgate_filter_core::host::Level;
+use support::{
+    BURST, Played, STORE_FAULTS, check_failed_closed, grpc, play, proxy, proxy_on, rest,
+    sum_on_threads,
+};
 use tensorgate_filter_core::native::{NativeProxy, Request, Store, StoreMode};
 use tensorgate_policy::Reason;
 use tensorgate_policy::gcra::STATE_BYTES;
@@ -65,23 +64,10 @@ fn workers_on_threads_spend_a_bucket_exactly() {
     const WORKERS: usize = 4;
     const REQUESTS: usize = 25;
     let (store, _) = made();
-    let start = Barrier::new(WORKERS);
-    let passed: usize = thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut worker = proxy_on(store.clone());
-                    start.wait();
-                    (0..REQUESTS)
-                        .filter(|_| play(&mut worker, &rest("limited")).allowed())
-                        .count()
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap())
-            .sum()
+    let worker = || proxy_on(store.clone());
+    let passed = sum_on_threads(WORKERS, worker, |worker| {
+        let requests = (0..REQUESTS).map(|_| play(worker, &rest("limited")));
+        requests.filter(Played::allowed).count()
     });
     assert_eq!(passed, BURST);
 }
@@ -92,14 +78,7 @@ fn check_fails_closed(break_it: impl Fn(&Store), cause: &str) {
     for request in [rest("limited"), grpc("limited")] {
         let (store, mut proxy) = made();
         break_it(&store);
-        let played: Played = play(&mut proxy, &request);
-        assert_eq!(played.reason(), Some(Reason::Overloaded), "{cause}");
-        let logged = played
-            .logged
-            .lines
-            .iter()
-            .any(|(level, line)| *level == Level::Error && line.contains(cause));
-        assert!(logged, "{cause}: {:?}", played.logged.lines);
+        check_failed_closed(&play(&mut proxy, &request), cause);
         assert!(
             play(&mut proxy, &rest("m")).allowed(),
             "a grant without a rate needs no store"
@@ -109,18 +88,9 @@ fn check_fails_closed(break_it: impl Fn(&Store), cause: &str) {
 
 #[test]
 fn a_store_that_fails_fails_closed() {
-    check_fails_closed(
-        |store| store.set_mode(StoreMode::Fails),
-        "get_shared_data failed",
-    );
-    check_fails_closed(
-        |store| store.set_mode(StoreMode::FailsToWrite),
-        "set_shared_data failed",
-    );
-    check_fails_closed(
-        |store| store.set_mode(StoreMode::AlwaysContended),
-        "written by others at each of 64 tries",
-    );
+    for (mode, cause) in STORE_FAULTS {
+        check_fails_closed(|store| store.set_mode(mode), cause);
+    }
     check_fails_closed(Store::clear, "no slot");
     check_fails_closed(
         |store| store.overwrite(&only_key(store), b"1234567"),

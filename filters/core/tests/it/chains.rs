@@ -10,17 +10,10 @@ use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, Tensor
 use tensorgate_filter_core::native::{NativeProxy, Outcome, Request, Store};
 use tensorgate_filter_core::record::Verdict;
 use tensorgate_policy::Reason;
-use tensorgate_policy::request::Proofs;
-use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, HEADER, Key};
 
 fn chain(filters: &[Filter]) -> NativeProxy {
-    NativeProxy::chain(
-        filters,
-        bundle().as_bytes(),
-        Some(CONTEXT_KEY),
-        Store::default(),
-    )
-    .unwrap_or_else(|faults| panic!("{faults:#?}"))
+    support::chain(filters, bundle())
 }
 
 fn play(filters: &[Filter], request: &Request) -> Played {
@@ -112,13 +105,7 @@ fn a_limit_on_bytes_in_flight_makes_rate_limit_wait_for_the_body_without_reading
         r#""m": {"limits": {"in_flight_bytes": 4096}, "#,
         1,
     );
-    let mut proxy = NativeProxy::chain(
-        &[Auth, RateLimit],
-        bundle.as_bytes(),
-        Some(CONTEXT_KEY),
-        Store::default(),
-    )
-    .unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let mut proxy = support::chain(&[Auth, RateLimit], bundle);
     let mut stream = proxy.open(NOW);
     deliver(&mut stream, &rest("m"));
     let played = close(stream);
@@ -155,21 +142,7 @@ fn nobody_is_known_to_a_filter_that_no_other_told() {
                 "{filters:?} {name}"
             );
         }
-        let context = Context {
-            client: Some("scorer".into()),
-            credential: None,
-            proofs: Proofs::NONE,
-            request_id: "1".into(),
-            method: "POST".into(),
-            path: "/v2/models/m/infer".into(),
-            generation: "0123456789abcdef".into(),
-            issued_unix_s: NOW.unix_s,
-            checked: true,
-            verdicts: 0,
-            quotas: RemainingQuotas::default(),
-            claims: Vec::new(),
-        };
-        let signed = context.sign(&Key::from_hex(CONTEXT_KEY).unwrap());
+        let signed = support::context("1").sign(&Key::from_hex(CONTEXT_KEY).unwrap());
         assert_eq!(
             with(vec![(HEADER, signed)]),
             Some(Reason::AmbiguousRequest),

@@ -3,10 +3,8 @@
 
 use crate::support;
 
-use std::sync::Barrier;
-use std::thread;
-
-use support::{CONTEXT_KEY, NOW, bundle, field, grpc, grpc_frame, head, rest};
+use support::streamed::{self, RATE, streaming_with};
+use support::{NOW, grpc, rest, sum_on_threads};
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_filter_core::native::{NativeProxy, Outcome, Request, Store};
 use tensorgate_policy::{Now, Reason};
@@ -15,24 +13,8 @@ use tensorgate_wire::Answer;
 const SECOND_NS: u64 = 1_000_000_000;
 /// A window long enough that no unit refills during a test.
 const MONTH_S: u64 = 2_678_400;
-const RATE: &str = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}"#;
-
-/// The policy with these limits for `limited` instead of a rate.
-fn with(limits: &str) -> String {
-    let bundle = bundle();
-    assert!(bundle.contains(RATE));
-    // Larger bodies are streamed; a raw body cannot be.
-    let held = bundle.replace(
-        "\"body_bytes\": 4096",
-        "\"body_bytes\": 4096, \"hold_bytes\": 300",
-    );
-    held.replace("\"max_bytes\": 1024", "\"max_bytes\": 300")
-        .replace(RATE, limits)
-}
-
 fn chain(filters: &[Filter], limits: &str, store: Store) -> NativeProxy {
-    NativeProxy::chain(filters, with(limits).as_bytes(), Some(CONTEXT_KEY), store)
-        .unwrap_or_else(|faults| panic!("{faults:#?}"))
+    support::proxy_of(filters, streaming_with(limits), &store)
 }
 
 fn gate(limits: &str) -> NativeProxy {
@@ -77,42 +59,12 @@ fn said(texts: [&str; 3]) -> [Option<String>; 3] {
 
 /// `rows` × 2 floats in the binary data extension; more than 37 rows exceed the buffer.
 fn binary(rows: usize, float: f32) -> Request {
-    let blob = float.to_le_bytes().repeat(rows * 2);
-    let json = format!(
-        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{rows},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
-        blob.len()
-    );
-    let mut headers = head("POST", "/v2/models/limited/infer");
-    headers.push(field(
-        "inference-header-content-length",
-        json.len().to_string(),
-    ));
-    Request {
-        headers,
-        body: vec![[json.into_bytes(), blob].concat()],
-        trailers: None,
-    }
+    streamed::binary("limited", rows, &vec![float; rows * 2])
 }
 
 /// The same over gRPC.
 fn raw_grpc(rows: usize) -> Request {
-    let bytes = |number: u8, bytes: &[u8]| {
-        let length = bytes.len();
-        let low = u8::try_from(length % 128).unwrap();
-        let varint = match u8::try_from(length / 128).unwrap() {
-            0 => vec![low],
-            high => vec![low | 0x80, high],
-        };
-        [vec![number << 3 | 2], varint, bytes.to_vec()].concat()
-    };
-    let shape = [u8::try_from(rows).unwrap(), 2];
-    let tensor = [bytes(1, b"x"), bytes(2, b"FP32"), bytes(3, &shape)].concat();
-    let blob = 0.5_f32.to_le_bytes().repeat(rows * 2);
-    let message = [bytes(1, b"limited"), bytes(5, &tensor), bytes(7, &blob)].concat();
-    Request {
-        body: vec![grpc_frame(&message)],
-        ..grpc("limited")
-    }
+    streamed::raw_grpc("limited", rows, &vec![0.5; rows * 2])
 }
 
 #[test]
@@ -362,24 +314,10 @@ fn workers_on_threads_spend_amounts_exactly() {
     );
     let store = Store::default();
     chain(&[Gate], &limits, store.clone());
-    let start = Barrier::new(WORKERS);
-    let passed: usize = thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut worker = chain(&[Gate], &limits, store.clone());
-                    start.wait();
-                    let request = rest("limited");
-                    (0..REQUESTS)
-                        .filter(|_| ask(&mut worker, &request, NOW) == "ok")
-                        .count()
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap())
-            .sum()
+    let worker = || chain(&[Gate], &limits, store.clone());
+    let passed = sum_on_threads(WORKERS, worker, |worker| {
+        let answers = (0..REQUESTS).map(|_| ask(worker, &rest("limited"), NOW));
+        answers.filter(|answer| *answer == "ok").count()
     });
     assert_eq!(passed, 64, "128 elements in pairs");
 }

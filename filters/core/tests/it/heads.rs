@@ -11,7 +11,7 @@ use tensorgate_policy::Reason;
 use tensorgate_policy::denial::GrpcStatus;
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_wire::Answer;
-use tensorgate_wire::context::{Context, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, Key};
 
 /// Plays an inference after `change` to the usual fields.
 fn check(change: impl FnOnce(&mut Vec<Field>), expected: Option<Reason>) {
@@ -195,18 +195,9 @@ fn the_upstream_sees_our_fields_and_no_other() {
     expect(seen, &expected);
     let context_key = Key::from_hex(CONTEXT_KEY).unwrap();
     let expected = Context {
-        client: Some("scorer".into()),
         credential: Some(credential_name(&key())),
         proofs: Proofs::NONE.with(Proof::ApiKey),
-        request_id: id.into(),
-        method: "POST".into(),
-        path: "/v2/models/m/infer".into(),
-        generation: "0123456789abcdef".into(),
-        issued_unix_s: NOW.unix_s,
-        checked: true,
-        verdicts: 0,
-        quotas: RemainingQuotas::default(),
-        claims: Vec::new(),
+        ..support::context(id)
     };
     assert_eq!(
         Context::verify(

@@ -4,10 +4,10 @@
 use crate::support;
 
 use serde_json::{Value, json};
-use support::{CONTEXT_KEY, NOW, field, json_body, key, stranger_key};
+use support::{NOW, chain, field, json_body, key, stranger_key};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::Field;
-use tensorgate_filter_core::native::{NativeProxy, Store, Stream};
+use tensorgate_filter_core::native::{NativeProxy, Stream};
 use tensorgate_policy::hex;
 
 fn policy() -> Value {
@@ -35,9 +35,7 @@ fn policy() -> Value {
 
 fn proxy(filters: &[Filter]) -> NativeProxy {
     let bundle = json!({"generation": "0123456789abcdef", "policy": policy()}).to_string();
-    let store = Store::default();
-    NativeProxy::chain(filters, bundle.as_bytes(), Some(CONTEXT_KEY), store)
-        .unwrap_or_else(|faults| panic!("{faults:#?}"))
+    chain(filters, bundle)
 }
 
 fn head(path: &str, cookie: &str) -> Vec<Field> {

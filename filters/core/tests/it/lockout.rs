@@ -4,8 +4,8 @@
 use crate::support;
 
 use serde_json::{Value, json};
-use support::{CONTEXT_KEY, NOW, field, stranger_key};
-use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, Request, Store, StoreMode};
+use support::{CONTEXT_KEY, NOW, field, liveness, stranger_key};
+use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, Store, StoreMode};
 use tensorgate_filter_core::record::Record;
 use tensorgate_identity::api_key::{digest, format_key};
 use tensorgate_policy::lockout::{CHECKS_PER_S, DECOYS_PER_S};
@@ -72,18 +72,7 @@ fn from(proxy: &mut NativeProxy, address: &str) {
 
 /// Asks whether the server is alive, which any client may.
 fn ask(proxy: &mut NativeProxy, name: &str, value: &str, now: Now) -> (Outcome, Record) {
-    let request = Request {
-        headers: vec![
-            field(":method", "GET"),
-            field(":path", "/v2/health/live"),
-            field(":authority", "gate.example"),
-            field(":scheme", "http"),
-            field(name, value),
-        ],
-        body: Vec::new(),
-        trailers: None,
-    };
-    proxy.send(&request, now)
+    proxy.send(&liveness(field(name, value)), now)
 }
 
 fn by_key(proxy: &mut NativeProxy, key: &str, now: Now) -> Record {

@@ -6,8 +6,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use serde_json::json;
-use support::{CONTEXT_KEY, NOW, field};
-use tensorgate_filter_core::native::{NativeProxy, Peer, Request, Store};
+use support::{CONTEXT_KEY, NOW, field, liveness};
+use tensorgate_filter_core::native::{NativeProxy, Peer, Store};
 use tensorgate_identity::api_key::{digest, format_key};
 use tensorgate_policy::{Reason, hex};
 use tensorgate_vectors::alone::is_alone;
@@ -58,18 +58,7 @@ fn ask(proxy: &mut NativeProxy, numbers: impl Iterator<Item = u32>) {
         } else {
             field("x-api-key", format_key(&key))
         };
-        let request = Request {
-            headers: vec![
-                field(":method", "GET"),
-                field(":path", "/v2/health/live"),
-                field(":authority", "gate.example"),
-                field(":scheme", "http"),
-                credential,
-            ],
-            body: Vec::new(),
-            trailers: None,
-        };
-        let (_, record) = proxy.send(&request, NOW);
+        let (_, record) = proxy.send(&liveness(credential), NOW);
         // Old marks are evicted; no source is mistaken for another, locked or let in.
         assert_eq!(record.reason, Some(Reason::Unauthenticated), "{number}");
     }

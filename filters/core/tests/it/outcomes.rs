@@ -3,37 +3,20 @@
 
 use crate::support;
 
-use support::{CONTEXT_KEY, NOW, bundle, field, grpc, head, outcome_told, rest};
-use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
-use tensorgate_filter_core::native::{Logged, NativeProxy, Outcome, Request, Store};
+use support::streamed::{self, CHAINS, RATE, streaming_with};
+use support::{CONTEXT_KEY, NOW, bundle, grpc, outcome_told, rest};
+use tensorgate_filter_core::filter::Filter::{self, Gate};
+use tensorgate_filter_core::native::{Logged, NativeProxy, Outcome, Request};
 use tensorgate_policy::policy::Wait;
 use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
 
-const RATE: &str = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}"#;
 /// One request per month, and the content of two.
 const LIMITS: &str = r#""rate": {"quota": 1, "window_s": 2678400}, "budget": {"requests": 9, "per": "day"},
     "cost": {"elements": 128, "window_s": 2678400}"#;
 
 fn chain(filters: &[Filter], mode: &str) -> NativeProxy {
-    let bundle = bundle();
-    assert!(bundle.contains(RATE));
-    let limits = format!("{LIMITS}{mode}");
-    let bundle = bundle.replace(RATE, &limits).replace(
-        "\"body_bytes\": 4096",
-        "\"body_bytes\": 4096, \"hold_bytes\": 300",
-    );
-    let bundle = bundle.replace("\"max_bytes\": 1024", "\"max_bytes\": 300");
-    NativeProxy::chain(
-        filters,
-        bundle.as_bytes(),
-        Some(CONTEXT_KEY),
-        Store::default(),
-    )
-    .unwrap_or_else(|faults| panic!("{faults:#?}"))
+    support::chain(filters, streaming_with(&format!("{LIMITS}{mode}")))
 }
-
-/// The combined filter, and its parts in two orders.
-const CHAINS: [&[Filter]; 3] = [&[Gate], &Filter::THREE, &[Auth, TensorGuard, RateLimit]];
 
 fn play(proxy: &mut NativeProxy, request: &Request) -> (Option<Outcome>, Logged) {
     let mut stream = proxy.open(NOW);
@@ -72,21 +55,11 @@ fn context_at(outcome: &Option<Outcome>, unix_s: u64) -> Context {
 /// `rows` × 2 floats in the binary data extension, in chunks of `cut` bytes; more than 30 rows
 /// exceed the buffer.
 fn binary(rows: usize, float: f32, cut: usize) -> Request {
-    let blob = float.to_le_bytes().repeat(rows * 2);
-    let json = format!(
-        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{rows},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
-        blob.len()
-    );
-    let mut headers = head("POST", "/v2/models/limited/infer");
-    headers.push(field(
-        "inference-header-content-length",
-        json.len().to_string(),
-    ));
-    let body = [json.into_bytes(), blob].concat();
+    let whole = streamed::binary("limited", rows, &vec![float; rows * 2]);
+    let pieces = whole.body[0].chunks(cut);
     Request {
-        headers,
-        body: body.chunks(cut).map(<[u8]>::to_vec).collect(),
-        trailers: None,
+        body: pieces.map(<[u8]>::to_vec).collect(),
+        ..whole
     }
 }
 
@@ -125,9 +98,7 @@ fn what_limits_have_left_crosses_with_every_request_through_every_chain() {
 fn what_is_left_is_right_at_each_step() {
     let limits = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}, "budget": {"elements": 256, "per": "day"}"#;
     let bundle = bundle().replace(RATE, limits);
-    let key = Some(CONTEXT_KEY);
-    let filters = &[Gate];
-    let mut proxy = NativeProxy::chain(filters, bundle.as_bytes(), key, Store::default()).unwrap();
+    let mut proxy = support::chain(&[Gate], bundle);
     let day_s = 86_400 - NOW.unix_s % 86_400;
     // The time; then the rate's remaining quota and the milliseconds until it is full; the day's
     // remaining quota.

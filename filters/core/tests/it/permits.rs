@@ -1,16 +1,17 @@
 //! Concurrency permits: how many there are, who releases them, and when unreleased ones expire.
 
 use crate::support;
-use crate::support::limited as limits;
 
 use std::sync::Barrier;
 use std::thread;
 
-use limits::{limited, proxy_of};
 use serde_json::{Value, json};
-use support::{NOW, Played, close, deliver, grpc, json_body, rest};
+use support::limited::limited;
+use support::{
+    NOW, Played, STORE_FAULTS, chain, check_failed_closed, close, deliver, grpc, json_body,
+    logs_error, proxy_of, rest,
+};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::host::Level;
 use tensorgate_filter_core::native::{NativeProxy, Request, Store, StoreMode, Stream};
 use tensorgate_policy::{Now, Reason};
 
@@ -19,7 +20,7 @@ use tensorgate_policy::{Now, Reason};
 const LONGEST_NS: u64 = 65_000_000_000;
 
 fn proxy(bundle: &[u8]) -> NativeProxy {
-    proxy_of(&[Filter::Gate], bundle, &Store::default())
+    chain(&[Filter::Gate], bundle)
 }
 
 /// A request that is in flight until its stream is closed.
@@ -39,7 +40,7 @@ fn a_client_a_grant_and_a_model_have_as_many_in_flight_as_they_may() {
     let check = |change: &dyn Fn(&mut Value), fit: usize| {
         for filters in [&[Filter::Gate][..], &Filter::THREE] {
             for request in [rest("m"), grpc("m")] {
-                let mut proxy = proxy_of(filters, &limited(change), &Store::default());
+                let mut proxy = chain(filters, limited(change));
                 let mut streams: Vec<Stream> =
                     (0..fit).map(|_| open(&mut proxy, &request)).collect();
                 assert!(streams.iter().all(Stream::dispatched), "{filters:?}");
@@ -85,7 +86,7 @@ fn bytes_in_flight_are_those_of_whole_bodies() {
             let bundle = limited(|policy| {
                 policy["models"]["m"]["limits"] = json!({"in_flight_bytes": limit});
             });
-            let mut proxy = proxy_of(filters, &bundle, &Store::default());
+            let mut proxy = chain(filters, &bundle);
             let streams: Vec<Stream> = (0..fit).map(|_| open(&mut proxy, &rest("m"))).collect();
             assert!(streams.iter().all(Stream::dispatched), "{limit}");
             assert_eq!(
@@ -161,7 +162,7 @@ fn however_a_stream_ends_its_places_are_free_again() {
             policy["grants"][0]["concurrency"] = json!(1);
             policy["models"]["m"]["limits"] = json!({"concurrency": 1, "in_flight_bytes": 4096});
         });
-        let mut proxy = proxy_of(filters, &bundle, &Store::default());
+        let mut proxy = chain(filters, &bundle);
         for round in 0..100 {
             for (end, play) in &ends {
                 let mut stream = proxy.open(NOW);
@@ -362,31 +363,15 @@ fn a_store_that_fails_fails_closed() {
         let store = Store::default();
         let mut proxy = proxy_of(&[Filter::Gate], &bundle, &store);
         break_it(&store);
-        let played = close(open(&mut proxy, &rest("m")));
-        assert_eq!(played.reason(), Some(Reason::Overloaded), "{cause}");
-        let logged = played
-            .logged
-            .lines
-            .iter()
-            .any(|(level, line)| *level == Level::Error && line.contains(cause));
-        assert!(logged, "{cause}: {:?}", played.logged.lines);
+        check_failed_closed(&close(open(&mut proxy, &rest("m"))), cause);
     };
     let slot = |store: &Store| {
         let keys = store.keys();
         keys.into_iter().find(|key| key.contains("flight")).unwrap()
     };
-    check(
-        &|store| store.set_mode(StoreMode::Fails),
-        "get_shared_data failed",
-    );
-    check(
-        &|store| store.set_mode(StoreMode::FailsToWrite),
-        "set_shared_data failed",
-    );
-    check(
-        &|store| store.set_mode(StoreMode::AlwaysContended),
-        "written by others at each of 64 tries",
-    );
+    for (mode, cause) in STORE_FAULTS {
+        check(&|store| store.set_mode(mode), cause);
+    }
     check(&Store::clear, "no slot");
     check(
         &|store| store.overwrite(&slot(store), b"1234567"),
@@ -408,11 +393,10 @@ fn a_place_that_cannot_be_given_back_is_logged_and_lapses() {
     let (outcome, _, logged) = stream.close();
     assert!(outcome.is_some());
     assert!(
-        logged
-            .lines
-            .iter()
-            .any(|(level, line)| *level == Level::Error
-                && line.contains("places in flight: host call set_shared_data failed")),
+        logs_error(
+            &logged,
+            "places in flight: host call set_shared_data failed"
+        ),
         "{:?}",
         logged.lines
     );

@@ -4,9 +4,9 @@
 use crate::support;
 
 use serde_json::{Value, json};
-use support::{CONTEXT_KEY, NOW, field, json_body};
+use support::{CONTEXT_KEY, NOW, chain, field, json_body};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, PeerCertificate, Request, Store};
+use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, PeerCertificate, Request};
 use tensorgate_identity::api_key::{digest, format_key};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Reason, hex};
@@ -49,13 +49,7 @@ fn policy() -> Value {
 
 fn proxy(filters: &[Filter], policy: &Value) -> NativeProxy {
     let bundle = json!({"generation": "0123456789abcdef", "policy": policy}).to_string();
-    NativeProxy::chain(
-        filters,
-        bundle.as_bytes(),
-        Some(CONTEXT_KEY),
-        Store::default(),
-    )
-    .unwrap_or_else(|faults| panic!("{faults:#?}"))
+    chain(filters, bundle)
 }
 
 fn shows(proxy: &mut NativeProxy, uri: Option<&str>) {

@@ -4,10 +4,10 @@ mod shared;
 use crate::support;
 
 use serde_json::{Value, json};
-use support::{CONTEXT_KEY, NOW, bundle, close, deliver, field, head};
+use support::{CONTEXT_KEY, NOW, bundle, chain, close, deliver, field, head};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, Level};
-use tensorgate_filter_core::native::{NativeProxy, Request, Store, Stream};
+use tensorgate_filter_core::native::{NativeProxy, Request, Stream};
 use tensorgate_policy::Reason;
 use tensorgate_wire::context::Key;
 use tensorgate_wire::settlement::{Settlement, TRAILER};
@@ -41,8 +41,7 @@ fn limits() -> [Value; 3] {
 }
 
 fn proxy(filters: &[Filter], limit: &Value) -> NativeProxy {
-    NativeProxy::chain(filters, &policy(limit), Some(CONTEXT_KEY), Store::default())
-        .unwrap_or_else(|faults| panic!("{faults:#?}"))
+    chain(filters, policy(limit))
 }
 
 fn chat() -> Request {

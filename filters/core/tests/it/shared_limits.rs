@@ -7,8 +7,9 @@ mod sources;
 mod streams;
 use crate::support;
 
-use support::{CONTEXT_KEY, NOW, bundle, field, grpc, grpc_frame, head, rest};
-use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
+use support::streamed::{self, CHAINS, streaming_with};
+use support::{CONTEXT_KEY, NOW, field, grpc, proxy_of, rest};
+use tensorgate_filter_core::filter::Filter::{self, Gate, TensorGuard};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
 use tensorgate_filter_core::native::{
     Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store,
@@ -20,7 +21,6 @@ use tensorgate_wire::context::{Context, HEADER, Key};
 const SECOND_NS: u64 = 1_000_000_000;
 /// A window long enough that no unit refills during a test.
 const MONTH_S: u64 = 2_678_400;
-const CHAINS: [&[Filter]; 3] = [&[Gate], &Filter::THREE, &[Auth, TensorGuard, RateLimit]];
 /// Five requests per month, global.
 const FIVE: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}"#;
 /// 128 elements per day, global. A small request has two.
@@ -28,20 +28,10 @@ const HUNDRED: &str = r#""budget": {"elements": 128, "per": "day", "scope": "glo
 
 /// The policy with these limits for `limited` and these service settings.
 fn with(limits: &str, service: &str) -> String {
-    let bundle = bundle();
-    let rate = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}"#;
-    assert!(bundle.contains(rate));
     let service = format!(
         r#""version": 1, "rate_limit_service": {{"redis": {{"url": "redis://127.0.0.1"}}{service}}},"#
     );
-    bundle
-        .replace(
-            "\"body_bytes\": 4096",
-            "\"body_bytes\": 4096, \"hold_bytes\": 300",
-        )
-        .replace("\"max_bytes\": 1024", "\"max_bytes\": 300")
-        .replace("\"version\": 1,", &service)
-        .replace(rate, limits)
+    streaming_with(limits).replace("\"version\": 1,", &service)
 }
 
 /// A gateway with a service.
@@ -50,9 +40,7 @@ fn gateway(filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
 }
 
 fn gateway_on(filters: &[Filter], policy: &str, limiter: &Limiter, store: Store) -> NativeProxy {
-    let key = Some(CONTEXT_KEY);
-    let mut proxy = NativeProxy::chain(filters, policy.as_bytes(), key, store)
-        .unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let mut proxy = proxy_of(filters, policy, &store);
     proxy.set_limiter(limiter.clone());
     proxy
 }
@@ -76,48 +64,12 @@ fn ask(proxy: &mut NativeProxy, request: &Request, now: Now) -> &'static str {
 
 /// A request in the binary data extension; more than 37 rows exceed the buffer.
 fn binary(rows: usize) -> Request {
-    let blob = 0.5_f32.to_le_bytes().repeat(rows * 2);
-    let json = format!(
-        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{rows},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
-        blob.len()
-    );
-    let mut headers = head("POST", "/v2/models/limited/infer");
-    let length = json.len().to_string();
-    headers.push(field("inference-header-content-length", length));
-    Request {
-        headers,
-        body: vec![[json.into_bytes(), blob].concat()],
-        trailers: None,
-    }
+    streamed::binary("limited", rows, &vec![0.5; rows * 2])
 }
 
 /// The same over gRPC.
 fn raw_grpc(rows: usize) -> Request {
-    let varint = |mut number: usize| {
-        let mut bytes = Vec::new();
-        while number >= 128 {
-            bytes.push(u8::try_from(number % 128).unwrap() | 0x80);
-            number /= 128;
-        }
-        bytes.push(u8::try_from(number).unwrap());
-        bytes
-    };
-    let bytes =
-        |number: u8, bytes: &[u8]| [&[number << 3 | 2], &*varint(bytes.len()), bytes].concat();
-    let shape = [varint(rows), varint(2)].concat();
-    let tensor = [bytes(1, b"x"), bytes(2, b"FP32"), bytes(3, &shape)].concat();
-    let raw = 0.5_f32.to_le_bytes().repeat(rows * 2);
-    let message = [bytes(1, b"limited"), bytes(5, &tensor), bytes(7, &raw)].concat();
-    let mut headers = head("POST", "/inference.GRPCInferenceService/ModelInfer");
-    headers.extend([
-        field("content-type", "application/grpc"),
-        field("te", "trailers"),
-    ]);
-    Request {
-        headers,
-        body: vec![grpc_frame(&message)],
-        trailers: None,
-    }
+    streamed::raw_grpc("limited", rows, &vec![0.5; rows * 2])
 }
 
 /// The policy for bodies that are too large to buffer during a wait: more than 256 KiB.

@@ -2,13 +2,22 @@
 
 pub mod issuer;
 pub mod limited;
+pub mod streamed;
 
-use tensorgate_filter_core::host::Field;
-use tensorgate_filter_core::native::{Logged, NativeProxy, Outcome, Request, Store, Stream};
+use std::sync::Barrier;
+use std::thread;
+
+use tensorgate_filter_core::filter::Filter;
+use tensorgate_filter_core::host::{Field, Level};
+use tensorgate_filter_core::native::{
+    Logged, NativeProxy, Outcome, Request, Store, StoreMode, Stream,
+};
 use tensorgate_filter_core::record::{Record, Verdict};
 use tensorgate_identity::api_key::{digest, format_key};
+use tensorgate_policy::request::Proofs;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
+use tensorgate_wire::context::{Context, RemainingQuotas};
 
 pub const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 pub const NOW: Now = Now {
@@ -81,8 +90,33 @@ pub fn proxy_on(store: Store) -> NativeProxy {
         .unwrap_or_else(|faults| panic!("the policy of these tests is valid: {faults:#?}"))
 }
 
+/// A worker with these filters, on a store that may be shared.
+pub fn proxy_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> NativeProxy {
+    NativeProxy::chain(filters, bundle.as_ref(), Some(CONTEXT_KEY), store.clone())
+        .unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+/// The same on a store of its own.
+pub fn chain(filters: &[Filter], bundle: impl AsRef<[u8]>) -> NativeProxy {
+    proxy_of(filters, bundle, &Store::default())
+}
+
 pub fn field(name: &str, value: impl AsRef<[u8]>) -> Field {
     (name.as_bytes().to_vec(), value.as_ref().to_vec())
+}
+
+/// A request that asks whether the server is alive, with this credential.
+pub fn liveness(credential: Field) -> Request {
+    Request {
+        headers: vec![
+            field(":method", "GET"),
+            field(":path", "/v2/health/live"),
+            field(":authority", "gate.example"),
+            field(":scheme", "http"),
+            credential,
+        ],
+        ..Request::default()
+    }
 }
 
 /// A request line and a valid credential.
@@ -94,6 +128,24 @@ pub fn head(method: &str, path: &str) -> Vec<Field> {
         field(":scheme", "http"),
         field("x-api-key", key()),
     ]
+}
+
+/// The context of [`rest`] with model `m`, without credential and proofs.
+pub fn context(request_id: &str) -> Context {
+    Context {
+        client: Some("scorer".into()),
+        credential: None,
+        proofs: Proofs::NONE,
+        request_id: request_id.into(),
+        method: "POST".into(),
+        path: "/v2/models/m/infer".into(),
+        generation: "0123456789abcdef".into(),
+        issued_unix_s: NOW.unix_s,
+        checked: true,
+        verdicts: 0,
+        quotas: RemainingQuotas::default(),
+        claims: Vec::new(),
+    }
 }
 
 pub fn json_body() -> Vec<u8> {
@@ -187,6 +239,48 @@ impl Played {
             .map(|(name, value)| (text(name), text(value)))
             .collect()
     }
+}
+
+/// Whether an error in the log names this cause.
+pub fn logs_error(logged: &Logged, cause: &str) -> bool {
+    let mut lines = logged.lines.iter();
+    lines.any(|(level, line)| *level == Level::Error && line.contains(cause))
+}
+
+/// Faults of a store, each with its cause in the log.
+pub const STORE_FAULTS: [(StoreMode, &str); 3] = [
+    (StoreMode::Fails, "get_shared_data failed"),
+    (StoreMode::FailsToWrite, "set_shared_data failed"),
+    (
+        StoreMode::AlwaysContended,
+        "written by others at each of 64 tries",
+    ),
+];
+
+/// Checks that a request was rejected because of the store, and that the log has the cause.
+pub fn check_failed_closed(played: &Played, cause: &str) {
+    assert_eq!(played.reason(), Some(Reason::Overloaded), "{cause}");
+    let lines = &played.logged.lines;
+    assert!(logs_error(&played.logged, cause), "{cause}: {lines:?}");
+}
+
+/// The sum of what these workers count, each on a thread of its own. All start at the same time.
+pub fn sum_on_threads<W>(
+    workers: usize,
+    worker: impl Fn() -> W + Sync,
+    count: impl Fn(&mut W) -> usize + Sync,
+) -> usize {
+    let start = Barrier::new(workers);
+    let run = || {
+        let mut worker = worker();
+        start.wait();
+        count(&mut worker)
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(run)).collect();
+        let counts = threads.into_iter().map(|thread| thread.join().unwrap());
+        counts.sum()
+    })
 }
 
 /// Plays a request, then checks its invariants.

@@ -4,11 +4,10 @@
 use crate::support;
 
 use support::{
-    CONTEXT_KEY, NOW, STREAM, bundle, field, grpc_frame, grpc_message, head, json_body,
-    stranger_key,
+    NOW, STREAM, bundle, field, grpc_frame, grpc_message, head, json_body, stranger_key,
 };
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::native::{NativeProxy, Store};
+use tensorgate_filter_core::native::NativeProxy;
 
 /// The usual policy with streams, and with two models that have their own paths and no grant.
 fn policy() -> String {
@@ -32,9 +31,7 @@ fn policy() -> String {
 }
 
 fn chain(filters: &[Filter]) -> NativeProxy {
-    let (policy, store) = (policy(), Store::default());
-    NativeProxy::chain(filters, policy.as_bytes(), Some(CONTEXT_KEY), store)
-        .unwrap_or_else(|faults| panic!("{faults:#?}"))
+    support::chain(filters, policy())
 }
 
 /// Log lines of a stream of these messages.

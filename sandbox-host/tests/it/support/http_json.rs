@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
+use tensorgate_client::stand_in::{read, write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -123,7 +124,10 @@ impl Drop for Server {
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
-    let Some((head, text)) = read(&mut stream).await else {
+    let Some((head, body)) = read(&mut stream).await else {
+        return;
+    };
+    let Ok(text) = String::from_utf8(body) else {
         return;
     };
     if head.starts_with("get /readyz ") {
@@ -155,37 +159,4 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
     }
     state.lock().unwrap().open -= 1;
-}
-
-async fn read(stream: &mut TcpStream) -> Option<(String, String)> {
-    let mut bytes = Vec::new();
-    loop {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        if let Some(end) = end {
-            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
-                .unwrap_or(0);
-            let mut body = bytes.split_off(end + 4);
-            while body.len() < length {
-                if stream.read_buf(&mut body).await.ok()? == 0 {
-                    return None;
-                }
-            }
-            return Some((head, String::from_utf8(body).ok()?));
-        }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    }
-}
-
-async fn write(stream: &mut TcpStream, status: u16, text: &str) {
-    let answer = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nserver: stand-in\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
-        text.len()
-    );
-    drop(stream.write_all(answer.as_bytes()).await);
-    drop(stream.shutdown().await);
 }

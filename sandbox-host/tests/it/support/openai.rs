@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tensorgate_client::stand_in::{read, write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -157,39 +158,6 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         Act::Break => {}
     }
     state.lock().unwrap().open -= 1;
-}
-
-async fn read(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    loop {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        if let Some(end) = end {
-            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
-                .unwrap_or(0);
-            let mut body = bytes.split_off(end + 4);
-            while body.len() < length {
-                if stream.read_buf(&mut body).await.ok()? == 0 {
-                    return None;
-                }
-            }
-            return Some((head, body));
-        }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    }
-}
-
-async fn write(stream: &mut TcpStream, status: u16, text: &str) {
-    let answer = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nserver: stand-in\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
-        text.len()
-    );
-    drop(stream.write_all(answer.as_bytes()).await);
-    drop(stream.shutdown().await);
 }
 
 /// The head of an answer in pieces that ends with its connection.

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{ByteSize, Dim};
+use tensorgate_policy::raw::ByteSize;
 use tensorgate_tests::ask::met;
 use tensorgate_tests::backend::Mode;
-use tensorgate_tests::stack::OWN_PATH;
+use tensorgate_tests::programs::program;
 use tensorgate_tests::{Stack, ask, policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,15 +33,6 @@ fn log(stack: &Stack) -> PathBuf {
     stack.state().join("audit/decisions.jsonl")
 }
 
-fn lines(stack: &Stack, kind: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(log(stack)).unwrap_or_default();
-    let lines = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let wanted = |line: &Value| line["type"] == kind && line["path"] != OWN_PATH;
-    lines.filter(wanted).collect()
-}
-
 /// Sends bytes as they are, and reads until the gate has answered or closed.
 async fn raw(stack: &Stack, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(stack.gate).await.unwrap();
@@ -55,14 +46,7 @@ async fn raw(stack: &Stack, bytes: &[u8]) -> String {
 
 async fn verified(stack: &Stack) -> (Option<i32>, String) {
     let log = log(stack);
-    let program = std::env::current_exe().unwrap();
-    let bin = program
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("tensorgate");
-    let output = Command::new(bin)
+    let output = Command::new(program("tensorgate"))
         .arg("audit")
         .arg("verify")
         .arg(&log)
@@ -185,12 +169,12 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
     .collect();
     let total: usize = expected.values().sum();
     met("every request has its line", || {
-        lines(&stack, "decision").len() >= total
+        stack.audit_lines_of("decision").len() >= total
     })
     .await;
     // The log is compared after the gate has ended, because no earlier state of it is final.
     assert!(stack.end().await.success());
-    let decisions = lines(&stack, "decision");
+    let decisions = stack.audit_lines_of("decision");
     let told = decisions
         .iter()
         .map(Value::to_string)
@@ -263,8 +247,8 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
     );
     let (code, said) = verified(&stack).await;
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(lines(&stack, "dropped").len(), 0);
-    assert_eq!(lines(&stack, "lost").len(), 0);
+    assert_eq!(stack.audit_lines_of("dropped").len(), 0);
+    assert_eq!(stack.audit_lines_of("lost").len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -301,11 +285,11 @@ async fn what_only_envoy_tells_of_is_numbered_without_a_gap_whatever_the_chain()
             );
         }
         met("every request has its line", || {
-            lines(&stack, "decision").len() >= 16
+            stack.audit_lines_of("decision").len() >= 16
         })
         .await;
         assert!(stack.end().await.success());
-        let decisions = lines(&stack, "decision");
+        let decisions = stack.audit_lines_of("decision");
         let told = stack.log("audit/decisions.jsonl");
         assert_eq!(decisions.len(), 16, "{chain}: {told}");
         let mut numbers: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
@@ -322,7 +306,11 @@ async fn what_only_envoy_tells_of_is_numbered_without_a_gap_whatever_the_chain()
             assert_eq!(numbers, all, "{chain} {vm}");
         }
         for kind in ["lost", "amend", "dropped"] {
-            assert_eq!(lines(&stack, kind), Vec::<Value>::new(), "{chain}: {told}");
+            assert_eq!(
+                stack.audit_lines_of(kind),
+                Vec::<Value>::new(),
+                "{chain}: {told}"
+            );
         }
     }
 }
@@ -353,19 +341,9 @@ async fn a_body_that_ends_while_it_passes_leaves_one_line() {
     let mut raw_policy = policy::vectors_policy("main.json");
     raw_policy.listen.limits.body_bytes = ByteSize(4 << 20);
     raw_policy.listen.limits.hold_bytes = Some(ByteSize(64 << 10));
-    let mut big = raw_policy.models["vec"].clone();
-    // A JSON path belongs to one model alone.
-    big.json = None;
-    big.protocols.retain(|protocol| protocol != "json");
-    big.inputs[0].shape = Some(vec![Dim::Bounded {
-        name: None,
-        min: None,
-        max: Some(ELEMENTS as u64),
-    }]);
-    raw_policy.models.insert("big".into(), big);
-    raw_policy.grants[0].models.push("big".into());
+    policy::add_big_model(&mut raw_policy, ELEMENTS as u64);
     let mut stack = Stack::start("audit-passing", raw_policy).await;
-    let seen = |stack: &Stack| lines(stack, "decision").len();
+    let seen = |stack: &Stack| stack.audit_lines_of("decision").len();
     // Each request waits for the line of the one before, so that the test knows which line belongs
     // to which request.
     let good = http1::raw(stack.gate, &passing(0.5)).await.unwrap();
@@ -384,7 +362,8 @@ async fn a_body_that_ends_while_it_passes_leaves_one_line() {
     drop(leaver);
     met("the leaver's line", || seen(&stack) == 3).await;
     assert!(stack.end().await.success());
-    let told: Vec<(String, String, String)> = lines(&stack, "decision")
+    let told: Vec<(String, String, String)> = stack
+        .audit_lines_of("decision")
         .iter()
         .map(|line| {
             let text = |name: &str| line[name].as_str().unwrap().to_owned();
@@ -398,7 +377,7 @@ async fn a_body_that_ends_while_it_passes_leaves_one_line() {
     ];
     let expected = expected.map(|(by, verdict, reason)| (by.into(), verdict.into(), reason.into()));
     assert_eq!(told, expected, "{}", stack.log("audit/decisions.jsonl"));
-    assert_eq!(lines(&stack, "amend"), Vec::<Value>::new());
+    assert_eq!(stack.audit_lines_of("amend"), Vec::<Value>::new());
     let (code, said) = verified(&stack).await;
     assert_eq!(code, Some(0), "{said}");
 }

@@ -9,10 +9,11 @@ mod shared;
 mod streams;
 mod tokens;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tensorgate_client::redis::Redis;
 use tensorgate_policy::raw::{self, Policy, Rate, RateLimitService, Scope};
+use tensorgate_tests::programs::target;
 use tensorgate_tests::{Stack, ask, policy};
 
 /// A window so long that no unit comes back within a test: one takes hours.
@@ -31,9 +32,7 @@ pub struct Counter {
 impl Counter {
     /// Starts a server for a test of this name.
     pub async fn start(name: &str) -> Self {
-        let test = std::env::current_exe().unwrap();
-        let target = test.ancestors().nth(3).unwrap();
-        let folder = target.join(format!("e2e/redis-{name}-{}", std::process::id()));
+        let folder = target().join(format!("e2e/redis-{name}-{}", std::process::id()));
         let redis = Redis::start(&folder).await.unwrap();
         Self { redis, folder }
     }
@@ -118,14 +117,4 @@ pub fn lines(stack: &Stack) -> Vec<String> {
         .lines()
         .filter(|line| line.contains("rate limit service:"));
     lines.map(str::to_owned).collect()
-}
-
-/// The binary as `tensorgate` finds it.
-pub fn envoy() -> PathBuf {
-    let set = |name| std::env::var_os(name).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    let cached = cache.map(|cache| cache.join("tensorgate/envoy/bin/envoy"));
-    set("ENVOY")
-        .or(cached.filter(|cached| cached.is_file()))
-        .unwrap_or_else(|| Path::new("envoy").to_owned())
 }

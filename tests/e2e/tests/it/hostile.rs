@@ -12,6 +12,7 @@ use serde_json::Value;
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Accepts, ByteSize, CallOutcome, Capture, Chain, Handler, Policy};
+use tensorgate_tests::programs::program;
 use tensorgate_tests::{Stack, ask, policy};
 
 /// A handler's file, and what the host's log must say about its calls.
@@ -110,9 +111,7 @@ impl Captures {
 
     /// Replays the calls with the policy of a gate.
     fn replay(&self, gate: &Path) -> Output {
-        let binaries = std::env::current_exe().unwrap();
-        let binaries = binaries.ancestors().nth(2).unwrap();
-        Command::new(binaries.join("tensorgate"))
+        Command::new(program("tensorgate"))
             .args(["--json", "handler", "replay"])
             .arg(&self.folder)
             .arg("-c")

@@ -78,19 +78,6 @@ async fn answers(open: &mut Open, count: usize) -> Vec<String> {
     came.iter().map(told).collect()
 }
 
-/// The audit log's lines of one kind, once there are so many.
-async fn lines(stack: &Stack, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let read = || -> Vec<Value> {
-        let log = stack.log("audit/decisions.jsonl");
-        let lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        lines.filter(|line| wanted(line)).collect()
-    };
-    ask::met("the audit log tells it", || read().len() >= count).await;
-    read()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_has_all_of_its_answers_before_the_next_one() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
@@ -141,10 +128,14 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
         ask::met("the backend is left", || stack.backend.open() == 0).await;
 
         // One line before the first answer, and one with the number of answers.
-        let opened = lines(&stack, 7, |line| line.get("stream").is_some()).await;
+        let opened = stack
+            .met_audit_lines(7, |line| line.get("stream").is_some())
+            .await;
         assert_eq!(opened.len(), 7, "{opened:#?}");
         assert_eq!(opened[0]["model"], "many");
-        let ended = lines(&stack, 5, |line| line.get("answers").is_some()).await;
+        let ended = stack
+            .met_audit_lines(5, |line| line.get("answers").is_some())
+            .await;
         let counts: Vec<_> = ended
             .iter()
             .map(|line| (line["answers"].as_u64().unwrap(), line["reason"].clone()))
@@ -191,10 +182,11 @@ async fn every_message_ends_and_the_stream_continues_whatever_the_backend_does()
     assert_eq!(reply.grpc_status(), Some(0), "{reply:?}");
     assert_eq!(answers(&mut stream, 0).await[seen..], ["m false 1"]);
     // An error after the first answer has a line of its own.
-    let faults = lines(&stack, 5, |line| {
-        line.get("answers").is_some() && line["verdict"] == "deny"
-    })
-    .await;
+    let faults = stack
+        .met_audit_lines(5, |line| {
+            line.get("answers").is_some() && line["verdict"] == "deny"
+        })
+        .await;
     let counts: Vec<_> = faults.iter().map(|line| line["answers"].as_u64()).collect();
     assert!(counts.contains(&Some(5)), "{faults:#?}");
 }
@@ -245,10 +237,11 @@ async fn a_caller_that_leaves_cancels_its_message_at_the_backend() {
         stream.reset();
         ask::met("the backend is told", || stack.backend.open() == 0).await;
         stack.active(0).await;
-        let left = lines(&stack, number, |line| {
-            line.get("answers").is_some() && line["verdict"] == "aborted"
-        })
-        .await;
+        let left = stack
+            .met_audit_lines(number, |line| {
+                line.get("answers").is_some() && line["verdict"] == "aborted"
+            })
+            .await;
         assert_eq!(left[number - 1]["answers"], 2, "{left:#?}");
     }
     // A caller whose key is revoked meanwhile.

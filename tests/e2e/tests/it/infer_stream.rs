@@ -1,7 +1,6 @@
 //! Streams of inferences on a real Envoy: many messages after one head, each answered on its own,
 //! rejected ones too. What ends a stream, and what a stream never holds up.
 
-use serde_json::Value;
 use tensorgate_client::{Open, grpc};
 use tensorgate_policy::raw::{ByteSize, Policy};
 use tensorgate_tests::backend::Mode;
@@ -48,19 +47,6 @@ async fn answers(open: &mut Open, count: usize) -> Vec<Streamed> {
 
 fn outcomes(answers: &[Streamed]) -> Vec<String> {
     answers.iter().map(Streamed::outcome).collect()
-}
-
-/// The audit log's lines about one kind of event, once there are so many.
-async fn lines(stack: &Stack, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let read = || -> Vec<Value> {
-        let log = stack.log("audit/decisions.jsonl");
-        let lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        lines.filter(|line| wanted(line)).collect()
-    };
-    ask::met("the audit log tells it", || read().len() >= count).await;
-    read()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,7 +96,9 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
         assert_eq!(seen.len(), 6, "only what was allowed reached the backend");
 
         // One line for the stream, one per message, one for its end.
-        let of_messages = lines(&stack, 9, |line| line.get("stream").is_some()).await;
+        let of_messages = stack
+            .met_audit_lines(9, |line| line.get("stream").is_some())
+            .await;
         assert_eq!(of_messages.len(), 9, "{of_messages:#?}");
         let id = of_messages[0]["stream"].as_str().unwrap();
         let told: Vec<_> = of_messages
@@ -131,7 +119,9 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
         }
         assert_eq!(of_messages[3]["model"], "vec");
         assert_eq!(of_messages[3]["client"], "scorer");
-        let of_stream = lines(&stack, 2, |line| line["request_id"] == id).await;
+        let of_stream = stack
+            .met_audit_lines(2, |line| line["request_id"] == id)
+            .await;
         assert_eq!(of_stream[0]["operation"], "stream", "{of_stream:#?}");
         assert_eq!(of_stream[1]["messages"], 9, "{of_stream:#?}");
     }
@@ -302,10 +292,11 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
     assert!(stream.send(&good(), true).await);
     assert_eq!(stream.ended().await.unwrap().grpc_status(), Some(0));
     assert_eq!(outcomes(&came(&stream)), ["ok"]);
-    let aborted = lines(&stack, 5, |line| {
-        line["verdict"] == "aborted" && line.get("stream").is_some()
-    })
-    .await;
+    let aborted = stack
+        .met_audit_lines(5, |line| {
+            line["verdict"] == "aborted" && line.get("stream").is_some()
+        })
+        .await;
     assert!(aborted.len() >= 5, "{aborted:#?}");
 }
 

@@ -27,17 +27,7 @@ fn large_policy(buffered_bytes: u64) -> Policy {
     limits.hold_bytes = Some(ByteSize(HOLD_BYTES));
     limits.buffered_bytes = ByteSize(buffered_bytes);
     limits.timeout_ms = 30_000;
-    let mut big = raw.models["vec"].clone();
-    // A JSON path belongs to one model alone.
-    big.json = None;
-    big.protocols.retain(|protocol| protocol != "json");
-    big.inputs[0].shape = Some(vec![Dim::Bounded {
-        name: None,
-        min: None,
-        max: Some(ELEMENTS as u64),
-    }]);
-    raw.models.insert("big".into(), big);
-    raw.grants[0].models.push("big".into());
+    policy::add_big_model(&mut raw, ELEMENTS as u64);
     for backend in raw.backends.values_mut() {
         backend.timeout_ms = Some(20_000);
     }
@@ -94,27 +84,12 @@ async fn grpc(stack: &Stack, raw: &[u8]) -> Reply {
         .unwrap()
 }
 
-/// The most memory that Envoy ever had, KiB.
-fn envoy_peak_kib(stack: &Stack) -> u64 {
-    let peaks = stack.processes().into_iter().filter_map(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name).map(str::trim).map(str::to_owned))
-        };
-        line("Name:")?.starts_with("envoy").then_some(())?;
-        line("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok()
-    });
-    peaks.max().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_of_32_mib_arrives_whole_and_envoys_memory_stays_flat() {
     let stack = Stack::start("large", large_policy(256 << 20)).await;
     let raw = elements(1.0);
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
-    let before = envoy_peak_kib(&stack);
+    let before = stack.envoy_peak_kib();
     for framing in [Framing::Length, Framing::Chunked(100_000)] {
         let reply = binary(&stack, &raw, framing).await;
         assert_eq!(reply.status, 200, "{framing:?}: {reply:?}");
@@ -162,7 +137,7 @@ async fn a_body_of_32_mib_arrives_whole_and_envoys_memory_stays_flat() {
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
 
     // The kernel counts in pages that each core adds later: a peak may read as a little less.
-    let growth = envoy_peak_kib(&stack).saturating_sub(before);
+    let growth = stack.envoy_peak_kib().saturating_sub(before);
     assert!(
         growth < GROWTH_KIB,
         "Envoy's peak grew by {growth} KiB over bodies of 32 MiB"

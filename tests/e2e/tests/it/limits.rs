@@ -8,7 +8,7 @@ use tensorgate_client::Reply;
 use tensorgate_client::grpc;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Budget, ByteSize, Period, Rate};
-use tensorgate_tests::ask::{self, GOOD, PATH, PATIENCE};
+use tensorgate_tests::ask::{self, GOOD, PATH};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::stack::OWN_PATH;
 use tensorgate_tests::{Stack, policy};
@@ -116,27 +116,6 @@ async fn every_answer_reports_the_remaining_quota_of_each_limit() {
     }
 }
 
-/// The audit log's lines of clients' requests, once there are so many. The request that `up` sends
-/// itself has no credential and is skipped.
-async fn decisions(stack: &Stack, wanted: usize) -> Vec<Value> {
-    let log = stack.state().join("audit/decisions.jsonl");
-    let started = Instant::now();
-    loop {
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let lines = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        let decisions: Vec<Value> = lines
-            .filter(|line: &Value| line["type"] == "decision" && line["path"] != OWN_PATH)
-            .collect();
-        if decisions.len() >= wanted {
-            return decisions;
-        }
-        assert!(started.elapsed() < PATIENCE, "{decisions:?}");
-        tokio::task::yield_now().await;
-    }
-}
-
 fn shadow(line: &Value) -> Vec<(String, String)> {
     let listed = line["shadow"].as_array().map_or(&[][..], Vec::as_slice);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -177,7 +156,8 @@ async fn shadow_denials_are_in_the_audit_log_and_counted() {
         let refused = rest(&stack, "cost-1", GOOD).await;
         assert_eq!(refused.reason().as_deref(), Some("backend-fault"));
 
-        let lines = decisions(&stack, 9).await;
+        let is_of_client = |line: &Value| line["type"] == "decision" && line["path"] != OWN_PATH;
+        let lines = stack.met_audit_lines(9, is_of_client).await;
         assert_eq!(lines.len(), 9, "{lines:#?}");
         let of = |client: &str| -> Vec<&Value> {
             let asked = lines.iter().filter(|line| line["client"] == client);

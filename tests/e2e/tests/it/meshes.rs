@@ -11,7 +11,7 @@ mod mesh;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mesh::{Mesh, before, manager, meshed, upstream};
+use mesh::{Mesh, before, log_access, manager, meshed, upstream};
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{MetadataRule, Policy, Rate};
@@ -158,14 +158,7 @@ async fn auth_alone_hands_claims_to_any_server_and_keys_to_nobody() {
     let mesh = Mesh::start("auth-alone", &policy, "auth", Some(CONTEXT_KEY), |bootstrap, folder| {
         before(bootstrap, behind);
         let format = "%REQ(:PATH)%|%REQ(X-ENVOY-ORIGINAL-PATH)%|%REQ(COOKIE)%|%REQ(X-USER)%|%RESPONSE_CODE%\n";
-        manager(bootstrap)["access_log"] = json!([{
-            "name": "envoy.access_loggers.file",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                "path": folder.join("access.log"),
-                "log_format": {"text_format_source": {"inline_string": format}}
-            }
-        }]);
+        log_access(bootstrap, folder, format);
     })
     .await;
     let (right, wrong) = (policy::key("scorer"), policy::key("unknown"));

@@ -7,23 +7,17 @@
 //! blocks write (`file=NAME`). Blocks with `needs=…` are not executed; a tidy test limits them.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use tensorgate_tests::book::{Block, Page, blocks, pages, root};
+use tensorgate_tests::programs::{bin, free_address, program, target};
 
 /// The gate's address as the pages write it.
 const WRITTEN: &str = "http://127.0.0.1:8080";
 
 /// Folders of the repository that a page's folder links to.
 const LINKED: [&str; 3] = ["cli", "examples", "target"];
-
-/// Where cargo puts binaries: two folders above this test's own.
-fn binaries() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().to_owned()
-}
 
 /// `tensorgate up` with the demo's policy, on ports of its own.
 struct Up {
@@ -34,12 +28,9 @@ struct Up {
 
 impl Up {
     fn start() -> Self {
-        let admin = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let state = binaries().join("../e2e/readme");
-        let mut child = Command::new(binaries().join("tensorgate"))
+        let admin = free_address();
+        let state = target().join("e2e/readme");
+        let mut child = Command::new(program("tensorgate"))
             .current_dir(root())
             .args(["--json", "up", "-c", "examples/policies/digits/gate.yaml"])
             .args(["--listen", "127.0.0.1:0", "--admin", &admin.to_string()])
@@ -80,7 +71,7 @@ struct Desk(PathBuf);
 impl Desk {
     fn new(purpose: &str, page: &Page) -> Self {
         let name = page.path.replace(['/', '.'], "-");
-        let folder = binaries().join("../e2e").join(purpose).join(name);
+        let folder = target().join("e2e").join(purpose).join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         for name in LINKED {
@@ -109,14 +100,14 @@ fn run(script: &str, folder: &Path) -> Output {
     let path = std::env::var("PATH").unwrap();
     Command::new("bash")
         .current_dir(folder)
-        .env("PATH", format!("{}:{path}", binaries().display()))
+        .env("PATH", format!("{}:{path}", bin().display()))
         .args(["-euo", "pipefail", "-c", script])
         .output()
         .unwrap()
 }
 
 fn execute(page: &Page, block: &Block, address: &str, folder: &Path) {
-    let command = binaries().join("tensorgate");
+    let command = program("tensorgate");
     let script = block
         .body
         .replace(WRITTEN, address)
@@ -148,11 +139,13 @@ fn what_the_documentation_shows_is_what_happens() {
         if !blocks.iter().any(Block::is_executed) {
             continue;
         }
-        let desk = Desk::new("docs", page);
-        let at_root = !page.path.starts_with("docs/");
-        let folder = if at_root { root() } else { desk.0.clone() };
+        let is_in_book = page.path.starts_with("docs/");
+        let desk = is_in_book.then(|| Desk::new("docs", page));
+        let folder = desk.as_ref().map_or_else(root, |desk| desk.0.clone());
         for block in &blocks {
-            desk.write(block);
+            if let Some(desk) = &desk {
+                desk.write(block);
+            }
             if block.is_executed() {
                 execute(page, block, &gate.address, &folder);
             }
@@ -181,7 +174,7 @@ fn every_whole_policy_of_the_documentation_passes_check() {
             count += 1;
             let policy = desk.0.join("checked.yaml");
             std::fs::write(&policy, &block.body).unwrap();
-            let output = Command::new(binaries().join("tensorgate"))
+            let output = Command::new(program("tensorgate"))
                 .current_dir(&desk.0)
                 .args(["check", "--no-files", "checked.yaml"])
                 .output()
@@ -199,7 +192,7 @@ fn the_reference_pages_are_up_to_date() {
     let output = Command::new("python3")
         .current_dir(root())
         .args(["tools/reference.py", "--tensorgate"])
-        .arg(binaries().join("tensorgate"))
+        .arg(program("tensorgate"))
         .output()
         .unwrap();
     assert!(

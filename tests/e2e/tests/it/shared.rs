@@ -236,11 +236,9 @@ async fn a_chain_logs_and_counts_one_outcome_per_request() {
     ];
     let end = Instant::now() + PATIENCE;
     loop {
-        let log = stack.log("audit/decisions.jsonl");
-        let mut seen: Vec<(String, String)> = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|line| line["type"] == "decision" && line["path"] != OWN_PATH)
+        let decisions = stack.audit_lines_of("decision");
+        let mut seen: Vec<(String, String)> = decisions
+            .iter()
             .map(|line| {
                 let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
                 (text("verdict"), text("reason"))
@@ -267,14 +265,11 @@ async fn a_chain_logs_and_counts_one_outcome_per_request() {
             .collect();
         assert_eq!(lines.len(), 1, "{counted}");
         // Requests that `up` sent itself are counted like any other.
-        let log = stack.log("audit/decisions.jsonl");
-        let own = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|line| line["path"] == OWN_PATH && line["verdict"] == verdict);
-        let expected = 1 + own
-            .filter(|line| verdict == "allow" || line["reason"] == reason)
-            .count();
+        let own = stack.audit_lines(|line| {
+            let same_reason = verdict == "allow" || line["reason"] == reason;
+            line["path"] == OWN_PATH && line["verdict"] == verdict && same_reason
+        });
+        let expected = 1 + own.len();
         assert!(lines[0].ends_with(&format!(": {expected}")), "{counted}");
     }
 }

@@ -243,22 +243,6 @@ async fn counted(stack: &Stack, name: &str) -> usize {
     stats.lines().find_map(of).unwrap_or(0)
 }
 
-/// Resident memory of Envoy, KiB.
-fn envoy_kib(stack: &Stack) -> u64 {
-    let statuses = stack.processes().into_iter().filter_map(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-        line("Name:")?.trim().starts_with("envoy").then_some(())?;
-        line("VmRSS:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .trim()
-            .parse()
-            .ok()
-    });
-    statuses.max().unwrap()
-}
-
 /// Another client's request, answered whole; returns how long that took.
 async fn neighbour(gate: SocketAddr, model: &str, meanwhile: &str) -> Duration {
     let call = Call {
@@ -290,7 +274,7 @@ async fn slow_clients_end_in_time_and_delay_no_other_client() {
     let mut grew = 0;
     for slow in ALL {
         let what = format!("{slow:?}");
-        let (began, before) = (Instant::now(), envoy_kib(&stack));
+        let (began, before) = (Instant::now(), stack.envoy_kib());
         let mut most = before;
         let (mut clients, mut open) = (JoinSet::new(), Vec::new());
         for _ in 0..SLOW {
@@ -313,7 +297,7 @@ async fn slow_clients_end_in_time_and_delay_no_other_client() {
             );
             let model = ["vec", "vec", "big", "small"][answered % 4];
             slowest = slowest.max(neighbour(gate, model, &what).await);
-            most = most.max(envoy_kib(&stack));
+            most = most.max(stack.envoy_kib());
             answered += 1;
             while let Some(over) = clients.try_join_next() {
                 open.push(over.unwrap());

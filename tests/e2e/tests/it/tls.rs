@@ -256,14 +256,8 @@ async fn an_unknown_or_revoked_certificate_is_rejected_at_the_handshake() {
 
     // A failed handshake leaves a line. A successful one leaves no line of its own beside those of
     // its requests.
-    let failed = |stack: &Stack| -> Vec<serde_json::Value> {
-        let log = stack.log("audit/decisions.jsonl");
-        let lines = log
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap_or_default());
-        lines
-            .filter(|line| line["type"] == "decision" && line["method"].is_null())
-            .collect()
+    let failed = |stack: &Stack| {
+        stack.audit_lines(|line| line["type"] == "decision" && line["method"].is_null())
     };
     met("three failed handshakes are told", || {
         failed(&gate.stack).len() >= 3

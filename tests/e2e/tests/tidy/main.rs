@@ -10,16 +10,9 @@ mod scripts;
 mod sources;
 mod words;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The repository's root.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
-}
+use tensorgate_tests::book::root;
 
 /// Standard output of a command in the root. If the command fails, the test fails.
 fn output(program: &str, arguments: &[&str]) -> String {

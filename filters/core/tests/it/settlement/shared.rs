@@ -4,10 +4,10 @@
 use serde_json::{Value, json};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::LimitCallOutcome;
-use tensorgate_filter_core::native::{Limiter, LimiterMode, NativeProxy, Store, Stream};
+use tensorgate_filter_core::native::{Limiter, LimiterMode, NativeProxy, Stream};
 use tensorgate_policy::Reason;
 
-use super::support::{CONTEXT_KEY, close};
+use super::support::{chain, close};
 use super::{Field, RESERVED, key, open, policy, refused, trailer};
 
 /// The three kinds of limits with global scope.
@@ -37,8 +37,7 @@ fn gateway(
     };
     service["on_failure"] = json!(on_failure);
     let bundle = serde_json::to_vec(&bundle).unwrap();
-    let mut proxy = NativeProxy::chain(filters, &bundle, Some(CONTEXT_KEY), Store::default())
-        .unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let mut proxy = chain(filters, bundle);
     proxy.set_limiter(limiter.clone());
     proxy
 }

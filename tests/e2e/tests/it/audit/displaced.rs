@@ -16,7 +16,7 @@ async fn logged(stack: &Stack, when: &str) {
     let reply = ask::good(stack.gate, &[]).await.unwrap();
     assert_eq!(reply.status, 200, "{when}: {reply:?}");
     let id = reply.header("x-request-id").unwrap();
-    let written = lines(stack, "decision");
+    let written = stack.audit_lines_of("decision");
     assert!(
         written.iter().any(|line| line["request_id"] == id),
         "{when}: no line for {id} in {written:#?}"
@@ -83,7 +83,7 @@ async fn a_policy_may_have_requests_answered_without_a_line() {
     fs::rename(&aside, folder).unwrap();
     // The line is written once there is a file.
     met("its line is written", || {
-        (lines(&stack, "decision").iter()).any(|line| line["request_id"] == id)
+        (stack.audit_lines_of("decision").iter()).any(|line| line["request_id"] == id)
     })
     .await;
     assert!(stack.end().await.success());

@@ -31,7 +31,7 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
             })
         })
         .collect();
-    let decided = || lines(&stack, "decision").len();
+    let decided = || stack.audit_lines_of("decision").len();
     met("requests are answered", || decided() >= BEFORE_AND_AFTER).await;
     stack.kill_host().await;
     let at_the_crash = decided();
@@ -60,7 +60,7 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
     }
     let known = || -> BTreeMap<String, usize> {
         let mut known = BTreeMap::new();
-        for line in lines(&stack, "decision") {
+        for line in stack.audit_lines_of("decision") {
             if let Some(id) = line["request_id"].as_str() {
                 *known.entry(id.to_owned()).or_default() += 1;
             }
@@ -81,15 +81,15 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
     // While there was no host, no lines of Envoy could be delivered. The missing ones are counted
     // once each worker has another line to send.
     let missing = || {
-        let told: BTreeSet<String> = (lines(&stack, "decision").iter())
+        let told: BTreeSet<String> = (stack.audit_lines_of("decision").iter())
             .filter(|line| line["status"] != 200)
-            .chain(&lines(&stack, "amend"))
+            .chain(&stack.audit_lines_of("amend"))
             .filter_map(|line| line["request_id"].as_str().map(str::to_owned))
             .collect();
         refused.iter().filter(|id| !told.contains(*id)).count() as u64
     };
     let lost = || -> u64 {
-        let counts = lines(&stack, "lost");
+        let counts = stack.audit_lines_of("lost");
         counts
             .iter()
             .filter_map(|line| line["count"].as_u64())

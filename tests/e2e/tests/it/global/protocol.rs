@@ -12,6 +12,7 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::RateLimitService;
 use tensorgate_tests::Stack;
 use tensorgate_tests::ask::PATIENCE;
+use tensorgate_tests::programs::{envoy, free_address};
 use tensorgate_tests::rls::descriptor::RateLimitDescriptor;
 use tensorgate_tests::rls::descriptor::rate_limit_descriptor::Entry;
 use tensorgate_tests::rls::service::rate_limit_response::{Code, DescriptorStatus, RateLimit};
@@ -24,7 +25,7 @@ use tokio::process::Command;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
-use super::{Counter, MONTH_S, PATIENT_MS, envoy, outcome, policy_with, questions, shared_rate};
+use super::{Counter, MONTH_S, PATIENT_MS, outcome, policy_with, questions, shared_rate};
 
 /// A limit of the policy and a client, as a descriptor.
 fn descriptor(limit: &str, client: &str, hits: Option<u64>) -> RateLimitDescriptor {
@@ -95,9 +96,7 @@ async fn envoys_own_filter_asks_our_service() {
     let rate = shared_rate(3, MONTH_S);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
     let stack = Stack::start("global-filter", policy).await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let address = free_address();
     let file = stack.state().join("native.json");
     let bootstrap = native(address, stack.limits_socket());
     std::fs::write(&file, serde_json::to_vec(&bootstrap).unwrap()).unwrap();

@@ -2,8 +2,9 @@
 //! filter. And a configuration with a fault.
 
 use serde_json::{Value, json};
+use tensorgate_tests::programs::program;
 
-use super::mesh::{self, Mesh, before, manager, meshed, upstream};
+use super::mesh::{Mesh, before, manager, meshed, upstream};
 use super::{CONTEXT_KEY, GOOD, KNOWN, UNKNOWN, of_the_mesh, policy, send};
 
 /// A token, a body, and the expected status and reason.
@@ -114,7 +115,7 @@ async fn a_fault_of_a_configuration_is_in_envoys_log_as_check_says_it() {
             },
         )
         .await;
-        let told = tokio::process::Command::new(mesh::binaries().join("tensorgate"))
+        let told = tokio::process::Command::new(program("tensorgate"))
             .args(["--json", "check"])
             .arg(file.unwrap())
             .output()

@@ -7,7 +7,7 @@ mod heads;
 mod memory;
 
 use serde_json::json;
-use tensorgate_policy::raw::{ByteSize, Dim, Policy};
+use tensorgate_policy::raw::{ByteSize, Policy};
 use tensorgate_tests::{Setup, Stack, policy};
 
 /// The most elements of a tensor: 12 MiB of FP32.
@@ -32,18 +32,10 @@ fn loaded_policy() -> Policy {
     limits.max_expansion = 200;
     limits.timeout_ms = STREAM_MS - 5_000;
     limits.stream_ms = STREAM_MS;
-    let mut big = policy.models["vec"].clone();
-    // A JSON path belongs to one model.
-    big.json = None;
+    policy::add_big_model(&mut policy, MOST_ELEMENTS);
+    let big = policy.models.get_mut("big").unwrap();
     big.protocols = vec!["oip-rest".into(), "oip-grpc".into()];
     big.encodings = vec!["gzip".into()];
-    big.inputs[0].shape = Some(vec![Dim::Bounded {
-        name: None,
-        min: None,
-        max: Some(MOST_ELEMENTS),
-    }]);
-    policy.models.insert("big".into(), big);
-    policy.grants[0].models.push("big".into());
     let limited = json!({
         "name": "limited", "clients": [LIMITED], "models": ["vec", "big"],
         "operations": ["infer"], "concurrency": IN_FLIGHT,

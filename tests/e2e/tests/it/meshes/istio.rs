@@ -10,7 +10,7 @@ use tensorgate_tests::ask::{GOOD, PATH};
 use tensorgate_tests::policy;
 use tensorgate_vectors::sign::{Signer, jwks, token};
 
-use super::mesh::{Mesh, before, manager, upstream};
+use super::mesh::{Mesh, before, log_access, manager, upstream};
 use super::{CONTEXT_KEY, JWKS, KNOWN, UNKNOWN};
 
 /// Istio's key for a payload.
@@ -88,20 +88,19 @@ fn bearer(token: &str) -> Fields {
 async fn whom_istio_has_authenticated_the_gate_knows_and_nobody_else() {
     let policy = serde_json::to_value(policy_of_both()).unwrap();
     let (behind, seen) = upstream().await;
-    let mesh = Mesh::start("istio", &policy, "gate", Some(CONTEXT_KEY), |bootstrap, folder| {
-        let filters = manager(bootstrap)["http_filters"].as_array_mut().unwrap();
-        filters.insert(0, authn());
-        before(bootstrap, behind);
-        let format = "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn)%|%RESPONSE_CODE%\n";
-        manager(bootstrap)["access_log"] = json!([{
-            "name": "envoy.access_loggers.file",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                "path": folder.join("access.log"),
-                "log_format": {"text_format_source": {"inline_string": format}}
-            }
-        }]);
-    })
+    let mesh = Mesh::start(
+        "istio",
+        &policy,
+        "gate",
+        Some(CONTEXT_KEY),
+        |bootstrap, folder| {
+            let filters = manager(bootstrap)["http_filters"].as_array_mut().unwrap();
+            filters.insert(0, authn());
+            before(bootstrap, behind);
+            let format = "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn)%|%RESPONSE_CODE%\n";
+            log_access(bootstrap, folder, format);
+        },
+    )
     .await;
     let by_header = |value: String| vec![("x-jwt-assertion", value)];
     let claims = r#"{"iss":"https://mesh.example","sub":"svc-web"}"#;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tensorgate_tests::ask::GOOD;
+use tensorgate_tests::programs::{envoy, free_address, program, target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -51,26 +52,21 @@ pub async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     (address, seen)
 }
 
-/// The binary as `tensorgate` finds it.
-fn envoy() -> PathBuf {
-    if let Some(named) = std::env::var_os("ENVOY") {
-        return named.into();
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .unwrap();
-    let cached = cache.join("tensorgate/envoy/bin/envoy");
-    if cached.is_file() {
-        cached
-    } else {
-        "envoy".into()
-    }
-}
-
 /// The connection manager of a bootstrap.
 pub fn manager(bootstrap: &mut Value) -> &mut Value {
     &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+/// Makes Envoy write a line of this format for each request, to `access.log` in this folder.
+pub fn log_access(bootstrap: &mut Value, folder: &Path, format: &str) {
+    manager(bootstrap)["access_log"] = json!([{
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": folder.join("access.log"),
+            "log_format": {"text_format_source": {"inline_string": format}}
+        }
+    }]);
 }
 
 /// Puts `jwt_authn` in front of our filters.
@@ -128,17 +124,6 @@ impl Drop for Mesh {
     }
 }
 
-/// The folder of our binaries.
-pub fn binaries() -> PathBuf {
-    std::env::var_os("TENSORGATE_BIN").map_or_else(
-        || {
-            let test = std::env::current_exe().unwrap();
-            test.parent().and_then(Path::parent).unwrap().to_owned()
-        },
-        PathBuf::from,
-    )
-}
-
 impl Mesh {
     /// Renders a chain for a policy, changes the result, and starts an Envoy with it. A context key
     /// is given if the server behind reads a context.
@@ -186,25 +171,20 @@ impl Mesh {
         context_key: Option<&str>,
         change: impl FnOnce(&mut Value, &Path),
     ) -> Self {
-        let target = binaries();
-        let folder = target
-            .parent()
-            .unwrap()
-            .join(format!("e2e/{name}-{}", std::process::id()));
+        let target = target();
+        let folder = target.join(format!("e2e/{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("gate.yaml");
         std::fs::write(&file, serde_json::to_vec(policy).unwrap()).unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let gate = free.local_addr().unwrap();
-        drop(free);
+        let gate = free_address();
         let sockets = std::env::temp_dir().join(format!("tg-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&sockets).unwrap();
-        let rendered = Command::new(target.join("tensorgate"))
+        let rendered = Command::new(program("tensorgate"))
             .args(["--json", "render", "-c"])
             .arg(&file)
             .args(["envoy", "--chain", chain])
             .args(["--listen", &gate.to_string(), "--filters"])
-            .arg(target.parent().unwrap().join("filters"))
+            .arg(target.join("filters"))
             .arg("--admin-socket")
             .arg(sockets.join("admin.sock"))
             .output()

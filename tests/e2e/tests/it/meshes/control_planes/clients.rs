@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
 use tensorgate_client::{Open, grpc, http1};
 use tensorgate_tests::ask::{self, GOOD, PATH};
 use tensorgate_tests::streams::{Streamed, messages};
@@ -293,15 +292,7 @@ pub async fn early_answers(stack: &Stack) {
 /// clients that left. When a client resets its connection, Envoy may not have read any request.
 pub async fn one_line_each(stack: &Stack) {
     stack.active(0).await;
-    let decisions = || -> Vec<Value> {
-        let log = stack.log("audit/decisions.jsonl");
-        let lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        lines
-            .filter(|line: &Value| line["type"] == "decision")
-            .collect()
-    };
+    let decisions = || stack.audit_lines(|line| line["type"] == "decision");
     let count = |reason: &str| {
         let all = decisions();
         all.iter().filter(|line| line["reason"] == reason).count()

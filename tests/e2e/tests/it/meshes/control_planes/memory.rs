@@ -20,18 +20,6 @@ const BODIES: usize = 80;
 /// How much memory Envoy may use beside the bodies themselves, KiB.
 const BESIDE_KIB: u64 = 48 << 10;
 
-/// Resident memory of Envoy, KiB.
-fn envoy_kib(stack: &Stack) -> u64 {
-    let statuses = stack.processes().into_iter().filter_map(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-        line("Name:")?.trim().starts_with("envoy").then_some(())?;
-        let kib = line("VmRSS:")?.trim().strip_suffix(" kB")?;
-        kib.trim().parse().ok()
-    });
-    statuses.max().unwrap()
-}
-
 /// A body that is not whole yet.
 struct Half {
     answer: ResponseFuture,
@@ -122,11 +110,11 @@ async fn crowd(stack: &Stack, client: &str, fit: usize) -> Vec<Half> {
 pub async fn check(stack: &Stack) {
     let share = usize::try_from(BUFFERED_BYTES / 2 / RESERVED_BYTES).unwrap();
     stack.active(0).await;
-    let before = envoy_kib(stack);
+    let before = stack.envoy_kib();
     let mut grown = Vec::new();
     for round in 0..3 {
         let halves = crowd(stack, "scorer", share).await;
-        grown.push(envoy_kib(stack).saturating_sub(before));
+        grown.push(stack.envoy_kib().saturating_sub(before));
         println!("round {round}: {} of {BODIES} bodies let in", halves.len());
         // The same number each time: the memory of the rejected and the reset bodies is free again.
         // Two bodies that grow at the same time may both find no memory for their last part.
