@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tensorgate_host::audit::key::SigningKey;
 use tensorgate_host::backends::tls::{self, Tls, TlsError};
-use tensorgate_host::capture::CaptureKeys;
 use tensorgate_host::limits::{ConnectFault, Settings};
+use tensorgate_host::sandbox::capture::CaptureKeys;
 use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
 use tensorgate_policy::{Fault, Policy, Severity};
 

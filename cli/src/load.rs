@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_artifact::component::SUFFIX;
 use tensorgate_host::config::{Folders, at_most, canonical_digest};
-use tensorgate_host::signed;
+use tensorgate_host::policy_store::signed;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::raw::Shared;
 use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, validate};

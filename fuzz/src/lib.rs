@@ -9,9 +9,9 @@ pub mod capture;
 mod classifier;
 // The reader of captured calls is compiled from its own source files. The host crate depends on a
 // WebAssembly compiler, which needs no instrumentation.
-#[path = "../../sandbox-host/src/capture/envelope.rs"]
+#[path = "../../sandbox-host/src/sandbox/capture/envelope.rs"]
 mod capture_envelope;
-#[path = "../../sandbox-host/src/capture/record.rs"]
+#[path = "../../sandbox-host/src/sandbox/capture/record.rs"]
 mod capture_record;
 pub mod context;
 pub mod credential;

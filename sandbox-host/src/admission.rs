@@ -9,15 +9,20 @@
 //! not count: they have queues of their own, and a slow one must not block the others. One client
 //! leaves some slots to other active clients (`sharing`).
 
+pub mod budget;
+pub(crate) mod fair_share;
+pub(crate) mod memory_budget;
+pub mod sources;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
+use crate::admission::fair_share::Shares;
 use crate::client_key::ClientKey;
-use crate::fair_share::Shares;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// The target time for reading and checking a buffered body. It needs about a millisecond of work,
 /// so at this value it waited for many others. A client with a timeout of one second still gets its

@@ -1,10 +1,10 @@
 //! Reads and checks the host's settings: bundle, key, endpoints and components.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tensorgate_policy::raw::{self, BackendKind};
 use tensorgate_policy::{Bundle, Fault, Policy};
 use tensorgate_wire::context::Key;
 
+use crate::files::{at_most, open};
 use crate::sandbox::CompilerConfig;
 
 /// The largest bundle in bytes. A policy with thousands of models has a few MiB.
@@ -69,7 +70,7 @@ pub struct Settings {
     pub compiler: CompilerConfig,
     /// Whether the host is not ready before a request has passed the filter.
     pub wait_for_filter: bool,
-    /// The file that describes the policy's source files ([`crate::sources`]). It may be missing.
+    /// The file that describes the policy's source files (`admission::sources`). It may be missing.
     pub sources: PathBuf,
 }
 
@@ -326,7 +327,7 @@ pub fn component(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigEr
     Ok(read(&folders.file(component)?, MAX_COMPONENT_BYTES)?.0)
 }
 
-/// Reads the signature file of a component. [`crate::signed`] verifies it.
+/// Reads the signature file of a component. `policy_store::signed` verifies it.
 pub fn signature(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigError> {
     let file = signature_of(&folders.file(component)?);
     let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
@@ -343,14 +344,6 @@ fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
     read_opened(path, &file, max_bytes)
 }
 
-/// Opens a file for reading without blocking. Opening a pipe would wait for a writer.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-}
-
 /// Reads an opened file, as [`read`] does.
 fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
     let failed = |cause: String| ConfigError::File {
@@ -365,19 +358,4 @@ fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<(Vec<u8>, u32
         .map_err(|error| failed(error.to_string()))?
         .ok_or_else(|| failed(format!("larger than {max_bytes} bytes")))?;
     Ok((content, metadata.permissions().mode() & 0o7777))
-}
-
-/// Reads everything. Returns `None` if it exceeds `max_bytes`.
-///
-/// # Errors
-/// Returns an error if it cannot be read.
-pub fn at_most(from: impl Read, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut content = Vec::new();
-    // One byte more distinguishes a file at the limit from a larger one.
-    let read = from
-        .take(max_bytes.saturating_add(1))
-        .read_to_end(&mut content)?;
-    Ok(u64::try_from(read)
-        .is_ok_and(|read| read <= max_bytes)
-        .then_some(content))
 }

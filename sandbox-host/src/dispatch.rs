@@ -10,6 +10,7 @@ mod breaker;
 mod call;
 mod decoupled;
 mod fair_queue;
+pub mod health;
 mod http_json;
 mod mirror;
 mod openai;
@@ -31,8 +32,8 @@ use crate::backends::backend_request::{BackendRequest, ProtocolAdapter};
 use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::{BackendError, Call};
 use crate::client_key::ClientKey;
-use crate::health::BackendHealth;
-use crate::metrics::{BackendLabels, GaugeGuard, Metrics};
+use crate::dispatch::health::BackendHealth;
+use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
 use breaker::Breaker;
 pub use call::Deadline;
 use call::{CallObserver, InFlightCall};
@@ -157,18 +158,17 @@ impl Dispatcher {
         if let Some(template) = call.contract.backend_template() {
             return self.post(call, template, request_deadline, waited).await;
         }
-        let (mut endpoint_index, _raised, deadline) =
-            self.acquire(request_deadline, waited).await?;
+        let (mut permit, _raised, deadline) = self.acquire(request_deadline, waited).await?;
         let (contract, version) = (call.contract, call.version);
-        let question = BackendRequest::new(self.dialect, call)
+        let backend_request = BackendRequest::new(self.dialect, call)
             .await
-            .map_err(|error| denial(&error, self.health.name()))?;
+            .map_err(|error| error.to_denial(self.health.name()))?;
         let mut attempts = self.attempts((contract, version), (deadline, request_deadline));
         loop {
             let chosen = attempts.next_endpoint().await?;
-            let answered = question.send(&chosen.channel, deadline).await;
+            let answered = backend_request.send(&chosen.channel, deadline).await;
             if let Some(answered) = attempts.finish_tensors(chosen, answered)? {
-                endpoint_index.mark_answered();
+                permit.mark_answered();
                 return Ok(answered);
             }
         }
@@ -272,9 +272,9 @@ impl Dispatcher {
     ) -> Result<(Permit, GaugeGuard, Instant), Denial> {
         let came = Instant::now();
         let deadline = self.deadline(came, request_deadline);
-        let endpoint_index = self.acquire_permit(request_deadline.client, deadline).await;
+        let permit = self.acquire_permit(request_deadline.client, deadline).await;
         *waited = came.elapsed();
-        Ok((endpoint_index?, GaugeGuard::new(&self.in_flight), deadline))
+        Ok((permit?, GaugeGuard::new(&self.in_flight), deadline))
     }
 
     /// Acquires a permit, unless the circuit is open.
@@ -284,7 +284,7 @@ impl Dispatcher {
         deadline: Instant,
     ) -> Result<Permit, Denial> {
         let passed = self.observer.breaker.check(client_key);
-        passed.map_err(|error| denial(&error, self.health.name()))?;
+        passed.map_err(|error| error.to_denial(self.health.name()))?;
         self.observer.limiter.acquire(client_key, deadline).await
     }
 
@@ -298,18 +298,18 @@ impl Dispatcher {
         (deadline, request_deadline): (Instant, Deadline),
         tries: &RetryState,
     ) -> Result<SelectedEndpoint, BackendError> {
-        let mut sightings = self.health.probe_results();
+        let mut results = self.health.probe_results();
         loop {
             let (mut waits, mut unfit) = (false, None);
             {
-                let known = sightings.borrow_and_update();
+                let known = results.borrow_and_update();
                 for (endpoint_index, endpoint) in
                     self.pool
                         .ranked(request_deadline.client, tries.sequence, &tries.tried)
                 {
                     let line = endpoint.channel();
-                    let sighting = known.get(endpoint_index);
-                    match sighting.and_then(|known| known.for_channel(model, version, &line)) {
+                    let result = known.get(endpoint_index);
+                    match result.and_then(|known| known.for_channel(model, version, &line)) {
                         None => {
                             self.health.request_reprobe(endpoint_index);
                             waits = true;
@@ -340,7 +340,7 @@ impl Dispatcher {
                 }));
             }
             if !matches!(
-                tokio::time::timeout_at(deadline, sightings.changed()).await,
+                tokio::time::timeout_at(deadline, results.changed()).await,
                 Ok(Ok(()))
             ) {
                 return Err(BackendError::Timeout(
@@ -349,19 +349,6 @@ impl Dispatcher {
             }
         }
     }
-}
-
-/// Converts a backend error to a denial. `at` names the backend or endpoint where the error
-/// happened.
-pub(crate) fn denial(error: &BackendError, at: &str) -> Denial {
-    let reason = match error {
-        BackendError::Unavailable(_) | BackendError::Unsent(_) | BackendError::Busy(_) => {
-            Reason::BackendUnavailable
-        }
-        BackendError::Timeout(_) => Reason::BackendTimeout,
-        BackendError::Fault(_) => Reason::BackendFault,
-    };
-    Denial::new(reason, format!("{at}: {error}"))
 }
 
 #[cfg(test)]

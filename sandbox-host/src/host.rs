@@ -11,20 +11,20 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, Admin};
 use crate::admission::Admission;
-use crate::assemble::{Loader, PolicyFault};
+use crate::admission::budget::Budget;
 use crate::audit::{self, AuditServer};
-use crate::budget::Budget;
 use crate::config::{Folders, Settings};
 use crate::limits::RateLimitServer;
-use crate::metrics::Metrics;
-use crate::policy_versions::PolicyVersions;
-use crate::readiness;
-use crate::reload::{self, Reloader};
-use crate::serve::{App, serve};
+use crate::policy_store::assemble::{Loader, PolicyFault};
+use crate::policy_store::policy_versions::PolicyVersions;
+use crate::server::socket::{Socket, SocketError};
 use crate::server::{self, CheckedPeers};
-use crate::socket::{Socket, SocketError};
+use crate::service::admin::{self, Admin};
+use crate::service::readiness;
+use crate::service::reload::{self, Reloader};
+use crate::service::{App, serve};
+use crate::telemetry::metrics::Metrics;
 
 /// The time that admin requests get to finish at shutdown.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
+use tensorgate_host::admission::sources::Sources;
 use tensorgate_host::config::{self, Folders, Settings};
-use tensorgate_host::logging::{Log, LogFormat};
-use tensorgate_host::os_sandbox::{self, Access};
+use tensorgate_host::sandbox::os_sandbox::{self, Access};
 use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
-use tensorgate_host::sources::Sources;
-use tensorgate_host::{Host, StartError, admin, heap, reload};
+use tensorgate_host::telemetry::logging::{Log, LogFormat};
+use tensorgate_host::{Host, StartError, heap, service::admin, service::reload};
 use tensorgate_policy::raw::Audit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

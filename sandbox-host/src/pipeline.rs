@@ -2,13 +2,19 @@
 //! checked against the contract before the next stage sees it. Metadata comes from the contract,
 //! readiness from the health checks, statistics from the host's own counts.
 
+pub mod body;
 mod chain;
 pub(crate) mod decoupled;
 mod ensemble;
 mod fault_attribution;
+pub(crate) mod mirroring;
 pub(crate) mod openai;
 mod prepared;
+pub mod record;
+pub mod reply;
+pub mod request;
 mod route;
+pub mod shadow;
 mod stage;
 
 use std::collections::HashMap;
@@ -24,20 +30,20 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unencodable};
 use tokio::time::Instant;
 
+use crate::admission::budget::MemoryPermit;
+use crate::admission::memory_budget::out_of_memory;
 use crate::audit::Audit;
 use crate::backends::Call;
-use crate::budget::MemoryPermit;
-use crate::capture::Capturer;
 use crate::dispatch::Deadline;
 use crate::guard::offload;
-use crate::memory_budget::out_of_memory;
-use crate::metrics::{Metrics, ModelLabels};
-use crate::mirroring::PendingMirror;
 use crate::owned;
-use crate::request::ModelRequest;
+use crate::pipeline::mirroring::PendingMirror;
+use crate::pipeline::request::ModelRequest;
+use crate::pipeline::shadow::{InShadow, Values};
+use crate::sandbox::capture::Capturer;
 use crate::sandbox::{CallContext, Payload, Role};
-use crate::shadow::{InShadow, Values};
-use crate::timings::Timings;
+use crate::telemetry::metrics::{Metrics, ModelLabels};
+use crate::telemetry::timings::Timings;
 use chain::CallContents;
 use ensemble::{EnsembleContext, EnsembleRun};
 use prepared::{BackendInputs, ResponseContext};

@@ -2,6 +2,8 @@
 //! connection, head size, and time until the first request. Draining stops accepting, lets requests
 //! finish, and cuts off those that take too long.
 
+pub mod socket;
+
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -20,8 +22,8 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::metrics::{GaugeGuard, Metrics};
-use crate::socket::Socket;
+use crate::server::socket::Socket;
+use crate::telemetry::metrics::{GaugeGuard, Metrics};
 
 /// The timeout of a connection's first request and of each HTTP/1.1 head. A local peer never needs
 /// it.

@@ -247,5 +247,4 @@ impl<T> Turns<T> {
 }
 
 #[cfg(test)]
-#[path = "turns_tests.rs"]
 mod tests;

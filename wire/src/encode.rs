@@ -356,5 +356,4 @@ fn output<'a>(
 }
 
 #[cfg(test)]
-#[path = "encode_tests.rs"]
 mod tests;

@@ -427,5 +427,4 @@ fn digits(text: &str) -> Result<u64, &'static str> {
 }
 
 #[cfg(test)]
-#[path = "headers_tests.rs"]
 mod tests;

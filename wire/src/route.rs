@@ -259,5 +259,4 @@ fn name(segment: &str) -> Option<Cow<'_, str>> {
 #[path = "route_own_tests.rs"]
 mod own_tests;
 #[cfg(test)]
-#[path = "route_tests.rs"]
 mod tests;

@@ -11,8 +11,8 @@ use tensorgate_host::audit::files::{Paths, SEQ_DIGITS};
 use tensorgate_host::audit::key::VerifyingKey;
 use tensorgate_host::audit::line::Line;
 use tensorgate_host::audit::record::{Decision, Event};
-use tensorgate_host::audit::time;
 use tensorgate_host::audit::verify::{Report, files, next_line, verify};
+use tensorgate_host::rfc3339;
 
 use crate::Failure;
 use crate::ui::{Ui, printable};
@@ -187,7 +187,7 @@ impl Query {
         let is = |wanted: &Option<String>, found: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
         };
-        let when = time::parse(&line.time);
+        let when = rfc3339::parse(&line.time);
         is(&self.client, decision.client.as_deref())
             && is(&self.model, decision.model.as_deref())
             && is(&self.reason, Some(&decision.reason))
@@ -252,6 +252,6 @@ fn log_of(file: &Path) -> PathBuf {
 }
 
 fn instant(text: &str) -> Result<SystemTime, String> {
-    time::parse(text)
+    rfc3339::parse(text)
         .ok_or_else(|| "expected a time such as 2026-11-20T08:00:00Z or 2026-11-20".into())
 }

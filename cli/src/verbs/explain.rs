@@ -14,7 +14,7 @@ use serde::Serialize;
 use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, Request, Store};
 use tensorgate_filter_core::record::Record;
-use tensorgate_host::request::{self as host, Verifier};
+use tensorgate_host::pipeline::request::{self as host, Verifier};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
 use tensorgate_policy::{Denial, Now, Protocol};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_host::admin::DEFAULT_ADDRESS;
-use tensorgate_host::sources::SourceState;
+use tensorgate_host::admission::sources::SourceState;
+use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 
 use crate::chain::Chain;
 use crate::load::{LoadError, Loaded, load};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tensorgate_host::audit::Audit;
 use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
 use tensorgate_host::audit::recover::{Settings, recover};
-use tensorgate_host::metrics::Metrics;
+use tensorgate_host::telemetry::metrics::Metrics;
 
 use crate::program::{Ran, Scratch, run};
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Outcomes;
 use super::record::{Decision, Verdict};
-use crate::metrics::micros;
+use crate::telemetry::metrics::micros;
 
 /// A request with a streamed response.
 #[derive(Debug)]

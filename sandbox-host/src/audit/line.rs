@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::key::{SigningKey, VerifyingKey, hex, unhex};
 use super::record::{Event, FORMAT};
-use super::time::rfc3339;
+use crate::rfc3339::rfc3339;
 
 /// The longest line in bytes, far more than the limits of its fields.
 pub const MAX_LINE_BYTES: usize = 64 << 10;

@@ -13,9 +13,9 @@ use super::als::service::Service;
 use super::record::Event;
 use super::recover::{AuditError, Settings, recover};
 use super::{Audit, Outcomes};
-use crate::metrics::Metrics;
+use crate::server::socket::{Socket, SocketError};
 use crate::server::{self, Bounds, CheckedPeers};
-use crate::socket::{Socket, SocketError};
+use crate::telemetry::metrics::Metrics;
 
 /// Envoy opens one connection for each worker, and more while it drains old ones.
 const BOUNDS: Bounds = Bounds {

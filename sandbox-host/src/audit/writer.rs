@@ -32,9 +32,9 @@ use super::files::Store;
 use super::record::{Event, Open};
 use super::recover::{Recovered, opening};
 use super::sequence::SequenceTracker;
+use crate::admission::fair_share::Shares;
 use crate::client_key::ClientKey;
-use crate::fair_share::Shares;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 pub(super) use chain::{Chain, End};
 use queue::Queue;

@@ -447,5 +447,4 @@ fn parameter(parameter: Parameter<'static>) -> (String, proto::InferParameter) {
 }
 
 #[cfg(test)]
-#[path = "oip_tests.rs"]
 mod tests;

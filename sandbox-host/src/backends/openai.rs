@@ -23,7 +23,7 @@ use crate::document::Document;
 pub use answer::{CheckedResponse, check};
 use connection::Connection;
 pub use response_memory::{ResponseMemory, required_bytes};
-pub use stream::{EventStream, StreamPermits};
+pub use stream::EventStream;
 
 /// The media type of a streamed response.
 const EVENTS: &str = "text/event-stream";

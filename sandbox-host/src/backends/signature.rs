@@ -171,5 +171,4 @@ fn quote(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "signature_tests.rs"]
 mod tests;

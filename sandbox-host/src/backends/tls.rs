@@ -30,7 +30,7 @@ use webpki::{
     UnknownStatusPolicy,
 };
 
-use crate::config::{at_most, open};
+use crate::files::{at_most, open};
 use workload_api::Agent;
 
 /// The largest file of certificates or keys in bytes: hundreds of authorities.

@@ -5,7 +5,7 @@ use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
 use super::retries::RetryState;
-use super::{BackendResponse, Deadline, Dispatcher, SelectedEndpoint, denial};
+use super::{BackendResponse, Deadline, Dispatcher, SelectedEndpoint};
 use crate::backends::BackendError;
 
 /// The attempts of one request.
@@ -50,7 +50,7 @@ impl Attempts<'_> {
         let chosen = dispatcher
             .select_endpoint(model, version, *until, tries)
             .await;
-        chosen.map_err(|error| denial(&error, dispatcher.health.name()))
+        chosen.map_err(|error| error.to_denial(dispatcher.health.name()))
     }
 
     /// Reports the outcome of an attempt. Returns `None` if the request is sent again.
@@ -67,7 +67,7 @@ impl Attempts<'_> {
             return Ok(None);
         }
         came.map(Some)
-            .map_err(|error| denial(&error, chosen.endpoint.uri()))
+            .map_err(|error| error.to_denial(chosen.endpoint.uri()))
     }
 
     /// As [`Self::finish`], for tensors. The outcome of a successful call is reported later, when

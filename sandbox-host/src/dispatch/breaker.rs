@@ -384,5 +384,4 @@ fn rejection(left: Duration, of: &str) -> BackendError {
 }
 
 #[cfg(test)]
-#[path = "breaker_tests.rs"]
 mod tests;

@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::call::CallObserver;
-use super::{Deadline, Dispatcher, Permit, SelectedEndpoint, denial};
+use super::{Deadline, Dispatcher, Permit, SelectedEndpoint};
 use crate::backends::decoupled::{DecoupledStream, RequestIdentity, StreamedResponse};
 use crate::backends::{BackendError, Call, answer, oip};
-use crate::metrics::GaugeGuard;
+use crate::telemetry::metrics::GaugeGuard;
 
 /// The number of responses that are read ahead of the consumer.
 const READ_AHEAD: usize = 1;
@@ -171,7 +171,7 @@ async fn forward(
     loop {
         let answer = next
             .and_then(|answer| left.take(answer))
-            .map_err(|error| denial(&error, at));
+            .map_err(|error| error.to_denial(at));
         let over = answer.as_ref().map_or(true, |answer| answer.last);
         if to.send(answer).await.is_err() || over {
             return;

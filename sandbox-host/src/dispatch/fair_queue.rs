@@ -8,8 +8,8 @@
 
 use tokio::time::Instant;
 
+use crate::admission::fair_share::RecentClients;
 use crate::client_key::ClientKey;
-use crate::fair_share::RecentClients;
 use crate::turns::{Enqueued, Ticket, Turns};
 
 /// The reserved part of the permits is one in this many.
@@ -139,5 +139,4 @@ impl<T> FairQueue<T> {
 }
 
 #[cfg(test)]
-#[path = "fair_queue_tests.rs"]
 mod tests;

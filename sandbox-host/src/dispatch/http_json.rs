@@ -7,7 +7,7 @@ use std::time::Duration;
 use tensorgate_policy::Denial;
 use tensorgate_policy::policy::Template;
 
-use super::{BackendResponse, Deadline, Dispatcher, denial};
+use super::{BackendResponse, Deadline, Dispatcher};
 use crate::backends::http_json::TemplateRequest;
 use crate::backends::{BackendError, Call};
 
@@ -21,12 +21,11 @@ impl Dispatcher {
         request_deadline: Deadline,
         waited: &mut Duration,
     ) -> Result<BackendResponse, Denial> {
-        let (mut endpoint_index, _raised, deadline) =
-            self.acquire(request_deadline, waited).await?;
+        let (mut permit, _raised, deadline) = self.acquire(request_deadline, waited).await?;
         let (contract, version, outputs) = (call.contract, call.version, call.outputs);
-        let question = TemplateRequest::new(call, template)
+        let backend_request = TemplateRequest::new(call, template)
             .await
-            .map_err(|error| denial(&error, self.health.name()))?;
+            .map_err(|error| error.to_denial(self.health.name()))?;
         let mut attempts = self.attempts((contract, version), (deadline, request_deadline));
         loop {
             let chosen = attempts.next_endpoint().await?;
@@ -34,13 +33,13 @@ impl Dispatcher {
                 None => Err(BackendError::Fault(
                     "the backend has no JSON template".to_owned(),
                 )),
-                Some(server) => match server.infer(&question, deadline).await {
-                    Ok(answer) => question.decode_response(outputs, answer).await,
+                Some(server) => match server.infer(&backend_request, deadline).await {
+                    Ok(answer) => backend_request.decode_response(outputs, answer).await,
                     Err(error) => Err(error),
                 },
             };
             if let Some(answered) = attempts.finish_tensors(chosen, answered)? {
-                endpoint_index.mark_answered();
+                permit.mark_answered();
                 return Ok(answered);
             }
         }

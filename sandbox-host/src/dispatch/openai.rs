@@ -8,12 +8,10 @@ use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 
 use super::{Deadline, Dispatcher, SelectedEndpoint};
-use crate::backends::openai::{
-    CheckedResponse, EventStream, ResponseMemory, StreamPermits, Upstream, check,
-};
-use crate::budget::MemoryPermit;
+use crate::admission::budget::MemoryPermit;
+use crate::admission::memory_budget::out_of_memory;
+use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory, Upstream, check};
 use crate::document::Document;
-use crate::memory_budget::out_of_memory;
 
 impl Dispatcher {
     /// Sends a document whose response is streamed. The response keeps the permit and the other
@@ -30,7 +28,7 @@ impl Dispatcher {
         waited: &mut Duration,
         held: MemoryPermit,
     ) -> Result<EventStream, Denial> {
-        let (mut endpoint_index, raised, deadline) = self.acquire(request_deadline, waited).await?;
+        let (mut permit, raised, deadline) = self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
         let mut attempts = self.attempts((model, version), (deadline, request_deadline));
         loop {
@@ -45,14 +43,9 @@ impl Dispatcher {
                 )
                 .await;
             if let Some(mut streamed) = attempts.finish(&chosen, begun)? {
-                endpoint_index.mark_answered();
+                permit.mark_answered();
                 let load = chosen.load;
-                let kept = StreamPermits {
-                    permit: endpoint_index,
-                    in_flight: raised,
-                    load,
-                };
-                streamed.hold(kept, held);
+                streamed.hold(Box::new((permit, raised, load)), held);
                 return Ok(streamed);
             }
         }
@@ -73,8 +66,7 @@ impl Dispatcher {
         waited: &mut Duration,
         room: &mut ResponseMemory<'_>,
     ) -> Result<CheckedResponse, Denial> {
-        let (mut endpoint_index, _raised, deadline) =
-            self.acquire(request_deadline, waited).await?;
+        let (mut permit, _raised, deadline) = self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
         let mut attempts = self.attempts((model, version), (deadline, request_deadline));
         loop {
@@ -87,7 +79,7 @@ impl Dispatcher {
                     answer.map(check).transpose()
                 });
             if let Some(answered) = attempts.finish(&chosen, answered)? {
-                endpoint_index.mark_answered();
+                permit.mark_answered();
                 return answered.ok_or_else(|| out_of_memory("the answer"));
             }
         }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::adaptive_concurrency::AdaptiveLimit;
 use super::fair_queue::FairQueue;
 use crate::client_key::ClientKey;
-use crate::metrics::{BackendLabels, GaugeGuard, Metrics};
+use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
 use crate::turns::Ticket;
 
 /// The weight of the latest hold time in the moving average is one in this many.
@@ -332,5 +332,4 @@ impl Drop for QueuedRequest<'_> {
 }
 
 #[cfg(test)]
-#[path = "permits_tests.rs"]
 mod tests;

@@ -16,8 +16,8 @@ use super::permits::EgressPermits;
 use super::recording::PendingRecord;
 use super::resolve::Resolve;
 use crate::backends::tls::{Tls, TlsError};
-use crate::metrics::{CapabilityMetrics, Metrics};
 use crate::sandbox::{CallContext, EgressRecord, FetchedFile, ResolveFailure};
+use crate::telemetry::metrics::{CapabilityMetrics, Metrics};
 
 /// The usual paths of a system's trust anchors.
 const SYSTEM_AUTHORITIES: [&str; 4] = [

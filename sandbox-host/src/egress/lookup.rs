@@ -23,8 +23,8 @@ use super::permits::EgressPermits;
 use super::recording::PendingRecord;
 use super::resolve::Resolve;
 use crate::backends::tls::{Tls, TlsError};
-use crate::metrics::{CapabilityMetrics, Metrics};
 use crate::sandbox::{CallContext, EgressRecord, FeatureColumn, ResolveFailure};
+use crate::telemetry::metrics::{CapabilityMetrics, Metrics};
 
 /// The largest token file in bytes.
 const MAX_TOKEN_BYTES: u64 = 8 << 10;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::exchange::EgressError;
-use crate::metrics::{CapabilityMetrics, micros};
 use crate::sandbox::{CallContext, EgressRecord, ResolveFailure};
+use crate::telemetry::metrics::{CapabilityMetrics, micros};
 
 /// A capability request in progress.
 pub(super) struct PendingRecord<'t> {

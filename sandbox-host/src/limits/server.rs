@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::service::Service;
 use super::shared_limits::SharedLimits;
-use crate::metrics::Metrics;
+use crate::server::socket::{Socket, SocketError};
 use crate::server::{self, Bounds, CheckedPeers};
-use crate::socket::{Socket, SocketError};
+use crate::telemetry::metrics::Metrics;
 
 /// Envoy opens one connection for each worker, and more while it drains old ones. A query has a few
 /// hundred bytes.

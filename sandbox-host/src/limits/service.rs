@@ -19,7 +19,7 @@ use tensorgate_wire::rate_limit::{
 use super::counter::CounterFault;
 use super::redis::RedisFault;
 use super::shared_limits::{LimitQuery, QueryFault, SharedLimits};
-use crate::metrics::{LimitLabels, Metrics, SettlementLabels};
+use crate::telemetry::metrics::{LimitLabels, Metrics, SettlementLabels};
 
 /// The path of the only method.
 pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 
 use super::fault_attribution::Fault;
 use super::{HandlerChain, Pipeline, Stage, contract_denial};
-use crate::budget::MemoryPermit;
-use crate::memory_budget::out_of_memory;
-use crate::metrics::{FaultLabels, HandlerLabels};
+use crate::admission::budget::MemoryPermit;
+use crate::admission::memory_budget::out_of_memory;
 use crate::owned;
+use crate::pipeline::shadow::{InShadow, Values};
 use crate::sandbox::{CallContext, HandlerError, HandlerOutput, Payload, Role};
-use crate::shadow::{InShadow, Values};
-use crate::timings::Timings;
+use crate::telemetry::metrics::{FaultLabels, HandlerLabels};
+use crate::telemetry::timings::Timings;
 
 /// The common inputs of a request's handler calls.
 pub(super) struct CallContents<'a> {

@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use super::prepared::ResponseContext;
 use super::{Pipeline, check_outputs};
+use crate::admission::budget::MemoryPermit;
 use crate::backends::answer;
-use crate::budget::MemoryPermit;
 use crate::dispatch::{Deadline, ResponseStream};
-use crate::reply;
-use crate::request::ModelRequest;
-use crate::shadow::InShadow;
-use crate::timings::Timings;
+use crate::pipeline::reply;
+use crate::pipeline::request::ModelRequest;
+use crate::pipeline::shadow::InShadow;
+use crate::telemetry::timings::Timings;
 
 /// The responses in memory before the caller's: one that arrives, one that waits, one that is
 /// processed.

@@ -16,14 +16,14 @@ use tokio::time::Instant;
 
 use super::prepared::{BackendInputs, ResponseContext};
 use super::{Pipeline, check_outputs, contract_denial};
+use crate::admission::budget::MemoryPermit;
+use crate::admission::memory_budget::out_of_memory;
 use crate::backends::Call;
-use crate::budget::MemoryPermit;
 use crate::dispatch::{BackendResponse, Deadline, Dispatcher};
-use crate::memory_budget::out_of_memory;
-use crate::metrics::Metrics;
 use crate::owned;
-use crate::shadow::{InShadow, Values};
-use crate::timings::Timings;
+use crate::pipeline::shadow::{InShadow, Values};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::timings::Timings;
 
 /// The response of a step.
 struct Answer {

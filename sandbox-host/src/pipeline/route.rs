@@ -9,7 +9,7 @@ use tensorgate_policy::{Denial, Reason};
 use super::Stage;
 use super::fault_attribution::ContractHistory;
 use crate::dispatch::Dispatcher;
-use crate::mirroring::Mirrors;
+use crate::pipeline::mirroring::Mirrors;
 use crate::sandbox::Role;
 
 /// The route of one model.

@@ -3,8 +3,8 @@
 use tensorgate_policy::Denial;
 use tokio::time::Instant;
 
-use crate::budget::MemoryPermit;
-use crate::memory_budget::out_of_memory;
+use crate::admission::budget::MemoryPermit;
+use crate::admission::memory_budget::out_of_memory;
 use crate::sandbox::{CallContext, LoadedHandler};
 
 /// A loaded handler with its name in the policy.

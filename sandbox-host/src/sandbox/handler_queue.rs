@@ -415,5 +415,4 @@ pub(super) fn threads(width: usize, handlers: usize) -> usize {
 }
 
 #[cfg(test)]
-#[path = "handler_queue_tests.rs"]
 mod tests;

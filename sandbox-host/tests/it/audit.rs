@@ -15,7 +15,7 @@ use tensorgate_host::audit::line::{Hash, Line, Seal, open, seal};
 use tensorgate_host::audit::record::{Decision, Event};
 use tensorgate_host::audit::recover::{Settings, recover};
 use tensorgate_host::audit::verify::{Kind, Report, verify};
-use tensorgate_host::metrics::Metrics;
+use tensorgate_host::telemetry::metrics::Metrics;
 
 /// Requests in a fresh log, lines 2 to 21; line 1 opens it and line 22 closes it.
 const REQUESTS: u64 = 20;

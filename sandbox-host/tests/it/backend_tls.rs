@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::backend::{Act, Backend};
 use support::{Running, policy, start_with};
 use tensorgate_client::pki::{Authority, Leaf};
-use tensorgate_host::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::Outcome;
 
 const ANYWHERE: &str = "127.0.0.1:0";
 

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::backend::{Act, Backend};
 use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
-use tensorgate_host::capture::{CaptureKeys, Captured, folder};
-use tensorgate_host::policy_versions::Outcome;
+use tensorgate_host::sandbox::capture::{CaptureKeys, Captured, folder};
+use tensorgate_host::policy_store::policy_versions::Outcome;
 use tensorgate_host::sandbox::Payload;
 use tensorgate_wire::context::Context;
 

@@ -17,7 +17,7 @@ use support::backend::{Act, Backend};
 use support::{
     Answer, GENERATION, INFER, Running, admin, context, infer_body, key, policy, start, until,
 };
-use tensorgate_host::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::Outcome;
 use tensorgate_wire::context::HEADER;
 use tokio::sync::Semaphore;
 
@@ -288,7 +288,7 @@ async fn a_bundle_that_arrives_during_another_load_revokes_at_once() {
     let held = running.host.reloader().hold().await;
     put(NEXT, &["scorer"]);
     let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
-    let follows = tokio::spawn(tensorgate_host::reload::follow(
+    let follows = tokio::spawn(tensorgate_host::service::reload::follow(
         Arc::clone(running.host.reloader()),
         path,
         hangup,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tensorgate_client::pki::Authority;
 use tensorgate_host::egress::{Egress, Resolve, Resolving};
-use tensorgate_host::metrics::Metrics;
+use tensorgate_host::telemetry::metrics::Metrics;
 use tensorgate_host::sandbox::{
     CallContext, EgressRecord, FaultCause, HandlerError, HandlerOutput, LoadFault, Payload, Role,
     Sandbox, SandboxConfig,

@@ -10,7 +10,7 @@ use support::backend::{Act, Backend};
 use support::{GENERATION, Running, context, infer_body, key as gate_key, policy, start_with};
 use tensorgate_artifact::PrivateKey;
 use tensorgate_artifact::component::sign;
-use tensorgate_host::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::Outcome;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::SignedAs;
 

@@ -25,7 +25,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tensorgate_host::Host;
 use tensorgate_host::config::{self, Settings};
-use tensorgate_host::policy_versions::Attempt;
+use tensorgate_host::policy_store::policy_versions::Attempt;
 use tensorgate_host::sandbox::CompilerConfig;
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Bundle, HeaderMode};

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::backend::{Act, Backend, described, output};
 use support::{GENERATION, Running, policy, start_with};
-use tensorgate_host::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::Outcome;
 use tensorgate_policy::hex;
 
 const NEXT: &str = "1111111111111111";

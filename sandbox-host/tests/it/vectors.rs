@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tensorgate_host::request::{Allowed, DenialOrigin, Verifier};
+use tensorgate_host::pipeline::request::{Allowed, DenialOrigin, Verifier};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered, load};

@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tensorgate_host::os_sandbox::{self, Access, OsSandbox};
+use tensorgate_host::sandbox::os_sandbox::{self, Access, OsSandbox};
 
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("tg-wall-{name}-{}", std::process::id()));

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use support::backend::{Act, Backend};
 use support::{INFER, Running, context, folder, infer_body, key, policy, start, until};
 use tensorgate_client::pki::Authority;
-use tensorgate_host::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::Outcome;
 use tensorgate_wire::context::Context;
 use tokio_rustls::rustls::pki_types::CertificateRevocationListDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;

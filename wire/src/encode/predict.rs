@@ -429,5 +429,4 @@ pub(super) fn status_json(version: &str, ready: bool) -> String {
 }
 
 #[cfg(test)]
-#[path = "predict_tests.rs"]
 mod tests;

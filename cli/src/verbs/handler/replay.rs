@@ -13,8 +13,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tensorgate_host::capture::{CaptureKeys, Captured, HandlerFacts, Outcome, folder};
 use tensorgate_host::config::Folders;
+use tensorgate_host::sandbox::capture::{CaptureKeys, Captured, HandlerFacts, Outcome, folder};
 use tensorgate_host::sandbox::{
     CallContext, CapabilityRequest, EgressBusy, FaultCause, LoadedHandler, Payload, ResolveFailure,
     ResolvedResource, ResolvedResources, ResourceResolver, Role, Sandbox,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tensorgate_host::capture::{
+use tensorgate_host::sandbox::capture::{
     CaptureCounts, CaptureKeys, Captured, CapturedResource, Capturer, folder,
 };
 use tensorgate_host::sandbox::{

@@ -18,7 +18,7 @@ use crate::audit::record::{
     clean_shadowed, path,
 };
 use crate::audit::sequence;
-use crate::metrics::micros;
+use crate::telemetry::metrics::micros;
 
 /// The filter state of a request's outcome. The names are those of `tensorgate_filter_core`, as
 /// Envoy shows them.

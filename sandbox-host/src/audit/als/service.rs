@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::entry;
 use super::message::Message;
 use crate::audit::Outcomes;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// The path of the only method.
 pub const PATH: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";

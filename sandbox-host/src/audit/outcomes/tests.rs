@@ -11,7 +11,7 @@ use crate::audit::line::Line;
 use crate::audit::recover::{Settings, recover};
 use crate::audit::verify::files;
 use crate::audit::writer::tests::{Disk, start, until};
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 const ID: &str = "3f4f210a-5359-4f12-a75a-c92ea0dcc6fa";
 const VM: &str = "00000000000000aa";

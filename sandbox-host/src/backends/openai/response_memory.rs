@@ -4,7 +4,7 @@
 
 use tensorgate_policy::request::Api;
 
-use crate::budget::MemoryPermit;
+use crate::admission::budget::MemoryPermit;
 
 /// The first reservation in bytes. Memory for a short response is reserved before the request is
 /// sent, so that no response is generated in vain.

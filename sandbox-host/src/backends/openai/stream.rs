@@ -14,12 +14,10 @@ use tokio::time::Instant;
 use super::chunk::ChunkChecker;
 use super::connection::Connection;
 use super::events::EventParser;
+use crate::admission::budget::MemoryPermit;
 use crate::audit::Ending;
 use crate::backends::BackendError;
-use crate::budget::MemoryPermit;
-use crate::dispatch;
 use crate::document::Document;
-use crate::metrics::GaugeGuard;
 
 /// The data of the last event.
 const DONE: &str = "[DONE]";
@@ -48,7 +46,7 @@ pub struct EventStream {
 }
 
 /// A connection with the resources for it.
-type LeasedResources = Mutex<Option<(Connection, Option<StreamPermits>)>>;
+type LeasedResources = Mutex<Option<(Connection, Option<Box<dyn Send>>)>>;
 
 /// The backend resources of a response. They are released at its end or deadline, so that a slow
 /// consumer does not hold a permit for longer.
@@ -72,13 +70,13 @@ impl BackendLease {
     }
 
     /// Adds resources. Releases them at once if the deadline has passed.
-    fn hold(&self, kept: StreamPermits) {
+    fn hold(&self, permits: Box<dyn Send>) {
         let mut lease = self
             .resources
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, place)) = lease.as_mut() {
-            *place = Some(kept);
+        if let Some((_, slot)) = lease.as_mut() {
+            *slot = Some(permits);
         }
     }
 }
@@ -92,16 +90,6 @@ impl Drop for BackendLease {
 
 fn release(lease: &LeasedResources) {
     drop(lease.lock().unwrap_or_else(PoisonError::into_inner).take());
-}
-
-/// The resources that a response holds.
-pub struct StreamPermits {
-    /// The concurrency permit.
-    pub permit: dispatch::Permit,
-    /// The in-flight gauge guard.
-    pub in_flight: GaugeGuard,
-    /// The load guard of the endpoint.
-    pub load: dispatch::LoadGuard,
 }
 
 impl EventStream {
@@ -129,10 +117,10 @@ impl EventStream {
         }
     }
 
-    /// Holds `kept` until the response ends, and `held` until the caller has received it.
-    pub fn hold(&mut self, kept: StreamPermits, held: MemoryPermit) {
-        self.lease.hold(kept);
-        self.memory = Some(held);
+    /// Holds `permits` until the response ends, and `memory` until the caller has received it.
+    pub fn hold(&mut self, permits: Box<dyn Send>, memory: MemoryPermit) {
+        self.lease.hold(permits);
+        self.memory = Some(memory);
     }
 
     /// Sets the recorder of an early end.
@@ -164,7 +152,7 @@ impl EventStream {
             Err(error) => {
                 let request_id = self.request_id.as_str();
                 tracing::warn!(request_id, cause = %error, "streamed response ended early");
-                let denial = dispatch::denial(&error, "the backend's answer");
+                let denial = error.to_denial("the backend's answer");
                 if let Some(ending) = self.ending.take() {
                     ending.broke_off(&denial, self.sent);
                 }

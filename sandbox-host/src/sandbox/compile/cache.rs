@@ -243,5 +243,4 @@ fn check_owner(name: &str, stat: &Stat) -> Result<(), CacheFault> {
 }
 
 #[cfg(test)]
-#[path = "cache_tests.rs"]
 mod tests;

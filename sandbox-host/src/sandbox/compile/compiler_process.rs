@@ -23,7 +23,7 @@ use super::super::bounds::{
     MAX_COMPILERS, MAX_COMPONENT_BYTES, MAX_MESSAGE_BYTES,
 };
 use super::super::engine;
-use crate::os_sandbox;
+use crate::sandbox::os_sandbox;
 
 /// The first argument of the supervisor and of a worker.
 const SUPERVISOR_ARG: &str = "compiler";

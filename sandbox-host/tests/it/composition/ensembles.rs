@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tensorgate_host::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::Outcome;
 use tokio::sync::Semaphore;
 use tonic::Code;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tensorgate_client::pki::Authority;
-use tensorgate_host::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::Outcome;
 
 use super::support::backend::{Act, Backend};
 use super::support::{GENERATION, Running, admin, policy, start, start_with};

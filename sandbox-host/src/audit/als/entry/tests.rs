@@ -360,7 +360,7 @@ fn the_rest_is_told_as_envoy_tells_it() {
     };
     assert_eq!(entry.decision, expected);
     assert_eq!(
-        crate::audit::time::rfc3339(entry.time),
+        crate::rfc3339::rfc3339(entry.time),
         "2026-11-20T11:04:33.123456Z"
     );
 }

@@ -1,0 +1,73 @@
+//! Clients for inference servers. A backend gets a message that is built from validated tensors.
+//! Its response is read as untrusted input.
+
+pub mod answer;
+pub mod backend_request;
+mod channel;
+mod connection;
+pub mod decoupled;
+pub mod encoded;
+pub mod http_json;
+pub mod oip;
+pub mod openai;
+pub mod signature;
+pub mod tls;
+mod unary;
+
+use tensorgate_policy::{Denial, Reason};
+
+/// Why a backend gave no usable response. Every text is for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// The server could not be reached, or the connection failed.
+    #[error("backend unavailable: {0}")]
+    Unavailable(String),
+    /// There was no connection, or it was lost before anything was sent.
+    #[error("nothing was sent: {0}")]
+    Unsent(String),
+    /// The server reports that it cannot process the request now: its queue is full, or its model
+    /// is not loaded.
+    #[error("backend busy: {0}")]
+    Busy(String),
+    /// The server did not answer before the deadline.
+    #[error("backend timeout: {0}")]
+    Timeout(String),
+    /// The server rejected a validated request, or its response is unusable.
+    #[error("backend fault: {0}")]
+    Fault(String),
+}
+
+impl BackendError {
+    /// Converts the error to a denial. `at` names the backend or endpoint where it happened.
+    pub(crate) fn to_denial(&self, at: &str) -> Denial {
+        let reason = match self {
+            Self::Unavailable(_) | Self::Unsent(_) | Self::Busy(_) => Reason::BackendUnavailable,
+            Self::Timeout(_) => Reason::BackendTimeout,
+            Self::Fault(_) => Reason::BackendFault,
+        };
+        Denial::new(reason, format!("{at}: {self}"))
+    }
+}
+
+/// One inference request, for any backend.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The model in the policy. The backend's description must fit its contract.
+    pub contract: &'a tensorgate_policy::policy::Model,
+    /// The host's request ID.
+    pub id: &'a str,
+    /// The model's name at the backend.
+    pub model: &'a str,
+    /// The version, always explicit.
+    pub version: &'a str,
+    /// Request parameters that a rule allows.
+    pub parameters: Vec<tensorgate_policy::tensor::Parameter<'static>>,
+    /// The validated inputs.
+    pub inputs: Vec<tensorgate_policy::Tensor<'static>>,
+    /// Every output of the contract.
+    pub outputs: &'a [tensorgate_policy::contract::TensorRule],
+    /// The claims of the caller's token, as header fields that the policy names.
+    pub claims: &'a http::HeaderMap,
+    /// Where the sent message is stored, if the request is to be mirrored.
+    pub sent_message: Option<&'a std::sync::OnceLock<tensorgate_wire::proto::ModelInferRequest>>,
+}

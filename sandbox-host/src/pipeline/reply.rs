@@ -1,0 +1,309 @@
+//! Converts responses to HTTP: REST with a body, gRPC with frames and trailers, denials in the
+//! caller's protocol.
+
+mod chunks;
+mod settlement;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use tensorgate_policy::denial::{GrpcStatus, RateNote};
+use tensorgate_policy::{Denial, Protocol};
+use tensorgate_wire::Answer;
+use tensorgate_wire::answer::{percent_encoded, rate_fields};
+use tensorgate_wire::headers::JSON_LENGTH;
+
+use crate::admission::budget::MemoryPermit;
+use crate::audit::Ending;
+use crate::backends::openai::EventStream;
+use chunks::ChunkStream;
+pub(crate) use chunks::Source;
+pub use settlement::TokenSettlement;
+
+/// The gRPC status of a success.
+const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
+
+/// A response body: complete in memory, with trailers if the protocol needs them, or streamed.
+#[derive(Debug, Default)]
+pub struct ReplyBody {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// The stream, instead of data.
+    pieces: Option<ChunkStream>,
+    /// Signs the number of used tokens, if some were reserved.
+    settling: Option<TokenSettlement>,
+    /// Whether the length is not announced. A client that knows the length may leave before the
+    /// trailers.
+    open: bool,
+}
+
+/// Data with its memory permit. The connection may hold the data longer than the body.
+struct MeteredBytes {
+    data: Bytes,
+    _held: MemoryPermit,
+}
+
+/// Data that holds its memory permit until the last reference is dropped.
+pub(crate) fn metered(data: Bytes, held: MemoryPermit) -> Bytes {
+    Bytes::from_owner(MeteredBytes { data, _held: held })
+}
+
+impl AsRef<[u8]> for MeteredBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl ReplyBody {
+    /// Holds a memory permit as long as the data is referenced, also by the connection.
+    pub fn hold(&mut self, held: MemoryPermit) {
+        self.data = self.data.take().map(|data| metered(data, held));
+    }
+
+    /// Sets the recorder of an early end of a streamed response.
+    pub fn set_ending(&mut self, ending: impl FnOnce() -> Ending) {
+        if let Some(pieces) = &mut self.pieces {
+            pieces.set_ending(ending());
+        }
+    }
+
+    /// Sends the number of used tokens in a trailer: at once if it is known, otherwise after the
+    /// last chunk.
+    pub fn settle(&mut self, settling: TokenSettlement, tokens: Option<u64>) {
+        if self.pieces.is_some() {
+            self.settling = Some(settling);
+        } else {
+            self.trailers = tokens.and_then(|tokens| settling.trailers(tokens));
+            self.open = true;
+        }
+    }
+
+    /// The number of data bytes.
+    pub fn len(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Whether there is no data.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(pieces) = &mut self.pieces {
+            if let Some(piece) = ready!(pieces.poll(context)) {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            let tokens = pieces.tokens();
+            self.pieces = None;
+            let settling = self.settling.take().zip(tokens);
+            self.trailers = settling.and_then(|(settling, tokens)| settling.trailers(tokens));
+        }
+        let frame = self
+            .data
+            .take()
+            .map(Frame::data)
+            .or_else(|| self.trailers.take().map(Frame::trailers));
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none() && self.pieces.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.open || self.pieces.is_some() {
+            return SizeHint::default();
+        }
+        SizeHint::with_exact(u64::try_from(self.len()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A successful response. `status` is for REST; gRPC has its status in the trailers.
+pub fn success(
+    protocol: Protocol,
+    status: StatusCode,
+    body: Vec<u8>,
+    request_id: &str,
+) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::default());
+    let (content_type, trailers) = if protocol.is_grpc() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
+        ("application/grpc", Some(trailers))
+    } else {
+        *response.status_mut() = status;
+        ("application/json", None)
+    };
+    if protocol.is_grpc() || !body.is_empty() {
+        response.headers_mut().insert(
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static(content_type),
+        );
+    }
+    put(response.headers_mut(), "x-request-id", request_id);
+    let data = (!body.is_empty()).then(|| Bytes::from(body));
+    *response.body_mut() = ReplyBody {
+        data,
+        trailers,
+        ..ReplyBody::default()
+    };
+    response
+}
+
+/// A successful response that is streamed as server-sent events.
+pub fn events(streamed: EventStream, request_id: &str) -> Response<ReplyBody> {
+    let mut response = success(Protocol::OpenAi, StatusCode::OK, Vec::new(), request_id);
+    put(response.headers_mut(), "content-type", "text/event-stream");
+    put(response.headers_mut(), "cache-control", "no-cache");
+    response.body_mut().pieces = Some(ChunkStream::new(streamed));
+    response
+}
+
+/// A stream of gRPC messages. The source also sends the trailers.
+pub(crate) fn messages<S: Source>(source: S, request_id: &str) -> Response<ReplyBody> {
+    let mut response = success(Protocol::OipGrpc, StatusCode::OK, Vec::new(), request_id);
+    let body = response.body_mut();
+    body.trailers = None;
+    body.pieces = Some(ChunkStream::new(source));
+    response
+}
+
+/// The trailers at the end of a stream, with the gRPC status.
+pub(crate) fn trailers(denial: Option<&Denial>, request_id: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    match denial.map(|denial| Answer::to_denial(denial, Protocol::OipGrpc, request_id)) {
+        Some(Answer::Grpc {
+            status,
+            message,
+            headers,
+        }) => grpc_fields(&mut trailers, status, &message, headers),
+        // Denials of this protocol are always gRPC.
+        Some(Answer::Rest { .. }) => {
+            grpc_fields(&mut trailers, GrpcStatus::Internal, "", Vec::new());
+        }
+        None => {
+            trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
+        }
+    }
+    trailers
+}
+
+fn grpc_fields(
+    fields: &mut HeaderMap,
+    status: GrpcStatus,
+    message: &str,
+    headers: Vec<(&'static str, String)>,
+) {
+    put(fields, "grpc-status", &(status as u8).to_string());
+    put(fields, "grpc-message", &percent_encoded(message));
+    for (name, value) in headers {
+        put(fields, name, &value);
+    }
+}
+
+/// Marks a response of the binary data extension, as Triton does.
+pub fn mark_binary(response: &mut Response<ReplyBody>, json_bytes: usize) {
+    let headers = response.headers_mut();
+    put(headers, "content-type", "application/octet-stream");
+    put(headers, JSON_LENGTH, &json_bytes.to_string());
+}
+
+/// Adds the remaining quota of the caller's limits. In gRPC it is initial metadata.
+pub fn add_rate_headers(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
+    for (name, value) in rate_fields(rates) {
+        put(response.headers_mut(), name, &value);
+    }
+}
+
+/// A denial.
+pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::default());
+    match Answer::to_denial(denial, protocol, request_id) {
+        Answer::Rest {
+            status,
+            headers,
+            body,
+        } => {
+            *response.status_mut() =
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            for (name, value) in headers {
+                put(response.headers_mut(), name, &value);
+            }
+            response.body_mut().data = Some(Bytes::from(body));
+        }
+        // Trailers-only: one header block that ends the stream.
+        Answer::Grpc {
+            status,
+            message,
+            headers,
+        } => {
+            put(response.headers_mut(), "content-type", "application/grpc");
+            grpc_fields(response.headers_mut(), status, &message, headers);
+        }
+    }
+    response
+}
+
+/// Sets a field. An invalid value is left out, because a response without it is better than none.
+fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    match HeaderValue::from_str(value) {
+        Ok(value) => {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        Err(_) => tracing::error!(name, value, "invalid header value in a response"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn an_answers_bytes_are_held_as_long_as_its_data() {
+        let budget = crate::admission::budget::Budget::new(100);
+        let mut held = budget.permit();
+        assert!(held.resize(60));
+        let mut response = success(Protocol::OipRest, StatusCode::OK, b"x".to_vec(), "id-1");
+        response.body_mut().hold(held);
+        let chunk = response.body_mut().frame().await.unwrap().unwrap();
+        let chunk = chunk.into_data().unwrap();
+        drop(response);
+        assert_eq!((budget.used(), &*chunk), (60, &b"x"[..]));
+        drop(chunk);
+        assert_eq!(budget.used(), 0);
+
+        let mut empty = success(Protocol::OipRest, StatusCode::OK, Vec::new(), "id-1");
+        let mut held = budget.permit();
+        assert!(held.resize(60));
+        empty.body_mut().hold(held);
+        assert_eq!(budget.used(), 0, "there is nothing to hold them for");
+    }
+
+    #[tokio::test]
+    async fn a_grpc_success_ends_in_trailers_and_a_rest_one_does_not() {
+        for (protocol, trailers) in [(Protocol::OipGrpc, Some("0")), (Protocol::OipRest, None)] {
+            let response = success(protocol, StatusCode::OK, b"x".to_vec(), "id-1");
+            assert_eq!(response.headers()["x-request-id"], "id-1");
+            let collected = response.into_body().collect().await.unwrap();
+            let status = collected
+                .trailers()
+                .map(|trailers| trailers["grpc-status"].to_str().unwrap().to_owned());
+            assert_eq!(status.as_deref(), trailers, "{protocol:?}");
+            assert_eq!(collected.to_bytes(), "x");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The gate's verdicts on a body, when the head was forwarded before the body was checked.
+//!
+//! Such a request is executed only after every announced verdict was read. A body without them is
+//! denied as not coming from the gate. Another filter or an HTTP/1 hop may have dropped the
+//! trailers, or the proxy may have continued after the filter failed.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tensorgate_policy::{Denial, Protocol, Reason};
+use tensorgate_wire::context::RemainingQuotas;
+use tensorgate_wire::context::verdict::{MAX_BEHIND_BYTES, TRAILER, VerdictSubject};
+
+use super::{AcceptedHead, Caller, DenialOrigin, DeniedRequest, Verifier};
+use crate::pipeline::body::CollectedBody;
+
+/// The verdicts that must follow a body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnnouncedVerdicts {
+    count: u8,
+    method: String,
+    path: String,
+}
+
+impl AnnouncedVerdicts {
+    /// The verdicts that a context announces. Nothing is allocated if there are none.
+    pub(super) fn new(count: u8, method: &str, path: &str) -> Self {
+        if count == 0 {
+            return Self::default();
+        }
+        Self {
+            count,
+            method: method.to_owned(),
+            path: path.to_owned(),
+        }
+    }
+
+    /// Whether the body was checked before its head was forwarded.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The most bytes that the verdicts add to a body.
+    pub const fn max_bytes(&self) -> usize {
+        if self.is_empty() { 0 } else { MAX_BEHIND_BYTES }
+    }
+}
+
+impl Verifier {
+    /// Removes the verdicts from a model request's body, and adds their charges to the request.
+    ///
+    /// # Errors
+    /// Returns the denial of a body without its verdicts, or larger than its plan allows.
+    pub fn take_verdicts(
+        &self,
+        admitted: &mut AcceptedHead,
+        body: CollectedBody,
+    ) -> Result<Bytes, Box<DeniedRequest>> {
+        if admitted.announced.is_empty() {
+            return Ok(body.bytes);
+        }
+        let protocol = admitted.protocol();
+        let (levels, bytes) =
+            self.read_verdicts(&admitted.caller, &admitted.announced, protocol, body)?;
+        admitted.remaining_quota.request.extend(levels.request);
+        admitted.remaining_quota.content.extend(levels.content);
+        Ok(bytes)
+    }
+
+    /// Reads the verdicts on a complete body. Returns the remaining quota and the body without
+    /// them.
+    ///
+    /// # Errors
+    /// Returns the denial if a verdict is missing or belongs to another request.
+    pub fn read_verdicts(
+        &self,
+        caller: &Caller,
+        announced: &AnnouncedVerdicts,
+        protocol: Protocol,
+        body: CollectedBody,
+    ) -> Result<(RemainingQuotas, Bytes), Box<DeniedRequest>> {
+        let CollectedBody {
+            mut bytes,
+            trailers,
+        } = body;
+        let request = VerdictSubject {
+            client: caller.client.as_deref(),
+            request_id: &caller.request_id,
+            method: &announced.method,
+            path: &announced.path,
+            generation: &caller.policy_version,
+        };
+        let trailers = trailer_values(trailers.as_ref());
+        let read = request.read_all(&self.key, announced.count, &trailers, &bytes);
+        let (levels, length) = read.map_err(|fault| {
+            Box::new(DeniedRequest {
+                denial: Denial::new(Reason::Unauthenticated, fault.to_string()),
+                protocol,
+                caller: caller.clone(),
+                origin: DenialOrigin::UnknownSender,
+            })
+        })?;
+        bytes.truncate(length);
+        Ok((levels, bytes))
+    }
+}
+
+fn trailer_values(trailers: Option<&HeaderMap>) -> Vec<&[u8]> {
+    let values = trailers.map(|trailers| trailers.get_all(TRAILER).iter());
+    values
+        .into_iter()
+        .flatten()
+        .map(|it| it.as_bytes())
+        .collect()
+}

@@ -1,0 +1,476 @@
+//! Builds the runtime parts of a policy: loaded handlers, backend dispatchers and model routes. A
+//! policy that cannot be served is rejected with all its faults before any part is active.
+//! Unchanged parts are reused from loaded policies: handlers are not compiled again, and backends
+//! keep their permits, health and connections.
+
+mod parallel;
+mod reload_secrets;
+mod restrict;
+mod routes;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{Backend, Handler};
+use tensorgate_policy::raw::BackendKind;
+
+use crate::audit::breaker_records::BreakerRecords;
+use crate::backends::backend_request::ProtocolAdapter;
+use crate::backends::oip::{Endpoint, EndpointError};
+use crate::backends::tls::{Tls, TlsError};
+use crate::config::{self, Candidate, ConfigError, Folders};
+use crate::dispatch::Dispatcher;
+use crate::dispatch::health::{self, BackendHealth, Prober};
+use crate::egress::{Egress, Resolve, SystemResolver};
+use crate::limits::{ConnectFault, SharedLimits};
+use crate::pipeline::mirroring;
+use crate::pipeline::request::Verifier;
+use crate::pipeline::{Pipeline, Stage};
+use crate::policy_store::policy_versions::PolicyVersion;
+use crate::policy_store::signed::{self, UnsignedFault};
+use crate::sandbox::capture::{CaptureError, Capturer};
+use crate::sandbox::{CompilerConfig, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
+use crate::telemetry::metrics::{BackendLabels, Metrics};
+use parallel::parallel_map;
+pub use routes::{BeyondBudget, beyond_budget};
+use routes::{routes, used};
+use tensorgate_artifact::component::Signed;
+use tensorgate_wire::context::Key;
+
+/// Why a policy cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each carries its part's own error, or says it")]
+pub enum PolicyFault {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Load(#[from] LoadFault),
+    #[error(transparent)]
+    Unsigned(#[from] UnsignedFault),
+    #[error("backend {name:?}: {source}")]
+    Endpoint { name: String, source: EndpointError },
+    #[error("backend {name:?}: {source}")]
+    Tls { name: String, source: TlsError },
+    #[error("handler {name:?}: fetch: {source}")]
+    Fetch { name: String, source: TlsError },
+    #[error(transparent)]
+    Budget(#[from] BeyondBudget),
+    #[error("model {model:?}: {what} {name:?} is not in the policy")]
+    Unresolved {
+        model: String,
+        what: &'static str,
+        name: String,
+    },
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error("rate_limit_service: {0}")]
+    Limits(#[from] ConnectFault),
+    #[error("loading failed: {0}")]
+    Loading(String),
+    #[error("another policy is held under the name {0:?}: a generation names one policy")]
+    Taken(String),
+    #[error("audit: only on_failure can change while the host runs: restart it for another log")]
+    Audit,
+    #[error("{0} is another than in the version that this one only takes away from")]
+    Tighter(String),
+}
+
+/// The parts of a policy version, by their names in the policy.
+pub(crate) struct Parts {
+    pub(crate) handlers: HashMap<(String, Role), LoadedStage>,
+    pub(crate) backends: HashMap<String, Arc<Server>>,
+    /// Captures handler calls, if enabled.
+    pub(crate) capturer: Option<Arc<Capturer>>,
+    /// The shared limits, if the policy has some that this host counts.
+    pub(crate) limits: Option<Arc<SharedLimits>>,
+}
+
+/// A loaded handler, and the policy entry from which it was loaded.
+#[derive(Clone)]
+pub(crate) struct LoadedStage {
+    rule: Handler,
+    stage: Stage,
+}
+
+/// A running backend, and its configuration. Its prober stops when this is dropped.
+pub(crate) struct Server {
+    rule: Backend,
+    addresses: Vec<String>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    tls: Option<Arc<Tls>>,
+    _prober: Prober,
+}
+
+impl Server {
+    /// Reads replaced certificate files again. Files that cannot be used are a fault, and the
+    /// previous ones stay active.
+    fn reload_secrets(&self, name: &str) -> Result<(), PolicyFault> {
+        let read = self.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
+        read.map_err(|source| PolicyFault::Tls {
+            name: name.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Builds policy versions. It holds what all of them share.
+pub(crate) struct Loader {
+    folders: Folders,
+    endpoints: BTreeMap<String, String>,
+    key: Key,
+    metrics: Arc<Metrics>,
+    compiling: CompilerConfig,
+    /// Created with the first policy that has a handler.
+    sandbox: Mutex<Option<Arc<Sandbox>>>,
+    resolver: SystemResolver,
+    /// Writes audit records when the circuit breaker of a handler changes.
+    pub(crate) cut_offs: Arc<BreakerRecords>,
+    /// The resources for mirrored requests under all policies.
+    copies: mirroring::MirrorSlots,
+}
+
+impl Loader {
+    pub(crate) fn new(
+        folders: Folders,
+        endpoints: BTreeMap<String, String>,
+        key: Key,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            folders,
+            endpoints,
+            key,
+            metrics,
+            compiling: CompilerConfig::default(),
+            sandbox: Mutex::new(None),
+            resolver: SystemResolver::default(),
+            cut_offs: Arc::default(),
+            copies: mirroring::MirrorSlots::default(),
+        }
+    }
+
+    /// Sets how handlers are compiled.
+    pub(crate) fn with_compiler(self, compiling: CompilerConfig) -> Self {
+        Self { compiling, ..self }
+    }
+
+    /// Builds a policy version, or returns every fault. Unchanged parts are taken from `held`. This
+    /// may compile components and take long; requests are served meanwhile.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        candidate: &Candidate,
+        in_force: &[Arc<PolicyVersion>],
+    ) -> Result<PolicyVersion, Vec<PolicyFault>> {
+        let policy = &candidate.policy;
+        let (loader, loading, known) = (Arc::clone(self), Arc::clone(policy), in_force.to_vec());
+        // Files are read on a separate thread, so that requests do not wait.
+        let loaded = tokio::task::spawn_blocking(move || {
+            let mut faults = Vec::new();
+            let handlers = loader.handlers(&loading, &known, &mut faults);
+            let backends = loader.backends(&loading, &known, &mut faults);
+            let capturer = loader.capturer(&loading, &known).unwrap_or_else(|fault| {
+                faults.push(fault.into());
+                None
+            });
+            (handlers, backends, capturer, faults)
+        });
+        let (handlers, backends, capturer, mut faults) = loaded
+            .await
+            .map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
+        let known: Vec<_> = (in_force.iter())
+            .filter_map(|generation| generation.parts.limits.clone())
+            .collect();
+        let limits = self.limits(policy, &known, &mut faults);
+        let parts = Parts {
+            handlers,
+            backends,
+            capturer,
+            limits,
+        };
+        self.generation(candidate, parts, faults)
+    }
+
+    /// The shared limits. Those in `known` are reused if they are unchanged.
+    fn limits(
+        &self,
+        policy: &Arc<Policy>,
+        known: &[Arc<SharedLimits>],
+        faults: &mut Vec<PolicyFault>,
+    ) -> Option<Arc<SharedLimits>> {
+        SharedLimits::from_policy(policy, &self.folders.root, known, &self.metrics.redis_up)
+            .unwrap_or_else(|fault| {
+                faults.push(fault.into());
+                None
+            })
+    }
+
+    /// Builds a policy version from its parts, or returns every fault.
+    fn generation(
+        &self,
+        candidate: &Candidate,
+        parts: Parts,
+        mut faults: Vec<PolicyFault>,
+    ) -> Result<PolicyVersion, Vec<PolicyFault>> {
+        let policy = &candidate.policy;
+        // A part that failed is not reported again for each model that uses it.
+        let complete = faults.is_empty();
+        let routes = routes(
+            policy,
+            (&parts.backends, &parts.handlers),
+            complete,
+            (&self.metrics, &self.copies),
+            &mut faults,
+        );
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let generation = candidate.generation.clone();
+        let judge = Verifier::new(Arc::clone(policy), generation, self.key.clone());
+        Ok(PolicyVersion {
+            judge: Arc::new(judge),
+            pipeline: Pipeline::new(
+                Arc::clone(policy),
+                routes,
+                Arc::clone(&self.metrics),
+                parts.capturer.clone(),
+            ),
+            parts,
+            digest: candidate.digest,
+        })
+    }
+
+    /// The capture of handler calls. An existing one with the same configuration is reused, with
+    /// its keys read again. Reads files.
+    fn capturer(
+        &self,
+        policy: &Policy,
+        in_force: &[Arc<PolicyVersion>],
+    ) -> Result<Option<Arc<Capturer>>, CaptureError> {
+        let Some(rule) = policy.capture() else {
+            return Ok(None);
+        };
+        let mut known = (in_force.iter()).filter_map(|in_force| in_force.parts.capturer.as_ref());
+        if let Some(known) = known.find(|known| known.rule() == rule) {
+            known.reload_keys()?;
+            return Ok(Some(Arc::clone(known)));
+        }
+        Capturer::start(rule, &self.folders.root, self.metrics.capture_counts()).map(Some)
+    }
+
+    /// Loads every handler that a model uses, in each role.
+    fn handlers(
+        &self,
+        policy: &Policy,
+        in_force: &[Arc<PolicyVersion>],
+        faults: &mut Vec<PolicyFault>,
+    ) -> HashMap<(String, Role), LoadedStage> {
+        let used = used(policy);
+        let (signed, unsigned) = signed::signers_of(policy, &used, &self.folders);
+        faults.extend(unsigned.into_iter().map(PolicyFault::from));
+        let (mut handlers, mut wanted) = (HashMap::new(), Vec::new());
+        for key in used {
+            // The models that use an unknown name report it.
+            let Some(rule) = policy.handlers().get(&key.0) else {
+                continue;
+            };
+            let by = signed.get(&key.0);
+            // Reported above. The component is not read.
+            if rule.signed_by().is_some() && by.is_none() {
+                continue;
+            }
+            let known = in_force
+                .iter()
+                .filter_map(|generation| generation.parts.handlers.get(&key))
+                .find(|known| known.rule == *rule);
+            if let Some(known) = known {
+                handlers.insert(key, known.clone());
+                continue;
+            }
+            wanted.push((key, rule, by));
+        }
+        let made = parallel_map(self.compiling.max_parallel(), &wanted, |(key, rule, by)| {
+            self.handler(&key.0, rule, key.1, *by)
+        });
+        for ((key, rule, _), made) in wanted.into_iter().zip(made) {
+            match made {
+                Ok(stage) => {
+                    let rule = rule.clone();
+                    handlers.insert(key, LoadedStage { rule, stage });
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        handlers
+    }
+
+    fn handler(
+        &self,
+        name: &str,
+        rule: &Handler,
+        role: Role,
+        signed: Option<&Signed>,
+    ) -> Result<Stage, PolicyFault> {
+        let component = config::component(&self.folders, rule.component())?;
+        let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
+        let resolver: Arc<dyn Resolve> = Arc::new(self.resolver.share());
+        let reach = Egress::from_policy(name, rule, &self.folders.root, &resolver, &self.metrics);
+        let reach = reach.map_err(|source| PolicyFault::Fetch {
+            name: name.to_owned(),
+            source,
+        })?;
+        if let Some(reach) = reach {
+            handler = handler.with_resolver(reach);
+        }
+        tracing::info!(
+            handler = name,
+            role = role.export(),
+            bytes = component.len(),
+            signed_by = signed.map(|signed| signed.key.as_str()),
+            signed_as = signed.map(|signed| tracing::field::display(&signed.signed_as)),
+            "handler loaded"
+        );
+        handler.set_breaker_reporting(self.metrics.circuit_open(
+            name,
+            role,
+            Arc::<BreakerRecords>::clone(&self.cut_offs),
+        ));
+        Ok(Stage {
+            name: name.to_owned(),
+            handler,
+        })
+    }
+
+    /// The sandbox. Its default size allows the largest memory of any policy, so no reload needs a
+    /// larger one.
+    fn sandbox(&self) -> Result<Arc<Sandbox>, SandboxError> {
+        let mut sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sandbox) = &*sandbox {
+            return Ok(Arc::clone(sandbox));
+        }
+        let made = Arc::new(Sandbox::new(SandboxConfig {
+            compiler: self.compiling.clone(),
+            ..SandboxConfig::default()
+        })?);
+        Ok(Arc::clone(sandbox.insert(made)))
+    }
+
+    /// Creates a dispatcher for every backend, and starts its prober. Reads files.
+    fn backends(
+        &self,
+        policy: &Policy,
+        in_force: &[Arc<PolicyVersion>],
+        faults: &mut Vec<PolicyFault>,
+    ) -> HashMap<String, Arc<Server>> {
+        let mut servers = HashMap::new();
+        for (name, rule) in policy.backends() {
+            match self.backend(name, rule, policy, in_force) {
+                Ok(server) => {
+                    servers.insert(name.clone(), server);
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        servers
+    }
+
+    fn backend(
+        &self,
+        name: &str,
+        rule: &Backend,
+        policy: &Policy,
+        in_force: &[Arc<PolicyVersion>],
+    ) -> Result<Arc<Server>, PolicyFault> {
+        let addresses = config::addresses(name, rule, &self.endpoints)?;
+        let known = in_force
+            .iter()
+            .filter_map(|generation| generation.parts.backends.get(name))
+            .find(|known| known.rule == *rule && known.addresses == addresses);
+        if let Some(known) = known {
+            known.reload_secrets(name)?;
+            return Ok(Arc::clone(known));
+        }
+        let protocol: &[u8] = match rule.kind() {
+            BackendKind::OpenAi | BackendKind::HttpJson => b"http/1.1",
+            BackendKind::OpenInference
+            | BackendKind::TfServing
+            | BackendKind::TorchServe
+            | BackendKind::Embedded => b"h2",
+        };
+        let tls = rule
+            .tls()
+            .map(|rule| Tls::new(&self.folders.root, rule, protocol).map(Arc::new))
+            .transpose()
+            .map_err(|source| PolicyFault::Tls {
+                name: name.to_owned(),
+                source,
+            })?;
+        let endpoints = addresses
+            .iter()
+            .map(|uri| match rule.kind() {
+                BackendKind::OpenAi => Endpoint::new_openai(uri, tls.clone()).map(Arc::new),
+                BackendKind::HttpJson => {
+                    Endpoint::new_http_json(uri, tls.clone(), rule.health_path()).map(Arc::new)
+                }
+                BackendKind::OpenInference
+                | BackendKind::TfServing
+                | BackendKind::TorchServe
+                | BackendKind::Embedded => {
+                    let dialect = ProtocolAdapter::for_kind(rule.kind());
+                    Endpoint::with_protocol(dialect, uri, tls.clone()).map(Arc::new)
+                }
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| PolicyFault::Endpoint {
+                name: name.to_owned(),
+                source,
+            })?;
+        let health = Arc::new(BackendHealth::new(
+            name,
+            Duration::from_millis(rule.health_interval_ms()),
+            endpoints.len(),
+            models_at(policy, name),
+        ));
+        let gauge = self
+            .metrics
+            .backend_ready
+            .get_or_create(&BackendLabels {
+                backend: name.to_owned(),
+            })
+            .clone();
+        let prober = Prober::start(health::probe(Arc::clone(&health), endpoints.clone(), gauge));
+        Ok(Arc::new(Server {
+            rule: rule.clone(),
+            addresses,
+            dispatcher: Arc::new(Dispatcher::new(
+                name,
+                rule,
+                endpoints,
+                health,
+                &self.metrics,
+            )),
+            tls,
+            _prober: prober,
+        }))
+    }
+}
+
+/// The models that a policy serves with a backend, by their names there, each with its versions.
+pub(crate) fn models_at<'p>(
+    policy: &'p Policy,
+    backend: &'p str,
+) -> impl Iterator<Item = (String, String)> + 'p {
+    let models = policy
+        .models()
+        .iter()
+        .filter(move |model| model.backend() == backend);
+    models.flat_map(|model| {
+        model
+            .versions()
+            .iter()
+            .map(|version| (model.backend_model().to_owned(), version.clone()))
+    })
+}

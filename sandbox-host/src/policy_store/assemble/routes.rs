@@ -1,0 +1,186 @@
+//! Builds the routes of all models from a policy and its parts. It loads and opens nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{Accepts, EnsembleStep, Grant, GrantId, Model, ModelId};
+
+use super::{LoadedStage, PolicyFault, Server};
+use crate::backends::backend_request::ProtocolAdapter;
+use crate::backends::openai::response_memory::ANSWER_COPIES;
+use crate::pipeline::mirroring::{self, Mirrors};
+use crate::pipeline::{HandlerChain, ModelRoute, Target};
+use crate::sandbox::Role;
+use crate::telemetry::metrics::Metrics;
+
+/// The grants with handlers of their own for a model.
+pub(super) fn grant_handlers(
+    policy: &Policy,
+    id: ModelId,
+) -> impl Iterator<Item = (ModelId, GrantId, &Grant)> {
+    let grants = policy.grants_by_id();
+    grants
+        .filter(move |(_, grant)| grant.has_own_handlers(id))
+        .map(move |(grant_id, grant)| (id, grant_id, grant))
+}
+
+/// Every handler that a model or a grant uses, by name and role.
+pub(super) fn used(policy: &Policy) -> BTreeSet<(String, Role)> {
+    let used = policy.models().iter().flat_map(|model| {
+        let own = (policy.model_id(model.name()))
+            .into_iter()
+            .flat_map(|id| grant_handlers(policy, id))
+            .map(move |(id, _, grant)| (grant.preprocess(id, model), grant.postprocess(id, model)));
+        let own = own.chain([(model.preprocess(), model.postprocess())]);
+        own.flat_map(|(before, after)| {
+            let before = before.iter().map(|name| (name.clone(), Role::Preprocess));
+            before.chain(after.iter().map(|name| (name.clone(), Role::Postprocess)))
+        })
+    });
+    used.collect()
+}
+
+/// Backends by name, and handlers by name and role.
+pub(super) type LoadedHandlers<'m> = (
+    &'m HashMap<String, Arc<Server>>,
+    &'m HashMap<(String, Role), LoadedStage>,
+);
+
+/// Builds the route of every model. `complete` says whether every part could be built.
+pub(super) fn routes(
+    policy: &Policy,
+    parts: LoadedHandlers<'_>,
+    complete: bool,
+    (metrics, room): (&Metrics, &mirroring::MirrorSlots),
+    faults: &mut Vec<PolicyFault>,
+) -> HashMap<ModelId, ModelRoute> {
+    faults.extend(beyond_budget(policy).into_iter().map(PolicyFault::from));
+    let mut routes = HashMap::new();
+    for model in policy.models() {
+        let copies = Mirrors::for_model(model, room, metrics);
+        match route(policy, model, parts, copies) {
+            Ok((id, route)) => {
+                routes.insert(id, route);
+            }
+            Err(fault) if complete => faults.push(fault),
+            Err(_) => {}
+        }
+    }
+    routes
+}
+
+/// A model whose largest valid response exceeds the memory budget, so that each request would be
+/// denied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
+)]
+pub struct BeyondBudget {
+    /// The model's name.
+    pub model: String,
+    /// The largest response with its copies while it is read, in bytes.
+    pub needs: usize,
+    /// The memory budget in bytes.
+    pub gives: usize,
+}
+
+/// Every such model of a policy.
+pub fn beyond_budget(policy: &Policy) -> Vec<BeyondBudget> {
+    let gives = policy.listen().limits().buffered_bytes;
+    let mut faults = Vec::new();
+    for model in policy.models() {
+        let needs = match model.accepts() {
+            Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
+            Accepts::Tensors(_) | Accepts::Raw { .. } => match model.ensemble() {
+                None => answer_bytes(policy, model),
+                // All of them may be in memory at once.
+                Some(ensemble) => {
+                    let members = ensemble.steps().iter();
+                    let members = members.filter_map(|step| policy.model(step.model()));
+                    members.fold(0_usize, |sum, member| {
+                        sum.saturating_add(answer_bytes(policy, member))
+                    })
+                }
+            },
+        };
+        if needs > gives {
+            faults.push(BeyondBudget {
+                model: model.name().to_owned(),
+                needs,
+                gives,
+            });
+        }
+    }
+    faults
+}
+
+fn answer_bytes(policy: &Policy, model: &Model) -> usize {
+    let backend = policy.backends().get(model.backend());
+    backend.map_or(0, |rule| {
+        ProtocolAdapter::for_kind(rule.kind()).response_memory(model)
+    })
+}
+
+fn route(
+    policy: &Policy,
+    model: &Model,
+    (backends, handlers): LoadedHandlers<'_>,
+    copies: Mirrors,
+) -> Result<(ModelId, ModelRoute), PolicyFault> {
+    let unresolved = |what, name: &str| PolicyFault::Unresolved {
+        model: model.name().to_owned(),
+        what,
+        name: name.to_owned(),
+    };
+    let chain = |names: &[String], role| {
+        let stage = |name: &String| {
+            handlers
+                .get(&(name.clone(), role))
+                .map(|loaded| loaded.stage.clone())
+                .ok_or_else(|| unresolved("handler", name))
+        };
+        names.iter().map(stage).collect::<Result<Vec<_>, _>>()
+    };
+    let backend = |of: &Model| {
+        let found = backends.get(of.backend());
+        found
+            .map(|server| Arc::clone(&server.dispatcher))
+            .ok_or_else(|| unresolved("backend", of.backend()))
+    };
+    let target = match model.ensemble() {
+        None => Target::Backend(backend(model)?),
+        Some(ensemble) => {
+            let step = |step: &EnsembleStep| {
+                let member = policy.model(step.model());
+                backend(member.ok_or_else(|| unresolved("model", step.version()))?)
+            };
+            Target::Ensemble(
+                ensemble
+                    .steps()
+                    .iter()
+                    .map(step)
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+    };
+    let links = |before: &[String], after: &[String]| {
+        let before = chain(before, Role::Preprocess)?;
+        Ok::<_, PolicyFault>(HandlerChain::new(before, chain(after, Role::Postprocess)?))
+    };
+    let id = policy
+        .model_id(model.name())
+        .ok_or_else(|| unresolved("model", model.name()))?;
+    let route = ModelRoute {
+        links: links(model.preprocess(), model.postprocess())?,
+        own: grant_handlers(policy, id)
+            .map(|(model_id, id, grant)| {
+                let before = grant.preprocess(model_id, model);
+                Ok((id, links(before, grant.postprocess(model_id, model))?))
+            })
+            .collect::<Result<_, PolicyFault>>()?,
+        target,
+        mirrors: copies,
+    };
+    Ok((id, route))
+}

@@ -1,0 +1,501 @@
+//! The loaded policy versions: the newest, and older ones while requests that the gate admitted
+//! under them may still arrive.
+//!
+//! A request is verified under the policy that its context names. If that policy is not loaded, the
+//! request is denied as `overloaded`.
+//!
+//! A client or credential that the newest policy no longer has is rejected at once, also under
+//! older policies and already while that policy is being loaded. Narrower grants, limits or
+//! contracts apply only to requests that the gate checks under the newest policy. This module keeps
+//! policies and loads none.
+
+mod pending;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde::Serialize;
+use tensorgate_policy::{Denial, Policy, Protocol, Reason};
+use tensorgate_wire::context::Key;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::admission::budget::Budget;
+use crate::dispatch::Dispatcher;
+use crate::limits::SharedLimits;
+use crate::pipeline::Pipeline;
+use crate::pipeline::request::{DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head};
+use crate::policy_store::assemble::{Parts, models_at};
+use crate::server::Bounds;
+use crate::telemetry::metrics::{GenerationLabels, Metrics};
+pub use pending::PendingPolicy;
+use pending::Restriction;
+
+/// The most older policies that are kept. They share handlers and backends, so each costs only its
+/// rules and routes. Beyond it the oldest is dropped early, because a revocation must never wait.
+pub const MAX_SUPERSEDED: usize = 32;
+
+/// One policy version and all that serves it.
+pub struct PolicyVersion {
+    /// Verifies requests.
+    pub judge: Arc<Verifier>,
+    /// Executes requests.
+    pub pipeline: Pipeline,
+    /// The parts, shared with other versions where nothing changed.
+    pub(crate) parts: Parts,
+    /// The SHA-256 digest of the policy, which distinguishes two policies of the same version name.
+    pub(crate) digest: [u8; 32],
+}
+
+impl PolicyVersion {
+    /// The version's name.
+    pub fn name(&self) -> &str {
+        self.judge.policy_version()
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Arc<Policy> {
+        self.judge.policy()
+    }
+
+    /// Adds the models that each backend serves under this policy, by the dispatcher's address.
+    fn models<'g>(&'g self, by_backend: &mut BTreeMap<*const Dispatcher, ModelsByBackend<'g>>) {
+        for (name, backend) in &self.parts.backends {
+            let models = by_backend
+                .entry(Arc::as_ptr(&backend.dispatcher))
+                .or_insert_with(|| (&backend.dispatcher, BTreeSet::new()));
+            models.1.extend(models_at(self.policy(), name));
+        }
+    }
+}
+
+type ModelsByBackend<'g> = (&'g Arc<Dispatcher>, BTreeSet<(String, String)>);
+
+/// The loaded policy versions.
+pub struct PolicyVersions {
+    state: RwLock<State>,
+    /// Policies that are being loaded or wait for it.
+    pending: RwLock<Vec<Arc<Policy>>>,
+    /// The last version that was to replace another and only restricts it.
+    tighter: RwLock<Option<Restriction>>,
+    key: Key,
+    bounds: watch::Sender<Bounds>,
+    /// Counts changes of the newest policy, and of those that are being loaded.
+    changes: watch::Sender<u64>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+    report: Mutex<Report>,
+    /// Held while shared settings are updated. Two updates at once could leave the older values.
+    settling: Mutex<()>,
+}
+
+struct State {
+    newest: Arc<PolicyVersion>,
+    /// The latest first.
+    superseded: Vec<Superseded>,
+}
+
+struct Superseded {
+    generation: Arc<PolicyVersion>,
+    until: Instant,
+}
+
+/// The outcome of a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It is the newest policy now.
+    Loaded,
+    /// It was the newest policy already.
+    Unchanged,
+    /// It has faults, and nothing changed.
+    Refused,
+}
+
+impl Outcome {
+    /// The name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// An attempt to load a bundle, for the operator.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attempt {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The bundle's version. `None` if the bundle could not be read.
+    pub generation: Option<String>,
+    /// The time in Unix seconds.
+    pub at_unix_s: u64,
+    /// The duration in milliseconds.
+    pub took_ms: u64,
+    /// Every fault of a rejected bundle.
+    pub faults: Vec<String>,
+}
+
+#[derive(Default)]
+struct Report {
+    attempts: u64,
+    last: Option<Attempt>,
+    last_refused: Option<Attempt>,
+}
+
+/// The response of `/generations`.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The newest policy.
+    pub serving: String,
+    /// Older policies that are kept.
+    pub kept: Vec<Kept>,
+    /// The number of bundles since the start.
+    pub attempts: u64,
+    /// The last attempt.
+    pub last: Option<Attempt>,
+    /// The last rejected attempt.
+    pub last_refused: Option<Attempt>,
+}
+
+/// An older policy.
+#[derive(Debug, Serialize)]
+pub struct Kept {
+    /// The version's name.
+    pub generation: String,
+    /// How much longer it is kept, in seconds.
+    pub for_s: u64,
+}
+
+impl PolicyVersions {
+    /// Starts with one policy.
+    pub fn new(
+        first: Arc<PolicyVersion>,
+        key: Key,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (bounds, _) = watch::channel(Bounds::from_limits(first.policy().listen().limits()));
+        let generations = Self {
+            state: RwLock::new(State {
+                newest: first,
+                superseded: Vec::new(),
+            }),
+            pending: RwLock::default(),
+            tighter: RwLock::default(),
+            key,
+            bounds,
+            changes: watch::Sender::new(0),
+            budget,
+            metrics,
+            report: Mutex::default(),
+            settling: Mutex::default(),
+        };
+        generations.update_shared();
+        generations
+    }
+
+    /// The newest version.
+    pub fn newest(&self) -> Arc<PolicyVersion> {
+        Arc::clone(&self.read().newest)
+    }
+
+    /// A version by its name, if it is loaded.
+    pub fn find(&self, name: &str) -> Option<Arc<PolicyVersion>> {
+        let held = self.read();
+        if held.newest.name() == name {
+            return Some(Arc::clone(&held.newest));
+        }
+        held.superseded
+            .iter()
+            .find(|old| old.generation.name() == name)
+            .map(|old| Arc::clone(&old.generation))
+    }
+
+    /// All versions, the newest first.
+    pub fn all(&self) -> Vec<Arc<PolicyVersion>> {
+        let held = self.read();
+        std::iter::once(&held.newest)
+            .chain(held.superseded.iter().map(|old| &old.generation))
+            .map(Arc::clone)
+            .collect()
+    }
+
+    /// The shared limits of each version, the newest first.
+    pub(crate) fn limits(&self) -> Vec<Arc<SharedLimits>> {
+        let all = self.all().into_iter();
+        all.filter_map(|generation| generation.parts.limits.clone())
+            .collect()
+    }
+
+    /// The limits on connections and heads, wide enough for every loaded policy.
+    pub fn bounds(&self) -> watch::Receiver<Bounds> {
+        self.bounds.subscribe()
+    }
+
+    /// A channel that signals each change of the newest policy, and of those that are being loaded.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The key with which the gate signs.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Verifies a head under the policy that its context names.
+    ///
+    /// # Errors
+    /// Returns the denial, also if that policy is not loaded.
+    pub fn verify_head<N: AsRef<[u8]>>(
+        &self,
+        fields: &[(N, N)],
+        end_of_stream: bool,
+        now_unix_s: u64,
+    ) -> Result<(Arc<PolicyVersion>, HeadVerdict), Box<DeniedRequest>> {
+        read_head(
+            fields,
+            end_of_stream,
+            &self.key,
+            now_unix_s,
+            |read, context| {
+                let newest = self.newest();
+                let named = context
+                    .as_ref()
+                    .ok()
+                    .filter(|context| context.generation != newest.name())
+                    .and_then(|context| self.find(&context.generation));
+                // The newest policy denies a context with an unknown version.
+                let generation = named.unwrap_or_else(|| Arc::clone(&newest));
+                let still = context.as_ref().map_or(Ok(()), |context| {
+                    let (client, credential) = (&context.client, &context.credential);
+                    self.check_still_allowed(&generation, client.as_deref(), credential.as_deref())
+                });
+                let begun = generation.judge.verify_head(read, context, now_unix_s);
+                match (begun, still) {
+                    (Ok(begun), Err(cause)) => Err(Box::new(revocation(&begun, cause))),
+                    (begun, _) => begun.map(|begun| (generation, begun)),
+                }
+            },
+        )
+    }
+
+    /// Makes a version the newest. The previous one is kept as long as a request that was admitted
+    /// under it may still arrive.
+    pub fn promote(&self, generation: Arc<PolicyVersion>) {
+        {
+            let mut held = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&held.newest, &generation) {
+                return;
+            }
+            held.superseded
+                .retain(|old| old.generation.name() != generation.name());
+            let old = std::mem::replace(&mut held.newest, generation);
+            let now = Instant::now();
+            let until = now
+                .checked_add(Duration::from_secs(old.judge.max_age_s()))
+                .unwrap_or(now);
+            held.superseded.insert(
+                0,
+                Superseded {
+                    generation: old,
+                    until,
+                },
+            );
+            held.superseded.truncate(MAX_SUPERSEDED);
+        }
+        self.update_shared();
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Drops versions whose time is over. Requests that run under one keep the parts that they use.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let over = |held: &State| held.superseded.iter().any(|old| old.until <= now);
+        if !over(&self.read()) {
+            return;
+        }
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .superseded
+            .retain(|old| old.until > now);
+        self.update_shared();
+    }
+
+    /// Updates everything that the loaded policies share.
+    fn update_shared(&self) {
+        let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all();
+        let Some(newest) = all.first() else { return };
+        let bounds = all
+            .iter()
+            .map(|generation| Bounds::from_limits(generation.policy().listen().limits()))
+            .reduce(Bounds::widest);
+        if let Some(bounds) = bounds {
+            self.bounds.send_if_modified(|now| {
+                let changed = *now != bounds;
+                *now = bounds;
+                changed
+            });
+        }
+        self.budget
+            .set_total(newest.policy().listen().limits().buffered_bytes);
+        let mut by_backend = BTreeMap::new();
+        for generation in &all {
+            generation.models(&mut by_backend);
+        }
+        for (dispatcher, models) in by_backend.into_values() {
+            dispatcher.health().follow(models);
+        }
+        self.metrics.generation.clear();
+        self.metrics
+            .generation
+            .get_or_create(&GenerationLabels {
+                generation: newest.name().to_owned(),
+            })
+            .set(1);
+        self.metrics
+            .generations
+            .set(i64::try_from(all.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Records the outcome of a bundle.
+    pub fn record_attempt(&self, attempt: Attempt) {
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.attempts = report.attempts.saturating_add(1);
+        if attempt.outcome == Outcome::Refused {
+            report.last_refused = Some(attempt.clone());
+        }
+        report.last = Some(attempt);
+    }
+
+    /// The status for the operator.
+    pub fn status(&self) -> Status {
+        let (serving, kept) = {
+            let held = self.read();
+            let now = Instant::now();
+            let kept = held.superseded.iter().map(|old| Kept {
+                generation: old.generation.name().to_owned(),
+                for_s: old.until.saturating_duration_since(now).as_secs(),
+            });
+            (held.newest.name().to_owned(), kept.collect())
+        };
+        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        Status {
+            serving,
+            kept,
+            attempts: report.attempts,
+            last: report.last.clone(),
+            last_refused: report.last_refused.clone(),
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        // No code that can panic runs under this lock.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn revocation(begun: &HeadVerdict, cause: String) -> DeniedRequest {
+    let (caller, protocol) = match begun {
+        HeadVerdict::Server {
+            caller, protocol, ..
+        } => (caller, *protocol),
+        HeadVerdict::Model(admitted) => (admitted.caller(), admitted.protocol()),
+        HeadVerdict::Stream(opened) => (opened.caller(), Protocol::OipGrpc),
+    };
+    DeniedRequest {
+        denial: Denial::new(Reason::Unauthenticated, cause),
+        protocol,
+        caller: caller.clone(),
+        origin: DenialOrigin::Revoked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
+    use super::*;
+    use std::path::Path;
+
+    use crate::config::{self, Folders};
+    use crate::policy_store::assemble::Loader;
+
+    /// The versions of policies with these stream timeouts in seconds.
+    async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
+        let metrics = Arc::new(Metrics::new());
+        let key = Key::from_hex(&"5a".repeat(32)).unwrap();
+        let loader = Loader::new(
+            Folders::below(Path::new("/")),
+            BTreeMap::new(),
+            key.clone(),
+            Arc::clone(&metrics),
+        );
+        let loader = Arc::new(loader);
+        let mut made = Vec::new();
+        for (number, stream_s) in stream_s.iter().enumerate() {
+            let mut bundle = tensorgate_policy::Bundle {
+                generation: format!("g{number}"),
+                policy: tensorgate_policy::raw::Policy::default(),
+                headers: tensorgate_policy::HeaderMode::default(),
+                tightens: None,
+            };
+            bundle.policy.version = Some(1);
+            bundle.policy.listen.limits.stream_ms = stream_s * 1_000;
+            let candidate = config::candidate(&bundle).unwrap();
+            made.push(Arc::new(loader.load(&candidate, &made).await.unwrap()));
+        }
+        let generations = PolicyVersions::new(
+            Arc::clone(made.first().unwrap()),
+            key,
+            Budget::new(1),
+            metrics,
+        );
+        (generations, made)
+    }
+
+    fn names(generations: &PolicyVersions) -> Vec<String> {
+        let all = generations.all();
+        all.iter().map(|held| held.name().to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_older_policy_goes_when_no_request_of_it_can_come_any_more() {
+        let (generations, made) = hold(&[10, 20, 30]).await;
+        let wait = async |seconds| {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            generations.sweep();
+            names(&generations)
+        };
+        generations.promote(Arc::clone(&made[1]));
+        assert_eq!(wait(0).await, ["g1", "g0"]);
+        // A context of g0 is valid for 10 s of a stream plus 5 s of transit.
+        assert_eq!(wait(14).await, ["g1", "g0"]);
+        generations.promote(Arc::clone(&made[2]));
+        assert_eq!(wait(1).await, ["g2", "g1"]);
+        generations.promote(Arc::clone(&made[1]));
+        assert_eq!(wait(1).await, ["g1", "g2"], "what comes back is held once");
+        assert_eq!(wait(34).await, ["g1"]);
+        assert!(generations.find("g2").is_none() && generations.find("g1").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_change_beyond_the_bound_lets_the_oldest_go() {
+        let (generations, made) = hold(&[60; MAX_SUPERSEDED + 3]).await;
+        for next in made.iter().skip(1) {
+            generations.promote(Arc::clone(next));
+        }
+        assert_eq!(generations.all().len(), MAX_SUPERSEDED + 1);
+        assert!(generations.find("g1").is_none() && generations.find("g2").is_some());
+    }
+}

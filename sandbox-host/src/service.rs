@@ -1,0 +1,563 @@
+//! Serves one request from its head to its response. Verification (`request`) uses no clock, budget
+//! or log; this module does.
+
+pub mod admin;
+mod models;
+pub(crate) mod readiness;
+pub mod reload;
+mod stream;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use hyper::body::Body;
+use tensorgate_policy::policy::Limits;
+use tensorgate_policy::raw::AuditFailure;
+use tensorgate_policy::request::ServerQuery;
+use tensorgate_policy::{Denial, Operation, Protocol, Reason};
+use tensorgate_wire::encode;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::admission::budget::{Budget, MemoryPermit};
+use crate::admission::memory_budget::{reserve_decoded, reserve_expanded, reserve_parsed};
+use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
+use crate::audit::Outcomes;
+use crate::audit::record::SOURCE_HEADER;
+use crate::client_key::ClientKey;
+use crate::dispatch::Deadline;
+use crate::document::Document;
+use crate::grpc_timeout;
+use crate::guard::{catch_panic, offload};
+use crate::pipeline::body::{self, BodyFault, CollectedBody};
+use crate::pipeline::record::Record;
+use crate::pipeline::reply::{self, ReplyBody, TokenSettlement};
+use crate::pipeline::request::{
+    AcceptedHead, AnnouncedVerdicts, Caller, DeniedRequest, HeadVerdict, ModelRequest,
+};
+use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
+use crate::telemetry::metrics::Metrics;
+
+/// The largest body of a request about the server, in bytes: a gRPC frame with a service name.
+const MAX_QUERY_BODY_BYTES: usize = 1024;
+
+/// The state that all requests share.
+pub struct App {
+    /// The loaded policy versions, with their routes.
+    pub policy_versions: PolicyVersions,
+    /// Records outcomes in the audit log.
+    pub outcomes: Arc<Outcomes>,
+    /// Admission control.
+    pub admission: Arc<Admission>,
+    /// The memory budget.
+    pub budget: Arc<Budget>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Set when the host shuts down and is no longer ready.
+    pub draining: watch::Sender<bool>,
+    /// Whether the host is not ready before a request has passed the filter.
+    pub wait_for_filter: bool,
+}
+
+impl App {
+    /// Whether a response without an audit record is denied.
+    pub(crate) fn must_audit(&self) -> bool {
+        self.policy_versions.newest().policy().audit().on_failure() == AuditFailure::Refuse
+    }
+}
+
+/// Why a request gets no regular response.
+enum Failure {
+    /// Verification denied it.
+    Refused(Box<DeniedRequest>),
+    /// The host denied it for another reason.
+    Denied(Denial),
+    /// Its body ended early.
+    BrokenOff(Denial),
+}
+
+impl From<Box<DeniedRequest>> for Failure {
+    fn from(refused: Box<DeniedRequest>) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+/// Serves one request. A panic becomes a `handler-fault` and a log line.
+pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: std::fmt::Display,
+{
+    let mut record = Record::new(&app.metrics, &app.outcomes, &request);
+    let response = match catch_panic(handle(&app, request, &mut record)).await {
+        Ok(Ok(response)) => audit_response(&app, record, response).await,
+        Ok(Err(Failure::Refused(refused))) => {
+            record.refused(&refused).await;
+            let (denial, caller) = (&refused.denial, &refused.caller);
+            refusal(denial, refused.protocol, &caller.request_id, &record)
+        }
+        Ok(Err(Failure::Denied(denial))) => {
+            record.denied(&denial).await;
+            denial_response(&denial, &record)
+        }
+        Ok(Err(Failure::BrokenOff(denial))) => {
+            record.broken_off(&denial);
+            denial_response(&denial, &record)
+        }
+        Err(panic) => {
+            app.metrics.panics.inc();
+            let request_id = record.caller.request_id.as_str();
+            tracing::error!(request_id, cause = panic.as_str(), "a request panicked");
+            let denial = Denial::new(Reason::HandlerFault, panic);
+            record.denied(&denial).await;
+            denial_response(&denial, &record)
+        }
+    };
+    Ok(response)
+}
+
+/// A denial by the host. The request was charged, so the response has the remaining quota.
+fn denial_response(denial: &Denial, record: &Record) -> Response<ReplyBody> {
+    refusal(denial, record.protocol, &record.caller.request_id, record)
+}
+
+fn refusal(
+    denial: &Denial,
+    protocol: Protocol,
+    request_id: &str,
+    record: &Record,
+) -> Response<ReplyBody> {
+    let mut response = reply::refusal(denial, protocol, request_id);
+    if denial.rates.is_empty() {
+        reply::add_rate_headers(&mut response, &record.rates);
+    }
+    response
+}
+
+/// A response is sent once its audit record is written. If that fails, the policy decides whether
+/// it is sent. Requests about the server are always answered, because a host with a full disk is
+/// alive.
+async fn audit_response(
+    app: &App,
+    mut record: Record,
+    mut response: Response<ReplyBody>,
+) -> Response<ReplyBody> {
+    reply::add_rate_headers(&mut response, &record.rates);
+    let (status, bytes) = (response.status().as_u16(), response.body().len());
+    let written = record.audit_answer(status, bytes).await;
+    let Err(why) = written else {
+        response.body_mut().set_ending(|| record.ending(status));
+        record.allowed(status, bytes);
+        return response;
+    };
+    if record.for_a_model() && app.must_audit() {
+        let denial = Denial::new(Reason::Overloaded, why.to_string());
+        record.deny_unaudited(&denial, why);
+        return denial_response(&denial, &record);
+    }
+    response.body_mut().set_ending(|| record.ending(status));
+    record.allow_unaudited(status, bytes, why);
+    response
+}
+
+async fn handle<B>(
+    app: &Arc<App>,
+    request: Request<B>,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Failure>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: std::fmt::Display,
+{
+    let arrived = Instant::now();
+    let (parts, body) = request.into_parts();
+    // The policy of the gate applies to the end of the request, whatever is loaded meanwhile.
+    let (generation, begun) =
+        app.policy_versions
+            .verify_head(&fields(&parts), body.is_end_stream(), now_unix_s())?;
+    // Only the filter can sign the context that was just verified.
+    app.outcomes.saw_filter();
+    let limits = *generation.policy().listen().limits();
+    let mut admitted = match begun {
+        HeadVerdict::Server {
+            caller,
+            proofs,
+            protocol,
+            question,
+            announced,
+        } => {
+            record.caller = caller;
+            record.protocol = protocol;
+            if !announced.is_empty() {
+                let caller = &record.caller;
+                let whole = query_body(app, body, caller, &announced, &limits).await?;
+                let judge = &generation.judge;
+                judge.read_verdicts(caller, &announced, protocol, whole)?;
+            }
+            if question == ServerQuery::Models {
+                return Ok(models::answer(generation.policy(), &record.caller, proofs));
+            }
+            return Ok(server_answer(
+                app,
+                protocol,
+                question,
+                &record.caller.request_id,
+            ));
+        }
+        HeadVerdict::Stream(opened) => {
+            let opened = stream::open(app, generation, *opened, &parts, body, arrived, record);
+            return Ok(opened);
+        }
+        HeadVerdict::Model(admitted) => *admitted,
+    };
+    record.caller.clone_from(admitted.caller());
+    record.protocol = admitted.protocol();
+    record.rates = admitted.remaining_quota(generation.policy());
+
+    let client_key = ClientKey::from_name(admitted.caller().client.as_deref());
+    // A buffered body arrives as fast as it is read. A client that sends slowly does not delay
+    // others.
+    let mut entered = match admitted.is_buffered_by_gate() {
+        true => Some(admit(app, client_key, arrived)?),
+        false => None,
+    };
+    let mut memory_permit = app.budget.permit_for(client_key);
+    let max_bytes = admitted.plan().max_bytes;
+    let behind_bytes = admitted.announced().max_bytes();
+    let framed = admitted.protocol().is_grpc();
+    let body = match body::read(
+        body,
+        (max_bytes.saturating_add(behind_bytes), framed),
+        Duration::from_millis(limits.stream_ms),
+        &mut memory_permit,
+        |bytes| {
+            if bytes > HELD_BYTES {
+                entered = None;
+            }
+        },
+    )
+    .await
+    {
+        Ok(body) => body,
+        Err(BodyFault::TooLarge(_)) => {
+            return Err(generation.judge.too_large(admitted, max_bytes).into());
+        }
+        Err(fault) => return Err(unread(&fault)),
+    };
+    if !admitted.announced().is_empty() {
+        // The body was not buffered and arrived at the client's pace. Its check is admitted from
+        // now on.
+        entered = Some(admit(app, client_key, Instant::now())?);
+    }
+    let body = generation.judge.take_verdicts(&mut admitted, body)?;
+    if body.len() > max_bytes {
+        return Err(generation.judge.too_large(admitted, max_bytes).into());
+    }
+    record.request_bytes = body.len();
+    let read = Instant::now();
+    let whole = Duration::from_millis(limits.timeout_ms);
+    // The client's deadline counts from its head.
+    let theirs = if admitted.protocol().is_grpc() {
+        grpc_timeout::from_headers(&parts.headers)
+    } else {
+        None
+    };
+    let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
+    let request_deadline = Deadline::new(client_key, read, whole, theirs);
+
+    let request = verify_body(
+        &generation,
+        admitted,
+        body,
+        &mut memory_permit,
+        entered,
+        record,
+    )
+    .await?;
+    let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
+    match request.operation {
+        Operation::Metadata => Ok(reply::success(
+            protocol,
+            StatusCode::OK,
+            generation.pipeline.metadata(&request)?,
+            &request_id,
+        )),
+        Operation::Ready => {
+            let (ready, body) = generation.pipeline.model_ready(&request)?;
+            Ok(reply::success(
+                protocol,
+                model_readiness(protocol, ready),
+                body,
+                &request_id,
+            ))
+        }
+        Operation::Statistics => Ok(reply::success(
+            protocol,
+            StatusCode::OK,
+            generation.pipeline.statistics(&request)?,
+            &request_id,
+        )),
+        Operation::Infer | Operation::Stream => {
+            infer(
+                &generation,
+                request,
+                memory_permit,
+                request_deadline,
+                record,
+            )
+            .await
+        }
+    }
+}
+
+/// Reads the body of a request about the server, which is nearly empty, and the verdicts on it.
+async fn query_body<B>(
+    app: &App,
+    body: B,
+    caller: &Caller,
+    announced: &AnnouncedVerdicts,
+    limits: &Limits,
+) -> Result<CollectedBody, Failure>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let max_bytes = MAX_QUERY_BODY_BYTES.saturating_add(announced.max_bytes());
+    let time = Duration::from_millis(limits.stream_ms);
+    let mut memory_permit = app
+        .budget
+        .permit_for(ClientKey::from_name(caller.client.as_deref()));
+    body::read(body, (max_bytes, false), time, &mut memory_permit, |_| {})
+        .await
+        .map_err(|fault| unread(&fault))
+}
+
+/// Converts a body error to a failure.
+fn unread(fault: &BodyFault) -> Failure {
+    let cause = fault.to_string();
+    match fault {
+        BodyFault::TooLarge(_) => Denial::new(Reason::BodyTooLarge, cause).into(),
+        BodyFault::NoRoom => Denial::new(Reason::Overloaded, cause).into(),
+        BodyFault::TimedOut => Denial::new(Reason::Malformed, cause).into(),
+        BodyFault::Broken(_) => Failure::BrokenOff(Denial::new(Reason::Malformed, cause)),
+    }
+}
+
+/// Passes admission control, or denies the request.
+fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<AdmissionPermit, Denial> {
+    app.admission.admit(client_key, arrived).ok_or_else(|| {
+        app.metrics.admission_refused.inc();
+        Denial::new(
+            Reason::Overloaded,
+            "the admission limit on requests that are being read is reached",
+        )
+    })
+}
+
+/// Verifies a body in memory, and reserves memory for its decoded form.
+async fn verify_body(
+    generation: &PolicyVersion,
+    admitted: AcceptedHead,
+    body: Bytes,
+    memory_permit: &mut MemoryPermit,
+    entered: Option<AdmissionPermit>,
+    record: &mut Record,
+) -> Result<ModelRequest, Failure> {
+    let becomes = reserve_expanded(memory_permit, &admitted.plan(), body.len())?;
+    reserve_parsed(memory_permit, &admitted.plan(), &body)?;
+    let judge = Arc::clone(&generation.judge);
+    let judged = offload(body.len().max(becomes), move || {
+        judge.verify_body(admitted, body)
+    })
+    .await;
+    if let Some(entered) = entered {
+        entered.finish(Instant::now());
+    }
+    let request =
+        judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
+    record.set_request(generation.policy(), &request);
+    let document = request.document.as_ref();
+    reserve_decoded(
+        memory_permit,
+        record.request_bytes,
+        &request.payload,
+        document,
+    )?;
+    Ok(request)
+}
+
+async fn infer(
+    generation: &PolicyVersion,
+    mut request: ModelRequest,
+    mut memory_permit: MemoryPermit,
+    request_deadline: Deadline,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Failure> {
+    let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
+    if let Some(document) = request.document.take() {
+        return complete(
+            generation,
+            request,
+            document,
+            memory_permit,
+            request_deadline,
+            record,
+        )
+        .await;
+    }
+    let audit = record.audit().clone();
+    let answer = generation
+        .pipeline
+        .infer(
+            request,
+            &mut memory_permit,
+            request_deadline,
+            &mut record.timings,
+            &mut record.shadow,
+            &audit,
+        )
+        .await?;
+    let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
+    if let Some(json_bytes) = answer.json_bytes {
+        reply::mark_binary(&mut response, json_bytes);
+    }
+    response.body_mut().hold(memory_permit);
+    Ok(response)
+}
+
+/// An inference of the OpenAI API, complete or streamed. The gate learns how many of the reserved
+/// tokens were used.
+async fn complete(
+    generation: &PolicyVersion,
+    request: ModelRequest,
+    document: Document,
+    mut memory_permit: MemoryPermit,
+    request_deadline: Deadline,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Failure> {
+    let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
+    let settling = TokenSettlement::new(&generation.judge, &request_id);
+    let settling = request.has_reservation.then_some(settling);
+    let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
+    let (mut response, tokens) = if document.stream {
+        let streamed = pipeline
+            .stream(request, document, memory_permit, request_deadline, timings)
+            .await?;
+        (reply::events(streamed, &request_id), None)
+    } else {
+        let answer = pipeline
+            .complete(
+                request,
+                document,
+                &mut memory_permit,
+                request_deadline,
+                timings,
+            )
+            .await?;
+        let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
+        response.body_mut().hold(memory_permit);
+        (response, answer.tokens)
+    };
+    if let Some(settling) = settling {
+        response.body_mut().settle(settling, tokens);
+    }
+    Ok(response)
+}
+
+fn server_answer(
+    app: &App,
+    protocol: Protocol,
+    question: ServerQuery,
+    request_id: &str,
+) -> Response<ReplyBody> {
+    let yes = match question {
+        ServerQuery::Live | ServerQuery::Metadata | ServerQuery::Models => true,
+        ServerQuery::Ready | ServerQuery::Health => app.ready(),
+    };
+    reply::success(
+        protocol,
+        readiness(yes),
+        encode::server_answer(protocol, question, yes),
+        request_id,
+    )
+}
+
+/// The REST status of a model's readiness. TF Serving's clients read the state in the body.
+const fn model_readiness(protocol: Protocol, ready: bool) -> StatusCode {
+    match protocol {
+        Protocol::TfRest => StatusCode::OK,
+        _ => readiness(ready),
+    }
+}
+
+/// The REST status of readiness. Clients only check the status.
+const fn readiness(ready: bool) -> StatusCode {
+    if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+/// The header fields of a head, pseudo-headers first, as a proxy shows them. The `host` of HTTP/1.1
+/// is `:authority`. A head with both or several keeps them all, so that verification sees them.
+fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
+    const fn field<'a>(name: &'a str, value: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        (name.as_bytes(), value)
+    }
+    let path = parts
+        .uri
+        .path_and_query()
+        .map_or("", http::uri::PathAndQuery::as_str);
+    // At most four pseudo-headers are added.
+    let mut fields = Vec::with_capacity(parts.headers.len().saturating_add(4));
+    fields.extend([
+        field(":method", parts.method.as_str().as_bytes()),
+        field(":path", path.as_bytes()),
+    ]);
+    let mut hosts = parts.headers.get_all(http::header::HOST).iter();
+    let host = match (parts.uri.authority(), hosts.next(), hosts.next()) {
+        (Some(authority), ..) => {
+            fields.push(field(":authority", authority.as_str().as_bytes()));
+            false
+        }
+        (None, Some(host), None) => {
+            fields.push(field(":authority", host.as_bytes()));
+            true
+        }
+        (None, ..) => false,
+    };
+    if let Some(scheme) = parts.uri.scheme_str() {
+        fields.push(field(":scheme", scheme.as_bytes()));
+    }
+    let rest = parts
+        .headers
+        .iter()
+        // The proxy adds this field for the audit record. It is not part of the request, and with
+        // one of the gate's own names it would be a forgery.
+        .filter(|(name, _)| name.as_str() != SOURCE_HEADER)
+        .filter(|(name, _)| !host || *name != http::header::HOST);
+    fields.extend(rest.map(|(name, value)| field(name.as_str(), value.as_bytes())));
+    fields
+}
+
+/// The wall clock. A time before 1970 counts as 1970: every context is then from the future and is
+/// denied.
+fn now_unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

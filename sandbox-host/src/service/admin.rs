@@ -1,0 +1,139 @@
+//! The admin server: health, readiness, policy versions and metrics. It is read-only and never on
+//! the data plane's socket. It starts before handlers are compiled, so that a liveness probe does
+//! not end a host that compiles for minutes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+
+use crate::admission::sources::Sources;
+use crate::policy_store::policy_versions::Status;
+use crate::server::Bounds;
+use crate::service::App;
+use crate::telemetry::metrics::Metrics;
+
+/// The default address.
+pub const DEFAULT_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
+/// The content type of OpenMetrics.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The limits on admin connections: a scraper, a kubelet, a browser.
+pub const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    streams: 16,
+    head_bytes: 16 << 10,
+    head_fields: 64,
+};
+
+/// Why the host is not ready before its first policy is active.
+pub const COMPILING: &str = "compiling handlers";
+
+/// The state behind the admin server.
+#[derive(Clone)]
+pub struct Admin {
+    /// Set once the first policy is active and the data plane listens.
+    pub app: Arc<OnceLock<Arc<App>>>,
+    /// The metrics, available from the start.
+    pub metrics: Arc<Metrics>,
+    /// Returns the number of lost log lines.
+    pub dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// The file that describes the policy's source files.
+    pub sources: PathBuf,
+}
+
+impl Admin {
+    /// Reads the current source files' description.
+    async fn sources(&self) -> Sources {
+        let file = self.sources.clone();
+        let read = tokio::task::spawn_blocking(move || Sources::read(&file));
+        read.await.unwrap_or_default()
+    }
+}
+
+/// The response of `/generations`.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: Status,
+    #[serde(flatten)]
+    sources: Sources,
+}
+
+/// The routes of the admin server.
+pub fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/generations", get(generations))
+        .route("/metrics", get(metrics))
+        .with_state(admin)
+}
+
+/// Whether the host accepts requests. Further lines list why not, and which models are not ready.
+async fn ready(State(admin): State<Admin>) -> Response {
+    let (unready, models) = match admin.app.get() {
+        Some(app) => (app.unready(), app.unready_models()),
+        None => (vec![COMPILING.to_owned()], Vec::new()),
+    };
+    let (status, word) = if unready.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    };
+    let mut text = format!("{word}\n");
+    for line in unready.iter().chain(&models) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    (status, text).into_response()
+}
+
+/// The active policy, the older ones that are kept, the result of the last bundle, and changed
+/// files that are not active yet.
+async fn generations(State(admin): State<Admin>) -> Response {
+    let Some(app) = admin.app.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{COMPILING}\n")).into_response();
+    };
+    let shown = Shown {
+        status: app.policy_versions.status(),
+        sources: admin.sources().await,
+    };
+    match serde_json::to_string(&shown) {
+        Ok(text) => (
+            [(header::CONTENT_TYPE, "application/json")],
+            format!("{text}\n"),
+        )
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let metrics = &admin.metrics;
+    let buffered = admin.app.get().map_or(0, |app| app.budget.used());
+    metrics
+        .buffered_bytes
+        .set(i64::try_from(buffered).unwrap_or(i64::MAX));
+    metrics
+        .log_lines_dropped
+        .set(i64::try_from((admin.dropped_lines)()).unwrap_or(i64::MAX));
+    let sources = admin.sources().await;
+    metrics
+        .held
+        .set(i64::try_from(sources.held.len()).unwrap_or(i64::MAX));
+    metrics
+        .revocations_held
+        .set(i64::from(sources.revocations_held.is_some()));
+    match metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

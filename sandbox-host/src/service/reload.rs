@@ -1,0 +1,467 @@
+//! Policy reloads at run time: watches the bundle, reads it, and reports the outcome. A bundle with
+//! any fault changes nothing.
+//!
+//! A bundle is replaced by renaming another file over it. So the file that is read is complete, and
+//! a file that is still being written in place is never read. SIGHUP reads the current file; half a
+//! bundle is invalid JSON and is rejected.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tensorgate_policy::{Bundle, Severity};
+use tokio::signal::unix::Signal;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use crate::config::{self, Candidate, ConfigError};
+use crate::files;
+use crate::policy_store::assemble::{Loader, PolicyFault, models_at};
+use crate::policy_store::policy_versions::{Attempt, Outcome, PendingPolicy, PolicyVersion};
+use crate::sandbox::os_sandbox;
+use crate::service::App;
+use crate::telemetry::metrics::ReloadLabels;
+
+/// The interval of checks whether the bundle's file was replaced.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval of checks for expired policies.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a bundle was discarded.
+const LATE: &str = "a later bundle takes away what this one still has";
+
+/// Activates policies.
+pub struct Reloader {
+    app: Arc<App>,
+    loader: Arc<Loader>,
+    /// Serializes loading.
+    turn: Mutex<()>,
+    /// The number of bundles so far.
+    come: AtomicU64,
+    /// The number of the last bundle that only restricts the active policy. Locked while one is
+    /// promoted: an earlier bundle would undo the restriction.
+    tightened: std::sync::Mutex<u64>,
+}
+
+/// A bundle that was read and is to be activated.
+struct AnnouncedBundle<'r> {
+    /// Its number.
+    number: u64,
+    /// Its version, if it has one.
+    generation: Option<String>,
+    candidate: Result<Candidate, ConfigError>,
+    /// The loaded version that it restricts.
+    tightens: Option<Arc<PolicyVersion>>,
+    _announced: Option<PendingPolicy<'r>>,
+}
+
+/// Why a bundle was not activated.
+enum Refusal {
+    /// Its faults.
+    Faults(Vec<PolicyFault>),
+    /// A later bundle restricts what this one still allows.
+    Late,
+}
+
+impl From<Vec<PolicyFault>> for Refusal {
+    fn from(faults: Vec<PolicyFault>) -> Self {
+        Self::Faults(faults)
+    }
+}
+
+/// The texts of faults.
+pub fn texts(faults: &[PolicyFault]) -> Vec<String> {
+    faults.iter().flat_map(text).collect()
+}
+
+/// The faults of a policy are listed one by one. Warnings are left out.
+fn text(fault: &PolicyFault) -> Vec<String> {
+    match fault {
+        PolicyFault::Config(ConfigError::Policy(faults)) => faults
+            .iter()
+            .filter(|fault| fault.severity == Severity::Error)
+            .map(ToString::to_string)
+            .collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+impl Reloader {
+    pub(crate) fn new(app: Arc<App>, loader: Arc<Loader>) -> Self {
+        Self {
+            app,
+            loader,
+            turn: Mutex::new(()),
+            come: AtomicU64::new(0),
+            tightened: std::sync::Mutex::new(0),
+        }
+    }
+
+    /// Activates a bundle, or returns every fault. The active policy stays active until the new one
+    /// is complete.
+    pub async fn reload(&self, bundle: Result<Bundle, ConfigError>) -> Attempt {
+        self.load(self.announce(bundle)).await
+    }
+
+    /// Makes bundles wait, as if one were being loaded, until the guard is dropped.
+    pub async fn hold(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Registers a bundle. Clients that it does not admit are rejected from now on, however long it
+    /// takes to load.
+    fn announce(&self, bundle: Result<Bundle, ConfigError>) -> AnnouncedBundle<'_> {
+        let generations = &self.app.policy_versions;
+        let generation = bundle.as_ref().ok().map(|bundle| bundle.generation.clone());
+        let candidate = bundle.and_then(|bundle| config::candidate(&bundle));
+        let number = self.come.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let (mut tightens, mut announced) = (None, None);
+        if let Ok(candidate) = &candidate {
+            announced = Some(generations.announce(&candidate.policy));
+            if let Some(of) = &candidate.tightens {
+                *self.tightened() = number;
+                tightens = generations.find(of);
+                if *of != candidate.generation {
+                    generations.tighten(of, &candidate.policy);
+                }
+            }
+        }
+        AnnouncedBundle {
+            number,
+            generation,
+            candidate,
+            tightens,
+            _announced: announced,
+        }
+    }
+
+    fn tightened(&self) -> std::sync::MutexGuard<'_, u64> {
+        self.tightened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn load(&self, coming: AnnouncedBundle<'_>) -> Attempt {
+        let AnnouncedBundle {
+            number,
+            generation,
+            candidate,
+            tightens,
+            _announced,
+        } = coming;
+        // A restriction has nothing to load and does not wait for other bundles.
+        let _turn = match tightens {
+            Some(_) => None,
+            None => Some(self.turn.lock().await),
+        };
+        let started = Instant::now();
+        let put = match candidate {
+            Ok(candidate) => self.put(&candidate, number, tightens.as_ref()).await,
+            Err(error) => Err(Refusal::Faults(vec![error.into()])),
+        };
+        let late = matches!(put, Err(Refusal::Late));
+        let (outcome, faults) = match put {
+            Ok(outcome) => (outcome, Vec::new()),
+            Err(Refusal::Faults(faults)) => (Outcome::Refused, texts(&faults)),
+            Err(Refusal::Late) => (Outcome::Refused, vec![LATE.to_owned()]),
+        };
+        let attempt = Attempt {
+            outcome,
+            generation,
+            at_unix_s: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            faults,
+        };
+        if late {
+            // The writer of this bundle has discarded it and waits for the later one.
+            let generation = attempt.generation.as_deref().unwrap_or_default();
+            tracing::info!(generation, cause = LATE, "policy reload abandoned");
+        } else {
+            self.log_attempt(&attempt);
+            self.app.policy_versions.record_attempt(attempt.clone());
+        }
+        attempt
+    }
+
+    async fn put(
+        &self,
+        candidate: &Candidate,
+        number: u64,
+        tightens: Option<&Arc<PolicyVersion>>,
+    ) -> Result<Outcome, Refusal> {
+        let generations = &self.app.policy_versions;
+        let held = generations.all();
+        let known = held
+            .iter()
+            .find(|generation| generation.name() == candidate.generation);
+        let loaded = match (known, tightens) {
+            (Some(known), _) if known.digest != candidate.digest => {
+                Err(vec![PolicyFault::Taken(candidate.generation.clone())])
+            }
+            (Some(known), Some(_)) => Ok(Arc::clone(known)),
+            // Files that it names may have changed. A version that was superseded recently is
+            // activated again.
+            (Some(known), None) => {
+                let reread = self.loader.reload_secrets(known).await;
+                reread.map(|()| Arc::clone(known))
+            }
+            (None, Some(base)) => self.loader.restrict(candidate, base).map(Arc::new),
+            (None, None) => self.loader.load(candidate, &held).await.map(Arc::new),
+        };
+        let generation = loaded.map_err(|faults| self.refusal(faults, number))?;
+        let (now, next) = (generations.newest(), generation.policy().audit());
+        if !next.same_log(now.policy().audit()) {
+            return Err(self.refusal(vec![PolicyFault::Audit], number));
+        }
+        let unchanged = generation.name() == now.name();
+        if tightens.is_none() && !unchanged {
+            probe_new_models(&generation).await;
+        }
+        let name = generation.name().to_owned();
+        {
+            let tightened = self.tightened();
+            if *tightened > number {
+                return Err(Refusal::Late);
+            }
+            generations.promote(generation);
+            if candidate.tightens.is_none() {
+                generations.loosen(&name);
+            }
+        }
+        if unchanged {
+            return Ok(Outcome::Unchanged);
+        }
+        self.app.outcomes.policy(&name);
+        Ok(Outcome::Loaded)
+    }
+
+    /// The outcome of a bundle with faults. They are not reported if it was discarded meanwhile.
+    fn refusal(&self, faults: Vec<PolicyFault>, number: u64) -> Refusal {
+        if *self.tightened() > number {
+            Refusal::Late
+        } else {
+            Refusal::Faults(faults)
+        }
+    }
+
+    fn log_attempt(&self, attempt: &Attempt) {
+        let Attempt {
+            outcome,
+            generation,
+            at_unix_s: _,
+            took_ms,
+            faults,
+        } = attempt;
+        self.app
+            .metrics
+            .reloads
+            .get_or_create(&ReloadLabels {
+                outcome: outcome.name(),
+            })
+            .inc();
+        let generation = generation.as_deref().unwrap_or_default();
+        if *outcome == Outcome::Refused {
+            let serving = self.app.policy_versions.newest();
+            let serving = serving.name();
+            for cause in faults.iter().map(|cause| os_sandbox::with_hint(cause)) {
+                tracing::error!(generation, serving, cause, "policy rejected");
+            }
+        } else {
+            let outcome = outcome.name();
+            tracing::info!(generation, outcome, took_ms, "policy");
+        }
+    }
+}
+
+/// Probes models that were not probed yet, so that models of backends that are up are ready after a
+/// start or reload. Backends that do not answer delay it by at most one probe timeout.
+pub(crate) async fn probe_new_models(generation: &PolicyVersion) {
+    let mut looks = JoinSet::new();
+    for (name, backend) in &generation.parts.backends {
+        let models: Vec<_> = models_at(generation.policy(), name).collect();
+        if !models.is_empty() {
+            let dispatcher = Arc::clone(&backend.dispatcher);
+            looks.spawn(async move { dispatcher.health().probe_models(models).await });
+        }
+    }
+    while looks.join_next().await.is_some() {}
+}
+
+/// Drops expired policies, forever.
+pub(crate) async fn sweep(app: Arc<App>) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        app.policy_versions.sweep();
+    }
+}
+
+/// Watches a bundle's file forever. Reads it when another file was renamed over it, and after
+/// `hangup`. It continues while a bundle is loaded, which may take as long as compiling handlers.
+/// The next bundle waits, but clients that it does not admit are rejected at once.
+pub async fn follow(reloader: Arc<Reloader>, path: PathBuf, hangup: Signal) {
+    let mut ticks = interval(CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut followed = Followed {
+        path,
+        hangup,
+        ticks,
+        asked: false,
+        seen: None,
+    };
+    let mut next = None;
+    loop {
+        let coming = match next.take() {
+            Some(coming) => coming,
+            None => reloader.announce(followed.next().await),
+        };
+        let loading = reloader.load(coming);
+        tokio::pin!(loading);
+        loop {
+            tokio::select! {
+                _ = &mut loading => break,
+                bundle = followed.next() => {
+                    let coming = reloader.announce(bundle);
+                    // Of several waiting bundles only the last one counts.
+                    next = if coming.tightens.is_some() {
+                        reloader.load(coming).await;
+                        None
+                    } else {
+                        Some(coming)
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// The bundle's file and the events to read it.
+struct Followed {
+    path: PathBuf,
+    hangup: Signal,
+    ticks: Interval,
+    /// Whether to read it even if it was not replaced.
+    asked: bool,
+    /// The file that was read last.
+    seen: Option<File>,
+}
+
+impl Followed {
+    /// The next bundle. It is not lost if this future is dropped.
+    async fn next(&mut self) -> Result<Bundle, ConfigError> {
+        loop {
+            tokio::select! {
+                Some(()) = self.hangup.recv() => self.asked = true,
+                _ = self.ticks.tick() => {}
+            }
+            let (path, asked) = (self.path.clone(), self.asked);
+            let before = self.seen.as_ref().and_then(|seen| seen.try_clone().ok());
+            let looked =
+                tokio::task::spawn_blocking(move || check_file(&path, before, asked)).await;
+            let Ok((now, bundle)) = looked else { continue };
+            (self.seen, self.asked) = (now, false);
+            if let Some(bundle) = bundle {
+                return bundle;
+            }
+        }
+    }
+}
+
+type FileCheck = (Option<File>, Option<Result<Bundle, ConfigError>>);
+
+/// The current file, and its bundle if the file was replaced or `asked` is set. The previous file
+/// stays open, so that no other file can get its inode number.
+fn check_file(path: &Path, before: Option<File>, asked: bool) -> FileCheck {
+    let same = |before: &File| {
+        let (was, is) = (before.metadata(), std::fs::metadata(path));
+        was.ok().zip(is.ok()).is_none_or(|(was, is)| {
+            // A file that is missing for a moment was not replaced.
+            (was.dev(), was.ino()) == (is.dev(), is.ino())
+        })
+    };
+    if !asked && before.as_ref().is_some_and(same) {
+        return (before, None);
+    }
+    match files::open(path) {
+        Ok(file) => {
+            let bundle = config::read_bundle(path, &file);
+            (Some(file), Some(bundle))
+        }
+        Err(error) => {
+            let error = ConfigError::File {
+                path: path.to_owned(),
+                cause: error.to_string(),
+            };
+            (before, Some(Err(error)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_read_when_another_is_renamed_over_it_and_never_while_it_is_written() {
+        let folder = std::env::temp_dir().join(format!("tg-look-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("bundle.json");
+        let replace = |generation: &str| {
+            let new = folder.join("new");
+            let text = format!(r#"{{"generation": "{generation}", "policy": {{}}}}"#);
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(&new, &path).unwrap();
+        };
+        let mut seen = None;
+        let mut check = |asked: bool, expected: Option<Result<&str, &str>>, what: &str| {
+            let (now, bundle) = check_file(&path, seen.take(), asked);
+            seen = now;
+            match (bundle, expected) {
+                (None, None) => {}
+                (Some(Ok(bundle)), Some(Ok(generation))) => {
+                    assert_eq!(bundle.generation, generation, "{what}");
+                }
+                (Some(Err(error)), Some(Err(text))) => {
+                    assert!(error.to_string().contains(text), "{what}: {error}");
+                }
+                (found, expected) => {
+                    assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{what}");
+                }
+            }
+        };
+        replace("a");
+        check(false, Some(Ok("a")), "the first look reads");
+        check(false, None, "nothing changed");
+        replace("b");
+        check(false, Some(Ok("b")), "another file");
+        std::fs::write(&path, "{\"generation\": \"c").unwrap();
+        check(false, None, "written in place: perhaps not to its end");
+        check(
+            true,
+            Some(Err("is not a bundle")),
+            "asked: half of one is none",
+        );
+        check(false, None, "a refused one is not tried again by itself");
+        replace("d");
+        check(true, Some(Ok("d")), "asked and another");
+        check(false, None, "and it was seen");
+        std::fs::remove_file(&path).unwrap();
+        check(false, None, "gone for a moment");
+        check(
+            true,
+            Some(Err("cannot read")),
+            "asked for what is not there",
+        );
+        replace("e");
+        check(false, Some(Ok("e")), "there again");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

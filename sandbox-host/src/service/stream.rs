@@ -1,0 +1,274 @@
+//! A stream of inferences. Its messages are handled one after the other, each verified, run,
+//! recorded and answered like a request. So a stream holds at most one message and one response in
+//! memory, and its responses have the order of its messages. The responses of a decoupled model are
+//! all sent before the next message is read.
+//!
+//! A denied message gets a response with the reason, and the stream continues. The stream ends
+//! - with its last message,
+//! - with a framing error or a denial that the gate marked as the last,
+//! - when it must not continue: its caller is no longer admitted, its policy is no longer the
+//!   newest, its deadline has passed, or the host shuts down.
+
+mod answering;
+mod conditions;
+mod running;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use http::request::Parts;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame};
+use tensorgate_policy::{Denial, Reason};
+use tensorgate_wire::context::{EnvelopeCodec, HEADER};
+use tensorgate_wire::encode;
+use tensorgate_wire::messages::{Messages, NextMessage};
+use tokio::time::Instant;
+
+use super::App;
+use crate::admission::budget::MemoryPermit;
+use crate::admission::memory_budget::out_of_memory;
+use crate::client_key::ClientKey;
+use crate::grpc_timeout;
+use crate::pipeline::record::{Record, StreamEnd};
+use crate::pipeline::reply::{self, ReplyBody, Source};
+use crate::pipeline::request::StreamHead;
+use crate::policy_store::policy_versions::PolicyVersion;
+use answering::{Answered, Answering};
+use conditions::StreamConditions;
+use running::RunningAnswer;
+
+/// An open stream.
+struct Stream<B> {
+    answering: Answering,
+    /// The message with several responses that is being answered.
+    running: Option<Box<RunningAnswer>>,
+    goes_on: StreamConditions,
+    messages: Messages,
+    body: B,
+    /// Received bytes that are not parsed yet, and space for more.
+    came: BytesMut,
+    reading: MemoryPermit,
+    /// The number of received messages.
+    number: u64,
+    /// The bytes of responses.
+    answered: u64,
+    /// The record of the stream.
+    record: Record,
+    over: bool,
+    /// Whether the client disconnected.
+    left: bool,
+}
+
+/// Opens a stream whose head is verified, and sends the response head.
+pub(super) fn open<B>(
+    app: &Arc<App>,
+    generation: Arc<PolicyVersion>,
+    opened: StreamHead,
+    parts: &Parts,
+    body: B,
+    arrived: Instant,
+    record: &mut Record,
+) -> Response<ReplyBody>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: std::fmt::Display,
+{
+    record.caller.clone_from(opened.caller());
+    record.protocol = tensorgate_policy::Protocol::OipGrpc;
+    record.open_stream();
+    let context = parts.headers.get(HEADER).and_then(|it| it.to_str().ok());
+    let marker = EnvelopeCodec::new(app.policy_versions.key(), context.unwrap_or_default());
+    let timeout = grpc_timeout::from_headers(&parts.headers);
+    let client_key = ClientKey::from_name(opened.caller().client.as_deref());
+    let stream = Stream {
+        goes_on: StreamConditions {
+            app: Arc::clone(app),
+            generation: Arc::clone(&generation),
+            caller: opened.caller().clone(),
+            changes: app.policy_versions.changes(),
+            draining: app.draining.subscribe(),
+            superseded: None,
+            deadline: timeout.and_then(|timeout| arrived.checked_add(timeout)),
+        },
+        messages: Messages::from_gate(marker, opened.plan().max_bytes),
+        body,
+        came: BytesMut::new(),
+        reading: app.budget.permit_for(client_key),
+        number: 0,
+        answered: 0,
+        running: None,
+        record: record.for_stream(),
+        over: false,
+        left: false,
+        answering: Answering {
+            app: Arc::clone(app),
+            generation,
+            opened,
+        },
+    };
+    reply::messages(stream, &record.caller.request_id)
+}
+
+impl<B> Source for Stream<B>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: std::fmt::Display,
+{
+    async fn next(&mut self) -> Option<Frame<Bytes>> {
+        if self.over {
+            return None;
+        }
+        let denial = match self.turn().await {
+            Ok(Some(answer)) => {
+                let bytes = u64::try_from(answer.len()).unwrap_or(u64::MAX);
+                self.answered = self.answered.saturating_add(bytes);
+                return Some(Frame::data(answer));
+            }
+            Ok(None) => None,
+            Err(denial) => Some(denial),
+        };
+        self.close(match &denial {
+            _ if self.left => StreamEnd::Left,
+            Some(denial) => StreamEnd::Refused(denial),
+            None => StreamEnd::Whole,
+        });
+        let request_id = self.answering.opened.caller().request_id.as_str();
+        let trailers = reply::trailers(denial.as_ref(), request_id);
+        Some(Frame::trailers(trailers))
+    }
+}
+
+impl<B> Stream<B> {
+    fn close(&mut self, end: StreamEnd<'_>) {
+        self.over = true;
+        self.record.closed(end, self.number, self.answered);
+    }
+}
+
+impl<B> Drop for Stream<B> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.close(StreamEnd::Left);
+        }
+    }
+}
+
+impl<B> Stream<B>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: std::fmt::Display,
+{
+    /// The next response, `None` after the last message. An error is a denial of the stream and
+    /// ends it.
+    async fn turn(&mut self) -> Result<Option<Bytes>, Denial> {
+        loop {
+            if let Some(running) = &mut self.running {
+                let answer = tokio::select! {
+                    biased;
+                    denial = self.goes_on.until_ended() => {
+                        running.ends(StreamEnd::Refused(&denial));
+                        return Err(denial);
+                    }
+                    answer = running.next() => answer,
+                };
+                if running.is_done() {
+                    self.running = None;
+                }
+                if answer.is_some() {
+                    return Ok(answer);
+                }
+                continue;
+            }
+            let taken = self.messages.take(&self.came).inspect_err(|denial| {
+                // A gate frames the messages that it accepts.
+                let request_id = self.answering.opened.caller().request_id.as_str();
+                let cause = denial.cause.as_str();
+                tracing::error!(
+                    request_id,
+                    cause,
+                    "stream without message envelopes of a gate"
+                );
+                self.answering.app.metrics.unknown_senders.inc();
+            })?;
+            let (message, used, frame_bytes) = match taken {
+                NextMessage::Incomplete(bytes) => {
+                    if !self.more(bytes).await? {
+                        self.messages.end(self.came.len())?;
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                NextMessage::Message {
+                    envelope: mark,
+                    frame,
+                    used,
+                } => (Ok(mark), used, frame.len()),
+                NextMessage::Refused { refusal, used } => (Err(refusal), used, 0),
+            };
+            self.number = self.number.saturating_add(1);
+            let taken = self.came.split_to(used).freeze();
+            let frame = taken.slice(used.saturating_sub(frame_bytes)..);
+            if let Some(denial) = self.goes_on.check() {
+                return Err(denial);
+            }
+            let mut record = self
+                .record
+                .for_message(self.answering.opened.caller_of_message(self.number));
+            record.request_bytes = frame.len();
+            return match message {
+                Ok(mark) => {
+                    let (number, request_deadline) = (self.number, self.goes_on.deadline);
+                    let answer =
+                        self.answering
+                            .answer(number, mark, frame, request_deadline, record);
+                    match answer.await {
+                        Answered::Once(answer) => Ok(Some(answer)),
+                        Answered::Several(running) => {
+                            self.running = Some(running);
+                            continue;
+                        }
+                    }
+                }
+                Err(refusal) => {
+                    record.refused_by_verifier(&refusal).await;
+                    if refusal.ends {
+                        return Err(refusal.denial);
+                    }
+                    let (id, denial) = (refusal.id.as_deref(), &refusal.denial);
+                    Ok(Some(encode::stream_refusal(denial, id).into()))
+                }
+            };
+        }
+    }
+
+    /// Reads until this many bytes are buffered. Returns `false` if the body ends before.
+    async fn more(&mut self, bytes: usize) -> Result<bool, Denial> {
+        if !self.reading.resize(bytes.max(self.came.len())) {
+            return Err(out_of_memory("the message"));
+        }
+        self.came.reserve(bytes.saturating_sub(self.came.len()));
+        while self.came.len() < bytes {
+            let frame = tokio::select! {
+                biased;
+                denial = self.goes_on.until_ended() => return Err(denial),
+                frame = self.body.frame() => frame,
+            };
+            match frame {
+                None => return Ok(false),
+                Some(Err(error)) => {
+                    self.left = true;
+                    let cause = format!("the stream ended early: {error}");
+                    return Err(Denial::new(Reason::Malformed, cause));
+                }
+                // Trailers are ignored.
+                Some(Ok(frame)) => {
+                    let data = frame.into_data().unwrap_or_default();
+                    self.came.extend_from_slice(&data);
+                }
+            }
+        }
+        Ok(true)
+    }
+}

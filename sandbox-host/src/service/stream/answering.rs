@@ -1,0 +1,180 @@
+//! Answers one message of a stream: with a response or denial, or with the start of several
+//! responses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tensorgate_policy::{Denial, Reason};
+use tensorgate_wire::context::MessageEnvelope;
+use tensorgate_wire::encode;
+use tokio::time::Instant;
+
+use super::super::{App, Failure, admit, verify_body};
+use super::running::RunningAnswer;
+use crate::admission::HELD_BYTES;
+use crate::admission::memory_budget::out_of_memory;
+use crate::client_key::ClientKey;
+use crate::dispatch::Deadline;
+use crate::guard::catch_panic;
+use crate::pipeline::decoupled::DecoupledRequest;
+use crate::pipeline::record::Record;
+use crate::pipeline::reply;
+use crate::pipeline::request::StreamHead;
+use crate::policy_store::policy_versions::PolicyVersion;
+
+/// The answer to a message.
+pub(super) enum Answered {
+    /// One response or denial.
+    Once(Bytes),
+    /// Several responses, produced on demand.
+    Several(Box<RunningAnswer>),
+}
+
+/// The result of an inference.
+enum Inferred {
+    Once(Bytes),
+    Several(Box<DecoupledRequest>),
+}
+
+/// Answers the messages of a stream.
+pub(super) struct Answering {
+    pub(super) app: Arc<App>,
+    pub(super) generation: Arc<PolicyVersion>,
+    pub(super) opened: StreamHead,
+}
+
+impl Answering {
+    /// Answers a message that the gate accepted, once its audit record is written.
+    pub(super) async fn answer(
+        &self,
+        number: u64,
+        mark: Option<MessageEnvelope>,
+        frame: Bytes,
+        request_deadline: Option<Instant>,
+        mut record: Record,
+    ) -> Answered {
+        let mut id = None;
+        let infer = self.infer(number, mark, frame, request_deadline, &mut record, &mut id);
+        let failed = match catch_panic(infer).await {
+            Ok(Ok(Inferred::Once(answer))) => match self.audit_answer(&mut record, answer).await {
+                Ok(answer) => return Answered::Once(answer),
+                Err(denial) => denial,
+            },
+            Ok(Ok(Inferred::Several(conversation))) => {
+                match record.audit_opening(self.app.must_audit()).await {
+                    Ok(()) => {
+                        let (app, generation) = (&self.app, &self.generation);
+                        let running =
+                            RunningAnswer::new(app, generation, *conversation, record, id);
+                        return Answered::Several(Box::new(running));
+                    }
+                    Err(denial) => denial,
+                }
+            }
+            Ok(Err(Failure::Refused(refused))) => {
+                record.refused(&refused).await;
+                refused.denial
+            }
+            Ok(Err(Failure::Denied(denial) | Failure::BrokenOff(denial))) => {
+                record.denied(&denial).await;
+                denial
+            }
+            Err(panic) => {
+                self.app.metrics.panics.inc();
+                let request_id = record.caller.request_id.as_str();
+                tracing::error!(request_id, cause = panic.as_str(), "a message panicked");
+                let denial = Denial::new(Reason::HandlerFault, panic);
+                record.denied(&denial).await;
+                denial
+            }
+        };
+        Answered::Once(encode::stream_refusal(&failed, id.as_deref()).into())
+    }
+
+    /// A response is sent once its audit record is written, as for other requests.
+    async fn audit_answer(&self, record: &mut Record, answer: Bytes) -> Result<Bytes, Denial> {
+        match record.audit_answer(200, answer.len()).await {
+            Ok(()) => record.allowed(200, answer.len()),
+            Err(why) if self.app.must_audit() => {
+                let denial = Denial::new(Reason::Overloaded, why.to_string());
+                record.deny_unaudited(&denial, why);
+                return Err(denial);
+            }
+            Err(why) => record.allow_unaudited(200, answer.len(), why),
+        }
+        Ok(answer)
+    }
+
+    /// Runs one inference.
+    async fn infer(
+        &self,
+        number: u64,
+        mark: Option<MessageEnvelope>,
+        frame: Bytes,
+        patience: Option<Instant>,
+        record: &mut Record,
+        id: &mut Option<String>,
+    ) -> Result<Inferred, Failure> {
+        let Some(MessageEnvelope::Message {
+            checked,
+            quotas: levels,
+        }) = mark
+        else {
+            let cause = "internal: a message without an envelope";
+            return Err(Denial::new(Reason::Unauthenticated, cause).into());
+        };
+        let came = Instant::now();
+        let limits = self.generation.policy().listen().limits();
+        let whole = Duration::from_millis(limits.timeout_ms);
+        let client_key = ClientKey::from_name(self.opened.caller().client.as_deref());
+        let mut memory_permit = self.app.budget.permit_for(client_key);
+        if !memory_permit.resize(frame.len()) {
+            return Err(out_of_memory("the message").into());
+        }
+        let entered = match checked && frame.len() <= HELD_BYTES {
+            true => Some(admit(&self.app, client_key, came)?),
+            false => None,
+        };
+        let admitted = self.opened.message_head(number, checked, levels);
+        let request_deadline = Deadline::new(client_key, came, whole, patience);
+        let request = verify_body(
+            &self.generation,
+            admitted,
+            frame,
+            &mut memory_permit,
+            entered,
+            record,
+        )
+        .await?;
+        id.clone_from(&request.id);
+        let pipeline = &self.generation.pipeline;
+        if let Some(bounds) = pipeline.decoupled(request.model) {
+            let (timings, shadow) = (&mut record.timings, &mut record.shadow);
+            let longest = came.checked_add(Duration::from_millis(bounds.max_ms));
+            let until = longest.into_iter().chain(patience).min().unwrap_or(came);
+            let times = (request_deadline, until);
+            let conversation =
+                pipeline.open_decoupled(request, &bounds, memory_permit, times, timings, shadow);
+            return Ok(Inferred::Several(Box::new(conversation.await?)));
+        }
+        let audit = record.audit().clone();
+        let answer = pipeline
+            .infer(
+                request,
+                &mut memory_permit,
+                request_deadline,
+                &mut record.timings,
+                &mut record.shadow,
+                &audit,
+            )
+            .await?;
+        let answer = encode::stream_answer(answer.body, None).ok_or_else(|| {
+            Denial::new(
+                Reason::BackendFault,
+                "the answer cannot be encoded in a stream",
+            )
+        })?;
+        Ok(Inferred::Once(reply::metered(answer.into(), memory_permit)))
+    }
+}

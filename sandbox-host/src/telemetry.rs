@@ -1,0 +1,6 @@
+//! Metrics, logs, statistics of models and the timings of a request.
+
+pub mod logging;
+pub mod metrics;
+pub mod statistics;
+pub mod timings;
