@@ -303,8 +303,9 @@ mod tests {
         for name in 0..50_000_u32 {
             // The first client floods.
             let client = [0, 0, 0, 0, 1, 2, 3, 4][dice(8)];
-            let wants =
-                |waiting: &[Waiting], client| waiting.iter().filter(|one| one.client == client).count();
+            let wants = |waiting: &[Waiting], client| {
+                waiting.iter().filter(|one| one.client == client).count()
+            };
             match dice(6) {
                 0..3 => {
                     let load = has[client] + wants(&waiting, client);

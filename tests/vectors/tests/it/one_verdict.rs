@@ -3,17 +3,6 @@
 //!
 //! The seeds are fixed, so that a failure can be reproduced. The encoders are the vectors' own and
 //! share no code with the decoders.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss,
-    reason = "tests"
-)]
 
 mod files;
 mod rules;

@@ -15,7 +15,7 @@ const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// RFC 8410, 10.3.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
 /// Made with that key by `openssl pkeyutl -sign -rawin` over the DSSE encoding.
-const BY_OPENSSL: &str = include_str!("data/openssl.sigstore.json");
+const BY_OPENSSL: &str = include_str!("../data/openssl.sigstore.json");
 
 fn key() -> PrivateKey {
     PrivateKey::from_pem(KEY).unwrap()

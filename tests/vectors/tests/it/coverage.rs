@@ -1,5 +1,4 @@
 //! The vectors load, and every decision that a gate can make has one.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
 
