@@ -6,7 +6,8 @@ use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use tensorgate_artifact::component::SUFFIX;
-use tensorgate_host::config::{Folders, at_most, canonical_digest};
+use tensorgate_host::config::{Folders, canonical_digest};
+use tensorgate_host::files::at_most;
 use tensorgate_host::policy_store::signed;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::raw::Shared;

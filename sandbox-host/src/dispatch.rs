@@ -25,7 +25,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_policy::policy::{Backend, Model};
-use tensorgate_policy::{Denial, Reason, Tensor};
+use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
 use crate::backends::backend_request::{BackendRequest, ProtocolAdapter};

@@ -79,7 +79,7 @@ impl Dispatcher {
             model: call.model.to_owned(),
             version: version.to_owned(),
         };
-        let request = oip::request(call).map_err(|error| denial(&error, self.health.name()))?;
+        let request = oip::request(call).map_err(|error| error.to_denial(self.health.name()))?;
         let mut attempts = self.attempts((contract, version), (deadline, request_deadline));
         loop {
             let chosen = attempts.next_endpoint().await?;
