@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use crate::{none, root};
 
 /// The host's modules, lowest first. A module may refer only to modules before it.
-/// `docs/explanation/architecture.md` shows the same order.
 const ORDER: [&str; 22] = [
     "client_key",
     "document",
@@ -33,6 +32,9 @@ const ORDER: [&str; 22] = [
 
 /// The module that starts all others. It may refer to each of them.
 const TOP: &str = "host";
+
+/// The page that shows the order.
+const ARCHITECTURE: &str = "docs/explanation/architecture.md";
 
 /// Crate roots. They declare the modules and may refer to each of them.
 const ROOTS: [&str; 2] = ["lib.rs", "main.rs"];
@@ -196,6 +198,23 @@ fn the_order_of_the_hosts_modules_is_complete() {
         present, listed,
         "the order here and sandbox-host/src differ"
     );
+}
+
+#[test]
+fn the_architecture_page_shows_the_order() {
+    let page = std::fs::read_to_string(root().join(ARCHITECTURE)).unwrap();
+    let section = page.split("## Folders of the host").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let cells = section.lines().filter_map(|line| {
+        let row = line.strip_prefix("| `")?;
+        row.split(" |").next()
+    });
+    let shown: Vec<_> = cells
+        .flat_map(|cell| cell.split(", "))
+        .map(|name| name.trim_matches(['`', '/']))
+        .collect();
+    let order: Vec<_> = ORDER.into_iter().chain([TOP]).collect();
+    assert_eq!(shown, order, "{ARCHITECTURE} shows another order");
 }
 
 #[test]
