@@ -31,6 +31,12 @@ const LANGUAGES: [&str; 8] = ["js", "json", "python", "rust", "sh", "text", "wit
 /// needs a Kubernetes cluster.
 const NEEDS: [&str; 3] = ["build", "cluster", "server"];
 
+/// The page that follows one request through the code.
+const ONE_REQUEST: &str = "docs/explanation/one-request.md";
+
+/// The most source files that it names.
+const MAX_REQUEST_FILES: usize = 70;
+
 /// How-to pages without a policy of their own.
 const NO_POLICY: [&str; 1] = ["docs/how-to/port-handler.md"];
 
@@ -209,4 +215,59 @@ fn sources_name_no_missing_page() {
         }
     }
     none("pages that sources name", faults);
+}
+
+/// The text of the page that follows one request.
+fn one_request() -> String {
+    std::fs::read_to_string(root().join(ONE_REQUEST)).unwrap()
+}
+
+/// Paths in backticks. A path has a slash and no blank.
+fn named_paths(text: &str) -> Vec<&str> {
+    let spans = text.split('`').skip(1).step_by(2);
+    spans
+        .filter(|span| span.contains('/') && !span.contains(char::is_whitespace))
+        .collect()
+}
+
+/// Whether a path exists. A module may be named without the ending of its file.
+fn exists(path: &str) -> bool {
+    root().join(path).exists() || root().join(format!("{path}.rs")).is_file()
+}
+
+#[test]
+fn one_request_names_paths_that_exist() {
+    let text = one_request();
+    let missing = named_paths(&text).into_iter().filter(|path| !exists(path));
+    none(
+        "paths in one-request.md",
+        missing.map(str::to_owned).collect(),
+    );
+}
+
+#[test]
+fn one_request_names_few_files_and_each_once() {
+    let text = one_request();
+    let mut files = named_paths(&text);
+    files.retain(|path| path.ends_with(".rs"));
+    let different: BTreeSet<_> = files.iter().copied().collect();
+    assert_eq!(files.len(), different.len(), "a file is named twice");
+    assert!(
+        files.len() <= MAX_REQUEST_FILES,
+        "one-request.md names {} files, at most {MAX_REQUEST_FILES}",
+        files.len()
+    );
+    let count = format!("{} files.", files.len());
+    let said = text.lines().any(|line| line == count);
+    assert!(said, "one-request.md has no line {count:?}");
+}
+
+#[test]
+fn paths_in_backticks_are_found() {
+    assert_eq!(
+        named_paths("`a/b.rs` and `c d/e`, `f`, then `g/h`, not i/j"),
+        ["a/b.rs", "g/h"]
+    );
+    assert!(exists("policy/src/decision") && exists("policy/src/lib"));
+    assert!(!exists("policy/src/no_such_module"));
 }

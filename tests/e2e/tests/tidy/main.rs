@@ -4,6 +4,7 @@
 
 mod arrows;
 mod docs;
+mod host_modules;
 mod lockfile;
 mod packages;
 mod scripts;
