@@ -1,6 +1,6 @@
 //! The memory budget of all requests together (`limits.buffered_bytes`). A request never waits for
 //! memory. It is rejected if there is none, so two half-read bodies cannot block each other. A
-//! client that holds much leaves some to others (`sharing`).
+//! client that holds much leaves some to others (`fair_share`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
