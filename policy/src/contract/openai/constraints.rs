@@ -4,12 +4,13 @@
 //! Such a member is rejected unless the policy names it. A named member is bounded by its size and
 //! depth only. Its content is not analysed, because each server reads it differently.
 //!
-//! | members | server |
+//! | server | members |
 //! |---|---|
-//! | `structured_outputs` | vLLM |
-//! | `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar`, `structural_tag` | older vLLM |
-//! | `regex`, `ebnf` | SGLang |
-//! | `grammar`, `json_schema` | llama.cpp |
+//! | vLLM | `structured_outputs` |
+//! | vLLM before 0.12 | `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` |
+//! | vLLM before 0.12 | `structural_tag` |
+//! | SGLang | `regex`, `ebnf` |
+//! | llama.cpp | `grammar`, `json_schema` |
 
 use alloc::borrow::Cow;
 use alloc::string::String;
