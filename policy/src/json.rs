@@ -90,6 +90,17 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// How many lists and objects are nested in it: 0 for a text, 1 for a list of texts. The
+    /// recursion is limited by the parser's depth.
+    pub fn depth(&self) -> usize {
+        let inner = match self {
+            Self::Array(elements) => elements.iter().map(Self::depth).max(),
+            Self::Object(members) => members.iter().map(|(_, value)| value.depth()).max(),
+            _ => return 0,
+        };
+        inner.unwrap_or(0).saturating_add(1)
+    }
+
     /// The value with owned texts.
     pub fn into_owned(self) -> Value<'static> {
         let owned = |text: Cow<'_, str>| Cow::Owned(String::from(text));

@@ -6,12 +6,11 @@
 
 mod chat;
 pub(crate) mod constraints;
-mod grammar;
 mod members;
-mod normal;
 mod picture;
 mod rebuild;
 mod schema;
+mod text_length;
 mod tokens;
 
 use alloc::format;
@@ -26,7 +25,7 @@ use crate::json::{Members, Value};
 use crate::request::Api;
 use crate::tensor::ParameterValue;
 
-use constraints::{Bytes, Constraints};
+use constraints::Constraints;
 pub use rebuild::rebuild;
 use tokens::Held;
 
@@ -81,7 +80,7 @@ pub struct Generation {
     pub(crate) stream: bool,
     /// Maximum number of alternative tokens with log probabilities; `None`: no log probabilities.
     pub(crate) logprobs: Option<u64>,
-    /// Allowed output constraints besides a format; `None`: none, and schemas have no patterns.
+    /// Allowed output constraints besides a format, and patterns in schemas; `None`: none.
     pub(crate) constraints: Option<Constraints>,
 }
 
@@ -201,11 +200,12 @@ impl OpenAi {
 
 impl Completions {
     fn check(&self, model: &OpenAi, document: &Members<'_>, faults: &mut Faults) -> Held {
-        let (mut prompts, mut constraints) = (None, Bytes::default());
+        let (mut prompts, mut constraints) = (None, 0_usize);
         for (name, value) in document {
             match name.as_ref() {
                 name if self.generation.constrains(name) => {
-                    constraints.add(self.generation.constraint(name, value, document, faults));
+                    let bytes = self.generation.constraint(name, value, document, faults);
+                    constraints = constraints.saturating_add(bytes);
                 }
                 "prompt" => {
                     prompts = Some(members::texts(
@@ -231,9 +231,8 @@ impl Completions {
             let field = || "parameter \"best_of\"".into();
             faults.add(Reason::Parameter, field, "fewer than n");
         }
-        // Prompts have no template, so the model never sees a schema.
         Held {
-            constraints: constraints.schema.saturating_add(constraints.other),
+            schemas: constraints,
             ..prompts.unwrap_or_else(|| missing("prompt", faults))
         }
     }

@@ -5,15 +5,11 @@
 //! rejected with the policy. The alphabet is Unicode, split into the classes that the expression
 //! distinguishes.
 
-mod foreign;
-mod loops;
 mod parse;
 mod table;
 
 use alloc::string::String;
 use alloc::vec::Vec;
-
-pub(super) use foreign::{Expression, Fault, MAX_REPEATS, MAX_WEIGHT, Meter};
 
 /// A compiled expression.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,17 +49,6 @@ pub(crate) enum PatternFault {
         "the pattern needs too large a table: bound fewer repeats, max_item_bytes bounds the length already"
     )]
     Large,
-}
-
-impl PatternFault {
-    /// The error without its position.
-    const fn cause(self) -> &'static str {
-        match self {
-            Self::Long => "a pattern is longer than is read",
-            Self::Syntax { what, .. } => what,
-            Self::Large => "a pattern comes to too much",
-        }
-    }
 }
 
 impl Pattern {

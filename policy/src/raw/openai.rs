@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, Media, Url};
@@ -73,50 +74,37 @@ pub struct Chat {
     pub images: Option<Images>,
 }
 
-/// Constraints that a server compiles. A request has at most one, and none beside tools.
+/// Output constraints and patterns that the server compiles. Their content is not analysed. A
+/// request has at most one constraint, and none beside tools.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Constraints {
-    /// Members that the server supports: of `structured_outputs`, `guided_json`, `guided_regex`,
-    /// `guided_choice`, `guided_grammar` (vLLM), `regex`, `ebnf` (SGLang), `grammar`, `json_schema`
-    /// (llama.cpp). None by default; each needs the rule for its content.
+    /// Allowed members: of `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`,
+    /// `guided_grammar`, `structural_tag` (vLLM), `regex`, `ebnf` (SGLang), `grammar`,
+    /// `json_schema` (llama.cpp). `pattern` and `patternProperties` allow these keywords in schemas
+    /// of tools and formats. None by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// Patterns of members, and patterns in schemas of tools and formats.
+    /// Maximum size of each as JSON text; 4 KiB by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub patterns: Option<CompiledTexts>,
-    /// Choices for the response.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub choices: Option<CompiledTexts>,
-    /// Grammars without recursive rules.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grammars: Option<Grammars>,
-    /// Maximum size of a schema in one of the members.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_schema_bytes: Option<ByteSize>,
-}
-
-/// Texts of a request that a server compiles.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct CompiledTexts {
-    /// Maximum number.
-    pub max: Option<u64>,
-    /// Maximum size of each.
     pub max_bytes: Option<ByteSize>,
-}
-
-/// Grammars.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Grammars {
-    /// Maximum size of the grammar.
-    pub max_bytes: Option<ByteSize>,
-    /// Maximum number of rules.
-    pub max_rules: Option<u64>,
+    /// Maximum depth of lists and objects in each; 0 allows texts only, 8 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_depth: Option<u64>,
+    // Keys of earlier versions. They are read so that `check` can say what to write instead.
+    #[serde(skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub(crate) patterns: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub(crate) choices: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub(crate) grammars: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub(crate) max_schema_bytes: Option<IgnoredAny>,
 }
 
 /// Functions.

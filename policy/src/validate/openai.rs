@@ -240,7 +240,7 @@ fn own_parameters(
 ) -> Option<Vec<(String, crate::contract::ParameterBound)>> {
     let mut good = Some(());
     for name in raw.parameters.keys() {
-        if NAMED.contains(&name.as_str()) || constraints::kind(name).is_some() {
+        if NAMED.contains(&name.as_str()) || constraints::is_member(name) {
             report.error_with_fix(
                 &path.key(name),
                 "has a rule of its own under openai, or is never taken",

@@ -26,7 +26,7 @@ fn policy(backend: &OpenAi, timeout_ms: u64) -> Value {
                 "parameters": {"temperature": {"float": [0, 2]}},
                 "openai": {
                     "chat": {"max_messages": 4, "max_message_bytes": 100, "max_prompt_bytes": 200, "max_tokens": 16, "n": 2, "stream": true, "logprobs": 2,
-                        "constraints": {"members": ["structured_outputs"], "patterns": {"max": 1, "max_bytes": 16}}},
+                        "constraints": {"members": ["structured_outputs"], "max_bytes": 64, "max_depth": 1}},
                     "completions": {"max_prompts": 2, "max_prompt_bytes": 100, "max_tokens": 16, "logprobs": 2},
                     "embeddings": {"max_items": 2, "max_item_bytes": 100},
                     "max_answer_bytes": 4096}},
@@ -70,7 +70,7 @@ async fn request_and_answer_are_encoded_anew() {
     assert_eq!(
         seen[0].body,
         json!({"model": "their/llama", "messages": [{"content": "h\u{e9}llo", "role": "user"}], "temperature": 1.0, "max_tokens": 16,
-            "structured_outputs": {"regex": "[a-z]{2}"}})
+            "structured_outputs": {"json": null, "regex": "[a-z]{2}"}})
     );
     let lines: Vec<&str> = seen[0].head.lines().collect();
     assert_eq!(lines[0], "post /v1/chat/completions http/1.1");

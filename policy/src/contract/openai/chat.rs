@@ -2,10 +2,9 @@
 
 use alloc::format;
 
-use super::constraints::{Bytes, Patterns};
 use super::members::{count, is_function, is_id};
-use super::normal::longest;
 use super::picture::{DATA, Look, Picture};
+use super::text_length::longest;
 use super::tokens::Held;
 use super::{Chat, Faults, OpenAi, missing};
 use crate::denial::Reason;
@@ -24,8 +23,6 @@ impl Chat {
         faults: &mut Faults,
     ) -> Held {
         let (mut messages, mut schemas, mut tools) = (None, 0_usize, false);
-        let mut constraints = Bytes::default();
-        let mut patterns = Patterns::new(self.generation.constraints.as_ref());
         let member = |name| crate::json::member(document, name);
         for (name, value) in document {
             let more = match name.as_ref() {
@@ -35,13 +32,13 @@ impl Chat {
                 }
                 "tools" => {
                     tools = *value != Value::Null;
-                    self.tools(value, &mut patterns, faults)
+                    self.tools(value, faults)
                 }
                 "tool_choice" => {
                     self.tool_choice(value, document, faults);
                     0
                 }
-                "response_format" => self.response_format(value, &mut patterns, faults),
+                "response_format" => self.response_format(value, faults),
                 "logprobs" => {
                     self.logprobs(value, faults);
                     0
@@ -58,8 +55,7 @@ impl Chat {
                     0
                 }
                 name if self.generation.constrains(name) => {
-                    constraints.add(self.generation.constraint(name, value, document, faults));
-                    0
+                    self.generation.constraint(name, value, document, faults)
                 }
                 name if self.generation.knows(name) => {
                     self.generation.check(name, value, document, faults);
@@ -73,8 +69,7 @@ impl Chat {
             schemas = schemas.saturating_add(more);
         }
         Held {
-            schemas: schemas.saturating_add(constraints.schema),
-            constraints: constraints.other,
+            schemas,
             tools,
             ..messages.unwrap_or_else(|| missing("messages", faults))
         }

@@ -4,10 +4,11 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::constraints::{Bytes, Patterns};
-use super::normal::longest;
+use super::constraints::{Constraints, is_member};
+use super::schema::{self, Fault};
+use super::text_length::longest;
 use super::tokens::Held;
-use super::{Chat, Faults, Generation, schema};
+use super::{Chat, Faults, Generation};
 use crate::denial::Reason;
 use crate::json::{Members, Value, member};
 
@@ -34,7 +35,7 @@ impl Generation {
     pub(super) fn constrains(&self, name: &str) -> bool {
         self.constraints
             .as_ref()
-            .is_some_and(|rule| rule.takes(name))
+            .is_some_and(|rule| is_member(name) && rule.names(name))
     }
 
     pub(super) fn constraint(
@@ -43,11 +44,9 @@ impl Generation {
         value: &Value<'_>,
         document: &Members<'_>,
         faults: &mut Faults,
-    ) -> Bytes {
+    ) -> usize {
         let rule = self.constraints.as_ref();
-        rule.map_or_else(Bytes::default, |rule| {
-            rule.check(name, value, document, faults)
-        })
+        rule.map_or(0, |rule| rule.check(name, value, document, faults))
     }
 
     pub(super) fn check(
@@ -199,12 +198,8 @@ pub(super) fn is_id(text: &str) -> bool {
 
 impl Chat {
     /// `tools`: functions with a schema each. Returns their size as text.
-    pub(super) fn tools(
-        &self,
-        value: &Value<'_>,
-        patterns: &mut Patterns<'_>,
-        faults: &mut Faults,
-    ) -> usize {
+    pub(super) fn tools(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
+        let constraints = self.generation.constraints.as_ref();
         let refuse = |faults: &mut Faults, cause: &str| {
             faults.add(Reason::Parameter, || "parameter \"tools\"".into(), cause);
             0
@@ -225,7 +220,7 @@ impl Chat {
             return refuse(faults, "larger than the contract allows");
         }
         for (index, tool) in tools.iter().enumerate() {
-            if let Err(cause) = function(tool, patterns) {
+            if let Err(cause) = function(tool, constraints) {
                 faults.add(
                     Reason::Parameter,
                     || format!("parameter \"tools\"[{index}]"),
@@ -271,13 +266,8 @@ impl Chat {
     }
 
     /// `response_format`. Returns the size of its schema.
-    pub(super) fn response_format(
-        &self,
-        value: &Value<'_>,
-        patterns: &mut Patterns<'_>,
-        faults: &mut Faults,
-    ) -> usize {
-        match self.format(value, patterns) {
+    pub(super) fn response_format(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
+        match self.format(value) {
             Ok(bytes) => bytes,
             Err(cause) => {
                 let field = || "parameter \"response_format\"".into();
@@ -287,11 +277,7 @@ impl Chat {
         }
     }
 
-    fn format(
-        &self,
-        value: &Value<'_>,
-        patterns: &mut Patterns<'_>,
-    ) -> Result<usize, &'static str> {
+    fn format(&self, value: &Value<'_>) -> Result<usize, Fault> {
         if *value == Value::Null {
             return Ok(0);
         }
@@ -314,7 +300,7 @@ impl Chat {
                 ("name", Value::String(text)) if is_id(text) => {}
                 ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
                 ("strict", Value::Bool(_) | Value::Null) => {}
-                ("schema", value) => schema::check(value, patterns)?,
+                ("schema", value) => schema::check(value, self.generation.constraints.as_ref())?,
                 _ => return Err("a member of the schema's is not allowed"),
             }
         }
@@ -337,7 +323,7 @@ fn only_name<'v>(value: &'v Value<'_>) -> Option<&'v str> {
 }
 
 /// A function definition.
-fn function(tool: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(), &'static str> {
+fn function(tool: &Value<'_>, constraints: Option<&Constraints>) -> Result<(), Fault> {
     let members = tool.as_object().ok_or("is not an object")?;
     let function = tool.get("function").and_then(Value::as_object);
     let function = function.filter(|_| members.len() == 2 && is_function(tool));
@@ -348,7 +334,7 @@ fn function(tool: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(), &'stati
             ("name", Value::String(text)) if is_id(text) => named = true,
             ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
             ("strict", Value::Bool(_) | Value::Null) => {}
-            ("parameters", value) => schema::check(value, patterns)?,
+            ("parameters", value) => schema::check(value, constraints)?,
             _ => return Err("a member of a function is not allowed"),
         }
     }

@@ -41,10 +41,6 @@ pub fn rebuild<'a>(
                 let messages = messages.into_iter().map(said).collect();
                 members.push((name, Value::Array(messages)));
             }
-            ("structured_outputs", Value::Object(mut said)) => {
-                said.retain(|(_, value)| *value != Value::Null);
-                members.push((name, Value::Object(said)));
-            }
             (_, value) => members.push((name, value)),
         }
     }

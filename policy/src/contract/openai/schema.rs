@@ -1,15 +1,19 @@
 //! JSON schemas for tools and formats, which servers compile to grammars. Only known keywords are
 //! allowed. Repetitions and choices are limited, and the whole schema by its weight after all
-//! references and repetitions are expanded. Patterns need a rule of the contract and count with
-//! their own weight. Recursive definitions are rejected.
+//! references and repetitions are expanded. Recursive definitions are rejected. So are patterns,
+//! unless the policy names their keyword; they count with their bytes.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 
-use super::constraints::Patterns;
-use crate::contract::pattern::{Fault, MAX_WEIGHT};
+use super::constraints::Constraints;
 use crate::json::Value;
 
+/// Why a schema is rejected, for the log.
+pub(super) type Fault = &'static str;
+
+/// Maximum weight: schemas and characters of an expanded schema.
+const MAX_WEIGHT: u64 = 16_384;
 /// Maximum depth with references expanded. A document nests 24 deep, and a filter's VM has that
 /// much stack.
 const MAX_DEPTH: usize = 64;
@@ -26,11 +30,11 @@ const TYPES: [&str; 7] = [
     "object", "array", "string", "number", "integer", "boolean", "null",
 ];
 
-/// Checks a schema. Its patterns count among the request's.
-pub(super) fn check(schema: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(), Fault> {
+/// Checks a schema.
+pub(super) fn check(schema: &Value<'_>, constraints: Option<&Constraints>) -> Result<(), Fault> {
     let mut weights = Weights {
         definitions: BTreeMap::new(),
-        patterns,
+        constraints,
     };
     for key in ["$defs", "definitions"] {
         let Some(definitions) = schema.get(key) else {
@@ -102,12 +106,13 @@ enum Known {
 }
 
 /// Sizes of the definitions.
-struct Weights<'v, 'a, 'p, 'r> {
+struct Weights<'v, 'a, 'r> {
     definitions: BTreeMap<alloc::string::String, (&'v Value<'a>, Known)>,
-    patterns: &'p mut Patterns<'r>,
+    /// The policy's, which name the allowed patterns.
+    constraints: Option<&'r Constraints>,
 }
 
-impl<'v, 'a> Weights<'v, 'a, '_, '_> {
+impl<'v, 'a> Weights<'v, 'a, '_> {
     fn of_reference(&mut self, path: &str, depth: usize) -> Result<Size, Fault> {
         let place = self.definitions.get_mut(path);
         let (schema, known) = place.ok_or("a reference to what is not there")?;
@@ -161,10 +166,9 @@ impl<'v, 'a> Weights<'v, 'a, '_, '_> {
                 "additionalProperties" => self
                     .of(value, false, depth)?
                     .times(often(["minProperties", "maxProperties"])),
-                "patternProperties" => self.all(named(value)?, depth)?,
+                "patternProperties" => self.pattern_properties(value, depth)?,
                 "pattern" => {
-                    met = met.met(self.pattern(value)?);
-                    continue;
+                    self.pattern("pattern", value.as_str().ok_or("a pattern is no text")?)?
                 }
                 "prefixItems" => self.all(listed(value)?.iter(), depth)?,
                 "anyOf" | "oneOf" => {
@@ -201,14 +205,8 @@ impl<'v, 'a> Weights<'v, 'a, '_, '_> {
                 ["minProperties", "maxProperties"],
                 "additionalProperties",
             ));
-        let weight = match (schema.get("pattern"), schema.get("format")) {
-            (Some(_), Some(_)) => return Err("a schema has a pattern beside a format"),
-            // An intersection: the states are multiplied.
-            (Some(_), None) => sum.weight.saturating_mul(own),
-            (None, _) => sum.weight.saturating_add(own),
-        };
         let size = Size {
-            weight: weight.max(self.names(schema)?),
+            weight: sum.weight.saturating_add(own),
             height: sum.height.saturating_add(1),
         };
         if size.weight > MAX_WEIGHT {
@@ -220,30 +218,26 @@ impl<'v, 'a> Weights<'v, 'a, '_, '_> {
         Ok(size)
     }
 
-    fn pattern(&mut self, value: &Value<'_>) -> Result<Size, Fault> {
-        let text = value.as_str().ok_or("a pattern is no text")?;
+    /// Size of a pattern below a keyword. It is bounded, not analysed.
+    fn pattern(&self, keyword: &str, text: &str) -> Result<Size, Fault> {
+        let rule = self.constraints.filter(|rule| rule.names(keyword));
+        let rule = rule.ok_or("the contract allows no patterns")?;
+        if text.len() > rule.max_bytes {
+            return Err("a pattern larger than the contract allows");
+        }
         Ok(Size {
-            weight: self.patterns.check(text, true)?,
+            weight: u64::try_from(text.len()).unwrap_or(u64::MAX),
             height: 0,
         })
     }
 
-    /// Size of member names that patterns constrain. Which pattern matches must be known at every
-    /// character, together with the known names.
-    fn names(&mut self, schema: &'v Value<'a>) -> Result<u64, Fault> {
-        let Some(patterns) = schema.get("patternProperties") else {
-            return Ok(0);
-        };
-        let known = schema.get("properties").and_then(Value::as_object);
-        let known = known.unwrap_or_default().iter();
-        let mut weight = known.fold(1, |sum: u64, (name, _)| {
-            sum.saturating_add(u64::try_from(name.len()).unwrap_or(u64::MAX))
-        });
-        for (pattern, _) in patterns.as_object().ok_or("properties are no object")? {
-            let one = self.patterns.check(pattern, true)?;
-            weight = weight.saturating_mul(one.max(1));
+    fn pattern_properties(&mut self, value: &'v Value<'a>, depth: usize) -> Result<Size, Fault> {
+        let mut sum = Size::default();
+        for (pattern, schema) in value.as_object().ok_or("properties are no object")? {
+            let pattern = self.pattern("patternProperties", pattern)?;
+            sum = sum.and(pattern).and(self.of(schema, false, depth)?);
         }
-        Ok(weight)
+        Ok(sum)
     }
 
     fn all(

@@ -12,7 +12,6 @@ use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::constraints::Patterns;
 use super::*;
 use crate::contract::media::MediaType;
 use crate::json::object;
@@ -340,7 +339,7 @@ fn definitions_on_definitions_go_no_deeper_than_one_document_may() {
                 (Cow::Borrowed("items"), definition("#/$defs/d00")),
             ]);
             assert_eq!(
-                schema::check(&schema, &mut Patterns::new(None)).is_ok(),
+                schema::check(&schema, None).is_ok(),
                 good,
                 "{count} of {each}"
             );
@@ -360,11 +359,7 @@ fn repetitions_inside_repetitions_multiply() {
         (array(1_024, array(1_024, text(1))), false),
         (text(1_024), true),
     ] {
-        assert_eq!(
-            schema::check(&schema, &mut Patterns::new(None)).is_ok(),
-            good,
-            "{schema:?}"
-        );
+        assert_eq!(schema::check(&schema, None).is_ok(), good, "{schema:?}");
     }
 }
 
@@ -425,67 +420,39 @@ fn shadow_mode_for_values_allows_invalid_pictures_but_no_earlier_faults() {
 }
 
 #[test]
-fn constraints_cost_bytes_and_of_a_schema_what_a_template_writes() {
-    use super::constraints::{Choices, Constraints, Grammars, PatternRule};
+fn constraints_cost_bytes_and_what_a_template_writes() {
+    use super::constraints::Constraints;
     let mut rules = rules();
     let before = rules.most();
-    let held = Constraints {
-        members: ["regex", "json_schema"].map(String::from).into(),
-        patterns: Some(PatternRule {
-            max: 1,
-            max_bytes: 100,
-        }),
-        choices: Some(Choices {
-            max: 30,
-            max_bytes: 10,
-        }),
-        grammars: Some(Grammars {
-            max_bytes: 200,
-            max_rules: 4,
-        }),
-        max_schema_bytes: 700,
+    let held = |name: &str| Constraints {
+        members: vec![name.into()],
+        max_bytes: 700,
+        max_depth: 1,
     };
-    let chat = rules.chat.as_mut().unwrap();
-    chat.generation.constraints = Some(held.clone());
-    rules.completions.as_mut().unwrap().generation.constraints = Some(held);
-    // A schema of 700 bytes instead of a format's 500, and 300 of choices.
+    let set = |rules: &mut OpenAi, held: Constraints| {
+        rules.chat.as_mut().unwrap().generation.constraints = Some(held.clone());
+        rules.completions.as_mut().unwrap().generation.constraints = Some(held);
+    };
+    // A keyword has no member of its own.
+    set(&mut rules, held("pattern"));
+    assert_eq!(rules.most(), before);
+    set(&mut rules, held("json_schema"));
+    // A constraint of 700 bytes instead of a format's 500.
     let most = rules.most();
-    assert_eq!(most.bytes, before.bytes + 200 + 300);
+    assert_eq!(most.bytes, before.bytes + 200);
     assert_eq!(most.tokens, before.tokens + 4 * 200);
-    let cost = |api, more: (&'static str, Value<'static>)| {
-        let mut document = match api {
-            Api::Chat => members([("messages", said(Value::text("hi")))]),
-            _ => members([("prompt", Value::text("hi"))]),
-        };
-        document.push((more.0.into(), more.1));
-        let cost = rules.check(api, &document, &mut Err).unwrap();
-        (cost.bytes, cost.tokens)
-    };
     let schema = || object([("type", Value::text("null"))]);
-    let pattern = || Value::text("[a-z]{4}");
-    for (api, bytes, tokens) in [
-        (Api::Chat, 2, 64 + 16 + 2 + 64),
-        (Api::Completions, 2, 2 + 4 + 64),
+    let size = u64::try_from(schema().text_bytes()).unwrap();
+    for (api, first, tokens) in [
+        (
+            Api::Chat,
+            ("messages", said(Value::text("hi"))),
+            64 + 16 + 2 + 64 + 4 * size,
+        ),
+        (Api::Completions, ("prompt", Value::text("hi")), 2 + 4 + 64),
     ] {
-        let regex = cost(api, ("regex", pattern()));
-        assert_eq!(regex, (bytes + 8, tokens));
-        let (schema_bytes, written) = cost(api, ("json_schema", schema()));
-        let size = u64::try_from(schema().text_bytes()).unwrap();
-        assert_eq!(schema_bytes, bytes + size);
-        let anew = if api == Api::Chat { 4 * size } else { 0 };
-        assert_eq!(written, tokens + anew);
+        let document = members([first, ("json_schema", schema())]);
+        let cost = rules.check(api, &document, &mut Err).unwrap();
+        assert_eq!((cost.bytes, cost.tokens), (2 + size, tokens));
     }
-}
-
-#[test]
-fn the_backend_gets_a_constraint_as_it_was_checked() {
-    let rules = rules();
-    let outputs = object([("regex", Value::text("a")), ("json", Value::Null)]);
-    let document = members([
-        ("prompt", Value::text("x")),
-        ("structured_outputs", outputs),
-    ]);
-    let built = rebuild(&rules, Api::Completions, "m", document);
-    let held = object([("regex", Value::text("a"))]);
-    assert_eq!(built.get("structured_outputs"), Some(&held));
 }

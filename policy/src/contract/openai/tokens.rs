@@ -4,7 +4,7 @@
 //! template are constants here.
 
 use super::chat::{CALLER, MAX_CALLS};
-use super::constraints::{Bytes, Constraints};
+use super::constraints::Constraints;
 use super::{Chat, Completions, Embeddings, OpenAi};
 use crate::contract::RequestCost;
 use crate::json::{Members, Value, member};
@@ -36,10 +36,8 @@ pub(super) struct Held {
     pub(super) calls: usize,
     /// Messages, prompts or texts.
     pub(super) items: usize,
-    /// Bytes of tools and schemas.
+    /// Bytes of tools, schemas and output constraints. A template may include them.
     pub(super) schemas: usize,
-    /// Bytes of patterns, choices and grammars, which no template includes.
-    pub(super) constraints: usize,
     /// Bytes of images.
     pub(super) pictures: usize,
     /// Number of images.
@@ -61,7 +59,6 @@ impl Held {
             calls,
             items,
             schemas,
-            constraints,
             pictures,
             images,
             tools,
@@ -72,7 +69,6 @@ impl Held {
             (&mut self.calls, calls),
             (&mut self.items, items),
             (&mut self.schemas, schemas),
-            (&mut self.constraints, constraints),
             (&mut self.pictures, pictures),
             (&mut self.images, images),
         ] {
@@ -83,7 +79,7 @@ impl Held {
 
     /// All bytes.
     fn bytes(&self) -> u64 {
-        [self.texts, self.schemas, self.constraints, self.pictures]
+        [self.texts, self.schemas, self.pictures]
             .into_iter()
             .map(number)
             .fold(0, u64::saturating_add)
@@ -107,7 +103,7 @@ impl Held {
         .fold(TOKENS_AROUND, u64::saturating_add)
     }
 
-    /// Tokens of single texts.
+    /// Tokens of single texts. They have no template, so the model never sees a schema.
     fn texts(&self) -> u64 {
         let around = number(self.items).saturating_mul(TOKENS_A_TEXT);
         number(self.texts).saturating_add(around)
@@ -154,9 +150,10 @@ impl Chat {
     fn most(&self) -> RequestCost {
         let tools = self.tools.as_ref().map_or(0, |tools| tools.max_bytes);
         let constraints = self.generation.constraints.as_ref();
-        let constraints = constraints.map_or_else(Bytes::default, Constraints::most);
-        // The schema of a format or of a constraint.
-        let schema = self.max_schema_bytes.max(constraints.schema);
+        // The schema of a format, or a constraint.
+        let schema = self
+            .max_schema_bytes
+            .max(constraints.map_or(0, Constraints::most));
         let images = self.images.as_ref();
         // A call costs more than its argument bytes, and arguments more than text: the maximum
         // number of calls, and arguments.
@@ -173,7 +170,6 @@ impl Chat {
             calls,
             items: self.max_messages,
             schemas: tools.saturating_add(schema),
-            constraints: constraints.other,
             pictures: images.map_or(0, |images| images.max.saturating_mul(images.max_bytes)),
             images: images.map_or(0, |images| images.max),
             tools: self.tools.is_some(),
@@ -214,10 +210,9 @@ impl Completions {
 
     fn most(&self) -> RequestCost {
         let constraints = self.generation.constraints.as_ref();
-        let constraints = constraints.map_or_else(Bytes::default, Constraints::most);
         let held = Held {
             texts: self.max_prompts.saturating_mul(self.max_prompt_bytes),
-            constraints: constraints.schema.max(constraints.other),
+            schemas: constraints.map_or(0, Constraints::most),
             items: self.max_prompts,
             ..Held::default()
         };

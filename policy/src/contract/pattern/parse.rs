@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 16;
 /// Maximum repetition count.
 const MAX_REPEATS: u32 = 1024;
 /// The last character.
-pub(super) const LAST: u32 = 0x10_ffff;
+const LAST: u32 = 0x10_ffff;
 
 /// Character ranges in ascending order without overlaps.
 pub(super) type Set = Vec<(u32, u32)>;
@@ -42,35 +42,17 @@ pub(super) enum Node {
     },
 }
 
-/// Differences between engines.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dialect {
-    /// Characters that `.` excludes.
-    pub(super) not_dot: &'static [(u32, u32)],
-    /// Non-ASCII members of `\d`, `\w` and `\s`.
-    pub(super) beyond: [&'static [(u32, u32)]; 3],
-}
-
-/// tensorgate's own dialect.
-const OURS: Dialect = Dialect {
-    not_dot: &[(0x0a, 0x0a)],
-    beyond: [&[]; 3],
-};
+/// Characters that `.` excludes.
+const NOT_DOT: &[(u32, u32)] = &[(0x0a, 0x0a)];
 
 struct Parser<'a> {
     chars: Peekable<Chars<'a>>,
     /// Characters consumed.
     at: usize,
-    dialect: Dialect,
 }
 
 /// Parses an expression.
 pub(super) fn parse(text: &str) -> Result<Node, PatternFault> {
-    parse_as(text, OURS)
-}
-
-/// Parses an expression in another dialect.
-pub(super) fn parse_as(text: &str, dialect: Dialect) -> Result<Node, PatternFault> {
     if text.chars().nth(MAX_CHARS).is_some() {
         return Err(PatternFault::Long);
     }
@@ -78,7 +60,6 @@ pub(super) fn parse_as(text: &str, dialect: Dialect) -> Result<Node, PatternFaul
     let mut parser = Parser {
         chars: body.chars().peekable(),
         at: usize::from(body.len() < text.len()),
-        dialect,
     };
     let node = parser.any(0)?;
     match parser.take() {
@@ -154,7 +135,7 @@ impl Parser<'_> {
                 }
             }
             '[' => self.class().map(Node::One),
-            '.' => Ok(Node::One(opposite(self.dialect.not_dot))),
+            '.' => Ok(Node::One(opposite(NOT_DOT))),
             '\\' => self.escape().map(Node::One),
             '*' | '+' | '?' | '{' => {
                 Err(self.wrong("a repeat of nothing; write a \\ before the character"))
@@ -221,14 +202,9 @@ impl Parser<'_> {
         let Some(character) = self.take() else {
             return Err(self.wrong("a \\ with nothing behind it"));
         };
-        let [digits, words, blanks] = self.dialect.beyond;
-        let digits = [&[(0x30, 0x39)], digits].concat();
-        let words = [
-            &[(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)],
-            words,
-        ]
-        .concat();
-        let blanks = [&[(0x09, 0x0d), (0x20, 0x20)], blanks].concat();
+        let digits = vec![(0x30, 0x39)];
+        let words = vec![(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)];
+        let blanks = vec![(0x09, 0x0d), (0x20, 0x20)];
         Ok(match character {
             'd' => digits,
             'D' => opposite(&digits),
@@ -293,14 +269,9 @@ impl Parser<'_> {
                 }
             }
         }
-        Ok(self::set(set, negative))
+        let set = merged(set);
+        Ok(if negative { opposite(&set) } else { set })
     }
-}
-
-/// A set of ranges, or its complement.
-pub(super) fn set(stretches: Set, others: bool) -> Set {
-    let set = merged(stretches);
-    if others { opposite(&set) } else { set }
 }
 
 fn point(character: char) -> (u32, u32) {

@@ -10,31 +10,18 @@ use alloc::vec::Vec;
 use super::parse::{Node, Set};
 use super::{DEAD, Pattern, START};
 
-/// Limits of compilation.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Nodes of the graph.
-    pub(super) places: usize,
-    /// Character ranges of the nodes.
-    pub(super) stretches: usize,
-    /// States of the table.
-    pub(super) states: usize,
-    /// Transitions of the table, two bytes each.
-    pub(super) moves: usize,
-    /// Nodes visited during construction.
-    pub(super) visits: usize,
-}
+// These limits allow a table of 128 KiB, built in some tens of milliseconds in a filter.
 
-/// Limits of a policy's pattern: a table of 128 KiB, built in some tens of milliseconds in a
-/// filter.
-const POLICY: Limits = Limits {
-    places: 4096,
-    stretches: 1 << 16,
-    states: 1024,
-    moves: 1 << 16,
-    visits: 1 << 21,
-};
-
+/// Maximum nodes of the graph.
+const MAX_PLACES: usize = 4096;
+/// Maximum character ranges of the nodes.
+const MAX_STRETCHES: usize = 1 << 16;
+/// Maximum states of the table.
+const MAX_STATES: usize = 1024;
+/// Maximum transitions of the table, two bytes each.
+const MAX_MOVES: usize = 1 << 16;
+/// Maximum nodes visited during construction.
+const MAX_VISITS: usize = 1 << 21;
 /// Nodes that can be marked as unseen for the work of one visit.
 const PLACES_A_VISIT: usize = 64;
 /// The final node, which is the first one.
@@ -54,35 +41,28 @@ enum Place {
 }
 
 #[derive(Debug)]
-pub(super) struct Graph {
+struct Graph {
     places: Vec<Place>,
     /// Expressions visited so far; empty repetitions count too.
     work: usize,
     stretches: usize,
-    limits: Limits,
 }
 
 impl Graph {
     /// Builds the graph and its start node; `None` if too large.
-    pub(super) fn of(node: &Node, limits: Limits) -> Option<(Self, u16)> {
+    fn of(node: &Node) -> Option<(Self, u16)> {
         let mut graph = Self {
             places: Vec::new(),
             work: 0,
             stretches: 0,
-            limits,
         };
         let end = graph.put(Place::End)?;
         let begin = graph.before(node, end)?;
         Some((graph, begin))
     }
 
-    /// Work of construction, in visits.
-    pub(super) const fn work(&self) -> usize {
-        self.work
-    }
-
     /// Character sets of the nodes.
-    pub(super) fn sets(&self) -> impl Iterator<Item = &Set> {
+    fn sets(&self) -> impl Iterator<Item = &Set> {
         self.places.iter().filter_map(|place| match place {
             Place::One(set, _) => Some(set),
             Place::Fork(_) | Place::End => None,
@@ -90,7 +70,7 @@ impl Graph {
     }
 
     fn put(&mut self, place: Place) -> Option<u16> {
-        if self.places.len() >= self.limits.places {
+        if self.places.len() >= MAX_PLACES {
             return None;
         }
         let id = u16::try_from(self.places.len()).ok()?;
@@ -100,13 +80,11 @@ impl Graph {
 
     /// Inserts an expression before a node; returns its start.
     fn before(&mut self, node: &Node, next: u16) -> Option<u16> {
-        let most = self.limits.visits;
-        self.work = self.work.checked_add(1).filter(|all| *all <= most)?;
+        self.work = self.work.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
         match node {
             Node::One(set) => {
-                let most = self.limits.stretches;
                 let all = self.stretches.checked_add(set.len());
-                self.stretches = all.filter(|all| *all <= most)?;
+                self.stretches = all.filter(|all| *all <= MAX_STRETCHES)?;
                 self.put(Place::One(set.clone(), next))
             }
             Node::All(nodes) => {
@@ -144,9 +122,10 @@ impl Graph {
 
     /// Character and final nodes that are reachable by empty transitions, in ascending order.
     fn reach(&self, from: &[u16], visits: &mut usize) -> Option<Vec<u16>> {
-        let most = self.limits.visits;
         let cleared = self.places.len() / PLACES_A_VISIT;
-        *visits = visits.checked_add(cleared).filter(|all| *all <= most)?;
+        *visits = visits
+            .checked_add(cleared)
+            .filter(|all| *all <= MAX_VISITS)?;
         let mut seen = vec![false; self.places.len()];
         let mut open: Vec<u16> = from.to_vec();
         let mut reached = Vec::new();
@@ -155,7 +134,7 @@ impl Graph {
             if core::mem::replace(seen, true) {
                 continue;
             }
-            *visits = visits.checked_add(1).filter(|all| *all <= most)?;
+            *visits = visits.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
             match self.places.get(usize::from(place))? {
                 Place::Fork(ways) => open.extend(ways),
                 Place::One(..) | Place::End => reached.push(place),
@@ -180,18 +159,12 @@ fn classes(graph: &Graph) -> Vec<u32> {
 
 /// Compiles the table; `None` if too large.
 pub(super) fn compile(text: &str, node: &Node) -> Option<Pattern> {
-    let (graph, begin) = Graph::of(node, POLICY)?;
+    let (graph, begin) = Graph::of(node)?;
     let mut visits = 0;
-    make(text, &graph, begin, &mut visits)
-}
-
-/// Builds the table of a graph within its limits. Adds to `visits`.
-pub(super) fn make(text: &str, graph: &Graph, begin: u16, visits: &mut usize) -> Option<Pattern> {
-    let limits = graph.limits;
-    let classes = classes(graph);
+    let classes = classes(&graph);
 
     let mut states: BTreeMap<Vec<u16>, u16> = BTreeMap::new();
-    let start = graph.reach(&[begin], visits)?;
+    let start = graph.reach(&[begin], &mut visits)?;
     states.insert(Vec::new(), DEAD);
     states.insert(start.clone(), START);
     let mut open = vec![start];
@@ -205,20 +178,20 @@ pub(super) fn make(text: &str, graph: &Graph, begin: u16, visits: &mut usize) ->
         for class in &classes {
             let mut next = Vec::new();
             for place in &places {
-                *visits = visits.checked_add(1).filter(|all| *all <= limits.visits)?;
+                visits = visits.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
                 if let Some(Place::One(set, to)) = graph.places.get(usize::from(*place))
                     && holds(set, *class)
                 {
                     next.push(*to);
                 }
             }
-            let next = graph.reach(&next, visits)?;
+            let next = graph.reach(&next, &mut visits)?;
             let known = states.get(&next).copied();
             let state = match known {
                 Some(state) => state,
                 None => {
                     let state = u16::try_from(states.len()).ok()?;
-                    if states.len() >= limits.states {
+                    if states.len() >= MAX_STATES {
                         return None;
                     }
                     states.insert(next.clone(), state);
@@ -228,7 +201,7 @@ pub(super) fn make(text: &str, graph: &Graph, begin: u16, visits: &mut usize) ->
             };
             moves.push(state);
         }
-        if moves.len() > limits.moves {
+        if moves.len() > MAX_MOVES {
             return None;
         }
     }

@@ -1,14 +1,12 @@
-//! Limits of generation and output constraints, each with its rule.
+//! Limits of generation, and the output constraints that a policy allows by name.
 
-use alloc::format;
+use alloc::vec::Vec;
 
 use super::super::report::Path;
 use super::{MAX_TOKENS, Reader};
 use crate::contract::openai::Generation;
-use crate::contract::openai::constraints::{
-    Choices, Constraints, Grammars, Kind, MEMBERS, PatternRule, kind,
-};
-use crate::raw;
+use crate::contract::openai::constraints::{Constraints, KEYWORDS, MEMBERS};
+use crate::raw::{self, ByteSize};
 
 /// Maximum choices; the API's own limit.
 const MAX_N: u64 = 128;
@@ -16,18 +14,15 @@ const MAX_N: u64 = 128;
 const MAX_STOP: u64 = 64;
 /// Maximum alternative tokens; the API's own limit.
 const MAX_LOGPROBS: u64 = 20;
-/// Maximum patterns of a request: all are checked for each request.
-const MAX_PATTERNS: u64 = 64;
-/// Maximum size of a pattern, as in its parser.
-const MAX_PATTERN_BYTES: u64 = 512;
-/// Maximum choices for the response, as for an `enum` in a schema.
-const MAX_CHOICES: u64 = 256;
-/// Maximum size of one.
-const MAX_CHOICE_BYTES: u64 = 4096;
-/// Maximum size of a grammar.
-const MAX_GRAMMAR_BYTES: u64 = 64 << 10;
-/// Maximum rules of a grammar.
-const MAX_RULES: u64 = 256;
+/// Default size of a constraint.
+const DEFAULT_CONSTRAINT_BYTES: u64 = 4 << 10;
+/// Default depth of a constraint: enough for a schema with a list of objects.
+const DEFAULT_DEPTH: u64 = 8;
+/// Maximum depth of a constraint: a body nests 24 deep, and the request itself is one object.
+const MAX_DEPTH: u64 = 23;
+/// What to write instead of a key of earlier versions.
+const EARLIER_FIX: &str = "remove it; max_bytes: 4KiB and max_depth: 8 bound each of members, and \
+    members: [pattern] allows patterns in schemas";
 
 /// Generation settings in a section of the policy.
 pub(super) struct GenerationSpec<'r> {
@@ -90,124 +85,73 @@ impl Reader<'_> {
         raw: &raw::Constraints,
         schemas: bool,
     ) -> Option<Constraints> {
+        let current = self.current(path, raw);
+        let known: Vec<&str> = MEMBERS.iter().chain(&KEYWORDS).copied().collect();
         let members_path = path.field("members");
-        let known = MEMBERS.map(|(name, _)| name);
         let members = self.words(&members_path, &raw.members, &known);
-        let bounded = self.bounded(path, raw, schemas);
-        let texts =
-            |rules: &mut Self, name, raw: Option<&raw::CompiledTexts>, (most, bytes)| match raw {
-                None => Some(None),
-                Some(raw) => {
-                    let path = path.field(name);
-                    let max = rules.number(&path.field("max"), raw.max, most, "4");
-                    let bytes_path = path.field("max_bytes");
-                    let size = rules.report.required(&bytes_path, raw.max_bytes, "256");
-                    let max_bytes = size
-                        .and_then(|size| rules.report.bytes_within(&bytes_path, size, 1, bytes));
-                    Some(Some((max?, max_bytes?)))
-                }
-            };
-        let most = (MAX_PATTERNS, MAX_PATTERN_BYTES);
-        let patterns = texts(self, "patterns", raw.patterns.as_ref(), most);
-        let most = (MAX_CHOICES, MAX_CHOICE_BYTES);
-        let choices = texts(self, "choices", raw.choices.as_ref(), most);
-        let grammars = match &raw.grammars {
-            None => Some(None),
-            Some(raw) => {
-                let path = path.field("grammars");
-                let rules = self.number(&path.field("max_rules"), raw.max_rules, MAX_RULES, "64");
-                let bytes_path = path.field("max_bytes");
-                let size = self.report.required(&bytes_path, raw.max_bytes, "4KiB");
-                let bytes = size.and_then(|size| {
-                    self.report
-                        .bytes_within(&bytes_path, size, 1, MAX_GRAMMAR_BYTES)
-                });
-                rules.zip(bytes).map(Some)
-            }
-        };
-        let max_schema_bytes = match raw.max_schema_bytes {
-            None => Some(0),
-            size => self.bytes(&path.field("max_schema_bytes"), size),
-        };
-        bounded?;
+        let bounding = self.bounding(path, raw, schemas);
+        let size = raw
+            .max_bytes
+            .unwrap_or(ByteSize(DEFAULT_CONSTRAINT_BYTES.min(self.hold_bytes)));
+        let max_bytes =
+            self.report
+                .bytes_within(&path.field("max_bytes"), size, 1, self.hold_bytes);
+        let depth = raw.max_depth.unwrap_or(DEFAULT_DEPTH);
+        let max_depth = self
+            .report
+            .within(&path.field("max_depth"), depth, 0, MAX_DEPTH, "levels");
+        current.and(bounding)?;
         Some(Constraints {
             members: members?,
-            patterns: patterns?.map(|(max, max_bytes)| PatternRule { max, max_bytes }),
-            choices: choices?.map(|(max, max_bytes)| Choices { max, max_bytes }),
-            grammars: grammars?.map(|(max_rules, max_bytes)| Grammars {
-                max_bytes,
-                max_rules,
-            }),
-            max_schema_bytes: max_schema_bytes?,
+            max_bytes: max_bytes?,
+            max_depth: usize::try_from(max_depth?).ok()?,
         })
     }
 
-    /// Every member needs its rule, and every rule a member that it limits.
-    fn bounded(&mut self, path: &Path, raw: &raw::Constraints, schemas: bool) -> Option<()> {
-        let rules = [
-            (
-                "patterns",
-                "patterns: {max: 4, max_bytes: 256}",
-                raw.patterns.is_some(),
-            ),
-            (
-                "choices",
-                "choices: {max: 16, max_bytes: 64}",
-                raw.choices.is_some(),
-            ),
-            (
-                "grammars",
-                "grammars: {max_bytes: 4KiB, max_rules: 64}",
-                raw.grammars.is_some(),
-            ),
-            (
-                "max_schema_bytes",
-                "max_schema_bytes: 8KiB",
-                raw.max_schema_bytes.is_some(),
-            ),
-        ];
-        let rule_of = |kind| match kind {
-            Kind::Pattern => Some("patterns"),
-            Kind::Choices => Some("choices"),
-            Kind::Grammar { .. } => Some("grammars"),
-            Kind::Schema => Some("max_schema_bytes"),
-            Kind::OneOf => None,
-        };
+    /// Reports keys of earlier versions: they bounded what an analysis read, which is gone.
+    fn current(&mut self, path: &Path, raw: &raw::Constraints) -> Option<()> {
         let mut good = Some(());
-        for (index, name) in raw.members.iter().enumerate() {
-            let Some(kind) = kind(name) else {
-                continue;
-            };
-            let mut wanted = rules
-                .iter()
-                .filter(|(rule, ..)| rule_of(kind).is_none_or(|wanted| wanted == *rule));
-            if wanted.clone().any(|(.., is_there)| *is_there) {
-                continue;
+        for (name, earlier) in [
+            ("patterns", raw.patterns),
+            ("choices", raw.choices),
+            ("grammars", raw.grammars),
+            ("max_schema_bytes", raw.max_schema_bytes),
+        ] {
+            if earlier.is_some() {
+                self.report.error_with_fix(
+                    &path.field(name),
+                    "is no longer a rule: constraints are bounded by size and depth, not analysed",
+                    EARLIER_FIX,
+                );
+                good = None;
             }
-            let fix = wanted.next().map_or("", |(_, fix, _)| fix);
-            let path = path.field("members").index(index);
-            self.report
-                .error_with_fix(&path, "is taken, and nothing bounds what it holds", fix);
-            good = None;
         }
-        for (rule, _, is_there) in rules {
-            let held = |name: &alloc::string::String| {
-                kind(name).is_some_and(|kind| rule_of(kind).is_none_or(|held| held == rule))
-            };
-            let in_schemas = rule == "patterns" && (schemas || raw.max_schema_bytes.is_some());
-            if !is_there || in_schemas || raw.members.iter().any(held) {
-                continue;
+        good
+    }
+
+    /// Every bound needs a member, and every keyword a schema.
+    fn bounding(&mut self, path: &Path, raw: &raw::Constraints, schemas: bool) -> Option<()> {
+        let mut good = Some(());
+        for (name, is_there) in [
+            ("max_bytes", raw.max_bytes.is_some()),
+            ("max_depth", raw.max_depth.is_some()),
+        ] {
+            if is_there && raw.members.is_empty() {
+                let fix = "members: [guided_choice], or another that the server knows";
+                self.report
+                    .error_with_fix(&path.field(name), "bounds nothing", fix);
+                good = None;
             }
-            let fitting = MEMBERS
-                .iter()
-                .find(|(_, kind)| rule_of(*kind) == Some(rule))
-                .map_or("", |(name, _)| name);
-            self.report.error_with_fix(
-                &path.field(rule),
-                "bounds nothing",
-                format!("members: [{fitting}], or another that the server knows"),
-            );
-            good = None;
+        }
+        for (index, name) in raw.members.iter().enumerate() {
+            if KEYWORDS.contains(&name.as_str()) && !schemas {
+                self.report.error_with_fix(
+                    &path.field("members").index(index),
+                    "is a keyword of schemas, and none is allowed",
+                    "tools, or response_format: [json_schema], of chat",
+                );
+                good = None;
+            }
         }
         good
     }

@@ -211,8 +211,7 @@ fn a_grant_of_pieces_alone_has_limits_of_its_own() {
 fn constrained(at: &str, value: Value) -> Value {
     let mut document = changed(
         "/models/llama/openai/chat/constraints",
-        json!({"members": ["structured_outputs", "guided_choice"], "patterns": {"max": 2, "max_bytes": 128},
-            "choices": {"max": 4, "max_bytes": 16}, "grammars": {"max_bytes": "1KiB", "max_rules": 8}, "max_schema_bytes": 100}),
+        json!({"members": ["structured_outputs", "guided_choice", "pattern"], "max_bytes": 100, "max_depth": 2}),
     );
     put(
         &mut document,
@@ -223,12 +222,18 @@ fn constrained(at: &str, value: Value) -> Value {
 }
 
 #[test]
-fn constraints_are_valid_where_each_is_bounded() {
+fn constraints_are_valid_with_and_without_bounds() {
     assert_eq!(warnings(constrained("/n", json!(1))), Vec::<String>::new());
-    // In the schemas of tools and formats, which have no member of their own.
-    let patterns = json!({"patterns": {"max": 2, "max_bytes": 128}});
-    let document = constrained("/constraints", patterns);
-    assert_eq!(warnings(document), Vec::<String>::new());
+    for members in [
+        json!({"members": ["guided_regex"]}),
+        json!({"members": ["pattern", "patternProperties"]}),
+        json!({"members": ["ebnf"], "max_bytes": "64KiB", "max_depth": 0}),
+        json!({}),
+    ] {
+        let mut document = constrained("/constraints", members);
+        put(&mut document, "/grants/3/cost/tokens", json!(1_000_000));
+        assert_eq!(warnings(document), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -247,7 +252,7 @@ fn each_fault_of_constraints_is_reported_with_its_fix() {
     let members = "/constraints/members";
     check(
         members,
-        json!(["structured_outputs", "structural_tag"]),
+        json!(["structured_outputs", "guided_decoding_backend"]),
         ".members[1]",
         "is not known",
         "guided_regex",
@@ -261,67 +266,59 @@ fn each_fault_of_constraints_is_reported_with_its_fix() {
     );
     check(
         "/constraints",
-        json!({"members": ["regex"]}),
-        ".members[0]",
-        "nothing bounds what it holds",
-        "patterns: {max: 4, max_bytes: 256}",
-    );
-    check(
-        "/constraints",
-        json!({"members": ["structured_outputs"]}),
-        ".members[0]",
-        "nothing bounds what it holds",
-        "patterns:",
-    );
-    check(
-        "/constraints",
-        json!({"members": ["grammar"], "grammars": {"max_bytes": 10, "max_rules": 1}, "choices": {"max": 1, "max_bytes": 1}}),
-        ".choices",
+        json!({"max_bytes": 10}),
+        ".max_bytes",
         "bounds nothing",
         "members: [guided_choice]",
     );
     check(
-        "/constraints/patterns/max",
-        json!(65),
-        ".patterns.max",
-        "too much",
-        "",
-    );
-    check(
-        "/constraints/patterns/max_bytes",
-        json!(513),
-        ".patterns.max_bytes",
-        "too much",
-        "",
-    );
-    check(
-        "/constraints/patterns/max_bytes",
-        Value::Null,
-        ".patterns.max_bytes",
-        "is missing",
-        "256",
-    );
-    check(
-        "/constraints/choices/max",
+        "/constraints/max_bytes",
         json!(0),
-        ".choices.max",
+        ".max_bytes",
         "too little",
         "",
     );
     check(
-        "/constraints/grammars/max_bytes",
-        json!("65KiB"),
-        ".grammars.max_bytes",
+        "/constraints/max_bytes",
+        json!("2GiB"),
+        ".max_bytes",
         "too much",
         "",
     );
     check(
-        "/constraints/grammars/max_rules",
-        Value::Null,
-        ".grammars.max_rules",
-        "is missing",
-        "64",
+        "/constraints/max_depth",
+        json!(24),
+        ".max_depth",
+        "too much",
+        "",
     );
+    for (name, value) in [
+        ("patterns", json!({"max": 2, "max_bytes": 128})),
+        ("choices", json!({"max": 4, "max_bytes": 16})),
+        ("grammars", json!({"max_bytes": "1KiB", "max_rules": 8})),
+        ("max_schema_bytes", json!(100)),
+    ] {
+        check(
+            &format!("/constraints/{name}"),
+            value,
+            &format!(".{name}"),
+            "is no longer a rule",
+            "remove it; max_bytes: 4KiB and max_depth: 8",
+        );
+    }
+}
+
+#[test]
+fn keywords_need_schemas() {
+    let errors = errors(changed(
+        "/models/llama/openai/completions/constraints",
+        json!({"members": ["regex", "pattern"]}),
+    ));
+    let [error] = errors.as_slice() else {
+        panic!("{errors:#?}")
+    };
+    assert!(error.starts_with("models.llama.openai.completions.constraints.members[1]: "));
+    assert!(error.contains("keyword of schemas"), "{error}");
 }
 
 #[test]
