@@ -1,4 +1,5 @@
-//! The reader of policies in YAML: it ends on any text, and every fault has a position in that text.
+//! Fuzz target: a policy as a user writes it. Reading must end, and each fault's position must be
+//! in the text.
 //! A policy that could be read is checked as in [`crate::policy_json`].
 
 use crate::policy_json;

@@ -256,7 +256,6 @@ fn name(segment: &str) -> Option<Cow<'_, str>> {
 }
 
 #[cfg(test)]
-#[path = "route_own_tests.rs"]
 mod own_tests;
 #[cfg(test)]
 mod tests;

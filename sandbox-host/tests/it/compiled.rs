@@ -185,7 +185,7 @@ fn a_component_that_does_not_compile_is_rejected_with_the_cause_and_the_next_com
 
 /// A compiler as the host starts it, under a kernel without Landlock.
 #[test]
-fn without_a_whole_wall_a_compiler_works_only_where_none_is_required() {
+fn without_a_complete_os_sandbox_a_compiler_runs_only_if_none_is_required() {
     for (sandboxed, made) in [(false, true), (true, false)] {
         let mut compiler = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"));
         compiler

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tensorgate_client::pki::Authority;
 use tensorgate_host::egress::{Egress, Resolve, Resolving};
-use tensorgate_host::telemetry::metrics::Metrics;
 use tensorgate_host::sandbox::{
     CallContext, EgressRecord, FaultCause, HandlerError, HandlerOutput, LoadFault, Payload, Role,
     Sandbox, SandboxConfig,
 };
+use tensorgate_host::telemetry::metrics::Metrics;
 use tensorgate_policy::{raw, validate};
 
 /// Every name resolves to this machine, or to the address that a test gives.

@@ -2,7 +2,6 @@
 
 use super::*;
 
-#[path = "route_tests/nowhere.rs"]
 mod nowhere;
 
 fn rest(

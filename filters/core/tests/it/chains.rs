@@ -37,7 +37,7 @@ fn pass(filters: &[Filter], request: &Request) -> (bool, Option<Reason>, usize) 
 }
 
 #[test]
-fn a_body_is_read_only_by_whom_a_duty_makes_read_it() {
+fn a_body_is_read_only_by_filters_that_need_it() {
     let grpc_bytes = grpc("m").body.concat().len();
     let json_bytes = json_body().len();
     for (filters, request, early, bytes) in [
@@ -55,7 +55,7 @@ fn a_body_is_read_only_by_whom_a_duty_makes_read_it() {
 }
 
 #[test]
-fn each_refuses_for_its_own_duty_and_for_no_other() {
+fn each_filter_rejects_only_for_its_own_capabilities() {
     let spoiled = |model: &str| Request {
         body: vec![b"{".to_vec()],
         ..rest(model)
@@ -114,7 +114,7 @@ fn a_limit_on_bytes_in_flight_makes_rate_limit_wait_for_the_body_without_reading
 }
 
 #[test]
-fn nobody_is_known_to_a_filter_that_no_other_told() {
+fn a_filter_without_a_previous_identity_knows_no_client() {
     for filters in [
         &[RateLimit][..],
         &[TensorGuard],
@@ -241,7 +241,7 @@ fn a_public_question_passes_a_chain_without_a_name() {
 }
 
 #[test]
-fn one_request_has_one_outcome_whoever_refuses_it() {
+fn one_request_has_one_outcome_whichever_filter_rejects_it() {
     // `close` checks that the request counts once and is answered once, and that the access log
     // shows the outcome.
     let played = play(&Filter::THREE, &rest("nowhere"));
@@ -278,7 +278,7 @@ fn a_stream_that_ends_before_its_head_comes_counts_once() {
 }
 
 #[test]
-fn a_body_over_its_bound_is_refused_by_whoever_holds_it() {
+fn an_oversized_body_is_rejected_by_the_filter_that_buffers_it() {
     let large = Request {
         body: vec![vec![b' '; BODY_BYTES + 1]],
         ..rest("m")
@@ -303,7 +303,7 @@ fn a_body_over_its_bound_is_refused_by_whoever_holds_it() {
 }
 
 #[test]
-fn two_that_say_who_is_calling_do_not_both_count() {
+fn two_identifying_filters_are_rejected() {
     // The proxy accepts it once; a second filter that identifies callers cannot decide.
     let (mut first, mut second) = (chain(&[Auth]), chain(&[Auth]));
     let mut stream = first.open(NOW);
@@ -316,7 +316,7 @@ fn two_that_say_who_is_calling_do_not_both_count() {
 }
 
 #[test]
-fn the_key_is_for_those_who_sign() {
+fn only_signing_filters_need_the_key() {
     let configure = |filter: Filter, key: Option<&str>| {
         NativeProxy::chain(&[filter], bundle().as_bytes(), key, Store::default()).is_ok()
     };

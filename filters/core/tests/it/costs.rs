@@ -140,7 +140,7 @@ fn what_is_refused_whole_costs_nothing_and_what_breaks_off_costs_all() {
 }
 
 #[test]
-fn whatever_refuses_after_a_charge_tells_of_it() {
+fn every_rejection_after_a_charge_reports_it() {
     let limits = format!(r#"{RATE}, "cost": {{"elements": 128, "window_s": {MONTH_S}}}"#);
     let spoiled = Request {
         body: vec![b"{".to_vec()],
@@ -165,7 +165,7 @@ fn whatever_refuses_after_a_charge_tells_of_it() {
 }
 
 #[test]
-fn a_cost_is_told_at_each_step_of_its_buckets_life() {
+fn a_cost_is_reported_at_each_step_of_its_bucket() {
     // Two elements refill per second.
     let mut proxy = gate(r#""cost": {"elements": 130, "window_s": 65}"#);
     let policy = r#""metered:elements";q=130;qu="tensor-elements";w=65"#;
@@ -273,7 +273,7 @@ fn each_of_several_limits_is_read_once_and_written_once() {
 }
 
 #[test]
-fn a_reload_that_changes_limits_gives_nobody_more_and_keeps_nobody_waiting() {
+fn a_reload_that_changes_limits_grants_no_extra_and_delays_no_client() {
     let limits = |elements: u64, window_s: u64, day: u64| {
         format!(
             r#""cost": {{"elements": {elements}, "window_s": {window_s}}},

@@ -121,7 +121,7 @@ fn a_header_in_our_own_name_is_refused() {
 }
 
 #[test]
-fn who_has_no_valid_key_is_nobody() {
+fn a_request_without_a_valid_key_is_unauthenticated() {
     check(
         |headers| headers.retain(|(name, _)| name != b"x-api-key"),
         Some(Reason::Unauthenticated),
@@ -353,7 +353,7 @@ fn no_credential_is_ever_written_down() {
 }
 
 #[test]
-fn to_whom_statistics_are_not_granted_they_answer_as_what_is_nowhere_does() {
+fn ungranted_statistics_are_answered_like_an_unknown_path() {
     const CALL: &str = "/inference.GRPCInferenceService/Model";
     let rest = ("/v2/models/m/stats", "/v2/models/m/none");
     let versioned = (

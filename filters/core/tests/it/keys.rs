@@ -69,7 +69,7 @@ fn a_process_fetches_once_whatever_the_number_of_its_workers() {
 }
 
 #[test]
-fn a_token_with_a_new_key_waits_for_one_look_and_goes_on() {
+fn a_token_with_a_new_key_waits_for_one_fetch() {
     let store = Store::default();
     let mut proxy = with_keys(&store, &["ed"]);
     let mut other = worker(&store);
@@ -180,7 +180,7 @@ fn a_head_that_is_all_of_its_request_waits_too() {
 }
 
 #[test]
-fn what_a_look_does_not_bring_is_refused_and_no_token_brings_the_next_one_about_at_once() {
+fn a_key_missing_after_a_fetch_is_rejected_and_causes_no_further_fetch_at_once() {
     let mut proxy = with_keys(&Store::default(), &["ed"]);
     // The set was just fetched: there is no such key.
     assert_eq!(
@@ -201,7 +201,7 @@ fn what_a_look_does_not_bring_is_refused_and_no_token_brings_the_next_one_about_
 }
 
 #[test]
-fn a_flood_of_unknown_keys_brings_one_look_a_cool_down_about_and_keeps_nobody_else_waiting() {
+fn a_flood_of_unknown_keys_causes_one_fetch_per_cool_down_and_delays_no_other() {
     let store = Store::default();
     let mut workers = [with_keys(&store, &["ed"]), worker(&store)];
     let mut fetches = 0;

@@ -120,7 +120,7 @@ fn told(outcome: Outcome) -> (u16, Vec<(&'static str, String)>, Value) {
 }
 
 #[test]
-fn a_right_key_passes_from_wherever_wrong_ones_come_and_all_of_those_get_one_answer() {
+fn a_valid_key_is_accepted_from_a_locked_source_and_wrong_keys_get_one_answer() {
     let mut proxy = proxy(&Store::default());
     let mut answers = Vec::new();
     for attempt in 0..50_u32 {
@@ -146,7 +146,7 @@ fn a_right_key_passes_from_wherever_wrong_ones_come_and_all_of_those_get_one_ans
 }
 
 #[test]
-fn a_wrong_key_takes_as_many_calls_whatever_is_wrong_and_whoever_is_locked_out() {
+fn all_wrong_keys_take_equally_many_calls_locked_out_or_not() {
     let store = Store::default();
     let mut proxy = proxy(&store);
     let mut work = |key: &str, address: &str, expected: (Reason, &str)| {
@@ -213,7 +213,7 @@ fn changed(kid: &str, jti: u64, changes: &Value) -> String {
 }
 
 #[test]
-fn a_wrong_token_takes_as_many_checks_and_calls_whatever_is_wrong_and_whoever_is_locked_out() {
+fn all_wrong_tokens_take_equally_many_checks_and_calls_locked_out_or_not() {
     let store = Store::default();
     let mut proxy = proxy(&store);
     let mut work = |token: &str, address: &str, cause: &str| {
@@ -320,7 +320,7 @@ fn a_flood_of_forged_tokens_is_checked_so_often_a_second_and_no_more() {
 }
 
 #[test]
-fn a_token_that_is_wrong_expired_nobodys_or_not_looked_at_gets_one_answer() {
+fn all_rejected_tokens_get_the_same_answer() {
     let mut proxy = proxy(&Store::default());
     let mut bearer = |token: &str, cause: &str| {
         let (outcome, record) = ask(&mut proxy, "authorization", &format!("Bearer {token}"), NOW);

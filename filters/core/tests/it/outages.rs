@@ -158,7 +158,7 @@ fn another_policy_has_the_keys_that_were_fetched_under_this_one() {
 }
 
 #[test]
-fn a_store_that_fails_lets_nobody_in_and_says_so() {
+fn a_failing_store_admits_no_client_and_is_logged() {
     let store = Store::default();
     let mut proxy = worker(&store);
     for mode in [

@@ -136,7 +136,7 @@ fn what_is_left_is_right_at_each_step() {
 }
 
 #[test]
-fn what_is_in_shadow_is_told_once_by_whoever_judged_it() {
+fn a_shadow_denial_is_reported_once_by_the_filter_that_judged_it() {
     let all = ["rate-limited", "out-of-range", "cost-exceeded"];
     let sorted = |mut names: Vec<String>| {
         names.sort_by_key(|name| all.iter().position(|known| known == name));

@@ -104,7 +104,7 @@ fn bytes_in_flight_are_those_of_whole_bodies() {
 }
 
 #[test]
-fn a_models_places_are_not_held_by_who_dawdles_over_a_body() {
+fn a_slow_body_holds_no_permit_of_its_model() {
     let bundle = limited(|policy| policy["models"]["m"]["limits"] = json!({"concurrency": 1}));
     let mut proxy = proxy(&bundle);
     let mut slow = proxy.open(NOW);
@@ -122,7 +122,7 @@ fn a_models_places_are_not_held_by_who_dawdles_over_a_body() {
 }
 
 #[test]
-fn what_looks_at_a_model_takes_none_of_its_places() {
+fn metadata_requests_take_no_permit_of_a_model() {
     let bundle = limited(|policy| policy["models"]["m"]["limits"] = json!({"concurrency": 1}));
     let mut proxy = proxy(&bundle);
     let busy = open(&mut proxy, &rest("m"));
@@ -138,7 +138,7 @@ fn what_looks_at_a_model_takes_none_of_its_places() {
 type End<'a> = &'a dyn Fn(&mut Stream);
 
 #[test]
-fn however_a_stream_ends_its_places_are_free_again() {
+fn permits_are_released_however_a_stream_ends() {
     let spoiled = Request {
         body: vec![b"{\"inputs\": [".to_vec()],
         ..rest("m")
@@ -195,7 +195,7 @@ fn a_log_that_is_written_twice_gives_nothing_back_early() {
 }
 
 #[test]
-fn what_a_later_count_refuses_the_earlier_ones_get_back() {
+fn a_rejection_by_a_later_limit_releases_the_earlier_ones() {
     let bundle = limited(|policy| {
         policy["clients"]["scorer"]["concurrency"] = json!(2);
         policy["models"]["m"]["limits"] = json!({"concurrency": 1});
@@ -260,7 +260,7 @@ fn workers_on_threads_take_exactly_the_limit() {
 }
 
 #[test]
-fn what_a_dead_worker_held_lapses_after_the_longest_stream() {
+fn permits_of_a_dead_worker_expire_after_the_longest_stream() {
     let bundle = limited(|policy| policy["clients"]["scorer"]["concurrency"] = json!(1));
     let mut proxy = proxy(&bundle);
     // A trapped worker gets neither the log nor the end callback.
@@ -286,7 +286,7 @@ fn what_a_dead_worker_held_lapses_after_the_longest_stream() {
 
 /// A connection stays on its listener, whose streams may last longer than the new policy's.
 #[test]
-fn places_lapse_by_what_the_streams_own_listener_enforces() {
+fn permits_expire_by_the_time_limit_of_the_streams_listener() {
     let lapses = |policy_ms: u64, listener_ms: Option<u64>| -> u64 {
         let bundle = limited(|policy| {
             policy["clients"]["scorer"]["concurrency"] = json!(1);

@@ -94,7 +94,7 @@ fn infer(proxy: &mut NativeProxy, model: &str, key: Option<&str>) -> Result<Cont
 }
 
 #[test]
-fn a_model_is_served_to_whom_proves_what_it_asks_for() {
+fn a_model_is_served_to_clients_with_the_required_proofs() {
     for filters in [&[Filter::Gate][..], &Filter::THREE] {
         let mut proxy = proxy(filters, &policy());
         let (engine, batch) = (key(1), key(2));
@@ -158,7 +158,7 @@ fn a_client_that_can_never_prove_what_is_asked_for_is_told_of() {
 }
 
 #[test]
-fn a_revoked_certificate_proves_nobody_whatever_its_name() {
+fn a_revoked_certificate_identifies_no_client_whatever_its_name() {
     let mut policy = policy();
     // The in-memory proxy's certificates all have this fingerprint.
     policy["revoked"] = json!({"certificates": ["0".repeat(64)]});

@@ -76,7 +76,7 @@ fn trailer(number: u64, tokens: u64, key: &Key) -> Field {
 }
 
 #[test]
-fn what_an_answer_did_not_use_comes_back_and_its_trailer_goes_no_further() {
+fn unused_tokens_are_refunded_and_the_trailer_is_removed() {
     for filters in [&[Filter::Gate][..], &Filter::THREE] {
         for limit in limits() {
             let mut proxy = proxy(filters, &limit);
@@ -98,7 +98,7 @@ fn what_an_answer_did_not_use_comes_back_and_its_trailer_goes_no_further() {
 }
 
 #[test]
-fn nothing_else_gives_tokens_back() {
+fn nothing_else_refunds_tokens() {
     let other_key = Key::from_hex(&"ab".repeat(32)).unwrap();
     let changed = |field: Field| {
         let (name, mut value) = field;

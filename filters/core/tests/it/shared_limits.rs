@@ -94,7 +94,7 @@ fn every_kind() -> [(Request, u64); 5] {
 }
 
 #[test]
-fn two_gateways_spend_one_limit_whoever_is_asked() {
+fn two_gateways_share_one_limit_whichever_is_called() {
     for chain in CHAINS {
         for (request, _) in every_kind() {
             let limiter = Limiter::default();
@@ -297,7 +297,7 @@ fn one_request_a_second_looks_whether_the_service_answers_again() {
 }
 
 #[test]
-fn an_answer_to_nobodys_question_changes_nothing() {
+fn an_answer_without_a_pending_call_changes_nothing() {
     let limiter = Limiter::default();
     limiter.set_mode(LimiterMode::Waits);
     let mut proxy = gateway(&[Gate], &with(FIVE, ""), &limiter);
@@ -313,7 +313,7 @@ fn an_answer_to_nobodys_question_changes_nothing() {
 }
 
 #[test]
-fn what_a_grant_has_in_shadow_is_asked_for_and_refuses_nobody() {
+fn a_shadow_global_limit_is_charged_and_rejects_no_request() {
     let limits = format!("{FIVE}, \"mode\": \"shadow\"");
     for chain in CHAINS {
         let limiter = Limiter::default();

@@ -51,7 +51,7 @@ fn lines(filters: &[Filter], messages: &[Vec<u8>]) -> usize {
 }
 
 #[test]
-fn messages_that_nobody_pays_for_end_their_stream() {
+fn uncharged_rejected_messages_end_their_stream() {
     let of = |model: &str| grpc_frame(&grpc_message(model));
     let nameless = grpc_frame(b"");
     let garbled = grpc_frame(&[0xff; 3]);
@@ -79,7 +79,7 @@ fn messages_that_nobody_pays_for_end_their_stream() {
 }
 
 #[test]
-fn to_whom_a_path_of_a_models_own_is_not_granted_it_answers_as_what_is_nowhere_does() {
+fn an_ungranted_model_path_is_answered_like_an_unknown_path() {
     let ways = [
         vec![],
         vec![field("content-type", "application/json")],

@@ -26,7 +26,7 @@ fn the_three_in_a_row_decide_as_the_gate_does() {
 }
 
 #[test]
-fn limits_that_gateways_share_come_to_the_same_where_nobody_else_spends() {
+fn global_limits_decide_as_local_ones_with_a_single_gateway() {
     for (headers, filters) in [
         (HeaderMode::Hold, &[Filter::Gate][..]),
         (HeaderMode::Hold, &Filter::THREE),

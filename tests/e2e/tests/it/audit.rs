@@ -60,7 +60,7 @@ async fn verified(stack: &Stack) -> (Option<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_request_leaves_one_line_whoever_settled_it() {
+async fn every_request_has_one_audit_line_whichever_process_answered_it() {
     let mut short = policy::vectors_policy("main.json");
     short.listen.limits.stream_ms = STREAM_MS;
     short.listen.limits.timeout_ms = 4_000;
@@ -85,8 +85,8 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
         400
     );
     assert_eq!(post(&vec![b' '; 100_000]).await.status, 413);
-    let unknown = ask::fields("tg_nobody");
-    let nobody = http1::send(
+    let unknown = ask::fields("tg_unknown");
+    let unauthenticated = http1::send(
         gate,
         "POST",
         "/v2/models/vec/infer?api_key=tg_secret",
@@ -95,7 +95,7 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
         Framing::Length,
     )
     .await;
-    assert_eq!(nobody.unwrap().status, 401);
+    assert_eq!(unauthenticated.unwrap().status, 401);
     stack.backend.set(Mode::Fails);
     let failed = post(ask::GOOD.as_bytes()).await;
     assert!(failed.status >= 500, "{failed:?}");
@@ -232,7 +232,7 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
         assert!(allowed[field].is_u64(), "{field}: {allowed}");
     }
     assert!(
-        !told.contains(&key) && !told.contains("tg_secret") && !told.contains("tg_nobody"),
+        !told.contains(&key) && !told.contains("tg_secret") && !told.contains("tg_unknown"),
         "no secret is written"
     );
     let refused = decisions
@@ -252,18 +252,18 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_only_envoy_tells_of_is_numbered_without_a_gap_whatever_the_chain() {
+async fn requests_that_only_envoy_reports_are_numbered_without_a_gap_in_every_chain() {
     for (name, chain) in [
         ("audit-gate", "gate"),
         ("audit-chain", "auth,rate-limit,tensor-guard"),
     ] {
         let mut stack = Stack::start_chain(name, policy::vectors_policy("main.json"), chain).await;
-        let nobody = ask::fields("tg_nobody");
+        let unknown = ask::fields("tg_unknown");
         let known = ask::fields(&policy::key("scorer"));
         let bad = ask::GOOD.replace("FP32", "FP64");
         for _ in 0..4 {
             for (fields, body, expected) in [
-                (&nobody, ask::GOOD, 401),
+                (&unknown, ask::GOOD, 401),
                 (&known, bad.as_str(), 400),
                 (&known, ask::GOOD, 200),
             ] {
@@ -337,7 +337,7 @@ fn passing(last: f32) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_ends_while_it_passes_leaves_one_line() {
+async fn a_streamed_body_that_breaks_off_has_one_audit_line() {
     let mut raw_policy = policy::vectors_policy("main.json");
     raw_policy.listen.limits.body_bytes = ByteSize(4 << 20);
     raw_policy.listen.limits.hold_bytes = Some(ByteSize(64 << 10));

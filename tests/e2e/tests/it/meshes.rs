@@ -54,7 +54,7 @@ async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_server() {
+async fn rate_limit_and_tensor_guard_work_behind_jwt_authn_and_before_any_server() {
     let policy = serde_json::to_value(of_the_mesh(5)).unwrap();
     let (behind, seen) = upstream().await;
     // Without a context key: the server behind reads no context.
@@ -89,7 +89,7 @@ async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_serve
             GOOD,
             no(401, "unauthenticated"),
         ),
-        ("nobody", vec![], GOOD, no(401, "unauthenticated")),
+        ("no token", vec![], GOOD, no(401, "unauthenticated")),
         (
             "a key, which is not theirs to read",
             vec![key],
@@ -144,7 +144,7 @@ async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_serve
 const CONTEXT_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn auth_alone_hands_claims_to_any_server_and_keys_to_nobody() {
+async fn auth_alone_forwards_claims_to_any_server_and_keys_to_none() {
     let mut policy = serde_json::to_value(policy::vectors_policy("claims.json")).unwrap();
     policy["listen"]["api_key"] = json!({"cookie": "tg-key", "query": "api_key"});
     policy["issuers"]["mesh"] = json!({
@@ -238,7 +238,7 @@ async fn auth_alone_hands_claims_to_any_server_and_keys_to_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_envoy_that_cannot_hold_headers_is_noticed_and_serves_no_request() {
+async fn an_envoy_that_cannot_hold_headers_is_detected_and_serves_no_request() {
     let policy = serde_json::to_value(policy::vectors_policy("rates.json")).unwrap();
     let (behind, seen) = upstream().await;
     let key = Some(CONTEXT_KEY);

@@ -124,7 +124,7 @@ fn execute(page: &Page, block: &Block, address: &str, folder: &Path) {
 }
 
 #[test]
-fn what_the_documentation_shows_is_what_happens() {
+fn the_documentations_commands_give_the_shown_output() {
     let pages = pages();
     let readme = pages.iter().find(|page| page.path == "README.md").unwrap();
     let shown = readme.blocks();

@@ -1,4 +1,5 @@
-//! The scripts behind `make`: what the suite names, what the filters' cache goes by, what a part has.
+//! The scripts behind `make`: the failures that the suite names, the key of the filters' cache, and
+//! the features of a partial build.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -205,8 +206,8 @@ fn the_suite_stops_a_hanging_binary_and_its_children() {
     assert!(stat.is_err() || stat.unwrap().contains(") Z "));
 }
 
-/// The crates that these packages are built of for a target, each with its features. The packages of
-/// the workspace that are built for this machine, if none is named.
+/// The dependencies of these packages for a target, each with its features. Without packages: those
+/// of the workspace's default members.
 fn features<'a>(target: &str, packages: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     let mut arguments = vec!["tree", "--locked", "--prefix=none", "--no-dedupe"];
     arguments.extend([
@@ -239,8 +240,8 @@ fn packages_below(folders: &[&str]) -> Vec<String> {
     manifests.lines().map(name).collect()
 }
 
-/// What `make demo` and `make dist` build of the tree is built as in a build of all of it. Otherwise
-/// the next `make build` would compile crates again, and handlers would have other digests.
+/// `make demo` and `make dist` build crates with the same features as `make build`. Otherwise the
+/// next `make build` would compile crates again, and handlers would have other digests.
 #[test]
 fn a_part_is_built_with_the_features_of_the_whole() {
     fn borrowed(names: &[String]) -> impl Iterator<Item = &str> {

@@ -58,7 +58,7 @@ fn asked(stream: Stream) -> Vec<LimitCallOutcome> {
 }
 
 #[test]
-fn what_an_answer_did_not_use_comes_back_to_all_gateways() {
+fn unused_tokens_are_refunded_to_all_gateways() {
     for filters in [&[Filter::Gate][..], &Filter::THREE] {
         for on_failure in ["local", "deny"] {
             for limit in limits() {
@@ -85,7 +85,7 @@ fn what_an_answer_did_not_use_comes_back_to_all_gateways() {
 }
 
 #[test]
-fn nothing_is_settled_twice_nor_at_another_word() {
+fn nothing_is_settled_twice_or_by_another_trailer() {
     for limit in limits() {
         let limiter = Limiter::default();
         let mut proxy = own(&limit, &limiter);
@@ -107,7 +107,7 @@ fn nothing_is_settled_twice_nor_at_another_word() {
 }
 
 #[test]
-fn what_was_used_as_it_was_reserved_needs_no_word_and_what_was_beyond_it_is_spent() {
+fn exact_usage_needs_no_call_and_additional_usage_is_charged() {
     for limit in limits() {
         let limiter = Limiter::default();
         let mut proxy = own(&limit, &limiter);
@@ -178,7 +178,7 @@ fn without_the_service_what_it_has_reserved_stays_spent_and_what_a_gateway_count
 }
 
 #[test]
-fn while_nobody_asks_nobody_is_told_either() {
+fn settlements_are_not_sent_while_the_circuit_is_open() {
     let limiter = Limiter::default();
     let limit = json!({"budget": {"tokens": 100 * RESERVED, "per": "day", "scope": "global"}});
     let mut proxy = own(&limit, &limiter);

@@ -248,7 +248,7 @@ fn a_body_that_is_large_goes_on_and_its_end_does_not() {
 }
 
 #[test]
-fn who_goes_away_while_it_waits_leaves_nothing_behind() {
+fn a_client_that_leaves_during_a_wait_leaves_nothing_behind() {
     let limits = format!("{FIVE}, \"concurrency\": 1");
     for chain in CHAINS {
         for (request, _) in every_kind() {

@@ -41,7 +41,7 @@ fn asked(proxy: &mut NativeProxy, now: Now) -> Vec<LimitCallOutcome> {
 }
 
 #[test]
-fn a_client_that_resets_at_once_keeps_nobody_from_asking() {
+fn a_client_that_resets_at_once_does_not_block_probes() {
     let due = after(SECOND_NS);
     for chain in CHAINS {
         let requests = every_kind().map(|(request, _)| request);
@@ -116,7 +116,7 @@ fn play_events(events: &[Event]) -> bool {
 }
 
 #[test]
-fn whoever_leaves_gives_back_its_own_question_for_all_and_nobody_elses() {
+fn a_leaving_client_abandons_only_its_own_probe() {
     use Event::{Answered, Comes, Fails, Leaves, OtherAnswered, OtherLeaves};
     for (events, asks) in [
         (&[][..], true),
@@ -164,9 +164,9 @@ fn a_refused_requests_answer_is_heard_by_all() {
                 stream.force_limits_answer(0);
                 limiter.set_mode(LimiterMode::Waits);
                 let next = open(&mut proxy, &rest("limited"), due);
-                assert_eq!(next.pending_limit_calls(), 1, "everybody asks");
+                assert_eq!(next.pending_limit_calls(), 1, "every request may call");
                 let another = open(&mut proxy, &rest("limited"), due);
-                assert_eq!(another.pending_limit_calls(), 1, "everybody asks");
+                assert_eq!(another.pending_limit_calls(), 1, "every request may call");
             }
             let (_, record, _) = stream.close();
             assert_eq!(record.reason, Some(Reason::NotFinite), "{chain:?}");

@@ -21,7 +21,7 @@ fn size(store: &Store) -> (usize, usize) {
 }
 
 #[test]
-fn a_million_sources_leave_nothing_behind_and_ask_nobody() {
+fn a_million_unknown_sources_leave_no_data_and_make_no_calls() {
     let policy = with(FIVE, "").replace(
         "\"version\": 1,",
         r#""version": 1, "lockout": {"failures": 20, "window_s": 60, "for_s": 300},"#,

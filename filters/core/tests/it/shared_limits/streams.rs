@@ -252,7 +252,7 @@ fn without_the_service_messages_go_by_this_gateways_own_limit_or_none_passes() {
 }
 
 #[test]
-fn whoever_sends_more_than_is_held_pays_for_it_and_passes_nothing() {
+fn data_beyond_the_wait_limit_is_charged_and_not_forwarded() {
     let limiter = Limiter::default();
     let plenty = FIVE.replace("\"quota\": 5", "\"quota\": 50000");
     let mut stream = open(&mut gateway(&[Gate], &streaming(&plenty, ""), &limiter));
@@ -285,7 +285,7 @@ fn whoever_sends_more_than_is_held_pays_for_it_and_passes_nothing() {
 }
 
 #[test]
-fn a_client_that_leaves_while_its_message_asks_for_all_keeps_nobody_from_asking() {
+fn a_client_that_leaves_during_its_probe_does_not_block_probes() {
     let (limiter, store) = (Limiter::default(), Store::default());
     let plenty = FIVE.replace("\"quota\": 5", "\"quota\": 50000");
     let mut proxy = gateway_on(&[Gate], &streaming(&plenty, ""), &limiter, store);

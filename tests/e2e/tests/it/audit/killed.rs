@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() {
+async fn every_answer_of_a_host_killed_under_load_has_an_audit_line() {
     let stack = Arc::new(Stack::start("audit-crash", policy::vectors_policy("main.json")).await);
     let gate = stack.gate;
     let command = stack.host_command();
@@ -97,10 +97,17 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
     };
     let counted = async {
         while lost() < missing() {
-            let nobody = [("x-api-key", "tg_nobody")];
-            http1::send(gate, "GET", "/v2/models/vec", &nobody, b"", Framing::Length)
-                .await
-                .unwrap();
+            let unknown = [("x-api-key", "tg_unknown")];
+            http1::send(
+                gate,
+                "GET",
+                "/v2/models/vec",
+                &unknown,
+                b"",
+                Framing::Length,
+            )
+            .await
+            .unwrap();
         }
     };
     tokio::time::timeout(PATIENCE, counted)

@@ -19,7 +19,7 @@ use super::{
 const USUAL_MS: u64 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_under_load_costs_no_request_and_limits_hold() {
+async fn killing_redis_under_load_fails_no_request_and_limits_hold() {
     let mut counter = Counter::start("killed").await;
     let many = shared_rate(1_000_000, 60);
     let policy = policy_with(counter.service(USUAL_MS), many, shared_rate(20, MONTH_S));
@@ -90,7 +90,7 @@ async fn a_redis_that_is_killed_under_load_costs_no_request_and_limits_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_the_policy_says_so_nothing_passes_without_redis_and_is_told_so_in_time() {
+async fn with_on_failure_deny_requests_without_redis_are_rejected_in_time() {
     let mut counter = Counter::start("deny").await;
     let mut service = counter.service(PATIENT_MS);
     service.on_failure = Some(ServiceFailure::Deny);
@@ -119,7 +119,7 @@ async fn where_the_policy_says_so_nothing_passes_without_redis_and_is_told_so_in
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_hangs_costs_a_few_requests_the_timeout_and_then_none() {
+async fn a_hanging_redis_delays_only_a_few_requests() {
     const TIMEOUT_MS: u64 = 200;
     let counter = Counter::start("hangs").await;
     let policy = policy_with(
@@ -147,7 +147,7 @@ async fn a_redis_that_hangs_costs_a_few_requests_the_timeout_and_then_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_body_waits_at_its_end_and_is_refused_all_the_same() {
+async fn a_large_body_waits_at_its_end_and_can_still_be_rejected() {
     use tensorgate_client::http1::{self, Framing};
     use tensorgate_policy::raw::{ByteSize, Cost, Dim, Scope};
     use tensorgate_tests::policy;

@@ -96,11 +96,11 @@ async fn check(control_plane: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_of_every_size_spend_a_limit_as_istio_loads_the_gate() {
+async fn bodies_of_every_size_are_charged_when_istio_loads_the_gate() {
     check("istio").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_of_every_size_spend_a_limit_as_envoy_gateway_loads_the_gate() {
+async fn bodies_of_every_size_are_charged_when_envoy_gateway_loads_the_gate() {
     check("envoy-gateway").await;
 }

@@ -42,7 +42,7 @@ fn descriptor(limit: &str, client: &str, hits: Option<u64>) -> RateLimitDescript
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_of_envoys_definitions_asks_our_service() {
+async fn a_generated_envoy_client_can_call_our_service() {
     let counter = Counter::start("client").await;
     let rate = shared_rate(10, 120);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
@@ -91,7 +91,7 @@ async fn a_client_of_envoys_definitions_asks_our_service() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn envoys_own_filter_asks_our_service() {
+async fn envoys_own_filter_can_call_our_service() {
     let counter = Counter::start("filter").await;
     let rate = shared_rate(3, MONTH_S);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
@@ -249,7 +249,7 @@ impl Server for Other {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_gate_asks_another_server_of_the_protocol() {
+async fn our_gate_can_call_another_server_of_the_protocol() {
     let other = Other::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

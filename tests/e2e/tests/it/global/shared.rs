@@ -57,7 +57,7 @@ async fn nothing_fell_back(gates: &[Stack]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_gates_spend_rates_costs_and_budgets_exactly() {
+async fn two_gates_share_rates_costs_and_budgets_exactly() {
     for chain in CHAINS {
         let counter = Counter::start("exactly").await;
         let service = counter.service(PATIENT_MS);
@@ -93,7 +93,7 @@ async fn two_gates_spend_rates_costs_and_budgets_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_time_two_gates_let_through_what_one_limit_has_and_hardly_less() {
+async fn over_time_two_gates_together_allow_what_one_limit_allows() {
     const A_SECOND: u64 = 20;
     let counter = Counter::start("over-time").await;
     let rate = shared_rate(A_SECOND, 1);
@@ -119,7 +119,7 @@ async fn over_time_two_gates_let_through_what_one_limit_has_and_hardly_less() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_that_starts_anew_forgets_nothing_and_answers_tell_what_all_have_left() {
+async fn a_restarted_gate_keeps_the_shared_usage_and_answers_report_it() {
     let counter = Counter::start("anew").await;
     let rate = shared_rate(5, MONTH_S);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));

@@ -64,7 +64,7 @@ fn count(outcomes: &[String], wanted: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn parallel_streams_of_two_gates_spend_one_limit_exactly() {
+async fn parallel_streams_of_two_gates_share_one_limit_exactly() {
     const QUOTA: usize = 60;
     let counter = Counter::start("streams").await;
     let policy = streaming(
@@ -103,7 +103,7 @@ async fn parallel_streams_of_two_gates_spend_one_limit_exactly() {
         "{all:?}"
     );
     let seen: usize = gates.iter().map(|gate| gate.backend.seen().len()).sum();
-    assert_eq!(seen, QUOTA, "what was refused reached nobody");
+    assert_eq!(seen, QUOTA, "no rejected message reached the backend");
     for gate in &gates {
         let [answered, failed, skipped] = questions(gate).await;
         assert!(
@@ -114,7 +114,7 @@ async fn parallel_streams_of_two_gates_spend_one_limit_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_message_is_answered_while_the_stream_is_open_however_it_is_cut() {
+async fn each_message_is_answered_while_the_stream_is_open_however_it_is_split() {
     let counter = Counter::start("streams-cut").await;
     let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
     let stack = Stack::start("global-streams-cut", policy).await;
@@ -175,7 +175,7 @@ async fn large_messages_among_small_ones_arrive_whole_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_in_a_stream_leaves_it_open_and_its_limit_holds() {
+async fn killing_redis_during_a_stream_keeps_it_open_and_its_limit_holds() {
     for (on_failure, expected) in [
         (ServiceFailure::Local, [("ok", 3), ("rate-limited", 2)]),
         (ServiceFailure::Deny, [("overloaded", 5), ("ok", 0)]),

@@ -69,7 +69,7 @@ async fn words(stack: &Stack) -> [u64; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_answer_did_not_use_comes_back_to_every_gate() {
+async fn unused_tokens_are_refunded_to_every_gate() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
         let counter = Counter::start("tokens").await;
         let policy = tokens(&counter, PATIENT_MS);

@@ -41,17 +41,17 @@ fn wrong() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rate_limit_alone_counts_requests_and_looks_into_none() {
+async fn rate_limit_alone_counts_requests_without_reading_bodies() {
     let (wrong, ok) = (wrong(), (200, None));
     let limited = (429, Some("rate-limited"));
-    let nobody = (401, Some("unauthenticated"));
+    let rejected = (401, Some("unauthenticated"));
     check(
         "rate-limit",
         3,
         &[
             (KNOWN, GOOD, ok),
-            (UNKNOWN, GOOD, nobody),
-            ("nobody's", GOOD, nobody),
+            (UNKNOWN, GOOD, rejected),
+            ("invalid", GOOD, rejected),
             // Another filter would judge this content.
             (KNOWN, &wrong, ok),
             (KNOWN, GOOD, ok),
@@ -63,18 +63,18 @@ async fn rate_limit_alone_counts_requests_and_looks_into_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tensor_guard_alone_judges_tensors_and_counts_nothing() {
+async fn tensor_guard_alone_validates_tensors_without_counting() {
     let (wrong, ok) = (wrong(), (200, None));
     let size = (400, Some("size-mismatch"));
-    let nobody = (401, Some("unauthenticated"));
+    let rejected = (401, Some("unauthenticated"));
     check(
         "tensor-guard",
         1,
         &[
             (KNOWN, GOOD, ok),
             (KNOWN, &wrong, size),
-            (UNKNOWN, GOOD, nobody),
-            ("nobody's", GOOD, nobody),
+            (UNKNOWN, GOOD, rejected),
+            ("invalid", GOOD, rejected),
             // Far more than one request a month.
             (KNOWN, GOOD, ok),
             (KNOWN, GOOD, ok),
@@ -90,7 +90,7 @@ fn faulty(policy: &mut Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fault_of_a_configuration_is_in_envoys_log_as_check_says_it() {
+async fn a_configuration_fault_is_in_envoys_log_as_check_reports_it() {
     let whole = serde_json::to_value(policy::vectors_policy("main.json")).unwrap();
     let mut broken = whole.clone();
     faulty(&mut broken);

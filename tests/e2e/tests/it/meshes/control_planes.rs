@@ -70,11 +70,11 @@ async fn check(control_plane: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_judged_right_as_istio_loads_the_gate() {
+async fn requests_are_judged_correctly_when_istio_loads_the_gate() {
     check("istio").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_judged_right_as_envoy_gateway_loads_the_gate() {
+async fn requests_are_judged_correctly_when_envoy_gateway_loads_the_gate() {
     check("envoy-gateway").await;
 }

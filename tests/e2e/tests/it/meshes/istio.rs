@@ -85,7 +85,7 @@ fn bearer(token: &str) -> Fields {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whom_istio_has_authenticated_the_gate_knows_and_nobody_else() {
+async fn the_gate_accepts_only_identities_that_istio_has_authenticated() {
     let policy = serde_json::to_value(policy_of_both()).unwrap();
     let (behind, seen) = upstream().await;
     let mesh = Mesh::start(
@@ -137,14 +137,14 @@ async fn whom_istio_has_authenticated_the_gate_knows_and_nobody_else() {
             Some("unauthenticated"),
         ),
         (
-            "a subject that nobody has",
+            "an unknown subject",
             "POST",
             bearer(UNKNOWN),
             401,
             Some("unauthenticated"),
         ),
         (
-            "a subject that nobody has there",
+            "an unknown subject there",
             "POST",
             by_header(format!("JWT {}", other(OTHER, "rate-1"))),
             401,
