@@ -37,9 +37,9 @@ DEMO_HANDLERS = $(shell sed -n 's,^ *component: components/\(.*\)\.wasm$$,\1,p' 
 # No more than the demo runs. Times are those of two cores, for the first build and for later ones.
 demo-build:
 	@$(STAGE) --about "Rust's wasm targets and Envoy, if they are missing: 30 s, later 1 s" setup tools/setup.sh --no-tests
-	@$(STAGE) --about "the gate filter: FILTERS, later 1 s" filters tools/filters.sh gate
-	@$(STAGE) --about "the command, the host and the demo's model server: PROGRAMS, later 1 s" programs tools/programs.sh
-	@$(STAGE) --about "the demo's handlers ($(DEMO_HANDLERS)): HANDLERS, later 1 s" handlers tools/components.sh $(DEMO_HANDLERS)
+	@$(STAGE) --about "the gate filter: 2 minutes, later 1 s" filters tools/filters.sh gate
+	@$(STAGE) --about "the command, the host and the demo's model server: 6 minutes, later 1 s" programs tools/programs.sh
+	@$(STAGE) --about "the demo's handlers ($(DEMO_HANDLERS)): 30 s, later 1 s" handlers tools/components.sh $(DEMO_HANDLERS)
 
 demo: demo-build ## Start the whole gate, send good and hostile requests, print the table, stop; builds only what it runs
 	@$(STAGE) --about "four gates, good and hostile requests: 15 s" demo target/debug/tensorgate-demo
@@ -49,7 +49,7 @@ up: demo-build ## Start the same gate and keep it running until Ctrl-C
 
 dist: ## Build a release into target/dist: programs, filters, handlers, checksums, SBOM; KEY=release.pem signs the handlers
 	@$(STAGE) --about "Rust's wasm targets and Envoy, if they are missing: 30 s, later 1 s" setup tools/setup.sh --no-tests
-	@$(STAGE) --about "release programs, filters and handlers: DIST" dist tools/dist.sh $(KEY)
+	@$(STAGE) --about "release programs, filters and handlers: 20 minutes, later 10 s" dist tools/dist.sh $(KEY)
 
 # Many tests wait for a process or a deadline: three test threads keep two cores busy.
 test: filters build components handler-tools ## Run every test, including those on a real Envoy; ends with a list of failures

@@ -6,7 +6,7 @@
 # need no library of the system. The same sources and toolchain give the same bytes in any folder.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
-out=${CARGO_TARGET_DIR:-$PWD/target}
+out=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 signing_key=${1:-}
 programs=(tensorgate tensorgate-host tensorgate-embedded)
 filters=(gate auth rate-limit tensor-guard)
@@ -23,7 +23,7 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 target=$(rustc -vV | sed -n 's/^host: //p')
 name=tensorgate-$version-${target%%-*}-linux
 # The time of all that has one in the archive, as reproducible-builds.org has it.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 
 # `--target` keeps these flags from build scripts and procedural macros.
@@ -40,7 +40,8 @@ made=$out/dist/$name
 rm -rf "$made" "$made.tar.gz" "$made.tar.gz.sha256"
 mkdir -p "$made"
 install -m 0755 -t "$made" "${programs[@]/#/$built/}"
-install -D -m 0644 -t "$made/filters" $(printf "$out/filters/%s.wasm\n" "${filters[@]}")
+modules=("${filters[@]/#/$out/filters/}")
+install -D -m 0644 -t "$made/filters" "${modules[@]/%/.wasm}"
 FROM=$out/dist/components INTO=$made TENSORGATE=$made/tensorgate tools/builtins.sh "$signing_key"
 install -m 0644 LICENSE "$made/LICENSE"
 sed "s/VERSION/$version/g" tools/dist-readme.md >"$made/README.md"
