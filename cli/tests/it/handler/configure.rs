@@ -252,7 +252,7 @@ fn a_component_that_misreports_its_result_is_rejected() {
             "more than is kept",
             "(i32.store offset=8 (i32.const 0) (i32.const -1)) (i32.const 0)",
             "(i32.const 0)",
-            "are kept",
+            "are allowed",
         ),
         (
             "room beyond its memory",

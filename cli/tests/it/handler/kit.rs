@@ -70,7 +70,7 @@ fn cases(project: &Project) {
         "bad-input",
         "neither a PNG nor a JPEG",
     );
-    refused(project, "kit-room", "room", "reported", "no room");
+    refused(project, "kit-room", "room", "reported", "cannot allocate");
     refused(project, "kit-overflow", "overflow", "reported", "more than");
     refused(project, "kit-endless", "endless", "fuel", "");
     case(
