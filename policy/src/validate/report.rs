@@ -194,16 +194,22 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// The most similar entry of a list, for a fix. `strsim` needs `std`, so filters give no such fix.
+/// Its work is quadratic, so texts that are too long for a name are not compared.
 pub(super) fn nearest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
     /// Maximum edit distance of similar names.
     const MOST_EDITS: usize = 2;
+    /// Maximum length of a compared text: the longest name.
+    const MOST_BYTES: usize = 128;
     #[cfg(target_family = "wasm")]
     let levenshtein = |_: &str, _: &str| usize::MAX;
     #[cfg(not(target_family = "wasm"))]
     use strsim::levenshtein;
+    if name.len() > MOST_BYTES {
+        return None;
+    }
     candidates
         .filter(|candidate| {
             candidate.len().abs_diff(name.len()) <= MOST_EDITS && candidate.len() > MOST_EDITS
@@ -226,5 +232,22 @@ pub(super) fn unknown<'a>(
     match nearest(name, candidates) {
         Some(candidate) => report.error_with_fix(path, message, candidate.to_owned()),
         None => report.error(path, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_too_long_for_a_name_are_not_compared() {
+        let is_similar = |length| {
+            let name = "a".repeat(length);
+            let candidate = format!("{name}b");
+            nearest(&name, [candidate.as_str()].into_iter()).is_some()
+        };
+        assert!(is_similar(3));
+        assert!(is_similar(128));
+        assert!(!is_similar(129));
     }
 }
