@@ -119,7 +119,7 @@ fn the_printed_lines_are_a_valid_policy() {
     let (key, component) = (signing.path("release.pem"), signing.path("scale.wasm"));
     let ran = handler(&["sign", "--key", &key, "--as", "scale@1.4.0", &component]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let lines = ran.stderr.split_once("with:\n").unwrap().1;
+    let lines = ran.stderr.split_once("add to the policy:\n").unwrap().1;
     let policy = signing
         .scratch
         .file("gate.yaml", format!("version: 1\n{lines}"));

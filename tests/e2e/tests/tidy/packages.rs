@@ -11,7 +11,7 @@ use crate::{metadata, none, root};
 const PAGE: &str = "docs/reference/packages.md";
 
 /// The packages that the table must have, in its order.
-const REQUESTED: [&str; 11] = [
+const PACKAGES: [&str; 11] = [
     "proxy-wasm",
     "wasmtime",
     "wasi-common",
@@ -153,7 +153,7 @@ fn requested_packages_are_used_where_the_table_says() {
     let page = std::fs::read_to_string(root().join(PAGE)).unwrap();
     let rows = rows(&page);
     let packages: Vec<_> = rows.iter().map(|row| row.package.as_str()).collect();
-    assert_eq!(packages, REQUESTED, "the rows of {PAGE}");
+    assert_eq!(packages, PACKAGES, "the rows of {PAGE}");
     let metadata = metadata(&[]);
     let faults = rows.iter().flat_map(|row| faults(row, &metadata)).collect();
     none("packages of the table", faults);
