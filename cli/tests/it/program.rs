@@ -88,10 +88,19 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new() -> Self {
+        Self::below("/tmp")
+    }
+
+    /// A folder that needs no disk, so that a write to it never waits for one.
+    pub fn in_memory() -> Self {
+        Self::below("/dev/shm")
+    }
+
+    fn below(folder: &str) -> Self {
         let mut random = [0; 6];
         getrandom::fill(&mut random).unwrap();
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = PathBuf::from("/tmp").join(format!("tgt-{name}"));
+        let path = Path::new(folder).join(format!("tgt-{name}"));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }

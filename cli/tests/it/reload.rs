@@ -3,6 +3,7 @@
 //! cover the whole stack under load.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::program::{Scratch, filters, free_port, tree};
 use crate::up::{ANY, Stack, program};
@@ -173,9 +174,18 @@ pub fn rename_over(file: &std::path::Path, text: &str) {
     std::fs::rename(new, file).unwrap();
 }
 
+/// Sets a flag when it is dropped.
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
-    let mine = Scratch::new();
+    let mine = Scratch::in_memory();
     // As kubelet mounts a ConfigMap: gate.yaml -> ..data/gate.yaml, ..data -> ..1.
     let volume = |version: &str| mine.path().join(version).join("gate.yaml");
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
@@ -190,20 +200,20 @@ fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
     // Truncated where the rest is valid and allows more: the rate is lost.
     let at = text.find(", rate:").unwrap();
     let weaker = format!("{}}}\n", &text[..at]);
-    let writing = std::sync::atomic::AtomicBool::new(true);
+    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut more = String::new();
-            while writing.load(std::sync::atomic::Ordering::Relaxed) {
-                more.push('#');
-                std::fs::write(volume("..1"), format!("{weaker}{more}\n")).unwrap();
-                std::thread::yield_now();
+            for marks in (1..=8).cycle() {
+                std::fs::write(volume("..1"), format!("{weaker}{}\n", "#".repeat(marks))).unwrap();
+                if ended.load(Ordering::Relaxed) {
+                    break;
+                }
             }
         });
+        // A failed assertion ends the writer, too.
+        let _writing = EndOnDrop(&ended);
         until_said(&stack, "gate.yaml: the file keeps changing");
-        let in_force = in_force(&stack)["generation"].clone();
-        writing.store(false, std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(in_force, first.as_str());
+        assert_eq!(in_force(&stack)["generation"], first.as_str());
     });
     let line = stack.line();
     assert!(line.contains(&format!(" instead of {first}")), "{line}");
