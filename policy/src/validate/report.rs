@@ -193,7 +193,7 @@ pub(super) fn quote(text: &str) -> String {
     crate::contract::quote(text)
 }
 
-/// The most similar entry of a list, for a fix. `strsim` needs `std`, so filters give no such fix.
+/// The most similar entry of a list, for a fix. `strsim` needs `std`: a target without it gets none.
 /// Its work is quadratic, so texts that are too long for a name are not compared.
 pub(super) fn nearest<'a>(
     name: &str,
@@ -203,9 +203,9 @@ pub(super) fn nearest<'a>(
     const MOST_EDITS: usize = 2;
     /// Maximum length of a compared text: the longest name.
     const MOST_BYTES: usize = 128;
-    #[cfg(target_family = "wasm")]
+    #[cfg(target_os = "none")]
     let levenshtein = |_: &str, _: &str| usize::MAX;
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(not(target_os = "none"))]
     use strsim::levenshtein;
     if name.len() > MOST_BYTES {
         return None;
