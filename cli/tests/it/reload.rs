@@ -2,6 +2,7 @@
 //! host is a stand-in that accepts everything; Envoy and the filter are real. The end-to-end tests
 //! cover the whole stack under load.
 
+use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -203,11 +204,15 @@ fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for marks in (1..=8).cycle() {
-                std::fs::write(volume("..1"), format!("{weaker}{}\n", "#".repeat(marks))).unwrap();
+            // In place and never empty: no two reads see the same text.
+            let file = std::fs::File::create(volume("..1")).unwrap();
+            for count in 0_u64.. {
+                let text = format!("{weaker}# {count:020}\n");
+                file.write_all_at(text.as_bytes(), 0).unwrap();
                 if ended.load(Ordering::Relaxed) {
                     break;
                 }
+                std::thread::yield_now();
             }
         });
         // A failed assertion ends the writer, too.
