@@ -193,8 +193,8 @@ pub(super) fn quote(text: &str) -> String {
     crate::contract::quote(text)
 }
 
-/// The most similar entry of a list, for a fix. `strsim` needs `std`, so a target without `std` gets
-/// none. Its work is quadratic, so texts that are too long for a name are not compared.
+/// The most similar entry of a list, for a fix. `strsim` needs `std`; other targets get none.
+/// The work is quadratic, so texts that are too long for a name are not compared.
 pub(super) fn nearest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
