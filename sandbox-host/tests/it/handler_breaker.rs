@@ -157,7 +157,7 @@ async fn a_handlers_circuit_opens_per_client_or_for_all_and_closes_again() {
         ),
         ("1".to_owned(), "1".to_owned())
     );
-    let told = |line: &Value| line.to_string().contains("circuit opened for all clients");
+    let told = |line: &Value| line.to_string().contains("is open for all clients");
     assert!(running.audited().iter().any(told), "the audit log says why");
     // A client without faults probes the handler at once. Clients with faults are stopped for a
     // while.
