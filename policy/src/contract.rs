@@ -146,8 +146,8 @@ impl<'a> OutputScope<'a> {
 pub type OnValueFault<'f> = dyn FnMut(Denial) -> Result<(), Denial> + 'f;
 
 /// Validates tensors against rules, including symbolic dimensions: request inputs, handler outputs
-/// and backend responses. The denial has a contract reason (`datatype`, `shape`, …). A caller that
-/// validates a handler or backend maps the reason to its own and keeps the cause.
+/// and backend responses. The denial has a contract reason, such as `datatype` or `shape`. A caller
+/// that validates a handler or backend maps the reason to its own and keeps the cause.
 ///
 /// # Errors
 /// The first fault, in the order of the reasons.

@@ -1,6 +1,6 @@
-//! The decision on one request, as a state machine without I/O: `begin → body → message → check`,
-//! with `charged` and `acquired` in between. A request is charged once its grant is known, and its
-//! content once that is validated.
+//! The decision on one request, as a state machine without I/O: `begin`, `body`, `message` and
+//! `check`, with `charged` and `acquired` in between. A request is charged once its grant is known,
+//! and its content once that is validated.
 //!
 //! A driver feeds facts in and executes steps:
 //!

@@ -142,7 +142,7 @@ impl Decision {
                 self.pending_charges.push(cost);
                 Ok(())
             }
-            ChargeOutcome::Pending => Err(out_of_order("a charge that is told later")),
+            ChargeOutcome::Pending => Err(out_of_order("a pending charge")),
             ChargeOutcome::Exceeded(quotas) => {
                 let retry_after_s = retry_after_s(&quotas);
                 self.note(grant, scope, cost, quotas);

@@ -211,7 +211,7 @@ mod tests {
         // Clients with the same hash slot.
         assert!(
             slow.count() < 1_000 / MAX_CALL_HISTORIES * 4,
-            "it is told of each apart"
+            "each counts on its own"
         );
     }
 }

@@ -341,7 +341,7 @@ impl Stack {
     pub fn limits_socket(&self) -> PathBuf {
         let command = self.host_command();
         let flag = command.iter().position(|word| word == "--limits-socket");
-        PathBuf::from(&command[flag.expect("the host is told of it") + 1])
+        PathBuf::from(&command[flag.expect("the host has this flag") + 1])
     }
 
     /// The command line of the sandbox host.

@@ -117,7 +117,7 @@ fn responses_report_no_shadow_limit() {
     assert_eq!(
         decision.remaining_quotas(false).count(),
         2,
-        "the host is told"
+        "the host gets the note"
     );
     decision.acquired(policy, &AcquireOutcome::Acquired);
     whole(policy, &mut decision);
