@@ -47,6 +47,14 @@ enum Form {
 }
 
 impl BodyStream {
+    /// Whether [`Self::new`] has a decoder for this format.
+    pub const fn can_decode(format: BodyFormat) -> bool {
+        matches!(
+            format,
+            BodyFormat::OipBinary { .. } | BodyFormat::OipGrpcInfer
+        )
+    }
+
     /// A decoder for a streamable format; `None` for others. `max_head_bytes` limits everything
     /// before the first element. `declared`, the body's declared length, allows an early check of
     /// its sizes.

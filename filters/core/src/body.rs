@@ -3,6 +3,7 @@
 
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
+use tensorgate_wire::BodyStream;
 
 use crate::filter::Capabilities;
 use crate::listener_bounds::ListenerBounds;
@@ -32,7 +33,7 @@ impl Body {
     pub(crate) fn within(self, bounds: ListenerBounds) -> Self {
         match (self, bounds.hold_bytes) {
             (Self::Validate(plan), Some(hold_bytes)) if hold_bytes < plan.hold_bytes => {
-                let max_bytes = if plan.expansion.is_none() && can_stream(plan.format) {
+                let max_bytes = if plan.expansion.is_none() && BodyStream::can_decode(plan.format) {
                     plan.max_bytes
                 } else {
                     plan.max_bytes.min(hold_bytes)
@@ -107,25 +108,6 @@ const fn names_model(format: BodyFormat) -> bool {
         | BodyFormat::TfJson
         | BodyFormat::TorchJson
         | BodyFormat::TorchForm(_)
-        | BodyFormat::Template
-        | BodyFormat::Raw
-        | BodyFormat::Empty => false,
-    }
-}
-
-/// Whether a body in this format can be validated while it streams.
-const fn can_stream(format: BodyFormat) -> bool {
-    match format {
-        BodyFormat::OipBinary { .. } | BodyFormat::OipGrpcInfer => true,
-        BodyFormat::OipJson
-        | BodyFormat::OipGrpcModel
-        | BodyFormat::TfJson
-        | BodyFormat::TfGrpcPredict
-        | BodyFormat::TfGrpcModel { .. }
-        | BodyFormat::OpenAi(_)
-        | BodyFormat::TorchJson
-        | BodyFormat::TorchForm(_)
-        | BodyFormat::TorchGrpc
         | BodyFormat::Template
         | BodyFormat::Raw
         | BodyFormat::Empty => false,
