@@ -11,13 +11,8 @@ signing_key=${1:-}
 programs=(tensorgate tensorgate-host tensorgate-embedded)
 filters=(gate auth rate-limit tensor-guard)
 
-# Settings in the caller's environment would change what is built.
-for name in $(compgen -e); do
-    case $name in
-        CARGO_HOME | CARGO_TARGET_DIR | CARGO_BUILD_JOBS | CARGO_HTTP_* | CARGO_NET_* | CARGO_REGISTR* | CARGO_TERM_* | RUSTUP_*) ;;
-        CARGO_* | RUST*) unset "$name" ;;
-    esac
-done
+. tools/remap.sh
+clear_build_settings
 export CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_STRIP=symbols
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 target=$(rustc -vV | sed -n 's/^host: //p')
@@ -27,7 +22,6 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || 
 export SOURCE_DATE_EPOCH
 
 # `--target` keeps these flags from build scripts and procedural macros.
-. tools/remap.sh
 flags=(-Ctarget-feature=+crt-static "${remap[@]}")
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --release --target "$target" "${programs[@]/#/--package=}" --package=tensorgate-componentize

@@ -16,16 +16,11 @@ filters=("$@")
 [ $# -gt 0 ] || filters=("${all[@]}")
 packages=("${filters[@]/#/tensorgate-}")
 
-# Settings in the caller's environment would change the modules, and are not part of the digest.
-for name in $(compgen -e); do
-    case $name in
-        CARGO_HOME | CARGO_TARGET_DIR | CARGO_BUILD_JOBS | CARGO_HTTP_* | CARGO_NET_* | CARGO_REGISTR* | CARGO_TERM_* | RUSTUP_*) ;;
-        CARGO_* | RUST*) unset "$name" ;;
-    esac
-done
+. tools/remap.sh
+# Settings of the caller are not part of the digest.
+clear_build_settings
 export CARGO_INCREMENTAL=0
 # Vector instructions for scans of elements, and no path of this machine.
-. tools/remap.sh
 flags=(-Ctarget-feature=+simd128 "${remap[@]}")
 
 # build FOLDER: builds and trims the modules, and writes their checksums beside them.

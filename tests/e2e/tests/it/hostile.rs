@@ -22,6 +22,13 @@ const HOSTILE: [(&str, &str); 3] = [
     ("hostile_wrong_shape", "breaks the contract: shape"),
 ];
 
+/// The fuel of a call. The memory bomb needs three quarters of it to reach its memory limit; the
+/// loop burns all of it, so it is small enough for a busy machine.
+const FUEL: u64 = 10_000_000;
+
+/// The time limit of a call and of a request. No call is expected to reach it.
+const TIMEOUT_MS: u64 = 60_000;
+
 /// The outcome of each handler's calls, as the capture records it.
 const CAPTURED: [(&str, &str); 3] = [
     ("hostile_loop", "fuel"),
@@ -37,15 +44,16 @@ const NEIGHBOURS: usize = 24;
 /// plain model's input.
 fn besieged(captures: &Captures) -> Policy {
     let mut policy = policy::vectors_policy("raw.json");
+    policy.listen.limits.timeout_ms = TIMEOUT_MS;
     let inputs = policy.models.get("vec").unwrap().inputs.clone();
     let images = policy.models.get("digits-png").unwrap().clone();
     for (name, _) in HOSTILE {
         let handler = Handler {
             component: Some(format!("{name}.wasm")),
             sha256: None,
-            fuel: Some(50_000_000),
+            fuel: Some(FUEL),
             memory_bytes: Some(ByteSize(8 << 20)),
-            timeout_ms: Some(5_000),
+            timeout_ms: Some(TIMEOUT_MS),
             ..Handler::default()
         };
         policy.handlers.insert(name.to_owned(), handler);
