@@ -53,7 +53,7 @@ dist: ## Build a release into target/dist: programs, filters, handlers, checksum
 
 # Many tests wait for a process or a deadline: three test threads keep two cores busy.
 test: filters build components handler-tools ## Run every test, including those on a real Envoy; ends with a list of failures
-	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
+	@$(STAGE) core cargo check --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
 	@$(STAGE) test env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} tools/suite.py --locked
 
 soak: filters components ## Saturate a host, then a whole gate, for SOAK_SECONDS (900) each; fails on growth or a wrong response
