@@ -86,7 +86,7 @@ pub struct Constraints {
     /// of tools and formats. None by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// Maximum size of each as JSON text; 4 KiB by default.
+    /// Maximum size: of a member as JSON text, of a pattern as its own text; 4 KiB by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<ByteSize>,
     /// Maximum depth of lists and objects in each; 0 allows texts only, 8 by default.
