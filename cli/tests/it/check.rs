@@ -156,6 +156,10 @@ fn values_of_another_type_are_reported_at_the_value() {
         &["5:95 backends.gpu.queue: "],
     );
     check(
+        &with("max: 4}, 2]", "max: 4}, -1]"),
+        &["12:62 models.m.inputs[0].shape[1]: `-1` is not the size of a dim"],
+    );
+    check(
         &with("kind: open-inference", "kind: open-inferense"),
         &["5:15 backends.gpu.kind: unknown name \"open-inferense\""],
     );

@@ -176,9 +176,12 @@ impl<'de> Deserialize<'de> for Dim {
             }
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<Dim, E> {
-                u64::try_from(value)
-                    .map(Dim::Fixed)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+                // Servers write -1 for a size that varies.
+                u64::try_from(value).map(Dim::Fixed).map_err(|_| {
+                    E::custom(format_args!(
+                        "`{value}` is not the size of a dim; one that varies is {{max: N}}"
+                    ))
+                })
             }
 
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Dim, E> {
