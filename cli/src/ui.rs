@@ -72,6 +72,12 @@ impl Ui {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
 
+    /// Prints one line on standard output. Returns `false` if the output is closed, so that a verb
+    /// without an end of its own can stop.
+    pub fn try_line(&self, text: &str) -> bool {
+        writeln!(std::io::stdout().lock(), "{text}").is_ok()
+    }
+
     /// Prints one JSON value as a line.
     pub fn json_line(&self, value: &impl Serialize) {
         if let Ok(text) = serde_json::to_string(value) {
