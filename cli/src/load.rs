@@ -184,6 +184,14 @@ pub fn audit_section(file: &Path) -> Result<raw::Audit, LoadError> {
     Err(LoadError::Faults(source, faults))
 }
 
+/// Every fault and warning of a policy's text, in text order. The text names no files.
+pub fn faults(text: &str) -> Vec<Located> {
+    match judge(text, Path::new("")) {
+        Ok(judged) => judged.warnings,
+        Err(faults) => faults,
+    }
+}
+
 /// The first 16 hex digits of the SHA-256 of a policy's canonical JSON.
 pub fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
     let mut digits = hex(&canonical_digest(policy)?);
