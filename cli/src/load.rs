@@ -160,6 +160,38 @@ pub fn revoked_section(file: &Path) -> Option<raw::Revoked> {
     Some(typed::typed(&mut tree).policy.revoked)
 }
 
+/// The `audit` section of a policy file, or the default if it has none. Faults elsewhere do not
+/// matter: a log must stay readable while the policy is edited.
+///
+/// # Errors
+/// The file cannot be read, or the section has faults.
+pub fn audit_section(file: &Path) -> Result<raw::Audit, LoadError> {
+    let text = String::from_utf8(read_bounded(file)?).map_err(|error| not_text(file, &error))?;
+    let (tree, mut faults) = parse::parse(&text);
+    if let Some(mut tree) = tree {
+        let typed = typed::typed(&mut tree);
+        let in_section =
+            |fault: &Located| fault.path == "audit" || fault.path.starts_with("audit.");
+        faults = typed.faults.into_iter().filter(in_section).collect();
+        if faults.is_empty() {
+            return Ok(typed.policy.audit.unwrap_or_default());
+        }
+    }
+    let source = Source {
+        file: file.to_owned(),
+        text,
+    };
+    Err(LoadError::Faults(source, faults))
+}
+
+/// Every fault and warning of a policy's text, in text order. The text names no files.
+pub fn faults(text: &str) -> Vec<Located> {
+    match judge(text, Path::new("")) {
+        Ok(judged) => judged.warnings,
+        Err(faults) => faults,
+    }
+}
+
 /// The first 16 hex digits of the SHA-256 of a policy's canonical JSON.
 pub fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
     let mut digits = hex(&canonical_digest(policy)?);

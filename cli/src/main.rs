@@ -14,6 +14,7 @@ mod replace;
 mod source;
 mod stack;
 mod tighten;
+mod trust;
 mod ui;
 mod verbs;
 

@@ -1,5 +1,6 @@
 //! Terminal output: colour, JSON, and faults with the source lines they refer to.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
@@ -72,6 +73,12 @@ impl Ui {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
 
+    /// Prints one line on standard output. Returns `false` if the output is closed, so that a verb
+    /// without an end of its own can stop.
+    pub fn try_line(&self, text: &str) -> bool {
+        writeln!(std::io::stdout().lock(), "{text}").is_ok()
+    }
+
     /// Prints one JSON value as a line.
     pub fn json_line(&self, value: &impl Serialize) {
         if let Ok(text) = serde_json::to_string(value) {
@@ -85,7 +92,7 @@ impl Ui {
     }
 
     /// Prints faults: as JSON on standard output, or as text on standard error.
-    pub fn faults(&self, source: &Source, faults: &[Located]) {
+    pub fn faults<'a>(&self, source: &Source, faults: impl IntoIterator<Item = &'a Located>) {
         for fault in faults {
             if self.json {
                 self.json_line(&FaultLine {
@@ -155,6 +162,28 @@ impl Ui {
     }
 }
 
+/// Warnings of a policy that were printed before, so that a reload prints only new ones.
+#[derive(Debug, Default)]
+pub struct PrintedWarnings(BTreeSet<(String, String)>);
+
+impl PrintedWarnings {
+    /// The faults to print: all errors, and new warnings. A warning that a policy without errors
+    /// does not have is forgotten. With errors, not every warning may be known.
+    pub fn fresh<'a>(&mut self, faults: &'a [Located]) -> Vec<&'a Located> {
+        let key = |fault: &Located| (fault.path.clone(), fault.message.clone());
+        let is_warning = |fault: &&Located| fault.severity == Severity::Warning;
+        let fresh = faults
+            .iter()
+            .filter(|fault| !is_warning(fault) || !self.0.contains(&key(fault)))
+            .collect();
+        if faults.iter().all(|fault| is_warning(&fault)) {
+            self.0.clear();
+        }
+        self.0.extend(faults.iter().filter(is_warning).map(key));
+        fresh
+    }
+}
+
 /// Text with control characters replaced, so that a file cannot send escape sequences to a
 /// terminal.
 pub fn printable(text: &str) -> String {
@@ -173,4 +202,44 @@ const fn severity(severity: Severity) -> &'static str {
 /// The same for text with several lines.
 pub fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Span;
+
+    fn fault(severity: Severity, line: usize, message: &str) -> Located {
+        Located {
+            severity,
+            span: Span {
+                line,
+                ..Span::default()
+            },
+            path: "grants[0]".into(),
+            message: message.into(),
+            fix: None,
+        }
+    }
+
+    #[test]
+    fn a_warning_is_printed_again_only_after_it_was_gone() {
+        let warning = |line, message| fault(Severity::Warning, line, message);
+        let error = || fault(Severity::Error, 1, "broken");
+        let mut printed = PrintedWarnings::default();
+        let mut check = |faults: &[Located], expected: &[&str]| {
+            let fresh = printed.fresh(faults);
+            let fresh: Vec<&str> = fresh.iter().map(|fault| fault.message.as_str()).collect();
+            assert_eq!(fresh, expected, "{faults:?}");
+        };
+        check(&[warning(3, "no rate")], &["no rate"]);
+        // Another line does not make it new.
+        check(&[warning(4, "no rate")], &[]);
+        check(&[warning(4, "no rate"), warning(5, "wide")], &["wide"]);
+        check(&[error(), warning(4, "no rate")], &["broken"]);
+        check(&[error(), warning(9, "new")], &["broken", "new"]);
+        check(&[warning(4, "no rate"), warning(9, "new")], &[]);
+        check(&[], &[]);
+        check(&[warning(4, "no rate")], &["no rate"]);
+    }
 }

@@ -8,7 +8,7 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use prost::Message as _;
 use serde_json::Value;
-use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::denial::{Expected, RateNote};
 use tensorgate_policy::policy::Unit;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Datatype, Denial, Protocol, Reason, Tensor};
@@ -30,6 +30,9 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
     let denial = Denial {
         reason,
         field: data.arbitrary()?,
+        expected: data
+            .arbitrary::<Option<String>>()?
+            .map(|expected| Box::new(Expected(expected))),
         cause: data.arbitrary()?,
         rates: {
             let mut rates = Vec::new();

@@ -70,7 +70,12 @@ impl Contract {
         on_value_fault: &mut OnValueFault<'_>,
     ) -> Result<(), Denial> {
         self.check_all_but_tensors(asked, request)?;
-        tensors::check("input", &self.inputs, &request.inputs, on_value_fault)
+        tensors::check(
+            tensors::INPUT,
+            &self.inputs,
+            &request.inputs,
+            on_value_fault,
+        )
     }
 
     fn check_all_but_tensors(

@@ -1,5 +1,8 @@
 //! Denials: one reason for the caller, the full cause for the log.
 
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -352,6 +355,8 @@ pub struct Denial {
     /// authenticated callers only. It never contains the source of a limit, or names that are
     /// neither in the request nor in the published contract.
     pub field: Option<String>,
+    /// What the contract expects of that field. Without a field it is not shown.
+    pub expected: Option<Box<Expected>>,
     /// Full cause, for the log.
     pub cause: String,
     /// For `rate-limited` and `cost-exceeded`: remaining quota of the caller's limits.
@@ -371,6 +376,7 @@ impl Denial {
         Self {
             reason,
             field: None,
+            expected: None,
             cause: cause.into(),
             rates: Vec::new(),
             retry_after_s: None,
@@ -386,7 +392,30 @@ impl Denial {
             ..Self::new(reason, cause)
         }
     }
+
+    /// Adds what the contract expects of the field: its datatype, shape or bound.
+    #[must_use]
+    pub fn expecting(self, expected: Option<String>) -> Self {
+        Self {
+            expected: expected.map(|expected| Box::new(Expected(expected))),
+            ..self
+        }
+    }
+
+    /// The invalid field and what the contract expects of it, as callers read it.
+    pub fn described_field(&self) -> Option<Cow<'_, str>> {
+        let field = self.field.as_deref()?;
+        Some(match &self.expected {
+            Some(expected) => Cow::Owned(format!("{field}: expected {}", expected.0)),
+            None => Cow::Borrowed(field),
+        })
+    }
 }
+
+/// What a contract expects of a field, in words. A type of its own, so that a denial holds only a
+/// pointer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected(pub String);
 
 /// Maximum size of a shadow denial's cause in logs; it contains names of limits and tensors.
 pub const MAX_SHADOW_DETAIL_BYTES: usize = 256;

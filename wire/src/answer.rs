@@ -1,5 +1,5 @@
-//! The only place that maps a denial to a response. The caller sees the reason's title and the
-//! invalid field of its own request; the cause is only logged.
+//! The only place that maps a denial to a response. The caller sees the reason's title, the invalid
+//! field of its own request and what the contract expects of it. The cause is only logged.
 
 use core::fmt::Write as _;
 
@@ -39,7 +39,8 @@ pub enum Answer {
 
 impl Answer {
     /// The response to a denied request. All causes of one reason give the same text, except for
-    /// the caller's own field. `request_id` is the gate's id; an empty one is omitted.
+    /// the caller's own field and what is expected of it. `request_id` is the gate's id; an empty
+    /// one is omitted.
     pub fn to_denial(denial: &Denial, protocol: Protocol, request_id: &str) -> Self {
         let message = message(denial);
         let reason = denial.reason.public_reason();
@@ -93,10 +94,11 @@ fn codings(protocol: Protocol, read: Codings) -> (&'static str, String) {
 /// Name of no coding.
 const IDENTITY: &str = "identity";
 
-/// The reason's title and, if the caller's request is invalid, the field.
+/// The reason's title and, if the caller's request is invalid, the field and what is expected of
+/// it.
 fn message(denial: &Denial) -> String {
     let title = denial.reason.title();
-    match &denial.field {
+    match denial.described_field() {
         // Earlier reasons are for unauthenticated callers; later ones are not the caller's fault.
         Some(field) if (Reason::Malformed..=Reason::UrlBlocked).contains(&denial.reason) => {
             format!("{title}: {field}")
@@ -296,12 +298,16 @@ mod tests {
     #[test]
     fn no_rejection_contains_its_cause_and_only_tensor_faults_name_a_field() {
         for reason in Reason::ALL {
-            let denial = Denial::with_field(reason, "FIELD", "CAUSE");
+            let expected = || Some("SHAPE".to_owned());
+            let denial = Denial::with_field(reason, "FIELD", "CAUSE").expecting(expected());
             let (status, _, body) = rest(&denial);
             let names_field = (Reason::Malformed..=Reason::UrlBlocked).contains(&reason);
             assert_eq!(status, reason.http_status());
             assert!(!body.to_string().contains("CAUSE"), "{reason}");
-            assert_eq!(body.to_string().contains("FIELD"), names_field, "{reason}");
+            let described = body.to_string().contains("FIELD: expected SHAPE");
+            assert_eq!(described, names_field, "{reason}");
+            let (_, _, unnamed) = rest(&Denial::new(reason, "CAUSE").expecting(expected()));
+            assert!(!unnamed.to_string().contains("SHAPE"), "{reason}");
             let Answer::Grpc {
                 status,
                 message,

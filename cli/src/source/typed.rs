@@ -191,7 +191,12 @@ fn describe(tree: &Tree, node: NodeId, error: Error) -> Located {
         }
         Problem::UnknownName { name, known } => (
             format!("unknown name {name:?}"),
-            Some(suggest(&name, known)),
+            Some(match closest(&name, known) {
+                Some(candidate) => {
+                    format!("did you mean `{candidate}`? {}", all_of(known))
+                }
+                None => all_of(known),
+            }),
         ),
         Problem::Length { found, expected } if expected == TOO_MANY => {
             (format!("{found} elements are too many"), None)
@@ -244,6 +249,10 @@ fn closest<'k>(name: &str, known: &'k [&'static str]) -> Option<&'k &'static str
 fn suggest(name: &str, known: &[&'static str]) -> String {
     match closest(name, known) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
-        None => format!("known are: {}", known.join(", ")),
+        None => all_of(known),
     }
+}
+
+fn all_of(known: &[&str]) -> String {
+    format!("known are: {}", known.join(", "))
 }

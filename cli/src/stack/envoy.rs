@@ -11,6 +11,7 @@ use crate::render::envoy::control_plane::ControlPlane;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::hex;
 
+use super::plan::in_source_tree;
 use super::private_dir::PrivateDir;
 use super::probe::{Target, ask};
 
@@ -40,10 +41,12 @@ pub fn find() -> Result<PathBuf, Failure> {
         .chain(on_path)
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| {
-            Failure::Failed(
-                "no Envoy found: put envoy into PATH, set ENVOY to its binary, or run `make setup`"
-                    .into(),
-            )
+            let fix = if in_source_tree() {
+                "put envoy into PATH, set ENVOY to its binary, or run `make setup`"
+            } else {
+                "put envoy into PATH, or set ENVOY to its binary"
+            };
+            Failure::Failed(format!("no Envoy found: {fix}"))
         })
 }
 

@@ -96,8 +96,13 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         let module = options.filters.join(format!("{}.wasm", filter.name()));
         if !module.is_file() {
             return Err(Failure::Failed(format!(
-                "no filter at {}: run `make filters`, or give its folder with --filters",
-                module.display()
+                "no filter at {}: {}give its folder with --filters",
+                module.display(),
+                if in_source_tree() {
+                    "run `make filters`, or "
+                } else {
+                    "a release has it in `filters` beside tensorgate; unpack the whole release, or "
+                }
             )));
         }
     }
@@ -318,9 +323,12 @@ fn claim(state: &Path) -> Result<File, Failure> {
 /// A process of one of tensorgate's binaries, from the folder of the running one.
 fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
     let program = beside(binary).ok_or_else(|| {
-        Failure::Failed(format!(
-            "{binary} is not beside tensorgate: a release has it there, and `make build` builds it"
-        ))
+        let fix = if in_source_tree() {
+            "run `make build`"
+        } else {
+            "install it from the same release as tensorgate"
+        };
+        Failure::Failed(format!("{binary} is not beside tensorgate: {fix}"))
     })?;
     // Variables that a process needs to find libraries and temporary folders; none of them contains
     // secrets.
@@ -344,6 +352,14 @@ fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
         environment,
         log: log.to_owned(),
     })
+}
+
+/// Whether the running program was built in a source tree and not moved: only there, `make` can
+/// build what is missing.
+pub(super) fn in_source_tree() -> bool {
+    let program = std::env::current_exe().unwrap_or_default();
+    let mut folders = program.ancestors().skip(1);
+    folders.any(|folder| folder.join("cli/Cargo.toml").is_file())
 }
 
 fn beside(binary: &str) -> Option<PathBuf> {

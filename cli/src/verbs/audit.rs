@@ -1,21 +1,36 @@
 //! The `audit` verb: verifies and searches the log that the host writes. Logs of any size are read
 //! line by line.
 
+mod tail;
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use tensorgate_host::audit::files::{Paths, SEQ_DIGITS};
 use tensorgate_host::audit::key::VerifyingKey;
 use tensorgate_host::audit::line::Line;
-use tensorgate_host::audit::record::{Decision, Event};
+use tensorgate_host::audit::record::{Decision, Event, Verdict};
 use tensorgate_host::audit::verify::{Report, files, next_line, verify};
 use tensorgate_host::rfc3339;
+use tensorgate_policy::{Reason, raw};
 
+use super::up::default_state;
 use crate::Failure;
+use crate::load::audit_section;
 use crate::ui::{Ui, printable};
+use tail::Tail;
+
+/// Policy of the current folder, as for `up`.
+const POLICY: &str = "gate.yaml";
+/// Reasons in a log that are not those of a rejection.
+const OTHER_REASONS: [&str; 3] = ["ok", "incomplete", "unknown"];
+/// Interval between looks at a log that is followed.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum number of reasons in a suggestion.
+const MAX_SUGGESTED: usize = 3;
 
 /// Verify or search an audit log.
 #[derive(Args)]
@@ -27,7 +42,7 @@ pub struct Audit {
 #[derive(Subcommand)]
 enum What {
     Verify(Verify),
-    Query(Query),
+    Query(Box<Query>),
 }
 
 /// Verify that a log is unchanged, and report every line that was removed, edited, reordered,
@@ -51,31 +66,55 @@ struct Verify {
 /// Print the requests of a log that match, in the order in which they were written.
 #[derive(Args)]
 #[command(
-    after_help = "All conditions must hold. With --json, lines are printed unchanged. To verify the log, use `audit verify`.\n\n\
-Example: tensorgate audit query decisions.jsonl --client ocr-batch --verdict deny --since 2026-11-20T08:00:00Z"
+    after_help = "The log is the one that the policy names, below the state folder of `up`. Without a policy, it is that of ./gate.yaml, or the default. \
+All conditions must hold. With --json, lines are printed unchanged. To verify the log, use `audit verify`.\n\n\
+The second column is `shadowed` for a request that was allowed only because a rule is in shadow mode. The third is then the reason of that rule.\n\n\
+Example: tensorgate audit query --verdict deny --since 10m\n\
+Example: tensorgate audit query gate.yaml --shadow --reason rate-limited --follow\n\
+Example: tensorgate audit query decisions.jsonl --client ocr-batch --since 2026-11-20T08:00:00Z"
 )]
 struct Query {
-    /// The log; earlier closed files are read too.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// A policy (.yaml or .yml), or a log; earlier closed files of the log are read too.
+    #[arg(value_name = "GATE_YAML|LOG")]
+    file: Option<PathBuf>,
+    /// Policy file, with any name.
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "GATE_YAML",
+        conflicts_with = "file"
+    )]
+    config: Option<PathBuf>,
+    /// Audit log.
+    #[arg(long, visible_alias = "log", value_name = "FILE", conflicts_with_all = ["file", "config"])]
+    audit: Option<PathBuf>,
+    /// State folder of the gate (default: the one of `up`).
+    #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
+    state: Option<PathBuf>,
     /// Name of the client.
     #[arg(long)]
     client: Option<String>,
     /// Public name of the model.
     #[arg(long)]
     model: Option<String>,
-    /// Reason of a rejection, for example `rate-limited`.
-    #[arg(long)]
+    /// Reason of a rejection, for example `rate-limited`; with --shadow, of a rule in shadow mode.
+    #[arg(long, value_parser = reason)]
     reason: Option<String>,
     /// Verdict: allow, deny or aborted.
     #[arg(long, value_parser = ["allow", "deny", "aborted"])]
     verdict: Option<String>,
-    /// At or after this time, UTC.
-    #[arg(long, value_name = "RFC3339", value_parser = instant)]
+    /// Only requests that a rule in shadow mode would have rejected.
+    #[arg(long)]
+    shadow: bool,
+    /// At or after this time: RFC 3339, UTC, or a duration before now such as 30s, 10m, 2h, 7d.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<SystemTime>,
-    /// Before this time, UTC.
-    #[arg(long, value_name = "RFC3339", value_parser = instant)]
+    /// Before this time, in the same forms.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<SystemTime>,
+    /// Print matching lines as they are written, until Ctrl-C. Earlier lines only with --since.
+    #[arg(short, long)]
+    follow: bool,
     /// Request id.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -168,19 +207,65 @@ fn print_report(ui: &Ui, log: &Path, report: &Report) {
 
 impl Query {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        each_line(&log_of(&self.file), |line, text| {
+        let log = self.log()?;
+        let shown = |line: &Line, text: &str| {
             let Event::Decision(decision) = &line.event else {
-                return;
+                return None;
             };
-            if !self.matches(&line, decision) {
-                return;
-            }
-            if ui.json {
-                ui.line(text);
-            } else {
-                ui.line(&row(&line, decision));
-            }
-        })
+            self.matches(line, decision).then(|| {
+                if ui.json {
+                    text.to_owned()
+                } else {
+                    row(line, decision)
+                }
+            })
+        };
+        if !self.follow {
+            return each_line(&log, |line, text| {
+                if let Some(shown) = shown(&line, text) {
+                    ui.line(&shown);
+                }
+            });
+        }
+        let cannot = |error: std::io::Error| Failure::Input(format!("{}: {error}", log.display()));
+        let mut tail = Tail::new(&log, self.since.is_none()).map_err(cannot)?;
+        while tail
+            .each_new(|line, text| shown(&line, text).is_none_or(|shown| ui.try_line(&shown)))
+            .map_err(cannot)?
+        {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// The log to search.
+    fn log(&self) -> Result<PathBuf, Failure> {
+        let is_policy = |file: &Path| {
+            let extension = file.extension().and_then(|it| it.to_str());
+            extension.is_some_and(|it| matches!(it, "yaml" | "yml"))
+        };
+        let (policy, log) = match &self.file {
+            Some(file) if is_policy(file) => (Some(file.as_path()), None),
+            Some(file) => (None, Some(file)),
+            None => (self.config.as_deref(), self.audit.as_ref()),
+        };
+        if let Some(log) = log {
+            return Ok(log_of(log));
+        }
+        let here = Path::new(POLICY);
+        let section = match policy.or_else(|| here.is_file().then_some(here)) {
+            Some(policy) => audit_section(policy)?,
+            None => raw::Audit::default(),
+        };
+        let state = self.state.clone().or_else(default_state);
+        let log = state.unwrap_or_default().join(section.path);
+        if log.is_file() {
+            return Ok(log);
+        }
+        Err(Failure::Input(format!(
+            "there is no audit log at {}: name the gate's state folder with --state, or the log with --audit",
+            log.display()
+        )))
     }
 
     fn matches(&self, line: &Line, decision: &Decision) -> bool {
@@ -188,9 +273,14 @@ impl Query {
             wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
         };
         let when = rfc3339::parse(&line.time);
-        is(&self.client, decision.client.as_deref())
+        let reason = if self.shadow {
+            (decision.shadow.iter()).any(|shadowed| is(&self.reason, Some(&shadowed.reason)))
+        } else {
+            is(&self.reason, Some(&decision.reason))
+        };
+        reason
+            && is(&self.client, decision.client.as_deref())
             && is(&self.model, decision.model.as_deref())
-            && is(&self.reason, Some(&decision.reason))
             && is(&self.verdict, Some(decision.verdict.name()))
             && is(&self.request_id, decision.request_id.as_deref())
             && self
@@ -205,11 +295,18 @@ impl Query {
 /// One request as a line of text.
 fn row(line: &Line, decision: &Decision) -> String {
     let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
+    let (verdict, reason) = match decision.verdict {
+        Verdict::Allow if !decision.shadow.is_empty() => {
+            let reasons = decision.shadow.iter().map(|it| it.reason.as_str());
+            ("shadowed", reasons.collect::<Vec<_>>().join(","))
+        }
+        verdict => (verdict.name(), decision.reason.clone()),
+    };
     format!(
         "{} {} {} {} {} {} {} {} {} {}us",
         printable(&line.time),
-        decision.verdict.name(),
-        printable(&decision.reason),
+        verdict,
+        printable(&reason),
         decision.status,
         or_dash(&decision.client),
         or_dash(&decision.model),
@@ -251,7 +348,41 @@ fn log_of(file: &Path) -> PathBuf {
     }
 }
 
+/// A time: RFC 3339, or a duration before now.
 fn instant(text: &str) -> Result<SystemTime, String> {
-    rfc3339::parse(text)
-        .ok_or_else(|| "expected a time such as 2026-11-20T08:00:00Z or 2026-11-20".into())
+    rfc3339::parse(text).or_else(|| ago(text)).ok_or_else(|| {
+        "expected a time such as 2026-11-20T08:00:00Z or 2026-11-20, or a duration before now such as 10m (s, m, h or d)".into()
+    })
+}
+
+/// The time that is a duration before now.
+fn ago(text: &str) -> Option<SystemTime> {
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    let (count, unit_s) = units
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
+    let seconds = count.parse::<u64>().ok()?.checked_mul(unit_s)?;
+    SystemTime::now().checked_sub(Duration::from_secs(seconds))
+}
+
+/// A reason that a log may have.
+fn reason(text: &str) -> Result<String, String> {
+    let known = || {
+        Reason::ALL
+            .map(Reason::name)
+            .into_iter()
+            .chain(OTHER_REASONS)
+    };
+    if known().any(|name| name == text) {
+        return Ok(text.to_owned());
+    }
+    let mut nearest: Vec<_> = known()
+        .map(|name| (strsim::jaro_winkler(text, name), name))
+        .collect();
+    nearest.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let nearest: Vec<_> = nearest.iter().take(MAX_SUGGESTED).map(|it| it.1).collect();
+    Err(format!(
+        "no such reason; the nearest are {} (`tensorgate explain --all` lists all)",
+        nearest.join(", ")
+    ))
 }

@@ -9,6 +9,8 @@ mod pbtxt;
 mod triton;
 mod write;
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use tensorgate_policy::Datatype;
 
@@ -33,6 +35,8 @@ pub struct Import {
 enum What {
     Triton(triton::Triton),
     Oip(oip::Oip),
+    #[command(external_subcommand)]
+    Unknown(Vec<String>),
 }
 
 /// Options for every source.
@@ -44,6 +48,44 @@ pub(in crate::verbs) struct Common {
     /// Name of the backend in the policy.
     #[arg(long, value_name = "NAME", default_value = "gpu")]
     backend: String,
+    /// For https://, trusted certificate authorities instead of the system's, PEM.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+/// A model on a server.
+pub(in crate::verbs) struct Address<'a> {
+    /// URL of the server.
+    base: &'a str,
+    model: &'a str,
+    ca: Option<&'a Path>,
+}
+
+impl Common {
+    /// The model that a URL and the options name: `URL/v2/models/NAME`, or `--model NAME`.
+    fn address<'a>(&'a self, url: &'a str) -> Result<Address<'a>, Failure> {
+        let (base, in_url) = match url.split_once("/v2/models/") {
+            Some((base, model)) => (base, Some(model.trim_end_matches('/'))),
+            None => (url.trim_end_matches('/').trim_end_matches("/v2"), None),
+        };
+        let model = match (in_url, self.model.as_deref()) {
+            (Some(model), _) if model.is_empty() || model.contains(['/', '?', '#']) => {
+                Err("is not the URL of a model: expected http://HOST:PORT/v2/models/NAME".into())
+            }
+            (Some(in_url), Some(model)) if in_url != model => Err(format!(
+                "the URL names model {in_url:?}, --model names {model:?}"
+            )),
+            (Some(model), _) | (None, Some(model)) => Ok(model),
+            (None, None) => Err(format!(
+                "name the model: {base}/v2/models/NAME, or --model NAME"
+            )),
+        };
+        Ok(Address {
+            base,
+            model: model.map_err(|why| bad(url, &why))?,
+            ca: self.ca.as_deref(),
+        })
+    }
 }
 
 /// A model, as described by its server.
@@ -81,6 +123,12 @@ impl Import {
         let (models, backend) = match self.what {
             What::Triton(triton) => triton.models()?,
             What::Oip(oip) => oip.models()?,
+            What::Unknown(words) => {
+                let kind = words.first().map(String::as_str).unwrap_or_default();
+                return Err(Failure::Input(format!(
+                    "no kind of source is named {kind:?}; known are: triton, oip (any server of the Open Inference Protocol, such as KServe, MLServer and OpenVINO)"
+                )));
+            }
         };
         write::models(ui, &models, &backend)
     }
@@ -103,6 +151,16 @@ fn dim(size: i64, source: &str) -> Result<Dim, Failure> {
         (_, Ok(size)) if size > 0 => Ok(Dim::Fixed(size)),
         _ => Err(bad(source, &format!("{size} is not a valid dimension"))),
     }
+}
+
+/// A server publishes no inputs or no outputs of a model, so there is nothing to import.
+fn nothing_published(source: &str, model: &str, kind: &str) -> Failure {
+    bad(
+        source,
+        &format!(
+            "publishes no {kind}s of model {model:?}: add them to the model's configuration on the server (Triton: config.pbtxt; MLServer: model-settings.json) and import again, or write models.{model}.{kind}s by hand"
+        ),
+    )
 }
 
 /// An error in metadata, with its source.

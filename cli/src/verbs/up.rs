@@ -19,7 +19,7 @@ use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::{Front, run};
 use crate::stack::watch::Watch;
-use crate::ui::{Ui, printable, printable_lines};
+use crate::ui::{PrintedWarnings, Ui, printable, printable_lines};
 use crate::{Failure, report};
 
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
@@ -133,7 +133,8 @@ impl Up {
         };
         watch.accept();
         let loaded = loaded.check_files(&root)?;
-        ui.faults(&loaded.source, &loaded.warnings);
+        let mut printed = PrintedWarnings::default();
+        ui.faults(&loaded.source, printed.fresh(&loaded.warnings));
         let options = self.options(&loaded, root)?;
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
@@ -149,6 +150,7 @@ impl Up {
             ui,
             config: &self.config,
             options: &options,
+            printed,
             generation: loaded.bundle.generation.clone(),
             scheme: if loaded.policy.listen().tls().is_some() {
                 "https"
@@ -238,6 +240,8 @@ struct Operator<'a> {
     ui: &'a Ui,
     config: &'a Path,
     options: &'a Options,
+    /// Warnings are printed once, not on every reload.
+    printed: PrintedWarnings,
     generation: String,
     /// URL scheme of the gate: `http`, or `https` with TLS.
     scheme: &'static str,
@@ -304,12 +308,20 @@ impl Front for Operator<'_> {
     }
 
     fn faulty(&mut self, error: LoadError, serving: &str) {
-        let _ = report(self.ui, &error.into());
+        match error {
+            LoadError::Faults(source, faults) => {
+                self.ui.faults(&source, self.printed.fresh(&faults));
+            }
+            other => {
+                let _ = report(self.ui, &other.into());
+            }
+        }
         self.refused(serving, "");
     }
 
     fn loaded(&mut self, loaded: &Loaded) {
-        self.ui.faults(&loaded.source, &loaded.warnings);
+        let fresh = self.printed.fresh(&loaded.warnings);
+        self.ui.faults(&loaded.source, fresh);
     }
 
     fn tightened(&mut self, outcome: Result<Reloaded, &str>) {

@@ -1,5 +1,6 @@
 //! `audit` and `explain REQUEST_ID`, on a log that the host's own code wrote.
 
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,8 +10,9 @@ use tensorgate_host::audit::Audit;
 use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
 use tensorgate_host::audit::recover::{Settings, recover};
 use tensorgate_host::telemetry::metrics::Metrics;
+use tensorgate_policy::denial::Shadowed;
 
-use crate::program::{Ran, Scratch, run};
+use crate::program::{Ran, Scratch, binary, run};
 
 /// 2026-11-20T08:00:00Z.
 const MORNING: u64 = 1_795_161_600;
@@ -47,22 +49,27 @@ fn decision(number: u64) -> Decision {
     }
 }
 
-/// Ten requests a second apart, of which the last is rejected and contains terminal escapes. Then
-/// an amendment of the first, and the end of a stream that the fifth opened.
-fn log(folder: &Path) -> PathBuf {
+/// Starts a log whose files are closed at this size.
+fn start(folder: &Path, file_bytes: u64) -> (Audit, PathBuf) {
     let settings = Settings {
         path: folder.join("audit/decisions.jsonl"),
         key_file: None,
         chain: true,
-        file_bytes: u64::MAX,
-        files: 1,
+        file_bytes,
+        files: 1_000,
     };
     let audit = Audit::start(
         recover(&settings).unwrap(),
         u64::MAX,
         Arc::new(Metrics::new()),
-    )
-    .unwrap();
+    );
+    (audit.unwrap(), settings.path)
+}
+
+/// Ten requests a second apart, of which the last is rejected and contains terminal escapes. Then
+/// an amendment of the first, and the end of a stream that the fifth opened.
+fn log(folder: &Path) -> PathBuf {
+    let (audit, path) = start(folder, u64::MAX);
     for number in 0..9 {
         audit.write(at(number), Event::Decision(Box::new(decision(number))));
     }
@@ -101,7 +108,7 @@ fn log(folder: &Path) -> PathBuf {
         }),
     );
     audit.stop();
-    settings.path
+    path
 }
 
 fn asked(words: &[&str], log: &Path) -> Ran {
@@ -293,4 +300,227 @@ fn explain_prints_all_records_of_a_request() {
     let story: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(story["decision"]["client"], "even");
     assert_eq!(story["amended"][0]["flags"][0], "DC");
+}
+
+/// A state folder with a log below `path`, and a policy that names it.
+fn gate(scratch: &Scratch, path: &str) -> (PathBuf, PathBuf) {
+    let state = scratch.path().join("state");
+    let here = log(scratch.path());
+    std::fs::create_dir_all(state.join(path).parent().unwrap()).unwrap();
+    std::fs::rename(here, state.join(path)).unwrap();
+    let policy = scratch.file(
+        "policy.yaml",
+        format!("version: 1\naudit: {{path: {path}}}\nfaulty: 1\n"),
+    );
+    (state, policy)
+}
+
+#[test]
+fn a_query_finds_the_log_of_a_policy() {
+    let scratch = Scratch::new();
+    let (state, policy) = gate(&scratch, "other/log.jsonl");
+    let named = state.join("other/log.jsonl");
+    let (state, policy) = (state.to_str().unwrap(), policy.to_str().unwrap());
+    let odd = scratch.file("policy.txt", std::fs::read(policy).unwrap());
+    let odd = odd.to_str().unwrap();
+    let count = |words: &[&str], folder: &Path| {
+        let ran = std::process::Command::new(binary())
+            .args(["audit", "query", "--json"])
+            .args(words)
+            .current_dir(folder)
+            .env_remove("TENSORGATE_STATE")
+            .env("XDG_STATE_HOME", scratch.path().join("nowhere"))
+            .output()
+            .unwrap();
+        let lines = String::from_utf8(ran.stdout).unwrap().lines().count();
+        (
+            ran.status.code(),
+            lines,
+            String::from_utf8(ran.stderr).unwrap(),
+        )
+    };
+    let here = scratch.path();
+    for words in [
+        vec![policy, "--state", state],
+        vec!["-c", odd, "--state", state],
+        vec!["--audit", named.to_str().unwrap()],
+        vec!["--log", named.to_str().unwrap()],
+        vec![named.to_str().unwrap()],
+    ] {
+        assert_eq!(
+            count(&words, here),
+            (Some(0), 10, String::new()),
+            "{words:?}"
+        );
+    }
+    // The policy of the current folder, then the default log.
+    let (code, _, said) = count(&["--state", state], here);
+    assert!(
+        code == Some(2) && said.contains("state/audit/decisions.jsonl"),
+        "{said}"
+    );
+    std::fs::copy(policy, here.join("gate.yaml")).unwrap();
+    assert_eq!(count(&["--state", state], here).1, 10);
+    // A policy without a log, and one whose section has faults.
+    let (code, _, said) = count(&[policy], here);
+    assert!(
+        code == Some(2) && said.contains("--state") && said.contains("--audit"),
+        "{said}"
+    );
+    let faulty = scratch.file("faulty.yaml", "audit: {pth: x}\n");
+    let (code, _, said) = count(&[faulty.to_str().unwrap(), "--state", state], here);
+    assert!(
+        code == Some(2) && said.contains("unknown key \"pth\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_unknown_reason_comes_with_the_nearest() {
+    let scratch = Scratch::new();
+    let log = log(scratch.path());
+    let ran = asked(&["audit", "query", "LOG", "--reason", "rate-limit"], &log);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("the nearest are rate-limited, "),
+        "{}",
+        ran.stderr
+    );
+    for reason in ["ok", "incomplete", "unknown"] {
+        assert_eq!(
+            asked(&["audit", "query", "LOG", "--reason", reason], &log).code,
+            0
+        );
+    }
+}
+
+#[test]
+fn a_shadowed_request_is_told_from_an_allowed_one() {
+    let scratch = Scratch::new();
+    let (audit, path) = start(scratch.path(), u64::MAX);
+    let shadow = |reason: &str| Shadowed {
+        reason: reason.into(),
+        detail: "d".into(),
+    };
+    let now = SystemTime::now();
+    let hour = Duration::from_secs(3_600);
+    let shadowed = Decision {
+        shadow: vec![shadow("rate-limited"), shadow("out-of-range")],
+        ..decision(1)
+    };
+    let denied = Decision {
+        verdict: Verdict::Deny,
+        reason: "shape".into(),
+        shadow: vec![shadow("cost-exceeded")],
+        ..decision(2)
+    };
+    audit.write(now - 2 * hour, Event::Decision(Box::new(decision(0))));
+    audit.write(now, Event::Decision(Box::new(shadowed)));
+    audit.write(now, Event::Decision(Box::new(denied)));
+    audit.stop();
+    let rows = |conditions: &[&str]| {
+        let ran = asked(&[&["audit", "query", "LOG"], conditions].concat(), &path);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let row = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            format!("{} {} {}", words[1], words[2], words[8])
+        };
+        ran.stdout.lines().map(row).collect::<Vec<_>>()
+    };
+    let [allowed, shadowed, denied] = [
+        "allow ok id-0",
+        "shadowed rate-limited,out-of-range id-1",
+        "deny shape id-2",
+    ];
+    assert_eq!(rows(&[]), [allowed, shadowed, denied]);
+    assert_eq!(rows(&["--shadow"]), [shadowed, denied]);
+    assert_eq!(rows(&["--shadow", "--reason", "out-of-range"]), [shadowed]);
+    assert_eq!(rows(&["--shadow", "--verdict", "allow"]), [shadowed]);
+    assert_eq!(rows(&["--since", "90m"]), [shadowed, denied]);
+    assert_eq!(rows(&["--until", "1h"]), [allowed]);
+    assert_eq!(rows(&["--since", "1d"]).len(), 3);
+    for since in ["10", "m", "-1m", "10w", "99999999999999999999s"] {
+        let ran = asked(
+            &["audit", "query", "LOG", &format!("--since={since}")],
+            &path,
+        );
+        assert!(
+            ran.code == 2 && ran.stderr.contains("such as 10m"),
+            "{since}: {}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn a_query_follows_the_log_over_rotations() {
+    let scratch = Scratch::new();
+    // Each file is closed after its first batch.
+    let (audit, path) = start(scratch.path(), 1);
+    let write = |number: u64| {
+        audit.write(
+            SystemTime::now(),
+            Event::Decision(Box::new(decision(number))),
+        );
+    };
+    write(0);
+    let has_first = || {
+        let ran = asked(&["audit", "query", "LOG", "--request-id", "id-0"], &path);
+        !ran.stdout.is_empty()
+    };
+    while !has_first() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let follow = |more: &[&str]| {
+        let mut child = std::process::Command::new(binary())
+            .args([
+                "audit",
+                "query",
+                path.to_str().unwrap(),
+                "--json",
+                "--follow",
+            ])
+            .args(more)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    };
+    let id = |line: Option<std::io::Result<String>>| {
+        let line: Value = serde_json::from_str(&line.unwrap().unwrap()).unwrap();
+        line["request_id"].as_str().unwrap().to_owned()
+    };
+    let (mut since, mut all) = follow(&["--since", "1h", "--client", "even"]);
+    assert_eq!(id(all.next()), "id-0");
+    let (mut now, mut new) = follow(&["--client", "even"]);
+    // The second program starts at an end that moves: the first line that it prints is the start.
+    let (done, stop) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut number = 1;
+            while matches!(
+                stop.recv_timeout(Duration::from_millis(20)),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            ) {
+                write(number);
+                number += 1;
+            }
+        });
+        for number in (2..40).step_by(2) {
+            assert_eq!(id(all.next()), format!("id-{number}"));
+        }
+        let first = id(new.next());
+        assert_ne!(first, "id-0");
+        let mut number: u64 = first.strip_prefix("id-").unwrap().parse().unwrap();
+        for _ in 0..10 {
+            number += 2;
+            assert_eq!(id(new.next()), format!("id-{number}"));
+        }
+        drop(done);
+    });
+    for child in [&mut since, &mut now] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -48,6 +48,39 @@ fn faults(text: &str) -> (i32, Vec<Told>) {
     (ran.code, faults)
 }
 
+#[test]
+fn an_unknown_kind_protocol_or_operation_comes_with_all_that_are_known() {
+    let scratch = Scratch::new();
+    for (from, to, expected) in [
+        (
+            "kind: open-inference",
+            "kind: open-inferense",
+            "fix: did you mean `open-inference`? known are: open-inference, tf-serving, torchserve, \
+             openai, http-json, embedded",
+        ),
+        (
+            "kind: open-inference",
+            "kind: triton",
+            "fix: known are: open-inference, tf-serving",
+        ),
+        (
+            "protocols: [oip-rest",
+            "protocols: [grpc, oip-rest",
+            "fix: one of oip-rest, oip-grpc, tf-serving-rest",
+        ),
+        (
+            "operations: [",
+            "operations: [predict, ",
+            "fix: one of infer, stream, metadata, ready, statistics",
+        ),
+    ] {
+        let file = scratch.file("gate.yaml", with(from, to));
+        let ran = run(&["check".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 2, "{to}");
+        assert!(ran.stderr.contains(expected), "{to}: {}", ran.stderr);
+    }
+}
+
 /// `expected`: `line:column path: message`, errors only, in order. A message is compared up to the
 /// length of the expected one.
 fn check(text: &str, expected: &[&str]) {

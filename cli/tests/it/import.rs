@@ -1,6 +1,14 @@
 //! `import`: contracts from metadata, with a fault left at every bound that no server reports.
 
 use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use tensorgate_client::pki::{Authority, Leaf};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::program::{Scratch, run};
 
@@ -109,7 +117,7 @@ grants:
 
 #[test]
 fn metadata_of_a_server_is_read_over_http() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
         let metadata = r#"{"name":"digits","versions":["2"],"platform":"x","inputs":[{"name":"0","datatype":"FP32","shape":[-1,8]}],"outputs":[{"name":"y","datatype":"INT64","shape":[1]}]}"#;
@@ -194,11 +202,169 @@ fn invalid_metadata_is_rejected_with_its_position() {
         "occurs twice",
     );
     check("oip", "{}", "is not a model's metadata");
-    let ran = run(&["import", "oip", "https://127.0.0.1:1", "--model", "m"]);
+    for (words, expected) in [
+        (
+            vec!["oip", "ftp://127.0.0.1:1", "--model", "m"],
+            "only http:// and https://",
+        ),
+        (
+            vec!["triton", "http://127.0.0.1:1"],
+            "name the model: http://127.0.0.1:1/v2/models/NAME, or --model NAME",
+        ),
+        (
+            vec!["oip", "http://127.0.0.1:1/v2/models/a", "--model", "b"],
+            "the URL names model \"a\", --model names \"b\"",
+        ),
+        (
+            vec!["oip", "http://127.0.0.1:1/v2/models/a/versions/1"],
+            "expected http://HOST:PORT/v2/models/NAME",
+        ),
+        (
+            vec!["mlserver", "http://127.0.0.1:1"],
+            "no kind of source is named \"mlserver\"; known are: triton, oip",
+        ),
+    ] {
+        let ran = run(&[vec!["import"], words.clone()].concat());
+        assert_eq!(ran.code, 2, "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{words:?}: {}", ran.stderr);
+    }
+}
+
+/// A server that answers every request with this body, over TLS if it has a certificate. It closes
+/// TLS connections without the message that ends them.
+fn server(body: &str, leaf: Option<&Leaf>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let tls = leaf.map(|leaf| {
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(leaf.pem.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.unwrap(), key)
+            .unwrap();
+        Arc::new(config)
+    });
+    std::thread::spawn(move || {
+        let reply = |mut stream: Box<dyn ReadWrite>| {
+            let mut head = [0; 1024];
+            if stream.read(&mut head).is_ok_and(|read| read > 0) {
+                let _ = stream.write_all(answer.as_bytes());
+                let _ = stream.flush();
+            }
+        };
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            match &tls {
+                None => reply(Box::new(stream)),
+                Some(config) => {
+                    let connection = ServerConnection::new(Arc::clone(config)).unwrap();
+                    reply(Box::new(StreamOwned::new(connection, stream)));
+                }
+            }
+        }
+    });
+    address
+}
+
+trait ReadWrite: std::io::Read + std::io::Write {}
+impl<S: std::io::Read + std::io::Write> ReadWrite for S {}
+
+#[test]
+fn a_model_is_imported_over_https_from_its_own_url() {
+    let authority = Authority::new("servers").unwrap();
+    let leaf = authority.issue(7, &["ip:127.0.0.1"]).unwrap();
+    let metadata = r#"{"name":"digits","versions":["2"],"inputs":[{"name":"x","datatype":"FP32","shape":[8]}],"outputs":[{"name":"y","datatype":"INT64","shape":[1]}]}"#;
+    let address = server(metadata, Some(&leaf));
+    let url = format!("https://{address}/v2/models/digits");
+    let scratch = Scratch::new();
+    let ca = scratch.file("ca.pem", &authority.pem);
+    let other = scratch.file("other.pem", &Authority::new("others").unwrap().pem);
+    let import = |ca: &std::path::Path| {
+        run(&[
+            "import",
+            "oip",
+            &url,
+            "--json",
+            "--ca",
+            ca.to_str().unwrap(),
+        ])
+    };
+    let ran = import(&ca);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let value: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(value["models"]["digits"]["inputs"][0]["name"], "x");
+    let ran = import(&other);
     assert!(
-        ran.code == 2 && ran.stderr.contains("only http://"),
+        ran.code == 2 && ran.stderr.contains("certificate") && ran.stdout.is_empty(),
         "{}",
         ran.stderr
     );
-    assert_eq!(run(&["import", "triton", "http://127.0.0.1:1"]).code, 2);
+    assert_eq!(import(std::path::Path::new("/nowhere")).code, 2);
+}
+
+#[test]
+fn a_server_without_inputs_is_named_with_the_model_and_the_next_step() {
+    let address = server(r#"{"name":"m","inputs":[],"outputs":[]}"#, None);
+    for kind in ["oip", "triton"] {
+        let url = format!("http://{address}/v2/models/m");
+        let ran = run(&["import", kind, &url]);
+        assert_eq!(ran.code, 2, "{kind}");
+        for piece in [
+            address.to_string().as_str(),
+            "publishes no inputs of model \"m\"",
+            "model-settings.json",
+            "models.m.inputs by hand",
+        ] {
+            assert!(ran.stderr.contains(piece), "{kind}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn everything_that_check_rejects_is_marked() {
+    let scratch = Scratch::new();
+    let import = |metadata: &str| {
+        let file = scratch.file("metadata.json", metadata);
+        let ran = run(&["import".as_ref(), "oip".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran
+    };
+    let tensor = |name: &str, shape: &str| {
+        format!(r#"{{"name":"{name}","datatype":"FP32","shape":{shape}}}"#)
+    };
+    let model = |name: &str, inputs: &str| {
+        let outputs = tensor("y", "[1]");
+        format!(r#"{{"name":"{name}","inputs":[{inputs}],"outputs":[{outputs}]}}"#)
+    };
+    let deep = format!("[{}]", ["2"; 17].join(","));
+    let twice = [tensor("x", "[1]"), tensor("x", "[1]")].join(",");
+    for (metadata, line) in [
+        (model("m", &tensor("x", &deep)), "shape: [2, 2"),
+        (model("m", &twice), "- name: x"),
+        (model("..", &tensor("x", "[-1]")), "  \"..\":"),
+    ] {
+        let ran = import(&metadata);
+        let marked: Vec<_> = (ran.stdout.lines())
+            .filter(|line| line.contains("# check: "))
+            .collect();
+        assert!(
+            marked.len() == 1 && marked[0].contains(line),
+            "{}",
+            ran.stdout
+        );
+        assert!(
+            ran.stderr.contains("`check` will reject models"),
+            "{}",
+            ran.stderr
+        );
+    }
+    let good = import(&model("m", &tensor("x", "[-1]")));
+    assert!(!good.stdout.contains("# check"), "{}", good.stdout);
 }

@@ -189,10 +189,11 @@ impl OpenAi {
             Value::Array(_) | Value::Object(_) => false,
         };
         if !allowed {
-            faults.add(
+            faults.add_expecting(
                 Reason::Parameter,
                 field,
                 "the value is not of the contract's type or out of its bounds",
+                || parameters::expected(bound),
             );
         }
     }
@@ -279,14 +280,34 @@ struct Faults {
 
 impl Faults {
     fn add(&mut self, reason: Reason, field: impl FnOnce() -> String, cause: &str) {
+        self.insert(reason, cause, || (field(), None));
+    }
+
+    /// Adds a fault of a field of which the contract has an expectation.
+    fn add_expecting(
+        &mut self,
+        reason: Reason,
+        field: impl FnOnce() -> String,
+        cause: &str,
+        expected: impl FnOnce() -> String,
+    ) {
+        self.insert(reason, cause, || (field(), Some(expected())));
+    }
+
+    fn insert(
+        &mut self,
+        reason: Reason,
+        cause: &str,
+        field: impl FnOnce() -> (String, Option<String>),
+    ) {
         let slot = match reason {
             Reason::OutOfRange => &mut self.value,
             _ => &mut self.first,
         };
         if slot.as_ref().is_none_or(|first| reason < first.reason) {
-            let field = field();
+            let (field, expected) = field();
             let cause = format!("{field}: {cause}");
-            *slot = Some(Denial::with_field(reason, field, cause));
+            *slot = Some(Denial::with_field(reason, field, cause).expecting(expected));
         }
     }
 }

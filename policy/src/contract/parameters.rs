@@ -22,11 +22,9 @@ pub(super) fn check(
             return refuse("", name, "the contract has no such parameter");
         };
         if !allows(bound, &parameter.value) {
-            return refuse(
-                "",
-                name,
-                "the value is not of the contract's type or out of its bounds",
-            );
+            let cause = "the value is not of the contract's type or out of its bounds";
+            return refuse("", name, cause)
+                .map_err(|denial| denial.expecting(Some(expected(bound))));
         }
     }
     for input in &request.inputs {
@@ -58,6 +56,18 @@ fn refuse(owner: &str, name: &str, cause: &str) -> Result<(), Denial> {
         field.as_str(),
         format!("{field}: {cause}"),
     ))
+}
+
+/// A bound in words. Listed texts are not given.
+pub(super) fn expected(bound: &ParameterBound) -> String {
+    match bound {
+        ParameterBound::Int(least, greatest) => {
+            format!("a whole number from {least} to {greatest}")
+        }
+        ParameterBound::Float(least, greatest) => format!("a number from {least} to {greatest}"),
+        ParameterBound::Bool => "true or false".into(),
+        ParameterBound::OneOf(_) => "one of the contract's texts".into(),
+    }
 }
 
 /// Whether a value has a bound's type and lies within it.

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use super::items::{Fault, Item, Values};
 use super::kernels::{DataPosition, Tally};
+use super::tensors::INPUT;
 use super::{Contract, OnValueFault, OutputScope, TensorRule, kernels, tensors};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
@@ -95,7 +96,7 @@ impl Contract {
     ) -> Result<StreamingCheck, Denial> {
         self.check_all_but_tensors(asked, request)?;
         let inputs = &request.inputs;
-        let coming = tensors::check_head("input", &self.inputs, inputs, elements, on_value_fault)?;
+        let coming = tensors::check_head(INPUT, &self.inputs, inputs, elements, on_value_fault)?;
         Ok(StreamingCheck {
             coming,
             next: 0,
@@ -145,7 +146,7 @@ impl Contract {
             _ => return Err(disordered()),
         };
         outcome.map_err(|(reason, cause)| match self.inputs.get(of.rule) {
-            Some(rule) => tensors::deny("input", rule, reason, cause),
+            Some(rule) => tensors::deny(INPUT, rule, Some(of.elements), reason, cause),
             None => disordered(),
         })
     }
@@ -178,7 +179,7 @@ fn told<'f, 'u: 'f>(
     on_value_fault: &'f mut OnValueFault<'u>,
 ) -> impl FnMut(Fault) -> Result<(), Fault> + 'f {
     move |(reason, cause)| {
-        let denial = tensors::deny("input", rule, reason, &cause);
+        let denial = tensors::deny(INPUT, rule, None, reason, &cause);
         on_value_fault(denial).map_err(|_| (reason, cause))
     }
 }

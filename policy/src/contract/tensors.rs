@@ -9,10 +9,14 @@ use alloc::vec::Vec;
 use super::items::Fault;
 use super::kernels::{DataPosition, Tally};
 use super::streaming::{Elements, StreamedTensor};
-use super::{DimRule, OnValueFault, TensorRule, kernels, quote};
+use super::{DimRule, Numbers, OnValueFault, TensorRule, kernels, quote};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::tensor::{DataFault, Tensor, items};
+
+/// The noun of a caller's own tensor. Only its denials say what the contract expects: other tensors
+/// belong to handlers and backends.
+pub(super) const INPUT: &str = "input";
 
 /// A tensor and its rule.
 #[derive(Clone, Copy)]
@@ -28,20 +32,25 @@ impl Pair<'_, '_> {
     }
 
     fn deny(&self, reason: Reason, cause: impl core::fmt::Display) -> Denial {
-        deny(self.noun, self.rule, reason, cause)
+        deny(self.noun, self.rule, self.counted(), reason, cause)
     }
 
-    fn deny_dim(&self, axis: usize, cause: impl core::fmt::Display) -> Denial {
+    fn deny_dim(&self, axis: usize, expected: String, cause: impl core::fmt::Display) -> Denial {
         let field = format!("{}: dim {axis}", self.field());
         Denial::with_field(Reason::Shape, field.as_str(), format!("{field}: {cause}"))
+            .expecting((self.noun == INPUT).then_some(expected))
+    }
+
+    /// Number of elements of the shape, if memory could hold them.
+    fn counted(&self) -> Option<usize> {
+        self.tensor.shape.iter().try_fold(1_usize, |elements, dim| {
+            elements.checked_mul(usize::try_from(*dim).ok()?)
+        })
     }
 
     /// Number of elements of the shape.
     fn elements(&self) -> Result<usize, Denial> {
-        let elements = self.tensor.shape.iter().try_fold(1_usize, |elements, dim| {
-            elements.checked_mul(usize::try_from(*dim).ok()?)
-        });
-        elements.ok_or_else(|| {
+        self.counted().ok_or_else(|| {
             self.deny(
                 Reason::SizeMismatch,
                 "the shape says more elements than memory has bytes",
@@ -141,15 +150,57 @@ fn field(noun: &str, rule: &TensorRule) -> String {
     format!("{noun} {}", quote(&rule.name))
 }
 
-/// The denial of a tensor.
+/// The denial of a tensor whose shape says this number of elements.
 pub(super) fn deny(
     noun: &str,
     rule: &TensorRule,
+    elements: Option<usize>,
     reason: Reason,
     cause: impl core::fmt::Display,
 ) -> Denial {
     let field = field(noun, rule);
-    Denial::with_field(reason, field.as_str(), format!("{field}: {cause}"))
+    let expected = match noun {
+        INPUT => expected(rule, elements, reason),
+        _ => None,
+    };
+    Denial::with_field(reason, field.as_str(), format!("{field}: {cause}")).expecting(expected)
+}
+
+/// What a rule expects of a caller's tensor that breaks it: datatype, shape and bounds. Lists,
+/// patterns, URL rules and thresholds over a whole tensor are not described, because a description
+/// would help to evade them.
+fn expected(rule: &TensorRule, elements: Option<usize>, reason: Reason) -> Option<String> {
+    let datatype = rule.datatype;
+    match reason {
+        Reason::MissingInput => Some(format!("{datatype} of shape {}", shape(&rule.shape))),
+        Reason::Datatype => Some(format!("{datatype}")),
+        Reason::Shape => Some(format!("shape {}", shape(&rule.shape))),
+        Reason::SizeMismatch => elements.map(|count| match datatype.size_bytes() {
+            Some(size) => format!("{count} elements of {size} bytes"),
+            None => format!("{count} elements"),
+        }),
+        Reason::ItemTooLong => {
+            (rule.max_item_bytes).map(|most| format!("at most {most} bytes for each element"))
+        }
+        Reason::OutOfRange if rule.numbers == Numbers::default() => match rule.range {
+            Some((least, greatest)) => Some(format!("values from {least} to {greatest}")),
+            None => (datatype.size_bytes()).map(|_| format!("values of {datatype}")),
+        },
+        _ => None,
+    }
+}
+
+/// A shape as text: `[1 to 32, 3]`.
+fn shape(dims: &[DimRule]) -> String {
+    let dims: Vec<String> = dims.iter().map(bounds).collect();
+    format!("[{}]", dims.join(", "))
+}
+
+fn bounds(dim: &DimRule) -> String {
+    match dim.fixed() {
+        Some(size) => format!("{size}"),
+        None => format!("{} to {}", dim.min, dim.max),
+    }
 }
 
 /// Consecutive elements of one channel: the product of the dimensions after the axis; 0 without
@@ -207,9 +258,7 @@ fn pair<'r, 't>(
     }
     for (rule, seen) in rules.iter().zip(seen) {
         if !seen && !rule.optional {
-            let field = named(&rule.name);
-            let cause = format!("{field}: not given");
-            return Err(Denial::with_field(Reason::MissingInput, field, cause));
+            return Err(deny(noun, rule, None, Reason::MissingInput, "not given"));
         }
     }
     for pair in &pairs {
@@ -255,9 +304,8 @@ fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
             let size = match u64::try_from(*dim) {
                 Ok(size) if (min..=max).contains(&size) => size,
                 _ => {
-                    return Err(
-                        pair.deny_dim(axis, format!("{dim} is not between {min} and {max}"))
-                    );
+                    let cause = format!("{dim} is not between {min} and {max}");
+                    return Err(pair.deny_dim(axis, bounds(rule), cause));
                 }
             };
             let Some(symbol) = symbol else { continue };
@@ -265,10 +313,10 @@ fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
                 None => symbols.push((symbol, size)),
                 Some((_, first)) if *first == size => {}
                 Some((_, first)) => {
-                    return Err(pair.deny_dim(
-                        axis,
-                        format!("{size} is not the {first} that the dim of the same name has"),
-                    ));
+                    let expected = format!("{first}, as where its name occurs first");
+                    let cause =
+                        format!("{size} is not the {first} that the dim of the same name has");
+                    return Err(pair.deny_dim(axis, expected, cause));
                 }
             }
         }

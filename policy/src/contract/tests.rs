@@ -406,6 +406,121 @@ fn tensors_of_a_handler_or_a_backend_are_checked_by_the_same_rules() {
 }
 
 #[test]
+fn a_caller_reads_what_is_expected_of_its_own_field_only() {
+    let contract = standard();
+    let check = |request: &InferRequest<'_>, expected: &str| {
+        let denial = contract.check(&OutputScope::default(), request, &mut Err);
+        let denial = denial.unwrap_err();
+        assert_eq!(denial.described_field().unwrap(), expected, "{denial:?}");
+    };
+    let with = |tensors| request(tensors);
+    let (a, b) = (a(&[0.0, 1.0]), b(&[0]));
+    check(
+        &with(vec![a.clone()]),
+        r#"input "b": expected INT64 of shape [1 to 4]"#,
+    );
+    let wrong = Tensor {
+        datatype: "FP64".into(),
+        ..a.clone()
+    };
+    check(&with(vec![wrong, b.clone()]), r#"input "a": expected FP32"#);
+    let flat = Tensor {
+        shape: vec![2].into(),
+        ..a.clone()
+    };
+    check(
+        &with(vec![flat, b.clone()]),
+        r#"input "a": expected shape [1 to 4, 2]"#,
+    );
+    let wide = Tensor {
+        shape: vec![1, 3].into(),
+        ..a.clone()
+    };
+    check(
+        &with(vec![wide, b.clone()]),
+        r#"input "a": dim 1: expected 2"#,
+    );
+    let more = Tensor {
+        shape: vec![5, 2].into(),
+        ..a.clone()
+    };
+    check(
+        &with(vec![more, b.clone()]),
+        r#"input "a": dim 0: expected 1 to 4"#,
+    );
+    let two = Tensor {
+        shape: vec![2].into(),
+        ..b.clone()
+    };
+    check(
+        &with(vec![a.clone(), two.clone()]),
+        r#"input "b": dim 0: expected 1, as where its name occurs first"#,
+    );
+    let short = Tensor {
+        shape: vec![2, 2].into(),
+        ..a.clone()
+    };
+    check(
+        &with(vec![short, two]),
+        r#"input "a": expected 4 elements of 4 bytes"#,
+    );
+    check(
+        &with(vec![a.clone(), b.clone(), text(&["123456"])]),
+        r#"input "text": expected at most 5 bytes for each element"#,
+    );
+    check(
+        &with(vec![self::a(&[0.0, 2.0]), b.clone()]),
+        r#"input "a": expected values from -1 to 1"#,
+    );
+    check(
+        &InferRequest {
+            parameters: vec![parameter("priority", ParameterValue::Int64(11))],
+            ..with(vec![a.clone(), b.clone()])
+        },
+        r#"parameter "priority": expected a whole number from -3 to 10"#,
+    );
+    // Names of the contract that the caller did not send are not shown.
+    let unknown = Tensor {
+        name: "c".into(),
+        ..a.clone()
+    };
+    check(&with(vec![unknown]), r#"input "c""#);
+    let mode = parameter("mode", ParameterValue::String("slow".into()));
+    check(
+        &InferRequest {
+            parameters: vec![mode],
+            ..with(vec![a.clone(), b])
+        },
+        r#"parameter "mode": expected one of the contract's texts"#,
+    );
+    // Tensors of handlers and backends are not the caller's.
+    let denial = check_tensors(contract.inputs(), &[a], &mut Err).unwrap_err();
+    assert_eq!(denial.expected, None);
+}
+
+#[test]
+fn lists_and_thresholds_are_not_described() {
+    for rule in [
+        json!({"allowed": [1, 2]}),
+        json!({"min_distinct": 2, "range": [0, 9]}),
+    ] {
+        let mut input = json!({"name": "b", "datatype": "INT64", "shape": [2]});
+        for (key, value) in rule.as_object().unwrap() {
+            input[key] = value.clone();
+        }
+        let contract = contract(json!([input]));
+        let request = request(vec![b(&[8, 8])]);
+        let denial = contract.check(&OutputScope::default(), &request, &mut Err);
+        let denial = denial.unwrap_err();
+        assert_eq!(
+            (denial.reason, denial.expected),
+            (Reason::OutOfRange, None),
+            "{rule}"
+        );
+    }
+}
+
+#[test]
 fn values_outside_their_datatype_are_always_rejected() {
     let rule = |datatype, range| TensorRule {
         name: "a".into(),

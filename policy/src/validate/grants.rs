@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote, unknown};
+use super::report::{Path, Report, quote, unknown, unknown_of};
 use super::roles::{Overlap, Part, Roles};
 use super::usage::{GROUP_PREFIX, Selector};
 use super::{concurrency, decoupled, grant_handlers, mode, names, rates, release, service};
@@ -372,8 +372,8 @@ fn operations(report: &mut Report, path: &Path, grant: &raw::Grant) -> Option<Ve
         if let Some(operation) = Operation::from_name(text) {
             operations.push(operation);
         } else {
-            let names = Operation::ALL.iter().map(|operation| operation.name());
-            unknown(report, &path.index(index), "operation", text, names);
+            let names = Operation::ALL.map(Operation::name);
+            unknown_of(report, &path.index(index), "operation", text, &names);
             good = None;
         }
     }

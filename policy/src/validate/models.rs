@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::accepts::{self, Sent};
 use super::dims::Symbols;
-use super::report::{Path, Report, quote, unknown};
+use super::report::{Path, Report, quote, unknown, unknown_of};
 use super::usage::Usage;
 use super::{
     backend_protocols, concurrency, decoupled, ensemble, handler_chains, names, openai, parameters,
@@ -306,12 +306,12 @@ fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<P
         let path = path.index(index);
         let protocol = Protocol::from_name(text);
         match protocol {
-            None => unknown(
+            None => unknown_of(
                 report,
                 &path,
                 "protocol",
                 text,
-                Protocol::ALL.iter().map(|protocol| protocol.name()),
+                &Protocol::ALL.map(Protocol::name),
             ),
             Some(protocol) if takes_raw && !carries_raw(protocol) => {
                 report.error_with_fix(

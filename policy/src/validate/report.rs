@@ -235,6 +235,23 @@ pub(super) fn unknown<'a>(
     }
 }
 
+/// A name that is not one of the format's own. The fix lists all of them.
+pub(super) fn unknown_of(
+    report: &mut Report,
+    path: &Path,
+    kind: &str,
+    name: &str,
+    all: &[&'static str],
+) {
+    let message = format!("no {kind} is named {}", quote(name));
+    let known = all.join(", ");
+    let fix = match nearest(name, all.iter().copied()) {
+        Some(candidate) => format!("{candidate}; known are {known}"),
+        None => format!("one of {known}"),
+    };
+    report.error_with_fix(path, message, fix);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -169,9 +169,12 @@ impl Refusal {
     fn write(&self, fields: &mut Vec<u8>) {
         fields.push(u8::from(self.ends));
         write_denial(&self.denial, fields);
-        for text in [&self.denial.field, &self.model, &self.rule, &self.id] {
+        // The host only shows the field to the caller, so both parts are sent as one text.
+        let field = self.denial.described_field();
+        let texts = [&self.model, &self.rule, &self.id].map(Option::as_deref);
+        for text in [field.as_deref()].into_iter().chain(texts) {
             fields.push(u8::from(text.is_some()));
-            write_text(text.as_deref().unwrap_or_default(), fields);
+            write_text(text.unwrap_or_default(), fields);
         }
         fields.push(u8::from(self.denial.retry_after_s.is_some()));
         let wait_s = self.denial.retry_after_s.unwrap_or_default();
@@ -375,6 +378,20 @@ mod tests {
                 "{fields:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_rejection_keeps_what_is_expected_of_the_field() {
+        let denial = Denial::with_field(Reason::Shape, "input \"x\"", "");
+        let refusal = Refusal::of(denial.expecting(Some("shape [2]".into())), false);
+        let bytes = codec("one").write(&MessageEnvelope::Refused(Box::new(refusal)));
+        let Ok(MessageEnvelope::Refused(read)) = codec("one").read(&bytes) else {
+            panic!("a rejection");
+        };
+        assert_eq!(
+            read.denial.described_field().as_deref(),
+            Some("input \"x\": expected shape [2]")
+        );
     }
 
     #[test]

@@ -3,8 +3,6 @@
 //! Credentials are sent only to the registry and to the token server that it names. Redirects are
 //! not followed.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,15 +15,12 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
 use super::reference::Reference;
-use crate::load::read_at_most;
+use crate::trust::Trust;
 
 /// Timeout for a connection, including the TLS handshake.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -35,15 +30,6 @@ const REQUEST_TIME: Duration = Duration::from_secs(600);
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Largest token, bytes.
 const MAX_TOKEN_BYTES: usize = 64 << 10;
-/// Largest file of certificate authorities, bytes.
-const MAX_CA_BYTES: u64 = 4 << 20;
-/// Usual paths of the system's certificate authorities.
-const SYSTEM: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
-
 /// Why a request to a registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
@@ -73,46 +59,6 @@ pub enum WireError {
         /// What is wrong with the response.
         why: String,
     },
-}
-
-/// TLS configuration with the trusted authorities.
-#[derive(Clone)]
-pub struct Trust(Arc<ClientConfig>);
-
-impl Trust {
-    /// Trusts the authorities in a file, by default the system's.
-    ///
-    /// # Errors
-    /// There are no usable certificates.
-    pub fn from_file(file: Option<&Path>) -> Result<Self, String> {
-        let named = file.map(Path::to_owned).or_else(|| {
-            let set = std::env::var_os("SSL_CERT_FILE").filter(|value| !value.is_empty());
-            set.map(PathBuf::from)
-        });
-        let file = match named {
-            Some(file) => file,
-            None => (SYSTEM.iter().map(PathBuf::from))
-                .find(|file| file.is_file())
-                .ok_or("this system has no file of certificate authorities: name one with --ca")?,
-        };
-        let bad = |why: String| format!("{}: {why}", file.display());
-        let pem = read_at_most(&file, MAX_CA_BYTES)
-            .map_err(|error| bad(error.to_string()))?
-            .ok_or_else(|| bad("is too large".to_owned()))?;
-        let mut roots = RootCertStore::empty();
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        let certificates = certificates.map_err(|error| bad(error.to_string()))?;
-        let (taken, _) = roots.add_parsable_certificates(certificates);
-        if taken == 0 {
-            return Err(bad("contains no certificate of an authority".to_owned()));
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
-    }
 }
 
 /// A response with its complete body.
@@ -302,7 +248,7 @@ impl Wire {
         let name = ServerName::try_from(host.clone()).map_err(|error| failed(error.to_string()))?;
         let connect = async {
             let tcp = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(443))).await?;
-            let connector = TlsConnector::from(Arc::clone(&self.trust.0));
+            let connector = TlsConnector::from(self.trust.config());
             connector.connect(name, tcp).await
         };
         let stream = timeout(CONNECT_TIME, connect)

@@ -11,9 +11,10 @@ use crate::Failure;
 use crate::handler::project::{component_at, read_component};
 use crate::handler::registry::credentials::Credentials;
 use crate::handler::registry::reference::Reference;
-use crate::handler::registry::wire::{Trust, Wire};
+use crate::handler::registry::wire::Wire;
 use crate::handler::registry::{PushContent, push};
 use crate::load::read_at_most;
+use crate::trust::Trust;
 use crate::ui::Ui;
 
 /// Push a component and its signature to an OCI registry.

@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    Common, Described, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad, datatype, dim, fetch,
+    Address, Common, Described, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad, datatype,
+    dim, fetch, nothing_published,
 };
 use crate::Failure;
 use crate::load::read_at_most;
@@ -16,10 +17,10 @@ use crate::load::read_at_most;
 /// From a server of the Open Inference Protocol, or a file with its metadata.
 #[derive(Args)]
 #[command(
-    after_help = "A server is given by its URL and queried over plain HTTP; a file contains the response to GET /v2/models/NAME.\n\nExample: tensorgate import oip http://127.0.0.1:8000 --model digits"
+    after_help = "A server is given by its URL, with or without the model; a file contains the response to GET /v2/models/NAME.\n\nExample: tensorgate import oip http://127.0.0.1:8000/v2/models/digits\nExample: tensorgate import oip https://models.example.com --model digits --ca ca.pem"
 )]
 pub(in crate::verbs) struct Oip {
-    /// `http://host:port`, or a file.
+    /// `http://host:port`, `https://host/v2/models/NAME`, or a file.
     source: String,
     #[command(flatten)]
     common: Common,
@@ -48,11 +49,7 @@ impl Oip {
     /// The model, and the name of the backend.
     pub(super) fn models(self) -> Result<(Vec<Described>, String), Failure> {
         let metadata = if fetch::is_url(&self.source) {
-            let model = self
-                .common
-                .model
-                .ok_or_else(|| bad(&self.source, "name the model with --model NAME"))?;
-            from_server(&self.source, &model)?
+            from_server(&self.common.address(&self.source)?)?
         } else {
             let file = Path::new(&self.source);
             let bytes = read_at_most(file, MAX_METADATA_BYTES)
@@ -66,8 +63,9 @@ impl Oip {
 }
 
 /// Queries a server.
-pub(super) fn from_server(base: &str, model: &str) -> Result<Metadata, Failure> {
-    read(base, &fetch::get(base, &format!("/v2/models/{model}"))?)
+pub(super) fn from_server(address: &Address<'_>) -> Result<Metadata, Failure> {
+    let Address { base, model, ca } = *address;
+    read(base, &fetch::get(base, &format!("/v2/models/{model}"), ca)?)
 }
 
 fn read(source: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
@@ -77,8 +75,11 @@ fn read(source: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
 
 fn described(source: &str, metadata: Metadata) -> Result<Described, Failure> {
     let tensors = |kind: &str, tensors: Vec<MetadataTensor>| {
-        if tensors.is_empty() || tensors.len() > MAX_TENSORS {
-            return Err(bad(source, &format!("{} {kind}s", tensors.len())));
+        if tensors.is_empty() {
+            return Err(nothing_published(source, &metadata.name, kind));
+        }
+        if tensors.len() > MAX_TENSORS {
+            return Err(bad(source, &format!("more than {MAX_TENSORS} {kind}s")));
         }
         tensors
             .into_iter()

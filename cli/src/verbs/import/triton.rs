@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::pbtxt::{self, Message, Value};
 use super::{
-    Common, Described, Dim, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad, datatype, dim,
-    fetch, oip,
+    Address, Common, Described, Dim, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad,
+    datatype, dim, fetch, nothing_published, oip,
 };
 use crate::Failure;
 use crate::load::read_at_most;
@@ -24,10 +24,11 @@ const MAX_MODELS: usize = 1_000;
 /// From Triton: a server, a config.pbtxt, a model's folder or a repository of models.
 #[derive(Args)]
 #[command(
-    after_help = "A server is given by its URL and queried over plain HTTP.\n\nExample: tensorgate import triton models/resnet/config.pbtxt --backend gpu"
+    after_help = "A server is given by its URL, with or without the model.\n\nExample: tensorgate import triton models/resnet/config.pbtxt --backend gpu\nExample: tensorgate import triton http://127.0.0.1:8000/v2/models/resnet"
 )]
 pub(in crate::verbs) struct Triton {
-    /// `http://host:port`, a config.pbtxt, a model folder or a repository folder.
+    /// `http://host:port`, `https://host/v2/models/NAME`, a config.pbtxt, a model folder or a
+    /// repository folder.
     source: String,
     #[command(flatten)]
     common: Common,
@@ -59,12 +60,7 @@ impl Triton {
     /// The models, and the name of the backend.
     pub(super) fn models(self) -> Result<(Vec<Described>, String), Failure> {
         let models = if fetch::is_url(&self.source) {
-            let model = self
-                .common
-                .model
-                .as_deref()
-                .ok_or_else(|| bad(&self.source, "name the model with --model NAME"))?;
-            vec![from_server(&self.source, model)?]
+            vec![from_server(&self.common.address(&self.source)?)?]
         } else {
             from_path(Path::new(&self.source), self.common.model.as_deref())?
         };
@@ -72,11 +68,12 @@ impl Triton {
     }
 }
 
-fn from_server(base: &str, model: &str) -> Result<Described, Failure> {
-    let bytes = fetch::get(base, &format!("/v2/models/{model}/config"))?;
+fn from_server(address: &Address<'_>) -> Result<Described, Failure> {
+    let Address { base, model, ca } = *address;
+    let bytes = fetch::get(base, &format!("/v2/models/{model}/config"), ca)?;
     let config = serde_json::from_slice::<Config>(&bytes)
         .map_err(|error| bad(base, &format!("is not a model's configuration: {error}")))?;
-    let versions = oip::from_server(base, model)?.versions;
+    let versions = oip::from_server(address)?.versions;
     described(base, config, model, versions)
 }
 
@@ -217,12 +214,20 @@ fn described(
         Ok(max) => Some(Dim::Batch(max)),
         Err(_) => return Err(bad(source, "max_batch_size is below zero")),
     };
+    let name = if config.name.is_empty() {
+        fallback.to_owned()
+    } else {
+        config.name
+    };
     let tensors = |kind: &str, tensors: Vec<ConfigTensor>| {
+        if tensors.is_empty() && fetch::is_url(source) {
+            return Err(nothing_published(source, &name, kind));
+        }
         if tensors.is_empty() {
             return Err(bad(
                 source,
                 &format!(
-                    "lists no {kind}s: import from the running server instead, which completes its configuration"
+                    "model {name:?} lists no {kind}s: import from the running server instead (tensorgate import triton http://HOST:8000/v2/models/{name}), which completes its configuration"
                 ),
             ));
         }
@@ -254,11 +259,7 @@ fn described(
     Ok(Described {
         inputs: tensors("input", config.input)?,
         outputs: tensors("output", config.output)?,
-        name: if config.name.is_empty() {
-            fallback.to_owned()
-        } else {
-            config.name
-        },
+        name,
         versions: if versions.is_empty() {
             vec!["1".into()]
         } else {

@@ -1,30 +1,67 @@
 //! Writes the `models:` section.
 //!
 //! Text from a server is quoted wherever YAML could read it as something else. Missing bounds are
-//! left out, so that `check` rejects the policy, and marked with a comment.
+//! left out, so that `check` rejects the policy, and marked with a comment. Everything else that
+//! `check` would reject is marked, too.
 
 use serde_json::{Value, json};
-use tensorgate_policy::Datatype;
+use tensorgate_policy::{Datatype, Severity};
 
 use super::{Described, Dim, Tensor};
 use crate::Failure;
-use crate::ui::Ui;
+use crate::load::faults;
+use crate::source::Located;
+use crate::ui::{Ui, printable};
 
 /// Comment beside a dimension without a bound. Without `max`, the contract is invalid.
 const FILL_DIM: &str = "# no bound is known: give it a max";
+/// A dimension without a bound.
+const OPEN_DIM: &str = "{min: 1}";
 /// Comment beside a `BYTES` tensor, whose item size servers do not bound.
 const FILL_ITEM: &str = "# no bound is known: add max_item_bytes";
 
+/// Prefix of a comment about another fault that `check` reports.
+const MARK: &str = "# check:";
+/// What a policy needs beside the section, so that `check` judges the section alone.
+const REST: &str = "version: 1
+clients:
+  app: {api_keys: [{sha256: 0000000000000000000000000000000000000000000000000000000000000000}]}
+";
+
 /// Prints the section as YAML, or as one JSON value with `--json`.
 pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failure> {
+    let (mut lines, open) = section(models, backend);
+    let faults = other_faults(&lines, backend);
     if ui.json {
         let section: serde_json::Map<String, Value> = models
             .iter()
             .map(|model| (model.name.clone(), value(model, backend)))
             .collect();
         ui.json_line(&json!({"models": section}));
-        return Ok(());
+    } else {
+        mark(&mut lines, &faults);
+        ui.line(&lines.join("\n"));
     }
+    let rest = match open {
+        0 => "every dimension is bounded".to_owned(),
+        1 => "1 bound is missing".to_owned(),
+        open => format!("{open} bounds are missing"),
+    };
+    ui.note(&format!(
+        "{rest}; servers do not report sensible values: add a range to each input, then grant the model"
+    ));
+    for fault in &faults {
+        ui.note(&format!(
+            "`check` will reject {}: {}",
+            printable(&fault.path),
+            printable(&fault.message)
+        ));
+    }
+    Ok(())
+}
+
+/// The lines of the section, and the number of missing bounds.
+fn section(models: &[Described], backend: &str) -> (Vec<String>, usize) {
     let mut yaml = String::from("models:\n");
     let mut open = 0_usize;
     for model in models {
@@ -42,16 +79,48 @@ pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failur
             }
         }
     }
-    ui.line(yaml.trim_end());
-    let rest = match open {
-        0 => "every dimension is bounded".to_owned(),
-        1 => "1 bound is missing".to_owned(),
-        open => format!("{open} bounds are missing"),
+    (yaml.lines().map(str::to_owned).collect(), open)
+}
+
+/// The faults that `check` would report in the section, apart from the missing bounds.
+fn other_faults(lines: &[String], backend: &str) -> Vec<Located> {
+    let bounded = |line: &String| match line.strip_suffix(FILL_DIM) {
+        Some(line) => line.replace(OPEN_DIM, "1"),
+        None => line.clone(),
     };
-    ui.note(&format!(
-        "{rest}; servers do not report sensible values: add a range to each input, then grant the model"
+    let mut text: Vec<String> = lines.iter().map(bounded).collect();
+    text.push(REST.to_owned());
+    text.push(format!(
+        "backends:\n  {}: {{kind: open-inference, endpoints: [\"http://127.0.0.1:8001\"], max_in_flight: 1, queue: 1, timeout_ms: 1000}}\n",
+        plain(backend)
     ));
-    Ok(())
+    let mut faults = faults(&text.join("\n"));
+    faults.retain(|fault| {
+        fault.severity == Severity::Error
+            && (1..=lines.len()).contains(&fault.span.line)
+            && (fault.path.is_empty() || fault.path.starts_with("models"))
+            && !fault.path.ends_with(".max_item_bytes")
+    });
+    faults
+}
+
+/// Adds each fault to its line, as a comment.
+fn mark(lines: &mut [String], faults: &[Located]) {
+    for fault in faults {
+        let Some(line) = lines.get_mut(fault.span.line.saturating_sub(1)) else {
+            continue;
+        };
+        let message: String = (fault.message.chars())
+            .map(|c| {
+                if c == ' ' || c.is_ascii_graphic() {
+                    c
+                } else {
+                    '?'
+                }
+            })
+            .collect();
+        line.push_str(&format!("  {MARK} {message}"));
+    }
 }
 
 /// Writes a tensor; returns the number of missing bounds.
@@ -89,7 +158,7 @@ fn dim_text(dim: &Dim) -> String {
     match dim {
         Dim::Fixed(size) => size.to_string(),
         Dim::Batch(max) => format!("{{name: batch, max: {max}}}"),
-        Dim::Dynamic => "{min: 1}".to_owned(),
+        Dim::Dynamic => OPEN_DIM.to_owned(),
     }
 }
 

@@ -99,7 +99,9 @@ impl Chat {
                 messages.len(),
                 self.max_messages
             );
-            faults.add(Reason::Shape, field, &cause);
+            faults.add_expecting(Reason::Shape, field, &cause, || {
+                format!("1 to {} messages", self.max_messages)
+            });
             return Held::default();
         }
         let mut held = Held {
@@ -121,7 +123,9 @@ impl Chat {
                 "{} bytes in all, {} are allowed",
                 held.texts, self.max_prompt_bytes
             );
-            faults.add(Reason::ItemTooLong, field, &cause);
+            faults.add_expecting(Reason::ItemTooLong, field, &cause, || {
+                format!("at most {} bytes in all", self.max_prompt_bytes)
+            });
         }
         if self
             .images
@@ -167,7 +171,9 @@ impl Message<'_, '_> {
         let (bytes, most) = (self.said.texts, self.rule.max_message_bytes);
         if bytes > most {
             let cause = format!("{bytes} bytes, {most} are allowed");
-            self.add(Reason::ItemTooLong, "", &cause);
+            let field = || format!("messages[{}]", self.index);
+            let expected = || format!("at most {most} bytes");
+            (self.faults).add_expecting(Reason::ItemTooLong, field, &cause, expected);
         }
         self.said
     }

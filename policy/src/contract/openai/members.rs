@@ -124,10 +124,11 @@ pub(super) fn count(name: &str, value: &Value<'_>, least: u64, most: u64, faults
         _ => false,
     };
     if !allowed {
-        faults.add(
+        faults.add_expecting(
             Reason::Parameter,
             || format!("parameter \"{name}\""),
             "not a whole number within the contract's bounds",
+            || format!("a whole number from {least} to {most}"),
         );
     }
 }
@@ -155,13 +156,15 @@ pub(super) fn texts(
 ) -> Held {
     let mut item = |value: &Value<'_>, field: &dyn Fn() -> String| {
         let Some(text) = value.as_str() else {
-            faults.add(Reason::Datatype, field, "is not a text");
+            faults.add_expecting(Reason::Datatype, field, "is not a text", || "a text".into());
             return 0;
         };
         let bytes = longest(text);
         if bytes > max_bytes {
             let cause = format!("{bytes} bytes, {max_bytes} are allowed");
-            faults.add(Reason::ItemTooLong, field, &cause);
+            faults.add_expecting(Reason::ItemTooLong, field, &cause, || {
+                format!("at most {max_bytes} bytes")
+            });
         }
         bytes
     };
@@ -169,7 +172,12 @@ pub(super) fn texts(
         Value::Array(items) => {
             if items.is_empty() || items.len() > max_items {
                 let cause = format!("{} texts, 1 to {max_items} are allowed", items.len());
-                faults.add(Reason::Shape, || name.into(), &cause);
+                faults.add_expecting(
+                    Reason::Shape,
+                    || name.into(),
+                    &cause,
+                    || format!("1 to {max_items} texts"),
+                );
                 return Held::default();
             }
             let sizes = items

@@ -183,12 +183,24 @@ fn every_kind_of_missing_grant_gets_the_same_response() {
         Step::Deny(Denial {
             reason,
             field,
+            expected,
             cause,
             rates,
             retry_after_s,
             allow,
             codings,
-        }) => ((reason, field, rates, retry_after_s, allow, codings), cause),
+        }) => (
+            (
+                reason,
+                field,
+                expected,
+                rates,
+                retry_after_s,
+                allow,
+                codings,
+            ),
+            cause,
+        ),
         step => panic!("{step:?}"),
     };
     let ways = [
@@ -202,7 +214,7 @@ fn every_kind_of_missing_grant_gets_the_same_response() {
     assert!(
         answers
             .iter()
-            .all(|answer| *answer == (Reason::NotGranted, None, vec![], None, None, None)),
+            .all(|answer| *answer == (Reason::NotGranted, None, None, vec![], None, None, None)),
         "{answers:?}"
     );
     causes.sort();

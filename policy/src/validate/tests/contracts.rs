@@ -31,7 +31,8 @@ fn a_model_says_where_and_how_it_is_served() {
         "protocols",
         json!(["oip-rets"]),
         "protocols[0]",
-        "no protocol is named \"oip-rets\" (oip-rest)",
+        "no protocol is named \"oip-rets\" (oip-rest; known are oip-rest, oip-grpc, \
+         tf-serving-rest, tf-serving-grpc, openai, torchserve-rest, torchserve-grpc, json)",
     );
     digits(
         "protocols",

@@ -86,7 +86,13 @@ fn a_grants_names_resolve() {
         "operations",
         json!(["infers"]),
         "operations[0]",
-        "no operation is named \"infers\" (infer)",
+        "no operation is named \"infers\" (infer; known are infer, stream, metadata, ready, statistics)",
+    );
+    first(
+        "operations",
+        json!(["predict"]),
+        "operations[0]",
+        "no operation is named \"predict\" (one of infer, stream, metadata, ready, statistics)",
     );
     first(
         "operations",
