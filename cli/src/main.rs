@@ -9,6 +9,7 @@ mod inline;
 mod lists;
 mod load;
 mod message;
+mod policy_file;
 mod render;
 mod replace;
 mod source;

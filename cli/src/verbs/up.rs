@@ -12,6 +12,7 @@ use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 
 use crate::chain::Chain;
 use crate::load::{LoadError, Loaded, load};
+use crate::policy_file::PolicyFile;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::stack::certificates::CertificateEvent;
 use crate::stack::follow::Sources;
@@ -25,17 +26,11 @@ use crate::{Failure, report};
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A backend that is down does not delay the start; models that need it are listed.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
+    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A backend that is down does not delay the start; models that need it are listed.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
 )]
 pub struct Up {
-    /// Policy file.
-    #[arg(
-        short = 'c',
-        long = "config",
-        value_name = "GATE_YAML",
-        default_value = "gate.yaml"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    policy: PolicyFile,
     /// More detail in the logs; only while the gate and its admin address are on loopback.
     #[arg(long)]
     dev: bool,
@@ -121,11 +116,12 @@ struct RefusedLine<'a> {
 impl Up {
     /// Runs the gate until it is stopped.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let root = self.root()?;
-        let mut watch = Watch::new([self.config.clone()]);
+        let config = self.policy.find()?;
+        let root = root(&config)?;
+        let mut watch = Watch::new([config.clone()]);
         let loaded = loop {
             watch.begin();
-            let loaded = load(&self.config)?.verify_signatures(&root)?;
+            let loaded = load(&config)?.verify_signatures(&root)?;
             // Repeats the read with all files watched, because new ones may have changed before.
             if watch.follow(loaded.files(&root)) {
                 break loaded;
@@ -147,7 +143,7 @@ impl Up {
             .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
         let mut front = Operator {
             ui,
-            config: &self.config,
+            config: &config,
             options: &options,
             generation: loaded.bundle.generation.clone(),
             scheme: if loaded.policy.listen().tls().is_some() {
@@ -159,13 +155,6 @@ impl Up {
         let note = |text: &str| ui.note(&printable_lines(text));
         let sources = Sources { watch, loaded };
         runtime.block_on(run(&mut plan, sources, &mut front, &note))
-    }
-
-    /// Folder that the policy's paths are relative to.
-    fn root(&self) -> Result<PathBuf, Failure> {
-        Ok(absolute(&self.config)?
-            .parent()
-            .map_or_else(|| PathBuf::from("/"), Path::to_owned))
     }
 
     fn options(&self, loaded: &Loaded, root: PathBuf) -> Result<Options, Failure> {
@@ -198,6 +187,13 @@ impl Up {
             listen: self.listen,
             admin: self.admin,
             admin_public: self.admin_public,
+/// Folder that the policy's paths are relative to.
+fn root(config: &Path) -> Result<PathBuf, Failure> {
+    Ok(absolute(config)?
+        .parent()
+        .map_or_else(|| PathBuf::from("/"), Path::to_owned))
+}
+
             concurrency: self.concurrency,
             dev: self.dev,
         })

@@ -20,6 +20,7 @@ mod held;
 mod import;
 mod keys;
 mod program;
+mod policy_file;
 mod proofs;
 mod readiness;
 mod reload;
