@@ -19,6 +19,7 @@ use crate::stack::follow::Sources;
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::{Front, run};
+use crate::stack::runtime;
 use crate::stack::watch::Watch;
 use crate::ui::{Ui, printable, printable_lines};
 use crate::{Failure, report};
@@ -49,7 +50,7 @@ pub struct Up {
     /// Override the policy's listen address; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Address for the host's /healthz, /readyz and /metrics.
+    /// Address for the host's /healthz, /readyz and /metrics; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
     admin: SocketAddr,
     /// Allow an admin address that other machines can reach.
@@ -137,20 +138,13 @@ impl Up {
         let mut plan = plan(&loaded, &options)?;
         // A single thread, the main one: the kernel kills child processes when the thread that
         // started them ends.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+        let runtime = runtime()?;
         let mut front = Operator {
             ui,
             config: &config,
             options: &options,
             generation: loaded.bundle.generation.clone(),
-            scheme: if loaded.policy.listen().tls().is_some() {
-                "https"
-            } else {
-                "http"
-            },
+            admin: plan.admin,
         };
         let note = |text: &str| ui.note(&printable_lines(text));
         let sources = Sources { watch, loaded };
@@ -187,17 +181,17 @@ impl Up {
             listen: self.listen,
             admin: self.admin,
             admin_public: self.admin_public,
+            concurrency: self.concurrency,
+            dev: self.dev,
+        })
+    }
+}
+
 /// Folder that the policy's paths are relative to.
 fn root(config: &Path) -> Result<PathBuf, Failure> {
     Ok(absolute(config)?
         .parent()
         .map_or_else(|| PathBuf::from("/"), Path::to_owned))
-}
-
-            concurrency: self.concurrency,
-            dev: self.dev,
-        })
-    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
@@ -235,8 +229,8 @@ struct Operator<'a> {
     config: &'a Path,
     options: &'a Options,
     generation: String,
-    /// URL scheme of the gate: `http`, or `https` with TLS.
-    scheme: &'static str,
+    /// Admin address of the host.
+    admin: SocketAddr,
 }
 
 impl Operator<'_> {
@@ -271,20 +265,20 @@ impl Front for Operator<'_> {
     }
 
     /// Prints the readiness line, and a note for each cause why a model is not ready.
-    fn ready(&mut self, address: SocketAddr, unready: &[String]) {
+    fn ready(&mut self, url: &str, unready: &[String]) {
         let (ui, options) = (self.ui, self.options);
         let (generation, state) = (&self.generation, options.state.display());
-        let scheme = self.scheme;
+        let admin = self.admin;
         if ui.json {
             ui.json_line(&ReadyLine {
-                ready: format!("{scheme}://{address}"),
+                ready: url.to_owned(),
                 generation,
-                admin: format!("http://{}", options.admin),
+                admin: format!("http://{admin}"),
                 state: state.to_string(),
                 unready,
             });
         } else {
-            ui.line(&format!("tensorgate ready: {scheme}://{address} (policy {generation}, admin http://{}, logs in {state})", options.admin));
+            ui.line(&format!("tensorgate ready: {url} (policy {generation}, admin http://{admin}, logs in {state})"));
             for cause in unready {
                 ui.note(&format!("warning: not ready: {}", printable(cause)));
             }
