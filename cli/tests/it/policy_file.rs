@@ -46,6 +46,7 @@ fn a_missing_default_says_what_to_do() {
         &["render", "envoy"],
         &["explain", "--http", "m.http"],
         &["handler", "replay", "captures", "--key", "capture.key"],
+        &["keys", "list"],
     ] {
         let ran = run_in(empty.path(), verb);
         assert_eq!(ran.code, 2, "{verb:?}");
