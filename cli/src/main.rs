@@ -50,6 +50,7 @@ struct Cli {
 enum Verb {
     Up(verbs::up::Up),
     Audit(verbs::audit::Audit),
+    Status(verbs::status::Status),
     Check(verbs::check::Check),
     Explain(verbs::explain::Explain),
     Render(verbs::render::Render),
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Up(verb) => verb.run(&ui),
         Verb::Audit(verb) => verb.run(&ui),
         Verb::Check(verb) => verb.run(&ui),
+        Verb::Status(verb) => verb.run(&ui),
         Verb::Explain(verb) => verb.run(&ui),
         Verb::Render(verb) => verb.run(&ui),
         Verb::Schema(verb) => verb.run(&ui),

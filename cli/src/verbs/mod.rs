@@ -11,4 +11,5 @@ pub mod keys;
 pub mod render;
 pub mod schema;
 pub mod story;
+pub mod status;
 pub mod up;

@@ -27,3 +27,4 @@ mod reload;
 mod render;
 mod schema;
 mod up;
+mod status;
