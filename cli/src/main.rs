@@ -48,9 +48,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Init(verbs::init::Init),
     Up(verbs::up::Up),
-    Audit(verbs::audit::Audit),
     Status(verbs::status::Status),
+    Audit(verbs::audit::Audit),
     Check(verbs::check::Check),
     Explain(verbs::explain::Explain),
     Render(verbs::render::Render),
@@ -83,10 +84,11 @@ fn main() -> ExitCode {
     let Cli { json, color, verb } = Cli::parse();
     let ui = Ui::new(json, color);
     let outcome = match verb {
+        Verb::Init(verb) => verb.run(&ui),
         Verb::Up(verb) => verb.run(&ui),
+        Verb::Status(verb) => verb.run(&ui),
         Verb::Audit(verb) => verb.run(&ui),
         Verb::Check(verb) => verb.run(&ui),
-        Verb::Status(verb) => verb.run(&ui),
         Verb::Explain(verb) => verb.run(&ui),
         Verb::Render(verb) => verb.run(&ui),
         Verb::Schema(verb) => verb.run(&ui),

@@ -1,4 +1,4 @@
-//! A bounded GET request over plain HTTP, for metadata. Redirects, other statuses than 200 and
+//! A bounded request over plain HTTP, for metadata. Redirects, other statuses than 200 and
 //! longer responses are errors.
 
 use std::io::{Read as _, Write as _};
@@ -20,6 +20,19 @@ pub fn is_url(source: &str) -> bool {
 
 /// Returns the body of a 200 response.
 pub fn get(base: &str, path: &str) -> Result<Vec<u8>, Failure> {
+    send_request("GET", base, path)
+}
+
+/// The same for a POST request without a body.
+pub fn post(base: &str, path: &str) -> Result<Vec<u8>, Failure> {
+    send_request("POST", base, path)
+}
+
+fn send_request(method: &str, base: &str, path: &str) -> Result<Vec<u8>, Failure> {
+    let length = match method {
+        "POST" => "content-length: 0\r\n",
+        _ => "",
+    };
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let rest = url.strip_prefix("http://").ok_or_else(|| {
         bad(
@@ -47,7 +60,7 @@ pub fn get(base: &str, path: &str) -> Result<Vec<u8>, Failure> {
     };
     let answer = exchange(
         &address,
-        format!("GET /{path} HTTP/1.1\r\nhost: {authority}\r\naccept: application/json\r\nconnection: close\r\n\r\n")
+        format!("{method} /{path} HTTP/1.1\r\nhost: {authority}\r\naccept: application/json\r\n{length}connection: close\r\n\r\n")
             .as_bytes(),
     )
     .map_err(|error| bad(&url, &error.to_string()))?;

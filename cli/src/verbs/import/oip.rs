@@ -75,7 +75,7 @@ fn read(source: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
         .map_err(|error| bad(source, &format!("is not a model's metadata: {error}")))
 }
 
-fn described(source: &str, metadata: Metadata) -> Result<Described, Failure> {
+pub(super) fn described(source: &str, metadata: Metadata) -> Result<Described, Failure> {
     let tensors = |kind: &str, tensors: Vec<MetadataTensor>| {
         if tensors.is_empty() || tensors.len() > MAX_TENSORS {
             return Err(bad(source, &format!("{} {kind}s", tensors.len())));

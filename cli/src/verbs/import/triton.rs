@@ -72,7 +72,7 @@ impl Triton {
     }
 }
 
-fn from_server(base: &str, model: &str) -> Result<Described, Failure> {
+pub(super) fn from_server(base: &str, model: &str) -> Result<Described, Failure> {
     let bytes = fetch::get(base, &format!("/v2/models/{model}/config"))?;
     let config = serde_json::from_slice::<Config>(&bytes)
         .map_err(|error| bad(base, &format!("is not a model's configuration: {error}")))?;

@@ -25,6 +25,21 @@ pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failur
         ui.json_line(&json!({"models": section}));
         return Ok(());
     }
+    let (yaml, open) = section(models, backend);
+    ui.line(yaml.trim_end());
+    let rest = match open {
+        0 => "every dimension is bounded".to_owned(),
+        1 => "1 bound is missing".to_owned(),
+        open => format!("{open} bounds are missing"),
+    };
+    ui.note(&format!(
+        "{rest}; servers do not report sensible values: add a range to each input, then grant the model"
+    ));
+    Ok(())
+}
+
+/// The section as YAML, and the number of missing bounds.
+pub fn section(models: &[Described], backend: &str) -> (String, usize) {
     let mut yaml = String::from("models:\n");
     let mut open = 0_usize;
     for model in models {
@@ -42,16 +57,7 @@ pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failur
             }
         }
     }
-    ui.line(yaml.trim_end());
-    let rest = match open {
-        0 => "every dimension is bounded".to_owned(),
-        1 => "1 bound is missing".to_owned(),
-        open => format!("{open} bounds are missing"),
-    };
-    ui.note(&format!(
-        "{rest}; servers do not report sensible values: add a range to each input, then grant the model"
-    ));
-    Ok(())
+    (yaml, open)
 }
 
 /// Writes a tensor; returns the number of missing bounds.
@@ -125,7 +131,7 @@ fn value(model: &Described, backend: &str) -> Value {
 }
 
 /// A name, quoted unless every YAML version reads it as text.
-fn plain(name: &str) -> String {
+pub fn plain(name: &str) -> String {
     let first = name
         .bytes()
         .next()
