@@ -118,7 +118,7 @@ fn the_keys_of_a_client_are_listed_and_revoked_together() {
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         ran.stdout
     };
-    let before = "app a07f87b896d6 until 2030-01-31\napp b07f87b896d6\nother c07f87c896d6\n";
+    let before = "app a07f87b896d6 until 2030-01-31\napp b07f87b896d6\nother c07f87b896d6\n";
     assert_eq!(listed(&[]), before);
     let revoke =
         |more: &[&str]| run(&[&["keys", "revoke", policy, "--no-wait", "--client"], more].concat());
@@ -136,7 +136,7 @@ fn the_keys_of_a_client_are_listed_and_revoked_together() {
     let again = revoke(&["app", "--json"]);
     assert_eq!(again.stdout.matches("\"added\":false").count(), 2);
     let after =
-        "app a07f87b896d6 until 2030-01-31 revoked\napp b07f87b896d6 revoked\nother c07f87c896d6\n";
+        "app a07f87b896d6 until 2030-01-31 revoked\napp b07f87b896d6 revoked\nother c07f87b896d6\n";
     assert_eq!(listed(&[]), after);
     let json = listed(&["--json"]);
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
