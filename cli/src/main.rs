@@ -9,6 +9,7 @@ mod inline;
 mod lists;
 mod load;
 mod message;
+mod policy_file;
 mod render;
 mod replace;
 mod source;
@@ -48,7 +49,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Init(verbs::init::Init),
     Up(verbs::up::Up),
+    Status(verbs::status::Status),
     Audit(verbs::audit::Audit),
     Check(verbs::check::Check),
     Explain(verbs::explain::Explain),
@@ -82,7 +85,9 @@ fn main() -> ExitCode {
     let Cli { json, color, verb } = Cli::parse();
     let ui = Ui::new(json, color);
     let outcome = match verb {
+        Verb::Init(verb) => verb.run(&ui),
         Verb::Up(verb) => verb.run(&ui),
+        Verb::Status(verb) => verb.run(&ui),
         Verb::Audit(verb) => verb.run(&ui),
         Verb::Check(verb) => verb.run(&ui),
         Verb::Explain(verb) => verb.run(&ui),

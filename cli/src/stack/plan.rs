@@ -11,11 +11,12 @@ use tensorgate_host::config::Folders;
 use tensorgate_policy::raw::BackendKind;
 
 use super::certificates::Certificates;
-use super::child::{NOFOLLOW, Spec};
-use super::envoy;
+use super::child::Spec;
 use super::private_dir::PrivateDir;
 use super::probe::Target;
+use super::running::{Lock, Running};
 use super::site::{OWN_FOLDERS, Site};
+use super::{envoy, ports};
 use crate::Failure;
 use crate::chain::Chain;
 use crate::load::Loaded;
@@ -37,7 +38,7 @@ pub struct Options {
     pub control_plane: ControlPlane,
     /// Overrides the policy's listen address.
     pub listen: Option<SocketAddr>,
-    /// The host's admin address.
+    /// The host's admin address; the system chooses port 0.
     pub admin: SocketAddr,
     /// Whether the admin address may be reachable from other machines.
     pub admin_public: bool,
@@ -79,6 +80,8 @@ pub struct Plan {
     /// Index of the host in `parts`.
     pub host: usize,
     /// Admin address of the host.
+    pub admin: SocketAddr,
+    /// The same as a target of requests.
     pub host_admin: Target,
     /// Envoy's admin socket.
     pub envoy_admin: Target,
@@ -86,8 +89,10 @@ pub struct Plan {
     pub envoy_log: PathBuf,
     /// Private folders: one for sockets and keys, one for Envoy. Deleted with the plan.
     _private: [PrivateDir; 2],
+    /// Description of this gate for `tensorgate status`.
+    pub running: Running,
     /// Lock on the state folder.
-    _lock: File,
+    pub lock: Lock,
 }
 
 /// Writes the files of all processes and plans their start.
@@ -107,7 +112,22 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         }
     }
     let envoy_binary = envoy::find()?;
-    let lock = claim(&options.state)?;
+    folder(&options.state)?;
+    let lock = Lock::claim(&options.state)?;
+    let (listen, fix) = match options.listen {
+        Some(address) => (address, ports::LISTEN_FLAG),
+        None => (loaded.policy.listen().address(), ports::LISTEN),
+    };
+    let admin = ports::check(listen, fix, options.admin)?;
+    let running = Running {
+        pid: std::process::id(),
+        policy: std::path::absolute(&loaded.source.file).unwrap_or_default(),
+        listen: None,
+        admin: Some(admin),
+    };
+    lock.describe(&running).map_err(|error| {
+        Failure::Failed(format!("cannot use {}: {error}", options.state.display()))
+    })?;
     let private = || {
         PrivateDir::new()
             .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))
@@ -200,7 +220,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     ]);
     host.arguments.extend([
         "--admin".into(),
-        options.admin.to_string().into(),
+        admin.to_string().into(),
         "--log".into(),
         "json".into(),
         "--wait-for-filter".into(),
@@ -215,7 +235,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         host.environment
             .push(("RUST_LOG".into(), "info,tensorgate_host=debug".into()));
     }
-    let host_admin = Target::Tcp(options.admin);
+    let host_admin = Target::Tcp(admin);
     let host = Part {
         spec: host,
         // `/generations` answers once a policy is in force. The host is ready after a request
@@ -244,11 +264,13 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         site,
         certificates,
         host: 0,
+        admin,
         host_admin,
         envoy_admin,
         envoy_log,
         _private: [private, envoys],
-        _lock: lock,
+        running,
+        lock,
     })
 }
 
@@ -299,25 +321,6 @@ fn folder(path: &Path) -> Result<(), Failure> {
         .mode(0o700)
         .create(path)
         .map_err(|error| Failure::Failed(format!("cannot use {}: {error}", path.display())))
-}
-
-/// Locks the state folder, because two instances would overwrite each other's logs.
-fn claim(state: &Path) -> Result<File, Failure> {
-    let failed =
-        |error: std::io::Error| Failure::Failed(format!("cannot use {}: {error}", state.display()));
-    folder(state)?;
-    let lock = (OpenOptions::new().write(true).create(true).truncate(true))
-        .custom_flags(NOFOLLOW)
-        .open(state.join("lock"))
-        .map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Failure::Failed(format!(
-            "another tensorgate runs in {}: choose another folder with --state",
-            state.display()
-        ))),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
-    }
 }
 
 /// A process of one of tensorgate's binaries, from the folder of the running one.

@@ -38,8 +38,30 @@ pub async fn accepts(target: &Target) -> bool {
     }
 }
 
+/// A response.
+pub struct Response {
+    /// Its status line, if it has one.
+    head: String,
+    /// Whether the status is 200.
+    pub ok: bool,
+    /// Its body.
+    pub body: String,
+}
+
 /// Sends a request. Returns the body of a 200 response, and an error otherwise.
 pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String> {
+    let Response { head, ok, body } = send_request(target, method, path).await?;
+    if ok {
+        return Ok(body);
+    }
+    // A process that is not ready explains what it waits for.
+    let said = body.trim().replace('\n', "; ");
+    let why = if said.is_empty() { "" } else { ": " };
+    Err(io::Error::other(format!("{head}{why}{said}")))
+}
+
+/// Sends a request, and returns the response whatever its status is.
+pub async fn send_request(target: &Target, method: &str, path: &str) -> io::Result<Response> {
     let question = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
@@ -57,17 +79,15 @@ pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String
     let chunked = head
         .to_ascii_lowercase()
         .contains("\r\ntransfer-encoding: chunked");
-    match head.split(' ').nth(1) {
-        Some("200") if chunked => Ok(dechunk(body)),
-        Some("200") => Ok(body.to_owned()),
-        _ => {
-            // A process that is not ready explains what it waits for.
-            let status = head.lines().next().unwrap_or("no answer");
-            let said = body.trim().replace('\n', "; ");
-            let why = if said.is_empty() { "" } else { ": " };
-            Err(io::Error::other(format!("{status}{why}{said}")))
-        }
-    }
+    Ok(Response {
+        head: head.lines().next().unwrap_or("no answer").to_owned(),
+        ok: head.split(' ').nth(1) == Some("200"),
+        body: if chunked {
+            dechunk(body)
+        } else {
+            body.to_owned()
+        },
+    })
 }
 
 /// Decodes a chunked body. Decoding stops at the first malformed chunk.

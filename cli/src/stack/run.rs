@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::follow::{Following, Sources};
 use super::plan::{Plan, Ready};
 use super::probe::Target;
 use super::reload::{Processes, ReloadError, Reloaded};
+use super::running::Running;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::{envoy, probe, proof};
@@ -44,8 +44,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 pub trait Front {
     /// Path of the policy file.
     fn policy(&self) -> &Path;
-    /// The gate is ready. `unready` has a line for each cause why a model is not.
-    fn ready(&mut self, address: SocketAddr, unready: &[String]);
+    /// The gate is ready at a URL. `unready` has a line for each cause why a model is not.
+    fn ready(&mut self, url: &str, unready: &[String]);
     /// Loads the current policy files.
     fn load(&self) -> Result<Loaded, LoadError>;
     /// The files that belong to this policy.
@@ -62,7 +62,7 @@ pub trait Front {
     fn held(&mut self, held: &[SourceState]);
     /// Outcome of a change of the listener's certificates.
     fn certificates(&mut self, news: &CertificateEvent);
-    /// The status file cannot be written.
+    /// A file for operators cannot be written.
     fn failed(&mut self, failure: &Failure);
 }
 
@@ -199,7 +199,22 @@ async fn supervise(
         exit_report = first_exit(children) => return Failure::Failed(exit_report),
     };
     match proved {
-        Ok(unready) => front.ready(address, &unready),
+        Ok(unready) => {
+            let scheme = match listener {
+                Target::Tls(_) => "https",
+                _ => "http",
+            };
+            let url = format!("{scheme}://{address}");
+            let running = Running {
+                listen: Some(url.clone()),
+                ..plan.running.clone()
+            };
+            if let Err(error) = plan.lock.describe(&running) {
+                let why = format!("`tensorgate status` will not show this gate: {error}");
+                front.failed(&Failure::Failed(why));
+            }
+            front.ready(&url, &unready);
+        }
         Err(why) => {
             let log = children.last().map_or_else(String::new, Child::log_tail);
             return Failure::Failed(format!("{why}; {log}"));

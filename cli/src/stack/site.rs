@@ -114,7 +114,7 @@ impl Site {
 
     /// File of the host's bundle.
     pub fn bundle_file(&self) -> PathBuf {
-        self.state.join(BUNDLE).join("bundle.json")
+        bundle_file(&self.state)
     }
 
     /// File of Envoy's bootstrap.
@@ -232,6 +232,11 @@ impl InForce {
         }
         changes
     }
+}
+
+/// File of the host's bundle below a state folder.
+pub fn bundle_file(state: &Path) -> PathBuf {
+    state.join(BUNDLE).join("bundle.json")
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {

@@ -1,7 +1,7 @@
 //! The `check` verb: reports every fault of a policy at once. The faults come from the loader and
 //! from validation.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
@@ -10,6 +10,7 @@ use tensorgate_policy::raw::KeyFormat;
 
 use crate::Failure;
 use crate::load::load;
+use crate::policy_file::PolicyFile;
 use crate::ui::Ui;
 
 /// Report every fault of a policy at once, with its position and a fix.
@@ -19,9 +20,8 @@ use crate::ui::Ui;
 --no-files skips them.\n\nExample: tensorgate check gate.yaml --json"
 )]
 pub struct Check {
-    /// Policy file.
-    #[arg(value_name = "GATE_YAML")]
-    file: PathBuf,
+    #[command(flatten)]
+    policy: PolicyFile,
     /// Do not read files with certificates, keys and passwords, for machines that lack them.
     #[arg(long)]
     no_files: bool,
@@ -30,8 +30,9 @@ pub struct Check {
 impl Check {
     /// Checks the policy.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let root = self.file.parent().unwrap_or_else(|| Path::new(""));
-        let mut loaded = load(&self.file)?.verify_signatures(root)?;
+        let file = self.policy.find()?;
+        let root = file.parent().unwrap_or_else(|| Path::new(""));
+        let mut loaded = load(&file)?.verify_signatures(root)?;
         if !self.no_files {
             loaded = loaded.check_files(root)?;
         }
@@ -50,7 +51,7 @@ impl Check {
             let keys = keys(&loaded.policy);
             ui.line(&format!(
                 "{}: ok, generation {}{files}{keys}{warnings}",
-                self.file.display(),
+                file.display(),
                 loaded.bundle.generation
             ));
         }

@@ -25,6 +25,7 @@ use crate::Failure;
 use crate::chain::Chain;
 use crate::load::{Loaded, load, read_at_most};
 use crate::message::{self, Refused};
+use crate::policy_file;
 use crate::render::envoy::bounds::Bounds;
 use crate::stack::envoy::context_key;
 use crate::ui::Ui;
@@ -45,7 +46,8 @@ const MONOTONIC_NS: u64 = 1_000_000_000;
 #[command(
     after_help = "A message is raw HTTP/1.1: request line, header fields, an empty line, the body. A gRPC call is spelled the same way: \
 POST, its path, content-type: application/grpc, and the framed message as the body. Exits 1 if a request is denied.\n\n\
-With a REQUEST_ID the answer comes from the audit log; exits 1 if the log does not contain the request.\n\n\
+With a REQUEST_ID the answer comes from the audit log; exits 1 if the log does not contain the request. \
+The argument is always a request id: a policy is named with -c.\n\n\
 Example: tensorgate explain -c gate.yaml --http request.http\n\
 Example: tensorgate explain --all\n\
 Example: tensorgate explain 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa --state /var/lib/tensorgate"
@@ -60,13 +62,8 @@ pub struct Explain {
     /// Audit log (default: the one in the state folder).
     #[arg(long, value_name = "FILE", requires = "request_id")]
     audit: Option<PathBuf>,
-    /// Policy file.
-    #[arg(
-        short = 'c',
-        long = "config",
-        value_name = "GATE_YAML",
-        required_unless_present_any = ["request_id", "all"]
-    )]
+    /// Policy file; `gate.yaml` in the current folder by default.
+    #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
     config: Option<PathBuf>,
     /// File with a message.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["http_dir", "request_id", "all"])]
@@ -126,9 +123,7 @@ impl Explain {
         if let Some(request_id) = &self.request_id {
             return story::print(ui, &self.log()?, request_id);
         }
-        let config = self.config.as_ref();
-        let config = config.ok_or_else(|| Failure::Input("name a policy with --config".into()))?;
-        let loaded = load(config)?;
+        let loaded = load(&policy_file::or_default(self.config)?)?;
         let now = Now {
             unix_s: self.now.map_or_else(present, Ok)?,
             monotonic_ns: MONOTONIC_NS,

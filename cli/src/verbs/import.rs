@@ -6,6 +6,7 @@
 mod fetch;
 mod oip;
 mod pbtxt;
+mod served;
 mod triton;
 mod write;
 
@@ -16,6 +17,9 @@ use tensorgate_policy::Datatype;
 
 use crate::Failure;
 use crate::ui::Ui;
+
+pub(in crate::verbs) use served::{Kind, served};
+pub(in crate::verbs) use write::{plain, section};
 
 /// Largest metadata of a model, bytes.
 const MAX_METADATA_BYTES: u64 = 1 << 20;
@@ -91,7 +95,7 @@ impl Common {
 /// A model, as described by its server.
 #[derive(Debug, PartialEq)]
 pub(in crate::verbs) struct Described {
-    name: String,
+    pub(in crate::verbs) name: String,
     versions: Vec<String>,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,

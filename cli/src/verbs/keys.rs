@@ -1,8 +1,10 @@
-//! The `keys` verbs: generate, hash and revoke API keys. A key is shown once; policies and
+//! The `keys` verbs: generate, hash, list and revoke API keys. A key is shown once; policies and
 //! revocation lists contain only its digest.
 
+mod list;
 mod revoke;
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -10,13 +12,17 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tensorgate_identity::api_key::{MAX_FOREIGN_CHARS, format_key, parse_foreign, parse_key};
-use tensorgate_policy::hex;
-use tensorgate_policy::raw::KeyFormat;
+use tensorgate_policy::raw::{self, KeyFormat};
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{Fault, Severity, hex};
 
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Generate, hash and revoke API keys.
+/// Where the printed lines belong.
+const PASTE: &str = "add to the policy; if it has `clients:` already, the lines below that one";
+
+/// Generate, hash, list and revoke API keys.
 #[derive(Args)]
 pub struct Keys {
     #[command(subcommand)]
@@ -27,6 +33,7 @@ pub struct Keys {
 enum What {
     New(New),
     Hash(Hash),
+    List(list::List),
     Revoke(revoke::Revoke),
 }
 
@@ -81,6 +88,7 @@ impl Keys {
         match self.what {
             What::New(new) => new.run(ui),
             What::Hash(hash) => hash.run(ui),
+            What::List(list) => list.run(ui),
             What::Revoke(revoke) => revoke.run(ui),
         }
     }
@@ -88,11 +96,8 @@ impl Keys {
 
 impl New {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let mut random = [0; 20];
-        getrandom::fill(&mut random)
-            .map_err(|error| Failure::Failed(format!("no random bytes: {error}")))?;
-        let key = format_key(&random);
-        let sha256 = hex(&Sha256::digest(key.as_bytes()));
+        check_entry(&self.client, self.not_after.as_deref())?;
+        let (key, sha256) = generate()?;
         if ui.json {
             ui.json_line(&Made {
                 client: &self.client,
@@ -103,7 +108,7 @@ impl New {
             return Ok(());
         }
         ui.line(&key);
-        ui.note("add to the policy (the key itself is shown only now):");
+        ui.note(&format!("{PASTE} (the key itself is shown only now):"));
         let not_after = self.not_after.map(|day| format!(", not_after: {day}"));
         let more = not_after.unwrap_or_default();
         ui.note(&snippet(&self.client, &sha256, &more)?);
@@ -123,13 +128,51 @@ impl Hash {
             return Ok(());
         }
         ui.line(&sha256);
-        ui.note("add to the policy:");
+        ui.note(&format!("{PASTE}:"));
         let more = match format {
             KeyFormat::Tensorgate => "",
             KeyFormat::Any => ", format: any",
         };
         ui.note(&snippet(&client, &sha256, more)?);
         Ok(())
+    }
+}
+
+/// Generates a key; returns it with its digest.
+pub(super) fn generate() -> Result<(String, String), Failure> {
+    let mut random = [0; 20];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::Failed(format!("no random bytes: {error}")))?;
+    let key = format_key(&random);
+    let sha256 = hex(&Sha256::digest(key.as_bytes()));
+    Ok((key, sha256))
+}
+
+/// Checks that a policy with this client and this last day of a key is valid.
+pub(super) fn check_entry(client: &str, not_after: Option<&str>) -> Result<(), Failure> {
+    let key = raw::ApiKey {
+        sha256: Some(hex(&[0; 32])),
+        not_after: not_after.map(Into::into),
+        ..raw::ApiKey::default()
+    };
+    let entry = raw::Client {
+        api_keys: vec![key],
+        ..raw::Client::default()
+    };
+    let policy = raw::Policy {
+        clients: BTreeMap::from([(client.to_owned(), entry)]),
+        ..raw::Policy::default()
+    };
+    let faults = validate(&policy).err().unwrap_or_default();
+    let fault = faults
+        .into_iter()
+        .find(|fault| fault.severity == Severity::Error && fault.path.starts_with("clients"));
+    match fault {
+        None => Ok(()),
+        Some(Fault { message, fix, .. }) => {
+            let fix = fix.map(|fix| format!(": {fix}")).unwrap_or_default();
+            Err(Failure::Input(format!("{message}{fix}")))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tensorgate_policy::policy::Tls;
 use crate::certificates;
 use crate::chain::Chain;
 use crate::load::{Loaded, load};
+use crate::policy_file;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderOptions, key_sets, render, tls};
@@ -21,9 +22,9 @@ use crate::{Failure, stack};
 /// Write a policy as the configuration of another system. The output is deterministic.
 #[derive(Args)]
 pub struct Render {
-    /// Policy file.
-    #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
-    config: PathBuf,
+    /// Policy file; `gate.yaml` in the current folder by default.
+    #[arg(short = 'c', long = "config", value_name = "GATE_YAML", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     target: Target,
 }
@@ -45,9 +46,12 @@ enum Target {
 /// before renaming them.
 #[derive(Args)]
 #[command(
-    after_help = "Envoy needs the context key, 64 hex digits, in TENSORGATE_CONTEXT_KEY, and the host needs the same key in a file.\n\nExample: tensorgate render -c gate.yaml envoy -o /etc/tensorgate --validate"
+    after_help = "Envoy needs the context key, 64 hex digits, in TENSORGATE_CONTEXT_KEY, and the host needs the same key in a file.\n\nExample: tensorgate render envoy gate.yaml -o /etc/tensorgate --validate"
 )]
 struct Envoy {
+    /// Policy file, instead of `-c`.
+    #[arg(value_name = "GATE_YAML")]
+    policy: Option<PathBuf>,
     /// Write envoy.yaml, dynamic/ and bundle.json into this folder. Files are replaced atomically
     /// by renaming.
     #[arg(short, long, value_name = "DIR")]
@@ -117,8 +121,14 @@ struct Envoy {
 impl Render {
     /// Renders the policy.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let loaded = load(&self.config)?;
-        let Target::Envoy(envoy) = self.target;
+        let Target::Envoy(mut envoy) = self.target;
+        let named = match (envoy.policy.take(), self.config) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::Input("name one policy, with or without -c".into()));
+            }
+            (argument, option) => argument.or(option),
+        };
+        let loaded = load(&policy_file::or_default(named)?)?;
         envoy.run(ui, &loaded)
     }
 }

@@ -12,12 +12,14 @@ use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 
 use crate::chain::Chain;
 use crate::load::{LoadError, Loaded, load};
+use crate::policy_file::PolicyFile;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::stack::certificates::CertificateEvent;
 use crate::stack::follow::Sources;
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::{Front, run};
+use crate::stack::runtime;
 use crate::stack::watch::Watch;
 use crate::ui::{PrintedWarnings, Ui, printable, printable_lines};
 use crate::{Failure, report};
@@ -25,17 +27,11 @@ use crate::{Failure, report};
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A backend that is down does not delay the start; models that need it are listed.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
+    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A backend that is down does not delay the start; models that need it are listed.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
 )]
 pub struct Up {
-    /// Policy file.
-    #[arg(
-        short = 'c',
-        long = "config",
-        value_name = "GATE_YAML",
-        default_value = "gate.yaml"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    policy: PolicyFile,
     /// More detail in the logs; only while the gate and its admin address are on loopback.
     #[arg(long)]
     dev: bool,
@@ -54,7 +50,7 @@ pub struct Up {
     /// Override the policy's listen address; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Address for the host's /healthz, /readyz and /metrics.
+    /// Address for the host's /healthz, /readyz and /metrics; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
     admin: SocketAddr,
     /// Allow an admin address that other machines can reach.
@@ -121,11 +117,12 @@ struct RefusedLine<'a> {
 impl Up {
     /// Runs the gate until it is stopped.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let root = self.root()?;
-        let mut watch = Watch::new([self.config.clone()]);
+        let config = self.policy.find()?;
+        let root = root(&config)?;
+        let mut watch = Watch::new([config.clone()]);
         let loaded = loop {
             watch.begin();
-            let loaded = load(&self.config)?.verify_signatures(&root)?;
+            let loaded = load(&config)?.verify_signatures(&root)?;
             // Repeats the read with all files watched, because new ones may have changed before.
             if watch.follow(loaded.files(&root)) {
                 break loaded;
@@ -142,32 +139,18 @@ impl Up {
         let mut plan = plan(&loaded, &options)?;
         // A single thread, the main one: the kernel kills child processes when the thread that
         // started them ends.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+        let runtime = runtime()?;
         let mut front = Operator {
             ui,
-            config: &self.config,
+            config: &config,
             options: &options,
             printed,
             generation: loaded.bundle.generation.clone(),
-            scheme: if loaded.policy.listen().tls().is_some() {
-                "https"
-            } else {
-                "http"
-            },
+            admin: plan.admin,
         };
         let note = |text: &str| ui.note(&printable_lines(text));
         let sources = Sources { watch, loaded };
         runtime.block_on(run(&mut plan, sources, &mut front, &note))
-    }
-
-    /// Folder that the policy's paths are relative to.
-    fn root(&self) -> Result<PathBuf, Failure> {
-        Ok(absolute(&self.config)?
-            .parent()
-            .map_or_else(|| PathBuf::from("/"), Path::to_owned))
     }
 
     fn options(&self, loaded: &Loaded, root: PathBuf) -> Result<Options, Failure> {
@@ -204,6 +187,13 @@ impl Up {
             dev: self.dev,
         })
     }
+}
+
+/// Folder that the policy's paths are relative to.
+fn root(config: &Path) -> Result<PathBuf, Failure> {
+    Ok(absolute(config)?
+        .parent()
+        .map_or_else(|| PathBuf::from("/"), Path::to_owned))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
@@ -243,8 +233,8 @@ struct Operator<'a> {
     /// Warnings are printed once, not on every reload.
     printed: PrintedWarnings,
     generation: String,
-    /// URL scheme of the gate: `http`, or `https` with TLS.
-    scheme: &'static str,
+    /// Admin address of the host.
+    admin: SocketAddr,
 }
 
 impl Operator<'_> {
@@ -279,20 +269,20 @@ impl Front for Operator<'_> {
     }
 
     /// Prints the readiness line, and a note for each cause why a model is not ready.
-    fn ready(&mut self, address: SocketAddr, unready: &[String]) {
+    fn ready(&mut self, url: &str, unready: &[String]) {
         let (ui, options) = (self.ui, self.options);
         let (generation, state) = (&self.generation, options.state.display());
-        let scheme = self.scheme;
+        let admin = self.admin;
         if ui.json {
             ui.json_line(&ReadyLine {
-                ready: format!("{scheme}://{address}"),
+                ready: url.to_owned(),
                 generation,
-                admin: format!("http://{}", options.admin),
+                admin: format!("http://{admin}"),
                 state: state.to_string(),
                 unready,
             });
         } else {
-            ui.line(&format!("tensorgate ready: {scheme}://{address} (policy {generation}, admin http://{}, logs in {state})", options.admin));
+            ui.line(&format!("tensorgate ready: {url} (policy {generation}, admin http://{admin}, logs in {state})"));
             for cause in unready {
                 ui.note(&format!("warning: not ready: {}", printable(cause)));
             }

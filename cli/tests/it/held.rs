@@ -115,6 +115,32 @@ fn a_revocation_is_confirmed_by_the_gate_and_keeps_the_policy_version() {
 }
 
 #[test]
+fn all_keys_of_a_client_are_revoked_and_confirmed_together() {
+    let listed = Listed::new();
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    stack.line();
+    let clients = in_force(&stack)["policy"]["clients"].clone();
+    let (client, entry) = clients.as_object().unwrap().iter().next().unwrap();
+    let keys = entry["api_keys"].as_array().unwrap();
+    let digests: Vec<_> = keys.iter().map(|key| key["sha256"].clone()).collect();
+    let policy = listed.policy.to_str().unwrap();
+    let admin = stack.admin();
+    let ran = run(&[
+        "keys", "revoke", policy, "--client", client, "--admin", &admin,
+    ]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stderr, stack.said());
+    assert!(
+        ran.stdout.contains("rejected by the gate at"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(
+        in_force(&stack)["policy"]["revoked"]["keys"],
+        json!(digests)
+    );
+}
+
+#[test]
 fn a_change_that_envoy_rejects_does_not_delay_a_revocation() {
     let listed = Listed::new();
     listed.mine.file("gate.wasm", "no module");

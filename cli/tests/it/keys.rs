@@ -82,6 +82,68 @@ fn a_date_in_another_format_is_wrong_usage() {
     }
 }
 
+#[test]
+fn a_key_that_no_policy_would_take_is_not_made() {
+    for (client, date, why) in [
+        ("app", "2030-02-30", "is not a day of the calendar"),
+        ("a b", "2030-01-31", "a b"),
+        (".app", "2030-01-31", "begins with a dot"),
+    ] {
+        let ran = run(&["keys", "new", client, "--not-after", date]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{client} {date}");
+        assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    }
+}
+
+/// A policy with keys of two clients, one of them in a file.
+fn two_clients(scratch: &Scratch) -> PathBuf {
+    scratch.file("app.keys", format!("{}\n", SCORER.replace('a', "b")));
+    scratch.file("gone.txt", "");
+    let clients = format!(
+        "clients:\n  app:\n    api_keys_file: app.keys\n    api_keys: [{{sha256: {SCORER}, not_after: 2030-01-31}}]\n  \
+         other: {{api_keys: [{{sha256: {}}}]}}\n  \
+         none: {{}}\nrevoked: {{keys_file: gone.txt}}\n",
+        SCORER.replace('a', "c")
+    );
+    policy(scratch, &clients)
+}
+
+#[test]
+fn the_keys_of_a_client_are_listed_and_revoked_together() {
+    let scratch = Scratch::new();
+    let policy = two_clients(&scratch);
+    let policy = policy.to_str().unwrap();
+    let listed = |more: &[&str]| {
+        let ran = run(&[&["keys", "list", policy], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stdout
+    };
+    let before = "app a07f87b896d6 until 2030-01-31\napp b07f87b896d6\nother c07f87b896d6\n";
+    assert_eq!(listed(&[]), before);
+    let revoke =
+        |more: &[&str]| run(&[&["keys", "revoke", policy, "--no-wait", "--client"], more].concat());
+    for (client, why) in [("none", "has no API key"), ("missing", "has no client")] {
+        let ran = revoke(&[client]);
+        assert_eq!(ran.code, 2);
+        assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    }
+    assert_eq!(revoke(&["app", "--sha256", SCORER]).code, 2);
+    let ran = revoke(&["app", "--note", "left"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let list = std::fs::read_to_string(scratch.path().join("gone.txt")).unwrap();
+    let other = SCORER.replace('a', "b");
+    assert_eq!(list, format!("{SCORER} left\n{other} left\n"));
+    let again = revoke(&["app", "--json"]);
+    assert_eq!(again.stdout.matches("\"added\":false").count(), 2);
+    let after =
+        "app a07f87b896d6 until 2030-01-31 revoked\napp b07f87b896d6 revoked\nother c07f87b896d6\n";
+    assert_eq!(listed(&[]), after);
+    let json = listed(&["--json"]);
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    let expected = serde_json::json!({"client": "app", "sha256": SCORER, "not_after": "2030-01-31", "revoked": true});
+    assert_eq!(first, expected);
+}
+
 /// `scorer` of the demo's policy.
 const SCORER: &str = "a07f87b896d634ad40ab3bf7443a0264f53801c09278d6e035ecb731e9aa9700";
 

@@ -50,8 +50,14 @@ pub fn filters() -> PathBuf {
 }
 
 pub fn run<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
+    run_in(Path::new("."), arguments)
+}
+
+/// The same in a folder.
+pub fn run_in<I: AsRef<std::ffi::OsStr>>(folder: &Path, arguments: &[I]) -> Ran {
     let output = Command::new(binary())
         .args(arguments)
+        .current_dir(folder)
         .env("NO_COLOR", "1")
         .output()
         .unwrap();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::program::{Scratch, filters, tree};
+use crate::program::{Scratch, filters, free_port, tree};
 use crate::up::{ANY, HOST, Stack};
 
 /// An embedded backend that accepts connections, unless its folder of models has a file `broken`.
@@ -89,10 +89,13 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
 }
 
 #[test]
-fn a_port_in_use_is_reported_with_envoys_message() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = taken.local_addr().unwrap().to_string();
-    let mut stack = Stack::start(HOST, &listen);
+fn a_port_that_is_taken_during_the_start_is_reported_with_envoys_message() {
+    let port = free_port();
+    let takes = format!(
+        "import http.server, socket, sys\ntaken = socket.create_server((\"127.0.0.1\", {port}))"
+    );
+    let host = HOST.replace("import http.server, sys", &takes);
+    let mut stack = Stack::start(&host, &format!("127.0.0.1:{port}"));
     assert_eq!(stack.line(), "");
     assert_eq!(stack.wait(), Some(1));
     assert!(

@@ -48,8 +48,19 @@ impl Stack {
         policy: &Path,
         filters: &Path,
     ) -> Self {
-        let (scratch, program) = program(host);
         let admin = free_port();
+        Self::start_all(envoy, host, listen, (policy, filters), admin)
+    }
+
+    /// With this admin port.
+    pub fn start_all(
+        envoy: Option<&str>,
+        host: &str,
+        listen: &str,
+        (policy, filters): (&Path, &Path),
+        admin: u16,
+    ) -> Self {
+        let (scratch, program) = program(host);
         let mut up = Command::new(&program);
         if let Some(text) = envoy {
             let (text, envoy) = (scratch.file("envoy", text), scratch.path().join("proxy"));
@@ -471,6 +482,53 @@ fn two_gates_cannot_share_a_state_folder() {
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("another tensorgate runs in"));
     std::net::TcpStream::connect(gate).unwrap();
+}
+
+#[test]
+fn an_address_in_use_is_reported_before_anything_starts() {
+    let taken = std::net::TcpListener::bind(ANY).unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    for (flags, fix) in [
+        (["--listen", &taken, "--admin", ANY], "with --listen"),
+        (["--listen", ANY, "--admin", &taken], "with --admin"),
+        (["--admin", ANY, "--chain", "gate"], "listen.address"),
+    ] {
+        let (scratch, program) = program(HOST);
+        let policy = scratch.file("gate.yaml", text.replace("127.0.0.1:8080", &taken));
+        let mut up = Command::new(program);
+        up.arg("up").arg(policy).args(flags);
+        up.arg("--filters").arg(filters());
+        up.arg("--state").arg(scratch.path().join("state"));
+        let output = up.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let errors: Vec<_> = said
+            .lines()
+            .filter(|line| line.starts_with("error"))
+            .collect();
+        assert_eq!((output.status.code(), errors.len()), (Some(2), 1), "{said}");
+        assert!(
+            errors[0].contains(&taken) && errors[0].contains(fix),
+            "{said}"
+        );
+        assert!(!scratch.path().join("state/host.log").exists());
+    }
+}
+
+#[test]
+fn the_system_chooses_an_admin_port_of_zero() {
+    let mut stack = Stack::start_all(
+        None,
+        HOST,
+        ANY,
+        (&tree().join("envoy/gate.yaml"), &filters()),
+        0,
+    );
+    let line = stack.line();
+    let admin = line.split("admin http://").nth(1).unwrap();
+    let admin = admin.split(',').next().unwrap();
+    assert!(!admin.ends_with(":0"), "{line}");
+    std::net::TcpStream::connect(admin).unwrap();
 }
 
 #[test]

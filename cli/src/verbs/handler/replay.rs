@@ -27,6 +27,7 @@ use crate::Failure;
 use crate::handler::project::read_component;
 use crate::handler::runner;
 use crate::load::load;
+use crate::policy_file;
 use crate::ui::{Ui, printable};
 
 /// Largest captured call, bytes: the largest that a policy keeps, encoded as text, and its
@@ -40,19 +41,14 @@ const TIMEOUT_MS: u64 = 60_000;
 #[derive(Args)]
 #[command(
     after_help = "The policy's `capture:` records calls. Limits, configuration, input and resolved resources are the captured ones. The component is the policy's handler of the same name, \
-or --component, and must have the captured digest.\n\nExit codes: 0 all results are equal, 1 one differs or cannot be replayed, 2 one cannot be read.\n\n\
+or --component, and must have the captured digest. The argument is always a captured call: a policy is named with -c.\n\nExit codes: 0 all results are equal, 1 one differs or cannot be replayed, 2 one cannot be read.\n\n\
 Example: tensorgate handler replay captures -c gate.yaml --key capture.key"
 )]
 pub struct Replay {
     /// Captured call, or folder of captured calls.
     path: PathBuf,
-    /// Policy with the handlers.
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        required_unless_present = "component"
-    )]
+    /// Policy with the handlers; `gate.yaml` in the current folder by default.
+    #[arg(short, long, value_name = "GATE_YAML")]
     config: Option<PathBuf>,
     /// Component to run instead of the policy's.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
@@ -104,11 +100,15 @@ impl Replay {
         if files.is_empty() {
             return Err(bad(&format!("no captured call in {}", self.path.display())));
         }
-        let policy = self.config.as_deref().map(load).transpose()?;
+        let config = match self.component {
+            Some(_) => None,
+            None => Some(policy_file::or_default(self.config)?),
+        };
+        let policy = config.as_deref().map(load).transpose()?;
         let components = Components {
             policy: policy.map(|loaded| loaded.bundle.policy),
             folders: Folders::below(
-                (self.config.as_deref().and_then(Path::parent)).unwrap_or(Path::new("")),
+                (config.as_deref().and_then(Path::parent)).unwrap_or(Path::new("")),
             ),
             file: self.component,
             any: self.any_component,

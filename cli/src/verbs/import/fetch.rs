@@ -1,4 +1,4 @@
-//! A bounded GET request over HTTP or HTTPS, for metadata. Redirects, other statuses than 200 and
+//! A bounded request over HTTP or HTTPS, for metadata. Redirects, other statuses than 200 and
 //! longer responses are errors.
 
 use std::io::{ErrorKind, Read, Write};
@@ -35,6 +35,24 @@ pub fn is_url(source: &str) -> bool {
 
 /// Returns the body of a 200 response. `ca` replaces the system's certificate authorities.
 pub fn get(base: &str, path: &str, ca: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    send_request("GET", base, path, ca)
+}
+
+/// The same for a POST request without a body.
+pub fn post(base: &str, path: &str, ca: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    send_request("POST", base, path, ca)
+}
+
+fn send_request(
+    method: &str,
+    base: &str,
+    path: &str,
+    ca: Option<&Path>,
+) -> Result<Vec<u8>, Failure> {
+    let length = match method {
+        "POST" => "content-length: 0\r\n",
+        _ => "",
+    };
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let (rest, default_port) = if let Some(rest) = url.strip_prefix("https://") {
         (rest, 443)
@@ -67,7 +85,7 @@ pub fn get(base: &str, path: &str, ca: Option<&Path>) -> Result<Vec<u8>, Failure
     let answer = exchange(
         &address,
         tls.as_ref(),
-        format!("GET /{path} HTTP/1.1\r\nhost: {authority}\r\naccept: application/json\r\nconnection: close\r\n\r\n")
+        format!("{method} /{path} HTTP/1.1\r\nhost: {authority}\r\naccept: application/json\r\n{length}connection: close\r\n\r\n")
             .as_bytes(),
     )
     .map_err(|error| {

@@ -73,7 +73,7 @@ fn read(source: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
         .map_err(|error| bad(source, &format!("is not a model's metadata: {error}")))
 }
 
-fn described(source: &str, metadata: Metadata) -> Result<Described, Failure> {
+pub(super) fn described(source: &str, metadata: Metadata) -> Result<Described, Failure> {
     let tensors = |kind: &str, tensors: Vec<MetadataTensor>| {
         if tensors.is_empty() {
             return Err(nothing_published(source, &metadata.name, kind));

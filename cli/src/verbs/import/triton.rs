@@ -68,7 +68,7 @@ impl Triton {
     }
 }
 
-fn from_server(address: &Address<'_>) -> Result<Described, Failure> {
+pub(super) fn from_server(address: &Address<'_>) -> Result<Described, Failure> {
     let Address { base, model, ca } = *address;
     let bytes = fetch::get(base, &format!("/v2/models/{model}/config"), ca)?;
     let config = serde_json::from_slice::<Config>(&bytes)

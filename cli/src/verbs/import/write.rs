@@ -61,7 +61,7 @@ pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failur
 }
 
 /// The lines of the section, and the number of missing bounds.
-fn section(models: &[Described], backend: &str) -> (Vec<String>, usize) {
+pub fn section(models: &[Described], backend: &str) -> (Vec<String>, usize) {
     let mut yaml = String::from("models:\n");
     let mut open = 0_usize;
     for model in models {
@@ -194,7 +194,7 @@ fn value(model: &Described, backend: &str) -> Value {
 }
 
 /// A name, quoted unless every YAML version reads it as text.
-fn plain(name: &str) -> String {
+pub fn plain(name: &str) -> String {
     let first = name
         .bytes()
         .next()

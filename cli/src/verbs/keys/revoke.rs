@@ -1,6 +1,7 @@
-//! The `keys revoke` verb: appends a key's digest to the policy's revocation list, and waits until
-//! the local gate rejects the key. The list file is replaced atomically.
+//! The `keys revoke` verb: appends digests of keys to the policy's revocation list, and waits until
+//! the local gate rejects the keys. The list file is replaced atomically.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,10 +18,12 @@ use tokio::time::{Instant, sleep};
 use super::{digest_of_input, format};
 use crate::Failure;
 use crate::lists::{List, lines};
-use crate::load::{MAX_FILE_BYTES, read_at_most};
+use crate::load::{MAX_FILE_BYTES, load, read_at_most};
+use crate::policy_file::{self, PolicyFile};
 use crate::replace::{Mode, replace};
 use crate::source::{parse, tree::Content};
 use crate::stack::probe::{Target, ask};
+use crate::stack::runtime;
 use crate::ui::{Ui, printable, printable_lines};
 
 /// Hex digits of a digest.
@@ -30,16 +33,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between queries.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Revoke an API key: append its digest to the policy's `revoked.keys_file`, and wait until the
-/// gate confirms.
+/// Revoke an API key, or all keys of a client: append the digests to the policy's
+/// `revoked.keys_file`, and wait until the gate confirms.
 #[derive(Args)]
 #[command(
-    after_help = "Without --sha256, the key itself is read from standard input. Without -c, the line is only printed.\n\nExits 0 once the gate at --admin confirms that its filters and its host reject the key. Without a confirmation within 10 seconds, the exit code is 1; the digest stays on the list. Use --no-wait if no gate on this machine runs the policy.\n\nExample: tensorgate keys revoke -c gate.yaml --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --note \"lost laptop\""
+    after_help = "Without --sha256 and --client, the key itself is read from standard input. Without a policy, the line is only printed.\n\nExits 0 once the gate at --admin confirms that its filters and its host reject the key. Without a confirmation within 10 seconds, the exit code is 1; the digest stays on the list. Use --no-wait if no gate on this machine runs the policy.\n\nExample: tensorgate keys revoke -c gate.yaml --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --note \"lost laptop\"\nExample: tensorgate keys revoke gate.yaml --client web-app"
 )]
 pub struct Revoke {
-    /// Policy with the revocation list.
-    #[arg(short, long, value_name = "GATE_YAML")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyFile,
+    /// Revoke all keys that the policy has for this client.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["sha256", "format"])]
+    client: Option<String>,
     /// Digest of the key, 64 hex digits.
     #[arg(long, value_name = "HEX", value_parser = digest)]
     sha256: Option<String>,
@@ -80,59 +85,63 @@ struct Status {
 
 impl Revoke {
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let sha256 = match &self.sha256 {
-            Some(sha256) => sha256.clone(),
-            None => digest_of_input(self.format)?,
-        };
-        let line = match self.note.as_deref() {
-            Some(note) if !note.is_empty() => format!("{sha256} {note}"),
-            _ => sha256.clone(),
-        };
-        let Some(config) = &self.config else {
-            if ui.json {
-                print_json(ui, &sha256, None, true, None);
-            } else {
-                ui.line(&line);
+        let config = self.policy.named().or_else(policy_file::default);
+        let digests = match (&self.client, &self.sha256) {
+            (Some(client), _) => {
+                let config = policy_file::or_default(config.clone())?;
+                digests_of(ui, &config, client)?
             }
+            (None, Some(sha256)) => vec![sha256.clone()],
+            (None, None) => vec![digest_of_input(self.format)?],
+        };
+        let note = self.note.as_deref().unwrap_or_default();
+        let Some(config) = &config else {
+            for sha256 in &digests {
+                if ui.json {
+                    print_json(ui, sha256, None, true, None);
+                } else {
+                    ui.line(&line(sha256, note));
+                }
+            }
+            ui.note("nothing is revoked yet: no policy is named, so the line is only printed");
             return Ok(());
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+        let runtime = runtime()?;
         // An unreadable policy must not prevent a revocation: a running gate knows its list.
         let file = keys_file(config).or_else(|failure| {
             let asked =
                 (!self.no_wait).then(|| runtime.block_on(list_in_force(self.admin, config)));
             asked.flatten().ok_or(failure)
         })?;
-        let added = append(&file, &sha256, &line)?;
+        let added = append(&file, &digests, note)?;
         let confirmed =
-            (!self.no_wait).then(|| runtime.block_on(confirmed(self.admin, &file, &sha256)));
+            (!self.no_wait).then(|| runtime.block_on(confirmed(self.admin, &file, &digests)));
         let name = printable(&file.display().to_string());
-        if ui.json {
-            print_json(ui, &sha256, Some(&file), added, confirmed.as_ref());
-            return match confirmed {
-                Some(Err(_)) => Err(Failure::No),
-                _ => Ok(()),
-            };
-        }
-        let is = if added { "added" } else { "was already listed" };
-        match confirmed {
-            None => ui.line(&format!("{name}: {sha256} {is}; no gate was asked")),
-            Some(Ok(version)) => ui.line(&format!(
-                "{name}: {sha256} revoked, and rejected by the gate at {} (policy {version})",
-                self.admin
-            )),
-            Some(Err(why)) => {
-                ui.line(&format!("{name}: {sha256} {is}"));
-                return Err(Failure::Failed(format!(
-                    "no gate confirms that the key is rejected: {}",
-                    printable_lines(&why)
-                )));
+        for sha256 in &digests {
+            let added = added.contains(sha256);
+            let is = if added { "added" } else { "was already listed" };
+            match &confirmed {
+                _ if ui.json => print_json(ui, sha256, Some(&file), added, confirmed.as_ref()),
+                None => ui.line(&format!("{name}: {sha256} {is}; no gate was asked")),
+                Some(Ok(version)) => ui.line(&format!(
+                    "{name}: {sha256} revoked, and rejected by the gate at {} (policy {version})",
+                    self.admin
+                )),
+                Some(Err(_)) => ui.line(&format!("{name}: {sha256} {is}")),
             }
         }
-        Ok(())
+        match confirmed {
+            Some(Err(_)) if ui.json => Err(Failure::No),
+            Some(Err(why)) => Err(Failure::Failed(format!(
+                "no gate confirms that {} rejected: {}",
+                match digests.len() {
+                    1 => "the key is",
+                    _ => "the keys are",
+                },
+                printable_lines(&why)
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -153,6 +162,35 @@ fn print_json(
     });
 }
 
+/// A line of the list.
+fn line(sha256: &str, note: &str) -> String {
+    format!("{sha256} {note}").trim_end().to_owned()
+}
+
+/// Digests of all keys of a client. Other credentials of the client are reported, because they stay
+/// valid.
+fn digests_of(ui: &Ui, config: &Path, client: &str) -> Result<Vec<String>, Failure> {
+    let loaded = load(config)?;
+    let mut clients = loaded.policy.clients().iter();
+    let found = clients.find(|known| known.name() == client);
+    let found = found
+        .ok_or_else(|| Failure::Input(format!("{} has no client {client:?}", config.display())))?;
+    let keys = found.api_keys().iter();
+    let digests: Vec<_> = keys.map(|key| hex(key.sha256())).collect();
+    if digests.is_empty() {
+        return Err(Failure::Input(format!(
+            "client {client:?} has no API key in {}",
+            config.display()
+        )));
+    }
+    if found.jwt().is_some() || found.mtls().is_some() || found.metadata().is_some() {
+        ui.note(&format!(
+            "warning: only keys are revoked, and {client:?} has other credentials (jwt, mtls or metadata); remove its grants to stop it"
+        ));
+    }
+    Ok(digests)
+}
+
 /// The revocation list of keys of a gate that runs this policy.
 async fn list_in_force(admin: SocketAddr, config: &Path) -> Option<PathBuf> {
     let said = ask(&Target::Tcp(admin), "GET", "/generations").await.ok()?;
@@ -166,13 +204,13 @@ async fn list_in_force(admin: SocketAddr, config: &Path) -> Option<PathBuf> {
 
 /// Waits until a gate reports that the current list is in force. Returns the policy version, or the
 /// cause.
-async fn confirmed(admin: SocketAddr, list: &Path, sha256: &str) -> Result<String, String> {
+async fn confirmed(admin: SocketAddr, list: &Path, digests: &[String]) -> Result<String, String> {
     let target = Target::Tcp(admin);
     let give_up = Instant::now().checked_add(TIMEOUT);
     loop {
         let why = match ask(&target, "GET", "/generations").await {
             Ok(said) => match serde_json::from_str::<Status>(&said) {
-                Ok(Status { sources }) => match version(&sources, list, sha256)? {
+                Ok(Status { sources }) => match version(&sources, list, digests)? {
                     Some(version) => return Ok(version),
                     None => obstacle(admin, &sources),
                 },
@@ -193,12 +231,13 @@ async fn confirmed(admin: SocketAddr, list: &Path, sha256: &str) -> Result<Strin
 }
 
 /// The policy version that contains the complete current list, if the gate has one.
-fn version(sources: &Sources, list: &Path, sha256: &str) -> Result<Option<String>, String> {
-    let gone = || format!("{} no longer contains the digest", list.display());
+fn version(sources: &Sources, list: &Path, digests: &[String]) -> Result<Option<String>, String> {
+    let gone = || format!("{} no longer contains each digest", list.display());
     let bytes = read_at_most(list, MAX_FILE_BYTES).ok().flatten();
     let bytes = bytes.ok_or_else(gone)?;
     let text = String::from_utf8_lossy(&bytes);
-    if !lines(&text).any(|line| List::Keys.entry(line) == sha256) {
+    let listed: BTreeSet<_> = lines(&text).map(|line| List::Keys.entry(line)).collect();
+    if !digests.iter().all(|sha256| listed.contains(sha256)) {
         return Err(gone());
     }
     let contents = hex(&Sha256::digest(&bytes));
@@ -255,8 +294,8 @@ fn keys_file(config: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Adds a line unless the digest is listed; returns whether it was added.
-fn append(file: &Path, sha256: &str, line: &str) -> Result<bool, Failure> {
+/// Adds a line for each digest that is not listed; returns the added ones.
+fn append(file: &Path, digests: &[String], note: &str) -> Result<BTreeSet<String>, Failure> {
     let failed = |error: std::io::Error| {
         Failure::Failed(format!("cannot write {}: {error}", file.display()))
     };
@@ -275,20 +314,26 @@ fn append(file: &Path, sha256: &str, line: &str) -> Result<bool, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(failed(error)),
     };
-    let known = text
+    let known: BTreeSet<_> = text
         .lines()
         .filter_map(|line| line.split_whitespace().next())
-        .any(|known| known == sha256);
-    if known {
-        return Ok(false);
+        .collect();
+    let news = digests
+        .iter()
+        .filter(|sha256| !known.contains(sha256.as_str()));
+    let news: BTreeSet<_> = news.cloned().collect();
+    if news.is_empty() {
+        return Ok(news);
     }
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    text.push_str(line);
-    text.push('\n');
+    for sha256 in &news {
+        text.push_str(&line(sha256, note));
+        text.push('\n');
+    }
     replace(file, &text, Mode::Preserve).map_err(failed)?;
-    Ok(true)
+    Ok(news)
 }
 
 /// The folder of a file.

@@ -1,0 +1,44 @@
+//! Checks that the addresses of a gate are free, before anything starts. Otherwise the host or
+//! Envoy would fail later, and only a log would say why.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+
+use crate::Failure;
+
+/// What to change if the listen address of the policy is in use.
+pub const LISTEN: &str = "change listen.address of the policy, or give another one with --listen";
+/// What to change if the listen address of the command line is in use.
+pub const LISTEN_FLAG: &str = "give another one with --listen";
+/// What to change if the admin address is in use.
+pub const ADMIN: &str = "give another one with --admin";
+
+/// Listens on both addresses at the same time, then releases them. `fix` is for the first one.
+/// Returns the admin address; if its port was 0, with the port that the system has chosen.
+pub fn check(listen: SocketAddr, fix: &str, admin: SocketAddr) -> Result<SocketAddr, Failure> {
+    // Envoy's socket on `[::]` leaves IPv4 to others, this one would not.
+    let _gate = match listen.ip().is_unspecified() && listen.is_ipv6() {
+        true => None,
+        false => bind(listen, fix)?,
+    };
+    let bound = bind(admin, ADMIN)?;
+    let chosen = bound.and_then(|bound| bound.local_addr().ok());
+    Ok(chosen.unwrap_or(admin))
+}
+
+/// Listens, unless this process lacks the privilege: Envoy's program may have it.
+fn bind(address: SocketAddr, fix: &str) -> Result<Option<TcpListener>, Failure> {
+    match TcpListener::bind(address) {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => {
+            let why = match error.kind() {
+                ErrorKind::AddrInUse => "another program listens there".to_owned(),
+                _ => error.to_string(),
+            };
+            Err(Failure::Input(format!(
+                "cannot listen on {address}: {why}; {fix}"
+            )))
+        }
+    }
+}

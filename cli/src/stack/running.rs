@@ -1,0 +1,100 @@
+//! The lock of a state folder. Its file describes the gate that holds it, for `tensorgate status`.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tensorgate_host::files::at_most;
+
+use super::child::NOFOLLOW;
+use crate::Failure;
+
+/// File name in the state folder.
+const FILE: &str = "lock";
+/// Largest description, bytes.
+const MAX_BYTES: u64 = 64 << 10;
+/// Attempts to get the lock. `tensorgate status` holds it for an instant.
+const ATTEMPTS: u32 = 5;
+/// Delay between attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A running gate.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Running {
+    /// Process id of `tensorgate up`.
+    pub pid: u32,
+    /// Absolute path of the policy.
+    pub policy: PathBuf,
+    /// URL of the gate; none while it starts.
+    pub listen: Option<String>,
+    /// Admin address of the host.
+    pub admin: Option<SocketAddr>,
+}
+
+/// The held lock.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// Locks a folder, because two gates would overwrite each other's logs.
+    pub fn claim(state: &Path) -> Result<Self, Failure> {
+        let failed =
+            |error: io::Error| Failure::Failed(format!("cannot use {}: {error}", state.display()));
+        let lock = (OpenOptions::new().write(true).create(true).truncate(false))
+            .mode(0o600)
+            .custom_flags(NOFOLLOW)
+            .open(state.join(FILE))
+            .map_err(failed)?;
+        for attempt in 1..=ATTEMPTS {
+            match lock.try_lock() {
+                Ok(()) => {
+                    lock.set_len(0).map_err(failed)?;
+                    return Ok(Self(lock));
+                }
+                Err(TryLockError::WouldBlock) if attempt < ATTEMPTS => {
+                    std::thread::sleep(RETRY_INTERVAL);
+                }
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+        Err(Failure::Failed(format!(
+            "another tensorgate runs in {}: choose another folder with --state",
+            state.display()
+        )))
+    }
+
+    /// Writes the description.
+    pub fn describe(&self, running: &Running) -> io::Result<()> {
+        let text = serde_json::to_vec(running)?;
+        self.0.set_len(0)?;
+        self.0.write_all_at(&text, 0)
+    }
+}
+
+impl Running {
+    /// The gate that runs with this state folder. A description that is not written yet, or is
+    /// being replaced, is empty.
+    pub fn find(state: &Path) -> io::Result<Option<Self>> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(NOFOLLOW)
+            .open(state.join(FILE));
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let text = at_most(file, MAX_BYTES)?.unwrap_or_default();
+                Ok(Some(serde_json::from_slice(&text).unwrap_or_default()))
+            }
+        }
+    }
+}

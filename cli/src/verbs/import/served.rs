@@ -1,0 +1,82 @@
+//! All models of a server.
+//!
+//! The Open Inference Protocol has no list of models. Triton and MLServer have one, the index of
+//! the model repository.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use super::{Address, Described, bad, fetch, oip, triton};
+use crate::Failure;
+
+/// Maximum number of models.
+const MAX_MODELS: usize = 1_000;
+/// State of a model that is loaded.
+const READY: &str = "READY";
+
+/// What a server speaks.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Kind {
+    /// The Open Inference Protocol: KServe, MLServer, OpenVINO.
+    #[default]
+    Oip,
+    /// Triton, whose configuration also has batch sizes.
+    Triton,
+}
+
+/// An entry of the index; other members are ignored.
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    #[serde(default)]
+    state: String,
+}
+
+/// Queries a server for these models, or for all that are loaded. `ca` replaces the system's
+/// certificate authorities.
+pub fn served(
+    kind: Kind,
+    base: &str,
+    models: &[String],
+    ca: Option<&Path>,
+) -> Result<Vec<Described>, Failure> {
+    let index;
+    let models = match models {
+        [] => {
+            index = loaded(base, ca)?;
+            &index
+        }
+        models => models,
+    };
+    let describe = |model: &String| {
+        let address = Address { base, model, ca };
+        match kind {
+            Kind::Triton => triton::from_server(&address),
+            Kind::Oip => oip::described(base, oip::from_server(&address)?),
+        }
+    };
+    models.iter().map(describe).collect()
+}
+
+/// Names of the loaded models, without repetition.
+fn loaded(base: &str, ca: Option<&Path>) -> Result<Vec<String>, Failure> {
+    let name_them = |why: &str| bad(base, &format!("{why}: name its models with --model NAME"));
+    let bytes = fetch::post(base, "/v2/repository/index", ca)
+        .map_err(|why| Failure::Input(format!("{why}; if it lists no models, use --model NAME")))?;
+    let entries: Vec<Entry> =
+        serde_json::from_slice(&bytes).map_err(|_| name_them("lists no models"))?;
+    let entries = entries.into_iter();
+    let mut names: Vec<_> = entries
+        .filter(|entry| entry.state.is_empty() || entry.state == READY)
+        .map(|entry| entry.name)
+        .collect();
+    names.sort();
+    names.dedup();
+    match names.len() {
+        0 => Err(name_them("has no model that is loaded")),
+        1..=MAX_MODELS => Ok(names),
+        _ => Err(name_them("has more than 1000 models")),
+    }
+}

@@ -1,0 +1,241 @@
+//! The `status` verb: what runs with a state folder, which policy version is in force, which
+//! changes are held, and which models are ready. The running gate's own reports are shown.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tensorgate_host::admission::sources::{SourceState, Sources};
+use tensorgate_host::pipeline::model_version;
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{Bundle, Policy};
+
+use crate::Failure;
+use crate::load::read_at_most;
+use crate::policy_file::PolicyFile;
+use crate::stack::probe::{Response, Target, send_request};
+use crate::stack::running::Running;
+use crate::stack::runtime;
+use crate::stack::site::bundle_file;
+use crate::ui::{Ui, printable};
+use crate::verbs::up::default_state;
+
+/// Last line of the host's list of causes, if there are more.
+const CUT: &str = "and more";
+
+/// Show what runs, the policy version in force, changes that are held, and the state of models.
+#[derive(Args)]
+#[command(
+    after_help = "A gate is found by its state folder. With a policy, the gate must run that policy.\n\nExits 0 if the gate is up and ready, and 1 if not. A model that is not ready does not change that.\n\nExample: tensorgate status --json"
+)]
+pub struct Status {
+    #[command(flatten)]
+    policy: PolicyFile,
+    /// State folder of the gate (default: the one of `up`).
+    #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
+    state: Option<PathBuf>,
+}
+
+/// The status of a gate.
+#[derive(Default, Serialize)]
+struct Report {
+    state: PathBuf,
+    /// Whether the processes run.
+    up: bool,
+    /// Whether the gate accepts requests.
+    ready: bool,
+    pid: Option<u32>,
+    listen: Option<String>,
+    admin: Option<String>,
+    policy: Option<PathBuf>,
+    /// The policy version in force.
+    version: Option<String>,
+    held: Vec<SourceState>,
+    revocations_held: Option<String>,
+    models: Vec<ModelState>,
+    /// Why the gate is not ready.
+    why: Vec<String>,
+}
+
+/// The state of a model's version.
+#[derive(Serialize)]
+struct ModelState {
+    model: String,
+    version: String,
+    /// `null` if the host has cut its list.
+    ready: Option<bool>,
+    why: Vec<String>,
+}
+
+/// The needed fields of the host's `/generations`.
+#[derive(Deserialize)]
+struct Generations {
+    serving: String,
+    #[serde(flatten)]
+    sources: Sources,
+}
+
+impl Status {
+    /// Prints the status.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let state = self.state.or_else(default_state).ok_or_else(|| {
+            Failure::Input("HOME is not set: name the state folder with --state".into())
+        })?;
+        let report = Report::new(&state, self.policy.named().as_deref())?;
+        if ui.json {
+            ui.json_line(&report);
+        } else {
+            print(ui, &report);
+        }
+        if report.ready {
+            Ok(())
+        } else {
+            Err(Failure::No)
+        }
+    }
+}
+
+impl Report {
+    /// Asks the gate with this state folder. With `policy`, another policy's gate does not count.
+    fn new(state: &Path, policy: Option<&Path>) -> Result<Self, Failure> {
+        let mut report = Self {
+            state: state.to_owned(),
+            ..Self::default()
+        };
+        let running = Running::find(state).map_err(|error| {
+            Failure::Failed(format!("cannot read {}: {error}", state.display()))
+        })?;
+        let Some(running) = running else {
+            report.why = vec!["no gate runs with this state folder".into()];
+            return Ok(report);
+        };
+        if let Some(policy) = policy
+            && policy.canonicalize().ok() != running.policy.canonicalize().ok()
+        {
+            report.why = vec![format!(
+                "the gate with this state folder runs {}, not {}",
+                running.policy.display(),
+                policy.display()
+            )];
+            return Ok(report);
+        }
+        report.up = true;
+        report.pid = Some(running.pid).filter(|pid| *pid != 0);
+        report.policy = Some(running.policy).filter(|policy| !policy.as_os_str().is_empty());
+        report.admin = running.admin.map(|admin| format!("http://{admin}"));
+        let (Some(admin), Some(listen)) = (running.admin, running.listen) else {
+            report.why = vec!["it starts".into()];
+            return Ok(report);
+        };
+        report.listen = Some(listen);
+        let target = Target::Tcp(admin);
+        let (readyz, sources) = runtime()?.block_on(async {
+            let readyz = send_request(&target, "GET", "/readyz").await;
+            (readyz, send_request(&target, "GET", "/generations").await)
+        });
+        match sources.map(|said| serde_json::from_str::<Generations>(&said.body)) {
+            Ok(Ok(Generations { serving, sources })) => {
+                report.version = sources.in_force.or(Some(serving));
+                report.held = sources.held;
+                report.revocations_held = sources.revocations_held;
+            }
+            _ => report.why.push("the host does not name its policy".into()),
+        }
+        match readyz {
+            Ok(Response { ok, body, .. }) => {
+                let mut lines: Vec<_> = body.lines().skip(1).map(str::to_owned).collect();
+                report.models = models(state, &mut lines);
+                report.ready = ok && report.why.is_empty();
+                report.why.append(&mut lines);
+            }
+            Err(error) => report
+                .why
+                .push(format!("the host does not answer: {error}")),
+        }
+        Ok(report)
+    }
+}
+
+/// The model versions of the policy in force. Causes why one is not ready are moved out of `lines`.
+fn models(state: &Path, lines: &mut Vec<String>) -> Vec<ModelState> {
+    let mut states = Vec::new();
+    let cut = lines.iter().any(|line| line == CUT);
+    for model in in_force(state).iter().flat_map(|policy| policy.models()) {
+        for version in model.versions() {
+            let prefix = format!("{}: ", model_version(model, version));
+            let mut why = Vec::new();
+            lines.retain(|line| match line.strip_prefix(&prefix) {
+                Some(cause) => {
+                    why.push(cause.to_owned());
+                    false
+                }
+                None => true,
+            });
+            states.push(ModelState {
+                model: model.name().to_owned(),
+                version: version.clone(),
+                ready: match (why.is_empty(), cut) {
+                    (false, _) => Some(false),
+                    (true, false) => Some(true),
+                    (true, true) => None,
+                },
+                why,
+            });
+        }
+    }
+    states
+}
+
+/// The policy that the host has.
+fn in_force(state: &Path) -> Option<Policy> {
+    let limit = u64::try_from(Bundle::MAX_BYTES).unwrap_or(u64::MAX);
+    let bytes = read_at_most(&bundle_file(state), limit).ok()??;
+    let bundle: Bundle = serde_json::from_slice(&bytes).ok()?;
+    Some(validate(&bundle.policy).ok()?.0)
+}
+
+fn print(ui: &Ui, report: &Report) {
+    let line = |name: &str, text: &str| ui.line(&format!("{name}: {}", printable(text)));
+    let gate = match (report.up, report.ready) {
+        (_, true) => ui.paint("1;32", "ready"),
+        (true, false) => ui.paint("1;31", "not ready"),
+        (false, false) => ui.paint("1;31", "not running"),
+    };
+    let pid = report.pid.map(|pid| format!(" (pid {pid})"));
+    ui.line(&format!("gate: {gate}{}", pid.unwrap_or_default()));
+    for why in &report.why {
+        line("why", why);
+    }
+    line("state", &report.state.display().to_string());
+    for (name, text) in [("listen", &report.listen), ("admin", &report.admin)] {
+        if let Some(text) = text {
+            line(name, text);
+        }
+    }
+    if let Some(policy) = &report.policy {
+        let version = report.version.as_deref().unwrap_or("unknown");
+        line(
+            "policy",
+            &format!("{}, version {version}", policy.display()),
+        );
+    }
+    for SourceState { file, why } in &report.held {
+        for why in why.lines() {
+            line("held", &format!("{}: {why}", file.display()));
+        }
+    }
+    if let Some(why) = &report.revocations_held {
+        line("revocations NOT in force", &why.replace('\n', "; "));
+    }
+    for state in &report.models {
+        let ready = match state.ready {
+            Some(true) => "ready".to_owned(),
+            None => "unknown".to_owned(),
+            Some(false) => format!("not ready: {}", state.why.join("; ")),
+        };
+        line(
+            &format!("model {} version {}", state.model, state.version),
+            &ready,
+        );
+    }
+}

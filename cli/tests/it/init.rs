@@ -1,0 +1,146 @@
+//! `init`: a first policy from what a server says, with a key, and never over an existing file.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::program::{Ran, Scratch, run_in};
+
+const INDEX: &str = r#"[{"name":"resnet","version":"1","state":"READY"},
+    {"name":"resnet","version":"2","state":"READY"},{"name":"old","state":"UNAVAILABLE"}]"#;
+const METADATA: &str = r#"{"name":"resnet","versions":["1","2"],
+    "inputs":[{"name":"image","datatype":"FP32","shape":[-1,3,-1]}],
+    "outputs":[{"name":"scores","datatype":"FP32","shape":[-1,1000]}]}"#;
+const CONFIG: &str = r#"{"name":"resnet","max_batch_size":8,
+    "input":[{"name":"image","data_type":"TYPE_FP32","dims":[3,224]}],
+    "output":[{"name":"scores","data_type":"TYPE_FP32","dims":[1000]}]}"#;
+
+/// A server that answers as many requests as there are answers. Returns its port, and what was
+/// asked.
+fn server(answers: &[&'static str]) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = answers.to_vec();
+    let asked = std::thread::spawn(move || {
+        let asked = answers.into_iter().map(|answer| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = [0; 1024];
+            let read = stream.read(&mut bytes).unwrap();
+            let length = answer.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}"
+            )
+            .unwrap();
+            let request = String::from_utf8_lossy(&bytes[..read]).into_owned();
+            request.split(" HTTP").next().unwrap().to_owned()
+        });
+        asked.collect()
+    });
+    (port, asked)
+}
+
+fn init(scratch: &Scratch, more: &[&str]) -> Ran {
+    run_in(scratch.path(), &[&["init"], more].concat())
+}
+
+#[test]
+fn all_loaded_models_of_a_triton_are_served_at_once() {
+    let (port, asked) = server(&[INDEX, CONFIG, METADATA]);
+    let scratch = Scratch::new();
+    let ran = init(
+        &scratch,
+        &["--from", "triton", &format!("http://127.0.0.1:{port}")],
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let expected = [
+        "POST /v2/repository/index",
+        "GET /v2/models/resnet/config",
+        "GET /v2/models/resnet",
+    ];
+    assert_eq!(asked.join().unwrap(), expected);
+    assert!(!ran.stderr.contains("fill in"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("/v2/models/resnet"), "{}", ran.stderr);
+    let policy = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
+    let endpoint = format!("http://127.0.0.1:{}", port + 1);
+    assert!(policy.contains(&endpoint), "{policy}");
+    assert!(policy.contains(r#"versions: ["1", "2"]"#), "{policy}");
+    let key = ran.stdout.trim();
+    assert!(key.starts_with("tg_") && !policy.contains(key) && !ran.stderr.contains(key));
+    let check = run_in(scratch.path(), &["check"]);
+    assert_eq!(check.code, 0, "{}", check.stderr);
+    let message =
+        format!("GET /v2/models/resnet/versions/1 HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\r\n\r\n");
+    scratch.file("m.http", message);
+    let explain = run_in(scratch.path(), &["explain", "--http", "m.http"]);
+    assert_eq!(explain.code, 0, "{}{}", explain.stdout, explain.stderr);
+
+    let again = init(&scratch, &[]);
+    assert_eq!((again.code, again.stdout.as_str()), (2, ""));
+    assert!(again.stderr.contains("not overwritten"), "{}", again.stderr);
+    let after = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
+    assert_eq!(after, policy);
+}
+
+#[test]
+fn bounds_that_a_server_does_not_report_are_listed_by_line() {
+    let (port, asked) = server(&[METADATA]);
+    let scratch = Scratch::new();
+    let url = format!("http://127.0.0.1:{port}");
+    let ran = init(&scratch, &["--model", "resnet", &url]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(asked.join().unwrap(), ["GET /v2/models/resnet"]);
+    let policy = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
+    let numbers = policy
+        .lines()
+        .zip(1..)
+        .filter(|(line, _)| line.contains("no bound is known"));
+    let numbers: Vec<u64> = numbers.map(|(_, number)| number).collect();
+    assert_eq!(numbers.len(), 3, "{policy}");
+    for number in &numbers {
+        let line = format!("gate.yaml:{number}: ");
+        assert!(ran.stderr.contains(&line), "{line}{}", ran.stderr);
+    }
+    assert_eq!(run_in(scratch.path(), &["check"]).code, 2);
+    std::fs::remove_file(scratch.path().join("gate.yaml")).unwrap();
+    let (port, _) = server(&[METADATA]);
+    let url = format!("http://127.0.0.1:{port}");
+    let json = init(&scratch, &["--model", "resnet", &url, "--json"]);
+    let said: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(said["fill_in"], serde_json::json!(numbers));
+}
+
+#[test]
+fn without_a_server_the_policy_is_a_valid_example() {
+    let scratch = Scratch::new();
+    let ran = init(&scratch, &["--client", "web-app", "-c", "my.yaml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("tensorgate up my.yaml"),
+        "{}",
+        ran.stderr
+    );
+    let check = run_in(scratch.path(), &["check", "my.yaml"]);
+    assert_eq!(check.code, 0, "{}", check.stderr);
+    let listed = run_in(scratch.path(), &["keys", "list", "my.yaml"]);
+    assert!(listed.stdout.starts_with("web-app "), "{}", listed.stdout);
+}
+
+#[test]
+fn nothing_is_written_if_the_server_or_the_client_is_unusable() {
+    let scratch = Scratch::new();
+    let (empty, _) = server(&["[]"]);
+    let empty = format!("http://127.0.0.1:{empty}");
+    for (arguments, why) in [
+        (&["http://127.0.0.1:1"][..], "--model"),
+        (&[&*empty], "--model NAME"),
+        (&["--client", "a b"], "a b"),
+        (&["--from", "triton"], "URL"),
+    ] {
+        let ran = init(&scratch, arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(ran.stderr.contains(why), "{arguments:?}: {}", ran.stderr);
+        assert!(!scratch.path().join("gate.yaml").exists());
+    }
+}
