@@ -6,7 +6,6 @@ use crate::support;
 use std::rc::Rc;
 
 use support::{CONTEXT_KEY, NOW, bundle, field, json_body, rest};
-use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
