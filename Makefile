@@ -100,7 +100,7 @@ lint: setup filters components ## Check commit subjects, formatting, clippy and 
 	@$(STAGE) fmt-fuzz cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
 	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
-	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-filter-core -p tensorgate-gate -p tensorgate-auth -p tensorgate-rate-limit -p tensorgate-tensor-guard -p tensorgate-faulty-gate -- -D warnings
+	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-filter-core -p tensorgate-gate -p tensorgate-faulty-gate -- -D warnings
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p passthrough -p image-classifier -p class-labels -p text-tokens -p text-classifier -p tabular -p audio-features -p detection -p tensorgate-kit -p hostile-fetch -p hostile-lookup -p hostile-loop -p hostile-memory-bomb -p hostile-behaviours -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 

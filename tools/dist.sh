@@ -9,7 +9,7 @@ cd -P "$(dirname "$0")/.."
 out=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 signing_key=${1:-}
 programs=(tensorgate tensorgate-host tensorgate-embedded)
-filters=(gate auth rate-limit tensor-guard)
+filters=(gate)
 
 . tools/remap.sh
 clear_build_settings

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the Envoy filters as they are shipped, into target/filters/. Each is trimmed to the callbacks
-# that it uses. The gate with faults in it, which tests load, goes into target/filters-faulty/.
-# `filters.sh gate auth` builds those filters only.
+# Builds the filter's module as it is shipped, target/filters/gate.wasm, trimmed to the callbacks that
+# it uses. The gate with faults in it, which tests load, goes into target/filters-faulty/.
+# `filters.sh gate` builds the first only.
 #
 # Modules are cached in the user's cache folder, in one folder for each digest of their inputs
 # (tools/filters-key.py). A clean clone of sources that were built before compiles nothing.
@@ -9,9 +9,9 @@ set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate/filters
-# Number of cached sets of modules. One set is 16 MB.
+# Number of cached sets of modules. One set is 6 MB.
 KEPT=5
-all=(gate auth rate-limit tensor-guard faulty-gate)
+all=(gate faulty-gate)
 filters=("$@")
 [ $# -gt 0 ] || filters=("${all[@]}")
 packages=("${filters[@]/#/tensorgate-}")

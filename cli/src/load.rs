@@ -135,6 +135,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         generation: generation(&raw)?,
         policy: raw,
         headers: HeaderMode::default(),
+        filter: None,
         tightens: None,
     };
     let bytes = written_bytes(&bundle)?;

@@ -52,6 +52,7 @@ impl Version {
         };
         let bundle = Bundle {
             headers: HeaderMode::default(),
+            filter: None,
             generation,
             policy: left,
             tightens: None,

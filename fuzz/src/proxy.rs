@@ -79,7 +79,7 @@ impl World {
                 let bundle = format!(
                     r#"{{"generation": "{generation}", "headers": "{headers}", "policy": {policy}}}"#
                 );
-                let (root, _) = GateRoot::configure(Filter::Gate, bundle, Some(context_key))
+                let (root, _) = GateRoot::configure(bundle, Some(context_key))
                     .expect("a policy of the vectors");
                 Rc::new(root)
             })

@@ -21,6 +21,9 @@ pub struct Bundle {
     pub policy: raw::Policy,
     /// How a filter treats headers while it evaluates a body. The host ignores this field.
     pub headers: HeaderMode,
+    /// The filter that the module is, by name; the combined filter if absent. The host ignores
+    /// this field.
+    pub filter: Option<String>,
     /// The version that this policy only restricts. The host then reuses everything it has loaded
     /// for that version, so an unreadable file cannot delay a revocation.
     pub tightens: Option<String>,
@@ -46,6 +49,8 @@ pub struct FilterConfiguration<'a> {
     pub bundle: &'a Bundle,
     /// Replaces [`Bundle::headers`].
     pub headers: HeaderMode,
+    /// Replaces [`Bundle::filter`].
+    pub filter: Option<&'a str>,
 }
 
 impl Bundle {
@@ -70,6 +75,8 @@ struct Written {
     alike: Alike<String>,
     #[serde(default)]
     headers: HeaderMode,
+    #[serde(default)]
+    filter: Option<String>,
 }
 
 /// The format for writing.
@@ -83,6 +90,8 @@ struct Writing<'a> {
     alike: Alike<&'a str>,
     #[serde(skip_serializing_if = "is_default")]
     headers: HeaderMode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<&'a str>,
 }
 
 fn is_default(headers: &HeaderMode) -> bool {
@@ -99,6 +108,7 @@ impl TryFrom<Written> for Bundle {
             tightens,
             alike,
             headers,
+            filter,
         } = written;
         // Names are resolved before any are joined: each refers to a model that is written out.
         let firsts = alike.into_iter().map(|(first, others)| {
@@ -119,6 +129,7 @@ impl TryFrom<Written> for Bundle {
             generation,
             policy,
             headers,
+            filter,
             tightens,
         })
     }
@@ -126,10 +137,10 @@ impl TryFrom<Written> for Bundle {
 
 impl Serialize for Bundle {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let headers = self.headers;
         FilterConfiguration {
             bundle: self,
-            headers,
+            headers: self.headers,
+            filter: self.filter.as_deref(),
         }
         .serialize(to)
     }
@@ -137,7 +148,11 @@ impl Serialize for Bundle {
 
 impl Serialize for FilterConfiguration<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Self { bundle, headers } = *self;
+        let Self {
+            bundle,
+            headers,
+            filter,
+        } = *self;
         let mut firsts = BTreeMap::new();
         let mut alike = Alike::new();
         for (name, model) in &bundle.policy.models {
@@ -162,6 +177,7 @@ impl Serialize for FilterConfiguration<'_> {
             tightens: bundle.tightens.as_deref(),
             alike,
             headers,
+            filter,
         };
         writing.serialize(to)
     }

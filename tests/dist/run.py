@@ -28,7 +28,7 @@ from processes import START_S, TOP, Process, free_ports
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ["tensorgate", "tensorgate-embedded", "tensorgate-host"]
-FILTERS = ["auth", "gate", "rate-limit", "tensor-guard"]
+FILTERS = ["gate"]
 HANDLERS = ["class-labels", "image-classifier", "passthrough", "tabular", "text-classifier"]
 TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom.cdx.json"]
 # Packages that a release cannot be without: of its programs, its filters and its handlers.

@@ -21,7 +21,7 @@ use crate::Failure;
 use crate::chain::Chain;
 use crate::load::Loaded;
 use crate::render::envoy::control_plane::ControlPlane;
-use crate::render::envoy::{RenderOptions, key_sets};
+use crate::render::envoy::{MODULE, RenderOptions, key_sets};
 
 /// Options of the command.
 #[derive(Clone, Debug)]
@@ -97,19 +97,17 @@ pub struct Plan {
 
 /// Writes the files of all processes and plans their start.
 pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
-    for filter in options.chain.filters() {
-        let module = options.filters.join(format!("{}.wasm", filter.name()));
-        if !module.is_file() {
-            return Err(Failure::Failed(format!(
-                "no filter at {}: {}give its folder with --filters",
-                module.display(),
-                if in_source_tree() {
-                    "run `make filters`, or "
-                } else {
-                    "a release has it in `filters` beside tensorgate; unpack the whole release, or "
-                }
-            )));
-        }
+    let module = options.filters.join(MODULE);
+    if !module.is_file() {
+        return Err(Failure::Failed(format!(
+            "no filter at {}: {}give its folder with --filters",
+            module.display(),
+            if in_source_tree() {
+                "run `make filters`, or "
+            } else {
+                "a release has it in `filters` beside tensorgate; unpack the whole release, or "
+            }
+        )));
     }
     let envoy_binary = envoy::find()?;
     folder(&options.state)?;

@@ -49,6 +49,7 @@ fn version(policy: &Value) -> Version {
     let (policy, _) = validate::validate(&raw).unwrap();
     let bundle = Bundle {
         headers: HeaderMode::default(),
+        filter: None,
         generation: generation(&raw).unwrap(),
         policy: raw,
         tightens: None,

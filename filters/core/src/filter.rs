@@ -4,7 +4,7 @@
 //! treats their charges as made and their checks as passed. A chain of the three filters therefore
 //! decides as the combined filter does.
 
-/// A filter, named by the module that a proxy loads.
+/// A filter. One module is each of them; its configuration names one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Filter {
     /// The combined filter with all capabilities.
@@ -54,7 +54,7 @@ impl Filter {
     /// The three separate filters in their usual order.
     pub const THREE: [Self; 3] = [Self::Auth, Self::RateLimit, Self::TensorGuard];
 
-    /// Name of the filter: the module's file name without `.wasm`.
+    /// Name of the filter in a chain and in the module's configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gate => "gate",

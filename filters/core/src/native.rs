@@ -143,7 +143,7 @@ impl NativeProxy {
         let mut warnings = Vec::new();
         for filter in filters {
             let (root, warned) =
-                GateRoot::configure_as(*filter, bundle_json, context_key_hex, Some(headers))?;
+                GateRoot::configure_as(Some(*filter), bundle_json, context_key_hex, Some(headers))?;
             make_slots(&mut store, root.policy())
                 .and_then(|()| make_counts(&mut store, root.policy()))
                 .and_then(|()| make_memory(&mut store, &root))

@@ -72,31 +72,20 @@ impl GateRoot {
     /// # Errors
     /// The faults of the configuration, if any is an error.
     pub fn configure(
-        filter: Filter,
         bundle_json: impl AsRef<[u8]>,
         context_key_hex: Option<&str>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
-        Self::configure_as(filter, bundle_json, context_key_hex, None)
+        Self::configure_as(None, bundle_json, context_key_hex, None)
     }
 
-    /// As [`Self::configure`], with this header mode.
+    /// As [`Self::configure`], as this filter and with this header mode.
     pub(crate) fn configure_as(
-        filter: Filter,
+        filter: Option<Filter>,
         bundle_json: impl AsRef<[u8]>,
         context_key_hex: Option<&str>,
         mode: Option<HeaderMode>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Vec::new();
-        let context_key = context_key_hex.and_then(Key::from_hex);
-        let needed = filter.capabilities().identify || context_key_hex.is_some();
-        if needed && context_key.is_none() {
-            let message = if context_key_hex.is_none() {
-                "is not set"
-            } else {
-                "is not 64 hex digits"
-            };
-            faults.push(error(CONTEXT_KEY_VARIABLE, message));
-        }
         if bundle_json.as_ref().len() > Bundle::MAX_BYTES {
             let cause = format!("configuration is larger than {} bytes", Bundle::MAX_BYTES);
             faults.push(error("", &cause));
@@ -108,6 +97,7 @@ impl GateRoot {
             generation,
             policy,
             headers,
+            filter: name,
             ..
         } = match read {
             Ok(bundle) => bundle,
@@ -120,6 +110,27 @@ impl GateRoot {
             }
         };
         let headers = mode.unwrap_or(headers);
+        let named = match &name {
+            Some(name) => Filter::from_name(name),
+            None => Some(Filter::Gate),
+        };
+        let Some(filter) = filter.or(named) else {
+            faults.push(error(
+                "filter",
+                "must be gate, auth, rate-limit or tensor-guard",
+            ));
+            return Err(faults);
+        };
+        let context_key = context_key_hex.and_then(Key::from_hex);
+        let needed = filter.capabilities().identify || context_key_hex.is_some();
+        if needed && context_key.is_none() {
+            let message = if context_key_hex.is_none() {
+                "is not set"
+            } else {
+                "is not 64 hex digits"
+            };
+            faults.push(error(CONTEXT_KEY_VARIABLE, message));
+        }
         if !is_generation(&generation) {
             faults.push(error(
                 "generation",

@@ -21,7 +21,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
 use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
 use tensorgate_policy::policy::KeyMaterial;
-use tensorgate_policy::{Fault, Now, Severity};
+use tensorgate_policy::{Now, Severity};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::percent_encoded;
 
@@ -44,23 +44,18 @@ use unconfigured::Unconfigured;
 thread_local! {
     /// This VM's id and its last sequence number.
     static ENTRIES: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
-    /// The filter of this module.
-    static FILTER: Cell<Option<Filter>> = const { Cell::new(None) };
 }
 
-/// Registers the filter with the proxy. Called once per VM, before anything else.
-pub fn start(filter: Filter) {
+/// Registers the module with the proxy. Called once per VM, before anything else.
+pub fn start() {
     log_panics();
-    // The SDK takes a plain function, which cannot capture the filter.
-    FILTER.with(|cell| cell.set(Some(filter)));
-    proxy_wasm::set_root_context(|context| root(context, FILTER.with(Cell::get)));
+    proxy_wasm::set_root_context(root);
 }
 
 /// Creates the root context of one plugin configuration; `context` is the proxy's number for it.
-pub fn root(context: u32, filter: Option<Filter>) -> Box<dyn RootContext> {
+pub fn root(context: u32) -> Box<dyn RootContext> {
     Box::new(Root {
         context,
-        filter,
         declared: false,
         gate: None,
         waiting: Waiting::default(),
@@ -83,7 +78,6 @@ pub fn log_panics() {
 /// Context of a plugin configuration.
 struct Root {
     context: u32,
-    filter: Option<Filter>,
     /// The proxy accepts a declaration once per plugin configuration; this context lives as long.
     declared: bool,
     gate: Option<Rc<GateRoot>>,
@@ -94,9 +88,8 @@ struct Root {
 
 impl Root {
     /// Declares the caller's identity as a read-only property, so no later filter can change it.
-    fn declare_identity(&mut self) -> Result<(), HostFault> {
-        let shares = self.filter.is_some_and(Filter::shares_identity);
-        if shares && !self.declared {
+    fn declare_identity(&mut self, filter: Filter) -> Result<(), HostFault> {
+        if filter.shares_identity() && !self.declared {
             abi::declare_read_only_text(shared_identity::PROPERTY)?;
             self.declared = true;
         }
@@ -162,12 +155,9 @@ impl RootContext for Root {
         let key = std::env::var(CONTEXT_KEY_VARIABLE).ok();
         let configured = abi::plugin_configuration(READ_CONFIGURATION_BYTES)
             .map_err(|fault| vec![host_fault(fault)])
-            .and_then(|bundle| {
-                let filter = self.filter.ok_or_else(|| vec![unnamed()])?;
-                GateRoot::configure(filter, bundle, key.as_deref())
-            })
+            .and_then(|bundle| GateRoot::configure(bundle, key.as_deref()))
             .and_then(|(root, warnings)| {
-                self.declare_identity()
+                self.declare_identity(root.filter())
                     .map_err(|fault| vec![host_fault(fault)])?;
                 make_slots(&mut Host::outside(), root.policy())
                     .map_err(|fault| vec![host_fault(fault)])?;
@@ -231,14 +221,6 @@ impl RootContext for Root {
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
-}
-
-/// A module that was started without a filter.
-fn unnamed() -> Fault {
-    host_fault(HostFault {
-        call: "start",
-        status: 0,
-    })
 }
 
 /// Context of a request.

@@ -39,6 +39,7 @@ fn written(policy: raw::Policy) -> Value {
         generation,
         policy,
         headers: HeaderMode::default(),
+        filter: None,
         tightens: None,
     };
     serde_json::to_value(bundle).unwrap()

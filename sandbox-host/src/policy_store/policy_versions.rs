@@ -448,6 +448,7 @@ mod tests {
                 generation: format!("g{number}"),
                 policy: tensorgate_policy::raw::Policy::default(),
                 headers: tensorgate_policy::HeaderMode::default(),
+                filter: None,
                 tightens: None,
             };
             bundle.policy.version = Some(1);

@@ -115,6 +115,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         generation: GENERATION.to_owned(),
         policy: serde_json::from_value(policy).unwrap(),
         headers: HeaderMode::default(),
+        filter: None,
         tightens: None,
     };
     Settings {
@@ -181,6 +182,7 @@ impl Running {
             generation: generation.to_owned(),
             policy: serde_json::from_value(policy.clone()).unwrap(),
             headers: HeaderMode::default(),
+            filter: None,
             tightens: None,
         };
         self.host.reloader().reload(Ok(bundle)).await
@@ -193,6 +195,7 @@ impl Running {
             generation: generation.to_owned(),
             policy: serde_json::from_value(policy.clone()).unwrap(),
             headers: HeaderMode::default(),
+            filter: None,
             tightens: Some(tightens.to_owned()),
         };
         self.host.reloader().reload(Ok(bundle)).await

@@ -8,7 +8,6 @@ mod entry {
 
     use proxy_wasm::traits::{Context, HttpContext, RootContext};
     use proxy_wasm::types::{Action, ContextType};
-    use tensorgate_filter_core::filter::Filter;
     use tensorgate_filter_core::sdk;
 
     /// The header field of a request at whose body's end the filter traps.
@@ -16,7 +15,7 @@ mod entry {
 
     proxy_wasm::main! {{
         sdk::log_panics();
-        proxy_wasm::set_root_context(|context| Box::new(Root(sdk::root(context, Some(Filter::Gate)))));
+        proxy_wasm::set_root_context(|context| Box::new(Root(sdk::root(context))));
     }}
 
     struct Root(Box<dyn RootContext>);

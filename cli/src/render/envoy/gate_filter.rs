@@ -10,6 +10,10 @@ use super::dynamic::Filter;
 use super::{RenderError, RenderOptions, key_sets, text};
 use crate::render::node::{Node, list, map};
 
+/// File name of the module. Every filter is this module with another configuration, so a proxy
+/// compiles it once for a whole chain.
+pub const MODULE: &str = "gate.wasm";
+
 /// Proxy-wasm functions that every VM may use. An empty list would allow everything.
 ///
 /// The list contains no outbound call, socket, file or timer, and of a response only its trailers.
@@ -86,7 +90,7 @@ pub fn filter(
 ) -> Result<Filter, RenderError> {
     let plane = options.control_plane;
     let name = format!("tensorgate.{}", filter.name());
-    let module = options.filters.join(format!("{}.wasm", filter.name()));
+    let module = options.filters.join(MODULE);
     let mut vm = Vec::new();
     if let Some(id) = plane.vm_id(position) {
         vm.push(("vm_id".to_owned(), id.into()));
@@ -129,7 +133,13 @@ pub fn filter(
     ];
     config.extend(plane.failure());
     config.extend(restrictions);
-    let configuration = FilterConfiguration { bundle, headers };
+    // The module is the combined filter by default.
+    let part = (filter != tensorgate_filter_core::filter::Filter::Gate).then(|| filter.name());
+    let configuration = FilterConfiguration {
+        bundle,
+        headers,
+        filter: part,
+    };
     let configuration = serde_json::to_string(&configuration)?;
     config.push(("configuration".to_owned(), string(&configuration)));
     Ok(Filter {

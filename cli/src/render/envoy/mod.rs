@@ -31,6 +31,7 @@ use crate::chain::can_keep;
 use bounds::Bounds;
 use control_plane::ControlPlane;
 use dynamic::{Filter, Form, Resource};
+pub use gate_filter::MODULE;
 
 /// Rendering options: paths on Envoy's machine, the control plane and the filter chain.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use tensorgate_policy::Bundle;
 
 /// The faults of a configuration, one line each.
 fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
-    let Err(faults) = GateRoot::configure(Filter::Gate, bundle.as_bytes(), key) else {
+    let Err(faults) = GateRoot::configure(bundle.as_bytes(), key) else {
         panic!("refused: {bundle}")
     };
     let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
@@ -30,17 +30,40 @@ fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
 
 #[test]
 fn a_valid_configuration_is_taken() {
-    let (root, _) = GateRoot::configure(Filter::Gate, bundle().as_bytes(), Some(CONTEXT_KEY))
+    let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     assert_eq!(root.generation(), "0123456789abcdef");
-    assert!(
-        GateRoot::configure(
-            Filter::Gate,
-            bundle().as_bytes(),
-            Some(&format!("{CONTEXT_KEY}\n"))
-        )
-        .is_ok()
-    );
+    assert!(GateRoot::configure(bundle().as_bytes(), Some(&format!("{CONTEXT_KEY}\n"))).is_ok());
+}
+
+#[test]
+fn the_configuration_names_the_filter() {
+    let named = |name: &str| bundle().replacen('{', &format!("{{\"filter\": {name}, "), 1);
+    for (name, filter) in [
+        ("null", Filter::Gate),
+        ("\"gate\"", Filter::Gate),
+        ("\"auth\"", Filter::Auth),
+        ("\"rate-limit\"", Filter::RateLimit),
+        ("\"tensor-guard\"", Filter::TensorGuard),
+    ] {
+        let (root, _) = GateRoot::configure(named(name), Some(CONTEXT_KEY))
+            .unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
+        assert_eq!(root.filter(), filter, "{name}");
+    }
+    for name in ["\"\"", "\"Gate\"", "\"auth \"", "\"gate.wasm\""] {
+        check(
+            &named(name),
+            Some(CONTEXT_KEY),
+            &["filter: must be gate, auth, "],
+        );
+    }
+    for name in ["1", "[\"auth\"]", "\"auth\", \"filter\": \"gate\""] {
+        check(
+            &named(name),
+            Some(CONTEXT_KEY),
+            &["configuration is not a policy bundle"],
+        );
+    }
 }
 
 #[test]
@@ -51,7 +74,7 @@ fn a_configuration_that_is_too_large_is_told_so_and_not_where_it_was_cut_off() {
         bundle
     };
     let largest = padded(Bundle::MAX_BYTES);
-    assert!(GateRoot::configure(Filter::Gate, largest, Some(CONTEXT_KEY)).is_ok());
+    assert!(GateRoot::configure(largest, Some(CONTEXT_KEY)).is_ok());
     // The maximum that is read of a larger configuration.
     let mut larger = padded(READ_CONFIGURATION_BYTES);
     larger.replace_range(..1, "[");
@@ -126,7 +149,7 @@ fn no_cut_of_a_configuration_panics() {
     let json = bundle();
     for cut in (0..json.len()).filter(|cut| json.is_char_boundary(*cut)) {
         assert!(
-            GateRoot::configure(Filter::Gate, &json.as_bytes()[..cut], Some(CONTEXT_KEY)).is_err(),
+            GateRoot::configure(&json.as_bytes()[..cut], Some(CONTEXT_KEY)).is_err(),
             "cut at {cut}"
         );
     }

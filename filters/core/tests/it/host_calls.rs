@@ -6,7 +6,6 @@ use crate::support;
 use std::rc::Rc;
 
 use support::{CONTEXT_KEY, NOW, bundle, field, json_body, rest};
-use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
@@ -223,7 +222,7 @@ impl Proxy for Faulty {
 
 /// Plays a valid inference, with or without trailers.
 fn play(model: &'static str, broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
-    let (root, _) = GateRoot::configure(Filter::Gate, holding().as_bytes(), Some(CONTEXT_KEY))
+    let (root, _) = GateRoot::configure(holding().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut proxy = Faulty::new(broken, model);
     make_slots(&mut proxy.store, root.policy()).unwrap();
@@ -327,7 +326,7 @@ fn an_allowed_request_costs_so_many_calls_of_its_proxy() {
 
 #[test]
 fn an_answer_that_cannot_be_given_still_lets_nothing_through() {
-    let (root, _) = GateRoot::configure(Filter::Gate, holding().as_bytes(), Some(CONTEXT_KEY))
+    let (root, _) = GateRoot::configure(holding().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut proxy = Faulty::new(Broken::Respond, "m");
     let mut gate = Gate::new(Rc::new(root));

@@ -28,6 +28,7 @@ fn play(vector: &Lowered, arrival: Arrival) -> Result<(), String> {
         generation: "0123456789abcdef".into(),
         policy,
         headers: HeaderMode::default(),
+        filter: None,
         tightens: None,
     })
     .unwrap();

@@ -18,9 +18,6 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tensorgate-gate", &["tensorgate-filter-core"]),
-    ("tensorgate-auth", &["tensorgate-filter-core"]),
-    ("tensorgate-rate-limit", &["tensorgate-filter-core"]),
-    ("tensorgate-tensor-guard", &["tensorgate-filter-core"]),
     // The gate with faults in it, for tests.
     ("tensorgate-faulty-gate", &["tensorgate-filter-core"]),
     ("tensorgate-handler", &[]),
@@ -102,12 +99,9 @@ const TESTS: &str = "tensorgate-tests";
 const TOOLS: [&str; 2] = ["tensorgate-vectors", "tensorgate-client"];
 
 /// Crates that may name the proxy's SDK.
-const PROXY_WASM: [&str; 6] = [
+const PROXY_WASM: [&str; 3] = [
     "tensorgate-filter-core",
     "tensorgate-gate",
-    "tensorgate-auth",
-    "tensorgate-rate-limit",
-    "tensorgate-tensor-guard",
     "tensorgate-faulty-gate",
 ];
 
