@@ -12,8 +12,8 @@ use super::parse::{MAX_FAULTS, MODELS};
 use super::tree::{Content, Key, NodeId, Tree};
 use super::{Located, path};
 
-/// Minimum Jaro-Winkler similarity for a suggestion (0 to 1), as in clap.
-const ALIKE: f64 = 0.7;
+/// Minimum Jaro-Winkler similarity for a suggestion (0 to 1).
+const ALIKE: f64 = 0.8;
 
 /// Result of the conversion.
 pub struct Typed {

@@ -385,13 +385,11 @@ mod tests {
         let denial = Denial::with_field(Reason::Shape, "input \"x\"", "");
         let refusal = Refusal::of(denial.expecting(Some("shape [2]".into())), false);
         let bytes = codec("one").write(&MessageEnvelope::Refused(Box::new(refusal)));
-        let Ok(MessageEnvelope::Refused(read)) = codec("one").read(&bytes) else {
-            panic!("a rejection");
+        let read = match codec("one").read(&bytes) {
+            Ok(MessageEnvelope::Refused(read)) => read.denial.described_field(),
+            _ => None,
         };
-        assert_eq!(
-            read.denial.described_field().as_deref(),
-            Some("input \"x\": expected shape [2]")
-        );
+        assert_eq!(read.as_deref(), Some("input \"x\": expected shape [2]"));
     }
 
     #[test]
