@@ -386,7 +386,9 @@ mod tests {
         let refusal = Refusal::of(denial.expecting(Some("shape [2]".into())), false);
         let bytes = codec("one").write(&MessageEnvelope::Refused(Box::new(refusal)));
         let read = match codec("one").read(&bytes) {
-            Ok(MessageEnvelope::Refused(read)) => read.denial.described_field(),
+            Ok(MessageEnvelope::Refused(read)) => {
+                (read.denial.described_field()).map(|field| field.into_owned())
+            }
             _ => None,
         };
         assert_eq!(read.as_deref(), Some("input \"x\": expected shape [2]"));
