@@ -88,7 +88,8 @@ test-servers: filters build ## Inject faults into real servers behind the gate (
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs
 	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'
 
-fuzz: setup ## Run the fuzz targets: their seeds, then FUZZ_SECONDS (60) in all
+fuzz: setup ## Check the fuzz targets, run their seeds, then all of them for FUZZ_SECONDS (60)
+	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
 	@$(STAGE) fuzz tools/fuzz.sh
 
 reference: build ## Generate the pages of docs/reference
@@ -99,12 +100,12 @@ lint: setup filters components ## Check commit subjects, formatting, clippy and 
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) fmt-fuzz cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
-	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-filter-core -p tensorgate-gate -p tensorgate-faulty-gate -- -D warnings
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p passthrough -p image-classifier -p class-labels -p text-tokens -p text-classifier -p tabular -p audio-features -p detection -p tensorgate-kit -p hostile-fetch -p hostile-lookup -p hostile-loop -p hostile-memory-bomb -p hostile-behaviours -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
-ci: lint test test-clients test-triton test-examples demo fuzz ## Run what CI runs
+# The fuzz targets are not part of it: they build every dependency a second time, with other flags.
+ci: lint test test-clients test-triton test-examples demo ## Run what CI runs
 
 clean: ## Remove everything that was built
 	cargo clean
