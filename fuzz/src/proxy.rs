@@ -13,7 +13,6 @@ mod upstream;
 use std::rc::Rc;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,

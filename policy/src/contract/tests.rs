@@ -425,7 +425,7 @@ fn a_caller_reads_what_is_expected_of_its_own_field_only() {
     };
     check(&with(vec![wrong, b.clone()]), r#"input "a": expected FP32"#);
     let flat = Tensor {
-        shape: vec![2].into(),
+        shape: vec![2],
         ..a.clone()
     };
     check(
@@ -433,7 +433,7 @@ fn a_caller_reads_what_is_expected_of_its_own_field_only() {
         r#"input "a": expected shape [1 to 4, 2]"#,
     );
     let wide = Tensor {
-        shape: vec![1, 3].into(),
+        shape: vec![1, 3],
         ..a.clone()
     };
     check(
@@ -441,7 +441,7 @@ fn a_caller_reads_what_is_expected_of_its_own_field_only() {
         r#"input "a": dim 1: expected 2"#,
     );
     let more = Tensor {
-        shape: vec![5, 2].into(),
+        shape: vec![5, 2],
         ..a.clone()
     };
     check(
@@ -449,7 +449,7 @@ fn a_caller_reads_what_is_expected_of_its_own_field_only() {
         r#"input "a": dim 0: expected 1 to 4"#,
     );
     let two = Tensor {
-        shape: vec![2].into(),
+        shape: vec![2],
         ..b.clone()
     };
     check(
@@ -457,7 +457,7 @@ fn a_caller_reads_what_is_expected_of_its_own_field_only() {
         r#"input "b": dim 0: expected 1, as where its name occurs first"#,
     );
     let short = Tensor {
-        shape: vec![2, 2].into(),
+        shape: vec![2, 2],
         ..a.clone()
     };
     check(
