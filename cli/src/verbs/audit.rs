@@ -20,11 +20,10 @@ use tensorgate_policy::{Reason, raw};
 use super::up::default_state;
 use crate::Failure;
 use crate::load::audit_section;
+use crate::policy_file;
 use crate::ui::{Ui, printable};
 use tail::Tail;
 
-/// Policy of the current folder, as for `up`.
-const POLICY: &str = "gate.yaml";
 /// Reasons in a log that are not those of a rejection.
 const OTHER_REASONS: [&str; 3] = ["ok", "incomplete", "unknown"];
 /// Interval between looks at a log that is followed.
@@ -245,16 +244,15 @@ impl Query {
             extension.is_some_and(|it| matches!(it, "yaml" | "yml"))
         };
         let (policy, log) = match &self.file {
-            Some(file) if is_policy(file) => (Some(file.as_path()), None),
+            Some(file) if is_policy(file) => (Some(file.clone()), None),
             Some(file) => (None, Some(file)),
-            None => (self.config.as_deref(), self.audit.as_ref()),
+            None => (self.config.clone(), self.audit.as_ref()),
         };
         if let Some(log) = log {
             return Ok(log_of(log));
         }
-        let here = Path::new(POLICY);
-        let section = match policy.or_else(|| here.is_file().then_some(here)) {
-            Some(policy) => audit_section(policy)?,
+        let section = match policy.or_else(policy_file::default) {
+            Some(policy) => audit_section(&policy)?,
             None => raw::Audit::default(),
         };
         let state = self.state.clone().or_else(default_state);

@@ -14,6 +14,7 @@ use crate::handler::registry::reference::Reference;
 use crate::handler::registry::wire::Wire;
 use crate::handler::registry::{PushContent, push};
 use crate::load::read_at_most;
+use crate::stack::runtime;
 use crate::trust::Trust;
 use crate::ui::Ui;
 
@@ -72,12 +73,8 @@ impl Push {
             imports: surface.imports,
             exports: surface.exports,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
         let wire = Wire::new(trust, credentials, &self.reference);
-        let pushed = runtime
+        let pushed = runtime()?
             .block_on(push(wire, &self.reference, &content))
             .map_err(|error| Failure::Failed(error.to_string()))?;
         if ui.json {
