@@ -5,10 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tensorgate_client::pki::{Authority, Leaf};
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 
 use crate::program::{Scratch, run};
 
@@ -239,18 +236,7 @@ fn server(body: &str, leaf: Option<&Leaf>) -> SocketAddr {
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let tls = leaf.map(|leaf| {
-        let chain: Result<Vec<_>, _> =
-            CertificateDer::pem_slice_iter(leaf.pem.as_bytes()).collect();
-        let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain.unwrap(), key)
-            .unwrap();
-        Arc::new(config)
-    });
+    let tls = leaf.map(|leaf| leaf.server_config().unwrap());
     std::thread::spawn(move || {
         let reply = |mut stream: Box<dyn ReadWrite>| {
             let mut head = [0; 1024];

@@ -1,11 +1,20 @@
 //! A certificate authority for tests of TLS. It issues certificates with the names that a test asks
 //! for, and lists of revoked certificates. Only a program that is given its certificate trusts it.
 
+use std::sync::Arc;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, Error, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
     SerialNumber, date_time_ymd,
 };
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+
+use crate::ClientError;
 
 /// A certificate authority.
 pub struct Authority {
@@ -29,6 +38,25 @@ impl Leaf {
     /// The certificate and key that a client presents.
     pub fn shown(&self) -> Option<(&str, &str)> {
         Some((&self.pem, &self.key))
+    }
+
+    /// TLS settings of a server that presents the certificate and asks for none.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, ClientError> {
+        let odd = |error: &dyn std::fmt::Display| {
+            ClientError::Io(std::io::Error::other(error.to_string()))
+        };
+        let chain = CertificateDer::pem_slice_iter(self.pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|error| odd(&error))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|error| odd(&error))?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|error| odd(&error))?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(|error| odd(&error))?;
+        Ok(Arc::new(config))
     }
 }
 

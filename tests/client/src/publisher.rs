@@ -8,11 +8,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::ClientError;
 use crate::pki::Leaf;
@@ -40,21 +35,7 @@ pub struct Publisher {
 impl Publisher {
     /// Starts a server that presents a certificate.
     pub async fn start(leaf: &Leaf, says: Says) -> Result<Self, ClientError> {
-        let odd = |error: &dyn std::fmt::Display| {
-            ClientError::Io(std::io::Error::other(error.to_string()))
-        };
-        let chain = CertificateDer::pem_slice_iter(leaf.pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|error| odd(&error))?;
-        let key =
-            PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).map_err(|error| odd(&error))?;
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(|error| odd(&error))?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(|error| odd(&error))?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = TlsAcceptor::from(leaf.server_config()?);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let publisher = Self {
             address: listener.local_addr()?,
