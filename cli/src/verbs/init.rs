@@ -43,21 +43,15 @@ const EXAMPLE: &str = "models:
 /// Write a first policy with the models of a server, and a first key.
 #[derive(Args)]
 #[command(
-    after_help = "The server must list its models (Triton and MLServer do) unless --model names them. Without a URL, the policy has an example model to replace. An existing file is never overwritten.\n\nThe key is printed once on standard output, and the next steps on standard error. Each bound that the server does not report is a fault of the policy, and is listed.\n\nExample: tensorgate init --from triton http://127.0.0.1:8000\nExample: tensorgate init --model digits http://127.0.0.1:8080 > app.key"
+    after_help = "The server must list its models (Triton and MLServer do) unless --model names them. Without a URL, the policy has an example model to replace. An existing file is never overwritten.\n\nThe key is printed once on standard output, and the next steps on standard error. Each bound that the server does not report is a fault of the policy, and is listed.\n\nExample: tensorgate init http://127.0.0.1:8000\nExample: tensorgate init --model digits http://127.0.0.1:8080 > app.key"
 )]
 pub struct Init {
     /// Server: `http://HOST:PORT`, or `https://HOST:PORT`.
     #[arg(value_name = "URL")]
     url: Option<String>,
-    /// What the server speaks.
-    #[arg(
-        long,
-        value_name = "KIND",
-        value_enum,
-        default_value_t,
-        requires = "url"
-    )]
-    from: Kind,
+    /// What the server speaks (default: the server is asked).
+    #[arg(long, value_name = "KIND", value_enum, requires = "url")]
+    from: Option<Kind>,
     /// Model on the server (default: all that are loaded). Can be repeated.
     #[arg(long, value_name = "NAME", requires = "url")]
     model: Vec<String>,

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::program::{Ran, Scratch, run_in};
 
+const TRITON: &str = r#"{"name": "triton", "version": "2.70.0", "extensions": []}"#;
+const OTHER: &str = r#"{"name": "mlserver", "version": "1.6.1", "extensions": []}"#;
 const INDEX: &str = r#"[{"name":"resnet","version":"1","state":"READY"},
     {"name":"resnet","version":"2","state":"READY"},{"name":"old","state":"UNAVAILABLE"}]"#;
 const METADATA: &str = r#"{"name":"resnet","versions":["1","2"],
@@ -47,14 +49,12 @@ fn init(scratch: &Scratch, more: &[&str]) -> Ran {
 
 #[test]
 fn all_loaded_models_of_a_triton_are_served_at_once() {
-    let (port, asked) = server(&[INDEX, CONFIG, METADATA]);
+    let (port, asked) = server(&[TRITON, INDEX, CONFIG, METADATA]);
     let scratch = Scratch::new();
-    let ran = init(
-        &scratch,
-        &["--from", "triton", &format!("http://127.0.0.1:{port}")],
-    );
+    let ran = init(&scratch, &[&format!("http://127.0.0.1:{port}")]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let expected = [
+        "GET /v2",
         "POST /v2/repository/index",
         "GET /v2/models/resnet/config",
         "GET /v2/models/resnet",
@@ -85,12 +85,13 @@ fn all_loaded_models_of_a_triton_are_served_at_once() {
 
 #[test]
 fn bounds_that_a_server_does_not_report_are_listed_by_line() {
-    let (port, asked) = server(&[METADATA]);
+    let (port, asked) = server(&[OTHER, METADATA]);
     let scratch = Scratch::new();
     let url = format!("http://127.0.0.1:{port}");
     let ran = init(&scratch, &["--model", "resnet", &url]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert_eq!(asked.join().unwrap(), ["GET /v2/models/resnet"]);
+    let expected = ["GET /v2", "GET /v2/models/resnet"];
+    assert_eq!(asked.join().unwrap(), expected);
     let policy = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
     let numbers = policy
         .lines()
@@ -104,7 +105,7 @@ fn bounds_that_a_server_does_not_report_are_listed_by_line() {
     }
     assert_eq!(run_in(scratch.path(), &["check"]).code, 2);
     std::fs::remove_file(scratch.path().join("gate.yaml")).unwrap();
-    let (port, _) = server(&[METADATA]);
+    let (port, _) = server(&[OTHER, METADATA]);
     let url = format!("http://127.0.0.1:{port}");
     let json = init(&scratch, &["--model", "resnet", &url, "--json"]);
     let said: Value = serde_json::from_str(&json.stdout).unwrap();
@@ -130,7 +131,7 @@ fn without_a_server_the_policy_is_a_valid_example() {
 #[test]
 fn nothing_is_written_if_the_server_or_the_client_is_unusable() {
     let scratch = Scratch::new();
-    let (empty, _) = server(&["[]"]);
+    let (empty, _) = server(&[OTHER, "[]"]);
     let empty = format!("http://127.0.0.1:{empty}");
     for (arguments, why) in [
         (&["http://127.0.0.1:1"][..], "--model"),

@@ -16,11 +16,13 @@ const MAX_MODELS: usize = 1_000;
 /// State of a model that is loaded.
 const READY: &str = "READY";
 
+/// The name that Triton gives itself.
+const TRITON: &str = "triton";
+
 /// What a server speaks.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum Kind {
     /// The Open Inference Protocol: KServe, MLServer, OpenVINO.
-    #[default]
     Oip,
     /// Triton, whose configuration also has batch sizes.
     Triton,
@@ -34,14 +36,22 @@ struct Entry {
     state: String,
 }
 
-/// Queries a server for these models, or for all that are loaded. `ca` replaces the system's
-/// certificate authorities.
+/// A server's description of itself; other members are ignored.
+#[derive(Default, Deserialize)]
+struct Server {
+    #[serde(default)]
+    name: String,
+}
+
+/// Queries a server for these models, or for all that are loaded. Without a kind, the server's
+/// name decides. `ca` replaces the system's certificate authorities.
 pub fn served(
-    kind: Kind,
+    kind: Option<Kind>,
     base: &str,
     models: &[String],
     ca: Option<&Path>,
 ) -> Result<Vec<Described>, Failure> {
+    let kind = kind.unwrap_or_else(|| named(base, ca));
     let index;
     let models = match models {
         [] => {
@@ -58,6 +68,20 @@ pub fn served(
         }
     };
     models.iter().map(describe).collect()
+}
+
+/// The kind that a server's name says. Only Triton has a kind of its own, and a server that does not
+/// describe itself is not Triton.
+fn named(base: &str, ca: Option<&Path>) -> Kind {
+    let described = fetch::get(base, "/v2", ca).ok();
+    let server: Server = described
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    if server.name == TRITON {
+        Kind::Triton
+    } else {
+        Kind::Oip
+    }
 }
 
 /// Names of the loaded models, without repetition.
