@@ -34,6 +34,12 @@ impl Default for Setup<'_> {
 }
 
 impl Setup<'_> {
+    /// Whether the listener is the one that `render` writes for a plain Envoy. It rejects more by
+    /// itself than the listeners of meshes do.
+    pub fn has_own_listener(&self) -> bool {
+        self.control_plane() == "plain"
+    }
+
     /// The control plane, as `--as` takes it.
     pub(super) fn control_plane(&self) -> String {
         let named = self.control_plane.map(str::to_owned);

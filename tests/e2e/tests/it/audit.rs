@@ -17,7 +17,7 @@ use tensorgate_policy::raw::ByteSize;
 use tensorgate_tests::ask::met;
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::programs::program;
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::{Setup, Stack, ask, policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -111,13 +111,17 @@ async fn every_request_has_one_audit_line_whichever_process_answered_it() {
         "a".repeat(200 << 10)
     );
     assert!(raw(&stack, big.as_bytes()).await.contains(" 431 "));
-    let forged = format!("GET /v2 HTTP/1.1\r\nhost: a\r\nx-request-id: {id}\r\nx_y: 1\r\n\r\n");
-    assert!(raw(&stack, forged.as_bytes()).await.contains(" 400 "));
-    let slow = raw(&stack, b"GET /v2 HTTP/1.1\r\nhost: a\r\n").await;
-    assert!(
-        slow.is_empty() || slow.contains(" 4"),
-        "a head that never ends: {slow}"
-    );
+    // Listeners of meshes let a name with an underscore pass, and wait for a head without a limit.
+    let own_listener = Setup::default().has_own_listener();
+    if own_listener {
+        let forged = format!("GET /v2 HTTP/1.1\r\nhost: a\r\nx-request-id: {id}\r\nx_y: 1\r\n\r\n");
+        assert!(raw(&stack, forged.as_bytes()).await.contains(" 400 "));
+        let slow = raw(&stack, b"GET /v2 HTTP/1.1\r\nhost: a\r\n").await;
+        assert!(
+            slow.is_empty() || slow.contains(" 4"),
+            "a head that never ends: {slow}"
+        );
+    }
     // A client that leaves while the gate waits for its body, and one that leaves while the gate
     // waits for the answer.
     let head = format!(
@@ -154,9 +158,12 @@ async fn every_request_has_one_audit_line_whichever_process_answered_it() {
         ("gate deny body-too-large", 1),
         ("gate deny unauthenticated", 1),
         ("host deny backend", 1),
-        ("envoy deny ambiguous-request", 2),
+        (
+            "envoy deny ambiguous-request",
+            if own_listener { 2 } else { 1 },
+        ),
         ("envoy deny header-too-large", 1),
-        ("envoy deny malformed", 1),
+        ("envoy deny malformed", usize::from(own_listener)),
         ("envoy aborted incomplete", 2),
         ("any deny backend-timeout", 1),
     ]
