@@ -135,6 +135,8 @@ def reasons(program):
         "REST answers are `application/problem+json` (RFC 9457) with `type` = `urn:tensorgate:` and "
         "the\nreason, and the `error` member that clients of the route decode. gRPC answers have the "
         "reason as\n`ErrorInfo`. The audit log has the reason and the whole cause.\n\n"
+        "`overloaded` also covers failures of the gate itself. [Find out why a request was\n"
+        "rejected](../how-to/rejections.md) lists what is behind each 503.\n\n"
         + table(("reason", "HTTP", "gRPC", "what the caller reads"), rows)
     )
 

@@ -251,19 +251,7 @@ impl Query {
         if let Some(log) = log {
             return Ok(log_of(log));
         }
-        let section = match policy.or_else(policy_file::default) {
-            Some(policy) => audit_section(&policy)?,
-            None => raw::Audit::default(),
-        };
-        let state = self.state.clone().or_else(default_state);
-        let log = state.unwrap_or_default().join(section.path);
-        if log.is_file() {
-            return Ok(log);
-        }
-        Err(Failure::Input(format!(
-            "there is no audit log at {}: name the gate's state folder with --state, or the log with --audit",
-            log.display()
-        )))
+        log_of_policy(policy, self.state.clone())
     }
 
     fn matches(&self, line: &Line, decision: &Decision) -> bool {
@@ -288,6 +276,24 @@ impl Query {
                 .until
                 .is_none_or(|until| when.is_some_and(|when| when < until))
     }
+}
+
+/// The audit log of a policy's gate, in the gate's state folder. Without arguments, these are the
+/// default policy and the default folder.
+pub fn log_of_policy(policy: Option<PathBuf>, state: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let section = match policy.or_else(policy_file::default) {
+        Some(policy) => audit_section(&policy)?,
+        None => raw::Audit::default(),
+    };
+    let state = state.or_else(default_state).unwrap_or_default();
+    let log = state.join(section.path);
+    if log.is_file() {
+        return Ok(log);
+    }
+    Err(Failure::Input(format!(
+        "there is no audit log at {}: name the gate's state folder with --state, or the log with --audit",
+        log.display()
+    )))
 }
 
 /// One request as a line of text.

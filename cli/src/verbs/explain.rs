@@ -29,8 +29,8 @@ use crate::policy_file;
 use crate::render::envoy::bounds::Bounds;
 use crate::stack::envoy::context_key;
 use crate::ui::Ui;
+use crate::verbs::audit::log_of_policy;
 use crate::verbs::story;
-use crate::verbs::up::default_state;
 use report::{list_reasons, print};
 
 /// Largest message file, bytes.
@@ -154,12 +154,10 @@ impl Explain {
 
     /// The audit log to search.
     fn log(&self) -> Result<PathBuf, Failure> {
-        if let Some(log) = &self.audit {
-            return Ok(log.clone());
+        match &self.audit {
+            Some(log) => Ok(log.clone()),
+            None => log_of_policy(self.config.clone(), self.state.clone()),
         }
-        let state = self.state.clone().or_else(default_state);
-        let state = state.ok_or_else(|| Failure::Input("name the log with --audit".into()))?;
-        Ok(state.join(tensorgate_policy::raw::Audit::default().path))
     }
 }
 

@@ -35,7 +35,8 @@ pub struct Up {
     /// More detail in the logs; only while the gate and its admin address are on loopback.
     #[arg(long)]
     dev: bool,
-    /// Folder for logs and rendered configuration; only one running gate per folder.
+    /// Folder for logs and rendered configuration; only one running gate per folder. Default:
+    /// `tensorgate` in `$XDG_STATE_HOME` or `~/.local/state`.
     #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
     state: Option<PathBuf>,
     /// Have Envoy load the filters as this control plane does.

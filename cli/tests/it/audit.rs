@@ -353,6 +353,9 @@ fn a_query_finds_the_log_of_a_policy() {
             "{words:?}"
         );
     }
+    let state_and_policy = ["--state", state, "-c", odd];
+    let explained = run(&[&["explain", "id-9"], &state_and_policy[..]].concat());
+    assert_eq!(explained.code, 0, "{}", explained.stderr);
     // The policy of the current folder, then the default log.
     let (code, _, said) = count(&["--state", state], here);
     assert!(

@@ -333,7 +333,7 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_shed",
-            "Requests rejected because of a full queue",
+            "Requests that a backend's queue rejected: it was full, or the wait too long",
             self.rejected.clone(),
         );
         registry.register(
