@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::policy::Audit;
 use crate::raw::{self, AuditFailure};
 
@@ -19,12 +19,11 @@ const MAX_FILES: u64 = 10_000;
 /// Maximum length of the path: `PATH_MAX` minus the suffixes of companion files.
 const MAX_PATH_BYTES: usize = 4_000;
 
-pub(super) fn audit(report: &mut Report, at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
+pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
     let default = raw::Audit::default();
     let raw = raw.unwrap_or(&default);
     if raw.format != FORMAT {
-        report.error_with_fix(
-            &at.field("format"),
+        at.field("format").error_with_fix(
             format!(
                 "{} is not a format of this version, which writes json",
                 quote(&raw.format)
@@ -32,33 +31,27 @@ pub(super) fn audit(report: &mut Report, at: &Path, raw: Option<&raw::Audit>) ->
             FORMAT,
         );
     }
-    let log = path(report, &at.field("path"), &raw.path);
+    let log = path(&at.field("path"), &raw.path);
     let key_file = raw
         .key_file
         .as_ref()
-        .map(|file| path(report, &at.field("key_file"), file));
+        .map(|file| path(&at.field("key_file"), file));
     if !raw.chain {
-        report.warn(
-            &at.field("chain"),
+        at.field("chain").warn(
             "nothing shows whether lines were removed or changed",
             "true",
         );
     }
     if raw.on_failure == AuditFailure::Allow {
-        report.warn(
-            &at.field("on_failure"),
+        at.field("on_failure").warn(
             "requests are answered without a line while the log cannot be written",
             "refuse",
         );
     }
-    let file_bytes = report.within(
-        &at.field("file_bytes"),
-        raw.file_bytes.0,
-        MIN_FILE_BYTES,
-        MAX_FILE_BYTES,
-        "bytes",
-    );
-    let files = report.within(&at.field("files"), raw.files, 1, MAX_FILES, "files");
+    let file_bytes =
+        at.field("file_bytes")
+            .within(raw.file_bytes.0, MIN_FILE_BYTES, MAX_FILE_BYTES, "bytes");
+    let files = at.field("files").within(raw.files, 1, MAX_FILES, "files");
     Some(Audit {
         path: log?,
         chain: raw.chain,
@@ -73,7 +66,7 @@ pub(super) fn audit(report: &mut Report, at: &Path, raw: Option<&raw::Audit>) ->
 }
 
 /// A file path that does not name a folder and, if relative, stays below the state folder.
-fn path(report: &mut Report, at: &Path, text: &str) -> Option<String> {
+fn path(at: &Path, text: &str) -> Option<String> {
     let fix = "audit/decisions.jsonl";
     let fault = if text.is_empty() || text.ends_with('/') {
         "is not a file's path"
@@ -84,6 +77,5 @@ fn path(report: &mut Report, at: &Path, text: &str) -> Option<String> {
     } else {
         return Some(text.to_owned());
     };
-    report.error_with_fix(at, format!("{} {fault}", quote(text)), fix);
-    None
+    at.fail_with_fix(format!("{} {fault}", quote(text)), fix)
 }

@@ -3,7 +3,7 @@
 
 use alloc::format;
 
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use super::template::{Side, placed};
 use crate::contract::TensorRule;
 use crate::datatype::Datatype;
@@ -13,12 +13,7 @@ use crate::raw;
 const HTTP_JSON: &str = "http-json";
 
 /// Validates a backend's inputs and outputs against its template.
-pub(super) fn spoken(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Json,
-    side: Side<'_>,
-) -> Option<()> {
+pub(super) fn spoken(path: &Path, raw: &raw::Json, side: Side<'_>) -> Option<()> {
     let mut good = Some(());
     let at = path.field("inputs");
     for rule in side.inputs {
@@ -26,57 +21,39 @@ pub(super) fn spoken(
             .inputs
             .get(rule.name())
             .is_some_and(|place| place.bytes == raw::BytesAs::Base64);
-        let there = placed(report, &at, &raw.inputs, rule, "which the backend gets");
-        good = good.and(there).and(no_half(report, &at, rule, HTTP_JSON));
+        let there = placed(&at, &raw.inputs, rule, "which the backend gets");
+        good = good.and(there).and(no_half(&at, rule, HTTP_JSON));
         // The location determines the encoding.
         if there.is_some() {
-            good = good.and(sayable(report, &at, rule, base64));
+            good = good.and(sayable(&at, rule, base64));
         }
     }
     let at = path.field("outputs");
     for rule in side.outputs {
         good = good
-            .and(placed(
-                report,
-                &at,
-                &raw.outputs,
-                rule,
-                "which the backend gives",
-            ))
-            .and(no_half(report, &at, rule, HTTP_JSON));
+            .and(placed(&at, &raw.outputs, rule, "which the backend gives"))
+            .and(no_half(&at, rule, HTTP_JSON));
     }
     good
 }
 
 /// Half floats have no common JSON representation.
-pub(super) fn no_half(
-    report: &mut Report,
-    path: &Path,
-    rule: &TensorRule,
-    kind: &str,
-) -> Option<()> {
+pub(super) fn no_half(path: &Path, rule: &TensorRule, kind: &str) -> Option<()> {
     if !matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16) {
         return Some(());
     }
-    report.error_with_fix(
-        path,
+    path.fail_with_fix(
         format!(
             "{kind} cannot carry {}, which {} has",
             rule.datatype(),
             quote(rule.name())
         ),
         "a backend of kind open-inference",
-    );
-    None
+    )
 }
 
 /// Whether JSON can represent all values of a rule; `as_bytes`: `BYTES` are encoded.
-pub(super) fn sayable(
-    report: &mut Report,
-    path: &Path,
-    rule: &TensorRule,
-    as_bytes: bool,
-) -> Option<()> {
+pub(super) fn sayable(path: &Path, rule: &TensorRule, as_bytes: bool) -> Option<()> {
     let (what, fix) = match rule.datatype() {
         Datatype::Fp32 | Datatype::Fp64 if !rule.finite => (
             "may be no number, and JSON has numbers alone",
@@ -88,8 +65,7 @@ pub(super) fn sayable(
         ),
         _ => return Some(()),
     };
-    report.error_with_fix(path, format!("{} {what}", quote(rule.name())), fix);
-    None
+    path.fail_with_fix(format!("{} {what}", quote(rule.name())), fix)
 }
 
 /// Whether a rule allows only UTF-8.

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::names;
 use super::proofs::spiffe;
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::policy::{BackendTls, Trust};
 use crate::raw;
 
@@ -18,39 +18,31 @@ const MAX_SOCKET_BYTES: usize = 107;
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
 )]
-pub(super) fn tls(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Backend,
-) -> Option<Option<BackendTls>> {
+pub(super) fn tls(path: &Path, raw: &raw::Backend) -> Option<Option<BackendTls>> {
     let path = path.field("tls");
     let encrypted = |text: &String| text.starts_with("https://");
     let Some(tls) = &raw.tls else {
         if raw.endpoints.iter().any(encrypted) {
-            report.error_with_fix(
-                &path,
+            return path.fail_with_fix(
                 "nothing says who may vouch for an https endpoint",
                 "tls: {ca: FILE}",
             );
-            return None;
         }
         return Some(None);
     };
     if raw.endpoints.is_empty() || !raw.endpoints.iter().all(encrypted) {
-        report.error_with_fix(
-            &path,
+        return path.fail_with_fix(
             "has no effect on an endpoint without https",
             "https://host:port everywhere",
         );
-        return None;
     }
     let id = match tls.spiffe.as_deref() {
-        Some(id) => spiffe(report, &path.field("spiffe"), id).map(|()| Some(id.into())),
+        Some(id) => spiffe(&path.field("spiffe"), id).map(|()| Some(id.into())),
         None => Some(None),
     };
     let trust = match &tls.workload_api {
-        Some(address) => agent(report, &path, tls, address),
-        None => files(report, &path, tls),
+        Some(address) => agent(&path, tls, address),
+        None => files(&path, tls),
     };
     Some(Some(BackendTls {
         trust: trust?,
@@ -60,7 +52,7 @@ pub(super) fn tls(
 
 /// An agent replaces the files. Its authorities cover a whole trust domain, so the policy must name
 /// the server's SPIFFE ID.
-fn agent(report: &mut Report, path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
+fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
     let mut good = true;
     for (name, there) in [
         ("ca", tls.ca.is_some()),
@@ -68,17 +60,13 @@ fn agent(report: &mut Report, path: &Path, tls: &raw::BackendTls, address: &str)
         ("key", tls.key.is_some()),
     ] {
         if there {
-            report.error_with_fix(
-                &path.field(name),
-                "is what the agent of workload_api says",
-                "remove it",
-            );
+            path.field(name)
+                .error_with_fix("is what the agent of workload_api says", "remove it");
             good = false;
         }
     }
     if tls.spiffe.is_none() {
-        report.error_with_fix(
-            &path.field("spiffe"),
+        path.field("spiffe").error_with_fix(
             "is missing beside workload_api: its authorities vouch for every workload",
             "spiffe://trust-domain/path",
         );
@@ -87,8 +75,7 @@ fn agent(report: &mut Report, path: &Path, tls: &raw::BackendTls, address: &str)
     let socket = address.strip_prefix("unix:").unwrap_or_default();
     let plain = |text: &str| !text.chars().any(|c| c.is_control() || c.is_whitespace());
     if !socket.starts_with('/') || socket.len() > MAX_SOCKET_BYTES || !plain(socket) {
-        report.error_with_fix(
-            &path.field("workload_api"),
+        path.field("workload_api").error_with_fix(
             format!("{} is no socket of an agent", quote(address)),
             "unix:/absolute/path",
         );
@@ -97,14 +84,14 @@ fn agent(report: &mut Report, path: &Path, tls: &raw::BackendTls, address: &str)
     good.then(|| Trust::WorkloadApi(address.into()))
 }
 
-fn files(report: &mut Report, path: &Path, tls: &raw::BackendTls) -> Option<Trust> {
-    let mut file = |name: &str, text: Option<&str>| {
-        text.map(|text| names::file(report, &path.field(name), text).map(|()| String::from(text)))
+fn files(path: &Path, tls: &raw::BackendTls) -> Option<Trust> {
+    let file = |name: &str, text: Option<&str>| {
+        text.map(|text| names::file(&path.field(name), text).map(|()| String::from(text)))
     };
     let ca = file("ca", tls.ca.as_deref());
     let cert = file("cert", tls.cert.as_deref());
     let key = file("key", tls.key.as_deref());
-    let ca = report.required(&path.field("ca"), ca, "a PEM file");
+    let ca = path.field("ca").required(ca, "a PEM file");
     let identity = match (cert, key) {
         (None, None) => Some(None),
         (Some(cert), Some(key)) => cert.zip(key).map(Some),
@@ -114,12 +101,8 @@ fn files(report: &mut Report, path: &Path, tls: &raw::BackendTls) -> Option<Trus
             } else {
                 ("cert", "key")
             };
-            report.error_with_fix(
-                &path.field(missing),
-                format!("is missing beside {there}"),
-                "a PEM file",
-            );
-            None
+            path.field(missing)
+                .fail_with_fix(format!("is missing beside {there}"), "a PEM file")
         }
     };
     Some(Trust::Files {

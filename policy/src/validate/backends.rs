@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::backend_tls::tls;
 use super::names;
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use super::usage::Usage;
 use crate::host_name::is_host_name;
 use crate::policy::{Backend, CircuitBreaker, OutlierDetection, Retry};
@@ -55,7 +55,6 @@ const MAX_OPEN_S: u64 = 3_600;
 const MS_PER_S: u64 = 1_000;
 
 pub(super) fn backends(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Policy,
     used: &Usage<'_>,
@@ -63,14 +62,13 @@ pub(super) fn backends(
     let mut backends = Vec::new();
     for (name, raw_backend) in &raw.backends {
         let path = path.key(name);
-        let named = names::name(report, &path, name);
-        let backend = backend(report, &path, raw_backend);
+        let named = names::name(&path, name);
+        let backend = backend(&path, raw_backend);
         if let Some(backend) = &backend {
-            outlived(report, &path, backend, raw.listen.limits.timeout_ms);
+            outlived(&path, backend, raw.listen.limits.timeout_ms);
         }
         if !used.backends.contains(name.as_str()) {
-            report.warn(
-                &path,
+            path.warn(
                 format!("backend {} serves no model", quote(name)),
                 "remove it",
             );
@@ -81,19 +79,16 @@ pub(super) fn backends(
 }
 
 /// A backend's timeout must end before the request's, or it has no effect.
-fn outlived(report: &mut Report, path: &Path, backend: &Backend, whole_ms: u64) {
+fn outlived(path: &Path, backend: &Backend, whole_ms: u64) {
     if backend.timeout_ms >= whole_ms {
-        report.warn(
-            &path.field("timeout_ms"),
-            format!("a request is over after the {whole_ms} ms of listen.limits.timeout_ms: this never ends one"),
+        path.field("timeout_ms").warn(format!("a request is over after the {whole_ms} ms of listen.limits.timeout_ms: this never ends one"),
             format!("less than {whole_ms}"),
         );
     }
 }
 
-fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backend> {
-    let kind = report.required(
-        &path.field("kind"),
+fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
+    let kind = path.field("kind").required(
         raw.kind,
         "open-inference, tf-serving, torchserve, openai, http-json or embedded",
     );
@@ -104,52 +99,39 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
             | BackendKind::TorchServe
             | BackendKind::OpenAi
             | BackendKind::HttpJson,
-        ) => remote(report, path, raw),
-        Some(BackendKind::Embedded) => embedded(report, path, raw),
+        ) => remote(path, raw),
+        Some(BackendKind::Embedded) => embedded(path, raw),
         None => None,
     };
     let max_in_flight = raw.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT);
-    let max_in_flight = report.within(
-        &path.field("max_in_flight"),
-        max_in_flight,
-        1,
-        MAX_REQUESTS,
-        "requests",
-    );
+    let max_in_flight =
+        path.field("max_in_flight")
+            .within(max_in_flight, 1, MAX_REQUESTS, "requests");
     let min_in_flight = match (&raw.adaptive_concurrency, max_in_flight) {
-        (Some(raw), Some(most)) => report
-            .within(
-                &path.field("adaptive_concurrency").field("min_in_flight"),
-                raw.min_in_flight.unwrap_or(1),
-                1,
-                most,
-                "requests",
-            )
+        (Some(raw), Some(most)) => path
+            .field("adaptive_concurrency")
+            .field("min_in_flight")
+            .within(raw.min_in_flight.unwrap_or(1), 1, most, "requests")
             .map(Some),
         _ => Some(None),
     };
-    let queue = report.within(
-        &path.field("queue"),
+    let queue = path.field("queue").within(
         raw.queue.unwrap_or(DEFAULT_QUEUE),
         1,
         MAX_REQUESTS,
         "requests",
     );
     let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    let timeout_ms = report.within(
-        &path.field("timeout_ms"),
-        timeout_ms,
-        1,
-        MAX_TIMEOUT_MS,
-        "ms",
-    );
-    let tls = tls(report, path, raw);
-    let retry = raw.retry.as_ref().map_or(Some(Retry::NONE), |raw| {
-        retry(report, &path.field("retry"), raw)
-    });
+    let timeout_ms = path
+        .field("timeout_ms")
+        .within(timeout_ms, 1, MAX_TIMEOUT_MS, "ms");
+    let tls = tls(path, raw);
+    let retry = raw
+        .retry
+        .as_ref()
+        .map_or(Some(Retry::NONE), |raw| retry(&path.field("retry"), raw));
     let health = raw.health_check.as_ref();
-    let health_interval_s = report.within(
-        &path.field("health_check").field("interval_s"),
+    let health_interval_s = path.field("health_check").field("interval_s").within(
         health
             .and_then(|health| health.interval_s)
             .unwrap_or(DEFAULT_HEALTH_INTERVAL_S),
@@ -159,24 +141,13 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
     );
     let health_path = match health.and_then(|health| health.path.as_deref()) {
         None => Some(None),
-        Some(text) => health_path(
-            report,
-            &path.field("health_check").field("path"),
-            kind,
-            text,
-        )
-        .map(Some),
+        Some(text) => health_path(&path.field("health_check").field("path"), kind, text).map(Some),
     };
     let outliers = outliers(
-        report,
         &path.field("outlier_detection"),
         raw.outlier_detection.as_ref(),
     );
-    let breaker = breaker(
-        report,
-        &path.field("circuit_breaker"),
-        raw.circuit_breaker.as_ref(),
-    );
+    let breaker = breaker(&path.field("circuit_breaker"), raw.circuit_breaker.as_ref());
     place?;
     Some(Backend {
         kind: kind?,
@@ -195,16 +166,14 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
     })
 }
 
-fn retry(report: &mut Report, path: &Path, raw: &raw::Retry) -> Option<Retry> {
-    let attempts = report.within(
-        &path.field("attempts"),
+fn retry(path: &Path, raw: &raw::Retry) -> Option<Retry> {
+    let attempts = path.field("attempts").within(
         raw.attempts.unwrap_or(DEFAULT_ATTEMPTS),
         1,
         MAX_ATTEMPTS,
         "retries",
     );
-    let budget_percent = report.within(
-        &path.field("budget_percent"),
+    let budget_percent = path.field("budget_percent").within(
         raw.budget_percent.unwrap_or(DEFAULT_BUDGET_PERCENT),
         1,
         100,
@@ -216,28 +185,21 @@ fn retry(report: &mut Report, path: &Path, raw: &raw::Retry) -> Option<Retry> {
     })
 }
 
-fn outliers(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<&raw::OutlierDetection>,
-) -> Option<OutlierDetection> {
+fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierDetection> {
     let raw = raw.cloned().unwrap_or_default();
-    let failures = report.within(
-        &path.field("consecutive_failures"),
+    let failures = path.field("consecutive_failures").within(
         raw.consecutive_failures.unwrap_or(DEFAULT_FAILURES),
         1,
         MAX_FAILURES,
         "failures",
     );
-    let ejection_s = report.within(
-        &path.field("base_ejection_s"),
+    let ejection_s = path.field("base_ejection_s").within(
         raw.base_ejection_s.unwrap_or(DEFAULT_EJECTION_S),
         1,
         MAX_EJECTION_S,
         "s",
     );
-    let percent = report.within(
-        &path.field("max_ejection_percent"),
+    let percent = path.field("max_ejection_percent").within(
         raw.max_ejection_percent.unwrap_or(DEFAULT_EJECTION_PERCENT),
         0,
         100,
@@ -251,44 +213,28 @@ fn outliers(
 }
 
 /// The health check path; other protocols have their own health checks.
-fn health_path(
-    report: &mut Report,
-    path: &Path,
-    kind: Option<BackendKind>,
-    text: &str,
-) -> Option<String> {
+fn health_path(path: &Path, kind: Option<BackendKind>, text: &str) -> Option<String> {
     if kind != Some(BackendKind::HttpJson) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             "has a meaning for backends of kind http-json only",
             "remove it",
         );
-        return None;
     }
-    names::route(report, path, text, "/readyz")
+    names::route(path, text, "/readyz")
 }
 
-fn breaker(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<&raw::CircuitBreaker>,
-) -> Option<CircuitBreaker> {
+fn breaker(path: &Path, raw: Option<&raw::CircuitBreaker>) -> Option<CircuitBreaker> {
     let raw = raw.cloned().unwrap_or_default();
-    let failures = report.within(
-        &path.field("consecutive_failures"),
+    let failures = path.field("consecutive_failures").within(
         raw.consecutive_failures
             .unwrap_or(DEFAULT_BREAKING_FAILURES),
         1,
         MAX_FAILURES,
         "failures",
     );
-    let open_s = report.within(
-        &path.field("open_s"),
-        raw.open_s.unwrap_or(DEFAULT_OPEN_S),
-        1,
-        MAX_OPEN_S,
-        "s",
-    );
+    let open_s =
+        path.field("open_s")
+            .within(raw.open_s.unwrap_or(DEFAULT_OPEN_S), 1, MAX_OPEN_S, "s");
     Some(CircuitBreaker {
         consecutive_failures: u32::try_from(failures?).ok()?,
         open_ms: open_s?.saturating_mul(MS_PER_S),
@@ -296,58 +242,45 @@ fn breaker(
 }
 
 /// Backends with endpoints.
-fn remote(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
+fn remote(path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
-    let mut good = report.not_empty(&endpoints_path, &raw.endpoints, "http://host:port");
+    let mut good = endpoints_path.not_empty(&raw.endpoints, "http://host:port");
     if raw.endpoints.len() > MAX_ENDPOINTS {
-        report.error_with_fix(
-            &endpoints_path,
+        return endpoints_path.fail_with_fix(
             format!("{} endpoints are too many", raw.endpoints.len()),
             format!("at most {MAX_ENDPOINTS}"),
         );
-        return None;
     }
     for (index, text) in raw.endpoints.iter().enumerate() {
         let path = endpoints_path.index(index);
-        good = good.and(endpoint(report, &path, text));
+        good = good.and(endpoint(&path, text));
         if raw.endpoints.iter().take(index).any(|other| other == text) {
-            report.error_with_fix(
-                &path,
-                format!("{} is named twice", quote(text)),
-                "remove it",
-            );
-            good = None;
+            good = path.fail_with_fix(format!("{} is named twice", quote(text)), "remove it");
         }
     }
     if raw.models.is_some() {
-        report.error_with_fix(
-            &path.field("models"),
-            "a backend elsewhere has its models there",
-            "remove it",
-        );
-        good = None;
+        good = path
+            .field("models")
+            .fail_with_fix("a backend elsewhere has its models there", "remove it");
     }
     good
 }
 
 /// The embedded server: a model folder and no endpoint.
-fn embedded(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
+fn embedded(path: &Path, raw: &raw::Backend) -> Option<()> {
     let models_path = path.field("models");
-    let folder = report.required(&models_path, raw.models.as_deref(), "the folder of models");
-    let good = folder.and_then(|folder| names::file(report, &models_path, folder));
+    let folder = models_path.required(raw.models.as_deref(), "the folder of models");
+    let good = folder.and_then(|folder| names::file(&models_path, folder));
     if !raw.endpoints.is_empty() {
-        report.error_with_fix(
-            &path.field("endpoints"),
-            "an embedded backend has no endpoints",
-            "remove them",
-        );
-        return None;
+        return path
+            .field("endpoints")
+            .fail_with_fix("an embedded backend has no endpoints", "remove them");
     }
     good
 }
 
 /// Exactly `http(s)://host:port`: no user, path or query that a client library could interpret.
-fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+fn endpoint(path: &Path, text: &str) -> Option<()> {
     let good = text
         .strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"))
@@ -359,12 +292,10 @@ fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
             is_port && is_host(host)
         });
     if !good {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is not an endpoint", quote(text)),
             "http://host:port",
         );
-        return None;
     }
     Some(())
 }

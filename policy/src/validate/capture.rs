@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::{Path, Report, unknown};
+use super::report::Path;
 use crate::policy::Capture;
 use crate::raw::{self, ByteSize, CallOutcome};
 
@@ -32,34 +32,25 @@ const FACTS_BYTES: u64 = 1 << 20;
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
 )]
-pub(super) fn capture(
-    report: &mut Report,
-    path: &Path,
-    policy: &raw::Policy,
-) -> Option<Option<Capture>> {
+pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Option<Option<Capture>> {
     let Some(raw) = &policy.capture else {
         return Some(None);
     };
-    let mut file = |name: &str, text: Option<&String>, fix: &str| {
+    let file = |name: &str, text: Option<&String>, fix: &str| {
         let path = path.field(name);
-        let text = report.required(&path, text, fix)?;
-        names::file(report, &path, text).map(|()| text.clone())
+        let text = path.required(text, fix)?;
+        names::file(&path, text).map(|()| text.clone())
     };
     let folder = file("folder", raw.folder.as_ref(), "captures");
     let key_file = file("key_file", raw.key_file.as_ref(), "a file of 64 hex digits");
-    let mut known = |name: &str, kind: &str, list: &[String], candidates: Vec<&str>| {
+    let known = |name: &str, kind: &str, list: &[String], candidates: Vec<&str>| {
         let path = path.field(name);
-        let mut good = report.distinct(&path, list);
+        let mut good = path.distinct(list);
         for (index, text) in list.iter().enumerate() {
             if !candidates.contains(&text.as_str()) {
-                unknown(
-                    report,
-                    &path.index(index),
-                    kind,
-                    text,
-                    candidates.iter().copied(),
-                );
-                good = None;
+                good = path
+                    .index(index)
+                    .unknown(kind, text, candidates.iter().copied());
             }
         }
         good
@@ -76,31 +67,21 @@ pub(super) fn capture(
         &raw.clients,
         policy.clients.keys().map(String::as_str).collect(),
     );
-    let outcomes = report.distinct(&path.field("outcomes"), &raw.outcomes);
-    let one_in = report.within(
-        &path.field("one_in"),
-        raw.one_in.unwrap_or(1),
-        1,
-        MAX_ONE_IN,
-        "requests",
-    );
-    let max_bytes = report.bytes_within(
-        &path.field("max_bytes"),
+    let outcomes = path.field("outcomes").distinct(&raw.outcomes);
+    let one_in = path
+        .field("one_in")
+        .within(raw.one_in.unwrap_or(1), 1, MAX_ONE_IN, "requests");
+    let max_bytes = path.field("max_bytes").bytes_within(
         raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
         1,
         MAX_CALL_BYTES,
     );
-    let keep = report.within(
-        &path.field("keep"),
-        raw.keep.unwrap_or(DEFAULT_KEEP),
-        1,
-        MAX_KEEP,
-        "calls",
-    );
+    let keep = path
+        .field("keep")
+        .within(raw.keep.unwrap_or(DEFAULT_KEEP), 1, MAX_KEEP, "calls");
     // At least one call must fit.
     let largest = raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES).0;
-    let keep_bytes = report.within(
-        &path.field("keep_bytes"),
+    let keep_bytes = path.field("keep_bytes").within(
         raw.keep_bytes.unwrap_or(DEFAULT_KEEP_BYTES).0,
         largest
             .min(MAX_CALL_BYTES)
@@ -110,8 +91,7 @@ pub(super) fn capture(
         "bytes",
     );
     if policy.handlers.is_empty() {
-        report.warn(
-            path,
+        path.warn(
             "there are no handlers whose calls could be kept",
             "remove it",
         );
@@ -119,8 +99,7 @@ pub(super) fn capture(
         && raw.models.is_empty()
         && raw.clients.is_empty()
     {
-        report.warn(
-            path,
+        path.warn(
             "keeps what every client sends to every model with a handler",
             "models: [NAME], clients: [NAME]",
         );

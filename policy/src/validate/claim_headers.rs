@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::issuers::text;
 use super::names;
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::policy::ClaimHeader;
 use crate::raw;
 
@@ -24,63 +24,53 @@ const PREFIX: &str = "x-";
 const USUAL_KEY: &str = "x-api-key";
 
 pub(super) fn claim_headers(
-    report: &mut Report,
     path: &Path,
     raw: &[raw::ClaimToHeader],
     listen: &raw::Listen,
 ) -> Option<Vec<ClaimHeader>> {
     if raw.len() > MAX_HEADERS {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} are too many", raw.len()),
             format!("at most {MAX_HEADERS}"),
         );
-        return None;
     }
     let mut places = BTreeMap::new();
     let rules: Vec<_> = raw
         .iter()
         .enumerate()
-        .map(|(index, raw)| claim_header(report, &path.index(index), raw, listen, &mut places))
+        .map(|(index, raw)| claim_header(&path.index(index), raw, listen, &mut places))
         .collect();
     rules.into_iter().collect()
 }
 
 fn claim_header(
-    report: &mut Report,
     path: &Path,
     raw: &raw::ClaimToHeader,
     listen: &raw::Listen,
     places: &mut BTreeMap<String, Path>,
 ) -> Option<ClaimHeader> {
     let claim_path = path.field("claim");
-    let claim = report
-        .required(&claim_path, raw.claim.as_deref(), "groups")
+    let claim = claim_path
+        .required(raw.claim.as_deref(), "groups")
         .and_then(|claim| {
             let keys: Vec<String> = claim.split('.').map(Into::into).collect();
-            text(report, &claim_path, claim)?;
+            text(&claim_path, claim)?;
             if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
-                report.error_with_fix(
-                    &claim_path,
+                return claim_path.fail_with_fix(
                     format!("{} is no way to a claim", quote(claim)),
                     "a claim's name; further keys behind dots",
                 );
-                return None;
             }
             Some((claim.into(), keys))
         });
     let header_path = path.field("header");
-    let header = report
-        .required(&header_path, raw.header.as_deref(), "x-user-groups")
+    let header = header_path
+        .required(raw.header.as_deref(), "x-user-groups")
         .and_then(|header| {
             let lower = header.to_ascii_lowercase();
-            field(report, &header_path, &lower, listen)?;
+            field(&header_path, &lower, listen)?;
             if let Some(first) = places.insert(lower.clone(), header_path.clone()) {
-                report.error(
-                    &header_path,
-                    format!("{} is set at {}", quote(&lower), first.as_str()),
-                );
-                return None;
+                return header_path.fail(format!("{} is set at {}", quote(&lower), first.as_str()));
             }
             Some(lower)
         });
@@ -93,16 +83,14 @@ fn claim_header(
 }
 
 /// A name without another meaning for upstream servers.
-fn field(report: &mut Report, path: &Path, name: &str, listen: &raw::Listen) -> Option<()> {
-    names::header(report, path, name, MAX_NAME_BYTES)?;
+fn field(path: &Path, name: &str, listen: &raw::Listen) -> Option<()> {
+    names::header(path, name, MAX_NAME_BYTES)?;
     // gRPC decodes fields with this suffix as base64.
     if !name.starts_with(PREFIX) || name.ends_with("-bin") {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is not a field for claims", quote(name)),
             "x-…, and not …-bin",
         );
-        return None;
     }
     let keys = listen.api_key.as_ref().and_then(|it| it.headers.as_ref());
     let holds_keys = match keys {
@@ -110,12 +98,10 @@ fn field(report: &mut Report, path: &Path, name: &str, listen: &raw::Listen) -> 
         None => name == USUAL_KEY,
     };
     if holds_keys {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is where keys are", quote(name)),
             "a field of its own",
         );
-        return None;
     }
     Some(())
 }

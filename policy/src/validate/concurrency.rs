@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, Report};
+use super::report::Path;
 use crate::policy::ModelLimits;
 use crate::raw;
 
@@ -18,18 +18,15 @@ const MAX_BYTES: u64 = 1 << 40;
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
 )]
-pub(super) fn requests(report: &mut Report, path: &Path, raw: Option<u64>) -> Option<Option<u64>> {
+pub(super) fn requests(path: &Path, raw: Option<u64>) -> Option<Option<u64>> {
     match raw {
         None => Some(None),
-        Some(limit) => report
-            .within(path, limit, 1, MAX_REQUESTS, "requests")
-            .map(Some),
+        Some(limit) => path.within(limit, 1, MAX_REQUESTS, "requests").map(Some),
     }
 }
 
 /// Limits of requests in flight to a model.
 pub(super) fn model(
-    report: &mut Report,
     path: &Path,
     raw: Option<&raw::ModelLimits>,
     bodies: &raw::Limits,
@@ -41,9 +38,8 @@ pub(super) fn model(
     let body_bytes = bodies.body_bytes.0;
     // A client gets half of a limit for streamed bodies, but always one body.
     let passes = !takes_raw && bodies.hold_bytes().0 < body_bytes;
-    let mut alone = |path: &Path, fix: String| {
-        report.warn(
-            path,
+    let alone = |path: &Path, fix: String| {
+        path.warn(
             "one body that passes in pieces can take all of it, for as long as its client dawdles",
             fix,
         );
@@ -62,19 +58,16 @@ pub(super) fn model(
             format!("at least {two_bodies}, two bodies of listen.limits.body_bytes"),
         );
     }
-    let concurrency = requests(report, &path.field("concurrency"), raw.concurrency);
+    let concurrency = requests(&path.field("concurrency"), raw.concurrency);
     let bytes_path = path.field("in_flight_bytes");
     let in_flight_bytes = match raw.in_flight_bytes {
         None => Some(None),
-        Some(limit) => report
-            .within(&bytes_path, limit.0, 1, MAX_BYTES, "bytes")
-            .map(Some),
+        Some(limit) => bytes_path.within(limit.0, 1, MAX_BYTES, "bytes").map(Some),
     };
     if let Some(Some(limit)) = in_flight_bytes
         && limit < body_bytes
     {
-        report.warn(
-            &bytes_path,
+        bytes_path.warn(
             format!("a body of more than {limit} bytes is refused however few are in flight"),
             format!("at least the {body_bytes} of listen.limits.body_bytes"),
         );

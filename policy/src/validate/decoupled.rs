@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::contract::ParameterBound;
 use crate::policy::{Decoupled, EMPTY_FINAL_RESPONSE, Model};
 use crate::raw;
@@ -21,7 +21,6 @@ const MAX_BYTES: u64 = 1 << 40;
     reason = "the outer one is validity, as everywhere in these modules"
 )]
 pub(super) fn decoupled(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Model,
     policy: &raw::Policy,
@@ -32,12 +31,10 @@ pub(super) fn decoupled(
     let mut good = Some(());
     for (index, name) in raw.protocols.iter().enumerate() {
         if name != Protocol::OipGrpc.name() {
-            report.error_with_fix(
-                &path.field("protocols").index(index),
+            good = path.field("protocols").index(index).fail_with_fix(
                 "a decoupled model is called over streams of oip-grpc, and in no other way",
                 "[oip-grpc]",
             );
-            good = None;
         }
     }
     let backend = raw
@@ -46,25 +43,23 @@ pub(super) fn decoupled(
         .and_then(|name| policy.backends.get(name));
     let kind = backend.and_then(|backend| backend.kind);
     if kind.is_some_and(|kind| kind != raw::BackendKind::OpenInference) {
-        report.error_with_fix(
-            &path.field("backend"),
+        good = path.field("backend").fail_with_fix(
             "servers of this kind answer once",
             "a backend of kind open-inference",
         );
-        good = None;
     }
     let path = path.field("decoupled");
     let limits = &policy.listen.limits;
     let answers_path = path.field("max_answers");
-    let max_answers = report
-        .required(&answers_path, decoupled.max_answers, "max_answers: 64")
-        .and_then(|most| report.within(&answers_path, most, 1, MAX_ANSWERS, "answers"));
+    let max_answers = answers_path
+        .required(decoupled.max_answers, "max_answers: 64")
+        .and_then(|most| answers_path.within(most, 1, MAX_ANSWERS, "answers"));
     let bytes_path = path.field("max_bytes");
-    let max_bytes = report
-        .required(&bytes_path, decoupled.max_bytes, "max_bytes: 4MiB")
-        .and_then(|most| report.within(&bytes_path, most.0, 1, MAX_BYTES, "bytes"));
-    let mut within = |name, ms: Option<u64>, most| match ms {
-        Some(ms) => report.within(&path.field(name), ms, 1, most, "ms"),
+    let max_bytes = bytes_path
+        .required(decoupled.max_bytes, "max_bytes: 4MiB")
+        .and_then(|most| bytes_path.within(most.0, 1, MAX_BYTES, "bytes"));
+    let within = |name, ms: Option<u64>, most| match ms {
+        Some(ms) => path.field(name).within(ms, 1, most, "ms"),
         None => Some(limits.timeout_ms.min(most)),
     };
     // The proxy ends a stream that is idle for much longer than this.
@@ -81,7 +76,6 @@ pub(super) fn decoupled(
 
 /// Parameters of a decoupled model: those of the policy, plus the one for an empty final response.
 pub(super) fn parameters(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Model,
     own: Option<Vec<(String, ParameterBound)>>,
@@ -91,37 +85,28 @@ pub(super) fn parameters(
         return Some(own);
     }
     if own.iter().any(|(name, _)| name == EMPTY_FINAL_RESPONSE) {
-        report.error_with_fix(
-            &path.key(EMPTY_FINAL_RESPONSE),
+        return path.key(EMPTY_FINAL_RESPONSE).fail_with_fix(
             "clients of a decoupled model may always send it",
             "remove it",
         );
-        return None;
     }
     own.push((EMPTY_FINAL_RESPONSE.into(), ParameterBound::Bool));
     Some(own)
 }
 
 /// Rejects a grant that allows calling a decoupled model without a stream.
-pub(super) fn asked(
-    report: &mut Report,
-    path: &Path,
-    grant: &raw::Grant,
-    models: &[&Model],
-) -> Option<()> {
+pub(super) fn asked(path: &Path, grant: &raw::Grant, models: &[&Model]) -> Option<()> {
     let infer = Operation::Infer.name();
     let index = grant.operations.iter().position(|name| name == infer);
     let model = models.iter().find(|model| model.decoupled().is_some());
     let (Some(index), Some(model)) = (index, model) else {
         return Some(());
     };
-    report.error_with_fix(
-        &path.field("operations").index(index),
+    path.field("operations").index(index).fail_with_fix(
         format!(
             "model {} is decoupled, and has its answers over streams alone",
             quote(model.name())
         ),
         "stream",
-    );
-    None
+    )
 }

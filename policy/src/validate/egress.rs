@@ -8,7 +8,7 @@ use super::accepts::media_type;
 use super::items;
 use super::names;
 use super::proofs::network;
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::address;
 use crate::policy::{Fetch, Handler, Network};
 use crate::raw::{self, ByteSize};
@@ -36,47 +36,40 @@ const MAX_CONCURRENCY: u64 = 1_024;
 /// Maximum private networks.
 const MAX_NETWORKS: usize = 16;
 
-pub(super) fn fetch(report: &mut Report, path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
+pub(super) fn fetch(path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
     let url = raw::Url {
         hosts: raw.hosts.clone(),
         schemes: Vec::new(),
         ports: raw.ports.clone(),
     };
-    let url = items::url(report, path, &url);
-    let content_types = content_types(report, &path.field("content_types"), &raw.content_types);
-    let max_bytes = report.bytes_within(
-        &path.field("max_bytes"),
+    let url = items::url(path, &url);
+    let content_types = content_types(&path.field("content_types"), &raw.content_types);
+    let max_bytes = path.field("max_bytes").bytes_within(
         raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
         1,
         MAX_BYTES,
     );
-    let timeout_ms = report.within(
-        &path.field("timeout_ms"),
+    let timeout_ms = path.field("timeout_ms").within(
         raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
         1,
         MAX_TIMEOUT_MS,
         "ms",
     );
-    let max_requests = report.within(
-        &path.field("max_requests"),
+    let max_requests = path.field("max_requests").within(
         raw.max_requests.unwrap_or(DEFAULT_REQUESTS),
         1,
         MAX_REQUESTS,
         "requests",
     );
-    let redirects = report.within(
-        &path.field("redirects"),
-        raw.redirects.unwrap_or(0),
-        0,
-        MAX_REDIRECTS,
-        "redirects",
-    );
+    let redirects =
+        path.field("redirects")
+            .within(raw.redirects.unwrap_or(0), 0, MAX_REDIRECTS, "redirects");
     let max_requests = max_requests.and_then(|most| usize::try_from(most).ok());
     let most = raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-    let concurrency = concurrency(report, path, most, max_requests);
-    let allow_private = allow_private(report, &path.field("allow_private"), &raw.allow_private);
+    let concurrency = concurrency(path, most, max_requests);
+    let allow_private = allow_private(&path.field("allow_private"), &raw.allow_private);
     let ca = match &raw.ca {
-        Some(file) => names::file(report, &path.field("ca"), file),
+        Some(file) => names::file(&path.field("ca"), file),
         None => Some(()),
     };
     ca?;
@@ -94,34 +87,25 @@ pub(super) fn fetch(report: &mut Report, path: &Path, raw: &raw::Fetch) -> Optio
 }
 
 /// Concurrent requests. One client gets at most half, and a call needs as many as it may request.
-pub(super) fn concurrency(
-    report: &mut Report,
-    path: &Path,
-    most: u64,
-    max_requests: Option<usize>,
-) -> Option<usize> {
+pub(super) fn concurrency(path: &Path, most: u64, max_requests: Option<usize>) -> Option<usize> {
     let path = path.field("concurrency");
-    let concurrency = report.within(&path, most, 1, MAX_CONCURRENCY, "requests at once")?;
+    let concurrency = path.within(most, 1, MAX_CONCURRENCY, "requests at once")?;
     let concurrency = usize::try_from(concurrency).ok()?;
     let needed = max_requests?.saturating_mul(2);
     if concurrency < needed {
-        report.error_with_fix(
-            &path,
+        return path.fail_with_fix(
             "one client's half does not hold what one call may ask for",
             format!("at least {needed}"),
         );
-        return None;
     }
     Some(concurrency)
 }
 
 /// Resources of one call must fit into the buffered bytes.
-pub(super) fn fits(report: &mut Report, path: &Path, handler: &Handler, buffered_bytes: u64) {
+pub(super) fn fits(path: &Path, handler: &Handler, buffered_bytes: u64) {
     let most_bytes = u64::try_from(handler.max_resolved_bytes()).unwrap_or(u64::MAX);
     if most_bytes > buffered_bytes {
-        report.error_with_fix(
-            path,
-            format!(
+        path.error_with_fix(format!(
                 "what one call has brought may take {most_bytes} bytes, and all requests together hold {buffered_bytes}"
             ),
             "less, or more listen.limits.buffered_bytes",
@@ -129,52 +113,42 @@ pub(super) fn fits(report: &mut Report, path: &Path, handler: &Handler, buffered
     }
 }
 
-fn content_types(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
+fn content_types(path: &Path, raw: &[String]) -> Option<Vec<String>> {
     if raw.is_empty() {
         return Some(["image/jpeg", "image/png"].map(String::from).to_vec());
     }
-    let mut good = report.distinct(path, raw);
+    let mut good = path.distinct(raw);
     if raw.len() > MAX_CONTENT_TYPES {
-        report.error_with_fix(
-            path,
+        good = path.fail_with_fix(
             format!("{} types are too many", raw.len()),
             format!("at most {MAX_CONTENT_TYPES}"),
         );
-        good = None;
     }
     for (index, text) in raw.iter().enumerate() {
-        good = good.and(media_type(report, &path.index(index), text));
+        good = good.and(media_type(&path.index(index), text));
     }
     good.map(|()| raw.to_vec())
 }
 
 /// Private networks only. Names that resolve to other special addresses are always rejected.
-pub(super) fn allow_private(
-    report: &mut Report,
-    path: &Path,
-    raw: &[String],
-) -> Option<Vec<Network>> {
-    let mut good = report.distinct(path, raw);
+pub(super) fn allow_private(path: &Path, raw: &[String]) -> Option<Vec<Network>> {
+    let mut good = path.distinct(raw);
     if raw.len() > MAX_NETWORKS {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} networks are too many", raw.len()),
             format!("at most {MAX_NETWORKS}"),
         );
-        return None;
     }
     let mut networks = Vec::new();
     for (index, text) in raw.iter().enumerate() {
         let path = path.index(index);
-        match network(report, &path, text) {
+        match network(&path, text) {
             Some(network) if address::is_private(&network) => networks.push(network),
             Some(_) => {
-                report.error_with_fix(
-                    &path,
+                good = path.fail_with_fix(
                     format!("{} is no part of one private network", quote(text)),
                     "10.1.0.0/16, or fd12:3456::/48",
                 );
-                good = None;
             }
             None => good = None,
         }

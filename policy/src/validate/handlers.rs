@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::egress;
 use super::names;
-use super::report::{Path, Report, quote, unknown};
+use super::report::{Path, quote};
 use super::signing;
 use super::usage::Usage;
 use crate::policy::{Handler, Lookup};
@@ -33,7 +33,6 @@ const MAX_CONFIG_ENTRIES: usize = 256;
 const MAX_CONFIG_BYTES: usize = 64 << 10;
 
 pub(super) fn handlers(
-    report: &mut Report,
     path: &Path,
     policy: &raw::Policy,
     used: &Usage<'_>,
@@ -41,18 +40,17 @@ pub(super) fn handlers(
     let mut handlers = Vec::new();
     for (name, raw) in &policy.handlers {
         let path = path.key(name);
-        let named = names::name(report, &path, name);
-        let handler = handler(report, &path, raw, policy);
+        let named = names::name(&path, name);
+        let handler = handler(&path, raw, policy);
         for (index, lookup) in raw.lookups.iter().enumerate() {
             if !policy.lookups.contains_key(lookup) {
                 let known = policy.lookups.keys().map(String::as_str);
                 let path = path.field("lookups").index(index);
-                unknown(report, &path, "lookup", lookup, known);
+                path.unknown::<()>("lookup", lookup, known);
             }
         }
         if !used.handlers.contains(name.as_str()) {
-            report.warn(
-                &path,
+            path.warn(
                 format!("no model uses handler {}", quote(name)),
                 "remove it",
             );
@@ -79,65 +77,39 @@ pub(super) fn with(
 }
 
 /// Resources fetched for a handler must fit into memory.
-pub(super) fn fit(
-    report: &mut Report,
-    path: &Path,
-    handlers: &BTreeMap<String, Handler>,
-    buffered_bytes: u64,
-) {
+pub(super) fn fit(path: &Path, handlers: &BTreeMap<String, Handler>, buffered_bytes: u64) {
     for (name, handler) in handlers {
-        egress::fits(report, &path.key(name), handler, buffered_bytes);
+        egress::fits(&path.key(name), handler, buffered_bytes);
     }
 }
 
-fn handler(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Handler,
-    policy: &raw::Policy,
-) -> Option<Handler> {
+fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Handler> {
     let component_path = path.field("component");
-    let component = report
+    let component = component_path
         .required(
-            &component_path,
             raw.component.as_ref(),
             "the component's file, or builtin:NAME",
         )
-        .filter(|file| names::component(report, &component_path, file).is_some());
+        .filter(|file| names::component(&component_path, file).is_some());
     let digest_path = path.field("sha256");
-    let sha256 = report
-        .required(
-            &digest_path,
-            raw.sha256.as_ref(),
-            "the sha256 of the component's file",
-        )
-        .and_then(|text| names::sha256(report, &digest_path, text));
-    let signed_by = signing::signed_by(report, path, raw, policy);
-    let fuel = report.within(
-        &path.field("fuel"),
-        raw.fuel.unwrap_or(DEFAULT_FUEL),
-        1,
-        MAX_FUEL,
-        "units",
-    );
+    let sha256 = digest_path
+        .required(raw.sha256.as_ref(), "the sha256 of the component's file")
+        .and_then(|text| names::sha256(&digest_path, text));
+    let signed_by = signing::signed_by(path, raw, policy);
+    let fuel = path
+        .field("fuel")
+        .within(raw.fuel.unwrap_or(DEFAULT_FUEL), 1, MAX_FUEL, "units");
     let memory = raw.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
-    let memory_bytes = report.bytes_within(
-        &path.field("memory_bytes"),
-        memory,
-        MIN_MEMORY_BYTES,
-        MAX_MEMORY_BYTES,
-    );
+    let memory_bytes =
+        path.field("memory_bytes")
+            .bytes_within(memory, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES);
     let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    let timeout_ms = report.within(
-        &path.field("timeout_ms"),
-        timeout_ms,
-        1,
-        MAX_TIMEOUT_MS,
-        "ms",
-    );
-    let config = config(report, &path.field("config"), &raw.config);
+    let timeout_ms = path
+        .field("timeout_ms")
+        .within(timeout_ms, 1, MAX_TIMEOUT_MS, "ms");
+    let config = config(&path.field("config"), &raw.config);
     let fetch = match &raw.fetch {
-        Some(raw) => egress::fetch(report, &path.field("fetch"), raw).map(Some),
+        Some(raw) => egress::fetch(&path.field("fetch"), raw).map(Some),
         None => Some(None),
     };
     config?;
@@ -154,35 +126,25 @@ fn handler(
     })
 }
 
-fn config(report: &mut Report, path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
+fn config(path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
     let mut good = Some(());
     if raw.len() > MAX_CONFIG_ENTRIES {
-        report.error(
-            path,
-            format!(
-                "{} entries are too many, {MAX_CONFIG_ENTRIES} are allowed",
-                raw.len()
-            ),
-        );
-        good = None;
+        good = path.fail(format!(
+            "{} entries are too many, {MAX_CONFIG_ENTRIES} are allowed",
+            raw.len()
+        ));
     }
     for (key, value) in raw {
         if key.is_empty() || key.len() > names::MAX_NAME_BYTES {
-            report.error(
-                &path.key(key),
-                format!("a key has 1 to {} bytes", names::MAX_NAME_BYTES),
-            );
-            good = None;
+            good = path
+                .key(key)
+                .fail(format!("a key has 1 to {} bytes", names::MAX_NAME_BYTES));
         }
         if value.len() > MAX_CONFIG_BYTES {
-            report.error(
-                &path.key(key),
-                format!(
-                    "{} bytes are too long, {MAX_CONFIG_BYTES} are allowed",
-                    value.len()
-                ),
-            );
-            good = None;
+            good = path.key(key).fail(format!(
+                "{} bytes are too long, {MAX_CONFIG_BYTES} are allowed",
+                value.len()
+            ));
         }
     }
     good

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::policy::{KeyLocations, MAX_KEY_HEADER_BYTES};
 use crate::raw::{self, KeyFormat};
 
@@ -17,11 +17,7 @@ const MAX_NAME_BYTES: usize = 64;
 /// Header field of a bearer token.
 const BEARER: &str = "authorization";
 
-pub(super) fn key_locations(
-    report: &mut Report,
-    path: &Path,
-    policy: &raw::Policy,
-) -> Option<KeyLocations> {
+pub(super) fn key_locations(path: &Path, policy: &raw::Policy) -> Option<KeyLocations> {
     let mut keys = policy.clients.values().flat_map(|client| &client.api_keys);
     let any_format = keys.any(|key| key.format == KeyFormat::Any);
     let Some(raw::ApiKeyLocations {
@@ -36,30 +32,27 @@ pub(super) fn key_locations(
         });
     };
     let fields = match headers {
-        Some(names) => self::headers(report, &path.field("headers"), names),
+        Some(names) => self::headers(&path.field("headers"), names),
         None => Some((KeyLocations::USUAL.headers, KeyLocations::USUAL.bearer)),
     };
     let mut good = Some(());
     let none = headers.as_ref().is_some_and(Vec::is_empty);
     if none && cookie.is_none() && query.is_none() {
-        report.error_with_fix(path, "no request could carry a key", "headers: [x-api-key]");
-        good = None;
+        good = path.fail_with_fix("no request could carry a key", "headers: [x-api-key]");
     }
     if let Some(name) = cookie {
         let path = path.field("cookie");
         // A token of RFC 6265, 4.1.1, limited to characters that all servers read alike.
-        good = good.and(plain(report, &path, name, b"-_."));
-        report.warn(
-            &path,
+        good = good.and(plain(&path, name, b"-_."));
+        path.warn(
             "browsers send cookies by themselves, for pages of others too",
             "a header field, or SameSite=Strict where the cookie is set",
         );
     }
     if let Some(name) = query {
         let path = path.field("query");
-        good = good.and(plain(report, &path, name, b"-_"));
-        report.warn(
-            &path,
+        good = good.and(plain(&path, name, b"-_"));
+        path.warn(
             "a key in a query is in the logs and histories of all before the gate",
             "a header field",
         );
@@ -77,20 +70,18 @@ pub(super) fn key_locations(
 
 type Headers = (Cow<'static, [Cow<'static, str>]>, bool);
 
-fn headers(report: &mut Report, path: &Path, raw: &[String]) -> Option<Headers> {
+fn headers(path: &Path, raw: &[String]) -> Option<Headers> {
     if raw.len() > MAX_HEADERS {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} are too many", raw.len()),
             format!("at most {MAX_HEADERS}"),
         );
-        return None;
     }
     let lower: Vec<String> = raw.iter().map(|name| name.to_ascii_lowercase()).collect();
-    let mut good = report.distinct(path, &lower);
+    let mut good = path.distinct(&lower);
     for (index, name) in lower.iter().enumerate().filter(|(_, name)| *name != BEARER) {
         let path = path.index(index);
-        good = good.and(names::header(report, &path, name, MAX_KEY_HEADER_BYTES));
+        good = good.and(names::header(&path, name, MAX_KEY_HEADER_BYTES));
     }
     good?;
     let others = lower.iter().filter(|name| *name != BEARER);
@@ -99,15 +90,13 @@ fn headers(report: &mut Report, path: &Path, raw: &[String]) -> Option<Headers> 
 }
 
 /// A name without escapes or another spelling.
-fn plain(report: &mut Report, path: &Path, name: &str, marks: &[u8]) -> Option<()> {
+fn plain(path: &Path, name: &str, marks: &[u8]) -> Option<()> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || marks.contains(&byte);
     if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(fits) {
         return Some(());
     }
-    report.error_with_fix(
-        path,
+    path.fail_with_fix(
         format!("{} is not a name that has one spelling", quote(name)),
         format!("1 to {MAX_NAME_BYTES} letters, digits, dashes and underscores"),
-    );
-    None
+    )
 }

@@ -1,6 +1,6 @@
 //! The lockout rule for wrong credentials.
 
-use super::report::{Path, Report};
+use super::report::Path;
 use crate::lockout::Lockout;
 use crate::raw;
 
@@ -13,23 +13,19 @@ const MAX_WINDOW_S: u64 = 3_600;
 /// Maximum lock: a day.
 const MAX_FOR_S: u64 = 86_400;
 
-pub(super) fn lockout(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Lockout,
-    listen: &raw::Listen,
-) -> Option<Lockout> {
+pub(super) fn lockout(path: &Path, raw: &raw::Lockout, listen: &raw::Listen) -> Option<Lockout> {
     // A gate that terminates TLS is called directly by its clients.
     if listen.trusted_hops == 0 && listen.tls.is_none() {
-        report.warn(
-            path,
+        path.warn(
             "behind a proxy or a balancer all callers are one source, and share one lock",
             "listen.trusted_hops: the proxies in front",
         );
     }
     let [failures, window_s, for_s] = DEFAULT;
-    let mut bounded = |name: &str, value: Option<u64>, default, most, unit| {
-        let value = report.within(&path.field(name), value.unwrap_or(default), 1, most, unit)?;
+    let bounded = |name: &str, value: Option<u64>, default, most, unit| {
+        let value = path
+            .field(name)
+            .within(value.unwrap_or(default), 1, most, unit)?;
         u32::try_from(value).ok()
     };
     let failures = bounded("failures", raw.failures, failures, MAX_FAILURES, "failures");

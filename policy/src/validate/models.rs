@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::accepts::{self, Sent};
 use super::dims::Symbols;
-use super::report::{Path, Report, quote, unknown, unknown_of};
+use super::report::{Path, quote};
 use super::usage::Usage;
 use super::{
     backend_protocols, concurrency, decoupled, ensemble, handler_chains, names, openai, parameters,
@@ -21,28 +21,22 @@ use crate::request::Protocol;
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
 /// and its faults are reported at the first name.
-pub(super) fn models(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Policy,
-    used: &Usage<'_>,
-) -> Option<Vec<Model>> {
+pub(super) fn models(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option<Vec<Model>> {
     let mut models = Vec::new();
     let mut judged: BTreeMap<*const raw::Model, Option<Arc<Rules>>> = BTreeMap::new();
     for (name, written) in &raw.models {
         let path = path.key(name);
-        let named = names::name(report, &path, name);
+        let named = names::name(&path, name);
         let rules = judged.entry(written.as_ptr()).or_insert_with(|| {
             let rules = if openai::is(written) {
-                openai::rules(report, &path, written, raw)
+                openai::rules(&path, written, raw)
             } else {
-                rules(report, &path, written, raw)
+                rules(&path, written, raw)
             };
             rules.map(Arc::new)
         });
         if !used.models.contains(name.as_str()) {
-            report.warn(
-                &path,
+            path.warn(
                 format!("model {} is in no grant", quote(name)),
                 "grant it to a client or remove it",
             );
@@ -64,7 +58,7 @@ pub(super) fn models(
         if let (Some(raw), Some(own)) = (&raw.ensemble, models.get(index))
             && own.is_ensemble()
         {
-            let graph = ensemble::ensemble(report, &path.key(name), raw, own, &models);
+            let graph = ensemble::ensemble(&path.key(name), raw, own, &models);
             good = good.and(graph.is_some().then_some(()));
             graphs.push((index, graph));
         }
@@ -78,94 +72,73 @@ pub(super) fn models(
 }
 
 /// Everything except its name.
-fn rules(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-    policy: &raw::Policy,
-) -> Option<Rules> {
+fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let symbols = Symbols::of(raw);
     let body_bytes = policy.listen.limits.body_bytes;
 
     let backend = match &raw.ensemble {
-        Some(_) => ensemble::meaningless(report, path, raw).map(|()| String::new()),
-        None => backend(report, &path.field("backend"), raw, policy),
+        Some(_) => ensemble::meaningless(path, raw).map(|()| String::new()),
+        None => backend(&path.field("backend"), raw, policy),
     };
     let kind = (raw.backend.as_ref()).and_then(|name| policy.backends.get(name)?.kind);
     let in_json = kind == Some(raw::BackendKind::HttpJson);
-    let backend_model = backend_model(report, path, raw);
-    let versions = versions::versions(report, path, raw, kind);
-    let protocols = protocols(report, &path.field("protocols"), raw);
-    let encodings = protocols::encodings(report, &path.field("encodings"), raw);
+    let backend_model = backend_model(path, raw);
+    let versions = versions::versions(path, raw, kind);
+    let protocols = protocols(&path.field("protocols"), raw);
+    let encodings = protocols::encodings(&path.field("encodings"), raw);
     let inputs_path = path.field("inputs");
-    let inputs = tensors::rules(report, &inputs_path, &raw.inputs, &symbols);
+    let inputs = tensors::rules(&inputs_path, &raw.inputs, &symbols);
     if let (Some(rules), None) = (&inputs, &raw.accepts) {
-        tensors::fit(report, &inputs_path, rules, body_bytes.0);
+        tensors::fit(&inputs_path, rules, body_bytes.0);
     }
-    let outputs = tensors::rules(report, &path.field("outputs"), &raw.outputs, &symbols);
+    let outputs = tensors::rules(&path.field("outputs"), &raw.outputs, &symbols);
     let parameters_path = path.field("parameters");
-    let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
+    let parameters = parameters::parameters(&parameters_path, &raw.parameters);
     if in_json && !raw.parameters.is_empty() {
-        report.error_with_fix(
-            &parameters_path,
+        parameters_path.error_with_fix(
             "have no place in the JSON that the backend gets",
             "remove them",
         );
     }
-    let parameters = decoupled::parameters(report, &parameters_path, raw, parameters);
-    let decoupled = decoupled::decoupled(report, path, raw, policy);
+    let parameters = decoupled::parameters(&parameters_path, raw, parameters);
+    let decoupled = decoupled::decoupled(path, raw, policy);
     let limits_path = path.field("limits");
     let takes_raw = raw
         .accepts
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
     let bodies = &policy.listen.limits;
-    let limits = concurrency::model(report, &limits_path, raw.limits.as_ref(), bodies, takes_raw);
-    let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
+    let limits = concurrency::model(&limits_path, raw.limits.as_ref(), bodies, takes_raw);
+    let requires = requires::requires(&path.field("requires"), raw.requires.as_ref());
     if takes_raw && !raw.parameters.is_empty() {
-        report.error_with_fix(
-            &parameters_path,
-            "a raw body carries no parameters",
-            "remove them",
-        );
+        parameters_path.error_with_fix("a raw body carries no parameters", "remove them");
     }
-    let preprocess = handler_chains::chain(
-        report,
-        &path.field("preprocess"),
-        raw.preprocess.as_ref(),
-        policy,
-    );
+    let preprocess =
+        handler_chains::chain(&path.field("preprocess"), raw.preprocess.as_ref(), policy);
     let sent = match (&raw.preprocess, &raw.accepts) {
         (_, Some(accepts)) => {
             let path = path.field("accepts");
             if raw.preprocess.is_none() {
-                report.error_with_fix(
-                    &path,
+                path.error_with_fix(
                     "nothing turns it into inputs",
                     "preprocess: the name of a handler",
                 );
             }
-            accepts::accepts(report, &path, accepts, &symbols, &policy.listen.limits).map(Some)
+            accepts::accepts(&path, accepts, &symbols, &policy.listen.limits).map(Some)
         }
         (Some(_), None) => {
             let path = path.field("accepts");
-            report.error_with_fix(
-                &path,
+            path.fail_with_fix(
                 "is missing: a preprocess handler takes what it says",
                 "accepts: {inputs: […]}",
-            );
-            None
+            )
         }
         (None, None) => Some(None),
     };
-    let postprocess = handler_chains::chain(
-        report,
-        &path.field("postprocess"),
-        raw.postprocess.as_ref(),
-        policy,
-    );
-    let returns = returns(report, &path.field("returns"), raw, &symbols);
-    let met = release::unmet(report, &path.field("outputs"), raw);
+    let postprocess =
+        handler_chains::chain(&path.field("postprocess"), raw.postprocess.as_ref(), policy);
+    let returns = returns(&path.field("returns"), raw, &symbols);
+    let met = release::unmet(&path.field("outputs"), raw);
 
     let (inputs, outputs) = (inputs?, outputs?);
     met?;
@@ -184,7 +157,7 @@ fn rules(
         outputs: &returns,
         content_types,
     };
-    let carried = protocols::check(report, path, &protocols, &to_carry);
+    let carried = protocols::check(path, &protocols, &to_carry);
     let sides = template::Sides {
         protocols: &protocols,
         versions: &versions,
@@ -199,13 +172,13 @@ fn rules(
         }),
         handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
     };
-    let template = template::template(report, path, raw.json.as_ref(), &sides);
+    let template = template::template(path, raw.json.as_ref(), &sides);
     let to_serve = backend_protocols::Served {
         kind,
         inputs: &inputs,
         outputs: &outputs,
     };
-    let served = backend_protocols::served(report, path, raw, &to_serve);
+    let served = backend_protocols::served(path, raw, &to_serve);
     let called = protocols.contains(&Protocol::Json);
     let accepts = match sent {
         Some(Sent::Raw {
@@ -246,34 +219,21 @@ fn rules(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
 )]
-pub(super) fn backend_model(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-) -> Option<Option<String>> {
+pub(super) fn backend_model(path: &Path, raw: &raw::Model) -> Option<Option<String>> {
     match &raw.backend_model {
-        Some(name) => {
-            names::name(report, &path.field("backend_model"), name).map(|()| Some(name.clone()))
-        }
+        Some(name) => names::name(&path.field("backend_model"), name).map(|()| Some(name.clone())),
         None => Some(None),
     }
 }
 
-fn backend(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-    policy: &raw::Policy,
-) -> Option<String> {
-    let name = report.required(path, raw.backend.as_ref(), "the name of a backend")?;
+fn backend(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<String> {
+    let name = path.required(raw.backend.as_ref(), "the name of a backend")?;
     let Some(backend) = policy.backends.get(name) else {
         let known = policy.backends.keys().map(|name| name.as_str());
-        unknown(report, path, "backend", name, known);
-        return None;
+        return path.unknown("backend", name, known);
     };
     if backend.kind == Some(raw::BackendKind::OpenAi) {
-        report.error_with_fix(
-            path,
+        path.error_with_fix(
             "serves OpenAI's API, which has no tensors",
             "protocols: [openai], and openai: {…}",
         );
@@ -294,9 +254,9 @@ fn tensors_contract(
     })
 }
 
-fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<Protocol>> {
-    report.not_empty(path, &raw.protocols, "[oip-rest, oip-grpc]")?;
-    let distinct = report.distinct(path, &raw.protocols);
+fn protocols(path: &Path, raw: &raw::Model) -> Option<Vec<Protocol>> {
+    path.not_empty(&raw.protocols, "[oip-rest, oip-grpc]")?;
+    let distinct = path.distinct(&raw.protocols);
     let takes_raw = raw
         .accepts
         .as_ref()
@@ -306,19 +266,11 @@ fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<P
         let path = path.index(index);
         let protocol = Protocol::from_name(text);
         match protocol {
-            None => unknown_of(
-                report,
-                &path,
-                "protocol",
-                text,
-                &Protocol::ALL.map(Protocol::name),
-            ),
+            None => {
+                path.unknown_of::<()>("protocol", text, &Protocol::ALL.map(Protocol::name));
+            }
             Some(protocol) if takes_raw && !carries_raw(protocol) => {
-                report.error_with_fix(
-                    &path,
-                    format!("{text} cannot carry a raw body"),
-                    "[oip-rest]",
-                );
+                path.error_with_fix(format!("{text} cannot carry a raw body"), "[oip-rest]");
             }
             Some(_) => {}
         }
@@ -348,7 +300,6 @@ const fn carries_raw(protocol: Protocol) -> bool {
     reason = "the outer one is validity, as everywhere in these modules"
 )]
 fn returns(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Model,
     symbols: &Symbols<'_>,
@@ -356,22 +307,17 @@ fn returns(
     match (&raw.postprocess, &raw.returns) {
         (_, Some(returns)) => {
             if raw.postprocess.is_none() {
-                report.error_with_fix(
-                    path,
+                path.error_with_fix(
                     "nothing makes it of the outputs",
                     "postprocess: the name of a handler",
                 );
             }
-            tensors::rules(report, &path.field("outputs"), &returns.outputs, symbols).map(Some)
+            tensors::rules(&path.field("outputs"), &returns.outputs, symbols).map(Some)
         }
-        (Some(_), None) => {
-            report.error_with_fix(
-                path,
-                "is missing: a postprocess handler makes what it says",
-                "returns: {outputs: […]}",
-            );
-            None
-        }
+        (Some(_), None) => path.fail_with_fix(
+            "is missing: a postprocess handler makes what it says",
+            "returns: {outputs: […]}",
+        ),
         (None, None) => Some(None),
     }
 }

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::contract::RequestCost;
 use crate::gcra::Bucket;
 use crate::policy::{Accepts, Budget, Cost, Model, Rate, Unit};
@@ -25,17 +25,11 @@ const MAX_UNITS: u64 = 999_999_999_999_999;
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
 )]
-pub(super) fn rate(
-    report: &mut Report,
-    grant_path: &Path,
-    grant: &raw::Grant,
-    infers: bool,
-) -> Option<Option<Rate>> {
+pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Option<Option<Rate>> {
     let path = &grant_path.field("rate");
     let Some(raw) = &grant.rate else {
         if infers {
-            report.warn(
-                grant_path,
+            grant_path.warn(
                 "inference without a rate",
                 "rate: {quota: 100, window_s: 60}",
             );
@@ -43,19 +37,18 @@ pub(super) fn rate(
         return Some(None);
     };
     let quota_path = path.field("quota");
-    let quota = report
-        .required(&quota_path, raw.quota, "requests a window")
-        .and_then(|quota| report.within(&quota_path, quota, 1, MAX_QUOTA, "requests"));
-    let window_s = window(report, path, raw.window_s);
+    let quota = quota_path
+        .required(raw.quota, "requests a window")
+        .and_then(|quota| quota_path.within(quota, 1, MAX_QUOTA, "requests"));
+    let window_s = window(path, raw.window_s);
     let burst_path = path.field("burst");
     let burst = match raw.burst {
-        Some(burst) => report.within(&burst_path, burst, 1, MAX_BURST, "requests"),
+        Some(burst) => burst_path.within(burst, 1, MAX_BURST, "requests"),
         None => quota.map(|quota| quota.min(MAX_BURST)),
     };
     let (quota, window_s, burst) = (quota?, window_s?, burst?);
     if burst > quota {
-        report.warn(
-            &burst_path,
+        burst_path.warn(
             format!("more requests at once than the {quota} of a window"),
             format!("{quota}"),
         );
@@ -68,8 +61,7 @@ pub(super) fn rate(
         .checked_mul(burst)
         .filter(|ns| i64::try_from(*ns).is_ok());
     if fills_in.is_none() {
-        report.error(&burst_path, "an empty bucket takes centuries to fill");
-        return None;
+        return burst_path.fail("an empty bucket takes centuries to fill");
     }
     Some(Some(Rate {
         quota,
@@ -85,7 +77,6 @@ pub(super) fn rate(
 
 /// Cost limits.
 pub(super) fn cost(
-    report: &mut Report,
     grant_path: &Path,
     grant: &raw::Grant,
     infers: bool,
@@ -106,26 +97,25 @@ pub(super) fn cost(
             } else {
                 "elements: 1000000"
             };
-            report.warn(
-                grant_path,
+            grant_path.warn(
                 "inference without a cost",
                 format!("cost: {{{amount}, window_s: 60}}"),
             );
         }
         return Some(Cost::default());
     };
-    charges_nothing(report, path, infers);
+    charges_nothing(path, infers);
     let nothing = raw.elements.is_none() && raw.bytes.is_none() && raw.tokens.is_none();
     if nothing {
-        report.error_with_fix(path, "limits nothing", "elements, bytes or tokens");
+        path.error_with_fix("limits nothing", "elements, bytes or tokens");
     }
-    let window_s = window(report, path, raw.window_s);
-    let mut amount = |unit: Unit, amount: Option<u64>| {
+    let window_s = window(path, raw.window_s);
+    let amount = |unit: Unit, amount: Option<u64>| {
         let Some(amount) = amount else {
             return Some(None);
         };
         let path = path.field(unit.name());
-        let quota = units(report, &path, unit, amount, models)?;
+        let quota = units(&path, unit, amount, models)?;
         Some(window_s.map(|window_s| Rate {
             quota,
             window_s,
@@ -154,7 +144,6 @@ pub(super) fn cost(
 
 /// Daily limits.
 pub(super) fn budget(
-    report: &mut Report,
     grant_path: &Path,
     grant: &raw::Grant,
     infers: bool,
@@ -167,23 +156,19 @@ pub(super) fn budget(
     let bytes = raw.bytes.map(|bytes| bytes.0);
     let amounts = [raw.requests, raw.elements, bytes, raw.tokens];
     if amounts.iter().all(Option::is_none) {
-        report.error_with_fix(
-            path,
-            "limits nothing",
-            "requests, elements, bytes or tokens",
-        );
-        report.required(&path.field("per"), raw.per, "day")?;
+        path.error_with_fix("limits nothing", "requests, elements, bytes or tokens");
+        path.field("per").required(raw.per, "day")?;
         return None;
     }
     if raw.requests.is_none() {
-        charges_nothing(report, path, infers);
+        charges_nothing(path, infers);
     }
-    let per = report.required(&path.field("per"), raw.per, "day");
-    let mut amount = |unit: Unit, amount: Option<u64>| match amount {
+    let per = path.field("per").required(raw.per, "day");
+    let amount = |unit: Unit, amount: Option<u64>| match amount {
         None => Some(None),
         Some(amount) => {
             let path = path.field(unit.name());
-            units(report, &path, unit, amount, models).map(Some)
+            units(&path, unit, amount, models).map(Some)
         }
     };
     let [requests, elements, bytes, tokens] = amounts;
@@ -201,18 +186,16 @@ pub(super) fn budget(
     })
 }
 
-fn window(report: &mut Report, path: &Path, window_s: Option<u64>) -> Option<u64> {
+fn window(path: &Path, window_s: Option<u64>) -> Option<u64> {
     let path = path.field("window_s");
-    report
-        .required(&path, window_s, "seconds")
-        .and_then(|window| report.within(&path, window, 1, MAX_WINDOW_S, "s"))
+    path.required(window_s, "seconds")
+        .and_then(|window| path.within(window, 1, MAX_WINDOW_S, "s"))
 }
 
 /// Only inferences have tensors.
-fn charges_nothing(report: &mut Report, path: &Path, infers: bool) {
+fn charges_nothing(path: &Path, infers: bool) {
     if !infers {
-        report.warn(
-            path,
+        path.warn(
             "charges nothing: no inference is granted",
             "operations: [infer]",
         );
@@ -220,48 +203,36 @@ fn charges_nothing(report: &mut Report, path: &Path, infers: bool) {
 }
 
 /// An amount that every valid request can pass at least once.
-fn units(
-    report: &mut Report,
-    path: &Path,
-    unit: Unit,
-    amount: u64,
-    models: &[&Model],
-) -> Option<u64> {
-    let amount = report.within(path, amount, 1, MAX_UNITS, unit.name());
+fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64> {
+    let amount = path.within(amount, 1, MAX_UNITS, unit.name());
     let mut good = amount;
     for model in models {
         let name = quote(model.name());
         let most = match (unit, model.accepts()) {
             (Unit::Requests, _) => continue,
             (Unit::Elements, Accepts::Raw { .. }) => {
-                report.error_with_fix(
-                    path,
+                good = path.fail_with_fix(
                     format!("model {name} takes a raw body, which has no elements"),
                     "bytes",
                 );
-                good = None;
                 continue;
             }
             (Unit::Elements, Accepts::Tensors(contract)) => contract.most().elements,
             (Unit::Bytes, Accepts::Tensors(contract)) => contract.most().bytes,
             (Unit::Elements, Accepts::OpenAi(_)) => {
-                report.error_with_fix(
-                    path,
+                good = path.fail_with_fix(
                     format!("model {name} takes texts, which have no elements"),
                     "tokens",
                 );
-                good = None;
                 continue;
             }
             (Unit::Bytes, Accepts::OpenAi(rules)) => rules.most().bytes,
             (Unit::Tokens, Accepts::OpenAi(rules)) => rules.most().tokens,
             (Unit::Tokens, Accepts::Tensors(_) | Accepts::Raw { .. }) => {
-                report.error_with_fix(
-                    path,
+                good = path.fail_with_fix(
                     format!("model {name} takes no texts, and so has no tokens"),
                     "elements or bytes",
                 );
-                good = None;
                 continue;
             }
             (Unit::Bytes, Accepts::Raw { max_bytes, .. }) => {
@@ -270,8 +241,7 @@ fn units(
         };
         let most = most.saturating_mul(model.calls());
         if amount.is_some_and(|amount| most > amount) {
-            report.error_with_fix(path, beyond(&name, model, most, unit), fix(most));
-            good = None;
+            good = path.fail_with_fix(beyond(&name, model, most, unit), fix(most));
         }
     }
     good

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::policy::{Client, ClientId, Model, ModelId};
 use crate::raw;
 use crate::request::{Proof, Proofs, Requires};
@@ -13,11 +13,7 @@ use crate::request::{Proof, Proofs, Requires};
 const KINDS: &str = "api_key, jwt, mtls, metadata";
 
 /// The requirement; the outer `None` is a fault.
-pub(super) fn requires(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<&raw::Requires>,
-) -> Option<Option<Requires>> {
+pub(super) fn requires(path: &Path, raw: Option<&raw::Requires>) -> Option<Option<Requires>> {
     let Some(raw) = raw else {
         return Some(None);
     };
@@ -25,16 +21,14 @@ pub(super) fn requires(
         ([_, ..], []) => ("any_of", &raw.any_of),
         ([], [_, ..]) => ("all_of", &raw.all_of),
         _ => {
-            report.error_with_fix(
-                path,
+            return path.fail_with_fix(
                 "names exactly one of any_of and all_of",
                 format!("any_of: [{KINDS}], or some of them"),
             );
-            return None;
         }
     };
     let path = path.field(field);
-    let distinct = report.distinct(&path, names);
+    let distinct = path.distinct(names);
     let proofs: Vec<_> = names
         .iter()
         .enumerate()
@@ -42,7 +36,7 @@ pub(super) fn requires(
             let proof = Proof::from_name(name);
             if proof.is_none() {
                 let message = format!("{} is no kind of proof", quote(name));
-                report.error_with_fix(&path.index(index), message, KINDS);
+                path.index(index).error_with_fix(message, KINDS);
             }
             proof
         })
@@ -51,12 +45,10 @@ pub(super) fn requires(
     distinct?;
     let both = Proofs::NONE.with(Proof::ApiKey).with(Proof::Jwt);
     if field == "all_of" && proofs.holds(both) {
-        report.error_with_fix(
-            &path,
+        return path.fail_with_fix(
             "a request carries a key or a token, never both",
             "one of the two, and mtls",
         );
-        return None;
     }
     Some(Some(if field == "any_of" {
         Requires::AnyOf(proofs)
@@ -67,7 +59,6 @@ pub(super) fn requires(
 
 /// Warns of clients with a grant but without a rule for the required proofs.
 pub(super) fn reachable(
-    report: &mut Report,
     path: &Path,
     granted: impl Iterator<Item = (ClientId, ModelId)>,
     clients: &[Client],
@@ -97,8 +88,7 @@ pub(super) fn reachable(
         }
     }
     for (model, clients) in shut {
-        report.warn(
-            &path.key(model).field("requires"),
+        path.key(model).field("requires").warn(
             format!(
                 "granted, and never able to prove it: {}",
                 clients.join(", ")
