@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::dims::Symbols;
-use super::report::{Path, quote};
+use super::report::{Path, optional, quote};
 use super::{items, tensors};
 use crate::contract::{MediaRule, MediaType, TensorRule};
 use crate::raw::{self, ByteSize};
@@ -53,10 +53,9 @@ fn raw_body(path: &Path, raw: &raw::RawBody, hold_bytes: ByteSize) -> Option<Sen
     let max_bytes = size_path
         .required(raw.max_bytes, "max_bytes: 1MiB")
         .and_then(|size| size_path.bytes_within(size, 1, hold_bytes.0));
-    let media = match &raw.media {
-        Some(media) => items::media(&path.field("media"), media).map(Some),
-        None => Some(None),
-    };
+    let media = optional(raw.media.as_ref(), |media| {
+        items::media(&path.field("media"), media)
+    });
     good?;
     let media = media?;
     if let Some(media) = &media {

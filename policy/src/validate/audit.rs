@@ -60,7 +60,7 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
             None => None,
         },
         file_bytes: file_bytes?,
-        files: u32::try_from(files?).ok()?,
+        files: files?,
         on_failure: raw.on_failure,
     })
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::names;
 use super::proofs::spiffe;
-use super::report::{Path, quote};
+use super::report::{Path, Valid, quote};
 use crate::policy::{BackendTls, Trust};
 use crate::raw;
 
@@ -14,11 +14,7 @@ const MAX_SOCKET_BYTES: usize = 107;
 
 /// TLS settings for `https` endpoints only. Mixing plain and encrypted endpoints would allow a
 /// downgrade.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn tls(path: &Path, raw: &raw::Backend) -> Option<Option<BackendTls>> {
+pub(super) fn tls(path: &Path, raw: &raw::Backend) -> Valid<Option<BackendTls>> {
     let path = path.field("tls");
     let encrypted = |text: &String| text.starts_with("https://");
     let Some(tls) = &raw.tls else {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::backend_tls::tls;
 use super::names;
-use super::report::{Path, quote};
+use super::report::{Path, optional, quote};
 use super::usage::Usage;
 use crate::host_name::is_host_name;
 use crate::policy::{Backend, CircuitBreaker, OutlierDetection, Retry};
@@ -104,7 +104,7 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
         None => None,
     };
     let max_in_flight = raw.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT);
-    let max_in_flight =
+    let max_in_flight: Option<u64> =
         path.field("max_in_flight")
             .within(max_in_flight, 1, MAX_REQUESTS, "requests");
     let min_in_flight = match (&raw.adaptive_concurrency, max_in_flight) {
@@ -131,7 +131,7 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
         .as_ref()
         .map_or(Some(Retry::NONE), |raw| retry(&path.field("retry"), raw));
     let health = raw.health_check.as_ref();
-    let health_interval_s = path.field("health_check").field("interval_s").within(
+    let health_interval_s: Option<u64> = path.field("health_check").field("interval_s").within(
         health
             .and_then(|health| health.interval_s)
             .unwrap_or(DEFAULT_HEALTH_INTERVAL_S),
@@ -139,10 +139,9 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
         MAX_HEALTH_INTERVAL_S,
         "s",
     );
-    let health_path = match health.and_then(|health| health.path.as_deref()) {
-        None => Some(None),
-        Some(text) => health_path(&path.field("health_check").field("path"), kind, text).map(Some),
-    };
+    let health_path = optional(health.and_then(|health| health.path.as_deref()), |text| {
+        health_path(&path.field("health_check").field("path"), kind, text)
+    });
     let outliers = outliers(
         &path.field("outlier_detection"),
         raw.outlier_detection.as_ref(),
@@ -155,8 +154,8 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
         models: raw.models.clone(),
         tls: tls?,
         max_in_flight: usize::try_from(max_in_flight?).ok()?,
-        min_in_flight: min_in_flight?.and_then(|least| usize::try_from(least).ok()),
-        queue: usize::try_from(queue?).ok()?,
+        min_in_flight: min_in_flight?,
+        queue: queue?,
         timeout_ms: timeout_ms?,
         retry: retry?,
         health_interval_ms: health_interval_s?.saturating_mul(MS_PER_S),
@@ -180,8 +179,8 @@ fn retry(path: &Path, raw: &raw::Retry) -> Option<Retry> {
         "percent",
     );
     Some(Retry {
-        attempts: u32::try_from(attempts?).ok()?,
-        budget_percent: u32::try_from(budget_percent?).ok()?,
+        attempts: attempts?,
+        budget_percent: budget_percent?,
     })
 }
 
@@ -193,7 +192,7 @@ fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierD
         MAX_FAILURES,
         "failures",
     );
-    let ejection_s = path.field("base_ejection_s").within(
+    let ejection_s: Option<u64> = path.field("base_ejection_s").within(
         raw.base_ejection_s.unwrap_or(DEFAULT_EJECTION_S),
         1,
         MAX_EJECTION_S,
@@ -206,9 +205,9 @@ fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierD
         "percent",
     );
     Some(OutlierDetection {
-        consecutive_failures: u32::try_from(failures?).ok()?,
+        consecutive_failures: failures?,
         base_ejection_ms: ejection_s?.saturating_mul(MS_PER_S),
-        max_ejection_percent: u32::try_from(percent?).ok()?,
+        max_ejection_percent: percent?,
     })
 }
 
@@ -232,11 +231,11 @@ fn breaker(path: &Path, raw: Option<&raw::CircuitBreaker>) -> Option<CircuitBrea
         MAX_FAILURES,
         "failures",
     );
-    let open_s =
+    let open_s: Option<u64> =
         path.field("open_s")
             .within(raw.open_s.unwrap_or(DEFAULT_OPEN_S), 1, MAX_OPEN_S, "s");
     Some(CircuitBreaker {
-        consecutive_failures: u32::try_from(failures?).ok()?,
+        consecutive_failures: failures?,
         open_ms: open_s?.saturating_mul(MS_PER_S),
     })
 }
@@ -245,12 +244,7 @@ fn breaker(path: &Path, raw: Option<&raw::CircuitBreaker>) -> Option<CircuitBrea
 fn remote(path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
     let mut good = endpoints_path.not_empty(&raw.endpoints, "http://host:port");
-    if raw.endpoints.len() > MAX_ENDPOINTS {
-        return endpoints_path.fail_with_fix(
-            format!("{} endpoints are too many", raw.endpoints.len()),
-            format!("at most {MAX_ENDPOINTS}"),
-        );
-    }
+    endpoints_path.at_most(raw.endpoints.len(), MAX_ENDPOINTS, "endpoints are too many")?;
     for (index, text) in raw.endpoints.iter().enumerate() {
         let path = endpoints_path.index(index);
         good = good.and(endpoint(&path, text));

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::Path;
+use super::report::{Path, Valid};
 use crate::policy::Capture;
 use crate::raw::{self, ByteSize, CallOutcome};
 
@@ -28,11 +28,7 @@ const ON_DISK: u64 = 2;
 /// captured.
 const FACTS_BYTES: u64 = 1 << 20;
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Option<Option<Capture>> {
+pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Valid<Option<Capture>> {
     let Some(raw) = &policy.capture else {
         return Some(None);
     };
@@ -119,7 +115,7 @@ pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Option<Option<Captur
         },
         one_in: one_in?,
         max_bytes: max_bytes?,
-        keep: usize::try_from(keep?).ok()?,
+        keep: keep?,
         keep_bytes: keep_bytes?,
     }))
 }

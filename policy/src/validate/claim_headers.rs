@@ -28,12 +28,7 @@ pub(super) fn claim_headers(
     raw: &[raw::ClaimToHeader],
     listen: &raw::Listen,
 ) -> Option<Vec<ClaimHeader>> {
-    if raw.len() > MAX_HEADERS {
-        return path.fail_with_fix(
-            format!("{} are too many", raw.len()),
-            format!("at most {MAX_HEADERS}"),
-        );
-    }
+    path.at_most(raw.len(), MAX_HEADERS, "are too many")?;
     let mut places = BTreeMap::new();
     let rules: Vec<_> = raw
         .iter()

@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::String;
 
-use super::report::Path;
+use super::report::{Path, Valid, optional};
 use crate::policy::ModelLimits;
 use crate::raw;
 
@@ -14,15 +14,8 @@ const MAX_REQUESTS: u64 = 1_000_000;
 const MAX_BYTES: u64 = 1 << 40;
 
 /// Maximum requests at once; the outer `None` is a fault.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn requests(path: &Path, raw: Option<u64>) -> Option<Option<u64>> {
-    match raw {
-        None => Some(None),
-        Some(limit) => path.within(limit, 1, MAX_REQUESTS, "requests").map(Some),
-    }
+pub(super) fn requests(path: &Path, raw: Option<u64>) -> Valid<Option<u64>> {
+    optional(raw, |limit| path.within(limit, 1, MAX_REQUESTS, "requests"))
 }
 
 /// Limits of requests in flight to a model.
@@ -60,10 +53,9 @@ pub(super) fn model(
     }
     let concurrency = requests(&path.field("concurrency"), raw.concurrency);
     let bytes_path = path.field("in_flight_bytes");
-    let in_flight_bytes = match raw.in_flight_bytes {
-        None => Some(None),
-        Some(limit) => bytes_path.within(limit.0, 1, MAX_BYTES, "bytes").map(Some),
-    };
+    let in_flight_bytes = optional(raw.in_flight_bytes, |limit| {
+        bytes_path.within(limit.0, 1, MAX_BYTES, "bytes")
+    });
     if let Some(Some(limit)) = in_flight_bytes
         && limit < body_bytes
     {

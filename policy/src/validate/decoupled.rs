@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, quote};
+use super::report::{Path, Valid, quote};
 use crate::contract::ParameterBound;
 use crate::policy::{Decoupled, EMPTY_FINAL_RESPONSE, Model};
 use crate::raw;
@@ -16,15 +16,11 @@ const MAX_ANSWERS: u64 = 1_000_000;
 const MAX_BYTES: u64 = 1 << 40;
 
 /// Limits of the responses to one message; `Some(None)` for a model with one response.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
 pub(super) fn decoupled(
     path: &Path,
     raw: &raw::Model,
     policy: &raw::Policy,
-) -> Option<Option<Decoupled>> {
+) -> Valid<Option<Decoupled>> {
     let Some(decoupled) = &raw.decoupled else {
         return Some(None);
     };

@@ -64,7 +64,6 @@ pub(super) fn fetch(path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
     let redirects =
         path.field("redirects")
             .within(raw.redirects.unwrap_or(0), 0, MAX_REDIRECTS, "redirects");
-    let max_requests = max_requests.and_then(|most| usize::try_from(most).ok());
     let most = raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
     let concurrency = concurrency(path, most, max_requests);
     let allow_private = allow_private(&path.field("allow_private"), &raw.allow_private);
@@ -79,7 +78,7 @@ pub(super) fn fetch(path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
         max_bytes: max_bytes?,
         timeout_ms: timeout_ms?,
         max_requests: max_requests?,
-        redirects: usize::try_from(redirects?).ok()?,
+        redirects: redirects?,
         concurrency: concurrency?,
         allow_private: allow_private?,
         ca: raw.ca.clone(),
@@ -89,8 +88,7 @@ pub(super) fn fetch(path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
 /// Concurrent requests. One client gets at most half, and a call needs as many as it may request.
 pub(super) fn concurrency(path: &Path, most: u64, max_requests: Option<usize>) -> Option<usize> {
     let path = path.field("concurrency");
-    let concurrency = path.within(most, 1, MAX_CONCURRENCY, "requests at once")?;
-    let concurrency = usize::try_from(concurrency).ok()?;
+    let concurrency: usize = path.within(most, 1, MAX_CONCURRENCY, "requests at once")?;
     let needed = max_requests?.saturating_mul(2);
     if concurrency < needed {
         return path.fail_with_fix(
@@ -118,12 +116,7 @@ fn content_types(path: &Path, raw: &[String]) -> Option<Vec<String>> {
         return Some(["image/jpeg", "image/png"].map(String::from).to_vec());
     }
     let mut good = path.distinct(raw);
-    if raw.len() > MAX_CONTENT_TYPES {
-        good = path.fail_with_fix(
-            format!("{} types are too many", raw.len()),
-            format!("at most {MAX_CONTENT_TYPES}"),
-        );
-    }
+    good = good.and(path.at_most(raw.len(), MAX_CONTENT_TYPES, "types are too many"));
     for (index, text) in raw.iter().enumerate() {
         good = good.and(media_type(&path.index(index), text));
     }
@@ -133,12 +126,7 @@ fn content_types(path: &Path, raw: &[String]) -> Option<Vec<String>> {
 /// Private networks only. Names that resolve to other special addresses are always rejected.
 pub(super) fn allow_private(path: &Path, raw: &[String]) -> Option<Vec<Network>> {
     let mut good = path.distinct(raw);
-    if raw.len() > MAX_NETWORKS {
-        return path.fail_with_fix(
-            format!("{} networks are too many", raw.len()),
-            format!("at most {MAX_NETWORKS}"),
-        );
-    }
+    path.at_most(raw.len(), MAX_NETWORKS, "networks are too many")?;
     let mut networks = Vec::new();
     for (index, text) in raw.iter().enumerate() {
         let path = path.index(index);

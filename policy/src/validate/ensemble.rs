@@ -73,10 +73,7 @@ pub(super) fn ensemble(
 ) -> Option<Ensemble> {
     let steps_path = path.field("ensemble").field("steps");
     steps_path.not_empty(&raw.steps, "[{model: …, outputs: {…}}]")?;
-    if raw.steps.len() > MAX_STEPS {
-        let message = format!("{} steps are too many", raw.steps.len());
-        return steps_path.fail_with_fix(message, format!("at most {MAX_STEPS}"));
-    }
+    steps_path.at_most(raw.steps.len(), MAX_STEPS, "steps are too many")?;
     let steps: Vec<_> = (raw.steps.iter().enumerate())
         .map(|(index, raw)| step(&steps_path.index(index), raw, models))
         .collect();

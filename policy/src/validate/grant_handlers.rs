@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::dims::Symbols;
-use super::report::{Path, quote};
+use super::report::{Path, optional, quote};
 use super::{handler_chains, protocols, tensors};
 use crate::contract::TensorRule;
 use crate::policy::{Accepts, Model, ModelId, OwnHandlers};
@@ -70,10 +70,9 @@ fn of_model(
         return path.fail_with_fix("names no handler", "postprocess: the name of a handler");
     }
     let before = path.field("preprocess");
-    let preprocess = match preprocess {
-        Some(chain) => handler_chains::chain(&before, Some(chain), policy).map(Some),
-        None => Some(None),
-    };
+    let preprocess = optional(preprocess.as_ref(), |chain| {
+        handler_chains::chain(&before, Some(chain), policy)
+    });
     let after = path.field("postprocess");
     let none = postprocess.as_ref().is_some_and(|chain| chain.0.is_empty());
     let links = match postprocess {

@@ -1,6 +1,5 @@
 //! Handler chains before and after a model.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -16,12 +15,7 @@ pub(super) fn chain(path: &Path, raw: Option<&Chain>, policy: &raw::Policy) -> O
         return Some(Vec::new());
     };
     let mut good = path.not_empty(names, "the name of a handler");
-    if names.len() > MAX_LINKS {
-        good = path.fail_with_fix(
-            format!("{} handlers in a row are too many", names.len()),
-            format!("at most {MAX_LINKS}"),
-        );
-    }
+    good = good.and(path.at_most(names.len(), MAX_LINKS, "handlers in a row are too many"));
     for (index, name) in names.iter().enumerate() {
         if !policy.handlers.contains_key(name) {
             // A single name needs no list.

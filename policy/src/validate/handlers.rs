@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::egress;
 use super::names;
-use super::report::{Path, quote};
+use super::report::{Path, optional, quote};
 use super::signing;
 use super::usage::Usage;
 use crate::policy::{Handler, Lookup};
@@ -108,10 +108,9 @@ fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Hand
         .field("timeout_ms")
         .within(timeout_ms, 1, MAX_TIMEOUT_MS, "ms");
     let config = config(&path.field("config"), &raw.config);
-    let fetch = match &raw.fetch {
-        Some(raw) => egress::fetch(&path.field("fetch"), raw).map(Some),
-        None => Some(None),
-    };
+    let fetch = optional(raw.fetch.as_ref(), |raw| {
+        egress::fetch(&path.field("fetch"), raw)
+    });
     config?;
     Some(Handler {
         component: component?.clone(),
@@ -128,12 +127,7 @@ fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Hand
 
 fn config(path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
     let mut good = Some(());
-    if raw.len() > MAX_CONFIG_ENTRIES {
-        good = path.fail(format!(
-            "{} entries are too many, {MAX_CONFIG_ENTRIES} are allowed",
-            raw.len()
-        ));
-    }
+    good = good.and(path.up_to(raw.len(), MAX_CONFIG_ENTRIES, "entries are too many"));
     for (key, value) in raw {
         if key.is_empty() || key.len() > names::MAX_NAME_BYTES {
             good = path

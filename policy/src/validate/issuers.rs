@@ -245,12 +245,7 @@ pub(super) fn scope(path: &Path, scope: &str) -> Option<()> {
 fn audiences(path: &Path, raw: &[String]) -> Option<()> {
     // Without an audience, a token for any other service would be accepted.
     path.not_empty(raw, "what `aud` calls this gate")?;
-    if raw.len() > MAX_AUDIENCES {
-        return path.fail_with_fix(
-            format!("{} are too many", raw.len()),
-            format!("at most {MAX_AUDIENCES}"),
-        );
-    }
+    path.at_most(raw.len(), MAX_AUDIENCES, "are too many")?;
     let mut good = path.distinct(raw);
     for (index, audience) in raw.iter().enumerate() {
         good = good.and(text(&path.index(index), audience));

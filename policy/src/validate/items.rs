@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::listen::MAX_BODY_BYTES;
-use super::report::{Path, quote};
+use super::report::{Path, optional, quote};
 use super::values::few;
 use crate::contract::{
     Items, MAX_LISTED_BYTES, MAX_URL_BYTES, MediaRule, MediaType, Pattern, UrlRule, default_port,
@@ -61,23 +61,15 @@ pub(super) fn items(
         Some(size) => path.field("min_item_bytes").bytes_within(size, 1, most),
         None => Some(0),
     };
-    let allowed = match raw.allowed {
-        Some(list) => listed(&path.field("allowed"), list, min_bytes.unwrap_or(0), most).map(Some),
-        None => Some(None),
-    };
-    let pattern = match raw.pattern {
-        Some(text) => pattern(&path.field("pattern"), text).map(Some),
-        None => Some(None),
-    };
-    let media_rule = match raw.media {
-        Some(media_raw) => media(&path.field("media"), media_raw).map(Some),
-        None => Some(None),
-    };
+    let allowed = optional(raw.allowed, |list| {
+        listed(&path.field("allowed"), list, min_bytes.unwrap_or(0), most)
+    });
+    let pattern = optional(raw.pattern, |text| pattern(&path.field("pattern"), text));
+    let media_rule = optional(raw.media, |media_raw| {
+        media(&path.field("media"), media_raw)
+    });
     let url_path = path.field("url");
-    let url_rule = match raw.url {
-        Some(url_raw) => url(&url_path, url_raw).map(Some),
-        None => Some(None),
-    };
+    let url_rule = optional(raw.url, |url_raw| url(&url_path, url_raw));
     let mut good = Some(());
     if raw.media.is_some()
         && (raw.utf8 || raw.pattern.is_some() || raw.allowed.is_some() || raw.url.is_some())
@@ -257,12 +249,7 @@ pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
     let hosts_path = path.field("hosts");
     let mut good = hosts_path.not_empty(hosts, "[images.example.com]");
     good = good.and(hosts_path.distinct(hosts));
-    if hosts.len() > MAX_HOSTS {
-        return hosts_path.fail(format!(
-            "{} hosts are too many, {MAX_HOSTS} are allowed",
-            hosts.len()
-        ));
-    }
+    hosts_path.up_to(hosts.len(), MAX_HOSTS, "hosts are too many")?;
     for (index, host) in hosts.iter().enumerate() {
         let name = host.strip_prefix("*.").unwrap_or(host);
         let two_labels = host.len() == name.len() || name.contains('.');
@@ -298,12 +285,7 @@ pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
         schemes.clone()
     };
     let ports_path = path.field("ports");
-    if ports.len() > MAX_PORTS {
-        return ports_path.fail(format!(
-            "{} ports are too many, {MAX_PORTS} are allowed",
-            ports.len()
-        ));
-    }
+    ports_path.up_to(ports.len(), MAX_PORTS, "ports are too many")?;
     let ported = schemes.iter().any(|scheme| default_port(scheme).is_some());
     if !ports.is_empty() && !ported {
         good = ports_path.fail_with_fix("none of the schemes has ports", "remove it");
@@ -313,7 +295,7 @@ pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
     for (index, port) in ports.iter().enumerate() {
         let path = ports_path.index(index);
         let port = path.within(*port, 1, u16::MAX.into(), "as a port");
-        match port.and_then(|port| u16::try_from(port).ok()) {
+        match port {
             Some(port) => kept.push(port),
             None => good = None,
         }

@@ -39,12 +39,7 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
     }
     let keys_path = path.field("keys");
     keys_path.not_empty(&raw.keys, "the issuer's public keys")?;
-    if raw.keys.len() > MAX_KEYS {
-        return keys_path.fail_with_fix(
-            format!("{} keys are too many", raw.keys.len()),
-            format!("at most {MAX_KEYS}"),
-        );
-    }
+    keys_path.at_most(raw.keys.len(), MAX_KEYS, "keys are too many")?;
     let mut good = Some(());
     let mut kids = BTreeMap::new();
     let mut keys = Vec::new();

@@ -71,12 +71,7 @@ pub(super) fn key_locations(path: &Path, policy: &raw::Policy) -> Option<KeyLoca
 type Headers = (Cow<'static, [Cow<'static, str>]>, bool);
 
 fn headers(path: &Path, raw: &[String]) -> Option<Headers> {
-    if raw.len() > MAX_HEADERS {
-        return path.fail_with_fix(
-            format!("{} are too many", raw.len()),
-            format!("at most {MAX_HEADERS}"),
-        );
-    }
+    path.at_most(raw.len(), MAX_HEADERS, "are too many")?;
     let lower: Vec<String> = raw.iter().map(|name| name.to_ascii_lowercase()).collect();
     let mut good = path.distinct(&lower);
     for (index, name) in lower.iter().enumerate().filter(|(_, name)| *name != BEARER) {

@@ -76,7 +76,7 @@ pub(super) fn listen(path: &Path, policy: &raw::Policy) -> Option<Listen> {
     }
     Some(Listen {
         address: address?,
-        trusted_hops: u32::try_from(trusted_hops?).ok()?,
+        trusted_hops: trusted_hops?,
         tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
         key_locations: key_locations?,
         health: raw.health,
@@ -150,12 +150,7 @@ fn forwarders(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Vec<Peer
             good = path.fail_with_fix(message, fix);
         }
     }
-    if raw.forwarded_by.len() > MAX_FORWARDERS {
-        return path.fail_with_fix(
-            format!("{} are too many", raw.forwarded_by.len()),
-            format!("at most {MAX_FORWARDERS}"),
-        );
-    }
+    path.at_most(raw.forwarded_by.len(), MAX_FORWARDERS, "are too many")?;
     let mut names = Vec::new();
     for (index, rule) in raw.forwarded_by.iter().enumerate() {
         let path = path.index(index);
@@ -192,7 +187,7 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
     let max_expansion =
         path.field("max_expansion")
             .within(raw.max_expansion, 1, MAX_EXPANSION, "bytes a byte");
-    let buffered_bytes =
+    let buffered_bytes: Option<u64> =
         path.field("buffered_bytes")
             .within(raw.buffered_bytes.0, 1, MAX_BUFFERED_BYTES, "bytes");
     if raw.body_bytes > raw.buffered_bytes {
@@ -233,18 +228,18 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
             .within(raw.streams_per_client, 1, MAX_STREAMS, "streams");
     Some(Limits {
         header_bytes: header_bytes?,
-        headers: usize::try_from(headers?).ok()?,
+        headers: headers?,
         body_bytes: body_bytes?,
         hold_bytes: hold_bytes?,
-        max_expansion: usize::try_from(max_expansion?).ok()?,
+        max_expansion: max_expansion?,
         // On a 32-bit machine the limit is its address space.
         buffered_bytes: usize::try_from(buffered_bytes?).unwrap_or(usize::MAX),
         timeout_ms: timeout_ms?,
         stream_ms: stream_ms?,
         handshake_ms: handshake_ms?,
         idle_ms: idle_ms?,
-        connections: u32::try_from(connections?).ok()?,
-        streams_per_connection: u32::try_from(streams?).ok()?,
+        connections: connections?,
+        streams_per_connection: streams?,
         streams_per_client: streams_per_client?,
     })
 }

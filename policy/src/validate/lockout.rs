@@ -23,10 +23,8 @@ pub(super) fn lockout(path: &Path, raw: &raw::Lockout, listen: &raw::Listen) -> 
     }
     let [failures, window_s, for_s] = DEFAULT;
     let bounded = |name: &str, value: Option<u64>, default, most, unit| {
-        let value = path
-            .field(name)
-            .within(value.unwrap_or(default), 1, most, unit)?;
-        u32::try_from(value).ok()
+        path.field(name)
+            .within(value.unwrap_or(default), 1, most, unit)
     };
     let failures = bounded("failures", raw.failures, failures, MAX_FAILURES, "failures");
     let window_s = bounded("window_s", raw.window_s, window_s, MAX_WINDOW_S, "s");

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::backend_tls;
 use super::egress::{allow_private, concurrency};
 use super::names;
-use super::report::{Path, quote};
+use super::report::{Path, Valid, quote};
 use super::usage::Usage;
 use crate::contract::is_name;
 use crate::policy::{KEY_PLACE, Lookup};
@@ -51,10 +51,8 @@ fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
     let entity = kind.and_then(|kind| entity(path, raw, kind));
     let features = features(&path.field("features"), &raw.features);
     let within = |name: &str, value: Option<u64>, usual, most, unit: &str| {
-        let value = path
-            .field(name)
-            .within(value.unwrap_or(usual), 1, most, unit)?;
-        usize::try_from(value).ok()
+        path.field(name)
+            .within(value.unwrap_or(usual), 1, most, unit)
     };
     let max_key_bytes = within("max_key_bytes", raw.max_key_bytes, 64, 256, "bytes");
     let most_keys = if kind == Some(LookupKind::Rest) {
@@ -185,10 +183,7 @@ fn entity(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
 fn features(path: &Path, raw: &[String]) -> Option<Vec<String>> {
     let mut good = path.not_empty(raw, "[customer_stats:age]");
     good = good.and(path.distinct(raw));
-    if raw.len() > MAX_FEATURES {
-        let message = format!("{} features are too many", raw.len());
-        return path.fail_with_fix(message, format!("at most {MAX_FEATURES}"));
-    }
+    path.at_most(raw.len(), MAX_FEATURES, "features are too many")?;
     for (index, name) in raw.iter().enumerate() {
         good = good.and(named(&path.index(index), name));
     }
@@ -209,11 +204,7 @@ fn named(path: &Path, text: &str) -> Option<()> {
 }
 
 /// Trusted authorities, as for a backend, with the system's as default.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn authorities(path: &Path, raw: &raw::Lookup) -> Option<Option<crate::policy::BackendTls>> {
+fn authorities(path: &Path, raw: &raw::Lookup) -> Valid<Option<crate::policy::BackendTls>> {
     let Some(tls) = &raw.tls else {
         return Some(None);
     };

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::accepts::{self, Sent};
 use super::dims::Symbols;
-use super::report::{Path, quote};
+use super::report::{Path, Valid, quote};
 use super::usage::Usage;
 use super::{
     backend_protocols, concurrency, decoupled, ensemble, handler_chains, names, openai, parameters,
@@ -215,11 +215,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
 }
 
 /// Its name at the backend, if different.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn backend_model(path: &Path, raw: &raw::Model) -> Option<Option<String>> {
+pub(super) fn backend_model(path: &Path, raw: &raw::Model) -> Valid<Option<String>> {
     match &raw.backend_model {
         Some(name) => names::name(&path.field("backend_model"), name).map(|()| Some(name.clone())),
         None => Some(None),
@@ -295,15 +291,7 @@ const fn carries_raw(protocol: Protocol) -> bool {
 }
 
 /// Outputs for clients, if a postprocess handler makes them.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn returns(
-    path: &Path,
-    raw: &raw::Model,
-    symbols: &Symbols<'_>,
-) -> Option<Option<Vec<TensorRule>>> {
+fn returns(path: &Path, raw: &raw::Model, symbols: &Symbols<'_>) -> Valid<Option<Vec<TensorRule>>> {
     match (&raw.postprocess, &raw.returns) {
         (_, Some(returns)) => {
             if raw.postprocess.is_none() {

@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, quote};
+use super::report::{Path, optional, quote};
 use generation::GenerationSpec;
 
 use super::{concurrency, items, models, names, parameters, requires};
@@ -311,10 +311,7 @@ impl Reader {
             let media = media_path
                 .required(raw.media.as_ref(), fix)
                 .and_then(|raw| self.pictures(&media_path, raw));
-            let url = match &raw.url {
-                Some(raw) => items::url(&path.field("url"), raw).map(Some),
-                None => Some(None),
-            };
+            let url = optional(raw.url.as_ref(), |raw| items::url(&path.field("url"), raw));
             Some(Images {
                 max: max?,
                 max_bytes: max_bytes?,
@@ -399,8 +396,7 @@ impl Reader {
 
     fn number(&self, path: &Path, raw: Option<u64>, most: u64, fix: &str) -> Option<usize> {
         let number = path.required(raw, fix)?;
-        let number = path.within(number, 1, most, "items")?;
-        usize::try_from(number).ok()
+        path.within(number, 1, most, "items")
     }
 
     fn bytes(&self, path: &Path, raw: Option<ByteSize>) -> Option<usize> {

@@ -22,12 +22,7 @@ pub(super) fn parameters(
     raw: &BTreeMap<String, ParameterRule>,
 ) -> Option<Vec<(String, ParameterBound)>> {
     let mut good = Some(());
-    if raw.len() > MAX_PARAMETERS {
-        good = path.fail(format!(
-            "{} parameters are too many, {MAX_PARAMETERS} are allowed",
-            raw.len()
-        ));
-    }
+    good = good.and(path.up_to(raw.len(), MAX_PARAMETERS, "parameters are too many"));
     let bounds: Vec<Option<(String, ParameterBound)>> = raw
         .iter()
         .map(|(name, rule)| {
@@ -100,12 +95,7 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
 
 fn one_of(path: &Path, texts: &[String]) -> Option<ParameterBound> {
     path.not_empty(texts, "the strings that it may be")?;
-    if texts.len() > MAX_CHOICES {
-        return path.fail(format!(
-            "{} strings are too many, {MAX_CHOICES} are allowed",
-            texts.len()
-        ));
-    }
+    path.up_to(texts.len(), MAX_CHOICES, "strings are too many")?;
     let mut good = path.distinct(texts);
     for (index, text) in texts.iter().enumerate() {
         if text.len() > MAX_STRING_BYTES {

@@ -62,12 +62,7 @@ pub(super) fn jwt(
     }
     let claims = claims(&path.field("claims"), &raw.claims);
     let scopes_path = path.field("scopes");
-    if raw.scopes.len() > MAX_CLAIMS {
-        good = scopes_path.fail_with_fix(
-            format!("{} scopes are too many", raw.scopes.len()),
-            format!("at most {MAX_CLAIMS}"),
-        );
-    }
+    good = good.and(scopes_path.at_most(raw.scopes.len(), MAX_CLAIMS, "scopes are too many"));
     good = good.and(scopes_path.distinct(&raw.scopes));
     for (index, text) in raw.scopes.iter().enumerate() {
         good = good.and(scope(&scopes_path.index(index), text));
@@ -89,12 +84,7 @@ pub(super) fn claims(
     path: &Path,
     raw: &BTreeMap<String, raw::Texts>,
 ) -> Option<BTreeMap<String, Vec<String>>> {
-    if raw.len() > MAX_CLAIMS {
-        return path.fail_with_fix(
-            format!("{} claims are too many", raw.len()),
-            format!("at most {MAX_CLAIMS}"),
-        );
-    }
+    path.at_most(raw.len(), MAX_CLAIMS, "claims are too many")?;
     let claims: Vec<_> = raw
         .iter()
         .map(|(claim, texts)| {
@@ -114,12 +104,7 @@ fn required_claim(path: &Path, claim: &str, texts: &[String]) -> Option<()> {
     }
     text(path, claim)?;
     path.not_empty(texts, "what the claim must hold")?;
-    if texts.len() > MAX_CLAIMS {
-        return path.fail_with_fix(
-            format!("{} texts are too many", texts.len()),
-            format!("at most {MAX_CLAIMS}"),
-        );
-    }
+    path.at_most(texts.len(), MAX_CLAIMS, "texts are too many")?;
     let mut good = path.distinct(texts);
     for (index, value) in texts.iter().enumerate() {
         good = good.and(text(&path.index(index), value));
@@ -324,12 +309,7 @@ pub(super) fn sources(path: &Path, raw: Option<&[String]>) -> Option<Vec<Network
         return Some(Vec::new());
     };
     path.not_empty(raw, "name networks, or leave it out for anywhere")?;
-    if raw.len() > MAX_SOURCES {
-        return path.fail_with_fix(
-            format!("{} networks are too many", raw.len()),
-            format!("at most {MAX_SOURCES}"),
-        );
-    }
+    path.at_most(raw.len(), MAX_SOURCES, "networks are too many")?;
     let distinct = path.distinct(raw);
     let networks: Vec<_> = raw
         .iter()

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, quote};
+use super::report::{Path, Valid, quote};
 use crate::contract::RequestCost;
 use crate::gcra::Bucket;
 use crate::policy::{Accepts, Budget, Cost, Model, Rate, Unit};
@@ -21,11 +21,7 @@ const MAX_WINDOW_S: u64 = 2_678_400;
 const MAX_UNITS: u64 = 999_999_999_999_999;
 
 /// The request rate; the outer `None` is a fault.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Option<Option<Rate>> {
+pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Valid<Option<Rate>> {
     let path = &grant_path.field("rate");
     let Some(raw) = &grant.rate else {
         if infers {
@@ -44,7 +40,7 @@ pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Optio
     let burst_path = path.field("burst");
     let burst = match raw.burst {
         Some(burst) => burst_path.within(burst, 1, MAX_BURST, "requests"),
-        None => quota.map(|quota| quota.min(MAX_BURST)),
+        None => quota.map(|quota: u64| quota.min(MAX_BURST)),
     };
     let (quota, window_s, burst) = (quota?, window_s?, burst?);
     if burst > quota {

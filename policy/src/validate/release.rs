@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, quote};
+use super::report::{Path, Valid, quote};
 use crate::contract::{DimRule, TensorRule};
 use crate::datatype::Datatype;
 use crate::policy::{Accepts, Model};
@@ -33,28 +33,18 @@ impl Written {
     }
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn decimals(path: &Path, raw: Option<u64>) -> Option<Option<u32>> {
+fn decimals(path: &Path, raw: Option<u64>) -> Valid<Option<u32>> {
     let Some(decimals) = raw else {
         return Some(None);
     };
-    let decimals = path.within(decimals, 0, MAX_DECIMALS, "decimals")?;
-    u32::try_from(decimals).ok().map(Some)
+    path.within(decimals, 0, MAX_DECIMALS, "decimals").map(Some)
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn top(path: &Path, raw: Option<u64>) -> Option<Option<usize>> {
+fn top(path: &Path, raw: Option<u64>) -> Valid<Option<usize>> {
     let Some(top) = raw else {
         return Some(None);
     };
-    let top = path.within(top, 1, MAX_TOP, "scores")?;
-    usize::try_from(top).ok().map(Some)
+    path.within(top, 1, MAX_TOP, "scores").map(Some)
 }
 
 /// Rule of an output. `shape` is absent if it is invalid.

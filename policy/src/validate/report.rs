@@ -9,6 +9,23 @@ use core::cell::RefCell;
 use crate::fault::{Fault, Severity};
 use crate::raw::ByteSize;
 
+/// A checked value; `None` if it is faulty, which the report says.
+pub(super) type Valid<T> = Option<T>;
+
+/// Checks a part that may be absent.
+pub(super) fn optional<R, T>(
+    raw: Option<R>,
+    check: impl FnOnce(R) -> Option<T>,
+) -> Valid<Option<T>> {
+    raw.map_or(Some(None), |raw| check(raw).map(Some))
+}
+
+/// All values, if none is faulty. Takes all of them first, so that all faults are reported.
+pub(super) fn all<T, C: FromIterator<T>>(values: impl Iterator<Item = Option<T>>) -> Option<C> {
+    let values: Vec<_> = values.collect();
+    values.into_iter().collect()
+}
+
 /// The faults of one document, in the order in which they were found.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report(Rc<RefCell<Vec<Fault>>>);
@@ -151,8 +168,14 @@ impl Path {
         Some(())
     }
 
-    /// A number within inclusive bounds.
-    pub(super) fn within(&self, value: u64, least: u64, greatest: u64, unit: &str) -> Option<u64> {
+    /// A number within inclusive bounds, which fit the type that the policy has it in.
+    pub(super) fn within<T: TryFrom<u64>>(
+        &self,
+        value: u64,
+        least: u64,
+        greatest: u64,
+        unit: &str,
+    ) -> Option<T> {
         if value < least {
             let message = format!("{value} {unit} is too little");
             return self.fail_with_fix(message, format!("at least {least}"));
@@ -161,12 +184,38 @@ impl Path {
             let message = format!("{value} {unit} is too much");
             return self.fail_with_fix(message, format!("at most {greatest}"));
         }
-        Some(value)
+        T::try_from(value).ok()
     }
 
     /// Bytes within bounds, as this machine's `usize`; the bounds fit 32 bits.
     pub(super) fn bytes_within(&self, value: ByteSize, least: u64, greatest: u64) -> Option<usize> {
-        usize::try_from(self.within(value.0, least, greatest, "bytes")?).ok()
+        self.within(value.0, least, greatest, "bytes")
+    }
+
+    /// A list that is not too long. `what` ends the message, such as `keys are too many`.
+    pub(super) fn at_most(&self, count: usize, most: usize, what: &str) -> Option<()> {
+        if count > most {
+            return self.fail_with_fix(format!("{count} {what}"), format!("at most {most}"));
+        }
+        Some(())
+    }
+
+    /// As [`Self::at_most`], with the bound in the message and without a fix.
+    pub(super) fn up_to(&self, count: usize, most: usize, what: &str) -> Option<()> {
+        if count > most {
+            return self.fail(format!("{count} {what}, {most} are allowed"));
+        }
+        Some(())
+    }
+
+    /// Checks every entry of a list, so that all faults are reported.
+    pub(super) fn each<I: IntoIterator, T, C: FromIterator<T>>(
+        &self,
+        list: I,
+        mut check: impl FnMut(&Self, I::Item) -> Option<T>,
+    ) -> Option<C> {
+        let entries = list.into_iter().enumerate();
+        all(entries.map(|(index, entry)| check(&self.index(index), entry)))
     }
 
     /// Texts that must be unique; the later of two is the fault.

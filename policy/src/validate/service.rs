@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::backends::is_host;
 use super::names;
-use super::report::{Path, quote};
+use super::report::{Path, Valid, quote};
 use crate::global::MAX_FILL_S;
 use crate::policy::{Counter, Rate, RateLimitService, Redis};
 use crate::raw::{self, Scope};
@@ -21,11 +21,7 @@ const DEFAULT_DOMAIN: &str = "tensorgate";
 const REDIS_PORT: u16 = 6379;
 
 /// The service, if any; the outer `None` is a fault.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn service(path: &Path, raw: &raw::Policy) -> Option<Option<RateLimitService>> {
+pub(super) fn service(path: &Path, raw: &raw::Policy) -> Valid<Option<RateLimitService>> {
     let Some(service) = &raw.rate_limit_service else {
         return Some(None);
     };

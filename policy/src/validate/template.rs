@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::report::{Path, quote};
+use super::report::{Path, Valid, quote};
 use super::{backend_json, names};
 use crate::contract::TensorRule;
 use crate::datatype::Datatype;
@@ -46,15 +46,11 @@ pub(super) struct Side<'m> {
 }
 
 /// Template of a model.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
 pub(super) fn template(
     model: &Path,
     raw: Option<&raw::Json>,
     sides: &Sides<'_>,
-) -> Option<Option<Arc<Template>>> {
+) -> Valid<Option<Arc<Template>>> {
     let path = model.field("json");
     let called = sides.protocols.contains(&Protocol::Json);
     let raw = match (raw, called || sides.backend.is_some()) {
@@ -257,12 +253,7 @@ fn places(
 }
 
 fn ignored(path: &Path, raw: &[String]) -> Option<Vec<Pointer>> {
-    if raw.len() > MAX_IGNORED {
-        return path.fail(format!(
-            "{} are too many, {MAX_IGNORED} are allowed",
-            raw.len()
-        ));
-    }
+    path.up_to(raw.len(), MAX_IGNORED, "are too many")?;
     let mut pointers = Some(Vec::new());
     for (index, text) in raw.iter().enumerate() {
         let pointer = pointer(&path.index(index), text);

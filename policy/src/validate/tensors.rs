@@ -122,12 +122,7 @@ where
     Entry<'a>: From<&'a E>,
 {
     path.not_empty(entries, "{name: …, datatype: …, shape: […]}")?;
-    if entries.len() > MAX_TENSORS {
-        return path.fail(format!(
-            "{} tensors are too many, {MAX_TENSORS} are allowed",
-            entries.len()
-        ));
-    }
+    path.up_to(entries.len(), MAX_TENSORS, "tensors are too many")?;
     let mut seen = BTreeSet::new();
     let rules: Vec<Option<TensorRule>> = entries
         .iter()

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::report::{Path, quote};
+use super::report::{Path, Valid, optional, quote};
 use crate::contract::{Channels, DimRule, Listed, Numbers, bounds, holds_a_value, listed_bits};
 use crate::datatype::Datatype;
 use crate::raw::{ChannelRanges, Scalar};
@@ -54,14 +54,12 @@ pub(super) fn values(
     }
     let range = narrowed(path, raw, datatype);
     let whole = range.flatten().unwrap_or((f64::MIN, f64::MAX));
-    let channels = match raw.channel_ranges {
-        Some(raw) => channels(&path.field("channel_ranges"), raw, datatype, shape, whole).map(Some),
-        None => Some(None),
-    };
-    let allowed = match raw.allowed {
-        Some(raw_list) => listed(path, raw, raw_list, datatype).map(Some),
-        None => Some(None),
-    };
+    let channels = optional(raw.channel_ranges, |raw| {
+        channels(&path.field("channel_ranges"), raw, datatype, shape, whole)
+    });
+    let allowed = optional(raw.allowed, |raw_list| {
+        listed(path, raw, raw_list, datatype)
+    });
     let min_distinct = match raw.min_distinct {
         Some(least) => distinct(&path.field("min_distinct"), least, datatype, shape)
             .filter(|_| can_differ(path, least, raw.allowed, range.flatten(), datatype)),
@@ -152,11 +150,7 @@ fn range(path: &Path, range: (f64, f64), datatype: Datatype) -> Option<()> {
 }
 
 /// Combination of `range` and `max_abs`; `Some(None)` without either.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn narrowed(path: &Path, raw: Values<'_>, datatype: Datatype) -> Option<Option<(f64, f64)>> {
+fn narrowed(path: &Path, raw: Values<'_>, datatype: Datatype) -> Valid<Option<(f64, f64)>> {
     let ranged = match raw.range {
         Some(written) => range(&path.field("range"), written, datatype).map(|()| written),
         None => Some((f64::MIN, f64::MAX)),
@@ -192,12 +186,7 @@ fn channels(
     let axis = axis_path.required(*axis, "axis: 1");
     let mut good = Some(());
     ranges_path.not_empty(ranges, "[[least, greatest], …]")?;
-    if ranges.len() > MAX_CHANNELS {
-        return ranges_path.fail(format!(
-            "{} channels are too many, {MAX_CHANNELS} are allowed",
-            ranges.len()
-        ));
-    }
+    ranges_path.up_to(ranges.len(), MAX_CHANNELS, "channels are too many")?;
     let mut kept = Vec::with_capacity(ranges.len());
     for (index, (least, greatest)) in ranges.iter().enumerate() {
         let path = ranges_path.index(index);
@@ -273,25 +262,16 @@ fn listed(path: &Path, raw: Values<'_>, list: &[Scalar], datatype: Datatype) -> 
 /// A list of allowed values, neither empty nor too long.
 pub(super) fn few(path: &Path, list: &[Scalar]) -> Option<()> {
     path.not_empty(list, "[0, 1]")?;
-    if list.len() > MAX_LISTED {
-        return path.fail(format!(
-            "{} values are too many, {MAX_LISTED} are allowed",
-            list.len()
-        ));
-    }
+    path.up_to(list.len(), MAX_LISTED, "values are too many")?;
     Some(())
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
 fn distinct(
     path: &Path,
     least: u64,
     datatype: Datatype,
     shape: Option<&[DimRule]>,
-) -> Option<Option<usize>> {
+) -> Valid<Option<usize>> {
     let most = if datatype == Datatype::Bool {
         2
     } else {
@@ -348,11 +328,7 @@ fn can_differ(
     !few
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn zeros(path: &Path, raw: Option<f64>, whole: (f64, f64)) -> Option<Option<f64>> {
+fn zeros(path: &Path, raw: Option<f64>, whole: (f64, f64)) -> Valid<Option<f64>> {
     let Some(most) = raw else { return Some(None) };
     if (0.0..1.0).contains(&most) {
         if whole.0 > 0.0 || whole.1 < 0.0 {

@@ -136,10 +136,7 @@ fn ruled(path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
         }
         versions.push(version.clone());
         let weight_path = path.field("weight");
-        let weight = rule.weight.map(|weight| {
-            let within = weight_path.within(weight, 0, MAX_WEIGHT, "");
-            within.and_then(|weight| u32::try_from(weight).ok())
-        });
+        let weight = (rule.weight).map(|weight| weight_path.within(weight, 0, MAX_WEIGHT, ""));
         good = good.and((weight != Some(None)).then_some(()));
         weights.push((weight_path, weight.flatten()));
     }
@@ -201,7 +198,7 @@ fn shadow(path: &Path, version: &str, rule: &VersionRule) -> Option<ShadowVersio
     good?;
     Some(ShadowVersion {
         version: version.into(),
-        percent: u32::try_from(percent?).ok()?,
+        percent: percent?,
         tolerance,
     })
 }

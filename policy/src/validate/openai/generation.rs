@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::super::report::Path;
+use super::super::report::{Path, optional};
 use super::{MAX_TOKENS, Reader};
 use crate::contract::openai::Generation;
 use crate::contract::openai::constraints::{Constraints, KEYWORDS, MEMBERS};
@@ -46,23 +46,17 @@ impl Reader {
         let n = path.field("n").within(n, 1, MAX_N, "choices");
         let stop = raw.stop.unwrap_or(0);
         let stop = path.field("stop").within(stop, 0, MAX_STOP, "texts");
-        let logprobs = match raw.logprobs {
-            None => Some(None),
-            Some(most) => path
-                .field("logprobs")
+        let logprobs = optional(raw.logprobs, |most| {
+            path.field("logprobs")
                 .within(most, 0, MAX_LOGPROBS, "tokens")
-                .map(Some),
-        };
-        let constraints = match raw.constraints {
-            None => Some(None),
-            Some(rule) => self
-                .constraints(&path.field("constraints"), rule, raw.schemas)
-                .map(Some),
-        };
+        });
+        let constraints = optional(raw.constraints, |rule| {
+            self.constraints(&path.field("constraints"), rule, raw.schemas)
+        });
         Some(Generation {
             max_tokens: max_tokens?,
             n: n?,
-            stop: usize::try_from(stop?).ok()?,
+            stop: stop?,
             stream: raw.stream,
             logprobs: logprobs?,
             constraints: constraints?,
@@ -94,7 +88,7 @@ impl Reader {
         Some(Constraints {
             members: members?,
             max_bytes: max_bytes?,
-            max_depth: usize::try_from(max_depth?).ok()?,
+            max_depth: max_depth?,
         })
     }
 
