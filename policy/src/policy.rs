@@ -9,10 +9,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
-use crate::lockout::Lockout;
+use crate::limits::lockout::Lockout;
 use crate::raw::{Health, KeyFormat};
 use crate::request::{Codings, Operation, Proof, Proofs, Protocol};
 
+pub mod address;
 mod allowance;
 mod audit;
 mod backend;
@@ -26,6 +27,7 @@ mod key_set;
 mod lookup;
 mod model;
 mod model_list;
+pub mod release;
 mod role;
 mod routing;
 mod service;
@@ -33,9 +35,8 @@ mod shadow;
 mod signing;
 mod template;
 
-pub use allowance::{
-    Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Unit, Wait,
-};
+pub use crate::limits::Unit;
+pub use allowance::{Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Wait};
 pub use audit::Audit;
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
 pub use capture::Capture;

@@ -2,13 +2,13 @@
 //! [`crate::Decision`].
 
 mod boundary;
+mod hash;
 mod proofs;
 
 use alloc::borrow::Cow;
 
-use crate::request_hash::RequestHash;
-
 pub use boundary::Boundary;
+pub use hash::RequestHash;
 pub use proofs::{Proof, Proofs, Requires};
 
 /// An inference protocol, as a policy names it.

@@ -18,6 +18,7 @@ mod decoupled;
 mod dims;
 mod egress;
 mod ensemble;
+pub mod fault;
 mod grant_handlers;
 mod grants;
 mod handler_chains;
@@ -55,10 +56,10 @@ mod weak_rsa;
 
 use alloc::vec::Vec;
 
-use crate::fault::{Fault, Severity};
 use crate::policy::{Accepts, Policy};
 use crate::raw;
 use crate::request::{Coding, Codings};
+use fault::{Fault, Severity};
 use report::{Path, Report};
 
 pub use jwks::{Published, TooManyKeys, published};

@@ -13,7 +13,7 @@ use crate::denial::{Denial, RateNote, Reason};
 use crate::policy::{Allowance, Client, Grant, Model, Policy, RemainingQuota, Unit, Wait};
 use crate::raw::Scope;
 use crate::request::Operation;
-use crate::time::SECOND_NS;
+use crate::values::time::SECOND_NS;
 
 /// Units of a request limit that one request uses.
 const REQUEST_COST: u64 = 1;

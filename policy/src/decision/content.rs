@@ -4,18 +4,21 @@ use alloc::format;
 
 use super::{BodyFormat, Decision, Step, foreign_policy, shadow};
 use crate::contract::{OutputScope, RequestCost, TensorRule, have_rows, quote};
-use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Media, Model, Policy};
 use crate::request::OCTET_STREAM;
-use crate::tensor::InferRequest;
+use crate::values::datatype::Datatype;
+use crate::values::tensor::InferRequest;
 
 impl Decision {
     /// Outputs that the caller may request.
     pub(super) fn asked<'p>(&self, policy: &'p Policy) -> OutputScope<'p> {
         let grant = self.grant.and_then(|id| policy.grant(id));
         let returns = (grant.zip(self.model)).and_then(|(grant, id)| grant.own_returns(id));
-        OutputScope { grant, returns }
+        OutputScope {
+            narrowed: grant.map(|grant| &grant.narrowed),
+            returns,
+        }
     }
 
     /// Validates the message.
@@ -100,7 +103,7 @@ const fn by_row(format: BodyFormat, request: &InferRequest<'_>) -> bool {
 /// Whether the caller's outputs can be sent row by row. Otherwise the request is rejected before
 /// the model runs.
 fn answered_in_rows(asked: &OutputScope<'_>, model: &Model) -> Result<(), Denial> {
-    if have_rows(asked.published(model)) {
+    if have_rows(asked.published(model.returns())) {
         return Ok(());
     }
     Err(Denial::with_field(
@@ -125,7 +128,8 @@ pub(super) fn answered_in_json(
     if !matches!(format, BodyFormat::OipJson | BodyFormat::OipBinary { .. }) {
         return Ok(());
     }
-    let mut returned = (asked.published(model)).filter(|rule| request.asks_for(rule.name()));
+    let mut returned =
+        (asked.published(model.returns())).filter(|rule| request.asks_for(rule.name()));
     let unsayable = |rule: &&TensorRule| {
         matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16)
             && !request.wants_binary(rule.name())

@@ -7,7 +7,7 @@ use super::{Decision, Stage, Step, foreign_policy, out_of_order};
 use crate::contract::{Contract, Elements, Part};
 use crate::denial::Denial;
 use crate::policy::{Accepts, Model, ModelId, Policy};
-use crate::tensor::InferRequest;
+use crate::values::tensor::InferRequest;
 
 impl Decision {
     /// Validates the head of a message whose elements follow; `elements` says where each input's

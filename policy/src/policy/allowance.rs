@@ -5,36 +5,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::budget::{self, DAY_S, DailyUsage};
-use crate::gcra::{self, Bucket};
+use crate::limits::Unit;
+use crate::limits::budget::{self, DAY_S, DailyUsage};
+use crate::limits::gcra::{self, Bucket};
 use crate::raw::Scope;
-use crate::time::{Now, SECOND_NS};
-
-/// The counted unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Unit {
-    /// Requests.
-    Requests,
-    /// Elements of a request's input tensors.
-    Elements,
-    /// Bytes of a request's input tensors in OIP's raw form, or of a raw body.
-    Bytes,
-    /// Tokens of a request's texts plus the tokens that it may generate. They are reserved in
-    /// advance.
-    Tokens,
-}
-
-impl Unit {
-    /// The policy's spelling.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Elements => "elements",
-            Self::Bytes => "bytes",
-            Self::Tokens => "tokens",
-        }
-    }
-}
+use crate::values::time::{Now, SECOND_NS};
 
 /// Units per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

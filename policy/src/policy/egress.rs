@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Network;
-use crate::address;
 use crate::contract::UrlRule;
+use crate::policy::address;
 
 /// Rules for files that the host fetches for a handler.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Allowance, Budget, ClientId, Cost, Limit, Model, ModelId, Rate, Shadow, Unit};
-use crate::contract::TensorRule;
-use crate::release::Narrowed;
+use crate::contract::{Narrowed, TensorRule};
 
 /// Permission of clients to use models, with limits.
 #[derive(Clone, Debug)]
@@ -130,8 +129,7 @@ impl Grant {
 
     /// Whether its clients get this output.
     pub fn publishes(&self, output: &str) -> bool {
-        let outputs = self.narrowed.outputs.as_ref();
-        outputs.is_none_or(|outputs| outputs.iter().any(|name| name == output))
+        self.narrowed.publishes(output)
     }
 }
 

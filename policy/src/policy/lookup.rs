@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::{BackendTls, Network};
-use crate::address;
+use crate::policy::address;
 use crate::raw::{KeyType, LookupKind};
 
 /// A feature service.

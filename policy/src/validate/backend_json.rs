@@ -6,8 +6,8 @@ use alloc::format;
 use super::report::{Path, quote};
 use super::template::{Side, placed};
 use crate::contract::TensorRule;
-use crate::datatype::Datatype;
 use crate::raw;
+use crate::values::datatype::Datatype;
 
 /// The kind of backend.
 const HTTP_JSON: &str = "http-json";

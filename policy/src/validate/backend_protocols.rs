@@ -6,8 +6,8 @@ use super::backend_json::{no_half, sayable};
 use super::report::{Path, quote};
 use super::versions;
 use crate::contract::TensorRule;
-use crate::datatype::Datatype;
 use crate::raw::{self, BackendKind};
+use crate::values::datatype::Datatype;
 
 /// The only parameter in TF Serving's protocol.
 const SIGNATURE: &str = "signature_name";

@@ -9,9 +9,9 @@ use super::backend_tls::tls;
 use super::names;
 use super::report::{Path, optional, quote};
 use super::usage::Usage;
-use crate::host_name::is_host_name;
 use crate::policy::{Backend, CircuitBreaker, OutlierDetection, Retry};
 use crate::raw::{self, BackendKind};
+use crate::values::is_host_name;
 
 /// Default maximum of requests in flight: enough to keep one GPU busy.
 const DEFAULT_MAX_IN_FLIGHT: u64 = 64;

@@ -9,7 +9,7 @@ use super::items;
 use super::names;
 use super::proofs::network;
 use super::report::{Path, quote};
-use crate::address;
+use crate::policy::address;
 use crate::policy::{Fetch, Handler, Network};
 use crate::raw::{self, ByteSize};
 

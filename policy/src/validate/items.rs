@@ -13,8 +13,8 @@ use crate::contract::{
     Items, MAX_LISTED_BYTES, MAX_URL_BYTES, MediaRule, MediaType, Pattern, UrlRule, default_port,
     is_name,
 };
-use crate::datatype::Datatype;
 use crate::raw::{self, ByteSize, Scalar};
+use crate::values::datatype::Datatype;
 
 /// Maximum number of hosts.
 const MAX_HOSTS: usize = 256;

@@ -11,9 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::report::{Path, Report, quote};
 use super::weak_rsa;
-use crate::fault::Fault;
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
 use crate::raw::{Jwk, Jwks, KeySet};
+use crate::validate::fault::Fault;
 
 /// Maximum keys of one issuer. Issuers publish two or three during a rotation.
 const MAX_KEYS: usize = 64;

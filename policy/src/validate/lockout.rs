@@ -1,7 +1,7 @@
 //! The lockout rule for wrong credentials.
 
 use super::report::Path;
-use crate::lockout::Lockout;
+use crate::limits::lockout::Lockout;
 use crate::raw;
 
 /// Defaults.

@@ -8,8 +8,8 @@ use alloc::format;
 use alloc::string::String;
 
 use super::report::{Path, quote};
-use crate::hex::unhex;
 use crate::policy::BUILTIN;
+use crate::values::unhex;
 
 /// Maximum length of a name, as in the decoders.
 pub(super) const MAX_NAME_BYTES: usize = 128;

@@ -8,9 +8,9 @@ use core::net::IpAddr;
 
 use super::issuers::{scope, text};
 use super::report::{Path, quote};
-use crate::host_name::is_host_name;
 use crate::policy::{JwtRule, MetadataRule, Network, PeerName};
 use crate::raw;
+use crate::values::is_host_name;
 
 /// Maximum length of a SPIFFE ID (its specification, 2.3).
 const MAX_SPIFFE_BYTES: usize = 2048;

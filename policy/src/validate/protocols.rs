@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use super::report::Path;
 use super::versions;
 use crate::contract::{TensorRule, have_rows};
-use crate::datatype::Datatype;
 use crate::raw;
 use crate::request::{Coding, OCTET_STREAM, Protocol};
+use crate::values::datatype::Datatype;
 
 /// The key for bytes in TF Serving's and TorchServe's JSON.
 const BASE64_KEY: &str = "b64";

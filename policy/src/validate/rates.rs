@@ -5,10 +5,10 @@ use alloc::string::String;
 
 use super::report::{Path, Valid, quote};
 use crate::contract::RequestCost;
-use crate::gcra::Bucket;
+use crate::limits::gcra::Bucket;
 use crate::policy::{Accepts, Budget, Cost, Model, Rate, Unit};
 use crate::raw;
-use crate::time::SECOND_NS;
+use crate::values::time::SECOND_NS;
 
 /// Maximum requests per window.
 const MAX_QUOTA: u64 = 1_000_000_000;

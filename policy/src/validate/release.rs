@@ -5,10 +5,10 @@ use alloc::string::String;
 
 use super::report::{Path, Valid, quote};
 use crate::contract::{DimRule, TensorRule};
-use crate::datatype::Datatype;
+use crate::contract::{Narrowed, Release};
 use crate::policy::{Accepts, Model};
 use crate::raw::{self, Role};
-use crate::release::{Narrowed, Release};
+use crate::values::datatype::Datatype;
 
 /// Maximum decimals: a double has no more.
 const MAX_DECIMALS: u64 = 15;

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use crate::fault::{Fault, Severity};
 use crate::raw::ByteSize;
+use crate::validate::fault::{Fault, Severity};
 
 /// A checked value; `None` if it is faulty, which the report says.
 pub(super) type Valid<T> = Option<T>;

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
 use super::{issuers, names};
-use crate::hex::unhex;
 use crate::policy::{Revoked, Serials};
 use crate::raw;
+use crate::values::unhex;
 
 /// Maximum length of a serial number (RFC 5280, 4.1.2.2), plus one octet that some tools add.
 const MAX_SERIAL_BYTES: usize = 21;

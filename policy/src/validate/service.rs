@@ -6,10 +6,10 @@ use alloc::string::String;
 use super::backends::is_host;
 use super::names;
 use super::report::{Path, Valid, quote};
-use crate::global::MAX_FILL_S;
+use crate::decision::global::MAX_FILL_S;
 use crate::policy::{Counter, Rate, RateLimitService, Redis};
 use crate::raw::{self, Scope};
-use crate::time::SECOND_NS;
+use crate::values::time::SECOND_NS;
 
 /// Default timeout, as in Envoy's own filter.
 const DEFAULT_TIMEOUT_MS: u64 = 20;

@@ -7,9 +7,9 @@ use alloc::string::String;
 use super::names;
 use super::report::{Path, quote};
 use super::usage::Usage;
-use crate::hex::unhex;
 use crate::policy::{SignedAs, SignedBy};
 use crate::raw;
+use crate::values::unhex;
 
 /// Maximum keys of a handler: an old and a new one per team.
 const MAX_KEYS: usize = 16;

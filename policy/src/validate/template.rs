@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 use super::report::{Path, Valid, quote};
 use super::{backend_json, names};
 use crate::contract::TensorRule;
-use crate::datatype::Datatype;
 use crate::policy::{Model, Pointer, Step, Template, Templates, TensorPointer, is_taken};
 use crate::raw;
 use crate::request::Protocol;
+use crate::values::datatype::Datatype;
 
 /// Maximum length of a pointer.
 const MAX_POINTER_BYTES: usize = 256;

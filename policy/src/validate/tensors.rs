@@ -12,8 +12,8 @@ use super::release;
 use super::report::{Path, nearest, quote};
 use super::values::{self, Checked, Values};
 use crate::contract::TensorRule;
-use crate::datatype::Datatype;
 use crate::raw;
+use crate::values::datatype::Datatype;
 
 /// Maximum tensors of a list, as in the decoders.
 const MAX_TENSORS: usize = 64;

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use super::report::{Path, Valid, optional, quote};
 use crate::contract::{Channels, DimRule, Listed, Numbers, bounds, holds_a_value, listed_bits};
-use crate::datatype::Datatype;
 use crate::raw::{ChannelRanges, Scalar};
+use crate::values::datatype::Datatype;
 
 /// Maximum channels with ranges.
 const MAX_CHANNELS: usize = 1024;
