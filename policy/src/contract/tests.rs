@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 use super::{Contract, Elements, Items, Numbers, OutputScope, TensorRule, check_tensors, quote};
 use crate::contract::Release;
 use crate::denial::Reason;
-use crate::fixture;
-use crate::policy::Accepts;
+use crate::fixture::{self, Accepts};
 use crate::values::datatype::Datatype;
 use crate::values::tensor::{
     DataFault, InferRequest, Parameter, ParameterValue, RequestedOutput, Tensor,
