@@ -11,7 +11,7 @@ use core::num::NonZeroU64;
 
 use crate::limits::lockout::Lockout;
 use crate::raw::{Health, KeyFormat};
-use crate::request::{Codings, Operation, Proof, Proofs, Protocol};
+use crate::request::{Codings, Operation, Proof, Proofs, Protocol, Requires};
 
 pub mod address;
 mod allowance;
@@ -26,7 +26,6 @@ mod key_locations;
 mod key_set;
 mod lookup;
 mod model;
-mod model_list;
 pub mod release;
 mod role;
 mod routing;
@@ -246,6 +245,37 @@ impl Policy {
                 let allowances = grant.per_request().chain(grant.per_content());
                 allowances.map(move |allowance| (grant, client, allowance))
             })
+        })
+    }
+
+    /// Models on which a client with these proofs may perform an operation over a protocol, in name
+    /// order.
+    pub fn models_of(
+        &self,
+        client: &str,
+        proofs: Proofs,
+        protocol: Protocol,
+        operation: Operation,
+    ) -> impl Iterator<Item = &str> {
+        let client = self.client_id(client);
+        let may = move |id: &ModelId, model: &Model| {
+            let versions = 0..u32::try_from(model.versions().len()).unwrap_or(0);
+            client.is_some_and(|client| {
+                let mut grants =
+                    versions.map(|version| self.grant_for(client, *id, version, operation));
+                grants.any(|grant| grant.is_some())
+            })
+        };
+        self.models_by_name.values().filter_map(move |id| {
+            let model = self.model(*id).filter(|model| may(id, model))?;
+            let proven = |requires: Requires| requires.met_by(proofs);
+            if !model.requires().is_none_or(proven) {
+                return None;
+            }
+            model
+                .protocols()
+                .contains(&protocol)
+                .then_some(model.name())
         })
     }
 }
