@@ -23,6 +23,7 @@ use alloc::vec::Vec;
 
 use crate::denial::{Denial, Reason};
 use crate::values::datatype::Datatype;
+use crate::values::getters;
 use crate::values::tensor::{InferRequest, Tensor};
 
 pub use agreement::{agree, check_structure};
@@ -218,32 +219,18 @@ pub struct TensorRule {
     pub(crate) release: Release,
 }
 
-impl TensorRule {
+getters! { TensorRule {
     /// Name of the tensor.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    name: &str,
     /// Element type.
-    pub const fn datatype(&self) -> Datatype {
-        self.datatype
-    }
-
+    datatype: Datatype,
     /// Rules of the dimensions.
-    pub fn shape(&self) -> &[DimRule] {
-        &self.shape
-    }
-
+    shape: &[DimRule],
     /// Whether the tensor may be omitted.
-    pub const fn optional(&self) -> bool {
-        self.optional
-    }
-
+    optional: bool,
     /// `BYTES`: maximum length of an element, in bytes.
-    pub const fn max_item_bytes(&self) -> Option<usize> {
-        self.max_item_bytes
-    }
-}
+    max_item_bytes: Option<usize>,
+} }
 
 /// Whether the tensors can be sent row by row: the first dimensions have a common size.
 pub(crate) fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> bool {

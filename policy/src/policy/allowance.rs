@@ -9,6 +9,7 @@ use crate::limits::Unit;
 use crate::limits::budget::{self, DAY_S, DailyUsage};
 use crate::limits::gcra::{self, Bucket};
 use crate::raw::Scope;
+use crate::values::getters;
 use crate::values::time::{Now, SECOND_NS};
 
 /// Units per window.
@@ -20,22 +21,14 @@ pub struct Rate {
     pub(crate) scope: Scope,
 }
 
-impl Rate {
+getters! { Rate {
     /// Units per window.
-    pub const fn quota(&self) -> u64 {
-        self.quota
-    }
-
+    quota: u64,
     /// The window, seconds.
-    pub const fn window_s(&self) -> u64 {
-        self.window_s
-    }
-
+    window_s: u64,
     /// The bucket that enforces the rate.
-    pub const fn bucket(&self) -> Bucket {
-        self.bucket
-    }
-}
+    bucket: Bucket,
+} }
 
 /// Limits on the cost of inferences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

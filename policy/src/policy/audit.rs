@@ -3,6 +3,7 @@
 use alloc::string::String;
 
 use crate::raw::AuditFailure;
+use crate::values::getters;
 
 /// The audit log; see [`crate::raw::Audit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,32 +16,22 @@ pub struct Audit {
     pub(crate) on_failure: AuditFailure,
 }
 
-impl Audit {
+getters! { Audit {
     /// The log's file.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
+    path: &str,
     /// Whether lines are chained and checkpoints signed.
-    pub const fn chain(&self) -> bool {
-        self.chain
-    }
-
+    chain: bool,
     /// File of the signing key, if the policy names one.
-    pub fn key_file(&self) -> Option<&str> {
-        self.key_file.as_deref()
-    }
-
+    key_file: Option<&str>,
     /// Maximum size of a file, in bytes.
-    pub const fn file_bytes(&self) -> u64 {
-        self.file_bytes
-    }
-
+    file_bytes: u64,
     /// Number of closed files to keep.
-    pub const fn files(&self) -> u32 {
-        self.files
-    }
+    files: u32,
+    /// What happens to a request whose line cannot be written.
+    on_failure: AuditFailure,
+} }
 
+impl Audit {
     /// Whether another policy has the same log with the same settings.
     pub fn same_log(&self, other: &Self) -> bool {
         let on_failure = self.on_failure;
@@ -49,10 +40,5 @@ impl Audit {
                 on_failure,
                 ..other.clone()
             }
-    }
-
-    /// What happens to a request whose line cannot be written.
-    pub const fn on_failure(&self) -> AuditFailure {
-        self.on_failure
     }
 }

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::raw::CallOutcome;
+use crate::values::getters;
 
 /// Which handler calls are captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +20,20 @@ pub struct Capture {
     pub(crate) keep_bytes: u64,
 }
 
-impl Capture {
+getters! { Capture {
     /// Folder, relative to the policy.
-    pub fn folder(&self) -> &str {
-        &self.folder
-    }
-
+    folder: &str,
     /// Key file, relative to the policy.
-    pub fn key_file(&self) -> &str {
-        &self.key_file
-    }
+    key_file: &str,
+    /// Maximum size of a call, in bytes.
+    max_bytes: usize,
+    /// Maximum number of captured calls.
+    keep: usize,
+    /// Maximum disk space, in bytes.
+    keep_bytes: u64,
+} }
 
+impl Capture {
     /// Whether calls for a model and a client are captured.
     pub fn wants(&self, model: &str, client: &str) -> bool {
         let listed =
@@ -45,20 +49,5 @@ impl Capture {
     /// Whether the request with this number is sampled.
     pub const fn samples(&self, number: u64) -> bool {
         number.is_multiple_of(self.one_in)
-    }
-
-    /// Maximum size of a call, in bytes.
-    pub const fn max_bytes(&self) -> usize {
-        self.max_bytes
-    }
-
-    /// Maximum number of captured calls.
-    pub const fn keep(&self) -> usize {
-        self.keep
-    }
-
-    /// Maximum disk space, in bytes.
-    pub const fn keep_bytes(&self) -> u64 {
-        self.keep_bytes
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Allowance, Budget, ClientId, Cost, Limit, Model, ModelId, Rate, Shadow, Unit};
 use crate::contract::{Narrowed, TensorRule};
+use crate::values::getters;
 
 /// Permission of clients to use models, with limits.
 #[derive(Clone, Debug)]
@@ -38,37 +39,26 @@ impl OwnHandlers {
     }
 }
 
-impl Grant {
+getters! { Grant {
     /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    name: &str,
     /// Whether messages of its clients' streams wait for the rate-limit service.
-    pub const fn messages_wait(&self) -> bool {
-        self.messages_wait
-    }
-
+    messages_wait: bool,
     /// Its clients, groups resolved.
-    pub fn clients(&self) -> &[ClientId] {
-        &self.clients
-    }
-
+    clients: &[ClientId],
     /// Request rate of each client.
-    pub const fn rate(&self) -> Option<&Rate> {
-        self.rate.as_ref()
-    }
-
+    rate: Option<&Rate>,
     /// Cost limits of each client.
-    pub const fn cost(&self) -> &Cost {
-        &self.cost
-    }
-
+    cost: &Cost,
     /// Daily limits of each client.
-    pub const fn budget(&self) -> &Budget {
-        &self.budget
-    }
+    budget: &Budget,
+    /// Maximum requests in flight of each client.
+    concurrency: Option<u64>,
+    /// Its shadow mode.
+    shadow: Shadow,
+} }
 
+impl Grant {
     /// Limits that every request charges with one unit.
     pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
         limits(
@@ -85,16 +75,6 @@ impl Grant {
         limits(Unit::Elements, cost.elements, budget, budget.elements)
             .chain(limits(Unit::Bytes, cost.bytes, budget, budget.bytes))
             .chain(limits(Unit::Tokens, cost.tokens, budget, budget.tokens))
-    }
-
-    /// Maximum requests in flight of each client.
-    pub const fn concurrency(&self) -> Option<u64> {
-        self.concurrency
-    }
-
-    /// Its shadow mode.
-    pub const fn shadow(&self) -> Shadow {
-        self.shadow
     }
 
     /// Handlers before dispatch for one of its models, in order; keys of

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use super::{Fetch, Lookup, SignedBy};
+use crate::values::getters;
 
 /// Prefix of a component that is installed with the host instead of a file beside the policy.
 pub const BUILTIN: &str = "builtin:";
@@ -22,42 +23,28 @@ pub struct Handler {
     pub(crate) lookups: BTreeMap<String, Lookup>,
 }
 
-impl Handler {
+getters! { Handler {
     /// The component's file, relative to the policy, or [`BUILTIN`] and a name.
-    pub fn component(&self) -> &str {
-        &self.component
-    }
-
+    component: &str,
     /// The file's digest.
-    pub const fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
-    }
-
+    sha256: &[u8; 32],
     /// Required signature; `None` if the digest is enough.
-    pub const fn signed_by(&self) -> Option<&SignedBy> {
-        self.signed_by.as_ref()
-    }
-
+    signed_by: Option<&SignedBy>,
     /// Fuel per call.
-    pub const fn fuel(&self) -> u64 {
-        self.fuel
-    }
-
+    fuel: u64,
     /// Linear memory per instance, in bytes.
-    pub const fn memory_bytes(&self) -> usize {
-        self.memory_bytes
-    }
-
+    memory_bytes: usize,
     /// Timeout of a call including instantiation, in milliseconds.
-    pub const fn timeout_ms(&self) -> u64 {
-        self.timeout_ms
-    }
-
+    timeout_ms: u64,
     /// Values of its `config` import.
-    pub const fn config(&self) -> &BTreeMap<String, String> {
-        &self.config
-    }
+    config: &BTreeMap<String, String>,
+    /// Lookups that it may request, by name.
+    lookups: &BTreeMap<String, Lookup>,
+    /// Files that the host fetches for it, if allowed.
+    fetch: Option<&Fetch>,
+} }
 
+impl Handler {
     /// Maximum size of the resources that are fetched for one call, in bytes.
     pub fn max_resolved_bytes(&self) -> usize {
         let fetched = self
@@ -70,15 +57,5 @@ impl Handler {
             .fold(0, |all: usize, (bytes, requests)| {
                 all.saturating_add(bytes.saturating_mul(requests))
             })
-    }
-
-    /// Lookups that it may request, by name.
-    pub const fn lookups(&self) -> &BTreeMap<String, Lookup> {
-        &self.lookups
-    }
-
-    /// Files that the host fetches for it, if allowed.
-    pub const fn fetch(&self) -> Option<&Fetch> {
-        self.fetch.as_ref()
     }
 }

@@ -3,6 +3,8 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 
+use crate::values::getters;
+
 /// Maximum length of a header field's name that may hold keys; longer names are skipped.
 pub const MAX_KEY_HEADER_BYTES: usize = 32;
 
@@ -15,6 +17,17 @@ pub struct KeyLocations {
     pub(crate) cookie: Option<String>,
     pub(crate) query: Option<String>,
 }
+
+getters! { KeyLocations {
+    /// Whether `authorization: Bearer` may hold one.
+    bearer: bool,
+    /// Whether any key of the policy may have a format other than tensorgate's.
+    any_format: bool,
+    /// The cookie that holds one.
+    cookie: Option<&str>,
+    /// The query parameter that holds one.
+    query: Option<&str>,
+} }
 
 impl KeyLocations {
     /// Default locations: `x-api-key`, and `authorization` with `Bearer tg_…`.
@@ -30,26 +43,6 @@ impl KeyLocations {
     /// [`MAX_KEY_HEADER_BYTES`] long.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().map(|name| &**name)
-    }
-
-    /// Whether `authorization: Bearer` may hold one.
-    pub const fn bearer(&self) -> bool {
-        self.bearer
-    }
-
-    /// Whether any key of the policy may have a format other than tensorgate's.
-    pub const fn any_format(&self) -> bool {
-        self.any_format
-    }
-
-    /// The cookie that holds one.
-    pub fn cookie(&self) -> Option<&str> {
-        self.cookie.as_deref()
-    }
-
-    /// The query parameter that holds one.
-    pub fn query(&self) -> Option<&str> {
-        self.query.as_deref()
     }
 }
 

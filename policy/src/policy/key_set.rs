@@ -4,6 +4,8 @@ use alloc::format;
 use alloc::string::String;
 use core::net::IpAddr;
 
+use crate::values::getters;
+
 /// Seconds between two fetches that tokens cause, unless the regular interval is shorter.
 const COOL_DOWN_S: u64 = 10;
 
@@ -28,22 +30,24 @@ pub enum Server {
     Address(IpAddr),
 }
 
-impl KeySetUrl {
+getters! { KeySetUrl {
     /// Whether it uses TLS; plain text is for loopback only.
-    pub const fn tls(&self) -> bool {
-        self.tls
-    }
-
+    tls: bool,
     /// Its server.
-    pub const fn server(&self) -> &Server {
-        &self.server
-    }
-
+    server: &Server,
     /// The server's port.
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
+    port: u16,
+    /// Path and query.
+    path: &str,
+    /// CA file of the server's certificate, relative to the policy; the system's if absent.
+    ca: Option<&str>,
+    /// Fetch interval, in seconds.
+    refresh_s: u64,
+    /// Validity of keys after the last fetch, in seconds.
+    stale_s: u64,
+} }
 
+impl KeySetUrl {
     /// Server and port for a request; default ports are omitted.
     pub fn authority(&self) -> String {
         let server = match &self.server {
@@ -58,30 +62,10 @@ impl KeySetUrl {
         }
     }
 
-    /// Path and query.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
     /// The whole URL.
     pub fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}{}", self.authority(), self.path)
-    }
-
-    /// CA file of the server's certificate, relative to the policy; the system's if absent.
-    pub fn ca(&self) -> Option<&str> {
-        self.ca.as_deref()
-    }
-
-    /// Fetch interval, in seconds.
-    pub const fn refresh_s(&self) -> u64 {
-        self.refresh_s
-    }
-
-    /// Validity of keys after the last fetch, in seconds.
-    pub const fn stale_s(&self) -> u64 {
-        self.stale_s
     }
 
     /// Seconds between two fetches that tokens cause.
