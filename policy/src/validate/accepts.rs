@@ -46,9 +46,7 @@ fn raw_body(path: &Path, raw: &raw::RawBody, hold_bytes: ByteSize) -> Option<Sen
     let types_path = path.field("content_types");
     let mut good = types_path.not_empty(&raw.content_types, "[image/png]");
     good = good.and(types_path.distinct(&raw.content_types));
-    for (index, text) in raw.content_types.iter().enumerate() {
-        good = good.and(content_type(&types_path.index(index), text));
-    }
+    good = good.and(types_path.each(&raw.content_types, |path, text| content_type(path, text)));
     let size_path = path.field("max_bytes");
     let max_bytes = size_path
         .required(raw.max_bytes, "max_bytes: 1MiB")

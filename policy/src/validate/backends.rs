@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::backend_tls::tls;
 use super::names;
-use super::report::{Path, optional, quote};
+use super::report::{Bounds, Path, bounds, optional, quote};
 use super::usage::Usage;
 use crate::policy::{Backend, CircuitBreaker, OutlierDetection, Retry};
 use crate::raw::{self, BackendKind};
@@ -16,42 +16,37 @@ use crate::values::is_host_name;
 /// Default maximum of requests in flight: enough to keep one GPU busy.
 const DEFAULT_MAX_IN_FLIGHT: u64 = 64;
 /// Default queue length: twice the requests in flight.
-const DEFAULT_QUEUE: u64 = 128;
-/// Default dispatch timeout, in milliseconds.
-const DEFAULT_TIMEOUT_MS: u64 = 2_000;
+const QUEUE: Bounds = bounds(1, MAX_REQUESTS, 128, "requests");
 /// Maximum requests in flight or queued: each holds a body.
 const MAX_REQUESTS: u64 = 65_536;
+/// Default dispatch timeout, in milliseconds.
 /// Maximum dispatch timeout: one hour.
-const MAX_TIMEOUT_MS: u64 = 3_600_000;
+const TIMEOUT_MS: Bounds = bounds(1, 3_600_000, 2_000, "ms");
 /// Maximum endpoints of a backend: each has a connection and health checks.
 const MAX_ENDPOINTS: usize = 64;
 /// Default retries of one request.
-const DEFAULT_ATTEMPTS: u64 = 1;
 /// Maximum retries of one request.
-const MAX_ATTEMPTS: u64 = 5;
+const ATTEMPTS: Bounds = bounds(1, 5, 1, "retries");
 /// Default retry budget in percent, as in Envoy.
-const DEFAULT_BUDGET_PERCENT: u64 = 20;
+const BUDGET_PERCENT: Bounds = bounds(1, 100, 20, "percent");
 /// Default health check interval, in seconds.
-const DEFAULT_HEALTH_INTERVAL_S: u64 = 5;
 /// Maximum health check interval, in seconds: a result is valid for three intervals.
-const MAX_HEALTH_INTERVAL_S: u64 = 300;
+const HEALTH_INTERVAL_S: Bounds = bounds(1, 300, 5, "s");
 /// Default consecutive failures, as in Envoy.
-const DEFAULT_FAILURES: u64 = 5;
-/// Default first ejection, in seconds.
-const DEFAULT_EJECTION_S: u64 = 30;
+const FAILURES: Bounds = bounds(1, MAX_FAILURES, 5, "failures");
 /// Default percentage of ejected endpoints. Envoy's default is 10, but one of two servers must be
 /// ejectable.
-const DEFAULT_EJECTION_PERCENT: u64 = 50;
+const EJECTION_PERCENT: Bounds = bounds(0, 100, 50, "percent");
 /// Maximum consecutive failures.
 const MAX_FAILURES: u64 = 1_000;
+/// Default first ejection, in seconds.
 /// Maximum first ejection: one hour.
-const MAX_EJECTION_S: u64 = 3_600;
+const EJECTION_S: Bounds = bounds(1, 3_600, 30, "s");
 /// Default consecutive failures that open the circuit: twice those that eject an endpoint.
-const DEFAULT_BREAKING_FAILURES: u64 = 10;
+const BREAKING_FAILURES: Bounds = bounds(1, MAX_FAILURES, 10, "failures");
 /// Default first open state, in seconds: a recovered backend is used again within that time.
-const DEFAULT_OPEN_S: u64 = 1;
 /// Maximum first open state, in seconds.
-const MAX_OPEN_S: u64 = 3_600;
+const OPEN_S: Bounds = bounds(1, 3_600, 1, "s");
 const MS_PER_S: u64 = 1_000;
 
 pub(super) fn backends(
@@ -115,29 +110,18 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
             .map(Some),
         _ => Some(None),
     };
-    let queue = path.field("queue").within(
-        raw.queue.unwrap_or(DEFAULT_QUEUE),
-        1,
-        MAX_REQUESTS,
-        "requests",
-    );
-    let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    let timeout_ms = path
-        .field("timeout_ms")
-        .within(timeout_ms, 1, MAX_TIMEOUT_MS, "ms");
+    let queue = path.number("queue", raw.queue, &QUEUE);
+    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
     let tls = tls(path, raw);
     let retry = raw
         .retry
         .as_ref()
         .map_or(Some(Retry::NONE), |raw| retry(&path.field("retry"), raw));
     let health = raw.health_check.as_ref();
-    let health_interval_s: Option<u64> = path.field("health_check").field("interval_s").within(
-        health
-            .and_then(|health| health.interval_s)
-            .unwrap_or(DEFAULT_HEALTH_INTERVAL_S),
-        1,
-        MAX_HEALTH_INTERVAL_S,
-        "s",
+    let health_interval_s: Option<u64> = path.field("health_check").number(
+        "interval_s",
+        health.and_then(|health| health.interval_s),
+        &HEALTH_INTERVAL_S,
     );
     let health_path = optional(health.and_then(|health| health.path.as_deref()), |text| {
         health_path(&path.field("health_check").field("path"), kind, text)
@@ -166,18 +150,8 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
 }
 
 fn retry(path: &Path, raw: &raw::Retry) -> Option<Retry> {
-    let attempts = path.field("attempts").within(
-        raw.attempts.unwrap_or(DEFAULT_ATTEMPTS),
-        1,
-        MAX_ATTEMPTS,
-        "retries",
-    );
-    let budget_percent = path.field("budget_percent").within(
-        raw.budget_percent.unwrap_or(DEFAULT_BUDGET_PERCENT),
-        1,
-        100,
-        "percent",
-    );
+    let attempts = path.number("attempts", raw.attempts, &ATTEMPTS);
+    let budget_percent = path.number("budget_percent", raw.budget_percent, &BUDGET_PERCENT);
     Some(Retry {
         attempts: attempts?,
         budget_percent: budget_percent?,
@@ -186,23 +160,12 @@ fn retry(path: &Path, raw: &raw::Retry) -> Option<Retry> {
 
 fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierDetection> {
     let raw = raw.cloned().unwrap_or_default();
-    let failures = path.field("consecutive_failures").within(
-        raw.consecutive_failures.unwrap_or(DEFAULT_FAILURES),
-        1,
-        MAX_FAILURES,
-        "failures",
-    );
-    let ejection_s: Option<u64> = path.field("base_ejection_s").within(
-        raw.base_ejection_s.unwrap_or(DEFAULT_EJECTION_S),
-        1,
-        MAX_EJECTION_S,
-        "s",
-    );
-    let percent = path.field("max_ejection_percent").within(
-        raw.max_ejection_percent.unwrap_or(DEFAULT_EJECTION_PERCENT),
-        0,
-        100,
-        "percent",
+    let failures = path.number("consecutive_failures", raw.consecutive_failures, &FAILURES);
+    let ejection_s: Option<u64> = path.number("base_ejection_s", raw.base_ejection_s, &EJECTION_S);
+    let percent = path.number(
+        "max_ejection_percent",
+        raw.max_ejection_percent,
+        &EJECTION_PERCENT,
     );
     Some(OutlierDetection {
         consecutive_failures: failures?,
@@ -224,16 +187,12 @@ fn health_path(path: &Path, kind: Option<BackendKind>, text: &str) -> Option<Str
 
 fn breaker(path: &Path, raw: Option<&raw::CircuitBreaker>) -> Option<CircuitBreaker> {
     let raw = raw.cloned().unwrap_or_default();
-    let failures = path.field("consecutive_failures").within(
-        raw.consecutive_failures
-            .unwrap_or(DEFAULT_BREAKING_FAILURES),
-        1,
-        MAX_FAILURES,
-        "failures",
+    let failures = path.number(
+        "consecutive_failures",
+        raw.consecutive_failures,
+        &BREAKING_FAILURES,
     );
-    let open_s: Option<u64> =
-        path.field("open_s")
-            .within(raw.open_s.unwrap_or(DEFAULT_OPEN_S), 1, MAX_OPEN_S, "s");
+    let open_s: Option<u64> = path.number("open_s", raw.open_s, &OPEN_S);
     Some(CircuitBreaker {
         consecutive_failures: failures?,
         open_ms: open_s?.saturating_mul(MS_PER_S),

@@ -4,20 +4,19 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::{Path, Valid};
+use super::report::{Bounds, Path, Valid, bounds};
 use crate::policy::Capture;
 use crate::raw::{self, ByteSize, CallOutcome};
 
 /// Maximum sampling interval.
-const MAX_ONE_IN: u64 = 1_000_000_000;
+const ONE_IN: Bounds = bounds(1, 1_000_000_000, 1, "requests");
 /// Default maximum size of a call: an image and its tensors.
 const DEFAULT_MAX_BYTES: ByteSize = ByteSize(1 << 20);
 /// Maximum size of a captured call, in bytes.
 const MAX_CALL_BYTES: u64 = 64 << 20;
 /// Default number of captures.
-const DEFAULT_KEEP: u64 = 1_000;
 /// Maximum number of captures, so that a folder listing stays usable.
-const MAX_KEEP: u64 = 10_000;
+const KEEP: Bounds = bounds(1, 10_000, 1_000, "calls");
 /// Default disk space.
 const DEFAULT_KEEP_BYTES: ByteSize = ByteSize(256 << 20);
 /// Maximum disk space.
@@ -64,17 +63,13 @@ pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Valid<Option<Capture
         policy.clients.keys().map(String::as_str).collect(),
     );
     let outcomes = path.field("outcomes").distinct(&raw.outcomes);
-    let one_in = path
-        .field("one_in")
-        .within(raw.one_in.unwrap_or(1), 1, MAX_ONE_IN, "requests");
+    let one_in = path.number("one_in", raw.one_in, &ONE_IN);
     let max_bytes = path.field("max_bytes").bytes_within(
         raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
         1,
         MAX_CALL_BYTES,
     );
-    let keep = path
-        .field("keep")
-        .within(raw.keep.unwrap_or(DEFAULT_KEEP), 1, MAX_KEEP, "calls");
+    let keep = path.number("keep", raw.keep, &KEEP);
     // At least one call must fit.
     let largest = raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES).0;
     let keep_bytes = path.field("keep_bytes").within(

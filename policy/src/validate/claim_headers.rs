@@ -30,12 +30,9 @@ pub(super) fn claim_headers(
 ) -> Option<Vec<ClaimHeader>> {
     path.at_most(raw.len(), MAX_HEADERS, "are too many")?;
     let mut places = BTreeMap::new();
-    let rules: Vec<_> = raw
-        .iter()
-        .enumerate()
-        .map(|(index, raw)| claim_header(&path.index(index), raw, listen, &mut places))
-        .collect();
-    rules.into_iter().collect()
+    path.each(raw, |path, raw| {
+        claim_header(path, raw, listen, &mut places)
+    })
 }
 
 fn claim_header(

@@ -92,12 +92,7 @@ pub(super) fn shape(path: &Path, dims: &[Dim], symbols: &Symbols<'_>) -> Option<
             dims.len()
         ));
     }
-    let rules: Vec<Option<DimRule>> = dims
-        .iter()
-        .enumerate()
-        .map(|(axis, rule)| dim(&path.index(axis), rule, symbols))
-        .collect();
-    rules.into_iter().collect()
+    path.each(dims, |path, rule| dim(path, rule, symbols))
 }
 
 fn dim(path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Option<DimRule> {

@@ -8,7 +8,7 @@ use super::accepts::media_type;
 use super::items;
 use super::names;
 use super::proofs::network;
-use super::report::{Path, quote};
+use super::report::{Bounds, Path, bounds, quote};
 use crate::policy::address;
 use crate::policy::{Fetch, Handler, Network};
 use crate::raw::{self, ByteSize};
@@ -20,15 +20,13 @@ const DEFAULT_MAX_BYTES: ByteSize = ByteSize(4 << 20);
 /// Maximum size of a file; it is held in memory and copied into the guest.
 const MAX_BYTES: u64 = 64 << 20;
 /// Default timeout of a fetch, in milliseconds.
-const DEFAULT_TIMEOUT_MS: u64 = 500;
 /// Maximum timeout of a fetch: one minute.
-const MAX_TIMEOUT_MS: u64 = 60_000;
+const TIMEOUT_MS: Bounds = bounds(1, 60_000, 500, "ms");
 /// Default fetches per call.
-const DEFAULT_REQUESTS: u64 = 4;
 /// Maximum fetches per call.
-const MAX_REQUESTS: u64 = 16;
+const REQUESTS: Bounds = bounds(1, 16, 4, "requests");
 /// Maximum redirects.
-const MAX_REDIRECTS: u64 = 4;
+const REDIRECTS: Bounds = bounds(0, 4, 0, "redirects");
 /// Default concurrent fetches.
 const DEFAULT_CONCURRENCY: u64 = 16;
 /// Maximum concurrent fetches; each is a connection.
@@ -49,21 +47,9 @@ pub(super) fn fetch(path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
         1,
         MAX_BYTES,
     );
-    let timeout_ms = path.field("timeout_ms").within(
-        raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
-        1,
-        MAX_TIMEOUT_MS,
-        "ms",
-    );
-    let max_requests = path.field("max_requests").within(
-        raw.max_requests.unwrap_or(DEFAULT_REQUESTS),
-        1,
-        MAX_REQUESTS,
-        "requests",
-    );
-    let redirects =
-        path.field("redirects")
-            .within(raw.redirects.unwrap_or(0), 0, MAX_REDIRECTS, "redirects");
+    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
+    let max_requests = path.number("max_requests", raw.max_requests, &REQUESTS);
+    let redirects = path.number("redirects", raw.redirects, &REDIRECTS);
     let most = raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
     let concurrency = concurrency(path, most, max_requests);
     let allow_private = allow_private(&path.field("allow_private"), &raw.allow_private);
@@ -117,9 +103,7 @@ fn content_types(path: &Path, raw: &[String]) -> Option<Vec<String>> {
     }
     let mut good = path.distinct(raw);
     good = good.and(path.at_most(raw.len(), MAX_CONTENT_TYPES, "types are too many"));
-    for (index, text) in raw.iter().enumerate() {
-        good = good.and(media_type(&path.index(index), text));
-    }
+    good = good.and(path.each(raw, |path, text| media_type(path, text)));
     good.map(|()| raw.to_vec())
 }
 

@@ -7,16 +7,15 @@ use alloc::vec::Vec;
 
 use super::egress;
 use super::names;
-use super::report::{Path, optional, quote};
+use super::report::{Bounds, Path, bounds, optional, quote};
 use super::signing;
 use super::usage::Usage;
 use crate::policy::{Handler, Lookup};
 use crate::raw::{self, ByteSize};
 
 /// Default fuel per call: tens of milliseconds of computation.
-const DEFAULT_FUEL: u64 = 50_000_000;
 /// Maximum fuel per call; the deadline ends a call much earlier.
-const MAX_FUEL: u64 = 1_000_000_000_000;
+const FUEL: Bounds = bounds(1, 1_000_000_000_000, 50_000_000, "units");
 /// Default linear memory.
 const DEFAULT_MEMORY_BYTES: ByteSize = ByteSize(64 << 20);
 /// Minimum linear memory: one WebAssembly page.
@@ -24,9 +23,8 @@ const MIN_MEMORY_BYTES: u64 = 64 << 10;
 /// Maximum linear memory; all concurrent calls must fit into the host.
 const MAX_MEMORY_BYTES: u64 = 1 << 30;
 /// Default timeout of a call, in milliseconds.
-const DEFAULT_TIMEOUT_MS: u64 = 50;
 /// Maximum timeout of a call: one minute.
-const MAX_TIMEOUT_MS: u64 = 60_000;
+const TIMEOUT_MS: Bounds = bounds(1, 60_000, 50, "ms");
 /// Maximum configuration entries.
 const MAX_CONFIG_ENTRIES: usize = 256;
 /// Maximum size of a value; it is copied into the guest at each call.
@@ -96,17 +94,12 @@ fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Hand
         .required(raw.sha256.as_ref(), "the sha256 of the component's file")
         .and_then(|text| names::sha256(&digest_path, text));
     let signed_by = signing::signed_by(path, raw, policy);
-    let fuel = path
-        .field("fuel")
-        .within(raw.fuel.unwrap_or(DEFAULT_FUEL), 1, MAX_FUEL, "units");
+    let fuel = path.number("fuel", raw.fuel, &FUEL);
     let memory = raw.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
     let memory_bytes =
         path.field("memory_bytes")
             .bytes_within(memory, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES);
-    let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    let timeout_ms = path
-        .field("timeout_ms")
-        .within(timeout_ms, 1, MAX_TIMEOUT_MS, "ms");
+    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
     let config = config(&path.field("config"), &raw.config);
     let fetch = optional(raw.fetch.as_ref(), |raw| {
         egress::fetch(&path.field("fetch"), raw)

@@ -5,16 +5,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, quote};
+use super::report::{Bounds, Path, bounds, quote};
 use super::{claim_headers, jwks, key_url, names, proofs};
 use crate::policy::{Algorithm, Issuer, KeySetUrl, PublicKey, RsaScheme};
 use crate::raw;
 use crate::request::Operation;
 
 /// Default clock skew, in seconds.
-const DEFAULT_CLOCK_SKEW_S: u64 = 30;
 /// Maximum clock skew: beyond it `exp` and `nbf` have little meaning.
-const MAX_CLOCK_SKEW_S: u64 = 300;
+const CLOCK_SKEW_S: Bounds = bounds(0, 300, 30, "s");
 /// Maximum lifetime of a token: a hundred years. There is always a limit.
 const MAX_LIFETIME_S: u64 = 36_525 * 86_400;
 /// Lifetime that causes a warning: a stolen token is valid that long.
@@ -108,12 +107,7 @@ fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> O
     if max_lifetime_s.is_some_and(|lifetime| lifetime > LONG_LIFETIME_S) {
         lifetime_path.warn("a stolen token is good for more than a day", "3600");
     }
-    let clock_skew_s = path.field("clock_skew_s").within(
-        raw.clock_skew_s.unwrap_or(DEFAULT_CLOCK_SKEW_S),
-        0,
-        MAX_CLOCK_SKEW_S,
-        "s",
-    );
+    let clock_skew_s = path.number("clock_skew_s", raw.clock_skew_s, &CLOCK_SKEW_S);
     let required_claims = proofs::claims(&path.field("required_claims"), &raw.required_claims);
     let scopes = scopes(&path.field("scopes"), raw.scopes.as_ref());
     let headers_path = path.field("claim_to_headers");
@@ -247,9 +241,7 @@ fn audiences(path: &Path, raw: &[String]) -> Option<()> {
     path.not_empty(raw, "what `aud` calls this gate")?;
     path.at_most(raw.len(), MAX_AUDIENCES, "are too many")?;
     let mut good = path.distinct(raw);
-    for (index, audience) in raw.iter().enumerate() {
-        good = good.and(text(&path.index(index), audience));
-    }
+    good = good.and(path.each(raw, |path, value| text(path, value)));
     good
 }
 
@@ -257,31 +249,23 @@ fn algorithms(path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {
     const FIX: &str = "RS256 to RS512, PS256 to PS512, ES256, ES384, EdDSA";
     path.not_empty(raw, FIX)?;
     let distinct = path.distinct(raw);
-    let algorithms = raw
-        .iter()
-        .enumerate()
-        .map(|(index, name)| {
-            let algorithm = Algorithm::from_name(name);
-            if algorithm.is_none() {
-                let name_shown = quote(name);
-                let message = if NOT_CHECKED.contains(&name.as_str()) {
-                    format!("{name_shown} is not supported")
-                } else if name.eq_ignore_ascii_case("none") {
-                    format!("{name_shown} signs nothing")
-                } else if name.starts_with("HS") {
-                    format!(
-                        "{name_shown} needs a shared secret: any verifier of a token could create one"
-                    )
-                } else {
-                    format!("{name_shown} is not an algorithm of signatures")
-                };
-                path.index(index).error_with_fix(message, FIX);
-            }
-            algorithm
+    let algorithms = path.each(raw, |path, name| {
+        Algorithm::from_name(name).or_else(|| {
+            let name_shown = quote(name);
+            let message = if NOT_CHECKED.contains(&name.as_str()) {
+                format!("{name_shown} is not supported")
+            } else if name.eq_ignore_ascii_case("none") {
+                format!("{name_shown} signs nothing")
+            } else if name.starts_with("HS") {
+                format!(
+                    "{name_shown} needs a shared secret: any verifier of a token could create one"
+                )
+            } else {
+                format!("{name_shown} is not an algorithm of signatures")
+            };
+            path.fail_with_fix(message, FIX)
         })
-        .collect::<Vec<_>>()
-        .into_iter()
-        .collect::<Option<Vec<_>>>();
+    });
     distinct.and(algorithms)
 }
 

@@ -184,9 +184,7 @@ fn features(path: &Path, raw: &[String]) -> Option<Vec<String>> {
     let mut good = path.not_empty(raw, "[customer_stats:age]");
     good = good.and(path.distinct(raw));
     path.at_most(raw.len(), MAX_FEATURES, "features are too many")?;
-    for (index, name) in raw.iter().enumerate() {
-        good = good.and(named(&path.index(index), name));
-    }
+    good = good.and(path.each(raw, |path, text| named(path, text)));
     good.map(|()| raw.to_vec())
 }
 

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::Path;
+use super::report::{Path, all};
 use crate::contract::ParameterBound;
 use crate::raw::ParameterRule;
 
@@ -23,16 +23,12 @@ pub(super) fn parameters(
 ) -> Option<Vec<(String, ParameterBound)>> {
     let mut good = Some(());
     good = good.and(path.up_to(raw.len(), MAX_PARAMETERS, "parameters are too many"));
-    let bounds: Vec<Option<(String, ParameterBound)>> = raw
-        .iter()
-        .map(|(name, rule)| {
-            let path = path.key(name);
-            let named = names::tensor_name(&path, name);
-            let bound = bound(&path, rule);
-            named.and(bound).map(|bound| (name.clone(), bound))
-        })
-        .collect();
-    good.and(bounds.into_iter().collect())
+    good.and(all(raw.iter().map(|(name, rule)| {
+        let path = path.key(name);
+        let named = names::tensor_name(&path, name);
+        let bound = bound(&path, rule);
+        named.and(bound).map(|bound| (name.clone(), bound))
+    })))
 }
 
 fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {

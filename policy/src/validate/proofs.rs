@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::issuers::{scope, text};
-use super::report::{Path, quote};
+use super::report::{Path, all, quote};
 use crate::policy::{JwtRule, MetadataRule, Network, PeerName};
 use crate::raw;
 use crate::values::is_host_name;
@@ -64,9 +64,7 @@ pub(super) fn jwt(
     let scopes_path = path.field("scopes");
     good = good.and(scopes_path.at_most(raw.scopes.len(), MAX_CLAIMS, "scopes are too many"));
     good = good.and(scopes_path.distinct(&raw.scopes));
-    for (index, text) in raw.scopes.iter().enumerate() {
-        good = good.and(scope(&scopes_path.index(index), text));
-    }
+    good = good.and(scopes_path.each(&raw.scopes, |path, text| scope(path, text)));
     good?;
     let rule = JwtRule {
         issuer: issuer?.into(),
@@ -85,14 +83,9 @@ pub(super) fn claims(
     raw: &BTreeMap<String, raw::Texts>,
 ) -> Option<BTreeMap<String, Vec<String>>> {
     path.at_most(raw.len(), MAX_CLAIMS, "claims are too many")?;
-    let claims: Vec<_> = raw
-        .iter()
-        .map(|(claim, texts)| {
-            required_claim(&path.key(claim), claim, &texts.0)
-                .map(|()| (claim.clone(), texts.0.clone()))
-        })
-        .collect();
-    claims.into_iter().collect()
+    all(raw.iter().map(|(claim, texts)| {
+        required_claim(&path.key(claim), claim, &texts.0).map(|()| (claim.clone(), texts.0.clone()))
+    }))
 }
 
 fn required_claim(path: &Path, claim: &str, texts: &[String]) -> Option<()> {
@@ -106,9 +99,7 @@ fn required_claim(path: &Path, claim: &str, texts: &[String]) -> Option<()> {
     path.not_empty(texts, "what the claim must hold")?;
     path.at_most(texts.len(), MAX_CLAIMS, "texts are too many")?;
     let mut good = path.distinct(texts);
-    for (index, value) in texts.iter().enumerate() {
-        good = good.and(text(&path.index(index), value));
-    }
+    good = good.and(path.each(texts, |path, value| text(path, value)));
     good
 }
 
@@ -311,12 +302,7 @@ pub(super) fn sources(path: &Path, raw: Option<&[String]>) -> Option<Vec<Network
     path.not_empty(raw, "name networks, or leave it out for anywhere")?;
     path.at_most(raw.len(), MAX_SOURCES, "networks are too many")?;
     let distinct = path.distinct(raw);
-    let networks: Vec<_> = raw
-        .iter()
-        .enumerate()
-        .map(|(index, text)| network(&path.index(index), text))
-        .collect();
-    distinct.and(networks.into_iter().collect())
+    distinct.and(path.each(raw, |path, text| network(path, text)))
 }
 
 /// `10.0.0.0/8`, `2001:db8::/32`, or a single address.

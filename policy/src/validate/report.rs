@@ -12,6 +12,24 @@ use crate::validate::fault::{Fault, Severity};
 /// A checked value; `None` if it is faulty, which the report says.
 pub(super) type Valid<T> = Option<T>;
 
+/// Inclusive bounds of a number, and its default.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    least: u64,
+    most: u64,
+    default: u64,
+    unit: &'static str,
+}
+
+pub(super) const fn bounds(least: u64, most: u64, default: u64, unit: &'static str) -> Bounds {
+    Bounds {
+        least,
+        most,
+        default,
+        unit,
+    }
+}
+
 /// Checks a part that may be absent.
 pub(super) fn optional<R, T>(
     raw: Option<R>,
@@ -185,6 +203,17 @@ impl Path {
             return self.fail_with_fix(message, format!("at most {greatest}"));
         }
         T::try_from(value).ok()
+    }
+
+    /// A number that may be absent, which then has its default.
+    pub(super) fn number<T: TryFrom<u64>>(
+        &self,
+        name: &str,
+        value: Option<u64>,
+        bounds: &Bounds,
+    ) -> Option<T> {
+        let value = value.unwrap_or(bounds.default);
+        (self.field(name)).within(value, bounds.least, bounds.most, bounds.unit)
     }
 
     /// Bytes within bounds, as this machine's `usize`; the bounds fit 32 bits.

@@ -29,19 +29,10 @@ pub(super) fn requires(path: &Path, raw: Option<&raw::Requires>) -> Option<Optio
     };
     let path = path.field(field);
     let distinct = path.distinct(names);
-    let proofs: Vec<_> = names
-        .iter()
-        .enumerate()
-        .map(|(index, name)| {
-            let proof = Proof::from_name(name);
-            if proof.is_none() {
-                let message = format!("{} is no kind of proof", quote(name));
-                path.index(index).error_with_fix(message, KINDS);
-            }
-            proof
-        })
-        .collect();
-    let proofs: Proofs = proofs.into_iter().collect::<Option<_>>()?;
+    let proofs: Proofs = path.each(names, |path, name| {
+        Proof::from_name(name)
+            .or_else(|| path.fail_with_fix(format!("{} is no kind of proof", quote(name)), KINDS))
+    })?;
     distinct?;
     let both = Proofs::NONE.with(Proof::ApiKey).with(Proof::Jwt);
     if field == "all_of" && proofs.holds(both) {

@@ -104,10 +104,5 @@ fn octets(digits: &str, most: usize) -> Option<Vec<u8>> {
 }
 
 fn digests(path: &Path, raw: &[String]) -> Option<BTreeSet<[u8; 32]>> {
-    let digests: Vec<_> = raw
-        .iter()
-        .enumerate()
-        .map(|(index, text)| names::sha256(&path.index(index), text))
-        .collect();
-    digests.into_iter().collect()
+    path.each(raw, |path, text| names::sha256(path, text))
 }

@@ -5,16 +5,15 @@ use alloc::string::String;
 
 use super::backends::is_host;
 use super::names;
-use super::report::{Path, Valid, quote};
+use super::report::{Bounds, Path, Valid, bounds, quote};
 use crate::decision::global::MAX_FILL_S;
 use crate::policy::{Counter, Rate, RateLimitService, Redis};
 use crate::raw::{self, Scope};
 use crate::values::time::SECOND_NS;
 
 /// Default timeout, as in Envoy's own filter.
-const DEFAULT_TIMEOUT_MS: u64 = 20;
 /// Maximum timeout, in ms.
-const MAX_TIMEOUT_MS: u64 = 1_000;
+const TIMEOUT_MS: Bounds = bounds(1, 1_000, 20, "ms");
 /// Default domain.
 const DEFAULT_DOMAIN: &str = "tensorgate";
 /// Default port of Redis.
@@ -34,12 +33,7 @@ pub(super) fn service(path: &Path, raw: &raw::Policy) -> Valid<Option<RateLimitS
     let counter = counter(path, service);
     let domain = service.domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
     let named = names::name(&path.field("domain"), domain);
-    let timeout_ms = path.field("timeout_ms").within(
-        service.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
-        1,
-        MAX_TIMEOUT_MS,
-        "ms",
-    );
+    let timeout_ms = path.number("timeout_ms", service.timeout_ms, &TIMEOUT_MS);
     named?;
     Some(Some(RateLimitService {
         counter: counter?,

@@ -124,23 +124,16 @@ where
     path.not_empty(entries, "{name: …, datatype: …, shape: […]}")?;
     path.up_to(entries.len(), MAX_TENSORS, "tensors are too many")?;
     let mut seen = BTreeSet::new();
-    let rules: Vec<Option<TensorRule>> = entries
-        .iter()
-        .map(Entry::from)
-        .enumerate()
-        .map(|(index, entry)| {
-            let path = path.index(index);
-            let repeated = entry.name.is_some_and(|name| !seen.insert(name));
-            if repeated {
-                path.field("name").error(format!(
-                    "{} is listed twice",
-                    quote(entry.name.unwrap_or_default())
-                ));
-            }
-            rule(&path, &entry, symbols).filter(|_| !repeated)
-        })
-        .collect();
-    rules.into_iter().collect()
+    path.each(entries.iter().map(Entry::from), |path, entry| {
+        let repeated = entry.name.is_some_and(|name| !seen.insert(name));
+        if repeated {
+            path.field("name").error(format!(
+                "{} is listed twice",
+                quote(entry.name.unwrap_or_default())
+            ));
+        }
+        rule(path, &entry, symbols).filter(|_| !repeated)
+    })
 }
 
 fn rule(path: &Path, raw: &Entry<'_>, symbols: &Symbols<'_>) -> Option<TensorRule> {

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::Path;
+use super::report::{Bounds, Path, bounds};
 use crate::policy::{Routing, ShadowVersion};
 use crate::raw::{self, BackendKind, Sticky, VersionRule, Versions};
 
@@ -18,6 +18,8 @@ const MAX_WEIGHT: u64 = 100_000;
 const MAX_SHADOWS: usize = 4;
 /// Default tolerance of a shadow version.
 const DEFAULT_TOLERANCE: f64 = 0.001;
+/// Bounds of `percent`.
+const PERCENT: Bounds = bounds(1, 100, 100, "percent");
 
 /// Callable versions of a model and their routing.
 pub(super) struct Found {
@@ -94,9 +96,7 @@ fn listed(path: &Path, raw: &[String]) -> Option<Found> {
     path.not_empty(raw, "[\"1\"]")?;
     bounded(path, raw.len())?;
     let mut good = path.distinct(raw);
-    for (index, version) in raw.iter().enumerate() {
-        good = good.and(names::version(&path.index(index), version));
-    }
+    good = good.and(path.each(raw, |path, text| names::version(path, text)));
     good.map(|()| Found {
         versions: raw.to_vec(),
         routing: Routing::default(),
@@ -187,8 +187,7 @@ fn shadow(path: &Path, version: &str, rule: &VersionRule) -> Option<ShadowVersio
             "remove it",
         );
     }
-    let percent = rule.percent.unwrap_or(100);
-    let percent = path.field("percent").within(percent, 1, 100, "percent");
+    let percent = path.number("percent", rule.percent, &PERCENT);
     let tolerance = rule.tolerance.unwrap_or(DEFAULT_TOLERANCE);
     if !(tolerance.is_finite() && tolerance >= 0.0) {
         good = path

@@ -2,16 +2,16 @@
 
 use alloc::vec::Vec;
 
-use super::super::report::{Path, optional};
+use super::super::report::{Bounds, Path, bounds, optional};
 use super::{MAX_TOKENS, Reader};
 use crate::contract::openai::Generation;
 use crate::contract::openai::constraints::{Constraints, KEYWORDS, MEMBERS};
 use crate::raw::{self, ByteSize};
 
 /// Maximum choices; the API's own limit.
-const MAX_N: u64 = 128;
+const N: Bounds = bounds(1, 128, 1, "choices");
 /// Maximum stop sequences: the API's limit is 4, servers allow more.
-const MAX_STOP: u64 = 64;
+const STOP: Bounds = bounds(0, 64, 0, "texts");
 /// Maximum alternative tokens; the API's own limit.
 const MAX_LOGPROBS: u64 = 20;
 /// Default size of a constraint.
@@ -42,10 +42,8 @@ impl Reader {
         let max_tokens = tokens_path
             .required(raw.max_tokens, "max_tokens: 1024")
             .and_then(|tokens| tokens_path.within(tokens, 1, MAX_TOKENS, "tokens"));
-        let n = raw.n.unwrap_or(1);
-        let n = path.field("n").within(n, 1, MAX_N, "choices");
-        let stop = raw.stop.unwrap_or(0);
-        let stop = path.field("stop").within(stop, 0, MAX_STOP, "texts");
+        let n = path.number("n", raw.n, &N);
+        let stop = path.number("stop", raw.stop, &STOP);
         let logprobs = optional(raw.logprobs, |most| {
             path.field("logprobs")
                 .within(most, 0, MAX_LOGPROBS, "tokens")
