@@ -16,49 +16,44 @@ use crate::values::getters;
 
 pub mod address;
 mod allowance;
-mod audit;
 mod backend;
-mod capture;
 mod egress;
 mod ensemble;
 mod grant;
 mod handler;
-mod key_locations;
-mod key_set;
 mod lookup;
 mod model;
+mod records;
 pub mod release;
-mod role;
 mod routing;
 mod service;
 mod shadow;
-mod signing;
 mod template;
 
 pub use crate::limits::Unit;
 pub use allowance::{Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Wait};
-pub use audit::Audit;
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
-pub use capture::Capture;
 pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
     PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
+pub use credentials::{KeyLocations, MAX_KEY_HEADER_BYTES};
+pub use credentials::{KeySetUrl, Server};
 pub use egress::{Fetch, Target};
 pub use ensemble::{Ensemble, EnsembleStep, TensorMapping};
 pub use grant::{Grant, OwnHandlers};
+pub(crate) use grant::{Granted, RoleId};
 pub use handler::{BUILTIN, Handler};
-pub use key_locations::{KeyLocations, MAX_KEY_HEADER_BYTES};
-pub use key_set::{KeySetUrl, Server};
+pub use handler::{SignedAs, SignedBy};
 pub(crate) use lookup::KEY_PLACE;
 pub use lookup::Lookup;
 pub(crate) use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
-pub(crate) use role::{Granted, RoleId};
+pub use records::Audit;
+pub use records::Capture;
 pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
-pub use signing::{SignedAs, SignedBy};
 pub use template::{Pointer, Step, Template, Templates, TensorPointer, is_taken};
 
 macro_rules! index {

@@ -4,33 +4,23 @@
 //! everywhere, including 32-bit targets.
 
 mod accepts;
-mod audit;
-mod backend_json;
-mod backend_protocols;
-mod backend_tls;
+mod backend_rules;
 mod backends;
-mod capture;
-mod claim_headers;
 mod clients;
-mod concurrency;
-mod date;
-mod decoupled;
 mod dims;
 mod egress;
 mod ensemble;
 pub mod fault;
 mod grant_handlers;
 mod grants;
-mod handler_chains;
 mod handlers;
 mod interfaces;
 mod issuers;
 mod items;
 mod jwks;
-mod key_locations;
 mod key_url;
+mod limits;
 mod listen;
-mod lockout;
 mod lookups;
 mod mode;
 mod models;
@@ -39,10 +29,9 @@ mod openai;
 mod parameters;
 mod proofs;
 mod protocols;
-mod rates;
+mod records;
 mod release;
 mod report;
-mod requires;
 mod revoked;
 mod roles;
 mod service;
@@ -52,7 +41,6 @@ mod tensors;
 mod usage;
 mod values;
 mod versions;
-mod weak_rsa;
 
 use alloc::vec::Vec;
 
@@ -123,11 +111,11 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
     let lockout = raw
         .lockout
         .as_ref()
-        .map(|rule| lockout::lockout(&root.field("lockout"), rule, &raw.listen));
-    let audit = audit::audit(&root.field("audit"), raw.audit.as_ref());
-    let capture = capture::capture(&root.field("capture"), raw);
+        .map(|rule| limits::lockout(&root.field("lockout"), rule, &raw.listen));
+    let audit = records::audit(&root.field("audit"), raw.audit.as_ref());
+    let capture = records::capture(&root.field("capture"), raw);
     let (grants, models, clients) = (grants?, models?, clients?);
-    requires::reachable(
+    models::reachable(
         &root.field("models"),
         grants.granted.iter().map(|entry| (entry.0, entry.1)),
         &clients,

@@ -1,13 +1,14 @@
-//! Validated rules for client credentials. Nothing here is secret: digests, public keys and names.
+//! Validated rules for client credentials, and where API keys and published key sets are. Nothing
+//! here is secret: digests, public keys and names.
 
+use crate::request::Operation;
+use crate::values::getters;
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
-
-use super::key_set::KeySetUrl;
-use crate::request::Operation;
-use crate::values::getters;
 
 /// A token issuer.
 #[derive(Clone, Debug)]
@@ -357,6 +358,121 @@ getters! { Tls {
     /// Revocation lists of the authorities.
     client_crl: Option<&str>,
 } }
+
+/// Seconds between two fetches that tokens cause, unless the regular interval is shorter.
+const COOL_DOWN_S: u64 = 10;
+
+/// Where an issuer publishes its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySetUrl {
+    pub(crate) tls: bool,
+    pub(crate) server: Server,
+    pub(crate) port: u16,
+    pub(crate) path: String,
+    pub(crate) ca: Option<String>,
+    pub(crate) refresh_s: u64,
+    pub(crate) stale_s: u64,
+}
+
+/// A server, as its certificate names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// A DNS name, lower-case.
+    Name(String),
+    /// An address.
+    Address(IpAddr),
+}
+
+getters! { KeySetUrl {
+    /// Whether it uses TLS; plain text is for loopback only.
+    tls: bool,
+    /// Its server.
+    server: &Server,
+    /// The server's port.
+    port: u16,
+    /// Path and query.
+    path: &str,
+    /// CA file of the server's certificate, relative to the policy; the system's if absent.
+    ca: Option<&str>,
+    /// Fetch interval, in seconds.
+    refresh_s: u64,
+    /// Validity of keys after the last fetch, in seconds.
+    stale_s: u64,
+} }
+
+impl KeySetUrl {
+    /// Server and port for a request; default ports are omitted.
+    pub fn authority(&self) -> String {
+        let server = match &self.server {
+            Server::Name(name) => name.clone(),
+            Server::Address(IpAddr::V4(address)) => format!("{address}"),
+            Server::Address(IpAddr::V6(address)) => format!("[{address}]"),
+        };
+        if self.port == if self.tls { 443 } else { 80 } {
+            server
+        } else {
+            format!("{server}:{}", self.port)
+        }
+    }
+
+    /// The whole URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path)
+    }
+
+    /// Seconds between two fetches that tokens cause.
+    pub fn cool_down_s(&self) -> u64 {
+        COOL_DOWN_S.min(self.refresh_s)
+    }
+}
+
+/// Maximum length of a header field's name that may hold keys; longer names are skipped.
+pub const MAX_KEY_HEADER_BYTES: usize = 32;
+
+/// Locations of API keys; at least one. A request has its key in at most one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLocations {
+    pub(crate) headers: Cow<'static, [Cow<'static, str>]>,
+    pub(crate) bearer: bool,
+    pub(crate) any_format: bool,
+    pub(crate) cookie: Option<String>,
+    pub(crate) query: Option<String>,
+}
+
+getters! { KeyLocations {
+    /// Whether `authorization: Bearer` may hold one.
+    bearer: bool,
+    /// Whether any key of the policy may have a format other than tensorgate's.
+    any_format: bool,
+    /// The cookie that holds one.
+    cookie: Option<&str>,
+    /// The query parameter that holds one.
+    query: Option<&str>,
+} }
+
+impl KeyLocations {
+    /// Default locations: `x-api-key`, and `authorization` with `Bearer tg_…`.
+    pub const USUAL: Self = Self {
+        headers: Cow::Borrowed(&[Cow::Borrowed("x-api-key")]),
+        bearer: true,
+        any_format: false,
+        cookie: None,
+        query: None,
+    };
+
+    /// Header fields whose whole value is a key, lower-case, except `authorization`; each at most
+    /// [`MAX_KEY_HEADER_BYTES`] long.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(|name| &**name)
+    }
+}
+
+impl Default for KeyLocations {
+    fn default() -> Self {
+        Self::USUAL
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::dims::Symbols;
 use super::report::{Path, optional, quote};
-use super::{handler_chains, protocols, tensors};
+use super::{handlers, protocols, tensors};
 use crate::contract::TensorRule;
 use crate::policy::{Accepts, Model, ModelId, OwnHandlers};
 use crate::raw::{self, GrantHandlers};
@@ -71,13 +71,13 @@ fn of_model(
     }
     let before = path.field("preprocess");
     let preprocess = optional(preprocess.as_ref(), |chain| {
-        handler_chains::chain(&before, Some(chain), policy)
+        handlers::chain(&before, Some(chain), policy)
     });
     let after = path.field("postprocess");
     let none = postprocess.as_ref().is_some_and(|chain| chain.0.is_empty());
     let links = match postprocess {
         Some(_) if none => Some(Some(Vec::new())),
-        Some(chain) => handler_chains::chain(&after, Some(chain), policy).map(Some),
+        Some(chain) => handlers::chain(&after, Some(chain), policy).map(Some),
         None => Some(None),
     };
     let returns_path = path.field("returns");

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::report::{Path, quote};
 use super::roles::{Overlap, Part, Roles};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{concurrency, decoupled, grant_handlers, mode, names, rates, release, service};
+use super::{grant_handlers, limits, mode, models, names, release, service};
 use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId, OwnHandlers};
 use crate::raw;
 use crate::request::{Operation, Protocol};
@@ -82,15 +82,15 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             .filter_map(|id| Some((id, models?.get(usize::try_from(id.0).ok()?)?)))
             .collect();
         let inferred: Vec<&Model> = granted.iter().map(|(_, model)| *model).collect();
-        let in_streams = decoupled::asked(&path, grant, &inferred);
-        let rate = rates::rate(&path, grant, infers);
-        let cost = rates::cost(&path, grant, infers, &inferred);
-        let budget = rates::budget(&path, grant, infers, &inferred);
+        let in_streams = models::asked(&path, grant, &inferred);
+        let rate = limits::rate(&path, grant, infers);
+        let cost = limits::cost(&path, grant, infers, &inferred);
+        let budget = limits::budget(&path, grant, infers, &inferred);
         let scoped = scopes(&path, grant, &inferred, raw);
         if let Some(Some(rate)) = &rate {
             good = good.and(service::tellable(&path.field("rate"), rate, raw));
         }
-        let concurrency = concurrency::requests(&path.field("concurrency"), grant.concurrency);
+        let concurrency = limits::requests(&path.field("concurrency"), grant.concurrency);
         let shadow = mode::shadow(&path, grant, infers);
         let handlers = grant_handlers::handlers(&path, grant, (infers, &granted), raw);
         let own = handlers.clone().unwrap_or_default();

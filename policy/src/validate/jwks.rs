@@ -1,19 +1,16 @@
 //! Public keys of an issuer. Contradictory, weak or private keys are faults; keys for other
 //! purposes (encryption, unsupported algorithms) are skipped with a warning.
 
+use super::report::{Path, Report, quote};
+use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
+use crate::raw::{Jwk, Jwks, KeySet};
+use crate::validate::fault::Fault;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use super::report::{Path, Report, quote};
-use super::weak_rsa;
-use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
-use crate::raw::{Jwk, Jwks, KeySet};
-use crate::validate::fault::Fault;
 
 /// Maximum keys of one issuer. Issuers publish two or three during a rotation.
 const MAX_KEYS: usize = 64;
@@ -322,7 +319,7 @@ fn rsa(path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option<KeyMaterial> {
     if n.last().is_none_or(|last| last & 1 == 0) {
         return path.field("n").fail("an even number is no RSA modulus");
     }
-    if weak_rsa::is_marked(&n) {
+    if is_marked(&n) {
         return path.field("n").fail_with_fix(
             "this modulus can be factored by anyone (CVE-2017-15361)",
             "a key made elsewhere",
@@ -363,4 +360,26 @@ fn decode(path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
         path.error("is not base64url without padding");
     }
     bytes
+}
+
+/// Small primes modulo which 65537 has few powers.
+const PRIMES: [u32; 17] = [
+    11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
+];
+const GENERATOR: u32 = 65_537;
+
+/// Whether a big-endian modulus has this property.
+pub(super) fn is_marked(modulus: &[u8]) -> bool {
+    PRIMES.iter().all(|prime| {
+        let modulo = |number: u32| number.checked_rem(*prime).unwrap_or(0);
+        // A remainder is below 2^8, and a product of two below 2^25.
+        let rest = modulus.iter().fold(0, |rest: u32, byte| {
+            modulo(rest.wrapping_shl(8).wrapping_add(u32::from(*byte)))
+        });
+        let powers = core::iter::successors(Some(1), |power: &u32| {
+            Some(modulo(power.wrapping_mul(GENERATOR)))
+        });
+        let mut powers = (1..*prime).zip(powers);
+        powers.any(|(_, power)| power == rest)
+    })
 }

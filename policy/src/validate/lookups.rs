@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::backend_tls;
+use super::backends;
 use super::egress::{allow_private, concurrency};
 use super::names;
 use super::report::{Path, Valid, quote};
@@ -211,5 +211,5 @@ fn authorities(path: &Path, raw: &raw::Lookup) -> Valid<Option<crate::policy::Ba
         tls: Some(tls.clone()),
         ..raw::Backend::default()
     };
-    backend_tls::tls(path, &like)
+    backends::tls(path, &like)
 }

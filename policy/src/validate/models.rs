@@ -1,23 +1,25 @@
-//! Models: backend, inputs and outputs.
+//! Models: backend, inputs and outputs, required proofs, and several responses to one message.
 
+use super::accepts::Sent;
+use super::dims::Symbols;
+use super::report::{Path, Valid, quote};
+use super::usage::Usage;
+use super::{
+    accepts, backend_rules, ensemble, handlers, limits, names, openai, parameters, protocols,
+    release, template, tensors, versions,
+};
+use crate::contract::{Contract, ParameterBound, TensorRule};
+use crate::policy::{
+    Accepts, Client, ClientId, Decoupled, EMPTY_FINAL_RESPONSE, Ensemble, Media, Model, ModelId,
+    Rules,
+};
+use crate::raw;
+use crate::request::{Operation, Proof, Proofs, Protocol, Requires};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-
-use super::accepts::{self, Sent};
-use super::dims::Symbols;
-use super::report::{Path, Valid, quote};
-use super::usage::Usage;
-use super::{
-    backend_protocols, concurrency, decoupled, ensemble, handler_chains, names, openai, parameters,
-    protocols, release, requires, template, tensors, versions,
-};
-use crate::contract::{Contract, TensorRule};
-use crate::policy::{Accepts, Ensemble, Media, Model, Rules};
-use crate::raw;
-use crate::request::Protocol;
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
 /// and its faults are reported at the first name.
@@ -100,21 +102,20 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
             "remove them",
         );
     }
-    let parameters = decoupled::parameters(&parameters_path, raw, parameters);
-    let decoupled = decoupled::decoupled(path, raw, policy);
+    let parameters = with_final_response(&parameters_path, raw, parameters);
+    let decoupled = decoupled(path, raw, policy);
     let limits_path = path.field("limits");
     let takes_raw = raw
         .accepts
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
     let bodies = &policy.listen.limits;
-    let limits = concurrency::model(&limits_path, raw.limits.as_ref(), bodies, takes_raw);
-    let requires = requires::requires(&path.field("requires"), raw.requires.as_ref());
+    let limits = limits::model(&limits_path, raw.limits.as_ref(), bodies, takes_raw);
+    let requires = requires(&path.field("requires"), raw.requires.as_ref());
     if takes_raw && !raw.parameters.is_empty() {
         parameters_path.error_with_fix("a raw body carries no parameters", "remove them");
     }
-    let preprocess =
-        handler_chains::chain(&path.field("preprocess"), raw.preprocess.as_ref(), policy);
+    let preprocess = handlers::chain(&path.field("preprocess"), raw.preprocess.as_ref(), policy);
     let sent = match (&raw.preprocess, &raw.accepts) {
         (_, Some(accepts)) => {
             let path = path.field("accepts");
@@ -135,8 +136,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
         }
         (None, None) => Some(None),
     };
-    let postprocess =
-        handler_chains::chain(&path.field("postprocess"), raw.postprocess.as_ref(), policy);
+    let postprocess = handlers::chain(&path.field("postprocess"), raw.postprocess.as_ref(), policy);
     let returns = returns(&path.field("returns"), raw, &symbols);
     let met = release::unmet(&path.field("outputs"), raw);
 
@@ -173,12 +173,12 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
         handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
     };
     let template = template::template(path, raw.json.as_ref(), &sides);
-    let to_serve = backend_protocols::Served {
+    let to_serve = backend_rules::Served {
         kind,
         inputs: &inputs,
         outputs: &outputs,
     };
-    let served = backend_protocols::served(path, raw, &to_serve);
+    let served = backend_rules::served(path, raw, &to_serve);
     let called = protocols.contains(&Protocol::Json);
     let accepts = match sent {
         Some(Sent::Raw {
@@ -240,7 +240,7 @@ fn backend(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<String
 fn tensors_contract(
     inputs: Vec<TensorRule>,
     returns: &[TensorRule],
-    parameters: Vec<(String, crate::contract::ParameterBound)>,
+    parameters: Vec<(String, ParameterBound)>,
 ) -> Accepts {
     let output_names = returns.iter().map(|rule| rule.name.clone()).collect();
     Accepts::Tensors(Contract {
@@ -308,4 +308,180 @@ fn returns(path: &Path, raw: &raw::Model, symbols: &Symbols<'_>) -> Valid<Option
         ),
         (None, None) => Some(None),
     }
+}
+
+const KINDS: &str = "api_key, jwt, mtls, metadata";
+
+/// The requirement; the outer `None` is a fault.
+pub(super) fn requires(path: &Path, raw: Option<&raw::Requires>) -> Option<Option<Requires>> {
+    let Some(raw) = raw else {
+        return Some(None);
+    };
+    let (field, names) = match (raw.any_of.as_slice(), raw.all_of.as_slice()) {
+        ([_, ..], []) => ("any_of", &raw.any_of),
+        ([], [_, ..]) => ("all_of", &raw.all_of),
+        _ => {
+            return path.fail_with_fix(
+                "names exactly one of any_of and all_of",
+                format!("any_of: [{KINDS}], or some of them"),
+            );
+        }
+    };
+    let path = path.field(field);
+    let distinct = path.distinct(names);
+    let proofs: Proofs = path.each(names, |path, name| {
+        Proof::from_name(name)
+            .or_else(|| path.fail_with_fix(format!("{} is no kind of proof", quote(name)), KINDS))
+    })?;
+    distinct?;
+    let both = Proofs::NONE.with(Proof::ApiKey).with(Proof::Jwt);
+    if field == "all_of" && proofs.holds(both) {
+        return path.fail_with_fix(
+            "a request carries a key or a token, never both",
+            "one of the two, and mtls",
+        );
+    }
+    Some(Some(if field == "any_of" {
+        Requires::AnyOf(proofs)
+    } else {
+        Requires::AllOf(proofs)
+    }))
+}
+
+/// Warns of clients with a grant but without a rule for the required proofs.
+pub(super) fn reachable(
+    path: &Path,
+    granted: impl Iterator<Item = (ClientId, ModelId)>,
+    clients: &[Client],
+    models: &[Model],
+) {
+    let mut last = None;
+    let mut shut: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (client, model) in granted {
+        // Entries of a pair are consecutive.
+        if last.replace((client, model)) == Some((client, model)) {
+            continue;
+        }
+        let client = usize::try_from(client.0)
+            .ok()
+            .and_then(|at| clients.get(at));
+        let model = usize::try_from(model.0).ok().and_then(|at| models.get(at));
+        let (Some(client), Some(model)) = (client, model) else {
+            continue;
+        };
+        if model
+            .requires()
+            .is_some_and(|requires| !requires.met_by(client.proofs()))
+        {
+            shut.entry(model.name())
+                .or_default()
+                .push(quote(client.name()));
+        }
+    }
+    for (model, clients) in shut {
+        path.key(model).field("requires").warn(
+            format!(
+                "granted, and never able to prove it: {}",
+                clients.join(", ")
+            ),
+            "give them such credentials, or take the grant away",
+        );
+    }
+}
+
+/// Maximum responses to one message.
+const MAX_ANSWERS: u64 = 1_000_000;
+/// Maximum bytes of all responses to one message.
+const MAX_ANSWER_BYTES: u64 = 1 << 40;
+
+/// Limits of the responses to one message; `Some(None)` for a model with one response.
+pub(super) fn decoupled(
+    path: &Path,
+    raw: &raw::Model,
+    policy: &raw::Policy,
+) -> Valid<Option<Decoupled>> {
+    let Some(decoupled) = &raw.decoupled else {
+        return Some(None);
+    };
+    let mut good = Some(());
+    for (index, name) in raw.protocols.iter().enumerate() {
+        if name != Protocol::OipGrpc.name() {
+            good = path.field("protocols").index(index).fail_with_fix(
+                "a decoupled model is called over streams of oip-grpc, and in no other way",
+                "[oip-grpc]",
+            );
+        }
+    }
+    let backend = raw
+        .backend
+        .as_ref()
+        .and_then(|name| policy.backends.get(name));
+    let kind = backend.and_then(|backend| backend.kind);
+    if kind.is_some_and(|kind| kind != raw::BackendKind::OpenInference) {
+        good = path.field("backend").fail_with_fix(
+            "servers of this kind answer once",
+            "a backend of kind open-inference",
+        );
+    }
+    let path = path.field("decoupled");
+    let limits = &policy.listen.limits;
+    let answers_path = path.field("max_answers");
+    let max_answers = answers_path
+        .required(decoupled.max_answers, "max_answers: 64")
+        .and_then(|most| answers_path.within(most, 1, MAX_ANSWERS, "answers"));
+    let bytes_path = path.field("max_bytes");
+    let max_bytes = bytes_path
+        .required(decoupled.max_bytes, "max_bytes: 4MiB")
+        .and_then(|most| bytes_path.within(most.0, 1, MAX_ANSWER_BYTES, "bytes"));
+    let within = |name, ms: Option<u64>, most| match ms {
+        Some(ms) => path.field(name).within(ms, 1, most, "ms"),
+        None => Some(limits.timeout_ms.min(most)),
+    };
+    // The proxy ends a stream that is idle for much longer than this.
+    let gap_ms = within("gap_ms", decoupled.gap_ms, limits.timeout_ms);
+    let max_ms = within("max_ms", decoupled.max_ms, limits.stream_ms);
+    good?;
+    Some(Some(Decoupled {
+        max_answers: max_answers?,
+        max_bytes: max_bytes?,
+        gap_ms: gap_ms?,
+        max_ms: max_ms?,
+    }))
+}
+
+/// Parameters of a decoupled model: those of the policy, plus the one for an empty final response.
+pub(super) fn with_final_response(
+    path: &Path,
+    raw: &raw::Model,
+    own: Option<Vec<(String, ParameterBound)>>,
+) -> Option<Vec<(String, ParameterBound)>> {
+    let mut own = own?;
+    if raw.decoupled.is_none() {
+        return Some(own);
+    }
+    if own.iter().any(|(name, _)| name == EMPTY_FINAL_RESPONSE) {
+        return path.key(EMPTY_FINAL_RESPONSE).fail_with_fix(
+            "clients of a decoupled model may always send it",
+            "remove it",
+        );
+    }
+    own.push((EMPTY_FINAL_RESPONSE.into(), ParameterBound::Bool));
+    Some(own)
+}
+
+/// Rejects a grant that allows calling a decoupled model without a stream.
+pub(super) fn asked(path: &Path, grant: &raw::Grant, models: &[&Model]) -> Option<()> {
+    let infer = Operation::Infer.name();
+    let index = grant.operations.iter().position(|name| name == infer);
+    let model = models.iter().find(|model| model.decoupled().is_some());
+    let (Some(index), Some(model)) = (index, model) else {
+        return Some(());
+    };
+    path.field("operations").index(index).fail_with_fix(
+        format!(
+            "model {} is decoupled, and has its answers over streams alone",
+            quote(model.name())
+        ),
+        "stream",
+    )
 }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::report::{Path, optional, quote};
 use generation::GenerationSpec;
 
-use super::{concurrency, items, models, names, parameters, requires};
+use super::{items, limits, models, names, parameters};
 use crate::contract::MediaRule;
 use crate::contract::openai::constraints;
 use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
@@ -101,13 +101,13 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     let rules = rules_path
         .required(raw.openai.as_ref(), fix)
         .and_then(|raw| askable(&rules_path, raw, hold_bytes));
-    let limits = concurrency::model(
+    let limits = limits::model(
         &path.field("limits"),
         raw.limits.as_ref(),
         &policy.listen.limits,
         true,
     );
-    let requires = requires::requires(&path.field("requires"), raw.requires.as_ref());
+    let requires = models::requires(&path.field("requires"), raw.requires.as_ref());
     let (chat, completions, embeddings, max_answer_bytes) = rules?;
     Some(Rules {
         decoupled: None,

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::report::{Path, Valid, quote};
-use super::{backend_json, names};
+use super::{backend_rules, names};
 use crate::contract::TensorRule;
 use crate::policy::{Model, Pointer, Step, Template, Templates, TensorPointer, is_taken};
 use crate::raw;
@@ -97,7 +97,7 @@ pub(super) fn template(
     let outputs_path = path.field("outputs");
     let outputs = places(&outputs_path, &raw.outputs, output_rules);
     good = good.and(match sides.backend {
-        Some(side) => backend_json::spoken(&path, raw, side),
+        Some(side) => backend_rules::spoken(&path, raw, side),
         None => complete(&path, raw, sides.clients.inputs),
     });
     let ignored = ignored(&path.field("ignored"), &raw.ignored);

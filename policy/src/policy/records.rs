@@ -1,10 +1,9 @@
-//! Validated rules for capturing handler calls.
+//! Validated rules of what is recorded: the audit log, and captured calls of handlers.
 
+use crate::raw::{AuditFailure, CallOutcome};
+use crate::values::getters;
 use alloc::string::String;
 use alloc::vec::Vec;
-
-use crate::raw::CallOutcome;
-use crate::values::getters;
 
 /// Which handler calls are captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,5 +48,43 @@ impl Capture {
     /// Whether the request with this number is sampled.
     pub const fn samples(&self, number: u64) -> bool {
         number.is_multiple_of(self.one_in)
+    }
+}
+
+/// The audit log; see [`crate::raw::Audit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    pub(crate) path: String,
+    pub(crate) chain: bool,
+    pub(crate) key_file: Option<String>,
+    pub(crate) file_bytes: u64,
+    pub(crate) files: u32,
+    pub(crate) on_failure: AuditFailure,
+}
+
+getters! { Audit {
+    /// The log's file.
+    path: &str,
+    /// Whether lines are chained and checkpoints signed.
+    chain: bool,
+    /// File of the signing key, if the policy names one.
+    key_file: Option<&str>,
+    /// Maximum size of a file, in bytes.
+    file_bytes: u64,
+    /// Number of closed files to keep.
+    files: u32,
+    /// What happens to a request whose line cannot be written.
+    on_failure: AuditFailure,
+} }
+
+impl Audit {
+    /// Whether another policy has the same log with the same settings.
+    pub fn same_log(&self, other: &Self) -> bool {
+        let on_failure = self.on_failure;
+        *self
+            == Self {
+                on_failure,
+                ..other.clone()
+            }
     }
 }

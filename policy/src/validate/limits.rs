@@ -1,14 +1,15 @@
-//! Rates, costs and budgets. A limit that some valid request could never pass is a fault.
+//! Rates, costs, budgets, requests in flight and the lockout. A limit that some valid request could never pass is a fault.
 
-use alloc::format;
-use alloc::string::String;
-
-use super::report::{Path, Valid, quote};
+use super::report::{Bounds, Path, Valid, bounds, optional, quote};
 use crate::contract::RequestCost;
 use crate::limits::gcra::Bucket;
-use crate::policy::{Accepts, Budget, Cost, Model, Rate, Unit};
+use crate::limits::lockout::Lockout;
+use crate::policy::{Accepts, Budget, Cost, Model, ModelLimits, Rate, Unit};
 use crate::raw;
 use crate::values::time::SECOND_NS;
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
 
 /// Maximum requests per window.
 const MAX_QUOTA: u64 = 1_000_000_000;
@@ -268,4 +269,93 @@ fn fix(most: u64) -> String {
     } else {
         format!("at least {most}")
     }
+}
+
+/// Maximum requests in flight: more than any proxy supports.
+const MAX_IN_FLIGHT: u64 = 1_000_000;
+/// Maximum bytes in flight: as many as all bodies together.
+const MAX_BYTES_IN_FLIGHT: u64 = 1 << 40;
+
+/// Maximum requests at once; the outer `None` is a fault.
+pub(super) fn requests(path: &Path, raw: Option<u64>) -> Valid<Option<u64>> {
+    optional(raw, |limit| {
+        path.within(limit, 1, MAX_IN_FLIGHT, "requests")
+    })
+}
+
+/// Limits of requests in flight to a model.
+pub(super) fn model(
+    path: &Path,
+    raw: Option<&raw::ModelLimits>,
+    bodies: &raw::Limits,
+    takes_raw: bool,
+) -> Option<ModelLimits> {
+    let Some(raw) = raw else {
+        return Some(ModelLimits::default());
+    };
+    let body_bytes = bodies.body_bytes.0;
+    // A client gets half of a limit for streamed bodies, but always one body.
+    let passes = !takes_raw && bodies.hold_bytes().0 < body_bytes;
+    let alone = |path: &Path, fix: String| {
+        path.warn(
+            "one body that passes in pieces can take all of it, for as long as its client dawdles",
+            fix,
+        );
+    };
+    if passes && raw.concurrency == Some(1) {
+        alone(&path.field("concurrency"), "at least 2".to_owned());
+    }
+    let two_bodies = body_bytes.saturating_mul(2);
+    if passes
+        && raw
+            .in_flight_bytes
+            .is_some_and(|limit| (body_bytes..two_bodies).contains(&limit.0))
+    {
+        alone(
+            &path.field("in_flight_bytes"),
+            format!("at least {two_bodies}, two bodies of listen.limits.body_bytes"),
+        );
+    }
+    let concurrency = requests(&path.field("concurrency"), raw.concurrency);
+    let bytes_path = path.field("in_flight_bytes");
+    let in_flight_bytes = optional(raw.in_flight_bytes, |limit| {
+        bytes_path.within(limit.0, 1, MAX_BYTES_IN_FLIGHT, "bytes")
+    });
+    if let Some(Some(limit)) = in_flight_bytes
+        && limit < body_bytes
+    {
+        bytes_path.warn(
+            format!("a body of more than {limit} bytes is refused however few are in flight"),
+            format!("at least the {body_bytes} of listen.limits.body_bytes"),
+        );
+    }
+    Some(ModelLimits {
+        concurrency: concurrency?,
+        in_flight_bytes: in_flight_bytes?,
+    })
+}
+
+/// Failures that lock a source. Beyond the maximum a lock would never occur.
+const LOCKOUT_FAILURES: Bounds = bounds(1, 10_000, 10, "failures");
+/// The window in which failures count: at most an hour.
+const LOCKOUT_WINDOW_S: Bounds = bounds(1, 3_600, 60, "s");
+/// The duration of a lock: at most a day.
+const LOCKOUT_FOR_S: Bounds = bounds(1, 86_400, 300, "s");
+
+pub(super) fn lockout(path: &Path, raw: &raw::Lockout, listen: &raw::Listen) -> Option<Lockout> {
+    // A gate that terminates TLS is called directly by its clients.
+    if listen.trusted_hops == 0 && listen.tls.is_none() {
+        path.warn(
+            "behind a proxy or a balancer all callers are one source, and share one lock",
+            "listen.trusted_hops: the proxies in front",
+        );
+    }
+    let failures = path.number("failures", raw.failures, &LOCKOUT_FAILURES);
+    let window_s = path.number("window_s", raw.window_s, &LOCKOUT_WINDOW_S);
+    let for_s = path.number("for_s", raw.for_s, &LOCKOUT_FOR_S);
+    Some(Lockout {
+        failures: failures?,
+        window_s: window_s?,
+        for_s: for_s?,
+    })
 }
