@@ -1,14 +1,15 @@
 //! Validated rules for client credentials, and where API keys and published key sets are. Nothing
 //! here is secret: digests, public keys and names.
 
-use crate::request::Operation;
-use crate::values::getters;
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+
+use crate::request::Operation;
+use crate::values::getters;
 
 /// A token issuer.
 #[derive(Clone, Debug)]

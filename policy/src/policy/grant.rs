@@ -1,15 +1,16 @@
 //! A validated grant: its clients, their limits and their outputs. Clients with the same grants
 //! share a role.
 
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::{
     Allowance, Budget, ClientId, Cost, GrantId, Limit, Model, ModelId, Rate, Shadow, Unit,
 };
 use crate::contract::{Narrowed, TensorRule};
 use crate::request::Operation;
 use crate::values::getters;
-use alloc::collections::BTreeMap;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Permission of clients to use models, with limits.
 #[derive(Clone, Debug)]

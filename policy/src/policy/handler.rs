@@ -1,10 +1,11 @@
 //! Validated sandboxed handlers and their signatures.
 
-use super::{Fetch, Lookup};
-use crate::values::getters;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::fmt;
+
+use super::{Fetch, Lookup};
+use crate::values::getters;
 
 /// Prefix of a component that is installed with the host instead of a file beside the policy.
 pub const BUILTIN: &str = "builtin:";

@@ -1,9 +1,10 @@
 //! Validated rules of what is recorded: the audit log, and captured calls of handlers.
 
-use crate::raw::{AuditFailure, CallOutcome};
-use crate::values::getters;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use crate::raw::{AuditFailure, CallOutcome};
+use crate::values::getters;
 
 /// Which handler calls are captured.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! What the protocols of backends can represent: JSON templates, TF Serving and TorchServe.
 
+use alloc::format;
+
 use super::report::{Path, quote};
 use super::template::{Side, placed};
 use super::versions;
@@ -7,7 +9,6 @@ use crate::contract::TensorRule;
 use crate::raw;
 use crate::raw::BackendKind;
 use crate::values::datatype::Datatype;
-use alloc::format;
 
 /// The kind of backend.
 const HTTP_JSON: &str = "http-json";

@@ -1,5 +1,10 @@
 //! Inference servers, and TLS to them.
 
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::names;
 use super::proofs::spiffe;
 use super::report::{Bounds, Path, Valid, bounds, optional, quote};
@@ -8,10 +13,6 @@ use crate::policy::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry
 use crate::raw;
 use crate::raw::BackendKind;
 use crate::values::is_host_name;
-use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Default maximum of requests in flight: enough to keep one GPU busy.
 const DEFAULT_MAX_IN_FLIGHT: u64 = 64;

@@ -1,16 +1,17 @@
 //! Clients, their keys with their last days, and groups.
 
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
+use core::num::NonZeroU64;
+
 use super::proofs::Owners;
 use super::report::{Path, quote};
 use super::usage::{GROUP_PREFIX, Usage};
 use super::{limits, names, proofs};
 use crate::policy::{ApiKey, Client};
 use crate::raw;
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::vec::Vec;
-use core::num::NonZeroU64;
 
 /// Client and index of the first of equal keys. Paths for a hundred thousand keys would dominate
 /// the memory of validation.

@@ -1,15 +1,16 @@
 //! Sandboxed handlers, their limits and their chains before and after a model.
 
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::report::{Bounds, Path, bounds, optional, quote};
 use super::usage::Usage;
 use super::{egress, names, signing};
 use crate::policy::{Handler, Lookup};
 use crate::raw;
 use crate::raw::{ByteSize, Chain};
-use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Default fuel per call: tens of milliseconds of computation.
 /// Maximum fuel per call; the deadline ends a call much earlier.

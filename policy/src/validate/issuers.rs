@@ -1,14 +1,15 @@
 //! Token issuers, and claims that are forwarded as header fields.
 
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::report::{Bounds, Path, bounds, quote};
 use super::{jwks, key_url, names, proofs};
 use crate::policy::{Algorithm, ClaimHeader, Issuer, KeySetUrl, PublicKey, RsaScheme};
 use crate::raw;
 use crate::request::Operation;
-use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Default clock skew, in seconds.
 /// Maximum clock skew: beyond it `exp` and `nbf` have little meaning.

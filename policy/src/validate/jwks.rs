@@ -1,16 +1,18 @@
 //! Public keys of an issuer. Contradictory, weak or private keys are faults; keys for other
 //! purposes (encryption, unsupported algorithms) are skipped with a warning.
 
-use super::report::{Path, Report, quote};
-use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
-use crate::raw::{Jwk, Jwks, KeySet};
-use crate::validate::fault::Fault;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::report::{Path, Report, quote};
+use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
+use crate::raw::{Jwk, Jwks, KeySet};
+use crate::validate::fault::Fault;
 
 /// Maximum keys of one issuer. Issuers publish two or three during a rotation.
 const MAX_KEYS: usize = 64;

@@ -1,5 +1,9 @@
 //! Rates, costs, budgets, requests in flight and the lockout. A limit that some valid request could never pass is a fault.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+
 use super::report::{Bounds, Path, Valid, bounds, optional, quote};
 use crate::contract::RequestCost;
 use crate::limits::gcra::Bucket;
@@ -7,9 +11,6 @@ use crate::limits::lockout::Lockout;
 use crate::policy::{Accepts, Budget, Cost, Model, ModelLimits, Rate, Unit};
 use crate::raw;
 use crate::values::time::SECOND_NS;
-use alloc::borrow::ToOwned as _;
-use alloc::format;
-use alloc::string::String;
 
 /// Maximum requests per window.
 const MAX_QUOTA: u64 = 1_000_000_000;

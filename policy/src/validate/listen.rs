@@ -1,14 +1,15 @@
 //! The listener, its limits, and the locations of API keys.
 
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::report::{Path, quote};
 use super::{names, proofs};
 use crate::policy::{KeyLocations, Limits, Listen, MAX_KEY_HEADER_BYTES, PeerName, Tls};
 use crate::raw;
 use crate::raw::{Health, KeyFormat};
-use alloc::borrow::Cow;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Maximum size of all headers: beyond it, proxies and servers misbehave.
 const MAX_HEADER_BYTES: u64 = 64 << 10;

@@ -1,5 +1,11 @@
 //! Models: backend, inputs and outputs, required proofs, and several responses to one message.
 
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use super::accepts::Sent;
 use super::dims::Symbols;
 use super::report::{Path, Valid, quote};
@@ -15,11 +21,6 @@ use crate::policy::{
 };
 use crate::raw;
 use crate::request::{Operation, Proof, Proofs, Protocol, Requires};
-use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
 /// and its faults are reported at the first name.

@@ -1,15 +1,16 @@
 //! What is recorded: the audit log, which cannot be disabled, and captured calls of handlers:
 //! known models and clients, limited size, and a key.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::names;
 use super::report::{Bounds, Path, Valid, bounds, quote};
 use crate::policy::{Audit, Capture};
 use crate::raw;
 use crate::raw::{AuditFailure, ByteSize, CallOutcome};
-use alloc::borrow::ToOwned as _;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Maximum sampling interval.
 const ONE_IN: Bounds = bounds(1, 1_000_000_000, 1, "requests");
