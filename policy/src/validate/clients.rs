@@ -147,11 +147,7 @@ pub(super) fn groups(path: &Path, raw: &raw::Policy, used: &Usage<'_>) {
             {
                 path.error_with_fix("groups do not nest", "name the clients themselves");
             } else if !raw.clients.contains_key(member) {
-                path.unknown::<()>(
-                    "client",
-                    member,
-                    raw.clients.keys().map(|name| name.as_str()),
-                );
+                path.unknown::<_, ()>("client", member, raw.clients.keys());
             }
         }
         if !used.groups.contains(name.as_str()) {

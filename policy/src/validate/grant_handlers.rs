@@ -33,7 +33,7 @@ pub(super) fn handlers(
             // A model with faults is reported at its own location.
             if !policy.models.contains_key(name) || !granted.is_empty() {
                 let known = granted.iter().map(|(_, model)| model.name());
-                path.unknown::<()>("model of this grant", name, known);
+                path.unknown::<_, ()>("model of this grant", name, known);
             }
             good = None;
             continue;

@@ -230,8 +230,7 @@ fn clients(
                     );
                 }
                 None => {
-                    good =
-                        path.unknown("group", group, raw.groups.keys().map(|name| name.as_str()));
+                    good = path.unknown("group", group, raw.groups.keys());
                 }
             }
         } else if let Some(id) = client_id(in_order, name) {
@@ -242,7 +241,7 @@ fn clients(
                 format!("{GROUP_PREFIX}{name}"),
             );
         } else {
-            good = path.unknown("client", name, raw.clients.keys().map(|name| name.as_str()));
+            good = path.unknown("client", name, raw.clients.keys());
         }
     }
     good.map(|()| clients)
@@ -302,7 +301,7 @@ fn targets(
                     path.error(format!("no model is under {}", quote(prefix)))
                 }
                 Selector::Model(name) | Selector::Version(name, _) => {
-                    path.unknown::<()>("model", name, raw.models.keys().map(|name| name.as_str()));
+                    path.unknown::<_, ()>("model", name, raw.models.keys());
                 }
             }
             good = None;

@@ -43,7 +43,7 @@ pub(super) fn handlers(
             if !policy.lookups.contains_key(lookup) {
                 let known = policy.lookups.keys().map(String::as_str);
                 let path = path.field("lookups").index(index);
-                path.unknown::<()>("lookup", lookup, known);
+                path.unknown::<_, ()>("lookup", lookup, known);
             }
         }
         if !used.handlers.contains(name.as_str()) {
@@ -153,8 +153,7 @@ pub(super) fn chain(path: &Path, raw: Option<&Chain>, policy: &raw::Policy) -> O
                 [_] => path.clone(),
                 _ => path.index(index),
             };
-            let known = policy.handlers.keys().map(String::as_str);
-            good = path.unknown("handler", name, known);
+            good = path.unknown("handler", name, policy.handlers.keys());
         }
     }
     good.map(|()| names.clone())

@@ -226,8 +226,7 @@ pub(super) fn backend_model(path: &Path, raw: &raw::Model) -> Valid<Option<Strin
 fn backend(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<String> {
     let name = path.required(raw.backend.as_ref(), "the name of a backend")?;
     let Some(backend) = policy.backends.get(name) else {
-        let known = policy.backends.keys().map(|name| name.as_str());
-        return path.unknown("backend", name, known);
+        return path.unknown("backend", name, policy.backends.keys());
     };
     if backend.kind == Some(raw::BackendKind::OpenAi) {
         path.error_with_fix(
@@ -258,24 +257,13 @@ fn protocols(path: &Path, raw: &raw::Model) -> Option<Vec<Protocol>> {
         .accepts
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
-    let mut protocols = Some(Vec::new());
-    for (index, text) in raw.protocols.iter().enumerate() {
-        let path = path.index(index);
+    let protocols = path.each(&raw.protocols, |path, text| {
         let protocol = Protocol::from_name(text);
-        match protocol {
-            None => {
-                path.unknown_of::<()>("protocol", text, &Protocol::ALL.map(Protocol::name));
-            }
-            Some(protocol) if takes_raw && !carries_raw(protocol) => {
-                path.error_with_fix(format!("{text} cannot carry a raw body"), "[oip-rest]");
-            }
-            Some(_) => {}
+        if protocol.is_some_and(|protocol| takes_raw && !carries_raw(protocol)) {
+            path.error_with_fix(format!("{text} cannot carry a raw body"), "[oip-rest]");
         }
-        protocols = protocols.zip(protocol).map(|(mut protocols, protocol)| {
-            protocols.push(protocol);
-            protocols
-        });
-    }
+        protocol.or_else(|| path.unknown_of("protocol", text, &Protocol::ALL.map(Protocol::name)))
+    });
     distinct.and(protocols)
 }
 

@@ -87,8 +87,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     if let Some(backend) = backend
         && !policy.backends.contains_key(backend)
     {
-        let names = policy.backends.keys().map(|name| name.as_str());
-        backend_path.unknown::<()>("backend", backend, names);
+        backend_path.unknown::<_, ()>("backend", backend, policy.backends.keys());
     }
     let backend_model = models::backend_model(path, raw);
     let versions = versions(&path.field("versions"), &raw.versions);

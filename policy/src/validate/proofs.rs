@@ -48,8 +48,7 @@ pub(super) fn jwt(
             if policy.issuers.contains_key(issuer) {
                 return Some(issuer);
             }
-            let known = policy.issuers.keys().map(|name| name.as_str());
-            issuer_path.unknown("issuer", issuer, known)
+            issuer_path.unknown("issuer", issuer, policy.issuers.keys())
         });
     let mut good = Some(());
     if let Some(subject) = &raw.subject {

@@ -30,7 +30,7 @@ pub(super) fn encodings(path: &Path, raw: &raw::Model) -> Option<Vec<Coding>> {
         if coding.is_none() {
             let names = [Coding::Gzip, Coding::Deflate].map(Coding::name);
             path.index(index)
-                .unknown::<()>("content coding", text, names.into_iter());
+                .unknown::<_, ()>("content coding", text, names.into_iter());
         }
         codings = codings.zip(coding).map(|(mut codings, coding)| {
             codings.push(coding);

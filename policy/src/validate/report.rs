@@ -261,14 +261,14 @@ impl Path {
     }
 
     /// Reports a reference to an unknown name.
-    pub(super) fn unknown<'a, T>(
+    pub(super) fn unknown<'a, S: AsRef<str> + ?Sized + 'a, T>(
         &self,
         kind: &str,
         name: &str,
-        candidates: impl Iterator<Item = &'a str>,
+        candidates: impl Iterator<Item = &'a S>,
     ) -> Option<T> {
         let message = format!("no {kind} is named {}", quote(name));
-        match nearest(name, candidates) {
+        match nearest(name, candidates.map(AsRef::as_ref)) {
             Some(candidate) => self.fail_with_fix(message, candidate),
             None => self.fail(message),
         }

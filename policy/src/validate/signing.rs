@@ -95,8 +95,9 @@ pub(super) fn signed_by(
     let mut keys = BTreeMap::new();
     for (index, name) in names.iter().enumerate() {
         let Some(key) = policy.keys.get(name) else {
-            let known = policy.keys.keys().map(String::as_str);
-            return by_path.index(index).unknown("key", name, known);
+            return by_path
+                .index(index)
+                .unknown("key", name, policy.keys.keys());
         };
         // An invalid key is reported at its own location.
         keys.insert(name.clone(), unhex(key.ed25519.as_ref()?.as_bytes())?);

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::report::{Path, Valid, quote};
+use super::report::{Path, Valid, all, quote};
 use super::{backend_rules, names};
 use crate::contract::TensorRule;
 use crate::policy::{Model, Pointer, Step, Template, Templates, TensorPointer, is_taken};
@@ -218,14 +218,11 @@ fn places(
             );
         }
     }
-    let mut places = Some(Vec::new());
-    for rule in rules {
-        let Some(place) = raw.get(rule.name()) else {
-            continue;
-        };
+    let places = rules.iter().filter_map(|rule| {
+        let place = raw.get(rule.name())?;
         let path = path.key(rule.name());
         let at = pointer(&path, &place.pointer);
-        let place = at.and_then(|at| {
+        Some(at.and_then(|at| {
             let shape = match (at.by_row(), rule.shape()) {
                 (true, [_, rest @ ..]) => rest,
                 (true, []) => {
@@ -243,26 +240,14 @@ fn places(
                 scalar: shape.len() == 1,
                 bare: matches!(shape, [dim] if dim.fixed() == Some(1)),
             })
-        });
-        places = places.zip(place).map(|(mut places, place)| {
-            places.push(place);
-            places
-        });
-    }
-    good.and(places)
+        }))
+    });
+    good.and(all(places))
 }
 
 fn ignored(path: &Path, raw: &[String]) -> Option<Vec<Pointer>> {
     path.up_to(raw.len(), MAX_IGNORED, "are too many")?;
-    let mut pointers = Some(Vec::new());
-    for (index, text) in raw.iter().enumerate() {
-        let pointer = pointer(&path.index(index), text);
-        pointers = pointers.zip(pointer).map(|(mut pointers, pointer)| {
-            pointers.push(pointer);
-            pointers
-        });
-    }
-    pointers
+    path.each(raw, |path, text| pointer(path, text))
 }
 
 /// A JSON Pointer (RFC 6901): empty, or names after slashes, with `~0` and `~1` for `~` and `/`;
