@@ -50,6 +50,7 @@ use crate::policy::{
 };
 use crate::raw::Scope;
 use crate::request::{Api, Head, Operation, Operations, Proofs, Protocol, RequestHash, Route};
+use crate::values::getters;
 use crate::values::tensor::InferRequest;
 
 use content::{Received, answered_in_json, deny_or_note};
@@ -132,6 +133,27 @@ enum After {
     /// The decoded message; then it is validated.
     Message,
 }
+
+getters! { Decision {
+    /// The client, once known.
+    client: Option<ClientId>,
+    /// Proofs that the caller has provided.
+    proofs: Proofs,
+    /// The grant, once found.
+    grant: Option<GrantId>,
+    /// The model, once granted.
+    model: Option<ModelId>,
+    /// The operation, once the route is known.
+    operation: Option<Operation>,
+    /// Protocol of the response.
+    protocol: Protocol,
+    /// Declared length of the body, in bytes.
+    declared: Option<u64>,
+    /// The denial, if any.
+    denial: Option<&Denial>,
+    /// Denials that the grant's shadow mode let pass: the first of each reason.
+    shadowed: &[Denial],
+} }
 
 impl Decision {
     /// Evaluates a head.
@@ -334,45 +356,10 @@ impl Decision {
         }
     }
 
-    /// The client, once known.
-    pub const fn client(&self) -> Option<ClientId> {
-        self.client
-    }
-
-    /// Proofs that the caller has provided.
-    pub const fn proofs(&self) -> Proofs {
-        self.proofs
-    }
-
-    /// The grant, once found.
-    pub const fn grant(&self) -> Option<GrantId> {
-        self.grant
-    }
-
-    /// The model, once granted.
-    pub const fn model(&self) -> Option<ModelId> {
-        self.model
-    }
-
     /// The version, once granted; always explicit.
     pub fn version<'p>(&self, policy: &'p Policy) -> Option<&'p str> {
         let index = usize::try_from(self.version?).ok()?;
         Some(policy.model(self.model?)?.versions().get(index)?.as_str())
-    }
-
-    /// The operation, once the route is known.
-    pub const fn operation(&self) -> Option<Operation> {
-        self.operation
-    }
-
-    /// Protocol of the response.
-    pub const fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-
-    /// Declared length of the body, in bytes.
-    pub const fn declared(&self) -> Option<u64> {
-        self.declared
     }
 
     /// Information of the model that a decoder needs, once the model is known.
@@ -385,16 +372,6 @@ impl Decision {
             },
             template: model.and_then(Model::template).map(|template| &**template),
         }
-    }
-
-    /// The denial, if any.
-    pub const fn denial(&self) -> Option<&Denial> {
-        self.denial.as_ref()
-    }
-
-    /// Denials that the grant's shadow mode let pass: the first of each reason.
-    pub fn shadowed(&self) -> &[Denial] {
-        &self.shadowed
     }
 
     /// Quotas of the charged limits in order: those on content, or those on requests.

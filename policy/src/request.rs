@@ -60,7 +60,8 @@ named! {
     pub enum Operation {
         /// Inference with a single response.
         Infer = "infer",
-        /// Inference with a streamed response (OpenAI's API), or a stream of messages (OIP over gRPC).
+        /// Inference with a streamed response (OpenAI's API), or a stream of messages (OIP over
+        /// gRPC).
         Stream = "stream",
         /// The model's signature.
         Metadata = "metadata",

@@ -3,7 +3,6 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use super::names;
 use super::proofs::spiffe;
@@ -55,29 +54,26 @@ pub(super) fn backends(
     raw: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Backend>> {
-    let mut backends = Vec::new();
-    for (name, raw_backend) in &raw.backends {
-        let path = path.key(name);
-        let named = names::name(&path, name);
-        let backend = backend(&path, raw_backend);
+    names::each(path, &raw.backends, |path, name, raw_backend| {
+        let backend = backend(path, raw_backend);
         if let Some(backend) = &backend {
-            outlived(&path, backend, raw.listen.limits.timeout_ms);
+            outlived(path, backend, raw.listen.limits.timeout_ms);
         }
-        if !used.backends.contains(name.as_str()) {
+        if !used.backends.contains(name) {
             path.warn(
                 format!("backend {} serves no model", quote(name)),
                 "remove it",
             );
         }
-        backends.push(named.and(backend).map(|backend| (name.clone(), backend)));
-    }
-    backends.into_iter().collect()
+        backend
+    })
 }
 
 /// A backend's timeout must end before the request's, or it has no effect.
 fn outlived(path: &Path, backend: &Backend, whole_ms: u64) {
     if backend.timeout_ms >= whole_ms {
-        path.field("timeout_ms").warn(format!("a request is over after the {whole_ms} ms of listen.limits.timeout_ms: this never ends one"),
+        path.field("timeout_ms").warn(
+            format!("a request is over after the {whole_ms} ms of listen.limits.timeout_ms: this never ends one"),
             format!("less than {whole_ms}"),
         );
     }

@@ -34,27 +34,22 @@ pub(super) fn handlers(
     policy: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Handler>> {
-    let mut handlers = Vec::new();
-    for (name, raw) in &policy.handlers {
-        let path = path.key(name);
-        let named = names::name(&path, name);
-        let handler = handler(&path, raw, policy);
+    names::each(path, &policy.handlers, |path, name, raw| {
+        let handler = handler(path, raw, policy);
         for (index, lookup) in raw.lookups.iter().enumerate() {
             if !policy.lookups.contains_key(lookup) {
-                let known = policy.lookups.keys().map(String::as_str);
                 let path = path.field("lookups").index(index);
-                path.unknown::<_, ()>("lookup", lookup, known);
+                path.unknown::<_, ()>("lookup", lookup, policy.lookups.keys());
             }
         }
-        if !used.handlers.contains(name.as_str()) {
+        if !used.handlers.contains(name) {
             path.warn(
                 format!("no model uses handler {}", quote(name)),
                 "remove it",
             );
         }
-        handlers.push(named.and(handler).map(|handler| (name.clone(), handler)));
-    }
-    handlers.into_iter().collect()
+        handler
+    })
 }
 
 /// Adds lookups to handlers; an unknown name has been reported at its location.

@@ -186,7 +186,8 @@ fn unasked(path: &Path, issuer: &Issuer, grants: &[raw::Grant]) {
     if let (Some((_, scope)), None) = (asked(Operation::Infer), asked(Operation::Stream))
         && grants.iter().any(given)
     {
-        path.warn("operation infer asks for a scope and stream for none, and a grant gives stream: without the scope a token infers by that",
+        path.warn(
+            "operation infer asks for a scope and stream for none, and a grant gives stream: without the scope a token infers by that",
             format!("stream: {scope}"),
         );
     }

@@ -77,7 +77,8 @@ pub(super) fn key_set(
     let stale_s = stale(&path.field("stale_s"), raw.stale_s, refresh_s);
     let rsa = |algorithm: &&Algorithm| matches!(algorithm, Algorithm::Rsa(_));
     if algorithms.iter().filter(rsa).count() > 1 {
-        url_path.warn("RSA keys without `alg` will be passed over: the issuer has several algorithms for them",
+        url_path.warn(
+            "RSA keys without `alg` will be passed over: the issuer has several algorithms for them",
             "the one that it signs with",
         );
     }

@@ -1,4 +1,5 @@
-//! Rates, costs, budgets, requests in flight and the lockout. A limit that some valid request could never pass is a fault.
+//! Rates, costs, budgets, requests in flight and the lockout. A limit that some valid request could
+//! never pass is a fault.
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;

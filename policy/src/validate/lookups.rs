@@ -28,20 +28,16 @@ pub(super) fn lookups(
     raw: &BTreeMap<String, raw::Lookup>,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Lookup>> {
-    let mut lookups = Vec::new();
-    for (name, raw) in raw {
-        let path = path.key(name);
-        let named = names::name(&path, name);
-        let lookup = lookup(&path, raw);
-        if !used.lookups.contains(name.as_str()) {
+    names::each(path, raw, |path, name, raw| {
+        let lookup = lookup(path, raw);
+        if !used.lookups.contains(name) {
             path.warn(
                 format!("no handler uses lookup {}", quote(name)),
                 "remove it",
             );
         }
-        lookups.push(named.and(lookup).map(|lookup| (name.clone(), lookup)));
-    }
-    lookups.into_iter().collect()
+        lookup
+    })
 }
 
 fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {

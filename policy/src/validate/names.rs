@@ -4,10 +4,11 @@
 //! characters have no special meaning in any of these; `@` and `:` are reserved for `model@version`
 //! and `group:name`.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, quote};
+use super::report::{Path, all, quote};
 use crate::policy::BUILTIN;
 use crate::values::unhex;
 
@@ -33,6 +34,20 @@ pub(super) fn name(path: &Path, text: &str) -> Option<()> {
         return None;
     }
     Some(())
+}
+
+/// Checks every entry of a section and its name, so that all faults are reported.
+pub(super) fn each<R, T>(
+    path: &Path,
+    section: &BTreeMap<String, R>,
+    mut check: impl FnMut(&Path, &str, &R) -> Option<T>,
+) -> Option<BTreeMap<String, T>> {
+    all(section.iter().map(|(key, raw)| {
+        let path = path.key(key);
+        let named = name(&path, key);
+        let value = check(&path, key, raw);
+        named.and(value).map(|value| (key.clone(), value))
+    }))
 }
 
 /// Name of a tensor or parameter, as the model has it, such as TensorFlow's `input:0`.
@@ -215,7 +230,8 @@ pub(super) fn component(path: &Path, text: &str) -> Option<()> {
         );
     }
     if TO_CONFIGURE.contains(&name) {
-        return path.fail_with_fix(format!("{BUILTIN}{name} has no tokenizer until it is configured"),
+        return path.fail_with_fix(
+            format!("{BUILTIN}{name} has no tokenizer until it is configured"),
             format!("run `tensorgate handler configure {BUILTIN}{name} --file tokenizer.json -o text.wasm`, and name text.wasm with the digest that it prints"),
         );
     }

@@ -136,7 +136,8 @@ fn numbered(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<
         let number = version.parse::<i64>().ok();
         let canonical = number.map(|number| number.to_string());
         if digits && canonical.as_deref() != Some(version) {
-            good = versions::place(&path.field("versions"), view.written, version).fail_with_fix(format!(
+            good = versions::place(&path.field("versions"), view.written, version).fail_with_fix(
+                format!(
                     "{} cannot name version {version:?}: its versions are numbers of 64 bits, without leading zeros",
                     protocol.name()
                 ),

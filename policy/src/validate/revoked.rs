@@ -79,7 +79,8 @@ fn serials(path: &Path, raw: &[String]) -> Option<Serials> {
             authority.map_or(Some(None), |octets| octets.map(Some)),
             parts.next(),
         ) else {
-            good = path.index(index).fail_with_fix(format!("{} is not a certificate's serial number", quote(text)),
+            good = path.index(index).fail_with_fix(
+                format!("{} is not a certificate's serial number", quote(text)),
                 "hex digits, and behind a blank those of the authority key identifier, as openssl x509 -serial -ext authorityKeyIdentifier prints them",
             );
             continue;

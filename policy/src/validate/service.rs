@@ -61,7 +61,8 @@ pub(super) fn tellable(rate_path: &Path, rate: &Rate, raw: &raw::Policy) -> Opti
         && rate.bucket.burst < rate.quota
         && raw.rate_limit_service.as_ref().is_some_and(elsewhere)
     {
-        rate_path.field("burst").warn("the service is told of the quota and the window alone: it may let all of the quota pass at once",
+        rate_path.field("burst").warn(
+            "the service is told of the quota and the window alone: it may let all of the quota pass at once",
             "a shorter window, or rate_limit_service.redis",
         );
     }
@@ -88,7 +89,8 @@ pub(super) fn unreturned(grant_path: &Path, grant: &raw::Grant, raw: &raw::Polic
     let budget = grant.budget.as_ref().map(|it| (it.tokens, it.scope));
     for (name, limit) in [("cost", cost), ("budget", budget)] {
         if let Some((Some(_), Scope::Global)) = limit {
-            grant_path.field(name).field("tokens").warn("the service has no word for what comes back: each request costs all that it could come to",
+            grant_path.field(name).field("tokens").warn(
+                "the service has no word for what comes back: each request costs all that it could come to",
                 "rate_limit_service.redis, or scope: local",
             );
         }

@@ -75,7 +75,8 @@ pub(super) fn template(
         }
     };
     if called && sides.backend.is_some() && sides.handled {
-        return path.fail_with_fix("would say two forms: handlers stand between what clients send and what the backend gets",
+        return path.fail_with_fix(
+            "would say two forms: handlers stand between what clients send and what the backend gets",
             "another protocol than json, or a backend of another kind",
         );
     }
