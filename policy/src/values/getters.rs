@@ -29,9 +29,23 @@ macro_rules! getters {
         }
         $crate::values::getters! { @ $($rest)* }
     };
+    (@ $(#[$doc:meta])* $name:ident: &str, $($rest:tt)*) => {
+        $(#[$doc])*
+        pub fn $name(&self) -> &str {
+            &self.$name
+        }
+        $crate::values::getters! { @ $($rest)* }
+    };
+    (@ $(#[$doc:meta])* $name:ident: &[$seen:ty], $($rest:tt)*) => {
+        $(#[$doc])*
+        pub fn $name(&self) -> &[$seen] {
+            &self.$name
+        }
+        $crate::values::getters! { @ $($rest)* }
+    };
     (@ $(#[$doc:meta])* $name:ident: &$seen:ty, $($rest:tt)*) => {
         $(#[$doc])*
-        pub fn $name(&self) -> &$seen {
+        pub const fn $name(&self) -> &$seen {
             &self.$name
         }
         $crate::values::getters! { @ $($rest)* }
