@@ -21,11 +21,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Grant, Model};
-use crate::release::Release;
-use crate::tensor::{InferRequest, Tensor};
+use crate::values::datatype::Datatype;
+use crate::values::getters;
+use crate::values::tensor::{InferRequest, Tensor};
 
 pub use agreement::{agree, check_structure};
 pub use cost::RequestCost;
@@ -103,7 +102,7 @@ impl Contract {
             let name = output.name.as_ref();
             let cause = if !published(name) {
                 "the contract has no such output"
-            } else if of.grant.is_some_and(|grant| !grant.publishes(name)) {
+            } else if of.narrowed.is_some_and(|grant| !grant.publishes(name)) {
                 "the grant does not give this output"
             } else if asked.contains(&name) {
                 "the output is asked for twice"
@@ -124,24 +123,51 @@ impl Contract {
     }
 }
 
+/// Release rule of an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Release {
+    /// Whether its values are class scores along the last dimension.
+    pub(crate) scores: bool,
+    pub(crate) round_decimals: Option<u32>,
+    pub(crate) top_k: Option<usize>,
+}
+
+/// Restrictions of a grant for its clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Narrowed {
+    /// Allowed outputs; all by default.
+    pub(crate) outputs: Option<Vec<String>>,
+    pub(crate) round_decimals: Option<u32>,
+    pub(crate) top_k: Option<usize>,
+}
+
+impl Narrowed {
+    /// Whether the grant's clients get this output.
+    pub(crate) fn publishes(&self, output: &str) -> bool {
+        let outputs = self.outputs.as_ref();
+        outputs.is_none_or(|outputs| outputs.iter().any(|name| name == output))
+    }
+}
+
 /// Outputs that a caller may request; by default all that the contract publishes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OutputScope<'a> {
     /// The caller's grant, which may restrict the outputs.
-    pub(crate) grant: Option<&'a Grant>,
+    pub(crate) narrowed: Option<&'a Narrowed>,
     /// Outputs of the grant's own handlers, if it has any.
     pub(crate) returns: Option<&'a [TensorRule]>,
 }
 
 impl<'a> OutputScope<'a> {
-    /// Rules of the outputs that the caller may get.
-    pub(crate) fn published(self, model: &'a Model) -> impl Iterator<Item = &'a TensorRule> {
-        let returns = self.returns.unwrap_or_else(|| model.returns());
+    /// Rules of the outputs that the caller may get; `returns` are the model's.
+    pub(crate) fn published(
+        self,
+        returns: &'a [TensorRule],
+    ) -> impl Iterator<Item = &'a TensorRule> {
         let given = move |rule: &&TensorRule| {
-            let grant = self.grant;
-            grant.is_none_or(|grant| grant.publishes(rule.name()))
+            (self.narrowed).is_none_or(|narrowed| narrowed.publishes(rule.name()))
         };
-        returns.iter().filter(given)
+        self.returns.unwrap_or(returns).iter().filter(given)
     }
 }
 
@@ -193,32 +219,18 @@ pub struct TensorRule {
     pub(crate) release: Release,
 }
 
-impl TensorRule {
+getters! { TensorRule {
     /// Name of the tensor.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    name: &str,
     /// Element type.
-    pub const fn datatype(&self) -> Datatype {
-        self.datatype
-    }
-
+    datatype: Datatype,
     /// Rules of the dimensions.
-    pub fn shape(&self) -> &[DimRule] {
-        &self.shape
-    }
-
+    shape: &[DimRule],
     /// Whether the tensor may be omitted.
-    pub const fn optional(&self) -> bool {
-        self.optional
-    }
-
+    optional: bool,
     /// `BYTES`: maximum length of an element, in bytes.
-    pub const fn max_item_bytes(&self) -> Option<usize> {
-        self.max_item_bytes
-    }
-}
+    max_item_bytes: Option<usize>,
+} }
 
 /// Whether the tensors can be sent row by row: the first dimensions have a common size.
 pub(crate) fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> bool {

@@ -36,30 +36,29 @@ mod charges;
 mod checks;
 mod content;
 mod drive;
-mod driver_fault;
-mod facts;
+pub mod global;
 mod permits;
 mod plan;
-mod shadow;
 mod step;
-mod stream;
-mod streaming;
 
 use alloc::vec::Vec;
 
-use crate::contract::{RequestCost, StreamingCheck};
+use crate::contract::{Contract, Elements, OutputScope, Part, RequestCost, StreamingCheck};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Allowance, ClientId, GrantId, ModelId, Policy, RemainingQuota};
+use crate::policy::{
+    Accepts, Allowance, ClientId, GrantId, Model, ModelId, Policy, RemainingQuota, Shadow, Unit,
+};
 use crate::raw::Scope;
-use crate::request::{Head, Operation, Operations, Proofs, Protocol, Route};
-use crate::request_hash::RequestHash;
-use crate::tensor::InferRequest;
+use crate::request::{Api, Head, Operation, Operations, Proofs, Protocol, RequestHash, Route};
+use crate::values::getters;
+use crate::values::tensor::InferRequest;
 
-use driver_fault::{foreign_policy, out_of_order};
-use plan::{buffered_plan, grpc_plan};
+use content::{Received, answered_in_json, deny_or_note};
+use plan::{buffered_plan, grpc_plan, rest_plan};
+use step::{foreign_policy, out_of_order};
 
 pub use drive::{decide_body, decide_head, decide_message};
-pub use facts::ReadBy;
+pub use plan::ReadBy;
 pub use step::{
     Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Expansion,
     LimitCharge, PermitRequest, PermitScope, PermitUnit, Step,
@@ -134,6 +133,27 @@ enum After {
     /// The decoded message; then it is validated.
     Message,
 }
+
+getters! { Decision {
+    /// The client, once known.
+    client: Option<ClientId>,
+    /// Proofs that the caller has provided.
+    proofs: Proofs,
+    /// The grant, once found.
+    grant: Option<GrantId>,
+    /// The model, once granted.
+    model: Option<ModelId>,
+    /// The operation, once the route is known.
+    operation: Option<Operation>,
+    /// Protocol of the response.
+    protocol: Protocol,
+    /// Declared length of the body, in bytes.
+    declared: Option<u64>,
+    /// The denial, if any.
+    denial: Option<&Denial>,
+    /// Denials that the grant's shadow mode let pass: the first of each reason.
+    shadowed: &[Denial],
+} }
 
 impl Decision {
     /// Evaluates a head.
@@ -278,6 +298,96 @@ impl Decision {
         self.latch(Some(policy), step)
     }
 
+    /// Validates the head of a message whose elements follow; `elements` says where each input's
+    /// are. The content is charged then. An invalid element later gives no refund, so faults do not
+    /// make requests cheaper.
+    pub fn check_head(
+        &mut self,
+        policy: &Policy,
+        request: &InferRequest<'_>,
+        elements: &[Elements],
+    ) -> Step {
+        let step = match self.stage {
+            Stage::Check => self.head_of_content(policy, request, elements),
+            _ => Err(out_of_order("check_head")),
+        };
+        self.latch(Some(policy), step)
+    }
+
+    /// Validates a part. [`Step::Forward`]: the part may be forwarded.
+    pub fn pass(&mut self, policy: &Policy, part: Part<'_>) -> Step {
+        let shadow = self.shadow(policy);
+        let step = match (self.stage, self.streaming.as_mut()) {
+            (Stage::Streaming, Some(passing)) => contract(policy, self.model)
+                .and_then(|contract| {
+                    contract.check_part(passing, part, &mut |denial| {
+                        deny_or_note(shadow, &mut self.shadowed, denial)
+                    })
+                })
+                .map(|()| Step::Forward),
+            _ => Err(out_of_order("pass")),
+        };
+        self.latch(Some(policy), step)
+    }
+
+    /// Ends the body after every charge has its outcome. [`Step::Forward`]: the request is allowed.
+    pub fn passed(&mut self) -> Step {
+        let over = (self.streaming.take()).is_some_and(|passing| passing.is_over());
+        let step = if self.stage == Stage::Streaming && over && self.pending_charges.is_empty() {
+            self.stage = Stage::Over;
+            Ok(Step::Forward)
+        } else {
+            Err(out_of_order("passed"))
+        };
+        self.latch(None, step)
+    }
+
+    /// The decision of the next message, which continues with [`Decision::body`]. It is final if no
+    /// stream is open.
+    #[must_use]
+    pub fn of_message(&self) -> Self {
+        let stage = match self.stage {
+            Stage::Messages => Stage::Body,
+            _ => Stage::Over,
+        };
+        Self {
+            stage,
+            ..self.clone()
+        }
+    }
+
+    /// The version, once granted; always explicit.
+    pub fn version<'p>(&self, policy: &'p Policy) -> Option<&'p str> {
+        let index = usize::try_from(self.version?).ok()?;
+        Some(policy.model(self.model?)?.versions().get(index)?.as_str())
+    }
+
+    /// Information of the model that a decoder needs, once the model is known.
+    pub fn read_by<'p>(&self, policy: &'p Policy) -> ReadBy<'p> {
+        let model = self.model.and_then(|id| policy.model(id));
+        ReadBy {
+            inputs: match model.map(Model::accepts) {
+                Some(Accepts::Tensors(contract)) => contract.inputs(),
+                Some(Accepts::Raw { .. } | Accepts::OpenAi(_)) | None => &[],
+            },
+            template: model.and_then(Model::template).map(|template| &**template),
+        }
+    }
+
+    /// Quotas of the charged limits in order: those on content, or those on requests.
+    pub fn remaining_quotas(&self, content: bool) -> impl Iterator<Item = RemainingQuota> + '_ {
+        self.charged_quotas
+            .iter()
+            .filter(move |(allowance, _)| (allowance.unit != Unit::Requests) == content)
+            .map(|(_, quota)| *quota)
+    }
+
+    /// Whether the bytes of a raw body are checked, because its model restricts the file types.
+    pub fn reads_raw(&self, policy: &Policy) -> bool {
+        let model = self.granted(policy);
+        model.is_ok_and(|model| matches!(model.accepts(), Accepts::Raw { media: Some(_), .. }))
+    }
+
     /// Stores the first denial. It reports every limit that was charged before.
     fn latch(&mut self, policy: Option<&Policy>, step: Result<Step, Denial>) -> Step {
         if let Some(denial) = &self.denial {
@@ -356,7 +466,8 @@ impl Decision {
                 match (protocol.is_grpc(), model, version) {
                     (false, Some(model), version) => {
                         self.resolve(policy, model, version.as_deref())?;
-                        self.plan = self.rest_plan(policy, head)?;
+                        let model = self.model.ok_or_else(foreign_policy)?;
+                        self.plan = rest_plan(policy, head, model, (*protocol, *operation))?;
                         self.charge_request(policy, After::Head)
                     }
                     (true, None, None) => {
@@ -384,16 +495,9 @@ impl Decision {
             // Nothing is decoded before it is charged.
             (true, None) if self.protocol == Protocol::OpenAi => Err(no_model_named()),
             (true, None) => self.proceed(After::Body),
-            (
-                true,
-                Some(Addressee {
-                    model,
-                    version,
-                    streams,
-                }),
-            ) => {
-                self.asks_pieces(streams)?;
-                self.resolve(policy, &model, version.as_deref())?;
+            (true, Some(named)) => {
+                self.asks_pieces(named.streams)?;
+                self.resolve(policy, &named.model, named.version.as_deref())?;
                 self.charge_request(policy, After::Body)
             }
         }
@@ -406,9 +510,7 @@ impl Decision {
             (false, (None, None), _) => self.proceed(After::Message),
             // The body may repeat the path's model, as KServe's client does, but not name another.
             (false, (Some(name), None), Some(known))
-                if policy
-                    .model(known)
-                    .is_some_and(|model| model.name() == name) =>
+                if (policy.model(known)).is_some_and(|model| model.name() == name) =>
             {
                 self.proceed(After::Message)
             }
@@ -432,6 +534,141 @@ impl Decision {
                 self.proceed(After::Message)
             }
         }
+    }
+
+    /// The granted model.
+    fn granted<'p>(&self, policy: &'p Policy) -> Result<&'p Model, Denial> {
+        let model = self.model.and_then(|id| policy.model(id));
+        model.ok_or_else(foreign_policy)
+    }
+
+    /// Validates the message.
+    fn content(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
+        let model = self.granted(policy)?;
+        let (shadow, asked) = (self.shadow(policy), self.asked(policy));
+        let received = Received {
+            format: self.plan.format,
+            bytes: self.body_bytes,
+            request,
+        };
+        let cost = content::check(model, &asked, &received, &mut |denial| {
+            deny_or_note(shadow, &mut self.shadowed, denial)
+        })?;
+        match cost {
+            Some(cost) => self.charge_content(policy, cost),
+            None => self.accept(),
+        }
+    }
+
+    /// Validates the head of a message.
+    fn head_of_content(
+        &mut self,
+        policy: &Policy,
+        request: &InferRequest<'_>,
+        elements: &[Elements],
+    ) -> Result<Step, Denial> {
+        let (model, contract) = (self.granted(policy)?, contract(policy, self.model)?);
+        let (shadow, asked) = (self.shadow(policy), self.asked(policy));
+        answered_in_json(self.plan.format, &asked, model, request)?;
+        let passing = contract.check_head(&asked, request, elements, &mut |denial| {
+            deny_or_note(shadow, &mut self.shadowed, denial)
+        })?;
+        self.streaming = Some(passing);
+        let cost = contract.cost_of_head(request, elements, self.body_bytes);
+        self.charge_content(policy, cost)
+    }
+
+    /// Outputs that the caller may request.
+    fn asked<'p>(&self, policy: &'p Policy) -> OutputScope<'p> {
+        let grant = self.grant.and_then(|id| policy.grant(id));
+        let returns = (grant.zip(self.model)).and_then(|(grant, id)| grant.own_returns(id));
+        OutputScope {
+            narrowed: grant.map(|grant| &grant.narrowed),
+            returns,
+        }
+    }
+
+    /// The shadow mode of this request; none until its grant is found.
+    fn shadow(&self, policy: &Policy) -> Shadow {
+        let grant = self.grant.and_then(|id| policy.grant(id));
+        grant.map(|grant| grant.shadow()).unwrap_or_default()
+    }
+
+    /// Evaluates the head of an OpenAI request. The body names the model.
+    fn open_ai(&mut self, policy: &Policy, head: &Head<'_>, api: Api) -> Result<Step, Denial> {
+        let (protocol, operation) = (Protocol::OpenAi, Operation::Infer);
+        self.operation = Some(operation);
+        checks::media_type(policy, head, protocol, Some(operation))?;
+        // No model of this API accepts compressed bodies.
+        checks::encoding(policy, head, None)?;
+        checks::no_binary_data(head)?;
+        let may = |operation| {
+            checks::in_scope(head.withheld, operation)?;
+            checks::reaches(policy, self.client, protocol, operation)
+        };
+        // The body determines which of the two it is.
+        may(operation).or_else(|denial| match api.streams() {
+            true => may(Operation::Stream).map_err(|_| denial),
+            false => Err(denial),
+        })?;
+        self.plan = buffered_plan(policy, BodyFormat::OpenAi(api));
+        self.read_body()
+    }
+
+    /// Sets the operation of a request whose body requests a streamed response.
+    fn asks_pieces(&mut self, streams: bool) -> Result<(), Denial> {
+        let BodyFormat::OpenAi(api) = self.plan.format else {
+            return Ok(());
+        };
+        let operation = if streams && api.streams() {
+            Operation::Stream
+        } else {
+            Operation::Infer
+        };
+        self.operation = Some(operation);
+        checks::in_scope(self.withheld, operation)
+    }
+
+    /// Opens an accepted stream: its permits are still to be acquired.
+    fn open(&mut self, policy: &Policy) -> Result<Step, Denial> {
+        // A declared length covers all messages together and has no limit.
+        self.declared = None;
+        self.acquire_permits(policy, After::Head)
+    }
+
+    /// Marks the stream as open.
+    fn opened(&mut self) -> Step {
+        self.stage = Stage::Messages;
+        Step::ReadMessages(self.plan)
+    }
+
+    /// Whether this is a stream of messages, or one of its messages. In other protocols a stream is
+    /// one request with a streamed response.
+    pub(super) fn of_stream(&self) -> bool {
+        (self.protocol, self.operation) == (Protocol::OipGrpc, Some(Operation::Stream))
+    }
+
+    /// Rejects a declared length over the plan's limit before the body is read.
+    fn fits(&self) -> Result<(), Denial> {
+        let Some(declared) = self.declared else {
+            return Ok(());
+        };
+        if usize::try_from(declared).map_or(true, |declared| declared > self.plan.max_bytes) {
+            return Err(Denial::new(
+                Reason::BodyTooLarge,
+                alloc::format!(
+                    "{declared} bytes are declared, {} are allowed",
+                    self.plan.max_bytes
+                ),
+            ));
+        }
+        if self.plan.format == BodyFormat::Empty && declared > 0 {
+            return Err(Denial::new(
+                Reason::Malformed,
+                alloc::format!("{declared} bytes are declared where no body may come"),
+            ));
+        }
+        Ok(())
     }
 
     /// Accepts what has arrived: the whole request, or the head of a streamed body.
@@ -493,6 +730,14 @@ impl Decision {
                 Ok(Step::Check)
             }
         }
+    }
+}
+
+/// Contract of a model that takes tensors.
+fn contract(policy: &Policy, model: Option<ModelId>) -> Result<&Contract, Denial> {
+    match model.and_then(|id| policy.model(id)).map(Model::accepts) {
+        Some(Accepts::Tensors(contract)) => Ok(contract),
+        _ => Err(foreign_policy()),
     }
 }
 

@@ -9,7 +9,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Unit;
+use crate::limits::Unit;
 use crate::request::Codings;
 
 /// A reason, as callers see it. The variants are in order of precedence: with several causes in one

@@ -8,40 +8,26 @@
 
 extern crate alloc;
 
-pub mod address;
-pub mod budget;
-pub mod bundle;
 pub mod contract;
-pub mod datatype;
 pub mod decision;
 pub mod denial;
-pub mod fault;
 #[cfg(test)]
 mod fixture;
-pub mod gcra;
-pub mod global;
-mod hex;
-mod host_name;
-pub mod in_flight;
-pub mod json;
-pub mod lockout;
+pub mod limits;
 pub mod policy;
 pub mod raw;
-pub mod release;
 pub mod request;
-pub mod request_hash;
-pub mod tensor;
-pub mod time;
 pub mod validate;
+pub mod values;
 
-pub use bundle::{Bundle, FilterConfiguration, HeaderMode};
-pub use datatype::Datatype;
-pub use decision::{Charge, ChargeOutcome, Decision, Step};
+pub use decision::{Charge, ChargeOutcome, Decision, Step, global};
 pub use denial::{Denial, Reason};
-pub use fault::{Fault, Severity};
-pub use hex::{hex, unhex};
-pub use policy::Policy;
-pub use request::{Credential, Head, Operation, Protocol, Route};
-pub use request_hash::RequestHash;
-pub use tensor::{InferRequest, Tensor};
-pub use time::Now;
+pub use limits::{budget, gcra, in_flight, lockout};
+pub use policy::{Policy, address, release};
+pub use raw::bundle::{self, Bundle, FilterConfiguration, HeaderMode};
+pub use request::{Credential, Head, Operation, Protocol, RequestHash, Route};
+pub use validate::fault::{self, Fault, Severity};
+pub use values::datatype::{self, Datatype};
+pub use values::tensor::{self, InferRequest, Tensor};
+pub use values::time::{self, Now};
+pub use values::{hex, json, unhex};

@@ -9,55 +9,51 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
-use crate::lockout::Lockout;
+use crate::limits::lockout::Lockout;
 use crate::raw::{Health, KeyFormat};
-use crate::request::{Codings, Operation, Proof, Proofs, Protocol};
+use crate::request::{Codings, Operation, Proof, Proofs, Protocol, Requires};
+use crate::values::getters;
 
+pub mod address;
 mod allowance;
-mod audit;
 mod backend;
-mod capture;
 mod egress;
 mod ensemble;
 mod grant;
 mod handler;
-mod key_locations;
-mod key_set;
 mod lookup;
 mod model;
-mod model_list;
-mod role;
+mod records;
+pub mod release;
 mod routing;
 mod service;
 mod shadow;
-mod signing;
 mod template;
 
-pub use allowance::{
-    Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Unit, Wait,
-};
-pub use audit::Audit;
+pub use crate::limits::Unit;
+pub use allowance::{Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Wait};
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
-pub use capture::Capture;
 pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
     PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
+pub use credentials::{KeyLocations, MAX_KEY_HEADER_BYTES};
+pub use credentials::{KeySetUrl, Server};
 pub use egress::{Fetch, Target};
 pub use ensemble::{Ensemble, EnsembleStep, TensorMapping};
 pub use grant::{Grant, OwnHandlers};
+pub(crate) use grant::{Granted, RoleId};
 pub use handler::{BUILTIN, Handler};
-pub use key_locations::{KeyLocations, MAX_KEY_HEADER_BYTES};
-pub use key_set::{KeySetUrl, Server};
+pub use handler::{SignedAs, SignedBy};
 pub(crate) use lookup::KEY_PLACE;
 pub use lookup::Lookup;
 pub(crate) use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
-pub(crate) use role::{Granted, RoleId};
+pub use records::Audit;
+pub use records::Capture;
 pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
-pub use signing::{SignedAs, SignedBy};
 pub use template::{Pointer, Step, Template, Templates, TensorPointer, is_taken};
 
 macro_rules! index {
@@ -108,72 +104,36 @@ pub struct Policy {
     pub(crate) capture: Option<Capture>,
 }
 
-impl Policy {
+getters! { Policy {
     /// The listener and its limits.
-    pub const fn listen(&self) -> &Listen {
-        &self.listen
-    }
-
+    listen: &Listen,
     /// Token issuers, in name order.
-    pub fn issuers(&self) -> &[Issuer] {
-        &self.issuers
-    }
-
+    issuers: &[Issuer],
     /// Revoked credentials.
-    pub const fn revoked(&self) -> &Revoked {
-        &self.revoked
-    }
-
+    revoked: &Revoked,
     /// All clients, in name order.
-    pub fn clients(&self) -> &[Client] {
-        &self.clients
-    }
-
+    clients: &[Client],
     /// All models, in name order.
-    pub fn models(&self) -> &[Model] {
-        &self.models
-    }
-
+    models: &[Model],
     /// All grants, in document order.
-    pub fn grants(&self) -> &[Grant] {
-        &self.grants
-    }
-
+    grants: &[Grant],
     /// Inference servers by name.
-    pub const fn backends(&self) -> &BTreeMap<String, Backend> {
-        &self.backends
-    }
-
+    backends: &BTreeMap<String, Backend>,
     /// Handlers by name.
-    pub const fn handlers(&self) -> &BTreeMap<String, Handler> {
-        &self.handlers
-    }
-
+    handlers: &BTreeMap<String, Handler>,
     /// The rate-limit service for limits of scope `global`; present if any grant has such a limit.
-    pub const fn rate_limit_service(&self) -> Option<&RateLimitService> {
-        self.rate_limit_service.as_ref()
-    }
-
+    rate_limit_service: Option<&RateLimitService>,
     /// The lockout rule for failed credentials.
-    pub const fn lockout(&self) -> Option<&Lockout> {
-        self.lockout.as_ref()
-    }
-
+    lockout: Option<&Lockout>,
     /// Which handler calls are captured.
-    pub const fn capture(&self) -> Option<&Capture> {
-        self.capture.as_ref()
-    }
-
+    capture: Option<&Capture>,
     /// The audit log.
-    pub const fn audit(&self) -> &Audit {
-        &self.audit
-    }
-
+    audit: &Audit,
     /// Models with their own routes.
-    pub const fn templates(&self) -> &Templates {
-        &self.templates
-    }
+    templates: &Templates,
+} }
 
+impl Policy {
     /// The client with this name.
     pub fn client_id(&self, name: &str) -> Option<ClientId> {
         let clients = &self.clients;
@@ -247,6 +207,37 @@ impl Policy {
             })
         })
     }
+
+    /// Models on which a client with these proofs may perform an operation over a protocol, in name
+    /// order.
+    pub fn models_of(
+        &self,
+        client: &str,
+        proofs: Proofs,
+        protocol: Protocol,
+        operation: Operation,
+    ) -> impl Iterator<Item = &str> {
+        let client = self.client_id(client);
+        let may = move |id: &ModelId, model: &Model| {
+            let versions = 0..u32::try_from(model.versions().len()).unwrap_or(0);
+            client.is_some_and(|client| {
+                let mut grants =
+                    versions.map(|version| self.grant_for(client, *id, version, operation));
+                grants.any(|grant| grant.is_some())
+            })
+        };
+        self.models_by_name.values().filter_map(move |id| {
+            let model = self.model(*id).filter(|model| may(id, model))?;
+            let proven = |requires: Requires| requires.met_by(proofs);
+            if !model.requires().is_none_or(proven) {
+                return None;
+            }
+            model
+                .protocols()
+                .contains(&protocol)
+                .then_some(model.name())
+        })
+    }
 }
 
 /// The listener.
@@ -260,40 +251,25 @@ pub struct Listen {
     pub(crate) limits: Limits,
 }
 
-impl Listen {
+getters! { Listen {
     /// Listening address.
-    pub const fn address(&self) -> core::net::SocketAddr {
-        self.address
-    }
-
+    address: core::net::SocketAddr,
     /// Number of trusted proxies in front, for `x-forwarded-for`.
-    pub const fn trusted_hops(&self) -> u32 {
-        self.trusted_hops
-    }
-
+    trusted_hops: u32,
     /// TLS; plain text if absent.
-    pub const fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
-    }
+    tls: Option<&Tls>,
+    /// Where a request may carry an API key.
+    key_locations: &KeyLocations,
+    /// Who may query liveness and readiness.
+    health: Health,
+    /// Limits of requests and connections.
+    limits: &Limits,
+} }
 
+impl Listen {
     /// Whether Envoy requests client certificates, and so writes `x-forwarded-client-cert` itself.
     pub fn asks_for_certificates(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
-    }
-
-    /// Where a request may carry an API key.
-    pub const fn key_locations(&self) -> &KeyLocations {
-        &self.key_locations
-    }
-
-    /// Who may query liveness and readiness.
-    pub const fn health(&self) -> Health {
-        self.health
-    }
-
-    /// Limits of requests and connections.
-    pub const fn limits(&self) -> &Limits {
-        &self.limits
     }
 }
 
@@ -330,30 +306,23 @@ pub struct Client {
     pub(crate) sources: Vec<Network>,
 }
 
-impl Client {
+getters! { Client {
     /// Name of the client in logs, buckets and the context.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    name: &str,
     /// Digests of its keys.
-    pub fn api_keys(&self) -> &[ApiKey] {
-        &self.api_keys
-    }
-
+    api_keys: &[ApiKey],
     /// Maximum requests in flight over all grants.
-    pub const fn concurrency(&self) -> Option<u64> {
-        self.concurrency
-    }
+    concurrency: Option<u64>,
+    /// Certificates that authenticate it.
+    mtls: Option<&PeerName>,
+    /// Networks that it may call from; empty for any.
+    sources: &[Network],
+} }
 
+impl Client {
     /// Tokens that authenticate it.
     pub fn jwt(&self) -> Option<&JwtRule> {
         self.jwt.as_deref()
-    }
-
-    /// Certificates that authenticate it.
-    pub const fn mtls(&self) -> Option<&PeerName> {
-        self.mtls.as_ref()
     }
 
     /// Metadata of another filter that authenticates it.
@@ -373,11 +342,6 @@ impl Client {
         .filter_map(|(proof, has)| has.then_some(proof))
         .collect()
     }
-
-    /// Networks that it may call from; empty for any.
-    pub fn sources(&self) -> &[Network] {
-        &self.sources
-    }
 }
 
 /// An API key, by digest.
@@ -389,19 +353,11 @@ pub struct ApiKey {
     pub(crate) format: KeyFormat,
 }
 
-impl ApiKey {
+getters! { ApiKey {
     /// SHA-256 of the whole key.
-    pub const fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
-    }
-
+    sha256: &[u8; 32],
     /// First Unix second at which the key is expired.
-    pub const fn expires_unix_s(&self) -> Option<NonZeroU64> {
-        self.expires_unix_s
-    }
-
+    expires_unix_s: Option<NonZeroU64>,
     /// Format of the key.
-    pub const fn format(&self) -> KeyFormat {
-        self.format
-    }
-}
+    format: KeyFormat,
+} }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod backend;
+pub mod bundle;
 mod capture;
 mod composition;
 mod credentials;

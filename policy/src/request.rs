@@ -2,70 +2,41 @@
 //! [`crate::Decision`].
 
 mod boundary;
+mod hash;
 mod proofs;
 
 use alloc::borrow::Cow;
 
-use crate::request_hash::RequestHash;
+use crate::values::named;
 
 pub use boundary::Boundary;
+pub use hash::RequestHash;
 pub use proofs::{Proof, Proofs, Requires};
 
-/// An inference protocol, as a policy names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// Open Inference Protocol v2 over REST: JSON, or a raw body for a handler.
-    OipRest,
-    /// Open Inference Protocol v2 over gRPC.
-    OipGrpc,
-    /// TensorFlow Serving's predict API over REST, JSON by row or by column.
-    TfRest,
-    /// TensorFlow Serving's predict API over gRPC.
-    TfGrpc,
-    /// OpenAI's completions, chat completions and embeddings over REST, as vLLM serves them.
-    OpenAi,
-    /// TorchServe's predictions over REST: JSON, a multipart form, or a raw body for a handler.
-    TorchRest,
-    /// TorchServe's predictions over gRPC.
-    TorchGrpc,
-    /// JSON on a model's own route, with tensors at its template's locations.
-    Json,
+named! {
+    /// An inference protocol, as a policy names it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Protocol {
+        /// Open Inference Protocol v2 over REST: JSON, or a raw body for a handler.
+        OipRest = "oip-rest",
+        /// Open Inference Protocol v2 over gRPC.
+        OipGrpc = "oip-grpc",
+        /// TensorFlow Serving's predict API over REST, JSON by row or by column.
+        TfRest = "tf-serving-rest",
+        /// TensorFlow Serving's predict API over gRPC.
+        TfGrpc = "tf-serving-grpc",
+        /// OpenAI's completions, chat completions and embeddings over REST, as vLLM serves them.
+        OpenAi = "openai",
+        /// TorchServe's predictions over REST: JSON, a multipart form, or a raw body for a handler.
+        TorchRest = "torchserve-rest",
+        /// TorchServe's predictions over gRPC.
+        TorchGrpc = "torchserve-grpc",
+        /// JSON on a model's own route, with tensors at its template's locations.
+        Json = "json",
+    }
 }
 
 impl Protocol {
-    /// All protocols.
-    pub const ALL: [Self; 8] = [
-        Self::OipRest,
-        Self::OipGrpc,
-        Self::TfRest,
-        Self::TfGrpc,
-        Self::OpenAi,
-        Self::TorchRest,
-        Self::TorchGrpc,
-        Self::Json,
-    ];
-
-    /// The policy's spelling.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OipRest => "oip-rest",
-            Self::OipGrpc => "oip-grpc",
-            Self::TfRest => "tf-serving-rest",
-            Self::TfGrpc => "tf-serving-grpc",
-            Self::OpenAi => "openai",
-            Self::TorchRest => "torchserve-rest",
-            Self::TorchGrpc => "torchserve-grpc",
-            Self::Json => "json",
-        }
-    }
-
-    /// The protocol with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|protocol| protocol.name() == name)
-    }
-
     /// Whether it uses gRPC: message frames, status in trailers.
     pub const fn is_grpc(self) -> bool {
         match self {
@@ -83,49 +54,25 @@ impl Protocol {
     }
 }
 
-/// An operation on a model; grants list these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Operation {
-    /// Inference with a single response.
-    Infer,
-    /// Inference with a streamed response (OpenAI's API), or a stream of messages (OIP over gRPC).
-    Stream,
-    /// The model's signature.
-    Metadata,
-    /// Whether the model can serve.
-    Ready,
-    /// How often the model ran, and how long that took.
-    Statistics,
+named! {
+    /// An operation on a model; grants list these.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Operation {
+        /// Inference with a single response.
+        Infer = "infer",
+        /// Inference with a streamed response (OpenAI's API), or a stream of messages (OIP over
+        /// gRPC).
+        Stream = "stream",
+        /// The model's signature.
+        Metadata = "metadata",
+        /// Whether the model can serve.
+        Ready = "ready",
+        /// How often the model ran, and how long that took.
+        Statistics = "statistics",
+    }
 }
 
 impl Operation {
-    /// Every operation.
-    pub const ALL: [Self; 5] = [
-        Self::Infer,
-        Self::Stream,
-        Self::Metadata,
-        Self::Ready,
-        Self::Statistics,
-    ];
-
-    /// The policy's spelling.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Infer => "infer",
-            Self::Stream => "stream",
-            Self::Metadata => "metadata",
-            Self::Ready => "ready",
-            Self::Statistics => "statistics",
-        }
-    }
-
-    /// The operation with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|operation| operation.name() == name)
-    }
-
     /// Whether the model runs: its input is validated and charged.
     pub const fn infers(self) -> bool {
         match self {
@@ -359,30 +306,14 @@ pub const FORM: &str = "multipart/form-data";
 /// Media type of plain bytes, and of a body without a type (RFC 9110, 8.3).
 pub const OCTET_STREAM: &str = "application/octet-stream";
 
-/// A content coding, as `content-encoding` or `grpc-encoding` declares it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Coding {
-    /// `gzip` (RFC 1952).
-    Gzip,
-    /// `deflate`: zlib's format (RFC 1950), as HTTP has it (RFC 9110, 8.4.1.2).
-    Deflate,
-}
-
-impl Coding {
-    /// All codings.
-    pub const ALL: [Self; 2] = [Self::Gzip, Self::Deflate];
-
-    /// Its name on the wire and in a policy.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Deflate => "deflate",
-        }
-    }
-
-    /// The coding with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|coding| coding.name() == name)
+named! {
+    /// A content coding, as `content-encoding` or `grpc-encoding` declares it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Coding {
+        /// `gzip` (RFC 1952).
+        Gzip = "gzip",
+        /// `deflate`: zlib's format (RFC 1950), as HTTP has it (RFC 9110, 8.4.1.2).
+        Deflate = "deflate",
     }
 }
 

@@ -4,32 +4,23 @@
 //! everywhere, including 32-bit targets.
 
 mod accepts;
-mod audit;
-mod backend_json;
-mod backend_protocols;
-mod backend_tls;
+mod backend_rules;
 mod backends;
-mod capture;
-mod claim_headers;
 mod clients;
-mod concurrency;
-mod date;
-mod decoupled;
 mod dims;
 mod egress;
 mod ensemble;
+pub mod fault;
 mod grant_handlers;
 mod grants;
-mod handler_chains;
 mod handlers;
 mod interfaces;
 mod issuers;
 mod items;
 mod jwks;
-mod key_locations;
 mod key_url;
+mod limits;
 mod listen;
-mod lockout;
 mod lookups;
 mod mode;
 mod models;
@@ -38,10 +29,9 @@ mod openai;
 mod parameters;
 mod proofs;
 mod protocols;
-mod rates;
+mod records;
 mod release;
 mod report;
-mod requires;
 mod revoked;
 mod roles;
 mod service;
@@ -51,14 +41,13 @@ mod tensors;
 mod usage;
 mod values;
 mod versions;
-mod weak_rsa;
 
 use alloc::vec::Vec;
 
-use crate::fault::{Fault, Severity};
 use crate::policy::{Accepts, Policy};
 use crate::raw;
 use crate::request::{Coding, Codings};
+use fault::{Fault, Severity};
 use report::{Path, Report};
 
 pub use jwks::{Published, TooManyKeys, published};
@@ -72,8 +61,8 @@ const FORMAT_VERSION: u64 = 1;
 /// # Errors
 /// Every fault, warnings included, in document order of their paths.
 pub fn validate(raw: &raw::Policy) -> Result<(Policy, Vec<Fault>), Vec<Fault>> {
-    let mut report = Report::default();
-    let policy = policy(&mut report, raw);
+    let report = Report::default();
+    let policy = policy(&report.root(), raw);
     let faults = report.into_faults();
     match policy {
         Some(policy)
@@ -88,57 +77,51 @@ pub fn validate(raw: &raw::Policy) -> Result<(Policy, Vec<Fault>), Vec<Fault>> {
 }
 
 /// Validates all sections in document order; a missing part has left an error in the report.
-fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
-    let root = Path::root();
+fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
     let fix = "version: 1";
-    if let Some(version) = report.required(&root.field("version"), raw.version, fix)
+    if let Some(version) = root.field("version").required(raw.version, fix)
         && version != FORMAT_VERSION
     {
-        report.error_with_fix(
-            &root.field("version"),
-            alloc::format!("format {version} is not known"),
-            fix,
-        );
+        root.field("version")
+            .error_with_fix(alloc::format!("format {version} is not known"), fix);
     }
     let used = usage::Usage::of(raw);
-    let listen = listen::listen(report, &root.field("listen"), raw);
-    let issuers = issuers::issuers(report, &root.field("issuers"), raw);
-    let clients = clients::clients(report, &root.field("clients"), raw, &used);
-    clients::groups(report, &root.field("groups"), raw, &used);
-    let revoked = revoked::revoked(report, &root.field("revoked"), &raw.revoked);
-    let backends = backends::backends(report, &root.field("backends"), raw, &used);
-    let keys = signing::keys(report, &root.field("keys"), &raw.keys, &used);
-    let handlers = handlers::handlers(report, &root.field("handlers"), raw, &used);
-    let lookups = lookups::lookups(report, &root.field("lookups"), &raw.lookups, &used);
+    let listen = listen::listen(&root.field("listen"), raw);
+    let issuers = issuers::issuers(&root.field("issuers"), raw);
+    let clients = clients::clients(&root.field("clients"), raw, &used);
+    clients::groups(&root.field("groups"), raw, &used);
+    let revoked = revoked::revoked(&root.field("revoked"), &raw.revoked);
+    let backends = backends::backends(&root.field("backends"), raw, &used);
+    let keys = signing::keys(&root.field("keys"), &raw.keys, &used);
+    let handlers = handlers::handlers(&root.field("handlers"), raw, &used);
+    let lookups = lookups::lookups(&root.field("lookups"), &raw.lookups, &used);
     let handlers = handlers
         .zip(lookups)
         .map(|(handlers, lookups)| handlers::with(handlers, raw, &lookups));
     if let Some(handlers) = &handlers {
         let held = raw.listen.limits.buffered_bytes.0;
-        handlers::fit(report, &root.field("handlers"), handlers, held);
+        handlers::fit(&root.field("handlers"), handlers, held);
     }
-    let models = models::models(report, &root.field("models"), raw, &used);
+    let models = models::models(&root.field("models"), raw, &used);
     let templates = models
         .as_deref()
-        .and_then(|models| template::templates(report, &root.field("models"), models));
-    let grants = grants::grants(report, &root.field("grants"), raw, models.as_deref());
-    let service = service::service(report, &root.field("rate_limit_service"), raw);
+        .and_then(|models| template::templates(&root.field("models"), models));
+    let grants = grants::grants(&root.field("grants"), raw, models.as_deref());
+    let service = service::service(&root.field("rate_limit_service"), raw);
     let lockout = raw
         .lockout
         .as_ref()
-        .map(|rule| lockout::lockout(report, &root.field("lockout"), rule, &raw.listen));
-    let audit = audit::audit(report, &root.field("audit"), raw.audit.as_ref());
-    let capture = capture::capture(report, &root.field("capture"), raw);
+        .map(|rule| limits::lockout(&root.field("lockout"), rule, &raw.listen));
+    let audit = records::audit(&root.field("audit"), raw.audit.as_ref());
+    let capture = records::capture(&root.field("capture"), raw);
     let (grants, models, clients) = (grants?, models?, clients?);
-    requires::reachable(
-        report,
+    models::reachable(
         &root.field("models"),
         grants.granted.iter().map(|entry| (entry.0, entry.1)),
         &clients,
         &models,
     );
     openai::streams(
-        report,
         &root.field("models"),
         grants.granted.by_role.keys().map(|key| (key.1, key.3)),
         &models,

@@ -7,9 +7,9 @@ use alloc::string::String;
 
 use super::kernels::first_difference;
 use super::{MAX_RANK, quote};
-use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
-use crate::tensor::{Tensor, items};
+use crate::values::datatype::Datatype;
+use crate::values::tensor::{Tensor, items};
 
 /// Checks that tensors without rules are well-formed: the data between the handlers of a chain.
 /// Names are unique, datatypes exist, and the number of elements matches the shape.

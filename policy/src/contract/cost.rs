@@ -2,7 +2,7 @@
 //! cost does not depend on the protocol.
 
 use super::{Contract, Elements, TensorRule};
-use crate::tensor::{InferRequest, Tensor};
+use crate::values::tensor::{InferRequest, Tensor};
 
 /// Size of a `BYTES` element's length prefix in raw form.
 const PREFIX_BYTES: u64 = 4;

@@ -19,7 +19,7 @@ mod release;
 mod tally;
 
 use super::TensorRule;
-use crate::datatype::Datatype;
+use crate::values::datatype::Datatype;
 
 pub(in crate::contract) use agreement::first_difference;
 pub(crate) use channels::Channels;

@@ -21,9 +21,9 @@ use super::media::MediaRule;
 use super::url::UrlRule;
 use super::{OnValueFault, ParameterBound, RequestCost, parameters, quote};
 use crate::denial::{Denial, Reason};
-use crate::json::{Members, Value};
 use crate::request::Api;
-use crate::tensor::ParameterValue;
+use crate::values::json::{Members, Value};
+use crate::values::tensor::ParameterValue;
 
 use constraints::Constraints;
 pub use rebuild::rebuild;
@@ -224,7 +224,7 @@ impl Completions {
                 name => model.parameter(name, value, faults),
             }
         }
-        let number = |name| match crate::json::member(document, name) {
+        let number = |name| match crate::values::json::member(document, name) {
             Some(Value::Int(number)) => Some(*number),
             _ => None,
         };

@@ -9,7 +9,7 @@ use alloc::string::String;
 
 use super::{ParameterBound, kernels, quote};
 use crate::denial::{Denial, Reason};
-use crate::tensor::{InferRequest, Parameter, ParameterValue};
+use crate::values::tensor::{InferRequest, Parameter, ParameterValue};
 
 /// Rejects unlisted parameters, values out of bounds, and all parameters of tensors and outputs.
 pub(super) fn check(

@@ -13,9 +13,9 @@ use super::items::{Fault, Item, Values};
 use super::kernels::{DataPosition, Tally};
 use super::tensors::INPUT;
 use super::{Contract, OnValueFault, OutputScope, TensorRule, kernels, tensors};
-use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
-use crate::tensor::{DataFault, InferRequest};
+use crate::values::datatype::Datatype;
+use crate::values::tensor::{DataFault, InferRequest};
 
 /// Size of the widest element, which also covers a `BYTES` length prefix.
 const WIDEST_ELEMENT_BYTES: usize = 8;

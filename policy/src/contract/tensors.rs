@@ -10,9 +10,9 @@ use super::items::Fault;
 use super::kernels::{DataPosition, Tally};
 use super::streaming::{Elements, StreamedTensor};
 use super::{DimRule, Numbers, OnValueFault, TensorRule, kernels, quote};
-use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
-use crate::tensor::{DataFault, Tensor, items};
+use crate::values::datatype::Datatype;
+use crate::values::tensor::{DataFault, Tensor, items};
 
 /// The noun of a caller's own tensor. Only its denials say what the contract expects: other tensors
 /// belong to handlers and backends.

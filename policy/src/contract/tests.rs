@@ -16,12 +16,13 @@ use alloc::vec::Vec;
 use serde_json::{Value, json};
 
 use super::{Contract, Elements, Items, Numbers, OutputScope, TensorRule, check_tensors, quote};
-use crate::datatype::Datatype;
+use crate::contract::Release;
 use crate::denial::Reason;
-use crate::fixture;
-use crate::policy::Accepts;
-use crate::release::Release;
-use crate::tensor::{DataFault, InferRequest, Parameter, ParameterValue, RequestedOutput, Tensor};
+use crate::fixture::{self, Accepts};
+use crate::values::datatype::Datatype;
+use crate::values::tensor::{
+    DataFault, InferRequest, Parameter, ParameterValue, RequestedOutput, Tensor,
+};
 
 mod order;
 

@@ -5,7 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::host_name::is_host_name;
+use crate::values::is_host_name;
 
 /// Maximum length of a URL.
 pub(crate) const MAX_URL_BYTES: usize = 2048;

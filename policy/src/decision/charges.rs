@@ -1,19 +1,22 @@
-//! Charges of a request: one unit once its grant is known, and its content once that is validated.
-//! This module determines limits and amounts; a driver makes the charges and reports their outcome.
-//! A later denial gives no refund.
+//! What a request charges and acquires: one unit once its grant is known, permits, and its content
+//! once that is validated. This module determines limits and amounts; a driver makes the charges
+//! and acquires the permits, and reports the outcome. A later denial gives no refund.
 
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::shadow::deny_or_note;
-use super::step::{Charge, ChargeOutcome, LimitCharge};
+use super::content::deny_or_note;
+use super::permits::{
+    can_stream, for_client, for_grant, for_model, for_streaming, for_streams, members,
+};
+use super::step::{Acquire, Charge, ChargeOutcome, LimitCharge, PermitRequest};
 use super::{After, Decision, Stage, Step, foreign_policy, out_of_order};
 use crate::contract::{RequestCost, quote};
 use crate::denial::{Denial, RateNote, Reason};
 use crate::policy::{Allowance, Client, Grant, Model, Policy, RemainingQuota, Unit, Wait};
 use crate::raw::Scope;
 use crate::request::Operation;
-use crate::time::SECOND_NS;
+use crate::values::time::SECOND_NS;
 
 /// Units of a request limit that one request uses.
 const REQUEST_COST: u64 = 1;
@@ -251,6 +254,89 @@ impl Decision {
             ),
             None => format!("the limits of grant {grant} have not enough left{whose}"),
         }
+    }
+
+    /// Acquires the permits that are due and continues.
+    pub(super) fn acquire_permits(
+        &mut self,
+        policy: &Policy,
+        after: After,
+    ) -> Result<Step, Denial> {
+        let permits = self.permits(policy, after)?;
+        if permits.is_empty() {
+            return self.charge_globally(policy, after);
+        }
+        self.stage = Stage::Acquire(after);
+        Ok(Step::Acquire(Acquire { permits }))
+    }
+
+    /// Whether permits depend on the size of the body, so that a filter must wait for it.
+    pub fn needs_body_size(&self, policy: &Policy) -> bool {
+        self.permits(policy, After::Body)
+            .is_ok_and(|permits| !permits.is_empty())
+    }
+
+    /// Permits that are due now, always in the same order: client, grant, client at the model,
+    /// model; then the last two for each model of an ensemble.
+    fn permits(&self, policy: &Policy, after: After) -> Result<Vec<PermitRequest>, Denial> {
+        let stream = self.of_stream();
+        if stream && after == After::Head {
+            return self.opening(policy);
+        }
+        let (client, grant, model) = (
+            self.client.and_then(|id| policy.client(id)),
+            self.grant.and_then(|id| policy.grant(id)),
+            self.model.and_then(|id| policy.model(id)),
+        );
+        let (Some(client), Some(grant), Some(model)) = (client, grant, model) else {
+            return Err(foreign_policy());
+        };
+        // If the path names the model, the first two were acquired with the head.
+        let own = after == After::Head || self.protocol.body_names_model();
+        let shared = after != After::Head && self.operation.is_some_and(Operation::infers);
+        let mut permits = Vec::new();
+        if own {
+            // A stream has its client's permit since its opening.
+            let concurrency = client.concurrency().filter(|_| !stream);
+            permits.extend(concurrency.map(|limit| for_client(client, limit)));
+            permits.extend(
+                grant
+                    .concurrency()
+                    .map(|limit| for_grant(grant, client, limit)),
+            );
+        }
+        if shared {
+            let passes = stream || (self.streamed && can_stream(model));
+            let called = members(model);
+            let members = called.iter().filter_map(|(id, load)| {
+                let bytes = self.body_bytes.saturating_mul(load.given);
+                Some((
+                    policy.model(*id)?,
+                    load.calls,
+                    bytes.saturating_add(load.intermediate_bytes),
+                ))
+            });
+            for (model, calls, bytes) in
+                core::iter::once((model, 1, self.body_bytes)).chain(members)
+            {
+                if passes {
+                    permits.extend(for_streaming(model, client, (calls, bytes)));
+                }
+                permits.extend(for_model(model, (calls, bytes)));
+            }
+        }
+        Ok(permits)
+    }
+
+    /// Permits of a stream at its opening.
+    fn opening(&self, policy: &Policy) -> Result<Vec<PermitRequest>, Denial> {
+        let client = self.client.and_then(|id| policy.client(id));
+        let client = client.ok_or_else(foreign_policy)?;
+        let streams = policy.listen().limits().streams_per_client;
+        let own = client.concurrency().map(|limit| for_client(client, limit));
+        let mut permits: Vec<PermitRequest> = own.into_iter().collect();
+        permits.push(for_streams(client.name(), streams));
+        Ok(permits)
     }
 }
 

@@ -9,11 +9,11 @@ use crate::decision::{BodyFormat, Expansion};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Client, ClientId, GrantId, ModelId, Policy};
 use crate::raw::Health;
+use crate::request::RequestHash;
 use crate::request::{
     Coding, ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations,
     Proofs, Protocol, Requires, Route, ServerQuery,
 };
-use crate::request_hash::RequestHash;
 
 /// Whether the head is within its limits and unambiguous.
 pub(super) fn readable(policy: &Policy, head: &Head<'_>) -> Result<(), Denial> {

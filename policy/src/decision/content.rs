@@ -1,88 +1,80 @@
 //! Validates a decoded body against its model. The format and the model determine the contract.
 
 use alloc::format;
+use alloc::vec::Vec;
 
-use super::{BodyFormat, Decision, Step, foreign_policy, shadow};
-use crate::contract::{OutputScope, RequestCost, TensorRule, have_rows, quote};
-use crate::datatype::Datatype;
+use super::BodyFormat;
+use super::step::foreign_policy;
+use crate::contract::{OnValueFault, OutputScope, RequestCost, TensorRule, have_rows, quote};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Media, Model, Policy};
+use crate::policy::{Accepts, Media, Model, Shadow, note};
 use crate::request::OCTET_STREAM;
-use crate::tensor::InferRequest;
+use crate::values::datatype::Datatype;
+use crate::values::tensor::InferRequest;
 
-impl Decision {
-    /// Outputs that the caller may request.
-    pub(super) fn asked<'p>(&self, policy: &'p Policy) -> OutputScope<'p> {
-        let grant = self.grant.and_then(|id| policy.grant(id));
-        let returns = (grant.zip(self.model)).and_then(|(grant, id)| grant.own_returns(id));
-        OutputScope { grant, returns }
-    }
+/// A decoded body as it was received.
+pub(super) struct Received<'r> {
+    pub(super) format: BodyFormat,
+    /// Its length.
+    pub(super) bytes: u64,
+    pub(super) request: &'r InferRequest<'r>,
+}
 
-    /// Validates the message.
-    pub(super) fn content(
-        &mut self,
-        policy: &Policy,
-        request: &InferRequest<'_>,
-    ) -> Result<Step, Denial> {
-        let model = self
-            .model
-            .and_then(|id| policy.model(id))
-            .ok_or_else(foreign_policy)?;
-        let shadow = self.shadow(policy);
-        let asked = self.asked(policy);
-        let format = self.plan.format;
-        match (format, model.accepts()) {
-            (
-                BodyFormat::OipJson
-                | BodyFormat::OipBinary { .. }
-                | BodyFormat::OipGrpcInfer
-                | BodyFormat::TfJson
-                | BodyFormat::TfGrpcPredict
-                | BodyFormat::TorchJson
-                | BodyFormat::TorchForm(_)
-                | BodyFormat::TorchGrpc
-                | BodyFormat::Template,
-                Accepts::Tensors(contract),
-            ) => {
-                if by_row(format, request) {
-                    answered_in_rows(&asked, model)?;
-                }
-                answered_in_json(format, &asked, model, request)?;
-                contract.check(&asked, request, &mut |denial| {
-                    shadow::deny_or_note(shadow, &mut self.shadowed, denial)
-                })?;
-                self.charge_content(policy, contract.cost(request))
+/// Validates a decoded body. `None`: it has no content to charge.
+pub(super) fn check(
+    model: &Model,
+    asked: &OutputScope<'_>,
+    received: &Received<'_>,
+    on_fault: &mut OnValueFault<'_>,
+) -> Result<Option<RequestCost>, Denial> {
+    let Received {
+        format,
+        bytes,
+        request,
+    } = *received;
+    match (format, model.accepts()) {
+        (
+            BodyFormat::OipJson
+            | BodyFormat::OipBinary { .. }
+            | BodyFormat::OipGrpcInfer
+            | BodyFormat::TfJson
+            | BodyFormat::TfGrpcPredict
+            | BodyFormat::TorchJson
+            | BodyFormat::TorchForm(_)
+            | BodyFormat::TorchGrpc
+            | BodyFormat::Template,
+            Accepts::Tensors(contract),
+        ) => {
+            if by_row(format, request) {
+                answered_in_rows(asked, model)?;
             }
-            (BodyFormat::OpenAi(api), Accepts::OpenAi(rules)) => {
-                let cost = rules.check(api, &request.document, &mut |denial| {
-                    shadow::deny_or_note(shadow, &mut self.shadowed, denial)
-                })?;
-                self.charge_content(policy, cost)
-            }
-            (BodyFormat::Raw, Accepts::Raw { media, .. }) => {
-                raw_body(media.as_ref(), request)
-                    .or_else(|denial| shadow::deny_or_note(shadow, &mut self.shadowed, denial))?;
-                self.charge_content(policy, RequestCost::raw(self.body_bytes))
-            }
-            (
-                BodyFormat::TorchForm(_) | BodyFormat::TorchGrpc,
-                Accepts::Raw {
-                    content_types,
-                    max_bytes,
-                    media,
-                },
-            ) => {
-                let bytes = file_in_body(request, content_types, *max_bytes)?;
-                raw_body(media.as_ref(), request)
-                    .or_else(|denial| shadow::deny_or_note(shadow, &mut self.shadowed, denial))?;
-                self.charge_content(policy, RequestCost::raw(bytes))
-            }
-            (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
-                no_content(request)?;
-                self.accept()
-            }
-            _ => Err(foreign_policy()),
+            answered_in_json(format, asked, model, request)?;
+            contract.check(asked, request, on_fault)?;
+            Ok(Some(contract.cost(request)))
         }
+        (BodyFormat::OpenAi(api), Accepts::OpenAi(rules)) => {
+            rules.check(api, &request.document, on_fault).map(Some)
+        }
+        (BodyFormat::Raw, Accepts::Raw { media, .. }) => {
+            raw_body(media.as_ref(), request).or_else(on_fault)?;
+            Ok(Some(RequestCost::raw(bytes)))
+        }
+        (
+            BodyFormat::TorchForm(_) | BodyFormat::TorchGrpc,
+            Accepts::Raw {
+                content_types,
+                max_bytes,
+                media,
+            },
+        ) => {
+            let bytes = file_in_body(request, content_types, *max_bytes)?;
+            raw_body(media.as_ref(), request).or_else(on_fault)?;
+            Ok(Some(RequestCost::raw(bytes)))
+        }
+        (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
+            no_content(request).map(|()| None)
+        }
+        _ => Err(foreign_policy()),
     }
 }
 
@@ -100,7 +92,7 @@ const fn by_row(format: BodyFormat, request: &InferRequest<'_>) -> bool {
 /// Whether the caller's outputs can be sent row by row. Otherwise the request is rejected before
 /// the model runs.
 fn answered_in_rows(asked: &OutputScope<'_>, model: &Model) -> Result<(), Denial> {
-    if have_rows(asked.published(model)) {
+    if have_rows(asked.published(model.returns())) {
         return Ok(());
     }
     Err(Denial::with_field(
@@ -125,7 +117,8 @@ pub(super) fn answered_in_json(
     if !matches!(format, BodyFormat::OipJson | BodyFormat::OipBinary { .. }) {
         return Ok(());
     }
-    let mut returned = (asked.published(model)).filter(|rule| request.asks_for(rule.name()));
+    let mut returned =
+        (asked.published(model.returns())).filter(|rule| request.asks_for(rule.name()));
     let unsayable = |rule: &&TensorRule| {
         matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16)
             && !request.wants_binary(rule.name())
@@ -189,4 +182,17 @@ fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Result<(), Den
     })?;
     rule.check(file)
         .map_err(|cause| Denial::with_field(Reason::OutOfRange, "body", cause))
+}
+
+/// Denies, unless the reason is in shadow. Then the first denial of each reason is recorded.
+pub(super) fn deny_or_note(
+    shadow: Shadow,
+    noted: &mut Vec<Denial>,
+    denial: Denial,
+) -> Result<(), Denial> {
+    if !shadow.lets_pass(denial.reason) {
+        return Err(denial);
+    }
+    note(noted, denial);
+    Ok(())
 }

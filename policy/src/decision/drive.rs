@@ -4,7 +4,7 @@
 use super::{AcquireOutcome, Addressee, Charge, ChargeOutcome, Decision, Step};
 use crate::policy::Policy;
 use crate::request::Head;
-use crate::tensor::InferRequest;
+use crate::values::tensor::InferRequest;
 
 /// Evaluates a head with its charges. Ends in [`Step::Deny`], [`Step::Answer`], [`Step::ReadBody`]
 /// or [`Step::ReadMessages`].

@@ -18,8 +18,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::step::{Acquire, AcquireOutcome, PermitRequest, PermitScope, PermitUnit};
-use super::{After, Decision, Stage, Step, foreign_policy};
+use super::step::{AcquireOutcome, PermitRequest, PermitScope, PermitUnit};
 use crate::contract::quote;
 use crate::denial::{Denial, Reason};
 use crate::policy::{
@@ -96,99 +95,14 @@ impl Policy {
 
 /// Whether bodies for a model can be streamed. The listener decides which of them are, and it may
 /// belong to an older policy.
-fn can_stream(model: &Model) -> bool {
+pub(super) fn can_stream(model: &Model) -> bool {
     let protocols = model.protocols();
     let binary = [Protocol::OipRest, Protocol::OipGrpc];
     matches!(model.accepts(), Accepts::Tensors(_))
         && binary.iter().any(|protocol| protocols.contains(protocol))
 }
 
-impl Decision {
-    /// Acquires the permits that are due and continues.
-    pub(super) fn acquire_permits(
-        &mut self,
-        policy: &Policy,
-        after: After,
-    ) -> Result<Step, Denial> {
-        let permits = self.permits(policy, after)?;
-        if permits.is_empty() {
-            return self.charge_globally(policy, after);
-        }
-        self.stage = Stage::Acquire(after);
-        Ok(Step::Acquire(Acquire { permits }))
-    }
-
-    /// Whether permits depend on the size of the body, so that a filter must wait for it.
-    pub fn needs_body_size(&self, policy: &Policy) -> bool {
-        self.permits(policy, After::Body)
-            .is_ok_and(|permits| !permits.is_empty())
-    }
-
-    /// Permits that are due now, always in the same order: client, grant, client at the model,
-    /// model; then the last two for each model of an ensemble.
-    fn permits(&self, policy: &Policy, after: After) -> Result<Vec<PermitRequest>, Denial> {
-        let stream = self.of_stream();
-        if stream && after == After::Head {
-            return self.opening(policy);
-        }
-        let (client, grant, model) = (
-            self.client.and_then(|id| policy.client(id)),
-            self.grant.and_then(|id| policy.grant(id)),
-            self.model.and_then(|id| policy.model(id)),
-        );
-        let (Some(client), Some(grant), Some(model)) = (client, grant, model) else {
-            return Err(foreign_policy());
-        };
-        // If the path names the model, the first two were acquired with the head.
-        let own = after == After::Head || self.protocol.body_names_model();
-        let shared = after != After::Head && self.operation.is_some_and(Operation::infers);
-        let mut permits = Vec::new();
-        if own {
-            // A stream has its client's permit since its opening.
-            let concurrency = client.concurrency().filter(|_| !stream);
-            permits.extend(concurrency.map(|limit| for_client(client, limit)));
-            permits.extend(
-                grant
-                    .concurrency()
-                    .map(|limit| for_grant(grant, client, limit)),
-            );
-        }
-        if shared {
-            let passes = stream || (self.streamed && can_stream(model));
-            let called = members(model);
-            let members = called.iter().filter_map(|(id, load)| {
-                let bytes = self.body_bytes.saturating_mul(load.given);
-                Some((
-                    policy.model(*id)?,
-                    load.calls,
-                    bytes.saturating_add(load.intermediate_bytes),
-                ))
-            });
-            for (model, calls, bytes) in
-                core::iter::once((model, 1, self.body_bytes)).chain(members)
-            {
-                if passes {
-                    permits.extend(for_streaming(model, client, (calls, bytes)));
-                }
-                permits.extend(for_model(model, (calls, bytes)));
-            }
-        }
-        Ok(permits)
-    }
-
-    /// Permits of a stream at its opening.
-    fn opening(&self, policy: &Policy) -> Result<Vec<PermitRequest>, Denial> {
-        let client = self.client.and_then(|id| policy.client(id));
-        let client = client.ok_or_else(foreign_policy)?;
-        let streams = policy.listen().limits().streams_per_client;
-        let own = client.concurrency().map(|limit| for_client(client, limit));
-        let mut permits: Vec<PermitRequest> = own.into_iter().collect();
-        permits.push(for_streams(client.name(), streams));
-        Ok(permits)
-    }
-}
-
-fn for_streams(client: &str, limit: u64) -> PermitRequest {
+pub(super) fn for_streams(client: &str, limit: u64) -> PermitRequest {
     PermitRequest {
         scope: PermitScope::Streams(client.into()),
         unit: PermitUnit::Requests,
@@ -197,7 +111,7 @@ fn for_streams(client: &str, limit: u64) -> PermitRequest {
     }
 }
 
-fn for_client(client: &Client, limit: u64) -> PermitRequest {
+pub(super) fn for_client(client: &Client, limit: u64) -> PermitRequest {
     PermitRequest {
         scope: PermitScope::Client(client.name().into()),
         unit: PermitUnit::Requests,
@@ -206,7 +120,7 @@ fn for_client(client: &Client, limit: u64) -> PermitRequest {
     }
 }
 
-fn for_grant(grant: &Grant, client: &Client, limit: u64) -> PermitRequest {
+pub(super) fn for_grant(grant: &Grant, client: &Client, limit: u64) -> PermitRequest {
     PermitRequest {
         scope: PermitScope::Grant {
             grant: grant.name().into(),
@@ -219,11 +133,14 @@ fn for_grant(grant: &Grant, client: &Client, limit: u64) -> PermitRequest {
 }
 
 /// Number of calls, and their bytes.
-type Amounts = (u64, u64);
+pub(super) type Amounts = (u64, u64);
 
 const NONE: Amounts = (0, 0);
 
-fn for_model(model: &Model, (calls, bytes): Amounts) -> impl Iterator<Item = PermitRequest> {
+pub(super) fn for_model(
+    model: &Model,
+    (calls, bytes): Amounts,
+) -> impl Iterator<Item = PermitRequest> {
     let limits = model.limits();
     let permit = |unit, amount, limit: Option<u64>| {
         limit.map(|limit| PermitRequest {
@@ -240,17 +157,17 @@ fn for_model(model: &Model, (calls, bytes): Amounts) -> impl Iterator<Item = Per
 
 /// Load of one request on a model of an ensemble.
 #[derive(Default)]
-struct Load {
+pub(super) struct Load {
     /// Number of calls.
-    calls: u64,
+    pub(super) calls: u64,
     /// Calls with client inputs.
-    given: u64,
+    pub(super) given: u64,
     /// Maximum bytes that other steps produce for it.
-    intermediate_bytes: u64,
+    pub(super) intermediate_bytes: u64,
 }
 
 /// Models of an ensemble; empty for other models.
-fn members(model: &Model) -> BTreeMap<ModelId, Load> {
+pub(super) fn members(model: &Model) -> BTreeMap<ModelId, Load> {
     let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
     let mut members = BTreeMap::<ModelId, Load>::new();
     for step in steps {
@@ -266,7 +183,7 @@ fn members(model: &Model) -> BTreeMap<ModelId, Load> {
 }
 
 /// The same permits for one client at the model, with a lower limit.
-fn for_streaming(
+pub(super) fn for_streaming(
     model: &Model,
     client: &Client,
     amounts: Amounts,

@@ -1,176 +1,144 @@
 //! The plan for reading a body: its format, its maximum size and how much of it is buffered.
 
-use super::{BodyFormat, BodyPlan, Decision, Expansion, Step, checks, foreign_policy};
+use alloc::vec::Vec;
+
+use super::checks;
+use super::step::{BodyFormat, BodyPlan, Expansion, foreign_policy};
+use crate::contract::TensorRule;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Model, Policy};
-use crate::request::{Api, ContentType, Encoding, Head, OCTET_STREAM, Operation, Protocol};
+use crate::policy::{Accepts, ModelId, Policy, Template};
+use crate::request::{ContentType, Encoding, Head, OCTET_STREAM, Operation, Protocol};
 
 /// Size of a form around its one file: two delimiters and the part's head.
 const FORM_BYTES: usize = 4096;
 
-impl Decision {
-    /// Rejects a declared length over the plan's limit before the body is read.
-    pub(super) fn fits(&self) -> Result<(), Denial> {
-        let Some(declared) = self.declared else {
-            return Ok(());
-        };
-        if usize::try_from(declared).map_or(true, |declared| declared > self.plan.max_bytes) {
-            return Err(Denial::new(
-                Reason::BodyTooLarge,
-                alloc::format!(
-                    "{declared} bytes are declared, {} are allowed",
-                    self.plan.max_bytes
-                ),
-            ));
-        }
-        if self.plan.format == BodyFormat::Empty && declared > 0 {
-            return Err(Denial::new(
-                Reason::Malformed,
-                alloc::format!("{declared} bytes are declared where no body may come"),
-            ));
-        }
-        Ok(())
-    }
+/// Information of the model that a decoder needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadBy<'p> {
+    /// The model's input tensors, for their datatypes; empty for a model that takes a file.
+    pub inputs: &'p [TensorRule],
+    /// Locations of tensors in the model's own JSON.
+    pub template: Option<&'p Template>,
+}
 
-    /// Evaluates the head of an OpenAI request. The body names the model.
-    pub(super) fn open_ai(
-        &mut self,
-        policy: &Policy,
-        head: &Head<'_>,
-        api: Api,
-    ) -> Result<Step, Denial> {
-        let (protocol, operation) = (Protocol::OpenAi, Operation::Infer);
-        self.operation = Some(operation);
-        checks::media_type(policy, head, protocol, Some(operation))?;
-        // No model of this API accepts compressed bodies.
-        checks::encoding(policy, head, None)?;
-        checks::no_binary_data(head)?;
-        let may = |operation| {
-            checks::in_scope(head.withheld, operation)?;
-            checks::reaches(policy, self.client, protocol, operation)
-        };
-        // The body determines which of the two it is.
-        may(operation).or_else(|denial| match api.streams() {
-            true => may(Operation::Stream).map_err(|_| denial),
-            false => Err(denial),
-        })?;
-        self.plan = buffered_plan(policy, BodyFormat::OpenAi(api));
-        self.read_body()
-    }
-
-    /// Sets the operation of a request whose body requests a streamed response.
-    pub(super) fn asks_pieces(&mut self, streams: bool) -> Result<(), Denial> {
-        let BodyFormat::OpenAi(api) = self.plan.format else {
-            return Ok(());
-        };
-        let operation = if streams && api.streams() {
-            Operation::Stream
-        } else {
-            Operation::Infer
-        };
-        self.operation = Some(operation);
-        checks::in_scope(self.withheld, operation)
-    }
-
-    /// Format of a REST body for a known model; rejects content types that the model does not
-    /// accept.
-    pub(super) fn rest_plan(&self, policy: &Policy, head: &Head<'_>) -> Result<BodyPlan, Denial> {
-        let model = self
-            .model
-            .and_then(|id| policy.model(id))
-            .ok_or_else(foreign_policy)?;
-        match (self.operation, model.accepts(), &head.content_type) {
-            (Some(Operation::Metadata | Operation::Ready | Operation::Statistics), _, _) => {
-                Ok(buffered_plan(policy, BodyFormat::Empty))
-            }
-            (Some(Operation::Infer), Accepts::Tensors(_), declared)
-                if checks::says_tensors(self.protocol, declared) =>
-            {
-                let plan = match checks::tensor_format(self.protocol, head.json_length)? {
-                    format @ BodyFormat::OipBinary { .. } => streaming_plan(policy, format),
-                    format => buffered_plan(policy, format),
-                };
-                self.coded(policy, head, plan)
-            }
-            (Some(Operation::Infer), Accepts::Tensors(_), ContentType::Form(boundary))
-                if self.protocol == Protocol::TorchRest =>
-            {
-                let plan = buffered_plan(policy, BodyFormat::TorchForm(*boundary));
-                self.coded(policy, head, plan)
-            }
-            (Some(Operation::Infer), Accepts::Raw { .. }, _)
-                if head.encoding != Encoding::Identity =>
-            {
-                Err(Denial::new(
-                    Reason::UnsupportedEncoding,
-                    "a raw body goes to its handler as it came",
-                ))
-            }
-            (Some(Operation::Infer), Accepts::Raw { .. }, _) if head.json_length.is_some() => {
-                Err(Denial::new(
-                    Reason::UnsupportedEncoding,
-                    alloc::format!(
-                        "model \"{}\" takes no tensors, binary or other",
-                        model.name()
-                    ),
-                ))
-            }
-            (
-                Some(Operation::Infer),
-                Accepts::Raw { max_bytes, .. },
-                ContentType::Form(boundary),
-            ) if self.protocol == Protocol::TorchRest => {
-                let plan = buffered_plan(policy, BodyFormat::TorchForm(*boundary));
-                Ok(BodyPlan {
-                    max_bytes: plan.max_bytes.min(max_bytes.saturating_add(FORM_BYTES)),
-                    ..plan
-                })
-            }
-            (
-                Some(Operation::Infer),
-                Accepts::Raw {
-                    content_types,
-                    max_bytes,
-                    media: _,
-                },
-                declared,
-            ) if self.raw_type(declared).is_some_and(|declared| {
-                content_types.iter().any(|accepted| accepted == declared)
-            }) =>
-            {
-                let plan = buffered_plan(policy, BodyFormat::Raw);
-                Ok(BodyPlan {
-                    max_bytes: plan.max_bytes.min(*max_bytes),
-                    ..plan
-                })
-            }
-            _ => Err(Denial::new(
-                Reason::UnsupportedMediaType,
-                alloc::format!(
-                    "model \"{}\" takes no body of this content type",
-                    model.name()
-                ),
-            )),
+impl<'p> From<&'p [TensorRule]> for ReadBy<'p> {
+    fn from(inputs: &'p [TensorRule]) -> Self {
+        Self {
+            inputs,
+            template: None,
         }
     }
 }
 
-impl Decision {
-    /// Type of a raw body for a handler. Clients of TorchServe send files without a type.
-    fn raw_type<'h>(&self, declared: &'h ContentType<'_>) -> Option<&'h str> {
-        match declared {
-            ContentType::Absent if self.protocol == Protocol::TorchRest => Some(OCTET_STREAM),
-            declared => declared.name(),
-        }
+impl<'p, const N: usize> From<&'p [TensorRule; N]> for ReadBy<'p> {
+    fn from(inputs: &'p [TensorRule; N]) -> Self {
+        Self::from(inputs.as_slice())
     }
+}
 
-    /// The plan for a compressed body of tensors, if its model accepts that.
-    fn coded(&self, policy: &Policy, head: &Head<'_>, plan: BodyPlan) -> Result<BodyPlan, Denial> {
-        let plan = expanding(policy, head, plan);
-        let model = self.model.ok_or_else(foreign_policy)?;
-        checks::coded(policy, model, plan.expansion)?;
-        Ok(plan)
+impl<'p> From<&'p Vec<TensorRule>> for ReadBy<'p> {
+    fn from(inputs: &'p Vec<TensorRule>) -> Self {
+        Self::from(inputs.as_slice())
     }
+}
+
+/// Format of a REST body for a known model; rejects content types that the model does not
+/// accept.
+pub(super) fn rest_plan(
+    policy: &Policy,
+    head: &Head<'_>,
+    model_id: ModelId,
+    (protocol, operation): (Protocol, Operation),
+) -> Result<BodyPlan, Denial> {
+    let model = policy.model(model_id).ok_or_else(foreign_policy)?;
+    match (operation, model.accepts(), &head.content_type) {
+        (Operation::Metadata | Operation::Ready | Operation::Statistics, _, _) => {
+            Ok(buffered_plan(policy, BodyFormat::Empty))
+        }
+        (Operation::Infer, Accepts::Tensors(_), declared)
+            if checks::says_tensors(protocol, declared) =>
+        {
+            let plan = match checks::tensor_format(protocol, head.json_length)? {
+                format @ BodyFormat::OipBinary { .. } => streaming_plan(policy, format),
+                format => buffered_plan(policy, format),
+            };
+            coded(policy, head, model_id, plan)
+        }
+        (Operation::Infer, Accepts::Tensors(_), ContentType::Form(boundary))
+            if protocol == Protocol::TorchRest =>
+        {
+            let plan = buffered_plan(policy, BodyFormat::TorchForm(*boundary));
+            coded(policy, head, model_id, plan)
+        }
+        (Operation::Infer, Accepts::Raw { .. }, _) if head.encoding != Encoding::Identity => {
+            Err(Denial::new(
+                Reason::UnsupportedEncoding,
+                "a raw body goes to its handler as it came",
+            ))
+        }
+        (Operation::Infer, Accepts::Raw { .. }, _) if head.json_length.is_some() => {
+            Err(Denial::new(
+                Reason::UnsupportedEncoding,
+                alloc::format!(
+                    "model \"{}\" takes no tensors, binary or other",
+                    model.name()
+                ),
+            ))
+        }
+        (Operation::Infer, Accepts::Raw { max_bytes, .. }, ContentType::Form(boundary))
+            if protocol == Protocol::TorchRest =>
+        {
+            let plan = buffered_plan(policy, BodyFormat::TorchForm(*boundary));
+            Ok(BodyPlan {
+                max_bytes: plan.max_bytes.min(max_bytes.saturating_add(FORM_BYTES)),
+                ..plan
+            })
+        }
+        (
+            Operation::Infer,
+            Accepts::Raw {
+                content_types,
+                max_bytes,
+                media: _,
+            },
+            declared,
+        ) if raw_type(protocol, declared)
+            .is_some_and(|declared| content_types.iter().any(|accepted| accepted == declared)) =>
+        {
+            let plan = buffered_plan(policy, BodyFormat::Raw);
+            Ok(BodyPlan {
+                max_bytes: plan.max_bytes.min(*max_bytes),
+                ..plan
+            })
+        }
+        _ => Err(Denial::new(
+            Reason::UnsupportedMediaType,
+            alloc::format!(
+                "model \"{}\" takes no body of this content type",
+                model.name()
+            ),
+        )),
+    }
+}
+
+/// Type of a raw body for a handler. Clients of TorchServe send files without a type.
+fn raw_type<'h>(protocol: Protocol, declared: &'h ContentType<'_>) -> Option<&'h str> {
+    match declared {
+        ContentType::Absent if protocol == Protocol::TorchRest => Some(OCTET_STREAM),
+        declared => declared.name(),
+    }
+}
+
+/// The plan for a compressed body of tensors, if its model accepts that.
+fn coded(
+    policy: &Policy,
+    head: &Head<'_>,
+    model: ModelId,
+    plan: BodyPlan,
+) -> Result<BodyPlan, Denial> {
+    let plan = expanding(policy, head, plan);
+    checks::coded(policy, model, plan.expansion)?;
+    Ok(plan)
 }
 
 /// Format of a gRPC body, which depends on the route only.
@@ -245,14 +213,5 @@ pub(super) fn streaming_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
     BodyPlan {
         max_bytes: policy.listen().limits().body_bytes,
         ..buffered_plan(policy, format)
-    }
-}
-
-impl Decision {
-    /// Whether the bytes of a raw body are checked, because its model restricts the file types.
-    pub fn reads_raw(&self, policy: &Policy) -> bool {
-        let model = self.model.and_then(|id| policy.model(id));
-        let ruled = |model: &Model| matches!(model.accepts(), Accepts::Raw { media: Some(_), .. });
-        model.is_some_and(ruled)
     }
 }

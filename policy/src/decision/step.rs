@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::denial::Denial;
+use crate::denial::{Denial, Reason};
 use crate::policy::{Allowance, RemainingQuota, Unit, Wait};
 use crate::raw::Scope;
 use crate::request::{Api, Boundary, Coding, Protocol, ServerQuery};
@@ -275,4 +275,20 @@ pub enum AcquireOutcome {
     },
     /// None is acquired: the store failed. The gate cannot decide and denies (`overloaded`).
     Failed,
+}
+
+/// The driver called the decision out of order.
+pub(super) fn out_of_order(call: &str) -> Denial {
+    Denial::new(
+        Reason::Overloaded,
+        alloc::format!("internal: `{call}` was called out of order"),
+    )
+}
+
+/// The driver mixed policies, so an id is unknown.
+pub(super) fn foreign_policy() -> Denial {
+    Denial::new(
+        Reason::Overloaded,
+        "internal: the decision belongs to another policy",
+    )
 }

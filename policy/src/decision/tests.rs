@@ -19,12 +19,12 @@ use super::{
 use crate::denial::{Denial, Reason};
 use crate::fixture;
 use crate::policy::{Policy, RemainingQuota, Wait};
+use crate::request::RequestHash;
 use crate::request::{
     ContentType, Encoding, Head, Identity, Operation, Operations, Proof, Proofs, Protocol, Route,
     ServerQuery,
 };
-use crate::request_hash::RequestHash;
-use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
+use crate::values::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
 mod costs;
 mod global;

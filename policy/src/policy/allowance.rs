@@ -5,36 +5,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::budget::{self, DAY_S, DailyUsage};
-use crate::gcra::{self, Bucket};
+use crate::limits::Unit;
+use crate::limits::budget::{self, DAY_S, DailyUsage};
+use crate::limits::gcra::{self, Bucket};
 use crate::raw::Scope;
-use crate::time::{Now, SECOND_NS};
-
-/// The counted unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Unit {
-    /// Requests.
-    Requests,
-    /// Elements of a request's input tensors.
-    Elements,
-    /// Bytes of a request's input tensors in OIP's raw form, or of a raw body.
-    Bytes,
-    /// Tokens of a request's texts plus the tokens that it may generate. They are reserved in
-    /// advance.
-    Tokens,
-}
-
-impl Unit {
-    /// The policy's spelling.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Elements => "elements",
-            Self::Bytes => "bytes",
-            Self::Tokens => "tokens",
-        }
-    }
-}
+use crate::values::getters;
+use crate::values::time::{Now, SECOND_NS};
 
 /// Units per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,22 +21,14 @@ pub struct Rate {
     pub(crate) scope: Scope,
 }
 
-impl Rate {
+getters! { Rate {
     /// Units per window.
-    pub const fn quota(&self) -> u64 {
-        self.quota
-    }
-
+    quota: u64,
     /// The window, seconds.
-    pub const fn window_s(&self) -> u64 {
-        self.window_s
-    }
-
+    window_s: u64,
     /// The bucket that enforces the rate.
-    pub const fn bucket(&self) -> Bucket {
-        self.bucket
-    }
-}
+    bucket: Bucket,
+} }
 
 /// Limits on the cost of inferences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

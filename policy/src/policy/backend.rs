@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::raw::BackendKind;
+use crate::values::getters;
 
 /// An inference server, or several that serve the same models.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,72 +24,34 @@ pub struct Backend {
     pub(crate) breaker: CircuitBreaker,
 }
 
-impl Backend {
+getters! { Backend {
     /// Protocol of the backend.
-    pub const fn kind(&self) -> BackendKind {
-        self.kind
-    }
-
+    kind: BackendKind,
     /// `http://host:port`, or `https://host:port` with [`Self::tls`]; empty for an embedded one.
-    pub fn endpoints(&self) -> &[String] {
-        &self.endpoints
-    }
-
+    endpoints: &[String],
     /// Model folder of the embedded server.
-    pub fn models(&self) -> Option<&str> {
-        self.models.as_deref()
-    }
-
+    models: Option<&str>,
     /// TLS settings of `https` endpoints.
-    pub const fn tls(&self) -> Option<&BackendTls> {
-        self.tls.as_ref()
-    }
-
+    tls: Option<&BackendTls>,
     /// Maximum requests in flight at the backend.
-    pub const fn max_in_flight(&self) -> usize {
-        self.max_in_flight
-    }
-
+    max_in_flight: usize,
     /// Maximum queued requests.
-    pub const fn queue(&self) -> usize {
-        self.queue
-    }
-
+    queue: usize,
     /// Timeout of a dispatch including queue and retries, in milliseconds.
-    pub const fn timeout_ms(&self) -> u64 {
-        self.timeout_ms
-    }
-
+    timeout_ms: u64,
     /// Retry settings.
-    pub const fn retry(&self) -> Retry {
-        self.retry
-    }
-
+    retry: Retry,
     /// Interval between health checks of a ready backend, in milliseconds.
-    pub const fn health_interval_ms(&self) -> u64 {
-        self.health_interval_ms
-    }
-
+    health_interval_ms: u64,
     /// Readiness path of an `http-json` server.
-    pub fn health_path(&self) -> Option<&str> {
-        self.health_path.as_deref()
-    }
-
+    health_path: Option<&str>,
     /// Minimum concurrency limit, if the limit is adaptive up to [`Self::max_in_flight`].
-    pub const fn min_in_flight(&self) -> Option<usize> {
-        self.min_in_flight
-    }
-
+    min_in_flight: Option<usize>,
     /// Outlier detection of endpoints.
-    pub const fn outliers(&self) -> OutlierDetection {
-        self.outliers
-    }
-
+    outliers: OutlierDetection,
     /// Circuit breaker of the backend.
-    pub const fn breaker(&self) -> CircuitBreaker {
-        self.breaker
-    }
-}
+    breaker: CircuitBreaker,
+} }
 
 /// TLS to a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]

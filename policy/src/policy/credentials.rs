@@ -1,12 +1,15 @@
-//! Validated rules for client credentials. Nothing here is secret: digests, public keys and names.
+//! Validated rules for client credentials, and where API keys and published key sets are. Nothing
+//! here is secret: digests, public keys and names.
 
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::key_set::KeySetUrl;
 use crate::request::Operation;
+use crate::values::getters;
 
 /// A token issuer.
 #[derive(Clone, Debug)]
@@ -32,22 +35,14 @@ pub struct ClaimHeader {
     pub(crate) header: String,
 }
 
-impl ClaimHeader {
+getters! { ClaimHeader {
     /// Full name of the claim.
-    pub fn claim(&self) -> &str {
-        &self.claim
-    }
-
+    claim: &str,
     /// The name as a path of keys, outermost first; at least one.
-    pub fn keys(&self) -> &[String] {
-        &self.keys
-    }
-
+    keys: &[String],
     /// Name of the field, lower-case.
-    pub fn header(&self) -> &str {
-        &self.header
-    }
-}
+    header: &str,
+} }
 
 impl super::Policy {
     /// Whether any claim is forwarded as a header field.
@@ -62,62 +57,30 @@ impl super::Policy {
     }
 }
 
-impl Issuer {
+getters! { Issuer {
     /// Its name in the policy.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    name: &str,
     /// `iss` of its tokens.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
+    issuer: &str,
     /// Accepted values of `aud`; at least one.
-    pub fn audiences(&self) -> &[String] {
-        &self.audiences
-    }
-
+    audiences: &[String],
     /// Accepted signature algorithms; at least one.
-    pub fn algorithms(&self) -> &[Algorithm] {
-        &self.algorithms
-    }
-
+    algorithms: &[Algorithm],
     /// Its keys with unique names; at least one, unless they are fetched.
-    pub fn keys(&self) -> &[PublicKey] {
-        &self.keys
-    }
-
+    keys: &[PublicKey],
     /// URL of its keys, if the policy does not list them.
-    pub const fn key_set(&self) -> Option<&KeySetUrl> {
-        self.key_set.as_ref()
-    }
-
+    key_set: Option<&KeySetUrl>,
     /// Maximum lifetime of a token, in seconds.
-    pub const fn max_lifetime_s(&self) -> u64 {
-        self.max_lifetime_s
-    }
-
+    max_lifetime_s: u64,
     /// Tolerated clock difference, in seconds.
-    pub const fn clock_skew_s(&self) -> u64 {
-        self.clock_skew_s
-    }
-
+    clock_skew_s: u64,
     /// Required claims of every token, and values of which the claim must be or contain each.
-    pub const fn required_claims(&self) -> &BTreeMap<String, Vec<String>> {
-        &self.required_claims
-    }
-
+    required_claims: &BTreeMap<String, Vec<String>>,
     /// Claims that are forwarded as header fields; fields are unique.
-    pub fn claim_headers(&self) -> &[ClaimHeader] {
-        &self.claim_headers
-    }
-
+    claim_headers: &[ClaimHeader],
     /// Operations that need a scope, each once.
-    pub fn scopes(&self) -> &[(Operation, String)] {
-        &self.scopes
-    }
-}
+    scopes: &[(Operation, String)],
+} }
 
 /// A signature algorithm of RFC 7518 and RFC 8037.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -260,27 +223,16 @@ pub struct JwtRule {
     pub(crate) scopes: Vec<String>,
 }
 
-impl JwtRule {
+getters! { JwtRule {
     /// A name of [`super::Policy::issuers`].
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
+    issuer: &str,
     /// `sub`.
-    pub fn subject(&self) -> Option<&str> {
-        self.subject.as_deref()
-    }
-
+    subject: Option<&str>,
     /// Further claims, and values of which the claim must be or contain each.
-    pub const fn claims(&self) -> &BTreeMap<String, Vec<String>> {
-        &self.claims
-    }
-
+    claims: &BTreeMap<String, Vec<String>>,
     /// Required scopes.
-    pub fn scopes(&self) -> &[String] {
-        &self.scopes
-    }
-}
+    scopes: &[String],
+} }
 
 /// Name in a certificate of a client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -300,27 +252,18 @@ pub struct MetadataRule {
     pub(crate) issuer: Option<String>,
 }
 
-impl MetadataRule {
+getters! { MetadataRule {
     /// Namespace of the dynamic metadata.
-    pub fn filter(&self) -> &str {
-        &self.filter
-    }
-
+    filter: &str,
     /// Keys that lead to the claim, outermost first; at least one.
-    pub fn claim(&self) -> &[String] {
-        &self.claim
-    }
-
+    claim: &[String],
     /// Required text.
-    pub fn value(&self) -> &str {
-        &self.value
-    }
-
+    value: &str,
     /// Required text of `iss` beside it, if any.
-    pub fn issuer(&self) -> Option<&str> {
-        self.issuer.as_deref()
-    }
+    issuer: Option<&str>,
+} }
 
+impl MetadataRule {
     /// Path of `iss` beside the claim.
     pub fn issuer_place(&self) -> Vec<String> {
         let beside = self
@@ -382,28 +325,17 @@ impl Serials {
     }
 }
 
-impl Revoked {
+getters! { Revoked {
     /// Tokens, by `jti`, of any issuer.
-    pub const fn jti(&self) -> &BTreeSet<String> {
-        &self.jti
-    }
-
+    jti: &BTreeSet<String>,
     /// API keys, by SHA-256 digest.
-    pub const fn keys(&self) -> &BTreeSet<[u8; 32]> {
-        &self.keys
-    }
-
+    keys: &BTreeSet<[u8; 32]>,
     /// Client certificates, by SHA-256 fingerprint.
-    pub const fn certificates(&self) -> &BTreeSet<[u8; 32]> {
-        &self.certificates
-    }
-
+    certificates: &BTreeSet<[u8; 32]>,
     /// Client certificates by serial number; `None` without such a list, so that numbers need not
     /// be read.
-    pub const fn serials(&self) -> Option<&Serials> {
-        self.serials.as_ref()
-    }
-}
+    serials: Option<&Serials>,
+} }
 
 /// TLS of the listener; files are relative to the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -415,30 +347,131 @@ pub struct Tls {
     pub(crate) forwarders: Vec<PeerName>,
 }
 
-impl Tls {
+getters! { Tls {
     /// Certificate chain.
-    pub fn cert(&self) -> &str {
-        &self.cert
-    }
-
+    cert: &str,
     /// Private key.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
+    key: &str,
     /// Authorities of client certificates.
-    pub fn client_ca(&self) -> Option<&str> {
-        self.client_ca.as_deref()
-    }
-
+    client_ca: Option<&str>,
     /// Trusted proxies in front that may forward client certificates.
-    pub fn forwarders(&self) -> &[PeerName] {
-        &self.forwarders
+    forwarders: &[PeerName],
+    /// Revocation lists of the authorities.
+    client_crl: Option<&str>,
+} }
+
+/// Seconds between two fetches that tokens cause, unless the regular interval is shorter.
+const COOL_DOWN_S: u64 = 10;
+
+/// Where an issuer publishes its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySetUrl {
+    pub(crate) tls: bool,
+    pub(crate) server: Server,
+    pub(crate) port: u16,
+    pub(crate) path: String,
+    pub(crate) ca: Option<String>,
+    pub(crate) refresh_s: u64,
+    pub(crate) stale_s: u64,
+}
+
+/// A server, as its certificate names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// A DNS name, lower-case.
+    Name(String),
+    /// An address.
+    Address(IpAddr),
+}
+
+getters! { KeySetUrl {
+    /// Whether it uses TLS; plain text is for loopback only.
+    tls: bool,
+    /// Its server.
+    server: &Server,
+    /// The server's port.
+    port: u16,
+    /// Path and query.
+    path: &str,
+    /// CA file of the server's certificate, relative to the policy; the system's if absent.
+    ca: Option<&str>,
+    /// Fetch interval, in seconds.
+    refresh_s: u64,
+    /// Validity of keys after the last fetch, in seconds.
+    stale_s: u64,
+} }
+
+impl KeySetUrl {
+    /// Server and port for a request; default ports are omitted.
+    pub fn authority(&self) -> String {
+        let server = match &self.server {
+            Server::Name(name) => name.clone(),
+            Server::Address(IpAddr::V4(address)) => format!("{address}"),
+            Server::Address(IpAddr::V6(address)) => format!("[{address}]"),
+        };
+        if self.port == if self.tls { 443 } else { 80 } {
+            server
+        } else {
+            format!("{server}:{}", self.port)
+        }
     }
 
-    /// Revocation lists of the authorities.
-    pub fn client_crl(&self) -> Option<&str> {
-        self.client_crl.as_deref()
+    /// The whole URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path)
+    }
+
+    /// Seconds between two fetches that tokens cause.
+    pub fn cool_down_s(&self) -> u64 {
+        COOL_DOWN_S.min(self.refresh_s)
+    }
+}
+
+/// Maximum length of a header field's name that may hold keys; longer names are skipped.
+pub const MAX_KEY_HEADER_BYTES: usize = 32;
+
+/// Locations of API keys; at least one. A request has its key in at most one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLocations {
+    pub(crate) headers: Cow<'static, [Cow<'static, str>]>,
+    pub(crate) bearer: bool,
+    pub(crate) any_format: bool,
+    pub(crate) cookie: Option<String>,
+    pub(crate) query: Option<String>,
+}
+
+getters! { KeyLocations {
+    /// Whether `authorization: Bearer` may hold one.
+    bearer: bool,
+    /// Whether any key of the policy may have a format other than tensorgate's.
+    any_format: bool,
+    /// The cookie that holds one.
+    cookie: Option<&str>,
+    /// The query parameter that holds one.
+    query: Option<&str>,
+} }
+
+impl KeyLocations {
+    /// Default locations: `x-api-key`, and `authorization` with `Bearer tg_…`.
+    pub const USUAL: Self = Self {
+        headers: Cow::Borrowed(&[Cow::Borrowed("x-api-key")]),
+        bearer: true,
+        any_format: false,
+        cookie: None,
+        query: None,
+    };
+
+    /// Header fields whose whole value is a key, lower-case, except `authorization`; each at most
+    /// [`MAX_KEY_HEADER_BYTES`] long.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(|name| &**name)
+    }
+}
+
+impl Default for KeyLocations {
+    fn default() -> Self {
+        Self::USUAL
     }
 }
 

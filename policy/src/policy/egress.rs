@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Network;
-use crate::address;
 use crate::contract::UrlRule;
+use crate::policy::address;
+use crate::values::getters;
 
 /// Rules for files that the host fetches for a handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,25 @@ pub struct Target<'u> {
     /// Path and query, with a leading `/`.
     pub path: Cow<'u, str>,
 }
+
+getters! { Fetch {
+    /// Media types of files, lower-case, without parameters.
+    content_types: &[String],
+    /// Maximum size of a file, in bytes.
+    max_bytes: usize,
+    /// Timeout of a fetch, in milliseconds.
+    timeout_ms: u64,
+    /// Maximum fetches per call.
+    max_requests: usize,
+    /// Maximum redirects.
+    redirects: usize,
+    /// Maximum concurrent fetches.
+    concurrency: usize,
+    /// Private networks that are allowed.
+    allow_private: &[Network],
+    /// CA file, PEM; the system's authorities if absent.
+    ca: Option<&str>,
+} }
 
 impl Fetch {
     /// Parses a URL if the policy allows it.
@@ -68,46 +88,6 @@ impl Fetch {
     /// Host names; the prefix `*.` allows any subdomain.
     pub fn hosts(&self) -> &[String] {
         &self.url.hosts
-    }
-
-    /// Media types of files, lower-case, without parameters.
-    pub fn content_types(&self) -> &[String] {
-        &self.content_types
-    }
-
-    /// Maximum size of a file, in bytes.
-    pub const fn max_bytes(&self) -> usize {
-        self.max_bytes
-    }
-
-    /// Timeout of a fetch, in milliseconds.
-    pub const fn timeout_ms(&self) -> u64 {
-        self.timeout_ms
-    }
-
-    /// Maximum fetches per call.
-    pub const fn max_requests(&self) -> usize {
-        self.max_requests
-    }
-
-    /// Maximum redirects.
-    pub const fn redirects(&self) -> usize {
-        self.redirects
-    }
-
-    /// Maximum concurrent fetches.
-    pub const fn concurrency(&self) -> usize {
-        self.concurrency
-    }
-
-    /// Private networks that are allowed.
-    pub fn allow_private(&self) -> &[Network] {
-        &self.allow_private
-    }
-
-    /// CA file, PEM; the system's authorities if absent.
-    pub fn ca(&self) -> Option<&str> {
-        self.ca.as_deref()
     }
 }
 

@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 
 use super::ModelId;
 use crate::contract::TensorRule;
+use crate::values::getters;
 
 /// The calls of an ensemble.
 #[derive(Clone, Debug)]
@@ -55,56 +56,33 @@ impl Ensemble {
     }
 }
 
-impl EnsembleStep {
+getters! { EnsembleStep {
     /// The called model; neither an ensemble nor a model with handlers.
-    pub const fn model(&self) -> ModelId {
-        self.model
-    }
-
+    model: ModelId,
     /// Its version; always explicit.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
+    version: &str,
     /// Its inputs.
-    pub fn inputs(&self) -> &[TensorMapping] {
-        &self.inputs
-    }
-
+    inputs: &[TensorMapping],
     /// Its outputs that are used.
-    pub fn outputs(&self) -> &[TensorMapping] {
-        &self.outputs
-    }
-
+    outputs: &[TensorMapping],
     /// Indices of the steps that it waits for.
-    pub fn after(&self) -> &[usize] {
-        &self.after
-    }
-
+    after: &[usize],
     /// The model's rules for inputs that come from the client, under the model's names.
-    pub fn client_inputs(&self) -> &[TensorRule] {
-        &self.client_inputs
-    }
+    client_inputs: &[TensorRule],
+} }
 
+impl EnsembleStep {
     /// Whether every input comes from the client.
     pub fn has_only_client_inputs(&self) -> bool {
         self.inputs.iter().all(TensorMapping::from_client)
     }
 }
 
-impl TensorMapping {
+getters! { TensorMapping {
     /// Name at the model.
-    pub fn own(&self) -> &str {
-        &self.own
-    }
-
+    own: &str,
     /// Its name in the ensemble.
-    pub fn shared(&self) -> &str {
-        &self.shared
-    }
-
+    shared: &str,
     /// Whether it comes from the client and not from a step.
-    pub const fn from_client(&self) -> bool {
-        self.from_client
-    }
-}
+    from_client: bool,
+} }

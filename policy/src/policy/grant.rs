@@ -1,12 +1,16 @@
-//! A validated grant: its clients, their limits and their outputs.
+//! A validated grant: its clients, their limits and their outputs. Clients with the same grants
+//! share a role.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Allowance, Budget, ClientId, Cost, Limit, Model, ModelId, Rate, Shadow, Unit};
-use crate::contract::TensorRule;
-use crate::release::Narrowed;
+use super::{
+    Allowance, Budget, ClientId, Cost, GrantId, Limit, Model, ModelId, Rate, Shadow, Unit,
+};
+use crate::contract::{Narrowed, TensorRule};
+use crate::request::Operation;
+use crate::values::getters;
 
 /// Permission of clients to use models, with limits.
 #[derive(Clone, Debug)]
@@ -39,37 +43,26 @@ impl OwnHandlers {
     }
 }
 
-impl Grant {
+getters! { Grant {
     /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    name: &str,
     /// Whether messages of its clients' streams wait for the rate-limit service.
-    pub const fn messages_wait(&self) -> bool {
-        self.messages_wait
-    }
-
+    messages_wait: bool,
     /// Its clients, groups resolved.
-    pub fn clients(&self) -> &[ClientId] {
-        &self.clients
-    }
-
+    clients: &[ClientId],
     /// Request rate of each client.
-    pub const fn rate(&self) -> Option<&Rate> {
-        self.rate.as_ref()
-    }
-
+    rate: Option<&Rate>,
     /// Cost limits of each client.
-    pub const fn cost(&self) -> &Cost {
-        &self.cost
-    }
-
+    cost: &Cost,
     /// Daily limits of each client.
-    pub const fn budget(&self) -> &Budget {
-        &self.budget
-    }
+    budget: &Budget,
+    /// Maximum requests in flight of each client.
+    concurrency: Option<u64>,
+    /// Its shadow mode.
+    shadow: Shadow,
+} }
 
+impl Grant {
     /// Limits that every request charges with one unit.
     pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
         limits(
@@ -86,16 +79,6 @@ impl Grant {
         limits(Unit::Elements, cost.elements, budget, budget.elements)
             .chain(limits(Unit::Bytes, cost.bytes, budget, budget.bytes))
             .chain(limits(Unit::Tokens, cost.tokens, budget, budget.tokens))
-    }
-
-    /// Maximum requests in flight of each client.
-    pub const fn concurrency(&self) -> Option<u64> {
-        self.concurrency
-    }
-
-    /// Its shadow mode.
-    pub const fn shadow(&self) -> Shadow {
-        self.shadow
     }
 
     /// Handlers before dispatch for one of its models, in order; keys of
@@ -130,8 +113,7 @@ impl Grant {
 
     /// Whether its clients get this output.
     pub fn publishes(&self, output: &str) -> bool {
-        let outputs = self.narrowed.outputs.as_ref();
-        outputs.is_none_or(|outputs| outputs.iter().any(|name| name == output))
+        self.narrowed.publishes(output)
     }
 }
 
@@ -149,4 +131,53 @@ fn limits(
         .into_iter()
         .chain(day)
         .map(move |(limit, scope)| Allowance { unit, limit, scope })
+}
+
+/// Clients of one policy that have the same grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RoleId(pub(crate) u32);
+
+/// Permissions of all clients.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Granted {
+    /// Role of each client, in client order.
+    pub(crate) roles: Vec<RoleId>,
+    /// The grant for a role, model, version index and operation.
+    pub(crate) by_role: BTreeMap<(RoleId, ModelId, u32, Operation), GrantId>,
+}
+
+impl Granted {
+    /// Role of a client; `None` only for an id of another policy.
+    pub(crate) fn role(&self, client: ClientId) -> Option<RoleId> {
+        self.roles.get(usize::try_from(client.0).ok()?).copied()
+    }
+
+    /// The grant for a client, model, version index and operation.
+    pub(crate) fn get(
+        &self,
+        client: ClientId,
+        model: ModelId,
+        version: u32,
+        operation: Operation,
+    ) -> Option<GrantId> {
+        let key = (self.role(client)?, model, version, operation);
+        self.by_role.get(&key).copied()
+    }
+
+    /// Client, model, version index, operation and grant, in this order.
+    pub(crate) fn iter(
+        &self,
+    ) -> impl Iterator<Item = (ClientId, ModelId, u32, Operation, GrantId)> + '_ {
+        let clients = (0..).map(ClientId).zip(&self.roles);
+        clients.flat_map(|(client, &role)| {
+            // The smallest key.
+            let first = (role, ModelId(0), 0, Operation::Infer);
+            let entries = self.by_role.range(first..);
+            entries.take_while(move |((of, ..), _)| *of == role).map(
+                move |(&(_, model, version, operation), &grant)| {
+                    (client, model, version, operation, grant)
+                },
+            )
+        })
+    }
 }

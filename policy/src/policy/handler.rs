@@ -1,9 +1,11 @@
-//! Validated sandboxed handlers.
+//! Validated sandboxed handlers and their signatures.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use core::fmt;
 
-use super::{Fetch, Lookup, SignedBy};
+use super::{Fetch, Lookup};
+use crate::values::getters;
 
 /// Prefix of a component that is installed with the host instead of a file beside the policy.
 pub const BUILTIN: &str = "builtin:";
@@ -22,42 +24,28 @@ pub struct Handler {
     pub(crate) lookups: BTreeMap<String, Lookup>,
 }
 
-impl Handler {
+getters! { Handler {
     /// The component's file, relative to the policy, or [`BUILTIN`] and a name.
-    pub fn component(&self) -> &str {
-        &self.component
-    }
-
+    component: &str,
     /// The file's digest.
-    pub const fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
-    }
-
+    sha256: &[u8; 32],
     /// Required signature; `None` if the digest is enough.
-    pub const fn signed_by(&self) -> Option<&SignedBy> {
-        self.signed_by.as_ref()
-    }
-
+    signed_by: Option<&SignedBy>,
     /// Fuel per call.
-    pub const fn fuel(&self) -> u64 {
-        self.fuel
-    }
-
+    fuel: u64,
     /// Linear memory per instance, in bytes.
-    pub const fn memory_bytes(&self) -> usize {
-        self.memory_bytes
-    }
-
+    memory_bytes: usize,
     /// Timeout of a call including instantiation, in milliseconds.
-    pub const fn timeout_ms(&self) -> u64 {
-        self.timeout_ms
-    }
-
+    timeout_ms: u64,
     /// Values of its `config` import.
-    pub const fn config(&self) -> &BTreeMap<String, String> {
-        &self.config
-    }
+    config: &BTreeMap<String, String>,
+    /// Lookups that it may request, by name.
+    lookups: &BTreeMap<String, Lookup>,
+    /// Files that the host fetches for it, if allowed.
+    fetch: Option<&Fetch>,
+} }
 
+impl Handler {
     /// Maximum size of the resources that are fetched for one call, in bytes.
     pub fn max_resolved_bytes(&self) -> usize {
         let fetched = self
@@ -71,14 +59,72 @@ impl Handler {
                 all.saturating_add(bytes.saturating_mul(requests))
             })
     }
+}
 
-    /// Lookups that it may request, by name.
-    pub const fn lookups(&self) -> &BTreeMap<String, Lookup> {
-        &self.lookups
+/// Maximum length of a component's name.
+const MAX_NAME_BYTES: usize = 128;
+/// Maximum length of its version.
+const MAX_VERSION_BYTES: usize = 64;
+
+/// Keys of which one must have signed the component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedBy {
+    pub(crate) keys: BTreeMap<String, [u8; 32]>,
+    pub(crate) signed_as: Option<SignedAs>,
+}
+
+impl SignedBy {
+    /// Ed25519 public keys by their names, at least one.
+    pub const fn keys(&self) -> &BTreeMap<String, [u8; 32]> {
+        &self.keys
     }
 
-    /// Files that the host fetches for it, if allowed.
-    pub const fn fetch(&self) -> Option<&Fetch> {
-        self.fetch.as_ref()
+    /// Required name and version in the signature; any if absent.
+    pub const fn signed_as(&self) -> Option<&SignedAs> {
+        self.signed_as.as_ref()
+    }
+}
+
+/// Name and version of a component in its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedAs {
+    name: String,
+    version: String,
+}
+
+impl SignedAs {
+    /// Parses `name@version`. A name has letters, digits and `. _ - /`, at most 128 bytes, and no
+    /// part is empty or begins with a dot. A version has letters, digits and `. _ -`, at most 64
+    /// bytes, and begins with a letter or digit.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, version) = text.split_once('@')?;
+        let of = |text: &str, marks: &[u8]| {
+            (text.bytes()).all(|byte| byte.is_ascii_alphanumeric() || marks.contains(&byte))
+        };
+        let parts = |part: &str| !part.is_empty() && !part.starts_with('.');
+        let named = name.len() <= MAX_NAME_BYTES && of(name, b"._-/") && name.split('/').all(parts);
+        let versioned = version.len() <= MAX_VERSION_BYTES
+            && of(version, b"._-")
+            && version.starts_with(|first: char| first.is_ascii_alphanumeric());
+        (named && versioned).then(|| Self {
+            name: name.into(),
+            version: version.into(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl fmt::Display for SignedAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
     }
 }

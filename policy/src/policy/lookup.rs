@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::{BackendTls, Network};
-use crate::address;
+use crate::policy::address;
 use crate::raw::{KeyType, LookupKind};
+use crate::values::getters;
 
 /// A feature service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,17 +34,32 @@ pub struct Lookup {
 /// Placeholder of the key in a path.
 pub(crate) const KEY_PLACE: &str = "{key}";
 
-impl Lookup {
+getters! { Lookup {
     /// Protocol of the service.
-    pub const fn kind(&self) -> LookupKind {
-        self.kind
-    }
-
+    kind: LookupKind,
     /// Whether it uses TLS.
-    pub const fn tls(&self) -> bool {
-        self.tls
-    }
+    tls: bool,
+    /// Join key of the entity, for Feast.
+    entity: &str,
+    /// Type of a key.
+    key: KeyType,
+    /// Allowed features.
+    features: &[String],
+    /// Maximum lookups per call.
+    max_requests: usize,
+    /// Maximum size of a response, in bytes.
+    max_bytes: usize,
+    /// Timeout of a lookup, in milliseconds.
+    timeout_ms: u64,
+    /// Maximum concurrent lookups.
+    concurrency: usize,
+    /// Trusted authorities; the system's if absent.
+    authorities: Option<&BackendTls>,
+    /// File of the bearer token.
+    bearer_file: Option<&str>,
+} }
 
+impl Lookup {
     /// Its host and port.
     pub fn place(&self) -> (&str, u16) {
         (&self.host, self.port)
@@ -52,16 +68,6 @@ impl Lookup {
     /// Path for a key. Keys that pass [`Self::takes`] need no escaping.
     pub fn path(&self, key: &str) -> String {
         self.path.replace(KEY_PLACE, key)
-    }
-
-    /// Join key of the entity, for Feast.
-    pub fn entity(&self) -> &str {
-        &self.entity
-    }
-
-    /// Type of a key.
-    pub const fn key(&self) -> KeyType {
-        self.key
     }
 
     /// Whether a query is allowed: listed features, keys of the type.
@@ -89,41 +95,6 @@ impl Lookup {
     /// The class of the address.
     pub fn admits(&self, address: IpAddr) -> Result<(), &'static str> {
         address::check(address, &self.allow_private)
-    }
-
-    /// Allowed features.
-    pub fn features(&self) -> &[String] {
-        &self.features
-    }
-
-    /// Maximum lookups per call.
-    pub const fn max_requests(&self) -> usize {
-        self.max_requests
-    }
-
-    /// Maximum size of a response, in bytes.
-    pub const fn max_bytes(&self) -> usize {
-        self.max_bytes
-    }
-
-    /// Timeout of a lookup, in milliseconds.
-    pub const fn timeout_ms(&self) -> u64 {
-        self.timeout_ms
-    }
-
-    /// Maximum concurrent lookups.
-    pub const fn concurrency(&self) -> usize {
-        self.concurrency
-    }
-
-    /// Trusted authorities; the system's if absent.
-    pub const fn authorities(&self) -> Option<&BackendTls> {
-        self.authorities.as_ref()
-    }
-
-    /// File of the bearer token.
-    pub fn bearer_file(&self) -> Option<&str> {
-        self.bearer_file.as_deref()
     }
 }
 

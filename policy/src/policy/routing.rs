@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::request::Operation;
-use crate::request_hash::RequestHash;
+use crate::request::RequestHash;
 
 /// Routing among a model's versions.
 #[derive(Clone, Debug, Default)]

@@ -3,6 +3,7 @@
 use alloc::string::String;
 
 use crate::raw::ServiceFailure;
+use crate::values::getters;
 
 /// The rate limit service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,56 +39,28 @@ pub struct Redis {
     pub(crate) password_file: Option<String>,
 }
 
-impl RateLimitService {
+getters! { RateLimitService {
     /// Where counters are stored.
-    pub const fn counter(&self) -> &Counter {
-        &self.counter
-    }
-
+    counter: &Counter,
     /// Domain of these limits in a shared service.
-    pub fn domain(&self) -> &str {
-        &self.domain
-    }
-
+    domain: &str,
     /// Timeout of a call, in milliseconds.
-    pub const fn timeout_ms(&self) -> u64 {
-        self.timeout_ms
-    }
-
+    timeout_ms: u64,
     /// Fallback while the service fails.
-    pub const fn on_failure(&self) -> ServiceFailure {
-        self.on_failure
-    }
-}
+    on_failure: ServiceFailure,
+} }
 
-impl Redis {
+getters! { Redis {
     /// DNS name or address; IPv6 without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
+    host: &str,
     /// Its port.
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
+    port: u16,
     /// The database.
-    pub const fn database(&self) -> u8 {
-        self.database
-    }
-
+    database: u8,
     /// CA file for TLS, relative to the policy; plain text if absent.
-    pub fn ca(&self) -> Option<&str> {
-        self.ca.as_deref()
-    }
-
+    ca: Option<&str>,
     /// User name.
-    pub fn username(&self) -> Option<&str> {
-        self.username.as_deref()
-    }
-
+    username: Option<&str>,
     /// Password file, relative to the policy.
-    pub fn password_file(&self) -> Option<&str> {
-        self.password_file.as_deref()
-    }
-}
+    password_file: Option<&str>,
+} }

@@ -18,8 +18,9 @@
 //! A limit in shadow that is exceeded is not charged, as if it had rejected. Responses do not
 //! mention it.
 
-use super::Unit;
 use alloc::vec::Vec;
+
+use super::Unit;
 
 use crate::denial::{Denial, Reason};
 

@@ -5,6 +5,8 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::values::getters;
+
 /// JSON template of one model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -14,27 +16,16 @@ pub struct Template {
     pub(crate) ignored: Vec<Pointer>,
 }
 
-impl Template {
+getters! { Template {
     /// Its path.
-    pub fn route(&self) -> &str {
-        &self.route
-    }
-
+    route: &str,
     /// Locations of inputs; none lies inside another or inside ignored members.
-    pub fn inputs(&self) -> &[TensorPointer] {
-        &self.inputs
-    }
-
+    inputs: &[TensorPointer],
     /// Locations of outputs; none lies inside another.
-    pub fn outputs(&self) -> &[TensorPointer] {
-        &self.outputs
-    }
-
+    outputs: &[TensorPointer],
     /// Members that are allowed and ignored.
-    pub fn ignored(&self) -> &[Pointer] {
-        &self.ignored
-    }
-}
+    ignored: &[Pointer],
+} }
 
 /// Location of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,33 +37,19 @@ pub struct TensorPointer {
     pub(crate) bare: bool,
 }
 
-impl TensorPointer {
+getters! { TensorPointer {
     /// The tensor's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+    name: &str,
     /// The location.
-    pub const fn at(&self) -> &Pointer {
-        &self.at
-    }
-
+    at: &Pointer,
     /// Whether its bytes are base64 strings.
-    pub const fn base64(&self) -> bool {
-        self.base64
-    }
-
+    base64: bool,
     /// Whether a single element without a list is accepted: the tensor has one dimension besides
     /// rows.
-    pub const fn scalar(&self) -> bool {
-        self.scalar
-    }
-
+    scalar: bool,
     /// Whether it is written as a single element: that dimension is 1.
-    pub const fn bare(&self) -> bool {
-        self.bare
-    }
-}
+    bare: bool,
+} }
 
 /// A step of a pointer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,37 +1,23 @@
 //! Kinds of proof of a caller's identity.
 
-/// A kind of proof, as a policy names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Proof {
-    /// An API key.
-    ApiKey,
-    /// A token of an issuer.
-    Jwt,
-    /// A client certificate.
-    Mtls,
-    /// Metadata of another filter.
-    Metadata,
+use crate::values::named;
+
+named! {
+    /// A kind of proof, as a policy names it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Proof {
+        /// An API key.
+        ApiKey = "api_key",
+        /// A token of an issuer.
+        Jwt = "jwt",
+        /// A client certificate.
+        Mtls = "mtls",
+        /// Metadata of another filter.
+        Metadata = "metadata",
+    }
 }
 
 impl Proof {
-    /// All kinds.
-    pub const ALL: [Self; 4] = [Self::ApiKey, Self::Jwt, Self::Mtls, Self::Metadata];
-
-    /// The policy's spelling.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ApiKey => "api_key",
-            Self::Jwt => "jwt",
-            Self::Mtls => "mtls",
-            Self::Metadata => "metadata",
-        }
-    }
-
-    /// The kind with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|proof| proof.name() == name)
-    }
-
     const fn bit(self) -> u8 {
         match self {
             Self::ApiKey => 1,

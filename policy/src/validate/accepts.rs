@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::dims::Symbols;
-use super::report::{Path, Report, quote};
+use super::report::{Path, optional, quote};
 use super::{items, tensors};
 use crate::contract::{MediaRule, MediaType, TensorRule};
 use crate::raw::{self, ByteSize};
@@ -23,7 +23,6 @@ pub(super) enum Sent {
 
 /// Exactly one of tensors and a raw body.
 pub(super) fn accepts(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Accepts,
     symbols: &Symbols<'_>,
@@ -32,44 +31,33 @@ pub(super) fn accepts(
     match (&raw.inputs, &raw.raw) {
         (inputs, None) if !inputs.is_empty() => {
             let path = path.field("inputs");
-            let rules = tensors::rules(report, &path, inputs, symbols)?;
-            tensors::fit(report, &path, &rules, limits.body_bytes.0);
+            let rules = tensors::rules(&path, inputs, symbols)?;
+            tensors::fit(&path, &rules, limits.body_bytes.0);
             Some(Sent::Tensors(rules))
         }
         (inputs, Some(body)) if inputs.is_empty() => {
-            raw_body(report, &path.field("raw"), body, limits.hold_bytes())
+            raw_body(&path.field("raw"), body, limits.hold_bytes())
         }
-        _ => {
-            report.error(path, "needs exactly one of inputs and raw");
-            None
-        }
+        _ => path.fail("needs exactly one of inputs and raw"),
     }
 }
 
-fn raw_body(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::RawBody,
-    hold_bytes: ByteSize,
-) -> Option<Sent> {
+fn raw_body(path: &Path, raw: &raw::RawBody, hold_bytes: ByteSize) -> Option<Sent> {
     let types_path = path.field("content_types");
-    let mut good = report.not_empty(&types_path, &raw.content_types, "[image/png]");
-    good = good.and(report.distinct(&types_path, &raw.content_types));
-    for (index, text) in raw.content_types.iter().enumerate() {
-        good = good.and(content_type(report, &types_path.index(index), text));
-    }
+    let mut good = types_path.not_empty(&raw.content_types, "[image/png]");
+    good = good.and(types_path.distinct(&raw.content_types));
+    good = good.and(types_path.each(&raw.content_types, |path, text| content_type(path, text)));
     let size_path = path.field("max_bytes");
-    let max_bytes = report
-        .required(&size_path, raw.max_bytes, "max_bytes: 1MiB")
-        .and_then(|size| report.bytes_within(&size_path, size, 1, hold_bytes.0));
-    let media = match &raw.media {
-        Some(media) => items::media(report, &path.field("media"), media).map(Some),
-        None => Some(None),
-    };
+    let max_bytes = size_path
+        .required(raw.max_bytes, "max_bytes: 1MiB")
+        .and_then(|size| size_path.bytes_within(size, 1, hold_bytes.0));
+    let media = optional(raw.media.as_ref(), |media| {
+        items::media(&path.field("media"), media)
+    });
     good?;
     let media = media?;
     if let Some(media) = &media {
-        declared_kinds(report, path, raw, media);
+        declared_kinds(path, raw, media);
     }
     Some(Sent::Raw {
         content_types: raw.content_types.clone(),
@@ -80,7 +68,7 @@ fn raw_body(
 
 /// Warns of content types that no allowed file type matches, and of file types without a content
 /// type.
-fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &MediaRule) {
+fn declared_kinds(path: &Path, raw: &raw::RawBody, media: &MediaRule) {
     let kinds: Vec<_> = raw
         .content_types
         .iter()
@@ -92,8 +80,7 @@ fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &
     };
     for (index, (text, kind)) in raw.content_types.iter().zip(&kinds).enumerate() {
         if let Some(kind) = kind.filter(|kind| !media.types.contains(kind)) {
-            report.warn(
-                &path.field("content_types").index(index),
+            path.field("content_types").index(index).warn(
                 format!(
                     "files of {text} are refused: media.types has {} only",
                     names(&media.types)
@@ -108,8 +95,7 @@ fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &
     };
     for (index, kind) in media.types.iter().enumerate() {
         if !kinds.contains(kind) {
-            report.warn(
-                &path.field("media").field("types").index(index),
+            path.field("media").field("types").index(index).warn(
                 format!("none of content_types declares {}", kind.name()),
                 "its type in content_types, or remove it",
             );
@@ -118,17 +104,16 @@ fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &
 }
 
 /// A media type other than those of decoded requests.
-fn content_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
-    media_type(report, path, text)?;
+fn content_type(path: &Path, text: &str) -> Option<()> {
+    media_type(path, text)?;
     if text == "application/json" || text.starts_with("application/grpc") {
-        report.error(path, format!("{text} is decoded, never passed on raw"));
-        return None;
+        return path.fail(format!("{text} is decoded, never passed on raw"));
     }
     Some(())
 }
 
 /// RFC 9110 §8.3.1, lower-case, without parameters.
-pub(super) fn media_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+pub(super) fn media_type(path: &Path, text: &str) -> Option<()> {
     /// RFC 6838 §4.2: 127 characters for type and subtype.
     const MAX_PART_BYTES: usize = 127;
     let is_token = |part: &str| {
@@ -159,15 +144,10 @@ pub(super) fn media_type(report: &mut Report, path: &Path, text: &str) -> Option
         } else {
             "image/png".into()
         };
-        report.error_with_fix(path, message, fix);
-        return None;
+        return path.fail_with_fix(message, fix);
     }
     if text.contains('*') {
-        report.error(
-            path,
-            format!("{} is a pattern; name the types", quote(text)),
-        );
-        return None;
+        return path.fail(format!("{} is a pattern; name the types", quote(text)));
     }
     Some(())
 }

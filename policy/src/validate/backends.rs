@@ -1,99 +1,86 @@
-//! Inference servers.
+//! Inference servers, and TLS to them.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
-use super::backend_tls::tls;
 use super::names;
-use super::report::{Path, Report, quote};
+use super::proofs::spiffe;
+use super::report::{Bounds, Path, Valid, bounds, optional, quote};
 use super::usage::Usage;
-use crate::host_name::is_host_name;
-use crate::policy::{Backend, CircuitBreaker, OutlierDetection, Retry};
-use crate::raw::{self, BackendKind};
+use crate::policy::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
+use crate::raw;
+use crate::raw::BackendKind;
+use crate::values::is_host_name;
 
 /// Default maximum of requests in flight: enough to keep one GPU busy.
 const DEFAULT_MAX_IN_FLIGHT: u64 = 64;
 /// Default queue length: twice the requests in flight.
-const DEFAULT_QUEUE: u64 = 128;
-/// Default dispatch timeout, in milliseconds.
-const DEFAULT_TIMEOUT_MS: u64 = 2_000;
+const QUEUE: Bounds = bounds(1, MAX_REQUESTS, 128, "requests");
 /// Maximum requests in flight or queued: each holds a body.
 const MAX_REQUESTS: u64 = 65_536;
+/// Default dispatch timeout, in milliseconds.
 /// Maximum dispatch timeout: one hour.
-const MAX_TIMEOUT_MS: u64 = 3_600_000;
+const TIMEOUT_MS: Bounds = bounds(1, 3_600_000, 2_000, "ms");
 /// Maximum endpoints of a backend: each has a connection and health checks.
 const MAX_ENDPOINTS: usize = 64;
 /// Default retries of one request.
-const DEFAULT_ATTEMPTS: u64 = 1;
 /// Maximum retries of one request.
-const MAX_ATTEMPTS: u64 = 5;
+const ATTEMPTS: Bounds = bounds(1, 5, 1, "retries");
 /// Default retry budget in percent, as in Envoy.
-const DEFAULT_BUDGET_PERCENT: u64 = 20;
+const BUDGET_PERCENT: Bounds = bounds(1, 100, 20, "percent");
 /// Default health check interval, in seconds.
-const DEFAULT_HEALTH_INTERVAL_S: u64 = 5;
 /// Maximum health check interval, in seconds: a result is valid for three intervals.
-const MAX_HEALTH_INTERVAL_S: u64 = 300;
+const HEALTH_INTERVAL_S: Bounds = bounds(1, 300, 5, "s");
 /// Default consecutive failures, as in Envoy.
-const DEFAULT_FAILURES: u64 = 5;
-/// Default first ejection, in seconds.
-const DEFAULT_EJECTION_S: u64 = 30;
+const FAILURES: Bounds = bounds(1, MAX_FAILURES, 5, "failures");
 /// Default percentage of ejected endpoints. Envoy's default is 10, but one of two servers must be
 /// ejectable.
-const DEFAULT_EJECTION_PERCENT: u64 = 50;
+const EJECTION_PERCENT: Bounds = bounds(0, 100, 50, "percent");
 /// Maximum consecutive failures.
 const MAX_FAILURES: u64 = 1_000;
+/// Default first ejection, in seconds.
 /// Maximum first ejection: one hour.
-const MAX_EJECTION_S: u64 = 3_600;
+const EJECTION_S: Bounds = bounds(1, 3_600, 30, "s");
 /// Default consecutive failures that open the circuit: twice those that eject an endpoint.
-const DEFAULT_BREAKING_FAILURES: u64 = 10;
+const BREAKING_FAILURES: Bounds = bounds(1, MAX_FAILURES, 10, "failures");
 /// Default first open state, in seconds: a recovered backend is used again within that time.
-const DEFAULT_OPEN_S: u64 = 1;
 /// Maximum first open state, in seconds.
-const MAX_OPEN_S: u64 = 3_600;
+const OPEN_S: Bounds = bounds(1, 3_600, 1, "s");
 const MS_PER_S: u64 = 1_000;
 
 pub(super) fn backends(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Backend>> {
-    let mut backends = Vec::new();
-    for (name, raw_backend) in &raw.backends {
-        let path = path.key(name);
-        let named = names::name(report, &path, name);
-        let backend = backend(report, &path, raw_backend);
+    names::each(path, &raw.backends, |path, name, raw_backend| {
+        let backend = backend(path, raw_backend);
         if let Some(backend) = &backend {
-            outlived(report, &path, backend, raw.listen.limits.timeout_ms);
+            outlived(path, backend, raw.listen.limits.timeout_ms);
         }
-        if !used.backends.contains(name.as_str()) {
-            report.warn(
-                &path,
+        if !used.backends.contains(name) {
+            path.warn(
                 format!("backend {} serves no model", quote(name)),
                 "remove it",
             );
         }
-        backends.push(named.and(backend).map(|backend| (name.clone(), backend)));
-    }
-    backends.into_iter().collect()
+        backend
+    })
 }
 
 /// A backend's timeout must end before the request's, or it has no effect.
-fn outlived(report: &mut Report, path: &Path, backend: &Backend, whole_ms: u64) {
+fn outlived(path: &Path, backend: &Backend, whole_ms: u64) {
     if backend.timeout_ms >= whole_ms {
-        report.warn(
-            &path.field("timeout_ms"),
+        path.field("timeout_ms").warn(
             format!("a request is over after the {whole_ms} ms of listen.limits.timeout_ms: this never ends one"),
             format!("less than {whole_ms}"),
         );
     }
 }
 
-fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backend> {
-    let kind = report.required(
-        &path.field("kind"),
+fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
+    let kind = path.field("kind").required(
         raw.kind,
         "open-inference, tf-serving, torchserve, openai, http-json or embedded",
     );
@@ -104,79 +91,43 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
             | BackendKind::TorchServe
             | BackendKind::OpenAi
             | BackendKind::HttpJson,
-        ) => remote(report, path, raw),
-        Some(BackendKind::Embedded) => embedded(report, path, raw),
+        ) => remote(path, raw),
+        Some(BackendKind::Embedded) => embedded(path, raw),
         None => None,
     };
     let max_in_flight = raw.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT);
-    let max_in_flight = report.within(
-        &path.field("max_in_flight"),
-        max_in_flight,
-        1,
-        MAX_REQUESTS,
-        "requests",
-    );
+    let max_in_flight: Option<u64> =
+        path.field("max_in_flight")
+            .within(max_in_flight, 1, MAX_REQUESTS, "requests");
     let min_in_flight = match (&raw.adaptive_concurrency, max_in_flight) {
-        (Some(raw), Some(most)) => report
-            .within(
-                &path.field("adaptive_concurrency").field("min_in_flight"),
-                raw.min_in_flight.unwrap_or(1),
-                1,
-                most,
-                "requests",
-            )
+        (Some(raw), Some(most)) => path
+            .field("adaptive_concurrency")
+            .field("min_in_flight")
+            .within(raw.min_in_flight.unwrap_or(1), 1, most, "requests")
             .map(Some),
         _ => Some(None),
     };
-    let queue = report.within(
-        &path.field("queue"),
-        raw.queue.unwrap_or(DEFAULT_QUEUE),
-        1,
-        MAX_REQUESTS,
-        "requests",
-    );
-    let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    let timeout_ms = report.within(
-        &path.field("timeout_ms"),
-        timeout_ms,
-        1,
-        MAX_TIMEOUT_MS,
-        "ms",
-    );
-    let tls = tls(report, path, raw);
-    let retry = raw.retry.as_ref().map_or(Some(Retry::NONE), |raw| {
-        retry(report, &path.field("retry"), raw)
-    });
+    let queue = path.number("queue", raw.queue, &QUEUE);
+    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
+    let tls = tls(path, raw);
+    let retry = raw
+        .retry
+        .as_ref()
+        .map_or(Some(Retry::NONE), |raw| retry(&path.field("retry"), raw));
     let health = raw.health_check.as_ref();
-    let health_interval_s = report.within(
-        &path.field("health_check").field("interval_s"),
-        health
-            .and_then(|health| health.interval_s)
-            .unwrap_or(DEFAULT_HEALTH_INTERVAL_S),
-        1,
-        MAX_HEALTH_INTERVAL_S,
-        "s",
+    let health_interval_s: Option<u64> = path.field("health_check").number(
+        "interval_s",
+        health.and_then(|health| health.interval_s),
+        &HEALTH_INTERVAL_S,
     );
-    let health_path = match health.and_then(|health| health.path.as_deref()) {
-        None => Some(None),
-        Some(text) => health_path(
-            report,
-            &path.field("health_check").field("path"),
-            kind,
-            text,
-        )
-        .map(Some),
-    };
+    let health_path = optional(health.and_then(|health| health.path.as_deref()), |text| {
+        health_path(&path.field("health_check").field("path"), kind, text)
+    });
     let outliers = outliers(
-        report,
         &path.field("outlier_detection"),
         raw.outlier_detection.as_ref(),
     );
-    let breaker = breaker(
-        report,
-        &path.field("circuit_breaker"),
-        raw.circuit_breaker.as_ref(),
-    );
+    let breaker = breaker(&path.field("circuit_breaker"), raw.circuit_breaker.as_ref());
     place?;
     Some(Backend {
         kind: kind?,
@@ -184,8 +135,8 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         models: raw.models.clone(),
         tls: tls?,
         max_in_flight: usize::try_from(max_in_flight?).ok()?,
-        min_in_flight: min_in_flight?.and_then(|least| usize::try_from(least).ok()),
-        queue: usize::try_from(queue?).ok()?,
+        min_in_flight: min_in_flight?,
+        queue: queue?,
         timeout_ms: timeout_ms?,
         retry: retry?,
         health_interval_ms: health_interval_s?.saturating_mul(MS_PER_S),
@@ -195,159 +146,91 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
     })
 }
 
-fn retry(report: &mut Report, path: &Path, raw: &raw::Retry) -> Option<Retry> {
-    let attempts = report.within(
-        &path.field("attempts"),
-        raw.attempts.unwrap_or(DEFAULT_ATTEMPTS),
-        1,
-        MAX_ATTEMPTS,
-        "retries",
-    );
-    let budget_percent = report.within(
-        &path.field("budget_percent"),
-        raw.budget_percent.unwrap_or(DEFAULT_BUDGET_PERCENT),
-        1,
-        100,
-        "percent",
-    );
+fn retry(path: &Path, raw: &raw::Retry) -> Option<Retry> {
+    let attempts = path.number("attempts", raw.attempts, &ATTEMPTS);
+    let budget_percent = path.number("budget_percent", raw.budget_percent, &BUDGET_PERCENT);
     Some(Retry {
-        attempts: u32::try_from(attempts?).ok()?,
-        budget_percent: u32::try_from(budget_percent?).ok()?,
+        attempts: attempts?,
+        budget_percent: budget_percent?,
     })
 }
 
-fn outliers(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<&raw::OutlierDetection>,
-) -> Option<OutlierDetection> {
+fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierDetection> {
     let raw = raw.cloned().unwrap_or_default();
-    let failures = report.within(
-        &path.field("consecutive_failures"),
-        raw.consecutive_failures.unwrap_or(DEFAULT_FAILURES),
-        1,
-        MAX_FAILURES,
-        "failures",
-    );
-    let ejection_s = report.within(
-        &path.field("base_ejection_s"),
-        raw.base_ejection_s.unwrap_or(DEFAULT_EJECTION_S),
-        1,
-        MAX_EJECTION_S,
-        "s",
-    );
-    let percent = report.within(
-        &path.field("max_ejection_percent"),
-        raw.max_ejection_percent.unwrap_or(DEFAULT_EJECTION_PERCENT),
-        0,
-        100,
-        "percent",
+    let failures = path.number("consecutive_failures", raw.consecutive_failures, &FAILURES);
+    let ejection_s: Option<u64> = path.number("base_ejection_s", raw.base_ejection_s, &EJECTION_S);
+    let percent = path.number(
+        "max_ejection_percent",
+        raw.max_ejection_percent,
+        &EJECTION_PERCENT,
     );
     Some(OutlierDetection {
-        consecutive_failures: u32::try_from(failures?).ok()?,
+        consecutive_failures: failures?,
         base_ejection_ms: ejection_s?.saturating_mul(MS_PER_S),
-        max_ejection_percent: u32::try_from(percent?).ok()?,
+        max_ejection_percent: percent?,
     })
 }
 
 /// The health check path; other protocols have their own health checks.
-fn health_path(
-    report: &mut Report,
-    path: &Path,
-    kind: Option<BackendKind>,
-    text: &str,
-) -> Option<String> {
+fn health_path(path: &Path, kind: Option<BackendKind>, text: &str) -> Option<String> {
     if kind != Some(BackendKind::HttpJson) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             "has a meaning for backends of kind http-json only",
             "remove it",
         );
-        return None;
     }
-    names::route(report, path, text, "/readyz")
+    names::route(path, text, "/readyz")
 }
 
-fn breaker(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<&raw::CircuitBreaker>,
-) -> Option<CircuitBreaker> {
+fn breaker(path: &Path, raw: Option<&raw::CircuitBreaker>) -> Option<CircuitBreaker> {
     let raw = raw.cloned().unwrap_or_default();
-    let failures = report.within(
-        &path.field("consecutive_failures"),
-        raw.consecutive_failures
-            .unwrap_or(DEFAULT_BREAKING_FAILURES),
-        1,
-        MAX_FAILURES,
-        "failures",
+    let failures = path.number(
+        "consecutive_failures",
+        raw.consecutive_failures,
+        &BREAKING_FAILURES,
     );
-    let open_s = report.within(
-        &path.field("open_s"),
-        raw.open_s.unwrap_or(DEFAULT_OPEN_S),
-        1,
-        MAX_OPEN_S,
-        "s",
-    );
+    let open_s: Option<u64> = path.number("open_s", raw.open_s, &OPEN_S);
     Some(CircuitBreaker {
-        consecutive_failures: u32::try_from(failures?).ok()?,
+        consecutive_failures: failures?,
         open_ms: open_s?.saturating_mul(MS_PER_S),
     })
 }
 
 /// Backends with endpoints.
-fn remote(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
+fn remote(path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
-    let mut good = report.not_empty(&endpoints_path, &raw.endpoints, "http://host:port");
-    if raw.endpoints.len() > MAX_ENDPOINTS {
-        report.error_with_fix(
-            &endpoints_path,
-            format!("{} endpoints are too many", raw.endpoints.len()),
-            format!("at most {MAX_ENDPOINTS}"),
-        );
-        return None;
-    }
+    let mut good = endpoints_path.not_empty(&raw.endpoints, "http://host:port");
+    endpoints_path.at_most(raw.endpoints.len(), MAX_ENDPOINTS, "endpoints are too many")?;
     for (index, text) in raw.endpoints.iter().enumerate() {
         let path = endpoints_path.index(index);
-        good = good.and(endpoint(report, &path, text));
+        good = good.and(endpoint(&path, text));
         if raw.endpoints.iter().take(index).any(|other| other == text) {
-            report.error_with_fix(
-                &path,
-                format!("{} is named twice", quote(text)),
-                "remove it",
-            );
-            good = None;
+            good = path.fail_with_fix(format!("{} is named twice", quote(text)), "remove it");
         }
     }
     if raw.models.is_some() {
-        report.error_with_fix(
-            &path.field("models"),
-            "a backend elsewhere has its models there",
-            "remove it",
-        );
-        good = None;
+        good = path
+            .field("models")
+            .fail_with_fix("a backend elsewhere has its models there", "remove it");
     }
     good
 }
 
 /// The embedded server: a model folder and no endpoint.
-fn embedded(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
+fn embedded(path: &Path, raw: &raw::Backend) -> Option<()> {
     let models_path = path.field("models");
-    let folder = report.required(&models_path, raw.models.as_deref(), "the folder of models");
-    let good = folder.and_then(|folder| names::file(report, &models_path, folder));
+    let folder = models_path.required(raw.models.as_deref(), "the folder of models");
+    let good = folder.and_then(|folder| names::file(&models_path, folder));
     if !raw.endpoints.is_empty() {
-        report.error_with_fix(
-            &path.field("endpoints"),
-            "an embedded backend has no endpoints",
-            "remove them",
-        );
-        return None;
+        return path
+            .field("endpoints")
+            .fail_with_fix("an embedded backend has no endpoints", "remove them");
     }
     good
 }
 
 /// Exactly `http(s)://host:port`: no user, path or query that a client library could interpret.
-fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+fn endpoint(path: &Path, text: &str) -> Option<()> {
     let good = text
         .strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"))
@@ -359,12 +242,10 @@ fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
             is_port && is_host(host)
         });
     if !good {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is not an endpoint", quote(text)),
             "http://host:port",
         );
-        return None;
     }
     Some(())
 }
@@ -379,4 +260,102 @@ pub(super) fn is_host(host: &str) -> bool {
     }
     // Names within a cluster may contain underscores.
     is_host_name(host, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Maximum length of a Unix socket's path, as in the kernel's address structure.
+const MAX_SOCKET_BYTES: usize = 107;
+
+/// TLS settings for `https` endpoints only. Mixing plain and encrypted endpoints would allow a
+/// downgrade.
+pub(super) fn tls(path: &Path, raw: &raw::Backend) -> Valid<Option<BackendTls>> {
+    let path = path.field("tls");
+    let encrypted = |text: &String| text.starts_with("https://");
+    let Some(tls) = &raw.tls else {
+        if raw.endpoints.iter().any(encrypted) {
+            return path.fail_with_fix(
+                "nothing says who may vouch for an https endpoint",
+                "tls: {ca: FILE}",
+            );
+        }
+        return Some(None);
+    };
+    if raw.endpoints.is_empty() || !raw.endpoints.iter().all(encrypted) {
+        return path.fail_with_fix(
+            "has no effect on an endpoint without https",
+            "https://host:port everywhere",
+        );
+    }
+    let id = match tls.spiffe.as_deref() {
+        Some(id) => spiffe(&path.field("spiffe"), id).map(|()| Some(id.into())),
+        None => Some(None),
+    };
+    let trust = match &tls.workload_api {
+        Some(address) => agent(&path, tls, address),
+        None => files(&path, tls),
+    };
+    Some(Some(BackendTls {
+        trust: trust?,
+        spiffe: id?,
+    }))
+}
+
+/// An agent replaces the files. Its authorities cover a whole trust domain, so the policy must name
+/// the server's SPIFFE ID.
+fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
+    let mut good = true;
+    for (name, there) in [
+        ("ca", tls.ca.is_some()),
+        ("cert", tls.cert.is_some()),
+        ("key", tls.key.is_some()),
+    ] {
+        if there {
+            path.field(name)
+                .error_with_fix("is what the agent of workload_api says", "remove it");
+            good = false;
+        }
+    }
+    if tls.spiffe.is_none() {
+        path.field("spiffe").error_with_fix(
+            "is missing beside workload_api: its authorities vouch for every workload",
+            "spiffe://trust-domain/path",
+        );
+        good = false;
+    }
+    let socket = address.strip_prefix("unix:").unwrap_or_default();
+    let plain = |text: &str| !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    if !socket.starts_with('/') || socket.len() > MAX_SOCKET_BYTES || !plain(socket) {
+        path.field("workload_api").error_with_fix(
+            format!("{} is no socket of an agent", quote(address)),
+            "unix:/absolute/path",
+        );
+        good = false;
+    }
+    good.then(|| Trust::WorkloadApi(address.into()))
+}
+
+fn files(path: &Path, tls: &raw::BackendTls) -> Option<Trust> {
+    let file = |name: &str, text: Option<&str>| {
+        text.map(|text| names::file(&path.field(name), text).map(|()| String::from(text)))
+    };
+    let ca = file("ca", tls.ca.as_deref());
+    let cert = file("cert", tls.cert.as_deref());
+    let key = file("key", tls.key.as_deref());
+    let ca = path.field("ca").required(ca, "a PEM file");
+    let identity = match (cert, key) {
+        (None, None) => Some(None),
+        (Some(cert), Some(key)) => cert.zip(key).map(Some),
+        (cert, _) => {
+            let (missing, there) = if cert.is_some() {
+                ("key", "cert")
+            } else {
+                ("cert", "key")
+            };
+            path.field(missing)
+                .fail_with_fix(format!("is missing beside {there}"), "a PEM file")
+        }
+    };
+    Some(Trust::Files {
+        ca: ca??,
+        identity: identity?,
+    })
 }

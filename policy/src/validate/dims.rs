@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::contract::{DimRule, MAX_RANK};
 use crate::raw::{self, Dim};
 
@@ -85,28 +85,17 @@ fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
 }
 
 /// Rules of a shape.
-pub(super) fn shape(
-    report: &mut Report,
-    path: &Path,
-    dims: &[Dim],
-    symbols: &Symbols<'_>,
-) -> Option<Vec<DimRule>> {
+pub(super) fn shape(path: &Path, dims: &[Dim], symbols: &Symbols<'_>) -> Option<Vec<DimRule>> {
     if dims.len() > MAX_RANK {
-        report.error(
-            path,
-            format!("rank {} is too high, {MAX_RANK} is the highest", dims.len()),
-        );
-        return None;
+        return path.fail(format!(
+            "rank {} is too high, {MAX_RANK} is the highest",
+            dims.len()
+        ));
     }
-    let rules: Vec<Option<DimRule>> = dims
-        .iter()
-        .enumerate()
-        .map(|(axis, rule)| dim(report, &path.index(axis), rule, symbols))
-        .collect();
-    rules.into_iter().collect()
+    path.each(dims, |path, rule| dim(path, rule, symbols))
 }
 
-fn dim(report: &mut Report, path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Option<DimRule> {
+fn dim(path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Option<DimRule> {
     match raw {
         Dim::Fixed(size) => match bounds(Some(*size), Some(*size)) {
             Ok((min, max)) => Some(DimRule {
@@ -114,20 +103,13 @@ fn dim(report: &mut Report, path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Op
                 max,
                 symbol: None,
             }),
-            Err((message, fix)) => {
-                report.error_with_fix(path, message, fix);
-                None
-            }
+            Err((message, fix)) => path.fail_with_fix(message, fix),
         },
         Dim::Same(name) => {
             let Some(symbol) = symbols.by_name.get(name.as_str()) else {
                 let message = format!("no dim of this model is named {}", quote(name));
-                report.error_with_fix(
-                    path,
-                    message,
-                    format!("{{name: {name}, max: N}} in one place"),
-                );
-                return None;
+                return path
+                    .fail_with_fix(message, format!("{{name: {name}, max: N}} in one place"));
             };
             // If the binding is invalid, its own location has an error.
             let (min, max) = symbol.bounds?;
@@ -139,14 +121,13 @@ fn dim(report: &mut Report, path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Op
         }
         Dim::Bounded { name, min, max } => {
             let named = match name {
-                Some(name) => names::tensor_name(report, &path.field("name"), name),
+                Some(name) => names::tensor_name(&path.field("name"), name),
                 None => Some(()),
             };
             let (min, max) = match bounds(*min, *max) {
                 Ok(bounds) => bounds,
                 Err((message, fix)) => {
-                    report.error_with_fix(path, message, fix);
-                    return None;
+                    return path.fail_with_fix(message, fix);
                 }
             };
             let symbol = name.as_deref().and_then(|name| symbols.by_name.get(name));
@@ -154,15 +135,13 @@ fn dim(report: &mut Report, path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Op
                 && (first_min, first_max) != (min, max)
             {
                 let name = name.as_deref().unwrap_or_default();
-                report.error_with_fix(
-                    path,
+                return path.fail_with_fix(
                     format!(
                         "dim {} is between {first_min} and {first_max} elsewhere",
                         quote(name)
                     ),
                     String::from(name),
                 );
-                return None;
             }
             named?;
             Some(DimRule {

@@ -8,8 +8,8 @@ use super::accepts::media_type;
 use super::items;
 use super::names;
 use super::proofs::network;
-use super::report::{Path, Report, quote};
-use crate::address;
+use super::report::{Bounds, Path, bounds, quote};
+use crate::policy::address;
 use crate::policy::{Fetch, Handler, Network};
 use crate::raw::{self, ByteSize};
 
@@ -20,15 +20,13 @@ const DEFAULT_MAX_BYTES: ByteSize = ByteSize(4 << 20);
 /// Maximum size of a file; it is held in memory and copied into the guest.
 const MAX_BYTES: u64 = 64 << 20;
 /// Default timeout of a fetch, in milliseconds.
-const DEFAULT_TIMEOUT_MS: u64 = 500;
 /// Maximum timeout of a fetch: one minute.
-const MAX_TIMEOUT_MS: u64 = 60_000;
+const TIMEOUT_MS: Bounds = bounds(1, 60_000, 500, "ms");
 /// Default fetches per call.
-const DEFAULT_REQUESTS: u64 = 4;
 /// Maximum fetches per call.
-const MAX_REQUESTS: u64 = 16;
+const REQUESTS: Bounds = bounds(1, 16, 4, "requests");
 /// Maximum redirects.
-const MAX_REDIRECTS: u64 = 4;
+const REDIRECTS: Bounds = bounds(0, 4, 0, "redirects");
 /// Default concurrent fetches.
 const DEFAULT_CONCURRENCY: u64 = 16;
 /// Maximum concurrent fetches; each is a connection.
@@ -36,47 +34,27 @@ const MAX_CONCURRENCY: u64 = 1_024;
 /// Maximum private networks.
 const MAX_NETWORKS: usize = 16;
 
-pub(super) fn fetch(report: &mut Report, path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
+pub(super) fn fetch(path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
     let url = raw::Url {
         hosts: raw.hosts.clone(),
         schemes: Vec::new(),
         ports: raw.ports.clone(),
     };
-    let url = items::url(report, path, &url);
-    let content_types = content_types(report, &path.field("content_types"), &raw.content_types);
-    let max_bytes = report.bytes_within(
-        &path.field("max_bytes"),
+    let url = items::url(path, &url);
+    let content_types = content_types(&path.field("content_types"), &raw.content_types);
+    let max_bytes = path.field("max_bytes").bytes_within(
         raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
         1,
         MAX_BYTES,
     );
-    let timeout_ms = report.within(
-        &path.field("timeout_ms"),
-        raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
-        1,
-        MAX_TIMEOUT_MS,
-        "ms",
-    );
-    let max_requests = report.within(
-        &path.field("max_requests"),
-        raw.max_requests.unwrap_or(DEFAULT_REQUESTS),
-        1,
-        MAX_REQUESTS,
-        "requests",
-    );
-    let redirects = report.within(
-        &path.field("redirects"),
-        raw.redirects.unwrap_or(0),
-        0,
-        MAX_REDIRECTS,
-        "redirects",
-    );
-    let max_requests = max_requests.and_then(|most| usize::try_from(most).ok());
+    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
+    let max_requests = path.number("max_requests", raw.max_requests, &REQUESTS);
+    let redirects = path.number("redirects", raw.redirects, &REDIRECTS);
     let most = raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-    let concurrency = concurrency(report, path, most, max_requests);
-    let allow_private = allow_private(report, &path.field("allow_private"), &raw.allow_private);
+    let concurrency = concurrency(path, most, max_requests);
+    let allow_private = allow_private(&path.field("allow_private"), &raw.allow_private);
     let ca = match &raw.ca {
-        Some(file) => names::file(report, &path.field("ca"), file),
+        Some(file) => names::file(&path.field("ca"), file),
         None => Some(()),
     };
     ca?;
@@ -86,7 +64,7 @@ pub(super) fn fetch(report: &mut Report, path: &Path, raw: &raw::Fetch) -> Optio
         max_bytes: max_bytes?,
         timeout_ms: timeout_ms?,
         max_requests: max_requests?,
-        redirects: usize::try_from(redirects?).ok()?,
+        redirects: redirects?,
         concurrency: concurrency?,
         allow_private: allow_private?,
         ca: raw.ca.clone(),
@@ -94,34 +72,24 @@ pub(super) fn fetch(report: &mut Report, path: &Path, raw: &raw::Fetch) -> Optio
 }
 
 /// Concurrent requests. One client gets at most half, and a call needs as many as it may request.
-pub(super) fn concurrency(
-    report: &mut Report,
-    path: &Path,
-    most: u64,
-    max_requests: Option<usize>,
-) -> Option<usize> {
+pub(super) fn concurrency(path: &Path, most: u64, max_requests: Option<usize>) -> Option<usize> {
     let path = path.field("concurrency");
-    let concurrency = report.within(&path, most, 1, MAX_CONCURRENCY, "requests at once")?;
-    let concurrency = usize::try_from(concurrency).ok()?;
+    let concurrency: usize = path.within(most, 1, MAX_CONCURRENCY, "requests at once")?;
     let needed = max_requests?.saturating_mul(2);
     if concurrency < needed {
-        report.error_with_fix(
-            &path,
+        return path.fail_with_fix(
             "one client's half does not hold what one call may ask for",
             format!("at least {needed}"),
         );
-        return None;
     }
     Some(concurrency)
 }
 
 /// Resources of one call must fit into the buffered bytes.
-pub(super) fn fits(report: &mut Report, path: &Path, handler: &Handler, buffered_bytes: u64) {
+pub(super) fn fits(path: &Path, handler: &Handler, buffered_bytes: u64) {
     let most_bytes = u64::try_from(handler.max_resolved_bytes()).unwrap_or(u64::MAX);
     if most_bytes > buffered_bytes {
-        report.error_with_fix(
-            path,
-            format!(
+        path.error_with_fix(format!(
                 "what one call has brought may take {most_bytes} bytes, and all requests together hold {buffered_bytes}"
             ),
             "less, or more listen.limits.buffered_bytes",
@@ -129,52 +97,30 @@ pub(super) fn fits(report: &mut Report, path: &Path, handler: &Handler, buffered
     }
 }
 
-fn content_types(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
+fn content_types(path: &Path, raw: &[String]) -> Option<Vec<String>> {
     if raw.is_empty() {
         return Some(["image/jpeg", "image/png"].map(String::from).to_vec());
     }
-    let mut good = report.distinct(path, raw);
-    if raw.len() > MAX_CONTENT_TYPES {
-        report.error_with_fix(
-            path,
-            format!("{} types are too many", raw.len()),
-            format!("at most {MAX_CONTENT_TYPES}"),
-        );
-        good = None;
-    }
-    for (index, text) in raw.iter().enumerate() {
-        good = good.and(media_type(report, &path.index(index), text));
-    }
+    let mut good = path.distinct(raw);
+    good = good.and(path.at_most(raw.len(), MAX_CONTENT_TYPES, "types are too many"));
+    good = good.and(path.each(raw, |path, text| media_type(path, text)));
     good.map(|()| raw.to_vec())
 }
 
 /// Private networks only. Names that resolve to other special addresses are always rejected.
-pub(super) fn allow_private(
-    report: &mut Report,
-    path: &Path,
-    raw: &[String],
-) -> Option<Vec<Network>> {
-    let mut good = report.distinct(path, raw);
-    if raw.len() > MAX_NETWORKS {
-        report.error_with_fix(
-            path,
-            format!("{} networks are too many", raw.len()),
-            format!("at most {MAX_NETWORKS}"),
-        );
-        return None;
-    }
+pub(super) fn allow_private(path: &Path, raw: &[String]) -> Option<Vec<Network>> {
+    let mut good = path.distinct(raw);
+    path.at_most(raw.len(), MAX_NETWORKS, "networks are too many")?;
     let mut networks = Vec::new();
     for (index, text) in raw.iter().enumerate() {
         let path = path.index(index);
-        match network(report, &path, text) {
+        match network(&path, text) {
             Some(network) if address::is_private(&network) => networks.push(network),
             Some(_) => {
-                report.error_with_fix(
-                    &path,
+                good = path.fail_with_fix(
                     format!("{} is no part of one private network", quote(text)),
                     "10.1.0.0/16, or fd12:3456::/48",
                 );
-                good = None;
             }
             None => good = None,
         }

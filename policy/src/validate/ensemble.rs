@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::interfaces::{self, fits, gives_more, lets_in_more};
-use super::report::{Path, Report, quote, unknown};
+use super::report::{Path, quote};
 use super::usage::Selector;
 use crate::contract::{TensorRule, most_of};
 use crate::policy::{Accepts, Ensemble, EnsembleStep, Model, ModelId, TensorMapping};
@@ -17,7 +17,7 @@ use crate::raw::{self, EnsembleStep as RawStep};
 const MAX_STEPS: usize = 16;
 
 /// Rejects model fields that have no meaning for an ensemble.
-pub(super) fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
+pub(super) fn meaningless(path: &Path, raw: &raw::Model) -> Option<()> {
     let mut good = Some(());
     let versions = match &raw.versions {
         raw::Versions::Listed(versions) => versions.len() == 1,
@@ -25,8 +25,7 @@ pub(super) fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) ->
     };
     if !versions {
         let message = "an ensemble has one version; its models' are named by its steps";
-        report.error_with_fix(&path.field("versions"), message, "[\"1\"]");
-        good = None;
+        good = path.field("versions").fail_with_fix(message, "[\"1\"]");
     }
     for (name, is_there) in [
         ("backend", raw.backend.is_some()),
@@ -35,8 +34,7 @@ pub(super) fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) ->
     ] {
         if is_there {
             let message = "has no meaning beside an ensemble: its models have their own";
-            report.error_with_fix(&path.field(name), message, "remove it");
-            good = None;
+            good = path.field(name).fail_with_fix(message, "remove it");
         }
     }
     good
@@ -68,43 +66,38 @@ struct Step<'m> {
 
 /// Validates an ensemble's calls. `path` is its model's; `models` are all models.
 pub(super) fn ensemble(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Ensemble,
     own: &Model,
     models: &[Model],
 ) -> Option<Ensemble> {
     let steps_path = path.field("ensemble").field("steps");
-    report.not_empty(&steps_path, &raw.steps, "[{model: …, outputs: {…}}]")?;
-    if raw.steps.len() > MAX_STEPS {
-        let message = format!("{} steps are too many", raw.steps.len());
-        report.error_with_fix(&steps_path, message, format!("at most {MAX_STEPS}"));
-        return None;
-    }
+    steps_path.not_empty(&raw.steps, "[{model: …, outputs: {…}}]")?;
+    steps_path.at_most(raw.steps.len(), MAX_STEPS, "steps are too many")?;
     let steps: Vec<_> = (raw.steps.iter().enumerate())
-        .map(|(index, raw)| step(report, &steps_path.index(index), raw, models))
+        .map(|(index, raw)| step(&steps_path.index(index), raw, models))
         .collect();
     let steps: Vec<Step<'_>> = steps.into_iter().collect::<Option<_>>()?;
-    let sources = sources(report, own, &steps)?;
+    let sources = sources(own, &steps)?;
     let mut good = Some(());
     let mut joined = Vec::new();
     for step in &steps {
-        match join(report, step, own, &sources) {
+        match join(step, own, &sources) {
             Some(inputs) => joined.push(inputs),
             None => good = None,
         }
     }
-    good = good.and(answered(report, path, own, &sources));
+    good = good.and(answered(path, own, &sources));
     let models = steps.iter().map(|step| step.model);
-    good = good.and(interfaces::parameters(report, path, own, models));
+    good = good.and(interfaces::parameters(path, own, models));
     for step in &steps {
         let path = step.path.field("model");
-        good = good.and(interfaces::proofs(report, &path, own, step.model));
+        good = good.and(interfaces::proofs(&path, own, step.model));
     }
     good?;
-    idle(report, path, own, &steps, &joined);
-    places(report, &steps, &joined)?;
-    let order = order(report, &steps_path, &joined)?;
+    idle(path, own, &steps, &joined);
+    places(&steps, &joined)?;
+    let order = order(&steps_path, &joined)?;
     let place = |step: usize| order.iter().position(|other| *other == step);
     let in_order = order.iter().filter_map(|index| {
         let (step, inputs) = (steps.get(*index)?, joined.get(*index)?);
@@ -135,14 +128,9 @@ pub(super) fn ensemble(
     })
 }
 
-fn step<'m>(
-    report: &mut Report,
-    path: &Path,
-    raw: &'m RawStep,
-    models: &'m [Model],
-) -> Option<Step<'m>> {
+fn step<'m>(path: &Path, raw: &'m RawStep, models: &'m [Model]) -> Option<Step<'m>> {
     let model_path = path.field("model");
-    let text = report.required(&model_path, raw.model.as_ref(), "the name of a model")?;
+    let text = model_path.required(raw.model.as_ref(), "the name of a model")?;
     let (name, version) = match Selector::read(text) {
         Selector::Version(name, version) => (name, Some(version)),
         Selector::Model(name) | Selector::Under(name) => (name, None),
@@ -152,8 +140,7 @@ fn step<'m>(
         .find(|(_, model)| model.name() == name);
     let Some((id, model)) = found else {
         let known = models.iter().map(Model::name);
-        unknown(report, &model_path, "model", name, known);
-        return None;
+        return model_path.unknown("model", name, known);
     };
     let unfit = if model.is_ensemble() {
         Some("is an ensemble itself")
@@ -168,30 +155,22 @@ fn step<'m>(
     };
     if let Some(unfit) = unfit {
         let message = format!("model {} {unfit}", quote(name));
-        report.error_with_fix(
-            &model_path,
-            message,
-            "another model of the same backend_model",
-        );
-        return None;
+        return model_path.fail_with_fix(message, "another model of the same backend_model");
     }
     let version = match (version, model.versions()) {
         (Some(version), versions) if versions.iter().any(|known| known == version) => version,
         (Some(version), _) => {
             let message = format!("model {} has no version {}", quote(name), quote(version));
-            report.error(&model_path, message);
-            return None;
+            return model_path.fail(message);
         }
         (None, [only]) => only.as_str(),
         (None, versions) => {
             let message = format!("model {} has several versions", quote(name));
             let first = versions.first().map_or("1", String::as_str);
-            report.error_with_fix(&model_path, message, format!("{name}@{first}"));
-            return None;
+            return model_path.fail_with_fix(message, format!("{name}@{first}"));
         }
     };
-    report.not_empty(
-        &path.field("outputs"),
+    path.field("outputs").not_empty(
         &raw.outputs.keys().collect::<Vec<_>>(),
         "what of its answer is used: {output: name}",
     )?;
@@ -205,11 +184,7 @@ fn step<'m>(
 }
 
 /// All tensors by their names in the ensemble.
-fn sources<'m>(
-    report: &mut Report,
-    own: &'m Model,
-    steps: &[Step<'m>],
-) -> Option<BTreeMap<&'m str, Source<'m>>> {
+fn sources<'m>(own: &'m Model, steps: &[Step<'m>]) -> Option<BTreeMap<&'m str, Source<'m>>> {
     let client = own.backend_inputs().iter();
     let mut sources: BTreeMap<&str, Source<'_>> = client
         .map(|rule| (rule.name(), Source::Client(rule)))
@@ -221,17 +196,14 @@ fn sources<'m>(
             let rules = step.model.backend_outputs();
             let Some(rule) = rules.iter().find(|rule| rule.name() == output) else {
                 let known = rules.iter().map(TensorRule::name);
-                unknown(report, &path, "output of that model", output, known);
-                good = None;
+                good = path.unknown("output of that model", output, known);
                 continue;
             };
             if sources.insert(shared, Source::Step(index, rule)).is_some() {
-                report.error_with_fix(
-                    &path,
+                good = path.fail_with_fix(
                     format!("{} is there already", quote(shared)),
                     "another name",
                 );
-                good = None;
             }
         }
     }
@@ -239,12 +211,7 @@ fn sources<'m>(
 }
 
 /// Inputs of a step and their source steps.
-fn join(
-    report: &mut Report,
-    step: &Step<'_>,
-    own: &Model,
-    sources: &BTreeMap<&str, Source<'_>>,
-) -> Option<Joined> {
+fn join(step: &Step<'_>, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> Option<Joined> {
     let path = step.path.field("inputs");
     let rules = step.model.backend_inputs();
     let mut good = Some(());
@@ -263,14 +230,12 @@ fn join(
         let path = path.key(input);
         let Some(rule) = rules.iter().find(|rule| rule.name() == input) else {
             let known = rules.iter().map(TensorRule::name);
-            unknown(report, &path, "input of that model", input, known);
-            good = None;
+            good = path.unknown("input of that model", input, known);
             continue;
         };
         let Some(source) = sources.get(shared.as_str()) else {
             let known = sources.keys().copied();
-            unknown(report, &path, "input or step's output", shared, known);
-            good = None;
+            good = path.unknown("input or step's output", shared, known);
             continue;
         };
         let left_out = source.rule().optional() && !rule.optional();
@@ -280,8 +245,7 @@ fn join(
             Ok(()) => None,
         };
         if let Some(cause) = unfit {
-            report.error(&path, format!("{}: {cause}", quote(shared)));
-            good = None;
+            good = path.fail(format!("{}: {cause}", quote(shared)));
         } else if let Source::Client(given) = source
             && let Some(what) = lets_in_more(given, rule)
         {
@@ -291,7 +255,7 @@ fn join(
                 quote(shared)
             );
             let fix = "the same rule for the ensemble's input, so that it is refused before any model is called";
-            report.warn(&path, message, fix);
+            path.warn(message, fix);
         }
         let from = match source {
             Source::Client(_) => None,
@@ -306,8 +270,7 @@ fn join(
     }
     for rule in rules {
         if !rule.optional() && !map.contains_key(rule.name()) {
-            report.error_with_fix(
-                &path,
+            good = path.fail_with_fix(
                 format!(
                     "model {} is not given {}",
                     quote(step.model.name()),
@@ -315,19 +278,13 @@ fn join(
                 ),
                 format!("{}: the name of a tensor", rule.name()),
             );
-            good = None;
         }
     }
     good.map(|()| inputs)
 }
 
 /// Every output of the ensemble is made by a step and fits its rule.
-fn answered(
-    report: &mut Report,
-    path: &Path,
-    own: &Model,
-    sources: &BTreeMap<&str, Source<'_>>,
-) -> Option<()> {
+fn answered(path: &Path, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> Option<()> {
     let mut good = Some(());
     for (index, rule) in own.backend_outputs().iter().enumerate() {
         let path = path.field("outputs").index(index);
@@ -335,22 +292,19 @@ fn answered(
             Some(Source::Step(_, made)) => {
                 if let Err(cause) = fits(made, rule) {
                     let message = format!("what a step gives as {} {cause}", quote(rule.name()));
-                    report.error(&path, message);
-                    good = None;
+                    good = path.fail(message);
                 } else if made.optional() && !rule.optional() {
-                    report.error(&path, "the step's model may leave it out");
-                    good = None;
+                    good = path.fail("the step's model may leave it out");
                 } else if own.postprocess().is_empty()
                     && let Some(narrower) = gives_more(rule, made)
                 {
                     let message = "clients get more of it than the step's model gives its own";
-                    report.warn(&path, message, narrower);
+                    path.warn(message, narrower);
                 }
             }
             Some(Source::Client(_)) | None => {
                 let message = format!("no step makes {}", quote(rule.name()));
-                report.error_with_fix(&path, message, "its name among the outputs of a step");
-                good = None;
+                good = path.fail_with_fix(message, "its name among the outputs of a step");
             }
         }
     }
@@ -380,7 +334,7 @@ fn intermediate_bytes(step: &Step<'_>, inputs: &Joined) -> u64 {
 }
 
 /// Warns of unused inputs and outputs.
-fn idle(report: &mut Report, path: &Path, own: &Model, steps: &[Step<'_>], joined: &[Joined]) {
+fn idle(path: &Path, own: &Model, steps: &[Step<'_>], joined: &[Joined]) {
     let taken: BTreeSet<&str> = joined
         .iter()
         .flatten()
@@ -389,7 +343,7 @@ fn idle(report: &mut Report, path: &Path, own: &Model, steps: &[Step<'_>], joine
     for (index, rule) in own.backend_inputs().iter().enumerate() {
         if !taken.contains(rule.name()) {
             let path = path.field("inputs").index(index);
-            report.warn(&path, "no step is given it", "remove it");
+            path.warn("no step is given it", "remove it");
         }
     }
     let answers = |name: &str| own.backend_outputs().iter().any(|rule| rule.name == name);
@@ -397,14 +351,14 @@ fn idle(report: &mut Report, path: &Path, own: &Model, steps: &[Step<'_>], joine
         let mut outputs = step.raw.outputs.values();
         if !outputs.any(|name| taken.contains(name.as_str()) || answers(name)) {
             let message = "is called for nothing: its answer is not used";
-            report.warn(&step.path, message, "remove it");
+            step.path.warn(message, "remove it");
         }
     }
 }
 
 /// Checks that each model's limits allow all its steps at once: all permits are acquired before the
 /// first call.
-fn places(report: &mut Report, steps: &[Step<'_>], joined: &[Joined]) -> Option<()> {
+fn places(steps: &[Step<'_>], joined: &[Joined]) -> Option<()> {
     let mut good = Some(());
     let mut sums = BTreeMap::<ModelId, (u64, u64)>::new();
     for (step, inputs) in steps.iter().zip(joined) {
@@ -425,14 +379,13 @@ fn places(report: &mut Report, steps: &[Step<'_>], joined: &[Joined]) -> Option<
             continue;
         };
         let path = step.path.field("model");
-        report.error_with_fix(&path, message, "a higher one among its limits");
-        good = None;
+        good = path.fail_with_fix(message, "a higher one among its limits");
     }
     good
 }
 
 /// Indices of the steps in topological order.
-fn order(report: &mut Report, path: &Path, joined: &[Joined]) -> Option<Vec<usize>> {
+fn order(path: &Path, joined: &[Joined]) -> Option<Vec<usize>> {
     let mut done = BTreeSet::new();
     let mut order = Vec::new();
     // Each round adds at least one step, or none can be added.
@@ -443,11 +396,9 @@ fn order(report: &mut Report, path: &Path, joined: &[Joined]) -> Option<Vec<usiz
         });
         let Some((index, _)) = next else {
             let stuck = (0..joined.len()).find(|index| !done.contains(index));
-            report.error(
-                &path.index(stuck.unwrap_or(0)),
-                "is given what it makes itself, or what waits for it",
-            );
-            return None;
+            return path
+                .index(stuck.unwrap_or(0))
+                .fail("is given what it makes itself, or what waits for it");
         };
         done.insert(index);
         order.push(index);

@@ -6,8 +6,8 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::dims::Symbols;
-use super::report::{Path, Report, quote, unknown};
-use super::{handler_chains, protocols, tensors};
+use super::report::{Path, optional, quote};
+use super::{handlers, protocols, tensors};
 use crate::contract::TensorRule;
 use crate::policy::{Accepts, Model, ModelId, OwnHandlers};
 use crate::raw::{self, GrantHandlers};
@@ -15,7 +15,6 @@ use crate::request::Protocol;
 
 /// Handlers by model. `granted` are the models that the grant allows.
 pub(super) fn handlers(
-    report: &mut Report,
     path: &Path,
     grant: &raw::Grant,
     (infers, granted): (bool, &[(ModelId, &Model)]),
@@ -26,8 +25,7 @@ pub(super) fn handlers(
     let mut found = BTreeMap::new();
     if !grant.handlers.is_empty() && !infers {
         let message = "are for inferences: the grant does not allow inference";
-        report.error_with_fix(&path, message, "remove them");
-        return None;
+        return path.fail_with_fix(message, "remove them");
     }
     for (name, raw) in &grant.handlers {
         let path = path.key(name);
@@ -35,7 +33,7 @@ pub(super) fn handlers(
             // A model with faults is reported at its own location.
             if !policy.models.contains_key(name) || !granted.is_empty() {
                 let known = granted.iter().map(|(_, model)| model.name());
-                unknown(report, &path, "model of this grant", name, known);
+                path.unknown::<_, ()>("model of this grant", name, known);
             }
             good = None;
             continue;
@@ -43,7 +41,7 @@ pub(super) fn handlers(
         let Some(written) = policy.models.get(name) else {
             continue;
         };
-        match of_model(report, &path, raw, (*model, written), policy) {
+        match of_model(&path, raw, (*model, written), policy) {
             Some(own) => {
                 found.insert(*id, own);
             }
@@ -54,7 +52,6 @@ pub(super) fn handlers(
 }
 
 fn of_model(
-    report: &mut Report,
     path: &Path,
     raw: &GrantHandlers,
     (model, written): (&Model, &raw::Model),
@@ -67,34 +64,27 @@ fn of_model(
     } = raw;
     if matches!(model.accepts(), Accepts::OpenAi(_)) {
         let message = "a model of OpenAI's API has no handlers";
-        report.error_with_fix(path, message, "remove them");
-        return None;
+        return path.fail_with_fix(message, "remove them");
     }
     if preprocess.is_none() && postprocess.is_none() {
-        report.error_with_fix(
-            path,
-            "names no handler",
-            "postprocess: the name of a handler",
-        );
-        return None;
+        return path.fail_with_fix("names no handler", "postprocess: the name of a handler");
     }
     let before = path.field("preprocess");
-    let preprocess = match preprocess {
-        Some(chain) => handler_chains::chain(report, &before, Some(chain), policy).map(Some),
-        None => Some(None),
-    };
+    let preprocess = optional(preprocess.as_ref(), |chain| {
+        handlers::chain(&before, Some(chain), policy)
+    });
     let after = path.field("postprocess");
     let none = postprocess.as_ref().is_some_and(|chain| chain.0.is_empty());
     let links = match postprocess {
         Some(_) if none => Some(Some(Vec::new())),
-        Some(chain) => handler_chains::chain(report, &after, Some(chain), policy).map(Some),
+        Some(chain) => handlers::chain(&after, Some(chain), policy).map(Some),
         None => Some(None),
     };
     let returns_path = path.field("returns");
     let returns = match returns {
         Some(_) if postprocess.is_none() || none => {
             let fix = "postprocess: the name of a handler";
-            report.error_with_fix(&returns_path, "nothing makes it of the outputs", fix);
+            returns_path.error_with_fix("nothing makes it of the outputs", fix);
             None
         }
         Some(returns) => {
@@ -103,19 +93,19 @@ fn of_model(
                 ..written.clone()
             };
             let path = returns_path.field("outputs");
-            tensors::rules(report, &path, &returns.outputs, &Symbols::of(&own)).map(Some)
+            tensors::rules(&path, &returns.outputs, &Symbols::of(&own)).map(Some)
         }
         None if none => Some(Some(model.backend_outputs().to_vec())),
         None if links.as_ref().is_some_and(Option::is_some) && written.returns.is_none() => {
             let message = "is missing: the model's own clients get its outputs";
-            report.error_with_fix(&returns_path, message, "returns: {outputs: […]}");
+            returns_path.error_with_fix(message, "returns: {outputs: […]}");
             None
         }
         None => Some(None),
     };
     let (preprocess, links, returns) = (preprocess?, links?, returns?);
     if let Some(returns) = &returns {
-        said(report, path, model, written, returns)?;
+        said(path, model, written, returns)?;
     }
     Some(OwnHandlers {
         preprocess,
@@ -125,13 +115,7 @@ fn of_model(
 }
 
 /// Whether the model's protocols can represent the outputs for these clients.
-fn said(
-    report: &mut Report,
-    path: &Path,
-    model: &Model,
-    written: &raw::Model,
-    returns: &[TensorRule],
-) -> Option<()> {
+fn said(path: &Path, model: &Model, written: &raw::Model, returns: &[TensorRule]) -> Option<()> {
     if model.protocols().contains(&Protocol::Json) {
         let names = |rules: &[TensorRule]| -> Vec<_> {
             rules
@@ -140,15 +124,13 @@ fn said(
                 .collect()
         };
         if names(returns) != names(model.returns()) {
-            report.error_with_fix(
-                &path.field("returns"),
+            return path.field("returns").fail_with_fix(
                 format!(
                     "the JSON of model {} has places for what its other clients get alone",
                     quote(model.name())
                 ),
                 "outputs of the same names and ranks, or a model of its own",
             );
-            return None;
         }
     }
     let carried = protocols::ProtocolView {
@@ -158,6 +140,6 @@ fn said(
         outputs: returns,
         content_types: &[],
     };
-    let at = Path::root().field("models").key(model.name());
-    protocols::check(report, &at, model.protocols(), &carried)
+    let at = path.root().field("models").key(model.name());
+    protocols::check(&at, model.protocols(), &carried)
 }

@@ -5,10 +5,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote, unknown, unknown_of};
+use super::report::{Path, quote};
 use super::roles::{Overlap, Part, Roles};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{concurrency, decoupled, grant_handlers, mode, names, rates, release, service};
+use super::{grant_handlers, limits, mode, models, names, release, service};
 use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId, OwnHandlers};
 use crate::raw;
 use crate::request::{Operation, Protocol};
@@ -33,12 +33,7 @@ pub(super) struct Target {
 }
 
 /// `models` are the validated ones, if all are valid.
-pub(super) fn grants(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Policy,
-    models: Option<&[Model]>,
-) -> Option<Granted> {
+pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -> Option<Granted> {
     let mut grants = Vec::new();
     let clients_in_order: Vec<&str> = raw.clients.keys().map(String::as_str).collect();
     let models_by_name: BTreeMap<String, ModelId> = raw
@@ -54,33 +49,23 @@ pub(super) fn grants(
     for (index, grant) in raw.grants.iter().enumerate() {
         let path = path.index(index);
         let name_path = path.field("name");
-        let name = report.required(
-            &name_path,
+        let name = name_path.required(
             grant.name.as_ref(),
             "a name for logs, buckets and rate answers",
         );
-        let mut named = name.and_then(|name| names::name(report, &name_path, name));
+        let mut named = name.and_then(|name| names::name(&name_path, name));
         if let Some(name) = name
             && !seen.insert(name)
         {
-            report.error(
-                &name_path,
-                format!(
-                    "{} names two grants, which would share buckets",
-                    quote(name)
-                ),
-            );
+            name_path.error(format!(
+                "{} names two grants, which would share buckets",
+                quote(name)
+            ));
             named = None;
         }
-        let clients = clients(
-            report,
-            &path.field("clients"),
-            grant,
-            raw,
-            &clients_in_order,
-        );
-        let targets = targets(report, &path.field("models"), grant, raw, &models_by_name);
-        let operations = operations(report, &path.field("operations"), grant);
+        let clients = clients(&path.field("clients"), grant, raw, &clients_in_order);
+        let targets = targets(&path.field("models"), grant, raw, &models_by_name);
+        let operations = operations(&path.field("operations"), grant);
         let infers = grant
             .operations
             .iter()
@@ -97,18 +82,17 @@ pub(super) fn grants(
             .filter_map(|id| Some((id, models?.get(usize::try_from(id.0).ok()?)?)))
             .collect();
         let inferred: Vec<&Model> = granted.iter().map(|(_, model)| *model).collect();
-        let in_streams = decoupled::asked(report, &path, grant, &inferred);
-        let rate = rates::rate(report, &path, grant, infers);
-        let cost = rates::cost(report, &path, grant, infers, &inferred);
-        let budget = rates::budget(report, &path, grant, infers, &inferred);
-        let scoped = scopes(report, &path, grant, &inferred, raw);
+        let in_streams = models::asked(&path, grant, &inferred);
+        let rate = limits::rate(&path, grant, infers);
+        let cost = limits::cost(&path, grant, infers, &inferred);
+        let budget = limits::budget(&path, grant, infers, &inferred);
+        let scoped = scopes(&path, grant, &inferred, raw);
         if let Some(Some(rate)) = &rate {
-            good = good.and(service::tellable(report, &path.field("rate"), rate, raw));
+            good = good.and(service::tellable(&path.field("rate"), rate, raw));
         }
-        let concurrency =
-            concurrency::requests(report, &path.field("concurrency"), grant.concurrency);
-        let shadow = mode::shadow(report, &path, grant, infers);
-        let handlers = grant_handlers::handlers(report, &path, grant, (infers, &granted), raw);
+        let concurrency = limits::requests(&path.field("concurrency"), grant.concurrency);
+        let shadow = mode::shadow(&path, grant, infers);
+        let handlers = grant_handlers::handlers(&path, grant, (infers, &granted), raw);
         let own = handlers.clone().unwrap_or_default();
         let given: Vec<release::Given<'_>> = (granted.iter())
             .map(|(id, model)| {
@@ -116,7 +100,7 @@ pub(super) fn grants(
                 (*model, returns.unwrap_or_else(|| model.returns()))
             })
             .collect();
-        let narrowed = release::grant(report, &path, grant, infers, &given);
+        let narrowed = release::grant(&path, grant, infers, &given);
         let id = u32::try_from(index).ok().map(GrantId);
         good = good.and(named).and(in_streams);
         let (
@@ -150,22 +134,13 @@ pub(super) fn grants(
             good = None;
             continue;
         };
-        unasked(
-            report,
-            &path.field("operations"),
-            &operations,
-            &targets,
-            models,
-        );
+        unasked(&path.field("operations"), &operations, &targets, models);
         let new = combinations(clients.len(), targets.len(), operations.len());
         entries = entries.saturating_add(new);
         if entries > MAX_ENTRIES {
-            report.error(
-                &path,
-                format!(
-                    "more than {MAX_ENTRIES} combinations of client, model, version and operation"
-                ),
-            );
+            path.error(format!(
+                "more than {MAX_ENTRIES} combinations of client, model, version and operation"
+            ));
             entries = entries.saturating_sub(new);
             good = None;
         } else {
@@ -173,7 +148,7 @@ pub(super) fn grants(
                 id,
                 targets: targets.into_iter().collect(),
                 operations,
-                reported: report.mark(),
+                reported: path.mark(),
             };
             roles.join(&clients, part);
         }
@@ -191,7 +166,7 @@ pub(super) fn grants(
             messages_wait,
         });
     }
-    let granted = roles.enter(report, path, |overlap| told(raw, overlap));
+    let granted = roles.enter(path, |overlap| told(raw, overlap));
     let (granted, ()) = (granted?, good?);
     Some(Granted {
         grants,
@@ -201,13 +176,7 @@ pub(super) fn grants(
 }
 
 /// Whether each limit has a counter, and whether messages of streams wait for the service.
-fn scopes(
-    report: &mut Report,
-    path: &Path,
-    grant: &raw::Grant,
-    inferred: &[&Model],
-    raw: &raw::Policy,
-) -> Option<bool> {
+fn scopes(path: &Path, grant: &raw::Grant, inferred: &[&Model], raw: &raw::Policy) -> Option<bool> {
     let scopes = [
         ("rate", grant.rate.as_ref().map(|rate| rate.scope)),
         ("cost", grant.cost.as_ref().map(|cost| cost.scope)),
@@ -221,10 +190,10 @@ fn scopes(
     let (mut good, mut shared) = (Some(()), false);
     for (name, scope) in scopes {
         let scope = scope.unwrap_or_default();
-        good = good.and(service::scope(report, &path.field(name), scope, raw));
+        good = good.and(service::scope(&path.field(name), scope, raw));
         shared |= !scope.is_local();
     }
-    service::unreturned(report, path, grant, raw);
+    service::unreturned(path, grant, raw);
     good.map(|()| streams && shared)
 }
 
@@ -240,14 +209,13 @@ fn client_id(clients_in_order: &[&str], name: &str) -> Option<ClientId> {
 }
 
 fn clients(
-    report: &mut Report,
     path: &Path,
     grant: &raw::Grant,
     raw: &raw::Policy,
     in_order: &[&str],
 ) -> Option<BTreeSet<ClientId>> {
-    let mut good = report.not_empty(path, &grant.clients, "the names of clients, or group:name");
-    good = good.and(report.distinct(path, &grant.clients));
+    let mut good = path.not_empty(&grant.clients, "the names of clients, or group:name");
+    good = good.and(path.distinct(&grant.clients));
     let mut clients = BTreeSet::new();
     for (index, name) in grant.clients.iter().enumerate() {
         let path = path.index(index);
@@ -262,48 +230,31 @@ fn clients(
                     );
                 }
                 None => {
-                    unknown(
-                        report,
-                        &path,
-                        "group",
-                        group,
-                        raw.groups.keys().map(|name| name.as_str()),
-                    );
-                    good = None;
+                    good = path.unknown("group", group, raw.groups.keys());
                 }
             }
         } else if let Some(id) = client_id(in_order, name) {
             clients.insert(id);
         } else if raw.groups.contains_key(name) {
-            report.error_with_fix(
-                &path,
+            good = path.fail_with_fix(
                 format!("{} is a group", quote(name)),
                 format!("{GROUP_PREFIX}{name}"),
             );
-            good = None;
         } else {
-            unknown(
-                report,
-                &path,
-                "client",
-                name,
-                raw.clients.keys().map(|name| name.as_str()),
-            );
-            good = None;
+            good = path.unknown("client", name, raw.clients.keys());
         }
     }
     good.map(|()| clients)
 }
 
 fn targets(
-    report: &mut Report,
     path: &Path,
     grant: &raw::Grant,
     raw: &raw::Policy,
     ids: &BTreeMap<String, ModelId>,
 ) -> Option<BTreeSet<Target>> {
-    let mut good = report.not_empty(path, &grant.models, "the names of models");
-    good = good.and(report.distinct(path, &grant.models));
+    let mut good = path.not_empty(&grant.models, "the names of models");
+    good = good.and(path.distinct(&grant.models));
     let mut targets = BTreeSet::new();
     for (index, text) in grant.models.iter().enumerate() {
         let path = path.index(index);
@@ -333,12 +284,13 @@ fn targets(
                         quote(version),
                         quote(name)
                     );
-                    report.error_with_fix(&path, message, "remove it");
+                    path.error_with_fix(message, "remove it");
                 } else {
-                    report.error(
-                        &path,
-                        format!("model {} has no version {}", quote(name), quote(version)),
-                    );
+                    path.error(format!(
+                        "model {} has no version {}",
+                        quote(name),
+                        quote(version)
+                    ));
                 }
                 good = None;
             }
@@ -346,16 +298,10 @@ fn targets(
         if !found {
             match selector {
                 Selector::Under(prefix) => {
-                    report.error(&path, format!("no model is under {}", quote(prefix)))
+                    path.error(format!("no model is under {}", quote(prefix)))
                 }
                 Selector::Model(name) | Selector::Version(name, _) => {
-                    unknown(
-                        report,
-                        &path,
-                        "model",
-                        name,
-                        raw.models.keys().map(|name| name.as_str()),
-                    );
+                    path.unknown::<_, ()>("model", name, raw.models.keys());
                 }
             }
             good = None;
@@ -364,17 +310,16 @@ fn targets(
     good.map(|()| targets)
 }
 
-fn operations(report: &mut Report, path: &Path, grant: &raw::Grant) -> Option<Vec<Operation>> {
-    let mut good = report.not_empty(path, &grant.operations, "[infer]");
-    good = good.and(report.distinct(path, &grant.operations));
+fn operations(path: &Path, grant: &raw::Grant) -> Option<Vec<Operation>> {
+    let mut good = path.not_empty(&grant.operations, "[infer]");
+    good = good.and(path.distinct(&grant.operations));
     let mut operations = Vec::new();
     for (index, text) in grant.operations.iter().enumerate() {
         if let Some(operation) = Operation::from_name(text) {
             operations.push(operation);
         } else {
             let names = Operation::ALL.map(Operation::name);
-            unknown_of(report, &path.index(index), "operation", text, &names);
-            good = None;
+            good = path.index(index).unknown_of("operation", text, &names);
         }
     }
     good.map(|()| operations)
@@ -382,7 +327,6 @@ fn operations(report: &mut Report, path: &Path, grant: &raw::Grant) -> Option<Ve
 
 /// Statistics of a model without a protocol that supports them.
 fn unasked(
-    report: &mut Report,
     path: &Path,
     operations: &[Operation],
     targets: &BTreeSet<Target>,
@@ -400,8 +344,7 @@ fn unasked(
         .filter_map(|target| models?.get(usize::try_from(target.model.0).ok()?))
         .find(never_asked);
     if let Some(model) = without {
-        report.warn(
-            path,
+        path.warn(
             format!(
                 "clients cannot ask for statistics of {}: its protocols have no such question",
                 quote(model.name())

@@ -1,22 +1,20 @@
-//! Sandboxed handlers and their limits.
+//! Sandboxed handlers, their limits and their chains before and after a model.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::egress;
-use super::names;
-use super::report::{Path, Report, quote, unknown};
-use super::signing;
+use super::report::{Bounds, Path, bounds, optional, quote};
 use super::usage::Usage;
+use super::{egress, names, signing};
 use crate::policy::{Handler, Lookup};
-use crate::raw::{self, ByteSize};
+use crate::raw;
+use crate::raw::{ByteSize, Chain};
 
 /// Default fuel per call: tens of milliseconds of computation.
-const DEFAULT_FUEL: u64 = 50_000_000;
 /// Maximum fuel per call; the deadline ends a call much earlier.
-const MAX_FUEL: u64 = 1_000_000_000_000;
+const FUEL: Bounds = bounds(1, 1_000_000_000_000, 50_000_000, "units");
 /// Default linear memory.
 const DEFAULT_MEMORY_BYTES: ByteSize = ByteSize(64 << 20);
 /// Minimum linear memory: one WebAssembly page.
@@ -24,42 +22,34 @@ const MIN_MEMORY_BYTES: u64 = 64 << 10;
 /// Maximum linear memory; all concurrent calls must fit into the host.
 const MAX_MEMORY_BYTES: u64 = 1 << 30;
 /// Default timeout of a call, in milliseconds.
-const DEFAULT_TIMEOUT_MS: u64 = 50;
 /// Maximum timeout of a call: one minute.
-const MAX_TIMEOUT_MS: u64 = 60_000;
+const TIMEOUT_MS: Bounds = bounds(1, 60_000, 50, "ms");
 /// Maximum configuration entries.
 const MAX_CONFIG_ENTRIES: usize = 256;
 /// Maximum size of a value; it is copied into the guest at each call.
 const MAX_CONFIG_BYTES: usize = 64 << 10;
 
 pub(super) fn handlers(
-    report: &mut Report,
     path: &Path,
     policy: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Handler>> {
-    let mut handlers = Vec::new();
-    for (name, raw) in &policy.handlers {
-        let path = path.key(name);
-        let named = names::name(report, &path, name);
-        let handler = handler(report, &path, raw, policy);
+    names::each(path, &policy.handlers, |path, name, raw| {
+        let handler = handler(path, raw, policy);
         for (index, lookup) in raw.lookups.iter().enumerate() {
             if !policy.lookups.contains_key(lookup) {
-                let known = policy.lookups.keys().map(String::as_str);
                 let path = path.field("lookups").index(index);
-                unknown(report, &path, "lookup", lookup, known);
+                path.unknown::<_, ()>("lookup", lookup, policy.lookups.keys());
             }
         }
-        if !used.handlers.contains(name.as_str()) {
-            report.warn(
-                &path,
+        if !used.handlers.contains(name) {
+            path.warn(
                 format!("no model uses handler {}", quote(name)),
                 "remove it",
             );
         }
-        handlers.push(named.and(handler).map(|handler| (name.clone(), handler)));
-    }
-    handlers.into_iter().collect()
+        handler
+    })
 }
 
 /// Adds lookups to handlers; an unknown name has been reported at its location.
@@ -79,67 +69,35 @@ pub(super) fn with(
 }
 
 /// Resources fetched for a handler must fit into memory.
-pub(super) fn fit(
-    report: &mut Report,
-    path: &Path,
-    handlers: &BTreeMap<String, Handler>,
-    buffered_bytes: u64,
-) {
+pub(super) fn fit(path: &Path, handlers: &BTreeMap<String, Handler>, buffered_bytes: u64) {
     for (name, handler) in handlers {
-        egress::fits(report, &path.key(name), handler, buffered_bytes);
+        egress::fits(&path.key(name), handler, buffered_bytes);
     }
 }
 
-fn handler(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Handler,
-    policy: &raw::Policy,
-) -> Option<Handler> {
+fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Handler> {
     let component_path = path.field("component");
-    let component = report
+    let component = component_path
         .required(
-            &component_path,
             raw.component.as_ref(),
             "the component's file, or builtin:NAME",
         )
-        .filter(|file| names::component(report, &component_path, file).is_some());
+        .filter(|file| names::component(&component_path, file).is_some());
     let digest_path = path.field("sha256");
-    let sha256 = report
-        .required(
-            &digest_path,
-            raw.sha256.as_ref(),
-            "the sha256 of the component's file",
-        )
-        .and_then(|text| names::sha256(report, &digest_path, text));
-    let signed_by = signing::signed_by(report, path, raw, policy);
-    let fuel = report.within(
-        &path.field("fuel"),
-        raw.fuel.unwrap_or(DEFAULT_FUEL),
-        1,
-        MAX_FUEL,
-        "units",
-    );
+    let sha256 = digest_path
+        .required(raw.sha256.as_ref(), "the sha256 of the component's file")
+        .and_then(|text| names::sha256(&digest_path, text));
+    let signed_by = signing::signed_by(path, raw, policy);
+    let fuel = path.number("fuel", raw.fuel, &FUEL);
     let memory = raw.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
-    let memory_bytes = report.bytes_within(
-        &path.field("memory_bytes"),
-        memory,
-        MIN_MEMORY_BYTES,
-        MAX_MEMORY_BYTES,
-    );
-    let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    let timeout_ms = report.within(
-        &path.field("timeout_ms"),
-        timeout_ms,
-        1,
-        MAX_TIMEOUT_MS,
-        "ms",
-    );
-    let config = config(report, &path.field("config"), &raw.config);
-    let fetch = match &raw.fetch {
-        Some(raw) => egress::fetch(report, &path.field("fetch"), raw).map(Some),
-        None => Some(None),
-    };
+    let memory_bytes =
+        path.field("memory_bytes")
+            .bytes_within(memory, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES);
+    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
+    let config = config(&path.field("config"), &raw.config);
+    let fetch = optional(raw.fetch.as_ref(), |raw| {
+        egress::fetch(&path.field("fetch"), raw)
+    });
     config?;
     Some(Handler {
         component: component?.clone(),
@@ -154,36 +112,44 @@ fn handler(
     })
 }
 
-fn config(report: &mut Report, path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
+fn config(path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
     let mut good = Some(());
-    if raw.len() > MAX_CONFIG_ENTRIES {
-        report.error(
-            path,
-            format!(
-                "{} entries are too many, {MAX_CONFIG_ENTRIES} are allowed",
-                raw.len()
-            ),
-        );
-        good = None;
-    }
+    good = good.and(path.up_to(raw.len(), MAX_CONFIG_ENTRIES, "entries are too many"));
     for (key, value) in raw {
         if key.is_empty() || key.len() > names::MAX_NAME_BYTES {
-            report.error(
-                &path.key(key),
-                format!("a key has 1 to {} bytes", names::MAX_NAME_BYTES),
-            );
-            good = None;
+            good = path
+                .key(key)
+                .fail(format!("a key has 1 to {} bytes", names::MAX_NAME_BYTES));
         }
         if value.len() > MAX_CONFIG_BYTES {
-            report.error(
-                &path.key(key),
-                format!(
-                    "{} bytes are too long, {MAX_CONFIG_BYTES} are allowed",
-                    value.len()
-                ),
-            );
-            good = None;
+            good = path.key(key).fail(format!(
+                "{} bytes are too long, {MAX_CONFIG_BYTES} are allowed",
+                value.len()
+            ));
         }
     }
     good
+}
+
+/// Maximum handlers of a chain. Each needs a new instance, and all share the request's deadline.
+const MAX_LINKS: usize = 8;
+
+/// The handlers in order; empty without a chain.
+pub(super) fn chain(path: &Path, raw: Option<&Chain>, policy: &raw::Policy) -> Option<Vec<String>> {
+    let Some(Chain(names)) = raw else {
+        return Some(Vec::new());
+    };
+    let mut good = path.not_empty(names, "the name of a handler");
+    good = good.and(path.at_most(names.len(), MAX_LINKS, "handlers in a row are too many"));
+    for (index, name) in names.iter().enumerate() {
+        if !policy.handlers.contains_key(name) {
+            // A single name needs no list.
+            let path = match names.as_slice() {
+                [_] => path.clone(),
+                _ => path.index(index),
+            };
+            good = path.unknown("handler", name, policy.handlers.keys());
+        }
+    }
+    good.map(|()| names.clone())
 }

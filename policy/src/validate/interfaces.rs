@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::contract::{Items, Numbers, ParameterBound, TensorRule};
 use crate::policy::{Accepts, Model};
 
@@ -66,26 +66,23 @@ pub(super) fn lets_in_more(given: &TensorRule, taken: &TensorRule) -> Option<&'s
 
 /// The ensemble must require the proofs of each of its models, so that its grants do not bypass
 /// them.
-pub(super) fn proofs(report: &mut Report, path: &Path, own: &Model, member: &Model) -> Option<()> {
+pub(super) fn proofs(path: &Path, own: &Model, member: &Model) -> Option<()> {
     let met = |asked| own.requires().is_some_and(|own| own.implies(asked));
     if member.requires().is_none_or(met) {
         return Some(());
     }
-    report.error_with_fix(
-        path,
+    path.fail_with_fix(
         format!(
             "model {} asks for proofs that the ensemble does not ask for",
             quote(member.name())
         ),
         "the same requires for the ensemble",
-    );
-    None
+    )
 }
 
 /// Each parameter of the ensemble goes to at least one model, within the bounds of all that list
 /// it.
 pub(super) fn parameters<'m>(
-    report: &mut Report,
     path: &Path,
     own: &Model,
     members: impl Iterator<Item = &'m Model> + Clone,
@@ -109,16 +106,14 @@ pub(super) fn parameters<'m>(
             .filter_map(|member| Some((member, bounds(member, name)?)))
             .peekable();
         if listed.peek().is_none() {
-            report.error_with_fix(&path, "no model of the ensemble lists it", "remove it");
-            good = None;
+            good = path.fail_with_fix("no model of the ensemble lists it", "remove it");
         }
         if let Some((member, _)) = listed.find(|(_, taken)| !bounds_fit(bound, taken)) {
             let message = format!(
                 "model {} does not take all that it may be",
                 quote(member.name())
             );
-            report.error_with_fix(&path, message, "the model's own bounds, or narrower ones");
-            good = None;
+            good = path.fail_with_fix(message, "the model's own bounds, or narrower ones");
         }
     }
     good

@@ -1,20 +1,19 @@
-//! Token issuers.
+//! Token issuers, and claims that are forwarded as header fields.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote};
-use super::{claim_headers, jwks, key_url, names, proofs};
-use crate::policy::{Algorithm, Issuer, KeySetUrl, PublicKey, RsaScheme};
+use super::report::{Bounds, Path, bounds, quote};
+use super::{jwks, key_url, names, proofs};
+use crate::policy::{Algorithm, ClaimHeader, Issuer, KeySetUrl, PublicKey, RsaScheme};
 use crate::raw;
 use crate::request::Operation;
 
 /// Default clock skew, in seconds.
-const DEFAULT_CLOCK_SKEW_S: u64 = 30;
 /// Maximum clock skew: beyond it `exp` and `nbf` have little meaning.
-const MAX_CLOCK_SKEW_S: u64 = 300;
+const CLOCK_SKEW_S: Bounds = bounds(0, 300, 30, "s");
 /// Maximum lifetime of a token: a hundred years. There is always a limit.
 const MAX_LIFETIME_S: u64 = 36_525 * 86_400;
 /// Lifetime that causes a warning: a stolen token is valid that long.
@@ -28,7 +27,7 @@ const MAX_AUDIENCES: usize = 64;
 /// Known algorithms that are not supported.
 const NOT_CHECKED: [&str; 2] = ["ES512", "ES256K"];
 
-pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
+pub(super) fn issuers(path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
     let mut urls = BTreeMap::new();
     let mut issuers = Vec::new();
     let mut fetched = 0_usize;
@@ -39,35 +38,33 @@ pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Op
         {
             fetched = fetched.saturating_add(1);
             if fetched == MAX_FETCHED.saturating_add(1) {
-                report.error_with_fix(
-                    &path.field("jwks").field("url"),
+                path.field("jwks").field("url").error_with_fix(
                     "is one key set too many to be fetched",
                     format!("at most {MAX_FETCHED}"),
                 );
             }
         }
-        let named = names::name(report, &path, name);
-        let distinct = distinct(report, &path, issuer, &mut urls);
+        let named = names::name(&path, name);
+        let distinct = distinct(&path, issuer, &mut urls);
         let used = raw
             .clients
             .values()
             .filter_map(|client| client.jwt.as_ref()?.issuer.as_deref())
             .any(|used| used == name);
         if !used {
-            report.warn(
-                &path,
+            path.warn(
                 format!("issuer {} proves no client", quote(name)),
                 "remove it",
             );
         }
-        let issuer = self::issuer(report, &path, name, issuer, &raw.listen);
+        let issuer = self::issuer(&path, name, issuer, &raw.listen);
         if raw.lockout.is_none()
             && let Some(issuer) = &issuer
         {
-            unbounded(report, &path.field("algorithms"), issuer);
+            unbounded(&path.field("algorithms"), issuer);
         }
         if let Some(issuer) = &issuer {
-            unasked(report, &path.field("scopes"), issuer, &raw.grants);
+            unasked(&path.field("scopes"), issuer, &raw.grants);
         }
         issuers.push(named.and(distinct).and(issuer));
     }
@@ -76,7 +73,6 @@ pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Op
 
 /// `iss` selects the issuer, so it is unique.
 fn distinct<'r>(
-    report: &mut Report,
     path: &Path,
     raw: &'r raw::Issuer,
     urls: &mut BTreeMap<&'r str, Path>,
@@ -84,62 +80,38 @@ fn distinct<'r>(
     let url = raw.issuer.as_deref()?;
     let first = urls.insert(url, path.clone());
     if let Some(first) = &first {
-        report.error(
-            &path.field("issuer"),
-            format!("the same issuer stands at {}", first.as_str()),
-        );
+        path.field("issuer")
+            .error(format!("the same issuer stands at {}", first.as_str()));
     }
     first.is_none().then_some(())
 }
 
-fn issuer(
-    report: &mut Report,
-    path: &Path,
-    name: &str,
-    raw: &raw::Issuer,
-    listen: &raw::Listen,
-) -> Option<Issuer> {
+fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> Option<Issuer> {
     let url_path = path.field("issuer");
-    let url = report
-        .required(
-            &url_path,
-            raw.issuer.as_deref(),
-            "https://login.example.com",
-        )
-        .and_then(|url| text(report, &url_path, url));
-    let audiences = audiences(report, &path.field("audiences"), &raw.audiences);
-    let algorithms = algorithms(report, &path.field("algorithms"), &raw.algorithms);
+    let url = url_path
+        .required(raw.issuer.as_deref(), "https://login.example.com")
+        .and_then(|url| text(&url_path, url));
+    let audiences = audiences(&path.field("audiences"), &raw.audiences);
+    let algorithms = algorithms(&path.field("algorithms"), &raw.algorithms);
     let keys_path = path.field("jwks");
-    let keys = report
-        .required(&keys_path, raw.jwks.as_ref(), "{file: keys.jwks.json}")
+    let keys = keys_path
+        .required(raw.jwks.as_ref(), "{file: keys.jwks.json}")
         .and_then(|raw| {
             let algorithms = algorithms.as_deref().unwrap_or_default();
-            keys_of(report, &keys_path, raw, algorithms)
+            keys_of(&keys_path, raw, algorithms)
         });
     let lifetime_path = path.field("max_lifetime_s");
-    let max_lifetime_s = report
-        .required(&lifetime_path, raw.max_lifetime_s, "3600")
-        .and_then(|lifetime| report.within(&lifetime_path, lifetime, 1, MAX_LIFETIME_S, "s"));
+    let max_lifetime_s = lifetime_path
+        .required(raw.max_lifetime_s, "3600")
+        .and_then(|lifetime| lifetime_path.within(lifetime, 1, MAX_LIFETIME_S, "s"));
     if max_lifetime_s.is_some_and(|lifetime| lifetime > LONG_LIFETIME_S) {
-        report.warn(
-            &lifetime_path,
-            "a stolen token is good for more than a day",
-            "3600",
-        );
+        lifetime_path.warn("a stolen token is good for more than a day", "3600");
     }
-    let clock_skew_s = report.within(
-        &path.field("clock_skew_s"),
-        raw.clock_skew_s.unwrap_or(DEFAULT_CLOCK_SKEW_S),
-        0,
-        MAX_CLOCK_SKEW_S,
-        "s",
-    );
-    let required_claims =
-        proofs::claims(report, &path.field("required_claims"), &raw.required_claims);
-    let scopes = scopes(report, &path.field("scopes"), raw.scopes.as_ref());
+    let clock_skew_s = path.number("clock_skew_s", raw.clock_skew_s, &CLOCK_SKEW_S);
+    let required_claims = proofs::claims(&path.field("required_claims"), &raw.required_claims);
+    let scopes = scopes(&path.field("scopes"), raw.scopes.as_ref());
     let headers_path = path.field("claim_to_headers");
-    let claim_headers =
-        claim_headers::claim_headers(report, &headers_path, &raw.claim_to_headers, listen);
+    let claim_headers = claim_headers(&headers_path, &raw.claim_to_headers, listen);
     url?;
     audiences?;
     let (keys, key_set) = match keys? {
@@ -167,17 +139,12 @@ enum Keys {
     Fetched(KeySetUrl),
 }
 
-fn keys_of(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Jwks,
-    algorithms: &[Algorithm],
-) -> Option<Keys> {
+fn keys_of(path: &Path, raw: &raw::Jwks, algorithms: &[Algorithm]) -> Option<Keys> {
     match &raw.url {
-        Some(url) => key_url::key_set(report, path, raw, url, algorithms).map(Keys::Fetched),
+        Some(url) => key_url::key_set(path, raw, url, algorithms).map(Keys::Fetched),
         None => {
-            let alone = key_url::only_of_url(report, path, raw);
-            let keys = jwks::jwks(report, path, raw, algorithms);
+            let alone = key_url::only_of_url(path, raw);
+            let keys = jwks::jwks(path, raw, algorithms);
             alone.and(keys).map(Keys::Listed)
         }
     }
@@ -185,7 +152,7 @@ fn keys_of(
 
 /// Warns of algorithms that the proxy's library does not support. The filter's VM then needs
 /// milliseconds per token, also for attackers.
-fn unbounded(report: &mut Report, path: &Path, issuer: &Issuer) {
+fn unbounded(path: &Path, issuer: &Issuer) {
     let in_vm = |algorithm: &&Algorithm| {
         matches!(
             algorithm,
@@ -199,8 +166,7 @@ fn unbounded(report: &mut Report, path: &Path, issuer: &Issuer) {
         .map(|algorithm| algorithm.name())
         .collect();
     if !names.is_empty() {
-        report.warn(
-            path,
+        path.warn(
             format!(
                 "forged tokens cost milliseconds each, and nothing bounds them: {}",
                 names.join(", ")
@@ -211,7 +177,7 @@ fn unbounded(report: &mut Report, path: &Path, issuer: &Issuer) {
 }
 
 /// Warns of a scope for inference if a grant also allows streaming without that scope.
-fn unasked(report: &mut Report, path: &Path, issuer: &Issuer, grants: &[raw::Grant]) {
+fn unasked(path: &Path, issuer: &Issuer, grants: &[raw::Grant]) {
     let asked = |operation: Operation| issuer.scopes.iter().find(|(known, _)| *known == operation);
     let given = |grant: &raw::Grant| {
         let mut operations = grant.operations.iter();
@@ -220,19 +186,14 @@ fn unasked(report: &mut Report, path: &Path, issuer: &Issuer, grants: &[raw::Gra
     if let (Some((_, scope)), None) = (asked(Operation::Infer), asked(Operation::Stream))
         && grants.iter().any(given)
     {
-        report.warn(
-            path,
+        path.warn(
             "operation infer asks for a scope and stream for none, and a grant gives stream: without the scope a token infers by that",
             format!("stream: {scope}"),
         );
     }
 }
 
-fn scopes(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<&raw::Scopes>,
-) -> Option<Vec<(Operation, String)>> {
+fn scopes(path: &Path, raw: Option<&raw::Scopes>) -> Option<Vec<(Operation, String)>> {
     let Some(raw) = raw else {
         return Some(Vec::new());
     };
@@ -254,89 +215,154 @@ fn scopes(
         .into_iter()
         .filter_map(|(operation, scope)| Some((operation, scope.as_ref()?)))
         .collect();
-    report.not_empty(path, &scopes, "{infer: the scope that inference asks for}")?;
+    path.not_empty(&scopes, "{infer: the scope that inference asks for}")?;
     scopes
         .into_iter()
         .map(|(operation, scope)| {
             let path = path.field(operation.name());
-            self::scope(report, &path, scope).map(|()| (operation, scope.clone()))
+            self::scope(&path, scope).map(|()| (operation, scope.clone()))
         })
         .collect()
 }
 
 /// One scope (RFC 6749, 3.3): printable, without separators.
-pub(super) fn scope(report: &mut Report, path: &Path, scope: &str) -> Option<()> {
+pub(super) fn scope(path: &Path, scope: &str) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if scope.is_empty() || scope.len() > MAX_TEXT_BYTES || !scope.bytes().all(plain) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is not one scope", quote(scope)),
             "printable characters without blanks",
         );
-        return None;
     }
     Some(())
 }
 
-fn audiences(report: &mut Report, path: &Path, raw: &[String]) -> Option<()> {
+fn audiences(path: &Path, raw: &[String]) -> Option<()> {
     // Without an audience, a token for any other service would be accepted.
-    report.not_empty(path, raw, "what `aud` calls this gate")?;
-    if raw.len() > MAX_AUDIENCES {
-        report.error_with_fix(
-            path,
-            format!("{} are too many", raw.len()),
-            format!("at most {MAX_AUDIENCES}"),
-        );
-        return None;
-    }
-    let mut good = report.distinct(path, raw);
-    for (index, audience) in raw.iter().enumerate() {
-        good = good.and(text(report, &path.index(index), audience));
-    }
+    path.not_empty(raw, "what `aud` calls this gate")?;
+    path.at_most(raw.len(), MAX_AUDIENCES, "are too many")?;
+    let mut good = path.distinct(raw);
+    good = good.and(path.each(raw, |path, value| text(path, value)));
     good
 }
 
-fn algorithms(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {
+fn algorithms(path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {
     const FIX: &str = "RS256 to RS512, PS256 to PS512, ES256, ES384, EdDSA";
-    report.not_empty(path, raw, FIX)?;
-    let distinct = report.distinct(path, raw);
-    let algorithms = raw
-        .iter()
-        .enumerate()
-        .map(|(index, name)| {
-            let algorithm = Algorithm::from_name(name);
-            if algorithm.is_none() {
-                let name_shown = quote(name);
-                let message = if NOT_CHECKED.contains(&name.as_str()) {
-                    format!("{name_shown} is not supported")
-                } else if name.eq_ignore_ascii_case("none") {
-                    format!("{name_shown} signs nothing")
-                } else if name.starts_with("HS") {
-                    format!(
-                        "{name_shown} needs a shared secret: any verifier of a token could create one"
-                    )
-                } else {
-                    format!("{name_shown} is not an algorithm of signatures")
-                };
-                report.error_with_fix(&path.index(index), message, FIX);
-            }
-            algorithm
+    path.not_empty(raw, FIX)?;
+    let distinct = path.distinct(raw);
+    let algorithms = path.each(raw, |path, name| {
+        Algorithm::from_name(name).or_else(|| {
+            let name_shown = quote(name);
+            let message = if NOT_CHECKED.contains(&name.as_str()) {
+                format!("{name_shown} is not supported")
+            } else if name.eq_ignore_ascii_case("none") {
+                format!("{name_shown} signs nothing")
+            } else if name.starts_with("HS") {
+                format!(
+                    "{name_shown} needs a shared secret: any verifier of a token could create one"
+                )
+            } else {
+                format!("{name_shown} is not an algorithm of signatures")
+            };
+            path.fail_with_fix(message, FIX)
         })
-        .collect::<Vec<_>>()
-        .into_iter()
-        .collect::<Option<Vec<_>>>();
+    });
     distinct.and(algorithms)
 }
 
 /// A text that a token must contain exactly.
-pub(super) fn text(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+pub(super) fn text(path: &Path, text: &str) -> Option<()> {
     if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             "is empty, too long or has control characters",
             format!("1 to {MAX_TEXT_BYTES} bytes"),
         );
-        return None;
+    }
+    Some(())
+}
+
+/// Maximum header fields of one issuer.
+const MAX_HEADERS: usize = 16;
+/// Maximum length of a field's name.
+const MAX_NAME_BYTES: usize = 64;
+/// Maximum depth of a claim, as in the token parser.
+const MAX_CLAIM_DEPTH: usize = 8;
+/// Required prefix of the names, which avoids standard fields.
+const PREFIX: &str = "x-";
+/// Default location of API keys.
+const USUAL_KEY: &str = "x-api-key";
+
+pub(super) fn claim_headers(
+    path: &Path,
+    raw: &[raw::ClaimToHeader],
+    listen: &raw::Listen,
+) -> Option<Vec<ClaimHeader>> {
+    path.at_most(raw.len(), MAX_HEADERS, "are too many")?;
+    let mut places = BTreeMap::new();
+    path.each(raw, |path, raw| {
+        claim_header(path, raw, listen, &mut places)
+    })
+}
+
+fn claim_header(
+    path: &Path,
+    raw: &raw::ClaimToHeader,
+    listen: &raw::Listen,
+    places: &mut BTreeMap<String, Path>,
+) -> Option<ClaimHeader> {
+    let claim_path = path.field("claim");
+    let claim = claim_path
+        .required(raw.claim.as_deref(), "groups")
+        .and_then(|claim| {
+            let keys: Vec<String> = claim.split('.').map(Into::into).collect();
+            text(&claim_path, claim)?;
+            if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
+                return claim_path.fail_with_fix(
+                    format!("{} is no way to a claim", quote(claim)),
+                    "a claim's name; further keys behind dots",
+                );
+            }
+            Some((claim.into(), keys))
+        });
+    let header_path = path.field("header");
+    let header = header_path
+        .required(raw.header.as_deref(), "x-user-groups")
+        .and_then(|header| {
+            let lower = header.to_ascii_lowercase();
+            field(&header_path, &lower, listen)?;
+            if let Some(first) = places.insert(lower.clone(), header_path.clone()) {
+                return header_path.fail(format!("{} is set at {}", quote(&lower), first.as_str()));
+            }
+            Some(lower)
+        });
+    let (claim, keys) = claim?;
+    Some(ClaimHeader {
+        claim,
+        keys,
+        header: header?,
+    })
+}
+
+/// A name without another meaning for upstream servers.
+fn field(path: &Path, name: &str, listen: &raw::Listen) -> Option<()> {
+    names::header(path, name, MAX_NAME_BYTES)?;
+    // gRPC decodes fields with this suffix as base64.
+    if !name.starts_with(PREFIX) || name.ends_with("-bin") {
+        return path.fail_with_fix(
+            format!("{} is not a field for claims", quote(name)),
+            "x-…, and not …-bin",
+        );
+    }
+    let keys = listen.api_key.as_ref().and_then(|it| it.headers.as_ref());
+    let holds_keys = match keys {
+        Some(names) => names.iter().any(|known| known.eq_ignore_ascii_case(name)),
+        None => name == USUAL_KEY,
+    };
+    if holds_keys {
+        return path.fail_with_fix(
+            format!("{} is where keys are", quote(name)),
+            "a field of its own",
+        );
     }
     Some(())
 }

@@ -7,14 +7,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::listen::MAX_BODY_BYTES;
-use super::report::{Path, Report, quote, unknown};
+use super::report::{Path, optional, quote};
 use super::values::few;
 use crate::contract::{
     Items, MAX_LISTED_BYTES, MAX_URL_BYTES, MediaRule, MediaType, Pattern, UrlRule, default_port,
     is_name,
 };
-use crate::datatype::Datatype;
 use crate::raw::{self, ByteSize, Scalar};
+use crate::values::datatype::Datatype;
 
 /// Maximum number of hosts.
 const MAX_HOSTS: usize = 256;
@@ -39,81 +39,56 @@ pub(super) struct Written<'a> {
 
 /// The rules of `BYTES`, including the maximum length; other datatypes must have none.
 pub(super) fn items(
-    report: &mut Report,
     path: &Path,
     raw: Written<'_>,
     datatype: Datatype,
 ) -> Option<(Option<usize>, Items)> {
     if datatype != Datatype::Bytes {
-        return no_items(report, path, raw, datatype).then(|| (None, Items::default()));
+        return no_items(path, raw, datatype).then(|| (None, Items::default()));
     }
     let max_path = path.field("max_item_bytes");
     let max_bytes = if raw.max_bytes.is_none() {
-        report.error_with_fix(
-            &max_path,
+        max_path.fail_with_fix(
             "is missing: nothing else bounds an element of BYTES",
             "max_item_bytes: 1KiB",
-        );
-        None
+        )
     } else {
         raw.max_bytes
-            .and_then(|size| report.bytes_within(&max_path, size, 1, MAX_BODY_BYTES))
+            .and_then(|size| max_path.bytes_within(size, 1, MAX_BODY_BYTES))
     };
     let most = raw.max_bytes.map_or(MAX_BODY_BYTES, |size| size.0);
     let min_bytes = match raw.min_bytes {
-        Some(size) => report.bytes_within(&path.field("min_item_bytes"), size, 1, most),
+        Some(size) => path.field("min_item_bytes").bytes_within(size, 1, most),
         None => Some(0),
     };
-    let allowed = match raw.allowed {
-        Some(list) => listed(
-            report,
-            &path.field("allowed"),
-            list,
-            min_bytes.unwrap_or(0),
-            most,
-        )
-        .map(Some),
-        None => Some(None),
-    };
-    let pattern = match raw.pattern {
-        Some(text) => pattern(report, &path.field("pattern"), text).map(Some),
-        None => Some(None),
-    };
-    let media_rule = match raw.media {
-        Some(media_raw) => media(report, &path.field("media"), media_raw).map(Some),
-        None => Some(None),
-    };
+    let allowed = optional(raw.allowed, |list| {
+        listed(&path.field("allowed"), list, min_bytes.unwrap_or(0), most)
+    });
+    let pattern = optional(raw.pattern, |text| pattern(&path.field("pattern"), text));
+    let media_rule = optional(raw.media, |media_raw| {
+        media(&path.field("media"), media_raw)
+    });
     let url_path = path.field("url");
-    let url_rule = match raw.url {
-        Some(url_raw) => url(report, &url_path, url_raw).map(Some),
-        None => Some(None),
-    };
+    let url_rule = optional(raw.url, |url_raw| url(&url_path, url_raw));
     let mut good = Some(());
     if raw.media.is_some()
         && (raw.utf8 || raw.pattern.is_some() || raw.allowed.is_some() || raw.url.is_some())
     {
-        report.error_with_fix(
-            &path.field("media"),
-            "no file of these kinds is a text",
-            "remove one of the two",
-        );
-        good = None;
+        good = path
+            .field("media")
+            .fail_with_fix("no file of these kinds is a text", "remove one of the two");
     }
     if raw.allowed.is_some() && raw.pattern.is_some() {
-        report.error_with_fix(
-            &path.field("allowed"),
+        good = path.field("allowed").fail_with_fix(
             "says all that may be; a pattern beside it says nothing",
             "remove one of the two",
         );
-        good = None;
     }
     if raw.url.is_some() && most > MAX_URL_BYTES as u64 {
-        report.error_with_fix(
-            &max_path,
+        good = max_path.fail_with_fix(
             "a URL is kept while it passes, so that it is no longer than 2048 bytes",
             "max_item_bytes: 2KiB",
         );
-        good = None;
     }
     good?;
     Some((
@@ -130,7 +105,7 @@ pub(super) fn items(
 }
 
 /// Whether no `BYTES` rule is present.
-fn no_items(report: &mut Report, path: &Path, raw: Written<'_>, datatype: Datatype) -> bool {
+fn no_items(path: &Path, raw: Written<'_>, datatype: Datatype) -> bool {
     let written = [
         ("max_item_bytes", raw.max_bytes.is_some()),
         ("min_item_bytes", raw.min_bytes.is_some()),
@@ -147,21 +122,15 @@ fn no_items(report: &mut Report, path: &Path, raw: Written<'_>, datatype: Dataty
             } else {
                 format!("elements of {datatype} are numbers")
             };
-            report.error_with_fix(&path.field(field), message, "remove it");
+            path.field(field).error_with_fix(message, "remove it");
             good = false;
         }
     }
     good
 }
 
-fn listed(
-    report: &mut Report,
-    path: &Path,
-    list: &[Scalar],
-    least: usize,
-    most: u64,
-) -> Option<Vec<Vec<u8>>> {
-    few(report, path, list)?;
+fn listed(path: &Path, list: &[Scalar], least: usize, most: u64) -> Option<Vec<Vec<u8>>> {
+    few(path, list)?;
     let most = most.min(MAX_LISTED_BYTES as u64);
     let mut items = Vec::new();
     let mut good = Some(());
@@ -169,28 +138,23 @@ fn listed(
         let path = path.index(index);
         match value {
             Scalar::Text(text) if text.len() as u64 > most => {
-                report.error_with_fix(
-                    &path,
+                good = path.fail_with_fix(
                     format!("{} bytes are too long", text.len()),
                     format!("at most {most}"),
                 );
-                good = None;
             }
             Scalar::Text(text) if text.len() < least => {
-                report.error(
-                    &path,
-                    format!("{} bytes are fewer than min_item_bytes", text.len()),
-                );
-                good = None;
+                good = path.fail(format!(
+                    "{} bytes are fewer than min_item_bytes",
+                    text.len()
+                ));
             }
             Scalar::Text(text) if items.iter().any(|item| item == text.as_bytes()) => {
-                report.error(&path, format!("{} is listed twice", quote(text)));
-                good = None;
+                good = path.fail(format!("{} is listed twice", quote(text)));
             }
             Scalar::Text(text) => items.push(text.as_bytes().to_vec()),
             Scalar::Integer(_) | Scalar::Float(_) => {
-                report.error_with_fix(&path, "a number is no BYTES", "put it in quotes");
-                good = None;
+                good = path.fail_with_fix("a number is no BYTES", "put it in quotes");
             }
         }
     }
@@ -198,18 +162,15 @@ fn listed(
     good.map(|()| items)
 }
 
-fn pattern(report: &mut Report, path: &Path, text: &str) -> Option<Arc<Pattern>> {
+fn pattern(path: &Path, text: &str) -> Option<Arc<Pattern>> {
     match Pattern::compile(text) {
         Ok(pattern) => Some(Arc::new(pattern)),
-        Err(fault) => {
-            report.error(path, format!("{fault}"));
-            None
-        }
+        Err(fault) => path.fail(format!("{fault}")),
     }
 }
 
 /// Rules of a file.
-pub(super) fn media(report: &mut Report, path: &Path, raw: &raw::Media) -> Option<MediaRule> {
+pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
     let raw::Media {
         types,
         max_width,
@@ -219,22 +180,15 @@ pub(super) fn media(report: &mut Report, path: &Path, raw: &raw::Media) -> Optio
         max_duration_ms,
     } = raw;
     let types_path = path.field("types");
-    let mut good = report.not_empty(&types_path, types, "[png, jpeg]");
-    good = good.and(report.distinct(&types_path, types));
+    let mut good = types_path.not_empty(types, "[png, jpeg]");
+    good = good.and(types_path.distinct(types));
     let mut kinds = Vec::new();
     for (index, name) in types.iter().enumerate() {
         if let Some(kind) = MediaType::ALL.into_iter().find(|kind| kind.name() == name) {
             kinds.push(kind);
         } else {
             let names = MediaType::ALL.iter().map(|kind| kind.name());
-            unknown(
-                report,
-                &types_path.index(index),
-                "kind of file",
-                name,
-                names,
-            );
-            good = None;
+            good = types_path.index(index).unknown("kind of file", name, names);
         }
     }
     let records = kinds.contains(&MediaType::Wav);
@@ -242,18 +196,15 @@ pub(super) fn media(report: &mut Report, path: &Path, raw: &raw::Media) -> Optio
     let frames = kinds
         .iter()
         .any(|kind| !matches!(kind, MediaType::Wav | MediaType::Jpeg));
-    let mut size = |name: &str, value: Option<u64>, has: bool, whose: &str| {
+    let size = |name: &str, value: Option<u64>, has: bool, whose: &str| {
         let path = path.field(name);
         let Some(value) = value else {
             return Some(None);
         };
         if !has && good.is_some() {
-            report.error_with_fix(&path, format!("none of the types is {whose}"), "remove it");
-            return None;
+            return path.fail_with_fix(format!("none of the types is {whose}"), "remove it");
         }
-        report
-            .within(&path, value, 1, MAX_SIZE, "as a size")
-            .map(Some)
+        path.within(value, 1, MAX_SIZE, "as a size").map(Some)
     };
     let sizes = [
         size("max_width", *max_width, pictures, "a picture"),
@@ -263,20 +214,16 @@ pub(super) fn media(report: &mut Report, path: &Path, raw: &raw::Media) -> Optio
         size("max_duration_ms", *max_duration_ms, records, "a recording"),
     ];
     if pictures && max_pixels.is_none() && (max_width.is_none() || max_height.is_none()) {
-        report.error_with_fix(
-            &path.field("max_pixels"),
+        good = path.field("max_pixels").fail_with_fix(
             "is missing: a small file can say that it is a huge picture",
             "max_pixels: 4000000",
         );
-        good = None;
     }
     if records && max_duration_ms.is_none() {
-        report.error_with_fix(
-            &path.field("max_duration_ms"),
+        good = path.field("max_duration_ms").fail_with_fix(
             "is missing: nothing else bounds a recording",
             "max_duration_ms: 60000",
         );
-        good = None;
     }
     let [width, height, pixels, frames, duration] = sizes;
     let (width, height, pixels) = (width?, height?, pixels?);
@@ -293,62 +240,43 @@ pub(super) fn media(report: &mut Report, path: &Path, raw: &raw::Media) -> Optio
     })
 }
 
-pub(super) fn url(report: &mut Report, path: &Path, raw: &raw::Url) -> Option<UrlRule> {
+pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
     let raw::Url {
         hosts,
         schemes,
         ports,
     } = raw;
     let hosts_path = path.field("hosts");
-    let mut good = report.not_empty(&hosts_path, hosts, "[images.example.com]");
-    good = good.and(report.distinct(&hosts_path, hosts));
-    if hosts.len() > MAX_HOSTS {
-        report.error(
-            &hosts_path,
-            format!(
-                "{} hosts are too many, {MAX_HOSTS} are allowed",
-                hosts.len()
-            ),
-        );
-        return None;
-    }
+    let mut good = hosts_path.not_empty(hosts, "[images.example.com]");
+    good = good.and(hosts_path.distinct(hosts));
+    hosts_path.up_to(hosts.len(), MAX_HOSTS, "hosts are too many")?;
     for (index, host) in hosts.iter().enumerate() {
         let name = host.strip_prefix("*.").unwrap_or(host);
         let two_labels = host.len() == name.len() || name.contains('.');
         if !is_name(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            report.error_with_fix(
-                &hosts_path.index(index),
+            good = hosts_path.index(index).fail_with_fix(
                 format!("{} is no lower-case host name", quote(host)),
                 "images.example.com, or *.example.com for all below it",
             );
-            good = None;
         } else if !two_labels {
-            report.error_with_fix(
-                &hosts_path.index(index),
+            good = hosts_path.index(index).fail_with_fix(
                 format!("{} covers every host below a top-level domain", quote(host)),
                 "*.example.com",
             );
-            good = None;
         }
     }
     let schemes_path = path.field("schemes");
-    good = good.and(report.distinct(&schemes_path, schemes));
+    good = good.and(schemes_path.distinct(schemes));
     for (index, scheme) in schemes.iter().enumerate() {
         if !SCHEMES.contains(&scheme.as_str()) {
-            unknown(
-                report,
-                &schemes_path.index(index),
-                "scheme of a fetch",
-                scheme,
-                SCHEMES.into_iter(),
-            );
-            good = None;
+            good =
+                schemes_path
+                    .index(index)
+                    .unknown("scheme of a fetch", scheme, SCHEMES.into_iter());
         } else if scheme == "http" {
-            report.warn(
-                &schemes_path.index(index),
-                "http responses can be changed on the network",
-                "https",
-            );
+            schemes_path
+                .index(index)
+                .warn("http responses can be changed on the network", "https");
         }
     }
     let schemes: Vec<String> = if schemes.is_empty() {
@@ -357,27 +285,17 @@ pub(super) fn url(report: &mut Report, path: &Path, raw: &raw::Url) -> Option<Ur
         schemes.clone()
     };
     let ports_path = path.field("ports");
-    if ports.len() > MAX_PORTS {
-        report.error(
-            &ports_path,
-            format!(
-                "{} ports are too many, {MAX_PORTS} are allowed",
-                ports.len()
-            ),
-        );
-        return None;
-    }
+    ports_path.up_to(ports.len(), MAX_PORTS, "ports are too many")?;
     let ported = schemes.iter().any(|scheme| default_port(scheme).is_some());
     if !ports.is_empty() && !ported {
-        report.error_with_fix(&ports_path, "none of the schemes has ports", "remove it");
-        good = None;
+        good = ports_path.fail_with_fix("none of the schemes has ports", "remove it");
     }
-    good = good.and(report.distinct(&ports_path, ports));
+    good = good.and(ports_path.distinct(ports));
     let mut kept = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         let path = ports_path.index(index);
-        let port = report.within(&path, *port, 1, u16::MAX.into(), "as a port");
-        match port.and_then(|port| u16::try_from(port).ok()) {
+        let port = path.within(*port, 1, u16::MAX.into(), "as a port");
+        match port {
             Some(port) => kept.push(port),
             None => good = None,
         }

@@ -10,10 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::report::{Path, Report, quote};
-use super::weak_rsa;
-use crate::fault::Fault;
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
 use crate::raw::{Jwk, Jwks, KeySet};
+use crate::validate::fault::Fault;
 
 /// Maximum keys of one issuer. Issuers publish two or three during a rotation.
 const MAX_KEYS: usize = 64;
@@ -25,12 +24,7 @@ const RSA_BITS: core::ops::RangeInclusive<usize> = 2048..=4096;
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// All usable keys; `None` if one is invalid or none is left.
-pub(super) fn jwks(
-    report: &mut Report,
-    path: &Path,
-    raw: &Jwks,
-    algorithms: &[Algorithm],
-) -> Option<Vec<PublicKey>> {
+pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<Vec<PublicKey>> {
     if raw.file.is_some() {
         // The loader replaces the file's name by its keys.
         let message = if raw.keys.is_empty() {
@@ -38,36 +32,28 @@ pub(super) fn jwks(
         } else {
             "names a file beside keys"
         };
-        report.error_with_fix(&path.field("file"), message, "a file or keys, not both");
-        return None;
+        return path
+            .field("file")
+            .fail_with_fix(message, "a file or keys, not both");
     }
     let keys_path = path.field("keys");
-    report.not_empty(&keys_path, &raw.keys, "the issuer's public keys")?;
-    if raw.keys.len() > MAX_KEYS {
-        report.error_with_fix(
-            &keys_path,
-            format!("{} keys are too many", raw.keys.len()),
-            format!("at most {MAX_KEYS}"),
-        );
-        return None;
-    }
+    keys_path.not_empty(&raw.keys, "the issuer's public keys")?;
+    keys_path.at_most(raw.keys.len(), MAX_KEYS, "keys are too many")?;
     let mut good = Some(());
     let mut kids = BTreeMap::new();
     let mut keys = Vec::new();
     for (index, raw) in raw.keys.iter().enumerate() {
         let path = keys_path.index(index);
-        match key(report, &path, raw, algorithms) {
+        match key(&path, raw, algorithms) {
             Key::Usable(material) => {
                 if let Some(first) = raw
                     .kid
                     .as_deref()
                     .and_then(|kid| kids.insert(kid, path.clone()))
                 {
-                    report.error(
-                        &path.field("kid"),
-                        format!("the same name stands at {}", first.as_str()),
-                    );
-                    good = None;
+                    good = path
+                        .field("kid")
+                        .fail(format!("the same name stands at {}", first.as_str()));
                 }
                 keys.push(PublicKey {
                     kid: raw.kid.clone(),
@@ -80,16 +66,14 @@ pub(super) fn jwks(
     }
     good?;
     if keys.is_empty() {
-        report.error(&keys_path, "no key is left to verify with");
-        return None;
+        return keys_path.fail("no key is left to verify with");
     }
     for algorithm in algorithms {
         if !keys
             .iter()
             .any(|key| key.material.algorithm() == *algorithm)
         {
-            report.warn(
-                &keys_path,
+            keys_path.warn(
                 format!("no key is for {}", algorithm.name()),
                 "take it from algorithms",
             );
@@ -116,12 +100,12 @@ pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, To
     if set.keys.len() > MAX_KEYS {
         return Err(TooManyKeys(set.keys.len()));
     }
-    let mut report = Report::default();
-    let path = Path::root().field("keys");
+    let report = Report::default();
+    let path = report.root().field("keys");
     let mut usable = Vec::new();
     for (index, raw) in set.keys.iter().enumerate() {
         let path = path.index(index);
-        if let Key::Usable(material) = key(&mut report, &path, raw, algorithms) {
+        if let Key::Usable(material) = key(&path, raw, algorithms) {
             usable.push((path, raw.kid.as_ref(), material));
         }
     }
@@ -133,7 +117,7 @@ pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, To
     let mut keys = Vec::new();
     for (path, kid, material) in usable {
         if kid.is_some() && names.get(&kid).is_some_and(|count| *count > 1) {
-            report.error(&path.field("kid"), "several keys have this name");
+            path.field("kid").error("several keys have this name");
             continue;
         }
         keys.push(PublicKey {
@@ -159,17 +143,18 @@ enum Key {
     Faulty,
 }
 
-fn key(report: &mut Report, path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
-    if no_secret(report, path, raw).is_none() {
+fn key(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
+    if no_secret(path, raw).is_none() {
         return Key::Faulty;
     }
-    let Some(kty) = report.required(&path.field("kty"), raw.kty.as_deref(), "RSA, EC or OKP")
+    let Some(kty) = path
+        .field("kty")
+        .required(raw.kty.as_deref(), "RSA, EC or OKP")
     else {
         return Key::Faulty;
     };
     if kty == "oct" {
-        report.error_with_fix(
-            &path.field("kty"),
+        path.field("kty").error_with_fix(
             "is a shared secret: any verifier of a token could create one",
             "a public key",
         );
@@ -180,15 +165,14 @@ fn key(report: &mut Report, path: &Path, raw: &Jwk, algorithms: &[Algorithm]) ->
         .as_ref()
         .is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID_BYTES)
     {
-        report.error_with_fix(
-            &path.field("kid"),
+        path.field("kid").error_with_fix(
             "is empty or too long",
             format!("1 to {MAX_KID_BYTES} bytes"),
         );
         return Key::Faulty;
     }
     let own = match (kty, raw.crv.as_deref()) {
-        ("RSA", None) => match rsa_scheme(report, path, raw, algorithms) {
+        ("RSA", None) => match rsa_scheme(path, raw, algorithms) {
             Some(scheme) => Algorithm::Rsa(scheme),
             None => return Key::Faulty,
         },
@@ -196,49 +180,49 @@ fn key(report: &mut Report, path: &Path, raw: &Jwk, algorithms: &[Algorithm]) ->
         ("EC", Some("P-384")) => Algorithm::Es384,
         ("OKP", Some("Ed25519")) => Algorithm::EdDsa,
         ("RSA", Some(_)) => {
-            report.error(&path.field("crv"), "an RSA key has no curve");
+            path.field("crv").error("an RSA key has no curve");
             return Key::Faulty;
         }
         (kind, curve) => {
             let what = curve.map_or_else(|| quote(kind), |curve| quote(&format!("{kind} {curve}")));
-            return not_for_us(report, path, &format!("{what} is not supported"));
+            return not_for_us(path, &format!("{what} is not supported"));
         }
     };
-    match purpose(report, path, raw, own) {
+    match purpose(path, raw, own) {
         Some(None) => {}
-        Some(Some(other)) => return not_for_us(report, path, &other),
+        Some(Some(other)) => return not_for_us(path, &other),
         None => return Key::Faulty,
     }
     if !algorithms.is_empty() && !algorithms.contains(&own) {
         let message = format!("is for {}, which the issuer may not use", own.name());
-        return not_for_us(report, path, &message);
+        return not_for_us(path, &message);
     }
     let material = match own {
-        Algorithm::Rsa(scheme) => rsa(report, path, raw, scheme),
-        Algorithm::Es256 => coordinate(report, &path.field("x"), raw.x.as_deref())
-            .zip(coordinate(report, &path.field("y"), raw.y.as_deref()))
+        Algorithm::Rsa(scheme) => rsa(path, raw, scheme),
+        Algorithm::Es256 => coordinate(&path.field("x"), raw.x.as_deref())
+            .zip(coordinate(&path.field("y"), raw.y.as_deref()))
             .map(|(x, y)| KeyMaterial::P256 { x, y }),
-        Algorithm::Es384 => coordinate(report, &path.field("x"), raw.x.as_deref())
-            .zip(coordinate(report, &path.field("y"), raw.y.as_deref()))
+        Algorithm::Es384 => coordinate(&path.field("x"), raw.x.as_deref())
+            .zip(coordinate(&path.field("y"), raw.y.as_deref()))
             .map(|(x, y)| KeyMaterial::P384 { x, y }),
         Algorithm::EdDsa => {
             if raw.y.is_some() {
-                report.error(&path.field("y"), "an Ed25519 key has no y");
+                path.field("y").error("an Ed25519 key has no y");
                 return Key::Faulty;
             }
-            coordinate(report, &path.field("x"), raw.x.as_deref()).map(KeyMaterial::Ed25519)
+            coordinate(&path.field("x"), raw.x.as_deref()).map(KeyMaterial::Ed25519)
         }
     };
     material.map_or(Key::Faulty, Key::Usable)
 }
 
-fn not_for_us(report: &mut Report, path: &Path, message: &str) -> Key {
-    report.warn(path, format!("passed over: {message}"), "remove it");
+fn not_for_us(path: &Path, message: &str) -> Key {
+    path.warn(format!("passed over: {message}"), "remove it");
     Key::NotForUs
 }
 
 /// A published private key is compromised, and a policy must not contain one.
-fn no_secret(report: &mut Report, path: &Path, raw: &Jwk) -> Option<()> {
+fn no_secret(path: &Path, raw: &Jwk) -> Option<()> {
     let secrets = [
         ("d", raw.d),
         ("p", raw.p),
@@ -251,18 +235,15 @@ fn no_secret(report: &mut Report, path: &Path, raw: &Jwk) -> Option<()> {
     ];
     let mut good = Some(());
     for (name, _) in secrets.into_iter().filter(|(_, secret)| secret.0) {
-        report.error_with_fix(
-            &path.field(name),
-            "is a secret: hold this key for stolen",
-            "public keys only",
-        );
-        good = None;
+        good = path
+            .field(name)
+            .fail_with_fix("is a secret: hold this key for stolen", "public keys only");
     }
     good
 }
 
 /// Purpose of a key. `None`: contradictory. `Some(Some(…))`: another purpose.
-fn purpose(report: &mut Report, path: &Path, raw: &Jwk, own: Algorithm) -> Option<Option<String>> {
+fn purpose(path: &Path, raw: &Jwk, own: Algorithm) -> Option<Option<String>> {
     let verifies = raw
         .key_ops
         .as_ref()
@@ -270,32 +251,23 @@ fn purpose(report: &mut Report, path: &Path, raw: &Jwk, own: Algorithm) -> Optio
     if let (Some(usage), Some(verifies)) = (raw.usage.as_deref(), verifies)
         && (usage == "sig") != verifies
     {
-        report.error(
-            &path.field("key_ops"),
-            format!("contradicts use {}", quote(usage)),
-        );
-        return None;
+        return path
+            .field("key_ops")
+            .fail(format!("contradicts use {}", quote(usage)));
     }
     let signs = raw.usage.as_deref().map(|usage| usage == "sig");
     match raw.alg.as_deref() {
         Some(alg) if alg == own.name() => {
             if signs == Some(false) || verifies == Some(false) {
-                report.error(
-                    &path.field("alg"),
-                    format!("{alg} signs, and the key says that it is for something else"),
-                );
-                return None;
+                return path.field("alg").fail(format!(
+                    "{alg} signs, and the key says that it is for something else"
+                ));
             }
             Some(None)
         }
-        Some(alg) if Algorithm::from_name(alg).is_some() => {
-            report.error_with_fix(
-                &path.field("alg"),
-                format!("{alg} is of another kind of key"),
-                own.name(),
-            );
-            None
-        }
+        Some(alg) if Algorithm::from_name(alg).is_some() => path
+            .field("alg")
+            .fail_with_fix(format!("{alg} is of another kind of key"), own.name()),
         Some(alg) => Some(Some(format!("it is for {}", quote(alg)))),
         None if signs == Some(false) || verifies == Some(false) => {
             Some(Some("it is not for verifying".into()))
@@ -305,12 +277,7 @@ fn purpose(report: &mut Report, path: &Path, raw: &Jwk, own: Algorithm) -> Optio
 }
 
 /// Signature scheme of an RSA key: its own, or else the issuer's if there is exactly one.
-fn rsa_scheme(
-    report: &mut Report,
-    path: &Path,
-    raw: &Jwk,
-    algorithms: &[Algorithm],
-) -> Option<RsaScheme> {
+fn rsa_scheme(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Option<RsaScheme> {
     const USUAL: RsaScheme = RsaScheme::Pkcs1(crate::policy::Hash::Sha256);
     let scheme = |algorithm: &Algorithm| match algorithm {
         Algorithm::Rsa(scheme) => Some(*scheme),
@@ -325,20 +292,16 @@ fn rsa_scheme(
     match (possible.next(), possible.next()) {
         (None, _) => Some(USUAL),
         (Some(only), None) => Some(only),
-        (Some(_), Some(_)) => {
-            report.error_with_fix(
-                &path.field("alg"),
-                "is missing, and the issuer has several for RSA keys",
-                "the one algorithm that the key is for",
-            );
-            None
-        }
+        (Some(_), Some(_)) => path.field("alg").fail_with_fix(
+            "is missing, and the issuer has several for RSA keys",
+            "the one algorithm that the key is for",
+        ),
     }
 }
 
-fn rsa(report: &mut Report, path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option<KeyMaterial> {
-    let n = octets(report, &path.field("n"), raw.n.as_deref());
-    let e = octets(report, &path.field("e"), raw.e.as_deref());
+fn rsa(path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option<KeyMaterial> {
+    let n = octets(&path.field("n"), raw.n.as_deref());
+    let e = octets(&path.field("e"), raw.e.as_deref());
     let (n, e) = (n?, e?);
     let bits = n.first().map_or(0, |first| {
         let unused = usize::try_from(first.leading_zeros()).unwrap_or(0);
@@ -350,53 +313,41 @@ fn rsa(report: &mut Report, path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option
         } else {
             "not supported"
         };
-        report.error_with_fix(
-            &path.field("n"),
+        return path.field("n").fail_with_fix(
             format!("an RSA key of {bits} bits is {fault}"),
             format!("{} to {} bits", RSA_BITS.start(), RSA_BITS.end()),
         );
-        return None;
     }
     if n.last().is_none_or(|last| last & 1 == 0) {
-        report.error(&path.field("n"), "an even number is no RSA modulus");
-        return None;
+        return path.field("n").fail("an even number is no RSA modulus");
     }
-    if weak_rsa::is_marked(&n) {
-        report.error_with_fix(
-            &path.field("n"),
+    if is_marked(&n) {
+        return path.field("n").fail_with_fix(
             "this modulus can be factored by anyone (CVE-2017-15361)",
             "a key made elsewhere",
         );
-        return None;
     }
     if e != RSA_EXPONENT {
-        report.error_with_fix(&path.field("e"), "is not 65537", "AQAB");
-        return None;
+        return path.field("e").fail_with_fix("is not 65537", "AQAB");
     }
     Some(KeyMaterial::Rsa { scheme, n, e })
 }
 
 /// A number without leading zeros (RFC 7518, 2: Base64urlUInt).
-fn octets(report: &mut Report, path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
-    let bytes = decode(report, path, text)?;
+fn octets(path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
+    let bytes = decode(path, text)?;
     if bytes.first().is_none_or(|first| *first == 0) {
-        report.error(path, "is empty or begins with a zero byte");
-        return None;
+        return path.fail("is empty or begins with a zero byte");
     }
     Some(bytes)
 }
 
-fn coordinate<const BYTES: usize>(
-    report: &mut Report,
-    path: &Path,
-    text: Option<&str>,
-) -> Option<[u8; BYTES]> {
-    let bytes = decode(report, path, text)?;
+fn coordinate<const BYTES: usize>(path: &Path, text: Option<&str>) -> Option<[u8; BYTES]> {
+    let bytes = decode(path, text)?;
     let length = bytes.len();
     let coordinate = bytes.try_into().ok();
     if coordinate.is_none() {
-        report.error_with_fix(
-            path,
+        path.error_with_fix(
             format!("{length} bytes are no coordinate"),
             format!("{BYTES} bytes"),
         );
@@ -404,11 +355,33 @@ fn coordinate<const BYTES: usize>(
     coordinate
 }
 
-fn decode(report: &mut Report, path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
-    let text = report.required(path, text, "base64url without padding")?;
+fn decode(path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
+    let text = path.required(text, "base64url without padding")?;
     let bytes = URL_SAFE_NO_PAD.decode(text).ok();
     if bytes.is_none() {
-        report.error(path, "is not base64url without padding");
+        path.error("is not base64url without padding");
     }
     bytes
+}
+
+/// Small primes modulo which 65537 has few powers.
+const PRIMES: [u32; 17] = [
+    11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
+];
+const GENERATOR: u32 = 65_537;
+
+/// Whether a big-endian modulus has this property.
+pub(super) fn is_marked(modulus: &[u8]) -> bool {
+    PRIMES.iter().all(|prime| {
+        let modulo = |number: u32| number.checked_rem(*prime).unwrap_or(0);
+        // A remainder is below 2^8, and a product of two below 2^25.
+        let rest = modulus.iter().fold(0, |rest: u32, byte| {
+            modulo(rest.wrapping_shl(8).wrapping_add(u32::from(*byte)))
+        });
+        let powers = core::iter::successors(Some(1), |power: &u32| {
+            Some(modulo(power.wrapping_mul(GENERATOR)))
+        });
+        let mut powers = (1..*prime).zip(powers);
+        powers.any(|(_, power)| power == rest)
+    })
 }

@@ -6,7 +6,7 @@ use alloc::string::String;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::names;
-use super::report::{Path, Report, quote};
+use super::report::{Path, quote};
 use crate::contract::{MAX_URL_BYTES, has_encoded_control, is_name, number};
 use crate::policy::{Algorithm, KeySetUrl, Server};
 use crate::raw::Jwks;
@@ -27,7 +27,7 @@ const EXAMPLE: &str = "https://login.example.com/keys";
 const DISCOVERY: [&str; 2] = ["openid-configuration", "oauth-authorization-server"];
 
 /// Rejects URL settings without a URL.
-pub(super) fn only_of_url(report: &mut Report, path: &Path, raw: &Jwks) -> Option<()> {
+pub(super) fn only_of_url(path: &Path, raw: &Jwks) -> Option<()> {
     let said = [
         ("ca", raw.ca.is_some()),
         ("refresh_s", raw.refresh_s.is_some()),
@@ -36,15 +36,13 @@ pub(super) fn only_of_url(report: &mut Report, path: &Path, raw: &Jwks) -> Optio
     let mut good = Some(());
     for (name, _) in said.into_iter().filter(|(_, said)| *said) {
         let message = "says something of a url, and there is none";
-        report.error_with_fix(&path.field(name), message, "remove it");
-        good = None;
+        good = path.field(name).fail_with_fix(message, "remove it");
     }
     good
 }
 
 /// The key set at `text`.
 pub(super) fn key_set(
-    report: &mut Report,
     path: &Path,
     raw: &Jwks,
     text: &str,
@@ -53,19 +51,14 @@ pub(super) fn key_set(
     let url_path = path.field("url");
     if raw.file.is_some() || !raw.keys.is_empty() {
         let fix = "a file, a url or keys, one of them";
-        report.error_with_fix(&url_path, "stands beside other keys", fix);
-        return None;
+        return url_path.fail_with_fix("stands beside other keys", fix);
     }
     let place = match parse(text) {
         Ok(place) => Some(place),
-        Err((message, fix)) => {
-            report.error_with_fix(&url_path, format!("{} {message}", quote(text)), fix);
-            None
-        }
+        Err((message, fix)) => url_path.fail_with_fix(format!("{} {message}", quote(text)), fix),
     };
     if place.as_ref().is_some_and(|place| !place.tls) {
-        report.warn(
-            &url_path,
+        url_path.warn(
             "any process that can listen there on this machine can sign tokens",
             "https://",
         );
@@ -73,20 +66,18 @@ pub(super) fn key_set(
     let ca_path = path.field("ca");
     let ca = match (&raw.ca, &place) {
         (Some(_), Some(ParsedUrl { tls: false, .. })) => {
-            report.error_with_fix(&ca_path, "there is no certificate to check", "remove it");
-            None
+            ca_path.fail_with_fix("there is no certificate to check", "remove it")
         }
-        (Some(file), _) => names::file(report, &ca_path, file),
+        (Some(file), _) => names::file(&ca_path, file),
         (None, _) => Some(()),
     };
     let refresh_path = path.field("refresh_s");
     let refresh_s = raw.refresh_s.unwrap_or(DEFAULT_REFRESH_S);
-    let refresh_s = report.within(&refresh_path, refresh_s, 1, MAX_REFRESH_S, "s");
-    let stale_s = stale(report, &path.field("stale_s"), raw.stale_s, refresh_s);
+    let refresh_s = refresh_path.within(refresh_s, 1, MAX_REFRESH_S, "s");
+    let stale_s = stale(&path.field("stale_s"), raw.stale_s, refresh_s);
     let rsa = |algorithm: &&Algorithm| matches!(algorithm, Algorithm::Rsa(_));
     if algorithms.iter().filter(rsa).count() > 1 {
-        report.warn(
-            &url_path,
+        url_path.warn(
             "RSA keys without `alg` will be passed over: the issuer has several algorithms for them",
             "the one that it signs with",
         );
@@ -109,28 +100,20 @@ pub(super) fn key_set(
     })
 }
 
-fn stale(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<u64>,
-    refresh_s: Option<u64>,
-) -> Option<u64> {
+fn stale(path: &Path, raw: Option<u64>, refresh_s: Option<u64>) -> Option<u64> {
     // A fetch interval above an hour gets a second attempt before keys expire.
     let usual = refresh_s.map_or(DEFAULT_STALE_S, |refresh_s| {
         DEFAULT_STALE_S.max(refresh_s.saturating_mul(2))
     });
-    let stale_s = report.within(path, raw.unwrap_or(usual), 1, MAX_STALE_S, "s")?;
+    let stale_s = path.within(raw.unwrap_or(usual), 1, MAX_STALE_S, "s")?;
     if refresh_s.is_some_and(|refresh_s| stale_s <= refresh_s) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             "keys would be dropped before they are fetched again",
             "more than refresh_s",
         );
-        return None;
     }
     if stale_s > LONG_STALE_S {
-        report.warn(
-            path,
+        path.warn(
             "a key that its issuer took back may count for more than a day",
             format!("{DEFAULT_STALE_S}"),
         );

@@ -1,12 +1,15 @@
-//! The listener and its limits.
+//! The listener, its limits, and the locations of API keys.
 
+use alloc::borrow::Cow;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote};
-use super::{key_locations, names, proofs};
-use crate::policy::{Limits, Listen, PeerName, Tls};
-use crate::raw::{self, Health};
+use super::report::{Path, quote};
+use super::{names, proofs};
+use crate::policy::{KeyLocations, Limits, Listen, MAX_KEY_HEADER_BYTES, PeerName, Tls};
+use crate::raw;
+use crate::raw::{Health, KeyFormat};
 
 /// Maximum size of all headers: beyond it, proxies and servers misbehave.
 const MAX_HEADER_BYTES: u64 = 64 << 10;
@@ -38,54 +41,45 @@ const MAX_TRUSTED_HOPS: u64 = 16;
 /// Maximum names of trusted proxies: each is compared for every request.
 const MAX_FORWARDERS: usize = 16;
 
-pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> Option<Listen> {
+pub(super) fn listen(path: &Path, policy: &raw::Policy) -> Option<Listen> {
     let raw = &policy.listen;
     let address: Option<core::net::SocketAddr> = raw.address.parse().ok();
     if address.is_none() {
-        report.error_with_fix(
-            &path.field("address"),
+        path.field("address").error_with_fix(
             format!("{} is not an IP address and a port", quote(&raw.address)),
             "127.0.0.1:8080",
         );
     }
-    let trusted_hops = report.within(
-        &path.field("trusted_hops"),
-        raw.trusted_hops,
-        0,
-        MAX_TRUSTED_HOPS,
-        "proxies",
-    );
+    let trusted_hops =
+        path.field("trusted_hops")
+            .within(raw.trusted_hops, 0, MAX_TRUSTED_HOPS, "proxies");
     let tls = raw
         .tls
         .as_ref()
-        .map(|tls| self::tls(report, &path.field("tls"), tls, raw.trusted_hops));
+        .map(|tls| self::tls(&path.field("tls"), tls, raw.trusted_hops));
     if raw.tls.is_none() {
-        plain_text(report, &path.field("tls"), policy, address);
+        plain_text(&path.field("tls"), policy, address);
     }
-    let key_locations = key_locations::key_locations(report, &path.field("api_key"), policy);
+    let key_locations = key_locations(&path.field("api_key"), policy);
     if raw.health == Health::Public {
-        report.warn(
-            &path.field("health"),
-            "any caller may ask whether the gate is alive",
-            "clients",
-        );
+        path.field("health")
+            .warn("any caller may ask whether the gate is alive", "clients");
     }
-    let limits = limits(report, &path.field("limits"), &raw.limits);
+    let limits = limits(&path.field("limits"), &raw.limits);
     if raw.limits.max_expansion != raw::Limits::default().max_expansion
         && policy
             .models
             .values()
             .all(|model| model.encodings.is_empty())
     {
-        report.warn(
-            &path.field("limits").field("max_expansion"),
+        path.field("limits").field("max_expansion").warn(
             "no model takes compressed requests",
             "encodings: [gzip] on a model",
         );
     }
     Some(Listen {
         address: address?,
-        trusted_hops: u32::try_from(trusted_hops?).ok()?,
+        trusted_hops: trusted_hops?,
         tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
         key_locations: key_locations?,
         health: raw.health,
@@ -94,28 +88,22 @@ pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> 
 }
 
 /// Warns of credentials that are readable without TLS.
-fn plain_text(
-    report: &mut Report,
-    path: &Path,
-    policy: &raw::Policy,
-    address: Option<core::net::SocketAddr>,
-) {
+fn plain_text(path: &Path, policy: &raw::Policy, address: Option<core::net::SocketAddr>) {
     let tokens = policy.clients.values().any(|client| client.jwt.is_some());
     let elsewhere = address.is_some_and(|address| !address.ip().is_loopback());
     if tokens || elsewhere {
-        report.warn(
-            path,
+        path.warn(
             "credentials cross the network in plain text",
             "cert and key",
         );
     }
 }
 
-fn tls(report: &mut Report, path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Tls> {
-    let mut file = |name: &str, text: Option<&str>| {
+fn tls(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Tls> {
+    let file = |name: &str, text: Option<&str>| {
         let path = path.field(name);
-        let text = report.required(&path, text, "a PEM file")?;
-        names::file(report, &path, text)
+        let text = path.required(text, "a PEM file")?;
+        names::file(&path, text)
     };
     let mut good = file("cert", raw.cert.as_deref());
     good = file("key", raw.key.as_deref()).and(good);
@@ -128,14 +116,11 @@ fn tls(report: &mut Report, path: &Path, raw: &raw::Tls, trusted_hops: u64) -> O
         }
     }
     if raw.client_crl.is_some() && raw.client_ca.is_none() {
-        report.error_with_fix(
-            &path.field("client_crl"),
-            "revokes certificates that are not requested",
-            "client_ca",
-        );
-        good = None;
+        good = path
+            .field("client_crl")
+            .fail_with_fix("revokes certificates that are not requested", "client_ca");
     }
-    let forwarders = forwarders(report, &path.field("forwarded_by"), raw, trusted_hops);
+    let forwarders = forwarders(&path.field("forwarded_by"), raw, trusted_hops);
     good?;
     Some(Tls {
         cert: raw.cert.clone()?,
@@ -147,12 +132,7 @@ fn tls(report: &mut Report, path: &Path, raw: &raw::Tls, trusted_hops: u64) -> O
 }
 
 /// Proxies in front that may forward client certificates.
-fn forwarders(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Tls,
-    trusted_hops: u64,
-) -> Option<Vec<PeerName>> {
+fn forwarders(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Vec<PeerName>> {
     if raw.forwarded_by.is_empty() {
         return Some(Vec::new());
     }
@@ -170,25 +150,16 @@ fn forwarders(
         ),
     ] {
         if missing {
-            report.error_with_fix(path, message, fix);
-            good = None;
+            good = path.fail_with_fix(message, fix);
         }
     }
-    if raw.forwarded_by.len() > MAX_FORWARDERS {
-        report.error_with_fix(
-            path,
-            format!("{} are too many", raw.forwarded_by.len()),
-            format!("at most {MAX_FORWARDERS}"),
-        );
-        return None;
-    }
+    path.at_most(raw.forwarded_by.len(), MAX_FORWARDERS, "are too many")?;
     let mut names = Vec::new();
     for (index, rule) in raw.forwarded_by.iter().enumerate() {
         let path = path.index(index);
-        let name = proofs::peer_name(report, &path, rule);
+        let name = proofs::peer_name(&path, rule);
         if name.as_ref().is_some_and(|name| names.contains(name)) {
-            report.error(&path, "is listed twice");
-            good = None;
+            good = path.fail("is listed twice");
         }
         match name {
             Some(name) => names.push(name),
@@ -198,116 +169,166 @@ fn forwarders(
     good.map(|()| names)
 }
 
-fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits> {
-    let header_bytes = report.bytes_within(
-        &path.field("header_bytes"),
-        raw.header_bytes,
-        1,
-        MAX_HEADER_BYTES,
-    );
-    let headers = report.within(
-        &path.field("headers"),
-        raw.headers,
-        1,
-        MAX_HEADERS,
-        "fields",
-    );
-    let body_bytes =
-        report.bytes_within(&path.field("body_bytes"), raw.body_bytes, 1, MAX_BODY_BYTES);
+fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
+    let header_bytes =
+        path.field("header_bytes")
+            .bytes_within(raw.header_bytes, 1, MAX_HEADER_BYTES);
+    let headers = path
+        .field("headers")
+        .within(raw.headers, 1, MAX_HEADERS, "fields");
+    let body_bytes = path
+        .field("body_bytes")
+        .bytes_within(raw.body_bytes, 1, MAX_BODY_BYTES);
     let hold_path = path.field("hold_bytes");
-    let hold_bytes = report.bytes_within(&hold_path, raw.hold_bytes(), 1, MAX_HOLD_BYTES);
+    let hold_bytes = hold_path.bytes_within(raw.hold_bytes(), 1, MAX_HOLD_BYTES);
     if raw.hold_bytes() > raw.body_bytes {
-        report.error_with_fix(
-            &hold_path,
+        hold_path.error_with_fix(
             format!("more than a body of {} bytes", raw.body_bytes.0),
             format!("at most {}", raw.body_bytes.0),
         );
     }
-    let max_expansion = report.within(
-        &path.field("max_expansion"),
-        raw.max_expansion,
-        1,
-        MAX_EXPANSION,
-        "bytes a byte",
-    );
-    let buffered_bytes = report.within(
-        &path.field("buffered_bytes"),
-        raw.buffered_bytes.0,
-        1,
-        MAX_BUFFERED_BYTES,
-        "bytes",
-    );
+    let max_expansion =
+        path.field("max_expansion")
+            .within(raw.max_expansion, 1, MAX_EXPANSION, "bytes a byte");
+    let buffered_bytes: Option<u64> =
+        path.field("buffered_bytes")
+            .within(raw.buffered_bytes.0, 1, MAX_BUFFERED_BYTES, "bytes");
     if raw.body_bytes > raw.buffered_bytes {
-        report.error_with_fix(
-            &path.field("buffered_bytes"),
+        path.field("buffered_bytes").error_with_fix(
             format!("one body of {} bytes does not fit", raw.body_bytes.0),
             format!("at least {}", raw.body_bytes.0),
         );
     }
-    let timeout_ms = report.within(
-        &path.field("timeout_ms"),
-        raw.timeout_ms,
-        1,
-        MAX_STREAM_MS,
-        "ms",
-    );
-    let stream_ms = report.within(
-        &path.field("stream_ms"),
-        raw.stream_ms,
-        1,
-        MAX_STREAM_MS,
-        "ms",
-    );
+    let timeout_ms = path
+        .field("timeout_ms")
+        .within(raw.timeout_ms, 1, MAX_STREAM_MS, "ms");
+    let stream_ms = path
+        .field("stream_ms")
+        .within(raw.stream_ms, 1, MAX_STREAM_MS, "ms");
     if raw.timeout_ms > raw.stream_ms {
-        report.error_with_fix(
-            &path.field("stream_ms"),
+        path.field("stream_ms").error_with_fix(
             format!("a stream ends before its request's {} ms", raw.timeout_ms),
             format!("at least {}", raw.timeout_ms),
         );
     }
-    let handshake_ms = report.within(
-        &path.field("handshake_ms"),
-        raw.handshake_ms,
-        1,
-        MAX_HANDSHAKE_MS,
-        "ms",
-    );
-    let idle_ms = report.within(&path.field("idle_ms"), raw.idle_ms, 1, MAX_STREAM_MS, "ms");
-    let connections = report.within(
-        &path.field("connections"),
-        raw.connections,
-        1,
-        MAX_CONNECTIONS,
-        "connections",
-    );
-    let streams = report.within(
-        &path.field("streams_per_connection"),
+    let handshake_ms =
+        path.field("handshake_ms")
+            .within(raw.handshake_ms, 1, MAX_HANDSHAKE_MS, "ms");
+    let idle_ms = path
+        .field("idle_ms")
+        .within(raw.idle_ms, 1, MAX_STREAM_MS, "ms");
+    let connections =
+        path.field("connections")
+            .within(raw.connections, 1, MAX_CONNECTIONS, "connections");
+    let streams = path.field("streams_per_connection").within(
         raw.streams_per_connection,
         1,
         MAX_STREAMS,
         "streams",
     );
-    let streams_per_client = report.within(
-        &path.field("streams_per_client"),
-        raw.streams_per_client,
-        1,
-        MAX_STREAMS,
-        "streams",
-    );
+    let streams_per_client =
+        path.field("streams_per_client")
+            .within(raw.streams_per_client, 1, MAX_STREAMS, "streams");
     Some(Limits {
         header_bytes: header_bytes?,
-        headers: usize::try_from(headers?).ok()?,
+        headers: headers?,
         body_bytes: body_bytes?,
         hold_bytes: hold_bytes?,
-        max_expansion: usize::try_from(max_expansion?).ok()?,
+        max_expansion: max_expansion?,
         // On a 32-bit machine the limit is its address space.
         buffered_bytes: usize::try_from(buffered_bytes?).unwrap_or(usize::MAX),
         timeout_ms: timeout_ms?,
         stream_ms: stream_ms?,
         handshake_ms: handshake_ms?,
         idle_ms: idle_ms?,
-        connections: u32::try_from(connections?).ok()?,
-        streams_per_connection: u32::try_from(streams?).ok()?,
+        connections: connections?,
+        streams_per_connection: streams?,
         streams_per_client: streams_per_client?,
     })
+}
+
+/// Maximum header fields for keys: each is searched in every head.
+const MAX_KEY_HEADERS: usize = 8;
+/// Maximum length of a cookie or parameter name.
+const MAX_NAME_BYTES: usize = 64;
+/// Header field of a bearer token.
+const BEARER: &str = "authorization";
+
+pub(super) fn key_locations(path: &Path, policy: &raw::Policy) -> Option<KeyLocations> {
+    let mut keys = policy.clients.values().flat_map(|client| &client.api_keys);
+    let any_format = keys.any(|key| key.format == KeyFormat::Any);
+    let Some(raw::ApiKeyLocations {
+        headers,
+        cookie,
+        query,
+    }) = &policy.listen.api_key
+    else {
+        return Some(KeyLocations {
+            any_format,
+            ..KeyLocations::USUAL
+        });
+    };
+    let fields = match headers {
+        Some(names) => self::headers(&path.field("headers"), names),
+        None => Some((KeyLocations::USUAL.headers, KeyLocations::USUAL.bearer)),
+    };
+    let mut good = Some(());
+    let none = headers.as_ref().is_some_and(Vec::is_empty);
+    if none && cookie.is_none() && query.is_none() {
+        good = path.fail_with_fix("no request could carry a key", "headers: [x-api-key]");
+    }
+    if let Some(name) = cookie {
+        let path = path.field("cookie");
+        // A token of RFC 6265, 4.1.1, limited to characters that all servers read alike.
+        good = good.and(plain(&path, name, b"-_."));
+        path.warn(
+            "browsers send cookies by themselves, for pages of others too",
+            "a header field, or SameSite=Strict where the cookie is set",
+        );
+    }
+    if let Some(name) = query {
+        let path = path.field("query");
+        good = good.and(plain(&path, name, b"-_"));
+        path.warn(
+            "a key in a query is in the logs and histories of all before the gate",
+            "a header field",
+        );
+    }
+    good?;
+    let (headers, bearer) = fields?;
+    Some(KeyLocations {
+        headers,
+        bearer,
+        any_format,
+        cookie: cookie.clone(),
+        query: query.clone(),
+    })
+}
+
+type Headers = (Cow<'static, [Cow<'static, str>]>, bool);
+
+fn headers(path: &Path, raw: &[String]) -> Option<Headers> {
+    path.at_most(raw.len(), MAX_KEY_HEADERS, "are too many")?;
+    let lower: Vec<String> = raw.iter().map(|name| name.to_ascii_lowercase()).collect();
+    let mut good = path.distinct(&lower);
+    for (index, name) in lower.iter().enumerate().filter(|(_, name)| *name != BEARER) {
+        let path = path.index(index);
+        good = good.and(names::header(&path, name, MAX_KEY_HEADER_BYTES));
+    }
+    good?;
+    let others = lower.iter().filter(|name| *name != BEARER);
+    let headers = others.cloned().map(Cow::Owned).collect::<Vec<_>>();
+    Some((Cow::Owned(headers), lower.iter().any(|name| name == BEARER)))
+}
+
+/// A name without escapes or another spelling.
+fn plain(path: &Path, name: &str, marks: &[u8]) -> Option<()> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || marks.contains(&byte);
+    if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(fits) {
+        return Some(());
+    }
+    path.fail_with_fix(
+        format!("{} is not a name that has one spelling", quote(name)),
+        format!("1 to {MAX_NAME_BYTES} letters, digits, dashes and underscores"),
+    )
 }

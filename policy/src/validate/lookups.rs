@@ -5,10 +5,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::backend_tls;
+use super::backends;
 use super::egress::{allow_private, concurrency};
 use super::names;
-use super::report::{Path, Report, quote};
+use super::report::{Path, Valid, quote};
 use super::usage::Usage;
 use crate::contract::is_name;
 use crate::policy::{KEY_PLACE, Lookup};
@@ -24,37 +24,31 @@ const MAX_PATH_BYTES: usize = 1_024;
 const FEAST_PATH: &str = "/get-online-features";
 
 pub(super) fn lookups(
-    report: &mut Report,
     path: &Path,
     raw: &BTreeMap<String, raw::Lookup>,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Lookup>> {
-    let mut lookups = Vec::new();
-    for (name, raw) in raw {
-        let path = path.key(name);
-        let named = names::name(report, &path, name);
-        let lookup = lookup(report, &path, raw);
-        if !used.lookups.contains(name.as_str()) {
-            report.warn(
-                &path,
+    names::each(path, raw, |path, name, raw| {
+        let lookup = lookup(path, raw);
+        if !used.lookups.contains(name) {
+            path.warn(
                 format!("no handler uses lookup {}", quote(name)),
                 "remove it",
             );
         }
-        lookups.push(named.and(lookup).map(|lookup| (name.clone(), lookup)));
-    }
-    lookups.into_iter().collect()
+        lookup
+    })
 }
 
-fn lookup(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
-    let kind = report.required(&path.field("kind"), raw.kind, "feast, or rest");
-    let place = place(report, path, raw);
-    let asked_at = kind.and_then(|kind| asked_at(report, path, raw, kind));
-    let entity = kind.and_then(|kind| entity(report, path, raw, kind));
-    let features = features(report, &path.field("features"), &raw.features);
-    let mut within = |name: &str, value: Option<u64>, usual, most, unit: &str| {
-        let value = report.within(&path.field(name), value.unwrap_or(usual), 1, most, unit)?;
-        usize::try_from(value).ok()
+fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
+    let kind = path.field("kind").required(raw.kind, "feast, or rest");
+    let place = place(path, raw);
+    let asked_at = kind.and_then(|kind| asked_at(path, raw, kind));
+    let entity = kind.and_then(|kind| entity(path, raw, kind));
+    let features = features(&path.field("features"), &raw.features);
+    let within = |name: &str, value: Option<u64>, usual, most, unit: &str| {
+        path.field(name)
+            .within(value.unwrap_or(usual), 1, most, unit)
     };
     let max_key_bytes = within("max_key_bytes", raw.max_key_bytes, 64, 256, "bytes");
     let most_keys = if kind == Some(LookupKind::Rest) {
@@ -71,28 +65,24 @@ fn lookup(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<Lookup>
     );
     let max_requests = within("max_requests", raw.max_requests, 4, 16, "requests");
     let timeout_ms = within("timeout_ms", raw.timeout_ms, 100, 60_000, "ms");
-    let max_bytes = report.bytes_within(
-        &path.field("max_bytes"),
+    let max_bytes = path.field("max_bytes").bytes_within(
         raw.max_bytes.unwrap_or(ByteSize(64 << 10)),
         1,
         4 << 20,
     );
     let most = raw.concurrency.unwrap_or(32);
-    let concurrency = concurrency(report, path, most, max_requests);
-    let allow_private = allow_private(report, &path.field("allow_private"), &raw.allow_private);
-    let authorities = authorities(report, path, raw);
+    let concurrency = concurrency(path, most, max_requests);
+    let allow_private = allow_private(&path.field("allow_private"), &raw.allow_private);
+    let authorities = authorities(path, raw);
     let bearer = match &raw.bearer_file {
-        Some(file) => names::file(report, &path.field("bearer_file"), file),
+        Some(file) => names::file(&path.field("bearer_file"), file),
         None => Some(()),
     };
     let (tls, host, port) = place?;
     if !tls && raw.bearer_file.is_some() {
         let fix = "https://";
-        report.warn(
-            &path.field("endpoint"),
-            "the token can be read on the network",
-            fix,
-        );
+        path.field("endpoint")
+            .warn("the token can be read on the network", fix);
     }
     bearer?;
     Some(Lookup {
@@ -117,10 +107,10 @@ fn lookup(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<Lookup>
 }
 
 /// Whether TLS is used, host and port.
-fn place(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<(bool, String, u16)> {
+fn place(path: &Path, raw: &raw::Lookup) -> Option<(bool, String, u16)> {
     let path = path.field("endpoint");
     let fix = "https://features.example.com:443";
-    let text = report.required(&path, raw.endpoint.as_ref(), fix)?;
+    let text = path.required(raw.endpoint.as_ref(), fix)?;
     let read = || {
         let (tls, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
@@ -133,24 +123,18 @@ fn place(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<(bool, S
     let place = read();
     if place.is_none() {
         let message = format!("{} is not an endpoint with a host's name", quote(text));
-        report.error_with_fix(&path, message, fix);
+        path.error_with_fix(message, fix);
     }
     place
 }
 
 /// The path; only the key is variable.
-fn asked_at(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Lookup,
-    kind: LookupKind,
-) -> Option<String> {
+fn asked_at(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
     let path = path.field("path");
     let (text, keys) = match (&raw.path, kind) {
         (Some(text), LookupKind::Rest) => (text.as_str(), 1),
         (None, LookupKind::Rest) => {
-            report.error_with_fix(&path, "is missing", "/v1/customers/{key}");
-            return None;
+            return path.fail_with_fix("is missing", "/v1/customers/{key}");
         }
         (text, LookupKind::Feast) => (text.as_deref().unwrap_or(FEAST_PATH), 0),
     };
@@ -173,66 +157,48 @@ fn asked_at(
             FEAST_PATH
         };
         let message = format!("{} is not a path of a lookup", quote(text));
-        report.error_with_fix(&path, message, fix);
-        return None;
+        return path.fail_with_fix(message, fix);
     }
     Some(text.into())
 }
 
-fn entity(report: &mut Report, path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
+fn entity(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
     let path = path.field("entity");
     match (kind, &raw.entity) {
         (LookupKind::Feast, entity) => {
-            let entity = report.required(&path, entity.as_ref(), "customer_id")?;
-            named(report, &path, entity).map(|()| entity.clone())
+            let entity = path.required(entity.as_ref(), "customer_id")?;
+            named(&path, entity).map(|()| entity.clone())
         }
         (LookupKind::Rest, Some(_)) => {
-            report.error_with_fix(&path, "means something to feast alone", "remove it");
-            None
+            path.fail_with_fix("means something to feast alone", "remove it")
         }
         (LookupKind::Rest, None) => Some(String::new()),
     }
 }
 
-fn features(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
-    let mut good = report.not_empty(path, raw, "[customer_stats:age]");
-    good = good.and(report.distinct(path, raw));
-    if raw.len() > MAX_FEATURES {
-        let message = format!("{} features are too many", raw.len());
-        report.error_with_fix(path, message, format!("at most {MAX_FEATURES}"));
-        return None;
-    }
-    for (index, name) in raw.iter().enumerate() {
-        good = good.and(named(report, &path.index(index), name));
-    }
+fn features(path: &Path, raw: &[String]) -> Option<Vec<String>> {
+    let mut good = path.not_empty(raw, "[customer_stats:age]");
+    good = good.and(path.distinct(raw));
+    path.at_most(raw.len(), MAX_FEATURES, "features are too many")?;
+    good = good.and(path.each(raw, |path, text| named(path, text)));
     good.map(|()| raw.to_vec())
 }
 
 /// A feature name: `view:feature`.
-fn named(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+fn named(path: &Path, text: &str) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.-".contains(&byte);
     let good = (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(plain);
     if !good {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is no name here", quote(text)),
             format!("at most {MAX_NAME_BYTES} letters, digits and _ : . -"),
         );
-        return None;
     }
     Some(())
 }
 
 /// Trusted authorities, as for a backend, with the system's as default.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn authorities(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Lookup,
-) -> Option<Option<crate::policy::BackendTls>> {
+fn authorities(path: &Path, raw: &raw::Lookup) -> Valid<Option<crate::policy::BackendTls>> {
     let Some(tls) = &raw.tls else {
         return Some(None);
     };
@@ -241,5 +207,5 @@ fn authorities(
         tls: Some(tls.clone()),
         ..raw::Backend::default()
     };
-    backend_tls::tls(report, path, &like)
+    backends::tls(path, &like)
 }

@@ -3,17 +3,12 @@
 
 use alloc::format;
 
-use super::report::{Path, Report};
+use super::report::Path;
 use crate::policy::Shadow;
 use crate::raw::{self, Enforcement, Mode, Modes};
 
 /// The shadow mode of a grant.
-pub(super) fn shadow(
-    report: &mut Report,
-    grant_path: &Path,
-    grant: &raw::Grant,
-    infers: bool,
-) -> Option<Shadow> {
+pub(super) fn shadow(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Option<Shadow> {
     let path = &grant_path.field("mode");
     let Modes {
         default,
@@ -50,8 +45,7 @@ pub(super) fn shadow(
         ),
     ] {
         if given.is_some() && !is_there {
-            report.error(&path.field(name), format!("changes nothing: {what}"));
-            good = None;
+            good = path.field(name).fail(format!("changes nothing: {what}"));
         }
     }
     let default = default.unwrap_or_default();
@@ -67,8 +61,7 @@ pub(super) fn shadow(
     let mut names = shadow.names().peekable();
     if names.peek().is_some() {
         let names: alloc::vec::Vec<&str> = names.collect();
-        report.warn(
-            path,
+        path.warn(
             format!(
                 "{} do not reject while they are in shadow",
                 names.join(", ")

@@ -1,4 +1,4 @@
-//! Models: backend, inputs and outputs.
+//! Models: backend, inputs and outputs, required proofs, and several responses to one message.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -6,43 +6,40 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::accepts::{self, Sent};
+use super::accepts::Sent;
 use super::dims::Symbols;
-use super::report::{Path, Report, quote, unknown, unknown_of};
+use super::report::{Path, Valid, quote};
 use super::usage::Usage;
 use super::{
-    backend_protocols, concurrency, decoupled, ensemble, handler_chains, names, openai, parameters,
-    protocols, release, requires, template, tensors, versions,
+    accepts, backend_rules, ensemble, handlers, limits, names, openai, parameters, protocols,
+    release, template, tensors, versions,
 };
-use crate::contract::{Contract, TensorRule};
-use crate::policy::{Accepts, Ensemble, Media, Model, Rules};
+use crate::contract::{Contract, ParameterBound, TensorRule};
+use crate::policy::{
+    Accepts, Client, ClientId, Decoupled, EMPTY_FINAL_RESPONSE, Ensemble, Media, Model, ModelId,
+    Rules,
+};
 use crate::raw;
-use crate::request::Protocol;
+use crate::request::{Operation, Proof, Proofs, Protocol, Requires};
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
 /// and its faults are reported at the first name.
-pub(super) fn models(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Policy,
-    used: &Usage<'_>,
-) -> Option<Vec<Model>> {
+pub(super) fn models(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option<Vec<Model>> {
     let mut models = Vec::new();
     let mut judged: BTreeMap<*const raw::Model, Option<Arc<Rules>>> = BTreeMap::new();
     for (name, written) in &raw.models {
         let path = path.key(name);
-        let named = names::name(report, &path, name);
+        let named = names::name(&path, name);
         let rules = judged.entry(written.as_ptr()).or_insert_with(|| {
             let rules = if openai::is(written) {
-                openai::rules(report, &path, written, raw)
+                openai::rules(&path, written, raw)
             } else {
-                rules(report, &path, written, raw)
+                rules(&path, written, raw)
             };
             rules.map(Arc::new)
         });
         if !used.models.contains(name.as_str()) {
-            report.warn(
-                &path,
+            path.warn(
                 format!("model {} is in no grant", quote(name)),
                 "grant it to a client or remove it",
             );
@@ -64,7 +61,7 @@ pub(super) fn models(
         if let (Some(raw), Some(own)) = (&raw.ensemble, models.get(index))
             && own.is_ensemble()
         {
-            let graph = ensemble::ensemble(report, &path.key(name), raw, own, &models);
+            let graph = ensemble::ensemble(&path.key(name), raw, own, &models);
             good = good.and(graph.is_some().then_some(()));
             graphs.push((index, graph));
         }
@@ -78,94 +75,71 @@ pub(super) fn models(
 }
 
 /// Everything except its name.
-fn rules(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-    policy: &raw::Policy,
-) -> Option<Rules> {
+fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let symbols = Symbols::of(raw);
     let body_bytes = policy.listen.limits.body_bytes;
 
     let backend = match &raw.ensemble {
-        Some(_) => ensemble::meaningless(report, path, raw).map(|()| String::new()),
-        None => backend(report, &path.field("backend"), raw, policy),
+        Some(_) => ensemble::meaningless(path, raw).map(|()| String::new()),
+        None => backend(&path.field("backend"), raw, policy),
     };
     let kind = (raw.backend.as_ref()).and_then(|name| policy.backends.get(name)?.kind);
     let in_json = kind == Some(raw::BackendKind::HttpJson);
-    let backend_model = backend_model(report, path, raw);
-    let versions = versions::versions(report, path, raw, kind);
-    let protocols = protocols(report, &path.field("protocols"), raw);
-    let encodings = protocols::encodings(report, &path.field("encodings"), raw);
+    let backend_model = backend_model(path, raw);
+    let versions = versions::versions(path, raw, kind);
+    let protocols = protocols(&path.field("protocols"), raw);
+    let encodings = protocols::encodings(&path.field("encodings"), raw);
     let inputs_path = path.field("inputs");
-    let inputs = tensors::rules(report, &inputs_path, &raw.inputs, &symbols);
+    let inputs = tensors::rules(&inputs_path, &raw.inputs, &symbols);
     if let (Some(rules), None) = (&inputs, &raw.accepts) {
-        tensors::fit(report, &inputs_path, rules, body_bytes.0);
+        tensors::fit(&inputs_path, rules, body_bytes.0);
     }
-    let outputs = tensors::rules(report, &path.field("outputs"), &raw.outputs, &symbols);
+    let outputs = tensors::rules(&path.field("outputs"), &raw.outputs, &symbols);
     let parameters_path = path.field("parameters");
-    let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
+    let parameters = parameters::parameters(&parameters_path, &raw.parameters);
     if in_json && !raw.parameters.is_empty() {
-        report.error_with_fix(
-            &parameters_path,
+        parameters_path.error_with_fix(
             "have no place in the JSON that the backend gets",
             "remove them",
         );
     }
-    let parameters = decoupled::parameters(report, &parameters_path, raw, parameters);
-    let decoupled = decoupled::decoupled(report, path, raw, policy);
+    let parameters = with_final_response(&parameters_path, raw, parameters);
+    let decoupled = decoupled(path, raw, policy);
     let limits_path = path.field("limits");
     let takes_raw = raw
         .accepts
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
     let bodies = &policy.listen.limits;
-    let limits = concurrency::model(report, &limits_path, raw.limits.as_ref(), bodies, takes_raw);
-    let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
+    let limits = limits::model(&limits_path, raw.limits.as_ref(), bodies, takes_raw);
+    let requires = requires(&path.field("requires"), raw.requires.as_ref());
     if takes_raw && !raw.parameters.is_empty() {
-        report.error_with_fix(
-            &parameters_path,
-            "a raw body carries no parameters",
-            "remove them",
-        );
+        parameters_path.error_with_fix("a raw body carries no parameters", "remove them");
     }
-    let preprocess = handler_chains::chain(
-        report,
-        &path.field("preprocess"),
-        raw.preprocess.as_ref(),
-        policy,
-    );
+    let preprocess = handlers::chain(&path.field("preprocess"), raw.preprocess.as_ref(), policy);
     let sent = match (&raw.preprocess, &raw.accepts) {
         (_, Some(accepts)) => {
             let path = path.field("accepts");
             if raw.preprocess.is_none() {
-                report.error_with_fix(
-                    &path,
+                path.error_with_fix(
                     "nothing turns it into inputs",
                     "preprocess: the name of a handler",
                 );
             }
-            accepts::accepts(report, &path, accepts, &symbols, &policy.listen.limits).map(Some)
+            accepts::accepts(&path, accepts, &symbols, &policy.listen.limits).map(Some)
         }
         (Some(_), None) => {
             let path = path.field("accepts");
-            report.error_with_fix(
-                &path,
+            path.fail_with_fix(
                 "is missing: a preprocess handler takes what it says",
                 "accepts: {inputs: […]}",
-            );
-            None
+            )
         }
         (None, None) => Some(None),
     };
-    let postprocess = handler_chains::chain(
-        report,
-        &path.field("postprocess"),
-        raw.postprocess.as_ref(),
-        policy,
-    );
-    let returns = returns(report, &path.field("returns"), raw, &symbols);
-    let met = release::unmet(report, &path.field("outputs"), raw);
+    let postprocess = handlers::chain(&path.field("postprocess"), raw.postprocess.as_ref(), policy);
+    let returns = returns(&path.field("returns"), raw, &symbols);
+    let met = release::unmet(&path.field("outputs"), raw);
 
     let (inputs, outputs) = (inputs?, outputs?);
     met?;
@@ -184,7 +158,7 @@ fn rules(
         outputs: &returns,
         content_types,
     };
-    let carried = protocols::check(report, path, &protocols, &to_carry);
+    let carried = protocols::check(path, &protocols, &to_carry);
     let sides = template::Sides {
         protocols: &protocols,
         versions: &versions,
@@ -199,13 +173,13 @@ fn rules(
         }),
         handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
     };
-    let template = template::template(report, path, raw.json.as_ref(), &sides);
-    let to_serve = backend_protocols::Served {
+    let template = template::template(path, raw.json.as_ref(), &sides);
+    let to_serve = backend_rules::Served {
         kind,
         inputs: &inputs,
         outputs: &outputs,
     };
-    let served = backend_protocols::served(report, path, raw, &to_serve);
+    let served = backend_rules::served(path, raw, &to_serve);
     let called = protocols.contains(&Protocol::Json);
     let accepts = match sent {
         Some(Sent::Raw {
@@ -242,38 +216,20 @@ fn rules(
 }
 
 /// Its name at the backend, if different.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn backend_model(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-) -> Option<Option<String>> {
+pub(super) fn backend_model(path: &Path, raw: &raw::Model) -> Valid<Option<String>> {
     match &raw.backend_model {
-        Some(name) => {
-            names::name(report, &path.field("backend_model"), name).map(|()| Some(name.clone()))
-        }
+        Some(name) => names::name(&path.field("backend_model"), name).map(|()| Some(name.clone())),
         None => Some(None),
     }
 }
 
-fn backend(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-    policy: &raw::Policy,
-) -> Option<String> {
-    let name = report.required(path, raw.backend.as_ref(), "the name of a backend")?;
+fn backend(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<String> {
+    let name = path.required(raw.backend.as_ref(), "the name of a backend")?;
     let Some(backend) = policy.backends.get(name) else {
-        let known = policy.backends.keys().map(|name| name.as_str());
-        unknown(report, path, "backend", name, known);
-        return None;
+        return path.unknown("backend", name, policy.backends.keys());
     };
     if backend.kind == Some(raw::BackendKind::OpenAi) {
-        report.error_with_fix(
-            path,
+        path.error_with_fix(
             "serves OpenAI's API, which has no tensors",
             "protocols: [openai], and openai: {…}",
         );
@@ -284,7 +240,7 @@ fn backend(
 fn tensors_contract(
     inputs: Vec<TensorRule>,
     returns: &[TensorRule],
-    parameters: Vec<(String, crate::contract::ParameterBound)>,
+    parameters: Vec<(String, ParameterBound)>,
 ) -> Accepts {
     let output_names = returns.iter().map(|rule| rule.name.clone()).collect();
     Accepts::Tensors(Contract {
@@ -294,39 +250,20 @@ fn tensors_contract(
     })
 }
 
-fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<Protocol>> {
-    report.not_empty(path, &raw.protocols, "[oip-rest, oip-grpc]")?;
-    let distinct = report.distinct(path, &raw.protocols);
+fn protocols(path: &Path, raw: &raw::Model) -> Option<Vec<Protocol>> {
+    path.not_empty(&raw.protocols, "[oip-rest, oip-grpc]")?;
+    let distinct = path.distinct(&raw.protocols);
     let takes_raw = raw
         .accepts
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
-    let mut protocols = Some(Vec::new());
-    for (index, text) in raw.protocols.iter().enumerate() {
-        let path = path.index(index);
+    let protocols = path.each(&raw.protocols, |path, text| {
         let protocol = Protocol::from_name(text);
-        match protocol {
-            None => unknown_of(
-                report,
-                &path,
-                "protocol",
-                text,
-                &Protocol::ALL.map(Protocol::name),
-            ),
-            Some(protocol) if takes_raw && !carries_raw(protocol) => {
-                report.error_with_fix(
-                    &path,
-                    format!("{text} cannot carry a raw body"),
-                    "[oip-rest]",
-                );
-            }
-            Some(_) => {}
+        if protocol.is_some_and(|protocol| takes_raw && !carries_raw(protocol)) {
+            path.error_with_fix(format!("{text} cannot carry a raw body"), "[oip-rest]");
         }
-        protocols = protocols.zip(protocol).map(|(mut protocols, protocol)| {
-            protocols.push(protocol);
-            protocols
-        });
-    }
+        protocol.or_else(|| path.unknown_of("protocol", text, &Protocol::ALL.map(Protocol::name)))
+    });
     distinct.and(protocols)
 }
 
@@ -343,35 +280,197 @@ const fn carries_raw(protocol: Protocol) -> bool {
 }
 
 /// Outputs for clients, if a postprocess handler makes them.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn returns(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-    symbols: &Symbols<'_>,
-) -> Option<Option<Vec<TensorRule>>> {
+fn returns(path: &Path, raw: &raw::Model, symbols: &Symbols<'_>) -> Valid<Option<Vec<TensorRule>>> {
     match (&raw.postprocess, &raw.returns) {
         (_, Some(returns)) => {
             if raw.postprocess.is_none() {
-                report.error_with_fix(
-                    path,
+                path.error_with_fix(
                     "nothing makes it of the outputs",
                     "postprocess: the name of a handler",
                 );
             }
-            tensors::rules(report, &path.field("outputs"), &returns.outputs, symbols).map(Some)
+            tensors::rules(&path.field("outputs"), &returns.outputs, symbols).map(Some)
         }
-        (Some(_), None) => {
-            report.error_with_fix(
-                path,
-                "is missing: a postprocess handler makes what it says",
-                "returns: {outputs: […]}",
-            );
-            None
-        }
+        (Some(_), None) => path.fail_with_fix(
+            "is missing: a postprocess handler makes what it says",
+            "returns: {outputs: […]}",
+        ),
         (None, None) => Some(None),
     }
+}
+
+const KINDS: &str = "api_key, jwt, mtls, metadata";
+
+/// The requirement; the outer `None` is a fault.
+pub(super) fn requires(path: &Path, raw: Option<&raw::Requires>) -> Option<Option<Requires>> {
+    let Some(raw) = raw else {
+        return Some(None);
+    };
+    let (field, names) = match (raw.any_of.as_slice(), raw.all_of.as_slice()) {
+        ([_, ..], []) => ("any_of", &raw.any_of),
+        ([], [_, ..]) => ("all_of", &raw.all_of),
+        _ => {
+            return path.fail_with_fix(
+                "names exactly one of any_of and all_of",
+                format!("any_of: [{KINDS}], or some of them"),
+            );
+        }
+    };
+    let path = path.field(field);
+    let distinct = path.distinct(names);
+    let proofs: Proofs = path.each(names, |path, name| {
+        Proof::from_name(name)
+            .or_else(|| path.fail_with_fix(format!("{} is no kind of proof", quote(name)), KINDS))
+    })?;
+    distinct?;
+    let both = Proofs::NONE.with(Proof::ApiKey).with(Proof::Jwt);
+    if field == "all_of" && proofs.holds(both) {
+        return path.fail_with_fix(
+            "a request carries a key or a token, never both",
+            "one of the two, and mtls",
+        );
+    }
+    Some(Some(if field == "any_of" {
+        Requires::AnyOf(proofs)
+    } else {
+        Requires::AllOf(proofs)
+    }))
+}
+
+/// Warns of clients with a grant but without a rule for the required proofs.
+pub(super) fn reachable(
+    path: &Path,
+    granted: impl Iterator<Item = (ClientId, ModelId)>,
+    clients: &[Client],
+    models: &[Model],
+) {
+    let mut last = None;
+    let mut shut: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (client, model) in granted {
+        // Entries of a pair are consecutive.
+        if last.replace((client, model)) == Some((client, model)) {
+            continue;
+        }
+        let client = usize::try_from(client.0)
+            .ok()
+            .and_then(|at| clients.get(at));
+        let model = usize::try_from(model.0).ok().and_then(|at| models.get(at));
+        let (Some(client), Some(model)) = (client, model) else {
+            continue;
+        };
+        if model
+            .requires()
+            .is_some_and(|requires| !requires.met_by(client.proofs()))
+        {
+            shut.entry(model.name())
+                .or_default()
+                .push(quote(client.name()));
+        }
+    }
+    for (model, clients) in shut {
+        path.key(model).field("requires").warn(
+            format!(
+                "granted, and never able to prove it: {}",
+                clients.join(", ")
+            ),
+            "give them such credentials, or take the grant away",
+        );
+    }
+}
+
+/// Maximum responses to one message.
+const MAX_ANSWERS: u64 = 1_000_000;
+/// Maximum bytes of all responses to one message.
+const MAX_ANSWER_BYTES: u64 = 1 << 40;
+
+/// Limits of the responses to one message; `Some(None)` for a model with one response.
+pub(super) fn decoupled(
+    path: &Path,
+    raw: &raw::Model,
+    policy: &raw::Policy,
+) -> Valid<Option<Decoupled>> {
+    let Some(decoupled) = &raw.decoupled else {
+        return Some(None);
+    };
+    let mut good = Some(());
+    for (index, name) in raw.protocols.iter().enumerate() {
+        if name != Protocol::OipGrpc.name() {
+            good = path.field("protocols").index(index).fail_with_fix(
+                "a decoupled model is called over streams of oip-grpc, and in no other way",
+                "[oip-grpc]",
+            );
+        }
+    }
+    let backend = raw
+        .backend
+        .as_ref()
+        .and_then(|name| policy.backends.get(name));
+    let kind = backend.and_then(|backend| backend.kind);
+    if kind.is_some_and(|kind| kind != raw::BackendKind::OpenInference) {
+        good = path.field("backend").fail_with_fix(
+            "servers of this kind answer once",
+            "a backend of kind open-inference",
+        );
+    }
+    let path = path.field("decoupled");
+    let limits = &policy.listen.limits;
+    let answers_path = path.field("max_answers");
+    let max_answers = answers_path
+        .required(decoupled.max_answers, "max_answers: 64")
+        .and_then(|most| answers_path.within(most, 1, MAX_ANSWERS, "answers"));
+    let bytes_path = path.field("max_bytes");
+    let max_bytes = bytes_path
+        .required(decoupled.max_bytes, "max_bytes: 4MiB")
+        .and_then(|most| bytes_path.within(most.0, 1, MAX_ANSWER_BYTES, "bytes"));
+    let within = |name, ms: Option<u64>, most| match ms {
+        Some(ms) => path.field(name).within(ms, 1, most, "ms"),
+        None => Some(limits.timeout_ms.min(most)),
+    };
+    // The proxy ends a stream that is idle for much longer than this.
+    let gap_ms = within("gap_ms", decoupled.gap_ms, limits.timeout_ms);
+    let max_ms = within("max_ms", decoupled.max_ms, limits.stream_ms);
+    good?;
+    Some(Some(Decoupled {
+        max_answers: max_answers?,
+        max_bytes: max_bytes?,
+        gap_ms: gap_ms?,
+        max_ms: max_ms?,
+    }))
+}
+
+/// Parameters of a decoupled model: those of the policy, plus the one for an empty final response.
+pub(super) fn with_final_response(
+    path: &Path,
+    raw: &raw::Model,
+    own: Option<Vec<(String, ParameterBound)>>,
+) -> Option<Vec<(String, ParameterBound)>> {
+    let mut own = own?;
+    if raw.decoupled.is_none() {
+        return Some(own);
+    }
+    if own.iter().any(|(name, _)| name == EMPTY_FINAL_RESPONSE) {
+        return path.key(EMPTY_FINAL_RESPONSE).fail_with_fix(
+            "clients of a decoupled model may always send it",
+            "remove it",
+        );
+    }
+    own.push((EMPTY_FINAL_RESPONSE.into(), ParameterBound::Bool));
+    Some(own)
+}
+
+/// Rejects a grant that allows calling a decoupled model without a stream.
+pub(super) fn asked(path: &Path, grant: &raw::Grant, models: &[&Model]) -> Option<()> {
+    let infer = Operation::Infer.name();
+    let index = grant.operations.iter().position(|name| name == infer);
+    let model = models.iter().find(|model| model.decoupled().is_some());
+    let (Some(index), Some(model)) = (index, model) else {
+        return Some(());
+    };
+    path.field("operations").index(index).fail_with_fix(
+        format!(
+            "model {} is decoupled, and has its answers over streams alone",
+            quote(model.name())
+        ),
+        "stream",
+    )
 }

@@ -4,12 +4,13 @@
 //! characters have no special meaning in any of these; `@` and `:` are reserved for `model@version`
 //! and `group:name`.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, Report, quote};
-use crate::hex::unhex;
+use super::report::{Path, all, quote};
 use crate::policy::BUILTIN;
+use crate::values::unhex;
 
 /// Maximum length of a name, as in the decoders.
 pub(super) const MAX_NAME_BYTES: usize = 128;
@@ -19,41 +20,51 @@ const MAX_VERSION_BYTES: usize = 64;
 const MAX_FILE_BYTES: usize = 4095;
 
 /// Name of a client, group, model, backend, handler or grant.
-pub(super) fn name(report: &mut Report, path: &Path, text: &str) -> Option<()> {
-    characters(report, path, text, MAX_NAME_BYTES, b"._/-")?;
+pub(super) fn name(path: &Path, text: &str) -> Option<()> {
+    characters(path, text, MAX_NAME_BYTES, b"._/-")?;
     if text
         .split('/')
         .any(|part| part.is_empty() || part.starts_with('.'))
     {
         // Intermediaries normalize `.`, `..` and empty segments of paths.
-        report.error(
-            path,
-            format!(
-                "{} has an empty part or one that begins with a dot",
-                quote(text)
-            ),
-        );
+        path.error(format!(
+            "{} has an empty part or one that begins with a dot",
+            quote(text)
+        ));
         return None;
     }
     Some(())
 }
 
+/// Checks every entry of a section and its name, so that all faults are reported.
+pub(super) fn each<R, T>(
+    path: &Path,
+    section: &BTreeMap<String, R>,
+    mut check: impl FnMut(&Path, &str, &R) -> Option<T>,
+) -> Option<BTreeMap<String, T>> {
+    all(section.iter().map(|(key, raw)| {
+        let path = path.key(key);
+        let named = name(&path, key);
+        let value = check(&path, key, raw);
+        named.and(value).map(|value| (key.clone(), value))
+    }))
+}
+
 /// Name of a tensor or parameter, as the model has it, such as TensorFlow's `input:0`.
-pub(super) fn tensor_name(report: &mut Report, path: &Path, text: &str) -> Option<()> {
-    characters(report, path, text, MAX_NAME_BYTES, b"._/-:")?;
-    no_leading_dot(report, path, text)
+pub(super) fn tensor_name(path: &Path, text: &str) -> Option<()> {
+    characters(path, text, MAX_NAME_BYTES, b"._/-:")?;
+    no_leading_dot(path, text)
 }
 
 /// Version of a model: a path segment.
-pub(super) fn version(report: &mut Report, path: &Path, text: &str) -> Option<()> {
-    characters(report, path, text, MAX_VERSION_BYTES, b"._-")?;
-    no_leading_dot(report, path, text)
+pub(super) fn version(path: &Path, text: &str) -> Option<()> {
+    characters(path, text, MAX_VERSION_BYTES, b"._-")?;
+    no_leading_dot(path, text)
 }
 
-fn no_leading_dot(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+fn no_leading_dot(path: &Path, text: &str) -> Option<()> {
     if text.starts_with('.') {
-        report.error(path, format!("{} begins with a dot", quote(text)));
-        return None;
+        return path.fail(format!("{} begins with a dot", quote(text)));
     }
     Some(())
 }
@@ -62,7 +73,7 @@ fn no_leading_dot(report: &mut Report, path: &Path, text: &str) -> Option<()> {
 const MAX_ROUTE_BYTES: usize = 256;
 
 /// A path of plain segments, which every server reads alike.
-pub(super) fn route(report: &mut Report, path: &Path, text: &str, fix: &str) -> Option<String> {
+pub(super) fn route(path: &Path, text: &str, fix: &str) -> Option<String> {
     let plain = |segment: &str| {
         let unreserved =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
@@ -72,37 +83,25 @@ pub(super) fn route(report: &mut Report, path: &Path, text: &str, fix: &str) -> 
     };
     let segments = text.strip_prefix('/').map(|rest| rest.split('/'));
     if text.len() > MAX_ROUTE_BYTES || !segments.is_some_and(|mut all| all.all(plain)) {
-        report.error_with_fix(
-            path,
-            format!(
+        return path.fail_with_fix(format!(
                 "{} is not a plain path of at most {MAX_ROUTE_BYTES} bytes: no query, escapes, empty or dotted segments",
                 quote(text)
             ),
             fix,
         );
-        return None;
     }
     Some(text.into())
 }
 
-fn characters(
-    report: &mut Report,
-    path: &Path,
-    text: &str,
-    max_bytes: usize,
-    marks: &[u8],
-) -> Option<()> {
+fn characters(path: &Path, text: &str, max_bytes: usize, marks: &[u8]) -> Option<()> {
     if text.is_empty() {
-        report.error(path, "is empty");
-        return None;
+        return path.fail("is empty");
     }
     if text.len() > max_bytes {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} bytes are too long", text.len()),
             format!("at most {max_bytes} bytes"),
         );
-        return None;
     }
     if let Some(strange) = text.chars().find(|character| {
         !character.is_ascii_alphanumeric()
@@ -117,8 +116,7 @@ fn characters(
                     list.push(mark);
                     list
                 });
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!(
                 "{} holds {}, which means something elsewhere",
                 quote(text),
@@ -126,7 +124,6 @@ fn characters(
             ),
             format!("letters, digits and{allowed}"),
         );
-        return None;
     }
     Some(())
 }
@@ -179,40 +176,36 @@ const TAKEN_FAMILIES: [&str; 10] = [
 
 /// A custom header field in lower case. Underscores are excluded, because some servers read them as
 /// dashes.
-pub(super) fn header(report: &mut Report, path: &Path, name: &str, max_bytes: usize) -> Option<()> {
+pub(super) fn header(path: &Path, name: &str, max_bytes: usize) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let good = (1..=max_bytes).contains(&name.len())
         && name.bytes().all(plain)
         && name.starts_with(|first: char| first.is_ascii_lowercase());
     if !good {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is not a header field's name", quote(name)),
             format!("at most {max_bytes} letters, digits and dashes, a letter first"),
         );
-        return None;
     }
     let family = |start: &&str| name.starts_with(*start);
     if TAKEN_FIELDS.contains(&name) || TAKEN_FAMILIES.iter().any(family) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} has a meaning already", quote(name)),
             "a name of its own, such as x-my-name",
         );
-        return None;
     }
     Some(())
 }
 
 /// A SHA-256 digest: 64 lower-case hex digits.
-pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8; 32]> {
+pub(super) fn sha256(path: &Path, text: &str) -> Option<[u8; 32]> {
     let digest = unhex(text.as_bytes());
     if digest.is_none() {
         let message = "is not a sha256 digest";
         if unhex::<32>(text.to_ascii_lowercase().as_bytes()).is_some() {
-            report.error_with_fix(path, message, text.to_ascii_lowercase());
+            path.error_with_fix(message, text.to_ascii_lowercase());
         } else {
-            report.error_with_fix(path, message, "64 lower-case hex digits");
+            path.error_with_fix(message, "64 lower-case hex digits");
         }
     }
     digest
@@ -222,45 +215,36 @@ pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8
 const TO_CONFIGURE: [&str; 1] = ["text-classifier"];
 
 /// A component: a file, relative to the policy, or `builtin:` and the name of an installed one.
-pub(super) fn component(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+pub(super) fn component(path: &Path, text: &str) -> Option<()> {
     let Some(name) = text.strip_prefix(BUILTIN) else {
-        return file(report, path, text);
+        return file(path, text);
     };
     let plain = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
     };
     let good = (1..=MAX_VERSION_BYTES).contains(&name.len()) && name.bytes().all(plain);
     if !good {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is not the name of a builtin handler", quote(name)),
             "lower-case letters, digits, - and _, as in builtin:tabular",
         );
-        return None;
     }
     if TO_CONFIGURE.contains(&name) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{BUILTIN}{name} has no tokenizer until it is configured"),
             format!("run `tensorgate handler configure {BUILTIN}{name} --file tokenizer.json -o text.wasm`, and name text.wasm with the digest that it prints"),
         );
-        return None;
     }
     Some(())
 }
 
 /// A file or folder, relative to the policy.
-pub(super) fn file(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+pub(super) fn file(path: &Path, text: &str) -> Option<()> {
     if text.is_empty() {
-        report.error(path, "is empty");
-        return None;
+        return path.fail("is empty");
     }
     if text.len() > MAX_FILE_BYTES || text.chars().any(char::is_control) {
-        report.error(
-            path,
-            "is not a file name: too long, or with control characters",
-        );
-        return None;
+        return path.fail("is not a file name: too long, or with control characters");
     }
     Some(())
 }

@@ -8,10 +8,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote};
+use super::report::{Path, optional, quote};
 use generation::GenerationSpec;
 
-use super::{concurrency, items, models, names, parameters, requires};
+use super::{items, limits, models, names, parameters};
 use crate::contract::MediaRule;
 use crate::contract::openai::constraints;
 use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
@@ -74,18 +74,12 @@ pub(super) fn is(raw: &raw::Model) -> bool {
 }
 
 /// A model with documents instead of tensors.
-pub(super) fn rules(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-    policy: &raw::Policy,
-) -> Option<Rules> {
+pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let backend_path = path.field("backend");
-    let backend = report.required(&backend_path, raw.backend.as_ref(), "the name of a backend");
+    let backend = backend_path.required(raw.backend.as_ref(), "the name of a backend");
     let kind = backend.and_then(|backend| policy.backends.get(backend)?.kind);
     if kind.is_some_and(|kind| kind != BackendKind::OpenAi) {
-        report.error_with_fix(
-            &backend_path,
+        backend_path.error_with_fix(
             "serves tensors, which openai has none of",
             "a backend of kind openai",
         );
@@ -93,28 +87,26 @@ pub(super) fn rules(
     if let Some(backend) = backend
         && !policy.backends.contains_key(backend)
     {
-        let names = policy.backends.keys().map(|name| name.as_str());
-        super::report::unknown(report, &backend_path, "backend", backend, names);
+        backend_path.unknown::<_, ()>("backend", backend, policy.backends.keys());
     }
-    let backend_model = models::backend_model(report, path, raw);
-    let versions = versions(report, &path.field("versions"), &raw.versions);
-    let protocols = protocols(report, &path.field("protocols"), &raw.protocols);
-    meaningless(report, path, raw);
+    let backend_model = models::backend_model(path, raw);
+    let versions = versions(&path.field("versions"), &raw.versions);
+    let protocols = protocols(&path.field("protocols"), &raw.protocols);
+    meaningless(path, raw);
     let hold_bytes = policy.listen.limits.hold_bytes().0;
-    let parameters = own_parameters(report, &path.field("parameters"), raw);
+    let parameters = own_parameters(&path.field("parameters"), raw);
     let rules_path = path.field("openai");
     let fix = "openai: {chat: {…}}";
-    let rules = report
-        .required(&rules_path, raw.openai.as_ref(), fix)
-        .and_then(|raw| askable(report, &rules_path, raw, hold_bytes));
-    let limits = concurrency::model(
-        report,
+    let rules = rules_path
+        .required(raw.openai.as_ref(), fix)
+        .and_then(|raw| askable(&rules_path, raw, hold_bytes));
+    let limits = limits::model(
         &path.field("limits"),
         raw.limits.as_ref(),
         &policy.listen.limits,
         true,
     );
-    let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
+    let requires = models::requires(&path.field("requires"), raw.requires.as_ref());
     let (chat, completions, embeddings, max_answer_bytes) = rules?;
     Some(Rules {
         decoupled: None,
@@ -147,7 +139,6 @@ pub(super) fn rules(
 
 /// Warns of models with streamed responses that no grant allows.
 pub(super) fn streams(
-    report: &mut Report,
     path: &Path,
     granted: impl Iterator<Item = (ModelId, Operation)>,
     models: &[Model],
@@ -161,8 +152,7 @@ pub(super) fn streams(
             && rules.streams()
             && !streamed.contains(&id)
         {
-            report.warn(
-                &path.key(model.name()).field("openai"),
+            path.key(model.name()).field("openai").warn(
                 "answers may come in pieces, and no grant has the operation stream",
                 "operations: [infer, stream]",
             );
@@ -170,45 +160,32 @@ pub(super) fn streams(
     }
 }
 
-fn versions(report: &mut Report, path: &Path, raw: &raw::Versions) -> Option<Vec<String>> {
+fn versions(path: &Path, raw: &raw::Versions) -> Option<Vec<String>> {
     let raw::Versions::Listed(raw) = raw else {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             "openai names no versions, so that there is nothing to share",
             "[\"1\"], and a model for each",
         );
-        return None;
     };
-    report.not_empty(path, raw, "[\"1\"]")?;
+    path.not_empty(raw, "[\"1\"]")?;
     match raw.as_slice() {
-        [version] => names::version(report, &path.index(0), version).map(|()| raw.clone()),
-        _ => {
-            report.error_with_fix(
-                path,
-                "openai names no versions, so that there can be one only",
-                "a model for each",
-            );
-            None
-        }
+        [version] => names::version(&path.index(0), version).map(|()| raw.clone()),
+        _ => path.fail_with_fix(
+            "openai names no versions, so that there can be one only",
+            "a model for each",
+        ),
     }
 }
 
-fn protocols(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Protocol>> {
+fn protocols(path: &Path, raw: &[String]) -> Option<Vec<Protocol>> {
     match raw {
         [only] if only == Protocol::OpenAi.name() => Some([Protocol::OpenAi].into()),
-        _ => {
-            report.error_with_fix(
-                path,
-                "a model of OpenAI's API is called by no other",
-                "[openai]",
-            );
-            None
-        }
+        _ => path.fail_with_fix("a model of OpenAI's API is called by no other", "[openai]"),
     }
 }
 
 /// Rejects fields for tensors and handlers.
-fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
+fn meaningless(path: &Path, raw: &raw::Model) {
     for (name, is_there) in [
         ("inputs", !raw.inputs.is_empty()),
         ("outputs", !raw.outputs.is_empty()),
@@ -223,48 +200,36 @@ fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
         ("ensemble", raw.ensemble.is_some()),
     ] {
         if is_there {
-            report.error_with_fix(
-                &path.field(name),
-                "has no meaning for a model of OpenAI's API",
-                "remove it",
-            );
+            path.field(name)
+                .error_with_fix("has no meaning for a model of OpenAI's API", "remove it");
         }
     }
 }
 
 /// Scalars that are allowed besides members with their own rules.
 fn own_parameters(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Model,
 ) -> Option<Vec<(String, crate::contract::ParameterBound)>> {
     let mut good = Some(());
     for name in raw.parameters.keys() {
         if NAMED.contains(&name.as_str()) || constraints::is_member(name) {
-            report.error_with_fix(
-                &path.key(name),
+            good = path.key(name).fail_with_fix(
                 "has a rule of its own under openai, or is never taken",
                 "remove it",
             );
-            good = None;
         }
     }
-    good.and(parameters::parameters(report, path, &raw.parameters))
+    good.and(parameters::parameters(path, &raw.parameters))
 }
 
 type Askable = (Option<Chat>, Option<Completions>, Option<Embeddings>, usize);
 
-fn askable(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::OpenAi,
-    hold_bytes: u64,
-) -> Option<Askable> {
+fn askable(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Askable> {
     if raw.chat.is_none() && raw.completions.is_none() && raw.embeddings.is_none() {
-        report.error_with_fix(path, "takes nothing", "chat, completions or embeddings");
-        return None;
+        return path.fail_with_fix("takes nothing", "chat, completions or embeddings");
     }
-    let mut rules = Reader { report, hold_bytes };
+    let rules = Reader { hold_bytes };
     let chat = raw
         .chat
         .as_ref()
@@ -279,7 +244,7 @@ fn askable(
         .map(|raw| rules.embeddings(&path.field("embeddings"), raw));
     let answer = raw.max_answer_bytes.unwrap_or(DEFAULT_ANSWER_BYTES);
     let answer_path = path.field("max_answer_bytes");
-    let answer = report.bytes_within(&answer_path, answer, 1, MAX_ANSWER_BYTES);
+    let answer = answer_path.bytes_within(answer, 1, MAX_ANSWER_BYTES);
     // The outer `Option` is validity, as everywhere in these modules.
     let chat = chat.map_or(Some(None), |chat| chat.map(Some));
     let completions = completions.map_or(Some(None), |rule| rule.map(Some));
@@ -287,13 +252,12 @@ fn askable(
     Some((chat?, completions?, embeddings?, answer?))
 }
 
-struct Reader<'r> {
-    report: &'r mut Report,
+struct Reader {
     hold_bytes: u64,
 }
 
-impl Reader<'_> {
-    fn chat(&mut self, path: &Path, raw: &raw::Chat) -> Option<Chat> {
+impl Reader {
+    fn chat(&self, path: &Path, raw: &raw::Chat) -> Option<Chat> {
         let max_messages = self.items(&path.field("max_messages"), raw.max_messages, "64");
         let max_message_bytes = self.bytes(&path.field("max_message_bytes"), raw.max_message_bytes);
         let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
@@ -330,9 +294,7 @@ impl Reader<'_> {
             size if schemas => self.bytes(&schema_path, size),
             _ => {
                 let fix = "response_format: [json_schema]";
-                self.report
-                    .error_with_fix(&schema_path, "bounds nothing", fix);
-                None
+                schema_path.fail_with_fix("bounds nothing", fix)
             }
         };
         let images = raw.images.as_ref().map(|raw| {
@@ -340,23 +302,15 @@ impl Reader<'_> {
             let max = self.number(&path.field("max"), raw.max, MAX_IMAGES, "4");
             let max_bytes = self.bytes(&path.field("max_bytes"), raw.max_bytes);
             let tokens_path = path.field("max_tokens");
-            let max_tokens = self
-                .report
-                .required(&tokens_path, raw.max_tokens, "max_tokens: 2048")
-                .and_then(|tokens| {
-                    self.report
-                        .within(&tokens_path, tokens, 1, MAX_TOKENS, "tokens")
-                });
+            let max_tokens = tokens_path
+                .required(raw.max_tokens, "max_tokens: 2048")
+                .and_then(|tokens| tokens_path.within(tokens, 1, MAX_TOKENS, "tokens"));
             let media_path = path.field("media");
             let fix = "media: {types: [png, jpeg], max_pixels: 4000000}";
-            let media = self
-                .report
-                .required(&media_path, raw.media.as_ref(), fix)
+            let media = media_path
+                .required(raw.media.as_ref(), fix)
                 .and_then(|raw| self.pictures(&media_path, raw));
-            let url = match &raw.url {
-                Some(raw) => items::url(self.report, &path.field("url"), raw).map(Some),
-                None => Some(None),
-            };
+            let url = optional(raw.url.as_ref(), |raw| items::url(&path.field("url"), raw));
             Some(Images {
                 max: max?,
                 max_bytes: max_bytes?,
@@ -388,28 +342,24 @@ impl Reader<'_> {
     }
 
     /// File types that the API accepts.
-    fn pictures(&mut self, path: &Path, raw: &raw::Media) -> Option<MediaRule> {
+    fn pictures(&self, path: &Path, raw: &raw::Media) -> Option<MediaRule> {
         let mut good = Some(());
         for (index, name) in raw.types.iter().enumerate() {
             if matches!(name.as_str(), "tiff" | "wav") {
                 let path = path.field("types").index(index);
                 let fix = "png, jpeg, gif or webp";
-                self.report
-                    .error_with_fix(&path, "is no picture of OpenAI's API", fix);
-                good = None;
+                good = path.fail_with_fix("is no picture of OpenAI's API", fix);
             }
         }
-        good.and(items::media(self.report, path, raw))
+        good.and(items::media(path, raw))
     }
 
-    fn completions(&mut self, path: &Path, raw: &raw::Completions) -> Option<Completions> {
+    fn completions(&self, path: &Path, raw: &raw::Completions) -> Option<Completions> {
         let max_prompts = self.items(&path.field("max_prompts"), raw.max_prompts.or(Some(1)), "1");
         let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
         let best_of_path = path.field("best_of");
         let best_of = raw.best_of.unwrap_or(1);
-        let best_of = self
-            .report
-            .within(&best_of_path, best_of, 1, MAX_BEST_OF, "choices");
+        let best_of = best_of_path.within(best_of, 1, MAX_BEST_OF, "choices");
         let generation = self.generation(
             path,
             &GenerationSpec {
@@ -430,7 +380,7 @@ impl Reader<'_> {
         })
     }
 
-    fn embeddings(&mut self, path: &Path, raw: &raw::Embeddings) -> Option<Embeddings> {
+    fn embeddings(&self, path: &Path, raw: &raw::Embeddings) -> Option<Embeddings> {
         let max_items = self.items(&path.field("max_items"), raw.max_items.or(Some(1)), "1");
         let max_item_bytes = self.bytes(&path.field("max_item_bytes"), raw.max_item_bytes);
         Some(Embeddings {
@@ -439,32 +389,28 @@ impl Reader<'_> {
         })
     }
 
-    fn items(&mut self, path: &Path, raw: Option<u64>, fix: &str) -> Option<usize> {
+    fn items(&self, path: &Path, raw: Option<u64>, fix: &str) -> Option<usize> {
         self.number(path, raw, MAX_ITEMS, fix)
     }
 
-    fn number(&mut self, path: &Path, raw: Option<u64>, most: u64, fix: &str) -> Option<usize> {
-        let number = self.report.required(path, raw, fix)?;
-        let number = self.report.within(path, number, 1, most, "items")?;
-        usize::try_from(number).ok()
+    fn number(&self, path: &Path, raw: Option<u64>, most: u64, fix: &str) -> Option<usize> {
+        let number = path.required(raw, fix)?;
+        path.within(number, 1, most, "items")
     }
 
-    fn bytes(&mut self, path: &Path, raw: Option<ByteSize>) -> Option<usize> {
-        let size = self.report.required(path, raw, "32KiB")?;
-        self.report.bytes_within(path, size, 1, self.hold_bytes)
+    fn bytes(&self, path: &Path, raw: Option<ByteSize>) -> Option<usize> {
+        let size = path.required(raw, "32KiB")?;
+        path.bytes_within(size, 1, self.hold_bytes)
     }
 
     /// Keywords of a fixed list, each once.
-    fn words(&mut self, path: &Path, raw: &[String], known: &[&str]) -> Option<Vec<String>> {
-        let mut good = self.report.distinct(path, raw);
+    fn words(&self, path: &Path, raw: &[String], known: &[&str]) -> Option<Vec<String>> {
+        let mut good = path.distinct(raw);
         for (index, word) in raw.iter().enumerate() {
             if !known.contains(&word.as_str()) {
-                self.report.error_with_fix(
-                    &path.index(index),
-                    format!("{} is not known", quote(word)),
-                    known.join(", "),
-                );
-                good = None;
+                good = path
+                    .index(index)
+                    .fail_with_fix(format!("{} is not known", quote(word)), known.join(", "));
             }
         }
         good.map(|()| raw.to_vec())

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::{Path, Report};
+use super::report::{Path, all};
 use crate::contract::ParameterBound;
 use crate::raw::ParameterRule;
 
@@ -18,34 +18,20 @@ const MAX_STRING_BYTES: usize = 4096;
 const MAX_CHOICES: usize = 1024;
 
 pub(super) fn parameters(
-    report: &mut Report,
     path: &Path,
     raw: &BTreeMap<String, ParameterRule>,
 ) -> Option<Vec<(String, ParameterBound)>> {
     let mut good = Some(());
-    if raw.len() > MAX_PARAMETERS {
-        report.error(
-            path,
-            format!(
-                "{} parameters are too many, {MAX_PARAMETERS} are allowed",
-                raw.len()
-            ),
-        );
-        good = None;
-    }
-    let bounds: Vec<Option<(String, ParameterBound)>> = raw
-        .iter()
-        .map(|(name, rule)| {
-            let path = path.key(name);
-            let named = names::tensor_name(report, &path, name);
-            let bound = bound(report, &path, rule);
-            named.and(bound).map(|bound| (name.clone(), bound))
-        })
-        .collect();
-    good.and(bounds.into_iter().collect())
+    good = good.and(path.up_to(raw.len(), MAX_PARAMETERS, "parameters are too many"));
+    good.and(all(raw.iter().map(|(name, rule)| {
+        let path = path.key(name);
+        let named = names::tensor_name(&path, name);
+        let bound = bound(&path, rule);
+        named.and(bound).map(|bound| (name.clone(), bound))
+    })))
 }
 
-fn bound(report: &mut Report, path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
+fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
     match raw {
         ParameterRule {
             int: Some((least, greatest)),
@@ -55,12 +41,10 @@ fn bound(report: &mut Report, path: &Path, raw: &ParameterRule) -> Option<Parame
         } => {
             if least > greatest {
                 let path = path.field("int");
-                report.error_with_fix(
-                    &path,
+                return path.fail_with_fix(
                     format!("{least} is over {greatest}"),
                     format!("[{greatest}, {least}]"),
                 );
-                return None;
             }
             Some(ParameterBound::Int(*least, *greatest))
         }
@@ -72,16 +56,13 @@ fn bound(report: &mut Report, path: &Path, raw: &ParameterRule) -> Option<Parame
         } => {
             let path = path.field("float");
             if !least.is_finite() || !greatest.is_finite() {
-                report.error(&path, "a bound is not finite");
-                return None;
+                return path.fail("a bound is not finite");
             }
             if least > greatest {
-                report.error_with_fix(
-                    &path,
+                return path.fail_with_fix(
                     format!("{least} is over {greatest}"),
                     format!("[{greatest}, {least}]"),
                 );
-                return None;
             }
             Some(ParameterBound::Float(*least, *greatest))
         }
@@ -92,12 +73,9 @@ fn bound(report: &mut Report, path: &Path, raw: &ParameterRule) -> Option<Parame
             one_of: None,
         } => {
             if !is_bool {
-                report.error_with_fix(
-                    &path.field("bool"),
-                    "says of what type the parameter is not",
-                    "bool: true",
-                );
-                return None;
+                return path
+                    .field("bool")
+                    .fail_with_fix("says of what type the parameter is not", "bool: true");
             }
             Some(ParameterBound::Bool)
         }
@@ -106,37 +84,21 @@ fn bound(report: &mut Report, path: &Path, raw: &ParameterRule) -> Option<Parame
             float: None,
             bool: None,
             one_of: Some(texts),
-        } => one_of(report, &path.field("one_of"), texts),
-        _ => {
-            report.error(path, "needs exactly one of int, float, bool and one_of");
-            None
-        }
+        } => one_of(&path.field("one_of"), texts),
+        _ => path.fail("needs exactly one of int, float, bool and one_of"),
     }
 }
 
-fn one_of(report: &mut Report, path: &Path, texts: &[String]) -> Option<ParameterBound> {
-    report.not_empty(path, texts, "the strings that it may be")?;
-    if texts.len() > MAX_CHOICES {
-        report.error(
-            path,
-            format!(
-                "{} strings are too many, {MAX_CHOICES} are allowed",
-                texts.len()
-            ),
-        );
-        return None;
-    }
-    let mut good = report.distinct(path, texts);
+fn one_of(path: &Path, texts: &[String]) -> Option<ParameterBound> {
+    path.not_empty(texts, "the strings that it may be")?;
+    path.up_to(texts.len(), MAX_CHOICES, "strings are too many")?;
+    let mut good = path.distinct(texts);
     for (index, text) in texts.iter().enumerate() {
         if text.len() > MAX_STRING_BYTES {
-            report.error(
-                &path.index(index),
-                format!(
-                    "{} bytes are too long, {MAX_STRING_BYTES} are allowed",
-                    text.len()
-                ),
-            );
-            good = None;
+            good = path.index(index).fail(format!(
+                "{} bytes are too long, {MAX_STRING_BYTES} are allowed",
+                text.len()
+            ));
         }
     }
     good.map(|()| ParameterBound::OneOf(texts.to_vec()))

@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::issuers::{scope, text};
-use super::report::{Path, Report, quote, unknown};
-use crate::host_name::is_host_name;
+use super::report::{Path, all, quote};
 use crate::policy::{JwtRule, MetadataRule, Network, PeerName};
 use crate::raw;
+use crate::values::is_host_name;
 
 /// Maximum length of a SPIFFE ID (its specification, 2.3).
 const MAX_SPIFFE_BYTES: usize = 2048;
@@ -36,48 +36,34 @@ pub(super) struct Owners {
 }
 
 pub(super) fn jwt(
-    report: &mut Report,
     path: &Path,
     raw: &raw::JwtRule,
     policy: &raw::Policy,
     owners: &mut Owners,
 ) -> Option<JwtRule> {
     let issuer_path = path.field("issuer");
-    let issuer = report
-        .required(&issuer_path, raw.issuer.as_deref(), "a name of issuers")
+    let issuer = issuer_path
+        .required(raw.issuer.as_deref(), "a name of issuers")
         .and_then(|issuer| {
             if policy.issuers.contains_key(issuer) {
                 return Some(issuer);
             }
-            let known = policy.issuers.keys().map(|name| name.as_str());
-            unknown(report, &issuer_path, "issuer", issuer, known);
-            None
+            issuer_path.unknown("issuer", issuer, policy.issuers.keys())
         });
     let mut good = Some(());
     if let Some(subject) = &raw.subject {
-        good = text(report, &path.field("subject"), subject);
+        good = text(&path.field("subject"), subject);
     } else if raw.claims.is_empty() && raw.scopes.is_empty() {
-        report.error_with_fix(
-            path,
+        good = path.fail_with_fix(
             "every token of the issuer would prove this client",
             "a subject, claims or scopes",
         );
-        good = None;
     }
-    let claims = claims(report, &path.field("claims"), &raw.claims);
+    let claims = claims(&path.field("claims"), &raw.claims);
     let scopes_path = path.field("scopes");
-    if raw.scopes.len() > MAX_CLAIMS {
-        report.error_with_fix(
-            &scopes_path,
-            format!("{} scopes are too many", raw.scopes.len()),
-            format!("at most {MAX_CLAIMS}"),
-        );
-        good = None;
-    }
-    good = good.and(report.distinct(&scopes_path, &raw.scopes));
-    for (index, text) in raw.scopes.iter().enumerate() {
-        good = good.and(scope(report, &scopes_path.index(index), text));
-    }
+    good = good.and(scopes_path.at_most(raw.scopes.len(), MAX_CLAIMS, "scopes are too many"));
+    good = good.and(scopes_path.distinct(&raw.scopes));
+    good = good.and(scopes_path.each(&raw.scopes, |path, text| scope(path, text)));
     good?;
     let rule = JwtRule {
         issuer: issuer?.into(),
@@ -85,68 +71,39 @@ pub(super) fn jwt(
         claims: claims?,
         scopes: raw.scopes.clone(),
     };
-    let owned = not_another_clients(report, path, &rule, &owners.tokens);
+    let owned = not_another_clients(path, &rule, &owners.tokens);
     owners.tokens.push((rule.clone(), path.clone()));
     owned.map(|()| rule)
 }
 
 /// Required claims by name.
 pub(super) fn claims(
-    report: &mut Report,
     path: &Path,
     raw: &BTreeMap<String, raw::Texts>,
 ) -> Option<BTreeMap<String, Vec<String>>> {
-    if raw.len() > MAX_CLAIMS {
-        report.error_with_fix(
-            path,
-            format!("{} claims are too many", raw.len()),
-            format!("at most {MAX_CLAIMS}"),
-        );
-        return None;
-    }
-    let claims: Vec<_> = raw
-        .iter()
-        .map(|(claim, texts)| {
-            required_claim(report, &path.key(claim), claim, &texts.0)
-                .map(|()| (claim.clone(), texts.0.clone()))
-        })
-        .collect();
-    claims.into_iter().collect()
+    path.at_most(raw.len(), MAX_CLAIMS, "claims are too many")?;
+    all(raw.iter().map(|(claim, texts)| {
+        required_claim(&path.key(claim), claim, &texts.0).map(|()| (claim.clone(), texts.0.clone()))
+    }))
 }
 
-fn required_claim(report: &mut Report, path: &Path, claim: &str, texts: &[String]) -> Option<()> {
+fn required_claim(path: &Path, claim: &str, texts: &[String]) -> Option<()> {
     if claim == "sub" {
-        report.error_with_fix(path, "has a field of its own", "subject");
-        return None;
+        return path.fail_with_fix("has a field of its own", "subject");
     }
     if RESERVED_CLAIMS.contains(&claim) {
-        report.error(path, "is checked for every token, by its issuer's rules");
-        return None;
+        return path.fail("is checked for every token, by its issuer's rules");
     }
-    text(report, path, claim)?;
-    report.not_empty(path, texts, "what the claim must hold")?;
-    if texts.len() > MAX_CLAIMS {
-        report.error_with_fix(
-            path,
-            format!("{} texts are too many", texts.len()),
-            format!("at most {MAX_CLAIMS}"),
-        );
-        return None;
-    }
-    let mut good = report.distinct(path, texts);
-    for (index, value) in texts.iter().enumerate() {
-        good = good.and(text(report, &path.index(index), value));
-    }
+    text(path, claim)?;
+    path.not_empty(texts, "what the claim must hold")?;
+    path.at_most(texts.len(), MAX_CLAIMS, "texts are too many")?;
+    let mut good = path.distinct(texts);
+    good = good.and(path.each(texts, |path, value| text(path, value)));
     good
 }
 
 /// A token authenticates one client, so no rule may imply another client's rule.
-fn not_another_clients(
-    report: &mut Report,
-    path: &Path,
-    rule: &JwtRule,
-    others: &[(JwtRule, Path)],
-) -> Option<()> {
+fn not_another_clients(path: &Path, rule: &JwtRule, others: &[(JwtRule, Path)]) -> Option<()> {
     let mut good = Some(());
     for (other, first) in others
         .iter()
@@ -157,19 +114,15 @@ fn not_another_clients(
             continue;
         }
         if implies(rule, other) || implies(other, rule) {
-            report.error_with_fix(
-                path,
+            good = path.fail_with_fix(
                 format!(
                     "one token would prove this client and the one at {}",
                     first.as_str()
                 ),
                 "subjects of their own",
             );
-            good = None;
         } else {
-            report.warn(
-                path,
-                format!(
+            path.warn(format!(
                     "a token that holds the claims of both proves neither this client nor the one at {}",
                     first.as_str()
                 ),
@@ -196,7 +149,6 @@ fn implies(strict: &JwtRule, loose: &JwtRule) -> bool {
 }
 
 pub(super) fn mtls(
-    report: &mut Report,
     path: &Path,
     raw: &raw::MtlsRule,
     listen: &raw::Listen,
@@ -207,52 +159,34 @@ pub(super) fn mtls(
         .as_ref()
         .is_some_and(|tls| tls.client_ca.is_some());
     if !asked {
-        report.error_with_fix(
-            path,
-            "certificates are not requested",
-            "listen.tls.client_ca",
-        );
+        path.error_with_fix("certificates are not requested", "listen.tls.client_ca");
     }
-    let name = peer_name(report, path, raw)?;
+    let name = peer_name(path, raw)?;
     let mut proxies = listen.tls.iter().flat_map(|tls| &tls.forwarded_by);
     if proxies.any(|proxy| proxy == raw) {
-        report.error(
-            path,
-            "is the name of a proxy in front: all of its clients would be this one",
-        );
-        return None;
+        return path.fail("is the name of a proxy in front: all of its clients would be this one");
     }
     let first = owners.names.insert(name.clone(), path.clone());
     if let Some(first) = &first {
-        report.error(
-            path,
-            format!(
-                "one certificate would prove this client and the one at {}",
-                first.as_str()
-            ),
-        );
+        path.error(format!(
+            "one certificate would prove this client and the one at {}",
+            first.as_str()
+        ));
     }
     (asked && first.is_none()).then_some(name)
 }
 
 /// Name in a certificate.
-pub(super) fn peer_name(report: &mut Report, path: &Path, raw: &raw::MtlsRule) -> Option<PeerName> {
+pub(super) fn peer_name(path: &Path, raw: &raw::MtlsRule) -> Option<PeerName> {
     match (&raw.spiffe, &raw.dns) {
-        (Some(id), None) => {
-            spiffe(report, &path.field("spiffe"), id).map(|()| PeerName::Uri(id.clone()))
-        }
-        (None, Some(name)) => {
-            dns(report, &path.field("dns"), name).map(|()| PeerName::Dns(name.clone()))
-        }
-        _ => {
-            report.error(path, "names exactly one of spiffe and dns");
-            None
-        }
+        (Some(id), None) => spiffe(&path.field("spiffe"), id).map(|()| PeerName::Uri(id.clone())),
+        (None, Some(name)) => dns(&path.field("dns"), name).map(|()| PeerName::Dns(name.clone())),
+        _ => path.fail("names exactly one of spiffe and dns"),
     }
 }
 
 /// `spiffe://trust-domain/path` (SPIFFE-ID, 2).
-pub(super) fn spiffe(report: &mut Report, path: &Path, id: &str) -> Option<()> {
+pub(super) fn spiffe(path: &Path, id: &str) -> Option<()> {
     let good = id.len() <= MAX_SPIFFE_BYTES
         && id
             .strip_prefix("spiffe://")
@@ -273,8 +207,7 @@ pub(super) fn spiffe(report: &mut Report, path: &Path, id: &str) -> Option<()> {
                     })
             });
     if !good {
-        report.error_with_fix(
-            path,
+        path.error_with_fix(
             format!("{} is not a workload's id", quote(id)),
             "spiffe://trust-domain/path",
         );
@@ -283,13 +216,12 @@ pub(super) fn spiffe(report: &mut Report, path: &Path, id: &str) -> Option<()> {
 }
 
 /// A full host name, lower-case.
-fn dns(report: &mut Report, path: &Path, name: &str) -> Option<()> {
+fn dns(path: &Path, name: &str) -> Option<()> {
     let good = is_host_name(name, |byte| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
     });
     if !good {
-        report.error_with_fix(
-            path,
+        path.error_with_fix(
             format!("{} is not a host name in lower case", quote(name)),
             "client.example.com, no wildcard",
         );
@@ -298,40 +230,33 @@ fn dns(report: &mut Report, path: &Path, name: &str) -> Option<()> {
 }
 
 pub(super) fn metadata(
-    report: &mut Report,
     path: &Path,
     raw: &raw::MetadataRule,
     client: &str,
     owners: &mut Owners,
 ) -> Option<MetadataRule> {
     let filter_path = path.field("filter");
-    let filter = report
-        .required(
-            &filter_path,
-            raw.filter.as_deref(),
-            "envoy.filters.http.jwt_authn",
-        )
-        .and_then(|filter| text(report, &filter_path, filter).map(|()| filter));
+    let filter = filter_path
+        .required(raw.filter.as_deref(), "envoy.filters.http.jwt_authn")
+        .and_then(|filter| text(&filter_path, filter).map(|()| filter));
     let claim_path = path.field("claim");
-    let claim = report
-        .required(&claim_path, raw.claim.as_deref(), "sub")
+    let claim = claim_path
+        .required(raw.claim.as_deref(), "sub")
         .and_then(|claim| {
             let keys: Vec<String> = claim.split('.').map(Into::into).collect();
             if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
-                report.error_with_fix(
-                    &claim_path,
+                return claim_path.fail_with_fix(
                     format!("{} is no way to a claim", quote(claim)),
                     "keys with a dot between any two",
                 );
-                return None;
             }
-            text(report, &claim_path, claim).map(|()| keys)
+            text(&claim_path, claim).map(|()| keys)
         });
     let value = raw.value.as_deref().unwrap_or(client);
-    let value = text(report, &path.field("value"), value).map(|()| value.into());
+    let value = text(&path.field("value"), value).map(|()| value.into());
     let mut good = Some(());
     if let Some(issuer) = &raw.issuer {
-        good = text(report, &path.field("issuer"), issuer);
+        good = text(&path.field("issuer"), issuer);
     }
     let rule = MetadataRule {
         filter: filter?.into(),
@@ -347,14 +272,12 @@ pub(super) fn metadata(
         owners.places.insert((rule.filter.clone(), place));
     }
     if owners.places.len() > before.max(MAX_METADATA_PLACES) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} places in metadata are too many", owners.places.len()),
             format!(
                 "at most {MAX_METADATA_PLACES} of filter and claim; several clients may share one"
             ),
         );
-        return None;
     }
     // A rule without an issuer matches every issuer.
     let same = |(other, _): &&(MetadataRule, Path)| {
@@ -362,62 +285,41 @@ pub(super) fn metadata(
             && (other.issuer.is_none() || rule.issuer.is_none() || other.issuer == rule.issuer)
     };
     if let Some((_, first)) = owners.metadata.iter().find(same) {
-        report.error(
-            path,
-            format!("proves this client and the one at {}", first.as_str()),
-        );
-        return None;
+        return path.fail(format!(
+            "proves this client and the one at {}",
+            first.as_str()
+        ));
     }
     owners.metadata.push((rule.clone(), path.clone()));
     Some(rule)
 }
 
-pub(super) fn sources(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<&[String]>,
-) -> Option<Vec<Network>> {
+pub(super) fn sources(path: &Path, raw: Option<&[String]>) -> Option<Vec<Network>> {
     let Some(raw) = raw else {
         return Some(Vec::new());
     };
-    report.not_empty(path, raw, "name networks, or leave it out for anywhere")?;
-    if raw.len() > MAX_SOURCES {
-        report.error_with_fix(
-            path,
-            format!("{} networks are too many", raw.len()),
-            format!("at most {MAX_SOURCES}"),
-        );
-        return None;
-    }
-    let distinct = report.distinct(path, raw);
-    let networks: Vec<_> = raw
-        .iter()
-        .enumerate()
-        .map(|(index, text)| network(report, &path.index(index), text))
-        .collect();
-    distinct.and(networks.into_iter().collect())
+    path.not_empty(raw, "name networks, or leave it out for anywhere")?;
+    path.at_most(raw.len(), MAX_SOURCES, "networks are too many")?;
+    let distinct = path.distinct(raw);
+    distinct.and(path.each(raw, |path, text| network(path, text)))
 }
 
 /// `10.0.0.0/8`, `2001:db8::/32`, or a single address.
-pub(super) fn network(report: &mut Report, path: &Path, text: &str) -> Option<Network> {
+pub(super) fn network(path: &Path, text: &str) -> Option<Network> {
     let Some((written, bits)) = read_network(text) else {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is not a network", quote(text)),
             "10.0.0.0/8 or 2001:db8::/32",
         );
-        return None;
     };
     // An IPv4 network may be written in IPv6 form as a whole.
     let (address, bits) = match (written, written.to_canonical()) {
         (IpAddr::V6(_), address @ IpAddr::V4(_)) => {
             let Some(bits) = bits.checked_sub(96) else {
-                report.error_with_fix(
-                    path,
+                return path.fail_with_fix(
                     "reaches past the IPv4 addresses in IPv6's form",
                     "the IPv4 network itself",
                 );
-                return None;
             };
             (address, bits)
         }
@@ -428,16 +330,13 @@ pub(super) fn network(report: &mut Report, path: &Path, text: &str) -> Option<Ne
         IpAddr::V6(own) => IpAddr::V6((own.to_bits() & mask_128(bits)).into()),
     };
     if base != address {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} has bits behind its prefix", quote(text)),
             format!("{base}/{bits}"),
         );
-        return None;
     }
     if bits == 0 {
-        report.warn(
-            path,
+        path.warn(
             format!("{} is everywhere", quote(text)),
             "leave sources out",
         );

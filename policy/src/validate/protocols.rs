@@ -4,43 +4,33 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, unknown};
+use super::report::Path;
 use super::versions;
 use crate::contract::{TensorRule, have_rows};
-use crate::datatype::Datatype;
 use crate::raw;
 use crate::request::{Coding, OCTET_STREAM, Protocol};
+use crate::values::datatype::Datatype;
 
 /// The key for bytes in TF Serving's and TorchServe's JSON.
 const BASE64_KEY: &str = "b64";
 
 /// Content codings of a model.
-pub(super) fn encodings(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<Coding>> {
+pub(super) fn encodings(path: &Path, raw: &raw::Model) -> Option<Vec<Coding>> {
     let takes_raw = raw
         .accepts
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
     if takes_raw && !raw.encodings.is_empty() {
-        report.error_with_fix(
-            path,
-            "a raw body goes to its handler as it came",
-            "remove them",
-        );
-        return None;
+        return path.fail_with_fix("a raw body goes to its handler as it came", "remove them");
     }
-    let distinct = report.distinct(path, &raw.encodings);
+    let distinct = path.distinct(&raw.encodings);
     let mut codings = Some(Vec::new());
     for (index, text) in raw.encodings.iter().enumerate() {
         let coding = Coding::from_name(text);
         if coding.is_none() {
             let names = [Coding::Gzip, Coding::Deflate].map(Coding::name);
-            unknown(
-                report,
-                &path.index(index),
-                "content coding",
-                text,
-                names.into_iter(),
-            );
+            path.index(index)
+                .unknown::<_, ()>("content coding", text, names.into_iter());
         }
         codings = codings.zip(coding).map(|(mut codings, coding)| {
             codings.push(coding);
@@ -64,37 +54,31 @@ pub(super) struct ProtocolView<'m> {
 }
 
 /// Validates inputs and outputs against the model's protocols.
-pub(super) fn check(
-    report: &mut Report,
-    path: &Path,
-    protocols: &[Protocol],
-    view: &ProtocolView<'_>,
-) -> Option<()> {
+pub(super) fn check(path: &Path, protocols: &[Protocol], view: &ProtocolView<'_>) -> Option<()> {
     let mut good = Some(());
     for (index, protocol) in protocols.iter().enumerate() {
         let path = path.field("protocols").index(index);
         match protocol {
             Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc | Protocol::Json => {
-                good = good.and(json(report, &path, *protocol, view));
+                good = good.and(json(&path, *protocol, view));
             }
             // A request with a raw body cannot request binary data, so its response is JSON.
             Protocol::OipRest if !view.content_types.is_empty() => {
-                good = good.and(json(report, &path, *protocol, view));
+                good = good.and(json(&path, *protocol, view));
             }
             Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc | Protocol::OpenAi => {}
         }
     }
     if protocols.contains(&Protocol::TorchGrpc) {
-        good = good.and(untyped(report, path, view.content_types));
+        good = good.and(untyped(path, view.content_types));
     }
     let tf = [Protocol::TfRest, Protocol::TfGrpc];
     if let Some(protocol) = tf.iter().find(|protocol| protocols.contains(protocol)) {
-        good = good.and(numbered(report, path, *protocol, view));
+        good = good.and(numbered(path, *protocol, view));
     }
     if protocols.contains(&Protocol::TfRest) && !have_rows(view.outputs.iter()) {
         let path = path.field("outputs");
-        report.warn(
-            &path,
+        path.warn(
             "have no first dim in common: a request by row is refused",
             "clients that ask by column (inputs in place of instances)",
         );
@@ -103,28 +87,20 @@ pub(super) fn check(
 }
 
 /// Datatypes in JSON forms that name no datatype or cannot request binary data.
-fn json(
-    report: &mut Report,
-    path: &Path,
-    protocol: Protocol,
-    view: &ProtocolView<'_>,
-) -> Option<()> {
+fn json(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<()> {
     let name = protocol.name();
     let mut good = Some(());
     let tagged = protocol != Protocol::Json;
     if tagged && view.inputs.iter().any(|rule| rule.name() == BASE64_KEY) {
         // `{"b64": "…"}` would be both a named input and a bytes value.
-        report.error_with_fix(
-            path,
+        good = path.fail_with_fix(
             format!("{name} cannot tell an input named {BASE64_KEY} from bytes in base64"),
             "rename the input",
         );
-        good = None;
     }
     for rule in view.inputs.iter().chain(view.outputs) {
         if matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16) {
-            report.error_with_fix(
-                path,
+            good = path.fail_with_fix(
                 format!(
                     "{name} cannot carry {}, which tensor {:?} has",
                     rule.datatype(),
@@ -135,49 +111,38 @@ fn json(
                     _ => "a postprocess handler that makes FP32 of it",
                 },
             );
-            good = None;
         }
     }
     good
 }
 
 /// A file over gRPC has no content type.
-fn untyped(report: &mut Report, path: &Path, content_types: &[String]) -> Option<()> {
+fn untyped(path: &Path, content_types: &[String]) -> Option<()> {
     if content_types.is_empty() || content_types.iter().any(|name| name == OCTET_STREAM) {
         return Some(());
     }
-    report.error_with_fix(
-        &path.field("accepts").field("raw").field("content_types"),
-        format!(
+    path.field("accepts").field("raw").field("content_types").fail_with_fix(format!(
             "torchserve-grpc says no type of a file, which counts as {OCTET_STREAM}, and that is not among them"
         ),
         format!("[…, {OCTET_STREAM}]"),
-    );
-    None
+    )
 }
 
 /// TensorFlow Serving's versions are 64-bit numbers in one spelling; anything else is a label.
-fn numbered(
-    report: &mut Report,
-    path: &Path,
-    protocol: Protocol,
-    view: &ProtocolView<'_>,
-) -> Option<()> {
+fn numbered(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<()> {
     let mut good = Some(());
     for version in view.versions {
         let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
         let number = version.parse::<i64>().ok();
         let canonical = number.map(|number| number.to_string());
         if digits && canonical.as_deref() != Some(version) {
-            report.error_with_fix(
-                &versions::place(&path.field("versions"), view.written, version),
+            good = versions::place(&path.field("versions"), view.written, version).fail_with_fix(
                 format!(
                     "{} cannot name version {version:?}: its versions are numbers of 64 bits, without leading zeros",
                     protocol.name()
                 ),
                 canonical.unwrap_or_else(|| format!("v{version}")),
             );
-            good = None;
         }
     }
     good

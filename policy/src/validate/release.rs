@@ -3,12 +3,12 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, Report, quote, unknown};
+use super::report::{Path, Valid, quote};
 use crate::contract::{DimRule, TensorRule};
-use crate::datatype::Datatype;
+use crate::contract::{Narrowed, Release};
 use crate::policy::{Accepts, Model};
 use crate::raw::{self, Role};
-use crate::release::{Narrowed, Release};
+use crate::values::datatype::Datatype;
 
 /// Maximum decimals: a double has no more.
 const MAX_DECIMALS: u64 = 15;
@@ -33,41 +33,30 @@ impl Written {
     }
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn decimals(report: &mut Report, path: &Path, raw: Option<u64>) -> Option<Option<u32>> {
+fn decimals(path: &Path, raw: Option<u64>) -> Valid<Option<u32>> {
     let Some(decimals) = raw else {
         return Some(None);
     };
-    let decimals = report.within(path, decimals, 0, MAX_DECIMALS, "decimals")?;
-    u32::try_from(decimals).ok().map(Some)
+    path.within(decimals, 0, MAX_DECIMALS, "decimals").map(Some)
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn top(report: &mut Report, path: &Path, raw: Option<u64>) -> Option<Option<usize>> {
+fn top(path: &Path, raw: Option<u64>) -> Valid<Option<usize>> {
     let Some(top) = raw else {
         return Some(None);
     };
-    let top = report.within(path, top, 1, MAX_TOP, "scores")?;
-    usize::try_from(top).ok().map(Some)
+    path.within(top, 1, MAX_TOP, "scores").map(Some)
 }
 
 /// Rule of an output. `shape` is absent if it is invalid.
 pub(super) fn output(
-    report: &mut Report,
     path: &Path,
     raw: Written,
     datatype: Datatype,
     shape: Option<&[DimRule]>,
 ) -> Option<Release> {
     let (decimals_path, top_path) = (path.field("round_decimals"), path.field("top_k"));
-    let round_decimals = decimals(report, &decimals_path, raw.round_decimals);
-    let top_k = top(report, &top_path, raw.top_k);
+    let round_decimals = decimals(&decimals_path, raw.round_decimals);
+    let top_k = top(&top_path, raw.top_k);
     let mut good = Some(());
     if !datatype.is_float() {
         for (field, written) in [
@@ -76,36 +65,31 @@ pub(super) fn output(
         ] {
             if written {
                 let message = format!("elements of {datatype} have no decimals");
-                report.error_with_fix(&path.field(field), message, "remove it");
-                good = None;
+                good = path.field(field).fail_with_fix(message, "remove it");
             }
         }
     }
     let scores = raw.role == Some(Role::ClassScores);
     if raw.top_k.is_some() && !scores {
-        report.error_with_fix(
-            &top_path,
+        good = top_path.fail_with_fix(
             "is for class scores: of anything else a 0 is a value too",
             "role: class-scores",
         );
-        good = None;
     }
     if scores {
         match shape.map(<[DimRule]>::last) {
             Some(None) => {
                 let path = path.field("role");
-                report.error_with_fix(&path, "a scalar has no classes", "remove it");
-                good = None;
+                good = path.fail_with_fix("a scalar has no classes", "remove it");
             }
             Some(Some(classes)) if raw.top_k.is_some_and(|top| top >= classes.max) => {
                 let message = format!("has no effect: there are {} classes at most", classes.max);
-                report.warn(&top_path, message, "fewer, or remove it");
+                top_path.warn(message, "fewer, or remove it");
             }
             _ => {}
         }
         if raw.top_k.is_none() && raw.round_decimals.is_none() {
-            report.warn(
-                path,
+            path.warn(
                 "whole scores are what a copy of the model is trained on",
                 "round_decimals: 3, or top_k: 5",
             );
@@ -120,7 +104,7 @@ pub(super) fn output(
 }
 
 /// Outputs whose rule has no effect, because a postprocess handler replaces them.
-pub(super) fn unmet(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
+pub(super) fn unmet(path: &Path, raw: &raw::Model) -> Option<()> {
     let mut good = Some(());
     if raw.returns.is_none() {
         return good;
@@ -136,12 +120,10 @@ pub(super) fn unmet(report: &mut Report, path: &Path, raw: &raw::Model) -> Optio
             ("top_k", top_k.is_some()),
         ] {
             if written {
-                report.error_with_fix(
-                    &path.index(index).field(field),
+                good = path.index(index).field(field).fail_with_fix(
                     "no client gets this output: the postprocess handler makes what is returned",
                     "put it under returns.outputs",
                 );
-                good = None;
             }
         }
     }
@@ -153,7 +135,6 @@ pub(super) type Given<'m> = (&'m Model, &'m [TensorRule]);
 
 /// A grant's restrictions of outputs.
 pub(super) fn grant(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Grant,
     infers: bool,
@@ -161,8 +142,8 @@ pub(super) fn grant(
 ) -> Option<Narrowed> {
     let (decimals_path, top_path) = (path.field("round_decimals"), path.field("top_k"));
     let outputs_path = path.field("outputs");
-    let round_decimals = decimals(report, &decimals_path, raw.round_decimals);
-    let top_k = top(report, &top_path, raw.top_k);
+    let round_decimals = decimals(&decimals_path, raw.round_decimals);
+    let top_k = top(&top_path, raw.top_k);
     let mut good = Some(());
     for (path, written) in [
         (&outputs_path, raw.outputs.is_some()),
@@ -171,8 +152,7 @@ pub(super) fn grant(
     ] {
         if written && !infers {
             let message = "is for answers: the grant does not allow inference";
-            report.error_with_fix(path, message, "remove it");
-            good = None;
+            good = path.fail_with_fix(message, "remove it");
         }
     }
     let documents = |(model, _): &&Given<'_>| matches!(model.accepts(), Accepts::OpenAi(_));
@@ -182,29 +162,26 @@ pub(super) fn grant(
             "answers of model {} have no outputs that could be narrowed",
             quote(model.name())
         );
-        report.error_with_fix(path, message, "a grant of its own");
-        good = None;
+        good = path.fail_with_fix(message, "a grant of its own");
     }
     let rules = || models.iter().flat_map(|(_, returns)| *returns);
     // Without models, their own faults or the missing operation are reported.
     if !models.is_empty() {
         if raw.top_k.is_some() && !rules().any(|rule| rule.release.scores) {
             let message = "none of the models has an output of class scores";
-            report.error_with_fix(&top_path, message, "role: class-scores on that output");
-            good = None;
+            good = top_path.fail_with_fix(message, "role: class-scores on that output");
         }
         if raw.round_decimals.is_some() && !rules().any(|rule| rule.datatype.is_float()) {
             let message = "none of the models has an output of floats";
-            report.error_with_fix(&decimals_path, message, "remove it");
-            good = None;
+            good = decimals_path.fail_with_fix(message, "remove it");
         }
         if let Some(outputs) = raw.outputs.as_ref().filter(|outputs| !outputs.is_empty()) {
-            good = good.and(named(report, &outputs_path, outputs, models));
+            good = good.and(named(&outputs_path, outputs, models));
         }
     }
     if let Some(outputs) = &raw.outputs {
-        good = good.and(report.not_empty(&outputs_path, outputs, "the names of outputs"));
-        good = good.and(report.distinct(&outputs_path, outputs));
+        good = good.and(outputs_path.not_empty(outputs, "the names of outputs"));
+        good = good.and(outputs_path.distinct(outputs));
     }
     let (round_decimals, top_k) = (round_decimals?, top_k?);
     good.map(|()| Narrowed {
@@ -215,31 +192,24 @@ pub(super) fn grant(
 }
 
 /// Every name is an output of some model, and every model has at least one of them.
-fn named(report: &mut Report, path: &Path, outputs: &[String], models: &[Given<'_>]) -> Option<()> {
+fn named(path: &Path, outputs: &[String], models: &[Given<'_>]) -> Option<()> {
     let mut good = Some(());
     let has = |returns: &[TensorRule], name: &str| returns.iter().any(|rule| rule.name == name);
     for (index, name) in outputs.iter().enumerate() {
         if !models.iter().any(|(_, returns)| has(returns, name)) {
             let known = models.iter().flat_map(|(_, returns)| *returns);
             let known = known.map(|rule| rule.name.as_str());
-            unknown(
-                report,
-                &path.index(index),
-                "output of these models",
-                name,
-                known,
-            );
-            good = None;
+            good = path
+                .index(index)
+                .unknown("output of these models", name, known);
         }
     }
     for (model, returns) in models {
         if good.is_some() && !outputs.iter().any(|name| has(returns, name)) {
-            report.error_with_fix(
-                path,
+            good = path.fail_with_fix(
                 format!("names no output of model {}", quote(model.name())),
                 "another grant for that model",
             );
-            good = None;
         }
     }
     good

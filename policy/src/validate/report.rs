@@ -1,28 +1,94 @@
 //! The fault report and paths in the document.
 
-use alloc::borrow::ToOwned;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
-use crate::fault::{Fault, Severity};
 use crate::raw::ByteSize;
+use crate::validate::fault::{Fault, Severity};
 
-/// A path in the document: `models.digits.inputs[0].shape[1]`.
+/// A checked value; `None` if it is faulty, which the report says.
+pub(super) type Valid<T> = Option<T>;
+
+/// Inclusive bounds of a number, and its default.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    least: u64,
+    most: u64,
+    default: u64,
+    unit: &'static str,
+}
+
+pub(super) const fn bounds(least: u64, most: u64, default: u64, unit: &'static str) -> Bounds {
+    Bounds {
+        least,
+        most,
+        default,
+        unit,
+    }
+}
+
+/// Checks a part that may be absent.
+pub(super) fn optional<R, T>(
+    raw: Option<R>,
+    check: impl FnOnce(R) -> Option<T>,
+) -> Valid<Option<T>> {
+    raw.map_or(Some(None), |raw| check(raw).map(Some))
+}
+
+/// All values, if none is faulty. Takes all of them first, so that all faults are reported.
+pub(super) fn all<T, C: FromIterator<T>>(values: impl Iterator<Item = Option<T>>) -> Option<C> {
+    let values: Vec<_> = values.collect();
+    values.into_iter().collect()
+}
+
+/// The faults of one document, in the order in which they were found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report(Rc<RefCell<Vec<Fault>>>);
+
+impl Report {
+    pub(super) fn into_faults(self) -> Vec<Fault> {
+        self.0.take()
+    }
+
+    /// The path of the document itself.
+    pub(super) fn root(&self) -> Path {
+        self.at(String::new())
+    }
+
+    fn at(&self, text: String) -> Path {
+        Path {
+            text,
+            report: self.clone(),
+        }
+    }
+}
+
+/// A position in a report.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(usize);
+
+/// A path in the document, such as `models.digits.inputs[0].shape[1]`. Faults are reported at one.
 #[derive(Clone, Debug)]
-pub(super) struct Path(String);
+pub(super) struct Path {
+    text: String,
+    report: Report,
+}
 
 impl Path {
-    pub(super) const fn root() -> Self {
-        Self(String::new())
+    /// The path of the document itself.
+    pub(super) fn root(&self) -> Self {
+        self.report.root()
     }
 
     /// A key defined by the schema.
     pub(super) fn field(&self, name: &str) -> Self {
-        if self.0.is_empty() {
-            Self(name.into())
+        if self.text.is_empty() {
+            self.report.at(name.into())
         } else {
-            Self(format!("{}.{name}", self.0))
+            self.report.at(format!("{}.{name}", self.text))
         }
     }
 
@@ -45,146 +111,178 @@ impl Path {
     }
 
     pub(super) fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        self.report.at(format!("{}[{index}]", self.text))
     }
 
     pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A position in a report.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mark(usize);
-
-/// Faults in document order.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    faults: Vec<Fault>,
-}
-
-impl Report {
-    pub(super) fn into_faults(self) -> Vec<Fault> {
-        self.faults
+        &self.text
     }
 
-    /// The current position.
-    pub(super) const fn mark(&self) -> Mark {
-        Mark(self.faults.len())
+    /// The current position in the report.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.report.0.borrow().len())
     }
 
     /// Inserts errors at an earlier position.
-    pub(super) fn errors_at(&mut self, mark: Mark, path: &Path, messages: Vec<String>) {
+    pub(super) fn errors_at(&self, mark: Mark, messages: Vec<String>) {
         let errors = messages.into_iter().map(|message| Fault {
             severity: Severity::Error,
-            path: path.0.clone(),
+            path: self.text.clone(),
             message,
             fix: None,
         });
-        let mark = mark.0.min(self.faults.len());
-        self.faults.splice(mark..mark, errors);
+        let mut faults = self.report.0.borrow_mut();
+        let mark = mark.0.min(faults.len());
+        faults.splice(mark..mark, errors);
     }
 
-    fn push(&mut self, severity: Severity, path: &Path, message: String, fix: Option<String>) {
-        self.faults.push(Fault {
+    fn push(&self, severity: Severity, message: String, fix: Option<String>) {
+        self.report.0.borrow_mut().push(Fault {
             severity,
-            path: path.0.clone(),
+            path: self.text.clone(),
             message,
             fix,
         });
     }
 
-    pub(super) fn error(&mut self, path: &Path, message: impl Into<String>) {
-        self.push(Severity::Error, path, message.into(), None);
+    pub(super) fn error(&self, message: impl Into<String>) {
+        self.push(Severity::Error, message.into(), None);
     }
 
-    pub(super) fn error_with_fix(
-        &mut self,
-        path: &Path,
+    pub(super) fn error_with_fix(&self, message: impl Into<String>, fix: impl Into<String>) {
+        self.push(Severity::Error, message.into(), Some(fix.into()));
+    }
+
+    pub(super) fn warn(&self, message: impl Into<String>, fix: impl Into<String>) {
+        self.push(Severity::Warning, message.into(), Some(fix.into()));
+    }
+
+    /// Reports an error in place of a value.
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Option<T> {
+        self.error(message);
+        None
+    }
+
+    /// Reports an error with a fix in place of a value.
+    pub(super) fn fail_with_fix<T>(
+        &self,
         message: impl Into<String>,
         fix: impl Into<String>,
-    ) {
-        self.push(Severity::Error, path, message.into(), Some(fix.into()));
-    }
-
-    pub(super) fn warn(&mut self, path: &Path, message: impl Into<String>, fix: impl Into<String>) {
-        self.push(Severity::Warning, path, message.into(), Some(fix.into()));
+    ) -> Option<T> {
+        self.error_with_fix(message, fix);
+        None
     }
 
     /// A required field.
-    pub(super) fn required<T>(&mut self, path: &Path, value: Option<T>, fix: &str) -> Option<T> {
-        if value.is_none() {
-            self.error_with_fix(path, "is missing", fix);
-        }
-        value
+    pub(super) fn required<T>(&self, value: Option<T>, fix: &str) -> Option<T> {
+        value.or_else(|| self.fail_with_fix("is missing", fix))
     }
 
     /// A non-empty list.
-    pub(super) fn not_empty<T>(&mut self, path: &Path, list: &[T], fix: &str) -> Option<()> {
+    pub(super) fn not_empty<T>(&self, list: &[T], fix: &str) -> Option<()> {
         if list.is_empty() {
-            self.error_with_fix(path, "lists nothing", fix);
-            return None;
+            return self.fail_with_fix("lists nothing", fix);
         }
         Some(())
     }
 
-    /// A number within inclusive bounds.
-    pub(super) fn within(
-        &mut self,
-        path: &Path,
+    /// A number within inclusive bounds, which fit the type that the policy has it in.
+    pub(super) fn within<T: TryFrom<u64>>(
+        &self,
         value: u64,
         least: u64,
         greatest: u64,
         unit: &str,
-    ) -> Option<u64> {
+    ) -> Option<T> {
         if value < least {
-            self.error_with_fix(
-                path,
-                format!("{value} {unit} is too little"),
-                format!("at least {least}"),
-            );
-            return None;
+            let message = format!("{value} {unit} is too little");
+            return self.fail_with_fix(message, format!("at least {least}"));
         }
         if value > greatest {
-            self.error_with_fix(
-                path,
-                format!("{value} {unit} is too much"),
-                format!("at most {greatest}"),
-            );
-            return None;
+            let message = format!("{value} {unit} is too much");
+            return self.fail_with_fix(message, format!("at most {greatest}"));
         }
-        Some(value)
+        T::try_from(value).ok()
+    }
+
+    /// A number that may be absent, which then has its default.
+    pub(super) fn number<T: TryFrom<u64>>(
+        &self,
+        name: &str,
+        value: Option<u64>,
+        bounds: &Bounds,
+    ) -> Option<T> {
+        let value = value.unwrap_or(bounds.default);
+        (self.field(name)).within(value, bounds.least, bounds.most, bounds.unit)
     }
 
     /// Bytes within bounds, as this machine's `usize`; the bounds fit 32 bits.
-    pub(super) fn bytes_within(
-        &mut self,
-        path: &Path,
-        value: ByteSize,
-        least: u64,
-        greatest: u64,
-    ) -> Option<usize> {
-        usize::try_from(self.within(path, value.0, least, greatest, "bytes")?).ok()
+    pub(super) fn bytes_within(&self, value: ByteSize, least: u64, greatest: u64) -> Option<usize> {
+        self.within(value.0, least, greatest, "bytes")
+    }
+
+    /// A list that is not too long. `what` ends the message, such as `keys are too many`.
+    pub(super) fn at_most(&self, count: usize, most: usize, what: &str) -> Option<()> {
+        if count > most {
+            return self.fail_with_fix(format!("{count} {what}"), format!("at most {most}"));
+        }
+        Some(())
+    }
+
+    /// As [`Self::at_most`], with the bound in the message and without a fix.
+    pub(super) fn up_to(&self, count: usize, most: usize, what: &str) -> Option<()> {
+        if count > most {
+            return self.fail(format!("{count} {what}, {most} are allowed"));
+        }
+        Some(())
+    }
+
+    /// Checks every entry of a list, so that all faults are reported.
+    pub(super) fn each<I: IntoIterator, T, C: FromIterator<T>>(
+        &self,
+        list: I,
+        mut check: impl FnMut(&Self, I::Item) -> Option<T>,
+    ) -> Option<C> {
+        let entries = list.into_iter().enumerate();
+        all(entries.map(|(index, entry)| check(&self.index(index), entry)))
     }
 
     /// Texts that must be unique; the later of two is the fault.
-    pub(super) fn distinct<T: Ord + core::fmt::Display>(
-        &mut self,
-        path: &Path,
-        texts: &[T],
-    ) -> Option<()> {
+    pub(super) fn distinct<T: Ord + core::fmt::Display>(&self, texts: &[T]) -> Option<()> {
         let mut seen = alloc::collections::BTreeSet::new();
-        let mut outcome = Some(());
+        let mut good = Some(());
         for (index, text) in texts.iter().enumerate() {
             if !seen.insert(text) {
-                self.error(
-                    &path.index(index),
-                    format!("{} is listed twice", quote(&format!("{text}"))),
-                );
-                outcome = None;
+                let text = quote(&format!("{text}"));
+                good = self.index(index).fail(format!("{text} is listed twice"));
             }
         }
-        outcome
+        good
+    }
+
+    /// Reports a reference to an unknown name.
+    pub(super) fn unknown<'a, S: AsRef<str> + ?Sized + 'a, T>(
+        &self,
+        kind: &str,
+        name: &str,
+        candidates: impl Iterator<Item = &'a S>,
+    ) -> Option<T> {
+        let message = format!("no {kind} is named {}", quote(name));
+        match nearest(name, candidates.map(AsRef::as_ref)) {
+            Some(candidate) => self.fail_with_fix(message, candidate),
+            None => self.fail(message),
+        }
+    }
+
+    /// Reports a name that is not one of the format's own. The fix lists all of them.
+    pub(super) fn unknown_of<T>(&self, kind: &str, name: &str, all: &[&'static str]) -> Option<T> {
+        let message = format!("no {kind} is named {}", quote(name));
+        let known = all.join(", ");
+        let fix = match nearest(name, all.iter().copied()) {
+            Some(candidate) => format!("{candidate}; known are {known}"),
+            None => format!("one of {known}"),
+        };
+        self.fail_with_fix(message, fix)
     }
 }
 
@@ -218,38 +316,6 @@ pub(super) fn nearest<'a>(
         .filter(|(edits, _)| *edits <= MOST_EDITS)
         .min()
         .map(|(_, candidate)| candidate)
-}
-
-/// A reference to an unknown name.
-pub(super) fn unknown<'a>(
-    report: &mut Report,
-    path: &Path,
-    kind: &str,
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) {
-    let message = format!("no {kind} is named {}", quote(name));
-    match nearest(name, candidates) {
-        Some(candidate) => report.error_with_fix(path, message, candidate.to_owned()),
-        None => report.error(path, message),
-    }
-}
-
-/// A name that is not one of the format's own. The fix lists all of them.
-pub(super) fn unknown_of(
-    report: &mut Report,
-    path: &Path,
-    kind: &str,
-    name: &str,
-    all: &[&'static str],
-) {
-    let message = format!("no {kind} is named {}", quote(name));
-    let known = all.join(", ");
-    let fix = match nearest(name, all.iter().copied()) {
-        Some(candidate) => format!("{candidate}; known are {known}"),
-        None => format!("one of {known}"),
-    };
-    report.error_with_fix(path, message, fix);
 }
 
 #[cfg(test)]

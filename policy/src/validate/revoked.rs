@@ -7,16 +7,16 @@ use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
 use super::{issuers, names};
-use crate::hex::unhex;
 use crate::policy::{Revoked, Serials};
 use crate::raw;
+use crate::values::unhex;
 
 /// Maximum length of a serial number (RFC 5280, 4.1.2.2), plus one octet that some tools add.
 const MAX_SERIAL_BYTES: usize = 21;
 /// Maximum length of an authority key identifier: a digest.
 const MAX_KEY_ID_BYTES: usize = 64;
 
-pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
+pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     let mut good = Some(());
     for (field, file) in [
         ("jti_file", &raw.jti_file),
@@ -26,23 +26,22 @@ pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> O
     ] {
         if file.is_some() {
             // The loader replaces the file's name by its entries.
-            report.error(&path.field(field), "the file has not been read");
-            good = None;
+            good = path.field(field).fail("the file has not been read");
         }
     }
     let jti_path = path.field("jti");
     let mut jti = BTreeSet::new();
     for (index, text) in raw.jti.iter().enumerate() {
         // Duplicates are allowed, because lists are often merged.
-        good = good.and(issuers::text(report, &jti_path.index(index), text));
+        good = good.and(issuers::text(&jti_path.index(index), text));
         jti.insert(text.clone());
     }
-    let keys = digests(report, &path.field("keys"), &raw.keys);
-    let certificates = digests(report, &path.field("certificates"), &raw.certificates);
+    let keys = digests(&path.field("keys"), &raw.keys);
+    let certificates = digests(&path.field("certificates"), &raw.certificates);
     let numbers = raw
         .serials
         .as_ref()
-        .map(|raw| serials(report, &path.field("serials"), raw));
+        .map(|raw| serials(&path.field("serials"), raw));
     good?;
     Some(Revoked {
         jti,
@@ -54,20 +53,19 @@ pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> O
 
 /// Keeps only valid entries.
 pub fn keep_well_formed(revoked: &mut raw::Revoked) {
-    let path = Path::root();
-    let report = Report::default;
+    let path = || Report::default().root();
     revoked
         .jti
-        .retain(|text| issuers::text(&mut report(), &path, text).is_some());
+        .retain(|text| issuers::text(&path(), text).is_some());
     for digests in [&mut revoked.keys, &mut revoked.certificates] {
-        digests.retain(|text| names::sha256(&mut report(), &path, text).is_some());
+        digests.retain(|text| names::sha256(&path(), text).is_some());
     }
     if let Some(numbers) = &mut revoked.serials {
-        numbers.retain(|text| serials(&mut report(), &path, core::slice::from_ref(text)).is_some());
+        numbers.retain(|text| serials(&path(), core::slice::from_ref(text)).is_some());
     }
 }
 
-fn serials(report: &mut Report, path: &Path, raw: &[String]) -> Option<Serials> {
+fn serials(path: &Path, raw: &[String]) -> Option<Serials> {
     let mut serials = Serials::default();
     let mut good = Some(());
     for (index, text) in raw.iter().enumerate() {
@@ -81,12 +79,10 @@ fn serials(report: &mut Report, path: &Path, raw: &[String]) -> Option<Serials> 
             authority.map_or(Some(None), |octets| octets.map(Some)),
             parts.next(),
         ) else {
-            report.error_with_fix(
-                &path.index(index),
+            good = path.index(index).fail_with_fix(
                 format!("{} is not a certificate's serial number", quote(text)),
                 "hex digits, and behind a blank those of the authority key identifier, as openssl x509 -serial -ext authorityKeyIdentifier prints them",
             );
-            good = None;
             continue;
         };
         let zeros = serial.iter().take_while(|octet| **octet == 0).count();
@@ -108,11 +104,6 @@ fn octets(digits: &str, most: usize) -> Option<Vec<u8>> {
     rest.is_empty().then(|| octets.collect()).flatten()
 }
 
-fn digests(report: &mut Report, path: &Path, raw: &[String]) -> Option<BTreeSet<[u8; 32]>> {
-    let digests: Vec<_> = raw
-        .iter()
-        .enumerate()
-        .map(|(index, text)| names::sha256(report, &path.index(index), text))
-        .collect();
-    digests.into_iter().collect()
+fn digests(path: &Path, raw: &[String]) -> Option<BTreeSet<[u8; 32]>> {
+    path.each(raw, |path, text| names::sha256(path, text))
 }

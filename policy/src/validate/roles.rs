@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::grants::Target;
-use super::report::{Mark, Path, Report};
+use super::report::{Mark, Path};
 use crate::policy::{ClientId, GrantId, Granted, RoleId};
 use crate::request::Operation;
 
@@ -71,12 +71,7 @@ impl Roles {
 
     /// Permissions of all clients; `None` if two grants overlap. Each overlapping pair is reported
     /// once.
-    pub(super) fn enter(
-        &self,
-        report: &mut Report,
-        path: &Path,
-        tell: impl Fn(&Overlap) -> String,
-    ) -> Option<Granted> {
+    pub(super) fn enter(&self, path: &Path, tell: impl Fn(&Overlap) -> String) -> Option<Granted> {
         let mut granted = Granted::default();
         granted.roles.reserve_exact(self.of.len());
         let mut known = BTreeMap::new();
@@ -119,7 +114,7 @@ impl Roles {
             };
             let at = usize::try_from(part.id.0).unwrap_or(usize::MAX);
             let messages = overlaps.iter().map(&tell).collect();
-            report.errors_at(part.reported, &path.index(at), messages);
+            path.index(at).errors_at(part.reported, messages);
         }
         good.then_some(granted)
     }

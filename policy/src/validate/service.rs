@@ -5,51 +5,35 @@ use alloc::string::String;
 
 use super::backends::is_host;
 use super::names;
-use super::report::{Path, Report, quote};
-use crate::global::MAX_FILL_S;
+use super::report::{Bounds, Path, Valid, bounds, quote};
+use crate::decision::global::MAX_FILL_S;
 use crate::policy::{Counter, Rate, RateLimitService, Redis};
 use crate::raw::{self, Scope};
-use crate::time::SECOND_NS;
+use crate::values::time::SECOND_NS;
 
 /// Default timeout, as in Envoy's own filter.
-const DEFAULT_TIMEOUT_MS: u64 = 20;
 /// Maximum timeout, in ms.
-const MAX_TIMEOUT_MS: u64 = 1_000;
+const TIMEOUT_MS: Bounds = bounds(1, 1_000, 20, "ms");
 /// Default domain.
 const DEFAULT_DOMAIN: &str = "tensorgate";
 /// Default port of Redis.
 const REDIS_PORT: u16 = 6379;
 
 /// The service, if any; the outer `None` is a fault.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn service(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Policy,
-) -> Option<Option<RateLimitService>> {
+pub(super) fn service(path: &Path, raw: &raw::Policy) -> Valid<Option<RateLimitService>> {
     let Some(service) = &raw.rate_limit_service else {
         return Some(None);
     };
     if !raw.grants.iter().any(asks) {
-        report.warn(
-            path,
+        path.warn(
             "counts nothing: no limit has scope: global",
             "grants: [{rate: {…, scope: global}}]",
         );
     }
-    let counter = counter(report, path, service);
+    let counter = counter(path, service);
     let domain = service.domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
-    let named = names::name(report, &path.field("domain"), domain);
-    let timeout_ms = report.within(
-        &path.field("timeout_ms"),
-        service.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
-        1,
-        MAX_TIMEOUT_MS,
-        "ms",
-    );
+    let named = names::name(&path.field("domain"), domain);
+    let timeout_ms = path.number("timeout_ms", service.timeout_ms, &TIMEOUT_MS);
     named?;
     Some(Some(RateLimitService {
         counter: counter?,
@@ -60,37 +44,24 @@ pub(super) fn service(
 }
 
 /// Scope of a limit: a fault if no service counts it.
-pub(super) fn scope(
-    report: &mut Report,
-    limit_path: &Path,
-    scope: Scope,
-    raw: &raw::Policy,
-) -> Option<()> {
+pub(super) fn scope(limit_path: &Path, scope: Scope, raw: &raw::Policy) -> Option<()> {
     if scope.is_local() || raw.rate_limit_service.is_some() {
         return Some(());
     }
-    report.error_with_fix(
-        &limit_path.field("scope"),
+    limit_path.field("scope").fail_with_fix(
         "no service counts it for all gateways",
         "rate_limit_service: {redis: {url: redis://127.0.0.1}}",
-    );
-    None
+    )
 }
 
 /// A global rate must be exact in the counter's arithmetic.
-pub(super) fn tellable(
-    report: &mut Report,
-    rate_path: &Path,
-    rate: &Rate,
-    raw: &raw::Policy,
-) -> Option<()> {
+pub(super) fn tellable(rate_path: &Path, rate: &Rate, raw: &raw::Policy) -> Option<()> {
     let elsewhere = |service: &raw::RateLimitService| service.endpoint.is_some();
     if !rate.scope.is_local()
         && rate.bucket.burst < rate.quota
         && raw.rate_limit_service.as_ref().is_some_and(elsewhere)
     {
-        report.warn(
-            &rate_path.field("burst"),
+        rate_path.field("burst").warn(
             "the service is told of the quota and the window alone: it may let all of the quota pass at once",
             "a shorter window, or rate_limit_service.redis",
         );
@@ -102,21 +73,14 @@ pub(super) fn tellable(
     if rate.scope.is_local() || fill_s <= MAX_FILL_S {
         return Some(());
     }
-    report.error_with_fix(
-        &rate_path.field("burst"),
+    rate_path.field("burst").fail_with_fix(
         "an empty bucket that gateways share would take years to fill",
         format!("a burst that comes back within {MAX_FILL_S} s"),
-    );
-    None
+    )
 }
 
 /// Warns of token limits with another service: reservations are not settled there.
-pub(super) fn unreturned(
-    report: &mut Report,
-    grant_path: &Path,
-    grant: &raw::Grant,
-    raw: &raw::Policy,
-) {
+pub(super) fn unreturned(grant_path: &Path, grant: &raw::Grant, raw: &raw::Policy) {
     let elsewhere = raw.rate_limit_service.as_ref();
     if elsewhere.is_none_or(|service| service.endpoint.is_none()) {
         return;
@@ -125,8 +89,7 @@ pub(super) fn unreturned(
     let budget = grant.budget.as_ref().map(|it| (it.tokens, it.scope));
     for (name, limit) in [("cost", cost), ("budget", budget)] {
         if let Some((Some(_), Scope::Global)) = limit {
-            report.warn(
-                &grant_path.field(name).field("tokens"),
+            grant_path.field(name).field("tokens").warn(
                 "the service has no word for what comes back: each request costs all that it could come to",
                 "rate_limit_service.redis, or scope: local",
             );
@@ -143,38 +106,29 @@ fn asks(grant: &raw::Grant) -> bool {
     scopes.into_iter().flatten().any(|scope| !scope.is_local())
 }
 
-fn counter(report: &mut Report, path: &Path, raw: &raw::RateLimitService) -> Option<Counter> {
+fn counter(path: &Path, raw: &raw::RateLimitService) -> Option<Counter> {
     match (&raw.redis, &raw.endpoint) {
-        (Some(one), None) => redis(report, &path.field("redis"), one).map(Counter::Redis),
-        (None, Some(text)) => endpoint(report, &path.field("endpoint"), text),
-        (None, None) => {
-            report.error_with_fix(path, "names no counter", "redis: {url: redis://127.0.0.1}");
-            None
-        }
-        (Some(_), Some(_)) => {
-            report.error_with_fix(path, "names two who count", "redis or endpoint");
-            None
-        }
+        (Some(one), None) => redis(&path.field("redis"), one).map(Counter::Redis),
+        (None, Some(text)) => endpoint(&path.field("endpoint"), text),
+        (None, None) => path.fail_with_fix("names no counter", "redis: {url: redis://127.0.0.1}"),
+        (Some(_), Some(_)) => path.fail_with_fix("names two who count", "redis or endpoint"),
     }
 }
 
 /// `http://host:port` of another server with Envoy's protocol.
-fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<Counter> {
+fn endpoint(path: &Path, text: &str) -> Option<Counter> {
     let place = text
         .strip_prefix("http://")
         .and_then(|rest| rest.rsplit_once(':'))
         .and_then(|(host, port)| Some((host_of(host)?, port_of(port)?)));
     let Some((host, port)) = place else {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} is not an endpoint", quote(text)),
             "http://host:port",
         );
-        return None;
     };
     if !is_loopback(&host) {
-        report.warn(
-            path,
+        path.warn(
             "limits and clients' names travel in the clear",
             "a proxy with TLS on this machine",
         );
@@ -182,48 +136,41 @@ fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<Counter> {
     Some(Counter::Endpoint { host, port })
 }
 
-fn redis(report: &mut Report, path: &Path, raw: &raw::Redis) -> Option<Redis> {
+fn redis(path: &Path, raw: &raw::Redis) -> Option<Redis> {
     let url_path = path.field("url");
-    let url = report.required(&url_path, raw.url.as_deref(), "redis://host:port/database");
-    let place = url.and_then(|url| place(report, &url_path, url));
+    let url = url_path.required(raw.url.as_deref(), "redis://host:port/database");
+    let place = url.and_then(|url| place(&url_path, url));
     let mut good = Some(());
     for (name, file) in [("ca", &raw.ca), ("password_file", &raw.password_file)] {
         if let Some(file) = file {
-            good = good.and(names::file(report, &path.field(name), file));
+            good = good.and(names::file(&path.field(name), file));
         }
     }
     if raw.username.is_some() && raw.password_file.is_none() {
-        report.error_with_fix(
-            &path.field("username"),
-            "has no password",
-            "password_file: the file with it",
-        );
-        good = None;
+        good = path
+            .field("username")
+            .fail_with_fix("has no password", "password_file: the file with it");
     }
     if let Some(username) = &raw.username {
-        good = good.and(names::name(report, &path.field("username"), username));
+        good = good.and(names::name(&path.field("username"), username));
     }
     let place = place?;
     let ca_path = path.field("ca");
     match (&raw.ca, place.tls) {
         (None, true) => {
-            report.error_with_fix(&ca_path, "is missing", "ca: redis-ca.pem");
-            good = None;
+            good = ca_path.fail_with_fix("is missing", "ca: redis-ca.pem");
         }
         (Some(_), false) => {
-            report.error_with_fix(&ca_path, "is of no use without TLS", "url: rediss://…");
-            good = None;
+            good = ca_path.fail_with_fix("is of no use without TLS", "url: rediss://…");
         }
-        (None, false) if !is_loopback(&place.host) => report.warn(
-            &url_path,
+        (None, false) if !is_loopback(&place.host) => url_path.warn(
             "remaining quota can be read and changed on the network",
             "rediss://… with ca",
         ),
         _ => {}
     }
     if raw.password_file.is_none() && !is_loopback(&place.host) {
-        report.warn(
-            path,
+        path.warn(
             "any client of this Redis can change remaining quota",
             "password_file: the file with its password",
         );
@@ -247,14 +194,12 @@ struct RedisAddress {
     tls: bool,
 }
 
-fn place(report: &mut Report, path: &Path, url: &str) -> Option<RedisAddress> {
+fn place(path: &Path, url: &str) -> Option<RedisAddress> {
     if url.contains('@') {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             "readers of the policy would see the password",
             "username and password_file beside the url",
         );
-        return None;
     }
     let read = || {
         let (scheme, rest) = url.split_once("://")?;
@@ -283,8 +228,7 @@ fn place(report: &mut Report, path: &Path, url: &str) -> Option<RedisAddress> {
     };
     let place = read();
     if place.is_none() {
-        report.error_with_fix(
-            path,
+        path.error_with_fix(
             format!("{} is not a place of a Redis", quote(url)),
             "redis://host:port/database",
         );

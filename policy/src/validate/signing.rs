@@ -5,18 +5,17 @@ use alloc::format;
 use alloc::string::String;
 
 use super::names;
-use super::report::{Path, Report, quote, unknown};
+use super::report::{Path, quote};
 use super::usage::Usage;
-use crate::hex::unhex;
 use crate::policy::{SignedAs, SignedBy};
 use crate::raw;
+use crate::values::unhex;
 
 /// Maximum keys of a handler: an old and a new one per team.
 const MAX_KEYS: usize = 16;
 
 /// Validates all keys. Handlers read theirs from the document.
 pub(super) fn keys(
-    report: &mut Report,
     path: &Path,
     raw: &BTreeMap<String, raw::SigningKey>,
     used: &Usage<'_>,
@@ -25,23 +24,22 @@ pub(super) fn keys(
     let mut good = true;
     for (name, raw) in raw {
         let path = path.key(name);
-        let named = names::name(report, &path, name);
+        let named = names::name(&path, name);
         let field = path.field("ed25519");
         let fix = "64 lower-case hex digits, as `tensorgate handler sign` prints them";
-        let text = report.required(&field, raw.ed25519.as_ref(), fix);
+        let text = field.required(raw.ed25519.as_ref(), fix);
         let key = text.and_then(|text| unhex::<32>(text.as_bytes()));
         if text.is_some() && key.is_none() {
-            report.error_with_fix(&field, "is not an Ed25519 public key", fix);
+            field.error_with_fix("is not an Ed25519 public key", fix);
         }
         // Revoking one name would leave the key valid under the other.
         let twin = key.and_then(|key| keys.get(&key));
         if let Some(twin) = twin {
-            report.error(&field, format!("is the key of {} already", quote(twin)));
+            field.error(format!("is the key of {} already", quote(twin)));
             good = false;
         }
         if !used.keys.contains(name.as_str()) {
-            report.warn(
-                &path,
+            path.warn(
                 format!("no handler is signed by key {}", quote(name)),
                 "remove it",
             );
@@ -58,7 +56,6 @@ pub(super) fn keys(
 
 /// Required signers of a handler. The outer `None` is a fault, the inner one means no signature.
 pub(super) fn signed_by(
-    report: &mut Report,
     path: &Path,
     raw: &raw::Handler,
     policy: &raw::Policy,
@@ -69,8 +66,7 @@ pub(super) fn signed_by(
         Some(text) => {
             let read = SignedAs::parse(text);
             if read.is_none() {
-                report.error_with_fix(
-                    &as_path,
+                as_path.error_with_fix(
                     format!("{} is not a component's name and version", quote(text)),
                     "name@version, as its signer gave them",
                 );
@@ -82,28 +78,26 @@ pub(super) fn signed_by(
     let Some(names) = &raw.signed_by else {
         if signed_as.is_some() {
             let fix = "name the keys with signed_by";
-            report.error_with_fix(&as_path, "asks for a signature but names no key", fix);
-            return None;
+            return as_path.fail_with_fix("asks for a signature but names no key", fix);
         }
         if !policy.keys.is_empty() {
             let fix = "signed_by: [KEY], or remove the policy's keys";
-            report.warn(path, "its component needs no signature", fix);
+            path.warn("its component needs no signature", fix);
         }
         return Some(None);
     };
-    report.not_empty(&by_path, names, "the name of a key, or leave it out")?;
-    report.distinct(&by_path, names)?;
+    by_path.not_empty(names, "the name of a key, or leave it out")?;
+    by_path.distinct(names)?;
     if names.len() > MAX_KEYS {
         let message = format!("{} keys are too many, {MAX_KEYS} are allowed", names.len());
-        report.error(&by_path, message);
-        return None;
+        return by_path.fail(message);
     }
     let mut keys = BTreeMap::new();
     for (index, name) in names.iter().enumerate() {
         let Some(key) = policy.keys.get(name) else {
-            let known = policy.keys.keys().map(String::as_str);
-            unknown(report, &by_path.index(index), "key", name, known);
-            return None;
+            return by_path
+                .index(index)
+                .unknown("key", name, policy.keys.keys());
         };
         // An invalid key is reported at its own location.
         keys.insert(name.clone(), unhex(key.ed25519.as_ref()?.as_bytes())?);

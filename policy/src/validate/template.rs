@@ -6,13 +6,13 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote, unknown};
-use super::{backend_json, names};
+use super::report::{Path, Valid, all, quote};
+use super::{backend_rules, names};
 use crate::contract::TensorRule;
-use crate::datatype::Datatype;
 use crate::policy::{Model, Pointer, Step, Template, Templates, TensorPointer, is_taken};
 use crate::raw;
 use crate::request::Protocol;
+use crate::values::datatype::Datatype;
 
 /// Maximum length of a pointer.
 const MAX_POINTER_BYTES: usize = 256;
@@ -46,16 +46,11 @@ pub(super) struct Side<'m> {
 }
 
 /// Template of a model.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
 pub(super) fn template(
-    report: &mut Report,
     model: &Path,
     raw: Option<&raw::Json>,
     sides: &Sides<'_>,
-) -> Option<Option<Arc<Template>>> {
+) -> Valid<Option<Arc<Template>>> {
     let path = model.field("json");
     let called = sides.protocols.contains(&Protocol::Json);
     let raw = match (raw, called || sides.backend.is_some()) {
@@ -67,29 +62,23 @@ pub(super) fn template(
             } else {
                 "a backend of kind http-json"
             };
-            report.error_with_fix(
-                &path,
+            return path.fail_with_fix(
                 format!("is missing: {what} has a route and places of the model's own"),
                 "json: {route: /classify, inputs: {…}, outputs: {…}}",
             );
-            return None;
         }
         (Some(_), false) => {
-            report.error_with_fix(
-                &path,
+            return path.fail_with_fix(
                 "has no meaning without protocol json, or a backend of kind http-json",
                 "protocols: [json]",
             );
-            return None;
         }
     };
     if called && sides.backend.is_some() && sides.handled {
-        report.error_with_fix(
-            &path,
+        return path.fail_with_fix(
             "would say two forms: handlers stand between what clients send and what the backend gets",
             "another protocol than json, or a backend of another kind",
         );
-        return None;
     }
     let Side {
         inputs: input_rules,
@@ -98,48 +87,36 @@ pub(super) fn template(
     let mut good = Some(());
     let picked = sides.has_weights && sides.backend.is_none();
     if sides.versions.len() > 1 && !picked {
-        report.error_with_fix(
-            &path,
+        good = path.fail_with_fix(
             "names no version, and the model has several",
             "a model for each",
         );
-        good = None;
     }
-    let route = route(report, &path.field("route"), raw.route.as_deref(), called);
+    let route = route(&path.field("route"), raw.route.as_deref(), called);
     let inputs_path = path.field("inputs");
-    let inputs = places(report, &inputs_path, &raw.inputs, input_rules);
+    let inputs = places(&inputs_path, &raw.inputs, input_rules);
     let outputs_path = path.field("outputs");
-    let outputs = places(report, &outputs_path, &raw.outputs, output_rules);
+    let outputs = places(&outputs_path, &raw.outputs, output_rules);
     good = good.and(match sides.backend {
-        Some(side) => backend_json::spoken(report, &path, raw, side),
-        None => complete(report, &path, raw, sides.clients.inputs),
+        Some(side) => backend_rules::spoken(&path, raw, side),
+        None => complete(&path, raw, sides.clients.inputs),
     });
-    let ignored = ignored(report, &path.field("ignored"), &raw.ignored);
+    let ignored = ignored(&path.field("ignored"), &raw.ignored);
     let (inputs, outputs, ignored) = (inputs?, outputs?, ignored?);
     let mut taken = Vec::new();
     for place in &inputs {
-        good = good.and(apart(
-            report,
-            &inputs_path.key(&place.name),
-            &mut taken,
-            &place.at,
-        ));
+        good = good.and(apart(&inputs_path.key(&place.name), &mut taken, &place.at));
     }
     for (index, pointer) in ignored.iter().enumerate() {
         let path = path.field("ignored").index(index);
-        good = good.and(apart(report, &path, &mut taken, pointer));
+        good = good.and(apart(&path, &mut taken, pointer));
     }
     let mut taken = Vec::new();
     for place in &outputs {
-        good = good.and(apart(
-            report,
-            &outputs_path.key(&place.name),
-            &mut taken,
-            &place.at,
-        ));
+        good = good.and(apart(&outputs_path.key(&place.name), &mut taken, &place.at));
     }
-    good = good.and(even(report, &inputs_path, &inputs, input_rules));
-    good = good.and(even(report, &outputs_path, &outputs, output_rules));
+    good = good.and(even(&inputs_path, &inputs, input_rules));
+    good = good.and(even(&outputs_path, &outputs, output_rules));
     good?;
     Some(Some(Arc::new(Template {
         route: route?,
@@ -150,16 +127,10 @@ pub(super) fn template(
 }
 
 /// Every required input has a location, and at least one output.
-fn complete(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Json,
-    inputs: &[TensorRule],
-) -> Option<()> {
+fn complete(path: &Path, raw: &raw::Json, inputs: &[TensorRule]) -> Option<()> {
     let mut good = Some(());
     for rule in inputs.iter().filter(|rule| !rule.optional()) {
         good = good.and(placed(
-            report,
             &path.field("inputs"),
             &raw.inputs,
             rule,
@@ -167,15 +138,15 @@ fn complete(
         ));
     }
     if raw.outputs.is_empty() {
-        report.error_with_fix(&path.field("outputs"), "lists nothing", "NAME: /NAME");
-        good = None;
+        good = path
+            .field("outputs")
+            .fail_with_fix("lists nothing", "NAME: /NAME");
     }
     good
 }
 
 /// A tensor has a location.
 pub(super) fn placed(
-    report: &mut Report,
     path: &Path,
     places: &BTreeMap<String, raw::TensorPointer>,
     rule: &TensorRule,
@@ -184,16 +155,14 @@ pub(super) fn placed(
     if places.contains_key(rule.name()) {
         return Some(());
     }
-    report.error_with_fix(
-        path,
+    path.fail_with_fix(
         format!("have no place for {}, {why}", quote(rule.name())),
         format!("{}: /{}", rule.name(), rule.name()),
-    );
-    None
+    )
 }
 
 /// Routes of all models; they are unique.
-pub(super) fn templates(report: &mut Report, path: &Path, models: &[Model]) -> Option<Templates> {
+pub(super) fn templates(path: &Path, models: &[Model]) -> Option<Templates> {
     let mut templates = BTreeMap::new();
     let mut good = Some(());
     for model in models {
@@ -202,36 +171,35 @@ pub(super) fn templates(report: &mut Report, path: &Path, models: &[Model]) -> O
         };
         let earlier = templates.insert(template.route.clone(), model.name().to_string());
         if let Some(earlier) = earlier {
-            report.error_with_fix(
-                &path.key(model.name()).field("json").field("route"),
-                format!("is model {}'s too", quote(&earlier)),
-                "a path of its own",
-            );
-            good = None;
+            good = path
+                .key(model.name())
+                .field("json")
+                .field("route")
+                .fail_with_fix(
+                    format!("is model {}'s too", quote(&earlier)),
+                    "a path of its own",
+                );
         }
     }
     good.map(|()| Templates(templates))
 }
 
 /// A path that no other protocol uses.
-fn route(report: &mut Report, path: &Path, raw: Option<&str>, called: bool) -> Option<String> {
-    let text = report.required(path, raw, "route: /classify")?;
-    let route = names::route(report, path, text, "/classify")?;
+fn route(path: &Path, raw: Option<&str>, called: bool) -> Option<String> {
+    let text = path.required(raw, "route: /classify")?;
+    let route = names::route(path, text, "/classify")?;
     // Routes of backends are not restricted.
     if called && is_taken(text) {
-        report.error_with_fix(
-            path,
+        return path.fail_with_fix(
             format!("{} belongs to another protocol", quote(text)),
             "a path of its own",
         );
-        return None;
     }
     Some(route)
 }
 
 /// Locations of tensors, in the contract's order.
 fn places(
-    report: &mut Report,
     path: &Path,
     raw: &BTreeMap<String, raw::TensorPointer>,
     rules: &[TensorRule],
@@ -241,36 +209,28 @@ fn places(
         let path = path.key(name);
         let Some(rule) = rules.iter().find(|rule| rule.name() == name) else {
             let names = rules.iter().map(TensorRule::name);
-            unknown(report, &path, "tensor", name, names);
-            good = None;
+            good = path.unknown("tensor", name, names);
             continue;
         };
         if place.bytes == raw::BytesAs::Base64 && rule.datatype() != Datatype::Bytes {
-            report.error_with_fix(
-                &path.field("bytes"),
+            good = path.field("bytes").fail_with_fix(
                 format!("is for BYTES, and {} is {}", quote(name), rule.datatype()),
                 "remove it",
             );
-            good = None;
         }
     }
-    let mut places = Some(Vec::new());
-    for rule in rules {
-        let Some(place) = raw.get(rule.name()) else {
-            continue;
-        };
+    let places = rules.iter().filter_map(|rule| {
+        let place = raw.get(rule.name())?;
         let path = path.key(rule.name());
-        let at = pointer(report, &path, &place.pointer);
-        let place = at.and_then(|at| {
+        let at = pointer(&path, &place.pointer);
+        Some(at.and_then(|at| {
             let shape = match (at.by_row(), rule.shape()) {
                 (true, [_, rest @ ..]) => rest,
                 (true, []) => {
-                    report.error_with_fix(
-                        &path,
+                    return path.fail_with_fix(
                         format!("goes through a list, and {} has no dim", quote(rule.name())),
                         "a first dim that counts rows",
                     );
-                    return None;
                 }
                 (false, shape) => shape,
             };
@@ -281,52 +241,28 @@ fn places(
                 scalar: shape.len() == 1,
                 bare: matches!(shape, [dim] if dim.fixed() == Some(1)),
             })
-        });
-        places = places.zip(place).map(|(mut places, place)| {
-            places.push(place);
-            places
-        });
-    }
-    good.and(places)
+        }))
+    });
+    good.and(all(places))
 }
 
-fn ignored(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Pointer>> {
-    if raw.len() > MAX_IGNORED {
-        report.error(
-            path,
-            format!("{} are too many, {MAX_IGNORED} are allowed", raw.len()),
-        );
-        return None;
-    }
-    let mut pointers = Some(Vec::new());
-    for (index, text) in raw.iter().enumerate() {
-        let pointer = pointer(report, &path.index(index), text);
-        pointers = pointers.zip(pointer).map(|(mut pointers, pointer)| {
-            pointers.push(pointer);
-            pointers
-        });
-    }
-    pointers
+fn ignored(path: &Path, raw: &[String]) -> Option<Vec<Pointer>> {
+    path.up_to(raw.len(), MAX_IGNORED, "are too many")?;
+    path.each(raw, |path, text| pointer(path, text))
 }
 
 /// A JSON Pointer (RFC 6901): empty, or names after slashes, with `~0` and `~1` for `~` and `/`;
 /// the name `*` means every element of a list.
-fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
-    let wrong = |report: &mut Report, what: String| {
-        report.error_with_fix(path, what, "a JSON Pointer such as /image");
-        None
-    };
+fn pointer(path: &Path, text: &str) -> Option<Pointer> {
+    let wrong = |what: String| path.fail_with_fix(what, "a JSON Pointer such as /image");
     if text.len() > MAX_POINTER_BYTES {
-        return wrong(report, format!("{} bytes are too long", text.len()));
+        return wrong(format!("{} bytes are too long", text.len()));
     }
     if text.is_empty() {
         return Some(Pointer(Vec::new()));
     }
     let Some(names) = text.strip_prefix('/') else {
-        return wrong(
-            report,
-            format!("{} does not begin with a slash", quote(text)),
-        );
+        return wrong(format!("{} does not begin with a slash", quote(text)));
     };
     let mut read = Vec::new();
     for name in names.split('/') {
@@ -338,10 +274,7 @@ fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
                     Some('0') => plain.push('~'),
                     Some('1') => plain.push('/'),
                     _ => {
-                        return wrong(
-                            report,
-                            format!("{} has a ~ that is neither ~0 nor ~1", quote(text)),
-                        );
+                        return wrong(format!("{} has a ~ that is neither ~0 nor ~1", quote(text)));
                     }
                 },
                 other => plain.push(other),
@@ -353,39 +286,28 @@ fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
         });
     }
     if read.len() > MAX_NAMES {
-        return wrong(
-            report,
-            format!("{} names are too many, {MAX_NAMES} are allowed", read.len()),
-        );
+        return wrong(format!(
+            "{} names are too many, {MAX_NAMES} are allowed",
+            read.len()
+        ));
     }
     if read.iter().filter(|step| **step == Step::Rows).count() > 1 {
-        return wrong(
-            report,
-            format!(
-                "{} goes through two lists: one within a row is a tensor's own",
-                quote(text)
-            ),
-        );
+        return wrong(format!(
+            "{} goes through two lists: one within a row is a tensor's own",
+            quote(text)
+        ));
     }
     if read.last() == Some(&Step::Rows) {
-        return wrong(
-            report,
-            format!(
-                "{} ends with a list: a list is what a tensor is",
-                quote(text)
-            ),
-        );
+        return wrong(format!(
+            "{} ends with a list: a list is what a tensor is",
+            quote(text)
+        ));
     }
     Some(Pointer(read))
 }
 
 /// Tensors in the same list have the same number of rows.
-fn even(
-    report: &mut Report,
-    path: &Path,
-    places: &[TensorPointer],
-    rules: &[TensorRule],
-) -> Option<()> {
+fn even(path: &Path, places: &[TensorPointer], rules: &[TensorRule]) -> Option<()> {
     let first_dim = |place: &TensorPointer| {
         let rule = rules.iter().find(|rule| rule.name() == place.name);
         rule.and_then(|rule| rule.shape().first())
@@ -405,30 +327,22 @@ fn even(
             _ => false,
         };
         if !agree {
-            report.error_with_fix(
-                &path.key(&place.name),
+            good = path.key(&place.name).fail_with_fix(
                 format!(
                     "is in the same rows as {}, and nothing says that they are as many",
                     quote(&other.name)
                 ),
                 "one name for the first dim of both",
             );
-            good = None;
         }
     }
     good
 }
 
 /// No location lies inside another.
-fn apart<'p>(
-    report: &mut Report,
-    path: &Path,
-    taken: &mut Vec<&'p Pointer>,
-    pointer: &'p Pointer,
-) -> Option<()> {
+fn apart<'p>(path: &Path, taken: &mut Vec<&'p Pointer>, pointer: &'p Pointer) -> Option<()> {
     if let Some(cause) = taken.iter().find_map(|other| pointer.against(other)) {
-        report.error_with_fix(path, cause, "a place of its own");
-        return None;
+        return path.fail_with_fix(cause, "a place of its own");
     }
     taken.push(pointer);
     Some(())

@@ -9,11 +9,11 @@ use super::dims::{self, Symbols};
 use super::items::{self, Written};
 use super::names;
 use super::release;
-use super::report::{Path, Report, nearest, quote};
+use super::report::{Path, nearest, quote};
 use super::values::{self, Checked, Values};
 use crate::contract::TensorRule;
-use crate::datatype::Datatype;
 use crate::raw;
+use crate::values::datatype::Datatype;
 
 /// Maximum tensors of a list, as in the decoders.
 const MAX_TENSORS: usize = 64;
@@ -114,7 +114,6 @@ impl<'a> From<&'a raw::Output> for Entry<'a> {
 
 /// A non-empty list of tensors.
 pub(super) fn rules<'a, E: 'a>(
-    report: &mut Report,
     path: &Path,
     entries: &'a [E],
     symbols: &Symbols<'_>,
@@ -122,58 +121,36 @@ pub(super) fn rules<'a, E: 'a>(
 where
     Entry<'a>: From<&'a E>,
 {
-    report.not_empty(path, entries, "{name: …, datatype: …, shape: […]}")?;
-    if entries.len() > MAX_TENSORS {
-        report.error(
-            path,
-            format!(
-                "{} tensors are too many, {MAX_TENSORS} are allowed",
-                entries.len()
-            ),
-        );
-        return None;
-    }
+    path.not_empty(entries, "{name: …, datatype: …, shape: […]}")?;
+    path.up_to(entries.len(), MAX_TENSORS, "tensors are too many")?;
     let mut seen = BTreeSet::new();
-    let rules: Vec<Option<TensorRule>> = entries
-        .iter()
-        .map(Entry::from)
-        .enumerate()
-        .map(|(index, entry)| {
-            let path = path.index(index);
-            let repeated = entry.name.is_some_and(|name| !seen.insert(name));
-            if repeated {
-                report.error(
-                    &path.field("name"),
-                    format!("{} is listed twice", quote(entry.name.unwrap_or_default())),
-                );
-            }
-            rule(report, &path, &entry, symbols).filter(|_| !repeated)
-        })
-        .collect();
-    rules.into_iter().collect()
+    path.each(entries.iter().map(Entry::from), |path, entry| {
+        let repeated = entry.name.is_some_and(|name| !seen.insert(name));
+        if repeated {
+            path.field("name").error(format!(
+                "{} is listed twice",
+                quote(entry.name.unwrap_or_default())
+            ));
+        }
+        rule(path, &entry, symbols).filter(|_| !repeated)
+    })
 }
 
-fn rule(
-    report: &mut Report,
-    path: &Path,
-    raw: &Entry<'_>,
-    symbols: &Symbols<'_>,
-) -> Option<TensorRule> {
+fn rule(path: &Path, raw: &Entry<'_>, symbols: &Symbols<'_>) -> Option<TensorRule> {
     let name_path = path.field("name");
-    let name = report
-        .required(&name_path, raw.name, "the tensor's name")
-        .filter(|name| names::tensor_name(report, &name_path, name).is_some());
-    let datatype = datatype(report, &path.field("datatype"), raw.datatype);
+    let name = name_path
+        .required(raw.name, "the tensor's name")
+        .filter(|name| names::tensor_name(&name_path, name).is_some());
+    let datatype = datatype(&path.field("datatype"), raw.datatype);
     let shape_path = path.field("shape");
-    let shape = report
-        .required(&shape_path, raw.shape, "one entry a dim, [] for a scalar")
-        .and_then(|dims| dims::shape(report, &shape_path, dims, symbols));
-    let values = datatype
-        .and_then(|datatype| values::values(report, path, raw.values, datatype, shape.as_deref()));
-    let items = datatype.and_then(|datatype| items::items(report, path, raw.items, datatype));
-    let release = datatype.and_then(|datatype| {
-        release::output(report, path, raw.release, datatype, shape.as_deref())
-    });
+    let shape = shape_path
+        .required(raw.shape, "one entry a dim, [] for a scalar")
+        .and_then(|dims| dims::shape(&shape_path, dims, symbols));
+    let values =
+        datatype.and_then(|datatype| values::values(path, raw.values, datatype, shape.as_deref()));
+    let items = datatype.and_then(|datatype| items::items(path, raw.items, datatype));
+    let release = datatype
+        .and_then(|datatype| release::output(path, raw.release, datatype, shape.as_deref()));
     let datatype = datatype?;
     let Checked {
         finite,
@@ -197,17 +174,13 @@ fn rule(
         release,
     };
     if max_bytes(&rule).is_none() {
-        report.error(
-            &shape_path,
-            "the largest tensor has more bytes than 64 bits can count",
-        );
-        return None;
+        return shape_path.fail("the largest tensor has more bytes than 64 bits can count");
     }
     Some(rule)
 }
 
-fn datatype(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<Datatype> {
-    let text = report.required(path, raw, "FP32")?;
+fn datatype(path: &Path, raw: Option<&str>) -> Option<Datatype> {
+    let text = path.required(raw, "FP32")?;
     let datatype = Datatype::from_name(text);
     if datatype.is_none() {
         let message = format!("{} is no datatype", quote(text));
@@ -222,8 +195,7 @@ fn datatype(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<Datat
             _ => nearest(&upper, Datatype::ALL.iter().map(|datatype| datatype.name())),
         };
         let all = || Datatype::ALL.map(Datatype::name).join(", ");
-        report.error_with_fix(
-            path,
+        path.error_with_fix(
             message,
             alias.map_or_else(|| format!("one of {}", all()), String::from),
         );
@@ -245,14 +217,13 @@ fn max_bytes(rule: &TensorRule) -> Option<u64> {
 }
 
 /// Warns if the largest valid request exceeds the body limit.
-pub(super) fn fit(report: &mut Report, path: &Path, rules: &[TensorRule], body_bytes: u64) {
+pub(super) fn fit(path: &Path, rules: &[TensorRule], body_bytes: u64) {
     let total = rules
         .iter()
         .map(|rule| max_bytes(rule).unwrap_or(u64::MAX))
         .fold(0_u64, u64::saturating_add);
     if total > body_bytes {
-        report.warn(
-            path,
+        path.warn(
             format!(
                 "the largest request has {total} bytes of tensors, a body at most {body_bytes}"
             ),

@@ -14,9 +14,9 @@ use alloc::vec::Vec;
 use serde_json::{Value, json};
 
 use super::validate;
-use crate::fault::{Fault, Severity};
 use crate::fixture::{digest, document, policy, raw};
 use crate::policy::Model;
+use crate::validate::fault::{Fault, Severity};
 
 /// The document with one value set or, for `null`, removed. `at` is a JSON pointer.
 fn with(at: &str, value: Value) -> Value {

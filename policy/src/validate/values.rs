@@ -3,10 +3,10 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote};
+use super::report::{Path, Valid, optional, quote};
 use crate::contract::{Channels, DimRule, Listed, Numbers, bounds, holds_a_value, listed_bits};
-use crate::datatype::Datatype;
 use crate::raw::{ChannelRanges, Scalar};
+use crate::values::datatype::Datatype;
 
 /// Maximum channels with ranges.
 const MAX_CHANNELS: usize = 1024;
@@ -39,45 +39,33 @@ pub(super) struct Checked {
 
 /// Rules of numbers; `BYTES` must have none. `shape` is absent if it is invalid.
 pub(super) fn values(
-    report: &mut Report,
     path: &Path,
     raw: Values<'_>,
     datatype: Datatype,
     shape: Option<&[DimRule]>,
 ) -> Option<Checked> {
-    finite(report, path, raw, datatype);
+    finite(path, raw, datatype);
     if datatype == Datatype::Bytes {
-        return no_numbers(report, path, raw).then(|| Checked {
+        return no_numbers(path, raw).then(|| Checked {
             finite: false,
             range: None,
             numbers: Numbers::default(),
         });
     }
-    let range = narrowed(report, path, raw, datatype);
+    let range = narrowed(path, raw, datatype);
     let whole = range.flatten().unwrap_or((f64::MIN, f64::MAX));
-    let channels = match raw.channel_ranges {
-        Some(raw) => channels(
-            report,
-            &path.field("channel_ranges"),
-            raw,
-            datatype,
-            shape,
-            whole,
-        )
-        .map(Some),
-        None => Some(None),
-    };
-    let allowed = match raw.allowed {
-        Some(raw_list) => listed(report, path, raw, raw_list, datatype).map(Some),
-        None => Some(None),
-    };
+    let channels = optional(raw.channel_ranges, |raw| {
+        channels(&path.field("channel_ranges"), raw, datatype, shape, whole)
+    });
+    let allowed = optional(raw.allowed, |raw_list| {
+        listed(path, raw, raw_list, datatype)
+    });
     let min_distinct = match raw.min_distinct {
-        Some(least) => distinct(report, &path.field("min_distinct"), least, datatype, shape)
-            .filter(|_| can_differ(report, path, least, raw.allowed, range.flatten(), datatype)),
+        Some(least) => distinct(&path.field("min_distinct"), least, datatype, shape)
+            .filter(|_| can_differ(path, least, raw.allowed, range.flatten(), datatype)),
         None => Some(None),
     };
     let max_zero_fraction = zeros(
-        report,
         &path.field("max_zero_fraction"),
         raw.max_zero_fraction,
         whole,
@@ -97,25 +85,21 @@ pub(super) fn values(
 }
 
 /// Warns of a `finite` without effect, and of floats without a limit.
-fn finite(report: &mut Report, path: &Path, raw: Values<'_>, datatype: Datatype) {
+fn finite(path: &Path, raw: Values<'_>, datatype: Datatype) {
     let bounded = raw.range.is_some()
         || raw.max_abs.is_some()
         || raw.channel_ranges.is_some()
         || raw.allowed.is_some();
     let finite_path = path.field("finite");
     match raw.finite {
-        Some(_) if !datatype.is_float() => report.warn(
-            &finite_path,
-            format!("every {datatype} is finite"),
-            "remove it",
-        ),
-        Some(false) if bounded => report.warn(
-            &finite_path,
+        Some(_) if !datatype.is_float() => {
+            finite_path.warn(format!("every {datatype} is finite"), "remove it")
+        }
+        Some(false) if bounded => finite_path.warn(
             "has no effect: neither NaN nor an infinity lies in a range",
             "remove one of the two",
         ),
-        _ if !bounded && datatype.is_float() && raw.ruled => report.warn(
-            path,
+        _ if !bounded && datatype.is_float() && raw.ruled => path.warn(
             "a float input without a range takes every value",
             "range: [least, greatest]",
         ),
@@ -124,7 +108,7 @@ fn finite(report: &mut Report, path: &Path, raw: Values<'_>, datatype: Datatype)
 }
 
 /// Whether no rule for numbers is present.
-fn no_numbers(report: &mut Report, path: &Path, raw: Values<'_>) -> bool {
+fn no_numbers(path: &Path, raw: Values<'_>) -> bool {
     let written = [
         ("range", raw.range.is_some()),
         ("max_abs", raw.max_abs.is_some()),
@@ -140,7 +124,7 @@ fn no_numbers(report: &mut Report, path: &Path, raw: Values<'_>) -> bool {
             } else {
                 "BYTES has no numbers"
             };
-            report.error_with_fix(&path.field(field), message, "remove it");
+            path.field(field).error_with_fix(message, "remove it");
             good = false;
         }
     }
@@ -148,21 +132,17 @@ fn no_numbers(report: &mut Report, path: &Path, raw: Values<'_>) -> bool {
 }
 
 /// An ordered range that contains a value of the datatype.
-fn range(report: &mut Report, path: &Path, range: (f64, f64), datatype: Datatype) -> Option<()> {
+fn range(path: &Path, range: (f64, f64), datatype: Datatype) -> Option<()> {
     let (least, greatest) = range;
     if !least.is_finite() || !greatest.is_finite() {
-        report.error(path, "a bound is not finite");
+        path.error("a bound is not finite");
     } else if least > greatest {
-        report.error_with_fix(
-            path,
+        path.error_with_fix(
             format!("{least} is over {greatest}"),
             format!("[{greatest}, {least}]"),
         );
     } else if !holds_a_value(datatype, range) {
-        report.error(
-            path,
-            format!("no {datatype} lies between {least} and {greatest}"),
-        );
+        path.error(format!("no {datatype} lies between {least} and {greatest}"));
     } else {
         return Some(());
     }
@@ -170,18 +150,9 @@ fn range(report: &mut Report, path: &Path, range: (f64, f64), datatype: Datatype
 }
 
 /// Combination of `range` and `max_abs`; `Some(None)` without either.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn narrowed(
-    report: &mut Report,
-    path: &Path,
-    raw: Values<'_>,
-    datatype: Datatype,
-) -> Option<Option<(f64, f64)>> {
+fn narrowed(path: &Path, raw: Values<'_>, datatype: Datatype) -> Valid<Option<(f64, f64)>> {
     let ranged = match raw.range {
-        Some(written) => range(report, &path.field("range"), written, datatype).map(|()| written),
+        Some(written) => range(&path.field("range"), written, datatype).map(|()| written),
         None => Some((f64::MIN, f64::MAX)),
     };
     let Some(most) = raw.max_abs else {
@@ -189,23 +160,17 @@ fn narrowed(
     };
     let path = path.field("max_abs");
     if !most.is_finite() || most < 0.0 {
-        report.error_with_fix(&path, format!("{most} is no magnitude"), "0 or more");
-        return None;
+        return path.fail_with_fix(format!("{most} is no magnitude"), "0 or more");
     }
     let (least, greatest) = ranged?;
     let both = (least.max(-most), greatest.min(most));
     if both.0 > both.1 || !holds_a_value(datatype, both) {
-        report.error(
-            &path,
-            format!("no {datatype} of the range is within {most}"),
-        );
-        return None;
+        return path.fail(format!("no {datatype} of the range is within {most}"));
     }
     Some(Some(both))
 }
 
 fn channels(
-    report: &mut Report,
     path: &Path,
     raw: &ChannelRanges,
     datatype: Datatype,
@@ -216,26 +181,16 @@ fn channels(
     let axis_path = path.field("axis");
     let ranges_path = path.field("ranges");
     if datatype == Datatype::Bool {
-        report.error_with_fix(path, "BOOL has no channels", "remove it");
-        return None;
+        return path.fail_with_fix("BOOL has no channels", "remove it");
     }
-    let axis = report.required(&axis_path, *axis, "axis: 1");
+    let axis = axis_path.required(*axis, "axis: 1");
     let mut good = Some(());
-    report.not_empty(&ranges_path, ranges, "[[least, greatest], …]")?;
-    if ranges.len() > MAX_CHANNELS {
-        report.error(
-            &ranges_path,
-            format!(
-                "{} channels are too many, {MAX_CHANNELS} are allowed",
-                ranges.len()
-            ),
-        );
-        return None;
-    }
+    ranges_path.not_empty(ranges, "[[least, greatest], …]")?;
+    ranges_path.up_to(ranges.len(), MAX_CHANNELS, "channels are too many")?;
     let mut kept = Vec::with_capacity(ranges.len());
     for (index, (least, greatest)) in ranges.iter().enumerate() {
         let path = ranges_path.index(index);
-        if range(report, &path, (*least, *greatest), datatype).is_none() {
+        if range(&path, (*least, *greatest), datatype).is_none() {
             good = None;
             continue;
         }
@@ -243,11 +198,9 @@ fn channels(
         match bounds(datatype, both).filter(|_| both.0 <= both.1) {
             Some(bits) => kept.push(bits),
             None => {
-                report.error(
-                    &path,
-                    format!("no {datatype} of it is in the whole tensor's range"),
-                );
-                good = None;
+                good = path.fail(format!(
+                    "no {datatype} of it is in the whole tensor's range"
+                ));
             }
         }
     }
@@ -256,11 +209,10 @@ fn channels(
         .ok()
         .and_then(|axis| Some((axis, shape.get(axis)?)));
     let Some((axis, dim)) = dim else {
-        report.error(
-            &axis_path,
-            format!("the shape has {} dims, the first is 0", shape.len()),
-        );
-        return None;
+        return axis_path.fail(format!(
+            "the shape has {} dims, the first is 0",
+            shape.len()
+        ));
     };
     let channels = u64::try_from(ranges.len()).ok();
     if dim.fixed() != channels {
@@ -268,33 +220,23 @@ fn channels(
             Some(size) => format!("{} channels, dim {axis} has {size}", ranges.len()),
             None => format!("dim {axis} varies; channels with ranges have one number"),
         };
-        report.error_with_fix(&ranges_path, message, "one range for each of a fixed dim");
-        return None;
+        return ranges_path.fail_with_fix(message, "one range for each of a fixed dim");
     }
     good.map(|()| Channels { axis, bounds: kept })
 }
 
-fn listed(
-    report: &mut Report,
-    path: &Path,
-    raw: Values<'_>,
-    list: &[Scalar],
-    datatype: Datatype,
-) -> Option<Vec<u64>> {
+fn listed(path: &Path, raw: Values<'_>, list: &[Scalar], datatype: Datatype) -> Option<Vec<u64>> {
     let path = path.field("allowed");
     if datatype == Datatype::Bool {
-        report.error_with_fix(&path, "BOOL takes a range", "range: [1, 1]");
-        return None;
+        return path.fail_with_fix("BOOL takes a range", "range: [1, 1]");
     }
     if raw.range.is_some() || raw.max_abs.is_some() || raw.channel_ranges.is_some() {
-        report.error_with_fix(
-            &path,
+        return path.fail_with_fix(
             "says all that may be; a range beside it says nothing",
             "remove one of the two",
         );
-        return None;
     }
-    few(report, &path, list)?;
+    few(&path, list)?;
     let mut bits = Vec::new();
     let mut good = Some(());
     for (index, value) in list.iter().enumerate() {
@@ -304,13 +246,11 @@ fn listed(
             Scalar::Text(text) => (None, quote(text)),
         };
         let Some((one, other)) = number.and_then(|number| listed_bits(datatype, number)) else {
-            report.error(&path.index(index), format!("{shown} is no {datatype}"));
-            good = None;
+            good = path.index(index).fail(format!("{shown} is no {datatype}"));
             continue;
         };
         if bits.contains(&one) {
-            report.error(&path.index(index), format!("{shown} is listed twice"));
-            good = None;
+            good = path.index(index).fail(format!("{shown} is listed twice"));
         }
         bits.push(one);
         bits.extend(other);
@@ -320,47 +260,31 @@ fn listed(
 }
 
 /// A list of allowed values, neither empty nor too long.
-pub(super) fn few(report: &mut Report, path: &Path, list: &[Scalar]) -> Option<()> {
-    report.not_empty(path, list, "[0, 1]")?;
-    if list.len() > MAX_LISTED {
-        report.error(
-            path,
-            format!(
-                "{} values are too many, {MAX_LISTED} are allowed",
-                list.len()
-            ),
-        );
-        return None;
-    }
+pub(super) fn few(path: &Path, list: &[Scalar]) -> Option<()> {
+    path.not_empty(list, "[0, 1]")?;
+    path.up_to(list.len(), MAX_LISTED, "values are too many")?;
     Some(())
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
 fn distinct(
-    report: &mut Report,
     path: &Path,
     least: u64,
     datatype: Datatype,
     shape: Option<&[DimRule]>,
-) -> Option<Option<usize>> {
+) -> Valid<Option<usize>> {
     let most = if datatype == Datatype::Bool {
         2
     } else {
         MAX_DISTINCT
     };
-    let least = report.within(path, least, 2, most, "distinct values")?;
+    let least = path.within(least, 2, most, "distinct values")?;
     let elements = shape?
         .iter()
         .fold(1_u64, |elements, dim| elements.saturating_mul(dim.max));
     if elements < least {
-        report.error(
-            path,
-            format!("the largest tensor has {elements} elements, {least} cannot differ"),
-        );
-        return None;
+        return path.fail(format!(
+            "the largest tensor has {elements} elements, {least} cannot differ"
+        ));
     }
     usize::try_from(least).ok().map(Some)
 }
@@ -368,7 +292,6 @@ fn distinct(
 /// The list or range has enough values for the required distinct ones; otherwise every tensor would
 /// be rejected.
 fn can_differ(
-    report: &mut Report,
     path: &Path,
     least: u64,
     listed: Option<&[Scalar]>,
@@ -379,10 +302,9 @@ fn can_differ(
     if let Some(listed) = listed {
         let values = listed.len();
         if u64::try_from(values).is_ok_and(|values| values < least) {
-            report.error(
-                &path,
-                format!("{values} values are allowed, {least} cannot differ"),
-            );
+            path.error(format!(
+                "{values} values are allowed, {least} cannot differ"
+            ));
             return false;
         }
     }
@@ -399,35 +321,23 @@ fn can_differ(
         }
     });
     if few {
-        report.error(
-            &path,
-            format!("the range has fewer values than {least}, they cannot differ"),
-        );
+        path.error(format!(
+            "the range has fewer values than {least}, they cannot differ"
+        ));
     }
     !few
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn zeros(
-    report: &mut Report,
-    path: &Path,
-    raw: Option<f64>,
-    whole: (f64, f64),
-) -> Option<Option<f64>> {
+fn zeros(path: &Path, raw: Option<f64>, whole: (f64, f64)) -> Valid<Option<f64>> {
     let Some(most) = raw else { return Some(None) };
     if (0.0..1.0).contains(&most) {
         if whole.0 > 0.0 || whole.1 < 0.0 {
-            report.warn(path, "has no effect: the range has no zero", "remove it");
+            path.warn("has no effect: the range has no zero", "remove it");
         }
         return Some(Some(most));
     }
-    report.error_with_fix(
-        path,
+    path.fail_with_fix(
         format!("{most} is no part of the elements that refuses any tensor"),
         "at least 0, below 1",
-    );
-    None
+    )
 }

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::{Path, Report};
+use super::report::{Bounds, Path, bounds};
 use crate::policy::{Routing, ShadowVersion};
 use crate::raw::{self, BackendKind, Sticky, VersionRule, Versions};
 
@@ -18,6 +18,8 @@ const MAX_WEIGHT: u64 = 100_000;
 const MAX_SHADOWS: usize = 4;
 /// Default tolerance of a shadow version.
 const DEFAULT_TOLERANCE: f64 = 0.001;
+/// Bounds of `percent`.
+const PERCENT: Bounds = bounds(1, 100, 100, "percent");
 
 /// Callable versions of a model and their routing.
 pub(super) struct Found {
@@ -37,16 +39,11 @@ pub(super) fn place(path: &Path, raw: &Versions, version: &str) -> Path {
 }
 
 /// `path` is the model's.
-pub(super) fn versions(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Model,
-    kind: Option<BackendKind>,
-) -> Option<Found> {
+pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>) -> Option<Found> {
     let versions_path = path.field("versions");
     let found = match &raw.versions {
-        Versions::Listed(listed) => self::listed(report, &versions_path, listed),
-        Versions::Ruled(rules) => ruled(report, &versions_path, rules),
+        Versions::Listed(listed) => self::listed(&versions_path, listed),
+        Versions::Ruled(rules) => ruled(&versions_path, rules),
     };
     let weighed = found
         .as_ref()
@@ -57,12 +54,10 @@ pub(super) fn versions(
         .find(|name| name.starts_with("sequence_"));
     let mut good = Some(());
     if raw.sticky.is_some() && !weighed {
-        report.error_with_fix(
-            &path.field("sticky"),
+        good = path.field("sticky").fail_with_fix(
             "there is nothing to keep to: no version has a weight",
             "versions: {\"1\": {weight: 95}, \"2\": {weight: 5}}, or remove it",
         );
-        good = None;
     }
     let copied = found
         .as_ref()
@@ -70,32 +65,26 @@ pub(super) fn versions(
     let speaks_oip =
         kind.is_none_or(|kind| matches!(kind, BackendKind::OpenInference | BackendKind::Embedded));
     if copied && (!speaks_oip || raw.decoupled.is_some()) {
-        report.error_with_fix(
-            &versions_path,
+        good = versions_path.fail_with_fix(
             "copies are sent over the Open Inference Protocol, of requests that are answered once",
             "no version with shadow: true",
         );
-        good = None;
     }
     if let (Some(found), Some(parameter)) = (&found, sequence) {
         let several = found.routing.weights.iter().filter(|weight| **weight > 0);
         if raw.sticky.is_none() && several.count() > 1 {
-            report.error_with_fix(
-                &versions_path,
+            good = versions_path.fail_with_fix(
                 format!(
                     "would serve one sequence by several versions, and {parameter} may be sent"
                 ),
                 "sticky: client",
             );
-            good = None;
         }
         if !found.routing.shadows.is_empty() {
-            report.error_with_fix(
-                &versions_path,
+            good = versions_path.fail_with_fix(
                 format!("copies may be dropped, which breaks the sequences of {parameter}"),
                 "no version with shadow: true",
             );
-            good = None;
         }
     }
     let mut found = good.and(found)?;
@@ -103,39 +92,35 @@ pub(super) fn versions(
     Some(found)
 }
 
-fn listed(report: &mut Report, path: &Path, raw: &[String]) -> Option<Found> {
-    report.not_empty(path, raw, "[\"1\"]")?;
-    bounded(report, path, raw.len())?;
-    let mut good = report.distinct(path, raw);
-    for (index, version) in raw.iter().enumerate() {
-        good = good.and(names::version(report, &path.index(index), version));
-    }
+fn listed(path: &Path, raw: &[String]) -> Option<Found> {
+    path.not_empty(raw, "[\"1\"]")?;
+    bounded(path, raw.len())?;
+    let mut good = path.distinct(raw);
+    good = good.and(path.each(raw, |path, text| names::version(path, text)));
     good.map(|()| Found {
         versions: raw.to_vec(),
         routing: Routing::default(),
     })
 }
 
-fn bounded(report: &mut Report, path: &Path, count: usize) -> Option<()> {
+fn bounded(path: &Path, count: usize) -> Option<()> {
     if count > MAX_VERSIONS {
-        report.error(
-            path,
-            format!("{count} versions are too many, {MAX_VERSIONS} are allowed"),
-        );
-        return None;
+        return path.fail(format!(
+            "{count} versions are too many, {MAX_VERSIONS} are allowed"
+        ));
     }
     Some(())
 }
 
-fn ruled(report: &mut Report, path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
-    bounded(report, path, raw.len())?;
+fn ruled(path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
+    bounded(path, raw.len())?;
     let mut good = Some(());
     let (mut versions, mut weights, mut shadows) = (Vec::new(), Vec::new(), Vec::new());
     for (version, rule) in raw {
         let path = path.key(version);
-        good = good.and(names::version(report, &path, version));
+        good = good.and(names::version(&path, version));
         if rule.shadow {
-            let shadow = shadow(report, &path, version, rule);
+            let shadow = shadow(&path, version, rule);
             good = good.and(shadow.is_some().then_some(()));
             shadows.extend(shadow);
             continue;
@@ -146,33 +131,27 @@ fn ruled(report: &mut Report, path: &Path, raw: &BTreeMap<String, VersionRule>) 
         ] {
             if is_there {
                 let message = "is for a version with shadow: true";
-                report.error_with_fix(&path.field(name), message, "remove it");
-                good = None;
+                good = path.field(name).fail_with_fix(message, "remove it");
             }
         }
         versions.push(version.clone());
         let weight_path = path.field("weight");
-        let weight = rule.weight.map(|weight| {
-            let within = report.within(&weight_path, weight, 0, MAX_WEIGHT, "");
-            within.and_then(|weight| u32::try_from(weight).ok())
-        });
+        let weight = (rule.weight).map(|weight| weight_path.within(weight, 0, MAX_WEIGHT, ""));
         good = good.and((weight != Some(None)).then_some(()));
         weights.push((weight_path, weight.flatten()));
     }
     if versions.is_empty() {
-        report.error_with_fix(path, "no version answers clients", "\"1\": {weight: 1}");
-        return None;
+        return path.fail_with_fix("no version answers clients", "\"1\": {weight: 1}");
     }
     if shadows.len() > MAX_SHADOWS {
         let message = format!("more than {MAX_SHADOWS} versions with shadow: true");
-        report.error_with_fix(path, message, "fewer");
-        good = None;
+        good = path.fail_with_fix(message, "fewer");
     }
     good?;
     Some(Found {
         versions,
         routing: Routing {
-            weights: self::weights(report, path, &weights)?,
+            weights: self::weights(path, &weights)?,
             by_client: false,
             shadows,
         },
@@ -180,59 +159,45 @@ fn ruled(report: &mut Report, path: &Path, raw: &BTreeMap<String, VersionRule>) 
 }
 
 /// All or none: a version without weight beside others would be ambiguous.
-fn weights(report: &mut Report, path: &Path, raw: &[(Path, Option<u32>)]) -> Option<Vec<u32>> {
+fn weights(path: &Path, raw: &[(Path, Option<u32>)]) -> Option<Vec<u32>> {
     if raw.iter().all(|(_, weight)| weight.is_none()) {
         return Some(Vec::new());
     }
     let mut good = Some(());
     for (path, weight) in raw {
         if weight.is_none() {
-            report.error_with_fix(
-                path,
+            good = path.fail_with_fix(
                 "is missing beside versions that have one",
                 "weight: 0, if it is called by name alone",
             );
-            good = None;
         }
     }
     let weights: Vec<u32> = raw.iter().filter_map(|(_, weight)| *weight).collect();
     if good.is_some() && weights.iter().all(|weight| *weight == 0) {
-        report.error_with_fix(path, "no version has any weight", "a weight above 0");
-        good = None;
+        good = path.fail_with_fix("no version has any weight", "a weight above 0");
     }
     good.map(|()| weights)
 }
 
-fn shadow(
-    report: &mut Report,
-    path: &Path,
-    version: &str,
-    rule: &VersionRule,
-) -> Option<ShadowVersion> {
+fn shadow(path: &Path, version: &str, rule: &VersionRule) -> Option<ShadowVersion> {
     let mut good = Some(());
     if rule.weight.is_some() {
-        report.error_with_fix(
-            &path.field("weight"),
+        good = path.field("weight").fail_with_fix(
             "a version with shadow: true never answers clients",
             "remove it",
         );
-        good = None;
     }
-    let percent = rule.percent.unwrap_or(100);
-    let percent = report.within(&path.field("percent"), percent, 1, 100, "percent");
+    let percent = path.number("percent", rule.percent, &PERCENT);
     let tolerance = rule.tolerance.unwrap_or(DEFAULT_TOLERANCE);
     if !(tolerance.is_finite() && tolerance >= 0.0) {
-        report.error_with_fix(
-            &path.field("tolerance"),
-            "is no distance",
-            "0 for the same bits, or 0.001",
-        );
-        good = None;
+        good = path
+            .field("tolerance")
+            .fail_with_fix("is no distance", "0 for the same bits, or 0.001");
     }
     good?;
     Some(ShadowVersion {
         version: version.into(),
-        percent: u32::try_from(percent?).ok()?,
+        percent: percent?,
         tolerance,
     })
 }

@@ -1,7 +1,7 @@
 //! Compares two runs of elements, floats within a tolerance.
 
 use super::{BF16, FP16, Half, SIGN};
-use crate::datatype::Datatype;
+use crate::values::datatype::Datatype;
 
 /// Index of the first difference; `None` if equal. Runs of different lengths differ at the end of
 /// the shorter one.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::element::{Element, by_element};
 use super::every;
-use crate::datatype::Datatype;
+use crate::values::datatype::Datatype;
 
 /// Minimum run length for scanning runs one by one.
 const LONG_RUN: usize = 64;

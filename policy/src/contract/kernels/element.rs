@@ -3,7 +3,7 @@
 use super::{
     BF16, FP16, Half, SIGN, float_bounds, integer_bounds, nearest_f32, nearest_f64, place,
 };
-use crate::datatype::Datatype;
+use crate::values::datatype::Datatype;
 
 /// An element type.
 pub(super) trait Element {

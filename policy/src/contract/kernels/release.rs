@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::{BF16, FP16, Half, SIGN, nearest_f32, nearest_f64, toward_zero};
-use crate::datatype::Datatype;
+use crate::values::datatype::Datatype;
 
 /// Doubles of this size and above have no fraction.
 const WHOLE: f64 = 4_503_599_627_370_496.0;

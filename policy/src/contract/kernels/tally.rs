@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::TensorRule;
-use crate::datatype::Datatype;
+use crate::values::datatype::Datatype;
 
 /// Elements counted in 32 bits before the sum is carried over.
 const BLOCK: usize = 4096;

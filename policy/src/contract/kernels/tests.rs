@@ -12,9 +12,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{BF16, BLOCK, Channels, DataPosition, FP16, bounds, first_not_finite, holds_a_value};
+use crate::contract::Release;
 use crate::contract::{Items, Numbers, TensorRule};
-use crate::datatype::Datatype;
-use crate::release::Release;
+use crate::values::datatype::Datatype;
 
 mod numbers;
 

@@ -8,7 +8,7 @@ use super::text_length::longest;
 use super::tokens::Held;
 use super::{Chat, Faults, OpenAi, missing};
 use crate::denial::Reason;
-use crate::json::{Members, Value};
+use crate::values::json::{Members, Value};
 
 /// Maximum number of function calls in one message.
 pub(super) const MAX_CALLS: usize = 32;
@@ -23,7 +23,7 @@ impl Chat {
         faults: &mut Faults,
     ) -> Held {
         let (mut messages, mut schemas, mut tools) = (None, 0_usize, false);
-        let member = |name| crate::json::member(document, name);
+        let member = |name| crate::values::json::member(document, name);
         for (name, value) in document {
             let more = match name.as_ref() {
                 "messages" => {

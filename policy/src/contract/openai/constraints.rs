@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use super::Faults;
 use crate::denial::Reason;
-use crate::json::{Members, Value};
+use crate::values::json::{Members, Value};
 
 /// Constraints that a caller may use.
 #[derive(Clone, Debug)]

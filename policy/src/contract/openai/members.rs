@@ -10,7 +10,7 @@ use super::text_length::longest;
 use super::tokens::Held;
 use super::{Chat, Faults, Generation};
 use crate::denial::Reason;
-use crate::json::{Members, Value, member};
+use crate::values::json::{Members, Value, member};
 
 /// Maximum size of a stop sequence: longer than any word of a template.
 const MAX_STOP_BYTES: usize = 256;

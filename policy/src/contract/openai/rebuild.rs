@@ -7,8 +7,8 @@ use alloc::string::String;
 use super::OpenAi;
 use super::chat::is_left_out;
 use super::tokens::max_tokens;
-use crate::json::{Members, Value, object};
 use crate::request::Api;
+use crate::values::json::{Members, Value, object};
 
 /// The document for the backend. Equivalent members are unified. `max_tokens` is always present, so
 /// the server never uses its own limit.

@@ -7,7 +7,7 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 
 use super::constraints::Constraints;
-use crate::json::Value;
+use crate::values::json::Value;
 
 /// Why a schema is rejected, for the log.
 pub(super) type Fault = &'static str;

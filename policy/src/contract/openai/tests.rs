@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::contract::media::MediaType;
-use crate::json::object;
+use crate::values::json::object;
 
 fn generation() -> Generation {
     Generation {

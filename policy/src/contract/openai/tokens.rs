@@ -7,7 +7,7 @@ use super::chat::{CALLER, MAX_CALLS};
 use super::constraints::Constraints;
 use super::{Chat, Completions, Embeddings, OpenAi};
 use crate::contract::RequestCost;
-use crate::json::{Members, Value, member};
+use crate::values::json::{Members, Value, member};
 
 /// Template tokens per conversation: a date, a default instruction, the start of the response.
 const TOKENS_AROUND: u64 = 64;

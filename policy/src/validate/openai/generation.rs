@@ -2,16 +2,16 @@
 
 use alloc::vec::Vec;
 
-use super::super::report::Path;
+use super::super::report::{Bounds, Path, bounds, optional};
 use super::{MAX_TOKENS, Reader};
 use crate::contract::openai::Generation;
 use crate::contract::openai::constraints::{Constraints, KEYWORDS, MEMBERS};
 use crate::raw::{self, ByteSize};
 
 /// Maximum choices; the API's own limit.
-const MAX_N: u64 = 128;
+const N: Bounds = bounds(1, 128, 1, "choices");
 /// Maximum stop sequences: the API's limit is 4, servers allow more.
-const MAX_STOP: u64 = 64;
+const STOP: Bounds = bounds(0, 64, 0, "texts");
 /// Maximum alternative tokens; the API's own limit.
 const MAX_LOGPROBS: u64 = 20;
 /// Default size of a constraint.
@@ -36,43 +36,25 @@ pub(super) struct GenerationSpec<'r> {
     pub(super) schemas: bool,
 }
 
-impl Reader<'_> {
-    pub(super) fn generation(
-        &mut self,
-        path: &Path,
-        raw: &GenerationSpec<'_>,
-    ) -> Option<Generation> {
+impl Reader {
+    pub(super) fn generation(&self, path: &Path, raw: &GenerationSpec<'_>) -> Option<Generation> {
         let tokens_path = path.field("max_tokens");
-        let max_tokens = self
-            .report
-            .required(&tokens_path, raw.max_tokens, "max_tokens: 1024")
-            .and_then(|tokens| {
-                self.report
-                    .within(&tokens_path, tokens, 1, MAX_TOKENS, "tokens")
-            });
-        let n = raw.n.unwrap_or(1);
-        let n = self.report.within(&path.field("n"), n, 1, MAX_N, "choices");
-        let stop = raw.stop.unwrap_or(0);
-        let stop = self
-            .report
-            .within(&path.field("stop"), stop, 0, MAX_STOP, "texts");
-        let logprobs = match raw.logprobs {
-            None => Some(None),
-            Some(most) => self
-                .report
-                .within(&path.field("logprobs"), most, 0, MAX_LOGPROBS, "tokens")
-                .map(Some),
-        };
-        let constraints = match raw.constraints {
-            None => Some(None),
-            Some(rule) => self
-                .constraints(&path.field("constraints"), rule, raw.schemas)
-                .map(Some),
-        };
+        let max_tokens = tokens_path
+            .required(raw.max_tokens, "max_tokens: 1024")
+            .and_then(|tokens| tokens_path.within(tokens, 1, MAX_TOKENS, "tokens"));
+        let n = path.number("n", raw.n, &N);
+        let stop = path.number("stop", raw.stop, &STOP);
+        let logprobs = optional(raw.logprobs, |most| {
+            path.field("logprobs")
+                .within(most, 0, MAX_LOGPROBS, "tokens")
+        });
+        let constraints = optional(raw.constraints, |rule| {
+            self.constraints(&path.field("constraints"), rule, raw.schemas)
+        });
         Some(Generation {
             max_tokens: max_tokens?,
             n: n?,
-            stop: usize::try_from(stop?).ok()?,
+            stop: stop?,
             stream: raw.stream,
             logprobs: logprobs?,
             constraints: constraints?,
@@ -80,7 +62,7 @@ impl Reader<'_> {
     }
 
     fn constraints(
-        &mut self,
+        &self,
         path: &Path,
         raw: &raw::Constraints,
         schemas: bool,
@@ -93,23 +75,23 @@ impl Reader<'_> {
         let size = raw
             .max_bytes
             .unwrap_or(ByteSize(DEFAULT_CONSTRAINT_BYTES.min(self.hold_bytes)));
-        let max_bytes =
-            self.report
-                .bytes_within(&path.field("max_bytes"), size, 1, self.hold_bytes);
+        let max_bytes = path
+            .field("max_bytes")
+            .bytes_within(size, 1, self.hold_bytes);
         let depth = raw.max_depth.unwrap_or(DEFAULT_DEPTH);
-        let max_depth = self
-            .report
-            .within(&path.field("max_depth"), depth, 0, MAX_DEPTH, "levels");
+        let max_depth = path
+            .field("max_depth")
+            .within(depth, 0, MAX_DEPTH, "levels");
         current.and(bounding)?;
         Some(Constraints {
             members: members?,
             max_bytes: max_bytes?,
-            max_depth: usize::try_from(max_depth?).ok()?,
+            max_depth: max_depth?,
         })
     }
 
     /// Reports keys of earlier versions: they bounded what an analysis read, which is gone.
-    fn current(&mut self, path: &Path, raw: &raw::Constraints) -> Option<()> {
+    fn current(&self, path: &Path, raw: &raw::Constraints) -> Option<()> {
         let mut good = Some(());
         for (name, earlier) in [
             ("patterns", raw.patterns),
@@ -118,19 +100,17 @@ impl Reader<'_> {
             ("max_schema_bytes", raw.max_schema_bytes),
         ] {
             if earlier.is_some() {
-                self.report.error_with_fix(
-                    &path.field(name),
+                good = path.field(name).fail_with_fix(
                     "is no longer a rule: constraints are bounded by size and depth, not analysed",
                     EARLIER_FIX,
                 );
-                good = None;
             }
         }
         good
     }
 
     /// Every bound needs a member, and every keyword a schema.
-    fn bounding(&mut self, path: &Path, raw: &raw::Constraints, schemas: bool) -> Option<()> {
+    fn bounding(&self, path: &Path, raw: &raw::Constraints, schemas: bool) -> Option<()> {
         let mut good = Some(());
         for (name, is_there) in [
             ("max_bytes", raw.max_bytes.is_some()),
@@ -138,19 +118,15 @@ impl Reader<'_> {
         ] {
             if is_there && raw.members.is_empty() {
                 let fix = "members: [guided_choice], or another that the server knows";
-                self.report
-                    .error_with_fix(&path.field(name), "bounds nothing", fix);
-                good = None;
+                good = path.field(name).fail_with_fix("bounds nothing", fix);
             }
         }
         for (index, name) in raw.members.iter().enumerate() {
             if KEYWORDS.contains(&name.as_str()) && !schemas {
-                self.report.error_with_fix(
-                    &path.field("members").index(index),
+                good = path.field("members").index(index).fail_with_fix(
                     "is a keyword of schemas, and none is allowed",
                     "tools, or response_format: [json_schema], of chat",
                 );
-                good = None;
             }
         }
         good

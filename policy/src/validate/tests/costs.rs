@@ -1,7 +1,7 @@
 //! Costs and budgets: their allowed values, and the requests that they must allow.
 
 use super::*;
-use crate::gcra::Bucket;
+use crate::limits::gcra::Bucket;
 
 /// `digits` takes at most 32 × 64 elements of 4 bytes.
 const MOST_ELEMENTS: u64 = 2048;

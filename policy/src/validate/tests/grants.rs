@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
 
 use super::*;
-use crate::gcra::Bucket;
+use crate::limits::gcra::Bucket;
 use crate::request::Operation;
 
 #[test]

@@ -4,8 +4,8 @@
 
 mod arrows;
 mod docs;
-mod host_modules;
 mod lockfile;
+mod modules;
 mod packages;
 mod scripts;
 mod sources;

@@ -7,7 +7,7 @@ use alloc::vec;
 
 use super::super::schema;
 use super::*;
-use crate::json::object;
+use crate::values::json::object;
 
 fn rule() -> Constraints {
     Constraints {

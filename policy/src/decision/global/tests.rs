@@ -12,10 +12,10 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 
 use super::*;
-use crate::gcra::Bucket;
+use crate::limits::gcra::Bucket;
 use crate::policy::{Rate, Unit};
 use crate::raw::Scope;
-use crate::time::{Now, SECOND_NS};
+use crate::values::time::{Now, SECOND_NS};
 
 /// A day in this century, at noon.
 const NOON_US: u64 = (20_000 * DAY_S + DAY_S / 2) * SECOND_US;

@@ -1,14 +1,17 @@
-//! Rates, costs and budgets. A limit that some valid request could never pass is a fault.
+//! Rates, costs, budgets, requests in flight and the lockout. A limit that some valid request could
+//! never pass is a fault.
 
+use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::String;
 
-use super::report::{Path, Report, quote};
+use super::report::{Bounds, Path, Valid, bounds, optional, quote};
 use crate::contract::RequestCost;
-use crate::gcra::Bucket;
-use crate::policy::{Accepts, Budget, Cost, Model, Rate, Unit};
+use crate::limits::gcra::Bucket;
+use crate::limits::lockout::Lockout;
+use crate::policy::{Accepts, Budget, Cost, Model, ModelLimits, Rate, Unit};
 use crate::raw;
-use crate::time::SECOND_NS;
+use crate::values::time::SECOND_NS;
 
 /// Maximum requests per window.
 const MAX_QUOTA: u64 = 1_000_000_000;
@@ -21,21 +24,11 @@ const MAX_WINDOW_S: u64 = 2_678_400;
 const MAX_UNITS: u64 = 999_999_999_999_999;
 
 /// The request rate; the outer `None` is a fault.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn rate(
-    report: &mut Report,
-    grant_path: &Path,
-    grant: &raw::Grant,
-    infers: bool,
-) -> Option<Option<Rate>> {
+pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Valid<Option<Rate>> {
     let path = &grant_path.field("rate");
     let Some(raw) = &grant.rate else {
         if infers {
-            report.warn(
-                grant_path,
+            grant_path.warn(
                 "inference without a rate",
                 "rate: {quota: 100, window_s: 60}",
             );
@@ -43,19 +36,18 @@ pub(super) fn rate(
         return Some(None);
     };
     let quota_path = path.field("quota");
-    let quota = report
-        .required(&quota_path, raw.quota, "requests a window")
-        .and_then(|quota| report.within(&quota_path, quota, 1, MAX_QUOTA, "requests"));
-    let window_s = window(report, path, raw.window_s);
+    let quota = quota_path
+        .required(raw.quota, "requests a window")
+        .and_then(|quota| quota_path.within(quota, 1, MAX_QUOTA, "requests"));
+    let window_s = window(path, raw.window_s);
     let burst_path = path.field("burst");
     let burst = match raw.burst {
-        Some(burst) => report.within(&burst_path, burst, 1, MAX_BURST, "requests"),
-        None => quota.map(|quota| quota.min(MAX_BURST)),
+        Some(burst) => burst_path.within(burst, 1, MAX_BURST, "requests"),
+        None => quota.map(|quota: u64| quota.min(MAX_BURST)),
     };
     let (quota, window_s, burst) = (quota?, window_s?, burst?);
     if burst > quota {
-        report.warn(
-            &burst_path,
+        burst_path.warn(
             format!("more requests at once than the {quota} of a window"),
             format!("{quota}"),
         );
@@ -68,8 +60,7 @@ pub(super) fn rate(
         .checked_mul(burst)
         .filter(|ns| i64::try_from(*ns).is_ok());
     if fills_in.is_none() {
-        report.error(&burst_path, "an empty bucket takes centuries to fill");
-        return None;
+        return burst_path.fail("an empty bucket takes centuries to fill");
     }
     Some(Some(Rate {
         quota,
@@ -85,7 +76,6 @@ pub(super) fn rate(
 
 /// Cost limits.
 pub(super) fn cost(
-    report: &mut Report,
     grant_path: &Path,
     grant: &raw::Grant,
     infers: bool,
@@ -106,26 +96,25 @@ pub(super) fn cost(
             } else {
                 "elements: 1000000"
             };
-            report.warn(
-                grant_path,
+            grant_path.warn(
                 "inference without a cost",
                 format!("cost: {{{amount}, window_s: 60}}"),
             );
         }
         return Some(Cost::default());
     };
-    charges_nothing(report, path, infers);
+    charges_nothing(path, infers);
     let nothing = raw.elements.is_none() && raw.bytes.is_none() && raw.tokens.is_none();
     if nothing {
-        report.error_with_fix(path, "limits nothing", "elements, bytes or tokens");
+        path.error_with_fix("limits nothing", "elements, bytes or tokens");
     }
-    let window_s = window(report, path, raw.window_s);
-    let mut amount = |unit: Unit, amount: Option<u64>| {
+    let window_s = window(path, raw.window_s);
+    let amount = |unit: Unit, amount: Option<u64>| {
         let Some(amount) = amount else {
             return Some(None);
         };
         let path = path.field(unit.name());
-        let quota = units(report, &path, unit, amount, models)?;
+        let quota = units(&path, unit, amount, models)?;
         Some(window_s.map(|window_s| Rate {
             quota,
             window_s,
@@ -154,7 +143,6 @@ pub(super) fn cost(
 
 /// Daily limits.
 pub(super) fn budget(
-    report: &mut Report,
     grant_path: &Path,
     grant: &raw::Grant,
     infers: bool,
@@ -167,23 +155,19 @@ pub(super) fn budget(
     let bytes = raw.bytes.map(|bytes| bytes.0);
     let amounts = [raw.requests, raw.elements, bytes, raw.tokens];
     if amounts.iter().all(Option::is_none) {
-        report.error_with_fix(
-            path,
-            "limits nothing",
-            "requests, elements, bytes or tokens",
-        );
-        report.required(&path.field("per"), raw.per, "day")?;
+        path.error_with_fix("limits nothing", "requests, elements, bytes or tokens");
+        path.field("per").required(raw.per, "day")?;
         return None;
     }
     if raw.requests.is_none() {
-        charges_nothing(report, path, infers);
+        charges_nothing(path, infers);
     }
-    let per = report.required(&path.field("per"), raw.per, "day");
-    let mut amount = |unit: Unit, amount: Option<u64>| match amount {
+    let per = path.field("per").required(raw.per, "day");
+    let amount = |unit: Unit, amount: Option<u64>| match amount {
         None => Some(None),
         Some(amount) => {
             let path = path.field(unit.name());
-            units(report, &path, unit, amount, models).map(Some)
+            units(&path, unit, amount, models).map(Some)
         }
     };
     let [requests, elements, bytes, tokens] = amounts;
@@ -201,18 +185,16 @@ pub(super) fn budget(
     })
 }
 
-fn window(report: &mut Report, path: &Path, window_s: Option<u64>) -> Option<u64> {
+fn window(path: &Path, window_s: Option<u64>) -> Option<u64> {
     let path = path.field("window_s");
-    report
-        .required(&path, window_s, "seconds")
-        .and_then(|window| report.within(&path, window, 1, MAX_WINDOW_S, "s"))
+    path.required(window_s, "seconds")
+        .and_then(|window| path.within(window, 1, MAX_WINDOW_S, "s"))
 }
 
 /// Only inferences have tensors.
-fn charges_nothing(report: &mut Report, path: &Path, infers: bool) {
+fn charges_nothing(path: &Path, infers: bool) {
     if !infers {
-        report.warn(
-            path,
+        path.warn(
             "charges nothing: no inference is granted",
             "operations: [infer]",
         );
@@ -220,48 +202,36 @@ fn charges_nothing(report: &mut Report, path: &Path, infers: bool) {
 }
 
 /// An amount that every valid request can pass at least once.
-fn units(
-    report: &mut Report,
-    path: &Path,
-    unit: Unit,
-    amount: u64,
-    models: &[&Model],
-) -> Option<u64> {
-    let amount = report.within(path, amount, 1, MAX_UNITS, unit.name());
+fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64> {
+    let amount = path.within(amount, 1, MAX_UNITS, unit.name());
     let mut good = amount;
     for model in models {
         let name = quote(model.name());
         let most = match (unit, model.accepts()) {
             (Unit::Requests, _) => continue,
             (Unit::Elements, Accepts::Raw { .. }) => {
-                report.error_with_fix(
-                    path,
+                good = path.fail_with_fix(
                     format!("model {name} takes a raw body, which has no elements"),
                     "bytes",
                 );
-                good = None;
                 continue;
             }
             (Unit::Elements, Accepts::Tensors(contract)) => contract.most().elements,
             (Unit::Bytes, Accepts::Tensors(contract)) => contract.most().bytes,
             (Unit::Elements, Accepts::OpenAi(_)) => {
-                report.error_with_fix(
-                    path,
+                good = path.fail_with_fix(
                     format!("model {name} takes texts, which have no elements"),
                     "tokens",
                 );
-                good = None;
                 continue;
             }
             (Unit::Bytes, Accepts::OpenAi(rules)) => rules.most().bytes,
             (Unit::Tokens, Accepts::OpenAi(rules)) => rules.most().tokens,
             (Unit::Tokens, Accepts::Tensors(_) | Accepts::Raw { .. }) => {
-                report.error_with_fix(
-                    path,
+                good = path.fail_with_fix(
                     format!("model {name} takes no texts, and so has no tokens"),
                     "elements or bytes",
                 );
-                good = None;
                 continue;
             }
             (Unit::Bytes, Accepts::Raw { max_bytes, .. }) => {
@@ -270,8 +240,7 @@ fn units(
         };
         let most = most.saturating_mul(model.calls());
         if amount.is_some_and(|amount| most > amount) {
-            report.error_with_fix(path, beyond(&name, model, most, unit), fix(most));
-            good = None;
+            good = path.fail_with_fix(beyond(&name, model, most, unit), fix(most));
         }
     }
     good
@@ -302,4 +271,93 @@ fn fix(most: u64) -> String {
     } else {
         format!("at least {most}")
     }
+}
+
+/// Maximum requests in flight: more than any proxy supports.
+const MAX_IN_FLIGHT: u64 = 1_000_000;
+/// Maximum bytes in flight: as many as all bodies together.
+const MAX_BYTES_IN_FLIGHT: u64 = 1 << 40;
+
+/// Maximum requests at once; the outer `None` is a fault.
+pub(super) fn requests(path: &Path, raw: Option<u64>) -> Valid<Option<u64>> {
+    optional(raw, |limit| {
+        path.within(limit, 1, MAX_IN_FLIGHT, "requests")
+    })
+}
+
+/// Limits of requests in flight to a model.
+pub(super) fn model(
+    path: &Path,
+    raw: Option<&raw::ModelLimits>,
+    bodies: &raw::Limits,
+    takes_raw: bool,
+) -> Option<ModelLimits> {
+    let Some(raw) = raw else {
+        return Some(ModelLimits::default());
+    };
+    let body_bytes = bodies.body_bytes.0;
+    // A client gets half of a limit for streamed bodies, but always one body.
+    let passes = !takes_raw && bodies.hold_bytes().0 < body_bytes;
+    let alone = |path: &Path, fix: String| {
+        path.warn(
+            "one body that passes in pieces can take all of it, for as long as its client dawdles",
+            fix,
+        );
+    };
+    if passes && raw.concurrency == Some(1) {
+        alone(&path.field("concurrency"), "at least 2".to_owned());
+    }
+    let two_bodies = body_bytes.saturating_mul(2);
+    if passes
+        && raw
+            .in_flight_bytes
+            .is_some_and(|limit| (body_bytes..two_bodies).contains(&limit.0))
+    {
+        alone(
+            &path.field("in_flight_bytes"),
+            format!("at least {two_bodies}, two bodies of listen.limits.body_bytes"),
+        );
+    }
+    let concurrency = requests(&path.field("concurrency"), raw.concurrency);
+    let bytes_path = path.field("in_flight_bytes");
+    let in_flight_bytes = optional(raw.in_flight_bytes, |limit| {
+        bytes_path.within(limit.0, 1, MAX_BYTES_IN_FLIGHT, "bytes")
+    });
+    if let Some(Some(limit)) = in_flight_bytes
+        && limit < body_bytes
+    {
+        bytes_path.warn(
+            format!("a body of more than {limit} bytes is refused however few are in flight"),
+            format!("at least the {body_bytes} of listen.limits.body_bytes"),
+        );
+    }
+    Some(ModelLimits {
+        concurrency: concurrency?,
+        in_flight_bytes: in_flight_bytes?,
+    })
+}
+
+/// Failures that lock a source. Beyond the maximum a lock would never occur.
+const LOCKOUT_FAILURES: Bounds = bounds(1, 10_000, 10, "failures");
+/// The window in which failures count: at most an hour.
+const LOCKOUT_WINDOW_S: Bounds = bounds(1, 3_600, 60, "s");
+/// The duration of a lock: at most a day.
+const LOCKOUT_FOR_S: Bounds = bounds(1, 86_400, 300, "s");
+
+pub(super) fn lockout(path: &Path, raw: &raw::Lockout, listen: &raw::Listen) -> Option<Lockout> {
+    // A gate that terminates TLS is called directly by its clients.
+    if listen.trusted_hops == 0 && listen.tls.is_none() {
+        path.warn(
+            "behind a proxy or a balancer all callers are one source, and share one lock",
+            "listen.trusted_hops: the proxies in front",
+        );
+    }
+    let failures = path.number("failures", raw.failures, &LOCKOUT_FAILURES);
+    let window_s = path.number("window_s", raw.window_s, &LOCKOUT_WINDOW_S);
+    let for_s = path.number("for_s", raw.for_s, &LOCKOUT_FOR_S);
+    Some(Lockout {
+        failures: failures?,
+        window_s: window_s?,
+        for_s: for_s?,
+    })
 }

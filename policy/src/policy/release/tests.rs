@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::release;
 use crate::contract::check_tensors;
-use crate::datatype::Datatype;
 use crate::fixture;
 use crate::policy::Policy;
-use crate::tensor::Tensor;
+use crate::values::datatype::Datatype;
+use crate::values::tensor::Tensor;
 
 /// A policy whose model responds this way, with a grant that has these restrictions.
 fn policy(outputs: Value, narrowed: Value) -> Policy {

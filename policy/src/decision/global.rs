@@ -4,14 +4,14 @@
 //! A counter stores when a bucket is full again, or the usage of a day, and reports the state
 //! before the charge. The result is computed here a second time from that report, so a counter with
 //! inconsistent results is detected. For equal charges at equal microseconds the result is that of
-//! [`crate::gcra`] and [`crate::budget`].
+//! [`crate::limits::gcra`] and [`crate::limits::budget`].
 
 mod settlement;
 
 use alloc::vec::Vec;
 
-use crate::budget::DAY_S;
 use crate::decision::{ChargeOutcome, LimitCharge};
+use crate::limits::budget::DAY_S;
 use crate::policy::{Allowance, Limit, RemainingQuota, Wait};
 
 pub use settlement::{Change, Stands};

@@ -12,6 +12,8 @@
 
 use alloc::vec::Vec;
 
+use crate::values::getters;
+
 /// Marks per page.
 pub const WAYS: usize = 16;
 /// Size of a mark: its tag, then five numbers, little-endian.
@@ -37,22 +39,14 @@ pub struct Lockout {
     pub(crate) for_s: u32,
 }
 
-impl Lockout {
+getters! { Lockout {
     /// Failures within a window that cause a lock.
-    pub const fn failures(&self) -> u32 {
-        self.failures
-    }
-
+    failures: u32,
     /// The window, in seconds.
-    pub const fn window_s(&self) -> u32 {
-        self.window_s
-    }
-
+    window_s: u32,
     /// Duration of a lock, in seconds.
-    pub const fn for_s(&self) -> u32 {
-        self.for_s
-    }
-}
+    for_s: u32,
+} }
 
 /// Tag of a mark; never 0, which marks a free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,30 +4,11 @@
 //! The host applies this to every valid response, after the postprocess handler and before
 //! encoding. Shapes are unchanged.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::Grant;
 use crate::contract::{TensorRule, keep_greatest, round};
-use crate::policy::Grant;
-use crate::tensor::Tensor;
-
-/// Release rule of an output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Release {
-    /// Whether its values are class scores along the last dimension.
-    pub(crate) scores: bool,
-    pub(crate) round_decimals: Option<u32>,
-    pub(crate) top_k: Option<usize>,
-}
-
-/// Restrictions of a grant for its clients.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Narrowed {
-    /// Allowed outputs; all by default.
-    pub(crate) outputs: Option<Vec<String>>,
-    pub(crate) round_decimals: Option<u32>,
-    pub(crate) top_k: Option<usize>,
-}
+use crate::values::tensor::Tensor;
 
 /// The smaller of two limits.
 fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {

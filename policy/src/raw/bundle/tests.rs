@@ -8,9 +8,8 @@ use alloc::vec::Vec;
 use serde_json::{Value, json};
 
 use super::{Bundle, HeaderMode};
-use crate::fault::Severity;
+use crate::fixture::{Severity, validate};
 use crate::raw::{self, Shared};
-use crate::validate::validate;
 
 /// A policy whose models `a` and `c` are identical. `b` differs slightly.
 fn policy() -> raw::Policy {

@@ -1,5 +1,5 @@
 //! Settlement of reserved units of a shared limit: the change for the counter, and validation of
-//! its report. Only the counter knows how much has refilled meanwhile (see `crate::gcra`).
+//! its report. Only the counter knows how much has refilled meanwhile (see `crate::limits::gcra`).
 
 use super::{Span, Terms};
 use crate::decision::LimitCharge;
@@ -109,10 +109,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::gcra::Bucket;
+    use crate::limits::gcra::Bucket;
     use crate::policy::{Allowance, Limit, Rate, Unit};
     use crate::raw::Scope;
-    use crate::time::SECOND_NS;
+    use crate::values::time::SECOND_NS;
 
     fn reserved(limit: Limit, amount: u64) -> LimitCharge {
         let allowance = Allowance {

@@ -32,7 +32,7 @@ pub struct InferRequest<'a> {
     pub binary_data_output: bool,
     /// Members of a JSON document without tensors (OpenAI), except the model's name, in order;
     /// names are unique.
-    pub document: Vec<(Cow<'a, str>, crate::json::Value<'a>)>,
+    pub document: Vec<(Cow<'a, str>, crate::values::json::Value<'a>)>,
     /// Whether the response is written by output instead of by row. TF Serving's REST and
     /// TorchServe respond in the form of the request.
     pub by_column: bool,
@@ -41,7 +41,8 @@ pub struct InferRequest<'a> {
 impl InferRequest<'_> {
     /// Whether a document requests a streamed response.
     pub fn streams(&self) -> bool {
-        crate::json::member(&self.document, "stream") == Some(&crate::json::Value::Bool(true))
+        crate::values::json::member(&self.document, "stream")
+            == Some(&crate::values::json::Value::Bool(true))
     }
 
     /// Whether an output is requested.

@@ -1,0 +1,33 @@
+//! Counters of limits: rates, daily budgets, requests in flight and failed credentials. Pure: the
+//! caller reads the clocks and stores the state.
+
+pub mod budget;
+pub mod gcra;
+pub mod in_flight;
+pub mod lockout;
+
+/// The counted unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    /// Requests.
+    Requests,
+    /// Elements of a request's input tensors.
+    Elements,
+    /// Bytes of a request's input tensors in OIP's raw form, or of a raw body.
+    Bytes,
+    /// Tokens of a request's texts plus the tokens that it may generate. They are reserved in
+    /// advance.
+    Tokens,
+}
+
+impl Unit {
+    /// The policy's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Elements => "elements",
+            Self::Bytes => "bytes",
+            Self::Tokens => "tokens",
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What the protocols of backends can represent: JSON templates, TF Serving and TorchServe.
+
+use alloc::format;
+
+use super::report::{Path, quote};
+use super::template::{Side, placed};
+use super::versions;
+use crate::contract::TensorRule;
+use crate::raw;
+use crate::raw::BackendKind;
+use crate::values::datatype::Datatype;
+
+/// The kind of backend.
+const HTTP_JSON: &str = "http-json";
+
+/// Validates a backend's inputs and outputs against its template.
+pub(super) fn spoken(path: &Path, raw: &raw::Json, side: Side<'_>) -> Option<()> {
+    let mut good = Some(());
+    let at = path.field("inputs");
+    for rule in side.inputs {
+        let base64 = raw
+            .inputs
+            .get(rule.name())
+            .is_some_and(|place| place.bytes == raw::BytesAs::Base64);
+        let there = placed(&at, &raw.inputs, rule, "which the backend gets");
+        good = good.and(there).and(no_half(&at, rule, HTTP_JSON));
+        // The location determines the encoding.
+        if there.is_some() {
+            good = good.and(sayable(&at, rule, base64));
+        }
+    }
+    let at = path.field("outputs");
+    for rule in side.outputs {
+        good = good
+            .and(placed(&at, &raw.outputs, rule, "which the backend gives"))
+            .and(no_half(&at, rule, HTTP_JSON));
+    }
+    good
+}
+
+/// Half floats have no common JSON representation.
+pub(super) fn no_half(path: &Path, rule: &TensorRule, kind: &str) -> Option<()> {
+    if !matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16) {
+        return Some(());
+    }
+    path.fail_with_fix(
+        format!(
+            "{kind} cannot carry {}, which {} has",
+            rule.datatype(),
+            quote(rule.name())
+        ),
+        "a backend of kind open-inference",
+    )
+}
+
+/// Whether JSON can represent all values of a rule; `as_bytes`: `BYTES` are encoded.
+pub(super) fn sayable(path: &Path, rule: &TensorRule, as_bytes: bool) -> Option<()> {
+    let (what, fix) = match rule.datatype() {
+        Datatype::Fp32 | Datatype::Fp64 if !rule.finite => (
+            "may be no number, and JSON has numbers alone",
+            "finite: true",
+        ),
+        Datatype::Bytes if !as_bytes && !is_text(rule) => (
+            "may be no text",
+            "utf8: true, or bytes: base64 beside its pointer",
+        ),
+        _ => return Some(()),
+    };
+    path.fail_with_fix(format!("{} {what}", quote(rule.name())), fix)
+}
+
+/// Whether a rule allows only UTF-8.
+fn is_text(rule: &TensorRule) -> bool {
+    let items = &rule.items;
+    let listed = |all: &alloc::vec::Vec<alloc::vec::Vec<u8>>| {
+        all.iter().all(|item| core::str::from_utf8(item).is_ok())
+    };
+    items.utf8
+        || items.pattern.is_some()
+        || items.url.is_some()
+        || items.allowed.as_ref().is_some_and(listed)
+}
+
+/// The only parameter in TF Serving's protocol.
+const SIGNATURE: &str = "signature_name";
+
+/// Inputs and outputs of a model at its backend.
+pub(super) struct Served<'a> {
+    pub(super) kind: Option<BackendKind>,
+    pub(super) inputs: &'a [TensorRule],
+    pub(super) outputs: &'a [TensorRule],
+}
+
+/// Validates a model against the protocol of its backend.
+pub(super) fn served(path: &Path, raw: &raw::Model, served: &Served<'_>) -> Option<()> {
+    match served.kind {
+        Some(BackendKind::TfServing) => {
+            let numbers = numbers(&path.field("versions"), raw);
+            numbers.and(parameters(path, raw, "tf-serving", &[SIGNATURE]))
+        }
+        Some(BackendKind::TorchServe) => {
+            let mut good = parameters(path, raw, "torchserve", &[]);
+            let at = path.field("inputs");
+            for rule in served.inputs {
+                good = good.and(no_half(&at, rule, "torchserve"));
+                good = good.and(sayable(&at, rule, is_file(rule)));
+            }
+            let at = path.field("outputs");
+            for rule in served.outputs {
+                good = good.and(no_half(&at, rule, "torchserve"));
+            }
+            good
+        }
+        _ => Some(()),
+    }
+}
+
+/// Whether a tensor is a single `BYTES` element, which is sent unchanged.
+fn is_file(rule: &TensorRule) -> bool {
+    rule.datatype() == Datatype::Bytes && rule.shape().iter().all(|dim| dim.fixed() == Some(1))
+}
+
+/// TF Serving numbers versions.
+fn numbers(path: &Path, raw: &raw::Model) -> Option<()> {
+    let mut good = Some(());
+    for version in raw.versions.called() {
+        let number = version.parse::<i64>().ok().filter(|number| *number >= 0);
+        if number.is_none_or(|number| format!("{number}") != version) {
+            good = versions::place(path, &raw.versions, version).fail_with_fix(
+                format!("{} is no version of TF Serving's", quote(version)),
+                "a number, as its folder there is called",
+            );
+        }
+    }
+    good
+}
+
+/// Rejects parameters that the protocol cannot transport.
+fn parameters(path: &Path, raw: &raw::Model, kind: &str, carried: &[&str]) -> Option<()> {
+    let mut good = Some(());
+    for name in raw.parameters.keys() {
+        if !carried.contains(&name.as_str()) {
+            good = path.field("parameters").key(name).fail_with_fix(
+                format!("has no place in what a backend of kind {kind} gets"),
+                "remove it",
+            );
+        }
+    }
+    good
+}

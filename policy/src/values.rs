@@ -1,0 +1,15 @@
+//! Values and their forms in text: tensors, datatypes, JSON, hexadecimal, times and host names.
+
+pub mod datatype;
+mod getters;
+mod hex;
+mod host_name;
+pub mod json;
+mod named;
+pub mod tensor;
+pub mod time;
+
+pub(crate) use getters::getters;
+pub use hex::{hex, unhex};
+pub(crate) use host_name::is_host_name;
+pub(crate) use named::named;
