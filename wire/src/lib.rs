@@ -11,17 +11,13 @@ mod credential;
 pub mod decode;
 pub mod encode;
 mod expand;
-mod fault;
 mod grpc;
 pub mod headers;
 mod json;
-mod json_text;
 pub mod limits;
-mod media_type;
 pub mod messages;
 mod multipart;
 pub mod openai;
-mod parameters;
 #[cfg(feature = "grpc")]
 pub mod proto;
 mod protobuf;

@@ -4,7 +4,7 @@
 use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::{DataFault, items};
 
-use crate::fault::BodyFault;
+use crate::decode::BodyFault;
 use crate::limits::{MAX_CONVERTED_ELEMENTS, MAX_LONG_NUMBERS};
 
 /// Appends one `BYTES` element: a 4-byte little-endian length and the data. `None` if the length

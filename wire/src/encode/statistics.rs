@@ -4,8 +4,7 @@ use core::fmt::Write as _;
 
 use tensorgate_policy::request::Protocol;
 
-use super::small_frame;
-use crate::json_text::{member, string};
+use super::{member, small_frame, string};
 use crate::protobuf::Message;
 
 /// A count and a total time.

@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 
 use super::protobuf::{FieldRef, Value, read};
-use crate::fault::{BodyFault, quote};
+use crate::decode::{BodyFault, add, quote};
 use crate::limits::{MAX_NAME_BYTES, MAX_PARAMETER_BYTES};
-use crate::parameters::add;
 
 /// Adds one entry of a parameter map.
 pub(super) fn push<'a>(

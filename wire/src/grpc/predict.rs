@@ -9,7 +9,7 @@ use tensorgate_policy::{InferRequest, Tensor};
 use super::protobuf::{FieldRef, Value, read};
 use super::request::{named, push};
 use super::tensor_proto;
-use crate::fault::BodyFault;
+use crate::decode::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
 use crate::raw::Budget;
 use crate::signature;

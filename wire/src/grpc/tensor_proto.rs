@@ -10,7 +10,7 @@ use tensorgate_policy::{Datatype, Tensor};
 use super::contents::{Contents, Kind, Layout};
 use super::protobuf::{FieldRef, Value, read};
 use super::request::push;
-use crate::fault::BodyFault;
+use crate::decode::BodyFault;
 use crate::raw::{self, Budget};
 
 /// Its typed lists. Complex numbers, resources, variants and 8-bit floats are unknown fields,

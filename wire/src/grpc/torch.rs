@@ -6,7 +6,7 @@ use tensorgate_policy::request::ContentType;
 
 use super::protobuf::{FieldRef, Value, read};
 use super::request::{named, push};
-use crate::fault::BodyFault;
+use crate::decode::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES};
 use crate::torch::{self, Named};
 

@@ -4,10 +4,10 @@
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::contract::TensorRule;
 
-use super::column::{columns, rows};
+use super::data::{columns, rows};
 use super::request::{name, once, unknown};
 use super::scan::Scanner;
-use crate::fault::BodyFault;
+use crate::decode::BodyFault;
 use crate::raw::Budget;
 use crate::signature;
 

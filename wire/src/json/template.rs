@@ -7,11 +7,11 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Pointer, Step, Template, TensorPointer};
 use tensorgate_policy::{InferRequest, Tensor};
 
-use super::column::Column;
+use super::data::Column;
 use super::request::unknown;
 use super::scan::Scanner;
 use super::tree::Texts;
-use crate::fault::{BodyFault, quote};
+use crate::decode::{BodyFault, quote};
 use crate::raw::Budget;
 
 /// Reads a request.

@@ -15,10 +15,10 @@ use std::borrow::Cow;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 
-use super::column::{Column, Columns, columns, rows};
+use super::data::{Column, Columns, columns, rows};
 use super::scan::Scanner;
 use super::tree::is_base64;
-use crate::fault::BodyFault;
+use crate::decode::BodyFault;
 use crate::raw::Budget;
 
 /// The key of a request by row.

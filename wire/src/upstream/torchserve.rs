@@ -10,9 +10,9 @@ use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::owned;
+use crate::decode::BodyFault;
 use crate::encode::lists;
 use crate::encode::template::most_bytes;
-use crate::fault::BodyFault;
 use crate::grpc::protobuf::read;
 use crate::json;
 use crate::limits::MAX_NAME_BYTES;
