@@ -9,20 +9,21 @@
 //! not count: they have queues of their own, and a slow one must not block the others. One client
 //! leaves some slots to other active clients (`fair_share`).
 
-pub mod budget;
 pub(crate) mod fair_share;
 pub(crate) mod memory_budget;
-pub mod sources;
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::admission::fair_share::Shares;
-use crate::client_key::ClientKey;
+use crate::files;
 use crate::telemetry::metrics::Metrics;
+use crate::turns::ClientKey;
 
 /// The target time for reading and checking a buffered body. It needs about a millisecond of work,
 /// so at this value it waited for many others. A client with a timeout of one second still gets its
@@ -169,6 +170,77 @@ impl Drop for AdmissionPermit {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
         state.inside.release(self.client_key, (1, 1));
+    }
+}
+
+// The source files of the policy, as the process that renders them reports them. `tensorgate up`
+// writes the report beside the bundle, and the host shows it at `/generations`. The host does not
+// use it otherwise.
+
+/// The name of the file, beside the bundle.
+const FILE: &str = "sources.json";
+/// The largest file in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+/// The longest reason in characters.
+const MAX_WHY: usize = 4096;
+
+/// The reported state of the policy's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sources {
+    /// The policy's file.
+    pub policy: Option<PathBuf>,
+    /// The version that host and filters have.
+    pub in_force: Option<String>,
+    /// Revocation lists whose entries are all in that version.
+    pub lists: Vec<ListInForce>,
+    /// Changes that are not active.
+    pub held: Vec<SourceState>,
+    /// Why revocations in the files are not active, if so.
+    pub revocations_held: Option<String>,
+}
+
+/// An active revocation list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListInForce {
+    /// The policy field that names it.
+    pub field: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// The SHA-256 digest of its content, in hex.
+    pub sha256: String,
+}
+
+/// A file with a change that is not active.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceState {
+    /// The file.
+    pub file: PathBuf,
+    /// The reason.
+    pub why: String,
+}
+
+impl SourceState {
+    /// Creates an entry for a file. A long reason is shortened.
+    pub fn new(file: impl AsRef<Path>, why: &str) -> Self {
+        Self {
+            file: file.as_ref().to_owned(),
+            why: why.chars().take(MAX_WHY).collect(),
+        }
+    }
+}
+
+impl Sources {
+    /// The path of the report beside a bundle.
+    pub fn beside(bundle: &Path) -> PathBuf {
+        bundle.with_file_name(FILE)
+    }
+
+    /// Reads the report. A missing or invalid one counts as empty.
+    pub fn read(file: &Path) -> Self {
+        let text = files::open(file).and_then(|file| files::at_most(file, MAX_BYTES));
+        let text = text.ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 }
 

@@ -13,8 +13,6 @@
 //! body.
 
 pub mod als;
-pub mod breaker_records;
-pub mod ending;
 pub mod envoy_reply;
 pub mod files;
 pub mod key;
@@ -27,7 +25,6 @@ pub mod server;
 pub mod verify;
 pub mod writer;
 
-pub use ending::Ending;
-pub use outcomes::Outcomes;
+pub use outcomes::{Ending, Outcomes};
 pub use server::AuditServer;
 pub use writer::{Audit, Unwritten};

@@ -5,13 +5,10 @@
 //! dispatch releases its permit and cancels its call.
 
 mod adaptive_concurrency;
-mod attempts;
 mod breaker;
 mod call;
 mod decoupled;
-mod fair_queue;
 pub mod health;
-mod http_json;
 mod mirror;
 mod openai;
 mod outlier_detection;
@@ -28,12 +25,11 @@ use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
-use crate::backends::backend_request::{BackendRequest, ProtocolAdapter};
 use crate::backends::oip::{Channel, Endpoint};
-use crate::backends::{BackendError, Call};
-use crate::client_key::ClientKey;
+use crate::backends::{BackendError, BackendRequest, Call, ProtocolAdapter};
 use crate::dispatch::health::BackendHealth;
 use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
+use crate::turns::ClientKey;
 use breaker::Breaker;
 pub use call::Deadline;
 use call::{CallObserver, InFlightCall};

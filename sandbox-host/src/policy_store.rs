@@ -3,4 +3,3 @@
 pub(crate) mod assemble;
 pub mod policy_versions;
 pub(crate) mod revocation;
-pub mod signed;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client_key::ClientKey;
+use crate::turns::ClientKey;
 
 /// A client counts as active for this time after a request.
 const RECENT: Duration = Duration::from_secs(60);

@@ -3,7 +3,6 @@
 //! connections cannot write the log.
 
 pub mod entry;
-mod message;
 pub mod service;
 
 pub use entry::Entry;

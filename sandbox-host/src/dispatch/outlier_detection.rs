@@ -13,7 +13,7 @@ use std::time::Duration;
 use tensorgate_policy::policy::OutlierDetection;
 use tokio::time::Instant;
 
-use crate::client_key::ClientKey;
+use crate::turns::ClientKey;
 
 /// The longest ejection, unless the configured base time is longer. The value is Envoy's default.
 const MAX_EJECTION: Duration = Duration::from_secs(300);

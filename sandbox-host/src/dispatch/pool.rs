@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::outlier_detection::{Ejection, FailureSource, OutlierState, REQUEST_WEIGHT};
 use crate::backends::oip::Endpoint;
-use crate::client_key::ClientKey;
+use crate::turns::ClientKey;
 
 /// The endpoints of one backend.
 #[derive(Debug)]

@@ -9,15 +9,12 @@ use tensorgate_policy::contract::{TensorRule, check_structure};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::time::Instant;
 
-use super::fault_attribution::Fault;
-use super::{HandlerChain, Pipeline, Stage, contract_denial};
-use crate::admission::budget::MemoryPermit;
-use crate::admission::memory_budget::out_of_memory;
+use super::route::{Fault, InShadow, Values};
+use super::{HandlerChain, Pipeline, Stage, Timings, contract_denial};
+use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::owned;
-use crate::pipeline::shadow::{InShadow, Values};
 use crate::sandbox::{CallContext, HandlerError, HandlerOutput, Payload, Role};
 use crate::telemetry::metrics::{FaultLabels, HandlerLabels};
-use crate::telemetry::timings::Timings;
 
 /// The common inputs of a request's handler calls.
 pub(super) struct CallContents<'a> {

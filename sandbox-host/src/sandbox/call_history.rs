@@ -13,9 +13,9 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::bounds::{LONG_CALLS_FOR_LOW_PRIORITY, MAX_CALL_HISTORIES};
 use super::breaker::ClientName;
 use super::call::Run;
+use super::limits::{LONG_CALLS_FOR_LOW_PRIORITY, MAX_CALL_HISTORIES};
 use super::outcome::{FaultCause, HandlerError};
 use super::priority::Priority;
 

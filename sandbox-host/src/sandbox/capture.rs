@@ -4,7 +4,6 @@
 //! or fails. A call has no credential, because handlers get none.
 
 mod convert;
-mod envelope;
 pub mod folder;
 mod record;
 mod sealed;

@@ -2,11 +2,11 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
-use super::bounds::{
+use super::cause::SandboxError;
+use super::limits::{
     KEEP_RESIDENT_BYTES, KEEP_RESIDENT_TABLE_BYTES, MAX_CORE_INSTANCES, MAX_MEMORIES,
     MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK_BYTES,
 };
-use super::fault::SandboxError;
 
 /// Creates an engine for `slots` concurrent instances, each with at most `max_memory_bytes` in a
 /// memory.

@@ -7,8 +7,8 @@ use std::thread;
 
 use wasmtime::Engine;
 
-use super::bounds::{EPOCH_TICK, IDLE_TICKS};
-use super::fault::SandboxError;
+use super::cause::SandboxError;
+use super::limits::{EPOCH_TICK, IDLE_TICKS};
 use super::priority;
 
 /// Advances an engine's epoch. The thread ends when this is dropped.

@@ -2,12 +2,11 @@
 //! from a request. So the size of the policy bounds the number of series.
 
 mod handlers;
-mod labels;
-mod limits_and_audit;
 
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,13 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::telemetry::statistics::ModelStatistics;
-
 pub(crate) use handlers::CapabilityMetrics;
-pub use labels::{
-    BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GenerationLabels, HandlerLabels,
-    LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, ReasonLabels, ReloadLabels,
-    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels,
-};
 
 /// Latency buckets in seconds: 100 µs, doubling to 13 s, from a small model's microseconds to a
 /// stuck one's seconds.
@@ -485,4 +478,164 @@ pub fn micros(duration: Duration) -> u64 {
 
 fn buckets((start, factor, length): (f64, f64, u16)) -> impl Iterator<Item = f64> {
     exponential_buckets(start, factor, length)
+}
+
+// The labels of each metric: policy names and words of fixed tables.
+
+/// A request's outcome.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The model's public name. Empty if no model is known.
+    pub model: String,
+    /// `allow`, `deny`, or `aborted` for a client that left first, as in the audit log.
+    pub verdict: &'static str,
+    /// The reason of a denial. Empty otherwise.
+    pub reason: &'static str,
+}
+
+/// A model version, with a verdict.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct VersionLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version that answered, or should have.
+    pub version: String,
+    /// `allow`, `deny` or `aborted`.
+    pub verdict: &'static str,
+}
+
+/// A model version.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ModelReadyLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version.
+    pub version: String,
+}
+
+impl ModelReadyLabels {
+    /// Labels for a model's name and a version.
+    pub fn for_version((model, version): &(String, String)) -> Self {
+        Self {
+            model: model.clone(),
+            version: version.clone(),
+        }
+    }
+}
+
+/// A mirrored request to a version in shadow.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct MirrorLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version in shadow.
+    pub version: String,
+    /// `agree`, `differ`, `fail` or `dropped`.
+    pub outcome: &'static str,
+}
+
+/// A model.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ModelLabels {
+    /// The public name. Empty if no model is known.
+    pub model: String,
+}
+
+/// A handler of a model.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct HandlerLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// `preprocess` or `postprocess`.
+    pub role: &'static str,
+}
+
+/// A handler's fault.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FaultLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// The cause of the fault.
+    pub cause: &'static str,
+}
+
+/// A kind of capability request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CapabilityLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// The lookup's name. Empty for a file.
+    pub lookup: String,
+}
+
+/// The outcome of a capability request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ResolvedLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// The lookup's name. Empty for a file.
+    pub lookup: String,
+    /// `ok`, why there is no result, or `abandoned` if the caller left.
+    pub outcome: &'static str,
+}
+
+/// A captured call.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CaptureLabels {
+    /// `kept`, `dropped` if the disk was too slow, `too-large`, or `failed` if it could not be
+    /// written.
+    pub outcome: &'static str,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct BackendLabels {
+    /// The backend's name.
+    pub backend: String,
+}
+
+/// An attempt to load a policy.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `loaded`, `unchanged` or `refused`.
+    pub outcome: &'static str,
+}
+
+/// A policy version.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct GenerationLabels {
+    /// The version's name.
+    pub generation: String,
+}
+
+/// A denial of a request that the gate accepted.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// The reason.
+    pub reason: &'static str,
+}
+
+/// A query to the rate-limit service.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// `ok`, `over-limit` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// A query that settles reservations.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SettlementLabels {
+    /// `settled`, `unknown` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// A denial that was not enforced.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ShadowLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The grant.
+    pub grant: String,
+    /// The reason of the denial.
+    pub reason: &'static str,
 }

@@ -14,7 +14,7 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use super::entry;
-use super::message::Message;
+use super::entry::Message;
 use crate::audit::Outcomes;
 use crate::telemetry::metrics::Metrics;
 

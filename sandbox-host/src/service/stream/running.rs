@@ -2,17 +2,21 @@
 //! Another one records its end and the number of responses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::encode;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::super::App;
-use crate::client_key::ClientKey;
 use crate::guard::catch_panic;
 use crate::pipeline::decoupled::DecoupledRequest;
 use crate::pipeline::record::{Record, StreamEnd};
+use crate::pipeline::request::Caller;
 use crate::policy_store::policy_versions::PolicyVersion;
+use crate::turns::ClientKey;
 
 /// A message that is being answered.
 pub(super) struct RunningAnswer {
@@ -95,5 +99,84 @@ impl RunningAnswer {
 impl Drop for RunningAnswer {
     fn drop(&mut self) {
         self.ends(StreamEnd::Left);
+    }
+}
+
+// Whether an open stream may continue: its caller is admitted, its policy is the newest or was a
+// moment ago, its deadline has not passed, and the host is not shutting down.
+
+/// How long a stream continues under a superseded policy. A received message is answered, and a
+/// stream that was opened under that policy gets a few responses before its caller opens another.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The conditions of an open stream.
+pub(super) struct StreamConditions {
+    pub(super) app: Arc<App>,
+    pub(super) generation: Arc<PolicyVersion>,
+    pub(super) caller: Caller,
+    pub(super) changes: watch::Receiver<u64>,
+    pub(super) draining: watch::Receiver<bool>,
+    /// Until when it continues under a superseded policy.
+    pub(super) superseded: Option<Instant>,
+    /// The client's deadline.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl StreamConditions {
+    /// Why it may not continue now.
+    pub(super) fn check(&mut self) -> Option<Denial> {
+        let now = Instant::now();
+        if *self.draining.borrow_and_update() {
+            return Some(Denial::new(Reason::Overloaded, "the host is shutting down"));
+        }
+        let Caller {
+            client, credential, ..
+        } = &self.caller;
+        let (generations, credential) = (&self.app.policy_versions, credential.as_deref());
+        if let Err(cause) =
+            generations.check_still_allowed(&self.generation, client.as_deref(), credential)
+        {
+            return Some(Denial::new(Reason::Unauthenticated, cause));
+        }
+        let newest = generations.newest();
+        if Arc::ptr_eq(&newest, &self.generation) {
+            self.superseded = None;
+        } else {
+            let until = *self
+                .superseded
+                .get_or_insert_with(|| now.checked_add(GRACE).unwrap_or(now));
+            if until <= now {
+                let cause = format!("policy {} has taken over from the stream's", newest.name());
+                return Some(Denial::new(Reason::Overloaded, cause));
+            }
+        }
+        self.deadline.filter(|deadline| *deadline <= now).map(|_| {
+            let cause = "the client's own deadline is over";
+            Denial::new(Reason::BackendTimeout, cause)
+        })
+    }
+
+    /// Waits until it may not continue.
+    pub(super) async fn until_ended(&mut self) -> Denial {
+        loop {
+            // Marked before the check, so that later changes are seen.
+            self.changes.mark_unchanged();
+            self.draining.mark_unchanged();
+            if let Some(denial) = self.check() {
+                return denial;
+            }
+            let until = self.superseded.into_iter().chain(self.deadline).min();
+            let timer = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.changes.changed() => {}
+                _ = self.draining.changed() => {}
+                () = timer => {}
+            }
+        }
     }
 }

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{none, root};
 
 /// The host's modules, lowest first. A module may refer only to modules before it.
-const ORDER: [&str; 22] = [
-    "client_key",
+const ORDER: [&str; 21] = [
     "document",
     "files",
     "grpc_timeout",
