@@ -11,7 +11,7 @@ use tensorgate_policy::request::{Coding, Codings, Protocol};
 use tensorgate_policy::{Denial, Reason};
 
 use crate::encode::member;
-use crate::protobuf::Message;
+use crate::grpc::protobuf::Message;
 
 /// A denial in the caller's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]

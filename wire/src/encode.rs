@@ -16,8 +16,8 @@ use tensorgate_policy::request::{Protocol, ServerQuery};
 use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
-use crate::protobuf::Message;
-use crate::{raw, signature};
+use crate::grpc::protobuf::Message;
+use crate::{decode, signature};
 pub(crate) use predict::{lists, shape_proto, spec};
 pub use stream::{FINAL_RESPONSE, stream_answer, stream_end, stream_refusal};
 
@@ -269,7 +269,7 @@ pub(crate) fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> 
     let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| {
         product.checked_mul(usize::try_from(*dim).ok()?)
     })?;
-    raw::check(Some(datatype), data).ok()?;
+    decode::check_blob(Some(datatype), data).ok()?;
     let agrees = match datatype.size_bytes() {
         Some(size_bytes) => elements.checked_mul(size_bytes) == Some(data.len()),
         None => items(data).count() == elements,

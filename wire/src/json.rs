@@ -3,7 +3,6 @@
 
 mod data;
 mod number;
-mod predict;
 mod request;
 mod scan;
 mod stream;
@@ -11,9 +10,8 @@ mod template;
 mod torch;
 mod tree;
 
-pub(crate) use predict::predict;
 pub(crate) use request::{infer, infer_binary};
 pub(crate) use stream::BinaryStream;
 pub(crate) use template::{template, template_answer};
-pub(crate) use torch::{predictions, tensor};
+pub(crate) use torch::{predict, predictions, tensor};
 pub(crate) use tree::{document, members, named};

@@ -20,9 +20,7 @@ mod multipart;
 pub mod openai;
 #[cfg(feature = "grpc")]
 pub mod proto;
-mod protobuf;
 pub mod rate_limit;
-mod raw;
 mod route;
 pub mod settlement;
 mod signature;

@@ -15,7 +15,6 @@ pub mod keys;
 pub mod lockout;
 mod message_stream;
 pub mod native;
-mod outcome;
 pub mod permits;
 pub mod quota;
 pub mod rate_limit_service;

@@ -17,11 +17,11 @@ use crate::body::{ALWAYS_BUFFERED_BYTES, ListenerBounds};
 use crate::gate::waiting::WaitPermit;
 use crate::gate::{cannot_decide, read_body, read_body_at};
 use crate::host::Proxy;
-use crate::outcome::Outcome;
 use crate::quota::{
     MAX_STEPS, QuotaStep, RequestResources, Reservations, out_of_order, run_quota_step,
 };
 use crate::rate_limit_service::{PendingCharge, cancel_pending_charge};
+use crate::record::Outcome;
 use crate::root::GateRoot;
 use pending::{PendingMessage, queue_full, too_long};
 

@@ -31,14 +31,14 @@ use crate::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Proxy as _, RATE_LIMIT_CLUSTER,
     Shared, SharedStore,
 };
+use crate::identify;
 use crate::lockout::make_pages;
 use crate::permits::make_counts;
 use crate::quota::make_slots;
 use crate::rate_limit_service::make_circuit_breaker;
-use crate::record::{Verdict, shadow_metric};
+use crate::record::{self, Verdict, shadow_metric};
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
 use crate::signature::{self, SignatureCall};
-use crate::{identify, outcome};
 use abi::{Outer, SOON_MS, Waiting, answered};
 
 thread_local! {
@@ -478,8 +478,7 @@ impl Proxy for Host {
 /// Sets this VM's id, once.
 fn set_vm_id() -> Result<(), HostFault> {
     if ENTRIES.with(Cell::get).is_none() {
-        let vm =
-            outcome::allocate_vm_id(&mut Host::outside(), abi::clock_ns(abi::CLOCK_REALTIME)?)?;
+        let vm = record::allocate_vm_id(&mut Host::outside(), abi::clock_ns(abi::CLOCK_REALTIME)?)?;
         ENTRIES.with(|entries| entries.set(Some((vm, 0))));
     }
     Ok(())

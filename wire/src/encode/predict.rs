@@ -10,8 +10,8 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::{AnswerForm, Unencodable, dims, list, member, scalar, string, whole};
+use crate::grpc::protobuf::Message;
 use crate::grpc::{is_number, list_of, number_of};
-use crate::protobuf::Message;
 use crate::signature;
 
 /// String outputs with this suffix are bytes, written in base64.

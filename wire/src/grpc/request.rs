@@ -9,12 +9,10 @@ use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedO
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
 use super::contents::{Contents, INFER_CONTENTS};
-use super::parameter;
 use super::predict::Spec;
 use super::protobuf::{FieldRef, Value, read, take_varint};
-use crate::decode::BodyFault;
-use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETERS};
-use crate::raw::{self, Budget};
+use crate::decode::{self, BodyFault, Budget, add, quote};
+use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETER_BYTES, MAX_PARAMETERS};
 
 /// An input as received: contents are typed here or raw in the request.
 #[derive(Default)]
@@ -144,7 +142,7 @@ fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
             1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
             2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
             3 => place.once(&mut id, place.text_of(value, MAX_NAME_BYTES)?),
-            4 => parameter::push(&mut parameters, place, value),
+            4 => push_parameter(&mut parameters, place, value),
             5 => push(
                 &mut inputs,
                 input(place.bytes(value)?)?,
@@ -235,7 +233,7 @@ fn input(message: &[u8]) -> Result<Input<'_>, BodyFault> {
             1 => place.once(&mut input.name, place.text_of(value, MAX_NAME_BYTES)?),
             2 => place.once(&mut input.datatype, place.text_of(value, MAX_NAME_BYTES)?),
             3 => dims(&mut input.shape, place, value),
-            4 => parameter::push(&mut input.parameters, place, value),
+            4 => push_parameter(&mut input.parameters, place, value),
             5 => place.once(
                 &mut input.contents,
                 Contents::read(&INFER_CONTENTS, place.bytes(value)?)?,
@@ -254,7 +252,7 @@ fn output(message: &[u8]) -> Result<RequestedOutput<'_>, BodyFault> {
         message,
         |place, value| match place.field {
             1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => parameter::push(&mut parameters, place, value),
+            2 => push_parameter(&mut parameters, place, value),
             _ => Err(place.unknown()),
         },
     )?;
@@ -305,7 +303,7 @@ fn tensors<'a>(
         .map(|input| {
             let datatype = input.datatype.and_then(Datatype::from_name);
             let data = match (raws.next(), input.contents) {
-                (Some(blob), _) => raw::check(datatype, blob).map(|()| Cow::Borrowed(blob)),
+                (Some(blob), _) => decode::check_blob(datatype, blob).map(|()| Cow::Borrowed(blob)),
                 (None, Some(contents)) => contents.convert(datatype, &mut budget)?,
                 (None, None) => Err(DataFault::Missing),
             };
@@ -371,6 +369,67 @@ fn named_model<'a>(model: Option<&'a str>, version: Option<Cow<'a, str>>) -> Opt
         version,
         streams: false,
     })
+}
+
+// Decodes `map<string, InferParameter>` to named scalars, which the contract validates.
+
+/// Adds one entry of a parameter map.
+pub(super) fn push_parameter<'a>(
+    parameters: &mut Vec<Parameter<'a>>,
+    place: FieldRef,
+    entry: Value<'a>,
+) -> Result<(), BodyFault> {
+    let mut name = None;
+    let mut value = None;
+    read(
+        "a parameter map's entry",
+        place.bytes(entry)?,
+        |place, field| match place.field {
+            1 => place.once(&mut name, place.text_of(field, MAX_NAME_BYTES)?),
+            2 => place.once(&mut value, scalar(place.bytes(field)?)?),
+            _ => Err(place.unknown()),
+        },
+    )?;
+    let name = name.unwrap_or_default();
+    let value = value
+        .flatten()
+        .ok_or_else(|| BodyFault::field(format!("parameter {}", quote(name)), "has no value"))?;
+    add(
+        parameters,
+        Parameter {
+            name: Cow::Borrowed(name),
+            value,
+        },
+    )
+}
+
+/// The value of an `InferParameter`, or `None` without one.
+fn scalar(message: &[u8]) -> Result<Option<ParameterValue<'_>>, BodyFault> {
+    let mut choice = None;
+    read("InferParameter", message, |place, value| {
+        let value = match place.field {
+            1 => match place.varint(value)? {
+                0 => ParameterValue::Bool(false),
+                1 => ParameterValue::Bool(true),
+                _ => return Err(place.wrong("is neither 0 nor 1")),
+            },
+            2 => ParameterValue::Int64(place.varint(value)?.cast_signed()),
+            3 => ParameterValue::String(Cow::Borrowed(place.text_of(value, MAX_PARAMETER_BYTES)?)),
+            4 => match value {
+                Value::Fixed64(bytes) if f64::from_le_bytes(bytes).is_finite() => {
+                    ParameterValue::Double(f64::from_le_bytes(bytes))
+                }
+                Value::Fixed64(_) => return Err(place.wrong("is not finite")),
+                Value::Varint(_) | Value::Bytes(_) | Value::Fixed32(_) => {
+                    return Err(place.wrong("has another wire type"));
+                }
+            },
+            5 => ParameterValue::Uint64(place.varint(value)?),
+            _ => return Err(place.unknown()),
+        };
+        place.once(&mut choice, value)
+    })?;
+    Ok(choice)
 }
 
 #[cfg(test)]

@@ -10,9 +10,8 @@ use tensorgate_policy::{Datatype, Tensor};
 use super::number::{Number, Plain, walk};
 use super::scan::{Next, Scanner};
 use super::tree::{Texts, Tree, is_base64};
-use crate::decode::{BodyFault, quote};
+use crate::decode::{BodyFault, Budget, push_item, quote};
 use crate::limits::{MAX_INPUTS, MAX_JSON_DEPTH, MAX_NAME_BYTES};
-use crate::raw::{Budget, push_item};
 
 /// Why a conversion stopped: invalid JSON, values of another datatype, or the budget is exhausted.
 enum Stop {

@@ -9,10 +9,9 @@ use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
 use super::data::{self, Early};
 use super::scan::Scanner;
-use crate::decode::{BodyFault, add, quote};
+use crate::decode::{self, BodyFault, Budget, BudgetUse, add, quote};
 use crate::headers::JSON_LENGTH;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETER_BYTES};
-use crate::raw::{self, Budget, BudgetUse};
 
 /// Reads a request with all elements in it.
 pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
@@ -441,7 +440,7 @@ pub(crate) fn infer_binary(body: &[u8], json_bytes: usize) -> Result<InferReques
                 let (blob, rest) = blobs.split_at_checked(bytes).ok_or_else(short)?;
                 blobs = rest;
                 let datatype = Datatype::from_name(&input.datatype);
-                input.with(raw::check(datatype, blob).map(|()| Cow::Borrowed(blob)))
+                input.with(decode::check_blob(datatype, blob).map(|()| Cow::Borrowed(blob)))
             }
             None => input.convert(&mut budget)?,
         });

@@ -7,9 +7,8 @@ use tensorgate_policy::Denial;
 use tensorgate_policy::contract::{Elements, Part};
 
 use super::request::{add_up, head, left_over, no_json, short};
-use crate::decode::BodyFault;
+use crate::decode::{BodyFault, Budget};
 use crate::headers::JSON_LENGTH;
-use crate::raw::Budget;
 use crate::stream::{Event, Sink, head_too_large};
 
 /// A body in progress.

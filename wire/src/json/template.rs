@@ -11,8 +11,7 @@ use super::data::Column;
 use super::request::unknown;
 use super::scan::Scanner;
 use super::tree::Texts;
-use crate::decode::{BodyFault, quote};
-use crate::raw::Budget;
+use crate::decode::{BodyFault, Budget, quote};
 
 /// Reads a request.
 pub(crate) fn template<'a>(

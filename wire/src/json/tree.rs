@@ -16,9 +16,8 @@ use tensorgate_policy::{Datatype, InferRequest};
 use super::number::Number;
 use super::request::{name, once};
 use super::scan::Scanner;
-use crate::decode::{BodyFault, quote};
+use crate::decode::{BodyFault, Budget, push_item, quote};
 use crate::limits::{MAX_JSON_DEPTH, MAX_JSON_MEMBERS, MAX_JSON_VALUES};
-use crate::raw::{Budget, push_item};
 
 /// Key of an object that represents bytes.
 const BASE64_KEY: &str = "b64";

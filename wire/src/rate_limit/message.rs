@@ -5,8 +5,7 @@ use super::{
     MAX_TEXT_BYTES, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
 };
 use crate::decode::BodyFault;
-use crate::grpc::protobuf::{FieldRef, Value, read};
-use crate::protobuf::Message;
+use crate::grpc::protobuf::{FieldRef, Message, Value, read};
 
 /// Nanoseconds per second.
 const SECOND_NS: u64 = 1_000_000_000;
