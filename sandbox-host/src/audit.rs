@@ -7,7 +7,7 @@
 //! The host reports its responses. Envoy reports what it rejected or lost over its gRPC access log
 //! ([`als`]). [`outcomes`] joins both by the request ID, so that one request has one record. Lost
 //! entries of Envoy are counted ([`sequence`]). A streamed response that ends early amends its
-//! record ([`mod@ending`]). [`verify`] reads a log and reports what was done to it.
+//! record ([`Ending`]). [`verify`] reads a log and reports what was done to it.
 //!
 //! The audit log decides nothing about a request, and never contains a credential, a query or a
 //! body.
@@ -20,7 +20,6 @@ pub mod line;
 pub mod outcomes;
 pub mod record;
 pub mod recover;
-pub mod sequence;
 pub mod server;
 pub mod verify;
 pub mod writer;

@@ -10,7 +10,6 @@ pub mod oip;
 pub mod openai;
 pub mod signature;
 pub mod tls;
-mod unary;
 
 use std::sync::OnceLock;
 

@@ -4,14 +4,11 @@
 //! both limits are rejected. One deadline covers queueing, the call and its retries. Dropping a
 //! dispatch releases its permit and cancels its call.
 
-mod adaptive_concurrency;
 mod breaker;
-mod call;
 mod decoupled;
 pub mod health;
 mod mirror;
 mod openai;
-mod outlier_detection;
 mod permits;
 mod pool;
 mod retries;
@@ -31,15 +28,14 @@ use crate::dispatch::health::BackendHealth;
 use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
 use crate::turns::ClientKey;
 use breaker::Breaker;
-pub use call::Deadline;
-use call::{CallObserver, InFlightCall};
 pub use decoupled::ResponseStream;
 use mirror::ContractChecks;
 use permits::ConcurrencyLimiter;
 pub use permits::Permit;
 use pool::EndpointPool;
 pub use pool::LoadGuard;
-use retries::{RetryBudget, RetryState};
+pub use retries::Deadline;
+use retries::{CallObserver, InFlightCall, RetryBudget, RetryState};
 
 /// Dispatches requests to the endpoints of one backend.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 //! readiness from the health checks, statistics from the host's own counts.
 
 pub mod body;
-mod chain;
 pub(crate) mod decoupled;
 mod ensemble;
 pub(crate) mod mirroring;
@@ -36,12 +35,11 @@ use crate::owned;
 use crate::pipeline::mirroring::PendingMirror;
 use crate::pipeline::request::ModelRequest;
 use crate::sandbox::capture::Capturer;
-use crate::sandbox::{CallContext, EgressLog, Payload, Role};
-use crate::telemetry::metrics::{Metrics, ModelLabels};
-use chain::CallContents;
+use crate::sandbox::{CallContext, Payload, Role};
+use crate::telemetry::metrics::{Metrics, ModelLabels, Timings};
 use ensemble::{EnsembleContext, EnsembleRun};
+use route::{CallContents, InShadow, Values};
 pub use route::{HandlerChain, ModelRoute, Stage, Target};
-use route::{InShadow, Values};
 
 /// The name of a model version for operators.
 pub fn model_version(model: &Model, version: &str) -> String {
@@ -535,23 +533,4 @@ struct ResponseContext {
     outputs: Vec<String>,
     form: AnswerForm,
     claims: HeaderMap,
-}
-
-// Where a request spent its time, and its egress records.
-
-/// The durations of a request's parts, for its log line.
-#[derive(Clone, Debug, Default)]
-pub struct Timings {
-    /// The time in handlers.
-    pub handler: Duration,
-    /// The part of it after the backend's response.
-    pub postprocess: Duration,
-    /// The time at the backend.
-    pub dispatch: Duration,
-    /// The part of it spent waiting for a permit.
-    pub queue: Duration,
-    /// The fuel of all handler calls.
-    pub fuel: u64,
-    /// The egress records of its handlers.
-    pub reached: EgressLog,
 }

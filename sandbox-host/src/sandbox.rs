@@ -20,15 +20,12 @@
 mod bindings;
 mod breaker;
 mod call;
-mod call_history;
 mod caller;
 mod capabilities;
 pub mod capture;
 mod cause;
 mod compile;
 mod engine;
-mod epoch_ticker;
-mod guest_log;
 mod handler_queue;
 mod imports;
 mod limits;
@@ -51,7 +48,6 @@ use wasmtime::component::Linker;
 use self::breaker::{Breaker, ClientName};
 pub use self::breaker::{BreakerListener, BreakerReporting, CallVerdict};
 use self::call::{Callee, PreviousRuns, Run};
-use self::call_history::{CallHistories, CallKind};
 use self::caller::{CallWaiter, NoAnswer, WaitLimits};
 pub use self::capabilities::{
     CallContext, CapabilityRequest, EgressBusy, EgressLog, EgressRecord, FeatureColumn,
@@ -59,7 +55,6 @@ pub use self::capabilities::{
 };
 use self::compile::Compiler;
 pub use self::compile::{CompilerConfig, CompilerProcess, compiler_process};
-use self::epoch_ticker::Ticker;
 use self::handler_queue::{HandlerId, QueueDelayLimits};
 use self::load::{ComponentLoader, HandlerLimits};
 pub use self::outcome::{
@@ -69,8 +64,10 @@ pub use self::outcome::{
 use self::pool::ThreadPool;
 use self::priority::{CpuTimer, Priority};
 use crate::turns::ClientKey;
+use breaker::{CallHistories, CallKind};
 pub use cause::{LoadFault, SandboxError};
 use compile::ComponentCache;
+use engine::Ticker;
 use handler_queue::JobHandle;
 use limits::MAX_RESERVED_THREADS;
 use pool::LowPrioritySlots;

@@ -9,7 +9,7 @@ use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::openai::tree_bytes;
 use tokio::time::Instant;
 
-use crate::admission::fair_share::Shares;
+use super::Shares;
 use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;

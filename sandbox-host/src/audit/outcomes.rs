@@ -17,8 +17,8 @@ use tensorgate_policy::Denial;
 
 use super::als::Entry;
 use super::record::{Amend, By, Decision, Event, Verdict};
-use super::sequence::{Marks, SequenceCheck, SequenceTracker};
 use super::writer::{Audit, Unwritten};
+use crate::audit::als::service::{Marks, SequenceCheck, SequenceTracker};
 use crate::telemetry::metrics::micros;
 
 /// The most requests in the table: the last minute at a thousand requests a second.
@@ -297,7 +297,10 @@ impl Outcomes {
 
     /// Records that entries before this one were lost.
     async fn lost(&self, after: &Decision, first: u64, count: u64) {
-        let number = after.entry.as_deref().and_then(super::sequence::read);
+        let number = after
+            .entry
+            .as_deref()
+            .and_then(crate::audit::als::service::read);
         let vm = number.map_or_else(String::new, |(vm, _)| vm.to_owned());
         tracing::error!(vm, first, count, "entries of Envoy's access log were lost");
         self.audit.count_lost(count);

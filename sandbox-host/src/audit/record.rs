@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
 
 use super::Audit;
-use super::sequence::Marks;
+use crate::audit::als::service::Marks;
 use crate::sandbox::{BreakerListener, EgressRecord};
 
 /// The version of the fields.

@@ -7,15 +7,14 @@ use http::uri::PathAndQuery;
 use prost::Message as _;
 use tensorgate_policy::Tensor;
 use tensorgate_wire::encode::FINAL_RESPONSE;
-use tensorgate_wire::proto;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
-use tensorgate_wire::upstream;
+use tensorgate_wire::{proto, upstream};
 use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::codegen::tokio_stream;
 
+use super::channel::SizeCheckedCodec;
 use super::oip::{Channel, MAX_MESSAGE_CHARS, classify, with_deadline, within};
-use super::unary::SizeCheckedCodec;
 use super::{BackendError, answer};
 
 /// The request that the responses must match.

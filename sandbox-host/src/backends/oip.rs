@@ -11,21 +11,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
-use tensorgate_wire::proto;
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use tensorgate_wire::upstream;
+use tensorgate_wire::{proto, upstream};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
-use super::channel::{Http2Channel, MessageChunks, Origin};
+use super::channel::{Http2Channel, MessageChunks, Origin, SizeCheckedCodec};
 use super::connection::{ConnectionState, Connector, DialError, Dialer};
 use super::http_json::HttpJson;
 use super::openai::Upstream;
 use super::tls::Tls;
-use super::unary::SizeCheckedCodec;
 use super::{BackendError, Call, ProtocolAdapter};
 use crate::grpc_timeout;
 

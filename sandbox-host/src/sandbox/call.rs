@@ -14,8 +14,8 @@ use super::breaker::CallVerdict;
 use super::capabilities::{CapabilityRequest, CapabilityState, ResolvedResources};
 use super::cause::{self, Phase};
 use super::compile::CompiledComponent;
-use super::guest_log::{GuestLog, cut, escape};
 use super::handler_queue::JobHandle;
+use super::imports::{GuestLog, cut, escape};
 use super::limits::{
     EPOCH_TICK, Limits, MAX_HANDLES, MAX_HOST_CALLS, MAX_MESSAGE_BYTES, MAX_SHORT_CALL,
 };

@@ -125,11 +125,11 @@ impl Drop for CallWaiter {
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
     use super::super::engine::compiler;
-    use super::super::epoch_ticker::Ticker;
     use super::super::handler_queue::QueueDelayLimits;
     use super::super::pool::ThreadPool;
     use super::super::priority::Priority;
     use super::*;
+    use crate::sandbox::engine::Ticker;
     use crate::sandbox::pool::LowPrioritySlots;
     use crate::turns::ClientKey;
 

@@ -3,7 +3,7 @@
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::call::Stop;
-use super::guest_log::{cut, escape};
+use super::imports::{cut, escape};
 use super::limits::{Limits, MAX_MESSAGE_BYTES};
 use super::outcome::{FaultCause, HandlerError};
 

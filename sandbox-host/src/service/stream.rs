@@ -10,7 +10,6 @@
 //!   newest, its deadline has passed, or the host shuts down.
 
 mod answering;
-mod running;
 
 use std::sync::Arc;
 
@@ -33,8 +32,7 @@ use crate::pipeline::reply::{self, ReplyBody, Source};
 use crate::pipeline::request::StreamHead;
 use crate::policy_store::policy_versions::PolicyVersion;
 use crate::turns::ClientKey;
-use answering::{Answered, Answering};
-use running::{RunningAnswer, StreamConditions};
+use answering::{Answered, Answering, RunningAnswer, StreamConditions};
 
 /// An open stream.
 struct Stream<B> {

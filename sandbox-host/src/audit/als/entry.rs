@@ -11,12 +11,12 @@ use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
 use tensorgate_policy::request::Api;
 use tensorgate_policy::{Protocol, Reason};
 
+use super::service;
 use crate::audit::envoy_reply::{self, OURS};
 use crate::audit::record::{
     By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, Verdict, clean,
     clean_shadowed, path,
 };
-use crate::audit::sequence;
 use crate::telemetry::metrics::micros;
 
 /// The filter state of a request's outcome. The names are those of `tensorgate_filter_core`, as
@@ -181,7 +181,7 @@ impl GateState {
             forwarded: forwarded.is_some(),
             entry: entry
                 .map(|entry| text(&entry, MAX_NAME_BYTES))
-                .filter(|entry| sequence::read(entry).is_some()),
+                .filter(|entry| service::read(entry).is_some()),
         }
     }
 }

@@ -10,11 +10,11 @@ use super::{
     CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, IDLE_TIME, Item, Queue, RETRY, Shared,
     SlotKind, TAKEN, Taken, WAITING,
 };
+use crate::audit::als::service::SequenceTracker;
 use crate::audit::files::{AppendError, Store};
 use crate::audit::line::{self, Hash, Seal};
 use crate::audit::record::{Event, Found, Open, REOPEN};
 use crate::audit::recover::{head, note, note_sequence};
-use crate::audit::sequence::SequenceTracker;
 
 /// The most findings in one opening record. Its file may be replaced again before the record is
 /// written.
