@@ -26,6 +26,9 @@ pub mod settlement;
 mod signature;
 pub mod stream;
 pub mod template;
+#[cfg(any(feature = "grpc", feature = "test-messages"))]
+#[doc(hidden)]
+pub mod tensorflow;
 mod torch;
 pub mod upstream;
 
