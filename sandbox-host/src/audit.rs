@@ -6,8 +6,8 @@
 //!
 //! The host reports its responses. Envoy reports what it rejected or lost over its gRPC access log
 //! ([`als`]). [`outcomes`] joins both by the request ID, so that one request has one record. Lost
-//! entries of Envoy are counted ([`sequence`]). A streamed response that ends early amends its
-//! record ([`Ending`]). [`verify`] reads a log and reports what was done to it.
+//! entries of Envoy are counted ([`als::service::SequenceTracker`]). A streamed response that ends
+//! early amends its record ([`Ending`]). [`verify`] reads a log and reports what was done to it.
 //!
 //! The audit log decides nothing about a request, and never contains a credential, a query or a
 //! body.

@@ -4,6 +4,7 @@
 //! both limits are rejected. One deadline covers queueing, the call and its retries. Dropping a
 //! dispatch releases its permit and cancels its call.
 
+mod attempts;
 mod breaker;
 mod decoupled;
 pub mod health;
@@ -11,7 +12,6 @@ mod mirror;
 mod openai;
 mod permits;
 mod pool;
-mod retries;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,8 @@ use crate::backends::{BackendError, BackendRequest, Call, ProtocolAdapter};
 use crate::dispatch::health::BackendHealth;
 use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
 use crate::turns::ClientKey;
+pub use attempts::Deadline;
+use attempts::{CallObserver, InFlightCall, RetryBudget, RetryState};
 use breaker::Breaker;
 pub use decoupled::ResponseStream;
 use mirror::ContractChecks;
@@ -34,8 +36,6 @@ use permits::ConcurrencyLimiter;
 pub use permits::Permit;
 use pool::EndpointPool;
 pub use pool::LoadGuard;
-pub use retries::Deadline;
-use retries::{CallObserver, InFlightCall, RetryBudget, RetryState};
 
 /// Dispatches requests to the endpoints of one backend.
 #[derive(Debug)]

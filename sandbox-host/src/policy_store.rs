@@ -3,3 +3,4 @@
 pub(crate) mod assemble;
 pub mod policy_versions;
 pub(crate) mod revocation;
+pub mod signed;

@@ -12,9 +12,8 @@
 //! A guest never waits for the network. The host resolves capability requests
 //! ([`ResourceResolver`]) between two runs of the same call.
 //!
-//! A call passes these modules: `load` checked the component, `compile` compiled it and `compiled`
-//! caches it. `pool` assigns a thread, `call` creates a store with every limit. `imports` has all
-//! functions that the guest can call. `cause` interprets errors, and `tensors` converts the
+//! A call passes these modules: `load` checked the component, `compile` compiled and cached it.
+//! `pool` assigns a thread, `call` creates a store with every limit. `imports` has all functions that the guest can call. `cause` interprets errors, and `tensors` converts the
 //! results.
 
 mod bindings;

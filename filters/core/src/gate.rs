@@ -11,8 +11,8 @@
 //! - with the headers,
 //! - at the end of the body,
 //! - at the trailers, which end a body without a body callback,
-//! - when a pending call completes (`waiting`, `pending_charge`),
-//! - for each message of a stream separately (`messages`).
+//! - when a pending call completes (`waiting`, `body_streaming`),
+//! - for each message of a stream separately (`body_streaming`).
 //!
 //! A rejection is final: after a response nothing is forwarded, and there is only one response. A
 //! filter that does not need the body forwards it once the head is accepted.

@@ -81,7 +81,7 @@ pub(crate) fn reserve_decoded(
 
 // The memory budget of all requests together (`limits.buffered_bytes`). A request never waits for
 // memory. It is rejected if there is none, so two half-read bodies cannot block each other. A
-// client that holds much leaves some to others (`fair_share`).
+// client that holds much leaves some to others (`Shares`).
 
 /// The memory budget.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! ended, or an amending record says how it did. If the host cannot complete a request (its client
 //! left, its body ended early) or cannot write its record, the record waits shortly for Envoy's
 //! entry. If Envoy reports first, its record stands, and the host adds no second one. Entries that
-//! Envoy lost are detected by the numbers of later ones ([`super::sequence`]), and repeated entries
+//! Envoy lost are detected by the numbers of later ones ([`SequenceTracker`]), and repeated entries
 //! are ignored.
 
 use std::collections::{HashMap, VecDeque};

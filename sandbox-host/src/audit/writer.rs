@@ -15,7 +15,7 @@
 //! If a caller stops waiting, its record is withdrawn unless the writer has taken it already. The
 //! caller learns which of the two happened. Responses and Envoy's entries have separate slots, so
 //! that neither can displace the other. A client with many responses on a slow disk leaves slots to
-//! other active clients (`fair_share`).
+//! other active clients (`Shares`).
 
 mod thread;
 

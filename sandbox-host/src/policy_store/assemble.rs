@@ -17,7 +17,7 @@ use tensorgate_policy::policy::{Backend, Handler};
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_wire::context::Key;
 
-use super::revocation::{self, UnsignedFault};
+use super::signed::{self, UnsignedFault};
 use crate::audit::record::BreakerRecords;
 use crate::backends::ProtocolAdapter;
 use crate::backends::oip::{Endpoint, EndpointError};
@@ -266,7 +266,7 @@ impl Loader {
         faults: &mut Vec<PolicyFault>,
     ) -> HashMap<(String, Role), LoadedStage> {
         let used = used(policy);
-        let (signed, unsigned) = revocation::signers_of(policy, &used, &self.folders);
+        let (signed, unsigned) = signed::signers_of(policy, &used, &self.folders);
         faults.extend(unsigned.into_iter().map(PolicyFault::from));
         let (mut handlers, mut wanted) = (HashMap::new(), Vec::new());
         for key in used {
@@ -524,7 +524,7 @@ impl Loader {
                 .filter_map(|(name, server)| server.reload_secrets(name).err());
             let keys = capturer.iter().filter_map(|it| it.reload_keys().err());
             let policy = generation.policy();
-            let (_, unsigned) = revocation::signers_of(policy, &used(policy), &loader.folders);
+            let (_, unsigned) = signed::signers_of(policy, &used(policy), &loader.folders);
             servers
                 .chain(keys.map(PolicyFault::from))
                 .chain(unsigned.into_iter().map(PolicyFault::from))

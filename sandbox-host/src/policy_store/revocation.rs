@@ -6,13 +6,7 @@
 //! by the filter that set it. A token that is revoked by its `jti` is the filter's task. A name in
 //! an unknown form belongs to no client.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use tensorgate_artifact::component::{self, SignatureFault, Signed};
-use tensorgate_policy::policy::{Client, Handler, PeerName, Policy};
-
-use crate::config::{self, ConfigError, Folders};
-use crate::sandbox::Role;
+use tensorgate_policy::policy::{Client, PeerName, Policy};
 
 /// Whether a policy still admits the client of a context. Public requests have no client.
 pub fn is_admitted(policy: &Policy, client: Option<&str>, credential: Option<&str>) -> bool {
@@ -63,81 +57,6 @@ const fn digit(value: u8) -> u8 {
         0..10 => b'0'.wrapping_add(value),
         _ => b'a'.wrapping_sub(10).wrapping_add(value),
     }
-}
-
-// Verifies component signatures, before a component is parsed, and again at each reload.
-//
-// A signature covers the digest that the policy names, and the sandbox only accepts a component
-// with that digest. So the verified component is the compiled one, even if files change in
-// between.
-
-/// A component without a signature that its policy requires.
-#[derive(Debug, thiserror::Error)]
-#[error("handler {handler}: {cause}")]
-pub struct UnsignedFault {
-    handler: String,
-    cause: Cause,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Cause {
-    #[error("no signature: {0}")]
-    File(ConfigError),
-    #[error(transparent)]
-    Signature(#[from] SignatureFault),
-}
-
-impl UnsignedFault {
-    /// The cause, without the handler's name.
-    pub fn cause(&self) -> String {
-        self.cause.to_string()
-    }
-}
-
-/// Verifies the signature file of a handler's component. Returns `None` if its policy requires
-/// none.
-///
-/// # Errors
-/// Returns an error if the file is missing, or its key is not one that the policy accepts.
-pub fn verify(
-    name: &str,
-    rule: &Handler,
-    folders: &Folders,
-) -> Result<Option<Signed>, UnsignedFault> {
-    let Some(asked) = rule.signed_by() else {
-        return Ok(None);
-    };
-    let verified = config::signature(folders, rule.component())
-        .map_err(Cause::File)
-        .and_then(|file| Ok(component::verify(&file, rule.sha256(), asked)?));
-    verified.map(Some).map_err(|cause| UnsignedFault {
-        handler: name.to_owned(),
-        cause,
-    })
-}
-
-/// Verifies the handlers in use. Returns the signers by handler name, and the components without a
-/// required signature.
-pub(crate) fn signers_of(
-    policy: &Policy,
-    used: &BTreeSet<(String, Role)>,
-    folders: &Folders,
-) -> (BTreeMap<String, Signed>, Vec<UnsignedFault>) {
-    let (mut signed, mut faults) = (BTreeMap::new(), Vec::new());
-    let used: BTreeSet<_> = used.iter().map(|(name, _)| name).collect();
-    for (name, rule) in policy.handlers() {
-        if !used.contains(name) {
-            continue;
-        }
-        match verify(name, rule, folders) {
-            Ok(Some(by)) => {
-                signed.insert(name.clone(), by);
-            }
-            Ok(None) => {}
-            Err(fault) => faults.push(fault),
-        }
-    }
-    (signed, faults)
 }
 
 #[cfg(test)]

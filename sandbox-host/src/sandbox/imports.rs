@@ -1,5 +1,5 @@
-//! The imports through which a guest makes capability requests. Limits are checked before data is
-//! copied.
+//! All functions that a guest can import. The linker has no others. Limits are checked before data
+//! is copied.
 
 use std::fmt::Write;
 
@@ -154,8 +154,6 @@ impl CallState {
         known.ok_or(Stop::Unresolved)
     }
 }
-
-// All functions that a guest can import. The linker has no others.
 
 /// The interfaces that exist, with versions. `types` has no functions.
 pub(super) const INTERFACES: [&str; 5] =

@@ -8,7 +8,7 @@
 //!   end waits for the answer. After the answer the decision continues, then the buffered data is
 //!   evaluated.
 //! - A wait for limits of one message of a stream buffers the following data. If that is too much,
-//!   the message is rejected. After the answer the stream continues (`messages`).
+//!   the message is rejected. After the answer the stream continues.
 //! - A wait for limits of a complete request receives no more data. After the answer the body is
 //!   read again, and the decision continues.
 //!

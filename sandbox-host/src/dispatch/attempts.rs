@@ -1,4 +1,4 @@
-//! Retry budget of a backend.
+//! The attempts of one request at a backend, and the retry budget.
 //!
 //! Requests fill a token bucket and retries empty it. This keeps a failing backend from receiving
 //! its load several times over. Each client also has a bucket of its own, half as deep, which its
