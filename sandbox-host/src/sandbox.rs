@@ -13,8 +13,8 @@
 //! ([`ResourceResolver`]) between two runs of the same call.
 //!
 //! A call passes these modules: `load` checked the component, `compile` compiled and cached it.
-//! `pool` assigns a thread, `call` creates a store with every limit. `imports` has all functions that the guest can call. `cause` interprets errors, and `tensors` converts the
-//! results.
+//! `pool` assigns a thread, `call` creates a store with every limit. `imports` has all functions
+//! that the guest can call. `cause` interprets errors, and `tensors` converts the results.
 
 mod bindings;
 mod breaker;
