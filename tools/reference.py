@@ -171,26 +171,15 @@ def metrics(_):
     labels = {}
     for name, body in re.findall(r"pub struct (\w+Labels) \{(.*?)\n\}", whole, re.S):
         labels[name] = re.findall(r"^    pub (?:r#)?(\w+):", body, re.M)
-    home = next(text for text in texts.values() if "pub struct Metrics {" in text)
+    home = next(text for text in texts.values() if "\nmetrics! {" in text)
     aliases = dict(re.findall(r"^type (\w+) = (.*);", home, re.M))
-    fields = dict(re.findall(r"^    pub (\w+): (.*),$", home, re.M))
     rows = []
-    for text in texts.values():
-        prefix = ""
-        token = r'sub_registry_with_prefix\("(\w+)"\)|\bfn register|register\(\s*"(\w+)",\s*"([^"]*)",\s*self\.(\w+)\.clone'
-        for found in re.finditer(token, text):
-            if found.group(0).startswith("fn"):
-                prefix = ""
-            elif found.group(1):
-                prefix = found.group(1) + "_"
-            else:
-                kind = fields.get(found.group(4), "")
-                kind = aliases.get(kind, kind)
-                form = next((each for each in ("Counter", "Gauge", "Histogram") if each in kind), "")
-                name = prefix + found.group(2) + ("_total" if form == "Counter" else "")
-                of = re.search(r"\w+Labels", kind)
-                by = ", ".join(f"`{each}`" for each in labels.get(of.group(0), [])) if of else ""
-                rows.append((f"`{name}`", form.lower(), by, cell(found.group(3))))
+    for kind, name, meaning in re.findall(r'^    \w+: ([^;]*?),\s+"(\w+)", "([^"]*)";', home, re.M):
+        kind = aliases.get(kind.split(" = ")[0], kind)
+        form = next((each for each in ("Counter", "Gauge", "Histogram") if each in kind), "")
+        of = re.search(r"\w+Labels", kind)
+        by = ", ".join(f"`{each}`" for each in labels.get(of.group(0), [])) if of else ""
+        rows.append((f"`{name}{'_total' * (form == 'Counter')}`", form.lower(), by, cell(meaning)))
     assert len(rows) > 40, f"only {len(rows)} metrics found"
     return (
         "# Metrics\n\n" + NOTE + "What the host serves at `/metrics` of its admin port. Histograms have "

@@ -1,4 +1,5 @@
 //! Signatures of handler components: who signed which component, under which name and version.
+//! [`capture`] is the file format of captured handler calls. Host and command read it.
 //!
 //! A signature is a separate file in the format of Sigstore's tools for key-based signatures: a
 //! bundle with a DSSE envelope around an in-toto statement. This crate reads no file and no clock,
@@ -6,6 +7,7 @@
 //!
 //! Ed25519 is the only algorithm. Signature files cannot select another one.
 
+pub mod capture;
 pub mod component;
 mod envelope;
 mod key;

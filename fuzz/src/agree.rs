@@ -15,7 +15,7 @@ use tensorgate_policy::{Datatype, Now, Reason};
 
 use crate::messages::{Contents, InferRequest, Input};
 use crate::support::{CONTEXT_KEY, KEYS, NOW_UNIX_S, bundle, frame};
-use crate::tensorflow::{Dim, ModelSpec, PredictRequest, TensorProto, TensorShapeProto};
+use tensorgate_wire::tensorflow::{Dim, ModelSpec, PredictRequest, TensorProto, TensorShapeProto};
 
 /// Elements of one input in every form.
 #[derive(Default)]

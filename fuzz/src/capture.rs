@@ -7,10 +7,9 @@
 use serde_json::Value;
 use tensorgate_policy::contract::check_structure;
 
-use crate::capture_envelope::{Envelope, HEAD_BYTES, MAGIC, TAG_BYTES, head};
-use crate::capture_record::{
-    Blob, Captured, CapturedResource, FORMAT, HandlerFacts, Input, Named, Outcome, VALUE_BYTES,
-    packed, unpacked,
+use tensorgate_artifact::capture::{
+    Blob, Captured, CapturedResource, Envelope, FORMAT, HEAD_BYTES, HandlerFacts, Input, MAGIC,
+    Named, Outcome, TAG_BYTES, VALUE_BYTES, head, packed, unpacked,
 };
 
 /// Runs one input.

@@ -7,12 +7,6 @@ pub mod answer;
 pub mod binary;
 pub mod capture;
 mod classifier;
-// The reader of captured calls is compiled from its own source files. The host crate depends on a
-// WebAssembly compiler, which needs no instrumentation.
-#[path = "../../sandbox-host/src/sandbox/capture/envelope.rs"]
-mod capture_envelope;
-#[path = "../../sandbox-host/src/sandbox/capture/record.rs"]
-mod capture_record;
 pub mod context;
 pub mod credential;
 mod elements;
@@ -47,10 +41,7 @@ pub mod settlement;
 mod source;
 pub mod stream;
 mod support;
-// TF Serving's messages, as the decoder's own tests define them.
 pub mod template;
-#[path = "../../wire/tests/it/common/tensorflow.rs"]
-mod tensorflow;
 pub mod token;
 pub mod tokenizer;
 pub mod torch_form;

@@ -5,7 +5,7 @@
 use prost::Message;
 use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_wire::limits::{MAX_OUTPUTS, MAX_PARAMETERS};
-use tensorgate_wire::upstream::open_inference::{answer_bytes, streamed_bytes};
+use tensorgate_wire::upstream::{answer_bytes, streamed_bytes};
 
 use crate::messages::{Choice, Contents, InferResponse, Parameter};
 

@@ -9,7 +9,7 @@ use tensorgate_wire::upstream::tf_serving;
 use tensorgate_wire::{addressee, decode};
 
 use crate::support::{check_body_denial, frame};
-use crate::tensorflow::{PredictRequest, TensorProto, Version};
+use tensorgate_wire::tensorflow::{PredictRequest, TensorProto, Version};
 
 const FORMATS: [BodyFormat; 3] = [
     BodyFormat::TfGrpcPredict,

@@ -6,15 +6,13 @@
 //!
 //! The host reports its responses. Envoy reports what it rejected or lost over its gRPC access log
 //! ([`als`]). [`outcomes`] joins both by the request ID, so that one request has one record. Lost
-//! entries of Envoy are counted ([`sequence`]). A streamed response that ends early amends its
-//! record ([`mod@ending`]). [`verify`] reads a log and reports what was done to it.
+//! entries of Envoy are counted ([`als::service::SequenceTracker`]). A streamed response that ends
+//! early amends its record ([`Ending`]). [`verify`] reads a log and reports what was done to it.
 //!
 //! The audit log decides nothing about a request, and never contains a credential, a query or a
 //! body.
 
 pub mod als;
-pub mod breaker_records;
-pub mod ending;
 pub mod envoy_reply;
 pub mod files;
 pub mod key;
@@ -22,12 +20,10 @@ pub mod line;
 pub mod outcomes;
 pub mod record;
 pub mod recover;
-pub mod sequence;
 pub mod server;
 pub mod verify;
 pub mod writer;
 
-pub use ending::Ending;
-pub use outcomes::Outcomes;
+pub use outcomes::{Ending, Outcomes};
 pub use server::AuditServer;
 pub use writer::{Audit, Unwritten};

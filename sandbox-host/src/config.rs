@@ -70,7 +70,7 @@ pub struct Settings {
     pub compiler: CompilerConfig,
     /// Whether the host is not ready before a request has passed the filter.
     pub wait_for_filter: bool,
-    /// The file that describes the policy's source files (`admission::sources`). It may be missing.
+    /// The file that describes the policy's source files (`admission`). It may be missing.
     pub sources: PathBuf,
 }
 

@@ -4,20 +4,14 @@
 //! both limits are rejected. One deadline covers queueing, the call and its retries. Dropping a
 //! dispatch releases its permit and cancels its call.
 
-mod adaptive_concurrency;
 mod attempts;
 mod breaker;
-mod call;
 mod decoupled;
-mod fair_queue;
 pub mod health;
-mod http_json;
 mod mirror;
 mod openai;
-mod outlier_detection;
 mod permits;
 mod pool;
-mod retries;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,22 +22,20 @@ use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
-use crate::backends::backend_request::{BackendRequest, ProtocolAdapter};
 use crate::backends::oip::{Channel, Endpoint};
-use crate::backends::{BackendError, Call};
-use crate::client_key::ClientKey;
+use crate::backends::{BackendError, BackendRequest, Call, ProtocolAdapter};
 use crate::dispatch::health::BackendHealth;
 use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
+use crate::turns::ClientKey;
+pub use attempts::Deadline;
+use attempts::{CallObserver, InFlightCall, RetryBudget, RetryState};
 use breaker::Breaker;
-pub use call::Deadline;
-use call::{CallObserver, InFlightCall};
 pub use decoupled::ResponseStream;
 use mirror::ContractChecks;
 use permits::ConcurrencyLimiter;
 pub use permits::Permit;
 use pool::EndpointPool;
 pub use pool::LoadGuard;
-use retries::{RetryBudget, RetryState};
 
 /// Dispatches requests to the endpoints of one backend.
 #[derive(Debug)]

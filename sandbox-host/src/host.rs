@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admission::Admission;
-use crate::admission::budget::Budget;
+use crate::admission::memory_budget::Budget;
 use crate::audit::{self, AuditServer};
 use crate::config::{Folders, Settings};
 use crate::limits::RateLimitServer;
@@ -21,9 +21,8 @@ use crate::policy_store::policy_versions::PolicyVersions;
 use crate::server::socket::{Socket, SocketError};
 use crate::server::{self, CheckedPeers};
 use crate::service::admin::{self, Admin};
-use crate::service::readiness;
 use crate::service::reload::{self, Reloader};
-use crate::service::{App, serve};
+use crate::service::{App, readiness, serve};
 use crate::telemetry::metrics::Metrics;
 
 /// The time that admin requests get to finish at shutdown.

@@ -15,7 +15,6 @@ mod turns;
 pub mod admission;
 pub mod audit;
 pub mod backends;
-pub mod client_key;
 pub mod config;
 pub mod dispatch;
 pub mod document;

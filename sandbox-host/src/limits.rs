@@ -4,13 +4,10 @@
 
 mod counter;
 mod redis;
-mod server;
 mod service;
 mod shared_limits;
 
 pub use counter::CounterFault;
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
-pub use server::RateLimitServer;
-pub use service::PATH;
-
+pub use service::{PATH, RateLimitServer};
 pub(crate) use shared_limits::SharedLimits;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
-use tensorgate_host::admission::sources::Sources;
+use tensorgate_host::admission::Sources;
 use tensorgate_host::config::{self, Folders, Settings};
 use tensorgate_host::sandbox::os_sandbox::{self, Access};
 use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};

@@ -3,35 +3,30 @@
 //! readiness from the health checks, statistics from the host's own counts.
 
 pub mod body;
-mod chain;
 pub(crate) mod decoupled;
 mod ensemble;
-mod fault_attribution;
 pub(crate) mod mirroring;
 pub(crate) mod openai;
-mod prepared;
 pub mod record;
 pub mod reply;
 pub mod request;
 mod route;
-pub mod shadow;
-mod stage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
 use tensorgate_policy::release::release;
-use tensorgate_policy::tensor::InferResponse;
+use tensorgate_policy::tensor::{InferResponse, Parameter};
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
 use tensorgate_wire::encode::statistics::model_statistics;
-use tensorgate_wire::encode::{self, Encoded, Unencodable};
+use tensorgate_wire::encode::{self, AnswerForm, Encoded, Unencodable};
 use tokio::time::Instant;
 
-use crate::admission::budget::MemoryPermit;
-use crate::admission::memory_budget::out_of_memory;
+use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::audit::Audit;
 use crate::backends::Call;
 use crate::dispatch::Deadline;
@@ -39,16 +34,12 @@ use crate::guard::offload;
 use crate::owned;
 use crate::pipeline::mirroring::PendingMirror;
 use crate::pipeline::request::ModelRequest;
-use crate::pipeline::shadow::{InShadow, Values};
 use crate::sandbox::capture::Capturer;
 use crate::sandbox::{CallContext, Payload, Role};
-use crate::telemetry::metrics::{Metrics, ModelLabels};
-use crate::telemetry::timings::Timings;
-use chain::CallContents;
+use crate::telemetry::metrics::{Metrics, ModelLabels, Timings};
 use ensemble::{EnsembleContext, EnsembleRun};
-use prepared::{BackendInputs, ResponseContext};
-pub use route::{HandlerChain, ModelRoute, Target};
-pub use stage::Stage;
+use route::{CallContents, InShadow, Values};
+pub use route::{HandlerChain, ModelRoute, Stage, Target};
 
 /// The name of a model version for operators.
 pub fn model_version(model: &Model, version: &str) -> String {
@@ -501,4 +492,45 @@ fn select(
         .collect();
     selected.sort_by_key(|tensor| place(tensor));
     selected
+}
+
+// A prepared request: its inputs for the backend, and what is needed for the response.
+
+/// The inputs for a backend.
+struct BackendInputs {
+    parameters: Vec<Parameter<'static>>,
+    inputs: Vec<Tensor<'static>>,
+}
+
+impl BackendInputs {
+    fn call<'a>(self, model: &'a Model, wanted: &'a ResponseContext) -> Call<'a> {
+        let Self { parameters, inputs } = self;
+        Call {
+            contract: model,
+            id: &wanted.request_id,
+            model: model.backend_model(),
+            version: &wanted.version,
+            parameters,
+            inputs,
+            outputs: model.backend_outputs(),
+            claims: &wanted.claims,
+            sent_message: None,
+        }
+    }
+}
+
+/// The request's identity, and the requested response.
+#[derive(Debug)]
+struct ResponseContext {
+    request_id: String,
+    /// The context of its handler calls.
+    behalf: CallContext,
+    protocol: Protocol,
+    model: ModelId,
+    grant: GrantId,
+    version: String,
+    id: Option<String>,
+    outputs: Vec<String>,
+    form: AnswerForm,
+    claims: HeaderMap,
 }

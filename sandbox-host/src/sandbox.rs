@@ -12,38 +12,27 @@
 //! A guest never waits for the network. The host resolves capability requests
 //! ([`ResourceResolver`]) between two runs of the same call.
 //!
-//! A call passes these modules: `load` checked the component, `compile` compiled it and `compiled`
-//! caches it. `pool` assigns a thread, `call` creates a store with every limit. `imports` has all
-//! functions that the guest can call. `cause` interprets errors, and `tensors` converts the
-//! results.
+//! A call passes these modules: `load` checked the component, `compile` compiled and cached it.
+//! `pool` assigns a thread, `call` creates a store with every limit. `imports` has all functions
+//! that the guest can call. `cause` interprets errors, and `tensors` converts the results.
 
 mod bindings;
-mod bounds;
 mod breaker;
 mod call;
-mod call_history;
 mod caller;
 mod capabilities;
-mod capability_imports;
 pub mod capture;
 mod cause;
 mod compile;
-mod compiled;
 mod engine;
-mod epoch_ticker;
-mod fault;
-mod guest_log;
 mod handler_queue;
 mod imports;
-mod job_handle;
 mod limits;
 mod load;
-mod low_priority_slots;
 pub mod os_sandbox;
 mod outcome;
 mod pool;
 mod priority;
-mod state;
 mod tensors;
 
 use std::sync::Arc;
@@ -55,11 +44,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmtime::component::Linker;
 
-use self::bounds::MAX_RESERVED_THREADS;
 use self::breaker::{Breaker, ClientName};
 pub use self::breaker::{BreakerListener, BreakerReporting, CallVerdict};
 use self::call::{Callee, PreviousRuns, Run};
-use self::call_history::{CallHistories, CallKind};
 use self::caller::{CallWaiter, NoAnswer, WaitLimits};
 pub use self::capabilities::{
     CallContext, CapabilityRequest, EgressBusy, EgressLog, EgressRecord, FeatureColumn,
@@ -67,20 +54,22 @@ pub use self::capabilities::{
 };
 use self::compile::Compiler;
 pub use self::compile::{CompilerConfig, CompilerProcess, compiler_process};
-use self::compiled::ComponentCache;
-use self::epoch_ticker::Ticker;
-pub use self::fault::{LoadFault, SandboxError};
 use self::handler_queue::{HandlerId, QueueDelayLimits};
-use self::job_handle::JobHandle;
 use self::load::{ComponentLoader, HandlerLimits};
-use self::low_priority_slots::LowPrioritySlots;
 pub use self::outcome::{
     CallCapture, CapturedCall, FaultCause, FinishedCall, HandlerError, HandlerOutput,
     OpenCircuitError, Overload, Payload, Role,
 };
 use self::pool::ThreadPool;
 use self::priority::{CpuTimer, Priority};
-use crate::client_key::ClientKey;
+use crate::turns::ClientKey;
+use breaker::{CallHistories, CallKind};
+pub use cause::{LoadFault, SandboxError};
+use compile::ComponentCache;
+use engine::Ticker;
+use handler_queue::JobHandle;
+use limits::MAX_RESERVED_THREADS;
+use pool::LowPrioritySlots;
 
 /// The size of the sandbox.
 #[derive(Clone, Debug)]

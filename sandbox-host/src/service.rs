@@ -2,7 +2,6 @@
 //! or log; this module does.
 
 pub mod admin;
-mod models;
 pub(crate) mod readiness;
 pub mod reload;
 mod stream;
@@ -17,18 +16,18 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Body;
 use tensorgate_policy::policy::Limits;
 use tensorgate_policy::raw::AuditFailure;
-use tensorgate_policy::request::ServerQuery;
-use tensorgate_policy::{Denial, Operation, Protocol, Reason};
+use tensorgate_policy::request::{Proofs, ServerQuery};
+use tensorgate_policy::{Denial, Operation, Policy, Protocol, Reason};
 use tensorgate_wire::encode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::budget::{Budget, MemoryPermit};
-use crate::admission::memory_budget::{reserve_decoded, reserve_expanded, reserve_parsed};
+use crate::admission::memory_budget::{
+    Budget, MemoryPermit, reserve_decoded, reserve_expanded, reserve_parsed,
+};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
-use crate::client_key::ClientKey;
 use crate::dispatch::Deadline;
 use crate::document::Document;
 use crate::grpc_timeout;
@@ -41,6 +40,7 @@ use crate::pipeline::request::{
 };
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::telemetry::metrics::Metrics;
+use crate::turns::ClientKey;
 
 /// The largest body of a request about the server, in bytes: a gRPC frame with a service name.
 const MAX_QUERY_BODY_BYTES: usize = 1024;
@@ -205,7 +205,7 @@ where
                 judge.read_verdicts(caller, &announced, protocol, whole)?;
             }
             if question == ServerQuery::Models {
-                return Ok(models::answer(generation.policy(), &record.caller, proofs));
+                return Ok(answer(generation.policy(), &record.caller, proofs));
             }
             return Ok(server_answer(
                 app,
@@ -557,6 +557,15 @@ fn now_unix_s() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+// The model list of the OpenAI API, limited to the models that the caller may ask about.
+
+fn answer(policy: &Policy, caller: &Caller, proofs: Proofs) -> Response<ReplyBody> {
+    let client = caller.client.as_deref().unwrap_or_default();
+    let names = policy.models_of(client, proofs, Protocol::OpenAi, Operation::Metadata);
+    let body = tensorgate_wire::openai::models(names);
+    reply::success(Protocol::OpenAi, StatusCode::OK, body, &caller.request_id)
 }
 
 #[cfg(test)]

@@ -2,5 +2,3 @@
 
 pub mod logging;
 pub mod metrics;
-pub mod statistics;
-pub mod timings;

@@ -1,24 +1,18 @@
 //! Inference over gRPC for OIP, TF Serving and TorchServe: one frame with one protobuf message,
 //! read without copying.
 
-mod addressee;
 mod contents;
-mod frame;
-mod parameter;
 mod predict;
 pub(crate) mod protobuf;
 mod request;
 pub(crate) mod served;
 mod stream;
 mod tensor_proto;
-mod torch;
 
-pub(crate) use addressee::{addressee, addressee_in_spec};
-pub(crate) use frame::{
+pub(crate) use predict::{is_number, predict, predictions, question};
+pub(crate) use protobuf::{
     HEADER_BYTES as FRAME_HEADER_BYTES, PLAIN_FRAME, compressed, is_framed, open,
 };
-pub(crate) use predict::{is_number, predict, question};
-pub(crate) use request::{infer, model};
+pub(crate) use request::{addressee, addressee_in_spec, infer, model};
 pub(crate) use stream::GrpcStream;
 pub(crate) use tensor_proto::{list_of, number_of};
-pub(crate) use torch::predictions;

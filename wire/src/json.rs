@@ -1,26 +1,17 @@
 //! Inference over REST for OIP, TF Serving, TorchServe and OpenAI: one strictly scanned JSON
 //! document. A tree is only built for documents without tensors.
 
-mod binary;
-mod column;
 mod data;
-mod digits;
-mod document;
 mod number;
-mod predict;
 mod request;
-mod run;
 mod scan;
 mod stream;
-mod string;
 mod template;
 mod torch;
 mod tree;
 
-pub(crate) use binary::infer_binary;
-pub(crate) use document::{document, members, named};
-pub(crate) use predict::predict;
-pub(crate) use request::infer;
+pub(crate) use request::{infer, infer_binary};
 pub(crate) use stream::BinaryStream;
 pub(crate) use template::{template, template_answer};
-pub(crate) use torch::{predictions, tensor};
+pub(crate) use torch::{predict, predictions, tensor};
+pub(crate) use tree::{document, members, named};

@@ -11,27 +11,24 @@ mod credential;
 pub mod decode;
 pub mod encode;
 mod expand;
-mod fault;
 mod grpc;
 pub mod headers;
 mod json;
-mod json_text;
 pub mod limits;
-mod media_type;
 pub mod messages;
 mod multipart;
 pub mod openai;
-mod parameters;
 #[cfg(feature = "grpc")]
 pub mod proto;
-mod protobuf;
 pub mod rate_limit;
-mod raw;
 mod route;
 pub mod settlement;
 mod signature;
 pub mod stream;
 pub mod template;
+#[cfg(any(feature = "grpc", feature = "test-messages"))]
+#[doc(hidden)]
+pub mod tensorflow;
 mod torch;
 pub mod upstream;
 

@@ -8,7 +8,7 @@
 use tensorgate_policy::{Denial, Reason};
 
 use crate::context::{EnvelopeCodec, MAX_ENVELOPE_BYTES, MessageEnvelope, Refusal};
-use crate::fault::BodyFault;
+use crate::decode::BodyFault;
 use crate::grpc::FRAME_HEADER_BYTES;
 
 /// Flag of an envelope's frame. gRPC uses 0 and 1, gRPC-Web 128.

@@ -5,9 +5,9 @@
 use memchr::memmem::{Finder, find};
 use tensorgate_policy::request::{Boundary, ContentType};
 
-use crate::fault::{BodyFault, quote};
+use crate::decode::{BodyFault, quote};
+use crate::headers::{Charset, classify_text, is_token};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_PART_HEAD_BYTES};
-use crate::media_type::{Charset, classify_text, is_token};
 use crate::torch::Named;
 
 const LINE_END: &[u8] = b"\r\n";

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tensorgate_host::admission::sources::SourceState;
+use tensorgate_host::admission::SourceState;
 use tensorgate_policy::{Fault, Severity, raw};
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use tensorgate_host::admission::sources::SourceState;
+use tensorgate_host::admission::SourceState;
 use tensorgate_host::audit::als::service::FLUSH_MS;
 use tensorgate_host::service::admin::COMPILING;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tensorgate_host::admission::sources::Sources;
+use tensorgate_host::admission::Sources;
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Policy};
 

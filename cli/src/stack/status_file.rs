@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tensorgate_host::admission::sources::{ListInForce, SourceState, Sources};
+use tensorgate_host::admission::{ListInForce, SourceState, Sources};
 use tensorgate_policy::hex;
 
 use super::certificates::{CertificateEvent, CertificateSet};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use tensorgate_host::admission::sources::{SourceState, Sources};
+use tensorgate_host::admission::{SourceState, Sources};
 use tensorgate_host::pipeline::model_version;
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Policy};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_host::admission::sources::SourceState;
+use tensorgate_host::admission::SourceState;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 
 use crate::chain::Chain;

@@ -8,15 +8,14 @@
 
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
+use crate::body::ListenerBounds;
+use crate::gate::waiting::WaitPermit;
 use crate::host::{Level, Proxy, SharedStore};
-use crate::listener_bounds::ListenerBounds;
 use crate::permits::{
     Permit, acquire_amount, make_count, max_stream_ns, release as release_permits,
 };
-use crate::quota::KEY_PREFIX;
+use crate::quota::{KEY_PREFIX, SlotFault};
 use crate::root::GateRoot;
-use crate::slots::SlotFault;
-use crate::waiting::WaitPermit;
 
 /// Maximum size of a small body, in bytes: the size of one read from a connection.
 const SMALL_BYTES: usize = 64 << 10;

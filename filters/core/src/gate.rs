@@ -11,21 +11,16 @@
 //! - with the headers,
 //! - at the end of the body,
 //! - at the trailers, which end a body without a body callback,
-//! - when a pending call completes (`waiting`, `pending_charge`),
-//! - for each message of a stream separately (`messages`).
+//! - when a pending call completes (`waiting`, `body_streaming`),
+//! - for each message of a stream separately (`body_streaming`).
 //!
 //! A rejection is final: after a response nothing is forwarded, and there is only one response. A
 //! filter that does not need the body forwards it once the head is accepted.
 
 mod body_streaming;
 mod completion;
-mod delivery;
 mod forwarding;
-mod messages;
-mod pending_charge;
-mod settlement;
-mod signing;
-mod waiting;
+pub(crate) mod waiting;
 
 use std::rc::Rc;
 
@@ -35,26 +30,22 @@ use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::headers::{self, ReadHead};
 use tensorgate_wire::{addressee, context, decode, expand};
 
-use crate::body::{ALWAYS_BUFFERED_BYTES, Body, needs_whole_body, reads_body};
+use crate::body::{ALWAYS_BUFFERED_BYTES, Body, ListenerBounds, needs_whole_body, reads_body};
 use crate::host::{Action, HostFault, Level, Proxy};
 use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
 use crate::keys::AwaitedFetch;
-use crate::listener_bounds::ListenerBounds;
 use crate::message_stream::MessageStream;
-use crate::outcome::Outcome;
 use crate::permits::release as release_permits;
-use crate::quota_steps::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
+use crate::quota::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::rate_limit_service::cancel_pending_charge;
-use crate::record::Record;
-use crate::rewrite::Rewrite;
+use crate::record::{Outcome, Record};
 use crate::root::GateRoot;
 use crate::streaming_validation::StreamingValidator;
-use crate::upstream::Upstream;
+use crate::upstream::{Rewrite, Upstream};
 pub(crate) use body_streaming::{read_body, read_body_at};
-use completion::Remainder;
-pub(crate) use delivery::Delivery;
+pub(crate) use completion::Delivery;
+use completion::{PendingSettlement, Remainder};
 use forwarding::{Forwarded, clear_trailers};
-use settlement::PendingSettlement;
 use waiting::Waiting;
 
 /// State of a request.

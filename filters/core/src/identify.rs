@@ -1,18 +1,24 @@
 //! Identifies the caller: from a credential if this filter has that capability, otherwise from the
 //! previous tensorgate filter. This module makes no decision; an unknown caller is a valid result.
 
-use tensorgate_identity::Identified;
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::{Value, json};
+use tensorgate_identity::{
+    Attempt, Attempts, Certificate, CheckBudget, Evidence, Identified, KeySource, Missing,
+    PeerNames, Verifier, VerifyFault,
+};
 use tensorgate_policy::Now;
-use tensorgate_policy::request::{Credential, Identity};
+use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::request::{Credential, Identity, Proofs};
 use tensorgate_wire::context;
 use tensorgate_wire::headers::ReadHead;
 
-use crate::caller;
+use crate::gate::waiting::WaitPermit;
 use crate::host::{Field, HostFault, Proxy};
 use crate::keys::AwaitedFetch;
+use crate::lockout::Marks;
 use crate::root::GateRoot;
-use crate::shared_identity::SharedIdentity;
-use crate::waiting::WaitPermit;
 
 /// Results of the previous filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,10 +110,10 @@ pub(crate) fn identify(
     };
     refresh(proxy, awaited.is_some());
     let certificate = read.certificate;
-    let mut identified = caller::identify(proxy, root, credential, certificate, now, awaited);
+    let mut identified = identify_caller(proxy, root, credential, certificate, now, awaited);
     // Another worker may have fetched the missing keys.
     if identified.awaits.is_some() && refresh(proxy, true) {
-        identified = caller::identify(proxy, root, credential, certificate, now, awaited);
+        identified = identify_caller(proxy, root, credential, certificate, now, awaited);
     }
     // A request waits once. An ambiguous request never waits: its duplicate fields are removed
     // before it would be read again.
@@ -133,4 +139,269 @@ pub(crate) fn remove_api_key(proxy: &mut dyn Proxy, read: &ReadHead<'_>) -> Resu
         proxy.remove_request_header("cookie")?;
     }
     Ok(())
+}
+
+// The caller's identity, passed from one tensorgate filter to the next as a read-only property of
+// the request.
+//
+// The first filter that identifies the caller sets the property; later filters read it. A header
+// could come from a client; this property cannot. The property contains no verdict.
+
+/// Name of the property. Envoy stores it as filter state `wasm.tg_identity`.
+pub const PROPERTY: &str = "tg_identity";
+
+/// Identity of the caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharedIdentity {
+    /// Name of the client; `None` for a public request.
+    pub client: Option<String>,
+    /// Log name of the credential.
+    pub credential: Option<String>,
+    /// Proofs that the credential provided.
+    pub proofs: Proofs,
+}
+
+impl SharedIdentity {
+    /// Reads the identity that a previous filter has set; `None` if there is none. Invalid contents
+    /// are a fault.
+    ///
+    /// # Errors
+    /// The proxy failed, or the property is not an identity.
+    pub fn read(proxy: &mut dyn Proxy) -> Result<Option<Self>, HostFault> {
+        let Some(text) = proxy.property(&[PROPERTY])? else {
+            return Ok(None);
+        };
+        Self::parse(&text).map(Some).ok_or(HostFault {
+            call: "get_property",
+            status: NOT_OURS,
+        })
+    }
+
+    /// Sets the identity. The proxy rejects a second write.
+    ///
+    /// # Errors
+    /// The proxy failed.
+    pub fn publish(&self, proxy: &mut dyn Proxy) -> Result<(), HostFault> {
+        let proofs = self.proofs.to_bits();
+        let said = json!({"client": self.client, "credential": self.credential, "proofs": proofs});
+        let text = said.to_string();
+        proxy.set_property(PROPERTY, &text)
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(text).ok()?;
+        let members = value.as_object()?;
+        let text = |name: &str| match members.get(name) {
+            Some(Value::String(text)) => Some(Some(text.clone())),
+            Some(Value::Null) => Some(None),
+            _ => None,
+        };
+        Some(Self {
+            client: text("client")?,
+            credential: text("credential")?,
+            proofs: Proofs::from_bits(u8::try_from(members.get("proofs")?.as_u64()?).ok()?)?,
+        })
+    }
+}
+
+/// proxy-wasm's `SERIALIZATION_FAILURE`: the property has an unknown format.
+const NOT_OURS: u32 = 3;
+
+// Collects what the proxy knows about a caller and passes it to the policy's
+// [`tensorgate_identity::Identifier`]. This module makes no decision.
+
+/// Identifies the caller from the request head and from properties of the connection.
+pub fn identify_caller(
+    proxy: &mut dyn Proxy,
+    root: &GateRoot,
+    credential: Credential<'_>,
+    certificate: Option<&str>,
+    now: Now,
+    awaited: Option<&AwaitedFetch>,
+) -> Identified {
+    let metadata: Vec<_> = root
+        .identifier
+        .metadata_paths()
+        .map(|(filter, keys)| {
+            let path = ["metadata", "filter_metadata", filter].into_iter();
+            let path: Vec<_> = path.chain(keys.iter().map(String::as_str)).collect();
+            text(proxy, &path)
+        })
+        .collect();
+    // These properties are read only if there is a certificate.
+    let mut name = |path: &[&str]| certificate.and_then(|_| text(proxy, path));
+    let names = PeerNames {
+        uri: name(&["connection", "uri_san_peer_certificate"]),
+        dns: name(&["connection", "dns_san_peer_certificate"]),
+        sha256: root
+            .identifier
+            .needs_certificate_digest()
+            .then(|| name(&["connection", "sha256_peer_certificate_digest"]))
+            .flatten()
+            .unwrap_or_default(),
+    };
+    let source = root
+        .identifier
+        .uses_sources()
+        .then(|| proxy.source_address())
+        .flatten();
+    let evidence = Evidence {
+        credential,
+        certificate: certificate.map(|header| Certificate { header, names }),
+        metadata: &metadata,
+        source: source.as_deref().and_then(address),
+    };
+    root.identifier.identify(
+        &evidence,
+        now.unix_s,
+        &root.generation,
+        &mut ByProxy {
+            proxy,
+            root,
+            now,
+            awaited,
+        },
+        &mut root.tokens.borrow_mut(),
+    )
+}
+
+/// A property as text; `None` if the property is missing, unreadable or not text.
+fn text(proxy: &mut dyn Proxy, path: &[&str]) -> Option<String> {
+    let value = proxy.property(path).ok()??;
+    String::from_utf8(value).ok()
+}
+
+/// The proxy as signature verifier, counter of failed attempts and source of keys.
+struct ByProxy<'p, 'r> {
+    proxy: &'p mut dyn Proxy,
+    root: &'r GateRoot,
+    now: Now,
+    /// The key fetch that the request has waited for.
+    awaited: Option<&'r AwaitedFetch>,
+}
+
+impl<'r> ByProxy<'_, 'r> {
+    /// `None` if the policy counts no failures. The address is read only when a failure is counted.
+    fn marks(&mut self) -> Option<Marks<'r>> {
+        let rule = self.root.policy.lockout()?;
+        let key = self.root.context_key.as_ref()?;
+        let source = self.proxy.source_address();
+        let source = source.as_deref().and_then(address);
+        Some(Marks::new(rule, key, source, self.now))
+    }
+}
+
+impl Attempts for ByProxy<'_, '_> {
+    fn check_budget(&mut self, attempt: &Attempt) -> CheckBudget {
+        self.marks().map_or(CheckBudget::Check, |marks| {
+            marks.check_budget(self.proxy, attempt)
+        })
+    }
+
+    fn record_valid(&mut self, attempt: &Attempt) {
+        if let Some(marks) = self.marks() {
+            marks.record_valid(self.proxy, attempt);
+        }
+    }
+
+    fn record_failure(&mut self, attempt: &Attempt) -> bool {
+        self.marks()
+            .is_some_and(|marks| marks.record_failure(self.proxy, attempt))
+    }
+}
+
+impl KeySource for ByProxy<'_, '_> {
+    fn missing(&mut self, issuer: &str) -> Missing {
+        let keys = self.root.keys.borrow();
+        keys.missing(self.proxy, issuer, self.now, self.awaited)
+    }
+}
+
+impl Verifier for ByProxy<'_, '_> {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.proxy.verify(key, signed, signature)
+    }
+}
+
+/// Parses the address of `10.0.0.1:443` or `[::1]:443`, the forms in which proxies write a peer.
+fn address(peer: &str) -> Option<IpAddr> {
+    peer.parse::<SocketAddr>()
+        .map(|peer| peer.ip())
+        .or_else(|_| peer.parse())
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use tensorgate_policy::request::Proof;
+
+    #[test]
+    fn only_identities_in_our_own_format_are_read() {
+        let named = |client: &str| SharedIdentity {
+            client: Some(client.into()),
+            credential: Some("jwt:i:s".into()),
+            proofs: Proofs::NONE.with(Proof::Jwt),
+        };
+        for (text, expected) in [
+            (
+                &br#"{"client": "a", "credential": "jwt:i:s", "proofs": 2}"#[..],
+                Some(named("a")),
+            ),
+            (
+                br#"{"client": null, "credential": null, "proofs": 0}"#,
+                Some(SharedIdentity::default()),
+            ),
+            (br#"{"client": "a"}"#, None),
+            (br#"{"client": "a", "credential": null}"#, None),
+            (
+                br#"{"client": "a", "credential": null, "proofs": 16}"#,
+                None,
+            ),
+            (
+                br#"{"client": "a", "credential": null, "proofs": 256}"#,
+                None,
+            ),
+            (
+                br#"{"client": "a", "credential": null, "proofs": -1}"#,
+                None,
+            ),
+            (br#"{"client": "a", "credential": 1}"#, None),
+            (b"{}", None),
+            (b"", None),
+            (br#"{"client": 1}"#, None),
+            (b"\"a\"", None),
+            (b"\xff", None),
+        ] {
+            assert_eq!(SharedIdentity::parse(text), expected, "{text:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod caller_tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_an_address_with_a_port_or_without() {
+        for (peer, expected) in [
+            ("10.0.0.1:443", Some(IpAddr::from([10, 0, 0, 1]))),
+            ("10.0.0.1", Some(IpAddr::from([10, 0, 0, 1]))),
+            ("[::1]:443", Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]))),
+            ("::1", Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]))),
+            ("", None),
+            ("@/run/socket", None),
+            ("10.0.0.1:443, 10.0.0.2:443", None),
+            ("localhost:443", None),
+        ] {
+            assert_eq!(address(peer), expected, "{peer}");
+        }
+    }
 }

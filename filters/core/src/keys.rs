@@ -14,12 +14,10 @@ use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy, hex};
 
 use crate::host::{FetchOutcome, HostFault, HttpCall, HttpResponse, Level, Outside, SharedStore};
-use crate::quota::{KEY_PREFIX, MAX_SWAP_TRIES};
-use crate::slots::{self, SlotFault};
+use crate::quota::{self, KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
 use document::FetchFault;
-use slot::{RefreshIntervals, Slot};
-
 pub use slot::FETCH_MS;
+use slot::{RefreshIntervals, Slot};
 
 /// Maximum time that a request waits for a key, in nanoseconds.
 const MAX_WAIT_NS: u64 = 3 * SECOND_NS;
@@ -104,7 +102,7 @@ impl Keyring {
     /// Creates the slots unless they exist.
     pub(crate) fn make_slots(&self, store: &mut dyn SharedStore) -> Result<(), SlotFault> {
         for source in &self.sources {
-            slots::make(store, &source.slot, &Slot::default().to_bytes())?;
+            quota::make_slot(store, &source.slot, &Slot::default().to_bytes())?;
         }
         Ok(())
     }

@@ -3,31 +3,27 @@
 //! itself. A message whose charge is pending at the rate-limit service waits, and so do the
 //! following ones (the module `pending`).
 
-mod batch;
-mod output;
 mod pending;
 
 use core::ops::Range;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason, Step};
-use tensorgate_wire::context::{EnvelopeCodec, Key, MessageEnvelope, Refusal};
+use tensorgate_wire::context::{EnvelopeCodec, Key, MessageEnvelope, Refusal, RemainingQuotas};
 use tensorgate_wire::messages::{Messages, NextMessage, framed};
 use tensorgate_wire::{addressee, decode, expand};
 
-use crate::body::ALWAYS_BUFFERED_BYTES;
+use crate::body::{ALWAYS_BUFFERED_BYTES, ListenerBounds};
+use crate::gate::waiting::WaitPermit;
 use crate::gate::{cannot_decide, read_body, read_body_at};
 use crate::host::Proxy;
-use crate::listener_bounds::ListenerBounds;
-use crate::outcome::Outcome;
-use crate::quota_steps::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
+use crate::quota::{
+    MAX_STEPS, QuotaStep, RequestResources, Reservations, out_of_order, run_quota_step,
+};
 use crate::rate_limit_service::{PendingCharge, cancel_pending_charge};
-use crate::reservations::Reservations;
+use crate::record::Outcome;
 use crate::root::GateRoot;
-use crate::waiting::WaitPermit;
-use batch::{Batch, Message, MessageOutcome, MessageSummary, Window};
-use output::{Output, joined};
-use pending::PendingMessage;
+use pending::{PendingMessage, queue_full, too_long};
 
 /// Consecutive rejections that end a stream. A rejection costs the client a few bytes, but costs
 /// the gate an evaluation, a response and a log line. Allowed messages are limited by the grant's
@@ -242,7 +238,7 @@ impl MessageStream {
                             if exceeds_buffer(ctx.root, &batch) =>
                         {
                             cancel_pending_charge(ctx.proxy, &pending_charge);
-                            let denial = Err(pending::too_long());
+                            let denial = Err(too_long());
                             match self.close(ctx, &mut batch, *message, denial, false)? {
                                 MessageOutcome::Done { ends: over } => ends = over,
                                 MessageOutcome::CircuitState(..) => return Err(out_of_order()),
@@ -354,7 +350,7 @@ impl MessageStream {
                 "the credential that opened the stream has expired",
             ))
         } else if batch.reject_waiting {
-            Err(pending::queue_full())
+            Err(queue_full())
         } else {
             self.evaluate(ctx, &mut message, batch, frame, now)
         };
@@ -459,7 +455,7 @@ impl MessageStream {
                 (Step::Charge(charge), _)
                     if !charge.scope.is_local() && batch.out.len() >= MAX_JUDGED =>
                 {
-                    return Err(pending::queue_full());
+                    return Err(queue_full());
                 }
                 (step @ (Step::Charge(_) | Step::Acquire(_)), _) => {
                     match run_quota_step(root, ctx.proxy, decision, ctx.resources, "", now, step) {
@@ -537,5 +533,152 @@ impl MessageStream {
         let id = format!("{}-{}", ctx.request_id, self.number);
         ctx.outcome
             .message(ctx.proxy, &ctx.root.policy, decision, denial, &id)
+    }
+}
+
+// Progress within the buffered part of a stream: plain data that is kept while a message waits.
+
+/// Progress within the buffered data.
+#[derive(Debug)]
+struct Batch {
+    out: Output,
+    /// Bytes processed so far.
+    at: usize,
+    /// Bytes in the proxy's buffer.
+    buffered: usize,
+    /// Whether nothing follows.
+    last: bool,
+    /// Whether messages that would wait are rejected.
+    reject_waiting: bool,
+}
+
+/// A message during evaluation.
+#[derive(Debug)]
+struct Message {
+    decision: Decision,
+    envelope: Option<MessageEnvelope>,
+    /// Range of its frame in the proxy's buffer.
+    place: Range<usize>,
+    summary: MessageSummary,
+}
+
+/// A part of the proxy's buffer.
+struct Window {
+    start: usize,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// Nothing was read.
+    const NONE: Self = Self {
+        start: 0,
+        bytes: Vec::new(),
+    };
+
+    fn read(proxy: &mut dyn Proxy, start: usize, bytes: usize) -> Result<Self, Denial> {
+        let bytes = read_body_at(proxy, start, bytes)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// The bytes from this offset on.
+    fn from(&self, at: usize) -> &[u8] {
+        let from = at.saturating_sub(self.start);
+        self.bytes.get(from..).unwrap_or_default()
+    }
+}
+
+/// What is known of a rejected message.
+#[derive(Debug, Default)]
+struct MessageSummary {
+    /// Whether it names a model.
+    named: bool,
+    id: Option<String>,
+}
+
+/// Result of evaluating a message.
+enum MessageOutcome {
+    /// The result is written.
+    Done {
+        /// The message ends the stream.
+        ends: bool,
+    },
+    /// The message waits for the rate-limit service.
+    CircuitState(Box<Message>, PendingCharge),
+}
+
+// Output of a message stream: the forwarded data and the envelope of each message.
+
+/// Envelopes and their frames, by offset in the input.
+#[derive(Debug, Default)]
+struct Output {
+    pieces: Vec<(Vec<u8>, Range<usize>)>,
+}
+
+impl Output {
+    /// Adds an envelope and its frame; the frame is empty for a rejected message.
+    fn push(&mut self, envelope: Vec<u8>, frame: Range<usize>) {
+        self.pieces.push((envelope, frame));
+    }
+
+    /// Number of messages so far.
+    const fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Replaces the proxy's buffer of `held` bytes with the output. `came`: the whole input, if it
+    /// was read.
+    fn put(
+        self,
+        proxy: &mut dyn Proxy,
+        came: Option<&[u8]>,
+        buffered: usize,
+    ) -> Result<(), Denial> {
+        let whole = |range: &Range<usize>| *range == (0..buffered);
+        match self.pieces.as_slice() {
+            // The usual case: one message without an envelope stays unchanged.
+            [(envelope, range)] if whole(range) && envelope.is_empty() => return Ok(()),
+            [(envelope, range)] if whole(range) => {
+                return proxy.prepend_request_body(envelope).map_err(cannot_decide);
+            }
+            _ => {}
+        }
+        let read;
+        let came = match came {
+            Some(came) => came,
+            None => {
+                read = read_body(proxy, buffered)?;
+                &read
+            }
+        };
+        let mut bytes = Vec::new();
+        for (envelope, range) in &self.pieces {
+            bytes.extend_from_slice(envelope);
+            bytes.extend_from_slice(came.get(range.clone()).unwrap_or_default());
+        }
+        proxy.replace_request_body(&bytes).map_err(cannot_decide)
+    }
+}
+
+/// Merges this filter's envelope of an accepted message with the previous filter's: each limit is
+/// charged by one filter.
+fn joined(
+    before: Option<MessageEnvelope>,
+    root: &GateRoot,
+    decision: &Decision,
+) -> MessageEnvelope {
+    let own = RemainingQuotas {
+        request: decision.remaining_quotas(false).collect(),
+        content: decision.remaining_quotas(true).collect(),
+    };
+    let checks = root.filter.capabilities().check;
+    match before {
+        Some(MessageEnvelope::Message { checked, quotas }) => MessageEnvelope::Message {
+            checked: checks || checked,
+            quotas: own.or(quotas),
+        },
+        Some(MessageEnvelope::Refused(_)) | None => MessageEnvelope::Message {
+            checked: checks,
+            quotas: own,
+        },
     }
 }

@@ -11,9 +11,7 @@ use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse, is_reserv
 
 use crate::circuit_breaker::{CircuitBreaker, CircuitState};
 use crate::host::{HostFault, Level, LimitCallOutcome, Proxy, SharedStore};
-use crate::quota::{KEY_PREFIX, consume, consume_and_log};
-use crate::reservations::Reservations;
-use crate::slots::{self, SlotFault};
+use crate::quota::{self, KEY_PREFIX, Reservations, SlotFault, consume, consume_and_log};
 
 /// Slot of the circuit breaker.
 const SLOT: &str = "limits:breaker";
@@ -65,7 +63,7 @@ pub(crate) fn cancel_pending_charge(proxy: &mut dyn Proxy, pending_charge: &Pend
 /// The store failed or is full.
 pub fn make_circuit_breaker(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     match policy.rate_limit_service() {
-        Some(_) => slots::make(store, &slot(), &CircuitBreaker::default().to_bytes()),
+        Some(_) => quota::make_slot(store, &slot(), &CircuitBreaker::default().to_bytes()),
         None => Ok(()),
     }
 }

@@ -16,10 +16,10 @@ use crate::body::ALWAYS_BUFFERED_BYTES;
 use crate::body_memory::SMALL_BODIES_BYTES;
 use crate::filter::Filter;
 use crate::gate::Delivery;
+use crate::gate::waiting::WaitLimiter;
 use crate::host::{HttpResponse, Outside, SharedStore};
 use crate::keys::Keyring;
-use crate::slots::SlotFault;
-use crate::waiting::WaitLimiter;
+use crate::quota::SlotFault;
 
 /// Environment variable with the context key, 64 hex digits.
 pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";

@@ -1,14 +1,19 @@
 //! Reserves memory for the decompressed and decoded forms of a body, within
 //! `limits.buffered_bytes`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
 use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::openai::tree_bytes;
+use tokio::time::Instant;
 
-use crate::admission::budget::MemoryPermit;
+use super::Shares;
 use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;
+use crate::turns::ClientKey;
 
 /// The denial of a request without memory.
 pub(crate) fn out_of_memory(what: &str) -> Denial {
@@ -74,13 +79,110 @@ pub(crate) fn reserve_decoded(
     }
 }
 
+// The memory budget of all requests together (`limits.buffered_bytes`). A request never waits for
+// memory. It is rejected if there is none, so two half-read bodies cannot block each other. A
+// client that holds much leaves some to others (`Shares`).
+
+/// The memory budget.
+#[derive(Debug)]
+pub struct Budget {
+    total: AtomicUsize,
+    shares: Mutex<Shares>,
+}
+
+/// The memory that one request holds, until dropped.
+#[derive(Debug)]
+pub struct MemoryPermit {
+    budget: Arc<Budget>,
+    client_key: ClientKey,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Creates a budget of `total` bytes.
+    pub fn new(total: usize) -> Arc<Self> {
+        Arc::new(Self {
+            total: AtomicUsize::new(total),
+            shares: Mutex::default(),
+        })
+    }
+
+    /// Sets the total. Memory beyond a smaller total stays held until it is released, and no
+    /// request gets more meanwhile.
+    pub fn set_total(&self, total: usize) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Creates an empty permit for a client.
+    pub fn permit_for(self: &Arc<Self>, client_key: ClientKey) -> MemoryPermit {
+        MemoryPermit {
+            budget: Arc::clone(self),
+            client_key,
+            bytes: 0,
+        }
+    }
+
+    /// Creates an empty permit without a client.
+    pub fn permit(self: &Arc<Self>) -> MemoryPermit {
+        self.permit_for(ClientKey::from_name(None))
+    }
+
+    /// The bytes that all requests hold.
+    pub fn used(&self) -> usize {
+        self.lock().used()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shares> {
+        // No code panics while it holds this lock.
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryPermit {
+    /// Sets the held memory to `bytes`. Returns `false` and changes nothing if the budget does not
+    /// allow it for this client.
+    #[must_use]
+    pub fn resize(&mut self, bytes: usize) -> bool {
+        let had = self.bytes;
+        let enough = match bytes.checked_sub(had) {
+            Some(0) => true,
+            Some(more) => {
+                let total = self.budget.total.load(Ordering::Relaxed);
+                let mut shares = self.budget.lock();
+                shares.acquire(self.client_key, (had, more), total, Instant::now())
+            }
+            None => {
+                let less = had.saturating_sub(bytes);
+                self.budget.lock().release(self.client_key, (had, less));
+                true
+            }
+        };
+        if enough {
+            self.bytes = bytes;
+        }
+        enough
+    }
+
+    /// The held bytes.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for MemoryPermit {
+    fn drop(&mut self) {
+        let had = self.bytes;
+        self.budget.lock().release(self.client_key, (had, had));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::admission::budget::Budget;
     use bytes::Bytes;
     use tensorgate_policy::decision::Expansion;
     use tensorgate_policy::request::{Api, Coding};
+
+    use super::{Budget, *};
 
     #[test]
     fn a_compressed_body_is_held_together_with_what_it_may_become() {
@@ -177,5 +279,74 @@ mod tests {
                 assert_eq!(denial.reason, Reason::Overloaded);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod budget_tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_gives_what_it_has_and_takes_back_what_is_dropped() {
+        let budget = Budget::new(10);
+        let mut first = budget.permit();
+        let mut second = budget.permit();
+        let steps = [
+            (1, 6, true, 6),
+            (2, 5, false, 6),
+            (2, 4, true, 10),
+            (1, 7, false, 10),
+            (1, 2, true, 6),
+            (2, 8, true, 10),
+        ];
+        for (who, bytes, expected, used) in steps {
+            let held = if who == 1 { &mut first } else { &mut second };
+            assert_eq!(held.resize(bytes), expected, "{who} asks for {bytes}");
+            assert_eq!(budget.used(), used, "after {who} asked for {bytes}");
+        }
+        drop(second);
+        assert_eq!(budget.used(), 2);
+        drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_budget_that_shrinks_takes_nothing_away_and_gives_nothing_more() {
+        let budget = Budget::new(10);
+        let mut held = budget.permit();
+        assert!(held.resize(8));
+        budget.set_total(5);
+        assert!(held.resize(8), "what it has it keeps");
+        assert!(!held.resize(9) && !budget.permit().resize(1));
+        assert!(held.resize(4));
+        assert!(budget.permit().resize(1));
+        budget.set_total(20);
+        assert!(held.resize(20));
+    }
+
+    #[test]
+    fn a_client_that_holds_many_leaves_some_to_another_that_asked() {
+        let budget = Budget::new(80);
+        let (many, few) = (
+            ClientKey::from_name(Some("many")),
+            ClientKey::from_name(Some("few")),
+        );
+        let fill = || {
+            let one = || {
+                let mut held = budget.permit_for(many);
+                held.resize(10).then_some(held)
+            };
+            std::iter::from_fn(one).collect::<Vec<_>>()
+        };
+        let alone = fill();
+        assert_eq!(alone.len(), 8);
+        assert!(!budget.permit_for(few).resize(10));
+        drop(alone);
+        let flood = fill();
+        assert_eq!(flood.len(), 7);
+        let mut held = budget.permit_for(few);
+        assert!(held.resize(10), "what is left is there");
+        drop((flood, held));
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -1,9 +1,8 @@
-//! Envoy's gRPC access log: its messages (`message`), the content of an entry ([`entry`]), and the
+//! Envoy's gRPC access log: the messages and the content of an entry ([`entry`]), and the
 //! service that receives it ([`service`]). The service has a socket of its own, so that request
 //! connections cannot write the log.
 
 pub mod entry;
-mod message;
 pub mod service;
 
 pub use entry::Entry;

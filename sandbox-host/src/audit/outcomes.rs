@@ -5,7 +5,7 @@
 //! ended, or an amending record says how it did. If the host cannot complete a request (its client
 //! left, its body ended early) or cannot write its record, the record waits shortly for Envoy's
 //! entry. If Envoy reports first, its record stands, and the host adds no second one. Entries that
-//! Envoy lost are detected by the numbers of later ones ([`super::sequence`]), and repeated entries
+//! Envoy lost are detected by the numbers of later ones ([`SequenceTracker`]), and repeated entries
 //! are ignored.
 
 use std::collections::{HashMap, VecDeque};
@@ -13,10 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tensorgate_policy::Denial;
+
 use super::als::Entry;
 use super::record::{Amend, By, Decision, Event, Verdict};
-use super::sequence::{Marks, SequenceCheck, SequenceTracker};
 use super::writer::{Audit, Unwritten};
+use crate::audit::als::service::{Marks, SequenceCheck, SequenceTracker};
+use crate::telemetry::metrics::micros;
 
 /// The most requests in the table: the last minute at a thousand requests a second.
 const MAX_KNOWN: usize = 65_536;
@@ -294,7 +297,10 @@ impl Outcomes {
 
     /// Records that entries before this one were lost.
     async fn lost(&self, after: &Decision, first: u64, count: u64) {
-        let number = after.entry.as_deref().and_then(super::sequence::read);
+        let number = after
+            .entry
+            .as_deref()
+            .and_then(crate::audit::als::service::read);
         let vm = number.map_or_else(String::new, |(vm, _)| vm.to_owned());
         tracing::error!(vm, first, count, "entries of Envoy's access log were lost");
         self.audit.count_lost(count);
@@ -441,6 +447,43 @@ fn amend(decision: &Decision) -> Amend {
         entry: decision.entry.clone(),
         messages: None,
         answers: None,
+    }
+}
+
+// The end of a streamed response. Its record is written before the first chunk, and amended if it
+// ends early.
+
+/// A request with a streamed response.
+#[derive(Debug)]
+pub struct Ending {
+    outcomes: Arc<Outcomes>,
+    decision: Decision,
+    started: tokio::time::Instant,
+}
+
+impl Ending {
+    /// Creates it for a request that arrived at `started` and has this record.
+    pub fn new(
+        outcomes: &Arc<Outcomes>,
+        decision: Decision,
+        started: tokio::time::Instant,
+    ) -> Self {
+        Self {
+            outcomes: Arc::clone(outcomes),
+            decision,
+            started,
+        }
+    }
+
+    /// Amends the record: the response ended early for this reason, after this many bytes.
+    pub fn broke_off(self, denial: &Denial, response_bytes: usize) {
+        self.outcomes.amend_outcome(Decision {
+            verdict: Verdict::Aborted,
+            reason: denial.reason.name().to_owned(),
+            response_bytes: u64::try_from(response_bytes).unwrap_or(u64::MAX),
+            total_us: micros(self.started.elapsed()),
+            ..self.decision
+        });
     }
 }
 

@@ -7,15 +7,14 @@ use http::uri::PathAndQuery;
 use prost::Message as _;
 use tensorgate_policy::Tensor;
 use tensorgate_wire::encode::FINAL_RESPONSE;
-use tensorgate_wire::proto;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
-use tensorgate_wire::upstream::open_inference;
+use tensorgate_wire::{proto, upstream};
 use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::codegen::tokio_stream;
 
+use super::channel::SizeCheckedCodec;
 use super::oip::{Channel, MAX_MESSAGE_CHARS, classify, with_deadline, within};
-use super::unary::SizeCheckedCodec;
 use super::{BackendError, answer};
 
 /// The request that the responses must match.
@@ -63,8 +62,8 @@ impl Channel {
         request.metadata_mut().as_mut().extend(claims.clone());
         let answers = async {
             let mut caller = self.grpc_client(max_answer_bytes).await?;
-            let codec = SizeCheckedCodec::new(open_inference::streamed_bytes, max_answer_bytes);
-            let method = PathAndQuery::from_static(open_inference::INFER_STREAM);
+            let codec = SizeCheckedCodec::new(upstream::streamed_bytes, max_answer_bytes);
+            let method = PathAndQuery::from_static(upstream::INFER_STREAM);
             caller.streaming(request, method, codec).await
         };
         let stream = within(deadline, answers).await?;

@@ -11,24 +11,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
-use tensorgate_wire::proto;
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use tensorgate_wire::upstream::open_inference;
+use tensorgate_wire::{proto, upstream};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
-use super::backend_request::ProtocolAdapter;
-use super::channel::{Http2Channel, Origin};
+use super::channel::{Http2Channel, MessageChunks, Origin, SizeCheckedCodec};
 use super::connection::{ConnectionState, Connector, DialError, Dialer};
-use super::encoded::MessageChunks;
 use super::http_json::HttpJson;
 use super::openai::Upstream;
 use super::tls::Tls;
-use super::unary::SizeCheckedCodec;
-use super::{BackendError, Call};
+use super::{BackendError, Call, ProtocolAdapter};
 use crate::grpc_timeout;
 
 /// The most characters of a backend's error text in the log.
@@ -242,8 +238,8 @@ impl Channel {
         let (fields, _, ()) = with_deadline((), deadline).into_parts();
         let mut fields = fields.into_headers();
         fields.extend(claims.clone());
-        let reader = SizeCheckedCodec::reader(open_inference::answer_bytes, max_answer_bytes);
-        let asked = (open_inference::INFER, fields, Body::new(message));
+        let reader = SizeCheckedCodec::reader(upstream::answer_bytes, max_answer_bytes);
+        let asked = (upstream::INFER, fields, Body::new(message));
         let answer = self.http2.unary(asked, reader, max_answer_bytes);
         within(deadline, answer).await
     }

@@ -1,12 +1,167 @@
-//! The attempt loop: calls one endpoint after another, as far as the retry policy allows.
+//! The attempts of one request at a backend, and the retry budget.
+//!
+//! Requests fill a token bucket and retries empty it. This keeps a failing backend from receiving
+//! its load several times over. Each client also has a bucket of its own, half as deep, which its
+//! own requests fill. So a client whose requests make servers fail leaves the rest of the budget to
+//! others.
 
-use tensorgate_policy::policy::Model;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tensorgate_policy::policy::{Model, Retry};
 use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
-use super::retries::RetryState;
-use super::{BackendResponse, Deadline, Dispatcher, SelectedEndpoint};
+use super::breaker::{Breaker, BreakerPermit, Outcome};
+use super::permits::ConcurrencyLimiter;
+use super::pool::{Ejection, FailureSource};
+use super::{BackendResponse, Dispatcher, EndpointPool, SelectedEndpoint};
 use crate::backends::BackendError;
+use crate::backends::oip::Endpoint;
+use crate::turns::ClientKey;
+
+/// The tokens that one retry costs. A request adds the configured percentage of it.
+const RETRY_COST: u32 = 100;
+/// The capacity of the shared bucket: a short burst after any idle time.
+const MAX_TOKENS: u32 = 10 * RETRY_COST;
+/// The capacity of a client's own bucket.
+const MAX_CLIENT_TOKENS: u32 = MAX_TOKENS / 2;
+/// The most clients with a bucket that is not full. Beyond it, the fullest bucket is dropped and
+/// counts as full.
+const MAX_CLIENTS: usize = 1_024;
+
+/// The retry budget of one backend.
+#[derive(Debug)]
+pub(super) struct RetryBudget {
+    rule: Retry,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    shared: u32,
+    /// The buckets of clients with less than [`MAX_CLIENT_TOKENS`].
+    by_client: HashMap<ClientKey, u32>,
+}
+
+impl Buckets {
+    fn add_tokens(&mut self, client_key: ClientKey, share: u32) {
+        self.shared = self.shared.saturating_add(share).min(MAX_TOKENS);
+        if let Some(own) = self.by_client.get_mut(&client_key) {
+            *own = own.saturating_add(share);
+            if *own >= MAX_CLIENT_TOKENS {
+                self.by_client.remove(&client_key);
+            }
+        }
+    }
+
+    fn take_retry(&mut self, client_key: ClientKey) -> Option<()> {
+        let all = self.shared.checked_sub(RETRY_COST)?;
+        let known = self.by_client.get(&client_key).copied();
+        let own = known.unwrap_or(MAX_CLIENT_TOKENS).checked_sub(RETRY_COST)?;
+        if known.is_none() && self.by_client.len() >= MAX_CLIENTS {
+            let most = self.by_client.iter().max_by_key(|(_, own)| **own);
+            let most = most.map(|(client_key, _)| *client_key)?;
+            self.by_client.remove(&most);
+        }
+        self.by_client.insert(client_key, own);
+        self.shared = all;
+        Some(())
+    }
+}
+
+/// The retry state of one request.
+#[derive(Debug)]
+pub(super) struct RetryState {
+    /// The indexes of the endpoints that were tried.
+    pub(super) tried: Vec<usize>,
+    /// The request's number in the round-robin order.
+    pub(super) sequence: usize,
+    client_key: ClientKey,
+    attempts_left: u32,
+    /// How often no connection could be opened.
+    unsent_attempts: usize,
+}
+
+impl RetryState {
+    /// Whether a request that could not be sent is tried again: once at each endpoint, or twice if
+    /// there is only one. This costs no tokens, because nothing was sent.
+    pub(super) fn retry_unsent(&mut self, endpoint_index: usize, servers: usize) -> bool {
+        self.tried.push(endpoint_index);
+        self.unsent_attempts = self.unsent_attempts.saturating_add(1);
+        self.unsent_attempts < servers.max(2)
+    }
+}
+
+impl RetryBudget {
+    pub(super) fn new(rule: Retry) -> Self {
+        Self {
+            rule,
+            buckets: Mutex::new(Buckets {
+                shared: MAX_TOKENS,
+                by_client: HashMap::new(),
+            }),
+        }
+    }
+
+    /// Starts a client's request and adds its tokens to the buckets.
+    pub(super) fn start_request(
+        &self,
+        model: &Model,
+        client_key: ClientKey,
+        turn: usize,
+    ) -> RetryState {
+        let left = if model.keeps_state() {
+            0
+        } else {
+            self.rule.attempts()
+        };
+        if left > 0 {
+            self.with_buckets(|saved| saved.add_tokens(client_key, self.rule.budget_percent()));
+        }
+        RetryState {
+            tried: Vec::new(),
+            sequence: turn,
+            client_key,
+            attempts_left: left,
+            unsent_attempts: 0,
+        }
+    }
+
+    /// Whether a failed request is sent again. A retry takes tokens from the buckets.
+    pub(super) fn try_retry(
+        &self,
+        tries: &mut RetryState,
+        endpoint_index: usize,
+        error: &BackendError,
+    ) -> bool {
+        // A missed deadline leaves no time, and a fault is an answer.
+        if !matches!(error, BackendError::Unavailable(_) | BackendError::Busy(_)) {
+            return false;
+        }
+        let Some(left) = tries.attempts_left.checked_sub(1) else {
+            return false;
+        };
+        if self
+            .with_buckets(|saved| saved.take_retry(tries.client_key))
+            .is_none()
+        {
+            return false;
+        }
+        tries.attempts_left = left;
+        tries.tried.push(endpoint_index);
+        true
+    }
+
+    fn with_buckets<T>(&self, step: impl FnOnce(&mut Buckets) -> T) -> T {
+        step(&mut self.buckets.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+// The attempt loop: calls one endpoint after another, as far as the retry policy allows.
 
 /// The attempts of one request.
 pub(super) struct Attempts<'d> {
@@ -83,6 +238,350 @@ impl Attempts<'_> {
                 call: chosen.call,
             })),
             Err(error) => self.finish::<BackendResponse>(&chosen, Err(error)),
+        }
+    }
+}
+
+// One call to an endpoint, and the report of its outcome: success, failure, rejection or unknown.
+//
+// An abandoned call counts as a failure if its endpoint had most of the time that the policy
+// gives.
+
+/// The deadline of a request, and the client that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// The client whose request it is.
+    pub client: ClientKey,
+    /// The earlier of the listener's and the client's deadline.
+    pub at: Instant,
+    /// The listener's timeout for any request.
+    pub listener_timeout: Duration,
+    /// Whether the client's deadline is the earlier one.
+    pub set_by_client: bool,
+}
+
+impl Deadline {
+    /// The deadline of a request that was received at `received`.
+    pub fn new(
+        client: ClientKey,
+        received: Instant,
+        listener_timeout: Duration,
+        client_deadline: Option<Instant>,
+    ) -> Self {
+        let listener_deadline = received.checked_add(listener_timeout).unwrap_or(received);
+        Self {
+            client,
+            at: client_deadline.map_or(listener_deadline, |theirs| listener_deadline.min(theirs)),
+            listener_timeout,
+            set_by_client: client_deadline.is_some_and(|theirs| theirs < listener_deadline),
+        }
+    }
+}
+
+/// The parts of a dispatcher that learn of a call's outcome.
+#[derive(Clone, Debug)]
+pub(super) struct CallObserver {
+    pub(super) pool: Arc<EndpointPool>,
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) limiter: Arc<ConcurrencyLimiter>,
+    pub(super) backend: Arc<str>,
+    pub(super) ejected: Counter,
+}
+
+/// A call whose outcome is not reported yet.
+#[derive(Debug)]
+pub(super) struct InFlightCall {
+    observer: CallObserver,
+    breaker_permit: BreakerPermit,
+    client_key: ClientKey,
+    endpoint_index: usize,
+    endpoint: Arc<Endpoint>,
+    started: Instant,
+    /// The timeout of the call.
+    whole: Duration,
+    unreported: AtomicBool,
+}
+
+impl InFlightCall {
+    /// Starts a call, unless the circuit is open.
+    pub(super) fn new(
+        witness: CallObserver,
+        endpoint_index: usize,
+        endpoint: Arc<Endpoint>,
+        (client_key, whole): (ClientKey, Duration),
+    ) -> Result<Self, BackendError> {
+        let leave = witness.breaker.admit(client_key)?;
+        Ok(Self {
+            observer: witness,
+            breaker_permit: leave,
+            client_key,
+            endpoint_index,
+            endpoint,
+            started: Instant::now(),
+            whole,
+            unreported: AtomicBool::new(true),
+        })
+    }
+
+    /// Reports the outcome to the circuit breaker. Returns whether this is the first report.
+    fn report(&self, outcome: Outcome) -> bool {
+        let first = self.unreported.swap(false, Ordering::AcqRel);
+        if first {
+            self.observer
+                .breaker
+                .record(self.breaker_permit, outcome, self.started);
+        }
+        first
+    }
+
+    /// Reports that the outcome says nothing about the endpoint.
+    pub(super) fn report_unknown(&self) {
+        self.report(Outcome::Unknown);
+    }
+
+    /// Reports that the endpoint answered.
+    pub(super) fn report_success(&self) {
+        if self.report(Outcome::Answered) {
+            self.observer
+                .pool
+                .on_success(self.endpoint_index, self.client_key);
+            self.observer.limiter.on_response();
+        }
+    }
+
+    /// Reports that the endpoint rejected the request.
+    pub(super) fn report_rejection(&self, error: &BackendError) {
+        if self.report(Outcome::Answered) {
+            self.observer
+                .pool
+                .on_rejection(self.endpoint_index, self.started);
+            if matches!(error, BackendError::Busy(_)) {
+                self.observer.limiter.on_overload();
+            }
+        }
+    }
+
+    /// Reports that the endpoint failed to process this request.
+    pub(super) fn report_request_failure(&self, error: &BackendError) {
+        self.report_failure(error, FailureSource::Request(self.client_key));
+    }
+
+    /// Reports that the connection failed. No client's request is to blame.
+    pub(super) fn report_connection_failure(&self, error: &BackendError) {
+        self.report_failure(error, FailureSource::Connection);
+    }
+
+    fn report_failure(&self, error: &BackendError, fault: FailureSource) {
+        let outcome = match error {
+            BackendError::Timeout(_) => Outcome::TimedOut,
+            _ => Outcome::ConnectionFailed,
+        };
+        if !self.report(outcome) {
+            return;
+        }
+        if outcome == Outcome::TimedOut {
+            self.observer.limiter.on_overload();
+        }
+        let client_key = (self.client_key, fault);
+        let (time, of) =
+            match self
+                .observer
+                .pool
+                .on_failure(self.endpoint_index, client_key, self.started)
+            {
+                None => return,
+                Some(Ejection::AllClients(time)) => (time, "all clients"),
+                Some(Ejection::OneClient(time)) => (time, "one client"),
+            };
+        self.observer.ejected.inc();
+        tracing::warn!(
+            backend = &*self.observer.backend,
+            endpoint = self.endpoint.uri(),
+            seconds = time.as_secs(),
+            of,
+            %error,
+            "endpoint ejected after consecutive failures"
+        );
+    }
+
+    /// Whether the endpoint is to blame for a missed deadline.
+    pub(super) fn is_too_slow(&self, deadline: Instant, request_deadline: Deadline) -> bool {
+        let had = deadline.saturating_duration_since(self.started);
+        let by_policy = deadline < request_deadline.at || !request_deadline.set_by_client;
+        is_too_slow(had, self.whole, by_policy)
+    }
+}
+
+impl Drop for InFlightCall {
+    fn drop(&mut self) {
+        // The proxy applies the same timeout as this host and may end the request first.
+        if self.unreported.load(Ordering::Acquire)
+            && is_too_slow(self.started.elapsed(), self.whole, false)
+        {
+            self.report_request_failure(&BackendError::Timeout(
+                "all callers left before the response".to_owned(),
+            ));
+        }
+        self.report_unknown();
+    }
+}
+
+/// Whether an endpoint that had `had` of the timeout counts as too slow.
+///
+/// If the policy's timeout ended the call, half of the timeout is enough: the queue or another
+/// endpoint took the rest. If the client ended it, three quarters are needed. Otherwise clients
+/// with short deadlines could eject endpoints.
+fn is_too_slow(had: Duration, whole: Duration, by_policy: bool) -> bool {
+    let (had, whole) = if by_policy {
+        (had.saturating_mul(2), whole)
+    } else {
+        (had.saturating_mul(4), whole.saturating_mul(3))
+    };
+    had >= whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::policy;
+    use super::*;
+    use serde_json::{Value, json};
+    use tensorgate_policy::Policy;
+
+    fn twice(parameters: &Value) -> Policy {
+        let retry = json!({"attempts": 2, "budget_percent": 50});
+        policy(&json!({"retry": retry}), parameters)
+    }
+
+    fn retries(policy: &Policy) -> (RetryBudget, &Model) {
+        let rule = policy.backends().get("b").map(|backend| backend.retry());
+        let model = policy.models().first();
+        let (Some(rule), Some(model)) = (rule, model) else {
+            unreachable!("the policy has both");
+        };
+        (RetryBudget::new(rule), model)
+    }
+
+    fn who(name: &str) -> ClientKey {
+        ClientKey::from_name(Some(name))
+    }
+
+    fn gone() -> BackendError {
+        BackendError::Unavailable(String::new())
+    }
+
+    #[test]
+    fn only_what_found_no_server_is_sent_again_and_so_often() {
+        let policy = twice(&json!({}));
+        let (retries, model) = retries(&policy);
+        let mut tries = retries.start_request(model, who("a"), 0);
+        for error in [
+            BackendError::Timeout(String::new()),
+            BackendError::Fault(String::new()),
+        ] {
+            assert!(!retries.try_retry(&mut tries, 0, &error), "{error}");
+        }
+        assert!(retries.try_retry(&mut tries, 0, &gone()));
+        assert!(retries.try_retry(&mut tries, 1, &BackendError::Busy(String::new())));
+        assert_eq!(tries.tried, [0, 1]);
+        assert!(
+            !retries.try_retry(&mut tries, 0, &gone()),
+            "twice is enough"
+        );
+    }
+
+    /// The number of retries that this many requests of a client get.
+    fn again(retries: &RetryBudget, model: &Model, name: &str, requests: u32) -> u32 {
+        let mut again = 0_u32;
+        for _ in 0..requests {
+            let mut tries = retries.start_request(model, who(name), 0);
+            while retries.try_retry(&mut tries, 0, &gone()) {
+                again = again.saturating_add(1);
+            }
+        }
+        again
+    }
+
+    #[test]
+    fn a_backend_gets_a_part_of_its_requests_again_and_no_more() {
+        let policy = twice(&json!({}));
+        let (retries, model) = retries(&policy);
+        let turns = (0..100).map(|turn| again(&retries, model, &(turn % 4).to_string(), 1));
+        // The initial tokens, and half a retry for each request.
+        let all: u32 = turns.sum();
+        assert!((59..=60).contains(&all), "{all}");
+    }
+
+    #[test]
+    fn a_client_has_what_its_own_requests_put_in_and_leaves_others_theirs() {
+        let policy = twice(&json!({}));
+        let (retries, model) = retries(&policy);
+        // Half of the initial tokens, and half a retry for each request.
+        let flood = again(&retries, model, "flood", 100);
+        assert!((54..=55).contains(&flood), "{flood}");
+        assert_eq!(again(&retries, model, "other", 1), 2);
+        // A full bucket is not kept.
+        let kept = || retries.with_buckets(|saved| saved.by_client.len());
+        assert_eq!(kept(), 2);
+        for _ in 0..10 {
+            retries.start_request(model, who("other"), 0);
+        }
+        assert_eq!(kept(), 1);
+    }
+
+    #[test]
+    fn no_more_clients_are_known_than_may_be_and_one_more_has_its_retries() {
+        let policy = twice(&json!({}));
+        let (retries, model) = retries(&policy);
+        for client in 0..3_000 {
+            again(&retries, model, &client.to_string(), 1);
+        }
+        assert_eq!(
+            retries.with_buckets(|saved| saved.by_client.len()),
+            MAX_CLIENTS
+        );
+        for _ in 0..4 {
+            retries.start_request(model, who("quiet"), 0);
+        }
+        assert_eq!(again(&retries, model, "one more", 1), 2);
+    }
+
+    #[test]
+    fn a_sequence_is_never_sent_again_and_what_was_not_sent_goes_to_each_server_once() {
+        let policy = twice(&json!({"sequence_id": {"int": [0, 10]}}));
+        let (retries, model) = retries(&policy);
+        let mut tries = retries.start_request(model, who("a"), 0);
+        assert!(!retries.try_retry(&mut tries, 0, &gone()));
+        for (servers, expected) in [(3, 3), (2, 2), (1, 2)] {
+            let mut tries = retries.start_request(model, who("a"), 0);
+            let mut sent = 1;
+            while tries.retry_unsent(0, servers) {
+                sent = i32::saturating_add(sent, 1);
+            }
+            assert_eq!(sent, expected, "{servers}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod call_tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_late_that_had_most_of_the_policys_time() {
+        let ms = Duration::from_millis;
+        for (had, by_policy, expected) in [
+            (100, true, true),
+            (50, true, true),
+            (49, true, false),
+            (75, false, true),
+            (74, false, false),
+            (0, false, false),
+        ] {
+            assert_eq!(
+                is_too_slow(ms(had), ms(100), by_policy),
+                expected,
+                "{had} of 100, by the policy: {by_policy}"
+            );
         }
     }
 }

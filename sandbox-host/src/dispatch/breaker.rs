@@ -20,7 +20,7 @@ use tensorgate_policy::policy::CircuitBreaker;
 use tokio::time::Instant;
 
 use crate::backends::BackendError;
-use crate::client_key::ClientKey;
+use crate::turns::ClientKey;
 
 /// The most clients that have a circuit of their own. The failures of further clients count on the
 /// shared circuit only.

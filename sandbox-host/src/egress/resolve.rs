@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::permits::{EgressPermit, EgressPermits};
+use super::{EgressPermit, EgressPermits};
 
 /// The most concurrent lookups. The system's resolver uses a thread for each, which cannot be
 /// cancelled.

@@ -5,7 +5,6 @@
 //! without a reply for a second is closed, and reconnects are tried with backoff.
 
 mod connect;
-mod resp;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,9 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub use connect::{ConnectFault, Script, Settings};
-
-use connect::{Connection, Scripts};
-use resp::Reply;
+use connect::{Connection, Reply, Scripts};
 
 /// The most commands in flight. Further commands fail.
 const MAX_IN_FLIGHT: usize = 1_024;
@@ -68,7 +65,7 @@ enum Ended {
     #[error("it closed the connection")]
     Closed,
     #[error("{0}")]
-    Reply(#[from] resp::ReplyFault),
+    Reply(#[from] connect::ReplyFault),
     #[error("a reply without a request")]
     UnexpectedReply,
     #[error("no reply came for {REPLY_TIMEOUT:?}")]
@@ -287,7 +284,7 @@ async fn serve(
                 if oldest.is_some() {
                     return Ended::Hung;
                 }
-                resp::command(&mut unsent, [b"PING".as_slice()].into_iter());
+                connect::command(&mut unsent, [b"PING".as_slice()].into_iter());
                 sent.push_back(PendingCommand { reply: None, at: Instant::now() });
             }
         }
@@ -317,7 +314,7 @@ fn enqueue(
         .into_iter()
         .chain(call.args.iter().map(Vec::as_slice))
         .collect();
-    resp::command(unsent, words.into_iter());
+    connect::command(unsent, words.into_iter());
     sent.push_back(PendingCommand {
         reply: Some(call.reply),
         at: Instant::now(),
@@ -330,7 +327,7 @@ fn distribute_replies(
     sent: &mut VecDeque<PendingCommand>,
     spell: &mut Outage,
 ) -> Result<(), Ended> {
-    while let Some(reply) = resp::take(read)? {
+    while let Some(reply) = connect::take(read)? {
         let PendingCommand { reply: waits, .. } = sent.pop_front().ok_or(Ended::UnexpectedReply)?;
         let (reply, ended) = match reply {
             Reply::Text(text) => {

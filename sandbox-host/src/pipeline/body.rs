@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 
-use crate::admission::budget::MemoryPermit;
+use crate::admission::memory_budget::MemoryPermit;
 
 /// Why a body was not read to its end.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +136,7 @@ where
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::admission::budget::Budget;
+    use crate::admission::memory_budget::Budget;
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
 

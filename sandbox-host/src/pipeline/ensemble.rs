@@ -14,16 +14,13 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::prepared::{BackendInputs, ResponseContext};
-use super::{Pipeline, check_outputs, contract_denial};
-use crate::admission::budget::MemoryPermit;
-use crate::admission::memory_budget::out_of_memory;
+use super::route::{InShadow, Values};
+use super::{BackendInputs, Pipeline, ResponseContext, Timings, check_outputs, contract_denial};
+use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::backends::Call;
 use crate::dispatch::{BackendResponse, Deadline, Dispatcher};
 use crate::owned;
-use crate::pipeline::shadow::{InShadow, Values};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::timings::Timings;
 
 /// The response of a step.
 struct Answer {

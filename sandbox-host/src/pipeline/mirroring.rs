@@ -26,7 +26,7 @@ use tensorgate_policy::{Policy, RequestHash, Tensor};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::sync::Semaphore;
 
-use crate::admission::budget::{Budget, MemoryPermit};
+use crate::admission::memory_budget::{Budget, MemoryPermit};
 use crate::audit::Audit;
 use crate::audit::record::{Copied, Event, MAX_DETAIL_BYTES, clean};
 use crate::backends::answer;

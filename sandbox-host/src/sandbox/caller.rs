@@ -8,9 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Workers;
-use super::bounds::DEADLINE_GRACE;
-use super::handler_queue::QueuePosition;
-use super::job_handle::JobHandle;
+use super::handler_queue::{JobHandle, QueuePosition};
+use super::limits::DEADLINE_GRACE;
 use super::outcome::Overload;
 
 /// How long a caller waits.
@@ -126,13 +125,13 @@ impl Drop for CallWaiter {
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
     use super::super::engine::compiler;
-    use super::super::epoch_ticker::Ticker;
     use super::super::handler_queue::QueueDelayLimits;
-    use super::super::low_priority_slots::LowPrioritySlots;
     use super::super::pool::ThreadPool;
     use super::super::priority::Priority;
     use super::*;
-    use crate::client_key::ClientKey;
+    use crate::sandbox::engine::Ticker;
+    use crate::sandbox::pool::LowPrioritySlots;
+    use crate::turns::ClientKey;
 
     const MS: Duration = Duration::from_millis(1);
 

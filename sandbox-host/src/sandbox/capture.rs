@@ -4,9 +4,7 @@
 //! or fails. A call has no credential, because handlers get none.
 
 mod convert;
-mod envelope;
 pub mod folder;
-mod record;
 mod sealed;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +15,9 @@ use std::time::SystemTime;
 
 use prometheus_client::metrics::counter::Counter;
 use ring::rand::{SecureRandom as _, SystemRandom};
+pub use tensorgate_artifact::capture::{
+    Blob, Captured, CapturedResource, FORMAT, HandlerFacts, Input, Outcome, RecordError,
+};
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::Capture;
 use tensorgate_policy::raw::CallOutcome;
@@ -24,10 +25,8 @@ use tensorgate_policy::raw::CallOutcome;
 use crate::owned::data_bytes;
 use crate::sandbox::{CallCapture, CapturedCall, FinishedCall, HandlerError};
 use convert::{End, QueuedCall, known_bytes};
+pub use convert::{known, outcome, payload, role};
 use folder::Folder;
-pub use record::{
-    Blob, Captured, CapturedResource, FORMAT, HandlerFacts, Input, Outcome, RecordError,
-};
 pub use sealed::{CaptureKeys, SealError};
 
 /// The most queued calls.

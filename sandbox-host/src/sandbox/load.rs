@@ -13,15 +13,13 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::postprocess::PostprocessPre;
 use super::bindings::preprocess::PreprocessPre;
-use super::bounds::{MAX_COMPONENT_BYTES, PAGE_BYTES};
+use super::call::CallState;
 use super::capabilities::CapabilityLimits;
-use super::cause;
-use super::compile::Compiler;
-use super::compiled::{self, CompiledComponent, ComponentCache};
-use super::fault::LoadFault;
+use super::cause::{self, LoadFault};
+use super::compile::{self, CompiledComponent, Compiler, ComponentCache};
 use super::imports;
+use super::limits::{MAX_COMPONENT_BYTES, PAGE_BYTES};
 use super::outcome::Role;
-use super::state::CallState;
 
 /// The export of a compiled component.
 pub(super) enum Export {
@@ -140,7 +138,7 @@ impl ComponentLoader {
     fn compile(
         &self,
         name: &str,
-        digest: &compiled::Digest,
+        digest: &compile::Digest,
         file: &[u8],
     ) -> Result<CompiledComponent, ComponentError> {
         let component =

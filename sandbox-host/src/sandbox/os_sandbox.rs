@@ -7,11 +7,12 @@
 //! the host starts.
 
 mod access;
-mod files;
-mod privileges;
 mod syscalls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use caps::CapSet;
+use caps::errors::CapsError;
 
 pub use self::access::{Access, beside};
 use self::syscalls::ProcessKind;
@@ -78,11 +79,31 @@ fn restrict(reach: &Access, kind: ProcessKind) -> OsSandbox {
     APPLIED.store(true, Ordering::Relaxed);
     let parts = vec![
         // First, while the process may still drop capabilities.
-        ("capabilities", privileges::drop_all()),
+        ("capabilities", drop_all()),
         // Also denies programs more privileges than this process has.
-        ("files and ports", files::restrict(reach)),
+        ("files and ports", access::restrict(reach)),
         // Last, because it denies calls that the other parts need.
         ("system calls", syscalls::restrict(kind)),
     ];
     OsSandbox { parts }
+}
+
+// Drops privileges. A host needs none, even if root started it.
+
+/// Drops every capability of this thread for good.
+fn drop_all() -> Enforcement {
+    // Only a privileged process can clear its bounding set.
+    let bounding = caps::clear(None, CapSet::Bounding);
+    let dropped = || -> Result<(), CapsError> {
+        caps::clear(None, CapSet::Ambient)?;
+        caps::clear(None, CapSet::Inheritable)?;
+        caps::clear(None, CapSet::Effective)?;
+        caps::clear(None, CapSet::Permitted)
+    };
+    match dropped() {
+        Ok(()) if bounding.is_ok() => Enforcement::Full("none, and none to be had".to_owned()),
+        // Without new privileges the bounding set does not matter.
+        Ok(()) => Enforcement::Full("none".to_owned()),
+        Err(error) => Enforcement::Partial(error.to_string()),
+    }
 }

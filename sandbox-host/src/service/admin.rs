@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::admission::sources::Sources;
+use crate::admission::Sources;
 use crate::policy_store::policy_versions::Status;
 use crate::server::Bounds;
 use crate::service::App;

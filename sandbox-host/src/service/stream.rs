@@ -10,8 +10,6 @@
 //!   newest, its deadline has passed, or the host shuts down.
 
 mod answering;
-mod conditions;
-mod running;
 
 use std::sync::Arc;
 
@@ -27,17 +25,14 @@ use tensorgate_wire::messages::{Messages, NextMessage};
 use tokio::time::Instant;
 
 use super::App;
-use crate::admission::budget::MemoryPermit;
-use crate::admission::memory_budget::out_of_memory;
-use crate::client_key::ClientKey;
+use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::grpc_timeout;
 use crate::pipeline::record::{Record, StreamEnd};
 use crate::pipeline::reply::{self, ReplyBody, Source};
 use crate::pipeline::request::StreamHead;
 use crate::policy_store::policy_versions::PolicyVersion;
-use answering::{Answered, Answering};
-use conditions::StreamConditions;
-use running::RunningAnswer;
+use crate::turns::ClientKey;
+use answering::{Answered, Answering, RunningAnswer, StreamConditions};
 
 /// An open stream.
 struct Stream<B> {

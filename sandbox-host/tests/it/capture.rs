@@ -13,7 +13,7 @@ use support::backend::{Act, Backend};
 use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
 use tensorgate_host::policy_store::policy_versions::Outcome;
 use tensorgate_host::sandbox::Payload;
-use tensorgate_host::sandbox::capture::{CaptureKeys, Captured, folder};
+use tensorgate_host::sandbox::capture::{CaptureKeys, Captured, folder, payload};
 use tensorgate_wire::context::Context;
 
 /// The number at which the handler traps, and the one that it answers with too few tensors.
@@ -73,7 +73,7 @@ impl TempFolder {
     /// The number that each captured call was made with, in the order of the files.
     fn numbers(&self) -> Vec<f32> {
         let keys = CaptureKeys::read(&self.key_file()).unwrap();
-        let number = |file: &PathBuf| match opened(file, &keys).input.payload() {
+        let number = |file: &PathBuf| match payload(&opened(file, &keys).input) {
             Payload::Tensors(tensors) => {
                 let data = tensors[0].data.clone().unwrap();
                 f32::from_le_bytes(data[..4].try_into().unwrap())

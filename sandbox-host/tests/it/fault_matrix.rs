@@ -3,9 +3,9 @@
 //! requests, and everything works again as soon as the fault is over.
 
 use crate::support;
-use crate::support::http_json as own;
-use crate::support::openai as stand_in;
 use crate::support::served;
+use tensorgate_client::stand_in::http_json as own;
+use tensorgate_client::stand_in::openai as stand_in;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //! its answer, and every way in which it fails.
 
 use crate::support;
-use crate::support::http_json as stand_in;
+use tensorgate_client::stand_in::http_json as stand_in;
 
 use serde_json::{Value, json};
 use stand_in::{Act, Server};

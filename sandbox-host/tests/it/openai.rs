@@ -2,7 +2,7 @@
 //! of its answer.
 
 use crate::support;
-use crate::support::openai as stand_in;
+use tensorgate_client::stand_in::openai as stand_in;
 
 use bytes::Bytes;
 use http_body_util::Full;

@@ -4,10 +4,10 @@
 //! afterwards.
 
 use crate::support;
-use crate::support::http_json as own;
-use crate::support::openai as stand_in;
 use crate::support::relay;
 use crate::support::secured;
+use tensorgate_client::stand_in::http_json as own;
+use tensorgate_client::stand_in::openai as stand_in;
 use tensorgate_vectors::alone::is_alone;
 
 use std::net::SocketAddr;

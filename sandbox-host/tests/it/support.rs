@@ -2,8 +2,6 @@
 
 pub mod backend;
 pub mod guests;
-pub mod http_json;
-pub mod openai;
 pub mod origin;
 pub mod relay;
 pub mod secured;

@@ -1,5 +1,8 @@
 //! The server's side of HTTP/1.1, for servers that tests write: one exchange for each connection.
 
+pub mod http_json;
+pub mod openai;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::openai::OpenAi;
 use crate::several::{Answers, Several};
 use bytes::Bytes;
+use tensorgate_client::stand_in::openai::OpenAi;
 use tensorgate_policy::datatype::Datatype;
 use tensorgate_policy::raw::{Dim, Input, Policy};
 use tensorgate_wire::proto::grpc_inference_service_server::{

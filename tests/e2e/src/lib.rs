@@ -18,8 +18,6 @@ pub mod ask;
 pub mod backend;
 pub mod book;
 pub mod held;
-#[path = "../../../sandbox-host/tests/it/support/openai.rs"]
-pub mod openai;
 pub mod policy;
 pub mod programs;
 pub mod rls;

@@ -1,19 +1,17 @@
 //! Responses in TF Serving's form: JSON by row or by column, `PredictResponse`, signature and
 //! status. TorchServe's JSON is the same, by row or as a whole.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use core::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tensorgate_policy::contract::{MAX_RANK, TensorRule};
 use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
-use super::elements::scalar;
-use super::{AnswerForm, Unencodable, dims, whole};
+use super::{AnswerForm, Unencodable, dims, list, member, scalar, string, whole};
+use crate::grpc::protobuf::Message;
 use crate::grpc::{is_number, list_of, number_of};
-use crate::json_text::{list, member, string};
-use crate::protobuf::Message;
 use crate::signature;
 
 /// String outputs with this suffix are bytes, written in base64.

@@ -4,9 +4,8 @@ use core::fmt::Write as _;
 
 use tensorgate_policy::request::Protocol;
 
-use super::small_frame;
-use crate::json_text::{member, string};
-use crate::protobuf::Message;
+use super::{member, small_frame, string};
+use crate::grpc::protobuf::Message;
 
 /// A count and a total time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use tensorgate_policy::policy::{Step, TensorPointer};
 use tensorgate_policy::tensor::InferResponse;
 
 use super::predict::{Elements, Texts, json_overhead};
-use super::{AnswerForm, JSON_GROWTH, Unencodable};
-use crate::json_text::{list, string};
+use super::{AnswerForm, JSON_GROWTH, Unencodable, list, string};
 
 /// Maximum size of a tensor in a document, including the path to it in each row.
 pub(crate) fn most_bytes(tensor: &Tensor<'_>, places: &[TensorPointer]) -> usize {

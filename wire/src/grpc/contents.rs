@@ -7,8 +7,7 @@ use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::DataFault;
 
 use super::protobuf::{FieldRef, Value, read, take_varint};
-use crate::fault::BodyFault;
-use crate::raw::{Budget, push_item};
+use crate::decode::{BodyFault, Budget, push_item};
 
 /// Which fields of a message contain elements.
 #[derive(Debug)]

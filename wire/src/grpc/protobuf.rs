@@ -1,7 +1,9 @@
 //! A strict, bounded parser of the protobuf wire format. Ambiguous input is rejected: padded or
 //! overlong varints, groups, field number 0, lengths beyond the end.
 
-use crate::fault::BodyFault;
+use tensorgate_policy::decision::BodyFormat;
+
+use crate::decode::BodyFault;
 
 /// Maximum size of a 64-bit varint.
 pub(crate) const MAX_VARINT_BYTES: usize = 10;
@@ -206,6 +208,166 @@ pub(crate) fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
     Err("a varint of more than 64 bits")
 }
 
+// gRPC framing of a unary body: exactly one message, with a compressed flag.
+
+/// Flag byte and big-endian length.
+pub(crate) const HEADER_BYTES: usize = 5;
+
+/// The header of a frame around an empty plain message.
+pub(crate) const PLAIN_FRAME: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
+
+/// Whether a body of this format is a frame.
+pub(crate) const fn is_framed(format: BodyFormat) -> bool {
+    match format {
+        BodyFormat::OipGrpcInfer
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::TorchGrpc => true,
+        BodyFormat::OipJson
+        | BodyFormat::OipBinary { .. }
+        | BodyFormat::TfJson
+        | BodyFormat::OpenAi(_)
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
+        | BodyFormat::Template
+        | BodyFormat::Raw
+        | BodyFormat::Empty => false,
+    }
+}
+
+/// The compressed message of a framed body; `None` if its flag says plain.
+pub(crate) fn compressed(body: &[u8]) -> Result<Option<&[u8]>, BodyFault> {
+    let Some((&[1, a, b, c, d], message)) = body.split_first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    if usize::try_from(u32::from_be_bytes([a, b, c, d])) == Ok(message.len()) {
+        Ok(Some(message))
+    } else {
+        Err(NOT_THE_BODY)
+    }
+}
+
+/// The message of a framed body.
+pub(crate) fn open(body: &[u8]) -> Result<&[u8], BodyFault> {
+    let length = plain(body)?.ok_or(BodyFault::Form {
+        what: "the body ends inside a frame's header",
+        at: body.len(),
+    })?;
+    let message = body.get(HEADER_BYTES..).unwrap_or_default();
+    if length == message.len() {
+        Ok(message)
+    } else {
+        Err(NOT_THE_BODY)
+    }
+}
+
+/// A body that does not end with its frame.
+pub(crate) const NOT_THE_BODY: BodyFault = BodyFault::Form {
+    what: "the frame's length is not the body's",
+    at: 1,
+};
+
+/// Length of the plain message in a frame's header; `None` until the header is complete.
+pub(crate) fn plain(body: &[u8]) -> Result<Option<usize>, BodyFault> {
+    let Some((&[flag, a, b, c, d], _)) = body.split_first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    match flag {
+        0 => usize::try_from(u32::from_be_bytes([a, b, c, d]))
+            .map(Some)
+            .map_err(|_| NOT_THE_BODY),
+        1 => Err(BodyFault::Compressed),
+        _ => Err(BodyFault::Form {
+            what: "unknown frame flag",
+            at: 0,
+        }),
+    }
+}
+
+// Writer for protobuf responses. The stricter parser is in [`crate::grpc`].
+
+/// A message in progress. Default values are omitted, as in proto3.
+#[derive(Default)]
+pub(crate) struct Message(Vec<u8>);
+
+const VARINT: u32 = 0;
+const BYTES: u32 = 2;
+/// Maximum size before a value: a 32-bit tag and a 64-bit length, as varints.
+const PREFIX_BYTES: usize = 15;
+
+impl Message {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    fn push_varint(&mut self, mut value: u64) {
+        while let Some(rest) = value.checked_shr(7).filter(|rest| *rest > 0) {
+            self.0.push(value.to_le_bytes()[0] | 0x80);
+            value = rest;
+        }
+        self.0.push(value.to_le_bytes()[0]);
+    }
+
+    fn tag(&mut self, field: u32, wire_type: u32) {
+        self.push_varint(u64::from(field) << 3 | u64::from(wire_type));
+    }
+
+    /// The bytes before a message of this size in a field.
+    pub(crate) fn prefix(mut self, field: u32, bytes: usize) -> Vec<u8> {
+        self.tag(field, BYTES);
+        self.push_varint(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.0
+    }
+
+    pub(crate) fn varint(mut self, field: u32, value: u64) -> Self {
+        if value > 0 {
+            self.tag(field, VARINT);
+            self.push_varint(value);
+        }
+        self
+    }
+
+    /// A boolean of a oneof: present even if false.
+    pub(crate) fn flag(mut self, field: u32, value: bool) -> Self {
+        self.tag(field, VARINT);
+        self.push_varint(u64::from(value));
+        self
+    }
+
+    /// A singular string or bytes field.
+    pub(crate) fn bytes(self, field: u32, value: impl AsRef<[u8]>) -> Self {
+        if value.as_ref().is_empty() {
+            self
+        } else {
+            self.element(field, value)
+        }
+    }
+
+    /// An element of a repeated field, or a message: present even if empty.
+    pub(crate) fn element(mut self, field: u32, value: impl AsRef<[u8]>) -> Self {
+        let value = value.as_ref();
+        self.0.reserve(value.len().saturating_add(PREFIX_BYTES));
+        self.tag(field, BYTES);
+        // Lengths fit 64 bits on every target.
+        self.push_varint(u64::try_from(value.len()).unwrap_or(u64::MAX));
+        self.0.extend_from_slice(value);
+        self
+    }
+
+    pub(crate) fn message(self, field: u32, message: Self) -> Self {
+        self.element(field, message.0)
+    }
+
+    pub(crate) fn packed(self, field: u32, values: impl Iterator<Item = u64>) -> Self {
+        let mut run = Self::default();
+        for value in values {
+            run.push_varint(value);
+        }
+        self.bytes(field, run.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +434,89 @@ mod tests {
             (b"\x08", Err("the message ends inside a varint")),
         ] {
             assert_eq!(take_field(&mut &*bytes), expected, "{bytes:x?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod frame_tests {
+    use super::*;
+
+    #[test]
+    fn a_unary_body_is_exactly_one_plain_frame() {
+        let form = |what, at| Err(BodyFault::Form { what, at });
+        for (body, expected) in [
+            (&b"\0\0\0\0\0"[..], Ok(&b""[..])),
+            (b"\0\0\0\0\x02ab", Ok(b"ab")),
+            (b"", form("the body ends inside a frame's header", 0)),
+            (
+                b"\0\0\0\0",
+                form("the body ends inside a frame's header", 4),
+            ),
+            (
+                b"\0\0\0\0\x02a",
+                form("the frame's length is not the body's", 1),
+            ),
+            (
+                b"\0\0\0\0\x02abc",
+                form("the frame's length is not the body's", 1),
+            ),
+            (
+                b"\0\x02\0\0\0ab",
+                form("the frame's length is not the body's", 1),
+            ),
+            (
+                b"\0\0\0\0\x02ab\0\0\0\0\x02ab",
+                form("the frame's length is not the body's", 1),
+            ),
+            (
+                b"\0\xff\xff\xff\xffab",
+                form("the frame's length is not the body's", 1),
+            ),
+            (b"\x01\0\0\0\x02ab", Err(BodyFault::Compressed)),
+            (b"\x02\0\0\0\x02ab", form("unknown frame flag", 0)),
+            (b"\x80\0\0\0\x02ab", form("unknown frame flag", 0)),
+        ] {
+            assert_eq!(open(body), expected, "{body:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod protobuf_tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_written_as_protobuf_has_them() {
+        let message = Message::default;
+        for (message, expected) in [
+            (
+                message()
+                    .varint(1, 0)
+                    .bytes(2, "")
+                    .packed(3, [].into_iter()),
+                &b""[..],
+            ),
+            (
+                message().varint(1, 127).varint(2, 300),
+                b"\x08\x7f\x10\xac\x02",
+            ),
+            (
+                message().varint(1, u64::MAX),
+                b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            ),
+            (message().bytes(16, "ab"), b"\x82\x01\x02ab"),
+            (message().element(1, ""), b"\x0a\0"),
+            (
+                message().message(1, message().varint(1, 1)),
+                b"\x0a\x02\x08\x01",
+            ),
+            (
+                message().packed(3, [1, 128].into_iter()),
+                b"\x1a\x03\x01\x80\x01",
+            ),
+        ] {
+            assert_eq!(message.into_bytes(), expected);
         }
     }
 }

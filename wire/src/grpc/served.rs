@@ -9,9 +9,8 @@ use super::predict::{Spec, is_number};
 use super::protobuf::{FieldRef, Value, read};
 use super::request::push;
 use super::tensor_proto::{number_of, tensor};
-use crate::fault::BodyFault;
+use crate::decode::{BodyFault, Budget};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
-use crate::raw::Budget;
 
 /// `ModelVersionStatus.State`.
 const AVAILABLE: u64 = 30;

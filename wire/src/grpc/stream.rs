@@ -7,10 +7,11 @@ use std::borrow::Cow;
 use tensorgate_policy::Denial;
 use tensorgate_policy::contract::Part;
 
-use super::frame::{HEADER_BYTES, NOT_THE_BODY, plain};
-use super::protobuf::{MAX_VARINT_BYTES, skip_field, take_varint};
+use super::protobuf::{
+    HEADER_BYTES, MAX_VARINT_BYTES, NOT_THE_BODY, plain, skip_field, take_varint,
+};
 use super::request::{Announced, InferHead, ONE_EACH, RAW, infer_head};
-use crate::fault::BodyFault;
+use crate::decode::BodyFault;
 use crate::stream::{Event, Sink, head_too_large};
 
 /// The tag of `raw_input_contents`: field 7, length-delimited.

@@ -10,8 +10,7 @@ use tensorgate_policy::{Datatype, Tensor};
 use super::contents::{Contents, Kind, Layout};
 use super::protobuf::{FieldRef, Value, read};
 use super::request::push;
-use crate::fault::BodyFault;
-use crate::raw::{self, Budget};
+use crate::decode::{self, BodyFault, Budget};
 
 /// Its typed lists. Complex numbers, resources, variants and 8-bit floats are unknown fields,
 /// because no contract has such a datatype.
@@ -111,7 +110,7 @@ pub(super) fn tensor<'a>(
         }
         // TensorFlow's own framing of strings, which no client uses.
         Some(_) if known == Some(Datatype::Bytes) => Err(DataFault::Kind { index: 0 }),
-        Some(content) => raw::check(known, content).map(|()| Cow::Borrowed(content)),
+        Some(content) => decode::check_blob(known, content).map(|()| Cow::Borrowed(content)),
         None => lists.convert(known, budget)?,
     };
     let datatype = match known {

@@ -6,10 +6,9 @@ use std::borrow::Cow;
 use tensorgate_policy::Denial;
 use tensorgate_policy::contract::{Elements, Part};
 
-use super::binary::{add_up, head, left_over, no_json, short};
-use crate::fault::BodyFault;
+use super::request::{add_up, head, left_over, no_json, short};
+use crate::decode::{BodyFault, Budget};
 use crate::headers::JSON_LENGTH;
-use crate::raw::Budget;
 use crate::stream::{Event, Sink, head_too_large};
 
 /// A body in progress.

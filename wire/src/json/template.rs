@@ -7,12 +7,11 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Pointer, Step, Template, TensorPointer};
 use tensorgate_policy::{InferRequest, Tensor};
 
-use super::column::Column;
+use super::data::Column;
 use super::request::unknown;
 use super::scan::Scanner;
 use super::tree::Texts;
-use crate::fault::{BodyFault, quote};
-use crate::raw::Budget;
+use crate::decode::{BodyFault, Budget, quote};
 
 /// Reads a request.
 pub(crate) fn template<'a>(

@@ -4,9 +4,8 @@ use super::{
     Code, Descriptor, LimitOverride, MAX_DESCRIPTORS, MAX_ENTRIES, MAX_MESSAGE_BYTES,
     MAX_TEXT_BYTES, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
 };
-use crate::fault::BodyFault;
-use crate::grpc::protobuf::{FieldRef, Value, read};
-use crate::protobuf::Message;
+use crate::decode::BodyFault;
+use crate::grpc::protobuf::{FieldRef, Message, Value, read};
 
 /// Nanoseconds per second.
 const SECOND_NS: u64 = 1_000_000_000;

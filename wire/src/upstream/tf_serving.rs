@@ -8,8 +8,8 @@ pub use crate::grpc::served::{Described, Signature};
 
 use super::owned;
 use crate::encode::{shape_proto, spec, whole};
+use crate::grpc::protobuf::Message;
 use crate::grpc::{list_of, number_of, served};
-use crate::protobuf::Message;
 use crate::signature;
 
 /// Method of an inference.

@@ -10,14 +10,12 @@ use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::owned;
+use crate::decode::{BodyFault, Budget, push_item};
 use crate::encode::lists;
 use crate::encode::template::most_bytes;
-use crate::fault::BodyFault;
-use crate::grpc::protobuf::read;
+use crate::grpc::protobuf::{Message, read};
 use crate::json;
 use crate::limits::MAX_NAME_BYTES;
-use crate::protobuf::Message;
-use crate::raw::{Budget, push_item};
 use crate::template::{OVERHEAD_BYTES, most_of};
 
 /// Method of an inference.

@@ -1,9 +1,6 @@
 //! Shared test helpers: a separate protobuf writer, a pseudo-random source, short names for
 //! decoding.
 
-#[cfg(feature = "grpc")]
-pub mod tensorflow;
-
 use std::borrow::Cow;
 
 use tensorgate_policy::contract::TensorRule;

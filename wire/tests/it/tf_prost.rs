@@ -2,7 +2,7 @@
 //! messages.
 #![cfg(feature = "grpc")]
 
-use crate::common::tensorflow;
+use tensorgate_wire::tensorflow;
 
 use prost::Message;
 use tensorflow::{

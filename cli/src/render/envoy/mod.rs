@@ -22,7 +22,7 @@ pub mod tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tensorgate_filter_core::listener_bounds::ListenerBounds;
+use tensorgate_filter_core::ListenerBounds;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::{Bundle, Policy};
 

@@ -14,7 +14,9 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::config::Folders;
-use tensorgate_host::sandbox::capture::{CaptureKeys, Captured, HandlerFacts, Outcome, folder};
+use tensorgate_host::sandbox::capture::{
+    self, CaptureKeys, Captured, HandlerFacts, Outcome, folder,
+};
 use tensorgate_host::sandbox::{
     CallContext, CapabilityRequest, EgressBusy, FaultCause, LoadedHandler, Payload, ResolveFailure,
     ResolvedResource, ResolvedResources, ResourceResolver, Role, Sandbox,
@@ -300,17 +302,17 @@ impl Runner {
 
     fn ran(&mut self, call: &Captured) -> Result<Outcome, String> {
         let facts = &call.handler;
-        let role = facts.role()?;
+        let role = capture::role(facts)?;
         let (component, digest) = self.components.find(facts)?;
         let rule = rule(facts, &digest)?;
         let loaded = self
             .sandbox
             .load(&facts.name, &rule, role, &component)
             .map_err(|fault| fault.to_string())?
-            .with_resolver(Arc::new(CapturedResources(call.known()?)));
+            .with_resolver(Arc::new(CapturedResources(capture::known(call)?)));
         self.compiled.insert(digest, loaded.clone());
         let called = self.runtime.block_on(called(&loaded, role, call));
-        Outcome::from_call(&called).ok_or_else(|| "the call did not run".to_owned())
+        capture::outcome(&called).ok_or_else(|| "the call did not run".to_owned())
     }
 }
 
@@ -319,7 +321,7 @@ async fn called(
     role: Role,
     call: &Captured,
 ) -> Result<tensorgate_host::sandbox::HandlerOutput, tensorgate_host::sandbox::HandlerError> {
-    match (role, call.input.payload()) {
+    match (role, capture::payload(&call.input)) {
         (Role::Postprocess, Payload::Tensors(outputs)) => {
             handler.postprocess(&call.request_id, outputs).await
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tensorgate_host::admission::sources::Sources;
+use tensorgate_host::admission::Sources;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 use tensorgate_policy::hex;
 use tensorgate_policy::raw::KeyFormat;

@@ -5,12 +5,13 @@
 use tensorgate_policy::{Denial, HeaderMode, Reason, Step};
 use tensorgate_wire::expand;
 
-use super::batch::{Batch, Message, MessageOutcome, Window};
-use super::{MAX_WAITING_BYTES, MessageContext, MessageStream, StreamProgress};
-use crate::body::ALWAYS_BUFFERED_BYTES;
+use super::{
+    Batch, MAX_WAITING_BYTES, Message, MessageContext, MessageOutcome, MessageStream,
+    StreamProgress, Window,
+};
+use crate::body::{ALWAYS_BUFFERED_BYTES, ListenerBounds};
 use crate::gate::{cannot_decide, read_body_at};
 use crate::host::Proxy;
-use crate::listener_bounds::ListenerBounds;
 use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
 
 /// A waiting message.

@@ -9,7 +9,6 @@
 //!   [`Logged::answers`].
 
 mod io;
-mod response;
 mod upstream_host;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-type Asked = (Request<h2::RecvStream>, SendResponse<Bytes>);
+type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Short enough to be sent without waiting for the window.
 const SHORT: usize = 1 << 10;

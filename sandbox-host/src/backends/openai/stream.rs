@@ -11,10 +11,9 @@ use tensorgate_wire::Answer;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::chunk::ChunkChecker;
-use super::connection::Connection;
-use super::events::EventParser;
-use crate::admission::budget::MemoryPermit;
+use super::Connection;
+use super::chunk::{ChunkChecker, EventParser};
+use crate::admission::memory_budget::MemoryPermit;
 use crate::audit::Ending;
 use crate::backends::BackendError;
 use crate::document::Document;

@@ -24,8 +24,8 @@ use tonic::{Code, Request, Status};
 use webpki::OwnedCertRevocationList;
 
 use super::{Authorities, client_config, spiffe_id};
+use crate::backends::channel::RawCodec;
 use crate::backends::oip::Endpoint;
-use crate::backends::unary::RawCodec;
 
 /// The method (SPIFFE Workload API, 4.1).
 const METHOD: &str = "/SpiffeWorkloadAPI/FetchX509SVID";

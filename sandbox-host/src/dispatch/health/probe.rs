@@ -8,13 +8,11 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::probe_result::ModelStatus;
-use super::{Key, PROBE_TIMEOUT, ProbeResult, native_protocols};
-use crate::backends::BackendError;
-use crate::backends::backend_request::ProtocolAdapter;
+use super::{Key, ModelStatus, PROBE_TIMEOUT, ProbeResult};
 use crate::backends::http_json::HttpJson;
 use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::openai::Upstream;
+use crate::backends::{BackendError, ProtocolAdapter};
 
 /// The models that are probed concurrently. Over a slow network, probing a thousand models in turn
 /// would take longer than a result is valid.
@@ -110,8 +108,8 @@ fn soon() -> Instant {
 async fn server(line: &Channel) -> Result<(), BackendError> {
     match line.dialect() {
         ProtocolAdapter::OpenInference => {}
-        ProtocolAdapter::TfServing => return native_protocols::tf_server(line, soon()).await,
-        ProtocolAdapter::TorchServe => return native_protocols::torch_server(line, soon()).await,
+        ProtocolAdapter::TfServing => return super::tf_server(line, soon()).await,
+        ProtocolAdapter::TorchServe => return super::torch_server(line, soon()).await,
     }
     if line.server_ready(soon()).await? {
         Ok(())
@@ -185,7 +183,7 @@ async fn model((name, version): &Key, line: &Channel) -> Result<ModelStatus, Bac
     match line.dialect() {
         ProtocolAdapter::OpenInference => {}
         ProtocolAdapter::TfServing => {
-            return native_protocols::tf_model(line, (name, version), deadline).await;
+            return super::tf_model(line, (name, version), deadline).await;
         }
         ProtocolAdapter::TorchServe => return Ok(ModelStatus::Listed),
     }

@@ -7,8 +7,8 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Accepts, EnsembleStep, Grant, GrantId, Model, ModelId};
 
 use super::{LoadedStage, PolicyFault, Server};
-use crate::backends::backend_request::ProtocolAdapter;
-use crate::backends::openai::response_memory::ANSWER_COPIES;
+use crate::backends::ProtocolAdapter;
+use crate::backends::openai::ANSWER_COPIES;
 use crate::pipeline::mirroring::{self, Mirrors};
 use crate::pipeline::{HandlerChain, ModelRoute, Target};
 use crate::sandbox::Role;

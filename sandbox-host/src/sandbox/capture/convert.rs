@@ -4,81 +4,77 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::capture::{
+    Blob, Captured, CapturedResource, FORMAT, HandlerFacts, Input, Named, Outcome, packed, unpacked,
+};
 use tensorgate_policy::policy::{Handler, Lookup};
 use tensorgate_policy::{Tensor, hex};
 
-use super::record::{
-    Blob, Captured, CapturedResource, HandlerFacts, Input, Named, Outcome, packed, unpacked,
-};
 use crate::sandbox::{
     CapabilityRequest, FeatureColumn, FetchedFile, HandlerError, HandlerOutput, Payload,
     ResolveFailure, ResolvedResource, ResolvedResources, Role,
 };
 
-impl HandlerFacts {
-    /// Captures a handler's policy.
-    pub fn from_handler(name: &str, role: Role, rule: &Handler) -> Self {
-        let lookup = |(name, rule): (&String, &Lookup)| (name.clone(), wide(rule.max_requests()));
-        Self {
-            name: name.to_owned(),
-            role: role.export().to_owned(),
-            sha256: hex(rule.sha256()),
-            fuel: rule.fuel(),
-            memory_bytes: wide(rule.memory_bytes()),
-            timeout_ms: rule.timeout_ms(),
-            config: rule.config().clone(),
-            files: rule.fetch().map(|rule| wide(rule.max_requests())),
-            lookups: rule.lookups().iter().map(lookup).collect(),
-        }
+/// Captures a handler's policy.
+fn handler_facts(name: &str, role: Role, rule: &Handler) -> HandlerFacts {
+    let lookup = |(name, rule): (&String, &Lookup)| (name.clone(), wide(rule.max_requests()));
+    HandlerFacts {
+        name: name.to_owned(),
+        role: role.export().to_owned(),
+        sha256: hex(rule.sha256()),
+        fuel: rule.fuel(),
+        memory_bytes: wide(rule.memory_bytes()),
+        timeout_ms: rule.timeout_ms(),
+        config: rule.config().clone(),
+        files: rule.fetch().map(|rule| wide(rule.max_requests())),
+        lookups: rule.lookups().iter().map(lookup).collect(),
     }
+}
 
-    /// The role of the handler.
-    ///
-    /// # Errors
-    /// Returns an error if it is unknown.
-    pub fn role(&self) -> Result<Role, String> {
-        [Role::Preprocess, Role::Postprocess]
-            .into_iter()
-            .find(|role| role.export() == self.role)
-            .ok_or_else(|| format!("no role is called {:?}", self.role))
-    }
+/// The role of a captured handler.
+///
+/// # Errors
+/// Returns an error if it is unknown.
+pub fn role(facts: &HandlerFacts) -> Result<Role, String> {
+    [Role::Preprocess, Role::Postprocess]
+        .into_iter()
+        .find(|role| role.export() == facts.role)
+        .ok_or_else(|| format!("no role is called {:?}", facts.role))
 }
 
 fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-impl Input {
-    /// Captures a payload. `None` for one that no checked request has.
-    pub fn from_payload(payload: &Payload) -> Option<Self> {
-        let named = |tensor: &Tensor<'_>| {
-            Some(Named {
-                name: tensor.name.clone().into_owned(),
-                datatype: tensor.datatype.clone().into_owned(),
-                shape: tensor.shape.clone(),
-                data: Blob(tensor.data.as_ref().ok()?.to_vec()),
-            })
-        };
-        Some(match payload {
-            Payload::Raw { content_type, data } => Self::Raw {
-                content_type: content_type.clone(),
-                data: Blob(data.to_vec()),
-            },
-            Payload::Tensors(tensors) => {
-                Self::Tensors(tensors.iter().map(named).collect::<Option<_>>()?)
-            }
+/// Captures a payload. `None` for one that no checked request has.
+fn captured_input(payload: &Payload) -> Option<Input> {
+    let named = |tensor: &Tensor<'_>| {
+        Some(Named {
+            name: tensor.name.clone().into_owned(),
+            datatype: tensor.datatype.clone().into_owned(),
+            shape: tensor.shape.clone(),
+            data: Blob(tensor.data.as_ref().ok()?.to_vec()),
         })
-    }
-
-    /// Restores the payload.
-    pub fn payload(&self) -> Payload {
-        match self {
-            Self::Raw { content_type, data } => Payload::Raw {
-                content_type: content_type.clone(),
-                data: data.0.clone().into(),
-            },
-            Self::Tensors(tensors) => Payload::Tensors(tensors.iter().map(owned).collect()),
+    };
+    Some(match payload {
+        Payload::Raw { content_type, data } => Input::Raw {
+            content_type: content_type.clone(),
+            data: Blob(data.to_vec()),
+        },
+        Payload::Tensors(tensors) => {
+            Input::Tensors(tensors.iter().map(named).collect::<Option<_>>()?)
         }
+    })
+}
+
+/// Restores a payload.
+pub fn payload(input: &Input) -> Payload {
+    match input {
+        Input::Raw { content_type, data } => Payload::Raw {
+            content_type: content_type.clone(),
+            data: data.0.clone().into(),
+        },
+        Input::Tensors(tensors) => Payload::Tensors(tensors.iter().map(owned).collect()),
     }
 }
 
@@ -92,106 +88,104 @@ fn owned(named: &Named) -> Tensor<'static> {
     }
 }
 
-impl CapturedResource {
-    /// Captures a capability request and its result. `None` if their kinds differ.
-    pub fn from_resource((ask, brought): (&CapabilityRequest, &ResolvedResource)) -> Option<Self> {
-        let why = |missing: &ResolveFailure| missing.name().to_owned();
-        Some(match (ask, brought) {
-            (CapabilityRequest::File(url), ResolvedResource::File(file)) => {
-                let found = file.as_ref().ok();
-                Self::File {
-                    url: url.clone(),
-                    missing: file.as_ref().err().map(why),
-                    content_type: found
-                        .map(|file| file.content_type.clone())
-                        .unwrap_or_default(),
-                    data: Blob(found.map(|file| file.data.to_vec()).unwrap_or_default()),
-                }
+/// Captures a capability request and its result. `None` if their kinds differ.
+fn captured_resource(
+    (ask, brought): (&CapabilityRequest, &ResolvedResource),
+) -> Option<CapturedResource> {
+    let why = |missing: &ResolveFailure| missing.name().to_owned();
+    Some(match (ask, brought) {
+        (CapabilityRequest::File(url), ResolvedResource::File(file)) => {
+            let found = file.as_ref().ok();
+            CapturedResource::File {
+                url: url.clone(),
+                missing: file.as_ref().err().map(why),
+                content_type: found
+                    .map(|file| file.content_type.clone())
+                    .unwrap_or_default(),
+                data: Blob(found.map(|file| file.data.to_vec()).unwrap_or_default()),
             }
-            (
-                CapabilityRequest::Columns {
-                    lookup,
-                    features,
-                    keys,
-                },
-                ResolvedResource::Columns(columns),
-            ) => Self::Columns {
-                lookup: lookup.clone(),
-                features: features.clone(),
-                keys: keys.clone(),
-                missing: columns.as_ref().err().map(why),
-                values: (columns.iter().flatten())
-                    .map(|column| packed(&column.values))
-                    .collect(),
-            },
-            _ => return None,
-        })
-    }
-
-    /// Restores the capability request and its result.
-    ///
-    /// # Errors
-    /// Returns an error if the failure is unknown.
-    pub fn restore(&self) -> Result<(CapabilityRequest, ResolvedResource), String> {
-        let missing = |name: &str| {
-            let known = ResolveFailure::ALL
-                .into_iter()
-                .find(|why| why.name() == name);
-            known.ok_or_else(|| format!("nothing is missing as {name:?}"))
-        };
-        Ok(match self {
-            Self::File {
-                url,
-                missing: why,
-                content_type,
-                data,
-            } => {
-                let file = match why {
-                    Some(name) => Err(missing(name)?),
-                    None => Ok(FetchedFile {
-                        content_type: content_type.clone(),
-                        data: data.0.clone().into(),
-                    }),
-                };
-                (
-                    CapabilityRequest::File(url.clone()),
-                    ResolvedResource::File(file),
-                )
-            }
-            Self::Columns {
+        }
+        (
+            CapabilityRequest::Columns {
                 lookup,
                 features,
                 keys,
-                missing: why,
-                values,
-            } => {
-                let column = |(feature, column): (&String, &Blob)| FeatureColumn {
-                    feature: feature.clone(),
-                    values: unpacked(column),
-                };
-                let columns = match why {
-                    Some(name) => Err(missing(name)?),
-                    None => Ok(features.iter().zip(values).map(column).collect()),
-                };
-                let ask = CapabilityRequest::Columns {
-                    lookup: lookup.clone(),
-                    features: features.clone(),
-                    keys: keys.clone(),
-                };
-                (ask, ResolvedResource::Columns(columns))
-            }
-        })
-    }
+            },
+            ResolvedResource::Columns(columns),
+        ) => CapturedResource::Columns {
+            lookup: lookup.clone(),
+            features: features.clone(),
+            keys: keys.clone(),
+            missing: columns.as_ref().err().map(why),
+            values: (columns.iter().flatten())
+                .map(|column| packed(&column.values))
+                .collect(),
+        },
+        _ => return None,
+    })
 }
 
-impl Captured {
-    /// Restores the resolved resources of the call.
-    ///
-    /// # Errors
-    /// Returns an error if a failure is unknown.
-    pub fn known(&self) -> Result<ResolvedResources, String> {
-        self.brought.iter().map(CapturedResource::restore).collect()
-    }
+/// Restores a capability request and its result.
+///
+/// # Errors
+/// Returns an error if the failure is unknown.
+fn restore(captured: &CapturedResource) -> Result<(CapabilityRequest, ResolvedResource), String> {
+    let missing = |name: &str| {
+        let known = ResolveFailure::ALL
+            .into_iter()
+            .find(|why| why.name() == name);
+        known.ok_or_else(|| format!("nothing is missing as {name:?}"))
+    };
+    Ok(match captured {
+        CapturedResource::File {
+            url,
+            missing: why,
+            content_type,
+            data,
+        } => {
+            let file = match why {
+                Some(name) => Err(missing(name)?),
+                None => Ok(FetchedFile {
+                    content_type: content_type.clone(),
+                    data: data.0.clone().into(),
+                }),
+            };
+            (
+                CapabilityRequest::File(url.clone()),
+                ResolvedResource::File(file),
+            )
+        }
+        CapturedResource::Columns {
+            lookup,
+            features,
+            keys,
+            missing: why,
+            values,
+        } => {
+            let column = |(feature, column): (&String, &Blob)| FeatureColumn {
+                feature: feature.clone(),
+                values: unpacked(column),
+            };
+            let columns = match why {
+                Some(name) => Err(missing(name)?),
+                None => Ok(features.iter().zip(values).map(column).collect()),
+            };
+            let ask = CapabilityRequest::Columns {
+                lookup: lookup.clone(),
+                features: features.clone(),
+                keys: keys.clone(),
+            };
+            (ask, ResolvedResource::Columns(columns))
+        }
+    })
+}
+
+/// Restores the resolved resources of a call.
+///
+/// # Errors
+/// Returns an error if a failure is unknown.
+pub fn known(call: &Captured) -> Result<ResolvedResources, String> {
+    call.brought.iter().map(restore).collect()
 }
 
 /// The end of a call. The writer thread computes its digest later.
@@ -231,11 +225,9 @@ impl End {
     }
 }
 
-impl Outcome {
-    /// Captures the outcome of a call. `None` if it did not run.
-    pub fn from_call(called: &Result<HandlerOutput, HandlerError>) -> Option<Self> {
-        End::from_call(called).map(|end| end.outcome())
-    }
+/// Captures the outcome of a call. `None` if it did not run.
+pub fn outcome(called: &Result<HandlerOutput, HandlerError>) -> Option<Outcome> {
+    End::from_call(called).map(|end| end.outcome())
 }
 
 /// The SHA-256 digest of tensors, with the length before each part.
@@ -298,19 +290,15 @@ impl QueuedCall {
     /// The captured form. `None` for a call that no checked request has.
     pub(super) fn captured(&self) -> Option<Captured> {
         Some(Captured {
-            format: super::record::FORMAT,
+            format: FORMAT,
             engine: (*self.engine).to_owned(),
             at_unix_ms: self.at_unix_ms,
             request_id: self.request_id.clone(),
             client: self.client.clone(),
             model: self.model.clone(),
-            handler: HandlerFacts::from_handler(&self.handler, self.role, &self.rule),
-            input: Input::from_payload(&self.input)?,
-            brought: self
-                .known
-                .iter()
-                .filter_map(CapturedResource::from_resource)
-                .collect(),
+            handler: handler_facts(&self.handler, self.role, &self.rule),
+            input: captured_input(&self.input)?,
+            brought: self.known.iter().filter_map(captured_resource).collect(),
             outcome: self.end.outcome(),
             broke: self.broke,
         })

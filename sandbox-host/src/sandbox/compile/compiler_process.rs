@@ -18,11 +18,11 @@ use std::thread;
 
 use rustix::process::{Resource, Rlimit, Signal};
 
-use super::super::bounds::{
+use super::super::engine;
+use crate::sandbox::limits::{
     COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
     MAX_COMPILERS, MAX_COMPONENT_BYTES, MAX_MESSAGE_BYTES,
 };
-use super::super::engine;
 use crate::sandbox::os_sandbox;
 
 /// The first argument of the supervisor and of a worker.

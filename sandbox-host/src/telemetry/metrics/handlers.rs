@@ -37,25 +37,6 @@ impl CapabilityMetrics {
 }
 
 impl Metrics {
-    pub(super) fn register_handlers(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("tensorgate_host");
-        registry.register(
-            "captures",
-            "Handler calls selected for capture, by outcome",
-            self.captures.clone(),
-        );
-        registry.register(
-            "handler_asks",
-            "Fetches and lookups for handlers, by outcome; a fetch has no lookup",
-            self.resolved_resources.clone(),
-        );
-        registry.register(
-            "handler_ask_seconds",
-            "Fetches and lookups for handlers",
-            self.brought_seconds.clone(),
-        );
-    }
-
     /// The metrics of a handler's fetches, or of one of its lookups.
     pub(crate) fn capability_metrics(&self, handler: &str, lookup: &str) -> CapabilityMetrics {
         let outcome = |outcome| {

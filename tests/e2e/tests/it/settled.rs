@@ -3,9 +3,9 @@
 //! used.
 
 use tensorgate_client::http1::{self, Framing};
+use tensorgate_client::stand_in::openai::Act;
 use tensorgate_client::{Fields, Reply, grpc};
 use tensorgate_policy::raw::Policy;
-use tensorgate_tests::openai::Act;
 use tensorgate_tests::{Stack, ask, policy};
 use tensorgate_wire::context::Key;
 use tensorgate_wire::settlement::{Settlement, TRAILER};

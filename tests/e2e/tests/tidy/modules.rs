@@ -18,7 +18,6 @@ struct Crate {
 const HOST: Crate = Crate {
     source: "sandbox-host/src",
     order: &[
-        "client_key",
         "document",
         "files",
         "grpc_timeout",

@@ -7,10 +7,10 @@ use tensorgate_wire::Answer;
 use tensorgate_wire::headers::CERTIFICATE;
 
 use super::super::store::{Store, Stored};
-use super::Io;
+use super::{Io, Stream};
 use crate::host::{Field, HostFault, Level, LimitCallOutcome, Proxy, check_signature};
+use crate::identify;
 use crate::record::{Verdict, property};
-use crate::shared_identity;
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;
@@ -197,14 +197,14 @@ impl Proxy for Io {
     }
 
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
-        if name == shared_identity::PROPERTY && self.properties.contains_key(name) {
+        if name == identify::PROPERTY && self.properties.contains_key(name) {
             return Err(HostFault {
                 call: "set_property",
                 status: BAD_ARGUMENT,
             });
         }
         self.properties.insert(name.to_owned(), value.to_owned());
-        if name == shared_identity::PROPERTY || name == property::FILTER {
+        if name == identify::PROPERTY || name == property::FILTER {
             return Ok(());
         }
         if name == property::SEQUENCE {
@@ -221,5 +221,33 @@ impl Proxy for Io {
     fn next_sequence_number(&mut self) -> Option<String> {
         self.entries = self.entries.saturating_add(1);
         Some(format!("{:016x}.{}", 0, self.entries))
+    }
+}
+
+// The response side of a forwarded request.
+
+impl Stream {
+    /// The proxy's request id.
+    pub fn request_id(&self) -> &str {
+        &self.io.request_id
+    }
+
+    /// The upstream responds.
+    pub fn answered_by_upstream(&mut self) {
+        let details = (
+            "response.code_details".to_owned(),
+            "via_upstream".to_owned(),
+        );
+        self.io.properties.extend([details]);
+    }
+
+    /// Ends the response with trailers; returns those that the client receives.
+    pub fn end_answer(&mut self, trailers: &[Field]) -> Vec<Field> {
+        self.io.answer_trailers = trailers.to_vec();
+        for hop in self.hops.iter_mut().rev() {
+            hop.gate.on_response_trailers(&mut self.io);
+        }
+        self.answer_limits();
+        core::mem::take(&mut self.io.answer_trailers)
     }
 }

@@ -7,8 +7,7 @@
     reason = "tests"
 )]
 
-use super::*;
-use crate::audit::als::message::{Address, Flags, Number, SocketAddress, Timestamp};
+use super::{Address, Flags, Number, SocketAddress, Timestamp, *};
 
 const ID: &str = "3f4f210a-5359-4f12-a75a-c92ea0dcc6fa";
 

@@ -1,15 +1,12 @@
 //! One of two backends is down: its model is unready, while the gate and the other model stay
 //! ready.
 
-#[path = "../../../../../sandbox-host/tests/it/support/http_json.rs"]
-mod stand_in;
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stand_in::{Act, Server};
 use tensorgate_client::http1::{self, Framing};
+use tensorgate_client::stand_in::http_json::{Act, Server};
 use tensorgate_policy::raw::Policy;
 use tensorgate_tests::{Stack, ask, policy};
 

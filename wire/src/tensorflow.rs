@@ -1,10 +1,6 @@
 //! TF Serving's messages as prost reads and writes them. The field numbers are repeated here on
 //! purpose: a mistake in the gate's own list shows as a difference.
-#![allow(
-    dead_code,
-    missing_docs,
-    reason = "each user has its part; the names are the protocol's own"
-)]
+#![allow(missing_docs, reason = "the names are the protocol's own")]
 
 use std::collections::BTreeMap;
 

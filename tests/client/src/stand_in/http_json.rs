@@ -1,13 +1,19 @@
 //! A stand-in for a server with its own JSON, written by hand over sockets. The test chooses its
 //! answers, and it records requests.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test support: a failure here is a failed test and says where"
+)]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::stand_in::{read, write};
 use serde_json::Value;
-use tensorgate_client::stand_in::{read, write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

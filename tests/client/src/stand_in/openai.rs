@@ -1,14 +1,20 @@
 //! A stand-in for a server of OpenAI's API, written by hand over sockets. It answers as such a
 //! server would, or as a test chooses, and records requests.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test support: a failure here is a failed test and says where"
+)]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::stand_in::{read, write};
 use serde_json::{Value, json};
-use tensorgate_client::stand_in::{read, write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
