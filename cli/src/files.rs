@@ -14,7 +14,7 @@ use tensorgate_policy::{Fault, Policy, Severity};
 
 use crate::certificates;
 use crate::render::envoy::key_sets;
-use crate::source::path::push_key;
+use tensorgate_policy_text::path::push_key;
 
 const CA_FIX: &str = "the certificates of its authorities, PEM";
 const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that certificate, PEM";

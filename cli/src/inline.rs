@@ -114,6 +114,6 @@ impl Reader<'_> {
 /// A name as it is spelt in a policy path.
 fn quoted(name: &str) -> String {
     let mut path = String::new();
-    crate::source::path::push_key(&mut path, name);
+    tensorgate_policy_text::path::push_key(&mut path, name);
     path
 }

@@ -16,8 +16,8 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, v
 use crate::files;
 use crate::inline::{Inlined, inline};
 use crate::lists::FileReferences;
-use crate::source::typed::OmittedPath;
-use crate::source::{Located, Span, parse, path, typed};
+use tensorgate_policy_text::typed::OmittedPath;
+use tensorgate_policy_text::{Located, Span, parse, path, typed};
 
 /// Largest policy file, bytes. Equals [`Bundle::MAX_BYTES`], the limit of a filter's configuration,
 /// which is mostly the policy.
@@ -426,7 +426,7 @@ impl Loaded {
 
 /// Locates a validation fault in the text. The span is the value, or the key where the value is a
 /// collection or lacks a member.
-fn locate(tree: &crate::source::Tree, fault: Fault) -> Located {
+fn locate(tree: &tensorgate_policy_text::Tree, fault: Fault) -> Located {
     let target = path::follow(tree, &fault.path);
     let span = match target.key {
         Some(key) if !target.whole || tree.is_collection(target.node) => key.span,

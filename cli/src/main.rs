@@ -12,7 +12,6 @@ mod message;
 mod policy_file;
 mod render;
 mod replace;
-mod source;
 mod stack;
 mod tighten;
 mod trust;

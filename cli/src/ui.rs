@@ -9,7 +9,7 @@ use serde::Serialize;
 use tensorgate_policy::Severity;
 
 use crate::load::Source;
-use crate::source::Located;
+use tensorgate_policy_text::Located;
 
 /// Longest policy line in a snippet, characters.
 const MAX_SNIPPET: usize = 160;
@@ -207,7 +207,7 @@ pub fn printable_lines(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Span;
+    use tensorgate_policy_text::Span;
 
     fn fault(severity: Severity, line: usize, message: &str) -> Located {
         Located {

@@ -13,7 +13,7 @@ use tensorgate_policy::{hex, raw, validate};
 
 use crate::Failure;
 use crate::load::{LoadError, Source, read_at_most};
-use crate::source::{parse, typed};
+use tensorgate_policy_text::{parse, typed};
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "handler.yaml";

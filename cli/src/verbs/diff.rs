@@ -18,9 +18,9 @@ use tensorgate_policy::Policy;
 
 use crate::Failure;
 use crate::load::{Loaded, load};
-use crate::source::path::push_key;
 use crate::ui::{Ui, printable};
 use limits::Allows;
+use tensorgate_policy_text::path::push_key;
 
 /// Longest value in the text output, characters; `--json` shows complete values.
 const MAX_SHOWN: usize = 120;

@@ -10,8 +10,8 @@ use tensorgate_policy::{Datatype, Severity};
 use super::{Described, Dim, Tensor};
 use crate::Failure;
 use crate::load::faults;
-use crate::source::Located;
 use crate::ui::{Ui, printable};
+use tensorgate_policy_text::Located;
 
 /// Comment beside a dimension without a bound. Without `max`, the contract is invalid.
 const FILL_DIM: &str = "# no bound is known: give it a max";

@@ -21,10 +21,10 @@ use crate::lists::{List, lines};
 use crate::load::{MAX_FILE_BYTES, load, read_at_most};
 use crate::policy_file::{self, PolicyFile};
 use crate::replace::{Mode, replace};
-use crate::source::{parse, tree::Content};
 use crate::stack::probe::{Target, ask};
 use crate::stack::runtime;
 use crate::ui::{Ui, printable, printable_lines};
+use tensorgate_policy_text::{parse, tree::Content};
 
 /// Hex digits of a digest.
 const DIGEST_CHARS: usize = 64;
@@ -282,7 +282,7 @@ fn keys_file(config: &Path) -> Result<PathBuf, Failure> {
             return Err(unreadable(&why));
         }
     };
-    let target = crate::source::path::follow(&tree, "revoked.keys_file");
+    let target = tensorgate_policy_text::path::follow(&tree, "revoked.keys_file");
     match tree.get(target.node).map(|node| &node.content) {
         Some(Content::Text(name)) if target.whole => {
             Ok(config.parent().unwrap_or_else(|| Path::new("")).join(name))

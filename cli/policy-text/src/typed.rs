@@ -7,10 +7,10 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use tensorgate_policy::{Severity, raw};
 
-use super::de::{At, Error, Problem, TOO_MANY};
-use super::parse::{MAX_FAULTS, MODELS};
-use super::tree::{Content, Key, NodeId, Tree};
-use super::{Located, path};
+use crate::de::{At, Error, Problem, TOO_MANY};
+use crate::parse::{MAX_FAULTS, MODELS};
+use crate::tree::{Content, Key, NodeId, Tree};
+use crate::{Located, path};
 
 /// Minimum Jaro-Winkler similarity for a suggestion (0 to 1).
 const ALIKE: f64 = 0.8;

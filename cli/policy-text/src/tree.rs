@@ -14,7 +14,7 @@ pub struct Span {
 
 /// A node of one [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeId(pub(super) usize);
+pub struct NodeId(pub(crate) usize);
 
 /// A mapping key and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub struct Tree {
 
 impl Tree {
     /// A tree with the given root.
-    pub(super) fn new(nodes: Vec<Node>, root: NodeId) -> Self {
+    pub(crate) fn new(nodes: Vec<Node>, root: NodeId) -> Self {
         Self { nodes, root }
     }
 
@@ -93,7 +93,7 @@ impl Tree {
     }
 
     /// Replaces the content of a node.
-    pub(super) fn replace(&mut self, id: NodeId, content: Content) {
+    pub(crate) fn replace(&mut self, id: NodeId, content: Content) {
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.content = content;
             node.plain = None;
@@ -101,7 +101,7 @@ impl Tree {
     }
 
     /// The entries of a mapping directly below the root.
-    pub(super) fn section(&mut self, key: &str) -> Option<&mut Vec<(Key, NodeId)>> {
+    pub(crate) fn section(&mut self, key: &str) -> Option<&mut Vec<(Key, NodeId)>> {
         let Content::Map(sections) = &self.get(self.root)?.content else {
             return None;
         };
@@ -114,7 +114,7 @@ impl Tree {
     }
 
     /// Removes a node from its parents.
-    pub(super) fn detach(&mut self, id: NodeId) {
+    pub(crate) fn detach(&mut self, id: NodeId) {
         for node in &mut self.nodes {
             match &mut node.content {
                 Content::List(items) => items.retain(|item| *item != id),
@@ -140,12 +140,12 @@ impl Tree {
         let found = match self.get(at).map(|node| &node.content) {
             Some(Content::List(items)) => items.iter().enumerate().any(|(index, item)| {
                 path.truncate(before);
-                super::path::push_index(path, index);
+                crate::path::push_index(path, index);
                 self.search(*item, id, path)
             }),
             Some(Content::Map(entries)) => entries.iter().any(|(key, value)| {
                 path.truncate(before);
-                super::path::push_key(path, &key.text);
+                crate::path::push_key(path, &key.text);
                 self.search(*value, id, path)
             }),
             _ => false,

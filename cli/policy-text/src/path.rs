@@ -1,7 +1,7 @@
 //! Paths such as `models.digits.inputs[0].shape[1]`: writing, parsing, and resolving them in a
 //! tree.
 
-use super::tree::{Content, Key, NodeId, Tree};
+use crate::tree::{Content, Key, NodeId, Tree};
 
 /// Appends a key. A key with `.`, `[`, a quote or white space is quoted.
 pub fn push_key(path: &mut String, key: &str) {

@@ -1,8 +1,8 @@
 //! Policy files as trees with source positions.
 //!
 //! YAML text becomes a bounded [`Tree`] ([`parse`]), and the tree becomes a `raw::Policy`
-//! ([`typed`]). Both steps report every fault instead of only the first. This module does not
-//! validate policies.
+//! ([`typed`]). Both steps report every fault instead of only the first. Nothing here reads files
+//! or validates policies.
 
 pub mod de;
 pub mod parse;

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as RawSpan};
 use tensorgate_policy::Severity;
 
-use super::Located;
-use super::path::{push_index, push_key};
-use super::tree::{Content, Key, Node, NodeId, Span, Tree};
+use crate::Located;
+use crate::path::{push_index, push_key};
+use crate::tree::{Content, Key, Node, NodeId, Span, Tree};
 
 /// Maximum number of nodes in a document, with aliases expanded.
 ///
@@ -26,7 +26,7 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_FAULTS: usize = 100;
 
 /// The key of the policy's models.
-pub(super) const MODELS: &str = "models";
+pub(crate) const MODELS: &str = "models";
 
 /// An open collection.
 enum Open {

@@ -8,7 +8,7 @@ use serde::de::{
     Unexpected, VariantAccess, Visitor,
 };
 
-use super::tree::{Content, Key, NodeId, Tree};
+use crate::tree::{Content, Key, NodeId, Tree};
 
 /// The value of `expected` in [`Problem::Length`] for surplus elements. Serde does not report a
 /// number there.
