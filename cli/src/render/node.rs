@@ -2,7 +2,6 @@
 //! readability.
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
-
 use tensorgate_policy_text::parse::invisible;
 
 /// A node of the tree.

@@ -9,22 +9,22 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::lists::{List, lines};
+use tensorgate_cli_common::load::{MAX_FILE_BYTES, load, read_at_most};
+use tensorgate_cli_common::policy_file::{self, PolicyFile};
+use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_cli_common::runtime;
+use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_host::admission::sources::Sources;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 use tensorgate_policy::hex;
 use tensorgate_policy::raw::KeyFormat;
+use tensorgate_policy_text::{parse, tree::Content};
 use tokio::time::{Instant, sleep};
 
 use super::{digest_of_input, format};
-use crate::Failure;
-use crate::lists::{List, lines};
-use crate::load::{MAX_FILE_BYTES, load, read_at_most};
-use crate::policy_file::{self, PolicyFile};
-use crate::replace::{Mode, replace};
 use crate::stack::probe::{Target, ask};
-use crate::stack::runtime;
-use crate::ui::{Ui, printable, printable_lines};
-use tensorgate_policy_text::{parse, tree::Content};
 
 /// Hex digits of a digest.
 const DIGEST_CHARS: usize = 64;
