@@ -57,11 +57,12 @@ impl Scratch {
         Self::below("/dev/shm")
     }
 
-    fn below(folder: &str) -> Self {
+    /// A folder below this one.
+    pub fn below(folder: impl AsRef<Path>) -> Self {
         let mut random = [0; 6];
         getrandom::fill(&mut random).unwrap();
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = Path::new(folder).join(format!("tgt-{name}"));
+        let path = folder.as_ref().join(format!("tgt-{name}"));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_host::sandbox::{
     HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox, SandboxConfig, SandboxError,
 };
@@ -53,10 +53,7 @@ impl<'p> Runner<'p> {
         let plain = sandbox
             .load(&project.name, &rule, project.world.role(), component)
             .map_err(|error| failed(&error))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|error| failed(&error))?;
+        let runtime = runtime()?;
         Ok(Self {
             project,
             component,

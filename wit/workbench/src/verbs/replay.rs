@@ -13,10 +13,10 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_host::config::Folders;
 use tensorgate_host::sandbox::capture::{CaptureKeys, Captured, HandlerFacts, Outcome, folder};
 use tensorgate_host::sandbox::{
@@ -114,14 +114,10 @@ impl Replay {
             any: self.any_component,
             read: BTreeMap::new(),
         };
-        let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
         let mut runner = Runner {
             components,
-            sandbox: runner::sandbox().map_err(|error| failed(&error))?,
-            runtime: tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build()
-                .map_err(|error| failed(&error))?,
+            sandbox: runner::sandbox().map_err(|error| Failure::Failed(error.to_string()))?,
+            runtime: runtime()?,
             compiled: BTreeMap::new(),
         };
         let (count, mut differ, mut unread) = (files.len(), false, 0_usize);

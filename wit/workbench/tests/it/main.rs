@@ -258,6 +258,27 @@ fn measured(project: &Project, sha256: &str) {
 }
 
 #[test]
+fn tensorgate_runs_the_program_and_completes_its_verbs() {
+    let help = handler(&["new", "--help"]);
+    assert!(
+        help.stdout.contains("Usage: tensorgate handler new "),
+        "{}",
+        story(&help)
+    );
+    for arguments in [["handler", "new", "--help"], ["help", "handler", "new"]] {
+        let ran = tensorgate(&arguments);
+        assert_eq!((ran.code, &ran.stdout), (0, &help.stdout), "{arguments:?}");
+    }
+    let ran = tensorgate(&["--json", "handler", "inspect", "no-such-file.wasm"]);
+    assert_eq!(ran.code, 2, "{}", story(&ran));
+    let script = tensorgate(&["completions", "bash"]).stdout;
+    for text in ["--any-component", "preprocess postprocess", "--json"] {
+        assert!(script.contains(text), "{text}: {script}");
+    }
+    assert!(!script.contains("command-tree"), "{script}");
+}
+
+#[test]
 fn a_new_project_needs_a_name_and_a_free_folder() {
     let scratch = Scratch::new();
     let taken = scratch.file("notes", "");
