@@ -54,7 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-host",
         ],
     ),
-    // Authors of handlers: the gate depends on nothing of it.
+    // The tooling of handler authors. No crate of the gate may depend on it.
     (
         "tensorgate-workbench",
         &[
