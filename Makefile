@@ -61,7 +61,7 @@ soak: filters components ## Saturate a host, then a whole gate, for SOAK_SECONDS
 
 bench: filters components handler-tools ## Measure against bare Envoy and the peers, write bench/results.md (half an hour the first time)
 	@tools/bench-peers.sh
-	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-host -p tensorgate-bench
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-bench
 	@$(STAGE) bench target/release/tensorgate-bench --out bench/results.md
 
 # The packages that `make build` builds. With the same packages, features are the same, and no large

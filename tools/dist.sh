@@ -8,7 +8,9 @@ set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 signing_key=${1:-}
-programs=(tensorgate tensorgate-host tensorgate-embedded)
+programs=(tensorgate tensorgate-handler tensorgate-host tensorgate-embedded)
+# The packages that hold them.
+packages=(tensorgate tensorgate-workbench tensorgate-host tensorgate-embedded)
 filters=(gate)
 
 . tools/remap.sh
@@ -24,7 +26,7 @@ export SOURCE_DATE_EPOCH
 # `--target` keeps these flags from build scripts and procedural macros.
 flags=(-Ctarget-feature=+crt-static "${remap[@]}")
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
-    cargo build --quiet --locked --release --target "$target" "${programs[@]/#/--package=}" --package=tensorgate-componentize
+    cargo build --quiet --locked --release --target "$target" "${packages[@]/#/--package=}" --package=tensorgate-componentize
 built=$out/$target/release
 tools/filters.sh "${filters[@]}"
 mapfile -t handlers < <(tools/builtins.sh --names)
@@ -39,9 +41,9 @@ install -D -m 0644 -t "$made/filters" "${modules[@]/%/.wasm}"
 FROM=$out/dist/components INTO=$made TENSORGATE=$made/tensorgate tools/builtins.sh "$signing_key"
 install -m 0644 LICENSE "$made/LICENSE"
 sed "s/VERSION/$version/g" tools/dist-readme.md >"$made/README.md"
-# The command carries the tensor kit.
+# `tensorgate-handler` carries the tensor kit.
 tools/sbom.py --target "$target" --sbom "$made/sbom.cdx.json" --licences "$made/THIRD-PARTY-LICENCES.txt" \
-    --programs "${programs[@]}" --filters "${filters[@]/#/tensorgate-}" --handlers "${handlers[@]}" tensorgate-kit
+    --programs "${packages[@]}" --filters "${filters[@]/#/tensorgate-}" --handlers "${handlers[@]}" tensorgate-kit
 (cd "$made" && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum -- >"$out/dist/sums")
 mv "$out/dist/sums" "$made/SHA256SUMS"
 chmod -R u=rwX,go=rX "$made"

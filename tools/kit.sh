@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the tensor kit into wit/kit/kit.wasm.gz, which the command contains, so that authors of
+# Builds the tensor kit into wit/kit/kit.wasm.gz, which `tensorgate-handler` contains, so that authors of
 # Python and JavaScript handlers need no Rust. `--check` changes nothing, and fails if that file
 # differs from what the sources build. The output depends only on the sources and the toolchain.
 set -euo pipefail

@@ -49,7 +49,7 @@ impl Lab {
             .parent()
             .map(Path::to_owned)
             .unwrap_or_default();
-        for binary in ["tensorgate", "tensorgate-host"] {
+        for binary in ["tensorgate", "tensorgate-handler", "tensorgate-host"] {
             if !bin.join(binary).is_file() {
                 return failure(format!(
                     "{binary} is not in {}: run `make bench`",

@@ -5,24 +5,34 @@
 
 use std::path::Path;
 
+use tensorgate_cli_common::load::{LoadError, Loaded};
 use tensorgate_host::audit::key::SigningKey;
 use tensorgate_host::backends::tls::{self, Tls, TlsError};
 use tensorgate_host::limits::{ConnectFault, Settings};
 use tensorgate_host::sandbox::capture::CaptureKeys;
 use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
 use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_text::path::push_key;
 
 use crate::certificates;
 use crate::render::envoy::key_sets;
-use crate::source::path::push_key;
 
 const CA_FIX: &str = "the certificates of its authorities, PEM";
 const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that certificate, PEM";
 const KEY_FIX: &str = "a file of 64 hex digits that only its owner may read (mode 0600)";
 const PASSWORD_FIX: &str = "a file that holds the password and nothing else";
 
-/// Every fault in the files of a policy. File names are relative to `root`.
-pub fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
+/// Checks the files of a loaded policy. File names are relative to `root`.
+///
+/// # Errors
+/// Every unusable file, located where the policy names it.
+pub fn check(loaded: Loaded, root: &Path) -> Result<Loaded, LoadError> {
+    let faults = faults(&loaded.policy, root);
+    loaded.unless(faults)
+}
+
+/// Every fault in the files of a policy.
+fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
     if let Some(tls) = policy.listen().tls() {
         faults.extend(certificates::faults(tls, root).into_iter().map(Fault::from));

@@ -4,26 +4,18 @@
 mod certificates;
 mod chain;
 mod files;
-mod handler;
-mod inline;
-mod lists;
-mod load;
 mod message;
-mod policy_file;
+mod programs;
 mod render;
-mod replace;
-mod source;
 mod stack;
 mod tighten;
-mod trust;
-mod ui;
 mod verbs;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-
-use ui::{Color, Ui};
+use tensorgate_cli_common::ui::{Output, Ui};
 
 /// A security gate for machine-learning model serving.
 #[derive(Parser)]
@@ -37,12 +29,8 @@ use ui::{Color, Ui};
     after_help = "Exit codes: 0 success, 1 negative verdict or failure, 2 invalid usage or input.\n\nExample: tensorgate check gate.yaml"
 )]
 struct Cli {
-    /// Print JSON on standard output, one value per line.
-    #[arg(long, global = true)]
-    json: bool,
-    /// When to use colours.
-    #[arg(long, global = true, value_enum, default_value_t)]
-    color: Color,
+    #[command(flatten)]
+    output: Output,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -64,26 +52,9 @@ enum Verb {
     Completions(verbs::completions::Completions),
 }
 
-/// Why a verb did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// The verdict is negative and has been printed. Exit code 1.
-    #[error("no")]
-    No,
-    /// Something outside the command failed. Exit code 1.
-    #[error("{0}")]
-    Failed(String),
-    /// Invalid usage or input. Exit code 2.
-    #[error("{0}")]
-    Input(String),
-    /// The policy cannot be loaded. Exit code 2.
-    #[error(transparent)]
-    Load(#[from] load::LoadError),
-}
-
 fn main() -> ExitCode {
-    let Cli { json, color, verb } = Cli::parse();
-    let ui = Ui::new(json, color);
+    let Cli { output, verb } = Cli::parse_from(arguments());
+    let ui = Ui::new(output);
     let outcome = match verb {
         Verb::Init(verb) => verb.run(&ui),
         Verb::Up(verb) => verb.run(&ui),
@@ -96,37 +67,21 @@ fn main() -> ExitCode {
         Verb::Diff(verb) => verb.run(&ui),
         Verb::Import(verb) => verb.run(&ui),
         Verb::Keys(verb) => verb.run(&ui),
-        Verb::Handler(verb) => verb.run(&ui),
-        Verb::Completions(verb) => verb.run(&mut Cli::command()),
+        Verb::Handler(verb) => Err(verb.run(output)),
+        Verb::Completions(verb) => verb.run(Cli::command()),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&ui, &failure),
-    }
+    ui.exit_code(outcome)
 }
 
-pub(crate) fn report(ui: &Ui, failure: &Failure) -> ExitCode {
-    let error = ui.paint("1;31", "error");
-    match failure {
-        Failure::No => ExitCode::from(1),
-        Failure::Failed(message) => {
-            ui.note(&format!("{error}: {}", ui::printable_lines(message)));
-            ExitCode::from(1)
-        }
-        Failure::Input(message) => {
-            ui.note(&format!("{error}: {}", ui::printable_lines(message)));
-            ExitCode::from(2)
-        }
-        Failure::Load(load::LoadError::Faults(source, faults)) => {
-            ui.faults(source, faults);
-            ExitCode::from(2)
-        }
-        Failure::Load(other) => {
-            ui.note(&format!(
-                "{error}: {}",
-                ui::printable_lines(&other.to_string())
-            ));
-            ExitCode::from(2)
-        }
+/// The arguments. `help handler VERB` becomes `handler help VERB`, because another program knows the
+/// handler's verbs.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if let [_, first, second, ..] = arguments.as_mut_slice()
+        && first == "help"
+        && second == "handler"
+    {
+        std::mem::swap(first, second);
     }
+    arguments
 }

@@ -28,17 +28,6 @@ pub mod predict_grpc;
 pub mod proxy;
 pub mod rate_limit;
 pub mod settlement;
-// The policy reader is compiled from its own source files, because the command is a program and not
-// a library.
-#[path = "../../cli/src/source/mod.rs"]
-#[allow(
-    missing_docs,
-    dead_code,
-    unused_imports,
-    unused_qualifications,
-    reason = "another crate's files, of which a part is used"
-)]
-mod source;
 pub mod stream;
 mod support;
 pub mod template;

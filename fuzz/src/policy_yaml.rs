@@ -2,8 +2,9 @@
 //! in the text.
 //! A policy that could be read is checked as in [`crate::policy_json`].
 
+use tensorgate_policy_text::{Located, parse, typed};
+
 use crate::policy_json;
-use crate::source::{parse, typed};
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
@@ -13,7 +14,7 @@ pub fn run(data: &[u8]) {
     let (tree, faults) = parse::parse(text);
     // Lines as an editor counts them.
     let lines = text.split('\n').count();
-    let inside = |faults: &[crate::source::Located]| {
+    let inside = |faults: &[Located]| {
         for fault in faults {
             assert!(
                 (1..=lines.saturating_add(1)).contains(&fault.span.line) && fault.span.column >= 1,

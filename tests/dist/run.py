@@ -27,7 +27,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 from processes import START_S, TOP, Process, free_ports
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ["tensorgate", "tensorgate-embedded", "tensorgate-host"]
+PROGRAMS = ["tensorgate", "tensorgate-embedded", "tensorgate-handler", "tensorgate-host"]
+# The packages that hold them.
+PACKAGES = ["tensorgate", "tensorgate-embedded", "tensorgate-host", "tensorgate-workbench"]
 FILTERS = ["gate"]
 HANDLERS = ["class-labels", "image-classifier", "passthrough", "tabular", "text-classifier"]
 TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom.cdx.json"]
@@ -105,7 +107,7 @@ def check_sbom(made):
     components = {each["bom-ref"]: each for each in sbom["components"]}
     require(len(components) == len(sbom["components"]), "the SBOM names something twice")
     names = {each["name"] for each in components.values()}
-    require(names >= {*PROGRAMS, *BUILT_OF, *HANDLERS}, "the SBOM lacks what the release is built of")
+    require(names >= {*PACKAGES, *BUILT_OF, *HANDLERS}, "the SBOM lacks what the release is built of")
     for each in components.values():
         require(each["version"] and each["licenses"], f"the SBOM's entry {each['name']}")
         for entry in each.get("hashes", []):

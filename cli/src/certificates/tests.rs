@@ -1,11 +1,11 @@
 //! Which files may be given to Envoy, and which may replace which.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
+use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_client::pki::{Authority, Leaf};
 
 use super::*;
 use crate::stack::certificates::{CertificateEvent, CertificateSet, Certificates};
-use crate::stack::private_dir::PrivateDir;
 use crate::stack::probe::Target;
 
 const POLICY: &str = r#"version: 1
@@ -41,7 +41,7 @@ impl Files {
         let folder = PrivateDir::new().unwrap();
         let policy = folder.path().join("gate.yaml");
         std::fs::write(&policy, POLICY).unwrap();
-        let loaded = crate::load::load(&policy).unwrap();
+        let loaded = tensorgate_cli_common::load::load(&policy).unwrap();
         let files = Self {
             tls: loaded.policy.listen().tls().unwrap().clone(),
             folder,

@@ -2,8 +2,7 @@
 //! readability.
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
-
-use crate::source::parse::invisible;
+use tensorgate_policy_text::parse::invisible;
 
 /// A node of the tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,11 +228,12 @@ mod tests {
             "name" => "a: b", "empty" => list![], "none" => map! {}, "no" => "no", "number" => "12", "at" => "@type",
             "list" => list![map! {"x" => 1_u64, "y" => list![true, 0.95]}, "z\n\u{7f}\u{e9}", list![list!["deep"]]],
         };
-        let (tree, faults) = crate::source::parse::parse(&node.to_yaml());
+        let (tree, faults) = tensorgate_policy_text::parse::parse(&node.to_yaml());
         assert!(faults.is_empty(), "{faults:?}\n{}", node.to_yaml());
         let tree = tree.unwrap_or_else(|| panic!("not YAML:\n{}", node.to_yaml()));
         let read: serde_json::Value =
-            serde::Deserialize::deserialize(crate::source::de::At::root(&tree)).unwrap_or_default();
+            serde::Deserialize::deserialize(tensorgate_policy_text::de::At::root(&tree))
+                .unwrap_or_default();
         assert_eq!(read, serde_json::json!(node), "{}", node.to_yaml());
     }
 }

@@ -10,16 +10,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_policy::policy::Tls;
 use tokio::time::{Instant, sleep};
 
 use super::envoy::{SecretCounts, secret_counts};
 use super::probe::Target;
 use super::watch::Watch;
-use crate::Failure;
 use crate::certificates::{self, Authorities, Identity, UnusableFile};
 use crate::render::envoy::tls::{self, SecretFile};
-use crate::replace::{Mode, replace};
 
 /// Mode of secret files: owner only.
 const MODE: u32 = 0o600;

@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::Failure;
 use crate::render::envoy::RenderError;
 use crate::render::envoy::control_plane::ControlPlane;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::hex;
 
-use super::plan::in_source_tree;
-use super::private_dir::PrivateDir;
 use super::probe::{Target, ask};
+use crate::programs;
 
 /// Maximum number of Envoy's log lines in an error message.
 const SHOWN_LINES: usize = 12;
@@ -41,7 +41,7 @@ pub fn find() -> Result<PathBuf, Failure> {
         .chain(on_path)
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| {
-            let fix = if in_source_tree() {
+            let fix = if programs::in_source_tree() {
                 "put envoy into PATH, set ENVOY to its binary, or run `make setup`"
             } else {
                 "put envoy into PATH, or set ENVOY to its binary"

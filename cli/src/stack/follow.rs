@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tensorgate_cli_common::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
+use tensorgate_cli_common::load::{LoadError, Loaded, revoked_section};
 use tensorgate_host::admission::SourceState;
 use tensorgate_policy::{Fault, Severity, raw};
 use tokio::signal::unix::Signal;
@@ -20,8 +22,6 @@ use super::run::Front;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::watch::{Change, Watch};
-use crate::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
-use crate::load::{LoadError, Loaded, revoked_section};
 use crate::tighten::{Removals, Version};
 
 /// How long a complete change may take before its removals are applied on their own.

@@ -7,7 +7,6 @@ pub mod envoy;
 pub mod follow;
 pub mod plan;
 pub mod ports;
-pub mod private_dir;
 pub mod probe;
 pub mod proof;
 pub mod reload;
@@ -17,13 +16,3 @@ pub mod site;
 mod status_file;
 pub mod terminal;
 pub mod watch;
-
-use tokio::runtime::{Builder, Runtime};
-
-use crate::Failure;
-
-/// A runtime on this thread.
-pub fn runtime() -> Result<Runtime, Failure> {
-    (Builder::new_current_thread().enable_all().build())
-        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))
-}

@@ -6,20 +6,21 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_host::config::Folders;
 use tensorgate_policy::raw::BackendKind;
 
 use super::certificates::Certificates;
 use super::child::Spec;
-use super::private_dir::PrivateDir;
 use super::probe::Target;
 use super::running::{Lock, Running};
 use super::site::{OWN_FOLDERS, Site};
 use super::{envoy, ports};
-use crate::Failure;
 use crate::chain::Chain;
-use crate::load::Loaded;
+use crate::programs;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::{MODULE, RenderOptions, key_sets};
 
@@ -102,7 +103,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         return Err(Failure::Failed(format!(
             "no filter at {}: {}give its folder with --filters",
             module.display(),
-            if in_source_tree() {
+            if programs::in_source_tree() {
                 "run `make filters`, or "
             } else {
                 "a release has it in `filters` beside tensorgate; unpack the whole release, or "
@@ -323,12 +324,8 @@ fn folder(path: &Path) -> Result<(), Failure> {
 
 /// A process of one of tensorgate's binaries, from the folder of the running one.
 fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
-    let program = beside(binary).ok_or_else(|| {
-        let fix = if in_source_tree() {
-            "run `make build`"
-        } else {
-            "install it from the same release as tensorgate"
-        };
+    let program = programs::beside(binary).ok_or_else(|| {
+        let fix = programs::how_to_get();
         Failure::Failed(format!("{binary} is not beside tensorgate: {fix}"))
     })?;
     // Variables that a process needs to find libraries and temporary folders; none of them contains
@@ -353,19 +350,6 @@ fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
         environment,
         log: log.to_owned(),
     })
-}
-
-/// Whether the running program was built in a source tree and not moved: only there, `make` can
-/// build what is missing.
-pub(super) fn in_source_tree() -> bool {
-    let program = std::env::current_exe().unwrap_or_default();
-    let mut folders = program.ancestors().skip(1);
-    folders.any(|folder| folder.join("cli/Cargo.toml").is_file())
-}
-
-fn beside(binary: &str) -> Option<PathBuf> {
-    let path = std::env::current_exe().ok()?.parent()?.join(binary);
-    path.is_file().then_some(path)
 }
 
 /// Writes a file that only its owner can read.

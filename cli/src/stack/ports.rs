@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
-use crate::Failure;
+use tensorgate_cli_common::Failure;
 
 /// What to change if the listen address of the policy is in use.
 pub const LISTEN: &str = "change listen.address of the policy, or give another one with --listen";

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use tensorgate_cli_common::Failure;
 use tokio::time::{Instant, sleep};
 
 use super::plan::Plan;
 use super::probe::{self, Target};
 use super::site::{EnvoyFiles, InForce, Restart, Site};
-use crate::Failure;
 use crate::render::envoy::dynamic::{Kind, Resource};
 use crate::tighten::Version;
 

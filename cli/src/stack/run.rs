@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::{LoadError, Loaded};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -23,8 +25,6 @@ use super::running::Running;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::{envoy, probe, proof};
-use crate::Failure;
-use crate::load::{LoadError, Loaded};
 
 /// Timeout for a process to get ready, or to report that it still compiles handlers. Envoy compiles
 /// the filter, which takes a while on a busy machine.

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tensorgate_cli_common::Failure;
 use tensorgate_host::files::at_most;
 
 use super::child::NOFOLLOW;
-use crate::Failure;
 
 /// File name in the state folder.
 const FILE: &str = "lock";

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_host::admission::Sources;
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Policy};
 
 use super::plan::Options;
 use super::reload::How;
-use crate::Failure;
-use crate::load::Loaded;
 use crate::render::envoy::dynamic::{Form, Kind, Resource, in_order};
 use crate::render::envoy::{RenderOptions, Rendered, render};
-use crate::replace::{Mode, replace};
 use crate::tighten::Version;
 
 /// Mode of configuration files: owner only. They contain names of clients and digests.

@@ -5,14 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use tensorgate_cli_common::lists::{Contents, List};
 use tensorgate_host::admission::{ListInForce, SourceState, Sources};
 use tensorgate_policy::hex;
 
 use super::certificates::{CertificateEvent, CertificateSet};
 use super::run::Front;
 use super::site::Site;
-use super::watch::Contents;
-use crate::lists::List;
 
 /// Maximum number of held files in the status.
 const MAX_HELD: usize = 64;

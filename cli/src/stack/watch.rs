@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
+use tensorgate_cli_common::lists::Contents;
 use tokio::time::{Instant, sleep};
 
 /// Poll interval.
@@ -29,9 +30,6 @@ const COARSE: Duration = Duration::from_secs(2);
 const MAX_REREAD: u64 = 1 << 20;
 /// Maximum length of a file that is compared, bytes: the host's limit for components.
 const MAX_FILE_BYTES: u64 = 256 << 20;
-
-/// SHA-256 of a file's contents.
-pub type Contents = [u8; 32];
 
 /// A change of the watched files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::audit_section;
+use tensorgate_cli_common::policy_file;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_host::audit::files::{Paths, SEQ_DIGITS};
 use tensorgate_host::audit::key::VerifyingKey;
 use tensorgate_host::audit::line::Line;
@@ -18,10 +22,6 @@ use tensorgate_host::rfc3339;
 use tensorgate_policy::{Reason, raw};
 
 use super::up::default_state;
-use crate::Failure;
-use crate::load::audit_section;
-use crate::policy_file;
-use crate::ui::{Ui, printable};
 use tail::Tail;
 
 /// Reasons in a log that are not those of a rejection.

@@ -4,14 +4,14 @@
 use std::path::Path;
 
 use clap::Args;
-
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::load;
+use tensorgate_cli_common::policy_file::PolicyFile;
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::Policy;
 use tensorgate_policy::raw::KeyFormat;
 
-use crate::Failure;
-use crate::load::load;
-use crate::policy_file::PolicyFile;
-use crate::ui::Ui;
+use crate::files;
 
 /// Report every fault of a policy at once, with its position and a fix.
 #[derive(Args)]
@@ -34,7 +34,7 @@ impl Check {
         let root = file.parent().unwrap_or_else(|| Path::new(""));
         let mut loaded = load(&file)?.verify_signatures(root)?;
         if !self.no_files {
-            loaded = loaded.check_files(root)?;
+            loaded = files::check(loaded, root)?;
         }
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {

@@ -2,13 +2,14 @@
 
 use clap::{Args, Command};
 use clap_complete::Shell;
+use tensorgate_cli_common::Failure;
 
-use crate::Failure;
+use super::handler;
 
 /// Print a completion script for a shell.
 #[derive(Args)]
 #[command(
-    after_help = "Example: tensorgate completions bash > ~/.local/share/bash-completion/completions/tensorgate"
+    after_help = "The verbs of `handler` are completed if its program, tensorgate-handler, is installed.\n\nExample: tensorgate completions bash > ~/.local/share/bash-completion/completions/tensorgate"
 )]
 pub struct Completions {
     /// The shell.
@@ -18,8 +19,14 @@ pub struct Completions {
 
 impl Completions {
     /// Prints the script.
-    pub fn run(self, command: &mut Command) -> Result<(), Failure> {
-        clap_complete::generate(self.shell, command, "tensorgate", &mut std::io::stdout());
+    pub fn run(self, command: Command) -> Result<(), Failure> {
+        let mut command = handler::with_verbs(command);
+        clap_complete::generate(
+            self.shell,
+            &mut command,
+            "tensorgate",
+            &mut std::io::stdout(),
+        );
         Ok(())
     }
 }

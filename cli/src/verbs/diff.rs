@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::{Loaded, load};
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Policy;
+use tensorgate_policy_text::path::push_key;
 
-use crate::Failure;
-use crate::load::{Loaded, load};
-use crate::source::path::push_key;
-use crate::ui::{Ui, printable};
 use limits::Allows;
 
 /// Longest value in the text output, characters; `--json` shows complete values.

@@ -11,6 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::{Loaded, load, read_at_most};
+use tensorgate_cli_common::policy_file;
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, Request, Store};
 use tensorgate_filter_core::record::Record;
@@ -21,14 +25,10 @@ use tensorgate_policy::{Denial, Now, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 
-use crate::Failure;
 use crate::chain::Chain;
-use crate::load::{Loaded, load, read_at_most};
 use crate::message::{self, Refused};
-use crate::policy_file;
 use crate::render::envoy::bounds::Bounds;
 use crate::stack::envoy::context_key;
-use crate::ui::Ui;
 use crate::verbs::audit::log_of_policy;
 use crate::verbs::story;
 use report::{list_reasons, print};

@@ -13,10 +13,9 @@ mod write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::Datatype;
-
-use crate::Failure;
-use crate::ui::Ui;
 
 pub(in crate::verbs) use served::{Kind, served};
 pub(in crate::verbs) use write::{plain, section};

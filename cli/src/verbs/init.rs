@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::{LoadError, load};
+use tensorgate_cli_common::policy_file::DEFAULT;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Severity;
 
 use super::import::{Kind, plain, section, served};
 use super::keys;
-use crate::Failure;
-use crate::load::{LoadError, load};
-use crate::policy_file::DEFAULT;
-use crate::ui::{Ui, printable};
 
 /// The policy's listen address.
 const LISTEN: &str = "127.0.0.1:8080";

@@ -11,13 +11,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_identity::api_key::{MAX_FOREIGN_CHARS, format_key, parse_foreign, parse_key};
 use tensorgate_policy::raw::{self, KeyFormat};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Fault, Severity, hex};
-
-use crate::Failure;
-use crate::ui::Ui;
 
 /// Where the printed lines belong.
 const PASTE: &str = "add to the policy; if it has `clients:` already, the lines below that one";

@@ -4,20 +4,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::{Loaded, load};
+use tensorgate_cli_common::policy_file;
+use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_cli_common::ui::Ui;
 
 use tensorgate_policy::policy::Tls;
 
 use crate::certificates;
 use crate::chain::Chain;
-use crate::load::{Loaded, load};
-use crate::policy_file;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderOptions, key_sets, render, tls};
 use crate::render::node::Node;
-use crate::replace::{Mode, replace};
-use crate::ui::Ui;
-use crate::{Failure, stack};
+use crate::stack;
 
 /// Write a policy as the configuration of another system. The output is deterministic.
 #[derive(Args)]

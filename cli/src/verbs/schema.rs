@@ -1,10 +1,9 @@
 //! The `schema` verb: the policy's JSON Schema, for editors.
 
 use clap::Args;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::raw;
-
-use crate::Failure;
-use crate::ui::Ui;
 
 /// Print the JSON Schema of a policy, for editors.
 #[derive(Args)]

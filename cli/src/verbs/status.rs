@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::policy_file::PolicyFile;
+use tensorgate_cli_common::runtime;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_host::admission::{SourceState, Sources};
 use tensorgate_host::pipeline::model_version;
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Policy};
 
-use crate::Failure;
-use crate::load::read_at_most;
-use crate::policy_file::PolicyFile;
 use crate::stack::probe::{Response, Target, send_request};
 use crate::stack::running::Running;
-use crate::stack::runtime;
 use crate::stack::site::bundle_file;
-use crate::ui::{Ui, printable};
 use crate::verbs::up::default_state;
 
 /// Last line of the host's list of causes, if there are more.

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use serde::Serialize;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_host::audit::line::Line;
 use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
 use tensorgate_policy::Reason;
 use tensorgate_policy::denial::Shadowed;
 
 use super::audit::each_line;
-use crate::Failure;
-use crate::ui::{Ui, printable};
 
 /// The log's entries about a request.
 #[derive(Serialize)]

@@ -1,28 +1,32 @@
 //! The `up` verb: runs Envoy with the gate, the sandbox host and the embedded backends until it is
 //! stopped.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::{LoadError, Loaded, load};
+use tensorgate_cli_common::policy_file::PolicyFile;
+use tensorgate_cli_common::runtime;
+use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_host::admission::SourceState;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
+use tensorgate_policy::Severity;
+use tensorgate_policy_text::Located;
 
 use crate::chain::Chain;
-use crate::load::{LoadError, Loaded, load};
-use crate::policy_file::PolicyFile;
+use crate::files;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::stack::certificates::CertificateEvent;
 use crate::stack::follow::Sources;
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::{Front, run};
-use crate::stack::runtime;
 use crate::stack::watch::Watch;
-use crate::ui::{PrintedWarnings, Ui, printable, printable_lines};
-use crate::{Failure, report};
 
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]
@@ -130,7 +134,7 @@ impl Up {
             }
         };
         watch.accept();
-        let loaded = loaded.check_files(&root)?;
+        let loaded = files::check(loaded, &root)?;
         let mut printed = PrintedWarnings::default();
         ui.faults(&loaded.source, printed.fresh(&loaded.warnings));
         let options = self.options(&loaded, root)?;
@@ -304,7 +308,7 @@ impl Front for Operator<'_> {
                 self.ui.faults(&source, self.printed.fresh(&faults));
             }
             other => {
-                let _ = report(self.ui, &other.into());
+                let _ = self.ui.failure(&other.into());
             }
         }
         self.refused(serving, "");
@@ -364,7 +368,7 @@ impl Front for Operator<'_> {
     }
 
     fn failed(&mut self, failure: &Failure) {
-        let _ = report(self.ui, failure);
+        let _ = self.ui.failure(failure);
     }
 
     fn certificates(&mut self, news: &CertificateEvent) {
@@ -424,5 +428,68 @@ impl Front for Operator<'_> {
                 "reloaded: policy {generation} instead of {was} ({took_ms} ms)"
             ));
         }
+    }
+}
+
+/// Warnings of a policy that were printed before, so that a reload prints only new ones.
+#[derive(Debug, Default)]
+struct PrintedWarnings(BTreeSet<(String, String)>);
+
+impl PrintedWarnings {
+    /// The faults to print: all errors, and new warnings. A warning that a policy without errors
+    /// does not have is forgotten. With errors, not every warning may be known.
+    fn fresh<'a>(&mut self, faults: &'a [Located]) -> Vec<&'a Located> {
+        let key = |fault: &Located| (fault.path.clone(), fault.message.clone());
+        let is_warning = |fault: &&Located| fault.severity == Severity::Warning;
+        let fresh = faults
+            .iter()
+            .filter(|fault| !is_warning(fault) || !self.0.contains(&key(fault)))
+            .collect();
+        if faults.iter().all(|fault| is_warning(&fault)) {
+            self.0.clear();
+        }
+        self.0.extend(faults.iter().filter(is_warning).map(key));
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tensorgate_policy_text::Span;
+
+    use super::*;
+
+    fn fault(severity: Severity, line: usize, message: &str) -> Located {
+        Located {
+            severity,
+            span: Span {
+                line,
+                ..Span::default()
+            },
+            path: "grants[0]".into(),
+            message: message.into(),
+            fix: None,
+        }
+    }
+
+    #[test]
+    fn a_warning_is_printed_again_only_after_it_was_gone() {
+        let warning = |line, message| fault(Severity::Warning, line, message);
+        let error = || fault(Severity::Error, 1, "broken");
+        let mut printed = PrintedWarnings::default();
+        let mut check = |faults: &[Located], expected: &[&str]| {
+            let fresh = printed.fresh(faults);
+            let fresh: Vec<&str> = fresh.iter().map(|fault| fault.message.as_str()).collect();
+            assert_eq!(fresh, expected, "{faults:?}");
+        };
+        check(&[warning(3, "no rate")], &["no rate"]);
+        // Another line does not make it new.
+        check(&[warning(4, "no rate")], &[]);
+        check(&[warning(4, "no rate"), warning(5, "wide")], &["wide"]);
+        check(&[error(), warning(4, "no rate")], &["broken"]);
+        check(&[error(), warning(9, "new")], &["broken", "new"]);
+        check(&[warning(4, "no rate"), warning(9, "new")], &[]);
+        check(&[], &[]);
+        check(&[warning(4, "no rate")], &["no rate"]);
     }
 }

@@ -1,317 +1,139 @@
-//! `handler`: projects that are made in a scratch folder, really built, really run in the host's
-//! sandbox, and measured.
+//! `handler` becomes the program `tensorgate-handler`. These tests have a script in its place.
 
-mod arena;
-mod components;
-mod configure;
-mod examples;
-mod fuse;
-mod hostile;
-mod js;
-mod kit;
-mod logs;
-mod port;
-mod push;
-mod python;
-mod reach;
-mod replay;
-mod rust;
-mod sign;
-mod snapshot;
-mod untrusted;
-
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use crate::program::{Ran, Scratch, binary};
 
-use crate::program::{Ran, Scratch, binary, run};
+/// Prints its arguments, one a line, and fails.
+const PRINTS: &str = "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 7\n";
 
-/// Runs `tensorgate handler …` without a network: every connection attempt fails.
-fn handler<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
-    handler_with(arguments, &[])
-}
-
-/// The same with further environment variables.
-fn handler_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], environment: &[(&str, &str)]) -> Ran {
-    let output = Command::new(binary())
-        .arg("handler")
-        .args(arguments)
-        .env("NO_COLOR", "1")
-        .envs(["http_proxy", "https_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9")))
-        // One folder for all projects of these tests, so that their dependencies are compiled once.
-        .env("CARGO_TARGET_DIR", target())
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap();
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-fn target() -> PathBuf {
-    binary().parent().unwrap().join("../handler-projects")
-}
-
-/// The JSON of each line.
-fn lines(ran: &Ran) -> Vec<serde_json::Value> {
-    let lines = ran.stdout.lines();
-    lines
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect()
-}
-
-/// A description of the run, for a test that fails.
-fn story(ran: &Ran) -> String {
-    format!("exit {}\n{}\n{}", ran.code, ran.stdout, ran.stderr)
-}
-
-/// A new project, built.
-struct Project {
+/// A folder with `tensorgate` and nothing else.
+struct Installed {
     scratch: Scratch,
-    name: &'static str,
+    tensorgate: PathBuf,
 }
 
-impl Project {
-    fn new(name: &'static str, lang: &str, world: &str) -> Self {
-        let project = Self::unbuilt(name, lang, world);
-        let ran = project.verb("build", &[]);
-        assert_eq!(ran.code, 0, "{}", story(&ran));
-        project
-    }
-
-    /// The same, not built yet.
-    fn unbuilt(name: &'static str, lang: &str, world: &str) -> Self {
-        let project = Self {
-            scratch: Scratch::new(),
-            name,
-        };
-        let folder = project.folder();
-        let into = folder.to_str().unwrap();
-        let ran = handler(&[
-            "new", "--lang", lang, "--world", world, "--into", into, name,
-        ]);
-        assert_eq!(ran.code, 0, "{}", story(&ran));
-        project
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.scratch.path().join(self.name)
-    }
-
-    fn component(&self) -> PathBuf {
-        self.folder().join(format!("build/{}.wasm", self.name))
-    }
-
-    /// Runs a verb on the project's folder.
-    fn verb(&self, verb: &str, more: &[&str]) -> Ran {
-        self.verb_with(verb, more, &[])
-    }
-
-    /// The same with further environment variables.
-    fn verb_with(&self, verb: &str, more: &[&str], environment: &[(&str, &str)]) -> Ran {
-        let folder = self.folder();
-        let mut arguments = vec!["--json", verb];
-        arguments.extend(more);
-        arguments.push(folder.to_str().unwrap());
-        handler_with(&arguments, environment)
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        std::fs::write(self.folder().join(file), text).unwrap();
-    }
-
-    /// Cases of a handler that returns the items of a tensor, rejects a raw body, and fails without
-    /// a tensor. `fault`: what the failure says.
-    fn write_own_cases(&self, fault: &str) {
-        let tensor = json!({"name": "t", "datatype": "BYTES", "shape": [2], "data": ["a", "bc"]});
-        let tensors = json!({"tensors": [tensor]});
-        let raw = json!({"raw": {"content_type": "text/plain", "text": "abc"}});
-        let rejected = json!({"refused": "bad-input", "says": "text/plain 3"});
-        let failed = json!({"refused": "reported", "says": fault});
-        for (name, input, expect) in [
-            ("given", tensors.clone(), tensors),
-            ("body", raw, rejected),
-            ("thrown", json!({"tensors": []}), failed),
-        ] {
-            let case = json!({"input": input, "expect": expect});
-            self.write(&format!("cases/own-{name}.json"), &case.to_string());
+impl Installed {
+    fn new() -> Self {
+        // A link costs nothing, and needs the same file system.
+        let scratch = Scratch::below(binary().parent().unwrap());
+        let tensorgate = scratch.path().join("tensorgate");
+        std::fs::hard_link(binary(), &tensorgate).unwrap();
+        Self {
+            scratch,
+            tensorgate,
         }
     }
 
-    /// Replaces one text in a file by another.
-    fn edit(&self, file: &str, from: &str, to: &str) {
-        let path = self.folder().join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{file} has no {from:?}: {text}");
-        std::fs::write(path, text.replace(from, to)).unwrap();
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.tensorgate);
+        command.args(arguments).env("PATH", "");
+        command.current_dir(self.scratch.path());
+        command
     }
 
-    /// The cases that failed, in a run of the selected ones.
-    fn failed(&self, only: &str) -> Vec<String> {
-        let ran = self.verb("test", &["--only", only]);
-        let told = lines(&ran);
-        assert!(!told.is_empty(), "{}", story(&ran));
-        let failed = told.iter().filter(|line| line["ok"] != true);
-        failed.map(ToString::to_string).collect()
-    }
-
-    /// Why a case failed; `None` if it passed.
-    fn fault(&self, case: &str) -> Option<String> {
-        let ran = self.verb("test", &["--only", case]);
-        let told = lines(&ran);
-        let [line] = told.as_slice() else {
-            panic!("{}", story(&ran));
-        };
-        let faults: Vec<&str> = line["faults"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|fault| fault.as_str())
-            .collect();
-        assert_eq!(ran.code == 0, faults.is_empty(), "{}", story(&ran));
-        (!faults.is_empty()).then(|| faults.join("; "))
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::from_command(&mut self.command(arguments))
     }
 }
 
-/// Checks a project whose example was just built. It passes its cases, the host accepts it, and
-/// `bench` can measure it. The policy lines that it prints are valid.
-fn works(project: &Project) {
-    let ran = project.verb("test", &[]);
-    assert_eq!(ran.code, 0, "{}", story(&ran));
-    assert!(lines(&ran).len() >= 2, "{}", story(&ran));
-    let ran = project.verb("inspect", &[]);
-    assert_eq!(ran.code, 0, "{}", story(&ran));
-    let report = lines(&ran).remove(0);
-    assert_eq!(report["accepted"], true);
-    let imports = report["imports"].as_array().unwrap();
+/// Writes the program into a folder.
+fn put(folder: &Path, script: &str) {
+    let text = folder.join("script");
+    std::fs::write(&text, script).unwrap();
+    // Another process writes it: a file that a test has open for writing cannot be started, and a
+    // process that another test starts inherits open files for a moment.
+    let to = folder.join("tensorgate-handler");
+    let install = Command::new("install")
+        .arg("-m755")
+        .arg(&text)
+        .arg(to)
+        .status();
+    assert!(install.unwrap().success());
+    std::fs::remove_file(text).unwrap();
+}
+
+#[test]
+fn a_missing_program_is_named_with_where_it_was_sought() {
+    let installed = Installed::new();
+    let ran = installed.run(&["handler", "new", "--lang", "rust", "scale"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    let folder = installed.scratch.path().canonicalize().unwrap();
+    let expected = format!(
+        "tensorgate-handler is neither in {}, beside tensorgate, nor in PATH: ",
+        folder.display()
+    );
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    // Listed without the program too.
+    let ran = installed.run(&["--help"]);
+    let listed = ran
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("  handler "));
     assert!(
-        imports.iter().all(|import| import["given"] == true),
-        "{report}"
+        listed.unwrap().contains("publish handlers"),
+        "{}",
+        ran.stdout
     );
-    measured(project, report["sha256"].as_str().unwrap());
-}
-
-/// The time limit for a call on a busy machine, ms.
-const PATIENCE_MS: u64 = 10_000;
-
-/// The line of a project's manifest with the limits of a call.
-fn limits_of(folder: &Path) -> String {
-    let manifest = std::fs::read_to_string(folder.join("handler.yaml")).unwrap();
-    let mut lines = manifest.lines();
-    let line = lines.find(|line| line.starts_with("limits:"));
-    line.unwrap().to_owned()
-}
-
-/// The lines that `bench` prints are about this component, and a policy with them has no fault. The
-/// handler passes its cases within those limits.
-fn measured(project: &Project, sha256: &str) {
-    let folder = project.folder();
-    // Long calls run at a lower priority, and none of a second's calls may exceed its deadline.
-    let line = limits_of(&folder);
-    let (before, _) = line.split_once("timeout_ms:").unwrap();
-    project.edit(
-        "handler.yaml",
-        &line,
-        &format!("{before}timeout_ms: {PATIENCE_MS}}}"),
-    );
-    let ran = project.verb("bench", &["--seconds", "1"]);
-    assert_eq!(ran.code, 0, "{}", story(&ran));
-    let proposed = lines(&ran).pop().unwrap();
-    let policy = proposed["yaml"].as_str().unwrap();
-    assert!(policy.contains(sha256), "{policy}");
-    let gate = folder.join("build/gate.yaml");
-    std::fs::write(&gate, format!("version: 1\n{policy}\n")).unwrap();
-    let checked = run(&["check".as_ref(), gate.as_os_str()]);
-    assert_eq!(checked.code, 0, "{policy}\n{}", story(&checked));
-    let limit = |name: &str| proposed["policy"][name].as_u64().unwrap();
-    let limits = format!(
-        "limits: {{fuel: {}, memory_bytes: {}, timeout_ms: {}}}",
-        limit("fuel"),
-        limit("memory_bytes"),
-        limit("timeout_ms").max(PATIENCE_MS)
-    );
-    project.edit("handler.yaml", &limits_of(&folder), &limits);
-    let ran = project.verb("test", &[]);
-    assert_eq!(ran.code, 0, "{limits}\n{}", story(&ran));
-    project.edit("handler.yaml", &limits, &line);
 }
 
 #[test]
-fn a_new_project_needs_a_name_and_a_free_folder() {
-    let scratch = Scratch::new();
-    let taken = scratch.file("notes", "");
-    for (arguments, text) in [
+fn the_program_gets_every_argument_and_its_exit_code_is_the_commands() {
+    let installed = Installed::new();
+    put(installed.scratch.path(), PRINTS);
+    for (arguments, expected) in [
+        (&["handler"][..], ""),
+        (&["handler", "--help"], "--help"),
+        (&["handler", "-V"], "-V"),
+        (&["handler", "build", "-h"], "build -h"),
+        (&["help", "handler"], "help"),
+        (&["help", "handler", "build"], "help build"),
+        (&["handler", "new", "--lang", "js", "a"], "new --lang js a"),
+        (&["handler", "--unknown", "--", "x"], "--unknown -- x"),
+        (&["--json", "handler", "logs"], "--json logs"),
+        (&["handler", "--json", "logs"], "--json logs"),
+        (&["handler", "logs", "--json"], "logs --json"),
         (
-            ["--lang", "rust", "Upper"].as_slice(),
-            "not a valid handler name",
-        ),
-        (&["--lang", "rust", "syn"], "another"),
-        (
-            &["--lang", "rust", "--into", taken.to_str().unwrap(), "scale"],
-            "already exists",
-        ),
-        (
-            &[
-                "--lang",
-                "rust",
-                "--into",
-                scratch.path().to_str().unwrap(),
-                "scale",
-            ],
-            "already exists",
-        ),
-        (&["--lang", "cobol", "scale"], "possible values"),
-    ] {
-        let ran = handler(&[&["new"], arguments].concat());
-        assert_eq!(ran.code, 2, "{}", story(&ran));
-        assert!(ran.stderr.contains(text), "{}", ran.stderr);
-    }
-    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
-}
-
-#[test]
-fn a_fault_of_a_manifest_is_reported_at_its_line() {
-    let scratch = Scratch::new();
-    for (text, expected) in [
-        ("", "handler.yaml"),
-        (
-            "name: a\nlanguage: rust\nworld: preprocess\nlimit: {}\n",
-            "4:1",
-        ),
-        ("name: a\nlanguage: rust\nworld: sideways\n", "3:8"),
-        (
-            "name: a\nlanguage: rust\nworld: preprocess\nlimits: {fuel: 0}\n",
-            "fuel",
+            &["--color", "never", "handler", "logs"],
+            "--color never logs",
         ),
         (
-            "name: ../a\nlanguage: rust\nworld: preprocess\n",
-            "not a valid handler name",
+            &["handler", "--color=always", "logs"],
+            "--color always logs",
         ),
     ] {
-        scratch.file("handler.yaml", text);
-        let ran = handler(&["test", scratch.path().to_str().unwrap()]);
-        assert_eq!(ran.code, 2, "{text}: {}", story(&ran));
-        assert!(ran.stderr.contains(expected), "{text}: {}", ran.stderr);
+        let ran = installed.run(arguments);
+        assert_eq!(ran.code, 7, "{arguments:?}: {}", ran.stderr);
+        let given: Vec<_> = ran.stdout.split_whitespace().collect();
+        assert_eq!(given.join(" "), expected, "{arguments:?}");
     }
-}
-
-fn without_project(verb: &str, folder: &Path) -> Ran {
-    handler(&[verb, folder.to_str().unwrap()])
 }
 
 #[test]
-fn a_folder_that_is_not_a_project_is_reported_as_such() {
-    let scratch = Scratch::new();
-    for verb in ["build", "test", "bench"] {
-        let ran = without_project(verb, scratch.path());
-        assert_eq!(ran.code, 2, "{verb}: {}", story(&ran));
-        assert!(
-            ran.stderr.contains("tensorgate handler new"),
-            "{}",
-            ran.stderr
-        );
+fn the_program_takes_the_commands_place() {
+    let installed = Installed::new();
+    put(installed.scratch.path(), "#!/bin/sh\nkill -9 $$\n");
+    let status = installed.command(&["handler"]).status().unwrap();
+    assert_eq!(status.signal(), Some(9));
+}
+
+#[test]
+fn the_program_is_sought_in_absolute_folders_of_path_only() {
+    let installed = Installed::new();
+    let other = Scratch::new();
+    put(other.path(), PRINTS);
+    let run = |path: &str| {
+        let mut command = installed.command(&["handler"]);
+        Ran::from_command(command.current_dir(other.path()).env("PATH", path)).code
+    };
+    assert_eq!(run(other.path().to_str().unwrap()), 7);
+    for relative in ["", ".", ":"] {
+        assert_eq!(run(relative), 1, "{relative:?}");
     }
+    // The one beside the command comes first.
+    put(installed.scratch.path(), "#!/bin/sh\nexit 8\n");
+    assert_eq!(run(other.path().to_str().unwrap()), 8);
 }

@@ -1,28 +1,14 @@
-//! Running `tensorgate`, and where the tree's files are.
+//! Running `tensorgate`, and where its files are.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
-
-/// The result of a run.
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
+pub use tensorgate_client::run::{Ran, Scratch, tree};
 
 pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tensorgate"))
-}
-
-/// The repository's root.
-pub fn tree() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
 }
 
 /// The demo's policy.
@@ -56,17 +42,9 @@ pub fn run<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
 
 /// The same in a folder.
 pub fn run_in<I: AsRef<std::ffi::OsStr>>(folder: &Path, arguments: &[I]) -> Ran {
-    let output = Command::new(binary())
-        .args(arguments)
-        .current_dir(folder)
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    let mut command = Command::new(binary());
+    command.args(arguments).current_dir(folder);
+    Ran::from_command(command.env("NO_COLOR", "1"))
 }
 
 /// The same with text on standard input.
@@ -82,51 +60,7 @@ pub fn run_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], input: &str) -> Ran 
         .unwrap();
     // A program that does not read its input may have ended by now.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// A scratch folder with a short path, because it contains sockets.
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    pub fn new() -> Self {
-        Self::below("/tmp")
-    }
-
-    /// A folder that needs no disk, so that a write to it never waits for one.
-    pub fn in_memory() -> Self {
-        Self::below("/dev/shm")
-    }
-
-    fn below(folder: &str) -> Self {
-        let mut random = [0; 6];
-        getrandom::fill(&mut random).unwrap();
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = Path::new(folder).join(format!("tgt-{name}"));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    child.wait_with_output().unwrap().into()
 }
 
 /// Renders a policy below a folder; the run, and the bundle if there is one.

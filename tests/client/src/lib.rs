@@ -13,6 +13,7 @@ pub mod publisher;
 pub mod redis;
 pub mod registry;
 pub mod reply;
+pub mod run;
 pub mod stand_in;
 pub mod tls;
 

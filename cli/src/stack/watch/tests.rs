@@ -3,8 +3,9 @@
 
 use std::os::unix::fs::symlink;
 
+use tensorgate_cli_common::private_dir::PrivateDir;
+
 use super::*;
-use crate::stack::private_dir::PrivateDir;
 
 /// A watch and its simulated time.
 struct Polls {

@@ -4,11 +4,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::read_at_most;
 use tensorgate_filter_core::native::{Peer, PeerCertificate};
 use tensorgate_policy::{Policy, unhex};
-
-use crate::Failure;
-use crate::load::read_at_most;
 
 /// Largest certificate file, bytes, including text before the certificate.
 const MAX_FILE_BYTES: u64 = 256 << 10;

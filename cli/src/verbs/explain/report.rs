@@ -1,11 +1,11 @@
 //! Text output of `explain`: a verdict in several lines, and the list of all reasons.
 
 use serde::Serialize;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Reason;
 use tensorgate_policy::denial::Shadowed;
 
 use super::Explained;
-use crate::ui::{Ui, printable};
 
 /// A reason, for the list.
 #[derive(Serialize)]

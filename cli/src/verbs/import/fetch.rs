@@ -6,12 +6,12 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::trust::Trust;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
 use super::{MAX_METADATA_BYTES, bad};
-use crate::Failure;
-use crate::trust::Trust;
 
 /// Timeout for connecting, reading and writing.
 const TIMEOUT: Duration = Duration::from_secs(10);

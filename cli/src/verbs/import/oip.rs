@@ -6,13 +6,13 @@ use std::path::Path;
 
 use clap::Args;
 use serde::Deserialize;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::read_at_most;
 
 use super::{
     Address, Common, Described, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad, datatype,
     dim, fetch, nothing_published,
 };
-use crate::Failure;
-use crate::load::read_at_most;
 
 /// From a server of the Open Inference Protocol, or a file with its metadata.
 #[derive(Args)]

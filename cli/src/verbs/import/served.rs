@@ -7,9 +7,9 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use serde::Deserialize;
+use tensorgate_cli_common::Failure;
 
 use super::{Address, Described, bad, fetch, oip, triton};
-use crate::Failure;
 
 /// Maximum number of models.
 const MAX_MODELS: usize = 1_000;

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use clap::Args;
 use serde::Deserialize;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::read_at_most;
 
 use super::pbtxt::{self, Message, Value};
 use super::{
     Address, Common, Described, Dim, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad,
     datatype, dim, fetch, nothing_published, oip,
 };
-use crate::Failure;
-use crate::load::read_at_most;
 
 /// File name of a model's configuration.
 const CONFIG: &str = "config.pbtxt";

@@ -5,13 +5,13 @@
 //! `check` would reject is marked, too.
 
 use serde_json::{Value, json};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::faults;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::{Datatype, Severity};
+use tensorgate_policy_text::Located;
 
 use super::{Described, Dim, Tensor};
-use crate::Failure;
-use crate::load::faults;
-use crate::source::Located;
-use crate::ui::{Ui, printable};
 
 /// Comment beside a dimension without a bound. Without `max`, the contract is invalid.
 const FILL_DIM: &str = "# no bound is known: give it a max";

@@ -2,12 +2,11 @@
 
 use clap::Args;
 use serde::Serialize;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::load;
+use tensorgate_cli_common::policy_file::PolicyFile;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::raw::KeyFormat;
-
-use crate::Failure;
-use crate::load::load;
-use crate::policy_file::PolicyFile;
-use crate::ui::{Ui, printable};
 
 /// Hex digits of a digest in the text output.
 const SHORT: usize = 12;

@@ -9,22 +9,22 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::lists::{List, lines};
+use tensorgate_cli_common::load::{MAX_FILE_BYTES, load, read_at_most};
+use tensorgate_cli_common::policy_file::{self, PolicyFile};
+use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_cli_common::runtime;
+use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_host::admission::Sources;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 use tensorgate_policy::hex;
 use tensorgate_policy::raw::KeyFormat;
+use tensorgate_policy_text::{parse, tree::Content};
 use tokio::time::{Instant, sleep};
 
 use super::{digest_of_input, format};
-use crate::Failure;
-use crate::lists::{List, lines};
-use crate::load::{MAX_FILE_BYTES, load, read_at_most};
-use crate::policy_file::{self, PolicyFile};
-use crate::replace::{Mode, replace};
-use crate::source::{parse, tree::Content};
 use crate::stack::probe::{Target, ask};
-use crate::stack::runtime;
-use crate::ui::{Ui, printable, printable_lines};
 
 /// Hex digits of a digest.
 const DIGEST_CHARS: usize = 64;
@@ -282,7 +282,7 @@ fn keys_file(config: &Path) -> Result<PathBuf, Failure> {
             return Err(unreadable(&why));
         }
     };
-    let target = crate::source::path::follow(&tree, "revoked.keys_file");
+    let target = tensorgate_policy_text::path::follow(&tree, "revoked.keys_file");
     match tree.get(target.node).map(|node| &node.content) {
         Some(Content::Text(name)) if target.whole => {
             Ok(config.parent().unwrap_or_else(|| Path::new("")).join(name))

@@ -17,7 +17,7 @@ use tensorgate_tests::programs::{bin, free_address, program, target};
 const WRITTEN: &str = "http://127.0.0.1:8080";
 
 /// Folders of the repository that a page's folder links to.
-const LINKED: [&str; 3] = ["cli", "examples", "target"];
+const LINKED: [&str; 3] = ["examples", "target", "wit"];
 
 /// `tensorgate up` with the demo's policy, on ports of its own.
 struct Up {

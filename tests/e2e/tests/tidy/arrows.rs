@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-componentize", &[]),
     ("tensorgate-kit", &[]),
     ("tensorgate-artifact", &["tensorgate-policy"]),
+    ("tensorgate-policy-text", &["tensorgate-policy"]),
     (
         "tensorgate-host",
         &[
@@ -33,15 +34,37 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "tensorgate",
+        "tensorgate-cli-common",
         &[
             "tensorgate-artifact",
-            "tensorgate-componentize",
+            "tensorgate-host",
             "tensorgate-policy",
+            "tensorgate-policy-text",
+        ],
+    ),
+    (
+        "tensorgate",
+        &[
+            "tensorgate-cli-common",
+            "tensorgate-policy",
+            "tensorgate-policy-text",
             "tensorgate-identity",
             "tensorgate-wire",
             "tensorgate-filter-core",
             "tensorgate-host",
+        ],
+    ),
+    // The tooling of handler authors. No crate of the gate may depend on it.
+    (
+        "tensorgate-workbench",
+        &[
+            "tensorgate-artifact",
+            "tensorgate-cli-common",
+            "tensorgate-componentize",
+            "tensorgate-host",
+            "tensorgate-policy",
+            "tensorgate-policy-text",
+            "tensorgate-wire",
         ],
     ),
     ("tensorgate-embedded", &["tensorgate-wire"]),

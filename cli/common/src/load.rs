@@ -1,0 +1,434 @@
+//! Loads a policy file: reads, types and validates it. Every fault carries its position in the
+//! text.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+
+use tensorgate_artifact::component::SUFFIX;
+use tensorgate_host::config::{Folders, canonical_digest};
+use tensorgate_host::files::at_most;
+use tensorgate_host::policy_store::signed;
+use tensorgate_policy::policy::BUILTIN;
+use tensorgate_policy::raw::Shared;
+use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, validate};
+
+use crate::inline::{Inlined, inline};
+use crate::lists::FileReferences;
+use tensorgate_policy_text::typed::OmittedPath;
+use tensorgate_policy_text::{Located, Span, parse, path, typed};
+
+/// Largest policy file, bytes. Equals [`Bundle::MAX_BYTES`], the limit of a filter's configuration,
+/// which is mostly the policy.
+pub const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// A file and its text; the text may be a placeholder.
+pub struct Source {
+    /// The path as the user gave it.
+    pub file: PathBuf,
+    /// The text.
+    pub text: String,
+}
+
+/// A policy that can be enforced.
+pub struct Loaded {
+    /// Source text, for the display of warnings.
+    pub source: Source,
+    /// The validated policy.
+    pub policy: Policy,
+    /// The bundle for the gate and the host.
+    pub bundle: Bundle,
+    /// Rules that make the policy weaker than it looks.
+    pub warnings: Vec<Located>,
+    /// Files that were read into the bundle, as the policy names them.
+    pub read: Vec<PathBuf>,
+    /// File references that may take effect independently of the rest.
+    pub named: FileReferences,
+}
+
+/// Why a policy could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file could not be read.
+    #[error("cannot read {}: {cause}", file.display())]
+    Read {
+        /// The policy file.
+        file: PathBuf,
+        /// The cause.
+        cause: std::io::Error,
+    },
+    /// The file is too large.
+    #[error("{} is larger than {MAX_FILE_BYTES} bytes", .0.display())]
+    TooLarge(PathBuf),
+    /// The policy, with the files that it names, exceeds a filter's configuration limit.
+    #[error(
+        "{} and the files that it names are {bytes} bytes of configuration: a filter takes at most {}",
+        file.display(), Bundle::MAX_BYTES
+    )]
+    BundleTooLarge {
+        /// The policy file.
+        file: PathBuf,
+        /// Size as JSON, bytes.
+        bytes: usize,
+    },
+    /// The policy cannot be written as JSON, because JSON has no spelling for one of its numbers.
+    #[error("cannot write the policy as json: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The policy has faults.
+    #[error("{} has faults", .0.file.display())]
+    Faults(Source, Vec<Located>),
+}
+
+impl Loaded {
+    /// Every file that the policy consists of or names. A change of one of them may change the
+    /// policy. Paths are relative to `root`.
+    pub fn files(&self, root: &Path) -> Vec<PathBuf> {
+        // Bundled handlers are installed with the host and do not change with a policy.
+        let components = self.policy.handlers().values();
+        let components = components.filter(|rule| !rule.component().starts_with(BUILTIN));
+        let components = components.flat_map(|handler| {
+            let signature = handler.signed_by().is_some();
+            let signature = signature.then(|| format!("{}{SUFFIX}", handler.component()));
+            [Some(handler.component().to_owned()), signature]
+        });
+        let components = components.flatten().map(|file| root.join(file));
+        std::iter::once(self.source.file.clone())
+            .chain(self.read.iter().map(|file| root.join(file)))
+            .chain(components)
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Loads a policy file.
+pub fn load(file: &Path) -> Result<Loaded, LoadError> {
+    let bytes = read_bounded(file)?;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return Err(not_text(file, &error)),
+    };
+    let source = Source {
+        file: file.to_owned(),
+        text,
+    };
+    let root = file.parent().unwrap_or(Path::new(""));
+    let Judged {
+        mut raw,
+        policy,
+        warnings,
+        read,
+        named,
+    } = match judge(&source.text, root) {
+        Ok(judged) => judged,
+        Err(faults) => return Err(LoadError::Faults(source, faults)),
+    };
+    share_equal_models(&mut raw)?;
+    let bundle = Bundle {
+        generation: generation(&raw)?,
+        policy: raw,
+        headers: HeaderMode::default(),
+        filter: None,
+        tightens: None,
+    };
+    let bytes = written_bytes(&bundle)?;
+    if bytes > Bundle::MAX_BYTES {
+        let file = file.to_owned();
+        return Err(LoadError::BundleTooLarge { file, bytes });
+    }
+    Ok(Loaded {
+        source,
+        policy,
+        bundle,
+        warnings,
+        read,
+        named,
+    })
+}
+
+/// The `revoked` section of a policy file, as far as it can be read despite other faults: entries,
+/// and the names of lists.
+pub fn revoked_section(file: &Path) -> Option<raw::Revoked> {
+    let text = String::from_utf8(read_bounded(file).ok()?).ok()?;
+    let mut tree = parse::parse(&text).0?;
+    Some(typed::typed(&mut tree).policy.revoked)
+}
+
+/// The `audit` section of a policy file, or the default if it has none. Faults elsewhere do not
+/// matter: a log must stay readable while the policy is edited.
+///
+/// # Errors
+/// The file cannot be read, or the section has faults.
+pub fn audit_section(file: &Path) -> Result<raw::Audit, LoadError> {
+    let text = String::from_utf8(read_bounded(file)?).map_err(|error| not_text(file, &error))?;
+    let (tree, mut faults) = parse::parse(&text);
+    if let Some(mut tree) = tree {
+        let typed = typed::typed(&mut tree);
+        let in_section =
+            |fault: &Located| fault.path == "audit" || fault.path.starts_with("audit.");
+        faults = typed.faults.into_iter().filter(in_section).collect();
+        if faults.is_empty() {
+            return Ok(typed.policy.audit.unwrap_or_default());
+        }
+    }
+    let source = Source {
+        file: file.to_owned(),
+        text,
+    };
+    Err(LoadError::Faults(source, faults))
+}
+
+/// Every fault and warning of a policy's text, in text order. The text names no files.
+pub fn faults(text: &str) -> Vec<Located> {
+    match judge(text, Path::new("")) {
+        Ok(judged) => judged.warnings,
+        Err(faults) => faults,
+    }
+}
+
+/// The first 16 hex digits of the SHA-256 of a policy's canonical JSON.
+pub fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
+    let mut digits = hex(&canonical_digest(policy)?);
+    digits.truncate(16);
+    Ok(digits)
+}
+
+/// Shares models with equal content, so that the bundle stores each only once.
+fn share_equal_models(policy: &mut raw::Policy) -> serde_json::Result<()> {
+    let mut known = HashMap::new();
+    let mut contents: HashMap<Vec<u8>, Shared<raw::Model>> = HashMap::new();
+    for model in policy.models.values_mut() {
+        let one = match known.entry(model.as_ptr()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(new) => {
+                let content = serde_json::to_vec(&**model)?;
+                // Keeps the original model alive, so that its address stays unique in the map.
+                let one = contents.entry(content).or_insert_with(|| model.clone());
+                new.insert((model.clone(), one.clone()))
+            }
+        };
+        *model = one.1.clone();
+    }
+    Ok(())
+}
+
+/// Size of a bundle as JSON, bytes.
+fn written_bytes(bundle: &Bundle) -> serde_json::Result<usize> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.saturating_add(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, bundle)?;
+    Ok(count.0)
+}
+
+/// Reads a file of at most [`MAX_FILE_BYTES`], regardless of its metadata.
+fn read_bounded(file: &Path) -> Result<Vec<u8>, LoadError> {
+    read_at_most(file, MAX_FILE_BYTES)
+        .map_err(|cause| LoadError::Read {
+            file: file.to_owned(),
+            cause,
+        })?
+        .ok_or_else(|| LoadError::TooLarge(file.to_owned()))
+}
+
+/// Reads a file; `None` if it is larger than `max_bytes`.
+pub fn read_at_most(file: &Path, max_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
+    at_most(std::fs::File::open(file)?, max_bytes)
+}
+
+fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {
+    let good = error
+        .as_bytes()
+        .get(..error.utf8_error().valid_up_to())
+        .unwrap_or_default();
+    let good = String::from_utf8_lossy(good);
+    let last = good.rsplit('\n').next().unwrap_or_default();
+    let span = Span {
+        line: good.matches('\n').count().saturating_add(1),
+        column: last.chars().count().saturating_add(1),
+        length: 1,
+    };
+    let fault = Located {
+        severity: Severity::Error,
+        span,
+        path: String::new(),
+        message: "not UTF-8 from here on".into(),
+        fix: Some("save the file as UTF-8".into()),
+    };
+    LoadError::Faults(
+        Source {
+            file: file.to_owned(),
+            text: good.into_owned(),
+        },
+        vec![fault],
+    )
+}
+
+/// Models whose answers could exceed the memory limit of all requests together. The host computes
+/// the sizes.
+fn beyond_budget(policy: &Policy) -> impl Iterator<Item = Fault> {
+    tensorgate_host::beyond_budget(policy).into_iter().map(|beyond| {
+        let mut path = String::from("models");
+        path::push_key(&mut path, &beyond.model);
+        Fault {
+            severity: Severity::Error,
+            path,
+            message: format!(
+                "an answer within its contract can take {} bytes, and all requests together hold {}",
+                beyond.needs, beyond.gives
+            ),
+            fix: Some(format!(
+                "smaller outputs (shape, symbols, max_item_bytes), or listen.limits.buffered_bytes of at least {}",
+                beyond.needs
+            )),
+        }
+    })
+}
+
+struct Judged {
+    raw: raw::Policy,
+    policy: Policy,
+    warnings: Vec<Located>,
+    read: Vec<PathBuf>,
+    named: FileReferences,
+}
+
+/// Parses and validates a text. Returns the policy with its warnings, or every fault in text order.
+/// `root` is the folder of the files that it names.
+fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
+    let (tree, mut faults) = parse::parse(text);
+    let Some(mut tree) = tree else {
+        return Err(faults);
+    };
+    let typed::Typed {
+        policy: mut raw,
+        faults: mistyped,
+        mut omitted,
+    } = typed::typed(&mut tree);
+    faults.extend(mistyped);
+    let Inlined {
+        read,
+        faults: unread,
+        named,
+    } = inline(&mut raw, root);
+    omitted.extend(
+        unread
+            .iter()
+            .map(|fault| OmittedPath::below(path::parent(&fault.path))),
+    );
+    faults.extend(unread.into_iter().map(|fault| locate(&tree, fault)));
+    let (policy, found) = match validate::validate(&raw) {
+        Ok((policy, warnings)) => (Some(policy), warnings),
+        Err(faults) => (None, faults),
+    };
+    let found = match &policy {
+        Some(policy) => found.into_iter().chain(beyond_budget(policy)).collect(),
+        None => found,
+    };
+    let consequence = |fault: &Fault| omitted.iter().any(|path| path.explains(&fault.path));
+    faults.extend(
+        found
+            .into_iter()
+            .filter(|fault| !consequence(fault))
+            .map(|fault| locate(&tree, fault)),
+    );
+    faults.sort_by(|a, b| (a.span, &a.path, &a.message).cmp(&(b.span, &b.path, &b.message)));
+    match policy {
+        Some(policy)
+            if faults
+                .iter()
+                .all(|fault| fault.severity == Severity::Warning) =>
+        {
+            Ok(Judged {
+                raw,
+                policy,
+                warnings: faults,
+                read,
+                named,
+            })
+        }
+        _ => Err(faults),
+    }
+}
+
+impl Loaded {
+    /// Verifies the signature of every component that must be signed. Paths are relative to `root`.
+    ///
+    /// # Errors
+    /// Every missing or rejected signature, located at the handler's `signed_by`.
+    pub fn verify_signatures(self, root: &Path) -> Result<Self, LoadError> {
+        let folders = Folders::below(root);
+        let handlers = self.policy.handlers().iter();
+        let faults = handlers.filter_map(|(name, rule)| {
+            let unsigned = signed::verify(name, rule, &folders).err()?;
+            let mut path = String::from("handlers");
+            path::push_key(&mut path, name);
+            path.push_str(".signed_by");
+            Some(Fault {
+                severity: Severity::Error,
+                path,
+                message: unsigned.cause(),
+                fix: Some(format!("tensorgate handler sign {}", rule.component())),
+            })
+        });
+        let faults = faults.collect();
+        self.unless(faults)
+    }
+
+    /// Fails with `faults`, if there are any.
+    ///
+    /// # Errors
+    /// The faults, located in the text, and the warnings.
+    pub fn unless(self, faults: Vec<Fault>) -> Result<Self, LoadError> {
+        if faults.is_empty() {
+            return Ok(self);
+        }
+        let tree = parse::parse(&self.source.text).0;
+        let faults = faults.into_iter().map(|fault| match &tree {
+            Some(tree) => locate(tree, fault),
+            // Unreachable: the same text was parsed a moment ago.
+            None => Located {
+                severity: fault.severity,
+                span: Span::default(),
+                path: fault.path,
+                message: fault.message,
+                fix: fault.fix,
+            },
+        });
+        let mut faults: Vec<_> = faults.chain(self.warnings).collect();
+        faults.sort_by(|a, b| (a.span, &a.path, &a.message).cmp(&(b.span, &b.path, &b.message)));
+        Err(LoadError::Faults(self.source, faults))
+    }
+}
+
+/// Locates a validation fault in the text. The span is the value, or the key where the value is a
+/// collection or lacks a member.
+fn locate(tree: &tensorgate_policy_text::Tree, fault: Fault) -> Located {
+    let target = path::follow(tree, &fault.path);
+    let span = match target.key {
+        Some(key) if !target.whole || tree.is_collection(target.node) => key.span,
+        _ => tree.span(target.node),
+    };
+    Located {
+        severity: fault.severity,
+        span,
+        path: fault.path,
+        message: fault.message,
+        fix: fault.fix,
+    }
+}

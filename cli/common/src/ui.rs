@@ -1,0 +1,224 @@
+//! Terminal output: colour, JSON, and faults with the source lines they refer to.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use tensorgate_policy::Severity;
+
+use crate::Failure;
+use crate::load::{LoadError, Source};
+use tensorgate_policy_text::Located;
+
+/// Longest policy line in a snippet, characters.
+const MAX_SNIPPET: usize = 160;
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The options of every verb.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Output {
+    /// Print JSON on standard output, one value per line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub color: Color,
+}
+
+/// Output settings of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    /// Whether to print one JSON value per line on standard output, and no text for people.
+    pub json: bool,
+    color: bool,
+}
+
+#[derive(Serialize)]
+struct FaultLine<'a> {
+    file: String,
+    line: usize,
+    column: usize,
+    severity: &'static str,
+    path: &'a str,
+    message: &'a str,
+    fix: Option<&'a str>,
+}
+
+impl Ui {
+    /// Determines the settings once.
+    pub fn new(output: Output) -> Self {
+        let color = match output.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        };
+        let json = output.json;
+        Self { json, color }
+    }
+
+    /// Text in an ANSI style (for example `1;31`), or plain where colours are off.
+    pub fn paint(&self, style: &str, text: &str) -> String {
+        if self.color {
+            format!("\u{1b}[{style}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Prints one line on standard output. A closed pipe is not an error of the command.
+    pub fn line(&self, text: &str) {
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    /// Prints one line on standard output. Returns `false` if the output is closed, so that a verb
+    /// without an end of its own can stop.
+    pub fn try_line(&self, text: &str) -> bool {
+        writeln!(std::io::stdout().lock(), "{text}").is_ok()
+    }
+
+    /// Prints one JSON value as a line.
+    pub fn json_line(&self, value: &impl Serialize) {
+        if let Ok(text) = serde_json::to_string(value) {
+            self.line(&text);
+        }
+    }
+
+    /// Prints one line on standard error.
+    pub fn note(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    /// The exit code of a run, after its failure has been printed.
+    pub fn exit_code(&self, outcome: Result<(), Failure>) -> ExitCode {
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => self.failure(&failure),
+        }
+    }
+
+    /// Prints a failure; returns the exit code that it has.
+    pub fn failure(&self, failure: &Failure) -> ExitCode {
+        let code = match failure {
+            Failure::No | Failure::Failed(_) => 1,
+            Failure::Input(_) | Failure::Load(_) => 2,
+        };
+        match failure {
+            Failure::No => {}
+            Failure::Load(LoadError::Faults(source, faults)) => self.faults(source, faults),
+            Failure::Failed(_) | Failure::Input(_) | Failure::Load(_) => {
+                let error = self.paint("1;31", "error");
+                self.note(&format!(
+                    "{error}: {}",
+                    printable_lines(&failure.to_string())
+                ));
+            }
+        }
+        ExitCode::from(code)
+    }
+
+    /// Prints faults: as JSON on standard output, or as text on standard error.
+    pub fn faults<'a>(&self, source: &Source, faults: impl IntoIterator<Item = &'a Located>) {
+        for fault in faults {
+            if self.json {
+                self.json_line(&FaultLine {
+                    file: source.file.display().to_string(),
+                    line: fault.span.line,
+                    column: fault.span.column,
+                    severity: severity(fault.severity),
+                    path: &fault.path,
+                    message: &fault.message,
+                    fix: fault.fix.as_deref(),
+                });
+            } else {
+                self.note(&self.snippet(&source.file, &source.text, fault));
+            }
+        }
+    }
+
+    /// A fault with its source line and a marker below it.
+    fn snippet(&self, file: &Path, text: &str, fault: &Located) -> String {
+        let style = if fault.severity == Severity::Error {
+            "1;31"
+        } else {
+            "1;33"
+        };
+        let number = fault.span.line.to_string();
+        let margin = " ".repeat(number.len());
+        let line = text
+            .lines()
+            .nth(fault.span.line.saturating_sub(1))
+            .unwrap_or_default();
+        let shown: String = line
+            .chars()
+            .take(MAX_SNIPPET)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let before = fault.span.column.saturating_sub(1).min(MAX_SNIPPET);
+        let room = shown.chars().count().saturating_sub(before).max(1);
+        let marks = "^".repeat(fault.span.length.clamp(1, room));
+        let mut out = format!(
+            "{}: {}\n",
+            self.paint(style, severity(fault.severity)),
+            printable(&fault.message)
+        );
+        let position = format!(
+            "{}:{}:{}",
+            file.display(),
+            fault.span.line,
+            fault.span.column
+        );
+        out.push_str(&format!("{margin}--> {position}"));
+        if !fault.path.is_empty() {
+            out.push_str(&format!(" ({})", printable(&fault.path)));
+        }
+        out.push_str(&format!(
+            "\n{margin} |\n{number} | {shown}\n{margin} | {}{}",
+            " ".repeat(before),
+            self.paint(style, &marks)
+        ));
+        if let Some(fix) = &fault.fix {
+            out.push_str(&format!(
+                "\n{margin} = {}: {}",
+                self.paint("1;32", "fix"),
+                printable(fix)
+            ));
+        }
+        out
+    }
+}
+
+/// Text with control characters replaced, so that a file cannot send escape sequences to a
+/// terminal.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+const fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
+/// The same for text with several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,258 @@
+//! Builds a project into its component, with the tools of its language and without a network.
+//!
+//! The component imports only a handler's own interfaces. WASI imports of a language's runtime are
+//! stubbed at build time, and the tensor kit is composed into the component.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use tensorgate_cli_common::Failure;
+use tensorgate_componentize::{componentize, fused, surface};
+
+use crate::contract::{REACH_JS, contract, granted};
+use crate::copy::Copy;
+use crate::initialise::initialised;
+use crate::kit;
+use crate::project::{Language, Project, World};
+use crate::tools::{self, RUST_TARGET, RUSTUP, Tool};
+
+/// Name of the Python module that adapts a handler to its world.
+const PYTHON_ENTRY: &str = "tensorgate_entry";
+
+/// Stack of a Rust handler, bytes. The default of 1 MiB would have to be cleared after every call.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Builds a project and returns the component, which is written to [`Project::component`].
+///
+/// # Errors
+/// A tool is missing or fails, or the result is not a handler.
+pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
+    let folder = project.folder.canonicalize().map_err(|cause| {
+        Failure::Input(format!(
+            "cannot enter {}: {cause}",
+            project.folder.display()
+        ))
+    })?;
+    if std::fs::symlink_metadata(folder.join("build")).is_ok_and(|found| found.is_symlink()) {
+        return Err(Failure::Input(
+            "build is a symbolic link: a project's component must stay in its own folder; remove the link".to_owned(),
+        ));
+    }
+    let built = match project.language {
+        Language::Rust => rust(project, &folder)?,
+        Language::Python => kit::compose(&merge_modules(build_copy(project, &folder, python)?))?,
+        Language::Js => kit::compose(&merge_modules(build_copy(project, &folder, js)?))?,
+    };
+    let surface = surface(&built).map_err(|fault| {
+        Failure::Failed(format!("the tools did not produce a component: {fault}"))
+    })?;
+    let foreign = surface.foreign();
+    if !foreign.is_empty() {
+        return Err(Failure::Failed(format!(
+            "the component imports {}, which no handler may use",
+            foreign.join(", ")
+        )));
+    }
+    if !surface
+        .exports
+        .iter()
+        .any(|name| name == project.world.name())
+    {
+        return Err(Failure::Failed(format!(
+            "the component does not export {}, the function of its world",
+            project.world.name()
+        )));
+    }
+    let file = project.component();
+    replace(&file, &built)
+        .map_err(|cause| Failure::Failed(format!("cannot write {}: {cause}", file.display())))?;
+    Ok(built)
+}
+
+/// Writes a temporary file beside the target and renames it.
+fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let beside = file.with_extension("wasm.new");
+    // Removes an existing file first. It could be a symbolic link out of the project.
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::File::create_new(&beside)?.write_all(content)?;
+    std::fs::rename(&beside, file)
+}
+
+/// Builds a copy of a project. Both tools execute the untrusted handler code at build time, to
+/// snapshot its initialised state.
+fn build_copy(
+    project: &Project,
+    folder: &Path,
+    tool: fn(&Project, &Copy) -> Result<Tool, Failure>,
+) -> Result<Vec<u8>, Failure> {
+    let copy = Copy::new(folder)?;
+    let fix = format!(
+        "run `tensorgate handler setup --lang {}` once, with a network",
+        project.language.name()
+    );
+    tool(project, &copy)?
+        .run(&fix)
+        .map_err(|failure| match failure {
+            // Error messages name the project that the author knows, not the copy.
+            Failure::Failed(said) => Failure::Failed(said.replace(
+                &copy.project().display().to_string(),
+                &folder.display().to_string(),
+            )),
+            other => other,
+        })?;
+    read(&copy.made())
+}
+
+/// Merges the modules of a language's runtime into one, which halves the start-up time. A component
+/// that cannot be merged is used unchanged.
+fn merge_modules(component: Vec<u8>) -> Vec<u8> {
+    fused(&component).unwrap_or(component)
+}
+
+fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+    if !tools::has_rust_target()? {
+        return Err(Failure::Failed(format!(
+            "Rust's target {RUST_TARGET} is not installed: run `tensorgate handler setup --lang rust` once, with a network"
+        )));
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| folder.join("target"), PathBuf::from);
+    let mut cargo = tools::cargo();
+    cargo
+        .command
+        .args(["build", "--quiet", "--offline", "--release", "--lib"])
+        .args(["--target", RUST_TARGET, "--target-dir"])
+        .arg(&target)
+        .current_dir(folder)
+        // The component's digest is pinned in policies, so earlier builds, paths and user names
+        // must not affect the bytes.
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(folder)?);
+    cargo.run(RUSTUP).map_err(|failure| match failure {
+        Failure::Failed(said) if said.contains("--offline") => Failure::Failed(format!(
+            "{said}\na crate is missing: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
+        )),
+        other => other,
+    })?;
+    let core = target
+        .join(RUST_TARGET)
+        .join("release")
+        .join(format!("{}.wasm", project.name.replace('-', "_")));
+    let core = initialised(read(&core)?)?;
+    componentize(&core).map_err(|fault| Failure::Failed(format!("the component {fault}")))
+}
+
+/// Compiler flags, as `CARGO_ENCODED_RUSTFLAGS` takes them.
+fn rust_flags(folder: &Path) -> Result<OsString, Failure> {
+    let mut flags: Vec<OsString> = vec![
+        "-Cstrip=symbols".into(),
+        // The sandbox supports SIMD and counts a vector instruction as one.
+        "-Ctarget-feature=+simd128".into(),
+        format!("-Clink-arg=-zstack-size={STACK_BYTES}").into(),
+        remap(folder, "."),
+    ];
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    if let Some(home) = home {
+        flags.push(remap(&home, "cargo"));
+        // The folder's name contains the registry's name.
+        for registry in std::fs::read_dir(home.join("registry/src"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            flags.push(remap(&registry.path(), "crates"));
+        }
+    }
+    let sysroot = tools::rust_sysroot()?;
+    flags.push(remap(&sysroot.join("lib/rustlib/src/rust"), "rust"));
+    Ok(flags.join(&OsString::from("\u{1f}")))
+}
+
+fn remap(from: &Path, to: &str) -> OsString {
+    let mut flag = OsString::from("--remap-path-prefix=");
+    flag.push(from);
+    flag.push("=");
+    flag.push(to);
+    flag
+}
+
+fn python(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
+    let folder = copy.project();
+    let entry = folder.join("build/python");
+    let text = include_str!("../../python/entry.py");
+    tools::write(&entry, &[(format!("{PYTHON_ENTRY}.py"), text.to_owned())])?;
+    let contract = contract(project, &folder)?;
+    let mut tool = tools::componentize_py(&copy.environment())?;
+    tool.command
+        .arg("-d")
+        .arg(contract.folder)
+        .args(["-w", &contract.world, "componentize", "--stub-wasi"])
+        .arg("-p")
+        .arg(folder)
+        .arg("-p")
+        .arg(&entry)
+        .arg("-o")
+        .arg(copy.made())
+        .arg(PYTHON_ENTRY);
+    Ok(tool)
+}
+
+fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
+    let folder = copy.project();
+    let entry = folder.join("build/js");
+    let world = match project.world {
+        World::Preprocess => include_str!("../../js/entry-preprocess.js"),
+        World::Postprocess => include_str!("../../js/entry-postprocess.js"),
+    };
+    let with_kit = if kit::is_asked(Language::Js, &folder) {
+        include_str!("../../js/entry-kit.js")
+    } else {
+        ""
+    };
+    // Without these lines, the module assumes that it runs in a unit test.
+    let mut capabilities = String::new();
+    if folder.join(REACH_JS).is_file() {
+        capabilities.push_str(include_str!("../../js/entry-reach.js"));
+        for interface in granted(project) {
+            capabilities.push_str(match interface {
+                "fetch" => include_str!("../../js/entry-fetch.js"),
+                _ => include_str!("../../js/entry-lookup.js"),
+            });
+        }
+    }
+    let text = format!(
+        "{with_kit}{capabilities}{}{world}",
+        include_str!("../../js/entry.js")
+    );
+    tools::write(&entry, &[("entry.js".to_owned(), text)])?;
+    let contract = contract(project, &folder)?;
+    let mut tool = tools::componentize_qjs()?;
+    tool.command
+        .arg("--wit")
+        .arg(contract.folder)
+        .args(["-n", &contract.world, "--stub-wasi", "--sync", "--js"])
+        .arg(entry.join("entry.js"))
+        .arg("--module-root")
+        .arg(folder)
+        .arg("-o")
+        .arg(copy.made());
+    Ok(tool)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|cause| {
+        Failure::Failed(format!(
+            "the tools did not write {}: {cause}",
+            file.display()
+        ))
+    })
+}

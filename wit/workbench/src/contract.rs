@@ -1,0 +1,107 @@
+//! The WIT contract for the tools of a language.
+//!
+//! It consists of the project's own contract, the tensor kit if the project uses it, and the
+//! interfaces that its manifest requests. Rust drops unused imports. Python and JavaScript
+//! components import their whole world, and a host rejects imports that the policy does not grant.
+
+use std::path::{Path, PathBuf};
+
+use tensorgate_cli_common::Failure;
+
+use crate::kit;
+use crate::project::{Language, Project};
+use crate::tools;
+
+/// The JavaScript module for interfaces that a policy must grant.
+pub const REACH_JS: &str = "reach.js";
+
+/// The contract that a project is built against: a folder and the name of a world.
+pub struct Contract {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The world.
+    pub world: String,
+}
+
+/// A project's contract, with everything that its component will import.
+///
+/// # Errors
+/// The contract is missing or older than the project's manifest requires, or a file cannot be
+/// written.
+pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
+    let (own, world) = (folder.join("wit"), project.world.name());
+    let with_kit = kit::is_asked(project.language, folder);
+    let granted = granted(project);
+    if !with_kit && granted.is_empty() {
+        return Ok(Contract {
+            folder: own,
+            world: world.to_owned(),
+        });
+    }
+    let file = own.join("handler.wit");
+    let handler = std::fs::read_to_string(&file)
+        .map_err(|cause| Failure::Input(format!("cannot read {}: {cause}", file.display())))?;
+    speaks_of(project, folder, &granted)?;
+    let joined = format!("{world}-as-built");
+    let mut imports: Vec<&str> = granted;
+    if with_kit {
+        imports.extend([
+            tensorgate_componentize::KIT,
+            tensorgate_componentize::BLOCKS,
+        ]);
+    }
+    let imports: String = imports
+        .iter()
+        .map(|import| format!("    import {import};\n"))
+        .collect();
+    let worlds = format!(
+        "package tensorgate:handler@0.1.0;\n\n/// A handler, and what else its component imports as its tools make it.\nworld {joined} {{\n    include {world};\n{imports}}}\n"
+    );
+    let mut files = vec![
+        ("handler.wit".to_owned(), handler),
+        ("as-built.wit".to_owned(), worlds),
+    ];
+    if with_kit {
+        files.push(("deps/kit.wit".to_owned(), kit::WIT.to_owned()));
+    }
+    let both = folder.join("build/wit");
+    // A folder of an earlier build, which may contain other files.
+    if both.exists() {
+        std::fs::remove_dir_all(&both).map_err(|cause| {
+            Failure::Failed(format!("cannot remove {}: {cause}", both.display()))
+        })?;
+    }
+    tools::write(&both, &files)?;
+    Ok(Contract {
+        folder: both,
+        world: joined,
+    })
+}
+
+/// The interfaces that a manifest requests and a policy must grant.
+pub fn granted(project: &Project) -> Vec<&'static str> {
+    [
+        (project.has_fetch(), "fetch"),
+        (project.has_lookups(), "lookup"),
+    ]
+    .into_iter()
+    .filter_map(|(asked, interface)| asked.then_some(interface))
+    .collect()
+}
+
+/// Checks that the project's support files know the requested interfaces. They are copies from the
+/// time the project was created.
+fn speaks_of(project: &Project, folder: &Path, granted: &[&str]) -> Result<(), Failure> {
+    let module = match project.language {
+        Language::Rust => return Ok(()),
+        Language::Python => "tensorgate/reach.py",
+        Language::Js => REACH_JS,
+    };
+    if granted.is_empty() || folder.join(module).is_file() {
+        return Ok(());
+    }
+    Err(Failure::Input(format!(
+        "handler.yaml asks for {}, but this project is older than {module}: copy that file, the files beside it and wit/handler.wit from a project that `tensorgate handler new` creates",
+        granted.join(" and ")
+    )))
+}

@@ -1,0 +1,126 @@
+//! A temporary copy of a project for building. Code that runs during the build can change only the
+//! copy. Symbolic links out of the project are not copied.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::private_dir::PrivateDir;
+
+/// Maximum number of files and folders in a project.
+const MAX_ENTRIES: usize = 20_000;
+/// Maximum total size of a project's files, bytes.
+const MAX_BYTES: u64 = 512 << 20;
+/// Maximum nesting of folders.
+const MAX_DEPTH: usize = 64;
+
+/// Top-level folders that are not copied: build outputs and version history.
+const LEFT: [&str; 3] = ["build", "target", ".git"];
+/// Python bytecode caches, which are not copied from any folder.
+const CACHE: &str = "__pycache__";
+/// A configuration file that would let a project direct componentize-py to other folders.
+const TOOLS_OWN: &str = "componentize-py.toml";
+
+/// The copy; deleted on drop.
+pub struct Copy {
+    private: PrivateDir,
+}
+
+impl Copy {
+    /// Copies a project.
+    ///
+    /// # Errors
+    /// The project is too large, configures the build tools, or cannot be read.
+    pub fn new(project: &Path) -> Result<Self, Failure> {
+        let private = PrivateDir::new()
+            .map_err(|cause| Failure::Failed(format!("cannot make a folder: {cause}")))?;
+        let copy = Self { private };
+        let failed = |cause: io::Error| {
+            Failure::Failed(format!("cannot copy {}: {cause}", project.display()))
+        };
+        std::fs::create_dir_all(copy.packages()).map_err(failed)?;
+        std::fs::create_dir(copy.project()).map_err(failed)?;
+        let mut room = (MAX_ENTRIES, MAX_BYTES);
+        let mut folders = vec![(PathBuf::new(), 0)];
+        while let Some((below, depth)) = folders.pop() {
+            for entry in std::fs::read_dir(project.join(&below)).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name();
+                if name == CACHE || (depth == 0 && LEFT.iter().any(|left| name == *left)) {
+                    continue;
+                }
+                let path = below.join(&name);
+                if name == TOOLS_OWN {
+                    return Err(Failure::Input(format!(
+                        "{}: a project must not configure the build tools: remove the file",
+                        path.display()
+                    )));
+                }
+                let found = entry.metadata().map_err(failed)?;
+                room = (room.0.checked_sub(1).zip(room.1.checked_sub(bytes(&found))))
+                    .filter(|_| depth < MAX_DEPTH)
+                    .ok_or_else(|| too_large(project))?;
+                let (from, to) = (project.join(&path), copy.project().join(&path));
+                if found.is_dir() {
+                    std::fs::create_dir(to).map_err(failed)?;
+                    folders.push((path, depth.saturating_add(1)));
+                } else if found.is_file() {
+                    regular(&from, &to, found.len()).map_err(failed)?;
+                } else if found.is_symlink() {
+                    inner(project, &from, &to).map_err(failed)?;
+                }
+            }
+        }
+        Ok(copy)
+    }
+
+    /// Folder of the copied project.
+    pub fn project(&self) -> PathBuf {
+        self.private.path().join("project")
+    }
+
+    /// Path of the component that a tool produces.
+    pub fn made(&self) -> PathBuf {
+        self.private.path().join("made.wasm")
+    }
+
+    /// An empty Python environment. Tools look for one and expose its writable packages folder to
+    /// the code they run.
+    pub fn environment(&self) -> PathBuf {
+        self.private.path().join("environment")
+    }
+
+    fn packages(&self) -> PathBuf {
+        self.environment().join("lib/python3/site-packages")
+    }
+}
+
+fn bytes(found: &Metadata) -> u64 {
+    if found.is_file() { found.len() } else { 0 }
+}
+
+fn too_large(project: &Path) -> Failure {
+    Failure::Input(format!(
+        "{} is too large for a handler's project: at most {MAX_ENTRIES} files, {} MiB in total and {MAX_DEPTH} nested folders, not counting {}",
+        project.display(),
+        MAX_BYTES >> 20,
+        LEFT.join(", ")
+    ))
+}
+
+/// Copies at most the number of bytes that was counted, even if the file grows meanwhile.
+fn regular(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
+    let mut from = io::Read::take(File::open(from)?, bytes);
+    io::copy(&mut from, &mut File::create_new(to)?).map(drop)
+}
+
+/// Copies a relative link that leads to a file inside the project. Other links are skipped.
+fn inner(project: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    let says = std::fs::read_link(from)?;
+    let leads = from.canonicalize().ok();
+    if says.is_relative() && leads.is_some_and(|leads| leads.starts_with(project)) {
+        std::os::unix::fs::symlink(says, to)?;
+    }
+    Ok(())
+}

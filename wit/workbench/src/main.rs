@@ -1,0 +1,97 @@
+//! The `tensorgate-handler` program: what `tensorgate handler` runs, the tooling of handler authors.
+//!
+//! Components are loaded and called by the host's code, and limits are validated as in a policy. So
+//! the verbs and the host always agree on a component.
+
+mod build;
+mod case;
+mod case_resources;
+mod compare;
+mod configure;
+mod contract;
+mod copy;
+mod initialise;
+mod kit;
+mod port;
+mod project;
+mod registry;
+mod runner;
+mod template;
+mod tools;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tensorgate_cli_common::command_tree::{self, CommandTree};
+use tensorgate_cli_common::ui::{Output, Ui};
+use verbs::bench::Bench;
+use verbs::build::Build;
+use verbs::configure::Configure;
+use verbs::inspect::Inspect;
+use verbs::logs::Logs;
+use verbs::new::New;
+use verbs::port::Port;
+use verbs::push::Push;
+use verbs::replay::Replay;
+use verbs::setup::Setup;
+use verbs::sign::Sign;
+use verbs::test::Test;
+
+/// Create, port, build, configure, inspect, test, measure, sign and publish handlers, and replay
+/// their calls.
+#[derive(Parser)]
+#[command(
+    name = "tensorgate-handler",
+    bin_name = "tensorgate handler",
+    version,
+    propagate_version = true
+)]
+struct Cli {
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    New(New),
+    Port(Port),
+    Build(Build),
+    Configure(Configure),
+    Inspect(Inspect),
+    Test(Test),
+    Bench(Bench),
+    Sign(Sign),
+    Push(Push),
+    Setup(Setup),
+    Replay(Replay),
+    Logs(Logs),
+    /// Print the verbs and their arguments as JSON, for the completions of `tensorgate`.
+    #[command(name = command_tree::VERB, hide = true)]
+    CommandTree,
+}
+
+fn main() -> ExitCode {
+    let Cli { output, verb } = Cli::parse();
+    let ui = Ui::new(output);
+    ui.exit_code(match verb {
+        Verb::New(verb) => verb.run(&ui),
+        Verb::Port(verb) => verb.run(&ui),
+        Verb::Build(verb) => verb.run(&ui),
+        Verb::Configure(verb) => verb.run(&ui),
+        Verb::Inspect(verb) => verb.run(&ui),
+        Verb::Test(verb) => verb.run(&ui),
+        Verb::Bench(verb) => verb.run(&ui),
+        Verb::Sign(verb) => verb.run(&ui),
+        Verb::Push(verb) => verb.run(&ui),
+        Verb::Setup(verb) => verb.run(&ui),
+        Verb::Replay(verb) => verb.run(&ui),
+        Verb::Logs(verb) => verb.run(&ui),
+        Verb::CommandTree => {
+            ui.json_line(&CommandTree::from(&Cli::command()));
+            Ok(())
+        }
+    })
+}

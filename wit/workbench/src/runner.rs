@@ -1,0 +1,118 @@
+//! Runs a component in the host's sandbox: the host's engine, imports and limits, with one guest
+//! thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_cli_common::{Failure, runtime};
+use tensorgate_host::sandbox::{
+    HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox, SandboxConfig, SandboxError,
+};
+use tensorgate_policy::policy::Handler;
+use tokio::runtime::Runtime;
+
+use crate::case::Case;
+use crate::case_resources::CaseResources;
+use crate::project::Project;
+
+/// Request id of calls in the log; there is no request here.
+const REQUEST_ID: &str = "tensorgate-handler";
+
+/// A project's component, loaded.
+pub struct Runner<'p> {
+    project: &'p Project,
+    component: &'p [u8],
+    sha256: [u8; 32],
+    sandbox: Sandbox,
+    runtime: Runtime,
+    /// The handler with the manifest's configuration. It also keeps the compiled component alive.
+    plain: LoadedHandler,
+    rule: Handler,
+}
+
+/// The host's sandbox with one thread.
+pub fn sandbox() -> Result<Sandbox, SandboxError> {
+    Sandbox::new(SandboxConfig {
+        threads: 1,
+        handlers: 1,
+        ..SandboxConfig::default()
+    })
+}
+
+impl<'p> Runner<'p> {
+    /// Loads a component as the host would with the manifest's limits.
+    ///
+    /// # Errors
+    /// The host would reject the component.
+    pub fn load(project: &'p Project, component: &'p [u8]) -> Result<Self, Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
+        let sha256 = Sha256::digest(component).into();
+        let rule = project.rule(&project.config, &sha256)?;
+        let sandbox = sandbox().map_err(|error| failed(&error))?;
+        let plain = sandbox
+            .load(&project.name, &rule, project.world.role(), component)
+            .map_err(|error| failed(&error))?;
+        let runtime = runtime()?;
+        Ok(Self {
+            project,
+            component,
+            sha256,
+            sandbox,
+            runtime,
+            plain,
+            rule,
+        })
+    }
+
+    /// The limits of calls.
+    pub const fn rule(&self) -> &Handler {
+        &self.rule
+    }
+
+    /// The same component with some configuration entries replaced. It is not compiled again.
+    ///
+    /// # Errors
+    /// The configuration would be invalid in a policy.
+    pub fn with_config(&self, config: &BTreeMap<String, String>) -> Result<LoadedHandler, Failure> {
+        if config.is_empty() {
+            return Ok(self.plain.clone());
+        }
+        let mut all = self.project.config.clone();
+        all.extend(config.clone());
+        let rule = self.project.rule(&all, &self.sha256)?;
+        self.sandbox
+            .load(
+                &self.project.name,
+                &rule,
+                self.project.world.role(),
+                self.component,
+            )
+            .map_err(|error| Failure::Failed(error.to_string()))
+    }
+
+    /// Calls the handler once, on a new instance.
+    ///
+    /// # Errors
+    /// As in the host.
+    pub fn call(
+        &self,
+        handler: &LoadedHandler,
+        case: &Case,
+    ) -> Result<HandlerOutput, HandlerError> {
+        let resources = CaseResources {
+            rule: self.rule.clone(),
+            files: case.files.clone(),
+            features: case.features.clone(),
+        };
+        let handler = handler.with_resolver(Arc::new(resources));
+        self.runtime.block_on(async {
+            match (self.project.world.role(), case.input.clone()) {
+                (tensorgate_host::sandbox::Role::Postprocess, Payload::Tensors(outputs)) => {
+                    handler.postprocess(REQUEST_ID, outputs).await
+                }
+                (_, input) => handler.preprocess(REQUEST_ID, input).await,
+            }
+        })
+    }
+}

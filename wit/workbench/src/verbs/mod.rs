@@ -1,0 +1,14 @@
+//! The verbs for handler authors, one module each: from a new project to a policy entry.
+
+pub mod bench;
+pub mod build;
+pub mod configure;
+pub mod inspect;
+pub mod logs;
+pub mod new;
+pub mod port;
+pub mod push;
+pub mod replay;
+pub mod setup;
+pub mod sign;
+pub mod test;

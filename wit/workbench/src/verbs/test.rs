@@ -1,0 +1,142 @@
+//! The `handler test` verb: runs a project's cases in the host's sandbox.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::{Ui, printable_lines};
+use tensorgate_host::sandbox::{HandlerError, HandlerOutput};
+
+use crate::case::{self, Case, Expected};
+use crate::compare::differences;
+use crate::project::{Project, read_component};
+use crate::runner::Runner;
+
+/// Run a project's cases, each in a fresh instance, within the limits of its handler.yaml.
+#[derive(Args)]
+#[command(
+    after_help = "Runs the output of `tensorgate handler build`.\nExit codes: 0 every case passed, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale"
+)]
+pub struct Test {
+    /// Project folder.
+    #[arg(default_value = ".")]
+    project: PathBuf,
+    /// Only cases whose name contains this text.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Component to run instead of the built one.
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    case: &'a str,
+    ok: bool,
+    faults: &'a [String],
+    fuel: Option<u64>,
+}
+
+impl Test {
+    /// Runs the cases.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let project = Project::open(&self.project)?;
+        let cases = case::all(&project)?;
+        let component = match &self.component {
+            Some(file) => read_component(file).map_err(Failure::Input)?,
+            None => project.built()?,
+        };
+        let runner = Runner::load(&project, &component)?;
+        let (mut ran, mut failed) = (0_usize, 0_usize);
+        let wanted = |case: &&Case| {
+            self.only
+                .as_ref()
+                .is_none_or(|text| case.name.contains(text))
+        };
+        for case in cases.iter().filter(wanted) {
+            let handler = runner.with_config(&case.config)?;
+            let outcome = runner.call(&handler, case);
+            let faults = judge(&case.expected, &outcome);
+            let fuel = match &outcome {
+                Ok(called) => Some(called.fuel_used),
+                Err(HandlerError::Fault { fuel_used, .. }) => Some(*fuel_used),
+                Err(_) => None,
+            };
+            ran = ran.saturating_add(1);
+            if !faults.is_empty() {
+                failed = failed.saturating_add(1);
+            }
+            print(ui, &case.name, &faults, fuel);
+        }
+        if ran == 0 {
+            return Err(Failure::Input("no case has a matching name".to_owned()));
+        }
+        if !ui.json {
+            ui.line(&format!("{ran} cases, {failed} failed"));
+        }
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Failure::No)
+        }
+    }
+}
+
+/// Differences between the expected result and the actual one.
+fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> Vec<String> {
+    match (expected, outcome) {
+        (Expected::Tensors { tensors, tolerance }, Ok(called)) => {
+            differences(tensors, &called.tensors, *tolerance)
+        }
+        (Expected::Tensors { .. }, Err(error)) => vec![error.to_string()],
+        (Expected::Refused { .. }, Ok(called)) => {
+            vec![format!(
+                "the call returned {} tensors where a refusal is expected",
+                called.tensors.len()
+            )]
+        }
+        (Expected::Refused { cause, says }, Err(error)) => {
+            let found = match error {
+                HandlerError::Rejected { text, .. } => Some((None, text)),
+                HandlerError::Fault { cause, detail, .. } => Some((Some(*cause), detail)),
+                HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_) => None,
+            };
+            match found {
+                Some((found, text)) if found == *cause && text.contains(says) => Vec::new(),
+                Some((found, text)) if found == *cause => {
+                    vec![format!(
+                        "the message is {text:?}, which does not contain {says:?}"
+                    )]
+                }
+                _ => vec![format!("another refusal: {error}")],
+            }
+        }
+    }
+}
+
+fn print(ui: &Ui, name: &str, faults: &[String], fuel: Option<u64>) {
+    if ui.json {
+        ui.json_line(&Line {
+            case: name,
+            ok: faults.is_empty(),
+            faults,
+            fuel,
+        });
+        return;
+    }
+    let mark = if faults.is_empty() {
+        ui.paint("1;32", "ok  ")
+    } else {
+        ui.paint("1;31", "FAIL")
+    };
+    let fuel = fuel
+        .map(|fuel| format!("  ({fuel} fuel)"))
+        .unwrap_or_default();
+    ui.line(&format!("{mark} {name}{fuel}"));
+    for fault in faults {
+        for line in printable_lines(fault).lines() {
+            ui.line(&format!("     {line}"));
+        }
+    }
+}

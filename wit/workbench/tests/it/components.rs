@@ -1,0 +1,71 @@
+//! What `inspect` prints about components that this project did not build.
+
+use tensorgate_client::run::Scratch;
+
+use super::{handler, lines, story};
+
+#[test]
+fn a_component_with_foreign_imports_is_rejected_by_name() {
+    let scratch = Scratch::new();
+    for (text, accepted, why, authority) in [
+        (
+            r#"(component (import "wasi:sockets/tcp@0.2.9" (instance)))"#,
+            false,
+            "wasi:sockets/tcp@0.2.9",
+            "network",
+        ),
+        (
+            r#"(component (import "acme:gpu/device" (instance)))"#,
+            false,
+            "acme:gpu/device",
+            "does not know",
+        ),
+        ("(component)", false, "preprocess", ""),
+        (
+            r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)))"#,
+            false,
+            "core module",
+            "files",
+        ),
+    ] {
+        let file = scratch.file("c.wasm", wat::parse_str(text).unwrap());
+        let ran = handler(&["--json", "inspect", file.to_str().unwrap()]);
+        assert_eq!(ran.code, 1, "{text}: {}", story(&ran));
+        let report = lines(&ran).remove(0);
+        assert_eq!(report["accepted"], accepted, "{report}");
+        assert!(
+            report["why_not"].as_str().unwrap().contains(why),
+            "{report}"
+        );
+        let imports = report["imports"].to_string();
+        assert!(imports.contains(authority), "{report}");
+        assert!(!imports.contains("\"given\":true"), "{report}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_webassembly_is_bad_input() {
+    let scratch = Scratch::new();
+    let file = scratch.file("c.wasm", "text");
+    for path in [file.to_str().unwrap(), "no-such-file.wasm"] {
+        let ran = handler(&["inspect", path]);
+        assert_eq!(ran.code, 2, "{}", story(&ran));
+    }
+}
+
+#[test]
+fn inspect_names_what_a_policy_must_grant() {
+    let scratch = Scratch::new();
+    let text = r#"(component (import "tensorgate:handler/fetch@0.1.0" (instance)))"#;
+    let file = scratch.file("c.wasm", wat::parse_str(text).unwrap());
+    let ran = handler(&["--json", "inspect", file.to_str().unwrap()]);
+    let report = lines(&ran).remove(0);
+    assert_eq!(report["needs"], serde_json::json!(["fetch"]), "{report}");
+    let both = r#"(component (import "tensorgate:handler/fetch@0.1.0" (instance)) (import "tensorgate:handler/lookup@0.1.0" (instance)))"#;
+    let both = scratch.file("both.wasm", wat::parse_str(both).unwrap());
+    let ran = handler(&["--json", "inspect", both.to_str().unwrap()]);
+    let report = lines(&ran).remove(0);
+    assert_eq!(report["needs"], serde_json::json!(["fetch", "lookups"]));
+    let ran = handler(&["inspect", file.to_str().unwrap()]);
+    assert!(ran.stdout.contains("needs    fetch"), "{}", story(&ran));
+}

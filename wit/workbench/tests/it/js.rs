@@ -1,0 +1,60 @@
+//! Handlers in JavaScript.
+
+use std::process::Command;
+
+use tensorgate_client::run::tree;
+
+use super::{Project, story, works};
+
+#[test]
+fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
+    let project = Project::new("scale-js", "js", "preprocess");
+    works(&project);
+    project.write_own_cases("TypeError");
+    project.write(
+        "given.js",
+        "export const given = (tensor) => tensor.items();\n",
+    );
+    project.write(
+        "handler.js",
+        "import { BadInput, Raw, Tensor } from \"./tensorgate.js\";\nimport { given } from \"./given.js\";\n\nexport function preprocess(input) {\n  if (input instanceof Raw) throw new BadInput(`${input.contentType} ${input.data.length}`);\n  return [Tensor.ofItems(input[0].name, given(input[0]))];\n}\n",
+    );
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    assert_eq!(project.failed("own-"), Vec::<String>::new());
+    project.write(
+        "handler.js",
+        "import fs from \"node:fs\";\nexport const preprocess = () => fs;\n",
+    );
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert!(ran.stderr.contains("node:fs"), "{}", ran.stderr);
+    project.write(
+        "handler.js",
+        "export const preprocess = () => [Date.now()];\n",
+    );
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let fault = project.fault("scaled").unwrap();
+    assert!(fault.contains("handler fault (trap)"), "{fault}");
+}
+
+#[test]
+fn a_project_after_the_model_works() {
+    let project = Project::new("label-js", "js", "postprocess");
+    let ran = project.verb("test", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+}
+
+/// Tests the module in Node.js, as an author's own tests do.
+#[test]
+fn the_module_passes_its_tests() {
+    let output = Command::new("node")
+        .args(["--test", "test_tensorgate.mjs"])
+        .current_dir(tree().join("wit/js"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("pass 8"), "{said}");
+}

@@ -1,0 +1,101 @@
+//! Handlers in Rust.
+
+use tensorgate_client::run::Scratch;
+
+use super::{Project, handler, lines, story, works};
+
+#[test]
+fn a_new_project_works_at_once_and_its_cases_can_fail() {
+    let project = Project::new("scale", "rust", "preprocess");
+    works(&project);
+    // A number that differs by more than the tolerance, and one within it.
+    project.edit(
+        "cases/scaled.json",
+        "[-1, -0.5, 0, 1]",
+        "[-1, -0.5, 0, 1.5]",
+    );
+    let fault = project.fault("scaled").unwrap();
+    assert!(fault.contains("image[3] is 1, not 1.5"), "{fault}");
+    project.edit("cases/scaled.json", "1e-6", "0.5");
+    assert_eq!(project.fault("scaled"), None);
+    // An expected error that does not occur, and one with another message.
+    project.edit("cases/two-tensors.json", "bad-input", "trap");
+    let fault = project.fault("two-tensors").unwrap();
+    assert!(fault.contains("another refusal"), "{fault}");
+    project.edit("cases/no-number.json", "is not a number", "is a number");
+    let fault = project.fault("no-number").unwrap();
+    assert!(fault.contains("does not contain"), "{fault}");
+    // The limits of the manifest hold, as a policy's would.
+    project.write(
+        "cases/starved.json",
+        r#"{"input": {"tensors": [{"name": "image", "datatype": "FP32", "shape": [1], "data": [0]}]}, "expect": {"refused": "fuel"}}"#,
+    );
+    let fault = project.fault("starved").unwrap();
+    assert!(fault.contains("a refusal is expected"), "{fault}");
+    project.edit("handler.yaml", "fuel: 10000000", "fuel: 500");
+    assert_eq!(project.fault("starved"), None);
+    project.edit("handler.yaml", "memory_bytes: 16MiB", "memory_bytes: 64KiB");
+    let ran = project.verb("test", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert!(ran.stderr.contains("memory"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_project_after_the_model_works_and_gets_no_body() {
+    let project = Project::new("label", "rust", "postprocess");
+    let ran = project.verb("test", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    project.write(
+        "cases/body.json",
+        r#"{"input": {"raw": {"content_type": "image/png", "text": "a"}}, "expect": {"tensors": []}}"#,
+    );
+    let ran = project.verb("test", &[]);
+    assert_eq!(ran.code, 2, "{}", story(&ran));
+    assert!(ran.stderr.contains("not a raw body"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_folder_of_a_project_does_not_change_the_built_bytes() {
+    let digest = |project: &Project| {
+        let report = lines(&project.verb("inspect", &[])).remove(0);
+        report["sha256"].as_str().unwrap().to_owned()
+    };
+    let one = Project::new("same", "rust", "preprocess");
+    let other = Project::new("same", "rust", "preprocess");
+    assert_ne!(one.folder(), other.folder());
+    assert_eq!(digest(&one), digest(&other));
+    let bytes = std::fs::read(other.component()).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    for place in [one.folder(), other.folder()] {
+        assert!(!text.contains(place.to_str().unwrap()));
+    }
+}
+
+#[test]
+fn a_failed_build_reports_its_cause_and_keeps_the_previous_component() {
+    let project = Project::new("broken", "rust", "preprocess");
+    let built = std::fs::read(project.component()).unwrap();
+    project.edit("src/lib.rs", "export_preprocess!(Handler);", "");
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert!(ran.stderr.contains("export_preprocess!"), "{}", ran.stderr);
+    project.write("src/lib.rs", "fn broken( {}");
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert!(ran.stderr.contains("fn broken("), "{}", ran.stderr);
+    assert_eq!(std::fs::read(project.component()).unwrap(), built);
+}
+
+#[test]
+fn a_project_that_was_not_built_cannot_be_tested() {
+    let scratch = Scratch::new();
+    let folder = scratch.path().join("scale");
+    let into = folder.to_str().unwrap();
+    let ran = handler(&["new", "--lang", "rust", "--into", into, "scale"]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    for verb in ["test", "bench"] {
+        let ran = handler(&[verb, into]);
+        assert_eq!(ran.code, 2, "{}", story(&ran));
+        assert!(ran.stderr.contains("handler build"), "{}", ran.stderr);
+    }
+}
