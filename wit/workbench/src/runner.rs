@@ -7,7 +7,8 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_host::sandbox::{
-    HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox, SandboxConfig, SandboxError,
+    CompilerConfig, HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox, SandboxConfig,
+    SandboxError,
 };
 use tensorgate_policy::policy::Handler;
 use tokio::runtime::Runtime;
@@ -15,6 +16,7 @@ use tokio::runtime::Runtime;
 use crate::case::Case;
 use crate::case_resources::CaseResources;
 use crate::project::Project;
+use crate::tools;
 
 /// Request id of calls in the log; there is no request here.
 const REQUEST_ID: &str = "tensorgate-handler";
@@ -31,11 +33,17 @@ pub struct Runner<'p> {
     rule: Handler,
 }
 
-/// The host's sandbox with one thread.
+/// The host's sandbox with one thread. Compiling a component of Python takes half a minute, so its
+/// code is kept in the user's cache for the next verb.
 pub fn sandbox() -> Result<Sandbox, SandboxError> {
+    let folder = tools::cache().filter(|cache| std::fs::create_dir_all(cache).is_ok());
     Sandbox::new(SandboxConfig {
         threads: 1,
         handlers: 1,
+        compiler: CompilerConfig {
+            folder: folder.map(|cache| cache.join("compiled")),
+            process: None,
+        },
         ..SandboxConfig::default()
     })
 }

@@ -129,15 +129,9 @@ fn made(language: Language) -> Result<PathBuf, Failure> {
 
 /// The folder of a language's tools. Its name contains a digest of their version list.
 fn folder(language: Language) -> Result<PathBuf, Failure> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .filter(|folder| !folder.is_empty())
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .ok_or_else(|| {
-            Failure::Input(
-                "set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned(),
-            )
-        })?;
+    let cache = cache().ok_or_else(|| {
+        Failure::Input("set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned())
+    })?;
     let (name, list) = match language {
         Language::Rust => ("cargo", String::new()),
         Language::Python => ("componentize-py", WHEELS.to_owned()),
@@ -145,7 +139,15 @@ fn folder(language: Language) -> Result<PathBuf, Failure> {
     };
     let mut digest = hex(&Sha256::digest(list));
     digest.truncate(16);
-    Ok(cache.join("tensorgate").join(format!("{name}-{digest}")))
+    Ok(cache.join(format!("{name}-{digest}")))
+}
+
+/// Our folder in the user's cache, if the environment names one.
+pub fn cache() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|folder| !folder.is_empty());
+    let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")))?;
+    Some(cache.join("tensorgate"))
 }
 
 /// Installs the tools of a language, unless they are present. Nothing else in this module uses the
