@@ -73,8 +73,8 @@ fn main() -> ExitCode {
     ui.exit_code(outcome)
 }
 
-/// The arguments. `help handler VERB` becomes `handler help VERB`, because another program knows the
-/// handler's verbs.
+/// The arguments. `help handler VERB` becomes `handler help VERB`: another program has the
+/// verbs of handlers.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<_> = std::env::args_os().collect();
     if let [_, first, second, ..] = arguments.as_mut_slice()

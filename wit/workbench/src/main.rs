@@ -1,4 +1,4 @@
-//! The `tensorgate-handler` program: what `tensorgate handler` runs, the tooling of handler authors.
+//! The `tensorgate-handler` program: the tooling of handler authors. `tensorgate handler` runs it.
 //!
 //! Components are loaded and called by the host's code, and limits are validated as in a policy. So
 //! the verbs and the host always agree on a component.

@@ -70,8 +70,8 @@ pub fn served(
     models.iter().map(describe).collect()
 }
 
-/// The kind that a server's name says. Only Triton has a kind of its own, and a server that does not
-/// describe itself is not Triton.
+/// The kind that a server's name says. Only Triton has a kind of its own, and a server that does
+/// not describe itself is not Triton.
 fn named(base: &str, ca: Option<&Path>) -> Kind {
     let described = fetch::get(base, "/v2", ca).ok();
     let server: Server = described
