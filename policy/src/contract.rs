@@ -29,6 +29,7 @@ use crate::values::tensor::{InferRequest, Tensor};
 pub use agreement::{agree, check_structure};
 pub use cost::RequestCost;
 pub(crate) use cost::most_of;
+use cost::{elements, here};
 pub(crate) use items::{Items, MAX_LISTED_BYTES};
 pub(crate) use kernels::{
     Channels, Listed, bounds, holds_a_value, keep_greatest, listed_bits, round,
@@ -120,6 +121,70 @@ impl Contract {
             ));
         }
         Ok(())
+    }
+
+    /// Cost of a request that satisfies the contract.
+    pub(crate) fn cost(&self, request: &InferRequest<'_>) -> RequestCost {
+        request
+            .inputs
+            .iter()
+            .fold(RequestCost::default(), |sum, tensor| {
+                sum.add(elements(tensor), here(tensor))
+            })
+    }
+
+    /// Cost of a request whose elements are still to come. Only for `BYTES` over gRPC is their size
+    /// unknown. Such a request is charged as if all of `body_bytes` were elements, up to the
+    /// contract's maximum.
+    pub(crate) fn cost_of_head(
+        &self,
+        request: &InferRequest<'_>,
+        places: &[Elements],
+        body_bytes: u64,
+    ) -> RequestCost {
+        let mut unknown = false;
+        let inputs = request.inputs.iter().zip(places);
+        let sum = inputs.fold(RequestCost::default(), |sum, (tensor, place)| {
+            let elements = elements(tensor);
+            let bytes = match (place, self.size_bytes(tensor)) {
+                (Elements::Inline, _) => here(tensor),
+                (Elements::Streamed(Some(bytes)), _) => u64::try_from(*bytes).unwrap_or(u64::MAX),
+                (Elements::Streamed(None), Some(size)) => elements.saturating_mul(size),
+                (Elements::Streamed(None), None) => {
+                    unknown = true;
+                    0
+                }
+            };
+            sum.add(elements, bytes)
+        });
+        RequestCost {
+            bytes: if unknown {
+                body_bytes.min(self.most().bytes)
+            } else {
+                sum.bytes
+            },
+            ..sum
+        }
+    }
+
+    /// Maximum cost of a request that satisfies the contract.
+    pub(crate) fn most(&self) -> RequestCost {
+        let rules = self.inputs.iter().map(most_of);
+        rules.fold(RequestCost::default(), |sum, most| {
+            sum.add(most.elements, most.bytes)
+        })
+    }
+
+    /// Whether requests may have this parameter.
+    pub fn lists_parameter(&self, name: &str) -> bool {
+        self.parameters.iter().any(|(listed, _)| listed == name)
+    }
+
+    /// Size of one element; `None` for variable sizes and for tensors without a rule.
+    fn size_bytes(&self, tensor: &Tensor<'_>) -> Option<u64> {
+        let named = |rule: &&TensorRule| rule.name == tensor.name;
+        let size = self.inputs.iter().find(named)?.datatype.size_bytes()?;
+        u64::try_from(size).ok()
     }
 }
 

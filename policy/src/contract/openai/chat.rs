@@ -2,13 +2,16 @@
 
 use alloc::format;
 
-use super::members::{count, is_function, is_id};
+use super::members::{
+    CHOICES, MAX_DESCRIPTION_BYTES, count, function, is_function, is_id, only_name,
+};
 use super::picture::{DATA, Look, Picture};
+use super::schema::{self, Fault};
 use super::text_length::longest;
 use super::tokens::Held;
 use super::{Chat, Faults, OpenAi, missing};
 use crate::denial::Reason;
-use crate::values::json::{Members, Value};
+use crate::values::json::{Members, Value, member};
 
 /// Maximum number of function calls in one message.
 pub(super) const MAX_CALLS: usize = 32;
@@ -23,7 +26,7 @@ impl Chat {
         faults: &mut Faults,
     ) -> Held {
         let (mut messages, mut schemas, mut tools) = (None, 0_usize, false);
-        let member = |name| crate::values::json::member(document, name);
+        let member = |name| member(document, name);
         for (name, value) in document {
             let more = match name.as_ref() {
                 "messages" => {
@@ -139,6 +142,119 @@ impl Chat {
             );
         }
         held
+    }
+
+    /// `tools`: functions with a schema each. Returns their size as text.
+    pub(super) fn tools(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
+        let constraints = self.generation.constraints.as_ref();
+        let refuse = |faults: &mut Faults, cause: &str| {
+            faults.add(Reason::Parameter, || "parameter \"tools\"".into(), cause);
+            0
+        };
+        let tools = match (&self.tools, value) {
+            (_, Value::Null) => return 0,
+            (Some(rule), Value::Array(tools)) if tools.len() <= rule.max => tools,
+            (Some(_), Value::Array(_)) => return refuse(faults, "more than the contract allows"),
+            (Some(_), _) => return refuse(faults, "is not a list"),
+            (None, _) => return refuse(faults, "the contract allows none"),
+        };
+        let bytes = value.text_bytes();
+        if self
+            .tools
+            .as_ref()
+            .is_some_and(|rule| bytes > rule.max_bytes)
+        {
+            return refuse(faults, "larger than the contract allows");
+        }
+        for (index, tool) in tools.iter().enumerate() {
+            if let Err(cause) = function(tool, constraints) {
+                faults.add(
+                    Reason::Parameter,
+                    || format!("parameter \"tools\"[{index}]"),
+                    cause,
+                );
+            }
+        }
+        bytes
+    }
+
+    /// `tool_choice`: a keyword, or one of the request's functions.
+    pub(super) fn tool_choice(
+        &self,
+        value: &Value<'_>,
+        document: &Members<'_>,
+        faults: &mut Faults,
+    ) {
+        let sent = |name: &str| {
+            let tools = member(document, "tools").and_then(Value::as_array);
+            tools.unwrap_or_default().iter().any(|tool| {
+                let function = tool
+                    .get("function")
+                    .and_then(|function| function.get("name"));
+                function.and_then(Value::as_str) == Some(name)
+            })
+        };
+        let allowed = self.tools.is_some()
+            && match value {
+                Value::String(word) => CHOICES.contains(&word.as_ref()),
+                Value::Object(members) => {
+                    let name = value.get("function").and_then(only_name);
+                    members.len() == 2 && is_function(value) && name.is_some_and(sent)
+                }
+                _ => false,
+            };
+        if !allowed && *value != Value::Null {
+            faults.add(
+                Reason::Parameter,
+                || "parameter \"tool_choice\"".into(),
+                "no choice that the contract allows",
+            );
+        }
+    }
+
+    /// `response_format`. Returns the size of its schema.
+    pub(super) fn response_format(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
+        match self.format(value) {
+            Ok(bytes) => bytes,
+            Err(cause) => {
+                let field = || "parameter \"response_format\"".into();
+                faults.add(Reason::Parameter, field, cause);
+                0
+            }
+        }
+    }
+
+    fn format(&self, value: &Value<'_>) -> Result<usize, Fault> {
+        if *value == Value::Null {
+            return Ok(0);
+        }
+        let members = value.as_object().ok_or("is not an object")?;
+        let kind = value.get("type").and_then(Value::as_str);
+        let kind = kind
+            .filter(|kind| self.formats.iter().any(|known| known == kind))
+            .ok_or("of no type that the contract allows")?;
+        let schema = match (kind, members.len()) {
+            ("json_schema", 2) => value.get("json_schema").ok_or("has no schema")?,
+            ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names"),
+            _ => return Ok(0),
+        };
+        let bytes = schema.text_bytes();
+        if bytes > self.max_schema_bytes {
+            return Err("a schema larger than the contract allows");
+        }
+        for (name, value) in schema.as_object().ok_or("a schema is not an object")? {
+            match (name.as_ref(), value) {
+                ("name", Value::String(text)) if is_id(text) => {}
+                ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
+                ("strict", Value::Bool(_) | Value::Null) => {}
+                ("schema", value) => schema::check(value, self.generation.constraints.as_ref())?,
+                _ => return Err("a member of the schema's is not allowed"),
+            }
+        }
+        if schema.get("name").is_none() || schema.get("schema").is_none() {
+            return Err("a schema has no name or says nothing");
+        }
+        Ok(bytes)
     }
 }
 
