@@ -9,37 +9,36 @@
 //! never created. No client can cause that.
 
 mod abi;
+mod counters;
+mod limits;
+mod outside;
+mod unconfigured;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 
-use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
 use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
-use tensorgate_policy::policy::{KeyMaterial, Shadow};
-use tensorgate_policy::{Denial, Now, Protocol, Reason, Severity};
+use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::{Now, Severity};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::percent_encoded;
-use tensorgate_wire::rate_limit::{MAX_MESSAGE_BYTES, METHOD, SERVICE};
 
 use crate::body_memory::make_memory;
 use crate::filter::Filter;
 use crate::gate::Gate;
-use crate::host::{
-    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Proxy as _, RATE_LIMIT_CLUSTER,
-    Shared, SharedStore,
-};
+use crate::host::{Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore};
 use crate::identify;
 use crate::lockout::make_pages;
 use crate::permits::make_counts;
 use crate::quota::make_slots;
 use crate::rate_limit_service::make_circuit_breaker;
-use crate::record::{self, Verdict, shadow_metric};
+use crate::record::{self, Verdict};
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
 use crate::signature::{self, SignatureCall};
-use abi::{Outer, SOON_MS, Waiting, answered};
+use outside::{Outer, SOON_MS, Waiting, answered};
+use unconfigured::Unconfigured;
 
 thread_local! {
     /// This VM's id and its last sequence number.
@@ -135,7 +134,7 @@ impl Context for Root {
             request: self.context,
         };
         self.waiting
-            .charge_response(own, token, answer(own, status));
+            .charge_response(own, token, limits::answer(own, status));
     }
 
     fn on_done(&mut self) -> bool {
@@ -169,7 +168,7 @@ impl RootContext for Root {
                     .map_err(|fault| vec![host_fault(fault)])?;
                 make_circuit_breaker(&mut Host::outside(), root.policy())
                     .map_err(|fault| vec![host_fault(fault)])?;
-                define().map_err(|fault| vec![host_fault(fault)])?;
+                counters::define().map_err(|fault| vec![host_fault(fault)])?;
                 set_vm_id().map_err(|fault| vec![host_fault(fault)])?;
                 let now = Host::outside()
                     .now()
@@ -232,7 +231,7 @@ struct Stream {
 
 impl Context for Stream {
     fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
-        let answer = answer(self.host, status);
+        let answer = limits::answer(self.host, status);
         let mut gate = self.gate.borrow_mut();
         gate.on_rate_limit_response(&mut self.host, token, answer);
     }
@@ -440,7 +439,7 @@ impl Proxy for Host {
     }
 
     fn count(&mut self, verdict: Verdict) {
-        verdict(verdict);
+        counters::verdict(verdict);
     }
 
     fn call_rate_limit_service(
@@ -448,15 +447,15 @@ impl Proxy for Host {
         question: &[u8],
         timeout_ms: u64,
     ) -> Result<u32, HostFault> {
-        ask(*self, question, timeout_ms)
+        limits::ask(*self, question, timeout_ms)
     }
 
     fn count_limit_call(&mut self, asked: LimitCallOutcome) {
-        asked(asked);
+        counters::asked(asked);
     }
 
     fn count_shadow(&mut self, reason: &str) {
-        shadow(reason);
+        counters::shadow(reason);
     }
 
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
@@ -482,154 +481,4 @@ fn set_vm_id() -> Result<(), HostFault> {
         ENTRIES.with(|entries| entries.set(Some((vm, 0))));
     }
     Ok(())
-}
-
-// The filter's counters. A proxy's metrics and the VM both outlive a configuration change, so
-// counters are defined once per VM.
-
-type Counters<T> = OnceCell<Vec<(T, u32)>>;
-
-thread_local! {
-    /// By outcome.
-    static COUNTERS: Counters<Verdict> = const { OnceCell::new() };
-    /// Shadow denials, by reason.
-    static SHADOWS: Counters<&'static str> = const { OnceCell::new() };
-    /// Calls to the rate-limit service.
-    static ASKED: Counters<LimitCallOutcome> = const { OnceCell::new() };
-}
-
-/// Defines the counters unless they exist.
-fn define() -> Result<(), HostFault> {
-    COUNTERS.with(|counters| fill(counters, Verdict::all().map(|it| (it, it.metric()))))?;
-    let shadows = Shadow::REASONS
-        .into_iter()
-        .map(|reason| (reason.name(), shadow_metric(reason)));
-    SHADOWS.with(|counters| fill(counters, shadows))?;
-    ASKED.with(|counters| {
-        fill(
-            counters,
-            LimitCallOutcome::ALL
-                .into_iter()
-                .map(|it| (it, it.metric())),
-        )
-    })
-}
-
-fn fill<T>(
-    counters: &Counters<T>,
-    named: impl Iterator<Item = (T, String)>,
-) -> Result<(), HostFault> {
-    if counters.get().is_none() {
-        let defined: Result<Vec<_>, _> = named
-            .map(|(what, name)| Ok((what, abi::define_counter(&name)?)))
-            .collect();
-        // Only this function sets the cell, and the cell was empty before on this single thread.
-        let _ = counters.set(defined?);
-    }
-    Ok(())
-}
-
-fn increment<T: PartialEq>(counters: &Counters<T>, what: &T) {
-    let defined = counters.get().map_or(&[][..], Vec::as_slice);
-    if let Some((_, counter)) = defined.iter().find(|(known, _)| known == what) {
-        abi::increment(*counter);
-    }
-}
-
-fn verdict(verdict: Verdict) {
-    COUNTERS.with(|counters| increment(counters, &verdict));
-}
-
-fn shadow(reason: &str) {
-    SHADOWS.with(|counters| {
-        let defined = counters.get().map_or(&[][..], Vec::as_slice);
-        if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == reason) {
-            abi::increment(*counter);
-        }
-    });
-}
-
-fn asked(asked: LimitCallOutcome) {
-    ASKED.with(|counters| increment(counters, &asked));
-}
-
-// Calls to the rate-limit service through the proxy's cluster.
-
-/// `GrpcService.envoy_grpc` and its `cluster_name`: both are field 1, a message and a text.
-const FIELD_1: u8 = 1 << 3 | 2;
-/// gRPC's `INTERNAL`, for an unreadable answer.
-const INTERNAL: u32 = 13;
-
-/// Sends the call and returns the token of its answer. The call belongs to the configuration's
-/// context. With a request's context, the call would end with the request, and the SDK would keep
-/// its token until the VM ends.
-fn ask(host: Host, question: &[u8], timeout_ms: u64) -> Result<u32, HostFault> {
-    let fault = |status| HostFault {
-        call: "grpc_call",
-        status,
-    };
-    let service = service().ok_or_else(|| fault(0))?;
-    abi::set_effective_context(host.own)?;
-    // The SDK's own call: its dispatcher must know the token. Envoy returns only statuses that the
-    // SDK knows.
-    let asked = hostcalls::dispatch_grpc_call(
-        &service,
-        SERVICE,
-        METHOD,
-        Vec::new(),
-        Some(question),
-        Duration::from_millis(timeout_ms),
-    );
-    abi::set_effective_context(host.request)?;
-    asked.map_err(|status| fault(status as u32))
-}
-
-/// A `GrpcService` with the cluster's name.
-fn service() -> Option<String> {
-    let length = u8::try_from(RATE_LIMIT_CLUSTER.len()).ok()?;
-    let inner = length.checked_add(2).filter(|length| *length < 0x80)?;
-    let head = [FIELD_1, inner, FIELD_1, length];
-    let head = String::from_utf8(head.to_vec()).ok()?;
-    Some(head + RATE_LIMIT_CLUSTER)
-}
-
-/// The answer: a message or a gRPC status.
-fn answer(host: Host, status: u32) -> Result<Vec<u8>, u32> {
-    if status != 0 {
-        return Err(status);
-    }
-    // The answer is in the context that made the call.
-    let message = abi::set_effective_context(host.own)
-        .and_then(|()| abi::grpc_message(MAX_MESSAGE_BYTES.saturating_add(1)));
-    let back = abi::set_effective_context(host.request);
-    back.and(message).map_err(|_| INTERNAL)
-}
-
-// A filter without a configuration.
-
-/// A request to a filter without a configuration. A proxy that continues after a rejected
-/// configuration must not forward requests, so every callback pauses.
-struct Unconfigured;
-
-impl Context for Unconfigured {}
-
-impl HttpContext for Unconfigured {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> types::Action {
-        let denial = Denial::new(Reason::Overloaded, "the gate has no configuration");
-        Host::outside().log(Level::Error, &denial.cause);
-        Host::outside().count(Verdict::Deny(denial.reason));
-        let answer = Answer::to_denial(&denial, Protocol::OipRest, "");
-        if let Err(fault) = Host::outside().respond(&answer) {
-            Host::outside().log(Level::Error, &fault.to_string());
-        }
-        types::Action::Pause
-    }
-
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> types::Action {
-        types::Action::Pause
-    }
-
-    fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
-        types::Action::Pause
-    }
 }
