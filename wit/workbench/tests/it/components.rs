@@ -1,8 +1,8 @@
 //! What `inspect` prints about components that this project did not build.
 
-use tensorgate_client::run::Scratch;
+use tensorgate_client::run::{Scratch, tree};
 
-use super::{handler, lines, story};
+use super::{handler, handler_with, lines, story};
 
 #[test]
 fn a_component_with_foreign_imports_is_rejected_by_name() {
@@ -68,4 +68,33 @@ fn inspect_names_what_a_policy_must_grant() {
     assert_eq!(report["needs"], serde_json::json!(["fetch", "lookups"]));
     let ran = handler(&["inspect", file.to_str().unwrap()]);
     assert!(ran.stdout.contains("needs    fetch"), "{}", story(&ran));
+}
+
+#[test]
+fn compiled_code_is_kept_and_used_only_if_it_is_authentic() {
+    let scratch = Scratch::new();
+    let cache = scratch.path().to_str().unwrap();
+    let file = tree().join("target/components/passthrough.wasm");
+    let accepted = || {
+        let arguments = ["--json", "inspect", file.to_str().unwrap()];
+        let ran = handler_with(&arguments, &[("XDG_CACHE_HOME", cache)]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        assert_eq!(lines(&ran).remove(0)["accepted"], true);
+    };
+    accepted();
+    let folder = scratch.path().join("tensorgate/compiled");
+    let compiled = std::fs::read_dir(folder).unwrap();
+    let compiled = compiled.map(|entry| entry.unwrap().path());
+    let [code] = compiled
+        .filter(|path| path.extension().is_some_and(|it| it == "cwasm"))
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    let kept = std::fs::read(&code).unwrap();
+    accepted();
+    let mut changed = kept;
+    *changed.last_mut().unwrap() ^= 1;
+    std::fs::write(&code, &changed).unwrap();
+    accepted();
+    assert_ne!(std::fs::read(&code).unwrap(), changed, "compiled again");
 }
