@@ -54,7 +54,7 @@ Example: tensorgate explain 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa --state /var/li
 )]
 pub struct Explain {
     /// Request id, from the response header x-request-id.
-    #[arg(value_name = "REQUEST_ID", conflicts_with_all = ["config", "http", "http_dir"])]
+    #[arg(value_name = "REQUEST_ID", conflicts_with_all = ["http", "http_dir"])]
     request_id: Option<String>,
     /// State folder of the gate that received the request (default: the one of `up`).
     #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
