@@ -7,7 +7,7 @@
 //! gate has buffered is read and checked within a fifth of a second, the limit grows by one now and
 //! then. When one takes longer, the limit shrinks by a tenth. Time in handlers and backends does
 //! not count: they have queues of their own, and a slow one must not block the others. One client
-//! leaves some slots to other active clients ([`Shares`]).
+//! leaves some slots to other active clients (`Shares`).
 
 pub(crate) mod memory_budget;
 

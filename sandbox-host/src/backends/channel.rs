@@ -3,7 +3,7 @@
 //! in between, which would add latency to each request.
 //!
 //! Each channel has one connection, opened on first use. A call that finds the connection closed
-//! fails as not sent ([`DialError::Closed`]).
+//! fails as not sent (`DialError::Closed`).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
