@@ -42,6 +42,7 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
 #[test]
 fn a_project_after_the_model_works() {
     let project = Project::new("label-py", "python", "postprocess");
+    project.give_time();
     let ran = project.verb("test", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
 }

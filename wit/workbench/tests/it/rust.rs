@@ -43,6 +43,7 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
 #[test]
 fn a_project_after_the_model_works_and_gets_no_body() {
     let project = Project::new("label", "rust", "postprocess");
+    project.give_time();
     let ran = project.verb("test", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     project.write(
