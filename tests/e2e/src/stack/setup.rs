@@ -40,6 +40,11 @@ impl Setup<'_> {
         self.control_plane() == "plain"
     }
 
+    /// Whether the filters are disabled on the listener, and enabled for each route.
+    pub fn enables_for_routes(&self) -> bool {
+        self.control_plane() == "envoy-gateway"
+    }
+
     /// The control plane, as `--as` takes it.
     pub(super) fn control_plane(&self) -> String {
         let named = self.control_plane.map(str::to_owned);
