@@ -9,6 +9,7 @@ pub mod private_dir;
 pub mod replace;
 pub mod trust;
 pub mod ui;
+pub mod user_folders;
 
 use tokio::runtime::{Builder, Runtime};
 

@@ -9,6 +9,7 @@ use crate::render::envoy::RenderError;
 use crate::render::envoy::control_plane::ControlPlane;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
+use tensorgate_cli_common::user_folders;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::hex;
 
@@ -31,7 +32,7 @@ pub fn find() -> Result<PathBuf, Failure> {
             )))
         };
     }
-    let cached = cache().map(|cache| cache.join("tensorgate/envoy/bin/envoy"));
+    let cached = user_folders::cache().map(|cache| cache.join("envoy/bin/envoy"));
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&on_path)
         .map(|folder| folder.join("envoy"))
@@ -48,15 +49,6 @@ pub fn find() -> Result<PathBuf, Failure> {
             };
             Failure::Failed(format!("no Envoy found: {fix}"))
         })
-}
-
-fn cache() -> Option<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))
 }
 
 /// Generates a context key of 64 hex digits.

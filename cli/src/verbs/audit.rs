@@ -13,6 +13,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::audit_section;
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_cli_common::user_folders;
 use tensorgate_host::audit::files::{Paths, SEQ_DIGITS};
 use tensorgate_host::audit::key::VerifyingKey;
 use tensorgate_host::audit::line::Line;
@@ -21,7 +22,6 @@ use tensorgate_host::audit::verify::{Report, files, next_line, verify};
 use tensorgate_host::rfc3339;
 use tensorgate_policy::{Reason, raw};
 
-use super::up::default_state;
 use tail::Tail;
 
 /// Reasons in a log that are not those of a rejection.
@@ -285,7 +285,7 @@ pub fn log_of_policy(policy: Option<PathBuf>, state: Option<PathBuf>) -> Result<
         Some(policy) => audit_section(&policy)?,
         None => raw::Audit::default(),
     };
-    let state = state.or_else(default_state).unwrap_or_default();
+    let state = state.or_else(user_folders::state).unwrap_or_default();
     let log = state.join(section.path);
     if log.is_file() {
         return Ok(log);

@@ -10,6 +10,7 @@ use tensorgate_cli_common::load::read_at_most;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_cli_common::user_folders;
 use tensorgate_host::admission::{SourceState, Sources};
 use tensorgate_host::pipeline::model_version;
 use tensorgate_policy::validate::validate;
@@ -18,7 +19,6 @@ use tensorgate_policy::{Bundle, Policy};
 use crate::stack::probe::{Response, Target, send_request};
 use crate::stack::running::Running;
 use crate::stack::site::bundle_file;
-use crate::verbs::up::default_state;
 
 /// Last line of the host's list of causes, if there are more.
 const CUT: &str = "and more";
@@ -78,7 +78,7 @@ struct Generations {
 impl Status {
     /// Prints the status.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let state = self.state.or_else(default_state).ok_or_else(|| {
+        let state = self.state.or_else(user_folders::state).ok_or_else(|| {
             Failure::Input("HOME is not set: name the state folder with --state".into())
         })?;
         let report = Report::new(&state, self.policy.named().as_deref())?;

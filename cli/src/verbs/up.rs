@@ -13,6 +13,7 @@ use tensorgate_cli_common::load::{LoadError, Loaded, load};
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
+use tensorgate_cli_common::user_folders;
 use tensorgate_host::admission::SourceState;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 use tensorgate_policy::Severity;
@@ -171,9 +172,13 @@ impl Up {
                 self.admin
             )));
         }
-        let state = self.state.clone().or_else(default_state).ok_or_else(|| {
-            Failure::Input("HOME is not set: give a folder for logs with --state".into())
-        })?;
+        let state = self
+            .state
+            .clone()
+            .or_else(user_folders::state)
+            .ok_or_else(|| {
+                Failure::Input("HOME is not set: give a folder for logs with --state".into())
+            })?;
         let filters = self
             .filters
             .clone()
@@ -204,18 +209,6 @@ fn root(config: &Path) -> Result<PathBuf, Failure> {
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path)
         .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
-}
-
-/// Default state folder of a gate.
-pub fn default_state() -> Option<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let base =
-        set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")))?;
-    Some(base.join("tensorgate"))
 }
 
 /// The folder of the filters' modules of this installation. A release has it beside the program,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_cli_common::{Failure, runtime};
+use tensorgate_cli_common::{Failure, runtime, user_folders};
 use tensorgate_host::sandbox::{
     CompilerConfig, HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox, SandboxConfig,
     SandboxError,
@@ -16,7 +16,6 @@ use tokio::runtime::Runtime;
 use crate::case::Case;
 use crate::case_resources::CaseResources;
 use crate::project::Project;
-use crate::tools;
 
 /// Request id of calls in the log; there is no request here.
 const REQUEST_ID: &str = "tensorgate-handler";
@@ -36,7 +35,7 @@ pub struct Runner<'p> {
 /// The host's sandbox with one thread. Compiling a component of Python takes half a minute, so its
 /// code is kept in the user's cache for the next verb.
 pub fn sandbox() -> Result<Sandbox, SandboxError> {
-    let folder = tools::cache().filter(|cache| std::fs::create_dir_all(cache).is_ok());
+    let folder = user_folders::cache().filter(|cache| std::fs::create_dir_all(cache).is_ok());
     Sandbox::new(SandboxConfig {
         threads: 1,
         handlers: 1,

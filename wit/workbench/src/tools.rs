@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_cli_common::ui::Ui;
+use tensorgate_cli_common::user_folders;
 use tensorgate_policy::hex;
 
 use crate::project::Language;
@@ -129,7 +130,7 @@ fn made(language: Language) -> Result<PathBuf, Failure> {
 
 /// The folder of a language's tools. Its name contains a digest of their version list.
 fn folder(language: Language) -> Result<PathBuf, Failure> {
-    let cache = cache().ok_or_else(|| {
+    let cache = user_folders::cache().ok_or_else(|| {
         Failure::Input("set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned())
     })?;
     let (name, list) = match language {
@@ -140,14 +141,6 @@ fn folder(language: Language) -> Result<PathBuf, Failure> {
     let mut digest = hex(&Sha256::digest(list));
     digest.truncate(16);
     Ok(cache.join(format!("{name}-{digest}")))
-}
-
-/// Our folder in the user's cache, if the environment names one.
-pub fn cache() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|folder| !folder.is_empty());
-    let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")))?;
-    Some(cache.join("tensorgate"))
 }
 
 /// Installs the tools of a language, unless they are present. Nothing else in this module uses the
