@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
-pub use tensorgate_client::run::{Ran, Scratch, tree};
+pub use tensorgate_client::run::{Ran, Scratch, free_port, tree};
 
 pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tensorgate"))
@@ -79,18 +78,4 @@ pub fn rendered(scratch: &Scratch, policy: &Path) -> (Ran, Option<Value>) {
         ran,
         bundle.map(|json| serde_json::from_slice(&json).unwrap()),
     )
-}
-
-/// A port on which no process listens. It is below the ports that the kernel picks for programs
-/// that ask for any port, so no other process gets it between this look and its use.
-pub fn free_port() -> u16 {
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u32 = 10_000;
-    const PORTS: u32 = 20_000;
-    // Test binaries that run at the same time start at different ports.
-    let start = std::process::id().wrapping_mul(97);
-    std::iter::repeat_with(|| start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed).into()))
-        .map(|number| u16::try_from(FIRST + number % PORTS).unwrap())
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .unwrap()
 }

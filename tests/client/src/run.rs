@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The result of a run.
 pub struct Ran {
@@ -35,6 +36,20 @@ impl From<std::process::Output> for Ran {
 pub fn tree() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     root.unwrap().to_owned()
+}
+
+/// A port on which no process listens. It is below the ports that the kernel picks for programs
+/// that ask for any port, so no other process gets it between this look and its use.
+pub fn free_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 20_000;
+    // Test binaries that run at the same time start at different ports.
+    let start = std::process::id().wrapping_mul(97);
+    std::iter::repeat_with(|| start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed).into()))
+        .map(|number| u16::try_from(FIRST.wrapping_add(number % PORTS)).unwrap())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 /// A folder that is removed with its owner. Its path is short, because it may contain sockets.

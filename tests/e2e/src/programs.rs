@@ -1,7 +1,9 @@
 //! The programs that the tests start: binaries of this repository, and Envoy.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use tensorgate_client::run::free_port;
 
 /// The folder of the binaries: `TENSORGATE_BIN`, or else the folder where cargo built this test.
 pub fn bin() -> PathBuf {
@@ -39,10 +41,7 @@ pub fn envoy() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("envoy"))
 }
 
-/// An address on which no process listens at this moment.
+/// An address on which no process listens, as [`free_port`] picks it.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
