@@ -53,6 +53,16 @@ pub fn run(data: &[u8]) {
             ));
             expected.push(Vec::new());
         }
+        // Some messages are sent ahead of their result, in two parts.
+        let sent_ahead = cut & 2 == 2;
+        if sent_ahead {
+            let (first, second) = frame.split_at(frame.len() / 2);
+            for part in [first, second] {
+                let bytes = part.len();
+                marked.extend(framed(&gate.write(&MessageEnvelope::Ahead { bytes })));
+                marked.extend_from_slice(part);
+            }
+        }
         let levels = RemainingQuotas::default();
         let mark = gate.write(&MessageEnvelope::Message {
             checked: cut & 1 == 1,
@@ -61,7 +71,9 @@ pub fn run(data: &[u8]) {
         let start = marked.len();
         marked.extend(framed(&mark));
         let end = marked.len();
-        marked.extend_from_slice(frame);
+        if !sent_ahead {
+            marked.extend_from_slice(frame);
+        }
         expected.push(frame.clone());
         let at = start + (usize::from(cut) % (end - start));
         let mut changed = marked.clone();
@@ -92,9 +104,10 @@ fn read(mut messages: Messages, stream: &[u8], step: usize) -> Read {
                 came = (came + step).min(stream.len());
             }
             Ok(NextMessage::Message { frame, used, .. }) => {
-                taken.push(frame.to_vec());
+                taken.push(frame.into_owned());
                 from += used;
             }
+            Ok(NextMessage::Ahead { used }) => from += used,
             Ok(NextMessage::Refused { used, .. }) => {
                 taken.push(Vec::new());
                 from += used;

@@ -4,6 +4,12 @@
 //! each message follows an envelope ([`crate::context::MessageEnvelope`]), which is framed with a
 //! flag that gRPC does not use. The envelope of a rejection stands alone. The reader returns how
 //! many bytes it needs to continue: at most one message and its envelope.
+//!
+//! A filter that waits for a limit may send messages ahead of their results, in pieces of any
+//! length ([`MessageEnvelope::Ahead`]). The reader collects the pieces. The next results are then
+//! those of the collected messages, in order.
+
+use std::borrow::Cow;
 
 use tensorgate_policy::{Denial, Reason};
 
@@ -13,6 +19,8 @@ use crate::grpc::FRAME_HEADER_BYTES;
 
 /// Flag of an envelope's frame. gRPC uses 0 and 1, gRPC-Web 128.
 const ENVELOPE_FLAG: u8 = 0x21;
+/// Bytes that may be sent ahead of their results beyond the longest message.
+const AHEAD_BYTES: usize = 64 << 10;
 
 /// Result of reading the beginning of a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,9 +31,14 @@ pub enum NextMessage<'b> {
     Message {
         /// Its envelope, if the stream has envelopes.
         envelope: Option<MessageEnvelope>,
-        /// Its frame.
-        frame: &'b [u8],
-        /// Bytes of message and envelope.
+        /// Its frame: the end of the used bytes, or owned if it was sent ahead.
+        frame: Cow<'b, [u8]>,
+        /// Bytes to remove from the input.
+        used: usize,
+    },
+    /// A part of messages that were sent ahead of their results. The reader keeps it.
+    Ahead {
+        /// Bytes of the part and its envelope.
         used: usize,
     },
     /// A message that the filter has rejected.
@@ -44,6 +57,14 @@ pub struct Messages {
     codec: Option<EnvelopeCodec>,
     /// Maximum size of a frame.
     max_bytes: usize,
+    /// Messages without a result, in order; the last may be incomplete.
+    ahead: Vec<u8>,
+}
+
+/// Maximum bytes of messages that are sent ahead of their results. `max_bytes`: maximum size of a
+/// message with its frame.
+pub const fn max_ahead(max_bytes: usize) -> usize {
+    max_bytes.saturating_add(AHEAD_BYTES)
 }
 
 impl Messages {
@@ -52,6 +73,7 @@ impl Messages {
         Self {
             codec: None,
             max_bytes,
+            ahead: Vec::new(),
         }
     }
 
@@ -60,6 +82,7 @@ impl Messages {
         Self {
             codec: Some(codec),
             max_bytes,
+            ahead: Vec::new(),
         }
     }
 
@@ -73,7 +96,7 @@ impl Messages {
             return Ok(match frame(came, 0, self.max_bytes)? {
                 Ok(frame) => NextMessage::Message {
                     envelope: None,
-                    frame,
+                    frame: Cow::Borrowed(frame),
                     used: frame.len(),
                 },
                 Err(wants) => NextMessage::Incomplete(wants),
@@ -96,14 +119,37 @@ impl Messages {
             .read(envelope)
             .map_err(|fault| not_enveloped(&fault.to_string()))?;
         let taken = match envelope {
-            MessageEnvelope::Refused(refusal) => NextMessage::Refused {
-                refusal,
+            MessageEnvelope::Ahead { bytes } => {
+                let end = behind.saturating_add(bytes);
+                if self.ahead.len().saturating_add(bytes) > max_ahead(self.max_bytes) {
+                    return Err(not_enveloped("too much came ahead of its result"));
+                }
+                let Some(part) = came.get(behind..end) else {
+                    return Ok(NextMessage::Incomplete(end));
+                };
+                self.ahead.extend_from_slice(part);
+                NextMessage::Ahead { used: end }
+            }
+            MessageEnvelope::Refused(refusal) => {
+                if refusal.ends {
+                    self.ahead.clear();
+                } else if !self.ahead.is_empty() {
+                    take_first(&mut self.ahead, self.max_bytes)?;
+                }
+                NextMessage::Refused {
+                    refusal,
+                    used: behind,
+                }
+            }
+            envelope if !self.ahead.is_empty() => NextMessage::Message {
+                envelope: Some(envelope),
+                frame: Cow::Owned(take_first(&mut self.ahead, self.max_bytes)?),
                 used: behind,
             },
             envelope => match frame(came, behind, self.max_bytes)? {
                 Ok(frame) => NextMessage::Message {
                     envelope: Some(envelope),
-                    frame,
+                    frame: Cow::Borrowed(frame),
                     used: behind.saturating_add(frame.len()),
                 },
                 Err(wants) => return Ok(NextMessage::Incomplete(wants)),
@@ -113,12 +159,17 @@ impl Messages {
         Ok(taken)
     }
 
+    /// Bytes of messages that were sent ahead and have no result yet.
+    pub const fn ahead_bytes(&self) -> usize {
+        self.ahead.len()
+    }
+
     /// Ends the stream with `left` unread bytes.
     ///
     /// # Errors
-    /// `malformed` if there are any.
+    /// `malformed` if there are any, or if a message has no result.
     pub fn end(&self, left: usize) -> Result<(), Denial> {
-        if left == 0 {
+        if left == 0 && self.ahead.is_empty() {
             return Ok(());
         }
         let what = "the stream ends inside a message";
@@ -145,6 +196,16 @@ fn header(came: &[u8], at: usize) -> Option<(u8, usize)> {
     let (&[flag, a, b, c, d], _) = rest.split_first_chunk::<FRAME_HEADER_BYTES>()?;
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
     Some((flag, length))
+}
+
+/// Takes the first frame out of messages that were sent ahead. A result before its message is
+/// complete is not written by any gate.
+fn take_first(ahead: &mut Vec<u8>, max_bytes: usize) -> Result<Vec<u8>, Denial> {
+    let Ok(frame) = frame(ahead, 0, max_bytes)? else {
+        return Err(not_enveloped("a result came before its message"));
+    };
+    let rest = ahead.split_off(frame.len());
+    Ok(core::mem::replace(ahead, rest))
 }
 
 /// The frame at this offset, or the bytes needed for it. The decoder checks compression.
@@ -229,13 +290,14 @@ mod tests {
                     came = (came + at_a_time).min(stream.len());
                 }
                 NextMessage::Message { frame, used, .. } => {
-                    taken.push(frame.to_vec());
+                    taken.push(frame.into_owned());
                     from += used;
                 }
                 NextMessage::Refused { used, .. } => {
                     taken.push(Vec::new());
                     from += used;
                 }
+                NextMessage::Ahead { used } => from += used,
             }
         }
     }
@@ -329,6 +391,92 @@ mod tests {
         ] {
             assert_eq!(all(host(), &stream, 7), Err(expected), "{stream:?}");
         }
+    }
+
+    /// An envelope and the bytes that it sends ahead.
+    fn ahead(gate: &mut EnvelopeCodec, bytes: &[u8]) -> Vec<u8> {
+        let envelope = MessageEnvelope::Ahead { bytes: bytes.len() };
+        [framed(&gate.write(&envelope)), bytes.to_vec()].concat()
+    }
+
+    #[test]
+    fn messages_sent_ahead_get_the_results_that_follow_in_order() {
+        let frames = [
+            frame_of(0, &[1; 40]),
+            frame_of(0, &[2; 50]),
+            frame_of(0, &[3; 60]),
+        ];
+        let both = frames[..2].concat();
+        for cut in 1..both.len() {
+            let mut gate = codec();
+            let stream = [
+                ahead(&mut gate, &both[..cut]),
+                ahead(&mut gate, &both[cut..]),
+                framed(&gate.write(&refused(false))),
+                framed(&gate.write(&let_through())),
+                // Nothing is ahead any more.
+                framed(&gate.write(&let_through())),
+                frames[2].clone(),
+            ]
+            .concat();
+            let expected = vec![Vec::new(), frames[1].clone(), frames[2].clone()];
+            for at_a_time in [1, 7, 999] {
+                let host = Messages::from_gate(codec(), 99);
+                assert_eq!(all(host, &stream, at_a_time), Ok(expected.clone()), "{cut}");
+            }
+        }
+        // A result while the next message is incomplete.
+        let mut gate = codec();
+        let stream = [
+            ahead(&mut gate, &both[..60]),
+            framed(&gate.write(&let_through())),
+            ahead(&mut gate, &both[60..]),
+            framed(&gate.write(&let_through())),
+        ]
+        .concat();
+        let host = Messages::from_gate(codec(), 99);
+        assert_eq!(all(host, &stream, 5), Ok(frames[..2].to_vec()));
+    }
+
+    #[test]
+    fn messages_sent_ahead_without_a_result_are_not_accepted() {
+        let good = frame_of(0, &[1; 40]);
+        let stream = |parts: &[&dyn Fn(&mut EnvelopeCodec) -> Vec<u8>]| {
+            let mut gate = codec();
+            parts
+                .iter()
+                .flat_map(|part| part(&mut gate))
+                .collect::<Vec<u8>>()
+        };
+        let passes = |gate: &mut EnvelopeCodec| framed(&gate.write(&let_through()));
+        let refuses = |gate: &mut EnvelopeCodec| framed(&gate.write(&refused(false)));
+        let half = |gate: &mut EnvelopeCodec| ahead(gate, &good[..9]);
+        let whole = |gate: &mut EnvelopeCodec| ahead(gate, &good);
+        let flood = |gate: &mut EnvelopeCodec| {
+            let envelope = MessageEnvelope::Ahead {
+                bytes: max_ahead(99) - good.len() + 1,
+            };
+            framed(&gate.write(&envelope))
+        };
+        let odd = |gate: &mut EnvelopeCodec| ahead(gate, &[9; 40]);
+        let unsigned = |_: &mut EnvelopeCodec| good.clone();
+        for (parts, expected) in [
+            (&[&whole as &dyn Fn(&mut _) -> _][..], Reason::Malformed),
+            (&[&half, &passes], Reason::Unauthenticated),
+            (&[&half, &refuses], Reason::Unauthenticated),
+            (&[&whole, &unsigned], Reason::Unauthenticated),
+            // The result is that of the message ahead, so this one has none.
+            (&[&whole, &passes, &unsigned], Reason::Unauthenticated),
+            (&[&whole, &flood], Reason::Unauthenticated),
+            (&[&odd, &passes], Reason::Malformed),
+        ] {
+            let host = Messages::from_gate(codec(), 99);
+            assert_eq!(all(host, &stream(parts), 7), Err(expected));
+        }
+        // The end of a stream drops what was sent ahead.
+        let ends = |gate: &mut EnvelopeCodec| framed(&gate.write(&refused(true)));
+        let host = Messages::from_gate(codec(), 99);
+        assert_eq!(all(host, &stream(&[&half, &ends]), 7), Ok(vec![Vec::new()]));
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! A stream of inferences at one filter. Each message gets its own decision and a signed envelope
 //! with the result. The module returns the data to forward; it neither forwards nor responds
 //! itself. A message whose charge is pending at the rate-limit service waits, and so do the
-//! following ones (the module `pending`).
+//! following ones (the module `pending`; `ahead` if headers are forwarded).
 
+mod ahead;
 mod pending;
 
 use core::ops::Range;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason, Step};
-use tensorgate_wire::context::{EnvelopeCodec, Key, MessageEnvelope, Refusal, RemainingQuotas};
-use tensorgate_wire::messages::{Messages, NextMessage, framed};
+use tensorgate_wire::context::{EnvelopeCodec, MessageEnvelope, Refusal, RemainingQuotas};
+use tensorgate_wire::messages::{Messages, NextMessage, framed, max_ahead};
 use tensorgate_wire::{addressee, decode, expand};
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, ListenerBounds};
@@ -20,10 +21,11 @@ use crate::host::Proxy;
 use crate::quota::{
     MAX_STEPS, QuotaStep, RequestResources, Reservations, out_of_order, run_quota_step,
 };
-use crate::rate_limit_service::{PendingCharge, cancel_pending_charge};
+use crate::rate_limit_service::PendingCharge;
 use crate::record::Outcome;
 use crate::root::GateRoot;
-use pending::{PendingMessage, queue_full, too_long};
+use ahead::Ahead;
+use pending::{PendingMessage, queue_full};
 
 /// Consecutive rejections that end a stream. A rejection costs the client a few bytes, but costs
 /// the gate an evaluation, a response and a log line. Allowed messages are limited by the grant's
@@ -37,11 +39,6 @@ pub const MAX_UNCHARGED_REJECTIONS: u32 = 4;
 /// Maximum number of evaluated messages in one batch: envelopes are longer than the shortest
 /// messages.
 const MAX_JUDGED: usize = 1024;
-
-/// Stream bytes that the proxy's buffer takes while a message waits, if headers are forwarded.
-/// Envoy Gateway and Istio's EDGE profile configure 32 KiB, and the next read may bring half of
-/// that.
-const MAX_WAITING_BYTES: usize = 16 << 10;
 
 /// Flag and length of the first frame.
 const FIRST_BYTES: usize = 5;
@@ -63,6 +60,8 @@ pub(crate) struct MessageStream {
     permit: Option<WaitPermit>,
     /// The waiting message.
     pending: Option<Box<PendingMessage>>,
+    /// Data that is forwarded before its results; `None`: results come first.
+    ahead: Option<Ahead>,
     /// Whether the proxy buffers an incomplete message.
     waits: bool,
     /// Number of messages so far.
@@ -72,11 +71,6 @@ pub(crate) struct MessageStream {
     uncharged: u32,
     /// When the stream's credential expires.
     until_unix_s: Option<u64>,
-}
-
-/// Whether the proxy's buffer may be too small for the waiting data of a stream.
-fn exceeds_buffer(root: &GateRoot, batch: &Batch) -> bool {
-    root.headers == HeaderMode::Forward && batch.buffered > MAX_WAITING_BYTES
 }
 
 /// Result of processing stream data.
@@ -109,12 +103,15 @@ impl MessageStream {
     /// the filter `before`.
     pub(crate) fn new(
         plan: BodyPlan,
-        key: Option<&Key>,
+        root: &GateRoot,
         before: Option<&str>,
         signed: Option<&str>,
         until_unix_s: Option<u64>,
     ) -> Self {
+        let key = root.context_key.as_ref();
         let codec = |context: Option<&str>| Some(EnvelopeCodec::new(key?, context?));
+        let forwards = root.headers == HeaderMode::Forward;
+        let may_wait = root.policy.rate_limit_service().is_some();
         let messages = match codec(before) {
             Some(codec) => Messages::from_gate(codec, plan.max_bytes),
             None => Messages::from_client(plan.max_bytes),
@@ -127,6 +124,7 @@ impl MessageStream {
             partial: Vec::new(),
             permit: None,
             pending: None,
+            ahead: (forwards && may_wait).then(Ahead::default),
             waits: false,
             number: 0,
             consecutive_rejections: 0,
@@ -136,8 +134,9 @@ impl MessageStream {
     }
 
     /// Whether a message is incomplete.
-    pub(crate) const fn waits(&self) -> bool {
-        self.waits || !self.partial.is_empty()
+    pub(crate) fn waits(&self) -> bool {
+        let ahead = self.ahead.as_ref().is_some_and(Ahead::waits);
+        ahead || self.waits || !self.partial.is_empty()
     }
 
     /// Processes `bytes` in the proxy's buffer; `last`: nothing follows. An error is one that no
@@ -148,6 +147,9 @@ impl MessageStream {
         bytes: usize,
         last: bool,
     ) -> Result<StreamProgress, Denial> {
+        if self.ahead.is_some() {
+            return self.take_ahead(ctx, bytes, last);
+        }
         if self.has_pending_call() {
             return self.buffer_more(ctx, bytes, last);
         }
@@ -173,14 +175,7 @@ impl MessageStream {
             start: 0,
             bytes: read_body(ctx.proxy, bytes)?,
         };
-        let batch = Batch {
-            out: Output::default(),
-            at: 0,
-            buffered: bytes,
-            last,
-            reject_waiting: false,
-        };
-        self.process(ctx, window, batch)
+        self.process(ctx, window, Batch::new(bytes, last))
     }
 
     /// Moves part of a message out of the proxy's buffer, which may be too small for the whole
@@ -204,7 +199,11 @@ impl MessageStream {
     /// Reserves memory for the part of a message that this filter keeps.
     fn reserve(&self, ctx: &mut MessageContext<'_>, bytes: usize) -> Result<(), Denial> {
         let client = ctx.outcome.record.client.as_deref();
-        let (memory, most) = (&mut ctx.resources.body_memory, self.plan.max_bytes);
+        let most = match &self.ahead {
+            Some(_) => max_ahead(self.plan.max_bytes),
+            None => self.plan.max_bytes,
+        };
+        let memory = &mut ctx.resources.body_memory;
         memory.reserve(ctx.root, ctx.proxy, client, bytes, most)
     }
 
@@ -232,29 +231,16 @@ impl MessageStream {
                     let end = batch.at.saturating_add(used);
                     let place = end.saturating_sub(frame.len())..end;
                     batch.at = end;
-                    match self.message(ctx, &mut batch, (envelope, place), frame, now)? {
+                    match self.message(ctx, &mut batch, (envelope, place), &frame, now)? {
                         MessageOutcome::Done { ends: over } => ends = over,
-                        MessageOutcome::CircuitState(message, pending_charge)
-                            if exceeds_buffer(ctx.root, &batch) =>
-                        {
-                            cancel_pending_charge(ctx.proxy, &pending_charge);
-                            let denial = Err(too_long());
-                            match self.close(ctx, &mut batch, *message, denial, false)? {
-                                MessageOutcome::Done { ends: over } => ends = over,
-                                MessageOutcome::CircuitState(..) => return Err(out_of_order()),
-                            }
-                        }
-                        MessageOutcome::CircuitState(message, pending_charge) => {
-                            self.pending = Some(Box::new(PendingMessage::new(
-                                *message,
-                                pending_charge,
-                                batch,
-                            )));
-                            return Ok(StreamProgress::Buffer);
+                        MessageOutcome::Pending(message, pending_charge) => {
+                            return self.wait(ctx, *message, pending_charge, window, batch);
                         }
                     }
                     continue;
                 }
+                // Only a filter that waits sends messages ahead, and it is the only one.
+                Ok(NextMessage::Ahead { .. }) => return Err(out_of_order()),
                 // Rejected by the previous filter.
                 Ok(NextMessage::Refused { refusal, used }) => {
                     self.number = self.number.saturating_add(1);
@@ -281,17 +267,37 @@ impl MessageStream {
             }
             break;
         }
-        self.end(ctx, &window, batch, ends)
+        self.end(ctx, window, batch, ends)
+    }
+
+    /// Lets a message wait for its charge.
+    fn wait(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        message: Message,
+        pending_charge: PendingCharge,
+        window: Window,
+        batch: Batch,
+    ) -> Result<StreamProgress, Denial> {
+        if self.ahead.is_some() {
+            return self.wait_ahead(ctx, message, pending_charge, window, batch);
+        }
+        let pending = PendingMessage::new(message, pending_charge, batch);
+        self.pending = Some(Box::new(pending));
+        Ok(StreamProgress::Buffer)
     }
 
     /// Writes the data to forward into the proxy's buffer.
     fn end(
         &mut self,
         ctx: &mut MessageContext<'_>,
-        window: &Window,
+        window: Window,
         mut batch: Batch,
         mut ends: bool,
     ) -> Result<StreamProgress, Denial> {
+        if self.ahead.is_some() {
+            return self.end_ahead(ctx, window, batch, ends);
+        }
         let forwards = ctx.root.headers == HeaderMode::Forward;
         if batch.at == 0 && !batch.last && !ends && !forwards {
             return Ok(StreamProgress::Buffer);
@@ -355,10 +361,9 @@ impl MessageStream {
             self.evaluate(ctx, &mut message, batch, frame, now)
         };
         match judged {
-            Ok(Some(pending_charge)) => Ok(MessageOutcome::CircuitState(
-                Box::new(message),
-                pending_charge,
-            )),
+            Ok(Some(pending_charge)) => {
+                Ok(MessageOutcome::Pending(Box::new(message), pending_charge))
+            }
             Ok(None) => self.close(ctx, batch, message, Ok(()), over),
             Err(denial) => self.close(ctx, batch, message, Err(denial), over),
         }
@@ -386,15 +391,13 @@ impl MessageStream {
         let denial = match judged {
             Ok(()) => {
                 self.consecutive_rejections = 0;
-                let envelope = self.codec.as_mut().map(|codec| {
-                    let envelope = joined(envelope, ctx.root, &decision);
-                    framed(&codec.write(&envelope))
-                });
-                batch.out.push(envelope.unwrap_or_default(), place);
+                let envelope = joined(envelope, ctx.root, &decision);
+                self.push(batch, &envelope, place);
                 return Ok(MessageOutcome::Done { ends: false });
             }
             Err(denial) => denial,
         };
+        self.complete(batch, &place);
         self.consecutive_rejections = self.consecutive_rejections.saturating_add(1);
         // Denials before the charge: no grant, or an unsupported coding.
         let early = decision.model().is_none() && denial.reason != Reason::Overloaded;
@@ -445,7 +448,10 @@ impl MessageStream {
         let (plan, root) = (self.plan, ctx.root);
         let (policy, capabilities) = (&root.policy, root.filter.capabilities());
         let Message {
-            decision, summary, ..
+            decision,
+            summary,
+            place,
+            ..
         } = message;
         let (mut step, mut request) = (first, None);
         for _ in 0..MAX_STEPS {
@@ -453,7 +459,7 @@ impl MessageStream {
                 (Step::Deny(denial), _) => return Err(denial),
                 (Step::Forward, _) => return Ok(None),
                 (Step::Charge(charge), _)
-                    if !charge.scope.is_local() && batch.out.len() >= MAX_JUDGED =>
+                    if !charge.scope.is_local() && batch.is_full(place.start) =>
                 {
                     return Err(queue_full());
                 }
@@ -497,6 +503,33 @@ impl MessageStream {
         self.number = self.number.saturating_add(1);
         self.record(ctx, ctx.stream, Some(&denial));
         self.refuse(out, Refusal::of(denial, true))
+    }
+
+    /// Writes the envelope of an accepted message, and the message unless it was sent ahead.
+    fn push(&mut self, batch: &mut Batch, envelope: &MessageEnvelope, place: Range<usize>) {
+        let sent_ahead = self.complete(batch, &place);
+        let envelope = self.codec.as_mut().map(|codec| codec.write(envelope));
+        let envelope = envelope.map(|it| framed(&it)).unwrap_or_default();
+        batch
+            .out
+            .push(envelope, if sent_ahead { 0..0 } else { place });
+    }
+
+    /// Sends the rest of a message whose beginning was sent ahead; returns whether that is so.
+    fn complete(&mut self, batch: &mut Batch, place: &Range<usize>) -> bool {
+        if batch.sent <= place.start {
+            return false;
+        }
+        let rest = batch.sent..place.end;
+        if let Some(codec) = &mut self.codec
+            && !rest.is_empty()
+        {
+            batch.sent = rest.end;
+            let bytes = rest.len();
+            let envelope = framed(&codec.write(&MessageEnvelope::Ahead { bytes }));
+            batch.out.push(envelope, rest);
+        }
+        true
     }
 
     /// Replaces a message with its rejection; returns whether the stream ends.
@@ -550,6 +583,31 @@ struct Batch {
     last: bool,
     /// Whether messages that would wait are rejected.
     reject_waiting: bool,
+    /// Bytes that were forwarded before.
+    sent: usize,
+    /// Maximum bytes of the output and of what was not processed.
+    room: usize,
+}
+
+impl Batch {
+    /// A batch of `buffered` bytes. `last`: nothing follows.
+    fn new(buffered: usize, last: bool) -> Self {
+        Self {
+            out: Output::default(),
+            at: 0,
+            buffered,
+            last,
+            reject_waiting: false,
+            sent: 0,
+            room: usize::MAX,
+        }
+    }
+
+    /// Whether the message that begins at `start` may not wait.
+    fn is_full(&self, start: usize) -> bool {
+        let rest = self.buffered.saturating_sub(start.max(self.sent));
+        self.out.len() >= MAX_JUDGED || self.out.bytes().saturating_add(rest) > self.room
+    }
 }
 
 /// A message during evaluation.
@@ -603,7 +661,7 @@ enum MessageOutcome {
         ends: bool,
     },
     /// The message waits for the rate-limit service.
-    CircuitState(Box<Message>, PendingCharge),
+    Pending(Box<Message>, PendingCharge),
 }
 
 // Output of a message stream: the forwarded data and the envelope of each message.
@@ -623,6 +681,22 @@ impl Output {
     /// Number of messages so far.
     const fn len(&self) -> usize {
         self.pieces.len()
+    }
+
+    /// Number of bytes so far.
+    fn bytes(&self) -> usize {
+        let lengths = self.pieces.iter();
+        lengths
+            .map(|(envelope, range)| envelope.len().saturating_add(range.len()))
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Appends the output to `bytes`. `came`: the whole input.
+    fn write(&self, came: &[u8], bytes: &mut Vec<u8>) {
+        for (envelope, range) in &self.pieces {
+            bytes.extend_from_slice(envelope);
+            bytes.extend_from_slice(came.get(range.clone()).unwrap_or_default());
+        }
     }
 
     /// Replaces the proxy's buffer of `held` bytes with the output. `came`: the whole input, if it
@@ -651,10 +725,7 @@ impl Output {
             }
         };
         let mut bytes = Vec::new();
-        for (envelope, range) in &self.pieces {
-            bytes.extend_from_slice(envelope);
-            bytes.extend_from_slice(came.get(range.clone()).unwrap_or_default());
-        }
+        self.write(came, &mut bytes);
         proxy.replace_request_body(&bytes).map_err(cannot_decide)
     }
 }
@@ -676,7 +747,7 @@ fn joined(
             checked: checks || checked,
             quotas: own.or(quotas),
         },
-        Some(MessageEnvelope::Refused(_)) | None => MessageEnvelope::Message {
+        _ => MessageEnvelope::Message {
             checked: checks,
             quotas: own,
         },

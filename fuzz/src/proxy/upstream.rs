@@ -48,8 +48,9 @@ pub(super) fn behind_marks(headers: &[Field], context_key: &str, sent: &[u8]) {
     let key = Key::from_hex(context_key).expect("a key");
     let mut messages = Messages::from_gate(EnvelopeCodec::new(&key, context), usize::MAX);
     let mut rest = sent;
-    while let NextMessage::Message { used, .. } | NextMessage::Refused { used, .. } =
-        messages.take(rest).expect("an envelope of the gate")
+    while let NextMessage::Message { used, .. }
+    | NextMessage::Refused { used, .. }
+    | NextMessage::Ahead { used } = messages.take(rest).expect("an envelope of the gate")
     {
         rest = &rest[used..];
     }

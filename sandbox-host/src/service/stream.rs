@@ -11,9 +11,10 @@
 
 mod answering;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::Response;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
@@ -187,7 +188,7 @@ where
                 );
                 self.answering.app.metrics.unknown_senders.inc();
             })?;
-            let (message, used, frame_bytes) = match taken {
+            let (message, used, frame) = match taken {
                 NextMessage::Incomplete(bytes) => {
                     if !self.more(bytes).await? {
                         self.messages.end(self.came.len())?;
@@ -195,16 +196,27 @@ where
                     }
                     continue;
                 }
+                NextMessage::Ahead { used } => {
+                    self.came.advance(used);
+                    continue;
+                }
                 NextMessage::Message {
                     envelope: mark,
-                    frame,
+                    frame: Cow::Borrowed(frame),
                     used,
-                } => (Ok(mark), used, frame.len()),
-                NextMessage::Refused { refusal, used } => (Err(refusal), used, 0),
+                } => (Ok(mark), used, Err(frame.len())),
+                NextMessage::Message {
+                    envelope: mark,
+                    frame: Cow::Owned(frame),
+                    used,
+                } => (Ok(mark), used, Ok(Bytes::from(frame))),
+                NextMessage::Refused { refusal, used } => (Err(refusal), used, Err(0)),
             };
             self.number = self.number.saturating_add(1);
             let taken = self.came.split_to(used).freeze();
-            let frame = taken.slice(used.saturating_sub(frame_bytes)..);
+            // A frame that was not sent ahead is the end of what was read.
+            let frame =
+                frame.unwrap_or_else(|bytes: usize| taken.slice(used.saturating_sub(bytes)..));
             if let Some(denial) = self.goes_on.check() {
                 return Err(denial);
             }
@@ -240,7 +252,9 @@ where
 
     /// Reads until this many bytes are buffered. Returns `false` if the body ends before.
     async fn more(&mut self, bytes: usize) -> Result<bool, Denial> {
-        if !self.reading.resize(bytes.max(self.came.len())) {
+        let unread = bytes.max(self.came.len());
+        let ahead = self.messages.ahead_bytes();
+        if !self.reading.resize(unread.saturating_add(ahead)) {
             return Err(out_of_memory("the message"));
         }
         self.came.reserve(bytes.saturating_sub(self.came.len()));

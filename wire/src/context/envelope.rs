@@ -1,9 +1,10 @@
 //! Signed envelopes of stream messages: each says that a message was accepted, with the remaining
-//! quota, or why it was rejected, in place of the message.
+//! quota, or why it was rejected, in place of the message. Messages that wait for a limit may be
+//! sent ahead of their envelopes.
 //!
 //! An envelope is bound to its stream's context and to a counter from 1. None can be omitted,
 //! repeated, moved or taken from another stream. Like the context it grants nothing: the host
-//! validates accepted messages itself, and rejected messages are not forwarded.
+//! validates accepted messages itself, and acts on none that is rejected or has no envelope.
 
 use hmac::Mac as _;
 use tensorgate_policy::{Denial, Reason};
@@ -22,18 +23,23 @@ const MAC_BYTES: usize = 32;
 /// Maximum size of an envelope: a rejection with all texts.
 pub(crate) const MAX_ENVELOPE_BYTES: usize = 16 << 10;
 
-/// Result for one message.
+/// Contents of an envelope: the result for one message, or bytes without a result so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageEnvelope {
-    /// The following message was accepted.
+    /// The following message was accepted, or the first that was sent ahead.
     Message {
         /// Whether the signing filter validates messages.
         checked: bool,
         /// Remaining quota of the grant's limits.
         quotas: RemainingQuotas,
     },
-    /// The message was rejected and is not forwarded.
+    /// The message was rejected: it is not forwarded, or was sent ahead.
     Refused(Box<Refusal>),
+    /// The following bytes belong to messages whose results come later.
+    Ahead {
+        /// Number of bytes, at least one.
+        bytes: usize,
+    },
 }
 
 /// A message that the filter rejected, with the contents of response and log.
@@ -99,6 +105,11 @@ impl EnvelopeCodec {
                 fields.push(REFUSED);
                 refusal.write(&mut fields);
             }
+            MessageEnvelope::Ahead { bytes } => {
+                fields.push(AHEAD);
+                let bytes = u32::try_from(*bytes).unwrap_or_default();
+                fields.extend_from_slice(&bytes.to_be_bytes());
+            }
         }
         let mac = self.mac(&fields);
         fields.extend_from_slice(&mac.finalize().into_bytes());
@@ -139,6 +150,8 @@ impl EnvelopeCodec {
 
 /// First byte of a rejection; for a message it says whether it was validated.
 const REFUSED: u8 = 2;
+/// First byte of an envelope for bytes whose results come later.
+const AHEAD: u8 = 3;
 
 fn read(mut rest: &[u8]) -> Option<MessageEnvelope> {
     let [kind] = take_chunk(&mut rest)?;
@@ -148,6 +161,11 @@ fn read(mut rest: &[u8]) -> Option<MessageEnvelope> {
             quotas: RemainingQuotas::read(&mut rest)?,
         },
         REFUSED => MessageEnvelope::Refused(Box::new(Refusal::read(&mut rest)?)),
+        AHEAD => MessageEnvelope::Ahead {
+            bytes: usize::try_from(u32::from_be_bytes(take_chunk(&mut rest)?))
+                .ok()
+                .filter(|bytes| *bytes > 0)?,
+        },
         _ => return None,
     };
     rest.is_empty().then_some(envelope)
@@ -307,7 +325,7 @@ mod tests {
         let mut envelopes = vec![
             message(),
             MessageEnvelope::Refused(Box::new(refusal())),
-            message(),
+            MessageEnvelope::Ahead { bytes: 70_000 },
         ];
         envelopes.extend(Reason::ALL.map(|reason| {
             MessageEnvelope::Refused(Box::new(Refusal {
@@ -344,7 +362,11 @@ mod tests {
 
     #[test]
     fn no_byte_of_an_envelope_can_be_changed() {
-        for envelope in [message(), MessageEnvelope::Refused(Box::new(refusal()))] {
+        for envelope in [
+            message(),
+            MessageEnvelope::Refused(Box::new(refusal())),
+            MessageEnvelope::Ahead { bytes: 1 },
+        ] {
             let bytes = codec("one").write(&envelope);
             for at in 0..bytes.len() {
                 let mut changed = bytes.clone();
@@ -361,7 +383,10 @@ mod tests {
     fn fields_that_a_gate_does_not_write_are_rejected_with_any_signature() {
         for fields in [
             &b""[..],
-            b"\x03\0\0",
+            b"\x04\0\0",
+            b"\x03",
+            b"\x03\0\0\0\0",
+            b"\x03\0\0\0\x01\0",
             b"\0",
             b"\0\0\0\0",
             b"\x02",

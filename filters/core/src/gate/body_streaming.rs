@@ -285,13 +285,14 @@ impl Gate {
             stream.cancel(proxy);
             return self.refuse(proxy, pending, cannot_decide(fault));
         }
-        if stream.has_pending_call() {
+        if stream.has_pending_call() && stream.is_held() {
             stream.set_last();
             self.phase = Phase::Messages(pending, stream);
             return Action::Pause;
         }
         // After the body has ended, nothing can be inserted into it.
         if stream.waits() {
+            stream.cancel(proxy);
             let cause = "the stream ends inside a message";
             return self.refuse(proxy, pending, Denial::new(Reason::Malformed, cause));
         }

@@ -73,7 +73,7 @@ impl Gate {
             Remainder::Messages(plan) => {
                 let stream = Box::new(MessageStream::new(
                     plan,
-                    self.root.context_key.as_ref(),
+                    &self.root,
                     pending.previous.context.as_deref(),
                     signed.as_deref(),
                     pending.until_unix_s,

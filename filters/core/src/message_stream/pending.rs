@@ -2,12 +2,12 @@
 //! waits in order in the proxy's buffer, up to a limit. Data beyond that limit ends the wait with a
 //! rejection, so a fast sender cannot bypass a limit.
 
-use tensorgate_policy::{Denial, HeaderMode, Reason, Step};
+use tensorgate_policy::{Denial, Reason, Step};
 use tensorgate_wire::expand;
 
+use super::ahead::Ahead;
 use super::{
-    Batch, MAX_WAITING_BYTES, Message, MessageContext, MessageOutcome, MessageStream,
-    StreamProgress, Window,
+    Batch, Message, MessageContext, MessageOutcome, MessageStream, StreamProgress, Window,
 };
 use crate::body::{ALWAYS_BUFFERED_BYTES, ListenerBounds};
 use crate::gate::{cannot_decide, read_body_at};
@@ -20,7 +20,7 @@ pub(super) struct PendingMessage {
     message: Message,
     pending_charge: PendingCharge,
     /// The batch up to this message.
-    batch: Batch,
+    pub(super) batch: Batch,
 }
 
 impl PendingMessage {
@@ -37,6 +37,11 @@ impl MessageStream {
     /// Whether a message waits.
     pub(crate) const fn has_pending_call(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// Whether the proxy holds the stream of a waiting message, so that data can be added to it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.ahead.as_ref().is_none_or(Ahead::is_held)
     }
 
     /// Whether an answer belongs to the waiting message.
@@ -66,15 +71,25 @@ impl MessageStream {
         bytes: usize,
         last: bool,
     ) -> Result<StreamProgress, Denial> {
-        let Some(mut pending) = self.pending.take() else {
+        let Some(pending) = &mut self.pending else {
             return Ok(StreamProgress::Buffer);
         };
         pending.batch.buffered = bytes;
         pending.batch.last |= last;
-        if bytes <= max_buffered(ctx).max(min_buffered(ctx)) {
-            self.pending = Some(pending);
+        if bytes <= max_buffered(ctx) {
             return Ok(StreamProgress::Buffer);
         }
+        self.reject_waiting(ctx)
+    }
+
+    /// Rejects the waiting message and the complete ones behind it.
+    pub(super) fn reject_waiting(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+    ) -> Result<StreamProgress, Denial> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(StreamProgress::Buffer);
+        };
         let PendingMessage {
             message,
             pending_charge,
@@ -82,11 +97,19 @@ impl MessageStream {
         } = *pending;
         cancel_pending_charge(ctx.proxy, &pending_charge);
         batch.reject_waiting = true;
-        let denial = Err(queue_full());
-        match self.close(ctx, &mut batch, message, denial, false)? {
-            MessageOutcome::Done { ends: true } => self.end(ctx, &Window::NONE, batch, true),
-            _ => self.process(ctx, Window::NONE, batch),
+        let window = self.window(&mut batch);
+        match self.close(ctx, &mut batch, message, Err(queue_full()), false)? {
+            MessageOutcome::Done { ends: true } => self.end(ctx, window, batch, true),
+            _ => self.process(ctx, window, batch),
         }
+    }
+
+    /// The data that this filter has kept itself; otherwise it is read from the proxy's buffer.
+    fn window(&mut self, batch: &mut Batch) -> Window {
+        let Some(ahead) = &mut self.ahead else {
+            return Window::NONE;
+        };
+        ahead.resume(batch)
     }
 
     /// Handles the service's answer: a message or a gRPC status.
@@ -95,6 +118,9 @@ impl MessageStream {
         ctx: &mut MessageContext<'_>,
         answer: Result<Vec<u8>, u32>,
     ) -> Result<StreamProgress, Denial> {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.enter();
+        }
         let Some(pending) = self.pending.take() else {
             return Ok(StreamProgress::Buffer);
         };
@@ -120,11 +146,19 @@ impl MessageStream {
             reserved,
         );
         let step = message.decision.charged(policy, outcome);
-        // The body is read again: no second copy is kept while a message waits.
+        let window = self.window(&mut batch);
         let judged = match &step {
             Step::Decode | Step::Check => {
                 let place = message.place.clone();
-                let frame = read_body_at(ctx.proxy, place.start, place.len())?;
+                // The proxy's buffer is read again: no second copy is kept.
+                let read = match &self.ahead {
+                    Some(_) => Vec::new(),
+                    None => read_body_at(ctx.proxy, place.start, place.len())?,
+                };
+                let frame = match &self.ahead {
+                    Some(_) => window.bytes.get(place).unwrap_or_default(),
+                    None => &read,
+                };
                 expand(&self.plan, frame)
                     .and_then(|body| self.steps(ctx, &mut message, &batch, &body, now, step))
             }
@@ -132,48 +166,23 @@ impl MessageStream {
         };
         let judged = match judged {
             Ok(Some(pending_charge)) => {
-                self.pending = Some(Box::new(PendingMessage::new(
-                    message,
-                    pending_charge,
-                    batch,
-                )));
-                return Ok(StreamProgress::Buffer);
+                return self.wait(ctx, message, pending_charge, window, batch);
             }
             Ok(None) => Ok(()),
             Err(denial) => Err(denial),
         };
         match self.close(ctx, &mut batch, message, judged, false)? {
-            MessageOutcome::Done { ends: true } => self.end(ctx, &Window::NONE, batch, true),
-            _ => self.process(ctx, Window::NONE, batch),
+            MessageOutcome::Done { ends: true } => self.end(ctx, window, batch, true),
+            _ => self.process(ctx, window, batch),
         }
     }
 }
 
 /// Maximum bytes of a stream in the proxy's buffer while a message waits: one message and one read.
 fn max_buffered(ctx: &mut MessageContext<'_>) -> usize {
-    if ctx.root.headers == HeaderMode::Forward {
-        return MAX_WAITING_BYTES;
-    }
     let own = ctx.root.policy.listen().limits().hold_bytes;
     let bounds = ListenerBounds::read(ctx.proxy).hold_bytes.unwrap_or(own);
     bounds.min(own).saturating_add(ALWAYS_BUFFERED_BYTES)
-}
-
-/// Bytes of a stream that every proxy buffers.
-fn min_buffered(ctx: &MessageContext<'_>) -> usize {
-    match ctx.root.headers {
-        HeaderMode::Forward => MAX_WAITING_BYTES,
-        HeaderMode::Hold => ALWAYS_BUFFERED_BYTES,
-    }
-}
-
-/// Rejection of a message that is too long to wait in the proxy's buffer.
-pub(super) fn too_long() -> Denial {
-    let cause = format!(
-        "a message and what came behind it have more than {MAX_WAITING_BYTES} bytes, and wait for \
-         the rate limit service"
-    );
-    Denial::new(Reason::Overloaded, cause)
 }
 
 /// Rejection of a message that cannot wait.

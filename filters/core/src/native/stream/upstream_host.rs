@@ -83,11 +83,13 @@ impl Stream {
         let refused = loop {
             match messages.take(rest) {
                 Ok(NextMessage::Message { frame, used, .. }) => {
-                    plain.extend_from_slice(frame);
+                    plain.extend_from_slice(&frame);
+                    rest = rest.get(used..).unwrap_or_default();
+                }
+                Ok(NextMessage::Ahead { used }) => {
                     rest = rest.get(used..).unwrap_or_default();
                 }
                 Ok(NextMessage::Refused { refusal, .. }) => break Some(refusal),
-                Ok(NextMessage::Incomplete(_)) if rest.is_empty() => break None,
                 Ok(NextMessage::Incomplete(_)) => {
                     break messages
                         .end(rest.len())

@@ -4,11 +4,24 @@
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::LimitCallOutcome;
 use tensorgate_filter_core::native::{Limiter, LimiterMode, NativeProxy, Store, Stream};
+use tensorgate_policy::HeaderMode;
 use tensorgate_wire::context::{EnvelopeCodec, HEADER, Key};
 use tensorgate_wire::messages::{Messages, NextMessage};
 
+use super::support::streamed::HOLD_BYTES;
 use super::support::{CONTEXT_KEY, NOW, STREAM, field, grpc_frame, grpc_message, head};
-use super::{FIVE, HUNDRED, SECOND_NS, after, gateway, gateway_on, with};
+use super::{FIVE, HUNDRED, SECOND_NS, after, gateway, raw_grpc, with};
+
+const MODES: [HeaderMode; 2] = [HeaderMode::Hold, HeaderMode::Forward];
+
+/// A gateway with a service.
+fn gateway_in(mode: HeaderMode, policy: &str, limiter: &Limiter) -> NativeProxy {
+    let (store, key) = (Store::default(), Some(CONTEXT_KEY));
+    let proxy = NativeProxy::chain_in(mode, &[Gate], policy.as_bytes(), key, store);
+    let mut proxy = proxy.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    proxy.set_limiter(limiter.clone());
+    proxy
+}
 
 /// The policy with these limits for streams.
 fn streaming(limits: &str, service: &str) -> String {
@@ -63,6 +76,7 @@ fn came(stream: &Stream) -> Vec<&'static str> {
                 outcomes.push(refusal.denial.reason.name());
                 rest = &rest[used..];
             }
+            NextMessage::Ahead { used } => rest = &rest[used..],
             NextMessage::Incomplete(_) => {
                 assert!(rest.is_empty(), "whole messages alone go on");
                 return outcomes;
@@ -77,70 +91,76 @@ fn fallen(ok: usize, refused: usize, reason: &'static str) -> Vec<&'static str> 
 
 #[test]
 fn messages_of_all_gateways_spend_one_limit() {
-    let limiter = Limiter::default();
-    let policy = streaming(FIVE, "");
-    let mut gateways = [(); 2].map(|()| gateway(&[Gate], &policy, &limiter));
-    let mut streams = gateways.each_mut().map(open);
-    for at in 0..8 {
-        streams[at % 2].send_body(&good(), false);
+    for mode in MODES {
+        let limiter = Limiter::default();
+        let policy = streaming(FIVE, "");
+        let mut gateways = [(); 2].map(|()| gateway_in(mode, &policy, &limiter));
+        let mut streams = gateways.each_mut().map(open);
+        for at in 0..8 {
+            streams[at % 2].send_body(&good(), false);
+        }
+        assert_eq!(came(&streams[0]), ["ok", "ok", "ok", "rate-limited"]);
+        assert_eq!(
+            came(&streams[1]),
+            ["ok", "ok", "rate-limited", "rate-limited"]
+        );
+        // All messages in one chunk give the same result.
+        let limiter = Limiter::default();
+        let mut stream = open(&mut gateway_in(mode, &policy, &limiter));
+        stream.send_body(&good().repeat(8), true);
+        assert_eq!(came(&stream), fallen(5, 3, "rate-limited"));
+        assert!(stream.is_complete());
+        assert_eq!(stream.close().2.asked, [LimitCallOutcome::Answered; 8]);
     }
-    assert_eq!(came(&streams[0]), ["ok", "ok", "ok", "rate-limited"]);
-    assert_eq!(
-        came(&streams[1]),
-        ["ok", "ok", "rate-limited", "rate-limited"]
-    );
-    // All messages in one chunk give the same result.
-    let limiter = Limiter::default();
-    let mut stream = open(&mut gateway(&[Gate], &policy, &limiter));
-    stream.send_body(&good().repeat(8), true);
-    assert_eq!(came(&stream), fallen(5, 3, "rate-limited"));
-    assert!(stream.is_complete());
-    assert_eq!(stream.close().2.asked, [LimitCallOutcome::Answered; 8]);
 }
 
 #[test]
 fn what_messages_carry_is_spent_from_one_limit_too() {
-    // 64 messages of two elements; the rate is charged separately.
-    let rate = r#""rate": {"quota": 1000, "window_s": 2678400, "scope": "global"}"#;
-    for limits in [HUNDRED.to_owned(), format!("{rate}, {HUNDRED}")] {
-        let limiter = Limiter::default();
-        let policy = streaming(&limits, "");
-        let mut stream = open(&mut gateway(&[Gate], &policy, &limiter));
-        for _ in 0..66 {
-            stream.send_body(&good(), false);
+    for mode in MODES {
+        // 64 messages of two elements; the rate is charged separately.
+        let rate = r#""rate": {"quota": 1000, "window_s": 2678400, "scope": "global"}"#;
+        for limits in [HUNDRED.to_owned(), format!("{rate}, {HUNDRED}")] {
+            let limiter = Limiter::default();
+            let policy = streaming(&limits, "");
+            let mut stream = open(&mut gateway_in(mode, &policy, &limiter));
+            for _ in 0..66 {
+                stream.send_body(&good(), false);
+            }
+            assert_eq!(came(&stream), fallen(64, 2, "cost-exceeded"), "{limits}");
+            let questions = if limits.contains("rate") { 2 } else { 1 };
+            assert_eq!(limiter.asked(), 66 * questions);
         }
-        assert_eq!(came(&stream), fallen(64, 2, "cost-exceeded"), "{limits}");
-        let questions = if limits.contains("rate") { 2 } else { 1 };
-        assert_eq!(limiter.asked(), 66 * questions);
     }
 }
 
 #[test]
 fn a_message_waits_and_all_behind_it_and_nothing_before_it() {
-    let limiter = Limiter::default();
-    let mut stream = open(&mut gateway(&[Gate], &streaming(FIVE, ""), &limiter));
-    limiter.set_mode(LimiterMode::Waits);
-    stream.send_body(&good(), false);
-    assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
-    // Data that arrives meanwhile makes no call.
-    let half = good().len() / 2;
-    stream.send_body(&[wrong(), good()].concat(), false);
-    stream.send_body(&good()[..half], false);
-    assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
-    stream.answer_limit_call(0, None);
-    // The first makes no more calls; the second is charged its rate and then rejected.
-    assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
-    stream.answer_limit_call(0, None);
-    stream.answer_limit_call(0, None);
-    assert_eq!(came(&stream), ["ok", "unknown-input", "ok"]);
-    assert_eq!(stream.pending_limit_calls(), 0);
-    // The remaining half is forwarded with the rest.
-    stream.send_body(&good()[half..], true);
-    assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 3));
-    assert!(!stream.is_complete());
-    stream.answer_limit_call(0, None);
-    assert_eq!(came(&stream), ["ok", "unknown-input", "ok", "ok"]);
-    assert!(stream.is_complete());
+    for mode in MODES {
+        let limiter = Limiter::default();
+        let mut stream = open(&mut gateway_in(mode, &streaming(FIVE, ""), &limiter));
+        limiter.set_mode(LimiterMode::Waits);
+        stream.send_body(&good(), false);
+        assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
+        // Data that arrives meanwhile makes no call.
+        let half = good().len() / 2;
+        stream.send_body(&[wrong(), good()].concat(), false);
+        stream.send_body(&good()[..half], false);
+        assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
+        stream.answer_limit_call(0, None);
+        // The first makes no more calls; the second is charged its rate and then rejected.
+        assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 0));
+        stream.answer_limit_call(0, None);
+        stream.answer_limit_call(0, None);
+        assert_eq!(came(&stream), ["ok", "unknown-input", "ok"]);
+        assert_eq!(stream.pending_limit_calls(), 0);
+        // The remaining half is forwarded with the rest.
+        stream.send_body(&good()[half..], true);
+        assert_eq!((stream.pending_limit_calls(), came(&stream).len()), (1, 3));
+        assert!(!stream.is_complete());
+        stream.answer_limit_call(0, None);
+        assert_eq!(came(&stream), ["ok", "unknown-input", "ok", "ok"]);
+        assert!(stream.is_complete());
+    }
 }
 
 /// Pseudo-random numbers.
@@ -157,98 +177,104 @@ impl Numbers {
 
 #[test]
 fn a_stream_comes_to_the_same_however_it_is_cut_and_whenever_answers_come() {
-    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    let messages = [
-        good(),
-        wrong(),
-        good(),
-        good(),
-        wrong(),
-        good(),
-        good(),
-        good(),
-    ];
-    let whole = messages.concat();
-    let limits = format!("{FIVE}, {HUNDRED}");
-    let expected = ["ok", "unknown-input", "ok", "ok", "unknown-input"];
-    let expected = [&expected[..], &["rate-limited"; 3]].concat();
-    for round in 0..90 {
-        let limiter = Limiter::default();
-        limiter.set_mode(LimiterMode::Waits);
-        let mut stream = open(&mut gateway(&[Gate], &streaming(&limits, ""), &limiter));
-        let (mut sent, ends) = (0, round % 3);
-        while sent < whole.len() {
-            let take = 1 + numbers.below((whole.len() - sent).min(90));
-            let last = ends == 0 && sent + take == whole.len();
-            stream.send_body(&whole[sent..sent + take], last);
-            sent += take;
-            for _ in 0..numbers.below(4) {
+    for mode in MODES {
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        let messages = [
+            good(),
+            wrong(),
+            good(),
+            good(),
+            wrong(),
+            good(),
+            good(),
+            good(),
+        ];
+        let whole = messages.concat();
+        let limits = format!("{FIVE}, {HUNDRED}");
+        let expected = ["ok", "unknown-input", "ok", "ok", "unknown-input"];
+        let expected = [&expected[..], &["rate-limited"; 3]].concat();
+        for round in 0..90 {
+            let limiter = Limiter::default();
+            limiter.set_mode(LimiterMode::Waits);
+            let mut stream = open(&mut gateway_in(mode, &streaming(&limits, ""), &limiter));
+            let (mut sent, ends) = (0, round % 3);
+            while sent < whole.len() {
+                let take = 1 + numbers.below((whole.len() - sent).min(90));
+                let last = ends == 0 && sent + take == whole.len();
+                stream.send_body(&whole[sent..sent + take], last);
+                sent += take;
+                for _ in 0..numbers.below(4) {
+                    stream.answer_limit_call(0, None);
+                }
+            }
+            match ends {
+                1 => stream.send_body(b"", true),
+                2 => stream.send_trailers(&[field("x-odd", "1")]),
+                _ => {}
+            }
+            while stream.pending_limit_calls() > 0 {
+                assert_eq!(stream.pending_limit_calls(), 1, "one question at a time");
                 stream.answer_limit_call(0, None);
             }
+            assert_eq!(came(&stream), expected, "{round}");
+            assert!(
+                stream.is_complete() && stream.trailers().is_empty(),
+                "{round}"
+            );
         }
-        match ends {
-            1 => stream.send_body(b"", true),
-            2 => stream.send_trailers(&[field("x-odd", "1")]),
-            _ => {}
-        }
-        while stream.pending_limit_calls() > 0 {
-            assert_eq!(stream.pending_limit_calls(), 1, "one question at a time");
-            stream.answer_limit_call(0, None);
-        }
-        assert_eq!(came(&stream), expected, "{round}");
-        assert!(
-            stream.is_complete() && stream.trailers().is_empty(),
-            "{round}"
-        );
     }
 }
 
 #[test]
 fn a_stream_that_ends_within_a_message_is_told_so_behind_the_one_that_waits() {
-    for trailers in [false, true] {
-        let limiter = Limiter::default();
-        limiter.set_mode(LimiterMode::Waits);
-        let mut stream = open(&mut gateway(&[Gate], &streaming(FIVE, ""), &limiter));
-        let cut = [good(), good()[..9].to_vec()].concat();
-        stream.send_body(&cut, !trailers);
-        if trailers {
-            stream.send_trailers(&[]);
+    for mode in MODES {
+        for trailers in [false, true] {
+            let limiter = Limiter::default();
+            limiter.set_mode(LimiterMode::Waits);
+            let mut stream = open(&mut gateway_in(mode, &streaming(FIVE, ""), &limiter));
+            let cut = [good(), good()[..9].to_vec()].concat();
+            stream.send_body(&cut, !trailers);
+            if trailers {
+                stream.send_trailers(&[]);
+            }
+            stream.answer_limit_call(0, None);
+            assert_eq!(came(&stream), ["ok", "malformed"], "{trailers}");
+            assert!(stream.is_complete());
         }
-        stream.answer_limit_call(0, None);
-        assert_eq!(came(&stream), ["ok", "malformed"], "{trailers}");
-        assert!(stream.is_complete());
     }
 }
 
 #[test]
 fn without_the_service_messages_go_by_this_gateways_own_limit_or_none_passes() {
-    for broken in [
-        LimiterMode::Fails(14),
-        LimiterMode::Says(vec![0xff]),
-        LimiterMode::Unreachable,
-    ] {
-        for (on_failure, expected) in [
-            ("local", fallen(5, 3, "rate-limited")),
-            ("deny", fallen(0, 8, "overloaded")),
+    for mode in MODES {
+        for broken in [
+            LimiterMode::Fails(14),
+            LimiterMode::Says(vec![0xff]),
+            LimiterMode::Unreachable,
         ] {
-            let limiter = Limiter::default();
-            let service = format!(r#", "on_failure": "{on_failure}""#);
-            let mut proxy = gateway(&[Gate], &streaming(FIVE, &service), &limiter);
-            limiter.set_mode(broken.clone());
-            let mut stream = open(&mut proxy);
-            for _ in 0..4 {
-                stream.send_body(&good().repeat(2), false);
+            for (on_failure, expected) in [
+                ("local", fallen(5, 3, "rate-limited")),
+                ("deny", fallen(0, 8, "overloaded")),
+            ] {
+                let limiter = Limiter::default();
+                let service = format!(r#", "on_failure": "{on_failure}""#);
+                let mut proxy = gateway_in(mode, &streaming(FIVE, &service), &limiter);
+                limiter.set_mode(broken.clone());
+                let mut stream = open(&mut proxy);
+                for _ in 0..4 {
+                    stream.send_body(&good().repeat(2), false);
+                }
+                assert_eq!(came(&stream), expected, "{broken:?} {on_failure}");
             }
-            assert_eq!(came(&stream), expected, "{broken:?} {on_failure}");
         }
+        // A service that fails in between: the local counters know what was allowed.
+        let limiter = Limiter::default();
+        let mut stream = open(&mut gateway_in(mode, &streaming(FIVE, ""), &limiter));
+        stream.send_body(&good().repeat(3), false);
+        limiter.set_mode(LimiterMode::Fails(14));
+        stream.send_body(&good().repeat(3), false);
+        assert_eq!(came(&stream), fallen(5, 1, "rate-limited"));
     }
-    // A service that fails in between: the local counters know what was allowed.
-    let limiter = Limiter::default();
-    let mut stream = open(&mut gateway(&[Gate], &streaming(FIVE, ""), &limiter));
-    stream.send_body(&good().repeat(3), false);
-    limiter.set_mode(LimiterMode::Fails(14));
-    stream.send_body(&good().repeat(3), false);
-    assert_eq!(came(&stream), fallen(5, 1, "rate-limited"));
 }
 
 #[test]
@@ -286,39 +312,41 @@ fn data_beyond_the_wait_limit_is_charged_and_not_forwarded() {
 
 #[test]
 fn a_client_that_leaves_during_its_probe_does_not_block_probes() {
-    let (limiter, store) = (Limiter::default(), Store::default());
-    let plenty = FIVE.replace("\"quota\": 5", "\"quota\": 50000");
-    let mut proxy = gateway_on(&[Gate], &streaming(&plenty, ""), &limiter, store);
-    limiter.set_mode(LimiterMode::Fails(14));
-    let mut stream = open(&mut proxy);
-    stream.send_body(&good().repeat(6), false);
-    let asked = stream.close().2.asked;
-    assert_eq!(
-        asked[4..],
-        [LimitCallOutcome::Failed, LimitCallOutcome::Skipped]
-    );
-    limiter.set_mode(LimiterMode::Waits);
-    let due = after(SECOND_NS);
-    for _ in 0..4 {
-        let mut attacker = open(&mut proxy);
-        attacker.set_now(due);
-        attacker.send_body(&good(), false);
-        assert_eq!(attacker.pending_limit_calls(), 1);
-        let mut other = open(&mut proxy);
-        other.set_now(due);
-        other.send_body(&good(), false);
+    for mode in MODES {
+        let limiter = Limiter::default();
+        let plenty = FIVE.replace("\"quota\": 5", "\"quota\": 50000");
+        let mut proxy = gateway_in(mode, &streaming(&plenty, ""), &limiter);
+        limiter.set_mode(LimiterMode::Fails(14));
+        let mut stream = open(&mut proxy);
+        stream.send_body(&good().repeat(6), false);
+        let asked = stream.close().2.asked;
         assert_eq!(
-            other.close().2.asked,
-            [LimitCallOutcome::Skipped],
-            "one asks for all"
+            asked[4..],
+            [LimitCallOutcome::Failed, LimitCallOutcome::Skipped]
         );
-        attacker.close();
+        limiter.set_mode(LimiterMode::Waits);
+        let due = after(SECOND_NS);
+        for _ in 0..4 {
+            let mut attacker = open(&mut proxy);
+            attacker.set_now(due);
+            attacker.send_body(&good(), false);
+            assert_eq!(attacker.pending_limit_calls(), 1);
+            let mut other = open(&mut proxy);
+            other.set_now(due);
+            other.send_body(&good(), false);
+            assert_eq!(
+                other.close().2.asked,
+                [LimitCallOutcome::Skipped],
+                "one asks for all"
+            );
+            attacker.close();
+        }
+        limiter.set_mode(LimiterMode::Answers);
+        let mut stream = open(&mut proxy);
+        stream.set_now(due);
+        stream.send_body(&good(), true);
+        assert_eq!(stream.close().2.asked, [LimitCallOutcome::Answered]);
     }
-    limiter.set_mode(LimiterMode::Answers);
-    let mut stream = open(&mut proxy);
-    stream.set_now(due);
-    stream.send_body(&good(), true);
-    assert_eq!(stream.close().2.asked, [LimitCallOutcome::Answered]);
 }
 
 #[test]
@@ -344,5 +372,152 @@ fn where_several_filters_hold_one_stream_such_a_policy_is_refused() {
         );
         // Without streams the configuration is valid.
         gateway(filters, &with(FIVE, ""), &Limiter::default());
+    }
+}
+
+/// Bytes of one read of an HTTP/2 connection.
+const READ_BYTES: usize = 16 << 10;
+/// The smallest buffer of the control planes that cannot hold headers.
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// A message of so many rows, as the policy of [`with_large`] allows.
+fn of_rows(rows: usize) -> Vec<u8> {
+    raw_grpc(rows).body.concat()
+}
+
+/// A policy for large messages, with this quota.
+fn large(quota: u64) -> String {
+    let limits = FIVE.replace("\"quota\": 5", &format!("\"quota\": {quota}"));
+    let hold = format!("\"hold_bytes\": {}", 1 << 20);
+    let policy = streaming(&limits, "").replace("\"body_bytes\": 4096", "\"body_bytes\": 1048576");
+    let policy = policy.replace(&format!("\"hold_bytes\": {HOLD_BYTES}"), &hold);
+    let policy = policy.replace("\"max\": 64", "\"max\": 65536");
+    assert!(policy.contains(&hold) && policy.contains("65536"));
+    policy
+}
+
+/// Delivers one read, and checks what the proxy must buffer for it.
+fn read(stream: &mut Stream, bytes: &[u8], last: bool) {
+    stream.send_body(bytes, last);
+    assert!(stream.held_bytes() <= BUFFER_BYTES - READ_BYTES);
+}
+
+#[test]
+fn large_messages_wait_without_the_proxys_buffer() {
+    let policy = large(4);
+    // Sizes around one read, and far beyond the buffer.
+    for rows in [2_000, 2_040, 2_045, 4_090, 30_000] {
+        let message = of_rows(rows);
+        let limiter = Limiter::default();
+        limiter.set_mode(LimiterMode::Waits);
+        let mut stream = open(&mut gateway_in(HeaderMode::Forward, &policy, &limiter));
+        // Each message is sent after the result of the one before.
+        for number in 1..=6 {
+            for piece in message.chunks(READ_BYTES) {
+                read(&mut stream, piece, false);
+            }
+            assert_eq!(came(&stream).len(), number - 1, "{rows}");
+            stream.answer_limit_call(0, None);
+            assert_eq!(came(&stream).len(), number, "{rows}");
+        }
+        assert_eq!(came(&stream), fallen(4, 2, "rate-limited"), "{rows}");
+        // The last one ends the stream.
+        for piece in message.chunks(READ_BYTES) {
+            read(&mut stream, piece, false);
+        }
+        stream.send_body(b"", true);
+        assert!(!stream.is_complete(), "{rows}");
+        stream.answer_limit_call(0, None);
+        assert_eq!(came(&stream), fallen(4, 3, "rate-limited"), "{rows}");
+        assert!(stream.is_complete(), "{rows}");
+        assert_eq!(stream.close().2.asked, [LimitCallOutcome::Answered; 7]);
+    }
+}
+
+#[test]
+fn large_messages_get_their_results_in_order_however_answers_come() {
+    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    let policy = large(3);
+    for round in 0..60 {
+        let limiter = Limiter::default();
+        limiter.set_mode(LimiterMode::Waits);
+        let mut stream = open(&mut gateway_in(HeaderMode::Forward, &policy, &limiter));
+        let sizes = [0; 5].map(|_| 1 + numbers.below(9_000));
+        let mut odd = of_rows(sizes[1]);
+        let name = odd.iter().position(|byte| *byte == b'x').unwrap();
+        odd[name] = b'z';
+        let messages = sizes.map(of_rows);
+        let whole = [&messages[0], &odd, &messages[2], &messages[3], &messages[4]];
+        let whole: Vec<u8> = whole.into_iter().flatten().copied().collect();
+        let (mut rest, ends) = (whole.as_slice(), round % 3);
+        while !rest.is_empty() {
+            let at_most = if round % 2 == 0 { READ_BYTES } else { 900 };
+            let (piece, behind) = rest.split_at(rest.len().min(1 + numbers.below(at_most)));
+            rest = behind;
+            read(&mut stream, piece, ends == 0 && rest.is_empty());
+            // Always in time, so that no message is rejected because too much came behind it.
+            let answers = stream.pending_limit_calls().min(1);
+            for _ in 0..answers {
+                stream.answer_limit_call(0, None);
+            }
+        }
+        match ends {
+            1 => stream.send_body(b"", true),
+            2 => stream.send_trailers(&[field("x-odd", "1")]),
+            _ => {}
+        }
+        while stream.pending_limit_calls() > 0 {
+            stream.answer_limit_call(0, None);
+        }
+        let expected = ["ok", "unknown-input", "ok", "rate-limited", "rate-limited"];
+        assert_eq!(came(&stream), expected, "{round} {sizes:?}");
+        assert!(stream.is_complete(), "{round}");
+    }
+}
+
+#[test]
+fn a_fast_sender_of_large_messages_gets_no_message_past_its_limit() {
+    let policy = large(5);
+    let message = of_rows(30_000);
+    let limiter = Limiter::default();
+    limiter.set_mode(LimiterMode::Waits);
+    let mut stream = open(&mut gateway_in(HeaderMode::Forward, &policy, &limiter));
+    // The following messages are forwarded without a result, up to a bound.
+    for piece in message.repeat(40).chunks(READ_BYTES) {
+        read(&mut stream, piece, false);
+        if !came(&stream).is_empty() {
+            break;
+        }
+    }
+    let outcomes = came(&stream);
+    assert!(
+        !outcomes.is_empty() && !outcomes.contains(&"ok"),
+        "{outcomes:?}"
+    );
+    assert_eq!(outcomes[0], "overloaded");
+    let forwarded = stream.sent().len();
+    assert!(forwarded <= (2 << 20), "{forwarded}");
+    // A late answer is ignored.
+    stream.answer_limit_call(0, None);
+    assert!(!came(&stream).contains(&"ok"));
+}
+
+#[test]
+fn small_messages_behind_a_waiting_one_wait_up_to_a_bound() {
+    let plenty = FIVE.replace("\"quota\": 5", "\"quota\": 50000");
+    let policy = streaming(&plenty, "");
+    for (count, rejects) in [(20, false), (100, false), (260, true)] {
+        let limiter = Limiter::default();
+        limiter.set_mode(LimiterMode::Waits);
+        let mut stream = open(&mut gateway_in(HeaderMode::Forward, &policy, &limiter));
+        for _ in 0..count {
+            read(&mut stream, &good(), false);
+        }
+        while stream.pending_limit_calls() > 0 {
+            stream.answer_limit_call(0, None);
+        }
+        let outcomes = came(&stream);
+        assert_eq!(outcomes.contains(&"overloaded"), rejects, "{count}");
+        assert!(rejects || outcomes.len() == count, "{count}");
     }
 }

@@ -9,13 +9,15 @@ use tensorgate_client::{Open, grpc};
 use tensorgate_policy::raw::{ByteSize, Dim, Policy, Rate, RateLimitService, ServiceFailure};
 use tensorgate_tests::ask::{self, PATIENCE};
 use tensorgate_tests::streams::{Streamed, messages};
-use tensorgate_tests::{Stack, policy};
+use tensorgate_tests::{Setup, Stack, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::task::JoinSet;
 
 use super::{Counter, MONTH_S, PATIENT_MS, policy_with, questions, shared_rate};
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+/// How the gate is loaded: with held headers, and with forwarded headers and a buffer of 32 KiB.
+const CONTROL_PLANES: [Option<&str>; 2] = [None, Some("envoy-gateway")];
 /// Elements of a large message.
 const LARGE: usize = 400_000;
 
@@ -43,6 +45,15 @@ fn of_size(elements: usize) -> Vec<u8> {
 
 fn good() -> Vec<u8> {
     of_size(2)
+}
+
+/// A gate as this control plane loads it.
+async fn start_as(control_plane: Option<&str>, name: &str, policy: Policy) -> Stack {
+    let setup = Setup {
+        control_plane,
+        ..Setup::default()
+    };
+    Stack::start_as(name, policy, setup).await
 }
 
 async fn open(stack: &Stack, client: &str) -> Open {
@@ -115,63 +126,73 @@ async fn parallel_streams_of_two_gates_share_one_limit_exactly() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_message_is_answered_while_the_stream_is_open_however_it_is_split() {
-    let counter = Counter::start("streams-cut").await;
-    let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
-    let stack = Stack::start("global-streams-cut", policy).await;
-    // One at a time.
-    let mut stream = open(&stack, "rate-1").await;
-    for number in 1..=20 {
-        assert!(stream.send(&good(), false).await);
-        assert_eq!(outcomes(&mut stream, number).await.len(), number);
-    }
-    assert!(stream.send(b"", true).await);
-    assert_eq!(stream.ended().await.unwrap().grpc_status(), Some(0));
-    // Two pieces, split at every byte. Each arrives while the one before may still wait.
-    let whole = good().repeat(3);
-    for cut in 0..=whole.len() {
+    for control_plane in CONTROL_PLANES {
+        let counter = Counter::start("streams-cut").await;
+        let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
+        let stack = start_as(control_plane, "global-streams-cut", policy).await;
+        // One at a time.
         let mut stream = open(&stack, "rate-1").await;
-        let (first, second) = whole.split_at(cut);
-        assert!(stream.send(first, false).await);
-        if cut % 3 == 0 {
-            tokio::task::yield_now().await;
+        for number in 1..=20 {
+            assert!(stream.send(&good(), false).await);
+            assert_eq!(outcomes(&mut stream, number).await.len(), number);
         }
-        if cut % 7 == 0 {
-            outcomes(&mut stream, cut / good().len()).await;
+        assert!(stream.send(b"", true).await);
+        assert_eq!(stream.ended().await.unwrap().grpc_status(), Some(0));
+        // Two pieces, split at every byte. Each arrives while the one before may still wait.
+        let whole = good().repeat(3);
+        for cut in 0..=whole.len() {
+            let mut stream = open(&stack, "rate-1").await;
+            let (first, second) = whole.split_at(cut);
+            assert!(stream.send(first, false).await);
+            if cut % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+            if cut % 7 == 0 {
+                outcomes(&mut stream, cut / good().len()).await;
+            }
+            assert!(stream.send(second, true).await);
+            let reply = stream.ended().await.unwrap();
+            assert_eq!(reply.grpc_status(), Some(0), "cut at {cut}: {reply:?}");
+            assert_eq!(messages(&reply.body).unwrap().len(), 3, "cut at {cut}");
         }
-        assert!(stream.send(second, true).await);
-        let reply = stream.ended().await.unwrap();
-        assert_eq!(reply.grpc_status(), Some(0), "cut at {cut}: {reply:?}");
-        assert_eq!(messages(&reply.body).unwrap().len(), 3, "cut at {cut}");
+        // Byte by byte.
+        let mut stream = open(&stack, "rate-1").await;
+        for byte in &whole {
+            assert!(stream.send(&[*byte], false).await);
+        }
+        assert_eq!(outcomes(&mut stream, 3).await, ["ok"; 3]);
     }
-    // Byte by byte.
-    let mut stream = open(&stack, "rate-1").await;
-    for byte in &whole {
-        assert!(stream.send(&[*byte], false).await);
-    }
-    assert_eq!(outcomes(&mut stream, 3).await, ["ok"; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_messages_among_small_ones_arrive_whole_and_in_order() {
-    let counter = Counter::start("streams-large").await;
-    let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
-    let stack = Stack::start("global-streams-large", policy).await;
-    let mut stream = open(&stack, "rate-1").await;
-    let sizes = [2, LARGE, 2, 70_000, 2, 2, LARGE / 2, 2];
-    for round in 1..=3 {
-        for size in sizes {
-            assert!(stream.send(&of_size(size), false).await);
+    for control_plane in CONTROL_PLANES {
+        let counter = Counter::start("streams-large").await;
+        let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
+        let stack = start_as(control_plane, "global-streams-large", policy).await;
+        let mut stream = open(&stack, "rate-1").await;
+        let sizes = [2, LARGE, 2, 70_000, 2, 2, LARGE / 2, 2];
+        // One at a time: the client sends nothing while it waits.
+        for number in 1..=6 {
+            assert!(stream.send(&of_size(9_000 * number), false).await);
+            let all = outcomes(&mut stream, number).await;
+            assert_eq!(count(&all, "ok"), number, "{control_plane:?} {all:?}");
         }
-        let all = outcomes(&mut stream, round * sizes.len()).await;
-        assert_eq!(count(&all, "ok"), all.len(), "{all:?}");
+        for round in 1..=3 {
+            for size in sizes {
+                assert!(stream.send(&of_size(size), false).await);
+            }
+            let all = outcomes(&mut stream, 6 + round * sizes.len()).await;
+            assert_eq!(count(&all, "ok"), all.len(), "{control_plane:?} {all:?}");
+        }
+        let seen: Vec<usize> = stack
+            .backend
+            .seen()
+            .iter()
+            .map(|it| it.message.raw_input_contents[0].len() / 4)
+            .collect();
+        assert_eq!(seen[6..], sizes.repeat(3));
     }
-    let seen: Vec<usize> = stack
-        .backend
-        .seen()
-        .iter()
-        .map(|it| it.message.raw_input_contents[0].len() / 4)
-        .collect();
-    assert_eq!(seen, sizes.repeat(3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
