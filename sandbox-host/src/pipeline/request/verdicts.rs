@@ -202,13 +202,14 @@ impl Verifier {
         loop {
             let rest = body.get(at..).unwrap_or_default();
             match messages.take(rest).map_err(refused)? {
-                NextMessage::Message { frame, used, .. } => {
+                NextMessage::Message { used, .. } => {
+                    let frame = body.slice(at..at.saturating_add(used));
                     at = at.saturating_add(used);
                     number = number.saturating_add(1);
                     let admitted = opened.message_head(number, true, RemainingQuotas::default());
-                    requests.push(self.verify_body(admitted, body.slice_ref(frame))?);
+                    requests.push(self.verify_body(admitted, frame)?);
                 }
-                NextMessage::Incomplete(_) | NextMessage::Refused { .. } => {
+                _ => {
                     messages.end(rest.len()).map_err(refused)?;
                     return Ok(requests);
                 }
