@@ -22,15 +22,12 @@ use super::{Batch, Message, MessageContext, MessageStream, StreamProgress, Windo
 use crate::gate::{cannot_decide, read_body};
 use crate::rate_limit_service::PendingCharge;
 
-/// Maximum bytes that the proxy forwards for a stream that it has held: its buffer.
+/// The smallest buffer of a control plane. A proxy forwards no more for a stream that it has held.
 const BUFFER_BYTES: usize = 32 << 10;
-/// Maximum bytes that wait for a held stream. The rest of the buffer is for results, and one read
-/// has at most 16 KiB.
-const MAX_WAITING_BYTES: usize = 20 << 10;
 /// Longest envelope for bytes whose results follow, framed.
 const ENVELOPE_BYTES: usize = 64;
-/// Space that is left for the rejections of messages that have no more room.
-const REJECTION_BYTES: usize = 4 << 10;
+/// Space in the buffer for the result of one more message.
+const RESULT_BYTES: usize = 512;
 
 /// State of a stream whose data is forwarded before its results.
 #[derive(Debug, Default)]
@@ -42,6 +39,8 @@ pub(super) struct Ahead {
     sent: usize,
     /// Results and messages to forward.
     out: Vec<u8>,
+    /// The longest read, which the proxy's buffer can take.
+    longest_read: usize,
     /// Whether the proxy holds the stream.
     held: bool,
     /// Whether data can be forwarded in the current callback.
@@ -70,8 +69,8 @@ impl Ahead {
     pub(super) fn resume(&mut self, batch: &mut Batch) -> Window {
         batch.buffered = self.unjudged.len();
         batch.sent = self.sent;
-        let used = self.out.len().saturating_add(REJECTION_BYTES);
-        batch.room = BUFFER_BYTES.saturating_sub(used);
+        let used = self.out.len().saturating_add(RESULT_BYTES);
+        batch.room = self.room().saturating_sub(used);
         Window {
             start: 0,
             bytes: core::mem::take(&mut self.unjudged),
@@ -84,6 +83,16 @@ impl Ahead {
         self.sent = batch.sent.saturating_sub(judged);
         self.unjudged = window.bytes;
         self.unjudged.drain(..judged.min(self.unjudged.len()));
+    }
+
+    /// Maximum bytes to forward. The proxy's buffer is at least as large as its longest read, and
+    /// usually a power of two.
+    fn room(&self) -> usize {
+        if !self.held {
+            return usize::MAX;
+        }
+        let buffer = self.longest_read.checked_next_power_of_two();
+        buffer.unwrap_or_default().max(BUFFER_BYTES)
     }
 
     const fn unsent(&self) -> usize {
@@ -106,6 +115,7 @@ impl MessageStream {
             return Ok(StreamProgress::Buffer);
         };
         ahead.writable = true;
+        ahead.longest_read = ahead.longest_read.max(bytes);
         if ahead.over {
             return self.forward(ctx, last, true);
         }
@@ -177,11 +187,12 @@ impl MessageStream {
         }
         let waiting = ahead.out.len().saturating_add(ahead.unsent());
         let too_much = ahead.unjudged.len() > most;
-        if waiting <= MAX_WAITING_BYTES && !too_much {
-            ahead.held = true;
+        let was_held = core::mem::replace(&mut ahead.held, true);
+        if waiting.saturating_add(RESULT_BYTES) <= ahead.room() && !too_much {
             (ctx.proxy.replace_request_body(&[])).map_err(cannot_decide)?;
             return Ok(StreamProgress::Buffer);
         }
+        ahead.held = was_held;
         if too_much || last || !self.is_incomplete() {
             return self.reject_waiting(ctx);
         }
@@ -212,7 +223,7 @@ impl MessageStream {
         let (Some(ahead), Some(codec)) = (&mut self.ahead, &mut self.codec) else {
             return Ok(StreamProgress::Buffer);
         };
-        let room = if ahead.held { BUFFER_BYTES } else { usize::MAX };
+        let room = ahead.room();
         let mut out = core::mem::take(&mut ahead.out);
         let space = room.saturating_sub(out.len().saturating_add(ENVELOPE_BYTES));
         let bytes = ahead.unsent().min(space);
