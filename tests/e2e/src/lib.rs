@@ -26,4 +26,4 @@ pub mod stack;
 pub mod streams;
 pub mod verdict;
 
-pub use stack::{Setup, Stack};
+pub use stack::{Setup, Stack, chains_with_global_limits};

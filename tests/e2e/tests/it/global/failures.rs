@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tensorgate_policy::raw::ServiceFailure;
-use tensorgate_tests::Stack;
 use tensorgate_tests::ask::{self, PATIENCE};
+use tensorgate_tests::{Stack, chains_with_global_limits};
 use tokio::task::JoinSet;
 
 use super::{
@@ -102,7 +102,7 @@ async fn with_on_failure_deny_requests_without_redis_are_rejected_in_time() {
     own.rate.as_mut().unwrap().scope = Default::default();
     policy.grants[0].clients.retain(|client| client != "rate-8");
     policy.grants.push(own);
-    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+    for chain in chains_with_global_limits() {
         let stack = Stack::start_chain("global-deny", policy.clone(), chain).await;
         assert_eq!(outcome(&stack, "rate-1").await, "ok");
         counter.redis.kill().await.unwrap();
@@ -183,7 +183,7 @@ async fn a_large_body_waits_at_its_end_and_can_still_be_rejected() {
         ("inference-header-content-length", json.len().to_string()),
     ];
     let body = [json.as_bytes(), &raw].concat();
-    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+    for chain in chains_with_global_limits() {
         counter.redis.ask("FLUSHALL").await.unwrap();
         let stack = Stack::start_chain("global-large", policy.clone(), chain).await;
         for expected in [None, None, Some("cost-exceeded"), Some("cost-exceeded")] {

@@ -10,7 +10,6 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::RateLimitService;
-use tensorgate_tests::Stack;
 use tensorgate_tests::ask::PATIENCE;
 use tensorgate_tests::programs::{envoy, free_address};
 use tensorgate_tests::rls::descriptor::RateLimitDescriptor;
@@ -21,6 +20,7 @@ use tensorgate_tests::rls::service::rate_limit_service_server::{
     RateLimitService as Server, RateLimitServiceServer,
 };
 use tensorgate_tests::rls::service::{RateLimitRequest, RateLimitResponse};
+use tensorgate_tests::{Stack, chains_with_global_limits};
 use tokio::process::Command;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
@@ -264,7 +264,7 @@ async fn our_gate_can_call_another_server_of_the_protocol() {
         ..RateLimitService::default()
     };
     let policy = policy_with(service, shared_rate(3, 90), shared_rate(1, MONTH_S));
-    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+    for chain in chains_with_global_limits() {
         other.spent.lock().unwrap().clear();
         let stack = Stack::start_chain("global-other", policy.clone(), chain).await;
         for expected in ["ok", "ok", "ok", "rate-limited"] {

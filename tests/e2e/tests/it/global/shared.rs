@@ -6,14 +6,12 @@ use std::time::Instant;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Budget, ByteSize, Cost, Period, Policy, Scope};
 use tensorgate_tests::ask::{self, GOOD, PATH, fields};
-use tensorgate_tests::{Stack, policy, verdict};
+use tensorgate_tests::{Stack, chains_with_global_limits, policy, verdict};
 use tensorgate_vectors::{Driver, load};
 use tokio::task::JoinSet;
 
 use super::{Counter, MONTH_S, PATIENT_MS, outcome, policy_with, questions, shared_rate};
 
-/// The gate, and its parts in a chain.
-const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
 /// The client.
 const OWN: &str = "rate-1";
 
@@ -58,7 +56,7 @@ async fn nothing_fell_back(gates: &[Stack]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_gates_share_rates_costs_and_budgets_exactly() {
-    for chain in CHAINS {
+    for chain in chains_with_global_limits() {
         let counter = Counter::start("exactly").await;
         let service = counter.service(PATIENT_MS);
         let rate = policy_with(
@@ -163,13 +161,13 @@ async fn a_restarted_gate_keeps_the_shared_usage_and_answers_report_it() {
 async fn every_vector_about_limits_gets_the_same_decision() {
     let vectors = load().unwrap();
     for name in ["rates.json", "costs.json", "shadow.json"] {
-        for chain in CHAINS {
+        for chain in chains_with_global_limits() {
             let counter = Counter::start("vectors").await;
             let mut policy = policy::vectors_policy(name);
             policy.rate_limit_service = Some(counter.service(PATIENT_MS));
             for grant in &mut policy.grants {
                 // Only the fused gate holds messages of a stream.
-                let waits = chain == "gate";
+                let waits = *chain == "gate";
                 grant.operations.retain(|name| waits || name != "stream");
                 let rate = grant.rate.as_mut().map(|limit| &mut limit.scope);
                 let cost = grant.cost.as_mut().map(|limit| &mut limit.scope);

@@ -18,6 +18,8 @@ use super::{Counter, MONTH_S, PATIENT_MS, policy_with, questions, shared_rate};
 const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// How the gate is loaded: with held headers, and with forwarded headers and a buffer of 32 KiB.
 const CONTROL_PLANES: [Option<&str>; 2] = [None, Some("envoy-gateway")];
+/// How many messages are sent one at a time.
+const ALONE: usize = 40;
 /// Elements of a large message.
 const LARGE: usize = 400_000;
 
@@ -173,8 +175,12 @@ async fn large_messages_among_small_ones_arrive_whole_and_in_order() {
         let mut stream = open(&stack, "rate-1").await;
         let sizes = [2, LARGE, 2, 70_000, 2, 2, LARGE / 2, 2];
         // One at a time: the client sends nothing while it waits.
-        for number in 1..=6 {
-            assert!(stream.send(&of_size(9_000 * number), false).await);
+        for number in 1..=ALONE {
+            assert!(
+                stream
+                    .send(&of_size(4_000 + number * 7_919 % 60_000), false)
+                    .await
+            );
             let all = outcomes(&mut stream, number).await;
             assert_eq!(count(&all, "ok"), number, "{control_plane:?} {all:?}");
         }
@@ -182,7 +188,7 @@ async fn large_messages_among_small_ones_arrive_whole_and_in_order() {
             for size in sizes {
                 assert!(stream.send(&of_size(size), false).await);
             }
-            let all = outcomes(&mut stream, 6 + round * sizes.len()).await;
+            let all = outcomes(&mut stream, ALONE + round * sizes.len()).await;
             assert_eq!(count(&all, "ok"), all.len(), "{control_plane:?} {all:?}");
         }
         let seen: Vec<usize> = stack
@@ -191,7 +197,7 @@ async fn large_messages_among_small_ones_arrive_whole_and_in_order() {
             .iter()
             .map(|it| it.message.raw_input_contents[0].len() / 4)
             .collect();
-        assert_eq!(seen[6..], sizes.repeat(3));
+        assert_eq!(seen[ALONE..], sizes.repeat(3));
     }
 }
 

@@ -6,7 +6,7 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::redis::Redis;
 use tensorgate_policy::raw::{Policy, Scope};
 use tensorgate_tests::ask::{self, PATIENCE};
-use tensorgate_tests::{Stack, policy};
+use tensorgate_tests::{Stack, chains_with_global_limits, policy};
 
 use super::{Counter, PATIENT_MS};
 
@@ -70,7 +70,7 @@ async fn words(stack: &Stack) -> [u64; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unused_tokens_are_refunded_to_every_gate() {
-    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+    for chain in chains_with_global_limits() {
         let counter = Counter::start("tokens").await;
         let policy = tokens(&counter, PATIENT_MS);
         let gates = [
