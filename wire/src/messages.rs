@@ -438,10 +438,13 @@ mod tests {
         assert_eq!(all(host, &stream, 5), Ok(frames[..2].to_vec()));
     }
 
+    /// Writes a part of a stream.
+    type Part<'p> = dyn Fn(&mut EnvelopeCodec) -> Vec<u8> + 'p;
+
     #[test]
     fn messages_sent_ahead_without_a_result_are_not_accepted() {
         let good = frame_of(0, &[1; 40]);
-        let stream = |parts: &[&dyn Fn(&mut EnvelopeCodec) -> Vec<u8>]| {
+        let stream = |parts: &[&Part<'_>]| {
             let mut gate = codec();
             parts
                 .iter()
@@ -461,7 +464,7 @@ mod tests {
         let odd = |gate: &mut EnvelopeCodec| ahead(gate, &[9; 40]);
         let unsigned = |_: &mut EnvelopeCodec| good.clone();
         for (parts, expected) in [
-            (&[&whole as &dyn Fn(&mut _) -> _][..], Reason::Malformed),
+            (&[&whole as &Part<'_>][..], Reason::Malformed),
             (&[&half, &passes], Reason::Unauthenticated),
             (&[&half, &refuses], Reason::Unauthenticated),
             (&[&whole, &unsigned], Reason::Unauthenticated),
