@@ -57,8 +57,9 @@ pub struct Messages {
     codec: Option<EnvelopeCodec>,
     /// Maximum size of a frame.
     max_bytes: usize,
-    /// Messages without a result, in order; the last may be incomplete.
+    /// Messages without a result from `ahead_start` on; the last may be incomplete.
     ahead: Vec<u8>,
+    ahead_start: usize,
 }
 
 /// Maximum bytes of messages that are sent ahead of their results. `max_bytes`: maximum size of a
@@ -74,6 +75,7 @@ impl Messages {
             codec: None,
             max_bytes,
             ahead: Vec::new(),
+            ahead_start: 0,
         }
     }
 
@@ -83,6 +85,7 @@ impl Messages {
             codec: Some(codec),
             max_bytes,
             ahead: Vec::new(),
+            ahead_start: 0,
         }
     }
 
@@ -121,7 +124,7 @@ impl Messages {
         let taken = match envelope {
             MessageEnvelope::Ahead { bytes } => {
                 let end = behind.saturating_add(bytes);
-                if self.ahead.len().saturating_add(bytes) > max_ahead(self.max_bytes) {
+                if self.ahead_bytes().saturating_add(bytes) > max_ahead(self.max_bytes) {
                     return Err(not_enveloped("too much came ahead of its result"));
                 }
                 let Some(part) = came.get(behind..end) else {
@@ -132,18 +135,19 @@ impl Messages {
             }
             MessageEnvelope::Refused(refusal) => {
                 if refusal.ends {
-                    self.ahead.clear();
-                } else if !self.ahead.is_empty() {
-                    take_first(&mut self.ahead, self.max_bytes)?;
+                    self.ahead = Vec::new();
+                    self.ahead_start = 0;
+                } else if self.ahead_bytes() > 0 {
+                    self.take_ahead()?;
                 }
                 NextMessage::Refused {
                     refusal,
                     used: behind,
                 }
             }
-            envelope if !self.ahead.is_empty() => NextMessage::Message {
+            envelope if self.ahead_bytes() > 0 => NextMessage::Message {
                 envelope: Some(envelope),
-                frame: Cow::Owned(take_first(&mut self.ahead, self.max_bytes)?),
+                frame: Cow::Owned(self.take_ahead()?),
                 used: behind,
             },
             envelope => match frame(came, behind, self.max_bytes)? {
@@ -155,13 +159,35 @@ impl Messages {
                 Err(wants) => return Ok(NextMessage::Incomplete(wants)),
             },
         };
-        *codec = after;
+        self.codec = Some(after);
         Ok(taken)
+    }
+
+    /// Takes the first message that was sent ahead. A result before its message is complete is not
+    /// written by any gate. What was taken is removed once it is half of all, so that each byte is
+    /// copied once.
+    fn take_ahead(&mut self) -> Result<Vec<u8>, Denial> {
+        let ahead = self.ahead.get(self.ahead_start..).unwrap_or_default();
+        let Ok(frame) = frame(ahead, 0, self.max_bytes)? else {
+            return Err(not_enveloped("a result came before its message"));
+        };
+        let end = self.ahead_start.saturating_add(frame.len());
+        if end == self.ahead.len() && self.ahead_start == 0 {
+            return Ok(core::mem::take(&mut self.ahead));
+        }
+        let frame = frame.to_vec();
+        self.ahead_start = end;
+        let rest = self.ahead.get(end..).unwrap_or_default();
+        if end >= rest.len() {
+            self.ahead = rest.to_vec();
+            self.ahead_start = 0;
+        }
+        Ok(frame)
     }
 
     /// Bytes of messages that were sent ahead and have no result yet.
     pub const fn ahead_bytes(&self) -> usize {
-        self.ahead.len()
+        self.ahead.len().saturating_sub(self.ahead_start)
     }
 
     /// Ends the stream with `left` unread bytes.
@@ -169,7 +195,7 @@ impl Messages {
     /// # Errors
     /// `malformed` if there are any, or if a message has no result.
     pub fn end(&self, left: usize) -> Result<(), Denial> {
-        if left == 0 && self.ahead.is_empty() {
+        if left == 0 && self.ahead_bytes() == 0 {
             return Ok(());
         }
         let what = "the stream ends inside a message";
@@ -196,16 +222,6 @@ fn header(came: &[u8], at: usize) -> Option<(u8, usize)> {
     let (&[flag, a, b, c, d], _) = rest.split_first_chunk::<FRAME_HEADER_BYTES>()?;
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
     Some((flag, length))
-}
-
-/// Takes the first frame out of messages that were sent ahead. A result before its message is
-/// complete is not written by any gate.
-fn take_first(ahead: &mut Vec<u8>, max_bytes: usize) -> Result<Vec<u8>, Denial> {
-    let Ok(frame) = frame(ahead, 0, max_bytes)? else {
-        return Err(not_enveloped("a result came before its message"));
-    };
-    let rest = ahead.split_off(frame.len());
-    Ok(core::mem::replace(ahead, rest))
 }
 
 /// The frame at this offset, or the bytes needed for it. The decoder checks compression.

@@ -81,7 +81,7 @@ const MAX_BUFFERED_CERTIFICATE_BYTES: usize = 4096;
 
 /// Smallest chunk of a body that is forwarded before the body's end, in bytes. HTTP/2 servers count
 /// a smaller frame against a connection (h2 0.4.20, `DEFAULT_DATA_FRAME_OVERHEAD_THRESHOLD`).
-const MIN_CHUNK_BYTES: usize = 256;
+pub(crate) const MIN_CHUNK_BYTES: usize = 256;
 
 /// A request whose verdict is pending.
 struct PendingRequest {

@@ -231,6 +231,10 @@ impl MessageStream {
                     let end = batch.at.saturating_add(used);
                     let place = end.saturating_sub(frame.len())..end;
                     batch.at = end;
+                    if batch.is_full(&place) {
+                        ends = self.broken(ctx, &mut batch.out, queue_full())?;
+                        continue;
+                    }
                     match self.message(ctx, &mut batch, (envelope, place), &frame, now)? {
                         MessageOutcome::Done { ends: over } => ends = over,
                         MessageOutcome::Pending(message, pending_charge) => {
@@ -448,10 +452,7 @@ impl MessageStream {
         let (plan, root) = (self.plan, ctx.root);
         let (policy, capabilities) = (&root.policy, root.filter.capabilities());
         let Message {
-            decision,
-            summary,
-            place,
-            ..
+            decision, summary, ..
         } = message;
         let (mut step, mut request) = (first, None);
         for _ in 0..MAX_STEPS {
@@ -459,7 +460,7 @@ impl MessageStream {
                 (Step::Deny(denial), _) => return Err(denial),
                 (Step::Forward, _) => return Ok(None),
                 (Step::Charge(charge), _)
-                    if !charge.scope.is_local() && batch.is_full(place.start) =>
+                    if !charge.scope.is_local() && batch.out.len() >= MAX_JUDGED =>
                 {
                     return Err(queue_full());
                 }
@@ -585,7 +586,7 @@ struct Batch {
     reject_waiting: bool,
     /// Bytes that were forwarded before.
     sent: usize,
-    /// Maximum bytes of the output and of what was not processed.
+    /// Maximum bytes of the output and of what was neither processed nor forwarded.
     room: usize,
 }
 
@@ -603,10 +604,16 @@ impl Batch {
         }
     }
 
-    /// Whether the message that begins at `start` may not wait.
-    fn is_full(&self, start: usize) -> bool {
-        let rest = self.buffered.saturating_sub(start.max(self.sent));
-        self.out.len() >= MAX_JUDGED || self.out.bytes().saturating_add(rest) > self.room
+    /// Whether the result of this message has no room.
+    fn is_full(&self, place: &Range<usize>) -> bool {
+        let to_send = match self.reject_waiting {
+            // Of rejected messages only the one that was sent in part is completed.
+            true if self.sent > place.start => place.end,
+            true => self.sent,
+            false => self.buffered,
+        };
+        let rest = to_send.saturating_sub(place.start.max(self.sent));
+        self.out.bytes.saturating_add(rest) > self.room
     }
 }
 
@@ -670,25 +677,21 @@ enum MessageOutcome {
 #[derive(Debug, Default)]
 struct Output {
     pieces: Vec<(Vec<u8>, Range<usize>)>,
+    /// Number of bytes.
+    bytes: usize,
 }
 
 impl Output {
     /// Adds an envelope and its frame; the frame is empty for a rejected message.
     fn push(&mut self, envelope: Vec<u8>, frame: Range<usize>) {
+        let bytes = envelope.len().saturating_add(frame.len());
+        self.bytes = self.bytes.saturating_add(bytes);
         self.pieces.push((envelope, frame));
     }
 
     /// Number of messages so far.
     const fn len(&self) -> usize {
         self.pieces.len()
-    }
-
-    /// Number of bytes so far.
-    fn bytes(&self) -> usize {
-        let lengths = self.pieces.iter();
-        lengths
-            .map(|(envelope, range)| envelope.len().saturating_add(range.len()))
-            .fold(0, usize::saturating_add)
     }
 
     /// Appends the output to `bytes`. `came`: the whole input.

@@ -256,7 +256,10 @@ impl Gate {
         came: Result<StreamProgress, Denial>,
     ) -> Action {
         match came {
-            Err(denial) => self.refuse(proxy, pending, denial),
+            Err(denial) => {
+                stream.cancel(proxy);
+                self.refuse(proxy, pending, denial)
+            }
             Ok(StreamProgress::Buffer) => {
                 self.phase = Phase::Messages(pending, stream);
                 Action::Pause

@@ -109,7 +109,7 @@ impl MessageStream {
         let Some(ahead) = &mut self.ahead else {
             return Window::NONE;
         };
-        ahead.resume(batch)
+        ahead.begin_batch(batch)
     }
 
     /// Handles the service's answer: a message or a gRPC status.
@@ -119,7 +119,7 @@ impl MessageStream {
         answer: Result<Vec<u8>, u32>,
     ) -> Result<StreamProgress, Denial> {
         if let Some(ahead) = &mut self.ahead {
-            ahead.enter();
+            ahead.begin_answer();
         }
         let Some(pending) = self.pending.take() else {
             return Ok(StreamProgress::Buffer);
