@@ -148,7 +148,11 @@ impl MessageStream {
         let Some(ahead) = &mut self.ahead else {
             return Err(out_of_order());
         };
-        ahead.data.extend_from_slice(&came);
+        if ahead.data.is_empty() {
+            ahead.data = came;
+        } else {
+            ahead.data.extend_from_slice(&came);
+        }
         if let Some(pending) = &mut self.pending {
             pending.batch.last |= last;
             return self.hold_or_forward(ctx, last);

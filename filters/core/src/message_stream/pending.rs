@@ -1,6 +1,6 @@
 //! A message of a stream whose charge is pending at the rate-limit service. The following data
-//! waits in order in the proxy's buffer, up to a limit. Data beyond that limit ends the wait with a
-//! rejection, so a fast sender cannot bypass a limit.
+//! waits in order, up to a limit: in the proxy's buffer, or in this filter (the module `ahead`).
+//! Data beyond that limit ends the wait with a rejection, so a fast sender cannot bypass a limit.
 
 use tensorgate_policy::{Denial, Reason, Step};
 use tensorgate_wire::expand;
@@ -98,7 +98,19 @@ impl MessageStream {
         cancel_pending_charge(ctx.proxy, &pending_charge);
         batch.reject_waiting = true;
         let window = self.window(&mut batch);
-        match self.close(ctx, &mut batch, message, Err(queue_full()), false)? {
+        self.go_on(ctx, message, Err(queue_full()), window, batch)
+    }
+
+    /// Closes the message that has waited, and processes those behind it.
+    fn go_on(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        message: Message,
+        judged: Result<(), Denial>,
+        window: Window,
+        mut batch: Batch,
+    ) -> Result<StreamProgress, Denial> {
+        match self.close(ctx, &mut batch, message, judged, false)? {
             MessageOutcome::Done { ends: true } => self.end(ctx, window, batch, true),
             _ => self.process(ctx, window, batch),
         }
@@ -151,13 +163,12 @@ impl MessageStream {
             Step::Decode | Step::Check => {
                 let place = message.place.clone();
                 // The proxy's buffer is read again: no second copy is kept.
-                let read = match &self.ahead {
-                    Some(_) => Vec::new(),
-                    None => read_body_at(ctx.proxy, place.start, place.len())?,
-                };
-                let frame = match &self.ahead {
-                    Some(_) => window.bytes.get(place).unwrap_or_default(),
-                    None => &read,
+                let read;
+                let frame = if self.ahead.is_some() {
+                    window.bytes.get(place).unwrap_or_default()
+                } else {
+                    read = read_body_at(ctx.proxy, place.start, place.len())?;
+                    &read
                 };
                 expand(&self.plan, frame)
                     .and_then(|body| self.steps(ctx, &mut message, &batch, &body, now, step))
@@ -171,10 +182,7 @@ impl MessageStream {
             Ok(None) => Ok(()),
             Err(denial) => Err(denial),
         };
-        match self.close(ctx, &mut batch, message, judged, false)? {
-            MessageOutcome::Done { ends: true } => self.end(ctx, window, batch, true),
-            _ => self.process(ctx, window, batch),
-        }
+        self.go_on(ctx, message, judged, window, batch)
     }
 }
 

@@ -14,7 +14,7 @@ use tensorgate_filter_core::host::{Level, LimitCallOutcome};
 use tensorgate_filter_core::native::{
     Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store,
 };
-use tensorgate_policy::{Now, Reason};
+use tensorgate_policy::{HeaderMode, Now, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{Context, HEADER, Key};
 
@@ -41,6 +41,15 @@ fn gateway(filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
 
 fn gateway_on(filters: &[Filter], policy: &str, limiter: &Limiter, store: Store) -> NativeProxy {
     let mut proxy = proxy_of(filters, policy, &store);
+    proxy.set_limiter(limiter.clone());
+    proxy
+}
+
+/// The gate with this header mode and a service.
+fn gateway_in(mode: HeaderMode, policy: &str, limiter: &Limiter) -> NativeProxy {
+    let (store, key) = (Store::default(), Some(CONTEXT_KEY));
+    let proxy = NativeProxy::chain_in(mode, &[Gate], policy.as_bytes(), key, store);
+    let mut proxy = proxy.unwrap_or_else(|faults| panic!("{faults:#?}"));
     proxy.set_limiter(limiter.clone());
     proxy
 }

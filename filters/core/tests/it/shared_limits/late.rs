@@ -2,15 +2,15 @@
 
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit};
 use tensorgate_filter_core::host::LimitCallOutcome;
-use tensorgate_filter_core::native::{
-    Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store, Stream,
-};
+use tensorgate_filter_core::native::{Limiter, LimiterMode, Logged, Outcome, Request, Stream};
 use tensorgate_policy::{HeaderMode, Reason};
 use tensorgate_wire::context::verdict::TRAILER;
 use tensorgate_wire::rate_limit;
 
-use super::support::{CONTEXT_KEY, NOW, field, property};
-use super::{CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, raw_grpc, with, with_large};
+use super::support::{NOW, field, property};
+use super::{
+    CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, gateway_in, raw_grpc, with, with_large,
+};
 
 /// A part of a request that is delivered at once.
 #[derive(Clone, Copy)]
@@ -279,11 +279,7 @@ fn a_body_that_came_while_its_headers_waited_goes_on_with_its_verdict() {
     for ends in ENDS {
         let limiter = Limiter::default();
         limiter.set_mode(LimiterMode::Waits);
-        let (store, key) = (Store::default(), Some(CONTEXT_KEY));
-        let (mode, filters) = (HeaderMode::Forward, &[Gate]);
-        let mut proxy =
-            NativeProxy::chain_in(mode, filters, policy.as_bytes(), key, store).unwrap();
-        proxy.set_limiter(limiter);
+        let mut proxy = gateway_in(HeaderMode::Forward, &policy, &limiter);
         let mut stream = proxy.open(NOW);
         for event in events(&request, 64, ends) {
             deliver(&mut stream, &request, event);

@@ -10,18 +10,9 @@ use tensorgate_wire::messages::{Messages, NextMessage};
 
 use super::support::streamed::HOLD_BYTES;
 use super::support::{CONTEXT_KEY, NOW, STREAM, field, grpc_frame, grpc_message, head};
-use super::{FIVE, HUNDRED, SECOND_NS, after, gateway, raw_grpc, with};
+use super::{FIVE, HUNDRED, SECOND_NS, after, gateway, gateway_in, raw_grpc, with};
 
 const MODES: [HeaderMode; 2] = [HeaderMode::Hold, HeaderMode::Forward];
-
-/// A gateway with a service.
-fn gateway_in(mode: HeaderMode, policy: &str, limiter: &Limiter) -> NativeProxy {
-    let (store, key) = (Store::default(), Some(CONTEXT_KEY));
-    let proxy = NativeProxy::chain_in(mode, &[Gate], policy.as_bytes(), key, store);
-    let mut proxy = proxy.unwrap_or_else(|faults| panic!("{faults:#?}"));
-    proxy.set_limiter(limiter.clone());
-    proxy
-}
 
 /// The policy with these limits for streams.
 fn streaming(limits: &str, service: &str) -> String {
@@ -163,6 +154,15 @@ fn a_message_waits_and_all_behind_it_and_nothing_before_it() {
     }
 }
 
+/// Ends a stream after its last read: with that read, an empty one, or trailers.
+fn end(stream: &mut Stream, how: usize) {
+    match how {
+        1 => stream.send_body(b"", true),
+        2 => stream.send_trailers(&[field("x-odd", "1")]),
+        _ => {}
+    }
+}
+
 /// Pseudo-random numbers.
 struct Numbers(u64);
 
@@ -207,11 +207,7 @@ fn a_stream_comes_to_the_same_however_it_is_cut_and_whenever_answers_come() {
                     stream.answer_limit_call(0, None);
                 }
             }
-            match ends {
-                1 => stream.send_body(b"", true),
-                2 => stream.send_trailers(&[field("x-odd", "1")]),
-                _ => {}
-            }
+            end(&mut stream, ends);
             while stream.pending_limit_calls() > 0 {
                 assert_eq!(stream.pending_limit_calls(), 1, "one question at a time");
                 stream.answer_limit_call(0, None);
@@ -469,11 +465,7 @@ fn large_messages_get_their_results_in_order_however_answers_come() {
                 stream.answer_limit_call(0, None);
             }
         }
-        match ends {
-            1 => stream.send_body(b"", true),
-            2 => stream.send_trailers(&[field("x-odd", "1")]),
-            _ => {}
-        }
+        end(&mut stream, ends);
         while stream.pending_limit_calls() > 0 {
             stream.answer_limit_call(0, None);
         }
