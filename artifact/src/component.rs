@@ -10,6 +10,9 @@ use tensorgate_policy::{hex, unhex};
 use crate::envelope::{open, seal};
 use crate::key::{PrivateKey, PublicKey};
 
+#[cfg(test)]
+mod tests;
+
 /// Suffix of a signature file, as in Sigstore's tools.
 pub const SUFFIX: &str = ".sigstore.json";
 

@@ -21,6 +21,8 @@ mod jws;
 mod key_sets;
 #[cfg(feature = "jwt-simple")]
 mod pure;
+#[cfg(all(test, feature = "jwt-simple"))]
+mod tests;
 mod token;
 mod verifier;
 pub mod x509;

@@ -28,6 +28,7 @@ use crate::values::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
 mod costs;
 mod global;
+mod openai_heads;
 mod order;
 mod permits;
 mod shadow;

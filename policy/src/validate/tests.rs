@@ -122,6 +122,7 @@ mod service;
 mod signing;
 mod template;
 mod tensors;
+mod vector_policies;
 
 fn model(document: Value, name: &str) -> Model {
     let policy = policy(document);

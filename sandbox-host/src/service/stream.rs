@@ -188,7 +188,7 @@ where
                 );
                 self.answering.app.metrics.unknown_senders.inc();
             })?;
-            let (message, used, frame) = match taken {
+            let (message, used, length, ahead) = match taken {
                 NextMessage::Incomplete(bytes) => {
                     if !self.more(bytes).await? {
                         self.messages.end(self.came.len())?;
@@ -202,21 +202,22 @@ where
                 }
                 NextMessage::Message {
                     envelope: mark,
-                    frame: Cow::Borrowed(frame),
+                    frame,
                     used,
-                } => (Ok(mark), used, Err(frame.len())),
-                NextMessage::Message {
-                    envelope: mark,
-                    frame: Cow::Owned(frame),
-                    used,
-                } => (Ok(mark), used, Ok(Bytes::from(frame))),
-                NextMessage::Refused { refusal, used } => (Err(refusal), used, Err(0)),
+                } => {
+                    let length = frame.len();
+                    let ahead = match frame {
+                        Cow::Borrowed(_) => None,
+                        Cow::Owned(frame) => Some(Bytes::from(frame)),
+                    };
+                    (Ok(mark), used, length, ahead)
+                }
+                NextMessage::Refused { refusal, used } => (Err(refusal), used, 0, None),
             };
             self.number = self.number.saturating_add(1);
             let taken = self.came.split_to(used).freeze();
             // A frame that was not sent ahead is the end of what was read.
-            let frame =
-                frame.unwrap_or_else(|bytes: usize| taken.slice(used.saturating_sub(bytes)..));
+            let frame = ahead.unwrap_or_else(|| taken.slice(used.saturating_sub(length)..));
             if let Some(denial) = self.goes_on.check() {
                 return Err(denial);
             }

@@ -12,6 +12,7 @@
 )]
 
 mod admission;
+mod answer_memory;
 mod answers;
 mod audit;
 mod backend_faults;

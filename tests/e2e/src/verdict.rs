@@ -61,7 +61,8 @@ pub fn compare(vector: &Lowered, reply: &Reply) -> Result<(), String> {
     .map_err(|difference| format!("{}: {difference}", vector.id))
 }
 
-fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
+/// Checks that a request was served.
+pub fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
     let served = reply.status == 200 && (!protocol.is_grpc() || reply.grpc_status() == Some(0));
     if served {
         Ok(())
@@ -71,7 +72,7 @@ fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
 }
 
 /// A rejection carries its reason, and the status that belongs to it, in the caller's protocol.
-fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), String> {
+pub fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), String> {
     let reason = reason.public_reason();
     if reply.reason().as_deref() != Some(reason.name()) {
         return Err(format!("expected {reason}, got {}", told(reply)));
@@ -136,68 +137,4 @@ pub fn percent_decode(text: &str) -> String {
         bytes.push(escaped.unwrap_or(*first));
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect();
-        Reply {
-            status,
-            headers,
-            body: body.as_bytes().to_vec(),
-            ..Reply::default()
-        }
-    }
-
-    #[test]
-    fn a_rejection_needs_its_reason_status_and_field() {
-        let shape =
-            r#"{"type": "urn:tensorgate:shape", "title": "t", "error": "input \"x\": dim 0"}"#;
-        for (answer, field, expected) in [
-            (reply(400, &[], shape), None, true),
-            (reply(400, &[], shape), Some("input \"x\""), true),
-            (reply(400, &[], shape), Some("input \"y\""), false),
-            (reply(403, &[], shape), None, false),
-            (
-                reply(400, &[], r#"{"type": "urn:tensorgate:datatype"}"#),
-                None,
-                false,
-            ),
-            (reply(400, &[], ""), None, false),
-        ] {
-            assert_eq!(
-                refused(Reason::Shape, field, &answer).is_ok(),
-                expected,
-                "{answer:?} {field:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn only_a_served_answer_counts_as_allowed() {
-        assert!(allowed(Protocol::OipRest, &reply(200, &[], "{}")).is_ok());
-        assert!(allowed(Protocol::OipRest, &reply(403, &[], "{}")).is_err());
-        assert!(allowed(Protocol::OipGrpc, &reply(200, &[("grpc-status", "0")], "")).is_ok());
-        assert!(allowed(Protocol::OipGrpc, &reply(200, &[("grpc-status", "7")], "")).is_err());
-        assert!(allowed(Protocol::OipGrpc, &reply(200, &[], "")).is_err());
-    }
-
-    #[test]
-    fn percent_decode_changes_only_escapes() {
-        for (text, plain) in [
-            ("a%20b", "a b"),
-            ("%22x%22", "\"x\""),
-            ("100%", "100%"),
-            ("%zz", "%zz"),
-            ("%C3%A9", "é"),
-        ] {
-            assert_eq!(percent_decode(text), plain);
-        }
-    }
 }

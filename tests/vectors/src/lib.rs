@@ -15,6 +15,8 @@ mod protobuf;
 mod request;
 pub mod sign;
 mod template;
+#[cfg(test)]
+mod tests;
 mod tf;
 mod torch;
 mod value;

@@ -1,8 +1,8 @@
 //! Random contracts, requests that satisfy them, and requests that break them in one respect.
 
+use crate::Taken;
 use serde_json::{Value, json};
 use tensorgate_policy::Datatype;
-use tensorgate_vectors::Taken;
 
 use super::{Random, files};
 

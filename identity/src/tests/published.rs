@@ -1,12 +1,18 @@
 //! Published signatures (RFC 7515, A.2 and A.3; RFC 8037, A.4 and A.5; RFC 7520, 4.1, 4.2 and the
 //! first of 4.8; RFC 6979, A.2.5 and A.2.6) through the port: the published signature is valid, and
 //! every small change of it is not.
-#![cfg(feature = "jwt-simple")]
+extern crate std;
 
+use std::borrow::ToOwned as _;
+use std::format;
+use std::string::ToString as _;
+use std::vec;
+use std::vec::Vec;
+
+use crate::{Evidence, Identifier, PureVerifier, TokenCache, Verifier};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
-use tensorgate_identity::{Evidence, Identifier, PureVerifier, TokenCache, Verifier};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::request::{Credential, Identity};
 use tensorgate_policy::{raw, validate::validate};

@@ -1,9 +1,11 @@
 //! The policies of the decision vectors are valid, and are unchanged in canonical form.
 
+extern crate std;
+
 use std::path::Path;
 
-use tensorgate_policy::raw;
-use tensorgate_policy::validate::validate;
+use crate::raw;
+use crate::validate::validate;
 
 #[test]
 fn every_vector_policy_is_valid_and_canonical() {

@@ -1,16 +1,18 @@
 //! A token without a required scope gets no access to the OpenAI API, whatever its client's
 //! grants allow.
 
+extern crate std;
+
+use alloc::borrow::ToOwned as _;
 use std::path::Path;
 
-use tensorgate_policy::decision::Addressee;
-use tensorgate_policy::request::{
-    Api, ContentType, Encoding, Identity, Operations, Proofs, ServerQuery,
+use crate::decision::Addressee;
+use crate::request::{
+    Api, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol,
+    RequestHash, Route, ServerQuery,
 };
-use tensorgate_policy::validate::validate;
-use tensorgate_policy::{
-    Decision, Head, Operation, Protocol, Reason, RequestHash, Route, Step, raw,
-};
+use crate::validate::validate;
+use crate::{Decision, Reason, Step, raw};
 
 const BODY_BYTES: usize = 100;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::{Driver, Expect, Lowered, load};
 use tensorgate_policy::{Protocol, Reason};
-use tensorgate_vectors::{Driver, Expect, Lowered, load};
 
 /// Reasons that no request alone can cause: failures of the gate and of what is behind it.
 const NOT_BY_A_REQUEST: [Reason; 6] = [

@@ -9,6 +9,7 @@ mod rules;
 
 use std::collections::BTreeMap;
 
+use crate::{Coding as Compressed, RawRequest, Spelling, spell};
 use serde_json::{Value, json};
 use tensorgate_policy::decision::{BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::request::{
@@ -19,7 +20,6 @@ use tensorgate_policy::{
     ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step,
     raw, validate,
 };
-use tensorgate_vectors::{Coding as Compressed, RawRequest, Spelling, spell};
 use tensorgate_wire::stream::Event;
 use tensorgate_wire::{BodyStream, addressee, decode, expand};
 

@@ -1,4 +1,4 @@
-//! Integration tests of the credentials.
+//! Published signatures, which every verifier must judge alike.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,

