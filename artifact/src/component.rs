@@ -10,9 +10,6 @@ use tensorgate_policy::{hex, unhex};
 use crate::envelope::{open, seal};
 use crate::key::{PrivateKey, PublicKey};
 
-#[cfg(test)]
-mod tests;
-
 /// Suffix of a signature file, as in Sigstore's tools.
 pub const SUFFIX: &str = ".sigstore.json";
 
@@ -195,3 +192,6 @@ pub fn says(signature: &[u8], component: &[u8]) -> Result<SignedAs, SignatureFau
     let sha256: [u8; 32] = sha2::Sha256::digest(component).into();
     read(&payload, &sha256)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,13 +6,14 @@ extern crate std;
 use alloc::borrow::ToOwned as _;
 use std::path::Path;
 
+use super::{Decision, Step};
 use crate::decision::Addressee;
+use crate::denial::Reason;
+use crate::fixture;
 use crate::request::{
     Api, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol,
     RequestHash, Route, ServerQuery,
 };
-use crate::validate::validate;
-use crate::{Decision, Reason, Step, raw};
 
 const BODY_BYTES: usize = 100;
 
@@ -20,8 +21,7 @@ const BODY_BYTES: usize = 100;
 fn operations_outside_a_tokens_scope_are_not_granted() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/policies/openai.json");
     let text = std::fs::read_to_string(path).unwrap();
-    let policy: raw::Policy = serde_json::from_str(&text).unwrap();
-    let (policy, _) = validate(&policy).unwrap();
+    let policy = fixture::policy(serde_json::from_str(&text).unwrap());
     let chat = Route::OpenAi { api: Api::Chat };
     let embeddings = Route::OpenAi {
         api: Api::Embeddings,

@@ -19,8 +19,7 @@ fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
 
 #[test]
 fn a_rejection_needs_its_reason_status_and_field() {
-    let shape =
-        r#"{"type": "urn:tensorgate:shape", "title": "t", "error": "input \"x\": dim 0"}"#;
+    let shape = r#"{"type": "urn:tensorgate:shape", "title": "t", "error": "input \"x\": dim 0"}"#;
     for (answer, field, expected) in [
         (reply(400, &[], shape), None, true),
         (reply(400, &[], shape), Some("input \"x\""), true),
