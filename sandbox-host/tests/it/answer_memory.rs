@@ -26,7 +26,7 @@ static ALLOCATOR: Counting = Counting;
 #[expect(unsafe_code, reason = "an allocator")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = USED.get() + layout.size() as isize;
+        let used = USED.get() + layout.size().cast_signed();
         USED.set(used);
         PEAK.set(PEAK.get().max(used));
         // SAFETY: the caller follows the rules of `GlobalAlloc`.
@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        USED.set(USED.get() - layout.size() as isize);
+        USED.set(USED.get() - layout.size().cast_signed());
         // SAFETY: the caller follows the rules of `GlobalAlloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -203,7 +203,7 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
         let before = USED.get();
         PEAK.set(before);
         let checked = check(&asked, answer.as_bytes(), "m", "id");
-        let most = (PEAK.get() - before) as usize + answer.len();
+        let most = (PEAK.get() - before).cast_unsigned() + answer.len();
         let held = required_bytes(api, answer.as_bytes());
         let checked = checked.map(|answered| answered.body.len());
         assert!(checked.is_ok(), "{what}: {checked:?}");
