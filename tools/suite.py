@@ -4,10 +4,19 @@
 Output is copied as it is written. After a failure the next binary still runs. The last lines name
 each failure as `binary test`, and the exit status is 1 if there is any.
 
+If at most two tests failed, each runs once more by itself at the end. One that passes then is
+unsteady and does not fail the run: its log is printed, and the last lines name it. With STRICT=1 no
+test runs again. The names are also in unsteady.txt in the target folder.
+
+A test that cannot run for a reason outside of it appends a line to the file that SUITE_SKIPPED
+names. The last lines repeat these lines.
+
 A binary is killed when none of its tests has ended for SUITE_HANG_SECONDS (600).
 """
 
+import dataclasses
 import os
+import pathlib
 import queue
 import re
 import signal
@@ -18,12 +27,29 @@ import time
 
 HANG_SECONDS = float(os.environ.get("SUITE_HANG_SECONDS", 600))
 TICK_SECONDS = 1
+# If more tests fail, none runs again.
+MAX_UNSTEADY = 0 if os.environ.get("STRICT") == "1" else 2
+# The most lines of a failed test's output that are kept.
+MAX_LOG_LINES = 500
 
-BINARY = re.compile(r"^ +Running .*\((?:.*/)?(.+?)(?:-[0-9a-f]{16})?\)$")
+BINARY = re.compile(r"^ +Running .*\((.+)\)$")
+HASH = re.compile(r"-[0-9a-f]{16}$")
 DOCS = re.compile(r"^ +Doc-tests (\S+)$")
 ENDED = re.compile(r"^test (.+) \.\.\. ")
 SLOW = re.compile(r"^test (.+) has been running for over ")
 RESULT = re.compile(r"^test result: (\w+)\.")
+OUTPUT = re.compile(r"^---- (.+) stdout ----$")
+
+
+@dataclasses.dataclass
+class Failure:
+    """A test that failed, or what else went wrong."""
+
+    text: str
+    # For a test that can run again: its binary and name.
+    executable: pathlib.Path | None = None
+    test: str = ""
+    log: list[str] = dataclasses.field(default_factory=list)
 
 
 class Suite:
@@ -32,11 +58,13 @@ class Suite:
     def __init__(self):
         self.failed = []
         self.count = 0
-        self.start(None)
+        self.start(None, None)
 
-    def start(self, binary):
+    def start(self, binary, executable):
         """Starts the next binary."""
-        self.binary, self.results, self.listed, self.slow = binary, 0, [], []
+        self.binary, self.executable = binary, executable
+        self.results, self.listed, self.slow = 0, [], []
+        self.logs, self.log = {}, []
         self.killed = False
         self.since = time.monotonic()
         self.count += binary is not None
@@ -46,28 +74,40 @@ class Suite:
         if self.binary and (self.killed or not self.results):
             how = "was killed: it hung" if self.killed else "ended before its tests did"
             slow = f" ({', '.join(self.slow)})" if self.slow else ""
-            self.failed.append(f"{self.binary} {how}{slow}")
+            self.failed.append(Failure(f"{self.binary} {how}{slow}"))
 
     def line(self, text):
         """Parses one line of output."""
-        if begun := BINARY.match(text) or DOCS.match(text):
+        if begun := BINARY.match(text):
             self.end()
-            self.start(begun[1])
+            executable = pathlib.Path(begun[1])
+            self.start(HASH.sub("", executable.name), executable)
+        elif begun := DOCS.match(text):
+            self.end()
+            self.start(begun[1], None)
         elif slow := SLOW.match(text):
             self.slow.append(slow[1])
         elif ended := ENDED.match(text):
             self.since = time.monotonic()
             self.slow = [name for name in self.slow if name != ended[1]]
-        elif text == "failures:":
-            # The tests' own output comes first under this heading, and their names under the last
-            # one.
-            self.listed = []
-        elif text.startswith("    "):
-            self.listed.append(text.strip())
+        elif output := OUTPUT.match(text):
+            self.log = self.logs.setdefault(output[1], [])
         elif result := RESULT.match(text):
             self.results += 1
             if result[1] == "FAILED":
-                self.failed += [f"{self.binary} {name}" for name in self.listed]
+                self.failed += [self.failure(name) for name in self.listed]
+        elif len(self.log) < MAX_LOG_LINES:
+            self.log.append(text)
+        # The tests' own output comes first under this heading, and their names under the last one.
+        if text == "failures:":
+            self.listed = []
+        elif text.startswith("    "):
+            self.listed.append(text.strip())
+
+    def failure(self, test):
+        """A test of this binary that failed."""
+        text = f"{self.binary} {test}"
+        return Failure(text, self.executable, test, self.logs.get(test, []))
 
     def hangs(self):
         """Whether no test has ended for too long. Compiling, before the first, may take longer."""
@@ -94,7 +134,7 @@ def descendants(parent):
 
 
 def kill_below(process):
-    """Kills cargo's descendants. Cargo continues with the next binary."""
+    """Kills a process's descendants. Cargo continues with the next binary."""
     for pid in descendants(process.pid):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -127,23 +167,76 @@ def run(arguments):
                     kill_below(process)
     except KeyboardInterrupt:
         process.wait()
-        suite.failed.append("interrupted")
+        suite.failed.append(Failure("interrupted"))
     # A process that a test left behind may keep the pipe open. Its output is not waited for.
     reader.join(TICK_SECONDS)
     while not lines.empty():
         suite.line(lines.get())
     suite.end()
     if process.returncode != 0 and not suite.failed:
-        suite.failed.append(f"cargo test: exit status {process.returncode}")
+        suite.failed.append(Failure(f"cargo test: exit status {process.returncode}"))
     return suite.failed, suite.count
 
 
+def package_folder(executable):
+    """The folder of a test binary's package. Cargo's list of sources begins with the main one."""
+    with open(f"{executable}.d") as sources:
+        main = sources.readline().partition(": ")[2].split()[0]
+    folders = pathlib.Path(main).resolve().parents
+    return next(folder for folder in folders if folder.joinpath("Cargo.toml").is_file())
+
+
+def passes_alone(failure):
+    """Runs a test again by itself, in its package's folder as cargo does."""
+    print(f"suite: once more: {failure.text}", flush=True)
+    executable = failure.executable.resolve()
+    folder = package_folder(executable)
+    # A filter without a match, or an ignored test, would also end with status 0.
+    process = subprocess.Popen(
+        [executable, "--exact", failure.test],
+        cwd=folder,
+        env={**os.environ, "CARGO_MANIFEST_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    try:
+        output, _ = process.communicate(timeout=HANG_SECONDS)
+    except subprocess.TimeoutExpired:
+        kill_below(process)
+        process.kill()
+        output, _ = process.communicate()
+    print(output, flush=True)
+    return process.returncode == 0 and "test result: ok. 1 passed" in output
+
+
+def unsteady(failed):
+    """The failures that pass when they run again. If there are too many, none is run."""
+    if len(failed) > MAX_UNSTEADY or not all(failure.executable for failure in failed):
+        return []
+    return [failure for failure in failed if passes_alone(failure)]
+
+
 def main():
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    skipped = target / "skipped.txt"
+    skipped.write_text("")
+    os.environ["SUITE_SKIPPED"] = str(skipped)
     failed, count = run(sys.argv[1:])
+    passed = unsteady(failed)
+    failed = [failure for failure in failed if failure not in passed]
+    for failure in passed:
+        print(f"suite: log of {failure.text}, which passed by itself:", *failure.log, sep="\n  ")
+    names = [f"unsteady: {failure.text}" for failure in passed]
+    target.joinpath("unsteady.txt").write_text("".join(f"{name}\n" for name in names))
+    names += [f"skipped: {line}" for line in skipped.read_text().splitlines()]
     if failed:
-        print(f"suite: {len(failed)} failed, of {count} binaries:", *failed, sep="\n  ")
+        texts = [failure.text for failure in failed]
+        print(f"suite: {len(failed)} failed, of {count} binaries:", *texts, *names, sep="\n  ")
         sys.exit(1)
-    print(f"suite: all passed, in {count} binaries")
+    print(f"suite: all passed, in {count} binaries", *names, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 //! Runs of this repository's programs, and scratch folders for them.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -36,6 +37,18 @@ impl From<std::process::Output> for Ran {
 pub fn tree() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     root.unwrap().to_owned()
+}
+
+/// Names a check that cannot be made here, for the summary of the test run (`tools/suite.py`).
+pub fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+    if let Some(file) = std::env::var_os("SUITE_SKIPPED") {
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file);
+        writeln!(file.unwrap(), "{reason}").unwrap();
+    }
 }
 
 /// A port on which no process listens. It is below the ports that the kernel picks for programs

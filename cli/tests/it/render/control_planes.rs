@@ -3,6 +3,7 @@
 
 use saphyr_parser::{Event, Parser};
 use serde_json::{Value, json};
+use tensorgate_client::run::skip;
 
 use super::render;
 use crate::program::{digits, filters, tree};
@@ -108,8 +109,8 @@ fn a_real_envoy_validates_what_every_control_plane_would_send() {
     }
 }
 
-/// Envoy Gateway's own output: its listeners and its routes. `None` without the files, which CI
-/// always has.
+/// Envoy Gateway's own output: its listeners and its routes. Without the files, the summary of the
+/// test run names the check that was skipped.
 fn published() -> Option<[Value; 2]> {
     let beside = || tree().parent().unwrap().join("shared/xds");
     let folder = std::env::var_os(PUBLISHED).map_or_else(beside, Into::into);
@@ -117,9 +118,10 @@ fn published() -> Option<[Value; 2]> {
     let files = files.map(|name| folder.join(format!("envoy-gateway-wasm.{name}.yaml")));
     if let Some(missing) = files.iter().find(|file| !file.is_file()) {
         let missing = missing.display();
-        let message = format!("no {missing}: name the folder of these files with {PUBLISHED}");
-        assert!(std::env::var_os("CI").is_none(), "{message}");
-        eprintln!("not compared with what Envoy Gateway publishes: {message}");
+        skip(&format!(
+            "comparison with Envoy Gateway's own configuration: no {missing}; \
+             name the folder of these files with {PUBLISHED}"
+        ));
         return None;
     }
     Some(files.map(|file| yaml(&std::fs::read_to_string(file).unwrap())))
