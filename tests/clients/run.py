@@ -23,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 # Each client runs in a process of its own, and takes seconds.
 PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_descriptions", "of_json", "of_httpx"]
 PART_S = 120
+# How long the last lines of the audit logs may take.
+SETTLE_S = 10
 TLS = "  tls: {"
 # Rejections that follow the server's answer.
 AFTERWARDS = {"backend-fault"}
@@ -106,6 +108,14 @@ def let_through(folder, models):
     return count
 
 
+def settled(folder, models, seen):
+    """The same count, once it equals `seen`: the audit line of a streamed answer may follow it."""
+    give_up = time.monotonic() + SETTLE_S
+    while (let := let_through(folder, models)) != seen and time.monotonic() < give_up:
+        time.sleep(0.1)
+    return let
+
+
 def main():
     """Starts everything, runs the calls, and stops everything."""
     started = time.monotonic()
@@ -134,7 +144,8 @@ def main():
             took[module] = f"{module} {time.monotonic() - begun:.1f} s"
         table.head("what reached the servers through the gate, and what the gates let through")
         for server, models in ((llm, {"assistant", "embedder"}), (echoes, {"echo"}), (own, {"iris"}), (tf, {"linear"})):
-            seen, let = len(server.calls()), let_through(folder, models)
+            seen = len(server.calls())
+            let = settled(folder, models, seen)
             table.row(f"{server.name}: {', '.join(sorted(models))}", seen, let, seen == let > 0)
         if table.wrong:
             print(*(folder.joinpath(name, "host.log").read_text()[-2048:] for name in gates), sep="\n")

@@ -4,6 +4,7 @@ Each runs in a process group of its own and writes its log to a file. If this pr
 kernel kills each of them, and a warden kills their child processes.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +22,9 @@ START_S = 90
 STOP_S = 20
 LOOK_EVERY_S = 0.05
 LOG_TAIL_BYTES = 4096
+FIRST_PORT, PORTS = 10_000, 20_000
+# Counts the ports that were tried.
+TRIED = itertools.count()
 
 # Waits until the other end of its standard input is closed, then kills a process group and its
 # leftovers.
@@ -46,15 +50,19 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def free_ports(count):
-    """Ports of loopback that are free at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of loopback that are free at this moment. They are below the range from which the
+    kernel picks ports for others, so no other process gets one before it is used.
+    """
+    found = []
+    while len(found) < count:
+        port = FIRST_PORT + (os.getpid() * 97 + next(TRIED)) % PORTS
+        with socket.socket() as each:
+            try:
+                each.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    return found
 
 
 def begin(name):

@@ -471,7 +471,12 @@ fn a_query_follows_the_log_over_rotations() {
         let ran = asked(&["audit", "query", "LOG", "--request-id", "id-0"], &path);
         !ran.stdout.is_empty()
     };
+    let began = std::time::Instant::now();
     while !has_first() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it is never there"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     let follow = |more: &[&str]| {

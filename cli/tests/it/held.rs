@@ -65,7 +65,7 @@ fn until(what: &str, stack: &Stack, condition: impl Fn() -> bool) {
             "never: {what}: {}",
             stack.said()
         );
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 

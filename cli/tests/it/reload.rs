@@ -164,7 +164,7 @@ pub fn until_said(stack: &Stack, text: &str) {
     let start = std::time::Instant::now();
     while !stack.said().contains(text) {
         assert!(start.elapsed().as_secs() < 60, "{text}: {}", stack.said());
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 

@@ -193,7 +193,7 @@ impl Gate {
                 "{}",
                 gate.log()
             );
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
         gate
     }

@@ -146,7 +146,7 @@ impl Stack {
                 "up does not end: {}",
                 self.said()
             );
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -199,7 +199,7 @@ impl Stack {
                 "left: {:#?}",
                 self.processes()
             );
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
         assert!(
             std::net::TcpListener::bind(("127.0.0.1", self.admin)).is_ok(),
@@ -391,7 +391,7 @@ fn a_second_signal_stops_hanging_processes_at_once() {
             "{:#?}",
             stack.processes()
         );
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
     let second = Instant::now();
     // Signals in quick succession may count once, so the signal is repeated until it is handled.

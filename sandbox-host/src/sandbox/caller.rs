@@ -230,13 +230,13 @@ mod tests {
         let (answer, answered) = oneshot::channel();
         let job_handle = Arc::clone(&caller.handle);
         let starts = tokio::spawn(async move {
-            tokio::time::sleep(MS * 200).await;
+            tokio::time::sleep(MS * 1_000).await;
             assert!(job_handle.start());
             tokio::time::sleep(MS * 20).await;
             answer.send("in time").unwrap();
         });
         // The call starts later than its timeout plus the grace period.
-        let outcome = caller.wait(waits(MS * 60_000, MS * 100, None), answered);
+        let outcome = caller.wait(waits(MS * 60_000, MS * 500, None), answered);
         assert_eq!(outcome.await, Ok("in time"));
         starts.await.unwrap();
     }

@@ -191,7 +191,7 @@ mod tests {
         let started = Instant::now();
         while !condition() {
             assert!(started.elapsed() < Duration::from_secs(60), "never");
-            thread::yield_now();
+            thread::sleep(EPOCH_TICK);
         }
     }
 

@@ -18,6 +18,7 @@ use tensorgate_wire::context::{Context, HEADER, Key};
 async fn only_a_fresh_context_for_this_request_is_accepted() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
     let good = || context("POST", INFER);
     let forger = Key::from_hex(&"a5".repeat(32)).unwrap();
     let now = now_unix_s();
@@ -149,6 +150,7 @@ async fn only_a_fresh_context_for_this_request_is_accepted() {
 async fn a_body_that_no_filter_checked_is_rejected_without_a_contradiction() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
     let unchecked = |path: &str| {
         let context = Context {
             checked: false,
@@ -185,6 +187,7 @@ async fn a_body_that_no_filter_checked_is_rejected_without_a_contradiction() {
 async fn a_request_that_the_gate_should_have_rejected_is_rejected_and_counted() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
     let gate = &running.gate;
     let cases = [
         (
@@ -260,6 +263,7 @@ async fn a_request_that_the_gate_should_have_rejected_is_rejected_and_counted() 
 async fn a_body_without_a_declared_length_is_cut_at_the_bound() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
     let stream = running.gate.connect().await;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
@@ -297,6 +301,7 @@ async fn a_host_without_memory_answers_overloaded() {
         json!({}),
     ))
     .await;
+    running.ready().await;
     let mut taken = running.host.app().budget.permit();
     assert!(taken.resize(65_990));
     let refused = running.gate.infer(&[1.0]).await;
@@ -318,6 +323,7 @@ async fn the_gate_is_not_bound_by_a_clients_connection_limit() {
         json!({}),
     ))
     .await;
+    running.ready().await;
     let another_workers = running.gate.connect().await;
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
     drop(another_workers);
@@ -328,6 +334,7 @@ async fn the_gate_is_not_bound_by_a_clients_connection_limit() {
 async fn the_socket_is_for_its_owner_alone() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
     assert_eq!(mode(&running.gate.socket), 0o600);
     running.stop().await;
 }
@@ -336,6 +343,7 @@ async fn the_socket_is_for_its_owner_alone() {
 async fn a_head_beyond_all_limits_is_rejected_before_the_decision() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
     let request = Request::builder()
         .uri(INFER)
         .header("host", "h")

@@ -12,6 +12,7 @@ use tensorgate_wire::proto::ModelInferResponse;
 async fn check(what: &str, act: Act, expected: (u16, &str)) {
     let backend = Backend::start(act);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
     let answer = running.gate.infer(&[1.0, 2.0]).await;
     assert_eq!(
         (answer.status, answer.reason().as_str()),

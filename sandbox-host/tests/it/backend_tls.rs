@@ -21,7 +21,7 @@ async fn host(uri: &str, tls: Value, files: &[(&str, &str)]) -> Running {
         .map(|(name, content)| (*name, content.as_bytes()))
         .collect();
     start_with(
-        policy(uri, json!({}), json!({"tls": tls, "timeout_ms": 1000})),
+        policy(uri, json!({}), json!({"tls": tls, "timeout_ms": 10_000})),
         &files,
     )
     .await
@@ -156,7 +156,9 @@ async fn replaced_certificates_apply_to_the_next_connection() {
     );
     let server = Backend::start(Act::Answer);
     let leaf = old.issue(1, &["dns:localhost"]).unwrap();
-    let front = Front::start(ANYWHERE, server.address, &leaf, Some(&old));
+    // No other process gets this port while it is closed.
+    let address = format!("127.0.0.1:{}", tensorgate_client::run::free_port());
+    let front = Front::start(&address, server.address, &leaf, Some(&old));
     let gate = old.issue(2, &["dns:gate"]).unwrap();
     let tls = json!({"ca": "ca.pem", "cert": "gate.pem", "key": "gate.key"});
     let files = [
@@ -171,7 +173,6 @@ async fn replaced_certificates_apply_to_the_next_connection() {
     // stay in force.
     let gate = new.issue(3, &["dns:gate"]).unwrap();
     running.replace("gate.pem", &gate.pem);
-    let address = front.address.to_string();
     drop(front);
     lost(&running).await;
     let front = Front::start(&address, server.address, &leaf, Some(&old));
@@ -206,7 +207,7 @@ async fn a_reload_reads_certificates_again_and_fails_for_unusable_ones() {
     let document = policy(
         &front.uri("localhost"),
         json!({}),
-        json!({"tls": {"ca": "ca.pem"}, "timeout_ms": 1000}),
+        json!({"tls": {"ca": "ca.pem"}, "timeout_ms": 10_000}),
     );
     let running = start_with(document.clone(), &[("ca.pem", old.pem.as_bytes())]).await;
     found(&running).await;

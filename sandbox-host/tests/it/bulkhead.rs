@@ -134,7 +134,7 @@ async fn hanging_requests_leave_slots_to_other_clients_and_cancelled_ones_free_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_floods_a_slow_backend_delays_others_only_within_a_bound() {
-    let takes = Duration::from_millis(200);
+    let takes = Duration::from_millis(500);
     let backend = Backend::start(Act::Slow(takes));
     let settings = json!({"max_in_flight": 4, "queue": 16, "timeout_ms": 5_000});
     let running = start(two(&backend, json!({"timeout_ms": 10_000}), settings)).await;

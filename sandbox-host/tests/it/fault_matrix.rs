@@ -66,9 +66,14 @@ fn dies(kind: &str) -> bool {
 }
 
 /// The timeout for a server that hangs.
-const PATIENCE_MS: u64 = 500;
+const PATIENCE_MS: u64 = 1_500;
 /// What no caller may read.
 const SECRETS: [&str; 4] = ["127.0.0.1", "secret", "at-backend", "contract"];
+
+/// An address whose port no other process gets while it is closed.
+fn own_address() -> std::net::SocketAddr {
+    ([127, 0, 0, 1], tensorgate_client::run::free_port()).into()
+}
 
 /// A server of one kind.
 enum Server {
@@ -83,9 +88,9 @@ impl Server {
         match kind {
             "openai" => Self::OpenAi(stand_in::OpenAi::start(["vec-at-backend".to_owned()]).await),
             "http-json" => Self::Own(own::Server::start(own(200, GOOD)).await),
-            "tf-serving" => Self::Served(served::Served::start(), false),
-            "torchserve" => Self::Served(served::Served::start(), true),
-            _ => Self::Inference(Backend::start(Act::Answer)),
+            "tf-serving" => Self::Served(served::Served::start_at(own_address()), false),
+            "torchserve" => Self::Served(served::Served::start_at(own_address()), true),
+            _ => Self::Inference(Backend::start_at(Act::Answer, own_address())),
         }
     }
 

@@ -37,7 +37,7 @@ fn with_handler(uri: &str, component: &str, sha256: &[u8]) -> Value {
     let mut policy = policy(
         uri,
         json!({}),
-        json!({"tls": {"ca": "ca.pem"}, "timeout_ms": 1000}),
+        json!({"tls": {"ca": "ca.pem"}, "timeout_ms": 10_000}),
     );
     policy["handlers"] = json!({"h": {"component": component, "sha256": sha256, "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000}});
     let model = policy["models"]["vec"].as_object_mut().unwrap();
@@ -54,7 +54,8 @@ async fn a_host_in_its_os_sandbox_serves_compiles_reloads_and_renews_certificate
     );
     let server = Backend::start(Act::Answer);
     let front = Front::start(
-        "127.0.0.1:0",
+        // No other process gets this port while it is closed.
+        &format!("127.0.0.1:{}", tensorgate_client::run::free_port()),
         server.address,
         &old.issue(1, &["dns:localhost"]).unwrap(),
         None,

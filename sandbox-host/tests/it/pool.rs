@@ -154,8 +154,10 @@ async fn only_requests_that_waited_long_enough_count_against_a_server() {
     let impatient = running.gate.infer_within("100m", &[1.0]).await;
     assert_eq!(impatient, Code::DeadlineExceeded);
     let gate = running.gate.clone();
+    // On a busy machine the first one's time may have been over before it got there.
+    let before = hung.begun();
     let leaving = tokio::spawn(async move { gate.infer(&[1.0]).await.status });
-    until("the call is there", || hung.begun() == 2).await;
+    until("the call is there", || hung.begun() > before).await;
     leaving.abort();
     until("it has left", || {
         hung.seen.inside.load(Ordering::SeqCst) == 0
@@ -165,7 +167,7 @@ async fn only_requests_that_waited_long_enough_count_against_a_server() {
     // The proxy's timer expires first.
     let gate = running.gate.clone();
     let leaving = tokio::spawn(async move { gate.infer(&[1.0]).await.status });
-    until("the call is there", || hung.begun() == 3).await;
+    until("the call is there", || hung.begun() > before + 1).await;
     tokio::time::sleep(Duration::from_millis(900)).await;
     leaving.abort();
     until("the server is blamed", || {
@@ -252,8 +254,11 @@ async fn a_hanging_endpoint_does_not_delay_probes_of_others() {
         }
     });
     until("the good one was looked at often", || good.looked() >= 5).await;
-    let tried = tried.load(Ordering::SeqCst);
-    assert!(tried <= 2, "{tried} looks at the one that hangs meanwhile");
+    let (tried, looked) = (tried.load(Ordering::SeqCst), good.looked());
+    assert!(
+        tried <= looked / 2,
+        "{tried} looks at the one that hangs during {looked} at the other"
+    );
     taking.abort();
     running.stop().await;
 }

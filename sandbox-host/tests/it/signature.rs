@@ -22,6 +22,11 @@ async fn host(backend: &Backend) -> Running {
     start(policy(&backend.uri(), json!({}), json!({}))).await
 }
 
+/// An address whose port no other process gets while it is closed.
+fn own_address() -> std::net::SocketAddr {
+    ([127, 0, 0, 1], tensorgate_client::run::free_port()).into()
+}
+
 /// The text of /readyz when every model is ready.
 const READY: &str = "ready\n";
 
@@ -154,7 +159,7 @@ async fn a_server_without_descriptions_is_checked_by_its_answers_only() {
 
 #[tokio::test]
 async fn after_a_reconnect_the_description_is_compared_before_any_request() {
-    let mut first = Backend::start(Act::Answer);
+    let mut first = Backend::start_at(Act::Answer, own_address());
     let running = host(&first).await;
     running.ready().await;
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
@@ -201,7 +206,7 @@ async fn a_model_that_drifts_later_is_found_without_a_reconnect() {
 
 #[tokio::test]
 async fn a_request_on_a_lost_connection_is_not_delivered() {
-    let mut first = Backend::start(Act::Answer);
+    let mut first = Backend::start_at(Act::Answer, own_address());
     let endpoint = Endpoint::new(&first.uri(), None).unwrap();
     let soon = || tokio::time::Instant::now() + support::PATIENCE;
     let line = endpoint.channel();

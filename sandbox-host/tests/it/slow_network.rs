@@ -142,9 +142,16 @@ impl Site {
         self.relay.set(Weather::Fair);
         until("the server works on nothing", || self.server.inside() == 0).await;
         self.running.ready().await;
-        let answer = self.ask().await;
-        let got = verdict(self.kind, &answer);
-        assert_eq!(got, (200, String::new()), "after {what}: {answer:?}");
+        // With the short timeout a machine that stalls for a moment looks like the network.
+        let began = std::time::Instant::now();
+        loop {
+            let answer = self.ask().await;
+            let got = verdict(self.kind, &answer);
+            if got.1 != "backend-timeout" || began.elapsed() > support::PATIENCE {
+                assert_eq!(got, (200, String::new()), "after {what}: {answer:?}");
+                return;
+            }
+        }
     }
 }
 
@@ -415,7 +422,10 @@ async fn a_stalled_body_is_rejected_at_its_timeout_and_reaches_no_backend() {
     given_back(&running).await;
     assert_eq!(server.begun(), 0);
     relay.set(Weather::Fair);
-    assert_eq!(gate.infer(&[1.0]).await.status, 200);
+    // A machine that stalls for a moment reaches the short timeout as well.
+    let served = async { while gate.infer(&[1.0]).await.status != 200 {} };
+    let served = tokio::time::timeout(support::PATIENCE, served).await;
+    assert!(served.is_ok(), "it is never answered");
     running.stop().await;
 }
 

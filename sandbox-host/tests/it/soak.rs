@@ -56,15 +56,15 @@ fn guest() -> Vec<u8> {
 
 fn bundle(uri: &str, component: &[u8], fuel: u64) -> Value {
     let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
-    let limits = json!({"stream_ms": 1000, "timeout_ms": 1000});
+    let limits = json!({"stream_ms": 20_000, "timeout_ms": 10_000});
     let mut policy = policy(
         uri,
         limits,
-        json!({"max_in_flight": 64, "queue": 1024, "timeout_ms": 1000}),
+        json!({"max_in_flight": 64, "queue": 1024, "timeout_ms": 10_000}),
     );
     policy["clients"]["mallory"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
     policy["grants"][0]["clients"] = json!(["scorer", "mallory"]);
-    policy["handlers"] = json!({"h": {"component": "h.wasm", "sha256": sha256, "fuel": fuel, "memory_bytes": 1 << 20, "timeout_ms": 500}});
+    policy["handlers"] = json!({"h": {"component": "h.wasm", "sha256": sha256, "fuel": fuel, "memory_bytes": 1 << 20, "timeout_ms": 10_000}});
     let model = policy["models"]["vec"].as_object_mut().unwrap();
     model.insert("preprocess".to_owned(), json!("h"));
     model.insert("accepts".to_owned(), json!({"inputs": model["inputs"]}));

@@ -339,7 +339,9 @@ async fn withdrawn_identities_are_not_used_and_garbled_answers_are_ignored() {
     ] {
         let backend = Backend::start(Act::Answer);
         let leaf = workload(&ours, 1, ELSEWHERE);
-        let front = Front::start(ANYWHERE, backend.address, &leaf, Some(&ours));
+        // No other process gets this port while it is closed.
+        let address = format!("127.0.0.1:{}", tensorgate_client::run::free_port());
+        let front = Front::start(&address, backend.address, &leaf, Some(&ours));
         let socket = socket();
         let agent = Agent::start(&socket);
         agent.say(&good());
@@ -359,7 +361,6 @@ async fn withdrawn_identities_are_not_used_and_garbled_answers_are_ignored() {
         }
         assert_eq!(running.gate.infer(&[1.0]).await.status, 200, "{what}");
         // Its server comes back at its address: the next connection is a new one.
-        let address = front.address.to_string();
         drop(front);
         until("the connection is lost", || !running.models_ready()).await;
         let front = Front::start(&address, backend.address, &leaf, Some(&ours));

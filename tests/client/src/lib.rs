@@ -23,7 +23,7 @@ pub use open::Open;
 pub use reply::Reply;
 
 /// How long one exchange may take before it counts as hung.
-pub const EXCHANGE_LIMIT: Duration = Duration::from_secs(20);
+pub const EXCHANGE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Header fields as bytes, in order.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;

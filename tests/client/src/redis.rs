@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::program;
+use crate::run::free_port;
 
 /// How long the server may take to start answering.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -38,7 +39,7 @@ impl Redis {
         let arguments: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).collect();
         let mut last = io::Error::other("no attempt");
         for _ in 0..ATTEMPTS {
-            let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
             match spawn(free, folder, &arguments).await {
                 Ok(child) => {
                     return Ok(Self {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::pki::Leaf;
 use crate::program;
+use crate::run::free_port;
 
 /// How long the registry may take to start answering.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -60,7 +61,7 @@ impl Registry {
         };
         let mut last = io::Error::other("no attempt");
         for _ in 0..ATTEMPTS {
-            let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
             let storage = folder.join("storage").display().to_string();
             let config = format!(
                 "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {storage}}}}}\n\

@@ -196,6 +196,5 @@ async fn a_host_that_does_not_start_frees_its_admin_address() {
 
 /// An address on which no process listens.
 fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], tensorgate_client::run::free_port()))
 }

@@ -32,8 +32,18 @@ async fn infer(host: &Running) -> Answer {
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    // A line that is being written is read the next time.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let lines = whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
     lines.collect()
+}
+
+/// Exchanges what is at two paths in one step: the host looks at its log at any moment.
+fn exchange(one: &Path, other: &Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
 }
 
 fn decisions(file: &Path) -> usize {
@@ -110,8 +120,8 @@ async fn a_file_that_was_removed_is_created_again_and_the_lost_lines_are_named()
         "moved away, and an empty one made",
         "replaced",
         |log| {
-            fs::rename(log, moved(log)).unwrap();
-            fs::write(log, "").unwrap();
+            fs::write(moved(log), "").unwrap();
+            exchange(log, &moved(log));
         },
         &[Kind::Found],
     )
@@ -143,7 +153,9 @@ async fn a_file_that_was_truncated_or_appended_to_is_moved_aside() {
         |log| {
             let text = fs::read_to_string(log).unwrap();
             let first = text.lines().next().unwrap();
-            fs::write(log, format!("{first}\n")).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(log).unwrap();
+            file.set_len(u64::try_from(first.len()).unwrap() + 1)
+                .unwrap();
         },
         &[Kind::Found, Kind::Removed],
     )
@@ -162,8 +174,8 @@ async fn a_file_that_was_truncated_or_appended_to_is_moved_aside() {
         "another's line behind its own",
         "grown",
         |log| {
-            let text = fs::read_to_string(log).unwrap();
-            fs::write(log, format!("{text}{{}}\n")).unwrap();
+            let mut file = fs::OpenOptions::new().append(true).open(log).unwrap();
+            std::io::Write::write_all(&mut file, b"{}\n").unwrap();
         },
         &[Kind::Edited],
     )
@@ -176,8 +188,9 @@ async fn another_file_at_the_path_is_neither_written_to_nor_waited_for() {
         "another's file",
         "replaced",
         |log| {
-            fs::remove_file(log).unwrap();
-            fs::write(log, "another's\n").unwrap();
+            let other = log.with_file_name("other");
+            fs::write(&other, "another's\n").unwrap();
+            fs::rename(other, log).unwrap();
         },
         &[Kind::Found],
     )
@@ -186,9 +199,9 @@ async fn another_file_at_the_path_is_neither_written_to_nor_waited_for() {
         "a copy of it",
         "replaced",
         |log| {
-            let text = fs::read(log).unwrap();
-            fs::remove_file(log).unwrap();
-            fs::write(log, text).unwrap();
+            let copy = log.with_file_name("copy");
+            fs::copy(log, &copy).unwrap();
+            fs::rename(copy, log).unwrap();
         },
         &[],
     )
@@ -199,8 +212,9 @@ async fn another_file_at_the_path_is_neither_written_to_nor_waited_for() {
         |log| {
             let other = log.with_file_name("other");
             fs::write(&other, "another's\n").unwrap();
-            fs::remove_file(log).unwrap();
-            std::os::unix::fs::symlink(other, log).unwrap();
+            let link = log.with_file_name("link");
+            std::os::unix::fs::symlink(other, &link).unwrap();
+            fs::rename(link, log).unwrap();
         },
         &[Kind::Found],
     )
@@ -209,8 +223,9 @@ async fn another_file_at_the_path_is_neither_written_to_nor_waited_for() {
         "a pipe",
         "replaced",
         |log| {
-            fs::remove_file(log).unwrap();
-            mkfifo(log);
+            let pipe = log.with_file_name("pipe");
+            mkfifo(&pipe);
+            fs::rename(pipe, log).unwrap();
         },
         &[Kind::Found],
     )
@@ -219,8 +234,10 @@ async fn another_file_at_the_path_is_neither_written_to_nor_waited_for() {
         "a folder",
         "replaced",
         |log| {
-            fs::remove_file(log).unwrap();
-            fs::create_dir(log).unwrap();
+            let folder = log.with_file_name("folder");
+            fs::create_dir(&folder).unwrap();
+            exchange(log, &folder);
+            fs::remove_file(folder).unwrap();
         },
         &[Kind::Found],
     )
@@ -233,8 +250,9 @@ async fn the_target_of_a_link_at_the_path_is_not_written_to() {
     let log = log(&host);
     let other = host.folder().join("other");
     fs::write(&other, "another's\n").unwrap();
-    fs::remove_file(&log).unwrap();
-    std::os::unix::fs::symlink(&other, &log).unwrap();
+    let link = log.with_file_name("link");
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    fs::rename(link, &log).unwrap();
     assert_eq!(infer(&host).await.status, 200);
     assert_eq!(fs::read_to_string(&other).unwrap(), "another's\n");
     assert!(fs::symlink_metadata(&log).unwrap().is_file());
@@ -282,8 +300,8 @@ async fn on_failure_decides_while_no_file_can_be_created() {
         let folder = log.parent().unwrap();
         // No file can be created below a file.
         let aside = folder.with_file_name("aside");
-        fs::rename(folder, &aside).unwrap();
-        fs::write(folder, "in the way").unwrap();
+        fs::write(&aside, "in the way").unwrap();
+        exchange(folder, &aside);
 
         let answer = infer(&host).await;
         assert_eq!(answer.status, status, "{on_failure}: {answer:?}");
@@ -292,6 +310,10 @@ async fn on_failure_decides_while_no_file_can_be_created() {
         let (code, text) = support::admin(host.host.admin(), "/readyz").await;
         if ready {
             assert_eq!(code, 200, "{text}");
+            assert!(
+                text.starts_with("ready\naudit: no line written since 20"),
+                "{text}"
+            );
         } else {
             assert_eq!((code, answer.reason().as_str()), (503, "overloaded"));
             assert!(
@@ -300,10 +322,12 @@ async fn on_failure_decides_while_no_file_can_be_created() {
             );
         }
 
-        fs::remove_file(folder).unwrap();
-        fs::rename(&aside, folder).unwrap();
+        exchange(folder, &aside);
+        fs::remove_file(&aside).unwrap();
         let failing = || host.metrics().contains("tensorgate_audit_failing 1\n");
         until("the log is written again", || !failing()).await;
+        let (_, text) = support::admin(host.host.admin(), "/readyz").await;
+        assert_eq!(text, "ready\n", "{on_failure}");
         assert_eq!(infer(&host).await.status, 200);
         let root = host.folder().to_owned();
         assert!(host.host.shutdown().await);

@@ -74,5 +74,9 @@ async fn answers_that_lie_about_memory_are_bad_output() {
         check(name, &preprocess(&body), Budget { timeout_ms: 60_000, ..BUDGET }, FaultCause::BadOutput, "").await;
     }
     let elsewhere = preprocess_with_realloc("(unreachable)", "(i32.const -16)");
-    check("realloc", &elsewhere, BUDGET, FaultCause::BadOutput, "").await;
+    let patient = Budget {
+        timeout_ms: 60_000,
+        ..BUDGET
+    };
+    check("realloc", &elsewhere, patient, FaultCause::BadOutput, "").await;
 }

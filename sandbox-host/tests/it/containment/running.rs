@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// Limits of a guest that must not end by its time limit, however busy the machine is.
+const PATIENT: Budget = Budget {
+    timeout_ms: 60_000,
+    ..BUDGET
+};
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_built_guests_are_stopped_by_the_bound_that_they_break() {
     let little_fuel = Budget {
@@ -190,7 +196,7 @@ async fn traps_and_memory_exhaustion_are_distinguished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_allocation_that_a_guest_handles_is_no_fault() {
     let polite = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (call $ok (i32.const 0) (i32.const 0))";
-    let called = call(&preprocess(polite), BUDGET, &[], tensors())
+    let called = call(&preprocess(polite), PATIENT, &[], tensors())
         .await
         .unwrap();
     assert!(
@@ -207,7 +213,7 @@ async fn log_lines_past_the_bound_are_dropped_and_counted() {
             (br_if $l (i32.lt_u (local.get $i) (i32.const 500))))
         (call $ok (i32.const 0) (i32.const 0))";
     assert_eq!(
-        call(&preprocess(flood), BUDGET, &[], tensors())
+        call(&preprocess(flood), PATIENT, &[], tensors())
             .await
             .unwrap()
             .log_lines_dropped,
@@ -230,7 +236,7 @@ async fn nothing_survives_a_call_and_equal_calls_burn_equal_fuel() {
         "counting",
         &preprocess(counting),
         Role::Preprocess,
-        BUDGET,
+        PATIENT,
         &[],
     )
     .unwrap();

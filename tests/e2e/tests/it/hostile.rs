@@ -192,13 +192,7 @@ async fn hostile_handlers_are_contained_while_a_neighbour_is_answered() {
                 .any(|line| line.contains(name) && line.contains(cause))
         };
         // The answer may come before the log line.
-        for _ in 0..500 {
-            if told() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        assert!(told(), "{name}: the log does not say {cause:?}");
+        ask::met(&format!("{name}: the log says {cause:?}"), told).await;
     }
     assert_eq!(
         stack.backend.seen().len(),

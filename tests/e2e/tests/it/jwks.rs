@@ -145,7 +145,9 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_causes_one_more_fet
     assert_eq!(gate.corp().asked(), 1, "one fetch a process");
     // The set was fetched a moment ago, so a key that is not in it does not exist.
     assert_eq!(gate.ask(&bearer("corp", "ec")).await, 401);
-    assert_eq!(gate.corp().asked(), 1);
+    // On a busy machine the gate's start may have taken longer than a moment.
+    let asked = gate.corp().asked();
+    assert!((1..=2).contains(&asked), "{asked}");
 
     tokio::time::sleep(COOL_DOWN).await;
     let unknown: Vec<_> = (0..200)
@@ -167,7 +169,7 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_causes_one_more_fet
         let status = answer.await.unwrap();
         assert!(matches!(status, 401 | 503), "{status}");
     }
-    assert_eq!(gate.corp().asked(), 2, "one look for all of them");
+    assert_eq!(gate.corp().asked(), asked + 1, "one look for all of them");
 
     // One fetch is enough for every worker that waits for it.
     tokio::time::sleep(COOL_DOWN).await;
@@ -181,10 +183,10 @@ async fn four_workers_fetch_once_and_a_flood_of_unknown_keys_causes_one_more_fet
     for answer in waiting {
         assert_eq!(answer.await.unwrap(), 200);
     }
-    assert_eq!(gate.corp().asked(), 3);
+    assert_eq!(gate.corp().asked(), asked + 2);
     let stats = gate.stack.envoy_stats("tensorgate_key_set").await;
     assert!(
-        stats.contains("fetched") && stats.contains(": 3"),
+        stats.contains("fetched") && stats.contains(&format!(": {}", asked + 2)),
         "{stats}"
     );
 }
@@ -195,8 +197,8 @@ async fn a_key_rotation_under_load_fails_no_request_and_ends_the_old_key() {
         Arc::new(Gate::start("jwks-rotated", 4, json!({"refresh_s": 1, "stale_s": 60})).await);
     let new = Arc::new(AtomicBool::new(false));
     let over = Arc::new(AtomicBool::new(false));
-    let sent = Arc::new(AtomicUsize::new(0));
-    let load = (0..4).map(|_| {
+    let sent = Arc::<[AtomicUsize; 4]>::default();
+    let load = (0..4).map(|number| {
         let (gate, new, over, sent) = (gate.clone(), new.clone(), over.clone(), sent.clone());
         tokio::spawn(async move {
             while !over.load(Ordering::SeqCst) {
@@ -206,7 +208,7 @@ async fn a_key_rotation_under_load_fails_no_request_and_ends_the_old_key() {
                     "ed"
                 };
                 assert_eq!(gate.ask(&bearer("corp", kid)).await, 200, "{kid}");
-                sent.fetch_add(1, Ordering::SeqCst);
+                sent[number].fetch_add(1, Ordering::SeqCst);
             }
         })
     });
@@ -219,7 +221,16 @@ async fn a_key_rotation_under_load_fails_no_request_and_ends_the_old_key() {
     gate.corp().say(Says::Document(published(&["ed", "ec"])));
     passed(4).await;
     new.store(true, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // No request with the old key is under way once each task has had one more answer.
+    let counts = || sent.each_ref().map(|sent| sent.load(Ordering::SeqCst));
+    let before = counts();
+    met("each task uses the new key", || {
+        counts()
+            .iter()
+            .zip(before)
+            .all(|(now, before)| *now > before)
+    })
+    .await;
     let old = bearer("corp", "ed");
     assert_eq!(gate.ask(&old).await, 200);
     gate.corp().say(Says::Document(published(&["ec"])));
@@ -234,12 +245,12 @@ async fn a_key_rotation_under_load_fails_no_request_and_ends_the_old_key() {
     for task in load {
         task.await.unwrap();
     }
-    assert!(sent.load(Ordering::SeqCst) > 20);
+    assert!(counts().iter().sum::<usize>() > 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cached_keys_stay_valid_during_an_outage_as_long_as_the_policy_allows() {
-    let gate = Gate::start("jwks-outage", 2, json!({"refresh_s": 1, "stale_s": 8})).await;
+    let gate = Gate::start("jwks-outage", 2, json!({"refresh_s": 1, "stale_s": 15})).await;
     let ed = bearer("corp", "ed");
     gate.until(&ed, 200).await;
     let before = gate.corp().asked();
@@ -251,8 +262,11 @@ async fn cached_keys_stay_valid_during_an_outage_as_long_as_the_policy_allows() 
     for _ in 0..10 {
         assert_eq!(gate.ask(&ed).await, 503);
     }
-    let log = gate.stack.log("envoy.log");
-    assert!(log.contains("the answer's status is 500"), "{log}");
+    let told = || {
+        let log = gate.stack.log("envoy.log");
+        log.contains("the answer's status is 500")
+    };
+    met("the log has the cause", told).await;
     gate.corp().say(Says::Document(published(&["ed"])));
     gate.until(&ed, 200).await;
 }

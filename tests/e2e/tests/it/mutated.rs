@@ -18,7 +18,7 @@ const AT_ONCE: usize = 16;
 /// The most changes of one request.
 const MAX_CHANGES: usize = 4;
 /// The gate's time limit for a stream: longer than any request takes.
-const STREAM_MS: u64 = 4_000;
+const STREAM_MS: u64 = 10_000;
 /// How much a process's memory may grow between the middle and the end: a tenth. Allocators keep
 /// memory that they once had.
 const GROWTH: usize = 10;

@@ -158,9 +158,7 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
             let both = async { tokio::join!(first, second) };
             let third = async {
                 stack.active(2).await;
-                while stack.backend.openai.open() < 2 {
-                    tokio::task::yield_now().await;
-                }
+                ask::met("both are there", || stack.backend.openai.open() >= 2).await;
                 request.clone().send(&stack).await
             };
             tokio::select! {

@@ -1,7 +1,7 @@
 //! What workers share, on a real Envoy with two or four of them. Limits and permits are exact to
 //! one, whatever the connections do.
 
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Budget, ByteSize, Cost, ModelLimits, Period, Policy, Rate};
@@ -252,7 +252,7 @@ async fn a_chain_logs_and_counts_one_outcome_per_request() {
             break;
         }
         assert!(Instant::now() < end, "{seen:?}");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let counted = stack.envoy_stats("tensorgate_requests").await;
     for (verdict, reason) in wanted {

@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 
 /// The time limits for a slow client: from the last byte of a request to its answer, and for a
 /// whole stream.
-const TIMEOUT_MS: u64 = 2_000;
-const STREAM_MS: u64 = 3_000;
+const TIMEOUT_MS: u64 = 4_000;
+const STREAM_MS: u64 = 6_000;
 /// By then slow requests have ended: their time limit, and what a busy machine adds.
 const OVER: Duration = Duration::from_millis(STREAM_MS * 4);
 /// The pause between two bytes of a client that sends or reads one at a time.

@@ -138,7 +138,12 @@ fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
     let project = Project::unbuilt("hostile", lang, "preprocess");
     project.write(file, source);
     let component = built(&project);
-    let sandbox = Sandbox::new(SandboxConfig::default()).unwrap();
+    // A busy machine may have no core for a call at once.
+    let sandbox = Sandbox::new(SandboxConfig {
+        queue_wait_ms: 60_000,
+        ..SandboxConfig::default()
+    });
+    let sandbox = sandbox.unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     // Each test has its own: the build folder of a project is named after it.
     let neighbour = load(

@@ -105,6 +105,7 @@ impl Gate {
         let sandbox = Sandbox::new(SandboxConfig {
             threads: 1,
             handlers: 1,
+            queue_wait_ms: 60_000,
             ..SandboxConfig::default()
         });
         let counts = CaptureCounts::default();

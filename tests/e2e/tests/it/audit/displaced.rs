@@ -23,6 +23,12 @@ async fn logged(stack: &Stack, when: &str) {
     );
 }
 
+/// Exchanges what is at two paths in one step: the host looks at its log at any moment.
+fn exchange(one: &std::path::Path, other: &std::path::Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_is_answered_without_a_line_at_the_logs_path() {
     let mut stack = gate("audit-displaced", AuditFailure::Refuse).await;
@@ -34,21 +40,22 @@ async fn no_request_is_answered_without_a_line_at_the_logs_path() {
     let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
     file.set_len(0).unwrap();
     logged(&stack, "cut").await;
-    fs::rename(&log, log.with_extension("jsonl.1")).unwrap();
-    fs::write(&log, "another's\n").unwrap();
+    let other = log.with_extension("jsonl.1");
+    fs::write(&other, "another's\n").unwrap();
+    exchange(&log, &other);
     logged(&stack, "replaced").await;
 
     // No file can be created below a file.
     let (folder, aside) = (log.parent().unwrap(), stack.state().join("aside"));
-    fs::rename(folder, &aside).unwrap();
-    fs::write(folder, "in the way").unwrap();
+    fs::write(&aside, "in the way").unwrap();
+    exchange(folder, &aside);
     let refused = ask::good(stack.gate, &[]).await.unwrap();
     assert_eq!(
         (refused.status, refused.reason().as_deref()),
         (503, Some("overloaded"))
     );
-    fs::remove_file(folder).unwrap();
-    fs::rename(&aside, folder).unwrap();
+    exchange(folder, &aside);
+    fs::remove_file(&aside).unwrap();
     ask::until(stack.gate, "scorer", "ok", "the folder is back").await;
     logged(&stack, "the folder is back").await;
 
@@ -74,13 +81,13 @@ async fn a_policy_may_have_requests_answered_without_a_line() {
     let log = log(&stack);
     logged(&stack, "at first").await;
     let (folder, aside) = (log.parent().unwrap(), stack.state().join("aside"));
-    fs::rename(folder, &aside).unwrap();
-    fs::write(folder, "in the way").unwrap();
+    fs::write(&aside, "in the way").unwrap();
+    exchange(folder, &aside);
     let reply = ask::good(stack.gate, &[]).await.unwrap();
     assert_eq!(reply.status, 200, "{reply:?}");
     let id = reply.header("x-request-id").unwrap();
-    fs::remove_file(folder).unwrap();
-    fs::rename(&aside, folder).unwrap();
+    exchange(folder, &aside);
+    fs::remove_file(&aside).unwrap();
     // The line is written once there is a file.
     met("its line is written", || {
         (stack.audit_lines_of("decision").iter()).any(|line| line["request_id"] == id)

@@ -52,6 +52,8 @@ async fn killing_redis_under_load_fails_no_request_and_limits_hold() {
     for _ in 0..5 {
         assert_eq!(outcome(&stack, "rate-2").await, "ok");
     }
+    // With so short a timeout a busy machine may have missed it before.
+    let before = lines(&stack).len();
     counter.redis.kill().await.unwrap();
     more(300).await;
     // Of twenty, five are spent. This gate knows them, whichever gate sent the request.
@@ -79,7 +81,7 @@ async fn killing_redis_under_load_fails_no_request_and_limits_hold() {
     );
     // The log has one line for the failure, and one for the recovery.
     let lines = lines(&stack);
-    assert!(lines.len() <= 4, "{lines:#?}");
+    assert!(lines.len() <= before + 4, "{before} before: {lines:#?}");
     assert!(
         lines.iter().any(|line| line.contains("counts for itself")),
         "{lines:#?}"

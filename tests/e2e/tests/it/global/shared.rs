@@ -1,7 +1,7 @@
 //! Limits that gates share while everything works: exact to one request, over time and across
 //! restarts, and reported to clients.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Budget, ByteSize, Cost, Period, Policy, Scope};
@@ -99,20 +99,23 @@ async fn over_time_two_gates_together_allow_what_one_limit_allows() {
     let gates = two("global-time", &policy, "gate").await;
     // Sends requests faster than the rate, on both gates.
     let began = Instant::now();
-    let (mut passed, mut last) = (0, began);
+    let (mut passed, mut last, mut pause) = (0, began, Duration::ZERO);
     while began.elapsed().as_secs() < 5 {
         passed += pass([&gates[0], &gates[1]], 16).await;
-        last = Instant::now();
+        let now = Instant::now();
+        pause = pause.max(now.duration_since(last));
+        last = now;
     }
     nothing_fell_back(&gates).await;
     let took_s = last.duration_since(began).as_secs_f64();
     let most = A_SECOND as f64 * (1.0 + took_s);
     let passed = passed as f64;
     assert!(passed <= most + 1.0, "{passed} of {most}");
-    // Units that came back after the last requests were not used.
+    // Units that came back after the last requests were not used. On a busy machine more units may
+    // come back during a round than it has requests.
     assert!(
-        passed >= 0.99 * (most - A_SECOND as f64) - 1.0,
-        "{passed} of {most}"
+        passed >= 0.99 * (most - A_SECOND as f64) - 1.0 || pause > Duration::from_millis(400),
+        "{passed} of {most}, {pause:?} between requests"
     );
 }
 

@@ -242,7 +242,7 @@ async fn killing_redis_during_a_stream_keeps_it_open_and_its_limit_holds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_reset_while_a_message_waits_leave_nothing_behind() {
     let counter = Counter::start("streams-left").await;
-    let policy = streaming(counter.service(500), shared_rate(1_000_000, MONTH_S));
+    let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
     let stack = Stack::start("global-streams-left", policy).await;
     let mut warm = open(&stack, "rate-1").await;
     assert!(warm.send(&good(), true).await);

@@ -101,7 +101,9 @@ async fn a_dead_backend_makes_its_own_model_unready_and_nothing_else() {
     assert_eq!(infer(stack.gate).await, 503);
     let (_, said) = stack.admin("/readyz").await;
     assert!(said.contains(r#"model "own" version "1""#), "{said}");
-    assert!(stack.log("host.log").contains("model is not ready"));
+    // The host writes its log a little after it answers.
+    let told = || stack.log("host.log").contains("model is not ready");
+    ask::met("its log says it", told).await;
 
     // The gate reloads.
     stack.write_policy(with_another_backend(address, 20));
@@ -115,7 +117,8 @@ async fn a_dead_backend_makes_its_own_model_unready_and_nothing_else() {
     comes_to(&stack, true).await;
     assert_eq!(infer(stack.gate).await, 200);
     the_rest_is_ready(&stack).await;
-    assert!(stack.log("host.log").contains("model is ready"));
+    let told = || stack.log("host.log").contains("model is ready");
+    ask::met("its log says it", told).await;
     drop(server);
     comes_to(&stack, false).await;
     the_rest_is_ready(&stack).await;

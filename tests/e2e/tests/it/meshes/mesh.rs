@@ -139,7 +139,7 @@ impl Mesh {
         while tokio::net::TcpStream::connect(mesh.gate).await.is_err() {
             assert!(mesh.proxy.try_wait().unwrap().is_none(), "{}", mesh.log());
             assert!(Instant::now() < end, "{}", mesh.log());
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         mesh
     }
