@@ -12,6 +12,7 @@
 pub(crate) mod memory_budget;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -245,10 +246,10 @@ impl Sources {
 
 // Fair sharing of a resource that is not queued for: memory, admission slots.
 //
-// A client that is alone may use all of it. Once others are active, no client may have more than a
-// multiple of what is left (dynamic thresholds, Choudhury and Hahne, as in switch buffers). A
-// flooding client is stopped while there is room for others, and several flooding clients converge
-// to equal shares.
+// No client may have more than a fixed part of it. Once others are active, no client may have more
+// than a multiple of what is left either (dynamic thresholds, Choudhury and Hahne, as in switch
+// buffers). A flooding client is stopped while there is room for others, and several flooding
+// clients converge to equal shares.
 
 /// A client counts as active for this time after a request.
 const RECENT: Duration = Duration::from_secs(60);
@@ -287,6 +288,8 @@ impl RecentClients {
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     used: usize,
+    /// Divisor for the part of one client's requests together; `None`: all.
+    client_divisor: Option<NonZeroUsize>,
     clients: HashMap<ClientKey, Share>,
     lately: RecentClients,
 }
@@ -299,6 +302,14 @@ struct Share {
 }
 
 impl Shares {
+    /// Shares of a resource of which one client's requests get a part, even if it is alone.
+    pub(crate) fn with_client_divisor(divisor: NonZeroUsize) -> Self {
+        Self {
+            client_divisor: Some(divisor),
+            ..Self::default()
+        }
+    }
+
     /// The total of all shares.
     pub(crate) const fn used(&self) -> usize {
         self.used
@@ -330,7 +341,9 @@ impl Shares {
             !others && !self.lately.has_others(client_key, now)
         };
         let left = total.saturating_sub(used);
-        if has > left.saturating_mul(TIMES_LEFT) && !only && !alone() {
+        let crowds_others = || has > left.saturating_mul(TIMES_LEFT) && !alone();
+        let per_client = self.client_divisor.map_or(total, |divisor| total / divisor);
+        if !only && (has > per_client || crowds_others()) {
             return false;
         }
         self.used = used;

@@ -3,13 +3,15 @@
 //!
 //! Each worker has a few MiB for small bodies. Larger bodies, and small bodies when that memory is
 //! used up, share the policy's `buffered_bytes` among all workers of the proxy. One client gets at
-//! most half of `buffered_bytes`. These reservations are counted in shared data and expire like
+//! most half of either. Reservations of `buffered_bytes` are counted in shared data and expire like
 //! concurrency permits, so a crashed filter keeps a reservation no longer than its longest stream.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
 use crate::body::ListenerBounds;
-use crate::gate::waiting::WaitPermit;
 use crate::host::{Level, Proxy, SharedStore};
 use crate::permits::{
     Permit, acquire_amount, make_count, max_stream_ns, release as release_permits,
@@ -20,17 +22,85 @@ use crate::root::GateRoot;
 /// Maximum size of a small body, in bytes: the size of one read from a connection.
 const SMALL_BYTES: usize = 64 << 10;
 /// Memory for all small bodies of one worker, in bytes.
-pub(crate) const SMALL_BODIES_BYTES: usize = 4 << 20;
+const SMALL_BODIES_BYTES: usize = 4 << 20;
+/// The part of it that one client may use, in bytes.
+const CLIENT_SMALL_BYTES: usize = SMALL_BODIES_BYTES / 2;
 /// Divisor for the part of `buffered_bytes` that one client may use.
 const CLIENT_SHARE: u64 = 2;
 /// Number of per-client counters. Shared data cannot create a counter safely under load, so clients
 /// are hashed into a fixed number of counters that exist from the start.
-const CLIENT_COUNTS: u64 = 64;
+const CLIENT_COUNTS: usize = 64;
+
+/// The memory of one worker for small bodies.
+#[derive(Clone, Debug)]
+pub(crate) struct SmallBodies(Rc<SmallUsage>);
+
+/// Reserved bytes.
+#[derive(Debug)]
+struct SmallUsage {
+    all: Cell<usize>,
+    clients: [Cell<usize>; CLIENT_COUNTS],
+}
+
+/// Memory for one small body, released on drop.
+#[derive(Debug)]
+struct SmallReservation {
+    usage: Rc<SmallUsage>,
+    /// Number of the client's counter.
+    client: usize,
+    bytes: usize,
+}
+
+impl Default for SmallBodies {
+    fn default() -> Self {
+        Self(Rc::new(SmallUsage {
+            all: Cell::default(),
+            clients: [const { Cell::new(0) }; CLIENT_COUNTS],
+        }))
+    }
+}
+
+impl SmallBodies {
+    /// An empty reservation of a client.
+    fn reservation(&self, client: Option<&str>) -> SmallReservation {
+        SmallReservation {
+            usage: Rc::clone(&self.0),
+            client: client_number(client),
+            bytes: 0,
+        }
+    }
+}
+
+impl SmallReservation {
+    /// Changes the reservation to `bytes`. If there is not enough memory for that, the old
+    /// reservation stays.
+    fn try_reserve(&mut self, bytes: usize) -> bool {
+        let Some(client) = self.usage.clients.get(self.client) else {
+            return false;
+        };
+        let with = |used: &Cell<usize>| used.get().saturating_sub(self.bytes).saturating_add(bytes);
+        let (all, of_client) = (with(&self.usage.all), with(client));
+        if all > SMALL_BODIES_BYTES || of_client > CLIENT_SMALL_BYTES {
+            return false;
+        }
+        self.usage.all.set(all);
+        client.set(of_client);
+        self.bytes = bytes;
+        true
+    }
+}
+
+impl Drop for SmallReservation {
+    fn drop(&mut self) {
+        // Less is always granted.
+        self.try_reserve(0);
+    }
+}
 
 /// Memory that one stream has reserved.
 #[derive(Debug, Default)]
 pub(crate) struct BodyMemory {
-    small: Option<WaitPermit>,
+    small: Option<SmallReservation>,
     shared: Vec<Permit>,
     reserved: usize,
 }
@@ -53,14 +123,9 @@ impl BodyMemory {
             return Ok(());
         }
         if bytes <= SMALL_BYTES && self.shared.is_empty() {
-            if self.small.is_none() {
-                self.small = root.small_bodies.try_acquire();
-            }
-            if self
-                .small
-                .as_mut()
-                .is_some_and(|small| small.try_reserve(bytes))
-            {
+            let small = &mut self.small;
+            let small = small.get_or_insert_with(|| root.small_bodies.reservation(client));
+            if small.try_reserve(bytes) {
                 self.reserved = bytes;
                 return Ok(());
             }
@@ -141,15 +206,52 @@ fn total_key() -> String {
     format!("{KEY_PREFIX}bodies")
 }
 
-fn count_key(number: u64) -> String {
+fn count_key(number: usize) -> String {
     format!("{KEY_PREFIX}bodies/{number}")
 }
 
-/// Key of a client's counter. All workers compute the same FNV-1a hash of the client's name.
+/// Key of a client's counter.
 fn client_key(client: Option<&str>) -> String {
+    count_key(client_number(client))
+}
+
+/// Number of a client's counter. All workers compute the same FNV-1a hash of the client's name.
+fn client_number(client: Option<&str>) -> usize {
     let bytes = client.unwrap_or_default().bytes();
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    count_key(hash.checked_rem(CLIENT_COUNTS).unwrap_or_default())
+    let counts = u64::try_from(CLIENT_COUNTS).unwrap_or(u64::MAX);
+    let number = hash.checked_rem(counts).unwrap_or_default();
+    usize::try_from(number).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn one_client_gets_half_of_the_memory_for_small_bodies() {
+        let memory = SmallBodies::default();
+        let fill = |client| {
+            let one = || {
+                let mut one = memory.reservation(Some(client));
+                one.try_reserve(SMALL_BYTES).then_some(one)
+            };
+            core::iter::from_fn(one).collect::<Vec<_>>()
+        };
+        let mut flood = fill("flood");
+        assert_eq!(flood.len(), 32);
+        let mut grows = flood.pop().unwrap();
+        assert!(grows.try_reserve(1) && grows.try_reserve(SMALL_BYTES));
+        assert!(!grows.try_reserve(SMALL_BYTES + 1));
+        let neighbour = fill("neighbour");
+        assert_eq!(neighbour.len(), 32, "the other half is there");
+        assert!(fill("third").is_empty(), "both halves are used");
+        drop((flood, grows));
+        assert_eq!(fill("third").len(), 32);
+        drop(neighbour);
+        assert_eq!(memory.0.all.get(), 0);
+    }
 }

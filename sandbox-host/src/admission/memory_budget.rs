@@ -1,6 +1,7 @@
 //! Reserves memory for the decompressed and decoded forms of a body, within
 //! `limits.buffered_bytes`.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -80,8 +81,13 @@ pub(crate) fn reserve_decoded(
 }
 
 // The memory budget of all requests together (`limits.buffered_bytes`). A request never waits for
-// memory. It is rejected if there is none, so two half-read bodies cannot block each other. A
-// client that holds much leaves some to others (`Shares`).
+// memory. It is rejected if there is none, so two half-read bodies cannot block each other. The
+// requests of one client get half of it, also while no other client is active, because unfinished
+// bodies stay. A client's only request may have more. A client that holds much leaves some to
+// others (`Shares`).
+
+/// Divisor for the part of the budget that one client's requests may have together.
+const CLIENT_DIVISOR: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// The memory budget.
 #[derive(Debug)]
@@ -103,7 +109,7 @@ impl Budget {
     pub fn new(total: usize) -> Arc<Self> {
         Arc::new(Self {
             total: AtomicUsize::new(total),
-            shares: Mutex::default(),
+            shares: Mutex::new(Shares::with_client_divisor(CLIENT_DIVISOR)),
         })
     }
 
@@ -290,7 +296,7 @@ mod budget_tests {
     fn a_budget_gives_what_it_has_and_takes_back_what_is_dropped() {
         let budget = Budget::new(10);
         let mut first = budget.permit();
-        let mut second = budget.permit();
+        let mut second = budget.permit_for(ClientKey::from_name(Some("another")));
         let steps = [
             (1, 6, true, 6),
             (2, 5, false, 6),
@@ -317,36 +323,53 @@ mod budget_tests {
         assert!(held.resize(8));
         budget.set_total(5);
         assert!(held.resize(8), "what it has it keeps");
-        assert!(!held.resize(9) && !budget.permit().resize(1));
+        let another = || budget.permit_for(ClientKey::from_name(Some("another")));
+        assert!(!held.resize(9) && !another().resize(1));
         assert!(held.resize(4));
-        assert!(budget.permit().resize(1));
+        assert!(another().resize(1));
         budget.set_total(20);
         assert!(held.resize(20));
     }
 
     #[test]
-    fn a_client_that_holds_many_leaves_some_to_another_that_asked() {
+    fn one_clients_requests_get_half_and_a_single_one_all() {
         let budget = Budget::new(80);
-        let (many, few) = (
-            ClientKey::from_name(Some("many")),
-            ClientKey::from_name(Some("few")),
-        );
-        let fill = || {
+        let client = |name| ClientKey::from_name(Some(name));
+        let fill = |name| {
             let one = || {
-                let mut held = budget.permit_for(many);
+                let mut held = budget.permit_for(client(name));
                 held.resize(10).then_some(held)
             };
             std::iter::from_fn(one).collect::<Vec<_>>()
         };
-        let alone = fill();
-        assert_eq!(alone.len(), 8);
-        assert!(!budget.permit_for(few).resize(10));
-        drop(alone);
-        let flood = fill();
-        assert_eq!(flood.len(), 7);
-        let mut held = budget.permit_for(few);
-        assert!(held.resize(10), "what is left is there");
-        drop((flood, held));
+        // Also before any other client has asked.
+        let mut flood = fill("flood");
+        assert_eq!(flood.len(), 4);
+        let grows = flood.first_mut().is_some_and(|held| held.resize(11));
+        assert!(!grows, "nor does one of them grow");
+        assert_eq!(fill("neighbour").len(), 3, "and leaves some to a third");
+        drop(flood);
+        let mut only = budget.permit_for(client("flood"));
+        assert!(only.resize(80));
+        assert!(!budget.permit_for(client("flood")).resize(1));
+        drop(only);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn two_clients_that_flood_leave_some_to_a_third_that_asked() {
+        let budget = Budget::new(160);
+        let client = |name| ClientKey::from_name(Some(name));
+        let ask = |name| {
+            let mut held = budget.permit_for(client(name));
+            held.resize(10).then_some(held)
+        };
+        drop(ask("third"));
+        let mut flood: Vec<_> = std::iter::from_fn(|| ask("one")).collect();
+        flood.extend(std::iter::from_fn(|| ask("two")));
+        assert!(flood.len() < 16, "{}", flood.len());
+        assert!(ask("third").is_some(), "what is left is there");
+        drop(flood);
         assert_eq!(budget.used(), 0);
     }
 }
