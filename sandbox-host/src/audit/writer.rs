@@ -91,13 +91,22 @@ struct Item {
     state: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
 }
 
+/// Why no line can be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteFailure {
+    /// The cause of the last failed write.
+    pub cause: String,
+    /// When writes began to fail.
+    pub since: SystemTime,
+}
+
 struct Shared {
     answers: Mutex<Shares>,
     entries: Semaphore,
     /// The number of dropped records that were not recorded yet.
     untold: AtomicU64,
-    /// Why the last write failed, if it did.
-    failure: Mutex<Option<String>>,
+    /// Why no line can be written, if so.
+    failure: Mutex<Option<WriteFailure>>,
     ending: AtomicBool,
     metrics: Arc<Metrics>,
     queue: Queue,
@@ -110,8 +119,8 @@ impl Shared {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the last write failed, if it did.
-    fn failure(&self) -> MutexGuard<'_, Option<String>> {
+    /// Why no line can be written, if so.
+    fn failure(&self) -> MutexGuard<'_, Option<WriteFailure>> {
         // No code panics while it holds this lock.
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,7 +128,14 @@ impl Shared {
     /// Records the result of the last write. Returns whether the write before it failed.
     fn set_failure(&self, cause: Option<String>) -> bool {
         self.metrics.audit_failing.set(i64::from(cause.is_some()));
-        std::mem::replace(&mut *self.failure(), cause).is_some()
+        let mut failure = self.failure();
+        let before = failure.take();
+        let was_failing = before.is_some();
+        *failure = cause.map(|cause| WriteFailure {
+            cause,
+            since: before.map_or_else(SystemTime::now, |before| before.since),
+        });
+        was_failing
     }
 }
 
@@ -214,8 +230,8 @@ impl Audit {
         self.shared.failure().is_some()
     }
 
-    /// Why the last write failed, if it did.
-    pub fn failure(&self) -> Option<String> {
+    /// Why no line can be written, if so.
+    pub fn failure(&self) -> Option<WriteFailure> {
         self.shared.failure().clone()
     }
 

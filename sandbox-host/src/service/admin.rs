@@ -77,10 +77,14 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// Whether the host accepts requests. Further lines list why not, and which models are not ready.
+/// Whether the host accepts requests. Further lines list why not, what else is wrong, and which
+/// models are not ready.
 async fn ready(State(admin): State<Admin>) -> Response {
-    let (unready, models) = match admin.app.get() {
-        Some(app) => (app.unready(), app.unready_models()),
+    let (unready, others) = match admin.app.get() {
+        Some(app) => {
+            let others = app.warnings().into_iter().chain(app.unready_models());
+            (app.unready(), others.collect())
+        }
         None => (vec![COMPILING.to_owned()], Vec::new()),
     };
     let (status, word) = if unready.is_empty() {
@@ -89,7 +93,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     };
     let mut text = format!("{word}\n");
-    for line in unready.iter().chain(&models) {
+    for line in unready.iter().chain(&others) {
         text.push_str(line);
         text.push('\n');
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::pipeline::{Pipeline, model_version};
+use crate::rfc3339::rfc3339;
 use crate::service::App;
 use crate::telemetry::metrics::{Metrics, ModelReadyLabels};
 
@@ -35,10 +36,21 @@ impl App {
         let unwritten = self.outcomes.audit().failure();
         let unwritten = unwritten
             .filter(|_| self.must_audit())
-            .map(|cause| format!("the audit log cannot be written: {cause}"));
+            .map(|failure| format!("the audit log cannot be written: {}", failure.cause));
         let unseen = self.wait_for_filter && !self.outcomes.filter_seen();
         let unseen = unseen.then(|| "no request has come through the filter yet".to_owned());
         [ending, unwritten, unseen].into_iter().flatten().collect()
+    }
+
+    /// What is wrong although the host accepts requests, one line for each cause. For operators,
+    /// never for callers.
+    pub fn warnings(&self) -> Vec<String> {
+        let unwritten = self.outcomes.audit().failure();
+        let unwritten = unwritten.filter(|_| !self.must_audit()).map(|failure| {
+            let since = rfc3339(failure.since);
+            format!("audit: no line written since {since}: {}", failure.cause)
+        });
+        unwritten.into_iter().collect()
     }
 
     /// The model versions that are not ready, one line for each cause, at most 100. For operators,

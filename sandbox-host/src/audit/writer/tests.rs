@@ -120,7 +120,7 @@ pub(in crate::audit) fn until(what: &str, condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < Duration::from_secs(30), "never: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -222,7 +222,7 @@ async fn a_new_file_says_what_became_of_the_old_one_even_after_a_failed_write() 
     until("the writer fails", || {
         audit
             .failure()
-            .is_some_and(|cause| cause.contains("no storage space"))
+            .is_some_and(|failure| failure.cause.contains("no storage space"))
     });
     assert_eq!(metrics.audit_failing.get(), 1);
     // Once more, before anything is written.
