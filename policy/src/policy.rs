@@ -293,6 +293,18 @@ pub struct Limits {
     pub streams_per_client: u64,
 }
 
+/// Minimum idle timeout of a stream, in milliseconds.
+const MIN_STREAM_IDLE_MS: u64 = 10_000;
+
+impl Limits {
+    /// How long a stream may be idle, in milliseconds: twice `timeout_ms`, at least 10 s, at most
+    /// the whole stream.
+    pub fn stream_idle_ms(&self) -> u64 {
+        let idle_ms = self.timeout_ms.saturating_mul(2).max(MIN_STREAM_IDLE_MS);
+        idle_ms.min(self.stream_ms)
+    }
+}
+
 /// A client.
 #[derive(Clone, Debug)]
 pub struct Client {

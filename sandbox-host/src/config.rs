@@ -14,7 +14,7 @@ use tensorgate_artifact::MAX_SIGNATURE_BYTES;
 use tensorgate_artifact::component::signature_of;
 use tensorgate_policy::policy::{BUILTIN, Backend};
 use tensorgate_policy::raw::{self, BackendKind};
-use tensorgate_policy::{Bundle, Fault, Policy};
+use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy};
 use tensorgate_wire::context::Key;
 
 use crate::files::{at_most, open};
@@ -37,6 +37,8 @@ pub struct Candidate {
     /// The SHA-256 digest of its canonical JSON, which distinguishes two policies of the same
     /// version.
     pub digest: [u8; 32],
+    /// How the filter treats headers while it evaluates a body.
+    pub headers: HeaderMode,
     /// The version that this one restricts, or is identical to.
     pub tightens: Option<String>,
 }
@@ -180,6 +182,7 @@ pub fn candidate(bundle: &Bundle) -> Result<Candidate, ConfigError> {
         policy: Arc::new(policy),
         generation: bundle.generation.clone(),
         digest,
+        headers: bundle.headers,
         tightens: bundle.tightens.clone(),
     })
 }

@@ -5,6 +5,7 @@ pub mod admin;
 pub(crate) mod readiness;
 pub mod reload;
 mod stream;
+mod stream_deadline;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +15,6 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Body;
-use tensorgate_policy::policy::Limits;
 use tensorgate_policy::raw::AuditFailure;
 use tensorgate_policy::request::{Proofs, ServerQuery};
 use tensorgate_policy::{Denial, Operation, Policy, Protocol, Reason};
@@ -41,6 +41,7 @@ use crate::pipeline::request::{
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::telemetry::metrics::Metrics;
 use crate::turns::ClientKey;
+use stream_deadline::stream_deadline;
 
 /// The largest body of a request about the server, in bytes: a gRPC frame with a service name.
 const MAX_QUERY_BODY_BYTES: usize = 1024;
@@ -198,11 +199,12 @@ where
         } => {
             record.caller = caller;
             record.protocol = protocol;
-            if !announced.is_empty() {
+            let ends = stream_deadline(&limits, arrived);
+            if protocol.is_grpc() || !announced.is_empty() {
                 let caller = &record.caller;
-                let whole = query_body(app, body, caller, &announced, &limits).await?;
+                let body = query_body(body, &announced, ends).await?;
                 let judge = &generation.judge;
-                judge.read_verdicts(caller, &announced, protocol, whole)?;
+                judge.verify_server_query(caller, &announced, (protocol, question), body)?;
             }
             if question == ServerQuery::Models {
                 return Ok(answer(generation.policy(), &record.caller, proofs));
@@ -222,6 +224,7 @@ where
     };
     record.caller.clone_from(admitted.caller());
     record.protocol = admitted.protocol();
+    let ends = stream_deadline(&limits, arrived);
     record.rates = admitted.remaining_quota(generation.policy());
 
     let client_key = ClientKey::from_name(admitted.caller().client.as_deref());
@@ -238,7 +241,7 @@ where
     let body = match body::read(
         body,
         (max_bytes.saturating_add(behind_bytes), framed),
-        Duration::from_millis(limits.stream_ms),
+        ends,
         &mut memory_permit,
         |bytes| {
             if bytes > HELD_BYTES {
@@ -267,13 +270,15 @@ where
     let read = Instant::now();
     let whole = Duration::from_millis(limits.timeout_ms);
     // The client's deadline counts from its head.
-    let theirs = if admitted.protocol().is_grpc() {
+    let client_timeout = if admitted.protocol().is_grpc() {
         grpc_timeout::from_headers(&parts.headers)
     } else {
         None
     };
-    let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
-    let request_deadline = Deadline::new(client_key, read, whole, theirs);
+    let client_deadline = client_timeout.and_then(|timeout| arrived.checked_add(timeout));
+    // A client that sent slowly has less time left, as with a deadline of its own.
+    let client_deadline = client_deadline.map_or(ends, |deadline| deadline.min(ends));
+    let request_deadline = Deadline::new(client_key, read, whole, client_deadline);
 
     let request = verify_body(
         &generation,
@@ -320,24 +325,21 @@ where
     }
 }
 
-/// Reads the body of a request about the server, which is nearly empty, and the verdicts on it.
+/// Reads the body of a request about the server, which is nearly empty, and the verdicts on it. It
+/// needs none of the memory that requests share, so a host without memory still answers probes.
 async fn query_body<B>(
-    app: &App,
     body: B,
-    caller: &Caller,
     announced: &AnnouncedVerdicts,
-    limits: &Limits,
+    deadline: Instant,
 ) -> Result<CollectedBody, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
     let max_bytes = MAX_QUERY_BODY_BYTES.saturating_add(announced.max_bytes());
-    let time = Duration::from_millis(limits.stream_ms);
-    let mut memory_permit = app
-        .budget
-        .permit_for(ClientKey::from_name(caller.client.as_deref()));
-    body::read(body, (max_bytes, false), time, &mut memory_permit, |_| {})
+    let mut memory_permit = Budget::new(max_bytes).permit();
+    let limits = (max_bytes, false);
+    body::read(body, limits, deadline, &mut memory_permit, |_| {})
         .await
         .map_err(|fault| unread(&fault))
 }

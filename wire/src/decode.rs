@@ -1,6 +1,7 @@
 //! Decodes bodies by format. Names, parameters, datatypes and sizes are validated by the contract.
 
 use tensorgate_policy::decision::{Addressee, BodyFormat, ReadBy};
+use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::tensor::{DataFault, Parameter, items};
 use tensorgate_policy::{Datatype, Denial, InferRequest, Reason};
 
@@ -49,6 +50,23 @@ pub fn decode<'a, 'p>(
     by: impl Into<ReadBy<'p>>,
 ) -> Result<InferRequest<'a>, Denial> {
     Ok(read(format, body, by.into())?)
+}
+
+/// Checks the body of a gRPC request about the server: one message without fields, or with the name
+/// of a service for a health check. A request that ends with its headers has no body. Nothing reads
+/// the message, so a compressed one is not expanded.
+///
+/// # Errors
+/// `malformed` or `duplicate-key`.
+pub fn check_server_query(question: ServerQuery, body: &[u8]) -> Result<(), Denial> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    if grpc::compressed(body)?.is_some() {
+        return Ok(());
+    }
+    let message = grpc::open(body)?;
+    Ok(grpc::server_query(question, message)?)
 }
 
 fn read<'a>(

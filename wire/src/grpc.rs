@@ -13,6 +13,6 @@ pub(crate) use predict::{is_number, predict, predictions, question};
 pub(crate) use protobuf::{
     HEADER_BYTES as FRAME_HEADER_BYTES, PLAIN_FRAME, compressed, is_framed, open,
 };
-pub(crate) use request::{addressee, addressee_in_spec, infer, model};
+pub(crate) use request::{addressee, addressee_in_spec, infer, model, server_query};
 pub(crate) use stream::GrpcStream;
 pub(crate) use tensor_proto::{list_of, number_of};

@@ -33,7 +33,7 @@ mod torch;
 pub mod upstream;
 
 pub use answer::Answer;
-pub use decode::{addressee, decode};
+pub use decode::{addressee, check_server_query, decode};
 pub use expand::expand;
 pub use route::refused_in;
 pub use stream::BodyStream;

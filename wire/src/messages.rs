@@ -17,6 +17,18 @@ use crate::context::{EnvelopeCodec, MAX_ENVELOPE_BYTES, MessageEnvelope, Refusal
 use crate::decode::BodyFault;
 use crate::grpc::FRAME_HEADER_BYTES;
 
+/// Value of the trailer [`crate::context::verdict::TRAILER`] of a stream whose last message is
+/// incomplete and was not forwarded. Nothing can be added to a stream that ends in trailers, so the
+/// rejection of that message has no envelope. The trailer needs no signature: it can only reject.
+pub const INCOMPLETE: &str = "incomplete";
+/// What is wrong with a stream that ends inside a message.
+const ENDS_INSIDE: &str = "the stream ends inside a message";
+
+/// The denial of a stream's last message if it is incomplete.
+pub fn incomplete_message() -> Denial {
+    Denial::new(Reason::Malformed, ENDS_INSIDE)
+}
+
 /// Flag of an envelope's frame. gRPC uses 0 and 1, gRPC-Web 128.
 const ENVELOPE_FLAG: u8 = 0x21;
 /// Bytes that may be sent ahead of their results beyond the longest message.
@@ -198,8 +210,11 @@ impl Messages {
         if left == 0 && self.ahead_bytes() == 0 {
             return Ok(());
         }
-        let what = "the stream ends inside a message";
-        Err(BodyFault::Form { what, at: left }.into())
+        Err(BodyFault::Form {
+            what: ENDS_INSIDE,
+            at: left,
+        }
+        .into())
     }
 }
 

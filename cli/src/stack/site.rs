@@ -164,6 +164,7 @@ impl Site {
     /// Writes the host's bundle. `tightens` names the version that this one only removes from.
     pub fn put_bundle(&self, version: &InForce, tightens: Option<&str>) -> Result<(), Failure> {
         let bundle = Bundle {
+            headers: self.render_options.control_plane.headers(),
             tightens: tightens.map(str::to_owned),
             ..version.bundle.clone()
         };

@@ -2,6 +2,7 @@
 //! how large it may be. This module never reads a body.
 
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
 use tensorgate_wire::BodyStream;
 
@@ -21,8 +22,8 @@ pub const ALWAYS_BUFFERED_BYTES: usize = 256 << 10;
 pub(crate) enum Body {
     /// Validate the body.
     Validate(BodyPlan),
-    /// Check the size only: the sandbox host is the only reader.
-    ServerQuery,
+    /// Validate a gRPC message about the server.
+    ServerQuery(ServerQuery),
     /// The body must be empty.
     None,
 }
@@ -64,7 +65,7 @@ impl Body {
                 };
             }
             Self::Validate(plan) => plan.max_bytes,
-            Self::ServerQuery => MAX_SERVER_QUERY_BODY_BYTES,
+            Self::ServerQuery(_) => MAX_SERVER_QUERY_BODY_BYTES,
         };
         within(bytes, max_bytes)
     }

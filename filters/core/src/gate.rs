@@ -28,14 +28,14 @@ use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::headers::{self, ReadHead};
-use tensorgate_wire::{addressee, context, decode, expand};
+use tensorgate_wire::{addressee, check_server_query, context, decode, expand};
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body, ListenerBounds, needs_whole_body, reads_body};
-use crate::host::{Action, HostFault, Level, Proxy};
+use crate::host::{Action, HostFault, Level, Proxy, SharedStore};
 use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
 use crate::keys::AwaitedFetch;
 use crate::message_stream::MessageStream;
-use crate::permits::release as release_permits;
+use crate::permits::{PermitFault, max_stream_ns, release as release_permits, renew, reset_ns};
 use crate::quota::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::rate_limit_service::cancel_pending_charge;
 use crate::record::{Outcome, Record};
@@ -108,6 +108,8 @@ pub struct Gate {
     outcome: Outcome,
     /// Permits, reservations and memory to release when the response or the stream ends.
     resources: RequestResources,
+    /// When the filter ends the stream, in ns; `None`: the proxy has a limit of its own.
+    ends_ns: Option<u64>,
     /// Tokens reserved for the response.
     pending_settlement: Option<Box<PendingSettlement>>,
     /// Whether the end of a streamed request has arrived and is held.
@@ -131,6 +133,7 @@ impl Gate {
             phase: Phase::Fresh,
             outcome,
             resources: RequestResources::default(),
+            ends_ns: None,
             pending_settlement: None,
             ended: false,
             unread_bytes: 0,
@@ -143,6 +146,27 @@ impl Gate {
     /// Key that signs contexts and message envelopes.
     pub(crate) fn context_key(&self) -> Option<&context::Key> {
         self.root.context_key.as_ref()
+    }
+
+    /// When the stream must be ended, in ns of the monotonic clock, if the filter does that.
+    pub const fn ends_ns(&self) -> Option<u64> {
+        self.ends_ns
+    }
+
+    /// Extends the permits of a stream that is still open although its time is over. Outside of a
+    /// request the listener's bounds cannot be read, so the policy's apply.
+    ///
+    /// # Errors
+    /// The first permit that could not be extended.
+    pub fn renew_permits(
+        &mut self,
+        store: &mut dyn SharedStore,
+        now: Now,
+    ) -> Result<(), PermitFault> {
+        let limits = self.root.policy.listen().limits();
+        let max_stream_ns = max_stream_ns(limits, ListenerBounds::default());
+        let permits = &mut self.resources.permits;
+        renew(store, permits, now.monotonic_ns, max_stream_ns)
     }
 
     /// The outcome so far.
@@ -176,6 +200,10 @@ impl Gate {
             Ok(read) => read,
             Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, ""),
         };
+        if self.forwards_headers() {
+            let limits = root.policy.listen().limits();
+            self.ends_ns = Some(reset_ns(limits, now.monotonic_ns));
+        }
         let read = ReadHead::read_keys(&fields, end_of_stream, root.key_locations());
         if let Err(fault) = remove_api_key(proxy, &read) {
             return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, "");
@@ -399,8 +427,17 @@ impl Gate {
             Ok(now) => now,
             Err(fault) => return self.refuse(proxy, pending, cannot_decide(fault)),
         };
-        let Body::Validate(plan) = pending.body else {
-            return self.advance(proxy, pending, now, Step::Forward, None, true);
+        let plan = match pending.body {
+            Body::Validate(plan) => plan,
+            Body::ServerQuery(question) => {
+                let body = received(proxy, &pending, pending.body_bytes);
+                let checked = body.and_then(|body| check_server_query(question, &body));
+                return match checked {
+                    Ok(()) => self.advance(proxy, pending, now, Step::Forward, None, true),
+                    Err(denial) => self.refuse(proxy, pending, denial),
+                };
+            }
+            Body::None => return self.advance(proxy, pending, now, Step::Forward, None, true),
         };
         let body = match self.whole_body(proxy, &pending, plan) {
             Ok(body) => body,
@@ -426,16 +463,13 @@ impl Gate {
         pending: &PendingRequest,
         plan: BodyPlan,
     ) -> Result<Rc<Vec<u8>>, Denial> {
-        if let Some(forwarded) = &pending.forwarded {
-            return Ok(forwarded.body());
-        }
         let (capabilities, policy) = (self.root.filter.capabilities(), &self.root.policy);
         let looked_at = if reads_body(capabilities, plan.format, &pending.decision, policy) {
             pending.body_bytes
         } else {
             0
         };
-        read_body(proxy, looked_at).map(Rc::new)
+        received(proxy, pending, looked_at)
     }
 
     /// Executes steps until the request is answered or forwarded, or waits for its body or for the
@@ -516,8 +550,11 @@ impl Gate {
                         Err(denial) => return self.refuse(proxy, pending, denial),
                     }
                 }
-                (Step::Answer(protocol, _), None, _) if protocol.is_grpc() && !end_of_stream => {
-                    return self.hold(proxy, pending, now, Body::ServerQuery, end_of_stream);
+                (Step::Answer(protocol, question), None, _)
+                    if protocol.is_grpc() && !end_of_stream =>
+                {
+                    let body = Body::ServerQuery(question);
+                    return self.hold(proxy, pending, now, body, end_of_stream);
                 }
                 (Step::Answer(..) | Step::Forward, None, _) if !end_of_stream => {
                     return self.hold(proxy, pending, now, Body::None, end_of_stream);
@@ -563,7 +600,24 @@ impl Gate {
             pending.rewrite = Rewrite::DONE;
         }
         self.phase = Phase::Buffering(pending);
+        if self.is_delivery_unknown() {
+            // A proxy that delivers no body calls this request again only at a tick.
+            self.root.tick_requested.set(true);
+            proxy.tick_soon();
+        }
         Action::Pause
+    }
+}
+
+/// The received body: the filter's copy, or `bytes` of the proxy's buffer.
+fn received(
+    proxy: &mut dyn Proxy,
+    pending: &PendingRequest,
+    bytes: usize,
+) -> Result<Rc<Vec<u8>>, Denial> {
+    match &pending.forwarded {
+        Some(forwarded) => Ok(forwarded.body()),
+        None => read_body(proxy, bytes).map(Rc::new),
     }
 }
 

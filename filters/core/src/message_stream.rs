@@ -11,7 +11,7 @@ use core::ops::Range;
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason, Step};
 use tensorgate_wire::context::{EnvelopeCodec, MessageEnvelope, Refusal, RemainingQuotas};
-use tensorgate_wire::messages::{Messages, NextMessage, framed, max_ahead};
+use tensorgate_wire::messages::{Messages, NextMessage, framed, incomplete_message, max_ahead};
 use tensorgate_wire::{addressee, decode, expand};
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, ListenerBounds};
@@ -504,6 +504,27 @@ impl MessageStream {
         self.number = self.number.saturating_add(1);
         self.record(ctx, ctx.stream, Some(&denial));
         self.refuse(out, Refusal::of(denial, true))
+    }
+
+    /// Ends a stream whose trailers arrived inside a message. The message is recorded as malformed,
+    /// and no more of it is forwarded.
+    ///
+    /// # Errors
+    /// The rejection of the stream, if no host answers its messages, one of them waits, or results
+    /// were not forwarded.
+    pub(crate) fn end_incomplete(&mut self, ctx: &mut MessageContext<'_>) -> Result<(), Denial> {
+        let denial = incomplete_message();
+        let unsent_results = self.ahead.as_ref().is_some_and(Ahead::has_results);
+        if self.codec.is_none() || self.has_pending_call() || unsent_results {
+            return Err(denial);
+        }
+        if self.waits {
+            (ctx.proxy.replace_request_body(&[])).map_err(cannot_decide)?;
+        }
+        ctx.resources.body_memory.release(ctx.proxy);
+        self.number = self.number.saturating_add(1);
+        self.record(ctx, ctx.stream, Some(&denial));
+        Ok(())
     }
 
     /// Writes the envelope of an accepted message, and the message unless it was sent ahead.

@@ -79,6 +79,16 @@ pub const fn max_stream_ns(limits: &Limits, bounds: ListenerBounds) -> u64 {
         .saturating_mul(MILLISECOND_NS)
 }
 
+/// How long after `stream_ms` the filter resets a stream, in ms. The host's answer may still be on
+/// its way.
+const RESET_AFTER_MS: u64 = 1_000;
+
+/// When the filter resets a stream that began at `now_ns`, in ns. Its permits expire later.
+pub(crate) const fn reset_ns(limits: &Limits, now_ns: u64) -> u64 {
+    let ms = limits.stream_ms.saturating_add(RESET_AFTER_MS);
+    now_ns.saturating_add(ms.saturating_mul(MILLISECOND_NS))
+}
+
 /// Acquires all permits or none. Acquired permits are added to `held`. A fault is
 /// [`AcquireOutcome::Failed`] with its cause.
 pub fn acquire(
@@ -148,6 +158,40 @@ pub fn release(store: &mut dyn SharedStore, taken: &[Permit], now_ns: u64) -> Ve
         .collect()
 }
 
+/// How long before their expiry permits are renewed, in ns: several ticks.
+const RENEW_BEFORE_NS: u64 = 3_000 * MILLISECOND_NS;
+
+/// Extends permits that expire soon and whose stream is still open. A permit that cannot be
+/// extended expires.
+///
+/// # Errors
+/// The first fault. The other permits are extended nevertheless.
+pub(crate) fn renew(
+    store: &mut dyn SharedStore,
+    held: &mut [Permit],
+    now_ns: u64,
+    max_stream_ns: u64,
+) -> Result<(), PermitFault> {
+    let soon_ns = now_ns.saturating_add(RENEW_BEFORE_NS);
+    let mut first = Ok(());
+    for permit in held.iter_mut().filter(|one| one.expires_ns <= soon_ns) {
+        let renewed = change(store, &permit.key, |count| {
+            let others = count.release(now_ns, permit.expires_ns, permit.amount);
+            let others = others.as_ref().unwrap_or(count);
+            // The stream has them already, so no limit applies.
+            match others.acquire(now_ns, max_stream_ns, permit.amount, u64::MAX) {
+                AcquireResult::Acquired { state, expires_ns } => Ok((expires_ns, Some(state))),
+                AcquireResult::Full | AcquireResult::NoEntry => Err(PermitFault::NoEntry),
+            }
+        });
+        match renewed {
+            Ok(expires_ns) => permit.expires_ns = expires_ns,
+            Err(fault) => first = first.and(Err(fault)),
+        }
+    }
+    first
+}
+
 /// Acquires one permit; `None` if the limit is reached.
 fn acquire_one(
     store: &mut dyn SharedStore,
@@ -206,4 +250,36 @@ fn change<T>(
 /// The store's key of a counter.
 fn slot_key(permit: &PermitRequest) -> String {
     format!("{KEY_PREFIX}{}", permit.key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::Store;
+
+    /// A stream's maximum time, in ns.
+    const STREAM_NS: u64 = 20_000 * MILLISECOND_NS;
+
+    #[test]
+    fn a_renewed_permit_counts_after_its_first_expiry_and_is_released_once() {
+        let (mut store, key) = (Store::default(), "tensorgate/test".to_owned());
+        assert!(make_count(&mut store, &key).is_ok());
+        let acquire = |store: &mut Store, now_ns| {
+            acquire_amount(store, key.clone(), 1, 1, now_ns, STREAM_NS)
+                .ok()
+                .flatten()
+        };
+        let mut held: Vec<_> = acquire(&mut store, 1).into_iter().collect();
+        let first_ns = held.first().map_or(0, |permit| permit.expires_ns);
+        // Nothing to do yet.
+        assert_eq!(renew(&mut store, &mut held, 2, STREAM_NS), Ok(()));
+        assert_eq!(held.first().map(|permit| permit.expires_ns), Some(first_ns));
+        let late_ns = first_ns.saturating_sub(RENEW_BEFORE_NS);
+        assert_eq!(renew(&mut store, &mut held, late_ns, STREAM_NS), Ok(()));
+        let after_ns = first_ns.saturating_add(1);
+        assert_eq!(acquire(&mut store, after_ns), None, "it is still held");
+        assert!(release(&mut store, &held, after_ns).is_empty());
+        assert!(acquire(&mut store, after_ns).is_some());
+        assert_eq!(acquire(&mut store, after_ns), None, "one, and not two");
+    }
 }

@@ -13,7 +13,7 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Now, Policy, Severity};
 use tensorgate_wire::context::Key;
 
 use crate::body::ALWAYS_BUFFERED_BYTES;
-use crate::body_memory::SMALL_BODIES_BYTES;
+use crate::body_memory::SmallBodies;
 use crate::filter::Filter;
 use crate::gate::Delivery;
 use crate::gate::waiting::WaitLimiter;
@@ -54,8 +54,8 @@ pub struct GateRoot {
     pub(crate) headers: HeaderMode,
     /// Whether the proxy delivers bodies while headers are held.
     pub(crate) delivery: Cell<Delivery>,
-    /// Limit for small bodies that the filter buffers itself.
-    pub(crate) small_bodies: WaitLimiter,
+    /// Memory for small bodies that the filter buffers itself.
+    pub(crate) small_bodies: SmallBodies,
     /// Limit for requests that wait for a key.
     pub(crate) key_waiters: WaitLimiter,
     /// Limit for stream data that arrived after waiting messages.
@@ -175,7 +175,7 @@ impl GateRoot {
                         message_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
                         headers,
                         delivery: Cell::default(),
-                        small_bodies: WaitLimiter::new(usize::MAX, SMALL_BODIES_BYTES),
+                        small_bodies: SmallBodies::default(),
                         tick_requested: Cell::new(false),
                         generation,
                         context_key,
@@ -238,9 +238,9 @@ impl GateRoot {
         Ok(())
     }
 
-    /// Whether there is background work.
+    /// Whether there is background work: keys to fetch, or streams to end.
     pub fn ticks(&self) -> bool {
-        !self.keys.borrow().is_empty()
+        !self.keys.borrow().is_empty() || self.headers == HeaderMode::Forward
     }
 
     /// Whether a request has asked for an early tick since the last call.

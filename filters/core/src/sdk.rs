@@ -11,6 +11,7 @@
 mod abi;
 mod counters;
 mod limits;
+mod open_streams;
 mod outside;
 mod unconfigured;
 
@@ -37,6 +38,7 @@ use crate::rate_limit_service::make_circuit_breaker;
 use crate::record::{self, Verdict};
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
 use crate::signature::{self, SignatureCall};
+use open_streams::OpenStreams;
 use outside::{Outer, SOON_MS, Waiting, answered};
 use unconfigured::Unconfigured;
 
@@ -58,6 +60,7 @@ pub fn root(context: u32) -> Box<dyn RootContext> {
         declared: false,
         gate: None,
         waiting: Waiting::default(),
+        open: OpenStreams::default(),
         tick_ms: 0,
     })
 }
@@ -81,6 +84,7 @@ struct Root {
     declared: bool,
     gate: Option<Rc<GateRoot>>,
     waiting: Waiting,
+    open: OpenStreams,
     /// Tick period; 0: never.
     tick_ms: u32,
 }
@@ -200,7 +204,11 @@ impl RootContext for Root {
         if let Some(gate) = &self.gate {
             gate.on_tick(&mut Outer);
         }
+        let more = self.open.end_late(self.context);
         self.go_on();
+        if more && let Err(fault) = self.tick(SOON_MS) {
+            Host::outside().log(Level::Error, &fault.to_string());
+        }
     }
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
@@ -212,6 +220,7 @@ impl RootContext for Root {
                 },
                 gate: Rc::new(RefCell::new(Gate::new(Rc::clone(root)))),
                 waiting: self.waiting.clone(),
+                open: self.open.clone(),
             }),
             None => Box::new(Unconfigured),
         })
@@ -227,6 +236,7 @@ struct Stream {
     host: Host,
     gate: Rc<RefCell<Gate>>,
     waiting: Waiting,
+    open: OpenStreams,
 }
 
 impl Context for Stream {
@@ -237,6 +247,7 @@ impl Context for Stream {
     }
 
     fn on_done(&mut self) -> bool {
+        self.open.remove(self.host.request);
         self.gate.borrow_mut().on_done(&mut self.host);
         true
     }
@@ -246,6 +257,9 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> types::Action {
         let mut gate = self.gate.borrow_mut();
         let action = gate.on_request_headers(&mut self.host, end_of_stream);
+        if let Some(ends_ns) = gate.ends_ns() {
+            self.open.add(self.host.request, ends_ns, &self.gate);
+        }
         drop(gate);
         self.waiting.note(self.host.request, &self.gate);
         to_sdk(action)

@@ -19,7 +19,8 @@ pub struct Bundle {
     pub generation: String,
     /// The policy, with includes merged and key files inlined.
     pub policy: raw::Policy,
-    /// How a filter treats headers while it evaluates a body. The host ignores this field.
+    /// How a filter treats headers while it evaluates a body. The host learns from it whether the
+    /// proxy ends idle streams.
     pub headers: HeaderMode,
     /// The filter that the module is, by name; the combined filter if absent. The host ignores
     /// this field.

@@ -256,24 +256,25 @@ pub struct Deadline {
     pub at: Instant,
     /// The listener's timeout for any request.
     pub listener_timeout: Duration,
-    /// Whether the client's deadline is the earlier one.
+    /// Whether the client's own deadline or the end of its stream is the earlier one.
     pub set_by_client: bool,
 }
 
 impl Deadline {
-    /// The deadline of a request that was received at `received`.
+    /// The deadline of a request that was received at `received`. `client_deadline`: the earlier of
+    /// the client's own and the end of the stream.
     pub fn new(
         client: ClientKey,
         received: Instant,
         listener_timeout: Duration,
-        client_deadline: Option<Instant>,
+        client_deadline: Instant,
     ) -> Self {
         let listener_deadline = received.checked_add(listener_timeout).unwrap_or(received);
         Self {
             client,
-            at: client_deadline.map_or(listener_deadline, |theirs| listener_deadline.min(theirs)),
+            at: listener_deadline.min(client_deadline),
             listener_timeout,
-            set_by_client: client_deadline.is_some_and(|theirs| theirs < listener_deadline),
+            set_by_client: client_deadline < listener_deadline,
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Reads a request's body within its size limit, time limit and memory budget.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use tokio::time::Instant;
 
 use crate::admission::memory_budget::MemoryPermit;
 
@@ -51,13 +50,13 @@ pub struct CollectedBody {
     pub trailers: Option<HeaderMap>,
 }
 
-/// Reads a body of at most `max_bytes` within `time`. `framed` marks a gRPC message. Memory is
+/// Reads a body of at most `max_bytes` before `deadline`. `framed` marks a gRPC message. Memory is
 /// reserved in the budget before it is allocated. `grew` is called with the number of bytes read so
 /// far.
 pub async fn read<B>(
     body: B,
     (max_bytes, framed): (usize, bool),
-    time: Duration,
+    deadline: Instant,
     memory_permit: &mut MemoryPermit,
     grew: impl FnMut(usize),
 ) -> Result<CollectedBody, BodyFault>
@@ -65,8 +64,8 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    match tokio::time::timeout(
-        time,
+    match tokio::time::timeout_at(
+        deadline,
         collect(body, (max_bytes, framed), memory_permit, grew),
     )
     .await
@@ -134,13 +133,17 @@ where
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+    use std::time::Duration;
+
     use super::*;
     use crate::admission::memory_budget::Budget;
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
 
-    const LONG: Duration = Duration::from_secs(60);
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
 
     async fn check(
         pieces: &[&'static str],
@@ -155,7 +158,14 @@ mod tests {
         let budget = Budget::new(budget);
         let mut memory_permit = budget.permit();
         let body = StreamBody::new(tokio_stream::iter(frames));
-        let read = read(body, (max_bytes, false), LONG, &mut memory_permit, |_| {}).await;
+        let read = read(
+            body,
+            (max_bytes, false),
+            later(),
+            &mut memory_permit,
+            |_| {},
+        )
+        .await;
         assert_eq!(
             read.map(|read| read.bytes),
             expected.map(Bytes::from),
@@ -182,7 +192,7 @@ mod tests {
         let budget = Budget::new(100);
         let mut memory_permit = budget.permit();
         let body = Full::new(Bytes::from_static(b"abcdef"));
-        let read = read(body, (5, false), LONG, &mut memory_permit, |_| {}).await;
+        let read = read(body, (5, false), later(), &mut memory_permit, |_| {}).await;
         assert_eq!(
             (read.err(), memory_permit.bytes()),
             (Some(BodyFault::TooLarge(5)), 0)
@@ -194,7 +204,7 @@ mod tests {
         let budget = Budget::new(100);
         let body = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
         assert_eq!(
-            read(body, (5, false), LONG, &mut budget.permit(), |_| {}).await,
+            read(body, (5, false), later(), &mut budget.permit(), |_| {}).await,
             Err(BodyFault::TimedOut)
         );
     }
@@ -206,7 +216,7 @@ mod tests {
         });
         let (budget, mut told) = (Budget::new(100), Vec::new());
         let body = StreamBody::new(tokio_stream::iter(frames));
-        let read = read(body, (9, false), LONG, &mut budget.permit(), |bytes| {
+        let read = read(body, (9, false), later(), &mut budget.permit(), |bytes| {
             told.push(bytes)
         })
         .await;
@@ -229,7 +239,7 @@ mod tests {
             let mut memory_permit = budget.permit();
             let frame = Ok::<_, std::io::Error>(Frame::data(Bytes::from(text)));
             let body = StreamBody::new(tokio_stream::iter([frame]));
-            let read = read(body, (4 << 20, framed), LONG, &mut memory_permit, |_| {}).await;
+            let read = read(body, (4 << 20, framed), later(), &mut memory_permit, |_| {}).await;
             assert_eq!(read.map(|body| body.bytes.len()), Ok(7));
             assert_eq!(memory_permit.bytes(), expected, "{says} {framed}");
         }

@@ -218,9 +218,8 @@ impl Verifier {
                 announced,
                 ..
             } => {
-                if !announced.is_empty() {
-                    self.read_verdicts(&caller, &announced, protocol, without_trailers(body))?;
-                }
+                let body = without_trailers(body);
+                self.verify_server_query(&caller, &announced, (protocol, question), body)?;
                 Ok(Allowed::Server(protocol, question))
             }
             HeadVerdict::Model(mut admitted) => {

@@ -236,6 +236,7 @@ impl Loader {
                 parts.capturer.clone(),
             ),
             parts,
+            headers: candidate.headers,
             digest: candidate.digest,
         })
     }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
-use tensorgate_policy::{Denial, Policy, Protocol, Reason};
+use tensorgate_policy::{Denial, HeaderMode, Policy, Protocol, Reason};
 use tensorgate_wire::context::Key;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -41,6 +41,8 @@ pub struct PolicyVersion {
     pub pipeline: Pipeline,
     /// The parts, shared with other versions where nothing changed.
     pub(crate) parts: Parts,
+    /// How the filter treats headers while it evaluates a body.
+    pub(crate) headers: HeaderMode,
     /// The SHA-256 digest of the policy, which distinguishes two policies of the same version name.
     pub(crate) digest: [u8; 32],
 }
@@ -564,7 +566,7 @@ mod tests {
             let mut bundle = tensorgate_policy::Bundle {
                 generation: format!("g{number}"),
                 policy: tensorgate_policy::raw::Policy::default(),
-                headers: tensorgate_policy::HeaderMode::default(),
+                headers: HeaderMode::default(),
                 filter: None,
                 tightens: None,
             };

@@ -7,25 +7,28 @@
 //! - with its last message,
 //! - with a framing error or a denial that the gate marked as the last,
 //! - when it must not continue: its caller is no longer admitted, its policy is no longer the
-//!   newest, its deadline has passed, or the host shuts down.
+//!   newest, a deadline has passed, nothing has arrived for too long, or the host shuts down.
 
 mod answering;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::Response;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
-use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::context::{EnvelopeCodec, HEADER};
+use tensorgate_policy::{Denial, HeaderMode, Reason};
+use tensorgate_wire::context::verdict::TRAILER;
+use tensorgate_wire::context::{EnvelopeCodec, HEADER, Refusal};
 use tensorgate_wire::encode;
-use tensorgate_wire::messages::{Messages, NextMessage};
+use tensorgate_wire::messages::{INCOMPLETE, Messages, NextMessage, incomplete_message};
 use tokio::time::Instant;
 
 use super::App;
+use super::stream_deadline::{before_reset, stream_deadline};
 use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::grpc_timeout;
 use crate::pipeline::record::{Record, StreamEnd};
@@ -35,12 +38,19 @@ use crate::policy_store::policy_versions::PolicyVersion;
 use crate::turns::ClientKey;
 use answering::{Answered, Answering, RunningAnswer, StreamConditions};
 
+/// The unread bytes that a stream may have without a reservation. A stream that only waits must not
+/// end because its client's other requests use all memory.
+const FREE_BYTES: usize = 16 << 10;
+
 /// An open stream.
 struct Stream<B> {
     answering: Answering,
     /// The message with several responses that is being answered.
     running: Option<Box<RunningAnswer>>,
     goes_on: StreamConditions,
+    /// How long the stream may be without data of the client. `None`: a proxy that holds headers
+    /// also holds incomplete messages, so it judges by itself.
+    max_idle: Option<Duration>,
     messages: Messages,
     body: B,
     /// Received bytes that are not parsed yet, and space for more.
@@ -53,6 +63,8 @@ struct Stream<B> {
     /// The record of the stream.
     record: Record,
     over: bool,
+    /// Whether the gate has withheld an incomplete message at the end.
+    incomplete: bool,
     /// Whether the client disconnected.
     left: bool,
 }
@@ -78,7 +90,11 @@ where
     let marker = EnvelopeCodec::new(app.policy_versions.key(), context.unwrap_or_default());
     let timeout = grpc_timeout::from_headers(&parts.headers);
     let client_key = ClientKey::from_name(opened.caller().client.as_deref());
+    let limits = generation.policy().listen().limits();
+    let ends = stream_deadline(limits, arrived);
     let stream = Stream {
+        max_idle: (generation.headers == HeaderMode::Forward)
+            .then(|| before_reset(Duration::from_millis(limits.stream_idle_ms()))),
         goes_on: StreamConditions {
             app: Arc::clone(app),
             generation: Arc::clone(&generation),
@@ -86,7 +102,8 @@ where
             changes: app.policy_versions.changes(),
             draining: app.draining.subscribe(),
             superseded: None,
-            deadline: timeout.and_then(|timeout| arrived.checked_add(timeout)),
+            client_deadline: timeout.and_then(|timeout| arrived.checked_add(timeout)),
+            ends,
         },
         messages: Messages::from_gate(marker, opened.plan().max_bytes),
         body,
@@ -97,6 +114,7 @@ where
         running: None,
         record: record.for_stream(),
         over: false,
+        incomplete: false,
         left: false,
         answering: Answering {
             app: Arc::clone(app),
@@ -191,7 +209,7 @@ where
             let (message, used, length, ahead) = match taken {
                 NextMessage::Incomplete(bytes) => {
                     if !self.more(bytes).await? {
-                        self.messages.end(self.came.len())?;
+                        self.end().await?;
                         return Ok(None);
                     }
                     continue;
@@ -218,6 +236,13 @@ where
             let taken = self.came.split_to(used).freeze();
             // A frame that was not sent ahead is the end of what was read.
             let frame = ahead.unwrap_or_else(|| taken.slice(used.saturating_sub(length)..));
+            if used > FREE_BYTES {
+                // A handle to the rest would keep the whole buffer allocated.
+                self.came = BytesMut::from(self.came.as_ref());
+            }
+            // The message has a memory permit of its own. Less memory is always granted.
+            let unread = self.came.len().saturating_add(self.messages.ahead_bytes());
+            let _ = self.reading.resize(unread.min(self.reading.bytes()));
             if let Some(denial) = self.goes_on.check() {
                 return Err(denial);
             }
@@ -227,7 +252,7 @@ where
             record.request_bytes = frame.len();
             return match message {
                 Ok(mark) => {
-                    let (number, request_deadline) = (self.number, self.goes_on.deadline);
+                    let (number, request_deadline) = (self.number, self.goes_on.deadline());
                     let answer =
                         self.answering
                             .answer(number, mark, frame, request_deadline, record);
@@ -251,11 +276,24 @@ where
         }
     }
 
+    /// The body has ended. An error is the denial of an incomplete message.
+    async fn end(&mut self) -> Result<(), Denial> {
+        if !self.incomplete {
+            return self.messages.end(self.came.len());
+        }
+        self.number = self.number.saturating_add(1);
+        let refusal = Refusal::of(incomplete_message(), true);
+        let caller = self.answering.opened.caller_of_message(self.number);
+        let mut record = self.record.for_message(caller);
+        record.refused_by_verifier(&refusal).await;
+        Err(refusal.denial)
+    }
+
     /// Reads until this many bytes are buffered. Returns `false` if the body ends before.
     async fn more(&mut self, bytes: usize) -> Result<bool, Denial> {
         let unread = bytes.max(self.came.len());
-        let ahead = self.messages.ahead_bytes();
-        if !self.reading.resize(unread.saturating_add(ahead)) {
+        let unread = unread.saturating_add(self.messages.ahead_bytes());
+        if unread > FREE_BYTES && !self.reading.resize(unread) {
             return Err(out_of_memory("the message"));
         }
         self.came.reserve(bytes.saturating_sub(self.came.len()));
@@ -264,6 +302,7 @@ where
                 biased;
                 denial = self.goes_on.until_ended() => return Err(denial),
                 frame = self.body.frame() => frame,
+                denial = idle(self.max_idle) => return Err(denial),
             };
             match frame {
                 None => return Ok(false),
@@ -272,13 +311,30 @@ where
                     let cause = format!("the stream ended early: {error}");
                     return Err(Denial::new(Reason::Malformed, cause));
                 }
-                // Trailers are ignored.
-                Some(Ok(frame)) => {
-                    let data = frame.into_data().unwrap_or_default();
-                    self.came.extend_from_slice(&data);
-                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.came.extend_from_slice(&data),
+                    // Only the gate's own trailer is read.
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        let mut verdicts = trailers.get_all(TRAILER).iter();
+                        self.incomplete = verdicts.any(|value| value == INCOMPLETE);
+                    }
+                },
             }
         }
         Ok(true)
     }
+}
+
+/// Waits as long as a stream may be idle, and returns the denial.
+async fn idle(max_idle: Option<Duration>) -> Denial {
+    let Some(max_idle) = max_idle else {
+        return std::future::pending().await;
+    };
+    tokio::time::sleep(max_idle).await;
+    let cause = format!(
+        "nothing has arrived for {} ms (twice limits.timeout_ms, at least 10 s)",
+        max_idle.as_millis()
+    );
+    Denial::new(Reason::BackendTimeout, cause)
 }

@@ -44,6 +44,7 @@ mod signature;
 mod signed;
 mod slow_network;
 mod soak;
+mod stream_ends;
 mod support;
 mod template;
 mod text;

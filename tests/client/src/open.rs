@@ -54,6 +54,14 @@ impl Open {
         )
     }
 
+    /// Ends the stream with trailers.
+    ///
+    /// # Errors
+    /// The stream has ended.
+    pub fn end_in_trailers(&mut self, fields: &Fields) -> Result<(), ClientError> {
+        Ok(self.stream.send_trailers(map(fields)?)?)
+    }
+
     /// Resets the stream.
     pub fn reset(&mut self) {
         self.stream.send_reset(h2::Reason::CANCEL);

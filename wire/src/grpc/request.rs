@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use tensorgate_policy::contract::{Elements, MAX_RANK};
 use tensorgate_policy::decision::Addressee;
+use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
@@ -205,6 +206,20 @@ pub(crate) fn model(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
         model: named(model),
         version: named(version),
         ..InferRequest::default()
+    })
+}
+
+/// Reads a request about the server: a message without fields, or with the name of a service for a
+/// health check.
+pub(crate) fn server_query(question: ServerQuery, message: &[u8]) -> Result<(), BodyFault> {
+    let mut service = None;
+    read("the server's request", message, |place, value| {
+        match (place.field, question) {
+            (1, ServerQuery::Health) => {
+                place.once(&mut service, place.text_of(value, MAX_NAME_BYTES)?)
+            }
+            _ => Err(place.unknown()),
+        }
     })
 }
 

@@ -19,8 +19,6 @@ const MAX_WINDOW_BYTES: u64 = (1 << 31) - 1;
 pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Envoy's maximum for the header size, KiB.
 const ENVOY_MAX_HEADER_KIB: u64 = 8192;
-/// Minimum idle timeout of a request, milliseconds.
-const LEAST_IDLE_MS: u64 = 10_000;
 /// Maximum time for a request's headers, milliseconds.
 const MOST_HEADERS_MS: u64 = 10_000;
 /// Heap of an idle Envoy with this configuration, bytes. About 110 MiB are measured; the rest is a
@@ -72,11 +70,6 @@ impl Bounds {
     /// The limits for a policy.
     pub fn from_limits(limits: &Limits) -> Self {
         let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
-        let idle_ms = limits
-            .timeout_ms
-            .saturating_mul(2)
-            .max(LEAST_IDLE_MS)
-            .min(limits.stream_ms.max(1));
         let buffer_bytes = wide(limits.hold_bytes)
             .saturating_add(BUFFER_SLACK_BYTES)
             .min(u64::from(u32::MAX));
@@ -96,7 +89,7 @@ impl Bounds {
                 .saturating_add(CONNECTION_BYTES.saturating_mul(limits.connections.into())),
             timeout_ms: limits.timeout_ms,
             stream_ms: limits.stream_ms,
-            idle_ms,
+            idle_ms: limits.stream_idle_ms(),
             headers_ms: limits.stream_ms.min(MOST_HEADERS_MS),
             handshake_ms: limits.handshake_ms,
             connection_idle_ms: limits.idle_ms,

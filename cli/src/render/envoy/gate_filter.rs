@@ -16,10 +16,10 @@ pub const MODULE: &str = "gate.wasm";
 
 /// Proxy-wasm functions that every VM may use. An empty list would allow everything.
 ///
-/// The list contains no outbound call, socket, file or timer, and of a response only its trailers.
-/// Calls to other linked functions return an error. [`OUTWARD`] is added if the policy fetches key
-/// sets, and [`ASKING`] if gateways share a limit.
-const CAPABILITIES: [&str; 29] = [
+/// The list contains no outbound call, socket or file, and of a response only its trailers. Calls
+/// to other linked functions return an error. [`OUTWARD`] is added if the policy fetches key sets,
+/// and [`ASKING`] if gateways share a limit.
+const CAPABILITIES: [&str; 32] = [
     // Callbacks from Envoy.
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -50,29 +50,28 @@ const CAPABILITIES: [&str; 29] = [
     "proxy_send_local_response",
     "proxy_define_metric",
     "proxy_increment_metric",
-    // Clocks, and the context key.
+    // Clocks, a timer for requests that get no other callback, and the context key.
+    "proxy_on_tick",
+    "proxy_set_tick_period_milliseconds",
+    "proxy_set_effective_context",
     "clock_time_get",
     "environ_get",
     "environ_sizes_get",
 ];
 
-/// Functions to fetch key sets: a timer, calls to servers that have a cluster, and requests that
-/// wait for responses.
-const OUTWARD: [&str; 7] = [
-    "proxy_on_tick",
+/// Functions to fetch key sets: calls to servers that have a cluster, and requests that wait for
+/// responses.
+const OUTWARD: [&str; 4] = [
     "proxy_on_http_call_response",
-    "proxy_set_tick_period_milliseconds",
     "proxy_http_call",
-    "proxy_set_effective_context",
     "proxy_continue_stream",
     "proxy_record_metric",
 ];
 /// Functions to call the rate limit service, and to pause requests meanwhile.
-const ASKING: [&str; 5] = [
+const ASKING: [&str; 4] = [
     "proxy_on_grpc_receive",
     "proxy_on_grpc_close",
     "proxy_grpc_call",
-    "proxy_set_effective_context",
     "proxy_continue_stream",
 ];
 /// VM configuration that differs by capabilities. Envoy shares a VM between filters with the same

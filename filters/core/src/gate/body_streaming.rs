@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{ChargeOutcome, Denial, Reason, Step};
+use tensorgate_wire::messages::INCOMPLETE;
 
 use super::completion::Remainder;
+use super::forwarding::add_trailer;
 use super::{Gate, PendingRequest, Phase, cannot_decide};
 use crate::host::{Action, HostFault, Level, Proxy};
 use crate::message_stream::{MessageContext, MessageStream, StreamProgress};
@@ -293,11 +295,28 @@ impl Gate {
             self.phase = Phase::Messages(pending, stream);
             return Action::Pause;
         }
-        // After the body has ended, nothing can be inserted into it.
         if stream.waits() {
+            return self.end_incomplete(proxy, pending, &mut stream);
+        }
+        self.phase = Phase::Forwarded;
+        Action::Continue
+    }
+
+    /// Ends a stream whose trailers arrived inside a message. Nothing can be inserted into its body
+    /// any more, so a trailer tells the host, which still answers the messages before.
+    fn end_incomplete(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        pending: Box<PendingRequest>,
+        stream: &mut MessageStream,
+    ) -> Action {
+        let ended = self.with_context(proxy, &pending, |ctx| stream.end_incomplete(ctx));
+        let keeps_verdicts = self.keeps_verdicts;
+        let ended = ended
+            .and_then(|()| add_trailer(proxy, INCOMPLETE, keeps_verdicts).map_err(cannot_decide));
+        if let Err(denial) = ended {
             stream.cancel(proxy);
-            let cause = "the stream ends inside a message";
-            return self.refuse(proxy, pending, Denial::new(Reason::Malformed, cause));
+            return self.refuse(proxy, pending, denial);
         }
         self.phase = Phase::Forwarded;
         Action::Continue

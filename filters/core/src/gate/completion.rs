@@ -189,9 +189,9 @@ pub(super) enum Remainder {
 //
 // Without `allow_on_headers_stop_iteration` a proxy stops every callback of a request whose
 // headers are held, so the body never arrives here. The request's size shows that the proxy has
-// received a body. The gate checks the size when a timer fires that exists anyway, and when the
-// request ends. The log reports the problem once, and every later request with a body is rejected
-// at once.
+// received a body. The gate checks the size at ticks, which it requests until the first body has
+// come, and when the request ends. The log reports the problem once, and every later request with
+// a body is rejected at once.
 //
 // [`HeaderMode::Hold`]: tensorgate_policy::HeaderMode::Hold
 

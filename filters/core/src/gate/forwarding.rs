@@ -156,7 +156,8 @@ impl Gate {
             Body::Validate(plan) => {
                 reads_body(capabilities, plan.format, &pending.decision, &root.policy)
             }
-            Body::ServerQuery | Body::None => false,
+            Body::ServerQuery(_) => true,
+            Body::None => false,
         };
         if bytes == 0 || !(looked_at || forwarded.withholds()) {
             return Ok(());
@@ -301,7 +302,11 @@ pub(super) fn clear_trailers(proxy: &mut dyn Proxy, keeps_verdicts: bool) -> Res
 }
 
 /// Adds a verdict to the request's trailers. `behind`: keeps the verdicts of previous filters.
-fn add_trailer(proxy: &mut dyn Proxy, verdict: &str, behind: bool) -> Result<(), HostFault> {
+pub(super) fn add_trailer(
+    proxy: &mut dyn Proxy,
+    verdict: &str,
+    behind: bool,
+) -> Result<(), HostFault> {
     let before = if behind {
         verdicts_before(proxy)?
     } else {

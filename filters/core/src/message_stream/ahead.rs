@@ -64,6 +64,11 @@ impl Ahead {
         self.without_result() > 0 || !self.out.is_empty()
     }
 
+    /// Whether some results were not forwarded.
+    pub(super) const fn has_results(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Begins a callback outside a read: data can be forwarded only if the proxy holds the stream.
     pub(super) const fn begin_answer(&mut self) {
         self.writable = self.held;

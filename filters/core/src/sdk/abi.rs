@@ -138,6 +138,7 @@ mod raw {
         pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
         pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
         pub(super) fn proxy_continue_stream(kind: u32) -> u32;
+        pub(super) fn proxy_close_stream(kind: u32) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
         pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     }
@@ -473,6 +474,14 @@ pub(super) fn continue_request() -> Result<(), HostFault> {
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_continue_stream(STREAM_REQUEST) };
     check("continue_stream", status)
+}
+
+/// Resets the request of the effective context, and its response, after the running callback.
+pub(super) fn close_request() -> Result<(), HostFault> {
+    // SAFETY: takes a number only.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::proxy_close_stream(STREAM_REQUEST) };
+    check("close_stream", status)
 }
 
 /// Makes host calls act on this context for the rest of the running callback.

@@ -250,9 +250,9 @@ fn small_bodies_take_nothing_of_what_workers_share() {
         stream.send_body(&[b' '; 64 << 10], false);
         stream
     };
-    let mut open: Vec<_> = (0..64).map(|_| small(&mut proxy)).collect();
+    let mut open: Vec<_> = (0..32).map(|_| small(&mut proxy)).collect();
     assert_eq!(reserved(&mut store.clone()), 0);
-    // One worker has 4 MiB for small bodies; the next one counts as large.
+    // One client has half of a worker's 4 MiB for small bodies; the next one counts as large.
     open.push(small(&mut proxy));
     assert_eq!(reserved(&mut store.clone()), 64 << 10);
     open.into_iter().for_each(|stream| drop(stream.close()));
@@ -354,6 +354,39 @@ fn messages_of_a_stream_wait_in_the_filter_and_not_in_the_proxy() {
                     "{headers:?} {piece} {end:?}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_ends_in_trailers_inside_a_message_keeps_the_messages_before() {
+    let streams = r#""operations": ["infer", "stream", "metadata", "ready"]"#;
+    let policy = bundle().replacen(
+        r#""operations": ["infer", "metadata", "ready"]"#,
+        streams,
+        1,
+    );
+    let message = grpc("m").body.concat();
+    let mut fields = grpc("m").headers;
+    fields.retain(|(name, _)| name != b":path");
+    fields.push(field(":path", support::STREAM));
+    for headers in [HeaderMode::Hold, HeaderMode::Forward] {
+        for cut in 1..message.len() {
+            let (key, store) = (Some(CONTEXT_KEY), Store::default());
+            let policy = policy.as_bytes();
+            let mut proxy =
+                NativeProxy::chain_in(headers, &[Filter::Gate], policy, key, store).unwrap();
+            let mut stream = proxy.open(NOW);
+            stream.send_headers(&fields, false);
+            stream.send_body(&[&message, &message[..cut]].concat(), false);
+            stream.send_trailers(&[field("x-trailer", "1")]);
+            let trailers = stream.trailers().to_vec();
+            assert_eq!(trailers, [field("x-tensorgate-verdict", "incomplete")]);
+            assert!(!stream.is_denied(), "{headers:?} {cut}");
+            let (_, record, logged) = stream.close();
+            assert_eq!(record.reason, Some(Reason::Malformed), "{headers:?} {cut}");
+            let about = |line: &&(_, String)| line.1.contains("inside a message");
+            assert_eq!(logged.lines.iter().filter(about).count(), 1);
         }
     }
 }

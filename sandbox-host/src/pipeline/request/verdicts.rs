@@ -7,7 +7,9 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::decision::BodyPlan;
+use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::{Decision, Denial, Protocol, Reason};
+use tensorgate_wire::check_server_query;
 use tensorgate_wire::context::RemainingQuotas;
 use tensorgate_wire::context::verdict::{MAX_BEHIND_BYTES, TRAILER, VerdictSubject};
 use tensorgate_wire::messages::{Messages, NextMessage};
@@ -66,6 +68,34 @@ impl Verifier {
         admitted.remaining_quota.request.extend(levels.request);
         admitted.remaining_quota.content.extend(levels.content);
         Ok(bytes)
+    }
+
+    /// Verifies the body of a request about the server.
+    ///
+    /// # Errors
+    /// Returns the denial if a verdict is missing or the message is malformed.
+    pub fn verify_server_query(
+        &self,
+        caller: &Caller,
+        announced: &AnnouncedVerdicts,
+        (protocol, question): (Protocol, ServerQuery),
+        body: CollectedBody,
+    ) -> Result<(), Box<DeniedRequest>> {
+        let body = match announced.is_empty() {
+            true => body.bytes,
+            false => self.read_verdicts(caller, announced, protocol, body)?.1,
+        };
+        if !protocol.is_grpc() {
+            return Ok(());
+        }
+        check_server_query(question, &body).map_err(|denial| {
+            Box::new(DeniedRequest {
+                denial,
+                protocol,
+                caller: caller.clone(),
+                origin: DenialOrigin::Disagreement,
+            })
+        })
     }
 
     /// Reads the verdicts on a complete body. Returns the remaining quota and the body without

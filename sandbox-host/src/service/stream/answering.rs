@@ -51,7 +51,7 @@ impl Answering {
         number: u64,
         mark: Option<MessageEnvelope>,
         frame: Bytes,
-        request_deadline: Option<Instant>,
+        request_deadline: Instant,
         mut record: Record,
     ) -> Answered {
         let mut id = None;
@@ -112,7 +112,7 @@ impl Answering {
         number: u64,
         mark: Option<MessageEnvelope>,
         frame: Bytes,
-        patience: Option<Instant>,
+        deadline: Instant,
         record: &mut Record,
         id: &mut Option<String>,
     ) -> Result<Inferred, Failure> {
@@ -137,7 +137,7 @@ impl Answering {
             false => None,
         };
         let admitted = self.opened.message_head(number, checked, levels);
-        let request_deadline = Deadline::new(client_key, came, whole, patience);
+        let request_deadline = Deadline::new(client_key, came, whole, deadline);
         let request = verify_body(
             &self.generation,
             admitted,
@@ -152,7 +152,7 @@ impl Answering {
         if let Some(bounds) = pipeline.decoupled(request.model) {
             let (timings, shadow) = (&mut record.timings, &mut record.shadow);
             let longest = came.checked_add(Duration::from_millis(bounds.max_ms));
-            let until = longest.into_iter().chain(patience).min().unwrap_or(came);
+            let until = longest.unwrap_or(came).min(deadline);
             let times = (request_deadline, until);
             let conversation =
                 pipeline.open_decoupled(request, &bounds, memory_permit, times, timings, shadow);
@@ -283,7 +283,9 @@ pub(super) struct StreamConditions {
     /// Until when it continues under a superseded policy.
     pub(super) superseded: Option<Instant>,
     /// The client's deadline.
-    pub(super) deadline: Option<Instant>,
+    pub(super) client_deadline: Option<Instant>,
+    /// The deadline that follows from `stream_ms`.
+    pub(super) ends: Instant,
 }
 
 impl StreamConditions {
@@ -314,10 +316,23 @@ impl StreamConditions {
                 return Some(Denial::new(Reason::Overloaded, cause));
             }
         }
-        self.deadline.filter(|deadline| *deadline <= now).map(|_| {
-            let cause = "the client's own deadline is over";
-            Denial::new(Reason::BackendTimeout, cause)
-        })
+        if self.ends <= now {
+            let stream_ms = self.generation.policy().listen().limits().stream_ms;
+            let cause = format!("the stream has lasted limits.stream_ms ({stream_ms} ms)");
+            return Some(Denial::new(Reason::BackendTimeout, cause));
+        }
+        self.client_deadline
+            .filter(|deadline| *deadline <= now)
+            .map(|_| {
+                let cause = "the client's own deadline is over";
+                Denial::new(Reason::BackendTimeout, cause)
+            })
+    }
+
+    /// The earlier of both deadlines.
+    pub(super) fn deadline(&self) -> Instant {
+        self.client_deadline
+            .map_or(self.ends, |deadline| deadline.min(self.ends))
     }
 
     /// Waits until it may not continue.
@@ -329,17 +344,14 @@ impl StreamConditions {
             if let Some(denial) = self.check() {
                 return denial;
             }
-            let until = self.superseded.into_iter().chain(self.deadline).min();
-            let timer = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let deadline = self.deadline();
+            let until = self
+                .superseded
+                .map_or(deadline, |until| until.min(deadline));
             tokio::select! {
                 _ = self.changes.changed() => {}
                 _ = self.draining.changed() => {}
-                () = timer => {}
+                () = tokio::time::sleep_until(until) => {}
             }
         }
     }

@@ -166,6 +166,23 @@ async fn a_message_is_the_same_however_it_is_split() {
         assert_eq!(reply.grpc_status(), Some(3), "cut off at {cut}: {reply:?}");
         assert_eq!(reply.reason().as_deref(), Some("malformed"));
     }
+    // The same with trailers, which come in a callback of their own.
+    for cut in [1, 4, 5, 6, good().len() - 1] {
+        let mut stream = open(&stack, "scorer").await;
+        assert!(stream.send(&good(), false).await);
+        answers(&mut stream, 1).await;
+        let pieces = [good(), good()[..cut].to_vec()].concat();
+        assert!(stream.send(&pieces, false).await);
+        let trailers = vec![(b"x-trailer".to_vec(), b"1".to_vec())];
+        stream.end_in_trailers(&trailers).unwrap();
+        let reply = stream.ended().await.unwrap();
+        assert_eq!(outcomes(&came(&stream)), ["ok", "ok"], "trailers at {cut}");
+        assert_eq!(reply.reason().as_deref(), Some("malformed"), "{reply:?}");
+        let id = reply.header("x-request-id").unwrap();
+        let of_messages = stack.met_audit_lines(3, |line| line["stream"] == id).await;
+        assert_eq!(of_messages.len(), 3, "{of_messages:#?}");
+        assert_eq!(of_messages[2]["reason"], "malformed", "{of_messages:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

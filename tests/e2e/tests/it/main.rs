@@ -37,6 +37,7 @@ mod settled;
 mod shared;
 mod slow_clients;
 mod soak;
+mod stream_ends;
 mod streams;
 mod tls;
 mod verdicts;

@@ -5,7 +5,7 @@ use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject};
 use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Refusal};
-use tensorgate_wire::messages::{Messages, NextMessage};
+use tensorgate_wire::messages::{INCOMPLETE, Messages, NextMessage};
 
 use super::{Outcome, Stream};
 use crate::host::Field;
@@ -35,7 +35,9 @@ impl Stream {
             let now_unix_s = self.io.now.unix_s;
             let read = Context::verify(signed, key, method, path, now_unix_s, u64::MAX);
             let trailers = self.io.trailers.iter();
-            let trailers = trailers.filter(|(name, _)| name == TRAILER.as_bytes());
+            let trailers = trailers.filter(|(name, value)| {
+                name == TRAILER.as_bytes() && value != INCOMPLETE.as_bytes()
+            });
             let trailers: Vec<_> = trailers.map(|(_, value)| value.as_slice()).collect();
             let read = read.map_err(|fault| fault.to_string()).and_then(|context| {
                 let request = VerdictSubject {
@@ -66,6 +68,12 @@ impl Stream {
         self.read_as_stream(headers, body, record)
     }
 
+    /// Whether the filter has withheld an incomplete message at the end of a stream.
+    fn is_incomplete(&self) -> bool {
+        let mut trailers = self.io.trailers.iter();
+        trailers.any(|(name, value)| name == TRAILER.as_bytes() && value == INCOMPLETE.as_bytes())
+    }
+
     /// A stream as the upstream reads it: its messages without envelopes, or the first rejection.
     /// Other requests are unchanged.
     fn read_as_stream(&self, headers: Vec<Field>, body: Vec<u8>, record: &mut Record) -> Outcome {
@@ -91,8 +99,9 @@ impl Stream {
                 }
                 Ok(NextMessage::Refused { refusal, .. }) => break Some(refusal),
                 Ok(NextMessage::Incomplete(_)) => {
+                    let withheld = usize::from(self.is_incomplete());
                     break messages
-                        .end(rest.len())
+                        .end(rest.len().saturating_add(withheld))
                         .err()
                         .map(|it| Refusal::of(it, true).into());
                 }

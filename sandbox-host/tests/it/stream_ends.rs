@@ -1,0 +1,248 @@
+//! When the host ends a stream of inferences, and what it answers before.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, Request};
+use prost::Message as _;
+use serde_json::{Value, json};
+use tensorgate_wire::context::verdict::TRAILER;
+use tensorgate_wire::context::{EnvelopeCodec, HEADER, MessageEnvelope, RemainingQuotas};
+use tensorgate_wire::messages::{INCOMPLETE, framed};
+use tensorgate_wire::proto::ModelInferRequest;
+use tensorgate_wire::proto::model_infer_request::InferInputTensor;
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::{Running, context, key, policy, start, until};
+
+const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+const LIVE: &str = "/inference.GRPCInferenceService/ServerLive";
+
+/// A host whose client may open streams.
+async fn host(backend: &Backend, limits: Value) -> Running {
+    let mut policy = policy(&backend.uri(), limits, json!({}));
+    policy["grants"][0]["operations"] = json!(["infer", "stream"]);
+    let running = start(policy).await;
+    running.ready().await;
+    running
+}
+
+/// A stream as the gate forwards it.
+struct Open {
+    answer: Option<ResponseFuture>,
+    body: SendStream<Bytes>,
+    codec: EnvelopeCodec,
+}
+
+impl Open {
+    async fn new(running: &Running) -> Self {
+        Self::at(running, PATH).await
+    }
+
+    /// The same for another path.
+    async fn at(running: &Running, path: &str) -> Self {
+        let context = context("POST", path).sign(&key());
+        let (sender, connection) = h2::client::handshake(running.gate.connect().await)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let head = Request::post(format!("http://tensorgate{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("x-request-id", support::REQUEST_ID)
+            .header(HEADER, &context)
+            .body(())
+            .unwrap();
+        let (answer, body) = sender
+            .ready()
+            .await
+            .unwrap()
+            .send_request(head, false)
+            .unwrap();
+        Self {
+            answer: Some(answer),
+            body,
+            codec: EnvelopeCodec::new(&key(), &context),
+        }
+    }
+
+    /// Sends the next message with its envelope, or only the first half of it. Returns whether it
+    /// was taken.
+    fn send(&mut self, whole: bool) -> bool {
+        let envelope = MessageEnvelope::Message {
+            checked: true,
+            quotas: RemainingQuotas::default(),
+        };
+        let mut data = framed(&self.codec.write(&envelope));
+        data.extend(message());
+        if !whole {
+            data.truncate(data.len() / 2);
+        }
+        self.body.send_data(data.into(), false).is_ok()
+    }
+
+    async fn answered(&mut self) -> RecvStream {
+        self.answer.take().unwrap().await.unwrap().into_body()
+    }
+}
+
+/// A valid message in its frame.
+fn message() -> Vec<u8> {
+    let message = ModelInferRequest {
+        model_name: "vec".to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "x".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: vec![1],
+            ..InferInputTensor::default()
+        }],
+        raw_input_contents: vec![1_f32.to_le_bytes().to_vec().into()],
+        ..ModelInferRequest::default()
+    };
+    let mut frame = vec![0];
+    frame.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+    frame.extend(message.encode_to_vec());
+    frame
+}
+
+/// Reads to the end: the bytes of the answers, and the trailers.
+async fn rest(mut answers: RecvStream) -> (usize, HeaderMap) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(data) = answers.data().await {
+            let data = data.unwrap();
+            bytes += data.len();
+            answers.flow_control().release_capacity(data.len()).unwrap();
+        }
+        (bytes, answers.trailers().await.unwrap().unwrap())
+    };
+    tokio::time::timeout(support::PATIENCE, read).await.unwrap()
+}
+
+/// Checks that the stream's end was recorded once, with this reason.
+async fn recorded(running: &Running, reason: &str) {
+    let ends = || {
+        let lines = running.audited().into_iter();
+        let ends = lines.filter(|line| line["messages"].is_u64());
+        ends.map(|line| line["reason"].clone()).collect::<Vec<_>>()
+    };
+    until("its end is recorded", || !ends().is_empty()).await;
+    assert_eq!(ends(), [reason]);
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_stream_ms_with_a_status_whatever_its_client_does() {
+    for (what, sends) in [
+        ("no byte", None),
+        ("half a message", Some(false)),
+        ("one message", Some(true)),
+    ] {
+        let backend = Backend::start(Act::Answer);
+        let limits = json!({"timeout_ms": 1_000, "stream_ms": 2_000});
+        let running = host(&backend, limits).await;
+        let began = Instant::now();
+        let mut open = Open::new(&running).await;
+        assert!(sends.is_none_or(|whole| open.send(whole)));
+        let (answers, trailers) = rest(open.answered().await).await;
+        assert_eq!(trailers["grpc-status"], "4", "{what}: {trailers:?}");
+        assert_eq!(answers > 0, sends == Some(true), "{what}");
+        assert!(began.elapsed() > Duration::from_millis(1_500), "{what}");
+        recorded(&running, "backend-timeout").await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_busy_stream_ends_at_stream_ms_too() {
+    let backend = Backend::start(Act::Answer);
+    let limits = json!({"timeout_ms": 1_000, "stream_ms": 2_000});
+    let running = host(&backend, limits).await;
+    let mut open = Open::new(&running).await;
+    let ended = tokio::spawn(rest(open.answered().await));
+    while !ended.is_finished() {
+        open.send(true);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (answers, trailers) = ended.await.unwrap();
+    assert_eq!(trailers["grpc-status"], "4", "{trailers:?}");
+    assert!(answers > 0);
+    recorded(&running, "backend-timeout").await;
+    running.stop().await;
+}
+
+/// A stream that waits for its next message needs none of the memory that requests share.
+#[tokio::test]
+async fn a_stream_goes_on_while_there_is_no_memory() {
+    let backend = Backend::start(Act::Answer);
+    let running = host(&backend, json!({})).await;
+    let mut open = Open::new(&running).await;
+    assert!(open.send(true));
+    let mut answers = open.answered().await;
+    assert!(answers.data().await.unwrap().is_ok());
+    let total = running.host.app().budget.used() + (1 << 20);
+    running.host.app().budget.set_total(total);
+    let mut others = running.host.app().budget.permit();
+    assert!(others.resize(1 << 20));
+    // A message needs some: it is rejected, and the stream goes on.
+    assert!(open.send(true));
+    assert!(answers.data().await.unwrap().is_ok());
+    drop(others);
+    assert!(open.send(true));
+    assert!(answers.data().await.unwrap().is_ok());
+    open.body.send_data(Bytes::new(), true).unwrap();
+    let (_, trailers) = rest(answers).await;
+    assert_eq!(trailers["grpc-status"], "0", "{trailers:?}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_in_trailers_inside_a_message_is_answered_up_to_it() {
+    let backend = Backend::start(Act::Answer);
+    let running = host(&backend, json!({})).await;
+    let mut open = Open::new(&running).await;
+    assert!(open.send(true));
+    let mut trailers = HeaderMap::new();
+    trailers.insert(TRAILER, INCOMPLETE.parse().unwrap());
+    open.body.send_trailers(trailers).unwrap();
+    let (answers, trailers) = rest(open.answered().await).await;
+    assert!(answers > 0);
+    assert_eq!(trailers["grpc-status"], "3", "{trailers:?}");
+    recorded(&running, "malformed").await;
+    let of_messages = || {
+        let lines = running.audited().into_iter();
+        let messages = lines.filter(|line| !line["stream"].is_null());
+        let outcome = |line: Value| (line["reason"].clone(), line["by"].clone());
+        messages.map(outcome).collect::<Vec<_>>()
+    };
+    let expected = [("ok", "host"), ("malformed", "gate")].map(|(a, b)| (json!(a), json!(b)));
+    assert_eq!(of_messages(), expected);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_about_the_server_has_a_message_without_fields() {
+    let backend = Backend::start(Act::Answer);
+    let running = host(&backend, json!({})).await;
+    for (body, expected) in [
+        (&b""[..], "0"),
+        (b"\0\0\0\0\0", "0"),
+        (b"\x01\0\0\0\x04gzip", "0"),
+        (b"\x01\0\0\0\x05gzip", "3"),
+        (b"junk that is no frame", "3"),
+        (b"\0\0\0\0\x02\x08\x01", "3"),
+        (b"\0\0\0\0\0\0\0\0\0\0", "3"),
+    ] {
+        let mut open = Open::at(&running, LIVE).await;
+        open.body.send_data(Bytes::from_static(body), true).unwrap();
+        let answer = open.answer.take().unwrap().await.unwrap();
+        let status = match answer.headers().get("grpc-status") {
+            Some(status) => status.clone(),
+            None => rest(answer.into_body()).await.1["grpc-status"].clone(),
+        };
+        assert_eq!(status, expected, "{}", body.escape_ascii());
+    }
+    running.stop().await;
+}
