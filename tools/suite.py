@@ -100,7 +100,7 @@ class Suite:
             self.log.append(text)
         # The tests' own output comes first under this heading, and their names under the last one.
         if text == "failures:":
-            self.listed = []
+            self.listed, self.log = [], []
         elif text.startswith("    "):
             self.listed.append(text.strip())
 

@@ -13,7 +13,7 @@ use tensorgate_tests::{Setup, Stack, policy};
 /// The most elements of a tensor: 12 MiB of FP32.
 const MOST_ELEMENTS: u64 = 3 << 20;
 /// The most bytes that the filters of one proxy may buffer for all bodies.
-const BUFFERED_BYTES: u64 = 64 << 20;
+const BUFFERED_BYTES: u64 = 128 << 20;
 /// How much of a body the gate buffers to judge it at once.
 const HOLD_BYTES: u64 = 4 << 20;
 /// The longest time that a request may take.
