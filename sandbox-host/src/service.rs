@@ -189,6 +189,7 @@ where
     // Only the filter can sign the context that was just verified.
     app.outcomes.saw_filter();
     let limits = *generation.policy().listen().limits();
+    let ends = stream_deadline(&limits, arrived);
     let mut admitted = match begun {
         HeadVerdict::Server {
             caller,
@@ -199,7 +200,6 @@ where
         } => {
             record.caller = caller;
             record.protocol = protocol;
-            let ends = stream_deadline(&limits, arrived);
             if protocol.is_grpc() || !announced.is_empty() {
                 let caller = &record.caller;
                 let body = query_body(body, &announced, ends).await?;
@@ -224,7 +224,6 @@ where
     };
     record.caller.clone_from(admitted.caller());
     record.protocol = admitted.protocol();
-    let ends = stream_deadline(&limits, arrived);
     record.rates = admitted.remaining_quota(generation.policy());
 
     let client_key = ClientKey::from_name(admitted.caller().client.as_deref());

@@ -5,7 +5,7 @@ use crate::support;
 
 use support::{CONTEXT_KEY, NOW, bundle, close, field, grpc, head, json_body, rest};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::host::SharedStore as _;
+use tensorgate_filter_core::host::{Field, SharedStore as _};
 use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, Request, Store, Stream};
 use tensorgate_policy::in_flight::InFlight;
 use tensorgate_policy::{HeaderMode, Reason};
@@ -306,24 +306,34 @@ fn messages(good: usize) -> Vec<u8> {
     all
 }
 
-#[test]
-fn messages_of_a_stream_wait_in_the_filter_and_not_in_the_proxy() {
+/// The policy of these tests, whose client may also open streams.
+fn streaming_policy() -> String {
     let streams = r#""operations": ["infer", "stream", "metadata", "ready"]"#;
-    let policy = bundle().replacen(
+    bundle().replacen(
         r#""operations": ["infer", "metadata", "ready"]"#,
         streams,
         1,
-    );
+    )
+}
+
+/// The headers of a stream of inferences.
+fn stream_head() -> Vec<Field> {
+    let mut fields = grpc("m").headers;
+    fields.retain(|(name, _)| name != b":path");
+    fields.push(field(":path", support::STREAM));
+    fields
+}
+
+#[test]
+fn messages_of_a_stream_wait_in_the_filter_and_not_in_the_proxy() {
+    let policy = streaming_policy();
     let body = messages(2);
     let play = |headers, piece: usize, end: End| {
         let (filters, key, store) = (&[Filter::Gate], Some(CONTEXT_KEY), Store::default());
         let mut proxy =
             NativeProxy::chain_in(headers, filters, policy.as_bytes(), key, store).unwrap();
         let mut stream = proxy.open(NOW);
-        let mut fields = grpc("m").headers;
-        fields.retain(|(name, _)| name != b":path");
-        fields.push(field(":path", support::STREAM));
-        stream.send_headers(&fields, false);
+        stream.send_headers(&stream_head(), false);
         assert!(stream.dispatched());
         let mut pieces = body.chunks(piece).peekable();
         while let Some(piece) = pieces.next() {
@@ -360,16 +370,9 @@ fn messages_of_a_stream_wait_in_the_filter_and_not_in_the_proxy() {
 
 #[test]
 fn a_stream_that_ends_in_trailers_inside_a_message_keeps_the_messages_before() {
-    let streams = r#""operations": ["infer", "stream", "metadata", "ready"]"#;
-    let policy = bundle().replacen(
-        r#""operations": ["infer", "metadata", "ready"]"#,
-        streams,
-        1,
-    );
+    let policy = streaming_policy();
     let message = grpc("m").body.concat();
-    let mut fields = grpc("m").headers;
-    fields.retain(|(name, _)| name != b":path");
-    fields.push(field(":path", support::STREAM));
+    let fields = stream_head();
     for headers in [HeaderMode::Hold, HeaderMode::Forward] {
         for cut in 1..message.len() {
             let (key, store) = (Some(CONTEXT_KEY), Store::default());
