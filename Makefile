@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components builtins handler-tools demo-build demo up dist test soak test-dist test-clients test-triton test-servers test-examples bench bench-quick fuzz reference lint ci clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-examples bench bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -17,8 +17,13 @@ setup: ## Install the requirements: Rust toolchain, wasm targets, Envoy (cached,
 filters: setup ## Build the Envoy filters, as they are shipped, into target/filters/
 	@$(STAGE) filters tools/filters.sh
 
-build: setup ## Build everything that runs on this machine
+# Compiled dependencies of an earlier build, for a new target folder.
+base:
+	@$(STAGE) base tools/base.py restore
+
+build: setup base ## Build everything that runs on this machine
 	@$(STAGE) build cargo build --quiet --locked
+	@$(STAGE) base tools/base.py save
 
 components: build ## Build the example and hostile handlers into target/components/
 	@$(STAGE) components tools/components.sh
@@ -37,9 +42,14 @@ DEMO_HANDLERS = $(shell sed -n 's,^ *component: components/\(.*\)\.wasm$$,\1,p' 
 # No more than the demo runs. Times are those of two cores, for the first build and for later ones.
 demo-build:
 	@$(STAGE) --about "Rust's wasm targets and Envoy, if they are missing: 30 s, later 1 s" setup tools/setup.sh --no-tests
-	@$(STAGE) --about "the gate filter: 2 minutes, later 1 s" filters tools/filters.sh gate
-	@$(STAGE) --about "the command, the host and the demo's model server: 6 minutes, later 1 s" programs tools/programs.sh
+	@$(MAKE) --no-print-directory --jobs=$(shell nproc) demo-filter demo-programs
 	@$(STAGE) --about "the demo's handlers ($(DEMO_HANDLERS)): 30 s, later 1 s" handlers tools/components.sh $(DEMO_HANDLERS)
+
+demo-filter:
+	@$(STAGE) --about "the gate filter, beside the programs: 4 minutes, later 1 s" filters tools/filters.sh gate
+
+demo-programs: base
+	@$(STAGE) --about "the command, the host and the demo's model server: 9 minutes, later 1 s" programs tools/programs.sh
 
 demo: demo-build ## Start the whole gate, send good and hostile requests, print the table, stop; builds only what it runs
 	@$(STAGE) --about "four gates, good and hostile requests: 15 s" demo target/debug/tensorgate-demo
@@ -52,7 +62,7 @@ dist: ## Build a release into target/dist: programs, filters, handlers, checksum
 	@$(STAGE) --about "release programs, filters and handlers: 20 minutes, later 10 s" dist tools/dist.sh $(KEY)
 
 # Many tests wait for a process or a deadline: three test threads keep two cores busy.
-test: filters build components handler-tools ## Run every test, including those on a real Envoy; ends with a list of failures
+test: filters build components handler-tools ## Run every test in its short form, on a real Envoy too; ends with what was slow and what failed
 	@$(STAGE) core cargo check --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
 	@$(STAGE) test env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} tools/suite.py --locked
 
@@ -95,18 +105,51 @@ fuzz: setup ## Check the fuzz targets, run their seeds, then all of them for FUZ
 reference: build ## Generate the pages of docs/reference
 	@tools/reference.py --write
 
-lint: setup filters components ## Check commit subjects, formatting, clippy and documentation
+text: setup base ## Check commit subjects, formatting and the rules for text and sources: a few seconds
 	@$(STAGE) commits tools/commits.sh
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) fmt-fuzz cargo fmt --manifest-path fuzz/Cargo.toml --check
-	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
-	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-filter-core -p tensorgate-gate -p tensorgate-faulty-gate -- -D warnings
-	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p passthrough -p image-classifier -p class-labels -p text-tokens -p text-classifier -p tabular -p audio-features -p detection -p tensorgate-kit -p hostile-fetch -p hostile-lookup -p hostile-loop -p hostile-memory-bomb -p hostile-behaviours -p hostile-wrong-shape -- -D warnings
-	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
+	@$(STAGE) tidy cargo test --quiet --locked -p tensorgate-tidy --test tidy
 
-# The fuzz targets are not part of it: they build every dependency a second time, with other flags.
-ci: lint test test-clients test-triton test-examples demo ## Run what CI runs; ends with the tests that passed only when they ran again
+# What is shipped or explained: programs, filters, handlers, and the demo. Tests are linted by
+# `lint-all`, because with them clippy compiles every dependency of every test.
+GUESTS = png-digits digit-labels normalise passthrough image-classifier class-labels text-tokens text-classifier tabular audio-features detection tensorgate-kit
+HOSTILE = hostile-fetch hostile-lookup hostile-loop hostile-memory-bomb hostile-behaviours hostile-wrong-shape
+
+lint: text shipped ## Check text rules, and clippy and documentation of what is shipped
+
+# The bench is compiled here, so that it keeps up with what it measures.
+shipped: setup
+	@$(STAGE) clippy cargo clippy --quiet --locked $(BUILT) -p tensorgate-bench -- -D warnings
+	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-gate -- -D warnings
+	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown $(addprefix -p ,$(GUESTS)) -- -D warnings
+	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps -p tensorgate-handler -p tensorgate-policy
+
+lint-all: lint ## The same for everything: tests, bench, fuzz targets, hostile handlers, all documentation
+	@$(STAGE) clippy-all cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
+	@$(STAGE) clippy-faulty cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-faulty-gate -- -D warnings
+	@$(STAGE) clippy-hostile cargo clippy --quiet --locked --target wasm32-unknown-unknown $(addprefix -p ,$(HOSTILE)) -- -D warnings
+	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
+	@$(STAGE) doc-all env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
+
+quick: text ## Check what differs from BASE (origin/main): lints and tests of changed crates and their dependants
+	@tools/quick.py $(BASE)
+
+# Seconds of CPU of all stages of `make ci` from a clean clone on the machine that recorded them.
+CI_CPU_SECONDS := 3500
+
+ci: ## Run what CI runs; ends with the time of each stage and the tests that passed only when they ran again
+	@tools/stages.py --expect $(CI_CPU_SECONDS) $(MAKE) --no-print-directory ci-stages
 	@cat target/unsteady.txt
+
+# The checks that fail soonest come first. The filter is built beside the programs, in a target
+# folder of its own.
+ci-stages: text
+	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
+	@for stage in shipped test test-clients test-triton demo; do $(MAKE) --no-print-directory $$stage || exit; done
+
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak or lint
+	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -3,11 +3,14 @@
 # it uses. The gate with faults in it, which tests load, goes into target/filters-faulty/.
 # `filters.sh gate` builds the first only.
 #
+# The build has a target folder of its own, so that it can run beside the build of the programs.
+#
 # Modules are cached in the user's cache folder, in one folder for each digest of their inputs
-# (tools/filters-key.py). A clean clone of sources that were built before compiles nothing.
+# (tools/inputs-key.py). A clean clone of sources that were built before compiles nothing.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
+built=$out/filter-build
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate/filters
 # Number of cached sets of modules. One set is 6 MB.
 KEPT=5
@@ -25,16 +28,16 @@ flags=(-Ctarget-feature=+simd128 "${remap[@]}")
 
 # build FOLDER: builds and trims the modules, and writes their checksums beside them.
 build() {
-    local filter built dep_infos=()
-    CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
+    local filter module dep_infos=()
+    CARGO_TARGET_DIR=$built CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
         cargo build --quiet --locked --profile filter --target wasm32-wasip1 "${packages[@]/#/--package=}"
     for filter in "${filters[@]}"; do
         # Cargo names a module as Rust names a crate.
-        built=$out/wasm32-wasip1/filter/${filter//-/_}
-        tools/trim-filter.py "$built.wasm" "$1/$filter.wasm"
-        dep_infos+=("$built.d")
+        module=$built/wasm32-wasip1/filter/${filter//-/_}
+        tools/trim-filter.py "$module.wasm" "$1/$filter.wasm"
+        dep_infos+=("$module.d")
     done
-    tools/filters-key.py "${packages[@]}" --covers "${dep_infos[@]}"
+    tools/inputs-key.py "${packages[@]}" --covers "${dep_infos[@]}"
     (cd "$1" && sha256sum -- *.wasm >sums)
 }
 
@@ -66,9 +69,9 @@ placed() {
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
-key=$(tools/filters-key.py "${packages[@]}")
+key=$(tools/inputs-key.py "${packages[@]}")
 # The set of all filters has the same modules as a set of some: crates have the same features.
-whole=$(tools/filters-key.py "${all[@]/#/tensorgate-}")
+whole=$(tools/inputs-key.py "${all[@]/#/tensorgate-}")
 if kept "$whole" "$made"; then
     echo "filters: built before, from $cache/${whole:0:16}…"
 elif [ "$key" != "$whole" ] && kept "$key" "$made"; then
@@ -76,7 +79,7 @@ elif [ "$key" != "$whole" ] && kept "$key" "$made"; then
 else
     build "$made"
     # If the sources changed during the build, the modules do not belong to this digest.
-    if [ "$(tools/filters-key.py "${packages[@]}")" = "$key" ]; then keep "$made"; fi
+    if [ "$(tools/inputs-key.py "${packages[@]}")" = "$key" ]; then keep "$made"; fi
 fi
 for filter in "${filters[@]}"; do
     if [ "$filter" = faulty-gate ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the figures that the project has targets for, each beside its target. A figure that this
 # script cannot compute is "not measured". Nothing is built and nothing fails: the rules themselves
-# are tests (tests/e2e/tests/tidy).
+# are tests (tests/tidy).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C.UTF-8

@@ -12,6 +12,9 @@ A test that cannot run for a reason outside of it appends a line to the file tha
 names. The last lines repeat these lines.
 
 A binary is killed when none of its tests has ended for SUITE_HANG_SECONDS (600).
+
+Before the last lines come two tables: the time of each binary and the 30 slowest tests. All tests
+with their times are in tests.tsv in the target folder.
 """
 
 import dataclasses
@@ -29,13 +32,16 @@ HANG_SECONDS = float(os.environ.get("SUITE_HANG_SECONDS", 600))
 TICK_SECONDS = 1
 # If more tests fail, none runs again.
 MAX_UNSTEADY = 0 if os.environ.get("STRICT") == "1" else 2
+# Rows of the table of slow tests.
+SLOWEST = 30
 # The most lines of a failed test's output that are kept.
 MAX_LOG_LINES = 500
 
 BINARY = re.compile(r"^ +Running .*\((.+)\)$")
 HASH = re.compile(r"-[0-9a-f]{16}$")
 DOCS = re.compile(r"^ +Doc-tests (\S+)$")
-ENDED = re.compile(r"^test (.+) \.\.\. ")
+COUNT = re.compile(r"^running \d+ tests?$")
+ENDED = re.compile(r"^test (.+?)(?: - should panic)? \.\.\. ")
 SLOW = re.compile(r"^test (.+) has been running for over ")
 RESULT = re.compile(r"^test result: (\w+)\.")
 OUTPUT = re.compile(r"^---- (.+) stdout ----$")
@@ -58,6 +64,8 @@ class Suite:
     def __init__(self):
         self.failed = []
         self.count = 0
+        # Binary and seconds; binary, test and seconds.
+        self.binaries, self.tests = [], []
         self.start(None, None)
 
     def start(self, binary, executable):
@@ -66,11 +74,16 @@ class Suite:
         self.results, self.listed, self.slow = 0, [], []
         self.logs, self.log = {}, []
         self.killed = False
-        self.since = time.monotonic()
+        self.started = self.since = time.monotonic()
+        self.ends = []
         self.count += binary is not None
 
     def end(self):
         """Ends a binary. One that was killed, or that crashed, has no result."""
+        if self.binary:
+            name = f"{shown_folder(self.executable)}{self.binary}"
+            self.binaries.append((name, self.since - self.started))
+            self.tests += [(name, *test) for test in durations(self.started, self.ends)]
         if self.binary and (self.killed or not self.results):
             how = "was killed: it hung" if self.killed else "ended before its tests did"
             slow = f" ({', '.join(self.slow)})" if self.slow else ""
@@ -87,12 +100,16 @@ class Suite:
             self.start(begun[1], None)
         elif slow := SLOW.match(text):
             self.slow.append(slow[1])
+        elif COUNT.match(text):
+            self.started = time.monotonic()
         elif ended := ENDED.match(text):
             self.since = time.monotonic()
+            self.ends.append((ended[1], self.since))
             self.slow = [name for name in self.slow if name != ended[1]]
         elif output := OUTPUT.match(text):
             self.log = self.logs.setdefault(output[1], [])
         elif result := RESULT.match(text):
+            self.since = time.monotonic()
             self.results += 1
             if result[1] == "FAILED":
                 self.failed += [self.failure(name) for name in self.listed]
@@ -113,6 +130,36 @@ class Suite:
         """Whether no test has ended for too long. Compiling, before the first, may take longer."""
         running = self.binary and not self.killed
         return running and time.monotonic() - self.since > HANG_SECONDS
+
+
+def threads():
+    """How many tests of a binary run at once."""
+    return int(os.environ.get("RUST_TEST_THREADS") or len(os.sched_getaffinity(0)))
+
+
+def durations(started, ends):
+    """The seconds of each test of a binary, from when its tests ended: (test, time) in that order.
+
+    A binary starts its tests in the order of their names, and the next one when one has ended.
+    """
+    starts = [started] * threads() + [at for _, at in ends]
+    began = dict(zip(sorted(name for name, _ in ends), starts))
+    return [(name, at - began[name]) for name, at in ends]
+
+
+def table(title, rows):
+    """Prints rows of seconds and a text, the longest first."""
+    print(f"suite: {title}:")
+    for seconds, text in sorted(rows, reverse=True):
+        print(f"  {seconds:7.1f} s  {text}")
+
+
+def report(suite, file):
+    """Prints what took long, and writes the times of all tests into a file."""
+    table("binaries", [(seconds, binary) for binary, seconds in suite.binaries if seconds >= 0.1])
+    tests = sorted((-seconds, f"{binary} {test}") for binary, test, seconds in suite.tests)
+    table(f"the {SLOWEST} slowest tests", [(-seconds, text) for seconds, text in tests[:SLOWEST]])
+    file.write_text("".join(f"{-seconds:.2f}\t{text}\n" for seconds, text in tests))
 
 
 def descendants(parent):
@@ -151,7 +198,7 @@ def pass_on(process, lines):
 
 
 def run(arguments):
-    """Runs the suite and returns the failures and the number of binaries."""
+    """Runs the suite and returns what it parsed."""
     command = ["cargo", "test", "--no-fail-fast", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     suite, lines = Suite(), queue.Queue()
@@ -175,15 +222,24 @@ def run(arguments):
     suite.end()
     if process.returncode != 0 and not suite.failed:
         suite.failed.append(Failure(f"cargo test: exit status {process.returncode}"))
-    return suite.failed, suite.count
+    return suite
 
 
 def package_folder(executable):
     """The folder of a test binary's package. Cargo's list of sources begins with the main one."""
     with open(f"{executable}.d") as sources:
-        main = sources.readline().partition(": ")[2].split()[0]
-    folders = pathlib.Path(main).resolve().parents
+        # A space in a name is escaped with a backslash.
+        main = re.split(r"(?<!\\) ", sources.readline().partition(": ")[2].strip())[0]
+    folders = pathlib.Path(main.replace("\\ ", " ")).resolve().parents
     return next(folder for folder in folders if folder.joinpath("Cargo.toml").is_file())
+
+
+def shown_folder(executable):
+    """The folder of a binary's package with a space, as several packages name a binary `it`."""
+    if not executable or not pathlib.Path(f"{executable}.d").is_file():
+        return ""
+    folder = os.path.relpath(package_folder(executable))
+    return f"{folder} "
 
 
 def passes_alone(failure):
@@ -224,9 +280,10 @@ def main():
     skipped = target / "skipped.txt"
     skipped.write_text("")
     os.environ["SUITE_SKIPPED"] = str(skipped)
-    failed, count = run(sys.argv[1:])
-    passed = unsteady(failed)
-    failed = [failure for failure in failed if failure not in passed]
+    suite = run(sys.argv[1:])
+    passed = unsteady(suite.failed)
+    failed = [failure for failure in suite.failed if failure not in passed]
+    report(suite, target / "tests.tsv")
     for failure in passed:
         print(f"suite: log of {failure.text}, which passed by itself:", *failure.log, sep="\n  ")
     names = [f"unsteady: {failure.text}" for failure in passed]
@@ -234,9 +291,9 @@ def main():
     names += [f"skipped: {line}" for line in skipped.read_text().splitlines()]
     if failed:
         texts = [failure.text for failure in failed]
-        print(f"suite: {len(failed)} failed, of {count} binaries:", *texts, *names, sep="\n  ")
+        print(f"suite: {len(failed)} failed, of {suite.count} binaries:", *texts, *names, sep="\n  ")
         sys.exit(1)
-    print(f"suite: all passed, in {count} binaries", *names, sep="\n  ")
+    print(f"suite: all passed, in {suite.count} binaries", *names, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 //!
 //! - [`Stack`] is a whole gate as processes
 //! - [`backend`] is a stand-in for the inference server behind it
-//! - [`book`] reads the documentation's pages
 //! - [`ask`] sends vectors over a socket
 //! - [`verdict`] compares an answer with what a vector expects
 #![allow(
@@ -16,7 +15,6 @@
 
 pub mod ask;
 pub mod backend;
-pub mod book;
 pub mod held;
 pub mod policy;
 pub mod programs;

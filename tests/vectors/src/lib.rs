@@ -27,6 +27,12 @@ pub use load::{load, vectors_dir};
 pub use lower::{Taken, spell};
 pub use request::{Expect, Field, Lowered, RawRequest};
 
+/// Whether tests run their long forms, as in `make ci-long PART=vectors`: larger numbers, and every
+/// vector on every way of loading the filter.
+pub fn is_long() -> bool {
+    std::env::var_os("TENSORGATE_LONG").is_some()
+}
+
 /// Why a vector cannot be used. Always a mistake in the vector, never a verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum VectorFault {

@@ -10,8 +10,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use tensorgate_tests::book::{Block, Page, blocks, pages, root};
 use tensorgate_tests::programs::{bin, free_address, program, target};
+use tensorgate_tidy::book::{Block, Page, blocks, pages};
+use tensorgate_tidy::root;
 
 /// The gate's address as the pages write it.
 const WRITTEN: &str = "http://127.0.0.1:8080";

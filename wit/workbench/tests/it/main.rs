@@ -30,6 +30,7 @@ mod untrusted;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 use tensorgate_client::run::{Ran, Scratch};
@@ -70,7 +71,11 @@ fn handler_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], environment: &[(&str
 }
 
 fn target() -> PathBuf {
-    binary().parent().unwrap().join("../handler-projects")
+    binary()
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("handler-projects")
 }
 
 /// The JSON of each line.
@@ -86,10 +91,23 @@ fn story(ran: &Ran) -> String {
     format!("exit {}\n{}\n{}", ran.code, ran.stdout, ran.stderr)
 }
 
+/// Held by the test whose Rust project is in [`rust_folder`].
+static RUST_FOLDER: Mutex<()> = Mutex::new(());
+
+/// The one folder of all Rust projects. The folder is a part of the compiler's flags, so in any
+/// other one each dependency is compiled again.
+fn rust_folder() -> PathBuf {
+    target().join("project")
+}
+
 /// A new project, built.
 struct Project {
-    scratch: Scratch,
+    folder: PathBuf,
     name: &'static str,
+    /// The folder is removed with it.
+    _scratch: Option<Scratch>,
+    /// For a Rust project in the folder of all: no other test has one until this is dropped.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Project {
@@ -100,23 +118,53 @@ impl Project {
         project
     }
 
-    /// The same, not built yet.
+    /// The same, not built yet. A test can have one Rust project at a time.
     fn unbuilt(name: &'static str, lang: &str, world: &str) -> Self {
-        let project = Self {
-            scratch: Scratch::new(),
-            name,
-        };
-        let folder = project.folder();
+        if lang != "rust" {
+            return Self::elsewhere(name, lang, world);
+        }
+        let turn = RUST_FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = rust_folder();
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir_all(target()).unwrap();
+        Self::create(name, lang, world, folder, None, Some(turn))
+    }
+
+    /// The same, in a folder of its own.
+    fn elsewhere(name: &'static str, lang: &str, world: &str) -> Self {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join(name);
+        Self::create(name, lang, world, folder, Some(scratch), None)
+    }
+
+    fn create(
+        name: &'static str,
+        lang: &str,
+        world: &str,
+        folder: PathBuf,
+        scratch: Option<Scratch>,
+        turn: Option<MutexGuard<'static, ()>>,
+    ) -> Self {
         let into = folder.to_str().unwrap();
         let ran = handler(&[
             "new", "--lang", lang, "--world", world, "--into", into, name,
         ]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
-        project
+        Self {
+            folder,
+            name,
+            _scratch: scratch,
+            _turn: turn,
+        }
     }
 
-    fn folder(&self) -> PathBuf {
-        self.scratch.path().join(self.name)
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A path beside the project's folder.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.folder.with_file_name(name)
     }
 
     fn component(&self) -> PathBuf {
@@ -170,7 +218,7 @@ impl Project {
     /// Raises the time limit of calls: on a busy machine a call may wait long for a core, and long
     /// calls run at a lower priority.
     fn give_time(&self) {
-        let line = limits_of(&self.folder());
+        let line = limits_of(self.folder());
         let (before, _) = line.split_once("timeout_ms:").unwrap();
         let longer = format!("{before}timeout_ms: {PATIENCE_MS}}}");
         self.edit("handler.yaml", &line, &longer);
@@ -238,7 +286,7 @@ fn limits_of(folder: &Path) -> String {
 fn measured(project: &Project, sha256: &str) {
     let folder = project.folder();
     project.give_time();
-    let line = limits_of(&folder);
+    let line = limits_of(folder);
     let ran = project.verb("bench", &["--seconds", "1"]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let proposed = lines(&ran).pop().unwrap();
@@ -255,7 +303,7 @@ fn measured(project: &Project, sha256: &str) {
         limit("memory_bytes"),
         limit("timeout_ms").max(PATIENCE_MS)
     );
-    project.edit("handler.yaml", &limits_of(&folder), &limits);
+    project.edit("handler.yaml", &limits_of(folder), &limits);
     let ran = project.verb("test", &[]);
     assert_eq!(ran.code, 0, "{limits}\n{}", story(&ran));
     project.edit("handler.yaml", &limits, &line);

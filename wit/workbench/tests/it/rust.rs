@@ -62,7 +62,9 @@ fn the_folder_of_a_project_does_not_change_the_built_bytes() {
         report["sha256"].as_str().unwrap().to_owned()
     };
     let one = Project::new("same", "rust", "preprocess");
-    let other = Project::new("same", "rust", "preprocess");
+    let other = Project::elsewhere("same", "rust", "preprocess");
+    let ran = other.verb("build", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
     assert_ne!(one.folder(), other.folder());
     assert_eq!(digest(&one), digest(&other));
     let bytes = std::fs::read(other.component()).unwrap();

@@ -63,14 +63,14 @@ fn files_that_a_python_handler_writes_during_its_build_do_not_persist() {
     let project = Project::unbuilt("stranger", "python", "preprocess");
     let source = std::fs::read_to_string(project.folder().join("handler.py")).unwrap();
     project.write("handler.py", &format!("{source}\n{WRITES}"));
-    let own = project.scratch.path().join("own");
+    let own = project.beside("own");
     let packages = own.join("lib/python3/site-packages");
     std::fs::create_dir_all(&packages).unwrap();
-    let before = (files(&tools(), &[]), files(&project.folder(), &["build"]));
+    let before = (files(&tools(), &[]), files(project.folder(), &["build"]));
     // An author works in a virtual environment of their own.
     let ran = project.verb_with("build", &[], &[("VIRTUAL_ENV", own.to_str().unwrap())]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let after = (files(&tools(), &[]), files(&project.folder(), &["build"]));
+    let after = (files(&tools(), &[]), files(project.folder(), &["build"]));
     for planted in after.0.keys().filter(|file| !before.0.contains_key(*file)) {
         // It must not affect the next build on this machine.
         std::fs::remove_file(planted).unwrap();
@@ -91,7 +91,7 @@ fn files_that_a_python_handler_writes_during_its_build_do_not_persist() {
 #[test]
 fn a_project_whose_build_folder_is_a_link_is_not_built() {
     let project = Project::unbuilt("stranger", "js", "preprocess");
-    let elsewhere = project.scratch.path().join("elsewhere");
+    let elsewhere = project.beside("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     symlink(&elsewhere, project.folder().join("build")).unwrap();
     let ran = project.verb("build", &[]);
@@ -120,7 +120,7 @@ fn a_project_whose_build_folder_is_a_link_is_not_built() {
 #[test]
 fn linked_files_outside_a_project_are_not_in_its_component() {
     let project = Project::unbuilt("stranger", "js", "preprocess");
-    let secret = project.scratch.path().join("secret.js");
+    let secret = project.beside("secret.js");
     std::fs::write(&secret, "export const secret = 'do not tell';\n").unwrap();
     symlink("../secret.js", project.folder().join("secret.js")).unwrap();
     std::fs::create_dir(project.folder().join("parts")).unwrap();

@@ -1,7 +1,11 @@
-//! The language rules that a program can check: the width of comments, and words that name no one
-//! in particular.
+//! The language rules that a program can check: the width of comments, words that name no one in
+//! particular, and words that say too little as names.
 
+use std::collections::BTreeMap;
+
+use crate::identifiers::{identifiers, line};
 use crate::none;
+use crate::ratchet::change;
 use crate::sources::rust;
 
 /// The most characters of a comment line. Rows of tables and lone addresses cannot be wrapped.
@@ -32,6 +36,28 @@ const SHIPPED: [&str; 8] = [
     "wit/",
 ];
 
+/// Words that say too little as names. A name in code says what a value is, in standard terms.
+const PRIVATE: [&str; 9] = [
+    "asked", "begun", "came", "good", "owed", "place", "said", "theirs", "told",
+];
+
+/// How many identifiers with a private word each top-level folder holds. A number may only fall. A
+/// folder that is missing here holds none.
+const PRIVATE_NAMES: [(&str, usize); 12] = [
+    ("artifact", 20),
+    ("bench", 81),
+    ("cli", 348),
+    ("examples", 126),
+    ("filters", 509),
+    ("fuzz", 226),
+    ("identity", 144),
+    ("policy", 1_063),
+    ("sandbox-host", 1_154),
+    ("tests", 606),
+    ("wire", 632),
+    ("wit", 165),
+];
+
 /// Whether a line is a comment that should have been wrapped.
 fn is_too_long(line: &str) -> bool {
     let comment = line.trim_start();
@@ -49,6 +75,21 @@ fn banned(line: &str) -> Vec<&'static str> {
             BANNED.into_iter().find(|banned| *banned == word)
         })
         .collect()
+}
+
+/// The private word that an identifier is or has as a part, in snake case or camel case.
+fn private_word(name: &str) -> Option<&'static str> {
+    let mut snake_case = String::new();
+    let mut after_upper = true;
+    for c in name.chars() {
+        if c.is_uppercase() && !after_upper {
+            snake_case.push('_');
+        }
+        after_upper = c.is_uppercase();
+        snake_case.extend(c.to_lowercase());
+    }
+    let mut parts = snake_case.split('_');
+    parts.find_map(|part| PRIVATE.into_iter().find(|word| *word == part))
 }
 
 /// Whether a file is a source of a shipped crate.
@@ -79,6 +120,49 @@ fn shipped_sources_say_who_is_meant() {
     if faults.len() > MAX_BANNED {
         none("banned words", faults);
     }
+}
+
+#[test]
+fn identifiers_with_private_words_become_fewer() {
+    let recorded = BTreeMap::from(PRIVATE_NAMES);
+    let mut found: BTreeMap<String, Vec<String>> = (recorded.keys())
+        .map(|folder| ((*folder).to_owned(), Vec::new()))
+        .collect();
+    for (file, text) in rust() {
+        let folder = file.split('/').next().unwrap();
+        let names = identifiers(&text).into_iter();
+        let private = names.filter(|(_, name)| private_word(name).is_some());
+        let shown = private.map(|(at, name)| format!("{file}:{}: {name}", line(&text, at)));
+        found.entry(folder.to_owned()).or_default().extend(shown);
+    }
+    let faults = found
+        .iter()
+        .filter_map(|(folder, names)| {
+            let recorded = recorded.get(folder.as_str()).copied();
+            change(folder, recorded.unwrap_or(0), names)
+        })
+        .collect();
+    none("identifiers with private words", faults);
+}
+
+#[test]
+fn private_words_are_parts_of_identifiers() {
+    for name in [
+        "said",
+        "Said",
+        "key_place",
+        "KeyPlace",
+        "KEY_PLACE",
+        "is_good",
+        "isGood_2",
+    ] {
+        assert!(private_word(name).is_some(), "{name}");
+    }
+    for name in ["replace", "places", "goods", "unsaid", "camera", "_"] {
+        assert_eq!(private_word(name), None, "{name}");
+    }
+    assert!(PRIVATE.is_sorted());
+    assert!(PRIVATE_NAMES.is_sorted());
 }
 
 #[test]

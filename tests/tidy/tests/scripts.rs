@@ -1,11 +1,15 @@
-//! The scripts behind `make`: the failures that the suite names, the key of the filters' cache, and
-//! the features of a partial build.
+//! The scripts behind `make`: what the suite names, what a quick check runs, the key of the caches,
+//! and the features of a partial build.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::{none, output, root};
+use tensorgate_tidy::{none, output, root};
+
+/// The platform of this machine.
+const NATIVE: &str = "x86_64-unknown-linux-gnu";
 
 /// A workspace of a test's own, which is removed with it.
 struct Workspace(PathBuf);
@@ -49,7 +53,9 @@ impl Workspace {
         command
             .args(arguments)
             .current_dir(&self.0)
-            .env("CARGO_TARGET_DIR", self.0.join("target"));
+            .env("CARGO_TARGET_DIR", self.0.join("target"))
+            // The stages of this workspace are none of the run that this test is a part of.
+            .env_remove("STAGES_LOG");
         command
     }
 
@@ -68,14 +74,14 @@ impl Workspace {
     }
 
     fn key(&self) -> String {
-        self.ran("tools/filters-key.py", &["top"])
+        self.ran("tools/inputs-key.py", &["top"])
     }
 
     fn covered(&self) -> Output {
         self.ran("cargo", &["build", "--offline", "--quiet"]);
         let dep_info = self.0.join("target/debug/libtop.d");
         let dep_info = dep_info.to_str().unwrap();
-        self.run("tools/filters-key.py", &["top", "--covers", dep_info])
+        self.run("tools/inputs-key.py", &["top", "--covers", dep_info])
     }
 }
 
@@ -209,6 +215,20 @@ fn the_suite_continues_after_a_failure_and_ends_with_a_list() {
 
     let output = workspace.run(suite, &["--offline", "--test", "a"]);
     assert_eq!(ended(&output), ends(0, &["all passed, in 1 binaries"]));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let (_, slowest) = printed
+        .split_once("suite: the 30 slowest tests:\n")
+        .unwrap();
+    assert!(
+        slowest
+            .lines()
+            .next()
+            .unwrap()
+            .ends_with(" s  top a passes"),
+        "{printed}"
+    );
+    let times = std::fs::read_to_string(workspace.0.join("target/tests.tsv")).unwrap();
+    assert!(times.ends_with("\ttop a passes\n"), "{times}");
     // Code that does not compile has no tests to name.
     workspace.write("top/tests/a.rs", "fn");
     let output = workspace.run(suite, &["--offline", "--test", "a"]);
@@ -279,16 +299,61 @@ fn the_suite_stops_a_hanging_binary_and_its_children() {
     }
 }
 
+/// `make quick` finds the crates that changed and those that need them, and runs their tests.
+#[test]
+fn a_quick_check_tests_what_changed_and_what_needs_it() {
+    let workspace = Workspace::new("quick");
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+        workspace.ran("git", &[&identity, arguments].concat());
+    };
+    workspace.write(".gitignore", "target\n");
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "first"]);
+    let quick = || {
+        let output = workspace.run("tools/quick.py", &["HEAD"]);
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), printed)
+    };
+    assert_eq!(quick(), (true, "quick: no crate has changed\n".to_owned()));
+
+    let one = "#[test]\nfn one() { assert_eq!(ONE, 1) }\n";
+    workspace.write("base/src/lib.rs", format!("pub const ONE: u8 = 1;\n{one}"));
+    let (passed, printed) = quick();
+    assert!(passed, "{printed}");
+    for line in [
+        "quick: changed: base\n",
+        "quick: depend on them: top\n",
+        "test one ... ok\n",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+    // A crate that needs the changed one is tested with the change.
+    workspace.write("top/src/lib.rs", format!("pub use base::ONE;\n{one}"));
+    git(&["add", "top"]);
+    git(&["commit", "--quiet", "-m", "second"]);
+    workspace.write("base/src/lib.rs", "pub const ONE: u8 = 2;\n");
+    let (passed, printed) = quick();
+    assert!(
+        !passed && printed.contains("test one ... FAILED\n"),
+        "{printed}"
+    );
+}
+
+/// Edges of a build, and those of a build with tests.
+const BUILD: &str = "normal,build";
+const BUILD_AND_TESTS: &str = "normal,build,dev";
+
 /// The dependencies of these packages for a target, each with its features. Without packages: those
 /// of the workspace's default members.
-fn features<'a>(target: &str, packages: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+fn features<'a>(
+    edges: &str,
+    target: &str,
+    packages: impl IntoIterator<Item = &'a str>,
+) -> BTreeSet<String> {
     let mut arguments = vec!["tree", "--locked", "--prefix=none", "--no-dedupe"];
-    arguments.extend([
-        "--edges=normal,build",
-        "--format={p} [{f}]",
-        "--target",
-        target,
-    ]);
+    arguments.extend(["--edges", edges, "--format={p} [{f}]", "--target", target]);
     for package in packages {
         arguments.extend(["-p", package]);
     }
@@ -339,7 +404,7 @@ fn a_part_is_built_with_the_features_of_the_whole() {
     let filters = filters.map(|name| format!("tensorgate-{name}"));
     let gate = ["tensorgate-gate".to_owned()];
 
-    let native = "x86_64-unknown-linux-gnu";
+    let native = NATIVE;
     let component = "wasm32-unknown-unknown";
     let module = "wasm32-wasip1";
     let cases: [(&str, &[String], &[String]); 4] = [
@@ -350,12 +415,23 @@ fn a_part_is_built_with_the_features_of_the_whole() {
     ];
     let mut faults = Vec::new();
     for (target, part, whole) in cases {
-        let whole = features(target, borrowed(whole));
-        let part = features(target, borrowed(part));
+        let whole = features(BUILD, target, borrowed(whole));
+        let part = features(BUILD, target, borrowed(part));
         faults.extend(
             part.difference(&whole)
                 .map(|line| format!("{target}: {line}")),
         );
     }
     none("crates that a part builds otherwise", faults);
+}
+
+/// `make test` compiles no crate a second time: in `make build` each has the features that tests
+/// need of it.
+#[test]
+fn tests_need_no_other_features() {
+    let build = features(BUILD, NATIVE, []);
+    let with_tests = features(BUILD_AND_TESTS, NATIVE, []);
+    assert!(build.len() > 100 && with_tests.len() > build.len());
+    let twice = build.difference(&with_tests).cloned().collect();
+    none("crates that are compiled again for tests", twice);
 }

@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-embedded", &["tensorgate-wire"]),
     ("tensorgate-demo", &["tensorgate-client", "tensorgate-wire"]),
     ("tensorgate-client", &[]),
+    ("tensorgate-tidy", &[]),
     (
         "tensorgate-vectors",
         &["tensorgate-policy", "tensorgate-wire"],
@@ -119,7 +120,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const TESTS: &str = "tensorgate-tests";
 
 /// Test tools: only test dependencies, the tests and the demo may name them.
-const TOOLS: [&str; 2] = ["tensorgate-vectors", "tensorgate-client"];
+const TOOLS: [&str; 3] = ["tensorgate-vectors", "tensorgate-client", "tensorgate-tidy"];
 
 /// Crates that may name the proxy's SDK.
 const PROXY_WASM: [&str; 3] = [

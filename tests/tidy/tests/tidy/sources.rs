@@ -1,5 +1,6 @@
 //! The form of a tracked file.
 
+use crate::ratchet::may_only_fall;
 use crate::{none, output, root};
 
 /// The most lines of a Rust file. A longer one is split.
@@ -31,6 +32,10 @@ const MACHINE_PATHS: [&str; 5] = [
 
 /// Crates whose every line is safe code.
 const NO_UNSAFE: [&str; 2] = ["policy/src/lib.rs", "identity/src/lib.rs"];
+
+/// How many Rust files are divided by section headers. This number may only fall: a part that needs
+/// a header becomes a module.
+const DIVIDED_FILES: usize = 74;
 
 /// Tracked files that exist, relative to the root.
 fn tracked() -> Vec<String> {
@@ -81,6 +86,38 @@ fn rust_files_begin_with_a_doc_comment() {
         let first = text.lines().next().unwrap_or_default();
         (!first.starts_with("//! ")).then(|| format!("begins {first:?}"))
     });
+}
+
+#[test]
+fn files_divided_by_section_headers_become_fewer() {
+    let divided: Vec<_> = rust()
+        .iter()
+        .filter_map(|(file, text)| Some(format!("{file}:{}", section_header(text)?)))
+        .collect();
+    may_only_fall("files divided by section headers", DIVIDED_FILES, &divided);
+}
+
+/// The last line of the first section header, from 1. A section header is a comment that is not
+/// indented, documents no item and has a blank line after it.
+fn section_header(text: &str) -> Option<usize> {
+    let is_comment =
+        |line: &str| line.starts_with("//") && !line.starts_with("///") && !line.starts_with("//!");
+    let pairs = text.lines().zip(text.lines().skip(1));
+    (1_usize..)
+        .zip(pairs)
+        .find(|&(_, (line, next))| is_comment(line) && next.trim().is_empty())
+        .map(|(at, _)| at)
+}
+
+#[test]
+fn section_headers_are_found() {
+    assert_eq!(section_header("use a;\n\n// Part.\n\nfn b() {}\n"), Some(3));
+    assert_eq!(section_header("// Two\n// lines.\n\nfn b() {}\n"), Some(2));
+    assert_eq!(section_header("//! Head.\n\n// Of b.\nfn b() {}\n"), None);
+    assert_eq!(
+        section_header("/// Item.\n\nfn b() {\n    // c\n\n}\n"),
+        None
+    );
 }
 
 #[test]

