@@ -10,8 +10,6 @@ set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate/components
-# Days after which a component that was not used is removed from the cache.
-KEPT_DAYS=30
 target=wasm32-unknown-unknown
 into=$out/components
 profile=dev folder=debug
@@ -25,13 +23,14 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-if [ ${#packages[@]} -eq 0 ]; then
-    for manifest in examples/handlers/*/Cargo.toml tests/hostile/*/Cargo.toml; do
-        packages+=("$(sed -n 's/^name = "\(.*\)"$/\1/p' "$manifest" | head -n 1)")
-    done
-fi
+all=()
+for manifest in examples/handlers/*/Cargo.toml tests/hostile/*/Cargo.toml; do
+    all+=("$(sed -n 's/^name = "\(.*\)"$/\1/p' "$manifest" | head -n 1)")
+done
+[ ${#packages[@]} -gt 0 ] || packages=("${all[@]}")
 
 . tools/remap.sh
+. tools/kept.sh
 # Policies name the digest of the bytes. So they must not depend on earlier builds, the folder or
 # the user: the build is not incremental, and its flags override the caller's RUSTFLAGS. Encoded
 # flags may contain spaces. Only the wasm target uses them, so what runs on this machine keeps its
@@ -41,30 +40,12 @@ fi
 # instructions run as fast as others in the sandbox and cost one unit of fuel each.
 flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "${remap[@]}")
 
-# digests: of each package's inputs, `DIGEST PACKAGE` in lines.
-digests() {
-    tools/inputs-key.py --target "$target" --each --with tensorgate-componentize "${packages[@]}"
+# key PACKAGE...: the digest of their inputs.
+key() {
+    printf '%s-%s' "$profile" "$(tools/inputs-key.py --target "$target" --with tensorgate-componentize "$@")"
 }
 
-# cached PACKAGE: whether the cache has a whole component of this digest.
-cached() {
-    local folder=$cache/${keys[$1]}
-    (cd "$folder" 2>/dev/null && sha256sum --check --status sums 2>/dev/null) && touch "$folder"
-}
-
-# keep PACKAGE FILE: adds a component to the cache atomically. A concurrent build of the same
-# sources may have added it.
-keep() {
-    local new=$cache/.new-$$
-    mkdir -p "$new"
-    cp "$2" "$new/component.wasm"
-    (cd "$new" && sha256sum component.wasm >sums)
-    cached "$1" || rm -rf "${cache:?}/${keys[$1]}"
-    mv -T "$new" "$cache/${keys[$1]}" 2>/dev/null || rm -rf "$new"
-}
-
-# build PACKAGE...: builds components into $made. It gets all that were asked for: a crate of a few of
-# them has other features, and so other bytes.
+# build FOLDER: builds the components.
 build() {
     local package dep_infos=()
     local componentize=${COMPONENTIZE:-$out/debug/tensorgate-componentize}
@@ -72,35 +53,31 @@ build() {
     # The caller's other settings would change the bytes, and are not part of the digest.
     clear_build_settings
     CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
-        cargo build --quiet --locked --config wit/guest/profile.toml --profile "$profile" --target "$target" "${@/#/--package=}"
-    for package in "$@"; do dep_infos+=("$out/$target/$folder/${package//-/_}.d"); done
-    tools/inputs-key.py --target "$target" --each "$@" --covers "${dep_infos[@]}"
-    for package in "$@"; do
-        "$componentize" "$out/$target/$folder/${package//-/_}.wasm" -o "$made/$package.wasm" | sed "s#$made/#components: #"
+        cargo build --quiet --locked --config wit/guest/profile.toml --profile "$profile" --target "$target" "${packages[@]/#/--package=}"
+    for package in "${packages[@]}"; do
+        # Cargo names a module as Rust names a crate.
+        local module=$out/$target/$folder/${package//-/_}
+        "$componentize" "$module.wasm" -o "$1/${package//-/_}.wasm" | sed "s#$1/#components: #"
+        dep_infos+=("$module.d")
     done
+    tools/inputs-key.py --target "$target" "${packages[@]}" --covers "${dep_infos[@]}"
 }
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
-mkdir -p "$cache" "$into"
-before=$(digests)
-declare -A keys
-while read -r key package; do keys[$package]=$profile-$key; done <<<"$before"
-missing=0
-for package in "${packages[@]}"; do
-    cached "$package" && cp "$cache/${keys[$package]}/component.wasm" "$made/$package.wasm" || missing=$((missing + 1))
-done
-if [ "$missing" -gt 0 ]; then
-    build "${packages[@]}"
-    # If the sources changed during the build, the components do not belong to these digests.
-    if [ "$(digests)" = "$before" ]; then
-        for package in "${packages[@]}"; do keep "$package" "$made/$package.wasm"; done
-    fi
+key=$(key "${packages[@]}")
+# The set of all handlers has the same components as a set of some: crates have the same features.
+whole=$(key "${all[@]}")
+if kept "$whole" "$made"; then
+    echo "components: built before, from $cache/${whole:0:16}…"
+elif [ "$key" != "$whole" ] && kept "$key" "$made"; then
+    echo "components: built before, from $cache/${key:0:16}…"
+else
+    build "$made"
+    # If the sources changed during the build, the components do not belong to this digest.
+    if [ "$(key "${packages[@]}")" = "$key" ]; then keep "$key" "$made"; fi
 fi
 for package in "${packages[@]}"; do
-    component=$into/${package//-/_}.wasm
-    # A file is replaced only if it differs, so that its watchers see no change.
-    cmp -s "$made/$package.wasm" "$component" || { cp "$made/$package.wasm" "$component.new" && mv "$component.new" "$component"; }
+    placed "$made/${package//-/_}.wasm" "$into/${package//-/_}.wasm"
 done
-find "$cache" -mindepth 1 -maxdepth 1 -mtime +"$KEPT_DAYS" -exec rm -rf {} +
-printf 'components: %s in %s, %s of them new\n' "${#packages[@]}" "$into" "$missing"
+printf 'components: %s in %s\n' "${#packages[@]}" "$into"

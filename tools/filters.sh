@@ -12,21 +12,20 @@ cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
 built=$out/filter-build
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate/filters
-# Number of cached sets of modules. One set is 6 MB.
-KEPT=5
 all=(gate faulty-gate)
 filters=("$@")
 [ $# -gt 0 ] || filters=("${all[@]}")
 packages=("${filters[@]/#/tensorgate-}")
 
 . tools/remap.sh
+. tools/kept.sh
 # Settings of the caller are not part of the digest.
 clear_build_settings
 export CARGO_INCREMENTAL=0
 # Vector instructions for scans of elements, and no path of this machine.
 flags=(-Ctarget-feature=+simd128 "${remap[@]}")
 
-# build FOLDER: builds and trims the modules, and writes their checksums beside them.
+# build FOLDER: builds and trims the modules.
 build() {
     local filter module dep_infos=()
     CARGO_TARGET_DIR=$built CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
@@ -38,33 +37,6 @@ build() {
         dep_infos+=("$module.d")
     done
     tools/inputs-key.py "${packages[@]}" --covers "${dep_infos[@]}"
-    (cd "$1" && sha256sum -- *.wasm >sums)
-}
-
-# kept KEY FOLDER: a copy of the set of this digest, if there is a whole one.
-kept() {
-    cp "$cache/$1"/* "$2/" 2>/dev/null && (cd "$2" && sha256sum --check --status sums 2>/dev/null) && touch "$cache/$1" && return
-    rm -f "$2"/*
-    return 1
-}
-
-# keep FOLDER: adds a set to the cache atomically, and removes the oldest sets.
-keep() {
-    local new=$cache/.new-$$
-    mkdir -p "$cache"
-    cp -r "$1" "$new"
-    # An existing one is incomplete, or comes from a concurrent build of the same sources.
-    rm -rf "${cache:?}/$key"
-    mv -T "$new" "$cache/$key" 2>/dev/null || rm -rf "$new"
-    # Remains of builds that were killed.
-    find "$cache" -maxdepth 1 -name '.new-*' -mmin +60 -exec rm -rf {} +
-    (cd "$cache" && ls -1td -- */ | tail -n +$((KEPT + 1)) | xargs -r rm -rf --)
-}
-
-# placed MODULE FILE: writes a file only if it differs, so that its watchers see no change.
-placed() {
-    mkdir -p "$(dirname "$2")"
-    cmp -s "$1" "$2" || { cp "$1" "$2.new" && mv "$2.new" "$2"; }
 }
 
 made=$(mktemp -d)
@@ -79,7 +51,7 @@ elif [ "$key" != "$whole" ] && kept "$key" "$made"; then
 else
     build "$made"
     # If the sources changed during the build, the modules do not belong to this digest.
-    if [ "$(tools/inputs-key.py "${packages[@]}")" = "$key" ]; then keep "$made"; fi
+    if [ "$(tools/inputs-key.py "${packages[@]}")" = "$key" ]; then keep "$key" "$made"; fi
 fi
 for filter in "${filters[@]}"; do
     if [ "$filter" = faulty-gate ]; then

@@ -3,13 +3,11 @@
 
 `inputs-key.py PACKAGE...` prints a digest of all that decides a module's bytes: the files of each
 local package that it is built of, the lock file, the scripts of builds, cargo's configuration files
-and the compiler. Packages of a registry are in the lock file by their digests. With `--each` it
-prints one line for each package: its digest and its name. `--with PACKAGE` adds the sources of a
-program that takes part in the build.
+and the compiler. Packages of a registry are in the lock file by their digests. `--with PACKAGE` adds
+the sources of a program that takes part in the build.
 
 `inputs-key.py PACKAGE... --covers DEP_INFO...` fails if a build read a local file that the digest
-leaves out. DEP_INFO are the files of that name that cargo writes beside modules; with `--each` they
-are one for each package.
+leaves out. DEP_INFO are the files of that name that cargo writes beside modules.
 """
 
 import argparse
@@ -22,7 +20,7 @@ from pathlib import Path
 
 # Folders of a package that its library does not use.
 UNUSED = {"tests", "examples", "vectors", "benches", "target"}
-SCRIPTS = ["components.sh", "filters.sh", "inputs-key.py", "kit.sh", "remap.sh", "trim-filter.py"]
+SCRIPTS = ["components.sh", "filters.sh", "inputs-key.py", "kept.sh", "kit.sh", "remap.sh", "trim-filter.py"]
 # Other files that handlers are built of, if they are there.
 SETTINGS = ["wit/guest/profile.toml", "wit/handler.wit", "wit/kit.wit"]
 
@@ -115,21 +113,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("packages", nargs="+")
     parser.add_argument("--target", default="wasm32-wasip1")
-    parser.add_argument("--each", action="store_true")
     parser.add_argument("--with", dest="program", action="append", default=[])
     parser.add_argument("--covers", nargs="+", type=Path)
     arguments = parser.parse_args()
     metadata = read_metadata(arguments.target)
     packages = arguments.packages + arguments.program
     if arguments.covers:
-        groups = [(packages, arguments.covers)]
-        if arguments.each:
-            groups = [([name], [file]) for name, file in zip(packages, arguments.covers, strict=True)]
-        if missing := {file for group in groups for file in left_out(metadata, *group)}:
-            sys.exit(f"inputs-key: built of {', '.join(sorted(missing))}, which the digest leaves out")
-    elif arguments.each:
-        for package in arguments.packages:
-            print(key(metadata, [package] + arguments.program), package)
+        if missing := left_out(metadata, packages, arguments.covers):
+            sys.exit(f"inputs-key: built of {', '.join(missing)}, which the digest leaves out")
     else:
         print(key(metadata, packages))
 
