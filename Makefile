@@ -146,7 +146,7 @@ ci: ## Run what CI runs; ends with the time of each stage and the tests that pas
 # folder of its own.
 ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
-	@for stage in shipped test test-clients test-triton demo; do $(MAKE) --no-print-directory $$stage || exit; done
+	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-triton demo
 
 ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak or lint
 	@tools/ci-long.sh $(PART)

@@ -148,18 +148,20 @@ def durations(started, ends):
 
 
 def table(title, rows):
-    """Prints rows of seconds and a text, the longest first."""
+    """Prints rows of seconds and a text."""
     print(f"suite: {title}:")
-    for seconds, text in sorted(rows, reverse=True):
+    for seconds, text in rows:
         print(f"  {seconds:7.1f} s  {text}")
 
 
 def report(suite, file):
     """Prints what took long, and writes the times of all tests into a file."""
-    table("binaries", [(seconds, binary) for binary, seconds in suite.binaries if seconds >= 0.1])
-    tests = sorted((-seconds, f"{binary} {test}") for binary, test, seconds in suite.tests)
-    table(f"the {SLOWEST} slowest tests", [(-seconds, text) for seconds, text in tests[:SLOWEST]])
-    file.write_text("".join(f"{-seconds:.2f}\t{text}\n" for seconds, text in tests))
+    binaries = sorted(((seconds, binary) for binary, seconds in suite.binaries), reverse=True)
+    tests = ((seconds, f"{binary} {test}") for binary, test, seconds in suite.tests)
+    tests = sorted(tests, reverse=True)
+    table("binaries", [row for row in binaries if row[0] >= 0.1])
+    table(f"the {SLOWEST} slowest tests", tests[:SLOWEST])
+    file.write_text("".join(f"{seconds:.2f}\t{text}\n" for seconds, text in tests))
 
 
 def descendants(parent):

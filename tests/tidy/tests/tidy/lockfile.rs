@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{metadata, none, root};
+use crate::{metadata, none, output, root};
 
 /// Crates of which there are several versions, and why.
 const DUPLICATES: [(&str, &str); 22] = [
@@ -194,18 +194,9 @@ fn there_is_one_stack_for_http_crypto_and_tasks() {
 
 #[test]
 fn filters_have_no_tls_of_their_own() {
-    let tree = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
-        .args(["--package", "tensorgate-gate"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(
-        tree.status.success(),
-        "{}",
-        String::from_utf8_lossy(&tree.stderr)
-    );
-    let crates = String::from_utf8_lossy(&tree.stdout).into_owned();
+    let arguments = ["tree", "--offline", "--edges", "normal", "--prefix", "none"];
+    let package = ["--package", "tensorgate-gate"];
+    let crates = output(env!("CARGO"), &[&arguments[..], &package].concat());
     let found = crates
         .lines()
         .filter(|line| line.starts_with("ring ") || line.starts_with("rustls "))
