@@ -127,7 +127,7 @@ impl NativeProxy {
         filters: &[Filter],
         bundle_json: &[u8],
         context_key_hex: Option<&str>,
-        mut store: Store,
+        store: Store,
     ) -> Result<Self, Vec<Fault>> {
         check_chain(filters).map_err(|fault| {
             vec![Fault {
@@ -142,23 +142,47 @@ impl NativeProxy {
         for filter in filters {
             let (root, warned) =
                 GateRoot::configure_as(Some(*filter), bundle_json, context_key_hex, Some(headers))?;
+            warnings = warned;
+            roots.push(root);
+        }
+        Self::start(roots, warnings, store)
+    }
+
+    /// A proxy with the same filters and an empty store, as after a restart. The policy is not read
+    /// again, which is most of the work of a short test.
+    ///
+    /// # Errors
+    /// The store has no room for the policy.
+    pub fn restarted(&self) -> Result<Self, Vec<Fault>> {
+        let roots = self.roots.iter().map(|root| root.without_state()).collect();
+        Self::start(roots, self.warnings.clone(), Store::default())
+    }
+
+    /// Makes room for the state of each filter.
+    fn start(
+        roots: Vec<GateRoot>,
+        warnings: Vec<Fault>,
+        mut store: Store,
+    ) -> Result<Self, Vec<Fault>> {
+        for root in &roots {
             make_slots(&mut store, root.policy())
                 .and_then(|()| make_counts(&mut store, root.policy()))
-                .and_then(|()| make_memory(&mut store, &root))
+                .and_then(|()| make_memory(&mut store, root))
                 .and_then(|()| make_pages(&mut store, root.policy()))
                 .and_then(|()| make_circuit_breaker(&mut store, root.policy()))
                 .and_then(|()| root.make_keys(&mut store, START))
                 .map_err(|fault| vec![crate::root::host_fault(fault)])?;
-            warnings = warned;
-            roots.push(Rc::new(root));
         }
         // A chain has at least one filter.
         let policy = roots
             .first()
             .map(|root| root.policy().clone())
             .ok_or_else(Vec::new)?;
+        let stops_all = roots
+            .iter()
+            .any(|root| root.headers() == HeaderMode::Forward);
         Ok(Self {
-            roots,
+            roots: roots.into_iter().map(Rc::new).collect(),
             policy,
             world: World::new(store.clone(), START),
             limiter: Limiter::default(),
@@ -166,7 +190,7 @@ impl NativeProxy {
             warnings,
             requests: 0,
             peer: Peer::default(),
-            stops_all: headers == HeaderMode::Forward,
+            stops_all,
             chain_name: String::new(),
         })
     }

@@ -161,27 +161,8 @@ impl GateRoot {
                 Err(faults)
             }
             Ok((policy, warnings)) if faults.is_empty() => {
-                let identifier = Identifier::new(&policy);
-                let keys = Keyring::new(&policy, filter.capabilities().identify);
-                let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
-                Ok((
-                    Self {
-                        filter,
-                        policy,
-                        identifier,
-                        tokens: RefCell::default(),
-                        keys: RefCell::new(keys),
-                        key_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
-                        message_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
-                        headers,
-                        delivery: Cell::default(),
-                        small_bodies: SmallBodies::default(),
-                        tick_requested: Cell::new(false),
-                        generation,
-                        context_key,
-                    },
-                    warnings,
-                ))
+                let root = Self::with_policy(filter, policy, generation, headers, context_key);
+                Ok((root, warnings))
             }
             Ok((_, warnings)) => {
                 faults.extend(warnings);
@@ -192,6 +173,43 @@ impl GateRoot {
                 Err(faults)
             }
         }
+    }
+
+    /// A filter with a validated policy that has seen no request yet.
+    fn with_policy(
+        filter: Filter,
+        policy: Policy,
+        generation: String,
+        headers: HeaderMode,
+        context_key: Option<Key>,
+    ) -> Self {
+        let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
+        Self {
+            filter,
+            identifier: Identifier::new(&policy),
+            tokens: RefCell::default(),
+            keys: RefCell::new(Keyring::new(&policy, filter.capabilities().identify)),
+            key_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
+            message_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
+            headers,
+            delivery: Cell::default(),
+            small_bodies: SmallBodies::default(),
+            tick_requested: Cell::new(false),
+            policy,
+            generation,
+            context_key,
+        }
+    }
+
+    /// The same configuration, without anything that requests have left in this one.
+    pub(crate) fn without_state(&self) -> Self {
+        Self::with_policy(
+            self.filter,
+            self.policy.clone(),
+            self.generation.clone(),
+            self.headers,
+            self.context_key.clone(),
+        )
     }
 
     /// How headers are treated while a body is evaluated.

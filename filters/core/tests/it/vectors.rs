@@ -1,11 +1,14 @@
 //! Every decision vector through the filter's callbacks, in memory.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use crate::support;
 
 use support::{CONTEXT_KEY, Played, close, deliver, outcome_told};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::native::{NativeProxy, Request, Store};
-use tensorgate_policy::{HeaderMode, Now, Reason};
+use tensorgate_policy::{Fault, HeaderMode, Now, Reason};
 use tensorgate_vectors::{Driver, Expect, Lowered, load};
 
 /// Both header modes.
@@ -63,13 +66,22 @@ fn check_all(
     policy: fn(&str) -> String,
     takes: fn(&Lowered) -> bool,
 ) {
-    let vectors = load().unwrap();
+    let vectors = vectors();
     assert!(vectors.len() >= 80, "{} vectors", vectors.len());
-    let wrong: Vec<String> = vectors
-        .iter()
-        .filter(|vector| vector.runs_on(Driver::Native) && takes(vector))
-        .filter_map(|vector| check(headers, filters, vector, &policy(&vector.policy_json)))
-        .collect();
+    let mut proxies = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for vector in vectors {
+        if !vector.runs_on(Driver::Native) || !takes(vector) {
+            continue;
+        }
+        let proxy = proxies
+            .entry(&vector.policy_file)
+            .or_insert_with(|| configure(headers, filters, &policy(&vector.policy_json)));
+        wrong.extend(match proxy {
+            Ok(proxy) => check(proxy.restarted().unwrap(), headers, vector),
+            Err(faults) => Some(format!("{headers:?} {}: {faults:?}", vector.policy_file)),
+        });
+    }
     assert!(
         wrong.is_empty(),
         "{} of {} vectors:\n{}",
@@ -79,30 +91,30 @@ fn check_all(
     );
 }
 
-/// The first difference from a vector's decision.
-fn check(
+/// All vectors, read once.
+fn vectors() -> &'static [Lowered] {
+    static VECTORS: LazyLock<Vec<Lowered>> = LazyLock::new(|| load().unwrap());
+    &VECTORS
+}
+
+fn configure(
     headers: HeaderMode,
     filters: &[Filter],
-    vector: &Lowered,
     policy: &str,
-) -> Option<String> {
+) -> Result<NativeProxy, Vec<Fault>> {
     let bundle = format!(r#"{{"generation": "0123456789abcdef", "policy": {policy}}}"#);
     let store = Store::default();
-    let mut proxy = match NativeProxy::chain_in(
+    NativeProxy::chain_in(
         headers,
         filters,
         bundle.as_bytes(),
         Some(CONTEXT_KEY),
         store,
-    ) {
-        Ok(proxy) => proxy,
-        Err(faults) => {
-            return Some(format!(
-                "{headers:?} {}: {}: {faults:?}",
-                vector.id, vector.policy_file
-            ));
-        }
-    };
+    )
+}
+
+/// The first difference from a vector's decision.
+fn check(mut proxy: NativeProxy, headers: HeaderMode, vector: &Lowered) -> Option<String> {
     let request = Request {
         headers: vector.request.fields(),
         body: vector.request.pieces(),

@@ -2,6 +2,9 @@
 //! by callback. Each vector also runs with its body in small pieces, which must not change the
 //! decision.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use tensorgate_filter_core::native::{NativeProxy, Outcome, Request};
 use tensorgate_policy::{Bundle, HeaderMode, Now};
 use tensorgate_tests::verdict;
@@ -21,7 +24,8 @@ enum Arrival {
     WithTrailers,
 }
 
-fn play(vector: &Lowered, arrival: Arrival) -> Result<(), String> {
+/// A proxy with a vector's policy.
+fn configure(vector: &Lowered) -> Result<NativeProxy, String> {
     let policy = serde_json::from_str(&vector.policy_json)
         .map_err(|fault| format!("{}: {fault}", vector.policy_file))?;
     let bundle = serde_json::to_vec(&Bundle {
@@ -32,8 +36,11 @@ fn play(vector: &Lowered, arrival: Arrival) -> Result<(), String> {
         tightens: None,
     })
     .unwrap();
-    let mut proxy = NativeProxy::new(&bundle, CONTEXT_KEY)
-        .map_err(|faults| format!("{}: {faults:?}", vector.policy_file))?;
+    NativeProxy::new(&bundle, CONTEXT_KEY)
+        .map_err(|faults| format!("{}: {faults:?}", vector.policy_file))
+}
+
+fn play(mut proxy: NativeProxy, vector: &Lowered, arrival: Arrival) -> Result<(), String> {
     let mut request = vector.request.clone();
     let mut trailers = None;
     match arrival {
@@ -86,7 +93,10 @@ fn play(vector: &Lowered, arrival: Arrival) -> Result<(), String> {
 }
 
 fn play_all(arrival: impl Fn(&Lowered) -> Option<Arrival>) {
-    let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
+    static VECTORS: LazyLock<Vec<Lowered>> =
+        LazyLock::new(|| load().unwrap_or_else(|fault| panic!("{fault}")));
+    let vectors = &*VECTORS;
+    let mut proxies = BTreeMap::new();
     let mut played = 0;
     let mut wrong = Vec::new();
     for vector in vectors
@@ -97,7 +107,14 @@ fn play_all(arrival: impl Fn(&Lowered) -> Option<Arrival>) {
             continue;
         };
         played += 1;
-        wrong.extend(play(vector, arrival).err());
+        let proxy = proxies
+            .entry(&vector.policy_file)
+            .or_insert_with(|| configure(vector));
+        let outcome = match proxy {
+            Ok(proxy) => play(proxy.restarted().unwrap(), vector, arrival),
+            Err(fault) => Err(fault.clone()),
+        };
+        wrong.extend(outcome.err());
     }
     assert!(played > 200, "only {played} vectors were played");
     assert!(
