@@ -318,43 +318,66 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
+    use wasm_encoder::{
+        CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection,
+    };
+
     use super::*;
+
+    /// A component of one module with functions of so many `nop` instructions. Megabytes of text
+    /// would take seconds to parse.
+    fn with_functions(nops: &[usize]) -> Vec<u8> {
+        let mut types = TypeSection::new();
+        types.ty().function([], []);
+        let mut functions = FunctionSection::new();
+        let mut code = CodeSection::new();
+        for &count in nops {
+            functions.function(0);
+            let mut function = Function::new([]);
+            function.raw(std::iter::repeat_n(0x01, count));
+            function.instructions().end();
+            code.function(&function);
+        }
+        let mut module = Module::new();
+        module.section(&types).section(&functions).section(&code);
+        let mut component = Component::new();
+        component.section(&ModuleSection(&module));
+        component.finish()
+    }
 
     #[test]
     fn what_is_larger_than_anything_that_is_compiled_is_refused_by_what_is_too_large() {
+        let text = |fields: String| wat::parse_str(format!("(component {fields})")).unwrap();
         let module = |fields: &str| format!("(core module {fields})");
-        let nops = |count: usize| format!("(func {})", "nop ".repeat(count));
-        for (text, expected) in [
-            (module(&nops(1_000)), None),
+        let long = MAX_FUNCTION_BYTES - 16;
+        for (component, expected) in [
+            (with_functions(&[1_000]), None),
             (
-                module(&nops(MAX_FUNCTION_BYTES)),
+                with_functions(&[MAX_FUNCTION_BYTES]),
                 Some("bytes of one function"),
             ),
             (
-                module(&"(func)".repeat(MAX_FUNCTIONS + 1)),
+                text(module(&"(func)".repeat(MAX_FUNCTIONS + 1))),
                 Some("functions"),
             ),
             (
-                module(
-                    &nops(MAX_FUNCTION_BYTES - 16).repeat(MAX_CODE_BYTES / MAX_FUNCTION_BYTES + 1),
-                ),
+                with_functions(&[long].repeat(MAX_CODE_BYTES / MAX_FUNCTION_BYTES + 1)),
                 Some("bytes of code"),
             ),
-            (module("").repeat(MAX_MODULES + 1), Some("modules")),
+            (text(module("").repeat(MAX_MODULES + 1)), Some("modules")),
             (
-                module(r#"(func (export "tensorgate-configure"))"#),
+                text(module(r#"(func (export "tensorgate-configure"))"#)),
                 Some("has to be configured first"),
             ),
             (
-                format!(
+                text(format!(
                     "{}{}",
                     "(component ".repeat(MAX_NESTING + 1),
                     ")".repeat(MAX_NESTING + 1)
-                ),
+                )),
                 Some("components in each other"),
             ),
         ] {
-            let component = wat::parse_str(format!("(component {text})")).unwrap();
             let found = within_bounds(&component).err();
             let named = found
                 .as_ref()
