@@ -12,7 +12,6 @@ mod contract;
 mod copy;
 mod initialise;
 mod kit;
-mod port;
 mod project;
 mod registry;
 mod runner;
@@ -31,14 +30,13 @@ use verbs::configure::Configure;
 use verbs::inspect::Inspect;
 use verbs::logs::Logs;
 use verbs::new::New;
-use verbs::port::Port;
 use verbs::push::Push;
 use verbs::replay::Replay;
 use verbs::setup::Setup;
 use verbs::sign::Sign;
 use verbs::test::Test;
 
-/// Create, port, build, configure, inspect, test, measure, sign and publish handlers, and replay
+/// Create, build, configure, inspect, test, measure, sign and publish handlers, and replay
 /// their calls.
 #[derive(Parser)]
 #[command(
@@ -57,7 +55,6 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     New(New),
-    Port(Port),
     Build(Build),
     Configure(Configure),
     Inspect(Inspect),
@@ -78,7 +75,6 @@ fn main() -> ExitCode {
     let ui = Ui::new(output);
     ui.exit_code(match verb {
         Verb::New(verb) => verb.run(&ui),
-        Verb::Port(verb) => verb.run(&ui),
         Verb::Build(verb) => verb.run(&ui),
         Verb::Configure(verb) => verb.run(&ui),
         Verb::Inspect(verb) => verb.run(&ui),

@@ -6,7 +6,6 @@ pub mod configure;
 pub mod inspect;
 pub mod logs;
 pub mod new;
-pub mod port;
 pub mod push;
 pub mod replay;
 pub mod setup;

@@ -18,7 +18,6 @@ mod hostile;
 mod js;
 mod kit;
 mod logs;
-mod port;
 mod push;
 mod python;
 mod reach;
