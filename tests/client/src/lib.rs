@@ -8,7 +8,7 @@ pub mod grpc;
 pub mod http1;
 pub mod open;
 pub mod pki;
-mod program;
+pub mod program;
 pub mod publisher;
 pub mod redis;
 pub mod registry;

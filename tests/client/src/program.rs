@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// # Errors
 ///
 /// If there is none.
-pub(crate) fn find(name: &str, folder: &str, variable: &str) -> io::Result<PathBuf> {
+pub fn find(name: &str, folder: &str, variable: &str) -> io::Result<PathBuf> {
     let set = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

@@ -10,28 +10,15 @@ use crate::pki::Leaf;
 use crate::program;
 use crate::run::free_port;
 
+/// The user who may push.
+pub const LOGIN: &str = "pusher:wasm-secret";
 /// How long the registry may take to start answering.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// The number of attempts to start. A port is chosen before it is bound, and another process may
 /// take it in between.
 const ATTEMPTS: u32 = 5;
-/// The user's password, bcrypt.
+/// The user's password file: `wasm-secret`, bcrypt.
 const PASSWORD: &str = "pusher:$2y$04$abcdefghijklmnopqrstuunlYhkTFbgRA54GboW54rggxAi/fdlcW\n";
-
-/// How the registry authenticates a user.
-#[derive(Clone, Debug)]
-pub enum Knows {
-    /// By name and password: `pusher`, `wasm-secret`.
-    Password,
-    /// By a token that the holder of this certificate's key has signed. This server issues the
-    /// token.
-    Token {
-        /// PEM.
-        certificate: String,
-        /// `https://…`.
-        realm: String,
-    },
-}
 
 /// A registry; it ends when this value is dropped.
 pub struct Registry {
@@ -41,31 +28,20 @@ pub struct Registry {
 
 impl Registry {
     /// Starts a registry whose files are in a folder.
-    pub fn start(folder: &Path, leaf: &Leaf, knows: &Knows) -> io::Result<Self> {
+    pub fn start(folder: &Path, leaf: &Leaf) -> io::Result<Self> {
         let file = |name: &str, text: &str| {
             let path = folder.join(name);
             std::fs::write(&path, text).map(|()| path.display().to_string())
         };
         let (certificate, key) = (file("tls.pem", &leaf.pem)?, file("tls.key", &leaf.key)?);
-        let auth = match knows {
-            Knows::Password => {
-                let users = file("users", PASSWORD)?;
-                format!("{{htpasswd: {{realm: test, path: {users}}}}}")
-            }
-            Knows::Token { certificate, realm } => {
-                let issuer = file("issuer.pem", certificate)?;
-                format!(
-                    "{{token: {{realm: \"{realm}\", service: registry.test, issuer: issuer.test, rootcertbundle: {issuer}}}}}"
-                )
-            }
-        };
+        let users = file("users", PASSWORD)?;
         let mut last = io::Error::other("no attempt");
         for _ in 0..ATTEMPTS {
             let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
             let storage = folder.join("storage").display().to_string();
             let config = format!(
                 "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {storage}}}}}\n\
-                 http: {{addr: \"{address}\", secret: test, tls: {{certificate: {certificate}, key: {key}}}}}\nauth: {auth}\n"
+                 http: {{addr: \"{address}\", secret: test, tls: {{certificate: {certificate}, key: {key}}}}}\nauth: {{htpasswd: {{realm: test, path: {users}}}}}\n"
             );
             let config = file("registry.yml", &config)?;
             let child = Command::new(program::find(

@@ -10,10 +10,11 @@ mod compare;
 mod configure;
 mod contract;
 mod copy;
+mod handler_image;
 mod initialise;
 mod kit;
+mod oci_layout;
 mod project;
-mod registry;
 mod runner;
 mod template;
 mod tools;
@@ -27,17 +28,17 @@ use tensorgate_cli_common::ui::{Output, Ui};
 use verbs::bench::Bench;
 use verbs::build::Build;
 use verbs::configure::Configure;
+use verbs::image::Image;
 use verbs::inspect::Inspect;
 use verbs::logs::Logs;
 use verbs::new::New;
-use verbs::push::Push;
 use verbs::replay::Replay;
 use verbs::setup::Setup;
 use verbs::sign::Sign;
 use verbs::test::Test;
 
-/// Create, build, configure, inspect, test, measure, sign and publish handlers, and replay
-/// their calls.
+/// Create, build, configure, inspect, test, measure and sign handlers, write them as images, and
+/// replay their calls.
 #[derive(Parser)]
 #[command(
     name = "tensorgate-handler",
@@ -61,7 +62,7 @@ enum Verb {
     Test(Test),
     Bench(Bench),
     Sign(Sign),
-    Push(Push),
+    Image(Image),
     Setup(Setup),
     Replay(Replay),
     Logs(Logs),
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
         Verb::Test(verb) => verb.run(&ui),
         Verb::Bench(verb) => verb.run(&ui),
         Verb::Sign(verb) => verb.run(&ui),
-        Verb::Push(verb) => verb.run(&ui),
+        Verb::Image(verb) => verb.run(&ui),
         Verb::Setup(verb) => verb.run(&ui),
         Verb::Replay(verb) => verb.run(&ui),
         Verb::Logs(verb) => verb.run(&ui),

@@ -3,10 +3,10 @@
 pub mod bench;
 pub mod build;
 pub mod configure;
+pub mod image;
 pub mod inspect;
 pub mod logs;
 pub mod new;
-pub mod push;
 pub mod replay;
 pub mod setup;
 pub mod sign;

@@ -1,0 +1,131 @@
+//! The `handler image` verb: writes a component and its signature as an OCI image layout.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tensorgate_artifact::MAX_SIGNATURE_BYTES;
+use tensorgate_artifact::component::{self, signature_of};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::ui::Ui;
+use tensorgate_componentize::surface;
+
+use crate::handler_image::SignedComponent;
+use crate::oci_layout::{Layout, is_tag};
+use crate::project::{component_at, read_component};
+
+/// What is added to a component's tag for its signature, as cosign does.
+const SIGNATURE_SUFFIX: &str = ".sig";
+
+/// Write a component and its signature as an OCI image layout, which `skopeo` or `oras` copies to a
+/// registry.
+#[derive(Args)]
+#[command(
+    after_help = "Nothing is sent anywhere. The folder has two images: TAG is the component, TAG.sig its signature, which refers to it. \
+The same component and signature give the same bytes.\n\n\
+Example: tensorgate handler image --into scale-image scale && \
+skopeo copy --preserve-digests oci:scale-image:1.4.0 docker://registry.example.com/handlers/scale:1.4.0"
+)]
+pub struct Image {
+    /// Component file, or project folder.
+    #[arg(default_value = ".")]
+    component: PathBuf,
+    /// Folder of the layout, new or empty.
+    #[arg(long, value_name = "DIR")]
+    into: PathBuf,
+    /// Tag of the component (default: the signed version).
+    #[arg(long)]
+    tag: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    folder: String,
+    tag: &'a str,
+    digest: &'a str,
+    signature_tag: &'a str,
+    signature: &'a str,
+}
+
+impl Image {
+    /// Writes the layout.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let image = self.signed_component()?;
+        let tag = self.tag.as_deref().unwrap_or(image.signed_as.version());
+        let signature_tag = format!("{tag}{SIGNATURE_SUFFIX}");
+        if !is_tag(tag) || !is_tag(&signature_tag) {
+            return Err(Failure::Input(format!(
+                "{tag:?} is not a tag: letters, digits and . _ - (name one with --tag)"
+            )));
+        }
+        let taken = std::fs::read_dir(&self.into).is_ok_and(|mut entries| entries.next().is_some());
+        let shown = self.into.display();
+        if taken || self.into.is_file() {
+            return Err(Failure::Input(format!(
+                "{shown} already exists and is not empty"
+            )));
+        }
+        let json_failed =
+            |error| Failure::Failed(format!("cannot write a manifest as JSON: {error}"));
+        let mut layout = Layout::default();
+        let component = image
+            .add_component(&mut layout, tag)
+            .map_err(json_failed)?;
+        let signature = image
+            .add_signature(&mut layout, &signature_tag, &component)
+            .map_err(json_failed)?;
+        layout
+            .write(&self.into)
+            .map_err(|error| Failure::Failed(format!("cannot write {shown}: {error}")))?;
+        if ui.json {
+            ui.json_line(&Written {
+                folder: shown.to_string(),
+                tag,
+                digest: component.digest(),
+                signature_tag: &signature_tag,
+                signature: signature.digest(),
+            });
+            return Ok(());
+        }
+        ui.line(&format!("{tag} {}", component.digest()));
+        ui.line(&format!("{signature_tag} {}", signature.digest()));
+        ui.note(&format!(
+            "next: skopeo copy --preserve-digests oci:{shown}:{tag} docker://REGISTRY/REPOSITORY:{tag}, and {signature_tag} likewise"
+        ));
+        Ok(())
+    }
+
+    /// Reads the component and its signature. Users of the component check the signing key; here
+    /// the signature is only checked to match the component.
+    fn signed_component(&self) -> Result<SignedComponent, Failure> {
+        let file = component_at(&self.component)?;
+        let bytes = read_component(&file).map_err(Failure::Input)?;
+        let beside = signature_of(&file);
+        let unsigned = |why: String| {
+            Failure::Input(format!(
+                "{}: {why}; sign the component first: tensorgate handler sign",
+                beside.display()
+            ))
+        };
+        let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
+        let signature = read_at_most(&beside, most)
+            .map_err(|error| unsigned(error.to_string()))?
+            .ok_or_else(|| unsigned("is not a signature".to_owned()))?;
+        let signed_as =
+            component::says(&signature, &bytes).map_err(|fault| unsigned(fault.to_string()))?;
+        let surface = surface(&bytes)
+            .ok()
+            .filter(|surface| surface.component)
+            .ok_or_else(|| {
+                Failure::Input(format!("{} is not a WebAssembly component", file.display()))
+            })?;
+        Ok(SignedComponent {
+            component: bytes,
+            signature,
+            signed_as,
+            imports: surface.imports,
+            exports: surface.exports,
+        })
+    }
+}
