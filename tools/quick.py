@@ -140,6 +140,8 @@ def main():
 
 def check(changed, dependants, all_crates):
     """Lints and tests these crates."""
+    # The slow tests of few crates wait for processes and deadlines.
+    os.environ.setdefault("RUST_TEST_THREADS", "4")
     lint = ["cargo", "clippy", "--quiet", "--locked", *packages(changed), "--", "-D", "warnings"]
     stage("clippy", *lint)
     suite = ["tools/suite.py", "--locked"]

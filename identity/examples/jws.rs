@@ -33,7 +33,7 @@ struct Case {
 
 /// The results of a set's cases.
 #[derive(Default)]
-struct MetadataOwner {
+struct Results {
     /// Accepted, as published.
     right: Vec<String>,
     /// Rejected, as published.
@@ -48,16 +48,16 @@ fn main() -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for path in std::env::args().skip(1) {
         match run(&path) {
-            Ok(told) => {
-                let (right, wrong) = (told.right.len(), told.wrong.len());
+            Ok(results) => {
+                let (right, wrong) = (results.right.len(), results.wrong.len());
                 println!("{path}: {right} taken and {wrong} refused, as published");
-                for (cause, names) in &told.refused {
+                for (cause, names) in &results.refused {
                     println!(
                         "  refused, published as right: {cause}: {}",
                         names.join(", ")
                     );
                 }
-                for name in &told.taken {
+                for name in &results.taken {
                     println!("  TAKEN, published as wrong: {name}");
                     code = ExitCode::from(1);
                 }
@@ -71,21 +71,21 @@ fn main() -> ExitCode {
     code
 }
 
-fn run(path: &str) -> Result<MetadataOwner, Box<dyn Error>> {
+fn run(path: &str) -> Result<Results, Box<dyn Error>> {
     let set: Value = serde_json::from_slice(&std::fs::read(path)?)?;
     let cases = wycheproof(&set)
         .or_else(|| cookbook(&set))
         .ok_or("neither of the two forms")?;
-    let mut told = MetadataOwner::default();
+    let mut results = Results::default();
     for case in cases {
         match (judge(&case), case.right) {
-            (Ok(()), true) => told.right.push(case.name),
-            (Err(_), false) => told.wrong.push(case.name),
-            (Ok(()), false) => told.taken.push(case.name),
-            (Err(cause), true) => told.refused.entry(cause).or_default().push(case.name),
+            (Ok(()), true) => results.right.push(case.name),
+            (Err(_), false) => results.wrong.push(case.name),
+            (Ok(()), false) => results.taken.push(case.name),
+            (Err(cause), true) => results.refused.entry(cause).or_default().push(case.name),
         }
     }
-    Ok(told)
+    Ok(results)
 }
 
 /// Verifies a signature with the keys that are given for it, as an issuer's published set.

@@ -13,6 +13,8 @@
 //! body.
 
 pub mod als;
+pub mod breaker_records;
+pub mod ending;
 pub mod envoy_reply;
 pub mod files;
 pub mod key;

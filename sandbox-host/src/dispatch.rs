@@ -4,12 +4,18 @@
 //! both limits are rejected. One deadline covers queueing, the call and its retries. Dropping a
 //! dispatch releases its permit and cancels its call.
 
+mod adaptive_limit;
+mod attempt_loop;
 mod attempts;
 mod breaker;
 mod decoupled;
+mod fair_queue;
 pub mod health;
+mod in_flight;
 mod mirror;
 mod openai;
+mod outlier_detection;
+mod own_json;
 mod permits;
 mod pool;
 

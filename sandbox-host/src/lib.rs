@@ -8,22 +8,21 @@
 //! before the next one gets it. No byte of a client is forwarded: [`backends`] builds every backend
 //! request from the checked tensors.
 
-mod grpc_timeout;
-mod owned;
-mod turns;
-
 pub mod admission;
 pub mod audit;
 pub mod backends;
+mod client_key;
 pub mod config;
 pub mod dispatch;
 pub mod document;
 pub mod egress;
 pub mod files;
+mod grpc_timeout;
 pub mod guard;
 pub mod heap;
 pub mod host;
 pub mod limits;
+mod owned;
 pub mod pipeline;
 pub mod policy_store;
 pub mod rfc3339;
@@ -31,6 +30,7 @@ pub mod sandbox;
 pub mod server;
 pub mod service;
 pub mod telemetry;
+mod turns;
 
 pub use host::{Host, StartError};
 pub use policy_store::assemble::{BeyondBudget, PolicyFault, beyond_budget};

@@ -4,6 +4,8 @@
 
 mod counter;
 mod redis;
+mod refunds;
+mod server;
 mod service;
 mod shared_limits;
 

@@ -2,28 +2,36 @@
 //! checked against the contract before the next stage sees it. Metadata comes from the contract,
 //! readiness from the health checks, statistics from the host's own counts.
 
+mod attribution;
 pub mod body;
+mod chain;
+pub mod chunk_stream;
 pub(crate) mod decoupled;
 mod ensemble;
 pub(crate) mod mirroring;
 pub(crate) mod openai;
+mod prepared;
 pub mod record;
 pub mod reply;
 pub mod request;
+pub mod request_record;
 mod route;
+pub mod settlement;
+mod shadow;
+mod stage;
+pub mod stream_record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
 use tensorgate_policy::release::release;
-use tensorgate_policy::tensor::{InferResponse, Parameter};
+use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
 use tensorgate_wire::encode::statistics::model_statistics;
-use tensorgate_wire::encode::{self, AnswerForm, Encoded, Unencodable};
+use tensorgate_wire::encode::{self, Encoded, Unencodable};
 use tokio::time::Instant;
 
 use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
@@ -38,6 +46,7 @@ use crate::sandbox::capture::Capturer;
 use crate::sandbox::{CallContext, Payload, Role};
 use crate::telemetry::metrics::{Metrics, ModelLabels, Timings};
 use ensemble::{EnsembleContext, EnsembleRun};
+use prepared::{BackendInputs, ResponseContext};
 use route::{CallContents, InShadow, Values};
 pub use route::{HandlerChain, ModelRoute, Stage, Target};
 
@@ -492,45 +501,4 @@ fn select(
         .collect();
     selected.sort_by_key(|tensor| place(tensor));
     selected
-}
-
-// A prepared request: its inputs for the backend, and what is needed for the response.
-
-/// The inputs for a backend.
-struct BackendInputs {
-    parameters: Vec<Parameter<'static>>,
-    inputs: Vec<Tensor<'static>>,
-}
-
-impl BackendInputs {
-    fn call<'a>(self, model: &'a Model, wanted: &'a ResponseContext) -> Call<'a> {
-        let Self { parameters, inputs } = self;
-        Call {
-            contract: model,
-            id: &wanted.request_id,
-            model: model.backend_model(),
-            version: &wanted.version,
-            parameters,
-            inputs,
-            outputs: model.backend_outputs(),
-            claims: &wanted.claims,
-            sent_message: None,
-        }
-    }
-}
-
-/// The request's identity, and the requested response.
-#[derive(Debug)]
-struct ResponseContext {
-    request_id: String,
-    /// The context of its handler calls.
-    behalf: CallContext,
-    protocol: Protocol,
-    model: ModelId,
-    grant: GrantId,
-    version: String,
-    id: Option<String>,
-    outputs: Vec<String>,
-    form: AnswerForm,
-    claims: HeaderMap,
 }

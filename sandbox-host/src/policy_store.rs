@@ -1,6 +1,10 @@
 //! Policy versions: what a bundle becomes when it is loaded, and which version serves a request.
 
 pub(crate) mod assemble;
+pub(crate) mod parallel;
+pub mod pending_policy;
 pub mod policy_versions;
+pub(crate) mod refresh;
+pub(crate) mod restriction;
 pub(crate) mod revocation;
 pub mod signed;

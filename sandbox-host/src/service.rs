@@ -2,6 +2,7 @@
 //! or log; this module does.
 
 pub mod admin;
+mod model_list;
 pub(crate) mod readiness;
 pub mod reload;
 mod stream;
@@ -16,15 +17,14 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Body;
 use tensorgate_policy::raw::AuditFailure;
-use tensorgate_policy::request::{Proofs, ServerQuery};
-use tensorgate_policy::{Denial, Operation, Policy, Protocol, Reason};
+use tensorgate_policy::request::ServerQuery;
+use tensorgate_policy::{Denial, Operation, Protocol, Reason};
 use tensorgate_wire::encode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::memory_budget::{
-    Budget, MemoryPermit, reserve_decoded, reserve_expanded, reserve_parsed,
-};
+use crate::admission::body_memory::{reserve_decoded, reserve_expanded, reserve_parsed};
+use crate::admission::memory_budget::{Budget, MemoryPermit};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
@@ -36,11 +36,12 @@ use crate::pipeline::body::{self, BodyFault, CollectedBody};
 use crate::pipeline::record::Record;
 use crate::pipeline::reply::{self, ReplyBody, TokenSettlement};
 use crate::pipeline::request::{
-    AcceptedHead, AnnouncedVerdicts, Caller, DeniedRequest, HeadVerdict, ModelRequest,
+    AcceptedHead, AnnouncedVerdicts, DeniedRequest, HeadVerdict, ModelRequest,
 };
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::telemetry::metrics::Metrics;
 use crate::turns::ClientKey;
+use model_list::answer;
 use stream_deadline::stream_deadline;
 
 /// The largest body of a request about the server, in bytes: a gRPC frame with a service name.
@@ -558,15 +559,6 @@ fn now_unix_s() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
-}
-
-// The model list of the OpenAI API, limited to the models that the caller may ask about.
-
-fn answer(policy: &Policy, caller: &Caller, proofs: Proofs) -> Response<ReplyBody> {
-    let client = caller.client.as_deref().unwrap_or_default();
-    let names = policy.models_of(client, proofs, Protocol::OpenAi, Operation::Metadata);
-    let body = tensorgate_wire::openai::models(names);
-    reply::success(Protocol::OpenAi, StatusCode::OK, body, &caller.request_id)
 }
 
 #[cfg(test)]

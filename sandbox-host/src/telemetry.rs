@@ -1,4 +1,6 @@
 //! Metrics, logs, statistics of models and the timings of a request.
 
+pub mod labels;
 pub mod logging;
 pub mod metrics;
+pub mod model_statistics;

@@ -7,7 +7,8 @@
 //! has less. Each step looks at one client and takes logarithmic time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+pub use crate::client_key::ClientKey;
 
 /// What clients hold and wait for. `T` is a queue entry.
 #[derive(Debug)]
@@ -242,21 +243,6 @@ impl<T> Turns<T> {
     fn number(&mut self) -> u64 {
         self.count = self.count.wrapping_add(1);
         self.count
-    }
-}
-
-// [`ClientKey`]: the key for a client's share of a resource.
-
-/// A key for a client's share of a resource: a hash of its name in the policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientKey(u64);
-
-impl ClientKey {
-    /// The key of a client. Requests without a client share one key.
-    pub fn from_name(client: Option<&str>) -> Self {
-        let mut hasher = DefaultHasher::new();
-        client.hash(&mut hasher);
-        Self(hasher.finish())
     }
 }
 

@@ -10,8 +10,8 @@ use tensorgate_policy::policy::Unit;
 use tensorgate_policy::request::{Coding, Codings, Protocol};
 use tensorgate_policy::{Denial, Reason};
 
-use crate::encode::member;
 use crate::grpc::protobuf::Message;
+use crate::json_text::member;
 
 /// A denial in the caller's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]

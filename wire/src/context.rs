@@ -6,19 +6,20 @@
 //! the remaining quota of limits.
 
 mod envelope;
+mod key;
+mod quotas;
 pub mod verdict;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
-use tensorgate_policy::policy::{RemainingQuota, Wait};
+use hmac::Mac as _;
 use tensorgate_policy::request::Proofs;
-use tensorgate_policy::unhex;
 
 use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
 pub(crate) use envelope::MAX_ENVELOPE_BYTES;
 pub use envelope::{EnvelopeCodec, EnvelopeFault, MessageEnvelope, Refusal};
+pub use key::Key;
+pub use quotas::RemainingQuotas;
 
 /// Name of the header field.
 pub const HEADER: &str = "x-tensorgate-context";
@@ -217,160 +218,5 @@ fn take_text(rest: &mut &[u8]) -> Option<String> {
     String::from_utf8(text.to_vec()).ok()
 }
 
-// The key that filter and host share, and values derived from it. Never printed or stored.
-
-/// The shared HMAC-SHA256 key, 32 bytes. Never printed. Stored as HMAC's state after both paddings,
-/// which saves half of the cost of a signature.
-#[derive(Clone)]
-pub struct Key(Hmac<Sha256>);
-
-impl core::fmt::Debug for Key {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Key")
-    }
-}
-
-impl Key {
-    /// Parses 64 hex digits with optional surrounding white space.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let key: [u8; 32] = unhex(text.trim_ascii().to_ascii_lowercase().as_bytes())?;
-        // HMAC accepts keys of any length.
-        Hmac::new_from_slice(&key).ok().map(Self)
-    }
-
-    /// A name for `parts` that only holders of the key can compute. Its input differs from that of
-    /// every context.
-    pub fn name(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut mac = self.mac("name");
-        for part in parts {
-            mac.update(&part.len().to_be_bytes());
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
-    }
-
-    pub(crate) fn mac(&self, signed: &str) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
-        mac.update(signed.as_bytes());
-        mac
-    }
-}
-
-// Remaining quota of charged limits in the context. The host charges nothing; it uses these values
-// for response headers and for limits in shadow.
-
-/// Maximum entries of one charge: a grant has two limits on requests and six on content.
-const MAX_QUOTAS: usize = 8;
-
-/// Remaining quotas in the order of the grant's limits; empty without limits or charges.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RemainingQuotas {
-    /// Limits on requests.
-    pub request: Vec<RemainingQuota>,
-    /// Limits on content.
-    pub content: Vec<RemainingQuota>,
-}
-
-impl RemainingQuotas {
-    /// These, or the other's where empty: each limit is charged by one filter.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        let either = |own: Vec<_>, other| if own.is_empty() { other } else { own };
-        Self {
-            request: either(self.request, other.request),
-            content: either(self.content, other.content),
-        }
-    }
-
-    /// Appends them to a context's fields.
-    fn write(&self, fields: &mut Vec<u8>) {
-        for quotas in [&self.request, &self.content] {
-            let quotas = quotas.get(..MAX_QUOTAS).unwrap_or(quotas);
-            fields.push(u8::try_from(quotas.len()).unwrap_or(0));
-            for quota in quotas {
-                fields.extend_from_slice(&quota.left.to_be_bytes());
-                fields.extend_from_slice(&quota.full_after_ns.to_be_bytes());
-                match quota.wait {
-                    Wait::None => fields.push(0),
-                    Wait::Ns(wait_ns) => {
-                        fields.push(1);
-                        fields.extend_from_slice(&wait_ns.to_be_bytes());
-                    }
-                    Wait::Forever => fields.push(2),
-                }
-            }
-        }
-    }
-
-    /// Reads them from a context's fields.
-    fn read(rest: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            request: list(rest)?,
-            content: list(rest)?,
-        })
-    }
-}
-
-fn list(rest: &mut &[u8]) -> Option<Vec<RemainingQuota>> {
-    let [count] = take_chunk(rest)?;
-    let count = Some(usize::from(count)).filter(|count| *count <= MAX_QUOTAS)?;
-    (0..count)
-        .map(|_| {
-            Some(RemainingQuota {
-                left: u64::from_be_bytes(take_chunk(rest)?),
-                full_after_ns: u64::from_be_bytes(take_chunk(rest)?),
-                wait: match take_chunk(rest)? {
-                    [0] => Wait::None,
-                    [1] => Wait::Ns(u64::from_be_bytes(take_chunk(rest)?)),
-                    [2] => Wait::Forever,
-                    _ => return None,
-                },
-            })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod quotas_tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
-    use super::*;
-
-    #[test]
-    fn quotas_are_read_back_and_other_texts_are_rejected() {
-        let quota = |left, wait| RemainingQuota {
-            left,
-            full_after_ns: 7,
-            wait,
-        };
-        for quotas in [
-            RemainingQuotas::default(),
-            RemainingQuotas {
-                request: vec![quota(0, Wait::Ns(u64::MAX)), quota(u64::MAX, Wait::None)],
-                content: vec![quota(1, Wait::Forever)],
-            },
-            RemainingQuotas {
-                content: vec![quota(1, Wait::None); MAX_QUOTAS],
-                ..RemainingQuotas::default()
-            },
-        ] {
-            let mut fields = Vec::new();
-            quotas.write(&mut fields);
-            assert_eq!(RemainingQuotas::read(&mut fields.as_slice()), Some(quotas));
-            for end in 0..fields.len() {
-                assert_eq!(
-                    RemainingQuotas::read(&mut &fields[..end]),
-                    None,
-                    "cut at {end}"
-                );
-            }
-        }
-        let too_many = [9_u8, 0].repeat(1_000);
-        assert_eq!(RemainingQuotas::read(&mut too_many.as_slice()), None);
-        let no_wait = [&[1][..], &[0; 16], &[3], &[0]].concat();
-        assert_eq!(RemainingQuotas::read(&mut no_wait.as_slice()), None);
-    }
-}

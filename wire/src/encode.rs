@@ -2,22 +2,25 @@
 //! requests. They are built from the contract and validated tensors, and reveal nothing about the
 //! backend.
 
+mod answer_form;
+mod elements;
 mod predict;
 pub mod statistics;
 mod stream;
 pub(crate) mod template;
 
-use core::fmt::{Debug, Write as _};
-use std::sync::Arc;
+use core::fmt::Debug;
 
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::policy::Template;
 use tensorgate_policy::request::{Protocol, ServerQuery};
 use tensorgate_policy::tensor::{InferResponse, items};
-use tensorgate_policy::{Datatype, InferRequest, Tensor};
+use tensorgate_policy::{Datatype, Tensor};
 
 use crate::grpc::protobuf::Message;
-use crate::{decode, signature};
+use crate::json_text::{list, member, string};
+use crate::raw_contents::check_blob;
+pub use answer_form::AnswerForm;
+use elements::{scalar, write};
 pub(crate) use predict::{lists, shape_proto, spec};
 pub use stream::{FINAL_RESPONSE, stream_answer, stream_end, stream_refusal};
 
@@ -269,7 +272,7 @@ pub(crate) fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> 
     let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| {
         product.checked_mul(usize::try_from(*dim).ok()?)
     })?;
-    decode::check_blob(Some(datatype), data).ok()?;
+    check_blob(Some(datatype), data).ok()?;
     let agrees = match datatype.size_bytes() {
         Some(size_bytes) => elements.checked_mul(size_bytes) == Some(data.len()),
         None => items(data).count() == elements,
@@ -354,187 +357,5 @@ fn output<'a>(
     Ok(())
 }
 
-// The requested form of a response.
-
-/// The requested form of a response.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AnswerForm {
-    /// Whether outputs are binary data by default.
-    all: bool,
-    /// Settings of single outputs, which take precedence.
-    named: Vec<(String, bool)>,
-    /// By output instead of by row, if the protocol has both.
-    by_column: bool,
-    /// The requested signature; empty for the default.
-    signature: String,
-    /// Locations of outputs in a JSON template.
-    template: Option<Arc<Template>>,
-}
-
-impl AnswerForm {
-    /// The form that a request asks for.
-    pub fn of(request: &InferRequest<'_>) -> Self {
-        Self {
-            all: request.binary_data_output,
-            named: request
-                .outputs
-                .iter()
-                .filter_map(|output| Some((output.name.to_string(), output.binary_data?)))
-                .collect(),
-            by_column: request.by_column,
-            signature: signature::of(request).to_owned(),
-            template: None,
-        }
-    }
-
-    /// The same with a JSON template.
-    #[must_use]
-    pub fn in_template(self, template: Option<Arc<Template>>) -> Self {
-        Self { template, ..self }
-    }
-
-    /// Whether an output is sent as binary data.
-    pub fn wants(&self, output: &str) -> bool {
-        self.named
-            .iter()
-            .find(|(name, _)| name == output)
-            .map_or(self.all, |(_, binary)| *binary)
-    }
-}
-
-// Converts elements in raw form to a flat JSON list. Floats are written as the shortest text with
-// the same value. Values without a JSON form (NaN, infinities, non-text bytes, 16-bit floats) are
-// an error, distinct from an inconsistent tensor.
-
-/// Appends the list. After an error the output is incomplete and must be discarded.
-fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Result<(), Unencodable> {
-    json.push('[');
-    let mut first = true;
-    let mut next = |json: &mut String| {
-        if !first {
-            json.push(',');
-        }
-        first = false;
-    };
-    match datatype {
-        Datatype::Bool => {
-            for byte in data {
-                next(json);
-                json.push_str(if *byte == 0 { "false" } else { "true" });
-            }
-        }
-        Datatype::Uint8 => numbers(json, data, next, |bytes| Some(u8::from_le_bytes(bytes)))?,
-        Datatype::Uint16 => numbers(json, data, next, |bytes| Some(u16::from_le_bytes(bytes)))?,
-        Datatype::Uint32 => numbers(json, data, next, |bytes| Some(u32::from_le_bytes(bytes)))?,
-        Datatype::Uint64 => numbers(json, data, next, |bytes| Some(u64::from_le_bytes(bytes)))?,
-        Datatype::Int8 => numbers(json, data, next, |bytes| Some(i8::from_le_bytes(bytes)))?,
-        Datatype::Int16 => numbers(json, data, next, |bytes| Some(i16::from_le_bytes(bytes)))?,
-        Datatype::Int32 => numbers(json, data, next, |bytes| Some(i32::from_le_bytes(bytes)))?,
-        Datatype::Int64 => numbers(json, data, next, |bytes| Some(i64::from_le_bytes(bytes)))?,
-        Datatype::Fp32 => numbers(json, data, next, |bytes| {
-            Some(f32::from_le_bytes(bytes)).filter(|value| value.is_finite())
-        })?,
-        Datatype::Fp64 => numbers(json, data, next, |bytes| {
-            Some(f64::from_le_bytes(bytes)).filter(|value| value.is_finite())
-        })?,
-        Datatype::Bytes => {
-            for item in items(data) {
-                next(json);
-                let item = item.map_err(|_| Unencodable::Tensor)?;
-                string(json, str::from_utf8(item).map_err(|_| Unencodable::Value)?);
-            }
-        }
-        Datatype::Fp16 | Datatype::Bf16 => return Err(Unencodable::Value),
-    }
-    json.push(']');
-    Ok(())
-}
-
-/// Appends one element without a list. Errors as for [`write`].
-fn scalar(json: &mut String, datatype: Datatype, element: &[u8]) -> Result<(), Unencodable> {
-    let start = json.len();
-    write(json, datatype, element)?;
-    // A list of one without its brackets.
-    json.pop();
-    json.remove(start);
-    Ok(())
-}
-
-fn numbers<T: Debug, const N: usize>(
-    json: &mut String,
-    data: &[u8],
-    mut next: impl FnMut(&mut String),
-    value: impl Fn([u8; N]) -> Option<T>,
-) -> Result<(), Unencodable> {
-    let (elements, rest) = data.as_chunks::<N>();
-    for element in elements {
-        next(json);
-        // `Debug` writes large and small floats with an exponent, `Display` with up to 300 digits.
-        let value = value(*element).ok_or(Unencodable::Value)?;
-        write!(json, "{value:?}").map_err(|_| Unencodable::Tensor)?;
-    }
-    rest.is_empty().then_some(()).ok_or(Unencodable::Tensor)
-}
-
-// Writes JSON strings and lists. Input is fully escaped, so client data cannot end a string.
-
-/// Appends a string.
-pub(crate) fn string(out: &mut String, text: &str) {
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            // Also line separators, at which log viewers may break lines.
-            '\0'..='\x1f' | '\x7f' | '\u{2028}' | '\u{2029}' => {
-                // Writing to a String does not fail.
-                let _ = write!(out, "\\u{:04x}", u32::from(character));
-            }
-            _ => out.push(character),
-        }
-    }
-    out.push('"');
-}
-
-/// Appends `"key":"text"`.
-pub(crate) fn member(out: &mut String, key: &str, text: &str) {
-    string(out, key);
-    out.push(':');
-    string(out, text);
-}
-
-/// Appends a list.
-pub(crate) fn list<T>(
-    out: &mut String,
-    items: impl IntoIterator<Item = T>,
-    mut item: impl FnMut(&mut String, T),
-) {
-    out.push('[');
-    for (index, value) in items.into_iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        item(out, value);
-    }
-    out.push(']');
-}
-
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod json_text_tests {
-    use super::*;
-
-    #[test]
-    fn every_character_is_read_back() {
-        let all: String = ('\0'..='\u{ff}')
-            .chain(['\u{2028}', '\u{2029}', '\u{ffff}', '😀', '\u{10ffff}'])
-            .collect();
-        let mut out = String::new();
-        string(&mut out, &all);
-        assert!(out.bytes().all(|byte| byte >= 0x20));
-        assert_eq!(serde_json::from_str::<String>(&out).ok(), Some(all));
-    }
-}

@@ -13,7 +13,7 @@ use tensorgate_policy::decision::{BodyPlan, Expansion};
 use tensorgate_policy::request::Coding;
 use tensorgate_policy::{Denial, Reason};
 
-use crate::decode::BodyFault;
+use crate::fault::BodyFault;
 use crate::grpc;
 
 /// Initial expansion ratio: JSON of floats compresses three to five times.

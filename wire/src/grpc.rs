@@ -1,15 +1,20 @@
 //! Inference over gRPC for OIP, TF Serving and TorchServe: one frame with one protobuf message,
 //! read without copying.
 
+mod addressee;
 mod contents;
+pub(crate) mod framing;
+mod parameters;
 mod predict;
+mod predictions;
 pub(crate) mod protobuf;
 mod request;
 pub(crate) mod served;
 mod stream;
 mod tensor_proto;
+pub(crate) mod writer;
 
-pub(crate) use predict::{is_number, predict, predictions, question};
+pub(crate) use predict::{predict, predictions, question};
 pub(crate) use protobuf::{
     HEADER_BYTES as FRAME_HEADER_BYTES, PLAIN_FRAME, compressed, is_framed, open,
 };

@@ -11,20 +11,26 @@ mod credential;
 pub mod decode;
 pub mod encode;
 mod expand;
+mod fault;
 mod grpc;
 pub mod headers;
 mod json;
+mod json_text;
 pub mod limits;
 pub mod messages;
 mod multipart;
 pub mod openai;
+mod owned;
+mod parameters;
 #[cfg(feature = "grpc")]
 pub mod proto;
 pub mod rate_limit;
+mod raw_contents;
 mod route;
 pub mod settlement;
 mod signature;
 pub mod stream;
+mod stream_event;
 pub mod template;
 #[cfg(any(feature = "grpc", feature = "test-messages"))]
 #[doc(hidden)]

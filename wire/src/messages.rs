@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use tensorgate_policy::{Denial, Reason};
 
 use crate::context::{EnvelopeCodec, MAX_ENVELOPE_BYTES, MessageEnvelope, Refusal};
-use crate::decode::BodyFault;
+use crate::fault::BodyFault;
 use crate::grpc::FRAME_HEADER_BYTES;
 
 /// Value of the trailer [`crate::context::verdict::TRAILER`] of a stream whose last message is

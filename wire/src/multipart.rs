@@ -5,7 +5,7 @@
 use memchr::memmem::{Finder, find};
 use tensorgate_policy::request::{Boundary, ContentType};
 
-use crate::decode::{BodyFault, quote};
+use crate::fault::{BodyFault, quote};
 use crate::headers::{Charset, classify_text, is_token};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_PART_HEAD_BYTES};
 use crate::torch::Named;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use tensorgate_policy::json::Value;
 
-use crate::encode::{list, member, string};
+use crate::json_text::{list, member, string};
 use crate::limits::MAX_JSON_VALUES;
 
 /// Upper bound of the memory of a document besides its text: as a tree, and as rewritten text.

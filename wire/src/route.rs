@@ -6,8 +6,12 @@ use std::borrow::Cow;
 use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuery};
 
-use crate::grpc::is_number;
 use crate::limits::MAX_NAME_BYTES;
+
+/// Whether a version is a number and not a label.
+pub(crate) fn is_number(version: &str) -> bool {
+    !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
+}
 
 /// Route of a method and path. `unknown` is the protocol for rejecting unknown paths.
 ///

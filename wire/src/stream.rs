@@ -6,31 +6,12 @@
 //! Other formats must fit the head's limit. The strictness and the faults equal those for whole
 //! bodies. Only an incomplete head and a few bytes are kept.
 
-use tensorgate_policy::contract::{Elements, Part};
 use tensorgate_policy::decision::BodyFormat;
-use tensorgate_policy::{Denial, InferRequest, Reason};
+use tensorgate_policy::{Denial, Reason};
 
 use crate::grpc::GrpcStream;
 use crate::json::BinaryStream;
-
-/// Decoded part of a body, in order: one head, then the parts of every tensor.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'e> {
-    /// Everything except streamed elements.
-    Head {
-        /// The decoded request.
-        request: &'e InferRequest<'e>,
-        /// Where each input's elements are.
-        elements: &'e [Elements],
-        /// Size of the whole body according to its head; the rest must match.
-        body_bytes: usize,
-    },
-    /// Elements.
-    Part(Part<'e>),
-}
-
-/// Receiver of events. A denial ends the stream.
-pub type Sink<'s> = dyn FnMut(Event<'_>) -> Result<(), Denial> + 's;
+pub use crate::stream_event::{Event, Sink};
 
 /// A body in progress.
 #[derive(Debug)]
@@ -120,14 +101,6 @@ impl BodyStream {
         self.broken = outcome.is_err();
         outcome
     }
-}
-
-/// Denial of a head that exceeds its limit.
-pub(crate) fn head_too_large(what: &str, max_bytes: usize) -> Denial {
-    Denial::new(
-        Reason::BodyTooLarge,
-        format!("{what} takes more than the {max_bytes} bytes that are held"),
-    )
 }
 
 #[cfg(test)]

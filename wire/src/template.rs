@@ -6,7 +6,7 @@ use tensorgate_policy::{Datatype, Tensor};
 
 use crate::encode::template::{document, most_bytes};
 use crate::json;
-use crate::upstream::owned;
+use crate::owned::owned;
 
 /// Size of a document besides its tensors; in responses, also of ignored members.
 pub(crate) const OVERHEAD_BYTES: usize = 64 << 10;

@@ -12,8 +12,9 @@ use tensorgate_policy::request::{ContentType, OCTET_STREAM};
 use tensorgate_policy::tensor::DataFault;
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
-use crate::decode::{BodyFault, Budget, push_item, quote};
+use crate::fault::{BodyFault, quote};
 use crate::json;
+use crate::raw_contents::{Budget, push_item};
 
 /// A named value.
 pub(crate) struct Named<'a> {

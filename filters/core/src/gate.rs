@@ -17,33 +17,38 @@
 //! A rejection is final: after a response nothing is forwarded, and there is only one response. A
 //! filter that does not need the body forwards it once the head is accepted.
 
+mod body_ahead;
 mod body_streaming;
 mod completion;
+mod delivery;
 mod forwarding;
+mod inference_stream;
+mod settlement;
+mod signed_context;
 pub(crate) mod waiting;
 
 use std::rc::Rc;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
-use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
+use tensorgate_policy::{Decision, Denial, Now, Step};
 use tensorgate_wire::headers::{self, ReadHead};
 use tensorgate_wire::{addressee, check_server_query, context, decode, expand};
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body, ListenerBounds, needs_whole_body, reads_body};
-use crate::host::{Action, HostFault, Level, Proxy, SharedStore};
+use crate::body_reader::{MIN_CHUNK_BYTES, read_body};
+use crate::host::{Action, Level, Proxy, SharedStore, cannot_decide};
 use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
 use crate::keys::AwaitedFetch;
 use crate::message_stream::MessageStream;
+use crate::outcome::Outcome;
 use crate::permits::{PermitFault, max_stream_ns, release as release_permits, renew, reset_ns};
-use crate::quota::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
+use crate::quota_step::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::rate_limit_service::cancel_pending_charge;
-use crate::record::{Outcome, Record};
+use crate::record::Record;
 use crate::root::GateRoot;
 use crate::streaming_validation::StreamingValidator;
 use crate::upstream::{Rewrite, Upstream};
-pub(crate) use body_streaming::{read_body, read_body_at};
-pub(crate) use completion::Delivery;
 use completion::{PendingSettlement, Remainder};
 use forwarding::{Forwarded, clear_trailers};
 use waiting::Waiting;
@@ -78,10 +83,6 @@ enum Phase {
 const MAX_BUFFERED_HEADER_BYTES: usize = 2048;
 /// Maximum size of certificate information that stays in the proxy in addition, in bytes.
 const MAX_BUFFERED_CERTIFICATE_BYTES: usize = 4096;
-
-/// Smallest chunk of a body that is forwarded before the body's end, in bytes. HTTP/2 servers count
-/// a smaller frame against a connection (h2 0.4.20, `DEFAULT_DATA_FRAME_OVERHEAD_THRESHOLD`).
-pub(crate) const MIN_CHUNK_BYTES: usize = 256;
 
 /// A request whose verdict is pending.
 struct PendingRequest {
@@ -619,9 +620,4 @@ fn received(
         Some(forwarded) => Ok(forwarded.body()),
         None => read_body(proxy, bytes).map(Rc::new),
     }
-}
-
-/// Rejection of a request because a host call failed.
-pub(crate) fn cannot_decide(fault: HostFault) -> Denial {
-    Denial::new(Reason::Overloaded, fault.to_string())
 }

@@ -14,7 +14,8 @@ use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy, hex};
 
 use crate::host::{FetchOutcome, HostFault, HttpCall, HttpResponse, Level, Outside, SharedStore};
-use crate::quota::{self, KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
+use crate::quota;
+use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
 use document::FetchFault;
 pub use slot::FETCH_MS;
 use slot::{RefreshIntervals, Slot};

@@ -5,25 +5,38 @@
 //! milliseconds, and `explain` runs the filters' own code.
 
 mod body;
+mod body_delivery;
 mod body_memory;
+mod body_reader;
 mod circuit_breaker;
 pub mod filter;
 pub mod gate;
 pub mod host;
 mod identify;
 pub mod keys;
+mod listener_bounds;
 pub mod lockout;
+pub mod log_sequence;
+mod memory_store;
 mod message_stream;
 pub mod native;
+pub mod outcome;
 pub mod permits;
+pub mod property;
 pub mod quota;
+mod quota_step;
 pub mod rate_limit_service;
 pub mod record;
 pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
+mod shared_identity;
 pub mod signature;
+pub mod slots;
+mod small_bodies;
 mod streaming_validation;
 pub mod upstream;
+pub mod verdict;
+mod wait_limiter;
 
 pub use body::ListenerBounds;

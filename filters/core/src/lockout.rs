@@ -13,7 +13,8 @@ use tensorgate_policy::{Now, Policy};
 use tensorgate_wire::context::Key;
 
 use crate::host::{HostFault, Level, Proxy, SharedStore};
-use crate::quota::{self, KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
+use crate::quota;
+use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
 
 /// Prefix of an IPv6 address that identifies a source, in bytes: a site has a /64 at least.
 const IPV6_SOURCE_BYTES: usize = 8;

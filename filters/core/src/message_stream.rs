@@ -4,28 +4,31 @@
 //! following ones (the module `pending`; `ahead` if headers are forwarded).
 
 mod ahead;
+mod output;
 mod pending;
+mod window;
 
 use core::ops::Range;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason, Step};
-use tensorgate_wire::context::{EnvelopeCodec, MessageEnvelope, Refusal, RemainingQuotas};
+use tensorgate_wire::context::{EnvelopeCodec, MessageEnvelope, Refusal};
 use tensorgate_wire::messages::{Messages, NextMessage, framed, incomplete_message, max_ahead};
 use tensorgate_wire::{addressee, decode, expand};
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, ListenerBounds};
-use crate::gate::waiting::WaitPermit;
-use crate::gate::{cannot_decide, read_body, read_body_at};
-use crate::host::Proxy;
-use crate::quota::{
-    MAX_STEPS, QuotaStep, RequestResources, Reservations, out_of_order, run_quota_step,
-};
+use crate::body_reader::{read_body, read_body_at};
+use crate::host::{Proxy, cannot_decide};
+use crate::outcome::Outcome;
+use crate::quota::Reservations;
+use crate::quota_step::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::rate_limit_service::PendingCharge;
-use crate::record::Outcome;
 use crate::root::GateRoot;
+use crate::wait_limiter::WaitPermit;
 use ahead::Ahead;
+use output::{Output, joined};
 use pending::{PendingMessage, queue_full};
+use window::{Batch, Message, MessageOutcome, MessageSummary, Window};
 
 /// Consecutive rejections that end a stream. A rejection costs the client a few bytes, but costs
 /// the gate an evaluation, a response and a log line. Allowed messages are limited by the grant's
@@ -588,192 +591,5 @@ impl MessageStream {
         let id = format!("{}-{}", ctx.request_id, self.number);
         ctx.outcome
             .message(ctx.proxy, &ctx.root.policy, decision, denial, &id)
-    }
-}
-
-// Progress within the buffered part of a stream: plain data that is kept while a message waits.
-
-/// Progress within the buffered data.
-#[derive(Debug)]
-struct Batch {
-    out: Output,
-    /// Bytes processed so far.
-    at: usize,
-    /// Bytes in the proxy's buffer.
-    buffered: usize,
-    /// Whether nothing follows.
-    last: bool,
-    /// Whether messages that would wait are rejected.
-    reject_waiting: bool,
-    /// Bytes that were forwarded before.
-    sent: usize,
-    /// Maximum bytes of the output and of what was neither processed nor forwarded.
-    room: usize,
-}
-
-impl Batch {
-    /// A batch of `buffered` bytes. `last`: nothing follows.
-    fn new(buffered: usize, last: bool) -> Self {
-        Self {
-            out: Output::default(),
-            at: 0,
-            buffered,
-            last,
-            reject_waiting: false,
-            sent: 0,
-            room: usize::MAX,
-        }
-    }
-
-    /// Whether the result of this message has no room.
-    fn is_full(&self, place: &Range<usize>) -> bool {
-        let to_send = match self.reject_waiting {
-            // Of rejected messages only the one that was sent in part is completed.
-            true if self.sent > place.start => place.end,
-            true => self.sent,
-            false => self.buffered,
-        };
-        let rest = to_send.saturating_sub(place.start.max(self.sent));
-        self.out.bytes.saturating_add(rest) > self.room
-    }
-}
-
-/// A message during evaluation.
-#[derive(Debug)]
-struct Message {
-    decision: Decision,
-    envelope: Option<MessageEnvelope>,
-    /// Range of its frame in the proxy's buffer.
-    place: Range<usize>,
-    summary: MessageSummary,
-}
-
-/// A part of the proxy's buffer.
-struct Window {
-    start: usize,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    /// Nothing was read.
-    const NONE: Self = Self {
-        start: 0,
-        bytes: Vec::new(),
-    };
-
-    fn read(proxy: &mut dyn Proxy, start: usize, bytes: usize) -> Result<Self, Denial> {
-        let bytes = read_body_at(proxy, start, bytes)?;
-        Ok(Self { start, bytes })
-    }
-
-    /// The bytes from this offset on.
-    fn from(&self, at: usize) -> &[u8] {
-        let from = at.saturating_sub(self.start);
-        self.bytes.get(from..).unwrap_or_default()
-    }
-}
-
-/// What is known of a rejected message.
-#[derive(Debug, Default)]
-struct MessageSummary {
-    /// Whether it names a model.
-    named: bool,
-    id: Option<String>,
-}
-
-/// Result of evaluating a message.
-enum MessageOutcome {
-    /// The result is written.
-    Done {
-        /// The message ends the stream.
-        ends: bool,
-    },
-    /// The message waits for the rate-limit service.
-    Pending(Box<Message>, PendingCharge),
-}
-
-// Output of a message stream: the forwarded data and the envelope of each message.
-
-/// Envelopes and their frames, by offset in the input.
-#[derive(Debug, Default)]
-struct Output {
-    pieces: Vec<(Vec<u8>, Range<usize>)>,
-    /// Number of bytes.
-    bytes: usize,
-}
-
-impl Output {
-    /// Adds an envelope and its frame; the frame is empty for a rejected message.
-    fn push(&mut self, envelope: Vec<u8>, frame: Range<usize>) {
-        let bytes = envelope.len().saturating_add(frame.len());
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.pieces.push((envelope, frame));
-    }
-
-    /// Number of messages so far.
-    const fn len(&self) -> usize {
-        self.pieces.len()
-    }
-
-    /// Appends the output to `bytes`. `came`: the whole input.
-    fn write(&self, came: &[u8], bytes: &mut Vec<u8>) {
-        for (envelope, range) in &self.pieces {
-            bytes.extend_from_slice(envelope);
-            bytes.extend_from_slice(came.get(range.clone()).unwrap_or_default());
-        }
-    }
-
-    /// Replaces the proxy's buffer of `held` bytes with the output. `came`: the whole input, if it
-    /// was read.
-    fn put(
-        self,
-        proxy: &mut dyn Proxy,
-        came: Option<&[u8]>,
-        buffered: usize,
-    ) -> Result<(), Denial> {
-        let whole = |range: &Range<usize>| *range == (0..buffered);
-        match self.pieces.as_slice() {
-            // The usual case: one message without an envelope stays unchanged.
-            [(envelope, range)] if whole(range) && envelope.is_empty() => return Ok(()),
-            [(envelope, range)] if whole(range) => {
-                return proxy.prepend_request_body(envelope).map_err(cannot_decide);
-            }
-            _ => {}
-        }
-        let read;
-        let came = match came {
-            Some(came) => came,
-            None => {
-                read = read_body(proxy, buffered)?;
-                &read
-            }
-        };
-        let mut bytes = Vec::new();
-        self.write(came, &mut bytes);
-        proxy.replace_request_body(&bytes).map_err(cannot_decide)
-    }
-}
-
-/// Merges this filter's envelope of an accepted message with the previous filter's: each limit is
-/// charged by one filter.
-fn joined(
-    before: Option<MessageEnvelope>,
-    root: &GateRoot,
-    decision: &Decision,
-) -> MessageEnvelope {
-    let own = RemainingQuotas {
-        request: decision.remaining_quotas(false).collect(),
-        content: decision.remaining_quotas(true).collect(),
-    };
-    let checks = root.filter.capabilities().check;
-    match before {
-        Some(MessageEnvelope::Message { checked, quotas }) => MessageEnvelope::Message {
-            checked: checks || checked,
-            quotas: own.or(quotas),
-        },
-        _ => MessageEnvelope::Message {
-            checked: checks,
-            quotas: own,
-        },
     }
 }

@@ -11,8 +11,8 @@
 
 mod limiter;
 mod peer;
-mod store;
 mod stream;
+mod world;
 
 use std::rc::Rc;
 
@@ -23,8 +23,9 @@ use tensorgate_wire::settlement::{Settlement, TRAILER};
 use crate::body::ListenerBounds;
 use crate::body_memory::make_memory;
 use crate::filter::{Filter, check_chain};
-use crate::host::{FetchOutcome, Field, HostFault, HttpCall, HttpResponse, Level, Outside};
+use crate::host::{Field, HttpResponse};
 use crate::lockout::make_pages;
+pub use crate::memory_store::{Store, StoreMode};
 use crate::permits::make_counts;
 use crate::quota::make_slots;
 use crate::rate_limit_service::make_circuit_breaker;
@@ -32,9 +33,8 @@ use crate::record::Record;
 use crate::root::GateRoot;
 pub use limiter::{Limiter, LimiterMode};
 pub use peer::{Peer, PeerCertificate};
-use store::Stored;
-pub use store::{Store, StoreMode};
 pub use stream::{Logged, Stream};
+pub use world::{PendingHttpCall, World};
 
 /// Time at which a proxy is configured.
 const START: Now = Now {
@@ -329,93 +329,5 @@ impl NativeProxy {
     /// Opens a stream after another proxy's filters; their results for the request are kept.
     pub fn open_behind(&mut self, now: Now, before: Stream) -> Stream {
         self.open(now).behind(before)
-    }
-}
-
-// The in-memory environment outside of requests. HTTP calls of filters are recorded, and the test
-// delivers the responses.
-
-/// An HTTP call of a filter that waits for its response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingHttpCall {
-    /// Token of the response.
-    pub token: u32,
-    /// Name of the cluster.
-    pub cluster: String,
-    /// The request's fields.
-    pub headers: Vec<(String, String)>,
-    /// Timeout, in milliseconds.
-    pub timeout_ms: u64,
-}
-
-/// The environment.
-#[derive(Debug)]
-pub struct World {
-    store: Store,
-    /// The current time.
-    pub now: Now,
-    /// Whether servers are reachable.
-    pub reachable: bool,
-    /// HTTP calls that the test has not taken yet.
-    pub http_calls: Vec<PendingHttpCall>,
-    /// Log lines.
-    pub lines: Vec<(Level, String)>,
-    /// Outcomes of key fetches, by issuer.
-    pub fetched: Vec<(String, FetchOutcome)>,
-    last_token: u32,
-}
-
-/// proxy-wasm's `BAD_ARGUMENT`: unknown cluster.
-const BAD_ARGUMENT: u32 = 2;
-
-impl World {
-    const fn new(store: Store, now: Now) -> Self {
-        Self {
-            store,
-            now,
-            reachable: true,
-            http_calls: Vec::new(),
-            lines: Vec::new(),
-            fetched: Vec::new(),
-            last_token: 0,
-        }
-    }
-}
-
-impl Stored for World {
-    fn store(&mut self) -> &mut Store {
-        &mut self.store
-    }
-}
-
-impl Outside for World {
-    fn clocks(&mut self) -> Result<Now, HostFault> {
-        Ok(self.now)
-    }
-
-    fn http_call(&mut self, call: &HttpCall<'_>) -> Result<u32, HostFault> {
-        if !self.reachable {
-            return Err(HostFault {
-                call: "http_call",
-                status: BAD_ARGUMENT,
-            });
-        }
-        self.last_token = self.last_token.saturating_add(1);
-        let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        self.http_calls.push(PendingHttpCall {
-            token: self.last_token,
-            cluster: call.cluster.to_owned(),
-            headers: call.headers.iter().map(text).collect(),
-            timeout_ms: call.timeout_ms,
-        });
-        Ok(self.last_token)
-    }
-
-    fn log(&mut self, level: Level, line: &str) {
-        self.lines.push((level, line.to_owned()));
-    }
-
-    fn count_fetch(&mut self, issuer: &str, fetched: FetchOutcome) {
-        self.fetched.push((issuer.to_owned(), fetched));
     }
 }

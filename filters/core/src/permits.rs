@@ -11,7 +11,8 @@ use tensorgate_policy::policy::Limits;
 
 use crate::body::ListenerBounds;
 use crate::host::{HostFault, SharedStore};
-use crate::quota::{self, KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
+use crate::quota;
+use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
 
 /// Nanoseconds per millisecond.
 const MILLISECOND_NS: u64 = 1_000_000;
@@ -255,7 +256,7 @@ fn slot_key(permit: &PermitRequest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::native::Store;
+    use crate::memory_store::Store;
 
     /// A stream's maximum time, in ns.
     const STREAM_NS: u64 = 20_000 * MILLISECOND_NS;

@@ -11,7 +11,8 @@ use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse, is_reserv
 
 use crate::circuit_breaker::{CircuitBreaker, CircuitState};
 use crate::host::{HostFault, Level, LimitCallOutcome, Proxy, SharedStore};
-use crate::quota::{self, KEY_PREFIX, Reservations, SlotFault, consume, consume_and_log};
+use crate::quota::{self, Reservations, consume, consume_and_log};
+use crate::slots::{KEY_PREFIX, SlotFault};
 
 /// Slot of the circuit breaker.
 const SLOT: &str = "limits:breaker";

@@ -13,13 +13,13 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Now, Policy, Severity};
 use tensorgate_wire::context::Key;
 
 use crate::body::ALWAYS_BUFFERED_BYTES;
-use crate::body_memory::SmallBodies;
+use crate::body_delivery::Delivery;
 use crate::filter::Filter;
-use crate::gate::Delivery;
-use crate::gate::waiting::WaitLimiter;
 use crate::host::{HttpResponse, Outside, SharedStore};
 use crate::keys::Keyring;
-use crate::quota::SlotFault;
+use crate::slots::SlotFault;
+use crate::small_bodies::SmallBodies;
+use crate::wait_limiter::WaitLimiter;
 
 /// Environment variable with the context key, 64 hex digits.
 pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";

@@ -35,9 +35,9 @@ use crate::lockout::make_pages;
 use crate::permits::make_counts;
 use crate::quota::make_slots;
 use crate::rate_limit_service::make_circuit_breaker;
-use crate::record::{self, Verdict};
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
 use crate::signature::{self, SignatureCall};
+use crate::verdict::Verdict;
 use open_streams::OpenStreams;
 use outside::{Outer, SOON_MS, Waiting, answered};
 use unconfigured::Unconfigured;
@@ -491,7 +491,10 @@ impl Proxy for Host {
 /// Sets this VM's id, once.
 fn set_vm_id() -> Result<(), HostFault> {
     if ENTRIES.with(Cell::get).is_none() {
-        let vm = record::allocate_vm_id(&mut Host::outside(), abi::clock_ns(abi::CLOCK_REALTIME)?)?;
+        let vm = crate::log_sequence::allocate_vm_id(
+            &mut Host::outside(),
+            abi::clock_ns(abi::CLOCK_REALTIME)?,
+        )?;
         ENTRIES.with(|entries| entries.set(Some((vm, 0))));
     }
     Ok(())

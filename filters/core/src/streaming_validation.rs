@@ -10,7 +10,7 @@ use tensorgate_wire::stream::Event;
 
 use crate::body::within;
 use crate::host::Proxy;
-use crate::quota::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
+use crate::quota_step::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::root::GateRoot;
 
 /// Validator of one streaming body.

@@ -3,6 +3,8 @@
 //! connections cannot write the log.
 
 pub mod entry;
+pub mod messages;
+pub mod sequence;
 pub mod service;
 
 pub use entry::Entry;

@@ -13,13 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tensorgate_policy::Denial;
-
 use super::als::Entry;
+pub use super::ending::Ending;
 use super::record::{Amend, By, Decision, Event, Verdict};
 use super::writer::{Audit, Unwritten};
 use crate::audit::als::service::{Marks, SequenceCheck, SequenceTracker};
-use crate::telemetry::metrics::micros;
 
 /// The most requests in the table: the last minute at a thousand requests a second.
 const MAX_KNOWN: usize = 65_536;
@@ -447,43 +445,6 @@ fn amend(decision: &Decision) -> Amend {
         entry: decision.entry.clone(),
         messages: None,
         answers: None,
-    }
-}
-
-// The end of a streamed response. Its record is written before the first chunk, and amended if it
-// ends early.
-
-/// A request with a streamed response.
-#[derive(Debug)]
-pub struct Ending {
-    outcomes: Arc<Outcomes>,
-    decision: Decision,
-    started: tokio::time::Instant,
-}
-
-impl Ending {
-    /// Creates it for a request that arrived at `started` and has this record.
-    pub fn new(
-        outcomes: &Arc<Outcomes>,
-        decision: Decision,
-        started: tokio::time::Instant,
-    ) -> Self {
-        Self {
-            outcomes: Arc::clone(outcomes),
-            decision,
-            started,
-        }
-    }
-
-    /// Amends the record: the response ended early for this reason, after this many bytes.
-    pub fn broke_off(self, denial: &Denial, response_bytes: usize) {
-        self.outcomes.amend_outcome(Decision {
-            verdict: Verdict::Aborted,
-            reason: denial.reason.name().to_owned(),
-            response_bytes: u64::try_from(response_bytes).unwrap_or(u64::MAX),
-            total_us: micros(self.started.elapsed()),
-            ..self.decision
-        });
     }
 }
 

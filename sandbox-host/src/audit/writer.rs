@@ -17,12 +17,13 @@
 //! that neither can displace the other. A client with many responses on a slow disk leaves slots to
 //! other active clients (`Shares`).
 
+mod chain;
+mod queue;
 mod thread;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::Thread;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -34,6 +35,7 @@ use crate::admission::Shares;
 use crate::audit::als::service::SequenceTracker;
 use crate::telemetry::metrics::Metrics;
 use crate::turns::ClientKey;
+use queue::{Queue, Taken};
 use thread::Writer;
 pub(super) use thread::{Chain, End};
 
@@ -354,125 +356,6 @@ struct WakeOnDrop<'a>(&'a Queue);
 impl Drop for WakeOnDrop<'_> {
     fn drop(&mut self) {
         self.0.wake();
-    }
-}
-
-// The queue of records to the writer thread, in order. A producer need not wake the thread at
-// once, because the thread takes all records that are there. The slots of [`Audit`] limit
-// their number.
-
-/// The queue.
-#[derive(Default)]
-struct Queue {
-    lines: Mutex<Lines>,
-    /// The writer thread.
-    writer: OnceLock<Thread>,
-}
-
-#[derive(Default)]
-struct Lines {
-    items: Vec<Item>,
-    /// The channel to signal once all records are written and the log is closed.
-    stop: Option<SyncSender<()>>,
-    /// Whether all producers are gone.
-    left: bool,
-    /// Whether the writer is gone.
-    over: bool,
-}
-
-/// What the writer takes.
-enum Taken {
-    /// Records. There may be more.
-    Lines(Vec<Item>),
-    /// None arrived in time.
-    Nothing,
-    /// There are none, and the log must be closed.
-    Stop(SyncSender<()>),
-    /// There are none, and all producers are gone.
-    Left,
-}
-
-impl Queue {
-    /// Adds a record. Returns `false` if the writer is gone, and the record is lost.
-    fn put(&self, item: Item) -> bool {
-        let mut lines = self.lines();
-        if !lines.over {
-            lines.items.push(item);
-        }
-        !lines.over
-    }
-
-    /// Wakes the writer. This is cheap while it is awake.
-    fn wake(&self) {
-        if let Some(writer) = self.writer.get() {
-            writer.unpark();
-        }
-    }
-
-    /// Requests that the log is closed after the queued records.
-    fn stop(&self, done: SyncSender<()>) {
-        let mut lines = self.lines();
-        if !lines.over {
-            lines.stop = Some(done);
-        }
-        drop(lines);
-        self.wake();
-    }
-
-    /// Marks that all producers are gone.
-    fn sender_dropped(&self) {
-        self.lines().left = true;
-        self.wake();
-    }
-
-    /// Sets the writer thread.
-    fn taken_by(&self, writer: &Thread) {
-        // Called once, because there is one thread.
-        let _ = self.writer.set(writer.clone());
-    }
-
-    /// Waits for records, up to a timeout.
-    fn take(&self, patience: Duration) -> Taken {
-        let began = Instant::now();
-        loop {
-            let taken = self.lines().taken();
-            let left = patience.saturating_sub(began.elapsed());
-            if left.is_zero() || !matches!(taken, Taken::Nothing) {
-                return taken;
-            }
-            std::thread::park_timeout(left);
-        }
-    }
-
-    /// Closes the queue. Callers that wait for a record learn that it is not written.
-    fn close(&self) {
-        let mut lines = self.lines();
-        *lines = Lines {
-            over: true,
-            ..Lines::default()
-        };
-    }
-
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        // No code panics while it holds this lock.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lines {
-    fn taken(&mut self) -> Taken {
-        if self.items.len() > BATCH_LINES {
-            let rest = self.items.split_off(BATCH_LINES);
-            return Taken::Lines(std::mem::replace(&mut self.items, rest));
-        }
-        if !self.items.is_empty() {
-            return Taken::Lines(std::mem::take(&mut self.items));
-        }
-        match self.stop.take() {
-            Some(done) => Taken::Stop(done),
-            None if self.left => Taken::Left,
-            None => Taken::Nothing,
-        }
     }
 }
 

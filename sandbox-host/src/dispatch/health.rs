@@ -4,6 +4,9 @@
 //! endpoint has a prober task of its own.
 
 mod probe;
+mod result;
+mod tf_serving;
+mod torchserve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,17 +15,14 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_policy::policy::Model;
-use tensorgate_wire::proto::ModelMetadataResponse;
-use tensorgate_wire::proto::model_metadata_response::TensorMetadata;
-use tensorgate_wire::upstream::tf_serving::{self, Described, Signature};
-use tensorgate_wire::upstream::torchserve;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::backends::BackendError;
-use crate::backends::oip::{Channel, Endpoint};
-use crate::backends::signature::{ANY_RANK, Comparison, compare};
+use crate::backends::oip::Endpoint;
+pub(super) use result::ModelStatus;
+pub use result::ProbeResult;
 
 /// The interval of probes while something is not ready, so that it is found soon after it comes up.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -419,206 +419,6 @@ impl Prober {
 impl Drop for Prober {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-// The result of one probe of a server, and its meaning for a model of a policy. Contracts differ
-// between policies; the server's descriptions do not.
-
-/// What a server reports of a model version.
-#[derive(Clone, Debug, PartialEq)]
-enum ModelStatus {
-    /// It is not ready, or the request failed.
-    Unready(String),
-    /// It is ready. The server does not implement descriptions.
-    Undescribed,
-    /// It is ready. The protocol has no descriptions.
-    Listed,
-    /// It is ready, with this description.
-    Described(ModelMetadataResponse),
-}
-
-/// The result of a probe.
-#[derive(Debug, Default)]
-pub struct ProbeResult {
-    /// The number of the probed channel.
-    line: u64,
-    /// `None` if nothing is known. A text is why the probe failed.
-    found: Option<Result<BTreeMap<Key, ModelStatus>, String>>,
-}
-
-impl ProbeResult {
-    /// Whether requests for a model version may be sent over a channel. `None` if the server behind
-    /// it was not probed.
-    pub fn for_channel(
-        &self,
-        model: &Model,
-        version: &str,
-        line: &Channel,
-    ) -> Option<Result<(), BackendError>> {
-        if self.line != line.number() {
-            return None;
-        }
-        // A negative result stays valid after the connection is lost.
-        self.matches_policy(model, version)
-            .filter(|fits| fits.is_err() || !line.is_lost())
-    }
-
-    /// As [`Self::for_channel`], whatever the state of the connection.
-    fn matches_policy(&self, model: &Model, version: &str) -> Option<Result<(), BackendError>> {
-        let said = match self.found.as_ref()? {
-            Ok(said) => said,
-            Err(cause) => return Some(Err(BackendError::Unavailable(cause.clone()))),
-        };
-        // A model that was not probed yet is unknown.
-        let said = said.get(&(model.backend_model().to_owned(), version.to_owned()))?;
-        Some(match said {
-            ModelStatus::Unready(cause) => Err(BackendError::Unavailable(cause.clone())),
-            ModelStatus::Undescribed | ModelStatus::Listed => Ok(()),
-            ModelStatus::Described(said) => match compare(model, version, said) {
-                Comparison::Fits | Comparison::Undescribed => Ok(()),
-                Comparison::Differs(cause) => Err(BackendError::Fault(format!(
-                    "its description breaks the contract: {cause}"
-                ))),
-            },
-        })
-    }
-
-    /// Whether anything is known.
-    const fn is_known(&self) -> bool {
-        self.found.is_some()
-    }
-
-    /// Whether the server itself answered.
-    const fn is_reachable(&self) -> bool {
-        matches!(self.found, Some(Ok(_)))
-    }
-
-    /// Whether the server reports that a model version is ready.
-    fn ready(&self, key: &Key) -> bool {
-        let said = self.found.as_ref().and_then(|found| found.as_ref().ok());
-        said.and_then(|said| said.get(key))
-            .is_some_and(|said| !matches!(said, ModelStatus::Unready(_)))
-    }
-
-    /// The first cause of unreadiness.
-    fn cause(&self) -> Option<String> {
-        match self.found.as_ref()? {
-            Err(cause) => Some(cause.clone()),
-            Ok(said) => said.iter().find_map(|((model, version), said)| match said {
-                ModelStatus::Unready(cause) => {
-                    Some(format!("model {model:?} version {version:?}: {cause}"))
-                }
-                ModelStatus::Undescribed | ModelStatus::Listed | ModelStatus::Described(_) => None,
-            }),
-        }
-    }
-
-    /// Logs once which models have no description to compare with their contracts.
-    fn log_changes(&self, backend: &str, at: &str, before: Option<&Self>) {
-        let said = |sighting: &Self, key: &Key| match sighting.found.as_ref()? {
-            Ok(said) => said.get(key).map(silent),
-            Err(_) => None,
-        };
-        let Some(Ok(models)) = &self.found else {
-            return;
-        };
-        for (key, found) in models {
-            let told = before.and_then(|before| said(before, key));
-            if silent(found) && told != Some(true) {
-                tracing::warn!(
-                    backend,
-                    at,
-                    model = key.0,
-                    version = key.1,
-                    "the backend has no metadata for this model: cannot compare its contract"
-                );
-            }
-        }
-    }
-}
-
-/// Whether a server lists none of a model's tensors.
-fn silent(said: &ModelStatus) -> bool {
-    match said {
-        ModelStatus::Unready(_) | ModelStatus::Listed => false,
-        ModelStatus::Undescribed => true,
-        ModelStatus::Described(said) => said.inputs.is_empty() && said.outputs.is_empty(),
-    }
-}
-
-// Health checks for servers with the protocol of TF Serving or TorchServe. TF Serving reports a
-// status and a signature of each model version. TorchServe only reports its overall health on this
-// port.
-
-/// Whether a TF Serving server answers. Its protocol has no such method, so the status of no model
-/// is requested.
-async fn tf_server(line: &Channel, deadline: Instant) -> Result<(), BackendError> {
-    match line.status("", "", deadline).await {
-        Ok(_) | Err(BackendError::Fault(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// The status and description of one model version.
-async fn tf_model(
-    line: &Channel,
-    (model, version): (&str, &str),
-    deadline: Instant,
-) -> Result<ModelStatus, BackendError> {
-    let status = line.status(model, version, deadline).await?;
-    if !read(tf_serving::is_available(&status, version))? {
-        return Ok(ModelStatus::Unready("it is not available".to_owned()));
-    }
-    let metadata = line.signature(model, version, deadline).await?;
-    Ok(match read(tf_serving::signature(&metadata))? {
-        None => ModelStatus::Unready("it has no default signature".to_owned()),
-        Some(signature) => ModelStatus::Described(description(signature, model)),
-    })
-}
-
-/// Whether a TorchServe server is healthy.
-async fn torch_server(line: &Channel, deadline: Instant) -> Result<(), BackendError> {
-    let answer = line.ping(deadline).await?;
-    if read(torchserve::is_healthy(&answer))? {
-        Ok(())
-    } else {
-        Err(BackendError::Busy(
-            "the server reports that it is not healthy".to_owned(),
-        ))
-    }
-}
-
-fn read<T>(found: Result<T, String>) -> Result<T, BackendError> {
-    found.map_err(|cause| BackendError::Fault(format!("its answer: {cause}")))
-}
-
-/// Converts a signature to an OIP description, which is compared with contracts.
-fn description(signature: Signature, asked: &str) -> ModelMetadataResponse {
-    let Signature {
-        model,
-        version,
-        inputs,
-        outputs,
-    } = signature;
-    let tensors = |described: Vec<Described>| {
-        let tensor = |Described {
-                          name,
-                          datatype,
-                          shape,
-                      }: Described| TensorMetadata {
-            name,
-            datatype,
-            shape: shape.unwrap_or_else(|| vec![ANY_RANK]),
-        };
-        described.into_iter().map(tensor).collect()
-    };
-    ModelMetadataResponse {
-        name: model.unwrap_or_else(|| asked.to_owned()),
-        versions: version.into_iter().collect(),
-        platform: String::new(),
-        inputs: tensors(inputs),
-        outputs: tensors(outputs),
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::decision::LimitCharge;
-use tensorgate_policy::global::{self, Change, Found, Span, Stands, Terms};
+use tensorgate_policy::global::{self, Found, Span, Terms};
 use tensorgate_policy::policy::{Allowance, Limit, Unit};
 use tensorgate_policy::{ChargeOutcome, hex};
 
 use super::redis::{Redis, RedisFault, Script};
+pub use super::refunds::TokenReservation;
 
 /// The prefix of every key. The number changes with the stored format.
 const KEY_PREFIX: &str = "tensorgate:1:";
@@ -50,7 +51,7 @@ pub struct CounterCharge<'a> {
 #[derive(Clone, Debug)]
 pub struct Counter {
     redis: Arc<Redis>,
-    domain: String,
+    pub(super) domain: String,
     timeout: Duration,
     reservation_ttl: Duration,
 }
@@ -101,7 +102,7 @@ impl Counter {
     }
 
     /// Runs a script on keys. Fails if a key holds another type of value.
-    async fn run(
+    pub(super) async fn run(
         &self,
         script: Script,
         keys: &[String],
@@ -125,18 +126,18 @@ impl Counter {
 
 /// The key of a reservation: on the same node of a cluster as the limit, and different from every
 /// limit's key.
-fn reserved_key(limit: &str, reservation: &str) -> String {
+pub(super) fn reserved_key(limit: &str, reservation: &str) -> String {
     format!("{limit}:reserved:{reservation}")
 }
 
-fn text(number: u64) -> Vec<u8> {
+pub(super) fn text(number: u64) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
 /// The key of a limit. The kind of limit is readable; the client is a digest, so that no name can
 /// collide with another. The part in braces puts one client's limits under one grant on one node of
 /// a cluster.
-fn key(domain: &str, line: &CounterCharge<'_>) -> String {
+pub(super) fn key(domain: &str, line: &CounterCharge<'_>) -> String {
     let mut digest = Sha256::new();
     for part in [domain, line.grant, line.client] {
         digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -156,7 +157,7 @@ fn key(domain: &str, line: &CounterCharge<'_>) -> String {
 }
 
 /// The numbers of a limit, with the names that the script uses.
-struct LimitArgs {
+pub(super) struct LimitArgs {
     kind: &'static str,
     interval: u64,
     per: u64,
@@ -165,7 +166,7 @@ struct LimitArgs {
 }
 
 impl LimitArgs {
-    fn new(terms: &Terms, unit: Unit) -> Self {
+    pub(super) fn new(terms: &Terms, unit: Unit) -> Self {
         let whole = |us| Span { us, part: 0 };
         match *terms {
             Terms::Bucket {
@@ -191,7 +192,7 @@ impl LimitArgs {
     }
 
     /// The arguments in the order of the scripts, and two more.
-    fn to_args(&self, more: [Vec<u8>; 2]) -> [Vec<u8>; ARGS_PER_LIMIT] {
+    pub(super) fn to_args(&self, more: [Vec<u8>; 2]) -> [Vec<u8>; ARGS_PER_LIMIT] {
         let Self {
             kind,
             interval,
@@ -249,102 +250,6 @@ fn parse_outcome(answer: &str, debits: &[LimitCharge], terms: &[Terms]) -> Optio
     }
     let outcome = global::outcome(debits, &found, now_us)?;
     (passes == matches!(outcome, ChargeOutcome::Charged(_))).then_some(outcome)
-}
-
-// Refunds for token reservations: the arguments of the script, and the check of its answer.
-
-/// The timeout. No request waits for a refund, so it may be as long as Redis may take.
-const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A reservation of one client under one limit, and the amount that was used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenReservation<'a> {
-    /// The grant's name.
-    pub grant: &'a str,
-    /// The client's name.
-    pub client: &'a str,
-    /// The limit and the reserved amount.
-    pub debit: LimitCharge,
-    /// The ID of the reservation.
-    pub reservation: &'a str,
-    /// The amount that was used.
-    pub used: u64,
-}
-
-impl Counter {
-    /// Settles all reservations that are known and not settled yet. Returns their number.
-    ///
-    /// # Errors
-    /// Returns an error if Redis failed, timed out, or gave an impossible answer.
-    pub async fn settle(&self, reserved: &[TokenReservation<'_>]) -> Result<usize, CounterFault> {
-        let (mut keys, mut records, mut numbers, mut changes) = (vec![], vec![], vec![], vec![]);
-        for one in reserved {
-            let line = CounterCharge {
-                grant: one.grant,
-                client: one.client,
-                debit: one.debit,
-                reservation: None,
-            };
-            // A reservation that was used exactly needs no change and expires.
-            let Some(change) = Change::of(&one.debit, one.used) else {
-                continue;
-            };
-            let key = key(&self.domain, &line);
-            records.push(reserved_key(&key, one.reservation));
-            keys.push(key);
-            let sign = if change.back { b"-" } else { b"+" };
-            let words = LimitArgs::new(&change.terms, one.debit.allowance.unit);
-            numbers.extend(words.to_args([text(one.debit.amount), sign.to_vec()]));
-            changes.push(change);
-        }
-        if changes.is_empty() {
-            return Ok(0);
-        }
-        keys.append(&mut records);
-        let answer = self.run(Script::Settle, &keys, numbers, TIMEOUT).await?;
-        parse_changes(&answer, &changes).ok_or(CounterFault::Inconsistent(answer))
-    }
-}
-
-/// Reads one word for each change. Returns the number of changes, or `None` if the answer is
-/// impossible.
-fn parse_changes(answer: &str, changes: &[Change]) -> Option<usize> {
-    let words: Vec<&str> = answer.split(' ').collect();
-    if words.len() != changes.len() {
-        return None;
-    }
-    let mut settled: usize = 0;
-    for (word, change) in words.into_iter().zip(changes) {
-        if word == "u" {
-            continue;
-        }
-        let (kind, numbers) = word.split_once(',')?;
-        let number = |digits: &str| {
-            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| digits.parse::<u64>().ok()).flatten()
-        };
-        let numbers = numbers
-            .split(',')
-            .map(number)
-            .collect::<Option<Vec<u64>>>()?;
-        let stands = match (kind, numbers.as_slice()) {
-            ("b", &[us, part, least_us, after_us, after_part]) => Stands::Owes {
-                before: Span { us, part },
-                least_us,
-                after: Span {
-                    us: after_us,
-                    part: after_part,
-                },
-            },
-            ("d", &[_, before, after]) => Stands::Spent { before, after },
-            _ => return None,
-        };
-        if !change.fits(&stands) {
-            return None;
-        }
-        settled = settled.saturating_add(1);
-    }
-    Some(settled)
 }
 
 #[cfg(test)]
@@ -465,49 +370,6 @@ mod tests {
             "1 18446744073709551616 0 0 20000 0",
         ] {
             assert_eq!(read(bad), None, "{bad}");
-        }
-    }
-}
-
-#[cfg(test)]
-mod settle_tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
-    use tensorgate_policy::policy::{Allowance, Limit, Unit};
-    use tensorgate_policy::raw::Scope;
-
-    use super::*;
-
-    #[test]
-    fn an_answer_that_does_not_fit_together_is_none() {
-        let allowance = Allowance {
-            unit: Unit::Tokens,
-            limit: Limit::Day(100),
-            scope: Scope::Global,
-        };
-        let debit = LimitCharge {
-            allowance,
-            amount: 50,
-        };
-        let changes = [10, 60].map(|used| Change::of(&debit, used).unwrap());
-        for (answer, expected) in [
-            ("d,20000,80,40 d,20000,40,50", Some(2)),
-            ("u d,20000,40,50", Some(1)),
-            ("u u", Some(0)),
-            ("", None),
-            ("u", None),
-            ("u u u", None),
-            ("OK u", None),
-            ("d u", None),
-            ("d,20000,80 u", None),
-            ("d,20000,80,40,1 u", None),
-            ("d,20000,80,-40 u", None),
-            ("d,20000,80,4e1 u", None),
-            ("d,20000,80,39 u", None),
-            ("b,80,0,80,40,0 u", None),
-            ("u d,20000,40,40", None),
-        ] {
-            assert_eq!(parse_changes(answer, &changes), expected, "{answer:?}");
         }
     }
 }

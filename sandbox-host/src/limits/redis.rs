@@ -5,6 +5,7 @@
 //! without a reply for a second is closed, and reconnects are tried with backoff.
 
 mod connect;
+mod resp;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -2,7 +2,6 @@
 //! answered fails with a gRPC error and never has a verdict. The gate decides what to do then.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,14 +15,11 @@ use tensorgate_policy::decision::LimitCharge;
 use tensorgate_wire::rate_limit::{
     Code, MAX_MESSAGE_BYTES, MessageFault, RateLimitRequest, RateLimitResponse,
 };
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::counter::CounterFault;
 use super::redis::RedisFault;
+pub use super::server::RateLimitServer;
 use super::shared_limits::{LimitQuery, QueryFault, SharedLimits};
-use crate::server::socket::{Socket, SocketError};
-use crate::server::{self, Bounds, CheckedPeers};
 use crate::telemetry::metrics::{LimitLabels, Metrics, SettlementLabels};
 
 /// The path of the only method.
@@ -263,65 +259,4 @@ fn error(grpc_status: &'static str) -> Response<BoxBody<Bytes, Infallible>> {
     let status = HeaderValue::from_static(grpc_status);
     response.headers_mut().insert("grpc-status", status);
     response
-}
-
-// The rate-limit service as part of a host. It listens on a socket of its own, so that request
-// connections cannot charge limits.
-
-/// Envoy opens one connection for each worker, and more while it drains old ones. A query has a few
-/// hundred bytes.
-const BOUNDS: Bounds = Bounds {
-    connections: 256,
-    streams: 1_024,
-    head_bytes: 16 << 10,
-    head_fields: 64,
-};
-/// How long queries may take to end at shutdown. No query waits longer.
-const DRAIN: Duration = Duration::from_secs(2);
-
-/// A running service.
-#[derive(Debug)]
-pub struct RateLimitServer {
-    socket: PathBuf,
-    ending: watch::Sender<bool>,
-    server: JoinHandle<bool>,
-}
-
-impl RateLimitServer {
-    /// Starts to listen for gates. `limits` returns the shared limits, those of the newest policy
-    /// first.
-    pub(crate) fn start(
-        socket: &Path,
-        limits: impl Fn() -> Vec<Arc<SharedLimits>> + Send + Sync + 'static,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Self, SocketError> {
-        let peers = CheckedPeers::new(Socket::bind(socket)?, Arc::clone(metrics));
-        let (ending, ended) = watch::channel(false);
-        let service = Arc::new(Service {
-            limits: Box::new(limits),
-            metrics: Arc::clone(metrics),
-            last_logged: Mutex::default(),
-        });
-        let handler = move |request| Arc::clone(&service).serve(request);
-        let open = metrics.limit_connections.clone();
-        let bounds = watch::channel(BOUNDS).1;
-        let server = tokio::spawn(server::run(peers, bounds, open, handler, ended, DRAIN));
-        Ok(Self {
-            socket: socket.to_owned(),
-            ending,
-            server,
-        })
-    }
-
-    /// The path of the socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    /// Stops the service.
-    pub async fn end(self) {
-        // A server that has already ended has no receiver.
-        let _ = self.ending.send(true);
-        let _ = self.server.await;
-    }
 }

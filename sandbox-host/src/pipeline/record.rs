@@ -5,18 +5,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
-use tensorgate_policy::denial::{RateNote, Shadowed};
-use tensorgate_policy::policy::{Grant, Shadow};
-use tensorgate_policy::{Denial, Operation, Policy, Protocol, Reason};
-use tensorgate_wire::context::Refusal;
+use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::policy::Grant;
+use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
 
 use super::Timings;
 use super::route::InShadow;
-use crate::audit::record::{
-    By, Decision, Event, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Verdict, clean,
-    clean_shadowed, path,
-};
+pub use super::stream_record::StreamEnd;
+use crate::audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
 use crate::audit::{Audit, Ending, Outcomes, Unwritten};
 use crate::pipeline::request::{Caller, DenialOrigin, DeniedRequest, ModelRequest};
 use crate::telemetry::metrics::{
@@ -26,28 +23,28 @@ use crate::telemetry::metrics::{
 /// What is known of a request so far.
 #[derive(Debug)]
 pub struct Record {
-    metrics: Arc<Metrics>,
-    outcomes: Arc<Outcomes>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) outcomes: Arc<Outcomes>,
     /// Whether the audit record was handed over.
-    audited: bool,
+    pub(super) audited: bool,
     /// The stream's ID, for a message of a stream.
-    stream: Option<String>,
-    began: SystemTime,
-    method: Method,
-    path: String,
-    source: Option<String>,
-    rule: String,
-    started: Instant,
-    _in_flight: GaugeGuard,
-    ended: bool,
+    pub(super) stream: Option<String>,
+    pub(super) began: SystemTime,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) source: Option<String>,
+    pub(super) rule: String,
+    pub(super) started: Instant,
+    pub(super) _in_flight: GaugeGuard,
+    pub(super) ended: bool,
     /// The caller.
     pub caller: Caller,
     /// The protocol of the response.
     pub protocol: Protocol,
-    model: String,
-    version: String,
-    operation: &'static str,
-    infers: bool,
+    pub(super) model: String,
+    pub(super) version: String,
+    pub(super) operation: &'static str,
+    pub(super) infers: bool,
     /// The size of the request body in bytes.
     pub request_bytes: usize,
     /// The durations of its parts.
@@ -131,7 +128,7 @@ impl Record {
     }
 
     /// Hands over an audit record without waiting. Messages of a stream are recorded only here.
-    fn hand_to_envoy(&self, decision: Decision) {
+    pub(super) fn hand_to_envoy(&self, decision: Decision) {
         if self.stream.is_some() {
             let event = Event::Decision(Box::new(decision));
             self.outcomes.audit().write(self.began, event);
@@ -213,7 +210,7 @@ impl Record {
         self.denied_by(By::Host, denial).await;
     }
 
-    async fn denied_by(&mut self, by: By, denial: &Denial) {
+    pub(super) async fn denied_by(&mut self, by: By, denial: &Denial) {
         self.audited = true;
         let decision = Decision {
             by,
@@ -254,7 +251,7 @@ impl Record {
     }
 
     /// Logs and counts a denial.
-    fn log_denial(&mut self, denial: &Denial) {
+    pub(super) fn log_denial(&mut self, denial: &Denial) {
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
         let (model, reason, cause) = (
             self.model.as_str(),
@@ -375,7 +372,7 @@ impl Drop for Record {
     }
 }
 
-fn wide(bytes: usize) -> u64 {
+pub(super) fn wide(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
@@ -384,193 +381,4 @@ fn source(headers: &HeaderMap) -> Option<String> {
     let address = headers.get(SOURCE_HEADER)?.to_str().ok()?;
     let address: std::net::IpAddr = address.parse().ok()?;
     Some(address.to_string())
-}
-
-// The audit record of a request.
-
-impl Record {
-    /// The record of a response.
-    fn answer_decision(&self, status: u16, response_bytes: usize) -> Decision {
-        Decision {
-            verdict: Verdict::Allow,
-            reason: "ok".to_owned(),
-            status,
-            grpc_status: self.protocol.is_grpc().then_some(0),
-            response_bytes: wide(response_bytes),
-            ..self.facts()
-        }
-    }
-
-    /// The record of a denial.
-    fn denial_decision(&self, denial: &Denial) -> Decision {
-        let grpc = self.protocol.is_grpc();
-        Decision {
-            verdict: Verdict::Deny,
-            reason: denial.reason.name().to_owned(),
-            detail: Some(clean(&denial.cause, MAX_DETAIL_BYTES)),
-            // A gRPC denial has HTTP status 200.
-            status: if grpc {
-                200
-            } else {
-                denial.reason.http_status()
-            },
-            grpc_status: grpc.then_some(denial.reason.grpc_status() as u8),
-            ..self.facts()
-        }
-    }
-
-    /// The fields that are known so far: caller, request and durations.
-    fn facts(&self) -> Decision {
-        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let spent = |duration| (!self.operation.is_empty()).then(|| micros(duration));
-        Decision {
-            request_id: some(&self.caller.request_id),
-            stream: self.stream.clone(),
-            by: By::Host,
-            client: self.caller.client.clone(),
-            credential: self.caller.credential.clone(),
-            source: self.source.clone(),
-            protocol: some(self.protocol.name()),
-            method: Some(clean(self.method.as_str(), MAX_METHOD_BYTES)),
-            path: some(&self.path),
-            model: some(&self.model),
-            version: some(&self.version),
-            operation: some(self.operation),
-            rule: some(&self.rule),
-            shadow: {
-                let noted = self.shadow.noted().iter();
-                noted
-                    .map(|denial| clean_shadowed(&Shadowed::of(denial)))
-                    .collect()
-            },
-            generation: some(&self.caller.policy_version),
-            request_bytes: wide(self.request_bytes),
-            total_us: micros(self.started.elapsed()),
-            handler_us: spent(self.timings.handler),
-            dispatch_us: spent(self.timings.dispatch),
-            queue_us: spent(self.timings.queue),
-            reached: self.timings.reached.entries(),
-            fuel: (!self.operation.is_empty()).then_some(self.timings.fuel),
-            ..Decision::default()
-        }
-    }
-}
-
-// The records of a stream and of its messages, each of which is a request of its own.
-
-/// How a stream ends.
-#[derive(Clone, Copy, Debug)]
-pub enum StreamEnd<'d> {
-    /// Every message was answered.
-    Whole,
-    /// It was denied.
-    Refused(&'d Denial),
-    /// The client disconnected.
-    Left,
-}
-
-impl Record {
-    /// Records that the request opened a stream.
-    pub fn open_stream(&mut self) {
-        self.operation = Operation::Stream.name();
-    }
-
-    /// The record for the end of the same stream. The audit record of its start is this one's.
-    pub fn for_stream(&self) -> Self {
-        let mut record = self.for_message(self.caller.clone());
-        (record.began, record.started) = (self.began, self.started);
-        (record.audited, record.ended, record.stream) = (true, true, None);
-        record
-    }
-
-    /// The record of a message of this stream.
-    pub fn for_message(&self, caller: Caller) -> Self {
-        Self {
-            metrics: Arc::clone(&self.metrics),
-            outcomes: Arc::clone(&self.outcomes),
-            audited: false,
-            stream: Some(self.caller.request_id.clone()),
-            began: SystemTime::now(),
-            method: self.method.clone(),
-            path: self.path.clone(),
-            source: self.source.clone(),
-            rule: String::new(),
-            started: Instant::now(),
-            _in_flight: GaugeGuard::new(&self.metrics.in_flight),
-            ended: false,
-            caller,
-            protocol: self.protocol,
-            model: String::new(),
-            version: String::new(),
-            operation: self.operation,
-            infers: false,
-            request_bytes: 0,
-            timings: Timings::default(),
-            rates: Vec::new(),
-            shadow: InShadow::default(),
-        }
-    }
-
-    /// Writes the audit record of a message with several responses, before the first one is sent.
-    ///
-    /// # Errors
-    /// Returns a denial if the record is not written and `must_audit` is set.
-    pub async fn audit_opening(&mut self, must_be_told: bool) -> Result<(), Denial> {
-        let Err(why) = self.audit_answer(200, 0).await else {
-            return Ok(());
-        };
-        if must_be_told {
-            let denial = Denial::new(Reason::Overloaded, why.to_string());
-            self.deny_unaudited(&denial, why);
-            return Err(denial);
-        }
-        if let Unwritten::Never = why {
-            self.hand_to_envoy(self.answer_decision(200, 0));
-        }
-        Ok(())
-    }
-
-    /// Records a message that the gate denied. The audit log has it only from here.
-    pub async fn refused_by_verifier(&mut self, refusal: &Refusal) {
-        self.model = refusal.model.clone().unwrap_or_default();
-        self.rule = refusal.rule.clone().unwrap_or_default();
-        self.shadow = InShadow::new(Shadow::default(), refusal.shadowed.clone());
-        self.denied_by(By::Gate, &refusal.denial).await;
-    }
-
-    /// Records the end of the stream.
-    pub fn closed(&self, end: StreamEnd<'_>, messages: u64, response_bytes: u64) {
-        let decision = Decision {
-            response_bytes,
-            ..self.end_decision(end)
-        };
-        self.outcomes.closed(&decision, messages);
-    }
-
-    /// Records the end of several responses.
-    pub fn answered(&mut self, end: StreamEnd<'_>, answers: u64, response_bytes: usize) {
-        let decision = Decision {
-            response_bytes: wide(response_bytes),
-            ..self.end_decision(end)
-        };
-        self.outcomes.answers(&decision, answers);
-        match end {
-            StreamEnd::Whole => self.allowed(200, response_bytes),
-            StreamEnd::Refused(denial) => self.log_denial(denial),
-            StreamEnd::Left => {}
-        }
-    }
-
-    fn end_decision(&self, end: StreamEnd<'_>) -> Decision {
-        match end {
-            StreamEnd::Whole => self.answer_decision(200, 0),
-            StreamEnd::Refused(denial) => self.denial_decision(denial),
-            StreamEnd::Left => Decision {
-                verdict: Verdict::Aborted,
-                reason: "incomplete".to_owned(),
-                status: 200,
-                ..self.facts()
-            },
-        }
-    }
 }

@@ -2,9 +2,7 @@
 //! caller's protocol.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,12 +13,13 @@ use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::{percent_encoded, rate_fields};
 use tensorgate_wire::headers::JSON_LENGTH;
-use tensorgate_wire::settlement::TRAILER;
 
+use super::chunk_stream::ChunkStream;
+pub(crate) use super::chunk_stream::Source;
+pub use super::settlement::TokenSettlement;
 use crate::admission::memory_budget::MemoryPermit;
 use crate::audit::Ending;
 use crate::backends::openai::EventStream;
-use crate::pipeline::request::Verifier;
 
 /// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
@@ -261,158 +260,6 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
             headers.insert(HeaderName::from_static(name), value);
         }
         Err(_) => tracing::error!(name, value, "invalid header value in a response"),
-    }
-}
-
-// Reports the number of used tokens to the gate in a trailer of the response. The gate removes the
-// trailer.
-
-/// The request, and the verifier that signs for it.
-pub struct TokenSettlement {
-    judge: Arc<Verifier>,
-    request_id: String,
-}
-
-impl TokenSettlement {
-    /// Creates the report of a verified request.
-    pub fn new(judge: &Arc<Verifier>, request_id: &str) -> Self {
-        Self {
-            judge: Arc::clone(judge),
-            request_id: request_id.to_owned(),
-        }
-    }
-
-    /// The trailers of a response that used this many tokens.
-    fn trailers(&self, tokens: u64) -> Option<HeaderMap> {
-        let value = self.judge.sign_settlement(&self.request_id, tokens);
-        let value = HeaderValue::from_str(&value).ok()?;
-        Some(HeaderMap::from_iter([(
-            HeaderName::from_static(TRAILER),
-            value,
-        )]))
-    }
-}
-
-impl fmt::Debug for TokenSettlement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settling").finish_non_exhaustive()
-    }
-}
-
-// A streamed response body. The next chunk is requested after the previous one was taken, not
-// earlier.
-
-/// A source of chunks.
-pub(crate) trait Source: Send + 'static {
-    /// The next chunk, `None` after the last.
-    fn next(&mut self) -> impl Future<Output = Option<Frame<Bytes>>> + Send;
-
-    /// Sets the recorder of an early end, before the first chunk is requested.
-    fn set_ending(&mut self, ending: Ending) {
-        drop(ending);
-    }
-
-    /// The number of used tokens, if it is known after the last chunk.
-    fn tokens(&self) -> Option<u64> {
-        None
-    }
-}
-
-impl Source for EventStream {
-    async fn next(&mut self) -> Option<Frame<Bytes>> {
-        Self::next(self).await.map(Frame::data)
-    }
-
-    fn set_ending(&mut self, ending: Ending) {
-        Self::set_ending(self, ending);
-    }
-
-    fn tokens(&self) -> Option<u64> {
-        Self::tokens(self)
-    }
-}
-
-/// A source as a trait object.
-trait BoxedSource: Send {
-    fn wait(self: Box<Self>) -> Next;
-    fn tell(&mut self, ending: Ending);
-    fn tokens(&self) -> Option<u64>;
-}
-
-impl<S: Source> BoxedSource for S {
-    fn wait(mut self: Box<Self>) -> Next {
-        Box::pin(async move {
-            let frame = Source::next(&mut *self).await;
-            (self as Box<dyn BoxedSource>, frame)
-        })
-    }
-
-    fn tell(&mut self, ending: Ending) {
-        Source::set_ending(self, ending);
-    }
-
-    fn tokens(&self) -> Option<u64> {
-        Source::tokens(self)
-    }
-}
-
-type Next = Pin<Box<dyn Future<Output = (Box<dyn BoxedSource>, Option<Frame<Bytes>>)> + Send>>;
-
-/// The chunks that are still to come.
-enum ChunkStream {
-    /// No chunk is being awaited.
-    Ready(Box<dyn BoxedSource>),
-    /// A chunk is being awaited.
-    Waiting(Next),
-    /// There are no more. Holds the number of used tokens, if known.
-    Over(Option<u64>),
-}
-
-impl ChunkStream {
-    fn new(source: impl Source) -> Self {
-        Self::Ready(Box::new(source))
-    }
-
-    /// Sets the recorder of an early end, before the first chunk is requested.
-    fn set_ending(&mut self, ending: Ending) {
-        if let Self::Ready(source) = self {
-            source.tell(ending);
-        }
-    }
-
-    /// The number of used tokens, if it is known after the last chunk.
-    const fn tokens(&self) -> Option<u64> {
-        match self {
-            Self::Over(tokens) => *tokens,
-            Self::Ready(_) | Self::Waiting(_) => None,
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
-        let mut waiting = match std::mem::replace(self, Self::Over(None)) {
-            Self::Ready(source) => source.wait(),
-            Self::Waiting(waiting) => waiting,
-            Self::Over(tokens) => {
-                *self = Self::Over(tokens);
-                return Poll::Ready(None);
-            }
-        };
-        let polled = waiting.as_mut().poll(context);
-        if polled.is_pending() {
-            *self = Self::Waiting(waiting);
-        }
-        let (source, piece) = ready!(polled);
-        *self = match piece {
-            Some(_) => Self::Ready(source),
-            None => Self::Over(source.tokens()),
-        };
-        Poll::Ready(piece)
-    }
-}
-
-impl fmt::Debug for ChunkStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pieces").finish_non_exhaustive()
     }
 }
 

@@ -7,23 +7,27 @@
 //! each charge has the outcome that the gate reports. A client's name is accepted only from a
 //! context that the gate signed.
 
+mod charges;
+mod claims;
+mod denied;
+mod head;
+mod stream_head;
 mod verdicts;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::RateNote;
-use tensorgate_policy::policy::{Grant, GrantId, Model, ModelId, Wait};
-use tensorgate_policy::request::{ContentType, Head, Identity, OCTET_STREAM, Proofs, ServerQuery};
+use tensorgate_policy::policy::{GrantId, Model, ModelId};
+use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuery};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
-    Charge, ChargeOutcome, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason,
-    RequestHash, Step,
+    Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, RequestHash, Step,
 };
-use tensorgate_wire::context::{Context, ContextFault, HEADER, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, ContextFault, Key, RemainingQuotas};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
 use tensorgate_wire::settlement::Settlement;
@@ -32,6 +36,10 @@ use crate::document::Document;
 use crate::owned;
 use crate::pipeline::body::CollectedBody;
 use crate::sandbox::Payload;
+use charges::{has_charged_content, next_outcome, reserves_tokens};
+use claims::{header_fields, subtract_from_size};
+pub use denied::{Caller, DenialOrigin, DeniedRequest};
+pub use head::read_head;
 pub use verdicts::{AnnouncedVerdicts, StreamHead};
 
 /// Seconds that a context may be older than the longest stream, for scheduling and the hop from
@@ -540,163 +548,4 @@ fn without_trailers(bytes: Bytes) -> CollectedBody {
 /// A decision that does not end is a denial.
 fn unfinished() -> Denial {
     Denial::new(Reason::Overloaded, "the decision came to no end")
-}
-
-// The outcomes of the gate's charges, as its context reports them. The host charges nothing, and
-// so comes to the same decision. Denials of limits in shadow mode are recorded as in the gate.
-
-/// The outcome of the next charge, on requests or on request content. The reported limits are taken
-/// from the front. The gate's own limits come first in each list, so that missing ones of the
-/// rate-limit service cannot be confused with others.
-fn next_outcome(levels: &mut RemainingQuotas, charge: &Charge) -> ChargeOutcome {
-    let told = if charge.is_of_content() {
-        &mut levels.content
-    } else {
-        &mut levels.request
-    };
-    let own = told.len().min(charge.limit_charges.len());
-    ChargeOutcome::from_quotas(told.drain(..own).collect())
-}
-
-/// Whether the gate has charged the content of the request.
-fn has_charged_content(levels: &RemainingQuotas) -> bool {
-    !levels.content.is_empty() && levels.content.iter().all(|level| level.wait == Wait::None)
-}
-
-/// Whether a grant charges request content in tokens, of which the gate can refund some.
-fn reserves_tokens(grant: &Grant) -> bool {
-    grant.per_content().any(|limit| limit.is_reserved())
-}
-
-// The claims of a caller's token, from the signed context to header fields. A client's own fields
-// of these names are ignored: the gate removes them, and the signed context has the values.
-
-/// Converts claims to header fields. Returns `None` for values that the gate never writes.
-fn header_fields(claims: &[(String, String)]) -> Option<HeaderMap> {
-    claims
-        .iter()
-        .map(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            Some((name, HeaderValue::from_str(value).ok()?))
-        })
-        .collect()
-}
-
-/// Subtracts the fields that the gate has added from the size of a head. The limits apply to what
-/// the client sent.
-fn subtract_from_size(head: &mut Head<'_>, claims: &[(String, String)]) {
-    head.header_count = head.header_count.saturating_sub(claims.len());
-    for (name, value) in claims {
-        let bytes = name.len().saturating_add(value.len());
-        head.header_bytes = head.header_bytes.saturating_sub(bytes);
-    }
-}
-
-// A denial: the caller, and whether the denial shows a fault of gate or host.
-
-/// The caller, as the gate signed it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
-    /// The gate's request ID. Empty without a valid context.
-    pub request_id: String,
-    /// The client's name. `None` for public requests.
-    pub client: Option<String>,
-    /// The name of the verified credential in the log.
-    pub credential: Option<String>,
-    /// The version of the policy that the gate applied. Empty without a valid context.
-    pub policy_version: String,
-}
-
-/// What a denial says about gate and host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DenialOrigin {
-    /// There is no valid context, so the request does not come from the gate.
-    UnknownSender,
-    /// The context names a policy version that this host does not have, or no longer.
-    OtherPolicyVersion,
-    /// The context names an older policy version, and the newest one no longer admits the client.
-    Revoked,
-    /// The gate accepted the request and the host does not: a bug in one of them.
-    Disagreement,
-    /// No filter has checked the body against the contract, as the context says. The host is the
-    /// first to check it.
-    FirstCheck,
-}
-
-/// A denial.
-#[derive(Debug)]
-pub struct DeniedRequest {
-    /// The reason.
-    pub denial: Denial,
-    /// The protocol of the response.
-    pub protocol: Protocol,
-    /// The caller, as far as it is proven.
-    pub caller: Caller,
-    /// What the denial says about gate and host.
-    pub origin: DenialOrigin,
-}
-
-// Reads a request's head and the context that came with it, as far as no policy is needed.
-
-/// Reads a head and verifies its context. `then` gets the context if its signature is valid for
-/// this method and path and it is not from the future. Otherwise it gets the cause for the log. The
-/// policy that the context names limits the age ([`Verifier::verify_head`]).
-pub fn read_head<N: AsRef<[u8]>, T>(
-    fields: &[(N, N)],
-    end_of_stream: bool,
-    key: &Key,
-    now_unix_s: u64,
-    then: impl FnOnce(ReadHead<'_>, Result<Context, String>) -> T,
-) -> T {
-    let is_context = |name: &[u8]| name.eq_ignore_ascii_case(HEADER.as_bytes());
-    let contexts: Vec<&[u8]> = fields
-        .iter()
-        .filter(|(name, _)| is_context(name.as_ref()))
-        .map(|(_, value)| value.as_ref())
-        .collect();
-    let rest: Vec<(&[u8], &[u8])> = fields
-        .iter()
-        .filter(|(name, _)| !is_context(name.as_ref()))
-        .map(|(name, value)| (name.as_ref(), value.as_ref()))
-        .collect();
-    let read = ReadHead::read(&rest, end_of_stream);
-    let context = verify_context(&contexts, key, read.method, &read.path, now_unix_s);
-    then(read, context)
-}
-
-fn verify_context(
-    contexts: &[&[u8]],
-    key: &Key,
-    method: &str,
-    path: &str,
-    now_unix_s: u64,
-) -> Result<Context, String> {
-    let [value] = contexts else {
-        return Err(format!("{} context headers, not one", contexts.len()));
-    };
-    let verified = std::str::from_utf8(value)
-        .map_err(|_| ContextFault::Form)
-        .and_then(|value| Context::verify(value, key, method, path, now_unix_s, u64::MAX));
-    verified.map_err(|fault| fault.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_a_field_can_hold_is_one() {
-        for (name, value, expected) in [
-            ("x-user", "a b", true),
-            ("x-user", "", true),
-            ("x user", "a", false),
-            ("", "a", false),
-            (":path", "/", false),
-            ("x-user", "a\r\nb", false),
-            ("x-user", "a\0", false),
-        ] {
-            let fields = header_fields(&[(name.to_owned(), value.to_owned())]);
-            assert_eq!(fields.is_some(), expected, "{name:?} {value:?}");
-        }
-    }
 }

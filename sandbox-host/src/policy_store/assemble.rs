@@ -3,12 +3,10 @@
 //! Unchanged parts are reused from loaded policies: handlers are not compiled again, and backends
 //! keep their permits, health and connections.
 
-mod routes;
+pub(super) mod routes;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use tensorgate_artifact::component::Signed;
@@ -17,6 +15,7 @@ use tensorgate_policy::policy::{Backend, Handler};
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_wire::context::Key;
 
+use super::parallel::parallel_map;
 use super::signed::{self, UnsignedFault};
 use crate::audit::record::BreakerRecords;
 use crate::backends::ProtocolAdapter;
@@ -89,13 +88,13 @@ pub(crate) struct Parts {
 /// A loaded handler, and the policy entry from which it was loaded.
 #[derive(Clone)]
 pub(crate) struct LoadedStage {
-    rule: Handler,
+    pub(super) rule: Handler,
     stage: Stage,
 }
 
 /// A running backend, and its configuration. Its prober stops when this is dropped.
 pub(crate) struct Server {
-    rule: Backend,
+    pub(super) rule: Backend,
     addresses: Vec<String>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     tls: Option<Arc<Tls>>,
@@ -105,7 +104,7 @@ pub(crate) struct Server {
 impl Server {
     /// Reads replaced certificate files again. Files that cannot be used are a fault, and the
     /// previous ones stay active.
-    fn reload_secrets(&self, name: &str) -> Result<(), PolicyFault> {
+    pub(super) fn reload_secrets(&self, name: &str) -> Result<(), PolicyFault> {
         let read = self.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
         read.map_err(|source| PolicyFault::Tls {
             name: name.to_owned(),
@@ -116,7 +115,7 @@ impl Server {
 
 /// Builds policy versions. It holds what all of them share.
 pub(crate) struct Loader {
-    folders: Folders,
+    pub(super) folders: Folders,
     endpoints: BTreeMap<String, String>,
     key: Key,
     metrics: Arc<Metrics>,
@@ -192,7 +191,7 @@ impl Loader {
     }
 
     /// The shared limits. Those in `known` are reused if they are unchanged.
-    fn limits(
+    pub(super) fn limits(
         &self,
         policy: &Arc<Policy>,
         known: &[Arc<SharedLimits>],
@@ -206,7 +205,7 @@ impl Loader {
     }
 
     /// Builds a policy version from its parts, or returns every fault.
-    fn generation(
+    pub(super) fn generation(
         &self,
         candidate: &Candidate,
         parts: Parts,
@@ -471,147 +470,4 @@ pub(crate) fn models_at<'p>(
             .iter()
             .map(|version| (model.backend_model().to_owned(), version.clone()))
     })
-}
-
-// Runs the same work for several items, some of them in parallel. The results are in the items'
-// order.
-
-/// Works on each of `all`, on at most `at_once` threads. If a thread cannot be started, the others
-/// do its part.
-fn parallel_map<T: Sync, R: Send>(
-    at_once: usize,
-    all: &[T],
-    work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::with_capacity(all.len()));
-    let worker = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(one) = all.get(at) else { break };
-            let made = work(one);
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            done.push((at, made));
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..at_once.min(all.len()) {
-            // This thread works too, so all work is done even if no thread can be started.
-            let _ = thread::Builder::new().spawn_scoped(scope, worker);
-        }
-        worker();
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, made)| made).collect()
-}
-
-// Reloads the files of an active policy, which may have changed.
-
-impl Loader {
-    /// Reads the files of a version again: replaced certificates of backends, keys of captures, and
-    /// signatures of components. Returns every file that cannot be used.
-    pub(crate) async fn reload_secrets(
-        self: &Arc<Self>,
-        generation: &Arc<PolicyVersion>,
-    ) -> Result<(), Vec<PolicyFault>> {
-        let (loader, generation) = (Arc::clone(self), Arc::clone(generation));
-        let reading = tokio::task::spawn_blocking(move || {
-            let Parts {
-                backends, capturer, ..
-            } = &generation.parts;
-            let servers = backends
-                .iter()
-                .filter_map(|(name, server)| server.reload_secrets(name).err());
-            let keys = capturer.iter().filter_map(|it| it.reload_keys().err());
-            let policy = generation.policy();
-            let (_, unsigned) = signed::signers_of(policy, &used(policy), &loader.folders);
-            servers
-                .chain(keys.map(PolicyFault::from))
-                .chain(unsigned.into_iter().map(PolicyFault::from))
-                .collect::<Vec<_>>()
-        });
-        match reading.await {
-            Ok(faults) if faults.is_empty() => Ok(()),
-            Ok(faults) => Err(faults),
-            Err(error) => Err(vec![PolicyFault::Loading(error.to_string())]),
-        }
-    }
-}
-
-// Builds a version that only restricts a loaded one, from that version's parts. No file is read
-// and nothing is compiled, so only the version itself can keep it from becoming active.
-
-impl Loader {
-    /// Builds the version of a policy that restricts `base`, or returns every part that differs.
-    pub(crate) fn restrict(
-        &self,
-        candidate: &Candidate,
-        base: &PolicyVersion,
-    ) -> Result<PolicyVersion, Vec<PolicyFault>> {
-        let policy = &candidate.policy;
-        let mut faults = Vec::new();
-        let mut other = |what: String| faults.push(PolicyFault::Tighter(what));
-        let handlers = used(policy).into_iter().filter_map(|key| {
-            let rule = policy.handlers().get(&key.0)?;
-            let known = base.parts.handlers.get(&key);
-            let Some(known) = known.filter(|known| known.rule == *rule) else {
-                other(format!("handler {:?}", key.0));
-                return None;
-            };
-            Some((key, known.clone()))
-        });
-        let handlers = handlers.collect();
-        let backends = policy.backends().iter().filter_map(|(name, rule)| {
-            let known = base.parts.backends.get(name);
-            let Some(known) = known.filter(|known| known.rule == *rule) else {
-                other(format!("backend {name:?}"));
-                return None;
-            };
-            Some((name.clone(), Arc::clone(known)))
-        });
-        let backends = backends.collect();
-        let capturer = policy.capture().and_then(|rule| {
-            let known = base.parts.capturer.as_ref();
-            let known = known.filter(|known| known.rule() == rule);
-            if known.is_none() {
-                other("capture".to_owned());
-            }
-            known.map(Arc::clone)
-        });
-        let known: Vec<_> = base.parts.limits.iter().map(Arc::clone).collect();
-        let limits = self.limits(policy, &known, &mut faults);
-        let parts = Parts {
-            handlers,
-            backends,
-            capturer,
-            limits,
-        };
-        self.generation(candidate, parts, faults)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, reason = "tests")]
-mod tests {
-    use std::sync::Barrier;
-
-    use super::*;
-
-    #[test]
-    fn several_are_at_work_at_once_and_what_they_make_is_in_order() {
-        for (at_once, all) in [(1, 0), (1, 5), (4, 1), (4, 40)] {
-            let all: Vec<_> = (0..all).collect();
-            let both = Barrier::new(at_once.min(all.len()).max(1));
-            let made = parallel_map(at_once, &all, |one| {
-                // Each worker waits for the others, as long as enough items are left.
-                if all.len() % at_once == 0 {
-                    both.wait();
-                }
-                one * 2
-            });
-            let expected: Vec<_> = all.iter().map(|one| one * 2).collect();
-            assert_eq!(made, expected, "{at_once}");
-        }
-    }
 }

@@ -4,26 +4,22 @@
 mod cache;
 mod compiler_process;
 
-use std::collections::HashMap;
 use std::hash::{Hash as _, Hasher};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
-use wasmparser::{Parser, Payload};
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::Component;
 use wasmtime::{Engine, Error};
 
 use self::cache::Cache;
 pub use self::compiler_process::{CompilerProcess, compiler_process};
-use super::call::CallState;
-use super::limits::{
-    COMPILE_LOG_INTERVAL, MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULES,
-    MAX_NESTING,
-};
+pub(super) use super::component_cache::{CompiledComponent, ComponentCache, Digest};
+use super::limits::COMPILE_LOG_INTERVAL;
+use super::structure::within_bounds;
 
 /// How components are compiled and cached.
 #[derive(Clone, Debug, Default)]
@@ -191,204 +187,4 @@ pub(super) fn identity(engine: &Engine) -> [u8; 32] {
     let mut sha = Sha(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut sha);
     sha.0.finalize().into()
-}
-
-// Limits on the size and structure of a component, checked before compilation. Compile time and
-// memory grow with the size of a component, and faster than linearly with the size of one
-// function.
-
-/// The export of a module that has to be configured. Configuration removes it.
-const CONFIGURE: &str = "tensorgate-configure";
-const UNCONFIGURED: &str = "it has to be configured first: `tensorgate handler configure COMPONENT --file FILE -o NEW.wasm`";
-
-/// Rejects components that are too large or not configured. The error text is for the operator. A
-/// file that is no component is left to the compiler to reject.
-///
-/// # Errors
-/// Returns the limit that is exceeded.
-fn within_bounds(file: &[u8]) -> Result<(), String> {
-    let (mut modules, mut functions, mut code, mut nesting) = (0_usize, 0_usize, 0_usize, 0_usize);
-    let most = |what: &str, found: usize, max: usize| {
-        if found > max {
-            Err(format!("{found} {what}, at most {max} are compiled"))
-        } else {
-            Ok(())
-        }
-    };
-    for payload in Parser::new(0).parse_all(file) {
-        let Ok(payload) = payload else { return Ok(()) };
-        match payload {
-            Payload::ModuleSection { .. } => {
-                modules = modules.saturating_add(1);
-                nesting = nesting.saturating_add(1);
-                most("modules", modules, MAX_MODULES)?;
-            }
-            Payload::ComponentSection { .. } => {
-                nesting = nesting.saturating_add(1);
-                most("components in each other", nesting, MAX_NESTING)?;
-            }
-            Payload::ExportSection(exports) => {
-                let mut names = exports.into_iter().flatten().map(|export| export.name);
-                if names.any(|name| name == CONFIGURE) {
-                    return Err(UNCONFIGURED.to_owned());
-                }
-            }
-            Payload::End(_) => nesting = nesting.saturating_sub(1),
-            Payload::CodeSectionEntry(body) => {
-                let bytes = body.range().len();
-                functions = functions.saturating_add(1);
-                code = code.saturating_add(bytes);
-                most("bytes of one function", bytes, MAX_FUNCTION_BYTES)?;
-                most("functions", functions, MAX_FUNCTIONS)?;
-                most("bytes of code", code, MAX_CODE_BYTES)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-// Compiled components by digest. Handlers that name the same component share its code, whatever
-// their limits, configuration and policy. A component without handlers is dropped.
-
-/// The SHA-256 digest of a component's file.
-pub(super) type Digest = [u8; 32];
-
-/// A component that passed every check that does not depend on a policy.
-pub(super) struct CompiledComponent {
-    pub(super) component: Component,
-    /// The component with its imports linked. It has no state of a call or policy.
-    pub(super) linked: InstancePre<CallState>,
-    /// Whether it imports the fetch interface.
-    pub(super) needs_fetch: bool,
-    /// Whether it imports the lookup interface.
-    pub(super) needs_lookup: bool,
-}
-
-/// The entry of one component. Threads that need the component wait here while it is compiled;
-/// other components are not blocked.
-#[derive(Default)]
-struct CacheEntry(Mutex<Weak<CompiledComponent>>);
-
-/// The components in use.
-#[derive(Default)]
-pub(super) struct ComponentCache {
-    entries: Mutex<HashMap<Digest, Arc<CacheEntry>>>,
-}
-
-impl ComponentCache {
-    /// The component with this digest, compiled with `compile` if it is not in use yet. Failures
-    /// are not cached.
-    pub(super) fn get<E>(
-        &self,
-        digest: Digest,
-        compile: impl FnOnce() -> Result<CompiledComponent, E>,
-    ) -> Result<Arc<CompiledComponent>, E> {
-        let place = self.entry(digest);
-        let mut known = lock(&place.0);
-        if let Some(compiled) = known.upgrade() {
-            return Ok(compiled);
-        }
-        let compiled = Arc::new(compile()?);
-        *known = Arc::downgrade(&compiled);
-        Ok(compiled)
-    }
-
-    fn entry(&self, digest: Digest) -> Arc<CacheEntry> {
-        let mut places = lock(&self.entries);
-        // An entry with another reference, or one that is locked, is in use.
-        places.retain(|_, place| Arc::strong_count(place) > 1 || place.is_used());
-        Arc::clone(places.entry(digest).or_default())
-    }
-}
-
-impl CacheEntry {
-    fn is_used(&self) -> bool {
-        self.0
-            .try_lock()
-            .map_or(true, |compiled| compiled.strong_count() > 0)
-    }
-}
-
-/// A compiler that panicked left the entry empty, which is a valid state.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
-mod tests {
-    use wasm_encoder::{
-        CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection,
-    };
-
-    use super::*;
-
-    /// A component of one module with functions of so many `nop` instructions. Megabytes of text
-    /// would take seconds to parse.
-    fn with_functions(nops: &[usize]) -> Vec<u8> {
-        let mut types = TypeSection::new();
-        types.ty().function([], []);
-        let mut functions = FunctionSection::new();
-        let mut code = CodeSection::new();
-        for &count in nops {
-            functions.function(0);
-            let mut function = Function::new([]);
-            function.raw(std::iter::repeat_n(0x01, count));
-            function.instructions().end();
-            code.function(&function);
-        }
-        let mut module = Module::new();
-        module.section(&types).section(&functions).section(&code);
-        let mut component = Component::new();
-        component.section(&ModuleSection(&module));
-        component.finish()
-    }
-
-    #[test]
-    fn what_is_larger_than_anything_that_is_compiled_is_refused_by_what_is_too_large() {
-        let text = |fields: String| wat::parse_str(format!("(component {fields})")).unwrap();
-        let module = |fields: &str| format!("(core module {fields})");
-        let long = MAX_FUNCTION_BYTES - 16;
-        for (component, expected) in [
-            (with_functions(&[1_000]), None),
-            (
-                with_functions(&[MAX_FUNCTION_BYTES]),
-                Some("bytes of one function"),
-            ),
-            (
-                text(module(&"(func)".repeat(MAX_FUNCTIONS + 1))),
-                Some("functions"),
-            ),
-            (
-                with_functions(&[long].repeat(MAX_CODE_BYTES / MAX_FUNCTION_BYTES + 1)),
-                Some("bytes of code"),
-            ),
-            (text(module("").repeat(MAX_MODULES + 1)), Some("modules")),
-            (
-                text(module(r#"(func (export "tensorgate-configure"))"#)),
-                Some("has to be configured first"),
-            ),
-            (
-                text(format!(
-                    "{}{}",
-                    "(component ".repeat(MAX_NESTING + 1),
-                    ")".repeat(MAX_NESTING + 1)
-                )),
-                Some("components in each other"),
-            ),
-        ] {
-            let found = within_bounds(&component).err();
-            let named = found
-                .as_ref()
-                .map(|fault| fault.split(' ').skip(1).collect::<Vec<_>>().join(" "));
-            let right = match (&named, expected) {
-                (Some(named), Some(expected)) => named.starts_with(expected),
-                (None, None) => true,
-                _ => false,
-            };
-            assert!(right, "{expected:?}: {found:?}");
-        }
-        assert_eq!(within_bounds(b"no component"), Ok(()));
-    }
 }

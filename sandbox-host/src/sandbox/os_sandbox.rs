@@ -7,15 +7,15 @@
 //! the host starts.
 
 mod access;
+mod landlock_rules;
+mod privileges;
 mod syscalls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use caps::CapSet;
-use caps::errors::CapsError;
-
 pub use self::access::{Access, beside};
 use self::syscalls::ProcessKind;
+use privileges::drop_all;
 
 /// Whether a thread of this process is restricted.
 static APPLIED: AtomicBool = AtomicBool::new(false);
@@ -86,24 +86,4 @@ fn restrict(reach: &Access, kind: ProcessKind) -> OsSandbox {
         ("system calls", syscalls::restrict(kind)),
     ];
     OsSandbox { parts }
-}
-
-// Drops privileges. A host needs none, even if root started it.
-
-/// Drops every capability of this thread for good.
-fn drop_all() -> Enforcement {
-    // Only a privileged process can clear its bounding set.
-    let bounding = caps::clear(None, CapSet::Bounding);
-    let dropped = || -> Result<(), CapsError> {
-        caps::clear(None, CapSet::Ambient)?;
-        caps::clear(None, CapSet::Inheritable)?;
-        caps::clear(None, CapSet::Effective)?;
-        caps::clear(None, CapSet::Permitted)
-    };
-    match dropped() {
-        Ok(()) if bounding.is_ok() => Enforcement::Full("none, and none to be had".to_owned()),
-        // Without new privileges the bounding set does not matter.
-        Ok(()) => Enforcement::Full("none".to_owned()),
-        Err(error) => Enforcement::Partial(error.to_string()),
-    }
 }

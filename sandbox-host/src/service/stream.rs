@@ -10,6 +10,8 @@
 //!   newest, a deadline has passed, nothing has arrived for too long, or the host shuts down.
 
 mod answering;
+mod conditions;
+mod running_answer;
 
 use std::borrow::Cow;
 use std::sync::Arc;

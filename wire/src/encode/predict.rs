@@ -11,7 +11,8 @@ use tensorgate_policy::{Datatype, Tensor};
 
 use super::{AnswerForm, Unencodable, dims, list, member, scalar, string, whole};
 use crate::grpc::protobuf::Message;
-use crate::grpc::{is_number, list_of, number_of};
+use crate::grpc::{list_of, number_of};
+use crate::route::is_number;
 use crate::signature;
 
 /// String outputs with this suffix are bytes, written in base64.

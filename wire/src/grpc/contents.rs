@@ -7,7 +7,8 @@ use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::DataFault;
 
 use super::protobuf::{FieldRef, Value, read, take_varint};
-use crate::decode::{BodyFault, Budget, push_item};
+use crate::fault::BodyFault;
+use crate::raw_contents::{Budget, push_item};
 
 /// Which fields of a message contain elements.
 #[derive(Debug)]

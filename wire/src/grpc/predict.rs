@@ -3,18 +3,18 @@
 
 use std::borrow::Cow;
 
-use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::request::ContentType;
 use tensorgate_policy::tensor::{Parameter, RequestedOutput};
 use tensorgate_policy::{InferRequest, Tensor};
 
+pub(crate) use super::predictions::predictions;
 use super::protobuf::{FieldRef, Value, read};
 use super::request::{named, push};
 use super::tensor_proto;
-use crate::decode::{BodyFault, Budget};
+use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
+use crate::raw_contents::Budget;
+use crate::route::is_number;
 use crate::signature;
-use crate::torch::{self, Named};
 
 /// The only supported metadata field.
 const SIGNATURES: &str = "signature_def";
@@ -65,11 +65,6 @@ impl<'a> Spec<'a> {
             ..InferRequest::default()
         }
     }
-}
-
-/// Whether a version is a number and not a label.
-pub(crate) fn is_number(version: &str) -> bool {
-    !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Reads an `Int64Value`.
@@ -146,58 +141,4 @@ pub(crate) fn question(message: &[u8], metadata: bool) -> Result<InferRequest<'_
         return Err(BodyFault::field("metadata_field", "is not signature_def"));
     }
     Ok(spec.unwrap_or_default().request())
-}
-
-// Decodes TorchServe's `PredictionsRequest` to names and bytes. Field numbers are the protocol's.
-
-/// Reads a `PredictionsRequest`. A `sequence_id` is for streams, which are not supported.
-pub(crate) fn predictions<'a>(
-    message: &'a [u8],
-    rules: &[TensorRule],
-) -> Result<InferRequest<'a>, BodyFault> {
-    let (mut model, mut version) = (None, None);
-    let mut values = Vec::new();
-    read("PredictionsRequest", message, |place, value| {
-        match place.field {
-            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
-            3 => push(
-                &mut values,
-                torch_entry(place, value)?,
-                "inputs",
-                MAX_INPUTS,
-            ),
-            _ => Err(place.unknown()),
-        }
-    })?;
-    let (model, version) = (named(model), named(version));
-    // Without a model there are no rules for its values.
-    let read = match model {
-        Some(_) => torch::request(values, rules)?,
-        None => InferRequest::default(),
-    };
-    Ok(InferRequest {
-        model,
-        version,
-        ..read
-    })
-}
-
-/// One torch_entry of the input's map. The contract rejects repeated names.
-fn torch_entry<'a>(place: FieldRef, value: Value<'a>) -> Result<Named<'a>, BodyFault> {
-    let (mut name, mut bytes) = (None, None);
-    read(
-        "an input map's torch_entry",
-        place.bytes(value)?,
-        |place, value| match place.field {
-            1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut bytes, place.bytes(value)?),
-            _ => Err(place.unknown()),
-        },
-    )?;
-    Ok(Named {
-        name: name.unwrap_or_default(),
-        content_type: ContentType::Absent,
-        bytes: bytes.unwrap_or_default(),
-    })
 }

@@ -5,12 +5,14 @@
 use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::{Datatype, Tensor};
 
-use super::predict::{Spec, is_number};
+use super::predict::Spec;
 use super::protobuf::{FieldRef, Value, read};
 use super::request::push;
 use super::tensor_proto::{number_of, tensor};
-use crate::decode::{BodyFault, Budget};
+use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
+use crate::raw_contents::Budget;
+use crate::route::is_number;
 
 /// `ModelVersionStatus.State`.
 const AVAILABLE: u64 = 30;

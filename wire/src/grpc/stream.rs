@@ -11,8 +11,8 @@ use super::protobuf::{
     HEADER_BYTES, MAX_VARINT_BYTES, NOT_THE_BODY, plain, skip_field, take_varint,
 };
 use super::request::{Announced, InferHead, ONE_EACH, RAW, infer_head};
-use crate::decode::BodyFault;
-use crate::stream::{Event, Sink, head_too_large};
+use crate::fault::BodyFault;
+use crate::stream_event::{Event, Sink, head_too_large};
 
 /// The tag of `raw_input_contents`: field 7, length-delimited.
 const RAW_TAG: u8 = 7 << 3 | 2;

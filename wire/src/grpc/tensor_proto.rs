@@ -10,7 +10,8 @@ use tensorgate_policy::{Datatype, Tensor};
 use super::contents::{Contents, Kind, Layout};
 use super::protobuf::{FieldRef, Value, read};
 use super::request::push;
-use crate::decode::{self, BodyFault, Budget};
+use crate::fault::BodyFault;
+use crate::raw_contents::{Budget, check_blob};
 
 /// Its typed lists. Complex numbers, resources, variants and 8-bit floats are unknown fields,
 /// because no contract has such a datatype.
@@ -110,7 +111,7 @@ pub(super) fn tensor<'a>(
         }
         // TensorFlow's own framing of strings, which no client uses.
         Some(_) if known == Some(Datatype::Bytes) => Err(DataFault::Kind { index: 0 }),
-        Some(content) => decode::check_blob(known, content).map(|()| Cow::Borrowed(content)),
+        Some(content) => check_blob(known, content).map(|()| Cow::Borrowed(content)),
         None => lists.convert(known, budget)?,
     };
     let datatype = match known {

@@ -7,9 +7,10 @@ use tensorgate_policy::Denial;
 use tensorgate_policy::contract::{Elements, Part};
 
 use super::request::{add_up, head, left_over, no_json, short};
-use crate::decode::{BodyFault, Budget};
+use crate::fault::BodyFault;
 use crate::headers::JSON_LENGTH;
-use crate::stream::{Event, Sink, head_too_large};
+use crate::raw_contents::Budget;
+use crate::stream_event::{Event, Sink, head_too_large};
 
 /// A body in progress.
 #[derive(Debug)]

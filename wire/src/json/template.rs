@@ -11,7 +11,8 @@ use super::data::Column;
 use super::request::unknown;
 use super::scan::Scanner;
 use super::tree::Texts;
-use crate::decode::{BodyFault, Budget, quote};
+use crate::fault::{BodyFault, quote};
+use crate::raw_contents::Budget;
 
 /// Reads a request.
 pub(crate) fn template<'a>(

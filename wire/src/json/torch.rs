@@ -12,15 +12,15 @@
 
 use std::borrow::Cow;
 
+use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::{InferRequest, Tensor};
 
 use super::data::{Column, Columns, columns, rows};
-use super::request::{name, once, unknown};
+pub(crate) use super::predict::predict;
 use super::scan::Scanner;
 use super::tree::is_base64;
-use crate::decode::{BodyFault, Budget};
-use crate::signature;
+use crate::fault::BodyFault;
+use crate::raw_contents::Budget;
 
 /// The key of a request by row.
 const ROWS: &str = "instances";
@@ -102,61 +102,4 @@ pub(crate) fn tensor<'a>(
     column.read(&mut scanner, budget)?;
     scanner.end()?;
     Ok(column.finish(false))
-}
-
-// A predict request of TF Serving's REST API: `instances`, a list of rows, or `inputs`, by tensor.
-// The model's contract gives the datatypes.
-
-/// The key of a request by row.
-const PREDICT_ROWS: &str = "instances";
-/// The key of a request by column.
-const COLUMNS: &str = "inputs";
-
-/// Reads a request.
-pub(crate) fn predict<'a>(
-    body: &'a [u8],
-    rules: &[TensorRule],
-) -> Result<InferRequest<'a>, BodyFault> {
-    let mut scanner = Scanner::over(body)?;
-    let mut budget = Budget::new();
-    let (mut signature, mut by_row, mut by_column) = (None, None, None);
-    scanner.object(|scanner, key| match &*key {
-        signature::NAME => once(
-            &mut signature,
-            signature::NAME,
-            name(scanner, signature::NAME),
-        ),
-        PREDICT_ROWS => once(
-            &mut by_row,
-            PREDICT_ROWS,
-            rows(scanner, PREDICT_ROWS, rules, &mut budget),
-        ),
-        COLUMNS => once(
-            &mut by_column,
-            COLUMNS,
-            columns(scanner, COLUMNS, rules, &mut budget),
-        ),
-        _ => Err(unknown(scanner, "", &key)),
-    })?;
-    scanner.end()?;
-    let (inputs, by_column) = match (by_row, by_column) {
-        (Some(inputs), None) => (inputs, false),
-        (None, Some(inputs)) => (inputs, true),
-        (None, None) => {
-            return Err(BodyFault::field(
-                PREDICT_ROWS,
-                "is missing, and so is inputs",
-            ));
-        }
-        (Some(_), Some(_)) => return Err(BodyFault::field(COLUMNS, "comes beside instances")),
-    };
-    Ok(InferRequest {
-        parameters: signature
-            .and_then(signature::parameter)
-            .into_iter()
-            .collect(),
-        inputs,
-        by_column,
-        ..InferRequest::default()
-    })
 }

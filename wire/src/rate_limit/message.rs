@@ -4,7 +4,7 @@ use super::{
     Code, Descriptor, LimitOverride, MAX_DESCRIPTORS, MAX_ENTRIES, MAX_MESSAGE_BYTES,
     MAX_TEXT_BYTES, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
 };
-use crate::decode::BodyFault;
+use crate::fault::BodyFault;
 use crate::grpc::protobuf::{FieldRef, Message, Value, read};
 
 /// Nanoseconds per second.

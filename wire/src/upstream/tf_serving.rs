@@ -4,12 +4,11 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::{Parameter, items};
 use tensorgate_policy::{Datatype, Tensor};
 
-pub use crate::grpc::served::{Described, Signature};
-
-use super::owned;
 use crate::encode::{shape_proto, spec, whole};
 use crate::grpc::protobuf::Message;
+pub use crate::grpc::served::{Described, Signature};
 use crate::grpc::{list_of, number_of, served};
+use crate::owned::owned;
 use crate::signature;
 
 /// Method of an inference.

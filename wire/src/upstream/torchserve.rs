@@ -9,13 +9,14 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
 
-use super::owned;
-use crate::decode::{BodyFault, Budget, push_item};
 use crate::encode::lists;
 use crate::encode::template::most_bytes;
+use crate::fault::BodyFault;
 use crate::grpc::protobuf::{Message, read};
 use crate::json;
 use crate::limits::MAX_NAME_BYTES;
+use crate::owned::owned;
+use crate::raw_contents::{Budget, push_item};
 use crate::template::{OVERHEAD_BYTES, most_of};
 
 /// Method of an inference.

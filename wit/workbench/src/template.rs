@@ -167,11 +167,6 @@ pub fn is_taken(name: &str) -> bool {
     CARGO_LOCK.contains(&format!("\nname = \"{name}\"\n"))
 }
 
-/// Path of the file that the author edits.
-pub const fn source_file(language: Language) -> &'static str {
-    source(language).0
-}
-
 /// Limits for the example handler, with a margin over the measurements of `handler bench`.
 const fn limits(language: Language) -> &'static str {
     match language {

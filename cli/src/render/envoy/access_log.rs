@@ -72,7 +72,7 @@ fn texts(texts: &[&str]) -> Vec<Node> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tensorgate_filter_core::record::property;
+    use tensorgate_filter_core::property;
 
     #[test]
     fn the_host_reads_the_properties_that_the_filter_sets() {

@@ -24,10 +24,10 @@ use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason};
 use tensorgate_wire::context::RemainingQuotas;
 use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject, behind_body};
 
-use super::body_streaming::read_body;
-use super::{Gate, PendingRequest, Phase, cannot_decide};
+use super::{Gate, PendingRequest, Phase};
 use crate::body::{Body, reads_body};
-use crate::host::{Action, HostFault, Proxy};
+use crate::body_reader::read_body;
+use crate::host::{Action, HostFault, Proxy, cannot_decide};
 
 /// A request whose headers were forwarded before its verdict.
 #[derive(Debug)]

@@ -19,8 +19,9 @@ use tensorgate_wire::messages::{NextMessage, framed, max_ahead};
 
 use super::pending::PendingMessage;
 use super::{Batch, Message, MessageContext, MessageStream, StreamProgress, Window};
-use crate::gate::{MIN_CHUNK_BYTES, cannot_decide, read_body};
-use crate::quota::out_of_order;
+use crate::body_reader::{MIN_CHUNK_BYTES, read_body};
+use crate::host::cannot_decide;
+use crate::quota_step::out_of_order;
 use crate::rate_limit_service::PendingCharge;
 
 /// The smallest buffer of a control plane. A proxy forwards no more for a stream that it has held.

@@ -9,6 +9,7 @@
 //!   [`Logged::answers`].
 
 mod io;
+mod response;
 mod upstream_host;
 
 use std::collections::BTreeMap;
@@ -18,12 +19,13 @@ use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
 
 use super::limiter::Limiter;
-use super::store::Store;
 use super::{Outcome, Peer};
 use crate::gate::Gate;
 use crate::host::{Action, Field, Level, LimitCallOutcome};
-use crate::record::{Record, Verdict};
+use crate::memory_store::Store;
+use crate::record::Record;
 use crate::root::GateRoot;
+use crate::verdict::Verdict;
 use upstream_host::STREAM;
 
 /// What a filter reported to its proxy.

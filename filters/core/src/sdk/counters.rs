@@ -7,7 +7,8 @@ use tensorgate_policy::policy::Shadow;
 
 use super::abi;
 use crate::host::{HostFault, LimitCallOutcome};
-use crate::record::{Verdict, shadow_metric};
+use crate::record::shadow_metric;
+use crate::verdict::Verdict;
 
 type Counters<T> = OnceCell<Vec<(T, u32)>>;
 

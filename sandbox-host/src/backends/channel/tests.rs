@@ -1,15 +1,15 @@
 //! Tests of a channel against a server that works frame by frame.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
-use super::super::connection::{ConnectionState, Dialer};
-use super::*;
-
-use h2::Reason;
 use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream};
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, Full};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+
+use super::super::connection::{ConnectionState, Dialer};
+use super::*;
 
 type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_policy::request::Api;
 
-use super::max_encoded_bytes;
+use super::response_memory::max_encoded_bytes;
 use super::vector::{TokenProbabilities, Vector};
 use crate::backends::BackendError;
 use crate::document::Document;

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::{Key, ModelStatus, PROBE_TIMEOUT, ProbeResult};
+use super::{Key, ModelStatus, PROBE_TIMEOUT, ProbeResult, tf_serving, torchserve};
 use crate::backends::http_json::HttpJson;
 use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::openai::Upstream;
@@ -100,6 +100,11 @@ async fn up(
     }
 }
 
+/// The content of a server's answer, or why it is a fault of the server.
+pub(super) fn read<T>(found: Result<T, String>) -> Result<T, BackendError> {
+    found.map_err(|cause| BackendError::Fault(format!("its answer: {cause}")))
+}
+
 fn soon() -> Instant {
     let now = Instant::now();
     now.checked_add(PROBE_TIMEOUT).unwrap_or(now)
@@ -108,8 +113,8 @@ fn soon() -> Instant {
 async fn server(line: &Channel) -> Result<(), BackendError> {
     match line.dialect() {
         ProtocolAdapter::OpenInference => {}
-        ProtocolAdapter::TfServing => return super::tf_server(line, soon()).await,
-        ProtocolAdapter::TorchServe => return super::torch_server(line, soon()).await,
+        ProtocolAdapter::TfServing => return tf_serving::probe_server(line, soon()).await,
+        ProtocolAdapter::TorchServe => return torchserve::probe_server(line, soon()).await,
     }
     if line.server_ready(soon()).await? {
         Ok(())
@@ -183,7 +188,7 @@ async fn model((name, version): &Key, line: &Channel) -> Result<ModelStatus, Bac
     match line.dialect() {
         ProtocolAdapter::OpenInference => {}
         ProtocolAdapter::TfServing => {
-            return super::tf_model(line, (name, version), deadline).await;
+            return tf_serving::probe_model(line, (name, version), deadline).await;
         }
         ProtocolAdapter::TorchServe => return Ok(ModelStatus::Listed),
     }

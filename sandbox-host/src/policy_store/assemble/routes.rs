@@ -26,7 +26,7 @@ pub(super) fn grant_handlers(
 }
 
 /// Every handler that a model or a grant uses, by name and role.
-pub(super) fn used(policy: &Policy) -> BTreeSet<(String, Role)> {
+pub(in crate::policy_store) fn used(policy: &Policy) -> BTreeSet<(String, Role)> {
     let used = policy.models().iter().flat_map(|model| {
         let own = (policy.model_id(model.name()))
             .into_iter()

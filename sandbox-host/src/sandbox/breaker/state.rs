@@ -8,7 +8,7 @@
 //! | unknown | unchanged | unchanged |
 //!
 //! - Success is an output, a rejected input, or invalid values that are the input's fault
-//!   (`pipeline/fault_attribution`).
+//!   (`pipeline/attribution`).
 //! - The circuit of all clients opens only if there was no success between the faults.
 //! - The result is unknown if the call never ran, or if the caller's own deadline passed.
 //!

@@ -1,6 +1,5 @@
 //! The form of a tracked file.
 
-use crate::ratchet::may_only_fall;
 use crate::{none, output, root};
 
 /// The most lines of a Rust file. A longer one is split.
@@ -32,10 +31,6 @@ const MACHINE_PATHS: [&str; 5] = [
 
 /// Crates whose every line is safe code.
 const NO_UNSAFE: [&str; 2] = ["policy/src/lib.rs", "identity/src/lib.rs"];
-
-/// How many Rust files are divided by section headers. This number may only fall: a part that needs
-/// a header becomes a module.
-const DIVIDED_FILES: usize = 74;
 
 /// Tracked files that exist, relative to the root.
 fn tracked() -> Vec<String> {
@@ -88,13 +83,12 @@ fn rust_files_begin_with_a_doc_comment() {
     });
 }
 
+/// A part that needs a header becomes a module.
 #[test]
-fn files_divided_by_section_headers_become_fewer() {
-    let divided: Vec<_> = rust()
-        .iter()
-        .filter_map(|(file, text)| Some(format!("{file}:{}", section_header(text)?)))
-        .collect();
-    may_only_fall("files divided by section headers", DIVIDED_FILES, &divided);
+fn no_file_is_divided_by_section_headers() {
+    faults("section headers", |_, text| {
+        Some(format!("line {}", section_header(text)?))
+    });
 }
 
 /// The last line of the first section header, from 1. A section header is a comment that is not
@@ -218,4 +212,62 @@ fn nothing_large_is_tracked() {
         .filter(|file| root().join(file).metadata().unwrap().len() > MAX_BYTES)
         .collect();
     none("files that are too large", faults);
+}
+
+/// A path in backticks, in a comment or a page, with a folder and one of these endings.
+const PATH_ENDINGS: [&str; 2] = [".rs", ".sh"];
+
+#[test]
+fn files_that_comments_and_pages_name_exist() {
+    let files = tracked();
+    let mut missing = Vec::new();
+    for file in &files {
+        let is_source = file.ends_with(".rs");
+        // The changelog also names files of earlier releases.
+        if !is_source && !file.ends_with(".md") || file == "CHANGELOG.md" {
+            continue;
+        }
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        for line in text.lines() {
+            if is_source && !line.trim_start().starts_with("//") {
+                continue;
+            }
+            let named = paths(line).filter(|path| !is_path_of(path, &files));
+            missing.extend(named.map(|path| format!("{file}: {path}")));
+        }
+    }
+    none("files that do not exist", missing);
+}
+
+/// Whether a path is that of a file, from the root or from a folder above the file.
+fn is_path_of(path: &str, files: &[String]) -> bool {
+    files
+        .iter()
+        .filter_map(|file| file.strip_suffix(path))
+        .any(|before| before.is_empty() || before.ends_with('/'))
+}
+
+/// The paths of sources that a line has in backticks.
+fn paths(line: &str) -> impl Iterator<Item = &str> {
+    let is_path = |text: &&str| {
+        text.contains('/')
+            && PATH_ENDINGS.iter().any(|ending| text.ends_with(ending))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte))
+    };
+    line.split('`').skip(1).step_by(2).filter(is_path)
+}
+
+#[test]
+fn paths_in_backticks_are_found() {
+    let found = |line| paths(line).collect::<Vec<_>>();
+    assert_eq!(
+        found("see `wire/src/json.rs`, `b.rs`"),
+        ["wire/src/json.rs"]
+    );
+    assert!(found("wire/src/json.rs and `a/*.rs` and `a/b.md`").is_empty());
+    let files = ["wire/src/json.rs".to_owned()];
+    assert!(is_path_of("wire/src/json.rs", &files) && is_path_of("src/json.rs", &files));
+    assert!(!is_path_of("rc/json.rs", &files) && !is_path_of("wire/json.rs", &files));
 }

@@ -47,12 +47,12 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("examples", 126),
     ("filters", 509),
     ("fuzz", 226),
-    ("identity", 144),
+    ("identity", 133),
     ("policy", 1_063),
     ("sandbox-host", 1_154),
     ("tests", 606),
     ("wire", 632),
-    ("wit", 165),
+    ("wit", 121),
 ];
 
 /// Whether a line is a comment that should have been wrapped.

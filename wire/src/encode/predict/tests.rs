@@ -1,4 +1,4 @@
-//! Tests of responses in TF Serving's form. `wire/tests/tf_prost.rs` reads the messages with
+//! Tests of responses in TF Serving's form. `wire/tests/it/tf_prost.rs` reads the messages with
 //! prost.
 
 #![allow(clippy::unwrap_used, reason = "tests")]

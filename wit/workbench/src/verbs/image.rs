@@ -56,7 +56,7 @@ impl Image {
         let signature_tag = format!("{tag}{SIGNATURE_SUFFIX}");
         if !is_tag(tag) || !is_tag(&signature_tag) {
             return Err(Failure::Input(format!(
-                "{tag:?} is not a tag: letters, digits and . _ - (name one with --tag)"
+                "{tag:?} is not a tag, which has letters, digits and . _ -"
             )));
         }
         let taken = std::fs::read_dir(&self.into).is_ok_and(|mut entries| entries.next().is_some());
@@ -69,9 +69,7 @@ impl Image {
         let json_failed =
             |error| Failure::Failed(format!("cannot write a manifest as JSON: {error}"));
         let mut layout = Layout::default();
-        let component = image
-            .add_component(&mut layout, tag)
-            .map_err(json_failed)?;
+        let component = image.add_component(&mut layout, tag).map_err(json_failed)?;
         let signature = image
             .add_signature(&mut layout, &signature_tag, &component)
             .map_err(json_failed)?;

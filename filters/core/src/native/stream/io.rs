@@ -6,11 +6,11 @@ use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_wire::Answer;
 use tensorgate_wire::headers::CERTIFICATE;
 
-use super::super::store::{Store, Stored};
-use super::{Io, Stream};
+use super::Io;
 use crate::host::{Field, HostFault, Level, LimitCallOutcome, Proxy, check_signature};
-use crate::identify;
-use crate::record::{Verdict, property};
+use crate::memory_store::{Store, Stored};
+use crate::verdict::Verdict;
+use crate::{identify, property};
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;
@@ -221,33 +221,5 @@ impl Proxy for Io {
     fn next_sequence_number(&mut self) -> Option<String> {
         self.entries = self.entries.saturating_add(1);
         Some(format!("{:016x}.{}", 0, self.entries))
-    }
-}
-
-// The response side of a forwarded request.
-
-impl Stream {
-    /// The proxy's request id.
-    pub fn request_id(&self) -> &str {
-        &self.io.request_id
-    }
-
-    /// The upstream responds.
-    pub fn answered_by_upstream(&mut self) {
-        let details = (
-            "response.code_details".to_owned(),
-            "via_upstream".to_owned(),
-        );
-        self.io.properties.extend([details]);
-    }
-
-    /// Ends the response with trailers; returns those that the client receives.
-    pub fn end_answer(&mut self, trailers: &[Field]) -> Vec<Field> {
-        self.io.answer_trailers = trailers.to_vec();
-        for hop in self.hops.iter_mut().rev() {
-            hop.gate.on_response_trailers(&mut self.io);
-        }
-        self.answer_limits();
-        core::mem::take(&mut self.io.answer_trailers)
     }
 }

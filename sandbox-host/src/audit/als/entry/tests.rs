@@ -7,7 +7,8 @@
     reason = "tests"
 )]
 
-use super::{Address, Flags, Number, SocketAddress, Timestamp, *};
+use super::super::messages::{Address, Flags, Number, SocketAddress, Timestamp};
+use super::*;
 
 const ID: &str = "3f4f210a-5359-4f12-a75a-c92ea0dcc6fa";
 

@@ -65,7 +65,7 @@ impl Store {
     }
 
     /// Records a verified signature.
-    pub(super) fn note_check(&self, algorithm: Algorithm) {
+    pub(crate) fn note_check(&self, algorithm: Algorithm) {
         self.with(|slots| slots.checked.push(algorithm));
     }
 
@@ -152,7 +152,7 @@ impl SharedStore for Store {
 }
 
 /// A type that has a [`Store`].
-pub(super) trait Stored {
+pub(crate) trait Stored {
     fn store(&mut self) -> &mut Store;
 }
 

@@ -5,6 +5,7 @@
     clippy::arithmetic_side_effects,
     reason = "tests"
 )]
+
 use std::time::Duration;
 
 use super::*;

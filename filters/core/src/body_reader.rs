@@ -1,0 +1,31 @@
+//! Reads a request body from the proxy's buffer, all that was asked for or nothing.
+
+use tensorgate_policy::{Denial, Reason};
+
+use crate::host::{Proxy, cannot_decide};
+
+/// Smallest chunk of a body that is forwarded before the body's end, in bytes. HTTP/2 servers count
+/// a smaller frame against a connection (h2 0.4.20, `DEFAULT_DATA_FRAME_OVERHEAD_THRESHOLD`).
+pub(crate) const MIN_CHUNK_BYTES: usize = 256;
+
+/// Reads `bytes` of body, the whole amount in the proxy's buffer.
+pub(crate) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
+    read_body_at(proxy, 0, bytes)
+}
+
+/// Reads `bytes` of body from offset `start` of the proxy's buffer.
+pub(crate) fn read_body_at(
+    proxy: &mut dyn Proxy,
+    start: usize,
+    bytes: usize,
+) -> Result<Vec<u8>, Denial> {
+    if bytes == 0 {
+        return Ok(Vec::new());
+    }
+    let body = proxy.request_body(start, bytes).map_err(cannot_decide)?;
+    if body.len() == bytes {
+        return Ok(body);
+    }
+    let cause = format!("proxy gave {} bytes of a body of {bytes}", body.len());
+    Err(Denial::new(Reason::Overloaded, cause))
+}

@@ -1,0 +1,81 @@
+//! Settlement of token reservations. Tokens are reserved before a request runs and settled when the
+//! response ends. The host reports the number of used tokens in a trailer, signed with the context
+//! key. A response without that trailer, or an aborted one, keeps its whole reservation.
+
+use tensorgate_wire::settlement::{self, Settlement};
+
+use super::Gate;
+use crate::host::{Action, Level, Proxy};
+use crate::quota::{Reservations, settle};
+use crate::rate_limit_service::settle_reservation;
+
+/// Tokens reserved for a response.
+#[derive(Debug)]
+pub(super) struct PendingSettlement {
+    request_id: String,
+    reserved: Reservations,
+}
+
+impl Gate {
+    /// Keeps the reservations, if any, until the response ends.
+    pub(super) fn keep_reservations(&mut self, request_id: &str) {
+        let reserved = core::mem::take(&mut self.resources.reserved);
+        if !reserved.is_empty() {
+            self.pending_settlement = Some(Box::new(PendingSettlement {
+                request_id: request_id.to_owned(),
+                reserved,
+            }));
+        }
+    }
+
+    /// Handles the response trailers. The settlement trailer is always removed, because it is
+    /// private to the sandbox host and the gate. An error here is never the client's fault: the
+    /// reservation stays.
+    pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
+        let told = proxy.take_response_trailer(settlement::TRAILER);
+        let told = told.map_err(|fault| fault.to_string());
+        let pending_settlement = self.pending_settlement.take();
+        let settled = told.and_then(|told| match (told, &pending_settlement) {
+            (Some(told), Some(pending_settlement)) => {
+                self.settled(proxy, pending_settlement, &told)
+            }
+            _ => Ok(()),
+        });
+        if let Err(cause) = settled {
+            let request_id =
+                pending_settlement.map(|pending_settlement| pending_settlement.request_id);
+            let line = format!(
+                "request {}: tokens: {cause}",
+                request_id.unwrap_or_default()
+            );
+            proxy.log(Level::Error, &line);
+        }
+        Action::Continue
+    }
+
+    fn settled(
+        &self,
+        proxy: &mut dyn Proxy,
+        pending_settlement: &PendingSettlement,
+        told: &str,
+    ) -> Result<(), String> {
+        let Some(key) = &self.root.context_key else {
+            return Ok(());
+        };
+        let Settlement { request_id, tokens } =
+            Settlement::verify(told, key).map_err(|fault| fault.to_string())?;
+        if request_id != pending_settlement.request_id {
+            return Err("the settlement is of another request".into());
+        }
+        let now = proxy.now().map_err(|fault| fault.to_string())?;
+        let (policy, used) = (&self.root.policy, tokens.max(1));
+        // The service's answer is not awaited.
+        for charge in &pending_settlement.reserved.shared {
+            settle_reservation(policy, proxy, charge, &request_id, used, now);
+        }
+        for receipt in &pending_settlement.reserved.local {
+            settle(proxy, receipt, now, used).map_err(|fault| fault.to_string())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Sequence numbers for access log entries, so that a reader of the log can detect gaps.
+//!
+//! Responses of the sandbox host are logged by the host before they leave, and need no number.
+//! Every other outcome (rejected here or by the proxy, aborted) appears only in the access log.
+//! Each such entry carries the id of the VM and its next sequence number. A worker writes its
+//! entries in order, so a gap in the numbers shows how many entries are missing.
+
+use crate::host::{HostFault, Level, Proxy, Shared, SharedStore};
+use crate::property;
+
+/// The proxy's property that names the source of the response.
+const DETAILS: [&str; 2] = ["response", "code_details"];
+/// Value of that property for a response from the upstream.
+const UPSTREAM: &[u8] = b"via_upstream";
+
+/// Shared data key of the last allocated VM id, for all VMs of a proxy process.
+const VM_IDS: &str = "tensorgate/entry-names";
+/// Maximum number of swap attempts against other VMs that allocate an id at the same time.
+const MAX_TRIES: usize = 1_000;
+/// proxy-wasm's `CAS_MISMATCH`: another VM won every attempt.
+const CAS_MISMATCH: u32 = 8;
+
+/// Allocates a VM id that no other VM has, now or earlier. Ids count up from the time of the first
+/// allocation, in ns. Random ids are not possible: a rendered configuration gives the VM no
+/// randomness.
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "the SDK asks"))]
+pub(crate) fn allocate_vm_id(store: &mut impl SharedStore, now_ns: u64) -> Result<u64, HostFault> {
+    // The proxy configures its own VM before the VM of any worker, so there is no race here.
+    if store.get(VM_IDS)?.is_none() {
+        store.put(VM_IDS, &now_ns.to_le_bytes())?;
+    }
+    for _ in 0..MAX_TRIES {
+        let Some(Shared { value, token }) = store.get(VM_IDS)? else {
+            break;
+        };
+        let last = value.try_into().map_or(now_ns, u64::from_le_bytes);
+        let name = last.wrapping_add(1);
+        if store.swap(VM_IDS, &name.to_le_bytes(), token)? {
+            return Ok(name);
+        }
+    }
+    Err(HostFault {
+        call: "set_shared_data",
+        status: CAS_MISMATCH,
+    })
+}
+
+/// Numbers a finished request, unless the host has logged it or another filter of a chain
+/// (`shared`) has numbered it.
+pub(crate) fn set_sequence_number(proxy: &mut dyn Proxy, shared: bool) {
+    // A request with an unreadable property is numbered: an extra entry does no harm.
+    if matches!(proxy.property(&DETAILS), Ok(Some(details)) if details == UPSTREAM) {
+        return;
+    }
+    if shared && matches!(proxy.property(&[property::SEQUENCE]), Ok(Some(_))) {
+        return;
+    }
+    let Some(number) = proxy.next_sequence_number() else {
+        return;
+    };
+    if let Err(fault) = proxy.set_property(property::SEQUENCE, &number) {
+        proxy.log(
+            Level::Error,
+            &format!("property {}: {fault}", property::SEQUENCE),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::memory_store::Store;
+
+    #[test]
+    fn every_vm_and_every_process_has_a_different_name() {
+        let mut store = Store::default();
+        let mut names = Vec::new();
+        for now_ns in [1_000, 5_000, 900] {
+            names.push(allocate_vm_id(&mut store, now_ns).unwrap());
+        }
+        names.push(allocate_vm_id(&mut Store::default(), 9_000).unwrap());
+        assert_eq!(names, [1_001, 1_002, 1_003, 9_001]);
+    }
+}

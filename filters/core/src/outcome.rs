@@ -1,0 +1,246 @@
+//! Reports the outcome of a request to the log, the access log and the counters: one outcome per
+//! request, for any number of filters.
+//!
+//! In the access log the last writer wins, because a filter that rejects is the last one to write.
+//! A counter cannot be decremented. In a chain the count therefore waits for the end of the stream,
+//! and the last writer counts.
+
+use tensorgate_policy::denial::Shadowed;
+use tensorgate_policy::policy::Shadow;
+use tensorgate_policy::{Decision, Denial, Policy, Reason};
+
+use crate::filter::Filter;
+use crate::host::{Level, Proxy};
+use crate::log_sequence::set_sequence_number;
+use crate::property;
+use crate::record::{Record, parse_not_allowed, parse_shadowed};
+use crate::verdict::Verdict;
+
+/// The outcome as far as this filter knows it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    filter: Filter,
+    pub(crate) record: Record,
+    verdict: Option<Verdict>,
+    counted: bool,
+    numbered: bool,
+    /// Whether the grant has a shadow mode, so that a previous filter may have reported shadow
+    /// denials.
+    shadows: bool,
+    /// Number of shadow denials already counted.
+    shadowed: usize,
+}
+
+impl Outcome {
+    pub(crate) fn new(filter: Filter) -> Self {
+        Self {
+            filter,
+            record: Record::default(),
+            verdict: None,
+            counted: false,
+            numbered: false,
+            shadows: false,
+            shadowed: 0,
+        }
+    }
+
+    /// Records what the decision has established.
+    pub(crate) fn note(&mut self, policy: &Policy, decision: &Decision) {
+        self.record.client = decision
+            .client()
+            .and_then(|id| policy.client(id))
+            .map(|client| client.name().to_owned());
+        self.record.model = decision
+            .model()
+            .and_then(|id| policy.model(id))
+            .map(|model| model.name().to_owned());
+        let grant = decision.grant().and_then(|id| policy.grant(id));
+        self.record.rule = grant.map(|grant| grant.name().to_owned());
+        self.shadows = grant.is_some_and(|grant| grant.shadow() != Shadow::default());
+        self.record.shadow = decision.shadowed().iter().map(Shadowed::of).collect();
+    }
+
+    /// Records an allowed request. Only shadow denials are logged.
+    pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy, request_id: &str) {
+        if !self.record.shadow.is_empty() {
+            self.log(proxy, Verdict::Allow, request_id);
+        }
+        self.decided(proxy, Verdict::Allow);
+    }
+
+    /// Records and logs a rejection.
+    pub(crate) fn denied(&mut self, proxy: &mut dyn Proxy, denial: &Denial, request_id: &str) {
+        self.record.reason = Some(denial.reason);
+        self.record.detail.clone_from(&denial.cause);
+        let verdict = Verdict::Deny(denial.reason);
+        self.log(proxy, verdict, request_id);
+        self.decided(proxy, verdict);
+    }
+
+    /// Logs and counts one message of a stream, as for a request. The stream has its own outcome.
+    /// Returns the names of the message's model and grant.
+    pub(crate) fn message(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        policy: &Policy,
+        decision: &Decision,
+        denial: Option<&Denial>,
+        id: &str,
+    ) -> (Option<String>, Option<String>) {
+        let mut one = Self::new(self.filter);
+        one.note(policy, decision);
+        one.record.credential.clone_from(&self.record.credential);
+        let verdict = match denial {
+            Some(denial) => {
+                one.record.reason = Some(denial.reason);
+                one.record.detail.clone_from(&denial.cause);
+                Verdict::Deny(denial.reason)
+            }
+            None => Verdict::Allow,
+        };
+        if denial.is_some() || !one.record.shadow.is_empty() {
+            one.log(proxy, verdict, id);
+        }
+        one.count_shadows(proxy);
+        // In a chain, the rejecting filter counts a message; otherwise the validating filter does.
+        if denial.is_some() || self.filter.capabilities().check {
+            proxy.count(verdict);
+        }
+        (self.record.model, self.record.rule) = (one.record.model.clone(), one.record.rule.clone());
+        (one.record.model, one.record.rule)
+    }
+
+    /// Writes one log line.
+    fn log(&self, proxy: &mut dyn Proxy, verdict: Verdict, request_id: &str) {
+        let level = match verdict {
+            Verdict::Deny(Reason::Overloaded) => Level::Warn,
+            _ => Level::Info,
+        };
+        let source = proxy.source_address();
+        let line = self
+            .record
+            .to_log_line(verdict, request_id, source.as_deref());
+        proxy.log(level, &line);
+    }
+
+    /// Records that the head is forwarded and the verdict is still pending.
+    pub(crate) fn forwarded(&self, proxy: &mut dyn Proxy) {
+        if let Err(fault) = proxy.set_property(property::FORWARDED, "1") {
+            proxy.log(
+                Level::Error,
+                &format!("property {}: {fault}", property::FORWARDED),
+            );
+        }
+    }
+
+    /// Numbers the finished request in the access log.
+    pub(crate) fn number(&mut self, proxy: &mut dyn Proxy) {
+        if !core::mem::replace(&mut self.numbered, true) {
+            set_sequence_number(proxy, self.filter.shares_identity());
+        }
+    }
+
+    /// Records a request that ended before its verdict. The access log may be written more than
+    /// once.
+    pub(crate) fn aborted(&mut self, proxy: &mut dyn Proxy) {
+        if self.filter.shares_identity() && self.already_reported(proxy) {
+            return;
+        }
+        self.verdict = Some(Verdict::Aborted);
+        self.report(proxy, Verdict::Aborted);
+    }
+
+    /// Whether another filter of the chain has rejected the request or reported its end. Several
+    /// filters may see the end when headers are forwarded before the verdict.
+    fn already_reported(&self, proxy: &mut dyn Proxy) -> bool {
+        let other = proxy.property(&[property::FILTER]);
+        let other = matches!(other, Ok(Some(last)) if last != self.filter.name().as_bytes());
+        let told = proxy.property(&[property::OUTCOME]);
+        other && matches!(told, Ok(Some(told)) if parse_not_allowed(&told))
+    }
+
+    /// Records a stream that ended before its head arrived here. In a chain, the first filter
+    /// reports that, unless another has reported an outcome.
+    pub(crate) fn ended_before_head(&mut self, proxy: &mut dyn Proxy) {
+        if !self.filter.shares_identity() || matches!(proxy.property(&[property::FILTER]), Ok(None))
+        {
+            self.aborted(proxy);
+        }
+    }
+
+    /// Counts the outcome at the end of the stream, if this filter has to.
+    pub(crate) fn done(&mut self, proxy: &mut dyn Proxy) {
+        let Some(verdict) = self.verdict else { return };
+        self.count_shadows(proxy);
+        if self.filter.shares_identity() {
+            match proxy.property(&[property::FILTER]) {
+                Ok(Some(last)) if last == self.filter.name().as_bytes() => {}
+                Ok(_) => return,
+                Err(fault) => {
+                    proxy.log(
+                        Level::Error,
+                        &format!("property {}: {fault}", property::FILTER),
+                    );
+                    return;
+                }
+            }
+        }
+        self.count(proxy, verdict);
+    }
+
+    fn decided(&mut self, proxy: &mut dyn Proxy, verdict: Verdict) {
+        self.verdict = Some(verdict);
+        self.report(proxy, verdict);
+        self.count_shadows(proxy);
+        if !self.filter.shares_identity() {
+            self.count(proxy, verdict);
+        }
+    }
+
+    fn count_shadows(&mut self, proxy: &mut dyn Proxy) {
+        let shadow = self.record.shadow.iter().skip(self.shadowed);
+        shadow.for_each(|denial| proxy.count_shadow(&denial.reason));
+        self.shadowed = self.record.shadow.len();
+    }
+
+    fn count(&mut self, proxy: &mut dyn Proxy, verdict: Verdict) {
+        if !self.counted {
+            self.counted = true;
+            proxy.count(verdict);
+        }
+    }
+
+    fn report(&self, proxy: &mut dyn Proxy, verdict: Verdict) {
+        let filter = self.filter.shares_identity().then(|| self.filter.name());
+        let outcome = if self.filter.shares_identity() && self.shadows {
+            self.merged_record(proxy).to_property(verdict)
+        } else {
+            self.record.to_property(verdict)
+        };
+        let properties = [
+            (property::FILTER, filter),
+            (property::OUTCOME, Some(outcome.as_str())),
+        ];
+        for (name, value) in properties {
+            let Some(value) = value else { continue };
+            if let Err(fault) = proxy.set_property(name, value) {
+                proxy.log(Level::Error, &format!("property {name}: {fault}"));
+            }
+        }
+    }
+
+    /// Adds shadow denials of previous filters, because this filter writes last.
+    fn merged_record(&self, proxy: &mut dyn Proxy) -> Record {
+        let mut record = self.record.clone();
+        if let Ok(Some(told)) = proxy.property(&[property::OUTCOME]) {
+            let mut shadow = parse_shadowed(&told);
+            shadow.retain(|before| {
+                let mut own = record.shadow.iter();
+                own.all(|own| own.reason != before.reason)
+            });
+            shadow.append(&mut record.shadow);
+            record.shadow = shadow;
+        }
+        record
+    }
+}

@@ -1,0 +1,123 @@
+//! Executes the steps of a decision that consume quota: local charges, concurrency permits and
+//! calls to the rate-limit service. A step that belongs to another filter counts as done.
+
+use tensorgate_policy::decision::{AcquireOutcome, Charge};
+use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
+
+use crate::body::ListenerBounds;
+use crate::body_memory::BodyMemory;
+use crate::filter::Capabilities;
+use crate::host::{Level, Proxy};
+use crate::permits::{self, Permit, max_stream_ns, still_needed};
+use crate::quota::{Reservations, consume_and_log};
+use crate::rate_limit_service::{LimitCall, PendingCharge, request_charge};
+use crate::root::GateRoot;
+
+/// Maximum number of steps in one callback. The longest path has eight: local charge, permits,
+/// shared charge, decode, check, local content charge, shared content charge, forward.
+pub(crate) const MAX_STEPS: usize = 10;
+
+/// Rejection because a decision returned an unexpected step or too many steps. This is an internal
+/// error.
+pub(crate) fn out_of_order() -> Denial {
+    Denial::new(
+        Reason::Overloaded,
+        "internal: a decision took a step out of its order, or too many",
+    )
+}
+
+/// Resources that a request holds: permits until the stream ends, reservations until the response
+/// ends.
+#[derive(Debug, Default)]
+pub(crate) struct RequestResources {
+    /// Concurrency permits to release.
+    pub(crate) permits: Vec<Permit>,
+    /// Reserved tokens to settle.
+    pub(crate) reserved: Reservations,
+    /// Charges of a streaming request that the rate-limit service has not answered.
+    pub(crate) pending_charges: Vec<PendingCharge>,
+    /// Memory for a body that the filter buffers itself.
+    pub(crate) body_memory: BodyMemory,
+    /// Limits of the listener, read once.
+    listener_bounds: Option<ListenerBounds>,
+}
+
+/// Result of a step.
+#[derive(Debug)]
+pub(crate) enum QuotaStep {
+    /// The decision continues with this step.
+    Done(Step),
+    /// The rate-limit service was called.
+    Pending(PendingCharge),
+}
+
+/// Executes a quota step and reports the result to the decision; any other step is returned
+/// unchanged. Acquired resources are kept in `resources`. The rate-limit service identifies
+/// reservations by the request id.
+pub(crate) fn run_quota_step(
+    root: &GateRoot,
+    proxy: &mut dyn Proxy,
+    decision: &mut Decision,
+    resources: &mut RequestResources,
+    request_id: &str,
+    now: Now,
+    step: Step,
+) -> QuotaStep {
+    let (policy, capabilities) = (&root.policy, root.filter.capabilities());
+    QuotaStep::Done(match step {
+        Step::Charge(charge) if !charges_here(capabilities, &charge) => {
+            decision.charged(policy, ChargeOutcome::CHARGED)
+        }
+        Step::Charge(charge) if !charge.scope.is_local() => {
+            match request_charge(
+                policy,
+                proxy,
+                &charge,
+                request_id,
+                now,
+                &mut resources.reserved,
+            ) {
+                LimitCall::Pending(call) => {
+                    return QuotaStep::Pending(PendingCharge { call, charge });
+                }
+                LimitCall::Done(outcome) => decision.charged(policy, outcome),
+            }
+        }
+        Step::Charge(charge) => {
+            let outcome = consume_and_log(proxy, &charge, now, &mut resources.reserved.local);
+            decision.charged(policy, outcome)
+        }
+        Step::Acquire(_) if !capabilities.charge => {
+            decision.acquired(policy, &AcquireOutcome::Acquired)
+        }
+        Step::Acquire(acquire) => {
+            let acquire = still_needed(acquire, &resources.permits);
+            if acquire.permits.is_empty() {
+                let acquired = decision.acquired(policy, &AcquireOutcome::Acquired);
+                return QuotaStep::Done(acquired);
+            }
+            let bounds = *resources
+                .listener_bounds
+                .get_or_insert_with(|| ListenerBounds::read(proxy));
+            let max_stream_ns = max_stream_ns(root.policy.listen().limits(), bounds);
+            let permits = &mut resources.permits;
+            let (outcome, faults) =
+                permits::acquire(proxy, &acquire, now.monotonic_ns, max_stream_ns, permits);
+            for fault in faults {
+                proxy.log(Level::Error, &format!("places in flight: {fault}"));
+            }
+            decision.acquired(policy, &outcome)
+        }
+        step => step,
+    })
+}
+
+/// Whether this filter makes a charge. Content is charged by the filter that validates it, which in
+/// a chain is not the filter that counts requests.
+fn charges_here(capabilities: Capabilities, charge: &Charge) -> bool {
+    if charge.is_of_content() {
+        capabilities.check
+    } else {
+        capabilities.charge
+    }
+}

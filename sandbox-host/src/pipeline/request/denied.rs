@@ -1,0 +1,45 @@
+//! A denial: the caller, and whether the denial shows a fault of gate or host.
+
+use tensorgate_policy::{Denial, Protocol};
+
+/// The caller, as the gate signed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The gate's request ID. Empty without a valid context.
+    pub request_id: String,
+    /// The client's name. `None` for public requests.
+    pub client: Option<String>,
+    /// The name of the verified credential in the log.
+    pub credential: Option<String>,
+    /// The version of the policy that the gate applied. Empty without a valid context.
+    pub policy_version: String,
+}
+
+/// What a denial says about gate and host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenialOrigin {
+    /// There is no valid context, so the request does not come from the gate.
+    UnknownSender,
+    /// The context names a policy version that this host does not have, or no longer.
+    OtherPolicyVersion,
+    /// The context names an older policy version, and the newest one no longer admits the client.
+    Revoked,
+    /// The gate accepted the request and the host does not: a bug in one of them.
+    Disagreement,
+    /// No filter has checked the body against the contract, as the context says. The host is the
+    /// first to check it.
+    FirstCheck,
+}
+
+/// A denial.
+#[derive(Debug)]
+pub struct DeniedRequest {
+    /// The reason.
+    pub denial: Denial,
+    /// The protocol of the response.
+    pub protocol: Protocol,
+    /// The caller, as far as it is proven.
+    pub caller: Caller,
+    /// What the denial says about gate and host.
+    pub origin: DenialOrigin,
+}

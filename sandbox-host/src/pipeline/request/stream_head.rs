@@ -1,0 +1,112 @@
+//! A stream of inferences. Its head is verified once. Each message is then verified as a request of
+//! its own under that head.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tensorgate_policy::Decision;
+use tensorgate_policy::decision::BodyPlan;
+use tensorgate_wire::context::RemainingQuotas;
+use tensorgate_wire::messages::{Messages, NextMessage};
+
+use super::verdicts::AnnouncedVerdicts;
+use super::{AcceptedHead, Caller, DenialOrigin, DeniedRequest, ModelRequest, Verifier};
+
+/// The accepted head of a stream.
+#[derive(Debug)]
+pub struct StreamHead {
+    caller: Caller,
+    decision: Decision,
+    plan: BodyPlan,
+    /// The claims of the caller's token, which go with each message.
+    claims: HeaderMap,
+}
+
+impl StreamHead {
+    pub(super) const fn new(
+        caller: Caller,
+        decision: Decision,
+        plan: BodyPlan,
+        claims: HeaderMap,
+    ) -> Self {
+        Self {
+            caller,
+            decision,
+            plan,
+            claims,
+        }
+    }
+
+    /// The caller.
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// How each message is read.
+    pub const fn plan(&self) -> BodyPlan {
+        self.plan
+    }
+
+    /// The caller of one message. The stream's ID and the message's number form a unique request
+    /// ID.
+    pub fn caller_of_message(&self, number: u64) -> Caller {
+        Caller {
+            request_id: format!("{}-{number}", self.caller.request_id),
+            ..self.caller.clone()
+        }
+    }
+
+    /// A message as a request with an accepted head. `checked` and `quota` come from the gate.
+    pub fn message_head(
+        &self,
+        number: u64,
+        checked: bool,
+        levels: RemainingQuotas,
+    ) -> AcceptedHead {
+        AcceptedHead {
+            caller: self.caller_of_message(number),
+            decision: self.decision.of_message(),
+            plan: self.plan,
+            content_type: None,
+            checked,
+            announced: AnnouncedVerdicts::default(),
+            remaining_quota: levels,
+            claims: self.claims.clone(),
+        }
+    }
+}
+
+impl Verifier {
+    /// Verifies every message of a complete stream without envelopes, up to the first denial.
+    pub(super) fn verify_messages(
+        &self,
+        opened: &StreamHead,
+        body: &Bytes,
+    ) -> Result<Vec<ModelRequest>, Box<DeniedRequest>> {
+        let refused = |denial| {
+            Box::new(DeniedRequest {
+                denial,
+                protocol: opened.decision.protocol(),
+                caller: opened.caller.clone(),
+                origin: DenialOrigin::Disagreement,
+            })
+        };
+        let mut messages = Messages::from_client(opened.plan.max_bytes);
+        let (mut requests, mut at, mut number) = (Vec::new(), 0_usize, 0_u64);
+        loop {
+            let rest = body.get(at..).unwrap_or_default();
+            match messages.take(rest).map_err(refused)? {
+                NextMessage::Message { used, .. } => {
+                    let frame = body.slice(at..at.saturating_add(used));
+                    at = at.saturating_add(used);
+                    number = number.saturating_add(1);
+                    let admitted = opened.message_head(number, true, RemainingQuotas::default());
+                    requests.push(self.verify_body(admitted, frame)?);
+                }
+                _ => {
+                    messages.end(rest.len()).map_err(refused)?;
+                    return Ok(requests);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The audit record of a request.
+
+use tensorgate_policy::Denial;
+use tensorgate_policy::denial::Shadowed;
+
+use super::record::{Record, wide};
+use crate::audit::record::{
+    By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean, clean_shadowed,
+};
+use crate::telemetry::metrics::micros;
+
+impl Record {
+    /// The record of a response.
+    pub(super) fn answer_decision(&self, status: u16, response_bytes: usize) -> Decision {
+        Decision {
+            verdict: Verdict::Allow,
+            reason: "ok".to_owned(),
+            status,
+            grpc_status: self.protocol.is_grpc().then_some(0),
+            response_bytes: wide(response_bytes),
+            ..self.facts()
+        }
+    }
+
+    /// The record of a denial.
+    pub(super) fn denial_decision(&self, denial: &Denial) -> Decision {
+        let grpc = self.protocol.is_grpc();
+        Decision {
+            verdict: Verdict::Deny,
+            reason: denial.reason.name().to_owned(),
+            detail: Some(clean(&denial.cause, MAX_DETAIL_BYTES)),
+            // A gRPC denial has HTTP status 200.
+            status: if grpc {
+                200
+            } else {
+                denial.reason.http_status()
+            },
+            grpc_status: grpc.then_some(denial.reason.grpc_status() as u8),
+            ..self.facts()
+        }
+    }
+
+    /// The fields that are known so far: caller, request and durations.
+    pub(super) fn facts(&self) -> Decision {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let spent = |duration| (!self.operation.is_empty()).then(|| micros(duration));
+        Decision {
+            request_id: some(&self.caller.request_id),
+            stream: self.stream.clone(),
+            by: By::Host,
+            client: self.caller.client.clone(),
+            credential: self.caller.credential.clone(),
+            source: self.source.clone(),
+            protocol: some(self.protocol.name()),
+            method: Some(clean(self.method.as_str(), MAX_METHOD_BYTES)),
+            path: some(&self.path),
+            model: some(&self.model),
+            version: some(&self.version),
+            operation: some(self.operation),
+            rule: some(&self.rule),
+            shadow: {
+                let noted = self.shadow.noted().iter();
+                noted
+                    .map(|denial| clean_shadowed(&Shadowed::of(denial)))
+                    .collect()
+            },
+            generation: some(&self.caller.policy_version),
+            request_bytes: wide(self.request_bytes),
+            total_us: micros(self.started.elapsed()),
+            handler_us: spent(self.timings.handler),
+            dispatch_us: spent(self.timings.dispatch),
+            queue_us: spent(self.timings.queue),
+            reached: self.timings.reached.entries(),
+            fuel: (!self.operation.is_empty()).then_some(self.timings.fuel),
+            ..Decision::default()
+        }
+    }
+}

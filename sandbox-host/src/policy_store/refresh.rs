@@ -1,0 +1,39 @@
+//! Reloads the files of an active policy, which may have changed.
+
+use std::sync::Arc;
+
+use super::assemble::routes::used;
+use super::assemble::{Loader, Parts, PolicyFault};
+use super::signed;
+use crate::policy_store::policy_versions::PolicyVersion;
+
+impl Loader {
+    /// Reads the files of a version again: replaced certificates of backends, keys of captures, and
+    /// signatures of components. Returns every file that cannot be used.
+    pub(crate) async fn reload_secrets(
+        self: &Arc<Self>,
+        generation: &Arc<PolicyVersion>,
+    ) -> Result<(), Vec<PolicyFault>> {
+        let (loader, generation) = (Arc::clone(self), Arc::clone(generation));
+        let reading = tokio::task::spawn_blocking(move || {
+            let Parts {
+                backends, capturer, ..
+            } = &generation.parts;
+            let servers = backends
+                .iter()
+                .filter_map(|(name, server)| server.reload_secrets(name).err());
+            let keys = capturer.iter().filter_map(|it| it.reload_keys().err());
+            let policy = generation.policy();
+            let (_, unsigned) = signed::signers_of(policy, &used(policy), &loader.folders);
+            servers
+                .chain(keys.map(PolicyFault::from))
+                .chain(unsigned.into_iter().map(PolicyFault::from))
+                .collect::<Vec<_>>()
+        });
+        match reading.await {
+            Ok(faults) if faults.is_empty() => Ok(()),
+            Ok(faults) => Err(faults),
+            Err(error) => Err(vec![PolicyFault::Loading(error.to_string())]),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The state of a call in its store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::capabilities::CapabilityState;
+use super::handler_queue::JobHandle;
+use super::imports::GuestLog;
+use super::limits::{Limits, MAX_HOST_CALLS};
+use super::priority::CpuTimer;
+
+/// The data of a store.
+pub(super) struct CallState {
+    /// Memory, tables and instances.
+    pub(super) limits: Limits,
+    /// The handler's name.
+    pub(super) handler: Arc<str>,
+    /// The ID of the request.
+    pub(super) request_id: String,
+    /// The values of `config.get`.
+    pub(super) config: Arc<BTreeMap<String, String>>,
+    /// The log lines of the call.
+    pub(super) log: GuestLog,
+    /// The deadline of the call.
+    pub(super) deadline: Instant,
+    /// The handle of the call, which shows whether its caller has left.
+    pub(super) handle: Arc<JobHandle>,
+    /// The CPU time of the call. `None` if the thread's priority must not change.
+    pub(super) cpu_timer: Option<CpuTimer>,
+    /// The number of calls to the host so far.
+    pub(super) host_calls: u32,
+    /// The capability requests of the call.
+    pub(super) capabilities: CapabilityState,
+}
+
+/// Why the host stopped a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Stop {
+    /// The deadline passed.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The caller has left.
+    #[error("the caller went away")]
+    Abandoned,
+    /// The call made too many calls to the host.
+    #[error("more than {MAX_HOST_CALLS} calls to the host")]
+    HostCalls,
+    /// The call made too many capability requests.
+    #[error("requested more from the host than the policy allows")]
+    CapabilityLimit,
+    /// The call made a capability request that is not resolved yet.
+    #[error("waits for a capability request")]
+    Unresolved,
+}
+
+impl CallState {
+    /// Checks whether the call may continue, at every tick and before every host function.
+    /// Otherwise a guest could spend its time in host functions, where the epoch is not checked.
+    pub(super) fn check_may_continue(&self) -> Result<(), Stop> {
+        if self.handle.is_abandoned() {
+            Err(Stop::Abandoned)
+        } else if Instant::now() >= self.deadline {
+            Err(Stop::Deadline)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Counts a call to the host.
+    pub(super) fn enter_host(&mut self) -> Result<(), Stop> {
+        self.check_may_continue()?;
+        self.host_calls = self.host_calls.saturating_add(1);
+        if self.host_calls > MAX_HOST_CALLS {
+            Err(Stop::HostCalls)
+        } else {
+            Ok(())
+        }
+    }
+}

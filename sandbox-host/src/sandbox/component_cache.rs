@@ -1,0 +1,73 @@
+//! Compiled components by digest. Handlers that name the same component share its code, whatever
+//! their limits, configuration and policy. A component without handlers is dropped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use wasmtime::component::{Component, InstancePre};
+
+use super::call::CallState;
+
+/// The SHA-256 digest of a component's file.
+pub(super) type Digest = [u8; 32];
+
+/// A component that passed every check that does not depend on a policy.
+pub(super) struct CompiledComponent {
+    pub(super) component: Component,
+    /// The component with its imports linked. It has no state of a call or policy.
+    pub(super) linked: InstancePre<CallState>,
+    /// Whether it imports the fetch interface.
+    pub(super) needs_fetch: bool,
+    /// Whether it imports the lookup interface.
+    pub(super) needs_lookup: bool,
+}
+
+/// The entry of one component. Threads that need the component wait here while it is compiled;
+/// other components are not blocked.
+#[derive(Default)]
+struct CacheEntry(Mutex<Weak<CompiledComponent>>);
+
+/// The components in use.
+#[derive(Default)]
+pub(super) struct ComponentCache {
+    entries: Mutex<HashMap<Digest, Arc<CacheEntry>>>,
+}
+
+impl ComponentCache {
+    /// The component with this digest, compiled with `compile` if it is not in use yet. Failures
+    /// are not cached.
+    pub(super) fn get<E>(
+        &self,
+        digest: Digest,
+        compile: impl FnOnce() -> Result<CompiledComponent, E>,
+    ) -> Result<Arc<CompiledComponent>, E> {
+        let place = self.entry(digest);
+        let mut known = lock(&place.0);
+        if let Some(compiled) = known.upgrade() {
+            return Ok(compiled);
+        }
+        let compiled = Arc::new(compile()?);
+        *known = Arc::downgrade(&compiled);
+        Ok(compiled)
+    }
+
+    fn entry(&self, digest: Digest) -> Arc<CacheEntry> {
+        let mut places = lock(&self.entries);
+        // An entry with another reference, or one that is locked, is in use.
+        places.retain(|_, place| Arc::strong_count(place) > 1 || place.is_used());
+        Arc::clone(places.entry(digest).or_default())
+    }
+}
+
+impl CacheEntry {
+    fn is_used(&self) -> bool {
+        self.0
+            .try_lock()
+            .map_or(true, |compiled| compiled.strong_count() > 0)
+    }
+}
+
+/// A compiler that panicked left the entry empty, which is a valid state.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,92 @@
+//! Errors of starting the sandbox and of loading components.
+
+/// The sandbox cannot be created.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The engine rejects its configuration, or the machine cannot provide the address space.
+    #[error("cannot make the wasm engine: {0}")]
+    Engine(String),
+    /// A thread cannot be started.
+    #[error("cannot start thread {name}: {source}")]
+    Thread {
+        /// The name of the thread.
+        name: String,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+}
+
+/// A component is rejected. Every text is for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadFault {
+    /// The file's digest differs from the policy's. The file was not parsed.
+    #[error("handler {handler}: sha256 is {found}, the policy says {expected}")]
+    Digest {
+        /// The handler's name.
+        handler: String,
+        /// The digest in the policy, in hex.
+        expected: String,
+        /// The digest of the file, in hex.
+        found: String,
+    },
+    /// The file exceeds the size limit for components.
+    #[error("handler {handler}: {bytes} bytes, at most {max} are compiled")]
+    TooLarge {
+        /// The handler's name.
+        handler: String,
+        /// The size of the file.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The file does not compile as a component.
+    #[error("handler {handler}: not a usable component: {detail}")]
+    Compile {
+        /// The handler's name.
+        handler: String,
+        /// The compiler's error.
+        detail: String,
+    },
+    /// The component imports an interface that no handler gets.
+    #[error(
+        "handler {handler}: imports {import}, which no handler gets (only tensorgate:handler/{{types,config,log}}@0.1.0 exist)"
+    )]
+    Import {
+        /// The handler's name.
+        handler: String,
+        /// The name of the import.
+        import: String,
+    },
+    /// The component imports an interface that its policy does not grant.
+    #[error(
+        "handler {handler}: needs {grant} (it imports {import}), which its policy does not give it: say what it may have with `{grant}:`, or build it without"
+    )]
+    Ungranted {
+        /// The handler's name.
+        handler: String,
+        /// The policy key that would grant it.
+        grant: &'static str,
+        /// The name of the import.
+        import: &'static str,
+    },
+    /// The component lacks the export of its role, or the export has another type.
+    #[error("handler {handler}: does not implement world {role}: {detail}")]
+    World {
+        /// The handler's name.
+        handler: String,
+        /// The name of the world.
+        role: &'static str,
+        /// The error.
+        detail: String,
+    },
+    /// The component needs more resources to start than the policy allows.
+    #[error("handler {handler}: needs {needs}, the policy gives {gives}")]
+    Resources {
+        /// The handler's name.
+        handler: String,
+        /// What the component declares.
+        needs: String,
+        /// What the policy allows.
+        gives: String,
+    },
+}

@@ -1,0 +1,152 @@
+//! Log lines of a handler: limited in number and length, and escaped. Lines beyond the limits are
+//! counted. A guest chooses its lines, so they must not look like the host's own or control a
+//! terminal.
+
+use std::fmt::Write;
+
+use super::limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES};
+
+/// The log of one call.
+#[derive(Debug, Default)]
+pub(super) struct GuestLog {
+    lines: u32,
+    bytes: usize,
+    dropped: u64,
+    /// The number of lines that an earlier run of the same call has written.
+    already_logged: u32,
+}
+
+impl GuestLog {
+    /// The log of a call whose earlier run has written this many lines. This run repeats them
+    /// first.
+    pub(super) fn resume_after(told: u32) -> Self {
+        Self {
+            already_logged: told,
+            ..Self::default()
+        }
+    }
+
+    /// The number of lines so far.
+    pub(super) const fn lines(&self) -> u32 {
+        self.lines
+    }
+
+    /// Returns the line to log, or `None` if it exceeds the limits or was logged before. `message`
+    /// is the [`longest`] part of a message of `whole_bytes`.
+    pub(super) fn accept(&mut self, message: &str, whole_bytes: usize) -> Option<String> {
+        let line = longest(message);
+        let bytes = self.bytes.saturating_add(line.len());
+        if self.lines >= MAX_LOG_LINES || bytes > MAX_LOG_BYTES {
+            self.dropped = self.dropped.saturating_add(1);
+            return None;
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.bytes = bytes;
+        if self.lines <= self.already_logged {
+            return None;
+        }
+        let mut escaped = escape(line);
+        if line.len() < whole_bytes {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, " … (cut from {whole_bytes} bytes)");
+        }
+        Some(escaped)
+    }
+
+    /// The number of lines beyond the limits.
+    pub(super) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// The part of a message that fits in a line.
+pub(super) fn longest(message: &str) -> &str {
+    cut(message, MAX_LOG_LINE_BYTES)
+}
+
+/// The longest prefix of at most `max` bytes that ends at a character boundary.
+pub(super) fn cut(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max))
+        .unwrap_or_default()
+}
+
+/// Escapes control characters, line separators and bidirectional controls.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_invisible(character) {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// Line and paragraph separators, and the bidirectional controls of CVE-2021-42574.
+const fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn accept(logbook: &mut GuestLog, message: &str) -> Option<String> {
+        logbook.accept(longest(message), message.len())
+    }
+
+    #[test]
+    fn a_line_cannot_pose_as_another() {
+        for (message, expected) in [
+            ("plain: ünïcödé 数", "plain: ünïcödé 数"),
+            ("a\nERROR forged", "a\\nERROR forged"),
+            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
+            ("\u{202e}drawkcab", "\\u{202e}drawkcab"),
+            ("a\u{2028}b\0", "a\\u{2028}b\\u{0}"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+        ] {
+            assert_eq!(accept(&mut GuestLog::default(), message).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn lines_that_an_earlier_run_has_written_are_not_written_again() {
+        let mut logbook = GuestLog::resume_after(2);
+        let written = ["a", "b", "c"].map(|line| accept(&mut logbook, line).is_some());
+        assert_eq!(written, [false, false, true]);
+        assert_eq!((logbook.lines(), logbook.dropped()), (3, 0));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let line = accept(&mut GuestLog::default(), &"ü".repeat(MAX_LOG_LINE_BYTES)).unwrap();
+        assert!(line.starts_with(&"ü".repeat(MAX_LOG_LINE_BYTES / 2)));
+        assert!(line.ends_with("(cut from 8192 bytes)"), "{line}");
+        assert_eq!(cut("aü", 2), "a");
+        assert_eq!(cut("aü", 3), "aü");
+    }
+
+    #[test]
+    fn lines_past_the_bound_are_dropped_and_counted() {
+        let mut logbook = GuestLog::default();
+        let kept = (0..MAX_LOG_LINES + 5)
+            .filter(|_| accept(&mut logbook, "x").is_some())
+            .count();
+        assert_eq!(
+            (u32::try_from(kept).unwrap(), logbook.dropped()),
+            (MAX_LOG_LINES, 5)
+        );
+
+        let mut logbook = GuestLog::default();
+        let long = "x".repeat(MAX_LOG_LINE_BYTES);
+        let kept = (0..20)
+            .filter(|_| accept(&mut logbook, &long).is_some())
+            .count();
+        assert_eq!(
+            (kept, logbook.dropped()),
+            (MAX_LOG_BYTES / MAX_LOG_LINE_BYTES, 4)
+        );
+    }
+}

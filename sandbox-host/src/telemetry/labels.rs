@@ -1,0 +1,182 @@
+//! The labels of each metric: policy names and words of fixed tables.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+use crate::sandbox::EgressLog;
+
+/// A request's outcome.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The model's public name. Empty if no model is known.
+    pub model: String,
+    /// `allow`, `deny`, or `aborted` for a client that left first, as in the audit log.
+    pub verdict: &'static str,
+    /// The reason of a denial. Empty otherwise.
+    pub reason: &'static str,
+}
+
+/// A model version, with a verdict.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct VersionLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version that answered, or should have.
+    pub version: String,
+    /// `allow`, `deny` or `aborted`.
+    pub verdict: &'static str,
+}
+
+/// A model version.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ModelReadyLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version.
+    pub version: String,
+}
+
+impl ModelReadyLabels {
+    /// Labels for a model's name and a version.
+    pub fn for_version((model, version): &(String, String)) -> Self {
+        Self {
+            model: model.clone(),
+            version: version.clone(),
+        }
+    }
+}
+
+/// A mirrored request to a version in shadow.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct MirrorLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version in shadow.
+    pub version: String,
+    /// `agree`, `differ`, `fail` or `dropped`.
+    pub outcome: &'static str,
+}
+
+/// A model.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ModelLabels {
+    /// The public name. Empty if no model is known.
+    pub model: String,
+}
+
+/// A handler of a model.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct HandlerLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// `preprocess` or `postprocess`.
+    pub role: &'static str,
+}
+
+/// A handler's fault.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FaultLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// The cause of the fault.
+    pub cause: &'static str,
+}
+
+/// A kind of capability request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CapabilityLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// The lookup's name. Empty for a file.
+    pub lookup: String,
+}
+
+/// The outcome of a capability request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ResolvedLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// The lookup's name. Empty for a file.
+    pub lookup: String,
+    /// `ok`, why there is no result, or `abandoned` if the caller left.
+    pub outcome: &'static str,
+}
+
+/// A captured call.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CaptureLabels {
+    /// `kept`, `dropped` if the disk was too slow, `too-large`, or `failed` if it could not be
+    /// written.
+    pub outcome: &'static str,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct BackendLabels {
+    /// The backend's name.
+    pub backend: String,
+}
+
+/// An attempt to load a policy.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `loaded`, `unchanged` or `refused`.
+    pub outcome: &'static str,
+}
+
+/// A policy version.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct GenerationLabels {
+    /// The version's name.
+    pub generation: String,
+}
+
+/// A denial of a request that the gate accepted.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// The reason.
+    pub reason: &'static str,
+}
+
+/// A query to the rate-limit service.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// `ok`, `over-limit` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// A query that settles reservations.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SettlementLabels {
+    /// `settled`, `unknown` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// A denial that was not enforced.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ShadowLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The grant.
+    pub grant: String,
+    /// The reason of the denial.
+    pub reason: &'static str,
+}
+
+/// The durations of a request's parts, for its log line.
+#[derive(Clone, Debug, Default)]
+pub struct Timings {
+    /// The time in handlers.
+    pub handler: Duration,
+    /// The part of it after the backend's response.
+    pub postprocess: Duration,
+    /// The time at the backend.
+    pub dispatch: Duration,
+    /// The part of it spent waiting for a permit.
+    pub queue: Duration,
+    /// The fuel of all handler calls.
+    pub fuel: u64,
+    /// The egress records of its handlers.
+    pub reached: EgressLog,
+}

@@ -1,0 +1,91 @@
+//! Decoding faults and their reasons. The only place in this crate that maps faults to reasons.
+
+use tensorgate_policy::{Denial, Reason};
+
+use crate::limits::{MAX_JSON_DEPTH, MAX_QUOTED_CHARS};
+
+/// A body that is not exactly one unambiguous request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyFault {
+    /// Bytes that violate the format.
+    #[error("{what} at byte {at}")]
+    Form { what: &'static str, at: usize },
+    /// A known field with an invalid value.
+    #[error("{place} {what}")]
+    Field { place: String, what: &'static str },
+    /// An unknown field.
+    #[error("{0} is not a field of the message")]
+    Unknown(String),
+    /// A repeated key or singular field.
+    #[error("{0} is given twice")]
+    Duplicate(String),
+    /// Nesting beyond the limit.
+    #[error("nesting is deeper than {MAX_JSON_DEPTH} levels at byte {at}")]
+    Deep { at: usize },
+    /// A count beyond the limit.
+    #[error("more than {max} {what}")]
+    TooMany { what: &'static str, max: usize },
+    /// A gRPC frame with the compressed flag.
+    #[error("the frame is compressed")]
+    Compressed,
+}
+
+impl BodyFault {
+    pub(crate) fn field(place: impl Into<String>, what: &'static str) -> Self {
+        Self::Field {
+            place: place.into(),
+            what,
+        }
+    }
+}
+
+impl From<BodyFault> for Denial {
+    fn from(fault: BodyFault) -> Self {
+        let cause = fault.to_string();
+        match fault {
+            BodyFault::Form { .. } | BodyFault::TooMany { .. } => {
+                Self::new(Reason::Malformed, cause)
+            }
+            BodyFault::Field { place, .. } | BodyFault::Unknown(place) => {
+                Self::with_field(Reason::Malformed, place, cause)
+            }
+            BodyFault::Duplicate(place) => Self::with_field(Reason::DuplicateKey, place, cause),
+            BodyFault::Deep { .. } => Self::new(Reason::TooDeep, cause),
+            BodyFault::Compressed => Self::new(Reason::UnsupportedEncoding, cause),
+        }
+    }
+}
+
+/// Quotes a caller's name: truncated and escaped for one line.
+pub(crate) fn quote(name: &str) -> String {
+    let mut quoted = String::from("\"");
+    let mut chars = name.chars();
+    for character in chars.by_ref().take(MAX_QUOTED_CHARS) {
+        quoted.extend(character.escape_debug());
+    }
+    if chars.next().is_some() {
+        quoted.push('…');
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_name_is_one_bounded_line() {
+        for (name, expected) in [
+            ("image", "\"image\"".to_owned()),
+            (
+                "a\r\nb\0\"\u{202e}",
+                "\"a\\r\\nb\\0\\\"\\u{202e}\"".to_owned(),
+            ),
+            (&"x".repeat(64), format!("\"{}\"", "x".repeat(64))),
+            (&"x".repeat(65), format!("\"{}…\"", "x".repeat(64))),
+        ] {
+            assert_eq!(quote(name), expected);
+        }
+    }
+}
