@@ -45,10 +45,11 @@ use crate::pipeline::request::ModelRequest;
 use crate::sandbox::capture::Capturer;
 use crate::sandbox::{CallContext, Payload, Role};
 use crate::telemetry::metrics::{Metrics, ModelLabels, Timings};
+use chain::CallContents;
 use ensemble::{EnsembleContext, EnsembleRun};
 use prepared::{BackendInputs, ResponseContext};
-use route::{CallContents, InShadow, Values};
 pub use route::{HandlerChain, ModelRoute, Stage, Target};
+use route::{InShadow, Values};
 
 /// The name of a model version for operators.
 pub fn model_version(model: &Model, version: &str) -> String {

@@ -73,13 +73,13 @@ pub use self::outcome::{
 use self::pool::ThreadPool;
 use self::priority::{CpuTimer, Priority};
 use crate::turns::ClientKey;
-use breaker::{CallHistories, CallKind};
+use call_history::{CallHistories, CallKind};
 pub use cause::{LoadFault, SandboxError};
-use compile::ComponentCache;
-use engine::Ticker;
-use handler_queue::JobHandle;
-use limits::MAX_RESERVED_THREADS;
-use pool::LowPrioritySlots;
+use component_cache::ComponentCache;
+use fixed_limits::MAX_RESERVED_THREADS;
+use job_handle::JobHandle;
+use low_priority::LowPrioritySlots;
+use ticker::Ticker;
 
 /// The size of the sandbox.
 #[derive(Clone, Debug)]

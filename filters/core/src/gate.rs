@@ -49,8 +49,9 @@ use crate::record::Record;
 use crate::root::GateRoot;
 use crate::streaming_validation::StreamingValidator;
 use crate::upstream::{Rewrite, Upstream};
-use completion::{PendingSettlement, Remainder};
+use completion::Remainder;
 use forwarding::{Forwarded, clear_trailers};
+use settlement::PendingSettlement;
 use waiting::Waiting;
 
 /// State of a request.

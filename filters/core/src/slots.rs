@@ -51,38 +51,16 @@ pub fn make_slot(store: &mut dyn SharedStore, key: &str, fresh: &[u8]) -> Result
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::host::Shared;
+    use crate::memory_store::Store;
 
-    #[derive(Default)]
-    struct Store(BTreeMap<String, Vec<u8>>);
-
-    impl SharedStore for Store {
-        fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-            let shared = |value: &Vec<u8>| Shared {
-                value: value.clone(),
-                token: 1,
-            };
-            Ok(self.0.get(key).map(shared))
-        }
-
-        fn swap(&mut self, _: &str, _: &[u8], _: u32) -> Result<bool, HostFault> {
-            Ok(false)
-        }
-
-        fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-            self.0.insert(key.to_owned(), value.to_owned());
-            Ok(())
-        }
-    }
+    const MADE: &str = "tensorgate/v4/slots";
 
     #[test]
     fn slot_names_of_many_policies_are_counted_once_and_bounded() {
         let mut store = Store::default();
-        let count = |store: &Store| {
-            let value = store.0.get("tensorgate/v4/slots").cloned();
+        let count = |store: &mut Store| {
+            let value = store.get(MADE).ok().flatten().map(|slot| slot.value);
             u64::from_le_bytes(
                 value
                     .and_then(|value| value.try_into().ok())
@@ -96,11 +74,8 @@ mod tests {
                 Ok(())
             );
         }
-        assert_eq!(count(&store), 1_001);
-        store.0.insert(
-            "tensorgate/v4/slots".into(),
-            (MAX_SLOTS - 1).to_le_bytes().into(),
-        );
+        assert_eq!(count(&mut store), 1_001);
+        store.overwrite(MADE, &(MAX_SLOTS - 1).to_le_bytes());
         assert_eq!(make_slot(&mut store, "last", b"fresh"), Ok(()));
         assert_eq!(
             make_slot(&mut store, "beyond", b"fresh"),
@@ -111,6 +86,6 @@ mod tests {
             Ok(()),
             "there is one"
         );
-        assert!(!store.0.contains_key("beyond"));
+        assert_eq!(store.get("beyond"), Ok(None));
     }
 }

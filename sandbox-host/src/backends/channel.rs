@@ -20,7 +20,6 @@ use tonic::codec::Decoder;
 use tonic::codegen::Service;
 use tonic::{Code, Status, Streaming};
 
-pub(super) use super::codec::{RawCodec, SizeCheckedCodec};
 use super::connection::{CONNECT_TIMEOUT, Connector, DialError};
 use super::exchange::Exchange;
 pub(in crate::backends) use super::exchange::Incoming;

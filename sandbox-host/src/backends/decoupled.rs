@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::codegen::tokio_stream;
 
-use super::channel::SizeCheckedCodec;
+use super::codec::SizeCheckedCodec;
 use super::oip::{Channel, MAX_MESSAGE_CHARS, classify, with_deadline, within};
 use super::{BackendError, answer};
 

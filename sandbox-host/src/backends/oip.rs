@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
-use super::channel::{Http2Channel, MessageChunks, Origin, SizeCheckedCodec};
+use super::channel::{Http2Channel, MessageChunks, Origin};
+use super::codec::SizeCheckedCodec;
 use super::connection::{ConnectionState, Connector, DialError, Dialer};
 use super::http_json::HttpJson;
 use super::openai::Upstream;

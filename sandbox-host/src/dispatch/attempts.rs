@@ -11,7 +11,6 @@ use std::sync::{Mutex, PoisonError};
 use tensorgate_policy::policy::{Model, Retry};
 
 pub use super::in_flight::Deadline;
-pub(super) use super::in_flight::{CallObserver, InFlightCall};
 use crate::backends::BackendError;
 use crate::turns::ClientKey;
 

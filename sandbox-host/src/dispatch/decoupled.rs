@@ -12,7 +12,7 @@ use tensorgate_policy::{Denial, Reason};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::attempts::CallObserver;
+use super::in_flight::CallObserver;
 use super::{Deadline, Dispatcher, Permit, SelectedEndpoint};
 use crate::backends::decoupled::{DecoupledStream, RequestIdentity, StreamedResponse};
 use crate::backends::{BackendError, Call, answer, oip};

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::EndpointPool;
 use super::breaker::{Breaker, BreakerPermit, Outcome};
+use super::outlier_detection::{Ejection, FailureSource};
 use super::permits::ConcurrencyLimiter;
-use super::pool::{Ejection, FailureSource};
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 use crate::turns::ClientKey;

@@ -18,8 +18,8 @@ use tensorgate_policy::{Denial, Reason};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-pub(super) use super::adaptive_limit::AdaptiveLimit;
-pub(super) use super::fair_queue::FairQueue;
+use super::adaptive_limit::AdaptiveLimit;
+use super::fair_queue::FairQueue;
 use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
 use crate::turns::{ClientKey, Ticket};
 

@@ -13,7 +13,7 @@ use tensorgate_policy::policy::OutlierDetection;
 pub(super) use tests::rule;
 use tokio::time::Instant;
 
-pub(super) use super::outlier_detection::{Ejection, FailureSource, OutlierState, REQUEST_WEIGHT};
+use super::outlier_detection::{Ejection, FailureSource, OutlierState, REQUEST_WEIGHT};
 use crate::backends::oip::Endpoint;
 use crate::turns::ClientKey;
 

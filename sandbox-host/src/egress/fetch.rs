@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::EgressPermits;
 use super::exchange::{Destination, EgressError, EgressRequest, addresses, body, send, single};
-pub(super) use super::pending_record::PendingRecord;
+use super::pending_record::PendingRecord;
 use super::resolve::Resolve;
 use crate::backends::tls::{Tls, TlsError};
 use crate::sandbox::{CallContext, EgressRecord, FetchedFile, ResolveFailure};

@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 use super::EgressPermits;
 use super::exchange::{Destination, EgressError, EgressRequest, addresses, body, send, single};
-pub(super) use super::features::{from_feast, from_object};
-use super::fetch::{PendingRecord, system_authorities};
+use super::features::{from_feast, from_object};
+use super::fetch::system_authorities;
+use super::pending_record::PendingRecord;
 use super::resolve::Resolve;
 use crate::backends::tls::{Tls, TlsError};
 use crate::sandbox::{CallContext, EgressRecord, FeatureColumn, ResolveFailure};

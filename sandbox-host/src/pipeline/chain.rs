@@ -9,7 +9,8 @@ use tensorgate_policy::contract::{TensorRule, check_structure};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::time::Instant;
 
-use super::route::{Fault, HandlerChain, InShadow, Stage, Values};
+use super::attribution::Fault;
+use super::route::{HandlerChain, InShadow, Stage, Values};
 use super::{Pipeline, Timings, contract_denial};
 use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::owned;

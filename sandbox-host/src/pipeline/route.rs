@@ -6,8 +6,7 @@ use std::sync::Arc;
 use tensorgate_policy::policy::GrantId;
 use tensorgate_policy::{Denial, Reason};
 
-pub(super) use super::attribution::{ContractHistory, Fault};
-pub(super) use super::chain::CallContents;
+use super::attribution::ContractHistory;
 pub use super::shadow::{InShadow, Values};
 pub use super::stage::Stage;
 use crate::dispatch::Dispatcher;

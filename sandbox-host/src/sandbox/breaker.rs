@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 pub(in crate::sandbox) use self::state::ClientName;
 use self::state::{BreakerState, Outcome, Permit, Rejection, Scope};
-pub(super) use super::call_history::{CallHistories, CallKind};
 use super::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError};
 
 /// The metrics and the listener of a handler's circuit breaker.

@@ -14,7 +14,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::call::Run;
-use super::limits::{LONG_CALLS_FOR_LOW_PRIORITY, MAX_CALL_HISTORIES};
+use super::fixed_limits::{LONG_CALLS_FOR_LOW_PRIORITY, MAX_CALL_HISTORIES};
 use super::outcome::{FaultCause, HandlerError};
 use super::priority::Priority;
 use crate::sandbox::ClientName;

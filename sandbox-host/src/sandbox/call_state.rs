@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::capabilities::CapabilityState;
-use super::handler_queue::JobHandle;
-use super::imports::GuestLog;
-use super::limits::{Limits, MAX_HOST_CALLS};
+use super::fixed_limits::MAX_HOST_CALLS;
+use super::guest_log::GuestLog;
+use super::job_handle::JobHandle;
+use super::limits::Limits;
 use super::priority::CpuTimer;
 
 /// The data of a store.

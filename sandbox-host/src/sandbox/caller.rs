@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Workers;
-use super::handler_queue::{JobHandle, QueuePosition};
-use super::limits::DEADLINE_GRACE;
+use super::fixed_limits::DEADLINE_GRACE;
+use super::handler_queue::QueuePosition;
+use super::job_handle::JobHandle;
 use super::outcome::Overload;
 
 /// How long a caller waits.
@@ -129,8 +130,8 @@ mod tests {
     use super::super::pool::ThreadPool;
     use super::super::priority::Priority;
     use super::*;
-    use crate::sandbox::engine::Ticker;
-    use crate::sandbox::pool::LowPrioritySlots;
+    use crate::sandbox::low_priority::LowPrioritySlots;
+    use crate::sandbox::ticker::Ticker;
     use crate::turns::ClientKey;
 
     const MS: Duration = Duration::from_millis(1);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_policy::policy::Handler;
 use tokio::time::Instant;
 
-use super::limits::{MAX_CAPABILITY_REQUESTS, MAX_EGRESS_RECORDS};
+use super::fixed_limits::{MAX_CAPABILITY_REQUESTS, MAX_EGRESS_RECORDS};
 use super::outcome::CallCapture;
 
 /// A resource that a guest requests.

@@ -2,10 +2,11 @@
 
 use wasmtime::{Trap, WasmBacktrace};
 
-use super::call::Stop;
+use super::call_state::Stop;
 pub use super::error::{LoadFault, SandboxError};
-use super::imports::{cut, escape};
-use super::limits::{Limits, MAX_MESSAGE_BYTES};
+use super::fixed_limits::MAX_MESSAGE_BYTES;
+use super::guest_log::{cut, escape};
+use super::limits::Limits;
 use super::outcome::{FaultCause, HandlerError};
 
 /// The phase of a call in which an error occurred.

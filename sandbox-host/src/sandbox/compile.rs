@@ -17,8 +17,8 @@ use wasmtime::{Engine, Error};
 
 use self::cache::Cache;
 pub use self::compiler_process::{CompilerProcess, compiler_process};
-pub(super) use super::component_cache::{CompiledComponent, ComponentCache, Digest};
-use super::limits::COMPILE_LOG_INTERVAL;
+use super::component_cache::Digest;
+use super::fixed_limits::COMPILE_LOG_INTERVAL;
 use super::structure::within_bounds;
 
 /// How components are compiled and cached.

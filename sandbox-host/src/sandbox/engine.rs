@@ -3,11 +3,10 @@
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::cause::SandboxError;
-use super::limits::{
+use super::fixed_limits::{
     KEEP_RESIDENT_BYTES, KEEP_RESIDENT_TABLE_BYTES, MAX_CORE_INSTANCES, MAX_MEMORIES,
     MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK_BYTES,
 };
-pub(super) use super::ticker::Ticker;
 
 /// Creates an engine for `slots` concurrent instances, each with at most `max_memory_bytes` in a
 /// memory.

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES};
+use super::fixed_limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES};
 
 /// The log of one call.
 #[derive(Debug, Default)]

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::thread::{Thread, ThreadId};
 use std::time::{Duration, Instant};
 
-pub(super) use super::job_handle::JobHandle;
-use super::limits::{MAX_RESERVED_THREADS, MAX_WAIT_IN_CALLS};
+use super::fixed_limits::{MAX_RESERVED_THREADS, MAX_WAIT_IN_CALLS};
+use super::job_handle::JobHandle;
 use super::outcome::Overload;
 use super::priority::Priority;
 use crate::turns::{ClientKey, Enqueued, Ticket, Turns};

@@ -5,10 +5,12 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, WasmList, WasmStr};
 
 use super::bindings::preprocess::tensorgate::handler::log::Level;
-use super::call::{CallState, Stop};
+use super::call_state::{CallState, Stop};
 use super::capabilities::{CapabilityRequest, ResolveFailure, ResolvedResource};
-pub(super) use super::guest_log::{GuestLog, cut, escape, longest};
-use super::limits::{MAX_CONFIG_KEY_BYTES, MAX_LOOKUP_ITEM_BYTES, MAX_LOOKUP_ITEMS, MAX_URL_BYTES};
+use super::fixed_limits::{
+    MAX_CONFIG_KEY_BYTES, MAX_LOOKUP_ITEM_BYTES, MAX_LOOKUP_ITEMS, MAX_URL_BYTES,
+};
+use super::guest_log::longest;
 
 /// Adds the imports to a linker.
 fn link_capabilities(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {

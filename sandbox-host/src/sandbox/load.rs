@@ -13,12 +13,13 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::postprocess::PostprocessPre;
 use super::bindings::preprocess::PreprocessPre;
-use super::call::CallState;
+use super::call_state::CallState;
 use super::capabilities::CapabilityLimits;
 use super::cause::{self, LoadFault};
-use super::compile::{self, CompiledComponent, Compiler, ComponentCache};
+use super::compile::Compiler;
+use super::component_cache::{CompiledComponent, ComponentCache};
+use super::fixed_limits::{MAX_COMPONENT_BYTES, PAGE_BYTES};
 use super::imports;
-use super::limits::{MAX_COMPONENT_BYTES, PAGE_BYTES};
 use super::outcome::Role;
 
 /// The export of a compiled component.
@@ -138,7 +139,7 @@ impl ComponentLoader {
     fn compile(
         &self,
         name: &str,
-        digest: &compile::Digest,
+        digest: &super::component_cache::Digest,
         file: &[u8],
     ) -> Result<CompiledComponent, ComponentError> {
         let component =

@@ -9,12 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cause::SandboxError;
+use super::fixed_limits::THREAD_STACK_BYTES;
 use super::handler_queue::{
-    HandlerId, HandlerQueues, Job, JobHandle, QueueDelayLimits, QueuePosition, QueuedJob,
-    RunningJob, threads,
+    HandlerId, HandlerQueues, Job, QueueDelayLimits, QueuePosition, QueuedJob, RunningJob, threads,
 };
-use super::limits::THREAD_STACK_BYTES;
-pub(super) use super::low_priority::LowPrioritySlots;
+use super::job_handle::JobHandle;
 use super::priority::{self, Priority};
 use crate::turns::ClientKey;
 

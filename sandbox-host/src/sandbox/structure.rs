@@ -4,7 +4,9 @@
 
 use wasmparser::{Parser, Payload};
 
-use super::limits::{MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULES, MAX_NESTING};
+use super::fixed_limits::{
+    MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULES, MAX_NESTING,
+};
 
 /// The export of a module that has to be configured. Configuration removes it.
 const CONFIGURE: &str = "tensorgate-configure";

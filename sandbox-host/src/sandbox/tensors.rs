@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 
+use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::bindings::preprocess::tensorgate::handler::types;
-use super::limits::{MAX_NAME_BYTES, MAX_OUTPUT_TENSORS};
-use tensorgate_policy::contract::MAX_RANK;
+use super::fixed_limits::{MAX_NAME_BYTES, MAX_OUTPUT_TENSORS};
 
 /// The dimensions of tensors in the interface's type, stored here so that arguments can borrow
 /// them.

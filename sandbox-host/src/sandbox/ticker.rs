@@ -8,7 +8,7 @@ use std::thread;
 use wasmtime::Engine;
 
 use super::cause::SandboxError;
-use super::limits::{EPOCH_TICK, IDLE_TICKS};
+use super::fixed_limits::{EPOCH_TICK, IDLE_TICKS};
 use super::priority;
 
 /// Advances an engine's epoch. The thread ends when this is dropped.

@@ -38,7 +38,9 @@ use crate::pipeline::reply::{self, ReplyBody, Source};
 use crate::pipeline::request::StreamHead;
 use crate::policy_store::policy_versions::PolicyVersion;
 use crate::turns::ClientKey;
-use answering::{Answered, Answering, RunningAnswer, StreamConditions};
+use answering::{Answered, Answering};
+use conditions::StreamConditions;
+use running_answer::RunningAnswer;
 
 /// The unread bytes that a stream may have without a reservation. A stream that only waits must not
 /// end because its client's other requests use all memory.

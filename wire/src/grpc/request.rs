@@ -10,7 +10,7 @@ use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
 pub(crate) use super::addressee::{addressee, addressee_in_spec};
 use super::contents::{Contents, INFER_CONTENTS};
-pub(super) use super::parameters::push_parameter;
+use super::parameters::push_parameter;
 use super::protobuf::{FieldRef, Value, read, take_varint};
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};

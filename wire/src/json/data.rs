@@ -5,9 +5,8 @@ use tensorgate_policy::Datatype;
 use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::tensor::DataFault;
 
-pub(super) use super::columns::{Column, Columns, columns, rows};
 use super::number::{Number, Plain};
-pub(super) use super::plain_run::take;
+use super::plain_run::take;
 use super::scan::{Next, Scanner};
 use crate::fault::BodyFault;
 use crate::limits::MAX_JSON_DEPTH;

@@ -2,7 +2,7 @@
 //! or division of two exact floats gives the correctly rounded value. Others are rounded from their
 //! text.
 
-pub(super) use super::digits::{digit_value, fraction};
+use super::digits::{digit_value, fraction};
 use super::scan::Scanner;
 use crate::fault::BodyFault;
 use crate::limits::PLAIN_DIGITS;

@@ -4,7 +4,7 @@
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::contract::TensorRule;
 
-use super::data::{columns, rows};
+use super::columns::{columns, rows};
 use super::request::{name, once, unknown};
 use super::scan::Scanner;
 use crate::fault::BodyFault;

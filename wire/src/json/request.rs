@@ -8,7 +8,6 @@ use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedO
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
 pub(crate) use super::binary::infer_binary;
-pub(super) use super::binary::{add_up, head, left_over, no_json, short};
 use super::data::{self, Early};
 use super::scan::Scanner;
 use crate::fault::{BodyFault, quote};

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use tensorgate_policy::Denial;
 use tensorgate_policy::contract::{Elements, Part};
 
-use super::request::{add_up, head, left_over, no_json, short};
+use super::binary::{add_up, head, left_over, no_json, short};
 use crate::fault::BodyFault;
 use crate::headers::JSON_LENGTH;
 use crate::raw_contents::Budget;

@@ -7,7 +7,7 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Pointer, Step, Template, TensorPointer};
 use tensorgate_policy::{InferRequest, Tensor};
 
-use super::data::Column;
+use super::columns::Column;
 use super::request::unknown;
 use super::scan::Scanner;
 use super::tree::Texts;

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 
-use super::data::{Column, Columns, columns, rows};
+use super::columns::{Column, Columns, columns, rows};
 pub(crate) use super::predict::predict;
 use super::scan::Scanner;
 use super::tree::is_base64;

@@ -274,6 +274,18 @@ fn js(folder: &Path) -> Result<(), Failure> {
     works.run("install Node.js 18 or later").map(drop)
 }
 
+/// Refuses a folder that has entries, or a file in its place, so that nothing is overwritten.
+pub fn expect_new_folder(folder: &Path) -> Result<(), Failure> {
+    let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if taken || folder.is_file() {
+        return Err(Failure::Input(format!(
+            "{} already exists and is not empty",
+            folder.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Writes files below a folder and creates missing folders.
 pub fn write(folder: &Path, files: &[(String, String)]) -> Result<(), Failure> {
     for (path, text) in files {

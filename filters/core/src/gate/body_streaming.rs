@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tensorgate_policy::Denial;
 use tensorgate_policy::decision::BodyPlan;
 
-pub(super) use super::body_ahead::is_all;
+use super::body_ahead::is_all;
 use super::completion::Remainder;
 use super::{Gate, PendingRequest, Phase};
 use crate::body_reader::read_body;

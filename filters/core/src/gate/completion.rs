@@ -5,8 +5,7 @@ use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Denial, Now, Reason, Step};
 use tensorgate_wire::{Answer, context};
 
-pub(super) use super::settlement::PendingSettlement;
-pub(super) use super::signed_context::Signed;
+use super::signed_context::Signed;
 use super::{Gate, PendingRequest, Phase};
 use crate::host::{Action, Level, Proxy, cannot_decide};
 use crate::identify::SharedIdentity;

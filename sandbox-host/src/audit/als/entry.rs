@@ -11,9 +11,7 @@ use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
 use tensorgate_policy::request::Api;
 use tensorgate_policy::{Protocol, Reason};
 
-pub(super) use super::messages::{
-    Any, Common, HttpEntry, HttpRequest, HttpResponse, Message, Span, TcpEntry, Wrapped,
-};
+use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use super::service;
 use crate::audit::envoy_reply::{self, OURS};
 use crate::audit::record::{

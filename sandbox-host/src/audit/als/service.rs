@@ -13,7 +13,8 @@ use hyper::body::Body;
 use prost::Message as _;
 use tokio::sync::watch;
 
-use super::entry::{self, Message};
+use super::entry;
+use super::messages::Message;
 pub use super::sequence::{Marks, SequenceCheck, SequenceTracker, read};
 use crate::audit::Outcomes;
 use crate::telemetry::metrics::Metrics;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-pub(super) use super::chain::Lines;
+use super::chain::Lines;
 pub(in crate::audit) use super::chain::{Chain, End};
 use super::{
     CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, IDLE_TIME, Item, Queue, RETRY, Shared,

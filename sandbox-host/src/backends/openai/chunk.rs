@@ -8,7 +8,6 @@ use super::answer::{
     Assistant, ChatLogprobs, Function, MAX_NUMBER, MAX_WORD_BYTES, TextLogprobs, Usage,
     check_usage, default_if_null, fault, keep_requested_logprobs, parse,
 };
-pub(super) use super::events::EventParser;
 use crate::backends::BackendError;
 use crate::document::Document;
 

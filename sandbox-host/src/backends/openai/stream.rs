@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Connection;
-use super::chunk::{ChunkChecker, EventParser};
+use super::chunk::ChunkChecker;
+use super::events::EventParser;
 use crate::admission::memory_budget::MemoryPermit;
 use crate::audit::Ending;
 use crate::backends::BackendError;

@@ -24,7 +24,7 @@ use tonic::{Code, Request, Status};
 use webpki::OwnedCertRevocationList;
 
 use super::{Authorities, client_config, spiffe_id};
-use crate::backends::channel::RawCodec;
+use crate::backends::codec::RawCodec;
 use crate::backends::oip::Endpoint;
 
 /// The method (SPIFFE Workload API, 4.1).

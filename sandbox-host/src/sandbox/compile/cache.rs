@@ -16,8 +16,8 @@ use rustix::io::Errno;
 use sha2::Sha256;
 use tensorgate_policy::hex;
 
-use super::Digest;
-use crate::sandbox::limits::{MAX_CACHE_BYTES, MAX_CACHE_FILES, MAX_COMPILED_BYTES};
+use crate::sandbox::component_cache::Digest;
+use crate::sandbox::fixed_limits::{MAX_CACHE_BYTES, MAX_CACHE_FILES, MAX_COMPILED_BYTES};
 
 /// The first bytes of a file, with the version of its format.
 const MAGIC: &[u8; 8] = b"tgcwasm1";

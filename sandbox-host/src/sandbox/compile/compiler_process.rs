@@ -19,7 +19,7 @@ use std::thread;
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::super::engine;
-use crate::sandbox::limits::{
+use crate::sandbox::fixed_limits::{
     COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
     MAX_COMPILERS, MAX_COMPONENT_BYTES, MAX_MESSAGE_BYTES,
 };

@@ -11,8 +11,7 @@ use tensorgate_wire::encode;
 use tokio::time::Instant;
 
 use super::super::{App, Failure, admit, verify_body};
-pub(super) use super::conditions::StreamConditions;
-pub(super) use super::running_answer::RunningAnswer;
+use super::running_answer::RunningAnswer;
 use crate::admission::HELD_BYTES;
 use crate::admission::memory_budget::out_of_memory;
 use crate::dispatch::Deadline;

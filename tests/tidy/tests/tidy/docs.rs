@@ -223,7 +223,7 @@ fn one_request() -> String {
 }
 
 /// Paths in backticks. A path has a slash and no blank.
-fn named_paths(text: &str) -> Vec<&str> {
+pub(crate) fn named_paths(text: &str) -> Vec<&str> {
     let spans = text.split('`').skip(1).step_by(2);
     spans
         .filter(|span| span.contains('/') && !span.contains(char::is_whitespace))

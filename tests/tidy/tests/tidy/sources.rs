@@ -1,5 +1,6 @@
 //! The form of a tracked file.
 
+use crate::docs::named_paths;
 use crate::{none, output, root};
 
 /// The most lines of a Rust file. A longer one is split.
@@ -232,7 +233,9 @@ fn files_that_comments_and_pages_name_exist() {
             if is_source && !line.trim_start().starts_with("//") {
                 continue;
             }
-            let named = paths(line).filter(|path| !is_path_of(path, &files));
+            let named = paths(line)
+                .into_iter()
+                .filter(|path| !is_path_of(path, &files));
             missing.extend(named.map(|path| format!("{file}: {path}")));
         }
     }
@@ -248,25 +251,21 @@ fn is_path_of(path: &str, files: &[String]) -> bool {
 }
 
 /// The paths of sources that a line has in backticks.
-fn paths(line: &str) -> impl Iterator<Item = &str> {
-    let is_path = |text: &&str| {
-        text.contains('/')
-            && PATH_ENDINGS.iter().any(|ending| text.ends_with(ending))
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte))
-    };
-    line.split('`').skip(1).step_by(2).filter(is_path)
+fn paths(line: &str) -> Vec<&str> {
+    let mut paths = named_paths(line);
+    paths.retain(|path| {
+        PATH_ENDINGS.iter().any(|ending| path.ends_with(ending)) && !path.contains(['*', '{'])
+    });
+    paths
 }
 
 #[test]
 fn paths_in_backticks_are_found() {
-    let found = |line| paths(line).collect::<Vec<_>>();
     assert_eq!(
-        found("see `wire/src/json.rs`, `b.rs`"),
+        paths("see `wire/src/json.rs`, `b.rs`"),
         ["wire/src/json.rs"]
     );
-    assert!(found("wire/src/json.rs and `a/*.rs` and `a/b.md`").is_empty());
+    assert!(paths("wire/src/json.rs and `a/*.rs` and `a/b.md`").is_empty());
     let files = ["wire/src/json.rs".to_owned()];
     assert!(is_path_of("wire/src/json.rs", &files) && is_path_of("src/json.rs", &files));
     assert!(!is_path_of("rc/json.rs", &files) && !is_path_of("wire/json.rs", &files));

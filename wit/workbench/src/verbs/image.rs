@@ -14,6 +14,7 @@ use tensorgate_componentize::surface;
 use crate::handler_image::SignedComponent;
 use crate::oci_layout::{Layout, is_tag};
 use crate::project::{component_at, read_component};
+use crate::tools::expect_new_folder;
 
 /// What is added to a component's tag for its signature, as cosign does.
 const SIGNATURE_SUFFIX: &str = ".sig";
@@ -59,13 +60,8 @@ impl Image {
                 "{tag:?} is not a tag, which has letters, digits and . _ -"
             )));
         }
-        let taken = std::fs::read_dir(&self.into).is_ok_and(|mut entries| entries.next().is_some());
+        expect_new_folder(&self.into)?;
         let shown = self.into.display();
-        if taken || self.into.is_file() {
-            return Err(Failure::Input(format!(
-                "{shown} already exists and is not empty"
-            )));
-        }
         let json_failed =
             |error| Failure::Failed(format!("cannot write a manifest as JSON: {error}"));
         let mut layout = Layout::default();

@@ -46,13 +46,7 @@ impl New {
             )));
         }
         let folder = self.into.unwrap_or_else(|| PathBuf::from(&self.name));
-        let taken = std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
-        if taken || folder.is_file() {
-            return Err(Failure::Input(format!(
-                "{} already exists and is not empty",
-                folder.display()
-            )));
-        }
+        tools::expect_new_folder(&folder)?;
         let files = template::files(&self.name, self.lang, self.world);
         tools::write(&folder, &files)?;
         let shown = folder.display().to_string();
