@@ -20,13 +20,12 @@ use tensorgate_policy::policy::CircuitBreaker;
 use tokio::time::Instant;
 
 use crate::backends::BackendError;
+use crate::circuit::{self, OpenCircuit, Permit, Rejection, Scope};
 use crate::turns::ClientKey;
 
 /// The most clients that have a circuit of their own. The failures of further clients count on the
 /// shared circuit only.
 const MAX_CLIENTS: usize = 1_024;
-/// The longest time for which a circuit stays open, unless the configured time is longer.
-const MAX_OPEN: Duration = Duration::from_secs(60);
 
 /// The circuit breaker of one backend.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub(super) struct Breaker {
 }
 
 /// The shared circuit, and one circuit for each client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Circuits {
     shared: State,
     /// The share of each client in the consecutive failures that `shared` counts.
@@ -49,23 +48,14 @@ struct Circuits {
     by_client: HashMap<ClientKey, State>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// All requests are sent.
-    Closed {
-        /// Consecutive failures.
-        failures: u32,
-        /// The time of the last failure.
-        last: Option<Instant>,
-    },
-    /// No request is sent before `until`. After it, one request at a time probes the backend.
-    Open {
-        until: Instant,
-        /// How often the circuit opened in a row.
-        openings: u32,
-        /// Whether a probe is in flight.
-        probing: bool,
-    },
+/// The consecutive failures of one circuit, and whether they opened it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    /// Consecutive failures. Zero while the circuit is open.
+    failures: u32,
+    /// The time of the last failure that was counted.
+    last: Option<Instant>,
+    open: Option<OpenCircuit>,
 }
 
 /// The outcome of a call.
@@ -81,151 +71,82 @@ pub(super) enum Outcome {
     Unknown,
 }
 
-/// The permission to make one call, from the shared circuit and from the client's own.
+/// The permission to make one call of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BreakerPermit {
     client_key: ClientKey,
-    shared: CallKind,
-    client_circuit: CallKind,
-}
-
-/// The kind of call that a circuit permitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CallKind {
-    /// A regular call through a closed circuit.
-    Regular,
-    /// The call that probes whether the backend is back.
-    Probe,
+    circuits: Permit,
 }
 
 impl State {
-    const CLOSED: Self = Self::Closed {
-        failures: 0,
-        last: None,
-    };
-
-    /// How long the circuit still rejects calls, if it does.
+    /// How long the circuit still rejects calls, if it does. A probe in flight does not reject a
+    /// request that has yet to wait for its turn.
     fn open_for(&self, now: Instant) -> Option<Duration> {
-        match self {
-            Self::Open { until, .. } if now < *until => Some(until.saturating_duration_since(now)),
-            Self::Open { .. } | Self::Closed { .. } => None,
-        }
+        let left = self.open.and_then(|open| open.remaining(now));
+        left.filter(|left| !left.is_zero())
     }
 
-    const fn is_open(&self) -> bool {
-        matches!(self, Self::Open { .. })
-    }
-
-    /// Consecutive failures while the circuit is closed.
-    const fn failures(&self) -> u32 {
-        match self {
-            Self::Closed { failures, .. } => *failures,
-            Self::Open { .. } => 0,
-        }
-    }
-
-    /// Permits a call, or returns the time until one may be permitted.
-    fn admit(&mut self, now: Instant) -> Result<CallKind, Duration> {
-        match self {
-            Self::Closed { .. } => Ok(CallKind::Regular),
-            Self::Open { until, .. } if now < *until => Err(until.saturating_duration_since(now)),
-            Self::Open { probing: trial, .. } if *trial => Err(Duration::ZERO),
-            Self::Open { probing: trial, .. } => {
-                *trial = true;
-                Ok(CallKind::Probe)
-            }
-        }
-    }
-
-    /// Records the outcome of a call that started at `started`. Returns how long the circuit stays
-    /// open if it opened.
+    /// Records the outcome of a call that started at `started`, and whether the call was a probe.
+    /// Returns how long the circuit stays open if it opened.
     fn record(
         &mut self,
         rule: CircuitBreaker,
-        (turn, started): (CallKind, Instant),
+        (is_probe, started): (bool, Instant),
         outcome: Outcome,
         now: Instant,
     ) -> Option<Duration> {
-        let opens = match (&mut *self, turn, outcome) {
-            // A broken connection fails all of its calls. They count as one failure.
-            (
-                Self::Closed {
-                    last: Some(last), ..
-                },
-                _,
-                Outcome::ConnectionFailed,
-            ) if started < *last => None,
-            (Self::Closed { failures, last }, _, Outcome::TimedOut | Outcome::ConnectionFailed) => {
-                *failures = failures.saturating_add(1);
-                *last = Some(now);
-                (*failures >= rule.consecutive_failures()).then_some(1)
+        let open = match (&mut self.open, outcome) {
+            (Some(open), Outcome::TimedOut | Outcome::ConnectionFailed) if is_probe => {
+                open.reopen(now)
             }
-            (Self::Closed { failures, .. }, _, Outcome::Answered) => {
-                *failures = 0;
-                None
+            (Some(_), Outcome::Answered) if is_probe => {
+                *self = Self::default();
+                return None;
             }
-            (
-                Self::Open {
-                    openings: times, ..
-                },
-                CallKind::Probe,
-                Outcome::TimedOut | Outcome::ConnectionFailed,
-            ) => Some(times.saturating_add(1)),
-            (Self::Open { .. }, CallKind::Probe, Outcome::Answered) => {
-                *self = Self::CLOSED;
-                None
-            }
-            (Self::Open { probing: trial, .. }, CallKind::Probe, Outcome::Unknown) => {
-                *trial = false;
-                None
+            (Some(open), Outcome::Unknown) if is_probe => {
+                open.end_probe();
+                return None;
             }
             // Calls from before the circuit opened say nothing about the present.
-            (Self::Open { .. }, CallKind::Regular, _)
-            | (Self::Closed { .. }, _, Outcome::Unknown) => None,
+            (Some(_), _) | (None, Outcome::Unknown) => return None,
+            // A broken connection fails all of its calls. They count as one failure.
+            (None, Outcome::ConnectionFailed) if self.last.is_some_and(|last| started < last) => {
+                return None;
+            }
+            (None, Outcome::TimedOut | Outcome::ConnectionFailed) => {
+                self.failures = self.failures.saturating_add(1);
+                self.last = Some(now);
+                if self.failures < rule.consecutive_failures() {
+                    return None;
+                }
+                OpenCircuit::new(now, Duration::from_millis(rule.open_ms()))
+            }
+            (None, Outcome::Answered) => {
+                self.failures = 0;
+                return None;
+            }
         };
-        let times = opens?;
-        let first = Duration::from_millis(rule.open_ms());
-        let doublings = times.saturating_sub(1).min(16);
-        let long = first
-            .saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX))
-            .min(MAX_OPEN.max(first));
-        *self = Self::Open {
-            until: now.checked_add(long).unwrap_or(now),
-            openings: times,
-            probing: false,
+        *self = Self {
+            open: Some(open),
+            ..Self::default()
         };
-        Some(long)
+        Some(open.open_time())
     }
 }
 
 impl Circuits {
-    fn new() -> Self {
-        Self {
-            shared: State::CLOSED,
-            failures_by_client: HashMap::new(),
-            by_client: HashMap::new(),
-        }
-    }
-
     fn admit(
         &mut self,
         client_key: ClientKey,
         now: Instant,
     ) -> Result<BreakerPermit, BackendError> {
-        let mut own = self.by_client.get(&client_key).copied();
-        let turn = own
-            .as_mut()
-            .map_or(Ok(CallKind::Regular), |own| own.admit(now));
-        let turn = turn.map_err(|left| rejection(left, "for this client"))?;
-        let all = self.shared.admit(now);
-        let all = all.map_err(|left| rejection(left, "for all clients"))?;
-        if let Some(own) = own {
-            self.by_client.insert(client_key, own);
-        }
+        let client = self.by_client.get_mut(&client_key);
+        let client = client.and_then(|state| state.open.as_mut());
+        let shared = self.shared.open.as_mut();
+        let circuits = circuit::admit(client, shared, Duration::ZERO, now).map_err(rejection)?;
         Ok(BreakerPermit {
             client_key,
-            shared: all,
-            client_circuit: turn,
+            circuits,
         })
     }
 
@@ -257,14 +178,14 @@ impl Circuits {
             .copied()
             .unwrap_or_default();
         let most = rule.consecutive_failures().div_ceil(2);
-        if failed && permit.shared == CallKind::Regular && share >= most {
+        if failed && !permit.circuits.probes_shared && share >= most {
             return None;
         }
-        let before = self.shared.failures();
-        let opened = self
-            .shared
-            .record(rule, (permit.shared, started), outcome, now);
-        match self.shared.failures() {
+        let before = self.shared.failures;
+        let opened =
+            self.shared
+                .record(rule, (permit.circuits.probes_shared, started), outcome, now);
+        match self.shared.failures {
             0 => self.failures_by_client.clear(),
             failures if failures > before => {
                 self.failures_by_client
@@ -284,23 +205,23 @@ impl Circuits {
     ) -> Option<Duration> {
         let client_key = permit.client_key;
         if !self.by_client.contains_key(&client_key) && self.by_client.len() >= MAX_CLIENTS {
-            self.by_client.retain(|_, state| state.is_open());
+            self.by_client.retain(|_, state| state.open.is_some());
             if self.by_client.len() >= MAX_CLIENTS {
                 return None;
             }
         }
-        let state = self.by_client.entry(client_key).or_insert(State::CLOSED);
-        let opened = state.record(rule, (permit.client_circuit, started), outcome, now);
-        if !state.is_open() && state.failures() == 0 {
+        let state = self.by_client.entry(client_key).or_default();
+        let opened = state.record(rule, (permit.circuits.probes_client, started), outcome, now);
+        if state.open.is_none() && state.failures == 0 {
             self.by_client.remove(&client_key);
         }
         opened
     }
 
     fn open_count(&self) -> usize {
-        let own = self.by_client.values().filter(|state| state.is_open());
+        let own = self.by_client.values().filter(|state| state.open.is_some());
         own.count()
-            .saturating_add(usize::from(self.shared.is_open()))
+            .saturating_add(usize::from(self.shared.open.is_some()))
     }
 }
 
@@ -314,7 +235,7 @@ impl Breaker {
         Self {
             rule,
             backend,
-            circuits: Mutex::new(Circuits::new()),
+            circuits: Mutex::default(),
             open_circuits: shown,
             opened,
         }
@@ -325,12 +246,15 @@ impl Breaker {
     pub(super) fn check(&self, client_key: ClientKey) -> Result<(), BackendError> {
         let now = Instant::now();
         let circuits = self.lock();
-        let own = circuits.by_client.get(&client_key);
-        if let Some(left) = own.and_then(|own| own.open_for(now)) {
-            return Err(rejection(left, "for this client"));
-        }
-        let all = circuits.shared.open_for(now);
-        all.map_or(Ok(()), |left| Err(rejection(left, "for all clients")))
+        let client = circuits.by_client.get(&client_key);
+        let client = client.and_then(|state| state.open_for(now));
+        let shared = circuits.shared.open_for(now);
+        let (scope, retry_after) = match (client, shared) {
+            (Some(left), _) => (Scope::Client, left),
+            (None, Some(left)) => (Scope::All, left),
+            (None, None) => return Ok(()),
+        };
+        Err(rejection(Rejection { scope, retry_after }))
     }
 
     /// Permits a call of a client. [`Self::record`] takes the permission back.
@@ -341,9 +265,9 @@ impl Breaker {
     /// Records the outcome of a call that started at `started`.
     pub(super) fn record(&self, permit: BreakerPermit, outcome: Outcome, started: Instant) {
         let mut circuits = self.lock();
-        let was_open = circuits.shared.is_open();
+        let was_open = circuits.shared.open.is_some();
         let (all, own) = circuits.record(self.rule, (permit, started), outcome, Instant::now());
-        let is_open = circuits.shared.is_open();
+        let is_open = circuits.shared.open.is_some();
         self.open_circuits
             .set(i64::try_from(circuits.open_count()).unwrap_or(i64::MAX));
         drop(circuits);
@@ -376,10 +300,14 @@ impl Breaker {
     }
 }
 
-fn rejection(left: Duration, of: &str) -> BackendError {
+fn rejection(Rejection { scope, retry_after }: Rejection) -> BackendError {
+    let of = match scope {
+        Scope::Client => "for this client",
+        Scope::All => "for all clients",
+    };
     BackendError::Unavailable(format!(
         "its circuit is open {of} after consecutive failures; the next probe is in {} ms",
-        left.as_millis()
+        retry_after.as_millis()
     ))
 }
 

@@ -15,8 +15,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 pub(in crate::sandbox) use self::state::ClientName;
-use self::state::{BreakerState, Outcome, Permit, Rejection, Scope};
+use self::state::{BreakerState, Outcome};
 use super::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError};
+use crate::circuit::{Permit, Rejection, Scope};
 
 /// The metrics and the listener of a handler's circuit breaker.
 #[derive(Clone, Debug, Default)]
@@ -68,20 +69,17 @@ impl Breaker {
         self: &Arc<Self>,
         client: &ClientName,
     ) -> Result<PermittedCall, HandlerError> {
-        let refused = |Rejection {
-                           scope: whom,
-                           retry_after: left,
-                       }| {
+        let error = |Rejection { scope, retry_after }| {
             HandlerError::CircuitOpen(OpenCircuitError {
-                client: whom == Scope::Client,
-                retry_after: left,
+                client: scope == Scope::Client,
+                retry_after,
             })
         };
-        let leave = self.lock().admit(client, Instant::now()).map_err(refused)?;
+        let permit = self.lock().admit(client, Instant::now()).map_err(error)?;
         Ok(PermittedCall {
             breaker: Arc::clone(self),
             client: client.clone(),
-            permit: leave,
+            permit,
             outcome: Outcome::Unknown,
         })
     }

@@ -50,7 +50,10 @@ async fn failures_in_a_row_open_it_and_an_answer_between_does_not() {
     }
     assert_eq!(breaker.check(client(2)), Ok(()));
     assert!(call(&breaker, 3, Outcome::TimedOut));
-    let refused = Err(rejection(Duration::from_secs(5), "for all clients"));
+    let refused = Err(rejection(Rejection {
+        scope: Scope::All,
+        retry_after: Duration::from_secs(5),
+    }));
     assert_eq!(breaker.check(client(4)), refused);
     assert!(!call(&breaker, 4, Outcome::Answered));
     assert_eq!((breaker.open_circuits.get(), breaker.opened.get()), (1, 1));
@@ -134,8 +137,8 @@ async fn one_at_a_time_finds_out_and_longer_each_time() {
         );
         pass(1).await;
         let trial = breaker.admit(client(number));
-        let turn = trial.as_ref().map(|permit| permit.shared).ok();
-        assert_eq!(turn, Some(CallKind::Probe), "after {seconds} s");
+        let probes = trial.as_ref().map(|permit| permit.circuits.probes_shared);
+        assert_eq!(probes, Ok(true), "after {seconds} s");
         assert!(breaker.admit(client(2)).is_err(), "one at a time");
         if let Ok(permit) = trial {
             breaker.record(permit, Outcome::ConnectionFailed, Instant::now());
@@ -155,5 +158,5 @@ async fn one_at_a_time_finds_out_and_longer_each_time() {
         "the next one finds out"
     );
     assert!(call(&breaker, 2, Outcome::Answered) && call(&breaker, 3, Outcome::Answered));
-    assert!(!breaker.lock().shared.is_open());
+    assert!(!breaker.lock().shared.open.is_some());
 }

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::circuit::{self, MAX_OPEN_TIME, OpenCircuit, Permit, Rejection};
+
 /// The consecutive faults that open a client's circuit.
 pub(super) const CLIENT_FAULTS: u32 = 5;
 /// The number of different clients with a fault, without a success between, that opens the circuit
@@ -32,8 +34,6 @@ pub(super) const CLIENT_FAULTS: u32 = 5;
 pub(super) const MIN_CLIENTS: u32 = 3;
 /// The initial open time. It doubles each time the probe fails.
 pub(super) const OPEN_TIME: Duration = Duration::from_secs(5);
-/// The longest open time.
-pub(super) const MAX_OPEN_TIME: Duration = Duration::from_secs(60);
 /// Older faults do not count as consecutive.
 pub(super) const FAULT_WINDOW: Duration = Duration::from_secs(60);
 /// How long it is remembered that a client's faults opened the circuit for all without cause.
@@ -44,36 +44,6 @@ pub(super) const MAX_CLIENTS: usize = 1_024;
 
 /// A client's name, `None` for a client without one.
 pub(in crate::sandbox) type ClientName = Option<Arc<str>>;
-
-/// An open circuit. No call is made before `until`, then one probe at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OpenCircuit {
-    until: Instant,
-    open_time: Duration,
-    /// Whether a probe is in flight.
-    probing: bool,
-}
-
-impl OpenCircuit {
-    fn new(now: Instant, long: Duration) -> Self {
-        Self {
-            until: now.checked_add(long).unwrap_or(now),
-            open_time: long,
-            probing: false,
-        }
-    }
-
-    /// The circuit opens again, for twice as long.
-    fn reopen(self, now: Instant) -> Self {
-        Self::new(now, self.open_time.saturating_mul(2).min(MAX_OPEN_TIME))
-    }
-
-    /// The time until a call may be made. `None` if one may be made now.
-    fn remaining(&self, now: Instant) -> Option<Duration> {
-        let left = self.until.saturating_duration_since(now);
-        (self.probing || !left.is_zero()).then_some(left)
-    }
-}
 
 /// A client whose last call was a fault, or whose faults opened the circuit for all.
 #[derive(Clone, Copy, Debug)]
@@ -119,31 +89,6 @@ impl ClientFaults {
     }
 }
 
-/// The clients that a circuit stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// Only the requesting client.
-    Client,
-    /// All clients.
-    All,
-}
-
-/// Why a call is not permitted, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rejection {
-    pub(super) scope: Scope,
-    pub(super) retry_after: Duration,
-}
-
-/// The permission to make one call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Permit {
-    /// The call probes the client's circuit.
-    probes_client: bool,
-    /// The call probes the circuit for all.
-    probes_shared: bool,
-}
-
 /// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -175,7 +120,7 @@ pub(super) struct Transitions {
 #[derive(Debug, Default)]
 pub(super) struct BreakerState {
     clients: HashMap<ClientName, ClientFaults>,
-    cut: Option<OpenCircuit>,
+    shared: Option<OpenCircuit>,
     /// The round of the count that opened the circuit for all.
     opening_round: u64,
     /// The number of the current round. A round ends when the shared count restarts.
@@ -189,69 +134,38 @@ pub(super) struct BreakerState {
 impl BreakerState {
     /// Permits a call of a client, or rejects it.
     pub(super) fn admit(&mut self, client: &ClientName, now: Instant) -> Result<Permit, Rejection> {
-        let refuse = |whom| {
-            move |left| {
-                Err(Rejection {
-                    scope: whom,
-                    retry_after: left,
-                })
-            }
-        };
         let row = self.clients.get_mut(client);
-        let own = row.as_ref().and_then(|row| row.circuit);
-        if let Some(refused) = own
-            .and_then(|cut| cut.remaining(now))
-            .map(refuse(Scope::Client))
-        {
-            return refused;
-        }
-        if let Some(cut) = &mut self.cut {
-            // A client whose last call was a fault waits twice as long. A probe of another client
-            // says more.
-            let wait = if row.is_some() {
-                cut.open_time
-            } else {
-                Duration::ZERO
-            };
-            let later = OpenCircuit {
-                until: cut.until.checked_add(wait).unwrap_or(cut.until),
-                ..*cut
-            };
-            if let Some(refused) = later.remaining(now).map(refuse(Scope::All)) {
-                return refused;
-            }
-            cut.probing = true;
-        }
-        if let Some(cut) = row.and_then(|row| row.circuit.as_mut()) {
-            cut.probing = true;
-        }
-        Ok(Permit {
-            probes_client: own.is_some(),
-            probes_shared: self.cut.is_some(),
-        })
+        // A client whose last call was a fault waits twice as long. A probe of another client says
+        // more.
+        let later = match (&row, self.shared) {
+            (Some(_), Some(open)) => open.open_time(),
+            (Some(_) | None, _) => Duration::ZERO,
+        };
+        let own = row.and_then(|row| row.circuit.as_mut());
+        circuit::admit(own, self.shared.as_mut(), later, now)
     }
 
     /// Records the outcome of a client's call.
     pub(super) fn record(
         &mut self,
         client: &ClientName,
-        leave: Permit,
+        permit: Permit,
         outcome: Outcome,
         now: Instant,
     ) -> Transitions {
         match outcome {
-            Outcome::Answered => self.answered(client, leave, now),
-            Outcome::Fault => self.fault(client, leave, now),
+            Outcome::Answered => self.answered(client, permit, now),
+            Outcome::Fault => self.fault(client, permit, now),
             Outcome::Unknown => {
                 let own = self
                     .clients
                     .get_mut(client)
                     .and_then(|row| row.circuit.as_mut());
-                if let Some(cut) = own.filter(|_| leave.probes_client) {
-                    cut.probing = false;
+                if let Some(open) = own.filter(|_| permit.probes_client) {
+                    open.end_probe();
                 }
-                if let Some(cut) = self.cut.as_mut().filter(|_| leave.probes_shared) {
-                    cut.probing = false;
+                if let Some(open) = self.shared.as_mut().filter(|_| permit.probes_shared) {
+                    open.end_probe();
                     // A client whose probes end without a result waits longer than others, so that
                     // it cannot block their probes.
                     self.client_faults(client, now);
@@ -261,11 +175,11 @@ impl BreakerState {
         }
     }
 
-    fn answered(&mut self, client: &ClientName, leave: Permit, now: Instant) -> Transitions {
+    fn answered(&mut self, client: &ClientName, permit: Permit, now: Instant) -> Transitions {
         // Calls from before the circuit opened say nothing about the present.
         let mut client_back = false;
         if let Some(row) = self.clients.get_mut(client)
-            && (row.circuit.is_none() || leave.probes_client)
+            && (row.circuit.is_none() || permit.probes_client)
         {
             client_back = row.circuit.is_some();
             if row.false_openings == 0 {
@@ -274,17 +188,17 @@ impl BreakerState {
                 (row.faults, row.circuit) = (0, None);
             }
         }
-        let back = leave.probes_shared && self.cut.is_some();
+        let back = permit.probes_shared && self.shared.is_some();
         let mut wrong = Vec::new();
         if back {
-            self.cut = None;
+            self.shared = None;
             for (who, row) in &mut self.clients {
                 if row.round == self.opening_round && row.circuit.is_none() && who != client {
                     wrong.push((who.clone(), row.penalize(now)));
                 }
             }
         }
-        if self.cut.is_none() {
+        if self.shared.is_none() {
             self.start_round();
         }
         Transitions {
@@ -295,7 +209,7 @@ impl BreakerState {
         }
     }
 
-    fn fault(&mut self, client: &ClientName, leave: Permit, now: Instant) -> Transitions {
+    fn fault(&mut self, client: &ClientName, permit: Permit, now: Instant) -> Transitions {
         let recent = |last: Instant| now.saturating_duration_since(last) < FAULT_WINDOW;
         if !self.last.is_some_and(recent) {
             self.start_round();
@@ -313,7 +227,7 @@ impl BreakerState {
         row.faults = row.faults.saturating_add(1);
         row.last = now;
         let own = match row.circuit {
-            Some(cut) if leave.probes_client => Some(cut.reopen(now)),
+            Some(open) if permit.probes_client => Some(open.reopen(now)),
             None if row.faults >= CLIENT_FAULTS => Some(OpenCircuit::new(now, OPEN_TIME)),
             Some(_) | None => None,
         };
@@ -322,22 +236,19 @@ impl BreakerState {
             row.round = round;
             self.clients_in_round = self.clients_in_round.saturating_add(1);
         }
-        let all = match self.cut {
-            Some(cut) if leave.probes_shared => Some(cut.reopen(now)),
+        let all = match self.shared {
+            Some(open) if permit.probes_shared => Some(open.reopen(now)),
             None if self.clients_in_round >= MIN_CLIENTS => {
                 self.opening_round = round;
                 // A client without faults may probe at once.
-                Some(OpenCircuit {
-                    until: now,
-                    ..OpenCircuit::new(now, OPEN_TIME)
-                })
+                Some(OpenCircuit::new(now, OPEN_TIME).probed_from(now))
             }
             Some(_) | None => None,
         };
-        self.cut = all.or(self.cut);
+        self.shared = all.or(self.shared);
         Transitions {
-            client_opened: own.map(|cut| cut.open_time),
-            opened: all.map(|cut| cut.open_time),
+            client_opened: own.map(|open| open.open_time()),
+            opened: all.map(|open| open.open_time()),
             ..Transitions::default()
         }
     }
@@ -363,9 +274,7 @@ impl BreakerState {
             return;
         }
         let over = |row: &ClientFaults| {
-            let ended = row
-                .circuit
-                .is_none_or(|cut| now >= cut.until && !cut.probing);
+            let ended = row.circuit.is_none_or(|open| open.remaining(now).is_none());
             ended && now.saturating_duration_since(row.last) >= row.retention()
         };
         self.clients.retain(|_, row| !over(row));

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::{
-    BreakerState, CLIENT_FAULTS, ClientName, FAULT_WINDOW, MAX_CLIENTS, MAX_OPEN_TIME, MIN_CLIENTS,
-    OPEN_TIME, Outcome, PENALTY_MEMORY, Rejection, Scope, Transitions,
+    BreakerState, CLIENT_FAULTS, ClientName, FAULT_WINDOW, MAX_CLIENTS, MIN_CLIENTS, OPEN_TIME,
+    Outcome, PENALTY_MEMORY, Transitions,
 };
 use super::{Breaker, BreakerReporting};
+use crate::circuit::{MAX_OPEN_TIME, Rejection, Scope};
 
 /// The calls of a handler, and the time.
 struct Clock {
