@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use prost::Message as _;
-use tensorgate_filter_core::native::{NativeProxy, Request, Store};
+use tensorgate_native_proxy::{NativeProxy, Request, Store};
 use tensorgate_policy::{Datatype, Now, Reason};
 
 use crate::messages::{Contents, InferRequest, Input};

@@ -17,7 +17,7 @@ use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
 };
-use tensorgate_filter_core::native::{Limiter, Store};
+use tensorgate_native_proxy::{Limiter, Store};
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::rate_limit_service::make_circuit_breaker;
 use tensorgate_filter_core::record::Verdict;

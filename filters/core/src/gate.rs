@@ -33,7 +33,7 @@ use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Decision, Denial, Now, Step};
 use tensorgate_wire::headers::{self, ReadHead};
-use tensorgate_wire::{addressee, check_server_query, context, decode, expand};
+use tensorgate_wire::{addressee, check_server_query, decode, expand};
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body, ListenerBounds, needs_whole_body, reads_body};
 use crate::body_reader::{MIN_CHUNK_BYTES, read_body};
@@ -143,11 +143,6 @@ impl Gate {
             keeps_verdicts: false,
             gave_verdict: false,
         }
-    }
-
-    /// Key that signs contexts and message envelopes.
-    pub(crate) fn context_key(&self) -> Option<&context::Key> {
-        self.root.context_key.as_ref()
     }
 
     /// When the stream must be ended, in ns of the monotonic clock, if the filter does that.

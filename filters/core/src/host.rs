@@ -269,7 +269,7 @@ pub trait Proxy: SharedStore {
 ///
 /// # Errors
 /// There is no verifier, or the verifier failed.
-pub(crate) fn check_signature(
+pub fn check_signature(
     key: &KeyMaterial,
     signed: &[u8],
     signature: &[u8],

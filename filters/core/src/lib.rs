@@ -1,8 +1,8 @@
 //! The Envoy filters. This is the only crate that knows proxy-wasm.
 //!
 //! Filters are written against [`host::Proxy`]. Inside Envoy that trait is implemented by the SDK;
-//! natively it is [`native::NativeProxy`]. Every callback can therefore be tested natively in
-//! milliseconds, and `explain` runs the filters' own code.
+//! natively it is the in-memory proxy of `filters/native`. Every callback can therefore be tested
+//! natively in milliseconds, and `explain` runs the filters' own code.
 
 mod body;
 mod body_delivery;
@@ -17,9 +17,7 @@ pub mod keys;
 mod listener_bounds;
 pub mod lockout;
 pub mod log_sequence;
-mod memory_store;
 mod message_stream;
-pub mod native;
 pub mod outcome;
 pub mod permits;
 pub mod property;
@@ -31,6 +29,7 @@ pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
 mod shared_identity;
+pub mod shared_state;
 pub mod signature;
 pub mod slots;
 mod small_bodies;
@@ -40,3 +39,4 @@ pub mod verdict;
 mod wait_limiter;
 
 pub use body::ListenerBounds;
+pub use identify::PROPERTY as IDENTITY_PROPERTY;

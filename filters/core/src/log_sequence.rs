@@ -24,7 +24,7 @@ const CAS_MISMATCH: u32 = 8;
 /// allocation, in ns. Random ids are not possible: a rendered configuration gives the VM no
 /// randomness.
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "the SDK asks"))]
-pub(crate) fn allocate_vm_id(store: &mut impl SharedStore, now_ns: u64) -> Result<u64, HostFault> {
+pub fn allocate_vm_id(store: &mut impl SharedStore, now_ns: u64) -> Result<u64, HostFault> {
     // The proxy configures its own VM before the VM of any worker, so there is no race here.
     if store.get(VM_IDS)?.is_none() {
         store.put(VM_IDS, &now_ns.to_le_bytes())?;
@@ -63,24 +63,5 @@ pub(crate) fn set_sequence_number(proxy: &mut dyn Proxy, shared: bool) {
             Level::Error,
             &format!("property {}: {fault}", property::SEQUENCE),
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-    use crate::memory_store::Store;
-
-    #[test]
-    fn every_vm_and_every_process_has_a_different_name() {
-        let mut store = Store::default();
-        let mut names = Vec::new();
-        for now_ns in [1_000, 5_000, 900] {
-            names.push(allocate_vm_id(&mut store, now_ns).unwrap());
-        }
-        names.push(allocate_vm_id(&mut Store::default(), 9_000).unwrap());
-        assert_eq!(names, [1_001, 1_002, 1_003, 9_001]);
     }
 }

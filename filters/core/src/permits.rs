@@ -256,7 +256,32 @@ fn slot_key(permit: &PermitRequest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory_store::Store;
+    use crate::host::Shared;
+
+    /// A store of one counter.
+    #[derive(Default)]
+    struct Store(Option<Shared>);
+
+    impl SharedStore for Store {
+        fn get(&mut self, _: &str) -> Result<Option<Shared>, HostFault> {
+            Ok(self.0.clone())
+        }
+
+        fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+            let is_current = self.0.as_ref().is_some_and(|slot| slot.token == token);
+            if is_current {
+                self.put(key, value)?;
+            }
+            Ok(is_current)
+        }
+
+        fn put(&mut self, _: &str, value: &[u8]) -> Result<(), HostFault> {
+            let token = self.0.as_ref().map_or(1, |slot| slot.token.wrapping_add(1));
+            let value = value.to_vec();
+            self.0 = Some(Shared { value, token });
+            Ok(())
+        }
+    }
 
     /// A stream's maximum time, in ns.
     const STREAM_NS: u64 = 20_000 * MILLISECOND_NS;
@@ -264,7 +289,7 @@ mod tests {
     #[test]
     fn a_renewed_permit_counts_after_its_first_expiry_and_is_released_once() {
         let (mut store, key) = (Store::default(), "tensorgate/test".to_owned());
-        assert!(make_count(&mut store, &key).is_ok());
+        assert_eq!(store.put(&key, &InFlight::default().to_bytes()), Ok(()));
         let acquire = |store: &mut Store, now_ns| {
             acquire_amount(store, key.clone(), 1, 1, now_ns, STREAM_NS)
                 .ok()

@@ -79,7 +79,10 @@ impl GateRoot {
     }
 
     /// As [`Self::configure`], as this filter and with this header mode.
-    pub(crate) fn configure_as(
+    ///
+    /// # Errors
+    /// The faults of the configuration, if any is an error.
+    pub fn configure_as(
         filter: Option<Filter>,
         bundle_json: impl AsRef<[u8]>,
         context_key_hex: Option<&str>,
@@ -202,7 +205,8 @@ impl GateRoot {
     }
 
     /// The same configuration, without anything that requests have left in this one.
-    pub(crate) fn without_state(&self) -> Self {
+    #[must_use]
+    pub fn without_state(&self) -> Self {
         Self::with_policy(
             self.filter,
             self.policy.clone(),
@@ -237,6 +241,11 @@ impl GateRoot {
     /// The policy.
     pub const fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The key that signs contexts, if this filter has one.
+    pub const fn context_key(&self) -> Option<&Key> {
+        self.context_key.as_ref()
     }
 
     /// The policy version.
@@ -329,6 +338,6 @@ fn error(path: &str, message: &str) -> Fault {
 }
 
 /// A failed host call during configuration, as a fault of the configuration.
-pub(crate) fn host_fault(fault: impl core::fmt::Display) -> Fault {
+pub fn host_fault(fault: impl core::fmt::Display) -> Fault {
     error("", &format!("the proxy cannot run the gate: {fault}"))
 }

@@ -26,16 +26,12 @@ use tensorgate_policy::{Now, Severity};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::percent_encoded;
 
-use crate::body_memory::make_memory;
 use crate::filter::Filter;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore};
 use crate::identify;
-use crate::lockout::make_pages;
-use crate::permits::make_counts;
-use crate::quota::make_slots;
-use crate::rate_limit_service::make_circuit_breaker;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
+use crate::shared_state::create_shared_state;
 use crate::signature::{self, SignatureCall};
 use crate::verdict::Verdict;
 use open_streams::OpenStreams;
@@ -162,22 +158,12 @@ impl RootContext for Root {
             .and_then(|(root, warnings)| {
                 self.declare_identity(root.filter())
                     .map_err(|fault| vec![host_fault(fault)])?;
-                make_slots(&mut Host::outside(), root.policy())
-                    .map_err(|fault| vec![host_fault(fault)])?;
-                make_counts(&mut Host::outside(), root.policy())
-                    .map_err(|fault| vec![host_fault(fault)])?;
-                make_memory(&mut Host::outside(), &root)
-                    .map_err(|fault| vec![host_fault(fault)])?;
-                make_pages(&mut Host::outside(), root.policy())
-                    .map_err(|fault| vec![host_fault(fault)])?;
-                make_circuit_breaker(&mut Host::outside(), root.policy())
-                    .map_err(|fault| vec![host_fault(fault)])?;
                 counters::define().map_err(|fault| vec![host_fault(fault)])?;
                 set_vm_id().map_err(|fault| vec![host_fault(fault)])?;
                 let now = Host::outside()
                     .now()
                     .map_err(|fault| vec![host_fault(fault)])?;
-                root.make_keys(&mut Host::outside(), now)
+                create_shared_state(&mut Host::outside(), &root, now)
                     .map_err(|fault| vec![host_fault(fault)])?;
                 let tick_ms = if root.ticks() { SOON_MS } else { 0 };
                 self.tick(tick_ms)

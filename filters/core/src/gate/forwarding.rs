@@ -69,7 +69,7 @@ impl Forwarded {
 
 impl Gate {
     /// Whether headers are forwarded before the body is evaluated.
-    pub(crate) fn forwards_headers(&self) -> bool {
+    pub fn forwards_headers(&self) -> bool {
         self.root.headers == HeaderMode::Forward
     }
 

@@ -6,7 +6,7 @@ use crate::support;
 use support::{
     BODY_BYTES, NOW, close, field, grpc, grpc_frame, head, json_body, play, proxy, rest,
 };
-use tensorgate_filter_core::native::{Outcome, Request};
+use tensorgate_native_proxy::{Outcome, Request};
 use tensorgate_policy::Reason;
 
 #[test]

@@ -6,7 +6,7 @@ use support::{
     BURST, Played, STORE_FAULTS, check_failed_closed, grpc, play, proxy, proxy_on, rest,
     sum_on_threads,
 };
-use tensorgate_filter_core::native::{NativeProxy, Request, Store, StoreMode};
+use tensorgate_native_proxy::{NativeProxy, Request, Store, StoreMode};
 use tensorgate_policy::Reason;
 use tensorgate_policy::gcra::STATE_BYTES;
 

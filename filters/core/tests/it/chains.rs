@@ -7,8 +7,8 @@ use support::{
     json_body, rest,
 };
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
-use tensorgate_filter_core::native::{NativeProxy, Outcome, Request, Store};
 use tensorgate_filter_core::record::Verdict;
+use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store};
 use tensorgate_policy::Reason;
 use tensorgate_wire::context::{Context, HEADER, Key};
 

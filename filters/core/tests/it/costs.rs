@@ -6,7 +6,7 @@ use crate::support;
 use support::streamed::{self, RATE, streaming_with};
 use support::{NOW, grpc, rest, sum_on_threads};
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
-use tensorgate_filter_core::native::{NativeProxy, Outcome, Request, Store};
+use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store};
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
 

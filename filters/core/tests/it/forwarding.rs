@@ -6,7 +6,7 @@ use crate::support;
 use support::{CONTEXT_KEY, NOW, bundle, close, field, grpc, head, json_body, rest};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, SharedStore as _};
-use tensorgate_filter_core::native::{NativeProxy, Outcome, Peer, Request, Store, Stream};
+use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, Request, Store, Stream};
 use tensorgate_policy::in_flight::InFlight;
 use tensorgate_policy::{HeaderMode, Reason};
 use tensorgate_wire::context::verdict::TRAILER;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{NOW, chain, field, json_body, key, stranger_key};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::Field;
-use tensorgate_filter_core::native::{NativeProxy, Stream};
+use tensorgate_native_proxy::{NativeProxy, Stream};
 use tensorgate_policy::hex;
 
 fn policy() -> Value {
@@ -140,7 +140,7 @@ fn a_clients_own_claims_go_on_through_no_filter() {
     ] {
         let mut proxy = proxy(filters);
         let reads_keys = filters[0].capabilities().identify;
-        proxy.set_peer(tensorgate_filter_core::native::Peer {
+        proxy.set_peer(tensorgate_native_proxy::Peer {
             metadata: vec![("f".into(), vec!["sub".into()], "scorer".into())],
             ..Default::default()
         });

@@ -10,7 +10,7 @@ use support::issuer::{
 };
 use support::{CONTEXT_KEY, NOW, close, field};
 use tensorgate_filter_core::host::FetchOutcome;
-use tensorgate_filter_core::native::{NativeProxy, Outcome, Request, Store, Stream};
+use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store, Stream};
 use tensorgate_policy::Reason;
 
 #[test]

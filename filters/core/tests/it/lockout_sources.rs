@@ -7,8 +7,8 @@ use std::thread;
 
 use serde_json::json;
 use support::{CONTEXT_KEY, NOW, field, liveness};
-use tensorgate_filter_core::native::{NativeProxy, Peer, Store};
 use tensorgate_identity::api_key::{digest, format_key};
+use tensorgate_native_proxy::{NativeProxy, Peer, Store};
 use tensorgate_policy::{Reason, hex};
 use tensorgate_vectors::alone::is_alone;
 use tensorgate_vectors::is_long;

@@ -30,6 +30,7 @@ mod proofs;
 mod settlement;
 mod shared_limits;
 mod shares;
+mod slots;
 mod support;
 mod uncharged;
 mod vectors;

@@ -10,7 +10,7 @@ use support::issuer::{
 };
 use support::{CONTEXT_KEY, field, play, rest};
 use tensorgate_filter_core::host::{FetchOutcome, HttpResponse, Level};
-use tensorgate_filter_core::native::{NativeProxy, Store, StoreMode};
+use tensorgate_native_proxy::{NativeProxy, Store, StoreMode};
 use tensorgate_policy::Reason;
 
 #[test]

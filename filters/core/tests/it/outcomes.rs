@@ -6,7 +6,7 @@ use crate::support;
 use support::streamed::{self, CHAINS, RATE, streaming_with};
 use support::{CONTEXT_KEY, NOW, bundle, grpc, outcome_told, rest};
 use tensorgate_filter_core::filter::Filter::{self, Gate};
-use tensorgate_filter_core::native::{Logged, NativeProxy, Outcome, Request};
+use tensorgate_native_proxy::{Logged, NativeProxy, Outcome, Request};
 use tensorgate_policy::policy::Wait;
 use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
 

@@ -12,7 +12,7 @@ use support::{
     logs_error, proxy_of, rest,
 };
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::native::{NativeProxy, Request, Store, StoreMode, Stream};
+use tensorgate_native_proxy::{NativeProxy, Request, Store, StoreMode, Stream};
 use tensorgate_policy::{Now, Reason};
 
 /// The longest stream of these tests plus its grace time, in ns; permits expire within an eighth

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{CONTEXT_KEY, NOW, bundle, chain, close, deliver, field, head};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, Level};
-use tensorgate_filter_core::native::{NativeProxy, Request, Stream};
+use tensorgate_native_proxy::{NativeProxy, Request, Stream};
 use tensorgate_policy::Reason;
 use tensorgate_wire::context::Key;
 use tensorgate_wire::settlement::{Settlement, TRAILER};

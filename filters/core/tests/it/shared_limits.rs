@@ -11,9 +11,7 @@ use support::streamed::{self, CHAINS, streaming_with};
 use support::{CONTEXT_KEY, NOW, field, grpc, proxy_of, rest};
 use tensorgate_filter_core::filter::Filter::{self, Gate, TensorGuard};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
-use tensorgate_filter_core::native::{
-    Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store,
-};
+use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store};
 use tensorgate_policy::{HeaderMode, Now, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{Context, HEADER, Key};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::limited::limited;
 use support::{NOW, chain};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::native::{NativeProxy, Stream};
+use tensorgate_native_proxy::{NativeProxy, Stream};
 
 /// Two clients on one model, whose bodies beyond 300 bytes are streamed.
 fn two_clients(limits: &Value) -> Vec<u8> {

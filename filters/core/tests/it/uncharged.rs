@@ -7,7 +7,7 @@ use support::{
     NOW, STREAM, bundle, field, grpc_frame, grpc_message, head, json_body, stranger_key,
 };
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::native::NativeProxy;
+use tensorgate_native_proxy::NativeProxy;
 
 /// The usual policy with streams, and with two models that have their own paths and no grant.
 fn policy() -> String {

@@ -7,7 +7,7 @@ use crate::support;
 
 use support::{CONTEXT_KEY, Played, close, deliver, outcome_told};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::native::{NativeProxy, Request, Store};
+use tensorgate_native_proxy::{NativeProxy, Request, Store};
 use tensorgate_policy::{Fault, HeaderMode, Now, Reason};
 use tensorgate_vectors::{Driver, Expect, Lowered, load};
 

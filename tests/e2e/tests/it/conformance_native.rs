@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use tensorgate_filter_core::native::{NativeProxy, Outcome, Request};
+use tensorgate_native_proxy::{NativeProxy, Outcome, Request};
 use tensorgate_policy::{Bundle, HeaderMode, Now};
 use tensorgate_tests::verdict;
 use tensorgate_vectors::{Driver, Expect, Lowered, load};

@@ -18,6 +18,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tensorgate-gate", &["tensorgate-filter-core"]),
+    // The filters without Envoy, for tests and `explain`.
+    (
+        "tensorgate-native-proxy",
+        &[
+            "tensorgate-filter-core",
+            "tensorgate-identity",
+            "tensorgate-policy",
+            "tensorgate-wire",
+        ],
+    ),
     // The gate with faults in it, for tests.
     ("tensorgate-faulty-gate", &["tensorgate-filter-core"]),
     ("tensorgate-handler", &[]),
@@ -51,6 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-identity",
             "tensorgate-wire",
             "tensorgate-filter-core",
+            "tensorgate-native-proxy",
             "tensorgate-host",
         ],
     ),
@@ -119,8 +130,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// End-to-end tests may depend on every crate; no crate may depend on them.
 const TESTS: &str = "tensorgate-tests";
 
-/// Test tools: only test dependencies, the tests and the demo may name them.
-const TOOLS: [&str; 3] = ["tensorgate-vectors", "tensorgate-client", "tensorgate-tidy"];
+/// What tests may depend on. Of these, programs use only the in-memory proxy, for `explain`.
+const TOOLS: [&str; 4] = [
+    "tensorgate-vectors",
+    "tensorgate-client",
+    "tensorgate-tidy",
+    "tensorgate-native-proxy",
+];
 
 /// Crates that may name the proxy's SDK.
 const PROXY_WASM: [&str; 3] = [

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::LimitCallOutcome;
-use tensorgate_filter_core::native::{Limiter, LimiterMode, NativeProxy, Stream};
+use tensorgate_native_proxy::{Limiter, LimiterMode, NativeProxy, Stream};
 use tensorgate_policy::Reason;
 
 use super::support::{chain, close};

@@ -2,7 +2,7 @@
 
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit};
 use tensorgate_filter_core::host::LimitCallOutcome;
-use tensorgate_filter_core::native::{Limiter, LimiterMode, Logged, Outcome, Request, Stream};
+use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, Outcome, Request, Stream};
 use tensorgate_policy::{HeaderMode, Reason};
 use tensorgate_wire::context::verdict::TRAILER;
 use tensorgate_wire::rate_limit;

@@ -3,7 +3,7 @@
 
 use tensorgate_filter_core::filter::Filter::{Auth, Gate, RateLimit};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
-use tensorgate_filter_core::native::{Limiter, LimiterMode, NativeProxy, Request, Store, Stream};
+use tensorgate_native_proxy::{Limiter, LimiterMode, NativeProxy, Request, Store, Stream};
 use tensorgate_policy::{Now, Reason};
 
 use super::support::{self, NOW, rest};

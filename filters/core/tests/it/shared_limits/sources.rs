@@ -1,8 +1,8 @@
 //! Many sources, each with its own unknown credential, leave no data behind.
 
 use tensorgate_filter_core::host::SharedStore as _;
-use tensorgate_filter_core::native::Peer;
 use tensorgate_identity::api_key::format_key;
+use tensorgate_native_proxy::Peer;
 use tensorgate_vectors::is_long;
 
 use super::*;

@@ -3,7 +3,7 @@
 
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::LimitCallOutcome;
-use tensorgate_filter_core::native::{Limiter, LimiterMode, NativeProxy, Store, Stream};
+use tensorgate_native_proxy::{Limiter, LimiterMode, NativeProxy, Store, Stream};
 use tensorgate_policy::HeaderMode;
 use tensorgate_wire::context::{EnvelopeCodec, HEADER, Key};
 use tensorgate_wire::messages::{Messages, NextMessage};

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_filter_core::host::HttpResponse;
-use tensorgate_filter_core::native::{NativeProxy, Request, Store, Stream};
+use tensorgate_native_proxy::{NativeProxy, Request, Store, Stream};
 use tensorgate_policy::{Now, Reason};
 use tensorgate_vectors::sign::{Signer, jwks, token};
 

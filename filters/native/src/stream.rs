@@ -20,12 +20,12 @@ use tensorgate_wire::Answer;
 
 use super::limiter::Limiter;
 use super::{Outcome, Peer};
-use crate::gate::Gate;
-use crate::host::{Action, Field, Level, LimitCallOutcome};
-use crate::memory_store::Store;
-use crate::record::Record;
-use crate::root::GateRoot;
-use crate::verdict::Verdict;
+use crate::store::Store;
+use tensorgate_filter_core::gate::Gate;
+use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome};
+use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::root::GateRoot;
+use tensorgate_filter_core::verdict::Verdict;
 use upstream_host::STREAM;
 
 /// What a filter reported to its proxy.

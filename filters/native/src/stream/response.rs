@@ -1,7 +1,7 @@
 //! The response side of a forwarded request.
 
 use super::Stream;
-use crate::host::Field;
+use tensorgate_filter_core::host::Field;
 
 impl Stream {
     /// The proxy's request id.

@@ -11,6 +11,7 @@
 
 mod limiter;
 mod peer;
+mod store;
 mod stream;
 mod world;
 
@@ -20,20 +21,16 @@ use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason
 use tensorgate_wire::Answer;
 use tensorgate_wire::settlement::{Settlement, TRAILER};
 
-use crate::body::ListenerBounds;
-use crate::body_memory::make_memory;
-use crate::filter::{Filter, check_chain};
-use crate::host::{Field, HttpResponse};
-use crate::lockout::make_pages;
-pub use crate::memory_store::{Store, StoreMode};
-use crate::permits::make_counts;
-use crate::quota::make_slots;
-use crate::rate_limit_service::make_circuit_breaker;
-use crate::record::Record;
-use crate::root::GateRoot;
 pub use limiter::{Limiter, LimiterMode};
 pub use peer::{Peer, PeerCertificate};
+pub use store::{Store, StoreMode};
 pub use stream::{Logged, Stream};
+use tensorgate_filter_core::ListenerBounds;
+use tensorgate_filter_core::filter::{Filter, check_chain};
+use tensorgate_filter_core::host::{Field, HttpResponse};
+use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::root::{GateRoot, host_fault};
+use tensorgate_filter_core::shared_state::create_shared_state;
 pub use world::{PendingHttpCall, World};
 
 /// Time at which a proxy is configured.
@@ -165,13 +162,8 @@ impl NativeProxy {
         mut store: Store,
     ) -> Result<Self, Vec<Fault>> {
         for root in &roots {
-            make_slots(&mut store, root.policy())
-                .and_then(|()| make_counts(&mut store, root.policy()))
-                .and_then(|()| make_memory(&mut store, root))
-                .and_then(|()| make_pages(&mut store, root.policy()))
-                .and_then(|()| make_circuit_breaker(&mut store, root.policy()))
-                .and_then(|()| root.make_keys(&mut store, START))
-                .map_err(|fault| vec![crate::root::host_fault(fault)])?;
+            create_shared_state(&mut store, root, START)
+                .map_err(|fault| vec![host_fault(fault)])?;
         }
         // A chain has at least one filter.
         let policy = roots
@@ -268,10 +260,7 @@ impl NativeProxy {
     /// Ends the response of a stream and reports the used tokens as the sandbox host does. Returns
     /// the trailers that the client receives.
     pub fn settle(&self, stream: &mut Stream, tokens: u64) -> Vec<Field> {
-        let key = self
-            .roots
-            .first()
-            .and_then(|root| root.context_key.as_ref());
+        let key = self.roots.first().and_then(|root| root.context_key());
         let trailer = key.map(|key| {
             let request_id = stream.request_id().to_owned();
             let value = Settlement { request_id, tokens }.sign(key);

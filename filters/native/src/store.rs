@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tensorgate_policy::policy::Algorithm;
 
-use crate::host::{HostFault, Shared, SharedStore};
+use tensorgate_filter_core::host::{HostFault, Shared, SharedStore};
 
 /// Behaviour of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,21 +151,37 @@ impl SharedStore for Store {
     }
 }
 
-/// A type that has a [`Store`].
-pub(crate) trait Stored {
-    fn store(&mut self) -> &mut Store;
+/// Implements [`SharedStore`] for a type with a field `store`.
+macro_rules! delegate_store {
+    ($proxy:ty) => {
+        impl ::tensorgate_filter_core::host::SharedStore for $proxy {
+            fn get(
+                &mut self,
+                key: &str,
+            ) -> Result<
+                Option<::tensorgate_filter_core::host::Shared>,
+                ::tensorgate_filter_core::host::HostFault,
+            > {
+                self.store.get(key)
+            }
+
+            fn swap(
+                &mut self,
+                key: &str,
+                value: &[u8],
+                token: u32,
+            ) -> Result<bool, ::tensorgate_filter_core::host::HostFault> {
+                self.store.swap(key, value, token)
+            }
+
+            fn put(
+                &mut self,
+                key: &str,
+                value: &[u8],
+            ) -> Result<(), ::tensorgate_filter_core::host::HostFault> {
+                self.store.put(key, value)
+            }
+        }
+    };
 }
-
-impl<T: Stored> SharedStore for T {
-    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        self.store().get(key)
-    }
-
-    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        self.store().swap(key, value, token)
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        self.store().put(key, value)
-    }
-}
+pub(crate) use delegate_store;

@@ -7,10 +7,12 @@ use tensorgate_wire::Answer;
 use tensorgate_wire::headers::CERTIFICATE;
 
 use super::Io;
-use crate::host::{Field, HostFault, Level, LimitCallOutcome, Proxy, check_signature};
-use crate::memory_store::{Store, Stored};
-use crate::verdict::Verdict;
-use crate::{identify, property};
+use crate::store::delegate_store;
+use tensorgate_filter_core::host::{
+    Field, HostFault, Level, LimitCallOutcome, Proxy, check_signature,
+};
+use tensorgate_filter_core::verdict::Verdict;
+use tensorgate_filter_core::{IDENTITY_PROPERTY, property};
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;
@@ -45,11 +47,7 @@ impl Io {
     }
 }
 
-impl Stored for Io {
-    fn store(&mut self) -> &mut Store {
-        &mut self.store
-    }
-}
+delegate_store!(Io);
 
 impl Proxy for Io {
     fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
@@ -197,14 +195,14 @@ impl Proxy for Io {
     }
 
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
-        if name == identify::PROPERTY && self.properties.contains_key(name) {
+        if name == IDENTITY_PROPERTY && self.properties.contains_key(name) {
             return Err(HostFault {
                 call: "set_property",
                 status: BAD_ARGUMENT,
             });
         }
         self.properties.insert(name.to_owned(), value.to_owned());
-        if name == identify::PROPERTY || name == property::FILTER {
+        if name == IDENTITY_PROPERTY || name == property::FILTER {
             return Ok(());
         }
         if name == property::SEQUENCE {

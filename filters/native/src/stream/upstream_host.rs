@@ -8,8 +8,8 @@ use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Refusal};
 use tensorgate_wire::messages::{INCOMPLETE, Messages, NextMessage};
 
 use super::{Outcome, Stream};
-use crate::host::Field;
-use crate::record::Record;
+use tensorgate_filter_core::host::Field;
+use tensorgate_filter_core::record::Record;
 
 /// Path of inference streams.
 pub(super) const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
@@ -28,7 +28,7 @@ impl Stream {
             let field = fields.find(|(known, _)| known == name.as_bytes());
             field.and_then(|(_, value)| str::from_utf8(value).ok())
         };
-        let key = self.hops.first().and_then(|hop| hop.gate.context_key());
+        let key = self.root.as_ref().and_then(|root| root.context_key());
         if let (Some(signed), Some(key)) = (value(HEADER), key) {
             let (method, path) = (value(":method"), value(":path"));
             let (method, path) = (method.unwrap_or_default(), path.unwrap_or_default());
@@ -82,7 +82,7 @@ impl Stream {
             let field = fields.find(|(known, _)| known == name.as_bytes());
             field.and_then(|(_, value)| str::from_utf8(value).ok())
         };
-        let key = self.hops.first().and_then(|hop| hop.gate.context_key());
+        let key = self.root.as_ref().and_then(|root| root.context_key());
         let (Some(STREAM), Some(context), Some(key)) = (value(":path"), value(HEADER), key) else {
             return Outcome::Forwarded { headers, body };
         };

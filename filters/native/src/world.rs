@@ -3,9 +3,8 @@
 
 use tensorgate_policy::Now;
 
-use crate::host::{FetchOutcome, HostFault, HttpCall, Level, Outside};
-use crate::memory_store::Stored;
-use crate::native::Store;
+use crate::store::{Store, delegate_store};
+use tensorgate_filter_core::host::{FetchOutcome, HostFault, HttpCall, Level, Outside};
 
 /// An HTTP call of a filter that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +53,7 @@ impl World {
     }
 }
 
-impl Stored for World {
-    fn store(&mut self) -> &mut Store {
-        &mut self.store
-    }
-}
+delegate_store!(World);
 
 impl Outside for World {
     fn clocks(&mut self) -> Result<Now, HostFault> {

@@ -1,0 +1,30 @@
+//! The state of a configured filter in the store that all workers share.
+
+use tensorgate_policy::Now;
+
+use crate::body_memory::make_memory;
+use crate::host::SharedStore;
+use crate::lockout::make_pages;
+use crate::permits::make_counts;
+use crate::quota::make_slots;
+use crate::rate_limit_service::make_circuit_breaker;
+use crate::root::GateRoot;
+use crate::slots::SlotFault;
+
+/// Creates every slot that the filter's policy needs. Slots that exist keep their state, so a
+/// reload changes no count.
+///
+/// # Errors
+/// The store failed or is full.
+pub fn create_shared_state(
+    store: &mut dyn SharedStore,
+    root: &GateRoot,
+    now: Now,
+) -> Result<(), SlotFault> {
+    make_slots(store, root.policy())?;
+    make_counts(store, root.policy())?;
+    make_memory(store, root)?;
+    make_pages(store, root.policy())?;
+    make_circuit_breaker(store, root.policy())?;
+    root.make_keys(store, now)
+}
