@@ -12,7 +12,6 @@
 pub(crate) mod body_memory;
 pub(crate) mod memory_budget;
 mod shares;
-mod sources;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +22,6 @@ use tokio::time::Instant;
 use crate::telemetry::metrics::Metrics;
 use crate::turns::ClientKey;
 pub(crate) use shares::{RecentClients, Shares};
-pub use sources::{ListInForce, SourceState, Sources};
 
 /// The target time for reading and checking a buffered body. It needs about a millisecond of work,
 /// so at this value it waited for many others. A client with a timeout of one second still gets its

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
-use tensorgate_host::admission::Sources;
 use tensorgate_host::config::{self, Folders, Settings};
+use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_host::sandbox::os_sandbox::{self, Access};
 use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
 use tensorgate_host::telemetry::logging::{Log, LogFormat};

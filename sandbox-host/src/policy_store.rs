@@ -1,4 +1,5 @@
 //! Policy versions: what a bundle becomes when it is loaded, and which version serves a request.
+//! `sources` is the reported state of the files behind a bundle.
 
 pub(crate) mod assemble;
 pub(crate) mod parallel;
@@ -8,3 +9,4 @@ pub(crate) mod refresh;
 pub(crate) mod restriction;
 pub(crate) mod revocation;
 pub mod signed;
+pub mod sources;

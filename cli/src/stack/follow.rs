@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tensorgate_cli_common::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
 use tensorgate_cli_common::load::{LoadError, Loaded, revoked_section};
-use tensorgate_host::admission::SourceState;
+use tensorgate_host::policy_store::sources::SourceState;
 use tensorgate_policy::{Fault, Severity, raw};
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until};

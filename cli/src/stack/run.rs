@@ -10,8 +10,8 @@ use tensorgate_cli_common::load::{LoadError, Loaded};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use tensorgate_host::admission::SourceState;
 use tensorgate_host::audit::als::service::FLUSH_MS;
+use tensorgate_host::policy_store::sources::SourceState;
 use tensorgate_host::service::admin::COMPILING;
 
 use super::backends::Backends;

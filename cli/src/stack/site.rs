@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_cli_common::replace::{Mode, replace};
-use tensorgate_host::admission::Sources;
+use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Policy};
 

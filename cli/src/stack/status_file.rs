@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tensorgate_cli_common::lists::{Contents, List};
-use tensorgate_host::admission::{ListInForce, SourceState, Sources};
+use tensorgate_host::policy_store::sources::{ListInForce, SourceState, Sources};
 use tensorgate_policy::hex;
 
 use super::certificates::{CertificateEvent, CertificateSet};

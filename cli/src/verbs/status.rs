@@ -11,8 +11,8 @@ use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::user_folders;
-use tensorgate_host::admission::{SourceState, Sources};
 use tensorgate_host::pipeline::model_version;
+use tensorgate_host::policy_store::sources::{SourceState, Sources};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Policy};
 

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::admission::Sources;
 use crate::policy_store::policy_versions::Status;
+use crate::policy_store::sources::Sources;
 use crate::server::Bounds;
 use crate::service::App;
 use crate::telemetry::metrics::Metrics;

@@ -16,7 +16,7 @@ use tensorgate_cli_common::policy_file::{self, PolicyFile};
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
-use tensorgate_host::admission::Sources;
+use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 use tensorgate_policy::hex;
 use tensorgate_policy::raw::KeyFormat;
