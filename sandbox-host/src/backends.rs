@@ -2,6 +2,7 @@
 //! Its response is read as untrusted input.
 
 pub mod answer;
+mod answer_decoding;
 pub mod channel;
 pub mod codec;
 mod connection;
@@ -12,8 +13,11 @@ mod inference;
 pub mod message_chunks;
 pub mod oip;
 pub mod openai;
+mod protocol_adapter;
 pub mod signature;
+mod tf_serving;
 pub mod tls;
+mod torchserve;
 
 use std::sync::OnceLock;
 
@@ -24,7 +28,8 @@ use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tensorgate_wire::proto::ModelInferRequest;
 
-pub use inference::{BackendRequest, ProtocolAdapter};
+pub use inference::BackendRequest;
+pub use protocol_adapter::ProtocolAdapter;
 
 /// Why a backend gave no usable response. Every text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

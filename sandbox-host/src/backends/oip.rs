@@ -24,8 +24,9 @@ use super::codec::SizeCheckedCodec;
 use super::connection::{ConnectionState, Connector, DialError, Dialer};
 use super::http_json::HttpJson;
 use super::openai::Upstream;
+use super::protocol_adapter::ProtocolAdapter;
 use super::tls::Tls;
-use super::{BackendError, Call, ProtocolAdapter};
+use super::{BackendError, Call};
 use crate::grpc_timeout;
 
 /// The most characters of a backend's error text in the log.
