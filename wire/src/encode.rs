@@ -4,10 +4,13 @@
 
 mod answer_form;
 mod elements;
-mod predict;
+pub(crate) mod nested_lists;
+mod output_document;
 pub mod statistics;
 mod stream;
 pub(crate) mod template;
+pub(crate) mod tf_serving;
+mod torchserve;
 
 use core::fmt::Debug;
 
@@ -20,8 +23,7 @@ use crate::grpc::protobuf::Message;
 use crate::json_text::{list, member, string};
 use crate::raw_contents::check_blob;
 pub use answer_form::AnswerForm;
-use elements::{scalar, write};
-pub(crate) use predict::{lists, shape_proto, spec};
+use elements::write;
 pub use stream::{FINAL_RESPONSE, stream_answer, stream_end, stream_refusal};
 
 /// Name of server and platform. There is no version, which would only help attackers.
@@ -61,13 +63,10 @@ pub fn infer_response(
     let body = match protocol {
         Protocol::OipRest => return infer_json(response, form),
         Protocol::OipGrpc => infer_message(response).and_then(frame),
-        Protocol::TfRest => Some(predict::infer_json(response, form, Some(predict::OUTPUTS))?),
-        Protocol::TfGrpc => predict::infer_message(response, form).and_then(frame),
-        Protocol::TorchRest => Some(predict::infer_json(response, form, None)?),
-        Protocol::TorchGrpc => {
-            let json = predict::infer_json(response, form, None)?;
-            frame(Message::default().bytes(1, json))
-        }
+        Protocol::TfRest => Some(tf_serving::infer_json(response, form)?),
+        Protocol::TfGrpc => tf_serving::infer_message(response, form).and_then(frame),
+        Protocol::TorchRest => Some(torchserve::infer_json(response, form)?),
+        Protocol::TorchGrpc => frame(torchserve::infer_message(response, form)?),
         Protocol::Json => Some(template::infer_json(response, form)?),
         Protocol::OpenAi => None,
     };
@@ -89,7 +88,7 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
             Protocol::OipRest if !form.wants(&output.name) => (JSON_GROWTH, 0),
             Protocol::OipRest | Protocol::OipGrpc => (1, 0),
             Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc => {
-                (JSON_GROWTH, predict::json_overhead(output))
+                (JSON_GROWTH, nested_lists::json_overhead(output))
             }
             Protocol::Json => {
                 let places = form
@@ -98,7 +97,7 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
                     .map_or(&[][..], |template| template.outputs());
                 (0, template::most_bytes(output, places))
             }
-            Protocol::TfGrpc => (predict::LIST_GROWTH, 0),
+            Protocol::TfGrpc => (tf_serving::LIST_GROWTH, 0),
             // It has no tensors.
             Protocol::OpenAi => (1, 0),
         };
@@ -119,8 +118,10 @@ pub fn model_metadata(
 ) -> Vec<u8> {
     let version = versions.first().map_or("", String::as_str);
     match protocol {
-        Protocol::TfRest => predict::metadata_json(model, version, inputs, outputs).into_bytes(),
-        Protocol::TfGrpc => small_frame(predict::metadata_message(model, version, inputs, outputs)),
+        Protocol::TfRest => tf_serving::metadata_json(model, version, inputs, outputs).into_bytes(),
+        Protocol::TfGrpc => small_frame(tf_serving::metadata_message(
+            model, version, inputs, outputs,
+        )),
         // OpenAI's request covers all models: [`crate::openai::models`].
         Protocol::OpenAi => crate::openai::models([model]),
         // TorchServe's protocols and JSON templates have no such request.
@@ -173,8 +174,8 @@ pub fn model_metadata(
 /// Readiness of a version of a model.
 pub fn model_ready(protocol: Protocol, model: &str, version: &str, ready: bool) -> Vec<u8> {
     match protocol {
-        Protocol::TfRest => predict::status_json(version, ready).into_bytes(),
-        Protocol::TfGrpc => small_frame(predict::status_message(version, ready)),
+        Protocol::TfRest => tf_serving::status_json(version, ready).into_bytes(),
+        Protocol::TfGrpc => small_frame(tf_serving::status_message(version, ready)),
         Protocol::OipRest | Protocol::OpenAi | Protocol::TorchRest | Protocol::Json => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
@@ -201,9 +202,9 @@ const NOT_SERVING: u64 = 2;
 /// [`ServerQuery::Models`], TorchServe's only [`ServerQuery::Ready`].
 pub fn server_answer(protocol: Protocol, question: ServerQuery, yes: bool) -> Vec<u8> {
     match (protocol, question) {
-        (Protocol::TorchRest, _) => return torch_health(yes).into_bytes(),
+        (Protocol::TorchRest, _) => return torchserve::health(yes).into_bytes(),
         (Protocol::TorchGrpc, _) => {
-            return small_frame(Message::default().bytes(1, torch_health(yes)));
+            return small_frame(Message::default().bytes(1, torchserve::health(yes)));
         }
         _ => {}
     }
@@ -229,15 +230,6 @@ pub fn server_answer(protocol: Protocol, question: ServerQuery, yes: bool) -> Ve
         (_, ServerQuery::Models) => crate::openai::models([]),
         (true, ServerQuery::Metadata) => small_frame(Message::default().bytes(1, NAME)),
     }
-}
-
-/// The response to TorchServe's `ping`.
-fn torch_health(yes: bool) -> String {
-    let mut json = String::from("{");
-    let status = if yes { "Healthy" } else { "Unhealthy" };
-    member(&mut json, "status", status);
-    json.push('}');
-    json
 }
 
 fn dims(rule: &TensorRule) -> impl Iterator<Item = i64> {

@@ -1,17 +1,15 @@
 //! Resolves method and path to a route. Only exact paths match: nothing is decoded or normalised,
 //! so no server can read an accepted path differently.
 
+pub(crate) mod tf_serving;
+mod torchserve;
+
 use std::borrow::Cow;
 
 use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuery};
 
 use crate::limits::MAX_NAME_BYTES;
-
-/// Whether a version is a number and not a label.
-pub(crate) fn is_number(version: &str) -> bool {
-    !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
-}
 
 /// Route of a method and path. `unknown` is the protocol for rejecting unknown paths.
 ///
@@ -22,22 +20,22 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
     } else if path == "/grpc.health.v1.Health/Check" {
         (Some(server(Protocol::OipGrpc, ServerQuery::Health)), "POST")
     } else if let Some(call) = path.strip_prefix("/tensorflow.serving.") {
-        (tf_grpc_call(call), "POST")
-    } else if let Some(call) = path.strip_prefix(TORCH_GRPC) {
-        (torch_grpc_call(call), "POST")
+        (tf_serving::grpc_call(call), "POST")
+    } else if let Some(call) = path.strip_prefix(torchserve::GRPC) {
+        (torchserve::grpc_call(call), "POST")
     } else if path == "/ping" {
         let question = ServerQuery::Ready;
         (Some(server(Protocol::TorchRest, question)), "GET")
     } else if let Some(place) = path.strip_prefix("/predictions/") {
         // curl's `-T` uses PUT, and the server accepts any method.
-        (torch_rest_path(place), "POST, PUT")
+        (torchserve::rest_path(place), "POST, PUT")
     } else if path == "/v1/models" {
         let question = ServerQuery::Models;
         (Some(server(Protocol::OpenAi, question)), "GET")
     } else if let Some(api) = Api::ALL.into_iter().find(|api| api.path() == path) {
         (Some(Route::OpenAi { api }), "POST")
     } else {
-        let route = rest_path(path).or_else(|| tf_rest_path(path));
+        let route = rest_path(path).or_else(|| tf_serving::rest_path(path));
         let infer = matches!(
             route,
             Some(Route::Model {
@@ -123,98 +121,6 @@ fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
         model: None,
         version: None,
     })
-}
-
-/// TF Serving's calls for a model. Others concern several models (MultiInference), examples
-/// (Classify, Regress) or management (HandleReloadConfigRequest).
-fn tf_grpc_call<'a>(call: &str) -> Option<Route<'a>> {
-    let operation = match call {
-        "PredictionService/Predict" => Operation::Infer,
-        "PredictionService/GetModelMetadata" => Operation::Metadata,
-        "ModelService/GetModelStatus" => Operation::Ready,
-        _ => return None,
-    };
-    Some(Route::Model {
-        protocol: Protocol::TfGrpc,
-        operation,
-        model: None,
-        version: None,
-    })
-}
-
-/// TorchServe's inference service.
-const TORCH_GRPC: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/";
-
-/// TorchServe's calls. Others are streams.
-fn torch_grpc_call<'a>(call: &str) -> Option<Route<'a>> {
-    let protocol = Protocol::TorchGrpc;
-    match call {
-        "Ping" => Some(server(protocol, ServerQuery::Ready)),
-        "Predictions" => Some(Route::Model {
-            protocol,
-            operation: Operation::Infer,
-            model: None,
-            version: None,
-        }),
-        _ => None,
-    }
-}
-
-/// TorchServe's predictions: a model and an optional version. Further segments are passed to
-/// handlers there, and rejected here.
-fn torch_rest_path(place: &str) -> Option<Route<'_>> {
-    let (model, version) = match place.split_once('/') {
-        Some((model, version)) => (model, Some(name(version)?)),
-        None => (place, None),
-    };
-    Some(Route::Model {
-        protocol: Protocol::TorchRest,
-        operation: Operation::Infer,
-        model: Some(name(model)?),
-        version,
-    })
-}
-
-/// TF Serving's paths in their canonical form; TF Serving itself ignores case.
-fn tf_rest_path(path: &str) -> Option<Route<'_>> {
-    let rest = path.strip_prefix("/v1/models/")?;
-    let (place, infer) = match rest.strip_suffix(":predict") {
-        Some(place) => (place, true),
-        None => (rest, false),
-    };
-    let mut segments = place.split('/');
-    let model = name(segments.next()?)?;
-    let (version, question) = match (segments.next(), segments.next(), segments.next()) {
-        (Some("versions"), Some(version), question) if is_version(version) => {
-            (Some(name(version)?), question)
-        }
-        // A numeric label would be another spelling of a version.
-        (Some("labels"), Some(label), question) if !is_number(label) => {
-            (Some(name(label)?), question)
-        }
-        (question, None, None) => (None, question),
-        _ => return None,
-    };
-    let operation = match (infer, question) {
-        (true, None) => Operation::Infer,
-        (false, None) => Operation::Ready,
-        (false, Some("metadata")) => Operation::Metadata,
-        _ => return None,
-    };
-    if segments.next().is_some() {
-        return None;
-    }
-    Some(Route::Model {
-        protocol: Protocol::TfRest,
-        operation,
-        model: Some(model),
-        version,
-    })
-}
-
-/// A version number of TF Serving in canonical form.
-fn is_version(text: &str) -> bool {
-    is_number(text) && (text == "0" || !text.starts_with('0'))
 }
 
 fn rest_path(path: &str) -> Option<Route<'_>> {

@@ -5,7 +5,7 @@ use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::policy::{Step, TensorPointer};
 use tensorgate_policy::tensor::InferResponse;
 
-use super::predict::{Elements, Texts, json_overhead};
+use super::nested_lists::{Elements, Texts, json_overhead};
 use super::{AnswerForm, JSON_GROWTH, Unencodable, list, string};
 
 /// Maximum size of a tensor in a document, including the path to it in each row.

@@ -13,7 +13,7 @@ use super::tensor_proto;
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
 use crate::raw_contents::Budget;
-use crate::route::is_number;
+use crate::route::tf_serving::is_number;
 use crate::signature;
 
 /// The only supported metadata field.

@@ -12,7 +12,7 @@ use super::tensor_proto::{number_of, tensor};
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
 use crate::raw_contents::Budget;
-use crate::route::is_number;
+use crate::route::tf_serving::is_number;
 
 /// `ModelVersionStatus.State`.
 const AVAILABLE: u64 = 30;

@@ -4,7 +4,8 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::{Parameter, items};
 use tensorgate_policy::{Datatype, Tensor};
 
-use crate::encode::{shape_proto, spec, whole};
+use crate::encode::tf_serving::{shape_proto, spec};
+use crate::encode::whole;
 use crate::grpc::protobuf::Message;
 pub use crate::grpc::served::{Described, Signature};
 use crate::grpc::{list_of, number_of, served};

@@ -9,7 +9,7 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
 
-use crate::encode::lists;
+use crate::encode::nested_lists::lists;
 use crate::encode::template::most_bytes;
 use crate::fault::BodyFault;
 use crate::grpc::protobuf::{Message, read};

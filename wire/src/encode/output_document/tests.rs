@@ -1,15 +1,13 @@
-//! Tests of responses in TF Serving's form. `wire/tests/it/tf_prost.rs` reads the messages with
-//! prost.
+//! Tests of responses by row and as a whole, in the protocols of TF Serving and TorchServe.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::borrow::Cow;
 
-use serde_json::{Value, json};
+use tensorgate_policy::InferRequest;
 use tensorgate_policy::request::Protocol;
-use tensorgate_policy::{InferRequest, Tensor};
 
-use super::super::{infer_response, model_ready, most_bytes};
+use super::super::{infer_response, most_bytes};
 use super::*;
 
 fn tensor(
@@ -191,19 +189,6 @@ fn an_answer_is_by_row_or_by_column_as_requested() {
             text(&outputs, by_column).as_deref(),
             expected,
             "{outputs:?}"
-        );
-    }
-}
-
-#[test]
-fn a_version_has_a_status() {
-    for (ready, state) in [(true, "AVAILABLE"), (false, "LOADING")] {
-        let body = model_ready(Protocol::TfRest, "m", "7", ready);
-        assert_eq!(
-            serde_json::from_slice::<Value>(&body).unwrap(),
-            json!({"model_version_status": [
-                {"version": "7", "state": state, "status": {"error_code": "OK", "error_message": ""}}
-            ]})
         );
     }
 }

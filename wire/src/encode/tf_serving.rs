@@ -1,216 +1,30 @@
-//! Responses in TF Serving's form: JSON by row or by column, `PredictResponse`, signature and
-//! status. TorchServe's JSON is the same, by row or as a whole.
+//! Responses of TF Serving: JSON by row or by column, `PredictResponse`, signature and status.
 
 use core::fmt::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use tensorgate_policy::contract::{MAX_RANK, TensorRule};
+use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
-use super::{AnswerForm, Unencodable, dims, list, member, scalar, string, whole};
+use super::answer_form::AnswerForm;
+use super::{Unencodable, dims, output_document, whole};
 use crate::grpc::protobuf::Message;
 use crate::grpc::{list_of, number_of};
-use crate::route::is_number;
+use crate::json_text::{list, member, string};
+use crate::route::tf_serving::is_number;
 use crate::signature;
 
-/// String outputs with this suffix are bytes, written in base64.
-const BYTES_SUFFIX: &str = "_bytes";
 /// Method of a signature with named tensors.
 const PREDICT: &str = "tensorflow/serving/predict";
-
-/// How `BYTES` are written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Texts {
-    /// As text.
-    Plain,
-    /// In base64.
-    Base64,
-    /// In base64, in an object with a key.
-    Tagged,
-}
-
-/// Elements of one output, row-major, during encoding.
-pub(super) struct Elements<'a> {
-    datatype: Datatype,
-    rest: &'a [u8],
-    texts: Texts,
-}
-
-impl<'a> Elements<'a> {
-    /// Elements of a consistent output.
-    pub(super) fn of(output: &'a Tensor<'_>, texts: Texts) -> Result<Self, Unencodable> {
-        let (datatype, rest) = whole(output).ok_or(Unencodable::Tensor)?;
-        Ok(Self {
-            datatype,
-            rest,
-            texts,
-        })
-    }
-
-    /// Takes the next element.
-    fn take(&mut self) -> Option<&'a [u8]> {
-        let size = match self.datatype.size_bytes() {
-            Some(size) => size,
-            None => items(self.rest).next()?.ok()?.len().checked_add(4)?,
-        };
-        let (element, rest) = self.rest.split_at_checked(size)?;
-        self.rest = rest;
-        Some(element)
-    }
-
-    /// Writes the next element.
-    fn next(&mut self, json: &mut String) -> Result<(), Unencodable> {
-        let element = self.take().ok_or(Unencodable::Tensor)?;
-        if self.datatype == Datatype::Bytes && self.texts != Texts::Plain {
-            let (before, after) = match self.texts {
-                Texts::Tagged => ("{\"b64\":\"", "\"}"),
-                Texts::Base64 | Texts::Plain => ("\"", "\""),
-            };
-            json.push_str(before);
-            STANDARD.encode_string(element.get(4..).ok_or(Unencodable::Tensor)?, json);
-            json.push_str(after);
-            return Ok(());
-        }
-        scalar(json, self.datatype, element)
-    }
-
-    /// Writes a value with these dimensions, at most [`MAX_RANK`].
-    pub(super) fn value(&mut self, json: &mut String, shape: &[i64]) -> Result<(), Unencodable> {
-        let Some((dim, inner)) = shape.split_first() else {
-            return self.next(json);
-        };
-        let mut written = Ok(());
-        list(json, 0..*dim, |json, _| {
-            if written.is_ok() {
-                written = self.value(json, inner);
-            }
-        });
-        written
-    }
-}
-
-/// Elements of a tensor in nested lists. `None` if JSON cannot represent one, or if the tensor is
-/// inconsistent.
-pub(crate) fn lists(tensor: &Tensor<'_>) -> Option<String> {
-    if tensor.shape.len() > MAX_RANK {
-        return None;
-    }
-    let mut json = String::new();
-    let mut elements = Elements::of(tensor, Texts::Plain).ok()?;
-    elements.value(&mut json, &tensor.shape).ok()?;
-    Some(json)
-}
-
 /// Member of a response by column.
-pub(super) const OUTPUTS: &str = "outputs";
+const OUTPUTS: &str = "outputs";
 
-/// `{"predictions": …}` for a response by row. Otherwise the outputs as a whole, in a member with
-/// this name or without one.
+/// `{"predictions": …}` for a response by row, `{"outputs": …}` for one by column.
 pub(super) fn infer_json(
     response: &InferResponse,
     form: &AnswerForm,
-    member: Option<&str>,
 ) -> Result<Vec<u8>, Unencodable> {
-    let outputs = &response.outputs;
-    let rows = match form.by_column {
-        true => None,
-        false => Some(rows_in_common(outputs).ok_or(Unencodable::Rows)?),
-    };
-    document(outputs, rows, member)
-}
-
-/// Common number of rows; `None` if tensors differ.
-fn rows_in_common(outputs: &[Tensor<'_>]) -> Option<i64> {
-    let mut rows = outputs.iter().map(|output| output.shape.first().copied());
-    let first = rows.next()??;
-    rows.all(|rows| rows == Some(first)).then_some(first)
-}
-
-fn document(
-    outputs: &[Tensor<'_>],
-    rows: Option<i64>,
-    member: Option<&str>,
-) -> Result<Vec<u8>, Unencodable> {
-    if outputs.is_empty() || outputs.iter().any(|output| output.shape.len() > MAX_RANK) {
-        return Err(Unencodable::Tensor);
-    }
-    let mut elements = outputs
-        .iter()
-        .map(|output| {
-            let tagged = output.name.ends_with(BYTES_SUFFIX);
-            let texts = if tagged { Texts::Tagged } else { Texts::Plain };
-            Elements::of(output, texts)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut json = String::new();
-    let Some(rows) = rows else {
-        let Some(member) = member else {
-            named(&mut json, outputs, &mut elements, |shape| Some(shape))?;
-            return Ok(json.into_bytes());
-        };
-        json.push('{');
-        string(&mut json, member);
-        json.push(':');
-        named(&mut json, outputs, &mut elements, |shape| Some(shape))?;
-        json.push('}');
-        return Ok(json.into_bytes());
-    };
-    json.push_str("{\"predictions\":");
-    let mut written = Ok(());
-    list(&mut json, 0..rows, |json, _| {
-        if written.is_ok() {
-            written = named(json, outputs, &mut elements, |shape| shape.get(1..));
-        }
-    });
-    written?;
-    json.push('}');
-    Ok(json.into_bytes())
-}
-
-/// Writes the next value of each output, with names if there are several.
-fn named(
-    json: &mut String,
-    outputs: &[Tensor<'_>],
-    elements: &mut [Elements<'_>],
-    part: impl Fn(&[i64]) -> Option<&[i64]>,
-) -> Result<(), Unencodable> {
-    if let ([output], [elements]) = (outputs, &mut *elements) {
-        return elements.value(json, part(&output.shape).ok_or(Unencodable::Tensor)?);
-    }
-    for (index, (output, elements)) in outputs.iter().zip(elements).enumerate() {
-        json.push(if index == 0 { '{' } else { ',' });
-        string(json, &output.name);
-        json.push(':');
-        elements.value(json, part(&output.shape).ok_or(Unencodable::Tensor)?)?;
-    }
-    json.push('}');
-    Ok(())
-}
-
-/// Maximum JSON overhead of an output: every opened list, and its name in every row.
-pub(super) fn json_overhead(output: &Tensor<'_>) -> usize {
-    /// Brackets and a comma.
-    const LIST_BYTES: usize = 3;
-    /// Quotes, a colon, a comma, a brace; a character of a name may take six in JSON.
-    const NAME_BYTES: usize = 5;
-    let mut lists = 1_usize;
-    let mut total = 0_usize;
-    for dim in &output.shape {
-        total = total.saturating_add(lists);
-        lists = lists.saturating_mul(usize::try_from(*dim).unwrap_or(usize::MAX));
-    }
-    let rows = output.shape.first().copied().unwrap_or(1);
-    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-    let name = output
-        .name
-        .len()
-        .saturating_mul(6)
-        .saturating_add(NAME_BYTES);
-    total
-        .saturating_mul(LIST_BYTES)
-        .saturating_add(rows.saturating_mul(name))
+    output_document::infer_json(response, form, Some(OUTPUTS))
 }
 
 /// A `PredictResponse` with typed lists, TF Serving's default.
@@ -428,4 +242,26 @@ pub(super) fn status_json(version: &str, ready: bool) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    //! `wire/tests/it/tf_prost.rs` reads the messages with prost.
+
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::{Value, json};
+    use tensorgate_policy::request::Protocol;
+
+    use super::super::model_ready;
+
+    #[test]
+    fn a_version_has_a_status() {
+        for (ready, state) in [(true, "AVAILABLE"), (false, "LOADING")] {
+            let body = model_ready(Protocol::TfRest, "m", "7", ready);
+            assert_eq!(
+                serde_json::from_slice::<Value>(&body).unwrap(),
+                json!({"model_version_status": [
+                    {"version": "7", "state": state, "status": {"error_code": "OK", "error_message": ""}}
+                ]})
+            );
+        }
+    }
+}
