@@ -17,6 +17,7 @@
 //! A rejection is final: after a response nothing is forwarded, and there is only one response. A
 //! filter that does not need the body forwards it once the head is accepted.
 
+mod arrived;
 mod body_ahead;
 mod body_streaming;
 mod completion;
@@ -25,7 +26,7 @@ mod forwarding;
 mod inference_stream;
 mod settlement;
 mod signed_context;
-pub(crate) mod waiting;
+mod waiting;
 
 use std::rc::Rc;
 

@@ -17,12 +17,13 @@
 use tensorgate_policy::{ChargeOutcome, Step};
 use tensorgate_wire::expand;
 
+use super::arrived::{Arrived, End};
 use super::{Gate, PendingRequest, Phase};
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body, ListenerBounds};
 use crate::host::{Action, Level, Proxy, cannot_decide};
 use crate::keys::AwaitedFetch;
 use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
-pub(crate) use crate::wait_limiter::{Arrived, End, WaitPermit};
+use crate::wait_limiter::WaitPermit;
 
 /// A waiting request.
 pub(super) struct Waiting {
