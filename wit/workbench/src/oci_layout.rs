@@ -17,7 +17,7 @@ const MARKER: (&str, &str) = ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#)
 /// Annotation of a manifest in the index: its tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The longest tag, in bytes. Source: OCI distribution specification.
-const MAX_TAG_BYTES: usize = 128;
+pub const MAX_TAG_BYTES: usize = 128;
 
 /// A content descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -12,11 +12,11 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_componentize::surface;
 
 use crate::handler_image::SignedComponent;
-use crate::oci_layout::{Layout, is_tag};
+use crate::oci_layout::{Layout, MAX_TAG_BYTES, is_tag};
 use crate::project::{component_at, read_component};
 use crate::tools::expect_new_folder;
 
-/// What is added to a component's tag for its signature, as cosign does.
+/// What is added to a component's tag for its signature. No component has such a tag.
 const SIGNATURE_SUFFIX: &str = ".sig";
 
 /// Write a component and its signature as an OCI image layout, which `skopeo` or `oras` copies to a
@@ -26,7 +26,8 @@ const SIGNATURE_SUFFIX: &str = ".sig";
     after_help = "Nothing is sent anywhere. The folder has two images: TAG is the component, TAG.sig its signature, which refers to it. \
 The same component and signature give the same bytes.\n\n\
 Example: tensorgate handler image --into scale-image scale && \
-skopeo copy --preserve-digests oci:scale-image:1.4.0 docker://registry.example.com/handlers/scale:1.4.0"
+for tag in 1.4.0.sig 1.4.0; do \
+skopeo copy --preserve-digests oci:scale-image:$tag docker://registry.example.com/handlers/scale:$tag; done"
 )]
 pub struct Image {
     /// Component file, or project folder.
@@ -55,9 +56,11 @@ impl Image {
         let image = self.signed_component()?;
         let tag = self.tag.as_deref().unwrap_or(image.signed_as.version());
         let signature_tag = format!("{tag}{SIGNATURE_SUFFIX}");
-        if !is_tag(tag) || !is_tag(&signature_tag) {
+        if !is_tag(tag) || !is_tag(&signature_tag) || tag.ends_with(SIGNATURE_SUFFIX) {
             return Err(Failure::Input(format!(
-                "{tag:?} is not a tag, which has letters, digits and . _ -"
+                "{tag:?} cannot be the component's tag: at most {} letters, digits and . _ -, \
+                 and no {SIGNATURE_SUFFIX} at the end",
+                MAX_TAG_BYTES.saturating_sub(SIGNATURE_SUFFIX.len())
             )));
         }
         expect_new_folder(&self.into)?;
@@ -85,7 +88,7 @@ impl Image {
         ui.line(&format!("{tag} {}", component.digest()));
         ui.line(&format!("{signature_tag} {}", signature.digest()));
         ui.note(&format!(
-            "next: skopeo copy --preserve-digests oci:{shown}:{tag} docker://REGISTRY/REPOSITORY:{tag}, and {signature_tag} likewise"
+            "next: for tag in {signature_tag} {tag}; do skopeo copy --preserve-digests 'oci:{shown}:'$tag docker://REGISTRY/REPOSITORY:$tag; done"
         ));
         Ok(())
     }

@@ -110,8 +110,9 @@ fn a_component_and_its_signature_arrive_in_a_registry_as_they_are() {
     assert_eq!(written["signature_tag"], "1.4.0.sig");
 
     let remote = Remote::start(&signing);
-    remote.copy("layout", "1.4.0");
+    // In this order, no component is in the registry without its signature.
     remote.copy("layout", "1.4.0.sig");
+    remote.copy("layout", "1.4.0");
 
     let manifest = remote.json("/manifests/1.4.0");
     let digest = written["digest"].as_str().unwrap();
@@ -155,10 +156,12 @@ fn an_image_depends_on_its_component_alone_and_replaces_nothing() {
     let next = image(&signing, "next", &["--tag", "next"]);
     assert_eq!(lines(&next).remove(0)["tag"], "next", "{}", story(&next));
 
-    refused(
-        &image(&signing, "absent", &["--tag", "a/b"]),
-        "is not a tag",
-    );
+    for tag in ["a/b", "1.4.0.sig", &"a".repeat(125)] {
+        refused(
+            &image(&signing, "absent", &["--tag", tag]),
+            "at most 124 letters, digits and . _ -",
+        );
+    }
     // Other bytes than were signed, and no signature.
     signing.component("(component (component))");
     refused(&image(&signing, "absent", &[]), "signs another component");
