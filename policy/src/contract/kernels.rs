@@ -321,23 +321,29 @@ impl Half {
 const SIGN: u16 = 0x8000;
 
 /// Rank of a 16-bit float in the order of all values: NaNs outermost, -0 just below +0.
-const fn place(bits: u16) -> i16 {
+const fn rank(bits: u16) -> i16 {
     let negative = bits & SIGN != 0;
     (if negative { bits ^ !SIGN } else { bits }).cast_signed()
 }
 
 fn half_out_of_range<S: Scan>(scan: S, format: &Half, range: (f64, f64), data: &[u8]) -> S::Answer {
-    let Some((least, greatest)) = float_bounds(range, format.value(format.max())) else {
+    let Some((least, greatest)) = half_bounds(format, range) else {
         return scan.run(data, |_: [u8; 2]| true);
     };
+    scan.run(data, |bytes| {
+        let rank = rank(u16::from_le_bytes(bytes));
+        (rank < least) | (rank > greatest)
+    })
+}
+
+/// The ranks of the smallest and largest value in a range; `None` if empty.
+fn half_bounds(format: &Half, range: (f64, f64)) -> Option<(i16, i16)> {
+    let (least, greatest) = float_bounds(range, format.value(format.max()))?;
     let (least, greatest) = (format.nearest(least), format.nearest(greatest));
     // Both zeros are the same number: a bound at either includes both.
-    let least = place(if least == 0 { SIGN } else { least });
-    let greatest = place(if greatest == SIGN { 0 } else { greatest });
-    scan.run(data, |bytes| {
-        let place = place(u16::from_le_bytes(bytes));
-        (place < least) | (place > greatest)
-    })
+    let least = rank(if least == 0 { SIGN } else { least });
+    let greatest = rank(if greatest == SIGN { 0 } else { greatest });
+    Some((least, greatest))
 }
 
 /// The part of a range that a float format with this largest finite value can represent; `None` if

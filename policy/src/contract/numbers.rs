@@ -1,5 +1,5 @@
-//! Rules of numbers beyond a single range. Only [`crate::validate`] creates them; the scans are in
-//! `kernels`.
+//! Rules of numbers beyond a single range, which is `TensorRule::range`. Only [`crate::validate`]
+//! creates them; the scans are in `kernels`.
 
 use alloc::vec::Vec;
 

@@ -17,7 +17,7 @@ pub struct Input {
     pub datatype: Option<String>,
     /// Its dimensions; each is bounded.
     pub shape: Option<Vec<Dim>>,
-    /// `[minimum, maximum]` of every element.
+    /// `[minimum, maximum]` of every element, both included. Any datatype but `BYTES`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<(f64, f64)>,
     /// Maximum magnitude of an element: short for `range: [-N, N]`; with both, the narrower

@@ -1,7 +1,8 @@
 //! Element types for the scans: conversion from bytes to comparable keys, and storage of bounds.
 
 use super::{
-    BF16, FP16, Half, SIGN, float_bounds, integer_bounds, nearest_f32, nearest_f64, place,
+    BF16, FP16, Half, SIGN, float_bounds, half_bounds, integer_bounds, nearest_f32, nearest_f64,
+    rank,
 };
 use crate::values::datatype::Datatype;
 
@@ -71,7 +72,7 @@ impl Element for F16 {
     }
 
     fn key(bytes: Self::Bytes) -> i16 {
-        place(u16::from_le_bytes(bytes))
+        rank(u16::from_le_bytes(bytes))
     }
 
     fn kept(bits: u64) -> i16 {
@@ -148,11 +149,7 @@ pub(crate) fn bounds(datatype: Datatype, range: (f64, f64)) -> Option<(u64, u64)
         }};
     }
     let half = |format: &Half| {
-        let (least, greatest) = float_bounds(range, format.value(format.max()))?;
-        let (least, greatest) = (format.nearest(least), format.nearest(greatest));
-        // Both zeros are the same number: a bound at either includes both.
-        let least = place(if least == 0 { SIGN } else { least });
-        let greatest = place(if greatest == SIGN { 0 } else { greatest });
+        let (least, greatest) = half_bounds(format, range)?;
         Some((integer_bits(least.into())?, integer_bits(greatest.into())?))
     };
     match datatype {

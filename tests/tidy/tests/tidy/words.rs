@@ -48,7 +48,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("filters", 509),
     ("fuzz", 226),
     ("identity", 133),
-    ("policy", 1_063),
+    ("policy", 1_052),
     ("sandbox-host", 1_154),
     ("tests", 606),
     ("wire", 632),
