@@ -20,7 +20,7 @@ use tensorgate_filter_core::host::{
 use tensorgate_native_proxy::{Limiter, Store};
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::rate_limit_service::make_circuit_breaker;
-use tensorgate_filter_core::record::Verdict;
+use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_identity::api_key::format_key;
 use tensorgate_policy::{HeaderMode, Now};

@@ -18,7 +18,7 @@ use tensorgate_policy::request::{
 use tensorgate_policy::{
     Charge, ChargeOutcome, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step,
 };
-use tensorgate_wire::stream::Event;
+use tensorgate_wire::stream_event::Event;
 use tensorgate_wire::{BodyStream, addressee, decode};
 
 use crate::support::{POLICIES, check_body_denial, frame};

@@ -19,8 +19,8 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
+use crate::client_key::ClientKey;
 use crate::telemetry::metrics::Metrics;
-use crate::turns::ClientKey;
 pub(crate) use shares::{RecentClients, Shares};
 
 /// The target time for reading and checking a buffered body. It needs about a millisecond of work,

@@ -6,7 +6,7 @@
 //!
 //! The host reports its responses. Envoy reports what it rejected or lost over its gRPC access log
 //! ([`als`]). [`outcomes`] joins both by the request ID, so that one request has one record. Lost
-//! entries of Envoy are counted ([`als::service::SequenceTracker`]). A streamed response that ends
+//! entries of Envoy are counted ([`als::sequence::SequenceTracker`]). A streamed response that ends
 //! early amends its record ([`Ending`]). [`verify`] reads a log and reports what was done to it.
 //!
 //! The audit log decides nothing about a request, and never contains a credential, a query or a
@@ -26,6 +26,7 @@ pub mod server;
 pub mod verify;
 pub mod writer;
 
-pub use outcomes::{Ending, Outcomes};
+pub use ending::Ending;
+pub use outcomes::Outcomes;
 pub use server::AuditServer;
 pub use writer::{Audit, Unwritten};

@@ -30,13 +30,14 @@ use tokio::time::Instant;
 
 use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::{BackendError, BackendRequest, Call, ProtocolAdapter};
+use crate::client_key::ClientKey;
 use crate::dispatch::health::BackendHealth;
-use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
-use crate::turns::ClientKey;
-pub use attempts::Deadline;
+use crate::telemetry::labels::BackendLabels;
+use crate::telemetry::metrics::{GaugeGuard, Metrics};
 use attempts::{RetryBudget, RetryState};
 use breaker::Breaker;
 pub use decoupled::ResponseStream;
+pub use in_flight::Deadline;
 use in_flight::{CallObserver, InFlightCall};
 use mirror::ContractChecks;
 use permits::ConcurrencyLimiter;

@@ -11,5 +11,6 @@ mod shared_limits;
 
 pub use counter::CounterFault;
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
-pub use service::{PATH, RateLimitServer};
+pub use server::RateLimitServer;
+pub use service::PATH;
 pub(crate) use shared_limits::SharedLimits;

@@ -44,12 +44,15 @@ use crate::pipeline::mirroring::PendingMirror;
 use crate::pipeline::request::ModelRequest;
 use crate::sandbox::capture::Capturer;
 use crate::sandbox::{CallContext, Payload, Role};
-use crate::telemetry::metrics::{Metrics, ModelLabels, Timings};
+use crate::telemetry::labels::ModelLabels;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::timings::Timings;
 use chain::CallContents;
 use ensemble::{EnsembleContext, EnsembleRun};
 use prepared::{BackendInputs, ResponseContext};
-pub use route::{HandlerChain, ModelRoute, Stage, Target};
-use route::{InShadow, Values};
+pub use route::{HandlerChain, ModelRoute, Target};
+use shadow::{InShadow, Values};
+pub use stage::Stage;
 
 /// The name of a model version for operators.
 pub fn model_version(model: &Model, version: &str) -> String {

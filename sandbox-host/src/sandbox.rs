@@ -72,10 +72,10 @@ pub use self::outcome::{
 };
 use self::pool::ThreadPool;
 use self::priority::{CpuTimer, Priority};
-use crate::turns::ClientKey;
+use crate::client_key::ClientKey;
 use call_history::{CallHistories, CallKind};
-pub use cause::{LoadFault, SandboxError};
 use component_cache::ComponentCache;
+pub use error::{LoadFault, SandboxError};
 use fixed_limits::MAX_RESERVED_THREADS;
 use job_handle::JobHandle;
 use low_priority::LowPrioritySlots;

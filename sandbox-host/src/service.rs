@@ -28,19 +28,20 @@ use crate::admission::memory_budget::{Budget, MemoryPermit};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
+use crate::client_key::ClientKey;
 use crate::dispatch::Deadline;
 use crate::document::Document;
 use crate::grpc_timeout;
 use crate::guard::{catch_panic, offload};
 use crate::pipeline::body::{self, BodyFault, CollectedBody};
 use crate::pipeline::record::Record;
-use crate::pipeline::reply::{self, ReplyBody, TokenSettlement};
+use crate::pipeline::reply::{self, ReplyBody};
 use crate::pipeline::request::{
     AcceptedHead, AnnouncedVerdicts, DeniedRequest, HeadVerdict, ModelRequest,
 };
+use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::telemetry::metrics::Metrics;
-use crate::turns::ClientKey;
 use model_list::answer;
 use stream_deadline::stream_deadline;
 

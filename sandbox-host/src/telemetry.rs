@@ -4,3 +4,4 @@ pub mod labels;
 pub mod logging;
 pub mod metrics;
 pub mod model_statistics;
+pub mod timings;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-pub use crate::client_key::ClientKey;
+use crate::client_key::ClientKey;
 
 /// What clients hold and wait for. `T` is a queue entry.
 #[derive(Debug)]

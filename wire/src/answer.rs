@@ -10,7 +10,7 @@ use tensorgate_policy::policy::Unit;
 use tensorgate_policy::request::{Coding, Codings, Protocol};
 use tensorgate_policy::{Denial, Reason};
 
-use crate::grpc::protobuf::Message;
+use crate::grpc::writer::Message;
 use crate::json_text::member;
 
 /// A denial in the caller's protocol.

@@ -19,7 +19,7 @@ use tensorgate_policy::request::{Protocol, ServerQuery};
 use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
-use crate::grpc::protobuf::Message;
+use crate::grpc::writer::Message;
 use crate::json_text::{list, member, string};
 use crate::raw_contents::check_blob;
 pub use answer_form::AnswerForm;

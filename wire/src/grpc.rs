@@ -14,10 +14,12 @@ mod stream;
 mod tensor_proto;
 pub(crate) mod writer;
 
-pub(crate) use predict::{predict, predictions, question};
-pub(crate) use protobuf::{
+pub(crate) use addressee::{addressee, addressee_in_spec};
+pub(crate) use framing::{
     HEADER_BYTES as FRAME_HEADER_BYTES, PLAIN_FRAME, compressed, is_framed, open,
 };
-pub(crate) use request::{addressee, addressee_in_spec, infer, model, server_query};
+pub(crate) use predict::{predict, question};
+pub(crate) use predictions::predictions;
+pub(crate) use request::{infer, model, server_query};
 pub(crate) use stream::GrpcStream;
 pub(crate) use tensor_proto::{list_of, number_of};

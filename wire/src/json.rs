@@ -17,8 +17,10 @@ mod template;
 mod torch;
 mod tree;
 
-pub(crate) use request::{infer, infer_binary};
+pub(crate) use binary::infer_binary;
+pub(crate) use openai::{document, members, named};
+pub(crate) use predict::predict;
+pub(crate) use request::infer;
 pub(crate) use stream::BinaryStream;
 pub(crate) use template::{template, template_answer};
-pub(crate) use torch::{predict, predictions, tensor};
-pub(crate) use tree::{document, members, named};
+pub(crate) use torch::{predictions, tensor};

@@ -30,7 +30,7 @@ mod route;
 pub mod settlement;
 mod signature;
 pub mod stream;
-mod stream_event;
+pub mod stream_event;
 pub mod template;
 #[cfg(any(feature = "grpc", feature = "test-messages"))]
 #[doc(hidden)]

@@ -11,7 +11,7 @@ use tensorgate_policy::{Denial, Reason};
 
 use crate::grpc::GrpcStream;
 use crate::json::BinaryStream;
-pub use crate::stream_event::{Event, Sink};
+use crate::stream_event::Sink;
 
 /// A body in progress.
 #[derive(Debug)]
@@ -107,6 +107,7 @@ impl BodyStream {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
     use super::*;
+    use crate::stream_event::Event;
 
     #[test]
     fn a_rejection_by_the_sink_is_final() {

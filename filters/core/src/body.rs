@@ -7,7 +7,7 @@ use tensorgate_policy::{Decision, Denial, Policy, Reason};
 use tensorgate_wire::BodyStream;
 
 use crate::filter::Capabilities;
-pub use crate::listener_bounds::ListenerBounds;
+use crate::listener_bounds::ListenerBounds;
 
 /// Maximum body of a server-level request (health, metadata), in bytes: a gRPC frame around a
 /// service name, or nothing.

@@ -8,8 +8,8 @@
 
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
-use crate::body::ListenerBounds;
 use crate::host::{Level, Proxy, SharedStore};
+use crate::listener_bounds::ListenerBounds;
 use crate::permits::{
     Permit, acquire_amount, make_count, max_stream_ns, release as release_permits,
 };

@@ -12,7 +12,7 @@ use tensorgate_wire::headers::ReadHead;
 use crate::host::{Field, HostFault, Proxy};
 use crate::keys::AwaitedFetch;
 use crate::root::GateRoot;
-pub use crate::shared_identity::{PROPERTY, SharedIdentity};
+use crate::shared_identity::SharedIdentity;
 use crate::wait_limiter::WaitPermit;
 pub use caller::identify_caller;
 

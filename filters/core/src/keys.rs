@@ -14,8 +14,7 @@ use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy, hex};
 
 use crate::host::{FetchOutcome, HostFault, HttpCall, HttpResponse, Level, Outside, SharedStore};
-use crate::quota;
-use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
+use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
 use document::FetchFault;
 pub use slot::FETCH_MS;
 use slot::{RefreshIntervals, Slot};
@@ -103,7 +102,7 @@ impl Keyring {
     /// Creates the slots unless they exist.
     pub(crate) fn make_slots(&self, store: &mut dyn SharedStore) -> Result<(), SlotFault> {
         for source in &self.sources {
-            quota::make_slot(store, &source.slot, &Slot::default().to_bytes())?;
+            make_slot(store, &source.slot, &Slot::default().to_bytes())?;
         }
         Ok(())
     }

@@ -38,5 +38,5 @@ pub mod upstream;
 pub mod verdict;
 mod wait_limiter;
 
-pub use body::ListenerBounds;
-pub use identify::PROPERTY as IDENTITY_PROPERTY;
+pub use listener_bounds::ListenerBounds;
+pub use shared_identity::PROPERTY as IDENTITY_PROPERTY;

@@ -13,8 +13,7 @@ use tensorgate_policy::{Now, Policy};
 use tensorgate_wire::context::Key;
 
 use crate::host::{HostFault, Level, Proxy, SharedStore};
-use crate::quota;
-use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
+use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
 
 /// Prefix of an IPv6 address that identifies a source, in bytes: a site has a /64 at least.
 const IPV6_SOURCE_BYTES: usize = 8;
@@ -66,7 +65,7 @@ pub fn make_pages(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), Sl
     }
     for kind in Kind::ALL {
         for page in 0..kind.pages() {
-            quota::make_slot(store, &kind.key(page), &Page::fresh())?;
+            make_slot(store, &kind.key(page), &Page::fresh())?;
         }
     }
     Ok(())

@@ -9,10 +9,9 @@ use tensorgate_policy::decision::{Acquire, AcquireOutcome, PermitRequest};
 use tensorgate_policy::in_flight::{AcquireResult, InFlight};
 use tensorgate_policy::policy::Limits;
 
-use crate::body::ListenerBounds;
 use crate::host::{HostFault, SharedStore};
-use crate::quota;
-use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault};
+use crate::listener_bounds::ListenerBounds;
+use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
 
 /// Nanoseconds per millisecond.
 const MILLISECOND_NS: u64 = 1_000_000;
@@ -65,7 +64,7 @@ pub fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), S
 /// # Errors
 /// The store failed or is full.
 pub(crate) fn make_count(store: &mut dyn SharedStore, key: &str) -> Result<(), SlotFault> {
-    quota::make_slot(store, key, &InFlight::default().to_bytes())
+    make_slot(store, key, &InFlight::default().to_bytes())
 }
 
 /// Maximum time that a stream holds permits, in ns: what its listener enforces (possibly of an

@@ -16,7 +16,7 @@ use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
 use crate::host::{HostFault, Level, Proxy, SharedStore};
 use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES};
-pub use crate::slots::{MAX_SLOTS, SlotFault, make_slot};
+use crate::slots::{SlotFault, make_slot};
 pub(crate) use reservations::Reservations;
 
 /// Why a charge could not be made; for the log.

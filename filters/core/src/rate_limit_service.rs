@@ -11,8 +11,8 @@ use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse, is_reserv
 
 use crate::circuit_breaker::{CircuitBreaker, CircuitState};
 use crate::host::{HostFault, Level, LimitCallOutcome, Proxy, SharedStore};
-use crate::quota::{self, Reservations, consume, consume_and_log};
-use crate::slots::{KEY_PREFIX, SlotFault};
+use crate::quota::{Reservations, consume, consume_and_log};
+use crate::slots::{KEY_PREFIX, SlotFault, make_slot};
 
 /// Slot of the circuit breaker.
 const SLOT: &str = "limits:breaker";
@@ -64,7 +64,7 @@ pub(crate) fn cancel_pending_charge(proxy: &mut dyn Proxy, pending_charge: &Pend
 /// The store failed or is full.
 pub fn make_circuit_breaker(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     match policy.rate_limit_service() {
-        Some(_) => quota::make_slot(store, &slot(), &CircuitBreaker::default().to_bytes()),
+        Some(_) => make_slot(store, &slot(), &CircuitBreaker::default().to_bytes()),
         None => Ok(()),
     }
 }

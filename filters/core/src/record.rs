@@ -7,7 +7,7 @@ use tensorgate_policy::Reason;
 use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
 use tensorgate_policy::policy::Shadow;
 
-pub use crate::verdict::Verdict;
+use crate::verdict::Verdict;
 
 /// Maximum length of a cause in the log, in bytes. A cause may quote names from the caller, which
 /// are limited themselves ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).
@@ -18,8 +18,8 @@ pub fn shadow_metric(reason: Reason) -> String {
     format!("tensorgate_shadowed;reason={reason};")
 }
 
-/// Parses the shadow denials that previous filters wrote to [`property::OUTCOME`]; unknown reasons
-/// are dropped.
+/// Parses the shadow denials that previous filters wrote to [`crate::property::OUTCOME`]; unknown
+/// reasons are dropped.
 pub fn parse_shadowed(outcome: &[u8]) -> Vec<Shadowed> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -39,7 +39,7 @@ pub fn parse_shadowed(outcome: &[u8]) -> Vec<Shadowed> {
         .collect()
 }
 
-/// Whether [`property::OUTCOME`] says that the request was not allowed.
+/// Whether [`crate::property::OUTCOME`] says that the request was not allowed.
 pub fn parse_not_allowed(outcome: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Outcome {
@@ -68,7 +68,7 @@ pub struct Record {
     pub shadow: Vec<Shadowed>,
 }
 
-/// Contents of [`property::OUTCOME`].
+/// Contents of [`crate::property::OUTCOME`].
 #[derive(Serialize)]
 struct OutcomeProperty<'a> {
     verdict: &'static str,
@@ -100,7 +100,7 @@ impl Record {
         Some(truncate(&self.detail, MAX_DETAIL_BYTES))
     }
 
-    /// [`property::OUTCOME`]: verdict, reason and what else is known.
+    /// [`crate::property::OUTCOME`]: verdict, reason and what else is known.
     pub fn to_property(&self, verdict: Verdict) -> String {
         let property_json = OutcomeProperty {
             verdict: verdict.name(),

@@ -29,8 +29,8 @@ use tensorgate_wire::answer::percent_encoded;
 use crate::filter::Filter;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore};
-use crate::identify;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
+use crate::shared_identity;
 use crate::shared_state::create_shared_state;
 use crate::signature::{self, SignatureCall};
 use crate::verdict::Verdict;
@@ -89,7 +89,7 @@ impl Root {
     /// Declares the caller's identity as a read-only property, so no later filter can change it.
     fn declare_identity(&mut self, filter: Filter) -> Result<(), HostFault> {
         if filter.shares_identity() && !self.declared {
-            abi::declare_read_only_text(identify::PROPERTY)?;
+            abi::declare_read_only_text(shared_identity::PROPERTY)?;
             self.declared = true;
         }
         Ok(())

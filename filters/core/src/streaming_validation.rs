@@ -6,7 +6,7 @@ use tensorgate_policy::{
     ChargeOutcome, Decision, Denial, InferRequest, Now, Policy, Protocol, Reason, Step,
 };
 use tensorgate_wire::BodyStream;
-use tensorgate_wire::stream::Event;
+use tensorgate_wire::stream_event::Event;
 
 use crate::body::within;
 use crate::host::Proxy;

@@ -12,7 +12,7 @@ use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
 use super::Shares;
-use crate::turns::ClientKey;
+use crate::client_key::ClientKey;
 
 /// Divisor for the part of the budget that one client's requests may have together.
 const CLIENT_DIVISOR: NonZeroUsize = NonZeroUsize::new(2).unwrap();

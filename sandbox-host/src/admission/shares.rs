@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::turns::ClientKey;
+use crate::client_key::ClientKey;
 
 /// A client counts as active for this time after a request.
 const RECENT: Duration = Duration::from_secs(60);

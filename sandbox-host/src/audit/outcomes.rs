@@ -14,10 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::als::Entry;
-pub use super::ending::Ending;
 use super::record::{Amend, By, Decision, Event, Verdict};
 use super::writer::{Audit, Unwritten};
-use crate::audit::als::service::{Marks, SequenceCheck, SequenceTracker};
+use crate::audit::als::sequence::{Marks, SequenceCheck, SequenceTracker};
 
 /// The most requests in the table: the last minute at a thousand requests a second.
 const MAX_KNOWN: usize = 65_536;
@@ -298,7 +297,7 @@ impl Outcomes {
         let number = after
             .entry
             .as_deref()
-            .and_then(crate::audit::als::service::read);
+            .and_then(crate::audit::als::sequence::read);
         let vm = number.map_or_else(String::new, |(vm, _)| vm.to_owned());
         tracing::error!(vm, first, count, "entries of Envoy's access log were lost");
         self.audit.count_lost(count);

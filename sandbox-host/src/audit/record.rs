@@ -5,8 +5,7 @@
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
 
-pub use super::breaker_records::BreakerRecords;
-use crate::audit::als::service::Marks;
+use crate::audit::als::sequence::Marks;
 use crate::sandbox::EgressRecord;
 
 /// The version of the fields.

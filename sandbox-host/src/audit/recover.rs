@@ -14,7 +14,7 @@ use super::files::{Folder, Paths, move_aside, open_regular, write_whole};
 use super::key::{KeyError, SigningKey, VerifyingKey, hex};
 use super::line::{self, Hash, Line, MAX_LINE_BYTES, Seal};
 use super::record::{Decision, Event, Found, Open};
-use crate::audit::als::service::{Marks, SequenceTracker};
+use crate::audit::als::sequence::{Marks, SequenceTracker};
 
 /// How much of a log's end is read at a start, in bytes: the requests of its last moments, and more
 /// than a thousand records of the largest size, the distance between two checkpoints.

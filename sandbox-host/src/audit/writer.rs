@@ -32,12 +32,12 @@ use super::files::Store;
 use super::record::{Event, Open};
 use super::recover::{Recovered, opening};
 use crate::admission::Shares;
-use crate::audit::als::service::SequenceTracker;
+use crate::audit::als::sequence::SequenceTracker;
+use crate::client_key::ClientKey;
 use crate::telemetry::metrics::Metrics;
-use crate::turns::ClientKey;
+pub(super) use chain::{Chain, End};
 use queue::{Queue, Taken};
 use thread::Writer;
-pub(super) use thread::{Chain, End};
 
 /// The most queued records of one kind: 8 MiB at two KiB each, which is long. There are two kinds.
 const QUEUED_LINES: usize = 4_096;

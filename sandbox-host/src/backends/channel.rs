@@ -22,8 +22,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::connection::{CONNECT_TIMEOUT, Connector, DialError};
 use super::exchange::Exchange;
-pub(in crate::backends) use super::exchange::Incoming;
-pub use super::message_chunks::MessageChunks;
+use super::exchange::Incoming;
 
 /// The user agent of the host.
 const USER_AGENT: HeaderValue = HeaderValue::from_static("tensorgate");

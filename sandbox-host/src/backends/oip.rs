@@ -19,10 +19,11 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
-use super::channel::{Http2Channel, MessageChunks, Origin};
+use super::channel::{Http2Channel, Origin};
 use super::codec::SizeCheckedCodec;
 use super::connection::{ConnectionState, Connector, DialError, Dialer};
 use super::http_json::HttpJson;
+use super::message_chunks::MessageChunks;
 use super::openai::Upstream;
 use super::protocol_adapter::ProtocolAdapter;
 use super::tls::Tls;

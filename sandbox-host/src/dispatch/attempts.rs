@@ -10,9 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tensorgate_policy::policy::{Model, Retry};
 
-pub use super::in_flight::Deadline;
 use crate::backends::BackendError;
-use crate::turns::ClientKey;
+use crate::client_key::ClientKey;
 
 /// The tokens that one retry costs. A request adds the configured percentage of it.
 const RETRY_COST: u32 = 100;

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::backends::BackendError;
 use crate::circuit::{self, OpenCircuit, Permit, Rejection, Scope};
-use crate::turns::ClientKey;
+use crate::client_key::ClientKey;
 
 /// The most clients that have a circuit of their own. The failures of further clients count on the
 /// shared circuit only.

@@ -9,7 +9,8 @@
 use tokio::time::Instant;
 
 use crate::admission::RecentClients;
-use crate::turns::{ClientKey, Enqueued, Ticket, Turns};
+use crate::client_key::ClientKey;
+use crate::turns::{Enqueued, Ticket, Turns};
 
 /// The reserved part of the permits is one in this many.
 const RESERVED_FRACTION: usize = 8;

@@ -12,11 +12,11 @@ use tensorgate_wire::proto::ModelInferRequest;
 use tokio::time::Instant;
 
 use super::Dispatcher;
-use crate::backends::channel::MessageChunks;
+use crate::backends::message_chunks::MessageChunks;
 use crate::backends::oip::Channel;
 use crate::backends::signature::{Comparison, compare};
 use crate::backends::{BackendError, answer};
-use crate::turns::ClientKey;
+use crate::client_key::ClientKey;
 
 /// How long a failed contract check is cached before the endpoint is asked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);

@@ -20,8 +20,10 @@ use tokio::time::Instant;
 
 use super::adaptive_limit::AdaptiveLimit;
 use super::fair_queue::FairQueue;
-use crate::telemetry::metrics::{BackendLabels, GaugeGuard, Metrics};
-use crate::turns::{ClientKey, Ticket};
+use crate::client_key::ClientKey;
+use crate::telemetry::labels::BackendLabels;
+use crate::telemetry::metrics::{GaugeGuard, Metrics};
+use crate::turns::Ticket;
 
 /// The weight of the latest hold time in the moving average is one in this many.
 const AVERAGE_WEIGHT: u32 = 8;

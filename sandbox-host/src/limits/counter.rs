@@ -11,7 +11,6 @@ use tensorgate_policy::policy::{Allowance, Limit, Unit};
 use tensorgate_policy::{ChargeOutcome, hex};
 
 use super::redis::{Redis, RedisFault, Script};
-pub use super::refunds::TokenReservation;
 
 /// The prefix of every key. The number changes with the stored format.
 const KEY_PREFIX: &str = "tensorgate:1:";

@@ -20,7 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub use connect::{ConnectFault, Script, Settings};
-use connect::{Connection, Reply, Scripts};
+use connect::{Connection, Scripts};
+use resp::Reply;
 
 /// The most commands in flight. Further commands fail.
 const MAX_IN_FLIGHT: usize = 1_024;
@@ -66,7 +67,7 @@ enum Ended {
     #[error("it closed the connection")]
     Closed,
     #[error("{0}")]
-    Reply(#[from] connect::ReplyFault),
+    Reply(#[from] resp::ReplyFault),
     #[error("a reply without a request")]
     UnexpectedReply,
     #[error("no reply came for {REPLY_TIMEOUT:?}")]
@@ -285,7 +286,7 @@ async fn serve(
                 if oldest.is_some() {
                     return Ended::Hung;
                 }
-                connect::command(&mut unsent, [b"PING".as_slice()].into_iter());
+                resp::command(&mut unsent, [b"PING".as_slice()].into_iter());
                 sent.push_back(PendingCommand { reply: None, at: Instant::now() });
             }
         }
@@ -315,7 +316,7 @@ fn enqueue(
         .into_iter()
         .chain(call.args.iter().map(Vec::as_slice))
         .collect();
-    connect::command(unsent, words.into_iter());
+    resp::command(unsent, words.into_iter());
     sent.push_back(PendingCommand {
         reply: Some(call.reply),
         at: Instant::now(),
@@ -328,7 +329,7 @@ fn distribute_replies(
     sent: &mut VecDeque<PendingCommand>,
     spell: &mut Outage,
 ) -> Result<(), Ended> {
-    while let Some(reply) = connect::take(read)? {
+    while let Some(reply) = resp::take(read)? {
         let PendingCommand { reply: waits, .. } = sent.pop_front().ok_or(Ended::UnexpectedReply)?;
         let (reply, ended) = match reply {
             Reply::Text(text) => {

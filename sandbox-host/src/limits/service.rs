@@ -18,9 +18,9 @@ use tensorgate_wire::rate_limit::{
 
 use super::counter::CounterFault;
 use super::redis::RedisFault;
-pub use super::server::RateLimitServer;
 use super::shared_limits::{LimitQuery, QueryFault, SharedLimits};
-use crate::telemetry::metrics::{LimitLabels, Metrics, SettlementLabels};
+use crate::telemetry::labels::{LimitLabels, SettlementLabels};
+use crate::telemetry::metrics::Metrics;
 
 /// The path of the only method.
 pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";

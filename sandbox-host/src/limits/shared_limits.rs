@@ -16,8 +16,9 @@ use tensorgate_wire::rate_limit::{
     is_reservation,
 };
 
-use super::counter::{Counter, CounterCharge, CounterFault, TokenReservation};
+use super::counter::{Counter, CounterCharge, CounterFault};
 use super::redis::{ConnectFault, Redis, Settings};
+use super::refunds::TokenReservation;
 
 /// The shared limits of a policy, and the counter for them.
 pub struct SharedLimits {

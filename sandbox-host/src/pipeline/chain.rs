@@ -10,12 +10,15 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::time::Instant;
 
 use super::attribution::Fault;
-use super::route::{HandlerChain, InShadow, Stage, Values};
-use super::{Pipeline, Timings, contract_denial};
+use super::route::HandlerChain;
+use super::shadow::{InShadow, Values};
+use super::stage::Stage;
+use super::{Pipeline, contract_denial};
 use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::owned;
 use crate::sandbox::{CallContext, HandlerError, HandlerOutput, Payload, Role};
-use crate::telemetry::metrics::{FaultLabels, HandlerLabels};
+use crate::telemetry::labels::{FaultLabels, HandlerLabels};
+use crate::telemetry::timings::Timings;
 
 /// The common inputs of a request's handler calls.
 pub(super) struct CallContents<'a> {

@@ -8,13 +8,14 @@ use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
-use super::route::InShadow;
-use super::{Pipeline, ResponseContext, Timings, check_outputs};
+use super::shadow::InShadow;
+use super::{Pipeline, ResponseContext, check_outputs};
 use crate::admission::memory_budget::MemoryPermit;
 use crate::backends::answer;
 use crate::dispatch::{Deadline, ResponseStream};
 use crate::pipeline::reply;
 use crate::pipeline::request::ModelRequest;
+use crate::telemetry::timings::Timings;
 
 /// The responses in memory before the caller's: one that arrives, one that waits, one that is
 /// processed.

@@ -14,13 +14,14 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::route::{InShadow, Values};
-use super::{BackendInputs, Pipeline, ResponseContext, Timings, check_outputs, contract_denial};
+use super::shadow::{InShadow, Values};
+use super::{BackendInputs, Pipeline, ResponseContext, check_outputs, contract_denial};
 use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::backends::Call;
 use crate::dispatch::{BackendResponse, Deadline, Dispatcher};
 use crate::owned;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::timings::Timings;
 
 /// The response of a step.
 struct Answer {

@@ -33,7 +33,8 @@ use crate::backends::answer;
 use crate::dispatch::Dispatcher;
 use crate::guard::{catch_panic, offload};
 use crate::owned;
-use crate::telemetry::metrics::{Metrics, MirrorLabels, micros};
+use crate::telemetry::labels::MirrorLabels;
+use crate::telemetry::metrics::{Metrics, micros};
 
 /// The most mirrored requests in flight to one version. They hardly affect a server that also
 /// serves clients.

@@ -3,13 +3,14 @@
 use tensorgate_policy::Denial;
 use tokio::time::Instant;
 
-use super::{Pipeline, Timings};
+use super::Pipeline;
 use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory};
 use crate::dispatch::Deadline;
 use crate::document::Document;
 use crate::pipeline::request::ModelRequest;
-use crate::telemetry::metrics::ModelLabels;
+use crate::telemetry::labels::ModelLabels;
+use crate::telemetry::timings::Timings;
 
 /// The memory for a chunk of a response: an event as received, decoded, and encoded anew.
 const CHUNK_BYTES: usize = 1 << 20;

@@ -10,15 +10,13 @@ use tensorgate_policy::policy::Grant;
 use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
 
-use super::Timings;
-use super::route::InShadow;
-pub use super::stream_record::StreamEnd;
+use super::shadow::InShadow;
 use crate::audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
 use crate::audit::{Audit, Ending, Outcomes, Unwritten};
 use crate::pipeline::request::{Caller, DenialOrigin, DeniedRequest, ModelRequest};
-use crate::telemetry::metrics::{
-    GaugeGuard, Metrics, ModelLabels, RequestLabels, ShadowLabels, VersionLabels, micros,
-};
+use crate::telemetry::labels::{ModelLabels, RequestLabels, ShadowLabels, VersionLabels};
+use crate::telemetry::metrics::{GaugeGuard, Metrics, micros};
+use crate::telemetry::timings::Timings;
 
 /// What is known of a request so far.
 #[derive(Debug)]
@@ -188,7 +186,7 @@ impl Record {
             DenialOrigin::Disagreement => {
                 self.metrics
                     .disagreement
-                    .get_or_create(&crate::telemetry::metrics::ReasonLabels { reason })
+                    .get_or_create(&crate::telemetry::labels::ReasonLabels { reason })
                     .inc();
                 tracing::error!(
                     request_id,

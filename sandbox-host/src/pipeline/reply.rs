@@ -15,8 +15,8 @@ use tensorgate_wire::answer::{percent_encoded, rate_fields};
 use tensorgate_wire::headers::JSON_LENGTH;
 
 use super::chunk_stream::ChunkStream;
-pub(crate) use super::chunk_stream::Source;
-pub use super::settlement::TokenSettlement;
+use super::chunk_stream::Source;
+use super::settlement::TokenSettlement;
 use crate::admission::memory_budget::MemoryPermit;
 use crate::audit::Ending;
 use crate::backends::openai::EventStream;

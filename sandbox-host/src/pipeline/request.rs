@@ -40,7 +40,8 @@ use charges::{has_charged_content, next_outcome, reserves_tokens};
 use claims::{header_fields, subtract_from_size};
 pub use denied::{Caller, DenialOrigin, DeniedRequest};
 pub use head::read_head;
-pub use verdicts::{AnnouncedVerdicts, StreamHead};
+pub use stream_head::StreamHead;
+pub use verdicts::AnnouncedVerdicts;
 
 /// Seconds that a context may be older than the longest stream, for scheduling and the hop from
 /// gate to host.

@@ -7,8 +7,7 @@ use tensorgate_policy::policy::GrantId;
 use tensorgate_policy::{Denial, Reason};
 
 use super::attribution::ContractHistory;
-pub use super::shadow::{InShadow, Values};
-pub use super::stage::Stage;
+use super::stage::Stage;
 use crate::dispatch::Dispatcher;
 use crate::pipeline::mirroring::Mirrors;
 use crate::sandbox::Role;

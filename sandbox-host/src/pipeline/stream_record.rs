@@ -8,13 +8,13 @@ use tensorgate_policy::{Denial, Operation, Reason};
 use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
 
-use super::Timings;
 use super::record::{Record, wide};
-use super::route::InShadow;
+use super::shadow::InShadow;
 use crate::audit::Unwritten;
 use crate::audit::record::{By, Decision, Verdict};
 use crate::pipeline::request::Caller;
 use crate::telemetry::metrics::GaugeGuard;
+use crate::telemetry::timings::Timings;
 
 /// How a stream ends.
 #[derive(Clone, Copy, Debug)]

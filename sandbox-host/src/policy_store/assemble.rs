@@ -17,7 +17,7 @@ use tensorgate_wire::context::Key;
 
 use super::parallel::parallel_map;
 use super::signed::{self, UnsignedFault};
-use crate::audit::record::BreakerRecords;
+use crate::audit::breaker_records::BreakerRecords;
 use crate::backends::ProtocolAdapter;
 use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::tls::{Tls, TlsError};
@@ -31,7 +31,8 @@ use crate::pipeline::{Pipeline, Stage, mirroring};
 use crate::policy_store::policy_versions::PolicyVersion;
 use crate::sandbox::capture::{CaptureError, Capturer};
 use crate::sandbox::{CompilerConfig, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
-use crate::telemetry::metrics::{BackendLabels, Metrics};
+use crate::telemetry::labels::BackendLabels;
+use crate::telemetry::metrics::Metrics;
 pub use routes::{BeyondBudget, beyond_budget};
 use routes::{routes, used};
 

@@ -19,7 +19,6 @@ use tensorgate_wire::context::Key;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use super::pending_policy::PendingPolicy;
 use super::pending_policy::Restriction;
 use crate::admission::memory_budget::Budget;
 use crate::dispatch::Dispatcher;
@@ -28,7 +27,8 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::request::{DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head};
 use crate::policy_store::assemble::{Parts, models_at};
 use crate::server::Bounds;
-use crate::telemetry::metrics::{GenerationLabels, Metrics};
+use crate::telemetry::labels::GenerationLabels;
+use crate::telemetry::metrics::Metrics;
 
 /// The most older policies that are kept. They share handlers and backends, so each costs only its
 /// rules and routes. Beyond it the oldest is dropped early, because a revocation must never wait.

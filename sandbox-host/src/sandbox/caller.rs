@@ -130,9 +130,9 @@ mod tests {
     use super::super::pool::ThreadPool;
     use super::super::priority::Priority;
     use super::*;
+    use crate::client_key::ClientKey;
     use crate::sandbox::low_priority::LowPrioritySlots;
     use crate::sandbox::ticker::Ticker;
-    use crate::turns::ClientKey;
 
     const MS: Duration = Duration::from_millis(1);
 

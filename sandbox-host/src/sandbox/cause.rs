@@ -3,7 +3,6 @@
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::call_state::Stop;
-pub use super::error::{LoadFault, SandboxError};
 use super::fixed_limits::MAX_MESSAGE_BYTES;
 use super::guest_log::{cut, escape};
 use super::limits::Limits;

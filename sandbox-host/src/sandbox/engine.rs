@@ -2,7 +2,7 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
-use super::cause::SandboxError;
+use super::error::SandboxError;
 use super::fixed_limits::{
     KEEP_RESIDENT_BYTES, KEEP_RESIDENT_TABLE_BYTES, MAX_CORE_INSTANCES, MAX_MEMORIES,
     MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK_BYTES,

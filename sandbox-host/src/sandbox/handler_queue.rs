@@ -23,7 +23,8 @@ use super::fixed_limits::{MAX_RESERVED_THREADS, MAX_WAIT_IN_CALLS};
 use super::job_handle::JobHandle;
 use super::outcome::Overload;
 use super::priority::Priority;
-use crate::turns::{ClientKey, Enqueued, Ticket, Turns};
+use crate::client_key::ClientKey;
+use crate::turns::{Enqueued, Ticket, Turns};
 
 /// A unit of work.
 pub(super) type Job = Box<dyn FnOnce() + Send>;

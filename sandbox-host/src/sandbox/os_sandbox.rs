@@ -81,7 +81,7 @@ fn restrict(reach: &Access, kind: ProcessKind) -> OsSandbox {
         // First, while the process may still drop capabilities.
         ("capabilities", drop_all()),
         // Also denies programs more privileges than this process has.
-        ("files and ports", access::restrict(reach)),
+        ("files and ports", landlock_rules::restrict(reach)),
         // Last, because it denies calls that the other parts need.
         ("system calls", syscalls::restrict(kind)),
     ];

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cause::SandboxError;
+use super::error::SandboxError;
 use super::fixed_limits::THREAD_STACK_BYTES;
 use super::handler_queue::{
     HandlerId, HandlerQueues, Job, QueueDelayLimits, QueuePosition, QueuedJob, RunningJob, threads,
 };
 use super::job_handle::JobHandle;
 use super::priority::{self, Priority};
-use crate::turns::ClientKey;
+use crate::client_key::ClientKey;
 
 /// The thread pool. The threads end when this is dropped, each after its current job.
 pub(super) struct ThreadPool(Arc<PoolState>);

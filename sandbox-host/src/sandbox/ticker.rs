@@ -7,7 +7,7 @@ use std::thread;
 
 use wasmtime::Engine;
 
-use super::cause::SandboxError;
+use super::error::SandboxError;
 use super::fixed_limits::{EPOCH_TICK, IDLE_TICKS};
 use super::priority;
 

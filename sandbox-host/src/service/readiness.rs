@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 use crate::pipeline::{Pipeline, model_version};
 use crate::rfc3339::rfc3339;
 use crate::service::App;
-use crate::telemetry::metrics::{Metrics, ModelReadyLabels};
+use crate::telemetry::labels::ModelReadyLabels;
+use crate::telemetry::metrics::Metrics;
 
 /// The most lines about models that are shown at once.
 const MAX_LINES: usize = 100;

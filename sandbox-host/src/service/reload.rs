@@ -21,10 +21,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use crate::config::{self, Candidate, ConfigError};
 use crate::files;
 use crate::policy_store::assemble::{Loader, PolicyFault, models_at};
-use crate::policy_store::policy_versions::{Attempt, Outcome, PendingPolicy, PolicyVersion};
+use crate::policy_store::pending_policy::PendingPolicy;
+use crate::policy_store::policy_versions::{Attempt, Outcome, PolicyVersion};
 use crate::sandbox::os_sandbox;
 use crate::service::App;
-use crate::telemetry::metrics::ReloadLabels;
+use crate::telemetry::labels::ReloadLabels;
 
 /// The interval of checks whether the bundle's file was replaced.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

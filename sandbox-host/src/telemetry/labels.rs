@@ -1,10 +1,6 @@
 //! The labels of each metric: policy names and words of fixed tables.
 
-use std::time::Duration;
-
 use prometheus_client::encoding::EncodeLabelSet;
-
-use crate::sandbox::EgressLog;
 
 /// A request's outcome.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -162,21 +158,4 @@ pub struct ShadowLabels {
     pub grant: String,
     /// The reason of the denial.
     pub reason: &'static str,
-}
-
-/// The durations of a request's parts, for its log line.
-#[derive(Clone, Debug, Default)]
-pub struct Timings {
-    /// The time in handlers.
-    pub handler: Duration,
-    /// The part of it after the backend's response.
-    pub postprocess: Duration,
-    /// The time at the backend.
-    pub dispatch: Duration,
-    /// The part of it spent waiting for a permit.
-    pub queue: Duration,
-    /// The fuel of all handler calls.
-    pub fuel: u64,
-    /// The egress records of its handlers.
-    pub reached: EgressLog,
 }

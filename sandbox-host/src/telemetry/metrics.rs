@@ -12,12 +12,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-pub use super::labels::{
+use super::labels::{
     BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GenerationLabels, HandlerLabels,
     LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, ReasonLabels, ReloadLabels,
-    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, Timings, VersionLabels,
+    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels,
 };
-pub use super::model_statistics::ModelStatistics;
+use super::model_statistics::ModelStatistics;
 pub(crate) use handlers::CapabilityMetrics;
 
 /// Latency buckets in seconds: 100 µs, doubling to 13 s, from a small model's microseconds to a

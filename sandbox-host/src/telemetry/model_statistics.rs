@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_wire::encode::statistics::{Statistics, Timing};
 
-use super::metrics::Timings;
+use super::timings::Timings;
 
 /// Statistics by model and version. Both are policy names, so their number is bounded.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use serde_json::json;
 use support::backend::{Act, Backend, described, truth};
 use support::{Running, admin, policy, start, until};
 use tensorgate_host::backends::BackendError;
-use tensorgate_host::backends::channel::MessageChunks;
+use tensorgate_host::backends::message_chunks::MessageChunks;
 use tensorgate_host::backends::oip::Endpoint;
 use tensorgate_wire::proto::{ModelInferRequest, ModelMetadataResponse};
 use tonic::Code;

@@ -5,7 +5,7 @@ use core::fmt::Write as _;
 use tensorgate_policy::request::Protocol;
 
 use super::{member, small_frame, string};
-use crate::grpc::protobuf::Message;
+use crate::grpc::writer::Message;
 
 /// A count and a total time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use tensorgate_policy::{Denial, Protocol};
 use super::small_frame;
 use crate::answer::Answer;
 use crate::grpc::FRAME_HEADER_BYTES;
-use crate::grpc::protobuf::Message;
+use crate::grpc::writer::Message;
 
 /// `error_message`.
 const ERROR_MESSAGE: u32 = 1;

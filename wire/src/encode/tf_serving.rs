@@ -8,7 +8,7 @@ use tensorgate_policy::{Datatype, Tensor};
 
 use super::answer_form::AnswerForm;
 use super::{Unencodable, dims, output_document, whole};
-use crate::grpc::protobuf::Message;
+use crate::grpc::writer::Message;
 use crate::grpc::{list_of, number_of};
 use crate::json_text::{list, member, string};
 use crate::route::tf_serving::is_number;

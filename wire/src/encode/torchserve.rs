@@ -4,7 +4,7 @@ use tensorgate_policy::tensor::InferResponse;
 
 use super::answer_form::AnswerForm;
 use super::{Unencodable, output_document};
-use crate::grpc::protobuf::Message;
+use crate::grpc::writer::Message;
 use crate::json_text::member;
 
 /// `{"predictions": …}` for a response by row. Otherwise the outputs as a whole.

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use tensorgate_policy::tensor::{Parameter, RequestedOutput};
 use tensorgate_policy::{InferRequest, Tensor};
 
-pub(crate) use super::predictions::predictions;
 use super::protobuf::{FieldRef, Value, read};
 use super::request::{named, push};
 use super::tensor_proto;

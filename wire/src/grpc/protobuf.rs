@@ -1,10 +1,6 @@
 //! A strict, bounded parser of the protobuf wire format. Ambiguous input is rejected: padded or
 //! overlong varints, groups, field number 0, lengths beyond the end.
 
-pub(crate) use super::framing::{
-    HEADER_BYTES, NOT_THE_BODY, PLAIN_FRAME, compressed, is_framed, open, plain,
-};
-pub(crate) use super::writer::Message;
 use crate::fault::BodyFault;
 
 /// Maximum size of a 64-bit varint.

@@ -8,7 +8,6 @@ use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
-pub(crate) use super::addressee::{addressee, addressee_in_spec};
 use super::contents::{Contents, INFER_CONTENTS};
 use super::parameters::push_parameter;
 use super::protobuf::{FieldRef, Value, read, take_varint};

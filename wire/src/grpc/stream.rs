@@ -7,9 +7,8 @@ use std::borrow::Cow;
 use tensorgate_policy::Denial;
 use tensorgate_policy::contract::Part;
 
-use super::protobuf::{
-    HEADER_BYTES, MAX_VARINT_BYTES, NOT_THE_BODY, plain, skip_field, take_varint,
-};
+use super::framing::{HEADER_BYTES, NOT_THE_BODY, plain};
+use super::protobuf::{MAX_VARINT_BYTES, skip_field, take_varint};
 use super::request::{Announced, InferHead, ONE_EACH, RAW, infer_head};
 use crate::fault::BodyFault;
 use crate::stream_event::{Event, Sink, head_too_large};

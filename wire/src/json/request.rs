@@ -7,7 +7,6 @@ use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
-pub(crate) use super::binary::infer_binary;
 use super::data::{self, Early};
 use super::scan::Scanner;
 use crate::fault::{BodyFault, quote};

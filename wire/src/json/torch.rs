@@ -16,7 +16,6 @@ use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 
 use super::columns::{Column, Columns, columns, rows};
-pub(crate) use super::predict::predict;
 use super::scan::Scanner;
 use super::tree::is_base64;
 use crate::fault::BodyFault;

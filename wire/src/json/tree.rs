@@ -9,7 +9,6 @@ use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::tensor::DataFault;
 
 use super::number::Number;
-pub(crate) use super::openai::{document, members, named};
 use super::scan::Scanner;
 use crate::fault::BodyFault;
 use crate::limits::MAX_JSON_DEPTH;

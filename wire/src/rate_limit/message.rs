@@ -5,7 +5,8 @@ use super::{
     MAX_TEXT_BYTES, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
 };
 use crate::fault::BodyFault;
-use crate::grpc::protobuf::{FieldRef, Message, Value, read};
+use crate::grpc::protobuf::{FieldRef, Value, read};
+use crate::grpc::writer::Message;
 
 /// Nanoseconds per second.
 const SECOND_NS: u64 = 1_000_000_000;

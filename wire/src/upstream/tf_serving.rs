@@ -6,8 +6,8 @@ use tensorgate_policy::{Datatype, Tensor};
 
 use crate::encode::tf_serving::{shape_proto, spec};
 use crate::encode::whole;
-use crate::grpc::protobuf::Message;
 pub use crate::grpc::served::{Described, Signature};
+use crate::grpc::writer::Message;
 use crate::grpc::{list_of, number_of, served};
 use crate::owned::owned;
 use crate::signature;

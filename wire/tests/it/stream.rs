@@ -3,7 +3,7 @@
 use tensorgate_policy::contract::{Elements, Part};
 use tensorgate_policy::decision::BodyFormat::{self, OipBinary, OipGrpcInfer};
 use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::stream::Event;
+use tensorgate_wire::stream_event::Event;
 use tensorgate_wire::{BodyStream, decode};
 
 /// What a stream reported, independent of the splits.

@@ -9,9 +9,10 @@ use super::ahead::Ahead;
 use super::{
     Batch, Message, MessageContext, MessageOutcome, MessageStream, StreamProgress, Window,
 };
-use crate::body::{ALWAYS_BUFFERED_BYTES, ListenerBounds};
+use crate::body::ALWAYS_BUFFERED_BYTES;
 use crate::body_reader::read_body_at;
 use crate::host::{Proxy, cannot_decide};
+use crate::listener_bounds::ListenerBounds;
 use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
 
 /// A waiting message.

@@ -11,8 +11,8 @@ use tensorgate_filter_core::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
 };
 use tensorgate_filter_core::quota::make_slots;
-use tensorgate_filter_core::record::Verdict;
 use tensorgate_filter_core::root::GateRoot;
+use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_native_proxy::Store;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;

@@ -9,7 +9,8 @@ use std::thread;
 
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, Level};
-use tensorgate_filter_core::record::{Record, Verdict};
+use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_identity::api_key::{digest, format_key};
 use tensorgate_native_proxy::{Logged, NativeProxy, Outcome, Request, Store, StoreMode, Stream};
 use tensorgate_policy::request::Proofs;

@@ -12,7 +12,7 @@ use tensorgate_policy::request::Api;
 use tensorgate_policy::{Protocol, Reason};
 
 use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
-use super::service;
+use super::sequence;
 use crate::audit::envoy_reply::{self, OURS};
 use crate::audit::record::{
     By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, Verdict, clean,
@@ -182,7 +182,7 @@ impl GateState {
             forwarded: forwarded.is_some(),
             entry: entry
                 .map(|entry| text(&entry, MAX_NAME_BYTES))
-                .filter(|entry| service::read(entry).is_some()),
+                .filter(|entry| sequence::read(entry).is_some()),
         }
     }
 }

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 use super::entry;
 use super::messages::Message;
-pub use super::sequence::{Marks, SequenceCheck, SequenceTracker, read};
 use crate::audit::Outcomes;
 use crate::telemetry::metrics::Metrics;
 

@@ -1,6 +1,6 @@
 //! The queue of records to the writer thread, in order. A producer need not wake the thread at
-//! once, because the thread takes all records that are there. The slots of [`Audit`] limit
-//! their number.
+//! once, because the thread takes all records that are there. The slots of [`crate::audit::Audit`]
+//! limit their number.
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

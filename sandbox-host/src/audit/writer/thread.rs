@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::chain::Lines;
-pub(in crate::audit) use super::chain::{Chain, End};
+use super::chain::{Chain, End};
 use super::{
     CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, IDLE_TIME, Item, Queue, RETRY, Shared,
     SlotKind, TAKEN, Taken, WAITING,
 };
-use crate::audit::als::service::SequenceTracker;
+use crate::audit::als::sequence::SequenceTracker;
 use crate::audit::files::{AppendError, Store};
 use crate::audit::line::Seal;
 use crate::audit::record::{Event, Found, Open, REOPEN};

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-pub use super::resp::{Reply, ReplyFault, command, take};
+use super::resp::{Reply, ReplyFault, command, take};
 use crate::backends::tls::{MAX_FILE_BYTES, bytes};
 
 /// The longest password in bytes.

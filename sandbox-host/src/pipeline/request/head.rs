@@ -5,7 +5,7 @@ use tensorgate_wire::headers::ReadHead;
 
 /// Reads a head and verifies its context. `then` gets the context if its signature is valid for
 /// this method and path and it is not from the future. Otherwise it gets the cause for the log. The
-/// policy that the context names limits the age ([`Verifier::verify_head`]).
+/// policy that the context names limits the age ([`super::Verifier::verify_head`]).
 pub fn read_head<N: AsRef<[u8]>, T>(
     fields: &[(N, N)],
     end_of_stream: bool,

@@ -12,7 +12,6 @@ use tensorgate_wire::check_server_query;
 use tensorgate_wire::context::RemainingQuotas;
 use tensorgate_wire::context::verdict::{MAX_BEHIND_BYTES, TRAILER, VerdictSubject};
 
-pub use super::stream_head::StreamHead;
 use super::{AcceptedHead, Caller, DenialOrigin, DeniedRequest, Verifier};
 use crate::pipeline::body::CollectedBody;
 

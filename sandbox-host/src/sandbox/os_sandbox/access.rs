@@ -5,8 +5,6 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-pub(super) use super::landlock_rules::restrict;
-
 /// Files for name resolution, random seeds and system trust anchors.
 const SYSTEM: [&str; 14] = [
     "/dev/urandom",

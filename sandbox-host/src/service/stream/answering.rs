@@ -14,6 +14,7 @@ use super::super::{App, Failure, admit, verify_body};
 use super::running_answer::RunningAnswer;
 use crate::admission::HELD_BYTES;
 use crate::admission::memory_budget::out_of_memory;
+use crate::client_key::ClientKey;
 use crate::dispatch::Deadline;
 use crate::guard::catch_panic;
 use crate::pipeline::decoupled::DecoupledRequest;
@@ -21,7 +22,6 @@ use crate::pipeline::record::Record;
 use crate::pipeline::reply;
 use crate::pipeline::request::StreamHead;
 use crate::policy_store::policy_versions::PolicyVersion;
-use crate::turns::ClientKey;
 
 /// The answer to a message.
 pub(super) enum Answered {

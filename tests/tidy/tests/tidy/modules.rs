@@ -142,6 +142,13 @@ const CRATES: [Crate; 4] = [HOST, POLICY, FILTERS, WIRE];
 /// The page that shows the order.
 const PAGE: &str = "docs/explanation/modules.md";
 
+/// Files that pass on items of private modules, as public names of their crates or for tests.
+const PASSED_ON: [&str; 3] = [
+    "policy/src/fixture.rs",
+    "policy/src/policy.rs",
+    "wire/src/upstream/tf_serving.rs",
+];
+
 /// Crate roots. They declare the modules and may refer to each of them.
 const ROOTS: [&str; 2] = ["lib.rs", "main.rs"];
 
@@ -308,6 +315,42 @@ fn faults(krate: &Crate) -> Vec<String> {
 fn no_module_refers_to_a_later_one() {
     let faults = CRATES.iter().flat_map(faults).collect();
     none("dependencies of modules", faults);
+}
+
+/// Whether a line passes on an item of another module. A module passes on items of its own children
+/// only, so that each other item has one path.
+fn passes_on(line: &str) -> bool {
+    let used = line
+        .strip_prefix("pub")
+        .and_then(|rest| rest.split_once("use "));
+    used.is_some_and(|(scope, path)| {
+        let is_scope = scope.trim().is_empty() || scope.starts_with('(');
+        is_scope
+            && ["super::", "crate::"]
+                .iter()
+                .any(|start| path.starts_with(start))
+    })
+}
+
+#[test]
+fn modules_pass_on_items_of_their_own_children_only() {
+    let mut faults = Vec::new();
+    for krate in &CRATES {
+        for file in rust_files(&krate.source()) {
+            let shown = file.strip_prefix(root()).unwrap().display().to_string();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let is_root = ROOTS.iter().any(|name| file.ends_with(name));
+            if !is_root && !PASSED_ON.contains(&&*shown) && text.lines().any(passes_on) {
+                faults.push(shown);
+            }
+        }
+    }
+    none("modules that pass on items of other modules", faults);
+    assert!(passes_on("pub use super::a::B;"));
+    assert!(passes_on("pub(in crate::a) use crate::b::{C, D};"));
+    assert!(!passes_on("pub use self::a::B;"));
+    assert!(!passes_on("use super::a::B;"));
+    assert!(!passes_on("pub fn use_it() {}"));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tensorgate_policy::{
     ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step,
     raw, validate,
 };
-use tensorgate_wire::stream::Event;
+use tensorgate_wire::stream_event::Event;
 use tensorgate_wire::{BodyStream, addressee, decode, expand};
 
 use rules::{Rule, request, rules, spoil};
@@ -400,7 +400,7 @@ fn one_request_gets_one_verdict_in_every_encoding_whole_or_in_pieces() {
     );
     assert!(
         made.len() == 15 && made.values().all(|rules| *rules >= 50),
-        "{made:?}"
+        "of 15 kinds of rules, each at least 50 times: {made:?}"
     );
     assert_eq!(seen.len(), 14, "{seen:?}");
     assert!(
