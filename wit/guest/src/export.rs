@@ -104,7 +104,11 @@ macro_rules! arena {
             // A name that does not clash with the author's: macros do not scope their items.
             #[cfg(target_arch = "wasm32")]
             #[global_allocator]
-            static ARENA_OF_TENSORGATE: $crate::Arena<{ $bytes }> = $crate::Arena::new();
+            static ALLOCATOR_OF_TENSORGATE: $crate::Allocator = {
+                static ARENA: $crate::Arena<{ $bytes + $crate::LEAST_BYTES }> =
+                    $crate::Arena::new();
+                $crate::allocator(&ARENA)
+            };
             #[cfg(not(target_arch = "wasm32"))]
             const _: usize = $bytes;
         };

@@ -64,15 +64,17 @@ mod element;
 mod error;
 mod export;
 mod fetch;
-mod free_list;
 mod host;
 pub mod lookup;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+#[cfg(all(target_arch = "wasm32", not(target_feature = "atomics")))]
 #[doc(hidden)]
-pub use arena::{Arena, before_calls};
+pub use arena::{Allocator, Arena, allocator};
+#[doc(hidden)]
+pub use arena::{LEAST_BYTES, before_calls};
 pub use bindings::preprocess::Payload;
 pub use bindings::preprocess::tensorgate::handler::types::{Datatype, Error, RawBody, Tensor};
 pub use configured::configured;

@@ -28,6 +28,7 @@ use bindings::exports::tensorgate::kit::{arrays as wit, blocks};
 use crate::buffer::Buffer;
 use crate::{
     Array, Block, Channels, Datatype, Failure, Filter, Function, Kind, Operator, Reduction, Span,
+    arena,
 };
 
 /// The arena of each instance, in bytes: enough for a photograph of 224 × 224, its planes, and
@@ -35,7 +36,10 @@ use crate::{
 const ARENA_BYTES: usize = 1_440 << 10;
 
 #[global_allocator]
-static ARENA: crate::arena::Arena<ARENA_BYTES> = crate::arena::Arena::new();
+static ALLOCATOR: arena::Allocator = {
+    static ARENA: arena::Arena<{ ARENA_BYTES + arena::LEAST_BYTES }> = arena::Arena::new();
+    arena::allocator(&ARENA)
+};
 
 pub(crate) struct Kit;
 

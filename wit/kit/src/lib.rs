@@ -33,9 +33,6 @@ mod buffer;
 mod component;
 mod datatype;
 mod failure;
-#[cfg(target_arch = "wasm32")]
-#[path = "../../guest/src/free_list.rs"]
-mod free_list;
 mod image;
 mod lanes;
 mod moves;

@@ -12,7 +12,7 @@ macro_rules! wit {
 }
 
 /// The guest crate, written to `wit/guest/`.
-pub const GUEST: [(&str, &str); 15] = [
+pub const GUEST: [(&str, &str); 14] = [
     ("Cargo.toml", wit!("guest/Cargo.toml")),
     ("src/arena.rs", wit!("guest/src/arena.rs")),
     ("src/bindings.rs", wit!("guest/src/bindings.rs")),
@@ -22,7 +22,6 @@ pub const GUEST: [(&str, &str); 15] = [
     ("src/error.rs", wit!("guest/src/error.rs")),
     ("src/export.rs", wit!("guest/src/export.rs")),
     ("src/fetch.rs", wit!("guest/src/fetch.rs")),
-    ("src/free_list.rs", wit!("guest/src/free_list.rs")),
     ("src/host.rs", wit!("guest/src/host.rs")),
     ("src/lib.rs", wit!("guest/src/lib.rs")),
     ("src/lookup.rs", wit!("guest/src/lookup.rs")),

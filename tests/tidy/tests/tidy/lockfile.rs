@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none, output, root};
 
 /// Crates of which there are several versions, and why.
-const DUPLICATES: [(&str, &str); 22] = [
+const DUPLICATES: [(&str, &str); 23] = [
+    (
+        "allocator-api2",
+        "0.2 is bumpalo's, of cranelift; 0.4 is talc's, the allocator of handlers",
+    ),
     (
         "base64",
         "0.23 is that of rcgen's PEM, for certificates of tests",
