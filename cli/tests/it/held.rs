@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::program::{Ran, Scratch, filters, free_port, run, tree};
+use crate::program::{Ran, Scratch, free_port, run, small_filters, tree};
 use crate::reload::{ENVOY, HOST, generation, in_force, rename_over, until_said};
 use crate::up::{ANY, Stack};
 
@@ -90,7 +90,7 @@ fn check_revoked(stack: &Stack, ran: &Ran) {
 #[test]
 fn a_revocation_is_confirmed_by_the_gate_and_keeps_the_policy_version() {
     let listed = Listed::new();
-    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     let first = generation(&stack.line());
     let ran = listed.revoke(&stack.admin(), KEY, &["--json"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -117,7 +117,7 @@ fn a_revocation_is_confirmed_by_the_gate_and_keeps_the_policy_version() {
 #[test]
 fn all_keys_of_a_client_are_revoked_and_confirmed_together() {
     let listed = Listed::new();
-    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     stack.line();
     let clients = in_force(&stack)["policy"]["clients"].clone();
     let (client, entry) = clients.as_object().unwrap().iter().next().unwrap();
@@ -169,7 +169,7 @@ fn a_host_that_is_loading_another_policy_does_not_delay_a_revocation() {
         "def again(*_):\n    if bundle()[\"policy\"][\"listen\"][\"limits\"][\"stream_ms\"] == 70000: return\n",
     );
     assert_ne!(host, HOST);
-    let mut stack = Stack::start_with(&host, ANY, &listed.policy, &filters());
+    let mut stack = Stack::start_with(&host, ANY, &listed.policy, small_filters());
     let first = generation(&stack.line());
     rename_over(&listed.policy, &listed.other());
     until("it is being loaded", &stack, || {
@@ -200,7 +200,7 @@ fn a_revocation_that_no_process_applies_is_not_confirmed_and_is_retried() {
         "def again(*_):\n    if os.path.exists(sys.argv[0] + \".refuses\"):\n        state[\"attempts\"] += 1\n        state[\"last\"] = {\"outcome\": \"refused\", \"generation\": bundle()[\"generation\"], \"faults\": [\"no room\"]}\n        return\n",
     );
     assert_ne!(host, HOST);
-    let mut stack = Stack::start_with(&host, ANY, &listed.policy, &filters());
+    let mut stack = Stack::start_with(&host, ANY, &listed.policy, small_filters());
     stack.line();
     let refuses = stack.scratch.file("tensorgate-host.refuses", "");
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
@@ -238,7 +238,7 @@ fn a_revocation_that_no_process_applies_is_not_confirmed_and_is_retried() {
 #[test]
 fn a_policy_that_is_not_yaml_does_not_delay_a_revocation() {
     let listed = Listed::new();
-    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     let first = generation(&stack.line());
     std::fs::write(&listed.policy, "version: [1\n").unwrap();
     until_said(&stack, "held: ");
@@ -255,7 +255,7 @@ fn a_policy_that_is_not_yaml_does_not_delay_a_revocation() {
 fn a_revocation_list_that_only_the_faulty_policy_names_is_applied() {
     let listed = Listed::new();
     let other = listed.mine.file("others.txt", "");
-    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     stack.line();
     let faulty = listed
         .text
@@ -279,7 +279,7 @@ fn a_key_removed_from_a_clients_file_is_rejected_although_the_policy_has_faults(
     std::fs::write(&listed.policy, &text).unwrap();
     let other = KEY.replace('a', "b");
     let keys = listed.mine.file("filed.txt", format!("{KEY}\n{other}\n"));
-    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, &filters());
+    let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     stack.line();
     rename_over(&listed.policy, &text.replace("quota: ", "qota: "));
     until_said(&stack, "held: ");

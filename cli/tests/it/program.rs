@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 pub use tensorgate_client::run::{Ran, Scratch, free_port, tree};
@@ -33,6 +34,31 @@ pub fn filters() -> PathBuf {
         folder.display()
     );
     folder
+}
+
+/// A module that accepts every configuration and lets every request through.
+const MODULE: &str = r#"(module
+    (memory (export "memory") 1)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "malloc") (param i32) (result i32) i32.const 0)
+    (func (export "proxy_on_context_create") (param i32 i32))
+    (func (export "proxy_on_vm_start") (param i32 i32) (result i32) i32.const 1)
+    (func (export "proxy_on_configure") (param i32 i32) (result i32) i32.const 1))"#;
+
+/// A folder with a small gate.wasm. For tests of processes and configurations, which need an Envoy
+/// that loads some module: Envoy takes seconds to compile the real one.
+pub fn small_filters() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("small-filters");
+        std::fs::create_dir_all(&folder).unwrap();
+        let module = wat::parse_str(MODULE).unwrap();
+        // Another run of these tests may read the file.
+        let new = folder.join(format!("{}.new", std::process::id()));
+        std::fs::write(&new, module).unwrap();
+        std::fs::rename(new, folder.join("gate.wasm")).unwrap();
+        folder
+    });
+    &FOLDER
 }
 
 pub fn run<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {

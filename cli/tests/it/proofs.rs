@@ -5,7 +5,7 @@ use serde_json::Value;
 use sha2::Digest as _;
 use tensorgate_client::pki::Authority;
 
-use crate::program::{Ran, Scratch, filters, run, run_with};
+use crate::program::{Ran, Scratch, run, run_with, small_filters};
 
 /// A key of the vectors' form, and a placeholder for its digest in the policy below.
 const KEY: &str = "tg_CwxHlR3Jb1XAodAjZuNn3xtnKDe3qv01B";
@@ -360,7 +360,7 @@ fn a_real_envoy_validates_tls_with_the_files_that_the_policy_names() {
     let (policy, folder, filters) = (
         scratch.path().join("gate.yaml"),
         scratch.path().to_owned(),
-        filters(),
+        small_filters(),
     );
     let ran = run(&[
         "render",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::program::{Scratch, filters, free_port, tree};
+use crate::program::{Scratch, free_port, small_filters, tree};
 use crate::up::{ANY, HOST, Stack};
 
 /// An embedded backend that accepts connections, unless its folder of models has a file `broken`.
@@ -58,7 +58,7 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
     let (policy, models) = embedded(&folder);
     let broken = models.join("broken");
     std::fs::write(&broken, "").unwrap();
-    let mut stack = Stack::start_with(HOST, ANY, &policy, &filters());
+    let mut stack = Stack::start_with(HOST, ANY, &policy, small_filters());
     let gate = stack.gate();
     until("it says why", &stack, || {
         let said = stack.said();

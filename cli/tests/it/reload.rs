@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::program::{Scratch, filters, free_port, tree};
+use crate::program::{Scratch, free_port, small_filters, tree};
 use crate::up::{ANY, Stack, program};
 
 /// A host that serves its bundle, and reads it again on a signal. It reports the files beside the
@@ -77,7 +77,10 @@ fn a_change_that_envoy_rejects_is_rolled_back_everywhere() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let policy = mine.file("gate.yaml", &text);
-    let (module, sound) = (mine.path().join("gate.wasm"), filters().join("gate.wasm"));
+    let (module, sound) = (
+        mine.path().join("gate.wasm"),
+        small_filters().join("gate.wasm"),
+    );
     std::fs::copy(&sound, &module).unwrap();
     let mut stack = Stack::start_with(HOST, ANY, &policy, mine.path());
     let line = stack.line();
@@ -195,7 +198,7 @@ fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
     std::fs::write(volume("..1"), &text).unwrap();
     std::os::unix::fs::symlink("..1", mine.path().join("..data")).unwrap();
     std::os::unix::fs::symlink("..data/gate.yaml", &policy).unwrap();
-    let mut stack = Stack::start_with(HOST, ANY, &policy, &filters());
+    let mut stack = Stack::start_with(HOST, ANY, &policy, small_filters());
     let first = generation(&stack.line());
 
     // Truncated where the rest is valid and allows more: the rate is lost.
@@ -271,7 +274,7 @@ fn sighup_reloads_and_a_closed_terminal_stops_up() {
         .args(["up", "-c"])
         .arg(tree().join("envoy/gate.yaml"))
         .arg("--filters")
-        .arg(filters())
+        .arg(small_filters())
         .arg("--state")
         .arg(scratch.path().join("state"))
         .args(["--listen", ANY, "--concurrency", "1", "--admin"])

@@ -289,9 +289,16 @@ fn envoy() -> PathBuf {
         .expect("no Envoy: run `make setup`")
 }
 
+/// One gate for all that needs the real filter, because Envoy takes seconds to compile it.
 #[test]
-fn envoys_own_replies_have_the_gates_wording_and_the_filters_are_unchanged() {
+fn envoys_own_replies_have_the_gates_form_and_the_filters_are_unchanged() {
     let gate = Gate::start();
+    replies_have_the_gates_wording(&gate);
+    a_grpc_caller_gets_trailers(&gate);
+    a_clients_own_request_id_is_replaced_even_from_loopback(&gate);
+}
+
+fn replies_have_the_gates_wording(gate: &Gate) {
     let key = key("scorer");
     let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: g\r\n{more}\r\n");
     let ready = "/v2/models/digits/ready";
@@ -370,9 +377,7 @@ fn envoys_own_replies_have_the_gates_wording_and_the_filters_are_unchanged() {
     gate.check(slow, "malformed", 400);
 }
 
-#[test]
-fn a_grpc_caller_gets_trailers_of_envoys_own_replies() {
-    let gate = Gate::start();
+fn a_grpc_caller_gets_trailers(gate: &Gate) {
     let head = format!(
         "POST /inference.GRPCInferenceService/ServerReady HTTP/1.1\r\nHost: g\r\nx-api-key: {}\r\ncontent-type: application/grpc\r\nContent-Length: 5\r\n\r\n",
         key("scorer")
@@ -391,9 +396,7 @@ fn a_grpc_caller_gets_trailers_of_envoys_own_replies() {
     );
 }
 
-#[test]
-fn a_clients_own_request_id_is_replaced_even_from_loopback() {
-    let gate = Gate::start();
+fn a_clients_own_request_id_is_replaced_even_from_loopback(gate: &Gate) {
     for theirs in ["7f000000-0000-4000-8000-000000000001", "\"},{"] {
         let (head, body) = gate.check(
             format!("GET /v2 HTTP/1.1\r\nHost: g\r\nx-request-id: {theirs}\r\n\r\n"),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::program::{Ran, Scratch, filters, run, tree};
+use crate::program::{Ran, Scratch, run, small_filters, tree};
 use crate::reload::{HOST, generation, until_said};
 use crate::up::{ANY, Stack};
 
@@ -33,7 +33,7 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let policy = mine.file("gate.yaml", &text);
-    let mut stack = Stack::start_with(&host(), ANY, &policy, &filters());
+    let mut stack = Stack::start_with(&host(), ANY, &policy, small_filters());
     let line = stack.line();
     let version = generation(&line);
     let state = stack.scratch.path().join("state");

@@ -1,13 +1,13 @@
-//! `up`: what it reports when it cannot start, and that nothing of it is left. The host here is a
-//! small stand-in that can be made to fail; Envoy and the filter are real. The end-to-end tests
-//! cover the whole stack with host and backend.
+//! `up`: what it reports when it cannot start, and that nothing of it is left. The host and the
+//! filter here are small stand-ins, and the host can be made to fail; Envoy is real. The end-to-end
+//! tests cover the whole stack with filter, host and backend.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::program::{Scratch, binary, filters, free_port, tree};
+use crate::program::{Scratch, binary, free_port, small_filters, tree};
 use crate::readiness;
 
 /// A host that is ready at once and ends on a signal.
@@ -32,7 +32,12 @@ pub struct Stack {
 
 impl Stack {
     pub fn start(host: &str, listen: &str) -> Self {
-        Self::start_with(host, listen, &tree().join("envoy/gate.yaml"), &filters())
+        Self::start_with(
+            host,
+            listen,
+            &tree().join("envoy/gate.yaml"),
+            small_filters(),
+        )
     }
 
     /// With a policy and filters that may change.
@@ -357,7 +362,7 @@ fn up_once(scratch: &Scratch, program: &Path, policy: &Path) -> (Option<i32>, St
         .args(["up", "-c"])
         .arg(policy)
         .arg("--filters")
-        .arg(filters())
+        .arg(small_filters())
         .arg("--state")
         .arg(scratch.path().join("state"))
         .args(["--listen", ANY, "--admin"])
@@ -424,7 +429,7 @@ fn after_a_kill_no_process_is_left_and_the_next_start_removes_the_sockets() {
         .args(["render", "-c"])
         .arg(tree().join("envoy/gate.yaml"))
         .args(["envoy", "--validate", "--filters"])
-        .arg(filters())
+        .arg(small_filters())
         .env("XDG_RUNTIME_DIR", stack.scratch.path().join("run"))
         .output()
         .unwrap();
@@ -474,7 +479,7 @@ fn two_gates_cannot_share_a_state_folder() {
         .args(["up", "-c"])
         .arg(tree().join("envoy/gate.yaml"))
         .arg("--filters")
-        .arg(filters())
+        .arg(small_filters())
         .arg("--state")
         .arg(first.scratch.path().join("state"))
         .output()
@@ -498,7 +503,7 @@ fn an_address_in_use_is_reported_before_anything_starts() {
         let policy = scratch.file("gate.yaml", text.replace("127.0.0.1:8080", &taken));
         let mut up = Command::new(program);
         up.arg("up").arg(policy).args(flags);
-        up.arg("--filters").arg(filters());
+        up.arg("--filters").arg(small_filters());
         up.arg("--state").arg(scratch.path().join("state"));
         let output = up.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
@@ -521,7 +526,7 @@ fn the_system_chooses_an_admin_port_of_zero() {
         None,
         HOST,
         ANY,
-        (&tree().join("envoy/gate.yaml"), &filters()),
+        (&tree().join("envoy/gate.yaml"), small_filters()),
         0,
     );
     let line = stack.line();
