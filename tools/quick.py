@@ -48,7 +48,7 @@ DECIDE = {
     "tensorgate-vectors",
     "tensorgate-wire",
 }
-VECTORS = ["-p", "tensorgate-filter-core", "--test", "it", "vectors::"]
+VECTORS = ["-p", "tensorgate-conformance"]
 LIBRARIES = {"cdylib", "lib", "proc-macro", "rlib"}
 
 

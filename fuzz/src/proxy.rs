@@ -17,12 +17,11 @@ use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
 };
-use tensorgate_native_proxy::{Limiter, Store};
-use tensorgate_filter_core::quota::make_slots;
-use tensorgate_filter_core::rate_limit_service::make_circuit_breaker;
-use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_filter_core::root::GateRoot;
+use tensorgate_filter_core::shared_state::create_shared_state;
+use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_identity::api_key::format_key;
+use tensorgate_native_proxy::{Limiter, Store};
 use tensorgate_policy::{HeaderMode, Now};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::HEADER;
@@ -335,8 +334,11 @@ pub fn run(data: &[u8]) {
 fn play(data: &mut Unstructured<'_>, world: &World, output: &mut Vec<String>) -> Result<()> {
     let root = Rc::clone(data.choose(&world.roots)?);
     let mut store = Store::default();
-    make_slots(&mut store, root.policy()).expect("a store that works");
-    make_circuit_breaker(&mut store, root.policy()).expect("a store that works");
+    let now = Now {
+        unix_s: NOW_UNIX_S,
+        monotonic_ns: 0,
+    };
+    create_shared_state(&mut store, &root, now).expect("a store that works");
     let mut proxy = Faulty {
         // Most runs have a proxy without failures.
         failing: if data.ratio(3, 4)? {

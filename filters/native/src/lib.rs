@@ -11,6 +11,7 @@
 
 mod limiter;
 mod peer;
+pub mod played;
 mod store;
 mod stream;
 mod world;

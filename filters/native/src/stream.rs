@@ -455,6 +455,13 @@ impl Stream {
         self.hops.iter().any(|hop| hop.gate.forwards_headers())
     }
 
+    /// The longest body that is held until it was checked. A longer one is checked and forwarded
+    /// in pieces.
+    pub fn max_held_bytes(&self) -> usize {
+        let root = self.root.as_ref();
+        root.map_or(0, |root| root.policy().listen().limits().hold_bytes)
+    }
+
     /// Body bytes that the proxy buffers for its filters.
     pub fn held_bytes(&self) -> usize {
         self.hops.iter().map(|hop| hop.held.len()).sum()

@@ -50,6 +50,5 @@ mod template;
 mod text;
 mod tf_serving;
 mod torchserve;
-mod vectors;
 mod wall;
 mod workload_api;

@@ -3,7 +3,7 @@
 //! - [`Stack`] is a whole gate as processes
 //! - [`backend`] is a stand-in for the inference server behind it
 //! - [`ask`] sends vectors over a socket
-//! - [`verdict`] compares an answer with what a vector expects
+//! - `tensorgate_conformance::verdict` compares an answer with what a vector expects
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,7 +21,7 @@ pub mod programs;
 pub mod rls;
 pub mod several;
 pub mod stack;
-pub mod streams;
-pub mod verdict;
+
+pub use tensorgate_conformance::{streams, verdict};
 
 pub use stack::{Setup, Stack, chains_with_global_limits};

@@ -33,4 +33,3 @@ mod shares;
 mod slots;
 mod support;
 mod uncharged;
-mod vectors;

@@ -9,13 +9,11 @@ use std::thread;
 
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, Level};
-use tensorgate_filter_core::record::Record;
-use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_identity::api_key::{digest, format_key};
-use tensorgate_native_proxy::{Logged, NativeProxy, Outcome, Request, Store, StoreMode, Stream};
+pub use tensorgate_native_proxy::played::{Played, STREAM, close, deliver, outcome_told, property};
+use tensorgate_native_proxy::{Logged, NativeProxy, Request, Store, StoreMode};
 use tensorgate_policy::request::Proofs;
 use tensorgate_policy::{Now, Reason};
-use tensorgate_wire::Answer;
 use tensorgate_wire::context::{Context, RemainingQuotas};
 
 pub const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -204,42 +202,6 @@ fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, length], bytes].concat()
 }
 
-/// Result of one request.
-pub struct Played {
-    pub outcome: Option<Outcome>,
-    pub record: Record,
-    pub logged: Logged,
-}
-
-impl Played {
-    pub fn reason(&self) -> Option<Reason> {
-        self.record.reason
-    }
-
-    pub fn allowed(&self) -> bool {
-        matches!(self.outcome, Some(Outcome::Forwarded { .. }))
-    }
-
-    pub fn status(&self) -> Option<u16> {
-        match &self.outcome {
-            Some(Outcome::Denied(Answer::Rest { status, .. })) => Some(*status),
-            Some(Outcome::Denied(Answer::Grpc { .. })) => Some(200),
-            _ => None,
-        }
-    }
-
-    pub fn upstream(&self) -> Vec<(String, String)> {
-        let Some(Outcome::Forwarded { headers, .. }) = &self.outcome else {
-            panic!("forwarded: {:?}", self.record)
-        };
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("made by the gate");
-        headers
-            .iter()
-            .map(|(name, value)| (text(name), text(value)))
-            .collect()
-    }
-}
-
 /// Whether an error in the log names this cause.
 pub fn logs_error(logged: &Logged, cause: &str) -> bool {
     let mut lines = logged.lines.iter();
@@ -287,123 +249,4 @@ pub fn play(proxy: &mut NativeProxy, request: &Request) -> Played {
     let mut stream = proxy.open(NOW);
     deliver(&mut stream, request);
     close(stream)
-}
-
-/// Path of inference streams: their heads are forwarded before their messages.
-pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
-
-pub fn deliver(stream: &mut Stream, request: &Request) {
-    let bare = request.body.is_empty() && request.trailers.is_none();
-    stream.send_headers(&request.headers, bare);
-    let streams = request.headers.contains(&field(":path", STREAM));
-    let forwards = stream.forwards_headers();
-    for (position, piece) in request.body.iter().enumerate() {
-        assert!(
-            streams || forwards || !stream.dispatched(),
-            "nothing goes on before the body's end"
-        );
-        assert!(!stream.is_complete(), "the end waits for the verdict");
-        stream.send_body(
-            piece,
-            position + 1 == request.body.len() && request.trailers.is_none(),
-        );
-    }
-    if let Some(trailers) = &request.trailers {
-        assert!(
-            forwards || !stream.dispatched(),
-            "nothing goes on before the trailers"
-        );
-        assert!(!stream.is_complete(), "the end waits for the verdict");
-        stream.send_trailers(trailers);
-    }
-}
-
-/// Value of an access log property.
-pub fn property<'l>(logged: &'l Logged, name: &str) -> Option<&'l str> {
-    let mut properties = logged.properties.iter();
-    properties
-        .find(|(known, _)| known == name)
-        .map(|(_, value)| value.as_str())
-}
-
-/// The outcome in the access log; null if there is none.
-pub fn outcome_told(logged: &Logged) -> serde_json::Value {
-    property(logged, "tg_outcome").map_or(serde_json::Value::Null, |told| {
-        serde_json::from_str(told).unwrap()
-    })
-}
-
-/// A stream of inferences has its own outcome and one for each message.
-fn close_stream(stream: Stream) -> Played {
-    let (outcome, record, logged) = stream.close();
-    assert!(logged.counted.contains(&Verdict::Allow));
-    assert_eq!(outcome_told(&logged)["verdict"], "allow");
-    assert_eq!(logged.answers, 0, "the upstream answers");
-    Played {
-        outcome,
-        record,
-        logged,
-    }
-}
-
-pub fn close(stream: Stream) -> Played {
-    let dispatched = stream.dispatched();
-    if dispatched && stream.is_stream() {
-        return close_stream(stream);
-    }
-    let forwards = stream.forwards_headers();
-    let complete = stream.is_complete();
-    let mut trailers = stream.trailers().to_vec();
-    if forwards {
-        trailers.retain(|(name, _)| name != tensorgate_wire::context::verdict::TRAILER.as_bytes());
-    }
-    let (outcome, record, logged) = stream.close();
-    let verdict = match (&outcome, record.reason) {
-        (Some(Outcome::Forwarded { .. }), None) => {
-            assert!(trailers.is_empty(), "no trailer of a client's crosses");
-            Verdict::Allow
-        }
-        (Some(Outcome::Denied(_)), Some(reason)) => Verdict::Deny(reason),
-        (None, None) => Verdict::Aborted,
-        (outcome, reason) => panic!("outcome and record disagree: {outcome:?}, {reason:?}"),
-    };
-    assert_eq!(
-        if forwards { complete } else { dispatched },
-        verdict == Verdict::Allow,
-        "only what is allowed reaches the upstream"
-    );
-    assert_eq!(logged.counted, [verdict], "each request counts once");
-    assert_eq!(
-        logged.answers,
-        usize::from(matches!(verdict, Verdict::Deny(_))),
-        "one answer to what is refused"
-    );
-    let told: serde_json::Value = outcome_told(&logged);
-    let told = |name: &str| {
-        told.get(name)
-            .and_then(serde_json::Value::as_str)
-            .map(str::to_owned)
-    };
-    assert_eq!(told("verdict").as_deref(), Some(verdict.name()));
-    assert_eq!(told("reason").as_deref(), Some(verdict.reason()));
-    assert_eq!(told("client"), record.client);
-    assert_eq!(told("credential"), record.credential);
-    assert_eq!(told("model"), record.model);
-    assert_eq!(told("rule"), record.rule);
-    let worth_a_line = match verdict {
-        Verdict::Deny(_) => true,
-        Verdict::Allow => !logged.shadowed.is_empty(),
-        Verdict::Aborted => false,
-    };
-    assert_eq!(
-        logged.lines.is_empty(),
-        !worth_a_line,
-        "a refusal is logged, and what is in shadow: {:?}",
-        logged.lines
-    );
-    Played {
-        outcome,
-        record,
-        logged,
-    }
 }

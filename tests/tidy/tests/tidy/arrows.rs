@@ -65,6 +65,19 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-host",
         ],
     ),
+    // In its tests, everything that decides.
+    (
+        "tensorgate-conformance",
+        &[
+            "tensorgate-client",
+            "tensorgate-filter-core",
+            "tensorgate-host",
+            "tensorgate-native-proxy",
+            "tensorgate-policy",
+            "tensorgate-vectors",
+            "tensorgate-wire",
+        ],
+    ),
     // The tooling of handler authors. No crate of the gate may depend on it.
     (
         "tensorgate-workbench",

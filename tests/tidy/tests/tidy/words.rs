@@ -45,14 +45,14 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("bench", 81),
     ("cli", 348),
     ("examples", 126),
-    ("filters", 509),
+    ("filters", 498),
     ("fuzz", 226),
     ("identity", 133),
     ("policy", 1_052),
     ("sandbox-host", 1_154),
-    ("tests", 606),
+    ("tests", 603),
     ("wire", 632),
-    ("wit", 121),
+    ("wit", 115),
 ];
 
 /// Whether a line is a comment that should have been wrapped.

@@ -67,7 +67,7 @@ pub fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
     if served {
         Ok(())
     } else {
-        Err(format!("expected allow, got {}", told(reply)))
+        Err(format!("expected allow, got {}", describe(reply)))
     }
 }
 
@@ -75,7 +75,7 @@ pub fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
 pub fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), String> {
     let reason = reason.public_reason();
     if reply.reason().as_deref() != Some(reason.name()) {
-        return Err(format!("expected {reason}, got {}", told(reply)));
+        return Err(format!("expected {reason}, got {}", describe(reply)));
     }
     let status = match reply.grpc_status() {
         Some(status) => reply.status == 200 && status == reason.grpc_status() as u8,
@@ -84,13 +84,14 @@ pub fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(),
     if !status {
         return Err(format!(
             "the status does not belong to {reason}: {}",
-            told(reply)
+            describe(reply)
         ));
     }
     match field {
-        Some(field) if !text(reply).contains(field) => {
-            Err(format!("the answer does not name {field}: {}", told(reply)))
-        }
+        Some(field) if !text(reply).contains(field) => Err(format!(
+            "the answer does not name {field}: {}",
+            describe(reply)
+        )),
         _ => Ok(()),
     }
 }
@@ -111,7 +112,7 @@ fn text(reply: &Reply) -> String {
         .unwrap_or_default()
 }
 
-fn told(reply: &Reply) -> String {
+fn describe(reply: &Reply) -> String {
     let grpc = reply
         .grpc_status()
         .map(|status| format!(" grpc-status {status}"))

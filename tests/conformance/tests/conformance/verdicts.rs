@@ -1,8 +1,8 @@
 //! The comparison of a reply with a vector accepts the right replies only.
 
 use tensorgate_client::Reply;
+use tensorgate_conformance::verdict::{allowed, percent_decode, refused};
 use tensorgate_policy::{Protocol, Reason};
-use tensorgate_tests::verdict::{allowed, percent_decode, refused};
 
 fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
     let headers = headers

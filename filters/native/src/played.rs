@@ -1,0 +1,182 @@
+//! Plays one whole request for a test, and checks what holds for each: what goes on when, what is
+//! counted, logged and reported. A violation is a bug of a filter, and panics.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "for tests: says which invariant is broken"
+)]
+
+use tensorgate_filter_core::host::Field;
+use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::verdict::Verdict;
+use tensorgate_policy::Reason;
+use tensorgate_wire::Answer;
+use tensorgate_wire::context::verdict::TRAILER;
+
+use crate::{Logged, Outcome, Request, Stream};
+
+/// Path of inference streams: their heads are forwarded before their messages.
+pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+/// Result of one request.
+pub struct Played {
+    /// The outcome; none if the request was neither answered nor forwarded completely.
+    pub outcome: Option<Outcome>,
+    /// What the filter that decided knows about the request.
+    pub record: Record,
+    /// What the filters reported.
+    pub logged: Logged,
+}
+
+impl Played {
+    /// The reason of the rejection, if the request was rejected.
+    pub const fn reason(&self) -> Option<Reason> {
+        self.record.reason
+    }
+
+    /// Whether the request was forwarded.
+    pub const fn allowed(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Forwarded { .. }))
+    }
+
+    /// The HTTP status of a rejection.
+    pub const fn status(&self) -> Option<u16> {
+        match &self.outcome {
+            Some(Outcome::Denied(Answer::Rest { status, .. })) => Some(*status),
+            Some(Outcome::Denied(Answer::Grpc { .. })) => Some(200),
+            _ => None,
+        }
+    }
+
+    /// The header fields of a forwarded request, as text.
+    pub fn upstream(&self) -> Vec<(String, String)> {
+        let Some(Outcome::Forwarded { headers, .. }) = &self.outcome else {
+            panic!("forwarded: {:?}", self.record)
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("made by the gate");
+        headers
+            .iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
+    }
+}
+
+/// Delivers a request: head, each chunk of the body, trailers.
+pub fn deliver(stream: &mut Stream, request: &Request) {
+    let bare = request.body.is_empty() && request.trailers.is_none();
+    stream.send_headers(&request.headers, bare);
+    let path: Field = (b":path".to_vec(), STREAM.as_bytes().to_vec());
+    let body_bytes: usize = request.body.iter().map(Vec::len).sum();
+    let is_held = !request.headers.contains(&path)
+        && !stream.forwards_headers()
+        && body_bytes <= stream.max_held_bytes();
+    let mut pieces = request.body.iter().peekable();
+    while let Some(piece) = pieces.next() {
+        assert!(
+            !is_held || !stream.dispatched(),
+            "nothing goes on before the body's end"
+        );
+        assert!(!stream.is_complete(), "the end waits for the verdict");
+        stream.send_body(piece, pieces.peek().is_none() && request.trailers.is_none());
+    }
+    if let Some(trailers) = &request.trailers {
+        assert!(
+            !is_held || !stream.dispatched(),
+            "nothing goes on before the trailers"
+        );
+        assert!(!stream.is_complete(), "the end waits for the verdict");
+        stream.send_trailers(trailers);
+    }
+}
+
+/// Value of an access log property.
+pub fn property<'l>(logged: &'l Logged, name: &str) -> Option<&'l str> {
+    let mut properties = logged.properties.iter();
+    properties
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
+}
+
+/// The outcome in the access log; null if there is none.
+pub fn outcome_told(logged: &Logged) -> serde_json::Value {
+    property(logged, "tg_outcome").map_or(serde_json::Value::Null, |told| {
+        serde_json::from_str(told).expect("JSON")
+    })
+}
+
+/// A stream of inferences has its own outcome and one for each message.
+fn close_stream(stream: Stream) -> Played {
+    let (outcome, record, logged) = stream.close();
+    assert!(logged.counted.contains(&Verdict::Allow));
+    let verdict = outcome_told(&logged).get("verdict").cloned();
+    assert_eq!(verdict, Some("allow".into()));
+    assert_eq!(logged.answers, 0, "the upstream answers");
+    Played {
+        outcome,
+        record,
+        logged,
+    }
+}
+
+/// Ends a stream and checks its invariants.
+pub fn close(stream: Stream) -> Played {
+    let dispatched = stream.dispatched();
+    if dispatched && stream.is_stream() {
+        return close_stream(stream);
+    }
+    let forwards = stream.forwards_headers();
+    let complete = stream.is_complete();
+    let mut trailers = stream.trailers().to_vec();
+    if forwards {
+        trailers.retain(|(name, _)| name != TRAILER.as_bytes());
+    }
+    let (outcome, record, logged) = stream.close();
+    let verdict = match (&outcome, record.reason) {
+        (Some(Outcome::Forwarded { .. }), None) => {
+            assert!(trailers.is_empty(), "no trailer of a client's crosses");
+            Verdict::Allow
+        }
+        (Some(Outcome::Denied(_)), Some(reason)) => Verdict::Deny(reason),
+        (None, None) => Verdict::Aborted,
+        (outcome, reason) => panic!("outcome and record disagree: {outcome:?}, {reason:?}"),
+    };
+    assert_eq!(
+        if forwards { complete } else { dispatched },
+        verdict == Verdict::Allow,
+        "only what is allowed reaches the upstream"
+    );
+    assert_eq!(logged.counted, [verdict], "each request counts once");
+    assert_eq!(
+        logged.answers,
+        usize::from(matches!(verdict, Verdict::Deny(_))),
+        "one answer to what is refused"
+    );
+    let told: serde_json::Value = outcome_told(&logged);
+    let told = |name: &str| {
+        told.get(name)
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+    };
+    assert_eq!(told("verdict").as_deref(), Some(verdict.name()));
+    assert_eq!(told("reason").as_deref(), Some(verdict.reason()));
+    assert_eq!(told("client"), record.client);
+    assert_eq!(told("credential"), record.credential);
+    assert_eq!(told("model"), record.model);
+    assert_eq!(told("rule"), record.rule);
+    let worth_a_line = match verdict {
+        Verdict::Deny(_) => true,
+        Verdict::Allow => !logged.shadowed.is_empty(),
+        Verdict::Aborted => false,
+    };
+    assert_eq!(
+        logged.lines.is_empty(),
+        !worth_a_line,
+        "a refusal is logged, and what is in shadow: {:?}",
+        logged.lines
+    );
+    Played {
+        outcome,
+        record,
+        logged,
+    }
+}

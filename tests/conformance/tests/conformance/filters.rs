@@ -1,0 +1,242 @@
+//! Every decision vector through the filters' own code, callback by callback under the in-memory
+//! proxy. How a body arrives, which of the two header modes a filter has, and whether one filter or
+//! three decide must not change a decision.
+
+use std::collections::BTreeMap;
+
+use tensorgate_conformance::verdict;
+use tensorgate_filter_core::filter::Filter;
+use tensorgate_native_proxy::played::{Played, close, deliver, outcome_told};
+use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store};
+use tensorgate_policy::{Fault, HeaderMode, Now, Reason};
+use tensorgate_vectors::{Driver, Expect, Lowered};
+
+use crate::VECTORS;
+
+/// Any key: nothing verifies the context here.
+const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// The longest body that is played in single bytes.
+const MAX_SINGLE_BYTES: usize = 20_000;
+
+/// How a body arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// In the vector's own pieces.
+    AsWritten,
+    /// In pieces of so many bytes.
+    Pieces(usize),
+    /// In the vector's own pieces, followed by trailers.
+    WithTrailers,
+}
+
+const ARRIVALS: [Arrival; 4] = [
+    Arrival::AsWritten,
+    Arrival::Pieces(1),
+    Arrival::Pieces(7),
+    Arrival::WithTrailers,
+];
+
+impl Arrival {
+    /// Whether a vector's body can arrive like this.
+    fn is_for(self, vector: &Lowered) -> bool {
+        match self {
+            Self::AsWritten | Self::Pieces(7) => true,
+            Self::Pieces(_) => vector.request.body.len() < MAX_SINGLE_BYTES,
+            // A request without a body is judged by its headers alone, so trailers would not end a
+            // body.
+            Self::WithTrailers => !vector.request.body.is_empty(),
+        }
+    }
+
+    fn request(self, vector: &Lowered) -> Request {
+        let mut request = vector.request.clone();
+        if let Self::Pieces(bytes) = self {
+            request.chunk_bytes = Some(bytes);
+        }
+        let trailers = vec![(b"x-trailer".to_vec(), b"1".to_vec())];
+        Request {
+            // The length of the body as it is written: most clients send it.
+            headers: vector.request.fields(),
+            body: request.pieces(),
+            trailers: (self == Self::WithTrailers).then_some(trailers),
+        }
+    }
+}
+
+#[test]
+fn the_gate_decides_every_vector_as_written() {
+    check_all(HeaderMode::Hold, &[Filter::Gate], &ARRIVALS);
+}
+
+#[test]
+fn the_gate_that_forwards_headers_decides_every_vector_as_written() {
+    check_all(HeaderMode::Forward, &[Filter::Gate], &ARRIVALS);
+}
+
+#[test]
+fn three_filters_in_a_row_decide_as_the_gate_does() {
+    check_all(HeaderMode::Hold, &Filter::THREE, &ARRIVALS);
+}
+
+#[test]
+fn three_filters_that_forward_headers_decide_as_the_gate_does() {
+    check_all(HeaderMode::Forward, &Filter::THREE, &ARRIVALS);
+}
+
+#[test]
+fn global_limits_decide_as_local_ones_with_a_single_gateway() {
+    for (headers, filters) in [
+        (HeaderMode::Hold, &[Filter::Gate][..]),
+        (HeaderMode::Hold, &Filter::THREE),
+        (HeaderMode::Forward, &[Filter::Gate]),
+    ] {
+        check_all_with(
+            (headers, filters),
+            &[Arrival::AsWritten],
+            shared,
+            Lowered::may_be_counted_elsewhere,
+        );
+    }
+}
+
+/// The policy with every limit in global scope.
+fn shared(policy_json: &str) -> String {
+    let mut policy: serde_json::Value = serde_json::from_str(policy_json).unwrap();
+    let is_openai = policy_json.contains("\"openai\"");
+    policy["rate_limit_service"] = serde_json::json!({"redis": {"url": "redis://127.0.0.1"}});
+    for grant in policy["grants"].as_array_mut().unwrap() {
+        // Messages of a stream do not wait.
+        let operations = grant["operations"].as_array_mut().unwrap();
+        if !is_openai && operations.iter().all(|operation| operation == "stream") {
+            continue;
+        }
+        operations.retain(|operation| operation != "stream" || is_openai);
+        for limit in ["rate", "cost", "budget"] {
+            if let Some(limit) = grant.get_mut(limit) {
+                limit["scope"] = "global".into();
+            }
+        }
+    }
+    policy.to_string()
+}
+
+fn check_all(headers: HeaderMode, filters: &[Filter], arrivals: &[Arrival]) {
+    check_all_with((headers, filters), arrivals, str::to_owned, |_| true);
+}
+
+fn check_all_with(
+    (headers, filters): (HeaderMode, &[Filter]),
+    arrivals: &[Arrival],
+    policy: fn(&str) -> String,
+    takes: fn(&Lowered) -> bool,
+) {
+    let mut proxies = BTreeMap::new();
+    let mut played = 0;
+    let mut wrong = Vec::new();
+    let vectors = VECTORS.iter();
+    for vector in vectors.filter(|vector| vector.runs_on(Driver::Native) && takes(vector)) {
+        let proxy = proxies
+            .entry(&vector.policy_file)
+            .or_insert_with(|| configure(headers, filters, &policy(&vector.policy_json)));
+        let proxy = match proxy {
+            Ok(proxy) => proxy,
+            Err(faults) => {
+                wrong.push(format!("{}: {faults:?}", vector.policy_file));
+                continue;
+            }
+        };
+        for arrival in arrivals.iter().filter(|arrival| arrival.is_for(vector)) {
+            played += 1;
+            if let Some(fault) = check(proxy.restarted().unwrap(), vector, *arrival) {
+                wrong.push(format!("{arrival:?} {fault}"));
+            }
+        }
+    }
+    assert!(played >= 200 * arrivals.len(), "only {played} were played");
+    assert!(
+        wrong.is_empty(),
+        "{} of {played} are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+fn configure(
+    headers: HeaderMode,
+    filters: &[Filter],
+    policy: &str,
+) -> Result<NativeProxy, Vec<Fault>> {
+    let bundle = format!(r#"{{"generation": "0123456789abcdef", "policy": {policy}}}"#);
+    let store = Store::default();
+    NativeProxy::chain_in(
+        headers,
+        filters,
+        bundle.as_bytes(),
+        Some(CONTEXT_KEY),
+        store,
+    )
+}
+
+/// The first difference from a vector's decision.
+fn check(mut proxy: NativeProxy, vector: &Lowered, arrival: Arrival) -> Option<String> {
+    let request = arrival.request(vector);
+    let now = Now {
+        unix_s: vector.now_unix_s,
+        monotonic_ns: 1,
+    };
+    let mut last = None;
+    for _ in 0..vector.repeat {
+        let mut stream = proxy.open(now);
+        deliver(&mut stream, &request);
+        if let Some(tokens) = vector.used {
+            proxy.settle(&mut stream, tokens);
+        }
+        last = Some(close(stream));
+    }
+    let played = last?;
+    let expected = match &vector.expect {
+        Expect::Allow => None,
+        Expect::Deny { reason, .. } => Some(*reason),
+    };
+    if played.reason() != expected || played.allowed() != expected.is_none() {
+        let id = &vector.id;
+        return Some(format!(
+            "{id}: expected {expected:?}, got {:?}",
+            played.record
+        ));
+    }
+    let answer = match &played.outcome {
+        Some(Outcome::Forwarded { body, .. }) if *body != vector.request.body => {
+            Some(format!("{}: another body was forwarded", vector.id))
+        }
+        Some(Outcome::Forwarded { .. }) => vector.wrong_headers(&played.upstream()),
+        Some(Outcome::Denied(answer)) => verdict::compare(vector, &verdict::received(answer)).err(),
+        None => Some(format!("{}: no outcome", vector.id)),
+    };
+    answer.or_else(|| shadow(vector, &played))
+}
+
+/// The first difference in shadow denials: counted by each filter, and reported to the access log
+/// by the last.
+fn shadow(vector: &Lowered, played: &Played) -> Option<String> {
+    let expected: Vec<_> = vector.shadow.as_ref()?.iter().map(|it| it.name()).collect();
+    let sorted = |mut names: Vec<String>| {
+        names.sort_by_key(|name| Reason::from_name(name));
+        names
+    };
+    let counted = played.logged.shadowed.iter().cloned();
+    let counted = sorted(counted.collect());
+    let reported = outcome_told(&played.logged);
+    let reported = reported["shadow"].as_array().map_or(&[][..], Vec::as_slice);
+    let reported = reported
+        .iter()
+        .map(|it| it["reason"].as_str().unwrap().to_owned());
+    let reported = sorted(reported.collect());
+    // A stream's own outcome is reported when it opens, and those of its messages by the host.
+    let is_wrong = reported != expected && !vector.request.is_stream();
+    (counted != expected || is_wrong).then(|| {
+        let id = &vector.id;
+        format!("{id}: in shadow {expected:?}, counted {counted:?}, reported {reported:?}")
+    })
+}
