@@ -59,7 +59,7 @@ impl Kind {
 ///
 /// # Errors
 /// The store failed or is full.
-pub fn make_pages(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+pub(crate) fn make_pages(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     if policy.lockout().is_none() {
         return Ok(());
     }

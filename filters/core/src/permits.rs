@@ -52,7 +52,7 @@ pub enum PermitFault {
 ///
 /// # Errors
 /// The store failed or is full.
-pub fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+pub(crate) fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     for permit in policy.permit_counters() {
         make_count(store, &slot_key(&permit))?;
     }

@@ -62,7 +62,10 @@ pub(crate) fn cancel_pending_charge(proxy: &mut dyn Proxy, pending_charge: &Pend
 ///
 /// # Errors
 /// The store failed or is full.
-pub fn make_circuit_breaker(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+pub(crate) fn make_circuit_breaker(
+    store: &mut dyn SharedStore,
+    policy: &Policy,
+) -> Result<(), SlotFault> {
     match policy.rate_limit_service() {
         Some(_) => make_slot(store, &slot(), &CircuitBreaker::default().to_bytes()),
         None => Ok(()),

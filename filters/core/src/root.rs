@@ -258,7 +258,7 @@ impl GateRoot {
     ///
     /// # Errors
     /// The store failed or is full.
-    pub fn make_keys(&self, store: &mut dyn SharedStore, now: Now) -> Result<(), SlotFault> {
+    pub(crate) fn make_keys(&self, store: &mut dyn SharedStore, now: Now) -> Result<(), SlotFault> {
         let mut keys = self.keys.borrow_mut();
         keys.make_slots(store)?;
         keys.refresh(store, self.tokens.borrow_mut().keys_mut(), now, true);

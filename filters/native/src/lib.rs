@@ -85,15 +85,8 @@ pub struct NativeProxy {
 }
 
 impl NativeProxy {
-    /// Configures the combined filter with a bundle (JSON) and the context key (hex).
-    ///
-    /// # Errors
-    /// The faults of the policy.
-    pub fn new(bundle_json: &[u8], context_key_hex: &str) -> Result<Self, Vec<Fault>> {
-        Self::worker(bundle_json, context_key_hex, Store::default())
-    }
-
-    /// As [`Self::new`], but as one of several workers or after a reload: buckets are in `store`.
+    /// Configures the combined filter with a bundle (JSON) and the context key (hex), as one of
+    /// several workers or after a reload: buckets are in `store`.
     ///
     /// # Errors
     /// The faults of the policy.

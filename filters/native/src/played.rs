@@ -6,17 +6,14 @@
     reason = "for tests: says which invariant is broken"
 )]
 
-use tensorgate_filter_core::host::Field;
 use tensorgate_filter_core::record::Record;
 use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_policy::Reason;
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::verdict::TRAILER;
 
+pub use crate::stream::STREAM;
 use crate::{Logged, Outcome, Request, Stream};
-
-/// Path of inference streams: their heads are forwarded before their messages.
-pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// Result of one request.
 pub struct Played {
@@ -65,11 +62,9 @@ impl Played {
 pub fn deliver(stream: &mut Stream, request: &Request) {
     let bare = request.body.is_empty() && request.trailers.is_none();
     stream.send_headers(&request.headers, bare);
-    let path: Field = (b":path".to_vec(), STREAM.as_bytes().to_vec());
     let body_bytes: usize = request.body.iter().map(Vec::len).sum();
-    let is_held = !request.headers.contains(&path)
-        && !stream.forwards_headers()
-        && body_bytes <= stream.max_held_bytes();
+    let is_held =
+        !stream.is_stream() && !stream.forwards_headers() && body_bytes <= stream.max_held_bytes();
     let mut pieces = request.body.iter().peekable();
     while let Some(piece) = pieces.next() {
         assert!(

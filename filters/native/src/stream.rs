@@ -26,7 +26,7 @@ use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome};
 use tensorgate_filter_core::record::Record;
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_filter_core::verdict::Verdict;
-use upstream_host::STREAM;
+pub use upstream_host::STREAM;
 
 /// What a filter reported to its proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

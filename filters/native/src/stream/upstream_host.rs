@@ -11,8 +11,8 @@ use super::{Outcome, Stream};
 use tensorgate_filter_core::host::Field;
 use tensorgate_filter_core::record::Record;
 
-/// Path of inference streams.
-pub(super) const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+/// Path of inference streams: their heads are forwarded before their messages.
+pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 impl Stream {
     /// A request as the upstream host reads it: a stream's messages, or a body without its
