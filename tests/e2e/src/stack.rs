@@ -3,6 +3,7 @@
 //! test fails it prints the processes' logs and keeps their files.
 
 mod audit;
+mod lease;
 mod memory;
 mod setup;
 mod threads;
@@ -24,6 +25,7 @@ use crate::ask;
 use crate::backend::Backend;
 use crate::policy;
 use crate::programs::{free_address, program, target};
+pub use lease::Lease;
 use setup::WORKERS;
 pub use setup::{Setup, chains_with_global_limits};
 
@@ -62,6 +64,11 @@ impl Stack {
     /// Starts a gate with a policy, whose backends and handlers are replaced by real ones.
     pub async fn start(name: &str, policy: Policy) -> Self {
         Self::start_as(name, policy, Setup::default()).await
+    }
+
+    /// Borrows a running gate, and gives it this policy.
+    pub async fn lease(policy: Policy) -> Lease {
+        Lease::take(policy).await
     }
 
     /// The same, with files that the policy names beside it.
@@ -131,6 +138,7 @@ impl Stack {
             chain,
             workers,
             faulty,
+            ends_with_tests,
             ..
         } = setup;
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -154,7 +162,15 @@ impl Stack {
         write(&file, &policy);
 
         let admin = free_address();
-        let mut up = Command::new(&tensorgate)
+        // The kernel ends it with the thread that has started it.
+        let mut command = match ends_with_tests {
+            true => Command::new("setpriv"),
+            false => Command::new(&tensorgate),
+        };
+        if ends_with_tests {
+            command.args(["--pdeathsig", "TERM", "--"]).arg(&tensorgate);
+        }
+        let mut up = command
             .args([
                 "--json",
                 "up",
@@ -251,6 +267,18 @@ impl Stack {
     pub fn write_policy(&self, mut policy: Policy) {
         policy::settle(&mut policy, &self.backend, &self.components, &self.state);
         write(&self.state.join("gate.yaml"), &policy);
+    }
+
+    /// Changes the policy, and waits until it is in force on every worker. The new policy has a
+    /// stand-in of its own behind it.
+    pub async fn change(&mut self, policy: Policy) {
+        let backend = Backend::start(policy.clone()).await;
+        let _old = std::mem::replace(&mut self.backend, backend);
+        while self.said.try_recv().is_ok() {}
+        self.write_policy(policy);
+        self.hang_up().await;
+        let said = self.reloaded().await;
+        assert_eq!(said.last().unwrap()["reloaded"], true, "{said:?}");
     }
 
     /// Signals the gate to read its policy again.
@@ -436,19 +464,24 @@ impl Stack {
     }
 }
 
+impl Stack {
+    /// Checks that the filter has not trapped. Envoy replaces a trapped VM, and its requests only
+    /// see an overloaded gate. The trap is visible in the log alone.
+    fn check_filter(&self) {
+        let log = self.log("envoy.log");
+        let panicked = log.contains("tensorgate: panic");
+        assert!(!panicked || self.faulty, "the filter panicked:\n{log}");
+    }
+}
+
 impl Drop for Stack {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", logs(&self.state));
         }
-        // Envoy replaces a trapped VM, and its requests only see an overloaded gate. The trap is
-        // visible in the log alone.
-        let panicked = self.log("envoy.log").contains("tensorgate: panic");
-        assert!(
-            !panicked || self.faulty || std::thread::panicking(),
-            "the filter panicked:\n{}",
-            self.log("envoy.log")
-        );
+        if !std::thread::panicking() {
+            self.check_filter();
+        }
         // The kernel ends its child processes with it.
         let _ = self.up.start_kill();
         if !std::thread::panicking() {

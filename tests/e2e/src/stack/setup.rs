@@ -19,6 +19,8 @@ pub struct Setup<'a> {
     pub workers: u16,
     /// Whether the gate traps at the end of the body of a request that has the field `x-test-trap`.
     pub faulty: bool,
+    /// Whether the gate ends with the test process, rather than with the [`Stack`](super::Stack).
+    pub ends_with_tests: bool,
 }
 
 impl Default for Setup<'_> {
@@ -29,6 +31,7 @@ impl Default for Setup<'_> {
             control_plane: None,
             workers: WORKERS,
             faulty: false,
+            ends_with_tests: false,
         }
     }
 }

@@ -37,7 +37,7 @@ fn raw() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn binary_data_is_accepted_and_returned_as_requested() {
-    let stack = Stack::start("binary", policy::vectors_policy("main.json")).await;
+    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
     let said = |name, datatype, size| json!({"name": name, "datatype": datatype, "shape": [1], "parameters": {"binary_data_size": size}});
     let written = |name, datatype, zero: Value| json!({"name": name, "datatype": datatype, "shape": [1], "data": [zero]});
     let y = |binary: bool| {

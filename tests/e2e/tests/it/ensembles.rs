@@ -111,7 +111,7 @@ async fn an_ensembles_calls_use_their_models_slots() {
         concurrency: Some(1),
         in_flight_bytes: None,
     });
-    let stack = Stack::start("ensembles-places", policy).await;
+    let stack = Stack::lease(policy).await;
     stack.backend.set(Mode::Hangs);
     let other = async {
         ask::met("the first is at its model", || !asked(&stack).is_empty()).await;
@@ -145,7 +145,7 @@ async fn an_ensembles_calls_use_their_models_slots() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_handlers_of_a_grant_apply_to_its_clients() {
-    let stack = Stack::start("ensembles-grants", composed()).await;
+    let stack = Stack::lease(composed()).await;
     let image = json!({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": vec![0.5; 64]}]});
     for (client, outputs) in [
         ("scorer", &["probabilities"][..]),

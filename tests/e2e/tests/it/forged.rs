@@ -11,7 +11,7 @@ const OWN_ID: &str = "3f1c0c5e-0000-4000-8000-000000000000";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clients_claims_about_itself_are_not_forwarded() {
-    let stack = Stack::start("forged", policy::vectors_policy("main.json")).await;
+    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
     for name in [
         "x-tensorgate-context",
         "x-tensorgate-client",
@@ -70,7 +70,7 @@ async fn a_clients_claims_about_itself_are_not_forwarded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_allowed_answer_reveals_nothing_about_the_upstream() {
-    let stack = Stack::start("forged-answers", policy::vectors_policy("main.json")).await;
+    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
     let rest = ask::good(stack.gate, &[]).await.unwrap();
     let grpc = ask::good_grpc(stack.gate, usize::MAX, None).await.unwrap();
     for reply in [&rest, &grpc] {
@@ -94,7 +94,7 @@ async fn an_allowed_answer_reveals_nothing_about_the_upstream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_can_bypass_the_gate() {
-    let stack = Stack::start("forged-host", policy::vectors_policy("main.json")).await;
+    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
     let socket = stack.host_socket();
     let metadata = std::fs::metadata(&socket).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);

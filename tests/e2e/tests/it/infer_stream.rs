@@ -129,7 +129,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_the_same_however_it_is_split() {
-    let stack = Stack::start("infer-stream-cuts", main_policy()).await;
+    let stack = Stack::lease(main_policy()).await;
     let pieces = [good(), message("vec", "n", f32::NAN), good()];
     let whole = pieces.concat();
     let ends: Vec<usize> = (1..=3)
@@ -197,7 +197,7 @@ async fn an_invalid_message_ends_the_stream_and_large_ones_are_accepted() {
     wide.inputs[0].shape = serde_json::from_value(serde_json::json!([{"max": 1_000_000}])).unwrap();
     large.models.insert("wide".into(), wide);
     large.grants[0].models.push("wide".into());
-    let stack = Stack::start("infer-stream-sizes", large).await;
+    let stack = Stack::lease(large).await;
     let of_size = |elements: usize| {
         let mut request: ModelInferRequest = prost::Message::decode(&*ask::message("x")).unwrap();
         request.model_name = "wide".into();

@@ -101,7 +101,7 @@ fn is_uuid(text: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rejection_reveals_the_upstream() {
-    let stack = Stack::start("no-leaks", policy::vectors_policy("main.json")).await;
+    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let mut by_reason = BTreeMap::new();
     for vector in vectors.iter().filter(|vector| {
