@@ -39,6 +39,26 @@ pub fn add_big_model(policy: &mut Policy, max_elements: u64) {
     policy.grants[0].models.push("big".into());
 }
 
+/// Appends a text to the name of each client. Groups and their members' grants stay the same.
+pub fn rename_clients(policy: &mut Policy, suffix: &str) {
+    let clients = std::mem::take(&mut policy.clients);
+    let groups = policy.groups.values_mut();
+    let granted = policy.grants.iter_mut().map(|grant| &mut grant.clients);
+    let captured = policy
+        .capture
+        .iter_mut()
+        .map(|capture| &mut capture.clients);
+    for name in groups.chain(granted).chain(captured).flatten() {
+        if clients.contains_key(name) {
+            name.push_str(suffix);
+        }
+    }
+    policy.clients = clients
+        .into_iter()
+        .map(|(name, client)| (name + suffix, client))
+        .collect();
+}
+
 /// Points every backend at the stand-in, and puts the handlers' real files, from `components`,
 /// beside the policy.
 pub fn settle(policy: &mut Policy, backend: &Backend, components: &Path, folder: &Path) {

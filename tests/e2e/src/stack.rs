@@ -8,6 +8,7 @@ mod memory;
 mod setup;
 mod threads;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -41,6 +42,9 @@ const LOG_TAIL: usize = 8 << 10;
 /// The path of the request that `up` sends itself. Tests skip its line in the audit log.
 pub const OWN_PATH: &str = "/v2/health/live";
 
+/// The audit log in a gate's folder.
+const AUDIT_LOG: &str = "audit/decisions.jsonl";
+
 /// A running gate.
 pub struct Stack {
     /// The gate's address.
@@ -58,6 +62,11 @@ pub struct Stack {
     pub ready: Value,
     /// What `up` prints after its readiness line.
     said: mpsc::UnboundedReceiver<Value>,
+    /// What the names of clients end in, in the gate's policy but not in the test's. Empty if the
+    /// gate is not borrowed.
+    suffix: String,
+    /// Where the test's part of each log begins.
+    begins: BTreeMap<&'static str, usize>,
 }
 
 impl Stack {
@@ -68,7 +77,40 @@ impl Stack {
 
     /// Borrows a running gate, and gives it this policy.
     pub async fn lease(policy: Policy) -> Lease {
-        Lease::take(policy).await
+        Self::lease_as(policy, Setup::default()).await
+    }
+
+    /// The same with other filters than the gate, as `--chain` takes them.
+    pub async fn lease_chain(policy: Policy, chain: &str) -> Lease {
+        Self::lease_workers(policy, chain, WORKERS).await
+    }
+
+    /// The same with another number of Envoy's workers.
+    pub async fn lease_workers(policy: Policy, chain: &str, workers: u16) -> Lease {
+        let setup = Setup {
+            chain,
+            workers,
+            ..Setup::default()
+        };
+        Self::lease_as(policy, setup).await
+    }
+
+    /// Borrows a gate with this setup.
+    pub async fn lease_as(policy: Policy, setup: Setup<'_>) -> Lease {
+        Lease::take(policy, setup, &lease::new_suffix()).await
+    }
+
+    /// Borrows two gates with the same policy, whose clients share limits of scope `global`.
+    pub async fn lease_two(policy: Policy, chain: &str) -> [Lease; 2] {
+        let setup = Setup {
+            chain,
+            ..Setup::default()
+        };
+        let suffix = lease::new_suffix();
+        [
+            Lease::take(policy.clone(), setup, &suffix).await,
+            Lease::take(policy, setup, &suffix).await,
+        ]
     }
 
     /// The same, with files that the policy names beside it.
@@ -234,6 +276,8 @@ impl Stack {
                     faulty,
                     ready,
                     said,
+                    suffix: String::new(),
+                    begins: BTreeMap::new(),
                 })
             }
             outcome => {
@@ -266,6 +310,7 @@ impl Stack {
     /// Replaces the running gate's policy file.
     pub fn write_policy(&self, mut policy: Policy) {
         policy::settle(&mut policy, &self.backend, &self.components, &self.state);
+        policy::rename_clients(&mut policy, &self.suffix);
         write(&self.state.join("gate.yaml"), &policy);
     }
 
@@ -277,8 +322,8 @@ impl Stack {
         while self.said.try_recv().is_ok() {}
         self.write_policy(policy);
         self.hang_up().await;
-        let said = self.reloaded().await;
-        assert_eq!(said.last().unwrap()["reloaded"], true, "{said:?}");
+        let printed = self.reloaded().await;
+        assert_eq!(printed.last().unwrap()["reloaded"], true, "{printed:?}");
     }
 
     /// Signals the gate to read its policy again.
@@ -440,6 +485,12 @@ impl Stack {
 
     /// Envoy's statistics whose names contain a text, one per line, from its admin socket.
     pub async fn envoy_stats(&self, name: &str) -> String {
+        self.ask_envoy("GET", &format!("/stats?filter={name}"))
+            .await
+    }
+
+    /// What Envoy's admin socket answers.
+    async fn ask_envoy(&self, method: &str, path: &str) -> String {
         let rendered = self.log("envoy.yaml");
         let socket = rendered
             .split_whitespace()
@@ -447,9 +498,8 @@ impl Stack {
             .find(|word| word.ends_with("/envoy.sock"))
             .expect("Envoy has an admin socket");
         let mut admin = tokio::net::UnixStream::connect(socket).await.unwrap();
-        let request = format!(
-            "GET /stats?filter={name} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
-        );
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
         tokio::io::AsyncWriteExt::write_all(&mut admin, request.as_bytes())
             .await
             .unwrap();
@@ -458,9 +508,20 @@ impl Stack {
         answer
     }
 
-    /// A log of this gate: `host.log`, `envoy.log`, `audit/decisions.jsonl`.
+    /// A log of this gate (`host.log`, `envoy.log`, `audit/decisions.jsonl`) since the test has it;
+    /// any other of its files.
     pub fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.state.join(name)).unwrap_or_default()
+        let log = std::fs::read(self.state.join(name)).unwrap_or_default();
+        let begin = self.begins.get(name).copied().unwrap_or_default();
+        String::from_utf8(log.get(begin..).unwrap_or_default().to_vec()).unwrap()
+    }
+
+    /// What the logs contain now belongs to no test any more.
+    fn mark_logs(&mut self) {
+        self.begins.clear();
+        for name in [AUDIT_LOG, "envoy.log"] {
+            self.begins.insert(name, self.log(name).len());
+        }
     }
 }
 

@@ -2,17 +2,29 @@
 
 use serde_json::Value;
 
-use super::{OWN_PATH, Stack};
+use super::{AUDIT_LOG, OWN_PATH, Stack};
 use crate::ask;
 
 impl Stack {
     /// Lines of the audit log that satisfy a condition.
     pub fn audit_lines(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let log = self.log("audit/decisions.jsonl");
+        let log = self.log(AUDIT_LOG);
         let lines = log
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
-        lines.filter(wanted).collect()
+        lines
+            .map(|line| self.with_the_tests_client(line))
+            .filter(wanted)
+            .collect()
+    }
+
+    /// Gives the line's client the name that it has in the test's policy.
+    fn with_the_tests_client(&self, mut line: Value) -> Value {
+        let client = line["client"].as_str();
+        if let Some(name) = client.and_then(|name| name.strip_suffix(&*self.suffix)) {
+            line["client"] = name.into();
+        }
+        line
     }
 
     /// The same without the request that `up` sends itself; of one type.

@@ -2,27 +2,37 @@
 //! a test that changes no more than the policy borrows a running gate and brings its policy by a
 //! reload.
 //!
+//! A borrowed gate is like a fresh one:
+//! - Clients have names that no earlier test used, because rates, costs and budgets survive a
+//!   change of policy. [`Stack`] translates them in the policy and in the audit log.
+//! - Its logs begin, and Envoy's counters are 0, when the test gets it.
+//!
 //! A test needs a gate of its own if it
-//! - stops, kills, suspends or traps something,
-//! - reads the audit log, a counter or a process's memory from the start,
-//! - depends on rates, costs or budgets, which survive a change of policy,
-//! - changes what only a start can change (`connections`, `buffered_bytes`, TLS, workers).
+//! - stops, kills, suspends or traps something, the gate's Redis included,
+//! - measures a process's memory, or needs the numbers of its first log entries,
+//! - changes what only a start can change (`connections`, `buffered_bytes`, TLS),
+//! - has key sets from URLs, for which a plain Envoy compiles the filter anew.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tensorgate_policy::raw::Policy;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Setup, Stack};
+use crate::policy;
 use crate::programs::target;
 
-/// How many gates there are at most.
-const GATES: usize = 2;
+/// The most gates that wait for a test.
+const MAX_IDLE: usize = 6;
 
 /// The first part of the names of their folders, before the id of the test process.
 const FOLDER: &str = "lease-";
+
+/// How long the audit log may be behind: two times the period in which it is written.
+const LOG_DELAY: Duration = Duration::from_millis(200);
 
 /// Where the gates' own tasks run: the runtime of a test ends with the test.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -30,51 +40,86 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     builder.worker_threads(1).enable_all().build().unwrap()
 });
 
-static PERMITS: Semaphore = Semaphore::const_new(GATES);
+/// The gates that no test uses now; the one that waits for longest comes first.
+static IDLE: Mutex<Vec<(Kind, Stack)>> = Mutex::new(Vec::new());
 
-/// The gates that no test uses now.
-static IDLE: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
+/// What a reload cannot change.
+#[derive(Clone, PartialEq, Eq)]
+struct Kind {
+    chain: String,
+    control_plane: String,
+    workers: u16,
+    /// A plain Envoy compiles the filter anew when the policy begins to have a rate limit service.
+    has_service: bool,
+}
 
 /// A borrowed gate. Dropping it returns the gate, unless the test has failed.
 pub struct Lease {
+    kind: Kind,
     stack: Option<Stack>,
-    // Dropped after the gate was returned.
-    _permit: SemaphorePermit<'static>,
 }
 
 impl Lease {
-    pub(super) async fn take(policy: Policy) -> Self {
-        let permit = PERMITS.acquire().await.unwrap();
-        let idle = idle().pop();
-        let stack = match idle {
+    pub(super) async fn take(mut policy: Policy, setup: Setup<'_>, suffix: &str) -> Self {
+        let kind = Kind {
+            chain: setup.chain.to_owned(),
+            control_plane: setup.control_plane(),
+            workers: setup.workers,
+            has_service: policy.rate_limit_service.is_some(),
+        };
+        let free = {
+            let mut idle = idle();
+            let at = idle.iter().rposition(|(other, _)| *other == kind);
+            at.map(|at| idle.remove(at).1)
+        };
+        let stack = match free {
             Some(mut stack) => {
-                // What an earlier test has begun must not count in this one.
-                stack.active(0).await;
-                stack.change(policy).await;
+                suffix.clone_into(&mut stack.suffix);
+                stack.reset(policy, setup.files).await;
                 stack
             }
-            None => start(policy).await,
+            None => {
+                policy::rename_clients(&mut policy, suffix);
+                let mut stack = start(policy, setup).await;
+                suffix.clone_into(&mut stack.suffix);
+                stack
+            }
         };
         Self {
+            kind,
             stack: Some(stack),
-            _permit: permit,
         }
     }
 }
 
-fn idle() -> std::sync::MutexGuard<'static, Vec<Stack>> {
+/// What the clients' names of the next test end in.
+pub(super) fn new_suffix() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    format!("-lease{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn idle() -> MutexGuard<'static, Vec<(Kind, Stack)>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts a gate that ends with this process.
-async fn start(policy: Policy) -> Stack {
+async fn start(policy: Policy, setup: Setup<'_>) -> Stack {
+    let own = |text: &str| text.to_owned();
+    let files: Vec<_> = setup.files.iter().map(|(a, b)| (own(a), own(b))).collect();
+    let (chain, control_plane) = (own(setup.chain), setup.control_plane());
+    let workers = setup.workers;
     let starting = RUNTIME.spawn(async move {
         remove_old_folders();
-        let name = format!("{FOLDER}{}", std::process::id());
+        let files: Vec<_> = files.iter().map(|(a, b)| (&**a, &**b)).collect();
         let setup = Setup {
+            files: &files,
+            chain: &chain,
+            control_plane: Some(&control_plane),
+            workers,
             ends_with_tests: true,
             ..Setup::default()
         };
+        let name = format!("{FOLDER}{}", std::process::id());
         Stack::start_as(&name, policy, setup).await
     });
     starting.await.unwrap()
@@ -82,11 +127,8 @@ async fn start(policy: Policy) -> Stack {
 
 /// Removes the folders of test processes that have ended: they do not remove their last ones.
 fn remove_old_folders() {
-    for entry in std::fs::read_dir(target().join("e2e"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    let entries = std::fs::read_dir(target().join("e2e"));
+    for entry in entries.into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name
             .strip_prefix(FOLDER)
@@ -95,6 +137,22 @@ fn remove_old_folders() {
         if process.is_some_and(has_ended) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+impl Stack {
+    /// Makes this gate a fresh one with another policy, and files that the policy names.
+    async fn reset(&mut self, policy: Policy, files: &[(&str, &str)]) {
+        // What an earlier test has begun must not count in this one.
+        self.active(0).await;
+        let quiet = Instant::now();
+        for (name, text) in files {
+            self.replace(name, text);
+        }
+        self.change(policy).await;
+        tokio::time::sleep(LOG_DELAY.saturating_sub(quiet.elapsed())).await;
+        self.mark_logs();
+        self.ask_envoy("POST", "/reset_counters").await;
     }
 }
 
@@ -116,9 +174,14 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let stack = self.stack.take().unwrap();
         // A failed test prints the logs, and its gate ends.
-        if !std::thread::panicking() {
-            stack.check_filter();
-            idle().push(stack);
+        if std::thread::panicking() {
+            return;
         }
+        stack.check_filter();
+        let mut idle = idle();
+        idle.push((self.kind.clone(), stack));
+        let oldest = (idle.len() > MAX_IDLE).then(|| idle.remove(0));
+        drop(idle);
+        drop(oldest);
     }
 }

@@ -58,7 +58,7 @@ fn names(reply: &Reply) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ensembles_models_all_answer_or_the_request_fails() {
-    let stack = Stack::start("ensembles", composed()).await;
+    let stack = Stack::lease(composed()).await;
     let reply = infer(&stack, "scorer", "both", &good()).await;
     assert_eq!(names(&reply), ["a", "z"]);
     let answer = reply.json().unwrap();

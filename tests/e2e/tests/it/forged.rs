@@ -129,7 +129,7 @@ async fn only_the_trusted_proxies_entries_of_x_forwarded_for_count() {
     let mut policy = policy::vectors_policy("main.json");
     policy.listen.trusted_hops = 2;
     policy.clients.get_mut("scorer").unwrap().sources = Some(vec!["192.0.2.0/24".into()]);
-    let stack = Stack::start("forged-hops", policy).await;
+    let stack = Stack::lease(policy).await;
     for (entries, status) in [
         // The caller, then the first proxy; the second is the peer of the connection.
         (["192.0.2.7, 10.0.0.1"].as_slice(), 200),

@@ -81,7 +81,7 @@ async fn answers(open: &mut Open, count: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_has_all_of_its_answers_before_the_next_one() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::start_chain("decoupled", several(&bounds()), chain).await;
+        let stack = Stack::lease_chain(several(&bounds()), chain).await;
         stack.backend.set(Mode::Several(Several::Then(3)));
         let mut stream = open(&stack).await;
         let pieces = [
@@ -149,7 +149,7 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_message_ends_and_the_stream_continues_whatever_the_backend_does() {
     let tight = json!({"max_answers": 5, "max_bytes": 100_000, "gap_ms": 300, "max_ms": 20_000});
-    let stack = Stack::start("decoupled-lies", several(&tight)).await;
+    let stack = Stack::lease(several(&tight)).await;
     let mut stream = open(&stack).await;
     let mut seen = 0;
     for (lie, good, expected) in [
@@ -205,7 +205,7 @@ async fn answers_end_at_their_byte_limit_and_their_time_limit() {
             "backend-timeout",
         ),
     ] {
-        let stack = Stack::start(&format!("decoupled-{name}"), several(&bounds)).await;
+        let stack = Stack::lease(several(&bounds)).await;
         stack.backend.set(Mode::Several(Several::Endless));
         let mut stream = open(&stack).await;
         assert!(stream.send(&message("many", "m", false), true).await);
@@ -227,7 +227,7 @@ async fn a_caller_that_leaves_cancels_its_message_at_the_backend() {
     let mut one = several(&patient);
     one.models.get_mut("many").unwrap().limits =
         Some(serde_json::from_value(json!({"concurrency": 2})).unwrap());
-    let stack = Stack::start("decoupled-left", one).await;
+    let stack = Stack::lease(one).await;
     stack.backend.set(Mode::Several(Several::Stalls(2)));
     for number in 1..=3 {
         let mut stream = open(&stack).await;

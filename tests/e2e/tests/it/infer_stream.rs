@@ -52,7 +52,7 @@ fn outcomes(answers: &[Streamed]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::start_chain("infer-stream", main_policy(), chain).await;
+        let stack = Stack::lease_chain(main_policy(), chain).await;
         let mut stream = open(&stack, "scorer").await;
         // One at a time: each answer comes before the next message is sent.
         for number in 0..3 {
@@ -245,7 +245,7 @@ async fn an_invalid_message_ends_the_stream_and_large_ones_are_accepted() {
 async fn rates_apply_per_message_and_a_flood_of_rejected_ones_ends_the_stream() {
     let mut limited = policy::vectors_policy("rates.json");
     limited.listen.limits.streams_per_client = 2;
-    let stack = Stack::start("infer-stream-rates", limited).await;
+    let stack = Stack::lease(limited).await;
     let mut stream = open(&stack, "stream-1").await;
     assert!(stream.send(&good().repeat(5), false).await);
     let five = answers(&mut stream, 5).await;
@@ -292,7 +292,7 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
     one.listen.limits.streams_per_client = 1;
     one.models.get_mut("vec").unwrap().limits =
         serde_json::from_value(serde_json::json!({"concurrency": 2})).unwrap();
-    let stack = Stack::start("infer-stream-left", one).await;
+    let stack = Stack::lease(one).await;
     stack.backend.set(Mode::Hangs);
     for number in 0..5 {
         let mut stream = open(&stack, "scorer").await;
@@ -319,7 +319,7 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_change_ends_open_streams_and_a_revoked_client_is_rejected_at_once() {
-    let mut stack = Stack::start("infer-stream-reload", main_policy()).await;
+    let mut stack = Stack::lease(main_policy()).await;
     let (mut kept, mut revoked) = (open(&stack, "scorer").await, open(&stack, "reader").await);
     assert!(kept.send(&good(), false).await);
     assert!(revoked.send(&message("hidden", "", 1.0), false).await);

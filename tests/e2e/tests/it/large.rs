@@ -175,7 +175,7 @@ async fn changing_hold_bytes_truncates_no_body() {
         BYTES / 4
     );
     let whole = bytes::Bytes::from([json.as_bytes(), &vec![0; BYTES]].concat());
-    let mut stack = Stack::start("large-changes", holding(HOLD_BYTES)).await;
+    let mut stack = Stack::lease(holding(HOLD_BYTES)).await;
     // A larger value, for which the old listener's buffer is too small, and then a smaller one.
     for hold_bytes in [8 * HOLD_BYTES, HOLD_BYTES] {
         let stream = tokio::net::TcpStream::connect(stack.gate).await.unwrap();

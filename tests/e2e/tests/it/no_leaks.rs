@@ -152,7 +152,7 @@ async fn a_failing_backends_messages_are_not_revealed() {
     for backend in slow.backends.values_mut() {
         backend.timeout_ms = Some(3_000);
     }
-    let stack = Stack::start("no-leaks-backend", slow).await;
+    let stack = Stack::lease(slow).await;
     for (mode, reason) in [
         (Mode::Fails, "backend-fault"),
         (Mode::BreaksTheContract, "backend-fault"),

@@ -47,7 +47,7 @@ async fn reset_streams_return_every_permit() {
         policy.backends.get_mut("backend").unwrap().timeout_ms = Some(5_000);
     });
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::start_chain("places-reset", policy.clone(), chain).await;
+        let stack = Stack::lease_chain(policy.clone(), chain).await;
         for (at, mode, body, end) in [
             ("its headers", Mode::Zeros, "", false),
             ("half its body", Mode::Zeros, &GOOD[..20], false),
@@ -72,7 +72,7 @@ async fn reset_streams_return_every_permit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn permits_held_during_a_policy_change_are_returned_once() {
-    let mut stack = Stack::start("places-reload", policy_with(eight)).await;
+    let mut stack = Stack::lease(policy_with(eight)).await;
     for change in 1..=4_u64 {
         let mut held = Held::none(stack.gate, OWN).await;
         for _ in 0..PLACES {
@@ -89,8 +89,8 @@ async fn permits_held_during_a_policy_change_are_returned_once() {
             // Another grant has its own count; those of the client and of the model continue.
         }));
         stack.hang_up().await;
-        let said = stack.reloaded().await;
-        assert_eq!(said.last().unwrap()["reloaded"], true, "{said:?}");
+        let printed = stack.reloaded().await;
+        assert_eq!(printed.last().unwrap()["reloaded"], true, "{printed:?}");
         for _ in 0..3 {
             let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
             assert_eq!(seen, "concurrency", "change {change}: all are held");
@@ -154,7 +154,7 @@ async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
         });
     });
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::start_chain("places-stalled", policy.clone(), chain).await;
+        let stack = Stack::lease_chain(policy.clone(), chain).await;
         for round in 1..=2 {
             let mut stalled = Vec::new();
             for _ in 0..STALLS {

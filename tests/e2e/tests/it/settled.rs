@@ -116,7 +116,7 @@ const fn settled(used: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unused_tokens_are_refunded() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::start_chain("settled", tokens(), chain).await;
+        let stack = Stack::lease_chain(tokens(), chain).await;
         for (client, version, stream) in [
             ("cost-9", Version::Http1, false),
             ("cost-10", Version::Http2, false),
@@ -132,7 +132,7 @@ async fn unused_tokens_are_refunded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off() {
-    let stack = Stack::start("settled-reserved", tokens()).await;
+    let stack = Stack::lease(tokens()).await;
     let piece = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
     for (client, version, act) in [
@@ -180,7 +180,7 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_host_reports_used_tokens() {
-    let stack = Stack::start("settled-forged", tokens()).await;
+    let stack = Stack::lease(tokens()).await;
     let key = Key::from_hex(&"07".repeat(32)).unwrap();
     let settlement = Settlement {
         request_id: "00000000-0000-4000-8000-000000000001".to_owned(),

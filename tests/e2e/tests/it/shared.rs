@@ -45,8 +45,8 @@ const REQUESTS: usize = 200;
 
 /// Sends many requests at once, each on a connection of its own, so that every worker gets some.
 /// Returns how many exceed no limit, whatever happens behind the gate.
-async fn passes(name: &str, policy: Policy, chain: &str, workers: u16) -> usize {
-    let stack = Stack::start_workers(name, policy, chain, workers).await;
+async fn passes(policy: Policy, chain: &str, workers: u16) -> usize {
+    let stack = Stack::lease_workers(policy, chain, workers).await;
     let fields = fields(&policy::key(OWN));
     let mut asked = JoinSet::new();
     for _ in 0..REQUESTS {
@@ -69,7 +69,7 @@ async fn spends_exactly(name: &str, policy: Policy, chain: &str, workers: u16, w
     // A budget's day may end during the test.
     let seen = loop {
         let today = day();
-        let seen = passes(name, policy.clone(), chain, workers).await;
+        let seen = passes(policy.clone(), chain, workers).await;
         if today == day() {
             break seen;
         }
@@ -155,7 +155,7 @@ async fn a_thousand_reset_streams_return_every_permit() {
         });
     });
     for chain in CHAINS {
-        let stack = Stack::start_chain("shared-places", policy.clone(), chain).await;
+        let stack = Stack::lease_chain(policy.clone(), chain).await;
         for round in 0..125 {
             let mut held = Vec::new();
             for _ in 0..PLACES {
@@ -181,7 +181,7 @@ async fn an_upstream_that_never_answers_holds_no_permit() {
         policy.backends.get_mut("backend").unwrap().timeout_ms = Some(1_500);
     });
     for chain in CHAINS {
-        let stack = Stack::start_chain("shared-timeout", policy.clone(), chain).await;
+        let stack = Stack::lease_chain(policy.clone(), chain).await;
         stack.backend.set(Mode::Hangs);
         for _ in 0..3 {
             assert_eq!(
@@ -203,7 +203,7 @@ async fn an_upstream_that_never_answers_holds_no_permit() {
 async fn a_chain_logs_and_counts_one_outcome_per_request() {
     let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8));
     let chain = "auth,rate-limit,tensor-guard";
-    let stack = Stack::start_chain("shared-outcomes", policy, chain).await;
+    let stack = Stack::lease_chain(policy, chain).await;
     assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");
     let spoiled = http1::send(
         stack.gate,

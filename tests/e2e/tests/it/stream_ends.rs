@@ -223,8 +223,7 @@ async fn check(control_plane: &str) {
         control_plane: Some(control_plane),
         ..Setup::default()
     };
-    let name = format!("stream-ends-{control_plane}");
-    let stack = Stack::start_as(&name, limited(), setup).await;
+    let stack = Stack::lease_as(limited(), setup).await;
     tokio::join!(
         streams_end(&stack, control_plane),
         unread_answers_end(&stack, control_plane),

@@ -50,7 +50,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("identity", 133),
     ("policy", 1_052),
     ("sandbox-host", 1_154),
-    ("tests", 603),
+    ("tests", 602),
     ("wire", 632),
     ("wit", 115),
 ];

@@ -187,7 +187,7 @@ async fn a_large_body_waits_at_its_end_and_can_still_be_rejected() {
     let body = [json.as_bytes(), &raw].concat();
     for chain in chains_with_global_limits() {
         counter.redis.ask("FLUSHALL").await.unwrap();
-        let stack = Stack::start_chain("global-large", policy.clone(), chain).await;
+        let stack = Stack::lease_chain(policy.clone(), chain).await;
         for expected in [None, None, Some("cost-exceeded"), Some("cost-exceeded")] {
             let sent = http1::send(
                 stack.gate,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{Budget, ByteSize, Cost, Period, Policy, Scope};
+use tensorgate_policy::raw::{Budget, ByteSize, Cost, Period, Scope};
 use tensorgate_tests::ask::{self, GOOD, PATH, fields};
 use tensorgate_tests::{Stack, chains_with_global_limits, policy, verdict};
 use tensorgate_vectors::{Driver, load};
@@ -36,22 +36,13 @@ async fn pass(gates: [&Stack; 2], requests: usize) -> usize {
     statuses.iter().filter(|status| **status == 200).count()
 }
 
-async fn two(name: &str, policy: &Policy, chain: &str) -> [Stack; 2] {
-    [
-        Stack::start_workers(name, policy.clone(), chain, 2).await,
-        Stack::start_workers(name, policy.clone(), chain, 2).await,
-    ]
-}
-
 /// The service answered every call: nothing was counted by a gate itself.
-async fn nothing_fell_back(gates: &[Stack]) {
-    for gate in gates {
-        let [answered, failed, skipped] = questions(gate).await;
-        assert!(
-            answered > 0 && failed + skipped == 0,
-            "{answered} {failed} {skipped}"
-        );
-    }
+async fn nothing_fell_back(gate: &Stack) {
+    let [answered, failed, skipped] = questions(gate).await;
+    assert!(
+        answered > 0 && failed + skipped == 0,
+        "{answered} {failed} {skipped}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,9 +55,11 @@ async fn two_gates_share_rates_costs_and_budgets_exactly() {
             shared_rate(60, MONTH_S),
             shared_rate(1, MONTH_S),
         );
-        let mut gates = two("global-rate", &rate, chain).await;
+        let mut gates = Stack::lease_two(rate.clone(), chain).await;
         assert_eq!(pass([&gates[0], &gates[1]], 200).await, 60, "{chain}");
-        nothing_fell_back(&gates).await;
+        for gate in &gates {
+            nothing_fell_back(gate).await;
+        }
         // Each request has two elements of eight bytes in all. There are enough elements for 60
         // requests, and enough bytes for 70.
         let mut carried = rate.clone();
@@ -87,7 +80,9 @@ async fn two_gates_share_rates_costs_and_budgets_exactly() {
             gate.change(carried.clone()).await;
         }
         assert_eq!(pass([&gates[0], &gates[1]], 200).await, 60, "{chain}");
-        nothing_fell_back(&gates).await;
+        for gate in &gates {
+            nothing_fell_back(gate).await;
+        }
     }
 }
 
@@ -97,7 +92,7 @@ async fn over_time_two_gates_together_allow_what_one_limit_allows() {
     let counter = Counter::start("over-time").await;
     let rate = shared_rate(A_SECOND, 1);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
-    let gates = two("global-time", &policy, "gate").await;
+    let gates = Stack::lease_two(policy, "gate").await;
     // Sends requests faster than the rate, on both gates.
     let began = Instant::now();
     let (mut passed, mut last, mut pause) = (0, began, Duration::ZERO);
@@ -107,7 +102,9 @@ async fn over_time_two_gates_together_allow_what_one_limit_allows() {
         pause = pause.max(now.duration_since(last));
         last = now;
     }
-    nothing_fell_back(&gates).await;
+    for gate in &gates {
+        nothing_fell_back(gate).await;
+    }
     let took_s = last.duration_since(began).as_secs_f64();
     let most = A_SECOND as f64 * (1.0 + took_s);
     let passed = passed as f64;
@@ -154,7 +151,7 @@ async fn a_restarted_gate_keeps_the_shared_usage_and_answers_report_it() {
     for expected in ["ok", "ok", "ok", "ok", "ok", "rate-limited"] {
         assert_eq!(outcome(&gate, OWN).await, expected);
     }
-    nothing_fell_back(&[gate]).await;
+    nothing_fell_back(&gate).await;
 }
 
 /// Every limit of a policy gives the same results when it is counted for all gates as when each
@@ -164,7 +161,6 @@ async fn every_vector_about_limits_gets_the_same_decision() {
     let vectors = load().unwrap();
     for chain in chains_with_global_limits() {
         let counter = Counter::start("vectors").await;
-        let mut running: Option<Stack> = None;
         for name in ["rates.json", "costs.json", "shadow.json"] {
             let mut policy = policy::vectors_policy(name);
             policy.rate_limit_service = Some(counter.service(PATIENT_MS));
@@ -179,13 +175,7 @@ async fn every_vector_about_limits_gets_the_same_decision() {
                     *scope = Scope::Global;
                 }
             }
-            let stack = match &mut running {
-                Some(stack) => {
-                    stack.change(policy).await;
-                    stack
-                }
-                None => running.insert(Stack::start_chain("global-vectors", policy, chain).await),
-            };
+            let stack = Stack::lease_chain(policy, chain).await;
             let file = format!("policies/{name}");
             let mut wrong = Vec::new();
             for vector in vectors.iter().filter(|it| *it.policy_file == file) {
@@ -199,11 +189,7 @@ async fn every_vector_about_limits_gets_the_same_decision() {
                 wrong.extend(verdict::compare(vector, &last.unwrap()).err());
             }
             assert!(wrong.is_empty(), "{chain}, {name}:\n{}", wrong.join("\n"));
-            let [answered, failed, skipped] = questions(stack).await;
-            assert!(
-                answered > 0 && failed + skipped == 0,
-                "{answered} {failed} {skipped}"
-            );
+            nothing_fell_back(&stack).await;
         }
     }
 }

@@ -9,7 +9,7 @@ use tensorgate_client::{Open, grpc};
 use tensorgate_policy::raw::{ByteSize, Dim, Policy, Rate, RateLimitService, ServiceFailure};
 use tensorgate_tests::ask::{self, PATIENCE};
 use tensorgate_tests::streams::{Streamed, messages};
-use tensorgate_tests::{Setup, Stack, policy};
+use tensorgate_tests::{Lease, Setup, Stack, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::task::JoinSet;
 
@@ -50,12 +50,12 @@ fn good() -> Vec<u8> {
 }
 
 /// A gate as this control plane loads it.
-async fn start_as(control_plane: Option<&str>, name: &str, policy: Policy) -> Stack {
+async fn lease_as(control_plane: Option<&str>, policy: Policy) -> Lease {
     let setup = Setup {
         control_plane,
         ..Setup::default()
     };
-    Stack::start_as(name, policy, setup).await
+    Stack::lease_as(policy, setup).await
 }
 
 async fn open(stack: &Stack, client: &str) -> Open {
@@ -84,10 +84,7 @@ async fn parallel_streams_of_two_gates_share_one_limit_exactly() {
         counter.service(PATIENT_MS),
         shared_rate(QUOTA as u64, MONTH_S),
     );
-    let gates = [
-        Stack::start_workers("global-streams", policy.clone(), "gate", 2).await,
-        Stack::start_workers("global-streams", policy, "gate", 2).await,
-    ];
+    let gates = Stack::lease_two(policy, "gate").await;
     let mut asked = JoinSet::new();
     for at in 0..8 {
         let mut stream = open(&gates[at % 2], "rate-1").await;
@@ -131,7 +128,7 @@ async fn each_message_is_answered_while_the_stream_is_open_however_it_is_split()
     for control_plane in CONTROL_PLANES {
         let counter = Counter::start("streams-cut").await;
         let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
-        let stack = start_as(control_plane, "global-streams-cut", policy).await;
+        let stack = lease_as(control_plane, policy).await;
         // One at a time.
         let mut stream = open(&stack, "rate-1").await;
         for number in 1..=20 {
@@ -171,7 +168,7 @@ async fn large_messages_among_small_ones_arrive_whole_and_in_order() {
     for control_plane in CONTROL_PLANES {
         let counter = Counter::start("streams-large").await;
         let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
-        let stack = start_as(control_plane, "global-streams-large", policy).await;
+        let stack = lease_as(control_plane, policy).await;
         let mut stream = open(&stack, "rate-1").await;
         let sizes = [2, LARGE, 2, 70_000, 2, 2, LARGE / 2, 2];
         // One at a time: the client sends nothing while it waits.

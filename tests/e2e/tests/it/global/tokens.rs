@@ -73,10 +73,7 @@ async fn unused_tokens_are_refunded_to_every_gate() {
     for chain in chains_with_global_limits() {
         let counter = Counter::start("tokens").await;
         let policy = tokens(&counter, PATIENT_MS);
-        let gates = [
-            Stack::start_workers("global-tokens", policy.clone(), chain, 2).await,
-            Stack::start_workers("global-tokens", policy, chain, 2).await,
-        ];
+        let gates = Stack::lease_two(policy, chain).await;
         let mut passed = 0;
         while chat(&gates[usize::from(passed % 2 == 1)], "cost-9").await == 200 {
             passed += 1;
