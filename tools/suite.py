@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Runs the whole test suite and ends with one list of what failed: suite.py ARGUMENTS OF CARGO TEST
 
-Output is copied as it is written. After a failure the next binary still runs. The last lines name
-each failure as `binary test`, and the exit status is 1 if there is any.
+Cargo builds the test binaries. Two of them run at once: the one that waits for longest in most tests
+comes first, and the others use the time in which it waits. The name of a test is printed when it
+ends, and the output of a binary when the binary ends. After a failure the others still run. The last
+lines name each failure as `binary test`, and the exit status is 1 if there is any.
 
 If at most two tests failed, each runs once more by itself at the end. One that passes then is
 unsteady and does not fail the run: its log is printed, and the last lines name it. With STRICT=1 no
@@ -11,17 +13,20 @@ test runs again. The names are also in unsteady.txt in the target folder.
 A test that cannot run for a reason outside of it appends a line to the file that SUITE_SKIPPED
 names. The last lines repeat these lines.
 
-A binary is killed when none of its tests has ended for SUITE_HANG_SECONDS (600).
+When none of a binary's tests has ended for SUITE_HANG_SECONDS (600), the tests that run then are
+killed. They have failed, and the binary's remaining tests run without them.
 
 Before the last lines come two tables: the time of each binary and the 30 slowest tests. All tests
 with their times are in tests.tsv in the target folder.
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,15 +41,19 @@ MAX_UNSTEADY = 0 if os.environ.get("STRICT") == "1" else 2
 SLOWEST = 30
 # The most lines of a failed test's output that are kept.
 MAX_LOG_LINES = 500
+# How many binaries run at once.
+LANES = 2
+# The packages whose tests take longest. The first one mostly waits, for Envoy and for deadlines.
+LONGEST = ["tests/e2e", "wit/workbench", "sandbox-host", "cli", "tests/conformance"]
+# Arguments of cargo test that select targets. Cargo tests no documentation then.
+SELECTS = re.compile(r"--(lib|bins?|tests?|examples?|bench(es)?|all-targets)(=|$)")
 
-BINARY = re.compile(r"^ +Running .*\((.+)\)$")
 HASH = re.compile(r"-[0-9a-f]{16}$")
 DOCS = re.compile(r"^ +Doc-tests (\S+)$")
-COUNT = re.compile(r"^running \d+ tests?$")
-ENDED = re.compile(r"^test (.+?)(?: - should panic)? \.\.\. ")
-SLOW = re.compile(r"^test (.+) has been running for over ")
+ENDED = re.compile(r"^test (.+?)(?: - should panic)? \.\.\. (?:ok|FAILED|ignored)\b")
 RESULT = re.compile(r"^test result: (\w+)\.")
 OUTPUT = re.compile(r"^---- (.+) stdout ----$")
+LISTED = re.compile(r"^(.+): test$")
 
 
 @dataclasses.dataclass
@@ -53,66 +62,58 @@ class Failure:
 
     text: str
     # For a test that can run again: its binary and name.
-    executable: pathlib.Path | None = None
+    binary: "Binary | None" = None
     test: str = ""
     log: list[str] = dataclasses.field(default_factory=list)
 
 
-class Suite:
-    """Parses cargo's output, binary by binary."""
+@dataclasses.dataclass
+class Binary:
+    """A test binary, and the folder of its package, in which cargo runs it."""
+
+    executable: pathlib.Path
+    folder: pathlib.Path
+
+    @property
+    def name(self):
+        return HASH.sub("", self.executable.name)
+
+    @property
+    def shown(self):
+        """The name with the folder, as several packages name a binary `it`."""
+        return f"{os.path.relpath(self.folder)} {self.name}"
+
+    def command(self, *arguments):
+        """Arguments of Popen."""
+        environment = {**os.environ, **CARGO, "CARGO_MANIFEST_DIR": str(self.folder)}
+        return {"args": [self.executable, *arguments], "cwd": self.folder, "env": environment}
+
+    def tests(self):
+        """The names of all tests, in the order in which they start."""
+        output = subprocess.run(
+            **self.command("--list", "--format", "terse"), stdout=subprocess.PIPE, text=True
+        ).stdout
+        return [found[1] for line in output.splitlines() if (found := LISTED.match(line))]
+
+
+class Output:
+    """Parses what a test binary prints."""
 
     def __init__(self):
-        self.failed = []
-        self.count = 0
-        # Binary and seconds; binary, test and seconds.
-        self.binaries, self.tests = [], []
-        self.start(None, None)
-
-    def start(self, binary, executable):
-        """Starts the next binary."""
-        self.binary, self.executable = binary, executable
-        self.results, self.listed, self.slow = 0, [], []
-        self.logs, self.log = {}, []
-        self.killed = False
-        self.started = self.since = time.monotonic()
-        self.ends = []
-        self.count += binary is not None
-
-    def end(self):
-        """Ends a binary. One that was killed, or that crashed, has no result."""
-        if self.binary:
-            name = f"{shown_folder(self.executable)}{self.binary}"
-            self.binaries.append((name, self.since - self.started))
-            self.tests += [(name, *test) for test in durations(self.started, self.ends)]
-        if self.binary and (self.killed or not self.results):
-            how = "was killed: it hung" if self.killed else "ended before its tests did"
-            slow = f" ({', '.join(self.slow)})" if self.slow else ""
-            self.failed.append(Failure(f"{self.binary} {how}{slow}"))
+        # Tests and when they ended; names of failed tests; output by test.
+        self.ends, self.listed, self.logs = [], [], {}
+        self.log, self.results = [], 0
+        self.failed = False
 
     def line(self, text):
-        """Parses one line of output."""
-        if begun := BINARY.match(text):
-            self.end()
-            executable = pathlib.Path(begun[1])
-            self.start(HASH.sub("", executable.name), executable)
-        elif begun := DOCS.match(text):
-            self.end()
-            self.start(begun[1], None)
-        elif slow := SLOW.match(text):
-            self.slow.append(slow[1])
-        elif COUNT.match(text):
-            self.started = time.monotonic()
-        elif ended := ENDED.match(text):
-            self.since = time.monotonic()
-            self.ends.append((ended[1], self.since))
-            self.slow = [name for name in self.slow if name != ended[1]]
+        """Parses one line."""
+        if ended := ENDED.match(text):
+            self.ends.append((ended[1], time.monotonic()))
         elif output := OUTPUT.match(text):
             self.log = self.logs.setdefault(output[1], [])
         elif result := RESULT.match(text):
-            self.since = time.monotonic()
             self.results += 1
-            if result[1] == "FAILED":
-                self.failed += [self.failure(name) for name in self.listed]
+            self.failed |= result[1] == "FAILED"
         elif len(self.log) < MAX_LOG_LINES:
             self.log.append(text)
         # The tests' own output comes first under this heading, and their names under the last one.
@@ -121,15 +122,120 @@ class Suite:
         elif text.startswith("    "):
             self.listed.append(text.strip())
 
-    def failure(self, test):
-        """A test of this binary that failed."""
-        text = f"{self.binary} {test}"
-        return Failure(text, self.executable, test, self.logs.get(test, []))
 
-    def hangs(self):
-        """Whether no test has ended for too long. Compiling, before the first, may take longer."""
-        running = self.binary and not self.killed
-        return running and time.monotonic() - self.since > HANG_SECONDS
+class Run:
+    """A process whose output is parsed. It is killed when none of its tests ends for too long."""
+
+    def __init__(self, name, **command):
+        self.name = name
+        self.output, self.text = Output(), []
+        self.hung = False
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            **command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        reader = threading.Thread(target=self.read, daemon=True)
+        reader.start()
+        while self.process.poll() is None:
+            try:
+                self.process.wait(TICK_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.hung = time.monotonic() - self.since > HANG_SECONDS
+                if self.hung or STOPPED.is_set():
+                    kill_below(self.process)
+                    self.process.kill()
+        # A process that a test left behind may keep the pipe open. Its output is not waited for.
+        reader.join(TICK_SECONDS)
+
+    def read(self):
+        for line in self.process.stdout:
+            line = line.rstrip("\r\n")
+            self.text.append(line)
+            self.output.line(line)
+            if ENDED.match(line):
+                say(f"{self.name}: {line}")
+
+    @property
+    def since(self):
+        """When the last test ended."""
+        return self.output.ends[-1][1] if self.output.ends else self.started
+
+
+class Suite:
+    """What all binaries came to."""
+
+    def __init__(self):
+        self.failed, self.count = [], 0
+        # Binary and seconds; binary, test and seconds.
+        self.binaries, self.tests = [], []
+
+    def run(self, binary):
+        """Runs a binary's tests. Those that hang are killed, and the others run in a new process."""
+        started = time.monotonic()
+        self.count += 1
+        left = None
+        while left is None or left:
+            arguments = [] if left is None else ["--exact", *left]
+            run = Run(binary.shown, **binary.command(*arguments))
+            self.add(binary.name, binary.shown, run, binary)
+            if not run.hung:
+                break
+            ended = {name for name, _ in run.output.ends}
+            left = [name for name in left or binary.tests() if name not in ended]
+            # Tests start in this order, each when another has ended.
+            for name in left[: threads()]:
+                self.failed.append(Failure(f"{binary.name} {name} was killed: it hung"))
+            left = left[threads() :]
+        self.binaries.append((binary.shown, time.monotonic() - started))
+
+    def run_docs(self, arguments):
+        """Runs the tests in documentation of all packages."""
+        started = time.monotonic()
+        run = Run("documentation", args=["cargo", "test", "--no-fail-fast", "--doc", *arguments])
+        names = [found[1] for line in run.text if (found := DOCS.match(line))]
+        # Cargo rejects packages without a library.
+        if names or run.process.returncode == 0:
+            self.count += len(names)
+            self.add("documentation", "documentation", run, None)
+        self.binaries.append(("documentation", time.monotonic() - started))
+
+    def add(self, name, shown, run, binary):
+        """Adds the results of one process."""
+        output = run.output
+        self.tests += [(shown, *test) for test in durations(run.started, output.ends)]
+        if run.hung or STOPPED.is_set():
+            return
+        if output.failed:
+            for test in output.listed:
+                failure = Failure(f"{name} {test}", binary, test, output.logs.get(test, []))
+                self.failed.append(failure)
+        elif run.process.returncode != 0 or not output.results:
+            self.failed.append(Failure(f"{name} ended before its tests did"))
+        if output.failed or run.process.returncode != 0:
+            say(*run.text)
+
+
+# Set when the user interrupts the run.
+STOPPED = threading.Event()
+PRINTS = threading.Lock()
+
+
+def say(*lines):
+    """Prints lines that no other thread's lines interrupt."""
+    with PRINTS:
+        print(*lines, sep="\n", flush=True)
+
+
+def toolchain():
+    """What cargo sets for the tests that it runs, so that they use the same toolchain."""
+    if not shutil.which("rustup"):
+        return {}
+    ask = lambda *words: subprocess.run(["rustup", *words], capture_output=True, text=True).stdout
+    active = ask("show", "active-toolchain").split()
+    return {"CARGO": ask("which", "cargo").strip(), "RUSTUP_TOOLCHAIN": active[0]} if active else {}
+
+
+CARGO = toolchain()
 
 
 def threads():
@@ -191,87 +297,78 @@ def kill_below(process):
             pass
 
 
-def pass_on(process, lines):
-    """Copies the output as it is written, and passes it on line by line."""
-    for line in process.stdout:
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-        lines.put(line.decode(errors="replace").rstrip("\r\n"))
+def build(arguments):
+    """Builds the test binaries: them, and the status of cargo."""
+    command = ["cargo", "test", "--no-run", "--message-format=json-render-diagnostics", *arguments]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    binaries = []
+    for line in process.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message.get("profile", {}).get("test"):
+            executable = pathlib.Path(message["executable"])
+            folder = pathlib.Path(message["manifest_path"]).parent
+            binaries.append(Binary(executable, folder))
+    return binaries, process.returncode
+
+
+def place(binary):
+    """What comes first, for sorting."""
+    folder = os.path.relpath(binary.folder)
+    rank = LONGEST.index(folder) if folder in LONGEST and binary.name == "it" else len(LONGEST)
+    return rank, binary.shown
 
 
 def run(arguments):
-    """Runs the suite and returns what it parsed."""
-    command = ["cargo", "test", "--no-fail-fast", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    suite, lines = Suite(), queue.Queue()
-    reader = threading.Thread(target=pass_on, args=(process, lines), daemon=True)
-    reader.start()
-    try:
-        while process.poll() is None or not lines.empty():
+    """Runs the suite and returns its results."""
+    suite = Suite()
+    binaries, status = build(arguments)
+    if status != 0:
+        suite.failed.append(Failure(f"cargo test: exit status {status}"))
+        return suite
+    jobs = queue.SimpleQueue()
+    for binary in sorted(binaries, key=place):
+        jobs.put(lambda binary=binary: suite.run(binary))
+    if not any(SELECTS.match(argument) for argument in arguments):
+        jobs.put(lambda: suite.run_docs(arguments))
+
+    def work():
+        while not STOPPED.is_set():
             try:
-                suite.line(lines.get(timeout=TICK_SECONDS))
+                job = jobs.get_nowait()
             except queue.Empty:
-                if suite.hangs():
-                    suite.killed = True
-                    kill_below(process)
+                return
+            try:
+                job()
+            except Exception as error:
+                suite.failed.append(Failure(f"suite.py: {error!r}"))
+
+    lanes = [threading.Thread(target=work) for _ in range(LANES)]
+    for lane in lanes:
+        lane.start()
+    try:
+        for lane in lanes:
+            lane.join()
     except KeyboardInterrupt:
-        process.wait()
+        STOPPED.set()
+        for lane in lanes:
+            lane.join()
         suite.failed.append(Failure("interrupted"))
-    # A process that a test left behind may keep the pipe open. Its output is not waited for.
-    reader.join(TICK_SECONDS)
-    while not lines.empty():
-        suite.line(lines.get())
-    suite.end()
-    if process.returncode != 0 and not suite.failed:
-        suite.failed.append(Failure(f"cargo test: exit status {process.returncode}"))
+    suite.failed.sort(key=lambda failure: failure.text)
     return suite
 
 
-def package_folder(executable):
-    """The folder of a test binary's package. Cargo's list of sources begins with the main one."""
-    with open(f"{executable}.d") as sources:
-        # A space in a name is escaped with a backslash.
-        main = re.split(r"(?<!\\) ", sources.readline().partition(": ")[2].strip())[0]
-    folders = pathlib.Path(main.replace("\\ ", " ")).resolve().parents
-    return next(folder for folder in folders if folder.joinpath("Cargo.toml").is_file())
-
-
-def shown_folder(executable):
-    """The folder of a binary's package with a space, as several packages name a binary `it`."""
-    if not executable or not pathlib.Path(f"{executable}.d").is_file():
-        return ""
-    folder = os.path.relpath(package_folder(executable))
-    return f"{folder} "
-
-
 def passes_alone(failure):
-    """Runs a test again by itself, in its package's folder as cargo does."""
-    print(f"suite: once more: {failure.text}", flush=True)
-    executable = failure.executable.resolve()
-    folder = package_folder(executable)
+    """Runs a test again by itself."""
+    say(f"suite: once more: {failure.text}")
     # A filter without a match, or an ignored test, would also end with status 0.
-    process = subprocess.Popen(
-        [executable, "--exact", failure.test],
-        cwd=folder,
-        env={**os.environ, "CARGO_MANIFEST_DIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    try:
-        output, _ = process.communicate(timeout=HANG_SECONDS)
-    except subprocess.TimeoutExpired:
-        kill_below(process)
-        process.kill()
-        output, _ = process.communicate()
-    print(output, flush=True)
-    return process.returncode == 0 and "test result: ok. 1 passed" in output
+    again = Run(failure.binary.shown, **failure.binary.command("--exact", failure.test))
+    say(*again.text)
+    return again.process.returncode == 0 and len(again.output.ends) == 1
 
 
 def unsteady(failed):
     """The failures that pass when they run again. If there are too many, none is run."""
-    if len(failed) > MAX_UNSTEADY or not all(failure.executable for failure in failed):
+    if len(failed) > MAX_UNSTEADY or not all(failure.binary for failure in failed):
         return []
     return [failure for failure in failed if passes_alone(failure)]
 
