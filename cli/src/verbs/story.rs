@@ -87,16 +87,20 @@ fn sentences(line: &Line, decision: &Decision) -> Vec<String> {
             .as_ref()
             .map(|it| format!(" version {it}"))
             .unwrap_or_default();
-        let operation = or(&decision.operation, "an unknown operation");
+        // The filter rejects some requests before their operation is decided.
+        let subject = decision
+            .operation
+            .as_ref()
+            .map_or("The request was for".to_owned(), |operation| {
+                format!("The operation was {operation} of")
+            });
         let rule = decision
             .rule
             .as_ref()
             .map_or("no grant is recorded".to_owned(), |rule| {
                 format!("grant {rule:?} applied")
             });
-        sentences.push(format!(
-            "The operation was {operation} of model {model:?}{version}; {rule}."
-        ));
+        sentences.push(format!("{subject} model {model:?}{version}; {rule}."));
     }
     let who = who(decision.by);
     let grpc = decision

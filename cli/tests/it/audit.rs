@@ -80,6 +80,7 @@ fn log(folder: &Path) -> PathBuf {
         status: 429,
         path: Some("/\u{1b}[31m".into()),
         detail: Some("too many\u{7}".into()),
+        operation: None,
         ..decision(9)
     };
     audit.write(at(9), Event::Decision(Box::new(refused)));
@@ -250,7 +251,7 @@ fn explain_prints_all_records_of_a_request() {
             0,
             vec![
                 "client \"even\" sent POST /v2/models/digits/infer from 192.0.2.7",
-                "model \"digits\" version 1",
+                "The operation was infer of model \"digits\" version 1",
                 "grant \"scoring\"",
                 "answered with 200",
                 "900 us at the backend",
@@ -259,7 +260,12 @@ fn explain_prints_all_records_of_a_request() {
         (
             vec!["explain", "id-9", "--state", &state],
             0,
-            vec!["rejected it as rate-limited", "with 429", "too many"],
+            vec![
+                "The request was for model \"digits\" version 1; grant",
+                "rejected it as rate-limited",
+                "with 429",
+                "too many",
+            ],
         ),
         (
             vec!["explain", "id-4", "--audit", "LOG"],
