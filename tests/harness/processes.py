@@ -105,12 +105,13 @@ def fetch(url, seconds=2):
 class Process:
     """One process and its log."""
 
-    def __init__(self, name, arguments, log, environment=None, stdout=None, leaves=""):
+    def __init__(self, name, arguments, log, environment=None, stdout=None, leaves="", cwd=None):
         self.name, self.log = name, log
         with open(log, "wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", LEASHED, *(str(argument) for argument in arguments)],
                 env=environment,
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout or file,
                 stderr=file,

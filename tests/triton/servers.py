@@ -12,6 +12,42 @@ from processes import TOP, Process, fetch, free_ports, wait
 ATTEMPTS = 3
 
 
+def environment(made, folder):
+    """The environment of a Triton."""
+    libraries = [made / "libraries", sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"]
+    return {
+        # The backend embeds Python, which searches for its packages beside the first python3 here.
+        "PATH": f"{made / 'bin'}:{os.environ.get('PATH', '')}",
+        "HOME": str(folder),
+        "LD_LIBRARY_PATH": os.pathsep.join(str(library) for library in libraries if library),
+    }
+
+
+def flags(made, http_port, grpc_port, metrics_port):
+    """The flags that every Triton of these tests needs: the backends, and ports of its own."""
+    values = {
+        "backend-directory": made / "backends",
+        "http-port": http_port,
+        "grpc-port": grpc_port,
+        "metrics-address": "127.0.0.1",
+        "metrics-port": metrics_port,
+        "allow-gpu-metrics": "false",
+        "backend-config": f"python,shm-region-prefix-name={shared_memory(grpc_port)}",
+        "exit-timeout-secs": 5,
+    }
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+def shared_memory(grpc_port):
+    """What the names of a Triton's shared memory begin with."""
+    return f"tensorgate-triton-{os.getpid()}-{grpc_port}"
+
+
+def is_ready(http_port):
+    """Whether a Triton and its models are ready."""
+    return (fetch(f"http://127.0.0.1:{http_port}/v2/health/ready") or (0,))[0] == 200
+
+
 class Triton(Process):
     """A Triton in explicit mode, its own default: every caller may load, unload and run code."""
 
@@ -32,34 +68,13 @@ class Triton(Process):
     def attempt(self, made, folder, models):
         """One attempt to start."""
         self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
-        shared = f"tensorgate-triton-{os.getpid()}-{self.grpc_port}"
-        libraries = [made / "libraries", sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"]
-        environment = {
-            # The backend embeds Python, which searches for its packages beside the first python3
-            # here.
-            "PATH": f"{made / 'bin'}:{os.environ.get('PATH', '')}",
-            "HOME": str(folder),
-            "LD_LIBRARY_PATH": os.pathsep.join(str(library) for library in libraries if library),
-        }
-        flags = {
-            "model-repository": models,
-            "backend-directory": made / "backends",
-            "model-control-mode": "explicit",
-            "http-address": "127.0.0.1",
-            "http-port": self.http_port,
-            "grpc-address": "127.0.0.1",
-            "grpc-port": self.grpc_port,
-            "metrics-address": "127.0.0.1",
-            "metrics-port": self.metrics_port,
-            "allow-gpu-metrics": "false",
-            "backend-config": f"python,shm-region-prefix-name={shared}",
-            "exit-timeout-secs": 5,
-        }
-        arguments = [made / "bin/tritonserver", *(f"--{name}={value}" for name, value in flags.items())]
+        shared = shared_memory(self.grpc_port)
+        arguments = [made / "bin/tritonserver", *flags(made, self.http_port, self.grpc_port, self.metrics_port)]
+        arguments += [f"--model-repository={models}", "--model-control-mode=explicit"]
+        arguments += ["--http-address=127.0.0.1", "--grpc-address=127.0.0.1"]
         arguments += ["--load-model=digits", "--load-model=echo", "--load-model=repeat"]
-        super().__init__("triton", arguments, folder / "triton.log", environment, leaves=f"/dev/shm/{shared}")
-        ready = f"http://127.0.0.1:{self.http_port}/v2/health/ready"
-        wait("Triton is ready", lambda: (fetch(ready) or (0,))[0] == 200, self.process)
+        super().__init__("triton", arguments, folder / "triton.log", environment(made, folder), leaves=f"/dev/shm/{shared}")
+        wait("Triton is ready", lambda: is_ready(self.http_port), self.process)
 
 
 class Gate(processes.Gate):
