@@ -89,7 +89,7 @@ test-dist: dist ## Unpack the release elsewhere, check all of it, start it, send
 test-clients: filters build ## Compare responses to real clients of every protocol through the gate and without it
 	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && exec "$$made/bin/python" tests/clients/run.py'
 
-test-triton: filters build ## Compare the responses of a real Triton through the gate and without it
+test-triton: filters build ## Compare the responses of a real Triton through the gate and without it; follow the first tutorial
 	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
 
 test-servers: filters build ## Inject faults into real servers behind the gate (2.5 GB the first time); SERVERS="ray llama" selects

@@ -1,6 +1,6 @@
 """`make test-triton`: a real Triton, the unmodified tritonclient, and the gate between them. Each
-call is made directly and through the gate; the table shows both answers. Exits 0 only if every line
-is as expected. Logs stay in target/triton.
+call is made directly and through the gate; the table shows both answers. Then the first tutorial is
+followed, block by block. Exits 0 only if every line is as expected. Logs stay in target/triton.
 """
 
 import sys
@@ -19,6 +19,7 @@ from clients import Side
 from processes import TOP, begin
 from servers import Gate, Triton
 from table import Table
+from tutorial import tutorial
 
 
 def main(made):
@@ -49,6 +50,7 @@ def main(made):
         drift.another_model(table, triton, gate, direct, through)
         if table.wrong:
             print(triton.tail(), (folder / "gate/host.log").read_text()[-4096:], sep="\n")
+    tutorial(table, made, folder)
     took = time.monotonic() - started
     print(f"\n{table.rows} calls, {table.wrong} wrong, {took:.1f} s; logs in {folder}")
     return 1 if table.wrong else 0

@@ -4,7 +4,8 @@
 //!
 //! README's blocks run in the repository's root. A page of `docs` has an empty folder of its own,
 //! with `tensorgate` in `PATH`, links to some folders of the repository, and the files that its
-//! blocks write (`file=NAME`). Blocks with `needs=…` are not executed; a tidy test limits them.
+//! blocks write (`file=NAME`). Blocks with `needs=…` are not executed here; a tidy test limits the
+//! reasons. `tests/triton/tutorial.py` executes all blocks of the first tutorial.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -27,8 +27,8 @@ const README_BYTES: usize = 8 << 10;
 /// Languages of fenced blocks.
 const LANGUAGES: [&str; 8] = ["js", "json", "python", "rust", "sh", "text", "wit", "yaml"];
 
-/// Why a shell block is not executed. It takes minutes; it needs a server or keeps running; it
-/// needs a Kubernetes cluster.
+/// Why the end-to-end tests do not execute a shell block. It takes minutes; it needs a server or
+/// keeps running; it needs a Kubernetes cluster.
 const NEEDS: [&str; 3] = ["build", "cluster", "server"];
 
 /// The page that follows one request through the code.
