@@ -1,4 +1,4 @@
-//! Files that a policy names and that are not inlined: certificates, keys, passwords.
+//! Files that a policy names and that are not inlined: certificates, keys, passwords, components.
 //!
 //! Each file is read by the code that uses it later: the host's own readers, and [`certificates`]
 //! for the files that Envoy reads. So a check reports exactly what would happen at run time.
@@ -14,20 +14,32 @@ use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Tr
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_text::path::push_key;
 
-use crate::certificates;
 use crate::render::envoy::key_sets;
+use crate::{certificates, components};
 
 const CA_FIX: &str = "the certificates of its authorities, PEM";
 const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that certificate, PEM";
 const KEY_FIX: &str = "a file of 64 hex digits that only its owner may read (mode 0600)";
 const PASSWORD_FIX: &str = "a file that holds the password and nothing else";
 
-/// Checks the files of a loaded policy. File names are relative to `root`.
+/// Checks the files of a loaded policy. File names are relative to `root`. A missing component has
+/// the severity `missing_component`: policies are also checked where components are not.
 ///
 /// # Errors
 /// Every unusable file, located where the policy names it.
-pub fn check(loaded: Loaded, root: &Path) -> Result<Loaded, LoadError> {
-    let faults = faults(&loaded.policy, root);
+pub fn check(
+    loaded: Loaded,
+    root: &Path,
+    missing_component: Severity,
+) -> Result<Loaded, LoadError> {
+    let mut faults = faults(&loaded.policy, root);
+    let unread = |_: &Path| None;
+    faults.extend(components::faults(
+        &loaded.policy,
+        root,
+        missing_component,
+        unread,
+    ));
     loaded.unless(faults)
 }
 

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod chain;
+mod components;
 mod files;
 mod message;
 mod programs;

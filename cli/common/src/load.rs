@@ -390,18 +390,31 @@ impl Loaded {
         self.unless(faults)
     }
 
-    /// Fails with `faults`, if there are any.
+    /// Adds `faults` to the warnings. Fails if one of them is an error.
     ///
     /// # Errors
     /// The faults, located in the text, and the warnings.
-    pub fn unless(self, faults: Vec<Fault>) -> Result<Self, LoadError> {
+    pub fn unless(mut self, faults: Vec<Fault>) -> Result<Self, LoadError> {
         if faults.is_empty() {
             return Ok(self);
         }
+        let mut faults = self.located(faults);
+        faults.append(&mut self.warnings);
+        faults.sort_by(|a, b| (a.span, &a.path, &a.message).cmp(&(b.span, &b.path, &b.message)));
+        let is_error = |fault: &Located| fault.severity == Severity::Error;
+        if faults.iter().any(is_error) {
+            return Err(LoadError::Faults(self.source, faults));
+        }
+        self.warnings = faults;
+        Ok(self)
+    }
+
+    /// Locates faults in the text.
+    pub fn located(&self, faults: Vec<Fault>) -> Vec<Located> {
         let tree = parse::parse(&self.source.text).0;
         let faults = faults.into_iter().map(|fault| match &tree {
             Some(tree) => locate(tree, fault),
-            // Unreachable: the same text was parsed a moment ago.
+            // Unreachable: the same text was parsed when the policy was loaded.
             None => Located {
                 severity: fault.severity,
                 span: Span::default(),
@@ -410,9 +423,7 @@ impl Loaded {
                 fix: fault.fix,
             },
         });
-        let mut faults: Vec<_> = faults.chain(self.warnings).collect();
-        faults.sort_by(|a, b| (a.span, &a.path, &a.message).cmp(&(b.span, &b.path, &b.message)));
-        Err(LoadError::Faults(self.source, faults))
+        faults.collect()
     }
 }
 

@@ -8,21 +8,22 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_policy::Policy;
 use tensorgate_policy::raw::KeyFormat;
+use tensorgate_policy::{Policy, Severity};
 
 use crate::files;
 
 /// Report every fault of a policy at once, with its position and a fix.
 #[derive(Args)]
 #[command(
-    after_help = "Exits 0 if the policy can be enforced, even with warnings, and 2 if not. Required signatures of handlers are verified; components are not read. Files with certificates, keys and passwords are read as `up` and the host read them; \
---no-files skips them.\n\nExample: tensorgate check gate.yaml --json"
+    after_help = "Exits 0 if the policy can be enforced, even with warnings, and 2 if not. Required signatures of handlers are verified. Components are compared with their sha256; a missing one is a warning here and an error of `up`. \
+Files with certificates, keys and passwords are read as `up` and the host read them. --no-files skips components and these files.\n\nExample: tensorgate check gate.yaml --json"
 )]
 pub struct Check {
     #[command(flatten)]
     policy: PolicyFile,
-    /// Do not read files with certificates, keys and passwords, for machines that lack them.
+    /// Do not read components, and files with certificates, keys and passwords, for machines that
+    /// lack them.
     #[arg(long)]
     no_files: bool,
 }
@@ -34,7 +35,7 @@ impl Check {
         let root = file.parent().unwrap_or_else(|| Path::new(""));
         let mut loaded = load(&file)?.verify_signatures(root)?;
         if !self.no_files {
-            loaded = files::check(loaded, root)?;
+            loaded = files::check(loaded, root, Severity::Warning)?;
         }
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {

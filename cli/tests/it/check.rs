@@ -458,7 +458,9 @@ fn an_invisible_character_is_rejected_at_its_position() {
 #[test]
 fn the_shipped_policies_are_valid() {
     for file in [digits(), tree().join("envoy/gate.yaml")] {
-        let ran = run(&["check".as_ref(), file.as_os_str()]);
+        // Their components may be built with other tools than the pinned ones.
+        let arguments = ["check".as_ref(), "--no-files".as_ref(), file.as_os_str()];
+        let ran = run(&arguments);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(ran.stdout.contains("ok, generation "), "{}", ran.stdout);
     }

@@ -1,5 +1,5 @@
-//! Files of certificates, keys and passwords. `check`, `render` and `up` report each file's faults
-//! at the policy line that names it.
+//! Files of certificates, keys and passwords, and components. `check`, `render` and `up` report
+//! each file's faults at the policy line that names it.
 
 use serde_json::Value;
 use tensorgate_client::pki::Authority;
@@ -243,4 +243,64 @@ fn a_response_larger_than_the_memory_budget_is_a_fault_of_the_policy() {
     );
     scratch.file("gate.yaml", policy(1 << 10));
     assert_eq!(errors(&check(&scratch, &[])), []);
+}
+
+#[test]
+fn check_and_up_compare_components_with_their_digests() {
+    let scratch = Scratch::new();
+    // The SHA-256 digests of `abc` (FIPS 180-2, appendix B.1) and of `abd`.
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let other = "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9";
+    let entry = format!("  scale: {{component: scale.wasm, sha256: \"{digest}\"}}");
+    let policy = scratch.file("gate.yaml", format!("version: 1\nhandlers:\n{entry}\n"));
+    let state = scratch.path().join("state");
+    let up = || {
+        let (policy, state) = (policy.to_str().unwrap(), state.to_str().unwrap());
+        run(&["up", policy, "--state", state, "--filters", "none"])
+    };
+    // Severity, position and path of each fault of the component.
+    let faults = |ran: &Ran| {
+        let faults = ran.stdout.lines().map(|line| {
+            let fault: Value = serde_json::from_str(line).unwrap();
+            let text = |name: &str| fault[name].as_str().unwrap().to_owned();
+            let number = |name: &str| usize::try_from(fault[name].as_u64().unwrap()).unwrap();
+            let position = (number("line"), number("column"));
+            (text("severity"), position, text("path"))
+        });
+        let faults = faults.filter(|(.., path)| path.starts_with("handlers.scale."));
+        faults.collect::<Vec<_>>()
+    };
+    let column = |text: &str| entry.find(text).unwrap() + 1;
+    let fault = |severity: &str, column: usize, field: &str| {
+        let path = format!("handlers.scale.{field}");
+        (severity.to_owned(), (3, column), path)
+    };
+
+    let ran = check(&scratch, &[]);
+    let expected = fault("warning", column("scale.wasm"), "component");
+    assert_eq!((ran.code, faults(&ran)), (0, vec![expected]));
+    assert!(ran.stdout.contains("component scale.wasm is missing"));
+    let ran = up();
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    let missing = "error: component scale.wasm is missing";
+    assert!(ran.stderr.contains(missing), "{}", ran.stderr);
+
+    scratch.file("scale.wasm", "abd");
+    let ran = check(&scratch, &[]);
+    let expected = fault("error", column("\""), "sha256");
+    assert_eq!((ran.code, faults(&ran)), (2, vec![expected]));
+    let fix = format!("sha256: \\\"{other}\\\"");
+    assert!(ran.stdout.contains(&fix), "{}", ran.stdout);
+    let ran = check(&scratch, &["--no-files"]);
+    assert_eq!((ran.code, faults(&ran)), (0, vec![]));
+    let ran = up();
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    let differs = "component scale.wasm differs from its sha256";
+    assert!(ran.stderr.contains(differs), "{}", ran.stderr);
+    assert!(!state.exists(), "nothing was started");
+
+    scratch.file("scale.wasm", "abc");
+    let ran = check(&scratch, &[]);
+    assert_eq!((ran.code, faults(&ran)), (0, vec![]));
+    assert!(up().stderr.contains("no filter at"), "{}", up().stderr);
 }

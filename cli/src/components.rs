@@ -1,0 +1,153 @@
+//! Compares each handler's component with the digest that the policy names.
+//!
+//! The host compares them too, and never runs another component. Here a difference is reported at
+//! the policy's line, before a process starts or a policy comes into force.
+
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_cli_common::lists::Contents;
+use tensorgate_host::config::{self, ConfigError, Folders};
+use tensorgate_policy::policy::{BUILTIN, Handler};
+use tensorgate_policy::{Fault, Policy, Severity, hex};
+use tensorgate_policy_text::path::push_key;
+
+/// Every component that is missing, cannot be read, or differs from its digest.
+///
+/// File names are relative to `root`. A missing file has the severity `missing`. `known` returns
+/// the digest of a file that was read already; other files are read as the host reads them.
+pub fn faults(
+    policy: &Policy,
+    root: &Path,
+    missing: Severity,
+    known: impl Fn(&Path) -> Option<Contents>,
+) -> Vec<Fault> {
+    let folders = Folders::below(root);
+    // Bundled handlers are installed with the host and have no file beside the policy.
+    let own = policy.handlers().iter();
+    let own = own.filter(|(_, rule)| !rule.component().starts_with(BUILTIN));
+    own.filter_map(|(name, rule)| {
+        let digest = known(&root.join(rule.component()));
+        fault(name, rule, &folders, missing, digest)
+    })
+    .collect()
+}
+
+fn fault(
+    name: &str,
+    rule: &Handler,
+    folders: &Folders,
+    missing: Severity,
+    digest: Option<Contents>,
+) -> Option<Fault> {
+    let component = rule.component();
+    let at = |field: &str| {
+        let mut path = String::from("handlers");
+        push_key(&mut path, name);
+        push_key(&mut path, field);
+        path
+    };
+    let read = || -> Result<Contents, ConfigError> {
+        Ok(Sha256::digest(config::component(folders, component)?).into())
+    };
+    let found = match digest.map_or_else(read, Ok) {
+        Ok(found) => found,
+        Err(_) if is_missing(folders, component) => {
+            return Some(Fault {
+                severity: missing,
+                path: at("component"),
+                message: format!("component {component} is missing"),
+                fix: Some("build it, or correct the path, which is relative to the policy".into()),
+            });
+        }
+        Err(error) => {
+            return Some(Fault {
+                severity: Severity::Error,
+                path: at("component"),
+                message: error.to_string(),
+                fix: Some("a file that `tensorgate handler build` wrote".into()),
+            });
+        }
+    };
+    (found != *rule.sha256()).then(|| Fault {
+        severity: Severity::Error,
+        path: at("sha256"),
+        message: format!("component {component} differs from its sha256"),
+        fix: Some(format!(
+            "sha256: \"{}\", if this is the component that you tested",
+            hex(&found)
+        )),
+    })
+}
+
+fn is_missing(folders: &Folders, component: &str) -> bool {
+    (folders.file(component)).is_ok_and(|file| matches!(file.try_exists(), Ok(false)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use tensorgate_cli_common::load::load;
+    use tensorgate_cli_common::private_dir::PrivateDir;
+
+    use super::*;
+
+    /// The SHA-256 digest of `abc` (FIPS 180-2, appendix B.1).
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    /// `severity path: message` of each fault, for a folder that `prepare` filled.
+    fn check(
+        prepare: impl Fn(&Path),
+        missing: Severity,
+        known: Option<Contents>,
+        expected: &[(Severity, &str, &str)],
+    ) {
+        let folder = PrivateDir::new().unwrap();
+        let root = folder.path();
+        let text = format!(
+            "version: 1\nhandlers:\n  a.b: {{component: x/a.wasm, sha256: \"{ABC}\"}}\n  \
+             bundled: {{component: \"builtin:tabular\", sha256: \"{}\"}}\n",
+            "0".repeat(64)
+        );
+        std::fs::write(root.join("gate.yaml"), text).unwrap();
+        std::fs::create_dir(root.join("x")).unwrap();
+        prepare(&root.join("x/a.wasm"));
+        let policy = load(&root.join("gate.yaml")).unwrap().policy;
+        let found = faults(&policy, root, missing, |file| {
+            assert_eq!(file, root.join("x/a.wasm"));
+            known
+        });
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (fault, (severity, path, text)) in found.iter().zip(expected) {
+            assert_eq!((fault.severity, &*fault.path), (*severity, *path));
+            let shown = format!("{} {:?}", fault.message, fault.fix);
+            assert!(shown.contains(text), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_component_is_compared_with_its_digest() {
+        use Severity::{Error, Warning};
+        const COMPONENT: &str = r#"handlers."a.b".component"#;
+        const SHA256: &str = r#"handlers."a.b".sha256"#;
+        let write = |text: &'static str| move |file: &Path| std::fs::write(file, text).unwrap();
+        let no_file = |_: &Path| {};
+        check(write("abc"), Error, None, &[]);
+        let differs = "component x/a.wasm differs from its sha256";
+        check(write("abd"), Warning, None, &[(Error, SHA256, differs)]);
+        // The digest of `abd`.
+        let found = "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9";
+        check(write("abd"), Warning, None, &[(Error, SHA256, found)]);
+        for severity in [Warning, Error] {
+            let missing = (severity, COMPONENT, "component x/a.wasm is missing");
+            check(no_file, severity, None, &[missing]);
+        }
+        let folder = |file: &Path| std::fs::create_dir(file).unwrap();
+        let irregular = (Error, COMPONENT, "not a regular file");
+        check(folder, Warning, None, &[irregular]);
+        // A known digest is used instead of the file.
+        check(no_file, Error, Some(Sha256::digest("abc").into()), &[]);
+        let fault = (Error, SHA256, differs);
+        check(write("abc"), Error, Some([0; 32]), &[fault]);
+    }
+}
