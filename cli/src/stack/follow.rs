@@ -13,15 +13,17 @@ use std::time::Duration;
 use tensorgate_cli_common::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
 use tensorgate_cli_common::load::{LoadError, Loaded, revoked_section};
 use tensorgate_host::policy_store::sources::SourceState;
-use tensorgate_policy::{Fault, Severity, raw};
+use tensorgate_policy::{Fault, Policy, Severity, raw};
+use tensorgate_policy_text::Located;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::reload::{How, Processes, Reloaded};
+use super::reload::{How, Processes, ReloadError, Reloaded};
 use super::run::Front;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::watch::{Change, Watch};
+use crate::components;
 use crate::tighten::{Removals, Version};
 
 /// How long a complete change may take before its removals are applied on their own.
@@ -232,6 +234,7 @@ impl<'a, F: Front> Following<'a, F> {
     async fn put(&mut self, loaded: Loaded) {
         self.front.borrow_mut().loaded(&loaded);
         let files = self.front.borrow().files(&loaded);
+        let differing = loaded.located(self.component_faults(&loaded.policy));
         let Loaded {
             policy,
             bundle,
@@ -245,6 +248,12 @@ impl<'a, F: Front> Following<'a, F> {
             named,
             files,
         });
+        // The host would keep a component that it has loaded, and the change would go unnoticed
+        // until the next start.
+        if !differing.is_empty() {
+            let texts = differing.iter().map(text).collect();
+            return self.hold(ReloadError::Components(texts)).await;
+        }
         let outcome = loop {
             let Self {
                 processes,
@@ -269,14 +278,24 @@ impl<'a, F: Front> Following<'a, F> {
                 self.basis.in_force = version;
                 self.accept(reloaded);
             }
-            Err(error) => {
-                self.why = Some(error.to_string());
-                self.show();
-                let serving = &self.basis.in_force.bundle.generation;
-                self.front.borrow_mut().reloaded(Err(error), serving);
-                self.tighten(false).await;
-            }
+            Err(error) => self.hold(error).await,
         }
+    }
+
+    /// Keeps the policy in force. Only the removals of the policy that was read take effect.
+    async fn hold(&mut self, error: ReloadError) {
+        self.why = Some(error.to_string());
+        self.show();
+        let serving = &self.basis.in_force.bundle.generation;
+        self.front.borrow_mut().reloaded(Err(error), serving);
+        self.tighten(false).await;
+    }
+
+    /// The components that are missing or differ from their digests, as the watch read them.
+    fn component_faults(&self, policy: &Policy) -> Vec<Fault> {
+        components::faults(policy, &self.basis.root, Severity::Error, |file| {
+            self.watch.read_contents(file)
+        })
     }
 
     /// Records that the complete policy is in force.
@@ -322,7 +341,10 @@ impl<'a, F: Front> Following<'a, F> {
                 self.front.borrow_mut().tightened(Ok(reloaded.clone()));
                 // A policy that was rejected before may now be completely in force.
                 let pending = self.basis.pending.as_ref();
-                let is_all = |pending: &Pending| pending.version.bundle.generation == generation;
+                let is_all = |pending: &Pending| {
+                    pending.version.bundle.generation == generation
+                        && self.component_faults(&pending.version.policy).is_empty()
+                };
                 if self.why.is_some() && pending.is_some_and(is_all) {
                     self.accept(reloaded);
                 }
@@ -419,11 +441,13 @@ fn reason(error: &LoadError) -> String {
     let errors = faults
         .iter()
         .filter(|fault| fault.severity == Severity::Error);
-    let errors = errors.map(|fault| {
-        format!(
-            "line {}: {}: {}",
-            fault.span.line, fault.path, fault.message
-        )
-    });
-    errors.collect::<Vec<_>>().join("\n")
+    errors.map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// A fault in one line, with its line in the policy.
+fn text(fault: &Located) -> String {
+    format!(
+        "line {}: {}: {}",
+        fault.span.line, fault.path, fault.message
+    )
 }

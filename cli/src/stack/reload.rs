@@ -43,6 +43,9 @@ pub enum ReloadError {
     /// The change needs a restart.
     #[error("{}", lines(.0))]
     Restart(Vec<Restart>),
+    /// Components on disk are not those of the policy; all faults.
+    #[error("{}", lines(.0))]
+    Components(Vec<String>),
     /// The host rejected the version; all faults.
     #[error("{}", lines(.0))]
     Host(Vec<String>),

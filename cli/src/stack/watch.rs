@@ -135,6 +135,11 @@ impl Watch {
         self.again = true;
     }
 
+    /// Digest of a file's contents at the last read; `None` if it could not be read.
+    pub fn read_contents(&self, path: &Path) -> Option<Contents> {
+        self.files.get(path)?.read
+    }
+
     /// The files whose contents were read but are not in force.
     pub fn differing(&self) -> impl Iterator<Item = &Path> {
         let files = self.files.iter();

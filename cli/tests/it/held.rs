@@ -1,6 +1,6 @@
-//! `keys revoke` while a change of the policy is held. The command waits until the running gate
-//! rejects the key, and reports if none does. The host is a stand-in that can be made to fail;
-//! Envoy and the filter are real, or stand-ins too.
+//! Held changes: a component that differs from its digest, and `keys revoke` while a change is
+//! held. The command waits until the running gate rejects the key, and reports if none does. The
+//! host is a stand-in that can be made to fail; Envoy and the filter are real, or stand-ins too.
 
 use std::path::PathBuf;
 
@@ -312,4 +312,65 @@ fn without_a_gate_the_list_is_written_and_the_exit_code_says_that_nothing_confir
     let ran = listed.revoke(&nowhere, KEY, &["--no-wait"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("no gate was asked"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_component_that_differs_from_its_digest_is_held_and_removals_take_effect() {
+    let mine = Scratch::new();
+    // The SHA-256 digest of `abc` (FIPS 180-2, appendix B.1).
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let client = format!("  leaver: {{api_keys: [{{sha256: {KEY}}}]}}\n");
+    let text = text.replace("clients:\n", &format!("clients:\n{client}"));
+    let handler = format!("{{component: scale.wasm, sha256: \"{digest}\"}}");
+    let text = format!("{text}\nhandlers:\n  scale: {handler}\n");
+    let policy = mine.file("gate.yaml", &text);
+    let component = mine.file("scale.wasm", "abc");
+    // It accepts any change of its filter.
+    let envoy = ENVOY.replace("filter: 1}", "filter: 99}");
+    let mut stack = Stack::start_under(Some(&envoy), HOST, ANY, &policy, small_filters());
+    let first = generation(&stack.line());
+    let errors = |stack: &Stack| {
+        std::fs::read_to_string(stack.scratch.path().join("up.err")).unwrap()
+    };
+
+    rename_over(&component, "abd");
+    let held = format!(
+        "held: {}: line {}: handlers.scale.sha256: component scale.wasm differs from its sha256",
+        component.display(),
+        text.lines().count()
+    );
+    until("it is reported", &stack, || errors(&stack).contains(&held));
+
+    rename_over(&policy, &text.replace(&client, ""));
+    let tightened = stack.line();
+    assert!(
+        tightened.starts_with("tightened: "),
+        "{tightened}{}",
+        errors(&stack)
+    );
+    stack.signal("HUP");
+    until("it is read a third time", &stack, || {
+        errors(&stack).matches("not reloaded").count() >= 3
+    });
+    let files = sources(&stack)["held"].to_string();
+    assert!(files.contains("scale.wasm"), "{files}");
+
+    rename_over(&component, "abc");
+    let reloaded = stack.line();
+    let was = format!(" instead of {first} ");
+    assert!(
+        reloaded.starts_with("reloaded: ") && reloaded.contains(&was),
+        "{reloaded}"
+    );
+    until("nothing is held", &stack, || {
+        sources(&stack)["held"].as_array().unwrap().is_empty()
+    });
+    stack.signal("TERM");
+    let next = stack.line();
+    assert!(
+        !next.starts_with("reloaded: "),
+        "the policy was not held: {next}"
+    );
+    stack.wait();
 }
