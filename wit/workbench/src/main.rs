@@ -14,6 +14,7 @@ mod handler_image;
 mod initialise;
 mod kit;
 mod oci_layout;
+mod pin;
 mod project;
 mod runner;
 mod template;

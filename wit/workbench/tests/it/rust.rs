@@ -2,12 +2,13 @@
 
 use tensorgate_client::run::Scratch;
 
-use super::{Project, handler, lines, story, works};
+use super::{Project, handler, lines, story, tensorgate, works};
 
 #[test]
 fn a_new_project_works_at_once_and_its_cases_can_fail() {
     let project = Project::new("scale", "rust", "preprocess");
     works(&project);
+    is_written_into_a_policy(&project);
     // A number that differs by more than the tolerance, and one within it.
     project.edit(
         "cases/scaled.json",
@@ -38,6 +39,26 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
     let ran = project.verb("test", &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
     assert!(ran.stderr.contains("memory"), "{}", ran.stderr);
+}
+
+/// `build --into` writes what `check` accepts.
+fn is_written_into_a_policy(project: &Project) {
+    let policy = project.beside("gate.yaml");
+    std::fs::write(&policy, "version: 1 # ours\n").unwrap();
+    let into = policy.to_str().unwrap();
+    for changed in [true, false] {
+        let ran = project.verb("build", &["--into", into, "--name", "images"]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        let printed = lines(&ran).pop().unwrap();
+        assert_eq!(printed["changed"], changed, "{printed}");
+        let text = std::fs::read_to_string(&policy).unwrap();
+        let expected = "version: 1 # ours\nhandlers:\n  images:\n";
+        assert!(text.starts_with(expected), "{text}");
+        let ran = tensorgate(&["check", into]);
+        let is_found = !ran.stderr.contains("is missing");
+        assert!(ran.code == 0 && is_found, "{text}{}", story(&ran));
+    }
+    std::fs::remove_file(&policy).unwrap();
 }
 
 #[test]
