@@ -276,7 +276,7 @@ impl<'a, F: Front> Following<'a, F> {
         match outcome {
             Ok(reloaded) => {
                 self.basis.in_force = version;
-                self.accept(reloaded);
+                self.accept(reloaded).await;
             }
             Err(error) => self.hold(error).await,
         }
@@ -298,8 +298,8 @@ impl<'a, F: Front> Following<'a, F> {
         })
     }
 
-    /// Records that the complete policy is in force.
-    fn accept(&mut self, mut reloaded: Reloaded) {
+    /// Records that the complete policy is in force, and reports which models are not ready.
+    async fn accept(&mut self, mut reloaded: Reloaded) {
         if let Some(Pending { named, files, .. }) = self.basis.pending.take() {
             self.basis.sections = vec![named.revoked];
             self.basis.keys = named.keys;
@@ -311,7 +311,9 @@ impl<'a, F: Front> Following<'a, F> {
         let generation = reloaded.generation.clone();
         reloaded.was = std::mem::replace(&mut self.whole, generation);
         self.show();
-        self.front.borrow_mut().reloaded(Ok(reloaded), &self.whole);
+        let unready = self.processes.unready().await;
+        let outcome = Ok((reloaded, unready));
+        self.front.borrow_mut().reloaded(outcome, &self.whole);
     }
 
     /// Applies only the removals. With `again`, rejected ones are retried.
@@ -346,7 +348,7 @@ impl<'a, F: Front> Following<'a, F> {
                         && self.component_faults(&pending.version.policy).is_empty()
                 };
                 if self.why.is_some() && pending.is_some_and(is_all) {
-                    self.accept(reloaded);
+                    self.accept(reloaded).await;
                 }
             }
             Err(error) => self.record_rejection(version.bundle.generation, error.to_string()),

@@ -90,6 +90,12 @@ pub async fn send_request(target: &Target, method: &str, path: &str) -> io::Resu
     })
 }
 
+/// The causes why models are not ready, from the body of the host's `/readyz`. Its first
+/// line is a summary.
+pub fn causes(readyz: &str) -> Vec<String> {
+    readyz.lines().skip(1).map(str::to_owned).collect()
+}
+
 /// Decodes a chunked body. Decoding stops at the first malformed chunk.
 fn dechunk(mut rest: &str) -> String {
     let mut body = String::new();

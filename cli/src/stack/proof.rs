@@ -37,7 +37,7 @@ pub async fn a_request_went_through_the_filter(
             return Err(format!("Envoy rejected {}", rejected.join(" and ")));
         }
         let why = match probe::ask(&plan.host_admin, "GET", "/readyz").await {
-            Ok(said) => return Ok(said.lines().skip(1).map(str::to_owned).collect()),
+            Ok(body) => return Ok(probe::causes(&body)),
             Err(error) => error.to_string(),
         };
         if Instant::now() >= next {

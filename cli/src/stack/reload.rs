@@ -252,6 +252,12 @@ impl<'p> Processes<'p> {
         }
     }
 
+    /// A line for each cause why a model is not ready now. Empty if the host does not answer.
+    pub async fn unready(&self) -> Vec<String> {
+        let readyz = probe::send_request(self.host, "GET", "/readyz").await;
+        readyz.map_or_else(|_| Vec::new(), |readyz| probe::causes(&readyz.body))
+    }
+
     async fn host_status(&self) -> Option<HostStatus> {
         let said = probe::ask(self.host, "GET", "/generations").await.ok()?;
         serde_json::from_str(&said).ok()

@@ -54,8 +54,9 @@ pub trait Front {
     fn faulty(&mut self, error: LoadError, serving: &str);
     /// A policy is about to be applied.
     fn loaded(&mut self, loaded: &Loaded);
-    /// Outcome of a complete policy. `serving` is in force.
-    fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str);
+    /// Outcome of a complete policy. `serving` is in force. A loaded policy comes with a line for
+    /// each cause why a model is not ready.
+    fn reloaded(&mut self, outcome: Result<(Reloaded, Vec<String>), ReloadError>, serving: &str);
     /// Outcome of a version with only removals.
     fn tightened(&mut self, outcome: Result<Reloaded, &str>);
     /// The set of files with held changes has changed.

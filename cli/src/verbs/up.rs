@@ -1,12 +1,14 @@
 //! The `up` verb: runs Envoy with the gate, the sandbox host and the embedded backends until it is
 //! stopped.
 
-use std::collections::BTreeSet;
+mod printed_warnings;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use printed_warnings::PrintedWarnings;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::{LoadError, Loaded, load};
@@ -16,8 +18,6 @@ use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_cli_common::user_folders;
 use tensorgate_host::policy_store::sources::SourceState;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
-use tensorgate_policy::Severity;
-use tensorgate_policy_text::Located;
 
 use crate::chain::Chain;
 use crate::files;
@@ -32,7 +32,7 @@ use crate::stack::watch::Watch;
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A backend that is down does not delay the start; models that need it are listed.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held, and so is a component that differs from its sha256: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
+    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A backend that is down does not delay the start or a change; models that need it are listed after each.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held, and so is a component that differs from its sha256: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
 )]
 pub struct Up {
     #[command(flatten)]
@@ -83,6 +83,8 @@ struct ReloadedLine<'a> {
     generation: &'a str,
     was: &'a str,
     took_ms: u64,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unready: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -236,6 +238,14 @@ struct Operator<'a> {
 }
 
 impl Operator<'_> {
+    /// Prints a note for each cause why a model is not ready.
+    fn warn_unready(&self, unready: &[String]) {
+        for cause in unready {
+            let cause = printable(cause);
+            self.ui.note(&format!("warning: not ready: {cause}"));
+        }
+    }
+
     fn refused(&self, serving: &str, why: &str) {
         if self.ui.json {
             self.ui.json_line(&RefusedLine {
@@ -281,9 +291,7 @@ impl Front for Operator<'_> {
             });
         } else {
             ui.line(&format!("tensorgate ready: {url} (policy {generation}, admin http://{admin}, logs in {state})"));
-            for cause in unready {
-                ui.note(&format!("warning: not ready: {}", printable(cause)));
-            }
+            self.warn_unready(unready);
         }
     }
 
@@ -396,24 +404,28 @@ impl Front for Operator<'_> {
         }
     }
 
-    fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str) {
+    /// Prints the result, and as at the start a note for each cause why a model is not ready.
+    fn reloaded(&mut self, outcome: Result<(Reloaded, Vec<String>), ReloadError>, serving: &str) {
+        let (reloaded, unready) = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return self.refused(serving, &error.to_string()),
+        };
         let Reloaded {
             generation,
             was,
             took,
-        } = match outcome {
-            Ok(reloaded) => reloaded,
-            Err(error) => return self.refused(serving, &error.to_string()),
-        };
+        } = reloaded;
         let took_ms = ms(took);
         if self.ui.json {
-            self.ui.json_line(&ReloadedLine {
+            return self.ui.json_line(&ReloadedLine {
                 reloaded: true,
                 generation: &generation,
                 was: &was,
                 took_ms,
+                unready: &unready,
             });
-        } else if generation == was {
+        }
+        if generation == was {
             self.ui
                 .line(&format!("reloaded: policy {generation}, nothing changed"));
         } else {
@@ -421,68 +433,6 @@ impl Front for Operator<'_> {
                 "reloaded: policy {generation} instead of {was} ({took_ms} ms)"
             ));
         }
-    }
-}
-
-/// Warnings of a policy that were printed before, so that a reload prints only new ones.
-#[derive(Debug, Default)]
-struct PrintedWarnings(BTreeSet<(String, String)>);
-
-impl PrintedWarnings {
-    /// The faults to print: all errors, and new warnings. A warning that a policy without errors
-    /// does not have is forgotten. With errors, not every warning may be known.
-    fn fresh<'a>(&mut self, faults: &'a [Located]) -> Vec<&'a Located> {
-        let key = |fault: &Located| (fault.path.clone(), fault.message.clone());
-        let is_warning = |fault: &&Located| fault.severity == Severity::Warning;
-        let fresh = faults
-            .iter()
-            .filter(|fault| !is_warning(fault) || !self.0.contains(&key(fault)))
-            .collect();
-        if faults.iter().all(|fault| is_warning(&fault)) {
-            self.0.clear();
-        }
-        self.0.extend(faults.iter().filter(is_warning).map(key));
-        fresh
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tensorgate_policy_text::Span;
-
-    use super::*;
-
-    fn fault(severity: Severity, line: usize, message: &str) -> Located {
-        Located {
-            severity,
-            span: Span {
-                line,
-                ..Span::default()
-            },
-            path: "grants[0]".into(),
-            message: message.into(),
-            fix: None,
-        }
-    }
-
-    #[test]
-    fn a_warning_is_printed_again_only_after_it_was_gone() {
-        let warning = |line, message| fault(Severity::Warning, line, message);
-        let error = || fault(Severity::Error, 1, "broken");
-        let mut printed = PrintedWarnings::default();
-        let mut check = |faults: &[Located], expected: &[&str]| {
-            let fresh = printed.fresh(faults);
-            let fresh: Vec<&str> = fresh.iter().map(|fault| fault.message.as_str()).collect();
-            assert_eq!(fresh, expected, "{faults:?}");
-        };
-        check(&[warning(3, "no rate")], &["no rate"]);
-        // Another line does not make it new.
-        check(&[warning(4, "no rate")], &[]);
-        check(&[warning(4, "no rate"), warning(5, "wide")], &["wide"]);
-        check(&[error(), warning(4, "no rate")], &["broken"]);
-        check(&[error(), warning(9, "new")], &["broken", "new"]);
-        check(&[warning(4, "no rate"), warning(9, "new")], &[]);
-        check(&[], &[]);
-        check(&[warning(4, "no rate")], &["no rate"]);
+        self.warn_unready(&unready);
     }
 }

@@ -71,6 +71,18 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     assert_eq!(other.code, 1);
     assert!(other.stdout.contains("not running"), "{}", other.stdout);
 
+    // The start has listed the model, and a reload lists it again.
+    mine.file("gate.yaml", text.replace("quota: ", "quota: 1"));
+    stack.signal("HUP");
+    let line = stack.line();
+    assert!(line.starts_with("reloaded: policy "), "{line}");
+    let warning = r#"warning: not ready: model "scores" version "1": no server"#;
+    let began = std::time::Instant::now();
+    while stack.said().matches(warning).count() < 2 {
+        assert!(began.elapsed().as_secs() < 60, "{}", stack.said());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+
     stack.signal("TERM");
     stack.wait();
     let said = report(&state, 1);

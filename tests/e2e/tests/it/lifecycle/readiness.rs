@@ -108,7 +108,10 @@ async fn a_dead_backend_makes_its_own_model_unready_and_nothing_else() {
     // The gate reloads.
     stack.write_policy(with_another_backend(address, 20));
     let told = stack.reloaded().await;
-    assert_eq!(told.last().unwrap()["reloaded"], true, "{told:?}");
+    let line = told.last().unwrap();
+    assert_eq!(line["reloaded"], true, "{told:?}");
+    let unready = line["unready"][0].as_str().unwrap();
+    assert!(unready.contains(r#"model "own" version "1""#), "{unready}");
     the_rest_is_ready(&stack).await;
     comes_to(&stack, false).await;
 
