@@ -8,6 +8,7 @@ pub mod codec;
 mod connection;
 pub mod decoupled;
 pub mod exchange;
+mod http1;
 pub mod http_json;
 mod inference;
 pub mod message_chunks;

@@ -98,12 +98,19 @@ impl Dialer {
 pub(super) struct ConnectionState {
     opened: AtomicBool,
     lost: AtomicBool,
+    /// Whether what the server sent first may be a frame of HTTP/2.
+    frames: AtomicBool,
 }
 
 impl ConnectionState {
     /// Whether the connection was opened and is gone.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection was opened, and the server has sent nothing or no HTTP/2.
+    pub(super) fn is_without_http2(&self) -> bool {
+        self.opened.load(Ordering::Acquire) && !self.frames.load(Ordering::Acquire)
     }
 
     /// Marks the connection as closed for further calls.
@@ -142,6 +149,7 @@ impl Connector {
         connection_state.opened.store(true, Ordering::Release);
         Ok(Connection {
             stream,
+            has_read: false,
             state: connection_state,
         })
     }
@@ -156,6 +164,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// the end.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
+    /// Whether the server has sent anything.
+    has_read: bool,
     state: Arc<ConnectionState>,
 }
 
@@ -171,7 +181,17 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, into);
+        if !self.has_read
+            && let Some(first) = into.filled().get(before)
+        {
+            self.has_read = true;
+            // A frame starts with the upper byte of its length. That of the first one, SETTINGS,
+            // is zero (RFC 9113, 3.4 and 4.2).
+            self.state.frames.store(*first == 0, Ordering::Release);
+        }
+        polled
     }
 }
 

@@ -22,6 +22,7 @@ use tonic::{Code, Request, Status};
 use super::channel::{Http2Channel, Origin};
 use super::codec::SizeCheckedCodec;
 use super::connection::{ConnectionState, Connector, DialError, Dialer};
+use super::http1;
 use super::http_json::HttpJson;
 use super::message_chunks::MessageChunks;
 use super::openai::Upstream;
@@ -149,6 +150,11 @@ impl Endpoint {
         &self.uri
     }
 
+    /// Whether the server answers HTTP/1.1, over a connection of its own.
+    pub async fn speaks_http1(&self) -> bool {
+        http1::answers(&self.dialer).await
+    }
+
     /// The current channel.
     pub fn channel(&self) -> Arc<Channel> {
         // A poisoned lock still has a valid channel.
@@ -210,6 +216,11 @@ impl Channel {
     /// Whether the connection was opened and is gone.
     pub fn is_lost(&self) -> bool {
         self.state.is_lost()
+    }
+
+    /// Whether the connection was opened, and the server has sent nothing or no HTTP/2.
+    pub fn is_without_http2(&self) -> bool {
+        self.state.is_without_http2()
     }
 
     /// The HTTP/2 channel for calls.

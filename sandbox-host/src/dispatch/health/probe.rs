@@ -48,10 +48,32 @@ pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -
         // another.
         line = endpoint.reconnect();
     }
+    let found = match found {
+        Ok(models) => Ok(models),
+        Err(error) => Err(cause(&error, &line, endpoint).await),
+    };
     ProbeResult {
         line: line.number(),
-        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+        found: Some(found),
     }
+}
+
+/// Why a probe failed. If the server has refused HTTP/2 and speaks HTTP/1.1, that comes first. A
+/// server that has both on one port has another problem.
+async fn cause(error: &BackendError, line: &Channel, endpoint: &Endpoint) -> String {
+    let uri = endpoint.uri();
+    let refused = !matches!(error, BackendError::Timeout(_)) && line.is_without_http2();
+    if !refused || !endpoint.speaks_http1().await {
+        return format!("{uri}: {error}");
+    }
+    let usual = match line.dialect() {
+        ProtocolAdapter::OpenInference => "Triton: 8001",
+        ProtocolAdapter::TfServing => "TF Serving: 8500",
+        ProtocolAdapter::TorchServe => "TorchServe: 7070",
+    };
+    format!(
+        "{uri}: this looks like the server's HTTP port; gRPC is usually another one ({usual}): {error}"
+    )
 }
 
 /// All probe requests over one connection.
@@ -197,4 +219,63 @@ async fn model((name, version): &Key, line: &Channel) -> Result<ModelStatus, Bac
     }
     let said = line.model_metadata(name, version, deadline).await?;
     Ok(said.map_or(ModelStatus::Undescribed, ModelStatus::Described))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An answer of HTTP/1.1 to what is not.
+    const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+    const SSH: &[u8] = b"SSH-2.0-OpenSSH_9.9\r\n";
+    /// SETTINGS without a setting, and GOAWAY with INTERNAL_ERROR.
+    const FAILS: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x02";
+
+    /// A server with one answer for connections of HTTP/2 and one for others. It closes those whose
+    /// answer is empty, and otherwise waits until the client does.
+    async fn server(to_http2: &'static [u8], to_http1: &'static [u8]) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut start = [0; 4];
+                    let _ = stream.read_exact(&mut start).await;
+                    let answer = if start == *b"PRI " {
+                        to_http2
+                    } else {
+                        to_http1
+                    };
+                    if !answer.is_empty() && stream.write_all(answer).await.is_ok() {
+                        let _ = stream.read_to_end(&mut Vec::new()).await;
+                    }
+                });
+            }
+        });
+        Endpoint::new(&uri, None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_probe_of_an_http_port_names_the_mistake() {
+        for (to_the_probe, to_http2, to_http1, hinted) in [
+            ("an error", BAD_REQUEST, NOT_FOUND, true),
+            ("a closed connection", b"", NOT_FOUND, true),
+            ("HTTP/2 that fails", FAILS, NOT_FOUND, false),
+            ("nothing in any protocol", b"", b"", false),
+            ("another protocol", SSH, SSH, false),
+        ] {
+            let endpoint = server(to_http2, to_http1).await;
+            let result = ask(std::iter::empty(), &endpoint).await;
+            let cause = result.cause().unwrap();
+            let hint = "this looks like the server's HTTP port; gRPC is usually another one (Triton: 8001)";
+            assert_eq!(cause.contains(hint), hinted, "{to_the_probe}: {cause}");
+            assert!(cause.starts_with(endpoint.uri()), "{to_the_probe}: {cause}");
+        }
+    }
 }
