@@ -28,7 +28,7 @@ use std::time::Duration;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
 use tensorgate_policy::release::release;
-use tensorgate_policy::tensor::InferResponse;
+use tensorgate_policy::tensor::{ASK_FOR_BINARY, InferResponse};
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
 use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unencodable};
@@ -470,14 +470,17 @@ fn unencodable(why: Unencodable, protocol: Protocol) -> Denial {
             "instances",
             "the answer has no rows in common",
         ),
-        Unencodable::Value => Denial::with_field(
-            Reason::Malformed,
+        Unencodable::Value => {
+            let cause = "the answer has a value that JSON cannot represent";
             match protocol {
-                Protocol::OipRest => "binary_data_output",
-                _ => "an answer in JSON",
-            },
-            "the answer has a value that JSON cannot represent",
-        ),
+                Protocol::OipRest => {
+                    let expected = format!("true, because {cause}: {ASK_FOR_BINARY}");
+                    Denial::with_field(Reason::Malformed, "binary_data_output", cause)
+                        .expecting(Some(expected))
+                }
+                _ => Denial::with_field(Reason::Malformed, "an answer in JSON", cause),
+            }
+        }
         Unencodable::Tensor => Denial::new(
             Reason::BackendFault,
             format!("the answer cannot be encoded in {}", protocol.name()),

@@ -10,7 +10,7 @@ use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Media, Model, Shadow, note};
 use crate::request::OCTET_STREAM;
 use crate::values::datatype::Datatype;
-use crate::values::tensor::InferRequest;
+use crate::values::tensor::{ASK_FOR_BINARY, InferRequest};
 
 /// A decoded body as it was received.
 pub(super) struct Received<'r> {
@@ -125,15 +125,15 @@ pub(super) fn answered_in_json(
     };
     match returned.find(unsayable) {
         None => Ok(()),
-        Some(rule) => Err(Denial::with_field(
-            Reason::Malformed,
-            "binary_data_output",
-            format!(
-                "output {} is {}, which JSON cannot say",
-                quote(rule.name()),
-                rule.datatype()
-            ),
-        )),
+        Some(rule) => {
+            let (name, datatype) = (quote(rule.name()), rule.datatype());
+            let cause = format!("output {name} is {datatype}, which JSON cannot represent");
+            let expected = format!("true, because {cause}: {ASK_FOR_BINARY}");
+            Err(
+                Denial::with_field(Reason::Malformed, "binary_data_output", cause)
+                    .expecting(Some(expected)),
+            )
+        }
     }
 }
 

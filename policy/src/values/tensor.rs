@@ -38,6 +38,11 @@ pub struct InferRequest<'a> {
     pub by_column: bool,
 }
 
+/// How a client of OIP REST gets outputs that JSON cannot represent (the protocol's binary data
+/// extension).
+pub const ASK_FOR_BINARY: &str =
+    "ask for binary output with \"parameters\": {\"binary_data_output\": true}";
+
 impl InferRequest<'_> {
     /// Whether a document requests a streamed response.
     pub fn streams(&self) -> bool {

@@ -129,8 +129,9 @@ async fn a_value_that_json_cannot_express_is_no_fault_of_the_backend() {
     let x = json!({"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]});
     let plain = json!({"inputs": [x.clone()]}).to_string();
     let column = json!({"inputs": [1, 2]}).to_string();
+    let how = "binary_data_output: expected true, because the answer has a value that JSON cannot represent: ask for binary output with \"parameters\": {\"binary_data_output\": true}";
     for (path, body, field) in [
-        (INFER, plain, "binary_data_output"),
+        (INFER, plain, how),
         ("/v1/models/vec:predict", column, "an answer in JSON"),
     ] {
         let answer = running.gate.call("POST", path, body).await;

@@ -500,3 +500,27 @@ fn a_rejected_content_encoding_is_answered_with_the_accepted_ones() {
     assert_eq!(digits, refused(&[Gzip]));
     assert_eq!(coded(question(), Encoding::Coded(Gzip)), refused(&[]));
 }
+
+#[test]
+fn a_client_that_asks_for_16_bit_floats_in_json_reads_how_to_ask_for_binary_output() {
+    let mut document = unpriced();
+    document["models"]["digits"]["outputs"][0]["datatype"] = "FP16".into();
+    let policy = fixture::policy(document);
+    let mut decision = held(&policy, &rest("digits"));
+    let step = decide_message(&mut decision, &policy, &message(None, None), spent);
+    let Step::Deny(denial) = step else {
+        panic!("{step:?}")
+    };
+    assert_eq!(denial.reason, Reason::Malformed);
+    let expected = "binary_data_output: expected true, because output \"probabilities\" is FP16, \
+                    which JSON cannot represent: ask for binary output with \
+                    \"parameters\": {\"binary_data_output\": true}";
+    assert_eq!(denial.described_field().unwrap(), expected);
+    let binary = InferRequest {
+        binary_data_output: true,
+        ..message(None, None)
+    };
+    let mut decision = held(&policy, &rest("digits"));
+    let step = decide_message(&mut decision, &policy, &binary, spent);
+    assert_eq!(step, Step::Forward);
+}
