@@ -1,7 +1,8 @@
 //! The `import` verb: writes a model's contract from its server's metadata.
 //!
 //! Names, datatypes and fixed dimensions are copied. Bounds that the server does not report are
-//! never invented: they are left out, so that `check` reports them.
+//! never invented: they are left out, so that `check` reports them. Only the limits of a decoupled
+//! model's answers have defaults, which are marked.
 
 mod fetch;
 mod oip;
@@ -98,6 +99,8 @@ pub(in crate::verbs) struct Described {
     versions: Vec<String>,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
+    /// Whether the model answers one message of a stream several times.
+    pub(in crate::verbs) decoupled: bool,
 }
 
 /// An input or output of the model.

@@ -354,3 +354,66 @@ fn everything_that_check_rejects_is_marked() {
     let good = import(&model("m", &tensor("x", "[-1]")));
     assert!(!good.stdout.contains("# check"), "{}", good.stdout);
 }
+
+#[test]
+fn a_decoupled_model_is_imported_as_one() {
+    let scratch = Scratch::new();
+    let plain = "    protocols: [oip-rest, oip-grpc]\n    inputs:";
+    let decoupled = "    protocols: [oip-grpc]\n    decoupled: {max_answers: 64, max_bytes: 4MiB}";
+    for (policy, expected) in [
+        ("model_transaction_policy { decoupled: true }", decoupled),
+        ("model_transaction_policy: { decoupled: True }", decoupled),
+        ("model_transaction_policy { decoupled: false }", plain),
+        ("model_transaction_policy { }", plain),
+    ] {
+        let file = scratch.file("config.pbtxt", format!("{CONFIG}{policy}\n"));
+        let ran = run(&["import".as_ref(), "triton".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 0, "{policy}: {}", ran.stderr);
+        assert!(ran.stdout.contains(expected), "{policy}: {}", ran.stdout);
+    }
+    for policy in [
+        "model_transaction_policy: true",
+        "model_transaction_policy { decoupled: 2 }",
+    ] {
+        let file = scratch.file("config.pbtxt", format!("{CONFIG}{policy}\n"));
+        let ran = run(&["import".as_ref(), "triton".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 2, "{policy}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn hints_fit_the_model() {
+    let scratch = Scratch::new();
+    for (datatype, dim, policy, expected) in [
+        (
+            "FP32",
+            8,
+            "",
+            "servers do not report sensible values: add a range to each numeric input; name the model in a grant",
+        ),
+        ("BOOL", 8, "", "name the model in a grant"),
+        (
+            "BOOL",
+            -1,
+            "",
+            "1 bound is missing; name the model in a grant",
+        ),
+        (
+            "BOOL",
+            8,
+            "model_transaction_policy { decoupled: true }",
+            "adjust `decoupled` of m and grant it `stream`, not `infer`",
+        ),
+    ] {
+        let text = format!(
+            "name: \"m\"
+            input {{ name: \"x\" data_type: TYPE_{datatype} dims: [ {dim} ] }}
+            output {{ name: \"y\" data_type: TYPE_BOOL dims: [ 1 ] }}
+            {policy}"
+        );
+        let file = scratch.file("config.pbtxt", text);
+        let ran = run(&["import".as_ref(), "triton".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(ran.stderr.trim(), expected, "{datatype} {dim} {policy}");
+    }
+}

@@ -110,5 +110,7 @@ pub(super) fn described(source: &str, metadata: Metadata) -> Result<Described, F
         } else {
             metadata.versions
         },
+        // The protocol does not say.
+        decoupled: false,
     })
 }

@@ -45,6 +45,15 @@ struct Config {
     input: Vec<ConfigTensor>,
     #[serde(default)]
     output: Vec<ConfigTensor>,
+    #[serde(default)]
+    model_transaction_policy: TransactionPolicy,
+}
+
+#[derive(Default, Deserialize)]
+struct TransactionPolicy {
+    /// Whether the model answers one message of a stream several times.
+    #[serde(default)]
+    decoupled: bool,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +160,7 @@ fn config(source: &str, message: &Message) -> Result<Config, Failure> {
         )?,
         input: Vec::new(),
         output: Vec::new(),
+        model_transaction_policy: transaction_policy(source, message)?,
     };
     for (name, value) in message {
         let tensors = match name.as_str() {
@@ -177,10 +187,31 @@ fn config(source: &str, message: &Message) -> Result<Config, Failure> {
                 _ => return Err(missing("data_type")),
             },
             dims,
-            optional: matches!(one(source, fields, "optional")?, Some(Value::Word(word)) if word == "true"),
+            optional: flag(source, fields, "optional")?,
         });
     }
     Ok(config)
+}
+
+fn transaction_policy(source: &str, message: &Message) -> Result<TransactionPolicy, Failure> {
+    const NAME: &str = "model_transaction_policy";
+    let decoupled = match one(source, message, NAME)? {
+        None => false,
+        Some(Value::Message(fields)) => flag(source, fields, "decoupled")?,
+        Some(_) => return Err(bad(source, &format!("{NAME} is not a message"))),
+    };
+    Ok(TransactionPolicy { decoupled })
+}
+
+/// A boolean, in each spelling of the text format; `false` if it is absent.
+fn flag(source: &str, message: &Message, name: &str) -> Result<bool, Failure> {
+    match one(source, message, name)? {
+        None | Some(Value::Number(0)) => Ok(false),
+        Some(Value::Number(1)) => Ok(true),
+        Some(Value::Word(word)) if ["true", "True", "t"].contains(&word.as_str()) => Ok(true),
+        Some(Value::Word(word)) if ["false", "False", "f"].contains(&word.as_str()) => Ok(false),
+        Some(_) => Err(bad(source, &format!("{name} is neither true nor false"))),
+    }
 }
 
 /// A field that may occur at most once.
@@ -265,6 +296,7 @@ fn described(
         } else {
             versions
         },
+        decoupled: config.model_transaction_policy.decoupled,
     })
 }
 

@@ -19,6 +19,12 @@ const FILL_DIM: &str = "# no bound is known: give it a max";
 const OPEN_DIM: &str = "{min: 1}";
 /// Comment beside a `BYTES` tensor, whose item size servers do not bound.
 const FILL_ITEM: &str = "# no bound is known: add max_item_bytes";
+/// Maximum answers of a decoupled model to one message, and their bytes. A default: servers have no
+/// such limits.
+const MAX_ANSWERS: u64 = 64;
+const MAX_ANSWER_BYTES: &str = "4MiB";
+/// Comment beside these limits.
+const ADJUST_LIMITS: &str = "# defaults: adjust them to the model";
 
 /// Prefix of a comment about another fault that `check` reports.
 const MARK: &str = "# check:";
@@ -42,14 +48,7 @@ pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failur
         mark(&mut lines, &faults);
         ui.line(&lines.join("\n"));
     }
-    let rest = match open {
-        0 => "every dimension is bounded".to_owned(),
-        1 => "1 bound is missing".to_owned(),
-        open => format!("{open} bounds are missing"),
-    };
-    ui.note(&format!(
-        "{rest}; servers do not report sensible values: add a range to each input, then grant the model"
-    ));
+    ui.note(&hints(models, open).join("; "));
     for fault in &faults {
         ui.note(&format!(
             "`check` will reject {}: {}",
@@ -60,6 +59,41 @@ pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failur
     Ok(())
 }
 
+/// What is left to do.
+fn hints(models: &[Described], open: usize) -> Vec<String> {
+    let mut hints = match open {
+        0 => Vec::new(),
+        1 => vec!["1 bound is missing".to_owned()],
+        open => vec![format!("{open} bounds are missing")],
+    };
+    let has_range = |input: &Tensor| !matches!(input.datatype, Datatype::Bool | Datatype::Bytes);
+    if models.iter().flat_map(|model| &model.inputs).any(has_range) {
+        let hint = "servers do not report sensible values: add a range to each numeric input";
+        hints.push(hint.to_owned());
+    }
+    let (decoupled, others): (Vec<_>, Vec<_>) = models.iter().partition(|model| model.decoupled);
+    if !others.is_empty() {
+        let models = if others.len() == 1 { "model" } else { "models" };
+        hints.push(format!("name the {models} in a grant"));
+    }
+    for model in decoupled {
+        hints.push(format!(
+            "adjust `decoupled` of {} and grant it `stream`, not `infer`",
+            printable(&model.name)
+        ));
+    }
+    hints
+}
+
+/// The names of the protocols that serve a model.
+fn protocols(model: &Described) -> &'static [&'static str] {
+    if model.decoupled {
+        &["oip-grpc"]
+    } else {
+        &["oip-rest", "oip-grpc"]
+    }
+}
+
 /// The lines of the section, and the number of missing bounds.
 pub fn section(models: &[Described], backend: &str) -> (Vec<String>, usize) {
     let mut yaml = String::from("models:\n");
@@ -67,11 +101,17 @@ pub fn section(models: &[Described], backend: &str) -> (Vec<String>, usize) {
     for model in models {
         let versions: Vec<String> = model.versions.iter().map(|v| quoted(v)).collect();
         yaml.push_str(&format!(
-            "  {}:\n    backend: {}\n    versions: [{}]\n    protocols: [oip-rest, oip-grpc]\n",
+            "  {}:\n    backend: {}\n    versions: [{}]\n    protocols: [{}]\n",
             plain(&model.name),
             plain(backend),
-            versions.join(", ")
+            versions.join(", "),
+            protocols(model).join(", ")
         ));
+        if model.decoupled {
+            yaml.push_str(&format!(
+                "    decoupled: {{max_answers: {MAX_ANSWERS}, max_bytes: {MAX_ANSWER_BYTES}}}  {ADJUST_LIMITS}\n"
+            ));
+        }
         for (key, tensors) in [("inputs", &model.inputs), ("outputs", &model.outputs)] {
             yaml.push_str(&format!("    {key}:\n"));
             for tensor in tensors {
@@ -184,13 +224,18 @@ fn value(model: &Described, backend: &str) -> Value {
             })
             .collect()
     };
-    json!({
+    let mut value = json!({
         "backend": backend,
         "versions": model.versions,
-        "protocols": ["oip-rest", "oip-grpc"],
+        "protocols": protocols(model),
         "inputs": tensors(&model.inputs),
         "outputs": tensors(&model.outputs),
-    })
+    });
+    if let (true, Some(value)) = (model.decoupled, value.as_object_mut()) {
+        let limits = json!({"max_answers": MAX_ANSWERS, "max_bytes": MAX_ANSWER_BYTES});
+        value.insert("decoupled".into(), limits);
+    }
+    value
 }
 
 /// A name, quoted unless every YAML version reads it as text.
