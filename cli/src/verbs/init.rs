@@ -1,4 +1,4 @@
-//! The `init` verb: writes a first policy and a first key.
+//! The `init` verb: writes a first policy, a first key, and an empty list of revoked keys.
 //!
 //! The policy has the contracts of all models of a server. Bounds that the server does not report
 //! stay faults, as `import` leaves them, and are listed.
@@ -14,8 +14,9 @@ use tensorgate_cli_common::load::{LoadError, load};
 use tensorgate_cli_common::policy_file::DEFAULT;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Severity;
+use tensorgate_policy_text::Located;
 
-use super::import::{Kind, plain, section, served};
+use super::import::{Described, Kind, plain, section, served};
 use super::keys;
 
 /// The policy's listen address.
@@ -24,6 +25,10 @@ const LISTEN: &str = "127.0.0.1:8080";
 const BACKEND: &str = "gpu";
 /// Endpoint of a policy that is written without a server.
 const ENDPOINT: &str = "http://127.0.0.1:8001";
+/// The list of revoked keys, beside the policy.
+const REVOKED_KEYS: &str = "revoked-keys.txt";
+/// Content of a list without entries.
+const NO_KEYS: &str = "# SHA-256 digests of revoked API keys. `tensorgate keys revoke` adds them.\n";
 /// Name of the model in [`EXAMPLE`].
 const EXAMPLE_NAME: &str = "my-model";
 /// Contract of a policy that is written without a server.
@@ -43,7 +48,7 @@ const EXAMPLE: &str = "models:
 /// Write a first policy with the models of a server, and a first key.
 #[derive(Args)]
 #[command(
-    after_help = "The server must list its models (Triton and MLServer do) unless --model names them. Without a URL, the policy has an example model to replace. An existing file is never overwritten.\n\nThe key is printed once on standard output, and the next steps on standard error. Each bound that the server does not report is a fault of the policy, and is listed.\n\nExample: tensorgate init http://127.0.0.1:8000\nExample: tensorgate init --model digits http://127.0.0.1:8080 > app.key"
+    after_help = "The server must list its models (Triton and MLServer do) unless --model names them. Without a URL, the policy has an example model to replace. An existing file is never overwritten. An empty list of revoked keys is written beside the policy, for `tensorgate keys revoke`.\n\nThe key is printed once on standard output, and the next steps on standard error. Each bound that the server does not report is a fault of the policy, and is listed.\n\nExample: tensorgate init http://127.0.0.1:8000\nExample: tensorgate init --model digits http://127.0.0.1:8080 > app.key"
 )]
 pub struct Init {
     /// Server: `http://HOST:PORT`, or `https://HOST:PORT`.
@@ -66,9 +71,20 @@ pub struct Init {
     config: PathBuf,
 }
 
+/// The models of the policy.
+struct Models {
+    /// The names of all.
+    names: Vec<String>,
+    /// Those of decoupled models, which serve streams alone.
+    decoupled: Vec<String>,
+    /// The section `models`.
+    yaml: String,
+}
+
 #[derive(Serialize)]
 struct Written<'a> {
     policy: String,
+    revoked_keys: String,
     client: &'a str,
     key: &'a str,
     sha256: &'a str,
@@ -84,32 +100,18 @@ impl Init {
         if self.config.exists() {
             return Err(exists(&self.config));
         }
-        let (endpoint, names, models) = match &self.url {
-            None => (
-                ENDPOINT.to_owned(),
-                vec![EXAMPLE_NAME.to_owned()],
-                EXAMPLE.to_owned(),
-            ),
+        let (endpoint, models) = match &self.url {
+            None => (ENDPOINT.to_owned(), Models::example()),
             Some(url) => {
                 let served = served(self.from, url, &self.model, self.ca.as_deref())?;
-                let (models, _) = section(&served, BACKEND);
-                let names = served.into_iter().map(|model| model.name).collect();
-                (grpc_endpoint(url), names, models.join("\n") + "\n")
+                (grpc_endpoint(url), Models::of(&served))
             }
         };
         let (key, sha256) = keys::generate()?;
-        let text = policy(&self.client, &sha256, &endpoint, &names, &models);
-        write(&self.config, &text)?;
-        let faults = match load(&self.config) {
-            Ok(_) => Vec::new(),
-            Err(LoadError::Faults(_, faults)) => faults,
-            Err(error) => {
-                // The key of this file was not shown.
-                let _ = std::fs::remove_file(&self.config);
-                return Err(error.into());
-            }
-        };
-        let errors = faults.into_iter();
+        let text = policy(&self.client, &sha256, &endpoint, &models);
+        let list = self.config.with_file_name(REVOKED_KEYS);
+        let faults = self.write_files(&text, &list)?;
+        let errors = faults.iter();
         let errors: Vec<_> = errors
             .filter(|fault| fault.severity == Severity::Error)
             .collect();
@@ -117,39 +119,111 @@ impl Init {
         if ui.json {
             ui.json_line(&Written {
                 policy: self.config.display().to_string(),
+                revoked_keys: list.display().to_string(),
                 client: &self.client,
                 key: &key,
                 sha256: &sha256,
-                models: &names,
+                models: &models.names,
                 fill_in: errors.iter().map(|fault| fault.span.line).collect(),
             });
             return Ok(());
         }
         ui.line(&key);
         ui.note(&format!(
-            "wrote {file}; above is the key of client {} (shown only now)",
+            "wrote {file}, with {} for revoked keys; above is the key of client {} (shown only now)",
+            printable(&list.display().to_string()),
             self.client
         ));
         if self.url.is_some() {
             ui.note(&format!(
                 "the gate will call the server's gRPC port, {endpoint}: change `endpoints` if it is another one"
             ));
+        } else {
+            ui.note(&format!(
+                "replace model {EXAMPLE_NAME} and `endpoints` by those of your server"
+            ));
+        }
+        for name in &models.decoupled {
+            ui.note(&format!(
+                "model {} is decoupled, and is served over streams of gRPC: adjust its limits in `decoupled`",
+                printable(name)
+            ));
         }
         if !errors.is_empty() {
             ui.note("fill in what the server did not say:");
         }
         for fault in &errors {
-            let (line, message) = (fault.span.line, printable(&fault.message));
-            ui.note(&format!("  {file}:{line}: {message}"));
+            let (line, path) = (fault.span.line, printable(&fault.path));
+            let message = printable(&fault.message);
+            ui.note(&format!("  {file}:{line}: {path}: {message}"));
         }
-        // A name that needs quotes could mean something to a shell.
-        let plain = names.iter().find(|name| plain(name) == **name);
-        let model = plain.map_or("MODEL", String::as_str);
-        ui.note(&format!(
-            "next:\n  tensorgate check {0}\n  tensorgate up {0}\n  curl -H \"x-api-key: KEY\" http://{LISTEN}/v2/models/{model}",
-            file
-        ));
+        let mut next = String::from("next:");
+        if !faults.is_empty() {
+            next.push_str(&format!("\n  tensorgate check {file}"));
+        }
+        next.push_str(&format!("\n  tensorgate up {file}"));
+        if models.in_rest().next().is_some() {
+            // A name that needs quotes could mean something to a shell.
+            let plain = models.in_rest().find(|name| plain(name) == **name);
+            let model = plain.unwrap_or("MODEL");
+            next.push_str(&format!(
+                "\n  curl -H \"x-api-key: KEY\" http://{LISTEN}/v2/models/{model}"
+            ));
+        }
+        ui.note(&next);
         Ok(())
+    }
+
+    /// Writes the policy, and a list of revoked keys if there is none. Returns what `check` would
+    /// report.
+    fn write_files(&self, text: &str, list: &Path) -> Result<Vec<Located>, Failure> {
+        write(&self.config, text)?;
+        let written = match write(list, NO_KEYS) {
+            // Its entries are in force from now on.
+            Err(_) if list.exists() => Ok(()),
+            written => written,
+        };
+        let faults = written.and_then(|()| match load(&self.config) {
+            Ok(loaded) => Ok(loaded.warnings),
+            Err(LoadError::Faults(_, faults)) => Ok(faults),
+            Err(error) => Err(error.into()),
+        });
+        if faults.is_err() {
+            // The key of this file was not shown.
+            let _ = std::fs::remove_file(&self.config);
+        }
+        faults
+    }
+}
+
+impl Models {
+    /// A model to replace.
+    fn example() -> Self {
+        Self {
+            names: vec![EXAMPLE_NAME.to_owned()],
+            decoupled: Vec::new(),
+            yaml: EXAMPLE.to_owned(),
+        }
+    }
+
+    /// The models of a server.
+    fn of(served: &[Described]) -> Self {
+        let (yaml, _) = section(served, BACKEND);
+        let name = |model: &Described| model.name.clone();
+        let decoupled = served.iter().filter(|model| model.decoupled);
+        Self {
+            names: served.iter().map(name).collect(),
+            decoupled: decoupled.map(name).collect(),
+            yaml: yaml.join("\n") + "\n",
+        }
+    }
+
+    /// The models that have routes in REST.
+    fn in_rest(&self) -> impl Iterator<Item = &str> {
+        let names = self.names.iter();
+        names
+            .filter(move |name| !self.decoupled.contains(name))
+            .map(String::as_str)
     }
 }
 
@@ -163,26 +237,43 @@ fn grpc_endpoint(url: &str) -> String {
     next.unwrap_or_else(|| format!("{base}:8001"))
 }
 
-/// The policy's text.
-fn policy(client: &str, sha256: &str, endpoint: &str, names: &[String], models: &str) -> String {
-    let names: Vec<_> = names.iter().map(|name| plain(name)).collect();
-    let (client, endpoint, names) = (plain(client), plain(endpoint), names.join(", "));
+/// The policy's text. A decoupled model takes streams and nothing else, so it has its own grant.
+fn policy(client: &str, sha256: &str, endpoint: &str, models: &Models) -> String {
+    let (client, endpoint) = (plain(client), plain(endpoint));
+    let in_rest: Vec<_> = models.in_rest().map(plain).collect();
+    let decoupled: Vec<_> = models.decoupled.iter().map(|name| plain(name)).collect();
+    let grants = grant("first", &client, &in_rest, "infer")
+        + &grant("streams", &client, &decoupled, "stream");
+    let yaml = &models.yaml;
     format!(
         "# Written by `tensorgate init`. `tensorgate check` reports what is missing.
 version: 1
 listen: {{address: {LISTEN}}}
 clients:
   {client}: {{api_keys: [{{sha256: \"{sha256}\"}}]}}
+# `tensorgate keys revoke` adds to this list.
+revoked: {{keys_file: {REVOKED_KEYS}}}
 backends:
   # The server's gRPC port.
   {BACKEND}: {{kind: open-inference, endpoints: [{endpoint}]}}
 grants:
-  - name: first
+{grants}{yaml}"
+    )
+}
+
+/// An entry of `grants`; nothing without models.
+fn grant(name: &str, client: &str, models: &[String], operation: &str) -> String {
+    if models.is_empty() {
+        return String::new();
+    }
+    let models = models.join(", ");
+    format!(
+        "  - name: {name}
     clients: [{client}]
-    models: [{names}]
-    operations: [infer, metadata, ready]
+    models: [{models}]
+    operations: [{operation}, metadata, ready]
     rate: {{quota: 600, window_s: 60}}    # requests of each client
-{models}"
+"
     )
 }
 

@@ -84,6 +84,61 @@ fn all_loaded_models_of_a_triton_are_served_at_once() {
 }
 
 #[test]
+fn a_decoupled_model_is_served_over_streams_of_grpc_alone() {
+    let decoupled = r#"{"name":"repeat","model_transaction_policy":{"decoupled":true},
+        "input":[{"name":"x","data_type":"TYPE_INT32","dims":[8]}],
+        "output":[{"name":"y","data_type":"TYPE_INT32","dims":[1]}]}"#;
+    let index = r#"[{"name":"resnet","state":"READY"},{"name":"repeat","state":"READY"}]"#;
+    let described = r#"{"name":"repeat","versions":["1"]}"#;
+    let (port, _) = server(&[TRITON, index, decoupled, described, CONFIG, METADATA]);
+    let scratch = Scratch::new();
+    let ran = init(&scratch, &[&format!("http://127.0.0.1:{port}")]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("/v2/models/resnet"), "{}", ran.stderr);
+    let hint = "model repeat is decoupled";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    let policy = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
+    for lines in [
+        "models: [repeat]\n    operations: [stream, metadata, ready]",
+        "models: [resnet]\n    operations: [infer, metadata, ready]",
+        "protocols: [oip-grpc]\n    decoupled: {max_answers: 64, max_bytes: 4MiB}",
+    ] {
+        assert!(policy.contains(lines), "{lines}: {policy}");
+    }
+    let check = run_in(scratch.path(), &["check"]);
+    assert_eq!(check.code, 0, "{}", check.stderr);
+
+    let index = r#"[{"name":"repeat","state":"READY"}]"#;
+    let (port, _) = server(&[TRITON, index, decoupled, described]);
+    let url = format!("http://127.0.0.1:{port}");
+    let ran = init(&scratch, &["-c", "streams.yaml", &url]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!ran.stderr.contains("curl"), "REST: {}", ran.stderr);
+}
+
+#[test]
+fn the_first_key_can_be_revoked_at_once() {
+    let scratch = Scratch::new();
+    let ran = init(&scratch, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let list = scratch.path().join("revoked-keys.txt");
+    let empty = std::fs::read_to_string(&list).unwrap();
+    assert!(empty.lines().all(|line| line.starts_with('#')), "{empty}");
+    let revoke = ["keys", "revoke", "--client", "app", "--no-wait"];
+    let ran = run_in(scratch.path(), &revoke);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let revoked = std::fs::read_to_string(&list).unwrap();
+    assert!(revoked.len() > empty.len(), "{revoked}");
+    let check = run_in(scratch.path(), &["check"]);
+    assert_eq!(check.code, 0, "{}", check.stderr);
+
+    // Another policy in this folder has the same list, whose entries stay.
+    let ran = init(&scratch, &["-c", "other.yaml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(std::fs::read_to_string(&list).unwrap(), revoked);
+}
+
+#[test]
 fn bounds_that_a_server_does_not_report_are_listed_by_line() {
     let (port, asked) = server(&[OTHER, METADATA]);
     let scratch = Scratch::new();
@@ -100,7 +155,7 @@ fn bounds_that_a_server_does_not_report_are_listed_by_line() {
     let numbers: Vec<u64> = numbers.map(|(_, number)| number).collect();
     assert_eq!(numbers.len(), 3, "{policy}");
     for number in &numbers {
-        let line = format!("gate.yaml:{number}: ");
+        let line = format!("gate.yaml:{number}: models.resnet.");
         assert!(ran.stderr.contains(&line), "{line}{}", ran.stderr);
     }
     assert_eq!(run_in(scratch.path(), &["check"]).code, 2);
