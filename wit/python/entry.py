@@ -4,6 +4,7 @@ anew.
 
 import io
 import sys
+from importlib.machinery import PathFinder
 
 import handler
 import tensorgate
@@ -15,6 +16,12 @@ _kit = getattr(tensorgate, "kit", None)
 
 # Frames of a fault's traceback that are logged: the innermost.
 MAX_FRAMES = 8
+
+# What the log says after an import that failed in a call.
+LATE_IMPORT = (
+    "; a handler can import only what was imported while it was built:"
+    " move the import to the top of the file, so that the build checks it"
+)
 
 
 class _Lines(io.TextIOBase):
@@ -43,8 +50,16 @@ def _story(error):
     return f"{type(error).__name__}: {error} ({', '.join(frames[1:][-MAX_FRAMES:])})"
 
 
+def _without_files():
+    """Makes the import of a module that is not in the component fail with an exception. The search
+    for its file would end the call with a trap, because a call has no files.
+    """
+    sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not PathFinder]
+
+
 def _call(function, given):
     sys.stdout = sys.stderr = _Lines()
+    _without_files()
     if _kit is not None:
         _kit.start()
     try:
@@ -59,7 +74,9 @@ def _call(function, given):
     except MemoryError:
         # The host reports this itself, because it refused the memory.
         raise
-    except Exception as error:
+    except ImportError as error:
+        failed = types.Error_Fault(_story(error) + LATE_IMPORT)
+    except BaseException as error:  # SystemExit, too: otherwise the log has only a trap
         failed = types.Error_Fault(_story(error))
     raise Err(failed)
 

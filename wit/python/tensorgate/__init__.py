@@ -34,7 +34,8 @@ Not available, and how it shows:
 - Random numbers: `random` gives the same sequence in every call, because its seed is in the
   component. Never make a secret with it.
 - Late imports: every module is imported while the component is built. Import at the top of a
-  file, not inside a function.
+  file, not inside a function. There, a module that was not imported yet is not found
+  (ModuleNotFoundError).
 - ssl, ctypes, lzma, bz2.
 """
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tensorgate_cli_common::Failure;
 use tensorgate_componentize::{componentize, fused, surface};
 
+use crate::build_error;
 use crate::contract::{REACH_JS, contract, granted};
 use crate::copy::Copy;
 use crate::initialise::initialised;
@@ -19,6 +20,9 @@ use crate::tools::{self, RUST_TARGET, RUSTUP, Tool};
 
 /// Name of the Python module that adapts a handler to its world.
 const PYTHON_ENTRY: &str = "tensorgate_entry";
+
+/// Name of the Python module that checks that a handler fits its world.
+const PYTHON_CHECK: &str = "tensorgate_world_check";
 
 /// Stack of a Rust handler, bytes. The default of 1 MiB would have to be cleared after every call.
 const STACK_BYTES: usize = 256 << 10;
@@ -93,6 +97,7 @@ fn build_copy(
     tool: fn(&Project, &Copy) -> Result<Tool, Failure>,
 ) -> Result<Vec<u8>, Failure> {
     let copy = Copy::new(folder)?;
+    expect_module(project, folder, &copy)?;
     let fix = format!(
         "run `tensorgate handler setup --lang {}` once, with a network",
         project.language.name()
@@ -101,13 +106,32 @@ fn build_copy(
         .run(&fix)
         .map_err(|failure| match failure {
             // Error messages name the project that the author knows, not the copy.
-            Failure::Failed(said) => Failure::Failed(said.replace(
+            Failure::Failed(text) => Failure::Failed(build_error::message(&text.replace(
                 &copy.project().display().to_string(),
                 &folder.display().to_string(),
-            )),
+            ))),
             other => other,
         })?;
     read(&copy.made())
+}
+
+/// Checks that the module exists whose functions the host calls.
+fn expect_module(project: &Project, folder: &Path, copy: &Copy) -> Result<(), Failure> {
+    let (module, package) = match project.language {
+        // cargo has its own message.
+        Language::Rust => return Ok(()),
+        Language::Python => ("handler.py", Some("handler/__init__.py")),
+        Language::Js => ("handler.js", None),
+    };
+    let exists = |file: &str| copy.project().join(file).is_file();
+    if exists(module) || package.is_some_and(exists) {
+        return Ok(());
+    }
+    Err(Failure::Input(format!(
+        "{} has no {module}: the host calls {} in this file",
+        folder.display(),
+        project.world.name()
+    )))
 }
 
 /// Merges the modules of a language's runtime into one, which halves the start-up time. A component
@@ -188,8 +212,20 @@ fn remap(from: &Path, to: &str) -> OsString {
 fn python(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
     let folder = copy.project();
     let entry = folder.join("build/python");
-    let text = include_str!("../../python/entry.py");
-    tools::write(&entry, &[(format!("{PYTHON_ENTRY}.py"), text.to_owned())])?;
+    // The check runs in the sandbox of the tool, after the handler was imported there.
+    let text = format!(
+        "{}\n\nimport {PYTHON_CHECK}\n\n{PYTHON_CHECK}.check(handler, \"{}\")\n",
+        include_str!("../../python/entry.py"),
+        project.world.name()
+    );
+    let check = include_str!("../../python/world_check.py");
+    tools::write(
+        &entry,
+        &[
+            (format!("{PYTHON_ENTRY}.py"), text),
+            (format!("{PYTHON_CHECK}.py"), check.to_owned()),
+        ],
+    )?;
     let contract = contract(project, &folder)?;
     let mut tool = tools::componentize_py(&copy.environment())?;
     tool.command
@@ -233,7 +269,14 @@ fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
         "{with_kit}{capabilities}{}{world}",
         include_str!("../../js/entry.js")
     );
-    tools::write(&entry, &[("entry.js".to_owned(), text)])?;
+    let check = include_str!("../../js/world_check.js");
+    tools::write(
+        &entry,
+        &[
+            ("entry.js".to_owned(), text),
+            ("world_check.js".to_owned(), check.to_owned()),
+        ],
+    )?;
     let contract = contract(project, &folder)?;
     let mut tool = tools::componentize_qjs()?;
     tool.command

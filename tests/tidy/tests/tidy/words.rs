@@ -52,7 +52,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("sandbox-host", 1_154),
     ("tests", 602),
     ("wire", 632),
-    ("wit", 115),
+    ("wit", 113),
 ];
 
 /// Whether a line is a comment that should have been wrapped.

@@ -40,6 +40,19 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
 }
 
 #[test]
+fn a_handler_without_the_function_of_its_world_is_not_built() {
+    let project = Project::unbuilt("misspelt-js", "js", "preprocess");
+    project.edit("handler.js", "export function preprocess(", "export function process(");
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert_eq!(
+        ran.stderr,
+        "error: handler.js exports no function preprocess(input)\nfound: process; did you mean preprocess?\n"
+    );
+    assert!(!project.component().exists());
+}
+
+#[test]
 fn a_project_after_the_model_works() {
     let project = Project::new("label-js", "js", "postprocess");
     project.give_time();
@@ -47,15 +60,15 @@ fn a_project_after_the_model_works() {
     assert_eq!(ran.code, 0, "{}", story(&ran));
 }
 
-/// Tests the module in Node.js, as an author's own tests do.
+/// Tests the modules in Node.js, as an author's own tests do.
 #[test]
-fn the_module_passes_its_tests() {
+fn the_modules_pass_their_tests() {
     let output = Command::new("node")
-        .args(["--test", "test_tensorgate.mjs"])
+        .args(["--test", "test_tensorgate.mjs", "test_world_check.mjs"])
         .current_dir(tree().join("wit/js"))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("pass 8"), "{said}");
+    assert!(said.contains("pass 10"), "{said}");
 }

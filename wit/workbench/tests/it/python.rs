@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use serde_json::json;
 use tensorgate_client::run::tree;
 
 use super::{Project, story, works};
@@ -12,10 +13,18 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     works(&project);
     let source = project.folder().join("handler.py");
     let given = std::fs::read_to_string(&source).unwrap();
-    project.write_own_cases("(handler.py:6 in preprocess)");
+    project.write_own_cases("(handler.py:8 in preprocess)");
+    // Two tensors: an import in a call, of a module that the component lacks.
+    let tensors = ["t", "u"]
+        .map(|name| json!({"name": name, "datatype": "BYTES", "shape": [1], "data": ["a"]}));
+    let says = "ModuleNotFoundError: No module named 'colorsys' (handler.py:7 in preprocess); a handler can import only";
+    let case = json!({
+        "input": {"tensors": tensors}, "expect": {"refused": "reported", "says": says},
+    });
+    project.write("cases/own-late-import.json", &case.to_string());
     project.write(
         "handler.py",
-        "from tensorgate import BadInput, Raw, Tensor\n\ndef preprocess(input):\n    if isinstance(input, Raw):\n        raise BadInput(f\"{input.content_type} {len(input.data)}\")\n    (only,) = input\n    return [Tensor.of_items(only.name, only.items())]\n",
+        "from tensorgate import BadInput, Raw, Tensor\n\ndef preprocess(input):\n    if isinstance(input, Raw):\n        raise BadInput(f\"{input.content_type} {len(input.data)}\")\n    if len(input) == 2:\n        import colorsys\n    (only,) = input\n    return [Tensor.of_items(only.name, only.items())]\n",
     );
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -25,7 +34,7 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
     assert!(
-        ran.stderr.contains("No module named 'numpy'"),
+        (ran.stderr).starts_with("error: ModuleNotFoundError: No module named 'numpy'\n"),
         "{}",
         ran.stderr
     );
@@ -40,6 +49,23 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
 }
 
 #[test]
+fn a_handler_without_the_function_of_its_world_is_not_built() {
+    let project = Project::unbuilt("misspelt-py", "python", "preprocess");
+    project.edit("handler.py", "def preprocess(", "def process(");
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert_eq!(
+        ran.stderr,
+        "error: handler.py defines no function preprocess(input)\nfound: process, number; did you mean preprocess?\n"
+    );
+    assert!(!project.component().exists());
+    std::fs::remove_file(project.folder().join("handler.py")).unwrap();
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 2, "{}", story(&ran));
+    assert!(ran.stderr.contains("has no handler.py"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_project_after_the_model_works() {
     let project = Project::new("label-py", "python", "postprocess");
     project.give_time();
@@ -47,11 +73,13 @@ fn a_project_after_the_model_works() {
     assert_eq!(ran.code, 0, "{}", story(&ran));
 }
 
-/// Tests the package in plain CPython, as an author's own tests do.
+/// Tests the package in plain CPython, as an author's own tests do, and the modules that connect a
+/// handler with its host.
 #[test]
 fn the_package_passes_its_tests() {
     let output = Command::new("python3")
-        .args(["-B", "-m", "unittest", "-q", "test_tensorgate"])
+        .args(["-B", "-m", "unittest", "-q"])
+        .args(["test_tensorgate", "test_entry"])
         .current_dir(tree().join("wit/python"))
         .output()
         .unwrap();

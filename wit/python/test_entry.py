@@ -1,0 +1,117 @@
+"""The modules that connect a handler with its host, in plain CPython, with a stand-in for the
+host.
+"""
+
+import importlib
+import sys
+import types
+import unittest
+
+import world_check
+
+
+def module(name, source):
+    """A module with the given source."""
+    made = types.ModuleType(name)
+    exec(compile(source, f"/0/{name}.py", "exec"), made.__dict__)
+    return made
+
+
+class Worlds(unittest.TestCase):
+    def test_a_handler_defines_the_function_of_its_world(self):
+        missing = "handler.py defines no function preprocess(input)\nfound: "
+        called = "but the host calls preprocess(input) with one argument"
+        for source, expected in [
+            ("def preprocess(input): pass", None),
+            ("def preprocess(input, size=3, *, name=''): pass", None),
+            ("def preprocess(*inputs): pass", None),
+            ("def preprocess(input=None): pass", None),
+            ("class Model:\n    def run(self, input): pass\npreprocess = Model().run", None),
+            ("from math import sqrt as preprocess", None),
+            ("table = [1]", f"{missing}no function"),
+            ("from os.path import join", f"{missing}no function"),
+            ("def process(input): pass", f"{missing}process; did you mean preprocess?"),
+            ("def a(): pass\ndef preproces(): pass", f"{missing}a, preproces; did you mean preprocess?"),
+            ("def classify(input): pass", f"{missing}classify"),
+            (
+                "def postprocess(outputs): pass",
+                f"{missing}postprocess; handler.yaml has `world: preprocess`,"
+                " did you mean `world: postprocess`?",
+            ),
+            ("preprocess = 1", "handler.py defines preprocess as int, not as a function"),
+            ("def preprocess(): pass", f"handler.py defines preprocess(), {called}"),
+            ("def preprocess(a, b): pass", f"handler.py defines preprocess(a, b), {called}"),
+            ("def preprocess(a, *, b): pass", f"handler.py defines preprocess(a, b), {called}"),
+            ("def preprocess(*, a=1): pass", f"handler.py defines preprocess(a), {called}"),
+        ]:
+            try:
+                found = world_check.check(module("handler", source), "preprocess")
+            except world_check.WorldMismatch as error:
+                found = str(error)
+            self.assertEqual(found, expected, source)
+
+    def test_a_long_list_of_names_is_cut(self):
+        source = "\n".join(f"def helper{at}(): pass" for at in range(20))
+        with self.assertRaises(world_check.WorldMismatch) as raised:
+            world_check.check(module("handler", source), "postprocess")
+        self.assertTrue(str(raised.exception).endswith(", helper7, …"), raised.exception)
+
+
+class Err(Exception):
+    """The error of a world's function, as in componentize-py."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+class Calls(unittest.TestCase):
+    """The entry, with the modules of componentize-py replaced."""
+
+    def setUp(self):
+        host = types.SimpleNamespace(
+            Error_BadInput=lambda text: ("bad-input", text), Error_Fault=lambda text: ("fault", text)
+        )
+        self.modules = {
+            "handler": module("handler", ""),
+            "componentize_py_types": types.SimpleNamespace(Err=Err),
+            "wit_world": types.ModuleType("wit_world"),
+            "wit_world.imports": types.SimpleNamespace(types=host),
+        }
+        sys.modules.update(self.modules)
+        self.finders, self.streams = sys.meta_path[:], (sys.stdout, sys.stderr)
+        self.entry = importlib.import_module("entry")
+
+    def tearDown(self):
+        sys.meta_path[:] = self.finders
+        sys.stdout, sys.stderr = self.streams
+        for name in [*self.modules, "entry"]:
+            del sys.modules[name]
+
+    def failure(self, source):
+        """How a call of a handler with the given source fails."""
+        handler = module("handler", source)
+        with self.assertRaises(Err) as raised:
+            self.entry._call(handler.preprocess, [])
+        return raised.exception.value
+
+    def test_an_import_in_a_call_fails_with_its_module_and_a_hint(self):
+        # The module exists, and is not imported yet: its file must not be searched.
+        self.assertNotIn("colorsys", sys.modules)
+        kind, text = self.failure("def preprocess(input):\n    import colorsys\n")
+        self.assertEqual(kind, "fault")
+        self.assertTrue(text.startswith("ModuleNotFoundError: No module named 'colorsys' (handler.py:2"), text)
+        self.assertIn("move the import to the top of the file", text)
+        _, text = self.failure("def preprocess(input):\n    from math import nothing\n")
+        self.assertTrue(text.startswith("ImportError: cannot import name 'nothing'"), text)
+        self.assertIn("move the import to the top of the file", text)
+
+    def test_every_exception_is_logged_with_its_own_text(self):
+        for statement, expected in [
+            ("1 / 0", "ZeroDivisionError: division by zero (handler.py:2 in preprocess)"),
+            ("raise SystemExit('no model')", "SystemExit: no model (handler.py:2 in preprocess)"),
+        ]:
+            self.assertEqual(self.failure(f"def preprocess(input):\n    {statement}\n"), ("fault", expected))
+
+
+if __name__ == "__main__":
+    unittest.main()
