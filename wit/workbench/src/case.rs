@@ -17,7 +17,7 @@ use tensorgate_policy::{Datatype, Tensor};
 use crate::project::{Project, World};
 
 /// Folder of a project's cases.
-const FOLDER: &str = "cases";
+pub const FOLDER: &str = "cases";
 
 /// Largest file of a case, bytes. A host's `body_bytes` is smaller.
 const MAX_FILE_BYTES: u64 = 64 << 20;

@@ -9,16 +9,16 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
 
 /// Maximum number of files and folders in a project.
-const MAX_ENTRIES: usize = 20_000;
+pub const MAX_ENTRIES: usize = 20_000;
 /// Maximum total size of a project's files, bytes.
 const MAX_BYTES: u64 = 512 << 20;
 /// Maximum nesting of folders.
-const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 
 /// Top-level folders that are not copied: build outputs and version history.
-const LEFT: [&str; 3] = ["build", "target", ".git"];
+pub const LEFT: [&str; 3] = ["build", "target", ".git"];
 /// Python bytecode caches, which are not copied from any folder.
-const CACHE: &str = "__pycache__";
+pub const CACHE: &str = "__pycache__";
 /// A configuration file that would let a project direct componentize-py to other folders.
 const TOOLS_OWN: &str = "componentize-py.toml";
 
@@ -100,7 +100,8 @@ fn bytes(found: &Metadata) -> u64 {
     if found.is_file() { found.len() } else { 0 }
 }
 
-fn too_large(project: &Path) -> Failure {
+/// The failure of a project with too many files or folders.
+pub fn too_large(project: &Path) -> Failure {
     Failure::Input(format!(
         "{} is too large for a handler's project: at most {MAX_ENTRIES} files, {} MiB in total and {MAX_DEPTH} nested folders, not counting {}",
         project.display(),

@@ -21,6 +21,7 @@ mod runner;
 mod template;
 mod tools;
 mod verbs;
+mod watch;
 
 use std::process::ExitCode;
 

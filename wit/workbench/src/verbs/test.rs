@@ -1,4 +1,5 @@
-//! The `handler test` verb: runs a project's cases in the host's sandbox.
+//! The `handler test` verb: runs a project's cases in the host's sandbox, once or after each change
+//! of the project.
 
 use std::path::PathBuf;
 
@@ -8,15 +9,17 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable_lines};
 use tensorgate_host::sandbox::{HandlerError, HandlerOutput};
 
+use crate::build::build;
 use crate::case::{self, Case, Expected};
 use crate::compare::differences;
 use crate::project::{Project, read_component};
 use crate::runner::Runner;
+use crate::watch::{BuildInputs, Snapshot};
 
 /// Run a project's cases, each in a fresh instance, within the limits of its handler.yaml.
 #[derive(Args)]
 #[command(
-    after_help = "Runs the output of `tensorgate handler build`.\nExit codes: 0 every case passed, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale"
+    after_help = "Runs the output of `tensorgate handler build`. With --watch, a changed source is built first, and Ctrl-C ends the command.\nExit codes: 0 every case passed, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale"
 )]
 pub struct Test {
     /// Project folder.
@@ -28,6 +31,10 @@ pub struct Test {
     /// Component to run instead of the built one.
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
+    /// Run the cases again whenever a file of the project changes, and build it first if a source
+    /// did.
+    #[arg(long)]
+    watch: bool,
 }
 
 #[derive(Serialize)]
@@ -42,12 +49,60 @@ impl Test {
     /// Runs the cases.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let project = Project::open(&self.project)?;
-        let cases = case::all(&project)?;
+        if self.watch {
+            self.watch(ui, &project)
+        } else {
+            self.cases(ui, &project)
+        }
+    }
+
+    /// Runs the cases now and after each change. Only an unreadable folder or a closed output ends
+    /// this; every other failure is printed, and the next change may repair it.
+    fn watch(&self, ui: &Ui, project: &Project) -> Result<(), Failure> {
+        let take = || Snapshot::take(&self.project, self.component.as_deref());
+        let mut files = take()?;
+        let mut built = (files.is_built(project)).then(|| BuildInputs::of(project, &files));
+        loop {
+            if let Err(failure) = self.round(ui, &files, &mut built) {
+                let _ = ui.failure(&failure);
+            }
+            let waiting = if ui.json {
+                serde_json::json!({"waiting": true}).to_string()
+            } else {
+                format!("waiting for a change of {}", self.project.display())
+            };
+            if !ui.try_line(&waiting) {
+                return Ok(());
+            }
+            files = files.changed(take)?;
+        }
+    }
+
+    /// Builds the project if its sources differ from those of the last build, and runs the cases.
+    fn round(
+        &self,
+        ui: &Ui,
+        files: &Snapshot,
+        built: &mut Option<BuildInputs>,
+    ) -> Result<(), Failure> {
+        let project = Project::open(&self.project)?;
+        let inputs = BuildInputs::of(&project, files);
+        if self.component.is_none() && built.as_ref() != Some(&inputs) {
+            ui.note(&format!("building {}", project.name));
+            build(&project)?;
+            *built = Some(inputs);
+        }
+        self.cases(ui, &project)
+    }
+
+    /// Runs the cases of a project with its component.
+    fn cases(&self, ui: &Ui, project: &Project) -> Result<(), Failure> {
+        let cases = case::all(project)?;
         let component = match &self.component {
             Some(file) => read_component(file).map_err(Failure::Input)?,
             None => project.built()?,
         };
-        let runner = Runner::load(&project, &component)?;
+        let runner = Runner::load(project, &component)?;
         let (mut ran, mut failed) = (0_usize, 0_usize);
         let wanted = |case: &&Case| {
             self.only

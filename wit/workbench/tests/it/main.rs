@@ -26,6 +26,7 @@ mod rust;
 mod sign;
 mod snapshot;
 mod untrusted;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
