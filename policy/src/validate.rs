@@ -83,7 +83,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         && version != FORMAT_VERSION
     {
         root.field("version")
-            .error_with_fix(alloc::format!("format {version} is not known"), fix);
+            .error_with_fix(alloc::format!("format version {version} is not supported"), fix);
     }
     let used = usage::Usage::of(raw);
     let listen = listen::listen(&root.field("listen"), raw);

@@ -113,13 +113,13 @@ fn a_limit_below_the_largest_request_is_a_fault_at_the_limit() {
     check(
         &with(rate, "cost: {elements: 7, window_s: 60}"),
         &[
-            "16:82 grants[0].cost.elements: a request within the contract of model \"m\" can have 8 elements, and would never pass",
+            "16:82 grants[0].cost.elements: a request that model \"m\" accepts can have 8 elements, which would always be rejected",
         ],
     );
     check(
         &with(rate, "budget: {bytes: 31, per: day}"),
         &[
-            "16:81 grants[0].budget.bytes: a request within the contract of model \"m\" can have 32 bytes",
+            "16:81 grants[0].budget.bytes: a request that model \"m\" accepts can have 32 bytes",
         ],
     );
     check(
@@ -133,7 +133,7 @@ fn a_limit_of_global_scope_needs_a_rate_limit_service() {
     let shared = with("window_s: 60", "window_s: 60, scope: global");
     check(
         &shared,
-        &["16:103 grants[0].rate.scope: no service counts it for all gateways"],
+        &["16:103 grants[0].rate.scope: is global, and the policy has no rate_limit_service"],
     );
     let with_service = |service: &str| {
         shared.replace(

@@ -57,14 +57,14 @@ fn an_invalid_ensemble_is_reported_at_its_line_with_a_fix() {
     let (code, told) = check(&POLICY.replace("first@1,", "first,"));
     assert_eq!(code, 2, "{told}");
     assert!(
-        told.contains("model \"first\" has several versions"),
+        told.contains("model \"first\" has several versions, and the step names none"),
         "{told}"
     );
     assert!(told.contains("first@1"), "{told}");
     let (code, told) = check(&POLICY.replace("elements: 800", "elements: 7"));
     assert_eq!(code, 2, "{told}");
     assert!(
-        told.contains("can have 8 elements at 2 steps together"),
+        told.contains("can have 8 elements in 2 steps"),
         "{told}"
     );
 }

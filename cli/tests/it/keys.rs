@@ -85,7 +85,7 @@ fn a_date_in_another_format_is_wrong_usage() {
 #[test]
 fn a_key_that_no_policy_would_take_is_not_made() {
     for (client, date, why) in [
-        ("app", "2030-02-30", "is not a day of the calendar"),
+        ("app", "2030-02-30", "is not a date"),
         ("a b", "2030-01-31", "a b"),
         (".app", "2030-01-31", "begins with a dot"),
     ] {

@@ -88,13 +88,13 @@ impl Pointer {
                 (one, other) if one == other => {}
                 (Step::Rows, Step::Member(_)) | (Step::Member(_), Step::Rows) => {
                     return Some(
-                        "has an object where another place has a list, or a list where it has an object",
+                        "contradicts another pointer: one needs an object where the other needs a list",
                     );
                 }
                 _ => return None,
             }
         }
-        Some("is where another place is, or within it")
+        Some("is the same as another pointer, or one is within the other")
     }
 }
 

@@ -82,10 +82,10 @@ fn declared_kinds(path: &Path, raw: &raw::RawBody, media: &MediaRule) {
         if let Some(kind) = kind.filter(|kind| !media.types.contains(kind)) {
             path.field("content_types").index(index).warn(
                 format!(
-                    "files of {text} are refused: media.types has {} only",
+                    "files of type {text} are always rejected: media.types lists only {}",
                     names(&media.types)
                 ),
-                format!("{} in media.types, or remove it", kind.name()),
+                format!("add {} to media.types, or remove it", kind.name()),
             );
         }
     }
@@ -96,8 +96,8 @@ fn declared_kinds(path: &Path, raw: &raw::RawBody, media: &MediaRule) {
     for (index, kind) in media.types.iter().enumerate() {
         if !kinds.contains(kind) {
             path.field("media").field("types").index(index).warn(
-                format!("none of content_types declares {}", kind.name()),
-                "its type in content_types, or remove it",
+                format!("no entry of content_types declares {}", kind.name()),
+                "add its media type to content_types, or remove it",
             );
         }
     }
@@ -107,7 +107,7 @@ fn declared_kinds(path: &Path, raw: &raw::RawBody, media: &MediaRule) {
 fn content_type(path: &Path, text: &str) -> Option<()> {
     media_type(path, text)?;
     if text == "application/json" || text.starts_with("application/grpc") {
-        return path.fail(format!("{text} is decoded, never passed on raw"));
+        return path.fail(format!("{text} cannot be a raw body: tensorgate decodes it"));
     }
     Some(())
 }
@@ -147,7 +147,7 @@ pub(super) fn media_type(path: &Path, text: &str) -> Option<()> {
         return path.fail_with_fix(message, fix);
     }
     if text.contains('*') {
-        return path.fail(format!("{} is a pattern; name the types", quote(text)));
+        return path.fail(format!("{} is a pattern; list each media type", quote(text)));
     }
     Some(())
 }

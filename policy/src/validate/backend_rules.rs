@@ -22,7 +22,7 @@ pub(super) fn spoken(path: &Path, raw: &raw::Json, side: Side<'_>) -> Option<()>
             .inputs
             .get(rule.name())
             .is_some_and(|place| place.bytes == raw::BytesAs::Base64);
-        let there = placed(&at, &raw.inputs, rule, "which the backend gets");
+        let there = placed(&at, &raw.inputs, rule, "an input of the backend");
         good = good.and(there).and(no_half(&at, rule, HTTP_JSON));
         // The location determines the encoding.
         if there.is_some() {
@@ -32,7 +32,7 @@ pub(super) fn spoken(path: &Path, raw: &raw::Json, side: Side<'_>) -> Option<()>
     let at = path.field("outputs");
     for rule in side.outputs {
         good = good
-            .and(placed(&at, &raw.outputs, rule, "which the backend gives"))
+            .and(placed(&at, &raw.outputs, rule, "an output of the backend"))
             .and(no_half(&at, rule, HTTP_JSON));
     }
     good
@@ -57,11 +57,11 @@ pub(super) fn no_half(path: &Path, rule: &TensorRule, kind: &str) -> Option<()> 
 pub(super) fn sayable(path: &Path, rule: &TensorRule, as_bytes: bool) -> Option<()> {
     let (what, fix) = match rule.datatype() {
         Datatype::Fp32 | Datatype::Fp64 if !rule.finite => (
-            "may be no number, and JSON has numbers alone",
+            "may hold NaN or an infinity, which JSON cannot represent",
             "finite: true",
         ),
         Datatype::Bytes if !as_bytes && !is_text(rule) => (
-            "may be no text",
+            "may hold bytes that are not UTF-8, which JSON cannot represent",
             "utf8: true, or bytes: base64 beside its pointer",
         ),
         _ => return Some(()),
@@ -127,8 +127,8 @@ fn numbers(path: &Path, raw: &raw::Model) -> Option<()> {
         let number = version.parse::<i64>().ok().filter(|number| *number >= 0);
         if number.is_none_or(|number| format!("{number}") != version) {
             good = versions::place(path, &raw.versions, version).fail_with_fix(
-                format!("{} is no version of TF Serving's", quote(version)),
-                "a number, as its folder there is called",
+                format!("{} is not a version of TF Serving: versions are numbers", quote(version)),
+                "the number that the model's folder in TF Serving is named after",
             );
         }
     }
@@ -141,7 +141,7 @@ fn parameters(path: &Path, raw: &raw::Model, kind: &str, carried: &[&str]) -> Op
     for name in raw.parameters.keys() {
         if !carried.contains(&name.as_str()) {
             good = path.field("parameters").key(name).fail_with_fix(
-                format!("has no place in what a backend of kind {kind} gets"),
+                format!("cannot be sent to a backend of kind {kind}"),
                 "remove it",
             );
         }

@@ -73,7 +73,7 @@ pub(super) fn backends(
 fn outlived(path: &Path, backend: &Backend, whole_ms: u64) {
     if backend.timeout_ms >= whole_ms {
         path.field("timeout_ms").warn(
-            format!("a request is over after the {whole_ms} ms of listen.limits.timeout_ms: this never ends one"),
+            format!("has no effect: listen.limits.timeout_ms ends a request after {whole_ms} ms"),
             format!("less than {whole_ms}"),
         );
     }
@@ -175,7 +175,7 @@ fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierD
 fn health_path(path: &Path, kind: Option<BackendKind>, text: &str) -> Option<String> {
     if kind != Some(BackendKind::HttpJson) {
         return path.fail_with_fix(
-            "has a meaning for backends of kind http-json only",
+            "is only for backends of kind http-json",
             "remove it",
         );
     }
@@ -205,13 +205,13 @@ fn remote(path: &Path, raw: &raw::Backend) -> Option<()> {
         let path = endpoints_path.index(index);
         good = good.and(endpoint(&path, text));
         if raw.endpoints.iter().take(index).any(|other| other == text) {
-            good = path.fail_with_fix(format!("{} is named twice", quote(text)), "remove it");
+            good = path.fail_with_fix(format!("{} is listed twice", quote(text)), "remove it");
         }
     }
     if raw.models.is_some() {
         good = path
             .field("models")
-            .fail_with_fix("a backend elsewhere has its models there", "remove it");
+            .fail_with_fix("is only for backends of kind embedded", "remove it");
     }
     good
 }
@@ -224,7 +224,7 @@ fn embedded(path: &Path, raw: &raw::Backend) -> Option<()> {
     if !raw.endpoints.is_empty() {
         return path
             .field("endpoints")
-            .fail_with_fix("an embedded backend has no endpoints", "remove them");
+            .fail_with_fix("are not for a backend of kind embedded", "remove them");
     }
     good
 }
@@ -243,7 +243,7 @@ fn endpoint(path: &Path, text: &str) -> Option<()> {
         });
     if !good {
         return path.fail_with_fix(
-            format!("{} is not an endpoint", quote(text)),
+            format!("{} is not an endpoint: expected http or https, a host and a port, and no path", quote(text)),
             "http://host:port",
         );
     }
@@ -273,7 +273,7 @@ pub(super) fn tls(path: &Path, raw: &raw::Backend) -> Valid<Option<BackendTls>> 
     let Some(tls) = &raw.tls else {
         if raw.endpoints.iter().any(encrypted) {
             return path.fail_with_fix(
-                "nothing says who may vouch for an https endpoint",
+                "is missing: an https endpoint needs a CA to verify it with",
                 "tls: {ca: FILE}",
             );
         }
@@ -281,8 +281,8 @@ pub(super) fn tls(path: &Path, raw: &raw::Backend) -> Valid<Option<BackendTls>> 
     };
     if raw.endpoints.is_empty() || !raw.endpoints.iter().all(encrypted) {
         return path.fail_with_fix(
-            "has no effect on an endpoint without https",
-            "https://host:port everywhere",
+            "cannot apply to an endpoint without https",
+            "https://host:port for every endpoint",
         );
     }
     let id = match tls.spiffe.as_deref() {
@@ -310,13 +310,13 @@ fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
     ] {
         if there {
             path.field(name)
-                .error_with_fix("is what the agent of workload_api says", "remove it");
+                .error_with_fix("cannot stand beside workload_api, which supplies it", "remove it");
             good = false;
         }
     }
     if tls.spiffe.is_none() {
         path.field("spiffe").error_with_fix(
-            "is missing beside workload_api: its authorities vouch for every workload",
+            "is missing: beside workload_api the server's SPIFFE ID must be given, because the agent's CAs sign every workload",
             "spiffe://trust-domain/path",
         );
         good = false;
@@ -325,7 +325,7 @@ fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
     let plain = |text: &str| !text.chars().any(|c| c.is_control() || c.is_whitespace());
     if !socket.starts_with('/') || socket.len() > MAX_SOCKET_BYTES || !plain(socket) {
         path.field("workload_api").error_with_fix(
-            format!("{} is no socket of an agent", quote(address)),
+            format!("{} is not the address of a Unix socket", quote(address)),
             "unix:/absolute/path",
         );
         good = false;
@@ -351,7 +351,7 @@ fn files(path: &Path, tls: &raw::BackendTls) -> Option<Trust> {
                 ("cert", "key")
             };
             path.field(missing)
-                .fail_with_fix(format!("is missing beside {there}"), "a PEM file")
+                .fail_with_fix(format!("is missing: {there} is given, and both are needed"), "a PEM file")
         }
     };
     Some(Trust::Files {

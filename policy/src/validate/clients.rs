@@ -36,7 +36,7 @@ pub(super) fn clients(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Optio
         if client.api_keys_file.is_some() {
             // The loader replaces the file's name by its keys.
             path.field("api_keys_file")
-                .error("the file has not been read");
+                .error("the file was not read: the policy is checked without its files");
         }
         let jwt = client
             .jwt
@@ -54,14 +54,14 @@ pub(super) fn clients(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Optio
         let proofs = [jwt.is_some(), mtls.is_some(), metadata.is_some()];
         if client.api_keys.is_empty() && !proofs.contains(&true) {
             keys_path.warn(
-                format!("client {} can never prove who it is", quote(name)),
-                "add a key",
+                format!("client {} has no credential, so that it can never authenticate", quote(name)),
+                "add api_keys, jwt, mtls or metadata",
             );
         }
         if !used.clients.contains(name.as_str()) {
             path.warn(
                 format!("client {} is in no grant", quote(name)),
-                "grant it something or remove it",
+                "add it to a grant, or remove it",
             );
         }
         let api_keys: Option<Vec<ApiKey>> = keys.into_iter().collect();
@@ -106,7 +106,7 @@ fn api_key<'r>(
     if let Some(sha256) = sha256 {
         if let Some(first) = owners.get(&sha256) {
             let first = key_path(clients, *first);
-            digest_path.error(format!("the same key stands at {}", first.as_str()));
+            digest_path.error(format!("is the same key as {}", first.as_str()));
             own = None;
         } else {
             owners.insert(sha256, place);
@@ -117,7 +117,7 @@ fn api_key<'r>(
         Some(text) => {
             let end = end_of_day_unix_s(text);
             if end.is_none() {
-                let message = format!("{} is not a day of the calendar", quote(text));
+                let message = format!("{} is not a date", quote(text));
                 path.field("not_after")
                     .error_with_fix(message, "YYYY-MM-DD, from 1970 on");
             }
@@ -138,14 +138,14 @@ pub(super) fn groups(path: &Path, raw: &raw::Policy, used: &Usage<'_>) {
     for (name, members) in &raw.groups {
         let path = path.key(name);
         names::name(&path, name);
-        path.not_empty(members, "name its clients or remove it");
+        path.not_empty(members, "list its clients, or remove it");
         path.distinct(members);
         for (index, member) in members.iter().enumerate() {
             let path = path.index(index);
             if member.starts_with(GROUP_PREFIX)
                 || (raw.groups.contains_key(member) && !raw.clients.contains_key(member))
             {
-                path.error_with_fix("groups do not nest", "name the clients themselves");
+                path.error_with_fix("a group cannot contain a group", "list the clients of that group");
             } else if !raw.clients.contains_key(member) {
                 path.unknown::<_, ()>("client", member, raw.clients.keys());
             }
@@ -153,7 +153,7 @@ pub(super) fn groups(path: &Path, raw: &raw::Policy, used: &Usage<'_>) {
         if !used.groups.contains(name.as_str()) {
             path.warn(
                 format!("group {} is in no grant", quote(name)),
-                "grant it something or remove it",
+                "add it to a grant, or remove it",
             );
         }
     }

@@ -66,7 +66,7 @@ type Unbounded = (String, &'static str);
 
 fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
     let Some(max) = max else {
-        return Err(("has no greatest size".into(), "{max: N}"));
+        return Err(("has no maximum size".into(), "{max: N}"));
     };
     let min = min.unwrap_or(DEFAULT_MIN);
     if max == 0 {
@@ -74,12 +74,12 @@ fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
     }
     if max > MAX_SIZE {
         return Err((
-            format!("{max} is beyond what a request can say"),
+            format!("max {max} is larger than any dim of a request"),
             "at most 9223372036854775807",
         ));
     }
     if min > max {
-        return Err((format!("min {min} is over max {max}"), "min at most max"));
+        return Err((format!("min {min} is greater than max {max}"), "min at most max"));
     }
     Ok((min, max))
 }
@@ -88,7 +88,7 @@ fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
 pub(super) fn shape(path: &Path, dims: &[Dim], symbols: &Symbols<'_>) -> Option<Vec<DimRule>> {
     if dims.len() > MAX_RANK {
         return path.fail(format!(
-            "rank {} is too high, {MAX_RANK} is the highest",
+            "has {} dims, at most {MAX_RANK} are allowed",
             dims.len()
         ));
     }
@@ -109,7 +109,7 @@ fn dim(path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Option<DimRule> {
             let Some(symbol) = symbols.by_name.get(name.as_str()) else {
                 let message = format!("no dim of this model is named {}", quote(name));
                 return path
-                    .fail_with_fix(message, format!("{{name: {name}, max: N}} in one place"));
+                    .fail_with_fix(message, format!("{{name: {name}, max: N}} at one of its dims"));
             };
             // If the binding is invalid, its own location has an error.
             let (min, max) = symbol.bounds?;
@@ -137,7 +137,7 @@ fn dim(path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Option<DimRule> {
                 let name = name.as_deref().unwrap_or_default();
                 return path.fail_with_fix(
                     format!(
-                        "dim {} is between {first_min} and {first_max} elsewhere",
+                        "dim {} has other bounds elsewhere: {first_min} to {first_max}",
                         quote(name)
                     ),
                     String::from(name),

@@ -78,7 +78,7 @@ pub(super) fn concurrency(path: &Path, most: u64, max_requests: Option<usize>) -
     let needed = max_requests?.saturating_mul(2);
     if concurrency < needed {
         return path.fail_with_fix(
-            "one client's half does not hold what one call may ask for",
+            "is too small: one client gets at most half of it, and one call may use max_requests",
             format!("at least {needed}"),
         );
     }
@@ -90,9 +90,9 @@ pub(super) fn fits(path: &Path, handler: &Handler, buffered_bytes: u64) {
     let most_bytes = u64::try_from(handler.max_resolved_bytes()).unwrap_or(u64::MAX);
     if most_bytes > buffered_bytes {
         path.error_with_fix(format!(
-                "what one call has brought may take {most_bytes} bytes, and all requests together hold {buffered_bytes}"
+                "the fetches and lookups of one call may need {most_bytes} bytes, and listen.limits.buffered_bytes is {buffered_bytes}"
             ),
-            "less, or more listen.limits.buffered_bytes",
+            "lower max_bytes or max_requests, or raise listen.limits.buffered_bytes",
         );
     }
 }
@@ -118,7 +118,7 @@ pub(super) fn allow_private(path: &Path, raw: &[String]) -> Option<Vec<Network>>
             Some(network) if address::is_private(&network) => networks.push(network),
             Some(_) => {
                 good = path.fail_with_fix(
-                    format!("{} is no part of one private network", quote(text)),
+                    format!("{} is not a private network, or part of one", quote(text)),
                     "10.1.0.0/16, or fd12:3456::/48",
                 );
             }

@@ -24,7 +24,7 @@ pub(super) fn meaningless(path: &Path, raw: &raw::Model) -> Option<()> {
         raw::Versions::Ruled(_) => false,
     };
     if !versions {
-        let message = "an ensemble has one version; its models' are named by its steps";
+        let message = "an ensemble has one version; its steps choose the versions of their models";
         good = path.field("versions").fail_with_fix(message, "[\"1\"]");
     }
     for (name, is_there) in [
@@ -33,7 +33,7 @@ pub(super) fn meaningless(path: &Path, raw: &raw::Model) -> Option<()> {
         ("decoupled", raw.decoupled.is_some()),
     ] {
         if is_there {
-            let message = "has no meaning beside an ensemble: its models have their own";
+            let message = "is not for an ensemble: each of its models has its own";
             good = path.field(name).fail_with_fix(message, "remove it");
         }
     }
@@ -145,11 +145,11 @@ fn step<'m>(path: &Path, raw: &'m RawStep, models: &'m [Model]) -> Option<Step<'
     let unfit = if model.is_ensemble() {
         Some("is an ensemble itself")
     } else if matches!(model.accepts(), Accepts::OpenAi(_)) {
-        Some("has no tensors")
+        Some("is a model of OpenAI's API, which has no tensors")
     } else if model.decoupled().is_some() {
-        Some("answers several times")
+        Some("is decoupled, and may send several answers")
     } else if !model.preprocess().is_empty() || !model.postprocess().is_empty() {
-        Some("has handlers, which an ensemble does not call")
+        Some("has handlers, which an ensemble does not run")
     } else {
         None
     };
@@ -165,14 +165,14 @@ fn step<'m>(path: &Path, raw: &'m RawStep, models: &'m [Model]) -> Option<Step<'
         }
         (None, [only]) => only.as_str(),
         (None, versions) => {
-            let message = format!("model {} has several versions", quote(name));
+            let message = format!("model {} has several versions, and the step names none", quote(name));
             let first = versions.first().map_or("1", String::as_str);
             return model_path.fail_with_fix(message, format!("{name}@{first}"));
         }
     };
     path.field("outputs").not_empty(
         &raw.outputs.keys().collect::<Vec<_>>(),
-        "what of its answer is used: {output: name}",
+        "{output: name}, the outputs that are used",
     )?;
     Some(Step {
         id: ModelId(id),
@@ -201,7 +201,7 @@ fn sources<'m>(own: &'m Model, steps: &[Step<'m>]) -> Option<BTreeMap<&'m str, S
             };
             if sources.insert(shared, Source::Step(index, rule)).is_some() {
                 good = path.fail_with_fix(
-                    format!("{} is there already", quote(shared)),
+                    format!("{} is already the name of another tensor", quote(shared)),
                     "another name",
                 );
             }
@@ -241,20 +241,20 @@ fn join(step: &Step<'_>, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> O
         let left_out = source.rule().optional() && !rule.optional();
         let unfit = match fits(source.rule(), rule) {
             Err(cause) => Some(cause),
-            Ok(()) if left_out => Some("may be left out, which the model does not allow".into()),
+            Ok(()) if left_out => Some("is optional, and the model's input is not".into()),
             Ok(()) => None,
         };
         if let Some(cause) = unfit {
-            good = path.fail(format!("{}: {cause}", quote(shared)));
+            good = path.fail(format!("{} {cause}", quote(shared)));
         } else if let Source::Client(given) = source
             && let Some(what) = lets_in_more(given, rule)
         {
             let message = format!(
-                "model {} refuses some of what {} may be, by its {what}",
+                "model {} rejects some values that the ensemble allows of {}: its {what} is stricter",
                 quote(step.model.name()),
                 quote(shared)
             );
-            let fix = "the same rule for the ensemble's input, so that it is refused before any model is called";
+            let fix = "the same rule at the ensemble's input, so that such a request is rejected before any model runs";
             path.warn(message, fix);
         }
         let from = match source {
@@ -272,7 +272,7 @@ fn join(step: &Step<'_>, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> O
         if !rule.optional() && !map.contains_key(rule.name()) {
             good = path.fail_with_fix(
                 format!(
-                    "model {} is not given {}",
+                    "the step gives model {} no input {}",
                     quote(step.model.name()),
                     quote(rule.name())
                 ),
@@ -291,20 +291,20 @@ fn answered(path: &Path, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> O
         match sources.get(rule.name()) {
             Some(Source::Step(_, made)) => {
                 if let Err(cause) = fits(made, rule) {
-                    let message = format!("what a step gives as {} {cause}", quote(rule.name()));
+                    let message = format!("the step's output {} {cause}", quote(rule.name()));
                     good = path.fail(message);
                 } else if made.optional() && !rule.optional() {
-                    good = path.fail("the step's model may leave it out");
+                    good = path.fail("the step's output is optional, and this output is not");
                 } else if own.postprocess().is_empty()
                     && let Some(narrower) = gives_more(rule, made)
                 {
-                    let message = "clients get more of it than the step's model gives its own";
+                    let message = "clients of the ensemble get more of this output than clients of the step's model";
                     path.warn(message, narrower);
                 }
             }
             Some(Source::Client(_)) | None => {
-                let message = format!("no step makes {}", quote(rule.name()));
-                good = path.fail_with_fix(message, "its name among the outputs of a step");
+                let message = format!("no step has output {}", quote(rule.name()));
+                good = path.fail_with_fix(message, "add it to the outputs of a step");
             }
         }
     }
@@ -343,14 +343,14 @@ fn idle(path: &Path, own: &Model, steps: &[Step<'_>], joined: &[Joined]) {
     for (index, rule) in own.backend_inputs().iter().enumerate() {
         if !taken.contains(rule.name()) {
             let path = path.field("inputs").index(index);
-            path.warn("no step is given it", "remove it");
+            path.warn("no step uses this input", "remove it");
         }
     }
     let answers = |name: &str| own.backend_outputs().iter().any(|rule| rule.name == name);
     for step in steps {
         let mut outputs = step.raw.outputs.values();
         if !outputs.any(|name| taken.contains(name.as_str()) || answers(name)) {
-            let message = "is called for nothing: its answer is not used";
+            let message = "has no effect: no output of this step is used";
             step.path.warn(message, "remove it");
         }
     }
@@ -369,17 +369,17 @@ fn places(steps: &[Step<'_>], joined: &[Joined]) -> Option<()> {
         let name = quote(step.model.name());
         let message = if limits.concurrency.is_some_and(|limit| *calls > limit) {
             format!(
-                "model {name} is called {calls} times for each request, and lets in fewer at once"
+                "each request calls model {name} {calls} times at once, more than its limits.concurrency"
             )
         } else if limits.in_flight_bytes.is_some_and(|limit| *bytes >= limit) {
             format!(
-                "model {name} may be given {bytes} bytes by other steps, and lets in no more at once"
+                "other steps may send model {name} {bytes} bytes at once, which its limits.in_flight_bytes does not allow"
             )
         } else {
             continue;
         };
         let path = step.path.field("model");
-        good = path.fail_with_fix(message, "a higher one among its limits");
+        good = path.fail_with_fix(message, "raise that limit of the model");
     }
     good
 }
@@ -398,7 +398,7 @@ fn order(path: &Path, joined: &[Joined]) -> Option<Vec<usize>> {
             let stuck = (0..joined.len()).find(|index| !done.contains(index));
             return path
                 .index(stuck.unwrap_or(0))
-                .fail("is given what it makes itself, or what waits for it");
+                .fail("needs its own output: the steps form a cycle");
         };
         done.insert(index);
         order.push(index);

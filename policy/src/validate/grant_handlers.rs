@@ -24,7 +24,7 @@ pub(super) fn handlers(
     let mut good = Some(());
     let mut found = BTreeMap::new();
     if !grant.handlers.is_empty() && !infers {
-        let message = "are for inferences: the grant does not allow inference";
+        let message = "are only for inference, which the grant does not allow";
         return path.fail_with_fix(message, "remove them");
     }
     for (name, raw) in &grant.handlers {
@@ -84,7 +84,7 @@ fn of_model(
     let returns = match returns {
         Some(_) if postprocess.is_none() || none => {
             let fix = "postprocess: the name of a handler";
-            returns_path.error_with_fix("nothing makes it of the outputs", fix);
+            returns_path.error_with_fix("needs a postprocess handler that makes these outputs", fix);
             None
         }
         Some(returns) => {
@@ -97,7 +97,7 @@ fn of_model(
         }
         None if none => Some(Some(model.backend_outputs().to_vec())),
         None if links.as_ref().is_some_and(Option::is_some) && written.returns.is_none() => {
-            let message = "is missing: the model's own clients get its outputs";
+            let message = "is missing: the grant has a postprocess handler, and the model has no returns";
             returns_path.error_with_fix(message, "returns: {outputs: […]}");
             None
         }
@@ -126,7 +126,7 @@ fn said(path: &Path, model: &Model, written: &raw::Model, returns: &[TensorRule]
         if names(returns) != names(model.returns()) {
             return path.field("returns").fail_with_fix(
                 format!(
-                    "the JSON of model {} has places for what its other clients get alone",
+                    "the json of model {} has pointers only for the outputs of its other clients",
                     quote(model.name())
                 ),
                 "outputs of the same names and ranks, or a model of its own",

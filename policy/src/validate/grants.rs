@@ -51,14 +51,14 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
         let name_path = path.field("name");
         let name = name_path.required(
             grant.name.as_ref(),
-            "a name for logs, buckets and rate answers",
+            "a name, for logs, limits and RateLimit headers",
         );
         let mut named = name.and_then(|name| names::name(&name_path, name));
         if let Some(name) = name
             && !seen.insert(name)
         {
             name_path.error(format!(
-                "{} names two grants, which would share buckets",
+                "{} is the name of another grant; grants of one name would share limits",
                 quote(name)
             ));
             named = None;
@@ -280,7 +280,7 @@ fn targets(
             if let (Selector::Version(_, version), false) = (selector, matched) {
                 if model.versions.is_shadow(version) {
                     let message = format!(
-                        "version {} of model {} is a shadow, which clients cannot call",
+                        "version {} of model {} has shadow: true, so that clients cannot call it",
                         quote(version),
                         quote(name)
                     );
@@ -298,7 +298,7 @@ fn targets(
         if !found {
             match selector {
                 Selector::Under(prefix) => {
-                    path.error(format!("no model is under {}", quote(prefix)))
+                    path.error(format!("no model's name begins with {}", quote(prefix)))
                 }
                 Selector::Model(name) | Selector::Version(name, _) => {
                     path.unknown::<_, ()>("model", name, raw.models.keys());
@@ -346,10 +346,10 @@ fn unasked(
     if let Some(model) = without {
         path.warn(
             format!(
-                "clients cannot ask for statistics of {}: its protocols have no such question",
+                "the protocols of {} have no request for statistics",
                 quote(model.name())
             ),
-            "protocols: [oip-rest], or no statistics",
+            "protocols: [oip-rest], or remove statistics",
         );
     }
 }
@@ -392,7 +392,7 @@ fn told(raw: &raw::Policy, overlap: &Overlap) -> String {
                 )
             });
     format!(
-        "grants {} and {} both let client {} {} model {}, version {}",
+        "grants {} and {} overlap: both let client {} {} model {}, version {}",
         grant(other),
         grant(id),
         quote(client),

@@ -119,7 +119,7 @@ fn config(path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
         if key.is_empty() || key.len() > names::MAX_NAME_BYTES {
             good = path
                 .key(key)
-                .fail(format!("a key has 1 to {} bytes", names::MAX_NAME_BYTES));
+                .fail(format!("a key must have 1 to {} bytes", names::MAX_NAME_BYTES));
         }
         if value.len() > MAX_CONFIG_BYTES {
             good = path.key(key).fail(format!(

@@ -23,7 +23,7 @@ pub(super) fn fits(given: &TensorRule, taken: &TensorRule) -> Result<(), String>
     for (axis, (given, taken)) in given.shape().iter().zip(taken.shape()).enumerate() {
         if given.min() < taken.min() || given.max() > taken.max() {
             return Err(format!(
-                "dim {axis} may be {} to {}, {} to {} are taken",
+                "has {} to {} in dim {axis}, where {} to {} are accepted",
                 given.min(),
                 given.max(),
                 taken.min(),
@@ -33,10 +33,10 @@ pub(super) fn fits(given: &TensorRule, taken: &TensorRule) -> Result<(), String>
     }
     match (given.max_item_bytes(), taken.max_item_bytes()) {
         (Some(given), Some(taken)) if given > taken => Err(format!(
-            "may have items of {given} bytes, of {taken} are taken"
+            "has items of up to {given} bytes, where up to {taken} are accepted"
         )),
         (None, Some(taken)) => Err(format!(
-            "may have items of any length, of {taken} bytes are taken (max_item_bytes)"
+            "has items of any length, where up to {taken} bytes are accepted (max_item_bytes)"
         )),
         _ => Ok(()),
     }
@@ -52,13 +52,13 @@ pub(super) fn lets_in_more(given: &TensorRule, taken: &TensorRule) -> Option<&'s
     let plain = |rule: &TensorRule| rule.numbers == Numbers::default();
     let listed = |rule: &TensorRule| rule.items == Items::default();
     if taken.finite && !given.finite && taken.datatype.is_float() {
-        Some("finite")
+        Some("rule for NaN and infinities")
     } else if taken.range.is_some_and(|range| !within(range)) {
         Some("range")
     } else if !plain(taken) && given.numbers != taken.numbers {
-        Some("rules for numbers")
+        Some("rule for numbers")
     } else if !listed(taken) && given.items != taken.items {
-        Some("rules for items")
+        Some("rule for elements")
     } else {
         None
     }
@@ -73,10 +73,10 @@ pub(super) fn proofs(path: &Path, own: &Model, member: &Model) -> Option<()> {
     }
     path.fail_with_fix(
         format!(
-            "model {} asks for proofs that the ensemble does not ask for",
+            "model {} requires credentials that the ensemble does not require",
             quote(member.name())
         ),
-        "the same requires for the ensemble",
+        "the same requires at the ensemble",
     )
 }
 
@@ -106,14 +106,14 @@ pub(super) fn parameters<'m>(
             .filter_map(|member| Some((member, bounds(member, name)?)))
             .peekable();
         if listed.peek().is_none() {
-            good = path.fail_with_fix("no model of the ensemble lists it", "remove it");
+            good = path.fail_with_fix("no model of the ensemble has this parameter", "remove it");
         }
         if let Some((member, _)) = listed.find(|(_, taken)| !bounds_fit(bound, taken)) {
             let message = format!(
-                "model {} does not take all that it may be",
+                "model {} accepts fewer values of this parameter",
                 quote(member.name())
             );
-            good = path.fail_with_fix(message, "the model's own bounds, or narrower ones");
+            good = path.fail_with_fix(message, "the bounds of the model, or narrower ones");
         }
     }
     good

@@ -39,7 +39,7 @@ pub(super) fn issuers(path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
             fetched = fetched.saturating_add(1);
             if fetched == MAX_FETCHED.saturating_add(1) {
                 path.field("jwks").field("url").error_with_fix(
-                    "is one key set too many to be fetched",
+                    "too many issuers have a key set by URL",
                     format!("at most {MAX_FETCHED}"),
                 );
             }
@@ -53,7 +53,7 @@ pub(super) fn issuers(path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
             .any(|used| used == name);
         if !used {
             path.warn(
-                format!("issuer {} proves no client", quote(name)),
+                format!("no client uses issuer {}", quote(name)),
                 "remove it",
             );
         }
@@ -81,7 +81,7 @@ fn distinct<'r>(
     let first = urls.insert(url, path.clone());
     if let Some(first) = &first {
         path.field("issuer")
-            .error(format!("the same issuer stands at {}", first.as_str()));
+            .error(format!("is the same issuer as {}", first.as_str()));
     }
     first.is_none().then_some(())
 }
@@ -105,7 +105,7 @@ fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> O
         .required(raw.max_lifetime_s, "3600")
         .and_then(|lifetime| lifetime_path.within(lifetime, 1, MAX_LIFETIME_S, "s"));
     if max_lifetime_s.is_some_and(|lifetime| lifetime > LONG_LIFETIME_S) {
-        lifetime_path.warn("a stolen token is good for more than a day", "3600");
+        lifetime_path.warn("a stolen token stays valid for more than a day", "3600");
     }
     let clock_skew_s = path.number("clock_skew_s", raw.clock_skew_s, &CLOCK_SKEW_S);
     let required_claims = proofs::claims(&path.field("required_claims"), &raw.required_claims);
@@ -168,7 +168,7 @@ fn unbounded(path: &Path, issuer: &Issuer) {
     if !names.is_empty() {
         path.warn(
             format!(
-                "forged tokens cost milliseconds each, and nothing bounds them: {}",
+                "checking a forged token takes milliseconds, and no lockout limits how many are checked: {}",
                 names.join(", ")
             ),
             "lockout: {}",
@@ -187,7 +187,7 @@ fn unasked(path: &Path, issuer: &Issuer, grants: &[raw::Grant]) {
         && grants.iter().any(given)
     {
         path.warn(
-            "operation infer asks for a scope and stream for none, and a grant gives stream: without the scope a token infers by that",
+            "infer requires a scope, stream requires none, and a grant allows stream: a token without the scope can run inference over a stream",
             format!("stream: {scope}"),
         );
     }
@@ -215,7 +215,7 @@ fn scopes(path: &Path, raw: Option<&raw::Scopes>) -> Option<Vec<(Operation, Stri
         .into_iter()
         .filter_map(|(operation, scope)| Some((operation, scope.as_ref()?)))
         .collect();
-    path.not_empty(&scopes, "{infer: the scope that inference asks for}")?;
+    path.not_empty(&scopes, "{infer: the scope that inference requires}")?;
     scopes
         .into_iter()
         .map(|(operation, scope)| {
@@ -230,7 +230,7 @@ pub(super) fn scope(path: &Path, scope: &str) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if scope.is_empty() || scope.len() > MAX_TEXT_BYTES || !scope.bytes().all(plain) {
         return path.fail_with_fix(
-            format!("{} is not one scope", quote(scope)),
+            format!("{} is not a single scope", quote(scope)),
             "printable characters without blanks",
         );
     }
@@ -239,7 +239,7 @@ pub(super) fn scope(path: &Path, scope: &str) -> Option<()> {
 
 fn audiences(path: &Path, raw: &[String]) -> Option<()> {
     // Without an audience, a token for any other service would be accepted.
-    path.not_empty(raw, "what `aud` calls this gate")?;
+    path.not_empty(raw, "the value of `aud` for this gate")?;
     path.at_most(raw.len(), MAX_AUDIENCES, "are too many")?;
     let mut good = path.distinct(raw);
     good = good.and(path.each(raw, |path, value| text(path, value)));
@@ -256,13 +256,13 @@ fn algorithms(path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {
             let message = if NOT_CHECKED.contains(&name.as_str()) {
                 format!("{name_shown} is not supported")
             } else if name.eq_ignore_ascii_case("none") {
-                format!("{name_shown} signs nothing")
+                format!("{name_shown} is not allowed: such tokens have no signature")
             } else if name.starts_with("HS") {
                 format!(
                     "{name_shown} needs a shared secret: any verifier of a token could create one"
                 )
             } else {
-                format!("{name_shown} is not an algorithm of signatures")
+                format!("{name_shown} is not a signature algorithm")
             };
             path.fail_with_fix(message, FIX)
         })
@@ -318,8 +318,8 @@ fn claim_header(
             text(&claim_path, claim)?;
             if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
                 return claim_path.fail_with_fix(
-                    format!("{} is no way to a claim", quote(claim)),
-                    "a claim's name; further keys behind dots",
+                    format!("{} is not the path of a claim", quote(claim)),
+                    "a claim's name, and keys within it after dots",
                 );
             }
             Some((claim.into(), keys))
@@ -331,7 +331,7 @@ fn claim_header(
             let lower = header.to_ascii_lowercase();
             field(&header_path, &lower, listen)?;
             if let Some(first) = places.insert(lower.clone(), header_path.clone()) {
-                return header_path.fail(format!("{} is set at {}", quote(&lower), first.as_str()));
+                return header_path.fail(format!("{} is also set at {}", quote(&lower), first.as_str()));
             }
             Some(lower)
         });
@@ -349,7 +349,7 @@ fn field(path: &Path, name: &str, listen: &raw::Listen) -> Option<()> {
     // gRPC decodes fields with this suffix as base64.
     if !name.starts_with(PREFIX) || name.ends_with("-bin") {
         return path.fail_with_fix(
-            format!("{} is not a field for claims", quote(name)),
+            format!("{} is not a header field for claims", quote(name)),
             "x-…, and not …-bin",
         );
     }
@@ -360,7 +360,7 @@ fn field(path: &Path, name: &str, listen: &raw::Listen) -> Option<()> {
     };
     if holds_keys {
         return path.fail_with_fix(
-            format!("{} is where keys are", quote(name)),
+            format!("{} is a header field for API keys", quote(name)),
             "a field of its own",
         );
     }

@@ -49,7 +49,7 @@ pub(super) fn items(
     let max_path = path.field("max_item_bytes");
     let max_bytes = if raw.max_bytes.is_none() {
         max_path.fail_with_fix(
-            "is missing: nothing else bounds an element of BYTES",
+            "is missing: elements of BYTES need a maximum size",
             "max_item_bytes: 1KiB",
         )
     } else {
@@ -76,17 +76,17 @@ pub(super) fn items(
     {
         good = path
             .field("media")
-            .fail_with_fix("no file of these kinds is a text", "remove one of the two");
+            .fail_with_fix("contradicts media: files of these types are not text", "remove one of the two");
     }
     if raw.allowed.is_some() && raw.pattern.is_some() {
         good = path.field("allowed").fail_with_fix(
-            "says all that may be; a pattern beside it says nothing",
+            "lists all allowed elements, so that a pattern beside it has no effect",
             "remove one of the two",
         );
     }
     if raw.url.is_some() && most > MAX_URL_BYTES as u64 {
         good = max_path.fail_with_fix(
-            "a URL is kept while it passes, so that it is no longer than 2048 bytes",
+            "an element with url rules may have at most 2048 bytes",
             "max_item_bytes: 2KiB",
         );
     }
@@ -118,9 +118,9 @@ fn no_items(path: &Path, raw: Written<'_>, datatype: Datatype) -> bool {
     for (field, written) in written {
         if written {
             let message = if field.ends_with("bytes") {
-                format!("elements of {datatype} have one size")
+                format!("is only for BYTES: elements of {datatype} have a fixed size")
             } else {
-                format!("elements of {datatype} are numbers")
+                format!("is only for BYTES: elements of {datatype} are numbers")
             };
             path.field(field).error_with_fix(message, "remove it");
             good = false;
@@ -154,7 +154,7 @@ fn listed(path: &Path, list: &[Scalar], least: usize, most: u64) -> Option<Vec<V
             }
             Scalar::Text(text) => items.push(text.as_bytes().to_vec()),
             Scalar::Integer(_) | Scalar::Float(_) => {
-                good = path.fail_with_fix("a number is no BYTES", "put it in quotes");
+                good = path.fail_with_fix("is a number, and elements of BYTES are strings", "put it in quotes");
             }
         }
     }
@@ -202,7 +202,7 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
             return Some(None);
         };
         if !has && good.is_some() {
-            return path.fail_with_fix(format!("none of the types is {whose}"), "remove it");
+            return path.fail_with_fix(format!("has no effect: none of the types is {whose}"), "remove it");
         }
         path.within(value, 1, MAX_SIZE, "as a size").map(Some)
     };
@@ -210,18 +210,18 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
         size("max_width", *max_width, pictures, "a picture"),
         size("max_height", *max_height, pictures, "a picture"),
         size("max_pixels", *max_pixels, pictures, "a picture"),
-        size("max_frames", *max_frames, frames, "one with frames"),
+        size("max_frames", *max_frames, frames, "a type with frames"),
         size("max_duration_ms", *max_duration_ms, records, "a recording"),
     ];
     if pictures && max_pixels.is_none() && (max_width.is_none() || max_height.is_none()) {
         good = path.field("max_pixels").fail_with_fix(
-            "is missing: a small file can say that it is a huge picture",
+            "is missing: a small file can decode to a huge picture",
             "max_pixels: 4000000",
         );
     }
     if records && max_duration_ms.is_none() {
         good = path.field("max_duration_ms").fail_with_fix(
-            "is missing: nothing else bounds a recording",
+            "is missing: a recording needs a maximum duration",
             "max_duration_ms: 60000",
         );
     }
@@ -255,7 +255,7 @@ pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
         let two_labels = host.len() == name.len() || name.contains('.');
         if !is_name(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             good = hosts_path.index(index).fail_with_fix(
-                format!("{} is no lower-case host name", quote(host)),
+                format!("{} is not a host name in lower case", quote(host)),
                 "images.example.com, or *.example.com for all below it",
             );
         } else if !two_labels {
@@ -288,7 +288,7 @@ pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
     ports_path.up_to(ports.len(), MAX_PORTS, "ports are too many")?;
     let ported = schemes.iter().any(|scheme| default_port(scheme).is_some());
     if !ports.is_empty() && !ported {
-        good = ports_path.fail_with_fix("none of the schemes has ports", "remove it");
+        good = ports_path.fail_with_fix("has no effect: none of the schemes has ports", "remove it");
     }
     good = good.and(ports_path.distinct(ports));
     let mut kept = Vec::new();

@@ -28,9 +28,9 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
     if raw.file.is_some() {
         // The loader replaces the file's name by its keys.
         let message = if raw.keys.is_empty() {
-            "the file has not been read"
+            "the file was not read: the policy is checked without its files"
         } else {
-            "names a file beside keys"
+            "has both a file and keys"
         };
         return path
             .field("file")
@@ -53,7 +53,7 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
                 {
                     good = path
                         .field("kid")
-                        .fail(format!("the same name stands at {}", first.as_str()));
+                        .fail(format!("is also the name of {}", first.as_str()));
                 }
                 keys.push(PublicKey {
                     kid: raw.kid.clone(),
@@ -66,7 +66,7 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
     }
     good?;
     if keys.is_empty() {
-        return keys_path.fail("no key is left to verify with");
+        return keys_path.fail("no key of the set can verify a token");
     }
     for algorithm in algorithms {
         if !keys
@@ -74,8 +74,8 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
             .any(|key| key.material.algorithm() == *algorithm)
         {
             keys_path.warn(
-                format!("no key is for {}", algorithm.name()),
-                "take it from algorithms",
+                format!("no key is for algorithm {}", algorithm.name()),
+                "remove it from algorithms",
             );
         }
     }
@@ -117,7 +117,7 @@ pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, To
     let mut keys = Vec::new();
     for (path, kid, material) in usable {
         if kid.is_some() && names.get(&kid).is_some_and(|count| *count > 1) {
-            path.field("kid").error("several keys have this name");
+            path.field("kid").error("is the name of several keys");
             continue;
         }
         keys.push(PublicKey {
@@ -133,7 +133,7 @@ pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, To
 
 /// A set with too many keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} keys are too many: at most {MAX_KEYS}")]
+#[error("{0} keys are too many, at most {MAX_KEYS} are allowed")]
 pub struct TooManyKeys(usize);
 
 /// Result for a key.
@@ -194,7 +194,7 @@ fn key(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
         None => return Key::Faulty,
     }
     if !algorithms.is_empty() && !algorithms.contains(&own) {
-        let message = format!("is for {}, which the issuer may not use", own.name());
+        let message = format!("is for {}, which is not among the issuer's algorithms", own.name());
         return not_for_us(path, &message);
     }
     let material = match own {
@@ -217,7 +217,7 @@ fn key(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
 }
 
 fn not_for_us(path: &Path, message: &str) -> Key {
-    path.warn(format!("passed over: {message}"), "remove it");
+    path.warn(format!("the key is not used: {message}"), "remove it");
     Key::NotForUs
 }
 
@@ -237,7 +237,7 @@ fn no_secret(path: &Path, raw: &Jwk) -> Option<()> {
     for (name, _) in secrets.into_iter().filter(|(_, secret)| secret.0) {
         good = path
             .field(name)
-            .fail_with_fix("is a secret: hold this key for stolen", "public keys only");
+            .fail_with_fix("is private key material: treat this key as stolen, and replace it", "public keys only");
     }
     good
 }
@@ -260,17 +260,17 @@ fn purpose(path: &Path, raw: &Jwk, own: Algorithm) -> Option<Option<String>> {
         Some(alg) if alg == own.name() => {
             if signs == Some(false) || verifies == Some(false) {
                 return path.field("alg").fail(format!(
-                    "{alg} signs, and the key says that it is for something else"
+                    "{alg} is a signature algorithm, and use or key_ops name another purpose"
                 ));
             }
             Some(None)
         }
         Some(alg) if Algorithm::from_name(alg).is_some() => path
             .field("alg")
-            .fail_with_fix(format!("{alg} is of another kind of key"), own.name()),
+            .fail_with_fix(format!("{alg} does not fit this type of key"), own.name()),
         Some(alg) => Some(Some(format!("it is for {}", quote(alg)))),
         None if signs == Some(false) || verifies == Some(false) => {
-            Some(Some("it is not for verifying".into()))
+            Some(Some("its use or key_ops do not allow verifying".into()))
         }
         None => Some(None),
     }
@@ -293,7 +293,7 @@ fn rsa_scheme(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Option<RsaSch
         (None, _) => Some(USUAL),
         (Some(only), None) => Some(only),
         (Some(_), Some(_)) => path.field("alg").fail_with_fix(
-            "is missing, and the issuer has several for RSA keys",
+            "is missing, and the issuer has several algorithms for RSA keys",
             "the one algorithm that the key is for",
         ),
     }
@@ -319,12 +319,12 @@ fn rsa(path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option<KeyMaterial> {
         );
     }
     if n.last().is_none_or(|last| last & 1 == 0) {
-        return path.field("n").fail("an even number is no RSA modulus");
+        return path.field("n").fail("is even, which no RSA modulus is");
     }
     if is_marked(&n) {
         return path.field("n").fail_with_fix(
             "this modulus can be factored by anyone (CVE-2017-15361)",
-            "a key made elsewhere",
+            "generate a new key with other software",
         );
     }
     if e != RSA_EXPONENT {
@@ -348,7 +348,7 @@ fn coordinate<const BYTES: usize>(path: &Path, text: Option<&str>) -> Option<[u8
     let coordinate = bytes.try_into().ok();
     if coordinate.is_none() {
         path.error_with_fix(
-            format!("{length} bytes are no coordinate"),
+            format!("has {length} bytes, which is not a coordinate"),
             format!("{BYTES} bytes"),
         );
     }

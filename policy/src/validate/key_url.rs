@@ -35,7 +35,7 @@ pub(super) fn only_of_url(path: &Path, raw: &Jwks) -> Option<()> {
     ];
     let mut good = Some(());
     for (name, _) in said.into_iter().filter(|(_, said)| *said) {
-        let message = "says something of a url, and there is none";
+        let message = "has no effect without a url";
         good = path.field(name).fail_with_fix(message, "remove it");
     }
     good
@@ -50,8 +50,8 @@ pub(super) fn key_set(
 ) -> Option<KeySetUrl> {
     let url_path = path.field("url");
     if raw.file.is_some() || !raw.keys.is_empty() {
-        let fix = "a file, a url or keys, one of them";
-        return url_path.fail_with_fix("stands beside other keys", fix);
+        let fix = "exactly one of file, url and keys";
+        return url_path.fail_with_fix("cannot stand beside file or keys", fix);
     }
     let place = match parse(text) {
         Ok(place) => Some(place),
@@ -66,7 +66,7 @@ pub(super) fn key_set(
     let ca_path = path.field("ca");
     let ca = match (&raw.ca, &place) {
         (Some(_), Some(ParsedUrl { tls: false, .. })) => {
-            ca_path.fail_with_fix("there is no certificate to check", "remove it")
+            ca_path.fail_with_fix("has no effect: an http URL has no certificate to verify", "remove it")
         }
         (Some(file), _) => names::file(&ca_path, file),
         (None, _) => Some(()),
@@ -78,8 +78,8 @@ pub(super) fn key_set(
     let rsa = |algorithm: &&Algorithm| matches!(algorithm, Algorithm::Rsa(_));
     if algorithms.iter().filter(rsa).count() > 1 {
         url_path.warn(
-            "RSA keys without `alg` will be passed over: the issuer has several algorithms for them",
-            "the one that it signs with",
+            "RSA keys without `alg` will not be used: the issuer has several algorithms for them",
+            "the one algorithm that the issuer signs with",
         );
     }
     let ParsedUrl {
@@ -108,13 +108,13 @@ fn stale(path: &Path, raw: Option<u64>, refresh_s: Option<u64>) -> Option<u64> {
     let stale_s = path.within(raw.unwrap_or(usual), 1, MAX_STALE_S, "s")?;
     if refresh_s.is_some_and(|refresh_s| stale_s <= refresh_s) {
         return path.fail_with_fix(
-            "keys would be dropped before they are fetched again",
+            "is not more than refresh_s: keys would expire before they are fetched again",
             "more than refresh_s",
         );
     }
     if stale_s > LONG_STALE_S {
         path.warn(
-            "a key that its issuer took back may count for more than a day",
+            "a key that its issuer withdrew may stay valid for more than a day",
             format!("{DEFAULT_STALE_S}"),
         );
     }
@@ -135,51 +135,51 @@ fn parse(text: &str) -> Result<ParsedUrl, (&'static str, &'static str)> {
     let strange = |byte: u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(&byte);
     if text.len() > MAX_URL_BYTES || text.bytes().any(strange) {
         return Err((
-            "is too long, or has a character that stands in no url",
+            "is too long, or has a character that a URL cannot have",
             EXAMPLE,
         ));
     }
     if has_encoded_control(text.as_bytes()) {
         return Err((
-            "has a % that encodes nothing, or a control character",
+            "has an invalid percent-encoding, or an encoded control character",
             EXAMPLE,
         ));
     }
     if text.contains('#') {
-        return Err(("has a fragment, which is never sent", "remove it"));
+        return Err(("has a fragment", "remove it"));
     }
     let (tls, rest) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest),
         Some(("http", rest)) => (false, rest),
-        _ => return Err(("is no https url", EXAMPLE)),
+        _ => return Err(("is not an https URL", EXAMPLE)),
     };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     if authority.contains('@') {
-        return Err(("names a user", "remove it: a key set is public"));
+        return Err(("has a user name", "remove it: a key set is public"));
     }
     let (server, port) = self::authority(authority)
-        .ok_or(("names no server that every reader reads alike", EXAMPLE))?;
+        .ok_or(("has no host and port in canonical form", EXAMPLE))?;
     if let Server::Address(address) = &server
         && (address.is_unspecified() || address.is_multicast())
     {
-        return Err(("names an address of no host", EXAMPLE));
+        return Err(("has an address that is unspecified or multicast", EXAMPLE));
     }
     let loopback = matches!(&server, Server::Address(address) if address.is_loopback());
     if !tls && !loopback {
         return Err((
-            "is read without TLS: keys can be replaced on the network",
+            "is fetched without TLS, so that keys could be replaced on the network",
             "https://, or 127.0.0.1",
         ));
     }
     if !path.starts_with('/') || path.len() == 1 {
-        return Err(("names no document", "the issuer's jwks_uri"));
+        return Err(("has no path to a key set", "the issuer's jwks_uri"));
     }
     let document = path.split('?').next().unwrap_or_default();
     if DISCOVERY.iter().any(|name| document.ends_with(name)) {
         return Err((
-            "is a document about the issuer, and no key set",
-            "the jwks_uri that it names",
+            "is the issuer's discovery document, not a key set",
+            "the jwks_uri in that document",
         ));
     }
     Ok(ParsedUrl {
@@ -260,12 +260,12 @@ mod tests {
             ("a.example/k", Err("no https url")),
             ("", Err("no https url")),
             ("https:///k", Err("no server")),
-            ("https://user@a.example/k", Err("names a user")),
-            ("https://user:secret@a.example/k", Err("names a user")),
+            ("https://user@a.example/k", Err("has a user name")),
+            ("https://user:secret@a.example/k", Err("has a user name")),
             ("https://a.example/k#1", Err("fragment")),
-            ("https://a.example", Err("names no document")),
-            ("https://a.example/", Err("names no document")),
-            ("https://a.example?k", Err("names no document")),
+            ("https://a.example", Err("has no path to a key set")),
+            ("https://a.example/", Err("has no path to a key set")),
+            ("https://a.example?k", Err("has no path to a key set")),
             (
                 "https://a.example/.well-known/openid-configuration",
                 Err("about the issuer"),

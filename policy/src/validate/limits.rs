@@ -29,7 +29,7 @@ pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Valid
     let Some(raw) = &grant.rate else {
         if infers {
             grant_path.warn(
-                "inference without a rate",
+                "inference is allowed without a rate limit",
                 "rate: {quota: 100, window_s: 60}",
             );
         }
@@ -48,7 +48,7 @@ pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Valid
     let (quota, window_s, burst) = (quota?, window_s?, burst?);
     if burst > quota {
         burst_path.warn(
-            format!("more requests at once than the {quota} of a window"),
+            format!("allows more requests at once than the {quota} of a window"),
             format!("{quota}"),
         );
     }
@@ -60,7 +60,7 @@ pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Valid
         .checked_mul(burst)
         .filter(|ns| i64::try_from(*ns).is_ok());
     if fills_in.is_none() {
-        return burst_path.fail("an empty bucket takes centuries to fill");
+        return burst_path.fail("is too large: at this quota an empty bucket takes centuries to fill");
     }
     Some(Some(Rate {
         quota,
@@ -97,7 +97,7 @@ pub(super) fn cost(
                 "elements: 1000000"
             };
             grant_path.warn(
-                "inference without a cost",
+                "inference is allowed without a cost limit",
                 format!("cost: {{{amount}, window_s: 60}}"),
             );
         }
@@ -106,7 +106,7 @@ pub(super) fn cost(
     charges_nothing(path, infers);
     let nothing = raw.elements.is_none() && raw.bytes.is_none() && raw.tokens.is_none();
     if nothing {
-        path.error_with_fix("limits nothing", "elements, bytes or tokens");
+        path.error_with_fix("sets no limit", "elements, bytes or tokens");
     }
     let window_s = window(path, raw.window_s);
     let amount = |unit: Unit, amount: Option<u64>| {
@@ -155,7 +155,7 @@ pub(super) fn budget(
     let bytes = raw.bytes.map(|bytes| bytes.0);
     let amounts = [raw.requests, raw.elements, bytes, raw.tokens];
     if amounts.iter().all(Option::is_none) {
-        path.error_with_fix("limits nothing", "requests, elements, bytes or tokens");
+        path.error_with_fix("sets no limit", "requests, elements, bytes or tokens");
         path.field("per").required(raw.per, "day")?;
         return None;
     }
@@ -195,7 +195,7 @@ fn window(path: &Path, window_s: Option<u64>) -> Option<u64> {
 fn charges_nothing(path: &Path, infers: bool) {
     if !infers {
         path.warn(
-            "charges nothing: no inference is granted",
+            "has no effect: the grant does not allow inference",
             "operations: [infer]",
         );
     }
@@ -257,17 +257,17 @@ fn takes_texts(model: &Model) -> bool {
 fn beyond(name: &str, model: &Model, most: u64, unit: Unit) -> String {
     let steps = match model.calls() {
         1 => String::new(),
-        calls => format!(" at {calls} steps together"),
+        calls => format!(" in {calls} steps"),
     };
     format!(
-        "a request within the contract of model {name} can have {most} {}{steps}, and would never pass",
+        "a request that model {name} accepts can have {most} {}{steps}, which would always be rejected",
         unit.name()
     )
 }
 
 fn fix(most: u64) -> String {
     if most > MAX_UNITS {
-        "a smaller max of the model's dims".into()
+        "lower the max of the model's dims".into()
     } else {
         format!("at least {most}")
     }
@@ -300,7 +300,7 @@ pub(super) fn model(
     let passes = !takes_raw && bodies.hold_bytes().0 < body_bytes;
     let alone = |path: &Path, fix: String| {
         path.warn(
-            "one body that passes in pieces can take all of it, for as long as its client dawdles",
+            "one streamed body can use all of it, for as long as its client is slow",
             fix,
         );
     };
@@ -327,7 +327,7 @@ pub(super) fn model(
         && limit < body_bytes
     {
         bytes_path.warn(
-            format!("a body of more than {limit} bytes is refused however few are in flight"),
+            format!("a body of more than {limit} bytes is always rejected"),
             format!("at least the {body_bytes} of listen.limits.body_bytes"),
         );
     }
@@ -348,8 +348,8 @@ pub(super) fn lockout(path: &Path, raw: &raw::Lockout, listen: &raw::Listen) -> 
     // A gate that terminates TLS is called directly by its clients.
     if listen.trusted_hops == 0 && listen.tls.is_none() {
         path.warn(
-            "behind a proxy or a balancer all callers are one source, and share one lock",
-            "listen.trusted_hops: the proxies in front",
+            "behind a proxy or load balancer all callers have one source address, and are locked out together",
+            "listen.trusted_hops: the number of proxies in front",
         );
     }
     let failures = path.number("failures", raw.failures, &LOCKOUT_FAILURES);

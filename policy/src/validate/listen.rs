@@ -63,7 +63,7 @@ pub(super) fn listen(path: &Path, policy: &raw::Policy) -> Option<Listen> {
     let key_locations = key_locations(&path.field("api_key"), policy);
     if raw.health == Health::Public {
         path.field("health")
-            .warn("any caller may ask whether the gate is alive", "clients");
+            .warn("anyone can query liveness and readiness without a credential", "clients");
     }
     let limits = limits(&path.field("limits"), &raw.limits);
     if raw.limits.max_expansion != raw::Limits::default().max_expansion
@@ -73,7 +73,7 @@ pub(super) fn listen(path: &Path, policy: &raw::Policy) -> Option<Listen> {
             .all(|model| model.encodings.is_empty())
     {
         path.field("limits").field("max_expansion").warn(
-            "no model takes compressed requests",
+            "has no effect: no model accepts compressed requests",
             "encodings: [gzip] on a model",
         );
     }
@@ -93,7 +93,7 @@ fn plain_text(path: &Path, policy: &raw::Policy, address: Option<core::net::Sock
     let elsewhere = address.is_some_and(|address| !address.ip().is_loopback());
     if tokens || elsewhere {
         path.warn(
-            "credentials cross the network in plain text",
+            "credentials cross the network unencrypted",
             "cert and key",
         );
     }
@@ -118,7 +118,7 @@ fn tls(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Tls> {
     if raw.client_crl.is_some() && raw.client_ca.is_none() {
         good = path
             .field("client_crl")
-            .fail_with_fix("revokes certificates that are not requested", "client_ca");
+            .fail_with_fix("has no effect: client certificates are not requested", "client_ca");
     }
     let forwarders = forwarders(&path.field("forwarded_by"), raw, trusted_hops);
     good?;
@@ -140,12 +140,12 @@ fn forwarders(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Vec<Peer
     for (missing, message, fix) in [
         (
             raw.client_ca.is_none(),
-            "no proxy shows a certificate of its own",
+            "client_ca is missing, so that no proxy can authenticate by certificate",
             "client_ca",
         ),
         (
             trusted_hops == 0,
-            "no proxy stands in front",
+            "listen.trusted_hops is 0: no proxy is in front",
             "listen.trusted_hops: 1",
         ),
     ] {
@@ -183,7 +183,7 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
     let hold_bytes = hold_path.bytes_within(raw.hold_bytes(), 1, MAX_HOLD_BYTES);
     if raw.hold_bytes() > raw.body_bytes {
         hold_path.error_with_fix(
-            format!("more than a body of {} bytes", raw.body_bytes.0),
+            format!("is more than listen.limits.body_bytes, {}", raw.body_bytes.0),
             format!("at most {}", raw.body_bytes.0),
         );
     }
@@ -195,7 +195,7 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
             .within(raw.buffered_bytes.0, 1, MAX_BUFFERED_BYTES, "bytes");
     if raw.body_bytes > raw.buffered_bytes {
         path.field("buffered_bytes").error_with_fix(
-            format!("one body of {} bytes does not fit", raw.body_bytes.0),
+            format!("is too small: one body may have {} bytes", raw.body_bytes.0),
             format!("at least {}", raw.body_bytes.0),
         );
     }
@@ -207,7 +207,7 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
         .within(raw.stream_ms, 1, MAX_STREAM_MS, "ms");
     if raw.timeout_ms > raw.stream_ms {
         path.field("stream_ms").error_with_fix(
-            format!("a stream ends before its request's {} ms", raw.timeout_ms),
+            format!("is shorter than listen.limits.timeout_ms, {}", raw.timeout_ms),
             format!("at least {}", raw.timeout_ms),
         );
     }
@@ -275,14 +275,14 @@ pub(super) fn key_locations(path: &Path, policy: &raw::Policy) -> Option<KeyLoca
     let mut good = Some(());
     let none = headers.as_ref().is_some_and(Vec::is_empty);
     if none && cookie.is_none() && query.is_none() {
-        good = path.fail_with_fix("no request could carry a key", "headers: [x-api-key]");
+        good = path.fail_with_fix("no request could carry an API key", "headers: [x-api-key]");
     }
     if let Some(name) = cookie {
         let path = path.field("cookie");
         // A token of RFC 6265, 4.1.1, limited to characters that all servers read alike.
         good = good.and(plain(&path, name, b"-_."));
         path.warn(
-            "browsers send cookies by themselves, for pages of others too",
+            "browsers send cookies with requests from other sites too",
             "a header field, or SameSite=Strict where the cookie is set",
         );
     }
@@ -290,7 +290,7 @@ pub(super) fn key_locations(path: &Path, policy: &raw::Policy) -> Option<KeyLoca
         let path = path.field("query");
         good = good.and(plain(&path, name, b"-_"));
         path.warn(
-            "a key in a query is in the logs and histories of all before the gate",
+            "an API key in a query appears in the logs and histories of proxies and browsers",
             "a header field",
         );
     }
@@ -328,7 +328,7 @@ fn plain(path: &Path, name: &str, marks: &[u8]) -> Option<()> {
         return Some(());
     }
     path.fail_with_fix(
-        format!("{} is not a name that has one spelling", quote(name)),
+        format!("{} is not a plain name", quote(name)),
         format!("1 to {MAX_NAME_BYTES} letters, digits, dashes and underscores"),
     )
 }

@@ -122,7 +122,7 @@ fn place(path: &Path, raw: &raw::Lookup) -> Option<(bool, String, u16)> {
     };
     let place = read();
     if place.is_none() {
-        let message = format!("{} is not an endpoint with a host's name", quote(text));
+        let message = format!("{} is not an endpoint with a host name", quote(text));
         path.error_with_fix(message, fix);
     }
     place
@@ -152,11 +152,11 @@ fn asked_at(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> 
         && !text.split('/').any(|part| part == "." || part == "..");
     if !good {
         let fix = if keys == 1 {
-            "/v1/customers/{key}, the key a segment of its own"
+            "/v1/customers/{key}, with {key} as a whole segment"
         } else {
             FEAST_PATH
         };
-        let message = format!("{} is not a path of a lookup", quote(text));
+        let message = format!("{} is not the path of a lookup", quote(text));
         return path.fail_with_fix(message, fix);
     }
     Some(text.into())
@@ -170,7 +170,7 @@ fn entity(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
             named(&path, entity).map(|()| entity.clone())
         }
         (LookupKind::Rest, Some(_)) => {
-            path.fail_with_fix("means something to feast alone", "remove it")
+            path.fail_with_fix("is only for kind feast", "remove it")
         }
         (LookupKind::Rest, None) => Some(String::new()),
     }
@@ -190,7 +190,7 @@ fn named(path: &Path, text: &str) -> Option<()> {
     let good = (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(plain);
     if !good {
         return path.fail_with_fix(
-            format!("{} is no name here", quote(text)),
+            format!("{} is not a valid name", quote(text)),
             format!("at most {MAX_NAME_BYTES} letters, digits and _ : . -"),
         );
     }

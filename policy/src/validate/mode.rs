@@ -29,8 +29,8 @@ pub(super) fn shadow(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Opt
     let priced = grant.cost.is_some() || budget.elements.is_some() || budget.bytes.is_some();
     let mut good = Some(());
     for (name, given, is_there, what) in [
-        ("rate", rate, rated, "the grant limits no requests"),
-        ("cost", cost, priced, "the grant limits no cost"),
+        ("rate", rate, rated, "the grant has no limit of requests"),
+        ("cost", cost, priced, "the grant has no limit of cost"),
         (
             "values",
             values,
@@ -45,7 +45,7 @@ pub(super) fn shadow(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Opt
         ),
     ] {
         if given.is_some() && !is_there {
-            good = path.field(name).fail(format!("changes nothing: {what}"));
+            good = path.field(name).fail(format!("has no effect: {what}"));
         }
     }
     let default = default.unwrap_or_default();

@@ -41,7 +41,7 @@ pub(super) fn models(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option
         if !used.models.contains(name.as_str()) {
             path.warn(
                 format!("model {} is in no grant", quote(name)),
-                "grant it to a client or remove it",
+                "add it to a grant, or remove it",
             );
         }
         // Ensembles are joined once all models are known.
@@ -99,7 +99,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let parameters = parameters::parameters(&parameters_path, &raw.parameters);
     if in_json && !raw.parameters.is_empty() {
         parameters_path.error_with_fix(
-            "have no place in the JSON that the backend gets",
+            "cannot be sent in the JSON of a backend of kind http-json",
             "remove them",
         );
     }
@@ -114,7 +114,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let limits = limits::model(&limits_path, raw.limits.as_ref(), bodies, takes_raw);
     let requires = requires(&path.field("requires"), raw.requires.as_ref());
     if takes_raw && !raw.parameters.is_empty() {
-        parameters_path.error_with_fix("a raw body carries no parameters", "remove them");
+        parameters_path.error_with_fix("a raw body cannot carry parameters", "remove them");
     }
     let preprocess = handlers::chain(&path.field("preprocess"), raw.preprocess.as_ref(), policy);
     let sent = match (&raw.preprocess, &raw.accepts) {
@@ -122,7 +122,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
             let path = path.field("accepts");
             if raw.preprocess.is_none() {
                 path.error_with_fix(
-                    "nothing turns it into inputs",
+                    "needs a preprocess handler that makes the inputs",
                     "preprocess: the name of a handler",
                 );
             }
@@ -131,7 +131,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
         (Some(_), None) => {
             let path = path.field("accepts");
             path.fail_with_fix(
-                "is missing: a preprocess handler takes what it says",
+                "is missing: it describes what the preprocess handler accepts",
                 "accepts: {inputs: […]}",
             )
         }
@@ -285,14 +285,14 @@ fn returns(path: &Path, raw: &raw::Model, symbols: &Symbols<'_>) -> Valid<Option
         (_, Some(returns)) => {
             if raw.postprocess.is_none() {
                 path.error_with_fix(
-                    "nothing makes it of the outputs",
+                    "needs a postprocess handler that makes these outputs",
                     "postprocess: the name of a handler",
                 );
             }
             tensors::rules(&path.field("outputs"), &returns.outputs, symbols).map(Some)
         }
         (Some(_), None) => path.fail_with_fix(
-            "is missing: a postprocess handler makes what it says",
+            "is missing: it describes what the postprocess handler returns",
             "returns: {outputs: […]}",
         ),
         (None, None) => Some(None),
@@ -311,7 +311,7 @@ pub(super) fn requires(path: &Path, raw: Option<&raw::Requires>) -> Option<Optio
         ([], [_, ..]) => ("all_of", &raw.all_of),
         _ => {
             return path.fail_with_fix(
-                "names exactly one of any_of and all_of",
+                "needs exactly one of any_of and all_of",
                 format!("any_of: [{KINDS}], or some of them"),
             );
         }
@@ -320,13 +320,13 @@ pub(super) fn requires(path: &Path, raw: Option<&raw::Requires>) -> Option<Optio
     let distinct = path.distinct(names);
     let proofs: Proofs = path.each(names, |path, name| {
         Proof::from_name(name)
-            .or_else(|| path.fail_with_fix(format!("{} is no kind of proof", quote(name)), KINDS))
+            .or_else(|| path.fail_with_fix(format!("{} is not a kind of credential", quote(name)), KINDS))
     })?;
     distinct?;
     let both = Proofs::NONE.with(Proof::ApiKey).with(Proof::Jwt);
     if field == "all_of" && proofs.holds(both) {
         return path.fail_with_fix(
-            "a request carries a key or a token, never both",
+            "can never be met: a request carries an API key or a token, not both",
             "one of the two, and mtls",
         );
     }
@@ -370,10 +370,10 @@ pub(super) fn reachable(
     for (model, clients) in shut {
         path.key(model).field("requires").warn(
             format!(
-                "granted, and never able to prove it: {}",
+                "clients of a grant lack the required credentials: {}",
                 clients.join(", ")
             ),
-            "give them such credentials, or take the grant away",
+            "give them such credentials, or remove them from the grant",
         );
     }
 }
@@ -396,7 +396,7 @@ pub(super) fn decoupled(
     for (index, name) in raw.protocols.iter().enumerate() {
         if name != Protocol::OipGrpc.name() {
             good = path.field("protocols").index(index).fail_with_fix(
-                "a decoupled model is called over streams of oip-grpc, and in no other way",
+                "a decoupled model can only be called over streams of oip-grpc",
                 "[oip-grpc]",
             );
         }
@@ -408,7 +408,7 @@ pub(super) fn decoupled(
     let kind = backend.and_then(|backend| backend.kind);
     if kind.is_some_and(|kind| kind != raw::BackendKind::OpenInference) {
         good = path.field("backend").fail_with_fix(
-            "servers of this kind answer once",
+            "a decoupled model needs a server that can answer several times",
             "a backend of kind open-inference",
         );
     }
@@ -450,7 +450,7 @@ pub(super) fn with_final_response(
     }
     if own.iter().any(|(name, _)| name == EMPTY_FINAL_RESPONSE) {
         return path.key(EMPTY_FINAL_RESPONSE).fail_with_fix(
-            "clients of a decoupled model may always send it",
+            "is always allowed for a decoupled model",
             "remove it",
         );
     }
@@ -468,7 +468,7 @@ pub(super) fn asked(path: &Path, grant: &raw::Grant, models: &[&Model]) -> Optio
     };
     path.field("operations").index(index).fail_with_fix(
         format!(
-            "model {} is decoupled, and has its answers over streams alone",
+            "model {} is decoupled, and can only be called with operation stream",
             quote(model.name())
         ),
         "stream",

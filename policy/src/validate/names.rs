@@ -118,11 +118,11 @@ fn characters(path: &Path, text: &str, max_bytes: usize, marks: &[u8]) -> Option
                 });
         return path.fail_with_fix(
             format!(
-                "{} holds {}, which means something elsewhere",
+                "{} has the character {}, which is not allowed",
                 quote(text),
                 quote(strange.encode_utf8(&mut [0; 4]))
             ),
-            format!("letters, digits and{allowed}"),
+            format!("only letters, digits and{allowed}"),
         );
     }
     Some(())
@@ -190,7 +190,7 @@ pub(super) fn header(path: &Path, name: &str, max_bytes: usize) -> Option<()> {
     let family = |start: &&str| name.starts_with(*start);
     if TAKEN_FIELDS.contains(&name) || TAKEN_FAMILIES.iter().any(family) {
         return path.fail_with_fix(
-            format!("{} has a meaning already", quote(name)),
+            format!("{} is reserved", quote(name)),
             "a name of its own, such as x-my-name",
         );
     }
@@ -231,7 +231,7 @@ pub(super) fn component(path: &Path, text: &str) -> Option<()> {
     }
     if TO_CONFIGURE.contains(&name) {
         return path.fail_with_fix(
-            format!("{BUILTIN}{name} has no tokenizer until it is configured"),
+            format!("{BUILTIN}{name} has no tokenizer: it must be configured first"),
             format!("run `tensorgate handler configure {BUILTIN}{name} --file tokenizer.json -o text.wasm`, and name text.wasm with the digest that it prints"),
         );
     }
@@ -244,7 +244,7 @@ pub(super) fn file(path: &Path, text: &str) -> Option<()> {
         return path.fail("is empty");
     }
     if text.len() > MAX_FILE_BYTES || text.chars().any(char::is_control) {
-        return path.fail("is not a file name: too long, or with control characters");
+        return path.fail("is not a file name: it is too long, or has control characters");
     }
     Some(())
 }

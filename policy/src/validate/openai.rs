@@ -80,7 +80,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     let kind = backend.and_then(|backend| policy.backends.get(backend)?.kind);
     if kind.is_some_and(|kind| kind != BackendKind::OpenAi) {
         backend_path.error_with_fix(
-            "serves tensors, which openai has none of",
+            "is not of kind openai, which a model of OpenAI's API needs",
             "a backend of kind openai",
         );
     }
@@ -153,7 +153,7 @@ pub(super) fn streams(
             && !streamed.contains(&id)
         {
             path.key(model.name()).field("openai").warn(
-                "answers may come in pieces, and no grant has the operation stream",
+                "allows streamed answers, and no grant has operation stream",
                 "operations: [infer, stream]",
             );
         }
@@ -163,7 +163,7 @@ pub(super) fn streams(
 fn versions(path: &Path, raw: &raw::Versions) -> Option<Vec<String>> {
     let raw::Versions::Listed(raw) = raw else {
         return path.fail_with_fix(
-            "openai names no versions, so that there is nothing to share",
+            "requests of OpenAI's API name no version, so that versions cannot have weights",
             "[\"1\"], and a model for each",
         );
     };
@@ -171,7 +171,7 @@ fn versions(path: &Path, raw: &raw::Versions) -> Option<Vec<String>> {
     match raw.as_slice() {
         [version] => names::version(&path.index(0), version).map(|()| raw.clone()),
         _ => path.fail_with_fix(
-            "openai names no versions, so that there can be one only",
+            "requests of OpenAI's API name no version, so that the model can have only one",
             "a model for each",
         ),
     }
@@ -180,7 +180,7 @@ fn versions(path: &Path, raw: &raw::Versions) -> Option<Vec<String>> {
 fn protocols(path: &Path, raw: &[String]) -> Option<Vec<Protocol>> {
     match raw {
         [only] if only == Protocol::OpenAi.name() => Some([Protocol::OpenAi].into()),
-        _ => path.fail_with_fix("a model of OpenAI's API is called by no other", "[openai]"),
+        _ => path.fail_with_fix("a model of OpenAI's API has no other protocol", "[openai]"),
     }
 }
 
@@ -201,7 +201,7 @@ fn meaningless(path: &Path, raw: &raw::Model) {
     ] {
         if is_there {
             path.field(name)
-                .error_with_fix("has no meaning for a model of OpenAI's API", "remove it");
+                .error_with_fix("is not for a model of OpenAI's API", "remove it");
         }
     }
 }
@@ -215,7 +215,7 @@ fn own_parameters(
     for name in raw.parameters.keys() {
         if NAMED.contains(&name.as_str()) || constraints::is_member(name) {
             good = path.key(name).fail_with_fix(
-                "has a rule of its own under openai, or is never taken",
+                "is not an extra member: it has its own rule under openai, or is never accepted",
                 "remove it",
             );
         }
@@ -227,7 +227,7 @@ type Askable = (Option<Chat>, Option<Completions>, Option<Embeddings>, usize);
 
 fn askable(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Askable> {
     if raw.chat.is_none() && raw.completions.is_none() && raw.embeddings.is_none() {
-        return path.fail_with_fix("takes nothing", "chat, completions or embeddings");
+        return path.fail_with_fix("accepts no endpoint", "chat, completions or embeddings");
     }
     let rules = Reader { hold_bytes };
     let chat = raw
@@ -294,7 +294,7 @@ impl Reader {
             size if schemas => self.bytes(&schema_path, size),
             _ => {
                 let fix = "response_format: [json_schema]";
-                schema_path.fail_with_fix("bounds nothing", fix)
+                schema_path.fail_with_fix("has no effect without a member that it bounds", fix)
             }
         };
         let images = raw.images.as_ref().map(|raw| {
@@ -348,7 +348,7 @@ impl Reader {
             if matches!(name.as_str(), "tiff" | "wav") {
                 let path = path.field("types").index(index);
                 let fix = "png, jpeg, gif or webp";
-                good = path.fail_with_fix("is no picture of OpenAI's API", fix);
+                good = path.fail_with_fix("is not a picture type of OpenAI's API", fix);
             }
         }
         good.and(items::media(path, raw))

@@ -42,7 +42,7 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
             if least > greatest {
                 let path = path.field("int");
                 return path.fail_with_fix(
-                    format!("{least} is over {greatest}"),
+                    format!("{least} is greater than {greatest}"),
                     format!("[{greatest}, {least}]"),
                 );
             }
@@ -60,7 +60,7 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
             }
             if least > greatest {
                 return path.fail_with_fix(
-                    format!("{least} is over {greatest}"),
+                    format!("{least} is greater than {greatest}"),
                     format!("[{greatest}, {least}]"),
                 );
             }
@@ -75,7 +75,7 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
             if !is_bool {
                 return path
                     .field("bool")
-                    .fail_with_fix("says of what type the parameter is not", "bool: true");
+                    .fail_with_fix("cannot be false: it declares that the parameter is a bool", "bool: true");
             }
             Some(ParameterBound::Bool)
         }
@@ -90,7 +90,7 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
 }
 
 fn one_of(path: &Path, texts: &[String]) -> Option<ParameterBound> {
-    path.not_empty(texts, "the strings that it may be")?;
+    path.not_empty(texts, "the allowed strings")?;
     path.up_to(texts.len(), MAX_CHOICES, "strings are too many")?;
     let mut good = path.distinct(texts);
     for (index, text) in texts.iter().enumerate() {

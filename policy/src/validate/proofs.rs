@@ -55,7 +55,7 @@ pub(super) fn jwt(
         good = text(&path.field("subject"), subject);
     } else if raw.claims.is_empty() && raw.scopes.is_empty() {
         good = path.fail_with_fix(
-            "every token of the issuer would prove this client",
+            "needs a subject, claims or scopes: without them every token of the issuer would be this client",
             "a subject, claims or scopes",
         );
     }
@@ -89,13 +89,13 @@ pub(super) fn claims(
 
 fn required_claim(path: &Path, claim: &str, texts: &[String]) -> Option<()> {
     if claim == "sub" {
-        return path.fail_with_fix("has a field of its own", "subject");
+        return path.fail_with_fix("has its own key, subject", "subject");
     }
     if RESERVED_CLAIMS.contains(&claim) {
-        return path.fail("is checked for every token, by its issuer's rules");
+        return path.fail("cannot be set here: the issuer's rules check it for every token");
     }
     text(path, claim)?;
-    path.not_empty(texts, "what the claim must hold")?;
+    path.not_empty(texts, "the values that the claim must have")?;
     path.at_most(texts.len(), MAX_CLAIMS, "texts are too many")?;
     let mut good = path.distinct(texts);
     good = good.and(path.each(texts, |path, value| text(path, value)));
@@ -116,17 +116,17 @@ fn not_another_clients(path: &Path, rule: &JwtRule, others: &[(JwtRule, Path)]) 
         if implies(rule, other) || implies(other, rule) {
             good = path.fail_with_fix(
                 format!(
-                    "one token would prove this client and the one at {}",
+                    "a token could match both this client and {}",
                     first.as_str()
                 ),
-                "subjects of their own",
+                "a different subject for each",
             );
         } else {
             path.warn(format!(
-                    "a token that holds the claims of both proves neither this client nor the one at {}",
+                    "a token with the claims of both is rejected, because it matches this client and {}",
                     first.as_str()
                 ),
-                "subjects of their own",
+                "a different subject for each",
             );
         }
     }
@@ -159,17 +159,17 @@ pub(super) fn mtls(
         .as_ref()
         .is_some_and(|tls| tls.client_ca.is_some());
     if !asked {
-        path.error_with_fix("certificates are not requested", "listen.tls.client_ca");
+        path.error_with_fix("has no effect: client certificates are not requested", "listen.tls.client_ca");
     }
     let name = peer_name(path, raw)?;
     let mut proxies = listen.tls.iter().flat_map(|tls| &tls.forwarded_by);
     if proxies.any(|proxy| proxy == raw) {
-        return path.fail("is the name of a proxy in front: all of its clients would be this one");
+        return path.fail("is the name of a proxy in listen.proxies: all requests through it would be this client");
     }
     let first = owners.names.insert(name.clone(), path.clone());
     if let Some(first) = &first {
         path.error(format!(
-            "one certificate would prove this client and the one at {}",
+            "a certificate could match both this client and {}",
             first.as_str()
         ));
     }
@@ -181,7 +181,7 @@ pub(super) fn peer_name(path: &Path, raw: &raw::MtlsRule) -> Option<PeerName> {
     match (&raw.spiffe, &raw.dns) {
         (Some(id), None) => spiffe(&path.field("spiffe"), id).map(|()| PeerName::Uri(id.clone())),
         (None, Some(name)) => dns(&path.field("dns"), name).map(|()| PeerName::Dns(name.clone())),
-        _ => path.fail("names exactly one of spiffe and dns"),
+        _ => path.fail("needs exactly one of spiffe and dns"),
     }
 }
 
@@ -208,7 +208,7 @@ pub(super) fn spiffe(path: &Path, id: &str) -> Option<()> {
             });
     if !good {
         path.error_with_fix(
-            format!("{} is not a workload's id", quote(id)),
+            format!("{} is not a SPIFFE ID", quote(id)),
             "spiffe://trust-domain/path",
         );
     }
@@ -246,8 +246,8 @@ pub(super) fn metadata(
             let keys: Vec<String> = claim.split('.').map(Into::into).collect();
             if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
                 return claim_path.fail_with_fix(
-                    format!("{} is no way to a claim", quote(claim)),
-                    "keys with a dot between any two",
+                    format!("{} is not the path of a claim", quote(claim)),
+                    "keys, separated by dots",
                 );
             }
             text(&claim_path, claim).map(|()| keys)
@@ -273,9 +273,9 @@ pub(super) fn metadata(
     }
     if owners.places.len() > before.max(MAX_METADATA_PLACES) {
         return path.fail_with_fix(
-            format!("{} places in metadata are too many", owners.places.len()),
+            format!("{} pairs of filter and claim are too many", owners.places.len()),
             format!(
-                "at most {MAX_METADATA_PLACES} of filter and claim; several clients may share one"
+                "at most {MAX_METADATA_PLACES}; several clients may share one"
             ),
         );
     }
@@ -286,7 +286,7 @@ pub(super) fn metadata(
     };
     if let Some((_, first)) = owners.metadata.iter().find(same) {
         return path.fail(format!(
-            "proves this client and the one at {}",
+            "matches both this client and {}",
             first.as_str()
         ));
     }
@@ -298,7 +298,7 @@ pub(super) fn sources(path: &Path, raw: Option<&[String]>) -> Option<Vec<Network
     let Some(raw) = raw else {
         return Some(Vec::new());
     };
-    path.not_empty(raw, "name networks, or leave it out for anywhere")?;
+    path.not_empty(raw, "a list of networks, or remove it to allow any source")?;
     path.at_most(raw.len(), MAX_SOURCES, "networks are too many")?;
     let distinct = path.distinct(raw);
     distinct.and(path.each(raw, |path, text| network(path, text)))
@@ -317,7 +317,7 @@ pub(super) fn network(path: &Path, text: &str) -> Option<Network> {
         (IpAddr::V6(_), address @ IpAddr::V4(_)) => {
             let Some(bits) = bits.checked_sub(96) else {
                 return path.fail_with_fix(
-                    "reaches past the IPv4 addresses in IPv6's form",
+                    "is wider than the IPv4-mapped addresses",
                     "the IPv4 network itself",
                 );
             };
@@ -331,14 +331,14 @@ pub(super) fn network(path: &Path, text: &str) -> Option<Network> {
     };
     if base != address {
         return path.fail_with_fix(
-            format!("{} has bits behind its prefix", quote(text)),
+            format!("{} has address bits beyond its prefix", quote(text)),
             format!("{base}/{bits}"),
         );
     }
     if bits == 0 {
         path.warn(
-            format!("{} is everywhere", quote(text)),
-            "leave sources out",
+            format!("{} allows any source", quote(text)),
+            "remove sources",
         );
     }
     Some(Network {

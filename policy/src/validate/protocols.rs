@@ -21,7 +21,7 @@ pub(super) fn encodings(path: &Path, raw: &raw::Model) -> Option<Vec<Coding>> {
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
     if takes_raw && !raw.encodings.is_empty() {
-        return path.fail_with_fix("a raw body goes to its handler as it came", "remove them");
+        return path.fail_with_fix("a raw body is passed to its handler unchanged", "remove them");
     }
     let distinct = path.distinct(&raw.encodings);
     let mut codings = Some(Vec::new());
@@ -79,7 +79,7 @@ pub(super) fn check(path: &Path, protocols: &[Protocol], view: &ProtocolView<'_>
     if protocols.contains(&Protocol::TfRest) && !have_rows(view.outputs.iter()) {
         let path = path.field("outputs");
         path.warn(
-            "have no first dim in common: a request by row is refused",
+            "have no common first dim, so that requests by row (instances) are rejected",
             "clients that ask by column (inputs in place of instances)",
         );
     }
@@ -122,7 +122,7 @@ fn untyped(path: &Path, content_types: &[String]) -> Option<()> {
         return Some(());
     }
     path.field("accepts").field("raw").field("content_types").fail_with_fix(format!(
-            "torchserve-grpc says no type of a file, which counts as {OCTET_STREAM}, and that is not among them"
+            "does not list {OCTET_STREAM}, the type of every file over torchserve-grpc"
         ),
         format!("[…, {OCTET_STREAM}]"),
     )
@@ -138,7 +138,7 @@ fn numbered(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<
         if digits && canonical.as_deref() != Some(version) {
             good = versions::place(&path.field("versions"), view.written, version).fail_with_fix(
                 format!(
-                    "{} cannot name version {version:?}: its versions are numbers of 64 bits, without leading zeros",
+                    "{} cannot name version {version:?}: its versions are 64-bit numbers without leading zeros",
                     protocol.name()
                 ),
                 canonical.unwrap_or_else(|| format!("v{version}")),

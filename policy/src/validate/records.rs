@@ -87,7 +87,7 @@ pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Valid<Option<Capture
     );
     if policy.handlers.is_empty() {
         path.warn(
-            "there are no handlers whose calls could be kept",
+            "has no effect: the policy has no handlers",
             "remove it",
         );
     } else if raw.outcomes.contains(&CallOutcome::Answered)
@@ -95,7 +95,7 @@ pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Valid<Option<Capture
         && raw.clients.is_empty()
     {
         path.warn(
-            "keeps what every client sends to every model with a handler",
+            "captures the requests of every client to every model with a handler",
             "models: [NAME], clients: [NAME]",
         );
     }
@@ -136,7 +136,7 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
     if raw.format != FORMAT {
         at.field("format").error_with_fix(
             format!(
-                "{} is not a format of this version, which writes json",
+                "{} is not a supported format",
                 quote(&raw.format)
             ),
             FORMAT,
@@ -149,13 +149,13 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
         .map(|file| path(&at.field("key_file"), file));
     if !raw.chain {
         at.field("chain").warn(
-            "nothing shows whether lines were removed or changed",
+            "without the chain, removed or changed lines go unnoticed",
             "true",
         );
     }
     if raw.on_failure == AuditFailure::Allow {
         at.field("on_failure").warn(
-            "requests are answered without a line while the log cannot be written",
+            "while the log cannot be written, requests are answered without being logged",
             "refuse",
         );
     }
@@ -184,7 +184,7 @@ fn path(at: &Path, text: &str) -> Option<String> {
     } else if text.contains('\0') || text.len() > MAX_PATH_BYTES {
         "is not a path"
     } else if text.split('/').any(|part| part == "..") {
-        "leads out of the folder that it is in"
+        "has a .. segment"
     } else {
         return Some(text.to_owned());
     };

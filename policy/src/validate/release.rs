@@ -72,7 +72,7 @@ pub(super) fn output(
     let scores = raw.role == Some(Role::ClassScores);
     if raw.top_k.is_some() && !scores {
         good = top_path.fail_with_fix(
-            "is for class scores: of anything else a 0 is a value too",
+            "is only for class scores: in other outputs 0 is a value",
             "role: class-scores",
         );
     }
@@ -83,14 +83,14 @@ pub(super) fn output(
                 good = path.fail_with_fix("a scalar has no classes", "remove it");
             }
             Some(Some(classes)) if raw.top_k.is_some_and(|top| top >= classes.max) => {
-                let message = format!("has no effect: there are {} classes at most", classes.max);
+                let message = format!("has no effect: the output has at most {} classes", classes.max);
                 top_path.warn(message, "fewer, or remove it");
             }
             _ => {}
         }
         if raw.top_k.is_none() && raw.round_decimals.is_none() {
             path.warn(
-                "whole scores are what a copy of the model is trained on",
+                "full scores help to train a copy of the model",
                 "round_decimals: 3, or top_k: 5",
             );
         }
@@ -121,8 +121,8 @@ pub(super) fn unmet(path: &Path, raw: &raw::Model) -> Option<()> {
         ] {
             if written {
                 good = path.index(index).field(field).fail_with_fix(
-                    "no client gets this output: the postprocess handler makes what is returned",
-                    "put it under returns.outputs",
+                    "has no effect: clients get the outputs of the postprocess handler, not this one",
+                    "set it under returns.outputs",
                 );
             }
         }
@@ -151,7 +151,7 @@ pub(super) fn grant(
         (&top_path, raw.top_k.is_some()),
     ] {
         if written && !infers {
-            let message = "is for answers: the grant does not allow inference";
+            let message = "has no effect: the grant does not allow inference";
             good = path.fail_with_fix(message, "remove it");
         }
     }
@@ -159,7 +159,7 @@ pub(super) fn grant(
     let written = raw.outputs.is_some() || raw.round_decimals.is_some() || raw.top_k.is_some();
     if let Some((model, _)) = models.iter().find(documents).filter(|_| written) {
         let message = format!(
-            "answers of model {} have no outputs that could be narrowed",
+            "answers of model {} have no outputs to restrict",
             quote(model.name())
         );
         good = path.fail_with_fix(message, "a grant of its own");
@@ -207,7 +207,7 @@ fn named(path: &Path, outputs: &[String], models: &[Given<'_>]) -> Option<()> {
     for (model, returns) in models {
         if good.is_some() && !outputs.iter().any(|name| has(returns, name)) {
             good = path.fail_with_fix(
-                format!("names no output of model {}", quote(model.name())),
+                format!("has no output of model {}", quote(model.name())),
                 "another grant for that model",
             );
         }

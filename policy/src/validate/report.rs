@@ -181,7 +181,7 @@ impl Path {
     /// A non-empty list.
     pub(super) fn not_empty<T>(&self, list: &[T], fix: &str) -> Option<()> {
         if list.is_empty() {
-            return self.fail_with_fix("lists nothing", fix);
+            return self.fail_with_fix("is empty", fix);
         }
         Some(())
     }
@@ -195,11 +195,11 @@ impl Path {
         unit: &str,
     ) -> Option<T> {
         if value < least {
-            let message = format!("{value} {unit} is too little");
+            let message = format!("{value} {unit} is below the minimum");
             return self.fail_with_fix(message, format!("at least {least}"));
         }
         if value > greatest {
-            let message = format!("{value} {unit} is too much");
+            let message = format!("{value} {unit} is above the maximum");
             return self.fail_with_fix(message, format!("at most {greatest}"));
         }
         T::try_from(value).ok()
@@ -232,7 +232,7 @@ impl Path {
     /// As [`Self::at_most`], with the bound in the message and without a fix.
     pub(super) fn up_to(&self, count: usize, most: usize, what: &str) -> Option<()> {
         if count > most {
-            return self.fail(format!("{count} {what}, {most} are allowed"));
+            return self.fail(format!("{count} {what}, at most {most} are allowed"));
         }
         Some(())
     }
@@ -267,7 +267,7 @@ impl Path {
         name: &str,
         candidates: impl Iterator<Item = &'a S>,
     ) -> Option<T> {
-        let message = format!("no {kind} is named {}", quote(name));
+        let message = format!("there is no {kind} {}", quote(name));
         match nearest(name, candidates.map(AsRef::as_ref)) {
             Some(candidate) => self.fail_with_fix(message, candidate),
             None => self.fail(message),
@@ -276,7 +276,7 @@ impl Path {
 
     /// Reports a name that is not one of the format's own. The fix lists all of them.
     pub(super) fn unknown_of<T>(&self, kind: &str, name: &str, all: &[&'static str]) -> Option<T> {
-        let message = format!("no {kind} is named {}", quote(name));
+        let message = format!("there is no {kind} {}", quote(name));
         let known = all.join(", ");
         let fix = match nearest(name, all.iter().copied()) {
             Some(candidate) => format!("{candidate}; known are {known}"),

@@ -26,7 +26,7 @@ pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     ] {
         if file.is_some() {
             // The loader replaces the file's name by its entries.
-            good = path.field(field).fail("the file has not been read");
+            good = path.field(field).fail("the file was not read: the policy is checked without its files");
         }
     }
     let jti_path = path.field("jti");
@@ -81,7 +81,7 @@ fn serials(path: &Path, raw: &[String]) -> Option<Serials> {
         ) else {
             good = path.index(index).fail_with_fix(
                 format!("{} is not a certificate's serial number", quote(text)),
-                "hex digits, and behind a blank those of the authority key identifier, as openssl x509 -serial -ext authorityKeyIdentifier prints them",
+                "hex digits, then a space and those of the authority key identifier, as openssl x509 -serial -ext authorityKeyIdentifier prints them",
             );
             continue;
         };

@@ -26,7 +26,7 @@ pub(super) fn service(path: &Path, raw: &raw::Policy) -> Valid<Option<RateLimitS
     };
     if !raw.grants.iter().any(asks) {
         path.warn(
-            "counts nothing: no limit has scope: global",
+            "has no effect: no limit has scope: global",
             "grants: [{rate: {…, scope: global}}]",
         );
     }
@@ -49,7 +49,7 @@ pub(super) fn scope(limit_path: &Path, scope: Scope, raw: &raw::Policy) -> Optio
         return Some(());
     }
     limit_path.field("scope").fail_with_fix(
-        "no service counts it for all gateways",
+        "is global, and the policy has no rate_limit_service",
         "rate_limit_service: {redis: {url: redis://127.0.0.1}}",
     )
 }
@@ -62,7 +62,7 @@ pub(super) fn tellable(rate_path: &Path, rate: &Rate, raw: &raw::Policy) -> Opti
         && raw.rate_limit_service.as_ref().is_some_and(elsewhere)
     {
         rate_path.field("burst").warn(
-            "the service is told of the quota and the window alone: it may let all of the quota pass at once",
+            "the service knows no burst, and may allow all of the quota at once",
             "a shorter window, or rate_limit_service.redis",
         );
     }
@@ -74,8 +74,8 @@ pub(super) fn tellable(rate_path: &Path, rate: &Rate, raw: &raw::Policy) -> Opti
         return Some(());
     }
     rate_path.field("burst").fail_with_fix(
-        "an empty bucket that gateways share would take years to fill",
-        format!("a burst that comes back within {MAX_FILL_S} s"),
+        "is too large: an empty shared bucket would take years to fill",
+        format!("a burst that refills within {MAX_FILL_S} s"),
     )
 }
 
@@ -90,7 +90,7 @@ pub(super) fn unreturned(grant_path: &Path, grant: &raw::Grant, raw: &raw::Polic
     for (name, limit) in [("cost", cost), ("budget", budget)] {
         if let Some((Some(_), Scope::Global)) = limit {
             grant_path.field(name).field("tokens").warn(
-                "the service has no word for what comes back: each request costs all that it could come to",
+                "the service cannot refund unused units: each request is charged its maximum cost",
                 "rate_limit_service.redis, or scope: local",
             );
         }
@@ -110,8 +110,8 @@ fn counter(path: &Path, raw: &raw::RateLimitService) -> Option<Counter> {
     match (&raw.redis, &raw.endpoint) {
         (Some(one), None) => redis(&path.field("redis"), one).map(Counter::Redis),
         (None, Some(text)) => endpoint(&path.field("endpoint"), text),
-        (None, None) => path.fail_with_fix("names no counter", "redis: {url: redis://127.0.0.1}"),
-        (Some(_), Some(_)) => path.fail_with_fix("names two who count", "redis or endpoint"),
+        (None, None) => path.fail_with_fix("needs one of redis and endpoint", "redis: {url: redis://127.0.0.1}"),
+        (Some(_), Some(_)) => path.fail_with_fix("has both redis and endpoint", "remove one of the two"),
     }
 }
 
@@ -123,13 +123,13 @@ fn endpoint(path: &Path, text: &str) -> Option<Counter> {
         .and_then(|(host, port)| Some((host_of(host)?, port_of(port)?)));
     let Some((host, port)) = place else {
         return path.fail_with_fix(
-            format!("{} is not an endpoint", quote(text)),
+            format!("{} is not an endpoint: expected http, a host and a port, and no path", quote(text)),
             "http://host:port",
         );
     };
     if !is_loopback(&host) {
         path.warn(
-            "limits and clients' names travel in the clear",
+            "limits and names of clients cross the network unencrypted",
             "a proxy with TLS on this machine",
         );
     }
@@ -149,7 +149,7 @@ fn redis(path: &Path, raw: &raw::Redis) -> Option<Redis> {
     if raw.username.is_some() && raw.password_file.is_none() {
         good = path
             .field("username")
-            .fail_with_fix("has no password", "password_file: the file with it");
+            .fail_with_fix("needs a password_file beside it", "password_file: the file with it");
     }
     if let Some(username) = &raw.username {
         good = good.and(names::name(&path.field("username"), username));
@@ -161,7 +161,7 @@ fn redis(path: &Path, raw: &raw::Redis) -> Option<Redis> {
             good = ca_path.fail_with_fix("is missing", "ca: redis-ca.pem");
         }
         (Some(_), false) => {
-            good = ca_path.fail_with_fix("is of no use without TLS", "url: rediss://…");
+            good = ca_path.fail_with_fix("has no effect without TLS", "url: rediss://…");
         }
         (None, false) if !is_loopback(&place.host) => url_path.warn(
             "remaining quota can be read and changed on the network",
@@ -197,7 +197,7 @@ struct RedisAddress {
 fn place(path: &Path, url: &str) -> Option<RedisAddress> {
     if url.contains('@') {
         return path.fail_with_fix(
-            "readers of the policy would see the password",
+            "has credentials, which every reader of the policy would see",
             "username and password_file beside the url",
         );
     }
@@ -229,7 +229,7 @@ fn place(path: &Path, url: &str) -> Option<RedisAddress> {
     let place = read();
     if place.is_none() {
         path.error_with_fix(
-            format!("{} is not a place of a Redis", quote(url)),
+            format!("{} is not the URL of a Redis database", quote(url)),
             "redis://host:port/database",
         );
     }

@@ -35,7 +35,7 @@ pub(super) fn keys(
         // Revoking one name would leave the key valid under the other.
         let twin = key.and_then(|key| keys.get(&key));
         if let Some(twin) = twin {
-            field.error(format!("is the key of {} already", quote(twin)));
+            field.error(format!("is the same key as {}", quote(twin)));
             good = false;
         }
         if !used.keys.contains(name.as_str()) {
@@ -78,15 +78,15 @@ pub(super) fn signed_by(
     let Some(names) = &raw.signed_by else {
         if signed_as.is_some() {
             let fix = "name the keys with signed_by";
-            return as_path.fail_with_fix("asks for a signature but names no key", fix);
+            return as_path.fail_with_fix("has no effect without signed_by", fix);
         }
         if !policy.keys.is_empty() {
             let fix = "signed_by: [KEY], or remove the policy's keys";
-            path.warn("its component needs no signature", fix);
+            path.warn("the policy has keys, but this handler's signature is not checked", fix);
         }
         return Some(None);
     };
-    by_path.not_empty(names, "the name of a key, or leave it out")?;
+    by_path.not_empty(names, "the name of a key, or remove it")?;
     by_path.distinct(names)?;
     if names.len() > MAX_KEYS {
         let message = format!("{} keys are too many, {MAX_KEYS} are allowed", names.len());

@@ -63,20 +63,20 @@ pub(super) fn template(
                 "a backend of kind http-json"
             };
             return path.fail_with_fix(
-                format!("is missing: {what} has a route and places of the model's own"),
+                format!("is missing: {what} needs the model's route and pointers"),
                 "json: {route: /classify, inputs: {…}, outputs: {…}}",
             );
         }
         (Some(_), false) => {
             return path.fail_with_fix(
-                "has no meaning without protocol json, or a backend of kind http-json",
+                "has no effect without protocol json, or a backend of kind http-json",
                 "protocols: [json]",
             );
         }
     };
     if called && sides.backend.is_some() && sides.handled {
         return path.fail_with_fix(
-            "would say two forms: handlers stand between what clients send and what the backend gets",
+            "cannot describe both clients and backend: handlers change the tensors between them",
             "another protocol than json, or a backend of another kind",
         );
     }
@@ -88,7 +88,7 @@ pub(super) fn template(
     let picked = sides.has_weights && sides.backend.is_none();
     if sides.versions.len() > 1 && !picked {
         good = path.fail_with_fix(
-            "names no version, and the model has several",
+            "cannot name a version, and the model has several",
             "a model for each",
         );
     }
@@ -134,13 +134,13 @@ fn complete(path: &Path, raw: &raw::Json, inputs: &[TensorRule]) -> Option<()> {
             &path.field("inputs"),
             &raw.inputs,
             rule,
-            "which must come",
+            "a required input",
         ));
     }
     if raw.outputs.is_empty() {
         good = path
             .field("outputs")
-            .fail_with_fix("lists nothing", "NAME: /NAME");
+            .fail_with_fix("is empty", "NAME: /NAME");
     }
     good
 }
@@ -156,7 +156,7 @@ pub(super) fn placed(
         return Some(());
     }
     path.fail_with_fix(
-        format!("have no place for {}, {why}", quote(rule.name())),
+        format!("has no pointer for {}, {why}", quote(rule.name())),
         format!("{}: /{}", rule.name(), rule.name()),
     )
 }
@@ -176,8 +176,8 @@ pub(super) fn templates(path: &Path, models: &[Model]) -> Option<Templates> {
                 .field("json")
                 .field("route")
                 .fail_with_fix(
-                    format!("is model {}'s too", quote(&earlier)),
-                    "a path of its own",
+                    format!("is also the route of model {}", quote(&earlier)),
+                    "a different path",
                 );
         }
     }
@@ -191,8 +191,8 @@ fn route(path: &Path, raw: Option<&str>, called: bool) -> Option<String> {
     // Routes of backends are not restricted.
     if called && is_taken(text) {
         return path.fail_with_fix(
-            format!("{} belongs to another protocol", quote(text)),
-            "a path of its own",
+            format!("{} is a route of another protocol", quote(text)),
+            "a different path",
         );
     }
     Some(route)
@@ -228,7 +228,7 @@ fn places(
                 (true, [_, rest @ ..]) => rest,
                 (true, []) => {
                     return path.fail_with_fix(
-                        format!("goes through a list, and {} has no dim", quote(rule.name())),
+                        format!("has *, and {} is a scalar", quote(rule.name())),
                         "a first dim that counts rows",
                     );
                 }
@@ -287,19 +287,19 @@ fn pointer(path: &Path, text: &str) -> Option<Pointer> {
     }
     if read.len() > MAX_NAMES {
         return wrong(format!(
-            "{} names are too many, {MAX_NAMES} are allowed",
+            "{} names are too many, at most {MAX_NAMES} are allowed",
             read.len()
         ));
     }
     if read.iter().filter(|step| **step == Step::Rows).count() > 1 {
         return wrong(format!(
-            "{} goes through two lists: one within a row is a tensor's own",
+            "{} has more than one *: a list within a row belongs to the tensor",
             quote(text)
         ));
     }
     if read.last() == Some(&Step::Rows) {
         return wrong(format!(
-            "{} ends with a list: a list is what a tensor is",
+            "{} ends with *: point at the list itself, which is the tensor",
             quote(text)
         ));
     }
@@ -329,10 +329,10 @@ fn even(path: &Path, places: &[TensorPointer], rules: &[TensorRule]) -> Option<(
         if !agree {
             good = path.key(&place.name).fail_with_fix(
                 format!(
-                    "is in the same rows as {}, and nothing says that they are as many",
+                    "is in the same list as {}, and their first dims may differ",
                     quote(&other.name)
                 ),
-                "one name for the first dim of both",
+                "the same name for the first dim of both",
             );
         }
     }
@@ -342,7 +342,7 @@ fn even(path: &Path, places: &[TensorPointer], rules: &[TensorRule]) -> Option<(
 /// No location lies inside another.
 fn apart<'p>(path: &Path, taken: &mut Vec<&'p Pointer>, pointer: &'p Pointer) -> Option<()> {
     if let Some(cause) = taken.iter().find_map(|other| pointer.against(other)) {
-        return path.fail_with_fix(cause, "a place of its own");
+        return path.fail_with_fix(cause, "a different pointer");
     }
     taken.push(pointer);
     Some(())

@@ -174,7 +174,7 @@ fn rule(path: &Path, raw: &Entry<'_>, symbols: &Symbols<'_>) -> Option<TensorRul
         release,
     };
     if max_bytes(&rule).is_none() {
-        return shape_path.fail("the largest tensor has more bytes than 64 bits can count");
+        return shape_path.fail("the largest tensor has 2^64 bytes or more");
     }
     Some(rule)
 }
@@ -183,7 +183,7 @@ fn datatype(path: &Path, raw: Option<&str>) -> Option<Datatype> {
     let text = path.required(raw, "FP32")?;
     let datatype = Datatype::from_name(text);
     if datatype.is_none() {
-        let message = format!("{} is no datatype", quote(text));
+        let message = format!("{} is not a datatype", quote(text));
         let upper = text.to_ascii_uppercase();
         let alias = match upper.as_str() {
             "FLOAT" | "FLOAT32" => Some("FP32"),
@@ -225,7 +225,7 @@ pub(super) fn fit(path: &Path, rules: &[TensorRule], body_bytes: u64) {
     if total > body_bytes {
         path.warn(
             format!(
-                "the largest request has {total} bytes of tensors, a body at most {body_bytes}"
+                "the largest request has {total} bytes of tensors, and listen.limits.body_bytes is {body_bytes}"
             ),
             "smaller dims, or a larger listen.limits.body_bytes",
         );

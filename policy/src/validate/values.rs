@@ -93,14 +93,14 @@ fn finite(path: &Path, raw: Values<'_>, datatype: Datatype) {
     let finite_path = path.field("finite");
     match raw.finite {
         Some(_) if !datatype.is_float() => {
-            finite_path.warn(format!("every {datatype} is finite"), "remove it")
+            finite_path.warn(format!("has no effect: every {datatype} is finite"), "remove it")
         }
         Some(false) if bounded => finite_path.warn(
-            "has no effect: neither NaN nor an infinity lies in a range",
+            "has no effect beside a range, which NaN and infinities are never in",
             "remove one of the two",
         ),
         _ if !bounded && datatype.is_float() && raw.ruled => path.warn(
-            "a float input without a range takes every value",
+            "a float input without a range accepts every finite value",
             "range: [least, greatest]",
         ),
         _ => {}
@@ -120,9 +120,9 @@ fn no_numbers(path: &Path, raw: Values<'_>) -> bool {
     for (field, written) in written {
         if written {
             let message = if field == "range" {
-                "BYTES has no range"
+                "is not for BYTES, which has no numbers"
             } else {
-                "BYTES has no numbers"
+                "is not for BYTES, which has no numbers"
             };
             path.field(field).error_with_fix(message, "remove it");
             good = false;
@@ -138,11 +138,11 @@ fn range(path: &Path, range: (f64, f64), datatype: Datatype) -> Option<()> {
         path.error("a bound is not finite");
     } else if least > greatest {
         path.error_with_fix(
-            format!("{least} is over {greatest}"),
+            format!("{least} is greater than {greatest}"),
             format!("[{greatest}, {least}]"),
         );
     } else if !holds_a_value(datatype, range) {
-        path.error(format!("no {datatype} lies between {least} and {greatest}"));
+        path.error(format!("no {datatype} is between {least} and {greatest}"));
     } else {
         return Some(());
     }
@@ -160,12 +160,12 @@ fn narrowed(path: &Path, raw: Values<'_>, datatype: Datatype) -> Valid<Option<(f
     };
     let path = path.field("max_abs");
     if !most.is_finite() || most < 0.0 {
-        return path.fail_with_fix(format!("{most} is no magnitude"), "0 or more");
+        return path.fail_with_fix(format!("{most} is not a magnitude"), "0 or more");
     }
     let (least, greatest) = ranged?;
     let both = (least.max(-most), greatest.min(most));
     if both.0 > both.1 || !holds_a_value(datatype, both) {
-        return path.fail(format!("no {datatype} of the range is within {most}"));
+        return path.fail(format!("no {datatype} of the range has a magnitude of at most {most}"));
     }
     Some(Some(both))
 }
@@ -181,7 +181,7 @@ fn channels(
     let axis_path = path.field("axis");
     let ranges_path = path.field("ranges");
     if datatype == Datatype::Bool {
-        return path.fail_with_fix("BOOL has no channels", "remove it");
+        return path.fail_with_fix("is not for BOOL", "remove it");
     }
     let axis = axis_path.required(*axis, "axis: 1");
     let mut good = Some(());
@@ -199,7 +199,7 @@ fn channels(
             Some(bits) => kept.push(bits),
             None => {
                 good = path.fail(format!(
-                    "no {datatype} of it is in the whole tensor's range"
+                    "no {datatype} of it is in the range of the whole tensor"
                 ));
             }
         }
@@ -210,17 +210,17 @@ fn channels(
         .and_then(|axis| Some((axis, shape.get(axis)?)));
     let Some((axis, dim)) = dim else {
         return axis_path.fail(format!(
-            "the shape has {} dims, the first is 0",
+            "is not a dim: the shape has {}, and the first is 0",
             shape.len()
         ));
     };
     let channels = u64::try_from(ranges.len()).ok();
     if dim.fixed() != channels {
         let message = match dim.fixed() {
-            Some(size) => format!("{} channels, dim {axis} has {size}", ranges.len()),
-            None => format!("dim {axis} varies; channels with ranges have one number"),
+            Some(size) => format!("{} channels have ranges, and dim {axis} has {size}", ranges.len()),
+            None => format!("dim {axis} is not fixed, and a dim of channels must be"),
         };
-        return ranges_path.fail_with_fix(message, "one range for each of a fixed dim");
+        return ranges_path.fail_with_fix(message, "one range for each index of a fixed dim");
     }
     good.map(|()| Channels { axis, bounds: kept })
 }
@@ -228,11 +228,11 @@ fn channels(
 fn listed(path: &Path, raw: Values<'_>, list: &[Scalar], datatype: Datatype) -> Option<Vec<u64>> {
     let path = path.field("allowed");
     if datatype == Datatype::Bool {
-        return path.fail_with_fix("BOOL takes a range", "range: [1, 1]");
+        return path.fail_with_fix("is not for BOOL", "range: [1, 1]");
     }
     if raw.range.is_some() || raw.max_abs.is_some() || raw.channel_ranges.is_some() {
         return path.fail_with_fix(
-            "says all that may be; a range beside it says nothing",
+            "lists all allowed values, so that a range beside it has no effect",
             "remove one of the two",
         );
     }
@@ -246,7 +246,7 @@ fn listed(path: &Path, raw: Values<'_>, list: &[Scalar], datatype: Datatype) -> 
             Scalar::Text(text) => (None, quote(text)),
         };
         let Some((one, other)) = number.and_then(|number| listed_bits(datatype, number)) else {
-            good = path.index(index).fail(format!("{shown} is no {datatype}"));
+            good = path.index(index).fail(format!("{shown} is not a value of {datatype}"));
             continue;
         };
         if bits.contains(&one) {
@@ -283,7 +283,7 @@ fn distinct(
         .fold(1_u64, |elements, dim| elements.saturating_mul(dim.max));
     if elements < least {
         return path.fail(format!(
-            "the largest tensor has {elements} elements, {least} cannot differ"
+            "the largest tensor has {elements} elements, fewer than {least} distinct values"
         ));
     }
     usize::try_from(least).ok().map(Some)
@@ -303,7 +303,7 @@ fn can_differ(
         let values = listed.len();
         if u64::try_from(values).is_ok_and(|values| values < least) {
             path.error(format!(
-                "{values} values are allowed, {least} cannot differ"
+                "{values} values are allowed, fewer than {least} distinct ones"
             ));
             return false;
         }
@@ -322,7 +322,7 @@ fn can_differ(
     });
     if few {
         path.error(format!(
-            "the range has fewer values than {least}, they cannot differ"
+            "the range has fewer than {least} values"
         ));
     }
     !few
@@ -332,12 +332,12 @@ fn zeros(path: &Path, raw: Option<f64>, whole: (f64, f64)) -> Valid<Option<f64>>
     let Some(most) = raw else { return Some(None) };
     if (0.0..1.0).contains(&most) {
         if whole.0 > 0.0 || whole.1 < 0.0 {
-            path.warn("has no effect: the range has no zero", "remove it");
+            path.warn("has no effect: 0 is not in the range", "remove it");
         }
         return Some(Some(most));
     }
     path.fail_with_fix(
-        format!("{most} is no part of the elements that refuses any tensor"),
+        format!("{most} is not a fraction from 0 to below 1"),
         "at least 0, below 1",
     )
 }

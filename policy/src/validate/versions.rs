@@ -55,7 +55,7 @@ pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>)
     let mut good = Some(());
     if raw.sticky.is_some() && !weighed {
         good = path.field("sticky").fail_with_fix(
-            "there is nothing to keep to: no version has a weight",
+            "has no effect: no version has a weight",
             "versions: {\"1\": {weight: 95}, \"2\": {weight: 5}}, or remove it",
         );
     }
@@ -66,7 +66,7 @@ pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>)
         kind.is_none_or(|kind| matches!(kind, BackendKind::OpenInference | BackendKind::Embedded));
     if copied && (!speaks_oip || raw.decoupled.is_some()) {
         good = versions_path.fail_with_fix(
-            "copies are sent over the Open Inference Protocol, of requests that are answered once",
+            "a version with shadow: true needs a backend of kind open-inference, and a model that answers once",
             "no version with shadow: true",
         );
     }
@@ -75,14 +75,14 @@ pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>)
         if raw.sticky.is_none() && several.count() > 1 {
             good = versions_path.fail_with_fix(
                 format!(
-                    "would serve one sequence by several versions, and {parameter} may be sent"
+                    "requests of one sequence could reach several versions, and {parameter} is allowed"
                 ),
                 "sticky: client",
             );
         }
         if !found.routing.shadows.is_empty() {
             good = versions_path.fail_with_fix(
-                format!("copies may be dropped, which breaks the sequences of {parameter}"),
+                format!("copies to a shadow version may be dropped, which breaks sequences, and {parameter} is allowed"),
                 "no version with shadow: true",
             );
         }
@@ -106,7 +106,7 @@ fn listed(path: &Path, raw: &[String]) -> Option<Found> {
 fn bounded(path: &Path, count: usize) -> Option<()> {
     if count > MAX_VERSIONS {
         return path.fail(format!(
-            "{count} versions are too many, {MAX_VERSIONS} are allowed"
+            "{count} versions are too many, at most {MAX_VERSIONS} are allowed"
         ));
     }
     Some(())
@@ -130,7 +130,7 @@ fn ruled(path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
             ("tolerance", rule.tolerance.is_some()),
         ] {
             if is_there {
-                let message = "is for a version with shadow: true";
+                let message = "is only for a version with shadow: true";
                 good = path.field(name).fail_with_fix(message, "remove it");
             }
         }
@@ -167,14 +167,14 @@ fn weights(path: &Path, raw: &[(Path, Option<u32>)]) -> Option<Vec<u32>> {
     for (path, weight) in raw {
         if weight.is_none() {
             good = path.fail_with_fix(
-                "is missing beside versions that have one",
-                "weight: 0, if it is called by name alone",
+                "is missing: other versions have a weight",
+                "weight: 0, if clients must name this version to call it",
             );
         }
     }
     let weights: Vec<u32> = raw.iter().filter_map(|(_, weight)| *weight).collect();
     if good.is_some() && weights.iter().all(|weight| *weight == 0) {
-        good = path.fail_with_fix("no version has any weight", "a weight above 0");
+        good = path.fail_with_fix("no version has a weight above 0", "a weight above 0");
     }
     good.map(|()| weights)
 }
@@ -192,7 +192,7 @@ fn shadow(path: &Path, version: &str, rule: &VersionRule) -> Option<ShadowVersio
     if !(tolerance.is_finite() && tolerance >= 0.0) {
         good = path
             .field("tolerance")
-            .fail_with_fix("is no distance", "0 for the same bits, or 0.001");
+            .fail_with_fix("is not a distance", "0 for the same bits, or 0.001");
     }
     good?;
     Some(ShadowVersion {

@@ -147,7 +147,7 @@ fn a_client_that_can_never_prove_what_is_asked_for_is_told_of() {
         .filter(|fault| fault.path.ends_with("requires"))
         .map(|fault| format!("{}: {}", fault.path, fault.message))
         .collect();
-    let shut = "granted, and never able to prove it: \"batch\"";
+    let shut = "clients of a grant lack the required credentials: \"batch\"";
     assert_eq!(
         told,
         [

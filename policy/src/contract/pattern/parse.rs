@@ -65,8 +65,8 @@ pub(super) fn parse(text: &str) -> Result<Node, PatternFault> {
     match parser.take() {
         None => Ok(node),
         Some('$') if parser.chars.peek().is_none() => Ok(node),
-        Some('$') => Err(parser.wrong("$ stands at the end only; write \\$ for the character")),
-        Some(_) => Err(parser.wrong("a ) that closes nothing; write \\) for the character")),
+        Some('$') => Err(parser.wrong("$ is allowed only at the end; write \\$ for the character")),
+        Some(_) => Err(parser.wrong("a ) without a group; write \\) for the character")),
     }
 }
 
@@ -117,15 +117,15 @@ impl Parser<'_> {
 
     fn one(&mut self, depth: usize) -> Result<Node, PatternFault> {
         let Some(character) = self.take() else {
-            return Err(self.wrong("nothing is left"));
+            return Err(self.wrong("the pattern ends where an expression is expected"));
         };
         match character {
             '(' => {
                 if depth >= MAX_DEPTH {
-                    return Err(self.wrong("too many groups inside groups"));
+                    return Err(self.wrong("groups are nested too deeply"));
                 }
                 if self.takes('?') && !self.takes(':') {
-                    return Err(self.wrong("of groups with a ? there is (?: only"));
+                    return Err(self.wrong("(? must be followed by :, the only kind of group that is supported"));
                 }
                 let node = self.any(depth.saturating_add(1))?;
                 if self.takes(')') {
@@ -138,10 +138,10 @@ impl Parser<'_> {
             '.' => Ok(Node::One(opposite(NOT_DOT))),
             '\\' => self.escape().map(Node::One),
             '*' | '+' | '?' | '{' => {
-                Err(self.wrong("a repeat of nothing; write a \\ before the character"))
+                Err(self.wrong("there is nothing to repeat; write a \\ before the character"))
             }
-            '^' => Err(self.wrong("^ stands at the beginning only; write \\^ for the character")),
-            ']' | '}' => Err(self.wrong("a bracket that closes nothing; write a \\ before it")),
+            '^' => Err(self.wrong("^ is allowed only at the beginning; write \\^ for the character")),
+            ']' | '}' => Err(self.wrong("a closing bracket without an opening one; write a \\ before it")),
             other => Ok(Node::One(vec![point(other)])),
         }
     }
@@ -171,11 +171,11 @@ impl Parser<'_> {
         };
         self.take();
         if max.is_some_and(|max| max < min) {
-            return Err(self.wrong("the repeat's bounds are the wrong way round"));
+            return Err(self.wrong("the first bound of a repeat is greater than the second"));
         }
         if matches!(self.chars.peek(), Some('?' | '*' | '+' | '{')) {
             self.take();
-            return Err(self.wrong("a repeat of a repeat; put a group around the first"));
+            return Err(self.wrong("a repeat cannot be repeated; put a group around the first"));
         }
         Ok(Node::Repeat {
             node: Box::new(node),
@@ -190,7 +190,7 @@ impl Parser<'_> {
             self.take();
             let next = number.unwrap_or(0).saturating_mul(10).saturating_add(digit);
             if next > MAX_REPEATS {
-                return Err(self.wrong("more than 1024 times; use * or + and max_item_bytes"));
+                return Err(self.wrong("a repeat of more than 1024 times; use * or + and max_item_bytes"));
             }
             number = Some(next);
         }
@@ -200,7 +200,7 @@ impl Parser<'_> {
     /// Parses an escape after `\`.
     fn escape(&mut self) -> Result<Set, PatternFault> {
         let Some(character) = self.take() else {
-            return Err(self.wrong("a \\ with nothing behind it"));
+            return Err(self.wrong("a \\ at the end of the pattern"));
         };
         let digits = vec![(0x30, 0x39)];
         let words = vec![(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)];
@@ -216,7 +216,7 @@ impl Parser<'_> {
             'r' => vec![point('\r')],
             't' => vec![point('\t')],
             other if other.is_ascii_punctuation() || other == ' ' => vec![point(other)],
-            _ => return Err(self.wrong("this \\ means nothing here")),
+            _ => return Err(self.wrong("this escape is not supported")),
         })
     }
 
@@ -230,7 +230,7 @@ impl Parser<'_> {
             };
             let first = match character {
                 ']' if set.is_empty() => {
-                    return Err(self.wrong("a class of nothing; write \\] for the character"));
+                    return Err(self.wrong("an empty class; write \\] for the character"));
                 }
                 ']' => break,
                 '[' => return Err(self.wrong("a [ in a class; write \\[ for the character")),
@@ -264,7 +264,7 @@ impl Parser<'_> {
                 }
                 _ => {
                     return Err(
-                        self.wrong("a range in a class goes from a character to a later one")
+                        self.wrong("a range in a class must go from a character to a later one")
                     );
                 }
             }

@@ -117,14 +117,14 @@ impl Reader {
             ("max_depth", raw.max_depth.is_some()),
         ] {
             if is_there && raw.members.is_empty() {
-                let fix = "members: [guided_choice], or another that the server knows";
-                good = path.field(name).fail_with_fix("bounds nothing", fix);
+                let fix = "members: [guided_choice], or another that the server supports";
+                good = path.field(name).fail_with_fix("has no effect without a member that it bounds", fix);
             }
         }
         for (index, name) in raw.members.iter().enumerate() {
             if KEYWORDS.contains(&name.as_str()) && !schemas {
                 good = path.field("members").index(index).fail_with_fix(
-                    "is a keyword of schemas, and none is allowed",
+                    "is a keyword of JSON schemas, and no schema is allowed",
                     "tools, or response_format: [json_schema], of chat",
                 );
             }

@@ -60,26 +60,26 @@ fn every_input_and_output_of_a_json_backend_needs_a_pointer() {
         &json("/route"),
         json!("/predictions/iris"),
         "models.hidden.json.route",
-        "belongs to another protocol",
+        "is a route of another protocol",
     );
     faulty(
         &json("/inputs/b"),
         Value::Null,
         "models.hidden.json.inputs",
-        "have no place for \"b\", which the backend gets",
+        "has no pointer for \"b\", an input of the backend",
     );
     faulty(
         &json("/outputs"),
         json!({}),
         "models.hidden.json.outputs",
-        "have no place for \"y\", which the backend gives",
+        "has no pointer for \"y\", an output of the backend",
     );
     let mut without = changed("/models/hidden/protocols", json!(["oip-rest"]));
     put(&mut without, "/models/hidden/json", Value::Null);
     assert_eq!(
         errors(without),
         [
-            "models.hidden.json: is missing: a backend of kind http-json has a route and places of the model's own (json: {route: /classify, inputs: {…}, outputs: {…}})"
+            "models.hidden.json: is missing: a backend of kind http-json needs the model's route and pointers (json: {route: /classify, inputs: {…}, outputs: {…}})"
         ]
     );
 }
@@ -97,7 +97,7 @@ fn json_backends_get_only_values_that_json_can_express() {
         "/models/hidden/json/inputs/b",
         json!("/b"),
         "models.hidden.json.inputs",
-        "\"b\" may be no text",
+        "\"b\" may hold bytes that are not UTF-8, which JSON cannot represent",
     );
     for (member, value) in [
         ("utf8", json!(true)),
@@ -126,7 +126,7 @@ fn json_backends_get_only_values_that_json_can_express() {
         "/models/hidden/parameters",
         json!({"p": {"int": [0, 1]}}),
         "models.hidden.parameters",
-        "have no place in the JSON that the backend gets",
+        "cannot be sent in the JSON of a backend of kind http-json",
     );
 }
 
@@ -166,7 +166,7 @@ fn only_json_backends_have_a_readiness_path() {
         "/backends/cpu/health_check",
         json!({"path": "/readyz"}),
         "backends.cpu.health_check.path",
-        "for backends of kind http-json only",
+        "only for backends of kind http-json",
     );
     good(
         "/backends/own/endpoints",

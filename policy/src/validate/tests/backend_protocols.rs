@@ -78,7 +78,7 @@ fn values_that_a_protocol_cannot_express_are_faults() {
             "torchserve",
             "/inputs",
             json!([{"name": "b", "datatype": "BYTES", "shape": [2], "max_item_bytes": 8}]),
-            "inputs: \"b\" may be no text",
+            "inputs: \"b\" may hold bytes that are not UTF-8, which JSON cannot represent",
         ),
         (
             "torchserve",
@@ -113,6 +113,6 @@ fn a_readiness_path_is_a_fault_for_these_protocols() {
         let document = changed(kind, "/backends/own/health_check", health);
         let errors = errors(document);
         assert_eq!(errors.len(), 1, "{errors:#?}");
-        assert!(errors.iter().all(|error| error.contains("http-json only")));
+        assert!(errors.iter().all(|error| error.contains("only for backends of kind http-json")));
     }
 }

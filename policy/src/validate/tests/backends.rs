@@ -22,18 +22,18 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
     cpu(
         json!({"kind": "embedded", "models": "m", "endpoints": ["http://a:1"]}),
         ".endpoints",
-        "has no endpoints",
+        "are not for a backend of kind embedded",
     );
     let remote = |endpoints: Value| json!({"kind": "open-inference", "endpoints": endpoints});
     cpu(
         remote(json!([])),
         ".endpoints",
-        "lists nothing (http://host:port)",
+        "is empty (http://host:port)",
     );
     cpu(
         remote(json!(["http://a:1", "http://a:1"])),
         ".endpoints[1]",
-        "is named twice",
+        "is listed twice",
     );
     let many: Vec<_> = (1..=65).map(|port| format!("http://a:{port}")).collect();
     cpu(
@@ -44,7 +44,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
     cpu(
         remote(json!(["https://a:1"])),
         ".tls",
-        "nothing says who may vouch",
+        "needs a CA",
     );
     let with = |endpoint: &str, field: &str, value: Value| json!({"kind": "open-inference", "endpoints": [endpoint], field: value});
     cpu(
@@ -59,13 +59,13 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         cpu(
             tls(json!({"ca": "c", one: "f"})),
             &format!(".tls.{other}"),
-            "is missing beside",
+            "both are needed",
         );
     }
     cpu(
         tls(json!({"ca": "c", "spiffe": "spiffe://a"})),
         ".tls.spiffe",
-        "is not a workload's id",
+        "is not a SPIFFE ID",
     );
     let agent = |value: Value| {
         let mut all = json!({"workload_api": "unix:/run/agent.sock", "spiffe": "spiffe://a/b"});
@@ -75,13 +75,13 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         tls(all)
     };
     for name in ["ca", "cert", "key"] {
-        let said = "is what the agent of workload_api says";
+        let said = "cannot stand beside workload_api, which supplies it";
         cpu(agent(json!({name: "f"})), &format!(".tls.{name}"), said);
     }
     cpu(
         agent(json!({"spiffe": null})),
         ".tls.spiffe",
-        "its authorities vouch for every workload",
+        "the agent's CAs sign every workload",
     );
     for address in [
         "/run/agent.sock",
@@ -90,7 +90,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         "http://a:1",
         "",
     ] {
-        let said = "is no socket of an agent";
+        let said = "is not the address of a Unix socket";
         cpu(
             agent(json!({"workload_api": address})),
             ".tls.workload_api",
@@ -102,11 +102,11 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         ("retry", "attempts", 6, "too much (at most 5)"),
         ("retry", "budget_percent", 101, "too much (at most 100)"),
         ("health_check", "interval_s", 0, "too little (at least 1)"),
-        ("outlier_detection", "consecutive_failures", 0, "too little"),
-        ("outlier_detection", "base_ejection_s", 0, "too little"),
-        ("outlier_detection", "max_ejection_percent", 101, "too much"),
-        ("circuit_breaker", "consecutive_failures", 0, "too little"),
-        ("adaptive_concurrency", "min_in_flight", 0, "too little"),
+        ("outlier_detection", "consecutive_failures", 0, "below the minimum"),
+        ("outlier_detection", "base_ejection_s", 0, "below the minimum"),
+        ("outlier_detection", "max_ejection_percent", 101, "above the maximum"),
+        ("circuit_breaker", "consecutive_failures", 0, "below the minimum"),
+        ("adaptive_concurrency", "min_in_flight", 0, "below the minimum"),
         // One more than the maximum number.
         (
             "adaptive_concurrency",
@@ -182,7 +182,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
             &format!("/backends/cpu/{field}"),
             json!(u64::MAX),
             &format!("backends.cpu.{field}"),
-            "too much",
+            "above the maximum",
         );
     }
     let policy = policy(document());
@@ -211,7 +211,7 @@ fn a_backend_timeout_beyond_the_requests_gives_a_warning() {
             at,
             json!(timeout_ms),
             "backends.cpu.timeout_ms",
-            "the 5000 ms of listen.limits.timeout_ms: this never ends one (less than 5000)",
+            "ends a request after 5000 ms (less than 5000)",
         );
     }
     let warnings = warnings(with(at, json!(4_999)));

@@ -25,7 +25,7 @@ fn capture_names_known_models_and_clients_and_is_bounded() {
         "models",
         json!(["digit"]),
         "capture.models[0]",
-        "no model is named \"digit\" (digits)",
+        "there is no model \"digit\" (digits)",
     );
     fault(
         "clients",
@@ -46,8 +46,8 @@ fn capture_names_known_models_and_clients_and_is_bounded() {
         ("keep_bytes", 3 << 20, 1 << 40),
     ] {
         let path = format!("capture.{field}");
-        fault(field, json!(least - 1), &path, "too little");
-        fault(field, json!(most + 1), &path, "too much");
+        fault(field, json!(least - 1), &path, "below the minimum");
+        fault(field, json!(most + 1), &path, "above the maximum");
         accept("/capture", capture(field, json!(least)));
         accept("/capture", capture(field, json!(most)));
     }
@@ -56,7 +56,7 @@ fn capture_names_known_models_and_clients_and_is_bounded() {
 
 #[test]
 fn capturing_all_calls_gives_a_warning() {
-    let text = "keeps what every client sends";
+    let text = "captures the requests of every client";
     let everything = capture("outcomes", json!(["answered"]));
     warn("/capture", everything.clone(), "capture", text);
     for (field, value) in [

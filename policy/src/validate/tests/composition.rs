@@ -19,20 +19,20 @@ fn a_chain_is_a_name_or_a_list_of_them() {
     );
     accept(at, json!(vec!["png"; 8]));
     let path = "models.picture.preprocess";
-    check(at, json!([]), path, "lists nothing (the name of a handler)");
+    check(at, json!([]), path, "is empty (the name of a handler)");
     check(
         at,
         json!(vec!["png"; 9]),
         path,
         "9 handlers in a row are too many (at most 8)",
     );
-    check(at, json!("pgn"), path, "no handler is named \"pgn\"");
+    check(at, json!("pgn"), path, "there is no handler \"pgn\"");
     let second = "models.picture.preprocess[1]";
     check(
         at,
         json!(["png", "lables"]),
         second,
-        "no handler is named \"lables\"",
+        "there is no handler \"lables\"",
     );
     let after = "/models/picture/postprocess";
     check(
@@ -104,22 +104,22 @@ fn unreachable_versions_are_faults() {
     versions(
         json!({"1": {"weight": 0}}),
         "versions",
-        "no version has any weight",
+        "no version has a weight above 0",
     );
     versions(
         json!({"1": {"weight": 1}, "2": {}}),
         "versions.2.weight",
-        "is missing beside versions that have one (weight: 0",
+        "is missing: other versions have a weight (weight: 0",
     );
     versions(
         json!({"1": {"weight": 100_001}}),
         "versions.1.weight",
-        "too much",
+        "above the maximum",
     );
     versions(
         json!({"1/2": {}}),
         "versions.1/2",
-        "means something elsewhere",
+        "which is not allowed",
     );
     versions(
         json!({"1": {}, "3": {"shadow": true, "weight": 1}}),
@@ -129,17 +129,17 @@ fn unreachable_versions_are_faults() {
     versions(
         json!({"1": {"percent": 5}}),
         "versions.1.percent",
-        "is for a version with shadow: true",
+        "is only for a version with shadow: true",
     );
     versions(
         json!({"1": {}, "3": {"shadow": true, "percent": 0}}),
         "versions.3.percent",
-        "too little",
+        "below the minimum",
     );
     versions(
         json!({"1": {}, "3": {"shadow": true, "tolerance": -1}}),
         "versions.3.tolerance",
-        "is no distance",
+        "is not a distance",
     );
     let many: serde_json::Map<_, _> = (2..7)
         .map(|version| (version.to_string(), json!({"shadow": true})))
@@ -172,7 +172,7 @@ fn a_shadow_version_cannot_be_granted() {
     };
     assert_eq!(
         error,
-        "grants[0].models[1]: version \"3\" of model \"twice\" is a shadow, which clients cannot call (remove it)"
+        "grants[0].models[1]: version \"3\" of model \"twice\" has shadow: true, so that clients cannot call it (remove it)"
     );
 }
 
@@ -193,7 +193,7 @@ fn a_sequence_stays_with_one_version() {
         panic!("one fault")
     };
     assert!(
-        error.ends_with("sequence_id may be sent (sticky: client)"),
+        error.ends_with("sequence_id is allowed (sticky: client)"),
         "{error}"
     );
     assert_eq!(document(both, json!("client")), Vec::<String>::new());
@@ -203,7 +203,7 @@ fn a_sequence_stays_with_one_version() {
     let [error] = &*document(shadow, Value::Null) else {
         panic!("one fault")
     };
-    assert!(error.contains("copies may be dropped"), "{error}");
+    assert!(error.contains("copies to a shadow version may be dropped"), "{error}");
 }
 
 #[test]

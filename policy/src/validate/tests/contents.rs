@@ -39,13 +39,13 @@ fn texts(rules: Value) -> Value {
 
 #[test]
 fn a_magnitude_narrows_a_range() {
-    input("max_abs", json!(-1), "max_abs", "no magnitude");
+    input("max_abs", json!(-1), "max_abs", "not a magnitude");
     accept("/models/hidden/inputs/0/max_abs", json!(3));
     let mut document = with("/models/hidden/inputs/0/range", json!([5, 6]));
     put(&mut document, "/models/hidden/inputs/0/max_abs", json!(4));
     assert_eq!(
         errors(document),
-        ["models.hidden.inputs[0].max_abs: no FP32 of the range is within 4"]
+        ["models.hidden.inputs[0].max_abs: no FP32 of the range has a magnitude of at most 4"]
     );
 }
 
@@ -86,25 +86,25 @@ fn channels_with_ranges_lie_along_a_fixed_dim() {
         json!(2),
         json!([[0, 1]]),
         "channel_ranges.ranges",
-        "1 channels, dim 2 has 8",
+        "1 channels have ranges, and dim 2 has 8",
     );
     at(
         json!(2),
         json!([]),
         "channel_ranges.ranges",
-        "lists nothing",
+        "is empty",
     );
     at(
         json!(1),
         json!([[1, 0]]),
         "channel_ranges.ranges[0]",
-        "1 is over 0 ([0, 1])",
+        "1 is greater than 0 ([0, 1])",
     );
     at(
         json!(1),
         json!([[17, 18]]),
         "channel_ranges.ranges[0]",
-        "the whole tensor's range",
+        "the range of the whole tensor",
     );
 }
 
@@ -126,20 +126,20 @@ fn a_list_of_values_fits_the_datatype_and_excludes_other_rules() {
     assert!(errors(numbers("INT64", json!([-1, 0, 9_007_199_254_740_993_i64]))).is_empty());
     assert!(errors(numbers("UINT64", json!([u64::MAX]))).is_empty());
     assert!(errors(numbers("FP32", json!([0, 0.1, 1]))).is_empty());
-    one("INT8", json!([1, 128]), "allowed[1]: 128 is no INT8");
-    one("UINT8", json!([-1]), "allowed[0]: -1 is no UINT8");
-    one("INT32", json!([0.5]), "allowed[0]: 0.5 is no INT32");
-    one("INT32", json!(["1"]), "allowed[0]: \"1\" is no INT32");
+    one("INT8", json!([1, 128]), "allowed[1]: 128 is not a value of INT8");
+    one("UINT8", json!([-1]), "allowed[0]: -1 is not a value of UINT8");
+    one("INT32", json!([0.5]), "allowed[0]: 0.5 is not a value of INT32");
+    one("INT32", json!(["1"]), "allowed[0]: \"1\" is not a value of INT32");
     one("INT32", json!([1, 1.0]), "allowed[1]: 1 is listed twice");
     one("FP16", json!([1e6]), "is no FP16");
-    one("INT32", json!([]), "lists nothing");
+    one("INT32", json!([]), "is empty");
     one("INT32", json!(vec![1; 1025]), "1025 values are too many");
-    one("BOOL", json!([1]), "BOOL takes a range");
+    one("BOOL", json!([1]), "is not for BOOL");
     input(
         "allowed",
         json!([1]),
         "allowed",
-        "a range beside it says nothing",
+        "a range beside it has no effect",
     );
 }
 
@@ -163,12 +163,12 @@ fn counts_over_the_whole_are_within_it() {
         "/models/hidden/inputs/1",
         scalar,
         "models.hidden.inputs[1].min_distinct",
-        "has 1 elements, 2 cannot differ",
+        "has 1 elements, fewer than 2 distinct values",
     );
     for (beside, told) in [
         (
             json!({"allowed": [0, 1, 2]}),
-            "3 values are allowed, 4 cannot differ",
+            "3 values are allowed, fewer than 4 distinct ones",
         ),
         (json!({"range": [0, 2]}), "fewer values than 4"),
     ] {
@@ -205,7 +205,7 @@ fn rules_of_numbers_and_of_items_do_not_mix() {
         text(
             json!({field: value}),
             field,
-            "BYTES has no numbers (remove it)",
+            "is not for BYTES, which has no numbers (remove it)",
         );
     }
     for (field, value) in [
@@ -271,12 +271,12 @@ fn media_name_their_kinds_and_bound_their_sizes() {
     at(
         json!({"types": ["png"], "max_pixels": 1, "max_duration_ms": 1}),
         "media.max_duration_ms",
-        "none of the types is a recording",
+        "has no effect: none of the types is a recording",
     );
     at(
         json!({"types": ["jpeg"], "max_pixels": 1, "max_frames": 2}),
         "media.max_frames",
-        "none of the types is one with frames",
+        "has no effect: none of the types is one with frames",
     );
     at(
         json!({"types": ["pngg"], "max_pixels": 1}),
@@ -286,12 +286,12 @@ fn media_name_their_kinds_and_bound_their_sizes() {
     at(
         json!({"types": ["png"], "max_pixels": 0}),
         "media.max_pixels",
-        "too little",
+        "below the minimum",
     );
     text(
         json!({"utf8": true, "media": {"types": ["png"], "max_pixels": 1}}),
         "media",
-        "no file of these kinds is a text",
+        "contradicts media: files of these types are not text",
     );
     check(
         "/models/picture/accepts/raw/media",
@@ -316,7 +316,7 @@ fn url_rules_need_named_hosts() {
         ))
         .is_empty()
     );
-    at(json!({}), "url.hosts", "lists nothing");
+    at(json!({}), "url.hosts", "is empty");
     for host in [
         "127.0.0.1",
         "A.example.com",
@@ -330,7 +330,7 @@ fn url_rules_need_named_hosts() {
         at(
             json!({"hosts": [host]}),
             "url.hosts[0]",
-            "no lower-case host name",
+            "not a host name in lower case",
         );
     }
     at(
@@ -346,12 +346,12 @@ fn url_rules_need_named_hosts() {
     at(
         json!({"hosts": ["a.com"], "ports": [0]}),
         "url.ports[0]",
-        "too little",
+        "below the minimum",
     );
     at(
         json!({"hosts": ["a.com"], "ports": [65_536]}),
         "url.ports[0]",
-        "too much",
+        "above the maximum",
     );
     at(
         json!({"hosts": ["a.com"], "schemes": ["s3"], "ports": [443]}),
@@ -361,7 +361,7 @@ fn url_rules_need_named_hosts() {
     text(
         json!({"url": {"hosts": ["a.com"]}, "max_item_bytes": 4096}),
         "max_item_bytes",
-        "no longer than 2048 bytes",
+        "at most 2048 bytes",
     );
     let http = texts(json!({"url": {"hosts": ["a.com"], "schemes": ["http"], "ports": [80]}}));
     assert!(
@@ -381,8 +381,8 @@ fn release_rules_need_suitable_outputs() {
             told,
         );
     };
-    output("top_k", json!(3), "top_k", "is for class scores");
-    output("round_decimals", json!(16), "round_decimals", "too much");
+    output("top_k", json!(3), "top_k", "is only for class scores");
+    output("round_decimals", json!(16), "round_decimals", "above the maximum");
     accept("/models/hidden/outputs/0/round_decimals", json!(0));
     accept("/models/hidden/outputs/0/role", json!("logits"));
     warn(
@@ -436,13 +436,13 @@ fn a_grant_can_only_restrict_outputs() {
         "outputs",
         json!(["probabilities"]),
         "outputs",
-        "names no output of model \"picture\"",
+        "has no output of model \"picture\"",
     );
     grant(
         "outputs",
         json!(["probabilities", "labels"]),
         "outputs[1]",
-        "no output of these models is named \"labels\" (label)",
+        "there is no output of these models \"labels\" (label)",
     );
     grant("outputs", json!([]), "outputs", "");
     for field in ["outputs", "round_decimals", "top_k"] {
@@ -455,7 +455,7 @@ fn a_grant_can_only_restrict_outputs() {
             &format!("/grants/1/{field}"),
             value,
             &format!("grants[1].{field}"),
-            "is for answers: the grant does not allow inference",
+            "has no effect: the grant does not allow inference",
         );
     }
 }

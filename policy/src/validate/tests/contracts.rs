@@ -18,7 +18,7 @@ fn a_model_says_where_and_how_it_is_served() {
         "backend",
         json!("cup"),
         "backend",
-        "no backend is named \"cup\"",
+        "there is no backend \"cup\"",
     );
     digits(
         "backend_model",
@@ -26,12 +26,12 @@ fn a_model_says_where_and_how_it_is_served() {
         "backend_model",
         "begins with a dot",
     );
-    digits("protocols", json!([]), "protocols", "lists nothing");
+    digits("protocols", json!([]), "protocols", "is empty");
     digits(
         "protocols",
         json!(["oip-rets"]),
         "protocols[0]",
-        "no protocol is named \"oip-rets\" (oip-rest; known are oip-rest, oip-grpc, \
+        "there is no protocol \"oip-rets\" (oip-rest; known are oip-rest, oip-grpc, \
          tf-serving-rest, tf-serving-grpc, openai, torchserve-rest, torchserve-grpc, json)",
     );
     digits(
@@ -57,9 +57,9 @@ fn a_model_says_where_and_how_it_is_served() {
         "/models/digits/outputs",
         json!([]),
         "models.digits.outputs",
-        "lists nothing",
+        "is empty",
     );
-    digits("outputs", Value::Null, "outputs", "lists nothing");
+    digits("outputs", Value::Null, "outputs", "is empty");
     let check_versions = |value: Value, path: &str, text: &str| {
         check(
             "/models/twice/versions",
@@ -68,9 +68,9 @@ fn a_model_says_where_and_how_it_is_served() {
             text,
         );
     };
-    check_versions(json!([]), "versions", "lists nothing");
+    check_versions(json!([]), "versions", "is empty");
     check_versions(json!(["1", "1"]), "versions[1]", "listed twice");
-    check_versions(json!(["1/2"]), "versions[0]", "means something elsewhere");
+    check_versions(json!(["1/2"]), "versions[0]", "which is not allowed");
     check_versions(json!([".."]), "versions[0]", "begins with a dot");
     check_versions(json!(["x".repeat(65)]), "versions[0]", "too long");
     let digits = model(document(), "digits");
@@ -140,19 +140,19 @@ fn a_preprocess_handler_and_what_it_takes_go_together() {
         "preprocess",
         json!("pgn"),
         "preprocess",
-        "no handler is named \"pgn\" (png)",
+        "there is no handler \"pgn\" (png)",
     );
     picture(
         "preprocess",
         Value::Null,
         "accepts",
-        "nothing turns it into inputs",
+        "needs a preprocess handler that makes the inputs",
     );
     picture(
         "accepts",
         Value::Null,
         "accepts",
-        "is missing: a preprocess handler takes what it says",
+        "is missing: it describes what the preprocess handler accepts",
     );
     picture(
         "accepts",
@@ -181,10 +181,10 @@ fn a_preprocess_handler_and_what_it_takes_go_together() {
         "postprocess",
         Value::Null,
         "returns",
-        "nothing makes it of the outputs",
+        "needs a postprocess handler that makes these outputs",
     );
     picture("returns", Value::Null, "returns", "is missing");
-    picture("returns", json!({}), "returns.outputs", "lists nothing");
+    picture("returns", json!({}), "returns.outputs", "is empty");
 }
 
 #[test]
@@ -198,14 +198,14 @@ fn a_raw_body_is_typed_bounded_and_rests_alone() {
         );
     };
     raw("max_bytes", Value::Null, "max_bytes", "is missing");
-    raw("max_bytes", json!(0), "max_bytes", "too little");
+    raw("max_bytes", json!(0), "max_bytes", "below the minimum");
     raw(
         "max_bytes",
         json!("1025KiB"),
         "max_bytes",
         "too much (at most 1048576)",
     );
-    raw("content_types", json!([]), "content_types", "lists nothing");
+    raw("content_types", json!([]), "content_types", "is empty");
     raw(
         "content_types",
         json!(["image/png", "image/png"]),
@@ -244,7 +244,7 @@ fn a_raw_body_is_typed_bounded_and_rests_alone() {
             "content_types",
             json!([decoded]),
             "content_types[0]",
-            "is decoded, never passed on raw",
+            "cannot be a raw body",
         );
     }
     check(
@@ -257,13 +257,13 @@ fn a_raw_body_is_typed_bounded_and_rests_alone() {
         "/models/picture/encodings",
         json!(["gzip"]),
         "models.picture.encodings",
-        "a raw body goes to its handler as it came (remove them)",
+        "a raw body is passed to its handler unchanged (remove them)",
     );
     check(
         "/models/picture/parameters",
         json!({"x": {"bool": true}}),
         "models.picture.parameters",
-        "a raw body carries no parameters",
+        "a raw body cannot carry parameters",
     );
 }
 
@@ -309,10 +309,10 @@ fn a_parameter_has_one_type_and_bounds() {
     };
     parameter(json!({}), "", "exactly one of int, float, bool and one_of");
     parameter(json!({"int": [0, 1], "bool": true}), "", "exactly one of");
-    parameter(json!({"int": [1, 0]}), ".int", "1 is over 0 ([0, 1])");
-    parameter(json!({"float": [1, 0]}), ".float", "1 is over 0");
+    parameter(json!({"int": [1, 0]}), ".int", "1 is greater than 0 ([0, 1])");
+    parameter(json!({"float": [1, 0]}), ".float", "1 is greater than 0");
     parameter(json!({"bool": false}), ".bool", "bool: true");
-    parameter(json!({"one_of": []}), ".one_of", "lists nothing");
+    parameter(json!({"one_of": []}), ".one_of", "is empty");
     parameter(json!({"one_of": ["a", "a"]}), ".one_of[1]", "listed twice");
     parameter(
         json!({"one_of": ["x".repeat(4097)]}),
@@ -332,6 +332,6 @@ fn a_parameter_has_one_type_and_bounds() {
         "/models/digits/parameters",
         json!({"a b": {"bool": true}}),
         "models.digits.parameters.\"a b\"",
-        "means something elsewhere",
+        "which is not allowed",
     );
 }

@@ -106,34 +106,34 @@ fn a_cost_and_a_budget_say_what_they_limit_and_for_how_long() {
         "cost",
         json!({"window_s": 60}),
         "",
-        "limits nothing (elements, bytes or tokens)",
+        "sets no limit (elements, bytes or tokens)",
     );
     refuse("cost", json!({"elements": 9000}), ".window_s", "is missing");
     refuse(
         "cost",
         json!({"elements": 9000, "window_s": 0}),
         ".window_s",
-        "too little",
+        "below the minimum",
     );
     refuse(
         "cost",
         json!({"elements": u64::MAX, "window_s": 1}),
         ".elements",
-        "too much",
+        "above the maximum",
     );
     refuse(
         "cost",
         json!({"bytes": u64::MAX, "window_s": 1}),
         ".bytes",
-        "too much",
+        "above the maximum",
     );
-    refuse("budget", json!({"per": "day"}), "", "limits nothing");
+    refuse("budget", json!({"per": "day"}), "", "sets no limit");
     refuse("budget", json!({"requests": 1}), ".per", "is missing (day)");
     refuse(
         "budget",
         json!({"requests": 0, "per": "day"}),
         ".requests",
-        "too little",
+        "below the minimum",
     );
     for (section, value) in [
         (
@@ -168,7 +168,7 @@ fn a_request_within_the_contract_can_always_pass_once() {
         assert_eq!(errors(digits_alone("budget", &budget(most))), [""; 0]);
         let path = format!(".{unit}");
         let text = format!(
-            "a request within the contract of model \"digits\" can have {most} {unit}, and would never pass (at least {most})"
+            "a request that model \"digits\" accepts can have {most} {unit}, which would always be rejected (at least {most})"
         );
         refuse("cost", cost(most - 1), &path, &text);
         refuse("budget", budget(most - 1), &path, &text);
@@ -187,7 +187,7 @@ fn a_raw_body_is_charged_by_its_bytes_alone() {
         "/grants/0/cost",
         json!({"bytes": 65_535, "window_s": 60}),
         "grants[0].cost.bytes",
-        "model \"picture\" can have 65536 bytes, and would never pass (at least 65536)",
+        "model \"picture\" accepts can have 65536 bytes, which would always be rejected (at least 65536)",
     );
     accept("/grants/0/cost", json!({"bytes": 65_536, "window_s": 60}));
 }
@@ -216,13 +216,13 @@ fn a_limit_on_tensors_without_tensors_is_reported() {
             &format!("/grants/1/{section}"),
             value,
             &format!("grants[1].{section}"),
-            "charges nothing: no inference is granted",
+            "has no effect: the grant does not allow inference",
         );
     }
     let quiet = with("/grants/1/budget", json!({"requests": 1, "per": "day"}));
     assert!(
         !warnings(quiet)
             .iter()
-            .any(|warning| warning.contains("charges nothing"))
+            .any(|warning| warning.contains("has no effect: the grant does not allow inference"))
     );
 }

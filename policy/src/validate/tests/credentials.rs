@@ -23,7 +23,7 @@ fn proven() -> Value {
         "max_lifetime_s": 3600, "jwks": {"keys": [
             {"kty": "RSA", "kid": "r", "alg": "RS256", "use": "sig", "n": N, "e": "AQAB"},
             {"kty": "EC", "kid": "e", "crv": "P-256", "key_ops": ["verify"], "x": X, "y": Y},
-            {"kty": "OKP", "kid": "o", "crv": "Ed25519", "x": ED, "x5t": "passed over"}
+            {"kty": "OKP", "kid": "o", "crv": "Ed25519", "x": ED, "x5t": "the key is not used"}
         ]}
     }});
     document["clients"]["scorer"]["jwt"] =
@@ -95,7 +95,7 @@ fn tokens_without_tls_are_warned_of() {
 fn no_proof_proves_two_clients() {
     let rule = "/clients/reader/jwt";
     let path = "clients.scorer.jwt";
-    let same = "one token would prove this client and the one at clients.reader.jwt";
+    let same = "a token could match both this client and clients.reader.jwt";
     check(
         rule,
         json!({"issuer": "corp", "subject": "svc"}),
@@ -122,32 +122,32 @@ fn no_proof_proves_two_clients() {
         rule,
         json!({"issuer": "corp", "claims": {"groups": "x"}}),
         path,
-        "holds the claims of both",
+        "with the claims of both",
     );
     check(
         "/clients/scorer/mtls",
         json!({"spiffe": "spiffe://prod/ns/a/sa/b"}),
         "clients.scorer.mtls",
-        "one certificate would prove this client and the one at clients.reader.mtls",
+        "a certificate could match both this client and clients.reader.mtls",
     );
     check(
         "/clients/stranger/mtls",
         json!({"spiffe": "spiffe://prod/ns/a/sa/b"}),
         "clients.stranger.mtls",
-        "one certificate",
+        "a certificate could match",
     );
     check(
         "/clients/scorer/metadata",
         json!({"filter": "envoy.filters.http.jwt_authn", "claim": "payload.sub", "value": "stranger"}),
         "clients.stranger.metadata",
-        "proves this client and the one at clients.scorer.metadata",
+        "matches both this client and clients.scorer.metadata",
     );
     // A subject that any issuer may assert can be asserted by one issuer.
     check(
         "/clients/scorer/metadata",
         json!({"filter": "envoy.filters.http.jwt_authn", "claim": "payload.sub", "value": "stranger", "issuer": "https://a.example"}),
         "clients.stranger.metadata",
-        "proves this client and the one at clients.scorer.metadata",
+        "matches both this client and clients.scorer.metadata",
     );
     check(
         "/clients/stranger/metadata/issuer",
@@ -179,7 +179,7 @@ fn a_proof_names_what_is_there() {
     jwt(
         json!({"issuer": "corq", "subject": "a"}),
         ".issuer",
-        "no issuer is named \"corq\" (corp)",
+        "there is no issuer \"corq\" (corp)",
     );
     jwt(json!({"subject": "a"}), ".issuer", "is missing");
     jwt(json!({"issuer": "corp"}), "", "every token of the issuer");
@@ -191,17 +191,17 @@ fn a_proof_names_what_is_there() {
     jwt(
         json!({"issuer": "corp", "claims": {"sub": "a"}}),
         ".claims.sub",
-        "field of its own",
+        "has its own key, subject",
     );
     jwt(
         json!({"issuer": "corp", "claims": {"aud": "a"}}),
         ".claims.aud",
-        "checked for every token",
+        "check it for every token",
     );
     jwt(
         json!({"issuer": "corp", "claims": {"groups": []}}),
         ".claims.groups",
-        "lists nothing",
+        "is empty",
     );
     jwt(
         json!({"issuer": "corp", "claims": {"groups": ["a", "a"]}}),
@@ -234,7 +234,7 @@ fn a_proof_names_what_is_there() {
         "spiffe://a/b?c",
         "spiffe://a:1/b",
     ] {
-        mtls(json!({"spiffe": id}), ".spiffe", "is not a workload's id");
+        mtls(json!({"spiffe": id}), ".spiffe", "is not a SPIFFE ID");
     }
     for name in [
         "",
@@ -261,7 +261,7 @@ fn a_proof_names_what_is_there() {
     metadata(
         json!({"filter": "f", "claim": "a..b"}),
         ".claim",
-        "no way to a claim",
+        "not the path of a claim",
     );
     metadata(
         json!({"filter": "f", "claim": "a", "value": ""}),
@@ -287,7 +287,7 @@ fn places_in_metadata_are_few_and_may_be_shared() {
     let errors = with_places(16);
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(
-        errors[0].contains("17 places in metadata are too many"),
+        errors[0].contains("17 pairs of filter and claim are too many"),
         "{errors:#?}"
     );
 }
@@ -321,18 +321,18 @@ fn sources_are_networks_as_they_are_written() {
         "2001:db8::1/32",
         "has bits behind its prefix (2001:db8::/32)",
     );
-    bad("::ffff:10.0.0.0/90", "reaches past the IPv4 addresses");
+    bad("::ffff:10.0.0.0/90", "wider than the IPv4-mapped addresses");
     check(
         "/clients/stranger/sources",
         json!([]),
         "clients.stranger.sources",
-        "lists nothing",
+        "is empty",
     );
     warn(
         "/clients/stranger/sources",
         json!(["0.0.0.0/0"]),
         "clients.stranger.sources[0]",
-        "is everywhere",
+        "allows any source",
     );
     let mut document = proven();
     document["clients"]["stranger"]["sources"] = json!(["::ffff:10.0.0.0/104", "::1"]);
@@ -363,13 +363,13 @@ fn revocation_lists_must_be_loaded_and_valid() {
         "/revoked",
         json!({"jti_file": "a"}),
         "revoked.jti_file",
-        "has not been read",
+        "the file was not read",
     );
     check(
         "/revoked",
         json!({"keys_file": "a"}),
         "revoked.keys_file",
-        "has not been read",
+        "the file was not read",
     );
     check(
         "/revoked",
@@ -388,7 +388,7 @@ fn revocation_lists_must_be_loaded_and_valid() {
         "/clients/reader/api_keys_file",
         json!("a"),
         "clients.reader.api_keys_file",
-        "has not been read",
+        "the file was not read",
     );
 }
 
@@ -418,7 +418,7 @@ fn tls_needs_its_files_and_revocation_needs_client_certificates() {
         "/clients/reader/mtls",
         json!({"spiffe": "x"}),
         "clients.reader.mtls.spiffe",
-        "workload's id",
+        "is not a SPIFFE ID",
     );
     let mut document = proven();
     put(
@@ -431,13 +431,13 @@ fn tls_needs_its_files_and_revocation_needs_client_certificates() {
     assert!(
         errors
             .iter()
-            .all(|error| error.contains("certificates are not requested")),
+            .all(|error| error.contains("has no effect: client certificates are not requested")),
         "{errors:#?}"
     );
     check(
         "/listen/trusted_hops",
         json!(17),
         "listen.trusted_hops",
-        "too much",
+        "above the maximum",
     );
 }

@@ -65,29 +65,29 @@ fn unsupported_settings_of_decoupled_models_are_reported() {
         check(&rule(name), Value::Null, "is missing");
     }
     for name in ["max_answers", "max_bytes", "gap_ms", "max_ms"] {
-        check(&rule(name), json!(0), "too little");
-        check(&rule(name), json!(1_u64 << 41), "too much");
+        check(&rule(name), json!(0), "below the minimum");
+        check(&rule(name), json!(1_u64 << 41), "above the maximum");
     }
     check(&rule("gap_ms"), json!(5_001), "at most 5000");
     check(&rule("max_ms"), json!(60_001), "at most 60000");
     check(
         "/models/digits/protocols",
         json!(["oip-grpc", "oip-rest"]),
-        "in no other way",
+        "can only be called over streams",
     );
     check(
         "/grants/0/operations",
         json!(["stream", "infer"]),
-        "over streams alone",
+        "can only be called with operation stream",
     );
     check(
         "/models/digits/parameters/triton_enable_empty_final_response",
         json!({"bool": true}),
-        "may always send it",
+        "is always allowed",
     );
     check(
         "/backends/cpu",
         json!({"kind": "embedded", "models": "models/"}),
-        "answer once",
+        "needs a server that can answer several times",
     );
 }

@@ -13,14 +13,14 @@ fn a_fetch_is_from_named_hosts_and_bounded() {
         fetch[field] = value;
         fetch
     };
-    fetch(json!({}), ".hosts", "lists nothing");
+    fetch(json!({}), ".hosts", "is empty");
     fetch(with("hosts", json!(["10.0.0.1"])), ".hosts[0]", "host name");
     fetch(
         with("hosts", json!(["*.com"])),
         ".hosts[0]",
         "top-level domain",
     );
-    fetch(with("ports", json!([0])), ".ports[0]", "too little");
+    fetch(with("ports", json!([0])), ".ports[0]", "below the minimum");
     fetch(
         with("content_types", json!(["image"])),
         ".content_types[0]",
@@ -31,11 +31,11 @@ fn a_fetch_is_from_named_hosts_and_bounded() {
         ".content_types[1]",
         "twice",
     );
-    fetch(with("max_bytes", json!(0)), ".max_bytes", "too little");
-    fetch(with("max_bytes", json!("1GiB")), ".max_bytes", "too much");
-    fetch(with("timeout_ms", json!(0)), ".timeout_ms", "too little");
-    fetch(with("max_requests", json!(17)), ".max_requests", "too much");
-    fetch(with("redirects", json!(5)), ".redirects", "too much");
+    fetch(with("max_bytes", json!(0)), ".max_bytes", "below the minimum");
+    fetch(with("max_bytes", json!("1GiB")), ".max_bytes", "above the maximum");
+    fetch(with("timeout_ms", json!(0)), ".timeout_ms", "below the minimum");
+    fetch(with("max_requests", json!(17)), ".max_requests", "above the maximum");
+    fetch(with("redirects", json!(5)), ".redirects", "above the maximum");
     fetch(
         with("concurrency", json!(7)),
         ".concurrency",
@@ -43,13 +43,13 @@ fn a_fetch_is_from_named_hosts_and_bounded() {
     );
     fetch(with("ca", json!("")), ".ca", "is empty");
     for (network, text) in [
-        ("0.0.0.0/0", "no part of one private network"),
-        ("8.0.0.0/6", "no part of one private network"),
-        ("169.254.169.254", "no part of one private network"),
-        ("1.1.1.1", "no part of one private network"),
-        ("::/0", "no part of one private network"),
-        ("fe80::/10", "no part of one private network"),
-        ("10.0.0.1/8", "bits behind its prefix"),
+        ("0.0.0.0/0", "not a private network"),
+        ("8.0.0.0/6", "not a private network"),
+        ("169.254.169.254", "not a private network"),
+        ("1.1.1.1", "not a private network"),
+        ("::/0", "not a private network"),
+        ("fe80::/10", "not a private network"),
+        ("10.0.0.1/8", "bits beyond its prefix"),
         ("metadata", "is not a network"),
     ] {
         let at = ".allow_private[0]";
@@ -109,21 +109,21 @@ fn a_lookup_has_one_url_and_one_protocol() {
             "not an endpoint",
         ),
         ("endpoint", json!("ftp://f.example:443"), "not an endpoint"),
-        ("entity", json!("a b"), "no name here"),
+        ("entity", json!("a b"), "not a valid name"),
         ("entity", Value::Null, "is missing"),
-        ("features", json!([]), "lists nothing"),
-        ("path", json!("/x/{key}"), "not a path"),
-        ("path", json!("/../x"), "not a path"),
-        ("path", json!("x"), "not a path"),
-        ("path", json!("/x y"), "not a path"),
-        ("max_keys", json!(257), "too much"),
+        ("features", json!([]), "is empty"),
+        ("path", json!("/x/{key}"), "not the path of a lookup"),
+        ("path", json!("/../x"), "not the path of a lookup"),
+        ("path", json!("x"), "not the path of a lookup"),
+        ("path", json!("/x y"), "not the path of a lookup"),
+        ("max_keys", json!(257), "above the maximum"),
         ("concurrency", json!(7), "at least 8"),
     ] {
         lookup(with_field(field, value), &format!(".{field}"), text);
     }
     let rest = |path: &str| json!({"kind": "rest", "endpoint": "https://f.example:443", "path": path, "features": ["a"]});
     for path in ["/x", "/x{key}", "/{key}/{key}", "/x?k={key}y", "{key}"] {
-        lookup(rest(path), ".path", "not a path");
+        lookup(rest(path), ".path", "not the path of a lookup");
     }
     for lookup in [
         good.clone(),
@@ -138,7 +138,7 @@ fn a_lookup_has_one_url_and_one_protocol() {
     put(&mut document, "/handlers/png/lookups", json!(["customer"]));
     let errors = errors(document);
     assert!(
-        errors[0].contains("no lookup is named \"customer\" (customers)"),
+        errors[0].contains("there is no lookup \"customer\" (customers)"),
         "{errors:?}"
     );
 }

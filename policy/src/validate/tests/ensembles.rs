@@ -98,7 +98,7 @@ fn a_graph_that_cannot_be_called_is_a_fault() {
         assert!(error.contains(text), "{change:?}: {error}");
     };
     let steps = "ensemble/steps";
-    check((steps, json!([])), "ensemble.steps", "lists nothing");
+    check((steps, json!([])), "ensemble.steps", "is empty");
     check(
         (
             steps,
@@ -138,7 +138,7 @@ fn a_graph_that_cannot_be_called_is_a_fault() {
     check(
         ("ensemble/steps/1/outputs", json!({})),
         "ensemble.steps[1].outputs",
-        "lists nothing",
+        "is empty",
     );
     check(
         ("ensemble/steps/1/outputs", json!({"labels": "one"})),
@@ -151,7 +151,7 @@ fn a_graph_that_cannot_be_called_is_a_fault() {
             json!({"probabilities": "image"}),
         ),
         "ensemble.steps[1].outputs.probabilities",
-        "is there already",
+        "is already the name of another tensor",
     );
     check(
         ("ensemble/steps/0/inputs", json!({"in": "two"})),
@@ -179,7 +179,7 @@ fn a_graph_that_cannot_be_called_is_a_fault() {
     check(
         ("backend", json!("cpu")),
         "backend",
-        "has no meaning beside an ensemble",
+        "is not for an ensemble",
     );
     check(
         ("versions", json!(["1", "2"])),
@@ -195,10 +195,10 @@ fn a_graph_that_cannot_be_called_is_a_fault() {
     check(
         ("outputs", wide),
         "outputs[0]",
-        "dim 0 may be 1 to 32, 1 to 31 are taken",
+        "has 1 to 32 in dim 0, where 1 to 31 are accepted",
     );
     let other = json!([best()[0], {"name": "worst", "datatype": "INT64", "shape": [1]}]);
-    check(("outputs", other), "outputs[1]", "no step makes \"worst\"");
+    check(("outputs", other), "outputs[1]", "no step has output \"worst\"");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_step_that_waits_for_itself_is_a_fault() {
     put(&mut document, "/models/both/ensemble/steps", steps);
     let errors = errors(document);
     let expected =
-        "models.both.ensemble.steps[0]: is given what it makes itself, or what waits for it";
+        "models.both.ensemble.steps[0]: needs its own output: the steps form a cycle";
     assert_eq!(errors, [expected]);
 }
 
@@ -252,7 +252,7 @@ fn a_models_concurrency_below_its_steps_is_a_fault() {
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(
         errors[0]
-            .starts_with("models.both.ensemble.steps[1].model: model \"digits\" is called 2 times"),
+            .starts_with("models.both.ensemble.steps[1].model: each request calls model \"digits\" 2 times"),
         "{errors:#?}"
     );
 }
@@ -280,7 +280,7 @@ fn one(told: &[String], path: &str, text: &str) {
 fn an_ensemble_needs_the_proofs_of_its_models() {
     let requires = json!({"any_of": ["mtls"]});
     let alone = told("/models/digits/requires", requires.clone(), errors);
-    one(&alone, "ensemble.steps[0].model", "asks for proofs");
+    one(&alone, "ensemble.steps[0].model", "requires credentials");
     let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
     put(&mut document, "/models/digits/requires", requires);
     let more = json!({"all_of": ["mtls", "api_key"]});
@@ -311,7 +311,7 @@ fn a_parameter_of_an_ensemble_is_one_of_its_models_and_no_wider() {
     one(
         &other,
         "parameters.pace",
-        "no model of the ensemble lists it",
+        "no model of the ensemble has this parameter",
     );
     let within = told(
         "/models/both/parameters",
@@ -353,7 +353,7 @@ fn items_fit_the_model_that_takes_them() {
         word("probabilities", 9),
     );
     let path = "ensemble.steps[0].inputs.in";
-    one(&errors(document), path, "items of 9 bytes, of 8 are taken");
+    one(&errors(document), path, "items of up to 9 bytes, where up to 8 are accepted");
 }
 
 #[test]
@@ -382,11 +382,11 @@ fn access_through_an_ensemble_is_reported() {
         {"model": "digits", "outputs": {"probabilities": "unknown"}}
     ]);
     let idle = told("/models/both/ensemble/steps", idle, warnings);
-    one(&idle, "ensemble.steps[2]", "is called for nothing");
+    one(&idle, "ensemble.steps[2]", "no output of this step is used");
     let mut extra = image(json!([0, 16]));
     extra["name"] = json!("mask");
     let idle = told("/models/both/inputs/1", extra, warnings);
-    one(&idle, "inputs[1]", "no step is given it");
+    one(&idle, "inputs[1]", "no step uses this input");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn a_grants_handlers_replace_its_models_handlers() {
     let id = |name: &str| policy.model_id(name).unwrap();
     let model = |name: &str| policy.model(id(name)).unwrap();
     let [scoring, partners, ..] = policy.grants() else {
-        panic!("two grants")
+        panic!("is the name of another grant")
     };
     let (picture, twice) = (id("picture"), id("twice"));
     assert_eq!(partners.preprocess(picture, model("picture")), ["png"]);
@@ -90,23 +90,23 @@ fn handlers_that_make_no_sense_are_faults() {
     check(
         json!({"twice": {"preprocess": []}}),
         "twice.preprocess",
-        "lists nothing",
+        "is empty",
     );
     check(
         json!({"twice": {"postprocess": "labels"}}),
         "twice.returns",
-        "is missing: the model's own clients get its outputs",
+        "is missing: the grant has a postprocess handler, and the model has no returns",
     );
     let labels = json!({"outputs": [{"name": "word", "datatype": "FP32", "shape": [1]}]});
     check(
         json!({"twice": {"postprocess": [], "returns": labels}}),
         "twice.returns",
-        "nothing makes it",
+        "needs a postprocess handler",
     );
     check(
         json!({"twice": {"preprocess": "png", "returns": labels}}),
         "twice.returns",
-        "nothing makes it",
+        "needs a postprocess handler",
     );
     let mut document = partners(json!({"twice": {"preprocess": "png"}}));
     put(&mut document, "/grants/1/operations", json!(["ready"]));

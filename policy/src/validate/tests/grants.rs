@@ -18,25 +18,25 @@ fn a_grants_names_resolve() {
         );
     };
     first("name", Value::Null, "name", "is missing");
-    first("name", json!("a b"), "name", "means something elsewhere");
+    first("name", json!("a b"), "name", "which is not allowed");
     check(
         "/grants/1/name",
         json!("scoring"),
         "grants[1].name",
-        "names two grants",
+        "is the name of another grant",
     );
-    first("clients", json!([]), "clients", "lists nothing");
+    first("clients", json!([]), "clients", "is empty");
     first(
         "clients",
         json!(["scorre"]),
         "clients[0]",
-        "no client is named \"scorre\" (scorer)",
+        "there is no client \"scorre\" (scorer)",
     );
     first(
         "clients",
         json!(["group:unknown"]),
         "clients[0]",
-        "no group is named \"unknown\"",
+        "there is no group \"unknown\"",
     );
     first(
         "clients",
@@ -50,12 +50,12 @@ fn a_grants_names_resolve() {
         "grants[1].clients[0]",
         "is a group (group:readers)",
     );
-    first("models", json!([]), "models", "lists nothing");
+    first("models", json!([]), "models", "is empty");
     first(
         "models/0",
         json!("digit"),
         "models[0]",
-        "no model is named \"digit\" (digits)",
+        "there is no model \"digit\" (digits)",
     );
     first(
         "models/0",
@@ -67,32 +67,32 @@ fn a_grants_names_resolve() {
         "models/0",
         json!("nowhere@1"),
         "models[0]",
-        "no model is named \"nowhere\"",
+        "there is no model \"nowhere\"",
     );
     first(
         "models/0",
         json!("risk/*"),
         "models[0]",
-        "no model is under \"risk/\"",
+        "no model's name begins with \"risk/\"",
     );
     first(
         "models/0",
         json!("*"),
         "models[0]",
-        "no model is named \"*\"",
+        "there is no model \"*\"",
     );
-    first("operations", json!([]), "operations", "lists nothing");
+    first("operations", json!([]), "operations", "is empty");
     first(
         "operations",
         json!(["infers"]),
         "operations[0]",
-        "no operation is named \"infers\" (infer; known are infer, stream, metadata, ready, statistics)",
+        "there is no operation \"infers\" (infer; known are infer, stream, metadata, ready, statistics)",
     );
     first(
         "operations",
         json!(["predict"]),
         "operations[0]",
-        "no operation is named \"predict\" (one of infer, stream, metadata, ready, statistics)",
+        "there is no operation \"predict\" (one of infer, stream, metadata, ready, statistics)",
     );
     first(
         "operations",
@@ -148,7 +148,7 @@ fn two_grants_over_one_combination_are_a_fault_that_names_both() {
     let mut document = document();
     document["grants"][1]["clients"] = json!(["group:readers", "scorer"]);
     let errors = errors(document);
-    let expected = "grants[1]: grants \"scoring\" and \"reading\" both let client \"scorer\" metadata model \"digits\", version \"1\"";
+    let expected = "grants[1]: grants \"scoring\" and \"reading\" overlap: both let client \"scorer\" metadata model \"digits\", version \"1\"";
     assert_eq!(errors, [expected]);
 }
 
@@ -272,27 +272,27 @@ fn a_rate_rounds_against_the_caller() {
     };
     rate(json!({"window_s": 1}), "quota", "is missing");
     rate(json!({"quota": 1}), "window_s", "is missing");
-    rate(json!({"quota": 0, "window_s": 1}), "quota", "too little");
-    rate(json!({"quota": 1, "window_s": 0}), "window_s", "too little");
+    rate(json!({"quota": 0, "window_s": 1}), "quota", "below the minimum");
+    rate(json!({"quota": 1, "window_s": 0}), "window_s", "below the minimum");
     rate(
         json!({"quota": 1, "window_s": 1, "burst": 0}),
         "burst",
-        "too little",
+        "below the minimum",
     );
     rate(
         json!({"quota": u64::MAX, "window_s": 1}),
         "quota",
-        "too much",
+        "above the maximum",
     );
     rate(
         json!({"quota": 1, "window_s": u64::MAX}),
         "window_s",
-        "too much",
+        "above the maximum",
     );
     rate(
         json!({"quota": 1, "window_s": 1, "burst": u64::MAX}),
         "burst",
-        "too much",
+        "above the maximum",
     );
     rate(
         json!({"quota": 1, "window_s": 2_678_400, "burst": 1_000_000}),
@@ -303,7 +303,7 @@ fn a_rate_rounds_against_the_caller() {
         "/grants/0/rate/burst",
         json!(121),
         "grants[0].rate.burst",
-        "more requests at once than the 120 of a window",
+        "allows more requests at once than the 120 of a window",
     );
 }
 
@@ -314,7 +314,7 @@ fn a_grant_of_unreachable_statistics_gives_a_warning() {
         put(&mut document, "/models/digits/protocols", protocols);
         let warnings = warnings(document);
         warnings.iter().any(|it| {
-            it.starts_with("grants[0].operations: clients cannot ask for statistics of \"digits\":")
+            it.starts_with("grants[0].operations: the protocols of \"digits\" have no request for statistics")
         })
     };
     assert!(told(json!(["tf-serving-rest", "tf-serving-grpc"])));
@@ -327,13 +327,13 @@ fn weak_settings_of_grants_give_warnings() {
         "/grants/0/rate",
         Value::Null,
         "grants[0]",
-        "inference without a rate",
+        "inference is allowed without a rate limit",
     );
     warn(
         "/grants/0/cost",
         Value::Null,
         "grants[0]",
-        "inference without a cost (cost: {bytes: 64MiB, window_s: 60})",
+        "inference is allowed without a cost limit (cost: {bytes: 64MiB, window_s: 60})",
     );
     warn(
         "/clients/idle",

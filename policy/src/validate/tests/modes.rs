@@ -24,15 +24,15 @@ fn a_mode_is_one_word_or_one_for_each_kind_that_the_grant_has() {
         );
     };
     for (kind, text) in [
-        ("rate", "changes nothing: the grant limits no requests"),
-        ("cost", "changes nothing: the grant limits no cost"),
+        ("rate", "has no effect: the grant has no limit of requests"),
+        ("cost", "has no effect: the grant has no limit of cost"),
         (
             "values",
-            "changes nothing: the grant does not allow inference",
+            "has no effect: the grant does not allow inference",
         ),
         (
             "outputs",
-            "changes nothing: the grant does not allow inference",
+            "has no effect: the grant does not allow inference",
         ),
     ] {
         looks_only(json!({kind: "shadow"}), kind, text);

@@ -90,57 +90,57 @@ fn each_fault_of_an_openai_model_is_reported_at_its_path() {
         "/openai/embeddings/max_item_bytes",
         "openai.embeddings.max_item_bytes",
     );
-    check("/backend", json!("cpu"), "backend", "serves tensors");
+    check("/backend", json!("cpu"), "backend", "is not of kind openai");
     check(
         "/backend",
         json!("lm"),
         "backend",
-        "no backend is named \"lm\" (llm)",
+        "there is no backend \"lm\" (llm)",
     );
     check(
         "/versions",
         json!(["1", "2"]),
         "versions",
-        "names no versions",
+        "name no version",
     );
     check(
         "/protocols",
         json!(["openai", "oip-rest"]),
         "protocols",
-        "by no other",
+        "has no other protocol",
     );
     check(
         "/preprocess",
         json!("resize"),
         "preprocess",
-        "has no meaning",
+        "is not for",
     );
-    check("/encodings", json!(["gzip"]), "encodings", "has no meaning");
+    check("/encodings", json!(["gzip"]), "encodings", "is not for");
     check(
         "/parameters/n",
         json!({"int": [1, 2]}),
         "parameters.n",
-        "has a rule of its own",
+        "has its own rule",
     );
-    check("/openai", json!({}), "openai", "takes nothing");
+    check("/openai", json!({}), "openai", "accepts no endpoint");
     check(
         "/openai/chat/max_messages",
         json!(0),
         "openai.chat.max_messages",
-        "too little",
+        "below the minimum",
     );
-    check("/openai/chat/n", json!(129), "openai.chat.n", "too much");
+    check("/openai/chat/n", json!(129), "openai.chat.n", "above the maximum");
     check(
         "/openai/chat/stop",
         json!(65),
         "openai.chat.stop",
-        "too much",
+        "above the maximum",
     );
     check(
         "/openai/chat/logprobs",
         json!(21),
         "openai.chat.logprobs",
-        "too much",
+        "above the maximum",
     );
     check(
         "/openai/chat/roles",
@@ -152,13 +152,13 @@ fn each_fault_of_an_openai_model_is_reported_at_its_path() {
         "/openai/chat/response_format",
         json!(["text"]),
         "openai.chat.max_schema_bytes",
-        "bounds nothing",
+        "has no effect without a member that it bounds",
     );
     check(
         "/openai/chat/images/media/types",
         json!(["png", "tiff"]),
         "openai.chat.images.media.types[1]",
-        "is no picture of OpenAI's API",
+        "is not a picture type of OpenAI's API",
     );
     check(
         "/openai/chat/images/media/types",
@@ -170,13 +170,13 @@ fn each_fault_of_an_openai_model_is_reported_at_its_path() {
         "/openai/completions/best_of",
         json!(0),
         "openai.completions.best_of",
-        "too little",
+        "below the minimum",
     );
     check(
         "/openai/max_answer_bytes",
         json!("2GiB"),
         "openai.max_answer_bytes",
-        "too much",
+        "above the maximum",
     );
 }
 
@@ -188,7 +188,7 @@ fn streaming_without_a_grant_gives_a_warning() {
     };
     assert!(warning.starts_with("models.llama.openai: "), "{warning}");
     assert!(
-        warning.contains("no grant has the operation stream"),
+        warning.contains("no grant has operation stream"),
         "{warning}"
     );
 }
@@ -268,28 +268,28 @@ fn each_fault_of_constraints_is_reported_with_its_fix() {
         "/constraints",
         json!({"max_bytes": 10}),
         ".max_bytes",
-        "bounds nothing",
+        "has no effect without a member that it bounds",
         "members: [guided_choice]",
     );
     check(
         "/constraints/max_bytes",
         json!(0),
         ".max_bytes",
-        "too little",
+        "below the minimum",
         "",
     );
     check(
         "/constraints/max_bytes",
         json!("2GiB"),
         ".max_bytes",
-        "too much",
+        "above the maximum",
         "",
     );
     check(
         "/constraints/max_depth",
         json!(24),
         ".max_depth",
-        "too much",
+        "above the maximum",
         "",
     );
     for (name, value) in [
@@ -318,7 +318,7 @@ fn keywords_need_schemas() {
         panic!("{errors:#?}")
     };
     assert!(error.starts_with("models.llama.openai.completions.constraints.members[1]: "));
-    assert!(error.contains("keyword of schemas"), "{error}");
+    assert!(error.contains("keyword of JSON schemas"), "{error}");
 }
 
 #[test]
@@ -330,5 +330,5 @@ fn parameters_let_no_constraint_in() {
     let [error] = errors.as_slice() else {
         panic!("{errors:#?}")
     };
-    assert!(error.contains("has a rule of its own"), "{error}");
+    assert!(error.contains("has its own rule"), "{error}");
 }

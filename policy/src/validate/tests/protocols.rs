@@ -18,7 +18,7 @@ fn a_version_has_one_spelling_in_every_protocol_of_its_model() {
             ("9223372036854775808", "(v9223372036854775808)"),
         ] {
             let text = format!(
-                "{protocol} cannot name version \"{version}\": its versions are numbers of 64 bits, without leading zeros {fix}"
+                "{protocol} cannot name version \"{version}\": its versions are 64-bit numbers without leading zeros {fix}"
             );
             check(
                 "/models/hidden",
@@ -79,7 +79,7 @@ fn a_file_without_a_content_type_counts_as_plain_bytes() {
         at,
         json!(["torchserve-grpc"]),
         "models.picture.accepts.raw.content_types",
-        "says no type of a file, which counts as application/octet-stream, and that is not among them",
+        "does not list application/octet-stream, the type of every file over torchserve-grpc",
     );
     let mut typed = with(at, json!(["torchserve-grpc"]));
     put(
@@ -103,13 +103,13 @@ fn declared_content_types_and_allowed_media_types_must_match() {
         at,
         raw(json!(["image/png", "image/jpeg"]), json!(["png", "wav"])),
         "models.picture.accepts.raw.content_types[1]",
-        "files of image/jpeg are refused: media.types has png, wav only",
+        "files of type image/jpeg are always rejected: media.types lists only png, wav",
     );
     warn(
         at,
         raw(json!(["image/png"]), json!(["png", "wav"])),
         "models.picture.accepts.raw.media.types[1]",
-        "none of content_types declares wav",
+        "no entry of content_types declares wav",
     );
     for types in [
         json!(["image/png", "audio/x-wav"]),

@@ -96,28 +96,28 @@ fn faults_of_a_service_are_reported_at_their_path() {
     };
     let local = "redis://127.0.0.1";
     let endpoint = "http://127.0.0.1:8081";
-    check(json!({}), "", "names no counter");
+    check(json!({}), "", "needs one of redis and endpoint");
     check(
         json!({"redis": {"url": local}, "endpoint": endpoint}),
         "",
-        "names two",
+        "has both redis and endpoint",
     );
     check(json!({"redis": {}}), ".redis.url", "is missing");
     check(
         redis("redis://me:secret@host"),
         ".redis.url",
-        "would see the password",
+        "every reader of the policy would see",
     );
     check(redis("rediss://127.0.0.1"), ".redis.ca", "is missing");
     check(
         json!({"redis": {"url": local, "ca": "ca.pem"}}),
         ".redis.ca",
-        "of no use",
+        "has no effect without TLS",
     );
     check(
         json!({"redis": {"url": local, "username": "gate"}}),
         ".redis.username",
-        "has no password",
+        "needs a password_file beside it",
     );
     check(
         json!({"redis": {"url": local, "password_file": ""}}),
@@ -134,17 +134,17 @@ fn faults_of_a_service_are_reported_at_their_path() {
     check(
         json!({"endpoint": endpoint, "timeout_ms": 0}),
         ".timeout_ms",
-        "too little",
+        "below the minimum",
     );
     check(
         json!({"endpoint": endpoint, "timeout_ms": 1_001}),
         ".timeout_ms",
-        "too much",
+        "above the maximum",
     );
     check(
         json!({"endpoint": endpoint, "domain": "a b"}),
         ".domain",
-        "means something elsewhere",
+        "which is not allowed",
     );
 }
 
@@ -157,7 +157,7 @@ fn a_global_limit_without_a_service_is_a_fault() {
             &global(limit),
             json!("global"),
             &path,
-            "no service counts it",
+            "the policy has no rate_limit_service",
         );
     }
     let budget = json!({"requests": 9, "per": "day", "scope": "global"});
@@ -165,7 +165,7 @@ fn a_global_limit_without_a_service_is_a_fault() {
         "/grants/0/budget",
         budget,
         "grants[0].budget.scope",
-        "no service counts it",
+        "the policy has no rate_limit_service",
     );
     accept(&global("rate"), json!("local"));
 }
@@ -228,7 +228,7 @@ fn weak_settings_of_the_service_give_warnings() {
     check(
         json!({"endpoint": "http://limits.example:8081"}),
         ".endpoint",
-        "in the clear",
+        "unencrypted",
     );
     let mut spread = shared(json!({"endpoint": "http://127.0.0.1:8081"}));
     put(
@@ -266,7 +266,7 @@ fn weak_settings_of_the_service_give_warnings() {
             grants.push(grant);
             let told = warnings(tokens);
             told.iter()
-                .any(|it| it.starts_with(&path) && it.contains("comes back"))
+                .any(|it| it.starts_with(&path) && it.contains("cannot refund unused units"))
         };
         assert!(
             told(json!({"endpoint": "http://127.0.0.1:8081"})),
@@ -286,7 +286,7 @@ fn weak_settings_of_the_service_give_warnings() {
     );
     let told = warnings(unused);
     assert!(
-        told.iter().any(|it| it.contains("counts nothing")),
+        told.iter().any(|it| it.contains("no limit has scope: global")),
         "{told:#?}"
     );
 }

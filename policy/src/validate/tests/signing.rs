@@ -37,7 +37,7 @@ fn a_handler_names_its_keys_and_what_it_is_signed_as() {
     let warnings = warnings(signed());
     assert!(
         warnings.iter().any(
-            |text| text.starts_with("handlers.labels: ") && text.contains("needs no signature")
+            |text| text.starts_with("handlers.labels: ") && text.contains("this handler's signature is not checked")
         ),
         "{warnings:#?}"
     );
@@ -50,7 +50,7 @@ fn invalid_signing_settings_are_faults() {
             "/handlers/png/signed_by",
             json!([]),
             "handlers.png.signed_by",
-            "lists nothing",
+            "is empty",
         ),
         (
             "/handlers/png/signed_by",
@@ -68,7 +68,7 @@ fn invalid_signing_settings_are_faults() {
             "/handlers/png/signed_by",
             Value::Null,
             "handlers.png.signed_as",
-            "names no key",
+            "has no effect without signed_by",
         ),
         (
             "/handlers/png/signed_as",
@@ -92,7 +92,7 @@ fn invalid_signing_settings_are_faults() {
             "/keys/old",
             json!({"ed25519": digest(7)}),
             "keys.release.ed25519",
-            "is the key of",
+            "is the same key as",
         ),
         ("/keys/old", json!({}), "keys.old.ed25519", "is missing"),
         (

@@ -87,28 +87,28 @@ fn a_template_has_a_route_and_a_pointer_for_every_required_input() {
             "/route",
             json!(route),
             ".route",
-            "belongs to another protocol",
+            "is a route of another protocol",
         );
     }
     faulty(
         "/inputs/a",
         Value::Null,
         ".inputs",
-        "have no place for \"a\", which must come",
+        "has no pointer for \"a\", a required input",
     );
     faulty(
         "/inputs/c",
         json!("/c"),
         ".inputs.c",
-        "no tensor is named \"c\"",
+        "there is no tensor \"c\"",
     );
     faulty(
         "/outputs/x",
         json!("/x"),
         ".outputs.x",
-        "no tensor is named \"x\"",
+        "there is no tensor \"x\"",
     );
-    faulty("/outputs", json!({}), ".outputs", "lists nothing");
+    faulty("/outputs", json!({}), ".outputs", "is empty");
     let coded = json!({"pointer": "/a", "bytes": "base64"});
     faulty(
         "/inputs/a",
@@ -143,13 +143,13 @@ fn no_pointer_is_within_another() {
             "/inputs/b",
             json!(pointer),
             ".inputs.b",
-            "is where another place is",
+            "one is within the other",
         );
         faulty(
             "/ignored",
             json!([pointer]),
             ".ignored[0]",
-            "is where another place is",
+            "one is within the other",
         );
     }
     for pointer in ["/y", "/y/z", ""] {
@@ -157,7 +157,7 @@ fn no_pointer_is_within_another() {
             "/outputs/z",
             json!(pointer),
             ".outputs.z",
-            "is where another place is",
+            "one is within the other",
         );
     }
     let many: Vec<_> = (0..65).map(|index| format!("/i{index}")).collect();
@@ -174,18 +174,18 @@ fn a_route_is_of_one_model_and_one_version_and_of_the_protocol() {
     put(&mut two, "/models/twice/json", own);
     assert_eq!(
         errors(two),
-        ["models.twice.json.route: is model \"hidden\"'s too (a path of its own)"]
+        ["models.twice.json.route: is also the route of model \"hidden\" (a different path)"]
     );
     let mut versions = document(good());
     put(&mut versions, "/versions", json!(["1", "2"]));
-    check(AT, versions, "models.hidden.json", "names no version");
+    check(AT, versions, "models.hidden.json", "cannot name a version");
     let mut other = document(good());
     put(&mut other, "/protocols", json!(["oip-rest"]));
     check(
         AT,
         other,
         "models.hidden.json",
-        "has no meaning without protocol json",
+        "has no effect without protocol json",
     );
     check(
         AT,
@@ -255,20 +255,20 @@ fn tensors_of_one_list_have_the_same_number_of_rows() {
         let faults = errors(with(AT, in_rows(dims, "/route", json!("/r"))));
         for (place, other) in [("inputs.b", "a"), ("outputs.z", "y")] {
             let fault = format!(
-                "models.hidden.json.{place}: is in the same rows as \"{other}\", and nothing says that they are as many \
-                 (one name for the first dim of both)"
+                "models.hidden.json.{place}: is in the same list as \"{other}\", and their first dims may differ \
+                 (the same name for the first dim of both)"
             );
             assert!(faults.contains(&fault), "{fault}: {faults:?}");
         }
     }
     for (pointer, text) in [
-        ("/rows/*/x/*/b", "goes through two lists"),
-        ("/rows/*", "ends with a list"),
-        ("/*", "ends with a list"),
-        ("/rows/b", "has an object where another place has a list"),
-        ("/rows/*/a", "is where another place is"),
-        ("/rows/*/id/b", "is where another place is"),
-        ("/rows", "is where another place is"),
+        ("/rows/*/x/*/b", "has more than one *"),
+        ("/rows/*", "ends with *"),
+        ("/*", "ends with *"),
+        ("/rows/b", "contradicts another pointer"),
+        ("/rows/*/a", "one is within the other"),
+        ("/rows/*/id/b", "one is within the other"),
+        ("/rows", "one is within the other"),
     ] {
         // Pointers are counted before ignored members, so the error may name an ignored member.
         let at = match pointer {
@@ -288,6 +288,6 @@ fn tensors_of_one_list_have_the_same_number_of_rows() {
         AT,
         scalar,
         "models.hidden.json.inputs.b",
-        "goes through a list, and \"b\" has no dim",
+        "has *, and \"b\" is a scalar",
     );
 }

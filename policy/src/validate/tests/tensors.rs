@@ -72,25 +72,25 @@ fn every_dim_is_bounded() {
         "is missing (one entry a dim, [] for a scalar)",
     );
     shape(json!(vec![1; 17]), "shape", "rank 17 is too high");
-    shape(json!([{}]), "shape[0]", "has no greatest size ({max: N})");
-    shape(json!([1, {"min": 2}]), "shape[1]", "has no greatest size");
-    shape(json!([{"name": "m"}]), "shape[0]", "has no greatest size");
+    shape(json!([{}]), "shape[0]", "has no maximum size ({max: N})");
+    shape(json!([1, {"min": 2}]), "shape[1]", "has no maximum size");
+    shape(json!([{"name": "m"}]), "shape[0]", "has no maximum size");
     shape(json!([0]), "shape[0]", "empty (at least 1)");
     shape(json!([{"max": 0}]), "shape[0]", "empty");
     shape(
         json!([{"min": 5, "max": 4}]),
         "shape[0]",
-        "min 5 is over max 4",
+        "min 5 is greater than max 4",
     );
     shape(
         json!([{"max": u64::MAX}]),
         "shape[0]",
-        "beyond what a request can say",
+        "larger than any dim of a request",
     );
     shape(
         json!([{"max": 4_294_967_296_u64}, {"max": 4_294_967_296_u64}]),
         "shape",
-        "more bytes than 64 bits can count",
+        "2^64 bytes or more",
     );
     accept("/models/hidden/outputs/0/shape", json!([]));
     accept(
@@ -112,22 +112,22 @@ fn a_named_dim_is_one_dim() {
     shape(
         json!(["m"]),
         "shape[0]",
-        "no dim of this model is named \"m\" ({name: m, max: N} in one place)",
+        "no dim of this model is named \"m\" ({name: m, max: N} at one of its dims)",
     );
     shape(
         json!([{"name": "n", "max": 31}]),
         "shape[0]",
-        "dim \"n\" is between 1 and 32 elsewhere (n)",
+        "dim \"n\" has other bounds elsewhere: 1 to 32 (n)",
     );
     shape(
         json!([{"name": "n", "min": 2, "max": 32}]),
         "shape[0]",
-        "is between 1 and 32 elsewhere",
+        "has other bounds elsewhere: 1 to 32",
     );
     shape(
         json!([{"name": "a b", "max": 3}]),
         "shape[0].name",
-        "means something elsewhere",
+        "which is not allowed",
     );
     accept(
         "/models/hidden/outputs/0/shape",
@@ -140,7 +140,7 @@ fn a_named_dim_is_one_dim() {
     ));
     assert_eq!(
         faulty,
-        ["models.hidden.inputs[0].shape[0]: has no greatest size ({max: N})"]
+        ["models.hidden.inputs[0].shape[0]: has no maximum size ({max: N})"]
     );
 
     let digits = model(document(), "digits");
@@ -173,7 +173,7 @@ fn a_named_dim_is_one_dim() {
 
 #[test]
 fn a_range_holds_values_of_its_datatype() {
-    input("range", json!([1, 0]), "range", "1 is over 0 ([0, 1])");
+    input("range", json!([1, 0]), "range", "1 is greater than 0 ([0, 1])");
     let mut hostile = raw(document());
     hostile.models.get_mut("hidden").unwrap().inputs[0].range = Some((f64::NAN, f64::INFINITY));
     let faults = validate(&hostile).unwrap_err();
@@ -192,13 +192,13 @@ fn a_range_holds_values_of_its_datatype() {
     let none = Vec::<String>::new();
     assert_eq!(
         with_datatype("BYTES", json!([0, 1])),
-        ["models.hidden.inputs[0].range: BYTES has no range (remove it)"]
+        ["models.hidden.inputs[0].range: is not for BYTES, which has no numbers (remove it)"]
     );
     assert_eq!(with_datatype("BOOL", json!([0, 0])), none);
     assert_eq!(with_datatype("UINT8", json!([0, 255])), none);
     assert_eq!(
         with_datatype("UINT8", json!([-2, -1])),
-        ["models.hidden.inputs[0].range: no UINT8 lies between -2 and -1"]
+        ["models.hidden.inputs[0].range: no UINT8 is between -2 and -1"]
     );
     assert_eq!(with_datatype("INT8", json!([0.25, 0.75])).len(), 1);
     assert_eq!(with_datatype("FP16", json!([1e6, 1e7])).len(), 1);
@@ -211,7 +211,7 @@ fn unchecked_parts_of_an_input_give_warnings() {
         "/models/hidden/inputs/0/range",
         Value::Null,
         image,
-        "takes every value",
+        "accepts every finite value",
     );
     warn(
         "/models/hidden/inputs/0/finite",
@@ -225,13 +225,13 @@ fn unchecked_parts_of_an_input_give_warnings() {
     assert!(
         warnings(document)
             .iter()
-            .any(|warning| warning.contains("every INT32 is finite"))
+            .any(|warning| warning.contains("has no effect: every INT32 is finite"))
     );
     warn(
         "/models/hidden/inputs/0/shape/1",
         json!(4096),
         "models.hidden.inputs",
-        "has 33554432 bytes of tensors, a body at most 1048576",
+        "has 33554432 bytes of tensors, and listen.limits.body_bytes is 1048576",
     );
 }
 
@@ -248,15 +248,15 @@ fn an_element_of_bytes_is_bounded_and_no_other_is() {
     };
     returns(
         Value::Null,
-        "is missing: nothing else bounds an element of BYTES",
+        "is missing: elements of BYTES need a maximum size",
     );
-    returns(json!(0), "too little");
-    returns(json!("2GiB"), "too much");
+    returns(json!(0), "below the minimum");
+    returns(json!("2GiB"), "above the maximum");
     input(
         "max_item_bytes",
         json!(4),
         "max_item_bytes",
-        "elements of FP32 have one size (remove it)",
+        "is only for BYTES: elements of FP32 have a fixed size (remove it)",
     );
 }
 

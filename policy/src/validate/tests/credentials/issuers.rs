@@ -11,12 +11,12 @@ fn an_issuer_is_whole_and_bounded() {
     field("issuer", Value::Null, "is missing");
     field("issuer", json!(""), "is empty");
     field("issuer", json!("a\nb"), "control characters");
-    field("audiences", json!([]), "lists nothing");
-    field("algorithms", json!([]), "lists nothing");
+    field("audiences", json!([]), "is empty");
+    field("algorithms", json!([]), "is empty");
     field("max_lifetime_s", Value::Null, "is missing");
-    field("max_lifetime_s", json!(0), "too little");
-    field("max_lifetime_s", json!(u64::MAX), "too much");
-    field("clock_skew_s", json!(301), "too much");
+    field("max_lifetime_s", json!(0), "below the minimum");
+    field("max_lifetime_s", json!(u64::MAX), "above the maximum");
+    field("clock_skew_s", json!(301), "above the maximum");
     field("jwks", Value::Null, "is missing");
     let listed = |field: &str, value: Value, path: &str, text: &str| {
         check(&at(field), value, &format!("issuers.corp.{path}"), text);
@@ -37,7 +37,7 @@ fn an_issuer_is_whole_and_bounded() {
         "algorithms",
         json!(["ES256", "none"]),
         "algorithms[1]",
-        "signs nothing",
+        "such tokens have no signature",
     );
     listed(
         "algorithms",
@@ -55,15 +55,15 @@ fn an_issuer_is_whole_and_bounded() {
         "algorithms",
         json!(["es256", "ES256"]),
         "algorithms[0]",
-        "not an algorithm",
+        "not a signature algorithm",
     );
     listed(
         "jwks",
         json!({"file": "a.json"}),
         "jwks.file",
-        "has not been read",
+        "the file was not read",
     );
-    listed("jwks", json!({"keys": []}), "jwks.keys", "lists nothing");
+    listed("jwks", json!({"keys": []}), "jwks.keys", "is empty");
     warn(
         &at("max_lifetime_s"),
         json!(86_401),
@@ -74,13 +74,13 @@ fn an_issuer_is_whole_and_bounded() {
         &at("algorithms"),
         json!(["ES256", "EdDSA"]),
         "issuers.corp.jwks.keys[0]",
-        "may not use",
+        "not among the issuer's algorithms",
     );
     check(
         "/issuers/corp/jwks/keys/0/kid",
         json!("e"),
         "issuers.corp.jwks.keys[1].kid",
-        "the same name stands at",
+        "is also the name of",
     );
 }
 
@@ -91,7 +91,7 @@ fn two_issuers_have_two_names() {
     document["issuers"]["twin"] = twin;
     let errors = errors(document);
     assert!(
-        matches!(errors.as_slice(), [error] if error.starts_with("issuers.twin.issuer: the same issuer stands at issuers.corp")),
+        matches!(errors.as_slice(), [error] if error.starts_with("issuers.twin.issuer: is the same issuer as issuers.corp")),
         "{errors:#?}"
     );
 }
@@ -107,16 +107,16 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
         );
     };
     key(json!({"kty": "oct"}), ".kty", "shared secret");
-    key(json!({"kty": "oct", "k": "AA"}), ".k", "is a secret");
+    key(json!({"kty": "oct", "k": "AA"}), ".k", "is private key material");
     key(
         json!({"kty": "RSA", "n": N, "e": "AQAB", "d": "AA"}),
         ".d",
-        "hold this key for stolen",
+        "treat this key as stolen",
     );
     key(
         json!({"kty": "OKP", "crv": "Ed25519", "x": ED, "d": {}}),
         ".d",
-        "is a secret",
+        "is private key material",
     );
     key(json!({"kid": "x"}), ".kty", "is missing");
     key(
@@ -142,7 +142,7 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
     key(
         json!({"kty": "RSA", "n": format!("{}A", &N[..341]), "e": "AQAB"}),
         ".n",
-        "even number",
+        "is even",
     );
     key(
         json!({"kty": "RSA", "n": format!("{N}=="), "e": "AQAB"}),
@@ -164,7 +164,7 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
     key(
         json!({"kty": "EC", "crv": "P-256", "x": X, "y": "AA"}),
         ".y",
-        "1 bytes are no coordinate",
+        "has 1 bytes, which is not a coordinate",
     );
     key(
         json!({"kty": "OKP", "crv": "Ed25519", "x": ED, "y": ED}),
@@ -174,17 +174,17 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
     key(
         json!({"kty": "RSA", "alg": "ES256", "n": N, "e": "AQAB"}),
         ".alg",
-        "of another kind of key",
+        "does not fit this type of key",
     );
     key(
         json!({"kty": "RSA", "alg": "RS256", "use": "enc", "n": N, "e": "AQAB"}),
         ".alg",
-        "for something else",
+        "name another purpose",
     );
     key(
         json!({"kty": "RSA", "alg": "RS256", "key_ops": ["encrypt"], "n": N, "e": "AQAB"}),
         ".alg",
-        "for something else",
+        "name another purpose",
     );
     key(
         json!({"kty": "RSA", "use": "sig", "key_ops": ["encrypt"], "n": N, "e": "AQAB"}),
@@ -218,7 +218,7 @@ fn a_key_for_another_purpose_is_skipped_with_a_warning() {
     );
     over(
         json!({"kty": "RSA", "use": "enc", "n": N, "e": "AQAB"}),
-        "not for verifying",
+        "do not allow verifying",
     );
     over(
         json!({"kty": "EC", "crv": "P-521", "x": X, "y": Y}),
@@ -229,7 +229,7 @@ fn a_key_for_another_purpose_is_skipped_with_a_warning() {
         "/issuers/corp/jwks/keys",
         json!([{"kty": "AKP"}]),
         "issuers.corp.jwks.keys",
-        "no key is left",
+        "no key of the set can verify",
     );
 }
 
@@ -285,25 +285,25 @@ fn required_claims_and_token_sizes_are_bounded() {
         at,
         json!({"exp": "1"}),
         &format!("{claims}.exp"),
-        "checked for every",
+        "check it for every",
     );
     check(
         at,
         json!({"tier": []}),
         &format!("{claims}.tier"),
-        "lists nothing",
+        "is empty",
     );
     let many: serde_json::Map<_, _> = (0..33).map(|at| (at.to_string(), json!("a"))).collect();
     check(at, json!(many), claims, "too many");
     let at = "/issuers/corp/scopes";
     accept(at, json!({"infer": "ml.infer", "ready": "a:b/c#d"}));
-    check(at, json!({}), "issuers.corp.scopes", "lists nothing");
+    check(at, json!({}), "issuers.corp.scopes", "is empty");
     for odd in ["", "a b", "a\tb", "a\"b", "a\\b", "é"] {
         check(
             at,
             json!({"infer": odd}),
             "issuers.corp.scopes.infer",
-            "is not one scope",
+            "is not a single scope",
         );
     }
     let at = "/clients/scorer/jwt";
@@ -324,7 +324,7 @@ fn required_claims_and_token_sizes_are_bounded() {
         at,
         json!({"issuer": "corp", "scopes": ["a b"]}),
         "clients.scorer.jwt.scopes[0]",
-        "is not one scope",
+        "is not a single scope",
     );
     // A stricter rule matches only where the other one does.
     let mut document = proven();
@@ -338,7 +338,7 @@ fn required_claims_and_token_sizes_are_bounded() {
     let told = errors(document);
     assert!(
         told.iter()
-            .any(|fault| fault.contains("one token would prove this client")),
+            .any(|fault| fault.contains("a token could match both this client")),
         "{told:?}"
     );
 }
@@ -366,20 +366,20 @@ fn a_required_credential_must_be_available_to_some_client() {
         at,
         json!({"any_of": ["password"]}),
         &format!("{any}[0]"),
-        "no kind of proof",
+        "not a kind of credential",
     );
     check(
         at,
         json!({"all_of": ["jwt", "api_key"]}),
         &format!("{path}.all_of"),
-        "a key or a token, never both",
+        "an API key or a token, not both",
     );
     accept(at, json!({"all_of": ["jwt", "mtls"]}));
     warn(
         at,
         json!({"any_of": ["metadata"]}),
         path,
-        "never able to prove it",
+        "lack the required credentials",
     );
 }
 
@@ -391,7 +391,7 @@ fn unlimited_checks_of_forged_tokens_give_a_warning() {
         put(&mut document, "/lockout", lockout);
         warnings(document)
             .iter()
-            .any(|warning| warning.contains("forged tokens cost milliseconds"))
+            .any(|warning| warning.contains("checking a forged token takes milliseconds"))
     };
     for (algorithms, expected) in [
         (json!(["ES256", "EdDSA"]), true),
@@ -409,7 +409,7 @@ fn unlimited_checks_of_forged_tokens_give_a_warning() {
     let one_source = |document: Value| {
         warnings(document)
             .iter()
-            .any(|warning| warning.contains("all callers are one source"))
+            .any(|warning| warning.contains("all callers have one source address"))
     };
     assert!(!one_source(proven()), "TLS ends here");
     assert!(one_source(with("/lockout", json!({}))));

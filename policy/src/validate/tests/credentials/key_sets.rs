@@ -31,14 +31,14 @@ fn keys_are_a_file_or_a_url_or_themselves() {
     fault(
         json!({"url": URL, "file": "a.json"}),
         ".url",
-        "stands beside other keys",
+        "cannot stand beside file or keys",
     );
     fault(
         json!({"url": URL, "keys": [key]}),
         ".url",
-        "stands beside other keys",
+        "cannot stand beside file or keys",
     );
-    fault(json!({}), ".keys", "lists nothing");
+    fault(json!({}), ".keys", "is empty");
     let many: Vec<Value> = (0..65)
         .map(|at| {
             let mut key = key.clone();
@@ -68,10 +68,10 @@ fn keys_are_a_file_or_a_url_or_themselves() {
 #[test]
 fn a_fetched_set_is_fetched_often_enough_and_counts_no_longer_than_it_should() {
     let set = |name: &str, value: Value| json!({"url": URL, name: value});
-    fault(set("refresh_s", json!(0)), ".refresh_s", "too little");
-    fault(set("refresh_s", json!(86_401)), ".refresh_s", "too much");
-    fault(set("stale_s", json!(0)), ".stale_s", "too little");
-    fault(set("stale_s", json!(604_801)), ".stale_s", "too much");
+    fault(set("refresh_s", json!(0)), ".refresh_s", "below the minimum");
+    fault(set("refresh_s", json!(86_401)), ".refresh_s", "above the maximum");
+    fault(set("stale_s", json!(0)), ".stale_s", "below the minimum");
+    fault(set("stale_s", json!(604_801)), ".stale_s", "above the maximum");
     for (refresh_s, stale_s) in [(300, 300), (300, 299), (7200, 3600)] {
         fault(
             json!({"url": URL, "refresh_s": refresh_s, "stale_s": stale_s}),
@@ -97,7 +97,7 @@ fn the_server_of_a_fetched_key_set_must_be_verifiable() {
     fault(
         json!({"url": loopback, "ca": "ca.pem"}),
         ".ca",
-        "no certificate to check",
+        "no certificate to verify",
     );
     fault(json!({"url": URL, "ca": ""}), ".ca", "is empty");
     fault(

@@ -19,16 +19,16 @@ fn a_key_location_must_have_no_other_use() {
         accept("/listen/api_key", value);
     }
     let none = json!({"headers": []});
-    keys(none, "listen.api_key", "no request could carry a key");
+    keys(none, "listen.api_key", "no request could carry an API key");
     for (name, text) in [
-        ("host", "has a meaning already"),
-        ("Cookie", "has a meaning already"),
-        ("content-length", "has a meaning already"),
-        ("x-forwarded-client-cert", "has a meaning already"),
-        ("x-tensorgate-key", "has a meaning already"),
-        ("grpc-timeout", "has a meaning already"),
-        ("proxy-authorization", "has a meaning already"),
-        ("x-original-url", "has a meaning already"),
+        ("host", "is reserved"),
+        ("Cookie", "is reserved"),
+        ("content-length", "is reserved"),
+        ("x-forwarded-client-cert", "is reserved"),
+        ("x-tensorgate-key", "is reserved"),
+        ("grpc-timeout", "is reserved"),
+        ("proxy-authorization", "is reserved"),
+        ("x-original-url", "is reserved"),
         (":path", "is not a header field's name"),
         ("x_api_key", "is not a header field's name"),
         ("x api", "is not a header field's name"),
@@ -58,11 +58,11 @@ fn a_key_location_must_have_no_other_use() {
             keys(
                 json!({place: name}),
                 &format!("listen.api_key.{place}"),
-                "is not a name that has one spelling",
+                "is not a plain name",
             );
         }
     }
-    let text = "is not a name that has one spelling";
+    let text = "is not a plain name";
     keys(json!({"query": "a.b"}), "listen.api_key.query", text);
     let cookie = json!({"cookie": "key"});
     warn(
@@ -76,7 +76,7 @@ fn a_key_location_must_have_no_other_use() {
         "/listen/api_key",
         query,
         "listen.api_key.query",
-        "is in the logs",
+        "appears in the logs",
     );
 }
 
@@ -95,16 +95,16 @@ fn a_claim_header_must_have_no_other_meaning() {
         accept(AT, value);
     }
     for (header, text) in [
-        ("x-api-key", "is where keys are"),
-        ("user", "is not a field for claims"),
-        ("x-user-bin", "is not a field for claims"),
-        ("authorization", "has a meaning already"),
-        ("host", "has a meaning already"),
-        ("te", "has a meaning already"),
-        ("x-forwarded-for", "has a meaning already"),
-        ("x-envoy-original-path", "has a meaning already"),
-        ("X-Tensorgate-Context", "has a meaning already"),
-        ("x-request-id", "has a meaning already"),
+        ("x-api-key", "is a header field for API keys"),
+        ("user", "is not a header field for claims"),
+        ("x-user-bin", "is not a header field for claims"),
+        ("authorization", "is reserved"),
+        ("host", "is reserved"),
+        ("te", "is reserved"),
+        ("x-forwarded-for", "is reserved"),
+        ("x-envoy-original-path", "is reserved"),
+        ("X-Tensorgate-Context", "is reserved"),
+        ("x-request-id", "is reserved"),
         (":authority", "is not a header field's name"),
         ("x_user", "is not a header field's name"),
         ("x-user\r\n", "is not a header field's name"),
@@ -112,9 +112,9 @@ fn a_claim_header_must_have_no_other_meaning() {
         check(AT, one("a", header), &format!("{PATH}[0].header"), text);
     }
     let twice = json!([{"claim": "a", "header": "x-a"}, {"claim": "b", "header": "X-A"}]);
-    check(AT, twice, &format!("{PATH}[1].header"), "is set at");
+    check(AT, twice, &format!("{PATH}[1].header"), "is also set at");
     for claim in [".a", "a.", "a..b", "a.b.c.d.e.f.g.h.i"] {
-        let text = "is no way to a claim";
+        let text = "is not the path of a claim";
         check(AT, one(claim, "x-a"), &format!("{PATH}[0].claim"), text);
     }
     check(AT, one("", "x-a"), &format!("{PATH}[0].claim"), "is empty");
@@ -143,7 +143,7 @@ fn a_claim_header_must_have_no_other_meaning() {
     );
     let errors = errors(document);
     assert!(
-        errors.len() == 1 && errors[0].contains("is where keys are"),
+        errors.len() == 1 && errors[0].contains("is a header field for API keys"),
         "{errors:#?}"
     );
 }
@@ -182,12 +182,12 @@ fn trusted_proxies_are_named() {
     fault(
         &|it| put(it, "/listen/trusted_hops", json!(0)),
         PATH,
-        "no proxy stands in front",
+        "listen.trusted_hops is 0: no proxy is in front",
     );
     fault(
         &|it| put(it, "/listen/tls/client_ca", Value::Null),
         PATH,
-        "no proxy shows a certificate",
+        "no proxy can authenticate by certificate",
     );
     fault(
         &|it| put(it, AT, json!([gateway, gateway])),
@@ -197,13 +197,13 @@ fn trusted_proxies_are_named() {
     fault(
         &|it| put(it, AT, json!([{}])),
         &format!("{PATH}[0]"),
-        "names exactly one",
+        "needs exactly one",
     );
     let odd = json!([{"spiffe": "gateway"}]);
     fault(
         &|it| put(it, AT, odd.clone()),
         &format!("{PATH}[0].spiffe"),
-        "is not a workload's id",
+        "is not a SPIFFE ID",
     );
     let many: Vec<Value> = (0..17)
         .map(|at| json!({"dns": format!("lb{at}.example.com")}))
@@ -213,7 +213,7 @@ fn trusted_proxies_are_named() {
     fault(
         &|it| put(it, AT, own.clone()),
         "clients.reader.mtls",
-        "is the name of a proxy in front",
+        "is the name of a proxy in listen.proxies",
     );
 }
 
@@ -254,6 +254,6 @@ fn a_serial_number_is_of_one_authority_or_of_any() {
         );
     }
     let unread = json!({"serials_file": "f"});
-    check(AT, unread, "revoked.serials_file", "has not been read");
+    check(AT, unread, "revoked.serials_file", "the file was not read");
     assert!(policy(proven()).revoked().serials().is_none());
 }
